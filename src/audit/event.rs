@@ -1,0 +1,354 @@
+//! What the log records: one closed set of events.
+//!
+//! An event is data; it does not know how it is written or stored. Names here are the names in the log file.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{GrantId, SessionId};
+use crate::names::{IdentityName, TargetName};
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event<'a> {
+    /// The gate started.
+    GateStarted(Cow<'a, GateStarted>),
+    /// The gate stopped in order.
+    GateStopped {},
+    /// Configuration and certificates were read again.
+    Reloaded(Reloaded),
+    /// A connection did not become a session.
+    Refused(Cow<'a, Refused>),
+    /// Somebody sent a CancelRequest.
+    CancelRequested(CancelRequested),
+    /// A grant was made or changed.
+    GrantChanged(Cow<'a, GrantChanged>),
+    /// A session began.
+    SessionStarted(Cow<'a, SessionStarted>),
+    /// A session ended.
+    SessionEnded(Cow<'a, SessionEnded>),
+    /// A statement is about to be forwarded: the intent record.
+    Statement(Statement<'a>),
+    /// What became of a statement: the outcome record.
+    Outcome(Outcome<'a>),
+}
+
+/// Under whose name, through which grant, to which target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Who {
+    /// The session.
+    pub session: SessionId,
+    /// The grant.
+    pub grant: GrantId,
+    /// The person or workload.
+    pub identity: IdentityName,
+    /// The target.
+    pub target: TargetName,
+}
+
+/// The gate started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateStarted {
+    /// The program's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+}
+
+/// Configuration and certificates were read again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Whether the new ones are in force; if not, the old ones stay.
+    pub accepted: bool,
+    /// What was wrong, or what changed.
+    pub detail: String,
+}
+
+/// A connection did not become a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The client's address.
+    pub client: IpAddr,
+    /// The client's port.
+    pub port: u16,
+    /// The user name it gave, if it came that far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The database it asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// The grant, once its secret was proved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantId>,
+    /// The identity, once the secret was proved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityName>,
+    /// Why: [`crate::ending::Ending::name`].
+    pub ending: String,
+    /// The SQLSTATE the client was given.
+    pub sqlstate: String,
+    /// More, for the operator; the client was not shown this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// Somebody sent a CancelRequest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRequested {
+    /// Where it came from.
+    pub client: IpAddr,
+    /// Whose key it was; `None` when the key fits no live session.
+    #[serde(flatten)]
+    pub who: Option<Who>,
+    /// Whether it was handed on to the target.
+    pub forwarded: bool,
+}
+
+/// A grant was made or changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantChanged {
+    /// The grant.
+    pub grant: GrantId,
+    /// Whom it is for.
+    pub identity: IdentityName,
+    /// What it is for.
+    pub target: TargetName,
+    /// `created`, `activated`, `extended`, `shortened`, `revoked`.
+    pub change: String,
+    /// Who did it: an operator's name, or the identity itself at activation.
+    pub by: String,
+    /// The reason given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// By when it has to be activated.
+    pub activate_by: Timestamp,
+    /// The window's end, once it is activated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// The window's length in seconds.
+    pub window_seconds: u64,
+}
+
+/// A session began: authenticated, admitted, connected to the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStarted {
+    /// Who.
+    #[serde(flatten)]
+    pub who: Who,
+    /// The client's address.
+    pub client: IpAddr,
+    /// The client's port.
+    pub port: u16,
+    /// TLS version towards the client, or `none`.
+    pub tls: String,
+    /// The application name the client gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    /// The process id of the target's backend.
+    pub backend_pid: i32,
+    /// The deadline as it stands.
+    pub until: Timestamp,
+}
+
+/// A session ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionEnded {
+    /// Who.
+    #[serde(flatten)]
+    pub who: Who,
+    /// Why: [`crate::ending::Ending::name`].
+    pub ending: String,
+    /// The SQLSTATE the client was given; `00000` where it left by itself.
+    pub sqlstate: String,
+    /// The words the client was given, or more for the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// What became of the transaction: [`crate::ending::Fate::name`].
+    pub fate: String,
+    /// Microseconds from start to end.
+    pub duration_us: u64,
+    /// Executed statements.
+    pub statements: u64,
+    /// Rows returned or changed, as the target's command tags count them.
+    pub rows: u64,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+    /// Whether the FATAL reached the client's socket whole; `None` where none was due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_told: Option<bool>,
+    /// Whether the target confirmed that the backend is gone; `None` where it was not ended by us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_gone: Option<bool>,
+    /// Microseconds from the deadline (or the order to end) until the backend was confirmed gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overshoot_us: Option<u64>,
+}
+
+/// A statement is about to be forwarded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Statement<'a> {
+    /// Who.
+    #[serde(flatten)]
+    pub who: Cow<'a, Who>,
+    /// Counts the statements of a session from 1; its outcome has the same number.
+    pub statement: u64,
+    /// How it came.
+    pub kind: Kind,
+    /// Its text, as far as it is kept; absent for a function call and for a name the gate has seen no text for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<Sql<'a>>,
+    /// The name of the prepared statement (empty: the unnamed one).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<Text<'a>>,
+    /// The portal executed (empty: the unnamed one).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub portal: Option<Text<'a>>,
+    /// The text may be another: SQL (`PREPARE`, `DEALLOCATE`, `DISCARD`) may have given the name away since it was parsed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub text_uncertain: bool,
+    /// This Execute goes on with a portal that was executed in part before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continued: bool,
+    /// The parameters of the Bind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<Parameter<'a>>,
+    /// How many parameters there were, when not all are listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameter_count: Option<u32>,
+    /// The function's OID, for a function call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<u32>,
+}
+
+/// How a statement came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A Query message (simple protocol): one or more commands in one text.
+    Query,
+    /// A Parse message: prepared, not executed.
+    Parse,
+    /// An Execute message (extended protocol).
+    Execute,
+    /// A FunctionCall message.
+    FunctionCall,
+}
+
+/// SQL text as recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sql<'a> {
+    /// The text, or its beginning.
+    pub text: Text<'a>,
+    /// Set when `text` is only the beginning: the whole length in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<u64>,
+    /// Set when `text` is only the beginning: SHA-256 of the whole, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Cow<'a, str>>,
+}
+
+/// A parameter's value as recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parameter<'a> {
+    /// SQL NULL.
+    Null,
+    /// The value as text: sent as text, or a binary one that was decoded.
+    Text(Text<'a>),
+    /// A binary value of a type that is not decoded: hexadecimal.
+    Binary {
+        /// The type's OID, 0 if not known.
+        oid: u32,
+        /// The bytes in hexadecimal.
+        hex: Cow<'a, str>,
+    },
+    /// A value too long to keep: its beginning, its length and the SHA-256 of the whole.
+    Long {
+        /// The beginning.
+        start: Text<'a>,
+        /// The whole length in bytes.
+        length: u64,
+        /// SHA-256 of the whole, in hexadecimal.
+        sha256: Cow<'a, str>,
+    },
+}
+
+/// What became of a statement.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome<'a> {
+    /// Who.
+    #[serde(flatten)]
+    pub who: Cow<'a, Who>,
+    /// The statement's number in its session.
+    pub statement: u64,
+    /// What happened.
+    pub result: Done,
+    /// The SQLSTATE of the error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<Text<'a>>,
+    /// The command tags of a simple query, or the one of an Execute (`SELECT 1`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Text<'a>>,
+    /// Rows, summed over the tags.
+    pub rows: u64,
+    /// Bytes of the answer.
+    pub bytes: u64,
+    /// COPY data from the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_in_bytes: Option<u64>,
+    /// COPY data to the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_out_bytes: Option<u64>,
+    /// Microseconds from forwarding to the last byte of the answer.
+    pub duration_us: u64,
+}
+
+/// What happened to a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Done {
+    /// It ran to its end.
+    Completed,
+    /// It failed, with an SQLSTATE.
+    Failed,
+    /// A portal delivered its rows in part and can be executed further.
+    Suspended,
+    /// The target skipped it, for a statement before it in the pipeline failed.
+    Skipped,
+    /// The session ended before an answer came.
+    Unknown,
+}
+
+/// Text from outside: any bytes. Valid UTF-8 stays as it is; an invalid byte is written `\xNN`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Text<'a>(pub Cow<'a, str>);
+
+impl<'a> Text<'a> {
+    /// Takes bytes as they come.
+    #[must_use]
+    pub fn of(bytes: &'a [u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self(Cow::Borrowed(text)),
+            Err(_) => Self(Cow::Owned(escape(bytes))),
+        }
+    }
+}
+
+fn escape(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() + 16);
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            use std::fmt::Write as _;
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}

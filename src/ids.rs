@@ -1,0 +1,131 @@
+//! Opaque identifiers: of a grant and of a session. They are names, not secrets.
+//!
+//! They carry no meaning but their prefix, and do not know what they identify.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Crockford's base 32 without the letters people misread; lower case, so that PostgreSQL never needs quotes.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// Letters after the prefix: 10 × 5 = 50 random bits.
+const LETTERS: usize = 10;
+
+/// Why a text is not an identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a {what} id: expected `{prefix}` and {LETTERS} letters or digits")]
+pub struct InvalidId {
+    what: &'static str,
+    prefix: &'static str,
+    text: String,
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Makes an id from random bytes (from the operating system's generator, drawn by the caller).
+            #[must_use]
+            pub fn from_random(bytes: [u8; 10]) -> Self {
+                let letters = bytes.iter().map(|byte| letter(*byte));
+                Self($prefix.chars().chain(letters).collect())
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let valid = text
+                    .strip_prefix($prefix)
+                    .is_some_and(|rest| rest.len() == LETTERS && rest.bytes().all(|b| ALPHABET.contains(&b)));
+                if valid {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(InvalidId { what: $what, prefix: $prefix, text: text.chars().take(80).collect() })
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+    };
+}
+
+id!(
+    /// Identifies a grant; also the user name of a grant login.
+    GrantId,
+    "grant",
+    "gr_"
+);
+id!(
+    /// Identifies a session: one client connection under a grant.
+    SessionId,
+    "session",
+    "se_"
+);
+
+fn letter(byte: u8) -> char {
+    ALPHABET.get(usize::from(byte & 31)).copied().map_or('0', char::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip() {
+        let id = GrantId::from_random([0, 1, 2, 3, 4, 5, 6, 7, 31, 255]);
+        assert_eq!(id.as_str(), "gr_01234567zz");
+        assert_eq!(id.as_str().parse::<GrantId>(), Ok(id));
+    }
+
+    #[test]
+    fn rejects_others() {
+        for text in [
+            "",
+            "gr_",
+            "se_0123456789",
+            "gr_012345678",
+            "gr_0123456789a",
+            "gr_012345678L",
+            "gr_01234é789",
+        ] {
+            assert!(text.parse::<GrantId>().is_err(), "{text}");
+        }
+    }
+}

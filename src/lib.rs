@@ -1,0 +1,45 @@
+//! Tidegate: PostgreSQL access that closes on time.
+//!
+//! A wire-protocol gate in front of QA databases. This page is the table of contents, in layer order: a module imports only
+//! from those above it (`tests/architecture.rs` holds the exact graph).
+//!
+//! - [`clock`], [`ids`], [`names`], [`secret`]: the nouns
+//! - [`wire`]: bytes to PostgreSQL messages and back (pure)
+//! - [`scram`]: either side of SCRAM-SHA-256, one message at a time (pure)
+//! - [`ending`]: why sessions end, with SQLSTATE and words (pure)
+//! - [`grant`]: what a grant is, which events may follow which, `Permit` (pure)
+//! - [`metrics`]: what the gate counts
+//! - [`tls`]: the two TLS configurations
+//! - [`audit`]: the log: event, journal, reader
+//! - [`ledger`]: the only place where a grant changes
+//! - [`frontend`]: a TCP stranger becomes a named, authenticated client, or is refused properly
+//! - [`upstream`]: an authenticated connection to the target; demands a `Permit`
+//! - [`provision`]: the provisioning connection: ends backends, confirms that they are gone, reaps leftovers
+//! - [`session`]: one connection from accept to ending
+//! - [`control`]: the use-cases and their HTTP API
+//! - [`config`]: file to checked settings
+//! - [`app`]: assembles, runs, drains
+//! - [`lab`]: a throwaway PostgreSQL for the demo, the tests and the benches
+//! - [`cli`]: the commands
+
+pub mod app;
+pub mod audit;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod ending;
+pub mod frontend;
+pub mod grant;
+pub mod ids;
+pub mod lab;
+pub mod ledger;
+pub mod metrics;
+pub mod names;
+pub mod provision;
+pub mod scram;
+pub mod secret;
+pub mod session;
+pub mod tls;
+pub mod upstream;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! What the gate counts, in Prometheus' text format. It measures; it decides nothing.
