@@ -16,7 +16,7 @@ const SCRIPT: &str = include_str!("keeper.sh");
 /// Between two looks at whether a server is ready.
 const LOOK: Duration = Duration::from_millis(5);
 /// A machine that compiles on all its cores meanwhile is slow.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 
 /// How to run a command.
 pub(super) struct Run<'a> {
