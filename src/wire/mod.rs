@@ -1,1 +1,4 @@
 //! (under construction)
+
+pub mod error_response;
+pub mod startup;
