@@ -19,9 +19,9 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     let trimmed = text.trim();
     // The parser takes days only for calendar spans; here a day is 24 hours, which is what a person means by "1d".
     let (days, rest) = match trimmed.split_once('d') {
-        Some((days, rest)) if !days.is_empty() && days.bytes().all(|b| b.is_ascii_digit()) => {
+        Some((days, rest)) if !days.is_empty() && days.trim_end().bytes().all(|b| b.is_ascii_digit()) => {
             let rest = rest.strip_prefix("ays").or_else(|| rest.strip_prefix("ay")).unwrap_or(rest);
-            (days.parse::<u64>().map_err(|_| invalid())?, rest.trim())
+            (days.trim_end().parse::<u64>().map_err(|_| invalid())?, rest.trim())
         }
         _ => (0, trimmed),
     };

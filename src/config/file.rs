@@ -190,10 +190,10 @@ pub enum LogFormat {
 }
 
 impl FileConfig {
-    /// Reads the whole text; what is wrong is in the list, and its default is in its place.
-    pub(super) fn parse(path: &Path, text: &str) -> (Self, Vec<Mistake>) {
+    /// Reads the whole text; what is wrong is in the list, and its default is in its place. Fails only where it is not TOML.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<(Self, Vec<Mistake>), Vec<Mistake>> {
         let reader = Reader::new(path, text);
-        let table = reader.parse();
+        let table = reader.parse()?;
         let root = reader.root(&table);
         let mut config = Self {
             listen: root.list("listen", socket_address).unwrap_or_else(|| vec![DEFAULT_LISTEN]),
@@ -214,7 +214,7 @@ impl FileConfig {
         root.finish();
         let (places, mistakes) = reader.finish();
         config.places = places;
-        (config, mistakes)
+        Ok((config, mistakes))
     }
 }
 

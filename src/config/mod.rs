@@ -31,7 +31,7 @@ pub fn load(path: &Path) -> Result<Settings, Vec<Mistake>> {
 
 /// As [`load`], for a text that is not (yet) in a file; relative paths in it start at the folder of `path`.
 pub fn from_text(path: &Path, text: &str) -> Result<Settings, Vec<Mistake>> {
-    let (file, mut mistakes) = file::FileConfig::parse(path, text);
+    let (file, mut mistakes) = file::FileConfig::parse(path, text)?;
     let settings = settings::check(path, &file, &mut mistakes);
     mistakes.sort_by_key(Mistake::line);
     match settings {
@@ -54,7 +54,7 @@ pub struct ControlAddress {
 /// Reads only [`ControlAddress`] from the file: works for someone who may not read the secrets it names.
 pub fn control_address(path: &Path) -> Result<ControlAddress, Vec<Mistake>> {
     let text = read(path).map_err(|mistake| vec![mistake])?;
-    let (file, mistakes) = file::FileConfig::parse(path, &text);
+    let (file, mistakes) = file::FileConfig::parse(path, &text)?;
     if mistakes.is_empty() {
         Ok(settings::control_address(path, &file))
     } else {

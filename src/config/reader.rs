@@ -35,15 +35,18 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Parses the text; syntax errors are noted, and what could be read is returned all the same.
-    pub(super) fn parse(&self) -> DeTable<'a> {
+    /// Parses the text, or says all that is wrong with its syntax; what it means is then not to be guessed.
+    pub(super) fn parse(&self) -> Result<DeTable<'a>, Vec<Mistake>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
-        for error in errors {
+        if errors.is_empty() {
+            return Ok(table.into_inner());
+        }
+        let mistakes = errors.iter().map(|error| {
             let line = error.span().map(|span| self.line(span.start));
             let reason = error.message().lines().collect::<Vec<_>>().join(", ");
-            self.note(Mistake::new(self.path, line, None, reason));
-        }
-        table.into_inner()
+            Mistake::new(self.path, line, None, format!("this is not TOML: {reason}"))
+        });
+        Err(mistakes.collect())
     }
 
     pub(super) fn root<'t>(&'t self, table: &'t DeTable<'a>) -> Section<'t, 'a> {
@@ -198,7 +201,7 @@ impl<'t, 'a> Section<'t, 'a> {
         list
     }
 
-    /// A list of texts that `read` understands.
+    /// A list of texts that `read` understands, all of them.
     pub(super) fn list<T, E: Display>(&self, key: &'static str, read: impl Fn(&str) -> Result<T, E>) -> Option<Vec<T>> {
         let texts = self.texts(key)?;
         let mut items = Vec::with_capacity(texts.len());
@@ -208,7 +211,7 @@ impl<'t, 'a> Section<'t, 'a> {
                 Err(error) => self.mistake_at(key, error.to_string(), None),
             }
         }
-        Some(items)
+        (items.len() == texts.len()).then_some(items)
     }
 
     /// A path.

@@ -1,1 +1,3 @@
-//! (under construction)
+//! One connection from accept to ending.
+
+pub mod registry;
