@@ -177,7 +177,10 @@ mod tests {
     fn bind_with_each_kind_of_format() {
         let values = |body: Vec<u8>| {
             let values = Bind::of(&body).unwrap().values.unwrap();
-            values.iter().map(|(binary, value)| (binary, value.map(<[u8]>::to_vec))).collect::<Vec<_>>()
+            values
+                .iter()
+                .map(|(binary, value)| (binary, value.map(<[u8]>::to_vec)))
+                .collect::<Vec<_>>()
         };
         let a = || Some(b"a".to_vec());
         let two = b"\0\x02\0\0\0\x01a\xff\xff\xff\xff\0\0";
