@@ -4,10 +4,15 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::BytesMut;
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::limits::Limits;
 use super::registry::{Entry, Newcomer};
@@ -25,7 +30,7 @@ use crate::provision::{Backend, Terminator};
 use crate::tls::Transport;
 use crate::upstream::{self, ConnectError, Connected, StartupParameters, Target};
 use crate::wire::encode;
-use crate::wire::startup::Replication;
+use crate::wire::startup::{Replication, Startup};
 
 /// What a reload replaces, for sessions that begin after it.
 #[derive(Debug)]
@@ -37,6 +42,9 @@ pub struct Rules {
     /// The targets.
     pub targets: HashMap<TargetName, Arc<TargetRoom>>,
 }
+
+/// How long a client has to take the target's own refusal.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A target with what belongs to it while the gate runs.
 #[derive(Debug)]
@@ -57,7 +65,8 @@ pub(super) struct Started {
     pub(super) entry: Entry,
     pub(super) admission: Admission,
     pub(super) room: Arc<TargetRoom>,
-    pub(super) place: OwnedSemaphorePermit,
+    /// Its places: among the connections, on the target.
+    pub(super) places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
     pub(super) rules: Arc<Rules>,
     pub(super) since: Moment,
     pub(super) backend: Backend,
@@ -73,19 +82,14 @@ pub(super) struct Refusal {
 }
 
 /// Admits a client, or says why not.
-pub(super) async fn admit(client: Authenticated, rules: &Arc<Rules>, shared: &Arc<Shared>) -> Result<Started, Refusal> {
-    let Authenticated { transport, client: address, startup } = client;
-    let mut refused = Refused {
-        client: address.ip(),
-        port: address.port(),
-        user: Some(startup.user.clone()),
-        database: startup.database.clone(),
-        grant: None,
-        identity: None,
-        ending: String::new(),
-        sqlstate: String::new(),
-        detail: None,
-    };
+pub(super) async fn admit(
+    client: Authenticated,
+    connection: OwnedSemaphorePermit,
+    rules: &Arc<Rules>,
+    shared: &Arc<Shared>,
+) -> Result<Started, Refusal> {
+    let Authenticated { transport, client: address, startup, .. } = client;
+    let mut refused = blank(address, &startup);
     let outcome = try_admit(&startup, address, &mut refused, rules, shared).await;
     let (admission, room, place, connected, who) = match outcome {
         Ok(opened) => opened,
@@ -128,15 +132,15 @@ pub(super) async fn admit(client: Authenticated, rules: &Arc<Rules>, shared: &Ar
     shared.metrics.session_started(&who.target);
     tracing::info!(session = %who.session, grant = %who.grant, identity = %who.identity, target_name = %who.target, client = %address, "session started");
     let relay = open_relay(transport, connected, &entry, &admission, (rules, shared, since));
-    Ok(Started { relay, entry, admission, room, place, rules: Arc::clone(rules), since, backend })
+    Ok(Started { relay, entry, admission, room, places: (connection, place), rules: Arc::clone(rules), since, backend })
 }
 
 type Opened = (Admission, Arc<TargetRoom>, OwnedSemaphorePermit, Connected, Arc<Who>);
 
 /// Everything that can be refused.
 async fn try_admit(
-    startup: &crate::wire::startup::Startup,
-    address: std::net::SocketAddr,
+    startup: &Startup,
+    address: SocketAddr,
     refused: &mut Refused,
     rules: &Rules,
     shared: &Shared,
@@ -251,12 +255,18 @@ fn open_relay(
 impl Refusal {
     /// Puts the refusal on record and tells the client.
     pub(super) async fn settle(self, shared: &Shared) {
-        let Self { transport, record: mut refused, words, ending } = self;
-        describe(&mut refused, &ending);
-        shared.metrics.refused(ending.name());
-        record(&Event::Refused(Cow::Owned(refused)), shared).await;
+        let Self { mut transport, record, words, ending } = self;
+        put_refusal_on_record(record, &ending, shared).await;
         match words {
-            Some(words) => frontend::say(transport, &words).await,
+            Some(words) => {
+                let written = timeout(LAST_WORDS, async {
+                    transport.write_all(&words).await?;
+                    transport.flush().await
+                });
+                // Whether it took them or not, it is closed next.
+                let _ = written.await;
+                frontend::close(transport).await;
+            }
             None => frontend::refuse(transport, &ending).await,
         }
     }
@@ -275,17 +285,42 @@ pub(super) async fn rejected(rejected: Rejected, shared: &Shared) {
         sqlstate: String::new(),
         detail: None,
     };
-    describe(&mut refused, &rejected.ending);
-    shared.metrics.refused(rejected.ending.name());
-    record(&Event::Refused(Cow::Owned(refused)), shared).await;
+    refused.detail = Some(rejected.error.to_string());
+    put_refusal_on_record(refused, &rejected.ending, shared).await;
 }
 
-fn describe(refused: &mut Refused, ending: &Ending) {
+/// The record of a refusal, before its reason is known.
+pub(super) fn blank(client: SocketAddr, startup: &Startup) -> Refused {
+    Refused {
+        client: client.ip(),
+        port: client.port(),
+        user: Some(startup.user.clone()),
+        database: startup.database.clone(),
+        grant: None,
+        identity: None,
+        ending: String::new(),
+        sqlstate: String::new(),
+        detail: None,
+    }
+}
+
+/// Whether there is a place for one more connection.
+pub(super) fn connection_place(place: Result<OwnedSemaphorePermit, u32>, shared: &Shared) -> Result<OwnedSemaphorePermit, Ending> {
+    if shared.draining.load(Ordering::Relaxed) {
+        return Err(Ending::Draining);
+    }
+    place.map_err(|limit| Ending::TooMany { scope: Scope::Gate, limit })
+}
+
+/// Completes the record of a refusal and writes it.
+pub(super) async fn put_refusal_on_record(mut refused: Refused, ending: &Ending, shared: &Shared) {
     ending.name().clone_into(&mut refused.ending);
     ending.sqlstate().clone_into(&mut refused.sqlstate);
     if refused.detail.is_none() {
         refused.detail = ending.words().map(|words| words.message);
     }
+    shared.metrics.refused(ending.name());
+    record(&Event::Refused(Cow::Owned(refused)), shared).await;
 }
 
 /// Records what may fail to be recorded without letting anything through: a refusal, a cancel.

@@ -411,3 +411,6 @@ fn settle(head: &Pending, done: Done, answer: Answer, copy_in_bytes: &mut u64) -
     })
 }
 
+
+#[cfg(test)]
+mod tests;

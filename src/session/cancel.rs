@@ -7,11 +7,12 @@ use std::sync::Arc;
 use super::Shared;
 use super::admit::record;
 use crate::audit::event::{CancelRequested, Event, Who};
-use crate::frontend::Cancel;
+use crate::frontend::{self, Cancelling};
 use crate::upstream;
 
 /// Serves one request, then closes.
-pub(super) async fn run(cancel: Cancel, shared: &Arc<Shared>) {
+pub(super) async fn run(cancel: Cancelling, shared: &Arc<Shared>) {
+    shared.metrics.cancel();
     let live = shared.registry.by_key(cancel.request.pid, &cancel.request.key);
     let mut forwarded = false;
     if let Some(live) = &live {
@@ -24,5 +25,5 @@ pub(super) async fn run(cancel: Cancel, shared: &Arc<Shared>) {
     let who = live.as_ref().map(|live| Who::clone(&live.who));
     let event = Event::CancelRequested(CancelRequested { client: cancel.client.ip(), who, forwarded });
     record(&event, shared).await;
-    drop(cancel);
+    frontend::close(cancel.transport).await;
 }

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout};
 
 use super::relay::{Down, Relay};
@@ -30,9 +30,6 @@ const FATE_WAIT: Duration = Duration::from_millis(500);
 const TERMINATE_WAIT: Duration = Duration::from_millis(500);
 /// How much is kept of a message that has to be finished for a client.
 const MOST_TAIL: usize = 1 << 20;
-/// How long a client has to close its side after the last word. A socket closed with unread bytes in it is reset, and a reset
-/// can overtake the FATAL.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// How a session ended.
 pub(super) struct Ended {
@@ -80,12 +77,6 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
     tap.abandon();
     journal.defer(&mut tap.outcomes);
     Ended { fate, totals: tap.totals, told, gone, client }
-}
-
-/// Closes a client's side once it has been told.
-pub(super) async fn linger(mut client: Transport) {
-    let mut void = [0; 512];
-    let _ = timeout(LINGER, async { while client.read(&mut void).await.is_ok_and(|n| n > 0) {} }).await;
 }
 
 /// When the reason for an ending arose: a deadline at its own time, anything else when it was noticed.
@@ -144,8 +135,7 @@ async fn tell(mut client: Transport, tail: Tail, ending: &Ending, fate: Fate, gr
     }
     let written = timeout(grace, async {
         client.write_all(&last).await?;
-        client.flush().await?;
-        client.shutdown().await
+        client.flush().await
     });
     if matches!(written.await, Ok(Ok(()))) {
         return (due, Some(client));

@@ -18,10 +18,13 @@ mod statement;
 mod tap;
 mod watch;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 pub use admit::{Rules, TargetRoom};
 pub use buffer::Pool;
@@ -66,22 +69,38 @@ pub struct Shared {
     pub pool: Pool,
     /// Counters.
     pub metrics: Metrics,
+    /// Set while the gate shuts down: nobody new is let in.
+    pub draining: AtomicBool,
     /// What a reload replaces.
     pub rules: tokio::sync::watch::Sender<Arc<Rules>>,
 }
 
+/// A TCP connection just accepted.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The connection.
+    pub tcp: TcpStream,
+    /// Where it comes from.
+    pub client: SocketAddr,
+    /// Its place among the strangers, until it has proved a secret.
+    pub place: frontend::Place,
+    /// Its place among the connections; `None` when there was none left: it is told so as soon as it can understand.
+    pub connection: Result<OwnedSemaphorePermit, u32>,
+}
+
 /// Leads one connection from accept to its ending.
-pub async fn run(tcp: TcpStream, shared: Arc<Shared>) {
+pub async fn run(accepted: Accepted, shared: Arc<Shared>) {
     // Boxed, so that what a handshake needs is not held for the life of the session.
-    let Some(started) = Box::pin(begin(tcp, &shared)).await else { return };
+    let Some(started) = Box::pin(begin(accepted, &shared)).await else { return };
     watch::run(started, &shared).await;
 }
 
 /// From a stranger to a session; `None` where it did not come to one (which is on record, and the client knows).
-async fn begin(tcp: TcpStream, shared: &Arc<Shared>) -> Option<admit::Started> {
+async fn begin(accepted: Accepted, shared: &Arc<Shared>) -> Option<admit::Started> {
     let rules = shared.rules.borrow().clone();
     shared.metrics.connection();
-    let greeted = match frontend::greet(tcp, &rules.frontend).await {
+    let Accepted { tcp, client, place, connection } = accepted;
+    let greeted = match frontend::greet(tcp, client, place, &rules.frontend).await {
         Ok(Hello::Session(greeted)) => greeted,
         Ok(Hello::Cancel(request)) => {
             cancel::run(request, shared).await;
@@ -89,19 +108,28 @@ async fn begin(tcp: TcpStream, shared: &Arc<Shared>) -> Option<admit::Started> {
         }
         Ok(Hello::Gone) => return None,
         Err(rejected) => {
-            admit::rejected(rejected, shared).await;
+            admit::rejected(*rejected, shared).await;
             return None;
         }
     };
-    let verifier = shared.ledger.verifier(&greeted.startup.user);
-    let authenticated = match frontend::authenticate(greeted, &verifier, &rules.frontend).await {
+    let connection = match admit::connection_place(connection, shared) {
+        Ok(connection) => connection,
+        Err(ending) => {
+            let record = admit::blank(client, greeted.startup());
+            admit::put_refusal_on_record(record, &ending, shared).await;
+            greeted.refuse(&ending).await;
+            return None;
+        }
+    };
+    let verifier = shared.ledger.verifier(&greeted.startup().user);
+    let authenticated = match frontend::authenticate(greeted, &verifier).await {
         Ok(authenticated) => authenticated,
         Err(rejected) => {
-            admit::rejected(rejected, shared).await;
+            admit::rejected(*rejected, shared).await;
             return None;
         }
     };
-    match admit::admit(authenticated, &rules, shared).await {
+    match admit::admit(authenticated, connection, &rules, shared).await {
         Ok(started) => Some(started),
         Err(refusal) => {
             refusal.settle(shared).await;

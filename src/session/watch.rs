@@ -15,11 +15,12 @@ use super::relay::{Relay, Stop};
 use super::{Settings, Shared};
 use crate::audit::event::{Event, SessionEnded};
 use crate::ending::Ending;
+use crate::frontend;
 use crate::grant::Grant;
 
 /// Runs a session to its end and puts the end on record.
 pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
-    let Started { mut relay, entry, admission, room, place, rules, since, backend } = started;
+    let Started { mut relay, entry, admission, room, places, rules, since, backend } = started;
     let crate::ledger::Admission { permit, mut changes, slot } = admission;
     let settings = &rules.session;
     let mut orders = entry.live().orders.subscribe();
@@ -40,10 +41,10 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
     };
     // Boxed, so that a running session does not hold what only its end needs.
     let ended = Box::pin(end::end(relay, &ending, backstage)).await;
-    drop((slot, place));
+    drop((slot, places));
     Box::pin(put_on_record(&live, &ending, &ended, (since.instant, ordered), shared)).await;
     if let Some(client) = ended.client {
-        Box::pin(end::linger(client)).await;
+        Box::pin(frontend::close(client)).await;
     }
 }
 
