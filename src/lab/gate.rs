@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Deserialize;
 
 use super::keeper::{Keeper, Run};
 use super::scratch::Scratch;
@@ -35,6 +34,17 @@ pub struct Login {
     pub grant: String,
     /// The password.
     pub secret: Secret<String>,
+}
+
+impl Login {
+    /// Reads the answer of `tidegate grant create --output json`.
+    #[must_use]
+    pub fn read(issued: &serde_json::Value) -> Option<Self> {
+        Some(Self {
+            grant: issued.pointer("/grant/id")?.as_str()?.to_owned(),
+            secret: Secret::new(issued.get("secret")?.as_str()?.to_owned()),
+        })
+    }
 }
 
 impl Gate {
@@ -159,22 +169,13 @@ impl Gate {
 
     /// Makes a grant; `more` are further arguments of `tidegate grant create`.
     pub fn grant(&self, identity: &str, target: &str, window: &str, more: &[&str]) -> Result<Login, LabError> {
-        #[derive(Deserialize)]
-        struct Created {
-            id: String,
-            secret: String,
-        }
-        let arguments = [&["grant", "create", identity, target, "--for", window], more].concat();
-        let created = self.json(&arguments)?;
-        let shown = created.to_string();
-        let Created { id, secret } = serde_json::from_value(created).map_err(|_| LabError::Command {
+        let arguments = [&["grant", "create", target, "--identity", identity, "--for", window], more].concat();
+        let issued = self.json(&arguments)?;
+        let login = Login::read(&issued).ok_or_else(|| LabError::Command {
             command: arguments.join(" "),
-            output: shown,
+            output: "its answer has no grant, or no secret".to_owned(),
         })?;
-        Ok(Login {
-            grant: id,
-            secret: Secret::new(secret),
-        })
+        Ok(login)
     }
 
     fn run(&self) -> &Keeper {
