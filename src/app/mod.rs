@@ -7,6 +7,7 @@
 
 mod accept;
 mod build;
+mod reap;
 mod serve;
 
 use std::net::SocketAddr;
@@ -27,10 +28,10 @@ use crate::config::Settings;
 use crate::control;
 use crate::ledger::{self, Ledger, LedgerError, StoreError};
 use crate::metrics::Metrics;
-use crate::provision;
 use crate::session::{Pool, Registry, Shared};
 use crate::tls::TlsError;
 
+use reap::Reaper;
 pub use serve::serve;
 
 /// How often the wall clock is compared with gate time: a step is noticed within this.
@@ -102,8 +103,9 @@ impl Gate {
         let ledger = Ledger::open(&store, journal.clone(), clock.clone())?;
         let mut builder = build::Builder::new(&settings, clock.clone())?;
         let rules = builder.rules(&settings)?;
-        let rooms: Vec<_> = rules.targets.values().map(|room| (Arc::clone(&room.target), room.terminator.clone())).collect();
-        provision::reap(&rooms, &ledger, &journal, &clock).await?;
+        let reaper =
+            Reaper { ledger: ledger.clone(), journal: journal.clone(), clock: clock.clone(), rooms: rules.targets.clone() };
+        let left = reaper.reap().await?;
         let shared = Arc::new(Shared {
             clock,
             journal,
@@ -114,7 +116,8 @@ impl Gate {
             draining: AtomicBool::new(false),
             rules: watch::Sender::new(Arc::new(rules)),
         });
-        let mut gate = Self { shared, settings, addresses: Vec::new(), builder, tasks: Vec::new() };
+        let tasks = vec![tokio::spawn(reaper.go_on(left))];
+        let mut gate = Self { shared, settings, addresses: Vec::new(), builder, tasks };
         gate.open().await?;
         Ok(gate)
     }
