@@ -46,13 +46,22 @@ impl Registry {
     /// The running sessions, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<SessionView> {
-        let mut views: Vec<_> = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut views: Vec<_> = self
+            .sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect();
         views.sort_by(|a, b| (a.since, &a.who.session).cmp(&(b.since, &b.who.session)));
         views
     }
 
     /// Tells a session to end. False when there is none of that id.
     pub fn kill(&self, session: &SessionId, _reason: Option<String>) -> bool {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).contains_key(session)
+        self.sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(session)
     }
 }
