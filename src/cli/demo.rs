@@ -9,3 +9,7 @@ pub struct Args {
     #[arg(long)]
     pub stay: bool,
 }
+
+pub(super) fn run(_args: &Args) -> anyhow::Result<()> {
+    anyhow::bail!("not built yet")
+}

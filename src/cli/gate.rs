@@ -20,10 +20,18 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<()> {
 
 pub(super) fn check(path: &Path) -> anyhow::Result<()> {
     let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
-    let targets: Vec<String> = settings.targets.iter().map(|target| format!("{} ({})", target.name, target.address())).collect();
+    let targets: Vec<String> = settings
+        .targets
+        .iter()
+        .map(|target| format!("{} ({})", target.name, target.address()))
+        .collect();
     let listen: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
     let file = path.display();
-    render::print(&format!("{file} is good: {} would serve {}", listen.join(", "), targets.join(", ")))?;
+    render::print(&format!(
+        "{file} is good: {} would serve {}",
+        listen.join(", "),
+        targets.join(", ")
+    ))?;
     Ok(())
 }
 

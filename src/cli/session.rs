@@ -29,7 +29,10 @@ pub(super) async fn run(config: &Path, command: SessionCommand) -> anyhow::Resul
             let view: SessionView = Client::new(config, &remote)?.post(&path, &ReasonBody { reason }).await?;
             render::show(remote.output, &view, |view| {
                 let who = &view.who;
-                format!("Session {} of {} on {} is told to end.", who.session, who.identity, who.target)
+                format!(
+                    "Session {} of {} on {} is told to end.",
+                    who.session, who.identity, who.target
+                )
             })
         }
     }

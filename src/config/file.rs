@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::mistake::Mistake;
 use super::reader::{Places, Reader, Section};
+use crate::audit::Durability;
 use crate::names::TargetName;
 
 /// The whole file.
@@ -143,15 +144,6 @@ pub(super) struct AuditTable {
     pub(super) max_parameter_bytes: u32,
 }
 
-/// What a record survives once it counts as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// The death of the process.
-    Process,
-    /// The death of the machine.
-    Power,
-}
-
 /// `[control]`.
 #[derive(Debug)]
 pub(super) struct ControlTable {
@@ -197,7 +189,7 @@ impl FileConfig {
         let root = reader.root(&table);
         let mut config = Self {
             listen: root.list("listen", socket_address).unwrap_or_else(|| vec![DEFAULT_LISTEN]),
-            advertise: root.parsed("advertise", |text| host_port(text, DEFAULT_PORT).map(|_| text.to_owned())),
+            advertise: root.parsed("advertise", |text| host_port(text, DEFAULT_PORT).map(joined)),
             state_dir: root.path("state_dir").unwrap_or_else(|| "tidegate-state".into()),
             targets: root.each("targets", target).into_iter().flatten().collect(),
             tls: root.within("tls", tls),
@@ -362,6 +354,15 @@ fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("`{text}` is not an address to listen on; write an IP address and a port, like 127.0.0.1:7432, 0.0.0.0:7432 or [::1]:7432")
     })
+}
+
+/// Host and port in one text again, with brackets where they are needed.
+pub(super) fn joined((host, port): (String, u16)) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 /// `host`, `host:port`, `[::1]:port`.

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::ControlAddress;
 use super::file::{
-    ApplicationNameRule, AuthMethod, Control, Durability, FileConfig, Limits, Logging, Plaintext, SessionTable, SslMode,
-    TargetTable, host_port,
+    ApplicationNameRule, AuthMethod, Control, FileConfig, Limits, Logging, Plaintext, SessionTable, SslMode, TargetTable, joined,
 };
 use super::mistake::Mistake;
+use crate::audit;
 use crate::names::TargetName;
 use crate::secret::Secret;
 
@@ -22,8 +22,8 @@ pub struct Settings {
     pub file: PathBuf,
     /// Where PostgreSQL clients connect.
     pub listen: Vec<SocketAddr>,
-    /// Host and port as clients are told them (in connection strings).
-    pub advertise: String,
+    /// Host and port as clients are told them (in connection strings), if it is not where the gate listens.
+    pub advertise: Option<String>,
     /// What the gate keeps between runs.
     pub state_dir: PathBuf,
     /// The databases, by name.
@@ -36,14 +36,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What sessions are told and how they end.
     pub session: SessionTable,
-    /// The audit log's folder.
-    pub audit_dir: PathBuf,
-    /// What a record survives.
-    pub durability: Durability,
-    /// Longer SQL is recorded in part, in bytes.
-    pub max_sql_bytes: usize,
-    /// Longer parameters are recorded in part, in bytes.
-    pub max_parameter_bytes: usize,
+    /// The audit log.
+    pub audit: audit::Settings,
     /// The control API.
     pub control: Control,
     /// How long sessions in use are waited for at shutdown.
@@ -106,8 +100,8 @@ pub enum TlsFiles {
     },
 }
 
-/// Longest path of a Unix socket on Linux (`sun_path` less its terminator, unix(7)).
-const SOCKET_PATH: usize = 107;
+/// Longest path of a Unix socket on Linux (`sun_path` less its terminator, unix(7)); it is made under a longer name first.
+const SOCKET_PATH: usize = 107 - ".new".len();
 
 pub(super) fn control_address(path: &Path, file: &FileConfig) -> ControlAddress {
     let base = Base::of(path);
@@ -135,23 +129,21 @@ pub(super) fn check(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistake>)
     checker.writable_folder("state_dir", &state_dir);
     let tls = checker.tls(&state_dir);
     let targets = file.targets.iter().map(|table| checker.target(table)).collect();
-    let advertise = file
-        .advertise
-        .clone()
-        .or_else(|| listen.first().map(|address| reachable(*address)));
     Some(Settings {
         file: path.to_owned(),
-        advertise: advertise?,
+        advertise: file.advertise.clone(),
         listen,
         targets,
         tls: tls?,
         plaintext: file.tls.plaintext,
         limits: file.limits,
         session: session(&file.session),
-        audit_dir: addresses.audit_dir,
-        durability: file.audit.durability,
-        max_sql_bytes: bytes(file.audit.max_sql_bytes),
-        max_parameter_bytes: bytes(file.audit.max_parameter_bytes),
+        audit: audit::Settings {
+            dir: addresses.audit_dir,
+            durability: file.audit.durability,
+            max_sql_bytes: bytes(file.audit.max_sql_bytes),
+            max_parameter_bytes: bytes(file.audit.max_parameter_bytes),
+        },
         control: Control {
             socket: addresses.socket,
             listen: file.control.listen,
@@ -450,13 +442,18 @@ fn bytes(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
+impl Settings {
+    /// Host and port for connection strings, when the gate really listens on `bound` (a port may have been 0).
+    #[must_use]
+    pub fn advertised(&self, bound: SocketAddr) -> String {
+        self.advertise.clone().unwrap_or_else(|| reachable(bound))
+    }
+}
+
 impl TargetSettings {
     /// `host:port`, for people.
     #[must_use]
     pub fn address(&self) -> String {
-        match host_port(&self.host, self.port) {
-            Ok(_) if !self.host.contains(':') => format!("{}:{}", self.host, self.port),
-            _ => format!("[{}]:{}", self.host, self.port),
-        }
+        joined((self.host.clone(), self.port))
     }
 }
