@@ -8,9 +8,8 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::StartError;
-use crate::audit;
 use crate::clock::Clock;
-use crate::config::{Settings, TargetSettings, TlsFiles};
+use crate::config::{self, Settings, TargetSettings, TlsFiles};
 use crate::frontend::{self, Waiting};
 use crate::names::TargetName;
 use crate::provision::Terminator;
@@ -26,7 +25,6 @@ const FAILURE_DELAY: std::time::Duration = std::time::Duration::from_millis(100)
 const NO_LIMIT: u32 = 100_000;
 
 /// Makes rules, at the start and at each reload; keeps what must outlive a reload.
-#[derive(Debug)]
 pub(super) struct Builder {
     clock: Clock,
     tls: ServerTlsCell,
@@ -63,7 +61,7 @@ impl Builder {
         Ok(Rules {
             frontend: frontend::Settings {
                 tls: self.tls.clone(),
-                plaintext: settings.plaintext,
+                plaintext: plaintext(settings.plaintext),
                 handshake: settings.limits.handshake_timeout,
                 clock: self.clock.clone(),
             },
@@ -85,16 +83,6 @@ impl Builder {
     }
 }
 
-/// What the log works with.
-pub(super) fn audit(settings: &Settings) -> audit::Settings {
-    audit::Settings {
-        dir: settings.audit_dir.clone(),
-        durability: settings.durability,
-        max_sql_bytes: settings.max_sql_bytes,
-        max_parameter_bytes: settings.max_parameter_bytes,
-    }
-}
-
 fn session(settings: &Settings) -> session::Settings {
     let table = &settings.session;
     session::Settings {
@@ -103,7 +91,7 @@ fn session(settings: &Settings) -> session::Settings {
         idle_timeout: table.idle_timeout,
         end_grace: table.end_grace,
         renew_hint: table.renew_hint.clone(),
-        keep: Keep { sql: settings.max_sql_bytes, parameter: settings.max_parameter_bytes },
+        keep: Keep { sql: settings.audit.max_sql_bytes, parameter: settings.audit.max_parameter_bytes },
     }
 }
 
@@ -115,24 +103,51 @@ fn certificate(files: &TlsFiles) -> Result<ServerTls, StartError> {
 }
 
 fn target(settings: &TargetSettings) -> Result<Target, StartError> {
-    let tls = ClientTls::new(settings.sslmode, settings.ca_file.as_deref())?;
-    let target = Target::new(
-        settings.name.clone(),
-        settings.host.clone(),
-        settings.database.clone(),
-        settings.user.clone(),
-        tls,
-    );
-    Ok(Target {
-        port: settings.port,
-        password: settings.password.clone(),
-        auth: settings.auth.iter().copied().collect(),
-        connect_timeout: settings.connect_timeout,
-        check_interval: settings.check_interval,
-        replication: settings.replication,
-        startup_parameters: settings.startup_parameters.clone(),
-        max_sessions: settings.max_sessions,
-        application_name: settings.application_name,
-        ..target
-    })
+    let tls = ClientTls::new(sslmode(settings.sslmode), settings.ca_file.as_deref())?;
+    let (name, host) = (settings.name.clone(), settings.host.clone());
+    let mut target = Target::new(name, host, settings.database.clone(), settings.user.clone(), tls);
+    target.port = settings.port;
+    target.password.clone_from(&settings.password);
+    target.auth = settings.auth.iter().copied().map(auth).collect();
+    target.connect_timeout = settings.connect_timeout;
+    target.check_interval = settings.check_interval;
+    target.replication = settings.replication;
+    target.startup_parameters.clone_from(&settings.startup_parameters);
+    target.max_sessions = settings.max_sessions;
+    target.application_name = application_name(settings.application_name);
+    Ok(target)
+}
+
+fn plaintext(p: config::Plaintext) -> frontend::Plaintext {
+    match p {
+        config::Plaintext::Refuse => frontend::Plaintext::Refuse,
+        config::Plaintext::Loopback => frontend::Plaintext::Loopback,
+        config::Plaintext::Allow => frontend::Plaintext::Allow,
+    }
+}
+fn sslmode(m: config::SslMode) -> crate::tls::TlsMode {
+    use crate::tls::TlsMode;
+    match m {
+        config::SslMode::Disable => TlsMode::Disable,
+        config::SslMode::Prefer => TlsMode::Prefer,
+        config::SslMode::Require => TlsMode::Require,
+        config::SslMode::VerifyCa => TlsMode::VerifyCa,
+        config::SslMode::VerifyFull => TlsMode::VerifyFull,
+    }
+}
+fn auth(m: config::AuthMethod) -> crate::upstream::AuthMethod {
+    use crate::upstream::AuthMethod;
+    match m {
+        config::AuthMethod::Scram => AuthMethod::ScramSha256,
+        config::AuthMethod::Md5 => AuthMethod::Md5,
+        config::AuthMethod::Password => AuthMethod::Password,
+        config::AuthMethod::Trust => AuthMethod::Trust,
+    }
+}
+fn application_name(m: config::ApplicationNameRule) -> crate::upstream::ApplicationName {
+    use crate::upstream::ApplicationName;
+    match m {
+        config::ApplicationNameRule::Prefix => ApplicationName::Prefix,
+        config::ApplicationNameRule::Pass => ApplicationName::Pass,
+    }
 }

@@ -15,7 +15,12 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the operating system gives no threads")?;
-    runtime.block_on(crate::app::serve(settings))
+    let load = || config::load(path);
+    let started = |gate: &crate::app::Gate| {
+        let listen: Vec<String> = gate.addresses().iter().map(ToString::to_string).collect();
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = listen.join(", "), "listening");
+    };
+    Ok(runtime.block_on(crate::app::serve(settings, load, started))?)
 }
 
 pub(super) fn check(path: &Path) -> anyhow::Result<()> {
