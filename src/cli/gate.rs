@@ -15,10 +15,20 @@ use crate::config::{self, LogFormat, Logging, Mistake};
 pub(super) fn serve(path: &Path) -> anyhow::Result<()> {
     let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
     messages(&settings.logging)?;
-    let targets = settings.targets.iter().map(|target| target.name.to_string()).collect::<Vec<_>>().join(", ");
+    let targets = settings
+        .targets
+        .iter()
+        .map(|target| target.name.to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
     let control = settings.control.socket.clone();
     let started = move |gate: &Gate| {
-        let listen = gate.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let listen = gate
+            .addresses()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ");
         tracing::info!(listen, targets, control = %control.display(), version = env!("CARGO_PKG_VERSION"), "the gate is open");
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -41,10 +51,18 @@ fn messages(logging: &Logging) -> anyhow::Result<()> {
 
 pub(super) fn check(path: &Path) -> anyhow::Result<()> {
     let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
-    let targets: Vec<String> =
-        settings.targets.iter().map(|target| format!("{} ({})", target.name, target.address())).collect();
+    let targets: Vec<String> = settings
+        .targets
+        .iter()
+        .map(|target| format!("{} ({})", target.name, target.address()))
+        .collect();
     let listen: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
-    render::print(&format!("{} is good: {} for {}", path.display(), listen.join(", "), targets.join(", ")))?;
+    render::print(&format!(
+        "{} is good: {} for {}",
+        path.display(),
+        listen.join(", "),
+        targets.join(", ")
+    ))?;
     Ok(())
 }
 

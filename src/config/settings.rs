@@ -136,7 +136,10 @@ pub(super) fn check(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistake>)
     checker.writable_folder("state_dir", &state_dir);
     let tls = checker.tls(&state_dir);
     let targets = file.targets.iter().map(|table| checker.target(table)).collect();
-    let advertise = file.advertise.clone().or_else(|| listen.first().map(|address| reachable(*address)));
+    let advertise = file
+        .advertise
+        .clone()
+        .or_else(|| listen.first().map(|address| reachable(*address)));
     Some(Settings {
         file: path.to_owned(),
         advertise: advertise?,
@@ -306,7 +309,11 @@ impl Checker<'_> {
                 self.note(&at("ca_file"), chain(&error), "");
             }
             if matches!(table.sslmode, TlsMode::Disable | TlsMode::Prefer) {
-                self.note(&at("ca_file"), "it has no effect with this sslmode", "set sslmode = \"verify-full\", or leave ca_file out");
+                self.note(
+                    &at("ca_file"),
+                    "it has no effect with this sslmode",
+                    "set sslmode = \"verify-full\", or leave ca_file out",
+                );
             }
         }
         if table.auth.is_empty() {
