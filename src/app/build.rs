@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::StartError;
 use crate::clock::Clock;
-use crate::config::{self, Settings, TargetSettings, TlsFiles};
+use crate::config::{Settings, TargetSettings, TlsFiles};
 use crate::frontend::{self, Waiting};
 use crate::names::TargetName;
 use crate::provision::Terminator;
@@ -61,7 +61,7 @@ impl Builder {
         Ok(Rules {
             frontend: frontend::Settings {
                 tls: self.tls.clone(),
-                plaintext: plaintext(settings.plaintext),
+                plaintext: settings.plaintext,
                 handshake: settings.limits.handshake_timeout,
                 clock: self.clock.clone(),
             },
@@ -103,51 +103,17 @@ fn certificate(files: &TlsFiles) -> Result<ServerTls, StartError> {
 }
 
 fn target(settings: &TargetSettings) -> Result<Target, StartError> {
-    let tls = ClientTls::new(sslmode(settings.sslmode), settings.ca_file.as_deref())?;
+    let tls = ClientTls::new(settings.sslmode, settings.ca_file.as_deref())?;
     let (name, host) = (settings.name.clone(), settings.host.clone());
     let mut target = Target::new(name, host, settings.database.clone(), settings.user.clone(), tls);
     target.port = settings.port;
     target.password.clone_from(&settings.password);
-    target.auth = settings.auth.iter().copied().map(auth).collect();
+    target.auth = settings.auth.iter().copied().collect();
     target.connect_timeout = settings.connect_timeout;
     target.check_interval = settings.check_interval;
     target.replication = settings.replication;
     target.startup_parameters.clone_from(&settings.startup_parameters);
     target.max_sessions = settings.max_sessions;
-    target.application_name = application_name(settings.application_name);
+    target.application_name = settings.application_name;
     Ok(target)
-}
-
-fn plaintext(p: config::Plaintext) -> frontend::Plaintext {
-    match p {
-        config::Plaintext::Refuse => frontend::Plaintext::Refuse,
-        config::Plaintext::Loopback => frontend::Plaintext::Loopback,
-        config::Plaintext::Allow => frontend::Plaintext::Allow,
-    }
-}
-fn sslmode(m: config::SslMode) -> crate::tls::TlsMode {
-    use crate::tls::TlsMode;
-    match m {
-        config::SslMode::Disable => TlsMode::Disable,
-        config::SslMode::Prefer => TlsMode::Prefer,
-        config::SslMode::Require => TlsMode::Require,
-        config::SslMode::VerifyCa => TlsMode::VerifyCa,
-        config::SslMode::VerifyFull => TlsMode::VerifyFull,
-    }
-}
-fn auth(m: config::AuthMethod) -> crate::upstream::AuthMethod {
-    use crate::upstream::AuthMethod;
-    match m {
-        config::AuthMethod::Scram => AuthMethod::ScramSha256,
-        config::AuthMethod::Md5 => AuthMethod::Md5,
-        config::AuthMethod::Password => AuthMethod::Password,
-        config::AuthMethod::Trust => AuthMethod::Trust,
-    }
-}
-fn application_name(m: config::ApplicationNameRule) -> crate::upstream::ApplicationName {
-    use crate::upstream::ApplicationName;
-    match m {
-        config::ApplicationNameRule::Prefix => ApplicationName::Prefix,
-        config::ApplicationNameRule::Pass => ApplicationName::Pass,
-    }
 }

@@ -118,6 +118,7 @@ The window opens at the first connect and closes after --for, whatever is runnin
         /// Only for this target
         #[arg(long, value_name = "NAME")]
         target: Option<TargetName>,
+        /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
     },
@@ -125,6 +126,7 @@ The window opens at the first connect and closes after --for, whatever is runnin
     Show {
         /// The grant
         grant: GrantId,
+        /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
     },
@@ -138,6 +140,7 @@ The window opens at the first connect and closes after --for, whatever is runnin
         /// Why
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
     },
@@ -155,6 +158,7 @@ The window opens at the first connect and closes after --for, whatever is runnin
         /// Why
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
     },
@@ -165,6 +169,7 @@ The window opens at the first connect and closes after --for, whatever is runnin
         /// Why
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
     },
@@ -196,6 +201,7 @@ pub struct CreateArgs {
     /// Where its clients have to come from, like 10.1.0.0/16
     #[arg(long, value_name = "NETWORK")]
     pub client_network: Option<IpNet>,
+    /// Which gate, and how to print.
     #[command(flatten)]
     pub remote: Remote,
 }
@@ -214,6 +220,7 @@ pub enum SessionCommand {
         /// Only on this target
         #[arg(long, value_name = "NAME")]
         target: Option<TargetName>,
+        /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
     },
@@ -224,6 +231,7 @@ pub enum SessionCommand {
         /// Why; the client reads it
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
     },
@@ -270,6 +278,7 @@ pub struct LogArgs {
     /// Reads this folder instead of asking the gate: for a gate that is not running
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["control", "token_file"])]
     pub dir: Option<PathBuf>,
+    /// Which gate, and how to print.
     #[command(flatten)]
     pub remote: Remote,
 }

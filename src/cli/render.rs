@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::args::Output;
 use crate::config::duration;
 use crate::control::model::{GrantView, Issued};
-use crate::session::registry::SessionView;
+use crate::session::SessionView;
 
 /// Writes what a command says; a reader that has gone away (`| head`) is no error.
 pub fn print(text: &str) -> io::Result<()> {

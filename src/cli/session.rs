@@ -9,7 +9,7 @@ use super::client::Client;
 use super::render;
 use crate::clock::Clock;
 use crate::control::model::{ReasonBody, Sessions, SessionsQuery};
-use crate::session::registry::SessionView;
+use crate::session::SessionView;
 
 pub(super) async fn run(config: &Path, command: SessionCommand) -> anyhow::Result<()> {
     match command {

@@ -6,9 +6,11 @@ use crate::control::tests::Served;
 
 /// The help of a command and of all below it, as a terminal of 100 columns shows it.
 fn help(command: &mut clap::Command, into: &mut String) {
+    let name = command.get_bin_name().unwrap_or("tidegate").to_owned();
     into.push_str(&format!(
-        "$ {} --help\n{}\n",
-        command.get_bin_name().unwrap_or("tidegate"),
+        "$ {name} --help
+{}
+",
         command.render_long_help()
     ));
     for below in command.get_subcommands_mut().filter(|below| below.get_name() != "help") {

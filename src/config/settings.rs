@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::ControlAddress;
-use super::file::{
-    ApplicationNameRule, AuthMethod, Control, FileConfig, Limits, Logging, Plaintext, SessionTable, SslMode, TargetTable, joined,
-};
+use super::file::{Control, FileConfig, Limits, Logging, SessionTable, TargetTable, joined};
 use super::mistake::Mistake;
-use crate::audit;
+use crate::audit::Durability;
+use crate::frontend::Plaintext;
 use crate::names::TargetName;
 use crate::secret::Secret;
+use crate::tls::{ClientTls, ServerTls, TlsMode};
+use crate::upstream::{ApplicationName, AuthMethod};
 
 /// Everything the gate is told by its operator.
 #[derive(Debug, Clone)]
@@ -22,8 +23,8 @@ pub struct Settings {
     pub file: PathBuf,
     /// Where PostgreSQL clients connect.
     pub listen: Vec<SocketAddr>,
-    /// Host and port as clients are told them (in connection strings), if it is not where the gate listens.
-    pub advertise: Option<String>,
+    /// Host and port as clients are told them (in connection strings).
+    pub advertise: String,
     /// What the gate keeps between runs.
     pub state_dir: PathBuf,
     /// The databases, by name.
@@ -36,8 +37,14 @@ pub struct Settings {
     pub limits: Limits,
     /// What sessions are told and how they end.
     pub session: SessionTable,
-    /// The audit log.
-    pub audit: audit::Settings,
+    /// The audit log's folder.
+    pub audit_dir: PathBuf,
+    /// What a record survives.
+    pub durability: Durability,
+    /// Longer SQL is recorded in part, in bytes.
+    pub max_sql_bytes: usize,
+    /// Longer parameters are recorded in part, in bytes.
+    pub max_parameter_bytes: usize,
     /// The control API.
     pub control: Control,
     /// How long sessions in use are waited for at shutdown.
@@ -62,7 +69,7 @@ pub struct TargetSettings {
     /// That account's password.
     pub password: Option<Secret<String>>,
     /// TLS towards the target.
-    pub sslmode: SslMode,
+    pub sslmode: TlsMode,
     /// The CA the target's certificate must come from; absent: the system's.
     pub ca_file: Option<PathBuf>,
     /// How the gate may prove who it is.
@@ -78,7 +85,7 @@ pub struct TargetSettings {
     /// Sessions at once.
     pub max_sessions: Option<u32>,
     /// What the target sees as `application_name`.
-    pub application_name: ApplicationNameRule,
+    pub application_name: ApplicationName,
 }
 
 /// The certificate shown to clients.
@@ -129,21 +136,23 @@ pub(super) fn check(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistake>)
     checker.writable_folder("state_dir", &state_dir);
     let tls = checker.tls(&state_dir);
     let targets = file.targets.iter().map(|table| checker.target(table)).collect();
+    let advertise = file
+        .advertise
+        .clone()
+        .or_else(|| listen.first().map(|address| reachable(*address)));
     Some(Settings {
         file: path.to_owned(),
-        advertise: file.advertise.clone(),
+        advertise: advertise?,
         listen,
         targets,
         tls: tls?,
         plaintext: file.tls.plaintext,
         limits: file.limits,
         session: session(&file.session),
-        audit: audit::Settings {
-            dir: addresses.audit_dir,
-            durability: file.audit.durability,
-            max_sql_bytes: bytes(file.audit.max_sql_bytes),
-            max_parameter_bytes: bytes(file.audit.max_parameter_bytes),
-        },
+        audit_dir: addresses.audit_dir,
+        durability: file.audit.durability,
+        max_sql_bytes: bytes(file.audit.max_sql_bytes),
+        max_parameter_bytes: bytes(file.audit.max_parameter_bytes),
         control: Control {
             socket: addresses.socket,
             listen: file.control.listen,
@@ -264,7 +273,12 @@ impl Checker<'_> {
             (Some(cert), Some(key)) => {
                 let (cert, key) = (self.base.join(cert), self.base.join(key));
                 let readable = [self.readable("tls.cert", &cert), self.readable("tls.key", &key)];
-                readable.iter().all(Option::is_some).then_some(TlsFiles::Given { cert, key })
+                if readable.iter().all(Option::is_some)
+                    && let Err(error) = ServerTls::load(&cert, &key)
+                {
+                    self.note("tls", chain(&error), "");
+                }
+                Some(TlsFiles::Given { cert, key })
             }
             (Some(_), None) => {
                 self.note(
@@ -289,8 +303,12 @@ impl Checker<'_> {
         let at = |key: &str| format!("targets.{}.{key}", table.name);
         let ca_file = table.ca_file.as_ref().map(|path| self.base.join(path));
         if let Some(ca) = &ca_file {
-            self.readable(&at("ca_file"), ca);
-            if matches!(table.sslmode, SslMode::Disable | SslMode::Prefer | SslMode::Require) {
+            if self.readable(&at("ca_file"), ca).is_some()
+                && let Err(error) = ClientTls::new(table.sslmode, Some(ca))
+            {
+                self.note(&at("ca_file"), chain(&error), "");
+            }
+            if matches!(table.sslmode, TlsMode::Disable | TlsMode::Prefer) {
                 self.note(
                     &at("ca_file"),
                     "it has no effect with this sslmode",
@@ -438,16 +456,20 @@ fn reachable(address: SocketAddr) -> String {
     SocketAddr::new(host, address.port()).to_string()
 }
 
-fn bytes(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
+/// An error with all it comes from, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
 }
 
-impl Settings {
-    /// Host and port for connection strings, when the gate really listens on `bound` (a port may have been 0).
-    #[must_use]
-    pub fn advertised(&self, bound: SocketAddr) -> String {
-        self.advertise.clone().unwrap_or_else(|| reachable(bound))
-    }
+fn bytes(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 impl TargetSettings {

@@ -26,7 +26,7 @@ pub use token::{AdminToken, TokenError};
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::names::TargetName;
-use crate::session::registry::Registry;
+use crate::session::Registry;
 
 /// The name an operator's client gives for the record; the token proves the right, not this.
 pub const OPERATOR_HEADER: &str = "tidegate-operator";

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{GrantId, SessionId};
 pub use crate::ledger::GrantView;
 use crate::names::{IdentityName, TargetName};
-use crate::session::registry::SessionView;
+use crate::session::SessionView;
 
 /// A grant to be made: `POST /v1/grants`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

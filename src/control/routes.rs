@@ -21,7 +21,7 @@ use super::{Gate, OPERATOR_HEADER};
 use crate::grant::{Change, Grant, Terms};
 use crate::ids::{GrantId, SessionId};
 use crate::secret::Secret;
-use crate::session::registry::SessionView;
+use crate::session::SessionView;
 
 type Answer<T> = Result<Json<T>, ApiError>;
 
