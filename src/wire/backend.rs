@@ -1,0 +1,143 @@
+//! What a server may send once the client is logged in, taken apart (protocol: "Message Formats", marked B).
+//!
+//! It reads what the record needs: tags, codes, states. Rows are never looked into.
+
+use super::frame::LARGE;
+use super::frontend::Fields;
+
+/// The bound of a message body: PostgreSQL never sends more. Any letter passes, for a newer server may have messages this
+/// gate does not know; what is no letter is not PostgreSQL.
+#[must_use]
+pub fn limit(tag: u8) -> Option<u32> {
+    (tag.is_ascii_alphabetic() || tag.is_ascii_digit()).then_some(LARGE)
+}
+
+/// The severity and SQLSTATE of an ErrorResponse body; the severity is the one that is not translated (`V`).
+#[must_use]
+pub fn error_code(body: &[u8]) -> ErrorCode<'_> {
+    let mut fields = Fields::of(body);
+    let mut code = ErrorCode {
+        fatal: false,
+        sqlstate: b"XX000",
+    };
+    while let Some(text) = fields.text() {
+        match text.split_first() {
+            Some((b'V', severity)) => code.fatal = severity == b"FATAL" || severity == b"PANIC",
+            Some((b'C', sqlstate)) => code.sqlstate = sqlstate,
+            Some(_) => {}
+            None => break,
+        }
+    }
+    code
+}
+
+/// What an error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErrorCode<'a> {
+    /// The server ends the session with it.
+    pub fatal: bool,
+    /// Its SQLSTATE.
+    pub sqlstate: &'a [u8],
+}
+
+/// The command tag of a CommandComplete body.
+#[must_use]
+pub fn command_tag(body: &[u8]) -> &[u8] {
+    Fields::of(body).text_or_rest()
+}
+
+/// The rows a command tag counts: its last word, if that is a number (`SELECT 5`, `INSERT 0 5`, `COPY 5`).
+#[must_use]
+pub fn tag_rows(tag: &[u8]) -> u64 {
+    let digits = tag.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let start = tag.len() - digits;
+    let separate = start > 0 && tag.get(start - 1) == Some(&b' ');
+    if !separate {
+        return 0;
+    }
+    tag.get(start..)
+        .unwrap_or_default()
+        .iter()
+        .fold(0_u64, |n, d| n.saturating_mul(10).saturating_add(u64::from(d - b'0')))
+}
+
+/// The transaction status of a ReadyForQuery body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Transaction {
+    /// No transaction is open.
+    #[default]
+    Idle,
+    /// A transaction is open.
+    Open,
+    /// A transaction is open, has failed, and waits for its end.
+    Failed,
+}
+
+impl Transaction {
+    /// Reads the status byte; anything unknown counts as open, the careful reading.
+    #[must_use]
+    pub fn of(body: &[u8]) -> Self {
+        match body {
+            [b'I', ..] => Self::Idle,
+            [b'E', ..] => Self::Failed,
+            _ => Self::Open,
+        }
+    }
+}
+
+/// The parameter types of a ParameterDescription body, four bytes each.
+#[must_use]
+pub fn parameter_types(body: &[u8]) -> &[u8] {
+    let mut fields = Fields::of(body);
+    match fields.int16() {
+        Some(count) => fields.bytes(usize::from(count) * 4).unwrap_or_default(),
+        None => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rows_of_tags() {
+        for (tag, rows) in [
+            ("SELECT 5", 5),
+            ("INSERT 0 12", 12),
+            ("COPY 500000", 500_000),
+            ("BEGIN", 0),
+            ("CREATE TABLE", 0),
+            ("5", 0),
+            ("", 0),
+        ] {
+            assert_eq!(tag_rows(tag.as_bytes()), rows, "{tag}");
+        }
+    }
+
+    #[test]
+    fn error_fields() {
+        let code = error_code(b"SFATAL\0VFATAL\0C57P01\0Mterminating\0\0");
+        assert_eq!(
+            code,
+            ErrorCode {
+                fatal: true,
+                sqlstate: b"57P01"
+            }
+        );
+        assert_eq!(
+            error_code(b""),
+            ErrorCode {
+                fatal: false,
+                sqlstate: b"XX000"
+            }
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bodies_never_panic(body in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = (error_code(&body), tag_rows(command_tag(&body)), Transaction::of(&body), parameter_types(&body));
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Finds message boundaries in a byte stream, in place (protocol: "Message Formats": type byte, length, body).
+//!
+//! It does not look into bodies and holds no byte but an incomplete header.
+//!
+//! INVARIANT: cutting the stream anywhere changes only how a body is cut into [`Piece`]s, never the messages.
+
+/// The largest message either side accepts: PostgreSQL's own bound (`PQ_LARGE_MESSAGE_LIMIT`, libpq/libpq.h).
+pub const LARGE: u32 = 0x3fff_ffff;
+/// The bound of messages that carry no data: PostgreSQL's own (`PQ_SMALL_MESSAGE_LIMIT`).
+pub const SMALL: u32 = 10_000;
+
+/// Type byte and length word.
+const HEADER: usize = 5;
+
+/// A part of one message's body, as found in one chunk; the whole body where the chunk holds it whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// The message's type byte.
+    pub tag: u8,
+    /// The length of the whole body in bytes.
+    pub length: u32,
+    /// The part of the body.
+    pub bytes: &'a [u8],
+    /// The body begins with this piece.
+    pub first: bool,
+    /// The body ends with this piece.
+    pub last: bool,
+}
+
+impl<'a> Piece<'a> {
+    /// The whole body, if this piece is all of it.
+    #[must_use]
+    pub fn whole(&self) -> Option<&'a [u8]> {
+        (self.first && self.last).then_some(self.bytes)
+    }
+}
+
+/// What no peer may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// A type byte the protocol does not have in this direction.
+    #[error("invalid message type {tag:#04x}")]
+    Type {
+        /// The byte.
+        tag: u8,
+    },
+    /// A length below 4 or above the limit of its type.
+    #[error("invalid length {length} of message type {tag:#04x}")]
+    Length {
+        /// The type byte.
+        tag: u8,
+        /// The length word as sent.
+        length: u32,
+    },
+}
+
+/// Says how long a message of a type may be (its body, in bytes), or that the type does not exist.
+pub type Limit = fn(u8) -> Option<u32>;
+
+/// Cuts one direction of a connection into messages.
+#[derive(Debug, Clone, Copy)]
+pub struct Framer {
+    limit: Limit,
+    header: [u8; HEADER],
+    /// Bytes of the header that are here.
+    have: u8,
+    /// The body's length, and how much of it is still to come; valid once the header is complete.
+    length: u32,
+    left: u32,
+}
+
+impl Framer {
+    /// A framer at a message boundary.
+    #[must_use]
+    pub fn new(limit: Limit) -> Self {
+        Self {
+            limit,
+            header: [0; HEADER],
+            have: 0,
+            length: 0,
+            left: 0,
+        }
+    }
+
+    /// Whether the bytes so far end with a whole message.
+    #[must_use]
+    pub fn at_boundary(&self) -> bool {
+        self.have == 0
+    }
+
+    /// How many bytes of the current message's body are still to come; 0 at a boundary, and 0 while its header is incomplete.
+    #[must_use]
+    pub fn left(&self) -> u32 {
+        if usize::from(self.have) == HEADER { self.left } else { 0 }
+    }
+
+    /// Takes the next piece off `chunk`, or `None` when the chunk is used up.
+    ///
+    /// # Errors
+    /// On what no peer may send; the stream cannot be read any further then.
+    pub fn next<'a>(&mut self, chunk: &mut &'a [u8]) -> Result<Option<Piece<'a>>, FrameError> {
+        let first = usize::from(self.have) < HEADER;
+        if first && !self.take_header(chunk)? {
+            return Ok(None);
+        }
+        if !first && chunk.is_empty() {
+            return Ok(None);
+        }
+        let here = chunk.len().min(self.left as usize);
+        let Some((bytes, rest)) = chunk.split_at_checked(here) else {
+            return Ok(None);
+        };
+        *chunk = rest;
+        self.left -= u32::try_from(here).unwrap_or(self.left);
+        let last = self.left == 0;
+        if last {
+            self.have = 0;
+        }
+        let [tag, ..] = self.header;
+        Ok(Some(Piece {
+            tag,
+            length: self.length,
+            bytes,
+            first,
+            last,
+        }))
+    }
+
+    /// Completes the header from `chunk`; false when the chunk ends before.
+    fn take_header(&mut self, chunk: &mut &[u8]) -> Result<bool, FrameError> {
+        // The common case: a whole header in the chunk.
+        if self.have == 0
+            && let Some((header, rest)) = chunk.split_first_chunk::<HEADER>()
+        {
+            self.header = *header;
+            *chunk = rest;
+        } else {
+            while usize::from(self.have) < HEADER {
+                let Some((byte, rest)) = chunk.split_first() else {
+                    return Ok(false);
+                };
+                if let Some(slot) = self.header.get_mut(usize::from(self.have)) {
+                    *slot = *byte;
+                }
+                *chunk = rest;
+                self.have += 1;
+            }
+        }
+        self.have = 5;
+        let [tag, a, b, c, d] = self.header;
+        let limit = (self.limit)(tag).ok_or(FrameError::Type { tag })?;
+        // Unsigned: a length with the sign bit set is too long, not negative.
+        let word = u32::from_be_bytes([a, b, c, d]);
+        match word.checked_sub(4) {
+            Some(length) if length <= limit => {
+                self.length = length;
+                self.left = length;
+                Ok(true)
+            }
+            _ => Err(FrameError::Length { tag, length: word }),
+        }
+    }
+}
+
+/// Keeps the body of a message that comes in pieces, up to a bound.
+#[derive(Debug, Default)]
+pub struct Gather {
+    kept: Vec<u8>,
+}
+
+impl Gather {
+    /// Adds a piece. Returns the body once it is complete: the whole of it, or its first `bound` bytes.
+    pub fn add<'a>(&'a mut self, piece: &Piece<'a>, bound: usize) -> Option<&'a [u8]> {
+        if let Some(whole) = piece.whole() {
+            return Some(whole.get(..bound).unwrap_or(whole));
+        }
+        if piece.first {
+            self.kept.clear();
+        }
+        let room = bound.saturating_sub(self.kept.len());
+        self.kept.extend_from_slice(piece.bytes.get(..room).unwrap_or(piece.bytes));
+        piece.last.then_some(self.kept.as_slice())
+    }
+
+    /// Gives the memory back.
+    pub fn release(&mut self) {
+        if self.kept.capacity() > 0 {
+            self.kept = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn anything(_: u8) -> Option<u32> {
+        Some(LARGE)
+    }
+
+    fn encode(messages: &[(u8, Vec<u8>)]) -> Vec<u8> {
+        let mut stream = Vec::new();
+        for (tag, body) in messages {
+            stream.push(*tag);
+            stream.extend_from_slice(&u32::try_from(body.len() + 4).unwrap().to_be_bytes());
+            stream.extend_from_slice(body);
+        }
+        stream
+    }
+
+    fn decode(framer: &mut Framer, chunks: &[&[u8]]) -> Result<Vec<(u8, Vec<u8>)>, FrameError> {
+        let mut messages: Vec<(u8, Vec<u8>)> = Vec::new();
+        for chunk in chunks {
+            let mut rest = *chunk;
+            while let Some(piece) = framer.next(&mut rest)? {
+                if piece.first {
+                    messages.push((piece.tag, Vec::new()));
+                }
+                let (_, body) = messages.last_mut().unwrap();
+                body.extend_from_slice(piece.bytes);
+                assert_eq!(piece.last, body.len() == piece.length as usize);
+            }
+        }
+        Ok(messages)
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_do_not_matter(
+            messages in proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..40)), 0..8),
+            cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..12),
+        ) {
+            let stream = encode(&messages);
+            let mut at: Vec<usize> = cuts.iter().map(|c| c.index(stream.len() + 1)).collect();
+            at.extend([0, stream.len()]);
+            at.sort_unstable();
+            let chunks: Vec<&[u8]> = at.windows(2).map(|w| &stream[w[0]..w[1]]).collect();
+            let mut framer = Framer::new(anything);
+            prop_assert_eq!(decode(&mut framer, &chunks), Ok(messages));
+            prop_assert!(framer.at_boundary());
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut framer = Framer::new(crate::wire::frontend::limit);
+            let _ = decode(&mut framer, &[&bytes]);
+            let mut framer = Framer::new(crate::wire::backend::limit);
+            let _ = decode(&mut framer, &[&bytes]);
+        }
+
+        #[test]
+        fn gathers_up_to_the_bound(body in proptest::collection::vec(any::<u8>(), 0..60), cut in 0_usize..60, bound in 0_usize..70) {
+            let stream = encode(&[(b'Q', body.clone())]);
+            let cut = cut.min(stream.len());
+            let mut framer = Framer::new(anything);
+            let mut gather = Gather::default();
+            let mut got = None;
+            for mut chunk in [&stream[..cut], &stream[cut..]] {
+                while let Some(piece) = framer.next(&mut chunk).unwrap() {
+                    got = gather.add(&piece, bound).map(<[u8]>::to_vec);
+                }
+            }
+            prop_assert_eq!(got, Some(body[..bound.min(body.len())].to_vec()));
+        }
+    }
+
+    #[test]
+    fn lengths_are_unsigned_and_bounded() {
+        for word in [0_u32, 3, 0x4000_0004, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff] {
+            let mut bytes = vec![b'Q'];
+            bytes.extend_from_slice(&word.to_be_bytes());
+            let mut framer = Framer::new(anything);
+            assert_eq!(
+                framer.next(&mut bytes.as_slice()),
+                Err(FrameError::Length { tag: b'Q', length: word })
+            );
+        }
+    }
+}

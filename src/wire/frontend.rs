@@ -1,0 +1,202 @@
+//! What a client may send once it is logged in, taken apart (protocol: "Message Formats", marked F).
+//!
+//! It reads what the record needs and leaves the rest alone: the bytes themselves go on unchanged, and PostgreSQL judges them.
+
+use super::frame::{LARGE, SMALL};
+
+/// The bound of a message body by type, as PostgreSQL has it (`SocketBackend`, tcop/postgres.c); `None` for a type that may
+/// not come after login.
+#[must_use]
+pub fn limit(tag: u8) -> Option<u32> {
+    match tag {
+        b'Q' | b'F' | b'B' | b'P' | b'd' => Some(LARGE),
+        b'X' | b'C' | b'D' | b'E' | b'H' | b'S' | b'c' | b'f' => Some(SMALL),
+        _ => None,
+    }
+}
+
+/// Reads fields off a message body, front to back.
+#[derive(Debug, Clone, Copy)]
+pub struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    /// Starts at the beginning of `body`.
+    #[must_use]
+    pub fn of(body: &'a [u8]) -> Self {
+        Self(body)
+    }
+
+    /// Bytes up to the next NUL, which is taken off too; `None` when there is none.
+    pub fn text(&mut self) -> Option<&'a [u8]> {
+        let end = self.0.iter().position(|byte| *byte == 0)?;
+        let (text, rest) = self.0.split_at_checked(end)?;
+        self.0 = rest.get(1..)?;
+        Some(text)
+    }
+
+    /// Bytes up to the next NUL, or all that is left.
+    pub fn text_or_rest(&mut self) -> &'a [u8] {
+        self.text().unwrap_or_else(|| std::mem::take(&mut self.0))
+    }
+
+    /// The next `n` bytes.
+    pub fn bytes(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    /// A 16-bit integer.
+    pub fn int16(&mut self) -> Option<u16> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u16::from_be_bytes(*bytes))
+    }
+
+    /// A 32-bit integer.
+    pub fn int32(&mut self) -> Option<u32> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u32::from_be_bytes(*bytes))
+    }
+
+    /// What is left.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+}
+
+/// A Parse message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parse<'a> {
+    /// The name the statement is to have; empty: the unnamed one.
+    pub name: &'a [u8],
+    /// Its text, or its beginning where the body was cut.
+    pub text: &'a [u8],
+    /// The parameter types, four bytes each, as far as they are given and here.
+    pub types: &'a [u8],
+}
+
+impl<'a> Parse<'a> {
+    /// Takes a body apart; a body cut short gives a text cut short. `None` when not even the name is whole.
+    #[must_use]
+    pub fn of(body: &'a [u8]) -> Option<Self> {
+        let mut fields = Fields::of(body);
+        let name = fields.text()?;
+        let text = fields.text_or_rest();
+        let types = match fields.int16() {
+            Some(count) => fields.bytes(usize::from(count) * 4).unwrap_or_default(),
+            None => &[],
+        };
+        Some(Self { name, text, types })
+    }
+}
+
+/// A Bind message, or the arguments of a FunctionCall: values with their formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Values<'a> {
+    formats: &'a [u8],
+    /// How many values the message says it has.
+    pub count: u16,
+    values: &'a [u8],
+}
+
+impl<'a> Values<'a> {
+    /// Takes formats, count and values apart.
+    #[must_use]
+    pub fn of(mut fields: Fields<'a>) -> Option<Self> {
+        let formats = fields.int16()?;
+        let formats = fields.bytes(usize::from(formats) * 2)?;
+        let count = fields.int16()?;
+        Some(Self {
+            formats,
+            count,
+            values: fields.rest(),
+        })
+    }
+
+    /// Each value that is whole, in order: whether it is binary, and its bytes (`None` is NULL).
+    pub fn iter(&self) -> impl Iterator<Item = (bool, Option<&'a [u8]>)> + use<'a> {
+        let Self { formats, count, values } = *self;
+        let mut fields = Fields::of(values);
+        (0..usize::from(count)).map_while(move |index| {
+            // One format for all, one for each, or none: all text (protocol: Bind).
+            let at = if formats.len() == 2 { 0 } else { index * 2 };
+            let binary = formats.get(at + 1).is_some_and(|low| *low == 1);
+            let length = fields.int32()?;
+            if length == u32::MAX {
+                return Some((binary, None));
+            }
+            fields.bytes(length as usize).map(|bytes| (binary, Some(bytes)))
+        })
+    }
+}
+
+/// A Bind message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bind<'a> {
+    /// The portal to make; empty: the unnamed one.
+    pub portal: &'a [u8],
+    /// The statement to bind.
+    pub statement: &'a [u8],
+    /// The parameters; `None` where the body is not even that far in order.
+    pub values: Option<Values<'a>>,
+}
+
+impl<'a> Bind<'a> {
+    /// Takes a body apart. `None` when not even the names are whole.
+    #[must_use]
+    pub fn of(body: &'a [u8]) -> Option<Self> {
+        let mut fields = Fields::of(body);
+        let portal = fields.text()?;
+        let statement = fields.text()?;
+        Some(Self {
+            portal,
+            statement,
+            values: Values::of(fields),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn parse_with_types() {
+        let parse = Parse::of(b"s1\0select $1\0\0\x01\0\0\0\x17").unwrap();
+        assert_eq!(
+            (parse.name, parse.text, parse.types),
+            (&b"s1"[..], &b"select $1"[..], &b"\0\0\0\x17"[..])
+        );
+    }
+
+    #[test]
+    fn bind_with_each_kind_of_format() {
+        let values = |body: Vec<u8>| {
+            let values = Bind::of(&body).unwrap().values.unwrap();
+            values
+                .iter()
+                .map(|(binary, value)| (binary, value.map(<[u8]>::to_vec)))
+                .collect::<Vec<_>>()
+        };
+        let a = || Some(b"a".to_vec());
+        let two = b"\0\x02\0\0\0\x01a\xff\xff\xff\xff\0\0";
+        let with = |formats: &[u8]| [b"p\0s\0", formats, two].concat();
+        assert_eq!(values(with(b"\0\0")), [(false, a()), (false, None)]);
+        assert_eq!(values(with(b"\0\x01\0\x01")), [(true, a()), (true, None)]);
+        assert_eq!(values(with(b"\0\x02\0\0\0\x01")), [(false, a()), (true, None)]);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bodies_never_panic(body in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = Parse::of(&body);
+            if let Some(values) = Bind::of(&body).and_then(|bind| bind.values) {
+                prop_assert!(values.iter().count() <= usize::from(values.count));
+            }
+        }
+    }
+}
