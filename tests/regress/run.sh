@@ -9,7 +9,7 @@
 # unpacked in $CACHE. Each run has a new throwaway cluster. Ends with 0 when gate and direct agree (or, with `direct`, when
 # every test passed), 1 when they differ, 2 when it could not be run.
 #
-# Settings: PG_MAJOR (else the newest installed), CACHE (default target/regress), TIDEGATE (the gate's program),
+# Settings: PG_MAJOR (else the newest installed), CACHE (default target/regress), TIDEGATE (the gate's program, else built here),
 # SSLMODE (how psql talks to the gate; default prefer, which is TLS with the gate's self-made certificate).
 set -eu
 umask 022
@@ -59,6 +59,7 @@ fetch_suite() {
     else
         need apt-get "Debian or Ubuntu"
         need dpkg-deb dpkg
+        need tar tar
         say "fetching the suite of postgresql-$PG_MAJOR with apt-get source (about 25 MB) into $CACHE"
         private_apt
         rm -rf "$CACHE/source" "$CACHE/root" "$CACHE/lib" "$CACHE/version"
@@ -73,6 +74,7 @@ fetch_suite() {
         fi
         unpack "postgresql-server-dev-$PG_MAJOR"
         tar xf ./*.orig.tar.* --wildcards '*/src/test/regress' '*/contrib/spi' '*/COPYRIGHT'
+        rm -rf ./*.orig.tar.* "$CACHE/apt"
         printf '%s\n' "$INSTALLED" >"$CACHE/version"
         cd "$TOP"
     fi
@@ -181,9 +183,11 @@ stop_server() {
 
 # A gate with one target, as a superuser: the suite makes roles, tablespaces and functions in C.
 start_gate() {
-    TIDEGATE=${TIDEGATE:-$TOP/target/release/tidegate}
-    [ -x "$TIDEGATE" ] || TIDEGATE=$TOP/target/debug/tidegate
-    [ -x "$TIDEGATE" ] || fail "no gate program; 'cargo build --release' makes it, or name it with TIDEGATE"
+    if [ -z "${TIDEGATE:-}" ]; then
+        (cd "$TOP" && cargo build --locked --quiet) || fail "the gate did not build"
+        TIDEGATE=${CARGO_TARGET_DIR:-$TOP/target}/debug/tidegate
+    fi
+    [ -x "$TIDEGATE" ] || fail "no program $TIDEGATE"
     GATE_PORT=$(free_port $((PORT + 1)))
     mkdir -m 700 "$WORK/gate"
     printf '%s' "$PASSWORD" >"$WORK/gate/target.password"
@@ -199,7 +203,7 @@ start_gate() {
     done
     "$TIDEGATE" grant create "$DATABASE" --identity regress --for 2h --max-sessions 100 --output json \
         --config "$WORK/gate/tidegate.toml" >"$WORK/grant.json" || fail "no grant"
-    GRANT_USER=$(json_field grant "$WORK/grant.json")
+    GRANT_USER=$(json_field id "$WORK/grant.json")
     PGPASSWORD=$(json_field secret "$WORK/grant.json")
     export PGPASSWORD PGSSLMODE="${SSLMODE:-prefer}"
 }
