@@ -2,6 +2,7 @@
 //!
 //! A lane has a process of its own, so that what it costs can be read from the kernel. No lane outlives the bench.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -73,6 +74,8 @@ pub(crate) struct Lane {
     pub(crate) port: u16,
     pub(crate) user: String,
     pub(crate) password: String,
+    /// Queries it has been given so far.
+    pub(crate) queries: Cell<f64>,
     process: Process,
 }
 
@@ -97,6 +100,7 @@ impl Lane {
             port: if kind == Kind::Direct { stage.server.port() } else { port },
             user: BENCH.to_owned(),
             password: stage.password.clone(),
+            queries: Cell::new(0.0),
             process,
         })
     }
@@ -242,6 +246,7 @@ fn gate(kind: Kind, stage: &Stage) -> Result<Lane> {
         port: gate.port(),
         user: login.grant,
         password: login.secret.expose().clone(),
+        queries: Cell::new(0.0),
         process: Process::Gate(gate),
     })
 }

@@ -3,7 +3,8 @@
 //! It measures nothing.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -86,15 +87,32 @@ pub(crate) fn heading(gate: &Path) -> String {
     text
 }
 
-/// How much a gate has written to its audit log.
+/// Whether a gate has a record of every query it was given. pgbench sends some of its own at its start, so there are more.
 pub(crate) fn audit_note(lane: &Lane) -> Option<String> {
-    let files = fs::read_dir(lane.audit_folder()?).ok()?;
-    let bytes: u64 = files.flatten().filter_map(|file| Some(file.metadata().ok()?.len())).sum();
+    let (mut records, mut bytes) = (0.0, 0);
+    for file in fs::read_dir(lane.audit_folder()?).ok()?.flatten() {
+        for record in BufReader::new(File::open(file.path()).ok()?).split(b'\n') {
+            let record = record.ok()?;
+            bytes += record.len();
+            // Quotes in SQL are escaped, so no statement can look like this.
+            if find_bytes(&record, b",\"event\":\"statement\"") {
+                records += 1.0;
+            }
+        }
+    }
+    let (name, queries, megabytes) = (lane.kind.name(), lane.queries.get(), bytes / 1_000_000);
+    let verdict = if records >= queries {
+        "none is missing"
+    } else {
+        "**RECORDS ARE MISSING**"
+    };
     Some(format!(
-        "{} wrote {} MB of audit log during the run.",
-        lane.kind.name(),
-        bytes / 1_000_000
+        "{name}: {records} statements on record ({megabytes} MB) for {queries} queries of pgbench: {verdict}."
     ))
+}
+
+fn find_bytes(line: &[u8], wanted: &[u8]) -> bool {
+    line.windows(wanted.len()).any(|window| window == wanted)
 }
 
 /// The value of `name: value` or `name=value`.

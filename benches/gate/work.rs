@@ -155,7 +155,9 @@ impl Tools {
 
     fn pgbench(&self, lane: &Lane, arguments: &[&str]) -> Result<Done> {
         let text = output_of(lane.command(&self.pgbench).args(arguments))?;
-        Done::read(&text).with_context(|| format!("unexpected output of pgbench:\n{text}"))
+        let done = Done::read(&text).with_context(|| format!("unexpected output of pgbench:\n{text}"))?;
+        lane.queries.set(lane.queries.get() + done.transactions);
+        Ok(done)
     }
 
     fn costing<T>(&self, lane: &Lane, work: impl FnOnce() -> Result<T>) -> Result<(T, Costs)> {
