@@ -33,7 +33,13 @@ Examples:
 
 /// PostgreSQL access that closes on time.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "tidegate",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub struct Cli {
     /// The configuration file
@@ -112,6 +118,7 @@ The window opens at the first connect and closes after --for, whatever is runnin
         /// Only for this target
         #[arg(long, value_name = "NAME")]
         target: Option<TargetName>,
+        /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
     },
@@ -119,6 +126,7 @@ The window opens at the first connect and closes after --for, whatever is runnin
     Show {
         /// The grant
         grant: GrantId,
+        /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
     },
@@ -132,6 +140,7 @@ The window opens at the first connect and closes after --for, whatever is runnin
         /// Why
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
     },
@@ -149,6 +158,7 @@ The window opens at the first connect and closes after --for, whatever is runnin
         /// Why
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
     },
@@ -159,6 +169,7 @@ The window opens at the first connect and closes after --for, whatever is runnin
         /// Why
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
     },
@@ -190,6 +201,7 @@ pub struct CreateArgs {
     /// Where its clients have to come from, like 10.1.0.0/16
     #[arg(long, value_name = "NETWORK")]
     pub client_network: Option<IpNet>,
+    /// Which gate, and how to print.
     #[command(flatten)]
     pub remote: Remote,
 }
@@ -208,6 +220,7 @@ pub enum SessionCommand {
         /// Only on this target
         #[arg(long, value_name = "NAME")]
         target: Option<TargetName>,
+        /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
     },
@@ -218,6 +231,7 @@ pub enum SessionCommand {
         /// Why; the client reads it
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
     },
@@ -264,6 +278,7 @@ pub struct LogArgs {
     /// Reads this folder instead of asking the gate: for a gate that is not running
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["control", "token_file"])]
     pub dir: Option<PathBuf>,
+    /// Which gate, and how to print.
     #[command(flatten)]
     pub remote: Remote,
 }

@@ -117,7 +117,12 @@ impl Client {
     }
 
     /// Asks for lines; hands each to `each` as it comes, until there are no more or `each` wants none.
-    pub async fn lines(&self, path: &str, query: &impl Serialize, mut each: impl FnMut(&[u8]) -> bool) -> Result<(), ClientError> {
+    pub async fn lines(
+        &self,
+        path: &str,
+        query: &impl Serialize,
+        mut each: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), ClientError> {
         let mut response = self.send(Method::GET, &with_query(path, query)?, Bytes::new()).await?;
         if !response.status().is_success() {
             return read::<serde_json::Value>(response).await.map(drop);
@@ -262,8 +267,8 @@ fn with_query(path: &str, query: &impl Serialize) -> Result<String, ClientError>
     Ok(text)
 }
 
-/// Percent-encoding of a query's value, and of a password in a URI: only RFC 3986's unreserved characters stay.
-pub(crate) fn escape(value: &str, into: &mut String) {
+/// Percent-encoding of a query's value: only RFC 3986's unreserved characters stay.
+fn escape(value: &str, into: &mut String) {
     use std::fmt::Write as _;
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -279,7 +284,11 @@ fn lines(mistakes: &[Mistake]) -> String {
 }
 
 fn problem(problem: &Problem) -> String {
-    let detail = if problem.detail.is_empty() { &problem.title } else { &problem.detail };
+    let detail = if problem.detail.is_empty() {
+        &problem.title
+    } else {
+        &problem.detail
+    };
     match &problem.remedy {
         Some(remedy) => format!("{detail}; {remedy}"),
         None => detail.clone(),
@@ -295,7 +304,10 @@ mod tests {
     fn addresses() {
         assert_eq!(address("unix:/run/c.sock").ok(), Some(Address::Unix("/run/c.sock".into())));
         assert_eq!(address("unix:///run/c.sock").ok(), Some(Address::Unix("/run/c.sock".into())));
-        assert_eq!(address("http://127.0.0.1:7480/").ok(), Some(Address::Tcp("127.0.0.1:7480".into())));
+        assert_eq!(
+            address("http://127.0.0.1:7480/").ok(),
+            Some(Address::Tcp("127.0.0.1:7480".into()))
+        );
         for bad in ["", "unix:", "https://h:1", "h:1", "http://h"] {
             assert_eq!(address(bad).map_err(|error| error.exit_code()), Err(2), "{bad}");
         }
@@ -308,7 +320,10 @@ mod tests {
             follow: true,
             ..LogQuery::default()
         };
-        assert_eq!(with_query("/v1/log", &query).unwrap(), "/v1/log?follow=true&text=a%26b%3D%C3%BC%20c");
+        assert_eq!(
+            with_query("/v1/log", &query).unwrap(),
+            "/v1/log?follow=true&text=a%26b%3D%C3%BC%20c"
+        );
         assert_eq!(with_query("/v1/log", &LogQuery::default()).unwrap(), "/v1/log");
     }
 }

@@ -27,8 +27,10 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
     };
     let output = args.remote.output;
     match args.dir {
-        Some(dir) => offline(&dir, &query, output).await,
-        None => Ok(Client::new(config, &args.remote)?.lines("/v1/log", &query, |line| show(line, output)).await?),
+        Some(dir) => offline(&dir, &query, output),
+        None => Ok(Client::new(config, &args.remote)?
+            .lines("/v1/log", &query, |line| show(line, output))
+            .await?),
     }
 }
 
@@ -43,4 +45,8 @@ fn show(line: &[u8], output: Output) -> bool {
             Err(_) => print_line(&visible(&raw())),
         },
     }
+}
+
+fn offline(_dir: &Path, _query: &LogQuery, _output: Output) -> anyhow::Result<()> {
+    anyhow::bail!("not built yet")
 }

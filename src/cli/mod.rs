@@ -8,6 +8,7 @@ pub mod demo;
 mod gate;
 mod grant;
 mod log;
+mod record;
 mod render;
 mod session;
 #[cfg(test)]
@@ -19,7 +20,6 @@ use clap::Parser;
 
 use args::{Cli, Command};
 pub use client::ClientError;
-pub(crate) use client::escape;
 
 /// Runs the command line this process was started with.
 #[must_use]
@@ -50,7 +50,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 
 /// One thread is enough for a command that makes one call.
 fn wait(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {

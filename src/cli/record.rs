@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::render::visible;
-use crate::audit::event::{Done, Event, GrantChanged, Kind, Outcome, Parameter, Refused, SessionEnded, SessionStarted, Statement};
+use crate::audit::event::{
+    Done, Event, GrantChanged, Kind, Outcome, Parameter, Refused, SessionEnded, SessionStarted, Statement,
+};
 use crate::config::duration;
 use std::time::Duration;
 
@@ -39,7 +41,10 @@ fn said(event: &Event<'_>) -> String {
         Event::Reloaded(reloaded) => format!("gate: reload refused, the old settings stay: {}", reloaded.detail),
         Event::Refused(refused) => refusal(refused),
         Event::CancelRequested(cancel) => match &cancel.who {
-            Some(who) => format!("{}  {}  {}  cancel requested from {}", who.identity, who.target, who.session, cancel.client),
+            Some(who) => format!(
+                "{}  {}  {}  cancel requested from {}",
+                who.identity, who.target, who.session, cancel.client
+            ),
             None => format!("cancel requested from {} with a key of no live session", cancel.client),
         },
         Event::GrantChanged(change) => grant(change),
@@ -47,11 +52,25 @@ fn said(event: &Event<'_>) -> String {
         Event::SessionEnded(ended) => session_ended(ended),
         Event::Statement(statement) => {
             let who = &statement.who;
-            format!("{}  {}  {}  #{}  {}", who.identity, who.target, who.session, statement.statement, text(statement))
+            format!(
+                "{}  {}  {}  #{}  {}",
+                who.identity,
+                who.target,
+                who.session,
+                statement.statement,
+                text(statement)
+            )
         }
         Event::Outcome(outcome) => {
             let who = &outcome.who;
-            format!("{}  {}  {}  #{}  = {}", who.identity, who.target, who.session, outcome.statement, result(outcome))
+            format!(
+                "{}  {}  {}  #{}  = {}",
+                who.identity,
+                who.target,
+                who.session,
+                outcome.statement,
+                result(outcome)
+            )
         }
         other => other_event(other),
     }
@@ -68,7 +87,10 @@ fn refusal(refused: &Refused) -> String {
         (None, Some(user)) => format!("\"{user}\""),
         (None, None) => "somebody".to_owned(),
     };
-    let mut text = format!("refused {user} from {}: {} ({})", refused.client, refused.ending, refused.sqlstate);
+    let mut text = format!(
+        "refused {user} from {}: {} ({})",
+        refused.client, refused.ending, refused.sqlstate
+    );
     if let Some(detail) = &refused.detail {
         text.push_str(": ");
         text.push_str(detail);
@@ -77,10 +99,16 @@ fn refusal(refused: &Refused) -> String {
 }
 
 fn grant(change: &GrantChanged) -> String {
-    let mut text = format!("{}  {}  {} {} by {}", change.identity, change.target, change.grant, change.change, change.by);
+    let mut text = format!(
+        "{}  {}  {} {} by {}",
+        change.identity, change.target, change.grant, change.change, change.by
+    );
     match change.until {
         Some(until) => text.push_str(&format!(", until {}", super::render::time(until))),
-        None => text.push_str(&format!(", for {}", duration::show(Duration::from_secs(change.window_seconds)))),
+        None => text.push_str(&format!(
+            ", for {}",
+            duration::show(Duration::from_secs(change.window_seconds))
+        )),
     }
     if let Some(reason) = &change.reason {
         text.push_str(": ");
@@ -92,7 +120,11 @@ fn grant(change: &GrantChanged) -> String {
 fn session_started(started: &SessionStarted) -> String {
     let who = &started.who;
     let until = super::render::time(started.until);
-    let application = started.application.as_deref().map(|name| format!(" by {name}")).unwrap_or_default();
+    let application = started
+        .application
+        .as_deref()
+        .map(|name| format!(" by {name}"))
+        .unwrap_or_default();
     let (identity, target, session, grant, client) = (&who.identity, &who.target, &who.session, &who.grant, started.client);
     format!("{identity}  {target}  {session}  connected from {client}{application} under {grant}, until {until}")
 }
@@ -153,7 +185,10 @@ fn result(outcome: &Outcome<'_>) -> String {
     let time = micros(outcome.duration_us);
     let tags: Vec<&str> = outcome.tags.iter().map(|tag| tag.0.as_ref()).collect();
     match outcome.result {
-        Done::Completed => format!("{} in {time}", if tags.is_empty() { "done".to_owned() } else { tags.join("; ") }),
+        Done::Completed => format!(
+            "{} in {time}",
+            if tags.is_empty() { "done".to_owned() } else { tags.join("; ") }
+        ),
         Done::Failed => {
             let code = outcome.sqlstate.as_ref().map_or("?", |code| code.0.as_ref());
             format!("ERROR {code} in {time}")

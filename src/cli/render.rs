@@ -14,12 +14,16 @@ use serde::Serialize;
 use super::args::Output;
 use crate::config::duration;
 use crate::control::model::{GrantView, Issued};
-use crate::session::registry::SessionView;
+use crate::session::SessionView;
 
 /// Writes what a command says; a reader that has gone away (`| head`) is no error.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+    match out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush())
+    {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
@@ -28,7 +32,10 @@ pub fn print(text: &str) -> io::Result<()> {
 /// Writes one line; `false` when nobody reads any more.
 pub fn print_line(text: &str) -> bool {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()).is_ok()
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush())
+        .is_ok()
 }
 
 /// Writes `value` as JSON, or as `text` makes of it.
@@ -77,7 +84,7 @@ pub fn grants(grants: &[GrantView], now: Timestamp) -> String {
             visible(grant.reason().unwrap_or("")),
         ]);
     }
-    table.to_string()
+    table.trim_fmt()
 }
 
 /// One grant, every field.
@@ -91,11 +98,17 @@ pub fn grant(view: &GrantView, now: Timestamp) -> String {
         ("reason", visible(grant.reason().unwrap_or("-"))),
         ("status", visible(&view.status)),
         ("window", duration::show(grant.window())),
-        ("created", format!("{} by {}", time(grant.created_at()), visible(grant.created_by()))),
+        (
+            "created",
+            format!("{} by {}", time(grant.created_at()), visible(grant.created_by())),
+        ),
     ];
     match grant.activated_at() {
         Some(at) => rows.push(("first used", time(at))),
-        None => rows.push(("first use by", format!("{} ({})", time(grant.activate_by()), relative(grant.activate_by(), now)))),
+        None => rows.push((
+            "first use by",
+            format!("{} ({})", time(grant.activate_by()), relative(grant.activate_by(), now)),
+        )),
     }
     if let Some(until) = grant.until() {
         rows.push(("until", format!("{} ({})", time(until), relative(until, now))));
@@ -103,13 +116,23 @@ pub fn grant(view: &GrantView, now: Timestamp) -> String {
     if let Some(deadline) = grant.deadline() {
         rows.push(("never after", time(deadline)));
     }
-    rows.push(("sessions", format!("{} of at most {}", view.live_sessions, grant.max_sessions())));
+    rows.push((
+        "sessions",
+        format!("{} of at most {}", view.live_sessions, grant.max_sessions()),
+    ));
     if let Some(network) = grant.client_network() {
         rows.push(("only from", network.to_string()));
     }
     if let Some(revocation) = grant.revoked() {
-        let reason = revocation.reason.as_deref().map(|reason| format!(": {}", visible(reason))).unwrap_or_default();
-        rows.push(("revoked", format!("{} by {}{reason}", time(revocation.at), visible(&revocation.by))));
+        let reason = revocation
+            .reason
+            .as_deref()
+            .map(|reason| format!(": {}", visible(reason)))
+            .unwrap_or_default();
+        rows.push((
+            "revoked",
+            format!("{} by {}{reason}", time(revocation.at), visible(&revocation.by)),
+        ));
     }
     list(&rows)
 }
@@ -141,7 +164,17 @@ pub fn sessions(sessions: &[SessionView], now: Timestamp) -> String {
     if sessions.is_empty() {
         return "No live sessions.".to_owned();
     }
-    let mut table = table(["SESSION", "IDENTITY", "TARGET", "GRANT", "CLIENT", "SINCE", "LEFT", "STATE", "STATEMENTS"]);
+    let mut table = table([
+        "SESSION",
+        "IDENTITY",
+        "TARGET",
+        "GRANT",
+        "CLIENT",
+        "SINCE",
+        "LEFT",
+        "STATE",
+        "STATEMENTS",
+    ]);
     for session in sessions {
         table.add_row([
             session.who.session.to_string(),
@@ -155,7 +188,7 @@ pub fn sessions(sessions: &[SessionView], now: Timestamp) -> String {
             session.statements.to_string(),
         ]);
     }
-    table.to_string()
+    table.trim_fmt()
 }
 
 /// A time as a person reads it: to the second, in UTC, and saying so.
@@ -168,7 +201,11 @@ fn ends(view: &GrantView, now: Timestamp) -> String {
     match view.status.as_str() {
         "ready" => format!("{} after first use", duration::show(view.grant.window())),
         "active" => view.grant.until().map(|until| relative(until, now)).unwrap_or_default(),
-        "revoked" => view.grant.revoked().map(|revoked| relative(revoked.at, now)).unwrap_or_default(),
+        "revoked" => view
+            .grant
+            .revoked()
+            .map(|revoked| relative(revoked.at, now))
+            .unwrap_or_default(),
         "lapsed" => relative(view.grant.activate_by(), now),
         _ => view.grant.until().map(|until| relative(until, now)).unwrap_or_default(),
     }
@@ -176,7 +213,11 @@ fn ends(view: &GrantView, now: Timestamp) -> String {
 
 /// `in 4m12s`, `3h ago`.
 fn relative(time: Timestamp, now: Timestamp) -> String {
-    if time >= now { format!("in {}", left(time, now)) } else { format!("{} ago", left(now, time)) }
+    if time >= now {
+        format!("in {}", left(time, now))
+    } else {
+        format!("{} ago", left(now, time))
+    }
 }
 
 fn left(time: Timestamp, now: Timestamp) -> String {
@@ -189,7 +230,7 @@ fn left(time: Timestamp, now: Timestamp) -> String {
 
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header);
+    table.load_style(presets::NOTHING).set_header(header);
     if io::stdout().is_terminal() {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }

@@ -9,7 +9,7 @@ use super::client::Client;
 use super::render;
 use crate::clock::Clock;
 use crate::control::model::{ReasonBody, Sessions, SessionsQuery};
-use crate::session::registry::SessionView;
+use crate::session::SessionView;
 
 pub(super) async fn run(config: &Path, command: SessionCommand) -> anyhow::Result<()> {
     match command {
@@ -29,7 +29,10 @@ pub(super) async fn run(config: &Path, command: SessionCommand) -> anyhow::Resul
             let view: SessionView = Client::new(config, &remote)?.post(&path, &ReasonBody { reason }).await?;
             render::show(remote.output, &view, |view| {
                 let who = &view.who;
-                format!("Session {} of {} on {} is told to end.", who.session, who.identity, who.target)
+                format!(
+                    "Session {} of {} on {} is told to end.",
+                    who.session, who.identity, who.target
+                )
             })
         }
     }

@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use super::mistake::Mistake;
 use super::reader::{Places, Reader, Section};
+use crate::audit::Durability;
+use crate::frontend::Plaintext;
 use crate::names::TargetName;
+use crate::tls::TlsMode;
+use crate::upstream::{ApplicationName, AuthMethod};
 
 /// The whole file.
 #[derive(Debug)]
@@ -38,7 +42,7 @@ pub(super) struct TargetTable {
     pub(super) user: String,
     pub(super) password_file: Option<PathBuf>,
     pub(super) password_env: Option<String>,
-    pub(super) sslmode: SslMode,
+    pub(super) sslmode: TlsMode,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) auth: Vec<AuthMethod>,
     pub(super) connect_timeout: Duration,
@@ -46,44 +50,7 @@ pub(super) struct TargetTable {
     pub(super) replication: bool,
     pub(super) startup_parameters: Vec<String>,
     pub(super) max_sessions: Option<u32>,
-    pub(super) application_name: ApplicationNameRule,
-}
-
-/// How the connection to a target is encrypted and checked; as libpq's `sslmode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SslMode {
-    /// Never TLS.
-    Disable,
-    /// TLS if the target offers it.
-    Prefer,
-    /// TLS, whoever answers.
-    Require,
-    /// TLS, and a certificate of the CA.
-    VerifyCa,
-    /// TLS, and a certificate of the CA for this host.
-    VerifyFull,
-}
-
-/// A way of proving to the target who the gate is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthMethod {
-    /// SCRAM-SHA-256 (and -PLUS).
-    Scram,
-    /// MD5; weak.
-    Md5,
-    /// The password itself; only over TLS.
-    Password,
-    /// None asked for.
-    Trust,
-}
-
-/// What the target sees as `application_name`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ApplicationNameRule {
-    /// The identity, then the client's own name.
-    Prefix,
-    /// The client's own name.
-    Pass,
+    pub(super) application_name: ApplicationName,
 }
 
 /// `[tls]`.
@@ -93,17 +60,6 @@ pub(super) struct TlsTable {
     pub(super) key: Option<PathBuf>,
     pub(super) names: Vec<String>,
     pub(super) plaintext: Plaintext,
-}
-
-/// Who may connect without TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plaintext {
-    /// Nobody.
-    Refuse,
-    /// Clients on this machine.
-    Loopback,
-    /// Everybody.
-    Allow,
 }
 
 /// `[limits]`.
@@ -141,15 +97,6 @@ pub(super) struct AuditTable {
     pub(super) durability: Durability,
     pub(super) max_sql_bytes: u32,
     pub(super) max_parameter_bytes: u32,
-}
-
-/// What a record survives once it counts as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// The death of the process.
-    Process,
-    /// The death of the machine.
-    Power,
 }
 
 /// `[control]`.
@@ -197,7 +144,7 @@ impl FileConfig {
         let root = reader.root(&table);
         let mut config = Self {
             listen: root.list("listen", socket_address).unwrap_or_else(|| vec![DEFAULT_LISTEN]),
-            advertise: root.parsed("advertise", |text| host_port(text, DEFAULT_PORT).map(|_| text.to_owned())),
+            advertise: root.parsed("advertise", |text| host_port(text, DEFAULT_PORT).map(joined)),
             state_dir: root.path("state_dir").unwrap_or_else(|| "tidegate-state".into()),
             targets: root.each("targets", target).into_iter().flatten().collect(),
             tls: root.within("tls", tls),
@@ -223,16 +170,16 @@ const DEFAULT_PORT: u16 = 7432;
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), DEFAULT_PORT);
 const POSTGRES_PORT: u16 = 5432;
 
-const SSL_MODES: &[(&str, SslMode)] = &[
-    ("disable", SslMode::Disable),
-    ("prefer", SslMode::Prefer),
-    ("require", SslMode::Require),
-    ("verify-ca", SslMode::VerifyCa),
-    ("verify-full", SslMode::VerifyFull),
+const SSL_MODES: &[(&str, TlsMode)] = &[
+    ("disable", TlsMode::Disable),
+    ("prefer", TlsMode::Prefer),
+    ("require", TlsMode::Require),
+    ("verify-ca", TlsMode::VerifyCa),
+    ("verify-full", TlsMode::VerifyFull),
 ];
 
 const AUTH_METHODS: &[(&str, AuthMethod)] = &[
-    ("scram-sha-256", AuthMethod::Scram),
+    ("scram-sha-256", AuthMethod::ScramSha256),
     ("md5", AuthMethod::Md5),
     ("password", AuthMethod::Password),
     ("trust", AuthMethod::Trust),
@@ -260,11 +207,11 @@ fn target(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
         database: database.unwrap_or_else(|| name.as_ref().map(ToString::to_string).unwrap_or_default()),
         password_file: table.path("password_file"),
         password_env: table.text("password_env"),
-        sslmode: table.one_of("sslmode", SSL_MODES).unwrap_or(SslMode::Prefer),
+        sslmode: table.one_of("sslmode", SSL_MODES).unwrap_or(TlsMode::Prefer),
         ca_file: table.path("ca_file"),
         auth: table
             .some_of("auth", AUTH_METHODS)
-            .unwrap_or_else(|| vec![AuthMethod::Scram, AuthMethod::Trust]),
+            .unwrap_or_else(|| vec![AuthMethod::ScramSha256, AuthMethod::Trust]),
         connect_timeout: table
             .duration("connect_timeout", Duration::from_millis(1))
             .unwrap_or(secs(10)),
@@ -275,9 +222,9 @@ fn target(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
         application_name: table
             .one_of(
                 "application_name",
-                &[("prefix", ApplicationNameRule::Prefix), ("pass", ApplicationNameRule::Pass)],
+                &[("prefix", ApplicationName::Prefix), ("pass", ApplicationName::Pass)],
             )
-            .unwrap_or(ApplicationNameRule::Prefix),
+            .unwrap_or(ApplicationName::Prefix),
         name: name?,
         host: address.as_ref()?.0.clone(),
         port: address?.1,
@@ -362,6 +309,15 @@ fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("`{text}` is not an address to listen on; write an IP address and a port, like 127.0.0.1:7432, 0.0.0.0:7432 or [::1]:7432")
     })
+}
+
+/// Host and port in one text again, with brackets where they are needed.
+pub(super) fn joined((host, port): (String, u16)) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 /// `host`, `host:port`, `[::1]:port`.

@@ -14,9 +14,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use file::{
-    ApplicationNameRule, AuthMethod, Control, Durability, Limits, LogFormat, Logging, Plaintext, SessionTable, SslMode,
-};
+pub use file::{Control, Limits, LogFormat, Logging, SessionTable};
 pub use mistake::Mistake;
 pub use settings::{Settings, TargetSettings, TlsFiles};
 

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::ControlAddress;
-use super::file::{
-    ApplicationNameRule, AuthMethod, Control, Durability, FileConfig, Limits, Logging, Plaintext, SessionTable, SslMode,
-    TargetTable, host_port,
-};
+use super::file::{Control, FileConfig, Limits, Logging, SessionTable, TargetTable, joined};
 use super::mistake::Mistake;
+use crate::audit::Durability;
+use crate::frontend::Plaintext;
 use crate::names::TargetName;
 use crate::secret::Secret;
+use crate::tls::{ClientTls, ServerTls, TlsMode};
+use crate::upstream::{ApplicationName, AuthMethod};
 
 /// Everything the gate is told by its operator.
 #[derive(Debug, Clone)]
@@ -68,7 +69,7 @@ pub struct TargetSettings {
     /// That account's password.
     pub password: Option<Secret<String>>,
     /// TLS towards the target.
-    pub sslmode: SslMode,
+    pub sslmode: TlsMode,
     /// The CA the target's certificate must come from; absent: the system's.
     pub ca_file: Option<PathBuf>,
     /// How the gate may prove who it is.
@@ -84,7 +85,7 @@ pub struct TargetSettings {
     /// Sessions at once.
     pub max_sessions: Option<u32>,
     /// What the target sees as `application_name`.
-    pub application_name: ApplicationNameRule,
+    pub application_name: ApplicationName,
 }
 
 /// The certificate shown to clients.
@@ -106,8 +107,8 @@ pub enum TlsFiles {
     },
 }
 
-/// Longest path of a Unix socket on Linux (`sun_path` less its terminator, unix(7)).
-const SOCKET_PATH: usize = 107;
+/// Longest path of a Unix socket on Linux (`sun_path` less its terminator, unix(7)); it is made under a longer name first.
+const SOCKET_PATH: usize = 107 - ".new".len();
 
 pub(super) fn control_address(path: &Path, file: &FileConfig) -> ControlAddress {
     let base = Base::of(path);
@@ -272,7 +273,12 @@ impl Checker<'_> {
             (Some(cert), Some(key)) => {
                 let (cert, key) = (self.base.join(cert), self.base.join(key));
                 let readable = [self.readable("tls.cert", &cert), self.readable("tls.key", &key)];
-                readable.iter().all(Option::is_some).then_some(TlsFiles::Given { cert, key })
+                if readable.iter().all(Option::is_some)
+                    && let Err(error) = ServerTls::load(&cert, &key)
+                {
+                    self.note("tls", chain(&error), "");
+                }
+                Some(TlsFiles::Given { cert, key })
             }
             (Some(_), None) => {
                 self.note(
@@ -297,8 +303,12 @@ impl Checker<'_> {
         let at = |key: &str| format!("targets.{}.{key}", table.name);
         let ca_file = table.ca_file.as_ref().map(|path| self.base.join(path));
         if let Some(ca) = &ca_file {
-            self.readable(&at("ca_file"), ca);
-            if matches!(table.sslmode, SslMode::Disable | SslMode::Prefer | SslMode::Require) {
+            if self.readable(&at("ca_file"), ca).is_some()
+                && let Err(error) = ClientTls::new(table.sslmode, Some(ca))
+            {
+                self.note(&at("ca_file"), chain(&error), "");
+            }
+            if matches!(table.sslmode, TlsMode::Disable | TlsMode::Prefer) {
                 self.note(
                     &at("ca_file"),
                     "it has no effect with this sslmode",
@@ -446,6 +456,18 @@ fn reachable(address: SocketAddr) -> String {
     SocketAddr::new(host, address.port()).to_string()
 }
 
+/// An error with all it comes from, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
 fn bytes(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
@@ -454,9 +476,6 @@ impl TargetSettings {
     /// `host:port`, for people.
     #[must_use]
     pub fn address(&self) -> String {
-        match host_port(&self.host, self.port) {
-            Ok(_) if !self.host.contains(':') => format!("{}:{}", self.host, self.port),
-            _ => format!("[{}]:{}", self.host, self.port),
-        }
+        joined((self.host.clone(), self.port))
     }
 }

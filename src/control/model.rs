@@ -6,10 +6,10 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::grant::Grant;
 use crate::ids::{GrantId, SessionId};
+pub use crate::ledger::GrantView;
 use crate::names::{IdentityName, TargetName};
-use crate::session::registry::SessionView;
+use crate::session::SessionView;
 
 /// A grant to be made: `POST /v1/grants`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,18 +42,6 @@ pub struct NewGrantBody {
 pub const ACTIVATE_WITHIN_SECONDS: u64 = 3_600;
 /// Sessions at once when nothing is said: enough for a database tool with several windows or a small test suite.
 pub const MAX_SESSIONS: u32 = 10;
-
-/// A grant as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GrantView {
-    /// The grant.
-    #[serde(flatten)]
-    pub grant: Grant,
-    /// `ready`, `active`, `lapsed`, `expired` or `revoked`, at the time of asking.
-    pub status: String,
-    /// Sessions under it now.
-    pub live_sessions: u32,
-}
 
 /// The answer to a grant made. The secret is in here and nowhere else.
 #[derive(Clone, Serialize, Deserialize)]

@@ -69,7 +69,12 @@ impl ApiError {
                 some("send `Authorization: Bearer …` with the content of admin.token in the gate's state folder"),
             ),
             Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "Not understood", None),
-            Self::NoSuchTarget { known, .. } => (StatusCode::UNPROCESSABLE_ENTITY, "no-such-target", "No such target", Some(known.clone())),
+            Self::NoSuchTarget { known, .. } => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "no-such-target",
+                "No such target",
+                Some(known.clone()),
+            ),
             Self::NoSuchSession(_) => (
                 StatusCode::NOT_FOUND,
                 "no-such-session",
@@ -79,7 +84,12 @@ impl ApiError {
             Self::NoSuchPath(_) => (StatusCode::NOT_FOUND, "no-such-path", "No such path", None),
             Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method", "Not with this method", None),
             Self::Ledger(error) => ledger(error),
-            Self::Log(_) => (StatusCode::INTERNAL_SERVER_ERROR, "log-unreadable", "Log unreadable", some("look into the gate's own messages")),
+            Self::Log(_) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "log-unreadable",
+                "Log unreadable",
+                some("look into the gate's own messages"),
+            ),
         }
     }
 }

@@ -121,7 +121,14 @@ mod tests {
         assert!(again.proved_by(Some(&header)));
         assert!(again.proved_by(Some(&header.replace("Bearer", "bearer"))));
         assert!(!format!("{again:?}").contains(first.0.expose().as_str()));
-        for wrong in [None, Some(""), Some("Bearer"), Some("Bearer "), Some(first.0.expose().as_str()), Some("Bearer x")] {
+        for wrong in [
+            None,
+            Some(""),
+            Some("Bearer"),
+            Some("Bearer "),
+            Some(first.0.expose().as_str()),
+            Some("Bearer x"),
+        ] {
             assert!(!again.proved_by(wrong), "{wrong:?}");
         }
     }
@@ -132,7 +139,10 @@ mod tests {
         let path = dir.path().join("admin.token");
         fs::write(&path, "0123456789abcdef0123456789abcdef").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(AdminToken::load_or_make(&path), Err(TokenError::Exposed { mode: 0o644, .. })));
+        assert!(matches!(
+            AdminToken::load_or_make(&path),
+            Err(TokenError::Exposed { mode: 0o644, .. })
+        ));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "short").unwrap();
         assert!(matches!(AdminToken::load_or_make(&path), Err(TokenError::Weak { .. })));
