@@ -35,7 +35,7 @@ pub struct Args {
 }
 
 /// Runs the demo to its end, or to Ctrl-C.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -113,8 +113,4 @@ async fn play(screen: &mut Screen, stage: &mut Option<Stage>) -> anyhow::Result<
 
     screen.heading("Measured at the deadline")?;
     measure::report(screen, stage, &login, &end).await
-}
-
-pub(super) fn run(_args: &Args) -> anyhow::Result<()> {
-    anyhow::bail!("not built yet")
 }
