@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::StartError;
+use crate::audit;
 use crate::clock::Clock;
 use crate::config::{Settings, TargetSettings, TlsFiles};
 use crate::frontend::{self, Waiting};
@@ -83,6 +84,16 @@ impl Builder {
     }
 }
 
+/// What the log works with.
+pub(super) fn audit(settings: &Settings) -> audit::Settings {
+    audit::Settings {
+        dir: settings.audit_dir.clone(),
+        durability: settings.durability,
+        max_sql_bytes: settings.max_sql_bytes,
+        max_parameter_bytes: settings.max_parameter_bytes,
+    }
+}
+
 fn session(settings: &Settings) -> session::Settings {
     let table = &settings.session;
     session::Settings {
@@ -91,7 +102,7 @@ fn session(settings: &Settings) -> session::Settings {
         idle_timeout: table.idle_timeout,
         end_grace: table.end_grace,
         renew_hint: table.renew_hint.clone(),
-        keep: Keep { sql: settings.audit.max_sql_bytes, parameter: settings.audit.max_parameter_bytes },
+        keep: Keep { sql: settings.max_sql_bytes, parameter: settings.max_parameter_bytes },
     }
 }
 

@@ -99,7 +99,7 @@ impl Gate {
         make_private_folder(&settings.state_dir)?;
         let store = settings.state_dir.join("ledger.sqlite");
         let clock = Clock::system(ledger::highest_time(&store)?);
-        let journal = Journal::open(&settings.audit, clock.clone())?;
+        let journal = Journal::open(&build::audit(&settings), clock.clone())?;
         let started = GateStarted { version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id() };
         journal.record(&Event::GateStarted(std::borrow::Cow::Owned(started))).await?;
         let ledger = Ledger::open(&store, journal.clone(), clock.clone())?;
@@ -157,7 +157,7 @@ impl Gate {
         let gate = control::Gate {
             ledger: self.shared.ledger.clone(),
             registry: Arc::clone(&self.shared.registry),
-            audit_dir: self.settings.audit.dir.clone(),
+            audit_dir: self.settings.audit_dir.clone(),
             clock: self.shared.clock.clone(),
             token: AdminToken::load_or_make(token_file)?,
             targets: targets.subscribe(),
@@ -180,8 +180,11 @@ impl Gate {
 
     /// Host and port as clients are told them.
     fn advertise(&self) -> String {
-        let first = || self.addresses.first().map(|address| reachable(*address).to_string());
-        self.settings.advertise.clone().or_else(first).unwrap_or_default()
+        match self.addresses.first() {
+            // A port that was left to the system is known only now.
+            Some(address) if self.settings.advertise.ends_with(":0") => reachable(*address).to_string(),
+            _ => self.settings.advertise.clone(),
+        }
     }
 
     /// Where it listens; ports that were left to the system are known by now.
@@ -207,7 +210,7 @@ impl Gate {
         };
         let fixed = self.settings.listen != settings.listen
             || self.settings.state_dir != settings.state_dir
-            || self.settings.audit.dir != settings.audit.dir
+            || self.settings.audit_dir != settings.audit_dir
             || self.settings.limits.connections != settings.limits.connections;
         let detail = if fixed {
             "in force, but for what needs a restart: listen, state_dir, audit and limits.connections"
