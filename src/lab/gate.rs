@@ -2,9 +2,12 @@
 //!
 //! It knows the gate from outside only: its command line, its configuration file, its port, its process.
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -48,7 +51,7 @@ impl Login {
 }
 
 impl Gate {
-    /// Starts `binary` and waits until it takes connections (blocks the calling thread).
+    /// Starts `binary` and waits until it takes connections and commands (blocks the calling thread).
     ///
     /// `config` is the text of its `tidegate.toml` without `listen` and `state_dir`; `files` (name, content) are put beside it,
     /// readable by the owner only.
@@ -205,8 +208,19 @@ fn serve(scratch: Scratch, binary: &Path, home: &Path, port: u16) -> Result<Keep
             environment: &[],
         },
     )?;
-    keeper.wait_until(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
+    let control = home.join("state/control.sock");
+    keeper.wait_until(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() && healthy(&control).unwrap_or(false))?;
     Ok(keeper)
+}
+
+/// Whether the control API answers: then operator commands work.
+fn healthy(socket: &Path) -> std::io::Result<bool> {
+    let mut control = UnixStream::connect(socket)?;
+    control.set_read_timeout(Some(Duration::from_secs(5)))?;
+    control.write_all(b"GET /healthz HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    control.read_to_string(&mut answer)?;
+    Ok(answer.starts_with("HTTP/1.1 200 "))
 }
 
 /// A port of 127.0.0.1 nobody listens on.

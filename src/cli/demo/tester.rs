@@ -57,7 +57,7 @@ pub(super) async fn work(screen: &Screen, stage: &Stage, login: &Login) -> anyho
         let (last_words, driver_told) = driver_told;
         let words = last_words.as_ref().and_then(|error| error.as_db_error());
         screen.note("and the driver, which had nothing running, was told:")?;
-        screen.output(&words.map_or_else(|| "nothing".to_owned(), said))?;
+        show(screen, &words.map_or_else(|| "nothing".to_owned(), said))?;
         anyhow::Ok(Moments {
             until,
             psql_told: psql_told?,
@@ -76,7 +76,7 @@ async fn driver(screen: &Screen, stage: &Stage, login: &Login) -> anyhow::Result
     let customer = 42_i32;
     let rows = driver.client.query(&statement, &[&customer]).await?;
     for notice in driver.notices() {
-        screen.output(&said(&notice))?;
+        show(screen, &said(&notice))?;
     }
     let cards: Vec<String> = rows
         .iter()
@@ -188,12 +188,16 @@ fn config(login: &Login) -> Config {
     config
 }
 
+fn show(screen: &Screen, text: &str) -> std::io::Result<()> {
+    text.lines().try_for_each(|line| screen.output(line))
+}
+
 /// As psql would print it.
 fn said(error: &DbError) -> String {
     let mut text = format!("{}:  {}", error.severity(), error.message());
     for (name, more) in [("DETAIL", error.detail()), ("HINT", error.hint())] {
         if let Some(more) = more {
-            text.extend(["  ", name, ": ", more]);
+            text.extend(["\n", name, ":  ", more]);
         }
     }
     text
