@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use crate::audit::EventName;
 use crate::config::duration;
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, TargetName};
@@ -263,15 +264,15 @@ pub struct LogArgs {
     /// Before this time; as --since
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     pub until: Option<When>,
-    /// With this text in the SQL, in upper or lower case
+    /// With this text in the SQL or a parameter; capital and small letters are equal
     #[arg(long, value_name = "TEXT")]
     pub text: Option<String>,
-    /// Statements and endings with this SQLSTATE
+    /// Statements and endings with this SQLSTATE, or one that begins so (42 is all errors of syntax and rights)
     #[arg(long, value_name = "CODE")]
     pub sqlstate: Option<String>,
     /// Only this kind of record: statement, outcome, session_started, session_ended, grant_changed, refused, ...
     #[arg(long, value_name = "KIND")]
-    pub event: Option<String>,
+    pub event: Option<EventName>,
     /// Goes on with what comes, until Ctrl-C
     #[arg(long, short)]
     pub follow: bool,

@@ -29,7 +29,7 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error);
+            complain(&format!("{error:#}"));
             ExitCode::from(exit_code(&error))
         }
     }
@@ -61,8 +61,8 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 #[expect(clippy::print_stderr, reason = "the one place that tells the user what went wrong")]
-fn complain(error: &anyhow::Error) {
-    for line in format!("{error:#}").lines() {
+fn complain(text: &str) {
+    for line in text.lines() {
         eprintln!("tidegate: {}", render::visible(line));
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::render::visible;
 use crate::audit::event::{
-    Done, Event, GrantChanged, Kind, Outcome, Parameter, Refused, SessionEnded, SessionStarted, Statement,
+    Done, Event, Fault, GrantChanged, JournalHealed, Kind, Outcome, Parameter, Refused, SessionEnded, SessionStarted, Statement,
 };
 use crate::config::duration;
 use std::time::Duration;
@@ -72,13 +72,32 @@ fn said(event: &Event<'_>) -> String {
                 result(outcome)
             )
         }
-        other => other_event(other),
+        Event::JournalHealed(healed) => healed_text(healed),
     }
 }
 
-/// An event this version has no sentence for: its own JSON, which is readable enough.
-fn other_event(event: &Event<'_>) -> String {
-    serde_json::to_string(event).unwrap_or_else(|_| "(a record that cannot be shown)".to_owned())
+fn healed_text(healed: &JournalHealed) -> String {
+    let fault = match healed.fault {
+        Fault::TornTail => "the last line was unfinished",
+        Fault::DiskFull => "the disk was full",
+        Fault::WriteFailed => "it could not be written",
+        Fault::FileLost => "its file was gone",
+    };
+    let since = healed
+        .since
+        .map(|since| format!(" since {}", super::render::time(since)))
+        .unwrap_or_default();
+    let mut text = format!("audit log: goes on; {fault}{since}");
+    for (number, what) in [
+        (healed.refused, "records refused"),
+        (healed.lost, "records lost"),
+        (healed.cut_bytes, "bytes cut off"),
+    ] {
+        if number > 0 {
+            text.push_str(&format!(", {number} {what}"));
+        }
+    }
+    text
 }
 
 fn refusal(refused: &Refused) -> String {
