@@ -26,7 +26,6 @@ const FAILURE_DELAY: std::time::Duration = std::time::Duration::from_millis(100)
 const NO_LIMIT: u32 = 100_000;
 
 /// Makes rules, at the start and at each reload; keeps what must outlive a reload.
-#[derive(Debug)]
 pub(super) struct Builder {
     clock: Clock,
     tls: ServerTlsCell,
@@ -116,23 +115,16 @@ fn certificate(files: &TlsFiles) -> Result<ServerTls, StartError> {
 
 fn target(settings: &TargetSettings) -> Result<Target, StartError> {
     let tls = ClientTls::new(settings.sslmode, settings.ca_file.as_deref())?;
-    let target = Target::new(
-        settings.name.clone(),
-        settings.host.clone(),
-        settings.database.clone(),
-        settings.user.clone(),
-        tls,
-    );
-    Ok(Target {
-        port: settings.port,
-        password: settings.password.clone(),
-        auth: settings.auth.iter().copied().collect(),
-        connect_timeout: settings.connect_timeout,
-        check_interval: settings.check_interval,
-        replication: settings.replication,
-        startup_parameters: settings.startup_parameters.clone(),
-        max_sessions: settings.max_sessions,
-        application_name: settings.application_name,
-        ..target
-    })
+    let (name, host) = (settings.name.clone(), settings.host.clone());
+    let mut target = Target::new(name, host, settings.database.clone(), settings.user.clone(), tls);
+    target.port = settings.port;
+    target.password.clone_from(&settings.password);
+    target.auth = settings.auth.iter().copied().collect();
+    target.connect_timeout = settings.connect_timeout;
+    target.check_interval = settings.check_interval;
+    target.replication = settings.replication;
+    target.startup_parameters.clone_from(&settings.startup_parameters);
+    target.max_sessions = settings.max_sessions;
+    target.application_name = settings.application_name;
+    Ok(target)
 }

@@ -10,7 +10,7 @@ mod build;
 mod reap;
 mod serve;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use tokio::task::JoinHandle;
 use crate::audit::event::{Event, GateStarted, Reloaded};
 use crate::audit::{AuditError, Health, Journal};
 use crate::clock::Clock;
-use crate::config::Settings;
-use crate::control;
+use crate::config::{Control, Settings};
+use crate::control::{self, AdminToken, Listeners};
 use crate::ledger::{self, Ledger, LedgerError, StoreError};
 use crate::metrics::Metrics;
-use crate::session::{Pool, Registry, Shared};
+use crate::session::{Pool, Registry, Rules, Shared};
 use crate::tls::TlsError;
 
 use reap::Reaper;
@@ -77,11 +77,13 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// The control API.
     #[error(transparent)]
-    Control(#[from] control::ControlError),
+    Control(#[from] control::ListenError),
+    /// The admin token.
+    #[error(transparent)]
+    Token(#[from] control::TokenError),
 }
 
 /// A gate that runs.
-#[derive(Debug)]
 pub struct Gate {
     shared: Arc<Shared>,
     settings: Settings,
@@ -124,22 +126,16 @@ impl Gate {
 
     /// Opens the doors: control first, so that whoever sees the gate listen can also ask it.
     async fn open(&mut self) -> Result<(), StartError> {
-        let control = control::Gate {
-            ledger: self.shared.ledger.clone(),
-            registry: Arc::clone(&self.shared.registry),
-            journal: self.shared.journal.clone(),
-            clock: self.shared.clock.clone(),
-            metrics: self.shared.metrics.clone(),
-            audit_dir: self.settings.audit_dir.clone(),
-            targets: self.settings.targets.iter().map(|target| target.name.clone()).collect(),
-            advertise: self.settings.advertise.clone(),
-        };
-        self.tasks.extend(control::serve(control, &self.settings.control).await?);
-        self.tasks.push(tokio::spawn(tick(Arc::clone(&self.shared))));
-        let connections = Arc::new(tokio::sync::Semaphore::new(self.settings.limits.connections as usize));
+        let mut listeners = Vec::new();
         for address in &self.settings.listen {
             let listener = TcpListener::bind(address).await.map_err(|source| StartError::Listen { address: *address, source })?;
             self.addresses.push(listener.local_addr().unwrap_or(*address));
+            listeners.push(listener);
+        }
+        self.tasks.push(self.open_control().await?);
+        self.tasks.push(tokio::spawn(tick(Arc::clone(&self.shared))));
+        let connections = Arc::new(tokio::sync::Semaphore::new(self.settings.limits.connections as usize));
+        for listener in listeners {
             let door = accept::Door {
                 waiting: self.builder.waiting.clone(),
                 connections: Arc::clone(&connections),
@@ -149,6 +145,46 @@ impl Gate {
             self.tasks.push(tokio::spawn(accept::run(listener, door)));
         }
         Ok(())
+    }
+
+    async fn open_control(&self) -> Result<JoinHandle<()>, StartError> {
+        let Control { socket, listen, token_file } = &self.settings.control;
+        let listeners = Listeners::bind(socket, *listen).await?;
+        let (targets, mut rules) = (watch::Sender::new(Vec::new()), self.shared.rules.subscribe());
+        let names = |rules: &Rules| rules.targets.keys().cloned().collect();
+        targets.send_replace(names(&rules.borrow_and_update()));
+        let (ready, metrics) = (Arc::clone(&self.shared), self.shared.metrics.clone());
+        let gate = control::Gate {
+            ledger: self.shared.ledger.clone(),
+            registry: Arc::clone(&self.shared.registry),
+            audit_dir: self.settings.audit_dir.clone(),
+            clock: self.shared.clock.clone(),
+            token: AdminToken::load_or_make(token_file)?,
+            targets: targets.subscribe(),
+            advertise: self.advertise(),
+            ready: Box::new(move || readiness(&ready)),
+            metrics: Box::new(move || metrics.text()),
+        };
+        Ok(tokio::spawn(async move {
+            let follow_rules = async {
+                while rules.changed().await.is_ok() {
+                    targets.send_replace(names(&rules.borrow_and_update()));
+                }
+            };
+            // It serves until the gate aborts this task.
+            if let Err(error) = control::serve(listeners, Arc::new(gate), follow_rules).await {
+                tracing::error!(%error, "the control API stopped");
+            }
+        }))
+    }
+
+    /// Host and port as clients are told them.
+    fn advertise(&self) -> String {
+        match self.addresses.first() {
+            // A port that was left to the system is known only now.
+            Some(address) if self.settings.advertise.ends_with(":0") => reachable(*address).to_string(),
+            _ => self.settings.advertise.clone(),
+        }
     }
 
     /// Where it listens; ports that were left to the system are known by now.
@@ -218,6 +254,28 @@ impl Gate {
             tracing::error!(%error, "the stop could not be put on record");
         }
         shared.journal.close().await;
+    }
+}
+
+/// An address to listen on, as an address to connect to: `0.0.0.0` is nobody's address.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Whether the gate takes sessions, or why not.
+fn readiness(shared: &Shared) -> Result<(), String> {
+    if shared.draining.load(Ordering::Relaxed) {
+        return Err("the gate is shutting down".to_owned());
+    }
+    match *shared.journal.health().borrow() {
+        Health::Good => Ok(()),
+        Health::Failed { disk_full: true } => Err("the disk of the audit log is full".to_owned()),
+        Health::Failed { disk_full: false } => Err("the audit log cannot be written".to_owned()),
     }
 }
 

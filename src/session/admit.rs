@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::limits::Limits;
@@ -24,7 +24,8 @@ use crate::clock::Moment;
 use crate::ending::{Ending, Scope};
 use crate::frontend::{self, Authenticated, Rejected};
 use crate::ids::{GrantId, SessionId};
-use crate::ledger::{Admission, OpenSession};
+use crate::grant::Grant;
+use crate::ledger::{Admission, OpenSession, Slot};
 use crate::names::TargetName;
 use crate::provision::{Backend, Terminator};
 use crate::tls::Transport;
@@ -33,7 +34,6 @@ use crate::wire::encode;
 use crate::wire::startup::{Replication, Startup};
 
 /// What a reload replaces, for sessions that begin after it.
-#[derive(Debug)]
 pub struct Rules {
     /// How strangers are met.
     pub frontend: frontend::Settings,
@@ -63,7 +63,9 @@ pub struct TargetRoom {
 pub(super) struct Started {
     pub(super) relay: Relay,
     pub(super) entry: Entry,
-    pub(super) admission: Admission,
+    pub(super) limits: Limits,
+    pub(super) changes: watch::Receiver<Arc<Grant>>,
+    pub(super) slot: Slot,
     pub(super) room: Arc<TargetRoom>,
     /// Its places: among the connections, on the target.
     pub(super) places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
@@ -131,8 +133,11 @@ pub(super) async fn admit(
     });
     shared.metrics.session_started(&who.target);
     tracing::info!(session = %who.session, grant = %who.grant, identity = %who.identity, target_name = %who.target, client = %address, "session started");
-    let relay = open_relay(transport, connected, &entry, &admission, (rules, shared, since));
-    Ok(Started { relay, entry, admission, room, places: (connection, place), rules: Arc::clone(rules), since, backend })
+    let Admission { permit, changes, slot } = admission;
+    let settings = &rules.session;
+    let limits = Limits::new(permit, &settings.warnings, settings.idle_timeout, settings.renew_hint.clone());
+    let relay = open_relay(transport, connected, &entry, &limits, (settings, shared, since));
+    Ok(Started { relay, entry, limits, changes, slot, room, places: (connection, place), rules: Arc::clone(rules), since, backend })
 }
 
 type Opened = (Admission, Arc<TargetRoom>, OwnedSemaphorePermit, Connected, Arc<Who>);
@@ -209,10 +214,9 @@ fn open_relay(
     client: Transport,
     connected: Connected,
     entry: &Entry,
-    admission: &Admission,
-    (rules, shared, since): (&Rules, &Shared, Moment),
+    limits: &Limits,
+    (settings, shared, since): (&Settings, &Shared, Moment),
 ) -> Relay {
-    let settings = &rules.session;
     let Connected { transport: target, parameters, notices, status, leftover, .. } = connected;
     let live = entry.live();
     let mut welcome = BytesMut::with_capacity(1024);
@@ -226,7 +230,6 @@ fn open_relay(
         welcome.extend_from_slice(notice);
     }
     if settings.welcome {
-        let limits = Limits::new(admission.permit.clone(), &[], None, settings.renew_hint.clone());
         welcome.extend_from_slice(&limits.welcome(since.time));
     }
     encode::ready_for_query(&mut welcome, status);
@@ -241,7 +244,7 @@ fn open_relay(
         clock: shared.clock.clone(),
         journal: shared.journal.clone(),
         heard: since.instant,
-        deadline: shared.clock.instant_at(admission.permit.until()),
+        deadline: shared.clock.instant_at(limits.permit().until()),
         stop_when_idle: false,
         live: Arc::clone(live),
     };

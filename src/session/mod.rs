@@ -12,7 +12,7 @@ mod buffer;
 mod cancel;
 mod end;
 mod limits;
-mod registry;
+pub mod registry;
 mod relay;
 mod statement;
 mod tap;
@@ -55,7 +55,6 @@ pub struct Settings {
 }
 
 /// What all sessions of a gate share.
-#[derive(Debug)]
 pub struct Shared {
     /// Gate time.
     pub clock: Clock,
@@ -76,7 +75,6 @@ pub struct Shared {
 }
 
 /// A TCP connection just accepted.
-#[derive(Debug)]
 pub struct Accepted {
     /// The connection.
     pub tcp: TcpStream,

@@ -20,11 +20,9 @@ use crate::grant::Grant;
 
 /// Runs a session to its end and puts the end on record.
 pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
-    let Started { mut relay, entry, admission, room, places, rules, since, backend } = started;
-    let crate::ledger::Admission { permit, mut changes, slot } = admission;
+    let Started { mut relay, entry, mut limits, mut changes, slot, room, places, rules, since, backend } = started;
     let settings = &rules.session;
     let mut orders = entry.live().orders.subscribe();
-    let mut limits = Limits::new(permit, &settings.warnings, settings.idle_timeout, settings.renew_hint.clone());
     let ending = until_it_ends(&mut relay, &mut limits, &mut changes, &mut orders, (settings, shared)).await;
 
     let noticed = shared.clock.moment();
