@@ -13,12 +13,23 @@ use std::sync::Arc;
 mod encode;
 pub mod event;
 mod files;
+mod filter;
+mod follow;
 mod journal;
 mod queue;
+mod read;
+mod record;
+pub mod render;
+#[cfg(test)]
+mod testing;
 mod writer;
 
 pub use encode::Batch;
+pub use filter::{Filter, Selector};
+pub use follow::{Follow, Span, follow};
 pub use journal::{Health, Journal, Submission, Waiting};
+pub use read::{ReadError, Records, read};
+pub use record::{EventName, Record, UnknownEvent, VERSION};
 
 /// How the journal is to work.
 #[derive(Debug, Clone)]
