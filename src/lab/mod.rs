@@ -1,1 +1,98 @@
-//! (under construction)
+//! A throwaway PostgreSQL, and a throwaway gate in front of it, for the demo, the tests and the benches.
+//!
+//! It is no way to run a database that matters: durability is switched off, and everything is removed at the end.
+//!
+//! INVARIANT: nothing it started outlives the process that started it, however that process ends (`kill -9` too): a *keeper*
+//! process holds the other end of a pipe and stops the server and removes its folder when the pipe closes.
+
+mod binaries;
+mod gate;
+mod keeper;
+mod postgres;
+mod scratch;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use self::binaries::Binaries;
+pub use self::gate::{Gate, Login, free_port};
+pub use self::postgres::{Auth, Options, Postgres, Tls};
+
+/// Why a throwaway server could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// No server binaries anywhere.
+    #[error(
+        "no PostgreSQL server binaries (initdb, postgres) found in {searched}; install them (Debian: apt install postgresql) or set PG_BIN to their folder"
+    )]
+    NoBinaries {
+        /// Where they were looked for.
+        searched: String,
+    },
+    /// PostgreSQL refuses to run as root, and there is no other account to run it under.
+    #[error("running as root, and neither account `postgres` nor `nobody` exists to run PostgreSQL under")]
+    NoAccount,
+    /// A step failed.
+    #[error("{what}")]
+    Io {
+        /// Which step.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A certificate could not be made.
+    #[error("making a certificate for the throwaway server")]
+    Certificate(#[from] rcgen::Error),
+    /// The server ended instead of starting.
+    #[error("{what} did not start; its log ends with:\n{log}")]
+    Ended {
+        /// What was to start.
+        what: &'static str,
+        /// The last lines of its output.
+        log: String,
+    },
+    /// The server was not ready in time.
+    #[error("{what} was not ready after {seconds} s; its log ends with:\n{log}")]
+    Slow {
+        /// What was to start.
+        what: &'static str,
+        /// The limit in seconds.
+        seconds: u64,
+        /// The last lines of its output.
+        log: String,
+    },
+    /// A command of the gate failed.
+    #[error("`tidegate {command}` failed: {output}")]
+    Command {
+        /// Its arguments.
+        command: String,
+        /// What it printed.
+        output: String,
+    },
+    /// A statement for setting up failed.
+    #[error("a statement for the throwaway server failed")]
+    Sql(#[from] tokio_postgres::Error),
+}
+
+/// Names the step that failed.
+fn step<T>(result: io::Result<T>, what: impl FnOnce() -> String) -> Result<T, LabError> {
+    result.map_err(|source| LabError::Io { what: what(), source })
+}
+
+/// The end of a log, for an error message.
+fn tail(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().rev().take(15).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
+/// The first file called `name` in the folders of `PATH`.
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}

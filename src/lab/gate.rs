@@ -1,0 +1,230 @@
+//! A throwaway gate: the built binary with a configuration in a temporary folder.
+//!
+//! It knows the gate from outside only: its command line, its configuration file, its port, its process.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+
+use super::keeper::{Keeper, Run};
+use super::scratch::Scratch;
+use super::{LabError, step};
+use crate::secret::Secret;
+
+/// Below what Linux gives to outgoing connections (32768 and up), so that no client takes a port before the server does.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A gate as its own process. On drop it is killed and every trace of it removed; also when this process dies.
+#[derive(Debug)]
+pub struct Gate {
+    // Dropped before the home, in which it runs.
+    again: Option<Keeper>,
+    /// The first run, and the keeper of the folder.
+    home: Keeper,
+    binary: PathBuf,
+    port: u16,
+}
+
+/// What a tester is given.
+#[derive(Debug)]
+pub struct Login {
+    /// The grant id: the user name.
+    pub grant: String,
+    /// The password.
+    pub secret: Secret<String>,
+}
+
+impl Gate {
+    /// Starts `binary` and waits until it takes connections (blocks the calling thread).
+    ///
+    /// `config` is the text of its `tidegate.toml` without `listen` and `state_dir`; `files` (name, content) are put beside it,
+    /// readable by the owner only.
+    pub fn start(binary: &Path, config: &str, files: &[(&str, &str)]) -> Result<Self, LabError> {
+        let scratch = Scratch::new(None)?;
+        let port = free_port()?;
+        let head = format!("listen = [\"127.0.0.1:{port}\"]\nstate_dir = \"state\"\n");
+        scratch.write("tidegate.toml", &format!("{head}{config}"))?;
+        for (name, content) in files {
+            scratch.write(name, content)?;
+        }
+        let home = scratch.path().to_owned();
+        Ok(Self {
+            again: None,
+            home: serve(scratch, binary, &home, port)?,
+            binary: binary.to_owned(),
+            port,
+        })
+    }
+
+    /// Starts it again in the same folder, on the same port, after [`Gate::kill`] or [`Gate::terminate`].
+    pub fn start_again(&mut self) -> Result<(), LabError> {
+        self.again = None;
+        self.again = Some(serve(Scratch::new(None)?, &self.binary, self.home.folder(), self.port)?);
+        Ok(())
+    }
+
+    /// Where clients connect to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its folder, with `tidegate.toml` and `state`.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.home.folder()
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.folder().join("tidegate.toml")
+    }
+
+    /// The folder of its audit log.
+    #[must_use]
+    pub fn audit_folder(&self) -> PathBuf {
+        self.folder().join("state/audit")
+    }
+
+    /// What the present run has written to its own log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.run().log()).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        std::fs::read_to_string(self.run().folder().join("pid"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    }
+
+    /// Whether the process has ended.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.run().ended()
+    }
+
+    /// `kill -9`: as a crash.
+    pub fn kill(&self) -> Result<(), LabError> {
+        self.signal(Signal::KILL)
+    }
+
+    /// `SIGTERM`: asks it to drain and stop.
+    pub fn terminate(&self) -> Result<(), LabError> {
+        self.signal(Signal::TERM)
+    }
+
+    /// `SIGHUP`: asks it to read its configuration again.
+    pub fn reload(&self) -> Result<(), LabError> {
+        self.signal(Signal::HUP)
+    }
+
+    /// Runs an operator command (`grant list`) against it.
+    pub fn command(&self, arguments: &[&str]) -> Result<Output, LabError> {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(arguments)
+            .arg("--config")
+            .arg(self.config_file())
+            .stdin(Stdio::null());
+        step(command.output(), || format!("running `tidegate {}`", arguments.join(" ")))
+    }
+
+    /// Runs an operator command that must succeed, and reads its JSON.
+    pub fn json(&self, arguments: &[&str]) -> Result<serde_json::Value, LabError> {
+        let output = self.command(&[arguments, &["--output", "json"]].concat())?;
+        let value = serde_json::from_slice(&output.stdout)
+            .ok()
+            .filter(|_| output.status.success());
+        value.ok_or_else(|| LabError::Command {
+            command: arguments.join(" "),
+            output: String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        })
+    }
+
+    /// Makes a grant; `more` are further arguments of `tidegate grant create`.
+    pub fn grant(&self, identity: &str, target: &str, window: &str, more: &[&str]) -> Result<Login, LabError> {
+        #[derive(Deserialize)]
+        struct Created {
+            id: String,
+            secret: String,
+        }
+        let arguments = [&["grant", "create", identity, target, "--for", window], more].concat();
+        let created = self.json(&arguments)?;
+        let shown = created.to_string();
+        let Created { id, secret } = serde_json::from_value(created).map_err(|_| LabError::Command {
+            command: arguments.join(" "),
+            output: shown,
+        })?;
+        Ok(Login {
+            grant: id,
+            secret: Secret::new(secret),
+        })
+    }
+
+    fn run(&self) -> &Keeper {
+        self.again.as_ref().unwrap_or(&self.home)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), LabError> {
+        // A process that has ended has given its id away.
+        match self.pid().and_then(Pid::from_raw) {
+            Some(pid) if !self.ended() => step(kill_process(pid, signal).map_err(Into::into), || {
+                "signalling the gate".to_owned()
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn serve(scratch: Scratch, binary: &Path, home: &Path, port: u16) -> Result<Keeper, LabError> {
+    let (binary, config) = (binary.to_string_lossy(), home.join("tidegate.toml"));
+    let mut keeper = Keeper::start(
+        scratch,
+        &Run {
+            what: "the gate",
+            signal: "KILL",
+            account: None,
+            command: &[&binary, "serve", "--config", &config.to_string_lossy()],
+            environment: &[],
+        },
+    )?;
+    keeper.wait_until(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
+    Ok(keeper)
+}
+
+/// A port of 127.0.0.1 nobody listens on.
+pub fn free_port() -> Result<u16, LabError> {
+    let mut failure = None;
+    for _ in 0..100 {
+        let mut random = [0; 2];
+        if let Err(error) = getrandom::fill(&mut random) {
+            failure = Some(error.into());
+            break;
+        }
+        let port = PORTS.start + u16::from_ne_bytes(random) % (PORTS.end - PORTS.start);
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(LabError::Io {
+        what: "looking for a free port".to_owned(),
+        source: failure.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into()),
+    })
+}

@@ -1,0 +1,120 @@
+//! Ties the life of a command and its folder to ours: see `keeper.sh`.
+//!
+//! It does not know what the command is.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::binaries::Account;
+use super::scratch::Scratch;
+use super::{LabError, step, tail};
+
+const SCRIPT: &str = include_str!("keeper.sh");
+/// Between two looks at whether a server is ready.
+const LOOK: Duration = Duration::from_millis(5);
+/// A machine that compiles on all its cores meanwhile is slow.
+const READY: Duration = Duration::from_mins(1);
+
+/// How to run a command.
+pub(super) struct Run<'a> {
+    pub(super) what: &'static str,
+    /// What ends it: a signal's name without `SIG`.
+    pub(super) signal: &'static str,
+    pub(super) account: Option<Account>,
+    pub(super) command: &'a [&'a str],
+    /// Environment variables set for it; those of libpq (`PG...`) are not inherited.
+    pub(super) environment: &'a [(&'a str, &'a str)],
+}
+
+/// A running command; on drop it is ended, and its folder removed.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    what: &'static str,
+    folder: PathBuf,
+    /// Its standard input is the pipe.
+    process: Child,
+}
+
+impl Keeper {
+    pub(super) fn start(scratch: Scratch, run: &Run<'_>) -> Result<Self, LabError> {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", SCRIPT, "keeper"])
+            .arg(scratch.path())
+            .arg(run.signal)
+            .args(run.command)
+            .current_dir(scratch.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Out of the reach of a terminal's Ctrl-C.
+            .process_group(0);
+        for (name, _) in std::env::vars_os() {
+            if name
+                .to_str()
+                .is_some_and(|name| name.starts_with("PG") || name.starts_with("LC_"))
+            {
+                command.env_remove(name);
+            }
+        }
+        command.envs(run.environment.iter().copied());
+        if let Some(Account { uid, gid }) = run.account {
+            command.uid(uid).gid(gid);
+        }
+        let process = step(command.spawn(), || format!("starting the keeper of {}", run.what))?;
+        Ok(Self {
+            what: run.what,
+            folder: scratch.hand_over(),
+            process,
+        })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// Whether the command has ended by itself.
+    pub(super) fn ended(&self) -> bool {
+        self.folder.join("ended").exists()
+    }
+
+    /// Blocks until `ready` says so.
+    pub(super) fn wait_until(&mut self, ready: impl Fn(&Path) -> bool) -> Result<(), LabError> {
+        for _ in 0..READY.as_millis() / LOOK.as_millis() {
+            if ready(&self.folder) {
+                return Ok(());
+            }
+            if self.ended() || matches!(self.process.try_wait(), Ok(Some(_)) | Err(_)) {
+                return Err(LabError::Ended {
+                    what: self.what,
+                    log: tail(&self.log()),
+                });
+            }
+            std::thread::sleep(LOOK);
+        }
+        Err(LabError::Slow {
+            what: self.what,
+            seconds: READY.as_secs(),
+            log: tail(&self.log()),
+        })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // `wait` closes the pipe first. The keeper ends when the command is gone and the folder removed; it goes through init
+        // and immediate shutdown, both bounded by PostgreSQL itself.
+        let _ = self.process.wait();
+        // In case somebody killed the keeper.
+        if self.folder.exists() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A temporary folder that belongs to the account its server runs under.
+//!
+//! It does not remove the folder once a keeper has it: that is the keeper's job.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::binaries::Account;
+use super::{LabError, step};
+
+/// sockaddr_un holds 107 bytes; the socket's own name takes some of them.
+const LONGEST: usize = 80;
+
+/// A private folder, removed on drop until [`Scratch::hand_over`].
+pub(super) struct Scratch {
+    folder: TempDir,
+    account: Option<Account>,
+}
+
+impl Scratch {
+    pub(super) fn new(account: Option<Account>) -> Result<Self, LabError> {
+        let parent = parent(account);
+        let folder = step(tempfile::Builder::new().prefix("tidegate-lab-").tempdir_in(&parent), || {
+            format!("making a temporary folder in {}", parent.display())
+        })?;
+        own(folder.path(), 0o700, account)?;
+        Ok(Self { folder, account })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file only its owner can read.
+    pub(super) fn write(&self, name: &str, content: &str) -> Result<PathBuf, LabError> {
+        let path = self.path().join(name);
+        step(fs::write(&path, content), || format!("writing {}", path.display()))?;
+        own(&path, 0o600, self.account)?;
+        Ok(path)
+    }
+
+    /// From now on somebody else removes it.
+    pub(super) fn hand_over(self) -> PathBuf {
+        self.folder.keep()
+    }
+}
+
+fn own(path: &Path, mode: u32, account: Option<Account>) -> Result<(), LabError> {
+    step(fs::set_permissions(path, fs::Permissions::from_mode(mode)), || {
+        format!("setting the mode of {}", path.display())
+    })?;
+    match account {
+        None => Ok(()),
+        Some(Account { uid, gid }) => step(chown(path, Some(uid), Some(gid)), || {
+            format!("giving {} to the account of the server", path.display())
+        }),
+    }
+}
+
+/// The system's temporary folder, unless another account could not get there or its name is too long for a socket.
+fn parent(account: Option<Account>) -> PathBuf {
+    let usual = std::env::temp_dir();
+    let reachable = account.is_none()
+        || usual
+            .ancestors()
+            .all(|folder| fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & 0o001 != 0));
+    if reachable && usual.is_absolute() && usual.as_os_str().len() <= LONGEST {
+        usual
+    } else {
+        PathBuf::from("/tmp")
+    }
+}

@@ -1,0 +1,156 @@
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::{Auth, LabError, Options, Postgres, Tls};
+
+/// Tells [`the_owner`] to be one.
+const OWNER: &str = "TIDEGATE_LAB_OWNER";
+
+fn start(options: &Options) -> Postgres {
+    Postgres::start(options).expect("a throwaway server")
+}
+
+fn server_pid(server: &Path) -> Option<i32> {
+    let file = fs::read_to_string(server.join("data/postmaster.pid")).ok()?;
+    file.lines().next()?.parse().ok()
+}
+
+fn alive(pid: i32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}
+
+/// Polls for up to ten seconds.
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("not within 10 s: {what}");
+}
+
+#[tokio::test]
+async fn starts_answers_and_leaves_nothing() {
+    let server = start(&Options::default());
+    let client = server.client("postgres").await.expect("a connection");
+    let row = client.query_one("show fsync", &[]).await.expect("a row");
+    assert_eq!(row.get::<_, &str>(0), "off");
+    let folder = server.folder().to_owned();
+    let pid = server_pid(&folder).expect("a process id");
+    assert!(alive(pid));
+    drop(server);
+    assert!(!folder.exists());
+    assert!(!alive(pid));
+}
+
+#[tokio::test]
+async fn demands_the_password_over_tcp() {
+    for auth in [Auth::Scram, Auth::Md5, Auth::Password] {
+        let server = start(&Options {
+            auth,
+            ..Options::default()
+        });
+        let mut config = tokio_postgres::Config::new();
+        config.host("127.0.0.1").port(server.port()).user(server.superuser());
+        config.password("wrong");
+        assert!(config.connect(tokio_postgres::NoTls).await.is_err(), "{auth:?}");
+        config.password(server.password().expose());
+        assert!(config.connect(tokio_postgres::NoTls).await.is_ok(), "{auth:?}");
+    }
+}
+
+#[tokio::test]
+async fn takes_settings_and_tls() {
+    let server = start(&Options {
+        tls: Tls::Required,
+        settings: vec![("cluster_name".to_owned(), "it's me".to_owned())],
+        hba: vec!["host all nobody all reject".to_owned()],
+        ..Options::default()
+    });
+    let client = server.client("postgres").await.expect("a connection");
+    let row = client.query_one("show ssl", &[]).await.expect("a row");
+    assert_eq!(row.get::<_, &str>(0), "on");
+    let row = client.query_one("show cluster_name", &[]).await.expect("a row");
+    assert_eq!(row.get::<_, &str>(0), "it's me");
+    assert!(server.ca_file().is_file());
+}
+
+#[test]
+fn a_server_that_cannot_start_says_why_and_leaves_nothing() {
+    let failure = Postgres::start(&Options {
+        settings: vec![("no_such_setting".to_owned(), "1".to_owned())],
+        ..Options::default()
+    });
+    match failure {
+        Err(LabError::Ended { log, .. }) => {
+            assert!(log.contains("no_such_setting"), "{log}");
+            // The log names the folder it is in.
+            let folder = log
+                .split(['"', '\''])
+                .find(|part| part.contains("tidegate-lab-"))
+                .unwrap_or_default();
+            assert!(folder.is_empty() || !Path::new(folder).exists(), "{folder}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Not a test by itself: the process that [`a_killed_owner_leaves_nothing`] kills.
+#[test]
+fn the_owner() {
+    if let Some(file) = std::env::var_os(OWNER) {
+        let server = start(&Options::default());
+        fs::write(&file, server.folder().to_string_lossy().as_bytes()).expect("a file to write to");
+        std::thread::sleep(Duration::from_mins(1));
+    }
+}
+
+#[test]
+fn a_killed_owner_leaves_nothing() {
+    let told = tempfile::NamedTempFile::new().expect("a temporary file");
+    let program = std::env::current_exe().expect("our own path");
+    let mut owner = Command::new(program)
+        .args(["--exact", "lab::tests::the_owner"])
+        .env(OWNER, told.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a process");
+    eventually("the server is up", || {
+        fs::metadata(told.path()).is_ok_and(|file| file.len() > 0)
+    });
+    let folder = fs::read_to_string(told.path()).expect("the server's folder");
+    let pid = server_pid(Path::new(&folder)).expect("a process id");
+    assert!(alive(pid));
+    owner.kill().expect("kill -9");
+    owner.wait().expect("its end");
+    eventually("the server is gone", || !alive(pid));
+    eventually("the folder is gone", || !Path::new(&folder).exists());
+}
+
+#[test]
+fn an_owner_killed_while_the_server_is_being_made_leaves_nothing() {
+    let temporary = tempfile::tempdir_in("/tmp").expect("a temporary folder");
+    // Another account must be able to enter it.
+    fs::set_permissions(temporary.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("its mode");
+    let program = std::env::current_exe().expect("our own path");
+    for wait in [20, 100, 250, 400, 550] {
+        let mut owner = Command::new(&program)
+            .args(["--exact", "lab::tests::the_owner"])
+            .env(OWNER, "/dev/null")
+            .env("TMPDIR", temporary.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a process");
+        let folder = || fs::read_dir(temporary.path()).ok().and_then(|mut entries| entries.next());
+        eventually("the folder is there", || folder().is_some());
+        std::thread::sleep(Duration::from_millis(wait));
+        owner.kill().expect("kill -9");
+        owner.wait().expect("its end");
+        eventually("the folder is gone", || folder().is_none());
+    }
+}
