@@ -24,6 +24,9 @@ Exit codes:
   4  there is no such grant or session
   5  refused: the gate does not allow it (as things stand)";
 
+/// Heads the options that many commands have.
+const COMMON: &str = "Common options";
+
 const EXAMPLES: &str = "\
 Examples:
   tidegate demo                                        see it work, nothing configured
@@ -45,6 +48,7 @@ Examples:
 pub struct Cli {
     /// The configuration file
     #[arg(long, global = true, env = "TIDEGATE_CONFIG", default_value = crate::config::DEFAULT_FILE, value_name = "FILE")]
+    #[arg(hide_env_values = true, help_heading = COMMON)]
     pub config: PathBuf,
 
     /// What to do.
@@ -77,15 +81,15 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct Remote {
     /// Where the gate's control API is: unix:/path or http://host:port [default: as the configuration says]
-    #[arg(long, env = "TIDEGATE_CONTROL", value_name = "ADDRESS")]
+    #[arg(long, env = "TIDEGATE_CONTROL", value_name = "ADDRESS", hide_env_values = true, help_heading = COMMON)]
     pub control: Option<String>,
 
     /// The file with the admin token [default: as the configuration says]
-    #[arg(long, env = "TIDEGATE_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, env = "TIDEGATE_TOKEN_FILE", value_name = "FILE", hide_env_values = true, help_heading = COMMON)]
     pub token_file: Option<PathBuf>,
 
     /// How to print
-    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    #[arg(long, short, value_enum, default_value_t = Output::Table, help_heading = COMMON)]
     pub output: Output,
 }
 

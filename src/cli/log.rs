@@ -4,11 +4,13 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use super::args::{LogArgs, Output};
 use super::client::Client;
-use super::record::Line;
 use super::render::{print_line, visible};
-use crate::audit::{Span, follow};
+use crate::audit::event::Event;
+use crate::audit::{Record, Span, follow, render};
 use crate::clock::Clock;
 use crate::control::model::{LogQuery, Unreadable};
 
@@ -30,13 +32,11 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
         output: args.remote.output,
         unreadable: 0,
     };
-    match args.dir {
-        Some(dir) => offline(&dir, &query, &mut shown).await?,
-        None => {
-            Client::new(config, &args.remote)?
-                .lines("/v1/log", &query, |line| shown.line(line))
-                .await?
-        }
+    if let Some(dir) = args.dir {
+        offline(&dir, &query, &mut shown).await?;
+    } else {
+        let client = Client::new(config, &args.remote)?;
+        client.lines("/v1/log", &query, |line| shown.line(line)).await?;
     }
     match shown.unreadable {
         0 => Ok(()),
@@ -75,8 +75,8 @@ impl Shown {
         match self.output {
             // The log's own form is safe: it has no control characters outside of escapes.
             Output::Json => print_line(&raw),
-            Output::Table => match Line::read(line) {
-                Ok(record) => print_line(&record.show()),
+            Output::Table => match read(line) {
+                Ok(record) => print_line(&render::line(&record)),
                 Err(_) => print_line(&visible(&raw)),
             },
         }
@@ -87,4 +87,18 @@ impl Shown {
         super::complain(error);
         true
     }
+}
+
+/// Reads a record back from its line.
+fn read(line: &[u8]) -> Result<Record, serde_json::Error> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        v: u32,
+        seq: u64,
+        time: Timestamp,
+        #[serde(flatten)]
+        event: Event<'static>,
+    }
+    let Line { v, seq, time, event } = serde_json::from_slice(line)?;
+    Ok(Record { v, seq, time, event })
 }

@@ -8,7 +8,6 @@ pub mod demo;
 mod gate;
 mod grant;
 mod log;
-mod record;
 mod render;
 mod session;
 #[cfg(test)]
