@@ -69,7 +69,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// The control API of one gate.
 #[derive(Debug)]
-pub struct Client {
+pub(super) struct Client {
     address: Address,
     token: Secret<String>,
     operator: String,
@@ -83,7 +83,7 @@ enum Address {
 
 impl Client {
     /// Finds out where the gate is and reads the admin token; connects to nothing yet.
-    pub fn new(config: &std::path::Path, remote: &Remote) -> Result<Self, ClientError> {
+    pub(super) fn new(config: &std::path::Path, remote: &Remote) -> Result<Self, ClientError> {
         let given = remote.control.as_deref().map(address).transpose()?;
         let (address, token_file) = match (given, remote.token_file.clone()) {
             (Some(address), Some(token_file)) => (address, token_file),
@@ -105,19 +105,19 @@ impl Client {
     }
 
     /// Asks for something.
-    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
         let response = self.send(Method::GET, &with_query(path, query)?, Bytes::new()).await?;
         read(response).await
     }
 
     /// Orders something.
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
         let response = self.send(Method::POST, path, serde_json::to_vec(body)?.into()).await?;
         read(response).await
     }
 
     /// Asks for lines; hands each to `each` as it comes, until there are no more or `each` wants none.
-    pub async fn lines(
+    pub(super) async fn lines(
         &self,
         path: &str,
         query: &impl Serialize,

@@ -122,16 +122,27 @@ fn give(password: &[u8], out: &mut BytesMut) -> Result<Authentication, ConnectEr
 
 fn start_scram(mechanisms: &[u8], transport: &Transport, out: &mut BytesMut) -> Result<Authentication, ConnectError> {
     // Names, each with its NUL, and one more NUL behind the last.
-    let offered = |wanted: Mechanism| mechanisms.split(|byte| *byte == 0).any(|name| Mechanism::from_name(name) == Some(wanted));
+    let offered = |wanted: Mechanism| {
+        mechanisms
+            .split(|byte| *byte == 0)
+            .any(|name| Mechanism::from_name(name) == Some(wanted))
+    };
     let (plain, plus) = (offered(Mechanism::ScramSha256), offered(Mechanism::ScramSha256Plus));
     let end_point = transport.peer_certificate().and_then(end_point_hash);
     let nonce = nonce()?;
     let (mechanism, exchange) = match (&end_point, plus, plain) {
         (Some(end_point), true, _) => (Mechanism::ScramSha256Plus, scram::client_start(Some(end_point), &nonce)),
         // We could have bound: the server will know whether it is true that it did not offer to.
-        (Some(_), false, true) => (Mechanism::ScramSha256, scram::client_start(None, &nonce).binding_not_offered()),
+        (Some(_), false, true) => (
+            Mechanism::ScramSha256,
+            scram::client_start(None, &nonce).binding_not_offered(),
+        ),
         (None, _, true) => (Mechanism::ScramSha256, scram::client_start(None, &nonce)),
-        (_, _, false) => return Err(ConnectError::Unsupported { what: "a SASL mechanism other than SCRAM-SHA-256" }),
+        (_, _, false) => {
+            return Err(ConnectError::Unsupported {
+                what: "a SASL mechanism other than SCRAM-SHA-256",
+            });
+        }
     };
     frontend::sasl_initial_response(mechanism.name(), &exchange.first(), out).map_err(unencodable)?;
     Ok(Authentication::Started(exchange))
