@@ -14,7 +14,7 @@ use crate::names::{IdentityName, TargetName};
 /// The shortest window there is.
 pub const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 /// The longest window there is, extensions included: a gate of short-lived grants holds none for longer than this.
-pub const LONGEST_WINDOW: Duration = Duration::from_secs(31 * 86_400);
+pub const LONGEST_WINDOW: Duration = Duration::from_hours(31 * 24);
 
 /// What a new grant is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -53,8 +53,7 @@ pub struct Revocation {
 }
 
 /// Where a grant stands at a moment. Computed, never stored: nothing has to run for a grant to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "status", rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// Made, not used yet; the first connect opens its window.
     Ready,

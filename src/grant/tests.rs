@@ -16,8 +16,8 @@ fn terms() -> Terms {
         identity: "ana@example.com".parse().unwrap(),
         target: "orders".parse().unwrap(),
         reason: Some("BUG-812".to_owned()),
-        window: Duration::from_secs(1800),
-        activate_within: Duration::from_secs(3600),
+        window: Duration::from_mins(30),
+        activate_within: Duration::from_hours(1),
         deadline: None,
         max_sessions: 2,
         client_network: None,
@@ -80,11 +80,11 @@ fn no_window_goes_past_the_deadline() {
     assert_eq!(grant.until(), Some(at(600)));
     assert_eq!(grant.activate_by(), at(600));
     assert_eq!(
-        apply(&grant, &Change::Extend(Duration::from_secs(60)), at(20)),
+        apply(&grant, &Change::Extend(Duration::from_mins(1)), at(20)),
         Err(IllegalChange::Deadline(at(600)))
     );
     let shortened = apply(&grant, &Change::ShortenTo(at(300)), at(20)).unwrap();
-    let extended = apply(&shortened, &Change::Extend(Duration::from_secs(3600)), at(20)).unwrap();
+    let extended = apply(&shortened, &Change::Extend(Duration::from_hours(1)), at(20)).unwrap();
     assert_eq!(extended.until(), Some(at(600)));
     assert_eq!(extended.window(), Duration::from_secs(590));
 }
@@ -166,9 +166,7 @@ fn a_permit_is_for_the_grant_as_it_is() {
 #[test]
 fn each_refusal_has_its_ending() {
     let named = |question: &Question<'_>, grant: &Grant| {
-        permit(grant, question)
-            .map(|_| "permitted")
-            .unwrap_or_else(|refusal| refusal.at_login(grant).name())
+        permit(grant, question).map_or_else(|refusal| refusal.at_login(grant).name(), |_| "permitted")
     };
     let grant = active(Terms {
         client_network: Some("10.0.0.0/8".parse().unwrap()),
@@ -209,8 +207,6 @@ fn json_has_what_a_person_looks_for() {
     assert_eq!(json["id"], "gr_7777777777");
     assert_eq!(json["window_seconds"], 1800);
     assert_eq!(serde_json::from_value::<Grant>(json).unwrap(), grant);
-    let status = serde_json::to_value(grant.status(at(20))).unwrap();
-    assert_eq!(status["status"], "active");
 }
 
 fn any_change() -> impl Strategy<Value = Change> {
@@ -241,12 +237,9 @@ proptest! {
             now += Duration::from_secs(wait);
             let before = grant.status(now);
             prop_assert!(!ended || before.ended(), "revived by time: {before:?}");
-            match apply(&grant, &change, now) {
-                Ok(next) => {
-                    prop_assert!(!before.ended(), "{change:?} after {before:?}");
-                    grant = next;
-                }
-                Err(_) => prop_assert_eq!(grant.status(now), before),
+            if let Ok(next) = apply(&grant, &change, now) {
+                prop_assert!(!before.ended(), "{change:?} after {before:?}");
+                grant = next;
             }
             let after = grant.status(now);
             ended = after.ended();
