@@ -734,6 +734,13 @@ async fn memory_of_many_strangers() {
         statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
     };
     let gate = Gate::open().await;
+    let mut on_tls = Vec::new();
+    let before = resident();
+    for _ in 0..400 {
+        let (client, outcome) = gate.connect().await;
+        on_tls.push((secure(client).await, outcome));
+    }
+    println!("silent on TLS, both ends: {} bytes each", (resident() - before) / 400);
     let hostile = startup(0, "gr_known", format!("application_name\0{}\0", "x".repeat(9900)).as_bytes());
     let mut many = Vec::new();
     for n in 0..90 {
@@ -758,13 +765,60 @@ async fn memory_of_many_strangers() {
         message(&mut last).await;
         println!("{name}: {} bytes each", (resident() - before) / 400);
     }
-    let mut held = Vec::new();
-    let before = resident();
-    for _ in 0..400 {
-        let (client, outcome) = gate.connect().await;
-        held.push((secure(client).await, outcome));
+}
+
+/// By hand: `cargo test --release --lib an_unknown_user_takes_the_time -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement: needs a quiet machine"]
+async fn an_unknown_user_takes_the_time_of_a_wrong_secret() {
+    let limits = Limits {
+        failures_per_address: 0,
+        failure_delay: Duration::ZERO,
+        ..Limits::default()
+    };
+    let gate = Gate::start(Plaintext::Loopback, AMPLE, limits).await;
+    let known = Verifier::derive(SECRET, b"0123456789abcdef", 4096);
+    let keys = ClientKeys::derive(b"wrong", known.salt(), 4096);
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..4000 {
+        let user = ["gr_known", "gr_other"][round % 2];
+        let mut client = TcpStream::connect(gate.listener.local_addr().unwrap()).await.unwrap();
+        let (tcp, address) = gate.listener.accept().await.unwrap();
+        let (serving, known, task_gate) = (user.to_owned(), known.clone(), Arc::clone(&gate));
+        let outcome = tokio::spawn(async move {
+            let place = task_gate.waiting.enter(address.ip()).unwrap();
+            let Ok(Hello::Session(greeted)) = greet(tcp, address, place, &task_gate.settings).await else {
+                return false;
+            };
+            let mock = Verifier::mock(&serving, &[7; 32]);
+            let verifier = if serving == "gr_known" { known } else { mock };
+            authenticate(greeted, &verifier).await.is_err()
+        });
+        client.write_all(&startup(0, user, b"")).await.unwrap();
+        message(&mut client).await;
+        let exchange = client_start(None, "abcdefghijklmnopqrst");
+        client.write_all(&initial("SCRAM-SHA-256", &exchange.first())).await.unwrap();
+        let challenged = exchange.challenge(&message(&mut client).await.1[4..]).unwrap();
+        let answered = challenged.answer(&keys);
+        let asked = gate.settings.clock.moment().instant;
+        client.write_all(&response(answered.message())).await.unwrap();
+        message(&mut client).await;
+        times[round % 2].push(gate.settings.clock.moment().instant.duration_since(asked));
+        drop(client);
+        assert!(outcome.await.unwrap());
     }
-    println!("silent on TLS, both ends: {} bytes each", (resident() - before) / 400);
+    for (name, times) in ["wrong secret", "unknown user"].into_iter().zip(&mut times) {
+        times.sort();
+        println!("{name}: quartiles {:?} {:?} {:?}", times[500], times[1000], times[1500]);
+    }
+    // Kolmogorov and Smirnov: above 1.63 the two differ with 99 % certainty.
+    let below = |times: &[Duration], limit: Duration| times.partition_point(|time| *time <= limit);
+    let apart = times[0]
+        .iter()
+        .map(|limit| below(&times[0], *limit).abs_diff(below(&times[1], *limit)))
+        .max();
+    let apart = f64::from(u32::try_from(apart.unwrap()).unwrap()) / 2000.0;
+    println!("distance {apart:.3}, scaled {:.2}", apart * 1000_f64.sqrt());
 }
 
 /// libpq is the judge of what we send. Needs `psql`; without it there is nothing to check.
