@@ -102,12 +102,12 @@ impl Terminator {
         futures_util::future::join_all(orders).await
     }
 
-    /// `older` is the session's age at `backend.opened`, for sessions that began before our clock did.
-    fn order(&self, backend: Backend, older: Duration, reused: bool) -> impl Future<Output = Gone> + Send + use<> {
+    /// `age` is the session's age at `backend.opened`, for sessions that began before our clock did.
+    fn order(&self, backend: Backend, age: Duration, reused: bool) -> impl Future<Output = Gone> + Send + use<> {
         let (reply, gone) = oneshot::channel();
         let order = Order {
             backend,
-            older,
+            older: age,
             reused_is_gone: reused,
             given: self.clock.moment().instant,
             reply,
