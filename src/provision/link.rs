@@ -2,28 +2,13 @@
 //!
 //! It does not wait for backends to go and does not repeat itself: the terminator does.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
 use crate::upstream::{self, Target};
-
-/// Where to connect.
-pub(super) enum Source {
-    /// A target, the same way its sessions go.
-    Target(Arc<Target>),
-    /// A server on loopback.
-    #[cfg(test)]
-    Loopback {
-        port: u16,
-        user: String,
-        password: crate::secret::Secret<String>,
-    },
-}
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +19,6 @@ pub(super) enum LinkError {
     Postgres(#[from] tokio_postgres::Error),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    #[cfg(test)]
-    #[error("{0}")]
-    Loopback(#[from] std::io::Error),
 }
 
 /// A connection with the query prepared and its catalogue lookups warm.
@@ -89,37 +71,16 @@ const QUERY: &str = "
     ) AS o";
 
 impl Link {
-    pub(super) async fn open(source: &Source) -> Result<Self, LinkError> {
-        tokio::time::timeout(TIMEOUT, Self::connect(source))
+    /// Connects the way the target's sessions do.
+    pub(super) async fn open(target: &Target) -> Result<Self, LinkError> {
+        tokio::time::timeout(TIMEOUT, Self::connect(target))
             .await
             .unwrap_or(Err(LinkError::Timeout(TIMEOUT)))
     }
 
-    async fn connect(source: &Source) -> Result<Self, LinkError> {
-        match source {
-            Source::Target(target) => {
-                let mut config = config();
-                config.user(&target.user).dbname(&target.database);
-                if let Some(password) = &target.password {
-                    config.password(password.expose());
-                }
-                Self::login(&config, upstream::dial(target).await?).await
-            }
-            #[cfg(test)]
-            Source::Loopback { port, user, password } => {
-                let stream = tokio::net::TcpStream::connect(("127.0.0.1", *port)).await?;
-                let mut config = config();
-                config.user(user).dbname("postgres").password(password.expose());
-                Self::login(&config, stream).await
-            }
-        }
-    }
-
-    async fn login<S>(config: &Config, stream: S) -> Result<Self, LinkError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (client, connection) = config.connect_raw(stream, NoTls).await?;
+    async fn connect(target: &Target) -> Result<Self, LinkError> {
+        let transport = upstream::dial(target).await?;
+        let (client, connection) = config(target).connect_raw(transport, NoTls).await?;
         let driver = tokio::spawn(connection);
         let statement = client.prepare(QUERY).await?;
         let link = Self {
@@ -165,12 +126,17 @@ impl Drop for Link {
 }
 
 /// A role's own settings (`ALTER ROLE ... SET`, which whoever uses a shared account may do) must not reach this connection.
-fn config() -> Config {
+fn config(target: &Target) -> Config {
     let mut config = Config::new();
     config
+        .user(&target.user)
+        .dbname(&target.database)
         .application_name("tidegate (ends sessions)")
         .options("-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0")
         // `dial` has settled TLS.
         .ssl_mode(SslMode::Disable);
+    if let Some(password) = &target.password {
+        config.password(password.expose());
+    }
     config
 }

@@ -19,7 +19,6 @@ use crate::clock::Clock;
 use crate::ids::SessionId;
 use crate::ledger::OpenSession;
 use crate::upstream::Target;
-use link::Source;
 use terminator::{Order, Work};
 
 /// How long a backend has to go away once it was told to. After that it is reported as not confirmed.
@@ -65,12 +64,8 @@ impl Terminator {
     /// To be called within a tokio runtime.
     #[must_use]
     pub fn spawn(target: Arc<Target>, clock: Clock) -> Self {
-        Self::start(Source::Target(target), clock)
-    }
-
-    fn start(source: Source, clock: Clock) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
-        tokio::spawn(Work::new(source, clock.clone(), queue).run());
+        tokio::spawn(Work::new(target, clock.clone(), queue).run());
         Self { orders, clock }
     }
 

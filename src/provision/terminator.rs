@@ -2,14 +2,16 @@
 //!
 //! It knows nothing of sessions and grants.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::link::{Asked, Link, LinkError, Signal, Source};
+use super::link::{Asked, Link, LinkError, Seen, Signal};
 use super::{Backend, Gone, LIMIT};
 use crate::clock::Clock;
+use crate::upstream::Target;
 
 /// An order to end one backend.
 #[derive(Debug)]
@@ -25,7 +27,7 @@ pub(super) struct Order {
 }
 
 pub(super) struct Work {
-    source: Source,
+    target: Arc<Target>,
     clock: Clock,
     orders: mpsc::UnboundedReceiver<Order>,
     link: Option<Link>,
@@ -67,9 +69,9 @@ const IDLE: Duration = Duration::from_secs(1);
 const PING: Duration = Duration::from_secs(15);
 
 impl Work {
-    pub(super) fn new(source: Source, clock: Clock, orders: mpsc::UnboundedReceiver<Order>) -> Self {
+    pub(super) fn new(target: Arc<Target>, clock: Clock, orders: mpsc::UnboundedReceiver<Order>) -> Self {
         Self {
-            source,
+            target,
             clock,
             orders,
             link: None,
@@ -188,7 +190,7 @@ impl Work {
     }
 
     /// Asks over the link; one that fails is dropped.
-    async fn ask(&mut self, asked: &[Asked]) -> Option<Vec<super::link::Seen>> {
+    async fn ask(&mut self, asked: &[Asked]) -> Option<Vec<Seen>> {
         let answer = self.link.as_ref()?.ask(asked).await;
         answer.map_err(|error| self.lost(&error)).ok()
     }
@@ -198,7 +200,7 @@ impl Work {
         if self.link.as_ref().is_some_and(|link| !link.closed()) {
             return true;
         }
-        match Link::open(&self.source).await {
+        match Link::open(&self.target).await {
             Ok(link) => {
                 self.link = Some(link);
                 self.failing = false;
@@ -214,7 +216,7 @@ impl Work {
     fn lost(&mut self, error: &LinkError) {
         self.link = None;
         if !self.failing {
-            tracing::warn!(%error, "no provisioning connection: sessions are ended by closing their own connections only");
+            tracing::warn!(target_name = %self.target.name, %error, "no provisioning connection: sessions are ended by closing their own connections only");
         }
         self.failing = true;
     }

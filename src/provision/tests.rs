@@ -6,6 +6,7 @@ use tokio_postgres::{Client, NoTls};
 use super::*;
 use crate::lab::{Options, Postgres};
 use crate::secret::Secret;
+use crate::tls::{ClientTls, TlsMode};
 
 /// A server with an ordinary account, as a target has.
 struct Server {
@@ -37,12 +38,7 @@ impl Server {
     }
 
     fn terminator(&self, clock: &Clock) -> Terminator {
-        let source = Source::Loopback {
-            port: self.postgres.port(),
-            user: "app".to_owned(),
-            password: self.password.clone(),
-        };
-        Terminator::start(source, clock.clone())
+        Terminator::spawn(target(self.postgres.port(), Some(&self.password)), clock.clone())
     }
 
     async fn session(&self, user: &str) -> Session {
@@ -70,6 +66,15 @@ impl Server {
         let count = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND application_name NOT LIKE 'tidegate%'";
         client.query_one(count, &[]).await.unwrap().get(0)
     }
+}
+
+fn target(port: u16, password: Option<&Secret<String>>) -> Arc<Target> {
+    let tls = ClientTls::new(TlsMode::Disable, None).unwrap();
+    let name = "orders".parse().unwrap();
+    let mut target = Target::new(name, "127.0.0.1".to_owned(), "postgres".to_owned(), "app".to_owned(), tls);
+    target.port = port;
+    target.password = password.cloned();
+    Arc::new(target)
 }
 
 fn clock() -> Clock {
@@ -195,12 +200,7 @@ async fn what_nobody_can_confirm_is_not_confirmed() {
         .local_addr()
         .unwrap()
         .port();
-    let source = Source::Loopback {
-        port,
-        user: "app".to_owned(),
-        password: Secret::new("app".to_owned()),
-    };
-    let terminator = Terminator::start(source, clock());
+    let terminator = Terminator::spawn(target(port, None), clock());
     let start = Instant::now();
     let gone = terminator
         .end(Backend {
