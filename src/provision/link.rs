@@ -2,12 +2,14 @@
 //!
 //! It does not wait for backends to go and does not repeat itself: the terminator does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
+use super::guard::Guarded;
 use crate::upstream::{self, Target};
 
 /// Why there is no connection.
@@ -72,14 +74,14 @@ const QUERY: &str = "
 
 impl Link {
     /// Connects the way the target's sessions do.
-    pub(super) async fn open(target: &Target) -> Result<Self, LinkError> {
+    pub(super) async fn open(target: &Arc<Target>) -> Result<Self, LinkError> {
         tokio::time::timeout(TIMEOUT, Self::connect(target))
             .await
             .unwrap_or(Err(LinkError::Timeout(TIMEOUT)))
     }
 
-    async fn connect(target: &Target) -> Result<Self, LinkError> {
-        let transport = upstream::dial(target).await?;
+    async fn connect(target: &Arc<Target>) -> Result<Self, LinkError> {
+        let transport = Guarded::new(upstream::dial(target).await?, target.clone());
         let (client, connection) = config(target).connect_raw(transport, NoTls).await?;
         let driver = tokio::spawn(connection);
         let statement = client.prepare(QUERY).await?;

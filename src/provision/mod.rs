@@ -6,6 +6,7 @@
 //! its entry goes after its transaction was rolled back (`ShutdownPostgres` is a `before_shmem_exit` callback,
 //! src/backend/utils/init/postinit.c).
 
+mod guard;
 mod link;
 mod terminator;
 
