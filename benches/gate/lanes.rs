@@ -1,0 +1,252 @@
+//! The lanes: the ways from a client to the one server that are compared.
+//!
+//! A lane has a process of its own, so that what it costs can be read from the kernel. No lane outlives the bench.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use tidegate::lab::{Gate, Postgres, free_port};
+
+use crate::process::wait_for;
+
+/// Name of the role and of the database that everything runs under.
+pub(crate) const BENCH: &str = "bench";
+
+/// What stands between client and server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    Direct,
+    Forwarder,
+    Pgbouncer,
+    Haproxy,
+    Gate,
+    ForwarderTls,
+    PgbouncerTls,
+    GateTls,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Forwarder => "forwarder",
+            Self::Pgbouncer => "pgbouncer",
+            Self::Haproxy => "haproxy",
+            Self::Gate => "gate",
+            Self::ForwarderTls => "forwarder, TLS",
+            Self::PgbouncerTls => "pgbouncer, TLS",
+            Self::GateTls => "gate, TLS",
+        }
+    }
+
+    pub(crate) fn tls(self) -> bool {
+        matches!(self, Self::ForwarderTls | Self::PgbouncerTls | Self::GateTls)
+    }
+
+    /// The bare forwarder with the same TLS setting.
+    pub(crate) fn floor(self) -> Self {
+        if self.tls() { Self::ForwarderTls } else { Self::Forwarder }
+    }
+}
+
+/// The server and what every lane needs to reach it.
+pub(crate) struct Stage {
+    pub(crate) server: Postgres,
+    /// The bench role's password.
+    pub(crate) password: String,
+    /// The bench role's SCRAM verifier as the server stores it: all that pgbouncer is given.
+    pub(crate) verifier: String,
+    /// The certificate (for localhost) that every lane with TLS shows.
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    /// The gate's program.
+    pub(crate) gate: PathBuf,
+    /// For the lanes' own files.
+    pub(crate) folder: PathBuf,
+}
+
+/// One way to the server, up and running.
+pub(crate) struct Lane {
+    pub(crate) kind: Kind,
+    pub(crate) port: u16,
+    pub(crate) user: String,
+    pub(crate) password: String,
+    /// Queries it has been given so far.
+    pub(crate) queries: Cell<f64>,
+    process: Process,
+}
+
+enum Process {
+    None,
+    Child(Child),
+    Gate(Gate),
+}
+
+impl Lane {
+    pub(crate) fn start(kind: Kind, stage: &Stage) -> Result<Self> {
+        let port = free_port()?;
+        let process = match kind {
+            Kind::Direct => Process::None,
+            Kind::Forwarder | Kind::ForwarderTls => Process::Child(start(&mut forwarder(kind, stage, port)?, port)?),
+            Kind::Pgbouncer | Kind::PgbouncerTls => Process::Child(start(&mut pgbouncer(stage, port)?, port)?),
+            Kind::Haproxy => Process::Child(start(&mut haproxy(stage, port)?, port)?),
+            Kind::Gate | Kind::GateTls => return gate(kind, stage),
+        };
+        Ok(Self {
+            kind,
+            port: if kind == Kind::Direct { stage.server.port() } else { port },
+            user: BENCH.to_owned(),
+            password: stage.password.clone(),
+            queries: Cell::new(0.0),
+            process,
+        })
+    }
+
+    /// The process in the middle; none when direct.
+    pub(crate) fn pid(&self) -> Option<i32> {
+        match &self.process {
+            Process::None => None,
+            Process::Child(child) => child.id().try_into().ok(),
+            Process::Gate(gate) => gate.pid(),
+        }
+    }
+
+    /// The gate's audit log, if this is a gate.
+    pub(crate) fn audit_folder(&self) -> Option<PathBuf> {
+        match &self.process {
+            Process::Gate(gate) => Some(gate.audit_folder()),
+            _ => None,
+        }
+    }
+
+    /// A command that talks to this lane, as libpq takes it from its environment.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .stdin(Stdio::null())
+            .envs([
+                ("PGHOST", "127.0.0.1"),
+                ("PGUSER", &self.user),
+                ("PGPASSWORD", &self.password),
+            ])
+            .envs([
+                ("PGDATABASE", BENCH),
+                ("PGSSLMODE", if self.kind.tls() { "require" } else { "disable" }),
+            ])
+            .env("PGPORT", self.port.to_string());
+        command
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if let Process::Child(child) = &mut self.process {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Starts a process that ends with us even when we are killed, and waits until it takes connections.
+fn start(command: &mut Command, port: u16) -> Result<Child> {
+    let program = command.get_args().last().unwrap_or_default().to_string_lossy().into_owned();
+    let mut child = command
+        .stdin(Stdio::null())
+        .spawn()
+        .with_context(|| format!("starting {program}"))?;
+    let up = wait_for(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() || !matches!(child.try_wait(), Ok(None)));
+    if !up || child.try_wait()?.is_some() {
+        let _ = child.kill();
+        bail!("{program} did not start");
+    }
+    Ok(child)
+}
+
+/// util-linux's setpriv gives a child the parent-death signal, and another account where a program refuses to be root.
+fn with_us(account: Option<&str>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if let Some(account) = account.filter(|_| rustix::process::geteuid().is_root()) {
+        command.args(["--reuid", account, "--regid", account, "--clear-groups"]);
+    }
+    command
+}
+
+/// This program again, as the bare forwarder.
+fn forwarder(kind: Kind, stage: &Stage, port: u16) -> Result<Command> {
+    let mut command = with_us(None);
+    command
+        .arg(std::env::current_exe()?)
+        .args(["--forward", &format!("127.0.0.1:{port}"), &stage.server.address().to_string()]);
+    if kind.tls() {
+        command
+            .arg("--certificate")
+            .arg(&stage.certificate)
+            .arg("--key")
+            .arg(&stage.key);
+    }
+    Ok(command)
+}
+
+fn pgbouncer(stage: &Stage, port: u16) -> Result<Command> {
+    let folder = stage.folder.join(format!("pgbouncer-{port}"));
+    fs::create_dir(&folder)?;
+    fs::write(folder.join("users"), format!("\"{BENCH}\" \"{}\"\n", stage.verifier))?;
+    // server_lifetime 0: one server connection per client connection, as the others do it.
+    let text = format!(
+        "[databases]\n{BENCH} = host=127.0.0.1 port={server} dbname={BENCH}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+         unix_socket_dir =\npool_mode = session\nauth_type = scram-sha-256\nauth_file = {users}\nmax_client_conn = 2000\n\
+         default_pool_size = 1000\nserver_lifetime = 0\nlog_connections = 0\nlog_disconnections = 0\n\
+         ignore_startup_parameters = extra_float_digits\nclient_tls_sslmode = allow\nclient_tls_cert_file = {certificate}\n\
+         client_tls_key_file = {key}\n",
+        server = stage.server.port(),
+        users = folder.join("users").display(),
+        certificate = stage.certificate.display(),
+        key = stage.key.display(),
+    );
+    fs::write(folder.join("pgbouncer.ini"), text)?;
+    let mut command = with_us(Some("postgres"));
+    command
+        .args(["pgbouncer", "-q"])
+        .arg(folder.join("pgbouncer.ini"))
+        .stderr(Stdio::null());
+    Ok(command)
+}
+
+fn haproxy(stage: &Stage, port: u16) -> Result<Command> {
+    let file = stage.folder.join(format!("haproxy-{port}.cfg"));
+    let text = format!(
+        "global\n  nbthread 2\n  maxconn 4000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+         frontend f\n  bind 127.0.0.1:{port}\n  default_backend b\nbackend b\n  server s 127.0.0.1:{server}\n",
+        server = stage.server.port(),
+    );
+    fs::write(&file, text)?;
+    let mut command = with_us(None);
+    command.args(["haproxy", "-q", "-db", "-f"]).arg(file);
+    Ok(command)
+}
+
+/// The gate as it comes: every statement on record before it is forwarded.
+fn gate(kind: Kind, stage: &Stage) -> Result<Lane> {
+    let config = format!(
+        "[tls]\ncert = \"{certificate}\"\nkey = \"{key}\"\nplaintext = \"loopback\"\n[limits]\nconnections = 4000\n\
+         handshakes = 1000\nhandshakes_per_address = 1000\n[targets.{BENCH}]\naddress = \"{server}\"\ndatabase = \"{BENCH}\"\n\
+         user = \"{BENCH}\"\npassword_file = \"target.password\"\nsslmode = \"disable\"\n",
+        certificate = stage.certificate.display(),
+        key = stage.key.display(),
+        server = stage.server.address(),
+    );
+    let gate = Gate::start(&stage.gate, &config, &[("target.password", &stage.password)])?;
+    let login = gate.grant("bench", BENCH, "12h", &["--max-sessions", "2000"])?;
+    Ok(Lane {
+        kind,
+        port: gate.port(),
+        user: login.grant,
+        password: login.secret.expose().clone(),
+        queries: Cell::new(0.0),
+        process: Process::Gate(gate),
+    })
+}
