@@ -65,11 +65,13 @@ fetch_suite() {
         rm -rf "$CACHE/source" "$CACHE/root" "$CACHE/lib" "$CACHE/version"
         mkdir -p "$CACHE/source" "$CACHE/root"
         cd "$CACHE/source"
-        # shellcheck disable=SC2086
-        if ! apt-get $APT -qq source --download-only "postgresql-$PG_MAJOR=$INSTALLED" 2>/dev/null; then
-            apt-get $APT -qq source --download-only "postgresql-$PG_MAJOR" || fail "no source package postgresql-$PG_MAJOR"
-            SOURCE_VERSION=$(sed -n 's/^Version: //p' ./*.dsc | head -1)
-            say "no source of the installed $INSTALLED: taking $SOURCE_VERSION and its server and client, unpacked in $CACHE/root"
+        if ! source_of "$INSTALLED"; then
+            # shellcheck disable=SC2086
+            for SOURCE_VERSION in $(apt-cache $APT showsrc "postgresql-$PG_MAJOR" | sed -n 's/^Version: //p' | sort -uVr) none; do
+                [ "$SOURCE_VERSION" != none ] || fail "no source package postgresql-$PG_MAJOR can be had"
+                source_of "$SOURCE_VERSION" && break
+            done
+            say "no source of the installed '$INSTALLED': taking $SOURCE_VERSION and its server and client, unpacked in $CACHE/root"
             unpack "postgresql-$PG_MAJOR" "postgresql-client-$PG_MAJOR" libpq5
         fi
         unpack "postgresql-server-dev-$PG_MAJOR"
@@ -85,6 +87,11 @@ fetch_suite() {
     SUITE=$(echo "$CACHE"/source/postgresql-*/src/test/regress)
     PG_REGRESS=$PKGLIB/pgxs/src/test/regress/pg_regress
     [ -x "$PG_REGRESS" ] || fail "no $PG_REGRESS; it comes with postgresql-client-$PG_MAJOR"
+}
+
+source_of() {
+    # shellcheck disable=SC2086
+    apt-get $APT -qq source --download-only "postgresql-$PG_MAJOR=$1" 2>"$CACHE/apt/source.log"
 }
 
 unpack() {
@@ -129,6 +136,7 @@ prepare_work() {
     cp -r "$CACHE/lib" "$WORK/lib"
     chmod 755 "$WORK"
     [ "$(id -u)" = 0 ] && chown -R "$RUN_USER" "$WORK"
+    as_user test -x "$BIN/postgres" || fail "user $RUN_USER cannot reach $BIN: set CACHE to a folder everybody may enter"
     trap 'stop_gate; stop_server; rm -rf "$WORK"' EXIT
     trap 'exit 130' INT TERM
 }
