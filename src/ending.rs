@@ -62,6 +62,9 @@ pub enum Ending {
         user: String,
     },
 
+    /// The login is not bound to this TLS connection as it should be: somebody may stand between client and gate.
+    BindingFailed,
+
     // Refused after the secret was proved.
     /// The grant is for another database than the one asked for.
     WrongDatabase {
@@ -222,6 +225,7 @@ impl Ending {
             Self::ReplicationRefused { .. } => "replication_refused",
             Self::HandshakeTimeout { .. } => "handshake_timeout",
             Self::BadSecret { .. } => "bad_secret",
+            Self::BindingFailed => "binding_failed",
             Self::WrongDatabase { .. } => "wrong_database",
             Self::AddressRefused { .. } => "address_refused",
             Self::Lapsed { .. } => "lapsed",
@@ -256,6 +260,7 @@ impl Ending {
             Self::ProtocolUnsupported { .. } => "0A000",
             Self::TlsRequired
             | Self::NoUser
+            | Self::BindingFailed
             | Self::WrongDatabase { .. }
             | Self::AddressRefused { .. }
             | Self::Lapsed { .. }
@@ -313,6 +318,11 @@ impl Ending {
                 format!("password authentication failed for user \"{user}\""),
                 None,
                 Some("user is the grant id (gr_…), password is the secret shown when the grant was made".to_owned()),
+            ),
+            Self::BindingFailed => (
+                "SCRAM channel binding check failed".to_owned(),
+                None,
+                Some("somebody may stand between you and the gate: check its address and certificate (sslmode=verify-full)".to_owned()),
             ),
             Self::WrongDatabase { grant, target, asked } => (
                 format!("grant {grant} is not for database \"{asked}\""),

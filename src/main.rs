@@ -1,1 +1,7 @@
-fn main() {}
+//! The program. Everything is in the library; here is only the way out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tidegate::cli::main()
+}

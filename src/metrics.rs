@@ -1,1 +1,162 @@
 //! What the gate counts, in Prometheus' text format. It measures; it decides nothing.
+//!
+//! Labels have few values by design: endings and targets, never a grant, an identity or an address.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::names::TargetName;
+
+/// Upper bounds of the overshoot histogram, in seconds: the promise is 0.25.
+const OVERSHOOT_BOUNDS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// The counters of a gate. Cheap to clone; clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics(Arc<Counters>);
+
+#[derive(Debug)]
+struct Counters {
+    connections: Counter,
+    refused: Family<ByEnding, Counter>,
+    sessions: Family<ByTarget, Gauge>,
+    ended: Family<ByBoth, Counter>,
+    statements: Family<ByTarget, Counter>,
+    cancels: Counter,
+    overshoot: Histogram,
+    clock_ahead: Gauge<i64, AtomicI64>,
+    audit_good: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByEnding {
+    ending: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByTarget {
+    target: TargetName,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByBoth {
+    target: TargetName,
+    ending: &'static str,
+}
+
+impl EncodeLabelValue for TargetName {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.as_str().encode(encoder)
+    }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            connections: Counter::default(),
+            refused: Family::default(),
+            sessions: Family::default(),
+            ended: Family::default(),
+            statements: Family::default(),
+            cancels: Counter::default(),
+            overshoot: Histogram::new(OVERSHOOT_BOUNDS),
+            clock_ahead: Gauge::default(),
+            audit_good: Gauge::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// A TCP connection was accepted.
+    pub fn connection(&self) {
+        self.0.connections.inc();
+    }
+
+    /// A connection was refused.
+    pub fn refused(&self, ending: &'static str) {
+        self.0.refused.get_or_create(&ByEnding { ending }).inc();
+    }
+
+    /// A session began.
+    pub fn session_started(&self, target: &TargetName) {
+        self.0.sessions.get_or_create(&ByTarget { target: target.clone() }).inc();
+    }
+
+    /// A session ended. `overshoot_us`: microseconds from the order to end until its backend was confirmed gone.
+    pub fn session_ended(&self, target: &TargetName, ending: &'static str, statements: u64, overshoot_us: Option<u64>) {
+        let by_target = ByTarget { target: target.clone() };
+        self.0.sessions.get_or_create(&by_target).dec();
+        self.0.statements.get_or_create(&by_target).inc_by(statements);
+        self.0.ended.get_or_create(&ByBoth { target: target.clone(), ending }).inc();
+        if let Some(micros) = overshoot_us {
+            let micros = u32::try_from(micros).unwrap_or(u32::MAX);
+            self.0.overshoot.observe(f64::from(micros) / 1e6);
+        }
+    }
+
+    /// A CancelRequest came.
+    pub fn cancel(&self) {
+        self.0.cancels.inc();
+    }
+
+    /// How far the wall clock was found ahead of gate time, in microseconds; negative: behind.
+    pub fn clock(&self, ahead_us: i64) {
+        self.0.clock_ahead.set(ahead_us);
+    }
+
+    /// Whether the log can be written.
+    pub fn audit(&self, good: bool) {
+        self.0.audit_good.set(i64::from(good));
+    }
+
+    /// All of it as Prometheus reads it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut registry = Registry::with_prefix("tidegate");
+        let Counters { connections, refused, sessions, ended, statements, cancels, overshoot, clock_ahead, audit_good } = &*self.0;
+        registry.register("connections", "TCP connections accepted", connections.clone());
+        registry.register("connections_refused", "Connections that did not become a session", refused.clone());
+        registry.register("sessions", "Sessions alive", sessions.clone());
+        registry.register("sessions_ended", "Sessions ended", ended.clone());
+        registry.register("statements", "Statements of ended sessions", statements.clone());
+        registry.register("cancel_requests", "CancelRequests received", cancels.clone());
+        registry.register("ending_overshoot_seconds", "From the order to end until the backend was confirmed gone", overshoot.clone());
+        registry.register("wall_clock_ahead_microseconds", "Wall clock minus gate time; negative after the clock was set back", clock_ahead.clone());
+        registry.register("audit_writable", "1 while the audit log can be written", audit_good.clone());
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_shown() {
+        let metrics = Metrics::default();
+        let target: TargetName = "orders".parse().unwrap();
+        metrics.session_started(&target);
+        metrics.session_ended(&target, "expired", 3, Some(4_000));
+        metrics.refused("bad_secret");
+        let text = metrics.text();
+        for line in [
+            "tidegate_sessions{target=\"orders\"} 0",
+            "tidegate_sessions_ended_total{target=\"orders\",ending=\"expired\"} 1",
+            "tidegate_statements_total{target=\"orders\"} 3",
+            "tidegate_connections_refused_total{ending=\"bad_secret\"} 1",
+            "tidegate_ending_overshoot_seconds_bucket{le=\"0.005\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} not in\n{text}");
+        }
+    }
+}

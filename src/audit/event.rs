@@ -21,6 +21,8 @@ pub enum Event<'a> {
     GateStopped {},
     /// Configuration and certificates were read again.
     Reloaded(Reloaded),
+    /// The journal met a fault and goes on.
+    JournalHealed(JournalHealed),
     /// A connection did not become a session.
     Refused(Cow<'a, Refused>),
     /// Somebody sent a CancelRequest.
@@ -66,6 +68,39 @@ pub struct Reloaded {
     pub accepted: bool,
     /// What was wrong, or what changed.
     pub detail: String,
+}
+
+/// The journal met a fault and goes on: the first record after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalHealed {
+    /// What had happened.
+    pub fault: Fault,
+    /// Since when no record could be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// How many records were refused meanwhile; what they stood for did not take place.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused: u64,
+    /// How many records of what had already happened were given up, for there were too many to keep in memory.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u64,
+    /// How many bytes of an unfinished line were cut off.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cut_bytes: u64,
+}
+
+/// A fault of the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The file ended in the middle of a line: the gate or the machine died while it was written.
+    TornTail,
+    /// The disk was full.
+    DiskFull,
+    /// The file could not be written or synced for another reason.
+    WriteFailed,
+    /// The file was removed or replaced while the gate had it open; a new one was begun.
+    FileLost,
 }
 
 /// A connection did not become a session.
@@ -339,6 +374,11 @@ impl<'a> Text<'a> {
             Err(_) => Self(Cow::Owned(escape(bytes))),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn escape(bytes: &[u8]) -> String {

@@ -1,3 +1,101 @@
-//! The audit log.
+//! The audit log: what happened, in one order, in files on the local disk.
+//!
+//! It does not decide anything and sends nothing anywhere. [`Journal`] is the one writer, [`event`] the one vocabulary;
+//! [`read`](fn@read) and [`follow`] are for those who look.
+//!
+//! The law: a record that was reported as written is with the operating system (or on the disk, see [`Durability`]), whole,
+//! on one line, numbered without gaps; a record that could not be written is reported as such, and nothing of it remains.
 
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+mod encode;
 pub mod event;
+mod files;
+mod journal;
+mod queue;
+mod writer;
+
+pub use encode::Batch;
+pub use journal::{Health, Journal, Submission, Waiting};
+
+/// How the journal is to work.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The folder of the log's files; made if it does not exist.
+    pub dir: PathBuf,
+    /// What a record must survive before the statement it announces is forwarded.
+    pub durability: Durability,
+    /// SQL text longer than this is recorded in part, with its length and hash. Bytes.
+    pub max_sql_bytes: usize,
+    /// A parameter longer than this is recorded in part, with its length and hash. Bytes.
+    pub max_parameter_bytes: usize,
+}
+
+/// What a record must survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// The death of the gate: the record is with the operating system.
+    #[default]
+    Process,
+    /// The death of the machine: the record is on the disk (one sync for all that wait).
+    Power,
+}
+
+/// Why a record is not in the log, or the log cannot be opened. Cheap to clone: one fault fails many waiting records.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AuditError {
+    /// The folder or a file cannot be made, opened or read.
+    #[error("the audit log at {} cannot be opened: {source}", path.display())]
+    Open {
+        /// The folder or file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: Arc<io::Error>,
+    },
+    /// Another gate writes there.
+    #[error("the audit log at {} is in use by another gate", dir.display())]
+    Locked {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The operating system did not take the record.
+    #[error("the audit log cannot be written: {source}")]
+    Write {
+        /// Whether it is for lack of space (of the disk, the quota or the allowed file size).
+        disk_full: bool,
+        /// The operating system's reason.
+        source: Arc<io::Error>,
+    },
+    /// An event could not be encoded.
+    #[error("a record could not be encoded")]
+    Encode,
+    /// The journal was closed.
+    #[error("the audit log is closed")]
+    Closed,
+}
+
+impl AuditError {
+    /// Whether the reason is lack of space.
+    #[must_use]
+    pub fn disk_full(&self) -> bool {
+        matches!(self, Self::Write { disk_full: true, .. })
+    }
+
+    fn open(path: &Path, error: io::Error) -> Self {
+        Self::Open {
+            path: path.to_owned(),
+            source: Arc::new(error),
+        }
+    }
+
+    fn write(error: io::Error) -> Self {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        Self::Write {
+            disk_full: matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge),
+            source: Arc::new(error),
+        }
+    }
+}

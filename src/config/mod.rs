@@ -1,1 +1,72 @@
-//! (under construction)
+//! Configuration: one TOML file becomes checked settings, or a list of everything that is wrong with it.
+//!
+//! It opens no socket, starts nothing and keeps nothing: a reload is a second [`load`], whose result is used whole or not at all.
+//!
+//! INVARIANT: every mistake names the file, the line, the key, the reason and the way out, and all of them are found in one run.
+
+pub mod duration;
+mod file;
+mod mistake;
+mod reader;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use file::{Control, Limits, LogFormat, Logging, SessionTable};
+pub use mistake::Mistake;
+pub use settings::{Settings, TargetSettings, TlsFiles};
+
+/// The file that is looked for when none is named.
+pub const DEFAULT_FILE: &str = "tidegate.toml";
+
+/// Reads the file and every file it names, checks everything, and returns settings that can be used, or all mistakes found.
+pub fn load(path: &Path) -> Result<Settings, Vec<Mistake>> {
+    let text = read(path).map_err(|mistake| vec![mistake])?;
+    from_text(path, &text)
+}
+
+/// As [`load`], for a text that is not (yet) in a file; relative paths in it start at the folder of `path`.
+pub fn from_text(path: &Path, text: &str) -> Result<Settings, Vec<Mistake>> {
+    let (file, mut mistakes) = file::FileConfig::parse(path, text)?;
+    let settings = settings::check(path, &file, &mut mistakes);
+    mistakes.sort_by_key(Mistake::line);
+    match settings {
+        Some(settings) if mistakes.is_empty() => Ok(settings),
+        _ => Err(mistakes),
+    }
+}
+
+/// What a client of the control API has to know: where the gate listens for it, and where its token is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlAddress {
+    /// The Unix socket.
+    pub socket: PathBuf,
+    /// The file with the admin token.
+    pub token_file: PathBuf,
+    /// The folder of the audit log.
+    pub audit_dir: PathBuf,
+}
+
+/// Reads only [`ControlAddress`] from the file: works for someone who may not read the secrets it names.
+pub fn control_address(path: &Path) -> Result<ControlAddress, Vec<Mistake>> {
+    let text = read(path).map_err(|mistake| vec![mistake])?;
+    let (file, mistakes) = file::FileConfig::parse(path, &text)?;
+    if mistakes.is_empty() {
+        Ok(settings::control_address(path, &file))
+    } else {
+        Err(mistakes)
+    }
+}
+
+fn read(path: &Path) -> Result<String, Mistake> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let mistake = Mistake::new(path, None, None, format!("cannot be read: {error}"));
+        if error.kind() == std::io::ErrorKind::NotFound {
+            mistake.remedy("name the file with --config, or start from the example in README.md")
+        } else {
+            mistake
+        }
+    })
+}

@@ -1,1 +1,210 @@
-//! (under construction)
+//! What a grant is, which changes may follow which, and whether it covers a session now ([`Permit`]).
+//!
+//! It does not store a grant, tell anyone of a change or read a clock: `now` is an argument, and the ledger does the rest.
+//!
+//! INVARIANT: a grant that has ended (lapsed, expired or revoked) never becomes active again, and no window goes past the
+//! grant's absolute deadline.
+
+mod lifecycle;
+mod permit;
+
+pub use lifecycle::{Change, IllegalChange, InvalidTerms, LONGEST_WINDOW, SHORTEST_WINDOW, Terms, apply, create};
+pub use permit::{Permit, Question, Refusal, permit};
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::ids::GrantId;
+use crate::names::{IdentityName, TargetName};
+
+/// Lets one identity into one target for a while. Made by [`create`], changed by [`apply`] and in no other way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub(crate) id: GrantId,
+    pub(crate) identity: IdentityName,
+    pub(crate) target: TargetName,
+    pub(crate) reason: Option<String>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) created_by: String,
+    pub(crate) activate_by: Timestamp,
+    #[serde(rename = "window_seconds", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
+    pub(crate) window: Duration,
+    pub(crate) deadline: Option<Timestamp>,
+    pub(crate) max_sessions: u32,
+    pub(crate) client_network: Option<IpNet>,
+    pub(crate) activated_at: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
+    pub(crate) revoked: Option<Revocation>,
+}
+
+/// Who revoked a grant, when and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// When.
+    pub at: Timestamp,
+    /// The operator's name.
+    pub by: String,
+    /// The reason given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Where a grant stands at a moment. Computed, never stored: nothing has to run for a grant to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Made, not used yet; the first connect opens its window.
+    Ready,
+    /// In its window: `from` included, `until` not.
+    Active {
+        /// When the window opened.
+        from: Timestamp,
+        /// When it closes.
+        until: Timestamp,
+    },
+    /// Not used in time; it never will be.
+    Lapsed,
+    /// Its window has closed.
+    Expired {
+        /// When it closed.
+        until: Timestamp,
+    },
+    /// Revoked before its window closed.
+    Revoked {
+        /// When.
+        at: Timestamp,
+    },
+}
+
+impl Status {
+    /// A stable name for the log, tables and scripts.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Active { .. } => "active",
+            Self::Lapsed => "lapsed",
+            Self::Expired { .. } => "expired",
+            Self::Revoked { .. } => "revoked",
+        }
+    }
+
+    /// Whether this is one of the three ends, from which no change leads back.
+    #[must_use]
+    pub fn ended(self) -> bool {
+        matches!(self, Self::Lapsed | Self::Expired { .. } | Self::Revoked { .. })
+    }
+}
+
+impl Grant {
+    /// Where the grant stands at `now`.
+    #[must_use]
+    pub fn status(&self, now: Timestamp) -> Status {
+        if let Some(revocation) = &self.revoked {
+            return Status::Revoked { at: revocation.at };
+        }
+        match (self.activated_at, self.until) {
+            (Some(from), Some(until)) if now < until => Status::Active { from, until },
+            (_, Some(until)) => Status::Expired { until },
+            _ if now < self.activate_by => Status::Ready,
+            _ => Status::Lapsed,
+        }
+    }
+
+    /// Its id, which is also the user name of a login.
+    #[must_use]
+    pub fn id(&self) -> &GrantId {
+        &self.id
+    }
+
+    /// Whom it is for.
+    #[must_use]
+    pub fn identity(&self) -> &IdentityName {
+        &self.identity
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn target(&self) -> &TargetName {
+        &self.target
+    }
+
+    /// Why it was made.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// When it was made.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// Who made it.
+    #[must_use]
+    pub fn created_by(&self) -> &str {
+        &self.created_by
+    }
+
+    /// By when it has to be used first; at this time it lapses.
+    #[must_use]
+    pub fn activate_by(&self) -> Timestamp {
+        self.activate_by
+    }
+
+    /// The window's length: as granted, and as it came out once it is open.
+    #[must_use]
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
+    /// The time no window goes past.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.deadline
+    }
+
+    /// How many sessions it allows at once.
+    #[must_use]
+    pub fn max_sessions(&self) -> u32 {
+        self.max_sessions
+    }
+
+    /// Where its clients have to come from.
+    #[must_use]
+    pub fn client_network(&self) -> Option<IpNet> {
+        self.client_network
+    }
+
+    /// When its window opened.
+    #[must_use]
+    pub fn activated_at(&self) -> Option<Timestamp> {
+        self.activated_at
+    }
+
+    /// When its window closes; `None` until it is open.
+    #[must_use]
+    pub fn until(&self) -> Option<Timestamp> {
+        self.until
+    }
+
+    /// Who revoked it, if somebody did.
+    #[must_use]
+    pub fn revoked(&self) -> Option<&Revocation> {
+        self.revoked.as_ref()
+    }
+}
+
+fn as_seconds<S: Serializer>(window: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(window.as_secs())
+}
+
+fn from_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests;

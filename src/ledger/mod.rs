@@ -1,1 +1,288 @@
-//! (under construction)
+//! The only place where a grant changes: check, audit, store, tell watchers.
+//!
+//! It does not decide who may ask for a change (its callers do), and it ends no session: sessions watch their grant.
+//!
+//! INVARIANT: a change is on record durably before it is stored, and stored before anybody acts on it. If it cannot be put
+//! on record, nothing changes; if the store cannot be read, nobody is let in.
+
+mod admit;
+mod commit;
+mod record;
+mod row;
+mod store;
+
+pub use admit::{Admission, Slot};
+pub use store::{StoreError, highest_time};
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::audit::{AuditError, Journal};
+use crate::clock::Clock;
+use crate::ending::Ending;
+use crate::grant::{Grant, IllegalChange, InvalidTerms};
+use crate::ids::{GrantId, SessionId};
+use crate::names::{IdentityName, TargetName};
+use crate::scram::Verifier;
+use record::Recorder;
+use store::Store;
+
+/// All grants, and the sessions that may have to be reaped. Cheap to clone; clones are one ledger.
+#[derive(Clone)]
+pub struct Ledger(Arc<Inner>);
+
+struct Inner {
+    clock: Clock,
+    recorder: Recorder,
+    store: Store,
+    /// Makes the salts of grants that do not exist; kept for good, so that asking again after a restart tells nothing.
+    mock_key: [u8; 32],
+    book: Mutex<Book>,
+}
+
+/// What is held in memory: every grant that has not ended, and those that ended within [`REMEMBERED`].
+struct Book {
+    entries: HashMap<GrantId, Arc<Entry>>,
+    swept_at: Timestamp,
+}
+
+struct Entry {
+    verifier: Verifier,
+    grant: watch::Sender<Arc<Grant>>,
+    /// Sessions that hold a [`Slot`].
+    live: Mutex<u32>,
+    /// Held over check, audit, store and publication: changes of one grant follow each other.
+    committing: tokio::sync::Mutex<()>,
+}
+
+/// Why the ledger did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// No such grant (the caller's fault).
+    #[error("there is no grant {0}")]
+    NoSuchGrant(GrantId),
+    /// The change may not follow what the grant is (the caller's fault).
+    #[error(transparent)]
+    Illegal(#[from] IllegalChange),
+    /// The terms make no grant (the caller's fault).
+    #[error(transparent)]
+    Terms(#[from] InvalidTerms),
+    /// It could not be put on record, so it was not done.
+    #[error("the change could not be put on record, so it was not made")]
+    Audit(#[from] AuditError),
+    /// The store failed.
+    #[error("the grant store failed")]
+    Store(#[from] StoreError),
+    /// The operating system gives no random numbers.
+    #[error("the operating system gives no random numbers")]
+    Random(#[from] getrandom::Error),
+}
+
+/// A grant as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantView {
+    /// The grant.
+    #[serde(flatten)]
+    pub grant: Grant,
+    /// [`crate::grant::Status::name`] at the time of asking.
+    pub status: String,
+    /// Sessions that live under it now.
+    pub live_sessions: u32,
+}
+
+/// A session as the store remembers it, so that the next start can reap what this one left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenSession {
+    /// The session.
+    pub session: SessionId,
+    /// Its grant.
+    pub grant: GrantId,
+    /// Under whose name.
+    pub identity: IdentityName,
+    /// On which target.
+    pub target: TargetName,
+    /// The process id of the target's backend.
+    pub backend_pid: i32,
+    /// When it was opened (gate time).
+    pub opened_at: Timestamp,
+}
+
+/// How long an ended grant is held in memory: as long as a client with its secret is told that and when it ended.
+/// Afterwards it is as if it had never been, to a client; the store and the log still have it.
+pub const REMEMBERED: Duration = Duration::from_hours(7 * 24);
+
+/// How often ended grants are dropped from memory.
+const SWEEP: Duration = Duration::from_hours(1);
+
+impl Ledger {
+    /// Opens the store at `path` (made with mode 0600 if it is not there) and reads the grants that matter into memory.
+    /// Blocks: to be called at start. Fails when the store is damaged, or of a later version than this program.
+    pub fn open(path: &Path, journal: Journal, clock: Clock) -> Result<Self, LedgerError> {
+        Self::open_with(path, Recorder::Journal(journal), clock)
+    }
+
+    fn open_with(path: &Path, recorder: Recorder, clock: Clock) -> Result<Self, LedgerError> {
+        let now = clock.now();
+        let mut fresh_key = [0; 32];
+        getrandom::fill(&mut fresh_key)?;
+        let (store, loaded) = Store::open(path, before(now, REMEMBERED), fresh_key)?;
+        let entries = loaded
+            .grants
+            .into_iter()
+            .map(|(grant, verifier)| (grant.id().clone(), Arc::new(Entry::new(grant, verifier))))
+            .collect();
+        Ok(Self(Arc::new(Inner {
+            clock,
+            recorder,
+            store,
+            mock_key: loaded.mock_key,
+            book: Mutex::new(Book { entries, swept_at: now }),
+        })))
+    }
+
+    /// What to check a login by `user` against. For a user that is no grant: a verifier that nothing fits, made with the
+    /// same work and always the same.
+    #[must_use]
+    pub fn verifier(&self, user: &str) -> Verifier {
+        let mock = Verifier::mock(user, &self.0.mock_key);
+        let entry = user.parse().ok().and_then(|id| self.0.entry(&id));
+        entry.map_or(mock, |entry| entry.verifier.clone())
+    }
+
+    /// One grant; also an ended one that is only in the store.
+    pub async fn grant(&self, id: &GrantId) -> Result<GrantView, LedgerError> {
+        let now = self.0.clock.now();
+        if let Some(entry) = self.0.entry(id) {
+            return Ok(entry.view(now));
+        }
+        let wanted = id.clone();
+        let found = self.0.store.call(move |connection| row::find(connection, &wanted)).await?;
+        match found {
+            Some(grant) => Ok(GrantView::of(&grant, now, 0)),
+            None => Err(LedgerError::NoSuchGrant(id.clone())),
+        }
+    }
+
+    /// The grants in memory (see [`REMEMBERED`]), the newest first.
+    #[must_use]
+    pub fn grants(&self) -> Vec<GrantView> {
+        let now = self.0.clock.now();
+        let entries: Vec<_> = self.0.book().entries.values().cloned().collect();
+        let mut views: Vec<_> = entries.iter().map(|entry| entry.view(now)).collect();
+        views.sort_by(|a, b| (b.grant.created_at, &b.grant.id).cmp(&(a.grant.created_at, &a.grant.id)));
+        views
+    }
+
+    /// Remembers a session, so that the next start knows which backends this one had. Await it before the session's
+    /// first statement. Survives the death of the gate; not awaited onto the disk, for no backend survives a power cut longer
+    /// than its own check interval.
+    pub async fn session_opened(&self, session: OpenSession) -> Result<(), LedgerError> {
+        Ok(self.0.store.session(store::SessionChange::Opened(session)).await?)
+    }
+
+    /// Forgets a session whose backend is confirmed gone.
+    pub async fn session_closed(&self, session: &SessionId) -> Result<(), LedgerError> {
+        Ok(self.0.store.session(store::SessionChange::Closed(session.clone())).await?)
+    }
+
+    /// The sessions that are remembered as open. At start, before the first of this run: those the last run left behind.
+    pub async fn leftovers(&self) -> Result<Vec<OpenSession>, LedgerError> {
+        Ok(self.0.store.call(|connection| row::open_sessions(connection)).await?)
+    }
+
+    /// Puts gate time on disk, so that a wall clock set back while the gate is down lengthens nothing; see [`highest_time`].
+    /// The app calls it every few seconds.
+    pub async fn remember_time(&self, now: Timestamp) -> Result<(), LedgerError> {
+        Ok(self
+            .0
+            .store
+            .call(move |connection| store::remember_time(connection, now))
+            .await?)
+    }
+}
+
+impl Inner {
+    /// A poisoned lock only means that a thread died while reading or writing one field: each is whole at any time.
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entry(&self, id: &GrantId) -> Option<Arc<Entry>> {
+        self.book().entries.get(id).cloned()
+    }
+}
+
+impl Book {
+    fn add(&mut self, grant: Grant, verifier: Verifier, now: Timestamp) {
+        if self.swept_at < before(now, SWEEP) {
+            self.swept_at = now;
+            self.entries.retain(|_, entry| entry.remembered(now));
+        }
+        self.entries.insert(grant.id().clone(), Arc::new(Entry::new(grant, verifier)));
+    }
+}
+
+impl Entry {
+    fn new(grant: Grant, verifier: Verifier) -> Self {
+        Self {
+            verifier,
+            grant: watch::Sender::new(Arc::new(grant)),
+            live: Mutex::new(0),
+            committing: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    fn current(&self) -> Arc<Grant> {
+        self.grant.borrow().clone()
+    }
+
+    fn live(&self) -> MutexGuard<'_, u32> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn view(&self, now: Timestamp) -> GrantView {
+        let live = *self.live();
+        GrantView::of(&self.current(), now, live)
+    }
+
+    fn remembered(&self, now: Timestamp) -> bool {
+        let grant = self.current();
+        let end = grant.until().unwrap_or(grant.activate_by());
+        end > before(now, REMEMBERED) || *self.live() > 0
+    }
+}
+
+impl GrantView {
+    fn of(grant: &Grant, now: Timestamp, live_sessions: u32) -> Self {
+        Self {
+            grant: grant.clone(),
+            status: grant.status(now).name().to_owned(),
+            live_sessions,
+        }
+    }
+}
+
+impl LedgerError {
+    /// What a client is told that cannot be let in because of it.
+    fn at_login(&self) -> Ending {
+        match self {
+            Self::Audit(error) => Ending::AuditFailed {
+                disk_full: error.disk_full(),
+            },
+            _ => Ending::LedgerFailed,
+        }
+    }
+}
+
+fn before(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_sub(by).unwrap_or(Timestamp::MIN)
+}
+
+#[cfg(test)]
+mod tests;

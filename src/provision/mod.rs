@@ -1,1 +1,131 @@
-//! (under construction)
+//! The provisioning connection: ends backends of a target, confirms that they are gone, reaps what a dead gate left behind.
+//!
+//! It does not decide that a session ends and tells no client; it makes no roles (a seam: that is where they would be made).
+//!
+//! INVARIANT: a backend is reported as gone only when the target has said so: it is not in `pg_stat_activity` any more. There
+//! its entry goes after its transaction was rolled back (`ShutdownPostgres` is a `before_shmem_exit` callback,
+//! src/backend/utils/init/postinit.c).
+
+mod link;
+mod terminator;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::ids::SessionId;
+use crate::ledger::OpenSession;
+use crate::upstream::Target;
+use link::Source;
+use terminator::{Order, Work};
+
+/// How long a backend has to go away once it was told to. After that it is reported as not confirmed.
+pub const LIMIT: Duration = Duration::from_secs(5);
+
+/// A backend of a session of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backend {
+    /// Its process id, as the target's BackendKeyData said.
+    pub pid: i32,
+    /// When we were connected to it; the process is older than that.
+    pub opened: Instant,
+}
+
+/// What became of a backend that was to be ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone {
+    /// The target says that it is not there any more.
+    pub confirmed: bool,
+    /// When that was known; when it was given up, if it is not confirmed.
+    pub at: Instant,
+}
+
+/// What became of a session that a former run of the gate left open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reaped {
+    /// The session.
+    pub session: SessionId,
+    /// Whether its backend is confirmed gone; if not, try again later.
+    pub confirmed: bool,
+}
+
+/// Ends backends of one target, over one connection that is kept open. Cheap to clone; the connection is closed when the last
+/// clone is dropped.
+#[derive(Debug, Clone)]
+pub struct Terminator {
+    orders: mpsc::UnboundedSender<Order>,
+    clock: Clock,
+}
+
+impl Terminator {
+    /// Starts the task that holds the connection; it connects at once, so that the first end does not wait for it.
+    /// To be called within a tokio runtime.
+    #[must_use]
+    pub fn spawn(target: Arc<Target>, clock: Clock) -> Self {
+        Self::start(Source::Target(target), clock)
+    }
+
+    fn start(source: Source, clock: Clock) -> Self {
+        let (orders, queue) = mpsc::unbounded_channel();
+        tokio::spawn(Work::new(source, clock.clone(), queue).run());
+        Self { orders, clock }
+    }
+
+    /// Cancels what the backend does, terminates it and waits until the target confirms that it is gone, for at most about
+    /// [`LIMIT`]. The order is given by the call itself, not by the first poll, and is carried out even if the future is
+    /// dropped. Many orders given at once are carried out at once.
+    pub fn end(&self, backend: Backend) -> impl Future<Output = Gone> + Send + use<> {
+        self.order(backend, Duration::ZERO, false)
+    }
+
+    /// Ends the backends of sessions that a former run left open on this target. A process id that has been given to a
+    /// younger process since means that the session's own is gone.
+    pub async fn reap(&self, leftovers: &[OpenSession]) -> Vec<Reaped> {
+        let now = self.clock.moment();
+        let orders = leftovers.iter().map(|session| {
+            let backend = Backend {
+                pid: session.backend_pid,
+                opened: now.instant,
+            };
+            let age = Duration::try_from(now.time.duration_since(session.opened_at)).unwrap_or(Duration::ZERO);
+            let gone = self.order(backend, age, true);
+            async move {
+                Reaped {
+                    session: session.session.clone(),
+                    confirmed: gone.await.confirmed,
+                }
+            }
+        });
+        futures_util::future::join_all(orders).await
+    }
+
+    /// `older` is the session's age at `backend.opened`, for sessions that began before our clock did.
+    fn order(&self, backend: Backend, older: Duration, reused: bool) -> impl Future<Output = Gone> + Send + use<> {
+        let (reply, gone) = oneshot::channel();
+        let order = Order {
+            backend,
+            older,
+            reused_is_gone: reused,
+            given: self.clock.moment().instant,
+            reply,
+        };
+        let sent = self.orders.send(order).is_ok();
+        let clock = self.clock.clone();
+        async move {
+            if sent && let Ok(gone) = gone.await {
+                return gone;
+            }
+            // The task has ended with the runtime: nothing is known.
+            Gone {
+                confirmed: false,
+                at: clock.moment().instant,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,137 @@
-//! (under construction)
+//! One connection from accept to ending, as a sequence of owned stages; each consumes the one before.
+//!
+//! It composes: the frontend brings a client, the ledger a permit, upstream a target; the relay carries, [`end`] ends. It makes
+//! no decision of its own about who may do what.
+//!
+//! The law: nothing of a client reaches its target before the session's start is on record; and however a session ends, its
+//! ending is on record and its backend is gone, or is said not to be.
+
+mod admit;
+mod book;
+mod buffer;
+mod cancel;
+mod end;
+mod limits;
+pub mod registry;
+mod relay;
+mod statement;
+mod tap;
+mod watch;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+pub use admit::{Rules, TargetRoom};
+pub use buffer::Pool;
+pub use registry::{Registry, SessionView};
+pub use statement::Keep;
+
+use crate::audit::Journal;
+use crate::clock::Clock;
+use crate::frontend::{self, Hello};
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+
+/// What sessions are told, and how long they may take to end.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long before the deadline a client is warned by a NOTICE.
+    pub warnings: Vec<Duration>,
+    /// Whether a client is told at login under which grant it is, and until when.
+    pub welcome: bool,
+    /// A client that sends nothing for this long, while nothing runs for it, is ended.
+    pub idle_timeout: Option<Duration>,
+    /// How long a client has to take the last message.
+    pub end_grace: Duration,
+    /// What a client can do to go on, said in notices; `None`: the command that extends the grant.
+    pub renew_hint: Option<String>,
+    /// How much of texts and values goes on record.
+    pub keep: Keep,
+}
+
+/// What all sessions of a gate share.
+pub struct Shared {
+    /// Gate time.
+    pub clock: Clock,
+    /// The log.
+    pub journal: Journal,
+    /// The grants.
+    pub ledger: Ledger,
+    /// The sessions.
+    pub registry: Arc<Registry>,
+    /// Read buffers.
+    pub pool: Pool,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Set while the gate shuts down: nobody new is let in.
+    pub draining: AtomicBool,
+    /// What a reload replaces.
+    pub rules: tokio::sync::watch::Sender<Arc<Rules>>,
+}
+
+/// A TCP connection just accepted.
+pub struct Accepted {
+    /// The connection.
+    pub tcp: TcpStream,
+    /// Where it comes from.
+    pub client: SocketAddr,
+    /// Its place among the strangers, until it has proved a secret.
+    pub place: frontend::Place,
+    /// Its place among the connections; `None` when there was none left: it is told so as soon as it can understand.
+    pub connection: Result<OwnedSemaphorePermit, u32>,
+}
+
+/// Leads one connection from accept to its ending.
+pub async fn run(accepted: Accepted, shared: Arc<Shared>) {
+    // Boxed, so that what a handshake needs is not held for the life of the session.
+    let Some(started) = Box::pin(begin(accepted, &shared)).await else { return };
+    watch::run(started, &shared).await;
+}
+
+/// From a stranger to a session; `None` where it did not come to one (which is on record, and the client knows).
+async fn begin(accepted: Accepted, shared: &Arc<Shared>) -> Option<admit::Started> {
+    let rules = shared.rules.borrow().clone();
+    shared.metrics.connection();
+    let Accepted { tcp, client, place, connection } = accepted;
+    let greeted = match frontend::greet(tcp, client, place, &rules.frontend).await {
+        Ok(Hello::Session(greeted)) => greeted,
+        Ok(Hello::Cancel(request)) => {
+            cancel::run(request, shared).await;
+            return None;
+        }
+        Ok(Hello::Gone) => return None,
+        Err(rejected) => {
+            admit::rejected(*rejected, shared).await;
+            return None;
+        }
+    };
+    let connection = match admit::connection_place(connection, shared) {
+        Ok(connection) => connection,
+        Err(ending) => {
+            let record = admit::blank(client, greeted.startup());
+            admit::put_refusal_on_record(record, &ending, shared).await;
+            greeted.refuse(&ending).await;
+            return None;
+        }
+    };
+    let verifier = shared.ledger.verifier(&greeted.startup().user);
+    let authenticated = match frontend::authenticate(greeted, &verifier).await {
+        Ok(authenticated) => authenticated,
+        Err(rejected) => {
+            admit::rejected(*rejected, shared).await;
+            return None;
+        }
+    };
+    match admit::admit(authenticated, connection, &rules, shared).await {
+        Ok(started) => Some(started),
+        Err(refusal) => {
+            refusal.settle(shared).await;
+            None
+        }
+    }
+}

@@ -6,5 +6,7 @@
 pub mod backend;
 pub mod binary;
 pub mod encode;
+pub mod error_response;
 pub mod frame;
 pub mod frontend;
+pub mod startup;

@@ -1,0 +1,31 @@
+# `make demo` and `make test` do all their own set-up; `make help` lists the rest.
+
+export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
+
+.PHONY: help demo test bench regress lint setup
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
+
+demo: setup ## see it work: a database, the gate, a tester's psql whose time runs out (ARGS=--stay to try it by hand)
+	@echo 'Building (the first time takes some minutes) ...'
+	@cargo build --locked
+	@cargo run --locked --quiet -- demo $(ARGS)
+
+test: setup ## all tests, against real PostgreSQL servers they start themselves
+	cargo test --locked $(ARGS)
+
+bench: setup ## the figures, side by side: writes benches/RESULTS.md
+	benches/run.sh $(ARGS)
+
+regress: setup ## PostgreSQL's own regression suite, direct and through the gate
+	tests/regress/run.sh $(ARGS)
+
+lint: setup ## formatting, lints, documentation
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+
+setup: ## what building and testing needs, installed if missing (Debian, Ubuntu)
+	@.ci/setup

@@ -1,0 +1,48 @@
+//! Takes connections off a listener, each into a task of its own at once: no handshake holds up another.
+//!
+//! It reads nothing from them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::frontend::Waiting;
+use crate::session::{self, Accepted, Shared};
+
+/// When the system has no file descriptors left, accepting again at once would only spin.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// What a listener needs to let somebody in.
+pub(super) struct Door {
+    pub(super) waiting: Waiting,
+    pub(super) connections: Arc<Semaphore>,
+    pub(super) limit: u32,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// Accepts until its task is aborted.
+pub(super) async fn run(listener: TcpListener, door: Door) {
+    loop {
+        let (tcp, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(BREATH).await;
+                continue;
+            }
+        };
+        let place = match door.waiting.enter(client.ip()) {
+            Ok(place) => place,
+            // Overloaded: closed without an answer, before it costs more.
+            Err(overload) => {
+                tracing::debug!(%client, %overload, "a connection was closed unheard");
+                continue;
+            }
+        };
+        let connection = Arc::clone(&door.connections).try_acquire_owned().map_err(|_| door.limit);
+        let accepted = Accepted { tcp, client, place, connection };
+        tokio::spawn(session::run(accepted, Arc::clone(&door.shared)));
+    }
+}

@@ -1,0 +1,130 @@
+//! Settings as the operator meant them become what each room works with.
+//!
+//! Nothing is decided here and nothing is started but the provisioning connections.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::StartError;
+use crate::audit;
+use crate::clock::Clock;
+use crate::config::{Settings, TargetSettings, TlsFiles};
+use crate::frontend::{self, Waiting};
+use crate::names::TargetName;
+use crate::provision::Terminator;
+use crate::session::{self, Keep, Rules, TargetRoom};
+use crate::tls::{ClientTls, ServerTls, ServerTlsCell};
+use crate::upstream::Target;
+
+/// Failed logins of one address before it has to wait, and how long each one waits: a person who mistypes does not notice.
+const FAILURES_PER_ADDRESS: u32 = 20;
+/// See [`FAILURES_PER_ADDRESS`].
+const FAILURE_DELAY: std::time::Duration = std::time::Duration::from_millis(100);
+/// Sessions on a target that names no limit: more than any server has connections.
+const NO_LIMIT: u32 = 100_000;
+
+/// Makes rules, at the start and at each reload; keeps what must outlive a reload.
+pub(super) struct Builder {
+    clock: Clock,
+    tls: ServerTlsCell,
+    pub(super) waiting: Waiting,
+    rooms: HashMap<TargetName, Arc<TargetRoom>>,
+}
+
+impl Builder {
+    pub(super) fn new(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
+        let limits = frontend::Limits {
+            waiting: settings.limits.handshakes,
+            waiting_per_address: settings.limits.handshakes_per_address,
+            failures_per_address: FAILURES_PER_ADDRESS,
+            failure_delay: FAILURE_DELAY,
+        };
+        Ok(Self {
+            tls: ServerTlsCell::new(certificate(&settings.tls)?),
+            waiting: Waiting::new(limits, clock.clone()),
+            clock,
+            rooms: HashMap::new(),
+        })
+    }
+
+    /// The rules these settings make. Nothing is in force before all of it is made.
+    pub(super) fn rules(&mut self, settings: &Settings) -> Result<Rules, StartError> {
+        let certificate = certificate(&settings.tls)?;
+        let mut targets = Vec::with_capacity(settings.targets.len());
+        for target in &settings.targets {
+            targets.push(self::target(target)?);
+        }
+        let rooms: HashMap<_, _> = targets.into_iter().map(|target| (target.name.clone(), self.room(target))).collect();
+        self.rooms.clone_from(&rooms);
+        self.tls.replace(certificate);
+        Ok(Rules {
+            frontend: frontend::Settings {
+                tls: self.tls.clone(),
+                plaintext: settings.plaintext,
+                handshake: settings.limits.handshake_timeout,
+                clock: self.clock.clone(),
+            },
+            session: session(settings),
+            targets: rooms,
+        })
+    }
+
+    fn room(&self, target: Target) -> Arc<TargetRoom> {
+        let limit = target.max_sessions.unwrap_or(NO_LIMIT);
+        let target = Arc::new(target);
+        // Places in use stay in use, as long as the limit is the same.
+        let places = match self.rooms.get(&target.name) {
+            Some(room) if room.limit == limit => Arc::clone(&room.places),
+            _ => Arc::new(Semaphore::new(limit as usize)),
+        };
+        let terminator = Terminator::spawn(Arc::clone(&target), self.clock.clone());
+        Arc::new(TargetRoom { target, terminator, places, limit })
+    }
+}
+
+/// What the log works with.
+pub(super) fn audit(settings: &Settings) -> audit::Settings {
+    audit::Settings {
+        dir: settings.audit_dir.clone(),
+        durability: settings.durability,
+        max_sql_bytes: settings.max_sql_bytes,
+        max_parameter_bytes: settings.max_parameter_bytes,
+    }
+}
+
+fn session(settings: &Settings) -> session::Settings {
+    let table = &settings.session;
+    session::Settings {
+        warnings: table.warnings.clone(),
+        welcome: table.welcome,
+        idle_timeout: table.idle_timeout,
+        end_grace: table.end_grace,
+        renew_hint: table.renew_hint.clone(),
+        keep: Keep { sql: settings.max_sql_bytes, parameter: settings.max_parameter_bytes },
+    }
+}
+
+fn certificate(files: &TlsFiles) -> Result<ServerTls, StartError> {
+    Ok(match files {
+        TlsFiles::Given { cert, key } => ServerTls::load(cert, key)?,
+        TlsFiles::SelfSigned { dir, names } => ServerTls::self_signed(dir, names)?,
+    })
+}
+
+fn target(settings: &TargetSettings) -> Result<Target, StartError> {
+    let tls = ClientTls::new(settings.sslmode, settings.ca_file.as_deref())?;
+    let (name, host) = (settings.name.clone(), settings.host.clone());
+    let mut target = Target::new(name, host, settings.database.clone(), settings.user.clone(), tls);
+    target.port = settings.port;
+    target.password.clone_from(&settings.password);
+    target.auth = settings.auth.iter().copied().collect();
+    target.connect_timeout = settings.connect_timeout;
+    target.check_interval = settings.check_interval;
+    target.replication = settings.replication;
+    target.startup_parameters.clone_from(&settings.startup_parameters);
+    target.max_sessions = settings.max_sessions;
+    target.application_name = settings.application_name;
+    Ok(target)
+}

@@ -1,0 +1,325 @@
+//! Assembles a gate from its settings, runs it, reloads it, drains it.
+//!
+//! It has no behaviour of its own beyond order: what must be up before what, and what goes down last.
+//!
+//! The law: what a dead gate left behind is reaped before anybody is let in; nothing is let in without a log; and the log is
+//! the last to close.
+
+mod accept;
+mod build;
+mod reap;
+mod serve;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::audit::event::{Event, GateStarted, Reloaded};
+use crate::audit::{AuditError, Health, Journal};
+use crate::clock::Clock;
+use crate::config::{Control, Settings};
+use crate::control::{self, AdminToken, Listeners};
+use crate::ledger::{self, Ledger, LedgerError, StoreError};
+use crate::metrics::Metrics;
+use crate::session::{Pool, Registry, Rules, Shared};
+use crate::tls::TlsError;
+
+use reap::Reaper;
+pub use serve::serve;
+
+/// How often the wall clock is compared with gate time: a step is noticed within this.
+const OBSERVE: Duration = Duration::from_millis(250);
+/// How often the time is noted on disk, so that a clock set back while the gate is down lengthens nothing by more than this.
+const REMEMBER: Duration = Duration::from_secs(10);
+/// After the drain's limit, how long the last sessions have to be ended.
+const LAST_SESSIONS: Duration = Duration::from_secs(8);
+
+/// Why a gate does not start, or does not take a new configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state folder cannot be made.
+    #[error("the state folder {} cannot be made", path.display())]
+    State {
+        /// The folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// Signals cannot be listened for.
+    #[error("cannot listen for signals")]
+    Signals(#[source] std::io::Error),
+    /// A certificate, key or CA.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The store of the grants.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The store of the grants, before it is opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The control API.
+    #[error(transparent)]
+    Control(#[from] control::ListenError),
+    /// The admin token.
+    #[error(transparent)]
+    Token(#[from] control::TokenError),
+}
+
+/// A gate that runs.
+pub struct Gate {
+    shared: Arc<Shared>,
+    settings: Settings,
+    addresses: Vec<SocketAddr>,
+    builder: build::Builder,
+    /// Accept loops, the ticker, the control API: all that ends with the gate.
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Gate {
+    /// Starts a gate: it listens when this returns.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        make_private_folder(&settings.state_dir)?;
+        let store = settings.state_dir.join("ledger.sqlite");
+        let clock = Clock::system(ledger::highest_time(&store)?);
+        let journal = Journal::open(&build::audit(&settings), clock.clone())?;
+        let started = GateStarted { version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id() };
+        journal.record(&Event::GateStarted(std::borrow::Cow::Owned(started))).await?;
+        let ledger = Ledger::open(&store, journal.clone(), clock.clone())?;
+        let mut builder = build::Builder::new(&settings, clock.clone())?;
+        let rules = builder.rules(&settings)?;
+        let reaper =
+            Reaper { ledger: ledger.clone(), journal: journal.clone(), clock: clock.clone(), rooms: rules.targets.clone() };
+        let left = reaper.reap().await?;
+        let shared = Arc::new(Shared {
+            clock,
+            journal,
+            ledger,
+            registry: Arc::new(Registry::default()),
+            pool: Pool::default(),
+            metrics: Metrics::default(),
+            draining: AtomicBool::new(false),
+            rules: watch::Sender::new(Arc::new(rules)),
+        });
+        let tasks = vec![tokio::spawn(reaper.go_on(left))];
+        let mut gate = Self { shared, settings, addresses: Vec::new(), builder, tasks };
+        gate.open().await?;
+        Ok(gate)
+    }
+
+    /// Opens the doors: control first, so that whoever sees the gate listen can also ask it.
+    async fn open(&mut self) -> Result<(), StartError> {
+        let mut listeners = Vec::new();
+        for address in &self.settings.listen {
+            let listener = TcpListener::bind(address).await.map_err(|source| StartError::Listen { address: *address, source })?;
+            self.addresses.push(listener.local_addr().unwrap_or(*address));
+            listeners.push(listener);
+        }
+        self.tasks.push(self.open_control().await?);
+        self.tasks.push(tokio::spawn(tick(Arc::clone(&self.shared))));
+        let connections = Arc::new(tokio::sync::Semaphore::new(self.settings.limits.connections as usize));
+        for listener in listeners {
+            let door = accept::Door {
+                waiting: self.builder.waiting.clone(),
+                connections: Arc::clone(&connections),
+                limit: self.settings.limits.connections,
+                shared: Arc::clone(&self.shared),
+            };
+            self.tasks.push(tokio::spawn(accept::run(listener, door)));
+        }
+        Ok(())
+    }
+
+    async fn open_control(&self) -> Result<JoinHandle<()>, StartError> {
+        let Control { socket, listen, token_file } = &self.settings.control;
+        let listeners = Listeners::bind(socket, *listen).await?;
+        let (targets, mut rules) = (watch::Sender::new(Vec::new()), self.shared.rules.subscribe());
+        let names = |rules: &Rules| rules.targets.keys().cloned().collect();
+        targets.send_replace(names(&rules.borrow_and_update()));
+        let (ready, metrics) = (Arc::clone(&self.shared), self.shared.metrics.clone());
+        let gate = control::Gate {
+            ledger: self.shared.ledger.clone(),
+            registry: Arc::clone(&self.shared.registry),
+            audit_dir: self.settings.audit_dir.clone(),
+            clock: self.shared.clock.clone(),
+            token: AdminToken::load_or_make(token_file)?,
+            targets: targets.subscribe(),
+            advertise: self.advertise(),
+            ready: Box::new(move || readiness(&ready)),
+            metrics: Box::new(move || metrics.text()),
+        };
+        Ok(tokio::spawn(async move {
+            let follow_rules = async {
+                while rules.changed().await.is_ok() {
+                    targets.send_replace(names(&rules.borrow_and_update()));
+                }
+            };
+            // It serves until the gate aborts this task.
+            if let Err(error) = control::serve(listeners, Arc::new(gate), follow_rules).await {
+                tracing::error!(%error, "the control API stopped");
+            }
+        }))
+    }
+
+    /// Host and port as clients are told them.
+    fn advertise(&self) -> String {
+        match self.addresses.first() {
+            // A port that was left to the system is known only now.
+            Some(address) if self.settings.advertise.ends_with(":0") => reachable(*address).to_string(),
+            _ => self.settings.advertise.clone(),
+        }
+    }
+
+    /// Where it listens; ports that were left to the system are known by now.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What its sessions share: the ledger, the registry, the clock.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Takes new settings, for sessions that begin from now on. On an error the old ones stay in force.
+    pub async fn reload(&mut self, settings: Settings) -> Result<(), StartError> {
+        let rules = match self.builder.rules(&settings) {
+            Ok(rules) => rules,
+            Err(error) => {
+                self.reloaded(false, error.to_string()).await;
+                return Err(error);
+            }
+        };
+        let fixed = self.settings.listen != settings.listen
+            || self.settings.state_dir != settings.state_dir
+            || self.settings.audit_dir != settings.audit_dir
+            || self.settings.limits.connections != settings.limits.connections;
+        let detail = if fixed {
+            "in force, but for what needs a restart: listen, state_dir, audit and limits.connections"
+        } else {
+            "in force"
+        };
+        self.shared.rules.send_replace(Arc::new(rules));
+        self.settings = settings;
+        self.reloaded(true, detail.to_owned()).await;
+        Ok(())
+    }
+
+    /// Puts a reload that came to nothing on record.
+    pub async fn reload_refused(&self, detail: String) {
+        self.reloaded(false, detail).await;
+    }
+
+    async fn reloaded(&self, accepted: bool, detail: String) {
+        tracing::info!(accepted, detail, "reload");
+        if let Err(error) = self.shared.journal.record(&Event::Reloaded(Reloaded { accepted, detail })).await {
+            tracing::error!(%error, "a reload could not be put on record");
+        }
+    }
+
+    /// Shuts down: lets nobody new in, ends idle sessions at once and the others when they are idle or at the limit.
+    pub async fn drain(self) {
+        let Self { shared, settings, tasks, .. } = self;
+        shared.draining.store(true, Ordering::Relaxed);
+        shared.registry.drain(false);
+        if !wait_for_sessions(&shared, settings.drain_limit).await {
+            tracing::warn!(sessions = shared.registry.count(), "the drain's limit is reached: the last sessions are ended");
+            shared.registry.drain(true);
+            wait_for_sessions(&shared, LAST_SESSIONS).await;
+        }
+        for task in &tasks {
+            task.abort();
+        }
+        let now = shared.clock.now();
+        let _ = shared.ledger.remember_time(now).await;
+        if let Err(error) = shared.journal.record(&Event::GateStopped {}).await {
+            tracing::error!(%error, "the stop could not be put on record");
+        }
+        shared.journal.close().await;
+    }
+}
+
+/// An address to listen on, as an address to connect to: `0.0.0.0` is nobody's address.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Whether the gate takes sessions, or why not.
+fn readiness(shared: &Shared) -> Result<(), String> {
+    if shared.draining.load(Ordering::Relaxed) {
+        return Err("the gate is shutting down".to_owned());
+    }
+    match *shared.journal.health().borrow() {
+        Health::Good => Ok(()),
+        Health::Failed { disk_full: true } => Err("the disk of the audit log is full".to_owned()),
+        Health::Failed { disk_full: false } => Err("the audit log cannot be written".to_owned()),
+    }
+}
+
+/// True when there are none left. Sessions of handshakes in flight are refused by themselves.
+async fn wait_for_sessions(shared: &Shared, limit: Duration) -> bool {
+    let none_left = async {
+        while shared.registry.count() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(limit, none_left).await.is_ok()
+}
+
+/// Keeps gate time with the wall clock, notes it on disk, and watches the log's health.
+async fn tick(shared: Arc<Shared>) {
+    let mut health = shared.journal.health();
+    let mut remember = tokio::time::interval(REMEMBER);
+    let mut observe = tokio::time::interval(OBSERVE);
+    shared.metrics.audit(true);
+    loop {
+        tokio::select! {
+            _ = observe.tick() => shared.metrics.clock(shared.clock.observe()),
+            _ = remember.tick() => {
+                if let Err(error) = shared.ledger.remember_time(shared.clock.now()).await {
+                    tracing::warn!(%error, "the time could not be noted in the store");
+                }
+            }
+            changed = health.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let health = *health.borrow_and_update();
+                shared.metrics.audit(health == Health::Good);
+                match health {
+                    Health::Good => tracing::info!("the audit log can be written again"),
+                    Health::Failed { disk_full } => tracing::error!(disk_full, "the audit log cannot be written: statements are refused"),
+                }
+            }
+        }
+    }
+}
+
+fn make_private_folder(path: &Path) -> Result<(), StartError> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| StartError::State { path: path.to_owned(), source })
+}
+

@@ -1,0 +1,233 @@
+//! Turns an event into one line of the log, fit to be shown to anybody and parsed by anything.
+//!
+//! It does not number lines, hold files or read clocks: the journal seals a line with its number when it is written.
+//!
+//! INVARIANT: whatever bytes a client or a server sends, one event is one line of valid JSON, and no character that
+//! moves a cursor, breaks a line or turns text around (C0, DEL, C1, U+2028, U+2029, bidirectional controls) stands in it as
+//! itself: all are JSON escapes. Encoding allocates nothing but the growth of the buffer it writes to.
+
+use std::io;
+
+use jiff::Timestamp;
+use jiff::tz::Offset;
+use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
+
+use super::event::Event;
+
+/// Buffers larger than this are given back instead of being kept for the next use.
+const KEEP: usize = 64 * 1024;
+
+/// Lines that have no number yet: their bytes, each ending in a newline, and where each ends.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Lines {
+    /// Encodes one more event.
+    ///
+    /// Fails only if serde does (no type of [`Event`] can make it); the lines are then as before.
+    pub(super) fn push(&mut self, time: Timestamp, event: &Event<'_>) -> Result<(), serde_json::Error> {
+        let start = self.bytes.len();
+        let encoded = encode(&mut self.bytes, time, event);
+        match encoded {
+            Ok(()) => self.ends.push(self.bytes.len()),
+            Err(_) => self.bytes.truncate(start),
+        }
+        encoded
+    }
+
+    /// Adds the lines of another.
+    pub(super) fn append(&mut self, other: &Lines) {
+        let base = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.ends.extend(other.ends.iter().map(|end| base + end));
+    }
+
+    /// The lines one by one.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends.iter().map(move |&end| {
+            let line = self.bytes.get(start..end).unwrap_or_default();
+            start = end;
+            line
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// How many lines.
+    pub(super) fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Their length in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Empties it; the memory is kept for reuse unless it is much.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        if self.bytes.capacity() > KEEP {
+            self.bytes = Vec::new();
+        }
+        if self.ends.capacity() * size_of::<usize>() > KEEP {
+            self.ends = Vec::new();
+        }
+    }
+}
+
+/// Records on their way to the journal, encoded as they are pushed and before any lock is taken. Reusable: handing it to
+/// [`super::Journal::submit`] or [`super::Journal::defer`] empties it.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub(super) lines: Lines,
+    /// Set when an event could not be encoded, so that the batch is refused as a whole instead of lacking a record.
+    pub(super) incomplete: bool,
+}
+
+impl Batch {
+    /// An empty batch; takes memory only when something is pushed.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a record of what happened at `time`.
+    pub fn push(&mut self, time: Timestamp, event: &Event<'_>) {
+        if let Err(error) = self.lines.push(time, event) {
+            tracing::error!(%error, "an event could not be encoded for the audit log");
+            self.incomplete = true;
+        }
+    }
+
+    /// Whether nothing was pushed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty() && !self.incomplete
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.lines.clear();
+        self.incomplete = false;
+    }
+}
+
+/// Gives a line its number and makes it final. The one place where a line gets its place in the order: what binds a line
+/// to those before it (a hash chain) belongs here.
+pub(super) fn seal(out: &mut Vec<u8>, seq: u64, line: &[u8]) {
+    out.extend_from_slice(br#"{"v":1,"seq":"#);
+    decimal(out, seq);
+    out.push(b',');
+    out.extend_from_slice(line);
+}
+
+/// Appends `"time":"…","event":"…",…}` and a newline: a line without its head, which [`seal`] supplies.
+fn encode(out: &mut Vec<u8>, time: Timestamp, event: &Event<'_>) -> Result<(), serde_json::Error> {
+    out.extend_from_slice(br#""time":""#);
+    timestamp(out, time);
+    out.push(b'"');
+    let brace = out.len();
+    event.serialize(&mut Serializer::with_formatter(&mut *out, Harmless))?;
+    // The object's opening brace becomes the comma that continues the object begun by `seal`.
+    if let Some(byte) = out.get_mut(brace) {
+        *byte = b',';
+    }
+    out.push(b'\n');
+    Ok(())
+}
+
+/// Writes strings so that no control character, line separator or bidirectional control stands in them as itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Harmless;
+
+impl Formatter for Harmless {
+    /// serde_json has dealt with C0, the quote and the backslash; what comes here is the text between them.
+    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + io::Write,
+    {
+        // Every character to be escaped is DEL or starts with a byte above it.
+        if fragment.bytes().fold(0, |seen: u8, byte| seen | byte.saturating_add(1)) < 0x80 {
+            return writer.write_all(fragment.as_bytes());
+        }
+        let mut rest = fragment;
+        while let Some((at, found)) = rest.char_indices().find(|(_, character)| is_hostile(*character)) {
+            let (before, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
+            writer.write_all(before.as_bytes())?;
+            write!(writer, "\\u{:04x}", u32::from(found))?;
+            rest = from.get(found.len_utf8()..).unwrap_or_default();
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+/// Whether a character does something to a terminal, a log viewer or the order of a text instead of being seen. All such
+/// are in the basic plane, so four hexadecimal digits name them.
+pub(super) fn is_hostile(character: char) -> bool {
+    matches!(character,
+        '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}'
+        // Line and paragraph separator: line ends to JavaScript and some viewers.
+        | '\u{2028}' | '\u{2029}'
+        // Bidirectional marks, embeddings, overrides and isolates (Unicode annex 9, section 2).
+        | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// RFC 3339 in UTC with microseconds, always 27 bytes for years 0 to 9999.
+pub(super) fn timestamp(out: &mut Vec<u8>, time: Timestamp) {
+    let civil = Offset::UTC.to_datetime(time);
+    let Ok(year) = u16::try_from(civil.year()) else {
+        out.extend_from_slice(format!("{time:.6}").as_bytes());
+        return;
+    };
+    let small = |value: i8| value.unsigned_abs();
+    let (century, year) = (year / 100, year % 100);
+    two(out, u8::try_from(century).unwrap_or(99));
+    two(out, u8::try_from(year).unwrap_or(99));
+    out.push(b'-');
+    two(out, small(civil.month()));
+    out.push(b'-');
+    two(out, small(civil.day()));
+    out.push(b'T');
+    two(out, small(civil.hour()));
+    out.push(b':');
+    two(out, small(civil.minute()));
+    out.push(b':');
+    two(out, small(civil.second()));
+    out.push(b'.');
+    let micros = civil.subsec_nanosecond().unsigned_abs() / 1000;
+    for pair in [micros / 10_000, micros / 100 % 100, micros % 100] {
+        two(out, u8::try_from(pair).unwrap_or(99));
+    }
+    out.push(b'Z');
+}
+
+/// Two decimal digits.
+fn two(out: &mut Vec<u8>, value: u8) {
+    out.extend_from_slice(&[b'0' + value / 10 % 10, b'0' + value % 10]);
+}
+
+/// A number in decimal.
+fn decimal(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0_u8; 20];
+    let mut used = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(value % 10).unwrap_or(0);
+        used += 1;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests;

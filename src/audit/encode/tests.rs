@@ -1,0 +1,159 @@
+use std::borrow::Cow;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::audit::event::{Done, Kind, Outcome, Parameter, Sql, Statement, Text, Who};
+use crate::ids::{GrantId, SessionId};
+
+fn who() -> Who {
+    Who {
+        session: SessionId::from_random([1; 10]),
+        grant: GrantId::from_random([2; 10]),
+        identity: "ana@example.com".parse().unwrap(),
+        target: "orders".parse().unwrap(),
+    }
+}
+
+fn time() -> Timestamp {
+    "2026-11-23T09:05:07.000042Z".parse().unwrap()
+}
+
+fn statement<'a>(who: &'a Who, sql: &'a [u8], parameter: &'a [u8]) -> Event<'a> {
+    Event::Statement(Statement {
+        who: Cow::Borrowed(who),
+        statement: 7,
+        kind: Kind::Execute,
+        sql: Some(Sql {
+            text: Text::of(sql),
+            length: None,
+            sha256: None,
+        }),
+        prepared: Some(Text::of(b"")),
+        portal: Some(Text::of(parameter)),
+        text_uncertain: false,
+        continued: false,
+        parameters: vec![Parameter::Text(Text::of(parameter)), Parameter::Null],
+        parameter_count: None,
+        function: None,
+    })
+}
+
+fn line(event: &Event<'_>) -> String {
+    let mut lines = Lines::default();
+    lines.push(time(), event).unwrap();
+    let mut out = Vec::new();
+    for line in lines.iter() {
+        seal(&mut out, 9, line);
+    }
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_line_reads_as_documented() {
+    let who = who();
+    assert_eq!(
+        line(&statement(&who, b"SELECT 1", b"x")),
+        concat!(
+            r#"{"v":1,"seq":9,"time":"2026-11-23T09:05:07.000042Z","event":"statement","session":"se_1111111111","#,
+            r#""grant":"gr_2222222222","identity":"ana@example.com","target":"orders","statement":7,"kind":"execute","#,
+            r#""sql":{"text":"SELECT 1"},"prepared":"","portal":"x","parameters":[{"text":"x"},"null"]}"#,
+            "\n"
+        )
+    );
+}
+
+#[test]
+fn hostile_characters_are_escaped() {
+    let who = who();
+    let text = line(&statement(
+        &who,
+        "a\u{7f}\u{85}\u{9b}31m\u{2028}\u{2029}\u{202e}\u{2066}é".as_bytes(),
+        b"\x1b]52;\xff\n",
+    ));
+    assert!(text.contains(r"a\u007f\u0085\u009b31m\u2028\u2029\u202e\u2066é"), "{text}");
+    assert!(text.contains(r"\u001b]52;\\xff\n"), "{text}");
+}
+
+#[test]
+fn numbers_and_times() {
+    for value in [0, 9, 10, 12_345, u64::MAX] {
+        let mut out = Vec::new();
+        decimal(&mut out, value);
+        assert_eq!(out, value.to_string().as_bytes());
+    }
+    for text in [
+        "1970-01-01T00:00:00.000000Z",
+        "2026-12-31T23:59:59.999999Z",
+        "0000-01-01T00:00:00.000001Z",
+    ] {
+        let mut out = Vec::new();
+        timestamp(&mut out, text.parse().unwrap());
+        assert_eq!(out, text.as_bytes());
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_make_one_harmless_line(sql in proptest::collection::vec(any::<u8>(), 0..200), parameter in any::<String>()) {
+        let who = who();
+        let event = statement(&who, &sql, parameter.as_bytes());
+        let text = line(&event);
+        let whole = text.ends_with("}\n");
+        prop_assert!(whole);
+        prop_assert!(!text.trim_end_matches('\n').chars().any(is_hostile));
+        let parsed: Event<'static> = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(parsed, event);
+    }
+
+    #[test]
+    fn hostile_text_survives(text in "[\u{0}-\u{ff}\u{2020}-\u{2070}\"\\\\]*") {
+        let who = who();
+        let event = statement(&who, text.as_bytes(), b"");
+        let line = line(&event);
+        prop_assert!(!line.trim_end_matches('\n').chars().any(is_hostile));
+        let parsed: Event<'static> = serde_json::from_str(&line).unwrap();
+        prop_assert_eq!(parsed, event);
+    }
+}
+
+/// Prints the cost of one statement record and one outcome record; run in release.
+#[test]
+#[ignore = "a measurement, not a test"]
+#[expect(clippy::disallowed_methods, reason = "measures real time")]
+fn measure() {
+    let who = who();
+    let sql = b"SELECT abalance FROM pgbench_accounts WHERE aid = 4711 AND note = 'a quoted \"text\"';";
+    let mut lines = Lines::default();
+    let mut out = Vec::new();
+    for (name, event) in [
+        ("statement", statement(&who, sql, b"4711")),
+        (
+            "outcome",
+            Event::Outcome(Outcome {
+                who: Cow::Borrowed(&who),
+                statement: 7,
+                result: Done::Completed,
+                sqlstate: None,
+                tags: vec![Text::of(b"SELECT 1")],
+                rows: 1,
+                bytes: 80,
+                copy_in_bytes: None,
+                copy_out_bytes: None,
+                duration_us: 230,
+            }),
+        ),
+    ] {
+        let count = 1_000_000;
+        let start = std::time::Instant::now();
+        for _ in 0..count {
+            lines.clear();
+            lines.push(time(), &event).unwrap();
+            out.clear();
+            for line in lines.iter() {
+                seal(&mut out, 123_456, line);
+            }
+        }
+        println!("{name}: {} ns, {} bytes", start.elapsed().as_nanos() / count, out.len());
+    }
+}

@@ -1,0 +1,170 @@
+//! The journal: the one way into the log.
+//!
+//! It does not decide what is recorded, and does not read the log. Sessions submit intents (and forward only when they are
+//! written) and defer outcomes (which nobody waits for).
+//!
+//! The law: a submission that is `Done(Ok)` is written as [`super::Durability`] says. In the uncontended case submitting is
+//! a short lock and one `write`, on the caller's thread, with no allocation and no hand-over.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+
+use tokio::sync::{oneshot, watch};
+
+use super::encode::{Batch, Lines};
+use super::event::{Event, Fault, JournalHealed};
+use super::queue::{Queued, Shared};
+use super::writer::Writer;
+use super::{AuditError, Settings};
+use crate::clock::Clock;
+
+/// The journal. Cheap to clone; clones are the same journal. When the last is dropped, what is deferred is written.
+#[derive(Debug, Clone)]
+pub struct Journal(Arc<Owner>);
+
+#[derive(Debug)]
+struct Owner {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Whether records can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// The last write succeeded.
+    Good,
+    /// The last write failed. It is tried again with each submission, and several times a second without one.
+    Failed {
+        /// For lack of space.
+        disk_full: bool,
+    },
+}
+
+/// What became of a submission.
+#[derive(Debug)]
+#[must_use = "a statement may be forwarded only when its record is written"]
+pub enum Submission {
+    /// It is written, or failed.
+    Done(Result<(), AuditError>),
+    /// Somebody else is writing and takes it along.
+    Waiting(Waiting),
+}
+
+impl Submission {
+    /// Waits until it is written or has failed.
+    pub async fn wait(self) -> Result<(), AuditError> {
+        match self {
+            Self::Done(answer) => answer,
+            Self::Waiting(waiting) => waiting.await,
+        }
+    }
+}
+
+/// Resolves when the submission is written or has failed. Dropping it does not take the submission back.
+#[derive(Debug)]
+pub struct Waiting(oneshot::Receiver<Result<(), AuditError>>);
+
+impl Future for Waiting {
+    type Output = Result<(), AuditError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // A sender that is gone without a word: not written as far as anybody knows.
+        Pin::new(&mut self.0)
+            .poll(context)
+            .map(|answer| answer.unwrap_or(Err(AuditError::Closed)))
+    }
+}
+
+impl Journal {
+    /// Opens the log's folder (making it, 0700, if need be), takes it for this process, cuts off an unfinished last line
+    /// (and puts that on record), and goes on with the numbering.
+    pub fn open(settings: &Settings, clock: Clock) -> Result<Self, AuditError> {
+        let (writer, cut_bytes) = Writer::open(&settings.dir, settings.durability)?;
+        let mut first = Lines::default();
+        if cut_bytes > 0 {
+            tracing::warn!(bytes = cut_bytes, "an unfinished last line was cut off the audit log");
+            let healed = JournalHealed {
+                fault: Fault::TornTail,
+                since: None,
+                refused: 0,
+                lost: 0,
+                cut_bytes,
+            };
+            first
+                .push(clock.now(), &Event::JournalHealed(healed))
+                .map_err(|_| AuditError::Encode)?;
+        }
+        let shared = Arc::new(Shared::new(writer, settings.durability, clock, first));
+        let thread = std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || shared.run()
+            })
+            .map_err(|error| AuditError::open(&settings.dir, error))?;
+        Ok(Self(Arc::new(Owner {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        })))
+    }
+
+    /// Submits intents: records of what is about to happen. The batch is empty afterwards, whatever the answer.
+    ///
+    /// Only when the answer is `Ok` may that happen. An error means that none of the batch is in the log.
+    pub fn submit(&self, batch: &mut Batch) -> Submission {
+        let submission = if batch.incomplete {
+            Submission::Done(Err(AuditError::Encode))
+        } else {
+            match self.0.shared.submit(&batch.lines) {
+                Queued::Done(answer) => Submission::Done(answer),
+                Queued::Waiting(receiver) => Submission::Waiting(Waiting(receiver)),
+            }
+        };
+        batch.clear();
+        submission
+    }
+
+    /// Hands over records of what has already happened: written with the next submission, or soon (20 ms). When the log
+    /// cannot be written they are kept until it can, up to a limit; beyond it they are counted, and the count is recorded.
+    pub fn defer(&self, batch: &mut Batch) {
+        self.0.shared.defer(&batch.lines);
+        batch.clear();
+    }
+
+    /// Records one event, at this moment, and waits until it is written.
+    pub async fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        let mut batch = Batch::new();
+        batch.push(self.0.shared.clock.now(), event);
+        self.submit(&mut batch).wait().await
+    }
+
+    /// Whether records can be written, and news of it.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.0.shared.health.subscribe()
+    }
+
+    /// Writes what is deferred, syncs the file and gives the folder free. Submissions after it fail with
+    /// [`AuditError::Closed`].
+    pub async fn close(&self) {
+        // The sender is dropped when the journal is closed already: just as good.
+        let _ = self.0.shared.close().await;
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        drop(self.shared.close());
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // Its result would only say whether it panicked, which the panic hook has told.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

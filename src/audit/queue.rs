@@ -1,0 +1,427 @@
+//! Who writes next, and what: lines from many sessions become few writes.
+//!
+//! It does not touch the file itself (the writer does) and is not seen outside (the journal is).
+//!
+//! The desk (writer and scratch buffers) is a token: whoever takes it is the leader, writes outside the lock, and puts it back.
+//! Who comes meanwhile leaves lines in the queue as a follower; the leader's next round writes them all at once.
+//!
+//! INVARIANT: lines in `intents` always have somebody who will write them: a leader in its rounds, or the journal's thread, which
+//! was woken. Deferred lines go in front of intents, so an outcome never stands behind a later intent of its session.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{oneshot, watch};
+
+use super::encode::Lines;
+use super::event::{Event, Fault, JournalHealed};
+use super::writer::Writer;
+use super::{AuditError, Durability, Health};
+use crate::clock::Clock;
+
+/// Deferred lines are written when they are more than this, at the latest.
+const DEFERRED: usize = 64 * 1024;
+/// While nothing can be written, deferred lines are kept up to this size; what comes then is counted, not kept.
+const RETAINED: usize = 2 * 1024 * 1024;
+/// A leader writes for others this many times before it hands over: it is a session's task, too.
+const ROUNDS: u32 = 3;
+/// Lines deferred before one tick and still there at the next are written: so after 20 ms at the latest.
+const TICK: Duration = Duration::from_millis(10);
+/// How often writing is tried again while it fails and nobody asks.
+const RETRY: Duration = Duration::from_millis(250);
+/// Every so many ticks the file is looked after (see [`Writer::check_in_place`]).
+const CHECK_TICKS: u32 = 10;
+
+type Answer = Result<(), AuditError>;
+
+/// What the journal's clones and its thread share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// Wakes the journal's thread.
+    wake: Condvar,
+    pub(super) health: watch::Sender<Health>,
+    pub(super) clock: Clock,
+    durability: Durability,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    deferred: Lines,
+    intents: Lines,
+    /// Who waits for `intents`.
+    waiting: Vec<oneshot::Sender<Answer>>,
+    /// Absent while somebody leads, and after the end.
+    desk: Option<Box<Desk>>,
+    outage: Option<Outage>,
+    /// Deferred lines given up in an outage.
+    lost: u64,
+    /// Counts how often `deferred` was taken for writing.
+    drains: u64,
+    /// The thread waits without a time limit.
+    asleep: bool,
+    /// The next leader looks after the file first.
+    check_due: bool,
+    life: Life,
+    closers: Vec<oneshot::Sender<()>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Life {
+    #[default]
+    Open,
+    /// Takes nothing more; what was taken is being written.
+    Closing,
+    Closed,
+}
+
+/// The right to write, with the buffers for it.
+#[derive(Debug)]
+struct Desk {
+    writer: Writer,
+    note: Lines,
+    deferred: Lines,
+    intents: Lines,
+    waiting: Vec<oneshot::Sender<Answer>>,
+}
+
+/// Since when nothing can be written.
+#[derive(Debug, Clone, Copy)]
+struct Outage {
+    since: Timestamp,
+    fault: Fault,
+    refused: u64,
+}
+
+/// What a leader was told when it took lines.
+#[derive(Debug, Clone, Copy)]
+struct Order {
+    outage: Option<Outage>,
+    lost: u64,
+    check: bool,
+}
+
+/// How a submission stands after it was handed over.
+#[derive(Debug)]
+pub(super) enum Queued {
+    Done(Answer),
+    Waiting(oneshot::Receiver<Answer>),
+}
+
+impl Shared {
+    pub(super) fn new(writer: Writer, durability: Durability, clock: Clock, first: Lines) -> Self {
+        let desk = Box::new(Desk {
+            writer,
+            note: Lines::default(),
+            deferred: Lines::default(),
+            intents: Lines::default(),
+            waiting: Vec::new(),
+        });
+        Self {
+            state: Mutex::new(State {
+                deferred: first,
+                desk: Some(desk),
+                ..State::default()
+            }),
+            wake: Condvar::new(),
+            health: watch::Sender::new(Health::Good),
+            clock,
+            durability,
+        }
+    }
+
+    /// Writes lines at once when nobody else is writing, or leaves them to who is.
+    pub(super) fn submit(&self, lines: &Lines) -> Queued {
+        if lines.is_empty() {
+            return Queued::Done(Ok(()));
+        }
+        let mut state = self.lock();
+        if state.is_closing() {
+            return Queued::Done(Err(AuditError::Closed));
+        }
+        let inline = self.durability == Durability::Process && state.intents.is_empty();
+        if inline && let Some(mut desk) = state.desk.take() {
+            let order = state.hand_over(&mut desk);
+            drop(state);
+            let mut lease = Lease {
+                shared: self,
+                desk: Some(desk),
+            };
+            return Queued::Done(lease.lead(order, lines));
+        }
+        let (sender, receiver) = oneshot::channel();
+        state.intents.append(lines);
+        state.waiting.push(sender);
+        // A leader that is at work will see them; otherwise the thread must.
+        let idle = state.desk.is_some();
+        drop(state);
+        if idle {
+            self.wake.notify_one();
+        }
+        Queued::Waiting(receiver)
+    }
+
+    /// Keeps lines for the next write.
+    pub(super) fn defer(&self, lines: &Lines) {
+        let mut state = self.lock();
+        if state.is_closing() || (state.outage.is_some() && state.deferred.size() + lines.size() > RETAINED) {
+            state.lost += lines.count() as u64;
+            return;
+        }
+        state.deferred.append(lines);
+        let full = state.deferred.size() >= DEFERRED && state.outage.is_none();
+        let inline = full && self.durability == Durability::Process;
+        if inline && let Some(mut desk) = state.desk.take() {
+            let order = state.hand_over(&mut desk);
+            drop(state);
+            // A failure keeps the lines and is told by the health.
+            let _ = Lease {
+                shared: self,
+                desk: Some(desk),
+            }
+            .lead(order, &Lines::default());
+            return;
+        }
+        let wake = std::mem::take(&mut state.asleep) || (full && state.desk.is_some());
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Takes no more lines; the receiver hears when all that were taken are written and the file is closed.
+    pub(super) fn close(&self) -> oneshot::Receiver<()> {
+        let (done, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        if state.life != Life::Closed {
+            state.life = Life::Closing;
+            state.closers.push(done);
+        }
+        drop(state);
+        self.wake.notify_one();
+        receiver
+    }
+
+    /// The journal's thread: writes what nobody else writes, until the end.
+    pub(super) fn run(&self) {
+        let mut seen = 0;
+        let mut ticks = 0_u32;
+        let mut state = self.lock();
+        loop {
+            let overdue = !state.deferred.is_empty() && state.drains == seen;
+            let due = !state.intents.is_empty() || overdue || state.outage.is_some() || state.is_closing();
+            seen = state.drains;
+            if due && let Some(mut desk) = state.desk.take() {
+                let order = state.hand_over(&mut desk);
+                let closing = state.is_closing();
+                drop(state);
+                let mut lease = Lease {
+                    shared: self,
+                    desk: Some(desk),
+                };
+                let _ = lease.lead(order, &Lines::default());
+                state = self.lock();
+                if closing && state.intents.is_empty() {
+                    return state.end();
+                }
+                if !state.intents.is_empty() {
+                    continue;
+                }
+            }
+            ticks = ticks.wrapping_add(1);
+            state.check_due |= ticks.is_multiple_of(CHECK_TICKS);
+            state = self.rest(state);
+        }
+    }
+
+    /// Waits until there may be something to do.
+    fn rest<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let pause = match (&state.outage, state.desk.is_some()) {
+            (Some(_), true) if !state.is_closing() => RETRY,
+            _ if !state.deferred.is_empty() || state.is_closing() || state.desk.is_none() => TICK,
+            _ => {
+                state.asleep = true;
+                state.check_due = true;
+                let mut state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.asleep = false;
+                return state;
+            }
+        };
+        self.wake.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_closing(&self) -> bool {
+        self.life != Life::Open
+    }
+
+    /// Gives the leader everything there is to write.
+    fn hand_over(&mut self, desk: &mut Desk) -> Order {
+        std::mem::swap(&mut self.deferred, &mut desk.deferred);
+        std::mem::swap(&mut self.intents, &mut desk.intents);
+        std::mem::swap(&mut self.waiting, &mut desk.waiting);
+        self.drains += 1;
+        Order {
+            outage: self.outage,
+            lost: std::mem::take(&mut self.lost),
+            check: std::mem::take(&mut self.check_due),
+        }
+    }
+
+    /// After the last write: closes the file and tells who waits for that.
+    fn end(&mut self) {
+        if let Some(desk) = self.desk.take()
+            && let Err(error) = desk.writer.sync()
+        {
+            tracing::error!(%error, "the audit log could not be synced at its end");
+        }
+        let unwritten = self.deferred.count() as u64 + self.lost;
+        if unwritten > 0 {
+            tracing::error!(
+                records = unwritten,
+                "records were lost: the audit log could not be written at its end"
+            );
+        }
+        self.life = Life::Closed;
+        for closer in self.closers.drain(..) {
+            // Who asked may have gone.
+            let _ = closer.send(());
+        }
+    }
+
+    /// Takes note of what became of it.
+    fn settle(&mut self, desk: &mut Desk, order: Order, answer: &Answer, refused: u64, shared: &Shared) {
+        match answer {
+            Ok(()) => {
+                if let Some(outage) = self.outage.take() {
+                    tracing::info!(refused = outage.refused, since = %outage.since, "the audit log can be written again");
+                    shared.health.send_replace(Health::Good);
+                }
+            }
+            Err(error) => {
+                // Lines that came meanwhile stand behind those that could not be written.
+                desk.deferred.append(&self.deferred);
+                std::mem::swap(&mut self.deferred, &mut desk.deferred);
+                self.lost += order.lost;
+                let disk_full = error.disk_full();
+                if self.outage.is_none() {
+                    tracing::error!(%error, "the audit log cannot be written: statements are refused until it can");
+                    // The thread tries again when nobody else does.
+                    shared.wake.notify_one();
+                }
+                let fault = if disk_full { Fault::DiskFull } else { Fault::WriteFailed };
+                let since = shared.clock.now();
+                self.outage
+                    .get_or_insert(Outage {
+                        since,
+                        fault,
+                        refused: 0,
+                    })
+                    .refused += refused;
+                let health = Health::Failed { disk_full };
+                shared.health.send_if_modified(|old| std::mem::replace(old, health) != health);
+            }
+        }
+        desk.deferred.clear();
+        desk.intents.clear();
+    }
+}
+
+/// The desk in a leader's hands; comes back even if the leader unwinds.
+struct Lease<'a> {
+    shared: &'a Shared,
+    desk: Option<Box<Desk>>,
+}
+
+impl Lease<'_> {
+    /// Writes what was handed over and `own` (the leader's lines, which are not in the queue), then what others left in the
+    /// queue meanwhile; returns what became of the first.
+    fn lead(&mut self, order: Order, own: &Lines) -> Answer {
+        let Some(desk) = self.desk.as_mut() else {
+            return Err(AuditError::Closed);
+        };
+        let mut order = order;
+        let mut first = None;
+        let mut state;
+        let mut round = 0;
+        let none = Lines::default();
+        loop {
+            let own = if round == 0 { own } else { &none };
+            let answer = desk.write(order, own, &self.shared.clock);
+            let refused = (own.count() + desk.intents.count()) as u64;
+            desk.waiting.drain(..).for_each(|waiting| drop(waiting.send(answer.clone())));
+            state = self.shared.lock();
+            state.settle(desk, order, &answer, refused, self.shared);
+            first.get_or_insert(answer);
+            round += 1;
+            if state.intents.is_empty() || round > ROUNDS {
+                break;
+            }
+            order = state.hand_over(desk);
+            drop(state);
+        }
+        let more = !state.intents.is_empty();
+        state.desk = self.desk.take();
+        drop(state);
+        if more {
+            self.shared.wake.notify_one();
+        }
+        first.unwrap_or(Err(AuditError::Closed))
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if let Some(mut desk) = self.desk.take() {
+            // Only after a panic: who waits hears that it failed, for the sender is gone.
+            desk.waiting.clear();
+            desk.intents.clear();
+            self.shared.lock().desk = Some(desk);
+        }
+    }
+}
+
+impl Desk {
+    /// One write: a note of what went wrong before, deferred lines, the followers' lines, the leader's own.
+    fn write(&mut self, order: Order, own: &Lines, clock: &Clock) -> Answer {
+        self.note.clear();
+        if order.outage.is_some() || order.lost > 0 {
+            let outage = order.outage;
+            self.remark(
+                clock,
+                JournalHealed {
+                    fault: outage.map_or(Fault::WriteFailed, |outage| outage.fault),
+                    since: outage.map(|outage| outage.since),
+                    refused: outage.map_or(0, |outage| outage.refused),
+                    lost: order.lost,
+                    cut_bytes: 0,
+                },
+            );
+        }
+        if order.check && !self.writer.check_in_place() {
+            tracing::error!("the audit file was removed, replaced or cut while in use");
+            self.remark(
+                clock,
+                JournalHealed {
+                    fault: Fault::FileLost,
+                    since: None,
+                    refused: 0,
+                    lost: 0,
+                    cut_bytes: 0,
+                },
+            );
+        }
+        self.writer.write(&[&self.note, &self.deferred, &self.intents, own])
+    }
+
+    fn remark(&mut self, clock: &Clock, healed: JournalHealed) {
+        // Encoding this cannot fail, and if it did, the records themselves would still have to be written.
+        let _ = self.note.push(clock.now(), &Event::JournalHealed(healed));
+    }
+}

@@ -1,0 +1,316 @@
+//! The command line: which commands there are, what they take and how they explain themselves.
+//!
+//! It runs nothing. The help texts are compared with a snapshot, for they are what a user reads first.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use crate::config::duration;
+use crate::ids::{GrantId, SessionId};
+use crate::names::{IdentityName, TargetName};
+
+/// What every command may end with; shown at the end of `--help`.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  the command line is wrong
+  3  the gate cannot be reached
+  4  there is no such grant or session
+  5  refused: the gate does not allow it (as things stand)";
+
+const EXAMPLES: &str = "\
+Examples:
+  tidegate demo                                        see it work, nothing configured
+  tidegate check && tidegate serve                     check tidegate.toml, then run the gate
+  tidegate grant create orders --identity ana@example.com --for 30m --reason BUG-812
+  tidegate grant extend gr_4k2m9x0a7b --by 30m         reaches open sessions at once
+  tidegate log --identity ana@example.com --since 1h   what did she do?";
+
+/// PostgreSQL access that closes on time.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidegate",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+pub struct Cli {
+    /// The configuration file
+    #[arg(long, global = true, env = "TIDEGATE_CONFIG", default_value = crate::config::DEFAULT_FILE, value_name = "FILE")]
+    pub config: PathBuf,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the gate (SIGTERM drains, SIGHUP reloads)
+    Serve,
+    /// Checks the configuration and every file it names; prints all that is wrong
+    Check,
+    /// Shows it all on this machine: a throwaway database, a grant of a few seconds, the end on time
+    Demo(super::demo::Args),
+    /// Makes, shows and changes grants
+    #[command(subcommand)]
+    Grant(GrantCommand),
+    /// Lists and ends live sessions
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Reads the audit log
+    Log(LogArgs),
+    /// Prints the version
+    Version,
+}
+
+/// How to reach the gate and how to print what it says.
+#[derive(Debug, Clone, Args)]
+pub struct Remote {
+    /// Where the gate's control API is: unix:/path or http://host:port [default: as the configuration says]
+    #[arg(long, env = "TIDEGATE_CONTROL", value_name = "ADDRESS")]
+    pub control: Option<String>,
+
+    /// The file with the admin token [default: as the configuration says]
+    #[arg(long, env = "TIDEGATE_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// For scripts
+    Json,
+}
+
+/// Makes, shows and changes grants.
+#[derive(Debug, Subcommand)]
+pub enum GrantCommand {
+    /// Makes a grant and prints its secret, once
+    #[command(after_help = "\
+Example:
+  tidegate grant create orders --identity ana@example.com --for 30m --reason BUG-812
+
+The window opens at the first connect and closes after --for, whatever is running then.")]
+    Create(CreateArgs),
+    /// Lists the grants that have not ended
+    List {
+        /// Those that have ended too
+        #[arg(long, short)]
+        all: bool,
+        /// Only of this identity
+        #[arg(long, value_name = "NAME")]
+        identity: Option<IdentityName>,
+        /// Only for this target
+        #[arg(long, value_name = "NAME")]
+        target: Option<TargetName>,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Shows one grant
+    Show {
+        /// The grant
+        grant: GrantId,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Moves the end of a grant's window further off; open sessions go on
+    Extend {
+        /// The grant
+        grant: GrantId,
+        /// By how much, like 30m or 2h30m
+        #[arg(long, value_parser = duration::parse, value_name = "TIME")]
+        by: Duration,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Moves the end of a grant's window nearer; open sessions end then
+    #[command(group = clap::ArgGroup::new("end").required(true))]
+    Shorten {
+        /// The grant
+        grant: GrantId,
+        /// By how much, like 10m
+        #[arg(long, value_parser = duration::parse, value_name = "TIME", group = "end")]
+        by: Option<Duration>,
+        /// The new end, like 2026-08-01T12:00:00Z
+        #[arg(long, value_name = "WHEN", group = "end")]
+        to: Option<Timestamp>,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Ends a grant and its open sessions now, for good
+    Revoke {
+        /// The grant
+        grant: GrantId,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+/// A grant to be made.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// The database, by its name in the configuration
+    pub target: TargetName,
+    /// Whom it is for
+    #[arg(long, value_name = "NAME")]
+    pub identity: IdentityName,
+    /// How long, from the first connect; like 30m or 2h30m
+    #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
+    pub window: Duration,
+    /// Why; kept in the log
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// How long it waits for the first connect [default: 1h]
+    #[arg(long, value_parser = duration::parse, value_name = "TIME")]
+    pub activate_within: Option<Duration>,
+    /// A time it does not go past, whenever it is first used, like 2026-08-01T12:00:00Z
+    #[arg(long, value_name = "WHEN")]
+    pub deadline: Option<Timestamp>,
+    /// Sessions at once [default: 10]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_sessions: Option<u32>,
+    /// Where its clients have to come from, like 10.1.0.0/16
+    #[arg(long, value_name = "NETWORK")]
+    pub client_network: Option<IpNet>,
+    /// Which gate, and how to print.
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+/// Lists and ends live sessions.
+#[derive(Debug, Subcommand)]
+pub enum SessionCommand {
+    /// Lists the live sessions
+    List {
+        /// Only under this grant
+        #[arg(long, value_name = "GRANT")]
+        grant: Option<GrantId>,
+        /// Only of this identity
+        #[arg(long, value_name = "NAME")]
+        identity: Option<IdentityName>,
+        /// Only on this target
+        #[arg(long, value_name = "NAME")]
+        target: Option<TargetName>,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Ends one session; its grant stays as it is
+    Kill {
+        /// The session
+        session: SessionId,
+        /// Why; the client reads it
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+/// Which records of the audit log.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidegate log --follow
+  tidegate log --identity ana@example.com --since 2h --text customers
+  tidegate log --sqlstate 42501 --output json | jq .sql.text")]
+pub struct LogArgs {
+    /// Of this identity
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<IdentityName>,
+    /// Under this grant
+    #[arg(long, value_name = "GRANT")]
+    pub grant: Option<GrantId>,
+    /// Of this session
+    #[arg(long, value_name = "SESSION")]
+    pub session: Option<SessionId>,
+    /// On this target
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<TargetName>,
+    /// From this time on: a length of time back from now (2h) or a time (2026-08-01T12:00:00Z)
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    pub since: Option<When>,
+    /// Before this time; as --since
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    pub until: Option<When>,
+    /// With this text in the SQL, in upper or lower case
+    #[arg(long, value_name = "TEXT")]
+    pub text: Option<String>,
+    /// Statements and endings with this SQLSTATE
+    #[arg(long, value_name = "CODE")]
+    pub sqlstate: Option<String>,
+    /// Only this kind of record: statement, outcome, session_started, session_ended, grant_changed, refused, ...
+    #[arg(long, value_name = "KIND")]
+    pub event: Option<String>,
+    /// Goes on with what comes, until Ctrl-C
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Reads this folder instead of asking the gate: for a gate that is not running
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["control", "token_file"])]
+    pub dir: Option<PathBuf>,
+    /// Which gate, and how to print.
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+/// A time, or a length of time back from now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// That time.
+    At(Timestamp),
+    /// So long ago.
+    Ago(Duration),
+}
+
+impl When {
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(time) = text.parse() {
+            return Ok(Self::At(time));
+        }
+        duration::parse(text)
+            .map(Self::Ago)
+            .map_err(|_| format!("`{text}` is neither a length of time (2h, 30m) nor a time (2026-08-01T12:00:00Z)"))
+    }
+
+    /// The time meant, when it is `now`.
+    #[must_use]
+    pub fn time(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(time) => time,
+            Self::Ago(ago) => jiff::SignedDuration::try_from(ago)
+                .ok()
+                .and_then(|ago| now.checked_sub(ago).ok())
+                .unwrap_or(Timestamp::MIN),
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Speaks with the running gate's control API, over its Unix socket or TCP.
+//!
+//! It does not know what the answers mean; it says how the call failed in a way that maps onto an exit code.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::SendRequest;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::cli::args::Remote;
+use crate::config::{self, Mistake};
+use crate::control::model::Problem;
+use crate::secret::Secret;
+
+/// Why a call brought no answer, or not the one wished for.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The configuration does not say where the gate is.
+    #[error("{}", lines(.0))]
+    Config(Vec<Mistake>),
+    /// The address given with `--control` is none.
+    #[error("`{0}` is not the address of a control API; write unix:/path/to/control.sock or http://127.0.0.1:7480")]
+    Address(String),
+    /// The token cannot be read.
+    #[error("the admin token {path} cannot be read: {source}; the gate makes it on its first start, readable for its owner only", path = path.display())]
+    Token {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Nobody listens there.
+    #[error("the gate does not answer at {address}: {source}; is it running (tidegate serve), with this configuration?")]
+    Connect {
+        /// Where it should be.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It took too long.
+    #[error("the gate at {address} did not answer within {} s", ANSWER.as_secs())]
+    Timeout {
+        /// Where it is.
+        address: String,
+    },
+    /// The connection broke.
+    #[error("the connection to the gate broke: {0}")]
+    Broken(#[from] hyper::Error),
+    /// The request cannot be written down.
+    #[error("the request cannot be sent: {0}")]
+    Request(#[from] hyper::http::Error),
+    /// What came is not what the API answers.
+    #[error("the answer is not one of a gate (is something else listening there?): {0}")]
+    Answer(#[from] serde_json::Error),
+    /// The gate said no.
+    #[error("{}", problem(.0))]
+    Refused(Box<Problem>),
+}
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The control API of one gate.
+#[derive(Debug)]
+pub struct Client {
+    address: Address,
+    token: Secret<String>,
+    operator: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Address {
+    Unix(PathBuf),
+    Tcp(String),
+}
+
+impl Client {
+    /// Finds out where the gate is and reads the admin token; connects to nothing yet.
+    pub fn new(config: &std::path::Path, remote: &Remote) -> Result<Self, ClientError> {
+        let given = remote.control.as_deref().map(address).transpose()?;
+        let (address, token_file) = match (given, remote.token_file.clone()) {
+            (Some(address), Some(token_file)) => (address, token_file),
+            (address, token_file) => {
+                let configured = config::control_address(config).map_err(ClientError::Config)?;
+                let address = address.unwrap_or(Address::Unix(configured.socket));
+                (address, token_file.unwrap_or(configured.token_file))
+            }
+        };
+        let token = std::fs::read_to_string(&token_file).map_err(|source| ClientError::Token {
+            path: token_file,
+            source,
+        })?;
+        Ok(Self {
+            address,
+            token: Secret::new(token.trim().to_owned()),
+            operator: operator(),
+        })
+    }
+
+    /// Asks for something.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
+        let response = self.send(Method::GET, &with_query(path, query)?, Bytes::new()).await?;
+        read(response).await
+    }
+
+    /// Orders something.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let response = self.send(Method::POST, path, serde_json::to_vec(body)?.into()).await?;
+        read(response).await
+    }
+
+    /// Asks for lines; hands each to `each` as it comes, until there are no more or `each` wants none.
+    pub async fn lines(
+        &self,
+        path: &str,
+        query: &impl Serialize,
+        mut each: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), ClientError> {
+        let mut response = self.send(Method::GET, &with_query(path, query)?, Bytes::new()).await?;
+        if !response.status().is_success() {
+            return read::<serde_json::Value>(response).await.map(drop);
+        }
+        let mut pending = Vec::new();
+        while let Some(frame) = response.body_mut().frame().await {
+            let frame = frame?;
+            let Some(data) = frame.data_ref() else { continue };
+            pending.extend_from_slice(data);
+            while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = pending.drain(..=end).collect();
+                if !each(line.trim_ascii_end()) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "tidegate")
+            .header("content-type", "application/json")
+            .header("authorization", format!("Bearer {}", self.token.expose()))
+            .header(crate::control::OPERATOR_HEADER, &self.operator)
+            .body(Full::new(body))?;
+        let call = async {
+            let mut sender = self.connect().await?;
+            Ok(sender.send_request(request).await?)
+        };
+        match tokio::time::timeout(ANSWER, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ClientError::Timeout {
+                address: self.address.to_string(),
+            }),
+        }
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
+        let unreachable = |source| ClientError::Connect {
+            address: self.address.to_string(),
+            source,
+        };
+        match &self.address {
+            Address::Unix(path) => shake(TokioIo::new(UnixStream::connect(path).await.map_err(unreachable)?)).await,
+            Address::Tcp(host) => shake(TokioIo::new(TcpStream::connect(host).await.map_err(unreachable)?)).await,
+        }
+    }
+}
+
+async fn shake<T>(io: T) -> Result<SendRequest<Full<Bytes>>, ClientError>
+where
+    T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+{
+    let (sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+async fn read<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, ClientError> {
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    if status.is_success() {
+        return Ok(serde_json::from_slice(&body)?);
+    }
+    // Whatever stands in front of a gate may answer without a problem body.
+    let problem = serde_json::from_slice(&body).unwrap_or_else(|_| Problem {
+        kind: "about:blank".to_owned(),
+        title: status.canonical_reason().unwrap_or("failed").to_owned(),
+        status: status.as_u16(),
+        detail: String::from_utf8_lossy(&body).chars().take(200).collect(),
+        remedy: None,
+    });
+    Err(ClientError::Refused(Box::new(problem)))
+}
+
+impl ClientError {
+    /// The exit code a script sees; [`super::args`] documents them.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Address(_) => 2,
+            Self::Connect { .. } | Self::Timeout { .. } | Self::Broken(_) => 3,
+            Self::Refused(problem) => match StatusCode::from_u16(problem.status) {
+                Ok(StatusCode::NOT_FOUND) => 4,
+                Ok(StatusCode::CONFLICT | StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY) => 5,
+                _ => 1,
+            },
+            Self::Config(_) | Self::Token { .. } | Self::Request(_) | Self::Answer(_) => 1,
+        }
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(host) => write!(f, "http://{host}"),
+        }
+    }
+}
+
+fn address(text: &str) -> Result<Address, ClientError> {
+    if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+        return Ok(Address::Unix(PathBuf::from(path.strip_prefix("//").unwrap_or(path))));
+    }
+    match text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')) {
+        Some(host) if host.contains(':') && !host.contains('/') => Ok(Address::Tcp(host.to_owned())),
+        _ => Err(ClientError::Address(text.to_owned())),
+    }
+}
+
+/// Who is at the keyboard, for the record. A name a client gives itself: the token is what proves the right.
+fn operator() -> String {
+    ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|variable| std::env::var(variable).ok())
+        .filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic()))
+        .unwrap_or_else(|| "admin".to_owned())
+}
+
+/// The query as `?a=b&c=d`; what is absent or false is left out.
+fn with_query(path: &str, query: &impl Serialize) -> Result<String, ClientError> {
+    let mut text = path.to_owned();
+    if let serde_json::Value::Object(fields) = serde_json::to_value(query)? {
+        let mut mark = '?';
+        for (name, value) in fields {
+            let value = match value {
+                serde_json::Value::String(value) => value,
+                serde_json::Value::Null | serde_json::Value::Bool(false) => continue,
+                other => other.to_string(),
+            };
+            text.push(mark);
+            text.push_str(&name);
+            text.push('=');
+            escape(&value, &mut text);
+            mark = '&';
+        }
+    }
+    Ok(text)
+}
+
+/// Percent-encoding of a query's value: only RFC 3986's unreserved characters stay.
+fn escape(value: &str, into: &mut String) {
+    use std::fmt::Write as _;
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            into.push(char::from(byte));
+        } else {
+            let _ = write!(into, "%{byte:02X}");
+        }
+    }
+}
+
+fn lines(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn problem(problem: &Problem) -> String {
+    let detail = if problem.detail.is_empty() {
+        &problem.title
+    } else {
+        &problem.detail
+    };
+    match &problem.remedy {
+        Some(remedy) => format!("{detail}; {remedy}"),
+        None => detail.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::model::LogQuery;
+
+    #[test]
+    fn addresses() {
+        assert_eq!(address("unix:/run/c.sock").ok(), Some(Address::Unix("/run/c.sock".into())));
+        assert_eq!(address("unix:///run/c.sock").ok(), Some(Address::Unix("/run/c.sock".into())));
+        assert_eq!(
+            address("http://127.0.0.1:7480/").ok(),
+            Some(Address::Tcp("127.0.0.1:7480".into()))
+        );
+        for bad in ["", "unix:", "https://h:1", "h:1", "http://h"] {
+            assert_eq!(address(bad).map_err(|error| error.exit_code()), Err(2), "{bad}");
+        }
+    }
+
+    #[test]
+    fn queries_are_escaped() {
+        let query = LogQuery {
+            text: Some("a&b=ü c".to_owned()),
+            follow: true,
+            ..LogQuery::default()
+        };
+        assert_eq!(
+            with_query("/v1/log", &query).unwrap(),
+            "/v1/log?follow=true&text=a%26b%3D%C3%BC%20c"
+        );
+        assert_eq!(with_query("/v1/log", &LogQuery::default()).unwrap(), "/v1/log");
+    }
+}

@@ -1,0 +1,72 @@
+//! `serve` and `check`: the commands about the gate itself.
+//!
+//! They read the configuration, set up the gate's own messages and hand on; running is `app`'s.
+
+use std::io;
+use std::path::Path;
+
+use anyhow::Context;
+use tracing_subscriber::EnvFilter;
+
+use super::render;
+use crate::app::{self, Gate};
+use crate::config::{self, LogFormat, Logging, Mistake};
+
+pub(super) fn serve(path: &Path) -> anyhow::Result<()> {
+    let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
+    messages(&settings.logging)?;
+    let targets = settings
+        .targets
+        .iter()
+        .map(|target| target.name.to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let control = settings.control.socket.clone();
+    let started = move |gate: &Gate| {
+        let listen = gate
+            .addresses()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ");
+        tracing::info!(listen, targets, control = %control.display(), version = env!("CARGO_PKG_VERSION"), "the gate is open");
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the operating system gives no threads")?;
+    Ok(runtime.block_on(app::serve(settings, || config::load(path), started))?)
+}
+
+/// The gate's own messages go to standard error: standard output is for answers.
+fn messages(logging: &Logging) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&logging.level).context("log.level")?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let set = match logging.format {
+        LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    set.map_err(|error| anyhow::anyhow!("the gate's messages cannot be set up: {error}"))
+}
+
+pub(super) fn check(path: &Path) -> anyhow::Result<()> {
+    let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
+    let targets: Vec<String> = settings
+        .targets
+        .iter()
+        .map(|target| format!("{} ({})", target.name, target.address()))
+        .collect();
+    let listen: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
+    render::print(&format!(
+        "{} is good: {} for {}",
+        path.display(),
+        listen.join(", "),
+        targets.join(", ")
+    ))?;
+    Ok(())
+}
+
+fn listed(mistakes: &[Mistake]) -> anyhow::Error {
+    let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!(lines.join("\n"))
+}

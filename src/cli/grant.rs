@@ -1,0 +1,92 @@
+//! `grant create|list|show|extend|shorten|revoke`.
+//!
+//! Each is one call to the control API; the rules are there.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::args::{CreateArgs, GrantCommand, Remote};
+use super::client::Client;
+use super::render;
+use crate::clock::Clock;
+use crate::control::model::{ExtendBody, GrantView, Grants, GrantsQuery, Issued, NewGrantBody, ReasonBody, ShortenBody};
+use crate::ids::GrantId;
+
+pub(super) async fn run(config: &Path, command: GrantCommand) -> anyhow::Result<()> {
+    match command {
+        GrantCommand::Create(args) => create(config, args).await,
+        GrantCommand::List {
+            all,
+            identity,
+            target,
+            remote,
+        } => {
+            let query = GrantsQuery { all, identity, target };
+            let grants: Grants = Client::new(config, &remote)?.get("/v1/grants", &query).await?;
+            render::show(remote.output, &grants, |grants| render::grants(&grants.grants, now()))
+        }
+        GrantCommand::Show { grant, remote } => {
+            let view: GrantView = Client::new(config, &remote)?.get(&path(&grant, ""), &()).await?;
+            show(&remote, &view)
+        }
+        GrantCommand::Extend {
+            grant,
+            by,
+            reason,
+            remote,
+        } => {
+            let by_seconds = by.as_secs();
+            change(config, &remote, &path(&grant, "/extend"), &ExtendBody { by_seconds, reason }).await
+        }
+        GrantCommand::Shorten {
+            grant,
+            by,
+            to,
+            reason,
+            remote,
+        } => {
+            let body = ShortenBody {
+                by_seconds: by.map(|by| by.as_secs()),
+                until: to,
+                reason,
+            };
+            change(config, &remote, &path(&grant, "/shorten"), &body).await
+        }
+        GrantCommand::Revoke { grant, reason, remote } => {
+            change(config, &remote, &path(&grant, "/revoke"), &ReasonBody { reason }).await
+        }
+    }
+}
+
+async fn create(config: &Path, args: CreateArgs) -> anyhow::Result<()> {
+    let body = NewGrantBody {
+        identity: args.identity,
+        target: args.target,
+        reason: args.reason,
+        window_seconds: args.window.as_secs(),
+        activate_within_seconds: args.activate_within.map(|within| within.as_secs()),
+        deadline: args.deadline,
+        max_sessions: args.max_sessions,
+        client_network: args.client_network,
+    };
+    let issued: Issued = Client::new(config, &args.remote)?.post("/v1/grants", &body).await?;
+    render::show(args.remote.output, &issued, render::issued)
+}
+
+async fn change(config: &Path, remote: &Remote, path: &str, body: &impl serde::Serialize) -> anyhow::Result<()> {
+    let view: GrantView = Client::new(config, remote)?.post(path, body).await?;
+    show(remote, &view)
+}
+
+fn show(remote: &Remote, view: &GrantView) -> anyhow::Result<()> {
+    render::show(remote.output, view, |view| render::grant(view, now()))
+}
+
+fn path(grant: &GrantId, verb: &str) -> String {
+    format!("/v1/grants/{grant}{verb}")
+}
+
+fn now() -> Timestamp {
+    Clock::system(None).now()
+}

@@ -1,0 +1,244 @@
+//! What the commands print: tables and sentences for people, JSON for scripts.
+//!
+//! It is the one place that writes to standard output, and asks nobody for anything.
+//!
+//! INVARIANT: no byte that came from a client, a database or a log reaches the terminal as a control character.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::args::Output;
+use crate::config::duration;
+use crate::control::model::{GrantView, Issued};
+use crate::session::SessionView;
+
+/// Writes what a command says; a reader that has gone away (`| head`) is no error.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush())
+    {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Writes one line; `false` when nobody reads any more.
+pub fn print_line(text: &str) -> bool {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush())
+        .is_ok()
+}
+
+/// Writes `value` as JSON, or as `text` makes of it.
+pub fn show<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    match output {
+        Output::Json => print(&serde_json::to_string_pretty(value)?)?,
+        Output::Table => print(&text(value))?,
+    }
+    Ok(())
+}
+
+/// A text with every character that could steer a terminal, or hide or reorder what stands beside it, made visible.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => shown.push('⏎'),
+            '\t' => shown.push(' '),
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => {
+                shown.extend(c.escape_unicode());
+            }
+            c if c.is_control() => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// Grants as a table.
+#[must_use]
+pub fn grants(grants: &[GrantView], now: Timestamp) -> String {
+    if grants.is_empty() {
+        return "No grants.".to_owned();
+    }
+    let mut table = table(["GRANT", "IDENTITY", "TARGET", "STATUS", "ENDS", "SESSIONS", "REASON"]);
+    for view in grants {
+        let grant = &view.grant;
+        table.add_row([
+            grant.id().to_string(),
+            grant.identity().to_string(),
+            grant.target().to_string(),
+            visible(&view.status),
+            ends(view, now),
+            format!("{}/{}", view.live_sessions, grant.max_sessions()),
+            visible(grant.reason().unwrap_or("")),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// One grant, every field.
+#[must_use]
+pub fn grant(view: &GrantView, now: Timestamp) -> String {
+    let grant = &view.grant;
+    let mut rows = vec![
+        ("grant", grant.id().to_string()),
+        ("identity", grant.identity().to_string()),
+        ("target", grant.target().to_string()),
+        ("reason", visible(grant.reason().unwrap_or("-"))),
+        ("status", visible(&view.status)),
+        ("window", duration::show(grant.window())),
+        (
+            "created",
+            format!("{} by {}", time(grant.created_at()), visible(grant.created_by())),
+        ),
+    ];
+    match grant.activated_at() {
+        Some(at) => rows.push(("first used", time(at))),
+        None => rows.push((
+            "first use by",
+            format!("{} ({})", time(grant.activate_by()), relative(grant.activate_by(), now)),
+        )),
+    }
+    if let Some(until) = grant.until() {
+        rows.push(("until", format!("{} ({})", time(until), relative(until, now))));
+    }
+    if let Some(deadline) = grant.deadline() {
+        rows.push(("never after", time(deadline)));
+    }
+    rows.push((
+        "sessions",
+        format!("{} of at most {}", view.live_sessions, grant.max_sessions()),
+    ));
+    if let Some(network) = grant.client_network() {
+        rows.push(("only from", network.to_string()));
+    }
+    if let Some(revocation) = grant.revoked() {
+        let reason = revocation
+            .reason
+            .as_deref()
+            .map(|reason| format!(": {}", visible(reason)))
+            .unwrap_or_default();
+        rows.push((
+            "revoked",
+            format!("{} by {}{reason}", time(revocation.at), visible(&revocation.by)),
+        ));
+    }
+    list(&rows)
+}
+
+/// A grant just made, with its secret.
+#[must_use]
+pub fn issued(issued: &Issued) -> String {
+    let grant = &issued.grant.grant;
+    let rows = [
+        ("grant", grant.id().to_string()),
+        ("secret", visible(&issued.secret)),
+        ("connect", visible(&issued.connection_string)),
+        ("identity", grant.identity().to_string()),
+        ("target", grant.target().to_string()),
+        ("first use by", time(grant.activate_by())),
+        ("window", format!("{} from the first connect", duration::show(grant.window()))),
+    ];
+    let mut text = list(&rows);
+    if let Some(deadline) = grant.deadline() {
+        text.push_str(&format!("\nnever after   {}", time(deadline)));
+    }
+    text.push_str("\n\nThe secret is shown this once; it is not stored.");
+    text
+}
+
+/// Sessions as a table.
+#[must_use]
+pub fn sessions(sessions: &[SessionView], now: Timestamp) -> String {
+    if sessions.is_empty() {
+        return "No live sessions.".to_owned();
+    }
+    let mut table = table([
+        "SESSION",
+        "IDENTITY",
+        "TARGET",
+        "GRANT",
+        "CLIENT",
+        "SINCE",
+        "LEFT",
+        "STATE",
+        "STATEMENTS",
+    ]);
+    for session in sessions {
+        table.add_row([
+            session.who.session.to_string(),
+            session.who.identity.to_string(),
+            session.who.target.to_string(),
+            session.who.grant.to_string(),
+            session.client.to_string(),
+            time(session.since),
+            session.until.map(|until| left(until, now)).unwrap_or_default(),
+            visible(&session.state),
+            session.statements.to_string(),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// A time as a person reads it: to the second, in UTC, and saying so.
+#[must_use]
+pub fn time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+fn ends(view: &GrantView, now: Timestamp) -> String {
+    match view.status.as_str() {
+        "ready" => format!("{} after first use", duration::show(view.grant.window())),
+        "active" => view.grant.until().map(|until| relative(until, now)).unwrap_or_default(),
+        "revoked" => view
+            .grant
+            .revoked()
+            .map(|revoked| relative(revoked.at, now))
+            .unwrap_or_default(),
+        "lapsed" => relative(view.grant.activate_by(), now),
+        _ => view.grant.until().map(|until| relative(until, now)).unwrap_or_default(),
+    }
+}
+
+/// `in 4m12s`, `3h ago`.
+fn relative(time: Timestamp, now: Timestamp) -> String {
+    if time >= now {
+        format!("in {}", left(time, now))
+    } else {
+        format!("{} ago", left(now, time))
+    }
+}
+
+fn left(time: Timestamp, now: Timestamp) -> String {
+    let left: SignedDuration = time.duration_since(now);
+    let left = Duration::try_from(left).unwrap_or_default();
+    // Seconds say nothing when there are hours left.
+    let secs = left.as_secs();
+    duration::show(Duration::from_secs(if secs >= 3_600 { secs / 60 * 60 } else { secs }))
+}
+
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    if io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+    table
+}
+
+fn list(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
+    lines.join("\n")
+}

@@ -1,0 +1,39 @@
+//! `session list|kill`.
+//!
+//! Each is one call to the control API; the sessions themselves are the gate's.
+
+use std::path::Path;
+
+use super::args::SessionCommand;
+use super::client::Client;
+use super::render;
+use crate::clock::Clock;
+use crate::control::model::{ReasonBody, Sessions, SessionsQuery};
+use crate::session::SessionView;
+
+pub(super) async fn run(config: &Path, command: SessionCommand) -> anyhow::Result<()> {
+    match command {
+        SessionCommand::List {
+            grant,
+            identity,
+            target,
+            remote,
+        } => {
+            let query = SessionsQuery { grant, identity, target };
+            let sessions: Sessions = Client::new(config, &remote)?.get("/v1/sessions", &query).await?;
+            let now = Clock::system(None).now();
+            render::show(remote.output, &sessions, |sessions| render::sessions(&sessions.sessions, now))
+        }
+        SessionCommand::Kill { session, reason, remote } => {
+            let path = format!("/v1/sessions/{session}/kill");
+            let view: SessionView = Client::new(config, &remote)?.post(&path, &ReasonBody { reason }).await?;
+            render::show(remote.output, &view, |view| {
+                let who = &view.who;
+                format!(
+                    "Session {} of {} on {} is told to end.",
+                    who.session, who.identity, who.target
+                )
+            })
+        }
+    }
+}

@@ -1,0 +1,247 @@
+use clap::CommandFactory;
+use jiff::{SignedDuration, Timestamp};
+
+use super::*;
+use crate::control::tests::Served;
+
+/// The help of a command and of all below it, as a terminal of 100 columns shows it.
+fn help(command: &mut clap::Command, into: &mut String) {
+    let name = command.get_bin_name().unwrap_or("tidegate").to_owned();
+    into.push_str(&format!(
+        "$ {name} --help
+{}
+",
+        command.render_long_help()
+    ));
+    for below in command.get_subcommands_mut().filter(|below| below.get_name() != "help") {
+        // The demo's words are the demo's.
+        if below.get_name() != "demo" {
+            help(below, into);
+        }
+    }
+}
+
+#[test]
+fn help_explains_itself() {
+    let mut command = Cli::command().term_width(100);
+    command.build();
+    let mut text = String::new();
+    help(&mut command, &mut text);
+    insta::assert_snapshot!(text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn usage_is_checked() {
+    Cli::command().debug_assert();
+    for (line, good) in [
+        ("tidegate grant create orders --identity ana --for 30m", true),
+        ("tidegate grant create orders --identity ana", false),
+        ("tidegate grant create orders --identity ana --for 30", false),
+        ("tidegate grant create or/ders --identity ana --for 30m", false),
+        ("tidegate grant shorten gr_0123456789", false),
+        ("tidegate grant shorten gr_0123456789 --by 5m", true),
+        (
+            "tidegate grant shorten gr_0123456789 --by 5m --to 2026-01-01T00:00:00Z",
+            false,
+        ),
+        ("tidegate grant show se_0123456789", false),
+        ("tidegate log --since 2h --until 2026-01-01T00:00:00Z -f", true),
+        ("tidegate log --since yesterday-ish", false),
+        ("tidegate", false),
+    ] {
+        assert_eq!(Cli::try_parse_from(line.split(' ')).is_ok(), good, "{line}");
+    }
+}
+
+#[test]
+fn since_is_a_time_or_a_length() {
+    let now: Timestamp = "2026-08-01T12:00:00Z".parse().unwrap();
+    let since = |text: &str| match Cli::try_parse_from(["tidegate", "log", "--since", text]).unwrap().command {
+        Command::Log(args) => args.since.unwrap().time(now),
+        _ => panic!("not log"),
+    };
+    assert_eq!(since("2h"), now - SignedDuration::from_hours(2));
+    assert_eq!(since("2026-01-01T00:00:00Z"), "2026-01-01T00:00:00Z".parse().unwrap());
+}
+
+#[test]
+fn nothing_steers_the_terminal() {
+    assert_eq!(
+        render::visible("a\x1b[31mb\u{9b}c\r\nd\u{202e}e\u{7f}é"),
+        "a\\u{1b}[31mb\\u{9b}c\\u{d}⏎d\\u{202e}e\\u{7f}é"
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn what_is_visible_has_no_control_characters(text in ".{0,200}") {
+        proptest::prop_assert!(!render::visible(&text).chars().any(char::is_control));
+    }
+}
+
+/// Runs a command line against a served API; the error it ends with, if any, and its exit code.
+async fn run_at(served: &Served, line: &str) -> Result<(), (u8, String)> {
+    let config = served.dir.path().join("tidegate.toml");
+    let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+    let result = match cli.command {
+        Command::Grant(command) => grant::run(&config, command).await,
+        Command::Session(command) => session::run(&config, command).await,
+        Command::Log(args) => log::run(&config, args).await,
+        _ => panic!("not a command of the API"),
+    };
+    result.map_err(|error| (exit_code(&error), format!("{error:#}")))
+}
+
+async fn made(served: &Served) -> String {
+    let config = served.dir.path().join("tidegate.toml");
+    let remote = args::Remote {
+        control: None,
+        token_file: None,
+        output: args::Output::Json,
+    };
+    let body = crate::control::model::NewGrantBody {
+        identity: "ana@example.com".parse().unwrap(),
+        target: "orders".parse().unwrap(),
+        reason: Some("BUG-812".to_owned()),
+        window_seconds: 1_800,
+        activate_within_seconds: None,
+        deadline: None,
+        max_sessions: None,
+        client_network: None,
+    };
+    let client = client::Client::new(&config, &remote).unwrap();
+    let issued: crate::control::model::Issued = client.post("/v1/grants", &body).await.unwrap();
+    issued.grant.grant.id().to_string()
+}
+
+#[tokio::test]
+async fn the_life_of_a_grant_by_command_line() {
+    let served = Served::start().await;
+    run_at(
+        &served,
+        "tidegate grant create orders --identity ana --for 30m --client-network 10.0.0.0/8",
+    )
+    .await
+    .unwrap();
+    let id = made(&served).await;
+    run_at(&served, "tidegate grant list").await.unwrap();
+    run_at(&served, "tidegate session list -o json").await.unwrap();
+    run_at(&served, &format!("tidegate grant extend {id} --by 30m --reason more"))
+        .await
+        .unwrap();
+    run_at(&served, &format!("tidegate grant shorten {id} --by 10m"))
+        .await
+        .unwrap();
+    run_at(&served, &format!("tidegate grant show {id} --output json"))
+        .await
+        .unwrap();
+    run_at(&served, &format!("tidegate grant revoke {id} --reason done"))
+        .await
+        .unwrap();
+    run_at(&served, "tidegate log -o json").await.unwrap();
+    // What has ended stays ended.
+    let (code, said) = run_at(&served, &format!("tidegate grant extend {id} --by 30m"))
+        .await
+        .unwrap_err();
+    assert_eq!(code, 5, "{said}");
+    insta::assert_snapshot!(said);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn exit_codes() {
+    let served = Served::start().await;
+    for (line, code) in [
+        ("tidegate grant show gr_0000000000", 4),
+        ("tidegate session kill se_0000000000", 4),
+        ("tidegate grant create nowhere --identity ana --for 30m", 5),
+        ("tidegate grant create orders --identity ana --for 40d", 5),
+        ("tidegate grant list --control unix:/nonexistent/control.sock", 3),
+        ("tidegate grant list --control ftp://x", 2),
+        ("tidegate grant list --token-file /nonexistent/token", 1),
+    ] {
+        let (found, said) = run_at(&served, line).await.unwrap_err();
+        assert_eq!(found, code, "{line}: {said}");
+    }
+    served.stop().await;
+}
+
+fn view(change: impl FnOnce(&mut serde_json::Value)) -> crate::control::model::GrantView {
+    let mut value = serde_json::json!({
+        "id": "gr_4k2m9x0a7b", "identity": "ana@example.com", "target": "orders", "reason": "BUG-812\u{1b}[2J",
+        "created_at": "2026-08-01T12:00:00Z", "created_by": "tom", "activate_by": "2026-08-01T13:00:00Z",
+        "window_seconds": 1800, "deadline": null, "max_sessions": 10, "client_network": null,
+        "activated_at": null, "until": null, "revoked": null, "status": "ready", "live_sessions": 0,
+    });
+    change(&mut value);
+    serde_json::from_value(value).unwrap()
+}
+
+#[test]
+fn tables_for_people() {
+    let now: Timestamp = "2026-08-01T12:20:30Z".parse().unwrap();
+    let ready = view(|_| {});
+    let active = view(|view| {
+        view["activated_at"] = "2026-08-01T12:10:00Z".into();
+        view["until"] = "2026-08-01T12:40:00Z".into();
+        view["status"] = "active".into();
+        view["live_sessions"] = 2.into();
+    });
+    let revoked = view(|view| {
+        view["revoked"] = serde_json::json!({ "at": "2026-08-01T12:15:00Z", "by": "tom", "reason": "done" });
+        view["status"] = "revoked".into();
+        view["client_network"] = "10.0.0.0/8".into();
+        view["deadline"] = "2026-08-01T18:00:00Z".into();
+    });
+    let issued = crate::control::model::Issued {
+        grant: view(|_| {}),
+        secret: "k3s7x9q2m4c8v1b6n5z0a2d4f6".to_owned(),
+        connection_string: "postgresql://gr_4k2m9x0a7b:k3s7x9q2m4c8v1b6n5z0a2d4f6@127.0.0.1:7432/orders?sslmode=require"
+            .to_owned(),
+    };
+    let who = serde_json::json!({
+        "session": "se_0123456789", "grant": "gr_4k2m9x0a7b", "identity": "ana@example.com", "target": "orders",
+        "client": "127.0.0.1:50123", "since": "2026-08-01T12:10:00Z", "until": "2026-08-01T12:40:00Z",
+        "state": "active", "statements": 17, "backend_pid": 4711,
+    });
+    let parts = [
+        render::issued(&issued),
+        render::grant(&active, now),
+        render::grant(&revoked, now),
+        render::sessions(&[serde_json::from_value(who).unwrap()], now),
+        render::grants(&[ready, active, revoked], now),
+        render::grants(&[], now),
+    ];
+    insta::assert_snapshot!(parts.join("\n---\n"));
+}
+
+#[test]
+fn records_for_people() {
+    let who = r#""session":"se_0123456789","grant":"gr_4k2m9x0a7b","identity":"ana@example.com","target":"orders""#;
+    let lines = [
+        r#""event":"gate_started","version":"0.1.0","pid":7"#.to_owned(),
+        r#""event":"refused","client":"10.0.0.5","port":4,"user":"postgres","ending":"bad_secret","sqlstate":"28P01""#.to_owned(),
+        format!(
+            r#""event":"session_started",{who},"client":"10.0.0.5","port":4,"tls":"TLSv1.3","application":"psql","backend_pid":7,"until":"2026-08-01T12:40:00Z""#
+        ),
+        format!(
+            r#""event":"statement",{who},"statement":3,"kind":"execute","sql":{{"text":"select *\nfrom t where a=$1"}},"parameters":[{{"text":"x\u001b"}},"null"]"#
+        ),
+        format!(
+            r#""event":"outcome",{who},"statement":3,"result":"completed","tags":["SELECT 2"],"rows":2,"bytes":90,"duration_us":1234"#
+        ),
+        format!(
+            r#""event":"outcome",{who},"statement":4,"result":"failed","sqlstate":"42501","rows":0,"bytes":90,"duration_us":123"#
+        ),
+        format!(
+            r#""event":"session_ended",{who},"ending":"expired","sqlstate":"57P01","fate":"rolled_back","duration_us":1800000000,"statements":4,"rows":2,"bytes_in":1,"bytes_out":2,"client_told":true,"backend_gone":true,"overshoot_us":21000"#
+        ),
+    ];
+    let shown: Vec<String> = lines
+        .iter()
+        .enumerate()
+        .map(|(seq, event)| format!(r#"{{"v":1,"seq":{seq},"time":"2026-08-01T12:10:00.123456Z",{event}}}"#))
+        .map(|line| record::Line::read(line.as_bytes()).map_or_else(|error| format!("{error}: {line}"), |line| line.show()))
+        .collect();
+    insta::assert_snapshot!(shown.join("\n"));
+}

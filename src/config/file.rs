@@ -1,0 +1,344 @@
+//! The configuration as written: every key there is, its type, its limits and its default.
+//!
+//! It opens no other file and looks at no environment variable; [`super::settings`] does that. The reference of keys is this file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::mistake::Mistake;
+use super::reader::{Places, Reader, Section};
+use crate::audit::Durability;
+use crate::frontend::Plaintext;
+use crate::names::TargetName;
+use crate::tls::TlsMode;
+use crate::upstream::{ApplicationName, AuthMethod};
+
+/// The whole file.
+#[derive(Debug)]
+pub(super) struct FileConfig {
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) advertise: Option<String>,
+    pub(super) state_dir: PathBuf,
+    pub(super) targets: Vec<TargetTable>,
+    pub(super) tls: TlsTable,
+    pub(super) limits: Limits,
+    pub(super) session: SessionTable,
+    pub(super) audit: AuditTable,
+    pub(super) control: ControlTable,
+    pub(super) drain_limit: Duration,
+    pub(super) logging: Logging,
+    /// Where each key stands, for mistakes that are found later.
+    pub(super) places: Places,
+}
+
+/// `[targets.NAME]`.
+#[derive(Debug)]
+pub(super) struct TargetTable {
+    pub(super) name: TargetName,
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) database: String,
+    pub(super) user: String,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) password_env: Option<String>,
+    pub(super) sslmode: TlsMode,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) auth: Vec<AuthMethod>,
+    pub(super) connect_timeout: Duration,
+    pub(super) check_interval: Duration,
+    pub(super) replication: bool,
+    pub(super) startup_parameters: Vec<String>,
+    pub(super) max_sessions: Option<u32>,
+    pub(super) application_name: ApplicationName,
+}
+
+/// `[tls]`.
+#[derive(Debug)]
+pub(super) struct TlsTable {
+    pub(super) cert: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) names: Vec<String>,
+    pub(super) plaintext: Plaintext,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions and logins at once.
+    pub connections: u32,
+    /// Logins not yet finished at once.
+    pub handshakes: u32,
+    /// Of these, from one address.
+    pub handshakes_per_address: u32,
+    /// From accept to authenticated.
+    pub handshake_timeout: Duration,
+}
+
+/// `[session]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionTable {
+    /// How long before the end the client is warned.
+    pub warnings: Vec<Duration>,
+    /// Whether the client is told at login under which grant it is, and until when.
+    pub welcome: bool,
+    /// How long a client may send nothing.
+    pub idle_timeout: Option<Duration>,
+    /// How long a client that does not read is waited for at the end.
+    pub end_grace: Duration,
+    /// What the client is told about getting more time.
+    pub renew_hint: Option<String>,
+}
+
+/// `[audit]`.
+#[derive(Debug)]
+pub(super) struct AuditTable {
+    pub(super) dir: Option<PathBuf>,
+    pub(super) durability: Durability,
+    pub(super) max_sql_bytes: u32,
+    pub(super) max_parameter_bytes: u32,
+}
+
+/// `[control]`.
+#[derive(Debug)]
+pub(super) struct ControlTable {
+    pub(super) socket: Option<PathBuf>,
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) allow_remote: bool,
+}
+
+/// Where the control API listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// The Unix socket.
+    pub socket: PathBuf,
+    /// A TCP address as well.
+    pub listen: Option<SocketAddr>,
+    /// The file with the admin token.
+    pub token_file: PathBuf,
+}
+
+/// `[log]`: the gate's own messages, not the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logging {
+    /// Their form.
+    pub format: LogFormat,
+    /// A `tracing` filter, as `info` or `tidegate=debug`.
+    pub level: String,
+}
+
+/// The form of the gate's own messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl FileConfig {
+    /// Reads the whole text; what is wrong is in the list, and its default is in its place. Fails only where it is not TOML.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<(Self, Vec<Mistake>), Vec<Mistake>> {
+        let reader = Reader::new(path, text);
+        let table = reader.parse()?;
+        let root = reader.root(&table);
+        let mut config = Self {
+            listen: root.list("listen", socket_address).unwrap_or_else(|| vec![DEFAULT_LISTEN]),
+            advertise: root.parsed("advertise", |text| host_port(text, DEFAULT_PORT).map(joined)),
+            state_dir: root.path("state_dir").unwrap_or_else(|| "tidegate-state".into()),
+            targets: root.each("targets", target).into_iter().flatten().collect(),
+            tls: root.within("tls", tls),
+            limits: root.within("limits", limits),
+            session: root.within("session", session),
+            audit: root.within("audit", audit),
+            control: root.within("control", control),
+            drain_limit: root
+                .within("drain", |t| t.duration("limit", Duration::ZERO))
+                .unwrap_or(secs(30)),
+            logging: root.within("log", logging),
+            places: Places::new(),
+        };
+        root.finish();
+        let (places, mistakes) = reader.finish();
+        config.places = places;
+        Ok((config, mistakes))
+    }
+}
+
+/// The port of the gate when none is named: PostgreSQL's with a 7.
+const DEFAULT_PORT: u16 = 7432;
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), DEFAULT_PORT);
+const POSTGRES_PORT: u16 = 5432;
+
+const SSL_MODES: &[(&str, TlsMode)] = &[
+    ("disable", TlsMode::Disable),
+    ("prefer", TlsMode::Prefer),
+    ("require", TlsMode::Require),
+    ("verify-ca", TlsMode::VerifyCa),
+    ("verify-full", TlsMode::VerifyFull),
+];
+
+const AUTH_METHODS: &[(&str, AuthMethod)] = &[
+    ("scram-sha-256", AuthMethod::ScramSha256),
+    ("md5", AuthMethod::Md5),
+    ("password", AuthMethod::Password),
+    ("trust", AuthMethod::Trust),
+];
+
+fn target(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
+    let name = match name.parse::<TargetName>() {
+        Ok(name) => Some(name),
+        Err(error) => {
+            table.mistake_here(error.to_string());
+            None
+        }
+    };
+    let address = table.required("address", "name the database server: address = \"127.0.0.1:5432\"");
+    let address = address.and_then(|text| match host_port(&text, POSTGRES_PORT) {
+        Ok(address) => Some(address),
+        Err(error) => {
+            table.mistake_at("address", error, None);
+            None
+        }
+    });
+    let database = table.text("database");
+    let user = table.required("user", "name the account the gate uses: user = \"orders_app\"");
+    let read = TargetTable {
+        database: database.unwrap_or_else(|| name.as_ref().map(ToString::to_string).unwrap_or_default()),
+        password_file: table.path("password_file"),
+        password_env: table.text("password_env"),
+        sslmode: table.one_of("sslmode", SSL_MODES).unwrap_or(TlsMode::Prefer),
+        ca_file: table.path("ca_file"),
+        auth: table
+            .some_of("auth", AUTH_METHODS)
+            .unwrap_or_else(|| vec![AuthMethod::ScramSha256, AuthMethod::Trust]),
+        connect_timeout: table
+            .duration("connect_timeout", Duration::from_millis(1))
+            .unwrap_or(secs(10)),
+        check_interval: table.duration("check_interval", Duration::ZERO).unwrap_or(secs(1)),
+        replication: table.yes_no("replication").unwrap_or(false),
+        startup_parameters: table.texts("startup_parameters").unwrap_or_default(),
+        max_sessions: table.number("max_sessions", 1, u32::MAX),
+        application_name: table
+            .one_of(
+                "application_name",
+                &[("prefix", ApplicationName::Prefix), ("pass", ApplicationName::Pass)],
+            )
+            .unwrap_or(ApplicationName::Prefix),
+        name: name?,
+        host: address.as_ref()?.0.clone(),
+        port: address?.1,
+        user: user?,
+    };
+    Some(read)
+}
+
+fn tls(table: &Section<'_, '_>) -> TlsTable {
+    let words = [
+        ("refuse", Plaintext::Refuse),
+        ("loopback", Plaintext::Loopback),
+        ("allow", Plaintext::Allow),
+    ];
+    TlsTable {
+        cert: table.path("cert"),
+        key: table.path("key"),
+        names: table
+            .texts("names")
+            .unwrap_or_else(|| vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()]),
+        plaintext: table.one_of("plaintext", &words).unwrap_or(Plaintext::Loopback),
+    }
+}
+
+fn limits(table: &Section<'_, '_>) -> Limits {
+    Limits {
+        connections: table.number("connections", 1, 1_000_000).unwrap_or(1_000),
+        handshakes: table.number("handshakes", 1, 1_000_000).unwrap_or(200),
+        handshakes_per_address: table.number("handshakes_per_address", 1, 1_000_000).unwrap_or(100),
+        handshake_timeout: table
+            .duration("handshake_timeout", Duration::from_millis(100))
+            .unwrap_or(secs(20)),
+    }
+}
+
+fn session(table: &Section<'_, '_>) -> SessionTable {
+    SessionTable {
+        warnings: table
+            .list("warnings", super::duration::parse)
+            .unwrap_or_else(|| vec![secs(300), secs(60)]),
+        welcome: table.yes_no("welcome").unwrap_or(true),
+        idle_timeout: table.duration("idle_timeout", Duration::from_millis(1)),
+        end_grace: table.duration("end_grace", Duration::ZERO).unwrap_or(secs(2)),
+        renew_hint: table.text("renew_hint"),
+    }
+}
+
+fn audit(table: &Section<'_, '_>) -> AuditTable {
+    let words = [("process", Durability::Process), ("power", Durability::Power)];
+    AuditTable {
+        dir: table.path("dir"),
+        durability: table.one_of("durability", &words).unwrap_or(Durability::Process),
+        max_sql_bytes: table.number("max_sql_bytes", 256, 16 << 20).unwrap_or(64 << 10),
+        max_parameter_bytes: table.number("max_parameter_bytes", 16, 16 << 20).unwrap_or(4 << 10),
+    }
+}
+
+fn control(table: &Section<'_, '_>) -> ControlTable {
+    ControlTable {
+        socket: table.path("socket"),
+        listen: table.parsed("listen", socket_address),
+        allow_remote: table.yes_no("allow_remote").unwrap_or(false),
+    }
+}
+
+fn logging(table: &Section<'_, '_>) -> Logging {
+    let words = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let level = table.parsed("level", |text| {
+        text.parse::<tracing_subscriber::EnvFilter>().map(|_| text.to_owned())
+    });
+    Logging {
+        format: table.one_of("format", &words).unwrap_or(LogFormat::Text),
+        level: level.unwrap_or_else(|| "info".to_owned()),
+    }
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("`{text}` is not an address to listen on; write an IP address and a port, like 127.0.0.1:7432, 0.0.0.0:7432 or [::1]:7432")
+    })
+}
+
+/// Host and port in one text again, with brackets where they are needed.
+pub(super) fn joined((host, port): (String, u16)) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// `host`, `host:port`, `[::1]:port`.
+pub(super) fn host_port(text: &str, default: u16) -> Result<(String, u16), String> {
+    let bad = || format!("`{text}` is not a host and a port; write it like db.example.org:5432, 10.0.0.5:5432 or [::1]:5432");
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']').ok_or_else(bad)?;
+        if host.parse::<std::net::Ipv6Addr>().is_err() || !(rest.is_empty() || rest.starts_with(':')) {
+            return Err(bad());
+        }
+        (host, rest.strip_prefix(':'))
+    } else {
+        text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
+    };
+    let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
+    if host.is_empty() || !host.chars().all(fit) {
+        return Err(bad());
+    }
+    let port = match port {
+        None => default,
+        Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(bad)?,
+    };
+    Ok((host.to_owned(), port))
+}

@@ -1,0 +1,72 @@
+//! One thing that is wrong with the configuration, in words that lead to its repair.
+//!
+//! It does not look for mistakes; it only says them, always in the same form: `file:line: key: reason; remedy`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// One thing that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    file: PathBuf,
+    line: Option<usize>,
+    key: Option<String>,
+    reason: String,
+    remedy: Option<String>,
+}
+
+impl Mistake {
+    pub(super) fn new(file: &Path, line: Option<usize>, key: Option<String>, reason: impl Into<String>) -> Self {
+        Self {
+            file: file.to_owned(),
+            line,
+            key,
+            reason: reason.into(),
+            remedy: None,
+        }
+    }
+
+    pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// The line in the file, counted from 1; `None` when the mistake is not in one place.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        self.line
+    }
+
+    /// The key with the tables it is in, as `targets.orders.user`.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, ": {key}")?;
+        }
+        write!(f, ": {}", self.reason)?;
+        match &self.remedy {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The one of `known` that was most likely meant by `found`, if one is near enough.
+pub(super) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&found.to_lowercase(), name), name))
+        .filter(|(distance, name)| *distance <= (name.len() / 3).max(1))
+        .min()
+        .map(|(_, name)| name)
+}

@@ -1,0 +1,364 @@
+//! Reads values out of a TOML table, one key at a time, and notes every mistake with its place instead of stopping at the first.
+//!
+//! It knows TOML's types but not what any key means. A key that nobody asked for is a mistake, so the keys asked for are the schema.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::duration;
+use super::mistake::{Mistake, nearest};
+
+/// Which line each key was written in; keys with their tables, as `targets.orders.user`.
+pub(super) type Places = BTreeMap<String, usize>;
+
+/// The text being read and what was found out about it.
+pub(super) struct Reader<'a> {
+    path: &'a Path,
+    text: &'a str,
+    mistakes: RefCell<Vec<Mistake>>,
+    places: RefCell<Places>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(path: &'a Path, text: &'a str) -> Self {
+        Self {
+            path,
+            text,
+            mistakes: RefCell::default(),
+            places: RefCell::default(),
+        }
+    }
+
+    /// Parses the text, or says all that is wrong with its syntax; what it means is then not to be guessed.
+    pub(super) fn parse(&self) -> Result<DeTable<'a>, Vec<Mistake>> {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        if errors.is_empty() {
+            return Ok(table.into_inner());
+        }
+        let mistakes = errors.iter().map(|error| {
+            let line = error.span().map(|span| self.line(span.start));
+            let reason = error.message().lines().collect::<Vec<_>>().join(", ");
+            Mistake::new(self.path, line, None, format!("this is not TOML: {reason}"))
+        });
+        Err(mistakes.collect())
+    }
+
+    pub(super) fn root<'t>(&'t self, table: &'t DeTable<'a>) -> Section<'t, 'a> {
+        Section {
+            reader: self,
+            table,
+            prefix: String::new(),
+            known: RefCell::default(),
+        }
+    }
+
+    pub(super) fn finish(self) -> (Places, Vec<Mistake>) {
+        (self.places.into_inner(), self.mistakes.into_inner())
+    }
+
+    fn note(&self, mistake: Mistake) {
+        self.mistakes.borrow_mut().push(mistake);
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        let before = self.text.as_bytes().iter().take(offset);
+        1 + before.filter(|byte| **byte == b'\n').count()
+    }
+}
+
+/// One table of the file.
+pub(super) struct Section<'t, 'a> {
+    reader: &'t Reader<'a>,
+    table: &'t DeTable<'a>,
+    prefix: String,
+    known: RefCell<Vec<&'static str>>,
+}
+
+impl<'t, 'a> Section<'t, 'a> {
+    /// The table under `key`; an absent one reads as empty.
+    pub(super) fn within<R>(&self, key: &'static str, read: impl FnOnce(&Section<'_, 'a>) -> R) -> R {
+        let empty = DeTable::new();
+        let table = match self.value(key) {
+            None => &empty,
+            Some(value) => value.get_ref().as_table().unwrap_or_else(|| {
+                self.mistake_at(key, format!("a table is expected here, not {}", kind(value.get_ref())), None);
+                &empty
+            }),
+        };
+        let section = Section {
+            reader: self.reader,
+            table,
+            prefix: self.path_of(key),
+            known: RefCell::default(),
+        };
+        let result = read(&section);
+        section.finish();
+        result
+    }
+
+    /// The tables under `key`, each with its own name: `[targets.orders]`.
+    pub(super) fn each<R>(&self, key: &'static str, mut read: impl FnMut(&str, &Section<'_, 'a>) -> R) -> Vec<R> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let Some(tables) = value.get_ref().as_table() else {
+            let remedy = format!("write a table for each: [{key}.name]");
+            self.mistake_at(
+                key,
+                format!("tables are expected here, not {}", kind(value.get_ref())),
+                Some(remedy),
+            );
+            return Vec::new();
+        };
+        let mut results = Vec::new();
+        for (name, value) in tables {
+            let path = format!("{}.{}", self.path_of(key), name.get_ref());
+            let line = self.reader.line(name.span().start);
+            self.reader.places.borrow_mut().insert(path.clone(), line);
+            let Some(table) = value.get_ref().as_table() else {
+                let reason = format!("a table is expected here, not {}", kind(value.get_ref()));
+                let mistake = Mistake::new(self.reader.path, Some(line), Some(path), reason);
+                self.reader
+                    .note(mistake.remedy(format!("write [{key}.name] and the keys below it")));
+                continue;
+            };
+            let section = Section {
+                reader: self.reader,
+                table,
+                prefix: path,
+                known: RefCell::default(),
+            };
+            results.push(read(name.get_ref(), &section));
+            section.finish();
+        }
+        results
+    }
+
+    /// A text.
+    pub(super) fn text(&self, key: &'static str) -> Option<String> {
+        let value = self.value(key)?;
+        let text = value.get_ref().as_str();
+        if text.is_none() {
+            self.mistake_at(
+                key,
+                format!("a text in quotes is expected, not {}", kind(value.get_ref())),
+                None,
+            );
+        }
+        text.map(str::to_owned)
+    }
+
+    /// A text that must be there.
+    pub(super) fn required(&self, key: &'static str, remedy: &str) -> Option<String> {
+        if self.value(key).is_none() {
+            let line = self.reader.places.borrow().get(&self.prefix).copied();
+            let mistake = Mistake::new(self.reader.path, line, Some(self.path_of(key)), "is missing");
+            self.reader.note(mistake.remedy(remedy));
+            return None;
+        }
+        self.text(key)
+    }
+
+    /// A text that `read` understands.
+    pub(super) fn parsed<T, E: Display>(&self, key: &'static str, read: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        let text = self.text(key)?;
+        read(&text)
+            .map_err(|error| self.mistake_at(key, error.to_string(), None))
+            .ok()
+    }
+
+    /// One of a few words.
+    pub(super) fn one_of<T: Copy>(&self, key: &'static str, words: &[(&'static str, T)]) -> Option<T> {
+        let text = self.text(key)?;
+        self.word(key, &text, words)
+    }
+
+    /// Several of a few words.
+    pub(super) fn some_of<T: Copy>(&self, key: &'static str, words: &[(&'static str, T)]) -> Option<Vec<T>> {
+        let texts = self.texts(key)?;
+        Some(texts.iter().filter_map(|text| self.word(key, text, words)).collect())
+    }
+
+    /// A list of texts.
+    pub(super) fn texts(&self, key: &'static str) -> Option<Vec<String>> {
+        let value = self.value(key)?;
+        let list: Option<Vec<String>> = value
+            .get_ref()
+            .as_array()
+            .and_then(|array| array.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect());
+        if list.is_none() {
+            let remedy = format!("write {key} = [\"…\"]");
+            self.mistake_at(
+                key,
+                format!("a list of texts is expected, not {}", kind(value.get_ref())),
+                Some(remedy),
+            );
+        }
+        list
+    }
+
+    /// A list of texts that `read` understands, all of them.
+    pub(super) fn list<T, E: Display>(&self, key: &'static str, read: impl Fn(&str) -> Result<T, E>) -> Option<Vec<T>> {
+        let texts = self.texts(key)?;
+        let mut items = Vec::with_capacity(texts.len());
+        for text in &texts {
+            match read(text) {
+                Ok(item) => items.push(item),
+                Err(error) => self.mistake_at(key, error.to_string(), None),
+            }
+        }
+        (items.len() == texts.len()).then_some(items)
+    }
+
+    /// A path.
+    pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
+        self.text(key).map(PathBuf::from)
+    }
+
+    /// `true` or `false`.
+    pub(super) fn yes_no(&self, key: &'static str) -> Option<bool> {
+        let value = self.value(key)?;
+        let answer = value.get_ref().as_bool();
+        if answer.is_none() {
+            self.mistake_at(key, format!("true or false is expected, not {}", kind(value.get_ref())), None);
+        }
+        answer
+    }
+
+    /// A whole number between `least` and `most`.
+    pub(super) fn number(&self, key: &'static str, least: u32, most: u32) -> Option<u32> {
+        let value = self.value(key)?;
+        let number = value
+            .get_ref()
+            .as_integer()
+            .and_then(|integer| u32::from_str_radix(integer.as_str(), integer.radix()).ok())
+            .filter(|number| (least..=most).contains(number));
+        if number.is_none() {
+            let found = value
+                .get_ref()
+                .as_integer()
+                .map_or_else(|| kind(value.get_ref()).to_owned(), |integer| integer.as_str().to_owned());
+            self.mistake_at(
+                key,
+                format!("a whole number from {least} to {most} is expected, not {found}"),
+                None,
+            );
+        }
+        number
+    }
+
+    /// A length of time, in a text like `"30m"`, at least `least`.
+    pub(super) fn duration(&self, key: &'static str, least: Duration) -> Option<Duration> {
+        let value = self.value(key)?;
+        let Some(text) = value.get_ref().as_str() else {
+            let reason = format!("a length of time in quotes is expected, not {}", kind(value.get_ref()));
+            self.mistake_at(key, reason, Some(format!("write {key} = \"30s\"")));
+            return None;
+        };
+        match duration::parse(text) {
+            Ok(length) if length >= least => Some(length),
+            Ok(_) => {
+                self.mistake_at(
+                    key,
+                    format!("`{text}` is too short: at least {}", duration::show(least)),
+                    None,
+                );
+                None
+            }
+            Err(error) => {
+                self.mistake_at(key, error.to_string(), None);
+                None
+            }
+        }
+    }
+
+    /// Notes a mistake about a key of this table.
+    pub(super) fn mistake_at(&self, key: &str, reason: String, remedy: Option<String>) {
+        let path = self.path_of(key);
+        let line = self.reader.places.borrow().get(&path).copied();
+        let mistake = Mistake::new(self.reader.path, line, Some(path), reason);
+        self.reader.note(match remedy {
+            Some(remedy) => mistake.remedy(remedy),
+            None => mistake,
+        });
+    }
+
+    /// Notes a mistake about this table itself.
+    pub(super) fn mistake_here(&self, reason: String) {
+        let line = self.reader.places.borrow().get(&self.prefix).copied();
+        self.reader
+            .note(Mistake::new(self.reader.path, line, Some(self.prefix.clone()), reason));
+    }
+
+    /// Notes every key that nobody asked for.
+    pub(super) fn finish(&self) {
+        let known = self.known.borrow();
+        for key in self.table.keys() {
+            let name = key.get_ref().as_ref();
+            if known.contains(&name) {
+                continue;
+            }
+            let line = Some(self.reader.line(key.span().start));
+            let mistake = Mistake::new(self.reader.path, line, Some(self.path_of(name)), "there is no such key");
+            self.reader.note(mistake.remedy(self.instead(name, &known)));
+        }
+    }
+
+    fn instead(&self, name: &str, known: &[&'static str]) -> String {
+        if known.contains(&"password_file") && name == "password" {
+            return "secrets are not written in this file: use `password_file` or `password_env`".to_owned();
+        }
+        match nearest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known here: {}", known.join(", ")),
+        }
+    }
+
+    fn word<T: Copy>(&self, key: &'static str, text: &str, words: &[(&'static str, T)]) -> Option<T> {
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(*meaning);
+        }
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let remedy = match nearest(text, names.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("write one of: {}", names.join(", ")),
+        };
+        self.mistake_at(key, format!("\"{text}\" is not known"), Some(remedy));
+        None
+    }
+
+    fn value(&self, key: &'static str) -> Option<&'t Spanned<DeValue<'a>>> {
+        if !self.known.borrow().contains(&key) {
+            self.known.borrow_mut().push(key);
+        }
+        let (name, value) = self.table.iter().find(|(name, _)| name.get_ref() == key)?;
+        let line = self.reader.line(name.span().start);
+        self.reader.places.borrow_mut().insert(self.path_of(key), line);
+        Some(value)
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.prefix.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.prefix)
+        }
+    }
+}
+
+/// What a value is, with its article.
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,178 @@
+use super::*;
+use std::time::Duration;
+
+const SMALLEST: &str = "[targets.orders]\naddress = \"127.0.0.1:5432\"\ndatabase = \"orders\"\nuser = \"orders_app\"\n";
+
+/// The folder of the configuration has a name of its own in each test; it is cut out of what is compared.
+fn said(text: &str) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("orders.password"), "s3cret\n").unwrap();
+    let path = dir.path().join("tidegate.toml");
+    let folder = format!("{}/", dir.path().display());
+    let mistakes = from_text(&path, text).err().unwrap_or_default();
+    mistakes
+        .iter()
+        .map(|mistake| mistake.to_string().replace(&folder, ""))
+        .collect()
+}
+
+fn good(text: &str) -> Settings {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("orders.password"), "s3cret\n").unwrap();
+    from_text(&dir.path().join("tidegate.toml"), text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
+}
+
+#[test]
+fn one_target_is_a_configuration() {
+    let settings = good(SMALLEST);
+    assert_eq!(settings.listen, ["127.0.0.1:7432".parse().unwrap()]);
+    assert_eq!(settings.advertise, "127.0.0.1:7432");
+    assert_eq!(settings.plaintext, crate::frontend::Plaintext::Loopback);
+    assert_eq!(settings.session.warnings, [Duration::from_secs(300), Duration::from_secs(60)]);
+    assert!(settings.control.socket.ends_with("tidegate-state/control.sock"));
+    let target = settings.targets.first().unwrap();
+    assert_eq!(
+        (target.address().as_str(), target.user.as_str()),
+        ("127.0.0.1:5432", "orders_app")
+    );
+    assert_eq!(target.sslmode, crate::tls::TlsMode::Prefer);
+}
+
+#[test]
+fn everything_can_be_said() {
+    let settings = good(
+        r#"
+listen = ["0.0.0.0:7432", "[::1]:7433"]
+advertise = "gate.example.org:7432"
+state_dir = "state"
+[targets.orders]
+address = "[::1]"
+database = "orders_qa"
+user = "orders_app"
+password_file = "orders.password"
+sslmode = "require"
+auth = ["scram-sha-256", "md5"]
+connect_timeout = "3s"
+check_interval = "500ms"
+replication = true
+startup_parameters = ["statement_timeout"]
+max_sessions = 20
+application_name = "pass"
+[tls]
+names = ["gate.example.org"]
+plaintext = "refuse"
+[limits]
+connections = 5_000
+handshakes = 100
+handshakes_per_address = 10
+handshake_timeout = "5s"
+[session]
+warnings = ["1m", "10m", "1m"]
+welcome = false
+idle_timeout = "1h"
+end_grace = "1s"
+renew_hint = "ask in #qa"
+[audit]
+dir = "log"
+durability = "power"
+max_sql_bytes = 1024
+max_parameter_bytes = 64
+[control]
+socket = "c.sock"
+listen = "127.0.0.1:7480"
+[drain]
+limit = "1m"
+[log]
+format = "json"
+level = "tidegate=debug"
+"#,
+    );
+    assert_eq!(settings.advertise, "gate.example.org:7432");
+    assert_eq!(settings.session.warnings, [Duration::from_secs(600), Duration::from_secs(60)]);
+    let target = settings.targets.first().unwrap();
+    assert_eq!(target.address(), "[::1]:5432");
+    assert_eq!(
+        target.password.as_ref().map(|secret| secret.expose().as_str()),
+        Some("s3cret")
+    );
+    assert!(!format!("{settings:?}").contains("s3cret"));
+}
+
+#[test]
+fn all_mistakes_at_once_each_with_its_place() {
+    let said = said(
+        r#"
+listen = ["localhost:7432"]
+lisen = []
+[targets.orders]
+address = "127.0.0.1:port"
+database = "orders"
+usr = "orders_app"
+password = "hunter2"
+sslmode = "verify_full"
+check_interval = 5
+max_sessions = 0
+[targets."or ders"]
+address = "127.0.0.1"
+user = "x"
+[tls]
+cert = "server.crt"
+[session]
+warnings = ["5 apples"]
+welcome = "yes"
+[audit]
+durabilty = "power"
+[control]
+listen = "0.0.0.0:80"
+"#,
+    );
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+#[test]
+fn a_file_that_is_named_must_be_readable() {
+    let said = said(&format!(
+        "{SMALLEST}password_file = \"nowhere\"\nca_file = \"ca.crt\"\n[tls]\ncert = \"a\"\nkey = \"b\"\n"
+    ));
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+#[test]
+fn nothing_is_not_a_configuration() {
+    assert_eq!(
+        said(""),
+        [
+            "tidegate.toml: targets: there is no target; name at least one database: [targets.orders] with address, database and user"
+        ]
+    );
+}
+
+#[test]
+fn syntax_errors_have_a_line() {
+    insta::assert_snapshot!(said("[targets.orders\naddress = \"x\"\nuser = \n").join("\n"));
+    insta::assert_snapshot!(said("[[targets]]\nname = \"orders\"\n").join("\n"));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let mistakes = load(Path::new("/nonexistent/tidegate.toml")).unwrap_err();
+    assert_eq!(
+        mistakes.first().map(ToString::to_string).as_deref(),
+        Some(
+            "/nonexistent/tidegate.toml: cannot be read: No such file or directory (os error 2); \
+             name the file with --config, or start from the example in README.md"
+        )
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(text in "(?s).{0,200}") {
+        let _ = file::FileConfig::parse(Path::new("tidegate.toml"), &text);
+    }
+
+    #[test]
+    fn no_value_panics(key in "[a-z_]{1,12}", value in "[-0-9a-z\"\\[\\]{}=., ]{0,20}") {
+        let _ = file::FileConfig::parse(Path::new("t"), &format!("[targets.a]\n{key} = {value}\n[session]\n{key} = {value}\n"));
+    }
+}

@@ -1,0 +1,187 @@
+//! The bodies of the control API: what is asked and what is answered, shared by the server and the command line.
+//!
+//! Shapes only; nothing is decided or looked up here. Field names are a promise to scripts.
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{GrantId, SessionId};
+pub use crate::ledger::GrantView;
+use crate::names::{IdentityName, TargetName};
+use crate::session::SessionView;
+
+/// A grant to be made: `POST /v1/grants`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewGrantBody {
+    /// Whom it is for.
+    pub identity: IdentityName,
+    /// What it is for.
+    pub target: TargetName,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The window's length in seconds, from the first connect.
+    pub window_seconds: u64,
+    /// How many seconds it waits for the first connect; absent: [`ACTIVATE_WITHIN_SECONDS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activate_within_seconds: Option<u64>,
+    /// The time no window goes past.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// Sessions at once; absent: [`MAX_SESSIONS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_sessions: Option<u32>,
+    /// Where its clients have to come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_network: Option<IpNet>,
+}
+
+/// How long a grant waits for its first connect when nothing is said.
+pub const ACTIVATE_WITHIN_SECONDS: u64 = 3_600;
+/// Sessions at once when nothing is said: enough for a database tool with several windows or a small test suite.
+pub const MAX_SESSIONS: u32 = 10;
+
+/// The answer to a grant made. The secret is in here and nowhere else.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Issued {
+    /// The grant.
+    pub grant: GrantView,
+    /// The password of the login; it is not kept and cannot be shown again.
+    pub secret: String,
+    /// Ready to paste into any client.
+    pub connection_string: String,
+}
+
+/// `GET /v1/grants`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grants {
+    /// The latest first.
+    pub grants: Vec<GrantView>,
+}
+
+/// Which grants: the query of `GET /v1/grants`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantsQuery {
+    /// Ended ones too.
+    #[serde(default)]
+    pub all: bool,
+    /// Of this identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityName>,
+    /// For this target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetName>,
+}
+
+/// `POST /v1/grants/{id}/extend`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExtendBody {
+    /// By how many seconds the window's end moves further off.
+    pub by_seconds: u64,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `POST /v1/grants/{id}/shorten`: one of the two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShortenBody {
+    /// By how many seconds the window's end moves nearer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_seconds: Option<u64>,
+    /// The new end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `POST /v1/grants/{id}/revoke` and `POST /v1/sessions/{id}/kill`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonBody {
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `GET /v1/sessions`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Sessions {
+    /// The oldest first.
+    pub sessions: Vec<SessionView>,
+}
+
+/// Which sessions: the query of `GET /v1/sessions`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionsQuery {
+    /// Under this grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantId>,
+    /// Of this identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityName>,
+    /// On this target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetName>,
+}
+
+/// Which records: the query of `GET /v1/log`. Conditions are joined by "and".
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogQuery {
+    /// Of this identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityName>,
+    /// Under this grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantId>,
+    /// Of this session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// On this target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetName>,
+    /// At or after this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// With this text in the SQL, upper and lower case alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Statements and endings with this SQLSTATE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<String>,
+    /// Of this kind: `statement`, `session_ended`, ….
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// Goes on with what comes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follow: bool,
+}
+
+/// What went wrong, as RFC 9457 has it (`application/problem+json`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What kind of problem: `urn:tidegate:problem:…`; stable.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// The thing and the reason.
+    pub detail: String,
+    /// What to do next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}

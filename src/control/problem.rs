@@ -1,0 +1,143 @@
+//! Refusals of the control API as `application/problem+json` (RFC 9457): the thing, the reason, the way out.
+//!
+//! It decides nothing; it gives every error of the modules below its status and words. Inner errors are for the gate's own
+//! log: what an operator reads here names no file's content and no secret.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::model::Problem;
+use crate::ids::SessionId;
+use crate::ledger::LedgerError;
+
+/// Why the API does not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// No token, or not the right one.
+    #[error("the admin token is missing or wrong")]
+    Unauthorized,
+    /// The request is not understood.
+    #[error("{0}")]
+    Malformed(String),
+    /// The target is none of the configuration's.
+    #[error("there is no target `{asked}`")]
+    NoSuchTarget {
+        /// The name asked for.
+        asked: String,
+        /// The nearest there is, or all.
+        known: String,
+    },
+    /// No such session (any more).
+    #[error("there is no session {0}")]
+    NoSuchSession(SessionId),
+    /// The path leads nowhere.
+    #[error("there is nothing at {0}")]
+    NoSuchPath(String),
+    /// The path is there, for another method.
+    #[error("this path does not take {0}")]
+    Method(String),
+    /// The ledger refused, or failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The audit log cannot be read.
+    #[error("the audit log cannot be read: {0}")]
+    Log(String),
+}
+
+impl ApiError {
+    /// What is sent.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        let (status, kind, title, remedy) = self.class();
+        Problem {
+            kind: format!("urn:tidegate:problem:{kind}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: self.to_string(),
+            remedy,
+        }
+    }
+
+    fn class(&self) -> (StatusCode, &'static str, &'static str, Option<String>) {
+        let some = |text: &str| Some(text.to_owned());
+        match self {
+            Self::Unauthorized => (
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "Not allowed",
+                some("send `Authorization: Bearer …` with the content of admin.token in the gate's state folder"),
+            ),
+            Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "Not understood", None),
+            Self::NoSuchTarget { known, .. } => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "no-such-target",
+                "No such target",
+                Some(known.clone()),
+            ),
+            Self::NoSuchSession(_) => (
+                StatusCode::NOT_FOUND,
+                "no-such-session",
+                "No such session",
+                some("it may have ended: `tidegate session list` shows the live ones"),
+            ),
+            Self::NoSuchPath(_) => (StatusCode::NOT_FOUND, "no-such-path", "No such path", None),
+            Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method", "Not with this method", None),
+            Self::Ledger(error) => ledger(error),
+            Self::Log(_) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "log-unreadable",
+                "Log unreadable",
+                some("look into the gate's own messages"),
+            ),
+        }
+    }
+}
+
+fn ledger(error: &LedgerError) -> (StatusCode, &'static str, &'static str, Option<String>) {
+    let some = |text: &str| Some(text.to_owned());
+    match error {
+        LedgerError::NoSuchGrant(_) => (
+            StatusCode::NOT_FOUND,
+            "no-such-grant",
+            "No such grant",
+            some("`tidegate grant list --all` shows those there are"),
+        ),
+        LedgerError::Illegal(_) => (
+            StatusCode::CONFLICT,
+            "illegal-change",
+            "Not as things stand",
+            some("`tidegate grant show` tells how they stand; what has ended is replaced by a new grant"),
+        ),
+        LedgerError::Terms(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-terms", "Not a grant", None),
+        LedgerError::Audit(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not-on-record",
+            "Not done: it cannot be put on record",
+            some("make room for the audit log, or repair it, and try again"),
+        ),
+        LedgerError::Store(_) | LedgerError::Random(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ledger-failed",
+            "Not done: the gate cannot store it",
+            some("look into the gate's own messages"),
+        ),
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let problem = self.problem();
+        if problem.status >= 500 {
+            tracing::error!(error = &self as &dyn std::error::Error, "a request to the control API failed");
+        }
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,208 @@
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::*;
+use crate::audit;
+
+/// A control API on a Unix socket of its own.
+pub(crate) struct Served {
+    pub(crate) dir: tempfile::TempDir,
+    ready: Arc<AtomicBool>,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    stop: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Served {
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("tidegate-state");
+        std::fs::create_dir(&state).unwrap();
+        let clock = Clock::system(None);
+        let settings = audit::Settings {
+            dir: state.join("audit"),
+            durability: audit::Durability::Process,
+            max_sql_bytes: 1_000,
+            max_parameter_bytes: 100,
+        };
+        let journal = audit::Journal::open(&settings, clock.clone()).unwrap();
+        let ready = Arc::new(AtomicBool::new(true));
+        let gate = Gate {
+            ledger: Ledger::open(&state.join("ledger.db"), journal, clock.clone()).unwrap(),
+            registry: Arc::default(),
+            audit_dir: settings.dir,
+            clock,
+            token: AdminToken::load_or_make(&state.join("admin.token")).unwrap(),
+            targets: watch::channel(vec!["orders".parse().unwrap(), "cards".parse().unwrap()]).1,
+            advertise: "127.0.0.1:7432".to_owned(),
+            ready: Box::new({
+                let ready = Arc::clone(&ready);
+                move || {
+                    if ready.load(Ordering::Relaxed) {
+                        Ok(())
+                    } else {
+                        Err("the audit log cannot be written".to_owned())
+                    }
+                }
+            }),
+            metrics: Box::new(|| "# EOF\n".to_owned()),
+        };
+        let listeners = Listeners::bind(&state.join("control.sock"), None).await.unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let server = tokio::spawn(serve(listeners, Arc::new(gate), async {
+            let _ = stopped.await;
+        }));
+        let config = "[targets.orders]\naddress = \"127.0.0.1:5432\"\nuser = \"orders_app\"\n";
+        std::fs::write(dir.path().join("tidegate.toml"), config).unwrap();
+        Self {
+            dir,
+            ready,
+            server,
+            stop,
+        }
+    }
+
+    fn state(&self, name: &str) -> PathBuf {
+        self.dir.path().join("tidegate-state").join(name)
+    }
+
+    /// One request, its answer whole; the date is cut out.
+    async fn ask(&self, first: &str, token: bool, body: &str) -> String {
+        let mut stream = UnixStream::connect(self.state("control.sock")).await.unwrap();
+        let token = match token {
+            true => format!(
+                "authorization: Bearer {}\r\n",
+                std::fs::read_to_string(self.state("admin.token")).unwrap().trim()
+            ),
+            false => String::new(),
+        };
+        let length = body.len();
+        let request =
+            format!("{first} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{token}content-length: {length}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let lines = answer
+            .lines()
+            .filter(|line| !line.starts_with("date: ") && !line.starts_with("content-length: "));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.server.await.unwrap().unwrap();
+        assert!(!self.dir.path().join("tidegate-state/control.sock").exists());
+    }
+}
+
+#[tokio::test]
+async fn problems_say_what_why_and_what_next() {
+    let served = Served::start().await;
+    let mut said = Vec::new();
+    for (first, token, body) in [
+        ("GET /v1/grants", false, ""),
+        ("GET /v1/grants/gr_0000000000", true, ""),
+        ("GET /v1/grants/orders", true, ""),
+        ("GET /v1/grants?color=red", true, ""),
+        ("GET /v2", true, ""),
+        ("DELETE /v1/grants", true, ""),
+        ("POST /v1/grants", true, "{"),
+        (
+            "POST /v1/grants",
+            true,
+            r#"{"identity":"a b","target":"orders","window_seconds":60}"#,
+        ),
+        (
+            "POST /v1/grants",
+            true,
+            r#"{"identity":"ana","target":"order","window_seconds":60}"#,
+        ),
+        (
+            "POST /v1/grants",
+            true,
+            r#"{"identity":"ana","target":"orders","window_seconds":0}"#,
+        ),
+        ("POST /v1/grants/gr_0000000000/revoke", true, ""),
+        ("POST /v1/sessions/se_0000000000/kill", true, ""),
+    ] {
+        said.push(format!("> {first} {body}\n{}", served.ask(first, token, body).await));
+    }
+    insta::assert_snapshot!(said.join("\n\n"));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn health_needs_no_token() {
+    let served = Served::start().await;
+    assert!(served.ask("GET /healthz", false, "").await.starts_with("HTTP/1.1 200 OK"));
+    assert!(served.ask("GET /readyz", false, "").await.starts_with("HTTP/1.1 200 OK"));
+    served.ready.store(false, Ordering::Relaxed);
+    let answer = served.ask("GET /readyz", false, "").await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.ends_with("not ready: the audit log cannot be written"), "{answer}");
+    assert!(
+        served
+            .ask("GET /metrics", false, "")
+            .await
+            .contains("application/openmetrics-text")
+    );
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_token_opens_nothing() {
+    let served = Served::start().await;
+    std::fs::write(served.state("admin.token"), "0".repeat(64)).unwrap();
+    for path in [
+        "GET /v1/grants",
+        "GET /v1/sessions",
+        "GET /v1/log",
+        "POST /v1/grants/gr_0000000000/revoke",
+    ] {
+        assert!(served.ask(path, true, "").await.starts_with("HTTP/1.1 401"), "{path}");
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_grant_is_made_with_a_string_to_paste() {
+    let served = Served::start().await;
+    let body = r#"{"identity":"ana@example.com","target":"orders","window_seconds":1800,"reason":"BUG-812"}"#;
+    let answer = served.ask("POST /v1/grants", true, body).await;
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    let issued: model::Issued = serde_json::from_str(answer.lines().last().unwrap()).unwrap();
+    let (id, secret) = (issued.grant.grant.id(), &issued.secret);
+    assert_eq!(
+        issued.connection_string,
+        format!("postgresql://{id}:{secret}@127.0.0.1:7432/orders?sslmode=require")
+    );
+    assert_eq!((issued.grant.status.as_str(), issued.grant.live_sessions), ("ready", 0));
+    assert!(secret.len() >= 27, "160 bits in at most 6 bits a letter");
+    let shown = served.ask(&format!("GET /v1/grants/{id}"), true, "").await;
+    assert!(!shown.contains(secret.as_str()));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn the_socket_is_for_its_owner_and_for_one_gate() {
+    let served = Served::start().await;
+    let socket = served.state("control.sock");
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(matches!(Listeners::bind(&socket, None).await, Err(ListenError::InUse { .. })));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_socket_left_behind_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("control.sock");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert!(socket.exists());
+    let listeners = Listeners::bind(&socket, Some("127.0.0.1:0".parse().unwrap())).await.unwrap();
+    assert!(listeners.tcp_address().is_some());
+    drop(listeners);
+    assert!(!Path::new(&socket).exists());
+}

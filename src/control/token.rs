@@ -1,0 +1,150 @@
+//! The admin token: made once, kept in a file only its owner can read, compared without telling how near a guess was.
+//!
+//! It knows one token and no persons.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use subtle::ConstantTimeEq;
+
+use crate::secret::Secret;
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The file cannot be read or made.
+    #[error("the admin token {path} cannot be read or made", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others than the owner can read the file.
+    #[error("the admin token {path} can be read by others (mode {mode:o}): chmod 600 it, or remove it to have a new one made", path = path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// What is in the file is too short to be secret.
+    #[error("the admin token {path} has less than {LEAST} letters: remove it to have a new one made", path = path.display())]
+    Weak {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The operating system gives no random numbers.
+    #[error("the operating system gives no random numbers")]
+    Random(#[from] getrandom::Error),
+}
+
+/// Shorter tokens are refused: 32 hexadecimal digits are 128 bits.
+const LEAST: usize = 32;
+
+/// The token operators prove themselves with.
+#[derive(Debug)]
+pub struct AdminToken(Secret<String>);
+
+impl AdminToken {
+    /// Reads the token, or makes one (256 random bits, hexadecimal) if the file is not there.
+    pub fn load_or_make(path: &Path) -> Result<Self, TokenError> {
+        let failed = |source| TokenError::File {
+            path: path.to_owned(),
+            source,
+        };
+        match fs::read_to_string(path) {
+            Ok(text) => {
+                let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
+                if mode & 0o077 != 0 {
+                    return Err(TokenError::Exposed {
+                        path: path.to_owned(),
+                        mode,
+                    });
+                }
+                let token = Secret::new(text.trim().to_owned());
+                if token.expose().len() < LEAST {
+                    return Err(TokenError::Weak { path: path.to_owned() });
+                }
+                Ok(Self(token))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn make(path: &Path) -> Result<Self, TokenError> {
+        let mut bytes = [0_u8; 32];
+        getrandom::fill(&mut bytes)?;
+        let token = Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        // Written beside and renamed: a gate that dies here leaves no half of a token.
+        let beside = path.with_extension("new");
+        let write = || {
+            let _ = fs::remove_file(&beside);
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+            file.write_all(token.expose().as_bytes())?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(&beside, path)
+        };
+        write().map_err(|source| TokenError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self(token))
+    }
+
+    /// Whether an `Authorization` header proves the token.
+    #[must_use]
+    pub fn proved_by(&self, authorization: Option<&str>) -> bool {
+        let given = authorization.and_then(|text| text.split_once(' '));
+        given.is_some_and(|(scheme, token)| {
+            scheme.eq_ignore_ascii_case("bearer") && bool::from(token.trim().as_bytes().ct_eq(self.0.expose().as_bytes()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_once_and_only_for_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.token");
+        let first = AdminToken::load_or_make(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let again = AdminToken::load_or_make(&path).unwrap();
+        let header = format!("Bearer {}", first.0.expose());
+        assert!(again.proved_by(Some(&header)));
+        assert!(again.proved_by(Some(&header.replace("Bearer", "bearer"))));
+        assert!(!format!("{again:?}").contains(first.0.expose().as_str()));
+        for wrong in [
+            None,
+            Some(""),
+            Some("Bearer"),
+            Some("Bearer "),
+            Some(first.0.expose().as_str()),
+            Some("Bearer x"),
+        ] {
+            assert!(!again.proved_by(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.token");
+        fs::write(&path, "0123456789abcdef0123456789abcdef").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(
+            AdminToken::load_or_make(&path),
+            Err(TokenError::Exposed { mode: 0o644, .. })
+        ));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "short").unwrap();
+        assert!(matches!(AdminToken::load_or_make(&path), Err(TokenError::Weak { .. })));
+    }
+}

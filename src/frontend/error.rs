@@ -1,0 +1,157 @@
+//! Why a handshake failed, for the operator, and what the client may know of it.
+//!
+//! It does not tell the client: [`super::refuse`] does.
+
+use std::io;
+use std::time::Duration;
+
+use crate::ending::{Ending, Scope};
+use crate::scram::ScramError;
+use crate::wire::startup::{OptionsError, StartupError};
+
+/// Why a handshake failed. Display is for the operator's log.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The client closed, or its connection broke.
+    #[error("the client closed the connection during {step}")]
+    Closed {
+        /// During which step.
+        step: &'static str,
+    },
+    /// Reading or writing failed.
+    #[error("the connection failed")]
+    Io(#[from] io::Error),
+    /// The first packet is not one.
+    #[error(transparent)]
+    Packet(#[from] StartupError),
+    /// A request for encryption where none may come any more.
+    #[error("a second request for encryption")]
+    SecondRequest,
+    /// Bytes in clear behind the SSLRequest: somebody may have put them there (CVE-2021-23214).
+    #[error("unencrypted data behind the SSLRequest")]
+    UnencryptedData,
+    /// The TLS handshake failed.
+    #[error("the TLS handshake failed: {0}")]
+    Tls(#[source] io::Error),
+    /// TLS from the first byte, but not for PostgreSQL's protocol.
+    #[error("direct TLS without ALPN \"postgresql\"")]
+    NoAlpn,
+    /// A session without TLS where that is not allowed.
+    #[error("a startup packet without TLS")]
+    TlsRequired,
+    /// The deadline passed.
+    #[error("{step} not done after {limit:?}")]
+    Timeout {
+        /// The step that was not done.
+        step: &'static str,
+        /// The limit for the whole handshake.
+        limit: Duration,
+    },
+    /// A newer connection took its place.
+    #[error("a newer connection took its place: too many unfinished logins")]
+    Displaced {
+        /// How many there may be.
+        limit: u32,
+    },
+    /// Another message than a SASL response.
+    #[error("expected a SASL response, got message type {got:#04x}")]
+    NotAResponse {
+        /// The type byte.
+        got: u8,
+    },
+    /// A SASL message of an impossible or unacceptable length.
+    #[error("a SASL message of length {length}")]
+    ResponseLength {
+        /// The length as sent, itself included.
+        length: u32,
+    },
+    /// A SASLInitialResponse that is not one.
+    #[error("malformed SASLInitialResponse")]
+    InitialResponse,
+    /// A mechanism that was not offered.
+    #[error("a SASL mechanism that was not offered")]
+    Mechanism,
+    /// The SCRAM exchange failed.
+    #[error(transparent)]
+    Scram(#[from] ScramError),
+    /// The operating system gave no random bytes.
+    #[error("no random bytes: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+impl HandshakeError {
+    /// What the log and the client call it; `user` as the client gave it.
+    #[must_use]
+    pub fn ending(&self, user: &str) -> Ending {
+        let malformed = |what| Ending::Malformed { what };
+        match self {
+            Self::Closed { .. } | Self::Io(_) | Self::Random(_) => Ending::Disconnected,
+            Self::Packet(error) => of_packet(error),
+            Self::SecondRequest => malformed("a second request for encryption is not allowed"),
+            // PostgreSQL's own words, so that its tests find them.
+            Self::UnencryptedData => malformed("received unencrypted data after SSL request"),
+            Self::Tls(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ending::Disconnected,
+            Self::Tls(_) => malformed("the TLS handshake failed"),
+            Self::NoAlpn => malformed("received direct SSL connection request without ALPN protocol negotiation extension"),
+            Self::TlsRequired => Ending::TlsRequired,
+            Self::Timeout { step, limit } => Ending::HandshakeTimeout { step, limit: *limit },
+            Self::Displaced { limit } => Ending::TooMany {
+                scope: Scope::Gate,
+                limit: *limit,
+            },
+            Self::NotAResponse { .. } => malformed("expected SASL response"),
+            Self::ResponseLength { .. } => malformed("invalid message length"),
+            Self::InitialResponse => malformed("malformed SASLInitialResponse message"),
+            Self::Mechanism => malformed("client selected an invalid SASL authentication mechanism"),
+            Self::Scram(error) => of_scram(error, user),
+        }
+    }
+
+    /// Whether the client is told, or the connection just closed: as PostgreSQL does where the peer does not seem to speak the
+    /// protocol, and where it could not read an answer (or must not get one, for a CancelRequest).
+    pub(super) fn told(&self) -> bool {
+        !matches!(
+            self,
+            Self::Closed { .. }
+                | Self::Io(_)
+                | Self::Random(_)
+                | Self::Packet(StartupError::Length { .. } | StartupError::CancelKey { .. })
+                | Self::Tls(_)
+                | Self::NoAlpn
+                | Self::Displaced { .. }
+        )
+    }
+}
+
+fn of_packet(error: &StartupError) -> Ending {
+    let malformed = |what| Ending::Malformed { what };
+    match error {
+        StartupError::Length { .. } => malformed("invalid length of startup packet"),
+        StartupError::CancelKey { .. } => malformed("invalid length of cancel request"),
+        StartupError::Version { major, minor } => Ending::ProtocolUnsupported {
+            major: *major,
+            minor: *minor,
+        },
+        StartupError::Layout => malformed("invalid startup packet layout: expected terminator as last byte"),
+        StartupError::Twice { .. } => malformed("a startup parameter is given twice"),
+        StartupError::TooMany { .. } => malformed("too many startup parameters"),
+        StartupError::NotUtf8 => malformed("a startup parameter is not UTF-8"),
+        StartupError::NoUser => Ending::NoUser,
+        StartupError::Replication => malformed("invalid value for startup parameter \"replication\""),
+        StartupError::Options(OptionsError::NotNameValue) => malformed("options: a setting is not name=value"),
+        StartupError::Options(OptionsError::Switch { .. }) => Ending::ParameterRefused {
+            name: "options".to_owned(),
+        },
+    }
+}
+
+fn of_scram(error: &ScramError, user: &str) -> Ending {
+    match error {
+        ScramError::BadProof => Ending::BadSecret { user: user.to_owned() },
+        ScramError::Downgrade | ScramError::BindingMismatch => Ending::BindingFailed,
+        ScramError::Malformed { what } | ScramError::Unsupported { what } => Ending::Malformed { what },
+        _ => Ending::Malformed {
+            what: "malformed SCRAM message",
+        },
+    }
+}

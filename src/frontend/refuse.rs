@@ -1,0 +1,48 @@
+//! The last words to a client that does not get a session, and a close that lets it read them.
+//!
+//! It does not choose the words. Both functions are bounded in time and bytes, whatever the client does.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::ending::Ending;
+use crate::tls::Transport;
+use crate::wire::error_response;
+
+/// For the words, and again for the close.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// What is still read, and thrown away, after the words.
+const UNREAD: u64 = 64 * 1024;
+
+/// Tells the client why (FATAL), if there are words for it, and closes. Takes at most 2 s.
+pub async fn refuse(mut transport: Transport, ending: &Ending) {
+    if let Some(words) = ending.words() {
+        let mut out = BytesMut::new();
+        error_response::fatal(&mut out, &words);
+        let telling = async {
+            transport.write_all(&out).await?;
+            transport.flush().await
+        };
+        if !matches!(timeout(FAREWELL, telling).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+    close(transport).await;
+}
+
+/// Closes in order: TLS close_notify, end of our side, then a bounded wait for the end of the client's. Takes at most 1 s.
+///
+/// A socket closed with bytes unread is reset, and a reset can take the words away before the client has read them.
+pub async fn close(mut transport: Transport) {
+    let closing = async {
+        transport.shutdown().await?;
+        tokio::io::copy(&mut transport.take(UNREAD), &mut tokio::io::sink()).await?;
+        io::Result::Ok(())
+    };
+    // Whether or not the client plays its part, the connection is dropped here.
+    let _ = timeout(FAREWELL, closing).await;
+}

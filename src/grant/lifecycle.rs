@@ -1,0 +1,238 @@
+//! Which changes may follow which: the one function that makes a grant another.
+//!
+//! It does not decide who may ask for a change, and it does not make it last: the ledger does.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use super::{Grant, Revocation, Status};
+use crate::ids::GrantId;
+use crate::names::{IdentityName, TargetName};
+
+/// The shortest window there is.
+pub const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
+/// The longest window there is, extensions included: a gate of short-lived grants holds none for longer than this.
+pub const LONGEST_WINDOW: Duration = Duration::from_hours(31 * 24);
+
+/// What a new grant is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// Whom it is for.
+    pub identity: IdentityName,
+    /// What it is for.
+    pub target: TargetName,
+    /// Why.
+    pub reason: Option<String>,
+    /// The window's length, from the first connect.
+    pub window: Duration,
+    /// How long it waits for the first connect.
+    pub activate_within: Duration,
+    /// The time no window goes past.
+    pub deadline: Option<Timestamp>,
+    /// How many sessions at once; at least 1.
+    pub max_sessions: u32,
+    /// Where its clients have to come from.
+    pub client_network: Option<IpNet>,
+}
+
+/// Why terms make no grant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTerms {
+    /// The window is out of bounds.
+    #[error("a window is between {SHORTEST_WINDOW:?} and 31 days long, not {0:?}")]
+    Window(Duration),
+    /// The time to wait for the first connect is out of bounds.
+    #[error("a grant waits between {SHORTEST_WINDOW:?} and 31 days for its first connect, not {0:?}")]
+    ActivateWithin(Duration),
+    /// The deadline is not in the future.
+    #[error("the deadline {0} has passed")]
+    Deadline(Timestamp),
+    /// No session allowed.
+    #[error("a grant allows at least one session")]
+    NoSessions,
+}
+
+/// What can happen to a grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The first connect, or an explicit activation: opens the window.
+    Activate,
+    /// Moves the window's end further off.
+    Extend(Duration),
+    /// Moves the window's end nearer; at most to now, which ends the grant.
+    ShortenBy(Duration),
+    /// Moves the window's end to a time before the present one; at most to now, which ends the grant.
+    ShortenTo(Timestamp),
+    /// Ends the grant.
+    Revoke {
+        /// The operator's name.
+        by: String,
+        /// The reason given.
+        reason: Option<String>,
+    },
+}
+
+/// Why a change cannot be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IllegalChange {
+    /// It has ended; there is no way back.
+    #[error("the grant has ended ({}) and cannot be changed any more", .0.name())]
+    Ended(Status),
+    /// Its window is open already.
+    #[error("the grant is active already")]
+    Active,
+    /// The extension brings nothing: the grant's own deadline is in the way.
+    #[error("the grant has an absolute deadline, {0}, which an extension cannot move")]
+    Deadline(Timestamp),
+    /// The window would become longer than any may be.
+    #[error("no window is longer than 31 days")]
+    TooLong,
+    /// A window that is not open yet would become shorter than any may be; revoke it instead.
+    #[error("no window is shorter than {SHORTEST_WINDOW:?}: revoke the grant instead")]
+    TooShort,
+    /// The new end is not before the present one.
+    #[error("the grant ends before that anyway")]
+    NotShorter,
+}
+
+/// Makes a grant, waiting for its first connect.
+pub fn create(id: GrantId, terms: Terms, by: &str, now: Timestamp) -> Result<Grant, InvalidTerms> {
+    let bounds = SHORTEST_WINDOW..=LONGEST_WINDOW;
+    if !bounds.contains(&terms.window) {
+        return Err(InvalidTerms::Window(terms.window));
+    }
+    if !bounds.contains(&terms.activate_within) {
+        return Err(InvalidTerms::ActivateWithin(terms.activate_within));
+    }
+    if let Some(deadline) = terms.deadline.filter(|deadline| *deadline <= now) {
+        return Err(InvalidTerms::Deadline(deadline));
+    }
+    if terms.max_sessions == 0 {
+        return Err(InvalidTerms::NoSessions);
+    }
+    Ok(Grant {
+        id,
+        identity: terms.identity,
+        target: terms.target,
+        reason: terms.reason,
+        created_at: now,
+        created_by: by.to_owned(),
+        activate_by: no_later(later(now, terms.activate_within), terms.deadline),
+        window: terms.window,
+        deadline: terms.deadline,
+        max_sessions: terms.max_sessions,
+        client_network: terms.client_network,
+        activated_at: None,
+        until: None,
+        revoked: None,
+    })
+}
+
+/// The grant after `change`, if it may follow. Pure: the grant given stays as it is.
+pub fn apply(grant: &Grant, change: &Change, now: Timestamp) -> Result<Grant, IllegalChange> {
+    let status = grant.status(now);
+    if status.ended() {
+        return Err(IllegalChange::Ended(status));
+    }
+    match (status, change) {
+        (_, Change::Revoke { by, reason }) => Ok(Grant {
+            revoked: Some(Revocation {
+                at: now,
+                by: by.clone(),
+                reason: reason.clone(),
+            }),
+            ..grant.clone()
+        }),
+        (Status::Active { from, until }, change) => change_active(grant, change, Window { from, until }, now),
+        (_, Change::Activate) => {
+            let until = no_later(later(now, grant.window), grant.deadline);
+            Ok(with_window(grant, Window { from: now, until }))
+        }
+        (_, Change::Extend(by)) => resize(grant, grant.window.saturating_add(*by)),
+        (_, Change::ShortenBy(by)) => resize(grant, grant.window.saturating_sub(*by)),
+        (_, Change::ShortenTo(to)) => shorten_ready(grant, *to, now),
+    }
+}
+
+/// An open window: `from` included, `until` not.
+#[derive(Clone, Copy)]
+struct Window {
+    from: Timestamp,
+    until: Timestamp,
+}
+
+fn change_active(grant: &Grant, change: &Change, window: Window, now: Timestamp) -> Result<Grant, IllegalChange> {
+    let Window { from, until } = window;
+    let until = match change {
+        Change::Activate | Change::Revoke { .. } => return Err(IllegalChange::Active),
+        Change::Extend(by) => {
+            let wanted = later(until, *by);
+            if wanted > later(from, LONGEST_WINDOW) {
+                return Err(IllegalChange::TooLong);
+            }
+            match grant.deadline {
+                Some(deadline) if until >= deadline => return Err(IllegalChange::Deadline(deadline)),
+                deadline => no_later(wanted, deadline),
+            }
+        }
+        Change::ShortenBy(by) => shorter(until, earlier(until, *by), now)?,
+        Change::ShortenTo(to) => shorter(until, *to, now)?,
+    };
+    Ok(with_window(grant, Window { from, until }))
+}
+
+/// The new end of an open window: `to`, but not in the past, for what was done under the grant until now stays covered.
+fn shorter(until: Timestamp, to: Timestamp, now: Timestamp) -> Result<Timestamp, IllegalChange> {
+    if to < until {
+        Ok(to.max(now))
+    } else {
+        Err(IllegalChange::NotShorter)
+    }
+}
+
+fn resize(grant: &Grant, window: Duration) -> Result<Grant, IllegalChange> {
+    if window > LONGEST_WINDOW {
+        return Err(IllegalChange::TooLong);
+    }
+    if window < SHORTEST_WINDOW {
+        return Err(IllegalChange::TooShort);
+    }
+    Ok(Grant { window, ..grant.clone() })
+}
+
+/// A window that is not open yet has no end to move, but the grant gets a deadline.
+fn shorten_ready(grant: &Grant, to: Timestamp, now: Timestamp) -> Result<Grant, IllegalChange> {
+    if grant.deadline.is_some_and(|deadline| deadline <= to) {
+        return Err(IllegalChange::NotShorter);
+    }
+    let to = to.max(now);
+    Ok(Grant {
+        deadline: Some(to),
+        activate_by: grant.activate_by.min(to),
+        ..grant.clone()
+    })
+}
+
+fn with_window(grant: &Grant, window: Window) -> Grant {
+    let length = window.until.duration_since(window.from);
+    Grant {
+        activated_at: Some(window.from),
+        until: Some(window.until),
+        window: Duration::try_from(length).unwrap_or(Duration::ZERO),
+        ..grant.clone()
+    }
+}
+
+fn no_later(time: Timestamp, limit: Option<Timestamp>) -> Timestamp {
+    limit.map_or(time, |limit| time.min(limit))
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+fn earlier(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_sub(by).unwrap_or(Timestamp::MIN)
+}

@@ -1,0 +1,214 @@
+//! Whether a grant covers a session now: the one rule that decides at the door and again on every change.
+//!
+//! It does not activate a grant and does not count sessions; both come as arguments.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use super::{Grant, Status};
+use crate::ending::{Ending, Scope};
+use crate::ids::GrantId;
+use crate::names::{IdentityName, TargetName};
+
+/// Proof that a grant covers one session, up to [`Permit::until`]. Only [`permit()`] and [`Permit::renew`] make one, so
+/// whoever asks for a `&Permit` cannot be reached without the check.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Permit {
+    grant: GrantId,
+    identity: IdentityName,
+    target: TargetName,
+    until: Timestamp,
+    client: IpAddr,
+}
+
+/// What a client that has proved the grant's secret asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// Gate time.
+    pub now: Timestamp,
+    /// The database it named, if it named one.
+    pub database: Option<&'a str>,
+    /// Its address.
+    pub client: IpAddr,
+    /// Sessions of the grant that live already, this one not counted.
+    pub live_sessions: u32,
+}
+
+/// Why a grant does not cover a session.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Its window is not open: it has to be activated first.
+    #[error("the grant is not activated")]
+    NotActivated,
+    /// It was not used in time.
+    #[error("the grant lapsed at {activate_by}")]
+    Lapsed {
+        /// By when it had to be.
+        activate_by: Timestamp,
+    },
+    /// Its window has closed.
+    #[error("the grant expired at {until}")]
+    Expired {
+        /// When.
+        until: Timestamp,
+    },
+    /// It was revoked.
+    #[error("the grant was revoked at {at}")]
+    Revoked {
+        /// When.
+        at: Timestamp,
+    },
+    /// It is for another target.
+    #[error("the grant is not for database {asked:?}")]
+    WrongDatabase {
+        /// The database asked for.
+        asked: String,
+    },
+    /// The client is outside the grant's network.
+    #[error("the grant is not valid from {client}")]
+    Address {
+        /// The client's address.
+        client: IpAddr,
+    },
+    /// As many sessions as it allows live already.
+    #[error("the grant allows {limit} sessions at once")]
+    TooMany {
+        /// How many are allowed.
+        limit: u32,
+    },
+}
+
+/// Decides at the door. The grant has to be active: the ledger activates it (tentatively) before it asks.
+pub fn permit(grant: &Grant, question: &Question<'_>) -> Result<Permit, Refusal> {
+    let until = covered(grant, question.client, question.now)?;
+    // libpq takes the user name as the database name when none is given, and the user name is the grant's id.
+    if let Some(asked) = question.database
+        && asked != grant.target.as_str()
+        && asked != grant.id.as_str()
+    {
+        return Err(Refusal::WrongDatabase { asked: asked.to_owned() });
+    }
+    if question.live_sessions >= grant.max_sessions {
+        return Err(Refusal::TooMany {
+            limit: grant.max_sessions,
+        });
+    }
+    Ok(Permit {
+        grant: grant.id.clone(),
+        identity: grant.identity.clone(),
+        target: grant.target.clone(),
+        until,
+        client: question.client,
+    })
+}
+
+impl Permit {
+    /// Decides again, after the grant has changed or time has passed. `grant` is the present state of the permit's grant.
+    pub fn renew(&self, grant: &Grant, now: Timestamp) -> Result<Self, Refusal> {
+        // Identity and target of a grant never change, so another one here is another grant: not ours.
+        if grant.id != self.grant || grant.target != self.target || grant.identity != self.identity {
+            return Err(Refusal::NotActivated);
+        }
+        let until = covered(grant, self.client, now)?;
+        Ok(Self {
+            grant: self.grant.clone(),
+            identity: self.identity.clone(),
+            target: self.target.clone(),
+            until,
+            client: self.client,
+        })
+    }
+
+    /// The grant that covers the session.
+    #[must_use]
+    pub fn grant(&self) -> &GrantId {
+        &self.grant
+    }
+
+    /// Under whose name the session runs.
+    #[must_use]
+    pub fn identity(&self) -> &IdentityName {
+        &self.identity
+    }
+
+    /// Where it leads.
+    #[must_use]
+    pub fn target(&self) -> &TargetName {
+        &self.target
+    }
+
+    /// The deadline as it stands: at this time the session is over.
+    #[must_use]
+    pub fn until(&self) -> Timestamp {
+        self.until
+    }
+
+    /// The client it was given to.
+    #[must_use]
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+}
+
+impl Refusal {
+    /// What a client is told that is not in yet.
+    #[must_use]
+    pub fn at_login(self, grant: &Grant) -> Ending {
+        let id = grant.id.clone();
+        match self {
+            // The ledger activates before it asks: to come here is a fault of ours, and nobody is let in on a fault.
+            Self::NotActivated => Ending::LedgerFailed,
+            Self::Lapsed { activate_by } => Ending::Lapsed { grant: id, activate_by },
+            Self::Expired { until } => Ending::LoginExpired { grant: id, until },
+            Self::Revoked { at } => Ending::LoginRevoked { grant: id, at },
+            Self::WrongDatabase { asked } => Ending::WrongDatabase {
+                grant: id,
+                target: grant.target.clone(),
+                asked,
+            },
+            Self::Address { .. } => Ending::AddressRefused { grant: id },
+            Self::TooMany { limit } => Ending::TooMany {
+                scope: Scope::Grant(id),
+                limit,
+            },
+        }
+    }
+
+    /// What a client is told whose session ends by it.
+    #[must_use]
+    pub fn in_session(self, grant: &Grant) -> Ending {
+        match self {
+            Self::Expired { until } => Ending::Expired {
+                grant: grant.id.clone(),
+                until,
+            },
+            Self::Revoked { at } => Ending::Revoked {
+                grant: grant.id.clone(),
+                at,
+            },
+            other => other.at_login(grant),
+        }
+    }
+}
+
+/// The rule common to the door and to every change: the window is open and the client comes from where it may.
+fn covered(grant: &Grant, client: IpAddr, now: Timestamp) -> Result<Timestamp, Refusal> {
+    let until = match grant.status(now) {
+        Status::Active { until, .. } => until,
+        Status::Ready => return Err(Refusal::NotActivated),
+        Status::Lapsed => {
+            return Err(Refusal::Lapsed {
+                activate_by: grant.activate_by,
+            });
+        }
+        Status::Expired { until } => return Err(Refusal::Expired { until }),
+        Status::Revoked { at } => return Err(Refusal::Revoked { at }),
+    };
+    // A dual-stack listener shows IPv4 clients as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2).
+    let client = client.to_canonical();
+    match grant.client_network {
+        Some(network) if !network.contains(&client) => Err(Refusal::Address { client }),
+        _ => Ok(until),
+    }
+}

@@ -1,0 +1,265 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ending::Ending;
+
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3));
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap() + Duration::from_secs(seconds)
+}
+
+fn terms() -> Terms {
+    Terms {
+        identity: "ana@example.com".parse().unwrap(),
+        target: "orders".parse().unwrap(),
+        reason: Some("BUG-812".to_owned()),
+        window: Duration::from_mins(30),
+        activate_within: Duration::from_hours(1),
+        deadline: None,
+        max_sessions: 2,
+        client_network: None,
+    }
+}
+
+fn made(terms: Terms) -> Grant {
+    create(GrantId::from_random([7; 10]), terms, "olga", at(0)).unwrap()
+}
+
+fn active(terms: Terms) -> Grant {
+    apply(&made(terms), &Change::Activate, at(10)).unwrap()
+}
+
+fn ask(now: Timestamp) -> Question<'static> {
+    Question {
+        now,
+        database: Some("orders"),
+        client: CLIENT,
+        live_sessions: 0,
+    }
+}
+
+#[test]
+fn the_window_opens_at_the_first_connect() {
+    let grant = made(terms());
+    assert_eq!(grant.status(at(0)), Status::Ready);
+    assert_eq!(grant.status(at(3600)), Status::Lapsed);
+    let grant = apply(&grant, &Change::Activate, at(3599)).unwrap();
+    let until = at(3599 + 1800);
+    assert_eq!(grant.status(at(5398)), Status::Active { from: at(3599), until });
+    // [from, until): at the deadline it is over.
+    assert_eq!(grant.status(until), Status::Expired { until });
+}
+
+#[test]
+fn terms_out_of_bounds_make_no_grant() {
+    let make = |terms| create(GrantId::from_random([7; 10]), terms, "olga", at(0));
+    let with = |change: fn(&mut Terms)| {
+        let mut terms = terms();
+        change(&mut terms);
+        make(terms).unwrap_err()
+    };
+    assert!(matches!(with(|t| t.window = Duration::ZERO), InvalidTerms::Window(_)));
+    assert!(matches!(with(|t| t.window = Duration::MAX), InvalidTerms::Window(_)));
+    assert!(matches!(
+        with(|t| t.activate_within = Duration::MAX),
+        InvalidTerms::ActivateWithin(_)
+    ));
+    assert!(matches!(with(|t| t.deadline = Some(at(0))), InvalidTerms::Deadline(_)));
+    assert_eq!(with(|t| t.max_sessions = 0), InvalidTerms::NoSessions);
+}
+
+#[test]
+fn no_window_goes_past_the_deadline() {
+    let grant = active(Terms {
+        deadline: Some(at(600)),
+        ..terms()
+    });
+    assert_eq!(grant.until(), Some(at(600)));
+    assert_eq!(grant.activate_by(), at(600));
+    assert_eq!(
+        apply(&grant, &Change::Extend(Duration::from_mins(1)), at(20)),
+        Err(IllegalChange::Deadline(at(600)))
+    );
+    let shortened = apply(&grant, &Change::ShortenTo(at(300)), at(20)).unwrap();
+    let extended = apply(&shortened, &Change::Extend(Duration::from_hours(1)), at(20)).unwrap();
+    assert_eq!(extended.until(), Some(at(600)));
+    assert_eq!(extended.window(), Duration::from_secs(590));
+}
+
+#[test]
+fn a_window_not_open_yet_changes_its_length() {
+    let grant = made(terms());
+    let longer = apply(&grant, &Change::Extend(Duration::from_secs(200)), at(1)).unwrap();
+    assert_eq!(longer.window(), Duration::from_secs(2000));
+    let shorter = apply(&longer, &Change::ShortenBy(Duration::from_secs(1000)), at(1)).unwrap();
+    assert_eq!(shorter.window(), Duration::from_secs(1000));
+    assert_eq!(
+        apply(&shorter, &Change::ShortenBy(Duration::from_secs(1000)), at(1)),
+        Err(IllegalChange::TooShort)
+    );
+    assert_eq!(
+        apply(&grant, &Change::Extend(LONGEST_WINDOW), at(1)),
+        Err(IllegalChange::TooLong)
+    );
+    let bounded = apply(&shorter, &Change::ShortenTo(at(100)), at(1)).unwrap();
+    assert_eq!((bounded.deadline(), bounded.activate_by()), (Some(at(100)), at(100)));
+    assert_eq!(
+        apply(&bounded, &Change::ShortenTo(at(100)), at(1)),
+        Err(IllegalChange::NotShorter)
+    );
+}
+
+#[test]
+fn an_open_window_is_moved() {
+    let grant = active(terms());
+    let longer = apply(&grant, &Change::Extend(Duration::from_secs(100)), at(20)).unwrap();
+    assert_eq!(longer.until(), Some(at(1910)));
+    assert_eq!(longer.activated_at(), Some(at(10)));
+    assert_eq!(
+        apply(&grant, &Change::Extend(LONGEST_WINDOW), at(20)),
+        Err(IllegalChange::TooLong)
+    );
+    assert_eq!(
+        apply(&grant, &Change::ShortenTo(at(1810)), at(20)),
+        Err(IllegalChange::NotShorter)
+    );
+    assert_eq!(apply(&grant, &Change::Activate, at(20)), Err(IllegalChange::Active));
+    // Into the past is to end it now.
+    let over = apply(&grant, &Change::ShortenBy(Duration::from_secs(9999)), at(20)).unwrap();
+    assert_eq!(over.status(at(20)), Status::Expired { until: at(20) });
+}
+
+#[test]
+fn a_permit_is_for_the_grant_as_it_is() {
+    let grant = active(terms());
+    let permit = permit(&grant, &ask(at(20))).unwrap();
+    assert_eq!(
+        (permit.grant(), permit.target(), permit.until()),
+        (grant.id(), grant.target(), at(1810))
+    );
+    let longer = apply(&grant, &Change::Extend(Duration::from_secs(100)), at(20)).unwrap();
+    assert_eq!(permit.renew(&longer, at(1850)).map(|p| p.until()), Ok(at(1910)));
+    assert_eq!(permit.renew(&grant, at(1810)), Err(Refusal::Expired { until: at(1810) }));
+    let revoke = Change::Revoke {
+        by: "olga".to_owned(),
+        reason: None,
+    };
+    let revoked = apply(&grant, &revoke, at(30)).unwrap();
+    let refusal = permit.renew(&revoked, at(31)).unwrap_err();
+    let id = grant.id().clone();
+    assert_eq!(
+        refusal.clone().in_session(&grant),
+        Ending::Revoked {
+            grant: id.clone(),
+            at: at(30)
+        }
+    );
+    assert_eq!(refusal.at_login(&grant), Ending::LoginRevoked { grant: id, at: at(30) });
+    let other = create(GrantId::from_random([8; 10]), terms(), "olga", at(0)).unwrap();
+    let other = apply(&other, &Change::Activate, at(10)).unwrap();
+    assert!(permit.renew(&other, at(20)).is_err());
+}
+
+#[test]
+fn each_refusal_has_its_ending() {
+    let named = |question: &Question<'_>, grant: &Grant| {
+        permit(grant, question).map_or_else(|refusal| refusal.at_login(grant).name(), |_| "permitted")
+    };
+    let grant = active(Terms {
+        client_network: Some("10.0.0.0/8".parse().unwrap()),
+        ..terms()
+    });
+    let ok = ask(at(20));
+    assert_eq!(named(&ok, &grant), "permitted");
+    assert_eq!(named(&Question { database: None, ..ok }, &grant), "permitted");
+    let id = Some(grant.id().as_str());
+    assert_eq!(named(&Question { database: id, ..ok }, &grant), "permitted");
+    let mapped = Ipv4Addr::new(10, 1, 2, 3).to_ipv6_mapped().into();
+    assert_eq!(named(&Question { client: mapped, ..ok }, &grant), "permitted");
+    let database = Some("postgres");
+    assert_eq!(named(&Question { database, ..ok }, &grant), "wrong_database");
+    let client = "192.168.0.1".parse().unwrap();
+    assert_eq!(named(&Question { client, ..ok }, &grant), "address_refused");
+    assert_eq!(
+        named(
+            &Question {
+                client: "::1".parse().unwrap(),
+                ..ok
+            },
+            &grant
+        ),
+        "address_refused"
+    );
+    assert_eq!(named(&Question { live_sessions: 1, ..ok }, &grant), "permitted");
+    assert_eq!(named(&Question { live_sessions: 2, ..ok }, &grant), "too_many");
+    assert_eq!(named(&ask(at(1810)), &grant), "login_expired");
+    assert_eq!(named(&ask(at(3600)), &made(terms())), "lapsed");
+    assert_eq!(named(&ask(at(1)), &made(terms())), "ledger_failed");
+}
+
+#[test]
+fn json_has_what_a_person_looks_for() {
+    let grant = active(terms());
+    let json = serde_json::to_value(&grant).unwrap();
+    assert_eq!(json["id"], "gr_7777777777");
+    assert_eq!(json["window_seconds"], 1800);
+    assert_eq!(serde_json::from_value::<Grant>(json).unwrap(), grant);
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        Just(Change::Activate),
+        any::<u64>().prop_map(|s| Change::Extend(Duration::from_secs(s))),
+        (0u64..5000).prop_map(|s| Change::Extend(Duration::from_secs(s))),
+        (0u64..5000).prop_map(|s| Change::ShortenBy(Duration::from_secs(s))),
+        (0u64..9000).prop_map(|s| Change::ShortenTo(at(s))),
+        Just(Change::Revoke {
+            by: "olga".to_owned(),
+            reason: None
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_sequence_of_changes_revives_an_ended_grant(
+        deadline in proptest::option::of(1u64..9000),
+        steps in proptest::collection::vec((any_change(), 0u64..1500), 1..40),
+    ) {
+        let deadline = deadline.map(at);
+        let mut grant = made(Terms { deadline, ..terms() });
+        let mut now = at(0);
+        let mut ended = false;
+        for (change, wait) in steps {
+            now += Duration::from_secs(wait);
+            let before = grant.status(now);
+            prop_assert!(!ended || before.ended(), "revived by time: {before:?}");
+            if let Ok(next) = apply(&grant, &change, now) {
+                prop_assert!(!before.ended(), "{change:?} after {before:?}");
+                grant = next;
+            }
+            let after = grant.status(now);
+            ended = after.ended();
+            prop_assert!(!(ended && permit(&grant, &ask(now)).is_ok()));
+            if let Status::Active { from, until } = after {
+                prop_assert!(from <= now && now < until);
+                prop_assert!(until <= from + LONGEST_WINDOW);
+                prop_assert!(grant.deadline().is_none_or(|deadline| until <= deadline));
+                prop_assert!(deadline.is_none_or(|deadline| until <= deadline));
+                prop_assert_eq!(permit(&grant, &ask(now)).map(|p| p.until()), Ok(until));
+            }
+        }
+    }
+
+    #[test]
+    fn only_an_extension_moves_the_end_further_off(change in any_change(), now in 11u64..1810) {
+        let grant = active(terms());
+        if let Ok(next) = apply(&grant, &change, at(now)) {
+            let further = next.until() > grant.until();
+            prop_assert!(!further || matches!(change, Change::Extend(_)));
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Lets a client that has proved a grant's secret in, or says why not; opens the window at the first.
+//!
+//! It does not decide: [`grant::permit`] does, here as on every later change. With an open window it touches memory only.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{Entry, Ledger, LedgerError};
+use crate::ending::Ending;
+use crate::grant::{self, Grant, Permit, Question, Status};
+use crate::ids::GrantId;
+
+/// A session that may begin.
+#[derive(Debug)]
+pub struct Admission {
+    /// Proof that the grant covers it, and until when.
+    pub permit: Permit,
+    /// The grant, now and after every change. To be asked again by [`Permit::renew`] whenever it changes.
+    pub changes: watch::Receiver<Arc<Grant>>,
+    /// The session's place among those the grant allows; dropping it frees the place.
+    pub slot: Slot,
+}
+
+/// One of the places a grant has for sessions. Free again when dropped.
+pub struct Slot(Arc<Entry>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut live = self.0.live();
+        *live = live.saturating_sub(1);
+    }
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Slot")
+    }
+}
+
+/// Why a client is not let in: the grant says no, or the ledger cannot say yes.
+enum NotAdmitted {
+    Refused(Ending),
+    Failed(LedgerError),
+}
+
+impl From<LedgerError> for NotAdmitted {
+    fn from(error: LedgerError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Ledger {
+    /// Admits a client under a grant whose secret it has proved. `database` is what it asked for, if it did.
+    pub async fn admit(&self, id: &GrantId, database: Option<&str>, client: IpAddr) -> Result<Admission, Ending> {
+        let Some(entry) = self.0.entry(id) else {
+            // Whoever proved a secret had a grant; it has been forgotten since.
+            return Err(Ending::BadSecret { user: id.to_string() });
+        };
+        // Before the check: a change made after it is then seen as a change.
+        let mut changes = entry.grant.subscribe();
+        if entry.current().status(self.0.clock.now()) == Status::Ready {
+            self.open_window(&entry, database, client).await?;
+        }
+        let mut live = entry.live();
+        let grant = changes.borrow_and_update().clone();
+        let question = Question {
+            now: self.0.clock.now(),
+            database,
+            client,
+            live_sessions: *live,
+        };
+        let permit = grant::permit(&grant, &question).map_err(|refusal| refusal.at_login(&grant))?;
+        *live = live.saturating_add(1);
+        drop(live);
+        Ok(Admission {
+            permit,
+            changes,
+            slot: Slot(entry),
+        })
+    }
+
+    /// Activates the grant, but not for a client that would be refused then (a mistyped database must not start the time).
+    async fn open_window(&self, entry: &Arc<Entry>, database: Option<&str>, client: IpAddr) -> Result<(), Ending> {
+        let database = database.map(str::to_owned);
+        let admissible = move |next: &Grant, now| {
+            let question = Question {
+                now,
+                database: database.as_deref(),
+                client,
+                live_sessions: 0,
+            };
+            match grant::permit(next, &question) {
+                Ok(_) => Ok(()),
+                Err(refusal) => Err(NotAdmitted::Refused(refusal.at_login(next))),
+            }
+        };
+        match self.activate(entry, admissible).await {
+            Ok(()) => Ok(()),
+            Err(NotAdmitted::Refused(ending)) => Err(ending),
+            Err(NotAdmitted::Failed(error)) => {
+                tracing::error!(grant = %entry.current().id(), error = %error, cause = ?error, "a grant could not be activated");
+                Err(error.at_login())
+            }
+        }
+    }
+}

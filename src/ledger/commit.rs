@@ -1,0 +1,220 @@
+//! Makes and changes grants, in the one order that keeps the ledger's law: check, audit, store, publish.
+//!
+//! It does not check who asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::record::Deed;
+use super::{Entry, GrantView, Inner, Ledger, LedgerError, StoreError, row};
+use crate::grant::{self, Change, Grant, Terms};
+use crate::ids::GrantId;
+use crate::scram::Verifier;
+use crate::secret::Secret;
+
+/// Letters of a grant's secret: 32 × 5 = 160 random bits, of an alphabet that needs no quoting in shells and URLs.
+const SECRET_LETTERS: usize = 32;
+const SECRET_ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// Guessing 160 random bits is hopeless with any number of rounds, so the customary number (RFC 7677 section 4) will do.
+const ITERATIONS: u32 = 4096;
+const SALT_BYTES: usize = 16;
+
+impl Ledger {
+    /// Makes a grant. The secret is returned here and nowhere else: only its verifier is kept.
+    pub async fn create(&self, terms: Terms, by: &str) -> Result<(Grant, Secret<String>), LedgerError> {
+        let ledger = self.clone();
+        let by = by.to_owned();
+        to_the_end(async move { ledger.0.create(terms, &by).await }).await
+    }
+
+    /// Moves the end of the window further off; sessions that live hear of it at once.
+    pub async fn extend(&self, id: &GrantId, length: Duration, by: &str, reason: Option<&str>) -> Result<GrantView, LedgerError> {
+        self.change(id, Change::Extend(length), by, reason).await
+    }
+
+    /// Moves the end of the window nearer by `length`; at most to now, which ends the grant and its sessions.
+    pub async fn shorten_by(
+        &self,
+        id: &GrantId,
+        length: Duration,
+        by: &str,
+        reason: Option<&str>,
+    ) -> Result<GrantView, LedgerError> {
+        self.change(id, Change::ShortenBy(length), by, reason).await
+    }
+
+    /// Moves the end of the window to an earlier time; a time in the past ends the grant and its sessions now.
+    pub async fn shorten_to(
+        &self,
+        id: &GrantId,
+        to: Timestamp,
+        by: &str,
+        reason: Option<&str>,
+    ) -> Result<GrantView, LedgerError> {
+        self.change(id, Change::ShortenTo(to), by, reason).await
+    }
+
+    /// Ends the grant and its sessions.
+    pub async fn revoke(&self, id: &GrantId, by: &str, reason: Option<&str>) -> Result<GrantView, LedgerError> {
+        let change = Change::Revoke {
+            by: by.to_owned(),
+            reason: reason.map(str::to_owned),
+        };
+        self.change(id, change, by, reason).await
+    }
+
+    /// Makes any change to a grant.
+    pub async fn change(&self, id: &GrantId, change: Change, by: &str, reason: Option<&str>) -> Result<GrantView, LedgerError> {
+        let Some(entry) = self.0.entry(id) else {
+            // Not in memory: never was, or ended long ago; the answer to the second is better for whoever asks.
+            let view = self.grant(id).await?;
+            let now = self.0.clock.now();
+            return Err(grant::IllegalChange::Ended(view.grant.status(now)).into());
+        };
+        let deed = Deed {
+            change: name(&change),
+            by: by.to_owned(),
+            reason: reason.map(str::to_owned),
+        };
+        let ledger = self.clone();
+        to_the_end(async move {
+            let _turn = entry.committing.lock().await;
+            let now = ledger.0.clock.now();
+            let next = grant::apply(&entry.current(), &change, now)?;
+            ledger.0.commit(&entry, next, &deed).await?;
+            Ok(entry.view(now))
+        })
+        .await
+    }
+
+    /// Opens the window, if `admissible` still has nothing against it when the turn comes.
+    pub(super) async fn activate<E, F>(&self, entry: &Arc<Entry>, admissible: F) -> Result<(), E>
+    where
+        E: From<LedgerError> + Send + 'static,
+        F: FnOnce(&Grant, Timestamp) -> Result<(), E> + Send + 'static,
+    {
+        let ledger = self.clone();
+        let entry = entry.clone();
+        to_the_end(async move {
+            let _turn = entry.committing.lock().await;
+            let now = ledger.0.clock.now();
+            let current = entry.current();
+            // Many connections of one grant come at once, and the first has opened the window; or it has ended meanwhile.
+            let Ok(next) = grant::apply(&current, &Change::Activate, now) else {
+                return Ok(());
+            };
+            admissible(&next, now)?;
+            let deed = Deed {
+                change: name(&Change::Activate),
+                by: current.identity().to_string(),
+                reason: None,
+            };
+            Ok(ledger.0.commit(&entry, next, &deed).await?)
+        })
+        .await
+    }
+}
+
+impl Inner {
+    async fn create(&self, terms: Terms, by: &str) -> Result<(Grant, Secret<String>), LedgerError> {
+        let now = self.clock.now();
+        let grant = grant::create(self.fresh_id().await?, terms, by, now)?;
+        let (secret, verifier) = fresh_secret().await?;
+        let deed = Deed {
+            change: "created",
+            by: by.to_owned(),
+            reason: grant.reason().map(str::to_owned),
+        };
+        self.recorder.record(&grant, &deed).await?;
+        let stored = (grant.clone(), verifier.to_string());
+        let stored = self
+            .store
+            .call(move |connection| row::insert(connection, &stored.0, &stored.1))
+            .await;
+        self.settle(stored, &grant, &deed).await?;
+        self.book().add(grant.clone(), verifier, now);
+        Ok((grant, secret))
+    }
+
+    /// Audit, store, publish. The caller has checked, and holds the grant's turn.
+    async fn commit(&self, entry: &Entry, next: Grant, deed: &Deed) -> Result<(), LedgerError> {
+        self.recorder.record(&next, deed).await?;
+        let next = Arc::new(next);
+        let stored = next.clone();
+        let stored = self.store.call(move |connection| row::update(connection, &stored)).await;
+        self.settle(stored, &entry.current(), deed).await?;
+        entry.grant.send_replace(next);
+        Ok(())
+    }
+
+    /// A record of something that was then not stored must not stand alone.
+    async fn settle(&self, stored: Result<(), StoreError>, unchanged: &Grant, deed: &Deed) -> Result<(), LedgerError> {
+        let Err(error) = stored else { return Ok(()) };
+        let undone = Deed {
+            change: "not_stored",
+            by: deed.by.clone(),
+            reason: Some(format!("the grant store failed; `{}` did not take place", deed.change)),
+        };
+        if let Err(audit) = self.recorder.record(unchanged, &undone).await {
+            tracing::error!(grant = %unchanged.id(), error = %audit, "a failed change is on record as made");
+        }
+        Err(error.into())
+    }
+
+    async fn fresh_id(&self) -> Result<GrantId, LedgerError> {
+        loop {
+            let mut random = [0; 10];
+            getrandom::fill(&mut random)?;
+            let id = GrantId::from_random(random);
+            let wanted = id.clone();
+            let taken = self
+                .store
+                .call(move |connection| row::find(connection, &wanted))
+                .await?
+                .is_some();
+            if !taken {
+                return Ok(id);
+            }
+        }
+    }
+}
+
+fn name(change: &Change) -> &'static str {
+    match change {
+        Change::Activate => "activated",
+        Change::Extend(_) => "extended",
+        Change::ShortenBy(_) | Change::ShortenTo(_) => "shortened",
+        Change::Revoke { .. } => "revoked",
+    }
+}
+
+/// Deriving a verifier takes about a millisecond of CPU: not on a thread that serves sessions.
+async fn fresh_secret() -> Result<(Secret<String>, Verifier), LedgerError> {
+    let mut random = [0; SECRET_LETTERS];
+    getrandom::fill(&mut random)?;
+    let letters = random.iter().filter_map(|byte| SECRET_ALPHABET.get(usize::from(byte & 31)));
+    let secret = Secret::new(letters.copied().map(char::from).collect::<String>());
+    let mut salt = [0; SALT_BYTES];
+    getrandom::fill(&mut salt)?;
+    let password = secret.clone();
+    let derived = tokio::task::spawn_blocking(move || Verifier::derive(password.expose().as_bytes(), &salt, ITERATIONS)).await;
+    derived
+        .map(|verifier| (secret, verifier))
+        .map_err(|_| StoreError::Stopped.into())
+}
+
+/// Runs a commit even when whoever asked for it has gone away (a client that hangs up, an operator's Ctrl-C): what is on
+/// record as done is done.
+async fn to_the_end<T, E>(commit: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<LedgerError> + Send + 'static,
+{
+    match tokio::spawn(commit).await {
+        Ok(result) => result,
+        // The runtime is going down.
+        Err(_) => Err(LedgerError::from(StoreError::Stopped).into()),
+    }
+}

@@ -1,0 +1,191 @@
+//! Grants and sessions as rows of the store. Times are microseconds since the epoch.
+//!
+//! It does not judge them, except that a row that cannot be read is an error and never skipped: what is unreadable could be
+//! a revocation.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::OpenSession;
+use super::store::{StoreError, onto_the_disk};
+use crate::grant::{Grant, Revocation};
+use crate::ids::{GrantId, SessionId};
+use crate::scram::Verifier;
+
+const COLUMNS: &str = "id, identity, target, reason, created_at, created_by, activate_by, window_us, deadline, max_sessions, \
+    client_network, activated_at, until, revoked_at, revoked_by, revoke_reason, verifier";
+
+/// The grants that ended after `since` or have not ended.
+pub(super) fn load(connection: &Connection, since: Timestamp) -> Result<Vec<(Grant, Verifier)>, StoreError> {
+    let mut statement = connection.prepare(&format!(
+        "SELECT {COLUMNS} FROM grants WHERE coalesce(until, activate_by) > ?1"
+    ))?;
+    let mut rows = statement.query([since.as_microsecond()])?;
+    let mut grants = Vec::new();
+    while let Some(row) = rows.next()? {
+        let grant = read(row)?;
+        let verifier: String = row.get("verifier")?;
+        let verifier = verifier.parse().map_err(|_| damaged("verifier", grant.id().as_str()))?;
+        grants.push((grant, verifier));
+    }
+    Ok(grants)
+}
+
+pub(super) fn find(connection: &Connection, id: &GrantId) -> Result<Option<Grant>, StoreError> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM grants WHERE id = ?1"))?
+        .query_row([id.as_str()], |row| Ok(read(row)))
+        .optional()?
+        .transpose()
+}
+
+pub(super) fn insert(connection: &Connection, grant: &Grant, verifier: &str) -> Result<(), StoreError> {
+    onto_the_disk(connection, |connection| {
+        connection.execute(
+            &format!("INSERT INTO grants ({COLUMNS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)"),
+            params![
+                grant.id.as_str(),
+                grant.identity.as_str(),
+                grant.target.as_str(),
+                grant.reason,
+                grant.created_at.as_microsecond(),
+                grant.created_by,
+                grant.activate_by.as_microsecond(),
+                micros(grant.window),
+                grant.deadline.map(Timestamp::as_microsecond),
+                grant.max_sessions,
+                grant.client_network.map(|network| network.to_string()),
+                grant.activated_at.map(Timestamp::as_microsecond),
+                grant.until.map(Timestamp::as_microsecond),
+                grant.revoked.as_ref().map(|revoked| revoked.at.as_microsecond()),
+                grant.revoked.as_ref().map(|revoked| &revoked.by),
+                grant.revoked.as_ref().and_then(|revoked| revoked.reason.as_ref()),
+                verifier,
+            ],
+        )?;
+        Ok(())
+    })
+}
+
+/// Writes what can change of a grant.
+pub(super) fn update(connection: &Connection, grant: &Grant) -> Result<(), StoreError> {
+    onto_the_disk(connection, |connection| {
+        let rows = connection.execute(
+            "UPDATE grants SET activate_by = ?2, window_us = ?3, deadline = ?4, activated_at = ?5, until = ?6, revoked_at = ?7, \
+             revoked_by = ?8, revoke_reason = ?9 WHERE id = ?1",
+            params![
+                grant.id.as_str(),
+                grant.activate_by.as_microsecond(),
+                micros(grant.window),
+                grant.deadline.map(Timestamp::as_microsecond),
+                grant.activated_at.map(Timestamp::as_microsecond),
+                grant.until.map(Timestamp::as_microsecond),
+                grant.revoked.as_ref().map(|revoked| revoked.at.as_microsecond()),
+                grant.revoked.as_ref().map(|revoked| &revoked.by),
+                grant.revoked.as_ref().and_then(|revoked| revoked.reason.as_ref()),
+            ],
+        )?;
+        if rows == 1 {
+            Ok(())
+        } else {
+            Err(damaged("row", grant.id.as_str()))
+        }
+    })
+}
+
+pub(super) fn insert_session(connection: &Connection, session: &OpenSession) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO sessions (id, grant_id, identity, target, backend_pid, opened_at) VALUES (?1,?2,?3,?4,?5,?6)",
+        )?
+        .execute(params![
+            session.session.as_str(),
+            session.grant.as_str(),
+            session.identity.as_str(),
+            session.target.as_str(),
+            session.backend_pid,
+            session.opened_at.as_microsecond(),
+        ])?;
+    Ok(())
+}
+
+pub(super) fn delete_session(connection: &Connection, session: &SessionId) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("DELETE FROM sessions WHERE id = ?1")?
+        .execute([session.as_str()])?;
+    Ok(())
+}
+
+pub(super) fn open_sessions(connection: &Connection) -> Result<Vec<OpenSession>, StoreError> {
+    let mut statement = connection
+        .prepare("SELECT id, grant_id, identity, target, backend_pid, opened_at FROM sessions ORDER BY opened_at, id")?;
+    let mut rows = statement.query([])?;
+    let mut sessions = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: String = row.get("id")?;
+        sessions.push(OpenSession {
+            grant: parsed(row, "grant_id", &id)?,
+            identity: parsed(row, "identity", &id)?,
+            target: parsed(row, "target", &id)?,
+            backend_pid: row.get("backend_pid")?,
+            opened_at: time(row, "opened_at", &id)?.ok_or_else(|| damaged("opened_at", &id))?,
+            session: id.parse().map_err(|_| damaged("id", &id))?,
+        });
+    }
+    Ok(sessions)
+}
+
+fn read(row: &Row<'_>) -> Result<Grant, StoreError> {
+    let id: String = row.get("id")?;
+    let needed = |column| time(row, column, &id)?.ok_or_else(|| damaged(column, &id));
+    let network: Option<String> = row.get("client_network")?;
+    let revoked = match time(row, "revoked_at", &id)? {
+        Some(at) => Some(Revocation {
+            at,
+            by: row.get("revoked_by")?,
+            reason: row.get("revoke_reason")?,
+        }),
+        None => None,
+    };
+    let window: i64 = row.get("window_us")?;
+    Ok(Grant {
+        identity: parsed(row, "identity", &id)?,
+        target: parsed(row, "target", &id)?,
+        reason: row.get("reason")?,
+        created_at: needed("created_at")?,
+        created_by: row.get("created_by")?,
+        activate_by: needed("activate_by")?,
+        window: Duration::from_micros(u64::try_from(window).map_err(|_| damaged("window_us", &id))?),
+        deadline: time(row, "deadline", &id)?,
+        max_sessions: row.get("max_sessions")?,
+        client_network: network
+            .map(|network| network.parse().map_err(|_| damaged("client_network", &id)))
+            .transpose()?,
+        activated_at: time(row, "activated_at", &id)?,
+        until: time(row, "until", &id)?,
+        revoked,
+        id: id.parse().map_err(|_| damaged("id", &id))?,
+    })
+}
+
+fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: &'static str, of: &str) -> Result<T, StoreError> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|_| damaged(column, of))
+}
+
+fn time(row: &Row<'_>, column: &'static str, of: &str) -> Result<Option<Timestamp>, StoreError> {
+    let micros: Option<i64> = row.get(column)?;
+    micros
+        .map(|micros| Timestamp::from_microsecond(micros).map_err(|_| damaged(column, of)))
+        .transpose()
+}
+
+fn damaged(what: &'static str, of: &str) -> StoreError {
+    StoreError::Damaged { what, of: of.to_owned() }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,282 @@
+//! The SQLite file behind the ledger, on a thread of its own.
+//!
+//! It does not know what a change means. Grants are written onto the disk (`synchronous=FULL`), sessions to the operating
+//! system only; whatever waits for the thread together is written together.
+
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use super::{OpenSession, row};
+use crate::grant::Grant;
+use crate::ids::SessionId;
+use crate::scram::Verifier;
+
+/// Why the store did not do what it was asked. Cheap to clone: one fault can fail many that were written together.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The file cannot be made or its mode be set.
+    #[error("cannot open {path}: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// The operating system's reason.
+        source: Arc<std::io::Error>,
+    },
+    /// SQLite failed.
+    #[error("SQLite: {0}")]
+    Sqlite(Arc<rusqlite::Error>),
+    /// The file was written by a later version of this program.
+    #[error("the store has version {found}, this program knows up to {known}: use the program that wrote it")]
+    TooNew {
+        /// Its version.
+        found: u32,
+        /// The latest known.
+        known: u32,
+    },
+    /// A row says what no row can say; somebody else wrote it.
+    #[error("the store has a damaged row: {what} of `{of}`")]
+    Damaged {
+        /// Which column.
+        what: &'static str,
+        /// Of which grant or session.
+        of: String,
+    },
+    /// The store's thread has stopped: the gate is going down.
+    #[error("the store is closed")]
+    Stopped,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(Arc::new(error))
+    }
+}
+
+/// What is in the store at start.
+pub(super) struct Loaded {
+    pub(super) grants: Vec<(Grant, Verifier)>,
+    pub(super) mock_key: [u8; 32],
+}
+
+/// What is written about a session.
+pub(super) enum SessionChange {
+    Opened(OpenSession),
+    Closed(SessionId),
+}
+
+/// Speaks to the thread. The thread ends when this is dropped.
+pub(super) struct Store {
+    jobs: mpsc::Sender<Job>,
+}
+
+type Reply = oneshot::Sender<Result<(), StoreError>>;
+
+enum Job {
+    Call(Box<dyn FnOnce(&mut Connection) + Send>),
+    Session(SessionChange, Reply),
+}
+
+/// Each entry takes the store from the version of its index to the next.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE grants (
+        id TEXT PRIMARY KEY,
+        identity TEXT NOT NULL,
+        target TEXT NOT NULL,
+        reason TEXT,
+        created_at INTEGER NOT NULL,
+        created_by TEXT NOT NULL,
+        activate_by INTEGER NOT NULL,
+        window_us INTEGER NOT NULL,
+        deadline INTEGER,
+        max_sessions INTEGER NOT NULL,
+        client_network TEXT,
+        activated_at INTEGER,
+        until INTEGER,
+        revoked_at INTEGER,
+        revoked_by TEXT,
+        revoke_reason TEXT,
+        verifier TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX grants_by_end ON grants (coalesce(until, activate_by));
+    CREATE TABLE sessions (
+        id TEXT PRIMARY KEY,
+        grant_id TEXT NOT NULL,
+        identity TEXT NOT NULL,
+        target TEXT NOT NULL,
+        backend_pid INTEGER NOT NULL,
+        opened_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE gate (
+        mock_key BLOB NOT NULL,
+        highest_time INTEGER NOT NULL
+    ) STRICT;
+"];
+
+/// Another process that looks into the file (`sqlite3`, a backup) may hold it that long.
+const BUSY: Duration = Duration::from_secs(2);
+/// At most so many changes of sessions in one transaction.
+const MOST_TOGETHER: usize = 512;
+
+impl Store {
+    /// Opens the file and starts the thread. Loads the grants that ended after `since` or have not ended.
+    pub(super) fn open(path: &Path, since: Timestamp, fresh_key: [u8; 32]) -> Result<(Self, Loaded), StoreError> {
+        private_file(path).map_err(|source| StoreError::File {
+            path: path.display().to_string(),
+            source: Arc::new(source),
+        })?;
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        durable(&connection, true)?;
+        migrate(&mut connection)?;
+        connection.execute(
+            "INSERT INTO gate SELECT ?1, 0 WHERE NOT EXISTS (SELECT 1 FROM gate)",
+            [&fresh_key],
+        )?;
+        let mock_key = connection.query_row("SELECT mock_key FROM gate", [], |row| row.get(0))?;
+        let grants = row::load(&connection, since)?;
+        durable(&connection, false)?;
+        let (jobs, queue) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || work(connection, &queue))
+            .map_err(|source| StoreError::File {
+                path: path.display().to_string(),
+                source: Arc::new(source),
+            })?;
+        Ok((Self { jobs }, Loaded { grants, mock_key }))
+    }
+
+    /// Runs `job` on the store's thread.
+    pub(super) async fn call<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Call(Box::new(move |connection| {
+            // Nobody waits any more: the work is done all the same.
+            let _ = reply.send(job(connection));
+        }));
+        self.jobs.send(job).map_err(|_| StoreError::Stopped)?;
+        answer.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Writes about a session, together with whatever else waits.
+    pub(super) async fn session(&self, change: SessionChange) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::Session(change, reply)).map_err(|_| StoreError::Stopped)?;
+        answer.await.map_err(|_| StoreError::Stopped)?
+    }
+}
+
+/// The latest gate time on disk, if the store exists: needed before the clock is made, hence before [`super::Ledger::open`].
+pub fn highest_time(path: &Path) -> Result<Option<Timestamp>, StoreError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    // Not read-only: a store that was not closed in order has its last words in the write-ahead log.
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.busy_timeout(BUSY)?;
+    let there: bool = connection.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'gate'", [], |row| row.get(0))?;
+    if !there {
+        return Ok(None);
+    }
+    let micros: Option<i64> = connection
+        .query_row("SELECT highest_time FROM gate", [], |row| row.get(0))
+        .optional()?;
+    Ok(micros.and_then(|micros| Timestamp::from_microsecond(micros).ok()))
+}
+
+pub(super) fn remember_time(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE gate SET highest_time = max(highest_time, ?1)")?
+        .execute([now.as_microsecond()])?;
+    Ok(())
+}
+
+/// Runs `job` so that what it wrote is on the disk when this returns (SQLite: "PRAGMA synchronous", WAL mode).
+pub(super) fn onto_the_disk<T>(
+    connection: &Connection,
+    job: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    durable(connection, true)?;
+    let done = job(connection);
+    durable(connection, false)?;
+    done
+}
+
+fn durable(connection: &Connection, onto_the_disk: bool) -> Result<(), StoreError> {
+    let level = if onto_the_disk { "FULL" } else { "NORMAL" };
+    Ok(connection.pragma_update(None, "synchronous", level)?)
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+    let found: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+    if found > known {
+        return Err(StoreError::TooNew { found, known });
+    }
+    for (_, migration) in (0..).zip(MIGRATIONS).filter(|(version, _)| *version >= found) {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    Ok(transaction.commit()?)
+}
+
+/// The file holds verifiers: for its owner only. SQLite gives its companions (`-wal`, `-shm`) the same mode.
+fn private_file(path: &Path) -> std::io::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
+}
+
+fn work(mut connection: Connection, queue: &mpsc::Receiver<Job>) {
+    let mut next = None;
+    while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
+        match job {
+            Job::Call(job) => job(&mut connection),
+            Job::Session(change, reply) => {
+                let mut changes = vec![change];
+                let mut replies = vec![reply];
+                while changes.len() < MOST_TOGETHER {
+                    match queue.try_recv() {
+                        Ok(Job::Session(change, reply)) => {
+                            changes.push(change);
+                            replies.push(reply);
+                        }
+                        other => {
+                            next = other.ok();
+                            break;
+                        }
+                    }
+                }
+                let written = write_sessions(&mut connection, &changes);
+                for reply in replies {
+                    let _ = reply.send(written.clone());
+                }
+            }
+        }
+    }
+}
+
+fn write_sessions(connection: &mut Connection, changes: &[SessionChange]) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for change in changes {
+        match change {
+            SessionChange::Opened(session) => row::insert_session(&transaction, session)?,
+            SessionChange::Closed(session) => row::delete_session(&transaction, session)?,
+        }
+    }
+    Ok(transaction.commit()?)
+}

@@ -1,0 +1,365 @@
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::audit::event::GrantChanged;
+use crate::grant::{Refusal, Terms};
+
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A log that keeps what it is given, and fails when told to.
+#[derive(Default)]
+pub(super) struct Script {
+    full: AtomicBool,
+    lines: Mutex<Vec<(String, String)>>,
+}
+
+impl Script {
+    pub(super) fn record(&self, changed: &GrantChanged) -> Result<(), AuditError> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(AuditError::Write {
+                disk_full: true,
+                source: Arc::new(std::io::ErrorKind::StorageFull.into()),
+            });
+        }
+        let line = (changed.change.clone(), changed.by.clone());
+        self.lines.lock().unwrap().push(line);
+        Ok(())
+    }
+
+    fn changes(&self) -> Vec<String> {
+        self.lines.lock().unwrap().iter().map(|(change, _)| change.clone()).collect()
+    }
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+    script: Arc<Script>,
+    clock: Clock,
+    ledger: Ledger,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let script = Arc::new(Script::default());
+        let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
+        let ledger = open(&folder, &script, &clock).unwrap();
+        Self {
+            folder,
+            script,
+            clock,
+            ledger,
+        }
+    }
+
+    /// The same store, as the next run finds it.
+    fn reopened(&self) -> Ledger {
+        open(&self.folder, &self.script, &self.clock).unwrap()
+    }
+
+    fn fill_disk(&self, full: bool) {
+        self.script.full.store(full, Ordering::SeqCst);
+    }
+
+    /// Another process with the store open.
+    fn sql(&self, sql: &str) {
+        let connection = rusqlite::Connection::open(self.folder.path().join("ledger.db")).unwrap();
+        connection.execute_batch(sql).unwrap();
+    }
+
+    fn step(&self, seconds: u64) {
+        // Not by tokio's clock: the store is on a thread, which held time does not wait for.
+        self.clock
+            .set_wall_ahead(jiff::SignedDuration::from_secs(i64::try_from(seconds).unwrap()));
+        self.clock.observe();
+    }
+}
+
+fn open(folder: &tempfile::TempDir, script: &Arc<Script>, clock: &Clock) -> Result<Ledger, LedgerError> {
+    let path = folder.path().join("ledger.db");
+    Ledger::open_with(&path, Recorder::Scripted(script.clone()), clock.clone())
+}
+
+fn terms() -> Terms {
+    Terms {
+        identity: "ana@example.com".parse().unwrap(),
+        target: "orders".parse().unwrap(),
+        reason: Some("BUG-812".to_owned()),
+        window: Duration::from_mins(30),
+        activate_within: Duration::from_hours(1),
+        deadline: None,
+        max_sessions: 3,
+        client_network: Some("127.0.0.0/8".parse().unwrap()),
+    }
+}
+
+fn session(letter: u8, grant: &GrantId) -> OpenSession {
+    OpenSession {
+        session: SessionId::from_random([letter; 10]),
+        grant: grant.clone(),
+        identity: "ana@example.com".parse().unwrap(),
+        target: "orders".parse().unwrap(),
+        backend_pid: 4711,
+        opened_at: Timestamp::from_second(1_800_000_000).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn the_first_connect_opens_the_window_and_only_it() {
+    let bench = Bench::new();
+    let (grant, _) = bench.ledger.create(terms(), "olga").await.unwrap();
+    // A mistyped database or a wrong address does not start the time.
+    let refused = bench.ledger.admit(grant.id(), Some("postgres"), CLIENT).await.unwrap_err();
+    assert_eq!(refused.name(), "wrong_database");
+    let refused = bench
+        .ledger
+        .admit(grant.id(), None, "::1".parse().unwrap())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.name(), "address_refused");
+    assert_eq!(bench.ledger.grant(grant.id()).await.unwrap().status, "ready");
+
+    let mut admissions = Vec::new();
+    for admission in futures_util::future::join_all((0..3).map(|_| bench.ledger.admit(grant.id(), Some("orders"), CLIENT))).await
+    {
+        admissions.push(admission.unwrap());
+    }
+    assert_eq!(bench.script.changes(), ["created", "activated"]);
+    let until = admissions[0].permit.until();
+    assert!(admissions.iter().all(|admission| admission.permit.until() == until));
+    let view = bench.ledger.grant(grant.id()).await.unwrap();
+    assert_eq!((view.status.as_str(), view.live_sessions), ("active", 3));
+    let refused = bench.ledger.admit(grant.id(), Some("orders"), CLIENT).await.unwrap_err();
+    assert_eq!(refused.name(), "too_many");
+    admissions.pop();
+    assert!(bench.ledger.admit(grant.id(), Some("orders"), CLIENT).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_change_reaches_whoever_watches() {
+    let bench = Bench::new();
+    let (grant, _) = bench.ledger.create(terms(), "olga").await.unwrap();
+    let id = grant.id();
+    let mut admission = bench.ledger.admit(id, None, CLIENT).await.unwrap();
+    let until = admission.permit.until();
+    assert!(!admission.changes.has_changed().unwrap());
+
+    bench.ledger.extend(id, Duration::from_mins(1), "olga", None).await.unwrap();
+    admission.changes.changed().await.unwrap();
+    let now = bench.clock.now();
+    let grant = admission.changes.borrow_and_update().clone();
+    let permit = admission.permit.renew(&grant, now).unwrap();
+    assert_eq!(permit.until(), until + Duration::from_mins(1));
+
+    bench.ledger.revoke(id, "olga", Some("left the team")).await.unwrap();
+    admission.changes.changed().await.unwrap();
+    let grant = admission.changes.borrow_and_update().clone();
+    assert!(matches!(permit.renew(&grant, now), Err(Refusal::Revoked { .. })));
+    let refused = bench.ledger.admit(id, None, CLIENT).await.unwrap_err();
+    assert_eq!(refused.name(), "login_revoked");
+    let again = bench
+        .ledger
+        .extend(id, Duration::from_mins(1), "olga", None)
+        .await
+        .unwrap_err();
+    assert!(matches!(again, LedgerError::Illegal(IllegalChange::Ended(_))));
+    assert_eq!(bench.script.changes(), ["created", "activated", "extended", "revoked"]);
+    // Who did it: the identity itself opens its window.
+    assert_eq!(bench.script.lines.lock().unwrap()[1].1, "ana@example.com");
+}
+
+#[tokio::test]
+async fn what_cannot_be_put_on_record_does_not_happen() {
+    let bench = Bench::new();
+    let (grant, _) = bench.ledger.create(terms(), "olga").await.unwrap();
+    let id = grant.id();
+    bench.fill_disk(true);
+    assert!(matches!(
+        bench.ledger.create(terms(), "olga").await,
+        Err(LedgerError::Audit(_))
+    ));
+    let refused = bench.ledger.admit(id, None, CLIENT).await.unwrap_err();
+    assert_eq!(refused, Ending::AuditFailed { disk_full: true });
+    assert!(bench.ledger.revoke(id, "olga", None).await.is_err());
+    for ledger in [bench.ledger.clone(), bench.reopened()] {
+        assert_eq!(ledger.grants().len(), 1);
+        assert_eq!(ledger.grant(id).await.unwrap().status, "ready");
+    }
+    bench.fill_disk(false);
+    assert!(bench.ledger.admit(id, None, CLIENT).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_does_not_happen_and_the_log_says_so() {
+    let bench = Bench::new();
+    let (grant, _) = bench.ledger.create(terms(), "olga").await.unwrap();
+    let id = grant.id();
+    let mut admission = bench.ledger.admit(id, None, CLIENT).await.unwrap();
+    bench.sql("CREATE TRIGGER broken BEFORE UPDATE ON grants BEGIN SELECT RAISE(FAIL, 'broken'); END");
+    let error = bench
+        .ledger
+        .extend(id, Duration::from_mins(1), "olga", None)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, LedgerError::Store(StoreError::Sqlite(_))));
+    assert!(!admission.changes.has_changed().unwrap());
+    assert_eq!(
+        *admission.changes.borrow_and_update().until().as_ref().unwrap(),
+        admission.permit.until()
+    );
+    assert_eq!(bench.script.changes(), ["created", "activated", "extended", "not_stored"]);
+    bench.sql("DROP TRIGGER broken");
+    assert!(bench.ledger.extend(id, Duration::from_mins(1), "olga", None).await.is_ok());
+}
+
+#[tokio::test]
+async fn grants_survive_a_restart() {
+    let bench = Bench::new();
+    let (grant, secret) = bench.ledger.create(terms(), "olga").await.unwrap();
+    let id = grant.id().clone();
+    assert_eq!(secret.expose().len(), 32);
+    let admission = bench.ledger.admit(&id, None, CLIENT).await.unwrap();
+    bench
+        .ledger
+        .shorten_by(&id, Duration::from_secs(100), "olga", None)
+        .await
+        .unwrap();
+    let (revoked, _) = bench.ledger.create(terms(), "olga").await.unwrap();
+    bench.ledger.revoke(revoked.id(), "olga", Some("why not")).await.unwrap();
+
+    let next = bench.reopened();
+    assert_eq!(next.grants().len(), 2);
+    for id in [&id, revoked.id()] {
+        let (before, after) = (bench.ledger.grant(id).await.unwrap(), next.grant(id).await.unwrap());
+        assert_eq!((before.grant, before.status), (after.grant, after.status));
+        assert!(next.verifier(id.as_str()) == bench.ledger.verifier(id.as_str()));
+    }
+    // No second window: the deadline is the one fixed at the first connect.
+    let again = next.admit(&id, None, CLIENT).await.unwrap();
+    assert_eq!(again.permit.until() + Duration::from_secs(100), admission.permit.until());
+}
+
+#[tokio::test]
+async fn grants_end_by_time_alone_and_are_forgotten_by_clients_later() {
+    let bench = Bench::new();
+    let (unused, _) = bench.ledger.create(terms(), "olga").await.unwrap();
+    let (used, _) = bench.ledger.create(terms(), "olga").await.unwrap();
+    drop(bench.ledger.admit(used.id(), None, CLIENT).await.unwrap());
+    bench.step(3600);
+    let named = async |id| bench.ledger.admit(id, None, CLIENT).await.unwrap_err().name();
+    assert_eq!(named(unused.id()).await, "lapsed");
+    assert_eq!(named(used.id()).await, "login_expired");
+    bench.step(8 * 86_400);
+    bench.ledger.create(terms(), "olga").await.unwrap();
+    for ledger in [bench.ledger.clone(), bench.reopened()] {
+        assert_eq!(ledger.grants().len(), 1);
+        assert!(ledger.verifier(used.id().as_str()) == Verifier::mock(used.id().as_str(), &ledger.0.mock_key));
+        assert_eq!(ledger.grant(used.id()).await.unwrap().status, "expired");
+        let late = ledger.revoke(used.id(), "olga", None).await.unwrap_err();
+        assert!(matches!(late, LedgerError::Illegal(IllegalChange::Ended(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_meets_the_same_verifier_each_time() {
+    let bench = Bench::new();
+    let next = bench.reopened();
+    for user in ["gr_zzzzzzzzzz", "postgres", "'; --", ""] {
+        assert!(bench.ledger.verifier(user) == next.verifier(user), "{user}");
+    }
+    let id: GrantId = "gr_zzzzzzzzzz".parse().unwrap();
+    assert_eq!(bench.ledger.admit(&id, None, CLIENT).await.unwrap_err().sqlstate(), "28P01");
+    assert!(matches!(bench.ledger.grant(&id).await, Err(LedgerError::NoSuchGrant(_))));
+    assert!(matches!(
+        bench.ledger.revoke(&id, "olga", None).await,
+        Err(LedgerError::NoSuchGrant(_))
+    ));
+}
+
+#[tokio::test]
+async fn leftovers_are_the_sessions_that_were_not_closed() {
+    let bench = Bench::new();
+    let (grant, _) = bench.ledger.create(terms(), "olga").await.unwrap();
+    let sessions: Vec<_> = (0..20).map(|letter| session(letter, grant.id())).collect();
+    let opened = sessions.iter().map(|session| bench.ledger.session_opened(session.clone()));
+    assert!(futures_util::future::join_all(opened).await.iter().all(Result::is_ok));
+    let closed = sessions
+        .iter()
+        .skip(2)
+        .map(|session| bench.ledger.session_closed(&session.session));
+    assert!(futures_util::future::join_all(closed).await.iter().all(Result::is_ok));
+    assert_eq!(bench.reopened().leftovers().await.unwrap(), sessions[..2]);
+}
+
+#[tokio::test]
+async fn the_highest_time_is_kept() {
+    let bench = Bench::new();
+    let path = bench.folder.path().join("ledger.db");
+    let now = bench.clock.now();
+    bench.ledger.remember_time(now).await.unwrap();
+    bench.ledger.remember_time(now - Duration::from_mins(1)).await.unwrap();
+    assert_eq!(highest_time(&path).unwrap(), Some(now));
+    assert_eq!(highest_time(&bench.folder.path().join("none.db")).unwrap(), None);
+    // Made, but not yet opened as a store.
+    std::fs::write(bench.folder.path().join("empty.db"), "").unwrap();
+    assert_eq!(highest_time(&bench.folder.path().join("empty.db")).unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_files_are_for_their_owner_only() {
+    let bench = Bench::new();
+    bench.ledger.create(terms(), "olga").await.unwrap();
+    let mut seen = 0;
+    for file in std::fs::read_dir(bench.folder.path()).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(
+            file.metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{:?}",
+            file.path()
+        );
+        seen += 1;
+    }
+    assert!(seen >= 2, "the database and its write-ahead log");
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_trusted_is_not_opened() {
+    let bench = Bench::new();
+    bench.ledger.create(terms(), "olga").await.unwrap();
+    let reopen = || open(&bench.folder, &bench.script, &bench.clock).err().unwrap();
+    bench.sql("UPDATE grants SET verifier = 'x'");
+    assert!(matches!(
+        reopen(),
+        LedgerError::Store(StoreError::Damaged { what: "verifier", .. })
+    ));
+    bench.sql("UPDATE grants SET target = 'a b'");
+    assert!(matches!(
+        reopen(),
+        LedgerError::Store(StoreError::Damaged { what: "target", .. })
+    ));
+    bench.sql("PRAGMA user_version = 99");
+    assert!(matches!(reopen(), LedgerError::Store(StoreError::TooNew { found: 99, .. })));
+    let other = tempfile::tempdir().unwrap();
+    std::fs::write(other.path().join("ledger.db"), "x".repeat(9000)).unwrap();
+    let refused = open(&other, &bench.script, &bench.clock).err();
+    assert!(matches!(refused, Some(LedgerError::Store(StoreError::Sqlite(_)))));
+}
+
+#[tokio::test]
+async fn a_commit_goes_on_when_whoever_asked_has_gone() {
+    let bench = Bench::new();
+    let (grant, _) = bench.ledger.create(terms(), "olga").await.unwrap();
+    let entry = bench.ledger.0.entry(grant.id()).unwrap();
+    let mut changes = entry.grant.subscribe();
+    let turn = entry.committing.lock().await;
+    {
+        let revoke = bench.ledger.revoke(grant.id(), "olga", None);
+        assert!(tokio::time::timeout(Duration::ZERO, revoke).await.is_err());
+    }
+    drop(turn);
+    changes.changed().await.unwrap();
+    assert_eq!(bench.ledger.grant(grant.id()).await.unwrap().status, "revoked");
+}

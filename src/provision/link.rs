@@ -1,0 +1,164 @@
+//! The connection to a target on which backends are ended, and the one query for it.
+//!
+//! It does not wait for backends to go and does not repeat itself: the terminator does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, Config, NoTls, Statement};
+
+use crate::upstream::{self, Target};
+
+/// Where to connect.
+pub(super) enum Source {
+    /// A target, the same way its sessions go.
+    Target(Arc<Target>),
+    /// A server on loopback.
+    #[cfg(test)]
+    Loopback {
+        port: u16,
+        user: String,
+        password: crate::secret::Secret<String>,
+    },
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    #[error("the target cannot be reached: {0}")]
+    Dial(#[from] upstream::ConnectError),
+    #[error("{0}")]
+    Postgres(#[from] tokio_postgres::Error),
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    #[cfg(test)]
+    #[error("{0}")]
+    Loopback(#[from] std::io::Error),
+}
+
+/// A connection with the query prepared and its catalogue lookups warm.
+pub(super) struct Link {
+    client: Client,
+    statement: Statement,
+    driver: JoinHandle<Result<(), tokio_postgres::Error>>,
+}
+
+/// A question about one backend.
+pub(super) struct Asked {
+    pub(super) pid: i32,
+    /// The session's age: the backend is older.
+    pub(super) age: Duration,
+    /// Whether to cancel and terminate it, or only to ask whether it is there.
+    pub(super) signal: bool,
+}
+
+/// A process that is there, under the gate's role.
+pub(super) struct Seen {
+    pub(super) pid: i32,
+    /// Whether it is as old as the session, so that it can be the session's.
+    pub(super) ours: bool,
+}
+
+/// How long connecting and an answer may take. The answer is a scan of shared memory.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The backend's age is compared with the session's: each side measures with its own clock, so they need not agree; what they
+/// drift apart, or a small step of the server's, is forgiven. A process too young has got the process id of one that is gone.
+/// Only processes of the same role are looked at: those of others are neither ours nor ours to end.
+const QUERY: &str = "
+    SELECT w.pid, ours, CASE WHEN w.signal AND ours THEN pg_cancel_backend(w.pid) AND pg_terminate_backend(w.pid) END
+    FROM unnest($1::int4[], $2::float8[], $3::bool[]) AS w (pid, age, signal)
+    JOIN pg_stat_activity AS a ON a.pid = w.pid AND a.usename = current_user
+    CROSS JOIN LATERAL (
+        SELECT coalesce(extract(epoch FROM clock_timestamp() - a.backend_start)::float8 + 5 >= w.age, true) AS ours
+    ) AS o";
+
+impl Link {
+    pub(super) async fn open(source: &Source) -> Result<Self, LinkError> {
+        tokio::time::timeout(TIMEOUT, Self::connect(source))
+            .await
+            .unwrap_or(Err(LinkError::Timeout(TIMEOUT)))
+    }
+
+    async fn connect(source: &Source) -> Result<Self, LinkError> {
+        match source {
+            Source::Target(target) => {
+                let mut config = config();
+                config.user(&target.user).dbname(&target.database);
+                if let Some(password) = &target.password {
+                    config.password(password.expose());
+                }
+                Self::login(&config, upstream::dial(target).await?).await
+            }
+            #[cfg(test)]
+            Source::Loopback { port, user, password } => {
+                let stream = tokio::net::TcpStream::connect(("127.0.0.1", *port)).await?;
+                let mut config = config();
+                config.user(user).dbname("postgres").password(password.expose());
+                Self::login(&config, stream).await
+            }
+        }
+    }
+
+    async fn login<S>(config: &Config, stream: S) -> Result<Self, LinkError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (client, connection) = config.connect_raw(stream, NoTls).await?;
+        let driver = tokio::spawn(connection);
+        let statement = client.prepare(QUERY).await?;
+        let link = Self {
+            client,
+            statement,
+            driver,
+        };
+        link.query(&[]).await?;
+        Ok(link)
+    }
+
+    /// Signals the backends that are to be, and tells which are there.
+    pub(super) async fn ask(&self, asked: &[Asked]) -> Result<Vec<Seen>, LinkError> {
+        tokio::time::timeout(TIMEOUT, self.query(asked))
+            .await
+            .unwrap_or(Err(LinkError::Timeout(TIMEOUT)))
+    }
+
+    async fn query(&self, asked: &[Asked]) -> Result<Vec<Seen>, LinkError> {
+        let pids: Vec<i32> = asked.iter().map(|asked| asked.pid).collect();
+        let ages: Vec<f64> = asked.iter().map(|asked| asked.age.as_secs_f64()).collect();
+        let signals: Vec<bool> = asked.iter().map(|asked| asked.signal).collect();
+        let rows = self.client.query(&self.statement, &[&pids, &ages, &signals]).await?;
+        let seen = |row: &tokio_postgres::Row| {
+            Ok(Seen {
+                pid: row.try_get(0)?,
+                ours: row.try_get(1)?,
+            })
+        };
+        rows.iter().map(seen).collect()
+    }
+
+    pub(super) fn closed(&self) -> bool {
+        self.client.is_closed()
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // A connection that hangs would otherwise stay for as long as TCP believes in it.
+        self.driver.abort();
+    }
+}
+
+/// A role's own settings (`ALTER ROLE ... SET`, which whoever uses a shared account may do) must not reach this connection.
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .application_name("tidegate (ends sessions)")
+        .options("-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0")
+        // `dial` has settled TLS.
+        .ssl_mode(SslMode::Disable);
+    config
+}

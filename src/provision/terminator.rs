@@ -1,0 +1,188 @@
+//! The task that ends backends: takes all orders that wait, signals, asks until they are gone.
+//!
+//! It knows nothing of sessions and grants.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::link::{Asked, Link, LinkError, Source};
+use super::{Backend, Gone, LIMIT};
+use crate::clock::Clock;
+
+/// An order to end one backend.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) backend: Backend,
+    /// The session's age at `backend.opened`.
+    pub(super) older: Duration,
+    /// What a process of that id says that is too young to be the session's: that the session's is gone (a leftover), or
+    /// nothing that can be relied on (the server's clock may have been set back).
+    pub(super) reused_is_gone: bool,
+    pub(super) given: Instant,
+    pub(super) reply: oneshot::Sender<Gone>,
+}
+
+pub(super) struct Work {
+    source: Source,
+    clock: Clock,
+    orders: mpsc::UnboundedReceiver<Order>,
+    link: Option<Link>,
+    /// The connection could not be made when last tried; to say so once, and not each time.
+    failing: bool,
+    pending: Vec<Pending>,
+    /// Until the next question.
+    pause: Duration,
+}
+
+struct Pending {
+    order: Order,
+    signalled: Option<Instant>,
+}
+
+/// The first question comes this long after the signal, each further one after twice the time ...
+const FIRST_PAUSE: Duration = Duration::from_millis(3);
+/// ... up to this.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// A backend that does not go is signalled again; the first signal may have come while it was starting something.
+const AGAIN: Duration = Duration::from_secs(1);
+/// With nothing to do: how often to see whether the connection is still there.
+const IDLE: Duration = Duration::from_secs(1);
+/// With nothing to do: how often to use it. Keeps it from being cut as idle, and finds a dead one before it is needed.
+const PING: Duration = Duration::from_secs(15);
+
+impl Work {
+    pub(super) fn new(source: Source, clock: Clock, orders: mpsc::UnboundedReceiver<Order>) -> Self {
+        Self {
+            source,
+            clock,
+            orders,
+            link: None,
+            failing: false,
+            pending: Vec::new(),
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    /// Runs until nobody can give orders any more and all given ones are settled.
+    pub(super) async fn run(mut self) {
+        let mut used = self.now();
+        self.keep_link().await;
+        let mut open = true;
+        while open || !self.pending.is_empty() {
+            let wait = if self.pending.is_empty() { IDLE } else { self.pause };
+            tokio::select! {
+                biased;
+                order = self.orders.recv(), if open => match order {
+                    Some(order) => self.accept(order),
+                    None => open = false,
+                },
+                () = tokio::time::sleep(wait) => {}
+            }
+            while let Ok(order) = self.orders.try_recv() {
+                self.accept(order);
+            }
+            if !self.pending.is_empty() {
+                self.round().await;
+                used = self.now();
+            } else if self.keep_link().await && self.now().duration_since(used) >= PING {
+                self.ask(&[]).await;
+                used = self.now();
+            }
+        }
+    }
+
+    fn accept(&mut self, order: Order) {
+        self.pause = FIRST_PAUSE;
+        self.pending.push(Pending { order, signalled: None });
+    }
+
+    /// Signals whoever has to be and sees who is gone.
+    async fn round(&mut self) {
+        let now = self.now();
+        let mut asked = Vec::with_capacity(self.pending.len());
+        for pending in &mut self.pending {
+            let signal = pending.signalled.is_none_or(|at| now.duration_since(at) >= AGAIN);
+            if signal {
+                pending.signalled = Some(now);
+            }
+            asked.push(Asked {
+                pid: pending.order.backend.pid,
+                age: pending.order.older + now.duration_since(pending.order.backend.opened),
+                signal,
+            });
+        }
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        let seen = if self.keep_link().await {
+            self.ask(&asked).await
+        } else {
+            None
+        };
+        let at = self.now();
+        let Some(seen) = seen else {
+            // Whether the signals arrived is not known: give them again.
+            self.pending.iter_mut().for_each(|pending| pending.signalled = None);
+            self.settle(|order| (at.duration_since(order.given) >= LIMIT).then_some(Gone { confirmed: false, at }));
+            return;
+        };
+        self.settle(|order| {
+            let process = seen.iter().find(|seen| seen.pid == order.backend.pid);
+            let confirmed = process.is_none_or(|process| !process.ours && order.reused_is_gone);
+            let given_up = at.duration_since(order.given) >= LIMIT;
+            (confirmed || given_up).then_some(Gone { confirmed, at })
+        });
+    }
+
+    /// Answers the orders on which `verdict` is final, and forgets them.
+    fn settle(&mut self, verdict: impl Fn(&Order) -> Option<Gone>) {
+        for pending in std::mem::take(&mut self.pending) {
+            match verdict(&pending.order) {
+                None => self.pending.push(pending),
+                Some(gone) => {
+                    if !gone.confirmed {
+                        tracing::error!(pid = pending.order.backend.pid, limit = ?LIMIT, "a backend is not confirmed gone");
+                    }
+                    // Whoever asked may have stopped waiting.
+                    let _ = pending.order.reply.send(gone);
+                }
+            }
+        }
+    }
+
+    /// Asks over the link; one that fails is dropped.
+    async fn ask(&mut self, asked: &[Asked]) -> Option<Vec<super::link::Seen>> {
+        let answer = self.link.as_ref()?.ask(asked).await;
+        answer.map_err(|error| self.lost(&error)).ok()
+    }
+
+    /// Whether there is a link, made anew if need be.
+    async fn keep_link(&mut self) -> bool {
+        if self.link.as_ref().is_some_and(|link| !link.closed()) {
+            return true;
+        }
+        match Link::open(&self.source).await {
+            Ok(link) => {
+                self.link = Some(link);
+                self.failing = false;
+                true
+            }
+            Err(error) => {
+                self.lost(&error);
+                false
+            }
+        }
+    }
+
+    fn lost(&mut self, error: &LinkError) {
+        self.link = None;
+        if !self.failing {
+            tracing::warn!(%error, "no provisioning connection: sessions are ended by closing their own connections only");
+        }
+        self.failing = true;
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.moment().instant
+    }
+}

@@ -1,0 +1,226 @@
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_postgres::{Client, NoTls};
+
+use super::*;
+use crate::lab::{Options, Postgres};
+use crate::secret::Secret;
+
+/// A server with an ordinary account, as a target has.
+struct Server {
+    postgres: Postgres,
+    password: Secret<String>,
+}
+
+struct Session {
+    client: Client,
+    backend: Backend,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let postgres = tokio::task::spawn_blocking(|| Postgres::start(&Options::default()).unwrap())
+            .await
+            .unwrap();
+        postgres
+            .batch(
+                "postgres",
+                "CREATE ROLE app LOGIN PASSWORD 'app'; CREATE ROLE other LOGIN PASSWORD 'app'",
+            )
+            .await
+            .unwrap();
+        Self {
+            postgres,
+            password: Secret::new("app".to_owned()),
+        }
+    }
+
+    fn terminator(&self, clock: &Clock) -> Terminator {
+        let source = Source::Loopback {
+            port: self.postgres.port(),
+            user: "app".to_owned(),
+            password: self.password.clone(),
+        };
+        Terminator::start(source, clock.clone())
+    }
+
+    async fn session(&self, user: &str) -> Session {
+        let (client, connection) = tokio_postgres::Config::new()
+            .host("127.0.0.1")
+            .port(self.postgres.port())
+            .user(user)
+            .password(self.password.expose())
+            .dbname("postgres")
+            .connect(NoTls)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let pid = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        let backend = Backend {
+            pid,
+            opened: Instant::now(),
+        };
+        Session { client, backend }
+    }
+
+    /// How many backends of the account are there, its terminator aside.
+    async fn backends(&self) -> i64 {
+        let client = self.postgres.client("postgres").await.unwrap();
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND application_name NOT LIKE 'tidegate%'";
+        client.query_one(count, &[]).await.unwrap().get(0)
+    }
+}
+
+fn clock() -> Clock {
+    Clock::system(None)
+}
+
+/// The product's figure: 200 sessions of one grant, half of them in `pg_sleep`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_are_ended_at_once() {
+    let server = Server::start().await;
+    let terminator = server.terminator(&clock());
+    let mut sessions = Vec::new();
+    for _ in 0..200 {
+        sessions.push(server.session("app").await);
+    }
+    let mut backends = Vec::new();
+    let mut sleepers = Vec::new();
+    for (number, session) in sessions.into_iter().enumerate() {
+        backends.push(session.backend);
+        sleepers.push(tokio::spawn(async move {
+            let sleep = if number % 2 == 0 {
+                "SELECT pg_sleep(3600)"
+            } else {
+                "SELECT 1"
+            };
+            let first = session.client.batch_execute(sleep).await;
+            (first.is_err() || session.client.batch_execute("SELECT pg_sleep(3600)").await.is_err()).then(Instant::now)
+        }));
+    }
+    while server
+        .postgres
+        .client("postgres")
+        .await
+        .unwrap()
+        .query("SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'", &[])
+        .await
+        .unwrap()
+        .len()
+        < 200
+    {}
+
+    let start = Instant::now();
+    let ends: Vec<_> = backends.iter().map(|backend| terminator.end(*backend)).collect();
+    let gone = futures_util::future::join_all(ends).await;
+    assert!(gone.iter().all(|gone| gone.confirmed));
+    let mut took: Vec<_> = gone.iter().map(|gone| gone.at - start).collect();
+    took.sort();
+    let mut told = Vec::new();
+    for sleeper in sleepers {
+        told.push(sleeper.await.unwrap().unwrap() - start);
+    }
+    told.sort();
+    println!(
+        "200 backends confirmed gone: p50 {:?}, all {:?}; clients told: p50 {:?}, all {:?}",
+        took[100], took[199], told[100], told[199]
+    );
+    assert_eq!(server.backends().await, 0);
+    assert!(
+        took[199] < Duration::from_secs(2),
+        "far beyond what a busy machine explains: {:?}",
+        took[199]
+    );
+}
+
+#[tokio::test]
+async fn others_are_left_alone() {
+    let server = Server::start().await;
+    let terminator = server.terminator(&clock());
+    let ours = server.session("app").await;
+    let foreign = server.session("other").await;
+    assert!(terminator.end(ours.backend).await.confirmed);
+    // Of another role: not ours to end, and not ours.
+    assert!(terminator.end(foreign.backend).await.confirmed);
+    assert!(foreign.client.batch_execute("SELECT 1").await.is_ok());
+    // Nobody has this process id.
+    let nobody = Backend {
+        pid: 1,
+        opened: Instant::now(),
+    };
+    assert!(terminator.end(nobody).await.confirmed);
+}
+
+#[tokio::test]
+async fn leftovers_are_reaped_unless_their_process_is_another_now() {
+    let server = Server::start().await;
+    let clock = clock();
+    let terminator = server.terminator(&clock);
+    let (left, reused) = (server.session("app").await, server.session("app").await);
+    let leftover = |letter, session: &Session, opened_at| OpenSession {
+        session: SessionId::from_random([letter; 10]),
+        grant: "gr_0000000000".parse().unwrap(),
+        identity: "ana".parse().unwrap(),
+        target: "orders".parse().unwrap(),
+        backend_pid: session.backend.pid,
+        opened_at,
+    };
+    let now = clock.now();
+    let long_ago: Timestamp = now - Duration::from_mins(60);
+    let reaped = terminator
+        .reap(&[leftover(1, &left, now), leftover(2, &reused, long_ago)])
+        .await;
+    assert!(reaped.iter().all(|reaped| reaped.confirmed), "{reaped:?}");
+    assert_eq!(reaped[1].session, SessionId::from_random([2; 10]));
+    assert!(left.client.batch_execute("SELECT 1").await.is_err());
+    assert!(reused.client.batch_execute("SELECT 1").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_made_anew() {
+    let server = Server::start().await;
+    let terminator = server.terminator(&clock());
+    let first = server.session("app").await;
+    assert!(terminator.end(first.backend).await.confirmed);
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'tidegate%ends%'";
+    server.postgres.batch("postgres", kill).await.unwrap();
+    let second = server.session("app").await;
+    assert!(terminator.end(second.backend).await.confirmed);
+    assert_eq!(server.backends().await, 0);
+}
+
+#[tokio::test]
+async fn an_order_is_carried_out_though_nobody_waits() {
+    let server = Server::start().await;
+    let terminator = server.terminator(&clock());
+    let session = server.session("app").await;
+    drop(terminator.end(session.backend));
+    drop(terminator);
+    assert!(session.client.batch_execute("SELECT pg_sleep(3600)").await.is_err());
+}
+
+#[tokio::test]
+async fn what_nobody_can_confirm_is_not_confirmed() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let source = Source::Loopback {
+        port,
+        user: "app".to_owned(),
+        password: Secret::new("app".to_owned()),
+    };
+    let terminator = Terminator::start(source, clock());
+    let start = Instant::now();
+    let gone = terminator
+        .end(Backend {
+            pid: 4711,
+            opened: start,
+        })
+        .await;
+    assert!(!gone.confirmed);
+    let took = gone.at - start;
+    assert!((LIMIT..LIMIT * 2).contains(&took), "{took:?}");
+}

@@ -1,0 +1,177 @@
+//! The client's half of an exchange, as three stages: started, challenged, answered.
+//!
+//! It does not hold the password: between challenge and answer the caller brings [`ClientKeys`], freshly derived or kept. The
+//! law it keeps: the exchange ends well only with the server's own signature verified.
+
+use super::ScramError;
+use super::keys::{ClientKeys, Key, hmac, same};
+use super::message::{self, Attributes, malformed};
+use super::server::BINDING_TYPE;
+
+/// An exchange whose first message is to be sent.
+pub struct ClientExchange {
+    /// The GS2 flag: `n`, `y` or `p=tls-server-end-point`.
+    flag: String,
+    /// The GS2 header and, where bound, the binding behind it.
+    binding: Vec<u8>,
+    nonce: String,
+}
+
+/// An exchange that has the server's challenge and needs keys for it.
+pub struct Challenged {
+    client_first_bare: String,
+    server_first: String,
+    binding: Vec<u8>,
+    nonce: String,
+    salt: Vec<u8>,
+    iterations: u32,
+}
+
+/// An exchange whose last message is to be sent.
+pub struct Answered {
+    message: Vec<u8>,
+    signature: Key,
+}
+
+/// Begins an exchange: SCRAM-SHA-256-PLUS with the `tls-server-end-point` hash of the server's certificate, SCRAM-SHA-256
+/// without. `nonce` is random text, fresh for each exchange: visible ASCII without a comma (base 64 of 18 bytes or more).
+#[must_use]
+pub fn client_start(binding: Option<&[u8]>, nonce: &str) -> ClientExchange {
+    let flag = binding.map_or_else(|| "n".to_owned(), |_| format!("p={BINDING_TYPE}"));
+    let mut header = format!("{flag},,").into_bytes();
+    header.extend_from_slice(binding.unwrap_or_default());
+    ClientExchange {
+        flag,
+        binding: header,
+        nonce: nonce.to_owned(),
+    }
+}
+
+impl ClientExchange {
+    /// Says to the server that we could have bound to its certificate but saw no offer. A server that did offer then knows that
+    /// somebody took the offer out of its message, and refuses (RFC 5802 section 6, flag `y`).
+    #[must_use]
+    pub fn binding_not_offered(mut self) -> Self {
+        if self.flag == "n" {
+            "y".clone_into(&mut self.flag);
+            self.binding = b"y,,".to_vec();
+        }
+        self
+    }
+
+    /// The first message.
+    #[must_use]
+    pub fn first(&self) -> Vec<u8> {
+        format!("{},,{}", self.flag, self.bare()).into_bytes()
+    }
+
+    /// Without a user name, as libpq: the startup packet has said it.
+    fn bare(&self) -> String {
+        format!("n=,r={}", self.nonce)
+    }
+
+    /// Reads the server's first message.
+    pub fn challenge(self, server_first: &[u8]) -> Result<Challenged, ScramError> {
+        let text = message::text(server_first)?;
+        let mut attributes = Attributes::new(text);
+        let (letter, nonce) = attributes.next()?.ok_or(malformed("empty"))?;
+        message::mandatory(letter)?;
+        if letter == 'e' {
+            return Err(ScramError::ServerError);
+        }
+        if letter != 'r' {
+            return Err(malformed("no nonce"));
+        }
+        // The server's own part makes replay of an old exchange impossible, so it must be there.
+        let extended = nonce.strip_prefix(self.nonce.as_str()).is_some_and(message::is_nonce);
+        if !extended {
+            return Err(ScramError::Nonce);
+        }
+        let salt = attributes.expect('s', "no salt")?;
+        let salt = message::decode(salt, "the salt is not base 64")?;
+        if salt.is_empty() {
+            return Err(malformed("an empty salt"));
+        }
+        let iterations = attributes.expect('i', "no number of rounds")?;
+        let iterations = read_iterations(iterations)?;
+        attributes.skip_extensions()?;
+        Ok(Challenged {
+            client_first_bare: self.bare(),
+            nonce: nonce.to_owned(),
+            server_first: text.to_owned(),
+            binding: self.binding,
+            salt,
+            iterations,
+        })
+    }
+}
+
+fn read_iterations(text: &str) -> Result<u32, ScramError> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(malformed("the number of rounds is not a number"));
+    }
+    // More digits than u64 has: as many rounds as there can be.
+    let got = text.parse::<u64>().unwrap_or(u64::MAX);
+    u32::try_from(got)
+        .ok()
+        .filter(|rounds| (1..=super::MAX_ITERATIONS).contains(rounds))
+        .ok_or(ScramError::Iterations { got })
+}
+
+impl Challenged {
+    /// The salt to derive [`ClientKeys`] with.
+    #[must_use]
+    pub fn salt(&self) -> &[u8] {
+        &self.salt
+    }
+
+    /// The rounds of PBKDF2 to derive [`ClientKeys`] with: 1 to [`MAX_ITERATIONS`](super::MAX_ITERATIONS).
+    #[must_use]
+    pub fn iterations(&self) -> u32 {
+        self.iterations
+    }
+
+    /// Makes the last message.
+    #[must_use]
+    pub fn answer(self, keys: &ClientKeys) -> Answered {
+        let without_proof = format!("c={},r={}", message::encode(&self.binding), self.nonce);
+        let auth_message = [
+            self.client_first_bare.as_bytes(),
+            b",",
+            self.server_first.as_bytes(),
+            b",",
+            without_proof.as_bytes(),
+        ];
+        let proof = keys.proof(&auth_message);
+        Answered {
+            signature: hmac(keys.server_key(), &auth_message),
+            message: format!("{without_proof},p={}", message::encode(&proof)).into_bytes(),
+        }
+    }
+}
+
+impl Answered {
+    /// The last message.
+    #[must_use]
+    pub fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// Reads the server's last message: right only from a server that knows the verifier.
+    pub fn verify(self, server_final: &[u8]) -> Result<(), ScramError> {
+        let mut attributes = Attributes::new(message::text(server_final)?);
+        let (letter, value) = attributes.next()?.ok_or(malformed("empty"))?;
+        if letter == 'e' {
+            return Err(ScramError::ServerError);
+        }
+        if letter != 'v' {
+            return Err(malformed("no signature"));
+        }
+        let signature = message::decode(value, "the signature is not base 64")?;
+        if same(&signature, &self.signature) {
+            Ok(())
+        } else {
+            Err(ScramError::BadSignature)
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! Keeps account of one session's prepared statements, portals and unanswered messages (protocol: "Extended Query").
+//!
+//! It sees messages only as facts and time only as an argument; it writes no record and touches no socket.
+//!
+//! INVARIANT: a name resolves to a text only if the server would resolve it to the same one. A definition counts from the
+//! server's ParseComplete or BindComplete; before that it counts only within its own Sync group, for if it fails the server
+//! skips the rest of the group. A name that depends on an unfinished earlier group is answered with [`Lookup::Wait`].
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::time::Instant;
+
+use super::statement::{Portal, Prepared};
+use crate::audit::event::Done;
+use crate::wire::backend::{self, Transaction};
+
+/// Unanswered messages of one session; beyond it the client is not read. Each answer has at least five bytes and the server's
+/// output buffer 8 KiB (`PQ_SEND_BUFFER_SIZE`, libpq/pqcomm.c), so the server is bound to have answered some by then.
+const MOST_PENDING: usize = 4096;
+/// Prepared statements and portals of one session.
+pub(super) const MOST_NAMES: usize = 50_000;
+/// Command tags kept of one Query message; rows are counted over all.
+const MOST_TAGS: usize = 64;
+
+/// What a name stands for.
+#[derive(Debug)]
+pub(super) enum Lookup<T> {
+    /// This.
+    Known(Arc<T>),
+    /// Nothing the gate has seen.
+    Unknown,
+    /// It depends on messages the server has not answered yet.
+    Wait,
+}
+
+/// An answered (or skipped) statement.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Settled {
+    /// Its number in the session.
+    pub(super) statement: u64,
+    pub(super) done: Done,
+    pub(super) sqlstate: Option<Vec<u8>>,
+    pub(super) tags: Vec<Vec<u8>>,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    pub(super) copy_in: Option<u64>,
+    pub(super) copy_out: Option<u64>,
+    pub(super) since: Instant,
+}
+
+/// A message of the client that the server has to answer.
+#[derive(Debug)]
+enum Pending {
+    Query { statement: u64, since: Instant },
+    Call { statement: u64, since: Instant },
+    Parse { statement: u64, since: Instant, name: Box<[u8]>, prepared: Arc<Prepared> },
+    Bind { name: Box<[u8]>, portal: Arc<Portal> },
+    Execute { statement: u64, since: Instant, portal: Option<Arc<Portal>> },
+    Describe { prepared: Option<Arc<Prepared>> },
+    CloseStatement { name: Box<[u8]> },
+    ClosePortal { name: Box<[u8]> },
+    Sync,
+    /// CopyDone or CopyFail: no answer of its own, but Syncs sent before it are part of the COPY.
+    CopyEnd,
+}
+
+/// What has come of the answer to the message at the head.
+#[derive(Debug, Default)]
+struct Answer {
+    error: Option<Vec<u8>>,
+    tags: Vec<Vec<u8>>,
+    rows: u64,
+    bytes: u64,
+    copy_in: bool,
+    copy_out: Option<u64>,
+}
+
+/// The account.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    statements: HashMap<Box<[u8]>, Arc<Prepared>>,
+    portals: HashMap<Box<[u8]>, Arc<Portal>>,
+    pending: VecDeque<Pending>,
+    answer: Answer,
+    /// The server drops everything until the next Sync, which the client has not sent yet.
+    skipping: bool,
+    /// A COPY from the client is going on: Sync and Flush are part of it.
+    copying_in: bool,
+    copy_in_bytes: u64,
+    transaction: Transaction,
+    /// SQL may have given names away since; texts parsed before are uncertain.
+    renamed: u64,
+}
+
+// What the client sent.
+impl Book {
+    /// Whether the client must wait before it is heard further.
+    pub(super) fn full(&self) -> bool {
+        self.pending.len() >= MOST_PENDING
+    }
+
+    /// Whether more names are held than the gate keeps account of.
+    pub(super) fn too_many_names(&self) -> bool {
+        self.statements.len() + self.portals.len() > MOST_NAMES
+    }
+
+    /// Whether the server is known to drop what comes, up to the next Sync.
+    pub(super) fn skipping(&self) -> bool {
+        self.skipping
+    }
+
+    /// SQL text that has the words is on its way: names parsed until now may be given to other texts (`DEALLOCATE`, `PREPARE`,
+    /// `DISCARD` share the protocol's name space).
+    pub(super) fn names_may_change(&mut self) {
+        self.renamed += 1;
+    }
+
+    /// How often names may have changed; a [`Prepared`] remembers the count at its Parse.
+    pub(super) fn renamed(&self) -> u64 {
+        self.renamed
+    }
+
+    pub(super) fn query(&mut self, statement: u64, since: Instant) {
+        self.pending.push_back(Pending::Query { statement, since });
+    }
+
+    pub(super) fn call(&mut self, statement: u64, since: Instant) {
+        self.pending.push_back(Pending::Call { statement, since });
+    }
+
+    pub(super) fn parse(&mut self, statement: u64, since: Instant, name: &[u8], prepared: Arc<Prepared>) {
+        self.pending.push_back(Pending::Parse { statement, since, name: name.into(), prepared });
+    }
+
+    pub(super) fn bind(&mut self, name: &[u8], portal: Arc<Portal>) {
+        self.pending.push_back(Pending::Bind { name: name.into(), portal });
+    }
+
+    pub(super) fn execute(&mut self, statement: u64, since: Instant, portal: Option<Arc<Portal>>) {
+        self.pending.push_back(Pending::Execute { statement, since, portal });
+    }
+
+    pub(super) fn describe(&mut self, prepared: Option<Arc<Prepared>>) {
+        self.pending.push_back(Pending::Describe { prepared });
+    }
+
+    pub(super) fn close(&mut self, portal: bool, name: &[u8]) {
+        let name = name.into();
+        self.pending.push_back(if portal { Pending::ClosePortal { name } } else { Pending::CloseStatement { name } });
+    }
+
+    pub(super) fn sync(&mut self) {
+        // In a COPY from the client the server ignores Sync (protocol: "COPY Operations").
+        if !self.copying_in {
+            self.skipping = false;
+            self.pending.push_back(Pending::Sync);
+        }
+    }
+
+    pub(super) fn copy_data(&mut self, bytes: u64) {
+        self.copy_in_bytes += bytes;
+    }
+
+    pub(super) fn copy_end(&mut self) {
+        if self.copying_in {
+            self.copying_in = false;
+        } else if !self.pending.is_empty() {
+            self.pending.push_back(Pending::CopyEnd);
+        }
+    }
+
+    /// The statement a name stands for at this point of the client's stream.
+    pub(super) fn statement(&self, name: &[u8]) -> Lookup<Prepared> {
+        let mut own_group = true;
+        for pending in self.pending.iter().rev() {
+            match pending {
+                Pending::Sync => own_group = false,
+                Pending::Parse { name: defined, prepared, .. } if **defined == *name => {
+                    return if own_group { Lookup::Known(Arc::clone(prepared)) } else { Lookup::Wait };
+                }
+                Pending::CloseStatement { name: closed } if **closed == *name => {
+                    return if own_group { Lookup::Unknown } else { Lookup::Wait };
+                }
+                // A simple query drops the unnamed statement, and its SQL may rename the others.
+                Pending::Query { .. } => return Lookup::Wait,
+                _ => {}
+            }
+        }
+        self.statements.get(name).map_or(Lookup::Unknown, |prepared| Lookup::Known(Arc::clone(prepared)))
+    }
+
+    /// The portal a name stands for at this point of the client's stream.
+    pub(super) fn portal(&self, name: &[u8]) -> Lookup<Portal> {
+        let mut own_group = true;
+        for pending in self.pending.iter().rev() {
+            match pending {
+                Pending::Sync => own_group = false,
+                Pending::Bind { name: defined, portal } if **defined == *name => {
+                    return if own_group { Lookup::Known(Arc::clone(portal)) } else { Lookup::Wait };
+                }
+                Pending::ClosePortal { name: closed } if **closed == *name => {
+                    return if own_group { Lookup::Unknown } else { Lookup::Wait };
+                }
+                Pending::Query { .. } => return Lookup::Wait,
+                _ => {}
+            }
+        }
+        self.portals.get(name).map_or(Lookup::Unknown, |portal| Lookup::Known(Arc::clone(portal)))
+    }
+}
+
+// What the server answered.
+impl Book {
+    /// Counts bytes of an answer, whatever they are.
+    pub(super) fn answered(&mut self, bytes: u64) {
+        self.answer.bytes += bytes;
+    }
+
+    /// Counts COPY data to the client.
+    pub(super) fn copied_out(&mut self, bytes: u64) {
+        *self.answer.copy_out.get_or_insert(0) += bytes;
+    }
+
+    /// Takes one answer message, its body whole as far as it matters; hands each statement it settles to `settled`.
+    pub(super) fn answer(&mut self, tag: u8, body: &[u8], mut settled: impl FnMut(Settled)) {
+        // Nothing answers these: what comes now is for the message behind.
+        while let Some(Pending::CopyEnd) = self.pending.front() {
+            self.pending.pop_front();
+        }
+        match tag {
+            b'1' | b'2' | b'3' => self.defined(),
+            b'C' => self.command_complete(backend::command_tag(body), settled),
+            b'I' => self.finish_execute(Done::Completed, &mut settled),
+            b's' => self.finish_execute(Done::Suspended, &mut settled),
+            b't' => self.described(Some(backend::parameter_types(body))),
+            b'T' | b'n' => self.described(None),
+            b'G' | b'W' => self.copy_in_begins(),
+            b'H' => self.answer.copy_out = Some(0),
+            b'E' => self.error(backend::error_code(body).sqlstate, settled),
+            b'Z' => self.ready(Transaction::of(body), settled),
+            _ => {}
+        }
+    }
+
+    /// The transaction status of the last ReadyForQuery.
+    pub(super) fn transaction(&self) -> Transaction {
+        self.transaction
+    }
+
+    /// Whether the server still owes answers to something that executes.
+    pub(super) fn executing(&self) -> bool {
+        self.pending.iter().any(|p| !matches!(p, Pending::CopyEnd))
+    }
+
+    /// Whether an error has come that belongs to the transaction at work.
+    pub(super) fn failed(&self) -> bool {
+        self.answer.error.is_some() || self.skipping
+    }
+
+    /// Settles what is left when the session ends.
+    pub(super) fn abandon(&mut self, mut settled: impl FnMut(Settled)) {
+        while let Some(head) = self.pending.pop_front() {
+            let done = if self.answer.error.is_some() { Done::Failed } else { Done::Unknown };
+            let answer = std::mem::take(&mut self.answer);
+            if let Some(record) = settle(&head, done, answer, &mut self.copy_in_bytes) {
+                settled(record);
+            }
+        }
+    }
+
+    fn defined(&mut self) {
+        match self.pending.front() {
+            Some(Pending::Parse { .. } | Pending::Bind { .. } | Pending::CloseStatement { .. } | Pending::ClosePortal { .. }) => {}
+            _ => return,
+        }
+        self.answer = Answer::default();
+        match self.pending.pop_front() {
+            Some(Pending::Parse { name, prepared, .. }) => {
+                self.statements.insert(name, prepared);
+            }
+            Some(Pending::Bind { name, portal }) => {
+                self.portals.insert(name, portal);
+            }
+            Some(Pending::CloseStatement { name }) => {
+                self.statements.remove(&name);
+            }
+            Some(Pending::ClosePortal { name }) => {
+                self.portals.remove(&name);
+            }
+            _ => {}
+        }
+    }
+
+    fn described(&mut self, types: Option<&[u8]>) {
+        let Some(Pending::Describe { prepared }) = self.pending.front() else { return };
+        match (types, prepared) {
+            // Of a statement: the parameters first, the row description after.
+            (Some(types), Some(prepared)) => prepared.described(types),
+            (Some(_), None) => {}
+            (None, _) => {
+                self.answer = Answer::default();
+                self.pending.pop_front();
+            }
+        }
+    }
+
+    fn command_complete(&mut self, tag: &[u8], mut settled: impl FnMut(Settled)) {
+        self.answer.rows = self.answer.rows.saturating_add(backend::tag_rows(tag));
+        if self.answer.tags.len() < MOST_TAGS {
+            self.answer.tags.push(tag.get(..64).unwrap_or(tag).to_vec());
+        }
+        self.finish_execute(Done::Completed, &mut settled);
+    }
+
+    /// An Execute ends with its tag; a Query goes on to its ReadyForQuery.
+    fn finish_execute(&mut self, done: Done, settled: &mut impl FnMut(Settled)) {
+        if let Some(Pending::Execute { portal, .. }) = self.pending.front() {
+            if let Some(portal) = portal {
+                portal.executed.store(done == Done::Suspended, Ordering::Relaxed);
+            }
+            self.settle_head(done, settled);
+        }
+        self.copying_in = false;
+    }
+
+    fn copy_in_begins(&mut self) {
+        self.answer.copy_in = true;
+        let mut ended = false;
+        if matches!(self.pending.front(), Some(Pending::Execute { .. })) {
+            // Syncs sent ahead of the data are part of the COPY: the server ignores them, up to CopyDone or CopyFail.
+            while let Some(Pending::Sync) = self.pending.get(1) {
+                self.pending.remove(1);
+            }
+        }
+        if let Some(Pending::CopyEnd) = self.pending.get(1) {
+            self.pending.remove(1);
+            ended = true;
+        }
+        self.copying_in = !ended;
+    }
+
+    fn error(&mut self, sqlstate: &[u8], mut settled: impl FnMut(Settled)) {
+        self.copying_in = false;
+        self.answer.error = Some(sqlstate.get(..5).unwrap_or(sqlstate).to_vec());
+        match self.pending.front() {
+            // These say ReadyForQuery after their error.
+            None | Some(Pending::Query { .. } | Pending::Call { .. } | Pending::Sync) => return,
+            Some(_) => self.settle_head(Done::Failed, &mut settled),
+        }
+        // The server reads and drops everything up to the next Sync.
+        loop {
+            match self.pending.front() {
+                Some(Pending::Sync) => break,
+                Some(_) => self.settle_head(Done::Skipped, &mut settled),
+                None => {
+                    self.skipping = true;
+                    break;
+                }
+            }
+        }
+    }
+
+    fn ready(&mut self, transaction: Transaction, mut settled: impl FnMut(Settled)) {
+        self.copying_in = false;
+        self.transaction = transaction;
+        if transaction == Transaction::Idle {
+            // All portals end with their transaction.
+            self.portals.clear();
+        }
+        let done = if self.answer.error.is_some() { Done::Failed } else { Done::Completed };
+        if let Some(Pending::Query { .. }) = self.pending.front() {
+            self.statements.remove(&[][..]);
+            self.portals.remove(&[][..]);
+        }
+        // Whatever stands at the head has had its answer; anything else would be out of step with the server.
+        self.settle_head(done, &mut settled);
+    }
+
+    fn settle_head(&mut self, done: Done, settled: &mut impl FnMut(Settled)) {
+        let answer = std::mem::take(&mut self.answer);
+        if let Some(head) = self.pending.pop_front()
+            && let Some(record) = settle(&head, done, answer, &mut self.copy_in_bytes)
+        {
+            settled(record);
+        }
+    }
+}
+
+/// The record of an answered message, if it is a statement. A Parse that succeeds has none: nothing was executed.
+fn settle(head: &Pending, done: Done, answer: Answer, copy_in_bytes: &mut u64) -> Option<Settled> {
+    let (statement, since) = match head {
+        Pending::Query { statement, since } | Pending::Call { statement, since } | Pending::Execute { statement, since, .. } => {
+            (*statement, *since)
+        }
+        Pending::Parse { statement, since, .. } if done != Done::Completed => (*statement, *since),
+        _ => return None,
+    };
+    let copy_in = answer.copy_in.then(|| std::mem::take(copy_in_bytes));
+    Some(Settled {
+        statement,
+        done,
+        sqlstate: if done == Done::Failed { answer.error } else { None },
+        tags: answer.tags,
+        rows: answer.rows,
+        bytes: answer.bytes,
+        copy_in,
+        copy_out: answer.copy_out,
+        since,
+    })
+}
+
+
+#[cfg(test)]
+mod tests;

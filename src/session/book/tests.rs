@@ -1,0 +1,246 @@
+use super::*;
+use crate::audit::event::{Sql, Text};
+use proptest::prelude::*;
+
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn prepared(text: &'static str) -> Arc<Prepared> {
+    let sql = Sql { text: Text::of(text.as_bytes()), length: None, sha256: None };
+    Arc::new(Prepared::new(sql, 0, &[]))
+}
+
+fn portal() -> Arc<Portal> {
+    Arc::new(Portal {
+        name: Box::default(),
+        prepared: None,
+        uncertain: false,
+        parameters: Vec::new(),
+        parameter_count: None,
+        executed: false.into(),
+    })
+}
+
+/// Answers a message and returns what it settled: number, what happened, rows.
+fn answer(book: &mut Book, tag: u8, body: &[u8]) -> Vec<(u64, Done, u64)> {
+    let mut all = Vec::new();
+    book.answer(tag, body, |settled| all.push((settled.statement, settled.done, settled.rows)));
+    all
+}
+
+fn text_of(lookup: &Lookup<Prepared>) -> &str {
+    match lookup {
+        Lookup::Known(prepared) => &prepared.sql.text.0,
+        Lookup::Unknown => "unknown",
+        Lookup::Wait => "wait",
+    }
+}
+
+const ERROR: &[u8] = b"SERROR\0VERROR\0C22012\0Mdivision by zero\0\0";
+
+#[test]
+fn a_simple_query_is_settled_by_ready_for_query() {
+    let mut book = Book::default();
+    book.query(1, now());
+    assert!(answer(&mut book, b'C', b"INSERT 0 2\0").is_empty());
+    assert!(answer(&mut book, b'C', b"SELECT 3\0").is_empty());
+    assert_eq!(answer(&mut book, b'Z', b"I"), [(1, Done::Completed, 5)]);
+    assert!(!book.executing());
+}
+
+#[test]
+fn a_failed_query_says_so_and_its_tags_before_the_error_stay() {
+    let mut book = Book::default();
+    book.query(1, now());
+    answer(&mut book, b'C', b"INSERT 0 2\0");
+    answer(&mut book, b'E', ERROR);
+    let mut got = None;
+    book.answer(b'Z', b"I", |settled| got = Some(settled));
+    let got = got.unwrap();
+    assert_eq!((got.done, got.sqlstate.as_deref(), got.tags.len()), (Done::Failed, Some(&b"22012"[..]), 1));
+}
+
+#[test]
+fn an_error_skips_to_sync_and_no_further() {
+    let mut book = Book::default();
+    book.parse(1, now(), b"", prepared("select 1/0"));
+    book.bind(b"", portal());
+    book.execute(2, now(), None);
+    book.execute(3, now(), None);
+    book.sync();
+    book.query(4, now());
+    answer(&mut book, b'1', b"");
+    answer(&mut book, b'2', b"");
+    assert_eq!(answer(&mut book, b'E', ERROR), [(2, Done::Failed, 0), (3, Done::Skipped, 0)]);
+    assert!(answer(&mut book, b'Z', b"I").is_empty());
+    assert_eq!(answer(&mut book, b'Z', b"I"), [(4, Done::Completed, 0)]);
+}
+
+#[test]
+fn what_comes_while_the_server_skips_is_known_to_be_skipped() {
+    let mut book = Book::default();
+    book.execute(1, now(), None);
+    answer(&mut book, b'E', ERROR);
+    assert!(book.skipping());
+    book.sync();
+    assert!(!book.skipping());
+    book.query(2, now());
+    assert!(answer(&mut book, b'Z', b"I").is_empty());
+    assert_eq!(answer(&mut book, b'Z', b"I"), [(2, Done::Completed, 0)]);
+}
+
+#[test]
+fn a_parse_counts_only_once_it_succeeded() {
+    let mut book = Book::default();
+    book.parse(1, now(), b"s", prepared("delete"));
+    book.sync();
+    assert_eq!(text_of(&book.statement(b"s")), "wait");
+    answer(&mut book, b'1', b"");
+    answer(&mut book, b'Z', b"I");
+    assert_eq!(text_of(&book.statement(b"s")), "delete");
+    // A second Parse of the name fails with 42P05: the old text stays.
+    book.parse(2, now(), b"s", prepared("select 1"));
+    assert_eq!(text_of(&book.statement(b"s")), "select 1", "within its own group: if it fails, what follows is skipped");
+    book.sync();
+    assert_eq!(text_of(&book.statement(b"s")), "wait", "in the next group nobody knows yet");
+    answer(&mut book, b'E', ERROR);
+    answer(&mut book, b'Z', b"I");
+    assert_eq!(text_of(&book.statement(b"s")), "delete");
+}
+
+#[test]
+fn a_skipped_parse_of_the_unnamed_statement_leaves_the_old_one() {
+    let mut book = Book::default();
+    book.parse(1, now(), b"", prepared("delete"));
+    book.sync();
+    answer(&mut book, b'1', b"");
+    answer(&mut book, b'Z', b"I");
+    book.execute(2, now(), None);
+    book.parse(3, now(), b"", prepared("select 1"));
+    book.sync();
+    assert_eq!(text_of(&book.statement(b"")), "wait");
+    assert_eq!(answer(&mut book, b'E', ERROR), [(2, Done::Failed, 0), (3, Done::Skipped, 0)]);
+    answer(&mut book, b'Z', b"I");
+    assert_eq!(text_of(&book.statement(b"")), "delete");
+}
+
+#[test]
+fn a_simple_query_drops_the_unnamed_statement() {
+    let mut book = Book::default();
+    book.parse(1, now(), b"", prepared("delete"));
+    book.sync();
+    answer(&mut book, b'1', b"");
+    answer(&mut book, b'Z', b"I");
+    book.query(2, now());
+    assert_eq!(text_of(&book.statement(b"")), "wait");
+    answer(&mut book, b'Z', b"I");
+    assert_eq!(text_of(&book.statement(b"")), "unknown");
+}
+
+#[test]
+fn a_portal_in_parts_is_continued_and_ends_with_its_transaction() {
+    let mut book = Book::default();
+    let one = portal();
+    book.bind(b"p", Arc::clone(&one));
+    book.execute(1, now(), Some(Arc::clone(&one)));
+    answer(&mut book, b'2', b"");
+    assert_eq!(answer(&mut book, b's', b""), [(1, Done::Suspended, 0)]);
+    assert!(one.executed.load(Ordering::Relaxed));
+    book.execute(2, now(), Some(Arc::clone(&one)));
+    assert_eq!(answer(&mut book, b'C', b"SELECT 4\0"), [(2, Done::Completed, 4)]);
+    book.sync();
+    answer(&mut book, b'Z', b"T");
+    assert!(matches!(book.portal(b"p"), Lookup::Known(_)));
+    book.sync();
+    answer(&mut book, b'Z', b"I");
+    assert!(matches!(book.portal(b"p"), Lookup::Unknown));
+}
+
+#[test]
+fn a_copy_swallows_the_syncs_before_its_end() {
+    let mut book = Book::default();
+    // As libpq does it: Execute and Sync at once, then data, CopyDone, Sync.
+    book.execute(1, now(), None);
+    book.sync();
+    answer(&mut book, b'G', b"");
+    book.copy_data(10);
+    book.copy_data(5);
+    book.copy_end();
+    book.sync();
+    let mut got = None;
+    book.answer(b'C', b"COPY 2\0", |settled| got = Some(settled));
+    let got = got.unwrap();
+    assert_eq!((got.statement, got.rows, got.copy_in), (1, 2, Some(15)));
+    answer(&mut book, b'Z', b"I");
+    assert!(!book.executing());
+}
+
+#[test]
+fn a_pipelined_simple_copy_ends_in_step() {
+    let mut book = Book::default();
+    book.query(1, now());
+    book.copy_data(4);
+    book.copy_end();
+    book.query(2, now());
+    answer(&mut book, b'G', b"");
+    answer(&mut book, b'C', b"COPY 1\0");
+    assert_eq!(answer(&mut book, b'Z', b"I"), [(1, Done::Completed, 1)]);
+    assert_eq!(answer(&mut book, b'Z', b"I"), [(2, Done::Completed, 0)]);
+}
+
+#[test]
+fn a_copy_that_fails_before_its_data_ends_in_step() {
+    let mut book = Book::default();
+    book.query(1, now());
+    book.copy_data(4);
+    book.copy_end();
+    book.query(2, now());
+    answer(&mut book, b'E', ERROR);
+    assert_eq!(answer(&mut book, b'Z', b"I"), [(1, Done::Failed, 0)]);
+    assert_eq!(answer(&mut book, b'Z', b"I"), [(2, Done::Completed, 0)]);
+}
+
+#[test]
+fn what_has_no_answer_at_the_end_is_unknown() {
+    let mut book = Book::default();
+    book.query(1, now());
+    book.query(2, now());
+    answer(&mut book, b'E', ERROR);
+    let mut all = Vec::new();
+    book.abandon(|settled| all.push((settled.statement, settled.done)));
+    assert_eq!(all, [(1, Done::Failed), (2, Done::Unknown)]);
+}
+
+proptest! {
+    /// Whatever a server says, nothing panics, and every statement is settled once.
+    #[test]
+    fn every_statement_is_settled_once(
+        sent in proptest::collection::vec(0_u8..8, 0..40),
+        said in proptest::collection::vec((proptest::sample::select(&b"123CIsTntGHWEZVKSNA"[..]), proptest::collection::vec(any::<u8>(), 0..6)), 0..60),
+    ) {
+        let mut book = Book::default();
+        let mut number = 0;
+        let mut expected = Vec::new();
+        for kind in sent {
+            number += 1;
+            match kind {
+                0 => { book.query(number, now()); expected.push(number); }
+                1 => book.parse(number, now(), b"s", prepared("x")),
+                2 => book.bind(b"", portal()),
+                3 => { book.execute(number, now(), Some(portal())); expected.push(number); }
+                4 => book.describe(Some(prepared("x"))),
+                5 => book.close(false, b"s"),
+                6 => book.sync(),
+                _ => book.copy_end(),
+            }
+        }
+        let mut settled = Vec::new();
+        for (tag, body) in said {
+            book.answer(tag, &body, |s| settled.push(s.statement));
+        }
+        book.abandon(|s| settled.push(s.statement));
+        settled.retain(|n| expected.contains(n));
+        prop_assert_eq!(settled, expected);
+    }
+}

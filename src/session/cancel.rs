@@ -1,0 +1,29 @@
+//! A CancelRequest: finds the session its key belongs to and asks the target to stop that session's statement.
+//!
+//! It answers nothing, whatever happened: the client sees its connection closed, once the target has the request.
+
+use std::sync::Arc;
+
+use super::Shared;
+use super::admit::record;
+use crate::audit::event::{CancelRequested, Event, Who};
+use crate::frontend::{self, Cancelling};
+use crate::upstream;
+
+/// Serves one request, then closes.
+pub(super) async fn run(cancel: Cancelling, shared: &Arc<Shared>) {
+    shared.metrics.cancel();
+    let live = shared.registry.by_key(cancel.request.pid, &cancel.request.key);
+    let mut forwarded = false;
+    if let Some(live) = &live {
+        // An idle session has nothing to cancel, and its next statement must not be hit.
+        if live.busy() {
+            let sent = upstream::cancel(&live.target, &live.backend).await;
+            forwarded = sent.is_ok();
+        }
+    }
+    let who = live.as_ref().map(|live| Who::clone(&live.who));
+    let event = Event::CancelRequested(CancelRequested { client: cancel.client.ip(), who, forwarded });
+    record(&event, shared).await;
+    frontend::close(cancel.transport).await;
+}

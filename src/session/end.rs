@@ -1,0 +1,182 @@
+//! Ends a session: the statement stops, the backend goes, the client is told at a message boundary, both sockets close.
+//!
+//! It does not choose the reason. It waits for nobody without a bound: stopping the backend never waits for the client, and
+//! a client that does not read is cut off.
+//!
+//! The order matters. A backend that is told to die while it is blocked in writing drops the rest of its message
+//! (`ProcessClientWriteInterrupt`, tcop/postgres.c), so the message at work is read to its end first, for a short while;
+//! then cancel and terminate; then what the target still says is read for the transaction's fate; then the client is told.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, timeout};
+
+use super::relay::{Down, Relay};
+use super::tap::{Tap, Totals};
+use crate::clock::Moment;
+use crate::ending::{Ending, Fate, Words};
+use crate::provision::{Backend, Terminator};
+use crate::tls::Transport;
+use crate::upstream::{self, BackendKey, Target};
+use crate::wire::error_response;
+
+/// How long the target has to finish the message it is writing.
+const FRAME_WAIT: Duration = Duration::from_millis(50);
+/// How long the target is heard for what became of the statement.
+const FATE_WAIT: Duration = Duration::from_millis(500);
+/// After this the provisioning connection is not relied on alone.
+const TERMINATE_WAIT: Duration = Duration::from_millis(500);
+/// How much is kept of a message that has to be finished for a client.
+const MOST_TAIL: usize = 1 << 20;
+
+/// How a session ended.
+pub(super) struct Ended {
+    pub(super) fate: Fate,
+    pub(super) totals: Totals,
+    /// Whether the client's socket took the FATAL whole; `None` where there was none to send.
+    pub(super) told: Option<bool>,
+    /// Whether the backend is confirmed gone, and when that was; `None` where it was not ours to end.
+    pub(super) gone: Option<(bool, Instant)>,
+    /// What is left to close without haste.
+    pub(super) client: Option<Transport>,
+}
+
+/// What an ending needs of the target.
+pub(super) struct Backstage<'a> {
+    pub(super) target: &'a Target,
+    pub(super) terminator: &'a Terminator,
+    pub(super) backend: Backend,
+    pub(super) key: &'a BackendKey,
+    /// How long a client has to take the last message.
+    pub(super) grace: Duration,
+}
+
+/// Ends it. `ordered` is when the reason arose.
+pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>) -> Ended {
+    let Relay { client, mut target, mut tap, mut down, journal, pool, .. } = relay;
+    let kill = !matches!(ending, Ending::Quit | Ending::TargetClosed);
+    tap.stopping();
+    let mut tail = down.tail();
+    if kill && !tail.whole {
+        let _ = timeout(FRAME_WAIT, down.finish_message(&mut target, &mut tap, &mut tail)).await;
+    }
+    down.release(&pool);
+    let gone = async {
+        if kill { Some(stop_backend(&backstage).await) } else { None }
+    };
+    let farewell = async {
+        let cut = tap.executing() && kill && hear_out(&mut down, &mut target, &mut tap).await;
+        let fate = tap.fate(cut);
+        drop(target);
+        let (told, client) = tell(client, tail, ending, fate, backstage.grace).await;
+        (fate, told, client)
+    };
+    let (gone, (fate, told, client)) = tokio::join!(gone, farewell);
+    tap.abandon();
+    journal.defer(&mut tap.outcomes);
+    Ended { fate, totals: tap.totals, told, gone, client }
+}
+
+/// When the reason for an ending arose: a deadline at its own time, anything else when it was noticed.
+pub(super) fn due(ending: &Ending, clock: &crate::clock::Clock, noticed: Moment) -> Instant {
+    match ending {
+        Ending::Expired { until, .. } => clock.instant_at(*until).min(noticed.instant),
+        _ => noticed.instant,
+    }
+}
+
+async fn stop_backend(backstage: &Backstage<'_>) -> (bool, Instant) {
+    let mut gone = std::pin::pin!(backstage.terminator.end(backstage.backend));
+    let gone = match timeout(TERMINATE_WAIT, &mut gone).await {
+        Ok(gone) => gone,
+        Err(_) => {
+            // The provisioning connection is slow or down: the session's own key can at least stop the statement. Our side of
+            // its connection is closed by now, so it ends after that.
+            let _ = upstream::cancel(backstage.target, backstage.key).await;
+            gone.await
+        }
+    };
+    if !gone.confirmed {
+        tracing::error!(
+            target_name = %backstage.target.name, backend = backstage.backend.pid,
+            "a backend could not be confirmed gone: its socket is closed and its statement was asked to stop, but look into pg_stat_activity"
+        );
+        let _ = upstream::cancel(backstage.target, backstage.key).await;
+    }
+    (gone.confirmed, gone.at)
+}
+
+/// Reads on, for the record only, until the target has answered or closed. True when it broke off within a message.
+async fn hear_out(down: &mut Down, target: &mut Transport, tap: &mut Tap) -> bool {
+    let heard = timeout(FATE_WAIT, async {
+        while tap.executing() && down.hear(target, tap, None).await {}
+    });
+    heard.await.is_ok() && !down.at_boundary()
+}
+
+/// Says the last word to the client. Gives the socket back where it can be closed in peace.
+async fn tell(mut client: Transport, tail: Tail, ending: &Ending, fate: Fate, grace: Duration) -> (Option<bool>, Option<Transport>) {
+    if matches!(ending, Ending::Disconnected | Ending::Quit) {
+        return (None, None);
+    }
+    let mut last = BytesMut::from(tail.bytes.as_slice());
+    let words = ending.words().map(|words| with_fate(words, ending, fate));
+    let mut due = None;
+    if let Some(words) = words {
+        due = Some(tail.whole);
+        if tail.whole {
+            error_response::fatal(&mut last, &words);
+        } else {
+            // A FATAL inside a message would only look like garbage.
+            last.clear();
+        }
+    }
+    let written = timeout(grace, async {
+        client.write_all(&last).await?;
+        client.flush().await
+    });
+    if matches!(written.await, Ok(Ok(()))) {
+        return (due, Some(client));
+    }
+    // It does not read: what is queued for it must not be delivered later either.
+    let _ = socket2::SockRef::from(client.tcp()).set_linger(Some(Duration::ZERO));
+    (due.map(|_| false), None)
+}
+
+fn with_fate(mut words: Words, ending: &Ending, fate: Fate) -> Words {
+    let limit = matches!(
+        ending,
+        Ending::Expired { .. }
+            | Ending::Revoked { .. }
+            | Ending::Killed { .. }
+            | Ending::Idle { .. }
+            | Ending::Drained
+            | Ending::AuditFailed { .. }
+            | Ending::TargetLost { .. }
+    );
+    if limit {
+        words.detail = Some(match words.detail {
+            Some(detail) => format!("{detail} {}", fate.sentence()),
+            None => fate.sentence().to_owned(),
+        });
+    }
+    words
+}
+
+/// What must still be written so that the client's stream ends with a whole message.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    pub(super) bytes: Vec<u8>,
+    /// Whether the bytes end at a message boundary.
+    pub(super) whole: bool,
+}
+
+impl Tail {
+    /// Takes more of the message; false when it is too long to be held.
+    pub(super) fn add(&mut self, bytes: &[u8]) -> bool {
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.len() <= MOST_TAIL
+    }
+}

@@ -1,0 +1,207 @@
+//! The sessions that are alive: to list them, to give them orders, to find the one a cancel key belongs to.
+//!
+//! It holds handles only: a session ends itself when it is told to. A handle leaves with its session, and its cancel key is
+//! dead from that moment.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq as _;
+use tokio::sync::watch;
+
+use crate::audit::event::Who;
+use crate::grant::Grant;
+use crate::ids::SessionId;
+use crate::names::TargetName;
+use crate::upstream::{BackendKey, Target};
+
+/// What a session can be told. A later order replaces an earlier one that was not taken yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Go on.
+    None,
+    /// End now, for an operator wants it.
+    Kill {
+        /// The reason given.
+        reason: Option<String>,
+    },
+    /// End as soon as nothing is at work.
+    Drain,
+    /// End now, for the gate stops.
+    DrainNow,
+}
+
+/// What is known of a running session; shared between it and the registry.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) who: Arc<Who>,
+    pub(crate) client: SocketAddr,
+    pub(crate) application: Option<String>,
+    pub(crate) since: Timestamp,
+    pub(crate) target: Arc<Target>,
+    pub(crate) backend: BackendKey,
+    pub(crate) grant: watch::Receiver<Arc<Grant>>,
+    /// The key the client was given.
+    pub(crate) key: Box<[u8]>,
+    pub(crate) orders: watch::Sender<Order>,
+    statements: AtomicU64,
+    busy: AtomicBool,
+}
+
+/// A running session as operators see it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Who, under which grant, where to.
+    #[serde(flatten)]
+    pub who: Who,
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// The application name it gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    /// When it began.
+    pub since: Timestamp,
+    /// When its grant ends, as things stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// `active` while a statement runs, else `idle`.
+    pub state: String,
+    /// Executed statements.
+    pub statements: u64,
+    /// The process id of the target's backend.
+    pub backend_pid: i32,
+}
+
+/// The running sessions of a gate.
+#[derive(Debug, Default)]
+pub struct Registry {
+    sessions: Mutex<HashMap<SessionId, Arc<Live>>>,
+}
+
+/// Keeps a session registered as long as it is held.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    registry: Arc<Registry>,
+    live: Arc<Live>,
+}
+
+/// What a new session brings.
+pub(crate) struct Newcomer {
+    pub(crate) who: Arc<Who>,
+    pub(crate) client: SocketAddr,
+    pub(crate) application: Option<String>,
+    pub(crate) since: Timestamp,
+    pub(crate) target: Arc<Target>,
+    pub(crate) backend: BackendKey,
+    pub(crate) grant: watch::Receiver<Arc<Grant>>,
+    pub(crate) key: Box<[u8]>,
+}
+
+impl Live {
+    /// Notes what the session is at.
+    pub(super) fn note(&self, statements: u64, busy: bool) {
+        self.statements.store(statements, Ordering::Relaxed);
+        self.busy.store(busy, Ordering::Relaxed);
+    }
+
+    /// Whether a statement runs: only then a cancel has anything to cancel.
+    pub(super) fn busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    fn view(&self) -> SessionView {
+        SessionView {
+            who: Who::clone(&self.who),
+            client: self.client,
+            application: self.application.clone(),
+            since: self.since,
+            until: self.grant.borrow().until(),
+            state: if self.busy() { "active" } else { "idle" }.to_owned(),
+            statements: self.statements.load(Ordering::Relaxed),
+            backend_pid: self.backend.pid,
+        }
+    }
+}
+
+impl Registry {
+    /// Registers a session; it leaves when the entry is dropped.
+    pub(crate) fn enter(self: &Arc<Self>, new: Newcomer) -> Entry {
+        let Newcomer { who, client, application, since, target, backend, grant, key } = new;
+        let live = Arc::new(Live {
+            who,
+            client,
+            application,
+            since,
+            target,
+            backend,
+            grant,
+            key,
+            orders: watch::Sender::new(Order::None),
+            statements: AtomicU64::new(0),
+            busy: AtomicBool::new(false),
+        });
+        self.lock().insert(live.who.session.clone(), Arc::clone(&live));
+        Entry { registry: Arc::clone(self), live }
+    }
+
+    /// The running sessions, oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<SessionView> {
+        let mut views: Vec<_> = self.lock().values().map(|live| live.view()).collect();
+        views.sort_by(|a, b| (a.since, &a.who.session).cmp(&(b.since, &b.who.session)));
+        views
+    }
+
+    /// Tells a session to end. False when there is none of that id.
+    pub fn kill(&self, session: &SessionId, reason: Option<String>) -> bool {
+        let live = self.lock().get(session).cloned();
+        live.is_some_and(|live| live.orders.send_replace(Order::Kill { reason }) != Order::DrainNow)
+    }
+
+    /// How many sessions run.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// How many sessions run on a target.
+    #[must_use]
+    pub fn count_on(&self, target: &TargetName) -> usize {
+        self.lock().values().filter(|live| live.who.target == *target).count()
+    }
+
+    /// Tells every session to end: at its next idle moment, or at once.
+    pub(crate) fn drain(&self, now: bool) {
+        let order = if now { Order::DrainNow } else { Order::Drain };
+        for live in self.lock().values() {
+            live.orders.send_replace(order.clone());
+        }
+    }
+
+    /// The session a cancel key belongs to. Every key is compared in constant time.
+    pub(crate) fn by_key(&self, pid: i32, key: &[u8]) -> Option<Arc<Live>> {
+        let sessions = self.lock();
+        sessions.values().find(|live| live.backend.pid == pid && bool::from(live.key.ct_eq(key))).cloned()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<Live>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// The registered session.
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.registry.lock().remove(&self.live.who.session);
+    }
+}

@@ -1,0 +1,490 @@
+//! Carries bytes both ways between a client and its target, past the tap, until one of them stops.
+//!
+//! It decides nothing and ends nothing: it stops, and says why. Limits (deadlines, orders) are the business of its caller.
+//!
+//! INVARIANT: of every message of the client that executes something, at least the last byte is held back until the log has
+//! its intent; so the target never has a whole statement that is not on record. Messages of any size pass in bounded memory.
+//!
+//! Each direction has one chunk: read, looked at, written, and only then read anew. That is the back-pressure, and the reason
+//! why nothing is copied or flushed per message.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::buffer::{Chunk, Pool};
+use super::end::Tail;
+use super::registry::Live;
+use super::tap::{Flow, Tap};
+use crate::audit::{AuditError, Journal, Submission, Waiting};
+use crate::clock::Clock;
+use crate::ending::Ending;
+use crate::tls::Transport;
+use crate::wire::frame::Framer;
+use crate::wire::{backend, frontend};
+
+/// Why the relay stopped.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The client is gone, with or without a goodbye.
+    ClientGone,
+    /// The client sent what it may not, or more than is kept account of.
+    Client(Ending),
+    /// The target closed the connection.
+    TargetGone,
+    /// The target sent what is not PostgreSQL.
+    TargetBroken,
+    /// A record could not be written.
+    Audit(AuditError),
+    /// A statement came at or after the deadline.
+    Late,
+    /// Nothing is at work, and the caller asked to stop then.
+    Idle,
+}
+
+/// Both directions of a session.
+pub(super) struct Relay {
+    pub(super) client: Transport,
+    pub(super) target: Transport,
+    pub(super) tap: Tap,
+    pub(super) up: Up,
+    pub(super) down: Down,
+    pub(super) pool: Pool,
+    pub(super) clock: Clock,
+    pub(super) journal: Journal,
+    /// When the client was last heard.
+    pub(super) heard: Instant,
+    /// No statement is forwarded at or after this instant.
+    pub(super) deadline: Instant,
+    /// Stop as soon as nothing is at work: the gate drains.
+    pub(super) stop_when_idle: bool,
+    /// What others may see of the session while it runs.
+    pub(super) live: Arc<Live>,
+}
+
+/// From the client to the target.
+pub(super) struct Up {
+    chunk: Chunk,
+    framer: Framer,
+    /// Looked at so far.
+    seen: usize,
+    /// May be written so far.
+    cleared: usize,
+    waiting: Option<Waiting>,
+    unflushed: bool,
+    /// The client said Terminate: it is written, and no more is read.
+    quit: bool,
+}
+
+/// From the target to the client.
+pub(super) struct Down {
+    chunk: Chunk,
+    framer: Framer,
+    /// The framer as it was at the start of the chunk: to find the boundaries in it again.
+    before: Framer,
+    /// A message of our own, to go out at the next boundary: where in the chunk, and the bytes.
+    inserted: Option<Insert>,
+    unflushed: bool,
+}
+
+/// Not in this chunk.
+const LATER: usize = usize::MAX;
+
+struct Insert {
+    at: usize,
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Up {
+    pub(super) fn new() -> Self {
+        Self {
+            chunk: Chunk::default(),
+            framer: Framer::new(frontend::limit),
+            seen: 0,
+            cleared: 0,
+            waiting: None,
+            unflushed: false,
+            quit: false,
+        }
+    }
+}
+
+impl Down {
+    pub(super) fn new() -> Self {
+        let framer = Framer::new(backend::limit);
+        Self { chunk: Chunk::default(), framer, before: framer, inserted: None, unflushed: false }
+    }
+}
+
+impl Relay {
+    /// Carries until one side stops. Cancel-safe: it may be dropped at any await and called again.
+    pub(super) async fn run(&mut self) -> Stop {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// Puts a message of our own into the client's stream, at the next message boundary.
+    pub(super) fn insert(&mut self, bytes: Vec<u8>) {
+        let insert = match &mut self.down.inserted {
+            // The one before has not gone out whole yet: this one follows it.
+            Some(before) => {
+                before.bytes.extend_from_slice(&bytes);
+                return;
+            }
+            None => Insert { at: self.down.next_boundary().unwrap_or(LATER), bytes, sent: 0 },
+        };
+        self.down.inserted = Some(insert);
+    }
+
+    /// Bytes the target sent behind its login.
+    pub(super) fn came_with_login(&mut self, bytes: &[u8]) {
+        self.down.chunk.preset(&self.pool, bytes);
+        // What is not PostgreSQL is found again with the next chunk.
+        let _ = self.look_down();
+    }
+
+    /// Whether nothing is at work: no statement, no transaction, no byte on its way.
+    pub(super) fn idle(&self) -> bool {
+        !self.tap.executing()
+            && !self.tap.in_transaction()
+            && self.down.chunk.is_done()
+            && self.down.framer.at_boundary()
+            && self.up.chunk.is_done()
+            && self.up.framer.at_boundary()
+    }
+
+    /// Whether the client has said goodbye.
+    pub(super) fn client_quit(&self) -> bool {
+        self.up.quit
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
+        loop {
+            if self.stop_when_idle && self.idle() {
+                return Poll::Ready(Stop::Idle);
+            }
+            // The target first: its answers free what the client's direction may be waiting for.
+            let down = self.poll_down(cx);
+            if let Poll::Ready(Err(stop)) = down {
+                return Poll::Ready(stop);
+            }
+            match self.poll_up(cx) {
+                Poll::Ready(Err(stop)) => return Poll::Ready(stop),
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending if down.is_ready() => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// One step from the target to the client: `Ready` when it got on.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        let down = &mut self.down;
+        if !down.chunk.is_done() || down.inserted.as_ref().is_some_and(|insert| insert.at != LATER) {
+            return down.poll_write(&mut self.client, cx).map_err(|_| Stop::ClientGone);
+        }
+        if down.unflushed {
+            // Once per chunk, not per message.
+            match Pin::new(&mut self.client).poll_flush(cx) {
+                Poll::Ready(Ok(())) => down.unflushed = false,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Stop::ClientGone)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let buffer = down.chunk.empty(&self.pool);
+        match read(&mut self.target, cx, buffer) {
+            Poll::Pending => {
+                down.chunk.release(&self.pool);
+                Poll::Pending
+            }
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Stop::TargetGone)),
+            Poll::Ready(Ok(n)) => {
+                down.chunk.fill(n);
+                self.look_down()?;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Shows a chunk of the target to the tap.
+    fn look_down(&mut self) -> Result<(), Stop> {
+        let down = &mut self.down;
+        down.before = down.framer;
+        let mut now = None;
+        let mut rest = down.chunk.bytes();
+        while let Some(piece) = down.framer.next(&mut rest).map_err(|_| Stop::TargetBroken)? {
+            self.tap.target(&piece, &mut now);
+        }
+        self.tap.totals.bytes_out += down.chunk.bytes().len() as u64;
+        if !self.tap.outcomes.is_empty() {
+            self.journal.defer(&mut self.tap.outcomes);
+            self.live.note(self.tap.totals.statements, self.tap.executing());
+        }
+        if down.inserted.as_ref().is_some_and(|insert| insert.at == LATER) {
+            let at = down.next_boundary();
+            if let (Some(insert), Some(at)) = (&mut down.inserted, at) {
+                insert.at = at;
+            }
+        }
+        Ok(())
+    }
+
+    /// One step from the client to the target: `Ready` when it got on.
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        if let Some(waiting) = &mut self.up.waiting {
+            let written = ready!(Pin::new(waiting).poll(cx));
+            self.up.waiting = None;
+            written.map_err(Stop::Audit)?;
+            self.up.cleared = self.clear_to();
+        }
+        if self.up.chunk.sent < self.up.cleared {
+            return self.poll_forward(cx);
+        }
+        if self.up.unflushed && Pin::new(&mut self.target).poll_flush(cx).map_err(|_| Stop::TargetGone)?.is_ready() {
+            self.up.unflushed = false;
+        }
+        if self.tap.holds() {
+            return self.poll_held();
+        }
+        if self.up.seen < self.up.chunk.bytes().len() {
+            self.look_up()?;
+            return Poll::Ready(Ok(()));
+        }
+        if self.up.quit {
+            // All is written; the target's EOF ends the session.
+            return Poll::Pending;
+        }
+        self.poll_read_client(cx)
+    }
+
+    fn poll_read_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        let buffer = self.up.chunk.empty(&self.pool);
+        match read(&mut self.client, cx, buffer) {
+            Poll::Pending => {
+                self.up.chunk.release(&self.pool);
+                self.up.seen = 0;
+                self.up.cleared = 0;
+                Poll::Pending
+            }
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Stop::ClientGone)),
+            Poll::Ready(Ok(n)) => {
+                self.up.chunk.fill(n);
+                self.up.seen = 0;
+                self.up.cleared = 0;
+                self.tap.totals.bytes_in += n as u64;
+                self.look_up()?;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    fn poll_forward(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        let up = &mut self.up;
+        let written = ready!(Pin::new(&mut self.target).poll_write(cx, up.chunk.unsent(up.cleared)));
+        match written {
+            Ok(n) if n > 0 => {
+                up.chunk.sent += n;
+                up.unflushed = true;
+                Poll::Ready(Ok(()))
+            }
+            _ => Poll::Ready(Err(Stop::TargetGone)),
+        }
+    }
+
+    /// Asks again about a held message; only an answer of the target can have changed anything.
+    fn poll_held(&mut self) -> Poll<Result<(), Stop>> {
+        let now = self.clock.moment();
+        match self.tap.held(now).map_err(Stop::Client)? {
+            Flow::Hold => Poll::Pending,
+            Flow::Go => {
+                self.submit()?;
+                Poll::Ready(Ok(()))
+            }
+            Flow::Quit => {
+                self.up.quit = true;
+                self.submit()?;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Shows what the client sent to the tap, up to a message that has to wait, and has the intents written.
+    fn look_up(&mut self) -> Result<(), Stop> {
+        let now = self.clock.moment();
+        if now.instant >= self.deadline {
+            return Err(Stop::Late);
+        }
+        self.heard = now.instant;
+        let up = &mut self.up;
+        let all = up.chunk.bytes().len();
+        let mut rest = up.chunk.bytes().get(up.seen..).unwrap_or_default();
+        while let Some(piece) = up.framer.next(&mut rest).map_err(|error| Stop::Client(malformed(error)))? {
+            let flow = self.tap.client(&piece, now).map_err(Stop::Client)?;
+            up.seen = all - rest.len();
+            match flow {
+                Flow::Go => {}
+                Flow::Hold => break,
+                Flow::Quit => {
+                    up.quit = true;
+                    // Nothing counts after Terminate.
+                    break;
+                }
+            }
+        }
+        if !self.tap.holds() && !up.quit {
+            // What is left is part of a header.
+            up.seen = all;
+        }
+        self.submit()
+    }
+
+    /// Has the intents written, and clears what they cover.
+    fn submit(&mut self) -> Result<(), Stop> {
+        if !self.tap.outcomes.is_empty() {
+            self.journal.defer(&mut self.tap.outcomes);
+        }
+        if self.tap.intents.is_empty() {
+            self.up.cleared = self.clear_to();
+            return Ok(());
+        }
+        self.live.note(self.tap.totals.statements, true);
+        match self.journal.submit(&mut self.tap.intents) {
+            Submission::Done(Ok(())) => self.up.cleared = self.clear_to(),
+            Submission::Done(Err(error)) => return Err(Stop::Audit(error)),
+            Submission::Waiting(waiting) => self.up.waiting = Some(waiting),
+        }
+        Ok(())
+    }
+
+    /// Up to where the client's bytes may be written: all that was looked at, but the last byte of a held message.
+    fn clear_to(&self) -> usize {
+        self.up.seen - usize::from(self.tap.holds() && self.up.seen > 0)
+    }
+}
+
+impl Down {
+    /// Writes what is to be written next: of the chunk, or the message of our own that stands at this place.
+    fn poll_write(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let end = match &mut self.inserted {
+            Some(insert) if insert.at == self.chunk.sent => {
+                let rest = insert.bytes.get(insert.sent..).unwrap_or_default();
+                insert.sent += ready!(write(client, cx, rest))?;
+                if insert.sent == insert.bytes.len() {
+                    self.inserted = None;
+                }
+                self.unflushed = true;
+                return Poll::Ready(Ok(()));
+            }
+            Some(insert) => insert.at.min(self.chunk.bytes().len()),
+            None => self.chunk.bytes().len(),
+        };
+        self.chunk.sent += ready!(write(client, cx, self.chunk.unsent(end)))?;
+        self.unflushed = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// The first message boundary in the chunk at or after what was written; `None` when the current message goes on beyond.
+    fn next_boundary(&self) -> Option<usize> {
+        let all = self.chunk.bytes();
+        if all.is_empty() {
+            return self.framer.at_boundary().then_some(0);
+        }
+        let mut framer = self.before;
+        let mut rest = all;
+        if framer.at_boundary() && self.chunk.sent == 0 {
+            return Some(0);
+        }
+        while let Ok(Some(piece)) = framer.next(&mut rest) {
+            let at = all.len() - rest.len();
+            if piece.last && at >= self.chunk.sent {
+                return Some(at);
+            }
+        }
+        None
+    }
+}
+
+// For the end of a session.
+impl Down {
+    /// What of the chunk must still be written so that the client's stream ends with a whole message.
+    pub(super) fn tail(&self) -> Tail {
+        if let Some(insert) = self.inserted.as_ref().filter(|insert| insert.sent > 0) {
+            return Tail { bytes: insert.bytes.get(insert.sent..).unwrap_or_default().to_vec(), whole: true };
+        }
+        match self.next_boundary() {
+            Some(at) => Tail { bytes: self.chunk.unsent(at).to_vec(), whole: true },
+            None => Tail { bytes: self.chunk.unsent(self.chunk.bytes().len()).to_vec(), whole: false },
+        }
+    }
+
+    /// Reads the message at work to its end, into `tail`.
+    pub(super) async fn finish_message(&mut self, target: &mut Transport, tap: &mut Tap, tail: &mut Tail) {
+        while !tail.whole && self.hear(target, tap, Some(tail)).await {}
+    }
+
+    /// Reads once, for the record; the part of it that ends the message at work goes into `tail`. False at the end.
+    pub(super) async fn hear(&mut self, target: &mut Transport, tap: &mut Tap, mut tail: Option<&mut Tail>) -> bool {
+        let mut buffer = vec![0; 8192];
+        let Ok(n @ 1..) = target.read(&mut buffer).await else { return false };
+        let bytes = buffer.get(..n).unwrap_or_default();
+        let mut rest = bytes;
+        let mut now = None;
+        let mut before = 0;
+        loop {
+            match self.framer.next(&mut rest) {
+                Ok(Some(piece)) => tap.target(&piece, &mut now),
+                Ok(None) => break,
+                Err(_) => return false,
+            }
+            let at = bytes.len() - rest.len();
+            if let Some(tail) = tail.as_deref_mut().filter(|tail| !tail.whole) {
+                if !tail.add(bytes.get(before..at).unwrap_or_default()) {
+                    return false;
+                }
+                tail.whole = self.framer.at_boundary();
+            }
+            before = at;
+        }
+        if let Some(tail) = tail.filter(|tail| !tail.whole) {
+            // Part of a header.
+            return tail.add(bytes.get(before..).unwrap_or_default());
+        }
+        true
+    }
+
+    pub(super) fn at_boundary(&self) -> bool {
+        self.framer.at_boundary()
+    }
+
+    pub(super) fn release(&mut self, pool: &Pool) {
+        self.chunk.release(pool);
+    }
+}
+
+fn read(from: &mut Transport, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(buffer);
+    ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
+    Poll::Ready(Ok(buffer.filled().len()))
+}
+
+fn write(to: &mut Transport, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    match ready!(Pin::new(to).poll_write(cx, bytes)) {
+        Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        other => Poll::Ready(other),
+    }
+}
+
+fn malformed(error: crate::wire::frame::FrameError) -> Ending {
+    use crate::wire::frame::FrameError;
+    // PostgreSQL's own words.
+    Ending::Malformed {
+        what: match error {
+            FrameError::Type { .. } => "invalid frontend message type",
+            FrameError::Length { .. } => "invalid message length",
+        },
+    }
+}

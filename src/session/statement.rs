@@ -1,0 +1,244 @@
+//! What is kept of a statement for the record: its text, its parameter types, its bound values.
+//!
+//! It bounds what is kept, and says so where something was cut; it does not know in which order things happen.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::audit::event::{Parameter, Sql, Text};
+use crate::wire::binary;
+use crate::wire::frontend::Values;
+
+/// How much of a statement's parameters is listed in one record.
+const MOST_LISTED: usize = 64 * 1024;
+
+/// How much of texts and values goes into a record, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Of an SQL text.
+    pub sql: usize,
+    /// Of a parameter's value.
+    pub parameter: usize,
+}
+
+/// A prepared statement.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) sql: Sql<'static>,
+    /// How often names might have been given away before its Parse ([`super::book::Book::renamed`]).
+    pub(super) renamed: u64,
+    types: OnceLock<Box<[u8]>>,
+}
+
+impl Prepared {
+    pub(super) fn new(sql: Sql<'static>, renamed: u64, types: &[u8]) -> Self {
+        let prepared = Self { sql, renamed, types: OnceLock::new() };
+        // A zero leaves the type to the server; what it chose comes with a ParameterDescription.
+        let (whole, _) = types.as_chunks::<4>();
+        if !whole.is_empty() && whole.iter().all(|oid| *oid != [0; 4]) {
+            prepared.described(types);
+        }
+        prepared
+    }
+
+    /// The server said which types the parameters have.
+    pub(super) fn described(&self, types: &[u8]) {
+        let _ = self.types.set(types.into());
+    }
+
+    fn type_of(&self, index: usize) -> u32 {
+        let types: &[u8] = self.types.get().map_or(&[], |types| types);
+        let (whole, _) = types.as_chunks::<4>();
+        whole.get(index).map_or(0, |oid| u32::from_be_bytes(*oid))
+    }
+}
+
+/// A portal: a statement with its parameters.
+#[derive(Debug)]
+pub(super) struct Portal {
+    /// The name of the statement; its text where the gate has seen it.
+    pub(super) name: Box<[u8]>,
+    pub(super) prepared: Option<std::sync::Arc<Prepared>>,
+    pub(super) uncertain: bool,
+    pub(super) parameters: Vec<Parameter<'static>>,
+    /// Set when not all parameters are listed.
+    pub(super) parameter_count: Option<u32>,
+    /// Executed in part: more rows are to be had.
+    pub(super) executed: AtomicBool,
+}
+
+/// Lists bound values as they go on record; the count as well where not all are listed.
+pub(super) fn list(values: &Values<'_>, prepared: Option<&Prepared>, keep: Keep) -> (Vec<Parameter<'static>>, Option<u32>) {
+    let mut listed = Vec::with_capacity(usize::from(values.count).min(64));
+    let mut size = 0;
+    for (index, (binary, value)) in values.iter().enumerate() {
+        size += value.map_or(8, |value| value.len().min(keep.parameter) + 16);
+        if size > MOST_LISTED {
+            break;
+        }
+        let oid = prepared.map_or(0, |prepared| prepared.type_of(index));
+        listed.push(value.map_or(Parameter::Null, |value| show(value, binary, oid, keep)));
+    }
+    let all = listed.len() == usize::from(values.count);
+    (listed, (!all).then(|| u32::from(values.count)))
+}
+
+fn show(value: &[u8], binary: bool, oid: u32, keep: Keep) -> Parameter<'static> {
+    if value.len() > keep.parameter {
+        let start = value.get(..keep.parameter).unwrap_or_default();
+        let start = if binary { Text(Cow::Owned(hex(start))) } else { owned(start) };
+        return Parameter::Long { start, length: value.len() as u64, sha256: Cow::Owned(hex(&Sha256::digest(value))) };
+    }
+    if !binary {
+        return Parameter::Text(owned(value));
+    }
+    match binary::show(oid, value) {
+        Some(text) => Parameter::Text(Text(Cow::Owned(text))),
+        None => Parameter::Binary { oid, hex: Cow::Owned(hex(value)) },
+    }
+}
+
+fn owned(bytes: &[u8]) -> Text<'static> {
+    Text(Cow::Owned(Text::of(bytes).0.into_owned()))
+}
+
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Follows an SQL text through its message as it comes, so that a text of any size has its whole length and hash on record
+/// while only its beginning is held.
+#[derive(Debug)]
+pub(super) struct Follow {
+    /// NULs still to pass before the text begins: the name of a Parse.
+    before: u8,
+    ended: bool,
+    length: u64,
+    hash: Sha256,
+}
+
+impl Follow {
+    /// For a message whose text comes after `before` other strings.
+    pub(super) fn new(before: u8) -> Self {
+        Self { before, ended: false, length: 0, hash: Sha256::new() }
+    }
+
+    /// Takes the next bytes of the body.
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
+        while !self.ended {
+            let nul = bytes.iter().position(|byte| *byte == 0);
+            let (text, rest) = bytes.split_at_checked(nul.unwrap_or(bytes.len())).unwrap_or_default();
+            if self.before == 0 {
+                self.length += text.len() as u64;
+                self.hash.update(text);
+            }
+            if nul.is_none() {
+                return;
+            }
+            bytes = rest.get(1..).unwrap_or_default();
+            self.ended = self.before == 0;
+            self.before = self.before.saturating_sub(1);
+        }
+    }
+
+    /// The text as it goes on record, of which `start` is the beginning.
+    pub(super) fn finish(self, start: &[u8], keep: Keep) -> Sql<'_> {
+        let cut = start.get(..keep.sql).unwrap_or(start);
+        if cut.len() as u64 == self.length {
+            return Sql { text: Text::of(cut), length: None, sha256: None };
+        }
+        Sql {
+            text: Text::of(cut_at_character(cut)),
+            length: Some(self.length),
+            sha256: Some(Cow::Owned(hex(&self.hash.finalize()))),
+        }
+    }
+}
+
+/// The text of a message that is here whole.
+pub(super) fn sql(text: &[u8], keep: Keep) -> Sql<'_> {
+    if text.len() <= keep.sql {
+        return Sql { text: Text::of(text), length: None, sha256: None };
+    }
+    let mut follow = Follow::new(0);
+    follow.feed(text);
+    follow.finish(text, keep)
+}
+
+/// The same, but its own.
+pub(super) fn into_owned(sql: Sql<'_>) -> Sql<'static> {
+    Sql {
+        text: Text(Cow::Owned(sql.text.0.into_owned())),
+        length: sql.length,
+        sha256: sql.sha256.map(|hash| Cow::Owned(hash.into_owned())),
+    }
+}
+
+/// Takes a cut character off the end, so that a cut alone does not make a text invalid UTF-8.
+fn cut_at_character(text: &[u8]) -> &[u8] {
+    match std::str::from_utf8(text) {
+        Err(error) if error.error_len().is_none() => text.get(..error.valid_up_to()).unwrap_or(text),
+        _ => text,
+    }
+}
+
+/// Whether an SQL text has a word that can give prepared statements other names: then what a name stands for is uncertain.
+pub(super) fn may_rename(text: &[u8]) -> bool {
+    const WORDS: [&[u8]; 3] = [b"prepare", b"deallocate", b"discard"];
+    // The words are rare, their first letters are not: look for the letter with its successor.
+    text.windows(2).enumerate().any(|(at, pair)| match pair {
+        [b'p' | b'P', b'r' | b'R'] | [b'd' | b'D', b'e' | b'E' | b'i' | b'I'] => WORDS.iter().any(|word| {
+            text.get(at..at + word.len()).is_some_and(|here| here.eq_ignore_ascii_case(word))
+        }),
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KEEP: Keep = Keep { sql: 10, parameter: 4 };
+
+    #[test]
+    fn short_text_is_whole() {
+        assert_eq!(sql(b"select 1", KEEP), Sql { text: Text::of(b"select 1"), length: None, sha256: None });
+    }
+
+    #[test]
+    fn long_text_is_cut_visibly() {
+        let cut = sql("select 'äöü'".as_bytes(), KEEP);
+        assert_eq!(cut.text, Text::of("select 'ä".get(..10).unwrap().as_bytes()));
+        assert_eq!(cut.length, Some(15));
+        assert_eq!(cut.sha256.as_deref(), Some(&*hex(&Sha256::digest("select 'äöü'"))));
+    }
+
+    #[test]
+    fn words_that_rename() {
+        for text in ["DEALLOCATE x", "select 1; prepare a as select 2", "dIsCaRd all"] {
+            assert!(may_rename(text.as_bytes()), "{text}");
+        }
+        assert!(!may_rename(b"select deal, prep from disc"));
+    }
+
+    proptest! {
+        #[test]
+        fn following_in_pieces_gives_the_whole(name in "[a-z]{0,6}", text in "[ -~]{0,40}", cut in 0_usize..60) {
+            let body = format!("{name}\0{text}\0\0\0");
+            let cut = cut.min(body.len());
+            let mut follow = Follow::new(1);
+            follow.feed(&body.as_bytes()[..cut]);
+            follow.feed(&body.as_bytes()[cut..]);
+            prop_assert_eq!(follow.finish(text.as_bytes(), KEEP), sql(text.as_bytes(), KEEP));
+        }
+    }
+}

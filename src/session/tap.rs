@@ -1,0 +1,463 @@
+//! Watches both directions of a session and puts on record what passes: an intent before each statement, an outcome after.
+//!
+//! It changes no byte and forwards none: it says whether a message may go on. What names mean is the business of
+//! [`super::book`], what is kept of a statement that of [`super::statement`].
+//!
+//! INVARIANT: when [`Tap::client`] says [`Flow::Go`] to the last piece of a message that executes something, its intent is in
+//! [`Tap::intents`]; the relay holds that last byte back until the log has it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::time::Instant;
+
+use super::book::{Book, Lookup, MOST_NAMES, Settled};
+use super::statement::{self, Follow, Keep, Portal, Prepared};
+use crate::audit::event::{Done, Event, Kind, Outcome, Sql, Statement, Text, Who};
+use crate::audit::Batch;
+use crate::clock::{Clock, Moment};
+use crate::ending::{Ending, Fate};
+use crate::wire::backend::Transaction;
+use crate::wire::frame::{Gather, Piece};
+use crate::wire::frontend::{Bind, Fields, Parse, Values};
+
+/// Bytes of a Bind or FunctionCall that are read for the record.
+const MOST_BOUND: usize = 1 << 20;
+/// Bytes of a message of the target that are read.
+const MOST_ANSWER: usize = 256 * 1024;
+
+/// What is to be done with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// It may go on.
+    Go,
+    /// Its last byte has to wait until the target has answered what went before; ask [`Tap::held`] then.
+    Hold,
+    /// The client says goodbye.
+    Quit,
+}
+
+/// What a session amounts to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    /// Executed statements.
+    pub(super) statements: u64,
+    /// Rows the command tags count.
+    pub(super) rows: u64,
+    /// Bytes from the client.
+    pub(super) bytes_in: u64,
+    /// Bytes from the target.
+    pub(super) bytes_out: u64,
+}
+
+/// The observer of one session.
+pub(super) struct Tap {
+    who: Arc<Who>,
+    keep: Keep,
+    clock: Clock,
+    book: Book,
+    /// Numbers the statements.
+    number: u64,
+    from_client: Gather,
+    from_target: Gather,
+    follow: Option<Follow>,
+    /// A message whose last byte waits: its type and body.
+    held: Option<(u8, Vec<u8>)>,
+    /// Intents to be written before anything is forwarded.
+    pub(super) intents: Batch,
+    /// Outcomes to be written in good time.
+    pub(super) outcomes: Batch,
+    pub(super) totals: Totals,
+    /// The last word of the target was a FATAL of its own.
+    pub(super) target_said_fatal: bool,
+    /// A COMMIT-like end has been seen since the session was told to stop: what ran is durable.
+    finished_since_stop: Option<bool>,
+}
+
+impl Tap {
+    pub(super) fn new(who: Arc<Who>, keep: Keep, clock: Clock) -> Self {
+        Self {
+            who,
+            keep,
+            clock,
+            book: Book::default(),
+            number: 0,
+            from_client: Gather::default(),
+            from_target: Gather::default(),
+            follow: None,
+            held: None,
+            intents: Batch::new(),
+            outcomes: Batch::new(),
+            totals: Totals::default(),
+            target_said_fatal: false,
+            finished_since_stop: None,
+        }
+    }
+}
+
+// From the client.
+impl Tap {
+    /// Takes the next piece of what the client sent.
+    ///
+    /// # Errors
+    /// The ending, where the client may not send this.
+    pub(super) fn client(&mut self, piece: &Piece<'_>, now: Moment) -> Result<Flow, Ending> {
+        if piece.tag == b'd' {
+            self.book.copy_data(piece.bytes.len() as u64);
+            return Ok(Flow::Go);
+        }
+        self.follow_text(piece);
+        let bound = match piece.tag {
+            b'Q' => self.keep.sql + 1,
+            _ => MOST_BOUND.max(self.keep.sql),
+        };
+        let mut gather = std::mem::take(&mut self.from_client);
+        let flow = match gather.add(piece, bound) {
+            Some(body) => self.message(piece.tag, body, now),
+            None => Ok(Flow::Go),
+        };
+        if piece.last && piece.length as usize > bound / 2 {
+            gather.release();
+        }
+        self.from_client = gather;
+        flow
+    }
+
+    /// Asks again about a message that was held.
+    ///
+    /// # Errors
+    /// As [`Tap::client`].
+    pub(super) fn held(&mut self, now: Moment) -> Result<Flow, Ending> {
+        match self.held.take() {
+            Some((tag, body)) => self.message(tag, &body, now),
+            None => Ok(Flow::Go),
+        }
+    }
+
+    fn follow_text(&mut self, piece: &Piece<'_>) {
+        if piece.first {
+            let long = piece.whole().is_none() || piece.length as usize > self.keep.sql;
+            self.follow = match piece.tag {
+                b'Q' if long => Some(Follow::new(0)),
+                b'P' if long => Some(Follow::new(1)),
+                _ => None,
+            };
+        }
+        if let Some(follow) = &mut self.follow {
+            follow.feed(piece.bytes);
+        }
+    }
+
+    fn message(&mut self, tag: u8, body: &[u8], now: Moment) -> Result<Flow, Ending> {
+        if self.book.full() {
+            self.held = Some((tag, body.to_vec()));
+            return Ok(Flow::Hold);
+        }
+        match tag {
+            b'Q' => self.query(body, now),
+            b'P' => self.parse(body, now),
+            b'B' => return Ok(self.bind(body)),
+            b'E' => return Ok(self.execute(body, now)),
+            b'F' => self.call(body, now),
+            b'D' => return Ok(self.describe(body)),
+            b'C' => {
+                if let Some((portal, name)) = portal_or_statement(body)
+                    && !self.book.skipping()
+                {
+                    self.book.close(portal, name);
+                }
+            }
+            b'S' => self.book.sync(),
+            b'c' | b'f' => self.book.copy_end(),
+            b'X' => return Ok(Flow::Quit),
+            // Flush asks for nothing.
+            _ => {}
+        }
+        if self.book.too_many_names() { Err(Ending::TooManyPrepared { limit: MOST_NAMES }) } else { Ok(Flow::Go) }
+    }
+
+    fn query(&mut self, body: &[u8], now: Moment) {
+        let text = Fields::of(body).text_or_rest();
+        if statement::may_rename(text) {
+            self.book.names_may_change();
+        }
+        let number = self.next_number();
+        self.totals.statements += 1;
+        let sql = match self.follow.take() {
+            Some(follow) => follow.finish(text, self.keep),
+            None => statement::sql(text, self.keep),
+        };
+        let intent = Statement { sql: Some(sql), ..blank(&self.who, number, Kind::Query) };
+        self.intents.push(now.time, &Event::Statement(intent));
+        if self.runs(number, now) {
+            self.book.query(number, now.instant);
+        }
+    }
+
+    fn parse(&mut self, body: &[u8], now: Moment) {
+        let Some(parse) = Parse::of(body) else { return };
+        if statement::may_rename(parse.text) {
+            self.book.names_may_change();
+        }
+        let number = self.next_number();
+        let sql = match self.follow.take() {
+            Some(follow) => follow.finish(parse.text, self.keep),
+            None => statement::sql(parse.text, self.keep),
+        };
+        let sql = statement::into_owned(sql);
+        let intent = Statement {
+            sql: Some(borrow(&sql)),
+            prepared: Some(Text::of(parse.name)),
+            ..blank(&self.who, number, Kind::Parse)
+        };
+        self.intents.push(now.time, &Event::Statement(intent));
+        let prepared = Arc::new(Prepared::new(sql, self.book.renamed(), parse.types));
+        if self.runs(number, now) {
+            self.book.parse(number, now.instant, parse.name, prepared);
+        }
+    }
+
+    fn bind(&mut self, body: &[u8]) -> Flow {
+        let Some(bind) = Bind::of(body) else { return Flow::Go };
+        if self.book.skipping() {
+            return Flow::Go;
+        }
+        let prepared = match self.book.statement(bind.statement) {
+            Lookup::Wait => {
+                self.held = Some((b'B', body.to_vec()));
+                return Flow::Hold;
+            }
+            Lookup::Known(prepared) => Some(prepared),
+            Lookup::Unknown => None,
+        };
+        let (parameters, parameter_count) = match &bind.values {
+            Some(values) => statement::list(values, prepared.as_deref(), self.keep),
+            None => (Vec::new(), None),
+        };
+        // The unnamed statement cannot be renamed by SQL.
+        let uncertain = prepared.as_ref().is_some_and(|p| !bind.statement.is_empty() && p.renamed != self.book.renamed());
+        let portal = Portal { name: bind.statement.into(), prepared, uncertain, parameters, parameter_count, executed: false.into() };
+        self.book.bind(bind.portal, Arc::new(portal));
+        Flow::Go
+    }
+
+    fn execute(&mut self, body: &[u8], now: Moment) -> Flow {
+        let name = Fields::of(body).text_or_rest();
+        let portal = match self.book.portal(name) {
+            Lookup::Wait if !self.book.skipping() => {
+                self.held = Some((b'E', body.to_vec()));
+                return Flow::Hold;
+            }
+            Lookup::Known(portal) => Some(portal),
+            Lookup::Unknown | Lookup::Wait => None,
+        };
+        let number = self.next_number();
+        self.totals.statements += 1;
+        let mut intent = Statement { portal: Some(Text::of(name)), ..blank(&self.who, number, Kind::Execute) };
+        if let Some(portal) = portal.as_deref() {
+            intent.sql = portal.prepared.as_ref().map(|prepared| borrow(&prepared.sql));
+            intent.prepared = Some(Text::of(&portal.name));
+            intent.text_uncertain = portal.uncertain;
+            intent.continued = portal.executed.load(Ordering::Relaxed);
+            intent.parameters.clone_from(&portal.parameters);
+            intent.parameter_count = portal.parameter_count;
+        }
+        self.intents.push(now.time, &Event::Statement(intent));
+        if self.runs(number, now) {
+            self.book.execute(number, now.instant, portal);
+        }
+        Flow::Go
+    }
+
+    fn call(&mut self, body: &[u8], now: Moment) {
+        let mut fields = Fields::of(body);
+        let function = fields.int32();
+        let (parameters, parameter_count) = match Values::of(fields) {
+            Some(values) => statement::list(&values, None, self.keep),
+            None => (Vec::new(), None),
+        };
+        let number = self.next_number();
+        self.totals.statements += 1;
+        let intent = Statement { function, parameters, parameter_count, ..blank(&self.who, number, Kind::FunctionCall) };
+        self.intents.push(now.time, &Event::Statement(intent));
+        if self.runs(number, now) {
+            self.book.call(number, now.instant);
+        }
+    }
+
+    fn describe(&mut self, body: &[u8]) -> Flow {
+        if self.book.skipping() {
+            return Flow::Go;
+        }
+        let prepared = match portal_or_statement(body) {
+            Some((false, name)) => match self.book.statement(name) {
+                Lookup::Known(prepared) => Some(prepared),
+                Lookup::Unknown | Lookup::Wait => None,
+            },
+            _ => None,
+        };
+        self.book.describe(prepared);
+        Flow::Go
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    /// False, with the outcome on record, where the target is known to drop the message.
+    fn runs(&mut self, number: u64, now: Moment) -> bool {
+        if !self.book.skipping() {
+            return true;
+        }
+        let outcome = Outcome { result: Done::Skipped, ..no_outcome(&self.who, number) };
+        self.outcomes.push(now.time, &Event::Outcome(outcome));
+        false
+    }
+}
+
+// From the target.
+impl Tap {
+    /// Takes the next piece of what the target sent; `now` is read at most once per chunk.
+    pub(super) fn target(&mut self, piece: &Piece<'_>, now: &mut Option<Moment>) {
+        let bytes = piece.bytes.len() as u64 + if piece.first { 5 } else { 0 };
+        match piece.tag {
+            // Rows: the bulk of it.
+            b'D' => self.book.answered(bytes),
+            b'd' => {
+                self.book.answered(bytes);
+                self.book.copied_out(piece.bytes.len() as u64);
+            }
+            // These come at any time and answer nothing.
+            b'N' | b'S' | b'A' | b'K' => {}
+            tag => {
+                self.book.answered(bytes);
+                let Some(body) = self.from_target.add(piece, MOST_ANSWER) else { return };
+                if tag == b'E' {
+                    self.target_said_fatal = crate::wire::backend::error_code(body).fatal;
+                }
+                let Self { book, outcomes, totals, who, clock, finished_since_stop, .. } = self;
+                book.answer(tag, body, |settled| {
+                    let now = *now.get_or_insert_with(|| clock.moment());
+                    totals.rows = totals.rows.saturating_add(settled.rows);
+                    if let Some(finished) = finished_since_stop {
+                        *finished = settled.done == Done::Completed;
+                    }
+                    record(outcomes, who, &settled, now);
+                });
+            }
+        }
+    }
+
+    /// Whether a message of the client is held until the target has answered.
+    pub(super) fn holds(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Whether the target owes an answer.
+    pub(super) fn executing(&self) -> bool {
+        self.book.executing()
+    }
+
+    /// Whether a transaction is open, as the target said last.
+    pub(super) fn in_transaction(&self) -> bool {
+        self.book.transaction() != Transaction::Idle
+    }
+
+    /// From now on, notes what becomes of the statement that is running.
+    pub(super) fn stopping(&mut self) {
+        if self.book.executing() {
+            self.finished_since_stop = Some(false);
+        }
+    }
+
+    /// What became of the transaction, from all that came until now. `cut` says that the target's last message was cut off
+    /// half-way: then the statement had not finished.
+    pub(super) fn fate(&self, cut: bool) -> Fate {
+        let open = self.book.transaction() != Transaction::Idle;
+        match self.finished_since_stop {
+            None if open => Fate::RolledBack,
+            None => Fate::None,
+            Some(_) if self.target_said_fatal || self.book.failed() || cut => Fate::RolledBack,
+            Some(true) if open => Fate::RolledBack,
+            Some(true) => Fate::Committed,
+            Some(false) if self.book.executing() => Fate::Unknown,
+            // Answered with an error, and ready again.
+            Some(false) => Fate::RolledBack,
+        }
+    }
+
+    /// Puts on record what has no answer when the session ends.
+    pub(super) fn abandon(&mut self) {
+        let now = self.clock.moment();
+        let Self { book, outcomes, who, .. } = self;
+        book.abandon(|settled| record(outcomes, who, &settled, now));
+    }
+
+    /// Gives memory back that an idle session does not need.
+    pub(super) fn rest(&mut self) {
+        self.from_client.release();
+        self.from_target.release();
+    }
+}
+
+fn record(outcomes: &mut Batch, who: &Who, settled: &Settled, now: Moment) {
+    let outcome = Outcome {
+        result: settled.done,
+        sqlstate: settled.sqlstate.as_deref().map(Text::of),
+        tags: settled.tags.iter().map(|tag| Text::of(tag)).collect(),
+        rows: settled.rows,
+        bytes: settled.bytes,
+        copy_in_bytes: settled.copy_in,
+        copy_out_bytes: settled.copy_out,
+        duration_us: micros(settled.since, now.instant),
+        ..no_outcome(who, settled.statement)
+    };
+    outcomes.push(now.time, &Event::Outcome(outcome));
+}
+
+fn no_outcome(who: &Who, statement: u64) -> Outcome<'_> {
+    Outcome {
+        who: Cow::Borrowed(who),
+        statement,
+        result: Done::Unknown,
+        sqlstate: None,
+        tags: Vec::new(),
+        rows: 0,
+        bytes: 0,
+        copy_in_bytes: None,
+        copy_out_bytes: None,
+        duration_us: 0,
+    }
+}
+
+fn blank(who: &Who, statement: u64, kind: Kind) -> Statement<'_> {
+    Statement {
+        who: Cow::Borrowed(who),
+        statement,
+        kind,
+        sql: None,
+        prepared: None,
+        portal: None,
+        text_uncertain: false,
+        continued: false,
+        parameters: Vec::new(),
+        parameter_count: None,
+        function: None,
+    }
+}
+
+fn borrow<'a>(sql: &'a Sql<'static>) -> Sql<'a> {
+    Sql { text: Text(Cow::Borrowed(&sql.text.0)), length: sql.length, sha256: sql.sha256.as_deref().map(Cow::Borrowed) }
+}
+
+/// The subject of a Describe or Close: whether it is a portal, and its name.
+fn portal_or_statement(body: &[u8]) -> Option<(bool, &[u8])> {
+    let (kind, rest) = body.split_first()?;
+    Some((*kind == b'P', Fields::of(rest).text_or_rest()))
+}
+
+fn micros(since: Instant, until: Instant) -> u64 {
+    u64::try_from(until.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,162 @@
+//! The life of a session: the relay runs until a limit is reached, an order comes, or one side stops; then it is ended.
+//!
+//! It does not look into the bytes, and does not end anything itself.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::sleep_until;
+
+use super::admit::Started;
+use super::end::{self, Backstage, Ended};
+use super::limits::{Due, Limits};
+use super::registry::{Live, Order};
+use super::relay::{Relay, Stop};
+use super::{Settings, Shared};
+use crate::audit::event::{Event, SessionEnded};
+use crate::ending::Ending;
+use crate::frontend;
+use crate::grant::Grant;
+
+/// Runs a session to its end and puts the end on record.
+pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
+    let Started { mut relay, entry, mut limits, mut changes, slot, room, places, rules, since, backend } = started;
+    let settings = &rules.session;
+    let mut orders = entry.live().orders.subscribe();
+    let ending = until_it_ends(&mut relay, &mut limits, &mut changes, &mut orders, (settings, shared)).await;
+
+    let noticed = shared.clock.moment();
+    let ordered = end::due(&ending, &shared.clock, noticed);
+    let live = Arc::clone(entry.live());
+    // Its cancel key is dead from here on.
+    drop(entry);
+    let backstage = Backstage {
+        target: &room.target,
+        terminator: &room.terminator,
+        backend,
+        key: &live.backend,
+        grace: settings.end_grace,
+    };
+    // Boxed, so that a running session does not hold what only its end needs.
+    let ended = Box::pin(end::end(relay, &ending, backstage)).await;
+    drop((slot, places));
+    Box::pin(put_on_record(&live, &ending, &ended, (since.instant, ordered), shared)).await;
+    if let Some(client) = ended.client {
+        Box::pin(frontend::close(client)).await;
+    }
+}
+
+/// Carries until there is a reason to end.
+async fn until_it_ends(
+    relay: &mut Relay,
+    limits: &mut Limits,
+    changes: &mut watch::Receiver<Arc<Grant>>,
+    orders: &mut watch::Receiver<Order>,
+    (settings, shared): (&Settings, &Shared),
+) -> Ending {
+    let clock = &shared.clock;
+    let mut steps = clock.steps();
+    loop {
+        relay.deadline = clock.instant_at(limits.permit().until());
+        let (at, due) = limits.next(clock, relay.heard);
+        tokio::select! {
+            biased;
+            // The wall clock jumped: deadlines are derived anew.
+            _ = steps.changed() => {}
+            _ = orders.changed() => {
+                let order = orders.borrow_and_update().clone();
+                match order {
+                    Order::None => {}
+                    Order::Kill { reason } => return Ending::Killed { grant: limits.permit().grant().clone(), reason },
+                    Order::Drain => relay.stop_when_idle = true,
+                    Order::DrainNow => return Ending::Drained,
+                }
+            }
+            _ = changes.changed() => {
+                let grant = changes.borrow_and_update().clone();
+                match limits.permit().renew(&grant, clock.now()) {
+                    Ok(permit) => {
+                        if permit.until() != limits.permit().until() {
+                            limits.moved(permit, &settings.warnings);
+                            relay.insert(limits.moved_notice(clock.now()));
+                        }
+                    }
+                    Err(refusal) => return refusal.in_session(&grant),
+                }
+            }
+            () = sleep_until(at) => match due {
+                Due::Deadline => return deadline(limits),
+                Due::Warning => {
+                    if let Some(warning) = limits.warning() {
+                        relay.insert(warning);
+                    }
+                }
+                Due::Idle(limit) if relay.idle() => return Ending::Idle { limit },
+                // Something runs: its time does not count.
+                Due::Idle(_) => relay.heard = clock.moment().instant,
+            },
+            stop = relay.run() => return reason(stop, relay, limits),
+        }
+    }
+}
+
+fn deadline(limits: &Limits) -> Ending {
+    let permit = limits.permit();
+    Ending::Expired { grant: permit.grant().clone(), until: permit.until() }
+}
+
+/// Why the relay stopped, as an ending.
+fn reason(stop: Stop, relay: &Relay, limits: &Limits) -> Ending {
+    let lost = || Ending::TargetLost { target: limits.permit().target().clone() };
+    match stop {
+        Stop::ClientGone if relay.client_quit() => Ending::Quit,
+        Stop::ClientGone => Ending::Disconnected,
+        Stop::Client(ending) => ending,
+        Stop::TargetGone if relay.client_quit() => Ending::Quit,
+        Stop::TargetGone if relay.tap.target_said_fatal => Ending::TargetClosed,
+        Stop::TargetGone => lost(),
+        Stop::TargetBroken => lost(),
+        Stop::Audit(error) => {
+            tracing::error!(%error, "a statement was refused: its record could not be written");
+            Ending::AuditFailed { disk_full: error.disk_full() }
+        }
+        Stop::Late => deadline(limits),
+        Stop::Idle => Ending::Drained,
+    }
+}
+
+async fn put_on_record(
+    live: &Live,
+    ending: &Ending,
+    ended: &Ended,
+    (since, ordered): (tokio::time::Instant, tokio::time::Instant),
+    shared: &Shared,
+) {
+    let micros = |from: tokio::time::Instant, to: tokio::time::Instant| {
+        u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
+    };
+    let overshoot = ended.gone.filter(|(confirmed, _)| *confirmed).map(|(_, at)| micros(ordered, at));
+    let record = SessionEnded {
+        who: (*live.who).clone(),
+        ending: ending.name().to_owned(),
+        sqlstate: ending.sqlstate().to_owned(),
+        detail: ending.words().map(|words| words.message),
+        fate: ended.fate.name().to_owned(),
+        duration_us: micros(since, shared.clock.moment().instant),
+        statements: ended.totals.statements,
+        rows: ended.totals.rows,
+        bytes_in: ended.totals.bytes_in,
+        bytes_out: ended.totals.bytes_out,
+        client_told: ended.told,
+        backend_gone: ended.gone.map(|(confirmed, _)| confirmed),
+        overshoot_us: overshoot,
+    };
+    shared.metrics.session_ended(&live.who.target, ending.name(), ended.totals.statements, overshoot);
+    tracing::info!(session = %live.who.session, grant = %live.who.grant, identity = %live.who.identity, ending = ending.name(), "session ended");
+    if let Err(error) = shared.journal.record(&Event::SessionEnded(std::borrow::Cow::Owned(record))).await {
+        tracing::error!(session = %live.who.session, %error, "the end of a session could not be put on record");
+    }
+    if let Err(error) = shared.ledger.session_closed(&live.who.session).await {
+        tracing::error!(session = %live.who.session, %error, "the end of a session could not be stored");
+    }
+}

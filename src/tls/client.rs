@@ -1,0 +1,141 @@
+//! TLS towards a target: libpq's modes.
+//!
+//! It does not send the SSLRequest and does not decide what to do when the target has no TLS.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
+
+use super::verify::{Check, TargetVerifier};
+use super::{ALPN, TlsError, provider, read_certificates};
+
+/// Whether a connection to a target is on TLS and what is verified, by the names of libpq's `sslmode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Never on TLS.
+    Disable,
+    /// On TLS where the target offers it; nothing is verified. Protects against nobody who can change what is sent.
+    Prefer,
+    /// On TLS or not at all. Nothing is verified unless a CA file is named, then as [`TlsMode::VerifyCa`] (so does libpq).
+    Require,
+    /// On TLS, with a certificate from a CA we trust.
+    VerifyCa,
+    /// On TLS, with a certificate from a CA we trust that was made for the target's host name.
+    VerifyFull,
+}
+
+/// A text that is not a mode.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown TLS mode `{text}`: one of disable, prefer, require, verify-ca, verify-full")]
+pub struct UnknownMode {
+    text: String,
+}
+
+impl TlsMode {
+    pub(super) const ALL: [Self; 5] = [Self::Disable, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
+
+    /// libpq's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
+impl FromStr for TlsMode {
+    type Err = UnknownMode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMode> {
+        Self::ALL
+            .into_iter()
+            .find(|mode| mode.name() == text)
+            .ok_or_else(|| UnknownMode {
+                text: text.chars().take(80).collect(),
+            })
+    }
+}
+
+impl fmt::Display for TlsMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// TLS as we use it towards one target.
+#[derive(Debug, Clone)]
+pub struct ClientTls {
+    mode: TlsMode,
+    config: Arc<ClientConfig>,
+}
+
+impl ClientTls {
+    /// `ca_file` is PEM: the CA certificates trusted, or the target's own certificate. Without it, the verifying modes trust
+    /// the machine's root certificates (libpq's `sslrootcert=system`).
+    pub fn new(mode: TlsMode, ca_file: Option<&Path>) -> Result<Self, TlsError> {
+        let check = match (mode, ca_file) {
+            (TlsMode::Disable | TlsMode::Prefer, _) | (TlsMode::Require, None) => Check::Nothing,
+            (TlsMode::Require, Some(_)) | (TlsMode::VerifyCa, _) => Check::Chain,
+            (TlsMode::VerifyFull, _) => Check::ChainAndName,
+        };
+        let (roots, trusted) = match (check, ca_file) {
+            (Check::Nothing, None) => (RootCertStore::empty(), Vec::new()),
+            (_, Some(path)) => {
+                let certificates = read_certificates(path)?;
+                let mut roots = RootCertStore::empty();
+                for certificate in &certificates {
+                    roots
+                        .add(certificate.clone())
+                        .map_err(|_| TlsError::BadCertificate { path: path.to_owned() })?;
+                }
+                (roots, certificates)
+            }
+            (_, None) => (machine_roots()?, Vec::new()),
+        };
+        let provider = provider();
+        let verifier = TargetVerifier::new(check, roots, trusted, provider.signature_verification_algorithms);
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        // libpq 17 sends it on the SSLRequest path too; older servers pass over it.
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.resumption = Resumption::disabled();
+        Ok(Self {
+            mode,
+            config: Arc::new(config),
+        })
+    }
+
+    /// The mode.
+    #[must_use]
+    pub fn mode(&self) -> TlsMode {
+        self.mode
+    }
+
+    /// Shakes hands as the mode says.
+    #[must_use]
+    pub fn connector(&self) -> TlsConnector {
+        TlsConnector::from(Arc::clone(&self.config))
+    }
+}
+
+fn machine_roots() -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    // Some of a machine's roots are usually too old to be read; those that can be read count.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(TlsError::NoRoots);
+    }
+    Ok(roots)
+}

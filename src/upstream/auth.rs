@@ -1,0 +1,167 @@
+//! Answers the target's authentication requests.
+//!
+//! It does not read the messages from the connection. The laws it keeps: only allowed methods are answered; once a SCRAM
+//! exchange has begun, the target is believed only after its signature was verified.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::BytesMut;
+use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::message::frontend;
+use zeroize::Zeroizing;
+
+use super::error::ConnectError;
+use super::login::Request;
+use super::target::{AuthMethod, Target};
+use crate::scram::{self, Answered, ClientExchange, ClientKeys, Mechanism};
+use crate::tls::{Transport, end_point_hash};
+
+/// Where the authentication stands.
+pub(super) enum Authentication {
+    /// Nothing was asked yet.
+    Begun,
+    /// A password was given, in clear or as MD5.
+    Given,
+    /// SCRAM: our first message is sent.
+    Started(ClientExchange),
+    /// SCRAM: our last message is sent.
+    Answered(Answered),
+    /// SCRAM: the server has shown that it knows the verifier.
+    Verified,
+    /// We are in.
+    Done,
+}
+
+impl Authentication {
+    /// Takes the next request; `out` gets the answer to it.
+    pub(super) async fn advance(
+        self,
+        request: Request<'_>,
+        target: &Target,
+        transport: &Transport,
+        out: &mut BytesMut,
+    ) -> Result<Self, ConnectError> {
+        match (self, request) {
+            (Self::Begun, Request::Ok) => {
+                allowed(target, AuthMethod::Trust)?;
+                Ok(Self::Done)
+            }
+            (Self::Given | Self::Verified, Request::Ok) => Ok(Self::Done),
+            (Self::Begun, Request::Password) => {
+                allowed(target, AuthMethod::Password)?;
+                if !transport.is_tls() {
+                    return Err(ConnectError::CleartextWithoutTls);
+                }
+                give(password(target)?.as_bytes(), out)
+            }
+            (Self::Begun, Request::Md5(salt)) => {
+                allowed(target, AuthMethod::Md5)?;
+                let hash = md5_hash(target.user.as_bytes(), password(target)?.as_bytes(), salt);
+                give(hash.as_bytes(), out)
+            }
+            (Self::Begun, Request::Sasl(mechanisms)) => {
+                allowed(target, AuthMethod::ScramSha256)?;
+                password(target)?;
+                start_scram(mechanisms, transport, out)
+            }
+            (Self::Started(exchange), Request::SaslContinue(data)) => {
+                let challenged = exchange.challenge(data)?;
+                let keys = keys(target, challenged.salt(), challenged.iterations()).await?;
+                let answered = challenged.answer(&keys);
+                frontend::sasl_response(answered.message(), out).map_err(unencodable)?;
+                Ok(Self::Answered(answered))
+            }
+            (Self::Answered(answered), Request::SaslFinal(data)) => {
+                answered.verify(data)?;
+                Ok(Self::Verified)
+            }
+            (Self::Started(_) | Self::Answered(_), Request::Ok) => Err(ConnectError::Protocol {
+                what: "the login ended before the server had proved that it knows the password",
+            }),
+            (_, Request::Other(code)) => Err(ConnectError::Unsupported { what: name_of(code) }),
+            _ => Err(ConnectError::Protocol {
+                what: "an authentication message out of turn",
+            }),
+        }
+    }
+}
+
+/// What an operator calls the methods we do not have (protocol: "Authentication*").
+fn name_of(code: u32) -> &'static str {
+    match code {
+        2 => "Kerberos V5",
+        6 => "SCM credential",
+        7 | 8 => "GSSAPI",
+        9 => "SSPI",
+        _ => "an unknown kind of",
+    }
+}
+
+fn allowed(target: &Target, method: AuthMethod) -> Result<(), ConnectError> {
+    if target.auth.allow(method) {
+        Ok(())
+    } else {
+        Err(ConnectError::NotAllowed { method })
+    }
+}
+
+fn password(target: &Target) -> Result<&str, ConnectError> {
+    target
+        .password
+        .as_ref()
+        .map(|password| password.expose().as_str())
+        .ok_or(ConnectError::NoPassword)
+}
+
+fn give(password: &[u8], out: &mut BytesMut) -> Result<Authentication, ConnectError> {
+    frontend::password_message(password, out).map_err(unencodable)?;
+    Ok(Authentication::Given)
+}
+
+fn start_scram(mechanisms: &[u8], transport: &Transport, out: &mut BytesMut) -> Result<Authentication, ConnectError> {
+    // Names, each with its NUL, and one more NUL behind the last.
+    let offered = |wanted: Mechanism| mechanisms.split(|byte| *byte == 0).any(|name| Mechanism::from_name(name) == Some(wanted));
+    let (plain, plus) = (offered(Mechanism::ScramSha256), offered(Mechanism::ScramSha256Plus));
+    let end_point = transport.peer_certificate().and_then(end_point_hash);
+    let nonce = nonce()?;
+    let (mechanism, exchange) = match (&end_point, plus, plain) {
+        (Some(end_point), true, _) => (Mechanism::ScramSha256Plus, scram::client_start(Some(end_point), &nonce)),
+        // We could have bound: the server will know whether it is true that it did not offer to.
+        (Some(_), false, true) => (Mechanism::ScramSha256, scram::client_start(None, &nonce).binding_not_offered()),
+        (None, _, true) => (Mechanism::ScramSha256, scram::client_start(None, &nonce)),
+        (_, _, false) => return Err(ConnectError::Unsupported { what: "a SASL mechanism other than SCRAM-SHA-256" }),
+    };
+    frontend::sasl_initial_response(mechanism.name(), &exchange.first(), out).map_err(unencodable)?;
+    Ok(Authentication::Started(exchange))
+}
+
+/// The keys for the target's password: those of the last login where salt and rounds are the same, else derived, which takes a
+/// millisecond and more, on a thread that nobody waits for.
+async fn keys(target: &Target, salt: &[u8], iterations: u32) -> Result<Arc<ClientKeys>, ConnectError> {
+    if let Some(keys) = target.keys.find(salt, iterations) {
+        return Ok(keys);
+    }
+    let password = Zeroizing::new(password(target)?.as_bytes().to_vec());
+    let own_salt = salt.to_vec();
+    let derive = move || Arc::new(ClientKeys::derive(&password, &own_salt, iterations));
+    let keys = tokio::task::spawn_blocking(derive)
+        .await
+        .map_err(|_| ConnectError::Internal { what: "deriving keys" })?;
+    target.keys.keep(salt.to_vec(), iterations, Arc::clone(&keys));
+    Ok(keys)
+}
+
+fn nonce() -> Result<String, ConnectError> {
+    // As many bytes as PostgreSQL's SCRAM_RAW_NONCE_LEN.
+    let mut bytes = [0; 18];
+    getrandom::fill(&mut bytes).map_err(|_| ConnectError::Internal { what: "random bytes" })?;
+    Ok(STANDARD.encode(bytes))
+}
+
+fn unencodable(_: std::io::Error) -> ConnectError {
+    ConnectError::Internal {
+        what: "a login message with a NUL in it, or too long",
+    }
+}

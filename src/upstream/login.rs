@@ -1,0 +1,286 @@
+//! From the startup packet to the first ReadyForQuery.
+//!
+//! It does not open connections and does not judge refusals. The laws it keeps: user and database are the target's; messages
+//! are read whole but only up to limits, and what does not belong here ends the login.
+
+use std::io;
+
+use bytes::{Buf, Bytes, BytesMut};
+use postgres_protocol::message::frontend;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::auth::Authentication;
+use super::error::ConnectError;
+use super::target::{ApplicationName, Target};
+use super::{BackendKey, Connected, MOST_BYTES, StartupParameters};
+use crate::grant::Permit;
+use crate::tls::Transport;
+
+/// The longest message before we are in: libpq takes errors of up to 30000 bytes and less of others (fe-connect.c).
+const LONGEST_BEFORE: usize = 30_000;
+const STEP: &str = "login";
+
+/// A login that did not come to its end.
+pub(super) enum LoginError {
+    /// The server said why.
+    Rejected(Rejection),
+    /// Anything else.
+    Failed(ConnectError),
+}
+
+impl From<ConnectError> for LoginError {
+    fn from(failed: ConnectError) -> Self {
+        Self::Failed(failed)
+    }
+}
+
+/// The server's ErrorResponse.
+pub(super) struct Rejection {
+    /// The whole message.
+    pub(super) frame: Bytes,
+    /// SQLSTATE; XX000 where there was none (pgbouncer CVE-2026-6666 came of counting on one).
+    pub(super) code: String,
+    /// What it says, control characters escaped.
+    pub(super) message: String,
+    /// Whether it came after the authentication.
+    pub(super) authenticated: bool,
+}
+
+/// What the server asks for (protocol: "Authentication*").
+#[derive(Clone, Copy)]
+pub(super) enum Request<'a> {
+    Ok,
+    Password,
+    Md5([u8; 4]),
+    Sasl(&'a [u8]),
+    SaslContinue(&'a [u8]),
+    SaslFinal(&'a [u8]),
+    Other(u32),
+}
+
+/// The settings to ask for, `application_name` as the target wants it.
+pub(super) fn wanted(permit: &Permit, target: &Target, parameters: &StartupParameters) -> Vec<(String, String)> {
+    let is_name = |name: &str| name.eq_ignore_ascii_case("application_name");
+    let mut wanted: Vec<(String, String)> = parameters
+        .0
+        .iter()
+        // An empty name would end the packet early.
+        .filter(|(name, _)| !(name.is_empty() || name == "user" || name == "database" || name.starts_with("_pq_.")))
+        .cloned()
+        .collect();
+    if target.application_name == ApplicationName::Prefix {
+        let given = wanted.iter().find(|(name, _)| is_name(name)).map(|(_, value)| value.as_str());
+        let value = given.map_or_else(|| permit.grant().to_string(), |given| format!("{}/{given}", permit.grant()));
+        wanted.retain(|(name, _)| !is_name(name));
+        wanted.push(("application_name".to_owned(), value));
+    }
+    wanted
+}
+
+/// The whole content of the startup packet. Our own settings win over what was asked for under the same name.
+pub(super) fn startup_settings<'a>(
+    target: &'a Target,
+    wanted: &'a [(String, String)],
+    belts: &'a [(&'static str, String)],
+) -> Vec<(&'a str, &'a str)> {
+    let mut settings = vec![("user", target.user.as_str()), ("database", target.database.as_str())];
+    let ours = |name: &str| belts.iter().any(|(belt, _)| belt.eq_ignore_ascii_case(name));
+    settings.extend(
+        wanted
+            .iter()
+            .filter(|(name, _)| !ours(name))
+            .map(|(name, value)| (name.as_str(), value.as_str())),
+    );
+    settings.extend(belts.iter().map(|(name, value)| (*name, value.as_str())));
+    settings
+}
+
+pub(super) async fn login(
+    transport: Transport,
+    target: &Target,
+    settings: &[(&str, &str)],
+) -> Result<Connected, LoginError> {
+    let mut out = BytesMut::new();
+    frontend::startup_message(settings.iter().copied(), &mut out).map_err(|_| ConnectError::Protocol {
+        what: "a startup parameter with a NUL in it (by us)",
+    })?;
+    let mut line = Line {
+        transport,
+        buffer: BytesMut::with_capacity(4096),
+        read: 0,
+    };
+    line.send(&mut out).await?;
+
+    let mut authentication = Authentication::Begun;
+    while !matches!(authentication, Authentication::Done) {
+        let frame = line.frame(LONGEST_BEFORE).await?;
+        match frame.first() {
+            Some(b'R') => {
+                let request = read_request(&frame)?;
+                authentication = authentication.advance(request, target, &line.transport, &mut out).await?;
+                line.send(&mut out).await?;
+            }
+            Some(b'E') => return Err(LoginError::Rejected(rejection(frame, false))),
+            // From whom is not known yet, so nobody reads it.
+            Some(b'N') => {}
+            _ => return Err(protocol("a message that does not belong into the authentication").into()),
+        }
+    }
+    settle(line).await
+}
+
+/// What comes between AuthenticationOk and ReadyForQuery.
+async fn settle(mut line: Line) -> Result<Connected, LoginError> {
+    let (mut parameters, mut notices, mut backend) = (Vec::new(), Vec::new(), None);
+    loop {
+        let frame = line.frame(MOST_BYTES).await?;
+        let mut body = frame.get(5..).unwrap_or_default();
+        match frame.first() {
+            Some(b'S') => parameters.push((string(&mut body)?, string(&mut body)?)),
+            Some(b'K') => {
+                let pid = body.try_get_i32().map_err(|_| protocol("a key without a process id"))?;
+                backend = Some(BackendKey {
+                    pid,
+                    secret: body.to_vec(),
+                });
+            }
+            Some(b'N') => notices.push(frame),
+            Some(b'E') => return Err(LoginError::Rejected(rejection(frame, true))),
+            Some(b'Z') => {
+                let &[status] = body else {
+                    return Err(protocol("a ReadyForQuery of a wrong length").into());
+                };
+                return Ok(Connected {
+                    transport: line.transport,
+                    parameters,
+                    backend,
+                    notices,
+                    status,
+                    leftover: line.buffer,
+                });
+            }
+            _ => return Err(protocol("a message that does not belong before ReadyForQuery").into()),
+        }
+    }
+}
+
+/// The connection with what has been read from it and not been looked at.
+struct Line {
+    transport: Transport,
+    buffer: BytesMut,
+    /// Bytes taken as messages so far.
+    read: usize,
+}
+
+impl Line {
+    async fn send(&mut self, out: &mut BytesMut) -> Result<(), ConnectError> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        self.transport.write_all(out).await.map_err(broken)?;
+        self.transport.flush().await.map_err(broken)?;
+        out.clear();
+        Ok(())
+    }
+
+    /// The next message, whole: type, length, body.
+    async fn frame(&mut self, longest: usize) -> Result<Bytes, ConnectError> {
+        loop {
+            if let Some(length) = self.length(longest)?
+                && self.buffer.len() >= length
+            {
+                self.read = self.read.saturating_add(length);
+                if self.read > MOST_BYTES {
+                    return Err(protocol("more than 1 MiB before ReadyForQuery"));
+                }
+                return Ok(self.buffer.split_to(length).freeze());
+            }
+            self.buffer.reserve(1024);
+            let read = self.transport.read_buf(&mut self.buffer).await;
+            match read {
+                Ok(0) => return Err(ConnectError::Closed { step: STEP }),
+                Ok(_) => {}
+                // TLS that ends without its goodbye.
+                Err(failed) if failed.kind() == io::ErrorKind::UnexpectedEof => return Err(ConnectError::Closed { step: STEP }),
+                Err(failed) => return Err(broken(failed)),
+            }
+        }
+    }
+
+    /// The length of the message at the front, header included, once its header is there.
+    fn length(&self, longest: usize) -> Result<Option<usize>, ConnectError> {
+        let Some((kind, mut length)) = self.buffer.split_first().map(|(kind, rest)| (*kind, rest)) else {
+            return Ok(None);
+        };
+        if !kind.is_ascii_alphabetic() {
+            return Err(protocol("not PostgreSQL's protocol"));
+        }
+        let Ok(length) = length.try_get_u32() else { return Ok(None) };
+        usize::try_from(length)
+            .ok()
+            .filter(|length| (4..=longest).contains(length))
+            .map(|length| Some(length + 1))
+            .ok_or(protocol("a message length out of bounds"))
+    }
+}
+
+fn read_request(frame: &Bytes) -> Result<Request<'_>, ConnectError> {
+    let mut body = frame.get(5..).unwrap_or_default();
+    let code = body.try_get_u32().map_err(|_| protocol("an authentication request without a code"))?;
+    Ok(match code {
+        0 => Request::Ok,
+        3 => Request::Password,
+        5 => Request::Md5(body.try_into().map_err(|_| protocol("an MD5 salt of a wrong length"))?),
+        10 => Request::Sasl(body),
+        11 => Request::SaslContinue(body),
+        12 => Request::SaslFinal(body),
+        other => Request::Other(other),
+    })
+}
+
+/// Reads the two fields that matter here; a message that cannot be read is still a refusal.
+fn rejection(frame: Bytes, authenticated: bool) -> Rejection {
+    let (mut code, mut message) = ("XX000".to_owned(), String::new());
+    let mut body = frame.get(5..).unwrap_or_default();
+    while let Some((kind, rest)) = body.split_first() {
+        body = rest;
+        let Ok(value) = string(&mut body) else { break };
+        match kind {
+            b'C' if value.len() == 5 && value.bytes().all(|byte| byte.is_ascii_alphanumeric()) => code = value,
+            // It goes to a log: one line, and not a long one.
+            b'M' => message = value.chars().take(500).flat_map(escaped).collect(),
+            _ => {}
+        }
+    }
+    Rejection {
+        frame,
+        code,
+        message,
+        authenticated,
+    }
+}
+
+fn escaped(letter: char) -> impl Iterator<Item = char> {
+    let (plain, escape) = if letter.is_control() {
+        (None, Some(letter.escape_default()))
+    } else {
+        (Some(letter), None)
+    };
+    plain.into_iter().chain(escape.into_iter().flatten())
+}
+
+/// Takes a NUL-terminated text off the front. Not every server reports its names in UTF-8 before `client_encoding` is agreed on.
+fn string(body: &mut &[u8]) -> Result<String, ConnectError> {
+    let end = body.iter().position(|byte| *byte == 0).ok_or(protocol("a text without its end"))?;
+    let (text, rest) = body.split_at(end);
+    *body = rest.get(1..).unwrap_or_default();
+    Ok(String::from_utf8_lossy(text).into_owned())
+}
+
+fn protocol(what: &'static str) -> ConnectError {
+    ConnectError::Protocol { what }
+}
+
+fn broken(source: io::Error) -> ConnectError {
+    ConnectError::Io { step: STEP, source }
+}

@@ -1,0 +1,190 @@
+//! A target as settings, with the little that is remembered about it between connections.
+//!
+//! It does not connect.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::belts::Belts;
+use crate::names::TargetName;
+use crate::scram::ClientKeys;
+use crate::secret::Secret;
+use crate::tls::ClientTls;
+
+/// A database the gate fronts: where it is and how to log in there.
+#[derive(Debug)]
+pub struct Target {
+    /// What clients call it.
+    pub name: TargetName,
+    /// Host name or IP address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// The database's own name.
+    pub database: String,
+    /// The user the gate logs in as.
+    pub user: String,
+    /// That user's password.
+    pub password: Option<Secret<String>>,
+    /// Whether and how TLS is used.
+    pub tls: ClientTls,
+    /// In which ways the target may let us in.
+    pub auth: AuthMethods,
+    /// The limit for a whole connection, from the name to the first ReadyForQuery.
+    pub connect_timeout: Duration,
+    /// How often the target looks whether the gate is still there while a statement runs
+    /// (`client_connection_check_interval`, milliseconds); zero: it does not.
+    pub check_interval: Duration,
+    /// Whether replication connections are allowed.
+    pub replication: bool,
+    /// Startup parameters allowed beside the usual ones.
+    pub startup_parameters: Vec<String>,
+    /// The most sessions at once.
+    pub max_sessions: Option<u32>,
+    /// What the target sees as `application_name`.
+    pub application_name: ApplicationName,
+    pub(super) keys: KeyCache,
+    pub(super) belts: Belts,
+}
+
+impl Target {
+    /// A target with everything else at its default: port 5432, no password, SCRAM or trust, 10 s to connect, a check every
+    /// 500 ms.
+    #[must_use]
+    pub fn new(name: TargetName, host: String, database: String, user: String, tls: ClientTls) -> Self {
+        Self {
+            name,
+            host,
+            port: 5432,
+            database,
+            user,
+            password: None,
+            tls,
+            auth: AuthMethods::default(),
+            connect_timeout: Duration::from_secs(10),
+            // Measured: a backend in pg_sleep is gone 0.3 s after its client was killed; the check itself is one poll().
+            check_interval: Duration::from_millis(500),
+            replication: false,
+            startup_parameters: Vec::new(),
+            max_sessions: None,
+            application_name: ApplicationName::default(),
+            keys: KeyCache::default(),
+            belts: Belts::default(),
+        }
+    }
+}
+
+/// What the target sees as `application_name`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ApplicationName {
+    /// The grant, a slash and what the client gave: `pg_stat_activity` shows who it is.
+    #[default]
+    Prefix,
+    /// What the client gave.
+    Pass,
+}
+
+/// A way in which a server lets a client in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// SCRAM-SHA-256 and -PLUS: both sides prove that they know the password, neither shows it.
+    ScramSha256,
+    /// An MD5 challenge: whoever hears it can try passwords, and a hostile server can use the answer elsewhere.
+    Md5,
+    /// The password in clear; given over TLS only, but to whoever is at the other end of it.
+    Password,
+    /// No proof is asked for, and the server gives none.
+    Trust,
+}
+
+/// A text that names no method.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown authentication method `{text}`: one of scram-sha-256, md5, password, trust")]
+pub struct UnknownMethod {
+    text: String,
+}
+
+impl AuthMethod {
+    const ALL: [Self; 4] = [Self::ScramSha256, Self::Md5, Self::Password, Self::Trust];
+
+    /// PostgreSQL's name in `pg_hba.conf`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ScramSha256 => "scram-sha-256",
+            Self::Md5 => "md5",
+            Self::Password => "password",
+            Self::Trust => "trust",
+        }
+    }
+}
+
+impl fmt::Display for AuthMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for AuthMethod {
+    type Err = UnknownMethod;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMethod> {
+        Self::ALL
+            .into_iter()
+            .find(|method| method.name() == text)
+            .ok_or_else(|| UnknownMethod {
+                text: text.chars().take(80).collect(),
+            })
+    }
+}
+
+/// The ways in which a target may let us in. The default is SCRAM and trust: neither gives the password away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthMethods(Vec<AuthMethod>);
+
+impl AuthMethods {
+    /// Whether the method may be used.
+    #[must_use]
+    pub fn allow(&self, method: AuthMethod) -> bool {
+        self.0.contains(&method)
+    }
+}
+
+impl Default for AuthMethods {
+    fn default() -> Self {
+        Self(vec![AuthMethod::ScramSha256, AuthMethod::Trust])
+    }
+}
+
+impl FromIterator<AuthMethod> for AuthMethods {
+    fn from_iter<I: IntoIterator<Item = AuthMethod>>(methods: I) -> Self {
+        Self(methods.into_iter().collect())
+    }
+}
+
+/// The SCRAM keys of the last login: with them a login costs no PBKDF2, which would be most of it.
+#[derive(Debug, Default)]
+pub(super) struct KeyCache(Mutex<Option<CachedKeys>>);
+
+#[derive(Debug)]
+struct CachedKeys {
+    salt: Vec<u8>,
+    iterations: u32,
+    keys: Arc<ClientKeys>,
+}
+
+impl KeyCache {
+    pub(super) fn find(&self, salt: &[u8], iterations: u32) -> Option<Arc<ClientKeys>> {
+        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cached
+            .as_ref()
+            .filter(|cached| cached.salt == salt && cached.iterations == iterations)
+            .map(|cached| Arc::clone(&cached.keys))
+    }
+
+    pub(super) fn keep(&self, salt: Vec<u8>, iterations: u32, keys: Arc<ClientKeys>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(CachedKeys { salt, iterations, keys });
+    }
+}

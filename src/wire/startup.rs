@@ -1,0 +1,367 @@
+//! The first packets of a connection: SSLRequest, GSSENCRequest, CancelRequest, StartupMessage, and our answer to the version.
+//!
+//! It does not read sockets, and does not decide which settings or whose plaintext is acceptable.
+//!
+//! INVARIANT: no byte is trusted before it is checked: lengths are compared unsigned and bounded before anything is kept, a
+//! packet has exactly one reading (no doubled names), and what is made of it stays within a few times its own size.
+
+mod options;
+
+use std::collections::HashSet;
+
+use bytes::{BufMut, BytesMut};
+
+pub use options::OptionsError;
+
+/// The newest minor version of protocol 3 that the gate speaks.
+pub const NEWEST_MINOR: u16 = 2;
+
+/// Bytes behind the length word: MAX_STARTUP_PACKET_LENGTH of src/include/libpq/pqcomm.h.
+const LONGEST_BODY: usize = 10_000;
+/// Length and code: no packet is shorter.
+const HEADER: usize = 8;
+/// Settings in one packet, those inside `options` included. Drivers send about ten; each costs more memory than bytes.
+const MOST_SETTINGS: usize = 100;
+/// NAMEDATALEN - 1: PostgreSQL cuts longer names of users and databases.
+const LONGEST_NAME: usize = 63;
+const CANCEL_REQUEST: u32 = 80_877_102;
+const SSL_REQUEST: u32 = 80_877_103;
+const GSSENC_REQUEST: u32 = 80_877_104;
+/// Shortest and longest secret key of a CancelRequest (protocol 3.2, "CancelRequest").
+const CANCEL_KEY: std::ops::RangeInclusive<usize> = 4..=256;
+/// Names of protocol extensions begin so; the gate knows none.
+const EXTENSION_PREFIX: &[u8] = b"_pq_.";
+
+/// A first packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Packet {
+    /// The client asks for TLS.
+    Ssl,
+    /// The client asks for GSSAPI encryption.
+    Gss,
+    /// The client asks to cancel another connection's statement.
+    Cancel(CancelRequest),
+    /// The client wants a session.
+    Startup(Startup),
+}
+
+/// A CancelRequest: unauthenticated but for its key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CancelRequest {
+    /// The process id of the BackendKeyData it was copied from.
+    pub pid: i32,
+    /// The secret key: 4 to 256 bytes.
+    pub key: Vec<u8>,
+}
+
+impl std::fmt::Debug for CancelRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CancelRequest")
+            .field("pid", &self.pid)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A StartupMessage of protocol 3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Startup {
+    /// The minor version asked for; see [`Startup::version`] for the one to speak.
+    pub minor: u16,
+    /// Who, cut at 63 bytes; never empty. Bytes that are not UTF-8 are written `\xNN`.
+    pub user: String,
+    /// Which database, cut at 63 bytes; `None` when absent or empty (PostgreSQL takes the user's name then).
+    pub database: Option<String>,
+    /// Settings with names as sent: those inside `options` first, then the packet's own, one per name (the last one counts, as
+    /// in PostgreSQL's process_startup_options). Not yet checked against any list.
+    pub settings: Vec<(String, String)>,
+    /// Whether a replication connection is wanted.
+    pub replication: Replication,
+    /// Names of protocol extensions (`_pq_.…`): all of them unknown, to be named in the answer and otherwise ignored.
+    pub extensions: Vec<String>,
+}
+
+/// The value of the startup parameter `replication`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replication {
+    /// Absent or false: an ordinary session.
+    No,
+    /// True: physical replication.
+    Physical,
+    /// `database`: logical replication.
+    Logical,
+}
+
+/// Why bytes are not a first packet. All are the client's fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartupError {
+    /// The length word is out of bounds, or does not fit the kind of packet: probably not a PostgreSQL client.
+    #[error("invalid length {length} of the first packet")]
+    Length {
+        /// The length as sent, itself included.
+        length: u32,
+    },
+    /// A CancelRequest with a key of an impossible length.
+    #[error("a cancel request with a key of {length} bytes")]
+    CancelKey {
+        /// The length of its key.
+        length: usize,
+    },
+    /// A protocol version other than 3.x.
+    #[error("unsupported protocol version {major}.{minor}")]
+    Version {
+        /// Major version asked for.
+        major: u16,
+        /// Minor version asked for.
+        minor: u16,
+    },
+    /// The last byte is not the terminator, or a name has no value.
+    #[error("a startup packet without a terminator as its last byte")]
+    Layout,
+    /// A name occurs twice.
+    #[error("a startup packet that names \"{name}\" twice")]
+    Twice {
+        /// The name.
+        name: String,
+    },
+    /// More settings than anyone needs.
+    #[error("a startup packet with more than {limit} settings")]
+    TooMany {
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// A setting is not UTF-8.
+    #[error("a startup packet with a setting that is not UTF-8")]
+    NotUtf8,
+    /// No user name, or an empty one.
+    #[error("a startup packet without a user name")]
+    NoUser,
+    /// `replication` is neither a boolean nor `database`.
+    #[error("a startup packet with an invalid value of replication")]
+    Replication,
+    /// `options` cannot be read.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+}
+
+/// How many bytes of the packet that begins in `buffer` are still missing; 0 when it is whole. Never asks for a byte behind it.
+///
+/// Fails with [`StartupError::Length`] as soon as the length word is there and out of bounds.
+pub fn missing(buffer: &[u8]) -> Result<usize, StartupError> {
+    let Some(word) = buffer.first_chunk::<4>() else {
+        return Ok(HEADER - buffer.len());
+    };
+    let length = u32::from_be_bytes(*word);
+    match usize::try_from(length) {
+        Ok(whole) if (HEADER..=LONGEST_BODY + 4).contains(&whole) => Ok(whole.saturating_sub(buffer.len())),
+        _ => Err(StartupError::Length { length }),
+    }
+}
+
+impl Packet {
+    /// Reads a packet from its bytes, length word included: exactly those that [`missing`] asked for.
+    pub fn parse(packet: &[u8]) -> Result<Self, StartupError> {
+        let length = u32::try_from(packet.len()).unwrap_or(u32::MAX);
+        let Some((header, body)) = packet.split_first_chunk::<HEADER>() else {
+            return Err(StartupError::Length { length });
+        };
+        let [l0, l1, l2, l3, c0, c1, c2, c3] = *header;
+        if u32::from_be_bytes([l0, l1, l2, l3]) != length || body.len() + 4 > LONGEST_BODY {
+            return Err(StartupError::Length { length });
+        }
+        match u32::from_be_bytes([c0, c1, c2, c3]) {
+            SSL_REQUEST if body.is_empty() => Ok(Self::Ssl),
+            GSSENC_REQUEST if body.is_empty() => Ok(Self::Gss),
+            SSL_REQUEST | GSSENC_REQUEST => Err(StartupError::Length { length }),
+            CANCEL_REQUEST => cancel(body).map(Self::Cancel),
+            _ => {
+                let (major, minor) = (u16::from_be_bytes([c0, c1]), u16::from_be_bytes([c2, c3]));
+                if major == 3 {
+                    Startup::parse(minor, body).map(Self::Startup)
+                } else {
+                    Err(StartupError::Version { major, minor })
+                }
+            }
+        }
+    }
+}
+
+fn cancel(body: &[u8]) -> Result<CancelRequest, StartupError> {
+    let Some((pid, key)) = body.split_first_chunk::<4>() else {
+        return Err(StartupError::CancelKey { length: 0 });
+    };
+    if !CANCEL_KEY.contains(&key.len()) {
+        return Err(StartupError::CancelKey { length: key.len() });
+    }
+    Ok(CancelRequest {
+        pid: i32::from_be_bytes(*pid),
+        key: key.to_vec(),
+    })
+}
+
+impl Startup {
+    fn parse(minor: u16, body: &[u8]) -> Result<Self, StartupError> {
+        let mut startup = Self {
+            minor,
+            user: String::new(),
+            database: None,
+            settings: Vec::new(),
+            replication: Replication::No,
+            extensions: Vec::new(),
+        };
+        let mut settings = Settings::default();
+        let mut own = Vec::new();
+        for (name, value) in pairs(body)? {
+            match name {
+                b"user" => startup.user = name_of(value),
+                b"database" => startup.database = Some(name_of(value)).filter(|name| !name.is_empty()),
+                b"options" => options::parse(text(value)?, |name, value| settings.set(name, value))?,
+                b"replication" => startup.replication = Replication::parse(value)?,
+                b"application_name" => own.push(("application_name".to_owned(), escaped(value))),
+                _ if name.starts_with(EXTENSION_PREFIX) => startup.extensions.push(text(name)?.to_owned()),
+                _ => own.push((text(name)?.to_owned(), text(value)?.to_owned())),
+            }
+        }
+        // A setting of the packet outweighs one inside `options`, wherever that stands (src/backend/utils/init/postinit.c).
+        for (name, value) in own {
+            settings.set(name, value)?;
+        }
+        if startup.user.is_empty() {
+            return Err(StartupError::NoUser);
+        }
+        startup.settings = settings.0;
+        Ok(startup)
+    }
+
+    /// The minor version to speak: 2 or 0. There has never been a 3.1; who asks for it gets 3.0.
+    #[must_use]
+    pub fn version(&self) -> u16 {
+        if self.minor >= NEWEST_MINOR { NEWEST_MINOR } else { 0 }
+    }
+
+    /// The application name the client gave, if any.
+    #[must_use]
+    pub fn application_name(&self) -> Option<&str> {
+        let named = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("application_name");
+        self.settings.iter().find(named).map(|(_, value)| value.as_str())
+    }
+
+    /// Appends a NegotiateProtocolVersion, when what the client asked for is not what it gets.
+    ///
+    /// The version is written whole (major and minor), as src/backend/tcop/backend_startup.c does and libpq expects, and never
+    /// higher than the one asked for: libpq ends the connection on that.
+    pub fn negotiate(&self, out: &mut BytesMut) {
+        if self.version() == self.minor && self.extensions.is_empty() {
+            return;
+        }
+        let names: usize = self.extensions.iter().map(|name| name.len() + 1).sum();
+        out.put_u8(b'v');
+        // Both fit: a packet has at most LONGEST_BODY bytes.
+        out.put_u32(u32::try_from(12 + names).unwrap_or(u32::MAX));
+        out.put_u16(3);
+        out.put_u16(self.version());
+        out.put_u32(u32::try_from(self.extensions.len()).unwrap_or(u32::MAX));
+        for name in &self.extensions {
+            out.extend_from_slice(name.as_bytes());
+            out.put_u8(0);
+        }
+    }
+}
+
+impl Replication {
+    /// As ProcessStartupPacket: `database`, or any boolean that parse_bool takes (unique beginnings, any case).
+    fn parse(value: &[u8]) -> Result<Self, StartupError> {
+        if value == b"database" {
+            return Ok(Self::Logical);
+        }
+        let value = value.to_ascii_lowercase();
+        let begins = |word: &[u8], least: usize| value.len() >= least && word.starts_with(&value);
+        if begins(b"true", 1) || begins(b"yes", 1) || begins(b"on", 2) || value == b"1" {
+            Ok(Self::Physical)
+        } else if begins(b"false", 1) || begins(b"no", 1) || begins(b"off", 2) || value == b"0" {
+            Ok(Self::No)
+        } else {
+            Err(StartupError::Replication)
+        }
+    }
+}
+
+/// One value per name, in the order of first appearance.
+#[derive(Default)]
+struct Settings(Vec<(String, String)>);
+
+impl Settings {
+    fn set(&mut self, name: String, value: String) -> Result<(), StartupError> {
+        // PostgreSQL compares names of settings without regard to case (guc_name_compare).
+        if let Some(held) = self.0.iter_mut().find(|(held, _)| held.eq_ignore_ascii_case(&name)) {
+            *held = (name, value);
+            return Ok(());
+        }
+        if self.0.len() == MOST_SETTINGS {
+            return Err(StartupError::TooMany { limit: MOST_SETTINGS });
+        }
+        self.0.push((name, value));
+        Ok(())
+    }
+}
+
+type Pair<'a> = (&'a [u8], &'a [u8]);
+
+/// Names and values up to the terminator, which must be the last byte.
+fn pairs(body: &[u8]) -> Result<Vec<Pair<'_>>, StartupError> {
+    let mut pairs = Vec::new();
+    let mut seen = HashSet::new();
+    let mut rest = body;
+    loop {
+        let (name, behind) = string(rest)?;
+        if name.is_empty() {
+            return if behind.is_empty() {
+                Ok(pairs)
+            } else {
+                Err(StartupError::Layout)
+            };
+        }
+        let (value, behind) = string(behind)?;
+        if pairs.len() == MOST_SETTINGS {
+            return Err(StartupError::TooMany { limit: MOST_SETTINGS });
+        }
+        if !seen.insert(name.to_ascii_lowercase()) {
+            return Err(StartupError::Twice { name: name_of(name) });
+        }
+        pairs.push((name, value));
+        rest = behind;
+    }
+}
+
+/// The string up to a NUL, and what is behind it.
+fn string(bytes: &[u8]) -> Result<(&[u8], &[u8]), StartupError> {
+    let end = bytes.iter().position(|byte| *byte == 0).ok_or(StartupError::Layout)?;
+    let (string, rest) = bytes.split_at_checked(end).ok_or(StartupError::Layout)?;
+    Ok((string, rest.get(1..).unwrap_or_default()))
+}
+
+fn text(bytes: &[u8]) -> Result<&str, StartupError> {
+    std::str::from_utf8(bytes).map_err(|_| StartupError::NotUtf8)
+}
+
+/// Any bytes as text; what is not UTF-8 as `\xNN`.
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            use std::fmt::Write as _;
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// A name, cut as PostgreSQL cuts it: a name must not be one thing here and another one there.
+fn name_of(bytes: &[u8]) -> String {
+    let mut name = escaped(bytes);
+    name.truncate(name.floor_char_boundary(LONGEST_NAME));
+    name
+}
+
+#[cfg(test)]
+mod tests;
