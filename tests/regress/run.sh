@@ -192,25 +192,25 @@ stop_server() {
 # A gate with one target, as a superuser: the suite makes roles, tablespaces and functions in C.
 start_gate() {
     if [ -z "${TIDEGATE:-}" ]; then
-        (cd "$TOP" && cargo build --locked --quiet) || fail "the gate did not build"
+        (cd "$TOP" && cargo build --locked --quiet 2>"$CACHE/build.log") || { cat "$CACHE/build.log" >&2; fail "the gate did not build"; }
         TIDEGATE=${CARGO_TARGET_DIR:-$TOP/target}/debug/tidegate
     fi
     [ -x "$TIDEGATE" ] || fail "no program $TIDEGATE"
     GATE_PORT=$(free_port $((PORT + 1)))
-    mkdir -m 700 "$WORK/gate"
-    printf '%s' "$PASSWORD" >"$WORK/gate/target.password"
-    chmod 600 "$WORK/gate/target.password"
-    sed -e "s/@GATE_PORT@/$GATE_PORT/; s/@PORT@/$PORT/; s/@DATABASE@/$DATABASE/g; s/@USER@/$SUPERUSER/" "$HERE/tidegate.toml.in" >"$WORK/gate/tidegate.toml"
-    "$TIDEGATE" serve --config "$WORK/gate/tidegate.toml" >"$WORK/gate.log" 2>&1 &
+    mkdir -m 700 "$WORK/tidegate"
+    printf '%s' "$PASSWORD" >"$WORK/tidegate/target.password"
+    chmod 600 "$WORK/tidegate/target.password"
+    sed -e "s/@GATE_PORT@/$GATE_PORT/; s/@PORT@/$PORT/; s/@DATABASE@/$DATABASE/g; s/@USER@/$SUPERUSER/" "$HERE/tidegate.toml.in" >"$WORK/tidegate/tidegate.toml"
+    "$TIDEGATE" serve --config "$WORK/tidegate/tidegate.toml" >"$WORK/gate.log" 2>&1 &
     GATE_PID=$!
     tries=0
-    until "$TIDEGATE" grant list --config "$WORK/gate/tidegate.toml" >/dev/null 2>&1; do
+    until "$TIDEGATE" grant list --config "$WORK/tidegate/tidegate.toml" >/dev/null 2>&1; do
         tries=$((tries + 1))
         kill -0 "$GATE_PID" 2>/dev/null && [ "$tries" -lt 100 ] || { tail "$WORK/gate.log" >&2; GATE_PID=""; fail "the gate did not start"; }
         sleep 0.1
     done
     "$TIDEGATE" grant create "$DATABASE" --identity regress --for 2h --max-sessions 100 --output json \
-        --config "$WORK/gate/tidegate.toml" >"$WORK/grant.json" || fail "no grant"
+        --config "$WORK/tidegate/tidegate.toml" >"$WORK/grant.json" || fail "no grant"
     GRANT_USER=$(json_field id "$WORK/grant.json")
     PGPASSWORD=$(json_field secret "$WORK/grant.json")
     export PGPASSWORD PGSSLMODE="${SSLMODE:-prefer}"
