@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::ending::Ending;
 
+mod desk;
 mod encode;
 pub mod event;
 mod excerpt;

@@ -29,20 +29,20 @@ pub enum ClientError {
     #[error("`{0}` is not the address of a control API; write unix:/path/to/control.sock or http://127.0.0.1:7480")]
     Address(String),
     /// The token cannot be read.
-    #[error("the admin token {path} cannot be read: {source}; the gate makes it on its first start, readable for its owner only", path = path.display())]
+    #[error("the admin token {path} cannot be read: {reason}; the gate makes it on its first start, readable for its owner only", path = path.display())]
     Token {
         /// Its file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// Nobody listens there.
-    #[error("the gate does not answer at {address}: {source}; is it running (tidegate serve), with this configuration?")]
+    #[error("the gate does not answer at {address}: {reason}; is it running (tidegate serve), with this configuration?")]
     Connect {
         /// Where it should be.
         address: String,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// It took too long.
     #[error("the gate at {address} did not answer within {} s", ANSWER.as_secs())]
@@ -51,13 +51,13 @@ pub enum ClientError {
         address: String,
     },
     /// The connection broke.
-    #[error("the connection to the gate broke: {0}")]
+    #[error("the connection to the gate broke")]
     Broken(#[from] hyper::Error),
     /// The request cannot be written down.
-    #[error("the request cannot be sent: {0}")]
+    #[error("the request cannot be sent")]
     Request(#[from] hyper::http::Error),
     /// What came is not what the API answers.
-    #[error("the answer is not one of a gate (is something else listening there?): {0}")]
+    #[error("the answer is not one of a gate (is something else listening there?)")]
     Answer(#[from] serde_json::Error),
     /// The gate said no.
     #[error("{}", problem(.0))]
@@ -93,9 +93,9 @@ impl Client {
                 (address, token_file.unwrap_or(configured.token_file))
             }
         };
-        let token = std::fs::read_to_string(&token_file).map_err(|source| ClientError::Token {
+        let token = std::fs::read_to_string(&token_file).map_err(|reason| ClientError::Token {
             path: token_file,
-            source,
+            reason,
         })?;
         Ok(Self {
             address,
@@ -164,9 +164,9 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
-        let unreachable = |source| ClientError::Connect {
+        let unreachable = |reason| ClientError::Connect {
             address: self.address.to_string(),
-            source,
+            reason,
         };
         match &self.address {
             Address::Unix(path) => shake(TokioIo::new(UnixStream::connect(path).await.map_err(unreachable)?)).await,

@@ -157,6 +157,13 @@ async fn exit_codes() {
     ] {
         let (found, said) = run_at(&served, line).await.unwrap_err();
         assert_eq!(found, code, "{line}: {said}");
+        if code == 3 {
+            assert_eq!(
+                said,
+                "the gate does not answer at unix:/nonexistent/control.sock: No such file or directory (os error 2); \
+                 is it running (tidegate serve), with this configuration?"
+            );
+        }
     }
     served.stop().await;
 }
