@@ -1,6 +1,6 @@
 //! The configuration as written: every key there is, its type, its limits and its default.
 //!
-//! It opens no other file and looks at no environment variable; [`super::settings`] does that. The reference of keys is this file.
+//! It opens no other file and looks at no environment variable; [`super::check`] does that. The reference of keys is this file.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
