@@ -17,7 +17,7 @@ test: setup ## all tests, against real PostgreSQL servers they start themselves
 	cargo test --locked $(ARGS)
 
 bench: setup ## the figures, side by side: writes benches/RESULTS.md
-	benches/run.sh $(ARGS)
+	cargo bench --locked --bench gate -- $(ARGS)
 
 regress: setup ## PostgreSQL's own regression suite, direct and through the gate
 	tests/regress/run.sh $(ARGS)

@@ -240,6 +240,8 @@ fn gate(kind: Kind, stage: &Stage) -> Result<Lane> {
         server = stage.server.address(),
     );
     let gate = Gate::start(&stage.gate, &config, &[("target.password", &stage.password)])?;
+    // It takes connections a moment before its control API does.
+    wait_for(|| gate.json(&["grant", "list"]).is_ok());
     let login = gate.grant("bench", BENCH, "12h", &["--max-sessions", "2000"])?;
     Ok(Lane {
         kind,

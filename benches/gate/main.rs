@@ -151,6 +151,9 @@ impl Arguments {
         )?;
         fill_bulk(&tools, &direct, self.rows, &tools.bulk_file)?;
         let mut results = Results::default();
+        if cfg!(debug_assertions) {
+            results.note("**A debug build: none of this is to be believed.**".to_owned());
+        }
         let lanes = self.start(&stage, &mut results);
         if self.does(Suite::Memory) {
             self.memory(&runtime, &stage, &lanes, &mut results);

@@ -5,9 +5,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use jiff::Timestamp;
+use jiff::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::encode::{TIME_LENGTH, timestamp};
 use super::event::{Event, Kind, Parameter, Statement};
 use super::record::{EventName, Record};
 use crate::ids::{GrantId, SessionId};
@@ -92,15 +93,61 @@ impl Filter {
         })
     }
 
-    /// A quick look at a line that was not parsed: `false` only if no record in it can be wanted. Ids and names consist of
-    /// characters that JSON writes as they are.
-    pub(super) fn may_match(&self, line: &str) -> bool {
+    /// A quick look at a line that was not parsed: `false` only if it begins and ends like a record and cannot be one that is
+    /// wanted, nor a statement whose outcome is. Ids and names consist of characters that JSON writes as they are, and times
+    /// in the log have a fixed width, so that their order is that of their letters.
+    pub(super) fn may_match(&self, line: &str, bounds: &Bounds) -> bool {
+        let Some(time) = time_of(line) else {
+            return true;
+        };
+        bounds.since.as_deref().is_none_or(|since| time >= since)
+            && bounds.until.as_deref().is_none_or(|until| time < until)
+            && self.mentions_names(line)
+    }
+
+    fn mentions_names(&self, line: &str) -> bool {
         let mentions = |name: Option<&str>| name.is_none_or(|name| line.contains(name));
         mentions(self.session.as_ref().map(SessionId::as_str))
             && mentions(self.grant.as_ref().map(GrantId::as_str))
             && mentions(self.identity.as_ref().map(IdentityName::as_str))
             && mentions(self.target.as_ref().map(TargetName::as_str))
     }
+}
+
+/// The limits of time as they would stand in a line.
+#[derive(Debug, Default)]
+pub(super) struct Bounds {
+    since: Option<String>,
+    until: Option<String>,
+}
+
+impl Bounds {
+    fn of(filter: &Filter) -> Self {
+        let written = |time: Timestamp| {
+            let mut text = Vec::new();
+            timestamp(&mut text, time);
+            String::from_utf8(text).ok().filter(|text| text.len() == TIME_LENGTH)
+        };
+        // Times in a line have microseconds: one that is cut down to them may belong to a record of the next one.
+        let until = filter
+            .until
+            .and_then(|until| until.checked_add(Span::new().microseconds(1)).ok());
+        Self {
+            // When an SQLSTATE is asked for, a statement before that time may have its outcome in it.
+            since: filter.since.filter(|_| filter.sqlstate.is_none()).and_then(written),
+            until: until.and_then(written),
+        }
+    }
+}
+
+/// The time in a line that begins and ends like a record.
+fn time_of(line: &str) -> Option<&str> {
+    let rest = line.strip_suffix('}')?.strip_prefix(r#"{"v":1,"seq":"#)?;
+    let rest = rest
+        .trim_start_matches(|c: char| c.is_ascii_digit())
+        .strip_prefix(r#","time":""#)?;
+    let (time, rest) = rest.split_at_checked(TIME_LENGTH)?;
+    (time.ends_with('Z') && rest.starts_with('"')).then_some(time)
 }
 
 fn fits<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {
@@ -140,6 +187,7 @@ fn statement_texts<'a>(statement: &'a Statement<'_>) -> impl Iterator<Item = &'a
 #[derive(Debug, Default)]
 pub struct Selector {
     filter: Filter,
+    bounds: Bounds,
     /// Statements that are wanted if their outcome has the SQLSTATE asked for.
     held: HashMap<(SessionId, u64), Record>,
     /// Statements that were given out and whose outcome is wanted, too.
@@ -151,15 +199,15 @@ impl Selector {
     #[must_use]
     pub fn new(filter: Filter) -> Self {
         Self {
+            bounds: Bounds::of(&filter),
             filter,
             ..Self::default()
         }
     }
 
-    /// The filter.
-    #[must_use]
-    pub fn filter(&self) -> &Filter {
-        &self.filter
+    /// A quick look at a line: see [`Filter::may_match`].
+    pub(super) fn may_want(&self, line: &str) -> bool {
+        self.filter.may_match(line, &self.bounds)
     }
 
     /// Looks at the next record; `give` gets what is wanted now: nothing, the record, or a statement with its outcome.

@@ -1,6 +1,7 @@
 //! Reads the log back, in order, line by line, also while it is being written.
 //!
-//! It changes nothing in the log. A line that cannot be read is reported in its place, never skipped in silence.
+//! It changes nothing in the log. A line that cannot be read is reported in its place, never skipped in silence, unless it
+//! plainly belongs to somebody or some time that was not asked for.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -252,7 +253,9 @@ fn choose(
         line: number,
         source: Arc::new(error),
     };
-    // Also checks that the line is UTF-8 and one whole JSON object.
+    if std::str::from_utf8(line).is_ok_and(|line| !selector.may_want(line)) {
+        return Ok(());
+    }
     let head: Head = serde_json::from_slice(line).map_err(malformed)?;
     if head.v != VERSION {
         return Err(ReadError::Version {
@@ -260,9 +263,6 @@ fn choose(
             line: number,
             version: head.v,
         });
-    }
-    if !std::str::from_utf8(line).is_ok_and(|line| selector.filter().may_match(line)) {
-        return Ok(());
     }
     let event: Event<'static> = serde_json::from_slice(line).map_err(malformed)?;
     let record = Record {

@@ -2,8 +2,7 @@
 //!
 //! It prints nothing and redacts nothing: what is in the log is shown, cut to what fits.
 //!
-//! INVARIANT: the result has no character that does something to a terminal instead of being seen (see
-//! [`super::encode`]): all are shown as escapes.
+//! INVARIANT: the result has no character that does something to a terminal instead of being seen: all are shown as escapes.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -3,8 +3,6 @@
 //! It does not read the messages from the connection. The laws it keeps: only allowed methods are answered; once a SCRAM
 //! exchange has begun, the target is believed only after its signature was verified.
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
@@ -15,7 +13,7 @@ use zeroize::Zeroizing;
 use super::error::ConnectError;
 use super::login::Request;
 use super::target::{AuthMethod, Target};
-use crate::scram::{self, Answered, ClientExchange, ClientKeys, Mechanism};
+use crate::scram::{self, Answered, Challenged, ClientExchange, ClientKeys, Mechanism};
 use crate::tls::{Transport, end_point_hash};
 
 /// Where the authentication stands.
@@ -67,9 +65,7 @@ impl Authentication {
                 start_scram(mechanisms, transport, out)
             }
             (Self::Started(exchange), Request::SaslContinue(data)) => {
-                let challenged = exchange.challenge(data)?;
-                let keys = keys(target, challenged.salt(), challenged.iterations()).await?;
-                let answered = challenged.answer(&keys);
+                let answered = answer(exchange.challenge(data)?, target).await?;
                 frontend::sasl_response(answered.message(), out).map_err(unencodable)?;
                 Ok(Self::Answered(answered))
             }
@@ -148,20 +144,19 @@ fn start_scram(mechanisms: &[u8], transport: &Transport, out: &mut BytesMut) -> 
     Ok(Authentication::Started(exchange))
 }
 
-/// The keys for the target's password: those of the last login where salt and rounds are the same, else derived, which takes a
+/// Answers with the keys of the last login where salt and rounds are the same, else with new ones: deriving them takes a
 /// millisecond and more, on a thread that nobody waits for.
-async fn keys(target: &Target, salt: &[u8], iterations: u32) -> Result<Arc<ClientKeys>, ConnectError> {
-    if let Some(keys) = target.keys.find(salt, iterations) {
-        return Ok(keys);
-    }
-    let password = Zeroizing::new(password(target)?.as_bytes().to_vec());
-    let own_salt = salt.to_vec();
-    let derive = move || Arc::new(ClientKeys::derive(&password, &own_salt, iterations));
-    let keys = tokio::task::spawn_blocking(derive)
-        .await
-        .map_err(|_| ConnectError::Internal { what: "deriving keys" })?;
-    target.keys.keep(salt.to_vec(), iterations, Arc::clone(&keys));
-    Ok(keys)
+async fn answer(challenged: Challenged, target: &Target) -> Result<Answered, ConnectError> {
+    let place = target.keys.place(challenged.salt(), challenged.iterations());
+    let derive = async || {
+        let password = Zeroizing::new(password(target)?.as_bytes().to_vec());
+        let (salt, iterations) = (challenged.salt().to_vec(), challenged.iterations());
+        tokio::task::spawn_blocking(move || ClientKeys::derive(&password, &salt, iterations))
+            .await
+            .map_err(|_| ConnectError::Internal { what: "deriving keys" })
+    };
+    let keys = place.get_or_try_init(derive).await?;
+    Ok(challenged.answer(keys))
 }
 
 fn nonce() -> Result<String, ConnectError> {

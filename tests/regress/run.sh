@@ -65,11 +65,13 @@ fetch_suite() {
         rm -rf "$CACHE/source" "$CACHE/root" "$CACHE/lib" "$CACHE/version"
         mkdir -p "$CACHE/source" "$CACHE/root"
         cd "$CACHE/source"
-        # shellcheck disable=SC2086
-        if ! apt-get $APT -qq source --download-only "postgresql-$PG_MAJOR=$INSTALLED" 2>/dev/null; then
-            apt-get $APT -qq source --download-only "postgresql-$PG_MAJOR" || fail "no source package postgresql-$PG_MAJOR"
-            SOURCE_VERSION=$(sed -n 's/^Version: //p' ./*.dsc | head -1)
-            say "no source of the installed $INSTALLED: taking $SOURCE_VERSION and its server and client, unpacked in $CACHE/root"
+        if ! source_of "$INSTALLED"; then
+            # shellcheck disable=SC2086
+            for SOURCE_VERSION in $(apt-cache $APT showsrc "postgresql-$PG_MAJOR" | sed -n 's/^Version: //p' | sort -uVr) none; do
+                [ "$SOURCE_VERSION" != none ] || fail "no source package postgresql-$PG_MAJOR can be had"
+                source_of "$SOURCE_VERSION" && break
+            done
+            say "no source of the installed '$INSTALLED': taking $SOURCE_VERSION and its server and client, unpacked in $CACHE/root"
             unpack "postgresql-$PG_MAJOR" "postgresql-client-$PG_MAJOR" libpq5
         fi
         unpack "postgresql-server-dev-$PG_MAJOR"
@@ -85,6 +87,11 @@ fetch_suite() {
     SUITE=$(echo "$CACHE"/source/postgresql-*/src/test/regress)
     PG_REGRESS=$PKGLIB/pgxs/src/test/regress/pg_regress
     [ -x "$PG_REGRESS" ] || fail "no $PG_REGRESS; it comes with postgresql-client-$PG_MAJOR"
+}
+
+source_of() {
+    # shellcheck disable=SC2086
+    apt-get $APT -qq source --download-only "postgresql-$PG_MAJOR=$1" 2>"$CACHE/apt/source.log"
 }
 
 unpack() {
@@ -129,6 +136,7 @@ prepare_work() {
     cp -r "$CACHE/lib" "$WORK/lib"
     chmod 755 "$WORK"
     [ "$(id -u)" = 0 ] && chown -R "$RUN_USER" "$WORK"
+    as_user test -x "$BIN/postgres" || fail "user $RUN_USER cannot reach $BIN: set CACHE to a folder everybody may enter"
     trap 'stop_gate; stop_server; rm -rf "$WORK"' EXIT
     trap 'exit 130' INT TERM
 }
@@ -184,25 +192,25 @@ stop_server() {
 # A gate with one target, as a superuser: the suite makes roles, tablespaces and functions in C.
 start_gate() {
     if [ -z "${TIDEGATE:-}" ]; then
-        (cd "$TOP" && cargo build --locked --quiet) || fail "the gate did not build"
+        (cd "$TOP" && cargo build --locked --quiet 2>"$CACHE/build.log") || { cat "$CACHE/build.log" >&2; fail "the gate did not build"; }
         TIDEGATE=${CARGO_TARGET_DIR:-$TOP/target}/debug/tidegate
     fi
     [ -x "$TIDEGATE" ] || fail "no program $TIDEGATE"
     GATE_PORT=$(free_port $((PORT + 1)))
-    mkdir -m 700 "$WORK/gate"
-    printf '%s' "$PASSWORD" >"$WORK/gate/target.password"
-    chmod 600 "$WORK/gate/target.password"
-    sed -e "s/@GATE_PORT@/$GATE_PORT/; s/@PORT@/$PORT/; s/@DATABASE@/$DATABASE/g; s/@USER@/$SUPERUSER/" "$HERE/tidegate.toml.in" >"$WORK/gate/tidegate.toml"
-    "$TIDEGATE" serve --config "$WORK/gate/tidegate.toml" >"$WORK/gate.log" 2>&1 &
+    mkdir -m 700 "$WORK/tidegate"
+    printf '%s' "$PASSWORD" >"$WORK/tidegate/target.password"
+    chmod 600 "$WORK/tidegate/target.password"
+    sed -e "s/@GATE_PORT@/$GATE_PORT/; s/@PORT@/$PORT/; s/@DATABASE@/$DATABASE/g; s/@USER@/$SUPERUSER/" "$HERE/tidegate.toml.in" >"$WORK/tidegate/tidegate.toml"
+    "$TIDEGATE" serve --config "$WORK/tidegate/tidegate.toml" >"$WORK/gate.log" 2>&1 &
     GATE_PID=$!
     tries=0
-    until "$TIDEGATE" grant list --config "$WORK/gate/tidegate.toml" >/dev/null 2>&1; do
+    until "$TIDEGATE" grant list --config "$WORK/tidegate/tidegate.toml" >/dev/null 2>&1; do
         tries=$((tries + 1))
         kill -0 "$GATE_PID" 2>/dev/null && [ "$tries" -lt 100 ] || { tail "$WORK/gate.log" >&2; GATE_PID=""; fail "the gate did not start"; }
         sleep 0.1
     done
     "$TIDEGATE" grant create "$DATABASE" --identity regress --for 2h --max-sessions 100 --output json \
-        --config "$WORK/gate/tidegate.toml" >"$WORK/grant.json" || fail "no grant"
+        --config "$WORK/tidegate/tidegate.toml" >"$WORK/grant.json" || fail "no grant"
     GRANT_USER=$(json_field id "$WORK/grant.json")
     PGPASSWORD=$(json_field secret "$WORK/grant.json")
     export PGPASSWORD PGSSLMODE="${SSLMODE:-prefer}"

@@ -139,15 +139,46 @@ fn a_text_finds_the_outcome() {
 }
 
 #[test]
-fn matching_alone_agrees_with_the_quick_look() {
-    let filter = Filter {
-        grant: Some(who(1, "ana").grant),
-        ..Filter::default()
-    };
-    for event in all() {
-        let record = record(1, event);
-        assert!(!filter.matches(&record) || filter.may_match(&record.json()));
+fn the_quick_look_rejects_only_what_is_not_wanted() {
+    let filters = [
+        Filter {
+            grant: Some(who(1, "ana").grant),
+            ..Filter::default()
+        },
+        Filter {
+            identity: Some("ben".parse().unwrap()),
+            ..Filter::default()
+        },
+        Filter {
+            since: Some(time(5)),
+            ..Filter::default()
+        },
+        Filter {
+            until: Some(time(5)),
+            ..Filter::default()
+        },
+        Filter {
+            until: Some(Timestamp::MAX),
+            since: Some(Timestamp::MIN),
+            ..Filter::default()
+        },
+    ];
+    for filter in filters {
+        let selector = Selector::new(filter.clone());
+        for (seq, event) in (1..).zip(all()) {
+            let record = record(seq, event);
+            assert!(
+                !filter.matches(&record) || selector.may_want(&record.json()),
+                "{filter:?} {record:?}"
+            );
+        }
     }
+    let selector = Selector::new(Filter {
+        since: Some(time(5)),
+        ..Filter::default()
+    });
+    assert!(!selector.may_want(&record(4, ended(&who(1, "ana"))).json()));
+    assert!(selector.may_want("scribble"));
 }
 
 #[test]

@@ -122,7 +122,7 @@ fn measure() {
     for filter in [
         Filter::default(),
         Filter {
-            identity: Some("ben".parse().unwrap()),
+            identity: Some("zoe".parse().unwrap()),
             ..Filter::default()
         },
     ] {

@@ -131,7 +131,7 @@ async fn a_server_that_never_answers() {
 #[tokio::test]
 async fn what_does_not_belong() {
     let http = b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec();
-    let endless: Vec<u8> = message(b'N', &[0; 60_000]).repeat(30);
+    let endless: Vec<u8> = message(b'N', &vec![0; 60_000]).repeat(30);
     for bytes in [
         http,
         vec![0; 64],
@@ -244,9 +244,8 @@ async fn scram_server<S: AsyncReadExt + AsyncWriteExt + Unpin>(mut socket: S, fo
     let last = exchange.finish(&typed(&mut socket).await?);
     match foul {
         Foul::Signature => {
-            socket
-                .write_all(&request(12, b"v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="))
-                .await?
+            let signature = b"v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+            socket.write_all(&request(12, signature)).await?;
         }
         Foul::NoSignature => {}
         _ => socket.write_all(&request(12, &last.unwrap())).await?,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::lab;
+use crate::scram::{ITERATIONS, SALT_BYTES, Verifier};
 
 const ROLES: &str = "
     CREATE ROLE plain LOGIN PASSWORD 'sesame';
@@ -85,6 +86,16 @@ async fn logging_in() {
         assert_eq!(ask(&mut connected, "SHOW client_connection_check_interval").await, "500ms");
         assert_eq!(ask(&mut connected, "SHOW tcp_keepalives_idle").await, "30");
     }
+
+    // What PostgreSQL keeps of a password is what we would.
+    let admin = server.client("postgres").await.unwrap();
+    let row = admin
+        .query_one("SELECT rolpassword FROM pg_authid WHERE rolname = 'plain'", &[])
+        .await
+        .unwrap();
+    let kept: Verifier = row.get::<_, String>(0).parse().unwrap();
+    assert!(kept == Verifier::derive(b"sesame", kept.salt(), kept.iterations()));
+    assert_eq!((kept.salt().len(), kept.iterations()), (SALT_BYTES, ITERATIONS));
 
     // Every mode; PLUS on TLS.
     for mode in [TlsMode::Prefer, TlsMode::Require, TlsMode::VerifyCa, TlsMode::VerifyFull] {
@@ -176,7 +187,20 @@ async fn refusals() {
     let (failed, _) = failure(&a_target(port, "heavy"), &[]).await;
     assert!(failed.reason().contains("200000"), "{}", failed.reason());
 
-    // A server without TLS.
+    // Down.
+    drop(server);
+    let (failed, ending) = failure(&a_target(port, "plain"), &[]).await;
+    assert!(matches!(failed, ConnectError::Unreachable { .. }), "{failed}");
+    assert_eq!(ending, "target_unreachable");
+    let mut target = a_target(port, "plain");
+    target.host = "no-such-host.invalid".to_owned();
+    assert!(matches!(failure(&target, &[]).await.0, ConnectError::Resolve { .. }));
+}
+
+#[tokio::test]
+async fn a_server_without_tls_and_what_clients_ask_for() {
+    let server = server(lab::Tls::Off).await;
+    let port = server.port();
     for mode in [TlsMode::Require, TlsMode::VerifyCa, TlsMode::VerifyFull] {
         let dir = tempfile::tempdir().unwrap();
         crate::tls::ServerTls::self_signed(dir.path(), &["localhost".to_owned()]).unwrap();
@@ -222,16 +246,17 @@ async fn refusals() {
         "plainpostgres"
     );
     assert_eq!(ask(&mut connected, "SHOW client_connection_check_interval").await, "500ms");
+}
 
-    // Down.
-    drop(connected);
-    drop(server);
-    let (failed, ending) = failure(&a_target(port, "plain"), &[]).await;
-    assert!(matches!(failed, ConnectError::Unreachable { .. }), "{failed}");
-    assert_eq!(ending, "target_unreachable");
-    let mut target = a_target(port, "plain");
-    target.host = "no-such-host.invalid".to_owned();
-    assert!(matches!(failure(&target, &[]).await.0, ConnectError::Resolve { .. }));
+#[tokio::test]
+async fn many_at_once() {
+    let server = server(lab::Tls::Offered).await;
+    let mut target = a_target(server.port(), "plain");
+    with_tls(&mut target, TlsMode::VerifyFull, &server);
+    let logins = (0..40).map(|_| connect_with(&target, &[]));
+    for connected in futures_util::future::join_all(logins).await {
+        assert_eq!(connected.unwrap().status, b'I');
+    }
 }
 
 #[tokio::test]
