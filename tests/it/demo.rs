@@ -1,0 +1,127 @@
+//! `tidegate demo` as a newcomer runs it: it keeps its promises, says so without colours when nobody sees them, and leaves nothing.
+
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::support::{binary, database, eventually, within};
+
+/// A demo that runs.
+struct Demo {
+    process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    /// All it has printed so far.
+    seen: String,
+}
+
+fn demo(arguments: &[&str]) -> Demo {
+    let mut process = Command::new(binary())
+        .arg("demo")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the demo starts");
+    let lines = BufReader::new(process.stdout.take().expect("its output")).lines();
+    Demo {
+        process,
+        lines,
+        seen: String::new(),
+    }
+}
+
+impl Demo {
+    /// Reads until a line contains `text`.
+    async fn line(&mut self, text: &str) -> String {
+        loop {
+            // A line at a time, for the whole takes longer than one should wait for anything.
+            match within(text, self.lines.next_line()).await.expect("readable output") {
+                Some(line) => {
+                    self.seen.push_str(&line);
+                    self.seen.push('\n');
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                None => panic!("no `{text}` in:\n{}", self.seen),
+            }
+        }
+    }
+
+    /// The folder it says the gate lives in.
+    fn folder(&self) -> PathBuf {
+        let state = self
+            .seen
+            .lines()
+            .find(|line| line.ends_with("/state"))
+            .expect("the gate's folder");
+        PathBuf::from(state.trim()).parent().expect("its parent").to_owned()
+    }
+
+    async fn end(mut self) -> (ExitStatus, String) {
+        while let Some(line) = within("its end", self.lines.next_line()).await.expect("readable output") {
+            self.seen.push_str(&line);
+            self.seen.push('\n');
+        }
+        (within("its end", self.process.wait()).await.expect("its end"), self.seen)
+    }
+
+    fn interrupt(&self) {
+        let pid = self
+            .process
+            .id()
+            .and_then(|pid| Pid::from_raw(pid.try_into().ok()?))
+            .expect("it runs");
+        kill_process(pid, Signal::INT).expect("a signal");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_keeps_its_promises_and_leaves_nothing() {
+    let mut demo = demo(&[]);
+    demo.line("ready after").await;
+    let folder = demo.folder();
+    assert!(folder.is_dir());
+    let (status, seen) = demo.end().await;
+    assert!(status.success(), "{seen}");
+    assert_eq!(seen.matches("   ok    ").count(), 6, "{seen}");
+    assert!(!seen.contains("FAILED") && !seen.contains('\x1b'), "{seen}");
+    assert!(
+        seen.contains("FATAL:  grant gr_") && seen.contains("expired (57P01)"),
+        "{seen}"
+    );
+    assert!(!folder.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_stays_until_interrupted() {
+    let mut demo = demo(&["--stay", "--for", "2m"]);
+    let line = demo.line(" password=").await;
+    let folder = demo.folder();
+    let connection = line.split('"').nth(1).expect("a connection string");
+    let psql = database().server.binaries().tool("psql").expect("psql");
+    let mut command = Command::new(psql);
+    let said = command
+        .args(["-XAt", "-d", connection, "-c", "SELECT count(*) FROM orders"])
+        .output();
+    let said = within("psql's answer", said).await.expect("psql ends");
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "5000\n", "{said:?}");
+    demo.line("the window closes at").await;
+    demo.interrupt();
+    let (status, seen) = demo.end().await;
+    assert!(status.success(), "{seen}");
+    assert!(!folder.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_it_leaves_nothing_either() {
+    let mut demo = demo(&[]);
+    demo.line("SELECT pg_sleep").await;
+    let folder = demo.folder();
+    demo.process.kill().await.expect("kill -9");
+    eventually("the gate's folder is gone", async || (!folder.exists()).then_some(())).await;
+}
