@@ -18,6 +18,8 @@ use super::event::Event;
 
 /// Buffers larger than this are given back instead of being kept for the next use.
 const KEEP: usize = 64 * 1024;
+/// A time in a line, such as `2026-11-23T09:05:07.000042Z`.
+pub(super) const TIME_LENGTH: usize = 27;
 
 /// Lines that have no number yet: their bytes, each ending in a newline, and where each ends.
 #[derive(Debug, Default)]
@@ -180,7 +182,7 @@ pub(super) fn is_hostile(character: char) -> bool {
         | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// RFC 3339 in UTC with microseconds, always 27 bytes for years 0 to 9999.
+/// RFC 3339 in UTC with microseconds, always [`TIME_LENGTH`] bytes for years 0 to 9999.
 pub(super) fn timestamp(out: &mut Vec<u8>, time: Timestamp) {
     let civil = Offset::UTC.to_datetime(time);
     let Ok(year) = u16::try_from(civil.year()) else {

@@ -28,6 +28,7 @@ pub struct Journal(Arc<Owner>);
 #[derive(Debug)]
 struct Owner {
     shared: Arc<Shared>,
+    settings: Settings,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -107,6 +108,7 @@ impl Journal {
             .map_err(|error| AuditError::open(&settings.dir, error))?;
         Ok(Self(Arc::new(Owner {
             shared,
+            settings: settings.clone(),
             thread: Mutex::new(Some(thread)),
         })))
     }
@@ -139,6 +141,12 @@ impl Journal {
         let mut batch = Batch::new();
         batch.push(self.0.shared.clock.now(), event);
         self.submit(&mut batch).wait().await
+    }
+
+    /// The settings it was opened with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
     }
 
     /// Whether records can be written, and news of it.

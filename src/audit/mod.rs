@@ -10,15 +10,31 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::ending::Ending;
+
+mod desk;
 mod encode;
 pub mod event;
+mod excerpt;
 mod files;
+mod filter;
+mod follow;
 mod journal;
 mod queue;
+mod read;
+mod record;
+pub mod render;
+#[cfg(test)]
+mod testing;
 mod writer;
 
 pub use encode::Batch;
+pub use excerpt::hex;
+pub use filter::{Filter, Selector};
+pub use follow::{Follow, Span, follow};
 pub use journal::{Health, Journal, Submission, Waiting};
+pub use read::{ReadError, Records, read};
+pub use record::{EventName, Record, UnknownEvent, VERSION};
 
 /// How the journal is to work.
 #[derive(Debug, Clone)]
@@ -82,6 +98,14 @@ impl AuditError {
     #[must_use]
     pub fn disk_full(&self) -> bool {
         matches!(self, Self::Write { disk_full: true, .. })
+    }
+
+    /// How the session ends whose statement could not be put on record.
+    #[must_use]
+    pub fn ending(&self) -> Ending {
+        Ending::AuditFailed {
+            disk_full: self.disk_full(),
+        }
     }
 
     fn open(path: &Path, error: io::Error) -> Self {

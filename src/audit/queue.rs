@@ -11,11 +11,11 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 
+use super::desk::{Answer, Desk, Order, Outage};
 use super::encode::Lines;
-use super::event::{Event, Fault, JournalHealed};
+use super::event::Fault;
 use super::writer::Writer;
 use super::{AuditError, Durability, Health};
 use crate::clock::Clock;
@@ -32,8 +32,6 @@ const TICK: Duration = Duration::from_millis(10);
 const RETRY: Duration = Duration::from_millis(250);
 /// Every so many ticks the file is looked after (see [`Writer::check_in_place`]).
 const CHECK_TICKS: u32 = 10;
-
-type Answer = Result<(), AuditError>;
 
 /// What the journal's clones and its thread share.
 #[derive(Debug)]
@@ -76,32 +74,6 @@ enum Life {
     Closed,
 }
 
-/// The right to write, with the buffers for it.
-#[derive(Debug)]
-struct Desk {
-    writer: Writer,
-    note: Lines,
-    deferred: Lines,
-    intents: Lines,
-    waiting: Vec<oneshot::Sender<Answer>>,
-}
-
-/// Since when nothing can be written.
-#[derive(Debug, Clone, Copy)]
-struct Outage {
-    since: Timestamp,
-    fault: Fault,
-    refused: u64,
-}
-
-/// What a leader was told when it took lines.
-#[derive(Debug, Clone, Copy)]
-struct Order {
-    outage: Option<Outage>,
-    lost: u64,
-    check: bool,
-}
-
 /// How a submission stands after it was handed over.
 #[derive(Debug)]
 pub(super) enum Queued {
@@ -111,13 +83,7 @@ pub(super) enum Queued {
 
 impl Shared {
     pub(super) fn new(writer: Writer, durability: Durability, clock: Clock, first: Lines) -> Self {
-        let desk = Box::new(Desk {
-            writer,
-            note: Lines::default(),
-            deferred: Lines::default(),
-            intents: Lines::default(),
-            waiting: Vec::new(),
-        });
+        let desk = Box::new(Desk::new(writer));
         Self {
             state: Mutex::new(State {
                 deferred: first,
@@ -384,44 +350,5 @@ impl Drop for Lease<'_> {
             desk.intents.clear();
             self.shared.lock().desk = Some(desk);
         }
-    }
-}
-
-impl Desk {
-    /// One write: a note of what went wrong before, deferred lines, the followers' lines, the leader's own.
-    fn write(&mut self, order: Order, own: &Lines, clock: &Clock) -> Answer {
-        self.note.clear();
-        if order.outage.is_some() || order.lost > 0 {
-            let outage = order.outage;
-            self.remark(
-                clock,
-                JournalHealed {
-                    fault: outage.map_or(Fault::WriteFailed, |outage| outage.fault),
-                    since: outage.map(|outage| outage.since),
-                    refused: outage.map_or(0, |outage| outage.refused),
-                    lost: order.lost,
-                    cut_bytes: 0,
-                },
-            );
-        }
-        if order.check && !self.writer.check_in_place() {
-            tracing::error!("the audit file was removed, replaced or cut while in use");
-            self.remark(
-                clock,
-                JournalHealed {
-                    fault: Fault::FileLost,
-                    since: None,
-                    refused: 0,
-                    lost: 0,
-                    cut_bytes: 0,
-                },
-            );
-        }
-        self.writer.write(&[&self.note, &self.deferred, &self.intents, own])
-    }
-
-    fn remark(&mut self, clock: &Clock, healed: JournalHealed) {
-        // Encoding this cannot fail, and if it did, the records themselves would still have to be written.
-        let _ = self.note.push(clock.now(), &Event::JournalHealed(healed));
     }
 }

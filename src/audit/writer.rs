@@ -17,8 +17,6 @@ use super::{AuditError, Durability, files};
 
 /// An output buffer larger than this is given back after use.
 const KEEP: usize = 256 * 1024;
-/// How much is read at once when looking for the last line.
-const CHUNK: u64 = 64 * 1024;
 
 /// Writes the log's newest file.
 #[derive(Debug)]
@@ -206,28 +204,11 @@ fn options() -> OpenOptions {
 fn open_whole(path: &Path) -> io::Result<(File, u64, u64)> {
     let mut file = options().create(true).open(path)?;
     let length = file.metadata()?.len();
-    let whole = end_of_last_line(&mut file, length)?;
+    let whole = files::end_of_last_line(&mut file, length)?;
     if whole < length {
         file.set_len(whole)?;
     }
     Ok((file, whole, length - whole))
-}
-
-/// The position after the last newline before `end`; 0 when there is none.
-fn end_of_last_line(file: &mut File, end: u64) -> io::Result<u64> {
-    let mut end = end;
-    let mut chunk = Vec::new();
-    while end > 0 {
-        let start = end.saturating_sub(CHUNK);
-        file.seek(SeekFrom::Start(start))?;
-        chunk.clear();
-        Read::take(&mut *file, end - start).read_to_end(&mut chunk)?;
-        if let Some(at) = chunk.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(start + at as u64 + 1);
-        }
-        end = start;
-    }
-    Ok(0)
 }
 
 /// Where the numbering stands.
@@ -243,9 +224,9 @@ fn last_seq(files: &[(u32, PathBuf)]) -> io::Result<LastSeq> {
     for (_, path) in files.iter().rev() {
         let mut file = File::open(path)?;
         let mut end = file.metadata()?.len();
-        end = end_of_last_line(&mut file, end)?;
+        end = files::end_of_last_line(&mut file, end)?;
         while end > 0 {
-            let start = end_of_last_line(&mut file, end - 1)?;
+            let start = files::end_of_last_line(&mut file, end - 1)?;
             // The head of a line is enough: `{"v":1,"seq":…,`.
             let mut head = Vec::new();
             file.seek(SeekFrom::Start(start))?;

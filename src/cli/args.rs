@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use crate::audit::EventName;
 use crate::config::duration;
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, TargetName};
@@ -22,6 +23,9 @@ Exit codes:
   3  the gate cannot be reached
   4  there is no such grant or session
   5  refused: the gate does not allow it (as things stand)";
+
+/// Heads the options that many commands have.
+const COMMON: &str = "Common options";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,6 +48,7 @@ Examples:
 pub struct Cli {
     /// The configuration file
     #[arg(long, global = true, env = "TIDEGATE_CONFIG", default_value = crate::config::DEFAULT_FILE, value_name = "FILE")]
+    #[arg(hide_env_values = true, help_heading = COMMON)]
     pub config: PathBuf,
 
     /// What to do.
@@ -76,15 +81,15 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct Remote {
     /// Where the gate's control API is: unix:/path or http://host:port [default: as the configuration says]
-    #[arg(long, env = "TIDEGATE_CONTROL", value_name = "ADDRESS")]
+    #[arg(long, env = "TIDEGATE_CONTROL", value_name = "ADDRESS", hide_env_values = true, help_heading = COMMON)]
     pub control: Option<String>,
 
     /// The file with the admin token [default: as the configuration says]
-    #[arg(long, env = "TIDEGATE_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, env = "TIDEGATE_TOKEN_FILE", value_name = "FILE", hide_env_values = true, help_heading = COMMON)]
     pub token_file: Option<PathBuf>,
 
     /// How to print
-    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    #[arg(long, short, value_enum, default_value_t = Output::Table, help_heading = COMMON)]
     pub output: Output,
 }
 
@@ -263,15 +268,15 @@ pub struct LogArgs {
     /// Before this time; as --since
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     pub until: Option<When>,
-    /// With this text in the SQL, in upper or lower case
+    /// With this text in the SQL or a parameter; capital and small letters are equal
     #[arg(long, value_name = "TEXT")]
     pub text: Option<String>,
-    /// Statements and endings with this SQLSTATE
+    /// Statements and endings with this SQLSTATE, or one that begins so (42 is all errors of syntax and rights)
     #[arg(long, value_name = "CODE")]
     pub sqlstate: Option<String>,
     /// Only this kind of record: statement, outcome, session_started, session_ended, grant_changed, refused, ...
     #[arg(long, value_name = "KIND")]
-    pub event: Option<String>,
+    pub event: Option<EventName>,
     /// Goes on with what comes, until Ctrl-C
     #[arg(long, short)]
     pub follow: bool,

@@ -29,20 +29,20 @@ pub enum ClientError {
     #[error("`{0}` is not the address of a control API; write unix:/path/to/control.sock or http://127.0.0.1:7480")]
     Address(String),
     /// The token cannot be read.
-    #[error("the admin token {path} cannot be read: {source}; the gate makes it on its first start, readable for its owner only", path = path.display())]
+    #[error("the admin token {path} cannot be read: {reason}; the gate makes it on its first start, readable for its owner only", path = path.display())]
     Token {
         /// Its file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// Nobody listens there.
-    #[error("the gate does not answer at {address}: {source}; is it running (tidegate serve), with this configuration?")]
+    #[error("the gate does not answer at {address}: {reason}; is it running (tidegate serve), with this configuration?")]
     Connect {
         /// Where it should be.
         address: String,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// It took too long.
     #[error("the gate at {address} did not answer within {} s", ANSWER.as_secs())]
@@ -51,13 +51,13 @@ pub enum ClientError {
         address: String,
     },
     /// The connection broke.
-    #[error("the connection to the gate broke: {0}")]
+    #[error("the connection to the gate broke")]
     Broken(#[from] hyper::Error),
     /// The request cannot be written down.
-    #[error("the request cannot be sent: {0}")]
+    #[error("the request cannot be sent")]
     Request(#[from] hyper::http::Error),
     /// What came is not what the API answers.
-    #[error("the answer is not one of a gate (is something else listening there?): {0}")]
+    #[error("the answer is not one of a gate (is something else listening there?)")]
     Answer(#[from] serde_json::Error),
     /// The gate said no.
     #[error("{}", problem(.0))]
@@ -69,7 +69,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// The control API of one gate.
 #[derive(Debug)]
-pub struct Client {
+pub(super) struct Client {
     address: Address,
     token: Secret<String>,
     operator: String,
@@ -83,7 +83,7 @@ enum Address {
 
 impl Client {
     /// Finds out where the gate is and reads the admin token; connects to nothing yet.
-    pub fn new(config: &std::path::Path, remote: &Remote) -> Result<Self, ClientError> {
+    pub(super) fn new(config: &std::path::Path, remote: &Remote) -> Result<Self, ClientError> {
         let given = remote.control.as_deref().map(address).transpose()?;
         let (address, token_file) = match (given, remote.token_file.clone()) {
             (Some(address), Some(token_file)) => (address, token_file),
@@ -93,9 +93,9 @@ impl Client {
                 (address, token_file.unwrap_or(configured.token_file))
             }
         };
-        let token = std::fs::read_to_string(&token_file).map_err(|source| ClientError::Token {
+        let token = std::fs::read_to_string(&token_file).map_err(|reason| ClientError::Token {
             path: token_file,
-            source,
+            reason,
         })?;
         Ok(Self {
             address,
@@ -105,19 +105,19 @@ impl Client {
     }
 
     /// Asks for something.
-    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
         let response = self.send(Method::GET, &with_query(path, query)?, Bytes::new()).await?;
         read(response).await
     }
 
     /// Orders something.
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
         let response = self.send(Method::POST, path, serde_json::to_vec(body)?.into()).await?;
         read(response).await
     }
 
     /// Asks for lines; hands each to `each` as it comes, until there are no more or `each` wants none.
-    pub async fn lines(
+    pub(super) async fn lines(
         &self,
         path: &str,
         query: &impl Serialize,
@@ -164,9 +164,9 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
-        let unreachable = |source| ClientError::Connect {
+        let unreachable = |reason| ClientError::Connect {
             address: self.address.to_string(),
-            source,
+            reason,
         };
         match &self.address {
             Address::Unix(path) => shake(TokioIo::new(UnixStream::connect(path).await.map_err(unreachable)?)).await,

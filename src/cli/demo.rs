@@ -1,6 +1,26 @@
 //! `tidegate demo`: the main job on one machine with nothing configured.
 //!
-//! (The command itself is built beside the throwaway PostgreSQL it needs.)
+//! It uses nothing a user could not: the program's own commands, `psql`, a driver. What it started goes away with it, also on
+//! Ctrl-C and `kill -9` (the lab's keepers see to that).
+//!
+//! INVARIANT: what it says it has measured it has checked; a promise not kept makes it fail.
+
+mod measure;
+mod screen;
+mod stage;
+mod stay;
+mod tester;
+
+use anyhow::bail;
+use tokio::signal::unix::{SignalKind, signal};
+
+use screen::Screen;
+use stage::Stage;
+
+/// How long the tester's window is. Seconds, so that one can watch it close.
+const WINDOW: &str = "6s";
+const IDENTITY: &str = "ana@example.com";
+const TARGET: &str = "shop";
 
 /// What `tidegate demo` takes.
 #[derive(Debug, clap::Args)]
@@ -8,8 +28,89 @@ pub struct Args {
     /// Keeps everything up afterwards and prints a connection string to try by hand
     #[arg(long)]
     pub stay: bool,
+
+    /// With --stay: how long the grant to try by hand is; like 5m
+    #[arg(long = "for", value_name = "TIME", default_value = "5m", requires = "stay")]
+    pub window: String,
 }
 
-pub(super) fn run(_args: &Args) -> anyhow::Result<()> {
-    anyhow::bail!("not built yet")
+/// Runs the demo to its end, or to Ctrl-C.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let mut screen = Screen::new();
+    let (interrupted, staying) = runtime.block_on(async {
+        let mut stage = None;
+        let outcome = tokio::select! {
+            outcome = play(&mut screen, &mut stage) => Some(outcome),
+            stop = stopped() => { stop?; None }
+        };
+        let staying = args.stay && matches!(outcome, Some(Ok(())));
+        if let (true, Some(stage)) = (staying, &stage) {
+            tokio::select! {
+                outcome = stay::hold(&mut screen, stage, &args.window) => outcome?,
+                stop = stopped() => stop?,
+            }
+        }
+        let interrupted = outcome.is_none();
+        // Blocks until the server and its folder are gone.
+        drop(stage);
+        outcome.transpose().map(|_| (interrupted, staying))
+    })?;
+    drop(runtime);
+    screen.blank()?;
+    screen.note("Stopped the gate and the database, removed their folders.")?;
+    if interrupted {
+        bail!("interrupted");
+    }
+    if !staying {
+        screen.note("To try it by hand: tidegate demo --stay")?;
+    }
+    Ok(())
+}
+
+/// Ctrl-C, a polite kill, or the terminal's end.
+async fn stopped() -> std::io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    Ok(())
+}
+
+async fn play(screen: &mut Screen, stage: &mut Option<Stage>) -> anyhow::Result<()> {
+    screen.title("Tidegate: PostgreSQL access that closes on time")?;
+
+    screen.heading("A database, and the gate in front of it")?;
+    let stage = stage.insert(Stage::set(screen).await?);
+
+    screen.heading("The operator gives the tester a grant of a few seconds")?;
+    let create = [
+        "grant",
+        "create",
+        TARGET,
+        "--identity",
+        IDENTITY,
+        "--for",
+        WINDOW,
+        "--reason",
+        "BUG-812",
+    ];
+    let login = stage.grant(screen, &create).await?;
+
+    screen.heading("What the tester sees: a driver, and plain psql, until the window closes")?;
+    let end = tester::work(screen, stage, &login).await?;
+
+    screen.heading("What security sees")?;
+    measure::ended(stage, &login).await?;
+    stage.show(screen, &["log", "--grant", &login.grant]).await?;
+
+    screen.heading("Measured at the deadline")?;
+    measure::report(screen, stage, &login, &end).await
 }

@@ -4,12 +4,15 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use super::args::{LogArgs, Output};
 use super::client::Client;
-use super::record::Line;
 use super::render::{print_line, visible};
+use crate::audit::event::Event;
+use crate::audit::{Record, Span, follow, render};
 use crate::clock::Clock;
-use crate::control::model::LogQuery;
+use crate::control::model::{LogQuery, Unreadable};
 
 pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
     let now = Clock::system(None).now();
@@ -25,28 +28,77 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
         event: args.event,
         follow: args.follow,
     };
-    let output = args.remote.output;
-    match args.dir {
-        Some(dir) => offline(&dir, &query, output),
-        None => Ok(Client::new(config, &args.remote)?
-            .lines("/v1/log", &query, |line| show(line, output))
-            .await?),
+    let mut shown = Shown {
+        output: args.remote.output,
+        unreadable: 0,
+    };
+    if let Some(dir) = args.dir {
+        offline(&dir, &query, &mut shown).await?;
+    } else {
+        let client = Client::new(config, &args.remote)?;
+        client.lines("/v1/log", &query, |line| shown.line(line)).await?;
+    }
+    match shown.unreadable {
+        0 => Ok(()),
+        lines => anyhow::bail!("{lines} lines of the log could not be read: what is shown is not all there is"),
     }
 }
 
-/// Prints a record; `false` when nobody reads any more.
-fn show(line: &[u8], output: Output) -> bool {
-    let raw = || String::from_utf8_lossy(line);
-    match output {
-        // The log's own form is safe: it has no control characters outside of escapes.
-        Output::Json => print_line(&raw()),
-        Output::Table => match Line::read(line) {
-            Ok(record) => print_line(&record.show()),
-            Err(_) => print_line(&visible(&raw())),
-        },
+async fn offline(dir: &Path, query: &LogQuery, shown: &mut Shown) -> anyhow::Result<()> {
+    let span = if query.follow { Span::All } else { Span::History };
+    let mut found = follow(dir, &query.filter(), span)?;
+    while let Some(item) = found.next().await {
+        let go_on = match item {
+            Ok(record) => shown.line(record.json().as_bytes()),
+            Err(error) => shown.unreadable(&error.to_string()),
+        };
+        if !go_on {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What was shown so far, and how.
+struct Shown {
+    output: Output,
+    unreadable: u64,
+}
+
+impl Shown {
+    /// Prints a record; `false` when nobody reads any more.
+    fn line(&mut self, line: &[u8]) -> bool {
+        let raw = String::from_utf8_lossy(line);
+        if let Ok(Unreadable { error }) = serde_json::from_slice(line) {
+            return self.unreadable(&error);
+        }
+        match self.output {
+            // The log's own form is safe: it has no control characters outside of escapes.
+            Output::Json => print_line(&raw),
+            Output::Table => match read(line) {
+                Ok(record) => print_line(&render::line(&record)),
+                Err(_) => print_line(&visible(&raw)),
+            },
+        }
+    }
+
+    fn unreadable(&mut self, error: &str) -> bool {
+        self.unreadable += 1;
+        super::complain(error);
+        true
     }
 }
 
-fn offline(_dir: &Path, _query: &LogQuery, _output: Output) -> anyhow::Result<()> {
-    anyhow::bail!("not built yet")
+/// Reads a record back from its line.
+fn read(line: &[u8]) -> Result<Record, serde_json::Error> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        v: u32,
+        seq: u64,
+        time: Timestamp,
+        #[serde(flatten)]
+        event: Event<'static>,
+    }
+    let Line { v, seq, time, event } = serde_json::from_slice(line)?;
+    Ok(Record { v, seq, time, event })
 }

@@ -8,7 +8,6 @@ pub mod demo;
 mod gate;
 mod grant;
 mod log;
-mod record;
 mod render;
 mod session;
 #[cfg(test)]
@@ -29,7 +28,7 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error);
+            complain(&format!("{error:#}"));
             ExitCode::from(exit_code(&error))
         }
     }
@@ -61,8 +60,8 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 #[expect(clippy::print_stderr, reason = "the one place that tells the user what went wrong")]
-fn complain(error: &anyhow::Error) {
-    for line in format!("{error:#}").lines() {
+fn complain(text: &str) {
+    for line in text.lines() {
         eprintln!("tidegate: {}", render::visible(line));
     }
 }

@@ -17,7 +17,7 @@ use crate::control::model::{GrantView, Issued};
 use crate::session::SessionView;
 
 /// Writes what a command says; a reader that has gone away (`| head`) is no error.
-pub fn print(text: &str) -> io::Result<()> {
+pub(super) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out
         .write_all(text.as_bytes())
@@ -30,7 +30,7 @@ pub fn print(text: &str) -> io::Result<()> {
 }
 
 /// Writes one line; `false` when nobody reads any more.
-pub fn print_line(text: &str) -> bool {
+pub(super) fn print_line(text: &str) -> bool {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| out.write_all(b"\n"))
@@ -39,7 +39,7 @@ pub fn print_line(text: &str) -> bool {
 }
 
 /// Writes `value` as JSON, or as `text` makes of it.
-pub fn show<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+pub(super) fn show<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
     match output {
         Output::Json => print(&serde_json::to_string_pretty(value)?)?,
         Output::Table => print(&text(value))?,
@@ -47,27 +47,15 @@ pub fn show<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> St
     Ok(())
 }
 
-/// A text with every character that could steer a terminal, or hide or reorder what stands beside it, made visible.
+/// A text with every character that could steer a terminal made visible; whole.
 #[must_use]
-pub fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' => shown.push('⏎'),
-            '\t' => shown.push(' '),
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => {
-                shown.extend(c.escape_unicode());
-            }
-            c if c.is_control() => shown.extend(c.escape_unicode()),
-            c => shown.push(c),
-        }
-    }
-    shown
+pub(super) fn visible(text: &str) -> String {
+    crate::audit::render::safe(text, usize::MAX)
 }
 
 /// Grants as a table.
 #[must_use]
-pub fn grants(grants: &[GrantView], now: Timestamp) -> String {
+pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
     if grants.is_empty() {
         return "No grants.".to_owned();
     }
@@ -89,7 +77,7 @@ pub fn grants(grants: &[GrantView], now: Timestamp) -> String {
 
 /// One grant, every field.
 #[must_use]
-pub fn grant(view: &GrantView, now: Timestamp) -> String {
+pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
     let grant = &view.grant;
     let mut rows = vec![
         ("grant", grant.id().to_string()),
@@ -139,9 +127,9 @@ pub fn grant(view: &GrantView, now: Timestamp) -> String {
 
 /// A grant just made, with its secret.
 #[must_use]
-pub fn issued(issued: &Issued) -> String {
+pub(super) fn issued(issued: &Issued) -> String {
     let grant = &issued.grant.grant;
-    let rows = [
+    let mut rows = vec![
         ("grant", grant.id().to_string()),
         ("secret", visible(&issued.secret)),
         ("connect", visible(&issued.connection_string)),
@@ -150,17 +138,15 @@ pub fn issued(issued: &Issued) -> String {
         ("first use by", time(grant.activate_by())),
         ("window", format!("{} from the first connect", duration::show(grant.window()))),
     ];
-    let mut text = list(&rows);
     if let Some(deadline) = grant.deadline() {
-        text.push_str(&format!("\nnever after   {}", time(deadline)));
+        rows.push(("never after", time(deadline)));
     }
-    text.push_str("\n\nThe secret is shown this once; it is not stored.");
-    text
+    format!("{}\n\nThe secret is shown this once; it is not stored.", list(&rows))
 }
 
 /// Sessions as a table.
 #[must_use]
-pub fn sessions(sessions: &[SessionView], now: Timestamp) -> String {
+pub(super) fn sessions(sessions: &[SessionView], now: Timestamp) -> String {
     if sessions.is_empty() {
         return "No live sessions.".to_owned();
     }
@@ -193,7 +179,7 @@ pub fn sessions(sessions: &[SessionView], now: Timestamp) -> String {
 
 /// A time as a person reads it: to the second, in UTC, and saying so.
 #[must_use]
-pub fn time(time: Timestamp) -> String {
+pub(super) fn time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 

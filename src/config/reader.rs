@@ -304,17 +304,7 @@ impl<'t, 'a> Section<'t, 'a> {
             }
             let line = Some(self.reader.line(key.span().start));
             let mistake = Mistake::new(self.reader.path, line, Some(self.path_of(name)), "there is no such key");
-            self.reader.note(mistake.remedy(self.instead(name, &known)));
-        }
-    }
-
-    fn instead(&self, name: &str, known: &[&'static str]) -> String {
-        if known.contains(&"password_file") && name == "password" {
-            return "secrets are not written in this file: use `password_file` or `password_env`".to_owned();
-        }
-        match nearest(name, known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known here: {}", known.join(", ")),
+            self.reader.note(mistake.remedy(instead(name, &known)));
         }
     }
 
@@ -347,6 +337,17 @@ impl<'t, 'a> Section<'t, 'a> {
         } else {
             format!("{}.{key}", self.prefix)
         }
+    }
+}
+
+/// What to write instead of a key that does not exist.
+fn instead(name: &str, known: &[&'static str]) -> String {
+    if known.contains(&"password_file") && name == "password" {
+        return "secrets are not written in this file: use `password_file` or `password_env`".to_owned();
+    }
+    match nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known here: {}", known.join(", ")),
     }
 }
 

@@ -28,7 +28,7 @@ fn one_target_is_a_configuration() {
     assert_eq!(settings.listen, ["127.0.0.1:7432".parse().unwrap()]);
     assert_eq!(settings.advertise, "127.0.0.1:7432");
     assert_eq!(settings.plaintext, crate::frontend::Plaintext::Loopback);
-    assert_eq!(settings.session.warnings, [Duration::from_secs(300), Duration::from_secs(60)]);
+    assert_eq!(settings.session.warnings, [Duration::from_mins(5), Duration::from_mins(1)]);
     assert!(settings.control.socket.ends_with("tidegate-state/control.sock"));
     let target = settings.targets.first().unwrap();
     assert_eq!(
@@ -88,7 +88,7 @@ level = "tidegate=debug"
 "#,
     );
     assert_eq!(settings.advertise, "gate.example.org:7432");
-    assert_eq!(settings.session.warnings, [Duration::from_secs(600), Duration::from_secs(60)]);
+    assert_eq!(settings.session.warnings, [Duration::from_mins(10), Duration::from_mins(1)]);
     let target = settings.targets.first().unwrap();
     assert_eq!(target.address(), "[::1]:5432");
     assert_eq!(

@@ -1,8 +1,72 @@
 //! `GET /v1/log`: records of the audit log as JSON Lines, those there are and, if asked, those that come.
+//!
+//! It filters and parses nothing itself; it hands on what the reader finds, at the caller's pace.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{Uri, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use tokio::sync::watch;
 
+use super::Gate;
+use super::model::{LogQuery, Unreadable};
+use super::problem::ApiError;
+use super::routes::query;
+use crate::audit::{Follow, ReadError, Record, Span, follow};
+
+/// Lines that are there at once are sent together, up to about this many bytes.
+const CHUNK: usize = 32 << 10;
+
+/// Turns true when the API stops: whoever follows the log would otherwise keep it up.
 #[derive(Debug, Clone)]
 pub(super) struct Stopped(pub(super) watch::Receiver<bool>);
 
-pub(super) async fn records() {}
+pub(super) async fn records(
+    State(gate): State<Arc<Gate>>,
+    Extension(Stopped(stopped)): Extension<Stopped>,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let wanted: LogQuery = query(&uri)?;
+    let span = if wanted.follow { Span::All } else { Span::History };
+    let found = follow(&gate.audit_dir, &wanted.filter(), span).map_err(|error| ApiError::Log(error.to_string()))?;
+    let chunks = futures_util::stream::unfold((found, stopped), |(mut found, mut stopped)| async move {
+        let chunk = tokio::select! {
+            chunk = chunk(&mut found) => chunk?,
+            _ = stopped.wait_for(|stopped| *stopped) => return None,
+        };
+        Some((Ok::<_, Infallible>(chunk), (found, stopped)))
+    });
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(chunks)).into_response())
+}
+
+/// The next line, and what else is there without waiting.
+async fn chunk(found: &mut Follow) -> Option<Bytes> {
+    let mut lines = String::new();
+    push(&mut lines, found.next().await?);
+    while lines.len() < CHUNK {
+        match found.next().now_or_never() {
+            Some(Some(item)) => push(&mut lines, item),
+            _ => break,
+        }
+    }
+    Some(lines.into())
+}
+
+/// A line that cannot be read is said, not left out: whoever reads the log must not take a part for the whole.
+fn push(lines: &mut String, item: Result<Record, ReadError>) {
+    match item {
+        Ok(record) => lines.push_str(&record.json()),
+        Err(error) => {
+            let unreadable = Unreadable {
+                error: error.to_string(),
+            };
+            lines.push_str(&serde_json::to_string(&unreadable).unwrap_or_default());
+        }
+    }
+    lines.push('\n');
+}

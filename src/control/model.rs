@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{EventName, Filter};
 use crate::ids::{GrantId, SessionId};
 pub use crate::ledger::GrantView;
 use crate::names::{IdentityName, TargetName};
@@ -155,18 +156,45 @@ pub struct LogQuery {
     /// Before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// With this text in the SQL, upper and lower case alike.
+    /// With this text in the SQL, a parameter or another free text; capital and small letters are equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Statements and endings with this SQLSTATE.
+    /// Statements and endings with this SQLSTATE, or one that begins so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sqlstate: Option<String>,
-    /// Of this kind: `statement`, `session_ended`, ….
+    /// Of this kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub event: Option<String>,
+    pub event: Option<EventName>,
     /// Goes on with what comes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follow: bool,
+}
+
+impl LogQuery {
+    /// The same, for the reader.
+    #[must_use]
+    pub fn filter(&self) -> Filter {
+        Filter {
+            identity: self.identity.clone(),
+            grant: self.grant.clone(),
+            session: self.session.clone(),
+            target: self.target.clone(),
+            since: self.since,
+            until: self.until,
+            text: self.text.clone(),
+            sqlstate: self.sqlstate.clone(),
+            event: self.event,
+            kind: None,
+        }
+    }
+}
+
+/// Stands in the answer of `GET /v1/log` where a line of the log cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unreadable {
+    /// Which line, and why.
+    pub error: String,
 }
 
 /// What went wrong, as RFC 9457 has it (`application/problem+json`).

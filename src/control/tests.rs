@@ -72,12 +72,11 @@ impl Served {
     /// One request, its answer whole; the date is cut out.
     async fn ask(&self, first: &str, token: bool, body: &str) -> String {
         let mut stream = UnixStream::connect(self.state("control.sock")).await.unwrap();
-        let token = match token {
-            true => format!(
-                "authorization: Bearer {}\r\n",
-                std::fs::read_to_string(self.state("admin.token")).unwrap().trim()
-            ),
-            false => String::new(),
+        let token = if token {
+            let text = std::fs::read_to_string(self.state("admin.token")).unwrap();
+            format!("authorization: Bearer {}\r\n", text.trim())
+        } else {
+            String::new()
         };
         let length = body.len();
         let request =
@@ -205,4 +204,50 @@ async fn a_socket_left_behind_is_replaced() {
     assert!(listeners.tcp_address().is_some());
     drop(listeners);
     assert!(!Path::new(&socket).exists());
+}
+
+#[tokio::test]
+async fn the_log_says_what_it_cannot_read_and_follows() {
+    let served = Served::start().await;
+    let grant = r#"{"identity":"ana","target":"orders","window_seconds":60}"#;
+    served.ask("POST /v1/grants", true, grant).await;
+    let history = served.ask("GET /v1/log?event=grant_changed&identity=ana", true, "").await;
+    assert!(
+        history.contains("application/x-ndjson") && history.contains(r#""change":"created""#),
+        "{history}"
+    );
+    let nothing = served.ask("GET /v1/log?identity=tom", true, "").await;
+    assert!(!nothing.contains("grant_changed"), "{nothing}");
+    let wrong = served.ask("GET /v1/log?event=statements", true, "").await;
+    assert!(
+        wrong.starts_with("HTTP/1.1 400") && wrong.contains("journal_healed"),
+        "{wrong}"
+    );
+
+    // Followed, it gives what comes, and ends when the API does.
+    let mut stream = UnixStream::connect(served.state("control.sock")).await.unwrap();
+    let token = std::fs::read_to_string(served.state("admin.token")).unwrap();
+    let request = format!(
+        "GET /v1/log?follow=true HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
+        token.trim()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut seen = String::new();
+    let mut block = [0; 4096];
+    while !seen.contains(r#""identity":"ana""#) {
+        let read = stream.read(&mut block).await.unwrap();
+        seen.push_str(&String::from_utf8_lossy(&block[..read]));
+    }
+    served.ask("POST /v1/grants", true, &grant.replace("ana", "tom")).await;
+    while !seen.contains(r#""identity":"tom""#) {
+        let read = stream.read(&mut block).await.unwrap();
+        assert_ne!(read, 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&block[..read]));
+    }
+    let file = served.state("audit").join("audit-000001.jsonl");
+    std::fs::write(&file, format!("{}not a record\n", std::fs::read_to_string(&file).unwrap())).unwrap();
+    let damaged = served.ask("GET /v1/log", true, "").await;
+    assert!(damaged.contains(r#"{"error":"#), "{damaged}");
+    served.stop().await;
+    while stream.read(&mut block).await.unwrap_or(0) > 0 {}
 }

@@ -210,7 +210,8 @@ pub(super) async fn read(
         if wanted == 0 {
             return Ok(held);
         }
-        held.reserve(wanted.min(ROOM));
+        // Exact: a vector that doubles could hold twice what has come.
+        held.reserve_exact(wanted.min(ROOM));
         let mut exactly = (&mut *stream).take(u64::try_from(wanted).unwrap_or(0));
         if exactly.read_buf(&mut held).await? == 0 {
             return Err(HandshakeError::Closed { step });
@@ -245,10 +246,8 @@ async fn more_is_here(tcp: &TcpStream) -> bool {
 /// Tells the client as much as it may know, closes, and says what it was.
 pub(super) async fn reject(transport: Option<Transport>, client: SocketAddr, error: HandshakeError) -> Box<Rejected> {
     let ending = error.ending("");
-    if let Some(transport) = transport {
-        if error.told() {
-            Box::pin(refuse(transport, &ending)).await;
-        }
+    if let Some(transport) = transport.filter(|_| error.told()) {
+        Box::pin(refuse(transport, &ending)).await;
     }
     Box::new(Rejected {
         ending,

@@ -695,7 +695,7 @@ async fn the_delay_of_a_failure_ends_with_the_handshake() {
     let gate = Gate::start(Plaintext::Loopback, Duration::from_millis(500), limits).await;
     let place = gate.waiting.enter([127, 0, 0, 1].into()).unwrap();
     for _ in 0..20 {
-        place.failed();
+        let _ = place.failed();
     }
     drop(place);
     let (mut client, outcome) = gate.connect().await;
@@ -709,17 +709,161 @@ async fn the_delay_of_a_failure_ends_with_the_handshake() {
 #[tokio::test]
 async fn a_stranger_takes_little_memory() {
     let gate = Gate::open().await;
-    let (client, outcome) = gate.connect().await;
-    drop(client);
-    outcome.await.unwrap();
-    let client = TcpStream::connect(gate.listener.local_addr().unwrap()).await.unwrap();
+    let mut client = TcpStream::connect(gate.listener.local_addr().unwrap()).await.unwrap();
+    client.write_all(&startup(0, "gr_known", b"")).await.unwrap();
     let (tcp, address) = gate.listener.accept().await.unwrap();
     let place = gate.waiting.enter(address.ip()).unwrap();
     let greeting = greet(tcp, address, place, &gate.settings);
-    // Beside it: the packet (10,004 bytes at most) and what is read from it.
-    let size = std::mem::size_of_val(&greeting);
-    assert!(size < 4096, "{size}");
-    drop(client);
+    // Beside them: the packet (10,004 bytes at most), or what is read from it.
+    let sizes = size_of_val(&greeting);
+    assert!(sizes < 2048, "{sizes}");
+    let Ok(Hello::Session(greeted)) = greeting.await else {
+        panic!("not greeted");
+    };
+    let verifier = Verifier::mock("gr_known", &[7; 32]);
+    let size = size_of_val(&authenticate(greeted, &verifier));
+    assert!(size < 2048, "{size}");
+}
+
+/// By hand: `cargo test --lib memory_of_many_strangers -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "measures the whole process, so that it must run alone"]
+async fn memory_of_many_strangers() {
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    let gate = Gate::open().await;
+    let mut on_tls = Vec::new();
+    let before = resident();
+    for _ in 0..400 {
+        let (client, outcome) = gate.connect().await;
+        on_tls.push((secure(client).await, outcome));
+    }
+    println!("silent on TLS, both ends: {} bytes each", (resident() - before) / 400);
+    let hostile = startup(0, "gr_known", format!("application_name\0{}\0", "x".repeat(9900)).as_bytes());
+    let mut many = Vec::new();
+    for n in 0..90 {
+        many.extend_from_slice(format!("name_{n}\0{}\0", "y".repeat(95)).as_bytes());
+    }
+    let many = startup(0, "a", &many);
+    for (name, packet) in [
+        ("silent", &b""[..]),
+        ("one byte missing", &hostile[..hostile.len() - 1]),
+        ("many settings", &many),
+    ] {
+        let before = resident();
+        let mut held = Vec::new();
+        for _ in 0..400 {
+            let (mut client, outcome) = gate.connect().await;
+            client.write_all(packet).await.unwrap();
+            held.push((client, outcome));
+        }
+        // Each has been read as far as it goes when the next one's answer is there.
+        let (mut last, _outcome) = gate.connect().await;
+        last.write_all(&startup(0, "a", b"")).await.unwrap();
+        message(&mut last).await;
+        println!("{name}: {} bytes each", (resident() - before) / 400);
+    }
+}
+
+/// By hand: `cargo test --release --lib an_unknown_user_takes_the_time -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement: needs a quiet machine"]
+async fn an_unknown_user_takes_the_time_of_a_wrong_secret() {
+    let limits = Limits {
+        failures_per_address: 0,
+        failure_delay: Duration::ZERO,
+        ..Limits::default()
+    };
+    let gate = Gate::start(Plaintext::Loopback, AMPLE, limits).await;
+    let known = Verifier::derive(SECRET, b"0123456789abcdef", 4096);
+    let keys = ClientKeys::derive(b"wrong", known.salt(), 4096);
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..4000 {
+        let user = ["gr_known", "gr_other"][round % 2];
+        let mut client = TcpStream::connect(gate.listener.local_addr().unwrap()).await.unwrap();
+        let (tcp, address) = gate.listener.accept().await.unwrap();
+        let (serving, known, task_gate) = (user.to_owned(), known.clone(), Arc::clone(&gate));
+        let outcome = tokio::spawn(async move {
+            let place = task_gate.waiting.enter(address.ip()).unwrap();
+            let Ok(Hello::Session(greeted)) = greet(tcp, address, place, &task_gate.settings).await else {
+                return false;
+            };
+            let mock = Verifier::mock(&serving, &[7; 32]);
+            let verifier = if serving == "gr_known" { known } else { mock };
+            authenticate(greeted, &verifier).await.is_err()
+        });
+        client.write_all(&startup(0, user, b"")).await.unwrap();
+        message(&mut client).await;
+        let exchange = client_start(None, "abcdefghijklmnopqrst");
+        client.write_all(&initial("SCRAM-SHA-256", &exchange.first())).await.unwrap();
+        let challenged = exchange.challenge(&message(&mut client).await.1[4..]).unwrap();
+        let answered = challenged.answer(&keys);
+        let asked = gate.settings.clock.moment().instant;
+        client.write_all(&response(answered.message())).await.unwrap();
+        message(&mut client).await;
+        times[round % 2].push(gate.settings.clock.moment().instant.duration_since(asked));
+        drop(client);
+        assert!(outcome.await.unwrap());
+    }
+    for (name, times) in ["wrong secret", "unknown user"].into_iter().zip(&mut times) {
+        times.sort();
+        println!("{name}: quartiles {:?} {:?} {:?}", times[500], times[1000], times[1500]);
+    }
+    // Kolmogorov and Smirnov: above 1.63 the two differ with 99 % certainty.
+    let below = |times: &[Duration], limit: Duration| times.partition_point(|time| *time <= limit);
+    let apart = times[0]
+        .iter()
+        .map(|limit| below(&times[0], *limit).abs_diff(below(&times[1], *limit)))
+        .max();
+    let apart = f64::from(u32::try_from(apart.unwrap()).unwrap()) / 2000.0;
+    println!("distance {apart:.3}, scaled {:.2}", apart * 1000_f64.sqrt());
+}
+
+/// libpq is the judge of what we send. Needs `psql`; without it there is nothing to check.
+#[tokio::test(flavor = "multi_thread")]
+async fn libpq_agrees() {
+    let gate = Gate::open().await;
+    let port = gate.listener.local_addr().unwrap().port();
+    for options in [
+        "sslmode=disable",
+        "sslmode=prefer",
+        "sslmode=require channel_binding=require",
+        "sslmode=require channel_binding=disable",
+    ] {
+        for (secret, good) in [("correct horse", true), ("wrong", false)] {
+            let connection = format!("host=127.0.0.1 port={port} user=gr_known dbname=orders connect_timeout=20 {options}");
+            let Ok(psql) = tokio::process::Command::new("psql")
+                .args(["-X", "-w", "-c", "select 1", &connection])
+                .env("PGPASSWORD", secret)
+                .env("LC_ALL", "C")
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped())
+                .kill_on_drop(true)
+                .spawn()
+            else {
+                println!("skipped: no psql here");
+                return;
+            };
+            let (tcp, address) = timeout(AMPLE, gate.listener.accept()).await.expect("in time").unwrap();
+            let mut outcome = gate.serve(tcp, address).await;
+            // What sslmode=prefer does after a refusal on TLS: it tries again in clear.
+            if options == "sslmode=prefer" && !good {
+                let (tcp, address) = timeout(AMPLE, gate.listener.accept()).await.expect("in time").unwrap();
+                outcome = gate.serve(tcp, address).await;
+            }
+            let said = String::from_utf8(psql.wait_with_output().await.unwrap().stderr).unwrap();
+            // The gate's part ends here, before AuthenticationOk.
+            assert_eq!(matches!(outcome, Outcome::In(_)), good, "{options}: {said} {outcome:?}");
+            let expected = if good {
+                "closed"
+            } else {
+                "password authentication failed for user"
+            };
+            assert!(said.contains(expected), "{options}: {said}");
+        }
+    }
 }
 
 proptest! {

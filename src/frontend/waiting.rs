@@ -96,7 +96,8 @@ pub struct Place {
     waiting: Waiting,
     id: u64,
     network: Network,
-    taken: oneshot::Receiver<u32>,
+    /// `None` once it has told that the place was taken.
+    taken: Option<oneshot::Receiver<u32>>,
 }
 
 impl Waiting {
@@ -140,7 +141,7 @@ impl Waiting {
             waiting: self.clone(),
             id,
             network,
-            taken,
+            taken: Some(taken),
         })
     }
 
@@ -169,15 +170,19 @@ fn over(count: usize, limit: u32) -> bool {
 impl Place {
     /// Ends when a newer stranger took this place, with the limit that was reached.
     pub(super) async fn taken(&mut self) -> u32 {
-        match (&mut self.taken).await {
-            Ok(limit) => limit,
-            // The sender lives as long as the place is held; it is asked once more only after it was taken.
-            Err(_) => std::future::pending().await,
+        if let Some(taken) = &mut self.taken {
+            let told = taken.await;
+            self.taken = None;
+            if let Ok(limit) = told {
+                return limit;
+            }
         }
+        std::future::pending().await
     }
 
-    /// Counts a failed login; returns how long to hold the answer back.
-    pub(super) fn failed(&self) -> Duration {
+    /// Counts a failed login (or a cancel with a wrong key) against the address; returns how long to hold an answer back.
+    #[must_use]
+    pub fn failed(&self) -> Duration {
         let Inner { limits, clock, .. } = &*self.waiting.0;
         let now = clock.moment().instant;
         let mut places = self.waiting.places();
@@ -286,7 +291,7 @@ mod tests {
     }
 
     fn is_taken(place: &mut Place) -> bool {
-        place.taken.try_recv().is_ok()
+        place.taken.as_mut().is_some_and(|taken| taken.try_recv().is_ok())
     }
 
     #[tokio::test]
@@ -350,7 +355,7 @@ mod tests {
         assert_eq!(waiting.enter(ip("10.0.0.2")).unwrap().failed(), Duration::ZERO);
         advance(Duration::from_millis(1001)).await;
         assert!(waiting.enter(ip("10.0.0.1")).is_ok());
-        advance(Duration::from_secs(60)).await;
+        advance(Duration::from_mins(1)).await;
         assert_eq!(waiting.enter(ip("10.0.0.1")).unwrap().failed(), Duration::ZERO);
     }
 
@@ -359,7 +364,7 @@ mod tests {
         let waiting = waiting(10, 10);
         for n in 0..3 * REMEMBERED {
             let address = IpAddr::from(u32::try_from(n).unwrap().to_be_bytes());
-            waiting.enter(address).unwrap().failed();
+            let _ = waiting.enter(address).unwrap().failed();
         }
         assert!(waiting.places().networks.len() <= REMEMBERED + 11);
     }

@@ -2,12 +2,14 @@
 //!
 //! It knows the gate from outside only: its command line, its configuration file, its port, its process.
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Deserialize;
 
 use super::keeper::{Keeper, Run};
 use super::scratch::Scratch;
@@ -37,8 +39,19 @@ pub struct Login {
     pub secret: Secret<String>,
 }
 
+impl Login {
+    /// Reads the answer of `tidegate grant create --output json`.
+    #[must_use]
+    pub fn read(issued: &serde_json::Value) -> Option<Self> {
+        Some(Self {
+            grant: issued.pointer("/grant/id")?.as_str()?.to_owned(),
+            secret: Secret::new(issued.get("secret")?.as_str()?.to_owned()),
+        })
+    }
+}
+
 impl Gate {
-    /// Starts `binary` and waits until it takes connections (blocks the calling thread).
+    /// Starts `binary` and waits until it takes connections and commands (blocks the calling thread).
     ///
     /// `config` is the text of its `tidegate.toml` without `listen` and `state_dir`; `files` (name, content) are put beside it,
     /// readable by the owner only.
@@ -159,22 +172,13 @@ impl Gate {
 
     /// Makes a grant; `more` are further arguments of `tidegate grant create`.
     pub fn grant(&self, identity: &str, target: &str, window: &str, more: &[&str]) -> Result<Login, LabError> {
-        #[derive(Deserialize)]
-        struct Created {
-            id: String,
-            secret: String,
-        }
-        let arguments = [&["grant", "create", identity, target, "--for", window], more].concat();
-        let created = self.json(&arguments)?;
-        let shown = created.to_string();
-        let Created { id, secret } = serde_json::from_value(created).map_err(|_| LabError::Command {
+        let arguments = [&["grant", "create", target, "--identity", identity, "--for", window], more].concat();
+        let issued = self.json(&arguments)?;
+        let login = Login::read(&issued).ok_or_else(|| LabError::Command {
             command: arguments.join(" "),
-            output: shown,
+            output: "its answer has no grant, or no secret".to_owned(),
         })?;
-        Ok(Login {
-            grant: id,
-            secret: Secret::new(secret),
-        })
+        Ok(login)
     }
 
     fn run(&self) -> &Keeper {
@@ -204,8 +208,19 @@ fn serve(scratch: Scratch, binary: &Path, home: &Path, port: u16) -> Result<Keep
             environment: &[],
         },
     )?;
-    keeper.wait_until(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
+    let control = home.join("state/control.sock");
+    keeper.wait_until(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() && healthy(&control).unwrap_or(false))?;
     Ok(keeper)
+}
+
+/// Whether the control API answers: then operator commands work.
+fn healthy(socket: &Path) -> std::io::Result<bool> {
+    let mut control = UnixStream::connect(socket)?;
+    control.set_read_timeout(Some(Duration::from_secs(5)))?;
+    control.write_all(b"GET /healthz HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    control.read_to_string(&mut answer)?;
+    Ok(answer.starts_with("HTTP/1.1 200 "))
 }
 
 /// A port of 127.0.0.1 nobody listens on.

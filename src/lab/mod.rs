@@ -6,10 +6,12 @@
 //! process holds the other end of a pipe and stops the server and removes its folder when the pipe closes.
 
 mod binaries;
+mod driver;
 mod gate;
 mod keeper;
 mod postgres;
 mod scratch;
+mod shop;
 #[cfg(test)]
 mod tests;
 
@@ -17,8 +19,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use self::binaries::Binaries;
+pub use self::driver::Driver;
 pub use self::gate::{Gate, Login, free_port};
 pub use self::postgres::{Auth, Options, Postgres, Tls};
+pub use self::shop::Shop;
 
 /// Why a throwaway server could not be had.
 #[derive(Debug, thiserror::Error)]

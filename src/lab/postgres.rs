@@ -275,7 +275,7 @@ fn make_certificates(scratch: &Scratch) -> Result<(), LabError> {
     Ok(())
 }
 
-fn random_password() -> Result<Secret<String>, LabError> {
+pub(super) fn random_password() -> Result<Secret<String>, LabError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| LabError::Io {
         what: "drawing a random password".to_owned(),

@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use super::binaries::Account;
 use super::{LabError, step};
 
-/// sockaddr_un holds 107 bytes; the socket's own name takes some of them.
-const LONGEST: usize = 80;
+/// sockaddr_un holds 107 bytes; our folder and the gate's `state/control.sock` in it take some of them.
+const LONGEST: usize = 60;
 
 /// A private folder, removed on drop until [`Scratch::hand_over`].
 pub(super) struct Scratch {

@@ -3,7 +3,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::{Auth, LabError, Options, Postgres, Tls};
+use super::{Auth, Driver, LabError, Options, Postgres, Shop, Tls};
 
 /// Tells [`the_owner`] to be one.
 const OWNER: &str = "TIDEGATE_LAB_OWNER";
@@ -76,6 +76,36 @@ async fn takes_settings_and_tls() {
     let row = client.query_one("show cluster_name", &[]).await.expect("a row");
     assert_eq!(row.get::<_, &str>(0), "it's me");
     assert!(server.ca_file().is_file());
+    let mut config = tokio_postgres::Config::new();
+    config.user(server.superuser()).password(server.password().expose());
+    assert!(Driver::connect(server.address(), &config, false).await.is_err());
+    let mut driver = Driver::connect(server.address(), &config, true)
+        .await
+        .expect("a connection over TLS");
+    driver
+        .client
+        .batch_execute("do $$ begin raise notice 'hello'; end $$")
+        .await
+        .expect("a notice");
+    assert_eq!(driver.notice().await.expect("the notice").message(), "hello");
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and client_addr is not null";
+    client.batch_execute(end).await.expect("its end");
+    let error = driver.closed().await.expect("the server's last words");
+    assert_eq!(error.code().map(tokio_postgres::error::SqlState::code), Some("57P01"));
+}
+
+#[tokio::test]
+async fn the_shop_is_as_large_as_it_says() {
+    let server = start(&Options::default());
+    let shop = Shop::make(&server).await.expect("the shop");
+    let client = server.client(Shop::DATABASE).await.expect("a connection");
+    let counts = "select (select count(*) from customers), (select count(*) from cards), (select count(*) from orders),
+                  (select count(distinct tableowner) from pg_tables where schemaname = 'public' and tableowner = 'shop_app')";
+    let row = client.query_one(counts, &[]).await.expect("a row");
+    let counts: Vec<i64> = (0..4).map(|column| row.get(column)).collect();
+    assert_eq!(counts, [1000, 1500, 5000, 1]);
+    let table = shop.target_table("orders", "");
+    assert!(table.starts_with("[targets.orders]\n") && !table.contains(shop.password().expose()));
 }
 
 #[test]

@@ -363,3 +363,31 @@ async fn a_commit_goes_on_when_whoever_asked_has_gone() {
     changes.changed().await.unwrap();
     assert_eq!(bench.ledger.grant(grant.id()).await.unwrap().status, "revoked");
 }
+
+#[tokio::test]
+async fn changes_are_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = crate::audit::Settings {
+        dir: folder.path().join("audit"),
+        durability: crate::audit::Durability::Process,
+        max_sql_bytes: 1024,
+        max_parameter_bytes: 1024,
+    };
+    let clock = Clock::system(None);
+    let journal = Journal::open(&settings, clock.clone()).unwrap();
+    let ledger = Ledger::open(&folder.path().join("state/ledger.db"), journal, clock).unwrap();
+    let (grant, _) = ledger.create(terms(), "olga").await.unwrap();
+    ledger.admit(grant.id(), None, CLIENT).await.unwrap();
+    ledger.revoke(grant.id(), "olga", Some("done")).await.unwrap();
+    let mut log = String::new();
+    for file in std::fs::read_dir(&settings.dir).unwrap() {
+        log.push_str(&std::fs::read_to_string(file.unwrap().path()).unwrap());
+    }
+    let changes: Vec<_> = log
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter(|record| record["event"] == "grant_changed" && record["grant"] == grant.id().as_str())
+        .map(|record| record["change"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(changes, ["created", "activated", "revoked"]);
+}

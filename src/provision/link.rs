@@ -5,25 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
+use super::guard::Guarded;
 use crate::upstream::{self, Target};
-
-/// Where to connect.
-pub(super) enum Source {
-    /// A target, the same way its sessions go.
-    Target(Arc<Target>),
-    /// A server on loopback.
-    #[cfg(test)]
-    Loopback {
-        port: u16,
-        user: String,
-        password: crate::secret::Secret<String>,
-    },
-}
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +21,6 @@ pub(super) enum LinkError {
     Postgres(#[from] tokio_postgres::Error),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    #[cfg(test)]
-    #[error("{0}")]
-    Loopback(#[from] std::io::Error),
 }
 
 /// A connection with the query prepared and its catalogue lookups warm.
@@ -51,8 +35,18 @@ pub(super) struct Asked {
     pub(super) pid: i32,
     /// The session's age: the backend is older.
     pub(super) age: Duration,
-    /// Whether to cancel and terminate it, or only to ask whether it is there.
-    pub(super) signal: bool,
+    pub(super) signal: Signal,
+}
+
+/// What to do to a backend besides looking whether it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i16)]
+pub(super) enum Signal {
+    Nothing = 0,
+    /// End its statement.
+    Cancel = 1,
+    /// End it.
+    Terminate = 2,
 }
 
 /// A process that is there, under the gate's role.
@@ -69,45 +63,26 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// drift apart, or a small step of the server's, is forgiven. A process too young has got the process id of one that is gone.
 /// Only processes of the same role are looked at: those of others are neither ours nor ours to end.
 const QUERY: &str = "
-    SELECT w.pid, ours, CASE WHEN w.signal AND ours THEN pg_cancel_backend(w.pid) AND pg_terminate_backend(w.pid) END
-    FROM unnest($1::int4[], $2::float8[], $3::bool[]) AS w (pid, age, signal)
+    SELECT w.pid, ours, CASE WHEN ours THEN
+        CASE w.signal WHEN 1 THEN pg_cancel_backend(w.pid) WHEN 2 THEN pg_cancel_backend(w.pid) AND pg_terminate_backend(w.pid) END
+    END
+    FROM unnest($1::int4[], $2::float8[], $3::int2[]) AS w (pid, age, signal)
     JOIN pg_stat_activity AS a ON a.pid = w.pid AND a.usename = current_user
     CROSS JOIN LATERAL (
         SELECT coalesce(extract(epoch FROM clock_timestamp() - a.backend_start)::float8 + 5 >= w.age, true) AS ours
     ) AS o";
 
 impl Link {
-    pub(super) async fn open(source: &Source) -> Result<Self, LinkError> {
-        tokio::time::timeout(TIMEOUT, Self::connect(source))
+    /// Connects the way the target's sessions do.
+    pub(super) async fn open(target: &Arc<Target>) -> Result<Self, LinkError> {
+        tokio::time::timeout(TIMEOUT, Self::connect(target))
             .await
             .unwrap_or(Err(LinkError::Timeout(TIMEOUT)))
     }
 
-    async fn connect(source: &Source) -> Result<Self, LinkError> {
-        match source {
-            Source::Target(target) => {
-                let mut config = config();
-                config.user(&target.user).dbname(&target.database);
-                if let Some(password) = &target.password {
-                    config.password(password.expose());
-                }
-                Self::login(&config, upstream::dial(target).await?).await
-            }
-            #[cfg(test)]
-            Source::Loopback { port, user, password } => {
-                let stream = tokio::net::TcpStream::connect(("127.0.0.1", *port)).await?;
-                let mut config = config();
-                config.user(user).dbname("postgres").password(password.expose());
-                Self::login(&config, stream).await
-            }
-        }
-    }
-
-    async fn login<S>(config: &Config, stream: S) -> Result<Self, LinkError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (client, connection) = config.connect_raw(stream, NoTls).await?;
+    async fn connect(target: &Arc<Target>) -> Result<Self, LinkError> {
+        let transport = Guarded::new(upstream::dial(target).await?, target.clone());
+        let (client, connection) = config(target).connect_raw(transport, NoTls).await?;
         let driver = tokio::spawn(connection);
         let statement = client.prepare(QUERY).await?;
         let link = Self {
@@ -129,7 +104,7 @@ impl Link {
     async fn query(&self, asked: &[Asked]) -> Result<Vec<Seen>, LinkError> {
         let pids: Vec<i32> = asked.iter().map(|asked| asked.pid).collect();
         let ages: Vec<f64> = asked.iter().map(|asked| asked.age.as_secs_f64()).collect();
-        let signals: Vec<bool> = asked.iter().map(|asked| asked.signal).collect();
+        let signals: Vec<i16> = asked.iter().map(|asked| asked.signal as i16).collect();
         let rows = self.client.query(&self.statement, &[&pids, &ages, &signals]).await?;
         let seen = |row: &tokio_postgres::Row| {
             Ok(Seen {
@@ -153,12 +128,17 @@ impl Drop for Link {
 }
 
 /// A role's own settings (`ALTER ROLE ... SET`, which whoever uses a shared account may do) must not reach this connection.
-fn config() -> Config {
+fn config(target: &Target) -> Config {
     let mut config = Config::new();
     config
+        .user(&target.user)
+        .dbname(&target.database)
         .application_name("tidegate (ends sessions)")
         .options("-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0")
         // `dial` has settled TLS.
         .ssl_mode(SslMode::Disable);
+    if let Some(password) = &target.password {
+        config.password(password.expose());
+    }
     config
 }

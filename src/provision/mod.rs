@@ -6,6 +6,7 @@
 //! its entry goes after its transaction was rolled back (`ShutdownPostgres` is a `before_shmem_exit` callback,
 //! src/backend/utils/init/postinit.c).
 
+mod guard;
 mod link;
 mod terminator;
 
@@ -19,7 +20,6 @@ use crate::clock::Clock;
 use crate::ids::SessionId;
 use crate::ledger::OpenSession;
 use crate::upstream::Target;
-use link::Source;
 use terminator::{Order, Work};
 
 /// How long a backend has to go away once it was told to. After that it is reported as not confirmed.
@@ -65,12 +65,8 @@ impl Terminator {
     /// To be called within a tokio runtime.
     #[must_use]
     pub fn spawn(target: Arc<Target>, clock: Clock) -> Self {
-        Self::start(Source::Target(target), clock)
-    }
-
-    fn start(source: Source, clock: Clock) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
-        tokio::spawn(Work::new(source, clock.clone(), queue).run());
+        tokio::spawn(Work::new(target, clock.clone(), queue).run());
         Self { orders, clock }
     }
 
@@ -102,12 +98,12 @@ impl Terminator {
         futures_util::future::join_all(orders).await
     }
 
-    /// `older` is the session's age at `backend.opened`, for sessions that began before our clock did.
-    fn order(&self, backend: Backend, older: Duration, reused: bool) -> impl Future<Output = Gone> + Send + use<> {
+    /// `age` is the session's age at `backend.opened`, for sessions that began before our clock did.
+    fn order(&self, backend: Backend, age: Duration, reused: bool) -> impl Future<Output = Gone> + Send + use<> {
         let (reply, gone) = oneshot::channel();
         let order = Order {
             backend,
-            older,
+            older: age,
             reused_is_gone: reused,
             given: self.clock.moment().instant,
             reply,

@@ -2,14 +2,16 @@
 //!
 //! It knows nothing of sessions and grants.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::link::{Asked, Link, LinkError, Source};
+use super::link::{Asked, Link, LinkError, Seen, Signal};
 use super::{Backend, Gone, LIMIT};
 use crate::clock::Clock;
+use crate::upstream::Target;
 
 /// An order to end one backend.
 #[derive(Debug)]
@@ -25,7 +27,7 @@ pub(super) struct Order {
 }
 
 pub(super) struct Work {
-    source: Source,
+    target: Arc<Target>,
     clock: Clock,
     orders: mpsc::UnboundedReceiver<Order>,
     link: Option<Link>,
@@ -38,13 +40,27 @@ pub(super) struct Work {
 
 struct Pending {
     order: Order,
-    signalled: Option<Instant>,
+    told: Told,
+}
+
+/// What a backend has been told.
+#[derive(Debug, Clone, Copy)]
+enum Told {
+    Nothing,
+    ToCancel,
+    ToEnd { at: Instant },
 }
 
 /// The first question comes this long after the signal, each further one after twice the time ...
 const FIRST_PAUSE: Duration = Duration::from_millis(3);
 /// ... up to this.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// From so many on, backends are cancelled first, all of them, and only then terminated. To cancel is quick (it is a signal and
+/// a `longjmp`), and its answer is what their clients wait for; to exit costs a process a millisecond of CPU and more, which
+/// hundreds would otherwise take from those whose statement still runs.
+const CROWD: usize = 16;
+/// But none waits longer than this to be terminated because others come.
+const TURN: Duration = Duration::from_millis(50);
 /// A backend that does not go is signalled again; the first signal may have come while it was starting something.
 const AGAIN: Duration = Duration::from_secs(1);
 /// With nothing to do: how often to see whether the connection is still there.
@@ -53,9 +69,9 @@ const IDLE: Duration = Duration::from_secs(1);
 const PING: Duration = Duration::from_secs(15);
 
 impl Work {
-    pub(super) fn new(source: Source, clock: Clock, orders: mpsc::UnboundedReceiver<Order>) -> Self {
+    pub(super) fn new(target: Arc<Target>, clock: Clock, orders: mpsc::UnboundedReceiver<Order>) -> Self {
         Self {
-            source,
+            target,
             clock,
             orders,
             link: None,
@@ -95,25 +111,22 @@ impl Work {
 
     fn accept(&mut self, order: Order) {
         self.pause = FIRST_PAUSE;
-        self.pending.push(Pending { order, signalled: None });
+        self.pending.push(Pending {
+            order,
+            told: Told::Nothing,
+        });
     }
 
     /// Signals whoever has to be and sees who is gone.
     async fn round(&mut self) {
         let now = self.now();
-        let mut asked = Vec::with_capacity(self.pending.len());
-        for pending in &mut self.pending {
-            let signal = pending.signalled.is_none_or(|at| now.duration_since(at) >= AGAIN);
-            if signal {
-                pending.signalled = Some(now);
-            }
-            asked.push(Asked {
-                pid: pending.order.backend.pid,
-                age: pending.order.older + now.duration_since(pending.order.backend.opened),
-                signal,
-            });
-        }
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        let asked = self.next_signals(now);
+        let ending = |pending: &Pending| matches!(pending.told, Told::ToEnd { .. });
+        self.pause = if self.pending.iter().all(ending) {
+            (self.pause * 2).min(LONGEST_PAUSE)
+        } else {
+            FIRST_PAUSE
+        };
         let seen = if self.keep_link().await {
             self.ask(&asked).await
         } else {
@@ -122,7 +135,7 @@ impl Work {
         let at = self.now();
         let Some(seen) = seen else {
             // Whether the signals arrived is not known: give them again.
-            self.pending.iter_mut().for_each(|pending| pending.signalled = None);
+            self.pending.iter_mut().for_each(|pending| pending.told = Told::Nothing);
             self.settle(|order| (at.duration_since(order.given) >= LIMIT).then_some(Gone { confirmed: false, at }));
             return;
         };
@@ -132,6 +145,32 @@ impl Work {
             let given_up = at.duration_since(order.given) >= LIMIT;
             (confirmed || given_up).then_some(Gone { confirmed, at })
         });
+    }
+
+    /// Whom to tell what now.
+    fn next_signals(&mut self, now: Instant) -> Vec<Asked> {
+        let fresh = |pending: &Pending| matches!(pending.told, Told::Nothing);
+        let cancel_first = self.pending.len() > CROWD && self.pending.iter().any(fresh);
+        let ask = |pending: &mut Pending| {
+            let may_wait = cancel_first && now.duration_since(pending.order.given) < TURN;
+            let signal = match pending.told {
+                Told::Nothing if may_wait => Signal::Cancel,
+                Told::ToCancel if may_wait => Signal::Nothing,
+                Told::ToEnd { at } if now.duration_since(at) < AGAIN => Signal::Nothing,
+                Told::Nothing | Told::ToCancel | Told::ToEnd { .. } => Signal::Terminate,
+            };
+            match signal {
+                Signal::Nothing => {}
+                Signal::Cancel => pending.told = Told::ToCancel,
+                Signal::Terminate => pending.told = Told::ToEnd { at: now },
+            }
+            Asked {
+                pid: pending.order.backend.pid,
+                age: pending.order.older + now.duration_since(pending.order.backend.opened),
+                signal,
+            }
+        };
+        self.pending.iter_mut().map(ask).collect()
     }
 
     /// Answers the orders on which `verdict` is final, and forgets them.
@@ -151,7 +190,7 @@ impl Work {
     }
 
     /// Asks over the link; one that fails is dropped.
-    async fn ask(&mut self, asked: &[Asked]) -> Option<Vec<super::link::Seen>> {
+    async fn ask(&mut self, asked: &[Asked]) -> Option<Vec<Seen>> {
         let answer = self.link.as_ref()?.ask(asked).await;
         answer.map_err(|error| self.lost(&error)).ok()
     }
@@ -161,7 +200,7 @@ impl Work {
         if self.link.as_ref().is_some_and(|link| !link.closed()) {
             return true;
         }
-        match Link::open(&self.source).await {
+        match Link::open(&self.target).await {
             Ok(link) => {
                 self.link = Some(link);
                 self.failing = false;
@@ -177,7 +216,7 @@ impl Work {
     fn lost(&mut self, error: &LinkError) {
         self.link = None;
         if !self.failing {
-            tracing::warn!(%error, "no provisioning connection: sessions are ended by closing their own connections only");
+            tracing::warn!(target_name = %self.target.name, %error, "no provisioning connection: sessions are ended by closing their own connections only");
         }
         self.failing = true;
     }

@@ -77,9 +77,8 @@ pub(super) fn start_with_nonce(
 /// Whether this exchange is bound to the TLS connection; the rules of RFC 5802 section 6.
 fn check_flag(flag: &str, mechanism: Mechanism, offered: bool) -> Result<bool, ScramError> {
     match (flag, mechanism) {
-        ("n", Mechanism::ScramSha256) => Ok(false),
         ("y", Mechanism::ScramSha256) if offered => Err(ScramError::Downgrade),
-        ("y", Mechanism::ScramSha256) => Ok(false),
+        ("n" | "y", Mechanism::ScramSha256) => Ok(false),
         ("n" | "y", Mechanism::ScramSha256Plus) => Err(malformed("PLUS chosen, but no channel binding in the message")),
         (flag, mechanism) => match (flag.strip_prefix("p="), mechanism) {
             (Some(BINDING_TYPE), Mechanism::ScramSha256Plus) if offered => Ok(true),

@@ -3,8 +3,6 @@
 //! It does not read the messages from the connection. The laws it keeps: only allowed methods are answered; once a SCRAM
 //! exchange has begun, the target is believed only after its signature was verified.
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
@@ -15,7 +13,7 @@ use zeroize::Zeroizing;
 use super::error::ConnectError;
 use super::login::Request;
 use super::target::{AuthMethod, Target};
-use crate::scram::{self, Answered, ClientExchange, ClientKeys, Mechanism};
+use crate::scram::{self, Answered, Challenged, ClientExchange, ClientKeys, Mechanism};
 use crate::tls::{Transport, end_point_hash};
 
 /// Where the authentication stands.
@@ -67,9 +65,7 @@ impl Authentication {
                 start_scram(mechanisms, transport, out)
             }
             (Self::Started(exchange), Request::SaslContinue(data)) => {
-                let challenged = exchange.challenge(data)?;
-                let keys = keys(target, challenged.salt(), challenged.iterations()).await?;
-                let answered = challenged.answer(&keys);
+                let answered = answer(exchange.challenge(data)?, target).await?;
                 frontend::sasl_response(answered.message(), out).map_err(unencodable)?;
                 Ok(Self::Answered(answered))
             }
@@ -122,35 +118,45 @@ fn give(password: &[u8], out: &mut BytesMut) -> Result<Authentication, ConnectEr
 
 fn start_scram(mechanisms: &[u8], transport: &Transport, out: &mut BytesMut) -> Result<Authentication, ConnectError> {
     // Names, each with its NUL, and one more NUL behind the last.
-    let offered = |wanted: Mechanism| mechanisms.split(|byte| *byte == 0).any(|name| Mechanism::from_name(name) == Some(wanted));
+    let offered = |wanted: Mechanism| {
+        mechanisms
+            .split(|byte| *byte == 0)
+            .any(|name| Mechanism::from_name(name) == Some(wanted))
+    };
     let (plain, plus) = (offered(Mechanism::ScramSha256), offered(Mechanism::ScramSha256Plus));
     let end_point = transport.peer_certificate().and_then(end_point_hash);
     let nonce = nonce()?;
     let (mechanism, exchange) = match (&end_point, plus, plain) {
         (Some(end_point), true, _) => (Mechanism::ScramSha256Plus, scram::client_start(Some(end_point), &nonce)),
         // We could have bound: the server will know whether it is true that it did not offer to.
-        (Some(_), false, true) => (Mechanism::ScramSha256, scram::client_start(None, &nonce).binding_not_offered()),
+        (Some(_), false, true) => (
+            Mechanism::ScramSha256,
+            scram::client_start(None, &nonce).binding_not_offered(),
+        ),
         (None, _, true) => (Mechanism::ScramSha256, scram::client_start(None, &nonce)),
-        (_, _, false) => return Err(ConnectError::Unsupported { what: "a SASL mechanism other than SCRAM-SHA-256" }),
+        (_, _, false) => {
+            return Err(ConnectError::Unsupported {
+                what: "a SASL mechanism other than SCRAM-SHA-256",
+            });
+        }
     };
     frontend::sasl_initial_response(mechanism.name(), &exchange.first(), out).map_err(unencodable)?;
     Ok(Authentication::Started(exchange))
 }
 
-/// The keys for the target's password: those of the last login where salt and rounds are the same, else derived, which takes a
+/// Answers with the keys of the last login where salt and rounds are the same, else with new ones: deriving them takes a
 /// millisecond and more, on a thread that nobody waits for.
-async fn keys(target: &Target, salt: &[u8], iterations: u32) -> Result<Arc<ClientKeys>, ConnectError> {
-    if let Some(keys) = target.keys.find(salt, iterations) {
-        return Ok(keys);
-    }
-    let password = Zeroizing::new(password(target)?.as_bytes().to_vec());
-    let own_salt = salt.to_vec();
-    let derive = move || Arc::new(ClientKeys::derive(&password, &own_salt, iterations));
-    let keys = tokio::task::spawn_blocking(derive)
-        .await
-        .map_err(|_| ConnectError::Internal { what: "deriving keys" })?;
-    target.keys.keep(salt.to_vec(), iterations, Arc::clone(&keys));
-    Ok(keys)
+async fn answer(challenged: Challenged, target: &Target) -> Result<Answered, ConnectError> {
+    let place = target.keys.place(challenged.salt(), challenged.iterations());
+    let derive = async || {
+        let password = Zeroizing::new(password(target)?.as_bytes().to_vec());
+        let (salt, iterations) = (challenged.salt().to_vec(), challenged.iterations());
+        tokio::task::spawn_blocking(move || ClientKeys::derive(&password, &salt, iterations))
+            .await
+            .map_err(|_| ConnectError::Internal { what: "deriving keys" })
+    };
+    let keys = place.get_or_try_init(derive).await?;
+    Ok(challenged.answer(keys))
 }
 
 fn nonce() -> Result<String, ConnectError> {

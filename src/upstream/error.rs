@@ -134,6 +134,19 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// What happened and why, in one line, for the gate's log.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let mut reason = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            reason.push_str(": ");
+            reason.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        reason
+    }
+
     /// How the session ends. After [`ConnectError::Startup`] the client gets the frame first: then all has been said.
     #[must_use]
     pub fn ending(&self, target: &TargetName) -> Ending {

@@ -95,11 +95,7 @@ pub(super) fn startup_settings<'a>(
     settings
 }
 
-pub(super) async fn login(
-    transport: Transport,
-    target: &Target,
-    settings: &[(&str, &str)],
-) -> Result<Connected, LoginError> {
+pub(super) async fn login(transport: Transport, target: &Target, settings: &[(&str, &str)]) -> Result<Connected, LoginError> {
     let mut out = BytesMut::new();
     frontend::startup_message(settings.iter().copied(), &mut out).map_err(|_| ConnectError::Protocol {
         what: "a startup parameter with a NUL in it (by us)",
@@ -226,7 +222,9 @@ impl Line {
 
 fn read_request(frame: &Bytes) -> Result<Request<'_>, ConnectError> {
     let mut body = frame.get(5..).unwrap_or_default();
-    let code = body.try_get_u32().map_err(|_| protocol("an authentication request without a code"))?;
+    let code = body
+        .try_get_u32()
+        .map_err(|_| protocol("an authentication request without a code"))?;
     Ok(match code {
         0 => Request::Ok,
         3 => Request::Password,
@@ -271,7 +269,10 @@ fn escaped(letter: char) -> impl Iterator<Item = char> {
 
 /// Takes a NUL-terminated text off the front. Not every server reports its names in UTF-8 before `client_encoding` is agreed on.
 fn string(body: &mut &[u8]) -> Result<String, ConnectError> {
-    let end = body.iter().position(|byte| *byte == 0).ok_or(protocol("a text without its end"))?;
+    let end = body
+        .iter()
+        .position(|byte| *byte == 0)
+        .ok_or(protocol("a text without its end"))?;
     let (text, rest) = body.split_at(end);
     *body = rest.get(1..).unwrap_or_default();
     Ok(String::from_utf8_lossy(text).into_owned())

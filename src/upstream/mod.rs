@@ -113,10 +113,7 @@ pub async fn cancel(target: &Target, key: &BackendKey) -> Result<(), ConnectErro
     request.put_i32(key.pid);
     request.put_slice(&key.secret);
     let send = async {
-        let io = |source| ConnectError::Io {
-            step: "cancel",
-            source,
-        };
+        let io = |source| ConnectError::Io { step: "cancel", source };
         transport.write_all(&request).await.map_err(io)?;
         transport.flush().await.map_err(io)?;
         // An end without TLS's goodbye, and a reset, are how it ends as well.

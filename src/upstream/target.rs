@@ -7,6 +7,8 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::OnceCell;
+
 use super::belts::Belts;
 use crate::names::TargetName;
 use crate::scram::ClientKeys;
@@ -172,19 +174,25 @@ pub(super) struct KeyCache(Mutex<Option<CachedKeys>>);
 struct CachedKeys {
     salt: Vec<u8>,
     iterations: u32,
-    keys: Arc<ClientKeys>,
+    keys: Arc<OnceCell<ClientKeys>>,
 }
 
 impl KeyCache {
-    pub(super) fn find(&self, salt: &[u8], iterations: u32) -> Option<Arc<ClientKeys>> {
-        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cached
-            .as_ref()
-            .filter(|cached| cached.salt == salt && cached.iterations == iterations)
-            .map(|cached| Arc::clone(&cached.keys))
-    }
-
-    pub(super) fn keep(&self, salt: Vec<u8>, iterations: u32, keys: Arc<ClientKeys>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(CachedKeys { salt, iterations, keys });
+    /// The place of the keys for this salt and number of rounds: filled by the first login that needs them, while others that
+    /// come at the same time wait for it.
+    pub(super) fn place(&self, salt: &[u8], iterations: u32) -> Arc<OnceCell<ClientKeys>> {
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match cached.as_ref() {
+            Some(cached) if cached.salt == salt && cached.iterations == iterations => Arc::clone(&cached.keys),
+            _ => {
+                let keys = Arc::new(OnceCell::new());
+                *cached = Some(CachedKeys {
+                    salt: salt.to_vec(),
+                    iterations,
+                    keys: Arc::clone(&keys),
+                });
+                keys
+            }
+        }
     }
 }

@@ -73,10 +73,7 @@ mod tests {
     fn writes_the_fields_in_order() {
         let mut out = BytesMut::new();
         fatal(&mut out, &words("no", None));
-        assert_eq!(
-            &out[..],
-            b"E\0\0\0\x2cSFATAL\0VFATAL\0C28P01\0Mno\0Hhint\0\0".map(|b| b).as_slice()
-        );
+        assert_eq!(&out[..], b"E\0\0\0\x24SFATAL\0VFATAL\0C28P01\0Mno\0Hhint\0\0");
         assert_eq!(usize::from(out[4]) + 1, out.len());
     }
 

@@ -72,7 +72,8 @@ pub struct Startup {
     /// Which database, cut at 63 bytes; `None` when absent or empty (PostgreSQL takes the user's name then).
     pub database: Option<String>,
     /// Settings with names as sent: those inside `options` first, then the packet's own, one per name (the last one counts, as
-    /// in PostgreSQL's process_startup_options). Not yet checked against any list.
+    /// in PostgreSQL's process_startup_options). Not yet checked against any list. `application_name` is cut at 63 bytes, as the
+    /// server would (GUC_IS_NAME).
     pub settings: Vec<(String, String)>,
     /// Whether a replication connection is wanted.
     pub replication: Replication,
@@ -216,7 +217,7 @@ impl Startup {
                 b"database" => startup.database = Some(name_of(value)).filter(|name| !name.is_empty()),
                 b"options" => options::parse(text(value)?, |name, value| settings.set(name, value))?,
                 b"replication" => startup.replication = Replication::parse(value)?,
-                b"application_name" => own.push(("application_name".to_owned(), escaped(value))),
+                b"application_name" => own.push(("application_name".to_owned(), name_of(value))),
                 _ if name.starts_with(EXTENSION_PREFIX) => startup.extensions.push(text(name)?.to_owned()),
                 _ => own.push((text(name)?.to_owned(), text(value)?.to_owned())),
             }
@@ -358,7 +359,8 @@ fn escaped(bytes: &[u8]) -> String {
 
 /// A name, cut as PostgreSQL cuts it: a name must not be one thing here and another one there.
 fn name_of(bytes: &[u8]) -> String {
-    let mut name = escaped(bytes);
+    // A character that begins within the limit ends at most three bytes behind it.
+    let mut name = escaped(bytes.get(..LONGEST_NAME + 3).unwrap_or(bytes));
     name.truncate(name.floor_char_boundary(LONGEST_NAME));
     name
 }

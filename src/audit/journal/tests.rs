@@ -240,8 +240,9 @@ async fn a_full_disk_refuses_keeps_and_recovers() {
     let mut health = journal.health();
     journal.record(&note("before")).await.unwrap();
     let filler = disk.fill();
-    // Larger than the rest of the file's last block: written in part, then refused.
-    journal.defer(&mut batch("ran before it was known"));
+    // Larger than the rest of the file's last block: written in part, then taken back.
+    let kept = "ran before it was known".repeat(300);
+    journal.defer(&mut batch(kept.clone()));
     let error = journal.record(&note("y".repeat(9000))).await.unwrap_err();
     assert!(error.disk_full());
     assert_eq!(*health.borrow_and_update(), Health::Failed { disk_full: true });
@@ -256,7 +257,7 @@ async fn a_full_disk_refuses_keeps_and_recovers() {
     journal.record(&note("after")).await.unwrap();
     let written = records(&first_file(&settings));
     assert_gapless(&written);
-    assert_eq!(details(&written), ["before", "DiskFull", "ran before it was known", "after"]);
+    assert_eq!(details(&written), ["before", "DiskFull", kept.as_str(), "after"]);
     assert!(matches!(&written[1].1, Event::JournalHealed(healed) if healed.refused == 1));
 }
 

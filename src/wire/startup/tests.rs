@@ -223,7 +223,7 @@ fn replication_is_read_as_postgresql_does() {
 
 #[test]
 fn versions() {
-    for (major, minor) in [(2, 0), (4, 0), (1234, 5680), (0, 0)] {
+    for (major, minor) in [(2, 0), (4, 0), (1234, 5681), (0, 0)] {
         let code = u32::from(major) << 16 | u32::from(minor);
         assert_eq!(
             Packet::parse(&packet(code, b"user\0a\0\0")),
@@ -245,7 +245,7 @@ fn negotiation_names_version_and_extensions() {
     assert!(read.settings.is_empty());
     let mut out = BytesMut::new();
     read.negotiate(&mut out);
-    assert_eq!(&out[..], b"v\0\0\0\x1f\0\x03\0\0\0\0\0\x02_pq_.first\0_pq_.b\0");
+    assert_eq!(&out[..], b"v\0\0\0\x1e\0\x03\0\0\0\0\0\x02_pq_.first\0_pq_.b\0");
     assert_eq!(usize::from(out[4]) + 1, out.len());
     out.clear();
     startup(9999, b"user\0a\0\0").unwrap().negotiate(&mut out);

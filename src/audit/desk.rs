@@ -1,0 +1,89 @@
+//! What a leader has in its hands while it writes: the writer, and the lines it was given.
+//!
+//! It does not know how one becomes the leader (the queue does).
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use super::AuditError;
+use super::encode::Lines;
+use super::event::{Event, Fault, JournalHealed};
+use super::writer::Writer;
+use crate::clock::Clock;
+
+pub(super) type Answer = Result<(), AuditError>;
+
+/// The right to write, with the buffers for it.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) writer: Writer,
+    pub(super) note: Lines,
+    pub(super) deferred: Lines,
+    pub(super) intents: Lines,
+    pub(super) waiting: Vec<oneshot::Sender<Answer>>,
+}
+
+/// Since when nothing can be written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outage {
+    pub(super) since: Timestamp,
+    pub(super) fault: Fault,
+    pub(super) refused: u64,
+}
+
+/// What a leader was told when it took lines.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Order {
+    pub(super) outage: Option<Outage>,
+    pub(super) lost: u64,
+    pub(super) check: bool,
+}
+
+impl Desk {
+    pub(super) fn new(writer: Writer) -> Self {
+        Self {
+            writer,
+            note: Lines::default(),
+            deferred: Lines::default(),
+            intents: Lines::default(),
+            waiting: Vec::new(),
+        }
+    }
+
+    /// One write: a note of what went wrong before, deferred lines, the followers' lines, the leader's own.
+    pub(super) fn write(&mut self, order: Order, own: &Lines, clock: &Clock) -> Answer {
+        self.note.clear();
+        if order.outage.is_some() || order.lost > 0 {
+            let outage = order.outage;
+            self.remark(
+                clock,
+                JournalHealed {
+                    fault: outage.map_or(Fault::WriteFailed, |outage| outage.fault),
+                    since: outage.map(|outage| outage.since),
+                    refused: outage.map_or(0, |outage| outage.refused),
+                    lost: order.lost,
+                    cut_bytes: 0,
+                },
+            );
+        }
+        if order.check && !self.writer.check_in_place() {
+            tracing::error!("the audit file was removed, replaced or cut while in use");
+            self.remark(
+                clock,
+                JournalHealed {
+                    fault: Fault::FileLost,
+                    since: None,
+                    refused: 0,
+                    lost: 0,
+                    cut_bytes: 0,
+                },
+            );
+        }
+        self.writer.write(&[&self.note, &self.deferred, &self.intents, own])
+    }
+
+    fn remark(&mut self, clock: &Clock, healed: JournalHealed) {
+        // Encoding this cannot fail, and if it did, the records themselves would still have to be written.
+        let _ = self.note.push(clock.now(), &Event::JournalHealed(healed));
+    }
+}

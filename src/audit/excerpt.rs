@@ -1,0 +1,129 @@
+//! Cuts what is too long for a record, visibly: the beginning, the whole length, the hash of the whole.
+//!
+//! It does not decide how long is too long.
+
+use std::borrow::Cow;
+
+use sha2::{Digest, Sha256};
+
+use super::event::{Parameter, Sql, Text};
+
+impl<'a> Sql<'a> {
+    /// SQL text as it came, or its beginning when it is longer than `max` bytes.
+    #[must_use]
+    pub fn of(bytes: &'a [u8], max: usize) -> Self {
+        let start = beginning(bytes, max);
+        let whole = start.len() == bytes.len();
+        Self {
+            text: Text::of(start),
+            length: (!whole).then_some(bytes.len() as u64),
+            sha256: (!whole).then(|| Cow::Owned(sha256(bytes))),
+        }
+    }
+}
+
+impl<'a> Parameter<'a> {
+    /// A value in text form, or its beginning when it is longer than `max` bytes.
+    #[must_use]
+    pub fn text(bytes: &'a [u8], max: usize) -> Self {
+        let start = beginning(bytes, max);
+        if start.len() == bytes.len() {
+            return Self::Text(Text::of(bytes));
+        }
+        Self::Long {
+            start: Text::of(start),
+            length: bytes.len() as u64,
+            sha256: Cow::Owned(sha256(bytes)),
+        }
+    }
+
+    /// A binary value that is not decoded, in hexadecimal; of one longer than `max` bytes the beginning, written as
+    /// PostgreSQL writes a `bytea` (`\x…`).
+    #[must_use]
+    pub fn binary(oid: u32, bytes: &[u8], max: usize) -> Self {
+        match bytes.get(..max) {
+            Some(start) if start.len() < bytes.len() => Self::Long {
+                start: Text(Cow::Owned(format!("\\x{}", hex(start)))),
+                length: bytes.len() as u64,
+                sha256: Cow::Owned(sha256(bytes)),
+            },
+            _ => Self::Binary {
+                oid,
+                hex: Cow::Owned(hex(bytes)),
+            },
+        }
+    }
+}
+
+/// At most `max` bytes from the start, without a part of a UTF-8 character at the end.
+fn beginning(bytes: &[u8], max: usize) -> &[u8] {
+    let continues = |at: usize| bytes.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    // A character has at most three continuation bytes; more is not UTF-8 and may be cut anywhere.
+    let end = (max.saturating_sub(3)..=max).rev().find(|at| !continues(*at)).unwrap_or(max);
+    bytes.get(..end).unwrap_or(bytes)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| DIGITS.get(usize::from(value & 15)).copied().map_or('0', char::from);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn short_text_is_whole() {
+        assert_eq!(
+            Sql::of(b"SELECT 1", 8),
+            Sql {
+                text: Text::of(b"SELECT 1"),
+                length: None,
+                sha256: None
+            }
+        );
+        assert_eq!(Parameter::text(b"x", 1), Parameter::Text(Text::of(b"x")));
+        assert_eq!(
+            Parameter::binary(17, &[0, 255], 2),
+            Parameter::Binary {
+                oid: 17,
+                hex: Cow::Borrowed("00ff")
+            }
+        );
+    }
+
+    #[test]
+    fn long_text_is_cut_between_characters() {
+        let sql = Sql::of("éé".as_bytes(), 3);
+        assert_eq!((sql.text, sql.length), (Text::of("é".as_bytes()), Some(4)));
+        // SHA-256 of "abc": FIPS 180-4's example.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Sql::of(b"abc", 1).sha256.as_deref(), Some(abc));
+        let long = Parameter::binary(17, b"abc", 2);
+        assert!(matches!(long, Parameter::Long { start, length: 3, .. } if start.0 == "\\x6162"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_is_never_longer_and_never_splits(text in any::<String>(), max in 0_usize..40) {
+            let start = beginning(text.as_bytes(), max);
+            prop_assert!(start.len() <= max);
+            prop_assert!(std::str::from_utf8(start).is_ok());
+            prop_assert!(start.len() + 4 > max.min(text.len()));
+        }
+
+        #[test]
+        fn any_bytes_can_be_cut(bytes in proptest::collection::vec(any::<u8>(), 0..40), max in 0_usize..40) {
+            let sql = Sql::of(&bytes, max);
+            prop_assert_eq!(sql.length.is_some(), bytes.len() > max);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+use super::*;
+use crate::audit::testing::{all, ended, outcome, record, statement, time, who};
+
+const NONE: [u64; 0] = [];
+
+/// The numbers of the records chosen from a small history.
+fn chosen(filter: Filter) -> Vec<u64> {
+    let (ana, ben) = (who(1, "ana"), who(2, "ben"));
+    let history = [
+        statement(&ana, 1, "SELECT * FROM cards", &[]),
+        statement(&ben, 1, "DELETE FROM missing", &["4711"]),
+        outcome(&ana, 1, None),
+        outcome(&ben, 1, Some("42P01")),
+        statement(&ana, 2, "SELECT pg_sleep(60)", &[]),
+        ended(&ana),
+        statement(&ben, 2, "select 2", &[]),
+        outcome(&ben, 2, Some("23505")),
+    ];
+    let mut selector = Selector::new(filter);
+    let mut chosen = Vec::new();
+    for (seq, event) in (1..).zip(history) {
+        selector.offer(record(seq, event), |record| chosen.push(record.seq));
+    }
+    assert!(selector.held.is_empty() && selector.given.is_empty());
+    chosen
+}
+
+#[test]
+fn nothing_asked_for_is_everything() {
+    assert_eq!(chosen(Filter::default()), [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[test]
+fn by_name() {
+    let ana = who(1, "ana");
+    assert_eq!(
+        chosen(Filter {
+            identity: Some(ana.identity),
+            ..Filter::default()
+        }),
+        [1, 3, 5, 6]
+    );
+    assert_eq!(
+        chosen(Filter {
+            session: Some(ana.session),
+            ..Filter::default()
+        }),
+        [1, 3, 5, 6]
+    );
+    assert_eq!(
+        chosen(Filter {
+            grant: Some(ana.grant),
+            ..Filter::default()
+        }),
+        [1, 3, 5, 6]
+    );
+    assert_eq!(
+        chosen(Filter {
+            target: Some("other".parse().unwrap()),
+            ..Filter::default()
+        }),
+        NONE
+    );
+}
+
+#[test]
+fn by_time() {
+    let filter = Filter {
+        since: Some(time(3)),
+        until: Some(time(5)),
+        ..Filter::default()
+    };
+    assert_eq!(chosen(filter), [3, 4]);
+}
+
+#[test]
+fn an_sqlstate_finds_its_statement() {
+    let sqlstate = |code: &str| Filter {
+        sqlstate: Some(code.to_owned()),
+        ..Filter::default()
+    };
+    assert_eq!(chosen(sqlstate("42P01")), [2, 4]);
+    assert_eq!(chosen(sqlstate("42p")), [2, 4]);
+    assert_eq!(chosen(sqlstate("57P01")), [6]);
+    assert_eq!(
+        chosen(Filter {
+            event: Some(EventName::Statement),
+            ..sqlstate("42P01")
+        }),
+        [2]
+    );
+    // The time is that of the failure.
+    assert_eq!(
+        chosen(Filter {
+            since: Some(time(3)),
+            ..sqlstate("42P01")
+        }),
+        [2, 4]
+    );
+    assert_eq!(
+        chosen(Filter {
+            since: Some(time(5)),
+            ..sqlstate("42P01")
+        }),
+        NONE
+    );
+    assert_eq!(
+        chosen(Filter {
+            text: Some("missing".to_owned()),
+            ..sqlstate("23505")
+        }),
+        NONE
+    );
+}
+
+#[test]
+fn a_text_finds_the_outcome() {
+    let text = |text: &str| Filter {
+        text: Some(text.to_owned()),
+        ..Filter::default()
+    };
+    assert_eq!(chosen(text("CARDS")), [1, 3]);
+    assert_eq!(chosen(text("4711")), [2, 4]);
+    assert_eq!(chosen(text("expired")), [6]);
+    assert_eq!(
+        chosen(Filter {
+            event: Some(EventName::Outcome),
+            ..text("cards")
+        }),
+        [3]
+    );
+    assert_eq!(
+        chosen(Filter {
+            kind: Some(Kind::Execute),
+            ..Filter::default()
+        }),
+        [2, 4]
+    );
+}
+
+#[test]
+fn the_quick_look_rejects_only_what_is_not_wanted() {
+    let filters = [
+        Filter {
+            grant: Some(who(1, "ana").grant),
+            ..Filter::default()
+        },
+        Filter {
+            identity: Some("ben".parse().unwrap()),
+            ..Filter::default()
+        },
+        Filter {
+            since: Some(time(5)),
+            ..Filter::default()
+        },
+        Filter {
+            until: Some(time(5)),
+            ..Filter::default()
+        },
+        Filter {
+            until: Some(Timestamp::MAX),
+            since: Some(Timestamp::MIN),
+            ..Filter::default()
+        },
+    ];
+    for filter in filters {
+        let selector = Selector::new(filter.clone());
+        for (seq, event) in (1..).zip(all()) {
+            let record = record(seq, event);
+            assert!(
+                !filter.matches(&record) || selector.may_want(&record.json()),
+                "{filter:?} {record:?}"
+            );
+        }
+    }
+    let selector = Selector::new(Filter {
+        since: Some(time(5)),
+        ..Filter::default()
+    });
+    assert!(!selector.may_want(&record(4, ended(&who(1, "ana"))).json()));
+    assert!(selector.may_want("scribble"));
+}
+
+#[test]
+fn event_names_are_those_in_the_file() {
+    for event in all() {
+        let name = event.name();
+        let value = serde_json::to_value(&event).unwrap();
+        assert_eq!(value["event"], name.as_str());
+        assert_eq!(serde_json::to_value(name).unwrap(), name.as_str());
+        assert_eq!(name.as_str().parse(), Ok(name));
+    }
+    assert!(
+        "nonsense"
+            .parse::<EventName>()
+            .unwrap_err()
+            .to_string()
+            .contains("session_started")
+    );
+}

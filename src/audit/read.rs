@@ -1,0 +1,336 @@
+//! Reads the log back, in order, line by line, also while it is being written.
+//!
+//! It changes nothing in the log. A line that cannot be read is reported in its place, never skipped in silence, unless it
+//! plainly belongs to somebody or some time that was not asked for.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::filter::{Filter, Selector};
+use super::record::{Head, Record, VERSION};
+use super::{event::Event, files};
+
+/// A longer line is not one of ours: SQL, parameters and their escapes stay far below.
+const LONGEST: u64 = 64 * 1024 * 1024;
+/// An unfinished last line usually is one being written: it is looked at again this often before it is reported.
+pub(super) const LOOKS: u32 = 5;
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What is wrong with a line, or with reading as such.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// The folder or a file cannot be read. Reading ends here.
+    #[error("{} cannot be read: {source}", path.display())]
+    Io {
+        /// The folder or file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: Arc<io::Error>,
+    },
+    /// A line is not a record.
+    #[error("{}, line {line}: not a record: {source}", file.display())]
+    Malformed {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What the parser says.
+        source: Arc<serde_json::Error>,
+    },
+    /// A line was written by a program that is newer than this one.
+    #[error("{}, line {line}: record version {version} is not known to this program", file.display())]
+    Version {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// Its version.
+        version: u32,
+    },
+    /// A line longer than any record.
+    #[error("{}, line {line}: longer than {LONGEST} bytes", file.display())]
+    TooLong {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: u64,
+    },
+    /// A file ends in the middle of a line: the gate died while writing it (its next start cuts it off and says so).
+    #[error("{}, line {line}: the file ends in the middle of it, after {bytes} bytes", file.display())]
+    Unfinished {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// How much there is of it.
+        bytes: u64,
+    },
+}
+
+impl ReadError {
+    fn io(path: &Path, error: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            source: Arc::new(error),
+        }
+    }
+}
+
+/// The records of the log that pass the filter, oldest first, up to the end of the log at the time it is reached. Blocking.
+pub fn read(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
+    Ok(Records {
+        scan: Scan::oldest(dir, filter)?,
+        ready: VecDeque::new(),
+        over: false,
+    })
+}
+
+/// Iterates over what [`read`] found. An error is reported in the place of the line; [`ReadError::Io`] is the last item.
+#[derive(Debug)]
+pub struct Records {
+    scan: Scan,
+    ready: VecDeque<Result<Record, ReadError>>,
+    over: bool,
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut looks = 0;
+        while self.ready.is_empty() && !self.over {
+            match self.scan.step(&mut self.ready) {
+                Step::Read => {}
+                Step::End => self.over = true,
+                Step::Partial(_) if looks < LOOKS => {
+                    looks += 1;
+                    std::thread::sleep(PAUSE);
+                }
+                Step::Partial(error) | Step::Failed(error) => {
+                    self.ready.push_back(Err(error));
+                    self.over = true;
+                }
+            }
+        }
+        self.ready.pop_front()
+    }
+}
+
+/// Goes through the files line by line and lets the selector choose.
+#[derive(Debug)]
+pub(super) struct Scan {
+    dir: PathBuf,
+    selector: Selector,
+    file: Option<Open>,
+    line: Vec<u8>,
+}
+
+/// The file being read.
+#[derive(Debug)]
+struct Open {
+    number: u32,
+    path: PathBuf,
+    reader: BufReader<File>,
+    /// Where the next line begins.
+    offset: u64,
+    /// Lines read so far.
+    lines: u64,
+    /// There is a newer file, so this one does not grow any more: its end was read once more since that was seen.
+    final_look: bool,
+}
+
+/// What a step of the scan came to.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A line was read; it may have given records or an error.
+    Read,
+    /// The end of the log, for now.
+    End,
+    /// The log ends in the middle of a line, for now.
+    Partial(ReadError),
+    /// Reading cannot go on.
+    Failed(ReadError),
+}
+
+impl Scan {
+    /// From the first line of the first file.
+    pub(super) fn oldest(dir: &Path, filter: &Filter) -> Result<Self, ReadError> {
+        files::list(dir).map_err(|error| ReadError::io(dir, error))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            selector: Selector::new(filter.clone()),
+            file: None,
+            line: Vec::new(),
+        })
+    }
+
+    /// From the end of the newest file. Line numbers in errors count from there.
+    pub(super) fn newest(dir: &Path, filter: &Filter) -> Result<Self, ReadError> {
+        let mut scan = Self::oldest(dir, filter)?;
+        let newest = files::list(dir).map_err(|error| ReadError::io(dir, error))?.pop();
+        if let Some((number, path)) = newest {
+            let mut open = Open::new(number, path)?;
+            open.skip_to_end().map_err(|error| ReadError::io(&open.path, error))?;
+            scan.file = Some(open);
+        }
+        Ok(scan)
+    }
+
+    /// Reads one more line.
+    pub(super) fn step(&mut self, ready: &mut VecDeque<Result<Record, ReadError>>) -> Step {
+        match self.try_step(ready) {
+            Ok(step) => step,
+            Err(error) => Step::Failed(error),
+        }
+    }
+
+    fn try_step(&mut self, ready: &mut VecDeque<Result<Record, ReadError>>) -> Result<Step, ReadError> {
+        let Some(open) = &mut self.file else {
+            return Ok(if self.next_file(None)? { Step::Read } else { Step::End });
+        };
+        match open.line(&mut self.line).map_err(|error| ReadError::io(&open.path, error))? {
+            Found::Line => {
+                open.final_look = false;
+                let place = (open.path.as_path(), open.lines);
+                if let Err(error) = choose(&self.line, place, &mut self.selector, ready) {
+                    ready.push_back(Err(error));
+                }
+                Ok(Step::Read)
+            }
+            Found::TooLong => {
+                let (file, line) = (open.path.clone(), open.lines);
+                ready.push_back(Err(ReadError::TooLong { file, line }));
+                Ok(Step::Read)
+            }
+            Found::End(bytes) => {
+                let (number, looked) = (open.number, std::mem::replace(&mut open.final_look, true));
+                let unfinished = (bytes > 0).then(|| ReadError::Unfinished {
+                    file: open.path.clone(),
+                    line: open.lines + 1,
+                    bytes,
+                });
+                if files::after(&self.dir, number)
+                    .map_err(|error| ReadError::io(&self.dir, error))?
+                    .is_none()
+                {
+                    open.final_look = false;
+                    return Ok(unfinished.map_or(Step::End, Step::Partial));
+                }
+                if looked {
+                    ready.extend(unfinished.map(Err));
+                    self.next_file(Some(number))?;
+                }
+                Ok(Step::Read)
+            }
+        }
+    }
+
+    /// Opens the file after this one; `false` when there is none.
+    fn next_file(&mut self, number: Option<u32>) -> Result<bool, ReadError> {
+        let next = files::after(&self.dir, number.unwrap_or(0)).map_err(|error| ReadError::io(&self.dir, error))?;
+        let Some((number, path)) = next else {
+            return Ok(false);
+        };
+        self.file = Some(Open::new(number, path)?);
+        Ok(true)
+    }
+}
+
+/// Parses a line, if it may be wanted, and offers it to the selector.
+fn choose(
+    line: &[u8],
+    (file, number): (&Path, u64),
+    selector: &mut Selector,
+    ready: &mut VecDeque<Result<Record, ReadError>>,
+) -> Result<(), ReadError> {
+    let malformed = |error| ReadError::Malformed {
+        file: file.to_owned(),
+        line: number,
+        source: Arc::new(error),
+    };
+    if std::str::from_utf8(line).is_ok_and(|line| !selector.may_want(line)) {
+        return Ok(());
+    }
+    let head: Head = serde_json::from_slice(line).map_err(malformed)?;
+    if head.v != VERSION {
+        return Err(ReadError::Version {
+            file: file.to_owned(),
+            line: number,
+            version: head.v,
+        });
+    }
+    let event: Event<'static> = serde_json::from_slice(line).map_err(malformed)?;
+    let record = Record {
+        v: head.v,
+        seq: head.seq,
+        time: head.time,
+        event,
+    };
+    selector.offer(record, |record| ready.push_back(Ok(record)));
+    Ok(())
+}
+
+enum Found {
+    /// A whole line; the newline is cut off.
+    Line,
+    TooLong,
+    /// Nothing more, or this many bytes of a line without its end.
+    End(u64),
+}
+
+impl Open {
+    fn new(number: u32, path: PathBuf) -> Result<Self, ReadError> {
+        let file = File::open(&path).map_err(|error| ReadError::io(&path, error))?;
+        Ok(Self {
+            number,
+            path,
+            reader: BufReader::with_capacity(64 * 1024, file),
+            offset: 0,
+            lines: 0,
+            final_look: false,
+        })
+    }
+
+    /// Goes to the end of the file's last whole line.
+    fn skip_to_end(&mut self) -> io::Result<()> {
+        let file = self.reader.get_mut();
+        let length = file.metadata()?.len();
+        self.offset = files::end_of_last_line(file, length)?;
+        self.reader.seek(SeekFrom::Start(self.offset)).map(drop)
+    }
+
+    fn line(&mut self, line: &mut Vec<u8>) -> io::Result<Found> {
+        line.clear();
+        let read = Read::take(&mut self.reader, LONGEST).read_until(b'\n', line)? as u64;
+        if line.last() == Some(&b'\n') {
+            line.pop();
+            self.advance(read);
+            return Ok(Found::Line);
+        }
+        if read == LONGEST {
+            let rest = self.reader.skip_until(b'\n')? as u64;
+            self.advance(read + rest);
+            line.clear();
+            line.shrink_to(0);
+            return Ok(Found::TooLong);
+        }
+        // The writer may take an unfinished line back and write another: it is read anew from its beginning.
+        if read > 0 {
+            self.reader.seek(SeekFrom::Start(self.offset))?;
+        }
+        Ok(Found::End(read))
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        self.offset += bytes;
+        self.lines += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+use std::fs::OpenOptions;
+use std::io::Write as _;
+
+use super::*;
+use crate::audit::testing::{all, outcome, record, statement, who};
+
+fn write(dir: &Path, number: u32, records: &[Record]) {
+    let text: String = records.iter().map(|record| record.json() + "\n").collect();
+    append(dir, number, text.as_bytes());
+}
+
+fn append(dir: &Path, number: u32, bytes: &[u8]) {
+    let path = dir.join(files::name(number));
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap()
+        .write_all(bytes)
+        .unwrap();
+}
+
+fn all_records() -> Vec<Record> {
+    (1..).zip(all()).map(|(seq, event)| record(seq, event)).collect()
+}
+
+#[test]
+fn what_was_written_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = all_records();
+    write(dir.path(), 1, &records[..4]);
+    write(dir.path(), 3, &records[4..]);
+    std::fs::write(dir.path().join("unrelated.txt"), "x").unwrap();
+    let found: Vec<_> = read(dir.path(), &Filter::default()).unwrap().map(Result::unwrap).collect();
+    assert_eq!(found, records);
+    // Records serialise as they stand in the file, but for the order of nothing.
+    let value: serde_json::Value = serde_json::from_str(&records[7].json()).unwrap();
+    assert_eq!(
+        serde_json::to_value(&records[7]).unwrap()["overshoot_us"],
+        value["overshoot_us"]
+    );
+}
+
+#[test]
+fn the_filter_is_applied() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ana, ben) = (who(1, "ana"), who(2, "ben"));
+    let events = [
+        statement(&ana, 1, "a", &[]),
+        statement(&ben, 1, "b", &[]),
+        outcome(&ben, 1, Some("42P01")),
+    ];
+    let records: Vec<_> = (1..).zip(events).map(|(seq, event)| record(seq, event)).collect();
+    write(dir.path(), 1, &records);
+    let filter = Filter {
+        identity: Some(ben.identity),
+        sqlstate: Some("42".to_owned()),
+        ..Filter::default()
+    };
+    let found: Vec<_> = read(dir.path(), &filter).unwrap().map(|record| record.unwrap().seq).collect();
+    assert_eq!(found, [2, 3]);
+}
+
+#[test]
+fn bad_lines_are_reported_in_their_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = all_records();
+    write(dir.path(), 1, &records[..1]);
+    append(dir.path(), 1, b"scribble\n\xff\n");
+    append(
+        dir.path(),
+        1,
+        br#"{"v":2,"seq":9,"time":"2026-11-23T09:00:00Z","event":"new"}"#,
+    );
+    append(dir.path(), 1, b"\n{\"v\":1,\"seq\"");
+    write(dir.path(), 2, &records[1..2]);
+    append(dir.path(), 2, b"{\"v\":1");
+    let found: Vec<_> = read(dir.path(), &Filter::default()).unwrap().collect();
+    assert!(
+        matches!(
+            found.as_slice(),
+            [
+                Ok(_),
+                Err(ReadError::Malformed { line: 2, .. }),
+                Err(ReadError::Malformed { line: 3, .. }),
+                Err(ReadError::Version { line: 4, version: 2, .. }),
+                Err(ReadError::Unfinished { line: 5, bytes: 12, .. }),
+                Ok(_),
+                Err(ReadError::Unfinished { line: 2, bytes: 6, .. }),
+            ]
+        ),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(
+        read(&dir.path().join("none"), &Filter::default()),
+        Err(ReadError::Io { .. })
+    ));
+    assert_eq!(read(dir.path(), &Filter::default()).unwrap().count(), 0);
+}
+
+/// Prints how long a line takes to read and parse; run in release.
+#[test]
+#[ignore = "a measurement, not a test"]
+#[expect(clippy::disallowed_methods, reason = "measures real time")]
+fn measure() {
+    let dir = tempfile::tempdir().unwrap();
+    let ana = who(1, "ana");
+    let records: Vec<_> = (1..=100_000)
+        .map(|seq| {
+            record(
+                seq,
+                statement(&ana, seq, "SELECT abalance FROM pgbench_accounts WHERE aid = 1", &["x"]),
+            )
+        })
+        .collect();
+    write(dir.path(), 1, &records);
+    for filter in [
+        Filter::default(),
+        Filter {
+            identity: Some("zoe".parse().unwrap()),
+            ..Filter::default()
+        },
+    ] {
+        let start = std::time::Instant::now();
+        let count = read(dir.path(), &filter).unwrap().count();
+        println!("{count} of 100000 found: {} ns a line", start.elapsed().as_nanos() / 100_000);
+    }
+}

@@ -1,0 +1,184 @@
+//! A record as read back: an event with its place and time, and what every kind of event has in common.
+//!
+//! It does not find records (the reader does) nor choose them (the filter does).
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::encode::{Lines, seal};
+use super::event::{Event, Who};
+use crate::ids::{GrantId, SessionId};
+use crate::names::{IdentityName, TargetName};
+
+/// The version of the line format this program writes and reads.
+pub const VERSION: u32 = 1;
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Record {
+    /// The version of the line format.
+    pub v: u32,
+    /// Its number: one more than the record before.
+    pub seq: u64,
+    /// When it happened, in gate time.
+    pub time: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event<'static>,
+}
+
+/// The part of a line that is the same for all events.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct Head {
+    pub(super) v: u32,
+    pub(super) seq: u64,
+    pub(super) time: Timestamp,
+}
+
+impl Record {
+    /// The record as one line of JSON without the newline, as it stands in the file: harmless to show.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let mut lines = Lines::default();
+        let mut out = Vec::new();
+        // Cannot fail for an event; an empty line would be the worst outcome.
+        let _ = lines.push(self.time, &self.event);
+        lines.iter().for_each(|line| seal(&mut out, self.seq, line));
+        out.pop();
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal,)+) => {
+        /// The name of an event, as in the field `event` of a line.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        #[expect(missing_docs, reason = "described at the variants of Event")]
+        pub enum EventName { $($variant,)+ }
+
+        impl EventName {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl Event<'_> {
+            /// Its name.
+            #[must_use]
+            pub fn name(&self) -> EventName {
+                match self { $(Event::$variant { .. } => EventName::$variant,)+ }
+            }
+        }
+    };
+}
+
+names! {
+    GateStarted = "gate_started",
+    GateStopped = "gate_stopped",
+    Reloaded = "reloaded",
+    JournalHealed = "journal_healed",
+    Refused = "refused",
+    CancelRequested = "cancel_requested",
+    GrantChanged = "grant_changed",
+    SessionStarted = "session_started",
+    SessionEnded = "session_ended",
+    Statement = "statement",
+    Outcome = "outcome",
+}
+
+impl fmt::Display for EventName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that is not the name of an event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not an event; events are: {}", names())]
+pub struct UnknownEvent {
+    text: String,
+}
+
+fn names() -> String {
+    let all: Vec<_> = EventName::ALL.iter().map(|name| name.as_str()).collect();
+    all.join(", ")
+}
+
+impl FromStr for EventName {
+    type Err = UnknownEvent;
+
+    fn from_str(text: &str) -> Result<Self, UnknownEvent> {
+        let found = Self::ALL.iter().find(|name| name.as_str() == text).copied();
+        found.ok_or_else(|| UnknownEvent { text: text.to_owned() })
+    }
+}
+
+impl Event<'_> {
+    /// Session, grant, identity and target, for events that have them all.
+    #[must_use]
+    pub fn who(&self) -> Option<&Who> {
+        match self {
+            Self::CancelRequested(event) => event.who.as_ref(),
+            Self::SessionStarted(event) => Some(&event.who),
+            Self::SessionEnded(event) => Some(&event.who),
+            Self::Statement(event) => Some(&event.who),
+            Self::Outcome(event) => Some(&event.who),
+            _ => None,
+        }
+    }
+
+    /// The session it belongs to.
+    #[must_use]
+    pub fn session(&self) -> Option<&SessionId> {
+        self.who().map(|who| &who.session)
+    }
+
+    /// The grant it belongs to.
+    #[must_use]
+    pub fn grant(&self) -> Option<&GrantId> {
+        match self {
+            Self::Refused(event) => event.grant.as_ref(),
+            Self::GrantChanged(event) => Some(&event.grant),
+            _ => self.who().map(|who| &who.grant),
+        }
+    }
+
+    /// Under whose name it is recorded.
+    #[must_use]
+    pub fn identity(&self) -> Option<&IdentityName> {
+        match self {
+            Self::Refused(event) => event.identity.as_ref(),
+            Self::GrantChanged(event) => Some(&event.identity),
+            _ => self.who().map(|who| &who.identity),
+        }
+    }
+
+    /// The target it concerns.
+    #[must_use]
+    pub fn target(&self) -> Option<&TargetName> {
+        match self {
+            Self::GrantChanged(event) => Some(&event.target),
+            _ => self.who().map(|who| &who.target),
+        }
+    }
+
+    /// The SQLSTATE it ended with.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Refused(event) => Some(&event.sqlstate),
+            Self::SessionEnded(event) => Some(&event.sqlstate),
+            Self::Outcome(event) => event.sqlstate.as_ref().map(|code| code.0.as_ref()),
+            _ => None,
+        }
+    }
+}

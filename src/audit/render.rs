@@ -1,0 +1,219 @@
+//! A record as a person reads it in a table: short, on one line, safe for a terminal.
+//!
+//! It prints nothing and redacts nothing: what is in the log is shown, cut to what fits.
+//!
+//! INVARIANT: the result has no character that does something to a terminal instead of being seen: all are shown as escapes.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::encode::is_hostile;
+use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement};
+use super::record::Record;
+
+/// A short text is cut after this many characters.
+const LONGEST: usize = 160;
+
+/// A record in the five columns of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Columns {
+    /// Gate time in UTC, to the millisecond.
+    pub time: String,
+    /// Under whose name; empty where there is none.
+    pub identity: String,
+    /// The session, or else the grant; empty where there is none.
+    pub session: String,
+    /// The event's name.
+    pub event: &'static str,
+    /// What happened, in short.
+    pub text: String,
+}
+
+/// A record in the columns of the table; safe for a terminal.
+#[must_use]
+pub fn columns(record: &Record) -> Columns {
+    let event = &record.event;
+    let session = event.session().map(ToString::to_string);
+    Columns {
+        time: record.time.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
+        identity: event.identity().map(ToString::to_string).unwrap_or_default(),
+        session: session.or_else(|| event.grant().map(ToString::to_string)).unwrap_or_default(),
+        event: event.name().as_str(),
+        text: safe(&short(event), LONGEST),
+    }
+}
+
+/// A record on one line: time, identity, session, event, short text; safe for a terminal.
+#[must_use]
+pub fn line(record: &Record) -> String {
+    let Columns {
+        time,
+        identity,
+        session,
+        event,
+        text,
+    } = columns(record);
+    let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    let (identity, session) = (or_dash(identity), or_dash(session));
+    format!("{time}  {identity:<16}  {session:<13}  {event:<15}  {text}")
+        .trim_end()
+        .to_owned()
+}
+
+/// A text with everything shown as an escape that is not to be seen, cut after so many characters.
+#[must_use]
+pub fn safe(text: &str, longest: usize) -> String {
+    let mut safe = String::with_capacity(text.len().min(longest.saturating_mul(2)));
+    let mut characters = text.chars();
+    for character in characters.by_ref().take(longest) {
+        match character {
+            '\n' => safe.push_str("\\n"),
+            '\r' => safe.push_str("\\r"),
+            '\t' => safe.push_str("\\t"),
+            hostile if is_hostile(hostile) => {
+                // Writing to a string cannot fail.
+                let _ = write!(safe, "\\u{{{:x}}}", u32::from(hostile));
+            }
+            other => safe.push(other),
+        }
+    }
+    if characters.next().is_some() {
+        safe.push('…');
+    }
+    safe
+}
+
+fn short(event: &Event<'_>) -> String {
+    match event {
+        Event::GateStarted(event) => format!("version {}, process {}", event.version, event.pid),
+        Event::GateStopped {} => "in order".to_owned(),
+        Event::Reloaded(event) => format!("{}: {}", if event.accepted { "accepted" } else { "refused" }, event.detail),
+        Event::JournalHealed(event) => {
+            let since = event.since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
+            let (refused, lost, cut) = (event.refused, event.lost, event.cut_bytes);
+            format!(
+                "{:?}{since}: {refused} refused, {lost} lost, {cut} bytes cut off",
+                event.fault
+            )
+        }
+        Event::Refused(event) => {
+            let user = event.user.as_deref().unwrap_or("?");
+            let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+            format!(
+                "{} ({}) user {user} from {}{detail}",
+                event.ending, event.sqlstate, event.client
+            )
+        }
+        Event::CancelRequested(event) => {
+            let what = if event.forwarded { "handed on" } else { "ignored" };
+            format!("{what}, from {}", event.client)
+        }
+        Event::GrantChanged(event) => {
+            let until = event.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
+            let reason = event.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            format!(
+                "{} {} on {} by {}{until}{reason}",
+                event.change, event.grant, event.target, event.by
+            )
+        }
+        Event::SessionStarted(event) => {
+            let application = event.application.as_deref().unwrap_or("unnamed");
+            format!(
+                "on {} from {} ({application}, TLS {}) until {:.0}",
+                event.who.target, event.client, event.tls, event.until
+            )
+        }
+        Event::SessionEnded(event) => {
+            let lasted = span(event.duration_us);
+            let counts = format!("{} statements, {} rows in {lasted}", event.statements, event.rows);
+            format!("{} ({}), transaction {}; {counts}", event.ending, event.sqlstate, event.fate)
+        }
+        Event::Statement(statement) => statement_text(statement),
+        Event::Outcome(outcome) => outcome_text(outcome),
+    }
+}
+
+fn statement_text(statement: &Statement<'_>) -> String {
+    let mut text = format!("#{} ", statement.statement);
+    match (statement.kind, statement.function) {
+        (Kind::Parse, _) => text.push_str("prepare "),
+        (Kind::FunctionCall, function) => {
+            let _ = write!(text, "function {} ", function.unwrap_or(0));
+        }
+        _ => {}
+    }
+    match &statement.sql {
+        Some(sql) => text.extend([begin(&sql.text.0), cut_note(sql).as_str()]),
+        None if statement.kind == Kind::FunctionCall => {}
+        None => {
+            let _ = write!(
+                text,
+                "(prepared elsewhere as {:?})",
+                statement.prepared.as_ref().map_or("", |name| name.0.as_ref())
+            );
+        }
+    }
+    if statement.text_uncertain {
+        text.push_str(" (text uncertain)");
+    }
+    if statement.continued {
+        text.push_str(" (continued)");
+    }
+    for (number, parameter) in (1..).zip(statement.parameters.iter().take(20)) {
+        let _ = match parameter {
+            Parameter::Null => write!(text, " ${number}=NULL"),
+            Parameter::Text(value) => write!(text, " ${number}='{}'", begin(&value.0)),
+            Parameter::Long { start, length, .. } => write!(text, " ${number}='{}…' ({length} bytes)", begin(&start.0)),
+            Parameter::Binary { hex, .. } => write!(text, " ${number}=\\x{}", begin(hex)),
+        };
+    }
+    text
+}
+
+fn outcome_text(outcome: &Outcome<'_>) -> String {
+    let result = match outcome.result {
+        Done::Completed => "completed",
+        Done::Failed => "failed",
+        Done::Suspended => "suspended",
+        Done::Skipped => "skipped",
+        Done::Unknown => "unknown",
+    };
+    let mut text = format!("#{} {result}", outcome.statement);
+    if let Some(code) = &outcome.sqlstate {
+        text.extend([" ", code.0.as_ref()]);
+    }
+    for tag in outcome.tags.iter().take(20) {
+        text.extend([" ", begin(&tag.0)]);
+    }
+    let _ = write!(
+        text,
+        ", {} rows, {} bytes in {}",
+        outcome.rows,
+        outcome.bytes,
+        span(outcome.duration_us)
+    );
+    text
+}
+
+fn cut_note(sql: &Sql<'_>) -> String {
+    sql.length.map(|length| format!("… ({length} bytes)")).unwrap_or_default()
+}
+
+/// As much of a long text as can be shown.
+fn begin(text: &str) -> &str {
+    let end = text.char_indices().nth(LONGEST + 1).map_or(text.len(), |(at, _)| at);
+    text.get(..end).unwrap_or(text)
+}
+
+/// Microseconds as a person reads them.
+fn span(micros: u64) -> String {
+    let duration = Duration::from_micros(micros);
+    match duration.as_secs() {
+        0 => format!("{:.3} ms", duration.as_secs_f64() * 1000.0),
+        1..120 => format!("{:.3} s", duration.as_secs_f64()),
+        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests;

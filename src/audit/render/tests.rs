@@ -1,0 +1,36 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::audit::testing::{all, record, statement, who};
+
+#[test]
+fn a_line_reads_well() {
+    let ana = who(1, "ana");
+    assert_eq!(
+        line(&record(3, statement(&ana, 7, "SELECT\n1", &["x"]))),
+        r"2026-11-23 09:00:03.000  ana               se_1111111111  statement        #7 SELECT\n1 $1='x'"
+    );
+}
+
+#[test]
+fn every_event_has_words() {
+    for event in all() {
+        let columns = columns(&record(1, event));
+        assert!(!columns.text.is_empty(), "{}", columns.event);
+    }
+}
+
+#[test]
+fn long_text_is_cut_visibly() {
+    let text = line(&record(1, statement(&who(1, "ana"), 1, &"é".repeat(100_000), &[])));
+    assert!(text.ends_with('…'));
+    assert!(text.chars().count() < 300);
+}
+
+proptest! {
+    #[test]
+    fn a_terminal_is_safe(sql in any::<String>(), parameter in "[\u{0}-\u{ff}\u{2020}-\u{2070}]*") {
+        let text = line(&record(1, statement(&who(1, "ana"), 1, &sql, &[&parameter])));
+        prop_assert!(!text.chars().any(is_hostile));
+    }
+}

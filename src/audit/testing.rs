@@ -1,0 +1,149 @@
+//! Events for the tests of this module.
+//!
+//! It is not part of the program.
+
+use std::borrow::Cow;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::event::{
+    CancelRequested, Done, Event, GateStarted, GrantChanged, Kind, Outcome, Parameter, Refused, SessionEnded, SessionStarted,
+    Sql, Statement, Text, Who,
+};
+use super::record::{Record, VERSION};
+use crate::ids::{GrantId, SessionId};
+
+pub(super) fn time(second: i64) -> Timestamp {
+    "2026-11-23T09:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(second)
+}
+
+/// A session of one's own for each number.
+pub(super) fn who(number: u8, identity: &str) -> Who {
+    Who {
+        session: SessionId::from_random([number; 10]),
+        grant: GrantId::from_random([number; 10]),
+        identity: identity.parse().unwrap(),
+        target: "orders".parse().unwrap(),
+    }
+}
+
+pub(super) fn record(seq: u64, event: Event<'static>) -> Record {
+    Record {
+        v: VERSION,
+        seq,
+        time: time(i64::try_from(seq).unwrap()),
+        event,
+    }
+}
+
+pub(super) fn statement(who: &Who, statement: u64, sql: &str, parameters: &[&str]) -> Event<'static> {
+    let text = |text: &str| Text(Cow::Owned(text.to_owned()));
+    Event::Statement(Statement {
+        who: Cow::Owned(who.clone()),
+        statement,
+        kind: if parameters.is_empty() { Kind::Query } else { Kind::Execute },
+        sql: Some(Sql {
+            text: text(sql),
+            length: None,
+            sha256: None,
+        }),
+        prepared: None,
+        portal: None,
+        text_uncertain: false,
+        continued: false,
+        parameters: parameters.iter().map(|parameter| Parameter::Text(text(parameter))).collect(),
+        parameter_count: None,
+        function: None,
+    })
+}
+
+pub(super) fn outcome(who: &Who, statement: u64, sqlstate: Option<&'static str>) -> Event<'static> {
+    Event::Outcome(Outcome {
+        who: Cow::Owned(who.clone()),
+        statement,
+        result: if sqlstate.is_some() { Done::Failed } else { Done::Completed },
+        sqlstate: sqlstate.map(|code| Text(Cow::Borrowed(code))),
+        tags: vec![Text(Cow::Borrowed("SELECT 1"))],
+        rows: 1,
+        bytes: 80,
+        copy_in_bytes: None,
+        copy_out_bytes: None,
+        duration_us: 230,
+    })
+}
+
+pub(super) fn ended(who: &Who) -> Event<'static> {
+    Event::SessionEnded(Cow::Owned(SessionEnded {
+        who: who.clone(),
+        ending: "expired".to_owned(),
+        sqlstate: "57P01".to_owned(),
+        detail: None,
+        fate: "rolled_back".to_owned(),
+        duration_us: 61_000_000,
+        statements: 2,
+        rows: 1,
+        bytes_in: 10,
+        bytes_out: 20,
+        client_told: Some(true),
+        backend_gone: Some(true),
+        overshoot_us: Some(12_000),
+    }))
+}
+
+/// One event of each kind, or two.
+pub(super) fn all() -> Vec<Event<'static>> {
+    let ana = who(1, "ana");
+    let client = "127.0.0.1".parse().unwrap();
+    vec![
+        Event::GateStarted(Cow::Owned(GateStarted {
+            version: "0.1.0".to_owned(),
+            pid: 42,
+        })),
+        Event::GateStopped {},
+        Event::Refused(Cow::Owned(Refused {
+            client,
+            port: 5555,
+            user: Some("gr_\u{1b}[2J".to_owned()),
+            database: None,
+            grant: None,
+            identity: None,
+            ending: "bad_secret".to_owned(),
+            sqlstate: "28P01".to_owned(),
+            detail: Some("unknown grant".to_owned()),
+        })),
+        Event::CancelRequested(CancelRequested {
+            client,
+            who: Some(ana.clone()),
+            forwarded: true,
+        }),
+        Event::CancelRequested(CancelRequested {
+            client,
+            who: None,
+            forwarded: false,
+        }),
+        Event::GrantChanged(Cow::Owned(GrantChanged {
+            grant: ana.grant.clone(),
+            identity: ana.identity.clone(),
+            target: ana.target.clone(),
+            change: "created".to_owned(),
+            by: "ops".to_owned(),
+            reason: Some("BUG-812".to_owned()),
+            activate_by: time(3600),
+            until: None,
+            window_seconds: 1800,
+        })),
+        Event::SessionStarted(Cow::Owned(SessionStarted {
+            who: ana.clone(),
+            client,
+            port: 5555,
+            tls: "TLSv1.3".to_owned(),
+            application: Some("psql".to_owned()),
+            backend_pid: 4711,
+            until: time(1800),
+        })),
+        ended(&ana),
+        statement(&ana, 1, "SELECT 1", &["a\nb"]),
+        outcome(&ana, 1, None),
+        outcome(&ana, 2, Some("42P01")),
+    ]
+}

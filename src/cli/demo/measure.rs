@@ -1,0 +1,166 @@
+//! What happened at the deadline, by the demo's own clock and by the gate's log, and whether that keeps the promise.
+//!
+//! It ends nothing: it looks at the database past the gate.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::screen::Screen;
+use super::stage::Stage;
+use crate::lab::Login;
+
+/// The promise for 200 sessions; two must be well within it.
+const LIMIT: Duration = Duration::from_millis(250);
+/// How often the database is asked.
+const LOOK: Duration = Duration::from_millis(2);
+/// How long before the deadline it is asked whether all is still there.
+const BEFORE: SignedDuration = SignedDuration::from_millis(100);
+/// How many sessions the tester has.
+const SESSIONS: usize = 2;
+
+/// How many statements the tester ran, at least: whether preparing one counts is the log's own matter.
+const STATEMENTS: usize = 6;
+
+/// When things happened.
+pub(super) struct Moments {
+    pub(super) until: Timestamp,
+    /// The client in the middle of a query had its FATAL.
+    pub(super) psql_told: Option<Timestamp>,
+    /// The idle client had its FATAL.
+    pub(super) driver_told: Option<Timestamp>,
+    pub(super) backends: Backends,
+}
+
+/// The tester's backends in the database.
+pub(super) struct Backends {
+    /// How many there were shortly before the deadline.
+    before: i64,
+    /// When none was left; absent if some never went.
+    gone: Option<Timestamp>,
+}
+
+/// Looks at `pg_stat_activity` from shortly before the deadline until the tester's backends are gone.
+pub(super) async fn watch_backends(stage: &Stage, login: &Login, until: Timestamp) -> anyhow::Result<Backends> {
+    stage.clock.sleep_until(until - BEFORE - BEFORE).await;
+    let started = stage.records(&login.grant, "session_started").await?;
+    let pids: Vec<i32> = started.iter().filter_map(backend).collect();
+    stage.clock.sleep_until(until - BEFORE).await;
+    let before = count(stage, &pids).await?;
+    stage.clock.sleep_until(until).await;
+    let mut gone = None;
+    while gone.is_none() && stage.clock.now() < until + SignedDuration::from_secs(10) {
+        let left = count(stage, &pids).await?;
+        gone = (left == 0).then(|| stage.clock.now());
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(Backends { before, gone })
+}
+
+/// The records of the sessions' ends, once they are there: they are written after the backends are gone.
+pub(super) async fn ended(stage: &Stage, login: &Login) -> anyhow::Result<Vec<Value>> {
+    let mut records = Vec::new();
+    for _ in 0..50 {
+        records = stage.records(&login.grant, "session_ended").await?;
+        if records.len() >= SESSIONS {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(records)
+}
+
+fn backend(record: &Value) -> Option<i32> {
+    record.get("backend_pid")?.as_i64()?.try_into().ok()
+}
+
+async fn count(stage: &Stage, pids: &[i32]) -> anyhow::Result<i64> {
+    let row = stage
+        .admin
+        .query_one("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY ($1)", &[&pids])
+        .await?;
+    Ok(row.get(0))
+}
+
+/// Prints the figures; an error if one is not as promised.
+pub(super) async fn report(screen: &Screen, stage: &Stage, login: &Login, moments: &Moments) -> anyhow::Result<()> {
+    let Moments { until, backends, .. } = moments;
+    screen.note(&format!("the deadline was {}", until.strftime("%Y-%m-%d %H:%M:%S%.3f UTC")))?;
+    let expected = i64::try_from(SESSIONS)?;
+    let mut all_good = true;
+    let mut finding = |good: bool, what: &str, figure: &str| {
+        all_good &= good;
+        screen.finding(good, what, figure)
+    };
+    let found = format!("{} of {expected}", backends.before);
+    finding(
+        backends.before == expected,
+        "0.1 s before it, the tester's backends in the database",
+        &found,
+    )?;
+    for (what, at) in [
+        (
+            "after it, until psql had its FATAL, in the middle of its query",
+            moments.psql_told,
+        ),
+        ("after it, until the idle driver had its FATAL", moments.driver_told),
+        (
+            "after it, until pg_stat_activity had none of its backends left",
+            backends.gone,
+        ),
+    ] {
+        let (good, figure) = judge(*until, at);
+        finding(good, what, &figure)?;
+    }
+    let ended = ended(stage, login).await?;
+    let overshoots: Vec<u64> = ended
+        .iter()
+        .filter_map(|record| record.get("overshoot_us")?.as_u64())
+        .collect();
+    let longest = overshoots.iter().max().copied().map(Duration::from_micros);
+    let good = overshoots.len() == SESSIONS && longest.is_some_and(|longest| longest <= LIMIT);
+    let figure = longest.map_or_else(|| "not known".to_owned(), milliseconds);
+    finding(good, "the same by the gate's own log (the later of both sessions)", &figure)?;
+    let statements = stage.records(&login.grant, "statement").await?.len();
+    finding(
+        statements >= STATEMENTS,
+        "statements on record, each before it was forwarded",
+        &statements.to_string(),
+    )?;
+    if !all_good {
+        bail!("the promise was not kept; the gate's own log says:\n{}", stage.gate.log());
+    }
+    Ok(())
+}
+
+/// Not before the deadline, and not late.
+fn judge(until: Timestamp, at: Option<Timestamp>) -> (bool, String) {
+    let Some(at) = at else {
+        return (false, "never".to_owned());
+    };
+    let after = at.duration_since(until);
+    let good = !after.is_negative() && after.unsigned_abs() <= LIMIT;
+    let sign = if after.is_negative() { "-" } else { "" };
+    (good, format!("{sign}{}", milliseconds(after.unsigned_abs())))
+}
+
+fn milliseconds(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn early_late_and_never_are_bad() {
+        let until = Timestamp::from_second(1_800_000_000).unwrap_or_default();
+        let after = |millis| judge(until, Some(until + SignedDuration::from_millis(millis)));
+        assert_eq!(after(12), (true, "12.0 ms".to_owned()));
+        assert_eq!(after(-3), (false, "-3.0 ms".to_owned()));
+        assert_eq!(after(251), (false, "251.0 ms".to_owned()));
+        assert_eq!(judge(until, None), (false, "never".to_owned()));
+    }
+}

@@ -1,0 +1,66 @@
+//! The small shop database that the demo shows and the tests work on: customers, cards, orders.
+//!
+//! It knows nothing of the gate beyond the table of a configuration file that names it as a target.
+
+use super::postgres::random_password;
+use super::{LabError, Postgres};
+use crate::secret::Secret;
+
+/// 1,000 customers, 1,500 cards, 5,000 orders; the same every time.
+const SCHEMA: &str = include_str!("shop.sql");
+
+/// The shop on a throwaway server, and the account the gate uses there.
+#[derive(Debug)]
+pub struct Shop {
+    password: Secret<String>,
+    address: String,
+}
+
+impl Shop {
+    /// The name of the database.
+    pub const DATABASE: &str = "shop";
+    /// The role the gate logs in as; it owns the database and is no superuser.
+    pub const ROLE: &str = "shop_app";
+
+    /// Makes the database and its role.
+    pub async fn make(server: &Postgres) -> Result<Self, LabError> {
+        let password = random_password()?;
+        let client = server.client("postgres").await?;
+        // Letters and digits only: it needs no quoting.
+        let role = format!("CREATE ROLE {} LOGIN PASSWORD '{}'", Self::ROLE, password.expose());
+        client.batch_execute(&role).await?;
+        let database = format!("CREATE DATABASE {} OWNER {}", Self::DATABASE, Self::ROLE);
+        client.batch_execute(&database).await?;
+        // As its role, which is to own the tables.
+        let schema = format!("BEGIN; SET LOCAL ROLE {}; {SCHEMA} COMMIT;", Self::ROLE);
+        server.batch(Self::DATABASE, &schema).await?;
+        Ok(Self {
+            password,
+            address: server.address().to_string(),
+        })
+    }
+
+    /// The role's password.
+    #[must_use]
+    pub fn password(&self) -> &Secret<String> {
+        &self.password
+    }
+
+    /// The file beside the configuration that [`Shop::target_table`] names: its name and its content.
+    #[must_use]
+    pub fn password_file(&self) -> (&'static str, &str) {
+        ("shop.password", self.password.expose())
+    }
+
+    /// The shop as a target of a configuration file; `more` are further lines of its table.
+    #[must_use]
+    pub fn target_table(&self, name: &str, more: &str) -> String {
+        format!(
+            "[targets.{name}]\naddress = \"{}\"\ndatabase = \"{}\"\nuser = \"{}\"\npassword_file = \"{}\"\n{more}\n",
+            self.address,
+            Self::DATABASE,
+            Self::ROLE,
+            self.password_file().0,
+        )
+    }
+}
