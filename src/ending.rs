@@ -142,6 +142,8 @@ pub enum Ending {
     Killed {
         /// The grant.
         grant: GrantId,
+        /// The operator.
+        by: String,
         /// The reason given, if any.
         reason: Option<String>,
     },
@@ -388,8 +390,8 @@ impl Ending {
                 None,
                 Some("ask whoever revoked it, or for a new grant".to_owned()),
             ),
-            Self::Killed { grant, reason } => (
-                format!("an operator ended this session under grant {grant}"),
+            Self::Killed { grant, by, reason } => (
+                format!("operator {by} ended this session under grant {grant}"),
                 reason.as_ref().map(|reason| format!("Reason: {reason}.")),
                 Some("the grant itself is still valid: connect again, or ask the operator".to_owned()),
             ),

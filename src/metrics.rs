@@ -94,7 +94,13 @@ impl Metrics {
         let by_target = ByTarget { target: target.clone() };
         self.0.sessions.get_or_create(&by_target).dec();
         self.0.statements.get_or_create(&by_target).inc_by(statements);
-        self.0.ended.get_or_create(&ByBoth { target: target.clone(), ending }).inc();
+        self.0
+            .ended
+            .get_or_create(&ByBoth {
+                target: target.clone(),
+                ending,
+            })
+            .inc();
         if let Some(micros) = overshoot_us {
             let micros = u32::try_from(micros).unwrap_or(u32::MAX);
             self.0.overshoot.observe(f64::from(micros) / 1e6);
@@ -120,15 +126,37 @@ impl Metrics {
     #[must_use]
     pub fn text(&self) -> String {
         let mut registry = Registry::with_prefix("tidegate");
-        let Counters { connections, refused, sessions, ended, statements, cancels, overshoot, clock_ahead, audit_good } = &*self.0;
+        let Counters {
+            connections,
+            refused,
+            sessions,
+            ended,
+            statements,
+            cancels,
+            overshoot,
+            clock_ahead,
+            audit_good,
+        } = &*self.0;
         registry.register("connections", "TCP connections accepted", connections.clone());
-        registry.register("connections_refused", "Connections that did not become a session", refused.clone());
+        registry.register(
+            "connections_refused",
+            "Connections that did not become a session",
+            refused.clone(),
+        );
         registry.register("sessions", "Sessions alive", sessions.clone());
         registry.register("sessions_ended", "Sessions ended", ended.clone());
         registry.register("statements", "Statements of ended sessions", statements.clone());
         registry.register("cancel_requests", "CancelRequests received", cancels.clone());
-        registry.register("ending_overshoot_seconds", "From the order to end until the backend was confirmed gone", overshoot.clone());
-        registry.register("wall_clock_ahead_microseconds", "Wall clock minus gate time; negative after the clock was set back", clock_ahead.clone());
+        registry.register(
+            "ending_overshoot_seconds",
+            "From the order to end until the backend was confirmed gone",
+            overshoot.clone(),
+        );
+        registry.register(
+            "wall_clock_ahead_microseconds",
+            "Wall clock minus gate time; negative after the clock was set back",
+            clock_ahead.clone(),
+        );
         registry.register("audit_writable", "1 while the audit log can be written", audit_good.clone());
         let mut text = String::new();
         // Writing to a String cannot fail.

@@ -16,9 +16,7 @@ use tidegate::lab::{Options, Postgres};
 use crate::lanes::{BENCH, Lane, Stage};
 
 /// A server without durability (so that it is the gate one sees, not the disk), a role, a database and a certificate.
-pub(crate) async fn stage(folder: &Path, gate: &Path, sessions: u32) -> Result<Stage> {
-    // pgbouncer runs under another account and reads its own files in here.
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+pub(crate) async fn stage(gate: &Path, sessions: u32) -> Result<Stage> {
     let connections = (sessions + 200).to_string();
     let settings = [
         ("max_connections", &*connections),
@@ -30,6 +28,10 @@ pub(crate) async fn stage(folder: &Path, gate: &Path, sessions: u32) -> Result<S
         settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
         ..Options::default()
     })?;
+    // Within the server's folder, which goes away however we end, and whose owner pgbouncer runs as.
+    let folder = server.folder().join("bench");
+    fs::create_dir(&folder)?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
     let password = server.password().expose().clone();
     let client = server.client("postgres").await?;
     client
@@ -53,7 +55,7 @@ pub(crate) async fn stage(folder: &Path, gate: &Path, sessions: u32) -> Result<S
         certificate,
         key,
         gate: gate.to_owned(),
-        folder: folder.to_owned(),
+        folder,
     })
 }
 

@@ -136,12 +136,11 @@ impl Arguments {
 
     fn measure(&self) -> Result<Results> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let folder = tempfile::tempdir()?;
         println!(
             "starting PostgreSQL, filling pgbench's tables (scale {}) and {} bulk rows",
             self.scale, self.rows
         );
-        let stage = runtime.block_on(machine::stage(folder.path(), &self.gate, self.sessions))?;
+        let stage = runtime.block_on(machine::stage(&self.gate, self.sessions))?;
         let tools = Tools::new(&stage, self.seconds)?;
         let direct = Lane::start(Kind::Direct, &stage)?;
         work::output_of(

@@ -42,7 +42,12 @@ pub(super) async fn run(listener: TcpListener, door: Door) {
             }
         };
         let connection = Arc::clone(&door.connections).try_acquire_owned().map_err(|_| door.limit);
-        let accepted = Accepted { tcp, client, place, connection };
+        let accepted = Accepted {
+            tcp,
+            client,
+            place,
+            connection,
+        };
         tokio::spawn(session::run(accepted, Arc::clone(&door.shared)));
     }
 }

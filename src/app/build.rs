@@ -19,9 +19,9 @@ use crate::tls::{ClientTls, ServerTls, ServerTlsCell};
 use crate::upstream::Target;
 
 /// Failed logins of one address before it has to wait, and how long each one waits: a person who mistypes does not notice.
-const FAILURES_PER_ADDRESS: u32 = 20;
+const FAILURES_PER_ADDRESS: u32 = 200;
 /// See [`FAILURES_PER_ADDRESS`].
-const FAILURE_DELAY: std::time::Duration = std::time::Duration::from_millis(100);
+const FAILURE_DELAY: std::time::Duration = std::time::Duration::from_secs(2);
 /// Sessions on a target that names no limit: more than any server has connections.
 const NO_LIMIT: u32 = 100_000;
 
@@ -56,7 +56,10 @@ impl Builder {
         for target in &settings.targets {
             targets.push(self::target(target)?);
         }
-        let rooms: HashMap<_, _> = targets.into_iter().map(|target| (target.name.clone(), self.room(target))).collect();
+        let rooms: HashMap<_, _> = targets
+            .into_iter()
+            .map(|target| (target.name.clone(), self.room(target)))
+            .collect();
         self.rooms.clone_from(&rooms);
         self.tls.replace(certificate);
         Ok(Rules {
@@ -80,7 +83,12 @@ impl Builder {
             _ => Arc::new(Semaphore::new(limit as usize)),
         };
         let terminator = Terminator::spawn(Arc::clone(&target), self.clock.clone());
-        Arc::new(TargetRoom { target, terminator, places, limit })
+        Arc::new(TargetRoom {
+            target,
+            terminator,
+            places,
+            limit,
+        })
     }
 }
 
@@ -102,7 +110,10 @@ fn session(settings: &Settings) -> session::Settings {
         idle_timeout: table.idle_timeout,
         end_grace: table.end_grace,
         renew_hint: table.renew_hint.clone(),
-        keep: Keep { sql: settings.max_sql_bytes, parameter: settings.max_parameter_bytes },
+        keep: Keep {
+            sql: settings.max_sql_bytes,
+            parameter: settings.max_parameter_bytes,
+        },
     }
 }
 

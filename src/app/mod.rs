@@ -100,13 +100,20 @@ impl Gate {
         let store = settings.state_dir.join("ledger.sqlite");
         let clock = Clock::system(ledger::highest_time(&store)?);
         let journal = Journal::open(&build::audit(&settings), clock.clone())?;
-        let started = GateStarted { version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id() };
+        let started = GateStarted {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+        };
         journal.record(&Event::GateStarted(std::borrow::Cow::Owned(started))).await?;
         let ledger = Ledger::open(&store, journal.clone(), clock.clone())?;
         let mut builder = build::Builder::new(&settings, clock.clone())?;
         let rules = builder.rules(&settings)?;
-        let reaper =
-            Reaper { ledger: ledger.clone(), journal: journal.clone(), clock: clock.clone(), rooms: rules.targets.clone() };
+        let reaper = Reaper {
+            ledger: ledger.clone(),
+            journal: journal.clone(),
+            clock: clock.clone(),
+            rooms: rules.targets.clone(),
+        };
         let left = reaper.reap().await?;
         let shared = Arc::new(Shared {
             clock,
@@ -119,20 +126,36 @@ impl Gate {
             rules: watch::Sender::new(Arc::new(rules)),
         });
         let tasks = vec![tokio::spawn(reaper.go_on(left))];
-        let mut gate = Self { shared, settings, addresses: Vec::new(), builder, tasks };
+        let mut gate = Self {
+            shared,
+            settings,
+            addresses: Vec::new(),
+            builder,
+            tasks,
+        };
         gate.open().await?;
         Ok(gate)
     }
 
-    /// Opens the doors: control first, so that whoever sees the gate listen can also ask it.
+    /// Opens the doors; control first, so that whoever finds the gate listening can also ask it.
     async fn open(&mut self) -> Result<(), StartError> {
+        let Control {
+            socket,
+            listen,
+            token_file,
+        } = &self.settings.control;
+        let token = AdminToken::load_or_make(token_file)?;
+        let control = Listeners::bind(socket, *listen).await?;
         let mut listeners = Vec::new();
         for address in &self.settings.listen {
-            let listener = TcpListener::bind(address).await.map_err(|source| StartError::Listen { address: *address, source })?;
+            let listener = TcpListener::bind(address).await.map_err(|source| StartError::Listen {
+                address: *address,
+                source,
+            })?;
             self.addresses.push(listener.local_addr().unwrap_or(*address));
             listeners.push(listener);
         }
-        self.tasks.push(self.open_control().await?);
+        self.tasks.push(self.serve_control(control, token));
         self.tasks.push(tokio::spawn(tick(Arc::clone(&self.shared))));
         let connections = Arc::new(tokio::sync::Semaphore::new(self.settings.limits.connections as usize));
         for listener in listeners {
@@ -147,9 +170,7 @@ impl Gate {
         Ok(())
     }
 
-    async fn open_control(&self) -> Result<JoinHandle<()>, StartError> {
-        let Control { socket, listen, token_file } = &self.settings.control;
-        let listeners = Listeners::bind(socket, *listen).await?;
+    fn serve_control(&self, listeners: Listeners, token: AdminToken) -> JoinHandle<()> {
         let (targets, mut rules) = (watch::Sender::new(Vec::new()), self.shared.rules.subscribe());
         let names = |rules: &Rules| rules.targets.keys().cloned().collect();
         targets.send_replace(names(&rules.borrow_and_update()));
@@ -159,13 +180,13 @@ impl Gate {
             registry: Arc::clone(&self.shared.registry),
             audit_dir: self.settings.audit_dir.clone(),
             clock: self.shared.clock.clone(),
-            token: AdminToken::load_or_make(token_file)?,
+            token,
             targets: targets.subscribe(),
             advertise: self.advertise(),
             ready: Box::new(move || readiness(&ready)),
             metrics: Box::new(move || metrics.text()),
         };
-        Ok(tokio::spawn(async move {
+        tokio::spawn(async move {
             let follow_rules = async {
                 while rules.changed().await.is_ok() {
                     targets.send_replace(names(&rules.borrow_and_update()));
@@ -175,7 +196,7 @@ impl Gate {
             if let Err(error) = control::serve(listeners, Arc::new(gate), follow_rules).await {
                 tracing::error!(%error, "the control API stopped");
             }
-        }))
+        })
     }
 
     /// Host and port as clients are told them.
@@ -230,18 +251,28 @@ impl Gate {
 
     async fn reloaded(&self, accepted: bool, detail: String) {
         tracing::info!(accepted, detail, "reload");
-        if let Err(error) = self.shared.journal.record(&Event::Reloaded(Reloaded { accepted, detail })).await {
+        if let Err(error) = self
+            .shared
+            .journal
+            .record(&Event::Reloaded(Reloaded { accepted, detail }))
+            .await
+        {
             tracing::error!(%error, "a reload could not be put on record");
         }
     }
 
     /// Shuts down: lets nobody new in, ends idle sessions at once and the others when they are idle or at the limit.
     pub async fn drain(self) {
-        let Self { shared, settings, tasks, .. } = self;
+        let Self {
+            shared, settings, tasks, ..
+        } = self;
         shared.draining.store(true, Ordering::Relaxed);
         shared.registry.drain(false);
         if !wait_for_sessions(&shared, settings.drain_limit).await {
-            tracing::warn!(sessions = shared.registry.count(), "the drain's limit is reached: the last sessions are ended");
+            tracing::warn!(
+                sessions = shared.registry.count(),
+                "the drain's limit is reached: the last sessions are ended"
+            );
             shared.registry.drain(true);
             wait_for_sessions(&shared, LAST_SESSIONS).await;
         }
@@ -320,6 +351,8 @@ async fn tick(shared: Arc<Shared>) {
 
 fn make_private_folder(path: &Path) -> Result<(), StartError> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| StartError::State { path: path.to_owned(), source })
+    made.map_err(|source| StartError::State {
+        path: path.to_owned(),
+        source,
+    })
 }
-

@@ -63,7 +63,10 @@ impl Reaper {
             };
             let reaped = room.terminator.reap(&sessions).await;
             for session in sessions {
-                if reaped.iter().any(|reaped| reaped.session == session.session && reaped.confirmed) {
+                if reaped
+                    .iter()
+                    .any(|reaped| reaped.session == session.session && reaped.confirmed)
+                {
                     self.record(&session, true).await;
                 } else {
                     left.push(session);

@@ -12,7 +12,11 @@ pub async fn serve(
     started: impl FnOnce(&Gate),
 ) -> Result<(), StartError> {
     let signals = || -> std::io::Result<_> {
-        Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?))
+        Ok((
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::hangup())?,
+        ))
     };
     // Before the gate listens: a signal that comes early is not lost.
     let (mut terminate, mut interrupt, mut hangup) = signals().map_err(StartError::Signals)?;

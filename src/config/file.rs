@@ -1,6 +1,6 @@
 //! The configuration as written: every key there is, its type, its limits and its default.
 //!
-//! It opens no other file and looks at no environment variable; [`super::settings`] does that. The reference of keys is this file.
+//! It opens no other file and looks at no environment variable; [`super::check`] does that. The reference of keys is this file.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -252,8 +252,8 @@ fn tls(table: &Section<'_, '_>) -> TlsTable {
 fn limits(table: &Section<'_, '_>) -> Limits {
     Limits {
         connections: table.number("connections", 1, 1_000_000).unwrap_or(1_000),
-        handshakes: table.number("handshakes", 1, 1_000_000).unwrap_or(200),
-        handshakes_per_address: table.number("handshakes_per_address", 1, 1_000_000).unwrap_or(100),
+        handshakes: table.number("handshakes", 1, 1_000_000).unwrap_or(4096),
+        handshakes_per_address: table.number("handshakes_per_address", 1, 1_000_000).unwrap_or(1024),
         handshake_timeout: table
             .duration("handshake_timeout", Duration::from_millis(100))
             .unwrap_or(secs(20)),

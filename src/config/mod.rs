@@ -4,6 +4,7 @@
 //!
 //! INVARIANT: every mistake names the file, the line, the key, the reason and the way out, and all of them are found in one run.
 
+mod check;
 pub mod duration;
 mod file;
 mod mistake;
@@ -30,7 +31,7 @@ pub fn load(path: &Path) -> Result<Settings, Vec<Mistake>> {
 /// As [`load`], for a text that is not (yet) in a file; relative paths in it start at the folder of `path`.
 pub fn from_text(path: &Path, text: &str) -> Result<Settings, Vec<Mistake>> {
     let (file, mut mistakes) = file::FileConfig::parse(path, text)?;
-    let settings = settings::check(path, &file, &mut mistakes);
+    let settings = check::settings(path, &file, &mut mistakes);
     mistakes.sort_by_key(Mistake::line);
     match settings {
         Some(settings) if mistakes.is_empty() => Ok(settings),
@@ -54,7 +55,7 @@ pub fn control_address(path: &Path) -> Result<ControlAddress, Vec<Mistake>> {
     let text = read(path).map_err(|mistake| vec![mistake])?;
     let (file, mistakes) = file::FileConfig::parse(path, &text)?;
     if mistakes.is_empty() {
-        Ok(settings::control_address(path, &file))
+        Ok(check::control_address(path, &file))
     } else {
         Err(mistakes)
     }

@@ -138,6 +138,17 @@ fn a_file_that_is_named_must_be_readable() {
 }
 
 #[test]
+fn a_file_that_is_named_must_be_what_it_is_named_for() {
+    // The password's file is neither a certificate nor a CA.
+    let said = said(&format!(
+        "{SMALLEST}sslmode = \"verify-full\"\nca_file = \"orders.password\"\npassword_env = \"TIDEGATE_TEST_NOT_SET\"\n\
+         [tls]\ncert = \"orders.password\"\nkey = \"orders.password\"\n"
+    ));
+    insta::assert_snapshot!(said.join("\n"));
+    assert!(!said.join("").contains("s3cret"));
+}
+
+#[test]
 fn nothing_is_not_a_configuration() {
     assert_eq!(
         said(""),

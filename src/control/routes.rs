@@ -147,10 +147,7 @@ pub(super) async fn kill(
         .map_err(|error: crate::ids::InvalidId| ApiError::Malformed(error.to_string()))?;
     let view = gate.registry.list().into_iter().find(|view| view.who.session == id);
     match view {
-        Some(view) if gate.registry.kill(&id, reason) => {
-            tracing::info!(session = %id, by = operator(&headers), "an operator ends a session");
-            Ok(Json(view))
-        }
+        Some(view) if gate.registry.kill(&id, &operator(&headers), reason) => Ok(Json(view)),
         _ => Err(ApiError::NoSuchSession(id)),
     }
 }

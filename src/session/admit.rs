@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::limits::Limits;
-use super::registry::{Entry, Newcomer};
+use super::registry::{Entry, Newcomer, Order};
 use super::relay::{Down, Relay, Up};
 use super::tap::Tap;
 use super::{Settings, Shared};
@@ -23,8 +23,8 @@ use crate::audit::event::{Event, Refused, SessionStarted, Who};
 use crate::clock::Moment;
 use crate::ending::{Ending, Scope};
 use crate::frontend::{self, Authenticated, Rejected};
-use crate::ids::{GrantId, SessionId};
 use crate::grant::Grant;
+use crate::ids::{GrantId, SessionId};
 use crate::ledger::{Admission, OpenSession, Slot};
 use crate::names::TargetName;
 use crate::provision::{Backend, Terminator};
@@ -90,12 +90,24 @@ pub(super) async fn admit(
     rules: &Arc<Rules>,
     shared: &Arc<Shared>,
 ) -> Result<Started, Refusal> {
-    let Authenticated { transport, client: address, startup, .. } = client;
+    let Authenticated {
+        transport,
+        client: address,
+        startup,
+        ..
+    } = client;
     let mut refused = blank(address, &startup);
     let outcome = try_admit(&startup, address, &mut refused, rules, shared).await;
     let (admission, room, place, connected, who) = match outcome {
         Ok(opened) => opened,
-        Err((ending, words)) => return Err(Refusal { transport, record: refused, words, ending }),
+        Err((ending, words)) => {
+            return Err(Refusal {
+                transport,
+                record: refused,
+                words,
+                ending,
+            });
+        }
     };
     let since = shared.clock.moment();
     let backend_key = match &connected.backend {
@@ -103,11 +115,21 @@ pub(super) async fn admit(
         None => {
             // Without its process id a backend cannot be ended on time.
             refused.detail = Some("the target gave no BackendKeyData".to_owned());
-            let ending = Ending::TargetRefused { target: who.target.clone() };
-            return Err(Refusal { transport, record: refused, words: None, ending });
+            let ending = Ending::TargetRefused {
+                target: who.target.clone(),
+            };
+            return Err(Refusal {
+                transport,
+                record: refused,
+                words: None,
+                ending,
+            });
         }
     };
-    let backend = Backend { pid: backend_key.pid, opened: since.instant };
+    let backend = Backend {
+        pid: backend_key.pid,
+        opened: since.instant,
+    };
     let started = SessionStarted {
         who: Who::clone(&who),
         client: address.ip(),
@@ -118,7 +140,12 @@ pub(super) async fn admit(
         until: admission.permit.until(),
     };
     if let Err(ending) = put_on_record(&started, since, shared).await {
-        return Err(Refusal { transport, record: refused, words: None, ending });
+        return Err(Refusal {
+            transport,
+            record: refused,
+            words: None,
+            ending,
+        });
     }
     let key = random_key(startup.version());
     let entry = shared.registry.enter(Newcomer {
@@ -131,13 +158,28 @@ pub(super) async fn admit(
         grant: admission.changes.clone(),
         key,
     });
+    if shared.draining.load(Ordering::Relaxed) {
+        // It came in while the order to drain went out to the others.
+        entry.live().orders.send_replace(Order::Drain);
+    }
     shared.metrics.session_started(&who.target);
     tracing::info!(session = %who.session, grant = %who.grant, identity = %who.identity, target_name = %who.target, client = %address, "session started");
     let Admission { permit, changes, slot } = admission;
     let settings = &rules.session;
     let limits = Limits::new(permit, &settings.warnings, settings.idle_timeout, settings.renew_hint.clone());
     let relay = open_relay(transport, connected, &entry, &limits, (settings, shared, since));
-    Ok(Started { relay, entry, limits, changes, slot, room, places: (connection, place), rules: Arc::clone(rules), since, backend })
+    Ok(Started {
+        relay,
+        entry,
+        limits,
+        changes,
+        slot,
+        room,
+        places: (connection, place),
+        rules: Arc::clone(rules),
+        since,
+        backend,
+    })
 }
 
 type Opened = (Admission, Arc<TargetRoom>, OwnedSemaphorePermit, Connected, Arc<Who>);
@@ -151,16 +193,28 @@ async fn try_admit(
     shared: &Shared,
 ) -> Result<Opened, (Ending, Option<bytes::Bytes>)> {
     let plain = |ending| (ending, None);
-    let unknown = || Ending::BadSecret { user: startup.user.clone() };
+    let unknown = || Ending::BadSecret {
+        user: startup.user.clone(),
+    };
     // Only a grant's secret can have been proved, so the user is a grant's id.
     let id: GrantId = startup.user.parse().map_err(|_| plain(unknown()))?;
-    let admission = shared.ledger.admit(&id, startup.database.as_deref(), address.ip()).await.map_err(plain)?;
+    let admission = shared
+        .ledger
+        .admit(&id, startup.database.as_deref(), address.ip())
+        .await
+        .map_err(plain)?;
     let permit = &admission.permit;
     refused.grant = Some(permit.grant().clone());
     refused.identity = Some(permit.identity().clone());
-    let room = rules.targets.get(permit.target()).ok_or_else(|| plain(Ending::TargetUnreachable { target: permit.target().clone() }))?;
+    let room = rules.targets.get(permit.target()).ok_or_else(|| {
+        plain(Ending::TargetUnreachable {
+            target: permit.target().clone(),
+        })
+    })?;
     if startup.replication != Replication::No && !room.target.replication {
-        return Err(plain(Ending::ReplicationRefused { target: permit.target().clone() }));
+        return Err(plain(Ending::ReplicationRefused {
+            target: permit.target().clone(),
+        }));
     }
     let mut parameters = frontend::allowed(&startup.settings, &room.target.startup_parameters).map_err(plain)?;
     match startup.replication {
@@ -169,15 +223,23 @@ async fn try_admit(
         Replication::Logical => parameters.push(("replication".to_owned(), "database".to_owned())),
     }
     let place = Arc::clone(&room.places).try_acquire_owned().map_err(|_| {
-        plain(Ending::TooMany { scope: Scope::Target(permit.target().clone()), limit: room.limit })
+        plain(Ending::TooMany {
+            scope: Scope::Target(permit.target().clone()),
+            limit: room.limit,
+        })
     })?;
     let connected = match upstream::connect(permit, &room.target, &StartupParameters(parameters)).await {
         Ok(connected) => connected,
         Err(error) => {
-            tracing::warn!(target_name = %permit.target(), %error, "a target did not take a session");
-            refused.detail = Some(error.to_string());
+            let reason = error.reason();
+            tracing::warn!(target_name = %permit.target(), reason, "a target did not take a session");
+            refused.detail = Some(reason);
             let ending = error.ending(permit.target());
-            let words = if let ConnectError::Startup { frame } = error { Some(frame) } else { None };
+            let words = if let ConnectError::Startup { frame } = error {
+                Some(frame)
+            } else {
+                None
+            };
             return Err((ending, words));
         }
     };
@@ -194,7 +256,9 @@ async fn try_admit(
 async fn put_on_record(started: &SessionStarted, since: Moment, shared: &Shared) -> Result<(), Ending> {
     if let Err(error) = shared.journal.record(&Event::SessionStarted(Cow::Borrowed(started))).await {
         tracing::error!(%error, "a login was refused: its record could not be written");
-        return Err(Ending::AuditFailed { disk_full: error.disk_full() });
+        return Err(Ending::AuditFailed {
+            disk_full: error.disk_full(),
+        });
     }
     let open = OpenSession {
         session: started.who.session.clone(),
@@ -217,7 +281,14 @@ fn open_relay(
     limits: &Limits,
     (settings, shared, since): (&Settings, &Shared, Moment),
 ) -> Relay {
-    let Connected { transport: target, parameters, notices, status, leftover, .. } = connected;
+    let Connected {
+        transport: target,
+        parameters,
+        notices,
+        status,
+        leftover,
+        ..
+    } = connected;
     let live = entry.live();
     let mut welcome = BytesMut::with_capacity(1024);
     encode::authentication_ok(&mut welcome);
@@ -258,7 +329,12 @@ fn open_relay(
 impl Refusal {
     /// Puts the refusal on record and tells the client.
     pub(super) async fn settle(self, shared: &Shared) {
-        let Self { mut transport, record, words, ending } = self;
+        let Self {
+            mut transport,
+            record,
+            words,
+            ending,
+        } = self;
         put_refusal_on_record(record, &ending, shared).await;
         match words {
             Some(words) => {
@@ -308,11 +384,17 @@ pub(super) fn blank(client: SocketAddr, startup: &Startup) -> Refused {
 }
 
 /// Whether there is a place for one more connection.
-pub(super) fn connection_place(place: Result<OwnedSemaphorePermit, u32>, shared: &Shared) -> Result<OwnedSemaphorePermit, Ending> {
+pub(super) fn connection_place(
+    place: Result<OwnedSemaphorePermit, u32>,
+    shared: &Shared,
+) -> Result<OwnedSemaphorePermit, Ending> {
     if shared.draining.load(Ordering::Relaxed) {
         return Err(Ending::Draining);
     }
-    place.map_err(|limit| Ending::TooMany { scope: Scope::Gate, limit })
+    place.map_err(|limit| Ending::TooMany {
+        scope: Scope::Gate,
+        limit,
+    })
 }
 
 /// Completes the record of a refusal and writes it.

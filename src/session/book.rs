@@ -53,14 +53,38 @@ pub(super) struct Settled {
 /// A message of the client that the server has to answer.
 #[derive(Debug)]
 enum Pending {
-    Query { statement: u64, since: Instant },
-    Call { statement: u64, since: Instant },
-    Parse { statement: u64, since: Instant, name: Box<[u8]>, prepared: Arc<Prepared> },
-    Bind { name: Box<[u8]>, portal: Arc<Portal> },
-    Execute { statement: u64, since: Instant, portal: Option<Arc<Portal>> },
-    Describe { prepared: Option<Arc<Prepared>> },
-    CloseStatement { name: Box<[u8]> },
-    ClosePortal { name: Box<[u8]> },
+    Query {
+        statement: u64,
+        since: Instant,
+    },
+    Call {
+        statement: u64,
+        since: Instant,
+    },
+    Parse {
+        statement: u64,
+        since: Instant,
+        name: Box<[u8]>,
+        prepared: Arc<Prepared>,
+    },
+    Bind {
+        name: Box<[u8]>,
+        portal: Arc<Portal>,
+    },
+    Execute {
+        statement: u64,
+        since: Instant,
+        portal: Option<Arc<Portal>>,
+    },
+    Describe {
+        prepared: Option<Arc<Prepared>>,
+    },
+    CloseStatement {
+        name: Box<[u8]>,
+    },
+    ClosePortal {
+        name: Box<[u8]>,
+    },
     Sync,
     /// CopyDone or CopyFail: no answer of its own, but Syncs sent before it are part of the COPY.
     CopyEnd,
@@ -131,15 +155,27 @@ impl Book {
     }
 
     pub(super) fn parse(&mut self, statement: u64, since: Instant, name: &[u8], prepared: Arc<Prepared>) {
-        self.pending.push_back(Pending::Parse { statement, since, name: name.into(), prepared });
+        self.pending.push_back(Pending::Parse {
+            statement,
+            since,
+            name: name.into(),
+            prepared,
+        });
     }
 
     pub(super) fn bind(&mut self, name: &[u8], portal: Arc<Portal>) {
-        self.pending.push_back(Pending::Bind { name: name.into(), portal });
+        self.pending.push_back(Pending::Bind {
+            name: name.into(),
+            portal,
+        });
     }
 
     pub(super) fn execute(&mut self, statement: u64, since: Instant, portal: Option<Arc<Portal>>) {
-        self.pending.push_back(Pending::Execute { statement, since, portal });
+        self.pending.push_back(Pending::Execute {
+            statement,
+            since,
+            portal,
+        });
     }
 
     pub(super) fn describe(&mut self, prepared: Option<Arc<Prepared>>) {
@@ -148,7 +184,11 @@ impl Book {
 
     pub(super) fn close(&mut self, portal: bool, name: &[u8]) {
         let name = name.into();
-        self.pending.push_back(if portal { Pending::ClosePortal { name } } else { Pending::CloseStatement { name } });
+        self.pending.push_back(if portal {
+            Pending::ClosePortal { name }
+        } else {
+            Pending::CloseStatement { name }
+        });
     }
 
     pub(super) fn sync(&mut self) {
@@ -177,8 +217,14 @@ impl Book {
         for pending in self.pending.iter().rev() {
             match pending {
                 Pending::Sync => own_group = false,
-                Pending::Parse { name: defined, prepared, .. } if **defined == *name => {
-                    return if own_group { Lookup::Known(Arc::clone(prepared)) } else { Lookup::Wait };
+                Pending::Parse {
+                    name: defined, prepared, ..
+                } if **defined == *name => {
+                    return if own_group {
+                        Lookup::Known(Arc::clone(prepared))
+                    } else {
+                        Lookup::Wait
+                    };
                 }
                 Pending::CloseStatement { name: closed } if **closed == *name => {
                     return if own_group { Lookup::Unknown } else { Lookup::Wait };
@@ -188,7 +234,9 @@ impl Book {
                 _ => {}
             }
         }
-        self.statements.get(name).map_or(Lookup::Unknown, |prepared| Lookup::Known(Arc::clone(prepared)))
+        self.statements
+            .get(name)
+            .map_or(Lookup::Unknown, |prepared| Lookup::Known(Arc::clone(prepared)))
     }
 
     /// The portal a name stands for at this point of the client's stream.
@@ -198,7 +246,11 @@ impl Book {
             match pending {
                 Pending::Sync => own_group = false,
                 Pending::Bind { name: defined, portal } if **defined == *name => {
-                    return if own_group { Lookup::Known(Arc::clone(portal)) } else { Lookup::Wait };
+                    return if own_group {
+                        Lookup::Known(Arc::clone(portal))
+                    } else {
+                        Lookup::Wait
+                    };
                 }
                 Pending::ClosePortal { name: closed } if **closed == *name => {
                     return if own_group { Lookup::Unknown } else { Lookup::Wait };
@@ -207,7 +259,9 @@ impl Book {
                 _ => {}
             }
         }
-        self.portals.get(name).map_or(Lookup::Unknown, |portal| Lookup::Known(Arc::clone(portal)))
+        self.portals
+            .get(name)
+            .map_or(Lookup::Unknown, |portal| Lookup::Known(Arc::clone(portal)))
     }
 }
 
@@ -262,7 +316,11 @@ impl Book {
     /// Settles what is left when the session ends.
     pub(super) fn abandon(&mut self, mut settled: impl FnMut(Settled)) {
         while let Some(head) = self.pending.pop_front() {
-            let done = if self.answer.error.is_some() { Done::Failed } else { Done::Unknown };
+            let done = if self.answer.error.is_some() {
+                Done::Failed
+            } else {
+                Done::Unknown
+            };
             let answer = std::mem::take(&mut self.answer);
             if let Some(record) = settle(&head, done, answer, &mut self.copy_in_bytes) {
                 settled(record);
@@ -272,7 +330,8 @@ impl Book {
 
     fn defined(&mut self) {
         match self.pending.front() {
-            Some(Pending::Parse { .. } | Pending::Bind { .. } | Pending::CloseStatement { .. } | Pending::ClosePortal { .. }) => {}
+            Some(Pending::Parse { .. } | Pending::Bind { .. } | Pending::CloseStatement { .. } | Pending::ClosePortal { .. }) => {
+            }
             _ => return,
         }
         self.answer = Answer::default();
@@ -294,7 +353,9 @@ impl Book {
     }
 
     fn described(&mut self, types: Option<&[u8]>) {
-        let Some(Pending::Describe { prepared }) = self.pending.front() else { return };
+        let Some(Pending::Describe { prepared }) = self.pending.front() else {
+            return;
+        };
         match (types, prepared) {
             // Of a statement: the parameters first, the row description after.
             (Some(types), Some(prepared)) => prepared.described(types),
@@ -369,7 +430,11 @@ impl Book {
             // All portals end with their transaction.
             self.portals.clear();
         }
-        let done = if self.answer.error.is_some() { Done::Failed } else { Done::Completed };
+        let done = if self.answer.error.is_some() {
+            Done::Failed
+        } else {
+            Done::Completed
+        };
         if let Some(Pending::Query { .. }) = self.pending.front() {
             self.statements.remove(&[][..]);
             self.portals.remove(&[][..]);
@@ -410,7 +475,6 @@ fn settle(head: &Pending, done: Done, answer: Answer, copy_in_bytes: &mut u64) -
         since,
     })
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,10 @@ impl Pool {
 
     /// Takes a buffer back. Its bytes stay in it: it is only ever read as far as it was filled anew.
     pub(super) fn give_back(&self, buffer: Box<[u8]>) {
-        let mut shelf = self.shelf(buffer.len() == LARGE).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shelf = self
+            .shelf(buffer.len() == LARGE)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if shelf.len() < KEPT {
             shelf.push(buffer);
         }
@@ -60,7 +63,10 @@ impl Chunk {
 
     /// All that was read.
     pub(super) fn bytes(&self) -> &[u8] {
-        self.buffer.as_deref().and_then(|buffer| buffer.get(..self.filled)).unwrap_or_default()
+        self.buffer
+            .as_deref()
+            .and_then(|buffer| buffer.get(..self.filled))
+            .unwrap_or_default()
     }
 
     /// What was read, from the byte to be written next up to `end`.

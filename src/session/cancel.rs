@@ -23,7 +23,11 @@ pub(super) async fn run(cancel: Cancelling, shared: &Arc<Shared>) {
         }
     }
     let who = live.as_ref().map(|live| Who::clone(&live.who));
-    let event = Event::CancelRequested(CancelRequested { client: cancel.client.ip(), who, forwarded });
+    let event = Event::CancelRequested(CancelRequested {
+        client: cancel.client.ip(),
+        who,
+        forwarded,
+    });
     record(&event, shared).await;
     frontend::close(cancel.transport).await;
 }

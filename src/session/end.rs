@@ -55,7 +55,15 @@ pub(super) struct Backstage<'a> {
 
 /// Ends it. `ordered` is when the reason arose.
 pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>) -> Ended {
-    let Relay { client, mut target, mut tap, mut down, journal, pool, .. } = relay;
+    let Relay {
+        client,
+        mut target,
+        mut tap,
+        mut down,
+        journal,
+        pool,
+        ..
+    } = relay;
     let kill = !matches!(ending, Ending::Quit | Ending::TargetClosed);
     tap.stopping();
     let mut tail = down.tail();
@@ -63,9 +71,7 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
         let _ = timeout(FRAME_WAIT, down.finish_message(&mut target, &mut tap, &mut tail)).await;
     }
     down.release(&pool);
-    let gone = async {
-        if kill { Some(stop_backend(&backstage).await) } else { None }
-    };
+    let gone = async { if kill { Some(stop_backend(&backstage).await) } else { None } };
     let farewell = async {
         let cut = tap.executing() && kill && hear_out(&mut down, &mut target, &mut tap).await;
         let fate = tap.fate(cut);
@@ -76,7 +82,13 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
     let (gone, (fate, told, client)) = tokio::join!(gone, farewell);
     tap.abandon();
     journal.defer(&mut tap.outcomes);
-    Ended { fate, totals: tap.totals, told, gone, client }
+    Ended {
+        fate,
+        totals: tap.totals,
+        told,
+        gone,
+        client,
+    }
 }
 
 /// When the reason for an ending arose: a deadline at its own time, anything else when it was noticed.
@@ -117,7 +129,13 @@ async fn hear_out(down: &mut Down, target: &mut Transport, tap: &mut Tap) -> boo
 }
 
 /// Says the last word to the client. Gives the socket back where it can be closed in peace.
-async fn tell(mut client: Transport, tail: Tail, ending: &Ending, fate: Fate, grace: Duration) -> (Option<bool>, Option<Transport>) {
+async fn tell(
+    mut client: Transport,
+    tail: Tail,
+    ending: &Ending,
+    fate: Fate,
+    grace: Duration,
+) -> (Option<bool>, Option<Transport>) {
     if matches!(ending, Ending::Disconnected | Ending::Quit) {
         return (None, None);
     }

@@ -37,7 +37,12 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn new(permit: Permit, warnings: &[Duration], idle: Option<Duration>, renew: Option<String>) -> Self {
-        let mut limits = Self { permit, warnings: Vec::new(), idle, renew };
+        let mut limits = Self {
+            permit,
+            warnings: Vec::new(),
+            idle,
+            renew,
+        };
         limits.arm(warnings);
         limits
     }
@@ -113,7 +118,12 @@ impl Limits {
         let hint = self.renew.clone().unwrap_or_else(|| {
             format!("every statement is on record; at the end the running one is stopped. To go on: tidegate grant extend {} --by 30m", self.permit.grant())
         });
-        let words = Words { code: "01000", message: message.to_owned(), detail: None, hint: Some(hint) };
+        let words = Words {
+            code: "01000",
+            message: message.to_owned(),
+            detail: None,
+            hint: Some(hint),
+        };
         let mut out = BytesMut::new();
         error_response::notice(&mut out, &words);
         out.to_vec()
@@ -133,7 +143,11 @@ fn length(duration: Duration) -> String {
     // To the nearest second: the welcome of a 30 min window says 30 min, not 29 min 59 s.
     let seconds = duration.as_millis().saturating_add(500) / 1000;
     let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
-    let said: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n} {unit}")).collect();
+    let said: Vec<_> = parts
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, unit)| format!("{n} {unit}"))
+        .collect();
     if said.is_empty() { "0 s".to_owned() } else { said.join(" ") }
 }
 
@@ -143,9 +157,14 @@ mod tests {
 
     #[test]
     fn lengths() {
-        for (millis, text) in
-            [(0, "0 s"), (400, "0 s"), (29_600, "30 s"), (300_000, "5 min"), (9_000_000, "2 h 30 min"), (3_661_000, "1 h 1 min 1 s")]
-        {
+        for (millis, text) in [
+            (0, "0 s"),
+            (400, "0 s"),
+            (29_600, "30 s"),
+            (300_000, "5 min"),
+            (9_000_000, "2 h 30 min"),
+            (3_661_000, "1 h 1 min 1 s"),
+        ] {
             assert_eq!(length(Duration::from_millis(millis)), text);
         }
     }

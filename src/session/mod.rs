@@ -89,7 +89,9 @@ pub struct Accepted {
 /// Leads one connection from accept to its ending.
 pub async fn run(accepted: Accepted, shared: Arc<Shared>) {
     // Boxed, so that what a handshake needs is not held for the life of the session.
-    let Some(started) = Box::pin(begin(accepted, &shared)).await else { return };
+    let Some(started) = Box::pin(begin(accepted, &shared)).await else {
+        return;
+    };
     watch::run(started, &shared).await;
 }
 
@@ -97,7 +99,12 @@ pub async fn run(accepted: Accepted, shared: Arc<Shared>) {
 async fn begin(accepted: Accepted, shared: &Arc<Shared>) -> Option<admit::Started> {
     let rules = shared.rules.borrow().clone();
     shared.metrics.connection();
-    let Accepted { tcp, client, place, connection } = accepted;
+    let Accepted {
+        tcp,
+        client,
+        place,
+        connection,
+    } = accepted;
     let greeted = match frontend::greet(tcp, client, place, &rules.frontend).await {
         Ok(Hello::Session(greeted)) => greeted,
         Ok(Hello::Cancel(request)) => {

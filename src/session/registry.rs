@@ -26,6 +26,8 @@ pub(crate) enum Order {
     None,
     /// End now, for an operator wants it.
     Kill {
+        /// Who gave the order.
+        by: String,
         /// The reason given.
         reason: Option<String>,
     },
@@ -130,7 +132,16 @@ impl Live {
 impl Registry {
     /// Registers a session; it leaves when the entry is dropped.
     pub(crate) fn enter(self: &Arc<Self>, new: Newcomer) -> Entry {
-        let Newcomer { who, client, application, since, target, backend, grant, key } = new;
+        let Newcomer {
+            who,
+            client,
+            application,
+            since,
+            target,
+            backend,
+            grant,
+            key,
+        } = new;
         let live = Arc::new(Live {
             who,
             client,
@@ -145,7 +156,10 @@ impl Registry {
             busy: AtomicBool::new(false),
         });
         self.lock().insert(live.who.session.clone(), Arc::clone(&live));
-        Entry { registry: Arc::clone(self), live }
+        Entry {
+            registry: Arc::clone(self),
+            live,
+        }
     }
 
     /// The running sessions, oldest first.
@@ -157,9 +171,14 @@ impl Registry {
     }
 
     /// Tells a session to end. False when there is none of that id.
-    pub fn kill(&self, session: &SessionId, reason: Option<String>) -> bool {
+    pub fn kill(&self, session: &SessionId, by: &str, reason: Option<String>) -> bool {
         let live = self.lock().get(session).cloned();
-        live.is_some_and(|live| live.orders.send_replace(Order::Kill { reason }) != Order::DrainNow)
+        live.is_some_and(|live| {
+            live.orders.send_replace(Order::Kill {
+                by: by.to_owned(),
+                reason,
+            }) != Order::DrainNow
+        })
     }
 
     /// How many sessions run.
@@ -185,7 +204,10 @@ impl Registry {
     /// The session a cancel key belongs to. Every key is compared in constant time.
     pub(crate) fn by_key(&self, pid: i32, key: &[u8]) -> Option<Arc<Live>> {
         let sessions = self.lock();
-        sessions.values().find(|live| live.backend.pid == pid && bool::from(live.key.ct_eq(key))).cloned()
+        sessions
+            .values()
+            .find(|live| live.backend.pid == pid && bool::from(live.key.ct_eq(key)))
+            .cloned()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<Live>>> {

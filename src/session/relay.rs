@@ -117,7 +117,13 @@ impl Up {
 impl Down {
     pub(super) fn new() -> Self {
         let framer = Framer::new(backend::limit);
-        Self { chunk: Chunk::default(), framer, before: framer, inserted: None, unflushed: false }
+        Self {
+            chunk: Chunk::default(),
+            framer,
+            before: framer,
+            inserted: None,
+            unflushed: false,
+        }
     }
 }
 
@@ -135,7 +141,11 @@ impl Relay {
                 before.bytes.extend_from_slice(&bytes);
                 return;
             }
-            None => Insert { at: self.down.next_boundary().unwrap_or(LATER), bytes, sent: 0 },
+            None => Insert {
+                at: self.down.next_boundary().unwrap_or(LATER),
+                bytes,
+                sent: 0,
+            },
         };
         self.down.inserted = Some(insert);
     }
@@ -244,7 +254,12 @@ impl Relay {
         if self.up.chunk.sent < self.up.cleared {
             return self.poll_forward(cx);
         }
-        if self.up.unflushed && Pin::new(&mut self.target).poll_flush(cx).map_err(|_| Stop::TargetGone)?.is_ready() {
+        if self.up.unflushed
+            && Pin::new(&mut self.target)
+                .poll_flush(cx)
+                .map_err(|_| Stop::TargetGone)?
+                .is_ready()
+        {
             self.up.unflushed = false;
         }
         if self.tap.holds() {
@@ -413,11 +428,20 @@ impl Down {
     /// What of the chunk must still be written so that the client's stream ends with a whole message.
     pub(super) fn tail(&self) -> Tail {
         if let Some(insert) = self.inserted.as_ref().filter(|insert| insert.sent > 0) {
-            return Tail { bytes: insert.bytes.get(insert.sent..).unwrap_or_default().to_vec(), whole: true };
+            return Tail {
+                bytes: insert.bytes.get(insert.sent..).unwrap_or_default().to_vec(),
+                whole: true,
+            };
         }
         match self.next_boundary() {
-            Some(at) => Tail { bytes: self.chunk.unsent(at).to_vec(), whole: true },
-            None => Tail { bytes: self.chunk.unsent(self.chunk.bytes().len()).to_vec(), whole: false },
+            Some(at) => Tail {
+                bytes: self.chunk.unsent(at).to_vec(),
+                whole: true,
+            },
+            None => Tail {
+                bytes: self.chunk.unsent(self.chunk.bytes().len()).to_vec(),
+                whole: false,
+            },
         }
     }
 
@@ -429,7 +453,9 @@ impl Down {
     /// Reads once, for the record; the part of it that ends the message at work goes into `tail`. False at the end.
     pub(super) async fn hear(&mut self, target: &mut Transport, tap: &mut Tap, mut tail: Option<&mut Tail>) -> bool {
         let mut buffer = vec![0; 8192];
-        let Ok(n @ 1..) = target.read(&mut buffer).await else { return false };
+        let Ok(n @ 1..) = target.read(&mut buffer).await else {
+            return false;
+        };
         let bytes = buffer.get(..n).unwrap_or_default();
         let mut rest = bytes;
         let mut now = None;

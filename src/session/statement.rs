@@ -36,7 +36,11 @@ pub(super) struct Prepared {
 
 impl Prepared {
     pub(super) fn new(sql: Sql<'static>, renamed: u64, types: &[u8]) -> Self {
-        let prepared = Self { sql, renamed, types: OnceLock::new() };
+        let prepared = Self {
+            sql,
+            renamed,
+            types: OnceLock::new(),
+        };
         // A zero leaves the type to the server; what it chose comes with a ParameterDescription.
         let (whole, _) = types.as_chunks::<4>();
         if !whole.is_empty() && whole.iter().all(|oid| *oid != [0; 4]) {
@@ -91,14 +95,21 @@ fn show(value: &[u8], binary: bool, oid: u32, keep: Keep) -> Parameter<'static> 
     if value.len() > keep.parameter {
         let start = value.get(..keep.parameter).unwrap_or_default();
         let start = if binary { Text(Cow::Owned(hex(start))) } else { owned(start) };
-        return Parameter::Long { start, length: value.len() as u64, sha256: Cow::Owned(hex(&Sha256::digest(value))) };
+        return Parameter::Long {
+            start,
+            length: value.len() as u64,
+            sha256: Cow::Owned(hex(&Sha256::digest(value))),
+        };
     }
     if !binary {
         return Parameter::Text(owned(value));
     }
     match binary::show(oid, value) {
         Some(text) => Parameter::Text(Text(Cow::Owned(text))),
-        None => Parameter::Binary { oid, hex: Cow::Owned(hex(value)) },
+        None => Parameter::Binary {
+            oid,
+            hex: Cow::Owned(hex(value)),
+        },
     }
 }
 
@@ -128,7 +139,12 @@ pub(super) struct Follow {
 impl Follow {
     /// For a message whose text comes after `before` other strings.
     pub(super) fn new(before: u8) -> Self {
-        Self { before, ended: false, length: 0, hash: Sha256::new() }
+        Self {
+            before,
+            ended: false,
+            length: 0,
+            hash: Sha256::new(),
+        }
     }
 
     /// Takes the next bytes of the body.
@@ -153,7 +169,11 @@ impl Follow {
     pub(super) fn finish(self, start: &[u8], keep: Keep) -> Sql<'_> {
         let cut = start.get(..keep.sql).unwrap_or(start);
         if cut.len() as u64 == self.length {
-            return Sql { text: Text::of(cut), length: None, sha256: None };
+            return Sql {
+                text: Text::of(cut),
+                length: None,
+                sha256: None,
+            };
         }
         Sql {
             text: Text::of(cut_at_character(cut)),
@@ -166,7 +186,11 @@ impl Follow {
 /// The text of a message that is here whole.
 pub(super) fn sql(text: &[u8], keep: Keep) -> Sql<'_> {
     if text.len() <= keep.sql {
-        return Sql { text: Text::of(text), length: None, sha256: None };
+        return Sql {
+            text: Text::of(text),
+            length: None,
+            sha256: None,
+        };
     }
     let mut follow = Follow::new(0);
     follow.feed(text);
@@ -196,7 +220,8 @@ pub(super) fn may_rename(text: &[u8]) -> bool {
     // The words are rare, their first letters are not: look for the letter with its successor.
     text.windows(2).enumerate().any(|(at, pair)| match pair {
         [b'p' | b'P', b'r' | b'R'] | [b'd' | b'D', b'e' | b'E' | b'i' | b'I'] => WORDS.iter().any(|word| {
-            text.get(at..at + word.len()).is_some_and(|here| here.eq_ignore_ascii_case(word))
+            text.get(at..at + word.len())
+                .is_some_and(|here| here.eq_ignore_ascii_case(word))
         }),
         _ => false,
     })
@@ -211,7 +236,14 @@ mod tests {
 
     #[test]
     fn short_text_is_whole() {
-        assert_eq!(sql(b"select 1", KEEP), Sql { text: Text::of(b"select 1"), length: None, sha256: None });
+        assert_eq!(
+            sql(b"select 1", KEEP),
+            Sql {
+                text: Text::of(b"select 1"),
+                length: None,
+                sha256: None
+            }
+        );
     }
 
     #[test]

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::book::{Book, Lookup, MOST_NAMES, Settled};
 use super::statement::{self, Follow, Keep, Portal, Prepared};
-use crate::audit::event::{Done, Event, Kind, Outcome, Sql, Statement, Text, Who};
 use crate::audit::Batch;
+use crate::audit::event::{Done, Event, Kind, Outcome, Sql, Statement, Text, Who};
 use crate::clock::{Clock, Moment};
 use crate::ending::{Ending, Fate};
 use crate::wire::backend::Transaction;
@@ -174,7 +174,11 @@ impl Tap {
             // Flush asks for nothing.
             _ => {}
         }
-        if self.book.too_many_names() { Err(Ending::TooManyPrepared { limit: MOST_NAMES }) } else { Ok(Flow::Go) }
+        if self.book.too_many_names() {
+            Err(Ending::TooManyPrepared { limit: MOST_NAMES })
+        } else {
+            Ok(Flow::Go)
+        }
     }
 
     fn query(&mut self, body: &[u8], now: Moment) {
@@ -188,7 +192,10 @@ impl Tap {
             Some(follow) => follow.finish(text, self.keep),
             None => statement::sql(text, self.keep),
         };
-        let intent = Statement { sql: Some(sql), ..blank(&self.who, number, Kind::Query) };
+        let intent = Statement {
+            sql: Some(sql),
+            ..blank(&self.who, number, Kind::Query)
+        };
         self.intents.push(now.time, &Event::Statement(intent));
         if self.runs(number, now) {
             self.book.query(number, now.instant);
@@ -236,8 +243,17 @@ impl Tap {
             None => (Vec::new(), None),
         };
         // The unnamed statement cannot be renamed by SQL.
-        let uncertain = prepared.as_ref().is_some_and(|p| !bind.statement.is_empty() && p.renamed != self.book.renamed());
-        let portal = Portal { name: bind.statement.into(), prepared, uncertain, parameters, parameter_count, executed: false.into() };
+        let uncertain = prepared
+            .as_ref()
+            .is_some_and(|p| !bind.statement.is_empty() && p.renamed != self.book.renamed());
+        let portal = Portal {
+            name: bind.statement.into(),
+            prepared,
+            uncertain,
+            parameters,
+            parameter_count,
+            executed: false.into(),
+        };
         self.book.bind(bind.portal, Arc::new(portal));
         Flow::Go
     }
@@ -254,7 +270,10 @@ impl Tap {
         };
         let number = self.next_number();
         self.totals.statements += 1;
-        let mut intent = Statement { portal: Some(Text::of(name)), ..blank(&self.who, number, Kind::Execute) };
+        let mut intent = Statement {
+            portal: Some(Text::of(name)),
+            ..blank(&self.who, number, Kind::Execute)
+        };
         if let Some(portal) = portal.as_deref() {
             intent.sql = portal.prepared.as_ref().map(|prepared| borrow(&prepared.sql));
             intent.prepared = Some(Text::of(&portal.name));
@@ -279,7 +298,12 @@ impl Tap {
         };
         let number = self.next_number();
         self.totals.statements += 1;
-        let intent = Statement { function, parameters, parameter_count, ..blank(&self.who, number, Kind::FunctionCall) };
+        let intent = Statement {
+            function,
+            parameters,
+            parameter_count,
+            ..blank(&self.who, number, Kind::FunctionCall)
+        };
         self.intents.push(now.time, &Event::Statement(intent));
         if self.runs(number, now) {
             self.book.call(number, now.instant);
@@ -311,7 +335,10 @@ impl Tap {
         if !self.book.skipping() {
             return true;
         }
-        let outcome = Outcome { result: Done::Skipped, ..no_outcome(&self.who, number) };
+        let outcome = Outcome {
+            result: Done::Skipped,
+            ..no_outcome(&self.who, number)
+        };
         self.outcomes.push(now.time, &Event::Outcome(outcome));
         false
     }
@@ -333,11 +360,21 @@ impl Tap {
             b'N' | b'S' | b'A' | b'K' => {}
             tag => {
                 self.book.answered(bytes);
-                let Some(body) = self.from_target.add(piece, MOST_ANSWER) else { return };
+                let Some(body) = self.from_target.add(piece, MOST_ANSWER) else {
+                    return;
+                };
                 if tag == b'E' {
                     self.target_said_fatal = crate::wire::backend::error_code(body).fatal;
                 }
-                let Self { book, outcomes, totals, who, clock, finished_since_stop, .. } = self;
+                let Self {
+                    book,
+                    outcomes,
+                    totals,
+                    who,
+                    clock,
+                    finished_since_stop,
+                    ..
+                } = self;
                 book.answer(tag, body, |settled| {
                     let now = *now.get_or_insert_with(|| clock.moment());
                     totals.rows = totals.rows.saturating_add(settled.rows);
@@ -394,12 +431,6 @@ impl Tap {
         let Self { book, outcomes, who, .. } = self;
         book.abandon(|settled| record(outcomes, who, &settled, now));
     }
-
-    /// Gives memory back that an idle session does not need.
-    pub(super) fn rest(&mut self) {
-        self.from_client.release();
-        self.from_target.release();
-    }
 }
 
 fn record(outcomes: &mut Batch, who: &Who, settled: &Settled, now: Moment) {
@@ -449,7 +480,11 @@ fn blank(who: &Who, statement: u64, kind: Kind) -> Statement<'_> {
 }
 
 fn borrow<'a>(sql: &'a Sql<'static>) -> Sql<'a> {
-    Sql { text: Text(Cow::Borrowed(&sql.text.0)), length: sql.length, sha256: sql.sha256.as_deref().map(Cow::Borrowed) }
+    Sql {
+        text: Text(Cow::Borrowed(&sql.text.0)),
+        length: sql.length,
+        sha256: sql.sha256.as_deref().map(Cow::Borrowed),
+    }
 }
 
 /// The subject of a Describe or Close: whether it is a portal, and its name.

@@ -2,6 +2,7 @@
 //!
 //! It does not look into the bytes, and does not end anything itself.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -13,6 +14,7 @@ use super::limits::{Due, Limits};
 use super::registry::{Live, Order};
 use super::relay::{Relay, Stop};
 use super::{Settings, Shared};
+use crate::audit::Batch;
 use crate::audit::event::{Event, SessionEnded};
 use crate::ending::Ending;
 use crate::frontend;
@@ -20,9 +22,22 @@ use crate::grant::Grant;
 
 /// Runs a session to its end and puts the end on record.
 pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
-    let Started { mut relay, entry, mut limits, mut changes, slot, room, places, rules, since, backend } = started;
+    let Started {
+        mut relay,
+        entry,
+        mut limits,
+        mut changes,
+        slot,
+        room,
+        places,
+        rules,
+        since,
+        backend,
+    } = started;
     let settings = &rules.session;
     let mut orders = entry.live().orders.subscribe();
+    // An order given before this moment counts too.
+    orders.mark_changed();
     let ending = until_it_ends(&mut relay, &mut limits, &mut changes, &mut orders, (settings, shared)).await;
 
     let noticed = shared.clock.moment();
@@ -67,7 +82,9 @@ async fn until_it_ends(
                 let order = orders.borrow_and_update().clone();
                 match order {
                     Order::None => {}
-                    Order::Kill { reason } => return Ending::Killed { grant: limits.permit().grant().clone(), reason },
+                    Order::Kill { by, reason } => {
+                        return Ending::Killed { grant: limits.permit().grant().clone(), by, reason };
+                    }
                     Order::Drain => relay.stop_when_idle = true,
                     Order::DrainNow => return Ending::Drained,
                 }
@@ -102,12 +119,17 @@ async fn until_it_ends(
 
 fn deadline(limits: &Limits) -> Ending {
     let permit = limits.permit();
-    Ending::Expired { grant: permit.grant().clone(), until: permit.until() }
+    Ending::Expired {
+        grant: permit.grant().clone(),
+        until: permit.until(),
+    }
 }
 
 /// Why the relay stopped, as an ending.
 fn reason(stop: Stop, relay: &Relay, limits: &Limits) -> Ending {
-    let lost = || Ending::TargetLost { target: limits.permit().target().clone() };
+    let lost = || Ending::TargetLost {
+        target: limits.permit().target().clone(),
+    };
     match stop {
         Stop::ClientGone if relay.client_quit() => Ending::Quit,
         Stop::ClientGone => Ending::Disconnected,
@@ -118,7 +140,9 @@ fn reason(stop: Stop, relay: &Relay, limits: &Limits) -> Ending {
         Stop::TargetBroken => lost(),
         Stop::Audit(error) => {
             tracing::error!(%error, "a statement was refused: its record could not be written");
-            Ending::AuditFailed { disk_full: error.disk_full() }
+            Ending::AuditFailed {
+                disk_full: error.disk_full(),
+            }
         }
         Stop::Late => deadline(limits),
         Stop::Idle => Ending::Drained,
@@ -135,7 +159,10 @@ async fn put_on_record(
     let micros = |from: tokio::time::Instant, to: tokio::time::Instant| {
         u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
     };
-    let overshoot = ended.gone.filter(|(confirmed, _)| *confirmed).map(|(_, at)| micros(ordered, at));
+    let overshoot = ended
+        .gone
+        .filter(|(confirmed, _)| *confirmed)
+        .map(|(_, at)| micros(ordered, at));
     let record = SessionEnded {
         who: (*live.who).clone(),
         ending: ending.name().to_owned(),
@@ -151,10 +178,17 @@ async fn put_on_record(
         backend_gone: ended.gone.map(|(confirmed, _)| confirmed),
         overshoot_us: overshoot,
     };
-    shared.metrics.session_ended(&live.who.target, ending.name(), ended.totals.statements, overshoot);
+    shared
+        .metrics
+        .session_ended(&live.who.target, ending.name(), ended.totals.statements, overshoot);
     tracing::info!(session = %live.who.session, grant = %live.who.grant, identity = %live.who.identity, ending = ending.name(), "session ended");
-    if let Err(error) = shared.journal.record(&Event::SessionEnded(std::borrow::Cow::Owned(record))).await {
-        tracing::error!(session = %live.who.session, %error, "the end of a session could not be put on record");
+    let event = Event::SessionEnded(Cow::Owned(record));
+    if let Err(error) = shared.journal.record(&event).await {
+        tracing::error!(session = %live.who.session, %error, "the end of a session cannot be put on record yet");
+        // It has happened, and must not get lost: kept until the log can be written again.
+        let mut batch = Batch::new();
+        batch.push(shared.clock.now(), &event);
+        shared.journal.defer(&mut batch);
     }
     if let Err(error) = shared.ledger.session_closed(&live.who.session).await {
         tracing::error!(session = %live.who.session, %error, "the end of a session could not be stored");

@@ -7,7 +7,11 @@ fn now() -> Instant {
 }
 
 fn prepared(text: &'static str) -> Arc<Prepared> {
-    let sql = Sql { text: Text::of(text.as_bytes()), length: None, sha256: None };
+    let sql = Sql {
+        text: Text::of(text.as_bytes()),
+        length: None,
+        sha256: None,
+    };
     Arc::new(Prepared::new(sql, 0, &[]))
 }
 
@@ -58,7 +62,10 @@ fn a_failed_query_says_so_and_its_tags_before_the_error_stay() {
     let mut got = None;
     book.answer(b'Z', b"I", |settled| got = Some(settled));
     let got = got.unwrap();
-    assert_eq!((got.done, got.sqlstate.as_deref(), got.tags.len()), (Done::Failed, Some(&b"22012"[..]), 1));
+    assert_eq!(
+        (got.done, got.sqlstate.as_deref(), got.tags.len()),
+        (Done::Failed, Some(&b"22012"[..]), 1)
+    );
 }
 
 #[test]
@@ -101,7 +108,11 @@ fn a_parse_counts_only_once_it_succeeded() {
     assert_eq!(text_of(&book.statement(b"s")), "delete");
     // A second Parse of the name fails with 42P05: the old text stays.
     book.parse(2, now(), b"s", prepared("select 1"));
-    assert_eq!(text_of(&book.statement(b"s")), "select 1", "within its own group: if it fails, what follows is skipped");
+    assert_eq!(
+        text_of(&book.statement(b"s")),
+        "select 1",
+        "within its own group: if it fails, what follows is skipped"
+    );
     book.sync();
     assert_eq!(text_of(&book.statement(b"s")), "wait", "in the next group nobody knows yet");
     answer(&mut book, b'E', ERROR);

@@ -1,0 +1,378 @@
+//! Makes settings of what was written: paths made absolute, named files read and tried, rules between keys checked.
+//!
+//! It changes nothing on disk and connects to nothing; certificates and CAs are loaded and dropped again.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::ControlAddress;
+use super::file::{Control, FileConfig, SessionTable, TargetTable};
+use super::mistake::Mistake;
+use super::settings::{Settings, TargetSettings, TlsFiles};
+use crate::secret::Secret;
+use crate::tls::{ClientTls, ServerTls, TlsMode};
+
+/// Longest path of a Unix socket on Linux (`sun_path` less its terminator, unix(7)); it is made under a longer name first.
+const SOCKET_PATH: usize = 107 - ".new".len();
+
+pub(super) fn control_address(path: &Path, file: &FileConfig) -> ControlAddress {
+    let base = Base::of(path);
+    let state_dir = base.join(&file.state_dir);
+    ControlAddress {
+        socket: base.or_in(file.control.socket.as_ref(), &state_dir, "control.sock"),
+        token_file: state_dir.join("admin.token"),
+        audit_dir: base.or_in(file.audit.dir.as_ref(), &state_dir, "audit"),
+    }
+}
+
+/// Makes settings of what was read; `None` only where `mistakes` says why.
+pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistake>) -> Option<Settings> {
+    let mut checker = Checker {
+        path,
+        base: Base::of(path),
+        file,
+        mistakes,
+    };
+    let state_dir = checker.base.join(&file.state_dir);
+    let addresses = control_address(path, file);
+    checker.targets_exist();
+    let listen = checker.listen();
+    checker.control(&addresses.socket);
+    checker.writable_folder("state_dir", &state_dir);
+    let tls = checker.tls(&state_dir);
+    let targets = file.targets.iter().map(|table| checker.target(table)).collect();
+    let advertise = file
+        .advertise
+        .clone()
+        .or_else(|| listen.first().map(|address| reachable(*address)));
+    Some(Settings {
+        file: path.to_owned(),
+        advertise: advertise?,
+        listen,
+        targets,
+        tls: tls?,
+        plaintext: file.tls.plaintext,
+        limits: file.limits,
+        session: session(&file.session),
+        audit_dir: addresses.audit_dir,
+        durability: file.audit.durability,
+        max_sql_bytes: bytes(file.audit.max_sql_bytes),
+        max_parameter_bytes: bytes(file.audit.max_parameter_bytes),
+        control: Control {
+            socket: addresses.socket,
+            listen: file.control.listen,
+            token_file: addresses.token_file,
+        },
+        drain_limit: file.drain_limit,
+        logging: file.logging.clone(),
+        state_dir,
+    })
+}
+
+struct Checker<'a> {
+    path: &'a Path,
+    base: Base<'a>,
+    file: &'a FileConfig,
+    mistakes: &'a mut Vec<Mistake>,
+}
+
+impl Checker<'_> {
+    fn note(&mut self, key: &str, reason: impl Into<String>, remedy: &str) {
+        // A key that is not written is found at the nearest table that is.
+        let mut place = key;
+        let line = loop {
+            match (self.file.places.get(place), place.rsplit_once('.')) {
+                (Some(line), _) => break Some(*line),
+                (None, Some((table, _))) => place = table,
+                (None, None) => break None,
+            }
+        };
+        let mistake = Mistake::new(self.path, line, Some(key.to_owned()), reason);
+        self.mistakes
+            .push(if remedy.is_empty() { mistake } else { mistake.remedy(remedy) });
+    }
+
+    fn targets_exist(&mut self) {
+        let tried = self.file.places.keys().any(|key| key.starts_with("targets"));
+        if self.file.targets.is_empty() && !tried {
+            self.note(
+                "targets",
+                "there is no target",
+                "name at least one database: [targets.orders] with address, database and user",
+            );
+        }
+    }
+
+    fn listen(&mut self) -> Vec<SocketAddr> {
+        let listen = self.file.listen.clone();
+        if listen.is_empty() {
+            self.note("listen", "no address to listen on", "write listen = [\"127.0.0.1:7432\"]");
+        }
+        if let Some(twice) = listen
+            .iter()
+            .enumerate()
+            .find(|(i, address)| address.port() != 0 && listen.iter().skip(i + 1).any(|b| b == *address))
+        {
+            self.note("listen", format!("{} is named twice", twice.1), "leave one out");
+        }
+        listen
+    }
+
+    fn control(&mut self, socket: &Path) {
+        if socket.as_os_str().len() > SOCKET_PATH {
+            let reason = format!(
+                "the path of the socket has {} bytes, the system allows {SOCKET_PATH}",
+                socket.as_os_str().len()
+            );
+            self.note(
+                "control.socket",
+                reason,
+                "name a shorter one: socket = \"/run/tidegate/control.sock\"",
+            );
+        }
+        if let Some(listen) = self.file.control.listen {
+            if !listen.ip().is_loopback() && !self.file.control.allow_remote {
+                let reason = format!("{listen} can be reached from other machines, and this connection is not encrypted");
+                self.note(
+                    "control.listen",
+                    reason,
+                    "use 127.0.0.1, or say allow_remote = true behind something that encrypts",
+                );
+            }
+            if listen.port() != 0 && self.file.listen.contains(&listen) {
+                self.note(
+                    "control.listen",
+                    format!("{listen} is also in `listen`"),
+                    "give the control API a port of its own",
+                );
+            }
+        }
+    }
+
+    fn writable_folder(&mut self, key: &str, dir: &Path) {
+        match std::fs::metadata(dir) {
+            Ok(found) if !found.is_dir() => self.note(key, format!("{} is not a folder", dir.display()), "name a folder"),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // The gate makes the last part of the path, not a whole tree: a misspelt mount point must not go unseen.
+                let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+                if parent.is_some_and(|parent| !parent.is_dir()) {
+                    self.note(
+                        key,
+                        format!("the folder {} is to be made in does not exist", dir.display()),
+                        "make it, or name another",
+                    );
+                }
+            }
+            Err(error) => self.note(key, format!("{}: {error}", dir.display()), "name a folder the gate can use"),
+        }
+    }
+
+    fn tls(&mut self, state_dir: &Path) -> Option<TlsFiles> {
+        let tls = &self.file.tls;
+        match (&tls.cert, &tls.key) {
+            (None, None) => Some(TlsFiles::SelfSigned {
+                dir: state_dir.to_owned(),
+                names: tls.names.clone(),
+            }),
+            (Some(cert), Some(key)) => {
+                let (cert, key) = (self.base.join(cert), self.base.join(key));
+                let readable = [self.readable("tls.cert", &cert), self.readable("tls.key", &key)];
+                if readable.iter().all(Option::is_some)
+                    && let Err(error) = ServerTls::load(&cert, &key)
+                {
+                    self.note("tls", chain(&error), "");
+                }
+                Some(TlsFiles::Given { cert, key })
+            }
+            (Some(_), None) => {
+                self.note(
+                    "tls.cert",
+                    "a certificate without its private key",
+                    "name the key too: key = \"server.key\"",
+                );
+                None
+            }
+            (None, Some(_)) => {
+                self.note(
+                    "tls.key",
+                    "a private key without its certificate",
+                    "name the certificate too: cert = \"server.crt\"",
+                );
+                None
+            }
+        }
+    }
+
+    fn target(&mut self, table: &TargetTable) -> TargetSettings {
+        let at = |key: &str| format!("targets.{}.{key}", table.name);
+        let ca_file = table.ca_file.as_ref().map(|path| self.base.join(path));
+        if let Some(ca) = &ca_file {
+            if self.readable(&at("ca_file"), ca).is_some()
+                && let Err(error) = ClientTls::new(table.sslmode, Some(ca))
+            {
+                self.note(&at("ca_file"), chain(&error), "");
+            }
+            if matches!(table.sslmode, TlsMode::Disable | TlsMode::Prefer) {
+                self.note(
+                    &at("ca_file"),
+                    "it has no effect with this sslmode",
+                    "set sslmode = \"verify-full\", or leave ca_file out",
+                );
+            }
+        }
+        if table.auth.is_empty() {
+            self.note(
+                &at("auth"),
+                "no method is allowed",
+                "write auth = [\"scram-sha-256\"], or leave it out",
+            );
+        }
+        for text in ["database", "user"] {
+            let value = if text == "user" { &table.user } else { &table.database };
+            if value.is_empty() || value.contains('\0') || value.len() > 63 {
+                self.note(&at(text), "a name of 1 to 63 bytes is expected", "");
+            }
+        }
+        for parameter in &table.startup_parameters {
+            if matches!(parameter.as_str(), "user" | "database" | "replication" | "options") || parameter.is_empty() {
+                self.note(
+                    &at("startup_parameters"),
+                    format!("\"{parameter}\" cannot be let through"),
+                    "leave it out",
+                );
+            }
+        }
+        TargetSettings {
+            password: self.password(table),
+            name: table.name.clone(),
+            host: table.host.clone(),
+            port: table.port,
+            database: table.database.clone(),
+            user: table.user.clone(),
+            sslmode: table.sslmode,
+            ca_file,
+            auth: table.auth.clone(),
+            connect_timeout: table.connect_timeout,
+            check_interval: table.check_interval,
+            replication: table.replication,
+            startup_parameters: table.startup_parameters.clone(),
+            max_sessions: table.max_sessions,
+            application_name: table.application_name,
+        }
+    }
+
+    fn password(&mut self, table: &TargetTable) -> Option<Secret<String>> {
+        let at = |key: &str| format!("targets.{}.{key}", table.name);
+        match (&table.password_file, &table.password_env) {
+            (None, None) => None,
+            (Some(_), Some(_)) => {
+                self.note(
+                    &at("password_env"),
+                    "the password is already given by password_file",
+                    "leave one out",
+                );
+                None
+            }
+            (Some(file), None) => {
+                let text = self.readable(&at("password_file"), &self.base.join(file))?;
+                // Editors end a file with a newline; a password does not.
+                let password = text.strip_suffix('\n').unwrap_or(&text);
+                let password = password.strip_suffix('\r').unwrap_or(password);
+                self.fit_password(&at("password_file"), password)
+            }
+            (None, Some(variable)) => match std::env::var(variable) {
+                Ok(password) => self.fit_password(&at("password_env"), &password),
+                Err(std::env::VarError::NotPresent) => {
+                    self.note(
+                        &at("password_env"),
+                        format!("the environment variable {variable} is not set"),
+                        "set it for the gate",
+                    );
+                    None
+                }
+                Err(std::env::VarError::NotUnicode(_)) => {
+                    self.note(
+                        &at("password_env"),
+                        format!("the environment variable {variable} is not UTF-8"),
+                        "",
+                    );
+                    None
+                }
+            },
+        }
+    }
+
+    fn fit_password(&mut self, key: &str, password: &str) -> Option<Secret<String>> {
+        if password.is_empty() || password.contains(['\0', '\n']) {
+            self.note(
+                key,
+                "the password is empty or has more than one line",
+                "write the password alone, in one line",
+            );
+            return None;
+        }
+        Some(Secret::new(password.to_owned()))
+    }
+
+    fn readable(&mut self, key: &str, path: &Path) -> Option<String> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                let remedy = "name a file the gate can read (a relative path starts at the folder of the configuration)";
+                self.note(key, format!("{} cannot be read: {error}", path.display()), remedy);
+                None
+            }
+        }
+    }
+}
+
+/// The folder that relative paths start at.
+struct Base<'a>(&'a Path);
+
+impl<'a> Base<'a> {
+    fn of(file: &'a Path) -> Self {
+        Self(file.parent().unwrap_or_else(|| Path::new("")))
+    }
+
+    fn join(&self, path: &Path) -> PathBuf {
+        self.0.join(path)
+    }
+
+    fn or_in(&self, named: Option<&PathBuf>, dir: &Path, usual: &str) -> PathBuf {
+        named.map_or_else(|| dir.join(usual), |path| self.join(path))
+    }
+}
+
+fn session(table: &SessionTable) -> SessionTable {
+    let mut session = table.clone();
+    session.warnings.sort_unstable_by(|a, b| b.cmp(a));
+    session.warnings.dedup();
+    session
+}
+
+/// An address to listen on, as an address to connect to: `0.0.0.0` is nobody's address.
+fn reachable(address: SocketAddr) -> String {
+    let host = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+    };
+    SocketAddr::new(host, address.port()).to_string()
+}
+
+/// An error with all it comes from, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
+fn bytes(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
