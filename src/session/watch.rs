@@ -10,11 +10,11 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::admit::Started;
 use super::end::{self, Backstage, Ended};
 use super::limits::{Due, Limits};
 use super::registry::{Live, Order};
 use super::relay::{Relay, Stop};
+use super::start::Started;
 use super::{Settings, Shared};
 use crate::audit::Batch;
 use crate::audit::event::{Event as Recorded, SessionEnded};
@@ -29,7 +29,6 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
         entry,
         mut limits,
         mut changes,
-        slot,
         room,
         places,
         rules,
@@ -56,7 +55,7 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
     };
     // Boxed, so that a running session does not hold what only its end needs.
     let ended = Box::pin(end::end(relay, &ending, backstage)).await;
-    drop((slot, places));
+    drop(places);
     Box::pin(put_on_record(&live, &ending, &ended, (since.instant, ordered), shared)).await;
     if let Some(client) = ended.client {
         Box::pin(frontend::close(client)).await;
