@@ -198,11 +198,17 @@ async fn try_admit(
     };
     // Only a grant's secret can have been proved, so the user is a grant's id.
     let id: GrantId = startup.user.parse().map_err(|_| plain(unknown()))?;
-    let admission = shared
-        .ledger
-        .admit(&id, startup.database.as_deref(), address.ip())
-        .await
-        .map_err(plain)?;
+    let admission = match shared.ledger.admit(&id, startup.database.as_deref(), address.ip()).await {
+        Ok(admission) => admission,
+        Err(ending) => {
+            // The secret was proved, so the record may say whose it is; without a name where the store cannot be asked.
+            if let Ok(view) = shared.ledger.grant(&id).await {
+                refused.identity = Some(view.grant.identity().clone());
+                refused.grant = Some(id);
+            }
+            return Err(plain(ending));
+        }
+    };
     let permit = &admission.permit;
     refused.grant = Some(permit.grant().clone());
     refused.identity = Some(permit.identity().clone());

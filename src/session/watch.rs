@@ -167,7 +167,11 @@ async fn put_on_record(
         who: (*live.who).clone(),
         ending: ending.name().to_owned(),
         sqlstate: ending.sqlstate().to_owned(),
-        detail: ending.words().map(|words| words.message),
+        // An operator's reason is in the words' detail.
+        detail: ending.words().map(|words| match words.detail {
+            Some(detail) => format!("{}. {detail}", words.message),
+            None => words.message,
+        }),
         fate: ended.fate.name().to_owned(),
         duration_us: micros(since, shared.clock.moment().instant),
         statements: ended.totals.statements,
