@@ -76,7 +76,7 @@ async fn warnings_come_before_the_end_between_and_within_statements() {
     let who = format!("you are ana@example.com under grant {}, until 20", login.grant);
     welcome.says("NOTICE", "01000", &[&who, "(in 3 s)", "ask #qa-access"]);
     let mut busy = Raw::session(&gate, &login).await;
-    busy.query("SELECT repeat('x', 1000) FROM generate_series(1, 20); SELECT pg_sleep(60)").await;
+    busy.query("SELECT 1; SELECT pg_sleep(60)").await;
     for session in [&mut idle, &mut busy] {
         for left in ["2 s", "1 s"] {
             notice(session)

@@ -107,6 +107,20 @@ async fn the_window_closes_in_the_middle_of_a_result() {
     }
 }
 
+/// PostgreSQL sends its 8 KiB buffer when it is full, wherever in a row that is; then the statement sleeps on the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_stuck_half_way_is_completed_before_the_end() {
+    let gate = gate();
+    let login = grant(&gate, "1s");
+    let mut session = Raw::session(&gate, &login).await;
+    session.query("SELECT repeat('x', 1000) FROM generate_series(1, 20); SELECT pg_sleep(64)").await;
+    let (told, before) = session.last_word().await;
+    says_expired(&told, &login, "rolled back");
+    assert!(before > 10, "{before}");
+    let record = ended(&gate, &login.grant).await;
+    assert_eq!((&record["client_told"], &record["backend_gone"]), (&true.into(), &true.into()), "{record}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_ends_a_session_and_revokes_a_grant() {
     table("killed").await;
