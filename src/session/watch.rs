@@ -43,8 +43,8 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
     let noticed = shared.clock.moment();
     let ordered = end::due(&ending, &shared.clock, noticed);
     let live = Arc::clone(entry.live());
-    // Its cancel key is dead from here on.
-    drop(entry);
+    // Its cancel key is dead from here on. The entry itself is held to the very end, for a shutdown waits for it.
+    entry.leave();
     let backstage = Backstage {
         target: &room.target,
         terminator: &room.terminator,
@@ -59,6 +59,7 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
     if let Some(client) = ended.client {
         Box::pin(frontend::close(client)).await;
     }
+    drop(entry);
 }
 
 /// Carries until there is a reason to end.
