@@ -9,7 +9,7 @@ use std::process::Command;
 
 use tidegate::lab::Gate;
 
-use crate::support::{Raw, binary, count, database, eventually, grant, records, records_of};
+use crate::support::{Raw, Told, binary, count, database, eventually, grant, records, records_of};
 
 /// A file system of its own, too small for what comes; unmounted on drop.
 struct SmallDisk(PathBuf);
@@ -61,6 +61,22 @@ fn ready(gate: &Gate) -> String {
     answer
 }
 
+/// Sends statements until one is refused.
+async fn refused_statement(session: &mut Raw) -> Told {
+    eventually("a statement is refused", async || {
+        session.query("SELECT 1").await;
+        while let Some(frame) = session.frame().await {
+            match frame.kind {
+                b'Z' => return None,
+                b'E' => return Some(Told::read(&frame.body)),
+                _ => {}
+            }
+        }
+        panic!("closed without a word")
+    })
+    .await
+}
+
 fn gate_logging_to(folder: &Path) -> Gate {
     let audit = format!("[audit]\ndir = \"{}\"\n", folder.display());
     let config = database().shop.target_table("shop", "") + &audit;
@@ -88,15 +104,20 @@ async fn on_a_full_disk_no_statement_runs_until_there_is_room() {
     })
     .await;
     disk.fill();
+    // The file's last page still has room for some.
+    let mut filler = Raw::session(&gate, &login).await;
+    refused_statement(&mut filler).await.says("FATAL", "53100", &["was not run"]);
 
-    simple.query("INSERT INTO unlogged VALUES (1)").await;
+    // Longer than whatever is left now.
+    let long = format!("/* {} */", "x".repeat(9000));
+    simple.query(&format!("INSERT INTO unlogged VALUES (1) {long}")).await;
     let (told, before) = simple.last_word().await;
     told.says("FATAL", "53100", &["was not run", "could not be put on record", "disk of the audit log is full", "operator"]);
     assert_eq!(before, 0);
     extended
         .write(|out| {
             use postgres_protocol::message::frontend;
-            frontend::parse("", "INSERT INTO unlogged VALUES (2)", [], out).expect("parse");
+            frontend::parse("", &format!("INSERT INTO unlogged VALUES (2) {long}"), [], out).expect("parse");
             frontend::bind("", "", [], [(); 0], |(), _| unreachable!(), [], out).map_err(|_| ()).expect("bind");
             frontend::execute("", 0, out).expect("execute");
             frontend::sync(out);
@@ -129,7 +150,7 @@ async fn on_a_full_disk_no_statement_runs_until_there_is_room() {
     assert_eq!(count(database(), "unlogged").await, 1);
     let all = eventually("the ends are on record too", async || {
         let all = records(&gate);
-        (all.iter().filter(|record| record["ending"] == "audit_failed" && record["event"] == "session_ended").count() == 2).then_some(all)
+        (all.iter().filter(|record| record["ending"] == "audit_failed" && record["event"] == "session_ended").count() == 3).then_some(all)
     })
     .await;
     let healed = all.iter().find(|record| record["event"] == "journal_healed").expect("the fault is on record");
@@ -150,8 +171,8 @@ async fn without_its_folder_no_statement_runs_either() {
     fs::remove_dir_all(&folder).expect("removed");
     // A file in its place: the folder cannot come back by itself.
     fs::write(&folder, "").expect("a file");
-    session.query("SELECT 1").await;
-    let (told, _) = session.last_word().await;
+    // The gate looks after its file several times a second.
+    let told = refused_statement(&mut session).await;
     told.says("FATAL", "58030", &["was not run", "audit log cannot be written"]);
     fs::remove_file(&folder).expect("removed");
     fs::create_dir(&folder).expect("a folder");

@@ -129,28 +129,37 @@ impl Raw {
 
     /// The next message; nothing at the end. An end within a message fails the test.
     pub(crate) async fn frame(&mut self) -> Option<Frame> {
-        within("a message", self.next()).await
+        match within("a message", self.next()).await {
+            Ok(frame) => Some(frame),
+            Err(rest) => {
+                assert!(rest.is_empty(), "the stream ends within a message: {rest:?}");
+                None
+            }
+        }
     }
 
-    async fn next(&mut self) -> Option<Frame> {
+    /// The next message, or at the end what is left of one.
+    async fn next(&mut self) -> Result<Frame, BytesMut> {
         loop {
             if let Some(header) = self.read.first_chunk::<5>() {
                 let [kind, length @ ..] = *header;
                 let whole = 1 + u32::from_be_bytes(length) as usize;
                 if self.read.len() >= whole {
                     let body = self.read.split_to(whole).freeze().slice(5..);
-                    return Some(Frame { kind, body });
+                    return Ok(Frame { kind, body });
                 }
                 self.read.reserve(whole);
             }
             match self.stream.read_buf(&mut self.read).await {
                 Ok(1..) => {}
-                Ok(0) | Err(_) => {
-                    assert!(self.read.is_empty(), "the stream ends within a message: {:?}", self.read);
-                    return None;
-                }
+                Ok(0) | Err(_) => return Err(std::mem::take(&mut self.read)),
             }
         }
+    }
+
+    /// The next message; nothing at the end, which may come anywhere: the gate was killed.
+    pub(crate) async fn torn_frame(&mut self) -> Option<Frame> {
+        within("a message or the end", self.next()).await.ok()
     }
 
     /// Reads up to a message of this kind; fails the test at the end of the stream.
