@@ -2,7 +2,14 @@
 //! it is for.
 //!
 //! It reads the source as text and runs nothing of it. Code under `#[cfg(test)]` is not looked at: tests may use what they need.
-#![allow(missing_docs, reason = "tests, not a library")]
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests, not a library"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
