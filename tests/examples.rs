@@ -95,7 +95,9 @@ fn the_configurations_in_the_documents_are_good() {
     for file in ["README.md", "deploy/README.md"] {
         for block in text(file).split("```toml\n").skip(1) {
             let block = block.split("```").next().expect("split has a first part");
-            load(folder().path(), block).unwrap_or_else(|mistakes| panic!("{file}: {mistakes:?} in\n{block}"));
+            // The one file that is not here.
+            let block = block.replace("/run/credentials/tidegate.service/", "");
+            load(folder().path(), &block).unwrap_or_else(|mistakes| panic!("{file}: {mistakes:?} in\n{block}"));
             seen += 1;
         }
     }
