@@ -76,6 +76,8 @@ pub(super) struct Up {
     cleared: usize,
     waiting: Option<Waiting>,
     unflushed: bool,
+    /// The last read found nothing, in the socket nor in TLS.
+    dry: bool,
     /// The client said Terminate: it is written, and no more is read.
     quit: bool,
 }
@@ -89,6 +91,8 @@ pub(super) struct Down {
     /// A message of our own, to go out at the next boundary: where in the chunk, and the bytes.
     inserted: Option<Insert>,
     unflushed: bool,
+    /// The last read found nothing, in the socket nor in TLS.
+    dry: bool,
 }
 
 /// Not in this chunk.
@@ -109,6 +113,7 @@ impl Up {
             cleared: 0,
             waiting: None,
             unflushed: false,
+            dry: false,
             quit: false,
         }
     }
@@ -123,6 +128,7 @@ impl Down {
             before: framer,
             inserted: None,
             unflushed: false,
+            dry: false,
         }
     }
 }
@@ -135,6 +141,9 @@ impl Relay {
 
     /// Puts a message of our own into the client's stream, at the next message boundary.
     pub(super) fn insert(&mut self, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
         let insert = match &mut self.down.inserted {
             // The one before has not gone out whole yet: this one follows it.
             Some(before) => {
@@ -205,10 +214,16 @@ impl Relay {
                 Poll::Pending => return Poll::Pending,
             }
         }
+        if down.dry {
+            // Nothing was left to read: before a buffer is borrowed the socket must have something.
+            let _ = ready!(self.target.tcp().poll_read_ready(cx));
+            down.dry = false;
+        }
         let buffer = down.chunk.empty(&self.pool);
         match read(&mut self.target, cx, buffer) {
             Poll::Pending => {
                 down.chunk.release(&self.pool);
+                down.dry = true;
                 Poll::Pending
             }
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Stop::TargetGone)),
@@ -277,9 +292,14 @@ impl Relay {
     }
 
     fn poll_read_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        if self.up.dry {
+            let _ = ready!(self.client.tcp().poll_read_ready(cx));
+            self.up.dry = false;
+        }
         let buffer = self.up.chunk.empty(&self.pool);
         match read(&mut self.client, cx, buffer) {
             Poll::Pending => {
+                self.up.dry = true;
                 self.up.chunk.release(&self.pool);
                 self.up.seen = 0;
                 self.up.cleared = 0;
