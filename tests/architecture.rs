@@ -64,21 +64,22 @@ const IMPURE: &[&str] = &[
 
 /// Lines of production code in one file.
 const BUDGET: usize = 400;
-/// Files that may be longer: up to how much, and why.
-const LONGER: &[(&str, usize, &str)] = &[
-    ("ending.rs", 500, "one closed list; the half of it is the words clients read"),
-    ("session/admit.rs", 460, "one sequence, with a record for each way out of it"),
+/// The most a file may have that is one thing and worse in two.
+const MOST: usize = 600;
+/// Those files, and what makes each of them one thing.
+const LONGER: &[(&str, &str)] = &[
+    ("audit/event.rs", "one closed vocabulary"),
+    ("ending.rs", "one closed list; the half of it is the words clients read"),
+    ("session/admit.rs", "one sequence, with a record for each way out of it"),
     (
         "session/book.rs",
-        520,
         "one account with its two sides, what the client sent and what the server answered",
     ),
     (
         "session/relay.rs",
-        560,
         "both directions share their buffers and their order; apart, neither can be judged",
     ),
-    ("session/tap.rs", 540, "one arm for each message of the protocol"),
+    ("session/tap.rs", "one arm for each message of the protocol"),
 ];
 
 struct Source {
@@ -107,7 +108,7 @@ impl Source {
             if line.trim() == "#[cfg(test)]" {
                 // An item on one line; a block goes on to its closing brace in the same column.
                 let indent = line.len() - line.trim_start().len();
-                let end = format!("{}}}", " ".repeat(indent));
+                let end = " ".repeat(indent) + "}";
                 if lines.next().is_some_and(|item| !item.ends_with(';')) {
                     while lines.next().is_some_and(|line| line != end) {}
                 }
@@ -132,7 +133,10 @@ fn sources() -> Vec<Source> {
             let name = path.file_name().expect("a name").to_string_lossy().into_owned();
             if path.is_dir() && name != "tests" {
                 folders.push(path);
-            } else if name.ends_with(".rs") && !matches!(&*name, "tests.rs" | "testing.rs") {
+            } else if name
+                .strip_suffix(".rs")
+                .is_some_and(|stem| !matches!(stem, "tests" | "testing"))
+            {
                 let text = fs::read_to_string(&path).expect("readable source");
                 let path = path.strip_prefix(&root).expect("below src").to_owned();
                 found.push(Source { path, text });
@@ -240,13 +244,12 @@ fn every_file_says_what_it_is_for_and_is_no_longer_than_it_needs() {
         // Comments count: whoever reads the file reads them too.
         let tests = source.text.find("#[cfg(test)]\nmod tests {").unwrap_or(source.text.len());
         let lines = source.text[..tests].lines().count();
-        match LONGER.iter().find(|(file, ..)| source.path == Path::new(file)) {
-            None if lines > BUDGET => faults.push(format!("{path}: {lines} lines, the budget is {BUDGET}: split it")),
-            Some((_, most, why)) if lines > *most => {
-                faults.push(format!("{path}: {lines} lines, even for it ({why}) {most} is the most"))
-            }
-            Some(_) if lines <= BUDGET => faults.push(format!("{path}: needs no exception any more")),
-            _ => {}
+        let excused = LONGER.iter().any(|(file, _)| source.path == Path::new(file));
+        let most = if excused { MOST } else { BUDGET };
+        if lines > most {
+            faults.push(format!("{path}: {lines} lines, the budget is {most}: split it"));
+        } else if excused && lines <= BUDGET {
+            faults.push(format!("{path}: needs no exception any more"));
         }
     }
     check(&faults);
