@@ -1,6 +1,6 @@
 //! One connection from accept to ending, as a sequence of owned stages; each consumes the one before.
 //!
-//! It composes: the frontend brings a client, the ledger a permit, upstream a target; the relay carries, [`end`] ends. It makes
+//! It composes: the frontend brings a client, the ledger a permit, upstream a target; the relay carries, `end` ends. It makes
 //! no decision of its own about who may do what.
 //!
 //! The law: nothing of a client reaches its target before the session's start is on record; and however a session ends, its

@@ -108,6 +108,10 @@ fn optional(out: &mut Vec<u8>, key: &[u8], value: Option<u64>) {
     }
 }
 
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "without branches the compiler looks at many bytes at once"
+)]
 fn string(out: &mut Vec<u8>, key: &[u8], text: &str) -> Result<(), Error> {
     out.extend_from_slice(key);
     // Printable ASCII without quote and backslash: most of what there is.
