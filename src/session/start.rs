@@ -14,6 +14,7 @@ use super::registry::{Entry, Live, Newcomer, Order};
 use super::relay::{Down, Relay, Up};
 use super::tap::Tap;
 use super::{Shared, random};
+use crate::audit::event::Who;
 use crate::clock::Moment;
 use crate::grant::Grant;
 use crate::ledger::{Admission, Slot};
@@ -64,7 +65,7 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         pid: key.pid,
         opened: since.instant,
     };
-    let entry = shared.registry.enter(Newcomer {
+    let newcomer = Newcomer {
         who,
         client,
         application,
@@ -73,14 +74,9 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         backend: key,
         grant: changes.clone(),
         key: cancel_key(version),
-    });
+    };
+    let entry = register(newcomer, shared);
     let live = entry.live();
-    if shared.draining.load(Ordering::Relaxed) {
-        // It came in while the order to drain went out to the others.
-        live.orders.send_replace(Order::Drain);
-    }
-    shared.metrics.session_started(&live.who.target);
-    tracing::info!(session = %live.who.session, grant = %live.who.grant, identity = %live.who.identity, target_name = %live.who.target, %client, "session started");
     let settings = &rules.session;
     let limits = Limits::new(permit, &settings.warnings, settings.idle_timeout, settings.renew_hint.clone());
     let notice = settings.welcome.then(|| limits.welcome(since.time));
@@ -118,6 +114,25 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         backend,
         places,
     }
+}
+
+/// From here on it is listed, counted, and takes orders.
+fn register(newcomer: Newcomer, shared: &Shared) -> Entry {
+    let entry = shared.registry.enter(newcomer);
+    let live = entry.live();
+    if shared.draining.load(Ordering::Relaxed) {
+        // It came in while the order to drain went out to the others.
+        live.orders.send_replace(Order::Drain);
+    }
+    let Who {
+        session,
+        grant,
+        identity,
+        target,
+    } = &*live.who;
+    shared.metrics.session_started(target);
+    tracing::info!(%session, %grant, %identity, target_name = %target, client = %live.client, "session started");
+    entry
 }
 
 /// From AuthenticationOk to ReadyForQuery.
