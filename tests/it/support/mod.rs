@@ -4,6 +4,8 @@
 #![allow(dead_code, unused_imports, reason = "not every test file needs every helper")]
 
 mod clients;
+mod random;
+pub mod raw;
 mod wait;
 
 use std::path::Path;
@@ -13,6 +15,7 @@ use serde_json::Value;
 use tidegate::lab::{Gate, Login, Options, Postgres, Shop};
 
 pub use clients::{Said, psql, suite, suite_in_clear};
+pub use random::{Random, seed};
 pub use wait::{PATIENCE, eventually, within};
 
 /// The target's name in every test's configuration.
