@@ -4,9 +4,9 @@
 //! from those above it (`tests/architecture.rs` holds the exact graph).
 //!
 //! - [`clock`], [`ids`], [`names`], [`secret`]: the nouns
+//! - [`ending`]: why sessions end, with SQLSTATE and words (pure)
 //! - [`wire`]: bytes to PostgreSQL messages and back (pure)
 //! - [`scram`]: either side of SCRAM-SHA-256, one message at a time (pure)
-//! - [`ending`]: why sessions end, with SQLSTATE and words (pure)
 //! - [`grant`]: what a grant is, which events may follow which, `Permit` (pure)
 //! - [`metrics`]: what the gate counts
 //! - [`tls`]: the two TLS configurations

@@ -6,6 +6,8 @@
 //! moves a cursor, breaks a line or turns text around (C0, DEL, C1, U+2028, U+2029, bidirectional controls) stands in it as
 //! itself: all are JSON escapes. Encoding allocates nothing but the growth of the buffer it writes to.
 
+mod hot;
+
 use std::io;
 
 use jiff::Timestamp;
@@ -136,11 +138,17 @@ fn encode(out: &mut Vec<u8>, time: Timestamp, event: &Event<'_>) -> Result<(), s
     out.extend_from_slice(br#""time":""#);
     timestamp(out, time);
     out.push(b'"');
-    let brace = out.len();
-    event.serialize(&mut Serializer::with_formatter(&mut *out, Harmless))?;
-    // The object's opening brace becomes the comma that continues the object begun by `seal`.
-    if let Some(byte) = out.get_mut(brace) {
-        *byte = b',';
+    match event {
+        Event::Statement(statement) => hot::statement(out, statement)?,
+        Event::Outcome(outcome) => hot::outcome(out, outcome)?,
+        event => {
+            let brace = out.len();
+            event.serialize(&mut Serializer::with_formatter(&mut *out, Harmless))?;
+            // The object's opening brace becomes the comma that continues the object begun by `seal`.
+            if let Some(byte) = out.get_mut(brace) {
+                *byte = b',';
+            }
+        }
     }
     out.push(b'\n');
     Ok(())

@@ -314,6 +314,26 @@ pub enum Parameter<'a> {
     },
 }
 
+impl<'a> Parameter<'a> {
+    /// The same, borrowed.
+    #[must_use]
+    pub fn borrowed(&'a self) -> Self {
+        match self {
+            Self::Null => Self::Null,
+            Self::Text(text) => Self::Text(Text(Cow::Borrowed(&text.0))),
+            Self::Binary { oid, hex } => Self::Binary {
+                oid: *oid,
+                hex: Cow::Borrowed(hex),
+            },
+            Self::Long { start, length, sha256 } => Self::Long {
+                start: Text(Cow::Borrowed(&start.0)),
+                length: *length,
+                sha256: Cow::Borrowed(sha256),
+            },
+        }
+    }
+}
+
 /// What became of a statement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome<'a> {

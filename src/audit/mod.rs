@@ -1,7 +1,7 @@
 //! The audit log: what happened, in one order, in files on the local disk.
 //!
 //! It does not decide anything and sends nothing anywhere. [`Journal`] is the one writer, [`event`] the one vocabulary;
-//! [`read`](fn@read) and [`follow`] are for those who look.
+//! [`read`](fn@read) and [`follow()`] are for those who look.
 //!
 //! The law: a record that was reported as written is with the operating system (or on the disk, see [`Durability`]), whole,
 //! on one line, numbered without gaps; a record that could not be written is reported as such, and nothing of it remains.

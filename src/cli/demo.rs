@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         bail!("interrupted");
     }
     if !staying {
-        screen.note("To try it by hand: tidegate demo --stay")?;
+        screen.note("To try it by hand: make demo ARGS=--stay (or: tidegate demo --stay)")?;
     }
     Ok(())
 }

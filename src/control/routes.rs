@@ -1,6 +1,6 @@
 //! The paths of the control API: each reads its request, makes one call, and answers with a body of [`super::model`].
 //!
-//! Who may call is settled before a handler runs ([`super::serve`]); what may be done is the ledger's to say.
+//! Who may call is settled before a handler runs ([`mod@super::serve`]); what may be done is the ledger's to say.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Why a handshake failed, for the operator, and what the client may know of it.
 //!
-//! It does not tell the client: [`super::refuse`] does.
+//! It does not tell the client: [`mod@super::refuse`] does.
 
 use std::io;
 use std::time::Duration;

@@ -21,7 +21,7 @@ const SUPERUSER: &str = "postgres";
 
 /// What the server runs: `$1` its binaries, `$2` its folder, `$3` how it authenticates.
 const START: &str = r#"
-"$1/initdb" -D "$2/data" -U postgres --pwfile="$2/password" -A "$3" -E UTF8 --locale=C --no-sync --no-instructions || exit 1
+"$1/initdb" -D "$2/data" -U postgres --pwfile="$2/password" -A "$3" -E UTF8 --locale=C --no-sync || exit 1
 cat "$2/lab.conf" >>"$2/data/postgresql.conf"
 cat "$2/lab.hba" >"$2/data/pg_hba.conf"
 exec "$1/postgres" -D "$2/data"

@@ -119,11 +119,64 @@ enum AfterCopy {
     Lost,
 }
 
+/// What names stand for. The unnamed one is by far the most used, and needs no hashing.
+#[derive(Debug)]
+struct Names<T> {
+    unnamed: Option<Arc<T>>,
+    named: HashMap<Box<[u8]>, Arc<T>>,
+}
+
+impl<T> Default for Names<T> {
+    fn default() -> Self {
+        Self {
+            unnamed: None,
+            named: HashMap::new(),
+        }
+    }
+}
+
+impl<T> Names<T> {
+    fn get(&self, name: &[u8]) -> Option<&Arc<T>> {
+        if name.is_empty() {
+            self.unnamed.as_ref()
+        } else {
+            self.named.get(name)
+        }
+    }
+
+    fn insert(&mut self, name: Box<[u8]>, value: Arc<T>) {
+        if name.is_empty() {
+            self.unnamed = Some(value);
+        } else {
+            self.named.insert(name, value);
+        }
+    }
+
+    fn remove(&mut self, name: &[u8]) {
+        if name.is_empty() {
+            self.unnamed = None;
+        } else {
+            self.named.remove(name);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.unnamed = None;
+        if !self.named.is_empty() {
+            self.named.clear();
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.named.len() + usize::from(self.unnamed.is_some())
+    }
+}
+
 /// The account.
 #[derive(Debug, Default)]
 pub(super) struct Book {
-    statements: HashMap<Box<[u8]>, Arc<Prepared>>,
-    portals: HashMap<Box<[u8]>, Arc<Portal>>,
+    statements: Names<Prepared>,
+    portals: Names<Portal>,
     pending: VecDeque<Pending>,
     answer: Answer,
     /// The server drops everything until the next Sync, which the client has not sent yet.
@@ -521,8 +574,8 @@ impl Book {
         self.pass_over();
         match self.pending.front() {
             Some(Pending::Query { .. }) if self.answer.begun => {
-                self.statements.remove(&[][..]);
-                self.portals.remove(&[][..]);
+                self.statements.remove(&[]);
+                self.portals.remove(&[]);
                 self.settle_head(done, &mut settled);
             }
             Some(Pending::Call { .. }) if self.answer.begun => self.settle_head(done, &mut settled),

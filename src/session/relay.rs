@@ -8,6 +8,7 @@
 //! Each direction has one chunk: read, looked at, written, and only then read anew. That is the back-pressure, and the reason
 //! why nothing is copied or flushed per message.
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -46,6 +47,12 @@ pub(super) enum Stop {
     Idle,
 }
 
+/// Steps of one direction before the other is heard.
+const TURN: usize = 16;
+
+/// One step of one direction: `Ready` when it got on.
+type Step = fn(&mut Relay, &mut Context<'_>) -> Poll<Result<(), Stop>>;
+
 /// Both directions of a session.
 pub(super) struct Relay {
     pub(super) client: Transport,
@@ -76,6 +83,8 @@ pub(super) struct Up {
     cleared: usize,
     waiting: Option<Waiting>,
     unflushed: bool,
+    /// The last read found nothing, in the socket nor in TLS.
+    dry: bool,
     /// The client said Terminate: it is written, and no more is read.
     quit: bool,
 }
@@ -89,6 +98,8 @@ pub(super) struct Down {
     /// A message of our own, to go out at the next boundary: where in the chunk, and the bytes.
     inserted: Option<Insert>,
     unflushed: bool,
+    /// The last read found nothing, in the socket nor in TLS.
+    dry: bool,
 }
 
 /// Not in this chunk.
@@ -109,6 +120,7 @@ impl Up {
             cleared: 0,
             waiting: None,
             unflushed: false,
+            dry: false,
             quit: false,
         }
     }
@@ -123,6 +135,7 @@ impl Down {
             before: framer,
             inserted: None,
             unflushed: false,
+            dry: false,
         }
     }
 }
@@ -130,11 +143,16 @@ impl Down {
 impl Relay {
     /// Carries until one side stops. Cancel-safe: it may be dropped at any await and called again.
     pub(super) async fn run(&mut self) -> Stop {
-        std::future::poll_fn(|cx| self.poll(cx)).await
+        match std::future::poll_fn(|cx| self.poll(cx)).await {
+            Err(stop) => stop,
+        }
     }
 
     /// Puts a message of our own into the client's stream, at the next message boundary.
     pub(super) fn insert(&mut self, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
         let insert = match &mut self.down.inserted {
             // The one before has not gone out whole yet: this one follows it.
             Some(before) => {
@@ -172,23 +190,29 @@ impl Relay {
         self.up.quit
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Infallible, Stop>> {
         loop {
-            if self.stop_when_idle && self.idle() {
-                return Poll::Ready(Stop::Idle);
-            }
             // The target first: its answers free what the client's direction may be waiting for.
-            let down = self.poll_down(cx);
-            if let Poll::Ready(Err(stop)) = down {
-                return Poll::Ready(stop);
+            let target_waits = self.steps(cx, Self::poll_down)?;
+            let client_waits = self.steps(cx, Self::poll_up)?;
+            if self.stop_when_idle && self.idle() {
+                return Poll::Ready(Err(Stop::Idle));
             }
-            match self.poll_up(cx) {
-                Poll::Ready(Err(stop)) => return Poll::Ready(stop),
-                Poll::Ready(Ok(())) => {}
-                Poll::Pending if down.is_ready() => {}
-                Poll::Pending => return Poll::Pending,
+            if target_waits && client_waits {
+                return Poll::Pending;
             }
         }
+    }
+
+    /// Goes on in one direction until it has to wait (true) or has had its turn.
+    fn steps(&mut self, cx: &mut Context<'_>, step: Step) -> Result<bool, Stop> {
+        for _ in 0..TURN {
+            match step(self, cx) {
+                Poll::Ready(gone_on) => gone_on?,
+                Poll::Pending => return Ok(true),
+            }
+        }
+        Ok(false)
     }
 
     /// One step from the target to the client: `Ready` when it got on.
@@ -205,10 +229,16 @@ impl Relay {
                 Poll::Pending => return Poll::Pending,
             }
         }
+        if down.dry {
+            // Nothing was left to read: before a buffer is borrowed the socket must have something.
+            let _ = ready!(self.target.tcp().poll_read_ready(cx));
+            down.dry = false;
+        }
         let buffer = down.chunk.empty(&self.pool);
         match read(&mut self.target, cx, buffer) {
             Poll::Pending => {
                 down.chunk.release(&self.pool);
+                down.dry = true;
                 Poll::Pending
             }
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Stop::TargetGone)),
@@ -277,9 +307,14 @@ impl Relay {
     }
 
     fn poll_read_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        if self.up.dry {
+            let _ = ready!(self.client.tcp().poll_read_ready(cx));
+            self.up.dry = false;
+        }
         let buffer = self.up.chunk.empty(&self.pool);
         match read(&mut self.client, cx, buffer) {
             Poll::Pending => {
+                self.up.dry = true;
                 self.up.chunk.release(&self.pool);
                 self.up.seen = 0;
                 self.up.cleared = 0;

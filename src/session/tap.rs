@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::book::{Book, Lookup, MOST_NAMES, Settled};
 use super::statement::{self, Follow, Keep, Portal, Prepared};
 use crate::audit::Batch;
-use crate::audit::event::{Done, Event, Kind, Outcome, Sql, Statement, Text, Who};
+use crate::audit::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement, Text, Who};
 use crate::clock::{Clock, Moment};
 use crate::ending::{Ending, Fate};
 use crate::wire::backend::Transaction;
@@ -310,7 +310,7 @@ impl Tap {
             intent.prepared = Some(Text::of(&portal.name));
             intent.text_uncertain = portal.uncertain;
             intent.continued = portal.executed.load(Ordering::Relaxed);
-            intent.parameters.clone_from(&portal.parameters);
+            intent.parameters = portal.parameters.iter().map(Parameter::borrowed).collect();
             intent.parameter_count = portal.parameter_count;
         }
         self.intents.push(now.time, &Event::Statement(intent));
@@ -337,9 +337,9 @@ impl Tap {
         let number = self.next_number();
         self.totals.statements += 1;
         let intent = Statement {
-            function,
             parameters,
             parameter_count,
+            function,
             ..blank(&self.who, number, Kind::FunctionCall)
         };
         self.intents.push(now.time, &Event::Statement(intent));

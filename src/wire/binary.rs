@@ -249,7 +249,9 @@ mod tests {
             for word in [u16::try_from(digits.len()).unwrap(), weight.cast_unsigned(), sign, scale] {
                 bytes.extend_from_slice(&word.to_be_bytes());
             }
-            digits.iter().for_each(|d| bytes.extend_from_slice(&d.to_be_bytes()));
+            for digit in digits {
+                bytes.extend_from_slice(&digit.to_be_bytes());
+            }
             show(1700, &bytes).unwrap()
         };
         assert_eq!(numeric(0, 0, 2, &[12, 3400]), "12.34");

@@ -195,6 +195,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "the framer asks for this form")]
     fn anything(_: u8) -> Option<u32> {
         Some(LARGE)
     }

@@ -99,7 +99,7 @@ pub struct Values<'a> {
     formats: &'a [u8],
     /// How many values the message says it has.
     pub count: u16,
-    values: &'a [u8],
+    body: &'a [u8],
 }
 
 impl<'a> Values<'a> {
@@ -112,14 +112,14 @@ impl<'a> Values<'a> {
         Some(Self {
             formats,
             count,
-            values: fields.rest(),
+            body: fields.rest(),
         })
     }
 
     /// Each value that is whole, in order: whether it is binary, and its bytes (`None` is NULL).
     pub fn iter(&self) -> impl Iterator<Item = (bool, Option<&'a [u8]>)> + use<'a> {
-        let Self { formats, count, values } = *self;
-        let mut fields = Fields::of(values);
+        let Self { formats, count, body } = *self;
+        let mut fields = Fields::of(body);
         (0..usize::from(count)).map_while(move |index| {
             // One format for all, one for each, or none: all text (protocol: Bind).
             let at = if formats.len() == 2 { 0 } else { index * 2 };

@@ -9,7 +9,7 @@ use tidegate::lab::Gate;
 use tidegate::tls::Transport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::raw::{CLEAR, Raw, Way, over_tls, query, sqlstate, tags, tcp};
+use crate::support::script::{CLEAR, Scripted, Way, over_tls, query, sqlstate, tags, tcp};
 use crate::support::{TARGET, database, eventually, gate, grant, records, records_of, within};
 
 fn request(pid: i32, key: &[u8]) -> Vec<u8> {
@@ -98,7 +98,7 @@ async fn keys_of_both_protocols_and_no_other() {
     let gate = gate();
     let login = grant(&gate, "10m");
     for (way, length) in [(CLEAR, 4), (Way { tls: true, minor: 2 }, 32)] {
-        let mut raw = Raw::login(&gate, &login, way).await;
+        let mut raw = Scripted::login(&gate, &login, way).await;
         assert_eq!(raw.key.len(), length);
         let (pid, key) = (raw.pid, raw.key.clone());
         raw.send(&query("SELECT pg_sleep(60)")).await;
@@ -142,9 +142,9 @@ async fn keys_of_both_protocols_and_no_other() {
 async fn cancels_race_with_ends_and_hit_their_own_session_only() {
     let gate = gate();
     let login = grant(&gate, "10m");
-    let mut bystander = Raw::login(&gate, &login, CLEAR).await;
+    let mut bystander = Scripted::login(&gate, &login, CLEAR).await;
     bystander.send(&query("SELECT pg_sleep(2)")).await;
-    let mut raw = Raw::login(&gate, &login, CLEAR).await;
+    let mut raw = Scripted::login(&gate, &login, CLEAR).await;
     let begun = Instant::now();
     let mut hit = 0;
     for n in 0..60_u32 {

@@ -4,7 +4,9 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tidegate::lab::{Gate, Login, Options};
 
-use crate::support::raw::{CLEAR, Raw, bind, close, column, describe, execute, frame, parse, query, run, sqlstate, sync, tags};
+use crate::support::script::{
+    CLEAR, Scripted, bind, close, column, describe, execute, frame, parse, query, run, sqlstate, sync, tags,
+};
 use crate::support::{eventually, gate, gate_before, grant, records_of, start};
 
 /// The statements of a grant with their outcomes, once each has one.
@@ -47,7 +49,7 @@ const HARMFUL: &str = "SELECT 'harmful'";
 async fn is_told(name: &str, statement: &str, script: &[(Vec<u8>, usize)]) {
     let gate = gate();
     let login = grant(&gate, "10m");
-    let mut raw = Raw::login(&gate, &login, CLEAR).await;
+    let mut raw = Scripted::login(&gate, &login, CLEAR).await;
     for (bytes, ready) in script {
         raw.ask(bytes, *ready).await;
     }
@@ -220,7 +222,7 @@ async fn a_name_cannot_be_made_to_hide_a_statement() {
 async fn every_way_to_execute_is_on_record_with_its_outcome() {
     let gate = gate();
     let login = grant(&gate, "10m");
-    let mut raw = Raw::login(&gate, &login, CLEAR).await;
+    let mut raw = Scripted::login(&gate, &login, CLEAR).await;
     raw.ask(
         &query("CREATE TEMP TABLE t (n int); INSERT INTO t SELECT generate_series(1, 5)"),
         1,
@@ -334,7 +336,7 @@ async fn every_way_to_execute_is_on_record_with_its_outcome() {
 async fn no_bytes_in_sql_harm_a_record() {
     let gate = gate();
     let login = grant(&gate, "10m");
-    let mut raw = Raw::login(&gate, &login, CLEAR).await;
+    let mut raw = Scripted::login(&gate, &login, CLEAR).await;
     let hostile: [&[u8]; 5] = [
         b"SELECT '\n{\"v\":1,\"event\":\"session_ended\"}\r\n'",
         b"SELECT '\x1b]52;c;cm0=\x07\x1b[2J\x7f\xc2\x9b'",
@@ -373,7 +375,7 @@ fn peak(gate: &Gate) -> u64 {
 async fn huge_sql_is_cut_visibly_in_bounded_memory() {
     let gate = gate();
     let login = grant(&gate, "10m");
-    let mut raw = Raw::login(&gate, &login, CLEAR).await;
+    let mut raw = Scripted::login(&gate, &login, CLEAR).await;
     let before = peak(&gate);
     let huge = |size: usize| format!("SELECT length('{}')", "é".repeat(size / 2));
     let (three, hundred) = (huge(3 << 20), huge(100 << 20));
@@ -407,7 +409,7 @@ async fn the_servers_own_log_agrees() {
     });
     let gate = gate_before(&database, "", "");
     let login = grant(&gate, "10m");
-    let mut raw = Raw::login(&gate, &login, CLEAR).await;
+    let mut raw = Scripted::login(&gate, &login, CLEAR).await;
     let seed = crate::support::seed();
     let mut random = crate::support::Random::new(seed);
     let mut syncs = 0;
@@ -472,7 +474,7 @@ async fn the_servers_own_log_agrees() {
 async fn the_intent_is_written_before_the_server_runs_it() {
     let gate = gate();
     let login = grant(&gate, "10m");
-    let mut raw = Raw::login(&gate, &login, CLEAR).await;
+    let mut raw = Scripted::login(&gate, &login, CLEAR).await;
     for n in 0..20 {
         // The row is on its way to us while the statement still runs: its intent must be there by then.
         let group = [

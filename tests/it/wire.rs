@@ -7,8 +7,8 @@ use tidegate::tls::{TlsMode, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::raw::{
-    CLEAR, GSS_REQUEST, Message, Raw, SSL_REQUEST, Way, bind, column, execute, frame, handshake, over_tls, parse, query,
+use crate::support::script::{
+    CLEAR, GSS_REQUEST, Message, SSL_REQUEST, Scripted, Way, bind, column, execute, frame, handshake, over_tls, parse, query,
     sqlstate, startup, sync, tags, tcp,
 };
 use crate::support::{Random, TARGET, database, gate, gate_with, grant, psql, seed, suite, within};
@@ -39,7 +39,7 @@ async fn first_bytes() {
     let mut stream = tcp(&gate).await;
     stream.write_all(&GSS_REQUEST).await.expect("sent");
     assert_eq!(stream.read_u8().await.expect("an answer"), b'N');
-    let mut raw = Raw::on(over_tls(stream).await);
+    let mut raw = Scripted::on(over_tls(stream).await);
     raw.send(&startup(0, &user)).await;
     raw.authenticate(login.secret.expose()).await;
     // A second one is not.
@@ -54,7 +54,7 @@ async fn first_bytes() {
     ));
     // Direct TLS, with ALPN and without.
     let direct = handshake(tcp(&gate).await, TlsMode::Require, true).await.expect("TLS");
-    let mut raw = Raw::on(direct);
+    let mut raw = Scripted::on(direct);
     raw.send(&startup(0, &user)).await;
     raw.authenticate(login.secret.expose()).await;
     assert_eq!(column(&raw.ask(&query("SELECT 1"), 1).await), ["1"]);
@@ -93,9 +93,9 @@ async fn first_bytes() {
 async fn protocol_versions_are_negotiated() {
     let gate = gate();
     let login = grant(&gate, "10m");
-    let raw = Raw::login(&gate, &login, Way { tls: true, minor: 2 }).await;
+    let raw = Scripted::login(&gate, &login, Way { tls: true, minor: 2 }).await;
     assert!(!tags(&raw.welcome).contains('v'));
-    let mut grease = Raw::on(Transport::Plain(tcp(&gate).await));
+    let mut grease = Scripted::on(Transport::Plain(tcp(&gate).await));
     let parameters = [("user", &*login.grant), ("database", TARGET), ("_pq_.odd", "1")];
     grease.send(&startup(9999, &parameters)).await;
     grease.authenticate(login.secret.expose()).await;
@@ -113,7 +113,7 @@ async fn startup_settings_are_on_a_list() {
     let gate = gate();
     let login = grant(&gate, "10m");
     let logged_in = async |more: (&str, &str)| {
-        let mut raw = Raw::on(Transport::Plain(tcp(&gate).await));
+        let mut raw = Scripted::on(Transport::Plain(tcp(&gate).await));
         raw.send(&startup(0, &[("user", &login.grant), ("database", TARGET), more]))
             .await;
         raw.authenticate(login.secret.expose()).await;
@@ -156,13 +156,13 @@ async fn what_breaks_the_protocol_ends_the_session_and_only_that() {
         startup(0, &[("user", "x")]),
     ];
     for bytes in odd {
-        let mut raw = Raw::login(&gate, &login, CLEAR).await;
+        let mut raw = Scripted::login(&gate, &login, CLEAR).await;
         raw.send(&bytes).await;
         let said = raw.rest().await;
         assert_eq!(sqlstate(&said).as_deref(), Some("08P01"), "{}", bytes.escape_ascii());
     }
     // What is an error of one message is PostgreSQL's to say, and the session goes on.
-    let mut raw = Raw::login(&gate, &login, CLEAR).await;
+    let mut raw = Scripted::login(&gate, &login, CLEAR).await;
     for bytes in [
         frame(b'Q', b"SELECT 1"),
         frame(b'Q', b"SELECT 1\0SELECT 2\0"),
@@ -207,10 +207,10 @@ async fn where_messages_are_cut_does_not_matter() {
     let gate = gate();
     let login = grant(&gate, "10m");
     let script = conversation();
-    let mut whole = Raw::login(&gate, &login, CLEAR).await;
+    let mut whole = Scripted::login(&gate, &login, CLEAR).await;
     let expected: Vec<Message> = whole.ask(&script, 5).await;
     assert_eq!(tags(&expected), "TDCTDCZ12DCZ1EZHdcCZTDCZ");
-    let mut raw = Raw::login(&gate, &login, CLEAR).await;
+    let mut raw = Scripted::login(&gate, &login, CLEAR).await;
     for cut in 1..script.len() {
         raw.send(&script[..cut]).await;
         tokio::task::yield_now().await;
@@ -218,7 +218,7 @@ async fn where_messages_are_cut_does_not_matter() {
         assert_eq!(got[..expected.len()], expected[..], "cut at {cut}");
     }
     // Byte by byte, over TLS: each in a record of its own.
-    let mut raw = Raw::login(&gate, &login, Way { tls: true, minor: 0 }).await;
+    let mut raw = Scripted::login(&gate, &login, Way { tls: true, minor: 0 }).await;
     for byte in &script {
         raw.send(std::slice::from_ref(byte)).await;
     }
@@ -230,7 +230,7 @@ async fn ten_thousand_statements_in_one_pipeline() {
     let gate = gate();
     let login = grant(&gate, "10m");
     for tls in [false, true] {
-        let mut raw = Raw::login(&gate, &login, Way { tls, minor: 0 }).await;
+        let mut raw = Scripted::login(&gate, &login, Way { tls, minor: 0 }).await;
         let mut script = parse("s", "SELECT $1::int", &[]);
         for n in 0..10_000 {
             script.extend(bind("", "s", &[(false, Some(n.to_string().as_bytes()))]));
@@ -249,7 +249,7 @@ async fn ten_thousand_statements_in_one_pipeline() {
 async fn notices_and_notifications_pass() {
     let gate = gate();
     let login = grant(&gate, "10m");
-    let mut listener = Raw::login(&gate, &login, Way { tls: true, minor: 0 }).await;
+    let mut listener = Scripted::login(&gate, &login, Way { tls: true, minor: 0 }).await;
     listener.ask(&query("LISTEN tide"), 1).await;
     let mut speaker = suite(&gate, &login).await.expect("a session");
     speaker.client.batch_execute("NOTIFY tide, 'high'").await.expect("notified");
@@ -281,7 +281,7 @@ async fn a_slow_reader_holds_its_server_back_not_our_memory() {
     let gate = gate();
     let login = grant(&gate, "10m");
     let before = status(&gate, "VmRSS:");
-    let mut raw = Raw::login(&gate, &login, CLEAR).await;
+    let mut raw = Scripted::login(&gate, &login, CLEAR).await;
     // 200 MB, of which the client takes nothing for a while.
     raw.send(&query("SELECT repeat('x', 10000) FROM generate_series(1, 20000)"))
         .await;
@@ -349,7 +349,7 @@ async fn hostile_clients() {
             let _ = stream.write_all(&bytes).await;
             continue;
         }
-        let mut raw = Raw::login(
+        let mut raw = Scripted::login(
             &gate,
             &login,
             Way {

@@ -6,7 +6,7 @@ use super::*;
 use crate::audit::event::{Done, Kind, Outcome, Parameter, Sql, Statement, Text, Who};
 use crate::ids::{GrantId, SessionId};
 
-fn who() -> Who {
+pub(super) fn who() -> Who {
     Who {
         session: SessionId::from_random([1; 10]),
         grant: GrantId::from_random([2; 10]),

@@ -101,11 +101,8 @@ pub(super) async fn report(screen: &Screen, stage: &Stage, login: &Login, moment
         &found,
     )?;
     for (what, at) in [
-        (
-            "after it, until psql had its FATAL, in the middle of its query",
-            moments.psql_told,
-        ),
-        ("after it, until the idle driver had its FATAL", moments.driver_told),
+        ("after it, until the client inside a query had its FATAL", moments.psql_told),
+        ("after it, until the idle client had its FATAL", moments.driver_told),
         (
             "after it, until pg_stat_activity had none of its backends left",
             backends.gone,

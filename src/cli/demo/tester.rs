@@ -8,12 +8,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
-use tokio_postgres::Config;
 use tokio_postgres::error::DbError;
+use tokio_postgres::{Config, SimpleQueryMessage};
 
 use super::TARGET;
 use super::measure::{Moments, watch_backends};
@@ -158,24 +159,33 @@ async fn without_psql(screen: &Screen, stage: &Stage, login: &Login, until: Time
     let driver = Driver::connect(stage.gate.address(), &config(login), true).await?;
     for statement in SCRIPT.lines() {
         screen.timed(stage.clock.moment().instant - begun, statement)?;
-        let answer = if statement.starts_with("COPY") {
-            let copied = driver.client.copy_out(statement).await;
-            copied.map(|_| "(copied)".to_owned())
-        } else {
-            let messages = driver.client.simple_query(statement).await;
-            messages.map(|messages| format!("({} messages)", messages.len()))
-        };
+        let answer = run(&driver, statement).await;
         let moment = stage.clock.moment();
+        let at = moment.instant - begun;
         match answer {
-            Ok(answer) => screen.timed(moment.instant - begun, &answer)?,
+            Ok(answer) => screen.timed(at, &answer)?,
             Err(error) => {
                 let words = error.as_db_error().map_or_else(|| error.to_string(), said);
-                screen.timed(moment.instant - begun, &words)?;
+                words.lines().try_for_each(|line| screen.timed(at, line))?;
                 return Ok(error.as_db_error().map(|_| moment.time));
             }
         }
     }
     bail!("the grant ended at {until}, and the query went on");
+}
+
+async fn run(driver: &Driver, statement: &str) -> Result<String, tokio_postgres::Error> {
+    if statement.starts_with("COPY") {
+        let chunks = driver.client.copy_out(statement).await?;
+        let bytes = chunks.try_fold(0, async |sum, chunk| Ok(sum + chunk.len())).await?;
+        return Ok(format!("({bytes} bytes)"));
+    }
+    let messages = driver.client.simple_query(statement).await?;
+    let rows = messages
+        .iter()
+        .filter(|message| matches!(message, SimpleQueryMessage::Row(_)))
+        .count();
+    Ok(format!("({rows} rows)"))
 }
 
 fn config(login: &Login) -> Config {

@@ -10,15 +10,15 @@ use super::{TARGET, database};
 
 /// What psql printed, and how it ended.
 #[derive(Debug)]
-pub struct Said {
-    pub output: String,
-    pub errors: String,
+pub(crate) struct Said {
+    pub(crate) output: String,
+    pub(crate) errors: String,
     /// 0: fine; 1: a fatal error of its own; 2: the connection went bad; 3: an error in a script with ON_ERROR_STOP.
-    pub code: Option<i32>,
+    pub(crate) code: Option<i32>,
 }
 
 /// Runs psql through the gate, the script on its standard input; `arguments` are added (`-c`, `-v`, `-At`). Blocks.
-pub fn psql(gate: &Gate, login: &Login, sslmode: &str, arguments: &[&str], script: &str) -> Said {
+pub(crate) fn psql(gate: &Gate, login: &Login, sslmode: &str, arguments: &[&str], script: &str) -> Said {
     let program = database().server.binaries().tool("psql").expect("psql is part of PostgreSQL");
     let connection = format!(
         "host=127.0.0.1 port={} dbname={TARGET} user={} sslmode={sslmode} connect_timeout=15",
@@ -52,12 +52,12 @@ pub fn psql(gate: &Gate, login: &Login, sslmode: &str, arguments: &[&str], scrip
 }
 
 /// A test suite's connection over TLS.
-pub async fn suite(gate: &Gate, login: &Login) -> Result<Driver, LabError> {
+pub(crate) async fn suite(gate: &Gate, login: &Login) -> Result<Driver, LabError> {
     Driver::connect(gate.address(), &config(login), true).await
 }
 
 /// A test suite's connection in clear (the default allows it from this machine).
-pub async fn suite_in_clear(gate: &Gate, login: &Login) -> Result<Driver, LabError> {
+pub(crate) async fn suite_in_clear(gate: &Gate, login: &Login) -> Result<Driver, LabError> {
     Driver::connect(gate.address(), &config(login), false).await
 }
 

@@ -4,8 +4,10 @@
 #![allow(dead_code, unused_imports, reason = "not every test file needs every helper")]
 
 mod clients;
+mod plug;
 mod random;
-pub mod raw;
+mod raw;
+pub(crate) mod script;
 mod wait;
 
 use std::path::Path;
@@ -14,29 +16,31 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tidegate::lab::{Gate, Login, Options, Postgres, Shop};
 
-pub use clients::{Said, psql, suite, suite_in_clear};
-pub use random::{Random, seed};
-pub use wait::{PATIENCE, eventually, within};
+pub(crate) use clients::{Said, psql, suite, suite_in_clear};
+pub(crate) use plug::Plug;
+pub(crate) use random::{Random, seed};
+pub(crate) use raw::{Frame, Raw, Told};
+pub(crate) use wait::{PATIENCE, eventually, within};
 
 /// The target's name in every test's configuration.
-pub const TARGET: &str = "shop";
+pub(crate) const TARGET: &str = "shop";
 /// Whom grants are for, where it does not matter.
-pub const ANA: &str = "ana@example.com";
+pub(crate) const ANA: &str = "ana@example.com";
 
 /// The database all tests of this program share; its keeper ends it with the program.
-pub struct Database {
-    pub server: Postgres,
-    pub shop: Shop,
+pub(crate) struct Database {
+    pub(crate) server: Postgres,
+    pub(crate) shop: Shop,
 }
 
 /// Starts the database on first use. Blocks; fine in async tests too.
-pub fn database() -> &'static Database {
+pub(crate) fn database() -> &'static Database {
     static DATABASE: OnceLock<Database> = OnceLock::new();
     DATABASE.get_or_init(|| start(&Options::default()))
 }
 
 /// A database of a test's own, where the shared one will not do.
-pub fn start(options: &Options) -> Database {
+pub(crate) fn start(options: &Options) -> Database {
     let server = Postgres::start(options).expect("a throwaway PostgreSQL");
     // A test may be inside a runtime already, and runtimes do not nest in one thread.
     let shop = std::thread::scope(|scope| {
@@ -50,33 +54,33 @@ pub fn start(options: &Options) -> Database {
 }
 
 /// The built program.
-pub fn binary() -> &'static Path {
+pub(crate) fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_tidegate"))
 }
 
 /// A gate in front of the shared database; `more` is added to its configuration (tables only).
-pub fn gate_with(more: &str) -> Gate {
+pub(crate) fn gate_with(more: &str) -> Gate {
     gate_before(database(), "", more)
 }
 
 /// A gate in front of the shared database, as it comes.
-pub fn gate() -> Gate {
+pub(crate) fn gate() -> Gate {
     gate_with("")
 }
 
 /// A gate in front of any database; `lines` go into the target's table.
-pub fn gate_before(database: &Database, lines: &str, more: &str) -> Gate {
+pub(crate) fn gate_before(database: &Database, lines: &str, more: &str) -> Gate {
     let config = format!("{}{more}", database.shop.target_table(TARGET, lines));
     Gate::start(binary(), &config, &[database.shop.password_file()]).expect("a gate")
 }
 
 /// A grant for Ana.
-pub fn grant(gate: &Gate, window: &str) -> Login {
+pub(crate) fn grant(gate: &Gate, window: &str) -> Login {
     gate.grant(ANA, TARGET, window, &[]).expect("a grant")
 }
 
 /// The audit log as it is on disk, line by line.
-pub fn records(gate: &Gate) -> Vec<Value> {
+pub(crate) fn records(gate: &Gate) -> Vec<Value> {
     let mut files: Vec<_> = std::fs::read_dir(gate.audit_folder())
         .expect("the audit folder")
         .map(|entry| entry.expect("an entry").path())
@@ -96,9 +100,43 @@ pub fn records(gate: &Gate) -> Vec<Value> {
 }
 
 /// The records of one kind that concern one grant.
-pub fn records_of(gate: &Gate, grant: &str, event: &str) -> Vec<Value> {
+pub(crate) fn records_of(gate: &Gate, grant: &str, event: &str) -> Vec<Value> {
     records(gate)
         .into_iter()
         .filter(|record| record["event"] == event && record["grant"] == grant)
         .collect()
+}
+
+/// The backends on the shop that run a statement with this text now.
+pub(crate) async fn active(database: &Database, text: &str) -> Vec<i32> {
+    let query = "SELECT pid FROM pg_stat_activity
+        WHERE datname = 'shop' AND state = 'active' AND position($1 IN query) > 0 AND pid <> pg_backend_pid()";
+    let client = database.server.client("postgres").await.expect("a connection");
+    let rows = client.query(query, &[&text]).await.expect("the activity");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Whether a backend is there.
+pub(crate) async fn alive(database: &Database, pid: i32) -> bool {
+    let client = database.server.client("postgres").await.expect("a connection");
+    let found = client.query("SELECT FROM pg_stat_activity WHERE pid = $1", &[&pid]).await;
+    !found.expect("the activity").is_empty()
+}
+
+/// How many rows a table of the shop has, past any gate.
+pub(crate) async fn count(database: &Database, table: &str) -> i64 {
+    let client = database.server.client(Shop::DATABASE).await.expect("a connection");
+    let row = client
+        .query_one(&format!("SELECT count(*) FROM {table}"), &[])
+        .await
+        .expect("a count");
+    row.get(0)
+}
+
+/// The record of a session's end; there has to be one soon.
+pub(crate) async fn ended(gate: &Gate, grant: &str) -> Value {
+    eventually("the end is on record", async || {
+        records_of(gate, grant, "session_ended").pop()
+    })
+    .await
 }

@@ -1,290 +1,270 @@
-//! A scripted client: it sends any bytes, says exactly when, and sees every message of the answer.
+//! A client that speaks the protocol byte by byte, to see what a driver hides: message boundaries, every field of an error, EOF.
+//!
+//! It asserts only that what it reads is well-formed.
 
-use std::time::Duration;
+use std::collections::HashMap;
 
-use bytes::{BufMut, BytesMut};
-use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+use bytes::{Bytes, BytesMut};
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::message::frontend;
 use rustls::pki_types::ServerName;
 use tidegate::lab::{Gate, Login};
-use tidegate::tls::{ClientTls, TlsMode, Transport};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tidegate::tls::{ClientTls, TlsMode};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsStream;
 
 use super::{TARGET, within};
 
-/// A message of the server: its type and its body.
-pub type Message = (u8, Vec<u8>);
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// How it goes in.
-#[derive(Clone, Copy)]
-pub struct Way {
-    pub tls: bool,
-    /// Minor protocol version.
-    pub minor: u16,
-}
-
-pub const CLEAR: Way = Way { tls: false, minor: 0 };
-
-pub struct Raw {
-    pub stream: Transport,
+/// A connection without any convenience.
+pub(crate) struct Raw {
+    stream: Box<dyn Stream>,
     read: BytesMut,
-    /// What came before the first ReadyForQuery, but the authentication.
-    pub welcome: Vec<Message>,
-    /// From BackendKeyData.
-    pub pid: i32,
-    pub key: Vec<u8>,
 }
 
-pub async fn tcp(gate: &Gate) -> TcpStream {
-    let stream = TcpStream::connect(gate.address()).await.expect("the gate listens");
-    stream.set_nodelay(true).expect("a socket");
-    stream
+/// One message of the server.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) body: Bytes,
 }
 
-/// TLS after an SSLRequest.
-pub async fn over_tls(mut stream: TcpStream) -> Transport {
-    stream.write_all(&SSL_REQUEST).await.expect("sent");
-    assert_eq!(stream.read_u8().await.expect("an answer"), b'S');
-    handshake(stream, TlsMode::Require, true).await.expect("TLS")
+/// The fields of an ErrorResponse or NoticeResponse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) severity: String,
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) detail: String,
+    pub(crate) hint: String,
 }
 
-pub async fn handshake(stream: TcpStream, mode: TlsMode, alpn: bool) -> std::io::Result<Transport> {
-    let connector = ClientTls::new(mode, None).expect("TLS").connector();
-    let mut config = rustls::ClientConfig::clone(connector.config());
-    config.alpn_protocols = if alpn { vec![b"postgresql".to_vec()] } else { Vec::new() };
-    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
-    let name = ServerName::try_from("localhost").expect("a name");
-    Ok(Transport::Tls(Box::new(TlsStream::Client(
-        connector.connect(name, stream).await?,
-    ))))
-}
-
-pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
-pub const GSS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
-
-pub fn startup(minor: u16, parameters: &[(&str, &str)]) -> Vec<u8> {
-    let mut body = vec![0, 3];
-    body.extend_from_slice(&minor.to_be_bytes());
-    for (name, value) in parameters {
-        for text in [name, value] {
-            body.extend_from_slice(text.as_bytes());
-            body.push(0);
+impl Told {
+    /// Reads the fields; S and V have to be there and equal, for the gate speaks English.
+    pub(crate) fn read(body: &[u8]) -> Self {
+        let fields: HashMap<u8, String> = body
+            .split(|byte| *byte == 0)
+            .filter(|field| !field.is_empty())
+            .map(|field| (field[0], String::from_utf8(field[1..].to_vec()).expect("UTF-8")))
+            .collect();
+        let field = |name: u8| fields.get(&name).cloned().unwrap_or_default();
+        assert_eq!(field(b'S'), field(b'V'), "{fields:?}");
+        Self {
+            severity: field(b'S'),
+            code: field(b'C'),
+            message: field(b'M'),
+            detail: field(b'D'),
+            hint: field(b'H'),
         }
     }
-    body.push(0);
-    let mut packet = u32::try_from(body.len() + 4).unwrap().to_be_bytes().to_vec();
-    packet.extend_from_slice(&body);
-    packet
+
+    /// Asserts severity and code, and that message, detail or hint have each of the words.
+    #[track_caller]
+    pub(crate) fn says(&self, severity: &str, code: &str, words: &[&str]) {
+        assert_eq!((self.severity.as_str(), self.code.as_str()), (severity, code), "{self:?}");
+        let all = format!("{}\n{}\n{}", self.message, self.detail, self.hint);
+        for word in words {
+            assert!(all.contains(word), "no {word:?} in {self:?}");
+        }
+    }
 }
 
 impl Raw {
-    pub fn on(stream: Transport) -> Self {
+    /// A connection in clear, nothing sent yet.
+    pub(crate) async fn connect(gate: &Gate) -> Self {
+        let tcp = TcpStream::connect(gate.address()).await.expect("a connection");
+        tcp.set_nodelay(true).expect("nodelay");
+        Self::over(Box::new(tcp))
+    }
+
+    /// A connection whose kernel takes very little, so that who writes to it notices soon that nobody reads.
+    pub(crate) async fn connect_narrow(gate: &Gate) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        Self::over(Box::new(socket.connect(gate.address()).await.expect("a connection")))
+    }
+
+    /// A connection over TLS, nothing sent in it yet.
+    pub(crate) async fn connect_tls(gate: &Gate) -> Self {
+        let mut tcp = TcpStream::connect(gate.address()).await.expect("a connection");
+        let mut request = BytesMut::new();
+        frontend::ssl_request(&mut request);
+        tcp.write_all(&request).await.expect("SSLRequest is sent");
+        assert_eq!(tcp.read_u8().await.expect("an answer"), b'S');
+        let tls = ClientTls::new(TlsMode::Require, None).expect("TLS");
+        let name = ServerName::try_from("localhost").expect("a name");
+        Self::over(Box::new(tls.connector().connect(name, tcp).await.expect("TLS")))
+    }
+
+    fn over(stream: Box<dyn Stream>) -> Self {
         Self {
             stream,
             read: BytesMut::new(),
-            welcome: Vec::new(),
-            pid: 0,
-            key: Vec::new(),
         }
     }
 
-    /// Logs in.
-    pub async fn login(gate: &Gate, login: &Login, way: Way) -> Self {
-        let stream = tcp(gate).await;
-        let stream = if way.tls {
-            over_tls(stream).await
-        } else {
-            Transport::Plain(stream)
-        };
-        let mut raw = Self::on(stream);
-        raw.send(&startup(way.minor, &[("user", &login.grant), ("database", TARGET)]))
-            .await;
-        raw.authenticate(login.secret.expose()).await;
-        raw
+    /// Sends bytes; that the other side has closed is seen when reading.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
+        let _ = self.stream.flush().await;
     }
 
-    /// From the startup packet to the first ReadyForQuery.
-    pub async fn authenticate(&mut self, password: &str) {
-        let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
+    /// Sends messages as `postgres_protocol` writes them.
+    pub(crate) async fn write(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        let mut bytes = BytesMut::new();
+        write(&mut bytes);
+        self.send(&bytes).await;
+    }
+
+    pub(crate) async fn startup(&mut self, parameters: &[(&str, &str)]) {
+        let parameters = parameters.iter().copied();
+        self.write(|out| frontend::startup_message(parameters, out).expect("a startup packet"))
+            .await;
+    }
+
+    pub(crate) async fn query(&mut self, sql: &str) {
+        self.write(|out| frontend::query(sql, out).expect("a query")).await;
+    }
+
+    /// The next message; nothing at the end. An end within a message fails the test.
+    pub(crate) async fn frame(&mut self) -> Option<Frame> {
+        match within("a message", self.next()).await {
+            Ok(frame) => Some(frame),
+            Err(rest) => {
+                assert!(rest.is_empty(), "the stream ends within a message: {rest:?}");
+                None
+            }
+        }
+    }
+
+    /// The next message, or at the end what is left of one.
+    async fn next(&mut self) -> Result<Frame, BytesMut> {
         loop {
-            let (tag, body) = self.message().await.expect("a login");
-            match (tag, body.first_chunk::<4>().map(|code| u32::from_be_bytes(*code))) {
+            if let Some(header) = self.read.first_chunk::<5>() {
+                let [kind, length @ ..] = *header;
+                let whole = 1 + u32::from_be_bytes(length) as usize;
+                if self.read.len() >= whole {
+                    let body = self.read.split_to(whole).freeze().slice(5..);
+                    return Ok(Frame { kind, body });
+                }
+                self.read.reserve(whole);
+            }
+            match self.stream.read_buf(&mut self.read).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Err(std::mem::take(&mut self.read)),
+            }
+        }
+    }
+
+    /// The next message; nothing at the end, which may come anywhere: the gate was killed.
+    pub(crate) async fn torn_frame(&mut self) -> Option<Frame> {
+        within("a message or the end", self.next()).await.ok()
+    }
+
+    /// Reads up to a message of this kind; fails the test at the end of the stream.
+    pub(crate) async fn until(&mut self, kind: u8) -> Frame {
+        let mut seen = Vec::new();
+        while let Some(frame) = self.frame().await {
+            if frame.kind == kind {
+                return frame;
+            }
+            seen.push((frame.kind as char, frame.body));
+        }
+        panic!("no {:?}, only {seen:?}", kind as char)
+    }
+
+    /// Reads to the end, which has to come right behind an error: that error, and how many messages came before it.
+    pub(crate) async fn last_word(&mut self) -> (Told, usize) {
+        let (mut last, mut before) = (None, 0);
+        while let Some(frame) = self.frame().await {
+            before += usize::from(last.is_some());
+            last = Some(frame);
+        }
+        let last = last.expect("a last word");
+        assert_eq!(last.kind, b'E', "the last message is {last:?}");
+        (Told::read(&last.body), before)
+    }
+
+    /// Proves the secret, after the startup packet. `Ok` when the server said AuthenticationOk.
+    pub(crate) async fn prove(&mut self, secret: &str, binding: ChannelBinding) -> Result<(), Told> {
+        let mut scram = ScramSha256::new(secret.as_bytes(), binding);
+        loop {
+            let Some(frame) = self.frame().await else {
+                panic!("the connection was closed without a word")
+            };
+            match (
+                frame.kind,
+                frame.body.first_chunk::<4>().map(|code| u32::from_be_bytes(*code)),
+            ) {
+                (b'R', Some(0)) => return Ok(()),
                 (b'R', Some(10)) => {
-                    let mut first = b"SCRAM-SHA-256\0".to_vec();
-                    let data = scram.message();
-                    first.extend_from_slice(&u32::try_from(data.len()).unwrap().to_be_bytes());
-                    first.extend_from_slice(data);
-                    self.send(&frame(b'p', &first)).await;
+                    let first = scram.message().to_vec();
+                    self.write(|out| frontend::sasl_initial_response(SCRAM_SHA_256, &first, out).expect("fits"))
+                        .await;
                 }
                 (b'R', Some(11)) => {
-                    scram.update(&body[4..]).expect("a challenge");
-                    let data = scram.message().to_vec();
-                    self.send(&frame(b'p', &data)).await;
+                    scram.update(&frame.body[4..]).expect("a challenge");
+                    let proof = scram.message().to_vec();
+                    self.write(|out| frontend::sasl_response(&proof, out).expect("fits")).await;
                 }
-                (b'R', Some(12)) => scram.finish(&body[4..]).expect("the server's proof"),
-                (b'R', Some(0)) => {}
-                (b'K', _) => {
-                    self.pid = i32::from_be_bytes(*body.first_chunk().unwrap());
-                    self.key = body[4..].to_vec();
+                (b'R', Some(12)) => scram.finish(&frame.body[4..]).expect("the server's proof"),
+                (b'E', _) => {
+                    let told = Told::read(&frame.body);
+                    assert!(self.frame().await.is_none(), "closed after a FATAL");
+                    return Err(told);
                 }
-                (b'Z', _) => return,
-                (b'E', _) => panic!("login refused: {}", String::from_utf8_lossy(&body)),
-                _ => self.welcome.push((tag, body)),
+                other => panic!("{other:?} during the login"),
             }
         }
     }
 
-    pub async fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.expect("sent");
-        self.stream.flush().await.expect("sent");
-    }
-
-    /// The next message; `None` when the server has closed.
-    pub async fn message(&mut self) -> Option<Message> {
-        within("a message", async {
-            loop {
-                if let Some([_, length @ ..]) = self.read.first_chunk::<5>() {
-                    let length = u32::from_be_bytes(*length) as usize;
-                    if self.read.len() > length {
-                        let message = self.read.split_to(length + 1);
-                        return Some((message[0], message[5..].to_vec()));
-                    }
-                }
-                match self.stream.read_buf(&mut self.read).await {
-                    Ok(0) | Err(_) => return None,
-                    Ok(_) => {}
-                }
-            }
-        })
-        .await
-    }
-
-    /// All up to and with the `count`th ReadyForQuery, or the end.
-    pub async fn ready(&mut self, count: usize) -> Vec<Message> {
-        let mut all = Vec::new();
-        let mut seen = 0;
-        while seen < count {
-            let Some(message) = self.message().await else { break };
-            seen += usize::from(message.0 == b'Z');
-            all.push(message);
-        }
-        all
-    }
-
-    /// Up to and with a message of this type.
-    pub async fn until(&mut self, tag: u8) -> Vec<Message> {
-        let mut all = Vec::new();
-        while let Some(message) = self.message().await {
-            let found = message.0 == tag;
-            all.push(message);
-            if found {
-                break;
+    /// Logs in on a connection, with these startup parameters, up to ReadyForQuery.
+    pub(crate) async fn login_with(mut self, login: &Login, parameters: &[(&str, &str)]) -> Result<Self, Told> {
+        let all = [&[("user", login.grant.as_str())], parameters].concat();
+        self.startup(&all).await;
+        self.prove(login.secret.expose(), ChannelBinding::unsupported()).await?;
+        loop {
+            match self.frame().await {
+                Some(Frame { kind: b'Z', .. }) => return Ok(self),
+                Some(Frame { kind: b'E', body }) => return Err(Told::read(&body)),
+                Some(_) => {}
+                None => panic!("closed without a word"),
             }
         }
-        all
     }
 
-    /// Sends, and takes the answer up to the `count`th ReadyForQuery.
-    pub async fn ask(&mut self, bytes: &[u8], count: usize) -> Vec<Message> {
-        self.send(bytes).await;
-        self.ready(count).await
+    /// Logs in over a new connection in clear.
+    pub(crate) async fn login(gate: &Gate, login: &Login) -> Result<Self, Told> {
+        Self::connect(gate).await.login_with(login, &[("database", TARGET)]).await
     }
 
-    /// All that comes until the server closes.
-    pub async fn rest(&mut self) -> Vec<Message> {
-        let mut all = Vec::new();
-        while let Some(message) = self.message().await {
-            all.push(message);
+    /// A session, where nothing else is expected.
+    pub(crate) async fn session(gate: &Gate, login: &Login) -> Self {
+        match Self::login(gate, login).await {
+            Ok(session) => session,
+            Err(told) => panic!("refused: {told:?}"),
         }
-        all
     }
 
-    /// Whether anything comes for a while.
-    pub async fn silent_for(&mut self, time: Duration) -> bool {
-        self.read.is_empty()
-            && tokio::time::timeout(time, self.stream.read_buf(&mut self.read))
-                .await
-                .is_err()
+    /// The refusal of a login, where nothing else is expected.
+    pub(crate) async fn refused(gate: &Gate, login: &Login) -> Told {
+        match Self::login(gate, login).await {
+            Ok(_) => panic!("let in"),
+            Err(told) => told,
+        }
     }
-}
 
-/// The types, as text: `1 2 D C Z` is `12DCZ`. Notices, parameters and notifications answer nothing and are left out.
-pub fn tags(messages: &[Message]) -> String {
-    messages
-        .iter()
-        .map(|(tag, _)| char::from(*tag))
-        .filter(|tag| !"NSA".contains(*tag))
-        .collect()
-}
-
-/// The SQLSTATE of the first error.
-pub fn sqlstate(messages: &[Message]) -> Option<String> {
-    let (_, body) = messages.iter().find(|(tag, _)| *tag == b'E')?;
-    let field = body.split(|byte| *byte == 0).find(|field| field.first() == Some(&b'C'))?;
-    Some(String::from_utf8_lossy(&field[1..]).into_owned())
-}
-
-/// The first column of each row, as text.
-pub fn column(messages: &[Message]) -> Vec<String> {
-    let rows = messages.iter().filter(|(tag, _)| *tag == b'D');
-    rows.map(|(_, body)| {
-        let length = u32::from_be_bytes(*body[2..].first_chunk().unwrap()) as usize;
-        String::from_utf8_lossy(&body[6..6 + length]).into_owned()
-    })
-    .collect()
-}
-
-pub fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![tag];
-    bytes.extend_from_slice(&u32::try_from(body.len() + 4).unwrap().to_be_bytes());
-    bytes.extend_from_slice(body);
-    bytes
-}
-
-pub fn query(sql: impl AsRef<[u8]>) -> Vec<u8> {
-    frame(b'Q', &[sql.as_ref(), b"\0"].concat())
-}
-
-pub fn parse(name: impl AsRef<[u8]>, sql: impl AsRef<[u8]>, types: &[u32]) -> Vec<u8> {
-    let mut body = [name.as_ref(), b"\0", sql.as_ref(), b"\0"].concat();
-    body.put_u16(u16::try_from(types.len()).unwrap());
-    types.iter().for_each(|oid| body.put_u32(*oid));
-    frame(b'P', &body)
-}
-
-/// Values with whether they are binary; results in text.
-pub fn bind(portal: impl AsRef<[u8]>, statement: impl AsRef<[u8]>, values: &[(bool, Option<&[u8]>)]) -> Vec<u8> {
-    let mut body = [portal.as_ref(), b"\0", statement.as_ref(), b"\0"].concat();
-    let count = u16::try_from(values.len()).unwrap();
-    body.put_u16(count);
-    values.iter().for_each(|(binary, _)| body.put_u16(u16::from(*binary)));
-    body.put_u16(count);
-    for (_, value) in values {
-        body.put_u32(value.map_or(u32::MAX, |value| u32::try_from(value.len()).unwrap()));
-        body.put_slice(value.unwrap_or_default());
+    /// The process id of the session's backend, by a query.
+    pub(crate) async fn backend(&mut self) -> i32 {
+        self.query("SELECT pg_backend_pid()").await;
+        let row = self.until(b'D').await;
+        let pid = std::str::from_utf8(&row.body[6..])
+            .expect("digits")
+            .parse()
+            .expect("a number");
+        self.until(b'Z').await;
+        pid
     }
-    body.put_u16(0);
-    frame(b'B', &body)
-}
-
-pub fn execute(portal: impl AsRef<[u8]>, most: u32) -> Vec<u8> {
-    frame(b'E', &[portal.as_ref(), b"\0", &most.to_be_bytes()].concat())
-}
-
-pub fn close(kind: u8, name: impl AsRef<[u8]>) -> Vec<u8> {
-    frame(b'C', &[&[kind], name.as_ref(), b"\0"].concat())
-}
-
-pub fn describe(kind: u8, name: impl AsRef<[u8]>) -> Vec<u8> {
-    frame(b'D', &[&[kind], name.as_ref(), b"\0"].concat())
-}
-
-pub fn sync() -> Vec<u8> {
-    frame(b'S', b"")
-}
-
-/// Bind, Execute of the unnamed portal, Sync.
-pub fn run(statement: impl AsRef<[u8]>) -> Vec<u8> {
-    [bind("", statement, &[]), execute("", 0), sync()].concat()
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 /// More than anything takes on a machine that compiles on all its cores meanwhile.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Asks again and again until there is an answer.
-pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let looking = async {
         loop {
             if let Some(found) = look().await {
@@ -20,9 +20,7 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
 }
 
 /// Waits for something that must not take for ever.
-pub async fn within<T>(what: &str, awaited: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, awaited).await {
-        Ok(found) => found,
-        Err(_) => panic!("not within {PATIENCE:?}: {what}"),
-    }
+pub(crate) async fn within<T>(what: &str, awaited: impl Future<Output = T>) -> T {
+    let bounded = tokio::time::timeout(PATIENCE, awaited).await;
+    bounded.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
 }

@@ -1,0 +1,256 @@
+//! The shape of the house, held by a test: who may import whom, what is pure, how long a file may be, that each module says what
+//! it is for.
+//!
+//! It reads the source as text and runs nothing of it. Code under `#[cfg(test)]` is not looked at: tests may use what they need.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests, not a library"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every module in layer order, with what it imports. A module may import only from rows above its own, so there is no cycle.
+const LAYERS: &[(&str, &str)] = &[
+    ("clock", ""),
+    ("ids", ""),
+    ("names", ""),
+    ("secret", ""),
+    ("ending", "ids names"),
+    ("wire", "ending"),
+    ("scram", ""),
+    ("grant", "ids names ending"),
+    ("metrics", "names"),
+    ("tls", ""),
+    ("audit", "clock ids names ending"),
+    ("ledger", "clock ids names secret ending scram grant audit"),
+    ("frontend", "clock ending wire scram tls"),
+    ("upstream", "names secret ending scram grant tls"),
+    ("provision", "clock ids tls ledger upstream"),
+    (
+        "session",
+        "clock ids names ending wire grant metrics tls audit ledger frontend upstream provision",
+    ),
+    ("control", "clock ids names secret grant audit ledger session"),
+    ("config", "names secret tls audit frontend upstream"),
+    (
+        "app",
+        "clock names ending metrics tls audit ledger frontend upstream provision session control config",
+    ),
+    ("lab", "secret tls"),
+    ("cli", "clock ids names secret audit session control config app lab"),
+];
+
+/// No task, socket, file, clock or randomness: what these need comes as an argument.
+const PURE: &[&str] = &["ids", "names", "ending", "wire", "scram", "grant"];
+const IMPURE: &[&str] = &[
+    "async ",
+    ".await",
+    "tokio",
+    "std::fs",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::thread",
+    "std::env",
+    "::now(",
+    "getrandom",
+    "SystemTime",
+];
+
+/// Lines of production code in one file.
+const BUDGET: usize = 400;
+/// The most a file may have that is one thing and worse in two.
+const MOST: usize = 600;
+/// Those files, and what makes each of them one thing.
+const LONGER: &[(&str, &str)] = &[
+    ("audit/event.rs", "one closed vocabulary"),
+    ("ending.rs", "one closed list; the half of it is the words clients read"),
+    ("session/admit.rs", "one sequence, with a record for each way out of it"),
+    (
+        "session/book.rs",
+        "one account with its two sides, what the client sent and what the server answered",
+    ),
+    (
+        "session/relay.rs",
+        "both directions share their buffers and their order; apart, neither can be judged",
+    ),
+    ("session/tap.rs", "one arm for each message of the protocol"),
+];
+
+struct Source {
+    /// Relative to `src`.
+    path: PathBuf,
+    text: String,
+}
+
+impl Source {
+    fn module(&self) -> String {
+        let first = self.path.iter().next().expect("a path has a first part").to_string_lossy();
+        first.trim_end_matches(".rs").to_owned()
+    }
+
+    /// How many names its module path has: `session::relay` has two.
+    fn depth(&self) -> usize {
+        let named = |part: &&str| *part != "mod.rs";
+        self.path.to_str().expect("UTF-8").split('/').filter(named).count()
+    }
+
+    /// Without comments and without what is only there for tests.
+    fn code(&self) -> String {
+        let mut code = String::new();
+        let mut lines = self.text.lines().peekable();
+        while let Some(line) = lines.next() {
+            if line.trim() == "#[cfg(test)]" {
+                // An item on one line; a block goes on to its closing brace in the same column.
+                let indent = line.len() - line.trim_start().len();
+                let end = " ".repeat(indent) + "}";
+                if lines.next().is_some_and(|item| !item.ends_with(';')) {
+                    while lines.next().is_some_and(|line| line != end) {}
+                }
+                continue;
+            }
+            if !line.trim_start().starts_with("//") {
+                code.push_str(line);
+            }
+            code.push('\n');
+        }
+        code
+    }
+}
+
+/// All production source but the two roots, which hold no code of their own.
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut folders, mut found) = (vec![root.clone()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a readable folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            if path.is_dir() && name != "tests" {
+                folders.push(path);
+            } else if name
+                .strip_suffix(".rs")
+                .is_some_and(|stem| !matches!(stem, "tests" | "testing"))
+            {
+                let text = fs::read_to_string(&path).expect("readable source");
+                let path = path.strip_prefix(&root).expect("below src").to_owned();
+                found.push(Source { path, text });
+            }
+        }
+    }
+    found.retain(|source| !matches!(source.path.to_str(), Some("lib.rs" | "main.rs")));
+    assert!(found.len() > 50, "the source was not found below {}", root.display());
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+fn words_after<'a>(code: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    code.split(prefix).skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
+fn check(faults: &[String]) {
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+#[test]
+fn the_table_has_no_cycle_and_is_the_contents_of_the_library() {
+    for (row, (module, imports)) in LAYERS.iter().enumerate() {
+        for import in imports.split_whitespace() {
+            let above = LAYERS[..row].iter().any(|(name, _)| *name == import);
+            assert!(above, "`{module}` may not import `{import}`: it is not above it");
+        }
+    }
+    let library = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).expect("src/lib.rs");
+    let contents = library.lines().filter(|line| line.starts_with("//! - ["));
+    let contents: Vec<_> = contents
+        .flat_map(|line| words_after(line.split("]:").next().unwrap_or(line), "[`"))
+        .collect();
+    let table: Vec<_> = LAYERS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(
+        contents, table,
+        "the table of contents in src/lib.rs has the modules in the same order"
+    );
+}
+
+#[test]
+fn modules_import_only_what_the_table_allows() {
+    let mut faults = Vec::new();
+    let mut used = BTreeSet::new();
+    for source in sources() {
+        let (module, code, path) = (source.module(), source.code(), source.path.display());
+        let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == module) else {
+            faults.push(format!("{path}: module `{module}` is not in the table"));
+            continue;
+        };
+        for import in words_after(&code, "crate::") {
+            if import != module && allowed.split_whitespace().all(|name| name != import) {
+                faults.push(format!("{path}: `{module}` may not import `{import}`"));
+            }
+            used.insert((module.clone(), import.to_owned()));
+        }
+        if code.contains(&"super::".repeat(source.depth())) {
+            faults.push(format!(
+                "{path}: reaches out of `{module}` by `super`; write `crate::`, which this test sees"
+            ));
+        }
+    }
+    for (module, allowed) in LAYERS {
+        for import in allowed.split_whitespace() {
+            if !used.contains(&((*module).to_owned(), import.to_owned())) {
+                faults.push(format!(
+                    "`{module}` does not import `{import}` any more: take the edge off the table"
+                ));
+            }
+        }
+    }
+    check(&faults);
+}
+
+#[test]
+fn pure_modules_touch_nothing_outside() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        let code = source.code();
+        if PURE.contains(&&*source.module()) {
+            let found = IMPURE.iter().filter(|word| code.contains(**word));
+            faults.extend(found.map(|word| format!("{}: `{word}` in a pure module", source.path.display())));
+        }
+        // clippy.toml names the standard library's; this one it would also forbid to tests.
+        if source.module() != "clock" && code.contains("Instant::now(") {
+            faults.push(format!("{}: reads a clock; only clock.rs does", source.path.display()));
+        }
+    }
+    check(&faults);
+}
+
+#[test]
+fn every_file_says_what_it_is_for_and_is_no_longer_than_it_needs() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        let path = source.path.display();
+        if !source.text.starts_with("//! ") {
+            faults.push(format!(
+                "{path}: does not begin with `//!`: what it is for, what it does not do, the law it keeps"
+            ));
+        }
+        // Comments count: whoever reads the file reads them too.
+        let tests = source.text.find("#[cfg(test)]\nmod tests {").unwrap_or(source.text.len());
+        let lines = source.text[..tests].lines().count();
+        let excused = LONGER.iter().any(|(file, _)| source.path == Path::new(file));
+        let most = if excused { MOST } else { BUDGET };
+        if lines > most {
+            faults.push(format!("{path}: {lines} lines, the budget is {most}: split it"));
+        } else if excused && lines <= BUDGET {
+            faults.push(format!("{path}: needs no exception any more"));
+        }
+    }
+    check(&faults);
+}

@@ -1,0 +1,105 @@
+//! What the documentation shows is true: the example configuration, its defaults, and the reference table in README.md.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests, not a library"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tidegate::config::{self, Mistake, Settings};
+
+fn repository(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
+fn text(file: &str) -> String {
+    fs::read_to_string(repository(file)).expect("a readable file")
+}
+
+/// A folder with the password file that the examples name.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("orders.password"), "secret\n").expect("a file");
+    folder
+}
+
+fn load(folder: &Path, text: &str) -> Result<Settings, Vec<String>> {
+    config::from_text(&folder.join("tidegate.toml"), text).map_err(|mistakes| mistakes.iter().map(Mistake::to_string).collect())
+}
+
+/// A setting of the example: its full key, its value, and whether it is the default.
+fn example() -> Vec<(String, String, bool)> {
+    let mut table = String::new();
+    let mut found = Vec::new();
+    for line in text("tidegate.example.toml").lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            table = name.trim_end_matches(']').replace("targets.orders", "targets.NAME") + ".";
+        }
+        let setting = line.trim_start_matches(['#', ' ']);
+        if let Some((key, value)) = setting.split_once(" = ")
+            && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        {
+            let default = line.starts_with('#') && !line.starts_with("# ");
+            found.push((format!("{table}{key}"), value.to_owned(), default));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_example_is_good_and_its_defaults_are_the_real_ones() {
+    let written = text("tidegate.example.toml");
+    let folder = folder();
+    let short = load(folder.path(), &written).expect("the example");
+    let uncommented: Vec<_> = written
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+        .collect();
+    let long = load(folder.path(), &uncommented.join("\n")).expect("the example with every default written out");
+    assert_eq!(format!("{short:?}"), format!("{long:?}"));
+    assert!(
+        uncommented.len() > 60 && uncommented.contains(&"connections = 1000"),
+        "{uncommented:?}"
+    );
+}
+
+#[test]
+fn the_readme_has_every_key_of_the_example_and_no_other() {
+    let readme = text("README.md");
+    let mut rows: Vec<_> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .filter(|(key, _)| key.contains('.') || ["listen", "advertise", "state_dir"].contains(key))
+        .collect();
+    for (key, value, default) in example() {
+        let row = rows.iter().position(|(name, _)| *name == key);
+        let (_, rest) = rows.remove(row.unwrap_or_else(|| panic!("README.md has no `{key}`")));
+        if default {
+            assert!(
+                rest.starts_with(&format!("`{value}` |")),
+                "`{key}` is {value}, README.md says {rest}"
+            );
+        }
+    }
+    assert!(rows.is_empty(), "not in the example: {rows:?}");
+}
+
+#[test]
+fn the_configurations_in_the_documents_are_good() {
+    let mut seen = 0;
+    for file in ["README.md", "deploy/README.md"] {
+        for block in text(file).split("```toml\n").skip(1) {
+            let block = block.split("```").next().expect("split has a first part");
+            // The one file that is not here.
+            let block = block.replace("/run/credentials/tidegate.service/", "");
+            load(folder().path(), &block).unwrap_or_else(|mistakes| panic!("{file}: {mistakes:?} in\n{block}"));
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+}
