@@ -5,7 +5,9 @@
 
 mod clients;
 mod plug;
+mod random;
 mod raw;
+pub(crate) mod script;
 mod wait;
 
 use std::path::Path;
@@ -16,6 +18,7 @@ use tidegate::lab::{Gate, Login, Options, Postgres, Shop};
 
 pub(crate) use clients::{Said, psql, suite, suite_in_clear};
 pub(crate) use plug::Plug;
+pub(crate) use random::{Random, seed};
 pub(crate) use raw::{Frame, Raw, Told};
 pub(crate) use wait::{PATIENCE, eventually, within};
 
