@@ -270,7 +270,7 @@ impl Gate {
         shared.registry.drain(false);
         if !wait_for_sessions(&shared, settings.drain_limit).await {
             tracing::warn!(
-                sessions = shared.registry.count(),
+                sessions = shared.registry.unfinished(),
                 "the drain's limit is reached: the last sessions are ended"
             );
             shared.registry.drain(true);
@@ -313,7 +313,7 @@ fn readiness(shared: &Shared) -> Result<(), String> {
 /// True when there are none left. Sessions of handshakes in flight are refused by themselves.
 async fn wait_for_sessions(shared: &Shared, limit: Duration) -> bool {
     let none_left = async {
-        while shared.registry.count() > 0 {
+        while shared.registry.unfinished() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

@@ -1,36 +1,27 @@
-//! From an authenticated client to a running session: a permit, a place, a target, the start on record, the welcome.
+//! From an authenticated client to a connected one: a permit, a place, a target, the start on record.
 //!
-//! It lets nobody in by itself: the ledger says yes or no.
+//! It lets nobody in by itself: the ledger says yes or no. What it refuses goes to [`super::refusal`].
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::AsyncWriteExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::limits::Limits;
-use super::registry::{Entry, Newcomer, Order};
-use super::relay::{Down, Relay, Up};
-use super::tap::Tap;
-use super::{Settings, Shared};
+use super::refusal::{Denied, Refusal};
+use super::{Settings, Shared, random, refusal};
 use crate::audit::event::{Event, Refused, SessionStarted, Who};
 use crate::clock::Moment;
 use crate::ending::{Ending, Scope};
-use crate::frontend::{self, Authenticated, Rejected};
-use crate::grant::Grant;
+use crate::frontend::{self, Authenticated};
 use crate::ids::{GrantId, SessionId};
-use crate::ledger::{Admission, OpenSession, Slot};
+use crate::ledger::{Admission, OpenSession};
 use crate::names::TargetName;
-use crate::provision::{Backend, Terminator};
+use crate::provision::Terminator;
 use crate::tls::Transport;
-use crate::upstream::{self, ConnectError, Connected, StartupParameters, Target};
-use crate::wire::encode;
+use crate::upstream::{self, BackendKey, ConnectError, Connected, StartupParameters, Target};
 use crate::wire::startup::{Replication, Startup};
 
 /// What a reload replaces, for sessions that begin after it.
@@ -42,9 +33,6 @@ pub struct Rules {
     /// The targets.
     pub targets: HashMap<TargetName, Arc<TargetRoom>>,
 }
-
-/// How long a client has to take the target's own refusal.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A target with what belongs to it while the gate runs.
 #[derive(Debug)]
@@ -59,328 +47,25 @@ pub struct TargetRoom {
     pub limit: u32,
 }
 
-/// A session that is about to be carried.
-pub(super) struct Started {
-    pub(super) relay: Relay,
-    pub(super) entry: Entry,
-    pub(super) limits: Limits,
-    pub(super) changes: watch::Receiver<Arc<Grant>>,
-    pub(super) slot: Slot,
-    pub(super) room: Arc<TargetRoom>,
-    /// Its places: among the connections, on the target.
-    pub(super) places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
-    pub(super) rules: Arc<Rules>,
+/// A client with a permit and a target that is ready for it; its start is on record.
+pub(super) struct Connection {
+    pub(super) transport: Transport,
+    pub(super) client: SocketAddr,
+    /// The protocol's minor version spoken with the client.
+    pub(super) version: u16,
+    pub(super) opened: Opened,
+    pub(super) application: Option<String>,
     pub(super) since: Moment,
-    pub(super) backend: Backend,
 }
 
-/// A client that proved its secret and is refused all the same.
-pub(super) struct Refusal {
-    transport: Transport,
-    record: Refused,
-    /// The target's own words, to be passed on instead of ours.
-    words: Option<bytes::Bytes>,
-    ending: Ending,
-}
-
-/// Admits a client, or says why not.
-pub(super) async fn admit(
-    client: Authenticated,
-    connection: OwnedSemaphorePermit,
-    rules: &Arc<Rules>,
-    shared: &Arc<Shared>,
-) -> Result<Started, Refusal> {
-    let Authenticated {
-        transport,
-        client: address,
-        startup,
-        ..
-    } = client;
-    let mut refused = blank(address, &startup);
-    let outcome = try_admit(&startup, address, &mut refused, rules, shared).await;
-    let (admission, room, place, connected, who) = match outcome {
-        Ok(opened) => opened,
-        Err((ending, words)) => {
-            return Err(Refusal {
-                transport,
-                record: refused,
-                words,
-                ending,
-            });
-        }
-    };
-    let since = shared.clock.moment();
-    let backend_key = match &connected.backend {
-        Some(key) => key.clone(),
-        None => {
-            // Without its process id a backend cannot be ended on time.
-            refused.detail = Some("the target gave no BackendKeyData".to_owned());
-            let ending = Ending::TargetRefused {
-                target: who.target.clone(),
-            };
-            return Err(Refusal {
-                transport,
-                record: refused,
-                words: None,
-                ending,
-            });
-        }
-    };
-    let backend = Backend {
-        pid: backend_key.pid,
-        opened: since.instant,
-    };
-    let started = SessionStarted {
-        who: Who::clone(&who),
-        client: address.ip(),
-        port: address.port(),
-        tls: transport.tls_version().to_owned(),
-        application: startup.application_name().map(str::to_owned),
-        backend_pid: backend_key.pid,
-        until: admission.permit.until(),
-    };
-    if let Err(ending) = put_on_record(&started, since, shared).await {
-        return Err(Refusal {
-            transport,
-            record: refused,
-            words: None,
-            ending,
-        });
-    }
-    let key = random_key(startup.version());
-    let entry = shared.registry.enter(Newcomer {
-        who: Arc::clone(&who),
-        client: address,
-        application: started.application,
-        since: since.time,
-        target: Arc::clone(&room.target),
-        backend: backend_key,
-        grant: admission.changes.clone(),
-        key,
-    });
-    if shared.draining.load(Ordering::Relaxed) {
-        // It came in while the order to drain went out to the others.
-        entry.live().orders.send_replace(Order::Drain);
-    }
-    shared.metrics.session_started(&who.target);
-    tracing::info!(session = %who.session, grant = %who.grant, identity = %who.identity, target_name = %who.target, client = %address, "session started");
-    let Admission { permit, changes, slot } = admission;
-    let settings = &rules.session;
-    let limits = Limits::new(permit, &settings.warnings, settings.idle_timeout, settings.renew_hint.clone());
-    let relay = open_relay(transport, connected, &entry, &limits, (settings, shared, since));
-    Ok(Started {
-        relay,
-        entry,
-        limits,
-        changes,
-        slot,
-        room,
-        places: (connection, place),
-        rules: Arc::clone(rules),
-        since,
-        backend,
-    })
-}
-
-type Opened = (Admission, Arc<TargetRoom>, OwnedSemaphorePermit, Connected, Arc<Who>);
-
-/// Everything that can be refused.
-async fn try_admit(
-    startup: &Startup,
-    address: SocketAddr,
-    refused: &mut Refused,
-    rules: &Rules,
-    shared: &Shared,
-) -> Result<Opened, (Ending, Option<bytes::Bytes>)> {
-    let plain = |ending| (ending, None);
-    let unknown = || Ending::BadSecret {
-        user: startup.user.clone(),
-    };
-    // Only a grant's secret can have been proved, so the user is a grant's id.
-    let id: GrantId = startup.user.parse().map_err(|_| plain(unknown()))?;
-    let admission = shared
-        .ledger
-        .admit(&id, startup.database.as_deref(), address.ip())
-        .await
-        .map_err(plain)?;
-    let permit = &admission.permit;
-    refused.grant = Some(permit.grant().clone());
-    refused.identity = Some(permit.identity().clone());
-    let room = rules.targets.get(permit.target()).ok_or_else(|| {
-        plain(Ending::TargetUnreachable {
-            target: permit.target().clone(),
-        })
-    })?;
-    if startup.replication != Replication::No && !room.target.replication {
-        return Err(plain(Ending::ReplicationRefused {
-            target: permit.target().clone(),
-        }));
-    }
-    let mut parameters = frontend::allowed(&startup.settings, &room.target.startup_parameters).map_err(plain)?;
-    match startup.replication {
-        Replication::No => {}
-        Replication::Physical => parameters.push(("replication".to_owned(), "true".to_owned())),
-        Replication::Logical => parameters.push(("replication".to_owned(), "database".to_owned())),
-    }
-    let place = Arc::clone(&room.places).try_acquire_owned().map_err(|_| {
-        plain(Ending::TooMany {
-            scope: Scope::Target(permit.target().clone()),
-            limit: room.limit,
-        })
-    })?;
-    let connected = match upstream::connect(permit, &room.target, &StartupParameters(parameters)).await {
-        Ok(connected) => connected,
-        Err(error) => {
-            let reason = error.reason();
-            tracing::warn!(target_name = %permit.target(), reason, "a target did not take a session");
-            refused.detail = Some(reason);
-            let ending = error.ending(permit.target());
-            let words = if let ConnectError::Startup { frame } = error {
-                Some(frame)
-            } else {
-                None
-            };
-            return Err((ending, words));
-        }
-    };
-    let who = Who {
-        session: SessionId::from_random(random()),
-        grant: permit.grant().clone(),
-        identity: permit.identity().clone(),
-        target: permit.target().clone(),
-    };
-    Ok((admission, Arc::clone(room), place, connected, Arc::new(who)))
-}
-
-/// The start: in the log first, then in the store (where the next start looks for what a dead gate left behind).
-async fn put_on_record(started: &SessionStarted, since: Moment, shared: &Shared) -> Result<(), Ending> {
-    if let Err(error) = shared.journal.record(&Event::SessionStarted(Cow::Borrowed(started))).await {
-        tracing::error!(%error, "a login was refused: its record could not be written");
-        return Err(Ending::AuditFailed {
-            disk_full: error.disk_full(),
-        });
-    }
-    let open = OpenSession {
-        session: started.who.session.clone(),
-        grant: started.who.grant.clone(),
-        identity: started.who.identity.clone(),
-        target: started.who.target.clone(),
-        backend_pid: started.backend_pid,
-        opened_at: since.time,
-    };
-    shared.ledger.session_opened(open).await.map_err(|error| {
-        tracing::error!(%error, "a login was refused: the session could not be stored");
-        Ending::LedgerFailed
-    })
-}
-
-fn open_relay(
-    client: Transport,
-    connected: Connected,
-    entry: &Entry,
-    limits: &Limits,
-    (settings, shared, since): (&Settings, &Shared, Moment),
-) -> Relay {
-    let Connected {
-        transport: target,
-        parameters,
-        notices,
-        status,
-        leftover,
-        ..
-    } = connected;
-    let live = entry.live();
-    let mut welcome = BytesMut::with_capacity(1024);
-    encode::authentication_ok(&mut welcome);
-    for (name, value) in &parameters {
-        encode::parameter_status(&mut welcome, name, value);
-    }
-    // The real process id, so that pg_backend_pid() agrees; the key is ours, and dies with the session.
-    encode::backend_key_data(&mut welcome, live.backend.pid, &live.key);
-    for notice in &notices {
-        welcome.extend_from_slice(notice);
-    }
-    if settings.welcome {
-        welcome.extend_from_slice(&limits.welcome(since.time));
-    }
-    encode::ready_for_query(&mut welcome, status);
-    let tap = Tap::new(Arc::clone(&live.who), settings.keep, shared.clock.clone());
-    let mut relay = Relay {
-        client,
-        target,
-        tap,
-        up: Up::new(),
-        down: Down::new(),
-        pool: shared.pool.clone(),
-        clock: shared.clock.clone(),
-        journal: shared.journal.clone(),
-        heard: since.instant,
-        deadline: shared.clock.instant_at(limits.permit().until()),
-        stop_when_idle: false,
-        live: Arc::clone(live),
-    };
-    relay.insert(welcome.to_vec());
-    if !leftover.is_empty() {
-        relay.came_with_login(&leftover);
-    }
-    relay
-}
-
-impl Refusal {
-    /// Puts the refusal on record and tells the client.
-    pub(super) async fn settle(self, shared: &Shared) {
-        let Self {
-            mut transport,
-            record,
-            words,
-            ending,
-        } = self;
-        put_refusal_on_record(record, &ending, shared).await;
-        match words {
-            Some(words) => {
-                let written = timeout(LAST_WORDS, async {
-                    transport.write_all(&words).await?;
-                    transport.flush().await
-                });
-                // Whether it took them or not, it is closed next.
-                let _ = written.await;
-                frontend::close(transport).await;
-            }
-            None => frontend::refuse(transport, &ending).await,
-        }
-    }
-}
-
-/// Puts on record that a client was refused before it proved anything; it has been told.
-pub(super) async fn rejected(rejected: Rejected, shared: &Shared) {
-    let mut refused = Refused {
-        client: rejected.client.ip(),
-        port: rejected.client.port(),
-        user: rejected.startup.as_ref().map(|startup| startup.user.clone()),
-        database: rejected.startup.as_ref().and_then(|startup| startup.database.clone()),
-        grant: None,
-        identity: None,
-        ending: String::new(),
-        sqlstate: String::new(),
-        detail: None,
-    };
-    refused.detail = Some(rejected.error.to_string());
-    put_refusal_on_record(refused, &rejected.ending, shared).await;
-}
-
-/// The record of a refusal, before its reason is known.
-pub(super) fn blank(client: SocketAddr, startup: &Startup) -> Refused {
-    Refused {
-        client: client.ip(),
-        port: client.port(),
-        user: Some(startup.user.clone()),
-        database: startup.database.clone(),
-        grant: None,
-        identity: None,
-        ending: String::new(),
-        sqlstate: String::new(),
-        detail: None,
-    }
+/// What a client was given.
+pub(super) struct Opened {
+    pub(super) who: Arc<Who>,
+    pub(super) admission: Admission,
+    pub(super) room: Arc<TargetRoom>,
+    pub(super) place: OwnedSemaphorePermit,
+    pub(super) connected: Connected,
+    pub(super) backend: BackendKey,
 }
 
 /// Whether there is a place for one more connection.
@@ -397,35 +82,172 @@ pub(super) fn connection_place(
     })
 }
 
-/// Completes the record of a refusal and writes it.
-pub(super) async fn put_refusal_on_record(mut refused: Refused, ending: &Ending, shared: &Shared) {
-    ending.name().clone_into(&mut refused.ending);
-    ending.sqlstate().clone_into(&mut refused.sqlstate);
-    if refused.detail.is_none() {
-        refused.detail = ending.words().map(|words| words.message);
+/// Admits a client and connects it, or says why not.
+pub(super) async fn admit(client: Authenticated, rules: &Rules, shared: &Shared) -> Result<Connection, Refusal> {
+    let Authenticated {
+        transport,
+        client,
+        startup,
+        ..
+    } = client;
+    let mut record = refusal::blank(client, Some(&startup));
+    let opened = match open(&startup, client, &mut record, rules, shared).await {
+        Ok(opened) => opened,
+        Err(denied) => {
+            return Err(Refusal {
+                transport,
+                record,
+                denied,
+            });
+        }
+    };
+    let since = shared.clock.moment();
+    let started = SessionStarted {
+        who: Who::clone(&opened.who),
+        client: client.ip(),
+        port: client.port(),
+        tls: transport.tls_version().to_owned(),
+        application: startup.application_name().map(str::to_owned),
+        backend_pid: opened.backend.pid,
+        until: opened.admission.permit.until(),
+    };
+    if let Err(ending) = put_on_record(&started, since, shared).await {
+        return Err(Refusal {
+            transport,
+            record,
+            denied: ending.into(),
+        });
     }
-    shared.metrics.refused(ending.name());
-    record(&Event::Refused(Cow::Owned(refused)), shared).await;
+    let application = started.application;
+    Ok(Connection {
+        transport,
+        client,
+        version: startup.version(),
+        opened,
+        application,
+        since,
+    })
 }
 
-/// Records what may fail to be recorded without letting anything through: a refusal, a cancel.
-pub(super) async fn record(event: &Event<'_>, shared: &Shared) {
-    if let Err(error) = shared.journal.record(event).await {
-        tracing::error!(%error, "an event could not be put on record");
+/// Everything that can be refused, in order. What is proved on the way is noted in `record`.
+async fn open(
+    startup: &Startup,
+    client: SocketAddr,
+    record: &mut Refused,
+    rules: &Rules,
+    shared: &Shared,
+) -> Result<Opened, Denied> {
+    // Only a grant's secret can have been proved, so the user is a grant's id.
+    let id: GrantId = startup.user.parse().map_err(|_| Ending::BadSecret {
+        user: startup.user.clone(),
+    })?;
+    let admission = match shared.ledger.admit(&id, startup.database.as_deref(), client.ip()).await {
+        Ok(admission) => admission,
+        Err(ending) => {
+            // The secret was proved, so the record may say whose it is; without a name where the store cannot be asked.
+            if let Ok(view) = shared.ledger.grant(&id).await {
+                record.identity = Some(view.grant.identity().clone());
+                record.grant = Some(id);
+            }
+            return Err(ending.into());
+        }
+    };
+    let permit = &admission.permit;
+    let target = permit.target();
+    record.grant = Some(permit.grant().clone());
+    record.identity = Some(permit.identity().clone());
+    let room = rules
+        .targets
+        .get(target)
+        .ok_or_else(|| Ending::TargetUnreachable { target: target.clone() })?;
+    let parameters = parameters(startup, &room.target)?;
+    let full = |_| Ending::TooMany {
+        scope: Scope::Target(target.clone()),
+        limit: room.limit,
+    };
+    let place = Arc::clone(&room.places).try_acquire_owned().map_err(full)?;
+    let connected = upstream::connect(permit, &room.target, &parameters)
+        .await
+        .map_err(|error| not_connected(error, target))?;
+    let Some(backend) = connected.backend.clone() else {
+        // Without its process id a backend cannot be ended on time.
+        let detail = Some("the target gave no BackendKeyData".to_owned());
+        return Err(Denied {
+            detail,
+            ..Ending::TargetRefused { target: target.clone() }.into()
+        });
+    };
+    let who = Arc::new(Who {
+        session: SessionId::from_random(random()),
+        grant: permit.grant().clone(),
+        identity: permit.identity().clone(),
+        target: target.clone(),
+    });
+    Ok(Opened {
+        who,
+        room: Arc::clone(room),
+        admission,
+        place,
+        connected,
+        backend,
+    })
+}
+
+/// The settings of the startup packet that go on to the target.
+fn parameters(startup: &Startup, target: &Target) -> Result<StartupParameters, Ending> {
+    if startup.replication != Replication::No && !target.replication {
+        return Err(Ending::ReplicationRefused {
+            target: target.name.clone(),
+        });
+    }
+    let mut parameters = frontend::allowed(&startup.settings, &target.startup_parameters)?;
+    let replication = match startup.replication {
+        Replication::No => None,
+        Replication::Physical => Some("true"),
+        Replication::Logical => Some("database"),
+    };
+    parameters.extend(replication.map(|value| ("replication".to_owned(), value.to_owned())));
+    Ok(StartupParameters(parameters))
+}
+
+fn not_connected(error: ConnectError, target: &TargetName) -> Denied {
+    let reason = error.reason();
+    tracing::warn!(target_name = %target, reason, "a target did not take a session");
+    let ending = error.ending(target);
+    let words = if let ConnectError::Startup { frame } = error {
+        Some(frame)
+    } else {
+        None
+    };
+    Denied {
+        ending,
+        words,
+        detail: Some(reason),
     }
 }
 
-/// A cancel key: 4 bytes up to protocol 3.1, 32 from 3.2 on (protocol: BackendKeyData).
-fn random_key(minor: u16) -> Box<[u8]> {
-    let bytes: [u8; 32] = random();
-    let length = if minor >= 2 { 32 } else { 4 };
-    bytes.get(..length).unwrap_or(&bytes).into()
-}
-
-/// Bytes from the operating system's generator. Without it nothing here is safe, so there is no going on.
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    #[expect(clippy::expect_used, reason = "a machine without random numbers can keep no secret")]
-    getrandom::fill(&mut bytes).expect("the operating system has random numbers");
-    bytes
+/// The start: in the log first, then in the store (where the next start looks for what a dead gate left behind).
+async fn put_on_record(started: &SessionStarted, since: Moment, shared: &Shared) -> Result<(), Ending> {
+    if let Err(error) = shared.journal.record(&Event::SessionStarted(Cow::Borrowed(started))).await {
+        tracing::error!(%error, "a login was refused: its record could not be written");
+        return Err(error.ending());
+    }
+    let Who {
+        session,
+        grant,
+        identity,
+        target,
+    } = started.who.clone();
+    let open = OpenSession {
+        session,
+        grant,
+        identity,
+        target,
+        backend_pid: started.backend_pid,
+        opened_at: since.time,
+    };
+    shared.ledger.session_opened(open).await.map_err(|error| {
+        tracing::error!(%error, "a login was refused: the session could not be stored");
+        Ending::LedgerFailed
+    })
 }

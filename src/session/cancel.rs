@@ -2,16 +2,13 @@
 //!
 //! It answers nothing, whatever happened: the client sees its connection closed, once the target has the request.
 
-use std::sync::Arc;
-
 use super::Shared;
-use super::admit::record;
 use crate::audit::event::{CancelRequested, Event, Who};
 use crate::frontend::{self, Cancelling};
 use crate::upstream;
 
 /// Serves one request, then closes.
-pub(super) async fn run(cancel: Cancelling, shared: &Arc<Shared>) {
+pub(super) async fn run(cancel: Cancelling, shared: &Shared) {
     shared.metrics.cancel();
     let live = shared.registry.by_key(cancel.request.pid, &cancel.request.key);
     let mut forwarded = false;
@@ -28,6 +25,6 @@ pub(super) async fn run(cancel: Cancelling, shared: &Arc<Shared>) {
         who,
         forwarded,
     });
-    record(&event, shared).await;
+    shared.record(&event).await;
     frontend::close(cancel.transport).await;
 }

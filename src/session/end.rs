@@ -73,7 +73,7 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
     down.release(&pool);
     let gone = async { if kill { Some(stop_backend(&backstage).await) } else { None } };
     let farewell = async {
-        let cut = tap.executing() && kill && hear_out(&mut down, &mut target, &mut tap).await;
+        let cut = kill && hear_out(&mut down, &mut target, &mut tap, &mut tail).await;
         let fate = tap.fate(cut);
         drop(target);
         let (told, client) = tell(client, tail, ending, fate, backstage.grace).await;
@@ -120,10 +120,19 @@ async fn stop_backend(backstage: &Backstage<'_>) -> (bool, Instant) {
     (gone.confirmed, gone.at)
 }
 
-/// Reads on, for the record only, until the target has answered or closed. True when it broke off within a message.
-async fn hear_out(down: &mut Down, target: &mut Transport, tap: &mut Tap) -> bool {
+/// Reads on until the target has answered or closed: for the record, and for the rest of the message at work (a backend that
+/// runs on with a result half in its buffer sends that rest only when it is stopped). True when it broke off within a message.
+async fn hear_out(down: &mut Down, target: &mut Transport, tap: &mut Tap, tail: &mut Tail) -> bool {
+    if !tap.executing() && tail.whole {
+        return false;
+    }
     let heard = timeout(FATE_WAIT, async {
-        while tap.executing() && down.hear(target, tap, None).await {}
+        while tap.executing() || tail.wanted() {
+            let wanted = tail.wanted();
+            if !down.hear(target, tap, wanted.then_some(&mut *tail)).await && (!wanted || tail.wanted()) {
+                break;
+            }
+        }
     });
     heard.await.is_ok() && !down.at_boundary()
 }
@@ -192,6 +201,11 @@ pub(super) struct Tail {
 }
 
 impl Tail {
+    /// Whether the rest of the message is still to be had.
+    fn wanted(&self) -> bool {
+        !self.whole && self.bytes.len() <= MOST_TAIL
+    }
+
     /// Takes more of the message; false when it is too long to be held.
     pub(super) fn add(&mut self, bytes: &[u8]) -> bool {
         self.bytes.extend_from_slice(bytes);

@@ -12,8 +12,10 @@ mod buffer;
 mod cancel;
 mod end;
 mod limits;
+mod refusal;
 pub mod registry;
 mod relay;
+mod start;
 mod statement;
 mod tap;
 mod watch;
@@ -31,7 +33,10 @@ pub use buffer::Pool;
 pub use registry::{Registry, SessionView};
 pub use statement::Keep;
 
+use start::Started;
+
 use crate::audit::Journal;
+use crate::audit::event::Event;
 use crate::clock::Clock;
 use crate::frontend::{self, Hello};
 use crate::ledger::Ledger;
@@ -96,7 +101,7 @@ pub async fn run(accepted: Accepted, shared: Arc<Shared>) {
 }
 
 /// From a stranger to a session; `None` where it did not come to one (which is on record, and the client knows).
-async fn begin(accepted: Accepted, shared: &Arc<Shared>) -> Option<admit::Started> {
+async fn begin(accepted: Accepted, shared: &Shared) -> Option<Started> {
     let rules = shared.rules.borrow().clone();
     shared.metrics.connection();
     let Accepted {
@@ -113,16 +118,14 @@ async fn begin(accepted: Accepted, shared: &Arc<Shared>) -> Option<admit::Starte
         }
         Ok(Hello::Gone) => return None,
         Err(rejected) => {
-            admit::rejected(*rejected, shared).await;
+            refusal::rejected(*rejected, shared).await;
             return None;
         }
     };
     let connection = match admit::connection_place(connection, shared) {
         Ok(connection) => connection,
         Err(ending) => {
-            let record = admit::blank(client, greeted.startup());
-            admit::put_refusal_on_record(record, &ending, shared).await;
-            greeted.refuse(&ending).await;
+            refusal::refuse(*greeted, &ending, shared).await;
             return None;
         }
     };
@@ -130,15 +133,35 @@ async fn begin(accepted: Accepted, shared: &Arc<Shared>) -> Option<admit::Starte
     let authenticated = match frontend::authenticate(greeted, &verifier).await {
         Ok(authenticated) => authenticated,
         Err(rejected) => {
-            admit::rejected(*rejected, shared).await;
+            refusal::rejected(*rejected, shared).await;
             return None;
         }
     };
-    match admit::admit(authenticated, connection, &rules, shared).await {
-        Ok(started) => Some(started),
+    match admit::admit(authenticated, &rules, shared).await {
+        Ok(admitted) => Some(start::start(admitted, connection, rules, shared)),
         Err(refusal) => {
             refusal.settle(shared).await;
             None
         }
     }
+}
+
+impl Shared {
+    /// Records what may fail to be recorded without letting anything through: a refusal, a cancel.
+    async fn record(&self, event: &Event<'_>) {
+        if let Err(error) = self.journal.record(event).await {
+            tracing::error!(%error, "an event could not be put on record");
+        }
+    }
+}
+
+/// Bytes from the operating system's generator.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    #[expect(
+        clippy::expect_used,
+        reason = "a machine without random numbers can keep no secret: there is no going on"
+    )]
+    getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+    bytes
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -82,9 +82,11 @@ pub struct SessionView {
 #[derive(Debug, Default)]
 pub struct Registry {
     sessions: Mutex<HashMap<SessionId, Arc<Live>>>,
+    /// Sessions that run, and those whose end is under way: what a shutdown waits for.
+    unfinished: AtomicUsize,
 }
 
-/// Keeps a session registered as long as it is held.
+/// Keeps a session registered until [`Entry::leave`], and counted as long as it is held.
 #[derive(Debug)]
 pub(crate) struct Entry {
     registry: Arc<Registry>,
@@ -130,7 +132,7 @@ impl Live {
 }
 
 impl Registry {
-    /// Registers a session; it leaves when the entry is dropped.
+    /// Registers a session; it leaves when the entry says so or is dropped.
     pub(crate) fn enter(self: &Arc<Self>, new: Newcomer) -> Entry {
         let Newcomer {
             who,
@@ -155,6 +157,7 @@ impl Registry {
             statements: AtomicU64::new(0),
             busy: AtomicBool::new(false),
         });
+        self.unfinished.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(live.who.session.clone(), Arc::clone(&live));
         Entry {
             registry: Arc::clone(self),
@@ -185,6 +188,12 @@ impl Registry {
     #[must_use]
     pub fn count(&self) -> usize {
         self.lock().len()
+    }
+
+    /// How many sessions run or are being ended: their backend, their record, their client's last word.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.unfinished.load(Ordering::Relaxed)
     }
 
     /// How many sessions run on a target.
@@ -220,10 +229,16 @@ impl Entry {
     pub(crate) fn live(&self) -> &Arc<Live> {
         &self.live
     }
+
+    /// The session is being ended: it takes no orders any more, and its cancel key is dead.
+    pub(crate) fn leave(&self) {
+        self.registry.lock().remove(&self.live.who.session);
+    }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.registry.lock().remove(&self.live.who.session);
+        self.leave();
+        self.registry.unfinished.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -8,6 +8,7 @@
 //! Each direction has one chunk: read, looked at, written, and only then read anew. That is the back-pressure, and the reason
 //! why nothing is copied or flushed per message.
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,6 +46,12 @@ pub(super) enum Stop {
     /// Nothing is at work, and the caller asked to stop then.
     Idle,
 }
+
+/// Steps of one direction before the other is heard.
+const TURN: usize = 16;
+
+/// One step of one direction: `Ready` when it got on.
+type Step = fn(&mut Relay, &mut Context<'_>) -> Poll<Result<(), Stop>>;
 
 /// Both directions of a session.
 pub(super) struct Relay {
@@ -136,7 +143,9 @@ impl Down {
 impl Relay {
     /// Carries until one side stops. Cancel-safe: it may be dropped at any await and called again.
     pub(super) async fn run(&mut self) -> Stop {
-        std::future::poll_fn(|cx| self.poll(cx)).await
+        match std::future::poll_fn(|cx| self.poll(cx)).await {
+            Err(stop) => stop,
+        }
     }
 
     /// Puts a message of our own into the client's stream, at the next message boundary.
@@ -181,23 +190,29 @@ impl Relay {
         self.up.quit
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Infallible, Stop>> {
         loop {
-            if self.stop_when_idle && self.idle() {
-                return Poll::Ready(Stop::Idle);
-            }
             // The target first: its answers free what the client's direction may be waiting for.
-            let down = self.poll_down(cx);
-            if let Poll::Ready(Err(stop)) = down {
-                return Poll::Ready(stop);
+            let target_waits = self.steps(cx, Self::poll_down)?;
+            let client_waits = self.steps(cx, Self::poll_up)?;
+            if self.stop_when_idle && self.idle() {
+                return Poll::Ready(Err(Stop::Idle));
             }
-            match self.poll_up(cx) {
-                Poll::Ready(Err(stop)) => return Poll::Ready(stop),
-                Poll::Ready(Ok(())) => {}
-                Poll::Pending if down.is_ready() => {}
-                Poll::Pending => return Poll::Pending,
+            if target_waits && client_waits {
+                return Poll::Pending;
             }
         }
+    }
+
+    /// Goes on in one direction until it has to wait (true) or has had its turn.
+    fn steps(&mut self, cx: &mut Context<'_>, step: Step) -> Result<bool, Stop> {
+        for _ in 0..TURN {
+            match step(self, cx) {
+                Poll::Ready(gone_on) => gone_on?,
+                Poll::Pending => return Ok(true),
+            }
+        }
+        Ok(false)
     }
 
     /// One step from the target to the client: `Ready` when it got on.

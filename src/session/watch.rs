@@ -10,11 +10,11 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::admit::Started;
 use super::end::{self, Backstage, Ended};
 use super::limits::{Due, Limits};
 use super::registry::{Live, Order};
 use super::relay::{Relay, Stop};
+use super::start::Started;
 use super::{Settings, Shared};
 use crate::audit::Batch;
 use crate::audit::event::{Event as Recorded, SessionEnded};
@@ -29,7 +29,6 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
         entry,
         mut limits,
         mut changes,
-        slot,
         room,
         places,
         rules,
@@ -45,8 +44,8 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
     let noticed = shared.clock.moment();
     let ordered = end::due(&ending, &shared.clock, noticed);
     let live = Arc::clone(entry.live());
-    // Its cancel key is dead from here on.
-    drop(entry);
+    // Its cancel key is dead from here on. The entry itself is held to the very end, for a shutdown waits for it.
+    entry.leave();
     let backstage = Backstage {
         target: &room.target,
         terminator: &room.terminator,
@@ -56,11 +55,12 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
     };
     // Boxed, so that a running session does not hold what only its end needs.
     let ended = Box::pin(end::end(relay, &ending, backstage)).await;
-    drop((slot, places));
+    drop(places);
     Box::pin(put_on_record(&live, &ending, &ended, (since.instant, ordered), shared)).await;
     if let Some(client) = ended.client {
         Box::pin(frontend::close(client)).await;
     }
+    drop(entry);
 }
 
 /// Carries until there is a reason to end. Limits go before the target, the target before the client.
@@ -196,7 +196,11 @@ async fn put_on_record(live: &Live, ending: &Ending, ended: &Ended, (since, orde
         who: (*live.who).clone(),
         ending: ending.name().to_owned(),
         sqlstate: ending.sqlstate().to_owned(),
-        detail: ending.words().map(|words| words.message),
+        // An operator's reason is in the words' detail.
+        detail: ending.words().map(|words| match words.detail {
+            Some(detail) => format!("{}. {detail}", words.message),
+            None => words.message,
+        }),
         fate: ended.fate.name().to_owned(),
         duration_us: micros(since, shared.clock.moment().instant),
         statements: ended.totals.statements,

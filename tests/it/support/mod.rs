@@ -4,6 +4,8 @@
 #![allow(dead_code, unused_imports, reason = "not every test file needs every helper")]
 
 mod clients;
+mod plug;
+mod raw;
 mod wait;
 
 use std::path::Path;
@@ -13,6 +15,8 @@ use serde_json::Value;
 use tidegate::lab::{Gate, Login, Options, Postgres, Shop};
 
 pub(crate) use clients::{Said, psql, suite, suite_in_clear};
+pub(crate) use plug::Plug;
+pub(crate) use raw::{Frame, Raw, Told};
 pub(crate) use wait::{PATIENCE, eventually, within};
 
 /// The target's name in every test's configuration.
@@ -98,4 +102,32 @@ pub(crate) fn records_of(gate: &Gate, grant: &str, event: &str) -> Vec<Value> {
         .into_iter()
         .filter(|record| record["event"] == event && record["grant"] == grant)
         .collect()
+}
+
+/// The backends on the shop that run a statement with this text now.
+pub(crate) async fn active(database: &Database, text: &str) -> Vec<i32> {
+    let query = "SELECT pid FROM pg_stat_activity
+        WHERE datname = 'shop' AND state = 'active' AND position($1 IN query) > 0 AND pid <> pg_backend_pid()";
+    let client = database.server.client("postgres").await.expect("a connection");
+    let rows = client.query(query, &[&text]).await.expect("the activity");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Whether a backend is there.
+pub(crate) async fn alive(database: &Database, pid: i32) -> bool {
+    let client = database.server.client("postgres").await.expect("a connection");
+    let found = client.query("SELECT FROM pg_stat_activity WHERE pid = $1", &[&pid]).await;
+    !found.expect("the activity").is_empty()
+}
+
+/// How many rows a table of the shop has, past any gate.
+pub(crate) async fn count(database: &Database, table: &str) -> i64 {
+    let client = database.server.client(Shop::DATABASE).await.expect("a connection");
+    let row = client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.expect("a count");
+    row.get(0)
+}
+
+/// The record of a session's end; there has to be one soon.
+pub(crate) async fn ended(gate: &Gate, grant: &str) -> Value {
+    eventually("the end is on record", async || records_of(gate, grant, "session_ended").pop()).await
 }
