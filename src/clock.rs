@@ -105,7 +105,7 @@ impl Clock {
         self.0
             .origin
             .checked_add(elapsed)
-            .unwrap_or_else(|| self.0.origin + Duration::from_secs(86_400 * 365))
+            .unwrap_or_else(|| self.0.origin + Duration::from_hours(24 * 365))
     }
 
     /// Waits until gate time is `time`, whatever the wall clock does meanwhile.
@@ -127,6 +127,7 @@ impl Clock {
 
     /// Compares gate time with the wall clock: follows it forward, ignores it backward. Returns wall minus gate time, in
     /// microseconds, as found. The app calls it several times a second.
+    #[must_use]
     pub fn observe(&self) -> i64 {
         let elapsed = micros(Instant::now().saturating_duration_since(self.0.origin));
         let epoch = self.0.epoch_micros.load(Ordering::Acquire);
@@ -155,7 +156,9 @@ fn micros(duration: Duration) -> i64 {
 }
 
 fn system_micros() -> i64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, micros)
+    #[expect(clippy::disallowed_methods, reason = "the one place")]
+    let now = SystemTime::now();
+    now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, micros)
 }
 
 fn timestamp(micros: i64) -> Timestamp {
@@ -183,7 +186,7 @@ mod tests {
     async fn a_backward_step_changes_nothing() {
         let clock = Clock::manual(start());
         clock.set_wall_ahead(SignedDuration::from_hours(-1));
-        clock.observe();
+        let _ = clock.observe();
         assert_eq!(clock.now(), start());
         assert_eq!(*clock.steps().borrow(), 0);
     }
@@ -202,7 +205,7 @@ mod tests {
         tokio::task::yield_now().await;
         let before = Instant::now();
         clock.set_wall_ahead(SignedDuration::from_hours(1));
-        clock.observe();
+        let _ = clock.observe();
         assert_eq!(sleeper.await.ok(), Some(before));
     }
 

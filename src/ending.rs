@@ -284,6 +284,7 @@ impl Ending {
 
     /// What the client reads, or nothing where it has already been told or is not there any more.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one entry for each ending: a table, not a procedure")]
     pub fn words(&self) -> Option<Words> {
         let (message, detail, hint) = match self {
             Self::Quit | Self::Disconnected | Self::TargetClosed | Self::GateDied => return None,

@@ -85,7 +85,11 @@ enum Pending {
     ClosePortal {
         name: Box<[u8]>,
     },
-    Sync,
+    Sync {
+        /// It came in a COPY from the client, or right before one: the server has either passed over it as a part of the COPY or
+        /// answered it, and if the COPY fails nobody can tell which.
+        perhaps: bool,
+    },
     /// CopyDone or CopyFail: no answer of its own, but Syncs sent before it are part of the COPY.
     CopyEnd,
 }
@@ -93,12 +97,26 @@ enum Pending {
 /// What has come of the answer to the message at the head.
 #[derive(Debug, Default)]
 struct Answer {
+    /// Something other than ReadyForQuery has come.
+    begun: bool,
     error: Option<Vec<u8>>,
     tags: Vec<Vec<u8>>,
     rows: u64,
     bytes: u64,
     copy_in: bool,
     copy_out: Option<u64>,
+}
+
+/// What is known of the server after a COPY from the client failed in the extended protocol.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum AfterCopy {
+    /// All there is to know.
+    #[default]
+    Known,
+    /// Only a Sync may come next: it makes no difference whether it is the first the server sees or the second.
+    SyncFirst,
+    /// More has been forwarded, and nobody can say what of it was skipped.
+    Lost,
 }
 
 /// What names stand for. The unnamed one is by far the most used, and needs no hashing.
@@ -163,8 +181,12 @@ pub(super) struct Book {
     answer: Answer,
     /// The server drops everything until the next Sync, which the client has not sent yet.
     skipping: bool,
-    /// A COPY from the client is going on: Sync and Flush are part of it.
+    /// A COPY from the client is going on, and the client has not ended it: Sync and Flush are part of it.
     copying_in: bool,
+    /// The server reads COPY data, as far as it has said.
+    in_copy: bool,
+    /// A COPY failed, and whether the server skips to the next Sync or is ready depends on which Syncs it took as part of it.
+    after_copy: AfterCopy,
     copy_in_bytes: u64,
     transaction: Transaction,
     /// SQL may have given names away since; texts parsed before are uncertain.
@@ -245,11 +267,35 @@ impl Book {
     }
 
     pub(super) fn sync(&mut self) {
-        // In a COPY from the client the server ignores Sync (protocol: "COPY Operations").
-        if !self.copying_in {
+        let perhaps = self.copying_in;
+        if perhaps {
+            // In a COPY from the client the server ignores Sync (protocol: "COPY Operations"), but the COPY may have failed before
+            // it reads this one. Many of them are as one: a ReadyForQuery too many is ignored.
+            if matches!(self.pending.back(), Some(Pending::Sync { perhaps: true })) {
+                return;
+            }
+        } else {
             self.skipping = false;
-            self.pending.push_back(Pending::Sync);
+            if self.after_copy == AfterCopy::SyncFirst {
+                self.after_copy = AfterCopy::Known;
+            }
         }
+        self.pending.push_back(Pending::Sync { perhaps });
+    }
+
+    /// Whether a message may not come now: where the server reads COPY data it is an error that ends the session (`CopyGetData`,
+    /// commands/copyfromparse.c), and after a COPY that failed nobody could tell whether the server skipped it.
+    pub(super) fn out_of_place(&self, tag: u8) -> bool {
+        match self.after_copy {
+            AfterCopy::Lost => tag != b'X',
+            AfterCopy::SyncFirst => !matches!(tag, b'S' | b'H' | b'c' | b'f' | b'X'),
+            AfterCopy::Known => self.copying_in && !matches!(tag, b'S' | b'H' | b'c' | b'f' | b'X'),
+        }
+    }
+
+    /// A message the server is bound to refuse.
+    pub(super) fn malformed(&mut self) {
+        self.pending.push_back(Pending::Describe { prepared: None });
     }
 
     pub(super) fn copy_data(&mut self, bytes: u64) {
@@ -269,7 +315,7 @@ impl Book {
         let mut own_group = true;
         for pending in self.pending.iter().rev() {
             match pending {
-                Pending::Sync => own_group = false,
+                Pending::Sync { .. } => own_group = false,
                 Pending::Parse {
                     name: defined, prepared, ..
                 } if **defined == *name => {
@@ -297,7 +343,7 @@ impl Book {
         let mut own_group = true;
         for pending in self.pending.iter().rev() {
             match pending {
-                Pending::Sync => own_group = false,
+                Pending::Sync { .. } => own_group = false,
                 Pending::Bind { name: defined, portal } if **defined == *name => {
                     return if own_group {
                         Lookup::Known(Arc::clone(portal))
@@ -332,9 +378,10 @@ impl Book {
 
     /// Takes one answer message, its body whole as far as it matters; hands each statement it settles to `settled`.
     pub(super) fn answer(&mut self, tag: u8, body: &[u8], mut settled: impl FnMut(Settled)) {
-        // Nothing answers these: what comes now is for the message behind.
-        while let Some(Pending::CopyEnd) = self.pending.front() {
-            self.pending.pop_front();
+        // Nothing (more) answers these: what comes now is for the message behind.
+        if tag != b'Z' {
+            self.pass_over();
+            self.answer.begun = true;
         }
         match tag {
             b'1' | b'2' | b'3' => self.defined(),
@@ -358,7 +405,9 @@ impl Book {
 
     /// Whether the server still owes answers to something that executes.
     pub(super) fn executing(&self) -> bool {
-        self.pending.iter().any(|p| !matches!(p, Pending::CopyEnd))
+        self.pending
+            .iter()
+            .any(|p| !matches!(p, Pending::CopyEnd | Pending::Sync { perhaps: true }))
     }
 
     /// Whether an error has come that belongs to the transaction at work.
@@ -425,6 +474,15 @@ impl Book {
         if self.answer.tags.len() < MOST_TAGS {
             self.answer.tags.push(tag.get(..64).unwrap_or(tag).to_vec());
         }
+        if std::mem::take(&mut self.in_copy) {
+            // It has read up to the client's CopyDone: the Syncs before that were part of it.
+            while let Some(Pending::Sync { perhaps: true }) = self.pending.get(1) {
+                self.pending.remove(1);
+            }
+            if let Some(Pending::CopyEnd) = self.pending.get(1) {
+                self.pending.remove(1);
+            }
+        }
         self.finish_execute(Done::Completed, &mut settled);
     }
 
@@ -441,32 +499,40 @@ impl Book {
 
     fn copy_in_begins(&mut self) {
         self.answer.copy_in = true;
+        self.in_copy = true;
         let mut ended = false;
-        if matches!(self.pending.front(), Some(Pending::Execute { .. })) {
-            // Syncs sent ahead of the data are part of the COPY: the server ignores them, up to CopyDone or CopyFail.
-            while let Some(Pending::Sync) = self.pending.get(1) {
-                self.pending.remove(1);
+        // Syncs sent ahead of the data are part of the COPY if the server comes to read data at all (a trigger may fail first).
+        for pending in self.pending.iter_mut().skip(1) {
+            match pending {
+                Pending::Sync { perhaps } => *perhaps = true,
+                Pending::CopyEnd => {
+                    ended = true;
+                    break;
+                }
+                _ => break,
             }
-        }
-        if let Some(Pending::CopyEnd) = self.pending.get(1) {
-            self.pending.remove(1);
-            ended = true;
         }
         self.copying_in = !ended;
     }
 
     fn error(&mut self, sqlstate: &[u8], mut settled: impl FnMut(Settled)) {
         self.copying_in = false;
+        let in_copy = std::mem::take(&mut self.in_copy);
         self.answer.error = Some(sqlstate.get(..5).unwrap_or(sqlstate).to_vec());
         match self.pending.front() {
             // These say ReadyForQuery after their error.
-            None | Some(Pending::Query { .. } | Pending::Call { .. } | Pending::Sync) => return,
+            None | Some(Pending::Query { .. } | Pending::Call { .. } | Pending::Sync { .. }) => return,
             Some(_) => self.settle_head(Done::Failed, &mut settled),
         }
         // The server reads and drops everything up to the next Sync.
         loop {
             match self.pending.front() {
-                Some(Pending::Sync) => break,
+                Some(Pending::Sync { perhaps }) => {
+                    if *perhaps && in_copy {
+                        self.copy_failed();
+                    }
+                    break;
+                }
                 Some(_) => self.settle_head(Done::Skipped, &mut settled),
                 None => {
                     self.skipping = true;
@@ -476,8 +542,25 @@ impl Book {
         }
     }
 
+    /// Which Sync ends the skipping after a COPY that failed: any of those that may have been part of it, or the next one.
+    fn copy_failed(&mut self) {
+        let mut behind = self
+            .pending
+            .iter()
+            .filter(|pending| !matches!(pending, Pending::CopyEnd | Pending::Sync { perhaps: true }));
+        self.after_copy = match behind.next() {
+            None => AfterCopy::SyncFirst,
+            Some(Pending::Sync { .. }) => AfterCopy::Known,
+            Some(_) => AfterCopy::Lost,
+        };
+    }
+
     fn ready(&mut self, transaction: Transaction, mut settled: impl FnMut(Settled)) {
         self.copying_in = false;
+        self.in_copy = false;
+        if self.after_copy == AfterCopy::SyncFirst {
+            self.after_copy = AfterCopy::Known;
+        }
         self.transaction = transaction;
         if transaction == Transaction::Idle {
             // All portals end with their transaction.
@@ -488,12 +571,30 @@ impl Book {
         } else {
             Done::Completed
         };
-        if let Some(Pending::Query { .. }) = self.pending.front() {
-            self.statements.remove(&[]);
-            self.portals.remove(&[]);
+        self.pass_over();
+        match self.pending.front() {
+            Some(Pending::Query { .. }) if self.answer.begun => {
+                self.statements.remove(&[]);
+                self.portals.remove(&[]);
+                self.settle_head(done, &mut settled);
+            }
+            Some(Pending::Call { .. }) if self.answer.begun => self.settle_head(done, &mut settled),
+            Some(Pending::Sync { .. }) => self.settle_head(done, &mut settled),
+            // For a Sync that turned out not to be part of a COPY. It answers nothing that is still open.
+            _ => self.answer = Answer::default(),
         }
-        // Whatever stands at the head has had its answer; anything else would be out of step with the server.
-        self.settle_head(done, &mut settled);
+        self.pass_over();
+    }
+
+    /// Drops what has no answer of its own from the head.
+    fn pass_over(&mut self) {
+        while let Some(Pending::CopyEnd | Pending::Sync { perhaps: true }) = self.pending.front() {
+            self.pending.pop_front();
+        }
+        if self.pending.is_empty() && !self.copying_in {
+            // COPY data outside any COPY: the server ignores it.
+            self.copy_in_bytes = 0;
+        }
     }
 
     fn settle_head(&mut self, done: Done, settled: &mut impl FnMut(Settled)) {

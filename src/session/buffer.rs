@@ -30,12 +30,12 @@ impl Pool {
 
     /// Takes a buffer back. Its bytes stay in it: it is only ever read as far as it was filled anew.
     pub(super) fn give_back(&self, buffer: Box<[u8]>) {
-        let mut shelf = self
+        let mut kept = self
             .shelf(buffer.len() == LARGE)
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if shelf.len() < KEPT {
-            shelf.push(buffer);
+        if kept.len() < KEPT {
+            kept.push(buffer);
         }
     }
 

@@ -101,14 +101,13 @@ pub(super) fn due(ending: &Ending, clock: &crate::clock::Clock, noticed: Moment)
 
 async fn stop_backend(backstage: &Backstage<'_>) -> (bool, Instant) {
     let mut gone = std::pin::pin!(backstage.terminator.end(backstage.backend));
-    let gone = match timeout(TERMINATE_WAIT, &mut gone).await {
-        Ok(gone) => gone,
-        Err(_) => {
-            // The provisioning connection is slow or down: the session's own key can at least stop the statement. Our side of
-            // its connection is closed by now, so it ends after that.
-            let _ = upstream::cancel(backstage.target, backstage.key).await;
-            gone.await
-        }
+    let gone = if let Ok(gone) = timeout(TERMINATE_WAIT, &mut gone).await {
+        gone
+    } else {
+        // The provisioning connection is slow or down: the session's own key can at least stop the statement. Our side of its
+        // connection is closed by now, so it ends after that.
+        let _ = upstream::cancel(backstage.target, backstage.key).await;
+        gone.await
     };
     if !gone.confirmed {
         tracing::error!(

@@ -14,6 +14,7 @@ use super::registry::{Entry, Live, Newcomer, Order};
 use super::relay::{Down, Relay, Up};
 use super::tap::Tap;
 use super::{Shared, random};
+use crate::audit::event::Who;
 use crate::clock::Moment;
 use crate::grant::Grant;
 use crate::ledger::{Admission, Slot};
@@ -43,68 +44,49 @@ pub(super) struct Places {
 
 /// Registers a session and prepares what carries it, with its welcome already on the way to the client.
 pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: Arc<Rules>, shared: &Shared) -> Started {
-    let Connection {
-        transport,
-        client,
-        version,
-        opened,
-        application,
-        since,
-    } = connection;
-    let Opened {
-        who,
-        admission,
-        room,
-        place,
-        mut connected,
-        backend: key,
-    } = opened;
-    let Admission { permit, changes, slot } = admission;
+    let Connection { opened, since, .. } = connection;
+    let Opened { room, mut connected, .. } = opened;
+    let Admission { permit, changes, slot } = opened.admission;
     let backend = Backend {
-        pid: key.pid,
+        pid: opened.backend.pid,
         opened: since.instant,
     };
-    let entry = shared.registry.enter(Newcomer {
-        who,
-        client,
-        application,
+    let newcomer = Newcomer {
+        who: opened.who,
+        client: connection.client,
+        application: connection.application,
         since: since.time,
         target: Arc::clone(&room.target),
-        backend: key,
+        backend: opened.backend,
         grant: changes.clone(),
-        key: cancel_key(version),
-    });
+        key: cancel_key(connection.version),
+    };
+    let entry = register(newcomer, shared);
     let live = entry.live();
-    if shared.draining.load(Ordering::Relaxed) {
-        // It came in while the order to drain went out to the others.
-        live.orders.send_replace(Order::Drain);
-    }
-    shared.metrics.session_started(&live.who.target);
-    tracing::info!(session = %live.who.session, grant = %live.who.grant, identity = %live.who.identity, target_name = %live.who.target, %client, "session started");
     let settings = &rules.session;
     let limits = Limits::new(permit, &settings.warnings, settings.idle_timeout, settings.renew_hint.clone());
     let notice = settings.welcome.then(|| limits.welcome(since.time));
     let welcome = welcome(&connected, live, notice);
     let came_with_login = std::mem::take(&mut connected.leftover);
     let mut relay = Relay {
-        client: transport,
-        target: connected.transport,
-        tap: Tap::new(Arc::clone(&live.who), settings.keep, shared.clock.clone()),
         up: Up::new(),
         down: Down::new(),
+        stop_when_idle: false,
+        client: connection.transport,
+        target: connected.transport,
+        tap: Tap::new(Arc::clone(&live.who), settings.keep, shared.clock.clone()),
         pool: shared.pool.clone(),
         clock: shared.clock.clone(),
         journal: shared.journal.clone(),
         heard: since.instant,
         deadline: shared.clock.instant_at(limits.permit().until()),
-        stop_when_idle: false,
         live: Arc::clone(live),
     };
     relay.insert(welcome);
     relay.came_with_login(&came_with_login);
     let places = Places {
         _grant: slot,
-        _target: place,
+        _target: opened.place,
         _gate: gate,
     };
     Started {
@@ -118,6 +100,25 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         backend,
         places,
     }
+}
+
+/// From here on it is listed, counted, and takes orders.
+fn register(newcomer: Newcomer, shared: &Shared) -> Entry {
+    let entry = shared.registry.enter(newcomer);
+    let live = entry.live();
+    if shared.draining.load(Ordering::Relaxed) {
+        // It came in while the order to drain went out to the others.
+        live.orders.send_replace(Order::Drain);
+    }
+    let Who {
+        session,
+        grant,
+        identity,
+        target,
+    } = &*live.who;
+    shared.metrics.session_started(target);
+    tracing::info!(%session, %grant, %identity, target_name = %target, client = %live.client, "session started");
+    entry
 }
 
 /// From AuthenticationOk to ReadyForQuery.

@@ -31,6 +31,8 @@ pub(super) struct Prepared {
     pub(super) sql: Sql<'static>,
     /// How often names might have been given away before its Parse ([`super::book::Book::renamed`]).
     pub(super) renamed: u64,
+    /// Executing it may give names to other texts ([`may_rename`]).
+    pub(super) renames: bool,
     types: OnceLock<Box<[u8]>>,
 }
 
@@ -39,6 +41,7 @@ impl Prepared {
         let prepared = Self {
             sql,
             renamed,
+            renames: false,
             types: OnceLock::new(),
         };
         // A zero leaves the type to the server; what it chose comes with a ParameterDescription.
@@ -47,6 +50,12 @@ impl Prepared {
             prepared.described(types);
         }
         prepared
+    }
+
+    /// Notes whether executing it may give names to other texts.
+    pub(super) fn renaming(mut self, renames: bool) -> Self {
+        self.renames = renames;
+        self
     }
 
     /// The server said which types the parameters have.
@@ -134,6 +143,9 @@ pub(super) struct Follow {
     ended: bool,
     length: u64,
     hash: Sha256,
+    renames: bool,
+    /// The last bytes, for a word may be cut by the end of a piece.
+    last: Vec<u8>,
 }
 
 impl Follow {
@@ -144,6 +156,8 @@ impl Follow {
             ended: false,
             length: 0,
             hash: Sha256::new(),
+            renames: false,
+            last: Vec::new(),
         }
     }
 
@@ -155,6 +169,7 @@ impl Follow {
             if self.before == 0 {
                 self.length += text.len() as u64;
                 self.hash.update(text);
+                self.look(text);
             }
             if nul.is_none() {
                 return;
@@ -163,6 +178,25 @@ impl Follow {
             self.ended = self.before == 0;
             self.before = self.before.saturating_sub(1);
         }
+    }
+
+    fn look(&mut self, text: &[u8]) {
+        if self.renames {
+            return;
+        }
+        self.last.extend_from_slice(text.get(..LONGEST_WORD).unwrap_or(text));
+        self.renames = may_rename(&self.last) || may_rename(text);
+        self.last.extend_from_slice(
+            text.get(LONGEST_WORD..)
+                .map_or(&[], |rest| rest.last_chunk::<LONGEST_WORD>().map_or(rest, |last| last)),
+        );
+        let old = self.last.len().saturating_sub(LONGEST_WORD);
+        self.last.drain(..old);
+    }
+
+    /// Whether the text has a word that can give prepared statements other names, anywhere.
+    pub(super) fn may_rename(&self) -> bool {
+        self.renames
     }
 
     /// The text as it goes on record, of which `start` is the beginning.
@@ -214,15 +248,22 @@ fn cut_at_character(text: &[u8]) -> &[u8] {
     }
 }
 
+/// The longest of the words that [`may_rename`] looks for, with the character behind it.
+const LONGEST_WORD: usize = 11;
+
 /// Whether an SQL text has a word that can give prepared statements other names: then what a name stands for is uncertain.
+/// `EXECUTE` is one: in a `DO` block it runs a text that may be put together from pieces, and alone a prepared `DEALLOCATE`.
+/// A function that does so unseen, made before, is not found by this; its own text is on record where it was made.
 pub(super) fn may_rename(text: &[u8]) -> bool {
-    const WORDS: [&[u8]; 3] = [b"prepare", b"deallocate", b"discard"];
+    const WORDS: [&[u8]; 4] = [b"prepare", b"deallocate", b"discard", b"execute"];
     // The words are rare, their first letters are not: look for the letter with its successor.
     text.windows(2).enumerate().any(|(at, pair)| match pair {
-        [b'p' | b'P', b'r' | b'R'] | [b'd' | b'D', b'e' | b'E' | b'i' | b'I'] => WORDS.iter().any(|word| {
-            text.get(at..at + word.len())
-                .is_some_and(|here| here.eq_ignore_ascii_case(word))
-        }),
+        [b'p' | b'P', b'r' | b'R'] | [b'd' | b'D', b'e' | b'E' | b'i' | b'I'] | [b'e' | b'E', b'x' | b'X'] => {
+            WORDS.iter().any(|word| {
+                text.get(at..at + word.len())
+                    .is_some_and(|here| here.eq_ignore_ascii_case(word))
+            })
+        }
         _ => false,
     })
 }
@@ -259,10 +300,21 @@ mod tests {
         for text in ["DEALLOCATE x", "select 1; prepare a as select 2", "dIsCaRd all"] {
             assert!(may_rename(text.as_bytes()), "{text}");
         }
-        assert!(!may_rename(b"select deal, prep from disc"));
+        assert!(!may_rename(b"select deal, prep from disc, exec"));
     }
 
     proptest! {
+        #[test]
+        fn a_word_is_found_in_pieces(before in "[ -~]{0,30}", cuts in proptest::collection::vec(0_usize..70, 0..8)) {
+            let text = format!("{before}deallocate{before}");
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let mut follow = Follow::new(0);
+            cuts.windows(2).for_each(|cut| follow.feed(&text.as_bytes()[cut[0]..cut[1]]));
+            prop_assert!(follow.may_rename());
+        }
+
         #[test]
         fn following_in_pieces_gives_the_whole(name in "[a-z]{0,6}", text in "[ -~]{0,40}", cut in 0_usize..60) {
             let body = format!("{name}\0{text}\0\0\0");

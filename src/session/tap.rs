@@ -154,19 +154,27 @@ impl Tap {
             self.held = Some((tag, body.to_vec()));
             return Ok(Flow::Hold);
         }
+        if self.book.out_of_place(tag) {
+            return Err(Ending::Malformed {
+                what: "a message that does not belong into COPY, or not between a failed COPY and its Sync",
+            });
+        }
         match tag {
             b'Q' => self.query(body, now),
-            b'P' => self.parse(body, now),
-            b'B' => return Ok(self.bind(body)),
+            b'P' => self.parse(body, now)?,
+            b'B' => return self.bind(body),
             b'E' => return Ok(self.execute(body, now)),
             b'F' => self.call(body, now),
             b'D' => return Ok(self.describe(body)),
-            b'C' => {
-                if let Some((portal, name)) = portal_or_statement(body)
-                    && !self.book.skipping()
-                {
-                    self.book.close(portal, name);
-                }
+            b'C' if !self.book.skipping() => match portal_or_statement(body) {
+                Some((portal, name)) => self.book.close(portal, name),
+                None => self.book.malformed(),
+            },
+            // PostgreSQL's error for these would be answered out of step with the Syncs around it.
+            b'S' | b'H' if !body.is_empty() => {
+                return Err(Ending::Malformed {
+                    what: "a Sync or Flush with content",
+                });
             }
             b'S' => self.book.sync(),
             b'c' | b'f' => self.book.copy_end(),
@@ -183,12 +191,16 @@ impl Tap {
 
     fn query(&mut self, body: &[u8], now: Moment) {
         let text = Fields::of(body).text_or_rest();
-        if statement::may_rename(text) {
+        let follow = self.follow.take();
+        if follow
+            .as_ref()
+            .map_or_else(|| statement::may_rename(text), Follow::may_rename)
+        {
             self.book.names_may_change();
         }
         let number = self.next_number();
         self.totals.statements += 1;
-        let sql = match self.follow.take() {
+        let sql = match follow {
             Some(follow) => follow.finish(text, self.keep),
             None => statement::sql(text, self.keep),
         };
@@ -202,13 +214,16 @@ impl Tap {
         }
     }
 
-    fn parse(&mut self, body: &[u8], now: Moment) {
-        let Some(parse) = Parse::of(body) else { return };
-        if statement::may_rename(parse.text) {
-            self.book.names_may_change();
-        }
+    fn parse(&mut self, body: &[u8], now: Moment) -> Result<(), Ending> {
+        let follow = self.follow.take();
+        let Some(parse) = Parse::of(body) else {
+            return self.unreadable(body);
+        };
+        let renames = follow
+            .as_ref()
+            .map_or_else(|| statement::may_rename(parse.text), Follow::may_rename);
         let number = self.next_number();
-        let sql = match self.follow.take() {
+        let sql = match follow {
             Some(follow) => follow.finish(parse.text, self.keep),
             None => statement::sql(parse.text, self.keep),
         };
@@ -219,21 +234,37 @@ impl Tap {
             ..blank(&self.who, number, Kind::Parse)
         };
         self.intents.push(now.time, &Event::Statement(intent));
-        let prepared = Arc::new(Prepared::new(sql, self.book.renamed(), parse.types));
+        let prepared = Arc::new(Prepared::new(sql, self.book.renamed(), parse.types).renaming(renames));
         if self.runs(number, now) {
-            self.book.parse(number, now.instant, parse.name, prepared);
+            self.book.parse(number, now.instant, as_the_server_does(parse.name), prepared);
         }
+        Ok(())
     }
 
-    fn bind(&mut self, body: &[u8]) -> Flow {
-        let Some(bind) = Bind::of(body) else { return Flow::Go };
-        if self.book.skipping() {
-            return Flow::Go;
+    /// A message whose names are not to be had: the server refuses it too, unless it is only longer than what is read of it.
+    fn unreadable(&mut self, body: &[u8]) -> Result<(), Ending> {
+        if body.len() >= MOST_BOUND {
+            return Err(Ending::Malformed {
+                what: "a name of more than a megabyte",
+            });
         }
-        let prepared = match self.book.statement(bind.statement) {
+        if !self.book.skipping() {
+            self.book.malformed();
+        }
+        Ok(())
+    }
+
+    fn bind(&mut self, body: &[u8]) -> Result<Flow, Ending> {
+        let Some(bind) = Bind::of(body) else {
+            return self.unreadable(body).map(|()| Flow::Go);
+        };
+        if self.book.skipping() {
+            return Ok(Flow::Go);
+        }
+        let prepared = match self.book.statement(as_the_server_does(bind.statement)) {
             Lookup::Wait => {
                 self.held = Some((b'B', body.to_vec()));
-                return Flow::Hold;
+                return Ok(Flow::Hold);
             }
             Lookup::Known(prepared) => Some(prepared),
             Lookup::Unknown => None,
@@ -254,13 +285,13 @@ impl Tap {
             parameter_count,
             executed: false.into(),
         };
-        self.book.bind(bind.portal, Arc::new(portal));
-        Flow::Go
+        self.book.bind(as_the_server_does(bind.portal), Arc::new(portal));
+        Ok(Flow::Go)
     }
 
     fn execute(&mut self, body: &[u8], now: Moment) -> Flow {
         let name = Fields::of(body).text_or_rest();
-        let portal = match self.book.portal(name) {
+        let portal = match self.book.portal(as_the_server_does(name)) {
             Lookup::Wait if !self.book.skipping() => {
                 self.held = Some((b'E', body.to_vec()));
                 return Flow::Hold;
@@ -283,6 +314,13 @@ impl Tap {
             intent.parameter_count = portal.parameter_count;
         }
         self.intents.push(now.time, &Event::Statement(intent));
+        // A portal nobody saw bound is a cursor of SQL: what it runs is not known.
+        if portal
+            .as_deref()
+            .is_some_and(|portal| portal.prepared.as_ref().is_none_or(|prepared| prepared.renames))
+        {
+            self.book.names_may_change();
+        }
         if self.runs(number, now) {
             self.book.execute(number, now.instant, portal);
         }
@@ -490,7 +528,13 @@ fn borrow<'a>(sql: &'a Sql<'static>) -> Sql<'a> {
 /// The subject of a Describe or Close: whether it is a portal, and its name.
 fn portal_or_statement(body: &[u8]) -> Option<(bool, &[u8])> {
     let (kind, rest) = body.split_first()?;
-    Some((*kind == b'P', Fields::of(rest).text_or_rest()))
+    Some((*kind == b'P', as_the_server_does(Fields::of(rest).text_or_rest())))
+}
+
+/// A name as far as the server tells names apart: it keeps them in tables of fixed-length strings (`HASH_STRINGS` with
+/// `NAMEDATALEN`, commands/prepare.c and utils/mmgr/portalmem.c), so two long names may be one.
+fn as_the_server_does(name: &[u8]) -> &[u8] {
+    name.get(..63).unwrap_or(name)
 }
 
 fn micros(since: Instant, until: Instant) -> u64 {

@@ -2,14 +2,17 @@
 //!
 //! One program, one file per behaviour:
 //! - `audit_fails`: a log that cannot be written stops statements, and nothing else for longer than that
+//! - `cancel`: Ctrl-C, and whose statement it stops
 //! - `changes`: extend, shorten, revoke, warnings: what reaches a session that runs
 //! - `deadline`: two hundred sessions of one grant end at one time
 //! - `demo`: what a newcomer runs first
 //! - `drain`: SIGTERM ends idle sessions first and the others at its limit
 //! - `endings`: every way a session ends, by its packet, with its transaction's fate looked up in the database
 //! - `kill9`: what a gate that dies leaves behind: no backend, and no statement off the record
+//! - `log`: what the log says is what the server ran
 //! - `refusals`: every way a login is refused, by its packet
 //! - `tour`: a tester's way from the grant to the first rows, and what the log says about it
+//! - `wire`: the protocol from the first byte to bulk data, broken and slow
 //! - `support`: the servers, the clients, the waiting
 #![allow(missing_docs, reason = "tests, not a library")]
 #![allow(
@@ -22,12 +25,15 @@
 )]
 
 mod audit_fails;
+mod cancel;
 mod changes;
 mod deadline;
 mod demo;
 mod drain;
 mod endings;
 mod kill9;
+mod log;
 mod refusals;
 mod support;
 mod tour;
+mod wire;
