@@ -2,7 +2,7 @@
 
 export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test bench figures kill9 regress lint setup
+.PHONY: help demo test bench figures kill9 regress fuzz drivers lint setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -27,6 +27,12 @@ kill9: setup ## a hundred times kill -9 under load (KILLS=1000 for more): nothin
 
 regress: setup ## PostgreSQL's own regression suite, direct and through the gate
 	tests/regress/run.sh $(ARGS)
+
+fuzz: setup ## hostile clients for a long time (CLIENTS=5000, TIDEGATE_SEED=... to repeat a run)
+	TIDEGATE_FUZZ=$(or $(CLIENTS),5000) cargo test --locked --test it hostile_clients
+
+drivers: setup ## published drivers through the gate: psycopg 3 and 2, asyncpg, node-postgres
+	tests/drivers/run.sh
 
 lint: setup ## formatting, lints, documentation
 	cargo fmt --check

@@ -41,12 +41,12 @@ pub(super) async fn run(listener: TcpListener, door: Door) {
                 continue;
             }
         };
-        let connection = Arc::clone(&door.connections).try_acquire_owned().map_err(|_| door.limit);
         let accepted = Accepted {
             tcp,
             client,
             place,
-            connection,
+            connections: Arc::clone(&door.connections),
+            limit: door.limit,
         };
         tokio::spawn(session::run(accepted, Arc::clone(&door.shared)));
     }

@@ -6,7 +6,6 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -66,20 +65,6 @@ pub(super) struct Opened {
     pub(super) place: OwnedSemaphorePermit,
     pub(super) connected: Connected,
     pub(super) backend: BackendKey,
-}
-
-/// Whether there is a place for one more connection.
-pub(super) fn connection_place(
-    place: Result<OwnedSemaphorePermit, u32>,
-    shared: &Shared,
-) -> Result<OwnedSemaphorePermit, Ending> {
-    if shared.draining.load(Ordering::Relaxed) {
-        return Err(Ending::Draining);
-    }
-    place.map_err(|limit| Ending::TooMany {
-        scope: Scope::Gate,
-        limit,
-    })
 }
 
 /// Admits a client and connects it, or says why not.

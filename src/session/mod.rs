@@ -22,11 +22,11 @@ mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 
 pub use admit::{Rules, TargetRoom};
 pub use buffer::Pool;
@@ -38,6 +38,7 @@ use start::Started;
 use crate::audit::Journal;
 use crate::audit::event::Event;
 use crate::clock::Clock;
+use crate::ending::Ending;
 use crate::frontend::{self, Hello};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -87,8 +88,11 @@ pub struct Accepted {
     pub client: SocketAddr,
     /// Its place among the strangers, until it has proved a secret.
     pub place: frontend::Place,
-    /// Its place among the connections; `None` when there was none left: it is told so as soon as it can understand.
-    pub connection: Result<OwnedSemaphorePermit, u32>,
+    /// The places for connections, one of which it takes once it has proved a secret: strangers take none, so that no crowd of
+    /// them keeps others out.
+    pub connections: Arc<Semaphore>,
+    /// How many places there are.
+    pub limit: u32,
 }
 
 /// Leads one connection from accept to its ending.
@@ -108,7 +112,8 @@ async fn begin(accepted: Accepted, shared: &Shared) -> Option<Started> {
         tcp,
         client,
         place,
-        connection,
+        connections,
+        limit,
     } = accepted;
     let greeted = match frontend::greet(tcp, client, place, &rules.frontend).await {
         Ok(Hello::Session(greeted)) => greeted,
@@ -122,13 +127,10 @@ async fn begin(accepted: Accepted, shared: &Shared) -> Option<Started> {
             return None;
         }
     };
-    let connection = match admit::connection_place(connection, shared) {
-        Ok(connection) => connection,
-        Err(ending) => {
-            refusal::refuse(*greeted, &ending, shared).await;
-            return None;
-        }
-    };
+    if shared.draining.load(Ordering::Relaxed) {
+        refusal::refuse(*greeted, &Ending::Draining, shared).await;
+        return None;
+    }
     let verifier = shared.ledger.verifier(&greeted.startup().user);
     let authenticated = match frontend::authenticate(greeted, &verifier).await {
         Ok(authenticated) => authenticated,
@@ -136,6 +138,10 @@ async fn begin(accepted: Accepted, shared: &Shared) -> Option<Started> {
             refusal::rejected(*rejected, shared).await;
             return None;
         }
+    };
+    let Ok(connection) = connections.try_acquire_owned() else {
+        refusal::no_place(authenticated, limit).settle(shared).await;
+        return None;
     };
     match admit::admit(authenticated, &rules, shared).await {
         Ok(admitted) => Some(start::start(admitted, connection, rules, shared)),

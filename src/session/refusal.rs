@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use super::Shared;
 use crate::audit::event::{Event, Refused};
-use crate::ending::Ending;
-use crate::frontend::{self, Greeted, Rejected};
+use crate::ending::{Ending, Scope};
+use crate::frontend::{self, Authenticated, Greeted, Rejected};
 use crate::tls::Transport;
 use crate::wire::startup::Startup;
 
@@ -44,6 +44,19 @@ pub(super) struct Refusal {
     pub(super) transport: Transport,
     pub(super) record: Refused,
     pub(super) denied: Denied,
+}
+
+/// The gate is full.
+pub(super) fn no_place(client: Authenticated, limit: u32) -> Refusal {
+    let ending = Ending::TooMany {
+        scope: Scope::Gate,
+        limit,
+    };
+    Refusal {
+        record: blank(client.client, Some(&client.startup)),
+        transport: client.transport,
+        denied: ending.into(),
+    }
 }
 
 impl Refusal {

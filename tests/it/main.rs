@@ -7,6 +7,7 @@
 //! - `deadline`: two hundred sessions of one grant end at one time
 //! - `demo`: what a newcomer runs first
 //! - `drain`: SIGTERM ends idle sessions first and the others at its limit
+//! - `drivers`: drivers as they are published (`make drivers`, not a part of `make test`)
 //! - `endings`: every way a session ends, by its packet, with its transaction's fate looked up in the database
 //! - `kill9`: what a gate that dies leaves behind: no backend, and no statement off the record
 //! - `log`: what the log says is what the server ran
@@ -30,6 +31,7 @@ mod changes;
 mod deadline;
 mod demo;
 mod drain;
+mod drivers;
 mod endings;
 mod kill9;
 mod log;
