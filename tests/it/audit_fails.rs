@@ -55,7 +55,9 @@ impl Drop for SmallDisk {
 /// The status line of `/readyz`.
 fn ready(gate: &Gate) -> String {
     let mut control = UnixStream::connect(gate.folder().join("state/control.sock")).expect("the control API");
-    control.write_all(b"GET /readyz HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n").expect("asked");
+    control
+        .write_all(b"GET /readyz HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n")
+        .expect("asked");
     let mut answer = String::new();
     control.read_to_string(&mut answer).expect("an answer");
     answer
@@ -89,7 +91,11 @@ async fn on_a_full_disk_no_statement_runs_until_there_is_room() {
         println!("skipped: a small file system can only be mounted by root");
         return;
     };
-    database().server.batch("shop", "SET ROLE shop_app; CREATE TABLE unlogged (n integer)").await.expect("a table");
+    database()
+        .server
+        .batch("shop", "SET ROLE shop_app; CREATE TABLE unlogged (n integer)")
+        .await
+        .expect("a table");
     let gate = gate_logging_to(&disk.0.join("audit"));
     // The folder of the records is not the usual one: it is linked there for the tests' eyes.
     std::os::unix::fs::symlink(disk.0.join("audit"), gate.audit_folder()).expect("a link");
@@ -99,10 +105,7 @@ async fn on_a_full_disk_no_statement_runs_until_there_is_room() {
     let mut asleep = Raw::session(&gate, &login).await;
     assert!(ready(&gate).starts_with("HTTP/1.1 200"));
     asleep.query("SELECT pg_sleep(1.5), 'slept'").await;
-    eventually("it is on record", async || {
-        records_of(&gate, &login.grant, "statement").pop()
-    })
-    .await;
+    eventually("it is on record", async || records_of(&gate, &login.grant, "statement").pop()).await;
     disk.fill();
     // The file's last page still has room for some.
     let mut filler = Raw::session(&gate, &login).await;
@@ -112,13 +115,24 @@ async fn on_a_full_disk_no_statement_runs_until_there_is_room() {
     let long = format!("/* {} */", "x".repeat(9000));
     simple.query(&format!("INSERT INTO unlogged VALUES (1) {long}")).await;
     let (told, before) = simple.last_word().await;
-    told.says("FATAL", "53100", &["was not run", "could not be put on record", "disk of the audit log is full", "operator"]);
+    told.says(
+        "FATAL",
+        "53100",
+        &[
+            "was not run",
+            "could not be put on record",
+            "disk of the audit log is full",
+            "operator",
+        ],
+    );
     assert_eq!(before, 0);
     extended
         .write(|out| {
             use postgres_protocol::message::frontend;
             frontend::parse("", &format!("INSERT INTO unlogged VALUES (2) {long}"), [], out).expect("parse");
-            frontend::bind("", "", [], [(); 0], |(), _| unreachable!(), [], out).map_err(|_| ()).expect("bind");
+            frontend::bind("", "", [], [(); 0], |(), _| unreachable!(), [], out)
+                .map_err(|_| ())
+                .expect("bind");
             frontend::execute("", 0, out).expect("execute");
             frontend::sync(out);
         })
@@ -150,15 +164,28 @@ async fn on_a_full_disk_no_statement_runs_until_there_is_room() {
     assert_eq!(count(database(), "unlogged").await, 1);
     let all = eventually("the ends are on record too", async || {
         let all = records(&gate);
-        (all.iter().filter(|record| record["ending"] == "audit_failed" && record["event"] == "session_ended").count() == 3).then_some(all)
+        (all.iter()
+            .filter(|record| record["ending"] == "audit_failed" && record["event"] == "session_ended")
+            .count()
+            == 3)
+            .then_some(all)
     })
     .await;
-    let healed = all.iter().find(|record| record["event"] == "journal_healed").expect("the fault is on record");
+    let healed = all
+        .iter()
+        .find(|record| record["event"] == "journal_healed")
+        .expect("the fault is on record");
     assert_eq!(healed["fault"], "disk_full", "{healed}");
     let numbers: Vec<_> = all.iter().filter_map(|record| record["seq"].as_u64()).collect();
-    assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "without a gap: {numbers:?}");
+    assert!(
+        numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+        "without a gap: {numbers:?}"
+    );
     let texts: Vec<_> = all.iter().filter_map(|record| record["sql"]["text"].as_str()).collect();
-    assert!(!texts.iter().any(|text| text.contains("(1)") || text.contains("(2)")), "what did not run is not on record: {texts:?}");
+    assert!(
+        !texts.iter().any(|text| text.contains("(1)") || text.contains("(2)")),
+        "what did not run is not on record: {texts:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

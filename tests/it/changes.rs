@@ -18,17 +18,21 @@ async fn an_extension_reaches_a_session_in_the_middle_of_a_statement() {
     let mut session = Raw::session(&gate, &login).await;
     let begun = Instant::now();
     session.query("SELECT pg_sleep(2.5), 'still here'").await;
-    gate.json(&["grant", "extend", &login.grant, "--by", "30m", "--reason", "BUG-812"]).expect("extended");
-    notice(&mut session)
-        .await
-        .says("NOTICE", "01000", &[&format!("grant {} now ends at 20", login.grant), "(in 30 min"]);
+    gate.json(&["grant", "extend", &login.grant, "--by", "30m", "--reason", "BUG-812"])
+        .expect("extended");
+    notice(&mut session).await.says(
+        "NOTICE",
+        "01000",
+        &[&format!("grant {} now ends at 20", login.grant), "(in 30 min"],
+    );
     let row = session.until(b'D').await;
     assert!(row.body.ends_with(b"still here") && begun.elapsed() >= Duration::from_millis(2500));
     session.until(b'Z').await;
 
     // And nearer again: to a moment from now.
     let soon = (Timestamp::now() + 1.second()).to_string();
-    gate.json(&["grant", "shorten", &login.grant, "--to", &soon]).expect("shortened");
+    gate.json(&["grant", "shorten", &login.grant, "--to", &soon])
+        .expect("shortened");
     let moved = notice(&mut session).await;
     moved.says("NOTICE", "01000", &["now ends at 20", "(in "]);
     let (told, _) = session.last_word().await;
@@ -51,7 +55,8 @@ async fn every_session_of_a_grant_moves_with_it_and_ends_at_one_time() {
     let other = grant(&gate, "10m");
     let mut untouched = Raw::session(&gate, &other).await;
     let soon = (Timestamp::now() + 1.second()).to_string();
-    gate.json(&["grant", "shorten", &login.grant, "--to", &soon]).expect("shortened");
+    gate.json(&["grant", "shorten", &login.grant, "--to", &soon])
+        .expect("shortened");
     for session in &mut sessions {
         notice(session).await.says("NOTICE", "01000", &["now ends at"]);
     }
@@ -60,7 +65,8 @@ async fn every_session_of_a_grant_moves_with_it_and_ends_at_one_time() {
     }
     // To a time that is past: the end comes at once.
     let past = (Timestamp::now() - 1.minute()).to_string();
-    gate.json(&["grant", "shorten", &other.grant, "--to", &past]).expect("shortened");
+    gate.json(&["grant", "shorten", &other.grant, "--to", &past])
+        .expect("shortened");
     untouched.last_word().await.0.says("FATAL", "57P01", &[&other.grant]);
 }
 
@@ -79,9 +85,11 @@ async fn warnings_come_before_the_end_between_and_within_statements() {
     busy.query("SELECT 1; SELECT pg_sleep(60)").await;
     for session in [&mut idle, &mut busy] {
         for left in ["2 s", "1 s"] {
-            notice(session)
-                .await
-                .says("NOTICE", "01000", &[&format!("grant {} ends in {left}", login.grant), "ask #qa-access"]);
+            notice(session).await.says(
+                "NOTICE",
+                "01000",
+                &[&format!("grant {} ends in {left}", login.grant), "ask #qa-access"],
+            );
         }
         let (told, before) = session.last_word().await;
         told.says("FATAL", "57P01", &["ended at"]);
@@ -95,7 +103,9 @@ async fn a_driver_reads_on_while_notices_come_in_between() {
     let gate = gate();
     let login = grant(&gate, "10m");
     let mut driver = suite(&gate, &login).await.expect("a session");
-    let rows = driver.client.query("SELECT n, pg_sleep(0.001) FROM generate_series(1, 300) AS n", &[]);
+    let rows = driver
+        .client
+        .query("SELECT n, pg_sleep(0.001) FROM generate_series(1, 300) AS n", &[]);
     let extending = async {
         for _ in 0..5 {
             let extend = ["grant", "extend", &login.grant, "--by", "1m"];

@@ -41,7 +41,12 @@ impl Figures {
 async fn measure(sessions: usize, window: Duration) -> Figures {
     let gate: Gate = gate();
     let most = sessions.to_string();
-    let login = gate.grant("ci@example.com", TARGET, &format!("{}s", window.as_secs()), &["--max-sessions", &most]);
+    let login = gate.grant(
+        "ci@example.com",
+        TARGET,
+        &format!("{}s", window.as_secs()),
+        &["--max-sessions", &most],
+    );
     let login = login.expect("a grant");
     let watcher = database().server.client("postgres").await.expect("a connection");
     let mut clients = Vec::new();
@@ -51,13 +56,19 @@ async fn measure(sessions: usize, window: Duration) -> Figures {
             0 | 1 => raw.query("SELECT pg_sleep(600)").await,
             2 => {}
             // A row now and then, so that two cores are not busy with filling pipes.
-            _ => raw.query("SELECT repeat('x', 10000), pg_sleep(0.05) FROM generate_series(1, 100000)").await,
+            _ => {
+                raw.query("SELECT repeat('x', 10000), pg_sleep(0.05) FROM generate_series(1, 100000)")
+                    .await
+            }
         }
         clients.push(tokio::spawn(to_its_end(raw)));
     }
     let shown = gate.json(&["grant", "show", &login.grant]).expect("the grant");
     let until: Timestamp = shown["until"].as_str().expect("a deadline").parse().expect("a time");
-    assert!(Timestamp::now() + SignedDuration::from_millis(200) < until, "the window is too short for this machine");
+    assert!(
+        Timestamp::now() + SignedDuration::from_millis(200) < until,
+        "the window is too short for this machine"
+    );
     let mut fatals = Vec::new();
     for client in clients {
         let (told, at) = client.await.expect("a client");
@@ -79,7 +90,11 @@ async fn measure(sessions: usize, window: Duration) -> Figures {
     let mut backends: Vec<_> = ends
         .iter()
         .map(|end| {
-            assert_eq!((&end["ending"], &end["backend_gone"], &end["client_told"]), (&"expired".into(), &true.into(), &true.into()), "{end}");
+            assert_eq!(
+                (&end["ending"], &end["backend_gone"], &end["client_told"]),
+                (&"expired".into(), &true.into(), &true.into()),
+                "{end}"
+            );
             Duration::from_micros(end["overshoot_us"].as_u64().expect("measured"))
         })
         .collect();
@@ -109,9 +124,17 @@ async fn to_its_end(mut raw: Raw) -> (Told, Timestamp) {
 async fn two_hundred_sessions_end_at_one_time_and_none_before_it() {
     let figures = within("the deadline", measure(200, Duration::from_secs(10))).await;
     figures.print(200);
-    assert!(figures.fatals[0] >= SignedDuration::ZERO, "ended before the deadline: {:?}", figures.fatals[0]);
+    assert!(
+        figures.fatals[0] >= SignedDuration::ZERO,
+        "ended before the deadline: {:?}",
+        figures.fatals[0]
+    );
     // Generous: other tests use the same cores.
-    assert!(figures.fatals[199] < SignedDuration::from_secs(2), "{:?}", figures.fatals[199]);
+    assert!(
+        figures.fatals[199] < SignedDuration::from_secs(2),
+        "{:?}",
+        figures.fatals[199]
+    );
     assert!(figures.backends[199] < Duration::from_secs(2), "{:?}", figures.backends[199]);
 }
 
@@ -123,9 +146,25 @@ async fn the_promised_figure() {
         let figures = measure(200, Duration::from_secs(8)).await;
         figures.print(200);
         assert!(figures.fatals[0] >= SignedDuration::ZERO);
-        assert!(figures.fatals[100] < SignedDuration::from_millis(50), "p50 {:?}", figures.fatals[100]);
-        assert!(figures.fatals[199] < SignedDuration::from_millis(250), "all {:?}", figures.fatals[199]);
-        assert!(figures.backends[100] < Duration::from_millis(50), "p50 {:?}", figures.backends[100]);
-        assert!(figures.backends[199] < Duration::from_millis(250), "all {:?}", figures.backends[199]);
+        assert!(
+            figures.fatals[100] < SignedDuration::from_millis(50),
+            "p50 {:?}",
+            figures.fatals[100]
+        );
+        assert!(
+            figures.fatals[199] < SignedDuration::from_millis(250),
+            "all {:?}",
+            figures.fatals[199]
+        );
+        assert!(
+            figures.backends[100] < Duration::from_millis(50),
+            "p50 {:?}",
+            figures.backends[100]
+        );
+        assert!(
+            figures.backends[199] < Duration::from_millis(250),
+            "all {:?}",
+            figures.backends[199]
+        );
     }
 }

@@ -17,10 +17,16 @@ async fn idle_sessions_first_and_busy_ones_may_finish() {
     eventually("it runs", async || active(database(), "'done'").await.pop()).await;
     gate.terminate().expect("SIGTERM");
     let (told, _) = idle.last_word().await;
-    told.says("FATAL", "57P01", &["the gate is shutting down", "connect again", "No transaction was open"]);
+    told.says(
+        "FATAL",
+        "57P01",
+        &["the gate is shutting down", "connect again", "No transaction was open"],
+    );
     assert!(!active(database(), "'done'").await.is_empty(), "the idle one went first");
     // Who knocks now is told.
-    Raw::refused(&gate, &login).await.says("FATAL", "57P03", &["shutting down", "connect again"]);
+    Raw::refused(&gate, &login)
+        .await
+        .says("FATAL", "57P03", &["shutting down", "connect again"]);
     // A transaction may be brought to its end; that is when its session goes.
     open.query("COMMIT").await;
     open.until(b'C').await;
@@ -32,7 +38,13 @@ async fn idle_sessions_first_and_busy_ones_may_finish() {
     open.last_word().await.0.says("FATAL", "57P01", &["shutting down"]);
     eventually("the gate has gone", async || gate.ended().then_some(())).await;
     let ends = records_of(&gate, &login.grant, "session_ended");
-    assert!(ends.len() == 3 && ends.iter().all(|end| end["ending"] == "drained" && end["backend_gone"] == true), "{ends:?}");
+    assert!(
+        ends.len() == 3
+            && ends
+                .iter()
+                .all(|end| end["ending"] == "drained" && end["backend_gone"] == true),
+        "{ends:?}"
+    );
     assert_eq!(records(&gate).pop().expect("a record")["event"], "gate_stopped");
 }
 

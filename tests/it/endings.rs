@@ -39,13 +39,17 @@ async fn the_window_closes_on_idle_busy_and_open_transactions() {
     copying.query("COPY fates FROM STDIN").await;
     copying.until(b'G').await;
     let rows = "3\n".repeat(1000);
-    copying.write(|out| frontend::CopyData::new(rows.as_bytes()).expect("data").write(out)).await;
+    copying
+        .write(|out| frontend::CopyData::new(rows.as_bytes()).expect("data").write(out))
+        .await;
     // Three statements on their way at once; the second sleeps, the third never runs.
     piped
         .write(|out| {
             for sql in ["SELECT 1", "SELECT pg_sleep(60)", "INSERT INTO fates VALUES (4)"] {
                 frontend::parse("", sql, [], out).expect("parse");
-                frontend::bind("", "", [], [(); 0], |(), _| unreachable!(), [], out).map_err(|_| ()).expect("bind");
+                frontend::bind("", "", [], [(); 0], |(), _| unreachable!(), [], out)
+                    .map_err(|_| ())
+                    .expect("bind");
                 frontend::execute("", 0, out).expect("execute");
             }
             frontend::sync(out);
@@ -65,7 +69,10 @@ async fn the_window_closes_on_idle_busy_and_open_transactions() {
     })
     .await;
     for record in &all {
-        assert_eq!((&record["ending"], &record["backend_gone"], &record["client_told"]), (&"expired".into(), &true.into(), &true.into()));
+        assert_eq!(
+            (&record["ending"], &record["backend_gone"], &record["client_told"]),
+            (&"expired".into(), &true.into(), &true.into())
+        );
     }
     let rolled_back = all.iter().filter(|record| record["fate"] == "rolled_back").count();
     assert_eq!(rolled_back, 5, "{all:?}");
@@ -101,9 +108,16 @@ async fn the_window_closes_in_the_middle_of_a_result() {
     let told: Vec<_> = ended.iter().map(|record| record["client_told"].as_bool()).collect();
     assert!(told.contains(&Some(true)) && told.contains(&Some(false)), "{ended:?}");
     for record in &ended {
-        assert_eq!((&record["backend_gone"], &record["ending"]), (&true.into(), &"expired".into()), "{record}");
+        assert_eq!(
+            (&record["backend_gone"], &record["ending"]),
+            (&true.into(), &"expired".into()),
+            "{record}"
+        );
         let overshoot = record["overshoot_us"].as_u64().expect("measured");
-        assert!(overshoot < 2_000_000, "a client that does not read does not keep its backend: {record}");
+        assert!(
+            overshoot < 2_000_000,
+            "a client that does not read does not keep its backend: {record}"
+        );
     }
 }
 
@@ -113,12 +127,18 @@ async fn a_row_that_stuck_half_way_is_completed_before_the_end() {
     let gate = gate();
     let login = grant(&gate, "1s");
     let mut session = Raw::session(&gate, &login).await;
-    session.query("SELECT repeat('x', 1000) FROM generate_series(1, 20); SELECT pg_sleep(64)").await;
+    session
+        .query("SELECT repeat('x', 1000) FROM generate_series(1, 20); SELECT pg_sleep(64)")
+        .await;
     let (told, before) = session.last_word().await;
     says_expired(&told, &login, "rolled back");
     assert!(before > 10, "{before}");
     let record = ended(&gate, &login.grant).await;
-    assert_eq!((&record["client_told"], &record["backend_gone"]), (&true.into(), &true.into()), "{record}");
+    assert_eq!(
+        (&record["client_told"], &record["backend_gone"]),
+        (&true.into(), &true.into()),
+        "{record}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,30 +151,52 @@ async fn an_operator_ends_a_session_and_revokes_a_grant() {
     session.until(b'Z').await;
     let sessions = gate.json(&["session", "list", "--grant", &login.grant]).expect("a list");
     let id = sessions["sessions"][0]["session"].as_str().expect("a session").to_owned();
-    gate.json(&["session", "kill", &id, "--reason", "holds a lock"]).expect("killed");
+    gate.json(&["session", "kill", &id, "--reason", "holds a lock"])
+        .expect("killed");
     let (told, _) = session.last_word().await;
     let by = format!("ended this session under grant {}", login.grant);
-    told.says("FATAL", "57P01", &[&by, "Reason: holds a lock.", "rolled back", "still valid"]);
+    told.says(
+        "FATAL",
+        "57P01",
+        &[&by, "Reason: holds a lock.", "rolled back", "still valid"],
+    );
     let record = ended(&gate, &login.grant).await;
     assert_eq!(record["ending"], "killed");
     let detail = record["detail"].as_str().expect("words");
-    assert!(detail.starts_with(&told.message) && detail.contains("holds a lock"), "{record}");
+    assert!(
+        detail.starts_with(&told.message) && detail.contains("holds a lock"),
+        "{record}"
+    );
     assert_eq!(count(database(), "killed").await, 0);
 
     // The grant is still good, until it is revoked.
     let mut again = Raw::session(&gate, &login).await;
     again.query("SELECT pg_sleep(62)").await;
     eventually("it runs", async || active(database(), "pg_sleep(62)").await.pop()).await;
-    gate.json(&["grant", "revoke", &login.grant, "--reason", "left the team"]).expect("revoked");
+    gate.json(&["grant", "revoke", &login.grant, "--reason", "left the team"])
+        .expect("revoked");
     let (told, _) = again.last_word().await;
-    told.says("FATAL", "57P01", &[&format!("grant {} was revoked at 20", login.grant), "new grant", "rolled back"]);
+    told.says(
+        "FATAL",
+        "57P01",
+        &[
+            &format!("grant {} was revoked at 20", login.grant),
+            "new grant",
+            "rolled back",
+        ],
+    );
     let record = eventually("the revocation is on record", async || {
-        records_of(&gate, &login.grant, "session_ended").into_iter().find(|record| record["ending"] == "revoked")
+        records_of(&gate, &login.grant, "session_ended")
+            .into_iter()
+            .find(|record| record["ending"] == "revoked")
     })
     .await;
     assert_eq!(record["backend_gone"], true);
     let change = records_of(&gate, &login.grant, "grant_changed").pop().expect("a record");
-    assert_eq!((&change["change"], &change["reason"]), (&"revoked".into(), &"left the team".into()));
+    assert_eq!(
+        (&change["change"], &change["reason"]),
+        (&"revoked".into(), &"left the team".into())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +209,11 @@ async fn who_is_idle_for_too_long_is_ended_and_who_waits_for_an_answer_is_not() 
     busy.query("SELECT pg_sleep(1.2)").await;
     let (told, before) = idle.last_word().await;
     told.says("FATAL", "57P05", &["idle for more than", "connect again"]);
-    assert!(before <= 1 && begun.elapsed() >= Duration::from_millis(600), "{:?}", begun.elapsed());
+    assert!(
+        before <= 1 && begun.elapsed() >= Duration::from_millis(600),
+        "{:?}",
+        begun.elapsed()
+    );
     busy.until(b'C').await;
     assert!(begun.elapsed() >= Duration::from_millis(1200));
     let (told, _) = busy.last_word().await;
@@ -196,7 +242,11 @@ async fn clients_end_their_sessions_themselves_in_three_ways() {
     eventually("it runs", async || active(database(), "pg_sleep(61)").await.pop()).await;
     drop(rude);
     let record = end_of(&login, "disconnected").await;
-    assert_eq!((&record["backend_gone"], &record["fate"]), (&true.into(), &"rolled_back".into()), "{record}");
+    assert_eq!(
+        (&record["backend_gone"], &record["fate"]),
+        (&true.into(), &"rolled_back".into()),
+        "{record}"
+    );
     assert!(active(database(), "pg_sleep(61)").await.is_empty());
 
     let login = grant(&gate, "10m");
@@ -205,7 +255,10 @@ async fn clients_end_their_sessions_themselves_in_three_ways() {
     let (told, _) = broken.last_word().await;
     told.says("FATAL", "08P01", &["invalid frontend message type"]);
     let record = end_of(&login, "malformed").await;
-    assert_eq!((&record["sqlstate"], &record["backend_gone"]), (&"08P01".into(), &true.into()));
+    assert_eq!(
+        (&record["sqlstate"], &record["backend_gone"]),
+        (&"08P01".into(), &true.into())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,5 +323,8 @@ async fn half_a_message_at_the_deadline_is_never_forwarded() {
     assert_eq!(count(database(), "halves").await, 0);
     // Its intent is on record all the same or not at all, but it has no outcome that says it ran.
     let outcomes = records_of(&gate, &login.grant, "outcome");
-    assert!(outcomes.iter().all(|outcome| outcome["result"] != "completed"), "{outcomes:?}");
+    assert!(
+        outcomes.iter().all(|outcome| outcome["result"] != "completed"),
+        "{outcomes:?}"
+    );
 }

@@ -27,7 +27,10 @@ async fn a_dead_gate_ends_a_sleeping_statement_within_seconds_and_the_next_start
 
     gate.start_again().expect("a gate");
     let end = ended(&gate, &login.grant).await;
-    assert_eq!((&end["ending"], &end["backend_gone"], &end["fate"]), (&"gate_died".into(), &true.into(), &"unknown".into()));
+    assert_eq!(
+        (&end["ending"], &end["backend_gone"], &end["fate"]),
+        (&"gate_died".into(), &true.into(), &"unknown".into())
+    );
     // The grant has survived, its window too.
     Raw::session(&gate, &login).await;
 }
@@ -60,10 +63,17 @@ async fn whatever_ran_is_on_record_however_often_the_gate_is_killed() {
         let login = Arc::new(grant(&gate, "10m"));
         let begun = numbers.load(Ordering::Relaxed);
         let writers: Vec<_> = (0..6).map(|writer| write(&gate, &login, &numbers, writer)).collect();
-        let writers: Vec<_> = futures_util::future::join_all(writers).await.into_iter().map(tokio::spawn).collect();
+        let writers: Vec<_> = futures_util::future::join_all(writers)
+            .await
+            .into_iter()
+            .map(tokio::spawn)
+            .collect();
         // Not always after as many: the kill falls into other moments.
         let some = 150 + 37 * (round % 11);
-        eventually("they write", async || (numbers.load(Ordering::Relaxed) > begun + some).then_some(())).await;
+        eventually("they write", async || {
+            (numbers.load(Ordering::Relaxed) > begun + some).then_some(())
+        })
+        .await;
         gate.kill().expect("kill -9");
         for writer in writers {
             writer.await.expect("a writer");
@@ -84,7 +94,11 @@ async fn whatever_ran_is_on_record_however_often_the_gate_is_killed() {
     let numbers: Vec<_> = all.iter().filter_map(|record| record["seq"].as_u64()).collect();
     assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "the log has no gap");
     let torn = all.iter().filter(|record| record["fault"] == "torn_tail").count();
-    println!("{rounds} kills: {} statements ran, {} are on record, {torn} torn tails were cut and said", ran.len(), logged.len());
+    println!(
+        "{rounds} kills: {} statements ran, {} are on record, {torn} torn tails were cut and said",
+        ran.len(),
+        logged.len()
+    );
 }
 
 /// Logs in at once; the future it gives writes until the gate is dead.
@@ -127,7 +141,10 @@ fn number_of(record: &serde_json::Value) -> Option<i64> {
         return None;
     }
     let text = match record["kind"].as_str()? {
-        "query" => record["sql"]["text"].as_str()?.strip_prefix("INSERT INTO numbers VALUES (")?.strip_suffix(')')?,
+        "query" => record["sql"]["text"]
+            .as_str()?
+            .strip_prefix("INSERT INTO numbers VALUES (")?
+            .strip_suffix(')')?,
         "execute" => record["parameters"][0]["text"].as_str()?,
         _ => return None,
     };
@@ -148,6 +165,9 @@ async fn a_torn_tail_is_cut_and_said() {
     log.extend_from_slice(torn);
     std::fs::write(&file, &log).expect("a torn log");
     gate.start_again().expect("a gate");
-    let healed = eventually("it is said", async || records(&gate).into_iter().find(|record| record["fault"] == "torn_tail")).await;
+    let healed = eventually("it is said", async || {
+        records(&gate).into_iter().find(|record| record["fault"] == "torn_tail")
+    })
+    .await;
     assert_eq!(healed["cut_bytes"], torn.len(), "{healed}");
 }

@@ -47,12 +47,20 @@ async fn a_wrong_secret_and_an_unknown_grant_are_the_same_to_a_stranger() {
     assert_eq!(error.replace(&wrong.grant, "?"), strange.replace(&unknown.grant, "?"));
 
     let told = Raw::refused(&gate, &wrong).await;
-    told.says("FATAL", "28P01", &["password authentication failed", &wrong.grant, "grant id"]);
+    told.says(
+        "FATAL",
+        "28P01",
+        &["password authentication failed", &wrong.grant, "grant id"],
+    );
     // The salt of a grant nobody has stays the same too: it would give it away otherwise.
     assert_eq!(salt(&gate, &unknown).await, salt(&gate, &unknown).await);
     assert_eq!(salt(&gate, &wrong).await, salt(&gate, &wrong).await);
     let record = on_record(&gate, "bad_secret").await;
-    assert_eq!((&record["grant"], &record["identity"]), (&Value::Null, &Value::Null), "{record}");
+    assert_eq!(
+        (&record["grant"], &record["identity"]),
+        (&Value::Null, &Value::Null),
+        "{record}"
+    );
 }
 
 /// The bytes of the refusal, and the kinds and lengths of all messages up to it.
@@ -67,7 +75,8 @@ async fn exchange(gate: &Gate, login: &Login) -> (Vec<u8>, Vec<(u8, usize)>) {
             (b'E', _) => return (frame.body.to_vec(), shape),
             (b'R', Some(10)) => {
                 let first = scram.message().to_vec();
-                raw.write(|out| frontend::sasl_initial_response("SCRAM-SHA-256", &first, out).expect("fits")).await;
+                raw.write(|out| frontend::sasl_initial_response("SCRAM-SHA-256", &first, out).expect("fits"))
+                    .await;
             }
             (b'R', Some(11)) => {
                 scram.update(&frame.body[4..]).expect("a challenge");
@@ -85,7 +94,8 @@ async fn salt(gate: &Gate, login: &Login) -> String {
     let mut raw = Raw::connect(gate).await;
     raw.startup(&[("user", &login.grant)]).await;
     raw.until(b'R').await;
-    raw.write(|out| frontend::sasl_initial_response("SCRAM-SHA-256", b"n,,n=,r=abc", out).expect("fits")).await;
+    raw.write(|out| frontend::sasl_initial_response("SCRAM-SHA-256", b"n,,n=,r=abc", out).expect("fits"))
+        .await;
     let challenge = raw.until(b'R').await;
     let text = String::from_utf8(challenge.body[4..].to_vec()).expect("text");
     text.split_once(",s=").expect("a salt").1.to_owned()
@@ -101,19 +111,35 @@ async fn grants_that_are_over_or_for_something_else_say_so_to_who_proves_the_sec
     let login = grant(&gate, "10m");
     let wrong = [("database", "payroll")];
     let told = refused_with(&gate, &login, &wrong).await;
-    told.says("FATAL", "28000", &[&login.grant, "not for database \"payroll\"", "It is for \"shop\"", "dbname=shop"]);
+    told.says(
+        "FATAL",
+        "28000",
+        &[
+            &login.grant,
+            "not for database \"payroll\"",
+            "It is for \"shop\"",
+            "dbname=shop",
+        ],
+    );
     // A mistyped name does not start the time.
     let shown = gate.json(&["grant", "show", &login.grant]).expect("the grant");
     assert_eq!(shown["status"], "ready", "{shown}");
 
-    let elsewhere = gate.grant(ANA, TARGET, "10m", &["--client-network", "10.9.0.0/16"]).expect("a grant");
+    let elsewhere = gate
+        .grant(ANA, TARGET, "10m", &["--client-network", "10.9.0.0/16"])
+        .expect("a grant");
     let told = Raw::refused(&gate, &elsewhere).await;
-    told.says("FATAL", "28000", &[&elsewhere.grant, "not valid from this address", "network"]);
+    told.says(
+        "FATAL",
+        "28000",
+        &[&elsewhere.grant, "not valid from this address", "network"],
+    );
     let record = on_record(&gate, "address_refused").await;
     assert_eq!(record["client"], "127.0.0.1");
 
     let revoked = grant(&gate, "10m");
-    gate.json(&["grant", "revoke", &revoked.grant, "--reason", "mistake"]).expect("revoked");
+    gate.json(&["grant", "revoke", &revoked.grant, "--reason", "mistake"])
+        .expect("revoked");
     let told = Raw::refused(&gate, &revoked).await;
     told.says("FATAL", "28000", &[&revoked.grant, "was revoked at 20", "new grant"]);
 
@@ -127,9 +153,16 @@ async fn grants_that_are_over_or_for_something_else_say_so_to_who_proves_the_sec
     })
     .await;
     let told = Raw::refused(&gate, &lapsed).await;
-    told.says("FATAL", "28000", &[&lapsed.grant, "has lapsed", "had to be used first by 20", "new grant"]);
+    told.says(
+        "FATAL",
+        "28000",
+        &[&lapsed.grant, "has lapsed", "had to be used first by 20", "new grant"],
+    );
     let record = on_record(&gate, "lapsed").await;
-    assert_eq!((&record["grant"], &record["identity"]), (&Value::from(lapsed.grant.as_str()), &Value::from(ANA)));
+    assert_eq!(
+        (&record["grant"], &record["identity"]),
+        (&Value::from(lapsed.grant.as_str()), &Value::from(ANA))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,12 +170,20 @@ async fn what_a_startup_packet_may_not_hold_is_named() {
     let gate = gate();
     let login = grant(&gate, "10m");
     let told = refused_with(&gate, &login, &[("database", TARGET), ("role", "postgres")]).await;
-    told.says("FATAL", "42501", &["startup parameter \"role\" is not allowed", "startup_parameters"]);
+    told.says(
+        "FATAL",
+        "42501",
+        &["startup parameter \"role\" is not allowed", "startup_parameters"],
+    );
     let options = [("database", TARGET), ("options", "-c session_preload_libraries=x")];
     let told = refused_with(&gate, &login, &options).await;
     told.says("FATAL", "42501", &["\"session_preload_libraries\""]);
     let told = refused_with(&gate, &login, &[("database", TARGET), ("replication", "database")]).await;
-    told.says("FATAL", "42501", &["replication connections to \"shop\"", "replication = true"]);
+    told.says(
+        "FATAL",
+        "42501",
+        &["replication connections to \"shop\"", "replication = true"],
+    );
     on_record(&gate, "replication_refused").await;
     // A value the target itself refuses: its own words, unchanged.
     let told = refused_with(&gate, &login, &[("database", TARGET), ("datestyle", "upside down")]).await;
@@ -150,10 +191,17 @@ async fn what_a_startup_packet_may_not_hold_is_named() {
 
     let mut nobody = Raw::connect(&gate).await;
     nobody.startup(&[("database", TARGET)]).await;
-    nobody.last_word().await.0.says("FATAL", "28000", &["no user name", "grant id"]);
+    nobody
+        .last_word()
+        .await
+        .0
+        .says("FATAL", "28000", &["no user name", "grant id"]);
     let mut old = Raw::connect(&gate).await;
     old.send(&[0, 0, 0, 9, 0, 2, 0, 0, 0]).await;
-    old.last_word().await.0.says("FATAL", "0A000", &["unsupported frontend protocol 2.0", "3.0 to 3.2"]);
+    old.last_word()
+        .await
+        .0
+        .says("FATAL", "0A000", &["unsupported frontend protocol 2.0", "3.0 to 3.2"]);
     let mut broken = Raw::connect(&gate).await;
     broken.send(b"\0\0\0\x0f\0\x03\0\0user\0xx").await;
     broken.last_word().await.0.says("FATAL", "08P01", &["startup packet"]);
@@ -175,12 +223,19 @@ async fn plaintext_is_refused_where_the_operator_says_so_and_a_stripped_binding_
     // The client could bind to the TLS connection and was told that the gate cannot: somebody stands between.
     let mut stripped = Raw::connect_tls(&gate).await;
     stripped.startup(&[("user", &login.grant), ("database", TARGET)]).await;
-    let told = stripped.prove(login.secret.expose(), ChannelBinding::unrequested()).await.expect_err("refused");
+    let told = stripped
+        .prove(login.secret.expose(), ChannelBinding::unrequested())
+        .await
+        .expect_err("refused");
     told.says("FATAL", "28000", &["channel binding", "sslmode=verify-full"]);
     on_record(&gate, "binding_failed").await;
 
     let mut silent = Raw::connect_tls(&gate).await;
-    silent.last_word().await.0.says("FATAL", "57014", &["took longer than", "connect again"]);
+    silent
+        .last_word()
+        .await
+        .0
+        .says("FATAL", "57014", &["took longer than", "connect again"]);
     let record = on_record(&gate, "handshake_timeout").await;
     assert_eq!(record["sqlstate"], "57014");
 }
@@ -192,7 +247,16 @@ async fn too_many_are_told_of_what_and_how_many() {
     let many = grant(&gate, "10m");
     let first = Raw::session(&gate, &single).await;
     let told = Raw::refused(&gate, &single).await;
-    told.says("FATAL", "53300", &["too many sessions under grant", &single.grant, "At most 1 at once", "close another"]);
+    told.says(
+        "FATAL",
+        "53300",
+        &[
+            "too many sessions under grant",
+            &single.grant,
+            "At most 1 at once",
+            "close another",
+        ],
+    );
     let second = Raw::session(&gate, &many).await;
     let told = Raw::refused(&gate, &many).await;
     told.says("FATAL", "53300", &["too many sessions on \"shop\"", "At most 2 at once"]);
@@ -216,7 +280,9 @@ async fn a_target_that_is_down_or_refuses_us_is_told_without_its_secrets() {
     let shop = start(&Options::default());
     let plug = Plug::put(shop.server.address()).await;
     let own = |name: &str, address: &str, user: &str| {
-        format!("[targets.{name}]\naddress = \"{address}\"\ndatabase = \"shop\"\nuser = \"{user}\"\npassword_file = \"shop.password\"\n")
+        format!(
+            "[targets.{name}]\naddress = \"{address}\"\ndatabase = \"shop\"\nuser = \"{user}\"\npassword_file = \"shop.password\"\n"
+        )
     };
     let address = shop.server.address().to_string();
     let config = own("plugged", &plug.address().to_string(), "shop_app") + &own("stranger", &address, "nobody_here");
@@ -225,11 +291,18 @@ async fn a_target_that_is_down_or_refuses_us_is_told_without_its_secrets() {
 
     let login = named("stranger");
     let told = refused_with(&gate, &login, &[]).await;
-    told.says("FATAL", "08006", &["database \"stranger\" does not let the gate in", "operator"]);
+    told.says(
+        "FATAL",
+        "08006",
+        &["database \"stranger\" does not let the gate in", "operator"],
+    );
     let said = format!("{told:?}");
     assert!(!said.contains("nobody_here") && !said.contains(&address), "{said}");
     let record = on_record(&gate, "target_refused").await;
-    assert!(record["detail"].as_str().is_some_and(|detail| detail.contains("28P01")), "{record}");
+    assert!(
+        record["detail"].as_str().is_some_and(|detail| detail.contains("28P01")),
+        "{record}"
+    );
 
     // Lost in the middle of a session: the client gets the reason, not just an end.
     let login = named("plugged");
@@ -244,7 +317,11 @@ async fn a_target_that_is_down_or_refuses_us_is_told_without_its_secrets() {
     told.says("FATAL", "08006", &["connection to database \"plugged\" was lost"]);
 
     let told = refused_with(&gate, &login, &[]).await;
-    told.says("FATAL", "08001", &["database \"plugged\" cannot be reached", "the gate is up"]);
+    told.says(
+        "FATAL",
+        "08001",
+        &["database \"plugged\" cannot be reached", "the gate is up"],
+    );
     assert!(!format!("{told:?}").contains("127.0.0.1"), "{told:?}");
 }
 

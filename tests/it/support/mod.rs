@@ -123,11 +123,17 @@ pub(crate) async fn alive(database: &Database, pid: i32) -> bool {
 /// How many rows a table of the shop has, past any gate.
 pub(crate) async fn count(database: &Database, table: &str) -> i64 {
     let client = database.server.client(Shop::DATABASE).await.expect("a connection");
-    let row = client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.expect("a count");
+    let row = client
+        .query_one(&format!("SELECT count(*) FROM {table}"), &[])
+        .await
+        .expect("a count");
     row.get(0)
 }
 
 /// The record of a session's end; there has to be one soon.
 pub(crate) async fn ended(gate: &Gate, grant: &str) -> Value {
-    eventually("the end is on record", async || records_of(gate, grant, "session_ended").pop()).await
+    eventually("the end is on record", async || {
+        records_of(gate, grant, "session_ended").pop()
+    })
+    .await
 }

@@ -23,7 +23,9 @@ impl Plug {
             while let Ok((mut near, _)) = listener.accept().await {
                 let mut watch = watch.clone();
                 tokio::spawn(async move {
-                    let Ok(mut far) = TcpStream::connect(target).await else { return };
+                    let Ok(mut far) = TcpStream::connect(target).await else {
+                        return;
+                    };
                     tokio::select! {
                         _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
                         _ = watch.wait_for(|pulled| *pulled) => {}

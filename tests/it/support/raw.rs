@@ -120,7 +120,8 @@ impl Raw {
 
     pub(crate) async fn startup(&mut self, parameters: &[(&str, &str)]) {
         let parameters = parameters.iter().copied();
-        self.write(|out| frontend::startup_message(parameters, out).expect("a startup packet")).await;
+        self.write(|out| frontend::startup_message(parameters, out).expect("a startup packet"))
+            .await;
     }
 
     pub(crate) async fn query(&mut self, sql: &str) {
@@ -193,11 +194,15 @@ impl Raw {
             let Some(frame) = self.frame().await else {
                 panic!("the connection was closed without a word")
             };
-            match (frame.kind, frame.body.first_chunk::<4>().map(|code| u32::from_be_bytes(*code))) {
+            match (
+                frame.kind,
+                frame.body.first_chunk::<4>().map(|code| u32::from_be_bytes(*code)),
+            ) {
                 (b'R', Some(0)) => return Ok(()),
                 (b'R', Some(10)) => {
                     let first = scram.message().to_vec();
-                    self.write(|out| frontend::sasl_initial_response(SCRAM_SHA_256, &first, out).expect("fits")).await;
+                    self.write(|out| frontend::sasl_initial_response(SCRAM_SHA_256, &first, out).expect("fits"))
+                        .await;
                 }
                 (b'R', Some(11)) => {
                     scram.update(&frame.body[4..]).expect("a challenge");
@@ -255,7 +260,10 @@ impl Raw {
     pub(crate) async fn backend(&mut self) -> i32 {
         self.query("SELECT pg_backend_pid()").await;
         let row = self.until(b'D').await;
-        let pid = std::str::from_utf8(&row.body[6..]).expect("digits").parse().expect("a number");
+        let pid = std::str::from_utf8(&row.body[6..])
+            .expect("digits")
+            .parse()
+            .expect("a number");
         self.until(b'Z').await;
         pid
     }
