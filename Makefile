@@ -2,11 +2,11 @@
 
 export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test bench regress fuzz drivers lint setup
+.PHONY: help demo test bench regress fuzz drivers lint setup figures kill9
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):[^#]*## /  make \1\t/' | expand -t 18
 
 demo: setup ## see it work: a database, the gate, a tester's psql whose time runs out (ARGS=--stay to try it by hand)
 	@echo 'Building (the first time takes some minutes) ...'
@@ -18,6 +18,12 @@ test: setup ## all tests, against real PostgreSQL servers they start themselves
 
 bench: setup ## the figures, side by side: writes benches/RESULTS.md
 	cargo bench --locked --bench gate -- $(ARGS)
+
+figures: setup ## the promised figure of the deadline, on a quiet machine: 200 sessions end at one time
+	cargo test --locked --release --test it -- --ignored --nocapture deadline::
+
+kill9: setup ## a hundred times kill -9 under load (KILLS=1000 for more): nothing runs that is not on record
+	TIDEGATE_KILLS=$(or $(KILLS),100) cargo test --locked --test it -- --nocapture kill9::whatever
 
 regress: setup ## PostgreSQL's own regression suite, direct and through the gate
 	tests/regress/run.sh $(ARGS)

@@ -152,7 +152,11 @@ impl Clock {
 }
 
 fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+    // Not `as_micros`, which computes in 128 bits: this is asked for every record.
+    i64::try_from(duration.as_secs())
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1_000_000)
+        .saturating_add(i64::from(duration.subsec_micros()))
 }
 
 fn system_micros() -> i64 {

@@ -70,7 +70,6 @@ const MOST: usize = 600;
 const LONGER: &[(&str, &str)] = &[
     ("audit/event.rs", "one closed vocabulary"),
     ("ending.rs", "one closed list; the half of it is the words clients read"),
-    ("session/admit.rs", "one sequence, with a record for each way out of it"),
     (
         "session/book.rs",
         "one account with its two sides, what the client sent and what the server answered",

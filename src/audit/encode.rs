@@ -28,6 +28,7 @@ pub(super) const TIME_LENGTH: usize = 27;
 pub(super) struct Lines {
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    second: Second,
 }
 
 impl Lines {
@@ -36,7 +37,7 @@ impl Lines {
     /// Fails only if serde does (no type of [`Event`] can make it); the lines are then as before.
     pub(super) fn push(&mut self, time: Timestamp, event: &Event<'_>) -> Result<(), serde_json::Error> {
         let start = self.bytes.len();
-        let encoded = encode(&mut self.bytes, time, event);
+        let encoded = encode(&mut self.bytes, &mut self.second, time, event);
         match encoded {
             Ok(()) => self.ends.push(self.bytes.len()),
             Err(_) => self.bytes.truncate(start),
@@ -134,9 +135,9 @@ pub(super) fn seal(out: &mut Vec<u8>, seq: u64, line: &[u8]) {
 }
 
 /// Appends `"time":"…","event":"…",…}` and a newline: a line without its head, which [`seal`] supplies.
-fn encode(out: &mut Vec<u8>, time: Timestamp, event: &Event<'_>) -> Result<(), serde_json::Error> {
+fn encode(out: &mut Vec<u8>, second: &mut Second, time: Timestamp, event: &Event<'_>) -> Result<(), serde_json::Error> {
     out.extend_from_slice(br#""time":""#);
-    timestamp(out, time);
+    second.write(out, time);
     out.push(b'"');
     match event {
         Event::Statement(statement) => hot::statement(out, statement)?,
@@ -188,6 +189,39 @@ pub(super) fn is_hostile(character: char) -> bool {
         | '\u{2028}' | '\u{2029}'
         // Bidirectional marks, embeddings, overrides and isolates (Unicode annex 9, section 2).
         | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The second that was written last: most records share it with the one before, and the calendar is slow.
+#[derive(Debug, Default)]
+struct Second {
+    of: Option<i64>,
+    text: Vec<u8>,
+}
+
+impl Second {
+    /// Appends a time as [`timestamp`] does.
+    fn write(&mut self, out: &mut Vec<u8>, time: Timestamp) {
+        let micros = time.as_microsecond();
+        let second = micros.div_euclid(1_000_000);
+        if self.of != Some(second) {
+            self.text.clear();
+            timestamp(&mut self.text, time);
+            let whole = self.text.len() == TIME_LENGTH;
+            self.of = whole.then_some(second);
+            if !whole {
+                out.extend_from_slice(&self.text);
+                return;
+            }
+            // Without the fraction and its end.
+            self.text.truncate(TIME_LENGTH - 7);
+        }
+        out.extend_from_slice(&self.text);
+        let fraction = micros.rem_euclid(1_000_000);
+        for pair in [fraction / 10_000, fraction / 100 % 100, fraction % 100] {
+            two(out, u8::try_from(pair).unwrap_or(99));
+        }
+        out.push(b'Z');
+    }
 }
 
 /// RFC 3339 in UTC with microseconds, always [`TIME_LENGTH`] bytes for years 0 to 9999.

@@ -6,11 +6,15 @@
 //! server's ParseComplete or BindComplete; before that it counts only within its own Sync group, for if it fails the server
 //! skips the rest of the group. A name that depends on an unfinished earlier group is answered with [`Lookup::Wait`].
 
-use std::collections::{HashMap, VecDeque};
+mod names;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
+
+use names::Names;
 
 use super::statement::{Portal, Prepared};
 use crate::audit::event::Done;
@@ -117,59 +121,6 @@ enum AfterCopy {
     SyncFirst,
     /// More has been forwarded, and nobody can say what of it was skipped.
     Lost,
-}
-
-/// What names stand for. The unnamed one is by far the most used, and needs no hashing.
-#[derive(Debug)]
-struct Names<T> {
-    unnamed: Option<Arc<T>>,
-    named: HashMap<Box<[u8]>, Arc<T>>,
-}
-
-impl<T> Default for Names<T> {
-    fn default() -> Self {
-        Self {
-            unnamed: None,
-            named: HashMap::new(),
-        }
-    }
-}
-
-impl<T> Names<T> {
-    fn get(&self, name: &[u8]) -> Option<&Arc<T>> {
-        if name.is_empty() {
-            self.unnamed.as_ref()
-        } else {
-            self.named.get(name)
-        }
-    }
-
-    fn insert(&mut self, name: Box<[u8]>, value: Arc<T>) {
-        if name.is_empty() {
-            self.unnamed = Some(value);
-        } else {
-            self.named.insert(name, value);
-        }
-    }
-
-    fn remove(&mut self, name: &[u8]) {
-        if name.is_empty() {
-            self.unnamed = None;
-        } else {
-            self.named.remove(name);
-        }
-    }
-
-    fn clear(&mut self) {
-        self.unnamed = None;
-        if !self.named.is_empty() {
-            self.named.clear();
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.named.len() + usize::from(self.unnamed.is_some())
-    }
 }
 
 /// The account.

@@ -44,36 +44,22 @@ pub(super) struct Places {
 
 /// Registers a session and prepares what carries it, with its welcome already on the way to the client.
 pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: Arc<Rules>, shared: &Shared) -> Started {
-    let Connection {
-        transport,
-        client,
-        version,
-        opened,
-        application,
-        since,
-    } = connection;
-    let Opened {
-        who,
-        admission,
-        room,
-        place,
-        mut connected,
-        backend: key,
-    } = opened;
-    let Admission { permit, changes, slot } = admission;
+    let Connection { opened, since, .. } = connection;
+    let Opened { room, mut connected, .. } = opened;
+    let Admission { permit, changes, slot } = opened.admission;
     let backend = Backend {
-        pid: key.pid,
+        pid: opened.backend.pid,
         opened: since.instant,
     };
     let newcomer = Newcomer {
-        who,
-        client,
-        application,
+        who: opened.who,
+        client: connection.client,
+        application: connection.application,
         since: since.time,
         target: Arc::clone(&room.target),
-        backend: key,
+        backend: opened.backend,
         grant: changes.clone(),
-        key: cancel_key(version),
+        key: cancel_key(connection.version),
     };
     let entry = register(newcomer, shared);
     let live = entry.live();
@@ -83,24 +69,24 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     let welcome = welcome(&connected, live, notice);
     let came_with_login = std::mem::take(&mut connected.leftover);
     let mut relay = Relay {
-        client: transport,
-        target: connected.transport,
-        tap: Tap::new(Arc::clone(&live.who), settings.keep, shared.clock.clone()),
         up: Up::new(),
         down: Down::new(),
+        stop_when_idle: false,
+        client: connection.transport,
+        target: connected.transport,
+        tap: Tap::new(Arc::clone(&live.who), settings.keep, shared.clock.clone()),
         pool: shared.pool.clone(),
         clock: shared.clock.clone(),
         journal: shared.journal.clone(),
         heard: since.instant,
         deadline: shared.clock.instant_at(limits.permit().until()),
-        stop_when_idle: false,
         live: Arc::clone(live),
     };
     relay.insert(welcome);
     relay.came_with_login(&came_with_login);
     let places = Places {
         _grant: slot,
-        _target: place,
+        _target: opened.place,
         _gate: gate,
     };
     Started {

@@ -95,6 +95,18 @@ fn numbers_and_times() {
 
 proptest! {
     #[test]
+    fn a_second_once_written_is_written_the_same_again(times in proptest::collection::vec((-5_i64..5, 0_i64..1_000_000), 1..20)) {
+        let mut second = Second::default();
+        for (seconds, micros) in times {
+            let time = Timestamp::from_microsecond(seconds * 1_000_000 + micros).unwrap();
+            let (mut quick, mut plain) = (Vec::new(), Vec::new());
+            second.write(&mut quick, time);
+            timestamp(&mut plain, time);
+            prop_assert_eq!(quick, plain);
+        }
+    }
+
+    #[test]
     fn any_bytes_make_one_harmless_line(sql in proptest::collection::vec(any::<u8>(), 0..200), parameter in any::<String>()) {
         let who = who();
         let event = statement(&who, &sql, parameter.as_bytes());

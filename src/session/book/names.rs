@@ -1,0 +1,59 @@
+//! What the names of prepared statements and portals stand for, in one session.
+//!
+//! It does not know when a name counts: that is the book's business.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What names stand for. The unnamed one is by far the most used, and needs no hashing.
+#[derive(Debug)]
+pub(super) struct Names<T> {
+    unnamed: Option<Arc<T>>,
+    named: HashMap<Box<[u8]>, Arc<T>>,
+}
+
+impl<T> Default for Names<T> {
+    fn default() -> Self {
+        Self {
+            unnamed: None,
+            named: HashMap::new(),
+        }
+    }
+}
+
+impl<T> Names<T> {
+    pub(super) fn get(&self, name: &[u8]) -> Option<&Arc<T>> {
+        if name.is_empty() {
+            self.unnamed.as_ref()
+        } else {
+            self.named.get(name)
+        }
+    }
+
+    pub(super) fn insert(&mut self, name: Box<[u8]>, value: Arc<T>) {
+        if name.is_empty() {
+            self.unnamed = Some(value);
+        } else {
+            self.named.insert(name, value);
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &[u8]) {
+        if name.is_empty() {
+            self.unnamed = None;
+        } else {
+            self.named.remove(name);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.unnamed = None;
+        if !self.named.is_empty() {
+            self.named.clear();
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.named.len() + usize::from(self.unnamed.is_some())
+    }
+}
