@@ -322,6 +322,10 @@ impl Tap {
             self.book.names_may_change();
         }
         if self.runs(number, now) {
+            if let Some(portal) = &portal {
+                // What is pipelined behind goes on where this one stops; a portal that is finished says so.
+                portal.executed.store(true, Ordering::Relaxed);
+            }
             self.book.execute(number, now.instant, portal);
         }
         Flow::Go

@@ -22,7 +22,9 @@ fn published_drivers() {
         if program == python {
             there.args(["-c", &format!("import {needs}")]);
         } else {
-            there.args(["-e", &format!("require('{needs}')")]).env("NODE_PATH", home.join("node_modules"));
+            there
+                .args(["-e", &format!("require('{needs}')")])
+                .env("NODE_PATH", home.join("node_modules"));
         }
         if !there.status().is_ok_and(|status| status.success()) {
             println!("{script}: left out, {needs} is not installed");

@@ -312,7 +312,7 @@ async fn every_way_to_execute_is_on_record_with_its_outcome() {
             "SELECT n FROM t suspended 0 continued".to_owned(),
             "SELECT n FROM t completed 1 continued".to_owned(),
             "SELECT 1/(random() * 0)::int failed 0 22012".to_owned(),
-            "SELECT 1/(random() * 0)::int skipped 0".to_owned(),
+            "SELECT 1/(random() * 0)::int skipped 0 continued".to_owned(),
             "SELECT 'skipped' skipped 0".to_owned(),
             "SELECT 'after' completed 1".to_owned(),
             "- completed 0".to_owned(),
@@ -387,7 +387,7 @@ async fn huge_sql_is_cut_visibly_in_bounded_memory() {
     drop(raw);
     let all = executed(&gate, &login).await;
     for ((statement, _), sql) in all.iter().zip([three, hundred]) {
-        let sha: String = Sha256::digest(&sql).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha = tidegate::audit::hex(&Sha256::digest(&sql));
         assert_eq!(statement["sql"]["length"], sql.len());
         assert_eq!(statement["sql"]["sha256"], sha);
         assert!(sql.starts_with(text(statement)) && text(statement).len() > 60_000);

@@ -17,12 +17,14 @@
 //! - `support`: the servers, the clients, the waiting
 #![allow(missing_docs, reason = "tests, not a library")]
 #![allow(
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::string_slice,
+    clippy::too_many_lines,
     clippy::unwrap_used,
-    reason = "a test says what it expects, and fails otherwise"
+    reason = "a test says what it expects and fails otherwise, times things, and tells its story in one piece"
 )]
 
 mod audit_fails;

@@ -242,7 +242,7 @@ async fn plaintext_is_refused_where_the_operator_says_so_and_a_stripped_binding_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_are_told_of_what_and_how_many() {
-    let gate = gate_before(database(), "max_sessions = 2", "[limits]\nconnections = 3\n");
+    let gate = gate_before(database(), "max_sessions = 2", "");
     let single = gate.grant(ANA, TARGET, "10m", &["--max-sessions", "1"]).expect("a grant");
     let many = grant(&gate, "10m");
     let first = Raw::session(&gate, &single).await;
@@ -261,17 +261,18 @@ async fn too_many_are_told_of_what_and_how_many() {
     let told = Raw::refused(&gate, &many).await;
     told.says("FATAL", "53300", &["too many sessions on \"shop\"", "At most 2 at once"]);
 
-    // A third connection that does not log in takes the last place.
-    let mut waiting = Raw::connect(&gate).await;
-    waiting.startup(&[("user", &many.grant)]).await;
+    // Who proves no secret takes no place of those who do.
+    let small = gate_with("[limits]\nconnections = 1\n");
+    let login = grant(&small, "10m");
+    let mut waiting = Raw::connect(&small).await;
+    waiting.startup(&[("user", &login.grant)]).await;
     waiting.until(b'R').await;
-    let mut late = Raw::connect(&gate).await;
-    late.startup(&[("user", &many.grant)]).await;
-    let (told, _) = late.last_word().await;
-    told.says("FATAL", "53300", &["no connection slot left", "At most 3 at once"]);
+    let only = Raw::session(&small, &login).await;
+    let told = Raw::refused(&small, &login).await;
+    told.says("FATAL", "53300", &["no connection slot left", "At most 1 at once"]);
 
     // A place is free again when its session is over.
-    drop((first, second, waiting));
+    drop((first, second, waiting, only));
     eventually("a place is free", async || Raw::login(&gate, &single).await.ok()).await;
 }
 

@@ -27,8 +27,5 @@ impl Random {
 /// `TIDEGATE_SEED`, or a new one. A failing test prints it.
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("TIDEGATE_SEED").ok().and_then(|seed| seed.parse().ok());
-    given.unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.map_or(1, |now| u64::from(now.subsec_nanos()) + now.as_secs())
-    })
+    given.unwrap_or_else(|| u64::from(getrandom::u32().expect("random numbers")))
 }

@@ -249,7 +249,9 @@ pub(crate) fn query(sql: impl AsRef<[u8]>) -> Vec<u8> {
 pub(crate) fn parse(name: impl AsRef<[u8]>, sql: impl AsRef<[u8]>, types: &[u32]) -> Vec<u8> {
     let mut body = [name.as_ref(), b"\0", sql.as_ref(), b"\0"].concat();
     body.put_u16(u16::try_from(types.len()).unwrap());
-    types.iter().for_each(|oid| body.put_u32(*oid));
+    for oid in types {
+        body.put_u32(*oid);
+    }
     frame(b'P', &body)
 }
 
@@ -258,7 +260,9 @@ pub(crate) fn bind(portal: impl AsRef<[u8]>, statement: impl AsRef<[u8]>, values
     let mut body = [portal.as_ref(), b"\0", statement.as_ref(), b"\0"].concat();
     let count = u16::try_from(values.len()).unwrap();
     body.put_u16(count);
-    values.iter().for_each(|(binary, _)| body.put_u16(u16::from(*binary)));
+    for (binary, _) in values {
+        body.put_u16(u16::from(*binary));
+    }
     body.put_u16(count);
     for (_, value) in values {
         body.put_u32(value.map_or(u32::MAX, |value| u32::try_from(value.len()).unwrap()));
