@@ -308,7 +308,11 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("control", old.control != new.control),
         ("log", logging(old) != logging(new)),
     ];
-    changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+    changed
+        .into_iter()
+        .filter(|(_, changed)| *changed)
+        .map(|(key, _)| key)
+        .collect()
 }
 
 /// Whether the gate takes sessions, or why not.

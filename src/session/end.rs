@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::relay::{Down, Relay};
+use super::tail::Tail;
 use super::tap::{Tap, Totals};
 use crate::clock::Moment;
 use crate::ending::{Ending, Fate, Words};
@@ -29,8 +30,6 @@ const FRAME_WAIT: Duration = Duration::from_millis(50);
 const FATE_WAIT: Duration = Duration::from_millis(500);
 /// After this the provisioning connection is not relied on alone.
 const TERMINATE_WAIT: Duration = Duration::from_millis(500);
-/// How much is kept of a message that has to be finished for a client.
-const MOST_TAIL: usize = 1 << 20;
 
 /// How a session ended.
 pub(super) struct Ended {
@@ -201,25 +200,4 @@ fn with_fate(mut words: Words, ending: &Ending, fate: Fate) -> Words {
         });
     }
     words
-}
-
-/// What must still be written so that the client's stream ends with a whole message.
-#[derive(Debug, Default)]
-pub(super) struct Tail {
-    pub(super) bytes: Vec<u8>,
-    /// Whether the bytes end at a message boundary.
-    pub(super) whole: bool,
-}
-
-impl Tail {
-    /// Whether the rest of the message is still to be had.
-    fn wanted(&self) -> bool {
-        !self.whole && self.bytes.len() <= MOST_TAIL
-    }
-
-    /// Takes more of the message; false when it is too long to be held.
-    pub(super) fn add(&mut self, bytes: &[u8]) -> bool {
-        self.bytes.extend_from_slice(bytes);
-        self.bytes.len() <= MOST_TAIL
-    }
 }

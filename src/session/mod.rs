@@ -17,6 +17,7 @@ pub mod registry;
 mod relay;
 mod start;
 mod statement;
+mod tail;
 mod tap;
 mod watch;
 

@@ -50,6 +50,12 @@ pub(crate) struct Live {
     /// The key the client was given.
     pub(crate) key: Box<[u8]>,
     pub(crate) orders: watch::Sender<Order>,
+    pub(crate) progress: Progress,
+}
+
+/// How far a session has come; it notes it itself.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
     statements: AtomicU64,
     busy: AtomicBool,
 }
@@ -93,28 +99,16 @@ pub(crate) struct Entry {
     live: Arc<Live>,
 }
 
-/// What a new session brings.
-pub(crate) struct Newcomer {
-    pub(crate) who: Arc<Who>,
-    pub(crate) client: SocketAddr,
-    pub(crate) application: Option<String>,
-    pub(crate) since: Timestamp,
-    pub(crate) target: Arc<Target>,
-    pub(crate) backend: BackendKey,
-    pub(crate) grant: watch::Receiver<Arc<Grant>>,
-    pub(crate) key: Box<[u8]>,
-}
-
 impl Live {
     /// Notes what the session is at.
     pub(super) fn note(&self, statements: u64, busy: bool) {
-        self.statements.store(statements, Ordering::Relaxed);
-        self.busy.store(busy, Ordering::Relaxed);
+        self.progress.statements.store(statements, Ordering::Relaxed);
+        self.progress.busy.store(busy, Ordering::Relaxed);
     }
 
     /// Whether a statement runs: only then a cancel has anything to cancel.
     pub(super) fn busy(&self) -> bool {
-        self.busy.load(Ordering::Relaxed)
+        self.progress.busy.load(Ordering::Relaxed)
     }
 
     fn view(&self) -> SessionView {
@@ -125,7 +119,7 @@ impl Live {
             since: self.since,
             until: self.grant.borrow().until(),
             state: if self.busy() { "active" } else { "idle" }.to_owned(),
-            statements: self.statements.load(Ordering::Relaxed),
+            statements: self.progress.statements.load(Ordering::Relaxed),
             backend_pid: self.backend.pid,
         }
     }
@@ -133,30 +127,8 @@ impl Live {
 
 impl Registry {
     /// Registers a session; it leaves when the entry says so or is dropped.
-    pub(crate) fn enter(self: &Arc<Self>, new: Newcomer) -> Entry {
-        let Newcomer {
-            who,
-            client,
-            application,
-            since,
-            target,
-            backend,
-            grant,
-            key,
-        } = new;
-        let live = Arc::new(Live {
-            who,
-            client,
-            application,
-            since,
-            target,
-            backend,
-            grant,
-            key,
-            orders: watch::Sender::new(Order::None),
-            statements: AtomicU64::new(0),
-            busy: AtomicBool::new(false),
-        });
+    pub(crate) fn enter(self: &Arc<Self>, live: Live) -> Entry {
+        let live = Arc::new(live);
         self.unfinished.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(live.who.session.clone(), Arc::clone(&live));
         Entry {

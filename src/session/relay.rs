@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::buffer::{Chunk, Pool};
-use super::end::Tail;
 use super::registry::Live;
+use super::tail::Tail;
 use super::tap::{Flow, Tap};
 use crate::audit::{AuditError, Journal, Submission, Waiting};
 use crate::clock::Clock;

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::admit::{Connection, Opened, Rules, TargetRoom};
 use super::limits::Limits;
-use super::registry::{Entry, Live, Newcomer, Order};
+use super::registry::{Entry, Live, Order, Progress};
 use super::relay::{Down, Relay, Up};
 use super::tap::Tap;
 use super::{Shared, random};
@@ -51,7 +51,7 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         pid: opened.backend.pid,
         opened: since.instant,
     };
-    let newcomer = Newcomer {
+    let live = Live {
         who: opened.who,
         client: connection.client,
         application: connection.application,
@@ -60,8 +60,10 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         backend: opened.backend,
         grant: changes.clone(),
         key: cancel_key(connection.version),
+        orders: watch::Sender::new(Order::None),
+        progress: Progress::default(),
     };
-    let entry = register(newcomer, shared);
+    let entry = register(live, shared);
     let live = entry.live();
     let settings = &rules.session;
     let limits = Limits::new(permit, &settings.warnings, settings.idle_timeout, settings.renew_hint.clone());
@@ -103,8 +105,8 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
 }
 
 /// From here on it is listed, counted, and takes orders.
-fn register(newcomer: Newcomer, shared: &Shared) -> Entry {
-    let entry = shared.registry.enter(newcomer);
+fn register(live: Live, shared: &Shared) -> Entry {
+    let entry = shared.registry.enter(live);
     let live = entry.live();
     if shared.draining.load(Ordering::Relaxed) {
         // It came in while the order to drain went out to the others.
