@@ -47,13 +47,18 @@ const HARMFUL: &str = "SELECT 'harmful'";
 /// Logs in, plays a script, executes statement `s` (through the unnamed portal) and compares the record with the answer: where
 /// they differ the record has to say that the text is uncertain, or have none.
 async fn is_told(name: &str, statement: &str, script: &[(Vec<u8>, usize)]) {
+    is_told_by(name, &run(statement), script).await;
+}
+
+/// The same with any execution at the end.
+async fn is_told_by(name: &str, end: &[u8], script: &[(Vec<u8>, usize)]) {
     let gate = gate();
     let login = grant(&gate, "10m");
     let mut raw = Scripted::login(&gate, &login, CLEAR).await;
     for (bytes, ready) in script {
         raw.ask(bytes, *ready).await;
     }
-    raw.send(&run(statement)).await;
+    raw.send(end).await;
     // There may be ReadyForQuery of the script left to come.
     let mut got = Vec::new();
     while !tags(&got).contains(['D', 'E']) {
@@ -160,6 +165,10 @@ async fn a_name_cannot_be_made_to_hide_a_statement() {
         HARMFUL.replace('\'', "''")
     );
     is_told("by DO", "s", &[([p("s", HARMLESS), sync(), query(hidden)].concat(), 2)]).await;
+    // A cursor of SQL in a portal's place.
+    let cursor = query(format!("CLOSE p; DECLARE p CURSOR FOR {HARMFUL}"));
+    let portal = [query("BEGIN"), p("", HARMLESS), bind("p", "", &[]), sync(), cursor].concat();
+    is_told_by("by DECLARE CURSOR", &[execute("p", 0), sync()].concat(), &[(portal, 3)]).await;
     // Syncs around a COPY that fails may or may not have been part of it.
     let swap = [close(b'S', "s"), p("s", HARMFUL), sync()].concat();
     let harmless = || ([p("s", HARMLESS), sync()].concat(), 1);
