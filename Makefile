@@ -2,7 +2,7 @@
 
 export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test bench regress fuzz drivers lint setup figures kill9
+.PHONY: help demo test bench figures kill9 regress fuzz drivers lint setup
 .DEFAULT_GOAL := help
 
 help: ## this list

@@ -229,18 +229,13 @@ impl Gate {
                 return Err(error);
             }
         };
-        let fixed = self.settings.listen != settings.listen
-            || self.settings.state_dir != settings.state_dir
-            || self.settings.audit_dir != settings.audit_dir
-            || self.settings.limits.connections != settings.limits.connections;
-        let detail = if fixed {
-            "in force, but for what needs a restart: listen, state_dir, audit and limits.connections"
-        } else {
-            "in force"
+        let detail = match needs_restart(&self.settings, &settings).as_slice() {
+            [] => "in force".to_owned(),
+            fixed => format!("in force, but for what needs a restart: {}", fixed.join(", ")),
         };
         self.shared.rules.send_replace(Arc::new(rules));
         self.settings = settings;
-        self.reloaded(true, detail.to_owned()).await;
+        self.reloaded(true, detail).await;
         Ok(())
     }
 
@@ -296,6 +291,24 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     };
     SocketAddr::new(ip, address.port())
+}
+
+/// What differs and is read at the start only.
+fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let handshakes = |settings: &Settings| (settings.limits.handshakes, settings.limits.handshakes_per_address);
+    let logging = |settings: &Settings| format!("{:?}", settings.logging);
+    let changed = [
+        ("listen", old.listen != new.listen),
+        ("advertise", old.advertise != new.advertise),
+        ("state_dir", old.state_dir != new.state_dir),
+        ("limits.connections", old.limits.connections != new.limits.connections),
+        ("limits.handshakes", handshakes(old) != handshakes(new)),
+        ("audit.dir", old.audit_dir != new.audit_dir),
+        ("audit.durability", old.durability != new.durability),
+        ("control", old.control != new.control),
+        ("log", logging(old) != logging(new)),
+    ];
+    changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }
 
 /// Whether the gate takes sessions, or why not.

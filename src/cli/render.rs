@@ -98,8 +98,10 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
             format!("{} ({})", time(grant.activate_by()), relative(grant.activate_by(), now)),
         )),
     }
-    if let Some(until) = grant.until() {
-        rows.push(("until", format!("{} ({})", time(until), relative(until, now))));
+    match (grant.revoked(), grant.until()) {
+        (Some(revoked), _) => rows.push(("revoked", format!("{} by {}", time(revoked.at), visible(&revoked.by)))),
+        (None, Some(until)) => rows.push(("until", format!("{} ({})", time(until), relative(until, now)))),
+        (None, None) => {}
     }
     if let Some(deadline) = grant.deadline() {
         rows.push(("never after", time(deadline)));

@@ -26,5 +26,9 @@ pub(super) async fn run(cancel: Cancelling, shared: &Shared) {
         forwarded,
     });
     shared.record(&event).await;
+    if live.is_none() {
+        // Guessing keys costs what guessing secrets costs: time, and in the end the address.
+        tokio::time::sleep(cancel.place.failed()).await;
+    }
     frontend::close(cancel.transport).await;
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::relay::{Down, Relay};
@@ -71,12 +72,23 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
         let _ = timeout(FRAME_WAIT, down.finish_message(&mut target, &mut tap, &mut tail)).await;
     }
     down.release(&pool);
-    let gone = async { if kill { Some(stop_backend(&backstage).await) } else { None } };
+    let (stopped, wait_for_stop) = oneshot::channel();
+    let gone = async {
+        let gone = if kill { Some(stop_backend(&backstage).await) } else { None };
+        // Whoever waits for it may have stopped.
+        let _ = stopped.send(());
+        gone
+    };
     let farewell = async {
         let cut = kill && hear_out(&mut down, &mut target, &mut tap, &mut tail).await;
         let fate = tap.fate(cut);
-        drop(target);
-        let (told, client) = tell(client, tail, ending, fate, backstage.grace).await;
+        // To exit costs a backend more than to cancel. At a deadline of many sessions, those that would exit because their
+        // connection closes take the time of those whose statement still runs; so it is left open until the terminator is done.
+        let close = async move {
+            let _ = timeout(TERMINATE_WAIT, wait_for_stop).await;
+            drop(target);
+        };
+        let ((told, client), ()) = tokio::join!(tell(client, tail, ending, fate, backstage.grace), close);
         (fate, told, client)
     };
     let (gone, (fate, told, client)) = tokio::join!(gone, farewell);
