@@ -167,6 +167,23 @@ impl Book {
         self.renamed += 1;
     }
 
+    /// Whether there are portals, or will be, that have a name.
+    pub(super) fn has_named_portals(&self) -> bool {
+        let coming = |pending: &Pending| matches!(pending, Pending::Bind { name, .. } if !name.is_empty());
+        self.portals.named().next().is_some() || self.pending.iter().any(coming)
+    }
+
+    /// SQL text is on its way that may put a cursor in the place of a portal.
+    pub(super) fn portals_may_change(&mut self) {
+        let coming = self.pending.iter().filter_map(|pending| match pending {
+            Pending::Bind { name, portal } if !name.is_empty() => Some(portal),
+            _ => None,
+        });
+        for portal in self.portals.named().chain(coming) {
+            portal.uncertain.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// How often names may have changed; a [`Prepared`] remembers the count at its Parse.
     pub(super) fn renamed(&self) -> u64 {
         self.renamed

@@ -76,7 +76,7 @@ pub(super) struct Portal {
     /// The name of the statement; its text where the gate has seen it.
     pub(super) name: Box<[u8]>,
     pub(super) prepared: Option<std::sync::Arc<Prepared>>,
-    pub(super) uncertain: bool,
+    pub(super) uncertain: AtomicBool,
     pub(super) parameters: Vec<Parameter<'static>>,
     /// Set when not all parameters are listed.
     pub(super) parameter_count: Option<u32>,
@@ -266,6 +266,11 @@ pub(super) fn may_rename(text: &[u8]) -> bool {
         }
         _ => false,
     })
+}
+
+/// Whether an SQL text may put another cursor in a portal's place (`CLOSE` and `DECLARE CURSOR` share the protocol's names).
+pub(super) fn may_reopen(text: &[u8]) -> bool {
+    text.windows(6).any(|word| word.eq_ignore_ascii_case(b"cursor"))
 }
 
 #[cfg(test)]

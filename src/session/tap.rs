@@ -198,6 +198,9 @@ impl Tap {
         {
             self.book.names_may_change();
         }
+        if self.book.has_named_portals() && (follow.is_some() || statement::may_reopen(text)) {
+            self.book.portals_may_change();
+        }
         let number = self.next_number();
         self.totals.statements += 1;
         let sql = match follow {
@@ -280,7 +283,7 @@ impl Tap {
         let portal = Portal {
             name: bind.statement.into(),
             prepared,
-            uncertain,
+            uncertain: uncertain.into(),
             parameters,
             parameter_count,
             executed: false.into(),
@@ -308,18 +311,19 @@ impl Tap {
         if let Some(portal) = portal.as_deref() {
             intent.sql = portal.prepared.as_ref().map(|prepared| borrow(&prepared.sql));
             intent.prepared = Some(Text::of(&portal.name));
-            intent.text_uncertain = portal.uncertain;
+            intent.text_uncertain = portal.uncertain.load(Ordering::Relaxed);
             intent.continued = portal.executed.load(Ordering::Relaxed);
             intent.parameters = portal.parameters.iter().map(Parameter::borrowed).collect();
             intent.parameter_count = portal.parameter_count;
         }
         self.intents.push(now.time, &Event::Statement(intent));
-        // A portal nobody saw bound is a cursor of SQL: what it runs is not known.
-        if portal
-            .as_deref()
-            .is_some_and(|portal| portal.prepared.as_ref().is_none_or(|prepared| prepared.renames))
-        {
-            self.book.names_may_change();
+        if let Some(prepared) = portal.as_deref().and_then(|portal| portal.prepared.as_ref()) {
+            if prepared.renames {
+                self.book.names_may_change();
+            }
+            if self.book.has_named_portals() && statement::may_reopen(prepared.sql.text.0.as_bytes()) {
+                self.book.portals_may_change();
+            }
         }
         if self.runs(number, now) {
             if let Some(portal) = &portal {

@@ -44,28 +44,44 @@ fn text(statement: &Value) -> &str {
 const HARMLESS: &str = "SELECT 'harmless'";
 const HARMFUL: &str = "SELECT 'harmful'";
 
+/// Instead of a number of ReadyForQuery to wait for: until the server asks for COPY data.
+const UNTIL_COPY: usize = usize::MAX;
+
 /// Logs in, plays a script, executes statement `s` (through the unnamed portal) and compares the record with the answer: where
 /// they differ the record has to say that the text is uncertain, or have none.
 async fn is_told(name: &str, statement: &str, script: &[(Vec<u8>, usize)]) {
+    is_told_by(name, &run(statement), script).await;
+}
+
+/// The same with any execution at the end.
+async fn is_told_by(name: &str, end: &[u8], script: &[(Vec<u8>, usize)]) {
     let gate = gate();
     let login = grant(&gate, "10m");
     let mut raw = Scripted::login(&gate, &login, CLEAR).await;
     for (bytes, ready) in script {
-        raw.ask(bytes, *ready).await;
+        raw.send(bytes).await;
+        if *ready == UNTIL_COPY {
+            raw.until(b'G').await;
+        } else {
+            raw.ready(*ready).await;
+        }
     }
-    raw.send(&run(statement)).await;
-    // There may be ReadyForQuery of the script left to come.
+    raw.send(&[end, &query("ROLLBACK; SELECT 'done'")].concat()).await;
+    // There may be answers to the script left to come.
     let mut got = Vec::new();
-    while !tags(&got).contains(['D', 'E']) {
+    while column(&got).last().is_none_or(|last| last != "done") {
         let more = raw.ready(1).await;
         if more.is_empty() {
-            break;
+            // Where nobody could tell any more, the session was ended instead.
+            return;
         }
         got.extend(more);
     }
-    // Where nobody could tell any more, the session was ended instead.
-    if let Some(ran) = column(&got).pop() {
-        let last = executed(&gate, &login).await.pop().expect("a statement").0;
+    let rows = column(&got);
+    if let [.., ran, _] = rows.as_slice() {
+        let mut all = executed(&gate, &login).await;
+        all.pop();
+        let last = all.pop().expect("a statement").0;
         let uncertain = last["text_uncertain"] == true;
         let said = text(&last);
         assert!(
@@ -160,6 +176,10 @@ async fn a_name_cannot_be_made_to_hide_a_statement() {
         HARMFUL.replace('\'', "''")
     );
     is_told("by DO", "s", &[([p("s", HARMLESS), sync(), query(hidden)].concat(), 2)]).await;
+    // A cursor of SQL in a portal's place.
+    let cursor = query(format!("CLOSE p; DECLARE p CURSOR FOR {HARMFUL}"));
+    let portal = [query("BEGIN"), p("", HARMLESS), bind("p", "", &[]), sync(), cursor].concat();
+    is_told_by("by DECLARE CURSOR", &[execute("p", 0), sync()].concat(), &[(portal, 3)]).await;
     // Syncs around a COPY that fails may or may not have been part of it.
     let swap = [close(b'S', "s"), p("s", HARMFUL), sync()].concat();
     let harmless = || ([p("s", HARMLESS), sync()].concat(), 1);
@@ -180,6 +200,31 @@ async fn a_name_cannot_be_made_to_hide_a_statement() {
         &[table(), harmless(), ([early, swap.clone()].concat(), 0)],
     )
     .await;
+    let asked = || (query("COPY copied FROM STDIN"), UNTIL_COPY);
+    let failing = [frame(b'd', b"x\n"), sync(), sync(), frame(b'c', b""), swap.clone()].concat();
+    is_told(
+        "syncs in a copy that has failed",
+        "s",
+        &[table(), harmless(), asked(), (failing, 0)],
+    )
+    .await;
+    let failing = [frame(b'd', b"x\n"), sync(), sync(), swap.clone()].concat();
+    is_told(
+        "no end of a copy that has failed",
+        "s",
+        &[table(), harmless(), asked(), (failing, 0)],
+    )
+    .await;
+    let group = [p("", "COPY copied FROM STDIN"), bind("", "", &[]), execute("", 0), sync()].concat();
+    for end in [&[][..], &frame(b'c', b""), &[frame(b'c', b""), sync()].concat()] {
+        let failing = [&frame(b'd', b"x\n"), &sync()[..], end, &swap].concat();
+        is_told(
+            "the same extended",
+            "s",
+            &[table(), harmless(), (group.clone(), UNTIL_COPY), (failing, 0)],
+        )
+        .await;
+    }
     let extended = [
         p("", "COPY copied FROM STDIN"),
         bind("", "", &[]),

@@ -53,6 +53,11 @@ impl<T> Names<T> {
         }
     }
 
+    /// Those that have a name.
+    pub(super) fn named(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.named.values()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.named.len() + usize::from(self.unnamed.is_some())
     }

@@ -19,7 +19,7 @@ fn portal() -> Arc<Portal> {
     Arc::new(Portal {
         name: Box::default(),
         prepared: None,
-        uncertain: false,
+        uncertain: false.into(),
         parameters: Vec::new(),
         parameter_count: None,
         executed: false.into(),
