@@ -73,7 +73,7 @@ impl Bench {
         // Not by tokio's clock: the store is on a thread, which held time does not wait for.
         self.clock
             .set_wall_ahead(jiff::SignedDuration::from_secs(i64::try_from(seconds).unwrap()));
-        self.clock.observe();
+        let _ = self.clock.observe();
     }
 }
 
