@@ -214,6 +214,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "compares with the real clock")]
     fn a_restart_does_not_go_back() {
         let later = Timestamp::now() + SignedDuration::from_hours(2);
         assert!(Clock::system(Some(later)).now() >= later);

@@ -197,6 +197,8 @@ pub enum Fate {
     Committed,
     /// The target's answer did not arrive. Look into the database to know.
     Unknown,
+    /// The target has been told to stop, and its answer is not waited for. Said to clients only: the record waits.
+    Stopping,
 }
 
 /// What a client reads: the fields of an ErrorResponse (protocol: "Error and Notice Message Fields").
@@ -440,6 +442,7 @@ impl Fate {
             Self::RolledBack => "rolled_back",
             Self::Committed => "committed",
             Self::Unknown => "unknown",
+            Self::Stopping => "stopping",
         }
     }
 
@@ -451,6 +454,7 @@ impl Fate {
             Self::RolledBack => "The open transaction was rolled back.",
             Self::Committed => "The running statement had already been committed.",
             Self::Unknown => "Whether the running statement was committed is not known.",
+            Self::Stopping => "The running statement is being stopped: unless it had just ended, its transaction is rolled back.",
         }
     }
 }

@@ -35,18 +35,10 @@ pub(super) struct Asked {
     pub(super) pid: i32,
     /// The session's age: the backend is older.
     pub(super) age: Duration,
-    pub(super) signal: Signal,
-}
-
-/// What to do to a backend besides looking whether it is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(i16)]
-pub(super) enum Signal {
-    Nothing = 0,
-    /// End its statement.
-    Cancel = 1,
-    /// End it.
-    Terminate = 2,
+    /// Whether to end it, besides looking whether it is there. (`pg_terminate_backend` stops its statement too: SIGTERM is
+    /// looked at before SIGINT wherever a statement can be stopped, `ProcessInterrupts` in tcop/postgres.c; a cancel as well
+    /// would only make the backend clean up twice.)
+    pub(super) end: bool,
 }
 
 /// A process that is there, under the gate's role.
@@ -63,10 +55,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// drift apart, or a small step of the server's, is forgiven. A process too young has got the process id of one that is gone.
 /// Only processes of the same role are looked at: those of others are neither ours nor ours to end.
 const QUERY: &str = "
-    SELECT w.pid, ours, CASE WHEN ours THEN
-        CASE w.signal WHEN 1 THEN pg_cancel_backend(w.pid) WHEN 2 THEN pg_cancel_backend(w.pid) AND pg_terminate_backend(w.pid) END
-    END
-    FROM unnest($1::int4[], $2::float8[], $3::int2[]) AS w (pid, age, signal)
+    SELECT w.pid, ours, CASE WHEN ours AND w.stop THEN pg_terminate_backend(w.pid) END
+    FROM unnest($1::int4[], $2::float8[], $3::bool[]) AS w (pid, age, stop)
     JOIN pg_stat_activity AS a ON a.pid = w.pid AND a.usename = current_user
     CROSS JOIN LATERAL (
         SELECT coalesce(extract(epoch FROM clock_timestamp() - a.backend_start)::float8 + 5 >= w.age, true) AS ours
@@ -104,8 +94,8 @@ impl Link {
     async fn query(&self, asked: &[Asked]) -> Result<Vec<Seen>, LinkError> {
         let pids: Vec<i32> = asked.iter().map(|asked| asked.pid).collect();
         let ages: Vec<f64> = asked.iter().map(|asked| asked.age.as_secs_f64()).collect();
-        let signals: Vec<i16> = asked.iter().map(|asked| asked.signal as i16).collect();
-        let rows = self.client.query(&self.statement, &[&pids, &ages, &signals]).await?;
+        let ends: Vec<bool> = asked.iter().map(|asked| asked.end).collect();
+        let rows = self.client.query(&self.statement, &[&pids, &ages, &ends]).await?;
         let seen = |row: &tokio_postgres::Row| {
             Ok(Seen {
                 pid: row.try_get(0)?,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::link::{Asked, Link, LinkError, Seen, Signal};
+use super::link::{Asked, Link, LinkError, Seen};
 use super::{Backend, Gone, LIMIT};
 use crate::clock::Clock;
 use crate::upstream::Target;
@@ -40,27 +40,17 @@ pub(super) struct Work {
 
 struct Pending {
     order: Order,
-    told: Told,
+    /// When it was last signalled, if it was.
+    told: Option<Instant>,
 }
 
-/// What a backend has been told.
-#[derive(Debug, Clone, Copy)]
-enum Told {
-    Nothing,
-    ToCancel,
-    ToEnd { at: Instant },
-}
-
-/// The first question comes this long after the signal, each further one after twice the time ...
-const FIRST_PAUSE: Duration = Duration::from_millis(3);
-/// ... up to this.
+/// The next question comes this long after one that saw some of them go ...
+const PAUSE: Duration = Duration::from_millis(3);
+/// ... and this much longer for each that is still there: to go costs a backend a millisecond of CPU and more, and the answer
+/// costs the same server time for each ...
+const PAUSE_EACH: Duration = Duration::from_micros(100);
+/// ... and after twice the time, up to this, while none goes.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-/// From so many on, backends are cancelled first, all of them, and only then terminated. To cancel is quick (it is a signal and
-/// a `longjmp`), and its answer is what their clients wait for; to exit costs a process a millisecond of CPU and more, which
-/// hundreds would otherwise take from those whose statement still runs.
-const CROWD: usize = 16;
-/// But none waits longer than this to be terminated because others come.
-const TURN: Duration = Duration::from_millis(50);
 /// A backend that does not go is signalled again; the first signal may have come while it was starting something.
 const AGAIN: Duration = Duration::from_secs(1);
 /// With nothing to do: how often to see whether the connection is still there.
@@ -77,7 +67,7 @@ impl Work {
             link: None,
             failing: false,
             pending: Vec::new(),
-            pause: FIRST_PAUSE,
+            pause: PAUSE,
         }
     }
 
@@ -110,23 +100,14 @@ impl Work {
     }
 
     fn accept(&mut self, order: Order) {
-        self.pause = FIRST_PAUSE;
-        self.pending.push(Pending {
-            order,
-            told: Told::Nothing,
-        });
+        self.pause = PAUSE;
+        self.pending.push(Pending { order, told: None });
     }
 
     /// Signals whoever has to be and sees who is gone.
     async fn round(&mut self) {
         let now = self.now();
         let asked = self.next_signals(now);
-        let ending = |pending: &Pending| matches!(pending.told, Told::ToEnd { .. });
-        self.pause = if self.pending.iter().all(ending) {
-            (self.pause * 2).min(LONGEST_PAUSE)
-        } else {
-            FIRST_PAUSE
-        };
         let seen = if self.keep_link().await {
             self.ask(&asked).await
         } else {
@@ -135,39 +116,37 @@ impl Work {
         let at = self.now();
         let Some(seen) = seen else {
             // Whether the signals arrived is not known: give them again.
-            self.pending.iter_mut().for_each(|pending| pending.told = Told::Nothing);
+            self.pending.iter_mut().for_each(|pending| pending.told = None);
             self.settle(|order| (at.duration_since(order.given) >= LIMIT).then_some(Gone { confirmed: false, at }));
             return;
         };
+        let before = self.pending.len();
         self.settle(|order| {
             let process = seen.iter().find(|seen| seen.pid == order.backend.pid);
             let confirmed = process.is_none_or(|process| !process.ours && order.reused_is_gone);
             let given_up = at.duration_since(order.given) >= LIMIT;
             (confirmed || given_up).then_some(Gone { confirmed, at })
         });
+        let left = u32::try_from(self.pending.len()).unwrap_or(u32::MAX);
+        self.pause = if self.pending.len() < before {
+            (PAUSE + PAUSE_EACH.saturating_mul(left)).min(LONGEST_PAUSE)
+        } else {
+            (self.pause * 2).min(LONGEST_PAUSE)
+        };
     }
 
-    /// Whom to tell what now.
+    /// Whom to end now, and whom only to look for.
     fn next_signals(&mut self, now: Instant) -> Vec<Asked> {
-        let fresh = |pending: &Pending| matches!(pending.told, Told::Nothing);
-        let cancel_first = self.pending.len() > CROWD && self.pending.iter().any(fresh);
         let ask = |pending: &mut Pending| {
-            let may_wait = cancel_first && now.duration_since(pending.order.given) < TURN;
-            let signal = match pending.told {
-                Told::Nothing if may_wait => Signal::Cancel,
-                Told::ToCancel if may_wait => Signal::Nothing,
-                Told::ToEnd { at } if now.duration_since(at) < AGAIN => Signal::Nothing,
-                Told::Nothing | Told::ToCancel | Told::ToEnd { .. } => Signal::Terminate,
-            };
-            match signal {
-                Signal::Nothing => {}
-                Signal::Cancel => pending.told = Told::ToCancel,
-                Signal::Terminate => pending.told = Told::ToEnd { at: now },
+            let end = pending.told.is_none_or(|at| now.duration_since(at) >= AGAIN);
+            if end {
+                pending.told = Some(now);
             }
+            let age = pending.order.older + now.duration_since(pending.order.backend.opened);
             Asked {
                 pid: pending.order.backend.pid,
-                age: pending.order.older + now.duration_since(pending.order.backend.opened),
-                signal,
+                age,
+                end,
             }
         };
         self.pending.iter_mut().map(ask).collect()

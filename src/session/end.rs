@@ -5,13 +5,13 @@
 //!
 //! The order matters. A backend that is told to die while it is blocked in writing drops the rest of its message
 //! (`ProcessClientWriteInterrupt`, tcop/postgres.c), so the message at work is read to its end first, for a short while;
-//! then cancel and terminate; then what the target still says is read for the transaction's fate; then the client is told.
+//! then the backend is terminated; what the target still says is read for the transaction's fate, for a short while; then the
+//! client is told, and the record has the fate in any case.
 
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::relay::{Down, Relay};
@@ -26,6 +26,9 @@ use crate::wire::error_response;
 
 /// How long the target has to finish the message it is writing.
 const FRAME_WAIT: Duration = Duration::from_millis(50);
+/// How long a client is kept waiting for its transaction's fate. A backend alone needs some milliseconds to say it; of
+/// hundreds that end at once the last needs hundreds, and its client need not wait for that.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// How long the target is heard for what became of the statement.
 const FATE_WAIT: Duration = Duration::from_millis(500);
 /// After this the provisioning connection is not relied on alone.
@@ -71,23 +74,34 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
         let _ = timeout(FRAME_WAIT, down.finish_message(&mut target, &mut tap, &mut tail)).await;
     }
     down.release(&pool);
-    let (stopped, wait_for_stop) = oneshot::channel();
-    let gone = async {
-        let gone = if kill { Some(stop_backend(&backstage).await) } else { None };
-        // Whoever waits for it may have stopped.
-        let _ = stopped.send(());
-        gone
-    };
+    let gone = async { if kill { Some(stop_backend(&backstage).await) } else { None } };
     let farewell = async {
-        let cut = kill && hear_out(&mut down, &mut target, &mut tap, &mut tail).await;
-        let fate = tap.fate(cut);
-        // To exit costs a backend more than to cancel. At a deadline of many sessions, those that would exit because their
-        // connection closes take the time of those whose statement still runs; so it is left open until the terminator is done.
-        let close = async move {
-            let _ = timeout(TERMINATE_WAIT, wait_for_stop).await;
+        let mut known = Some(false);
+        if kill {
+            known = timeout(PATIENCE, hear_out(&mut down, &mut target, &mut tap, &mut tail))
+                .await
+                .ok();
+            if known.is_none() && !tail.whole {
+                known = Some(hear_out(&mut down, &mut target, &mut tap, &mut tail).await);
+            }
+        }
+        let said = known.map_or(Fate::Stopping, |cut| tap.fate(cut));
+        // What the client does not wait for, the record does.
+        let record = async {
+            let fate = if known.is_some() {
+                said
+            } else {
+                let mut nothing = Tail {
+                    whole: true,
+                    ..Tail::default()
+                };
+                let cut = hear_out(&mut down, &mut target, &mut tap, &mut nothing).await;
+                tap.fate(cut)
+            };
             drop(target);
+            fate
         };
-        let ((told, client), ()) = tokio::join!(tell(client, tail, ending, fate, backstage.grace), close);
+        let ((told, client), fate) = tokio::join!(tell(client, tail, ending, said, backstage.grace), record);
         (fate, told, client)
     };
     let (gone, (fate, told, client)) = tokio::join!(gone, farewell);

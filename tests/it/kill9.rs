@@ -109,7 +109,7 @@ async fn write(gate: &Gate, login: &Login, numbers: &Arc<AtomicU64>, writer: u32
         use postgres_protocol::message::frontend;
         loop {
             let n = numbers.fetch_add(1, Ordering::Relaxed);
-            if writer % 2 == 0 {
+            if writer.is_multiple_of(2) {
                 raw.query(&format!("INSERT INTO numbers VALUES ({n})")).await;
             } else {
                 raw.write(|out| {
