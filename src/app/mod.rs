@@ -261,7 +261,7 @@ impl Gate {
         let Self {
             shared, settings, tasks, ..
         } = self;
-        shared.draining.store(true, Ordering::Relaxed);
+        shared.draining.store(true, Ordering::SeqCst);
         shared.registry.drain(false);
         if !wait_for_sessions(&shared, settings.drain_limit).await {
             tracing::warn!(

@@ -119,6 +119,12 @@ impl Batch {
         self.lines.is_empty() && !self.incomplete
     }
 
+    /// The length of its lines in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.lines.size()
+    }
+
     pub(super) fn clear(&mut self) {
         self.lines.clear();
         self.incomplete = false;

@@ -44,11 +44,12 @@ struct Pending {
     told: Option<Instant>,
 }
 
+/// Backends that are on their way out at one time. To go costs a backend a millisecond of CPU and more: hundreds told at once
+/// would take it from each other and from everybody else, the gate that has their clients to tell among them, and the last
+/// would be gone no sooner.
+const WAVE: usize = 16;
 /// The next question comes this long after one that saw some of them go ...
 const PAUSE: Duration = Duration::from_millis(3);
-/// ... and this much longer for each that is still there: to go costs a backend a millisecond of CPU and more, and the answer
-/// costs the same server time for each ...
-const PAUSE_EACH: Duration = Duration::from_micros(100);
 /// ... and after twice the time, up to this, while none goes.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// A backend that does not go is signalled again; the first signal may have come while it was starting something.
@@ -121,35 +122,43 @@ impl Work {
             return;
         };
         let before = self.pending.len();
+        let was_asked = |pid| asked.iter().any(|asked| asked.pid == pid);
         self.settle(|order| {
             let process = seen.iter().find(|seen| seen.pid == order.backend.pid);
-            let confirmed = process.is_none_or(|process| !process.ours && order.reused_is_gone);
+            let confirmed = was_asked(order.backend.pid) && process.is_none_or(|process| !process.ours && order.reused_is_gone);
             let given_up = at.duration_since(order.given) >= LIMIT;
             (confirmed || given_up).then_some(Gone { confirmed, at })
         });
-        let left = u32::try_from(self.pending.len()).unwrap_or(u32::MAX);
-        self.pause = if self.pending.len() < before {
-            (PAUSE + PAUSE_EACH.saturating_mul(left)).min(LONGEST_PAUSE)
+        let some_went = self.pending.len() < before;
+        self.pause = if some_went {
+            PAUSE
         } else {
             (self.pause * 2).min(LONGEST_PAUSE)
         };
     }
 
-    /// Whom to end now, and whom only to look for.
+    /// Whom to end now, and whom only to look for; whoever is not yet to go is not asked about.
     fn next_signals(&mut self, now: Instant) -> Vec<Asked> {
+        let recently = |pending: &Pending| pending.told.is_some_and(|at| now.duration_since(at) < AGAIN);
+        let going = self.pending.iter().filter(|pending| recently(pending)).count();
+        let mut places = WAVE.saturating_sub(going);
         let ask = |pending: &mut Pending| {
-            let end = pending.told.is_none_or(|at| now.duration_since(at) >= AGAIN);
+            let end = !recently(pending);
+            if pending.told.is_none() {
+                // One that does not go in time keeps nobody from being told.
+                places = places.checked_sub(1)?;
+            }
             if end {
                 pending.told = Some(now);
             }
             let age = pending.order.older + now.duration_since(pending.order.backend.opened);
-            Asked {
+            Some(Asked {
                 pid: pending.order.backend.pid,
                 age,
                 end,
-            }
+            })
         };
-        self.pending.iter_mut().map(ask).collect()
+        self.pending.iter_mut().filter_map(ask).collect()
     }
 
     /// Answers the orders on which `verdict` is final, and forgets them.

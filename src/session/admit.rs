@@ -6,10 +6,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::refusal::{Denied, Refusal};
+use super::registry::Arriving;
 use super::{Settings, Shared, random, refusal};
 use crate::audit::event::{Event, Refused, SessionStarted, Who};
 use crate::clock::Moment;
@@ -48,6 +50,8 @@ pub struct TargetRoom {
 
 /// A client with a permit and a target that is ready for it; its start is on record.
 pub(super) struct Connection {
+    /// Until it is a session.
+    pub(super) _arriving: Arriving,
     pub(super) transport: Transport,
     pub(super) client: SocketAddr,
     /// The protocol's minor version spoken with the client.
@@ -76,6 +80,15 @@ pub(super) async fn admit(client: Authenticated, rules: &Rules, shared: &Shared)
         ..
     } = client;
     let mut record = refusal::blank(client, Some(&startup));
+    // Counted before it is asked: either the shutdown waits for this login, or this login sees the shutdown.
+    let arriving = shared.registry.arriving();
+    if shared.draining.load(Ordering::SeqCst) {
+        return Err(Refusal {
+            transport,
+            record,
+            denied: Ending::Draining.into(),
+        });
+    }
     let opened = match open(&startup, client, &mut record, rules, shared).await {
         Ok(opened) => opened,
         Err(denied) => {
@@ -105,6 +118,7 @@ pub(super) async fn admit(client: Authenticated, rules: &Rules, shared: &Shared)
     }
     let application = started.application;
     Ok(Connection {
+        _arriving: arriving,
         transport,
         client,
         version: startup.version(),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::relay::{Down, Relay};
@@ -74,17 +75,19 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
         let _ = timeout(FRAME_WAIT, down.finish_message(&mut target, &mut tap, &mut tail)).await;
     }
     down.release(&pool);
-    let gone = async { if kill { Some(stop_backend(&backstage).await) } else { None } };
+    let (stopped, wait_for_stop) = oneshot::channel();
+    let gone = async {
+        let gone = if kill { Some(stop_backend(&backstage).await) } else { None };
+        // Whoever waits for it may have stopped.
+        let _ = stopped.send(());
+        gone
+    };
     let farewell = async {
-        let mut known = Some(false);
-        if kill {
-            known = timeout(PATIENCE, hear_out(&mut down, &mut target, &mut tap, &mut tail))
-                .await
-                .ok();
-            if known.is_none() && !tail.whole {
-                known = Some(hear_out(&mut down, &mut target, &mut tap, &mut tail).await);
-            }
-        }
+        let known = if kill {
+            first_word(&mut down, &mut target, &mut tap, &mut tail).await
+        } else {
+            Some(false)
+        };
         let said = known.map_or(Fate::Stopping, |cut| tap.fate(cut));
         // What the client does not wait for, the record does.
         let record = async {
@@ -98,6 +101,8 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
                 let cut = hear_out(&mut down, &mut target, &mut tap, &mut nothing).await;
                 tap.fate(cut)
             };
+            // Of many that end at once, each is to go in its turn, and not because its connection closes.
+            let _ = timeout(TERMINATE_WAIT, wait_for_stop).await;
             drop(target);
             fate
         };
@@ -142,6 +147,16 @@ async fn stop_backend(backstage: &Backstage<'_>) -> (bool, Instant) {
         let _ = upstream::cancel(backstage.target, backstage.key).await;
     }
     (gone.confirmed, gone.at)
+}
+
+/// What is heard in time for the client: whether the target broke off within a message, or nothing yet. A message that the
+/// client has in part is waited for all the same.
+async fn first_word(down: &mut Down, target: &mut Transport, tap: &mut Tap, tail: &mut Tail) -> Option<bool> {
+    match timeout(PATIENCE, hear_out(down, target, tap, tail)).await {
+        Ok(cut) => Some(cut),
+        Err(_) if tail.whole => None,
+        Err(_) => Some(hear_out(down, target, tap, tail).await),
+    }
 }
 
 /// Reads on until the target has answered or closed: for the record, and for the rest of the message at work (a backend that

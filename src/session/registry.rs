@@ -17,6 +17,7 @@ use crate::audit::event::Who;
 use crate::grant::Grant;
 use crate::ids::SessionId;
 use crate::names::TargetName;
+use crate::secret::Secret;
 use crate::upstream::{BackendKey, Target};
 
 /// What a session can be told. A later order replaces an earlier one that was not taken yet.
@@ -48,7 +49,7 @@ pub(crate) struct Live {
     pub(crate) backend: BackendKey,
     pub(crate) grant: watch::Receiver<Arc<Grant>>,
     /// The key the client was given.
-    pub(crate) key: Box<[u8]>,
+    pub(crate) key: Secret<Box<[u8]>>,
     pub(crate) orders: watch::Sender<Order>,
     pub(crate) progress: Progress,
 }
@@ -90,6 +91,16 @@ pub struct Registry {
     sessions: Mutex<HashMap<SessionId, Arc<Live>>>,
     /// Sessions that run, and those whose end is under way: what a shutdown waits for.
     unfinished: AtomicUsize,
+}
+
+/// A login that is counted.
+#[derive(Debug)]
+pub(crate) struct Arriving(Arc<Registry>);
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.0.unfinished.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Keeps a session registered until [`Entry::leave`], and counted as long as it is held.
@@ -162,6 +173,12 @@ impl Registry {
         self.lock().len()
     }
 
+    /// Counts a login on its way to a session, so that a shutdown waits for it; until what it returns is dropped.
+    pub(crate) fn arriving(self: &Arc<Self>) -> Arriving {
+        self.unfinished.fetch_add(1, Ordering::Relaxed);
+        Arriving(Arc::clone(self))
+    }
+
     /// How many sessions run or are being ended: their backend, their record, their client's last word.
     #[must_use]
     pub fn unfinished(&self) -> usize {
@@ -178,7 +195,14 @@ impl Registry {
     pub(crate) fn drain(&self, now: bool) {
         let order = if now { Order::DrainNow } else { Order::Drain };
         for live in self.lock().values() {
-            live.orders.send_replace(order.clone());
+            live.orders.send_if_modified(|given| {
+                // Orders to end at once stand.
+                let weaker = matches!(given, Order::None | Order::Drain);
+                if weaker {
+                    given.clone_from(&order);
+                }
+                weaker
+            });
         }
     }
 
@@ -187,7 +211,7 @@ impl Registry {
         let sessions = self.lock();
         sessions
             .values()
-            .find(|live| live.backend.pid == pid && bool::from(live.key.ct_eq(key)))
+            .find(|live| live.backend.pid == pid && bool::from(live.key.expose().ct_eq(key)))
             .cloned()
     }
 

@@ -22,7 +22,7 @@ use super::registry::Live;
 use super::tail::Tail;
 use super::tap::{Flow, Tap};
 use crate::audit::{AuditError, Journal, Submission, Waiting};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::ending::Ending;
 use crate::tls::Transport;
 use crate::wire::frame::Framer;
@@ -46,6 +46,9 @@ pub(super) enum Stop {
     /// Nothing is at work, and the caller asked to stop then.
     Idle,
 }
+
+/// Bytes of records that are collected before they are written.
+const MOST_UNWRITTEN: usize = 256 * 1024;
 
 /// Steps of one direction before the other is heard.
 const TURN: usize = 16;
@@ -262,8 +265,8 @@ impl Relay {
         self.tap.totals.bytes_out += down.chunk.bytes().len() as u64;
         if !self.tap.outcomes.is_empty() {
             self.journal.defer(&mut self.tap.outcomes);
-            self.live.note(self.tap.totals.statements, self.tap.executing());
         }
+        self.live.note(self.tap.totals.statements, self.tap.executing());
         if down.inserted.as_ref().is_some_and(|insert| insert.at == LATER) {
             let at = down.next_boundary();
             if let (Some(insert), Some(at)) = (&mut down.inserted, at) {
@@ -279,6 +282,7 @@ impl Relay {
             let written = ready!(Pin::new(waiting).poll(cx));
             self.up.waiting = None;
             written.map_err(Stop::Audit)?;
+            self.in_time()?;
             self.up.cleared = self.clear_to();
         }
         if self.up.chunk.sent < self.up.cleared {
@@ -295,13 +299,13 @@ impl Relay {
         if self.tap.holds() {
             return self.poll_held();
         }
+        if self.up.quit {
+            // All up to Terminate is written, and nothing counts after it; the target's EOF ends the session.
+            return Poll::Pending;
+        }
         if self.up.seen < self.up.chunk.bytes().len() {
             self.look_up()?;
             return Poll::Ready(Ok(()));
-        }
-        if self.up.quit {
-            // All is written; the target's EOF ends the session.
-            return Poll::Pending;
         }
         self.poll_read_client(cx)
     }
@@ -347,7 +351,7 @@ impl Relay {
 
     /// Asks again about a held message; only an answer of the target can have changed anything.
     fn poll_held(&mut self) -> Poll<Result<(), Stop>> {
-        let now = self.clock.moment();
+        let now = self.in_time()?;
         match self.tap.held(now).map_err(Stop::Client)? {
             Flow::Hold => Poll::Pending,
             Flow::Go => {
@@ -364,32 +368,39 @@ impl Relay {
 
     /// Shows what the client sent to the tap, up to a message that has to wait, and has the intents written.
     fn look_up(&mut self) -> Result<(), Stop> {
-        let now = self.clock.moment();
-        if now.instant >= self.deadline {
-            return Err(Stop::Late);
-        }
+        let now = self.in_time()?;
         self.heard = now.instant;
         let up = &mut self.up;
         let all = up.chunk.bytes().len();
+        let mut whole = true;
         let mut rest = up.chunk.bytes().get(up.seen..).unwrap_or_default();
         while let Some(piece) = up.framer.next(&mut rest).map_err(|error| Stop::Client(malformed(error)))? {
             let flow = self.tap.client(&piece, now).map_err(Stop::Client)?;
             up.seen = all - rest.len();
             match flow {
-                Flow::Go => {}
-                Flow::Hold => break,
-                Flow::Quit => {
-                    up.quit = true;
-                    // Nothing counts after Terminate.
-                    break;
-                }
+                // A record can be thousands of times as long as its message: they are written in bounded batches.
+                Flow::Go if self.tap.unwritten() < MOST_UNWRITTEN => continue,
+                Flow::Go | Flow::Hold => {}
+                Flow::Quit => up.quit = true,
             }
+            whole = false;
+            break;
         }
-        if !self.tap.holds() && !up.quit {
+        if whole {
             // What is left is part of a header.
             up.seen = all;
         }
         self.submit()
+    }
+
+    /// Now, if that is before the deadline: nothing is forwarded after it.
+    fn in_time(&self) -> Result<Moment, Stop> {
+        let now = self.clock.moment();
+        if now.instant < self.deadline {
+            Ok(now)
+        } else {
+            Err(Stop::Late)
+        }
     }
 
     /// Has the intents written, and clears what they cover.

@@ -19,6 +19,7 @@ use crate::clock::Moment;
 use crate::grant::Grant;
 use crate::ledger::{Admission, Slot};
 use crate::provision::Backend;
+use crate::secret::Secret;
 use crate::upstream::Connected;
 use crate::wire::encode;
 
@@ -59,7 +60,7 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         target: Arc::clone(&room.target),
         backend: opened.backend,
         grant: changes.clone(),
-        key: cancel_key(connection.version),
+        key: Secret::new(cancel_key(connection.version)),
         orders: watch::Sender::new(Order::None),
         progress: Progress::default(),
     };
@@ -110,7 +111,7 @@ fn register(live: Live, shared: &Shared) -> Entry {
     let live = entry.live();
     if shared.draining.load(Ordering::Relaxed) {
         // It came in while the order to drain went out to the others.
-        live.orders.send_replace(Order::Drain);
+        live.orders.send_replace(Order::DrainNow);
     }
     let Who {
         session,
@@ -131,7 +132,7 @@ fn welcome(connected: &Connected, live: &Live, notice: Option<Vec<u8>>) -> Vec<u
         encode::parameter_status(&mut out, name, value);
     }
     // The real process id, so that pg_backend_pid() agrees; the key is ours, and dies with the session.
-    encode::backend_key_data(&mut out, live.backend.pid, &live.key);
+    encode::backend_key_data(&mut out, live.backend.pid, live.key.expose());
     for passed_on in &connected.notices {
         out.extend_from_slice(passed_on);
     }

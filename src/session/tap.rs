@@ -433,6 +433,11 @@ impl Tap {
         }
     }
 
+    /// Bytes of records that wait to be written.
+    pub(super) fn unwritten(&self) -> usize {
+        self.intents.size() + self.outcomes.size()
+    }
+
     /// Whether a message of the client is held until the target has answered.
     pub(super) fn holds(&self) -> bool {
         self.held.is_some()

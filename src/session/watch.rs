@@ -106,6 +106,8 @@ async fn until_it_ends(
             Event::Time => match due {
                 Due::Deadline => return deadline(limits),
                 Due::Warning => relay.insert(limits.warning().unwrap_or_default()),
+                // The timer was set when the client had last been heard then: it may have been heard since.
+                Due::Idle(limit) if clock.moment().instant < relay.heard + limit => {}
                 Due::Idle(limit) if relay.idle() => return Ending::Idle { limit },
                 // Something runs: its time does not count.
                 Due::Idle(_) => relay.heard = clock.moment().instant,
@@ -168,7 +170,8 @@ fn deadline(limits: &Limits) -> Ending {
 /// Why the relay stopped, as an ending.
 fn reason(stop: Stop, relay: &Relay, limits: &Limits) -> Ending {
     match stop {
-        Stop::ClientGone | Stop::TargetGone if relay.client_quit() => Ending::Quit,
+        // Only the target's own end shows that a goodbye was heard: a client that is gone may have left something running.
+        Stop::TargetGone if relay.client_quit() => Ending::Quit,
         Stop::ClientGone => Ending::Disconnected,
         Stop::Client(ending) => ending,
         Stop::TargetGone if relay.tap.target_said_fatal => Ending::TargetClosed,
@@ -222,6 +225,10 @@ async fn put_on_record(live: &Live, ending: &Ending, ended: &Ended, (since, orde
         let mut batch = Batch::new();
         batch.push(shared.clock.now(), &event);
         shared.journal.defer(&mut batch);
+    }
+    if ended.gone.is_some_and(|(confirmed, _)| !confirmed) {
+        // It stays open in the store: the next start reaps it, should the backend live that long.
+        return;
     }
     if let Err(error) = shared.ledger.session_closed(&live.who.session).await {
         tracing::error!(session = %live.who.session, %error, "the end of a session could not be stored");
