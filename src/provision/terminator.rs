@@ -47,7 +47,7 @@ struct Pending {
 /// Backends that are on their way out at one time. To go costs a backend a millisecond of CPU and more: hundreds told at once
 /// would take it from each other and from everybody else, the gate that has their clients to tell among them, and the last
 /// would be gone no sooner.
-const WAVE: usize = 16;
+const WAVE: usize = 64;
 /// The next question comes this long after one that saw some of them go ...
 const PAUSE: Duration = Duration::from_millis(3);
 /// ... and after twice the time, up to this, while none goes.
