@@ -70,9 +70,12 @@ impl Terminator {
         Self { orders, clock }
     }
 
-    /// Cancels what the backend does, terminates it and waits until the target confirms that it is gone, for at most about
+    /// Terminates the backend and waits until the target confirms that it is gone, for at most about
     /// [`LIMIT`]. The order is given by the call itself, not by the first poll, and is carried out even if the future is
     /// dropped. Many orders given at once are carried out at once.
+    ///
+    /// A backend that is not confirmed gone by then is told again every few seconds until it is gone, for as long as the gate
+    /// runs. Nobody is told of that but the log: leave such a session open in the store, and the next start will confirm it.
     pub fn end(&self, backend: Backend) -> impl Future<Output = Gone> + Send + use<> {
         self.order(backend, Duration::ZERO, false)
     }
@@ -99,12 +102,12 @@ impl Terminator {
     }
 
     /// `age` is the session's age at `backend.opened`, for sessions that began before our clock did.
-    fn order(&self, backend: Backend, age: Duration, reused: bool) -> impl Future<Output = Gone> + Send + use<> {
+    fn order(&self, backend: Backend, age: Duration, leftover: bool) -> impl Future<Output = Gone> + Send + use<> {
         let (reply, gone) = oneshot::channel();
         let order = Order {
             backend,
             older: age,
-            reused_is_gone: reused,
+            leftover,
             given: self.clock.moment().instant,
             reply,
         };

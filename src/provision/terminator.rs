@@ -1,7 +1,9 @@
 //! The task that ends backends: takes all orders that wait, signals, asks until they are gone.
 //!
-//! It knows nothing of sessions and grants.
+//! It knows nothing of sessions and grants. The law it keeps: an order is answered within about [`LIMIT`], but the backend of
+//! a session of this run is not forgotten before it is seen gone, whatever becomes of the connection meanwhile.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,9 +21,10 @@ pub(super) struct Order {
     pub(super) backend: Backend,
     /// The session's age at `backend.opened`.
     pub(super) older: Duration,
-    /// What a process of that id says that is too young to be the session's: that the session's is gone (a leftover), or
-    /// nothing that can be relied on (the server's clock may have been set back).
-    pub(super) reused_is_gone: bool,
+    /// Of a former run. A process of that id that is too young to be the session's then says that the session's is gone; else
+    /// it says nothing that an answer can rely on (the server's clock may have been set back). And whoever asks for leftovers
+    /// asks again, so they are not kept beyond [`LIMIT`].
+    pub(super) leftover: bool,
     pub(super) given: Instant,
     pub(super) reply: oneshot::Sender<Gone>,
 }
@@ -36,12 +39,22 @@ pub(super) struct Work {
     pending: Vec<Pending>,
     /// Until the next question.
     pause: Duration,
+    /// Answered as not confirmed at [`LIMIT`], and still not seen gone: told again every [`LATE`]. The oldest first.
+    late: VecDeque<Late>,
+    /// When they were last told, or tried to be.
+    late_told: Option<Instant>,
 }
 
 struct Pending {
     order: Order,
     /// When it was last signalled, if it was.
     told: Option<Instant>,
+}
+
+/// A backend whose order has been answered.
+struct Late {
+    backend: Backend,
+    older: Duration,
 }
 
 /// Backends that are on their way out at one time. To go costs a backend a millisecond of CPU and more: hundreds told at once
@@ -54,6 +67,10 @@ const PAUSE: Duration = Duration::from_millis(3);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// A backend that does not go is signalled again; the first signal may have come while it was starting something.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often one that did not go within [`LIMIT`] is told again.
+const LATE: Duration = Duration::from_secs(5);
+/// The most of them that are kept; they are more only if a target is away while thousands of its sessions end.
+const MOST_LATE: usize = 4096;
 /// With nothing to do: how often to see whether the connection is still there.
 const IDLE: Duration = Duration::from_secs(1);
 /// With nothing to do: how often to use it. Keeps it from being cut as idle, and finds a dead one before it is needed.
@@ -69,6 +86,8 @@ impl Work {
             failing: false,
             pending: Vec::new(),
             pause: PAUSE,
+            late: VecDeque::new(),
+            late_told: None,
         }
     }
 
@@ -77,7 +96,7 @@ impl Work {
         let mut used = self.now();
         self.keep_link().await;
         let mut open = true;
-        while open || !self.pending.is_empty() {
+        while open || !self.pending.is_empty() || !self.late.is_empty() {
             let wait = if self.pending.is_empty() { IDLE } else { self.pause };
             tokio::select! {
                 biased;
@@ -90,7 +109,7 @@ impl Work {
             while let Ok(order) = self.orders.try_recv() {
                 self.accept(order);
             }
-            if !self.pending.is_empty() {
+            if !self.pending.is_empty() || self.late_due(self.now()) {
                 self.round().await;
                 used = self.now();
             } else if self.keep_link().await && self.now().duration_since(used) >= PING {
@@ -108,7 +127,12 @@ impl Work {
     /// Signals whoever has to be and sees who is gone.
     async fn round(&mut self) {
         let now = self.now();
-        let asked = self.next_signals(now);
+        let mut asked = self.next_signals(now);
+        let late = self.late_due(now);
+        if late {
+            self.late_told = Some(now);
+            asked.extend(self.late.iter().map(|late| late.asked(now)));
+        }
         let seen = if self.keep_link().await {
             self.ask(&asked).await
         } else {
@@ -121,11 +145,14 @@ impl Work {
             self.settle(|order| (at.duration_since(order.given) >= LIMIT).then_some(Gone { confirmed: false, at }));
             return;
         };
+        if late {
+            self.late.retain(|late| !late.is_gone(&seen));
+        }
         let before = self.pending.len();
         let was_asked = |pid| asked.iter().any(|asked| asked.pid == pid);
         self.settle(|order| {
             let process = seen.iter().find(|seen| seen.pid == order.backend.pid);
-            let confirmed = was_asked(order.backend.pid) && process.is_none_or(|process| !process.ours && order.reused_is_gone);
+            let confirmed = was_asked(order.backend.pid) && process.is_none_or(|process| !process.ours && order.leftover);
             let given_up = at.duration_since(order.given) >= LIMIT;
             (confirmed || given_up).then_some(Gone { confirmed, at })
         });
@@ -169,12 +196,35 @@ impl Work {
                 Some(gone) => {
                     if !gone.confirmed {
                         tracing::error!(pid = pending.order.backend.pid, limit = ?LIMIT, "a backend is not confirmed gone");
+                        self.keep(&pending.order);
                     }
                     // Whoever asked may have stopped waiting.
                     let _ = pending.order.reply.send(gone);
                 }
             }
         }
+    }
+
+    /// Goes on with an order that has been answered.
+    fn keep(&mut self, order: &Order) {
+        if order.leftover {
+            return;
+        }
+        if self.late.len() >= MOST_LATE
+            && let Some(given_up) = self.late.pop_front()
+        {
+            tracing::error!(target_name = %self.target.name, pid = given_up.backend.pid, "too many backends that do not go: this one is given up until the next start");
+        }
+        self.late.push_back(Late {
+            backend: order.backend,
+            older: order.older,
+        });
+        // It has just been tried.
+        self.late_told.get_or_insert(order.given + LIMIT);
+    }
+
+    fn late_due(&self, now: Instant) -> bool {
+        !self.late.is_empty() && self.late_told.is_none_or(|at| now.duration_since(at) >= LATE)
     }
 
     /// Asks over the link; one that fails is dropped.
@@ -211,5 +261,28 @@ impl Work {
 
     fn now(&self) -> Instant {
         self.clock.moment().instant
+    }
+}
+
+impl Late {
+    fn asked(&self, now: Instant) -> Asked {
+        Asked {
+            pid: self.backend.pid,
+            age: self.older + now.duration_since(self.backend.opened),
+            end: true,
+        }
+    }
+
+    /// Whether it is not there any more. A younger process of its id is enough here: it must not be signalled, and nothing is
+    /// reported of it.
+    fn is_gone(&self, seen: &[Seen]) -> bool {
+        let gone = !seen.iter().any(|seen| seen.pid == self.backend.pid && seen.ours);
+        if gone {
+            tracing::warn!(
+                pid = self.backend.pid,
+                "a backend that was not confirmed gone in time is gone now"
+            );
+        }
+        gone
     }
 }

@@ -212,3 +212,19 @@ async fn what_nobody_can_confirm_is_not_confirmed() {
     let took = gone.at - start;
     assert!((LIMIT..LIMIT * 2).contains(&took), "{took:?}");
 }
+
+#[tokio::test]
+async fn a_backend_not_confirmed_in_time_is_not_forgotten() {
+    let server = Server::start().await;
+    let session = server.session("app").await;
+    server.postgres.batch("postgres", "ALTER ROLE app NOLOGIN").await.unwrap();
+    let terminator = server.terminator(&clock());
+    assert!(!terminator.end(session.backend).await.confirmed);
+    assert_eq!(server.backends().await, 1);
+    server.postgres.batch("postgres", "ALTER ROLE app LOGIN").await.unwrap();
+    // It goes on though nobody can give orders any more.
+    drop(terminator);
+    let sleep = session.client.batch_execute("SELECT pg_sleep(3600)");
+    let ended = tokio::time::timeout(LIMIT * 4, sleep).await;
+    assert!(ended.expect("the backend lives on").is_err());
+}

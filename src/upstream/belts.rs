@@ -10,6 +10,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::login::Rejection;
 use crate::names::TargetName;
 
 /// A busy backend looks every so often whether its connection is still there; since PostgreSQL 14, on systems that can tell.
@@ -46,8 +47,28 @@ impl Belts {
 
     /// Whether the refusal is about one of those that were `worn`; then it is not worn again. A server before 14 says 42704, one
     /// that cannot check says 22023, pgbouncer says 08P01; each names the setting.
-    pub(super) fn take_off(&self, target: &TargetName, worn: &[(&'static str, String)], message: &str) -> bool {
-        let Some((name, _)) = worn.iter().find(|(name, _)| message.contains(name)) else {
+    ///
+    /// Servers also quote what the client `asked` for, and what one client asks must not take a belt off for everybody: if any of
+    /// that could be read as the setting's name, the refusal is the client's own.
+    pub(super) fn take_off(
+        &self,
+        target: &TargetName,
+        worn: &[(&'static str, String)],
+        asked: &[(String, String)],
+        rejection: &Rejection,
+    ) -> bool {
+        if !matches!(rejection.code.as_str(), "42704" | "22023" | "08P01") {
+            return false;
+        }
+        let asked_for = |belt: &str| {
+            asked
+                .iter()
+                .any(|(name, value)| mentions(name, belt) || mentions(value, belt))
+        };
+        let Some((name, _)) = worn
+            .iter()
+            .find(|(name, _)| names(&rejection.message, name) && !asked_for(name))
+        else {
             return false;
         };
         let refused = if *name == CHECK_INTERVAL {
@@ -62,5 +83,111 @@ impl Belts {
             "the target does not take a setting by which it would notice a dead gate: it is used without"
         );
         true
+    }
+}
+
+/// Whether the server's message is about the setting `belt`. In English the name follows the word, quoted (guc.c) or after a
+/// colon (pgbouncer's client.c); translated messages are told by the whole name only.
+fn names(message: &str, belt: &str) -> bool {
+    for (word, end) in [("parameter \"", "\""), ("startup parameter: ", "")] {
+        if let Some((_, named)) = message.split_once(word) {
+            return named.strip_prefix(belt).is_some_and(|rest| {
+                if end.is_empty() {
+                    !rest.starts_with(in_names)
+                } else {
+                    rest.starts_with(end)
+                }
+            });
+        }
+    }
+    message.match_indices(belt).any(|(at, _)| {
+        let before = message.get(..at).is_some_and(|before| before.ends_with(in_names));
+        let after = message
+            .get(at + belt.len()..)
+            .is_some_and(|after| after.starts_with(in_names));
+        !before && !after
+    })
+}
+
+fn in_names(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || letter == '_'
+}
+
+/// Whether a text of a client's can come out of a server as the setting's name: in `options` backslashes are taken off
+/// (`pg_split_opts`), and a dash in a name is an underscore (`ParseLongOption`).
+fn mentions(text: &str, belt: &str) -> bool {
+    text.replace('\\', "").replace('-', "_").to_ascii_lowercase().contains(belt)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// Whether a target that answers so is used without the belt from then on.
+    fn taken_off(asked: &[(&str, &str)], code: &str, message: &str) -> bool {
+        let (belts, check_interval) = (Belts::default(), Duration::from_secs(1));
+        let worn = belts.worn(check_interval);
+        let asked: Vec<_> = asked
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let rejection = Rejection {
+            frame: Bytes::new(),
+            code: code.to_owned(),
+            message: message.to_owned(),
+            authenticated: true,
+        };
+        let off = belts.take_off(&"orders".parse().unwrap(), &worn, &asked, &rejection);
+        assert_eq!(belts.worn(check_interval).len() < worn.len(), off);
+        off
+    }
+
+    #[test]
+    fn a_server_that_does_not_know_it_is_used_without() {
+        for (code, message) in [
+            (
+                "42704",
+                r#"unrecognized configuration parameter "client_connection_check_interval""#,
+            ),
+            (
+                "22023",
+                r#"invalid value for parameter "client_connection_check_interval": "1000""#,
+            ),
+            ("22023", r#"invalid value for parameter "tcp_keepalives_idle": "30""#),
+            ("08P01", "unsupported startup parameter: client_connection_check_interval"),
+            (
+                "42704",
+                "unbekannter Konfigurationsparameter »client_connection_check_interval«",
+            ),
+        ] {
+            assert!(taken_off(&[("client_encoding", "UTF8")], code, message), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_client_takes_no_belt_off() {
+        let belt = "client_connection_check_interval";
+        let encoding = format!(r#"invalid value for parameter "client_encoding": "{belt}""#);
+        let unknown = format!(r#"unrecognized configuration parameter "{belt}""#);
+        let translated = format!("ungültiger Wert für Parameter »client_encoding«: »{belt}«");
+        for (asked, code, message) in [
+            (("client_encoding", belt), "22023", &encoding),
+            (("client_encoding", belt), "22023", &translated),
+            // Taken for the name of the parameter, it would pass.
+            (
+                ("client_encoding", "parameter \"client_connection_check_interval\""),
+                "22023",
+                &unknown,
+            ),
+            (("options", r"-c client-connection-check\_interval=1"), "42704", &unknown),
+            // What another message says, or a longer name, is nothing.
+            (("client_encoding", "UTF8"), "22023", &encoding),
+            (("client_encoding", "UTF8"), "28000", &unknown),
+            (("a", "b"), "42704", &unknown.replace("interval", "interval_x")),
+        ] {
+            assert!(!taken_off(&[asked], code, message), "{asked:?} {message}");
+        }
     }
 }

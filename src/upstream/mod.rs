@@ -89,7 +89,7 @@ pub async fn connect(permit: &Permit, target: &Target, parameters: &StartupParam
             Err(LoginError::Failed(failed)) => return Err(failed),
             Err(LoginError::Rejected(rejection)) => rejection,
         };
-        if !target.belts.take_off(&target.name, &belts, &rejection.message) {
+        if !target.belts.take_off(&target.name, &belts, &wanted, &rejection) {
             return Err(explain(rejection, &parameters.0));
         }
     }
