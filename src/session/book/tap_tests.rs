@@ -148,6 +148,7 @@ fn what_is_given_back_does_not_count() {
     }
     assert!(tap.book.held().bytes() < 2 * KEEP.sql);
     send(&mut tap, b'Q', b"select 1\0", false).unwrap();
+    hear(&mut tap, b'C', b"SELECT 1\0");
     hear(&mut tap, b'Z', b"I");
     assert_eq!(tap.book.held().bytes(), 0);
     // Those that fail and those that are skipped.
