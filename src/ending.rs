@@ -414,7 +414,7 @@ impl Ending {
                 Some("tell the gate's operator; connect again when the log can be written".to_owned()),
             ),
             Self::TooManyPrepared { limit } => (
-                format!("more than {limit} prepared statements and portals in one session"),
+                format!("more than {limit} prepared statements and portals in one session, or more than 64 MiB of them"),
                 None,
                 Some("close prepared statements that are not needed any more".to_owned()),
             ),

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use names::Names;
 
-use super::statement::{Portal, Prepared};
+use super::statement::{Held, Portal, Prepared};
 use crate::audit::event::Done;
 use crate::wire::backend::{self, Transaction};
 
@@ -25,6 +25,8 @@ use crate::wire::backend::{self, Transaction};
 const MOST_PENDING: usize = 4096;
 /// Prepared statements and portals of one session.
 pub(super) const MOST_NAMES: usize = 50_000;
+/// Bytes that they may take together, with those that the server has not confirmed yet.
+const MOST_HELD: usize = 64 << 20;
 /// Command tags kept of one Query message; rows are counted over all.
 const MOST_TAGS: usize = 64;
 
@@ -129,6 +131,7 @@ pub(super) struct Book {
     statements: Names<Prepared>,
     portals: Names<Portal>,
     pending: VecDeque<Pending>,
+    held: Held,
     answer: Answer,
     /// The server drops everything until the next Sync, which the client has not sent yet.
     skipping: bool,
@@ -151,9 +154,14 @@ impl Book {
         self.pending.len() >= MOST_PENDING
     }
 
-    /// Whether more names are held than the gate keeps account of.
+    /// Whether more names are held than the gate keeps account of, or more bytes of what they stand for.
     pub(super) fn too_many_names(&self) -> bool {
-        self.statements.len() + self.portals.len() > MOST_NAMES
+        self.statements.len() + self.portals.len() > MOST_NAMES || self.held.bytes() > MOST_HELD
+    }
+
+    /// Counts the bytes of what is held; every [`Prepared`] and [`Portal`] is weighed by it.
+    pub(super) fn held(&self) -> &Held {
+        &self.held
     }
 
     /// Whether the server is known to drop what comes, up to the next Sync.

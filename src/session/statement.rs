@@ -4,8 +4,8 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest as _, Sha256};
 
@@ -15,6 +15,8 @@ use crate::wire::frontend::Values;
 
 /// How much of a statement's parameters is listed in one record.
 const MOST_LISTED: usize = 64 * 1024;
+/// What an entry takes beside its texts: its names (63 bytes at most), places in tables and queues, the allocator's own.
+const ENTRY: usize = 512;
 
 /// How much of texts and values goes into a record, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,46 @@ pub struct Keep {
     pub sql: usize,
     /// Of a parameter's value.
     pub parameter: usize,
+}
+
+/// Bytes a session's prepared statements and portals take together, confirmed and pending ones alike.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Held(Arc<AtomicUsize>);
+
+impl Held {
+    pub(super) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts an entry of `bytes` for as long as the result lives: who drops the entry, and why, need not be known.
+    pub(super) fn weigh(&self, bytes: usize) -> Weight {
+        let weight = Weight {
+            held: self.clone(),
+            bytes: AtomicUsize::new(0),
+        };
+        weight.add(bytes + ENTRY);
+        weight
+    }
+}
+
+/// What one entry adds to [`Held`].
+#[derive(Debug)]
+pub(super) struct Weight {
+    held: Held,
+    bytes: AtomicUsize,
+}
+
+impl Weight {
+    fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.held.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.held.0.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+    }
 }
 
 /// A prepared statement.
@@ -34,11 +76,13 @@ pub(super) struct Prepared {
     /// Executing it may give names to other texts ([`may_rename`]).
     pub(super) renames: bool,
     types: OnceLock<Box<[u8]>>,
+    weight: Weight,
 }
 
 impl Prepared {
-    pub(super) fn new(sql: Sql<'static>, renamed: u64, types: &[u8]) -> Self {
+    pub(super) fn new(sql: Sql<'static>, renamed: u64, types: &[u8], held: &Held) -> Self {
         let prepared = Self {
+            weight: held.weigh(sql.text.0.len()),
             sql,
             renamed,
             renames: false,
@@ -60,7 +104,9 @@ impl Prepared {
 
     /// The server said which types the parameters have.
     pub(super) fn described(&self, types: &[u8]) {
-        let _ = self.types.set(types.into());
+        if self.types.set(types.into()).is_ok() {
+            self.weight.add(types.len());
+        }
     }
 
     fn type_of(&self, index: usize) -> u32 {
@@ -73,15 +119,17 @@ impl Prepared {
 /// A portal: a statement with its parameters.
 #[derive(Debug)]
 pub(super) struct Portal {
-    /// The name of the statement; its text where the gate has seen it.
+    /// The name of the statement, as far as the server tells names apart; its text where the gate has seen it.
     pub(super) name: Box<[u8]>,
-    pub(super) prepared: Option<std::sync::Arc<Prepared>>,
+    pub(super) prepared: Option<Arc<Prepared>>,
     pub(super) uncertain: AtomicBool,
     pub(super) parameters: Vec<Parameter<'static>>,
     /// Set when not all parameters are listed.
     pub(super) parameter_count: Option<u32>,
     /// Executed in part: more rows are to be had.
     pub(super) executed: AtomicBool,
+    /// Held for its count alone.
+    pub(super) _weight: Weight,
 }
 
 /// Lists bound values as they go on record; the count as well where not all are listed.
@@ -98,6 +146,17 @@ pub(super) fn list(values: &Values<'_>, prepared: Option<&Prepared>, keep: Keep)
     }
     let all = listed.len() == usize::from(values.count);
     (listed, (!all).then(|| u32::from(values.count)))
+}
+
+/// Bytes that listed values take.
+pub(super) fn size(parameters: &Vec<Parameter<'static>>) -> usize {
+    let texts = parameters.iter().map(|parameter| match parameter {
+        Parameter::Null => 0,
+        Parameter::Text(text) => text.0.len(),
+        Parameter::Long { start, sha256, .. } => start.0.len() + sha256.len(),
+        Parameter::Binary { hex, .. } => hex.len(),
+    });
+    parameters.capacity() * size_of::<Parameter<'static>>() + texts.sum::<usize>()
 }
 
 fn show(value: &[u8], binary: bool, oid: u32, keep: Keep) -> Parameter<'static> {

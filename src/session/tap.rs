@@ -59,6 +59,12 @@ pub(super) struct Tap {
     book: Book,
     /// Numbers the statements.
     number: u64,
+    /// The last number whose intent the journal has taken.
+    written: u64,
+    /// What `totals.statements` counts beyond it.
+    unwritten: u64,
+    /// Statements beyond it that the target drops.
+    skipped: Vec<(u64, Moment)>,
     from_client: Gather,
     from_target: Gather,
     follow: Option<Follow>,
@@ -83,6 +89,9 @@ impl Tap {
             clock,
             book: Book::default(),
             number: 0,
+            written: 0,
+            unwritten: 0,
+            skipped: Vec::new(),
             from_client: Gather::default(),
             from_target: Gather::default(),
             follow: None,
@@ -117,7 +126,8 @@ impl Tap {
             Some(body) => self.message(piece.tag, body, now),
             None => Ok(Flow::Go),
         };
-        if piece.last && piece.length as usize > bound / 2 {
+        if piece.last && !piece.first {
+            // An idle session holds nothing of what it has sent.
             gather.release();
         }
         self.from_client = gather;
@@ -162,7 +172,7 @@ impl Tap {
         match tag {
             b'Q' => self.query(body, now),
             b'P' => self.parse(body, now)?,
-            b'B' => return self.bind(body),
+            b'B' if self.bind(body)? == Flow::Hold => return Ok(Flow::Hold),
             b'E' => return Ok(self.execute(body, now)),
             b'F' => self.call(body, now),
             b'D' => return Ok(self.describe(body)),
@@ -192,17 +202,17 @@ impl Tap {
     fn query(&mut self, body: &[u8], now: Moment) {
         let text = Fields::of(body).text_or_rest();
         let follow = self.follow.take();
-        if follow
+        let renames = follow
             .as_ref()
-            .map_or_else(|| statement::may_rename(text), Follow::may_rename)
-        {
+            .map_or_else(|| statement::may_rename(text), Follow::may_rename);
+        if renames {
             self.book.names_may_change();
         }
-        if self.book.has_named_portals() && (follow.is_some() || statement::may_reopen(text)) {
+        if self.book.has_named_portals() && (renames || follow.is_some() || statement::may_reopen(text)) {
             self.book.portals_may_change();
         }
         let number = self.next_number();
-        self.totals.statements += 1;
+        self.count();
         let sql = match follow {
             Some(follow) => follow.finish(text, self.keep),
             None => statement::sql(text, self.keep),
@@ -237,7 +247,7 @@ impl Tap {
             ..blank(&self.who, number, Kind::Parse)
         };
         self.intents.push(now.time, &Event::Statement(intent));
-        let prepared = Arc::new(Prepared::new(sql, self.book.renamed(), parse.types).renaming(renames));
+        let prepared = Arc::new(Prepared::new(sql, self.book.renamed(), parse.types, self.book.held()).renaming(renames));
         if self.runs(number, now) {
             self.book.parse(number, now.instant, as_the_server_does(parse.name), prepared);
         }
@@ -281,9 +291,10 @@ impl Tap {
             .as_ref()
             .is_some_and(|p| !bind.statement.is_empty() && p.renamed != self.book.renamed());
         let portal = Portal {
-            name: bind.statement.into(),
+            name: as_the_server_does(bind.statement).into(),
             prepared,
             uncertain: uncertain.into(),
+            _weight: self.book.held().weigh(statement::size(&parameters)),
             parameters,
             parameter_count,
             executed: false.into(),
@@ -303,7 +314,7 @@ impl Tap {
             Lookup::Unknown | Lookup::Wait => None,
         };
         let number = self.next_number();
-        self.totals.statements += 1;
+        self.count();
         let mut intent = Statement {
             portal: Some(Text::of(name)),
             ..blank(&self.who, number, Kind::Execute)
@@ -321,7 +332,9 @@ impl Tap {
             if prepared.renames {
                 self.book.names_may_change();
             }
-            if self.book.has_named_portals() && statement::may_reopen(prepared.sql.text.0.as_bytes()) {
+            // What is beyond a cut has not been looked at; a text put together by the server is not seen at all.
+            let unseen = prepared.renames || prepared.sql.length.is_some();
+            if self.book.has_named_portals() && (unseen || statement::may_reopen(prepared.sql.text.0.as_bytes())) {
                 self.book.portals_may_change();
             }
         }
@@ -343,7 +356,7 @@ impl Tap {
             None => (Vec::new(), None),
         };
         let number = self.next_number();
-        self.totals.statements += 1;
+        self.count();
         let intent = Statement {
             parameters,
             parameter_count,
@@ -376,16 +389,30 @@ impl Tap {
         self.number
     }
 
-    /// False, with the outcome on record, where the target is known to drop the message.
+    fn count(&mut self) {
+        self.totals.statements += 1;
+        self.unwritten += 1;
+    }
+
+    /// The journal has taken all of [`Tap::intents`]: their outcomes may be put on record.
+    pub(super) fn written(&mut self) {
+        self.written = self.number;
+        self.unwritten = 0;
+        for (number, now) in self.skipped.drain(..) {
+            let outcome = Outcome {
+                result: Done::Skipped,
+                ..no_outcome(&self.who, number)
+            };
+            self.outcomes.push(now.time, &Event::Outcome(outcome));
+        }
+    }
+
+    /// False, with the outcome to follow its intent, where the target is known to drop the message.
     fn runs(&mut self, number: u64, now: Moment) -> bool {
         if !self.book.skipping() {
             return true;
         }
-        let outcome = Outcome {
-            result: Done::Skipped,
-            ..no_outcome(&self.who, number)
-        };
-        self.outcomes.push(now.time, &Event::Outcome(outcome));
+        self.skipped.push((number, now));
         false
     }
 }
@@ -419,9 +446,13 @@ impl Tap {
                     who,
                     clock,
                     finished_since_stop,
+                    written,
                     ..
                 } = self;
                 book.answer(tag, body, |settled| {
+                    if settled.statement > *written {
+                        return;
+                    }
                     let now = *now.get_or_insert_with(|| clock.moment());
                     totals.rows = totals.rows.saturating_add(settled.rows);
                     if let Some(finished) = finished_since_stop {
@@ -429,6 +460,9 @@ impl Tap {
                     }
                     record(outcomes, who, &settled, now);
                 });
+                if !piece.first {
+                    self.from_target.release();
+                }
             }
         }
     }
@@ -476,11 +510,24 @@ impl Tap {
         }
     }
 
-    /// Puts on record what has no answer when the session ends.
+    /// Puts on record what has no answer when the session ends. What has no intent on record was never forwarded: it is
+    /// dropped, and is not counted.
     pub(super) fn abandon(&mut self) {
         let now = self.clock.moment();
-        let Self { book, outcomes, who, .. } = self;
-        book.abandon(|settled| record(outcomes, who, &settled, now));
+        self.skipped.clear();
+        self.totals.statements -= std::mem::take(&mut self.unwritten);
+        let Self {
+            book,
+            outcomes,
+            who,
+            written,
+            ..
+        } = self;
+        book.abandon(|settled| {
+            if settled.statement <= *written {
+                record(outcomes, who, &settled, now);
+            }
+        });
     }
 }
 
@@ -553,3 +600,7 @@ fn as_the_server_does(name: &[u8]) -> &[u8] {
 fn micros(since: Instant, until: Instant) -> u64 {
     u64::try_from(until.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+#[path = "book/tap_tests.rs"]
+mod tests;

@@ -180,6 +180,20 @@ async fn a_name_cannot_be_made_to_hide_a_statement() {
     let cursor = query(format!("CLOSE p; DECLARE p CURSOR FOR {HARMFUL}"));
     let portal = [query("BEGIN"), p("", HARMLESS), bind("p", "", &[]), sync(), cursor].concat();
     is_told_by("by DECLARE CURSOR", &[execute("p", 0), sync()].concat(), &[(portal, 3)]).await;
+    let opened = || [query("BEGIN"), p("", HARMLESS), bind("p", "", &[]), sync(), query("CLOSE p")].concat();
+    let late = format!("/*{}*/ DECLARE p CURSOR FOR {HARMFUL}", "-".repeat(64 << 10));
+    let pieces = format!(
+        "DO $$ BEGIN EXECUTE 'DECLARE p CUR'||'SOR FOR {}'; END $$",
+        HARMFUL.replace('\'', "''")
+    );
+    for (name, text) in [
+        ("by DECLARE CURSOR beyond the cut", late),
+        ("by DECLARE CURSOR in DO", pieces),
+    ] {
+        let declare = [p("c", &text), bind("", "c", &[]), execute("", 0), sync()].concat();
+        let script = [opened(), declare].concat();
+        is_told_by(name, &[execute("p", 0), sync()].concat(), &[(script, 4)]).await;
+    }
     // Syncs around a COPY that fails may or may not have been part of it.
     let swap = [close(b'S', "s"), p("s", HARMFUL), sync()].concat();
     let harmless = || ([p("s", HARMLESS), sync()].concat(), 1);

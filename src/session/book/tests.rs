@@ -12,7 +12,7 @@ fn prepared(text: &'static str) -> Arc<Prepared> {
         length: None,
         sha256: None,
     };
-    Arc::new(Prepared::new(sql, 0, &[]))
+    Arc::new(Prepared::new(sql, 0, &[], &Held::default()))
 }
 
 fn portal() -> Arc<Portal> {
@@ -23,6 +23,7 @@ fn portal() -> Arc<Portal> {
         parameters: Vec::new(),
         parameter_count: None,
         executed: false.into(),
+        _weight: Held::default().weigh(0),
     })
 }
 

@@ -1,0 +1,204 @@
+use super::*;
+use crate::ids::{GrantId, SessionId};
+
+const KEEP: Keep = Keep {
+    sql: 64 * 1024,
+    parameter: 256,
+};
+
+fn tap() -> Tap {
+    let who = Who {
+        session: SessionId::from_random([1; 10]),
+        grant: GrantId::from_random([2; 10]),
+        identity: "ana@example.com".parse().unwrap(),
+        target: "orders".parse().unwrap(),
+    };
+    Tap::new(Arc::new(who), KEEP, Clock::manual("2026-11-23T09:05:07Z".parse().unwrap()))
+}
+
+/// Hands a message over whole, or in two pieces.
+fn send(tap: &mut Tap, tag: u8, body: &[u8], cut: bool) -> Result<Flow, Ending> {
+    let now = tap.clock.moment();
+    let length = u32::try_from(body.len()).unwrap();
+    let piece = |bytes, first, last| Piece {
+        tag,
+        length,
+        bytes,
+        first,
+        last,
+    };
+    if !cut {
+        return tap.client(&piece(body, true, true), now);
+    }
+    let (start, end) = body.split_at(body.len() / 2);
+    tap.client(&piece(start, true, false), now)?;
+    tap.client(&piece(end, false, true), now)
+}
+
+fn hear(tap: &mut Tap, tag: u8, body: &[u8]) {
+    let length = u32::try_from(body.len()).unwrap();
+    let piece = Piece {
+        tag,
+        length,
+        bytes: body,
+        first: true,
+        last: true,
+    };
+    tap.target(&piece, &mut None);
+}
+
+fn parse(name: &str, text: &str) -> Vec<u8> {
+    format!("{name}\0{text}\0\0\0").into_bytes()
+}
+
+fn bind(portal: &str, statement: &str) -> Vec<u8> {
+    format!("{portal}\0{statement}\0\0\0\0\0\0\0").into_bytes()
+}
+
+/// Binds portal `p`, then executes `text` through another: whether `p` is uncertain then.
+fn makes_uncertain(text: &str) -> bool {
+    let mut tap = tap();
+    for (tag, body) in [
+        (b'P', parse("s", "select 1")),
+        (b'B', bind("p", "s")),
+        (b'P', parse("t", text)),
+        (b'B', bind("", "t")),
+        (b'E', b"\0\0\0\0\0".to_vec()),
+    ] {
+        assert_eq!(send(&mut tap, tag, &body, false), Ok(Flow::Go));
+    }
+    match tap.book.portal(b"p") {
+        Lookup::Known(portal) => portal.uncertain.load(Ordering::Relaxed),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_portal_is_uncertain_after_what_may_put_a_cursor_in_its_place() {
+    assert!(!makes_uncertain("select 2"));
+    assert!(makes_uncertain("declare p cursor for select 2"));
+    let hidden = format!("/*{}*/ declare p cursor for select 2", "-".repeat(KEEP.sql));
+    assert!(makes_uncertain(&hidden), "beyond the cut");
+    assert!(makes_uncertain("do $$begin execute 'cur' || 'sor'; end$$"), "put together");
+}
+
+#[test]
+fn nothing_of_a_message_in_pieces_is_held_after_it() {
+    let mut tap = tap();
+    send(&mut tap, b'Q', b"select 1\0", true).unwrap();
+    assert_eq!(format!("{:?}", tap.from_client), format!("{:?}", Gather::default()));
+    let piece = |bytes, first, last| Piece {
+        tag: b'C',
+        length: 9,
+        bytes,
+        first,
+        last,
+    };
+    tap.target(&piece(b"SELE", true, false), &mut None);
+    tap.target(&piece(b"CT 1\0", false, true), &mut None);
+    assert_eq!(format!("{:?}", tap.from_target), format!("{:?}", Gather::default()));
+}
+
+#[test]
+fn names_are_limited_by_bytes() {
+    let mut tap = tap();
+    let text = "x".repeat(KEEP.sql);
+    let mut made = 0;
+    let ending = loop {
+        if let Err(ending) = send(&mut tap, b'P', &parse(&format!("s{made}"), &text), false) {
+            break ending;
+        }
+        hear(&mut tap, b'1', b"");
+        made += 1;
+        assert!(made < 1100, "64 MiB are passed");
+    };
+    assert_eq!(ending, Ending::TooManyPrepared { limit: MOST_NAMES });
+    assert!(made > 900);
+}
+
+#[test]
+fn portals_are_limited_by_bytes() {
+    let mut tap = tap();
+    let mut values = b"\0\0\0\xc8".to_vec();
+    for _ in 0..200 {
+        values.extend_from_slice(&200_u32.to_be_bytes());
+        values.extend_from_slice(&[b'v'; 200]);
+    }
+    let mut made = 0;
+    while made < 3000 {
+        let body = [format!("p{made}\0s\0").as_bytes(), &values, b"\0\0"].concat();
+        if send(&mut tap, b'B', &body, false).is_err() {
+            break;
+        }
+        hear(&mut tap, b'2', b"");
+        made += 1;
+    }
+    assert!((500..2000).contains(&made), "{made}");
+}
+
+#[test]
+fn what_is_given_back_does_not_count() {
+    let mut tap = tap();
+    let text = "x".repeat(KEEP.sql);
+    for _ in 0..1500 {
+        send(&mut tap, b'P', &parse("", &text), false).unwrap();
+        hear(&mut tap, b'1', b"");
+        send(&mut tap, b'B', &bind("", ""), false).unwrap();
+        hear(&mut tap, b'2', b"");
+    }
+    assert!(tap.book.held().bytes() < 2 * KEEP.sql);
+    send(&mut tap, b'Q', b"select 1\0", false).unwrap();
+    hear(&mut tap, b'C', b"SELECT 1\0");
+    hear(&mut tap, b'Z', b"I");
+    assert_eq!(tap.book.held().bytes(), 0);
+    // Those that fail and those that are skipped.
+    send(&mut tap, b'P', &parse("a", &text), false).unwrap();
+    send(&mut tap, b'P', &parse("b", &text), false).unwrap();
+    hear(&mut tap, b'E', b"C42601\0\0");
+    assert_eq!(tap.book.held().bytes(), 0);
+}
+
+#[test]
+fn types_the_server_tells_count() {
+    let mut tap = tap();
+    send(&mut tap, b'P', &parse("s", "select 1"), false).unwrap();
+    send(&mut tap, b'D', b"Ss\0", false).unwrap();
+    hear(&mut tap, b'1', b"");
+    let before = tap.book.held().bytes();
+    hear(&mut tap, b't', &[b"\0\x02", &[0, 0, 0, 23].repeat(2)[..]].concat());
+    assert_eq!(tap.book.held().bytes(), before + 8);
+}
+
+#[test]
+fn a_long_statement_name_is_kept_as_the_server_keeps_it() {
+    let mut tap = tap();
+    send(&mut tap, b'B', &bind("p", &"n".repeat(1000)), false).unwrap();
+    assert!(matches!(tap.book.portal(b"p"), Lookup::Known(portal) if portal.name.len() == 63));
+}
+
+#[test]
+fn what_has_no_intent_on_record_has_no_outcome() {
+    let mut tap = tap();
+    send(&mut tap, b'Q', b"select 1\0", false).unwrap();
+    tap.abandon();
+    assert!(tap.outcomes.is_empty());
+    assert_eq!(tap.totals.statements, 0);
+    // Written, and then one that is not.
+    send(&mut tap, b'Q', b"select 1\0", false).unwrap();
+    tap.written();
+    send(&mut tap, b'Q', b"select 2\0", false).unwrap();
+    tap.abandon();
+    assert!(!tap.outcomes.is_empty());
+    assert_eq!(tap.totals.statements, 1);
+}
+
+#[test]
+fn a_skipped_statement_has_its_outcome_after_its_intent() {
+    let mut tap = tap();
+    send(&mut tap, b'D', b"Snone\0", false).unwrap();
+    hear(&mut tap, b'E', b"C26000\0\0");
+    send(&mut tap, b'P', &parse("", "select 1"), false).unwrap();
+    assert!(tap.outcomes.is_empty());
+    tap.written();
+    assert!(!tap.outcomes.is_empty());
+}
