@@ -283,7 +283,7 @@ impl Relay {
             self.up.waiting = None;
             written.map_err(Stop::Audit)?;
             self.in_time()?;
-            self.up.cleared = self.clear_to();
+            self.written();
         }
         if self.up.chunk.sent < self.up.cleared {
             return self.poll_forward(cx);
@@ -379,7 +379,7 @@ impl Relay {
             up.seen = all - rest.len();
             match flow {
                 // A record can be thousands of times as long as its message: they are written in bounded batches.
-                Flow::Go if self.tap.unwritten() < MOST_UNWRITTEN => continue,
+                Flow::Go if self.tap.records_size() < MOST_UNWRITTEN => continue,
                 Flow::Go | Flow::Hold => {}
                 Flow::Quit => up.quit = true,
             }
@@ -414,11 +414,20 @@ impl Relay {
         }
         self.live.note(self.tap.totals.statements, true);
         match self.journal.submit(&mut self.tap.intents) {
-            Submission::Done(Ok(())) => self.up.cleared = self.clear_to(),
+            Submission::Done(Ok(())) => self.written(),
             Submission::Done(Err(error)) => return Err(Stop::Audit(error)),
             Submission::Waiting(waiting) => self.up.waiting = Some(waiting),
         }
         Ok(())
+    }
+
+    /// The log has the intents: what they announce may go on.
+    fn written(&mut self) {
+        self.tap.written();
+        if !self.tap.outcomes.is_empty() {
+            self.journal.defer(&mut self.tap.outcomes);
+        }
+        self.up.cleared = self.clear_to();
     }
 
     /// Up to where the client's bytes may be written: all that was looked at, but the last byte of a held message.

@@ -468,7 +468,7 @@ impl Tap {
     }
 
     /// Bytes of records that wait to be written.
-    pub(super) fn unwritten(&self) -> usize {
+    pub(super) fn records_size(&self) -> usize {
         self.intents.size() + self.outcomes.size()
     }
 
@@ -602,5 +602,4 @@ fn micros(since: Instant, until: Instant) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "book/tap_tests.rs"]
 mod tests;
