@@ -34,7 +34,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("provision", "clock ids tls ledger upstream"),
     (
         "session",
-        "clock ids names ending wire grant metrics tls audit ledger frontend upstream provision",
+        "clock ids names secret ending wire grant metrics tls audit ledger frontend upstream provision",
     ),
     ("control", "clock ids names secret grant audit ledger session"),
     ("config", "names secret tls audit frontend upstream"),

@@ -6,6 +6,7 @@
 //! server's ParseComplete or BindComplete; before that it counts only within its own Sync group, for if it fails the server
 //! skips the rest of the group. A name that depends on an unfinished earlier group is answered with [`Lookup::Wait`].
 
+mod answer;
 mod names;
 
 use std::collections::VecDeque;
@@ -14,6 +15,8 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
+use answer::Answer;
+pub(super) use answer::Settled;
 use names::Names;
 
 use super::statement::{Held, Portal, Prepared};
@@ -39,21 +42,6 @@ pub(super) enum Lookup<T> {
     Unknown,
     /// It depends on messages the server has not answered yet.
     Wait,
-}
-
-/// An answered (or skipped) statement.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Settled {
-    /// Its number in the session.
-    pub(super) statement: u64,
-    pub(super) done: Done,
-    pub(super) sqlstate: Option<Vec<u8>>,
-    pub(super) tags: Vec<Vec<u8>>,
-    pub(super) rows: u64,
-    pub(super) bytes: u64,
-    pub(super) copy_in: Option<u64>,
-    pub(super) copy_out: Option<u64>,
-    pub(super) since: Instant,
 }
 
 /// A message of the client that the server has to answer.
@@ -98,19 +86,6 @@ enum Pending {
     },
     /// CopyDone or CopyFail: no answer of its own, but Syncs sent before it are part of the COPY.
     CopyEnd,
-}
-
-/// What has come of the answer to the message at the head.
-#[derive(Debug, Default)]
-struct Answer {
-    /// Something other than ReadyForQuery has come.
-    begun: bool,
-    error: Option<Vec<u8>>,
-    tags: Vec<Vec<u8>>,
-    rows: u64,
-    bytes: u64,
-    copy_in: bool,
-    copy_out: Option<u64>,
 }
 
 /// What is known of the server after a COPY from the client failed in the extended protocol.

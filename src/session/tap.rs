@@ -6,16 +6,17 @@
 //! INVARIANT: when [`Tap::client`] says [`Flow::Go`] to the last piece of a message that executes something, its intent is in
 //! [`Tap::intents`]; the relay holds that last byte back until the log has it.
 
-use std::borrow::Cow;
+mod records;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::time::Instant;
+use super::book::{Book, Lookup, MOST_NAMES};
+use records::{blank, borrow, no_outcome, record};
 
-use super::book::{Book, Lookup, MOST_NAMES, Settled};
 use super::statement::{self, Follow, Keep, Portal, Prepared};
 use crate::audit::Batch;
-use crate::audit::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement, Text, Who};
+use crate::audit::event::{Done, Event, Kind, Outcome, Parameter, Statement, Text, Who};
 use crate::clock::{Clock, Moment};
 use crate::ending::{Ending, Fate};
 use crate::wire::backend::Transaction;
@@ -531,60 +532,6 @@ impl Tap {
     }
 }
 
-fn record(outcomes: &mut Batch, who: &Who, settled: &Settled, now: Moment) {
-    let outcome = Outcome {
-        result: settled.done,
-        sqlstate: settled.sqlstate.as_deref().map(Text::of),
-        tags: settled.tags.iter().map(|tag| Text::of(tag)).collect(),
-        rows: settled.rows,
-        bytes: settled.bytes,
-        copy_in_bytes: settled.copy_in,
-        copy_out_bytes: settled.copy_out,
-        duration_us: micros(settled.since, now.instant),
-        ..no_outcome(who, settled.statement)
-    };
-    outcomes.push(now.time, &Event::Outcome(outcome));
-}
-
-fn no_outcome(who: &Who, statement: u64) -> Outcome<'_> {
-    Outcome {
-        who: Cow::Borrowed(who),
-        statement,
-        result: Done::Unknown,
-        sqlstate: None,
-        tags: Vec::new(),
-        rows: 0,
-        bytes: 0,
-        copy_in_bytes: None,
-        copy_out_bytes: None,
-        duration_us: 0,
-    }
-}
-
-fn blank(who: &Who, statement: u64, kind: Kind) -> Statement<'_> {
-    Statement {
-        who: Cow::Borrowed(who),
-        statement,
-        kind,
-        sql: None,
-        prepared: None,
-        portal: None,
-        text_uncertain: false,
-        continued: false,
-        parameters: Vec::new(),
-        parameter_count: None,
-        function: None,
-    }
-}
-
-fn borrow<'a>(sql: &'a Sql<'static>) -> Sql<'a> {
-    Sql {
-        text: Text(Cow::Borrowed(&sql.text.0)),
-        length: sql.length,
-        sha256: sql.sha256.as_deref().map(Cow::Borrowed),
-    }
-}
-
 /// The subject of a Describe or Close: whether it is a portal, and its name.
 fn portal_or_statement(body: &[u8]) -> Option<(bool, &[u8])> {
     let (kind, rest) = body.split_first()?;
@@ -595,10 +542,6 @@ fn portal_or_statement(body: &[u8]) -> Option<(bool, &[u8])> {
 /// `NAMEDATALEN`, commands/prepare.c and utils/mmgr/portalmem.c), so two long names may be one.
 fn as_the_server_does(name: &[u8]) -> &[u8] {
     name.get(..63).unwrap_or(name)
-}
-
-fn micros(since: Instant, until: Instant) -> u64 {
-    u64::try_from(until.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

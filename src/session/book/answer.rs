@@ -1,0 +1,35 @@
+//! What comes of a statement: collected while it is answered, and settled when it is.
+//!
+//! It does not know which message belongs to which statement.
+
+use tokio::time::Instant;
+
+use crate::audit::event::Done;
+
+/// An answered (or skipped) statement.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::session) struct Settled {
+    /// Its number in the session.
+    pub(in crate::session) statement: u64,
+    pub(in crate::session) done: Done,
+    pub(in crate::session) sqlstate: Option<Vec<u8>>,
+    pub(in crate::session) tags: Vec<Vec<u8>>,
+    pub(in crate::session) rows: u64,
+    pub(in crate::session) bytes: u64,
+    pub(in crate::session) copy_in: Option<u64>,
+    pub(in crate::session) copy_out: Option<u64>,
+    pub(in crate::session) since: Instant,
+}
+
+/// What has come of the answer to the message at the head.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// Something other than ReadyForQuery has come.
+    pub(super) begun: bool,
+    pub(super) error: Option<Vec<u8>>,
+    pub(super) tags: Vec<Vec<u8>>,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    pub(super) copy_in: bool,
+    pub(super) copy_out: Option<u64>,
+}

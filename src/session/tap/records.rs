@@ -1,0 +1,70 @@
+//! The records of a statement, put together from what the tap knows.
+//!
+//! It observes nothing and writes nothing.
+
+use std::borrow::Cow;
+
+use tokio::time::Instant;
+
+use crate::audit::Batch;
+use crate::audit::event::{Done, Event, Kind, Outcome, Sql, Statement, Text, Who};
+use crate::clock::Moment;
+use crate::session::book::Settled;
+
+pub(super) fn record(outcomes: &mut Batch, who: &Who, settled: &Settled, now: Moment) {
+    let outcome = Outcome {
+        result: settled.done,
+        sqlstate: settled.sqlstate.as_deref().map(Text::of),
+        tags: settled.tags.iter().map(|tag| Text::of(tag)).collect(),
+        rows: settled.rows,
+        bytes: settled.bytes,
+        copy_in_bytes: settled.copy_in,
+        copy_out_bytes: settled.copy_out,
+        duration_us: micros(settled.since, now.instant),
+        ..no_outcome(who, settled.statement)
+    };
+    outcomes.push(now.time, &Event::Outcome(outcome));
+}
+
+pub(super) fn no_outcome(who: &Who, statement: u64) -> Outcome<'_> {
+    Outcome {
+        who: Cow::Borrowed(who),
+        statement,
+        result: Done::Unknown,
+        sqlstate: None,
+        tags: Vec::new(),
+        rows: 0,
+        bytes: 0,
+        copy_in_bytes: None,
+        copy_out_bytes: None,
+        duration_us: 0,
+    }
+}
+
+pub(super) fn blank(who: &Who, statement: u64, kind: Kind) -> Statement<'_> {
+    Statement {
+        who: Cow::Borrowed(who),
+        statement,
+        kind,
+        sql: None,
+        prepared: None,
+        portal: None,
+        text_uncertain: false,
+        continued: false,
+        parameters: Vec::new(),
+        parameter_count: None,
+        function: None,
+    }
+}
+
+pub(super) fn borrow<'a>(sql: &'a Sql<'static>) -> Sql<'a> {
+    Sql {
+        text: Text(Cow::Borrowed(&sql.text.0)),
+        length: sql.length,
+        sha256: sql.sha256.as_deref().map(Cow::Borrowed),
+    }
+}
+
+fn micros(since: Instant, until: Instant) -> u64 {
+    u64::try_from(until.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX)
+}
