@@ -61,6 +61,10 @@ struct Late {
 /// would take it from each other and from everybody else, the gate that has their clients to tell among them, and the last
 /// would be gone no sooner.
 const WAVE: usize = 64;
+/// More orders than this at one time are a crowd ...
+const CROWD: usize = 16;
+/// ... and a crowd is signalled this much later: by then the gate has told their clients.
+const GATHER: Duration = Duration::from_millis(20);
 /// The next question comes this long after one that saw some of them go ...
 const PAUSE: Duration = Duration::from_millis(3);
 /// ... and after twice the time, up to this, while none goes.
@@ -133,6 +137,10 @@ impl Work {
             self.late_told = Some(now);
             asked.extend(self.late.iter().map(|late| late.asked(now)));
         }
+        if asked.is_empty() {
+            self.pause = PAUSE;
+            return;
+        }
         let seen = if self.keep_link().await {
             self.ask(&asked).await
         } else {
@@ -169,9 +177,13 @@ impl Work {
         let recently = |pending: &Pending| pending.told.is_some_and(|at| now.duration_since(at) < AGAIN);
         let going = self.pending.iter().filter(|pending| recently(pending)).count();
         let mut places = WAVE.saturating_sub(going);
+        let crowd = self.pending.iter().filter(|pending| pending.told.is_none()).count() > CROWD;
         let ask = |pending: &mut Pending| {
             let end = !recently(pending);
             if pending.told.is_none() {
+                if crowd && now.duration_since(pending.order.given) < GATHER {
+                    return None;
+                }
                 // One that does not go in time keeps nobody from being told.
                 places = places.checked_sub(1)?;
             }

@@ -29,7 +29,7 @@ use crate::wire::error_response;
 const FRAME_WAIT: Duration = Duration::from_millis(50);
 /// How long a client is kept waiting for its transaction's fate. A backend alone needs some milliseconds to say it; of
 /// hundreds that end at once the last needs hundreds, and its client need not wait for that.
-const PATIENCE: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_millis(15);
 /// How long the target is heard for what became of the statement.
 const FATE_WAIT: Duration = Duration::from_millis(500);
 /// After this the provisioning connection is not relied on alone.
