@@ -448,13 +448,17 @@ impl Tap {
                     clock,
                     finished_since_stop,
                     written,
+                    skipped,
                     ..
                 } = self;
                 book.answer(tag, body, |settled| {
+                    let now = *now.get_or_insert_with(|| clock.moment());
                     if settled.statement > *written {
+                        // Its intent is still on its way to the log, so it has not been forwarded: an error before it makes
+                        // the target drop it when it comes. Its outcome must not stand before its intent.
+                        skipped.push((settled.statement, now));
                         return;
                     }
-                    let now = *now.get_or_insert_with(|| clock.moment());
                     totals.rows = totals.rows.saturating_add(settled.rows);
                     if let Some(finished) = finished_since_stop {
                         *finished = settled.done == Done::Completed;

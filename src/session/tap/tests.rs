@@ -202,3 +202,16 @@ fn a_skipped_statement_has_its_outcome_after_its_intent() {
     tap.written();
     assert!(!tap.outcomes.is_empty());
 }
+
+#[test]
+fn a_statement_skipped_while_its_intent_is_being_written_has_its_outcome_too() {
+    let mut tap = tap();
+    send(&mut tap, b'P', &parse("", "select 1/0"), false).unwrap();
+    tap.written();
+    // On its way to the log when the error before it arrives.
+    send(&mut tap, b'E', b"\0\0\0\0\0", false).unwrap();
+    hear(&mut tap, b'E', b"C22012\0\0");
+    let before = tap.outcomes.size();
+    tap.written();
+    assert!(tap.outcomes.size() > before, "the Execute is on record as skipped");
+}
