@@ -16,7 +16,6 @@ use tokio::sync::watch;
 use crate::audit::event::Who;
 use crate::grant::Grant;
 use crate::ids::SessionId;
-use crate::names::TargetName;
 use crate::secret::Secret;
 use crate::upstream::{BackendKey, Target};
 
@@ -167,12 +166,6 @@ impl Registry {
         })
     }
 
-    /// How many sessions run.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.lock().len()
-    }
-
     /// Counts a login on its way to a session, so that a shutdown waits for it; until what it returns is dropped.
     pub(crate) fn arriving(self: &Arc<Self>) -> Arriving {
         self.unfinished.fetch_add(1, Ordering::Relaxed);
@@ -183,12 +176,6 @@ impl Registry {
     #[must_use]
     pub fn unfinished(&self) -> usize {
         self.unfinished.load(Ordering::Relaxed)
-    }
-
-    /// How many sessions run on a target.
-    #[must_use]
-    pub fn count_on(&self, target: &TargetName) -> usize {
-        self.lock().values().filter(|live| live.who.target == *target).count()
     }
 
     /// Tells every session to end: at its next idle moment, or at once.

@@ -3,13 +3,13 @@
 //! It bounds what is kept, and says so where something was cut; it does not know in which order things happen.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest as _, Sha256};
 
 use crate::audit::event::{Parameter, Sql, Text};
+use crate::audit::hex;
 use crate::wire::binary;
 use crate::wire::frontend::Values;
 
@@ -183,14 +183,6 @@ fn show(value: &[u8], binary: bool, oid: u32, keep: Keep) -> Parameter<'static> 
 
 fn owned(bytes: &[u8]) -> Text<'static> {
     Text(Cow::Owned(Text::of(bytes).0.into_owned()))
-}
-
-/// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Follows an SQL text through its message as it comes, so that a text of any size has its whole length and hash on record
