@@ -7,6 +7,8 @@
 
 mod accept;
 mod build;
+mod crew;
+mod overdue;
 mod reap;
 mod serve;
 
@@ -31,6 +33,7 @@ use crate::metrics::Metrics;
 use crate::session::{Pool, Registry, Rules, Shared};
 use crate::tls::TlsError;
 
+use crew::Crew;
 use reap::Reaper;
 pub use serve::serve;
 
@@ -60,6 +63,9 @@ pub enum StartError {
         /// The operating system's reason.
         source: std::io::Error,
     },
+    /// There are no threads for the sessions.
+    #[error("the operating system gives no threads for sessions")]
+    Threads(#[source] std::io::Error),
     /// Signals cannot be listened for.
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
@@ -89,6 +95,7 @@ pub struct Gate {
     settings: Settings,
     addresses: Vec<SocketAddr>,
     builder: build::Builder,
+    crew: Crew,
     /// Accept loops, the ticker, the control API: all that ends with the gate.
     tasks: Vec<JoinHandle<()>>,
 }
@@ -125,12 +132,14 @@ impl Gate {
             draining: AtomicBool::new(false),
             rules: watch::Sender::new(Arc::new(rules)),
         });
+        let crew = Crew::new(settings.limits.session_threads).map_err(StartError::Threads)?;
         let tasks = vec![tokio::spawn(reaper.go_on(left))];
         let mut gate = Self {
             shared,
             settings,
             addresses: Vec::new(),
             builder,
+            crew,
             tasks,
         };
         gate.open().await?;
@@ -157,6 +166,7 @@ impl Gate {
         }
         self.tasks.push(self.serve_control(control, token));
         self.tasks.push(tokio::spawn(tick(Arc::clone(&self.shared))));
+        self.tasks.push(tokio::spawn(overdue::watch(Arc::clone(&self.shared))));
         let connections = Arc::new(tokio::sync::Semaphore::new(self.settings.limits.connections as usize));
         for listener in listeners {
             let door = accept::Door {
@@ -165,7 +175,7 @@ impl Gate {
                 limit: self.settings.limits.connections,
                 shared: Arc::clone(&self.shared),
             };
-            self.tasks.push(tokio::spawn(accept::run(listener, door)));
+            self.tasks.extend(self.crew.spawn(accept::run(listener, door)));
         }
         Ok(())
     }
@@ -259,7 +269,12 @@ impl Gate {
     /// Shuts down: lets nobody new in, ends idle sessions at once and the others when they are idle or at the limit.
     pub async fn drain(self) {
         let Self {
-            shared, settings, tasks, ..
+            shared,
+            settings,
+            tasks,
+            // Held to the end: the last sessions run on it.
+            crew: _crew,
+            ..
         } = self;
         shared.draining.store(true, Ordering::SeqCst);
         shared.registry.drain(false);
@@ -303,6 +318,10 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("state_dir", old.state_dir != new.state_dir),
         ("limits.connections", old.limits.connections != new.limits.connections),
         ("limits.handshakes", handshakes(old) != handshakes(new)),
+        (
+            "limits.session_threads",
+            old.limits.session_threads != new.limits.session_threads,
+        ),
         ("audit.dir", old.audit_dir != new.audit_dir),
         ("audit.durability", old.durability != new.durability),
         ("control", old.control != new.control),

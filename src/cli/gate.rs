@@ -31,10 +31,9 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<()> {
             .join(", ");
         tracing::info!(listen, targets, control = %control.display(), version = env!("CARGO_PKG_VERSION"), "the gate is open");
     };
-    // Two at least: where one waits for the disk, the other goes on ending sessions.
-    let threads = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
+    // For control, provisioning and the clock; sessions have threads of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
+        .worker_threads(2)
         .enable_all()
         .build()
         .context("the operating system gives no threads")?;

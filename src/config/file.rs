@@ -73,6 +73,8 @@ pub struct Limits {
     pub handshakes_per_address: u32,
     /// From accept to authenticated.
     pub handshake_timeout: Duration,
+    /// Threads that carry sessions; absent: one for every two processors.
+    pub session_threads: Option<u32>,
 }
 
 /// `[session]`.
@@ -257,6 +259,7 @@ fn limits(table: &Section<'_, '_>) -> Limits {
         handshake_timeout: table
             .duration("handshake_timeout", Duration::from_millis(100))
             .unwrap_or(secs(20)),
+        session_threads: table.number("session_threads", 1, 1024),
     }
 }
 

@@ -77,7 +77,12 @@ impl Terminator {
     /// A backend that is not confirmed gone by then is told again every few seconds until it is gone, for as long as the gate
     /// runs. Nobody is told of that but the log: leave such a session open in the store, and the next start will confirm it.
     pub fn end(&self, backend: Backend) -> impl Future<Output = Gone> + Send + use<> {
-        self.order(backend, Duration::ZERO, false)
+        self.order(backend, Duration::ZERO, false, false)
+    }
+
+    /// As [`Terminator::end`], and before those: somebody waits for what this backend says when it goes.
+    pub fn end_first(&self, backend: Backend) -> impl Future<Output = Gone> + Send + use<> {
+        self.order(backend, Duration::ZERO, true, false)
     }
 
     /// Ends the backends of sessions that a former run left open on this target. A process id that has been given to a
@@ -90,7 +95,7 @@ impl Terminator {
                 opened: now.instant,
             };
             let age = Duration::try_from(now.time.duration_since(session.opened_at)).unwrap_or(Duration::ZERO);
-            let gone = self.order(backend, age, true);
+            let gone = self.order(backend, age, false, true);
             async move {
                 Reaped {
                     session: session.session.clone(),
@@ -102,12 +107,13 @@ impl Terminator {
     }
 
     /// `age` is the session's age at `backend.opened`, for sessions that began before our clock did.
-    fn order(&self, backend: Backend, age: Duration, leftover: bool) -> impl Future<Output = Gone> + Send + use<> {
+    fn order(&self, backend: Backend, age: Duration, awaited: bool, leftover: bool) -> impl Future<Output = Gone> + Send + use<> {
         let (reply, gone) = oneshot::channel();
         let order = Order {
             backend,
             older: age,
             leftover,
+            awaited,
             given: self.clock.moment().instant,
             reply,
         };

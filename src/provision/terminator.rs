@@ -25,6 +25,8 @@ pub(super) struct Order {
     /// it says nothing that an answer can rely on (the server's clock may have been set back). And whoever asks for leftovers
     /// asks again, so they are not kept beyond [`LIMIT`].
     pub(super) leftover: bool,
+    /// Somebody waits for what the backend says when it goes: it goes before the others.
+    pub(super) awaited: bool,
     pub(super) given: Instant,
     pub(super) reply: oneshot::Sender<Gone>,
 }
@@ -178,10 +180,12 @@ impl Work {
         let going = self.pending.iter().filter(|pending| recently(pending)).count();
         let mut places = WAVE.saturating_sub(going);
         let crowd = self.pending.iter().filter(|pending| pending.told.is_none()).count() > CROWD;
+        // Stable: among equals, who came first.
+        self.pending.sort_by_key(|pending| !pending.order.awaited);
         let ask = |pending: &mut Pending| {
             let end = !recently(pending);
             if pending.told.is_none() {
-                if crowd && now.duration_since(pending.order.given) < GATHER {
+                if crowd && !pending.order.awaited && now.duration_since(pending.order.given) < GATHER {
                     return None;
                 }
                 // One that does not go in time keeps nobody from being told.

@@ -15,7 +15,7 @@ pub(super) async fn run(cancel: Cancelling, shared: &Shared) {
     if let Some(live) = &live {
         // An idle session has nothing to cancel, and its next statement must not be hit.
         if live.busy() {
-            let sent = upstream::cancel(&live.target, &live.backend).await;
+            let sent = upstream::cancel(&live.room.target, &live.backend_key).await;
             forwarded = sent.is_ok();
         }
     }

@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::future::Either;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
@@ -76,8 +77,14 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
     }
     down.release(&pool);
     let (stopped, wait_for_stop) = oneshot::channel();
+    // The rest of its message comes only when the backend goes.
+    let awaited = !tail.whole;
     let gone = async {
-        let gone = if kill { Some(stop_backend(&backstage).await) } else { None };
+        let gone = if kill {
+            Some(stop_backend(&backstage, awaited).await)
+        } else {
+            None
+        };
         // Whoever waits for it may have stopped.
         let _ = stopped.send(());
         gone
@@ -89,17 +96,11 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
             Some(false)
         };
         let said = known.map_or(Fate::Stopping, |cut| tap.fate(cut));
-        // What the client does not wait for, the record does.
         let record = async {
-            let fate = if known.is_some() {
-                said
-            } else {
-                let mut nothing = Tail {
-                    whole: true,
-                    ..Tail::default()
-                };
-                let cut = hear_out(&mut down, &mut target, &mut tap, &mut nothing).await;
-                tap.fate(cut)
+            // What the client does not wait for, the record does.
+            let fate = match known {
+                Some(_) => said,
+                None => late_word(&mut down, &mut target, &mut tap).await,
             };
             // Of many that end at once, each is to go in its turn, and not because its connection closes.
             let _ = timeout(TERMINATE_WAIT, wait_for_stop).await;
@@ -129,8 +130,13 @@ pub(super) fn due(ending: &Ending, clock: &crate::clock::Clock, noticed: Moment)
     }
 }
 
-async fn stop_backend(backstage: &Backstage<'_>) -> (bool, Instant) {
-    let mut gone = std::pin::pin!(backstage.terminator.end(backstage.backend));
+async fn stop_backend(backstage: &Backstage<'_>, awaited: bool) -> (bool, Instant) {
+    let ordered = if awaited {
+        Either::Left(backstage.terminator.end_first(backstage.backend))
+    } else {
+        Either::Right(backstage.terminator.end(backstage.backend))
+    };
+    let mut gone = std::pin::pin!(ordered);
     let gone = if let Ok(gone) = timeout(TERMINATE_WAIT, &mut gone).await {
         gone
     } else {
@@ -157,6 +163,16 @@ async fn first_word(down: &mut Down, target: &mut Transport, tap: &mut Tap, tail
         Err(_) if tail.whole => None,
         Err(_) => Some(hear_out(down, target, tap, tail).await),
     }
+}
+
+/// The transaction's fate for the record, of a target that did not say it in time for the client.
+async fn late_word(down: &mut Down, target: &mut Transport, tap: &mut Tap) -> Fate {
+    let mut nothing = Tail {
+        whole: true,
+        ..Tail::default()
+    };
+    let cut = hear_out(down, target, tap, &mut nothing).await;
+    tap.fate(cut)
 }
 
 /// Reads on until the target has answered or closed: for the record, and for the rest of the message at work (a backend that

@@ -13,11 +13,13 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
+use super::admit::TargetRoom;
 use crate::audit::event::Who;
-use crate::grant::Grant;
+use crate::grant::{Grant, Status};
 use crate::ids::SessionId;
+use crate::provision::{Backend, Gone};
 use crate::secret::Secret;
-use crate::upstream::{BackendKey, Target};
+use crate::upstream::BackendKey;
 
 /// What a session can be told. A later order replaces an earlier one that was not taken yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +46,9 @@ pub(crate) struct Live {
     pub(crate) client: SocketAddr,
     pub(crate) application: Option<String>,
     pub(crate) since: Timestamp,
-    pub(crate) target: Arc<Target>,
-    pub(crate) backend: BackendKey,
+    pub(crate) room: Arc<TargetRoom>,
+    pub(crate) backend: Backend,
+    pub(crate) backend_key: BackendKey,
     pub(crate) grant: watch::Receiver<Arc<Grant>>,
     /// The key the client was given.
     pub(crate) key: Secret<Box<[u8]>>,
@@ -121,6 +124,16 @@ impl Live {
         self.progress.busy.load(Ordering::Relaxed)
     }
 
+    /// Its id.
+    pub(crate) fn session(&self) -> &SessionId {
+        &self.who.session
+    }
+
+    /// Ends its backend; the order is given by the call itself.
+    pub(crate) fn end_backend(&self) -> impl Future<Output = Gone> + Send + use<> {
+        self.room.terminator.end(self.backend)
+    }
+
     fn view(&self) -> SessionView {
         SessionView {
             who: Who::clone(&self.who),
@@ -153,6 +166,17 @@ impl Registry {
         let mut views: Vec<_> = self.lock().values().map(|live| live.view()).collect();
         views.sort_by(|a, b| (a.since, &a.who.session).cmp(&(b.since, &b.who.session)));
         views
+    }
+
+    /// The running sessions whose grant is over; in a moment they will have noticed themselves.
+    pub(crate) fn overdue(&self, now: Timestamp) -> Vec<Arc<Live>> {
+        let over = |live: &&Arc<Live>| {
+            matches!(
+                live.grant.borrow().status(now),
+                Status::Expired { .. } | Status::Revoked { .. }
+            )
+        };
+        self.lock().values().filter(over).cloned().collect()
     }
 
     /// Tells a session to end. False when there is none of that id.

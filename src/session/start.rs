@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use bytes::BytesMut;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::admit::{Connection, Opened, Rules, TargetRoom};
+use super::admit::{Connection, Opened, Rules};
 use super::limits::Limits;
 use super::registry::{Entry, Live, Order, Progress};
 use super::relay::{Down, Relay, Up};
@@ -29,10 +29,8 @@ pub(super) struct Started {
     pub(super) entry: Entry,
     pub(super) limits: Limits,
     pub(super) changes: watch::Receiver<Arc<Grant>>,
-    pub(super) room: Arc<TargetRoom>,
     pub(super) rules: Arc<Rules>,
     pub(super) since: Moment,
-    pub(super) backend: Backend,
     pub(super) places: Places,
 }
 
@@ -57,8 +55,9 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         client: connection.client,
         application: connection.application,
         since: since.time,
-        target: Arc::clone(&room.target),
-        backend: opened.backend,
+        room,
+        backend,
+        backend_key: opened.backend,
         grant: changes.clone(),
         key: Secret::new(cancel_key(connection.version)),
         orders: watch::Sender::new(Order::None),
@@ -97,10 +96,8 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         entry,
         limits,
         changes,
-        room,
         rules,
         since,
-        backend,
         places,
     }
 }

@@ -29,11 +29,9 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
         entry,
         mut limits,
         mut changes,
-        room,
         places,
         rules,
         since,
-        backend,
     } = started;
     let settings = &rules.session;
     let mut orders = entry.live().orders.subscribe();
@@ -47,10 +45,10 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
     // Its cancel key is dead from here on. The entry itself is held to the very end, for a shutdown waits for it.
     entry.leave();
     let backstage = Backstage {
-        target: &room.target,
-        terminator: &room.terminator,
-        backend,
-        key: &live.backend,
+        target: &live.room.target,
+        terminator: &live.room.terminator,
+        backend: live.backend,
+        key: &live.backend_key,
         grace: settings.end_grace,
     };
     // Boxed, so that a running session does not hold what only its end needs.

@@ -9,6 +9,7 @@
 //! - `drain`: SIGTERM ends idle sessions first and the others at its limit
 //! - `drivers`: drivers as they are published (`make drivers`, not a part of `make test`)
 //! - `endings`: every way a session ends, by its packet, with its transaction's fate looked up in the database
+//! - `hang`: session threads that hang lengthen nothing at the database
 //! - `kill9`: what a gate that dies leaves behind: no backend, and no statement off the record
 //! - `log`: what the log says is what the server ran
 //! - `refusals`: every way a login is refused, by its packet
@@ -35,6 +36,7 @@ mod demo;
 mod drain;
 mod drivers;
 mod endings;
+mod hang;
 mod kill9;
 mod log;
 mod refusals;

@@ -1,0 +1,66 @@
+//! A gate whose session threads hang, as they do with a disk that does not answer: the grant's end is kept at the database.
+
+use std::fs;
+
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+use tidegate::lab::Gate;
+
+use crate::support::{Raw, active, alive, database, ended, eventually, gate_with, grant};
+
+/// The gate's session threads, stopped for as long as this lives. Only the thread that stopped them can let them go.
+struct Stopped(Vec<Pid>);
+
+impl Stopped {
+    fn stop(gate: &Gate) -> Self {
+        let tasks = format!("/proc/{}/task", gate.pid().expect("it runs"));
+        let threads = fs::read_dir(tasks).expect("the threads").filter_map(|task| {
+            let task = task.expect("a thread");
+            let name = fs::read_to_string(task.path().join("comm")).ok()?;
+            let id = task.file_name().to_str().and_then(|id| id.parse().ok())?;
+            (name.trim() == "session").then(|| Pid::from_raw(id))
+        });
+        let threads: Vec<Pid> = threads.collect();
+        assert!(!threads.is_empty(), "session threads are known by their name");
+        for thread in &threads {
+            ptrace::seize(*thread, ptrace::Options::empty()).expect("a child's thread can be traced");
+            ptrace::interrupt(*thread).expect("stopped");
+            waitpid(*thread, Some(WaitPidFlag::__WALL)).expect("it says so");
+        }
+        Self(threads)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for thread in &self.0 {
+            // If the gate is gone there is nothing to let go.
+            let _ = ptrace::detach(*thread, None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_end_itself_loses_its_backend_at_the_deadline_all_the_same() {
+    let gate = gate_with("[limits]\nsession_threads = 2\n");
+    let login = grant(&gate, "2s");
+    let mut session = Raw::session(&gate, &login).await;
+    let pid = session.backend().await;
+    session.query("SELECT pg_sleep(3602)").await;
+    eventually("it runs", async || active(database(), "pg_sleep(3602)").await.pop()).await;
+    let stopped = Stopped::stop(&gate);
+    eventually("its backend is gone", async || (!alive(database(), pid).await).then_some(())).await;
+    assert!(
+        gate.log().contains("does not end itself"),
+        "the operator is told: {}",
+        gate.log()
+    );
+    // Control answers meanwhile.
+    gate.json(&["session", "list"]).expect("the sessions");
+
+    drop(stopped);
+    let end = ended(&gate, &login.grant).await;
+    assert_eq!((&end["ending"], &end["backend_gone"]), (&"expired".into(), &true.into()));
+    assert!(end["overshoot_us"].as_u64().is_some_and(|overshoot| overshoot > 0), "{end}");
+}
