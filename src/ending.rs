@@ -409,7 +409,7 @@ impl Ending {
                 Some("connect again in a moment".to_owned()),
             ),
             Self::AuditFailed { disk_full } => (
-                "the statement was not run: it could not be put on record".to_owned(),
+                "nothing was run: it could not be put on record".to_owned(),
                 Some(if *disk_full { "The disk of the audit log is full." } else { "The audit log cannot be written." }.to_owned()),
                 Some("tell the gate's operator; connect again when the log can be written".to_owned()),
             ),

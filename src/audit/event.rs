@@ -315,6 +315,25 @@ pub enum Parameter<'a> {
 }
 
 impl<'a> Parameter<'a> {
+    /// The same, its own.
+    #[must_use]
+    pub fn into_owned(self) -> Parameter<'static> {
+        let own = |text: Text<'_>| Text(Cow::Owned(text.0.into_owned()));
+        match self {
+            Self::Null => Parameter::Null,
+            Self::Text(text) => Parameter::Text(own(text)),
+            Self::Binary { oid, hex } => Parameter::Binary {
+                oid,
+                hex: Cow::Owned(hex.into_owned()),
+            },
+            Self::Long { start, length, sha256 } => Parameter::Long {
+                start: own(start),
+                length,
+                sha256: Cow::Owned(sha256.into_owned()),
+            },
+        }
+    }
+
     /// The same, borrowed.
     #[must_use]
     pub fn borrowed(&'a self) -> Self {

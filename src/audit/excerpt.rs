@@ -12,12 +12,18 @@ impl<'a> Sql<'a> {
     /// SQL text as it came, or its beginning when it is longer than `max` bytes.
     #[must_use]
     pub fn of(bytes: &'a [u8], max: usize) -> Self {
-        let start = beginning(bytes, max);
-        let whole = start.len() == bytes.len();
+        Self::cut(bytes, max, bytes.len() as u64, || Sha256::digest(bytes).into())
+    }
+
+    /// The same for a text of `length` bytes of which only the `start` is held; `hash` is of the whole.
+    #[must_use]
+    pub fn cut(start: &'a [u8], max: usize, length: u64, hash: impl FnOnce() -> [u8; 32]) -> Self {
+        let start = beginning(start, max);
+        let whole = start.len() as u64 == length;
         Self {
             text: Text::of(start),
-            length: (!whole).then_some(bytes.len() as u64),
-            sha256: (!whole).then(|| Cow::Owned(sha256(bytes))),
+            length: (!whole).then_some(length),
+            sha256: (!whole).then(|| Cow::Owned(hex(&hash()))),
         }
     }
 }

@@ -9,7 +9,6 @@ use std::sync::{Arc, OnceLock};
 use sha2::{Digest as _, Sha256};
 
 use crate::audit::event::{Parameter, Sql, Text};
-use crate::audit::hex;
 use crate::wire::binary;
 use crate::wire::frontend::Values;
 
@@ -160,29 +159,15 @@ pub(super) fn size(parameters: &Vec<Parameter<'static>>) -> usize {
 }
 
 fn show(value: &[u8], binary: bool, oid: u32, keep: Keep) -> Parameter<'static> {
-    if value.len() > keep.parameter {
-        let start = value.get(..keep.parameter).unwrap_or_default();
-        let start = if binary { Text(Cow::Owned(hex(start))) } else { owned(start) };
-        return Parameter::Long {
-            start,
-            length: value.len() as u64,
-            sha256: Cow::Owned(hex(&Sha256::digest(value))),
-        };
-    }
     if !binary {
-        return Parameter::Text(owned(value));
+        return Parameter::text(value, keep.parameter).into_owned();
     }
-    match binary::show(oid, value) {
+    // What is too long is not decoded.
+    let decoded = (value.len() <= keep.parameter).then(|| binary::show(oid, value)).flatten();
+    match decoded {
         Some(text) => Parameter::Text(Text(Cow::Owned(text))),
-        None => Parameter::Binary {
-            oid,
-            hex: Cow::Owned(hex(value)),
-        },
+        None => Parameter::binary(oid, value, keep.parameter),
     }
-}
-
-fn owned(bytes: &[u8]) -> Text<'static> {
-    Text(Cow::Owned(Text::of(bytes).0.into_owned()))
 }
 
 /// Follows an SQL text through its message as it comes, so that a text of any size has its whole length and hash on record
@@ -252,34 +237,13 @@ impl Follow {
 
     /// The text as it goes on record, of which `start` is the beginning.
     pub(super) fn finish(self, start: &[u8], keep: Keep) -> Sql<'_> {
-        let cut = start.get(..keep.sql).unwrap_or(start);
-        if cut.len() as u64 == self.length {
-            return Sql {
-                text: Text::of(cut),
-                length: None,
-                sha256: None,
-            };
-        }
-        Sql {
-            text: Text::of(cut_at_character(cut)),
-            length: Some(self.length),
-            sha256: Some(Cow::Owned(hex(&self.hash.finalize()))),
-        }
+        Sql::cut(start, keep.sql, self.length, || self.hash.finalize().into())
     }
 }
 
 /// The text of a message that is here whole.
 pub(super) fn sql(text: &[u8], keep: Keep) -> Sql<'_> {
-    if text.len() <= keep.sql {
-        return Sql {
-            text: Text::of(text),
-            length: None,
-            sha256: None,
-        };
-    }
-    let mut follow = Follow::new(0);
-    follow.feed(text);
-    follow.finish(text, keep)
+    Sql::of(text, keep.sql)
 }
 
 /// The same, but its own.
@@ -288,14 +252,6 @@ pub(super) fn into_owned(sql: Sql<'_>) -> Sql<'static> {
         text: Text(Cow::Owned(sql.text.0.into_owned())),
         length: sql.length,
         sha256: sql.sha256.map(|hash| Cow::Owned(hash.into_owned())),
-    }
-}
-
-/// Takes a cut character off the end, so that a cut alone does not make a text invalid UTF-8.
-fn cut_at_character(text: &[u8]) -> &[u8] {
-    match std::str::from_utf8(text) {
-        Err(error) if error.error_len().is_none() => text.get(..error.valid_up_to()).unwrap_or(text),
-        _ => text,
     }
 }
 
@@ -311,12 +267,19 @@ pub(super) fn may_rename(text: &[u8]) -> bool {
     text.windows(2).enumerate().any(|(at, pair)| match pair {
         [b'p' | b'P', b'r' | b'R'] | [b'd' | b'D', b'e' | b'E' | b'i' | b'I'] | [b'e' | b'E', b'x' | b'X'] => {
             WORDS.iter().any(|word| {
-                text.get(at..at + word.len())
-                    .is_some_and(|here| here.eq_ignore_ascii_case(word))
+                let found = text.get(at..at + word.len());
+                found.is_some_and(|here| here.eq_ignore_ascii_case(word))
+                    && !text.get(at + word.len()).is_some_and(in_word)
+                    && !at.checked_sub(1).and_then(|before| text.get(before)).is_some_and(in_word)
             })
         }
         _ => false,
     })
+}
+
+/// Whether a byte goes on with a word before it or after it (scan.l: `ident_cont`).
+fn in_word(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..)
 }
 
 /// Whether an SQL text may put another cursor in a portal's place (`CLOSE` and `DECLARE CURSOR` share the protocol's names).
@@ -348,7 +311,10 @@ mod tests {
         let cut = sql("select 'äöü'".as_bytes(), KEEP);
         assert_eq!(cut.text, Text::of("select 'ä".get(..10).unwrap().as_bytes()));
         assert_eq!(cut.length, Some(15));
-        assert_eq!(cut.sha256.as_deref(), Some(&*hex(&Sha256::digest("select 'äöü'"))));
+        assert_eq!(
+            cut.sha256.as_deref(),
+            Some(&*crate::audit::hex(&Sha256::digest("select 'äöü'")))
+        );
     }
 
     #[test]
@@ -357,12 +323,13 @@ mod tests {
             assert!(may_rename(text.as_bytes()), "{text}");
         }
         assert!(!may_rename(b"select deal, prep from disc, exec"));
+        assert!(!may_rename(b"select executed_at, my_execute from prepared"));
     }
 
     proptest! {
         #[test]
         fn a_word_is_found_in_pieces(before in "[ -~]{0,30}", cuts in proptest::collection::vec(0_usize..70, 0..8)) {
-            let text = format!("{before}deallocate{before}");
+            let text = format!("{before} deallocate;{before}");
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
             cuts.extend([0, text.len()]);
             cuts.sort_unstable();
