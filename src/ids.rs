@@ -1,4 +1,4 @@
-//! Opaque identifiers: of a grant and of a session. They are names, not secrets.
+//! Opaque identifiers: of a grant, a session and a request. They are names, not secrets.
 //!
 //! They carry no meaning but their prefix, and do not know what they identify.
 
@@ -97,6 +97,12 @@ id!(
     SessionId,
     "session",
     "se_"
+);
+id!(
+    /// Identifies a request for access.
+    RequestId,
+    "request",
+    "rq_"
 );
 
 fn letter(byte: u8) -> char {

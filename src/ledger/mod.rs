@@ -8,11 +8,15 @@
 mod admit;
 mod commit;
 mod record;
+mod requests;
 mod row;
 mod store;
+mod users;
 
 pub use admit::{Admission, Slot};
+pub use requests::{Changed, GrantLogin, NewRequest, Reasons, RequestFilter, RequestView, Submitted};
 pub use store::{StoreError, highest_time};
+pub use users::UserView;
 
 use std::collections::HashMap;
 use std::path::Path;
