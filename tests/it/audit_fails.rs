@@ -109,7 +109,7 @@ async fn on_a_full_disk_no_statement_runs_until_there_is_room() {
     disk.fill();
     // The file's last page still has room for some.
     let mut filler = Raw::session(&gate, &login).await;
-    refused_statement(&mut filler).await.says("FATAL", "53100", &["was not run"]);
+    refused_statement(&mut filler).await.says("FATAL", "53100", &["nothing was run"]);
 
     // Longer than whatever is left now.
     let long = format!("/* {} */", "x".repeat(9000));
@@ -119,7 +119,7 @@ async fn on_a_full_disk_no_statement_runs_until_there_is_room() {
         "FATAL",
         "53100",
         &[
-            "was not run",
+            "nothing was run",
             "could not be put on record",
             "disk of the audit log is full",
             "operator",
@@ -137,7 +137,7 @@ async fn on_a_full_disk_no_statement_runs_until_there_is_room() {
             frontend::sync(out);
         })
         .await;
-    extended.last_word().await.0.says("FATAL", "53100", &["was not run"]);
+    extended.last_word().await.0.says("FATAL", "53100", &["nothing was run"]);
     assert_eq!(count(database(), "unlogged").await, 0);
     let unready = eventually("it is not ready", async || {
         let answer = ready(&gate);
@@ -200,7 +200,7 @@ async fn without_its_folder_no_statement_runs_either() {
     fs::write(&folder, "").expect("a file");
     // The gate looks after its file several times a second.
     let told = refused_statement(&mut session).await;
-    told.says("FATAL", "58030", &["was not run", "audit log cannot be written"]);
+    told.says("FATAL", "58030", &["nothing was run", "audit log cannot be written"]);
     fs::remove_file(&folder).expect("removed");
     fs::create_dir(&folder).expect("a folder");
     eventually("somebody is let in", async || Raw::login(&gate, &login).await.ok()).await;
