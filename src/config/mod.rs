@@ -8,6 +8,7 @@ mod check;
 pub mod duration;
 mod file;
 mod mistake;
+pub mod policies;
 mod reader;
 mod settings;
 #[cfg(test)]
