@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::issuers::{self, IssuerTable};
 use super::mistake::Mistake;
 use super::reader::{Places, Reader, Section};
 use crate::audit::Durability;
@@ -26,6 +27,7 @@ pub(super) struct FileConfig {
     pub(super) session: SessionTable,
     pub(super) audit: AuditTable,
     pub(super) control: ControlTable,
+    pub(super) issuers: Vec<IssuerTable>,
     pub(super) drain_limit: Duration,
     pub(super) logging: Logging,
     /// Where each key stands, for mistakes that are found later.
@@ -154,6 +156,9 @@ impl FileConfig {
             session: root.within("session", session),
             audit: root.within("audit", audit),
             control: root.within("control", control),
+            issuers: root.within("identity", |t| {
+                t.tables("issuers", issuers::read).into_iter().flatten().collect()
+            }),
             drain_limit: root
                 .within("drain", |t| t.duration("limit", Duration::ZERO))
                 .unwrap_or(secs(30)),

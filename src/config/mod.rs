@@ -7,6 +7,7 @@
 mod check;
 pub mod duration;
 mod file;
+mod issuers;
 mod mistake;
 mod reader;
 mod settings;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::file::{Control, Limits, Logging, SessionTable, joined};
 use crate::audit::Durability;
 use crate::frontend::Plaintext;
+use crate::identity::IssuerSettings;
 use crate::names::TargetName;
 use crate::secret::Secret;
 use crate::tls::TlsMode;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub max_parameter_bytes: usize,
     /// The control API.
     pub control: Control,
+    /// Whose tokens prove who somebody is.
+    pub issuers: Vec<IssuerSettings>,
     /// How long sessions in use are waited for at shutdown.
     pub drain_limit: Duration,
     /// The gate's own messages.

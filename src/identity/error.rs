@@ -80,6 +80,11 @@ pub enum TokenError {
 
 /// Text of a token that nobody has verified, fit for a line of the log.
 pub(super) fn shown(text: &str) -> String {
+    format!("{:?}", cut(text))
+}
+
+/// The beginning of a long text.
+pub(super) fn cut(text: &str) -> String {
     let cut: String = text.chars().take(120).collect();
-    format!("{cut:?}{}", if cut.len() < text.len() { "…" } else { "" })
+    if cut.len() < text.len() { cut + "…" } else { cut }
 }

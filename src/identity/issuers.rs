@@ -15,7 +15,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 
 use super::claims::{self, Claims};
-use super::error::{TokenError, shown};
+use super::error::{TokenError, cut, shown};
 use super::jwks::{Jwks, read_keys};
 use super::{Identity, keys};
 use crate::secret::Secret;
@@ -214,7 +214,7 @@ fn verified(token: &str, algorithm: Algorithm, key: &DecodingKey, settings: &Iss
 
 fn audience(token: &str, settings: &IssuerSettings) -> TokenError {
     let payload = token.split('.').nth(1).and_then(object);
-    let found = payload.and_then(|payload| payload.get("aud").map(|found| shown(&found.to_string())));
+    let found = payload.and_then(|payload| payload.get("aud").map(|found| cut(&found.to_string())));
     TokenError::Audience {
         found: found.unwrap_or_else(|| "missing".to_owned()),
         expected: settings.audience.clone(),
