@@ -56,6 +56,8 @@ fn example(full: bool) -> Option<(Identity, Request)> {
     let wish = Wish {
         identity: "else".parse().ok()?,
         groups,
+        issuer: None,
+        claims: BTreeMap::new(),
         target: "target".parse().ok()?,
         profile: "profile".parse().ok()?,
         window: Duration::from_secs(60),

@@ -209,6 +209,8 @@ fn wish(case: &Case) -> Result<Wish, String> {
     Ok(Wish {
         identity: case.owner.clone().unwrap_or_else(|| case.who.clone()),
         groups: if own { case.groups.clone() } else { case.owner_groups.clone() },
+        issuer: None,
+        claims: BTreeMap::new(),
         target: case.target.clone().ok_or("target = \"...\" is missing")?,
         profile: case.profile.clone().ok_or("profile = \"...\" is missing")?,
         window: duration(window)?,

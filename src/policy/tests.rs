@@ -47,6 +47,8 @@ fn wish(who: &Identity, target: &str, profile: &str, minutes: u64) -> Wish {
     Wish {
         identity: who.name.clone(),
         groups: who.groups.clone(),
+        issuer: None,
+        claims: BTreeMap::new(),
         target: target.parse().unwrap(),
         profile: profile.parse().unwrap(),
         window: Duration::from_secs(minutes * 60),

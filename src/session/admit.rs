@@ -141,7 +141,8 @@ async fn open(
         user: startup.user.clone(),
     })?;
     let database = startup.database.as_deref();
-    let admission = match shared.ledger.admit(&id, database, client.ip(), |_| Ok(())).await {
+    let recheck = shared.desk.recheck(&id, client.ip()).await;
+    let admission = match shared.ledger.admit(&id, database, client.ip(), recheck).await {
         Ok(admission) => admission,
         Err(ending) => {
             // The secret was proved, so the record may say whose it is; without a name where the store cannot be asked.
