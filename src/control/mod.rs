@@ -9,6 +9,7 @@ mod log;
 pub mod model;
 mod problem;
 mod routes;
+mod schema;
 mod serve;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -56,6 +56,8 @@ impl ApiError {
             status: status.as_u16(),
             detail: self.to_string(),
             remedy,
+            policies: Vec::new(),
+            nearest: None,
         }
     }
 
