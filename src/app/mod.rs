@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::access::{self, Desk};
 use crate::audit::event::{Event, GateStarted, Reloaded};
 use crate::audit::{AuditError, Health, Journal};
 use crate::clock::Clock;
@@ -181,17 +182,19 @@ impl Gate {
     }
 
     fn serve_control(&self, listeners: Listeners, token: AdminToken) -> JoinHandle<()> {
-        let (targets, mut rules) = (watch::Sender::new(Vec::new()), self.shared.rules.subscribe());
-        let names = |rules: &Rules| rules.targets.keys().cloned().collect();
-        targets.send_replace(names(&rules.borrow_and_update()));
+        let mut rules = self.shared.rules.subscribe();
+        let access = watch::Sender::new(Arc::new(access_rules(&rules.borrow_and_update())));
+        let shared = &self.shared;
+        let (ledger, journal, clock) = (shared.ledger.clone(), shared.journal.clone(), shared.clock.clone());
         let (ready, metrics) = (Arc::clone(&self.shared), self.shared.metrics.clone());
         let gate = control::Gate {
-            ledger: self.shared.ledger.clone(),
+            desk: Desk::new(ledger.clone(), journal, clock, access.subscribe()),
+            ledger,
             registry: Arc::clone(&self.shared.registry),
             audit_dir: self.settings.audit_dir.clone(),
             clock: self.shared.clock.clone(),
             token,
-            targets: targets.subscribe(),
+            rules: access.subscribe(),
             advertise: self.advertise(),
             ready: Box::new(move || readiness(&ready)),
             metrics: Box::new(move || metrics.text()),
@@ -199,7 +202,7 @@ impl Gate {
         tokio::spawn(async move {
             let follow_rules = async {
                 while rules.changed().await.is_ok() {
-                    targets.send_replace(names(&rules.borrow_and_update()));
+                    access.send_replace(Arc::new(access_rules(&rules.borrow_and_update())));
                 }
             };
             // It serves until the gate aborts this task.
@@ -295,6 +298,19 @@ impl Gate {
             tracing::error!(%error, "the stop could not be put on record");
         }
         shared.journal.close().await;
+    }
+}
+
+/// What the desk decides by.
+fn access_rules(rules: &Rules) -> access::Rules {
+    access::Rules {
+        policies: None,
+        targets: rules.targets.keys().map(|name| (name.clone(), Vec::new())).collect(),
+        issuers: Arc::default(),
+        default_window: Duration::from_mins(30),
+        pending_for: Duration::from_hours(1),
+        activate_within: Duration::from_hours(1),
+        requests_per_minute: 60,
     }
 }
 

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 /// A grant.
 #[derive(ToSchema)]
 #[schema(as = Grant)]
-pub struct GrantShape {
+pub(super) struct GrantShape {
     /// Its id.
     id: String,
     /// Whom it is for.
@@ -59,7 +59,7 @@ pub struct GrantShape {
 /// Who revoked a grant, when and why.
 #[derive(ToSchema)]
 #[schema(as = Revocation)]
-pub struct RevocationShape {
+pub(super) struct RevocationShape {
     /// When.
     #[schema(format = DateTime)]
     at: String,
@@ -73,7 +73,7 @@ pub struct RevocationShape {
 /// A request for access.
 #[derive(ToSchema)]
 #[schema(as = Request)]
-pub struct RequestShape {
+pub(super) struct RequestShape {
     /// Its id.
     id: String,
     /// Who asks.
@@ -124,7 +124,7 @@ pub struct RequestShape {
 /// One approver's yes.
 #[derive(ToSchema)]
 #[schema(as = Approval)]
-pub struct ApprovalShape {
+pub(super) struct ApprovalShape {
     /// Who.
     by: String,
     /// When.
@@ -138,7 +138,7 @@ pub struct ApprovalShape {
 /// What a request came to.
 #[derive(ToSchema)]
 #[schema(as = Outcome)]
-pub struct OutcomeShape {
+pub(super) struct OutcomeShape {
     /// `denied`, `approved`, `rejected` or `withdrawn`.
     outcome: String,
     /// When.
@@ -164,7 +164,7 @@ pub struct OutcomeShape {
 /// What somebody found who looked at a break-glass access afterwards.
 #[derive(ToSchema)]
 #[schema(as = Review)]
-pub struct ReviewShape {
+pub(super) struct ReviewShape {
     /// Who.
     by: String,
     /// When.
@@ -177,7 +177,7 @@ pub struct ReviewShape {
 /// A running session.
 #[derive(ToSchema)]
 #[schema(as = Session)]
-pub struct SessionShape {
+pub(super) struct SessionShape {
     /// Its id.
     session: String,
     /// Its grant.
@@ -208,7 +208,7 @@ pub struct SessionShape {
 /// A local user, or an identity of an issuer that was disabled here.
 #[derive(ToSchema)]
 #[schema(as = User)]
-pub struct UserShape {
+pub(super) struct UserShape {
     /// Its name.
     name: String,
     /// Its groups.

@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -30,13 +31,28 @@ impl Served {
         };
         let journal = audit::Journal::open(&settings, clock.clone()).unwrap();
         let ready = Arc::new(AtomicBool::new(true));
+        let ledger = Ledger::open(&state.join("ledger.db"), journal.clone(), clock.clone()).unwrap();
+        let profiles = vec!["read-only".parse().unwrap(), "read-write".parse().unwrap()];
+        let rules = access::Rules {
+            policies: None,
+            targets: ["orders", "cards"]
+                .map(|name| (name.parse().unwrap(), profiles.clone()))
+                .into(),
+            issuers: Arc::default(),
+            default_window: Duration::from_secs(1_800),
+            pending_for: Duration::from_secs(3_600),
+            activate_within: Duration::from_secs(3_600),
+            requests_per_minute: 10,
+        };
+        let rules = watch::channel(Arc::new(rules)).1;
         let gate = Gate {
-            ledger: Ledger::open(&state.join("ledger.db"), journal, clock.clone()).unwrap(),
+            desk: Desk::new(ledger.clone(), journal, clock.clone(), rules.clone()),
+            ledger,
             registry: Arc::default(),
             audit_dir: settings.dir,
             clock,
             token: AdminToken::load_or_make(&state.join("admin.token")).unwrap(),
-            targets: watch::channel(vec!["orders".parse().unwrap(), "cards".parse().unwrap()]).1,
+            rules,
             advertise: "127.0.0.1:7432".to_owned(),
             ready: Box::new({
                 let ready = Arc::clone(&ready);
