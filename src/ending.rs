@@ -101,6 +101,18 @@ pub enum Ending {
         /// When.
         at: Timestamp,
     },
+    /// The policies no longer allow what the grant was made for; asked again before its window opens.
+    PolicyRefused {
+        /// The grant.
+        grant: GrantId,
+        /// Why, as the policies say it.
+        why: String,
+    },
+    /// The identity was shut out.
+    IdentityDisabled {
+        /// The grant.
+        grant: GrantId,
+    },
     /// Too many at once.
     TooMany {
         /// Of what.
@@ -235,6 +247,8 @@ impl Ending {
             Self::Lapsed { .. } => "lapsed",
             Self::LoginExpired { .. } => "login_expired",
             Self::LoginRevoked { .. } => "login_revoked",
+            Self::PolicyRefused { .. } => "policy_refused",
+            Self::IdentityDisabled { .. } => "identity_disabled",
             Self::TooMany { .. } => "too_many",
             Self::TargetUnreachable { .. } => "target_unreachable",
             Self::TargetRefused { .. } => "target_refused",
@@ -269,7 +283,9 @@ impl Ending {
             | Self::AddressRefused { .. }
             | Self::Lapsed { .. }
             | Self::LoginExpired { .. }
-            | Self::LoginRevoked { .. } => "28000",
+            | Self::LoginRevoked { .. }
+            | Self::PolicyRefused { .. }
+            | Self::IdentityDisabled { .. } => "28000",
             Self::BadSecret { .. } => "28P01",
             Self::ParameterRefused { .. } | Self::ReplicationRefused { .. } => "42501",
             // What PostgreSQL itself says when authentication takes too long.
@@ -353,6 +369,16 @@ impl Ending {
                 format!("grant {grant} was revoked at {}", clock_time(*at)),
                 None,
                 Some("ask whoever revoked it, or for a new grant".to_owned()),
+            ),
+            Self::PolicyRefused { grant, why } => (
+                format!("grant {grant} cannot be used now: the policies do not allow it any more"),
+                Some(format!("Policies: {why}.")),
+                Some("ask again for what you need".to_owned()),
+            ),
+            Self::IdentityDisabled { grant } => (
+                format!("grant {grant} cannot be used: the identity it is for has been disabled"),
+                None,
+                Some("ask the gate's operator".to_owned()),
             ),
             Self::TooMany { scope, limit } => (
                 match scope {

@@ -9,9 +9,9 @@
 //! - [`scram`]: either side of SCRAM-SHA-256, one message at a time (pure)
 //! - [`grant`]: what a grant is, which events may follow which, `Permit` (pure)
 //! - [`request`]: what a request for access is, and which steps may follow which (pure)
+//! - [`tls`]: the TLS configurations
 //! - [`identity`]: who somebody is, and how it is proved
 //! - [`metrics`]: what the gate counts
-//! - [`tls`]: the two TLS configurations
 //! - [`audit`]: the log: event, journal, reader
 //! - [`policy`]: one access question, and the verdict of the policies (pure)
 //! - [`ledger`]: the only place where a grant changes

@@ -9,6 +9,7 @@ mod accept;
 mod build;
 mod crew;
 mod overdue;
+mod policies;
 mod reap;
 mod serve;
 
@@ -23,18 +24,19 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::access::{self, Desk};
+use crate::access::Desk;
 use crate::audit::event::{Event, GateStarted, Reloaded};
 use crate::audit::{AuditError, Health, Journal};
 use crate::clock::Clock;
-use crate::config::{Control, Settings};
+use crate::config::{Control, Mistake, Settings};
 use crate::control::{self, AdminToken, Listeners};
 use crate::ledger::{self, Ledger, LedgerError, StoreError};
 use crate::metrics::Metrics;
-use crate::session::{Pool, Registry, Rules, Shared};
+use crate::session::{Pool, Registry, Shared};
 use crate::tls::TlsError;
 
 use crew::Crew;
+use policies::Access;
 use reap::Reaper;
 pub use serve::serve;
 
@@ -96,6 +98,7 @@ pub struct Gate {
     settings: Settings,
     addresses: Vec<SocketAddr>,
     builder: build::Builder,
+    access: Access,
     crew: Crew,
     /// Accept loops, the ticker, the control API: all that ends with the gate.
     tasks: Vec<JoinHandle<()>>,
@@ -123,10 +126,13 @@ impl Gate {
             rooms: rules.targets.clone(),
         };
         let left = reaper.reap().await?;
+        let access = Access::start(&settings, journal.clone()).await?;
+        let desk = Desk::new(ledger.clone(), journal.clone(), clock.clone(), access.subscribe());
         let shared = Arc::new(Shared {
             clock,
             journal,
             ledger,
+            desk,
             registry: Arc::new(Registry::default()),
             pool: Pool::default(),
             metrics: Metrics::default(),
@@ -140,6 +146,7 @@ impl Gate {
             settings,
             addresses: Vec::new(),
             builder,
+            access,
             crew,
             tasks,
         };
@@ -182,31 +189,22 @@ impl Gate {
     }
 
     fn serve_control(&self, listeners: Listeners, token: AdminToken) -> JoinHandle<()> {
-        let mut rules = self.shared.rules.subscribe();
-        let access = watch::Sender::new(Arc::new(access_rules(&rules.borrow_and_update())));
-        let shared = &self.shared;
-        let (ledger, journal, clock) = (shared.ledger.clone(), shared.journal.clone(), shared.clock.clone());
         let (ready, metrics) = (Arc::clone(&self.shared), self.shared.metrics.clone());
         let gate = control::Gate {
-            desk: Desk::new(ledger.clone(), journal, clock, access.subscribe()),
-            ledger,
+            ledger: self.shared.ledger.clone(),
+            desk: self.shared.desk.clone(),
             registry: Arc::clone(&self.shared.registry),
             audit_dir: self.settings.audit_dir.clone(),
             clock: self.shared.clock.clone(),
             token,
-            rules: access.subscribe(),
+            rules: self.access.subscribe(),
             advertise: self.advertise(),
             ready: Box::new(move || readiness(&ready)),
             metrics: Box::new(move || metrics.text()),
         };
         tokio::spawn(async move {
-            let follow_rules = async {
-                while rules.changed().await.is_ok() {
-                    access.send_replace(Arc::new(access_rules(&rules.borrow_and_update())));
-                }
-            };
             // It serves until the gate aborts this task.
-            if let Err(error) = control::serve(listeners, Arc::new(gate), follow_rules).await {
+            if let Err(error) = control::serve(listeners, Arc::new(gate), std::future::pending()).await {
                 tracing::error!(%error, "the control API stopped");
             }
         })
@@ -247,14 +245,20 @@ impl Gate {
             fixed => format!("in force, but for what needs a restart: {}", fixed.join(", ")),
         };
         self.shared.rules.send_replace(Arc::new(rules));
+        self.access.replace(&settings).await;
         self.settings = settings;
         self.reloaded(true, detail).await;
         Ok(())
     }
 
     /// Puts a reload that came to nothing on record.
-    pub async fn reload_refused(&self, detail: String) {
-        self.reloaded(false, detail).await;
+    pub async fn reload_refused(&self, mistakes: &[Mistake]) {
+        let all = |mistakes: Vec<&Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let of_policies: Vec<_> = mistakes.iter().filter(|mistake| mistake.is_of_policies()).collect();
+        if !of_policies.is_empty() {
+            self.access.refused(all(of_policies)).await;
+        }
+        self.reloaded(false, all(mistakes.iter().collect())).await;
     }
 
     async fn reloaded(&self, accepted: bool, detail: String) {
@@ -298,19 +302,6 @@ impl Gate {
             tracing::error!(%error, "the stop could not be put on record");
         }
         shared.journal.close().await;
-    }
-}
-
-/// What the desk decides by.
-fn access_rules(rules: &Rules) -> access::Rules {
-    access::Rules {
-        policies: None,
-        targets: rules.targets.keys().map(|name| (name.clone(), Vec::new())).collect(),
-        issuers: Arc::default(),
-        default_window: Duration::from_mins(30),
-        pending_for: Duration::from_hours(1),
-        activate_within: Duration::from_hours(1),
-        requests_per_minute: 60,
     }
 }
 

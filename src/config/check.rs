@@ -4,14 +4,18 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::ControlAddress;
 use super::file::{Control, FileConfig, SessionTable, TargetTable};
 use super::mistake::Mistake;
 use super::settings::{Settings, TargetSettings, TlsFiles};
+use crate::policy::Policies;
 use crate::secret::Secret;
 use crate::tls::{ClientTls, ServerTls, TlsMode};
 
+/// The key under which mistakes of the policies are noted.
+pub(super) const POLICIES: &str = "policy.dir";
 /// Longest path of a Unix socket on Linux (`sun_path` less its terminator, unix(7)); it is made under a longer name first.
 const SOCKET_PATH: usize = 107 - ".new".len();
 
@@ -40,6 +44,8 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
     checker.control(&addresses.socket);
     checker.writable_folder("state_dir", &state_dir);
     let tls = checker.tls(&state_dir);
+    let policies = checker.policies();
+    let issuers = super::issuers::check(&mut checker);
     let targets = file.targets.iter().map(|table| checker.target(table)).collect();
     let advertise = file
         .advertise
@@ -63,21 +69,24 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
             listen: file.control.listen,
             token_file: addresses.token_file,
         },
+        access: file.access.clone(),
+        policies,
+        issuers,
         drain_limit: file.drain_limit,
         logging: file.logging.clone(),
         state_dir,
     })
 }
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     path: &'a Path,
-    base: Base<'a>,
-    file: &'a FileConfig,
+    pub(super) base: Base<'a>,
+    pub(super) file: &'a FileConfig,
     mistakes: &'a mut Vec<Mistake>,
 }
 
 impl Checker<'_> {
-    fn note(&mut self, key: &str, reason: impl Into<String>, remedy: &str) {
+    pub(super) fn note(&mut self, key: &str, reason: impl Into<String>, remedy: &str) {
         // A key that is not written is found at the nearest table that is.
         let mut place = key;
         let line = loop {
@@ -259,6 +268,19 @@ impl Checker<'_> {
             startup_parameters: table.startup_parameters.clone(),
             max_sessions: table.max_sessions,
             application_name: table.application_name,
+            profiles: table.profiles.clone(),
+        }
+    }
+
+    fn policies(&mut self) -> Option<Arc<Policies>> {
+        match self.file.policy.load(self.base.0) {
+            Ok(policies) => policies,
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    self.note(POLICIES, mistake, "");
+                }
+                None
+            }
         }
     }
 
@@ -328,14 +350,14 @@ impl Checker<'_> {
 }
 
 /// The folder that relative paths start at.
-struct Base<'a>(&'a Path);
+pub(super) struct Base<'a>(&'a Path);
 
 impl<'a> Base<'a> {
     fn of(file: &'a Path) -> Self {
         Self(file.parent().unwrap_or_else(|| Path::new("")))
     }
 
-    fn join(&self, path: &Path) -> PathBuf {
+    pub(super) fn join(&self, path: &Path) -> PathBuf {
         self.0.join(path)
     }
 

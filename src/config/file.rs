@@ -6,11 +6,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::access::{self, AccessTable, PolicyTable};
+use super::issuers::{self, IssuerTable};
 use super::mistake::Mistake;
 use super::reader::{Places, Reader, Section};
 use crate::audit::Durability;
 use crate::frontend::Plaintext;
-use crate::names::TargetName;
+use crate::names::{ProfileName, TargetName};
 use crate::tls::TlsMode;
 use crate::upstream::{ApplicationName, AuthMethod};
 
@@ -26,6 +28,9 @@ pub(super) struct FileConfig {
     pub(super) session: SessionTable,
     pub(super) audit: AuditTable,
     pub(super) control: ControlTable,
+    pub(super) access: AccessTable,
+    pub(super) policy: PolicyTable,
+    pub(super) issuers: Vec<IssuerTable>,
     pub(super) drain_limit: Duration,
     pub(super) logging: Logging,
     /// Where each key stands, for mistakes that are found later.
@@ -51,6 +56,7 @@ pub(super) struct TargetTable {
     pub(super) startup_parameters: Vec<String>,
     pub(super) max_sessions: Option<u32>,
     pub(super) application_name: ApplicationName,
+    pub(super) profiles: Vec<ProfileName>,
 }
 
 /// `[tls]`.
@@ -154,6 +160,11 @@ impl FileConfig {
             session: root.within("session", session),
             audit: root.within("audit", audit),
             control: root.within("control", control),
+            access: root.within("access", access::access),
+            policy: root.within("policy", access::policy),
+            issuers: root.within("identity", |t| {
+                t.tables("issuers", issuers::read).into_iter().flatten().collect()
+            }),
             drain_limit: root
                 .within("drain", |t| t.duration("limit", Duration::ZERO))
                 .unwrap_or(secs(30)),
@@ -227,6 +238,7 @@ fn target(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
                 &[("prefix", ApplicationName::Prefix), ("pass", ApplicationName::Pass)],
             )
             .unwrap_or(ApplicationName::Prefix),
+        profiles: access::profiles(table),
         name: name?,
         host: address.as_ref()?.0.clone(),
         port: address?.1,

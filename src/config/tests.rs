@@ -129,6 +129,36 @@ listen = "0.0.0.0:80"
     insta::assert_snapshot!(said.join("\n"));
 }
 
+const CI: &str = "[[identity.issuers]]\nissuer = \"https://token.actions.githubusercontent.com\"\naudience = \"tidegate\"\n\
+    jwks_url = \"https://token.actions.githubusercontent.com/.well-known/jwks\"\n";
+
+#[test]
+fn issuers_have_what_is_needed_to_verify_their_tokens() {
+    let settings = good(&format!(
+        "{SMALLEST}{CI}identity_claim = \"repository\"\nidentity_prefix = \"ci:\"\ngroups_claim = \"teams\"\nleeway = \"1m\"\n\
+         claims = {{ repository = \"repository\", branch = \"ref\" }}\n"
+    ));
+    let issuer = settings.issuers.first().unwrap();
+    assert_eq!(issuer.identity_claim, "repository");
+    assert_eq!(issuer.claims.get("branch").map(String::as_str), Some("ref"));
+    assert_eq!(issuer.leeway, Duration::from_mins(1));
+    let settings = good(&format!("{SMALLEST}{CI}"));
+    let issuer = settings.issuers.first().unwrap();
+    assert_eq!((issuer.identity_claim.as_str(), issuer.identity_prefix.as_str()), ("sub", ""));
+}
+
+#[test]
+fn what_is_wrong_with_an_issuer_is_named() {
+    let said = said(&format!(
+        "{SMALLEST}{CI}jwks_file = \"a\"\n[[identity.issuers]]\nissuer = \"a\"\nleeway = \"1h\"\n\
+         [[identity.issuers]]\nissuer = \"b\"\naudience = \"a\"\njwks_url = \"http://b.example.org\"\nprefix = \"b\"\n\
+         [[identity.issuers]]\nissuer = \"c\"\naudience = \"\"\njwks_file = \"orders.password\"\nclaims = {{ a = 1 }}\n\
+         [[identity.issuers]]\nissuer = \"c\"\naudience = \"a\"\njwks_file = \"nowhere\"\nidentity_prefix = \"a b\"\n\
+         [[identity.issuers]]\nissuer = \"d\"\naudience = \"a\"\njwks_url = \"https://d.example.org\"\n"
+    ));
+    insta::assert_snapshot!(said.join("\n"));
+}
+
 #[test]
 fn a_file_that_is_named_must_be_readable() {
     let said = said(&format!(

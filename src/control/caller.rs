@@ -145,8 +145,11 @@ impl Caller {
         }
     }
 
-    /// Whether what belongs to others may be seen too.
-    pub(super) async fn sees_all(&self, gate: &Gate) -> bool {
-        self.may(gate, Action::Administer).await.is_ok()
+    /// Whether what belongs to others may be seen too. It only shapes answers, so it does not go on record.
+    pub(super) fn sees_all(&self, gate: &Gate) -> bool {
+        match self {
+            Self::Admin { .. } => true,
+            Self::Person(identity) => gate.desk.would(identity, Action::Administer),
+        }
     }
 }

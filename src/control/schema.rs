@@ -3,7 +3,7 @@
 //! Never made: they only describe. That they describe what is really answered is tested.
 #![allow(dead_code, reason = "shapes are described by their derive and never made")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use utoipa::ToSchema;
 
@@ -81,6 +81,12 @@ pub(super) struct RequestShape {
     /// The groups it was in when it asked.
     #[schema(required = false)]
     groups: BTreeSet<String>,
+    /// The issuer whose token proved it; absent: a local user.
+    #[schema(nullable = false)]
+    issuer: Option<String>,
+    /// What that token said of the run (`repository`, `ref`, ...).
+    #[schema(required = false)]
+    claims: BTreeMap<String, String>,
     /// Where to.
     target: String,
     /// With which privileges.

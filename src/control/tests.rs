@@ -1,13 +1,15 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::*;
 use crate::audit;
+use crate::policy::{Policies, Source};
+
+mod people;
 
 /// A control API on a Unix socket of its own.
 pub(crate) struct Served {
@@ -19,6 +21,10 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    async fn start_with(policies: Option<Arc<Policies>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("tidegate-state");
         std::fs::create_dir(&state).unwrap();
@@ -32,18 +38,7 @@ impl Served {
         let journal = audit::Journal::open(&settings, clock.clone()).unwrap();
         let ready = Arc::new(AtomicBool::new(true));
         let ledger = Ledger::open(&state.join("ledger.db"), journal.clone(), clock.clone()).unwrap();
-        let profiles = vec!["read-only".parse().unwrap(), "read-write".parse().unwrap()];
-        let rules = access::Rules {
-            policies: None,
-            targets: ["orders", "cards"]
-                .map(|name| (name.parse().unwrap(), profiles.clone()))
-                .into(),
-            issuers: Arc::default(),
-            default_window: Duration::from_secs(1_800),
-            pending_for: Duration::from_secs(3_600),
-            activate_within: Duration::from_secs(3_600),
-            requests_per_minute: 10,
-        };
+        let rules = crate::access::testing::rules(policies);
         let rules = watch::channel(Arc::new(rules)).1;
         let gate = Gate {
             desk: Desk::new(ledger.clone(), journal, clock.clone(), rules.clone()),
@@ -87,16 +82,21 @@ impl Served {
 
     /// One request, its answer whole; the date is cut out.
     async fn ask(&self, first: &str, token: bool, body: &str) -> String {
-        let mut stream = UnixStream::connect(self.state("control.sock")).await.unwrap();
         let token = if token {
             let text = std::fs::read_to_string(self.state("admin.token")).unwrap();
             format!("authorization: Bearer {}\r\n", text.trim())
         } else {
             String::new()
         };
+        self.call(first, &token, body).await
+    }
+
+    /// The same, with these headers.
+    async fn call(&self, first: &str, headers: &str, body: &str) -> String {
+        let mut stream = UnixStream::connect(self.state("control.sock")).await.unwrap();
         let length = body.len();
         let request =
-            format!("{first} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{token}content-length: {length}\r\n\r\n{body}");
+            format!("{first} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

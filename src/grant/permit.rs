@@ -82,10 +82,10 @@ pub enum Refusal {
 /// Decides at the door. The grant has to be active: the ledger activates it (tentatively) before it asks.
 pub fn permit(grant: &Grant, question: &Question<'_>) -> Result<Permit, Refusal> {
     let until = covered(grant, question.client, question.now)?;
-    // libpq takes the user name as the database name when none is given, and the user name is the grant's id.
+    // libpq takes the user name as the database name when none is given, and the user name is a login of the grant.
     if let Some(asked) = question.database
         && asked != grant.target.as_str()
-        && asked != grant.id.as_str()
+        && GrantId::of_login(asked).as_ref() != Some(&grant.id)
     {
         return Err(Refusal::WrongDatabase { asked: asked.to_owned() });
     }

@@ -21,6 +21,8 @@ fn terms() -> Terms {
         deadline: None,
         max_sessions: 2,
         client_network: None,
+        profile: None,
+        request: None,
     }
 }
 
@@ -177,6 +179,11 @@ fn each_refusal_has_its_ending() {
     assert_eq!(named(&Question { database: None, ..ok }, &grant), "permitted");
     let id = Some(grant.id().as_str());
     assert_eq!(named(&Question { database: id, ..ok }, &grant), "permitted");
+    let login = format!("{}.k7zz", grant.id());
+    let database = Some(login.as_str());
+    assert_eq!(named(&Question { database, ..ok }, &grant), "permitted");
+    let database = Some("gr_7777777777.");
+    assert_eq!(named(&Question { database, ..ok }, &grant), "wrong_database");
     let mapped = Ipv4Addr::new(10, 1, 2, 3).to_ipv6_mapped().into();
     assert_eq!(named(&Question { client: mapped, ..ok }, &grant), "permitted");
     let database = Some("postgres");
@@ -206,6 +213,7 @@ fn json_has_what_a_person_looks_for() {
     let json = serde_json::to_value(&grant).unwrap();
     assert_eq!(json["id"], "gr_7777777777");
     assert_eq!(json["window_seconds"], 1800);
+    assert_eq!((json.get("profile"), json.get("request")), (None, None));
     assert_eq!(serde_json::from_value::<Grant>(json).unwrap(), grant);
 }
 

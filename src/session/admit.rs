@@ -136,11 +136,13 @@ async fn open(
     rules: &Rules,
     shared: &Shared,
 ) -> Result<Opened, Denied> {
-    // Only a grant's secret can have been proved, so the user is a grant's id.
-    let id: GrantId = startup.user.parse().map_err(|_| Ending::BadSecret {
+    // Only a grant's secret can have been proved, so the user is one of a grant's logins.
+    let id: GrantId = shared.ledger.grant_of_login(&startup.user).ok_or_else(|| Ending::BadSecret {
         user: startup.user.clone(),
     })?;
-    let admission = match shared.ledger.admit(&id, startup.database.as_deref(), client.ip()).await {
+    let database = startup.database.as_deref();
+    let recheck = shared.desk.recheck(&id, client.ip()).await;
+    let admission = match shared.ledger.admit(&id, database, client.ip(), recheck).await {
         Ok(admission) => admission,
         Err(ending) => {
             // The secret was proved, so the record may say whose it is; without a name where the store cannot be asked.

@@ -36,6 +36,7 @@ pub use statement::Keep;
 
 use start::Started;
 
+use crate::access::Desk;
 use crate::audit::Journal;
 use crate::audit::event::Event;
 use crate::clock::Clock;
@@ -69,6 +70,8 @@ pub struct Shared {
     pub journal: Journal,
     /// The grants.
     pub ledger: Ledger,
+    /// What people and pipelines ask for.
+    pub desk: Desk,
     /// The sessions.
     pub registry: Arc<Registry>,
     /// Read buffers.

@@ -57,7 +57,7 @@ pub(in crate::control) async fn stream(
     caller: Caller,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let subscriber = Subscriber {
-        all: caller.sees_all(&gate).await,
+        all: caller.sees_all(&gate),
         changes: gate.ledger.changes(),
         sessions: gate.registry.changes(),
         until: tokio::time::Instant::now() + LONGEST,

@@ -29,7 +29,7 @@ pub(super) async fn me(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<
         name: caller.name().to_owned(),
         groups: caller.person().map(|person| person.groups.clone()).unwrap_or_default(),
         source: caller.source().to_owned(),
-        admin: caller.sees_all(&gate).await,
+        admin: caller.sees_all(&gate),
     }))
 }
 
