@@ -32,7 +32,7 @@ use crate::config::{Control, Mistake, Settings};
 use crate::control::{self, AdminToken, Listeners};
 use crate::ledger::{self, Ledger, LedgerError, StoreError};
 use crate::metrics::Metrics;
-use crate::session::{Pool, Registry, Rules, Shared};
+use crate::session::{Pool, Registry, Shared};
 use crate::tls::TlsError;
 
 use crew::Crew;
@@ -189,9 +189,6 @@ impl Gate {
     }
 
     fn serve_control(&self, listeners: Listeners, token: AdminToken) -> JoinHandle<()> {
-        let (targets, mut rules) = (watch::Sender::new(Vec::new()), self.shared.rules.subscribe());
-        let names = |rules: &Rules| rules.targets.keys().cloned().collect();
-        targets.send_replace(names(&rules.borrow_and_update()));
         let (ready, metrics) = (Arc::clone(&self.shared), self.shared.metrics.clone());
         let gate = control::Gate {
             ledger: self.shared.ledger.clone(),
@@ -200,19 +197,14 @@ impl Gate {
             audit_dir: self.settings.audit_dir.clone(),
             clock: self.shared.clock.clone(),
             token,
-            targets: targets.subscribe(),
+            rules: self.access.subscribe(),
             advertise: self.advertise(),
             ready: Box::new(move || readiness(&ready)),
             metrics: Box::new(move || metrics.text()),
         };
         tokio::spawn(async move {
-            let follow_rules = async {
-                while rules.changed().await.is_ok() {
-                    targets.send_replace(names(&rules.borrow_and_update()));
-                }
-            };
             // It serves until the gate aborts this task.
-            if let Err(error) = control::serve(listeners, Arc::new(gate), follow_rules).await {
+            if let Err(error) = control::serve(listeners, Arc::new(gate), std::future::pending()).await {
                 tracing::error!(%error, "the control API stopped");
             }
         })

@@ -197,6 +197,8 @@ async fn read<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, Cl
         status: status.as_u16(),
         detail: String::from_utf8_lossy(&body).chars().take(200).collect(),
         remedy: None,
+        policies: Vec::new(),
+        nearest: None,
     });
     Err(ClientError::Refused(Box::new(problem)))
 }
