@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::StartError;
+use crate::access;
 use crate::audit;
 use crate::clock::Clock;
 use crate::config::{Settings, TargetSettings, TlsFiles};
@@ -22,6 +23,10 @@ use crate::upstream::Target;
 const FAILURES_PER_ADDRESS: u32 = 200;
 /// See [`FAILURES_PER_ADDRESS`].
 const FAILURE_DELAY: std::time::Duration = std::time::Duration::from_secs(2);
+/// The window of a request that names none.
+const DEFAULT_WINDOW: std::time::Duration = std::time::Duration::from_mins(30);
+/// How long a request waits for approval, and its grant for the first connect.
+const PENDING_FOR: std::time::Duration = std::time::Duration::from_hours(1);
 /// Sessions on a target that names no limit: more than any server has connections.
 const NO_LIMIT: u32 = 100_000;
 
@@ -66,6 +71,7 @@ impl Builder {
             frontend: frontend::Settings {
                 tls: self.tls.clone(),
                 plaintext: settings.plaintext,
+                token_in_clear: settings.access.identity_without_tls,
                 handshake: settings.limits.handshake_timeout,
                 clock: self.clock.clone(),
             },
@@ -102,6 +108,20 @@ pub(super) fn audit(settings: &Settings) -> audit::Settings {
     }
 }
 
+/// What the desk decides by.
+pub(super) fn access(settings: &Settings) -> access::Rules {
+    let targets = settings.targets.iter().map(|target| (target.name.clone(), Vec::new()));
+    access::Rules {
+        policies: None,
+        targets: targets.collect(),
+        issuers: Arc::default(),
+        default_window: DEFAULT_WINDOW,
+        pending_for: PENDING_FOR,
+        activate_within: PENDING_FOR,
+        requests_per_minute: 30,
+    }
+}
+
 fn session(settings: &Settings) -> session::Settings {
     let table = &settings.session;
     session::Settings {
@@ -110,6 +130,12 @@ fn session(settings: &Settings) -> session::Settings {
         idle_timeout: table.idle_timeout,
         end_grace: table.end_grace,
         renew_hint: table.renew_hint.clone(),
+        waiting: session::WaitSettings {
+            limit: settings.access.login_wait,
+            repeat: settings.access.login_notice,
+            logins: settings.limits.waiting_logins,
+            of_one: settings.limits.waiting_logins_per_identity,
+        },
         keep: Keep {
             sql: settings.max_sql_bytes,
             parameter: settings.max_parameter_bytes,

@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::access::{self, Desk};
 use crate::audit::event::{Event, GateStarted, Reloaded};
 use crate::audit::{AuditError, Health, Journal};
 use crate::clock::Clock;
@@ -30,7 +31,7 @@ use crate::config::{Control, Settings};
 use crate::control::{self, AdminToken, Listeners};
 use crate::ledger::{self, Ledger, LedgerError, StoreError};
 use crate::metrics::Metrics;
-use crate::session::{Pool, Registry, Rules, Shared};
+use crate::session::{Lobby, Pool, Registry, Rules, Shared};
 use crate::tls::TlsError;
 
 use crew::Crew;
@@ -92,6 +93,8 @@ pub enum StartError {
 /// A gate that runs.
 pub struct Gate {
     shared: Arc<Shared>,
+    /// What the desk decides by.
+    access: watch::Sender<Arc<access::Rules>>,
     settings: Settings,
     addresses: Vec<SocketAddr>,
     builder: build::Builder,
@@ -122,7 +125,10 @@ impl Gate {
             rooms: rules.targets.clone(),
         };
         let left = reaper.reap().await?;
+        let access = watch::Sender::new(Arc::new(build::access(&settings)));
         let shared = Arc::new(Shared {
+            desk: Desk::new(ledger.clone(), journal.clone(), clock.clone(), access.subscribe()),
+            lobby: Arc::new(Lobby::default()),
             clock,
             journal,
             ledger,
@@ -136,6 +142,7 @@ impl Gate {
         let tasks = vec![tokio::spawn(reaper.go_on(left))];
         let mut gate = Self {
             shared,
+            access,
             settings,
             addresses: Vec::new(),
             builder,
@@ -244,6 +251,7 @@ impl Gate {
             fixed => format!("in force, but for what needs a restart: {}", fixed.join(", ")),
         };
         self.shared.rules.send_replace(Arc::new(rules));
+        self.access.send_replace(Arc::new(build::access(&settings)));
         self.settings = settings;
         self.reloaded(true, detail).await;
         Ok(())
@@ -277,6 +285,7 @@ impl Gate {
             ..
         } = self;
         shared.draining.store(true, Ordering::SeqCst);
+        shared.lobby.close();
         shared.registry.drain(false);
         if !wait_for_sessions(&shared, settings.drain_limit).await {
             tracing::warn!(

@@ -54,6 +54,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
         plaintext: file.tls.plaintext,
         limits: file.limits,
         session: session(&file.session),
+        access: file.access,
         audit_dir: addresses.audit_dir,
         durability: file.audit.durability,
         max_sql_bytes: bytes(file.audit.max_sql_bytes),

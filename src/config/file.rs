@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::mistake::Mistake;
 use super::reader::{Places, Reader, Section};
 use crate::audit::Durability;
-use crate::frontend::Plaintext;
+use crate::frontend::{Plaintext, TokenInClear};
 use crate::names::TargetName;
 use crate::tls::TlsMode;
 use crate::upstream::{ApplicationName, AuthMethod};
@@ -24,6 +24,7 @@ pub(super) struct FileConfig {
     pub(super) tls: TlsTable,
     pub(super) limits: Limits,
     pub(super) session: SessionTable,
+    pub(super) access: AccessTable,
     pub(super) audit: AuditTable,
     pub(super) control: ControlTable,
     pub(super) drain_limit: Duration,
@@ -73,6 +74,10 @@ pub struct Limits {
     pub handshakes_per_address: u32,
     /// From accept to authenticated.
     pub handshake_timeout: Duration,
+    /// Logins that wait for approval at once; they count neither as handshakes nor as connections.
+    pub waiting_logins: u32,
+    /// Of these, of one identity.
+    pub waiting_logins_per_identity: u32,
     /// Threads that carry sessions; absent: one for every two processors.
     pub session_threads: Option<u32>,
 }
@@ -90,6 +95,17 @@ pub struct SessionTable {
     pub end_grace: Duration,
     /// What the client is told about getting more time.
     pub renew_hint: Option<String>,
+}
+
+/// `[access]`: logins with a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccessTable {
+    /// The longest a login waits for approval; a client may ask for less.
+    pub login_wait: Duration,
+    /// How often a client that waits is told so.
+    pub login_notice: Duration,
+    /// Who may send a token without TLS.
+    pub identity_without_tls: TokenInClear,
 }
 
 /// `[audit]`.
@@ -152,6 +168,7 @@ impl FileConfig {
             tls: root.within("tls", tls),
             limits: root.within("limits", limits),
             session: root.within("session", session),
+            access: root.within("access", access),
             audit: root.within("audit", audit),
             control: root.within("control", control),
             drain_limit: root
@@ -259,6 +276,8 @@ fn limits(table: &Section<'_, '_>) -> Limits {
         handshake_timeout: table
             .duration("handshake_timeout", Duration::from_millis(100))
             .unwrap_or(secs(20)),
+        waiting_logins: table.number("waiting_logins", 0, 1_000_000).unwrap_or(200),
+        waiting_logins_per_identity: table.number("waiting_logins_per_identity", 1, 1_000_000).unwrap_or(5),
         session_threads: table.number("session_threads", 1, 1024),
     }
 }
@@ -272,6 +291,15 @@ fn session(table: &Section<'_, '_>) -> SessionTable {
         idle_timeout: table.duration("idle_timeout", Duration::from_millis(1)),
         end_grace: table.duration("end_grace", Duration::ZERO).unwrap_or(secs(2)),
         renew_hint: table.text("renew_hint"),
+    }
+}
+
+fn access(table: &Section<'_, '_>) -> AccessTable {
+    let words = [("loopback", TokenInClear::Loopback), ("never", TokenInClear::Never)];
+    AccessTable {
+        login_wait: table.duration("login_wait", Duration::ZERO).unwrap_or(secs(300)),
+        login_notice: table.duration("login_notice", Duration::from_millis(100)).unwrap_or(secs(15)),
+        identity_without_tls: table.one_of("identity_without_tls", &words).unwrap_or(TokenInClear::Loopback),
     }
 }
 

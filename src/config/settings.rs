@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::file::{Control, Limits, Logging, SessionTable, joined};
+use super::file::{AccessTable, Control, Limits, Logging, SessionTable, joined};
 use crate::audit::Durability;
 use crate::frontend::Plaintext;
 use crate::names::TargetName;
@@ -35,6 +35,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What sessions are told and how they end.
     pub session: SessionTable,
+    /// Logins with a token.
+    pub access: AccessTable,
     /// The audit log's folder.
     pub audit_dir: PathBuf,
     /// What a record survives.
