@@ -88,6 +88,10 @@ pub enum Ending {
     WrongProfile {
         /// The grant.
         grant: GrantId,
+        /// The target it is for.
+        target: TargetName,
+        /// The profile it is for; none where it was made by hand without one.
+        profile: Option<ProfileName>,
         /// The profile asked for.
         asked: String,
     },

@@ -103,6 +103,24 @@ fn ledger(error: &LedgerError) -> (StatusCode, &'static str, &'static str, Optio
             "No such grant",
             some("`tidegate grant list --all` shows those there are"),
         ),
+        LedgerError::NoSuchRequest(_) => (
+            StatusCode::NOT_FOUND,
+            "no-such-request",
+            "No such request",
+            some("`tidegate requests` shows those there are"),
+        ),
+        LedgerError::NoSuchUser(_) => (
+            StatusCode::NOT_FOUND,
+            "no-such-user",
+            "No such user",
+            some("`tidegate user list` shows those there are"),
+        ),
+        LedgerError::UserExists(_) => (
+            StatusCode::CONFLICT,
+            "user-exists",
+            "There is one already",
+            some("`tidegate user rotate` gives it a fresh token"),
+        ),
         LedgerError::Illegal(_) => (
             StatusCode::CONFLICT,
             "illegal-change",

@@ -37,6 +37,8 @@ pub(super) async fn create(State(gate): State<Arc<Gate>>, headers: HeaderMap, by
         deadline: body.deadline,
         max_sessions: body.max_sessions.unwrap_or(MAX_SESSIONS),
         client_network: body.client_network,
+        profile: None,
+        request: None,
     };
     let (grant, secret) = gate.ledger.create(terms, &operator(&headers)).await?;
     let issued = Issued {

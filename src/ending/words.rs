@@ -69,10 +69,13 @@ impl Ending {
                 Some(format!("It is for \"{target}\".")),
                 Some(format!("connect with dbname={target}")),
             ),
-            Self::WrongProfile { grant, asked } => (
+            Self::WrongProfile { grant, target, profile, asked } => (
                 format!("grant {grant} is not for profile \"{asked}\""),
-                None,
-                Some("leave the profile out, or ask for a grant with it".to_owned()),
+                profile.as_ref().map(|profile| format!("It is for \"{profile}\".")),
+                Some(match profile {
+                    Some(profile) => format!("connect with dbname={target}/{profile}, or ask for another grant"),
+                    None => format!("connect with dbname={target}, or ask for another grant"),
+                }),
             ),
             Self::UnknownOption { name, nearest } => (
                 format!("unknown setting \"tidegate.{name}\""),

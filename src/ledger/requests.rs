@@ -1,16 +1,21 @@
-//! Requests: the same order as grants (check, audit, store, tell), and with a grant in one transaction where one is made.
+//! Requests, as people and waiting logins see them: one, pages of them, and what changes.
+//!
+//! It changes none ([`super::workflow`] does). Open ones are in memory; the past is read from the store, by index.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
-use super::{GrantView, Ledger, LedgerError};
-use crate::ids::{GrantId, RequestId};
+use super::live::Live;
+use super::row::requests::{Page, StoredRequest};
+use super::{GrantView, Inner, Ledger, LedgerError, before, row};
+use crate::ids::RequestId;
 use crate::names::{IdentityName, ProfileName, TargetName};
-use crate::request::{How, Next, Request, Status, Wish};
+use crate::request::{How, Request, Status, Wish};
 use crate::secret::Secret;
 
 /// A request to be put on record.
@@ -101,70 +106,236 @@ pub struct GrantLogin {
     pub secret: Secret<String>,
 }
 
+/// How often requests that are over are dropped from memory.
+const SWEEP: Duration = Duration::from_mins(1);
+/// So many requests are shown when nothing is said, and at most.
+const PAGE: usize = 100;
+const LONGEST_PAGE: usize = 1000;
+
+/// What is held in memory: every pending request, and those that were looked after lately.
+pub(super) struct Requests {
+    entries: HashMap<RequestId, Arc<Entry>>,
+    /// Those that are pending.
+    live: Live<Entry>,
+    swept_at: Timestamp,
+}
+
+/// One request in memory.
+pub(super) struct Entry {
+    pub(super) number: i64,
+    pub(super) activate_within: Duration,
+    pub(super) request: watch::Sender<Arc<Request>>,
+    /// Held over check, audit, store and publication: the steps of one request follow each other.
+    pub(super) stepping: tokio::sync::Mutex<()>,
+}
+
 impl Ledger {
-    /// Puts a new request on record, and makes its grant where it is granted at once.
-    pub async fn submit(&self, _new: NewRequest, _reasons: Reasons) -> Result<RequestView, LedgerError> {
-        unimplemented!()
-    }
-
-    /// Takes a request a step further, in its turn. `change` names the step in the log (`approved`, `rejected`, `withdrawn`,
-    /// `reviewed`); the grant id is for the step that completes it.
-    pub async fn step<E>(
-        &self,
-        _id: &RequestId,
-        _by: &IdentityName,
-        _change: &'static str,
-        _reasons: Reasons,
-        _step: impl FnOnce(&Request, GrantId, Timestamp) -> Result<Next, E> + Send + 'static,
-    ) -> Result<RequestView, E>
-    where
-        E: From<LedgerError> + Send + 'static,
-    {
-        unimplemented!()
-    }
-
     /// One request.
-    pub async fn request(&self, _id: &RequestId) -> Result<RequestView, LedgerError> {
-        unimplemented!()
+    pub async fn request(&self, id: &RequestId) -> Result<RequestView, LedgerError> {
+        let now = self.0.clock.now();
+        if let Some(entry) = self.0.requests().get(id) {
+            return Ok(entry.view(now));
+        }
+        Ok(RequestView::of(&self.stored_request(id).await?.request, now))
     }
 
     /// Requests, the newest first.
-    pub async fn requests(&self, _filter: RequestFilter) -> Result<Vec<RequestView>, LedgerError> {
-        unimplemented!()
+    pub async fn requests(&self, filter: RequestFilter) -> Result<Vec<RequestView>, LedgerError> {
+        let now = self.0.clock.now();
+        let before = match &filter.before {
+            Some(id) => Some(self.number_of(id).await?),
+            None => None,
+        };
+        let limit = if filter.limit == 0 {
+            PAGE
+        } else {
+            filter.limit.min(LONGEST_PAGE)
+        };
+        if filter.status == Some(Status::Pending) {
+            return Ok(self.0.requests().pending(&filter, before, limit, now));
+        }
+        let page = Page {
+            status: filter.status,
+            identity: filter.identity,
+            target: filter.target,
+            unreviewed: filter.unreviewed,
+            before,
+            limit,
+            now,
+        };
+        let found = self
+            .0
+            .store
+            .call(move |connection| row::requests::page(connection, &page))
+            .await?;
+        Ok(found.iter().map(|stored| RequestView::of(&stored.request, now)).collect())
     }
 
     /// The pending request of an identity for the same thing, if there is one.
     #[must_use]
-    pub fn pending_request(&self, _who: &IdentityName, _target: &TargetName, _profile: &ProfileName) -> Option<RequestView> {
-        unimplemented!()
+    pub fn pending_request(&self, who: &IdentityName, target: &TargetName, profile: &ProfileName) -> Option<RequestView> {
+        let now = self.0.clock.now();
+        let views = self.pending_of(who, now);
+        views
+            .into_iter()
+            .find(|view| view.request.wish.target == *target && view.request.wish.profile == *profile)
     }
 
-    /// A request, now and after every step; `None` where there is none in memory.
+    /// What an identity has that waits for approvers.
+    pub(super) fn pending_of(&self, who: &IdentityName, now: Timestamp) -> Vec<RequestView> {
+        let entries = self.0.requests().live.of(who, |entry| entry.pending(now));
+        entries.iter().map(|entry| entry.view(now)).collect()
+    }
+
+    /// A request, now and after every step; `None` where there is none in memory, for it was settled a while ago. Nothing is
+    /// sent when a request lapses: [`Request::expires_at`] says when that is.
     #[must_use]
-    pub fn watch_request(&self, _id: &RequestId) -> Option<watch::Receiver<Arc<Request>>> {
-        unimplemented!()
+    pub fn watch_request(&self, id: &RequestId) -> Option<watch::Receiver<Arc<Request>>> {
+        self.0.requests().get(id).map(|entry| entry.request.subscribe())
     }
 
     /// The grant of an identity that can be used now (ready or active); the one that ends last.
     #[must_use]
-    pub fn live_grant(&self, _who: &IdentityName, _target: &TargetName, _profile: Option<&ProfileName>) -> Option<GrantView> {
-        unimplemented!()
+    pub fn live_grant(&self, who: &IdentityName, target: &TargetName, profile: Option<&ProfileName>) -> Option<GrantView> {
+        let now = self.0.clock.now();
+        let views = self.0.live(who, now).into_iter().map(|entry| entry.view(now));
+        let fit = views.filter(|GrantView { grant, .. }| {
+            grant.target() == target && profile.is_none_or(|profile| grant.profile() == Some(profile))
+        });
+        // One that is not open yet would end at this time if it were opened now.
+        fit.max_by_key(|GrantView { grant, .. }| {
+            let opened_now = now.checked_add(grant.window()).unwrap_or(Timestamp::MAX);
+            let opened_now = grant.deadline().map_or(opened_now, |deadline| deadline.min(opened_now));
+            grant.until().unwrap_or(opened_now)
+        })
     }
 
     /// How many grants of an identity have not ended.
     #[must_use]
-    pub fn active_grants(&self, _who: &IdentityName) -> u32 {
-        unimplemented!()
-    }
-
-    /// A fresh login of a grant; others of the same grant stay good.
-    pub async fn issue_login(&self, _grant: &GrantId, _by: &str) -> Result<GrantLogin, LedgerError> {
-        unimplemented!()
+    pub fn active_grants(&self, who: &IdentityName) -> u32 {
+        u32::try_from(self.0.live(who, self.0.clock.now()).len()).unwrap_or(u32::MAX)
     }
 
     /// News of requests and grants.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<Changed> {
-        unimplemented!()
+        self.0.news.subscribe()
+    }
+
+    pub(super) async fn stored_request(&self, id: &RequestId) -> Result<StoredRequest, LedgerError> {
+        let wanted = id.clone();
+        let found = self
+            .0
+            .store
+            .call(move |connection| row::requests::find(connection, &wanted))
+            .await?;
+        found.ok_or_else(|| LedgerError::NoSuchRequest(id.clone()))
+    }
+
+    async fn number_of(&self, id: &RequestId) -> Result<i64, LedgerError> {
+        if let Some(entry) = self.0.requests().get(id) {
+            return Ok(entry.number);
+        }
+        Ok(self.stored_request(id).await?.number)
+    }
+}
+
+impl Inner {
+    /// Poisoned or not: see [`Inner::book`].
+    pub(super) fn requests(&self) -> MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Requests {
+    pub(super) fn new(pending: Vec<StoredRequest>, now: Timestamp) -> Self {
+        let mut requests = Self {
+            entries: HashMap::new(),
+            live: Live::default(),
+            swept_at: now,
+        };
+        for stored in pending {
+            requests.add(stored, now);
+        }
+        requests
+    }
+
+    pub(super) fn get(&self, id: &RequestId) -> Option<Arc<Entry>> {
+        self.entries.get(id).cloned()
+    }
+
+    /// The request's entry; one that is there already stays, for its turn may be taken.
+    pub(super) fn add(&mut self, stored: StoredRequest, now: Timestamp) -> Arc<Entry> {
+        self.sweep(now);
+        let StoredRequest {
+            number,
+            request,
+            activate_within,
+        } = stored;
+        if let Some(entry) = self.get(&request.id) {
+            return entry;
+        }
+        let (id, who) = (request.id.clone(), request.wish.identity.clone());
+        let entry = Arc::new(Entry {
+            number,
+            activate_within,
+            request: watch::Sender::new(Arc::new(request)),
+            stepping: tokio::sync::Mutex::new(()),
+        });
+        if entry.pending(now) {
+            self.live.add(who, entry.clone());
+        }
+        self.entries.insert(id, entry.clone());
+        entry
+    }
+
+    fn sweep(&mut self, now: Timestamp) {
+        if self.swept_at >= before(now, SWEEP) {
+            return;
+        }
+        self.swept_at = now;
+        self.live.sweep(|entry| entry.pending(now));
+        // One that somebody holds or watches stays: a second entry of it would be a second turn.
+        self.entries
+            .retain(|_, entry| entry.pending(now) || Arc::strong_count(entry) > 1 || entry.request.receiver_count() > 0);
+    }
+
+    fn pending(&self, filter: &RequestFilter, before: Option<i64>, limit: usize, now: Timestamp) -> Vec<RequestView> {
+        // A break-glass access does not wait, so nothing that waits is to be reviewed.
+        let entries = self.entries.values().filter(|_| !filter.unreviewed);
+        let mut found: Vec<_> = entries
+            .filter(|entry| entry.pending(now) && before.is_none_or(|before| entry.number < before))
+            .filter(|entry| {
+                let wish = &entry.current().wish;
+                filter.identity.as_ref().is_none_or(|identity| wish.identity == *identity)
+                    && filter.target.as_ref().is_none_or(|target| wish.target == *target)
+            })
+            .collect();
+        found.sort_by_key(|entry| std::cmp::Reverse(entry.number));
+        found.into_iter().take(limit).map(|entry| entry.view(now)).collect()
+    }
+}
+
+impl Entry {
+    pub(super) fn current(&self) -> Arc<Request> {
+        self.request.borrow().clone()
+    }
+
+    pub(super) fn view(&self, now: Timestamp) -> RequestView {
+        RequestView::of(&self.current(), now)
+    }
+
+    fn pending(&self, now: Timestamp) -> bool {
+        self.request.borrow().status(now) == Status::Pending
+    }
+}
+
+impl RequestView {
+    pub(super) fn of(request: &Request, now: Timestamp) -> Self {
+        Self {
+            status: request.status(now).name().to_owned(),
+            approvals_missing: request.approvals_missing(),
+            request: request.clone(),
+        }
     }
 }

@@ -53,7 +53,7 @@ pub(super) async fn arrive(greeted: Box<Greeted>, rules: &Rules, shared: &Shared
     let arriving = shared.registry.arriving();
     let found = match &identity {
         _ if shared.draining() => Err(Ending::Draining),
-        None => own(&mut client),
+        None => own(&mut client, shared),
         Some(identity) => of_identity(&mut client, identity, rules, shared).await,
     };
     match found {
@@ -90,10 +90,11 @@ async fn by_token(greeted: Box<Greeted>, rules: &Rules, shared: &Shared) -> Resu
 }
 
 /// The grant whose secret was proved: the user names it.
-fn own(client: &mut Authenticated) -> Result<Pass, Ending> {
+fn own(client: &mut Authenticated, shared: &Shared) -> Result<Pass, Ending> {
     let startup = &mut client.startup;
     let wishes = Wishes::take(&mut startup.settings)?;
-    let grant = startup.user.parse().map_err(|_| Ending::BadSecret {
+    let grant = shared.ledger.grant_of_login(&startup.user);
+    let grant = grant.ok_or_else(|| Ending::BadSecret {
         user: startup.user.clone(),
     })?;
     let named = startup.database.is_some() || wishes.profile.is_some();
