@@ -193,6 +193,18 @@ pub enum Ending {
         /// Until when it could be approved.
         until: Timestamp,
     },
+    /// The policies no longer allow what the grant was made for; asked again before its window opens.
+    PolicyRefused {
+        /// The grant.
+        grant: GrantId,
+        /// Why, as the policies say it.
+        why: String,
+    },
+    /// The identity was shut out.
+    IdentityDisabled {
+        /// The grant.
+        grant: GrantId,
+    },
     /// Too many at once.
     TooMany {
         /// Of what.
@@ -336,6 +348,8 @@ impl Ending {
             Self::Lapsed { .. } => "lapsed",
             Self::LoginExpired { .. } => "login_expired",
             Self::LoginRevoked { .. } => "login_revoked",
+            Self::PolicyRefused { .. } => "policy_refused",
+            Self::IdentityDisabled { .. } => "identity_disabled",
             Self::UnknownOption { .. } => "unknown_option",
             Self::InvalidOption { .. } => "invalid_option",
             Self::NoSuchTarget { .. } => "no_such_target",
@@ -387,7 +401,9 @@ impl Ending {
             | Self::AddressRefused { .. }
             | Self::Lapsed { .. }
             | Self::LoginExpired { .. }
-            | Self::LoginRevoked { .. } => "28000",
+            | Self::LoginRevoked { .. }
+            | Self::PolicyRefused { .. }
+            | Self::IdentityDisabled { .. } => "28000",
             Self::BadSecret { .. } | Self::BadToken { .. } => "28P01",
             Self::UnknownOption { .. } => "42704",
             Self::InvalidOption { .. } | Self::InvalidRequest { .. } => "22023",

@@ -5,6 +5,20 @@
 //! INVARIANT: nothing is done for an identity that the policies, asked now, do not allow; nobody approves their own request,
 //! whatever the policies say.
 
+mod approve;
+mod decide;
+mod flood;
+mod grants;
+mod identify;
+mod list;
+mod recheck;
+mod rule;
+mod submit;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,15 +28,18 @@ use tokio::sync::watch;
 
 use crate::audit::Journal;
 use crate::clock::Clock;
-use crate::ending::Ending;
-use crate::grant::Grant;
 use crate::identity::{Identity, Issuers};
 use crate::ids::{GrantId, RequestId};
-use crate::ledger::{GrantLogin, GrantView, Ledger, LedgerError, RequestFilter, RequestView};
+use crate::ledger::{GrantView, Ledger, LedgerError, RequestView};
 use crate::names::{IdentityName, ProfileName, TargetName};
-use crate::policy::{Action, Policies};
+use crate::policy::Policies;
 use crate::request::IllegalStep;
-use crate::secret::Secret;
+
+use flood::Floods;
+use submit::Turns;
+
+/// Sessions at once under a grant whose request names no number.
+pub const MAX_SESSIONS: u32 = 10;
 
 /// What is decided by configuration; replaced as a whole at a reload.
 #[derive(Debug)]
@@ -118,9 +135,12 @@ pub enum AccessError {
         /// How many are allowed.
         limit: u32,
     },
-    /// No such request.
+    /// No such request, or none that this identity may see.
     #[error("there is no request {0}")]
     NoSuchRequest(RequestId),
+    /// The grant is somebody else's.
+    #[error("grant {0} is not yours")]
+    NotYours(GrantId),
     /// The step cannot be taken.
     #[error(transparent)]
     Illegal(#[from] IllegalStep),
@@ -131,108 +151,48 @@ pub enum AccessError {
 
 /// Where people and pipelines come to. Cheap to clone.
 #[derive(Clone)]
-pub struct Desk {
-    _inner: Arc<()>,
+pub struct Desk(Arc<Inner>);
+
+struct Inner {
+    ledger: Ledger,
+    journal: Journal,
+    clock: Clock,
+    rules: watch::Receiver<Arc<Rules>>,
+    floods: Floods,
+    turns: Turns,
+}
+
+/// What lets an identity in: a grant it has already, or what became of a request.
+#[derive(Debug, Clone)]
+pub enum Way {
+    /// A grant that can be used now.
+    Grant(Box<GrantView>),
+    /// A request: granted, or it waits.
+    Request(Box<RequestView>),
 }
 
 impl Desk {
     /// A desk with these rules.
     #[must_use]
-    pub fn new(_ledger: Ledger, _journal: Journal, _clock: Clock, _rules: watch::Receiver<Arc<Rules>>) -> Self {
-        unimplemented!()
-    }
-
-    /// Who holds this token: a local user's or an issuer's. A failure is on record; the caller learns nothing from it.
-    pub async fn identify(&self, _token: &Secret<String>, _client: Option<IpAddr>) -> Result<Identity, AccessError> {
-        unimplemented!()
-    }
-
-    /// Asks for access. What is pending already is not asked for twice.
-    pub async fn submit(&self, _who: &Identity, _asked: Asked) -> Result<RequestView, AccessError> {
-        unimplemented!()
-    }
-
-    /// Says yes.
-    pub async fn approve(
-        &self,
-        _who: &Identity,
-        _id: &RequestId,
-        _narrowed: Narrowed,
-        _comment: Option<String>,
-    ) -> Result<RequestView, AccessError> {
-        unimplemented!()
-    }
-
-    /// Says no.
-    pub async fn reject(&self, _who: &Identity, _id: &RequestId, _comment: Option<String>) -> Result<RequestView, AccessError> {
-        unimplemented!()
-    }
-
-    /// Takes one's own request back.
-    pub async fn withdraw(&self, _who: &Identity, _id: &RequestId) -> Result<RequestView, AccessError> {
-        unimplemented!()
-    }
-
-    /// Notes what a break-glass access was found to be.
-    pub async fn review(&self, _who: &Identity, _id: &RequestId, _comment: String) -> Result<RequestView, AccessError> {
-        unimplemented!()
-    }
-
-    /// Moves the end of a grant further off; the policies decide again, as for a request of the whole window.
-    pub async fn extend(
-        &self,
-        _who: &Identity,
-        _grant: &GrantId,
-        _by: Duration,
-        _reason: Option<&str>,
-    ) -> Result<GrantView, AccessError> {
-        unimplemented!()
-    }
-
-    /// Ends one's own grant early.
-    pub async fn release(&self, _who: &Identity, _grant: &GrantId) -> Result<GrantView, AccessError> {
-        unimplemented!()
-    }
-
-    /// Ends somebody's grant.
-    pub async fn revoke(&self, _who: &Identity, _grant: &GrantId, _reason: Option<&str>) -> Result<GrantView, AccessError> {
-        unimplemented!()
-    }
-
-    /// A login of one's own grant.
-    pub async fn login(&self, _who: &Identity, _grant: &GrantId) -> Result<GrantLogin, AccessError> {
-        unimplemented!()
+    pub fn new(ledger: Ledger, journal: Journal, clock: Clock, rules: watch::Receiver<Arc<Rules>>) -> Self {
+        Self(Arc::new(Inner {
+            ledger,
+            journal,
+            clock,
+            rules,
+            floods: Floods::default(),
+            turns: Turns::default(),
+        }))
     }
 
     /// The grant that gives `who` the target (and profile) now, if there is one.
     #[must_use]
-    pub fn live_grant(&self, _who: &Identity, _target: &TargetName, _profile: Option<&ProfileName>) -> Option<GrantView> {
-        unimplemented!()
+    pub fn live_grant(&self, who: &Identity, target: &TargetName, profile: Option<&ProfileName>) -> Option<GrantView> {
+        self.0.ledger.live_grant(&who.name, target, profile)
     }
 
-    /// Whether a grant that came of a request may still be activated: asked again at the first connect.
-    pub fn recheck(&self, _grant: &Grant, _client: IpAddr) -> Result<(), Ending> {
-        unimplemented!()
-    }
-
-    /// Whether `who` may read the log or administer; the decision is on record.
-    pub async fn may(&self, _who: &Identity, _action: Action) -> Result<(), AccessError> {
-        unimplemented!()
-    }
-
-    /// Local users whom the policies would let approve, for "who can approve this".
-    #[must_use]
-    pub fn approvers(&self, _request: &RequestView) -> Vec<IdentityName> {
-        unimplemented!()
-    }
-
-    /// One request: one's own, or one that may be approved.
-    pub async fn request(&self, _who: &Identity, _id: &RequestId) -> Result<RequestView, AccessError> {
-        unimplemented!()
-    }
-
-    /// Requests: one's own, and those one may approve.
-    pub async fn requests(&self, _who: &Identity, _filter: RequestFilter) -> Result<Vec<RequestView>, AccessError> {
-        unimplemented!()
+    /// The rules as they are now.
+    fn rules(&self) -> Arc<Rules> {
+        self.0.rules.borrow().clone()
     }
 }

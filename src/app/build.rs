@@ -8,7 +8,6 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::StartError;
-use crate::access;
 use crate::audit;
 use crate::clock::Clock;
 use crate::config::{Settings, TargetSettings, TlsFiles};
@@ -23,10 +22,6 @@ use crate::upstream::Target;
 const FAILURES_PER_ADDRESS: u32 = 200;
 /// See [`FAILURES_PER_ADDRESS`].
 const FAILURE_DELAY: std::time::Duration = std::time::Duration::from_secs(2);
-/// The window of a request that names none.
-const DEFAULT_WINDOW: std::time::Duration = std::time::Duration::from_mins(30);
-/// How long a request waits for approval, and its grant for the first connect.
-const PENDING_FOR: std::time::Duration = std::time::Duration::from_hours(1);
 /// Sessions on a target that names no limit: more than any server has connections.
 const NO_LIMIT: u32 = 100_000;
 
@@ -105,20 +100,6 @@ pub(super) fn audit(settings: &Settings) -> audit::Settings {
         durability: settings.durability,
         max_sql_bytes: settings.max_sql_bytes,
         max_parameter_bytes: settings.max_parameter_bytes,
-    }
-}
-
-/// What the desk decides by.
-pub(super) fn access(settings: &Settings) -> access::Rules {
-    let targets = settings.targets.iter().map(|target| (target.name.clone(), Vec::new()));
-    access::Rules {
-        policies: None,
-        targets: targets.collect(),
-        issuers: Arc::default(),
-        default_window: DEFAULT_WINDOW,
-        pending_for: PENDING_FOR,
-        activate_within: PENDING_FOR,
-        requests_per_minute: 30,
     }
 }
 

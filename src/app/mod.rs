@@ -9,6 +9,7 @@ mod accept;
 mod build;
 mod crew;
 mod overdue;
+mod policies;
 mod reap;
 mod serve;
 
@@ -23,11 +24,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::access::{self, Desk};
+use crate::access::Desk;
 use crate::audit::event::{Event, GateStarted, Reloaded};
 use crate::audit::{AuditError, Health, Journal};
 use crate::clock::Clock;
-use crate::config::{Control, Settings};
+use crate::config::{Control, Mistake, Settings};
 use crate::control::{self, AdminToken, Listeners};
 use crate::ledger::{self, Ledger, LedgerError, StoreError};
 use crate::metrics::Metrics;
@@ -35,6 +36,7 @@ use crate::session::{Lobby, Pool, Registry, Rules, Shared};
 use crate::tls::TlsError;
 
 use crew::Crew;
+use policies::Access;
 use reap::Reaper;
 pub use serve::serve;
 
@@ -93,11 +95,10 @@ pub enum StartError {
 /// A gate that runs.
 pub struct Gate {
     shared: Arc<Shared>,
-    /// What the desk decides by.
-    access: watch::Sender<Arc<access::Rules>>,
     settings: Settings,
     addresses: Vec<SocketAddr>,
     builder: build::Builder,
+    access: Access,
     crew: Crew,
     /// Accept loops, the ticker, the control API: all that ends with the gate.
     tasks: Vec<JoinHandle<()>>,
@@ -125,13 +126,14 @@ impl Gate {
             rooms: rules.targets.clone(),
         };
         let left = reaper.reap().await?;
-        let access = watch::Sender::new(Arc::new(build::access(&settings)));
+        let access = Access::start(&settings, journal.clone()).await?;
+        let desk = Desk::new(ledger.clone(), journal.clone(), clock.clone(), access.subscribe());
         let shared = Arc::new(Shared {
-            desk: Desk::new(ledger.clone(), journal.clone(), clock.clone(), access.subscribe()),
-            lobby: Arc::new(Lobby::default()),
             clock,
             journal,
             ledger,
+            desk,
+            lobby: Arc::new(Lobby::default()),
             registry: Arc::new(Registry::default()),
             pool: Pool::default(),
             metrics: Metrics::default(),
@@ -142,10 +144,10 @@ impl Gate {
         let tasks = vec![tokio::spawn(reaper.go_on(left))];
         let mut gate = Self {
             shared,
-            access,
             settings,
             addresses: Vec::new(),
             builder,
+            access,
             crew,
             tasks,
         };
@@ -194,6 +196,7 @@ impl Gate {
         let (ready, metrics) = (Arc::clone(&self.shared), self.shared.metrics.clone());
         let gate = control::Gate {
             ledger: self.shared.ledger.clone(),
+            desk: self.shared.desk.clone(),
             registry: Arc::clone(&self.shared.registry),
             audit_dir: self.settings.audit_dir.clone(),
             clock: self.shared.clock.clone(),
@@ -251,15 +254,20 @@ impl Gate {
             fixed => format!("in force, but for what needs a restart: {}", fixed.join(", ")),
         };
         self.shared.rules.send_replace(Arc::new(rules));
-        self.access.send_replace(Arc::new(build::access(&settings)));
+        self.access.replace(&settings).await;
         self.settings = settings;
         self.reloaded(true, detail).await;
         Ok(())
     }
 
     /// Puts a reload that came to nothing on record.
-    pub async fn reload_refused(&self, detail: String) {
-        self.reloaded(false, detail).await;
+    pub async fn reload_refused(&self, mistakes: &[Mistake]) {
+        let all = |mistakes: Vec<&Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let of_policies: Vec<_> = mistakes.iter().filter(|mistake| mistake.is_of_policies()).collect();
+        if !of_policies.is_empty() {
+            self.access.refused(all(of_policies)).await;
+        }
+        self.reloaded(false, all(mistakes.iter().collect())).await;
     }
 
     async fn reloaded(&self, accepted: bool, detail: String) {

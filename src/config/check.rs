@@ -4,14 +4,18 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::ControlAddress;
 use super::file::{Control, FileConfig, SessionTable, TargetTable};
 use super::mistake::Mistake;
 use super::settings::{Settings, TargetSettings, TlsFiles};
+use crate::policy::Policies;
 use crate::secret::Secret;
 use crate::tls::{ClientTls, ServerTls, TlsMode};
 
+/// The key under which mistakes of the policies are noted.
+pub(super) const POLICIES: &str = "policy.dir";
 /// Longest path of a Unix socket on Linux (`sun_path` less its terminator, unix(7)); it is made under a longer name first.
 const SOCKET_PATH: usize = 107 - ".new".len();
 
@@ -40,6 +44,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
     checker.control(&addresses.socket);
     checker.writable_folder("state_dir", &state_dir);
     let tls = checker.tls(&state_dir);
+    let policies = checker.policies();
     let targets = file.targets.iter().map(|table| checker.target(table)).collect();
     let advertise = file
         .advertise
@@ -54,7 +59,6 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
         plaintext: file.tls.plaintext,
         limits: file.limits,
         session: session(&file.session),
-        access: file.access,
         audit_dir: addresses.audit_dir,
         durability: file.audit.durability,
         max_sql_bytes: bytes(file.audit.max_sql_bytes),
@@ -64,6 +68,8 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
             listen: file.control.listen,
             token_file: addresses.token_file,
         },
+        access: file.access.clone(),
+        policies,
         drain_limit: file.drain_limit,
         logging: file.logging.clone(),
         state_dir,
@@ -260,6 +266,19 @@ impl Checker<'_> {
             startup_parameters: table.startup_parameters.clone(),
             max_sessions: table.max_sessions,
             application_name: table.application_name,
+            profiles: table.profiles.clone(),
+        }
+    }
+
+    fn policies(&mut self) -> Option<Arc<Policies>> {
+        match self.file.policy.load(self.base.0) {
+            Ok(policies) => policies,
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    self.note(POLICIES, mistake, "");
+                }
+                None
+            }
         }
     }
 

@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::access::{self, AccessTable, PolicyTable};
 use super::mistake::Mistake;
 use super::reader::{Places, Reader, Section};
 use crate::audit::Durability;
-use crate::frontend::{Plaintext, TokenInClear};
-use crate::names::TargetName;
+use crate::frontend::Plaintext;
+use crate::names::{ProfileName, TargetName};
 use crate::tls::TlsMode;
 use crate::upstream::{ApplicationName, AuthMethod};
 
@@ -24,9 +25,10 @@ pub(super) struct FileConfig {
     pub(super) tls: TlsTable,
     pub(super) limits: Limits,
     pub(super) session: SessionTable,
-    pub(super) access: AccessTable,
     pub(super) audit: AuditTable,
     pub(super) control: ControlTable,
+    pub(super) access: AccessTable,
+    pub(super) policy: PolicyTable,
     pub(super) drain_limit: Duration,
     pub(super) logging: Logging,
     /// Where each key stands, for mistakes that are found later.
@@ -52,6 +54,7 @@ pub(super) struct TargetTable {
     pub(super) startup_parameters: Vec<String>,
     pub(super) max_sessions: Option<u32>,
     pub(super) application_name: ApplicationName,
+    pub(super) profiles: Vec<ProfileName>,
 }
 
 /// `[tls]`.
@@ -95,17 +98,6 @@ pub struct SessionTable {
     pub end_grace: Duration,
     /// What the client is told about getting more time.
     pub renew_hint: Option<String>,
-}
-
-/// `[access]`: logins with a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AccessTable {
-    /// The longest a login waits for approval; a client may ask for less.
-    pub login_wait: Duration,
-    /// How often a client that waits is told so.
-    pub login_notice: Duration,
-    /// Who may send a token without TLS.
-    pub identity_without_tls: TokenInClear,
 }
 
 /// `[audit]`.
@@ -168,9 +160,10 @@ impl FileConfig {
             tls: root.within("tls", tls),
             limits: root.within("limits", limits),
             session: root.within("session", session),
-            access: root.within("access", access),
             audit: root.within("audit", audit),
             control: root.within("control", control),
+            access: root.within("access", access::access),
+            policy: root.within("policy", access::policy),
             drain_limit: root
                 .within("drain", |t| t.duration("limit", Duration::ZERO))
                 .unwrap_or(secs(30)),
@@ -244,6 +237,7 @@ fn target(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
                 &[("prefix", ApplicationName::Prefix), ("pass", ApplicationName::Pass)],
             )
             .unwrap_or(ApplicationName::Prefix),
+        profiles: access::profiles(table),
         name: name?,
         host: address.as_ref()?.0.clone(),
         port: address?.1,
@@ -291,15 +285,6 @@ fn session(table: &Section<'_, '_>) -> SessionTable {
         idle_timeout: table.duration("idle_timeout", Duration::from_millis(1)),
         end_grace: table.duration("end_grace", Duration::ZERO).unwrap_or(secs(2)),
         renew_hint: table.text("renew_hint"),
-    }
-}
-
-fn access(table: &Section<'_, '_>) -> AccessTable {
-    let words = [("loopback", TokenInClear::Loopback), ("never", TokenInClear::Never)];
-    AccessTable {
-        login_wait: table.duration("login_wait", Duration::ZERO).unwrap_or(secs(300)),
-        login_notice: table.duration("login_notice", Duration::from_millis(100)).unwrap_or(secs(15)),
-        identity_without_tls: table.one_of("identity_without_tls", &words).unwrap_or(TokenInClear::Loopback),
     }
 }
 

@@ -4,12 +4,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::file::{AccessTable, Control, Limits, Logging, SessionTable, joined};
+use super::access::AccessTable;
+use super::file::{Control, Limits, Logging, SessionTable, joined};
 use crate::audit::Durability;
 use crate::frontend::Plaintext;
-use crate::names::TargetName;
+use crate::names::{ProfileName, TargetName};
+use crate::policy::Policies;
 use crate::secret::Secret;
 use crate::tls::TlsMode;
 use crate::upstream::{ApplicationName, AuthMethod};
@@ -35,8 +38,6 @@ pub struct Settings {
     pub limits: Limits,
     /// What sessions are told and how they end.
     pub session: SessionTable,
-    /// Logins with a token.
-    pub access: AccessTable,
     /// The audit log's folder.
     pub audit_dir: PathBuf,
     /// What a record survives.
@@ -47,6 +48,10 @@ pub struct Settings {
     pub max_parameter_bytes: usize,
     /// The control API.
     pub control: Control,
+    /// What people get who ask for access.
+    pub access: AccessTable,
+    /// What decides on it, validated; `None`: nobody can ask.
+    pub policies: Option<Arc<Policies>>,
     /// How long sessions in use are waited for at shutdown.
     pub drain_limit: Duration,
     /// The gate's own messages.
@@ -86,6 +91,8 @@ pub struct TargetSettings {
     pub max_sessions: Option<u32>,
     /// What the target sees as `application_name`.
     pub application_name: ApplicationName,
+    /// What can be asked for there, the narrowest first.
+    pub profiles: Vec<ProfileName>,
 }
 
 /// The certificate shown to clients.

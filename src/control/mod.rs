@@ -23,6 +23,7 @@ pub use problem::ApiError;
 pub use serve::{ListenError, Listeners, serve};
 pub use token::{AdminToken, TokenError};
 
+use crate::access::Desk;
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::names::TargetName;
@@ -35,6 +36,8 @@ pub const OPERATOR_HEADER: &str = "tidegate-operator";
 pub struct Gate {
     /// The grants.
     pub ledger: Ledger,
+    /// What people and pipelines ask for.
+    pub desk: Desk,
     /// The live sessions.
     pub registry: Arc<Registry>,
     /// The audit log's folder, to read from.

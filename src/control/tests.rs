@@ -30,8 +30,11 @@ impl Served {
         };
         let journal = audit::Journal::open(&settings, clock.clone()).unwrap();
         let ready = Arc::new(AtomicBool::new(true));
+        let ledger = Ledger::open(&state.join("ledger.db"), journal.clone(), clock.clone()).unwrap();
+        let rules = watch::channel(Arc::new(crate::access::testing::rules(None))).1;
         let gate = Gate {
-            ledger: Ledger::open(&state.join("ledger.db"), journal, clock.clone()).unwrap(),
+            desk: Desk::new(ledger.clone(), journal, clock.clone(), rules),
+            ledger,
             registry: Arc::default(),
             audit_dir: settings.dir,
             clock,

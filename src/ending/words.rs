@@ -154,6 +154,16 @@ impl Ending {
                 None,
                 Some("ask whoever revoked it, or for a new grant".to_owned()),
             ),
+            Self::PolicyRefused { grant, why } => (
+                format!("grant {grant} cannot be used now: the policies do not allow it any more"),
+                Some(format!("Policies: {why}.")),
+                Some("ask again for what you need".to_owned()),
+            ),
+            Self::IdentityDisabled { grant } => (
+                format!("grant {grant} cannot be used: the identity it is for has been disabled"),
+                None,
+                Some("ask the gate's operator".to_owned()),
+            ),
             Self::TooMany { scope, limit } => (
                 match scope {
                     Scope::Gate => "the gate has no connection slot left".to_owned(),

@@ -5,6 +5,21 @@
 //! INVARIANT: what no policy permits is denied; a policy that cannot be evaluated refuses; nothing is approved automatically
 //! for longer than a policy that says so in its `@max_duration`.
 
+mod cedar;
+mod explain;
+mod fit;
+mod index;
+mod judge;
+mod load;
+mod notes;
+pub mod table;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use explain::{Explanation, Remedy};
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -14,7 +29,7 @@ use crate::names::{ProfileName, TargetName};
 use crate::request::{Request, Wish};
 
 /// What somebody wants to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Ask for access.
     Request,
@@ -121,36 +136,70 @@ pub struct Source {
     pub text: String,
 }
 
-/// What is wrong with a set of policies: every mistake, a line each.
+/// What is wrong with a set of policies: every mistake, a line each (`file:line: reason; remedy`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("; "))]
 pub struct PolicyError(pub Vec<String>);
 
 /// A validated set of policies.
 #[derive(Debug)]
-pub struct Policies {}
+pub struct Policies {
+    cedar: cedar::Cedar,
+    index: index::Index,
+    /// By id.
+    notes: BTreeMap<String, notes::Notes>,
+    words: words::Words,
+    hash: String,
+}
 
 impl Policies {
     /// Reads and validates a set; `zone` is where its hours and weekdays are.
-    pub fn parse(_schema: &Source, _policies: &[Source], _zone: jiff::tz::TimeZone) -> Result<Self, PolicyError> {
-        unimplemented!()
+    pub fn parse(schema: &Source, policies: &[Source], zone: jiff::tz::TimeZone) -> Result<Self, PolicyError> {
+        load::load(schema, policies, zone)
     }
 
     /// SHA-256 of the set, in hexadecimal.
     #[must_use]
     pub fn hash(&self) -> &str {
-        unimplemented!()
+        &self.hash
     }
 
-    /// Answers one question.
+    /// The ids of its policies, in order.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.notes.keys().map(String::as_str)
+    }
+}
+
+impl Action {
+    /// Every action there is.
+    pub const ALL: [Self; 8] = [
+        Self::Request,
+        Self::AutoApprove,
+        Self::BreakGlass,
+        Self::Approve,
+        Self::Extend,
+        Self::Revoke,
+        Self::ReadLog,
+        Self::Administer,
+    ];
+
+    /// As the policies name it.
     #[must_use]
-    pub fn decide(&self, _question: &Question<'_>) -> Decision {
-        unimplemented!()
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::AutoApprove => "auto-approve",
+            Self::BreakGlass => "break-glass",
+            Self::Approve => "approve",
+            Self::Extend => "extend",
+            Self::Revoke => "revoke",
+            Self::ReadLog => "read-log",
+            Self::Administer => "administer",
+        }
     }
 
-    /// What becomes of a new request.
-    #[must_use]
-    pub fn judge(&self, _identity: &Identity, _wish: &Wish, _context: Context) -> Judgement {
-        unimplemented!()
+    /// Whether it gives access that nobody looked at: then the permit says for how long at most.
+    fn unattended(self) -> bool {
+        matches!(self, Self::AutoApprove | Self::BreakGlass)
     }
 }

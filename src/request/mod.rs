@@ -10,7 +10,7 @@ mod step;
 
 pub use step::{Approve, IllegalStep, Next, Pending};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -52,6 +52,12 @@ pub struct Wish {
     /// The groups it was in when it asked.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub groups: BTreeSet<GroupName>,
+    /// The issuer whose token proved it; `None`: it is a local user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// What that token said of the run (`repository`, `ref`, ...): for approvers, and for the policies at activation.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, String>,
     /// Where to.
     pub target: TargetName,
     /// With which privileges.

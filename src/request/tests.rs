@@ -11,6 +11,8 @@ fn wish() -> Wish {
     Wish {
         identity: id("ana@example.com"),
         groups: BTreeSet::new(),
+        issuer: None,
+        claims: BTreeMap::new(),
         target: id("orders"),
         profile: id("read-write"),
         window: Duration::from_mins(60),

@@ -7,9 +7,9 @@
 use super::refusal::{self, Refusal, Turned};
 use super::registry::Arriving;
 use super::waiting::{self, Wait};
-use super::wishes::{Destination, Wishes};
+use super::wishes::Wishes;
 use super::{Rules, Shared};
-use crate::access::{AccessError, Asked};
+use crate::access::{AccessError, Asked, Way};
 use crate::audit::event::Refused;
 use crate::ending::{Ending, Scope};
 use crate::frontend::{self, Authenticated, Greeted, TokenRefused};
@@ -115,9 +115,6 @@ async fn of_identity(client: &mut Authenticated, identity: &Identity, rules: &Ru
         database: Some(destination.database()),
         welcomed,
     };
-    if let Some(grant) = live(identity, &destination, shared) {
-        return Ok(pass(grant, false));
-    }
     let settings = &rules.session.waiting;
     let limit = wishes.wait.map_or(settings.limit, |wait| wait.min(settings.limit));
     let asked = Asked {
@@ -130,8 +127,11 @@ async fn of_identity(client: &mut Authenticated, identity: &Identity, rules: &Ru
         client: Some(client.client.ip()),
         ..Asked::default()
     };
-    let submitted = shared.desk.submit(identity, asked).await;
-    let view = submitted.map_err(|error| refused(error, identity))?;
+    let view = match shared.desk.enter(identity, asked).await {
+        Ok(Way::Grant(view)) => return Ok(pass(view.grant.id().clone(), false)),
+        Ok(Way::Request(view)) => view,
+        Err(error) => return Err(refused(error, identity)),
+    };
     if let Some(answer) = waiting::answer(&view.request) {
         return answer.map(|grant| pass(grant, false));
     }
@@ -148,17 +148,6 @@ async fn of_identity(client: &mut Authenticated, identity: &Identity, rules: &Ru
     tracing::info!(request = %view.request.id, identity = %identity.name, client = %client.client, "a login waits for approval");
     let grant = wait.run(&mut client.transport, &seat, &shared.clock).await?;
     Ok(pass(grant, true))
-}
-
-fn live(identity: &Identity, destination: &Destination, shared: &Shared) -> Option<GrantId> {
-    // What is no name at all is nobody's: the desk says so.
-    let target = destination.target.parse().ok()?;
-    let profile = match &destination.profile {
-        Some(profile) => Some(profile.parse().ok()?),
-        None => None,
-    };
-    let view = shared.desk.live_grant(identity, &target, profile.as_ref())?;
-    Some(view.grant.id().clone())
 }
 
 type Watched = tokio::sync::watch::Receiver<std::sync::Arc<crate::request::Request>>;

@@ -77,7 +77,7 @@ pub struct Shared {
     pub journal: Journal,
     /// The grants.
     pub ledger: Ledger,
-    /// Where identities are known, and ask.
+    /// What people and pipelines ask for.
     pub desk: Desk,
     /// Where logins wait for approval.
     pub lobby: Arc<Lobby>,

@@ -44,6 +44,8 @@ impl Stage {
             wish: Wish {
                 identity: name("ana@example.com"),
                 groups: [].into(),
+                issuer: None,
+                claims: [].into(),
                 target: "orders".parse().unwrap(),
                 profile: "read-only".parse().unwrap(),
                 window: Duration::from_mins(30),
