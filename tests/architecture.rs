@@ -36,7 +36,7 @@ const LAYERS: &[(&str, &str)] = &[
         "access",
         "clock ids names secret ending grant request identity audit policy ledger",
     ),
-    ("frontend", "clock ending wire scram tls"),
+    ("frontend", "clock secret ending wire scram tls"),
     ("upstream", "names secret ending scram grant tls"),
     ("provision", "clock ids tls ledger upstream"),
     (

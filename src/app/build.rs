@@ -66,6 +66,7 @@ impl Builder {
             frontend: frontend::Settings {
                 tls: self.tls.clone(),
                 plaintext: settings.plaintext,
+                token_in_clear: settings.access.identity_without_tls,
                 handshake: settings.limits.handshake_timeout,
                 clock: self.clock.clone(),
             },
@@ -110,6 +111,12 @@ fn session(settings: &Settings) -> session::Settings {
         idle_timeout: table.idle_timeout,
         end_grace: table.end_grace,
         renew_hint: table.renew_hint.clone(),
+        waiting: session::WaitSettings {
+            limit: settings.access.login_wait,
+            repeat: settings.access.login_notice,
+            logins: settings.limits.waiting_logins,
+            of_one: settings.limits.waiting_logins_per_identity,
+        },
         keep: Keep {
             sql: settings.max_sql_bytes,
             parameter: settings.max_parameter_bytes,

@@ -32,7 +32,7 @@ use crate::config::{Control, Mistake, Settings};
 use crate::control::{self, AdminToken, Listeners};
 use crate::ledger::{self, Ledger, LedgerError, StoreError};
 use crate::metrics::Metrics;
-use crate::session::{Pool, Registry, Shared};
+use crate::session::{Lobby, Pool, Registry, Shared};
 use crate::tls::TlsError;
 
 use crew::Crew;
@@ -133,6 +133,7 @@ impl Gate {
             journal,
             ledger,
             desk,
+            lobby: Arc::new(Lobby::default()),
             registry: Arc::new(Registry::default()),
             pool: Pool::default(),
             metrics: Metrics::default(),
@@ -284,6 +285,7 @@ impl Gate {
             ..
         } = self;
         shared.draining.store(true, Ordering::SeqCst);
+        shared.lobby.close();
         shared.registry.drain(false);
         if !wait_for_sessions(&shared, settings.drain_limit).await {
             tracing::warn!(

@@ -10,11 +10,14 @@ use jiff::tz::TimeZone;
 
 use super::policies;
 use super::reader::Section;
+use crate::frontend::TokenInClear;
 use crate::names::ProfileName;
 use crate::policy::Policies;
 
 /// A request is not to wait, nor a grant, for less than a person needs to see it.
 const SHORTEST: Duration = Duration::from_secs(1);
+/// Waiting clients are not to be flooded.
+const SHORTEST_NOTICE: Duration = Duration::from_millis(100);
 
 /// `[access]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +30,12 @@ pub struct AccessTable {
     pub activate_within: Duration,
     /// How many requests an identity may make in a minute.
     pub requests_per_minute: u32,
+    /// The longest a login waits for approval; a client may ask for less.
+    pub login_wait: Duration,
+    /// How often a client that waits is told so.
+    pub login_notice: Duration,
+    /// Who may send a token without TLS.
+    pub identity_without_tls: TokenInClear,
 }
 
 /// `[policy]`.
@@ -38,11 +47,19 @@ pub(super) struct PolicyTable {
 
 pub(super) fn access(table: &Section<'_, '_>) -> AccessTable {
     let length = |key, default| table.duration(key, SHORTEST).unwrap_or(Duration::from_mins(default));
+    let words = [("loopback", TokenInClear::Loopback), ("never", TokenInClear::Never)];
     AccessTable {
         default_window: length("default_window", 30),
         pending_for: length("pending_for", 60),
         activate_within: length("activate_within", 60),
         requests_per_minute: table.number("requests_per_minute", 1, 10_000).unwrap_or(30),
+        login_wait: table
+            .duration("login_wait", Duration::ZERO)
+            .unwrap_or(Duration::from_mins(5)),
+        login_notice: table
+            .duration("login_notice", SHORTEST_NOTICE)
+            .unwrap_or(Duration::from_secs(15)),
+        identity_without_tls: table.one_of("identity_without_tls", &words).unwrap_or(TokenInClear::Loopback),
     }
 }
 

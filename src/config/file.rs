@@ -79,6 +79,10 @@ pub struct Limits {
     pub handshakes_per_address: u32,
     /// From accept to authenticated.
     pub handshake_timeout: Duration,
+    /// Logins that wait for approval at once; they count neither as handshakes nor as connections.
+    pub waiting_logins: u32,
+    /// Of these, of one identity.
+    pub waiting_logins_per_identity: u32,
     /// Threads that carry sessions; absent: one for every two processors.
     pub session_threads: Option<u32>,
 }
@@ -271,6 +275,8 @@ fn limits(table: &Section<'_, '_>) -> Limits {
         handshake_timeout: table
             .duration("handshake_timeout", Duration::from_millis(100))
             .unwrap_or(secs(20)),
+        waiting_logins: table.number("waiting_logins", 0, 1_000_000).unwrap_or(200),
+        waiting_logins_per_identity: table.number("waiting_logins_per_identity", 1, 1_000_000).unwrap_or(5),
         session_threads: table.number("session_threads", 1, 1024),
     }
 }

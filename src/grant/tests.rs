@@ -44,6 +44,39 @@ fn ask(now: Timestamp) -> Question<'static> {
 }
 
 #[test]
+fn a_database_may_name_the_profile_and_then_it_has_to_be_the_grants() {
+    let read_only = active(Terms {
+        profile: Some("read-only".parse().unwrap()),
+        ..terms()
+    });
+    let none = active(terms());
+    let named = |grant: &Grant, database: &str| {
+        let question = Question {
+            database: Some(database),
+            ..ask(at(20))
+        };
+        permit(grant, &question).map_or_else(|refusal| refusal.at_login(grant).name(), |_| "permitted")
+    };
+    let login = format!("{}/read-only", read_only.id());
+    for (database, with, without) in [
+        ("orders", "permitted", "permitted"),
+        ("orders/read-only", "permitted", "wrong_profile"),
+        ("orders/read-write", "wrong_profile", "wrong_profile"),
+        ("orders/", "wrong_profile", "wrong_profile"),
+        ("orders/read-only/", "wrong_profile", "wrong_profile"),
+        ("payments/read-only", "wrong_database", "wrong_database"),
+        ("/read-only", "wrong_database", "wrong_database"),
+        (&login, "permitted", "wrong_profile"),
+    ] {
+        assert_eq!(
+            (named(&read_only, database), named(&none, database)),
+            (with, without),
+            "{database}"
+        );
+    }
+}
+
+#[test]
 fn the_window_opens_at_the_first_connect() {
     let grant = made(terms());
     assert_eq!(grant.status(at(0)), Status::Ready);

@@ -341,7 +341,7 @@ impl GrantView {
 
 impl LedgerError {
     /// What a client is told that cannot be let in because of it.
-    fn at_login(&self) -> Ending {
+    pub(crate) fn at_login(&self) -> Ending {
         match self {
             Self::Audit(error) => Ending::AuditFailed {
                 disk_full: error.disk_full(),
