@@ -104,7 +104,7 @@ async fn made(served: &Served) -> String {
         max_sessions: None,
         client_network: None,
     };
-    let client = client::Client::new(&config, &remote).unwrap();
+    let client = client::Client::new(reach::Whose::Operator, &config, &remote).unwrap();
     let issued: crate::control::model::Issued = client.post("/v1/grants", &body).await.unwrap();
     issued.grant.grant.id().to_string()
 }
