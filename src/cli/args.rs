@@ -35,7 +35,7 @@ Examples:
   tidegate check && tidegate serve                     check tidegate.toml, then run the gate
   tidegate user add ana@example.com --group qa         makes her token
   tidegate login --control http://gate:7480            once on her machine
-  tidegate psql orders --for 30m --reason BUG-812      asks, waits for an approver if need be, starts psql
+  tidegate psql orders --for 30m --reason BUG-812      asks, waits if need be, starts psql
   tidegate exec orders --for 20m --reason ci -- pytest
   tidegate requests                                    what waits for an approver
   tidegate approve rq_4k2m9x0a7b --for 15m             yes, but shorter
@@ -89,16 +89,31 @@ pub enum Command {
 /// How to reach the gate and how to print what it says.
 #[derive(Debug, Clone, Args)]
 pub struct Remote {
-    /// Where the gate's control API is: unix:/path or http://host:port [env: TIDEGATE_CONTROL] [default: as `tidegate login`
-    /// or the configuration says]
+    /// Which gate.
+    #[command(flatten)]
+    pub place: Place,
+    /// How to print.
+    #[command(flatten)]
+    pub printing: Printing,
+}
+
+/// How to reach the gate.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// Where the gate's control API is: unix:/path or http://host:port [env: TIDEGATE_CONTROL]
+    /// [default: as `tidegate login` or the configuration says]
     #[arg(long, value_name = "ADDRESS", help_heading = COMMON)]
     pub control: Option<String>,
 
-    /// The file with your token [env: TIDEGATE_TOKEN_FILE, or the token itself: TIDEGATE_TOKEN] [default: as `tidegate login`
-    /// or the configuration says]
+    /// The file with your token [env: TIDEGATE_TOKEN_FILE, or the token itself: TIDEGATE_TOKEN]
+    /// [default: as `tidegate login` or the configuration says]
     #[arg(long, value_name = "FILE", help_heading = COMMON)]
     pub token_file: Option<PathBuf>,
+}
 
+/// How to print what the gate says.
+#[derive(Debug, Clone, Args)]
+pub struct Printing {
     /// How to print
     #[arg(long, short, value_enum, default_value_t = Output::Table, help_heading = COMMON)]
     pub output: Output,

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::args::Remote;
+use super::args::Place;
 use super::reach::{self, Whose};
 use crate::config::Mistake;
 use crate::control::model::Problem;
@@ -116,8 +116,8 @@ impl Address {
 
 impl Client {
     /// Finds out where the gate is and reads the token; connects to nothing yet.
-    pub(super) fn new(whose: Whose, config: &std::path::Path, remote: &Remote) -> Result<Self, ClientError> {
-        let (address, token) = reach::find(whose, config, remote)?;
+    pub(super) fn new(whose: Whose, config: &std::path::Path, place: &Place) -> Result<Self, ClientError> {
+        let (address, token) = reach::find(whose, config, place)?;
         Ok(Self::with(address, token))
     }
 

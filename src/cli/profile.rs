@@ -41,6 +41,7 @@ struct File {
 
 /// The most a token may have; a JWT with many groups has some kilobytes.
 const TOKEN_BYTES: u64 = 64 * 1024;
+const TYPED_BYTES: usize = 64 * 1024;
 
 /// `$XDG_CONFIG_HOME/tidegate`, or `~/.config/tidegate`.
 fn folder() -> Option<PathBuf> {
@@ -98,8 +99,8 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Proves a token at the gate and stores it.
 pub(super) async fn login(config: &Path, remote: &Remote) -> anyhow::Result<()> {
     let folder = folder().context("there is nowhere to store the login: neither XDG_CONFIG_HOME nor HOME is set")?;
-    let place = reach::place(config, remote)?;
-    let token = match reach::given_token(remote, &Environment::read()) {
+    let place = reach::place(config, &remote.place)?;
+    let token = match reach::given_token(&remote.place, &Environment::read()) {
         Some(from) => reach::token(from)?,
         None => ask_for_token(&place)?,
     };
@@ -108,14 +109,14 @@ pub(super) async fn login(config: &Path, remote: &Remote) -> anyhow::Result<()> 
     }
     let client = Client::with(place.clone(), token.clone());
     let me: Me = client.get("/v1/me", &()).await?;
-    if me.admin && me.source == "admin" {
+    if me.source == "admin" {
         bail!("that is the admin token, which belongs to no person; log in with a user's token (tidegate user add NAME)");
     }
     store_in(&folder, &place, &me.name, &token).with_context(|| format!("storing the login in {}", folder.display()))?;
     if place.is_exposed() {
         complain(&format!("note: {place} is not encrypted; your token travels in clear text"));
     }
-    render::show(remote.output, &me, |me| {
+    render::show(remote.printing.output, &me, |me| {
         format!("You are {} at {place}{}.", me.name, groups(me))
     })
 }
@@ -141,9 +142,9 @@ pub(super) fn logout() -> anyhow::Result<()> {
 
 /// Says who the gate takes one for.
 pub(super) async fn whoami(config: &Path, remote: &Remote) -> anyhow::Result<()> {
-    let client = Client::new(Whose::Person, config, remote)?;
+    let client = Client::new(Whose::Person, config, &remote.place)?;
     let me: Me = client.get("/v1/me", &()).await?;
-    render::show(remote.output, &me, |me| {
+    render::show(remote.printing.output, &me, |me| {
         format!("{} at {}{}", me.name, client.address(), groups(me))
     })
 }
@@ -176,15 +177,18 @@ fn ask_for_token(place: &Address) -> anyhow::Result<Secret<String>> {
 /// One line, key by key.
 fn typed(input: &mut impl Read) -> anyhow::Result<Secret<String>> {
     let mut line = Vec::new();
-    for byte in input.take(TOKEN_BYTES).bytes() {
-        match byte? {
+    let mut key = [0_u8];
+    // The end of the input ends the line too.
+    while line.len() < TYPED_BYTES && input.read(&mut key)? > 0 {
+        let [key] = key;
+        match key {
             b'\n' | b'\r' | 0x04 => break,
             // Ctrl-C is a key here, so that the terminal is put right before we leave.
             0x03 => return Err(super::Interrupted(130).into()),
             0x08 | 0x7f => drop(line.pop()),
             // Ctrl-U
             0x15 => line.clear(),
-            byte => line.push(byte),
+            key => line.push(key),
         }
     }
     let text = String::from_utf8(line).context("a token is plain text")?;

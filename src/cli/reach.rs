@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::Remote;
+use super::args::Place;
 use super::client::{Address, ClientError, address};
 use super::profile::{self, Login};
 use crate::config::{self, ControlAddress, Mistake};
@@ -17,10 +17,10 @@ use crate::secret::Secret;
 pub(super) const HELP: &str = "\
 Which gate, and who you are (the first that is there):
   1. --control and --token-file
-  2. TIDEGATE_CONTROL; TIDEGATE_TOKEN (a token) or TIDEGATE_TOKEN_FILE (a file with one), for pipelines
+  2. TIDEGATE_CONTROL; TIDEGATE_TOKEN (a token) or TIDEGATE_TOKEN_FILE (a file with one)
   3. what `tidegate login` stored
   4. the gate's own configuration and admin token, where they are on this machine
-For what operators do (grant, session, log, user) 4 goes before 3. A login's token is only sent to its own gate.";
+What operators do (grant, session, log, user) has 4 before 3. A login's token goes to no other gate.";
 
 /// Who usually gives such a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +68,9 @@ pub(super) enum TokenFrom {
 type Configured = Result<ControlAddress, Vec<Mistake>>;
 
 /// Finds out where the gate is and who speaks.
-pub(super) fn find(whose: Whose, config: &Path, remote: &Remote) -> Result<(Address, Secret<String>), ClientError> {
+pub(super) fn find(whose: Whose, config: &Path, place: &Place) -> Result<(Address, Secret<String>), ClientError> {
     let login = profile::load()?;
-    let (address, from) = choose(whose, remote, &Environment::read(), login.as_ref(), || {
+    let (address, from) = choose(whose, place, &Environment::read(), login.as_ref(), || {
         config.exists().then(|| config::control_address(config))
     })?;
     Ok((address, token(from)?))
@@ -79,7 +79,7 @@ pub(super) fn find(whose: Whose, config: &Path, remote: &Remote) -> Result<(Addr
 /// The order in which places are looked at.
 pub(super) fn choose(
     whose: Whose,
-    flags: &Remote,
+    flags: &Place,
     environment: &Environment,
     login: Option<&Login>,
     configured: impl FnOnce() -> Option<Configured>,
@@ -107,9 +107,9 @@ pub(super) fn choose(
 }
 
 /// Only the address, for a login that is being made. A stored one that cannot be read is about to be replaced.
-pub(super) fn place(config: &Path, remote: &Remote) -> Result<Address, ClientError> {
+pub(super) fn place(config: &Path, place: &Place) -> Result<Address, ClientError> {
     let environment = Environment::read();
-    if let Some(given) = remote.control.as_deref().or(environment.control.as_deref()) {
+    if let Some(given) = place.control.as_deref().or(environment.control.as_deref()) {
         return address(given);
     }
     if let Ok(Some(login)) = profile::load() {
@@ -123,7 +123,7 @@ pub(super) fn place(config: &Path, remote: &Remote) -> Result<Address, ClientErr
 }
 
 /// A token somebody gave.
-pub(super) fn given_token(flags: &Remote, environment: &Environment) -> Option<TokenFrom> {
+pub(super) fn given_token(flags: &Place, environment: &Environment) -> Option<TokenFrom> {
     let flag = flags.token_file.clone().map(TokenFrom::File);
     flag.or_else(|| environment.token.clone().map(TokenFrom::Environment))
         .or_else(|| environment.token_file.clone().map(TokenFrom::File))
@@ -148,14 +148,12 @@ pub(super) fn token(from: TokenFrom) -> Result<Secret<String>, ClientError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::Output;
     use super::*;
 
-    fn remote(control: Option<&str>, token_file: Option<&str>) -> Remote {
-        Remote {
+    fn remote(control: Option<&str>, token_file: Option<&str>) -> Place {
+        Place {
             control: control.map(str::to_owned),
             token_file: token_file.map(PathBuf::from),
-            output: Output::Table,
         }
     }
 
@@ -176,7 +174,7 @@ mod tests {
         }
     }
 
-    fn chosen(whose: Whose, flags: &Remote, environment: &Environment, login: Option<&Login>, token: Option<&str>) -> String {
+    fn chosen(whose: Whose, flags: &Place, environment: &Environment, login: Option<&Login>, token: Option<&str>) -> String {
         match choose(whose, flags, environment, login, || token.map(|token| Ok(here(token)))) {
             Ok((address, TokenFrom::File(path))) => format!("{address} file {}", path.display()),
             Ok((address, TokenFrom::Environment(_))) => format!("{address} environment"),
@@ -195,7 +193,7 @@ mod tests {
             token_file: Some("/env".into()),
         };
         let ana = login();
-        let person = |flags: &Remote, environment: &Environment, login: Option<&Login>, token| {
+        let person = |flags: &Place, environment: &Environment, login: Option<&Login>, token| {
             chosen(Whose::Person, flags, environment, login, token)
         };
         let flags = remote(Some("http://flag:1"), Some("/flag"));

@@ -91,6 +91,9 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
             format!("{} by {}", time(grant.created_at()), visible(grant.created_by())),
         ),
     ];
+    if let Some(profile) = super::show::profile_of(view) {
+        rows.insert(3, ("profile", visible(&profile)));
+    }
     match grant.activated_at() {
         Some(at) => rows.push(("first used", time(at))),
         None => rows.push((

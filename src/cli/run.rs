@@ -15,7 +15,6 @@ use clap::{Args, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 
-use super::args::Output;
 use super::client::Client;
 use super::people::{Wanted, my_grants, submit};
 use super::reach::Whose;
@@ -37,8 +36,9 @@ Examples:
   tidegate psql orders --profile read-write --for 1h --reason \"fix the totals\" --ticket SHOP-99
   tidegate psql orders -- -c 'select count(*) from customers'
 
-A grant of yours that is still good is used. psql gets its login by PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE and
-PGSSLMODE. While you wait for an approver, Ctrl-C withdraws the request; later it is psql's. The exit code is psql's.")]
+A grant of yours that is still good is used. While you wait for an approver, Ctrl-C withdraws the
+request; later it is psql's. psql gets its login by PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE
+and PGSSLMODE. The exit code is psql's.")]
 pub struct PsqlArgs {
     /// What is asked for.
     #[command(flatten)]
@@ -58,9 +58,10 @@ Examples:
   tidegate exec orders --for 20m --reason \"ci 4711\" -- pytest -n 8
   tidegate exec orders --for 5m --reason backup -- sh -c 'pg_dump > orders.sql'
 
-The command gets PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and DATABASE_URL; TIDEGATE_TOKEN is taken out.
-SIGINT, SIGTERM and SIGHUP are passed on. The exit code is the command's (128+n when signal n ended it, 127 when it is not
-found, 126 when it cannot be run). The grant is given back at the end, unless it was there before.")]
+The command gets PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and DATABASE_URL, and
+does not get TIDEGATE_TOKEN. SIGINT, SIGTERM and SIGHUP are passed on. The exit code is the
+command's: 128+n when signal n ended it, 127 when it is not found, 126 when it cannot be run.
+The grant is given back at the end, unless it was there before.")]
 pub struct ExecArgs {
     /// What is asked for.
     #[command(flatten)]
@@ -177,7 +178,7 @@ struct Access {
 }
 
 pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
-    let client = Client::new(Whose::Person, config, &args.wanted.remote)?;
+    let client = Client::new(Whose::Person, config, &args.wanted.place)?;
     let mut stops = Stops::new()?;
     let access = obtain(&client, &args.wanted, &mut stops).await?;
     let program = Program {
@@ -194,7 +195,7 @@ pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
 }
 
 pub(super) async fn exec(config: &Path, args: ExecArgs) -> anyhow::Result<u8> {
-    let client = Client::new(Whose::Person, config, &args.wanted.remote)?;
+    let client = Client::new(Whose::Person, config, &args.wanted.place)?;
     let Some((name, arguments)) = args.command.split_first() else {
         anyhow::bail!("exec needs a command after --");
     };
@@ -213,14 +214,10 @@ pub(super) async fn exec(config: &Path, args: ExecArgs) -> anyhow::Result<u8> {
 }
 
 pub(super) async fn env(config: &Path, args: EnvArgs) -> anyhow::Result<u8> {
-    let client = Client::new(Whose::Person, config, &args.wanted.remote)?;
+    let client = Client::new(Whose::Person, config, &args.wanted.place)?;
     let access = obtain(&client, &args.wanted, &mut Stops::new()?).await?;
     let variables = Variables::of(&login(&client, &access).await?);
-    let format = match args.wanted.remote.output {
-        Output::Json => Format::Json,
-        Output::Table => args.format,
-    };
-    render::print(&variables.written(format)?)?;
+    render::print(&variables.written(args.format)?)?;
     Ok(0)
 }
 
@@ -357,5 +354,4 @@ fn code(status: ExitStatus) -> u8 {
 }
 
 #[cfg(test)]
-#[path = "run_tests.rs"]
 mod tests;

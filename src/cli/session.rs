@@ -21,18 +21,20 @@ pub(super) async fn run(config: &Path, command: SessionCommand) -> anyhow::Resul
             remote,
         } => {
             let query = SessionsQuery { grant, identity, target };
-            let sessions: Sessions = Client::new(Whose::Operator, config, &remote)?
+            let sessions: Sessions = Client::new(Whose::Operator, config, &remote.place)?
                 .get("/v1/sessions", &query)
                 .await?;
             let now = Clock::system(None).now();
-            render::show(remote.output, &sessions, |sessions| render::sessions(&sessions.sessions, now))
+            render::show(remote.printing.output, &sessions, |sessions| {
+                render::sessions(&sessions.sessions, now)
+            })
         }
         SessionCommand::Kill { session, reason, remote } => {
             let path = format!("/v1/sessions/{session}/kill");
-            let view: SessionView = Client::new(Whose::Operator, config, &remote)?
+            let view: SessionView = Client::new(Whose::Operator, config, &remote.place)?
                 .post(&path, &ReasonBody { reason })
                 .await?;
-            render::show(remote.output, &view, |view| {
+            render::show(remote.printing.output, &view, |view| {
                 let who = &view.who;
                 format!(
                     "Session {} of {} on {} is told to end.",

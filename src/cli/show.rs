@@ -76,6 +76,7 @@ pub(super) fn request(view: &RequestView, approvers: &[IdentityName], now: Times
         Some(Outcome::Approved { how, grant, .. }) => {
             match how {
                 How::Automatic => rows.push(("approved", "by the policies".to_owned())),
+                How::BreakGlass if request.review.is_some() => rows.push(("approved", "by nobody (break-glass)".to_owned())),
                 How::BreakGlass => rows.push(("approved", "by nobody (break-glass): it will be reviewed".to_owned())),
                 How::People => {}
             }

@@ -77,7 +77,7 @@ Example:
 }
 
 pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<()> {
-    let client = |remote: &Remote| Client::new(Whose::Operator, config, remote);
+    let client = |remote: &Remote| Client::new(Whose::Operator, config, &remote.place);
     match command {
         Command::Add { name, groups, remote } => {
             let body = NewUserBody {
@@ -92,7 +92,7 @@ pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<()> {
         }
         Command::List { remote } => {
             let users: Users = client(&remote)?.get("/v1/users", &()).await?;
-            render::show(remote.output, &users, |users| show::users(&users.users))
+            render::show(remote.printing.output, &users, |users| show::users(&users.users))
         }
         Command::Disable { name, remote } => {
             changed(&remote, &client(&remote)?.post(&path(&name, "disable"), &EmptyBody {}).await?)
@@ -110,11 +110,11 @@ pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<()> {
 }
 
 fn issued(remote: &Remote, issued: &IssuedUser) -> anyhow::Result<()> {
-    render::show(remote.output, issued, show::issued_user)
+    render::show(remote.printing.output, issued, show::issued_user)
 }
 
 fn changed(remote: &Remote, user: &UserView) -> anyhow::Result<()> {
-    render::show(remote.output, user, |user| show::users(std::slice::from_ref(user)))
+    render::show(remote.printing.output, user, |user| show::users(std::slice::from_ref(user)))
 }
 
 /// Names may have slashes in them.

@@ -15,7 +15,7 @@ use super::render::{left, relative, visible};
 use super::{Interrupted, complain, show};
 use crate::clock::Clock;
 use crate::config::duration;
-use crate::control::model::{EmptyBody, RequestBody, RequestView, WaitQuery};
+use crate::control::model::{EmptyBody, GrantView, RequestBody, RequestView, WaitQuery};
 use crate::ids::RequestId;
 use crate::request::{How, Outcome};
 
@@ -57,31 +57,49 @@ const TICK: Duration = Duration::from_millis(120);
 
 /// The signals that ask a program to stop. Caught from the first one made on.
 pub(super) struct Stops {
-    interrupt: unix::Signal,
-    terminate: unix::Signal,
-    hangup: unix::Signal,
-    quit: unix::Signal,
+    interrupt: Option<unix::Signal>,
+    terminate: Option<unix::Signal>,
+    hangup: Option<unix::Signal>,
+    quit: Option<unix::Signal>,
 }
 
 impl Stops {
     pub(super) fn new() -> io::Result<Self> {
+        // What is ignored stays so, for the program that is started too: `nohup`, and the background of a script.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let caught = |kind: SignalKind| (!ignored(&status, kind.as_raw_value())).then(|| signal(kind)).transpose();
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            quit: signal(SignalKind::quit())?,
+            interrupt: caught(SignalKind::interrupt())?,
+            terminate: caught(SignalKind::terminate())?,
+            hangup: caught(SignalKind::hangup())?,
+            quit: caught(SignalKind::quit())?,
         })
     }
 
     /// The next one.
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.terminate.recv() => Signal::TERM,
-            _ = self.hangup.recv() => Signal::HUP,
-            _ = self.quit.recv() => Signal::QUIT,
+            () = heard(&mut self.interrupt) => Signal::INT,
+            () = heard(&mut self.terminate) => Signal::TERM,
+            () = heard(&mut self.hangup) => Signal::HUP,
+            () = heard(&mut self.quit) => Signal::QUIT,
         }
     }
+}
+
+async fn heard(signal: &mut Option<unix::Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a signal is ignored, by what Linux says of a process (`/proc/PID/status`).
+fn ignored(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let bit = u32::try_from(signal - 1).ok().and_then(|bit| 1_u64.checked_shl(bit));
+    bit.is_some_and(|bit| mask & bit != 0)
 }
 
 /// What a shell says of a program a signal has ended.
@@ -177,8 +195,16 @@ async fn withdraw(client: &Client, view: &RequestView) {
         .post::<RequestView>(&format!("/v1/requests/{id}/withdraw"), &EmptyBody {})
         .await
     {
-        Ok(_) => complain(&format!("request {id} is withdrawn")),
+        Ok(_) => return complain(&format!("request {id} is withdrawn")),
         Err(error) => complain(&format!("request {id} could not be withdrawn: {error}")),
+    }
+    // It may have been approved just now: then the grant goes back.
+    let now = client.get::<RequestBody>(&format!("/v1/requests/{id}"), &()).await;
+    if let Some(grant) = now.ok().as_ref().and_then(|now| now.request.request.grant()) {
+        let path = format!("/v1/grants/{grant}/release");
+        if client.post::<GrantView>(&path, &EmptyBody {}).await.is_ok() {
+            complain(&format!("it was approved just now; its grant {grant} is given back"));
+        }
     }
 }
 
@@ -412,6 +438,14 @@ mod tests {
             decision(&body.request),
             "approved by tom and eve (be quick): orders/read-write for 30m"
         );
+    }
+
+    #[test]
+    fn ignored_signals_are_read() {
+        let status = "Name:\tx\nSigIgn:\t0000000000001003\nSigCgt:\t00000000000000ff\n";
+        let found: Vec<i32> = (1..=20).filter(|signal| ignored(status, *signal)).collect();
+        assert_eq!(found, [1, 2, 13]);
+        assert!(!ignored("", 1));
     }
 
     #[test]
