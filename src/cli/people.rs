@@ -19,7 +19,7 @@ use crate::control::model::{
     ApproveBody, CommentBody, EmptyBody, ExtendBody, GrantView, Grants, GrantsQuery, Me, NewRequestBody, RequestBody,
     RequestStatus, RequestView, Requests, RequestsQuery,
 };
-use crate::ids::{GrantId, RequestId};
+use crate::ids::RequestId;
 use crate::names::TargetName;
 
 /// Runs a command; the exit code is that of the program it ran, if it ran one.
