@@ -288,6 +288,37 @@ fn a_refusal_says_what_would_help() {
 }
 
 #[test]
+fn a_permit_that_nearly_held_has_its_say() {
+    let (schema, sources, _) = shipped();
+    let policies = Policies::parse(&schema, &sources, TimeZone::UTC).unwrap();
+    let olga = identity("olga", &["oncall"]);
+    let asked = Wish {
+        reason: Some("stuck".to_owned()),
+        break_glass: true,
+        ..wish(&olga, "orders", "read-write", 31)
+    };
+    assert_eq!(
+        why(&policies.judge(&olga, &asked, context())),
+        "break-glass is for 30 minutes, with a reason"
+    );
+    let ana = identity("ana", &["qa"]);
+    let asked = wish(&ana, "orders", "read-write", 121);
+    let question = |action| Question {
+        identity: &ana,
+        action,
+        resource: Resource::Access(&asked),
+        context: context(),
+    };
+    let said = |action| policies.why(&question(action), &policies.decide(&question(action)));
+    assert!(
+        said(Action::Extend).starts_with("up to 4 hours in all"),
+        "{}",
+        said(Action::Extend)
+    );
+    assert_eq!(said(Action::Revoke), "no policy permits ana to revoke this");
+}
+
+#[test]
 fn an_explanation_knows_what_would_have_to_change() {
     let (schema, sources, _) = shipped();
     let policies = Policies::parse(&schema, &sources, TimeZone::UTC).unwrap();
