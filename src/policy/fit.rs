@@ -58,7 +58,7 @@ fn example(full: bool) -> Option<(Identity, Request)> {
         groups,
         target: "target".parse().ok()?,
         profile: "profile".parse().ok()?,
-        window: Duration::from_secs(60),
+        window: Duration::from_mins(1),
         reason: text("reason"),
         ticket: text("ticket"),
         max_sessions: 1,
