@@ -30,7 +30,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("identity", "names secret tls"),
     ("metrics", "names"),
     ("audit", "clock ids names ending"),
-    ("policy", "ids names identity request"),
+    ("policy", "names identity request"),
     ("ledger", "clock ids names secret ending scram grant request identity audit"),
     (
         "access",

@@ -33,7 +33,7 @@ pub enum PolicyCommand {
     #[command(after_help = "\
 Example:
   tidegate policy explain --as ana@example.com --group qa --target orders --profile read-write --for 2h")]
-    Explain(ExplainArgs),
+    Explain(Box<ExplainArgs>),
     /// Runs the tables of cases in the folder (tests/*.toml)
     Test {
         /// Which folder, and how to print.
@@ -136,7 +136,7 @@ fn placed(dir: &Path, lines: Vec<String>) -> Vec<String> {
 pub(super) fn run(config: &Path, command: PolicyCommand) -> anyhow::Result<()> {
     match command {
         PolicyCommand::Check { folder } => check(config, &folder),
-        PolicyCommand::Explain(args) => explain(config, args),
+        PolicyCommand::Explain(args) => explain(config, *args),
         PolicyCommand::Test { folder } => test(config, &folder),
     }
 }
@@ -378,7 +378,7 @@ mod tests {
             groups: identity.groups.clone(),
             target: "orders".parse().unwrap(),
             profile: "read-write".parse().unwrap(),
-            window: Duration::from_secs(10_800),
+            window: Duration::from_hours(3),
             reason: None,
             ticket: None,
             max_sessions: 1,
@@ -393,7 +393,7 @@ mod tests {
         texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
         wish.reason = Some("the double booking".to_owned());
         wish.ticket = Some("BUG-812".to_owned());
-        wish.window = Duration::from_secs(7_200);
+        wish.window = Duration::from_hours(2);
         texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
         wish.target = "payments".parse().unwrap();
         texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));

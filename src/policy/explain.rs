@@ -12,6 +12,11 @@ use crate::identity::Identity;
 use crate::names::{GroupName, ProfileName};
 use crate::request::Wish;
 
+/// How many values of a kind are tried: somebody waits for the answer, and a thousand policies speak of thousands.
+const MOST: usize = 16;
+/// How many pairs of changes are named: a few are enough to see what is missing.
+const MOST_PAIRS: usize = 8;
+
 /// A verdict on a request, with what would make it better.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
@@ -131,18 +136,18 @@ impl Policies {
         }
         if case.wish.ticket.is_none() {
             let any = std::iter::once("ABC-1".to_owned()).filter(|_| self.words.tickets.is_empty());
-            changes.extend(self.words.tickets.iter().cloned().chain(any).map(Change::Ticket));
+            changes.extend(self.words.tickets.iter().cloned().chain(any).take(MOST).map(Change::Ticket));
         }
         let shorter = self.words.windows.range(..case.wish.window).rev();
-        changes.extend(shorter.copied().map(Change::Window));
+        changes.extend(shorter.copied().take(MOST).map(Change::Window));
         let there = known
             .iter()
             .find(|access| access.target == case.wish.target)
             .map(|access| &access.profiles);
         let profiles: Vec<_> = there.map_or_else(|| self.words.profiles.iter().collect(), |there| there.iter().collect());
         let others = profiles.into_iter().filter(|profile| **profile != case.wish.profile);
-        changes.extend(others.cloned().map(Change::Profile));
-        let networks = self.words.networks.iter().cloned();
+        changes.extend(others.take(MOST).cloned().map(Change::Profile));
+        let networks = self.words.networks.iter().take(MOST).cloned();
         changes.extend(networks.map(|(network, address)| Change::Network(network, address)));
         if case.wish.break_glass {
             changes.push(Change::Waiting);
@@ -173,7 +178,7 @@ impl Policies {
         remedies
     }
 
-    /// Pairs of changes that make it better. A few are enough to see what is missing.
+    /// Pairs of changes that make it better.
     fn two_at_once(&self, case: &Case, than: &Verdict, changes: &[Change]) -> Vec<Remedy> {
         let mut remedies = Vec::new();
         for (at, first) in changes.iter().enumerate() {
@@ -182,9 +187,12 @@ impl Policies {
                     continue;
                 }
                 let verdict = self.changed(case, &[first, second]);
-                if rank(&verdict) < rank(than) && remedies.len() < 8 {
+                if rank(&verdict) < rank(than) {
                     let change = format!("{} and {}", first.words(), second.words());
                     remedies.push(Remedy { change, verdict });
+                    if remedies.len() == MOST_PAIRS {
+                        return remedies;
+                    }
                 }
             }
         }

@@ -60,7 +60,7 @@ fn example(full: bool) -> Option<(Identity, Request)> {
         claims: BTreeMap::new(),
         target: "target".parse().ok()?,
         profile: "profile".parse().ok()?,
-        window: Duration::from_secs(60),
+        window: Duration::from_mins(1),
         reason: text("reason"),
         ticket: text("ticket"),
         max_sessions: 1,

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use cedar_policy::{
-    ActionConstraint, Authorizer, Decision as CedarDecision, Entities, EntityUid, Policy, PolicySet, PrincipalConstraint,
+    ActionConstraint, Authorizer, Decision as CedarDecision, Effect, Entities, EntityUid, Policy, PolicySet, PrincipalConstraint,
     ResourceConstraint,
 };
 
@@ -44,23 +44,33 @@ impl Index {
     /// Puts a question to all policies that can be about it.
     pub(super) fn answer(&self, action: Action, put: &Put) -> Answer {
         let (authorizer, mut answer) = (Authorizer::new(), Answer::default());
-        for principal in std::iter::once(None).chain(put.principals.iter().map(Some)) {
-            for resource in std::iter::once(None).chain(put.resources.iter().map(Some)) {
-                let key = (action, principal.cloned(), resource.cloned());
-                let Some(set) = self.sets.get(&key) else { continue };
-                let response = authorizer.is_authorized(&put.request, set, &put.entities);
-                let diagnostics = response.diagnostics();
-                let reasons = diagnostics.reason().map(ToString::to_string);
-                match response.decision() {
-                    CedarDecision::Allow => answer.permits.extend(reasons),
-                    // Reasons for a denial are forbids: where nothing permits there are none.
-                    CedarDecision::Deny => answer.forbids.extend(reasons),
-                }
-                answer.errors.extend(diagnostics.errors().map(ToString::to_string));
+        for set in self.about(action, put) {
+            let response = authorizer.is_authorized(&put.request, set, &put.entities);
+            let diagnostics = response.diagnostics();
+            let reasons = diagnostics.reason().map(ToString::to_string);
+            match response.decision() {
+                CedarDecision::Allow => answer.permits.extend(reasons),
+                // Reasons for a denial are forbids: where nothing permits there are none.
+                CedarDecision::Deny => answer.forbids.extend(reasons),
             }
+            answer.errors.extend(diagnostics.errors().map(ToString::to_string));
         }
         answer.errors.sort();
         answer
+    }
+
+    /// The permits whose scope matches, whether their conditions hold or not: those somebody nearly had. In order.
+    pub(super) fn near(&self, action: Action, put: &Put) -> BTreeSet<String> {
+        let policies = self.about(action, put).flat_map(PolicySet::policies);
+        let permits = policies.filter(|policy| policy.effect() == Effect::Permit);
+        permits.map(|policy| policy.id().to_string()).collect()
+    }
+
+    fn about<'a>(&'a self, action: Action, put: &'a Put) -> impl Iterator<Item = &'a PolicySet> {
+        let any_or = |uids: &'a [EntityUid]| std::iter::once(None).chain(uids.iter().map(Some));
+        let keys =
+            any_or(&put.principals).flat_map(move |principal| any_or(&put.resources).map(move |resource| (principal, resource)));
+        keys.filter_map(move |(principal, resource)| self.sets.get(&(action, principal.cloned(), resource.cloned())))
     }
 }
 

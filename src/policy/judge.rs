@@ -2,6 +2,7 @@
 //!
 //! INVARIANT: an error refuses; a permit with `@max_duration` permits nothing longer; nobody approves their own request.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Action, Context, Decision, Judgement, Policies, Question, Resource, Verdict};
@@ -66,26 +67,26 @@ impl Policies {
         }
     }
 
-    /// As [`Self::judge`]; a denial that no policy has words for has none yet.
+    /// As [`Self::judge`]; a denial for which no policy has words has none yet.
     pub(super) fn verdict(&self, identity: &Identity, wish: &Wish, context: Context) -> Judgement {
-        let ask = |action| {
-            self.decide(&Question {
-                identity,
-                action,
-                resource: Resource::Access(wish),
-                context,
-            })
+        let question = |action| Question {
+            identity,
+            action,
+            resource: Resource::Access(wish),
+            context,
         };
-        let request = ask(Action::Request);
+        let asked = question(Action::Request);
+        let request = self.decide(&asked);
         if !request.allowed {
-            return self.denied(request);
+            return self.denied(&asked, request);
         }
         if wish.break_glass {
-            return self.break_glass(wish, ask(Action::BreakGlass));
+            return self.break_glass(wish, &question(Action::BreakGlass));
         }
-        let automatic = ask(Action::AutoApprove);
+        let asked = question(Action::AutoApprove);
+        let automatic = self.decide(&asked);
         if !automatic.errors.is_empty() {
-            return self.denied(automatic);
+            return self.denied(&asked, automatic);
         }
         if automatic.allowed {
             return Judgement {
@@ -101,42 +102,65 @@ impl Policies {
         }
     }
 
-    fn break_glass(&self, wish: &Wish, decision: Decision) -> Judgement {
+    fn break_glass(&self, wish: &Wish, question: &Question<'_>) -> Judgement {
+        let decision = self.decide(question);
         if !decision.allowed {
-            return self.denied(decision);
+            return self.denied(question, decision);
         }
-        if wish.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
-            return Judgement {
-                verdict: Verdict::Denied {
-                    why: "break-glass takes a reason: say why (--reason \"...\")".to_owned(),
-                },
-                policies: decision.policies,
-            };
-        }
+        let reason = wish.reason.as_deref().is_some_and(|reason| !reason.trim().is_empty());
+        let verdict = if reason {
+            Verdict::Automatic
+        } else {
+            Verdict::Denied {
+                why: "break-glass takes a reason: say why (--reason \"...\")".to_owned(),
+            }
+        };
         Judgement {
-            verdict: Verdict::Automatic,
+            verdict,
             policies: decision.policies,
         }
     }
 
-    /// A refusal in the words of whoever wrote the policies, where they left some.
-    fn denied(&self, decision: Decision) -> Judgement {
-        let why = if decision.errors.is_empty() {
-            let advice = decision
-                .policies
-                .iter()
-                .filter_map(|id| self.notes.get(id)?.advice.as_deref());
-            let advice = advice.collect::<Vec<_>>().join("; ");
-            match decision.policies.as_slice() {
-                [] => String::new(),
-                policies if advice.is_empty() => format!("forbidden by {}", policies.join(", ")),
-                _ => advice,
-            }
-        } else {
-            format!("the policies could not be evaluated: {}", decision.errors.join("; "))
+    /// Why a question was answered with no, in words for whoever asked: those of the policies, where they have some.
+    #[must_use]
+    pub fn why(&self, question: &Question<'_>, decision: &Decision) -> String {
+        let words = self.words_for(question, decision);
+        if !words.is_empty() {
+            return words;
+        }
+        let (name, action) = (&question.identity.name, question.action.name());
+        format!("no policy permits {name} to {action} this")
+    }
+
+    /// As [`Self::why`]; empty where the policies have no words.
+    fn words_for(&self, question: &Question<'_>, decision: &Decision) -> String {
+        if !decision.errors.is_empty() {
+            return format!("the policies could not be evaluated: {}", decision.errors.join("; "));
+        }
+        let advice = |ids: &mut dyn Iterator<Item = &String>| {
+            let advice: BTreeSet<_> = ids.filter_map(|id| self.notes.get(id)?.advice.as_deref()).collect();
+            advice.into_iter().collect::<Vec<_>>().join("; ")
         };
+        match decision.policies.as_slice() {
+            // Nothing permits: those that would have, were a condition met, may say which.
+            [] => {
+                let put = self.cedar.put(question);
+                let near = put.map(|put| self.index.near(question.action, &put)).unwrap_or_default();
+                advice(&mut near.iter())
+            }
+            [own] if own == OWN_REQUEST => "nobody approves their own request: ask somebody else".to_owned(),
+            forbids => match advice(&mut forbids.iter()) {
+                words if words.is_empty() => format!("forbidden by {}", forbids.join(", ")),
+                words => words,
+            },
+        }
+    }
+
+    fn denied(&self, question: &Question<'_>, decision: Decision) -> Judgement {
         Judgement {
-            verdict: Verdict::Denied { why },
+            verdict: Verdict::Denied {
+                why: self.words_for(question, &decision),
+            },
             policies: decision.policies,
         }
     }

@@ -73,6 +73,10 @@ fn read_schema(source: &Source, zone: TimeZone) -> Result<Cedar, Vec<Mistake<'_>
 }
 
 /// The policies of one file.
+#[expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the type that has the method is of a crate we do not name"
+)]
 fn read_file<'a>(source: &'a Source, mistakes: &mut Vec<Mistake<'a>>) -> Vec<Placed<'a>> {
     let set: PolicySet = match source.text.parse() {
         Ok(set) => set,

@@ -65,11 +65,11 @@ impl Words {
         }
         let side = |name: &str| operands.get(name);
         let attribute = |side: Option<&Value>| Some(side?.pointer("/./attr")?.as_str()?.to_owned());
-        let (Some(attribute), other) = attribute(side("left"))
-            .map(|attribute| (Some(attribute), side("right")))
-            .unwrap_or_else(|| (attribute(side("right")), side("left")))
-        else {
-            return;
+        // Either side may be the attribute, and the other is what it is compared with.
+        let (attribute, other) = match (attribute(side("left")), attribute(side("right"))) {
+            (Some(left), _) => (left, side("right")),
+            (None, Some(right)) => (right, side("left")),
+            (None, None) => return,
         };
         if let Some(pattern) = operands.get("pattern") {
             if attribute == "ticket" {
