@@ -44,7 +44,6 @@ impl Logins {
 impl Ledger {
     /// The grant that a client logs in to under this user name: the grant's id, or one of its logins.
     #[must_use]
-    #[expect(clippy::unused_self, reason = "which names there are is the ledger's to say")]
     pub fn grant_of_login(&self, user: &str) -> Option<GrantId> {
         GrantId::of_login(user)
     }

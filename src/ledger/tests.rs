@@ -90,6 +90,7 @@ impl Bench {
 }
 
 /// Nothing against it.
+#[expect(clippy::unnecessary_wraps, reason = "as `admit` takes it")]
 fn fine(_: &Grant) -> Result<(), Ending> {
     Ok(())
 }

@@ -17,7 +17,7 @@ fn wish() -> Wish {
         claims: BTreeMap::new(),
         target: id("orders"),
         profile: id("read-write"),
-        window: Duration::from_mins(60),
+        window: Duration::from_hours(1),
         reason: Some("BUG-812".to_owned()),
         ticket: None,
         max_sessions: 4,
@@ -119,8 +119,8 @@ fn any_request() -> impl Strategy<Value = Request> {
     })
 }
 
-fn take(request: &Request, event: Event, number: u8, now: Timestamp) -> Result<Request, IllegalStep> {
-    match event {
+fn take(request: &Request, event: &Event, number: u8, now: Timestamp) -> Result<Request, IllegalStep> {
+    match *event {
         Event::Approve { by, window, profile } => {
             let approve = Approve {
                 by: id(by),
@@ -162,7 +162,7 @@ proptest! {
             }
             prop_assert!(matches!(before, Status::Pending) == request.pending(now).is_ok());
             let is_review = matches!(event, Event::Review(_));
-            if let Ok(next) = take(&request, event, number, now) {
+            if let Ok(next) = take(&request, &event, number, now) {
                 prop_assert!(is_review || before == Status::Pending);
                 if is_review {
                     // It changes what is known, and not what is allowed; and it happens once.
@@ -201,7 +201,7 @@ proptest! {
     fn a_request_is_read_as_it_was_written(first in any_request(), events in proptest::collection::vec(any_event(), 0..6)) {
         let mut request = first;
         for (number, event) in (1u8..).zip(events) {
-            if let Ok(next) = take(&request, event, number, at(u64::from(number))) {
+            if let Ok(next) = take(&request, &event, number, at(u64::from(number))) {
                 request = next;
             }
         }

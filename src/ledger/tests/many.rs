@@ -71,6 +71,12 @@ async fn a_long_past_slows_nothing() {
     assert!(begin.elapsed() < Duration::from_secs(1), "looking took {:?}", begin.elapsed());
 
     let begin = Instant::now();
+    pages(&ledger, who, target).await;
+    assert!(begin.elapsed() < Duration::from_secs(1), "pages took {:?}", begin.elapsed());
+    assert_eq!(ledger.grant(granted.request.grant().unwrap()).await.unwrap().status, "ready");
+}
+
+async fn pages(ledger: &Ledger, who: &IdentityName, target: &TargetName) {
     let half: RequestId = "rq_0000050000".parse().unwrap();
     for (status, first) in [
         (None, "rq_0000049999"),
@@ -110,9 +116,7 @@ async fn a_long_past_slows_nothing() {
         ..RequestFilter::default()
     };
     assert!(ledger.requests(unreviewed).await.unwrap().is_empty());
-    assert!(begin.elapsed() < Duration::from_secs(1), "pages took {:?}", begin.elapsed());
     assert_eq!(ledger.request(&half).await.unwrap().status, "denied");
-    assert_eq!(ledger.grant(granted.request.grant().unwrap()).await.unwrap().status, "ready");
 }
 
 #[tokio::test]
