@@ -9,7 +9,9 @@ pub mod duration;
 mod file;
 mod issuers;
 mod mistake;
+mod notify;
 mod reader;
+mod secrets;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use crate::audit::Durability;
 use crate::frontend::Plaintext;
 use crate::identity::IssuerSettings;
 use crate::names::TargetName;
+use crate::notify::NotifySettings;
 use crate::secret::Secret;
 use crate::tls::TlsMode;
 use crate::upstream::{ApplicationName, AuthMethod};
@@ -48,6 +49,8 @@ pub struct Settings {
     pub control: Control,
     /// Whose tokens prove who somebody is.
     pub issuers: Vec<IssuerSettings>,
+    /// Who is told of requests.
+    pub notify: NotifySettings,
     /// How long sessions in use are waited for at shutdown.
     pub drain_limit: Duration,
     /// The gate's own messages.
