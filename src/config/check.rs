@@ -11,7 +11,6 @@ use super::file::{Control, FileConfig, SessionTable, TargetTable};
 use super::mistake::Mistake;
 use super::settings::{Settings, TargetSettings, TlsFiles};
 use crate::policy::Policies;
-use crate::secret::Secret;
 use crate::tls::{ClientTls, ServerTls, TlsMode};
 
 /// The key under which mistakes of the policies are noted.
@@ -46,6 +45,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
     let tls = checker.tls(&state_dir);
     let policies = checker.policies();
     let issuers = super::issuers::check(&mut checker);
+    let notify = super::notify::check(&mut checker);
     let targets = file.targets.iter().map(|table| checker.target(table)).collect();
     let advertise = file
         .advertise
@@ -72,6 +72,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
         access: file.access.clone(),
         policies,
         issuers,
+        notify,
         drain_limit: file.drain_limit,
         logging: file.logging.clone(),
         state_dir,
@@ -253,7 +254,12 @@ impl Checker<'_> {
             }
         }
         TargetSettings {
-            password: self.password(table),
+            password: self.secret(
+                &format!("targets.{}", table.name),
+                "password",
+                table.password_file.as_ref(),
+                table.password_env.as_ref(),
+            ),
             name: table.name.clone(),
             host: table.host.clone(),
             port: table.port,
@@ -284,60 +290,7 @@ impl Checker<'_> {
         }
     }
 
-    fn password(&mut self, table: &TargetTable) -> Option<Secret<String>> {
-        let at = |key: &str| format!("targets.{}.{key}", table.name);
-        match (&table.password_file, &table.password_env) {
-            (None, None) => None,
-            (Some(_), Some(_)) => {
-                self.note(
-                    &at("password_env"),
-                    "the password is already given by password_file",
-                    "leave one out",
-                );
-                None
-            }
-            (Some(file), None) => {
-                let text = self.readable(&at("password_file"), &self.base.join(file))?;
-                // Editors end a file with a newline; a password does not.
-                let password = text.strip_suffix('\n').unwrap_or(&text);
-                let password = password.strip_suffix('\r').unwrap_or(password);
-                self.fit_password(&at("password_file"), password)
-            }
-            (None, Some(variable)) => match std::env::var(variable) {
-                Ok(password) => self.fit_password(&at("password_env"), &password),
-                Err(std::env::VarError::NotPresent) => {
-                    self.note(
-                        &at("password_env"),
-                        format!("the environment variable {variable} is not set"),
-                        "set it for the gate",
-                    );
-                    None
-                }
-                Err(std::env::VarError::NotUnicode(_)) => {
-                    self.note(
-                        &at("password_env"),
-                        format!("the environment variable {variable} is not UTF-8"),
-                        "",
-                    );
-                    None
-                }
-            },
-        }
-    }
-
-    fn fit_password(&mut self, key: &str, password: &str) -> Option<Secret<String>> {
-        if password.is_empty() || password.contains(['\0', '\n']) {
-            self.note(
-                key,
-                "the password is empty or has more than one line",
-                "write the password alone, in one line",
-            );
-            return None;
-        }
-        Some(Secret::new(password.to_owned()))
-    }
-
-    fn readable(&mut self, key: &str, path: &Path) -> Option<String> {
+    pub(super) fn readable(&mut self, key: &str, path: &Path) -> Option<String> {
         match std::fs::read_to_string(path) {
             Ok(text) => Some(text),
             Err(error) => {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::access::{self, AccessTable, PolicyTable};
 use super::issuers::{self, IssuerTable};
 use super::mistake::Mistake;
+use super::notify::{self, NotifyTable};
 use super::reader::{Places, Reader, Section};
 use crate::audit::Durability;
 use crate::frontend::Plaintext;
@@ -31,6 +32,7 @@ pub(super) struct FileConfig {
     pub(super) access: AccessTable,
     pub(super) policy: PolicyTable,
     pub(super) issuers: Vec<IssuerTable>,
+    pub(super) notify: NotifyTable,
     pub(super) drain_limit: Duration,
     pub(super) logging: Logging,
     /// Where each key stands, for mistakes that are found later.
@@ -169,6 +171,7 @@ impl FileConfig {
             issuers: root.within("identity", |t| {
                 t.tables("issuers", issuers::read).into_iter().flatten().collect()
             }),
+            notify: root.within("notify", notify::read),
             drain_limit: root
                 .within("drain", |t| t.duration("limit", Duration::ZERO))
                 .unwrap_or(secs(30)),

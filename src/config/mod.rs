@@ -10,8 +10,10 @@ pub mod duration;
 mod file;
 mod issuers;
 mod mistake;
+mod notify;
 pub mod policies;
 mod reader;
+mod secrets;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use crate::audit::Durability;
 use crate::frontend::Plaintext;
 use crate::identity::IssuerSettings;
 use crate::names::{ProfileName, TargetName};
+use crate::notify::NotifySettings;
 use crate::policy::Policies;
 use crate::secret::Secret;
 use crate::tls::TlsMode;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub policies: Option<Arc<Policies>>,
     /// Whose tokens prove who somebody is.
     pub issuers: Vec<IssuerSettings>,
+    /// Who is told of requests.
+    pub notify: NotifySettings,
     /// How long sessions in use are waited for at shutdown.
     pub drain_limit: Duration,
     /// The gate's own messages.

@@ -160,6 +160,31 @@ fn what_is_wrong_with_an_issuer_is_named() {
 }
 
 #[test]
+fn webhooks_have_an_address_and_a_secret() {
+    let settings = good(&format!(
+        "{SMALLEST}[notify]\nlink = \"https://gate.example.org\"\n[[notify.webhooks]]\nname = \"qa\"\nurl = \"https://hooks.example.org/T0\"\n\
+         secret_file = \"orders.password\"\nformat = \"slack\"\nevents = [\"request_pending\", \"break_glass\"]\n"
+    ));
+    assert_eq!(settings.notify.link.as_deref(), Some("https://gate.example.org"));
+    let hook = settings.notify.hooks.first().unwrap();
+    assert_eq!(hook.secret.expose(), "s3cret");
+    assert_eq!(hook.events.len(), 2);
+    assert!(!format!("{settings:?}").contains("T0"), "the address is a secret");
+}
+
+#[test]
+fn what_is_wrong_with_a_webhook_is_named() {
+    let said = said(&format!(
+        "{SMALLEST}[notify]\nlink = \"http://gate.example.org\"\n[[notify.webhooks]]\n\
+         [[notify.webhooks]]\nname = \"a\"\nformat = \"slakc\"\nevents = [\"break_gass\"]\n\
+         [[notify.webhooks]]\nname = \"a\"\nurl = \"http://hooks.example.org/T0\"\nsecret_env = \"TIDEGATE_TEST_NOT_SET\"\nsecret = \"x\"\n\
+         [[notify.webhooks]]\nname = \"b\"\nurl_file = \"orders.password\"\nsecret_file = \"orders.password\"\nevents = []\n"
+    ));
+    insta::assert_snapshot!(said.join("\n"));
+    assert!(!said.join("").contains("T0"));
+}
+
+#[test]
 fn a_file_that_is_named_must_be_readable() {
     let said = said(&format!(
         "{SMALLEST}password_file = \"nowhere\"\nca_file = \"ca.crt\"\n[tls]\ncert = \"a\"\nkey = \"b\"\n"

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::OwnedMutexGuard;
+use tokio::task::JoinHandle;
 
 use super::Keys;
 use super::keys::KeySet;
@@ -95,24 +97,22 @@ impl Jwks {
 
     async fn fetched(self: &Arc<Self>, url: &str, id: Option<&str>, now: Timestamp) -> Result<Found, String> {
         let need = self.state().need(id, now);
-        let turn = match need {
-            Need::Nothing => None,
-            // Somebody else is at it: nobody has to wait.
-            Need::Newer => Arc::clone(&self.turn).try_lock_owned().ok(),
-            Need::Other => Some(Arc::clone(&self.turn).lock_owned().await),
-        };
-        // Those who waited for their turn may find that it has been done.
-        if let Some(turn) = turn
-            && !matches!(self.state().need(id, now), Need::Nothing)
-        {
-            let (this, url) = (Arc::clone(self), url.to_owned());
-            // On its own: a client that hangs up must not stop what others wait for.
-            let fetching = tokio::spawn(async move {
-                let fetched = fetch(&url).await;
-                this.state().keep(fetched, now);
-                drop(turn);
-            });
-            fetching.await.map_err(|error| error.to_string())?;
+        match need {
+            Need::Nothing => {}
+            // Nobody waits: what is there verifies the token. Somebody else may be at it already.
+            Need::Newer => {
+                if let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() {
+                    drop(self.fetch(url, now, turn));
+                }
+            }
+            Need::Other => {
+                let turn = Arc::clone(&self.turn).lock_owned().await;
+                // Those who waited for their turn may find that it has been done.
+                let still = !matches!(self.state().need(id, now), Need::Nothing);
+                if still {
+                    self.fetch(url, now, turn).await.map_err(|error| error.to_string())?;
+                }
+            }
         }
         let state = self.state();
         match &state.keys {
@@ -125,6 +125,16 @@ impl Jwks {
                 .clone()
                 .unwrap_or_else(|| "they were not fetched yet".to_owned())),
         }
+    }
+
+    /// In a task of its own: a client that hangs up must not stop what others wait for.
+    fn fetch(self: &Arc<Self>, url: &str, now: Timestamp, turn: OwnedMutexGuard<()>) -> JoinHandle<()> {
+        let (this, url) = (Arc::clone(self), url.to_owned());
+        tokio::spawn(async move {
+            let fetched = fetch(&url).await;
+            this.state().keep(fetched, now);
+            drop(turn);
+        })
     }
 
     /// The file is looked at each time; unlike a server's, its silence means something: an operator took it away.

@@ -41,7 +41,7 @@ pub(super) struct KeySet(Vec<Key>);
 struct Key {
     id: Option<String>,
     fits: Vec<Algorithm>,
-    key: DecodingKey,
+    verifies: DecodingKey,
 }
 
 impl KeySet {
@@ -74,7 +74,7 @@ impl KeySet {
         if id.is_none() && fitting.next().is_some() {
             return None;
         }
-        Some(&first.key)
+        Some(&first.verifies)
     }
 }
 
@@ -96,11 +96,11 @@ fn usable(value: Value) -> Option<Key> {
     if let Some(only) = common.key_algorithm {
         fits.retain(|algorithm| format!("{algorithm:?}") == only.to_string());
     }
-    let key = DecodingKey::from_jwk(&jwk).ok()?;
+    let verifies = DecodingKey::from_jwk(&jwk).ok()?;
     (!fits.is_empty()).then(|| Key {
         id: common.key_id.clone(),
         fits,
-        key,
+        verifies,
     })
 }
 

@@ -172,6 +172,8 @@ fn in_file(signers: &[&Signer]) -> (tempfile::TempDir, Issuers) {
 struct Server {
     says: Arc<Mutex<(StatusCode, String)>>,
     asked: Arc<AtomicUsize>,
+    /// Rung each time.
+    bell: Arc<tokio::sync::Notify>,
 }
 
 impl Server {
@@ -180,6 +182,7 @@ impl Server {
         server.say(StatusCode::OK, jwks(signers));
         let answer = |State(server): State<Self>| async move {
             server.asked.fetch_add(1, Ordering::SeqCst);
+            server.bell.notify_one();
             server.says.lock().unwrap().clone()
         };
         let app = axum::Router::new()
@@ -456,10 +459,15 @@ async fn a_server_that_is_gone_is_got_over_for_a_day() {
     let (server, url) = Server::start(&[&signer]).await;
     let issuers = Issuers::new(vec![settings(Keys::Url(url))]);
     issuers.verify(&signer.sign(&claims()), now()).await.unwrap();
+    server.bell.notified().await;
     server.say(StatusCode::SERVICE_UNAVAILABLE, String::new());
     let lasting = signer.sign(&with("exp", json!(1_900_000_000)));
     let day = 24 * 3600;
+    issuers.verify(&lasting, later(599)).await.unwrap();
+    assert_eq!(server.asked(), 1);
+    // Asked again, and nobody waits for the answer.
     issuers.verify(&lasting, later(600)).await.unwrap();
+    server.bell.notified().await;
     assert_eq!(server.asked(), 2);
     issuers.verify(&lasting, later(day - 1)).await.unwrap();
     let refused = issuers.verify(&lasting, later(day)).await.unwrap_err();

@@ -213,8 +213,8 @@ impl Notifier {
         };
         match ledger.requests(filter).await {
             Ok(requests) => {
-                self.told_of(requests.into_iter().map(|view| Notice::of(Arc::new(view.request))))
-                    .await
+                let notices = requests.into_iter().map(|view| Notice::of(Arc::new(view.request)));
+                self.told_of(notices).await;
             }
             Err(error) => tracing::error!(%error, "requests cannot be read: somebody may not be told of one"),
         }

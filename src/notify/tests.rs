@@ -81,7 +81,7 @@ struct Receiver {
 
 type Got = mpsc::UnboundedReceiver<(HeaderMap, String)>;
 
-async fn serve(listener: tokio::net::TcpListener, answers: &[u16]) -> Got {
+fn serve(listener: tokio::net::TcpListener, answers: &[u16]) -> Got {
     let (got, gets) = mpsc::unbounded_channel();
     let answers = answers.iter().map(|code| StatusCode::from_u16(*code).unwrap()).collect();
     let receiver = Receiver {
@@ -102,7 +102,7 @@ async fn serve(listener: tokio::net::TcpListener, answers: &[u16]) -> Got {
 async fn receiver(answers: &[u16]) -> (String, Got) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    (url, serve(listener, answers).await)
+    (url, serve(listener, answers))
 }
 
 async fn next(got: &mut Got) -> (HeaderMap, Value) {
@@ -230,6 +230,21 @@ async fn nothing_is_told_twice_and_only_what_is_wanted() {
 }
 
 #[tokio::test]
+async fn what_is_read_again_is_told_in_order_and_no_old_news() {
+    let (_folder, path) = outbox();
+    let (url, mut got) = receiver(&[]).await;
+    let notifier = start(&path, to(vec![hook("a", &url)]));
+    notifier.enqueue(&pending(2)).await;
+    let mut old = request(9);
+    old.submitted_at = now() - SignedDuration::from_hours(25);
+    let newest_first = [pending(3), pending(2), pending(1), Notice::of(Arc::new(old))];
+    notifier.told_of(newest_first.into_iter()).await;
+    for number in [2, 1, 3] {
+        assert_eq!(next_id(&mut got).await, pending(number).id());
+    }
+}
+
+#[tokio::test]
 async fn failures_are_tried_again_in_order() {
     let (_folder, path) = outbox();
     let (url, mut got) = receiver(&[500, 503, 404, 200, 429]).await;
@@ -282,7 +297,7 @@ async fn a_receiver_that_comes_later_gets_what_a_former_run_left() {
     drop(notifier);
     let notifier = start(&path, settings.clone());
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-    let mut got = serve(listener, &[]).await;
+    let mut got = serve(listener, &[]);
     assert_eq!(next_id(&mut got).await, pending(1).id());
     assert_eq!(next_id(&mut got).await, pending(2).id());
     // A reload goes on where it was, and what was received is not sent again.
