@@ -216,6 +216,8 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
     let wish = Wish {
         identity: identity.name.clone(),
         groups: identity.groups.clone(),
+        issuer: None,
+        claims: BTreeMap::new(),
         target: args.target,
         profile: args.profile,
         window: args.window,
@@ -376,6 +378,8 @@ mod tests {
         let mut wish = Wish {
             identity: identity.name.clone(),
             groups: identity.groups.clone(),
+            issuer: None,
+            claims: BTreeMap::new(),
             target: "orders".parse().unwrap(),
             profile: "read-write".parse().unwrap(),
             window: Duration::from_hours(3),

@@ -28,6 +28,8 @@ fn request(number: u8) -> Request {
         wish: Wish {
             identity: "ana@example.com".parse().unwrap(),
             groups: BTreeSet::new(),
+            issuer: None,
+            claims: BTreeMap::new(),
             target: "orders".parse().unwrap(),
             profile: "read-write".parse().unwrap(),
             window: Duration::from_mins(90),

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::names::ProfileName;
@@ -32,6 +32,8 @@ pub(super) fn new(submitted: Submitted) -> NewRequest {
         wish: Wish {
             identity: name("ana@example.com"),
             groups: BTreeSet::from([name("qa")]),
+            issuer: None,
+            claims: BTreeMap::new(),
             target: name("orders"),
             profile: name("read-write"),
             window: Duration::from_mins(30),
