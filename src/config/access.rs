@@ -53,9 +53,7 @@ pub(super) fn access(table: &Section<'_, '_>) -> AccessTable {
         pending_for: length("pending_for", 60),
         activate_within: length("activate_within", 60),
         requests_per_minute: table.number("requests_per_minute", 1, 10_000).unwrap_or(30),
-        login_wait: table
-            .duration("login_wait", Duration::ZERO)
-            .unwrap_or(Duration::from_mins(5)),
+        login_wait: table.duration("login_wait", Duration::ZERO).unwrap_or(Duration::from_mins(5)),
         login_notice: table
             .duration("login_notice", SHORTEST_NOTICE)
             .unwrap_or(Duration::from_secs(15)),
