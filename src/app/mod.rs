@@ -32,6 +32,7 @@ use crate::config::{Control, Mistake, Settings};
 use crate::control::{self, AdminToken, Listeners};
 use crate::ledger::{self, Ledger, LedgerError, StoreError};
 use crate::metrics::Metrics;
+use crate::notify::{Notifier, OutboxError};
 use crate::session::{Lobby, Pool, Registry, Shared};
 use crate::tls::TlsError;
 
@@ -84,6 +85,9 @@ pub enum StartError {
     /// The store of the grants, before it is opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The outbox of notifications.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
     /// The control API.
     #[error(transparent)]
     Control(#[from] control::ListenError),
@@ -99,6 +103,7 @@ pub struct Gate {
     addresses: Vec<SocketAddr>,
     builder: build::Builder,
     access: Access,
+    notifier: Notifier,
     crew: Crew,
     /// Accept loops, the ticker, the control API: all that ends with the gate.
     tasks: Vec<JoinHandle<()>>,
@@ -125,6 +130,10 @@ impl Gate {
             clock: clock.clone(),
             rooms: rules.targets.clone(),
         };
+        // From before anybody can ask for anything.
+        let changes = ledger.changes();
+        let outbox = settings.state_dir.join("outbox.sqlite");
+        let notifier = Notifier::start(&outbox, settings.notify.clone(), clock.clone())?;
         let left = reaper.reap().await?;
         let access = Access::start(&settings, journal.clone()).await?;
         let desk = Desk::new(ledger.clone(), journal.clone(), clock.clone(), access.subscribe());
@@ -141,13 +150,17 @@ impl Gate {
             rules: watch::Sender::new(Arc::new(rules)),
         });
         let crew = Crew::new(settings.limits.session_threads).map_err(StartError::Threads)?;
-        let tasks = vec![tokio::spawn(reaper.go_on(left))];
+        let tasks = vec![
+            tokio::spawn(reaper.go_on(left)),
+            tokio::spawn(notifier.clone().run(shared.ledger.clone(), changes)),
+        ];
         let mut gate = Self {
             shared,
             settings,
             addresses: Vec::new(),
             builder,
             access,
+            notifier,
             crew,
             tasks,
         };
@@ -247,6 +260,7 @@ impl Gate {
         };
         self.shared.rules.send_replace(Arc::new(rules));
         self.access.replace(&settings).await;
+        self.notifier.renew(settings.notify.clone());
         self.settings = settings;
         self.reloaded(true, detail).await;
         Ok(())

@@ -17,7 +17,6 @@ use crate::audit::event::{Event, Refused, SessionStarted, Who};
 use crate::clock::Moment;
 use crate::ending::{Ending, Scope};
 use crate::frontend::{self, Authenticated};
-use crate::grant::Grant;
 use crate::ids::SessionId;
 use crate::ledger::{Admission, OpenSession};
 use crate::names::TargetName;
