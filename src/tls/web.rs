@@ -93,4 +93,22 @@ mod tests {
         let address = web_address("http://127.0.0.1:1/").unwrap();
         assert!(web_client(&address, Duration::from_secs(1)).is_ok());
     }
+
+    #[tokio::test]
+    async fn https_speaks_tls_and_verifies() {
+        use tokio::io::AsyncReadExt as _;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = web_address(&format!("https://{}/", listener.local_addr().unwrap())).unwrap();
+        // A machine without root certificates verifies nobody.
+        let Ok(client) = web_client(&address, Duration::from_secs(20)) else {
+            return;
+        };
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_u8().await.unwrap()
+        });
+        assert!(client.get(address).send().await.is_err());
+        let handshake = 22;
+        assert_eq!(server.await.unwrap(), handshake);
+    }
 }
