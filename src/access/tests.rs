@@ -449,3 +449,19 @@ async fn people_see_what_concerns_them() {
     bench.desk.may(&sam, Action::ReadLog).await.unwrap();
     assert!(bench.desk.may(&eve, Action::ReadLog).await.is_err());
 }
+
+/// Not measured to the millisecond here (the machine is shared): far below what a person notices.
+#[tokio::test]
+async fn the_automatic_path_is_short() {
+    let bench = Bench::new();
+    let ana = bench.user("ana", &["qa"]).await;
+    let mut took = Vec::new();
+    for _ in 0..20 {
+        let from = tokio::time::Instant::now();
+        bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+        took.push(from.elapsed());
+    }
+    took.sort_unstable();
+    println!("a request that is granted at once: {:?} in the middle of {took:?}", took[10]);
+    assert!(took[10] < Duration::from_millis(200), "{took:?}");
+}
