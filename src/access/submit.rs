@@ -20,7 +20,7 @@ const TURNS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Turns {
     hash: RandomState,
-    turns: [Mutex<()>; TURNS],
+    places: [Mutex<()>; TURNS],
     /// Never taken by anybody else; there is always a turn to take.
     spare: Mutex<()>,
 }
@@ -29,7 +29,7 @@ impl Default for Turns {
     fn default() -> Self {
         Self {
             hash: RandomState::new(),
-            turns: std::array::from_fn(|_| Mutex::default()),
+            places: std::array::from_fn(|_| Mutex::default()),
             spare: Mutex::default(),
         }
     }
@@ -39,7 +39,7 @@ impl Turns {
     /// Waits for the turn of `what`.
     pub(super) async fn take(&self, what: &str) -> MutexGuard<'_, ()> {
         let place = usize::try_from(self.hash.hash_one(what) % 64).unwrap_or(0);
-        self.turns.get(place).unwrap_or(&self.spare).lock().await
+        self.places.get(place).unwrap_or(&self.spare).lock().await
     }
 }
 
