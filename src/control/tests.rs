@@ -38,7 +38,7 @@ impl Served {
         let journal = audit::Journal::open(&settings, clock.clone()).unwrap();
         let ready = Arc::new(AtomicBool::new(true));
         let ledger = Ledger::open(&state.join("ledger.db"), journal.clone(), clock.clone()).unwrap();
-        let rules = crate::access::testing::rules(policies);
+        let rules = access::testing::rules(policies);
         let rules = watch::channel(Arc::new(rules)).1;
         let gate = Gate {
             desk: Desk::new(ledger.clone(), journal, clock.clone(), rules.clone()),
