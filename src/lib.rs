@@ -20,6 +20,7 @@
 //! - [`upstream`]: an authenticated connection to the target; demands a `Permit`
 //! - [`provision`]: the provisioning connection: ends backends, confirms that they are gone, reaps leftovers
 //! - [`session`]: one connection from accept to ending
+//! - [`notify`]: signed webhooks about requests, from a durable outbox
 //! - [`control`]: the use-cases and their HTTP API
 //! - [`config`]: file to checked settings
 //! - [`app`]: assembles, runs, drains
@@ -42,6 +43,7 @@ pub mod lab;
 pub mod ledger;
 pub mod metrics;
 pub mod names;
+pub mod notify;
 pub mod policy;
 pub mod provision;
 pub mod request;

@@ -43,7 +43,7 @@ const LAYERS: &[(&str, &str)] = &[
         "session",
         "clock ids names secret ending wire grant request identity metrics tls audit ledger access frontend upstream provision",
     ),
-    ("notify", "clock ids names secret request audit ledger"),
+    ("notify", "clock secret tls request audit ledger"),
     (
         "control",
         "clock ids names secret grant request identity audit policy ledger access session",

@@ -113,6 +113,9 @@ impl Desk {
                 nearest: None,
             });
         };
-        Ok(decide::as_wish(grant, request.as_ref(), profile.clone(), window))
+        let mut wish = decide::as_wish(grant, request.as_ref(), profile.clone(), window);
+        // Whose grant it is, in the groups they are in now.
+        wish.groups = self.present(&wish).groups;
+        Ok(wish)
     }
 }

@@ -217,3 +217,49 @@ proptest::proptest! {
         let _ = file::FileConfig::parse(Path::new("t"), &format!("[targets.a]\n{key} = {value}\n[session]\n{key} = {value}\n"));
     }
 }
+
+#[test]
+fn policies_are_read_with_the_file_and_every_mistake_in_them_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tidegate.toml");
+    let load = |more: &str| from_text(&path, &format!("{SMALLEST}{more}"));
+    let none = load("").unwrap();
+    assert!(none.policies.is_none(), "no folder, no policies");
+    assert_eq!(none.targets[0].profiles, ["default".parse().unwrap()]);
+    assert_eq!(
+        (none.access.default_window, none.access.requests_per_minute),
+        (Duration::from_mins(30), 30)
+    );
+    // A folder that is named has to be there.
+    let missing = load("[policy]\ndir = \"rules\"\n").unwrap_err();
+    assert!(missing.iter().all(Mistake::is_of_policies), "{missing:?}");
+    let folder = dir.path().join("policies");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(
+        folder.join("schema.cedarschema"),
+        include_str!("../../policies/schema.cedarschema"),
+    )
+    .unwrap();
+    let write = |text: &str| std::fs::write(folder.join("a.cedar"), text).unwrap();
+    write("@id(\"all\") permit (principal, action == Tidegate::Action::\"request\", resource);");
+    assert!(load("[policy]\nzone = \"Europe/Berlin\"\n").unwrap().policies.is_some());
+    write("permit (principal, action, resource);\npermit (principal, action, resource) when { context.color == 1 };");
+    let wrong = load("").unwrap_err();
+    assert!(wrong.len() > 1 && wrong.iter().all(Mistake::is_of_policies), "{wrong:?}");
+    assert!(wrong[0].to_string().contains("policy.dir: a.cedar"), "{}", wrong[0]);
+}
+
+#[test]
+fn profiles_and_zones_are_checked() {
+    let mistakes = said(&format!(
+        "{SMALLEST}profiles = [\"a\", \"b\", \"a\"]\n[policy]\nzone = \"Berlin\"\n[access]\ndefault_window = \"0s\"\n"
+    ));
+    assert_eq!(
+        mistakes,
+        [
+            "tidegate.toml:5: targets.orders.profiles: \"a\" is named twice; leave one out",
+            "tidegate.toml:7: policy.zone: `Berlin` is not a time zone; write its IANA name, like Europe/Berlin or UTC",
+            "tidegate.toml:9: access.default_window: `0s` is too short: at least 1s",
+        ]
+    );
+}
