@@ -11,6 +11,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::Receiver;
@@ -21,6 +22,7 @@ use crate::control::caller::Caller;
 use crate::control::hold::Hold;
 use crate::control::problem::ApiError;
 use crate::ledger::{Changed, RequestView};
+use crate::names::IdentityName;
 use crate::request::Request;
 use crate::session::SessionView;
 
@@ -42,7 +44,7 @@ struct Subscriber {
     changes: Receiver<Changed>,
     sessions: Receiver<SessionView>,
     hold: Hold,
-    until: tokio::time::Instant,
+    until: Timestamp,
     /// What is said first.
     first: VecDeque<Event>,
     _place: OwnedSemaphorePermit,
@@ -60,7 +62,7 @@ pub(in crate::control) async fn stream(
         all: caller.sees_all(&gate),
         changes: gate.ledger.changes(),
         sessions: gate.registry.changes(),
-        until: tokio::time::Instant::now() + LONGEST,
+        until: gate.clock.now().checked_add(LONGEST).unwrap_or(Timestamp::MAX),
         // Whoever reads this reads the state next and misses nothing.
         first: VecDeque::from([Event::default().comment("subscribed")]),
         _place: hold.subscribe()?,
@@ -84,7 +86,7 @@ impl Subscriber {
         loop {
             let event = tokio::select! {
                 () = self.hold.stopped() => return None,
-                () = tokio::time::sleep_until(self.until) => return None,
+                () = self.gate.clock.sleep_until(self.until) => return None,
                 changed = self.changes.recv() => match changed {
                     Ok(Changed::Request(request)) => self.request(&request).await,
                     Ok(Changed::Grant(view)) => self.own(view.grant.identity()).then(|| event("grant", &*view)),
@@ -124,7 +126,7 @@ impl Subscriber {
         }
     }
 
-    fn own(&self, identity: &crate::names::IdentityName) -> bool {
+    fn own(&self, identity: &IdentityName) -> bool {
         self.all || self.caller.is(identity)
     }
 
