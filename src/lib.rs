@@ -9,9 +9,9 @@
 //! - [`scram`]: either side of SCRAM-SHA-256, one message at a time (pure)
 //! - [`grant`]: what a grant is, which events may follow which, `Permit` (pure)
 //! - [`request`]: what a request for access is, and which steps may follow which (pure)
+//! - [`tls`]: the TLS configurations
 //! - [`identity`]: who somebody is, and how it is proved
 //! - [`metrics`]: what the gate counts
-//! - [`tls`]: the two TLS configurations
 //! - [`audit`]: the log: event, journal, reader
 //! - [`policy`]: one access question, and the verdict of the policies (pure)
 //! - [`ledger`]: the only place where a grant changes
@@ -20,6 +20,7 @@
 //! - [`upstream`]: an authenticated connection to the target; demands a `Permit`
 //! - [`provision`]: the provisioning connection: ends backends, confirms that they are gone, reaps leftovers
 //! - [`session`]: one connection from accept to ending
+//! - [`notify`]: signed webhooks about requests, from a durable outbox
 //! - [`control`]: the use-cases and their HTTP API
 //! - [`config`]: file to checked settings
 //! - [`app`]: assembles, runs, drains
@@ -42,6 +43,7 @@ pub mod lab;
 pub mod ledger;
 pub mod metrics;
 pub mod names;
+pub mod notify;
 pub mod policy;
 pub mod provision;
 pub mod request;

@@ -210,20 +210,6 @@ pub(super) fn as_wish(grant: &Grant, request: Option<&Request>, profile: Profile
     }
 }
 
-/// An action's name in the policies and the log.
-pub(super) fn name(action: Action) -> &'static str {
-    match action {
-        Action::Request => "request",
-        Action::AutoApprove => "auto-approve",
-        Action::BreakGlass => "break-glass",
-        Action::Approve => "approve",
-        Action::Extend => "extend",
-        Action::Revoke => "revoke",
-        Action::ReadLog => "read-log",
-        Action::Administer => "administer",
-    }
-}
-
 /// Why a decision is a no, in words for whoever wanted it.
 pub(super) fn why(action: Action, decision: &Decision) -> String {
     let what = match action {

@@ -7,9 +7,8 @@ use std::time::Duration;
 use super::{AccessError, Desk, Rules, decide};
 use crate::grant::{Grant, IllegalChange};
 use crate::identity::Identity;
-use crate::ids::{GrantId, RequestId};
+use crate::ids::GrantId;
 use crate::ledger::{GrantLogin, GrantView, LedgerError};
-use crate::names::ProfileName;
 use crate::policy::{Action, Resource};
 use crate::request::Wish;
 
@@ -102,26 +101,21 @@ impl Desk {
 
     /// What would have to be asked for to get this grant with this window.
     async fn wish_of(&self, rules: &Rules, grant: &Grant, window: Duration) -> Result<Wish, AccessError> {
-        let request = match request_of(grant) {
+        let request = match grant.request() {
             Some(id) => Some(self.find(id).await?.request),
             None => None,
         };
         // A grant made by hand may name no profile; it counts as the widest there is.
         let widest = || rules.targets.get(grant.target()).and_then(|profiles| profiles.last());
-        let Some(profile) = profile_of(grant).or_else(widest) else {
+        let Some(profile) = grant.profile().or_else(widest) else {
             return Err(AccessError::NoSuchTarget {
                 asked: grant.target().to_string(),
                 nearest: None,
             });
         };
-        Ok(decide::as_wish(grant, request.as_ref(), profile.clone(), window))
+        let mut wish = decide::as_wish(grant, request.as_ref(), profile.clone(), window);
+        // Whose grant it is, in the groups they are in now.
+        wish.groups = self.present(&wish).groups;
+        Ok(wish)
     }
-}
-
-fn request_of(_grant: &Grant) -> Option<&RequestId> {
-    None
-}
-
-fn profile_of(_grant: &Grant) -> Option<&ProfileName> {
-    None
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::{AccessError, Desk};
 use crate::identity::{Identity, Source};
 use crate::ids::RequestId;
-use crate::ledger::{RequestFilter, RequestView};
+use crate::ledger::{LedgerError, RequestFilter, RequestView};
 use crate::names::IdentityName;
 use crate::policy::{Action, Resource};
 use crate::request::{Request, Status};
@@ -81,7 +81,8 @@ impl Desk {
             };
             found.extend(self.of_others(who, pending).await?);
         }
-        found.sort_by(|a, b| (b.request.submitted_at, &b.request.id).cmp(&(a.request.submitted_at, &a.request.id)));
+        // Each part is in order already; what came at the same moment stays as it is.
+        found.sort_by_key(|view| std::cmp::Reverse(view.request.submitted_at));
         found.truncate(limit);
         Ok(found)
     }
@@ -105,7 +106,10 @@ impl Desk {
 
     /// A request, whoever asks.
     pub(super) async fn find(&self, id: &RequestId) -> Result<RequestView, AccessError> {
-        Ok(self.0.ledger.request(id).await?)
+        match self.0.ledger.request(id).await {
+            Err(LedgerError::NoSuchRequest(id)) => Err(AccessError::NoSuchRequest(id)),
+            answer => Ok(answer?),
+        }
     }
 
     fn sees(&self, who: &Identity, request: &Request) -> bool {

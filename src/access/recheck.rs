@@ -8,29 +8,58 @@ use std::net::IpAddr;
 
 use super::{Desk, decide};
 use crate::ending::Ending;
-use crate::grant::Grant;
+use crate::grant::{Grant, Status};
 use crate::identity::{Identity, Source};
+use crate::ids::GrantId;
+use crate::ledger::LedgerError;
 use crate::policy::{Action, Judgement};
-use crate::request::{How, Outcome, Wish};
+use crate::request::{How, Outcome, Request, Wish};
 
 impl Desk {
-    /// Whether a grant that came of a request may still be activated: asked again at the first connect. A grant that was made
-    /// by hand may, as long as its identity is not shut out.
-    pub fn recheck(&self, grant: &Grant, client: IpAddr) -> Result<(), Ending> {
+    /// Whether the grant may still be activated from there, to be asked in the turn of its activation. The request it came of is
+    /// read beforehand: nothing waits for the store in that turn.
+    pub async fn recheck(&self, id: &GrantId, client: IpAddr) -> impl FnOnce(&Grant) -> Result<(), Ending> + Send + use<> {
+        let request = self.request_to_recheck(id).await;
+        let desk = self.clone();
+        move |grant| desk.judge_activation(grant, request, client)
+    }
+
+    /// The request of a grant that waits for its first connect; `None`: there is nothing to ask.
+    async fn request_to_recheck(&self, id: &GrantId) -> Result<Option<Request>, LedgerError> {
+        let grant = self.0.ledger.grant(id).await?.grant;
+        match grant.request() {
+            Some(request) if grant.status(self.0.clock.now()) == Status::Ready => {
+                Ok(Some(self.0.ledger.request(request).await?.request))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A grant that was made by hand may be activated as long as its identity is not shut out.
+    fn judge_activation(
+        &self,
+        grant: &Grant,
+        request: Result<Option<Request>, LedgerError>,
+        client: IpAddr,
+    ) -> Result<(), Ending> {
         if self.0.ledger.is_disabled(grant.identity()) {
             return Err(Ending::IdentityDisabled {
                 grant: grant.id().clone(),
             });
         }
-        let Some(id) = request_of(grant) else { return Ok(()) };
+        if grant.request().is_none() {
+            return Ok(());
+        }
+        let request = match request {
+            Ok(Some(request)) => request,
+            not_read => {
+                tracing::error!(grant = %grant.id(), ?not_read, "the request of a grant could not be read");
+                return Err(Ending::LedgerFailed);
+            }
+        };
         let refused = |why| Ending::PolicyRefused {
             grant: grant.id().clone(),
             why,
-        };
-        // The ledger keeps the request of every grant that can be activated.
-        let Some(request) = self.0.ledger.watch_request(id).map(|request| request.borrow().clone()) else {
-            tracing::error!(grant = %grant.id(), request = %id, "the request of a grant is not in memory");
-            return Err(refused("the request it came of is not known any more".to_owned()));
         };
         let Some(Outcome::Approved { how, .. }) = &request.outcome else {
             return Err(refused("the request it came of is not approved".to_owned()));
@@ -60,7 +89,7 @@ impl Desk {
     }
 
     /// Whoever asked, as they are now: local users in the groups they are in now, others as their token had it.
-    fn present(&self, wish: &Wish) -> Identity {
+    pub(super) fn present(&self, wish: &Wish) -> Identity {
         let users = self.0.ledger.users();
         let local = users.into_iter().find(|user| user.local && user.name == wish.identity);
         let asked_as = wish.issuer.as_ref();
@@ -79,8 +108,4 @@ impl Desk {
             },
         }
     }
-}
-
-fn request_of(_grant: &Grant) -> Option<&crate::ids::RequestId> {
-    None
 }

@@ -126,7 +126,7 @@ impl Ruling {
     fn event(&self, about: &str) -> Event<'static> {
         Event::DecisionMade(Cow::Owned(DecisionMade {
             identity: self.who.clone(),
-            action: decide::name(self.action).to_owned(),
+            action: self.action.name().to_owned(),
             about: about.to_owned(),
             allowed: self.decision.allowed,
             policies: self.decision.policies.clone(),

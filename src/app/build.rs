@@ -146,3 +146,29 @@ fn target(settings: &TargetSettings) -> Result<Target, StartError> {
     target.application_name = settings.application_name;
     Ok(target)
 }
+
+/// What differs and is read at the start only.
+pub(super) fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let handshakes = |settings: &Settings| (settings.limits.handshakes, settings.limits.handshakes_per_address);
+    let logging = |settings: &Settings| format!("{:?}", settings.logging);
+    let changed = [
+        ("listen", old.listen != new.listen),
+        ("advertise", old.advertise != new.advertise),
+        ("state_dir", old.state_dir != new.state_dir),
+        ("limits.connections", old.limits.connections != new.limits.connections),
+        ("limits.handshakes", handshakes(old) != handshakes(new)),
+        (
+            "limits.session_threads",
+            old.limits.session_threads != new.limits.session_threads,
+        ),
+        ("audit.dir", old.audit_dir != new.audit_dir),
+        ("audit.durability", old.durability != new.durability),
+        ("control", old.control != new.control),
+        ("log", logging(old) != logging(new)),
+    ];
+    changed
+        .into_iter()
+        .filter(|(_, changed)| *changed)
+        .map(|(key, _)| key)
+        .collect()
+}

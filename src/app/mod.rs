@@ -249,7 +249,7 @@ impl Gate {
                 return Err(error);
             }
         };
-        let detail = match needs_restart(&self.settings, &settings).as_slice() {
+        let detail = match build::needs_restart(&self.settings, &settings).as_slice() {
             [] => "in force".to_owned(),
             fixed => format!("in force, but for what needs a restart: {}", fixed.join(", ")),
         };
@@ -323,32 +323,6 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     };
     SocketAddr::new(ip, address.port())
-}
-
-/// What differs and is read at the start only.
-fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
-    let handshakes = |settings: &Settings| (settings.limits.handshakes, settings.limits.handshakes_per_address);
-    let logging = |settings: &Settings| format!("{:?}", settings.logging);
-    let changed = [
-        ("listen", old.listen != new.listen),
-        ("advertise", old.advertise != new.advertise),
-        ("state_dir", old.state_dir != new.state_dir),
-        ("limits.connections", old.limits.connections != new.limits.connections),
-        ("limits.handshakes", handshakes(old) != handshakes(new)),
-        (
-            "limits.session_threads",
-            old.limits.session_threads != new.limits.session_threads,
-        ),
-        ("audit.dir", old.audit_dir != new.audit_dir),
-        ("audit.durability", old.durability != new.durability),
-        ("control", old.control != new.control),
-        ("log", logging(old) != logging(new)),
-    ];
-    changed
-        .into_iter()
-        .filter(|(_, changed)| *changed)
-        .map(|(key, _)| key)
-        .collect()
 }
 
 /// Whether the gate takes sessions, or why not.

@@ -23,7 +23,7 @@ impl Access {
     /// The rules at the start; they are on record when this returns.
     pub(super) async fn start(settings: &Settings, journal: Journal) -> Result<Self, AuditError> {
         let access = Self {
-            rules: watch::Sender::new(Arc::new(rules(settings))),
+            rules: watch::Sender::new(Arc::new(rules(settings, &Issuers::default()))),
             journal,
         };
         access.record(true, in_force(settings)).await?;
@@ -37,7 +37,8 @@ impl Access {
 
     /// Puts others in their place.
     pub(super) async fn replace(&self, settings: &Settings) {
-        self.rules.send_replace(Arc::new(rules(settings)));
+        let rules = rules(settings, &self.rules.borrow().issuers);
+        self.rules.send_replace(Arc::new(rules));
         self.note(true, in_force(settings)).await;
     }
 
@@ -64,21 +65,22 @@ impl Access {
 }
 
 fn in_force(settings: &Settings) -> String {
-    if settings.policies.is_some() {
-        "in force".to_owned()
+    if let Some(policies) = &settings.policies {
+        format!("{} policies in force", policies.ids().count())
     } else {
         tracing::warn!("there are no policies: nobody can ask for access, grants are made by hand");
         "there are no policies: nobody can ask for access".to_owned()
     }
 }
 
-fn rules(settings: &Settings) -> Rules {
+/// Keys of issuers that are there already are not fetched again.
+fn rules(settings: &Settings, issuers: &Issuers) -> Rules {
     let targets = settings.targets.iter();
     let access = &settings.access;
     Rules {
         policies: settings.policies.clone(),
         targets: targets.map(|target| (target.name.clone(), target.profiles.clone())).collect(),
-        issuers: Arc::new(Issuers::new(Vec::new())),
+        issuers: Arc::new(issuers.renewed(settings.issuers.clone())),
         default_window: access.default_window,
         pending_for: access.pending_for,
         activate_within: access.activate_within,

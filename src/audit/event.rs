@@ -162,7 +162,7 @@ pub struct GrantChanged {
     pub identity: IdentityName,
     /// What it is for.
     pub target: TargetName,
-    /// `created`, `activated`, `extended`, `shortened`, `revoked`.
+    /// `created`, `activated`, `extended`, `shortened`, `revoked`, `login_issued` (a further login), or `not_stored`.
     pub change: String,
     /// Who did it: an operator's name, or the identity itself at activation.
     pub by: String,

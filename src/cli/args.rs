@@ -71,6 +71,9 @@ pub enum Command {
     /// Lists and ends live sessions
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Checks, explains and tests the policies in a folder
+    #[command(subcommand)]
+    Policy(super::policy::PolicyCommand),
     /// Reads the audit log
     Log(LogArgs),
     /// Prints the version

@@ -8,6 +8,7 @@ pub mod demo;
 mod gate;
 mod grant;
 mod log;
+pub mod policy;
 mod render;
 mod session;
 #[cfg(test)]
@@ -43,6 +44,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Grant(command) => wait(grant::run(&config, command)),
         Command::Session(command) => wait(session::run(&config, command)),
         Command::Log(args) => wait(log::run(&config, args)),
+        Command::Policy(command) => policy::run(&config, command),
         Command::Version => Ok(render::print(concat!("tidegate ", env!("CARGO_PKG_VERSION")))?),
     }
 }

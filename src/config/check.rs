@@ -45,6 +45,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
     checker.writable_folder("state_dir", &state_dir);
     let tls = checker.tls(&state_dir);
     let policies = checker.policies();
+    let issuers = super::issuers::check(&mut checker);
     let targets = file.targets.iter().map(|table| checker.target(table)).collect();
     let advertise = file
         .advertise
@@ -70,21 +71,22 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
         },
         access: file.access.clone(),
         policies,
+        issuers,
         drain_limit: file.drain_limit,
         logging: file.logging.clone(),
         state_dir,
     })
 }
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     path: &'a Path,
-    base: Base<'a>,
-    file: &'a FileConfig,
+    pub(super) base: Base<'a>,
+    pub(super) file: &'a FileConfig,
     mistakes: &'a mut Vec<Mistake>,
 }
 
 impl Checker<'_> {
-    fn note(&mut self, key: &str, reason: impl Into<String>, remedy: &str) {
+    pub(super) fn note(&mut self, key: &str, reason: impl Into<String>, remedy: &str) {
         // A key that is not written is found at the nearest table that is.
         let mut place = key;
         let line = loop {
@@ -348,14 +350,14 @@ impl Checker<'_> {
 }
 
 /// The folder that relative paths start at.
-struct Base<'a>(&'a Path);
+pub(super) struct Base<'a>(&'a Path);
 
 impl<'a> Base<'a> {
     fn of(file: &'a Path) -> Self {
         Self(file.parent().unwrap_or_else(|| Path::new("")))
     }
 
-    fn join(&self, path: &Path) -> PathBuf {
+    pub(super) fn join(&self, path: &Path) -> PathBuf {
         self.0.join(path)
     }
 

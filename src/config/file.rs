@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::access::{self, AccessTable, PolicyTable};
+use super::issuers::{self, IssuerTable};
 use super::mistake::Mistake;
 use super::reader::{Places, Reader, Section};
 use crate::audit::Durability;
@@ -29,6 +30,7 @@ pub(super) struct FileConfig {
     pub(super) control: ControlTable,
     pub(super) access: AccessTable,
     pub(super) policy: PolicyTable,
+    pub(super) issuers: Vec<IssuerTable>,
     pub(super) drain_limit: Duration,
     pub(super) logging: Logging,
     /// Where each key stands, for mistakes that are found later.
@@ -164,6 +166,9 @@ impl FileConfig {
             control: root.within("control", control),
             access: root.within("access", access::access),
             policy: root.within("policy", access::policy),
+            issuers: root.within("identity", |t| {
+                t.tables("issuers", issuers::read).into_iter().flatten().collect()
+            }),
             drain_limit: root
                 .within("drain", |t| t.duration("limit", Duration::ZERO))
                 .unwrap_or(secs(30)),

@@ -8,6 +8,7 @@ mod access;
 mod check;
 pub mod duration;
 mod file;
+mod issuers;
 mod mistake;
 pub mod policies;
 mod reader;

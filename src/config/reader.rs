@@ -2,6 +2,8 @@
 //!
 //! It knows TOML's types but not what any key means. A key that nobody asked for is a mistake, so the keys asked for are the schema.
 
+mod tables;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Display;

@@ -11,6 +11,7 @@ use super::access::AccessTable;
 use super::file::{Control, Limits, Logging, SessionTable, joined};
 use crate::audit::Durability;
 use crate::frontend::Plaintext;
+use crate::identity::IssuerSettings;
 use crate::names::{ProfileName, TargetName};
 use crate::policy::Policies;
 use crate::secret::Secret;
@@ -52,6 +53,8 @@ pub struct Settings {
     pub access: AccessTable,
     /// What decides on it, validated; `None`: nobody can ask.
     pub policies: Option<Arc<Policies>>,
+    /// Whose tokens prove who somebody is.
+    pub issuers: Vec<IssuerSettings>,
     /// How long sessions in use are waited for at shutdown.
     pub drain_limit: Duration,
     /// The gate's own messages.

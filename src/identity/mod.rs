@@ -2,9 +2,16 @@
 //!
 //! It does not decide what an identity may do (policies do), and does not store local users (the ledger does).
 
+mod claims;
+mod error;
 mod issuers;
+mod jwks;
+mod keys;
+#[cfg(test)]
+mod tests;
 
-pub use issuers::{IssuerSettings, Issuers, Keys, TokenError, looks_like_jwt};
+pub use error::TokenError;
+pub use issuers::{IssuerSettings, Issuers, Keys, looks_like_jwt};
 
 use std::collections::{BTreeMap, BTreeSet};
 

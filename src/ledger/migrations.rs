@@ -79,6 +79,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE TRIGGER requests_keep_their_outcome BEFORE UPDATE ON requests
     WHEN OLD.outcome IS NOT NULL AND NOT (
         OLD.unreviewed = 1 AND NEW.unreviewed = 0 AND NEW.outcome = OLD.outcome AND NEW.grant_id IS OLD.grant_id
+        AND json_extract(NEW.body, '$.review') IS NOT NULL
         AND json_remove(NEW.body, '$.review') = json_remove(OLD.body, '$.review'))
     BEGIN SELECT RAISE(ABORT, 'a settled request does not change, but for its one review'); END;
     CREATE TABLE logins (

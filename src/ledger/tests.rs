@@ -1,3 +1,8 @@
+mod logins;
+mod many;
+mod users;
+mod workflow;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,23 +17,25 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 #[derive(Default)]
 pub(super) struct Script {
     full: AtomicBool,
+    /// The change that it does not take.
+    refused: Mutex<&'static str>,
     lines: Mutex<Vec<(String, String)>>,
 }
 
 impl Script {
     pub(super) fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
-        if self.full.load(Ordering::SeqCst) {
-            return Err(AuditError::Write {
-                disk_full: true,
-                source: Arc::new(std::io::ErrorKind::StorageFull.into()),
-            });
-        }
         let line = match event {
             Event::GrantChanged(changed) => (changed.change.clone(), changed.by.clone()),
             Event::RequestChanged(changed) => (format!("request {}", changed.change), changed.by.to_string()),
             Event::UserChanged(changed) => (format!("user {}", changed.change), changed.by.clone()),
             other => panic!("the ledger records no {other:?}"),
         };
+        if self.full.load(Ordering::SeqCst) || *self.refused.lock().unwrap() == line.0 {
+            return Err(AuditError::Write {
+                disk_full: true,
+                source: Arc::new(std::io::ErrorKind::StorageFull.into()),
+            });
+        }
         self.lines.lock().unwrap().push(line);
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -144,11 +145,13 @@ impl Inner {
         let (request_id, grant_id) = (fresh_request_id()?, self.fresh_id().await?);
         let now = self.clock.now();
         let NewRequest {
-            wish,
+            mut wish,
             submitted,
             key,
             activate_within,
         } = new;
+        // Whole seconds are what is shown and stored.
+        wish.window = Duration::from_secs(wish.window.as_secs());
         let by = wish.identity.clone();
         let (change, request) = match submitted {
             Submitted::Denied { why } => ("denied", Request::denied(request_id, wish, why, now)),
@@ -244,7 +247,7 @@ impl Inner {
 fn made(
     id: &GrantId,
     request: &Request,
-    activate_within: std::time::Duration,
+    activate_within: Duration,
     by: &str,
     now: Timestamp,
 ) -> Result<Grant, grant::InvalidTerms> {

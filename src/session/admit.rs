@@ -17,7 +17,6 @@ use crate::audit::event::{Event, Refused, SessionStarted, Who};
 use crate::clock::Moment;
 use crate::ending::{Ending, Scope};
 use crate::frontend::{self, Authenticated};
-use crate::grant::Grant;
 use crate::ids::SessionId;
 use crate::ledger::{Admission, OpenSession};
 use crate::names::TargetName;
@@ -132,9 +131,8 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
 
 /// Everything that can be refused, in order. What is proved on the way is noted in `record`.
 async fn open(startup: &Startup, pass: &Pass, record: &mut Refused, rules: &Rules, shared: &Shared) -> Result<Opened, Denied> {
-    let id = pass.grant.clone();
-    let (desk, client) = (shared.desk.clone(), record.client);
-    let recheck = move |grant: &Grant| desk.recheck(grant, client);
+    let (id, client) = (pass.grant.clone(), record.client);
+    let recheck = shared.desk.recheck(&id, client).await;
     let admission = match shared.ledger.admit(&id, pass.database.as_deref(), client, recheck).await {
         Ok(admission) => admission,
         Err(ending) => {
