@@ -131,8 +131,7 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
 
 /// Everything that can be refused, in order. What is proved on the way is noted in `record`.
 async fn open(startup: &Startup, pass: &Pass, record: &mut Refused, rules: &Rules, shared: &Shared) -> Result<Opened, Denied> {
-    let id = pass.grant.clone();
-    let client = record.client;
+    let (id, client) = (pass.grant.clone(), record.client);
     let recheck = shared.desk.recheck(&id, client).await;
     let admission = match shared.ledger.admit(&id, pass.database.as_deref(), client, recheck).await {
         Ok(admission) => admission,
