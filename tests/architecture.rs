@@ -48,18 +48,15 @@ const LAYERS: &[(&str, &str)] = &[
         "control",
         "clock ids names secret grant request identity audit policy ledger access session",
     ),
-    (
-        "config",
-        "names secret identity tls audit policy access frontend upstream notify",
-    ),
+    ("config", "names secret identity tls audit policy frontend upstream notify"),
     (
         "app",
-        "clock names ending identity metrics tls audit policy ledger access frontend upstream provision session notify control config",
+        "clock names ending identity metrics tls audit ledger access frontend upstream provision session notify control config",
     ),
     ("lab", "secret tls"),
     (
         "cli",
-        "clock ids names secret request identity policy audit access session control config app lab",
+        "clock ids names secret request identity policy audit session control config app lab",
     ),
 ];
 

@@ -139,7 +139,7 @@ async fn a_login_then_psql_at_once() {
         ana.json(&["extend", &id, "--by", "10m", "--reason", "more"])["window_seconds"],
         1_200
     );
-    assert_eq!(ana.json(&["release", &id])["status"], "revoked");
+    assert_eq!(ana.json(&["release", &id])["status"], "expired");
     assert_eq!(ana.json(&["grants"])["grants"], serde_json::json!([]));
     assert!(ana.run(&["logout"]).status.success());
     assert_eq!(code(&ana.run(&["whoami"])), 1);

@@ -103,7 +103,10 @@ impl House {
     async fn pending(&self) -> Vec<String> {
         let found = call(&self.gate, &self.lea, "GET", "/v1/requests?status=pending", &Value::Null).await;
         let requests = found["requests"].as_array().expect("a list");
-        requests.iter().map(|request| request["id"].as_str().expect("an id").to_owned()).collect()
+        requests
+            .iter()
+            .map(|request| request["id"].as_str().expect("an id").to_owned())
+            .collect()
     }
 
     /// The one request that is pending, soon.
@@ -139,7 +142,9 @@ async fn call(gate: &Gate, token: &str, method: &str, path: &str, body: &Value) 
     );
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = String::new();
-    within("an answer", stream.read_to_string(&mut answer)).await.expect("an answer");
+    within("an answer", stream.read_to_string(&mut answer))
+        .await
+        .expect("an answer");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     assert!(head.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}");
     serde_json::from_str(body).unwrap_or(Value::Null)
@@ -175,7 +180,10 @@ async fn psql_shows_what_it_waits_for_and_gets_in_when_that_is_approved() {
     let hint = within("its hint", errors.next_line()).await.expect("text").expect("a line");
     let request = house.request().await;
     assert!(first.contains(&format!("waiting for approval: {request}")), "{first}");
-    assert!(hint.contains(LEA) && hint.contains(&format!("tidegate approve {request}")), "{hint}");
+    assert!(
+        hint.contains(LEA) && hint.contains(&format!("tidegate approve {request}")),
+        "{hint}"
+    );
     house.decide(&request, "approve").await;
     let output = within("psql ends", psql.wait_with_output()).await.expect("psql ends");
     assert_eq!(output.stdout, b"in\n");
@@ -187,21 +195,32 @@ async fn every_no_is_said_in_words_and_put_on_record_under_the_identity() {
     let now = r"-c tidegate.reason=bug\ 17 -c tidegate.wait=0";
     let told = house.refused(&house.ana, &[("database", WRITE), ("options", now)]).await;
     let request = house.request().await;
-    told.says("FATAL", "28000", &[&request, "has to be approved first", LEA, "tidegate approve"]);
+    told.says(
+        "FATAL",
+        "28000",
+        &[&request, "has to be approved first", LEA, "tidegate approve"],
+    );
     assert_eq!(house.on_record("approval_pending").await["identity"], ANA);
 
     // The same request is found again, and rejected.
     let (mut raw, notice) = house.waiting().await;
     notice.says("NOTICE", "01000", &[&request]);
     house.decide(&request, "reject").await;
-    raw.last_word().await.0.says("FATAL", "28000", &[&request, LEA, "as discussed"]);
+    raw.last_word()
+        .await
+        .0
+        .says("FATAL", "28000", &[&request, LEA, "as discussed"]);
     assert_eq!(house.on_record("request_rejected").await["identity"], ANA);
 
     let wrong: [(&[(&str, &str)], &str, &str); 5] = [
         (&[("database", WRITE)], "28000", "say why"),
         (&[("database", "shoop")], "3D000", "shop"),
         (&[("database", "shop/admin")], "3D000", "read-only, read-write"),
-        (&[("database", WRITE), ("options", "-c tidegate.reasn=x")], "42704", "tidegate.reason"),
+        (
+            &[("database", WRITE), ("options", "-c tidegate.reasn=x")],
+            "42704",
+            "tidegate.reason",
+        ),
         (&[("database", WRITE), ("options", "-c tidegate.wait=soon")], "22023", "30s"),
     ];
     for (parameters, code, word) in wrong {
