@@ -1,17 +1,19 @@
 //! Why a session ends or a connection is refused: one closed set, each with its SQLSTATE and its words.
 //!
-//! It does not end anything. What a client may read is written here and nowhere else; inner errors never reach a client
+//! It does not end anything. What a client may read is written in `words` and nowhere else; inner errors never reach a client
 //! except by conversion into one of these variants.
 //!
 //! The codes follow what drivers do with them: pools evict a connection on class 08 and on 57P01 to 57P03, so what ends a
 //! session is one of those; refusals at login use 28000, and 28P01 for anything that would tell a stranger whether a grant exists.
 
+mod words;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::ids::GrantId;
-use crate::names::TargetName;
+use crate::ids::{GrantId, RequestId};
+use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// Why a session ended, or a connection was refused before it became one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +63,13 @@ pub enum Ending {
         /// The user name as sent.
         user: String,
     },
+    /// A token nobody has, one that is not good any more, or another identity's: deliberately not told apart.
+    BadToken {
+        /// The user name as sent.
+        user: String,
+    },
+    /// A token would have to cross the network in clear.
+    TokenInClear,
 
     /// The login is not bound to this TLS connection as it should be: somebody may stand between client and gate.
     BindingFailed,
@@ -73,6 +82,17 @@ pub enum Ending {
         /// The target it is for.
         target: TargetName,
         /// The database asked for.
+        asked: String,
+    },
+    /// The grant is for another profile than the one asked for.
+    WrongProfile {
+        /// The grant.
+        grant: GrantId,
+        /// The target it is for.
+        target: TargetName,
+        /// The profile it is for; none where it was made by hand without one.
+        profile: Option<ProfileName>,
+        /// The profile asked for.
         asked: String,
     },
     /// The client's address is outside the grant's network.
@@ -100,6 +120,90 @@ pub enum Ending {
         grant: GrantId,
         /// When.
         at: Timestamp,
+    },
+    /// A setting of ours (`tidegate.…`) that there is not.
+    UnknownOption {
+        /// Its name as sent, cut to a sane length.
+        name: String,
+        /// The nearest there is.
+        nearest: &'static str,
+    },
+    /// A setting of ours with a value that makes no sense.
+    InvalidOption {
+        /// Its name.
+        name: &'static str,
+        /// What it has to be.
+        wanted: &'static str,
+    },
+    /// An identity asked for a database the gate does not have.
+    NoSuchTarget {
+        /// The name asked for.
+        asked: String,
+        /// The nearest there is.
+        nearest: Option<String>,
+    },
+    /// An identity asked for a profile the target does not have.
+    NoSuchProfile {
+        /// The target.
+        target: TargetName,
+        /// The name asked for.
+        asked: String,
+        /// Those there are.
+        known: Vec<ProfileName>,
+    },
+    /// What an identity asked for makes no request: a reason is missing, the time is too long.
+    InvalidRequest {
+        /// Why.
+        why: String,
+    },
+    /// The policies do not let the identity in.
+    AccessDenied {
+        /// Why, in words.
+        why: String,
+        /// The policies that decided.
+        policies: Vec<String>,
+    },
+    /// A request of the identity waits for approval, and the login waits no longer.
+    ApprovalPending {
+        /// The request.
+        request: RequestId,
+        /// Who can approve it.
+        approvers: Vec<IdentityName>,
+        /// How long the login waited.
+        waited: Duration,
+    },
+    /// An approver said no while the login waited.
+    RequestRejected {
+        /// The request.
+        request: RequestId,
+        /// Who.
+        by: IdentityName,
+        /// In their words.
+        comment: Option<String>,
+    },
+    /// The request was taken back while the login waited.
+    RequestWithdrawn {
+        /// The request.
+        request: RequestId,
+    },
+    /// Nobody approved the request in time.
+    RequestLapsed {
+        /// The request.
+        request: RequestId,
+        /// Until when it could be approved.
+        until: Timestamp,
+    },
+    /// The policies no longer allow what the grant was made for; asked again before its window opens.
+    PolicyRefused {
+        /// The grant.
+        grant: GrantId,
+        /// Why, as the policies say it.
+        why: String,
+    },
+    /// The identity was shut out.
+    IdentityDisabled {
+        /// The grant.
+        grant: GrantId,
     },
     /// Too many at once.
     TooMany {
@@ -184,6 +288,12 @@ pub enum Scope {
     Target(TargetName),
     /// Sessions under one grant.
     Grant(GrantId),
+    /// Logins that wait for approval.
+    Waiting,
+    /// Of these, those of one identity.
+    WaitingOf(IdentityName),
+    /// Requests of one identity within a minute.
+    Requests(IdentityName),
 }
 
 /// What became of the transaction when a session ended.
@@ -229,12 +339,27 @@ impl Ending {
             Self::ReplicationRefused { .. } => "replication_refused",
             Self::HandshakeTimeout { .. } => "handshake_timeout",
             Self::BadSecret { .. } => "bad_secret",
+            Self::BadToken { .. } => "bad_token",
+            Self::TokenInClear => "token_in_clear",
             Self::BindingFailed => "binding_failed",
             Self::WrongDatabase { .. } => "wrong_database",
+            Self::WrongProfile { .. } => "wrong_profile",
             Self::AddressRefused { .. } => "address_refused",
             Self::Lapsed { .. } => "lapsed",
             Self::LoginExpired { .. } => "login_expired",
             Self::LoginRevoked { .. } => "login_revoked",
+            Self::PolicyRefused { .. } => "policy_refused",
+            Self::IdentityDisabled { .. } => "identity_disabled",
+            Self::UnknownOption { .. } => "unknown_option",
+            Self::InvalidOption { .. } => "invalid_option",
+            Self::NoSuchTarget { .. } => "no_such_target",
+            Self::NoSuchProfile { .. } => "no_such_profile",
+            Self::InvalidRequest { .. } => "invalid_request",
+            Self::AccessDenied { .. } => "access_denied",
+            Self::ApprovalPending { .. } => "approval_pending",
+            Self::RequestRejected { .. } => "request_rejected",
+            Self::RequestWithdrawn { .. } => "request_withdrawn",
+            Self::RequestLapsed { .. } => "request_lapsed",
             Self::TooMany { .. } => "too_many",
             Self::TargetUnreachable { .. } => "target_unreachable",
             Self::TargetRefused { .. } => "target_refused",
@@ -265,12 +390,24 @@ impl Ending {
             Self::TlsRequired
             | Self::NoUser
             | Self::BindingFailed
+            | Self::TokenInClear
             | Self::WrongDatabase { .. }
+            | Self::WrongProfile { .. }
+            | Self::AccessDenied { .. }
+            | Self::ApprovalPending { .. }
+            | Self::RequestRejected { .. }
+            | Self::RequestWithdrawn { .. }
+            | Self::RequestLapsed { .. }
             | Self::AddressRefused { .. }
             | Self::Lapsed { .. }
             | Self::LoginExpired { .. }
-            | Self::LoginRevoked { .. } => "28000",
-            Self::BadSecret { .. } => "28P01",
+            | Self::LoginRevoked { .. }
+            | Self::PolicyRefused { .. }
+            | Self::IdentityDisabled { .. } => "28000",
+            Self::BadSecret { .. } | Self::BadToken { .. } => "28P01",
+            Self::UnknownOption { .. } => "42704",
+            Self::InvalidOption { .. } | Self::InvalidRequest { .. } => "22023",
+            Self::NoSuchTarget { .. } | Self::NoSuchProfile { .. } => "3D000",
             Self::ParameterRefused { .. } | Self::ReplicationRefused { .. } => "42501",
             // What PostgreSQL itself says when authentication takes too long.
             Self::HandshakeTimeout { .. } => "57014",
@@ -282,154 +419,6 @@ impl Ending {
             Self::Expired { .. } | Self::Revoked { .. } | Self::Killed { .. } | Self::Drained | Self::GateDied => "57P01",
             Self::Idle { .. } => "57P05",
         }
-    }
-
-    /// What the client reads, or nothing where it has already been told or is not there any more.
-    #[must_use]
-    #[expect(clippy::too_many_lines, reason = "one entry for each ending: a table, not a procedure")]
-    pub fn words(&self) -> Option<Words> {
-        let (message, detail, hint) = match self {
-            Self::Quit | Self::Disconnected | Self::TargetClosed | Self::GateDied => return None,
-            Self::Malformed { what } => ((*what).to_owned(), None, None),
-            Self::ProtocolUnsupported { major, minor } => {
-                (format!("unsupported frontend protocol {major}.{minor}: this gate speaks 3.0 to 3.2"), None, None)
-            }
-            Self::TlsRequired => (
-                "connection requires TLS".to_owned(),
-                None,
-                Some("connect with sslmode=require or stronger".to_owned()),
-            ),
-            Self::NoUser => (
-                "no user name in the startup packet".to_owned(),
-                None,
-                Some("give the grant id as user name".to_owned()),
-            ),
-            Self::ParameterRefused { name } => (
-                format!("startup parameter \"{name}\" is not allowed through this gate"),
-                None,
-                Some("leave it out of the connection string (or PGOPTIONS), or ask the gate's operator to list it under `startup_parameters` of the target".to_owned()),
-            ),
-            Self::ReplicationRefused { target } => (
-                format!("replication connections to \"{target}\" are not allowed through this gate"),
-                None,
-                Some("ask the gate's operator to set `replication = true` on the target if they are wanted".to_owned()),
-            ),
-            Self::HandshakeTimeout { step, limit } => (
-                format!("{step} took longer than {}", span(*limit)),
-                None,
-                Some("connect again".to_owned()),
-            ),
-            Self::BadSecret { user } => (
-                format!("password authentication failed for user \"{user}\""),
-                None,
-                Some("user is the grant id (gr_…), password is the secret shown when the grant was made".to_owned()),
-            ),
-            Self::BindingFailed => (
-                "SCRAM channel binding check failed".to_owned(),
-                None,
-                Some("somebody may stand between you and the gate: check its address and certificate (sslmode=verify-full)".to_owned()),
-            ),
-            Self::WrongDatabase { grant, target, asked } => (
-                format!("grant {grant} is not for database \"{asked}\""),
-                Some(format!("It is for \"{target}\".")),
-                Some(format!("connect with dbname={target}")),
-            ),
-            Self::AddressRefused { grant } => (
-                format!("grant {grant} is not valid from this address"),
-                None,
-                Some("connect from the network the grant was made for, or ask for a grant for this one".to_owned()),
-            ),
-            Self::Lapsed { grant, activate_by } => (
-                format!("grant {grant} has lapsed"),
-                Some(format!("It had to be used first by {}.", clock_time(*activate_by))),
-                Some("ask for a new grant".to_owned()),
-            ),
-            Self::LoginExpired { grant, until } => (
-                format!("grant {grant} expired at {}", clock_time(*until)),
-                None,
-                Some("ask for a new grant".to_owned()),
-            ),
-            Self::LoginRevoked { grant, at } => (
-                format!("grant {grant} was revoked at {}", clock_time(*at)),
-                None,
-                Some("ask whoever revoked it, or for a new grant".to_owned()),
-            ),
-            Self::TooMany { scope, limit } => (
-                match scope {
-                    Scope::Gate => "the gate has no connection slot left".to_owned(),
-                    Scope::Target(target) => format!("too many sessions on \"{target}\""),
-                    Scope::Grant(grant) => format!("too many sessions under grant {grant}"),
-                },
-                Some(format!("At most {limit} at once.")),
-                Some("close another one, or try again later".to_owned()),
-            ),
-            Self::TargetUnreachable { target } => (
-                format!("database \"{target}\" cannot be reached"),
-                None,
-                Some("the gate is up, the database behind it is not: try again, then tell its operator".to_owned()),
-            ),
-            Self::TargetRefused { target } => (
-                format!("database \"{target}\" does not let the gate in"),
-                None,
-                Some("tell the gate's operator: the gate's log has the reason (credentials, TLS or connection limit of the target)".to_owned()),
-            ),
-            Self::LedgerFailed => (
-                "the gate cannot read or write its grants, so it lets nobody in".to_owned(),
-                None,
-                Some("tell the gate's operator".to_owned()),
-            ),
-            Self::Draining => (
-                "the gate is shutting down".to_owned(),
-                None,
-                Some("connect again in a moment".to_owned()),
-            ),
-            Self::Expired { grant, until } => (
-                format!("grant {grant} ended at {}: the session is closed", clock_time(*until)),
-                None,
-                Some(format!("to go on, ask for a new grant; a live one is prolonged with: tidegate grant extend {grant} --by 30m")),
-            ),
-            Self::Revoked { grant, at } => (
-                format!("grant {grant} was revoked at {}: the session is closed", clock_time(*at)),
-                None,
-                Some("ask whoever revoked it, or for a new grant".to_owned()),
-            ),
-            Self::Killed { grant, by, reason } => (
-                format!("operator {by} ended this session under grant {grant}"),
-                reason.as_ref().map(|reason| format!("Reason: {reason}.")),
-                Some("the grant itself is still valid: connect again, or ask the operator".to_owned()),
-            ),
-            Self::Idle { limit } => (
-                format!("the session was idle for more than {}", span(*limit)),
-                None,
-                Some("connect again".to_owned()),
-            ),
-            Self::Drained => (
-                "the gate is shutting down: the session is closed".to_owned(),
-                None,
-                Some("connect again in a moment".to_owned()),
-            ),
-            Self::AuditFailed { disk_full } => (
-                "nothing was run: it could not be put on record".to_owned(),
-                Some(if *disk_full { "The disk of the audit log is full." } else { "The audit log cannot be written." }.to_owned()),
-                Some("tell the gate's operator; connect again when the log can be written".to_owned()),
-            ),
-            Self::TooManyPrepared { limit } => (
-                format!("more than {limit} prepared statements and portals in one session, or more than 64 MiB of them"),
-                None,
-                Some("close prepared statements that are not needed any more".to_owned()),
-            ),
-            Self::TargetLost { target } => (
-                format!("the connection to database \"{target}\" was lost"),
-                None,
-                Some("connect again".to_owned()),
-            ),
-        };
-        Some(Words {
-            code: self.sqlstate(),
-            message,
-            detail,
-            hint,
-        })
     }
 }
 
@@ -456,19 +445,5 @@ impl Fate {
             Self::Unknown => "Whether the running statement was committed is not known.",
             Self::Stopping => "The running statement is being stopped: unless it had just ended, its transaction is rolled back.",
         }
-    }
-}
-
-/// A time as a person reads it: to the second, in UTC, and saying so.
-fn clock_time(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
-}
-
-/// A length of time as a person reads it.
-fn span(duration: Duration) -> String {
-    match duration.as_secs() {
-        0 => format!("{} ms", duration.as_millis()),
-        secs if secs < 120 => format!("{secs} s"),
-        secs => format!("{} min", secs / 60),
     }
 }

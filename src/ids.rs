@@ -1,4 +1,4 @@
-//! Opaque identifiers: of a grant and of a session. They are names, not secrets.
+//! Opaque identifiers: of a grant, a session and a request. They are names, not secrets.
 //!
 //! They carry no meaning but their prefix, and do not know what they identify.
 
@@ -98,6 +98,36 @@ id!(
     "session",
     "se_"
 );
+id!(
+    /// Identifies a request for access.
+    RequestId,
+    "request",
+    "rq_"
+);
+
+/// Letters after the dot of a login's name.
+const LOGIN_LETTERS: usize = 4;
+
+impl GrantId {
+    /// The user name of one of the grant's logins; several can be good at once. Random bytes as for
+    /// [`GrantId::from_random`].
+    #[must_use]
+    pub fn login(&self, bytes: [u8; LOGIN_LETTERS]) -> String {
+        let letters = bytes.iter().map(|byte| letter(*byte));
+        self.0.chars().chain(std::iter::once('.')).chain(letters).collect()
+    }
+
+    /// The grant that a client logs in to under this user name: the grant's id itself, or one of its logins.
+    #[must_use]
+    pub fn of_login(user: &str) -> Option<Self> {
+        let id = match user.split_once('.') {
+            Some((id, rest)) if rest.len() == LOGIN_LETTERS && rest.bytes().all(|b| ALPHABET.contains(&b)) => id,
+            Some(_) => return None,
+            None => user,
+        };
+        id.parse().ok()
+    }
+}
 
 fn letter(byte: u8) -> char {
     ALPHABET.get(usize::from(byte & 31)).copied().map_or('0', char::from)
@@ -112,6 +142,26 @@ mod tests {
         let id = GrantId::from_random([0, 1, 2, 3, 4, 5, 6, 7, 31, 255]);
         assert_eq!(id.as_str(), "gr_01234567zz");
         assert_eq!(id.as_str().parse::<GrantId>(), Ok(id));
+    }
+
+    #[test]
+    fn a_login_names_its_grant() {
+        let id = GrantId::from_random([1; 10]);
+        let login = id.login([0, 31, 2, 255]);
+        assert_eq!(login, "gr_1111111111.0z2z");
+        for user in [login.as_str(), id.as_str()] {
+            assert_eq!(GrantId::of_login(user), Some(id.clone()), "{user}");
+        }
+        for user in [
+            "gr_1111111111.",
+            "gr_1111111111.0z2",
+            "gr_1111111111.0z2L",
+            "gr_1111111111.0z2z.",
+            ".0z2z",
+            "",
+        ] {
+            assert_eq!(GrantId::of_login(user), None, "{user}");
+        }
     }
 
     #[test]

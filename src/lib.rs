@@ -8,20 +8,26 @@
 //! - [`wire`]: bytes to PostgreSQL messages and back (pure)
 //! - [`scram`]: either side of SCRAM-SHA-256, one message at a time (pure)
 //! - [`grant`]: what a grant is, which events may follow which, `Permit` (pure)
+//! - [`request`]: what a request for access is, and which steps may follow which (pure)
+//! - [`tls`]: the TLS configurations
+//! - [`identity`]: who somebody is, and how it is proved
 //! - [`metrics`]: what the gate counts
-//! - [`tls`]: the two TLS configurations
 //! - [`audit`]: the log: event, journal, reader
+//! - [`policy`]: one access question, and the verdict of the policies (pure)
 //! - [`ledger`]: the only place where a grant changes
+//! - [`access`]: what people and pipelines do: ask, approve, extend, give back
 //! - [`frontend`]: a TCP stranger becomes a named, authenticated client, or is refused properly
 //! - [`upstream`]: an authenticated connection to the target; demands a `Permit`
 //! - [`provision`]: the provisioning connection: ends backends, confirms that they are gone, reaps leftovers
 //! - [`session`]: one connection from accept to ending
+//! - [`notify`]: signed webhooks about requests, from a durable outbox
 //! - [`control`]: the use-cases and their HTTP API
 //! - [`config`]: file to checked settings
 //! - [`app`]: assembles, runs, drains
 //! - [`lab`]: a throwaway PostgreSQL for the demo, the tests and the benches
 //! - [`cli`]: the commands
 
+pub mod access;
 pub mod app;
 pub mod audit;
 pub mod cli;
@@ -31,12 +37,16 @@ pub mod control;
 pub mod ending;
 pub mod frontend;
 pub mod grant;
+pub mod identity;
 pub mod ids;
 pub mod lab;
 pub mod ledger;
 pub mod metrics;
 pub mod names;
+pub mod notify;
+pub mod policy;
 pub mod provision;
+pub mod request;
 pub mod scram;
 pub mod secret;
 pub mod session;

@@ -1,4 +1,4 @@
-//! Validated names: of a target and of an identity. A name that exists is fit for logs, URLs and PostgreSQL.
+//! Validated names: of targets, profiles, identities and groups. A name that exists is fit for logs, URLs and PostgreSQL.
 //!
 //! It does not know whether the thing named exists.
 
@@ -13,13 +13,13 @@ pub enum InvalidName {
     /// Nothing there.
     #[error("a {what} name must not be empty")]
     Empty {
-        /// `target` or `identity`.
+        /// `target`, `profile`, `identity` or `group`.
         what: &'static str,
     },
     /// Longer than PostgreSQL's identifiers (63 bytes).
     #[error("a {what} name has at most 63 bytes, this one has {length}")]
     TooLong {
-        /// `target` or `identity`.
+        /// `target`, `profile`, `identity` or `group`.
         what: &'static str,
         /// Its length in bytes.
         length: usize,
@@ -27,7 +27,7 @@ pub enum InvalidName {
     /// A character outside the allowed set.
     #[error("a {what} name consists of letters, digits and `{also}`; found {found:?}")]
     Character {
-        /// `target` or `identity`.
+        /// `target`, `profile`, `identity` or `group`.
         what: &'static str,
         /// Which punctuation is allowed.
         also: &'static str,
@@ -97,6 +97,18 @@ name!(
     /// Names an identity: the person or workload a statement is recorded under.
     IdentityName,
     "identity",
+    "-_.@+:/"
+);
+name!(
+    /// Names a profile: a set of database privileges on a target (`read-only`).
+    ProfileName,
+    "profile",
+    "-_"
+);
+name!(
+    /// Names a group of identities, as policies do.
+    GroupName,
+    "group",
     "-_.@+:/"
 );
 

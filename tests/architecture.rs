@@ -25,29 +25,43 @@ const LAYERS: &[(&str, &str)] = &[
     ("wire", "ending"),
     ("scram", ""),
     ("grant", "ids names ending"),
-    ("metrics", "names"),
+    ("request", "ids names"),
     ("tls", ""),
+    ("identity", "names secret tls"),
+    ("metrics", "names"),
     ("audit", "clock ids names ending"),
-    ("ledger", "clock ids names secret ending scram grant audit"),
-    ("frontend", "clock ending wire scram tls"),
+    ("policy", "names identity request"),
+    ("ledger", "clock ids names secret ending scram grant request identity audit"),
+    (
+        "access",
+        "clock ids names secret ending grant request identity audit policy ledger",
+    ),
+    ("frontend", "clock secret ending wire scram tls"),
     ("upstream", "names secret ending scram grant tls"),
     ("provision", "clock ids tls ledger upstream"),
     (
         "session",
-        "clock ids names secret ending wire grant metrics tls audit ledger frontend upstream provision",
+        "clock ids names secret ending wire grant request identity metrics tls audit ledger access frontend upstream provision",
     ),
-    ("control", "clock ids names secret grant audit ledger session"),
-    ("config", "names secret tls audit frontend upstream"),
+    ("notify", "clock secret tls request audit ledger"),
+    (
+        "control",
+        "clock ids names secret grant request identity audit policy ledger access session",
+    ),
+    ("config", "names secret identity tls audit policy frontend upstream notify"),
     (
         "app",
-        "clock names ending metrics tls audit ledger frontend upstream provision session control config",
+        "clock names ending identity metrics tls audit ledger access frontend upstream provision session notify control config",
     ),
     ("lab", "secret tls"),
-    ("cli", "clock ids names secret audit session control config app lab"),
+    (
+        "cli",
+        "clock ids names secret request identity policy audit session control config app lab",
+    ),
 ];
 
 /// No task, socket, file, clock or randomness: what these need comes as an argument.
-const PURE: &[&str] = &["ids", "names", "ending", "wire", "scram", "grant"];
+const PURE: &[&str] = &["ids", "names", "ending", "wire", "scram", "grant", "request", "policy"];
 const IMPURE: &[&str] = &[
     "async ",
     ".await",

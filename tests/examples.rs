@@ -37,10 +37,10 @@ fn example() -> Vec<(String, String, bool)> {
     let mut table = String::new();
     let mut found = Vec::new();
     for line in text("tidegate.example.toml").lines() {
-        if let Some(name) = line.strip_prefix('[') {
-            table = name.trim_end_matches(']').replace("targets.orders", "targets.NAME") + ".";
-        }
         let setting = line.trim_start_matches(['#', ' ']);
+        if let Some(name) = setting.strip_prefix('[') {
+            table = name.trim_matches(['[', ']']).replace("targets.orders", "targets.NAME") + ".";
+        }
         if let Some((key, value)) = setting.split_once(" = ")
             && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
         {

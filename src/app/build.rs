@@ -66,6 +66,7 @@ impl Builder {
             frontend: frontend::Settings {
                 tls: self.tls.clone(),
                 plaintext: settings.plaintext,
+                token_in_clear: settings.access.identity_without_tls,
                 handshake: settings.limits.handshake_timeout,
                 clock: self.clock.clone(),
             },
@@ -110,6 +111,12 @@ fn session(settings: &Settings) -> session::Settings {
         idle_timeout: table.idle_timeout,
         end_grace: table.end_grace,
         renew_hint: table.renew_hint.clone(),
+        waiting: session::WaitSettings {
+            limit: settings.access.login_wait,
+            repeat: settings.access.login_notice,
+            logins: settings.limits.waiting_logins,
+            of_one: settings.limits.waiting_logins_per_identity,
+        },
         keep: Keep {
             sql: settings.max_sql_bytes,
             parameter: settings.max_parameter_bytes,
@@ -138,4 +145,30 @@ fn target(settings: &TargetSettings) -> Result<Target, StartError> {
     target.max_sessions = settings.max_sessions;
     target.application_name = settings.application_name;
     Ok(target)
+}
+
+/// What differs and is read at the start only.
+pub(super) fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let handshakes = |settings: &Settings| (settings.limits.handshakes, settings.limits.handshakes_per_address);
+    let logging = |settings: &Settings| format!("{:?}", settings.logging);
+    let changed = [
+        ("listen", old.listen != new.listen),
+        ("advertise", old.advertise != new.advertise),
+        ("state_dir", old.state_dir != new.state_dir),
+        ("limits.connections", old.limits.connections != new.limits.connections),
+        ("limits.handshakes", handshakes(old) != handshakes(new)),
+        (
+            "limits.session_threads",
+            old.limits.session_threads != new.limits.session_threads,
+        ),
+        ("audit.dir", old.audit_dir != new.audit_dir),
+        ("audit.durability", old.durability != new.durability),
+        ("control", old.control != new.control),
+        ("log", logging(old) != logging(new)),
+    ];
+    changed
+        .into_iter()
+        .filter(|(_, changed)| *changed)
+        .map(|(key, _)| key)
+        .collect()
 }

@@ -9,6 +9,7 @@ mod accept;
 mod build;
 mod crew;
 mod overdue;
+mod policies;
 mod reap;
 mod serve;
 
@@ -23,17 +24,20 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::access::Desk;
 use crate::audit::event::{Event, GateStarted, Reloaded};
 use crate::audit::{AuditError, Health, Journal};
 use crate::clock::Clock;
-use crate::config::{Control, Settings};
+use crate::config::{Control, Mistake, Settings};
 use crate::control::{self, AdminToken, Listeners};
 use crate::ledger::{self, Ledger, LedgerError, StoreError};
 use crate::metrics::Metrics;
-use crate::session::{Pool, Registry, Rules, Shared};
+use crate::notify::{Notifier, OutboxError};
+use crate::session::{Lobby, Pool, Registry, Shared};
 use crate::tls::TlsError;
 
 use crew::Crew;
+use policies::Access;
 use reap::Reaper;
 pub use serve::serve;
 
@@ -81,6 +85,9 @@ pub enum StartError {
     /// The store of the grants, before it is opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The outbox of notifications.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
     /// The control API.
     #[error(transparent)]
     Control(#[from] control::ListenError),
@@ -95,6 +102,8 @@ pub struct Gate {
     settings: Settings,
     addresses: Vec<SocketAddr>,
     builder: build::Builder,
+    access: Access,
+    notifier: Notifier,
     crew: Crew,
     /// Accept loops, the ticker, the control API: all that ends with the gate.
     tasks: Vec<JoinHandle<()>>,
@@ -121,11 +130,19 @@ impl Gate {
             clock: clock.clone(),
             rooms: rules.targets.clone(),
         };
+        // From before anybody can ask for anything.
+        let changes = ledger.changes();
+        let outbox = settings.state_dir.join("outbox.sqlite");
+        let notifier = Notifier::start(&outbox, settings.notify.clone(), clock.clone())?;
         let left = reaper.reap().await?;
+        let access = Access::start(&settings, journal.clone()).await?;
+        let desk = Desk::new(ledger.clone(), journal.clone(), clock.clone(), access.subscribe());
         let shared = Arc::new(Shared {
             clock,
             journal,
             ledger,
+            desk,
+            lobby: Arc::new(Lobby::default()),
             registry: Arc::new(Registry::default()),
             pool: Pool::default(),
             metrics: Metrics::default(),
@@ -133,12 +150,17 @@ impl Gate {
             rules: watch::Sender::new(Arc::new(rules)),
         });
         let crew = Crew::new(settings.limits.session_threads).map_err(StartError::Threads)?;
-        let tasks = vec![tokio::spawn(reaper.go_on(left))];
+        let tasks = vec![
+            tokio::spawn(reaper.go_on(left)),
+            tokio::spawn(notifier.clone().run(shared.ledger.clone(), changes)),
+        ];
         let mut gate = Self {
             shared,
             settings,
             addresses: Vec::new(),
             builder,
+            access,
+            notifier,
             crew,
             tasks,
         };
@@ -181,29 +203,22 @@ impl Gate {
     }
 
     fn serve_control(&self, listeners: Listeners, token: AdminToken) -> JoinHandle<()> {
-        let (targets, mut rules) = (watch::Sender::new(Vec::new()), self.shared.rules.subscribe());
-        let names = |rules: &Rules| rules.targets.keys().cloned().collect();
-        targets.send_replace(names(&rules.borrow_and_update()));
         let (ready, metrics) = (Arc::clone(&self.shared), self.shared.metrics.clone());
         let gate = control::Gate {
             ledger: self.shared.ledger.clone(),
+            desk: self.shared.desk.clone(),
             registry: Arc::clone(&self.shared.registry),
             audit_dir: self.settings.audit_dir.clone(),
             clock: self.shared.clock.clone(),
             token,
-            targets: targets.subscribe(),
+            rules: self.access.subscribe(),
             advertise: self.advertise(),
             ready: Box::new(move || readiness(&ready)),
             metrics: Box::new(move || metrics.text()),
         };
         tokio::spawn(async move {
-            let follow_rules = async {
-                while rules.changed().await.is_ok() {
-                    targets.send_replace(names(&rules.borrow_and_update()));
-                }
-            };
             // It serves until the gate aborts this task.
-            if let Err(error) = control::serve(listeners, Arc::new(gate), follow_rules).await {
+            if let Err(error) = control::serve(listeners, Arc::new(gate), std::future::pending()).await {
                 tracing::error!(%error, "the control API stopped");
             }
         })
@@ -239,19 +254,26 @@ impl Gate {
                 return Err(error);
             }
         };
-        let detail = match needs_restart(&self.settings, &settings).as_slice() {
+        let detail = match build::needs_restart(&self.settings, &settings).as_slice() {
             [] => "in force".to_owned(),
             fixed => format!("in force, but for what needs a restart: {}", fixed.join(", ")),
         };
         self.shared.rules.send_replace(Arc::new(rules));
+        self.access.replace(&settings).await;
+        self.notifier.renew(settings.notify.clone());
         self.settings = settings;
         self.reloaded(true, detail).await;
         Ok(())
     }
 
     /// Puts a reload that came to nothing on record.
-    pub async fn reload_refused(&self, detail: String) {
-        self.reloaded(false, detail).await;
+    pub async fn reload_refused(&self, mistakes: &[Mistake]) {
+        let all = |mistakes: Vec<&Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let of_policies: Vec<_> = mistakes.iter().filter(|mistake| mistake.is_of_policies()).collect();
+        if !of_policies.is_empty() {
+            self.access.refused(all(of_policies)).await;
+        }
+        self.reloaded(false, all(mistakes.iter().collect())).await;
     }
 
     async fn reloaded(&self, accepted: bool, detail: String) {
@@ -277,6 +299,7 @@ impl Gate {
             ..
         } = self;
         shared.draining.store(true, Ordering::SeqCst);
+        shared.lobby.close();
         shared.registry.drain(false);
         if !wait_for_sessions(&shared, settings.drain_limit).await {
             tracing::warn!(
@@ -306,32 +329,6 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     };
     SocketAddr::new(ip, address.port())
-}
-
-/// What differs and is read at the start only.
-fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
-    let handshakes = |settings: &Settings| (settings.limits.handshakes, settings.limits.handshakes_per_address);
-    let logging = |settings: &Settings| format!("{:?}", settings.logging);
-    let changed = [
-        ("listen", old.listen != new.listen),
-        ("advertise", old.advertise != new.advertise),
-        ("state_dir", old.state_dir != new.state_dir),
-        ("limits.connections", old.limits.connections != new.limits.connections),
-        ("limits.handshakes", handshakes(old) != handshakes(new)),
-        (
-            "limits.session_threads",
-            old.limits.session_threads != new.limits.session_threads,
-        ),
-        ("audit.dir", old.audit_dir != new.audit_dir),
-        ("audit.durability", old.durability != new.durability),
-        ("control", old.control != new.control),
-        ("log", logging(old) != logging(new)),
-    ];
-    changed
-        .into_iter()
-        .filter(|(_, changed)| *changed)
-        .map(|(key, _)| key)
-        .collect()
 }
 
 /// Whether the gate takes sessions, or why not.

@@ -35,7 +35,7 @@ pub async fn serve(
                 Err(mistakes) => {
                     let all: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
                     tracing::error!(mistakes = all.join("; "), "the new configuration was refused, the old one stays in force");
-                    gate.reload_refused(all.join("; ")).await;
+                    gate.reload_refused(&mistakes).await;
                 }
             },
         }

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{GrantId, SessionId};
-use crate::names::{IdentityName, TargetName};
+use crate::ids::{GrantId, RequestId, SessionId};
+use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,16 @@ pub enum Event<'a> {
     CancelRequested(CancelRequested),
     /// A grant was made or changed.
     GrantChanged(Cow<'a, GrantChanged>),
+    /// Somebody asked for access, or a request took a step.
+    RequestChanged(Cow<'a, RequestChanged>),
+    /// The policies allowed or forbade something other than a request: an approval, an extension, reading the log.
+    DecisionMade(Cow<'a, DecisionMade>),
+    /// A local user was made or changed.
+    UserChanged(Cow<'a, UserChanged>),
+    /// Somebody did not prove who they are.
+    IdentityRefused(Cow<'a, IdentityRefused>),
+    /// A set of policies was read.
+    PolicyLoaded(Cow<'a, PolicyLoaded>),
     /// A session began.
     SessionStarted(Cow<'a, SessionStarted>),
     /// A session ended.
@@ -152,7 +162,7 @@ pub struct GrantChanged {
     pub identity: IdentityName,
     /// What it is for.
     pub target: TargetName,
-    /// `created`, `activated`, `extended`, `shortened`, `revoked`.
+    /// `created`, `activated`, `extended`, `shortened`, `revoked`, `login_issued` (a further login), or `not_stored`.
     pub change: String,
     /// Who did it: an operator's name, or the identity itself at activation.
     pub by: String,
@@ -166,6 +176,100 @@ pub struct GrantChanged {
     pub until: Option<Timestamp>,
     /// The window's length in seconds.
     pub window_seconds: u64,
+}
+
+/// Somebody asked for access, or a request took a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestChanged {
+    /// The request.
+    pub request: RequestId,
+    /// Who asked.
+    pub identity: IdentityName,
+    /// Where to.
+    pub target: TargetName,
+    /// With which privileges, as things stand.
+    pub profile: ProfileName,
+    /// `denied`, `submitted` (it waits), `granted` (at once), `approved` (one approver's yes), `rejected`, `withdrawn`, `reviewed`,
+    /// or `not_stored` when the record before it came to nothing.
+    pub change: String,
+    /// Who did it.
+    pub by: IdentityName,
+    /// The window asked for or given, in seconds.
+    pub window_seconds: u64,
+    /// The reason, an approver's comment, or why it was denied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The ticket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    /// It was opened without waiting for anybody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
+    /// The grant it became.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantId>,
+    /// The policies that decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
+    /// SHA-256 of the set of policies, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_set: Option<String>,
+}
+
+/// The policies allowed or forbade something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionMade {
+    /// Who wanted it.
+    pub identity: IdentityName,
+    /// What: an action of the policies.
+    pub action: String,
+    /// What it was about: a request's, a grant's id, or `gate`.
+    pub about: String,
+    /// Whether they may.
+    pub allowed: bool,
+    /// The policies that decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
+    /// SHA-256 of the set of policies, in hexadecimal.
+    pub policy_set: String,
+}
+
+/// A local user was made or changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserChanged {
+    /// Who.
+    pub identity: IdentityName,
+    /// `added`, `rotated`, `regrouped`, `disabled`, `enabled`, or `not_stored`.
+    pub change: String,
+    /// An operator's name.
+    pub by: String,
+    /// The groups after it.
+    pub groups: Vec<String>,
+}
+
+/// Somebody did not prove who they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityRefused {
+    /// Where they came from, if over a network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
+    /// The name they gave, or the token says; not proved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<String>,
+    /// Why; they were not told this.
+    pub detail: String,
+}
+
+/// A set of policies was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyLoaded {
+    /// Whether it is in force; if not, the one before is.
+    pub accepted: bool,
+    /// SHA-256 of the set, in hexadecimal; of the one in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_set: Option<String>,
+    /// How many policies there are, or what is wrong.
+    pub detail: String,
 }
 
 /// A session began: authenticated, admitted, connected to the target.

@@ -167,6 +167,17 @@ fn contains_text(event: &Event<'_>, text: &str) -> bool {
             has(&event.ending) || may_have(&event.user) || may_have(&event.database) || may_have(&event.detail)
         }
         Event::GrantChanged(event) => has(&event.change) || has(&event.by) || may_have(&event.reason),
+        Event::RequestChanged(event) => {
+            has(event.request.as_str())
+                || has(&event.change)
+                || has(event.by.as_str())
+                || may_have(&event.reason)
+                || may_have(&event.ticket)
+        }
+        Event::DecisionMade(event) => has(&event.action) || has(&event.about),
+        Event::UserChanged(event) => has(&event.change) || has(&event.by),
+        Event::IdentityRefused(event) => may_have(&event.claimed) || has(&event.detail),
+        Event::PolicyLoaded(event) => has(&event.detail),
         Event::SessionStarted(event) => may_have(&event.application),
         Event::SessionEnded(event) => has(&event.ending) || may_have(&event.detail),
         Event::Statement(statement) => statement_texts(statement).any(has),

@@ -89,6 +89,11 @@ names! {
     Refused = "refused",
     CancelRequested = "cancel_requested",
     GrantChanged = "grant_changed",
+    RequestChanged = "request_changed",
+    DecisionMade = "decision_made",
+    UserChanged = "user_changed",
+    IdentityRefused = "identity_refused",
+    PolicyLoaded = "policy_loaded",
     SessionStarted = "session_started",
     SessionEnded = "session_ended",
     Statement = "statement",
@@ -148,6 +153,7 @@ impl Event<'_> {
         match self {
             Self::Refused(event) => event.grant.as_ref(),
             Self::GrantChanged(event) => Some(&event.grant),
+            Self::RequestChanged(event) => event.grant.as_ref(),
             _ => self.who().map(|who| &who.grant),
         }
     }
@@ -158,6 +164,9 @@ impl Event<'_> {
         match self {
             Self::Refused(event) => event.identity.as_ref(),
             Self::GrantChanged(event) => Some(&event.identity),
+            Self::RequestChanged(event) => Some(&event.identity),
+            Self::DecisionMade(event) => Some(&event.identity),
+            Self::UserChanged(event) => Some(&event.identity),
             _ => self.who().map(|who| &who.identity),
         }
     }
@@ -167,6 +176,7 @@ impl Event<'_> {
     pub fn target(&self) -> Option<&TargetName> {
         match self {
             Self::GrantChanged(event) => Some(&event.target),
+            Self::RequestChanged(event) => Some(&event.target),
             _ => self.who().map(|who| &who.target),
         }
     }

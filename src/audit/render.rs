@@ -116,6 +116,11 @@ fn short(event: &Event<'_>) -> String {
                 event.change, event.grant, event.target, event.by
             )
         }
+        Event::RequestChanged(_)
+        | Event::DecisionMade(_)
+        | Event::UserChanged(_)
+        | Event::IdentityRefused(_)
+        | Event::PolicyLoaded(_) => access(event),
         Event::SessionStarted(event) => {
             let application = event.application.as_deref().unwrap_or("unnamed");
             format!(
@@ -130,6 +135,37 @@ fn short(event: &Event<'_>) -> String {
         }
         Event::Statement(statement) => statement_text(statement),
         Event::Outcome(outcome) => outcome_text(outcome),
+    }
+}
+
+/// Requests, decisions and who takes part in them.
+fn access(event: &Event<'_>) -> String {
+    let allowed = |yes| if yes { "allowed" } else { "forbidden" };
+    match event {
+        Event::RequestChanged(event) => {
+            let why = event.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let ticket = event.ticket.as_ref().map(|ticket| format!(" ({ticket})")).unwrap_or_default();
+            let glass = if event.break_glass { " (break-glass)" } else { "" };
+            let asked = format!("{} on {}", event.profile, event.target);
+            format!(
+                "{} {} {asked} by {}{glass}{ticket}{why}",
+                event.change, event.request, event.by
+            )
+        }
+        Event::DecisionMade(event) => format!(
+            "{} {} on {} [{}]",
+            allowed(event.allowed),
+            event.action,
+            event.about,
+            event.policies.join(", ")
+        ),
+        Event::UserChanged(event) => format!("{} {} by {}", event.change, event.identity, event.by),
+        Event::IdentityRefused(event) => {
+            let claimed = event.claimed.as_deref().unwrap_or("?");
+            format!("{claimed}: {}", event.detail)
+        }
+        Event::PolicyLoaded(event) => format!("{}: {}", if event.accepted { "in force" } else { "refused" }, event.detail),
+        _ => String::new(),
     }
 }
 

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use jiff::{SignedDuration, Timestamp};
 
 use super::event::{
-    CancelRequested, Done, Event, GateStarted, GrantChanged, Kind, Outcome, Parameter, Refused, SessionEnded, SessionStarted,
-    Sql, Statement, Text, Who,
+    CancelRequested, DecisionMade, Done, Event, GateStarted, GrantChanged, IdentityRefused, Kind, Outcome, Parameter,
+    PolicyLoaded, Refused, RequestChanged, SessionEnded, SessionStarted, Sql, Statement, Text, UserChanged, Who,
 };
 use super::record::{Record, VERSION};
 use crate::ids::{GrantId, SessionId};
@@ -131,6 +131,45 @@ pub(super) fn all() -> Vec<Event<'static>> {
             activate_by: time(3600),
             until: None,
             window_seconds: 1800,
+        })),
+        Event::RequestChanged(Cow::Owned(RequestChanged {
+            request: crate::ids::RequestId::from_random([7; 10]),
+            identity: ana.identity.clone(),
+            target: ana.target.clone(),
+            profile: "read-only".parse().expect("a profile"),
+            change: "granted".to_owned(),
+            by: ana.identity.clone(),
+            window_seconds: 1800,
+            reason: Some("BUG-812".to_owned()),
+            ticket: None,
+            break_glass: false,
+            grant: Some(ana.grant.clone()),
+            policies: vec!["qa-reads".to_owned()],
+            policy_set: Some("ab".repeat(32)),
+        })),
+        Event::DecisionMade(Cow::Owned(DecisionMade {
+            identity: ana.identity.clone(),
+            action: "extend".to_owned(),
+            about: ana.grant.to_string(),
+            allowed: false,
+            policies: Vec::new(),
+            policy_set: "ab".repeat(32),
+        })),
+        Event::UserChanged(Cow::Owned(UserChanged {
+            identity: ana.identity.clone(),
+            change: "added".to_owned(),
+            by: "ops".to_owned(),
+            groups: vec!["qa".to_owned()],
+        })),
+        Event::IdentityRefused(Cow::Owned(IdentityRefused {
+            client: Some(client),
+            claimed: Some("eve".to_owned()),
+            detail: "the token has expired".to_owned(),
+        })),
+        Event::PolicyLoaded(Cow::Owned(PolicyLoaded {
+            accepted: true,
+            policy_set: Some("ab".repeat(32)),
+            detail: "12 policies".to_owned(),
         })),
         Event::SessionStarted(Cow::Owned(SessionStarted {
             who: ana.clone(),

@@ -21,8 +21,10 @@ Exit codes:
   1  failed
   2  the command line is wrong
   3  the gate cannot be reached
-  4  there is no such grant or session
-  5  refused: the gate does not allow it (as things stand)";
+  4  there is no such grant, request, user or session
+  5  refused: the gate or an approver does not allow it (as things stand)
+  6  nobody has decided in time: the request has lapsed, or is still pending
+psql and exec leave with the exit code of what they ran; 130, 143: stopped by Ctrl-C, by SIGTERM";
 
 /// Heads the options that many commands have.
 const COMMON: &str = "Common options";
@@ -31,8 +33,12 @@ const EXAMPLES: &str = "\
 Examples:
   tidegate demo                                        see it work, nothing configured
   tidegate check && tidegate serve                     check tidegate.toml, then run the gate
-  tidegate grant create orders --identity ana@example.com --for 30m --reason BUG-812
-  tidegate grant extend gr_4k2m9x0a7b --by 30m         reaches open sessions at once
+  tidegate user add ana@example.com --group qa         makes her token
+  tidegate login --control http://gate:7480            once on her machine
+  tidegate psql orders --for 30m --reason BUG-812      asks, waits if need be, starts psql
+  tidegate exec orders --for 20m --reason ci -- pytest
+  tidegate requests                                    what waits for an approver
+  tidegate approve rq_4k2m9x0a7b --for 15m             yes, but shorter
   tidegate log --identity ana@example.com --since 1h   what did she do?";
 
 /// PostgreSQL access that closes on time.
@@ -44,7 +50,7 @@ Examples:
     subcommand_required = true,
     arg_required_else_help = true
 )]
-#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}\n\n{EXIT_CODES}", super::reach::HELP))]
 pub struct Cli {
     /// The configuration file
     #[arg(long, global = true, env = "TIDEGATE_CONFIG", default_value = crate::config::DEFAULT_FILE, value_name = "FILE")]
@@ -65,12 +71,18 @@ pub enum Command {
     Check,
     /// Shows it all on this machine: a throwaway database, a grant of a few seconds, the end on time
     Demo(super::demo::Args),
+    /// What people do.
+    #[command(flatten)]
+    People(super::people::Command),
     /// Makes, shows and changes grants
     #[command(subcommand)]
     Grant(GrantCommand),
     /// Lists and ends live sessions
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Checks, explains and tests the policies in a folder
+    #[command(subcommand)]
+    Policy(super::policy::PolicyCommand),
     /// Reads the audit log
     Log(LogArgs),
     /// Prints the version
@@ -80,14 +92,31 @@ pub enum Command {
 /// How to reach the gate and how to print what it says.
 #[derive(Debug, Clone, Args)]
 pub struct Remote {
-    /// Where the gate's control API is: unix:/path or http://host:port [default: as the configuration says]
-    #[arg(long, env = "TIDEGATE_CONTROL", value_name = "ADDRESS", hide_env_values = true, help_heading = COMMON)]
+    /// Which gate.
+    #[command(flatten)]
+    pub place: Place,
+    /// How to print.
+    #[command(flatten)]
+    pub printing: Printing,
+}
+
+/// How to reach the gate.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// Where the gate's control API is: unix:/path or http://host:port [env: TIDEGATE_CONTROL]
+    /// [default: as `tidegate login` or the configuration says]
+    #[arg(long, value_name = "ADDRESS", help_heading = COMMON)]
     pub control: Option<String>,
 
-    /// The file with the admin token [default: as the configuration says]
-    #[arg(long, env = "TIDEGATE_TOKEN_FILE", value_name = "FILE", hide_env_values = true, help_heading = COMMON)]
+    /// The file with your token [env: TIDEGATE_TOKEN_FILE, or the token itself: TIDEGATE_TOKEN]
+    /// [default: as `tidegate login` or the configuration says]
+    #[arg(long, value_name = "FILE", help_heading = COMMON)]
     pub token_file: Option<PathBuf>,
+}
 
+/// How to print what the gate says.
+#[derive(Debug, Clone, Args)]
+pub struct Printing {
     /// How to print
     #[arg(long, short, value_enum, default_value_t = Output::Table, help_heading = COMMON)]
     pub output: Output,

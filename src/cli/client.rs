@@ -1,7 +1,8 @@
 //! Speaks with the running gate's control API, over its Unix socket or TCP.
 //!
-//! It does not know what the answers mean; it says how the call failed in a way that maps onto an exit code.
+//! It does not know what the answers mean, nor whose token it sends (`reach` does); it says how the call failed in a way that maps onto an exit code.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::cli::args::Remote;
-use crate::config::{self, Mistake};
+use super::args::Place;
+use super::reach::{self, Whose};
+use crate::config::Mistake;
 use crate::control::model::Problem;
 use crate::secret::Secret;
 
@@ -29,13 +31,29 @@ pub enum ClientError {
     #[error("`{0}` is not the address of a control API; write unix:/path/to/control.sock or http://127.0.0.1:7480")]
     Address(String),
     /// The token cannot be read.
-    #[error("the admin token {path} cannot be read: {reason}; the gate makes it on its first start, readable for its owner only", path = path.display())]
+    #[error("the token {path} cannot be read: {reason}; {remedy}", path = path.display())]
     Token {
         /// Its file.
         path: PathBuf,
         /// Why.
         reason: std::io::Error,
+        /// What to do about it.
+        remedy: &'static str,
     },
+    /// The stored login cannot be read.
+    #[error("the login {path} cannot be read: {reason}; `tidegate logout` removes it", path = path.display())]
+    Login {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Nothing says which gate is meant.
+    #[error("which gate? Log in first: tidegate login --control http://gate:7480 (or name its configuration with --config)")]
+    Nowhere,
+    /// The gate is known, and no token for it.
+    #[error("there is no token for {0}: tidegate login --control {0} (or --token-file, TIDEGATE_TOKEN)")]
+    NoToken(Address),
     /// Nobody listens there.
     #[error("the gate does not answer at {address}: {reason}; is it running (tidegate serve), with this configuration?")]
     Connect {
@@ -75,44 +93,73 @@ pub(super) struct Client {
     operator: String,
 }
 
+/// Where a control API listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Address {
+pub enum Address {
+    /// On a Unix socket.
     Unix(PathBuf),
+    /// On a host and port, without TLS.
     Tcp(String),
 }
 
+impl Address {
+    /// Whether others on the network could read along.
+    pub(super) fn is_exposed(&self) -> bool {
+        match self {
+            Self::Unix(_) => false,
+            Self::Tcp(host) => !["127.0.0.1:", "localhost:", "[::1]:"]
+                .iter()
+                .any(|local| host.starts_with(local)),
+        }
+    }
+}
+
 impl Client {
-    /// Finds out where the gate is and reads the admin token; connects to nothing yet.
-    pub(super) fn new(config: &std::path::Path, remote: &Remote) -> Result<Self, ClientError> {
-        let given = remote.control.as_deref().map(address).transpose()?;
-        let (address, token_file) = match (given, remote.token_file.clone()) {
-            (Some(address), Some(token_file)) => (address, token_file),
-            (address, token_file) => {
-                let configured = config::control_address(config).map_err(ClientError::Config)?;
-                let address = address.unwrap_or(Address::Unix(configured.socket));
-                (address, token_file.unwrap_or(configured.token_file))
-            }
-        };
-        let token = std::fs::read_to_string(&token_file).map_err(|reason| ClientError::Token {
-            path: token_file,
-            reason,
-        })?;
-        Ok(Self {
+    /// Finds out where the gate is and reads the token; connects to nothing yet.
+    pub(super) fn new(whose: Whose, config: &std::path::Path, place: &Place) -> Result<Self, ClientError> {
+        let (address, token) = reach::find(whose, config, place)?;
+        Ok(Self::with(address, token))
+    }
+
+    /// The gate there, by that token.
+    pub(super) fn with(address: Address, token: Secret<String>) -> Self {
+        Self {
             address,
-            token: Secret::new(token.trim().to_owned()),
+            token,
             operator: operator(),
-        })
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Asks for something.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
-        let response = self.send(Method::GET, &with_query(path, query)?, Bytes::new()).await?;
+        let response = self.send(Method::GET, &with_query(path, query)?, Bytes::new(), None).await?;
         read(response).await
     }
 
     /// Orders something.
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        let response = self.send(Method::POST, path, serde_json::to_vec(body)?.into()).await?;
+        let response = self.send(Method::POST, path, serde_json::to_vec(body)?.into(), None).await?;
+        read(response).await
+    }
+
+    /// Orders something that must not happen twice: `key` tells the gate that it is the same order. Tried again once when the
+    /// connection breaks, for nobody knows then whether it has been done.
+    pub(super) async fn post_once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        key: &str,
+    ) -> Result<T, ClientError> {
+        let body = Bytes::from(serde_json::to_vec(body)?);
+        let response = match self.send(Method::POST, path, body.clone(), Some(key)).await {
+            Err(ClientError::Broken(_) | ClientError::Timeout { .. }) => self.send(Method::POST, path, body, Some(key)).await?,
+            other => other?,
+        };
         read(response).await
     }
 
@@ -123,7 +170,7 @@ impl Client {
         query: &impl Serialize,
         mut each: impl FnMut(&[u8]) -> bool,
     ) -> Result<(), ClientError> {
-        let mut response = self.send(Method::GET, &with_query(path, query)?, Bytes::new()).await?;
+        let mut response = self.send(Method::GET, &with_query(path, query)?, Bytes::new(), None).await?;
         if !response.status().is_success() {
             return read::<serde_json::Value>(response).await.map(drop);
         }
@@ -142,15 +189,18 @@ impl Client {
         Ok(())
     }
 
-    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
-        let request = Request::builder()
+    async fn send(&self, method: Method, path: &str, body: Bytes, key: Option<&str>) -> Result<Response<Incoming>, ClientError> {
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "tidegate")
             .header("content-type", "application/json")
             .header("authorization", format!("Bearer {}", self.token.expose()))
-            .header(crate::control::OPERATOR_HEADER, &self.operator)
-            .body(Full::new(body))?;
+            .header(crate::control::OPERATOR_HEADER, &self.operator);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let request = request.body(Full::new(body))?;
         let call = async {
             let mut sender = self.connect().await?;
             Ok(sender.send_request(request).await?)
@@ -197,11 +247,22 @@ async fn read<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, Cl
         status: status.as_u16(),
         detail: String::from_utf8_lossy(&body).chars().take(200).collect(),
         remedy: None,
+        policies: Vec::new(),
+        nearest: None,
     });
     Err(ClientError::Refused(Box::new(problem)))
 }
 
 impl ClientError {
+    /// Whether asking again later may help: a gate that restarts, a network that comes back.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Timeout { .. } | Self::Broken(_) => true,
+            Self::Refused(problem) => problem.status == 503,
+            _ => false,
+        }
+    }
+
     /// The exit code a script sees; [`super::args`] documents them.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -210,10 +271,22 @@ impl ClientError {
             Self::Connect { .. } | Self::Timeout { .. } | Self::Broken(_) => 3,
             Self::Refused(problem) => match StatusCode::from_u16(problem.status) {
                 Ok(StatusCode::NOT_FOUND) => 4,
-                Ok(StatusCode::CONFLICT | StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY) => 5,
+                Ok(
+                    StatusCode::UNAUTHORIZED
+                    | StatusCode::FORBIDDEN
+                    | StatusCode::CONFLICT
+                    | StatusCode::UNPROCESSABLE_ENTITY
+                    | StatusCode::TOO_MANY_REQUESTS,
+                ) => 5,
                 _ => 1,
             },
-            Self::Config(_) | Self::Token { .. } | Self::Request(_) | Self::Answer(_) => 1,
+            Self::Config(_)
+            | Self::Token { .. }
+            | Self::Login { .. }
+            | Self::Nowhere
+            | Self::NoToken(_)
+            | Self::Request(_)
+            | Self::Answer(_) => 1,
         }
     }
 }
@@ -227,7 +300,7 @@ impl std::fmt::Display for Address {
     }
 }
 
-fn address(text: &str) -> Result<Address, ClientError> {
+pub(super) fn address(text: &str) -> Result<Address, ClientError> {
     if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
         return Ok(Address::Unix(PathBuf::from(path.strip_prefix("//").unwrap_or(path))));
     }
@@ -251,7 +324,8 @@ fn with_query(path: &str, query: &impl Serialize) -> Result<String, ClientError>
     let mut text = path.to_owned();
     if let serde_json::Value::Object(fields) = serde_json::to_value(query)? {
         let mut mark = '?';
-        for (name, value) in fields {
+        // By name: a map's own order depends on how the crate was built.
+        for (name, value) in fields.into_iter().collect::<BTreeMap<_, _>>() {
             let value = match value {
                 serde_json::Value::String(value) => value,
                 serde_json::Value::Null | serde_json::Value::Bool(false) => continue,
@@ -268,7 +342,7 @@ fn with_query(path: &str, query: &impl Serialize) -> Result<String, ClientError>
 }
 
 /// Percent-encoding of a query's value: only RFC 3986's unreserved characters stay.
-fn escape(value: &str, into: &mut String) {
+pub(super) fn escape(value: &str, into: &mut String) {
     use std::fmt::Write as _;
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::args::{CreateArgs, GrantCommand, Remote};
 use super::client::Client;
+use super::reach::Whose;
 use super::render;
 use crate::clock::Clock;
 use crate::control::model::{ExtendBody, GrantView, Grants, GrantsQuery, Issued, NewGrantBody, ReasonBody, ShortenBody};
@@ -23,11 +24,17 @@ pub(super) async fn run(config: &Path, command: GrantCommand) -> anyhow::Result<
             remote,
         } => {
             let query = GrantsQuery { all, identity, target };
-            let grants: Grants = Client::new(config, &remote)?.get("/v1/grants", &query).await?;
-            render::show(remote.output, &grants, |grants| render::grants(&grants.grants, now()))
+            let grants: Grants = Client::new(Whose::Operator, config, &remote.place)?
+                .get("/v1/grants", &query)
+                .await?;
+            render::show(remote.printing.output, &grants, |grants| {
+                render::grants(&grants.grants, now())
+            })
         }
         GrantCommand::Show { grant, remote } => {
-            let view: GrantView = Client::new(config, &remote)?.get(&path(&grant, ""), &()).await?;
+            let view: GrantView = Client::new(Whose::Operator, config, &remote.place)?
+                .get(&path(&grant, ""), &())
+                .await?;
             show(&remote, &view)
         }
         GrantCommand::Extend {
@@ -70,17 +77,19 @@ async fn create(config: &Path, args: CreateArgs) -> anyhow::Result<()> {
         max_sessions: args.max_sessions,
         client_network: args.client_network,
     };
-    let issued: Issued = Client::new(config, &args.remote)?.post("/v1/grants", &body).await?;
-    render::show(args.remote.output, &issued, render::issued)
+    let issued: Issued = Client::new(Whose::Operator, config, &args.remote.place)?
+        .post("/v1/grants", &body)
+        .await?;
+    render::show(args.remote.printing.output, &issued, render::issued)
 }
 
 async fn change(config: &Path, remote: &Remote, path: &str, body: &impl serde::Serialize) -> anyhow::Result<()> {
-    let view: GrantView = Client::new(config, remote)?.post(path, body).await?;
+    let view: GrantView = Client::new(Whose::Operator, config, &remote.place)?.post(path, body).await?;
     show(remote, &view)
 }
 
 fn show(remote: &Remote, view: &GrantView) -> anyhow::Result<()> {
-    render::show(remote.output, view, |view| render::grant(view, now()))
+    render::show(remote.printing.output, view, |view| render::grant(view, now()))
 }
 
 fn path(grant: &GrantId, verb: &str) -> String {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::args::{LogArgs, Output};
 use super::client::Client;
+use super::reach::Whose;
 use super::render::{print_line, visible};
 use crate::audit::event::Event;
 use crate::audit::{Record, Span, follow, render};
@@ -29,13 +30,13 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
         follow: args.follow,
     };
     let mut shown = Shown {
-        output: args.remote.output,
+        output: args.remote.printing.output,
         unreadable: 0,
     };
     if let Some(dir) = args.dir {
         offline(&dir, &query, &mut shown).await?;
     } else {
-        let client = Client::new(config, &args.remote)?;
+        let client = Client::new(Whose::Operator, config, &args.remote.place)?;
         client.lines("/v1/log", &query, |line| shown.line(line)).await?;
     }
     match shown.unreadable {

@@ -8,10 +8,18 @@ pub mod demo;
 mod gate;
 mod grant;
 mod log;
+pub mod people;
+pub mod policy;
+mod profile;
+mod reach;
 mod render;
+pub mod run;
 mod session;
+mod show;
 #[cfg(test)]
 mod tests;
+pub mod user;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -19,14 +27,28 @@ use clap::Parser;
 
 use args::{Cli, Command};
 pub use client::ClientError;
+pub use wait::WaitError;
+
+/// A signal stopped it; what there is to say about it is said.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped")]
+pub(crate) struct Interrupted(u8);
+
+/// A program cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[error("{program} cannot be run: {reason}; is it installed, and in PATH?")]
+pub(crate) struct CannotRun {
+    program: String,
+    reason: std::io::Error,
+}
 
 /// Runs the command line this process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
     // clap itself prints usage errors and leaves with 2.
     let cli = Cli::parse();
-    match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+    match dispatch(cli) {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             complain(&format!("{error:#}"));
             ExitCode::from(exit_code(&error))
@@ -34,21 +56,25 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+/// Runs a command; its exit code is 0 unless it ran a program that left with another.
+fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     let config = cli.config;
-    match cli.command {
+    let done = match cli.command {
+        Command::People(command) => return wait_for(people::run(&config, command)),
         Command::Serve => gate::serve(&config),
         Command::Check => gate::check(&config),
         Command::Demo(args) => demo::run(&args),
-        Command::Grant(command) => wait(grant::run(&config, command)),
-        Command::Session(command) => wait(session::run(&config, command)),
-        Command::Log(args) => wait(log::run(&config, args)),
+        Command::Grant(command) => wait_for(grant::run(&config, command)),
+        Command::Session(command) => wait_for(session::run(&config, command)),
+        Command::Log(args) => wait_for(log::run(&config, args)),
+        Command::Policy(command) => policy::run(&config, command),
         Command::Version => Ok(render::print(concat!("tidegate ", env!("CARGO_PKG_VERSION")))?),
-    }
+    };
+    done.map(|()| 0)
 }
 
 /// One thread is enough for a command that makes one call.
-fn wait(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn wait_for<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
@@ -56,7 +82,20 @@ fn wait(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()>
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
-    error.downcast_ref::<ClientError>().map_or(1, ClientError::exit_code)
+    if let Some(error) = error.downcast_ref::<ClientError>() {
+        return error.exit_code();
+    }
+    if let Some(error) = error.downcast_ref::<WaitError>() {
+        return error.exit_code();
+    }
+    if let Some(Interrupted(code)) = error.downcast_ref() {
+        return *code;
+    }
+    match error.downcast_ref::<CannotRun>() {
+        Some(error) if error.reason.kind() == std::io::ErrorKind::NotFound => 127,
+        Some(_) => 126,
+        None => 1,
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "the one place that tells the user what went wrong")]

@@ -91,6 +91,9 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
             format!("{} by {}", time(grant.created_at()), visible(grant.created_by())),
         ),
     ];
+    if let Some(profile) = super::show::profile_of(view) {
+        rows.insert(3, ("profile", visible(&profile)));
+    }
     match grant.activated_at() {
         Some(at) => rows.push(("first used", time(at))),
         None => rows.push((
@@ -185,7 +188,7 @@ pub(super) fn time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
-fn ends(view: &GrantView, now: Timestamp) -> String {
+pub(super) fn ends(view: &GrantView, now: Timestamp) -> String {
     match view.status.as_str() {
         "ready" => format!("{} after first use", duration::show(view.grant.window())),
         "active" => view.grant.until().map(|until| relative(until, now)).unwrap_or_default(),
@@ -200,7 +203,7 @@ fn ends(view: &GrantView, now: Timestamp) -> String {
 }
 
 /// `in 4m12s`, `3h ago`.
-fn relative(time: Timestamp, now: Timestamp) -> String {
+pub(super) fn relative(time: Timestamp, now: Timestamp) -> String {
     if time >= now {
         format!("in {}", left(time, now))
     } else {
@@ -208,7 +211,7 @@ fn relative(time: Timestamp, now: Timestamp) -> String {
     }
 }
 
-fn left(time: Timestamp, now: Timestamp) -> String {
+pub(super) fn left(time: Timestamp, now: Timestamp) -> String {
     let left: SignedDuration = time.duration_since(now);
     let left = Duration::try_from(left).unwrap_or_default();
     // Seconds say nothing when there are hours left.
@@ -216,7 +219,7 @@ fn left(time: Timestamp, now: Timestamp) -> String {
     duration::show(Duration::from_secs(if secs >= 3_600 { secs / 60 * 60 } else { secs }))
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
     if io::stdout().is_terminal() {
@@ -225,7 +228,7 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-fn list(rows: &[(&str, String)]) -> String {
+pub(super) fn list(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
     lines.join("\n")

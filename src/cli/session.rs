@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::args::SessionCommand;
 use super::client::Client;
+use super::reach::Whose;
 use super::render;
 use crate::clock::Clock;
 use crate::control::model::{ReasonBody, Sessions, SessionsQuery};
@@ -20,14 +21,20 @@ pub(super) async fn run(config: &Path, command: SessionCommand) -> anyhow::Resul
             remote,
         } => {
             let query = SessionsQuery { grant, identity, target };
-            let sessions: Sessions = Client::new(config, &remote)?.get("/v1/sessions", &query).await?;
+            let sessions: Sessions = Client::new(Whose::Operator, config, &remote.place)?
+                .get("/v1/sessions", &query)
+                .await?;
             let now = Clock::system(None).now();
-            render::show(remote.output, &sessions, |sessions| render::sessions(&sessions.sessions, now))
+            render::show(remote.printing.output, &sessions, |sessions| {
+                render::sessions(&sessions.sessions, now)
+            })
         }
         SessionCommand::Kill { session, reason, remote } => {
             let path = format!("/v1/sessions/{session}/kill");
-            let view: SessionView = Client::new(config, &remote)?.post(&path, &ReasonBody { reason }).await?;
-            render::show(remote.output, &view, |view| {
+            let view: SessionView = Client::new(Whose::Operator, config, &remote.place)?
+                .post(&path, &ReasonBody { reason })
+                .await?;
+            render::show(remote.printing.output, &view, |view| {
                 let who = &view.who;
                 format!(
                     "Session {} of {} on {} is told to end.",

@@ -1,3 +1,5 @@
+mod flow;
+
 use clap::CommandFactory;
 use jiff::{SignedDuration, Timestamp};
 
@@ -40,6 +42,20 @@ fn usage_is_checked() {
             false,
         ),
         ("tidegate grant show se_0123456789", false),
+        ("tidegate psql orders --for 2h30m -- -c select", true),
+        ("tidegate psql orders -c select", false),
+        ("tidegate exec orders --for 90m", false),
+        ("tidegate exec orders --for 90m -- pytest -n 8", true),
+        ("tidegate request orders --break-glass", false),
+        ("tidegate request orders --break-glass --reason INC-77", true),
+        ("tidegate reject rq_0123456789", false),
+        ("tidegate approve gr_0123456789", false),
+        ("tidegate requests --status settled", false),
+        ("tidegate requests --status lapsed", true),
+        ("tidegate requests --mine --identity ana", false),
+        ("tidegate user add ana --group qa -g leads", true),
+        ("tidegate user groups ana", true),
+        ("tidegate completions tcsh", false),
         ("tidegate log --since 2h --until 2026-01-01T00:00:00Z -f", true),
         ("tidegate log --since yesterday-ish", false),
         ("tidegate", false),
@@ -89,10 +105,9 @@ async fn run_at(served: &Served, line: &str) -> Result<(), (u8, String)> {
 
 async fn made(served: &Served) -> String {
     let config = served.dir.path().join("tidegate.toml");
-    let remote = args::Remote {
+    let place = args::Place {
         control: None,
         token_file: None,
-        output: args::Output::Json,
     };
     let body = crate::control::model::NewGrantBody {
         identity: "ana@example.com".parse().unwrap(),
@@ -104,7 +119,7 @@ async fn made(served: &Served) -> String {
         max_sessions: None,
         client_network: None,
     };
-    let client = client::Client::new(&config, &remote).unwrap();
+    let client = client::Client::new(reach::Whose::Operator, &config, &place).unwrap();
     let issued: crate::control::model::Issued = client.post("/v1/grants", &body).await.unwrap();
     issued.grant.grant.id().to_string()
 }

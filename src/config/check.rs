@@ -4,14 +4,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::ControlAddress;
 use super::file::{Control, FileConfig, SessionTable, TargetTable};
 use super::mistake::Mistake;
 use super::settings::{Settings, TargetSettings, TlsFiles};
-use crate::secret::Secret;
+use crate::policy::Policies;
 use crate::tls::{ClientTls, ServerTls, TlsMode};
 
+/// The key under which mistakes of the policies are noted.
+pub(super) const POLICIES: &str = "policy.dir";
 /// Longest path of a Unix socket on Linux (`sun_path` less its terminator, unix(7)); it is made under a longer name first.
 const SOCKET_PATH: usize = 107 - ".new".len();
 
@@ -40,6 +43,9 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
     checker.control(&addresses.socket);
     checker.writable_folder("state_dir", &state_dir);
     let tls = checker.tls(&state_dir);
+    let policies = checker.policies();
+    let issuers = super::issuers::check(&mut checker);
+    let notify = super::notify::check(&mut checker);
     let targets = file.targets.iter().map(|table| checker.target(table)).collect();
     let advertise = file
         .advertise
@@ -63,21 +69,25 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
             listen: file.control.listen,
             token_file: addresses.token_file,
         },
+        access: file.access.clone(),
+        policies,
+        issuers,
+        notify,
         drain_limit: file.drain_limit,
         logging: file.logging.clone(),
         state_dir,
     })
 }
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     path: &'a Path,
-    base: Base<'a>,
-    file: &'a FileConfig,
+    pub(super) base: Base<'a>,
+    pub(super) file: &'a FileConfig,
     mistakes: &'a mut Vec<Mistake>,
 }
 
 impl Checker<'_> {
-    fn note(&mut self, key: &str, reason: impl Into<String>, remedy: &str) {
+    pub(super) fn note(&mut self, key: &str, reason: impl Into<String>, remedy: &str) {
         // A key that is not written is found at the nearest table that is.
         let mut place = key;
         let line = loop {
@@ -244,7 +254,12 @@ impl Checker<'_> {
             }
         }
         TargetSettings {
-            password: self.password(table),
+            password: self.secret(
+                &format!("targets.{}", table.name),
+                "password",
+                table.password_file.as_ref(),
+                table.password_env.as_ref(),
+            ),
             name: table.name.clone(),
             host: table.host.clone(),
             port: table.port,
@@ -259,63 +274,23 @@ impl Checker<'_> {
             startup_parameters: table.startup_parameters.clone(),
             max_sessions: table.max_sessions,
             application_name: table.application_name,
+            profiles: table.profiles.clone(),
         }
     }
 
-    fn password(&mut self, table: &TargetTable) -> Option<Secret<String>> {
-        let at = |key: &str| format!("targets.{}.{key}", table.name);
-        match (&table.password_file, &table.password_env) {
-            (None, None) => None,
-            (Some(_), Some(_)) => {
-                self.note(
-                    &at("password_env"),
-                    "the password is already given by password_file",
-                    "leave one out",
-                );
+    fn policies(&mut self) -> Option<Arc<Policies>> {
+        match self.file.policy.load(self.base.0) {
+            Ok(policies) => policies,
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    self.note(POLICIES, mistake, "");
+                }
                 None
             }
-            (Some(file), None) => {
-                let text = self.readable(&at("password_file"), &self.base.join(file))?;
-                // Editors end a file with a newline; a password does not.
-                let password = text.strip_suffix('\n').unwrap_or(&text);
-                let password = password.strip_suffix('\r').unwrap_or(password);
-                self.fit_password(&at("password_file"), password)
-            }
-            (None, Some(variable)) => match std::env::var(variable) {
-                Ok(password) => self.fit_password(&at("password_env"), &password),
-                Err(std::env::VarError::NotPresent) => {
-                    self.note(
-                        &at("password_env"),
-                        format!("the environment variable {variable} is not set"),
-                        "set it for the gate",
-                    );
-                    None
-                }
-                Err(std::env::VarError::NotUnicode(_)) => {
-                    self.note(
-                        &at("password_env"),
-                        format!("the environment variable {variable} is not UTF-8"),
-                        "",
-                    );
-                    None
-                }
-            },
         }
     }
 
-    fn fit_password(&mut self, key: &str, password: &str) -> Option<Secret<String>> {
-        if password.is_empty() || password.contains(['\0', '\n']) {
-            self.note(
-                key,
-                "the password is empty or has more than one line",
-                "write the password alone, in one line",
-            );
-            return None;
-        }
-        Some(Secret::new(password.to_owned()))
-    }
-
-    fn readable(&mut self, key: &str, path: &Path) -> Option<String> {
+    pub(super) fn readable(&mut self, key: &str, path: &Path) -> Option<String> {
         match std::fs::read_to_string(path) {
             Ok(text) => Some(text),
             Err(error) => {
@@ -328,14 +303,14 @@ impl Checker<'_> {
 }
 
 /// The folder that relative paths start at.
-struct Base<'a>(&'a Path);
+pub(super) struct Base<'a>(&'a Path);
 
 impl<'a> Base<'a> {
     fn of(file: &'a Path) -> Self {
         Self(file.parent().unwrap_or_else(|| Path::new("")))
     }
 
-    fn join(&self, path: &Path) -> PathBuf {
+    pub(super) fn join(&self, path: &Path) -> PathBuf {
         self.0.join(path)
     }
 

@@ -6,11 +6,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::access::{self, AccessTable, PolicyTable};
+use super::issuers::{self, IssuerTable};
 use super::mistake::Mistake;
+use super::notify::{self, NotifyTable};
 use super::reader::{Places, Reader, Section};
 use crate::audit::Durability;
 use crate::frontend::Plaintext;
-use crate::names::TargetName;
+use crate::names::{ProfileName, TargetName};
 use crate::tls::TlsMode;
 use crate::upstream::{ApplicationName, AuthMethod};
 
@@ -26,6 +29,10 @@ pub(super) struct FileConfig {
     pub(super) session: SessionTable,
     pub(super) audit: AuditTable,
     pub(super) control: ControlTable,
+    pub(super) access: AccessTable,
+    pub(super) policy: PolicyTable,
+    pub(super) issuers: Vec<IssuerTable>,
+    pub(super) notify: NotifyTable,
     pub(super) drain_limit: Duration,
     pub(super) logging: Logging,
     /// Where each key stands, for mistakes that are found later.
@@ -51,6 +58,7 @@ pub(super) struct TargetTable {
     pub(super) startup_parameters: Vec<String>,
     pub(super) max_sessions: Option<u32>,
     pub(super) application_name: ApplicationName,
+    pub(super) profiles: Vec<ProfileName>,
 }
 
 /// `[tls]`.
@@ -73,6 +81,10 @@ pub struct Limits {
     pub handshakes_per_address: u32,
     /// From accept to authenticated.
     pub handshake_timeout: Duration,
+    /// Logins that wait for approval at once; they count neither as handshakes nor as connections.
+    pub waiting_logins: u32,
+    /// Of these, of one identity.
+    pub waiting_logins_per_identity: u32,
     /// Threads that carry sessions; absent: one for every two processors.
     pub session_threads: Option<u32>,
 }
@@ -154,6 +166,12 @@ impl FileConfig {
             session: root.within("session", session),
             audit: root.within("audit", audit),
             control: root.within("control", control),
+            access: root.within("access", access::access),
+            policy: root.within("policy", access::policy),
+            issuers: root.within("identity", |t| {
+                t.tables("issuers", issuers::read).into_iter().flatten().collect()
+            }),
+            notify: root.within("notify", notify::read),
             drain_limit: root
                 .within("drain", |t| t.duration("limit", Duration::ZERO))
                 .unwrap_or(secs(30)),
@@ -227,6 +245,7 @@ fn target(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
                 &[("prefix", ApplicationName::Prefix), ("pass", ApplicationName::Pass)],
             )
             .unwrap_or(ApplicationName::Prefix),
+        profiles: access::profiles(table),
         name: name?,
         host: address.as_ref()?.0.clone(),
         port: address?.1,
@@ -259,6 +278,8 @@ fn limits(table: &Section<'_, '_>) -> Limits {
         handshake_timeout: table
             .duration("handshake_timeout", Duration::from_millis(100))
             .unwrap_or(secs(20)),
+        waiting_logins: table.number("waiting_logins", 0, 1_000_000).unwrap_or(200),
+        waiting_logins_per_identity: table.number("waiting_logins_per_identity", 1, 1_000_000).unwrap_or(5),
         session_threads: table.number("session_threads", 1, 1024),
     }
 }

@@ -42,6 +42,12 @@ impl Mistake {
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
     }
+
+    /// Whether it is a mistake of the policies.
+    #[must_use]
+    pub fn is_of_policies(&self) -> bool {
+        self.key.as_deref() == Some(super::check::POLICIES)
+    }
 }
 
 impl fmt::Display for Mistake {

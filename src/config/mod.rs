@@ -4,17 +4,23 @@
 //!
 //! INVARIANT: every mistake names the file, the line, the key, the reason and the way out, and all of them are found in one run.
 
+mod access;
 mod check;
 pub mod duration;
 mod file;
+mod issuers;
 mod mistake;
+mod notify;
+pub mod policies;
 mod reader;
+mod secrets;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use access::AccessTable;
 pub use file::{Control, Limits, LogFormat, Logging, SessionTable};
 pub use mistake::Mistake;
 pub use settings::{Settings, TargetSettings, TlsFiles};

@@ -2,6 +2,8 @@
 //!
 //! It knows TOML's types but not what any key means. A key that nobody asked for is a mistake, so the keys asked for are the schema.
 
+mod tables;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -342,8 +344,9 @@ impl<'t, 'a> Section<'t, 'a> {
 
 /// What to write instead of a key that does not exist.
 fn instead(name: &str, known: &[&'static str]) -> String {
-    if known.contains(&"password_file") && name == "password" {
-        return "secrets are not written in this file: use `password_file` or `password_env`".to_owned();
+    let (file, variable) = (format!("{name}_file"), format!("{name}_env"));
+    if known.contains(&file.as_str()) && known.contains(&variable.as_str()) {
+        return format!("secrets are not written in this file: use `{file}` or `{variable}`");
     }
     match nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),

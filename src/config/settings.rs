@@ -4,12 +4,17 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::access::AccessTable;
 use super::file::{Control, Limits, Logging, SessionTable, joined};
 use crate::audit::Durability;
 use crate::frontend::Plaintext;
-use crate::names::TargetName;
+use crate::identity::IssuerSettings;
+use crate::names::{ProfileName, TargetName};
+use crate::notify::NotifySettings;
+use crate::policy::Policies;
 use crate::secret::Secret;
 use crate::tls::TlsMode;
 use crate::upstream::{ApplicationName, AuthMethod};
@@ -45,6 +50,14 @@ pub struct Settings {
     pub max_parameter_bytes: usize,
     /// The control API.
     pub control: Control,
+    /// What people get who ask for access.
+    pub access: AccessTable,
+    /// What decides on it, validated; `None`: nobody can ask.
+    pub policies: Option<Arc<Policies>>,
+    /// Whose tokens prove who somebody is.
+    pub issuers: Vec<IssuerSettings>,
+    /// Who is told of requests.
+    pub notify: NotifySettings,
     /// How long sessions in use are waited for at shutdown.
     pub drain_limit: Duration,
     /// The gate's own messages.
@@ -84,6 +97,8 @@ pub struct TargetSettings {
     pub max_sessions: Option<u32>,
     /// What the target sees as `application_name`.
     pub application_name: ApplicationName,
+    /// What can be asked for there, the narrowest first.
+    pub profiles: Vec<ProfileName>,
 }
 
 /// The certificate shown to clients.

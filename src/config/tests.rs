@@ -129,6 +129,61 @@ listen = "0.0.0.0:80"
     insta::assert_snapshot!(said.join("\n"));
 }
 
+const CI: &str = "[[identity.issuers]]\nissuer = \"https://token.actions.githubusercontent.com\"\naudience = \"tidegate\"\n\
+    jwks_url = \"https://token.actions.githubusercontent.com/.well-known/jwks\"\n";
+
+#[test]
+fn issuers_have_what_is_needed_to_verify_their_tokens() {
+    let settings = good(&format!(
+        "{SMALLEST}{CI}identity_claim = \"repository\"\nidentity_prefix = \"ci:\"\ngroups_claim = \"teams\"\nleeway = \"1m\"\n\
+         claims = {{ repository = \"repository\", branch = \"ref\" }}\n"
+    ));
+    let issuer = settings.issuers.first().unwrap();
+    assert_eq!(issuer.identity_claim, "repository");
+    assert_eq!(issuer.claims.get("branch").map(String::as_str), Some("ref"));
+    assert_eq!(issuer.leeway, Duration::from_mins(1));
+    let settings = good(&format!("{SMALLEST}{CI}"));
+    let issuer = settings.issuers.first().unwrap();
+    assert_eq!((issuer.identity_claim.as_str(), issuer.identity_prefix.as_str()), ("sub", ""));
+}
+
+#[test]
+fn what_is_wrong_with_an_issuer_is_named() {
+    let said = said(&format!(
+        "{SMALLEST}{CI}jwks_file = \"a\"\n[[identity.issuers]]\nissuer = \"a\"\nleeway = \"1h\"\n\
+         [[identity.issuers]]\nissuer = \"b\"\naudience = \"a\"\njwks_url = \"http://b.example.org\"\nprefix = \"b\"\n\
+         [[identity.issuers]]\nissuer = \"c\"\naudience = \"\"\njwks_file = \"orders.password\"\nclaims = {{ a = 1 }}\n\
+         [[identity.issuers]]\nissuer = \"c\"\naudience = \"a\"\njwks_file = \"nowhere\"\nidentity_prefix = \"a b\"\n\
+         [[identity.issuers]]\nissuer = \"d\"\naudience = \"a\"\njwks_url = \"https://d.example.org\"\n"
+    ));
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+#[test]
+fn webhooks_have_an_address_and_a_secret() {
+    let settings = good(&format!(
+        "{SMALLEST}[notify]\nlink = \"https://gate.example.org\"\n[[notify.webhooks]]\nname = \"qa\"\nurl = \"https://hooks.example.org/T0\"\n\
+         secret_file = \"orders.password\"\nformat = \"slack\"\nevents = [\"request_pending\", \"break_glass\"]\n"
+    ));
+    assert_eq!(settings.notify.link.as_deref(), Some("https://gate.example.org"));
+    let hook = settings.notify.hooks.first().unwrap();
+    assert_eq!(hook.secret.expose(), "s3cret");
+    assert_eq!(hook.events.len(), 2);
+    assert!(!format!("{settings:?}").contains("T0"), "the address is a secret");
+}
+
+#[test]
+fn what_is_wrong_with_a_webhook_is_named() {
+    let said = said(&format!(
+        "{SMALLEST}[notify]\nlink = \"http://gate.example.org\"\n[[notify.webhooks]]\n\
+         [[notify.webhooks]]\nname = \"a\"\nformat = \"slakc\"\nevents = [\"break_gass\"]\n\
+         [[notify.webhooks]]\nname = \"a\"\nurl = \"http://hooks.example.org/T0\"\nsecret_env = \"TIDEGATE_TEST_NOT_SET\"\nsecret = \"x\"\n\
+         [[notify.webhooks]]\nname = \"b\"\nurl_file = \"orders.password\"\nsecret_file = \"orders.password\"\nevents = []\n"
+    ));
+    insta::assert_snapshot!(said.join("\n"));
+    assert!(!said.join("").contains("T0"));
+}
+
 #[test]
 fn a_file_that_is_named_must_be_readable() {
     let said = said(&format!(
@@ -186,4 +241,50 @@ proptest::proptest! {
     fn no_value_panics(key in "[a-z_]{1,12}", value in "[-0-9a-z\"\\[\\]{}=., ]{0,20}") {
         let _ = file::FileConfig::parse(Path::new("t"), &format!("[targets.a]\n{key} = {value}\n[session]\n{key} = {value}\n"));
     }
+}
+
+#[test]
+fn policies_are_read_with_the_file_and_every_mistake_in_them_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tidegate.toml");
+    let load = |more: &str| from_text(&path, &format!("{SMALLEST}{more}"));
+    let none = load("").unwrap();
+    assert!(none.policies.is_none(), "no folder, no policies");
+    assert_eq!(none.targets[0].profiles, ["default".parse().unwrap()]);
+    assert_eq!(
+        (none.access.default_window, none.access.requests_per_minute),
+        (Duration::from_mins(30), 30)
+    );
+    // A folder that is named has to be there.
+    let missing = load("[policy]\ndir = \"rules\"\n").unwrap_err();
+    assert!(missing.iter().all(Mistake::is_of_policies), "{missing:?}");
+    let folder = dir.path().join("policies");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(
+        folder.join("schema.cedarschema"),
+        include_str!("../../policies/schema.cedarschema"),
+    )
+    .unwrap();
+    let write = |text: &str| std::fs::write(folder.join("a.cedar"), text).unwrap();
+    write("@id(\"all\") permit (principal, action == Tidegate::Action::\"request\", resource);");
+    assert!(load("[policy]\nzone = \"Europe/Berlin\"\n").unwrap().policies.is_some());
+    write("permit (principal, action, resource);\npermit (principal, action, resource) when { context.color == 1 };");
+    let wrong = load("").unwrap_err();
+    assert!(wrong.len() > 1 && wrong.iter().all(Mistake::is_of_policies), "{wrong:?}");
+    assert!(wrong[0].to_string().contains("policy.dir: a.cedar"), "{}", wrong[0]);
+}
+
+#[test]
+fn profiles_and_zones_are_checked() {
+    let mistakes = said(&format!(
+        "{SMALLEST}profiles = [\"a\", \"b\", \"a\"]\n[policy]\nzone = \"Berlin\"\n[access]\ndefault_window = \"0s\"\n"
+    ));
+    assert_eq!(
+        mistakes,
+        [
+            "tidegate.toml:5: targets.orders.profiles: \"a\" is named twice; leave one out",
+            "tidegate.toml:7: policy.zone: `Berlin` is not a time zone; write its IANA name, like Europe/Berlin or UTC",
+            "tidegate.toml:9: access.default_window: `0s` is too short: at least 1s",
+        ]
+    );
 }

@@ -5,41 +5,41 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use super::Gate;
+use super::caller::Caller;
+use super::hold::Hold;
+use super::model::{LogQuery, Unreadable};
+use super::problem::ApiError;
+use super::routes::query;
+use crate::audit::{Follow, ReadError, Record, Span, follow};
+use crate::policy::Action;
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use tokio::sync::watch;
-
-use super::Gate;
-use super::model::{LogQuery, Unreadable};
-use super::problem::ApiError;
-use super::routes::query;
-use crate::audit::{Follow, ReadError, Record, Span, follow};
 
 /// Lines that are there at once are sent together, up to about this many bytes.
 const CHUNK: usize = 32 << 10;
 
-/// Turns true when the API stops: whoever follows the log would otherwise keep it up.
-#[derive(Debug, Clone)]
-pub(super) struct Stopped(pub(super) watch::Receiver<bool>);
-
+#[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`)", params(LogQuery), responses((status = 200, description = "JSON Lines: a record each; where a line cannot be read, why (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
 pub(super) async fn records(
     State(gate): State<Arc<Gate>>,
-    Extension(Stopped(stopped)): Extension<Stopped>,
+    Extension(hold): Extension<Hold>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<Response, ApiError> {
+    caller.may(&gate, Action::ReadLog).await?;
     let wanted: LogQuery = query(&uri)?;
     let span = if wanted.follow { Span::All } else { Span::History };
     let found = follow(&gate.audit_dir, &wanted.filter(), span).map_err(|error| ApiError::Log(error.to_string()))?;
-    let chunks = futures_util::stream::unfold((found, stopped), |(mut found, mut stopped)| async move {
+    let chunks = futures_util::stream::unfold((found, hold), |(mut found, mut hold)| async move {
         let chunk = tokio::select! {
             chunk = chunk(&mut found) => chunk?,
-            _ = stopped.wait_for(|stopped| *stopped) => return None,
+            () = hold.stopped() => return None,
         };
-        Some((Ok::<_, Infallible>(chunk), (found, stopped)))
+        Some((Ok::<_, Infallible>(chunk), (found, hold)))
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(chunks)).into_response())
 }

@@ -2,13 +2,17 @@
 //!
 //! It keeps no state of its own: grants are the ledger's, sessions the registry's, records the audit log's.
 //!
-//! INVARIANT: nothing under `/v1` is answered without the admin token, and every change goes through the ledger, which puts it
-//! on record first.
+//! INVARIANT: nothing under `/v1` is answered to a caller who has not proved who they are, and every change goes through the
+//! desk or the ledger, which put it on record first.
 
+mod caller;
+mod hold;
 mod log;
 pub mod model;
+mod openapi;
 mod problem;
 mod routes;
+mod schema;
 mod serve;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -23,17 +27,21 @@ pub use problem::ApiError;
 pub use serve::{ListenError, Listeners, serve};
 pub use token::{AdminToken, TokenError};
 
+use crate::access::{self, Desk};
 use crate::clock::Clock;
 use crate::ledger::Ledger;
-use crate::names::TargetName;
 use crate::session::Registry;
 
 /// The name an operator's client gives for the record; the token proves the right, not this.
 pub const OPERATOR_HEADER: &str = "tidegate-operator";
+/// A caller's own key for a request: asked again with it, it is the same request.
+pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
 
 /// What the API acts on.
 pub struct Gate {
-    /// The grants.
+    /// What people and pipelines may do, and do.
+    pub desk: Desk,
+    /// The grants, the requests, the users.
     pub ledger: Ledger,
     /// The live sessions.
     pub registry: Arc<Registry>,
@@ -41,10 +49,10 @@ pub struct Gate {
     pub audit_dir: PathBuf,
     /// Gate time.
     pub clock: Clock,
-    /// What callers prove themselves with.
+    /// What operators prove themselves with.
     pub token: AdminToken,
-    /// The names of the targets, as configured now.
-    pub targets: watch::Receiver<Vec<TargetName>>,
+    /// The targets with their profiles, as configured now: the desk's own rules.
+    pub rules: watch::Receiver<Arc<access::Rules>>,
     /// Host and port that clients connect to, for connection strings.
     pub advertise: String,
     /// Whether the gate takes sessions, or why not.

@@ -2,10 +2,16 @@
 //!
 //! Shapes only; nothing is decided or looked up here. Field names are a promise to scripts.
 
+mod people;
+
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
+pub use people::*;
+
+use super::schema::{GrantShape, SessionShape};
 use crate::audit::{EventName, Filter};
 use crate::ids::{GrantId, SessionId};
 pub use crate::ledger::GrantView;
@@ -13,12 +19,14 @@ use crate::names::{IdentityName, TargetName};
 use crate::session::SessionView;
 
 /// A grant to be made: `POST /v1/grants`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewGrantBody {
     /// Whom it is for.
+    #[schema(value_type = String)]
     pub identity: IdentityName,
     /// What it is for.
+    #[schema(value_type = String)]
     pub target: TargetName,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,12 +38,14 @@ pub struct NewGrantBody {
     pub activate_within_seconds: Option<u64>,
     /// The time no window goes past.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub deadline: Option<Timestamp>,
     /// Sessions at once; absent: [`MAX_SESSIONS`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_sessions: Option<u32>,
     /// Where its clients have to come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub client_network: Option<IpNet>,
 }
 
@@ -45,9 +55,10 @@ pub const ACTIVATE_WITHIN_SECONDS: u64 = 3_600;
 pub const MAX_SESSIONS: u32 = 10;
 
 /// The answer to a grant made. The secret is in here and nowhere else.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct Issued {
     /// The grant.
+    #[schema(value_type = GrantShape)]
     pub grant: GrantView,
     /// The password of the login; it is not kept and cannot be shown again.
     pub secret: String,
@@ -56,29 +67,33 @@ pub struct Issued {
 }
 
 /// `GET /v1/grants`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Grants {
     /// The latest first.
+    #[schema(value_type = Vec<GrantShape>)]
     pub grants: Vec<GrantView>,
 }
 
 /// Which grants: the query of `GET /v1/grants`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct GrantsQuery {
     /// Ended ones too.
     #[serde(default)]
     pub all: bool,
     /// Of this identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
     /// For this target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
 }
 
 /// `POST /v1/grants/{id}/extend`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExtendBody {
     /// By how many seconds the window's end moves further off.
@@ -89,7 +104,7 @@ pub struct ExtendBody {
 }
 
 /// `POST /v1/grants/{id}/shorten`: one of the two.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShortenBody {
     /// By how many seconds the window's end moves nearer.
@@ -97,6 +112,7 @@ pub struct ShortenBody {
     pub by_seconds: Option<u64>,
     /// The new end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,7 +120,7 @@ pub struct ShortenBody {
 }
 
 /// `POST /v1/grants/{id}/revoke` and `POST /v1/sessions/{id}/kill`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonBody {
     /// Why.
@@ -113,48 +129,60 @@ pub struct ReasonBody {
 }
 
 /// `GET /v1/sessions`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Sessions {
     /// The oldest first.
+    #[schema(value_type = Vec<SessionShape>)]
     pub sessions: Vec<SessionView>,
 }
 
 /// Which sessions: the query of `GET /v1/sessions`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct SessionsQuery {
     /// Under this grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub grant: Option<GrantId>,
     /// Of this identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
     /// On this target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
 }
 
 /// Which records: the query of `GET /v1/log`. Conditions are joined by "and".
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct LogQuery {
     /// Of this identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
     /// Under this grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub grant: Option<GrantId>,
     /// Of this session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub session: Option<SessionId>,
     /// On this target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
     /// At or after this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
     /// Before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
     /// With this text in the SQL, a parameter or another free text; capital and small letters are equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -164,6 +192,7 @@ pub struct LogQuery {
     pub sqlstate: Option<String>,
     /// Of this kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub event: Option<EventName>,
     /// Goes on with what comes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -190,7 +219,7 @@ impl LogQuery {
 }
 
 /// Stands in the answer of `GET /v1/log` where a line of the log cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unreadable {
     /// Which line, and why.
@@ -198,7 +227,7 @@ pub struct Unreadable {
 }
 
 /// What went wrong, as RFC 9457 has it (`application/problem+json`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// What kind of problem: `urn:tidegate:problem:…`; stable.
     #[serde(rename = "type")]
@@ -212,4 +241,10 @@ pub struct Problem {
     /// What to do next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+    /// The policies that decided, where policies did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
+    /// The name nearest to a mistyped one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<String>,
 }

@@ -8,15 +8,26 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::model::Problem;
+use crate::access::AccessError;
 use crate::ids::SessionId;
 use crate::ledger::LedgerError;
+use crate::names::{IdentityName, ProfileName};
+
+/// How to prove oneself.
+const PROVE: &str = "send `Authorization: Bearer …` with your token, or as an operator with the content of admin.token in the gate's state folder";
+
+/// Status, stable name, title and remedy of a problem.
+type Class = (StatusCode, &'static str, &'static str, Option<String>);
 
 /// Why the API does not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// No token, or not the right one.
-    #[error("the admin token is missing or wrong")]
+    #[error("the token is missing or not accepted")]
     Unauthorized,
+    /// The admin token proves no person.
+    #[error("this is for a person or a pipeline; the admin token is neither")]
+    NoPerson,
     /// The request is not understood.
     #[error("{0}")]
     Malformed(String),
@@ -31,12 +42,21 @@ pub enum ApiError {
     /// No such session (any more).
     #[error("there is no session {0}")]
     NoSuchSession(SessionId),
+    /// No such user.
+    #[error("there is no user {0}")]
+    NoSuchUser(IdentityName),
+    /// Too many callers wait for something already.
+    #[error("too many callers are waiting already")]
+    Busy,
     /// The path leads nowhere.
     #[error("there is nothing at {0}")]
     NoSuchPath(String),
     /// The path is there, for another method.
     #[error("this path does not take {0}")]
     Method(String),
+    /// The desk refused.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The ledger refused, or failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -56,18 +76,58 @@ impl ApiError {
             status: status.as_u16(),
             detail: self.to_string(),
             remedy,
+            policies: self.policies(),
+            nearest: self.nearest(),
         }
     }
 
-    fn class(&self) -> (StatusCode, &'static str, &'static str, Option<String>) {
+    fn policies(&self) -> Vec<String> {
+        match self {
+            Self::Access(AccessError::Denied { policies, .. }) => policies.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn nearest(&self) -> Option<String> {
+        match self {
+            Self::Access(AccessError::NoSuchTarget { nearest, .. }) => nearest.clone(),
+            _ => None,
+        }
+    }
+
+    /// After how many seconds trying again makes sense, where it does.
+    fn retry_after(&self) -> Option<u32> {
+        match self {
+            // The limit counts what came within a minute.
+            Self::Access(AccessError::TooMany { .. }) => Some(60),
+            Self::Busy => Some(5),
+            _ => None,
+        }
+    }
+
+    fn class(&self) -> Class {
         let some = |text: &str| Some(text.to_owned());
         match self {
-            Self::Unauthorized => (
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                "Not allowed",
-                some("send `Authorization: Bearer …` with the content of admin.token in the gate's state folder"),
+            Self::NoPerson => (
+                StatusCode::FORBIDDEN,
+                "no-person",
+                "Not as an operator",
+                some("send a user's token (`tidegate user add` makes one) or a token of a trusted issuer"),
             ),
+            Self::NoSuchUser(_) => (
+                StatusCode::NOT_FOUND,
+                "no-such-user",
+                "No such user",
+                some("`tidegate user list` shows those there are"),
+            ),
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                "Too busy",
+                some("try again in a moment"),
+            ),
+            Self::Access(error) => access(error),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Not allowed", some(PROVE)),
             Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "Not understood", None),
             Self::NoSuchTarget { known, .. } => (
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -94,7 +154,60 @@ impl ApiError {
     }
 }
 
-fn ledger(error: &LedgerError) -> (StatusCode, &'static str, &'static str, Option<String>) {
+/// What whoever asks for access is told.
+fn access(error: &AccessError) -> Class {
+    let some = |text: &str| Some(text.to_owned());
+    let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
+    match error {
+        AccessError::NotIdentified => (StatusCode::UNAUTHORIZED, "unauthorized", "Not allowed", some(PROVE)),
+        AccessError::NoSuchTarget { nearest, .. } => {
+            let remedy = match nearest {
+                Some(nearest) => format!("did you mean `{nearest}`?"),
+                None => "`GET /v1/targets` tells which there are".to_owned(),
+            };
+            (unprocessable, "no-such-target", "No such target", Some(remedy))
+        }
+        AccessError::NoSuchProfile { target, known, .. } => {
+            let known: Vec<&str> = known.iter().map(ProfileName::as_str).collect();
+            let remedy = format!("{target} has: {}", known.join(", "));
+            (unprocessable, "no-such-profile", "No such profile", Some(remedy))
+        }
+        AccessError::Invalid(_) => (unprocessable, "invalid-request", "Not a request", None),
+        AccessError::Denied { .. } => (
+            StatusCode::FORBIDDEN,
+            "denied",
+            "The policies do not allow it",
+            some("`tidegate policy explain` tells what would have to change"),
+        ),
+        AccessError::TooMany { .. } => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many-requests",
+            "Too many requests",
+            some("wait a minute; what is pending already need not be asked for again"),
+        ),
+        AccessError::NoSuchRequest(_) => (
+            StatusCode::NOT_FOUND,
+            "no-such-request",
+            "No such request",
+            some("`tidegate requests` shows those you can see"),
+        ),
+        AccessError::NotYours(_) => (
+            StatusCode::FORBIDDEN,
+            "not-yours",
+            "Not your grant",
+            some("`tidegate grants` shows yours"),
+        ),
+        AccessError::Illegal(_) => (
+            StatusCode::CONFLICT,
+            "illegal-step",
+            "Not as things stand",
+            some("`GET /v1/requests/{id}` tells how they stand; what is settled is asked for anew"),
+        ),
+        AccessError::Ledger(error) => ledger(error),
+    }
+}
+
+fn ledger(error: &LedgerError) -> Class {
     let some = |text: &str| Some(text.to_owned());
     match error {
         LedgerError::NoSuchGrant(_) => (
@@ -102,6 +215,24 @@ fn ledger(error: &LedgerError) -> (StatusCode, &'static str, &'static str, Optio
             "no-such-grant",
             "No such grant",
             some("`tidegate grant list --all` shows those there are"),
+        ),
+        LedgerError::NoSuchRequest(_) => (
+            StatusCode::NOT_FOUND,
+            "no-such-request",
+            "No such request",
+            some("`tidegate requests` shows those there are"),
+        ),
+        LedgerError::NoSuchUser(_) => (
+            StatusCode::NOT_FOUND,
+            "no-such-user",
+            "No such user",
+            some("`tidegate user list` shows those there are"),
+        ),
+        LedgerError::UserExists(_) => (
+            StatusCode::CONFLICT,
+            "user-exists",
+            "There is one already",
+            some("`tidegate user rotate` gives it a fresh token"),
         ),
         LedgerError::Illegal(_) => (
             StatusCode::CONFLICT,
@@ -131,10 +262,14 @@ impl IntoResponse for ApiError {
         if problem.status >= 500 {
             tracing::error!(error = &self as &dyn std::error::Error, "a request to the control API failed");
         }
+        let retry_after = self.retry_after();
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -1,6 +1,6 @@
 //! Where the control API listens, and who may call it.
 //!
-//! It knows no use-case. Everything under `/v1` needs the admin token, on the Unix socket too; health and metrics do not.
+//! It knows no use-case. Everything under `/v1` needs a token, on the Unix socket too; health and metrics do not.
 
 use std::future::{Future, IntoFuture};
 use std::io;
@@ -10,16 +10,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode, Uri, header};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::{Extension, Router};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::caller::{self, Client};
+use super::hold::Hold;
+use super::openapi::{self, Document, Written};
 use super::problem::ApiError;
+use super::routes::{events, grants, requests, sessions, users};
 use super::{Gate, log, routes};
 
 /// Bodies are a few fields; nothing here is ever larger. Bytes.
@@ -121,7 +127,8 @@ fn bind_unix(socket: &Path) -> io::Result<UnixListener> {
 pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Output = ()>) -> io::Result<()> {
     let Listeners { unix, tcp, _file } = listeners;
     let (stopping, stopped) = watch::channel(false);
-    let router = router(gate, stopped.clone());
+    let (router, _) = router(gate, stopped.clone());
+    let router = router.into_make_service_with_connect_info::<Client>();
     let unix = axum::serve(unix, router.clone()).with_graceful_shutdown(told(stopped.clone()));
     let tcp = async move {
         match tcp {
@@ -145,43 +152,57 @@ async fn told(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// The whole API.
-pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> Router {
-    let following = log::Stopped(stopped);
-    let v1 = Router::new()
-        .route("/v1/grants", get(routes::list).post(routes::create))
-        .route("/v1/grants/{id}", get(routes::show))
-        .route("/v1/grants/{id}/extend", post(routes::extend))
-        .route("/v1/grants/{id}/shorten", post(routes::shorten))
-        .route("/v1/grants/{id}/revoke", post(routes::revoke))
-        .route("/v1/sessions", get(routes::sessions))
-        .route("/v1/sessions/{id}/kill", post(routes::kill))
-        .route("/v1/log", get(log::records))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), proved));
-    Router::new()
-        .merge(v1)
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+/// The whole API, and the document that describes it.
+pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> (Router, utoipa::openapi::OpenApi) {
+    let v1 = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(routes::me))
+        .routes(routes!(routes::targets))
+        .routes(routes!(requests::list, requests::submit))
+        .routes(routes!(requests::show))
+        .routes(routes!(requests::approve))
+        .routes(routes!(requests::reject))
+        .routes(routes!(requests::withdraw))
+        .routes(routes!(requests::review))
+        .routes(routes!(grants::list, grants::create))
+        .routes(routes!(grants::show))
+        .routes(routes!(grants::login))
+        .routes(routes!(grants::extend))
+        .routes(routes!(grants::shorten))
+        .routes(routes!(grants::release))
+        .routes(routes!(grants::revoke))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::kill))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::rotate))
+        .routes(routes!(users::disable))
+        .routes(routes!(users::enable))
+        .routes(routes!(users::groups))
+        .routes(routes!(events::stream))
+        .routes(routes!(log::records))
+        .routes(routes!(openapi::openapi))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), caller::settle))
+        .routes(routes!(health))
+        .routes(routes!(ready))
+        .routes(routes!(metrics));
+    let (router, mut document) = v1.split_for_parts();
+    openapi::complete(&mut document);
+    let written = Written(document.to_json().unwrap_or_default().into());
+    let router = router
         .fallback(|uri: Uri| async move { ApiError::NoSuchPath(uri.path().to_owned()) })
         .method_not_allowed_fallback(|method: Method| async move { ApiError::Method(method.to_string()) })
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(axum::Extension(following))
-        .with_state(gate)
+        .layer(Extension(Hold::new(stopped)))
+        .layer(Extension(written))
+        .with_state(gate);
+    (router, document)
 }
 
-async fn proved(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    let authorization = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    if gate.token.proved_by(authorization) {
-        next.run(request).await
-    } else {
-        ApiError::Unauthorized.into_response()
-    }
+#[utoipa::path(get, path = "/healthz", tag = "health", summary = "Whether the gate runs", responses((status = 200, description = "It does", content_type = "text/plain", body = String)))]
+async fn health() -> &'static str {
+    "ok\n"
 }
 
+#[utoipa::path(get, path = "/readyz", tag = "health", summary = "Whether the gate takes sessions", responses((status = 200, description = "It does", content_type = "text/plain", body = String), (status = 503, description = "Why not", content_type = "text/plain", body = String)))]
 async fn ready(State(gate): State<Arc<Gate>>) -> Response {
     match (gate.ready)() {
         Ok(()) => "ready\n".into_response(),
@@ -189,6 +210,7 @@ async fn ready(State(gate): State<Arc<Gate>>) -> Response {
     }
 }
 
+#[utoipa::path(get, path = "/metrics", tag = "health", summary = "What is counted", responses((status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text", body = String)))]
 async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], (gate.metrics)()).into_response()

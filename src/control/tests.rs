@@ -7,6 +7,9 @@ use tokio::net::UnixStream;
 
 use super::*;
 use crate::audit;
+use crate::policy::{Policies, Source};
+
+mod people;
 
 /// A control API on a Unix socket of its own.
 pub(crate) struct Served {
@@ -18,6 +21,10 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    async fn start_with(policies: Option<Arc<Policies>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("tidegate-state");
         std::fs::create_dir(&state).unwrap();
@@ -30,13 +37,17 @@ impl Served {
         };
         let journal = audit::Journal::open(&settings, clock.clone()).unwrap();
         let ready = Arc::new(AtomicBool::new(true));
+        let ledger = Ledger::open(&state.join("ledger.db"), journal.clone(), clock.clone()).unwrap();
+        let rules = access::testing::rules(policies);
+        let rules = watch::channel(Arc::new(rules)).1;
         let gate = Gate {
-            ledger: Ledger::open(&state.join("ledger.db"), journal, clock.clone()).unwrap(),
+            desk: Desk::new(ledger.clone(), journal, clock.clone(), rules.clone()),
+            ledger,
             registry: Arc::default(),
             audit_dir: settings.dir,
             clock,
             token: AdminToken::load_or_make(&state.join("admin.token")).unwrap(),
-            targets: watch::channel(vec!["orders".parse().unwrap(), "cards".parse().unwrap()]).1,
+            rules,
             advertise: "127.0.0.1:7432".to_owned(),
             ready: Box::new({
                 let ready = Arc::clone(&ready);
@@ -71,16 +82,21 @@ impl Served {
 
     /// One request, its answer whole; the date is cut out.
     async fn ask(&self, first: &str, token: bool, body: &str) -> String {
-        let mut stream = UnixStream::connect(self.state("control.sock")).await.unwrap();
         let token = if token {
             let text = std::fs::read_to_string(self.state("admin.token")).unwrap();
             format!("authorization: Bearer {}\r\n", text.trim())
         } else {
             String::new()
         };
+        self.call(first, &token, body).await
+    }
+
+    /// The same, with these headers.
+    async fn call(&self, first: &str, headers: &str, body: &str) -> String {
+        let mut stream = UnixStream::connect(self.state("control.sock")).await.unwrap();
         let length = body.len();
         let request =
-            format!("{first} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{token}content-length: {length}\r\n\r\n{body}");
+            format!("{first} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -88,6 +104,16 @@ impl Served {
             .lines()
             .filter(|line| !line.starts_with("date: ") && !line.starts_with("content-length: "));
         lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The JSON an operator is answered.
+    async fn json(&self, first: &str, body: &str) -> serde_json::Value {
+        let answer = self.ask(first, true, body).await;
+        serde_json::from_str(answer.lines().last().unwrap()).unwrap()
+    }
+
+    async fn document(&self) -> serde_json::Value {
+        self.json("GET /v1/openapi.json", "").await
     }
 
     pub(crate) async fn stop(self) {
@@ -250,4 +276,86 @@ async fn the_log_says_what_it_cannot_read_and_follows() {
     assert!(damaged.contains(r#"{"error":"#), "{damaged}");
     served.stop().await;
     while stream.read(&mut block).await.unwrap_or(0) > 0 {}
+}
+
+#[tokio::test]
+async fn the_document_has_every_path_and_the_router_every_path_of_the_document() {
+    let served = Served::start().await;
+    let document = served.document().await;
+    let mut told = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            assert!(!operation["summary"].as_str().unwrap_or_default().is_empty(), "{path}");
+            let id = path
+                .replace("/grants/{id}", "/grants/gr_0000000000")
+                .replace("/sessions/{id}", "/sessions/se_0000000000")
+                .replace("/requests/{id}", "/requests/rq_0000000000")
+                .replace("{name}", "ana");
+            let answer = served.ask(&format!("{} {id}", method.to_uppercase()), false, "").await;
+            let expected = if path.starts_with("/v1/") { "401" } else { "200" };
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {expected}")),
+                "{method} {path}: {answer}"
+            );
+            told.push(format!("{} {path}", method.to_uppercase()));
+        }
+    }
+    // The router can get a path in one way only: the one that describes it too.
+    let source = include_str!("serve.rs");
+    assert!(!source.contains(".route(") && !source.contains(".nest("));
+    insta::assert_snapshot!(told.join("\n"));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn answers_are_as_the_document_says() {
+    let served = Served::start().await;
+    let document = served.document().await;
+    let made = r#"{"identity":"ana","target":"orders","window_seconds":60}"#;
+    let issued = served.json("POST /v1/grants", made).await;
+    let id = issued["grant"]["id"].as_str().unwrap().to_owned();
+    for (method, path, first, body) in [
+        ("get", "/v1/me", "GET /v1/me".to_owned(), ""),
+        ("get", "/v1/targets", "GET /v1/targets".to_owned(), ""),
+        ("post", "/v1/grants", "POST /v1/grants".to_owned(), made),
+        ("get", "/v1/grants", "GET /v1/grants".to_owned(), ""),
+        ("get", "/v1/grants/{id}", format!("GET /v1/grants/{id}"), ""),
+        (
+            "post",
+            "/v1/grants/{id}/revoke",
+            format!("POST /v1/grants/{id}/revoke"),
+            r#"{"reason":"over"}"#,
+        ),
+        ("get", "/v1/sessions", "GET /v1/sessions".to_owned(), ""),
+        ("post", "/v1/requests", "POST /v1/requests".to_owned(), ""),
+        ("get", "/v1/grants/{id}", "GET /v1/grants/gr_0000000000".to_owned(), ""),
+    ] {
+        let answer = served.json(&first, body).await;
+        valid(&document, &document["paths"][path][method], &answer);
+    }
+    served.stop().await;
+}
+
+/// Fails unless an answer has the form the document gives it: that of a success, or a problem.
+fn valid(document: &serde_json::Value, operation: &serde_json::Value, answer: &serde_json::Value) {
+    let responses = operation["responses"].as_object().unwrap();
+    let problem = answer.get("type").is_some() && answer.get("detail").is_some();
+    let (_, response) = responses
+        .iter()
+        .find(|(status, _)| (*status == "default") == problem)
+        .unwrap();
+    let (_, content) = response["content"].as_object().unwrap().iter().next().unwrap();
+    let mut schema = content["schema"].clone();
+    schema["components"] = document["components"].clone();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<_> = validator.iter_errors(answer).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{answer}: {errors:?}");
+    // What the document does not know of is not answered either.
+    let name = content["schema"]["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
+    let known = &document["components"]["schemas"][name];
+    if let (Some(known), Some(answered)) = (known["properties"].as_object(), answer.as_object()) {
+        for field in answered.keys() {
+            assert!(known.contains_key(field), "{name} has no {field}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::token::TokenRefused;
 use crate::ending::{Ending, Scope};
 use crate::scram::ScramError;
 use crate::wire::startup::{OptionsError, StartupError};
@@ -74,6 +75,27 @@ pub enum HandshakeError {
     /// The SCRAM exchange failed.
     #[error(transparent)]
     Scram(#[from] ScramError),
+    /// An identity's login without TLS where that is not allowed.
+    #[error("a login with a token without TLS")]
+    TokenInClear,
+    /// Another message than a password.
+    #[error("expected a password, got message type {got:#04x}")]
+    NotAPassword {
+        /// The type byte.
+        got: u8,
+    },
+    /// A password of an impossible or unacceptable length.
+    #[error("a password message of length {length}")]
+    PasswordLength {
+        /// The length as sent, itself included.
+        length: u32,
+    },
+    /// A password without its terminator, or with one inside.
+    #[error("malformed password message")]
+    PasswordLayout,
+    /// The token proves nothing.
+    #[error(transparent)]
+    Token(TokenRefused),
     /// The operating system gave no random bytes.
     #[error("no random bytes: {0}")]
     Random(#[from] getrandom::Error),
@@ -100,10 +122,14 @@ impl HandshakeError {
                 limit: *limit,
             },
             Self::NotAResponse { .. } => malformed("expected SASL response"),
-            Self::ResponseLength { .. } => malformed("invalid message length"),
+            Self::ResponseLength { .. } | Self::PasswordLength { .. } => malformed("invalid message length"),
             Self::InitialResponse => malformed("malformed SASLInitialResponse message"),
             Self::Mechanism => malformed("client selected an invalid SASL authentication mechanism"),
             Self::Scram(error) => of_scram(error, user),
+            Self::TokenInClear => Ending::TokenInClear,
+            Self::NotAPassword { .. } => malformed("expected password response"),
+            Self::PasswordLayout => malformed("invalid password packet size"),
+            Self::Token(_) => Ending::BadToken { user: user.to_owned() },
         }
     }
 

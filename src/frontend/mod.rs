@@ -1,9 +1,10 @@
 //! A TCP stranger becomes a named, authenticated client, or is refused properly.
 //!
-//! It does not know grants: it is handed a verifier, and whether the client may have a session is decided after it. It does
-//! not send AuthenticationOk: that goes out with the session's welcome.
+//! It knows neither grants nor identities: it is handed a verifier, or a judge of tokens, and whether the client may have a
+//! session is decided after it. It does not send AuthenticationOk: that goes out with the session's welcome, or when a login
+//! begins to wait.
 //!
-//! INVARIANT: until the secret is proved a connection has one deadline, a bounded number of bytes (less than 20 KiB without
+//! INVARIANT: until the secret is proved a connection has one deadline, a bounded number of bytes (less than 40 KiB without
 //! TLS) and a place that can be taken away; and nothing it is told depends on whether the user it names exists.
 
 mod authenticate;
@@ -12,6 +13,7 @@ mod error;
 mod greet;
 mod parameters;
 mod refuse;
+mod token;
 mod waiting;
 
 use std::net::SocketAddr;
@@ -29,6 +31,7 @@ pub use error::HandshakeError;
 pub use greet::{Greeted, greet};
 pub use parameters::allowed;
 pub use refuse::{close, refuse};
+pub use token::{TokenRefused, identify, names_grant};
 pub use waiting::{Limits, Overload, Place, Waiting};
 
 /// What every handshake needs. Cheap to clone.
@@ -38,6 +41,8 @@ pub struct Settings {
     pub tls: ServerTlsCell,
     /// Who may speak without TLS.
     pub plaintext: Plaintext,
+    /// Who may send a token without TLS; beyond that they must be allowed to speak without it at all.
+    pub token_in_clear: TokenInClear,
     /// From accept to the proof of the secret, in all; 10 to 15 s is usual.
     pub handshake: Duration,
     /// Tells the deadline.
@@ -53,6 +58,15 @@ pub enum Plaintext {
     Loopback,
     /// Everybody.
     Allow,
+}
+
+/// Who may log in with a token without TLS. (A grant's secret never crosses the network, with TLS or without.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenInClear {
+    /// Nobody.
+    Never,
+    /// Clients on this machine, by loopback address.
+    Loopback,
 }
 
 /// What a stranger turned out to want.
@@ -78,13 +92,13 @@ pub struct Cancelling {
     pub place: Place,
 }
 
-/// A client that proved its secret. It has read SASLFinal, not yet AuthenticationOk.
+/// A client that proved its secret or its token. It has not read AuthenticationOk yet.
 pub struct Authenticated {
     /// The connection; nothing of the client's next message has been read.
     pub transport: Transport,
     /// Where it came from.
     pub client: SocketAddr,
-    /// What it asked for; `user` is who it is.
+    /// What it asked for; `user` is the grant or the identity it proved to be.
     pub startup: Startup,
     /// The deadline of the handshake, should what follows be bounded by it too.
     pub deadline: Instant,

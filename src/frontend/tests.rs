@@ -21,6 +21,8 @@ use crate::ending::Scope;
 use crate::scram::{ClientKeys, Verifier, client_start};
 use crate::tls::{ClientTls, ServerTls, TlsMode};
 
+mod token;
+
 const SSL_REQUEST: &[u8] = &[0, 0, 0, 8, 4, 210, 22, 47];
 const GSS_REQUEST: &[u8] = &[0, 0, 0, 8, 4, 210, 22, 48];
 const CANCEL_REQUEST: &[u8] = &[0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 7, 1, 2, 3, 4];
@@ -63,6 +65,7 @@ impl Gate {
             settings: Settings {
                 tls: ServerTlsCell::new(tls),
                 plaintext,
+                token_in_clear: TokenInClear::Loopback,
                 handshake,
                 clock: clock.clone(),
             },
@@ -97,6 +100,9 @@ impl Gate {
             Ok(Hello::Gone) => return Outcome::Gone,
             Err(rejected) => return Outcome::Rejected(rejected),
         };
+        if greeted.startup().user.contains('@') {
+            return self.serve_identity(greeted).await;
+        }
         let verifier = match greeted.startup().user.as_str() {
             "gr_known" => Verifier::derive(SECRET, b"0123456789abcdef", 4096),
             user => Verifier::mock(user, &[7; 32]),

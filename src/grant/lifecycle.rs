@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::{Grant, Revocation, Status};
-use crate::ids::GrantId;
-use crate::names::{IdentityName, TargetName};
+use crate::ids::{GrantId, RequestId};
+use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// The shortest window there is.
 pub const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
@@ -35,6 +35,10 @@ pub struct Terms {
     pub max_sessions: u32,
     /// Where its clients have to come from.
     pub client_network: Option<IpNet>,
+    /// With which privileges, if it names them.
+    pub profile: Option<ProfileName>,
+    /// The request it comes of.
+    pub request: Option<RequestId>,
 }
 
 /// Why terms make no grant.
@@ -127,6 +131,8 @@ pub fn create(id: GrantId, terms: Terms, by: &str, now: Timestamp) -> Result<Gra
         activated_at: None,
         until: None,
         revoked: None,
+        profile: terms.profile,
+        request: terms.request,
     })
 }
 

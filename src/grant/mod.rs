@@ -17,8 +17,8 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::ids::GrantId;
-use crate::names::{IdentityName, TargetName};
+use crate::ids::{GrantId, RequestId};
+use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// Lets one identity into one target for a while. Made by [`create`], changed by [`apply`] and in no other way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,10 @@ pub struct Grant {
     pub(crate) activated_at: Option<Timestamp>,
     pub(crate) until: Option<Timestamp>,
     pub(crate) revoked: Option<Revocation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) profile: Option<ProfileName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) request: Option<RequestId>,
 }
 
 /// Who revoked a grant, when and why.
@@ -195,6 +199,18 @@ impl Grant {
     #[must_use]
     pub fn revoked(&self) -> Option<&Revocation> {
         self.revoked.as_ref()
+    }
+
+    /// With which privileges; `None` where none were named when it was made by hand.
+    #[must_use]
+    pub fn profile(&self) -> Option<&ProfileName> {
+        self.profile.as_ref()
+    }
+
+    /// The request it came of; `None` for a grant made by hand.
+    #[must_use]
+    pub fn request(&self) -> Option<&RequestId> {
+        self.request.as_ref()
     }
 }
 

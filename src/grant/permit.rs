@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::{Grant, Status};
 use crate::ending::{Ending, Scope};
 use crate::ids::GrantId;
-use crate::names::{IdentityName, TargetName};
+use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// Proof that a grant covers one session, up to [`Permit::until`]. Only [`permit()`] and [`Permit::renew`] make one, so
 /// whoever asks for a `&Permit` cannot be reached without the check.
@@ -27,7 +27,7 @@ pub struct Permit {
 pub struct Question<'a> {
     /// Gate time.
     pub now: Timestamp,
-    /// The database it named, if it named one.
+    /// The database it named, if it named one: `target` or `target/profile`.
     pub database: Option<&'a str>,
     /// Its address.
     pub client: IpAddr,
@@ -65,6 +65,12 @@ pub enum Refusal {
         /// The database asked for.
         asked: String,
     },
+    /// It is for another profile.
+    #[error("the grant is not for profile {asked:?}")]
+    WrongProfile {
+        /// The profile asked for.
+        asked: String,
+    },
     /// The client is outside the grant's network.
     #[error("the grant is not valid from {client}")]
     Address {
@@ -82,12 +88,8 @@ pub enum Refusal {
 /// Decides at the door. The grant has to be active: the ledger activates it (tentatively) before it asks.
 pub fn permit(grant: &Grant, question: &Question<'_>) -> Result<Permit, Refusal> {
     let until = covered(grant, question.client, question.now)?;
-    // libpq takes the user name as the database name when none is given, and the user name is the grant's id.
-    if let Some(asked) = question.database
-        && asked != grant.target.as_str()
-        && asked != grant.id.as_str()
-    {
-        return Err(Refusal::WrongDatabase { asked: asked.to_owned() });
+    if let Some(asked) = question.database {
+        fits(grant, asked)?;
     }
     if question.live_sessions >= grant.max_sessions {
         return Err(Refusal::TooMany {
@@ -101,6 +103,24 @@ pub fn permit(grant: &Grant, question: &Question<'_>) -> Result<Permit, Refusal>
         until,
         client: question.client,
     })
+}
+
+/// Whether the grant is for the database asked for: `target`, or `target/profile`.
+fn fits(grant: &Grant, asked: &str) -> Result<(), Refusal> {
+    let (target, profile) = match asked.split_once('/') {
+        Some((target, profile)) => (target, Some(profile)),
+        None => (asked, None),
+    };
+    // libpq takes the user name as the database name when none is given, and the user name is a login of the grant.
+    if target != grant.target.as_str() && GrantId::of_login(target).as_ref() != Some(&grant.id) {
+        return Err(Refusal::WrongDatabase { asked: asked.to_owned() });
+    }
+    match profile {
+        Some(profile) if grant.profile.as_ref().map(ProfileName::as_str) != Some(profile) => Err(Refusal::WrongProfile {
+            asked: profile.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 impl Permit {
@@ -165,6 +185,12 @@ impl Refusal {
             Self::WrongDatabase { asked } => Ending::WrongDatabase {
                 grant: id,
                 target: grant.target.clone(),
+                asked,
+            },
+            Self::WrongProfile { asked } => Ending::WrongProfile {
+                grant: id,
+                target: grant.target.clone(),
+                profile: grant.profile.clone(),
                 asked,
             },
             Self::Address { .. } => Ending::AddressRefused { grant: id },

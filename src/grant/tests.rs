@@ -21,6 +21,8 @@ fn terms() -> Terms {
         deadline: None,
         max_sessions: 2,
         client_network: None,
+        profile: None,
+        request: None,
     }
 }
 
@@ -38,6 +40,39 @@ fn ask(now: Timestamp) -> Question<'static> {
         database: Some("orders"),
         client: CLIENT,
         live_sessions: 0,
+    }
+}
+
+#[test]
+fn a_database_may_name_the_profile_and_then_it_has_to_be_the_grants() {
+    let read_only = active(Terms {
+        profile: Some("read-only".parse().unwrap()),
+        ..terms()
+    });
+    let none = active(terms());
+    let named = |grant: &Grant, database: &str| {
+        let question = Question {
+            database: Some(database),
+            ..ask(at(20))
+        };
+        permit(grant, &question).map_or_else(|refusal| refusal.at_login(grant).name(), |_| "permitted")
+    };
+    let login = format!("{}/read-only", read_only.id());
+    for (database, with, without) in [
+        ("orders", "permitted", "permitted"),
+        ("orders/read-only", "permitted", "wrong_profile"),
+        ("orders/read-write", "wrong_profile", "wrong_profile"),
+        ("orders/", "wrong_profile", "wrong_profile"),
+        ("orders/read-only/", "wrong_profile", "wrong_profile"),
+        ("payments/read-only", "wrong_database", "wrong_database"),
+        ("/read-only", "wrong_database", "wrong_database"),
+        (&login, "permitted", "wrong_profile"),
+    ] {
+        assert_eq!(
+            (named(&read_only, database), named(&none, database)),
+            (with, without),
+            "{database}"
+        );
     }
 }
 
@@ -177,6 +212,11 @@ fn each_refusal_has_its_ending() {
     assert_eq!(named(&Question { database: None, ..ok }, &grant), "permitted");
     let id = Some(grant.id().as_str());
     assert_eq!(named(&Question { database: id, ..ok }, &grant), "permitted");
+    let login = format!("{}.k7zz", grant.id());
+    let database = Some(login.as_str());
+    assert_eq!(named(&Question { database, ..ok }, &grant), "permitted");
+    let database = Some("gr_7777777777.");
+    assert_eq!(named(&Question { database, ..ok }, &grant), "wrong_database");
     let mapped = Ipv4Addr::new(10, 1, 2, 3).to_ipv6_mapped().into();
     assert_eq!(named(&Question { client: mapped, ..ok }, &grant), "permitted");
     let database = Some("postgres");
@@ -206,6 +246,7 @@ fn json_has_what_a_person_looks_for() {
     let json = serde_json::to_value(&grant).unwrap();
     assert_eq!(json["id"], "gr_7777777777");
     assert_eq!(json["window_seconds"], 1800);
+    assert_eq!((json.get("profile"), json.get("request")), (None, None));
     assert_eq!(serde_json::from_value::<Grant>(json).unwrap(), grant);
 }
 

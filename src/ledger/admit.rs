@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::users::{DISABLED, DISABLED_BY};
 use super::{Entry, Ledger, LedgerError};
 use crate::ending::Ending;
 use crate::grant::{self, Grant, Permit, Question, Status};
@@ -53,15 +54,23 @@ impl From<LedgerError> for NotAdmitted {
 
 impl Ledger {
     /// Admits a client under a grant whose secret it has proved. `database` is what it asked for, if it did.
-    pub async fn admit(&self, id: &GrantId, database: Option<&str>, client: IpAddr) -> Result<Admission, Ending> {
+    /// `recheck` is asked once more about a grant that came of a request, before its window opens.
+    pub async fn admit(
+        &self,
+        id: &GrantId,
+        database: Option<&str>,
+        client: IpAddr,
+        recheck: impl FnOnce(&Grant) -> Result<(), Ending> + Send + 'static,
+    ) -> Result<Admission, Ending> {
         let Some(entry) = self.0.entry(id) else {
             // Whoever proved a secret had a grant; it has been forgotten since.
             return Err(Ending::BadSecret { user: id.to_string() });
         };
+        self.shut_out(&entry).await?;
         // Before the check: a change made after it is then seen as a change.
         let mut changes = entry.grant.subscribe();
         if entry.current().status(self.0.clock.now()) == Status::Ready {
-            self.open_window(&entry, database, client).await?;
+            self.open_window(&entry, database, client, recheck).await?;
         }
         let mut live = entry.live();
         let grant = changes.borrow_and_update().clone();
@@ -81,8 +90,28 @@ impl Ledger {
         })
     }
 
+    /// A grant of an identity that is shut out goes before it is used: it was made meanwhile, or the gate died before it
+    /// was revoked with the others.
+    async fn shut_out(&self, entry: &Entry) -> Result<(), Ending> {
+        let grant = entry.current();
+        if !self.is_disabled(grant.identity()) || grant.status(self.0.clock.now()).ended() {
+            return Ok(());
+        }
+        match self.revoke(grant.id(), DISABLED_BY, Some(DISABLED)).await {
+            // Somebody else did, or it ended by itself.
+            Ok(_) | Err(LedgerError::Illegal(_)) => Ok(()),
+            Err(error) => Err(error.at_login()),
+        }
+    }
+
     /// Activates the grant, but not for a client that would be refused then (a mistyped database must not start the time).
-    async fn open_window(&self, entry: &Arc<Entry>, database: Option<&str>, client: IpAddr) -> Result<(), Ending> {
+    async fn open_window(
+        &self,
+        entry: &Arc<Entry>,
+        database: Option<&str>,
+        client: IpAddr,
+        recheck: impl FnOnce(&Grant) -> Result<(), Ending> + Send + 'static,
+    ) -> Result<(), Ending> {
         let database = database.map(str::to_owned);
         let admissible = move |next: &Grant, now| {
             let question = Question {
@@ -91,10 +120,11 @@ impl Ledger {
                 client,
                 live_sessions: 0,
             };
-            match grant::permit(next, &question) {
-                Ok(_) => Ok(()),
-                Err(refusal) => Err(NotAdmitted::Refused(refusal.at_login(next))),
+            grant::permit(next, &question).map_err(|refusal| NotAdmitted::Refused(refusal.at_login(next)))?;
+            if next.request().is_some() {
+                recheck(next).map_err(NotAdmitted::Refused)?;
             }
+            Ok(())
         };
         match self.activate(entry, admissible).await {
             Ok(()) => Ok(()),

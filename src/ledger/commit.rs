@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::record::Deed;
-use super::{Entry, GrantView, Inner, Ledger, LedgerError, StoreError, row};
+use super::{Changed, Entry, GrantView, Inner, Ledger, LedgerError, StoreError, row};
 use crate::grant::{self, Change, Grant, Terms};
 use crate::ids::GrantId;
 use crate::scram::Verifier;
@@ -127,43 +127,44 @@ impl Inner {
             by: by.to_owned(),
             reason: grant.reason().map(str::to_owned),
         };
-        self.recorder.record(&grant, &deed).await?;
+        self.recorder.record(&deed.event(&grant)).await?;
         let stored = (grant.clone(), verifier.to_string());
         let stored = self
             .store
             .call(move |connection| row::insert(connection, &stored.0, &stored.1))
             .await;
         self.settle(stored, &grant, &deed).await?;
-        self.book().add(grant.clone(), verifier, now);
+        self.publish_new(grant.clone(), Some(verifier), now);
         Ok((grant, secret))
+    }
+
+    /// A grant that is stored comes into force.
+    pub(super) fn publish_new(&self, grant: Grant, verifier: Option<Verifier>, now: Timestamp) {
+        let view = GrantView::of(&grant, now, 0);
+        self.book().add(grant, verifier, now);
+        self.tell(|| Changed::Grant(Box::new(view)));
     }
 
     /// Audit, store, publish. The caller has checked, and holds the grant's turn.
     async fn commit(&self, entry: &Entry, next: Grant, deed: &Deed) -> Result<(), LedgerError> {
-        self.recorder.record(&next, deed).await?;
+        self.recorder.record(&deed.event(&next)).await?;
         let next = Arc::new(next);
         let stored = next.clone();
         let stored = self.store.call(move |connection| row::update(connection, &stored)).await;
         self.settle(stored, &entry.current(), deed).await?;
         entry.grant.send_replace(next);
+        self.tell(|| Changed::Grant(Box::new(entry.view(self.clock.now()))));
         Ok(())
     }
 
     /// A record of something that was then not stored must not stand alone.
-    async fn settle(&self, stored: Result<(), StoreError>, unchanged: &Grant, deed: &Deed) -> Result<(), LedgerError> {
+    pub(super) async fn settle(&self, stored: Result<(), StoreError>, unchanged: &Grant, deed: &Deed) -> Result<(), LedgerError> {
         let Err(error) = stored else { return Ok(()) };
-        let undone = Deed {
-            change: "not_stored",
-            by: deed.by.clone(),
-            reason: Some(format!("the grant store failed; `{}` did not take place", deed.change)),
-        };
-        if let Err(audit) = self.recorder.record(unchanged, &undone).await {
-            tracing::error!(grant = %unchanged.id(), error = %audit, "a failed change is on record as made");
-        }
+        self.recorder.take_back(&deed.undone().event(unchanged)).await;
         Err(error.into())
     }
 
-    async fn fresh_id(&self) -> Result<GrantId, LedgerError> {
+    pub(super) async fn fresh_id(&self) -> Result<GrantId, LedgerError> {
         loop {
             let mut random = [0; 10];
             getrandom::fill(&mut random)?;
@@ -190,12 +191,17 @@ fn name(change: &Change) -> &'static str {
     }
 }
 
-/// Deriving a verifier takes about a millisecond of CPU: not on a thread that serves sessions.
-async fn fresh_secret() -> Result<(Secret<String>, Verifier), LedgerError> {
+/// `prefix` and 160 random bits.
+pub(super) fn random_letters(prefix: &str) -> Result<Secret<String>, LedgerError> {
     let mut random = [0; SECRET_LETTERS];
     getrandom::fill(&mut random)?;
     let letters = random.iter().filter_map(|byte| SECRET_ALPHABET.get(usize::from(byte & 31)));
-    let secret = Secret::new(letters.copied().map(char::from).collect::<String>());
+    Ok(Secret::new(prefix.chars().chain(letters.copied().map(char::from)).collect()))
+}
+
+/// Deriving a verifier takes about a millisecond of CPU: not on a thread that serves sessions.
+pub(super) async fn fresh_secret() -> Result<(Secret<String>, Verifier), LedgerError> {
+    let secret = random_letters("")?;
     let mut salt = [0; SALT_BYTES];
     getrandom::fill(&mut salt)?;
     let password = secret.clone();
@@ -207,7 +213,7 @@ async fn fresh_secret() -> Result<(Secret<String>, Verifier), LedgerError> {
 
 /// Runs a commit even when whoever asked for it has gone away (a client that hangs up, an operator's Ctrl-C): what is on
 /// record as done is done.
-async fn to_the_end<T, E>(commit: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
+pub(super) async fn to_the_end<T, E>(commit: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
 where
     T: Send + 'static,
     E: From<LedgerError> + Send + 'static,

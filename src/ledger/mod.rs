@@ -1,4 +1,4 @@
-//! The only place where a grant changes: check, audit, store, tell watchers.
+//! The only place where a grant, a request or a user changes: check, audit, store, tell watchers.
 //!
 //! It does not decide who may ask for a change (its callers do), and it ends no session: sessions watch their grant.
 //!
@@ -7,12 +7,20 @@
 
 mod admit;
 mod commit;
+mod live;
+mod logins;
+mod migrations;
 mod record;
+mod requests;
 mod row;
 mod store;
+mod users;
+mod workflow;
 
 pub use admit::{Admission, Slot};
+pub use requests::{Changed, GrantLogin, NewRequest, Reasons, RequestFilter, RequestView, Submitted};
 pub use store::{StoreError, highest_time};
+pub use users::UserView;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,17 +29,22 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::audit::{AuditError, Journal};
 use crate::clock::Clock;
 use crate::ending::Ending;
 use crate::grant::{Grant, IllegalChange, InvalidTerms};
-use crate::ids::{GrantId, SessionId};
+use crate::ids::{GrantId, RequestId, SessionId};
 use crate::names::{IdentityName, TargetName};
 use crate::scram::Verifier;
+use live::Live;
+use logins::Logins;
 use record::Recorder;
+use requests::Requests;
 use store::Store;
+use users::Users;
+use workflow::KeyTurns;
 
 /// All grants, and the sessions that may have to be reaped. Cheap to clone; clones are one ledger.
 #[derive(Clone)]
@@ -44,16 +57,27 @@ struct Inner {
     /// Makes the salts of grants that do not exist; kept for good, so that asking again after a restart tells nothing.
     mock_key: [u8; 32],
     book: Mutex<Book>,
+    requests: Mutex<Requests>,
+    /// Submissions under one key follow each other.
+    key_turns: KeyTurns,
+    users: Mutex<Users>,
+    /// Changes of users follow each other.
+    users_turn: tokio::sync::Mutex<()>,
+    news: broadcast::Sender<Changed>,
 }
 
 /// What is held in memory: every grant that has not ended, and those that ended within [`REMEMBERED`].
 struct Book {
     entries: HashMap<GrantId, Arc<Entry>>,
+    /// Those that have not ended.
+    live: Live<Entry>,
     swept_at: Timestamp,
 }
 
 struct Entry {
-    verifier: Verifier,
+    /// Of the secret that was made with the grant; a grant that came of a request has logins only.
+    verifier: Option<Verifier>,
+    logins: Mutex<Logins>,
     grant: watch::Sender<Arc<Grant>>,
     /// Sessions that hold a [`Slot`].
     live: Mutex<u32>,
@@ -67,6 +91,15 @@ pub enum LedgerError {
     /// No such grant (the caller's fault).
     #[error("there is no grant {0}")]
     NoSuchGrant(GrantId),
+    /// No such request (the caller's fault).
+    #[error("there is no request {0}")]
+    NoSuchRequest(RequestId),
+    /// No such user (the caller's fault).
+    #[error("there is no user {0}")]
+    NoSuchUser(IdentityName),
+    /// There is a user of that name (the caller's fault).
+    #[error("there is a user {0} already")]
+    UserExists(IdentityName),
     /// The change may not follow what the grant is (the caller's fault).
     #[error(transparent)]
     Illegal(#[from] IllegalChange),
@@ -120,6 +153,9 @@ pub const REMEMBERED: Duration = Duration::from_hours(7 * 24);
 /// How often ended grants are dropped from memory.
 const SWEEP: Duration = Duration::from_hours(1);
 
+/// Whoever listens to news and falls further behind than this reads again.
+const NEWS: usize = 1024;
+
 impl Ledger {
     /// Opens the store at `path` (made with mode 0600 if it is not there) and reads the grants that matter into memory.
     /// Blocks: to be called at start. Fails when the store is damaged, or of a later version than this program.
@@ -131,18 +167,26 @@ impl Ledger {
         let now = clock.now();
         let mut fresh_key = [0; 32];
         getrandom::fill(&mut fresh_key)?;
-        let (store, loaded) = Store::open(path, before(now, REMEMBERED), fresh_key)?;
-        let entries = loaded
-            .grants
-            .into_iter()
-            .map(|(grant, verifier)| (grant.id().clone(), Arc::new(Entry::new(grant, verifier))))
-            .collect();
+        let (store, loaded) = Store::open(path, now, fresh_key)?;
+        let mut book = Book {
+            entries: HashMap::new(),
+            live: Live::default(),
+            swept_at: now,
+        };
+        for (grant, verifier, logins) in loaded.grants {
+            book.insert(Entry::new(grant, verifier, logins), now);
+        }
         Ok(Self(Arc::new(Inner {
             clock,
             recorder,
             store,
             mock_key: loaded.mock_key,
-            book: Mutex::new(Book { entries, swept_at: now }),
+            book: Mutex::new(book),
+            requests: Mutex::new(Requests::new(loaded.requests, now)),
+            key_turns: KeyTurns::default(),
+            users: Mutex::new(Users::new(loaded.users)),
+            users_turn: tokio::sync::Mutex::new(()),
+            news: broadcast::Sender::new(NEWS),
         })))
     }
 
@@ -151,8 +195,8 @@ impl Ledger {
     #[must_use]
     pub fn verifier(&self, user: &str) -> Verifier {
         let mock = Verifier::mock(user, &self.0.mock_key);
-        let entry = user.parse().ok().and_then(|id| self.0.entry(&id));
-        entry.map_or(mock, |entry| entry.verifier.clone())
+        let entry = self.grant_of_login(user).and_then(|id| self.0.entry(&id));
+        entry.and_then(|entry| entry.verifier(user)).unwrap_or(mock)
     }
 
     /// One grant; also an ended one that is only in the store.
@@ -216,22 +260,45 @@ impl Inner {
     fn entry(&self, id: &GrantId) -> Option<Arc<Entry>> {
         self.book().entries.get(id).cloned()
     }
+
+    /// The grants of an identity that have not ended.
+    fn live(&self, who: &IdentityName, now: Timestamp) -> Vec<Arc<Entry>> {
+        self.book().live.of(who, |entry| entry.lives(now))
+    }
+
+    /// Tells whoever listens; nobody has to.
+    fn tell(&self, news: impl FnOnce() -> Changed) {
+        if self.news.receiver_count() > 0 {
+            let _ = self.news.send(news());
+        }
+    }
 }
 
 impl Book {
-    fn add(&mut self, grant: Grant, verifier: Verifier, now: Timestamp) {
+    fn add(&mut self, grant: Grant, verifier: Option<Verifier>, now: Timestamp) {
         if self.swept_at < before(now, SWEEP) {
             self.swept_at = now;
+            self.live.sweep(|entry| entry.lives(now));
             self.entries.retain(|_, entry| entry.remembered(now));
         }
-        self.entries.insert(grant.id().clone(), Arc::new(Entry::new(grant, verifier)));
+        self.insert(Entry::new(grant, verifier, Logins::default()), now);
+    }
+
+    fn insert(&mut self, entry: Entry, now: Timestamp) {
+        let entry = Arc::new(entry);
+        let grant = entry.current();
+        if entry.lives(now) {
+            self.live.add(grant.identity().clone(), entry.clone());
+        }
+        self.entries.insert(grant.id().clone(), entry);
     }
 }
 
 impl Entry {
-    fn new(grant: Grant, verifier: Verifier) -> Self {
+    fn new(grant: Grant, verifier: Option<Verifier>, logins: Logins) -> Self {
         Self {
             verifier,
+            logins: Mutex::new(logins),
             grant: watch::Sender::new(Arc::new(grant)),
             live: Mutex::new(0),
             committing: tokio::sync::Mutex::new(()),
@@ -249,6 +316,10 @@ impl Entry {
     fn view(&self, now: Timestamp) -> GrantView {
         let live = *self.live();
         GrantView::of(&self.current(), now, live)
+    }
+
+    fn lives(&self, now: Timestamp) -> bool {
+        !self.grant.borrow().status(now).ended()
     }
 
     fn remembered(&self, now: Timestamp) -> bool {
@@ -270,7 +341,7 @@ impl GrantView {
 
 impl LedgerError {
     /// What a client is told that cannot be let in because of it.
-    fn at_login(&self) -> Ending {
+    pub(crate) fn at_login(&self) -> Ending {
         match self {
             Self::Audit(error) => Ending::AuditFailed {
                 disk_full: error.disk_full(),

@@ -1,11 +1,19 @@
-//! Puts a grant's changes on record.
+//! Puts the ledger's changes on record.
 //!
 //! It does not know why a change was made; in tests it can be told to fail, as a full disk would make it.
 
-use crate::audit::event::{Event, GrantChanged};
+use std::borrow::Cow;
+
+use crate::audit::event::{Event, GrantChanged, RequestChanged, UserChanged};
 use crate::audit::{AuditError, Journal};
 use crate::grant::Grant;
-use std::borrow::Cow;
+use crate::names::IdentityName;
+use crate::request::{Outcome, Request};
+
+use super::requests::Reasons;
+
+/// The change of a record that takes back the one before: it was not stored, so it did not take place.
+pub(super) const NOT_STORED: &str = "not_stored";
 
 /// Where the records go.
 pub(super) enum Recorder {
@@ -16,33 +24,125 @@ pub(super) enum Recorder {
     Scripted(std::sync::Arc<super::tests::Script>),
 }
 
+impl Recorder {
+    /// When this returns well, the record is as durable as records are.
+    pub(super) async fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        match self {
+            Self::Journal(journal) => journal.record(event).await,
+            #[cfg(test)]
+            Self::Scripted(script) => script.record(event),
+        }
+    }
+
+    /// Takes back `undone` (a record of what was then not stored): it must not stand alone.
+    pub(super) async fn take_back(&self, undone: &Event<'_>) {
+        if let Err(error) = self.record(undone).await {
+            tracing::error!(%error, record = ?undone, "a failed change is on record as made");
+        }
+    }
+}
+
 /// Who changed a grant, how and why.
 #[derive(Debug, Clone)]
 pub(super) struct Deed {
-    /// `created`, `activated`, `extended`, `shortened`, `revoked`, or `not_stored` when the record before it came to nothing.
+    /// `created`, `activated`, `extended`, `shortened`, `revoked`, `login_issued`, or [`NOT_STORED`].
     pub(super) change: &'static str,
     pub(super) by: String,
     pub(super) reason: Option<String>,
 }
 
-impl Recorder {
-    /// Records that `grant` has become what it is by `deed`. When this returns well, the record is as durable as records are.
-    pub(super) async fn record(&self, grant: &Grant, deed: &Deed) -> Result<(), AuditError> {
-        let changed = GrantChanged {
+impl Deed {
+    /// That `grant` has become what it is by this.
+    pub(super) fn event(&self, grant: &Grant) -> Event<'static> {
+        Event::GrantChanged(Cow::Owned(GrantChanged {
             grant: grant.id().clone(),
             identity: grant.identity().clone(),
             target: grant.target().clone(),
-            change: deed.change.to_owned(),
-            by: deed.by.clone(),
-            reason: deed.reason.clone(),
+            change: self.change.to_owned(),
+            by: self.by.clone(),
+            reason: self.reason.clone(),
             activate_by: grant.activate_by(),
             until: grant.until(),
             window_seconds: grant.window().as_secs(),
-        };
-        match self {
-            Self::Journal(journal) => journal.record(&Event::GrantChanged(Cow::Owned(changed))).await,
-            #[cfg(test)]
-            Self::Scripted(script) => script.record(&changed),
+        }))
+    }
+
+    /// The deed that takes this one back.
+    pub(super) fn undone(&self) -> Self {
+        Self {
+            change: NOT_STORED,
+            by: self.by.clone(),
+            reason: Some(undone(self.change)),
         }
     }
+}
+
+/// Who took a request a step further, which step, and by which policies.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    /// `denied`, `submitted`, `granted`, `approved`, `rejected`, `withdrawn`, `reviewed`, or [`NOT_STORED`].
+    pub(super) change: &'static str,
+    pub(super) by: IdentityName,
+    pub(super) reasons: Reasons,
+}
+
+impl Step {
+    /// That `request` has become what it is by this.
+    pub(super) fn event(&self, request: &Request) -> Event<'static> {
+        self.record(request, self.change, words(request, self.change))
+    }
+
+    /// The record that takes this one back.
+    pub(super) fn undone(&self, unchanged: &Request) -> Event<'static> {
+        self.record(unchanged, NOT_STORED, Some(undone(self.change)))
+    }
+
+    fn record(&self, request: &Request, change: &str, reason: Option<String>) -> Event<'static> {
+        Event::RequestChanged(Cow::Owned(RequestChanged {
+            request: request.id.clone(),
+            identity: request.wish.identity.clone(),
+            target: request.wish.target.clone(),
+            profile: request.wish.profile.clone(),
+            change: change.to_owned(),
+            by: self.by.clone(),
+            window_seconds: request.wish.window.as_secs(),
+            reason,
+            ticket: request.wish.ticket.clone(),
+            break_glass: request.wish.break_glass,
+            grant: request.grant().cloned(),
+            policies: self.reasons.policies.clone(),
+            policy_set: self.reasons.policy_set.clone(),
+        }))
+    }
+}
+
+/// What was said at the step: why it was denied, an approver's comment, the requester's reason.
+fn words(request: &Request, change: &str) -> Option<String> {
+    match (change, &request.outcome) {
+        ("reviewed", _) => request.review.as_ref().map(|review| review.comment.clone()),
+        ("approved", _) => request.approvals.last().and_then(|approval| approval.comment.clone()),
+        (_, Some(Outcome::Denied { why, .. })) => Some(why.clone()),
+        (_, Some(Outcome::Rejected { comment, .. })) => comment.clone(),
+        (_, Some(Outcome::Withdrawn { .. })) => None,
+        (_, Some(Outcome::Approved { .. }) | None) => request.wish.reason.clone(),
+    }
+}
+
+/// What happened to a user, and by whom.
+pub(super) fn user_event<'a>(
+    identity: &IdentityName,
+    groups: impl Iterator<Item = &'a crate::names::GroupName>,
+    change: &str,
+    by: &str,
+) -> Event<'static> {
+    Event::UserChanged(Cow::Owned(UserChanged {
+        identity: identity.clone(),
+        change: change.to_owned(),
+        by: by.to_owned(),
+        groups: groups.map(ToString::to_string).collect(),
+    }))
+}
+
+fn undone(change: &str) -> String {
+    format!("the grant store failed; `{change}` did not take place")
 }

@@ -1,7 +1,11 @@
-//! Grants and sessions as rows of the store. Times are microseconds since the epoch.
+//! Grants, sessions, requests, logins and users as rows of the store. Times are microseconds since the epoch.
 //!
 //! It does not judge them, except that a row that cannot be read is an error and never skipped: what is unreadable could be
 //! a revocation.
+
+pub(super) mod logins;
+pub(super) mod requests;
+pub(super) mod users;
 
 use std::time::Duration;
 
@@ -11,14 +15,18 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::OpenSession;
 use super::store::{StoreError, onto_the_disk};
 use crate::grant::{Grant, Revocation};
-use crate::ids::{GrantId, SessionId};
+use crate::ids::{GrantId, RequestId, SessionId};
+use crate::names::ProfileName;
 use crate::scram::Verifier;
 
 const COLUMNS: &str = "id, identity, target, reason, created_at, created_by, activate_by, window_us, deadline, max_sessions, \
-    client_network, activated_at, until, revoked_at, revoked_by, revoke_reason, verifier";
+    client_network, activated_at, until, revoked_at, revoked_by, revoke_reason, profile, request, verifier";
+
+/// The verifier of a grant that has logins only.
+const NO_SECRET: &str = "";
 
 /// The grants that ended after `since` or have not ended.
-pub(super) fn load(connection: &Connection, since: Timestamp) -> Result<Vec<(Grant, Verifier)>, StoreError> {
+pub(super) fn load(connection: &Connection, since: Timestamp) -> Result<Vec<(Grant, Option<Verifier>)>, StoreError> {
     let mut statement = connection.prepare(&format!(
         "SELECT {COLUMNS} FROM grants WHERE coalesce(until, activate_by) > ?1"
     ))?;
@@ -27,7 +35,10 @@ pub(super) fn load(connection: &Connection, since: Timestamp) -> Result<Vec<(Gra
     while let Some(row) = rows.next()? {
         let grant = read(row)?;
         let verifier: String = row.get("verifier")?;
-        let verifier = verifier.parse().map_err(|_| damaged("verifier", grant.id().as_str()))?;
+        let verifier = match verifier.as_str() {
+            NO_SECRET if grant.request().is_some() => None,
+            text => Some(text.parse().map_err(|_| damaged("verifier", grant.id().as_str()))?),
+        };
         grants.push((grant, verifier));
     }
     Ok(grants)
@@ -42,39 +53,44 @@ pub(super) fn find(connection: &Connection, id: &GrantId) -> Result<Option<Grant
 }
 
 pub(super) fn insert(connection: &Connection, grant: &Grant, verifier: &str) -> Result<(), StoreError> {
-    onto_the_disk(connection, |connection| {
-        connection.execute(
-            &format!("INSERT INTO grants ({COLUMNS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)"),
-            params![
-                grant.id.as_str(),
-                grant.identity.as_str(),
-                grant.target.as_str(),
-                grant.reason,
-                grant.created_at.as_microsecond(),
-                grant.created_by,
-                grant.activate_by.as_microsecond(),
-                micros(grant.window),
-                grant.deadline.map(Timestamp::as_microsecond),
-                grant.max_sessions,
-                grant.client_network.map(|network| network.to_string()),
-                grant.activated_at.map(Timestamp::as_microsecond),
-                grant.until.map(Timestamp::as_microsecond),
-                grant.revoked.as_ref().map(|revoked| revoked.at.as_microsecond()),
-                grant.revoked.as_ref().map(|revoked| &revoked.by),
-                grant.revoked.as_ref().and_then(|revoked| revoked.reason.as_ref()),
-                verifier,
-            ],
-        )?;
-        Ok(())
-    })
+    onto_the_disk(connection, |connection| insert_within(connection, grant, verifier))
 }
 
-/// Writes what can change of a grant.
+fn insert_within(connection: &Connection, grant: &Grant, verifier: &str) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(&format!(
+            "INSERT INTO grants ({COLUMNS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)"
+        ))?
+        .execute(params![
+            grant.id.as_str(),
+            grant.identity.as_str(),
+            grant.target.as_str(),
+            grant.reason,
+            grant.created_at.as_microsecond(),
+            grant.created_by,
+            grant.activate_by.as_microsecond(),
+            micros(grant.window),
+            grant.deadline.map(Timestamp::as_microsecond),
+            grant.max_sessions,
+            grant.client_network.map(|network| network.to_string()),
+            grant.activated_at.map(Timestamp::as_microsecond),
+            grant.until.map(Timestamp::as_microsecond),
+            grant.revoked.as_ref().map(|revoked| revoked.at.as_microsecond()),
+            grant.revoked.as_ref().map(|revoked| &revoked.by),
+            grant.revoked.as_ref().and_then(|revoked| revoked.reason.as_ref()),
+            grant.profile.as_ref().map(ProfileName::as_str),
+            grant.request.as_ref().map(RequestId::as_str),
+            verifier,
+        ])?;
+    Ok(())
+}
+
+/// Writes what can change of a grant. What was revoked stays as it is.
 pub(super) fn update(connection: &Connection, grant: &Grant) -> Result<(), StoreError> {
     onto_the_disk(connection, |connection| {
         let rows = connection.execute(
             "UPDATE grants SET activate_by = ?2, window_us = ?3, deadline = ?4, activated_at = ?5, until = ?6, revoked_at = ?7, \
-             revoked_by = ?8, revoke_reason = ?9 WHERE id = ?1",
+             revoked_by = ?8, revoke_reason = ?9 WHERE id = ?1 AND revoked_at IS NULL",
             params![
                 grant.id.as_str(),
                 grant.activate_by.as_microsecond(),
@@ -166,6 +182,8 @@ fn read(row: &Row<'_>) -> Result<Grant, StoreError> {
         activated_at: time(row, "activated_at", &id)?,
         until: time(row, "until", &id)?,
         revoked,
+        profile: optional(row, "profile", &id)?,
+        request: optional(row, "request", &id)?,
         id: id.parse().map_err(|_| damaged("id", &id))?,
     })
 }
@@ -173,6 +191,11 @@ fn read(row: &Row<'_>) -> Result<Grant, StoreError> {
 fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: &'static str, of: &str) -> Result<T, StoreError> {
     let text: String = row.get(column)?;
     text.parse().map_err(|_| damaged(column, of))
+}
+
+fn optional<T: std::str::FromStr>(row: &Row<'_>, column: &'static str, of: &str) -> Result<Option<T>, StoreError> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| text.parse().map_err(|_| damaged(column, of))).transpose()
 }
 
 fn time(row: &Row<'_>, column: &'static str, of: &str) -> Result<Option<Timestamp>, StoreError> {

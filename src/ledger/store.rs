@@ -13,7 +13,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::{OpenSession, row};
+use super::logins::Logins;
+use super::migrations::MIGRATIONS;
+use super::row::requests::StoredRequest;
+use super::row::users::StoredUser;
+use super::{OpenSession, REMEMBERED, before, row};
 use crate::grant::Grant;
 use crate::ids::SessionId;
 use crate::scram::Verifier;
@@ -61,7 +65,11 @@ impl From<rusqlite::Error> for StoreError {
 
 /// What is in the store at start.
 pub(super) struct Loaded {
-    pub(super) grants: Vec<(Grant, Verifier)>,
+    /// Those that have not ended or did so within [`REMEMBERED`], with their logins.
+    pub(super) grants: Vec<(Grant, Option<Verifier>, Logins)>,
+    /// Those that are pending.
+    pub(super) requests: Vec<StoredRequest>,
+    pub(super) users: Vec<StoredUser>,
     pub(super) mock_key: [u8; 32],
 }
 
@@ -83,50 +91,14 @@ enum Job {
     Session(SessionChange, Reply),
 }
 
-/// Each entry takes the store from the version of its index to the next.
-const MIGRATIONS: &[&str] = &["
-    CREATE TABLE grants (
-        id TEXT PRIMARY KEY,
-        identity TEXT NOT NULL,
-        target TEXT NOT NULL,
-        reason TEXT,
-        created_at INTEGER NOT NULL,
-        created_by TEXT NOT NULL,
-        activate_by INTEGER NOT NULL,
-        window_us INTEGER NOT NULL,
-        deadline INTEGER,
-        max_sessions INTEGER NOT NULL,
-        client_network TEXT,
-        activated_at INTEGER,
-        until INTEGER,
-        revoked_at INTEGER,
-        revoked_by TEXT,
-        revoke_reason TEXT,
-        verifier TEXT NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX grants_by_end ON grants (coalesce(until, activate_by));
-    CREATE TABLE sessions (
-        id TEXT PRIMARY KEY,
-        grant_id TEXT NOT NULL,
-        identity TEXT NOT NULL,
-        target TEXT NOT NULL,
-        backend_pid INTEGER NOT NULL,
-        opened_at INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE gate (
-        mock_key BLOB NOT NULL,
-        highest_time INTEGER NOT NULL
-    ) STRICT;
-"];
-
 /// Another process that looks into the file (`sqlite3`, a backup) may hold it that long.
 const BUSY: Duration = Duration::from_secs(2);
 /// At most so many changes of sessions in one transaction.
 const MOST_TOGETHER: usize = 512;
 
 impl Store {
-    /// Opens the file and starts the thread. Loads the grants that ended after `since` or have not ended.
-    pub(super) fn open(path: &Path, since: Timestamp, fresh_key: [u8; 32]) -> Result<(Self, Loaded), StoreError> {
+    /// Opens the file and starts the thread. Loads what may still matter `now`.
+    pub(super) fn open(path: &Path, now: Timestamp, fresh_key: [u8; 32]) -> Result<(Self, Loaded), StoreError> {
         private_file(path).map_err(|source| StoreError::File {
             path: path.display().to_string(),
             source: Arc::new(source),
@@ -141,7 +113,7 @@ impl Store {
             [&fresh_key],
         )?;
         let mock_key = connection.query_row("SELECT mock_key FROM gate", [], |row| row.get(0))?;
-        let grants = row::load(&connection, since)?;
+        let loaded = load(&connection, now, mock_key)?;
         durable(&connection, false)?;
         let (jobs, queue) = mpsc::channel();
         std::thread::Builder::new()
@@ -151,7 +123,7 @@ impl Store {
                 path: path.display().to_string(),
                 source: Arc::new(source),
             })?;
-        Ok((Self { jobs }, Loaded { grants, mock_key }))
+        Ok((Self { jobs }, loaded))
     }
 
     /// Runs `job` on the store's thread.
@@ -175,6 +147,22 @@ impl Store {
         self.jobs.send(Job::Session(change, reply)).map_err(|_| StoreError::Stopped)?;
         answer.await.map_err(|_| StoreError::Stopped)?
     }
+}
+
+fn load(connection: &Connection, now: Timestamp, mock_key: [u8; 32]) -> Result<Loaded, StoreError> {
+    let since = before(now, REMEMBERED);
+    let mut logins = row::logins::load(connection, since)?;
+    let grants = row::load(connection, since)?;
+    let with_logins = |(grant, verifier): (Grant, _)| {
+        let logins = logins.remove(grant.id()).unwrap_or_default();
+        (grant, verifier, logins)
+    };
+    Ok(Loaded {
+        grants: grants.into_iter().map(with_logins).collect(),
+        requests: row::requests::load_pending(connection, now)?,
+        users: row::users::load(connection)?,
+        mock_key,
+    })
 }
 
 /// The latest gate time on disk, if the store exists: needed before the clock is made, hence before [`super::Ledger::open`].

@@ -1,9 +1,14 @@
+mod logins;
+mod many;
+mod users;
+mod workflow;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::audit::event::GrantChanged;
+use crate::audit::event::Event;
 use crate::grant::{Refusal, Terms};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -12,18 +17,25 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 #[derive(Default)]
 pub(super) struct Script {
     full: AtomicBool,
+    /// The change that it does not take.
+    refused: Mutex<&'static str>,
     lines: Mutex<Vec<(String, String)>>,
 }
 
 impl Script {
-    pub(super) fn record(&self, changed: &GrantChanged) -> Result<(), AuditError> {
-        if self.full.load(Ordering::SeqCst) {
+    pub(super) fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        let line = match event {
+            Event::GrantChanged(changed) => (changed.change.clone(), changed.by.clone()),
+            Event::RequestChanged(changed) => (format!("request {}", changed.change), changed.by.to_string()),
+            Event::UserChanged(changed) => (format!("user {}", changed.change), changed.by.clone()),
+            other => panic!("the ledger records no {other:?}"),
+        };
+        if self.full.load(Ordering::SeqCst) || *self.refused.lock().unwrap() == line.0 {
             return Err(AuditError::Write {
                 disk_full: true,
                 source: Arc::new(std::io::ErrorKind::StorageFull.into()),
             });
         }
-        let line = (changed.change.clone(), changed.by.clone());
         self.lines.lock().unwrap().push(line);
         Ok(())
     }
@@ -77,6 +89,12 @@ impl Bench {
     }
 }
 
+/// Nothing against it.
+#[expect(clippy::unnecessary_wraps, reason = "as `admit` takes it")]
+fn fine(_: &Grant) -> Result<(), Ending> {
+    Ok(())
+}
+
 fn open(folder: &tempfile::TempDir, script: &Arc<Script>, clock: &Clock) -> Result<Ledger, LedgerError> {
     let path = folder.path().join("ledger.db");
     Ledger::open_with(&path, Recorder::Scripted(script.clone()), clock.clone())
@@ -92,6 +110,8 @@ fn terms() -> Terms {
         deadline: None,
         max_sessions: 3,
         client_network: Some("127.0.0.0/8".parse().unwrap()),
+        profile: None,
+        request: None,
     }
 }
 
@@ -111,18 +131,23 @@ async fn the_first_connect_opens_the_window_and_only_it() {
     let bench = Bench::new();
     let (grant, _) = bench.ledger.create(terms(), "olga").await.unwrap();
     // A mistyped database or a wrong address does not start the time.
-    let refused = bench.ledger.admit(grant.id(), Some("postgres"), CLIENT).await.unwrap_err();
+    let refused = bench
+        .ledger
+        .admit(grant.id(), Some("postgres"), CLIENT, fine)
+        .await
+        .unwrap_err();
     assert_eq!(refused.name(), "wrong_database");
     let refused = bench
         .ledger
-        .admit(grant.id(), None, "::1".parse().unwrap())
+        .admit(grant.id(), None, "::1".parse().unwrap(), fine)
         .await
         .unwrap_err();
     assert_eq!(refused.name(), "address_refused");
     assert_eq!(bench.ledger.grant(grant.id()).await.unwrap().status, "ready");
 
     let mut admissions = Vec::new();
-    for admission in futures_util::future::join_all((0..3).map(|_| bench.ledger.admit(grant.id(), Some("orders"), CLIENT))).await
+    for admission in
+        futures_util::future::join_all((0..3).map(|_| bench.ledger.admit(grant.id(), Some("orders"), CLIENT, fine))).await
     {
         admissions.push(admission.unwrap());
     }
@@ -131,10 +156,14 @@ async fn the_first_connect_opens_the_window_and_only_it() {
     assert!(admissions.iter().all(|admission| admission.permit.until() == until));
     let view = bench.ledger.grant(grant.id()).await.unwrap();
     assert_eq!((view.status.as_str(), view.live_sessions), ("active", 3));
-    let refused = bench.ledger.admit(grant.id(), Some("orders"), CLIENT).await.unwrap_err();
+    let refused = bench
+        .ledger
+        .admit(grant.id(), Some("orders"), CLIENT, fine)
+        .await
+        .unwrap_err();
     assert_eq!(refused.name(), "too_many");
     admissions.pop();
-    assert!(bench.ledger.admit(grant.id(), Some("orders"), CLIENT).await.is_ok());
+    assert!(bench.ledger.admit(grant.id(), Some("orders"), CLIENT, fine).await.is_ok());
 }
 
 #[tokio::test]
@@ -142,7 +171,7 @@ async fn a_change_reaches_whoever_watches() {
     let bench = Bench::new();
     let (grant, _) = bench.ledger.create(terms(), "olga").await.unwrap();
     let id = grant.id();
-    let mut admission = bench.ledger.admit(id, None, CLIENT).await.unwrap();
+    let mut admission = bench.ledger.admit(id, None, CLIENT, fine).await.unwrap();
     let until = admission.permit.until();
     assert!(!admission.changes.has_changed().unwrap());
 
@@ -157,7 +186,7 @@ async fn a_change_reaches_whoever_watches() {
     admission.changes.changed().await.unwrap();
     let grant = admission.changes.borrow_and_update().clone();
     assert!(matches!(permit.renew(&grant, now), Err(Refusal::Revoked { .. })));
-    let refused = bench.ledger.admit(id, None, CLIENT).await.unwrap_err();
+    let refused = bench.ledger.admit(id, None, CLIENT, fine).await.unwrap_err();
     assert_eq!(refused.name(), "login_revoked");
     let again = bench
         .ledger
@@ -180,7 +209,7 @@ async fn what_cannot_be_put_on_record_does_not_happen() {
         bench.ledger.create(terms(), "olga").await,
         Err(LedgerError::Audit(_))
     ));
-    let refused = bench.ledger.admit(id, None, CLIENT).await.unwrap_err();
+    let refused = bench.ledger.admit(id, None, CLIENT, fine).await.unwrap_err();
     assert_eq!(refused, Ending::AuditFailed { disk_full: true });
     assert!(bench.ledger.revoke(id, "olga", None).await.is_err());
     for ledger in [bench.ledger.clone(), bench.reopened()] {
@@ -188,7 +217,7 @@ async fn what_cannot_be_put_on_record_does_not_happen() {
         assert_eq!(ledger.grant(id).await.unwrap().status, "ready");
     }
     bench.fill_disk(false);
-    assert!(bench.ledger.admit(id, None, CLIENT).await.is_ok());
+    assert!(bench.ledger.admit(id, None, CLIENT, fine).await.is_ok());
 }
 
 #[tokio::test]
@@ -196,7 +225,7 @@ async fn what_cannot_be_stored_does_not_happen_and_the_log_says_so() {
     let bench = Bench::new();
     let (grant, _) = bench.ledger.create(terms(), "olga").await.unwrap();
     let id = grant.id();
-    let mut admission = bench.ledger.admit(id, None, CLIENT).await.unwrap();
+    let mut admission = bench.ledger.admit(id, None, CLIENT, fine).await.unwrap();
     bench.sql("CREATE TRIGGER broken BEFORE UPDATE ON grants BEGIN SELECT RAISE(FAIL, 'broken'); END");
     let error = bench
         .ledger
@@ -220,7 +249,7 @@ async fn grants_survive_a_restart() {
     let (grant, secret) = bench.ledger.create(terms(), "olga").await.unwrap();
     let id = grant.id().clone();
     assert_eq!(secret.expose().len(), 32);
-    let admission = bench.ledger.admit(&id, None, CLIENT).await.unwrap();
+    let admission = bench.ledger.admit(&id, None, CLIENT, fine).await.unwrap();
     bench
         .ledger
         .shorten_by(&id, Duration::from_secs(100), "olga", None)
@@ -237,7 +266,7 @@ async fn grants_survive_a_restart() {
         assert!(next.verifier(id.as_str()) == bench.ledger.verifier(id.as_str()));
     }
     // No second window: the deadline is the one fixed at the first connect.
-    let again = next.admit(&id, None, CLIENT).await.unwrap();
+    let again = next.admit(&id, None, CLIENT, fine).await.unwrap();
     assert_eq!(again.permit.until() + Duration::from_secs(100), admission.permit.until());
 }
 
@@ -246,9 +275,9 @@ async fn grants_end_by_time_alone_and_are_forgotten_by_clients_later() {
     let bench = Bench::new();
     let (unused, _) = bench.ledger.create(terms(), "olga").await.unwrap();
     let (used, _) = bench.ledger.create(terms(), "olga").await.unwrap();
-    drop(bench.ledger.admit(used.id(), None, CLIENT).await.unwrap());
+    drop(bench.ledger.admit(used.id(), None, CLIENT, fine).await.unwrap());
     bench.step(3600);
-    let named = async |id| bench.ledger.admit(id, None, CLIENT).await.unwrap_err().name();
+    let named = async |id| bench.ledger.admit(id, None, CLIENT, fine).await.unwrap_err().name();
     assert_eq!(named(unused.id()).await, "lapsed");
     assert_eq!(named(used.id()).await, "login_expired");
     bench.step(8 * 86_400);
@@ -270,7 +299,10 @@ async fn a_stranger_meets_the_same_verifier_each_time() {
         assert!(bench.ledger.verifier(user) == next.verifier(user), "{user}");
     }
     let id: GrantId = "gr_zzzzzzzzzz".parse().unwrap();
-    assert_eq!(bench.ledger.admit(&id, None, CLIENT).await.unwrap_err().sqlstate(), "28P01");
+    assert_eq!(
+        bench.ledger.admit(&id, None, CLIENT, fine).await.unwrap_err().sqlstate(),
+        "28P01"
+    );
     assert!(matches!(bench.ledger.grant(&id).await, Err(LedgerError::NoSuchGrant(_))));
     assert!(matches!(
         bench.ledger.revoke(&id, "olga", None).await,
@@ -377,7 +409,7 @@ async fn changes_are_in_the_log() {
     let journal = Journal::open(&settings, clock.clone()).unwrap();
     let ledger = Ledger::open(&folder.path().join("state/ledger.db"), journal, clock).unwrap();
     let (grant, _) = ledger.create(terms(), "olga").await.unwrap();
-    ledger.admit(grant.id(), None, CLIENT).await.unwrap();
+    ledger.admit(grant.id(), None, CLIENT, fine).await.unwrap();
     ledger.revoke(grant.id(), "olga", Some("done")).await.unwrap();
     let mut log = String::new();
     for file in std::fs::read_dir(&settings.dir).unwrap() {

@@ -6,18 +6,18 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::arrive::{Arrival, Pass};
 use super::refusal::{Denied, Refusal};
 use super::registry::Arriving;
-use super::{Settings, Shared, random, refusal};
+use super::{Settings, Shared, random};
 use crate::audit::event::{Event, Refused, SessionStarted, Who};
 use crate::clock::Moment;
 use crate::ending::{Ending, Scope};
 use crate::frontend::{self, Authenticated};
-use crate::ids::{GrantId, SessionId};
+use crate::ids::SessionId;
 use crate::ledger::{Admission, OpenSession};
 use crate::names::TargetName;
 use crate::provision::Terminator;
@@ -53,6 +53,8 @@ pub(super) struct Connection {
     /// Until it is a session.
     pub(super) _arriving: Arriving,
     pub(super) transport: Transport,
+    /// Whether AuthenticationOk has been sent already.
+    pub(super) welcomed: bool,
     pub(super) client: SocketAddr,
     /// The protocol's minor version spoken with the client.
     pub(super) version: u16,
@@ -72,27 +74,24 @@ pub(super) struct Opened {
 }
 
 /// Admits a client and connects it, or says why not.
-pub(super) async fn admit(client: Authenticated, rules: &Rules, shared: &Shared) -> Result<Connection, Refusal> {
+pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> Result<Connection, Refusal> {
+    let Arrival {
+        arriving,
+        client,
+        pass,
+        mut record,
+    } = arrival;
     let Authenticated {
         transport,
         client,
         startup,
         ..
     } = client;
-    let mut record = refusal::blank(client, Some(&startup));
-    // Counted before it is asked: either the shutdown waits for this login, or this login sees the shutdown.
-    let arriving = shared.registry.arriving();
-    if shared.draining.load(Ordering::SeqCst) {
-        return Err(Refusal {
-            transport,
-            record,
-            denied: Ending::Draining.into(),
-        });
-    }
-    let opened = match open(&startup, client, &mut record, rules, shared).await {
+    let opened = match open(&startup, &pass, &mut record, rules, shared).await {
         Ok(opened) => opened,
         Err(denied) => {
             return Err(Refusal {
+                arriving,
                 transport,
                 record,
                 denied,
@@ -111,6 +110,7 @@ pub(super) async fn admit(client: Authenticated, rules: &Rules, shared: &Shared)
     };
     if let Err(ending) = put_on_record(&started, since, shared).await {
         return Err(Refusal {
+            arriving,
             transport,
             record,
             denied: ending.into(),
@@ -119,6 +119,7 @@ pub(super) async fn admit(client: Authenticated, rules: &Rules, shared: &Shared)
     let application = started.application;
     Ok(Connection {
         _arriving: arriving,
+        welcomed: pass.welcomed,
         transport,
         client,
         version: startup.version(),
@@ -129,18 +130,10 @@ pub(super) async fn admit(client: Authenticated, rules: &Rules, shared: &Shared)
 }
 
 /// Everything that can be refused, in order. What is proved on the way is noted in `record`.
-async fn open(
-    startup: &Startup,
-    client: SocketAddr,
-    record: &mut Refused,
-    rules: &Rules,
-    shared: &Shared,
-) -> Result<Opened, Denied> {
-    // Only a grant's secret can have been proved, so the user is a grant's id.
-    let id: GrantId = startup.user.parse().map_err(|_| Ending::BadSecret {
-        user: startup.user.clone(),
-    })?;
-    let admission = match shared.ledger.admit(&id, startup.database.as_deref(), client.ip()).await {
+async fn open(startup: &Startup, pass: &Pass, record: &mut Refused, rules: &Rules, shared: &Shared) -> Result<Opened, Denied> {
+    let (id, client) = (pass.grant.clone(), record.client);
+    let recheck = shared.desk.recheck(&id, client).await;
+    let admission = match shared.ledger.admit(&id, pass.database.as_deref(), client, recheck).await {
         Ok(admission) => admission,
         Err(ending) => {
             // The secret was proved, so the record may say whose it is; without a name where the store cannot be asked.

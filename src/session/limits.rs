@@ -139,7 +139,7 @@ fn signed(duration: Duration) -> SignedDuration {
 }
 
 /// A length of time as a person says it: `2 h 30 min`, `5 min`, `40 s`.
-fn length(duration: Duration) -> String {
+pub(super) fn length(duration: Duration) -> String {
     // To the nearest second: the welcome of a 30 min window says 30 min, not 29 min 59 s.
     let seconds = duration.as_millis().saturating_add(500) / 1000;
     let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];

@@ -1,12 +1,14 @@
 //! One connection from accept to ending, as a sequence of owned stages; each consumes the one before.
 //!
-//! It composes: the frontend brings a client, the ledger a permit, upstream a target; the relay carries, `end` ends. It makes
-//! no decision of its own about who may do what.
+//! It composes: the frontend brings a client, the ledger a permit (where an identity has no grant yet, the desk a request, for
+//! which its login may wait), upstream a target; the relay carries, `end` ends. It makes no decision of its own about who may
+//! do what.
 //!
 //! The law: nothing of a client reaches its target before the session's start is on record; and however a session ends, its
 //! ending is on record and its backend is gone, or is said not to be.
 
 mod admit;
+mod arrive;
 mod book;
 mod buffer;
 mod cancel;
@@ -19,7 +21,9 @@ mod start;
 mod statement;
 mod tail;
 mod tap;
+mod waiting;
 mod watch;
+mod wishes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,9 +37,11 @@ pub use admit::{Rules, TargetRoom};
 pub use buffer::Pool;
 pub use registry::{Registry, SessionView};
 pub use statement::Keep;
+pub use waiting::{Lobby, WaitSettings};
 
 use start::Started;
 
+use crate::access::Desk;
 use crate::audit::Journal;
 use crate::audit::event::Event;
 use crate::clock::Clock;
@@ -57,6 +63,8 @@ pub struct Settings {
     pub end_grace: Duration,
     /// What a client can do to go on, said in notices; `None`: the command that extends the grant.
     pub renew_hint: Option<String>,
+    /// How logins wait for approval.
+    pub waiting: WaitSettings,
     /// How much of texts and values goes on record.
     pub keep: Keep,
 }
@@ -69,6 +77,10 @@ pub struct Shared {
     pub journal: Journal,
     /// The grants.
     pub ledger: Ledger,
+    /// What people and pipelines ask for.
+    pub desk: Desk,
+    /// Where logins wait for approval.
+    pub lobby: Arc<Lobby>,
     /// The sessions.
     pub registry: Arc<Registry>,
     /// Read buffers.
@@ -89,8 +101,8 @@ pub struct Accepted {
     pub client: SocketAddr,
     /// Its place among the strangers, until it has proved a secret.
     pub place: frontend::Place,
-    /// The places for connections, one of which it takes once it has proved a secret: strangers take none, so that no crowd of
-    /// them keeps others out.
+    /// The places for connections, one of which it takes once it has proved a secret and has a grant: strangers take none, so
+    /// that no crowd of them keeps others out, and neither do logins that wait for approval.
     pub connections: Arc<Semaphore>,
     /// How many places there are.
     pub limit: u32,
@@ -128,23 +140,23 @@ async fn begin(accepted: Accepted, shared: &Shared) -> Option<Started> {
             return None;
         }
     };
-    if shared.draining.load(Ordering::Relaxed) {
+    if shared.draining() {
         refusal::refuse(*greeted, &Ending::Draining, shared).await;
         return None;
     }
-    let verifier = shared.ledger.verifier(&greeted.startup().user);
-    let authenticated = match frontend::authenticate(greeted, &verifier).await {
-        Ok(authenticated) => authenticated,
-        Err(rejected) => {
-            refusal::rejected(*rejected, shared).await;
+    let arrival = match arrive::arrive(greeted, &rules, shared).await {
+        Ok(arrival) => arrival,
+        Err(turned) => {
+            turned.settle(shared).await;
             return None;
         }
     };
+    // Only now: a login that waits for approval takes no place.
     let Ok(connection) = connections.try_acquire_owned() else {
-        refusal::no_place(authenticated, limit).settle(shared).await;
+        refusal::no_place(arrival, limit).settle(shared).await;
         return None;
     };
-    match admit::admit(authenticated, &rules, shared).await {
+    match admit::admit(arrival, &rules, shared).await {
         Ok(admitted) => Some(start::start(admitted, connection, rules, shared)),
         Err(refusal) => {
             refusal.settle(shared).await;
@@ -154,6 +166,11 @@ async fn begin(accepted: Accepted, shared: &Shared) -> Option<Started> {
 }
 
 impl Shared {
+    /// Whether the gate shuts down.
+    fn draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
     /// Records what may fail to be recorded without letting anything through: a refusal, a cancel.
     async fn record(&self, event: &Event<'_>) {
         if let Err(error) = self.journal.record(event).await {

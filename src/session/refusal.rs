@@ -11,9 +11,11 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::Shared;
+use super::arrive::Arrival;
+use super::registry::Arriving;
 use crate::audit::event::{Event, Refused};
 use crate::ending::{Ending, Scope};
-use crate::frontend::{self, Authenticated, Greeted, Rejected};
+use crate::frontend::{self, Greeted, Rejected};
 use crate::tls::Transport;
 use crate::wire::startup::Startup;
 
@@ -39,22 +41,49 @@ impl From<Ending> for Denied {
     }
 }
 
+/// A client that does not come in.
+pub(super) enum Turned {
+    /// It proved nothing, and has been told.
+    Rejected(Box<Rejected>),
+    /// It proved its secret.
+    Refused(Box<Refusal>),
+}
+
+impl From<Box<Rejected>> for Turned {
+    fn from(rejected: Box<Rejected>) -> Self {
+        Self::Rejected(rejected)
+    }
+}
+
+impl Turned {
+    /// Puts it on record; whoever has not been told is told.
+    pub(super) async fn settle(self, shared: &Shared) {
+        match self {
+            Self::Rejected(rejected) => self::rejected(*rejected, shared).await,
+            Self::Refused(refusal) => refusal.settle(shared).await,
+        }
+    }
+}
+
 /// A client that proved its secret and is refused all the same.
 pub(super) struct Refusal {
+    /// A shutdown waits until it has been told.
+    pub(super) arriving: Arriving,
     pub(super) transport: Transport,
     pub(super) record: Refused,
     pub(super) denied: Denied,
 }
 
 /// The gate is full.
-pub(super) fn no_place(client: Authenticated, limit: u32) -> Refusal {
+pub(super) fn no_place(arrival: Arrival, limit: u32) -> Refusal {
     let ending = Ending::TooMany {
         scope: Scope::Gate,
         limit,
     };
     Refusal {
-        record: blank(client.client, Some(&client.startup)),
-        transport: client.transport,
+        arriving: arrival.arriving,
+        record: arrival.record,
+        transport: arrival.client.transport,
         denied: ending.into(),
     }
 }
@@ -63,6 +92,7 @@ impl Refusal {
     /// Puts the refusal on record and tells the client.
     pub(super) async fn settle(self, shared: &Shared) {
         let Self {
+            arriving: _arriving,
             mut transport,
             mut record,
             denied,

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use super::admit::TargetRoom;
 use crate::audit::event::Who;
@@ -79,7 +79,7 @@ pub struct SessionView {
     /// When its grant ends, as things stand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// `active` while a statement runs, else `idle`.
+    /// `active` while a statement runs, else `idle`; `ended` in the news of its end.
     pub state: String,
     /// Executed statements.
     pub statements: u64,
@@ -87,12 +87,27 @@ pub struct SessionView {
     pub backend_pid: i32,
 }
 
+/// How many changes a listener can be behind before it misses some.
+const NEWS: usize = 256;
+
 /// The running sessions of a gate.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Registry {
     sessions: Mutex<HashMap<SessionId, Arc<Live>>>,
     /// Sessions that run, and those whose end is under way: what a shutdown waits for.
     unfinished: AtomicUsize,
+    /// Begins and ends, for whoever listens.
+    news: broadcast::Sender<SessionView>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            sessions: Mutex::default(),
+            unfinished: AtomicUsize::new(0),
+            news: broadcast::Sender::new(NEWS),
+        }
+    }
 }
 
 /// A login that is counted.
@@ -154,10 +169,28 @@ impl Registry {
         let live = Arc::new(live);
         self.unfinished.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(live.who.session.clone(), Arc::clone(&live));
+        self.tell(&live, None);
         Entry {
             registry: Arc::clone(self),
             live,
         }
+    }
+
+    /// Begins and ends of sessions from now on; the state of one that ended is `ended`. A listener that is too slow misses some.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<SessionView> {
+        self.news.subscribe()
+    }
+
+    fn tell(&self, live: &Live, state: Option<&str>) {
+        if self.news.receiver_count() == 0 {
+            return;
+        }
+        let mut view = live.view();
+        if let Some(state) = state {
+            state.clone_into(&mut view.state);
+        }
+        let _ = self.news.send(view);
     }
 
     /// The running sessions, oldest first.
@@ -239,7 +272,10 @@ impl Entry {
 
     /// The session is being ended: it takes no orders any more, and its cancel key is dead.
     pub(crate) fn leave(&self) {
-        self.registry.lock().remove(&self.live.who.session);
+        let left = self.registry.lock().remove(&self.live.who.session);
+        if let Some(live) = left {
+            self.registry.tell(&live, Some("ended"));
+        }
     }
 }
 

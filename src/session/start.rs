@@ -68,7 +68,7 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     let settings = &rules.session;
     let limits = Limits::new(permit, &settings.warnings, settings.idle_timeout, settings.renew_hint.clone());
     let notice = settings.welcome.then(|| limits.welcome(since.time));
-    let welcome = welcome(&connected, live, notice);
+    let welcome = welcome(&connected, live, notice, connection.welcomed);
     let came_with_login = std::mem::take(&mut connected.leftover);
     let mut relay = Relay {
         up: Up::new(),
@@ -121,10 +121,12 @@ fn register(live: Live, shared: &Shared) -> Entry {
     entry
 }
 
-/// From AuthenticationOk to ReadyForQuery.
-fn welcome(connected: &Connected, live: &Live, notice: Option<Vec<u8>>) -> Vec<u8> {
+/// From AuthenticationOk, unless a login that waited has it already, to ReadyForQuery.
+fn welcome(connected: &Connected, live: &Live, notice: Option<Vec<u8>>, welcomed: bool) -> Vec<u8> {
     let mut out = BytesMut::with_capacity(1024);
-    encode::authentication_ok(&mut out);
+    if !welcomed {
+        encode::authentication_ok(&mut out);
+    }
     for (name, value) in &connected.parameters {
         encode::parameter_status(&mut out, name, value);
     }

@@ -1,4 +1,4 @@
-//! The two TLS configurations, towards clients and towards a target, and the stream that may or may not be on TLS.
+//! The TLS configurations, towards clients, towards a target and towards web servers, and the stream that may or may not be on TLS.
 //!
 //! It does not speak PostgreSQL: the requests that lead to TLS are `frontend`'s and `upstream`'s. The laws it keeps: no 0-RTT, no
 //! renegotiation, no resumption (a replayed or resumed connection would carry statements under a login nobody made again);
@@ -9,6 +9,7 @@ mod client;
 mod server;
 mod transport;
 mod verify;
+mod web;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use binding::end_point_hash;
 pub use client::{ClientTls, TlsMode, UnknownMode};
 pub use server::{ServerTls, ServerTlsCell};
 pub use transport::Transport;
+pub use web::{web_address, web_client};
 
 /// The ALPN name of the PostgreSQL protocol (IANA; required for direct TLS since PostgreSQL 17).
 pub const ALPN: &[u8] = b"postgresql";
@@ -85,6 +87,9 @@ pub enum TlsError {
     /// The TLS library does not take the configuration.
     #[error("TLS cannot be configured")]
     Configure(#[from] rustls::Error),
+    /// The HTTP library does not take the configuration.
+    #[error("HTTP to other servers cannot be configured")]
+    Web(#[source] reqwest::Error),
 }
 
 /// The cryptography, named explicitly: no process-wide default is relied on.

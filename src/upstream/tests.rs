@@ -38,6 +38,8 @@ fn a_permit() -> Permit {
         activated_at: Some(now),
         until: Some(until),
         revoked: None,
+        profile: None,
+        request: None,
     };
     let question = Question {
         now,

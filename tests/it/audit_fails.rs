@@ -109,7 +109,9 @@ async fn on_a_full_disk_no_statement_runs_until_there_is_room() {
     disk.fill();
     // The file's last page still has room for some.
     let mut filler = Raw::session(&gate, &login).await;
-    refused_statement(&mut filler).await.says("FATAL", "53100", &["nothing was run"]);
+    refused_statement(&mut filler)
+        .await
+        .says("FATAL", "53100", &["nothing was run"]);
 
     // Longer than whatever is left now.
     let long = format!("/* {} */", "x".repeat(9000));

@@ -1,6 +1,7 @@
 //! The gate as a whole, against a real PostgreSQL, with real clients: `psql` and `tokio-postgres`.
 //!
 //! One program, one file per behaviour:
+//! - `access`: two people and the commands: ask, approve, work, give back
 //! - `audit_fails`: a log that cannot be written stops statements, and nothing else for longer than that
 //! - `cancel`: Ctrl-C, and whose statement it stops
 //! - `changes`: extend, shorten, revoke, warnings: what reaches a session that runs
@@ -14,6 +15,7 @@
 //! - `log`: what the log says is what the server ran
 //! - `refusals`: every way a login is refused, by its packet
 //! - `tour`: a tester's way from the grant to the first rows, and what the log says about it
+//! - `waiting`: plain psql under a name and a token, which waits for approval
 //! - `wire`: the protocol from the first byte to bulk data, broken and slow
 //! - `support`: the servers, the clients, the waiting
 #![allow(missing_docs, reason = "tests, not a library")]
@@ -28,6 +30,7 @@
     reason = "a test says what it expects and fails otherwise, times things, and tells its story in one piece"
 )]
 
+mod access;
 mod audit_fails;
 mod cancel;
 mod changes;
@@ -42,4 +45,5 @@ mod log;
 mod refusals;
 mod support;
 mod tour;
+mod waiting;
 mod wire;

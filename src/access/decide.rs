@@ -1,0 +1,236 @@
+//! What follows from rules and answers: pure functions without a store, a log or a clock.
+//!
+//! They ask no policy; the callers do, and bring the answer.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{AccessError, Asked, MAX_SESSIONS, Narrowed, Rules};
+use crate::grant::{Grant, LONGEST_WINDOW, SHORTEST_WINDOW};
+use crate::identity::{Identity, Source};
+use crate::ledger::Submitted;
+use crate::names::{ProfileName, TargetName};
+use crate::policy::{Action, Decision, Judgement, Verdict};
+use crate::request::{How, Request, Wish};
+
+/// Bytes of a reason or a comment: a paragraph.
+const LONGEST_TEXT: usize = 1000;
+/// Bytes of a ticket or an idempotency key.
+const LONGEST_WORD: usize = 200;
+/// Characters of a name nobody has that are repeated to whoever asked.
+const REPEATED: usize = 63;
+
+/// What somebody asks for, made definite: names that exist, and what was left out filled in.
+pub(super) fn wish(rules: &Rules, who: &Identity, asked: &Asked) -> Result<Wish, AccessError> {
+    let (target, profiles) = find_target(rules, &asked.target)?;
+    let profile = find_profile(target, profiles, asked.profile.as_deref())?;
+    let window = asked.window.unwrap_or(rules.default_window);
+    if !(SHORTEST_WINDOW..=LONGEST_WINDOW).contains(&window) {
+        return Err(AccessError::Invalid(
+            "a window is between 1 second and 31 days long: ask for 30m or 2h".to_owned(),
+        ));
+    }
+    let max_sessions = asked.max_sessions.unwrap_or(MAX_SESSIONS);
+    if max_sessions == 0 {
+        return Err(AccessError::Invalid(
+            "no session could be opened: ask for at least 1 at once, or leave the number out".to_owned(),
+        ));
+    }
+    let key = asked.key.as_deref().map(str::len);
+    if key.is_some_and(|length| length == 0 || length > LONGEST_WORD) {
+        return Err(AccessError::Invalid(format!(
+            "an idempotency key has 1 to {LONGEST_WORD} bytes"
+        )));
+    }
+    Ok(Wish {
+        identity: who.name.clone(),
+        groups: who.groups.clone(),
+        issuer: match &who.source {
+            Source::Local => None,
+            Source::Issuer(issuer) => Some(issuer.clone()),
+        },
+        claims: who.claims.clone(),
+        target: target.clone(),
+        profile: profile.clone(),
+        window,
+        reason: line(asked.reason.as_deref(), "reason", LONGEST_TEXT)?,
+        ticket: line(asked.ticket.as_deref(), "ticket", LONGEST_WORD)?,
+        max_sessions,
+        break_glass: asked.break_glass,
+    })
+}
+
+fn find_target<'a>(rules: &'a Rules, asked: &str) -> Result<(&'a TargetName, &'a [ProfileName]), AccessError> {
+    let found = rules.targets.iter().find(|(name, _)| name.as_str() == asked);
+    found.map(|(name, profiles)| (name, profiles.as_slice())).ok_or_else(|| {
+        let names = rules.targets.keys().map(TargetName::as_str);
+        AccessError::NoSuchTarget {
+            nearest: nearest(asked, names).map(str::to_owned),
+            asked: asked.chars().take(REPEATED).collect(),
+        }
+    })
+}
+
+fn find_profile<'a>(
+    target: &TargetName,
+    profiles: &'a [ProfileName],
+    asked: Option<&str>,
+) -> Result<&'a ProfileName, AccessError> {
+    let found = match asked {
+        Some(asked) => profiles.iter().find(|profile| profile.as_str() == asked),
+        // The narrowest: who names none gets the least.
+        None => profiles.first(),
+    };
+    found.ok_or_else(|| AccessError::NoSuchProfile {
+        target: target.clone(),
+        asked: asked.unwrap_or_default().chars().take(REPEATED).collect(),
+        known: by_nearness(asked.unwrap_or_default(), profiles),
+    })
+}
+
+/// The one of `known` that was most likely meant, if one is near enough.
+fn nearest<'a>(asked: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let asked: String = asked.chars().take(REPEATED).flat_map(char::to_lowercase).collect();
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&asked, &name.to_lowercase()), name))
+        .filter(|(distance, name)| *distance <= (name.len() / 3).max(1))
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// The profiles there are, the most likely one first.
+fn by_nearness(asked: &str, profiles: &[ProfileName]) -> Vec<ProfileName> {
+    let asked: String = asked.chars().take(REPEATED).flat_map(char::to_lowercase).collect();
+    let mut known = profiles.to_vec();
+    known.sort_by_cached_key(|profile| strsim::damerau_levenshtein(&asked, &profile.as_str().to_lowercase()));
+    known
+}
+
+/// A text of a person as one line: whitespace runs are one space each, nothing is an absent text.
+pub(super) fn line(text: Option<&str>, what: &str, longest: usize) -> Result<Option<String>, AccessError> {
+    let text = text.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+    if text.len() > longest {
+        return Err(AccessError::Invalid(format!(
+            "the {what} has {} bytes; {longest} are enough: say it shorter",
+            text.len()
+        )));
+    }
+    if text.contains(char::is_control) {
+        return Err(AccessError::Invalid(format!(
+            "the {what} contains control characters: leave them out"
+        )));
+    }
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+/// A comment as one line.
+pub(super) fn comment(text: Option<&str>) -> Result<Option<String>, AccessError> {
+    line(text, "comment", LONGEST_TEXT)
+}
+
+/// A reason as one line.
+pub(super) fn reason(text: Option<&str>) -> Result<Option<String>, AccessError> {
+    line(text, "reason", LONGEST_TEXT)
+}
+
+/// What is put on record for a new request of that judgement.
+pub(super) fn submitted(verdict: Verdict, wish: &Wish, pending_for: Duration, now: Timestamp) -> Submitted {
+    match verdict {
+        Verdict::Denied { why } => Submitted::Denied { why },
+        Verdict::Automatic if wish.break_glass => Submitted::Granted(How::BreakGlass),
+        Verdict::Automatic => Submitted::Granted(How::Automatic),
+        // Break-glass does not wait: either it is allowed at once or it is not.
+        Verdict::Approvals(_) if wish.break_glass => Submitted::Denied {
+            why: "break-glass access is not allowed here: ask without it, and somebody can approve".to_owned(),
+        },
+        Verdict::Approvals(approvals) => Submitted::Waiting {
+            approvals: approvals.max(1),
+            expires_at: now.checked_add(pending_for).unwrap_or(Timestamp::MAX),
+        },
+    }
+}
+
+/// The answer where there are no policies at all.
+pub(super) fn no_policies() -> Judgement {
+    Judgement {
+        verdict: Verdict::Denied {
+            why: "this gate has no policies, so nobody can ask for access: its operator can make a grant by hand".to_owned(),
+        },
+        policies: Vec::new(),
+    }
+}
+
+/// Whether what was approved so may still be activated under this judgement; if not, why.
+pub(super) fn still_good(how: How, verdict: &Verdict) -> Result<(), String> {
+    match (how, verdict) {
+        (_, Verdict::Denied { why }) => Err(why.clone()),
+        (How::Automatic, Verdict::Approvals(_)) => {
+            Err("it was approved without an approver, which the policies do not allow now".to_owned())
+        }
+        (How::BreakGlass, Verdict::Approvals(_)) => {
+            Err("it was opened without approval, which the policies do not allow now".to_owned())
+        }
+        (How::People, Verdict::Approvals(_)) | (_, Verdict::Automatic) => Ok(()),
+    }
+}
+
+/// The request as an approver would narrow it, for the policies to judge what is to be given. What widens is left as it was: the
+/// step refuses it.
+pub(super) fn narrowed(request: &Request, narrowed: &Narrowed, profiles: &[ProfileName]) -> Request {
+    let mut request = request.clone();
+    if let Some(window) = narrowed.window {
+        request.wish.window = window.min(request.wish.window);
+    }
+    let place = |wanted: &ProfileName| profiles.iter().position(|profile| profile == wanted);
+    if let Some(profile) = &narrowed.profile
+        && matches!((place(profile), place(&request.wish.profile)), (Some(given), Some(asked)) if given < asked)
+    {
+        request.wish.profile = profile.clone();
+    }
+    request
+}
+
+/// A grant as the wish it would take to get it with this window.
+pub(super) fn as_wish(grant: &Grant, request: Option<&Request>, profile: ProfileName, window: Duration) -> Wish {
+    let asked = request.map(|request| &request.wish);
+    Wish {
+        identity: grant.identity().clone(),
+        groups: asked.map(|wish| wish.groups.clone()).unwrap_or_default(),
+        issuer: asked.and_then(|wish| wish.issuer.clone()),
+        claims: asked.map(|wish| wish.claims.clone()).unwrap_or_default(),
+        target: grant.target().clone(),
+        profile,
+        window,
+        reason: grant.reason().map(str::to_owned),
+        ticket: asked.and_then(|wish| wish.ticket.clone()),
+        max_sessions: grant.max_sessions(),
+        break_glass: asked.is_some_and(|wish| wish.break_glass),
+    }
+}
+
+/// Why a decision is a no, in words for whoever wanted it.
+pub(super) fn why(action: Action, decision: &Decision) -> String {
+    let what = match action {
+        Action::Request => "ask for this",
+        Action::AutoApprove => "have this without an approver",
+        Action::BreakGlass => "have this at once",
+        Action::Approve => "approve or reject this request",
+        Action::Extend => "have the grant extended to that length",
+        Action::Revoke => "revoke somebody else's grant",
+        Action::ReadLog => "read the audit log",
+        Action::Administer => "administer the gate",
+    };
+    if !decision.errors.is_empty() {
+        return "a policy could not be evaluated, so nothing is allowed: tell the gate's operator".to_owned();
+    }
+    match decision.policies.as_slice() {
+        [] => format!("no policy lets you {what}"),
+        [one] => format!("policy {one} does not let you {what}"),
+        several => format!("policies {} do not let you {what}", several.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

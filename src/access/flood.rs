@@ -1,0 +1,83 @@
+//! How often an identity has asked within the last minute.
+//!
+//! It counts what is asked of it, in gate time; it does not know what a request is.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::names::IdentityName;
+
+/// The window that slides.
+const MINUTE: Duration = Duration::from_mins(1);
+/// Identities remembered at once; when there are more, those are forgotten that have asked for nothing the longest.
+const IDENTITIES: usize = 4096;
+
+/// What each identity has asked for lately.
+#[derive(Debug, Default)]
+pub(super) struct Floods(Mutex<HashMap<IdentityName, VecDeque<Timestamp>>>);
+
+impl Floods {
+    /// Counts one more of `who` at `now`; false when there have been `limit` within the minute before it.
+    pub(super) fn admit(&self, who: &IdentityName, limit: u32, now: Timestamp) -> bool {
+        let since = now.checked_sub(MINUTE).unwrap_or(Timestamp::MIN);
+        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.len() >= IDENTITIES && !asked.contains_key(who) {
+            asked.retain(|_, times| times.back().is_some_and(|time| *time > since));
+            if asked.len() >= IDENTITIES {
+                let quietest = asked
+                    .iter()
+                    .min_by_key(|(_, times)| times.back().copied())
+                    .map(|(name, _)| name.clone());
+                quietest.map(|name| asked.remove(&name));
+            }
+        }
+        let times = asked.entry(who.clone()).or_default();
+        while times.front().is_some_and(|time| *time <= since) {
+            times.pop_front();
+        }
+        let fits = times.len() < usize::try_from(limit).unwrap_or(usize::MAX);
+        if fits {
+            times.push_back(now);
+        }
+        fits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    #[test]
+    fn a_minute_slides() {
+        let floods = Floods::default();
+        let (ana, bo): (IdentityName, IdentityName) = ("ana".parse().unwrap(), "bo".parse().unwrap());
+        assert!(floods.admit(&ana, 2, at(0)));
+        assert!(floods.admit(&ana, 2, at(30)));
+        assert!(!floods.admit(&ana, 2, at(59)));
+        assert!(floods.admit(&bo, 2, at(59)), "everybody has a minute of their own");
+        assert!(
+            floods.admit(&ana, 2, at(60)),
+            "the first is a minute ago; what was refused does not count"
+        );
+        assert!(!floods.admit(&ana, 2, at(61)));
+    }
+
+    #[test]
+    fn it_does_not_grow_without_end() {
+        let floods = Floods::default();
+        let count = i64::try_from(IDENTITIES).unwrap();
+        for i in 0..count * 2 {
+            assert!(floods.admit(&format!("u{i}").parse().unwrap(), 1, at(0)));
+        }
+        assert_eq!(floods.0.lock().unwrap().len(), IDENTITIES);
+        assert!(floods.admit(&"late".parse().unwrap(), 1, at(120)));
+        assert_eq!(floods.0.lock().unwrap().len(), 1, "the quiet ones are forgotten");
+    }
+}

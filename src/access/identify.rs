@@ -1,0 +1,101 @@
+//! Who holds a token: a local user's, or an issuer's.
+//!
+//! It proves nothing itself: the ledger knows the users' tokens, the issuers their signatures.
+//!
+//! INVARIANT: whoever is refused learns that, and nothing else; why is on record.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::{AccessError, Desk};
+use crate::audit::event::{Event, IdentityRefused};
+use crate::identity::{Identity, looks_like_jwt};
+use crate::secret::Secret;
+
+/// How the tokens of local users begin.
+const LOCAL: &str = "tg_";
+/// Longer tokens are not looked at: no issuer's has so many bytes.
+const LONGEST: usize = 16 << 10;
+/// Characters kept of a name that nobody has proved.
+const NAME: usize = 200;
+
+/// Why a token is not accepted; for the log.
+struct Refused {
+    claimed: Option<String>,
+    detail: String,
+}
+
+impl Desk {
+    /// Who holds this token: a local user's or an issuer's. A failure is on record; the caller learns nothing from it.
+    pub async fn identify(&self, token: &Secret<String>, client: Option<IpAddr>) -> Result<Identity, AccessError> {
+        match self.prove(token).await {
+            Ok(identity) => Ok(identity),
+            Err(Refused { claimed, detail }) => {
+                let refused = IdentityRefused {
+                    client: client.map(|client| client.to_canonical()),
+                    claimed,
+                    detail,
+                };
+                if let Err(error) = self.0.journal.record(&Event::IdentityRefused(Cow::Owned(refused))).await {
+                    tracing::error!(%error, "a refused token could not be put on record");
+                }
+                Err(AccessError::NotIdentified)
+            }
+        }
+    }
+
+    async fn prove(&self, token: &Secret<String>) -> Result<Identity, Refused> {
+        let refused = |claimed, detail: &str| Refused {
+            claimed,
+            detail: detail.to_owned(),
+        };
+        let text = token.expose().as_str();
+        if text.len() > LONGEST {
+            return Err(refused(None, "the token is too long to be one"));
+        }
+        let identity = if text.starts_with(LOCAL) {
+            self.0
+                .ledger
+                .user_by_token(token)
+                .ok_or_else(|| refused(None, "nobody has this token, or whoever has it is disabled"))?
+        } else if looks_like_jwt(text) {
+            let issuers = self.rules().issuers.clone();
+            let verified = issuers.verify(token, self.0.clock.now()).await;
+            verified.map_err(|error| refused(claimed(text), &error.to_string()))?
+        } else {
+            return Err(refused(None, "neither a user's token nor a JWT"));
+        };
+        if self.0.ledger.is_disabled(&identity.name) {
+            return Err(refused(Some(identity.name.to_string()), "disabled"));
+        }
+        Ok(identity)
+    }
+}
+
+/// The subject a JWT claims, unproved.
+fn claimed(jwt: &str) -> Option<String> {
+    let payload = URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1)?).ok()?;
+    let payload: serde_json::Value = serde_json::from_slice(&payload).ok()?;
+    let subject = payload.get("sub")?.as_str()?;
+    Some(subject.chars().take(NAME).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claimed_name_is_for_the_record_only() {
+        let jwt = |payload: &str| format!("eyJ9.{}.x", URL_SAFE_NO_PAD.encode(payload));
+        assert_eq!(claimed(&jwt(r#"{"sub":"ana"}"#)), Some("ana".to_owned()));
+        assert_eq!(claimed(&jwt(r#"{"sub":7}"#)), None);
+        assert_eq!(claimed("ey.!.x"), None);
+        assert_eq!(
+            claimed(&jwt(&format!(r#"{{"sub":"{}"}}"#, "x".repeat(500)))).map(|name| name.len()),
+            Some(NAME)
+        );
+    }
+}

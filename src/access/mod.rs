@@ -1,0 +1,198 @@
+//! What people and pipelines do: ask for access, approve, extend, give back. Each is decided by the policies and made by the ledger.
+//!
+//! It knows neither HTTP nor the wire: the control API, waiting logins and pages call it.
+//!
+//! INVARIANT: nothing is done for an identity that the policies, asked now, do not allow; nobody approves their own request,
+//! whatever the policies say.
+
+mod approve;
+mod decide;
+mod flood;
+mod grants;
+mod identify;
+mod list;
+mod recheck;
+mod rule;
+mod submit;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::audit::Journal;
+use crate::clock::Clock;
+use crate::identity::{Identity, Issuers};
+use crate::ids::{GrantId, RequestId};
+use crate::ledger::{GrantView, Ledger, LedgerError, RequestView};
+use crate::names::{IdentityName, ProfileName, TargetName};
+use crate::policy::Policies;
+use crate::request::IllegalStep;
+
+use flood::Floods;
+use submit::Turns;
+
+/// Sessions at once under a grant whose request names no number.
+pub const MAX_SESSIONS: u32 = 10;
+
+/// What is decided by configuration; replaced as a whole at a reload.
+#[derive(Debug)]
+pub struct Rules {
+    /// The policies; `None`: nobody can ask for anything.
+    pub policies: Option<Arc<Policies>>,
+    /// The targets with their profiles, the narrowest first.
+    pub targets: BTreeMap<TargetName, Vec<ProfileName>>,
+    /// The trusted issuers.
+    pub issuers: Arc<Issuers>,
+    /// The window asked for when none is named.
+    pub default_window: Duration,
+    /// How long a request waits for approvers.
+    pub pending_for: Duration,
+    /// How long a grant waits for its first connect.
+    pub activate_within: Duration,
+    /// How many requests an identity may make in a minute.
+    pub requests_per_minute: u32,
+}
+
+/// What somebody asks for, as they say it.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// The target's name.
+    pub target: String,
+    /// The profile's; absent: the target's narrowest.
+    pub profile: Option<String>,
+    /// How long.
+    pub window: Option<Duration>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Under which ticket.
+    pub ticket: Option<String>,
+    /// How many sessions at once.
+    pub max_sessions: Option<u32>,
+    /// At once, to be reviewed afterwards.
+    pub break_glass: bool,
+    /// The caller's own key, so that asking again is the same request.
+    pub key: Option<String>,
+    /// Where from.
+    pub client: Option<IpAddr>,
+}
+
+/// How an approver narrows what was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Narrowed {
+    /// A shorter window.
+    pub window: Option<Duration>,
+    /// A narrower profile.
+    pub profile: Option<ProfileName>,
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// Whoever it is did not prove it. Why is in the log.
+    #[error("the token is not accepted")]
+    NotIdentified,
+    /// No such target.
+    #[error("there is no target {asked:?}")]
+    NoSuchTarget {
+        /// The name asked for.
+        asked: String,
+        /// The nearest there is.
+        nearest: Option<String>,
+    },
+    /// No such profile.
+    #[error("target {target} has no profile {asked:?}")]
+    NoSuchProfile {
+        /// The target.
+        target: TargetName,
+        /// The name asked for.
+        asked: String,
+        /// Those there are.
+        known: Vec<ProfileName>,
+    },
+    /// What was asked for makes no request.
+    #[error("{0}")]
+    Invalid(String),
+    /// The policies do not allow it.
+    #[error("not allowed: {why}")]
+    Denied {
+        /// Why, in words.
+        why: String,
+        /// The policies that decided.
+        policies: Vec<String>,
+    },
+    /// Too many requests of one identity.
+    #[error("{identity} has made {limit} requests within a minute: wait a little")]
+    TooMany {
+        /// Who.
+        identity: IdentityName,
+        /// How many are allowed.
+        limit: u32,
+    },
+    /// No such request, or none that this identity may see.
+    #[error("there is no request {0}")]
+    NoSuchRequest(RequestId),
+    /// The grant is somebody else's.
+    #[error("grant {0} is not yours")]
+    NotYours(GrantId),
+    /// The step cannot be taken.
+    #[error(transparent)]
+    Illegal(#[from] IllegalStep),
+    /// The ledger refused, or failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// Where people and pipelines come to. Cheap to clone.
+#[derive(Clone)]
+pub struct Desk(Arc<Inner>);
+
+struct Inner {
+    ledger: Ledger,
+    journal: Journal,
+    clock: Clock,
+    rules: watch::Receiver<Arc<Rules>>,
+    floods: Floods,
+    turns: Turns,
+}
+
+/// What lets an identity in: a grant it has already, or what became of a request.
+#[derive(Debug, Clone)]
+pub enum Way {
+    /// A grant that can be used now.
+    Grant(Box<GrantView>),
+    /// A request: granted, or it waits.
+    Request(Box<RequestView>),
+}
+
+impl Desk {
+    /// A desk with these rules.
+    #[must_use]
+    pub fn new(ledger: Ledger, journal: Journal, clock: Clock, rules: watch::Receiver<Arc<Rules>>) -> Self {
+        Self(Arc::new(Inner {
+            ledger,
+            journal,
+            clock,
+            rules,
+            floods: Floods::default(),
+            turns: Turns::default(),
+        }))
+    }
+
+    /// The grant that gives `who` the target (and profile) now, if there is one.
+    #[must_use]
+    pub fn live_grant(&self, who: &Identity, target: &TargetName, profile: Option<&ProfileName>) -> Option<GrantView> {
+        self.0.ledger.live_grant(&who.name, target, profile)
+    }
+
+    /// The rules as they are now.
+    fn rules(&self) -> Arc<Rules> {
+        self.0.rules.borrow().clone()
+    }
+}

@@ -1,0 +1,111 @@
+//! Asks once more whether a grant may be activated, at its first connect.
+//!
+//! It activates nothing. What was decided when the grant was made can have changed since: the policies, the hour, the
+//! identity's groups, whether it is let in at all.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::{Desk, decide};
+use crate::ending::Ending;
+use crate::grant::{Grant, Status};
+use crate::identity::{Identity, Source};
+use crate::ids::GrantId;
+use crate::ledger::LedgerError;
+use crate::policy::{Action, Judgement};
+use crate::request::{How, Outcome, Request, Wish};
+
+impl Desk {
+    /// Whether the grant may still be activated from there, to be asked in the turn of its activation. The request it came of is
+    /// read beforehand: nothing waits for the store in that turn.
+    pub async fn recheck(&self, id: &GrantId, client: IpAddr) -> impl FnOnce(&Grant) -> Result<(), Ending> + Send + use<> {
+        let request = self.request_to_recheck(id).await;
+        let desk = self.clone();
+        move |grant| desk.judge_activation(grant, request, client)
+    }
+
+    /// The request of a grant that waits for its first connect; `None`: there is nothing to ask.
+    async fn request_to_recheck(&self, id: &GrantId) -> Result<Option<Request>, LedgerError> {
+        let grant = self.0.ledger.grant(id).await?.grant;
+        match grant.request() {
+            Some(request) if grant.status(self.0.clock.now()) == Status::Ready => {
+                Ok(Some(self.0.ledger.request(request).await?.request))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A grant that was made by hand may be activated as long as its identity is not shut out.
+    fn judge_activation(
+        &self,
+        grant: &Grant,
+        request: Result<Option<Request>, LedgerError>,
+        client: IpAddr,
+    ) -> Result<(), Ending> {
+        if self.0.ledger.is_disabled(grant.identity()) {
+            return Err(Ending::IdentityDisabled {
+                grant: grant.id().clone(),
+            });
+        }
+        if grant.request().is_none() {
+            return Ok(());
+        }
+        let request = match request {
+            Ok(Some(request)) => request,
+            not_read => {
+                tracing::error!(grant = %grant.id(), ?not_read, "the request of a grant could not be read");
+                return Err(Ending::LedgerFailed);
+            }
+        };
+        let refused = |why| Ending::PolicyRefused {
+            grant: grant.id().clone(),
+            why,
+        };
+        let Some(Outcome::Approved { how, .. }) = &request.outcome else {
+            return Err(refused("the request it came of is not approved".to_owned()));
+        };
+        let Judgement { verdict, policies } = self.judge_again(&request.wish, client);
+        decide::still_good(*how, &verdict).map_err(|why| {
+            let action = match how {
+                How::Automatic => Action::AutoApprove,
+                How::People => Action::Request,
+                How::BreakGlass => Action::BreakGlass,
+            };
+            self.note_refusal(grant.identity(), action, policies, grant.id().as_str());
+            refused(why)
+        })
+    }
+
+    /// What would become of the wish if it were asked for now, from there.
+    fn judge_again(&self, wish: &Wish, client: IpAddr) -> Judgement {
+        let rules = self.rules();
+        let Some(policies) = &rules.policies else {
+            return decide::no_policies();
+        };
+        let mut context = self.context(&wish.identity, Some(client));
+        // The grant itself was not among them when it was asked for.
+        context.active_grants = context.active_grants.saturating_sub(1);
+        policies.judge(&self.present(wish), wish, context)
+    }
+
+    /// Whoever asked, as they are now: local users in the groups they are in now, others as their token had it.
+    pub(super) fn present(&self, wish: &Wish) -> Identity {
+        let users = self.0.ledger.users();
+        let local = users.into_iter().find(|user| user.local && user.name == wish.identity);
+        let asked_as = wish.issuer.as_ref();
+        match (local, asked_as) {
+            (Some(user), None) => Identity {
+                name: user.name,
+                groups: user.groups,
+                source: Source::Local,
+                claims: BTreeMap::new(),
+            },
+            (_, issuer) => Identity {
+                name: wish.identity.clone(),
+                groups: wish.groups.clone(),
+                source: issuer.cloned().map_or(Source::Local, Source::Issuer),
+                claims: wish.claims.clone(),
+            },
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Asks the policies, and puts on record what they answered where nothing else does.
+//!
+//! It does nothing with the answer.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{AccessError, Desk, Rules, decide};
+use crate::audit::Batch;
+use crate::audit::event::{DecisionMade, Event};
+use crate::identity::Identity;
+use crate::ledger::{LedgerError, Reasons};
+use crate::names::IdentityName;
+use crate::policy::{Action, Context, Decision, Question, Resource};
+
+/// What a decision is about, in the log, where it is about no request and no grant.
+const GATE: &str = "gate";
+
+/// An answer of the policies to a question of somebody.
+pub(super) struct Ruling {
+    pub(super) decision: Decision,
+    action: Action,
+    who: IdentityName,
+    policy_set: Option<String>,
+}
+
+impl Desk {
+    /// Whether `who` may read the log or administer; the decision is on record.
+    pub async fn may(&self, who: &Identity, action: Action) -> Result<(), AccessError> {
+        let ruling = self.ask(&self.rules(), who, action, Resource::Gate, None);
+        self.settled(&ruling, GATE).await
+    }
+
+    /// The same question where it only shapes an answer (what a list shows): nothing goes on record.
+    #[must_use]
+    pub fn would(&self, who: &Identity, action: Action) -> bool {
+        self.ask(&self.rules(), who, action, Resource::Gate, None).decision.allowed
+    }
+
+    /// Asks the policies as they are in `rules`; without policies nothing is allowed.
+    pub(super) fn ask(
+        &self,
+        rules: &Rules,
+        who: &Identity,
+        action: Action,
+        resource: Resource<'_>,
+        client: Option<IpAddr>,
+    ) -> Ruling {
+        let question = Question {
+            identity: who,
+            action,
+            resource,
+            context: self.context(&who.name, client),
+        };
+        let decision = rules.policies.as_ref().map_or_else(
+            || Decision {
+                allowed: false,
+                policies: Vec::new(),
+                errors: Vec::new(),
+            },
+            |policies| policies.decide(&question),
+        );
+        Ruling {
+            decision,
+            action,
+            who: who.name.clone(),
+            policy_set: policy_set(rules),
+        }
+    }
+
+    /// What the policies may look at beside the question itself.
+    pub(super) fn context(&self, who: &IdentityName, client: Option<IpAddr>) -> Context {
+        Context {
+            now: self.0.clock.now(),
+            client: client.map(|client| client.to_canonical()),
+            active_grants: self.0.ledger.active_grants(who),
+        }
+    }
+
+    /// Puts the answer on record; a no becomes an error, and so does a yes that cannot be put on record.
+    pub(super) async fn settled(&self, ruling: &Ruling, about: &str) -> Result<(), AccessError> {
+        let recorded = self.0.journal.record(&ruling.event(about)).await;
+        if !ruling.decision.allowed {
+            if let Err(error) = recorded {
+                tracing::error!(%error, who = %ruling.who, about, "a refusal could not be put on record");
+            }
+            return Err(AccessError::Denied {
+                why: decide::why(ruling.action, &ruling.decision),
+                policies: ruling.decision.policies.clone(),
+            });
+        }
+        Ok(recorded.map_err(LedgerError::from)?)
+    }
+
+    /// The reasons for a step that itself goes on record; a no goes there alone, as an error.
+    pub(super) async fn reasons(&self, ruling: Ruling, about: &str) -> Result<Reasons, AccessError> {
+        if !ruling.decision.allowed {
+            self.settled(&ruling, about).await?;
+        }
+        Ok(Reasons {
+            policies: ruling.decision.policies,
+            policy_set: ruling.policy_set,
+        })
+    }
+
+    /// Puts a no on record that is said where nobody can wait for the log.
+    pub(super) fn note_refusal(&self, who: &IdentityName, action: Action, policies: Vec<String>, about: &str) {
+        let ruling = Ruling {
+            decision: Decision {
+                allowed: false,
+                policies,
+                errors: Vec::new(),
+            },
+            action,
+            who: who.clone(),
+            policy_set: policy_set(&self.rules()),
+        };
+        let mut batch = Batch::new();
+        batch.push(self.0.clock.now(), &ruling.event(about));
+        self.0.journal.defer(&mut batch);
+    }
+}
+
+impl Ruling {
+    fn event(&self, about: &str) -> Event<'static> {
+        Event::DecisionMade(Cow::Owned(DecisionMade {
+            identity: self.who.clone(),
+            action: self.action.name().to_owned(),
+            about: about.to_owned(),
+            allowed: self.decision.allowed,
+            policies: self.decision.policies.clone(),
+            policy_set: self.policy_set.clone().unwrap_or_else(|| "none".to_owned()),
+        }))
+    }
+}
+
+/// SHA-256 of the policies in force.
+pub(super) fn policy_set(rules: &Rules) -> Option<String> {
+    rules.policies.as_ref().map(|policies: &Arc<_>| policies.hash().to_owned())
+}

@@ -1,0 +1,106 @@
+//! Asking for access.
+//!
+//! It does not decide: the policies judge, and the ledger makes the request (and its grant) last.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{AccessError, Asked, Desk, Rules, Way, decide, rule};
+use crate::identity::Identity;
+use crate::ledger::{NewRequest, Reasons, RequestView};
+use crate::policy::Judgement;
+use crate::request::{Outcome, Wish};
+
+/// Turns at once; two that share one wait for each other without need, which does no harm.
+const TURNS: usize = 64;
+
+/// Whoever has a turn is alone with what it is for: asking twice at once is asking once, and extensions add up one by one.
+#[derive(Debug)]
+pub(super) struct Turns {
+    hash: RandomState,
+    places: [Mutex<()>; TURNS],
+    /// Never taken by anybody else; there is always a turn to take.
+    spare: Mutex<()>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self {
+            hash: RandomState::new(),
+            places: std::array::from_fn(|_| Mutex::default()),
+            spare: Mutex::default(),
+        }
+    }
+}
+
+impl Turns {
+    /// Waits for the turn of `what`.
+    pub(super) async fn take(&self, what: &str) -> MutexGuard<'_, ()> {
+        let place = usize::try_from(self.hash.hash_one(what) % 64).unwrap_or(0);
+        self.places.get(place).unwrap_or(&self.spare).lock().await
+    }
+}
+
+impl Desk {
+    /// Asks for access. What is pending already is not asked for twice; what the policies deny is on record and an error.
+    pub async fn submit(&self, who: &Identity, asked: Asked) -> Result<RequestView, AccessError> {
+        let rules = self.rules();
+        let wish = decide::wish(&rules, who, &asked)?;
+        let _turn = self.0.turns.take(who.name.as_str()).await;
+        self.submit_in_turn(who, &rules, wish, &asked).await
+    }
+
+    /// The live grant for what is asked, or else the request for it. Many at once (the connections of one test run) make one.
+    pub async fn enter(&self, who: &Identity, asked: Asked) -> Result<Way, AccessError> {
+        let rules = self.rules();
+        let wish = decide::wish(&rules, who, &asked)?;
+        let _turn = self.0.turns.take(who.name.as_str()).await;
+        // Who names no profile is content with any.
+        let profile = asked.profile.is_some().then_some(&wish.profile);
+        if let Some(view) = self.0.ledger.live_grant(&who.name, &wish.target, profile) {
+            return Ok(Way::Grant(Box::new(view)));
+        }
+        let view = self.submit_in_turn(who, &rules, wish, &asked).await?;
+        Ok(Way::Request(Box::new(view)))
+    }
+
+    async fn submit_in_turn(&self, who: &Identity, rules: &Rules, wish: Wish, asked: &Asked) -> Result<RequestView, AccessError> {
+        let pending = self.0.ledger.pending_request(&who.name, &wish.target, &wish.profile);
+        // Who waits and then finds it urgent is not told to go on waiting.
+        if let Some(view) = pending.filter(|view| view.request.wish.break_glass == wish.break_glass) {
+            return Ok(view);
+        }
+        let now = self.0.clock.now();
+        if !self.0.floods.admit(&who.name, rules.requests_per_minute, now) {
+            tracing::warn!(identity = %who.name, limit = rules.requests_per_minute, "an identity asks too often");
+            return Err(AccessError::TooMany {
+                identity: who.name.clone(),
+                limit: rules.requests_per_minute,
+            });
+        }
+        let judgement = rules.policies.as_ref().map_or_else(decide::no_policies, |policies| {
+            policies.judge(who, &wish, self.context(&who.name, asked.client))
+        });
+        let Judgement { verdict, policies } = judgement;
+        let new = NewRequest {
+            submitted: decide::submitted(verdict, &wish, rules.pending_for, now),
+            wish,
+            key: asked.key.clone(),
+            activate_within: Duration::max(rules.activate_within, crate::grant::SHORTEST_WINDOW),
+        };
+        let reasons = Reasons {
+            policies: policies.clone(),
+            policy_set: rule::policy_set(rules),
+        };
+        let view = self.0.ledger.submit(new, reasons).await?;
+        match &view.request.outcome {
+            Some(Outcome::Denied { why, .. }) => Err(AccessError::Denied {
+                why: why.clone(),
+                policies,
+            }),
+            _ => Ok(view),
+        }
+    }
+}

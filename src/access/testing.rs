@@ -1,0 +1,31 @@
+//! Rules for the tests of this module and of those that need a desk.
+//!
+//! It is not part of the program.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Rules;
+use crate::identity::Issuers;
+use crate::policy::Policies;
+
+/// Two targets, the first with three profiles.
+pub(crate) fn rules(policies: Option<Arc<Policies>>) -> Rules {
+    let names = |names: &[&str]| names.iter().map(|name| name.parse().expect("a name")).collect();
+    Rules {
+        policies,
+        targets: BTreeMap::from([
+            (
+                "orders".parse().expect("a name"),
+                names(&["read-only", "read-write", "owner"]),
+            ),
+            ("payments".parse().expect("a name"), names(&["default"])),
+        ]),
+        issuers: Arc::new(Issuers::default()),
+        default_window: Duration::from_mins(30),
+        pending_for: Duration::from_hours(1),
+        activate_within: Duration::from_hours(1),
+        requests_per_minute: 30,
+    }
+}

@@ -1,0 +1,467 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::*;
+use crate::audit;
+use crate::audit::event::Event;
+use crate::ending::Ending;
+use crate::grant::Status;
+use crate::identity::Source;
+use crate::ledger::RequestFilter;
+use crate::policy::{self, Action};
+use crate::secret::Secret;
+
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Testers read at once, write with an approver's yes; leads approve up to two hours; pipelines of one repository.
+const POLICIES: &str = r#"
+@id("testers-ask") @approvals("1")
+permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"request", resource);
+@id("reading-at-once") @max_duration("2h")
+permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"auto-approve", resource)
+when { resource.profile == "read-only" };
+@id("payments-need-a-reason") @advice("say why")
+forbid (principal, action == Tidegate::Action::"request", resource in Tidegate::Target::"payments")
+unless { context has reason };
+@id("leads-approve")
+permit (principal in Tidegate::Group::"leads", action == Tidegate::Action::"approve", resource)
+when { resource.window_seconds <= 7200 };
+@id("longer")
+permit (principal, action == Tidegate::Action::"extend", resource)
+when { resource.owner == principal && context.window_seconds <= 7200 };
+@id("leads-revoke")
+permit (principal in Tidegate::Group::"leads", action == Tidegate::Action::"revoke", resource)
+when { resource.owner in Tidegate::Group::"qa" };
+@id("emergency") @max_duration("30m")
+permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"break-glass", resource)
+when { context has reason };
+@id("pipelines") @max_duration("1h")
+permit (principal, action in [Tidegate::Action::"request", Tidegate::Action::"auto-approve"], resource)
+when { principal.hasTag("repository") && principal.getTag("repository") == "shop/orders" };
+@id("security-reads")
+permit (principal in Tidegate::Group::"security", action == Tidegate::Action::"read-log", resource);
+"#;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    ledger: Ledger,
+    clock: Clock,
+    rules: watch::Sender<Arc<Rules>>,
+    desk: Desk,
+}
+
+fn policies(text: &str) -> Arc<Policies> {
+    let schema = policy::Source {
+        name: "schema.cedarschema".to_owned(),
+        text: include_str!("../../policies/schema.cedarschema").to_owned(),
+    };
+    let source = policy::Source {
+        name: "test.cedar".to_owned(),
+        text: text.to_owned(),
+    };
+    Arc::new(Policies::parse(&schema, &[source], jiff::tz::TimeZone::UTC).expect("good policies"))
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Some(policies(POLICIES)))
+    }
+
+    fn with(policies: Option<Arc<Policies>>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
+        let settings = audit::Settings {
+            dir: folder.path().join("audit"),
+            durability: audit::Durability::Process,
+            max_sql_bytes: 1_000,
+            max_parameter_bytes: 100,
+        };
+        let journal = Journal::open(&settings, clock.clone()).unwrap();
+        let ledger = Ledger::open(&folder.path().join("ledger.sqlite"), journal.clone(), clock.clone()).unwrap();
+        let rules = watch::Sender::new(Arc::new(testing::rules(policies)));
+        let desk = Desk::new(ledger.clone(), journal, clock.clone(), rules.subscribe());
+        Self {
+            folder,
+            ledger,
+            clock,
+            rules,
+            desk,
+        }
+    }
+
+    fn pass(&self, time: Duration) {
+        self.clock.set_wall_ahead(SignedDuration::try_from(time).unwrap());
+        let _ = self.clock.observe();
+    }
+
+    async fn user(&self, name: &str, groups: &[&str]) -> Identity {
+        let groups = groups.iter().map(|group| group.parse().unwrap()).collect();
+        let token = self.ledger.add_user(&name.parse().unwrap(), groups, "ops").await.unwrap();
+        self.desk.identify(&token, None).await.unwrap()
+    }
+
+    /// The decisions on record: who, what, whether they may, by which policies.
+    fn decisions(&self) -> Vec<(String, String, bool, String)> {
+        let records = audit::read(&self.folder.path().join("audit"), &audit::Filter::default()).unwrap();
+        let events = records.map(|record| record.unwrap().event);
+        let decisions = events.filter_map(|event| match event {
+            Event::DecisionMade(made) => Some((
+                made.identity.to_string(),
+                made.action.clone(),
+                made.allowed,
+                made.policies.join(","),
+            )),
+            _ => None,
+        });
+        decisions.collect()
+    }
+
+    /// As the session does it.
+    async fn connect(&self, grant: &GrantId) -> Result<(), Ending> {
+        let recheck = self.desk.recheck(grant, CLIENT).await;
+        self.ledger.admit(grant, None, CLIENT, recheck).await.map(|_| ())
+    }
+}
+
+fn asked(target: &str, profile: &str) -> Asked {
+    Asked {
+        target: target.to_owned(),
+        profile: Some(profile.to_owned()),
+        ..Asked::default()
+    }
+}
+
+fn pipeline(repository: &str) -> Identity {
+    Identity {
+        name: "ci:shop/orders".parse().unwrap(),
+        groups: BTreeSet::new(),
+        source: Source::Issuer("https://ci.example.org".to_owned()),
+        claims: BTreeMap::from([("repository".to_owned(), repository.to_owned())]),
+    }
+}
+
+#[tokio::test]
+async fn reading_is_granted_at_once_and_logs_in() {
+    let bench = Bench::new();
+    let ana = bench.user("ana", &["qa"]).await;
+    let view = bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+    let grant = view.request.grant().expect("a grant").clone();
+    let login = bench.desk.login(&ana, &grant).await.unwrap();
+    assert!(login.user.starts_with(grant.as_str()));
+    let live = bench.desk.live_grant(&ana, &view.request.wish.target, None).expect("a grant");
+    assert_eq!(live.grant.id(), &grant);
+    bench.connect(&grant).await.unwrap();
+    let eve = bench.user("eve", &["qa"]).await;
+    assert!(matches!(bench.desk.login(&eve, &grant).await, Err(AccessError::NotYours(_))));
+    bench.pass(Duration::from_mins(31));
+    assert!(matches!(
+        bench.desk.login(&ana, &grant).await,
+        Err(AccessError::Ledger(LedgerError::Illegal(_)))
+    ));
+}
+
+#[tokio::test]
+async fn what_is_denied_is_an_error_with_words() {
+    let bench = Bench::new();
+    let ana = bench.user("ana", &["qa"]).await;
+    match bench.desk.submit(&ana, asked("payments", "default")).await {
+        Err(AccessError::Denied { why, policies }) => {
+            assert_eq!(
+                (why.as_str(), policies),
+                ("say why", vec!["payments-need-a-reason".to_owned()])
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    let nobody = Bench::with(None);
+    let bo = nobody.user("bo", &["qa"]).await;
+    let answer = nobody.desk.submit(&bo, asked("orders", "read-only")).await;
+    assert!(matches!(answer, Err(AccessError::Denied { .. })), "{answer:?}");
+    assert!(nobody.desk.may(&bo, Action::Administer).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_pending_is_not_asked_for_twice() {
+    let bench = Bench::new();
+    let ana = bench.user("ana", &["qa"]).await;
+    let ask = || bench.desk.submit(&ana, asked("orders", "read-write"));
+    let (first, second, third) = tokio::join!(ask(), ask(), ask());
+    let ids = [first, second, third].map(|view| view.unwrap().request.id);
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    // Who finds it urgent meanwhile does not wait with it.
+    let urgent = Asked {
+        break_glass: true,
+        reason: Some("the shop is down".to_owned()),
+        ..asked("orders", "read-write")
+    };
+    let urgent = bench.desk.submit(&ana, urgent).await.unwrap();
+    assert!(urgent.request.wants_review() && urgent.request.id != ids[0]);
+}
+
+#[tokio::test]
+async fn many_connections_at_once_are_one_grant() {
+    let bench = Bench::new();
+    let ana = bench.user("ana", &["qa"]).await;
+    let ask = || bench.desk.enter(&ana, asked("orders", "read-only"));
+    let ways = tokio::join!(ask(), ask(), ask(), ask());
+    let grants = [ways.0, ways.1, ways.2, ways.3].map(|way| match way.unwrap() {
+        Way::Grant(view) => view.grant.id().clone(),
+        Way::Request(view) => view.request.grant().unwrap().clone(),
+    });
+    assert!(grants.iter().all(|grant| *grant == grants[0]), "{grants:?}");
+    assert_eq!(bench.ledger.active_grants(&ana.name), 1);
+}
+
+#[tokio::test]
+async fn another_approves_and_may_give_less() {
+    let bench = Bench::new();
+    let (ana, lea) = (bench.user("ana", &["qa", "leads"]).await, bench.user("lea", &["leads"]).await);
+    let long = Asked {
+        window: Some(Duration::from_hours(4)),
+        ..asked("orders", "read-write")
+    };
+    let id = bench.desk.submit(&ana, long).await.unwrap().request.id;
+    let own = bench.desk.approve(&ana, &id, Narrowed::default(), None).await;
+    assert!(matches!(own, Err(AccessError::Illegal(IllegalStep::OwnRequest))), "{own:?}");
+    let all = bench.desk.approve(&lea, &id, Narrowed::default(), None).await;
+    assert!(
+        matches!(all, Err(AccessError::Denied { .. })),
+        "four hours are more than a lead may give"
+    );
+    let more = Narrowed {
+        window: Some(Duration::from_hours(9)),
+        profile: None,
+    };
+    assert!(bench.desk.approve(&lea, &id, more, None).await.is_err());
+    let less = Narrowed {
+        window: Some(Duration::from_hours(2)),
+        profile: Some("read-only".parse().unwrap()),
+    };
+    let view = bench
+        .desk
+        .approve(&lea, &id, less, Some("two hours\nwill do".to_owned()))
+        .await
+        .unwrap();
+    let grant = bench.ledger.grant(view.request.grant().unwrap()).await.unwrap().grant;
+    assert_eq!(grant.window(), Duration::from_hours(2));
+    assert_eq!(grant.profile().map(ProfileName::as_str), Some("read-only"));
+    assert_eq!(view.request.approvals[0].comment.as_deref(), Some("two hours will do"));
+    let late = bench.desk.reject(&lea, &id, None).await;
+    assert!(
+        matches!(late, Err(AccessError::Illegal(_) | AccessError::Denied { .. })),
+        "{late:?}"
+    );
+    let denied: Vec<_> = bench.decisions().into_iter().filter(|made| !made.2).collect();
+    assert!(denied.iter().any(|made| made.0 == "ana" && made.1 == "approve"), "{denied:?}");
+}
+
+#[tokio::test]
+async fn who_asked_withdraws_and_who_may_approve_rejects() {
+    let bench = Bench::new();
+    let (ana, lea) = (bench.user("ana", &["qa"]).await, bench.user("lea", &["leads"]).await);
+    let id = bench
+        .desk
+        .submit(&ana, asked("orders", "read-write"))
+        .await
+        .unwrap()
+        .request
+        .id;
+    assert!(bench.desk.withdraw(&lea, &id).await.is_err());
+    assert!(bench.desk.reject(&ana, &id, None).await.is_err());
+    assert_eq!(bench.desk.withdraw(&ana, &id).await.unwrap().status, "withdrawn");
+    let id = bench
+        .desk
+        .submit(&ana, asked("orders", "read-write"))
+        .await
+        .unwrap()
+        .request
+        .id;
+    assert_eq!(bench.desk.reject(&lea, &id, None).await.unwrap().status, "rejected");
+}
+
+#[tokio::test]
+async fn break_glass_is_reviewed_by_another() {
+    let bench = Bench::new();
+    let (ana, lea) = (bench.user("ana", &["qa", "leads"]).await, bench.user("lea", &["leads"]).await);
+    let urgent = |reason: Option<&str>| Asked {
+        break_glass: true,
+        reason: reason.map(str::to_owned),
+        ..asked("orders", "owner")
+    };
+    assert!(bench.desk.submit(&ana, urgent(None)).await.is_err());
+    let view = bench.desk.submit(&ana, urgent(Some("down"))).await.unwrap();
+    let id = view.request.id;
+    assert!(matches!(
+        bench.desk.review(&ana, &id, "all well".to_owned()).await,
+        Err(AccessError::Illegal(IllegalStep::OwnReview))
+    ));
+    assert!(bench.desk.review(&lea, &id, "  ".to_owned()).await.is_err());
+    let reviewed = bench.desk.review(&lea, &id, "was needed".to_owned()).await.unwrap();
+    assert!(!reviewed.request.wants_review());
+}
+
+#[tokio::test]
+async fn a_flood_is_stopped_and_others_are_not() {
+    let bench = Bench::new();
+    let (ana, bo) = (bench.user("ana", &["qa"]).await, bench.user("bo", &["qa"]).await);
+    for _ in 0..30 {
+        bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+    }
+    let flood = bench.desk.submit(&ana, asked("orders", "read-only")).await;
+    assert!(matches!(flood, Err(AccessError::TooMany { limit: 30, .. })), "{flood:?}");
+    bench.desk.submit(&bo, asked("orders", "read-only")).await.unwrap();
+    bench.pass(Duration::from_secs(61));
+    bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+}
+
+#[tokio::test]
+async fn extensions_never_add_up_to_more_than_the_policies_allow() {
+    let bench = Bench::new();
+    let (ana, eve) = (bench.user("ana", &["qa"]).await, bench.user("eve", &["qa"]).await);
+    let view = bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+    let grant = view.request.grant().unwrap().clone();
+    bench.connect(&grant).await.unwrap();
+    let hour = || bench.desk.extend(&ana, &grant, Duration::from_hours(1), None);
+    let (a, b) = tokio::join!(hour(), hour());
+    assert_eq!([&a, &b].iter().filter(|answer| answer.is_ok()).count(), 1, "{a:?} {b:?}");
+    let view = bench.ledger.grant(&grant).await.unwrap();
+    assert_eq!(view.grant.window(), Duration::from_mins(90));
+    let other = bench.desk.extend(&eve, &grant, Duration::from_mins(1), None).await;
+    assert!(matches!(other, Err(AccessError::Denied { .. })));
+    bench.pass(Duration::from_hours(2));
+    let late = bench.desk.extend(&ana, &grant, Duration::from_mins(1), None).await;
+    assert!(matches!(late, Err(AccessError::Ledger(LedgerError::Illegal(_)))), "{late:?}");
+    let made: Vec<_> = bench.decisions().into_iter().map(|made| (made.0, made.1, made.2)).collect();
+    let extend = |who: &str, allowed| (who.to_owned(), "extend".to_owned(), allowed);
+    assert_eq!(made, [extend("ana", true), extend("ana", false), extend("eve", false)]);
+}
+
+#[tokio::test]
+async fn one_gives_back_ones_own_and_revokes_anothers_by_policy() {
+    let bench = Bench::new();
+    let ana = bench.user("ana", &["qa"]).await;
+    let (eve, lea) = (bench.user("eve", &["qa"]).await, bench.user("lea", &["leads"]).await);
+    let mut grants = Vec::new();
+    for _ in 0..2 {
+        let view = bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+        grants.push(view.request.grant().unwrap().clone());
+    }
+    assert!(bench.desk.release(&eve, &grants[0]).await.is_err());
+    for _ in 0..2 {
+        let view = bench.desk.release(&ana, &grants[0]).await.unwrap();
+        assert!(view.grant.status(bench.clock.now()).ended());
+    }
+    assert!(bench.desk.revoke(&eve, &grants[1], None).await.is_err());
+    let view = bench.desk.revoke(&lea, &grants[1], Some("runs wild")).await.unwrap();
+    assert!(matches!(view.grant.status(bench.clock.now()), Status::Revoked { .. }));
+}
+
+#[tokio::test]
+async fn activation_asks_again() {
+    let bench = Bench::new();
+    let ana = bench.user("ana", &["qa"]).await;
+    let submit = async |profile: &str| {
+        let view = bench.desk.submit(&ana, asked("orders", profile)).await.unwrap();
+        view.request.grant().unwrap().clone()
+    };
+    let (first, second) = (submit("read-only").await, submit("read-only").await);
+    bench.connect(&first).await.unwrap();
+    // The policies changed: what is open stays open, what is not does not open.
+    let asked_for = POLICIES.replace("resource.profile == \"read-only\"", "resource.profile == \"none\"");
+    bench.rules.send_replace(Arc::new(testing::rules(Some(policies(&asked_for)))));
+    bench.connect(&first).await.unwrap();
+    let refused = bench.connect(&second).await.unwrap_err();
+    assert_eq!((refused.name(), refused.sqlstate()), ("policy_refused", "28000"));
+    // Groups as they are now.
+    bench.rules.send_replace(Arc::new(testing::rules(Some(policies(POLICIES)))));
+    bench.ledger.regroup_user(&ana.name, BTreeSet::new(), "ops").await.unwrap();
+    assert_eq!(bench.connect(&second).await.unwrap_err().name(), "policy_refused");
+    let groups = ana.groups.clone();
+    bench.ledger.regroup_user(&ana.name, groups, "ops").await.unwrap();
+    bench.connect(&second).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pipelines_claims_last_until_its_grant_is_used() {
+    let bench = Bench::new();
+    let other = bench.desk.submit(&pipeline("shop/other"), asked("orders", "read-only")).await;
+    assert!(matches!(other, Err(AccessError::Denied { .. })));
+    let view = bench
+        .desk
+        .submit(&pipeline("shop/orders"), asked("orders", "read-only"))
+        .await
+        .unwrap();
+    bench.connect(view.request.grant().unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_that_proves_nothing_says_nothing() {
+    let bench = Bench::new();
+    let name: IdentityName = "ana".parse().unwrap();
+    let token = bench.ledger.add_user(&name, BTreeSet::new(), "ops").await.unwrap();
+    assert_eq!(bench.desk.identify(&token, Some(CLIENT)).await.unwrap().name, name);
+    bench.ledger.disable_user(&name, "ops").await.unwrap();
+    let jwt = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbmEifQ.x".to_owned();
+    let bad = [
+        token,
+        Secret::new("tg_x".to_owned()),
+        Secret::new(String::new()),
+        Secret::new(jwt),
+    ];
+    for token in &bad {
+        let error = bench.desk.identify(token, Some(CLIENT)).await.unwrap_err();
+        assert_eq!(error.to_string(), "the token is not accepted");
+    }
+    let records = audit::read(&bench.folder.path().join("audit"), &audit::Filter::default()).unwrap();
+    let refused = records.filter_map(|record| match record.unwrap().event {
+        Event::IdentityRefused(refused) => Some(refused.claimed.clone()),
+        _ => None,
+    });
+    assert_eq!(refused.collect::<Vec<_>>(), [None, None, None, Some("ana".to_owned())]);
+}
+
+#[tokio::test]
+async fn people_see_what_concerns_them() {
+    let bench = Bench::new();
+    let (ana, eve) = (bench.user("ana", &["qa", "leads"]).await, bench.user("eve", &["qa"]).await);
+    let (lea, sam) = (bench.user("lea", &["leads"]).await, bench.user("sam", &["security"]).await);
+    let old = bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+    bench.pass(Duration::from_secs(1));
+    let view = bench.desk.submit(&ana, asked("orders", "read-write")).await.unwrap();
+    let approvers = bench.desk.approvers(&view);
+    assert_eq!(approvers, std::slice::from_ref(&lea.name), "not ana herself");
+    let seen = async |who: &Identity| {
+        let views = bench.desk.requests(who, RequestFilter::default()).await.unwrap();
+        views.into_iter().map(|view| view.request.id).collect::<Vec<_>>()
+    };
+    let (old, new) = (old.request.id, view.request.id);
+    assert_eq!(seen(&ana).await, [new.clone(), old.clone()]);
+    assert_eq!(seen(&lea).await, std::slice::from_ref(&new));
+    assert_eq!(seen(&sam).await, [new.clone(), old.clone()]);
+    assert!(seen(&eve).await.is_empty());
+    assert!(bench.desk.request(&lea, &new).await.is_ok());
+    assert!(matches!(
+        bench.desk.request(&eve, &new).await,
+        Err(AccessError::NoSuchRequest(_))
+    ));
+    bench.desk.may(&sam, Action::ReadLog).await.unwrap();
+    assert!(bench.desk.may(&eve, Action::ReadLog).await.is_err());
+}
+
+/// Not measured to the millisecond here (the machine is shared): far below what a person notices.
+#[tokio::test]
+async fn the_automatic_path_is_short() {
+    let bench = Bench::new();
+    let ana = bench.user("ana", &["qa"]).await;
+    let mut took = Vec::new();
+    for _ in 0..20 {
+        let from = tokio::time::Instant::now();
+        bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+        took.push(from.elapsed());
+    }
+    took.sort_unstable();
+    println!("a request that is granted at once: {:?} in the middle of {took:?}", took[10]);
+    assert!(took[10] < Duration::from_millis(200), "{took:?}");
+}

@@ -1,0 +1,203 @@
+//! What people do under their own name: ask for access, decide about it, prolong it, give it back.
+//!
+//! Each command is one call to the control API; who may do what is decided there. Waiting is `wait`'s, programs are `run`'s.
+
+mod args;
+
+use std::path::Path;
+
+use serde::Serialize;
+
+pub use args::{Command, RequestArgs, RequestsArgs, Wanted};
+
+use super::args::Remote;
+use super::client::Client;
+use super::reach::Whose;
+use super::{profile, render, run, show, user, wait};
+use crate::clock::Clock;
+use crate::control::model::{
+    ApproveBody, CommentBody, EmptyBody, ExtendBody, GrantView, Grants, GrantsQuery, Me, NewRequestBody, RequestBody,
+    RequestStatus, RequestView, Requests, RequestsQuery,
+};
+use crate::ids::RequestId;
+use crate::names::TargetName;
+
+/// Runs a command; the exit code is that of the program it ran, if it ran one.
+pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Psql(args) => return run::psql(config, args).await,
+        Command::Exec(args) => return run::exec(config, args).await,
+        Command::Env(args) => return run::env(config, args).await,
+        Command::Login { remote } => profile::login(config, &remote).await,
+        Command::Logout => profile::logout(),
+        Command::Whoami { remote } => profile::whoami(config, &remote).await,
+        Command::Request(args) => request(config, args).await,
+        Command::Requests(args) => requests(config, args).await,
+        Command::Grants { all, target, remote } => grants(config, all, target, &remote).await,
+        Command::User(command) => user::run(config, command).await,
+        Command::Completions { shell } => completions(shell),
+        other => change(config, other).await,
+    }
+    .map(|()| 0)
+}
+
+/// The commands that change one request or grant.
+async fn change(config: &Path, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Approve {
+            request,
+            window,
+            profile,
+            comment,
+            remote,
+        } => {
+            let body = ApproveBody {
+                window_seconds: window.map(|window| window.as_secs()),
+                profile,
+                comment,
+            };
+            step(config, &remote, &request, "approve", &body).await
+        }
+        Command::Reject {
+            request,
+            comment,
+            remote,
+        } => step(config, &remote, &request, "reject", &said(comment)).await,
+        Command::Review {
+            request,
+            comment,
+            remote,
+        } => step(config, &remote, &request, "review", &said(comment)).await,
+        Command::Withdraw { request, remote } => step(config, &remote, &request, "withdraw", &EmptyBody {}).await,
+        Command::Extend {
+            grant,
+            by,
+            reason,
+            remote,
+        } => {
+            let by_seconds = by.as_secs();
+            moved(
+                config,
+                &remote,
+                &format!("/v1/grants/{grant}/extend"),
+                &ExtendBody { by_seconds, reason },
+            )
+            .await
+        }
+        Command::Release { grant, remote } => moved(config, &remote, &format!("/v1/grants/{grant}/release"), &EmptyBody {}).await,
+        // `run` has done all others.
+        _ => Ok(()),
+    }
+}
+
+fn said(comment: String) -> CommentBody {
+    CommentBody { comment: Some(comment) }
+}
+
+async fn step(config: &Path, remote: &Remote, request: &RequestId, verb: &str, body: &impl Serialize) -> anyhow::Result<()> {
+    let client = Client::new(Whose::Person, config, &remote.place)?;
+    let view: RequestView = client.post(&format!("/v1/requests/{request}/{verb}"), body).await?;
+    let now = Clock::system(None).now();
+    render::show(remote.printing.output, &view, |view| show::request(view, &[], now))
+}
+
+async fn moved(config: &Path, remote: &Remote, path: &str, body: &impl Serialize) -> anyhow::Result<()> {
+    let view: GrantView = Client::new(Whose::Person, config, &remote.place)?.post(path, body).await?;
+    render::show(remote.printing.output, &view, |view| {
+        render::grant(view, Clock::system(None).now())
+    })
+}
+
+/// Submits what is wanted.
+pub(super) async fn submit(client: &Client, wanted: &Wanted) -> anyhow::Result<RequestBody> {
+    let body = NewRequestBody {
+        target: wanted.target.clone(),
+        profile: wanted.profile.clone(),
+        window_seconds: wanted.window.map(|window| window.as_secs()),
+        reason: wanted.reason.clone(),
+        ticket: wanted.ticket.clone(),
+        max_sessions: wanted.sessions,
+        break_glass: wanted.break_glass,
+    };
+    let mut random = [0_u8; 16];
+    getrandom::fill(&mut random)?;
+    let key = format!("cli-{:032x}", u128::from_ne_bytes(random));
+    Ok(client.post_once("/v1/requests", &body, &key).await?)
+}
+
+async fn request(config: &Path, args: RequestArgs) -> anyhow::Result<()> {
+    let client = Client::new(Whose::Person, config, &args.wanted.place)?;
+    let mut request = submit(&client, &args.wanted).await?;
+    if args.wait {
+        let mut stops = wait::Stops::new()?;
+        request = wait::until_granted(&client, request, args.wanted.wait_at_most, &mut stops).await?;
+    }
+    render::show(args.printing.output, &request, |request| {
+        let now = Clock::system(None).now();
+        let text = show::request(&request.request, &request.approvers, now);
+        match show::next_step(&request.request) {
+            Some(next) => format!("{text}\n\n{next}"),
+            None => text,
+        }
+    })
+}
+
+async fn requests(config: &Path, args: RequestsArgs) -> anyhow::Result<()> {
+    let client = Client::new(Whose::Person, config, &args.remote.place)?;
+    let identity = if args.mine {
+        Some(client.get::<Me>("/v1/me", &()).await?.name.parse()?)
+    } else {
+        args.identity
+    };
+    let open_only = !(args.all || args.mine || args.unreviewed);
+    let query = RequestsQuery {
+        status: args.status.or(open_only.then_some(RequestStatus::Pending)),
+        identity,
+        target: args.target,
+        unreviewed: args.unreviewed,
+        before: args.before,
+        limit: Some(args.limit),
+    };
+    let requests: Requests = client.get("/v1/requests", &query).await?;
+    render::show(args.remote.printing.output, &requests, |page| {
+        let table = show::requests(&page.requests, Clock::system(None).now());
+        match &page.next {
+            Some(next) => format!("{table}\n\nThere may be older ones: --before {next}"),
+            None => table,
+        }
+    })
+}
+
+/// The grants of whoever asks; operators see everybody's with `grant list`.
+pub(super) async fn my_grants(client: &Client, all: bool, target: Option<TargetName>) -> anyhow::Result<Grants> {
+    let me: Me = client.get("/v1/me", &()).await?;
+    let query = GrantsQuery {
+        all,
+        identity: Some(me.name.parse()?),
+        target,
+    };
+    let mut mine: Grants = client.get("/v1/grants", &query).await?;
+    // Those that can be used first; the order is otherwise the gate's, the latest first.
+    mine.grants.sort_by_key(|view| !show::live(view));
+    Ok(mine)
+}
+
+async fn grants(config: &Path, all: bool, target: Option<TargetName>, remote: &Remote) -> anyhow::Result<()> {
+    let client = Client::new(Whose::Person, config, &remote.place)?;
+    let mine = my_grants(&client, all, target).await?;
+    render::show(remote.printing.output, &mine, |mine| {
+        show::grants(&mine.grants, Clock::system(None).now())
+    })
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    Ok(render::print(completion_script(shell)?.trim_end())?)
+}
+
+/// What a shell has to know.
+pub(super) fn completion_script(shell: clap_complete::Shell) -> anyhow::Result<String> {
+    let mut command = <super::args::Cli as clap::CommandFactory>::command();
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "tidegate", &mut script);
+    Ok(String::from_utf8(script)?)
+}

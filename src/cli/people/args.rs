@@ -1,0 +1,253 @@
+//! The commands of people: what they take and how they explain themselves.
+//!
+//! It runs nothing.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::super::args::{Place, Printing, Remote};
+use super::super::{run, user};
+use crate::config::duration;
+use crate::control::model::RequestStatus;
+use crate::ids::{GrantId, RequestId};
+use crate::names::{IdentityName, ProfileName, TargetName};
+
+/// What people do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Stores who you are on this machine, after the gate has confirmed it
+    #[command(after_help = "\
+Examples:
+  tidegate login --control http://gate.example.org:7480   asks for your token, without showing it
+  tidegate login --token-file ana.token
+  vault read -field=token secret/tidegate | tidegate login
+
+Whoever operates the gate makes your token: tidegate user add NAME.")]
+    Login {
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Forgets what `login` stored
+    Logout,
+    /// Says who the gate takes you for
+    Whoami {
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Asks for access, waits for it, and starts psql
+    Psql(run::PsqlArgs),
+    /// Asks for access, waits for it, and runs a command with it; gives the access back when the command ends
+    Exec(run::ExecArgs),
+    /// Asks for access, waits for it, and prints the variables a client needs
+    Env(run::EnvArgs),
+    /// Asks for access to a target
+    Request(RequestArgs),
+    /// Lists requests: those that wait for somebody, if nothing else is said
+    Requests(RequestsArgs),
+    /// Says yes to a request, to all of it or to less
+    #[command(after_help = "\
+Examples:
+  tidegate approve rq_4k2m9x0a7b
+  tidegate approve rq_4k2m9x0a7b --for 15m --profile read-only --comment \"reading is enough\"")]
+    Approve {
+        /// The request
+        request: RequestId,
+        /// A shorter window than was asked for
+        #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
+        window: Option<Duration>,
+        /// A narrower profile than was asked for
+        #[arg(long, value_name = "NAME")]
+        profile: Option<ProfileName>,
+        /// In your words; kept in the log
+        #[arg(long, value_name = "TEXT")]
+        comment: Option<String>,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Says no to a request
+    #[command(after_help = "\
+Example:
+  tidegate reject rq_4k2m9x0a7b --comment \"the copy on staging has the same data\"")]
+    Reject {
+        /// The request
+        request: RequestId,
+        /// Why; whoever asked reads it
+        #[arg(long, value_name = "TEXT")]
+        comment: String,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Takes a request of yours back
+    Withdraw {
+        /// The request
+        request: RequestId,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Puts on record what you found about a break-glass access
+    #[command(after_help = "\
+Examples:
+  tidegate requests --unreviewed
+  tidegate review rq_4k2m9x0a7b --comment \"INC-77, as agreed with the on-call lead\"")]
+    Review {
+        /// The request
+        request: RequestId,
+        /// What you found
+        #[arg(long, value_name = "TEXT")]
+        comment: String,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Lists your grants and how much time they have left
+    Grants {
+        /// Those that have ended too
+        #[arg(long, short)]
+        all: bool,
+        /// Only for this target
+        #[arg(long, value_name = "NAME")]
+        target: Option<TargetName>,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Asks for more time; open sessions go on
+    #[command(after_help = "\
+Example:
+  tidegate extend gr_4k2m9x0a7b --by 30m --reason \"still reproducing BUG-812\"")]
+    Extend {
+        /// The grant
+        grant: GrantId,
+        /// By how much, like 30m or 2h30m
+        #[arg(long, value_parser = duration::parse, value_name = "TIME")]
+        by: Duration,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Gives a grant of yours back; its sessions end now
+    Release {
+        /// The grant
+        grant: GrantId,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Makes, lists and changes local users
+    #[command(subcommand)]
+    User(user::Command),
+    /// Prints the completions for a shell
+    #[command(after_help = "\
+Examples:
+  tidegate completions bash > ~/.local/share/bash-completion/completions/tidegate
+  tidegate completions zsh > ~/.zfunc/_tidegate
+  tidegate completions fish > ~/.config/fish/completions/tidegate.fish")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Args)]
+pub struct Wanted {
+    /// The database, by its name at the gate
+    pub target: String,
+    /// With which privileges [default: the target's narrowest]
+    #[arg(long, short, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// How long, from the first connect; like 30m or 2h30m [default: as the gate has it]
+    #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
+    pub window: Option<Duration>,
+    /// Why; approvers read it, and it is kept in the log
+    #[arg(long, short, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Under which ticket
+    #[arg(long, value_name = "TICKET")]
+    pub ticket: Option<String>,
+    /// Sessions at once [default: as the gate has it]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub sessions: Option<u32>,
+    /// At once, without an approver: short, loud, and reviewed afterwards. Needs --reason
+    #[arg(long, requires = "reason")]
+    pub break_glass: bool,
+    /// Waits no longer than this for an approver (exit code 6) [default: until the request lapses]
+    #[arg(long, value_parser = duration::parse, value_name = "TIME")]
+    pub wait_at_most: Option<Duration>,
+    /// Which gate.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// A request to be made.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidegate request orders --for 30m --reason BUG-812
+  tidegate request orders --profile read-write --for 2h --reason \"fix the totals\" --ticket SHOP-99 --wait
+  tidegate request payments --for 15m --break-glass --reason \"INC-77: checkout is down\"
+
+When it is granted, `tidegate psql TARGET` uses it. Asking again for what is pending is the same request.")]
+pub struct RequestArgs {
+    /// What is asked for.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// Waits until it is decided; Ctrl-C withdraws it
+    #[arg(long, short)]
+    pub wait: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub printing: Printing,
+}
+
+/// Which requests.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidegate requests                      what waits for an approver
+  tidegate requests --mine               what became of mine
+  tidegate requests --unreviewed         break-glass accesses nobody has looked at
+  tidegate requests --status rejected --output json")]
+pub struct RequestsArgs {
+    /// Those that are settled too
+    #[arg(long, short, conflicts_with = "status")]
+    pub all: bool,
+    /// Only with this status
+    #[arg(long, value_name = "STATUS", value_parser = status)]
+    #[arg(help = "Only with this status: pending, approved, rejected, denied, withdrawn or lapsed")]
+    pub status: Option<RequestStatus>,
+    /// Only mine, the settled ones too
+    #[arg(long, short, conflicts_with = "identity")]
+    pub mine: bool,
+    /// Only of this identity
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<IdentityName>,
+    /// Only for this target
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<TargetName>,
+    /// Only break-glass accesses that nobody has reviewed
+    #[arg(long)]
+    pub unreviewed: bool,
+    /// Only older ones than this request
+    #[arg(long, value_name = "REQUEST")]
+    pub before: Option<RequestId>,
+    /// At most so many
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// Which gate, and how to print.
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+fn status(text: &str) -> Result<RequestStatus, String> {
+    serde_json::from_value(text.into()).map_err(|_| "write pending, approved, rejected, denied, withdrawn or lapsed".to_owned())
+}

@@ -1,0 +1,406 @@
+//! `policy`: checks a folder of policies, runs its tables of cases, and explains what would become of a request.
+//!
+//! It asks no gate: what it says is of the files in the folder, which a running gate may not have read yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+use super::args::Output;
+use super::render;
+use crate::clock::Clock;
+use crate::config::{duration, policies};
+use crate::identity::{Identity, Source as Proof};
+use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
+use crate::policy::{Context, Explanation, Policies, Verdict, table};
+use crate::request::Wish;
+
+/// Checks, explains and tests the policies in a folder.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Checks the folder against its schema; prints all that is wrong, with file and line
+    Check {
+        /// Which folder, and how to print.
+        #[command(flatten)]
+        folder: Folder,
+    },
+    /// Says what would become of a request, by which policies, and what would have to change
+    #[command(after_help = "\
+Example:
+  tidegate policy explain --as ana@example.com --group qa --target orders --profile read-write --for 2h")]
+    Explain(Box<ExplainArgs>),
+    /// Runs the tables of cases in the folder (tests/*.toml)
+    Test {
+        /// Which folder, and how to print.
+        #[command(flatten)]
+        folder: Folder,
+    },
+}
+
+/// Which folder, and how to print.
+#[derive(Debug, Clone, Args)]
+pub struct Folder {
+    /// The folder of the policies [default: policies, beside the configuration]
+    #[arg(long, value_name = "FOLDER")]
+    pub dir: Option<PathBuf>,
+    /// Where the hours and weekdays of the policies are, like Europe/Berlin
+    #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = zone)]
+    pub zone: TimeZone,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// A request that is not made.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Who would ask
+    #[arg(long = "as", value_name = "NAME")]
+    pub identity: IdentityName,
+    /// A group they are in; again for each
+    #[arg(long, value_name = "GROUP")]
+    pub group: Vec<GroupName>,
+    /// Where to
+    #[arg(long, value_name = "NAME")]
+    pub target: TargetName,
+    /// With which privileges
+    #[arg(long, value_name = "NAME", default_value = "read-only")]
+    pub profile: ProfileName,
+    /// For how long, like 30m or 2h30m
+    #[arg(long = "for", value_parser = duration::parse, value_name = "TIME", default_value = "30m")]
+    pub window: Duration,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Under which ticket
+    #[arg(long, value_name = "TICKET")]
+    pub ticket: Option<String>,
+    /// When: 2026-08-03T10:00 in the zone, or 2026-08-03T08:00Z [default: now]
+    #[arg(long, value_name = "WHEN")]
+    pub at: Option<String>,
+    /// From which address
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<IpAddr>,
+    /// How many grants they have already
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub active_grants: u32,
+    /// The issuer of their token [default: a local user's token]
+    #[arg(long, value_name = "URL")]
+    pub issuer: Option<String>,
+    /// What a CI system's token says, like repository=shop/orders; again for each
+    #[arg(long, value_name = "NAME=VALUE", value_parser = claim)]
+    pub claim: Vec<(String, String)>,
+    /// At once, without an approver, to be reviewed afterwards
+    #[arg(long)]
+    pub break_glass: bool,
+    /// Which folder, and how to print.
+    #[command(flatten)]
+    pub folder: Folder,
+}
+
+fn zone(text: &str) -> Result<TimeZone, String> {
+    TimeZone::get(text).map_err(|_| format!("{text:?} is not a time zone this machine knows: write it like Europe/Berlin"))
+}
+
+fn claim(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a claim is written like repository=shop/orders")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl Folder {
+    /// Beside the configuration, as the gate looks for it, unless it is named.
+    fn path(&self, config: &Path) -> PathBuf {
+        let beside = || config.parent().unwrap_or(Path::new("")).join(policies::DEFAULT_DIR);
+        self.dir.clone().unwrap_or_else(beside)
+    }
+
+    /// The set; or every mistake with the path of its file.
+    fn load(&self, dir: &Path) -> Result<Policies, Vec<String>> {
+        let (schema, sources) = policies::read(dir).map_err(|error| vec![error.to_string()])?;
+        let parsed = Policies::parse(&schema, &sources, self.zone.clone());
+        parsed.map_err(|error| placed(dir, error.0))
+    }
+}
+
+/// Lines that begin with the name of a file, with the path of it.
+fn placed(dir: &Path, lines: Vec<String>) -> Vec<String> {
+    let place = |line: String| dir.join(line).display().to_string();
+    lines.into_iter().map(place).collect()
+}
+
+pub(super) fn run(config: &Path, command: PolicyCommand) -> anyhow::Result<()> {
+    match command {
+        PolicyCommand::Check { folder } => check(config, &folder),
+        PolicyCommand::Explain(args) => explain(config, *args),
+        PolicyCommand::Test { folder } => test(config, &folder),
+    }
+}
+
+/// For scripts what is wrong is an answer too.
+fn failed(output: Output, what: &str, wrong: &[String]) -> anyhow::Result<()> {
+    if output == Output::Json {
+        render::show(output, &json!({ "good": false, "wrong": wrong }), Value::to_string)?;
+    }
+    anyhow::bail!("{}\n{what}", wrong.join("\n"))
+}
+
+fn check(config: &Path, folder: &Folder) -> anyhow::Result<()> {
+    let dir = folder.path(config);
+    let policies = match folder.load(&dir) {
+        Ok(policies) => policies,
+        Err(wrong) => {
+            return failed(
+                folder.output,
+                "the gate would refuse this set and keep the one it has",
+                &wrong,
+            );
+        }
+    };
+    let ids: Vec<_> = policies.ids().collect();
+    let value = json!({ "good": true, "policies": ids, "policy_set": policies.hash() });
+    render::show(folder.output, &value, |_| {
+        let (dir, count, hash) = (dir.display(), ids.len(), policies.hash());
+        format!("{dir} is good: {count} policies, set {hash}")
+    })
+}
+
+fn test(config: &Path, folder: &Folder) -> anyhow::Result<()> {
+    let dir = folder.path(config);
+    let policies = match folder.load(&dir) {
+        Ok(policies) => policies,
+        Err(wrong) => return failed(folder.output, "nothing was tested", &wrong),
+    };
+    let tables = policies::read_tables(&dir)?;
+    let outcome = table::run(&policies, &tables);
+    if outcome.cases == 0 && outcome.failures.is_empty() {
+        anyhow::bail!(
+            "{}: there are no cases; write [[case]] tables into *.toml files there",
+            dir.join("tests").display()
+        );
+    }
+    if !outcome.failures.is_empty() {
+        let (failures, cases) = (outcome.failures.len(), outcome.cases);
+        let wrong = placed(&dir.join("tests"), outcome.failures);
+        return failed(folder.output, &format!("{failures} failed, of {cases} cases"), &wrong);
+    }
+    let value = json!({ "good": true, "cases": outcome.cases, "policy_set": policies.hash() });
+    render::show(folder.output, &value, |_| {
+        format!("{}: all {} cases are as expected", dir.display(), outcome.cases)
+    })
+}
+
+fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
+    let dir = args.folder.path(config);
+    let policies = match args.folder.load(&dir) {
+        Ok(policies) => policies,
+        Err(wrong) => return failed(args.folder.output, "nothing can be explained by this set", &wrong),
+    };
+    let now = match &args.at {
+        Some(text) => policies
+            .time(text)
+            .ok_or_else(|| anyhow::anyhow!("--at {text}: write a time like 2026-08-03T10:00, or 2026-08-03T08:00Z"))?,
+        None => Clock::system(None).now(),
+    };
+    let groups: BTreeSet<_> = args.group.into_iter().collect();
+    let identity = Identity {
+        name: args.identity,
+        groups,
+        source: args.issuer.map_or(Proof::Local, Proof::Issuer),
+        claims: args.claim.into_iter().collect::<BTreeMap<_, _>>(),
+    };
+    let wish = Wish {
+        identity: identity.name.clone(),
+        groups: identity.groups.clone(),
+        issuer: None,
+        claims: BTreeMap::new(),
+        target: args.target,
+        profile: args.profile,
+        window: args.window,
+        reason: args.reason,
+        ticket: args.ticket,
+        max_sessions: 1,
+        break_glass: args.break_glass,
+    };
+    let context = Context {
+        now,
+        client: args.from,
+        active_grants: args.active_grants,
+    };
+    let explanation = policies.explain(&identity, &wish, context, &[]);
+    let value = as_json(&explanation, policies.hash());
+    render::show(args.folder.output, &value, |_| told(&explanation, &wish))
+}
+
+fn as_json(explanation: &Explanation, hash: &str) -> Value {
+    let remedies: Vec<_> = explanation
+        .remedies
+        .iter()
+        .map(|remedy| {
+            let mut value = verdict_json(&remedy.verdict);
+            if let Value::Object(fields) = &mut value {
+                fields.insert("change".to_owned(), remedy.change.clone().into());
+            }
+            value
+        })
+        .collect();
+    let mut value = verdict_json(&explanation.judgement.verdict);
+    if let Value::Object(fields) = &mut value {
+        fields.insert("policies".to_owned(), explanation.judgement.policies.clone().into());
+        fields.insert("remedies".to_owned(), remedies.into());
+        fields.insert("policy_set".to_owned(), hash.into());
+    }
+    value
+}
+
+fn verdict_json(verdict: &Verdict) -> Value {
+    match verdict {
+        Verdict::Automatic => json!({ "verdict": "automatic" }),
+        Verdict::Approvals(approvals) => json!({ "verdict": "approvals", "approvals": approvals }),
+        Verdict::Denied { why } => json!({ "verdict": "denied", "why": why }),
+    }
+}
+
+fn told(explanation: &Explanation, wish: &Wish) -> String {
+    let (target, profile, window) = (&wish.target, &wish.profile, duration::show(wish.window));
+    let who = &wish.identity;
+    let mut text = format!(
+        "{who}, {profile} on {target} for {window}: {}",
+        words(&explanation.judgement.verdict)
+    );
+    if let Verdict::Denied { why } = &explanation.judgement.verdict {
+        text = format!("{text}\n  why: {}", render::visible(why));
+    }
+    let by = match explanation.judgement.policies.as_slice() {
+        [] => "no policy (what none permits is denied)".to_owned(),
+        policies => policies.join(", "),
+    };
+    text = format!("{text}\n  decided by: {}", render::visible(&by));
+    if explanation.judgement.verdict != Verdict::Automatic && explanation.remedies.is_empty() {
+        text.push_str("\n  nothing that could be changed in the request would make it better");
+    }
+    for remedy in &explanation.remedies {
+        let change = render::visible(&remedy.change);
+        text = format!("{text}\n  {change}: {}", words(&remedy.verdict));
+    }
+    text
+}
+
+fn words(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Automatic => "approved automatically".to_owned(),
+        Verdict::Approvals(1) => "needs one approver".to_owned(),
+        Verdict::Approvals(approvals) => format!("needs {approvals} approvers"),
+        Verdict::Denied { .. } => "denied".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::args::{Cli, Command};
+    use super::*;
+
+    fn at(config: &Path, line: &str) -> Result<(), String> {
+        let cli = Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
+        let Command::Policy(command) = cli.command else {
+            panic!("not a command of policies")
+        };
+        run(config, command).map_err(|error| format!("{error:#}"))
+    }
+
+    fn shipped() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tidegate.toml")
+    }
+
+    #[test]
+    fn the_shipped_folder() {
+        at(&shipped(), "tidegate policy check").unwrap();
+        at(&shipped(), "tidegate policy test --zone Europe/Berlin -o json").unwrap();
+        at(
+            &shipped(),
+            "tidegate policy explain --as ana --group qa --target orders --profile read-write --for 2h --at 2026-08-03T20:00",
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("tidegate.toml");
+        let folder = dir.path().join("policies");
+        assert!(at(&config, "tidegate policy check").unwrap_err().contains("cannot be read"));
+        std::fs::create_dir_all(folder.join("tests")).unwrap();
+        let schema = include_str!("../../policies/schema.cedarschema");
+        std::fs::write(folder.join("schema.cedarschema"), schema).unwrap();
+        std::fs::write(folder.join("a.cedar"), "\npermit (principal, action, resource);\n").unwrap();
+        let said = at(&config, "tidegate policy check -o json").unwrap_err();
+        assert!(said.contains("policies/a.cedar:2: "), "{said}");
+        std::fs::write(
+            folder.join("a.cedar"),
+            "@id(\"a\") permit (principal, action == Tidegate::Action::\"request\", resource);\n",
+        )
+        .unwrap();
+        assert!(
+            at(&config, "tidegate policy test")
+                .unwrap_err()
+                .contains("there are no cases")
+        );
+        let case = "\n[[case]]\nname = \"n\"\nwho = \"ana\"\ntarget = \"orders\"\nprofile = \"x\"\nexpect = \"automatic\"\n";
+        std::fs::write(folder.join("tests/t.toml"), case).unwrap();
+        let said = at(&config, "tidegate policy test").unwrap_err();
+        assert!(
+            said.contains("policies/tests/t.toml:2: n: expected automatic, found 1 approval by a"),
+            "{said}"
+        );
+        assert!(said.contains("1 failed, of 1 cases"), "{said}");
+    }
+
+    #[test]
+    fn an_explanation_reads_like_one() {
+        let folder = Folder {
+            dir: None,
+            zone: TimeZone::UTC,
+            output: Output::Table,
+        };
+        let policies = folder.load(&folder.path(&shipped())).unwrap();
+        let identity = Identity {
+            name: "ana@example.com".parse().unwrap(),
+            groups: ["qa".parse().unwrap()].into(),
+            source: Proof::Local,
+            claims: BTreeMap::new(),
+        };
+        let mut wish = Wish {
+            identity: identity.name.clone(),
+            groups: identity.groups.clone(),
+            issuer: None,
+            claims: BTreeMap::new(),
+            target: "orders".parse().unwrap(),
+            profile: "read-write".parse().unwrap(),
+            window: Duration::from_hours(3),
+            reason: None,
+            ticket: None,
+            max_sessions: 1,
+            break_glass: false,
+        };
+        let context = Context {
+            now: "2026-08-03T20:00:00Z".parse().unwrap(),
+            client: None,
+            active_grants: 0,
+        };
+        let mut texts = Vec::new();
+        texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
+        wish.reason = Some("the double booking".to_owned());
+        wish.ticket = Some("BUG-812".to_owned());
+        wish.window = Duration::from_hours(2);
+        texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
+        wish.target = "payments".parse().unwrap();
+        texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
+        insta::assert_snapshot!(texts.join("\n\n"));
+    }
+}

@@ -1,0 +1,270 @@
+//! `login`, `logout`, `whoami`: a person's own token, kept on their machine.
+//!
+//! It does not decide when the login is used (`reach` does). `client.toml` has no secret in it.
+//!
+//! INVARIANT: the token's file is readable for its owner only from the moment it exists, and the token is never printed.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use serde::{Deserialize, Serialize};
+
+use super::args::Remote;
+use super::client::{Address, Client, ClientError, address};
+use super::reach::{self, Environment, Whose};
+use super::{complain, render};
+use crate::control::model::Me;
+use crate::secret::Secret;
+
+/// A login that is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Login {
+    /// Its gate.
+    pub(super) control: Address,
+    /// Who it was when it was made.
+    pub(super) identity: String,
+    /// Where the token is.
+    pub(super) token_file: PathBuf,
+}
+
+/// `client.toml`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    control: String,
+    identity: String,
+}
+
+/// The most a token may have; a JWT with many groups has some kilobytes.
+const TOKEN_BYTES: u64 = 64 * 1024;
+const TYPED_BYTES: usize = 64 * 1024;
+
+/// `$XDG_CONFIG_HOME/tidegate`, or `~/.config/tidegate`.
+fn folder() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
+    base.map(|base| base.join("tidegate"))
+}
+
+/// The login, if there is one.
+pub(super) fn load() -> Result<Option<Login>, ClientError> {
+    folder().map_or(Ok(None), |folder| load_from(&folder))
+}
+
+fn load_from(folder: &Path) -> Result<Option<Login>, ClientError> {
+    let path = folder.join("client.toml");
+    let broken = |reason: String| ClientError::Login {
+        path: path.clone(),
+        reason,
+    };
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) => return Err(broken(error.to_string())),
+    };
+    let file: File = toml::from_str(&text).map_err(|error| broken(error.message().to_owned()))?;
+    Ok(Some(Login {
+        control: address(&file.control)?,
+        identity: file.identity,
+        token_file: folder.join("token"),
+    }))
+}
+
+fn store_in(folder: &Path, control: &Address, identity: &str, token: &Secret<String>) -> anyhow::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let file = File {
+        control: control.to_string(),
+        identity: identity.to_owned(),
+    };
+    // The token first: a login that is half there is none.
+    replace(&folder.join("token"), token.expose().as_bytes())?;
+    replace(&folder.join("client.toml"), toml::to_string(&file)?.as_bytes())?;
+    Ok(())
+}
+
+/// Written beside and renamed, so that there is no half of a file; for its owner only from the start.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let _ = fs::remove_file(&beside);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    file.write_all(content)?;
+    file.write_all(b"\n")?;
+    fs::rename(&beside, path)
+}
+
+/// Proves a token at the gate and stores it.
+pub(super) async fn login(config: &Path, remote: &Remote) -> anyhow::Result<()> {
+    let folder = folder().context("there is nowhere to store the login: neither XDG_CONFIG_HOME nor HOME is set")?;
+    let place = reach::place(config, &remote.place)?;
+    let token = match reach::given_token(&remote.place, &Environment::read()) {
+        Some(from) => reach::token(from)?,
+        None => ask_for_token(&place)?,
+    };
+    if token.expose().is_empty() {
+        bail!("no token given; whoever operates the gate makes one: tidegate user add NAME");
+    }
+    let client = Client::with(place.clone(), token.clone());
+    let me: Me = client.get("/v1/me", &()).await?;
+    if me.source == "admin" {
+        bail!("that is the admin token, which belongs to no person; log in with a user's token (tidegate user add NAME)");
+    }
+    store_in(&folder, &place, &me.name, &token).with_context(|| format!("storing the login in {}", folder.display()))?;
+    if place.is_exposed() {
+        complain(&format!("note: {place} is not encrypted; your token travels in clear text"));
+    }
+    render::show(remote.printing.output, &me, |me| {
+        format!("You are {} at {place}{}.", me.name, groups(me))
+    })
+}
+
+/// Forgets the login.
+pub(super) fn logout() -> anyhow::Result<()> {
+    let Some(folder) = folder() else { return Ok(()) };
+    let mut found = false;
+    for name in ["token", "client.toml"] {
+        match fs::remove_file(folder.join(name)) {
+            Ok(()) => found = true,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) => return Err(error).with_context(|| format!("removing {}", folder.join(name).display())),
+        }
+    }
+    render::print(if found {
+        "Logged out. The token is still good: `tidegate user rotate NAME` replaces it."
+    } else {
+        "Nobody was logged in."
+    })?;
+    Ok(())
+}
+
+/// Says who the gate takes one for.
+pub(super) async fn whoami(config: &Path, remote: &Remote) -> anyhow::Result<()> {
+    let client = Client::new(Whose::Person, config, &remote.place)?;
+    let me: Me = client.get("/v1/me", &()).await?;
+    render::show(remote.printing.output, &me, |me| {
+        format!("{} at {}{}", me.name, client.address(), groups(me))
+    })
+}
+
+fn groups(me: &Me) -> String {
+    let groups: Vec<&str> = me.groups.iter().map(crate::names::GroupName::as_str).collect();
+    match (groups.as_slice(), me.admin) {
+        ([], true) => ", administers the gate".to_owned(),
+        ([], false) => ", in no group".to_owned(),
+        (some, _) => format!(", in {}", some.join(", ")),
+    }
+}
+
+/// Reads the token from standard input: without echo where that is a terminal.
+fn ask_for_token(place: &Address) -> anyhow::Result<Secret<String>> {
+    let mut input = io::stdin().lock();
+    if !input.is_terminal() {
+        let mut text = String::new();
+        input.take(TOKEN_BYTES).read_to_string(&mut text)?;
+        return Ok(Secret::new(text.trim().to_owned()));
+    }
+    prompt(&format!("Token for {place}: "))?;
+    let mut quiet = Quiet::start()?;
+    let token = typed(&mut input);
+    quiet.end();
+    prompt("\n")?;
+    token
+}
+
+/// One line, key by key.
+fn typed(input: &mut impl Read) -> anyhow::Result<Secret<String>> {
+    let mut line = Vec::new();
+    let mut key = [0_u8];
+    // The end of the input ends the line too.
+    while line.len() < TYPED_BYTES && input.read(&mut key)? > 0 {
+        let [key] = key;
+        match key {
+            b'\n' | b'\r' | 0x04 => break,
+            // Ctrl-C is a key here, so that the terminal is put right before we leave.
+            0x03 => return Err(super::Interrupted(130).into()),
+            0x08 | 0x7f => drop(line.pop()),
+            // Ctrl-U
+            0x15 => line.clear(),
+            key => line.push(key),
+        }
+    }
+    let text = String::from_utf8(line).context("a token is plain text")?;
+    Ok(Secret::new(text.trim().to_owned()))
+}
+
+fn prompt(text: &str) -> io::Result<()> {
+    let mut out = io::stderr().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// A terminal that does not show what is typed, until dropped.
+struct Quiet(Option<Termios>);
+
+impl Quiet {
+    fn start() -> io::Result<Self> {
+        let before = tcgetattr(rustix::stdio::stdin())?;
+        let mut quiet = before.clone();
+        quiet.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
+        tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &quiet)?;
+        Ok(Self(Some(before)))
+    }
+
+    fn end(&mut self) {
+        if let Some(before) = self.0.take() {
+            let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &before);
+        }
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn stored_for_the_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("config/tidegate");
+        assert_eq!(load_from(&folder).unwrap(), None);
+        let control = Address::Tcp("gate:7480".to_owned());
+        for token in ["tg_first", "tg_second"] {
+            store_in(&folder, &control, "ana", &Secret::new(token.to_owned())).unwrap();
+            let login = load_from(&folder).unwrap().unwrap();
+            assert_eq!((&login.control, login.identity.as_str()), (&control, "ana"));
+            assert_eq!(
+                reach::token(reach::TokenFrom::Login(login.token_file)).unwrap().expose(),
+                token
+            );
+        }
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&folder), 0o700);
+        assert_eq!(mode(&folder.join("token")), 0o600);
+        assert!(!fs::read_to_string(folder.join("client.toml")).unwrap().contains("tg_"));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_broken_login_says_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("client.toml"), "color = 3").unwrap();
+        let said = load_from(dir.path()).unwrap_err().to_string();
+        assert!(said.contains("client.toml") && said.contains("tidegate logout"), "{said}");
+    }
+
+    #[test]
+    fn typing_can_be_corrected() {
+        assert_eq!(typed(&mut &b"oops\x15tg_ac\x7fb\r"[..]).unwrap().expose(), "tg_ab");
+        assert!(typed(&mut &b"tg_\x03"[..]).is_err());
+    }
+}

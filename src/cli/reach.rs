@@ -1,0 +1,244 @@
+//! Where the gate is, and with which token it is spoken to: from the command line, the environment, the login, or the
+//! configuration of a gate on this machine.
+//!
+//! It connects to nothing. The order is decided in one pure function, [`choose`].
+//!
+//! INVARIANT: a login's token goes to no other gate than the one it was made for.
+
+use std::path::{Path, PathBuf};
+
+use super::args::Place;
+use super::client::{Address, ClientError, address};
+use super::profile::{self, Login};
+use crate::config::{self, ControlAddress, Mistake};
+use crate::secret::Secret;
+
+/// What `tidegate --help` says about it.
+pub(super) const HELP: &str = "\
+Which gate, and who you are (the first that is there):
+  1. --control and --token-file
+  2. TIDEGATE_CONTROL; TIDEGATE_TOKEN (a token) or TIDEGATE_TOKEN_FILE (a file with one)
+  3. what `tidegate login` stored
+  4. the gate's own configuration and admin token, where they are on this machine
+What operators do (grant, session, log, user) has 4 before 3. A login's token goes to no other gate.";
+
+/// Who usually gives such a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// A person, under their own name.
+    Person,
+    /// Whoever operates the gate.
+    Operator,
+}
+
+/// What the environment says.
+#[derive(Debug, Default)]
+pub(super) struct Environment {
+    pub(super) control: Option<String>,
+    pub(super) token: Option<Secret<String>>,
+    pub(super) token_file: Option<PathBuf>,
+}
+
+impl Environment {
+    /// Reads it; an empty variable is none.
+    pub(super) fn read() -> Self {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self {
+            control: variable("TIDEGATE_CONTROL"),
+            token: variable("TIDEGATE_TOKEN").map(Secret::new),
+            token_file: variable("TIDEGATE_TOKEN_FILE").map(PathBuf::from),
+        }
+    }
+}
+
+/// Where a token comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TokenFrom {
+    /// A file somebody named.
+    File(PathBuf),
+    /// The environment.
+    Environment(Secret<String>),
+    /// The login.
+    Login(PathBuf),
+    /// The gate's own configuration.
+    Admin(PathBuf),
+}
+
+/// The gate on this machine, as its configuration has it.
+type Configured = Result<ControlAddress, Vec<Mistake>>;
+
+/// Finds out where the gate is and who speaks.
+pub(super) fn find(whose: Whose, config: &Path, place: &Place) -> Result<(Address, Secret<String>), ClientError> {
+    let login = profile::load()?;
+    let (address, from) = choose(whose, place, &Environment::read(), login.as_ref(), || {
+        config.exists().then(|| config::control_address(config))
+    })?;
+    Ok((address, token(from)?))
+}
+
+/// The order in which places are looked at.
+pub(super) fn choose(
+    whose: Whose,
+    flags: &Place,
+    environment: &Environment,
+    login: Option<&Login>,
+    configured: impl FnOnce() -> Option<Configured>,
+) -> Result<(Address, TokenFrom), ClientError> {
+    let given = flags.control.as_deref().or(environment.control.as_deref());
+    let given = given.map(address).transpose()?;
+    let token = given_token(flags, environment);
+    if let (Some(address), Some(token)) = (&given, &token) {
+        return Ok((address.clone(), token.clone()));
+    }
+    let login = login.filter(|login| given.as_ref().is_none_or(|given| *given == login.control));
+    let by_login = |login: &Login| (login.control.clone(), TokenFrom::Login(login.token_file.clone()));
+    let (home, its_token) = match (whose, login) {
+        (Whose::Person, Some(login)) => by_login(login),
+        (_, login) => match (configured(), login) {
+            // Who cannot read the admin token is not this gate's operator, but may be one under their own name.
+            (Some(Ok(here)), Some(login)) if std::fs::File::open(&here.token_file).is_err() => by_login(login),
+            (Some(Ok(here)), _) => (Address::Unix(here.socket), TokenFrom::Admin(here.token_file)),
+            (_, Some(login)) => by_login(login),
+            (Some(Err(mistakes)), None) => return Err(ClientError::Config(mistakes)),
+            (None, None) => return Err(given.map_or(ClientError::Nowhere, ClientError::NoToken)),
+        },
+    };
+    Ok((given.unwrap_or(home), token.unwrap_or(its_token)))
+}
+
+/// Only the address, for a login that is being made. A stored one that cannot be read is about to be replaced.
+pub(super) fn place(config: &Path, place: &Place) -> Result<Address, ClientError> {
+    let environment = Environment::read();
+    if let Some(given) = place.control.as_deref().or(environment.control.as_deref()) {
+        return address(given);
+    }
+    if let Ok(Some(login)) = profile::load() {
+        return Ok(login.control);
+    }
+    if !config.exists() {
+        return Err(ClientError::Nowhere);
+    }
+    let configured = config::control_address(config).map_err(ClientError::Config)?;
+    Ok(Address::Unix(configured.socket))
+}
+
+/// A token somebody gave.
+pub(super) fn given_token(flags: &Place, environment: &Environment) -> Option<TokenFrom> {
+    let flag = flags.token_file.clone().map(TokenFrom::File);
+    flag.or_else(|| environment.token.clone().map(TokenFrom::Environment))
+        .or_else(|| environment.token_file.clone().map(TokenFrom::File))
+}
+
+/// Reads the token from where it is.
+pub(super) fn token(from: TokenFrom) -> Result<Secret<String>, ClientError> {
+    let (path, remedy) = match from {
+        TokenFrom::Environment(token) => return Ok(Secret::new(token.expose().trim().to_owned())),
+        TokenFrom::File(path) => (path, "name a file with a token"),
+        TokenFrom::Login(path) => (path, "log in again: tidegate login"),
+        TokenFrom::Admin(path) => (
+            path,
+            "the gate makes it on its first start, readable for its owner only; for a name of your own: tidegate login",
+        ),
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Secret::new(text.trim().to_owned())),
+        Err(reason) => Err(ClientError::Token { path, reason, remedy }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remote(control: Option<&str>, token_file: Option<&str>) -> Place {
+        Place {
+            control: control.map(str::to_owned),
+            token_file: token_file.map(PathBuf::from),
+        }
+    }
+
+    fn login() -> Login {
+        Login {
+            control: Address::Tcp("gate:1".to_owned()),
+            identity: "ana".to_owned(),
+            token_file: "/login".into(),
+        }
+    }
+
+    /// A gate on this machine whose admin token can be read.
+    fn here(token_file: &str) -> ControlAddress {
+        ControlAddress {
+            socket: "/here.sock".into(),
+            token_file: token_file.into(),
+            audit_dir: "/audit".into(),
+        }
+    }
+
+    fn chosen(whose: Whose, flags: &Place, environment: &Environment, login: Option<&Login>, token: Option<&str>) -> String {
+        match choose(whose, flags, environment, login, || token.map(|token| Ok(here(token)))) {
+            Ok((address, TokenFrom::File(path))) => format!("{address} file {}", path.display()),
+            Ok((address, TokenFrom::Environment(_))) => format!("{address} environment"),
+            Ok((address, TokenFrom::Login(_))) => format!("{address} login"),
+            Ok((address, TokenFrom::Admin(_))) => format!("{address} admin"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn flags_then_environment_then_login_then_configuration() {
+        let (none, nothing, readable) = (remote(None, None), Environment::default(), Some("/dev/null"));
+        let environment = || Environment {
+            control: Some("http://env:1".to_owned()),
+            token: Some(Secret::new("t".to_owned())),
+            token_file: Some("/env".into()),
+        };
+        let ana = login();
+        let person = |flags: &Place, environment: &Environment, login: Option<&Login>, token| {
+            chosen(Whose::Person, flags, environment, login, token)
+        };
+        let flags = remote(Some("http://flag:1"), Some("/flag"));
+        assert_eq!(
+            person(&flags, &environment(), Some(&ana), readable),
+            "http://flag:1 file /flag"
+        );
+        assert_eq!(
+            person(&none, &environment(), Some(&ana), readable),
+            "http://env:1 environment"
+        );
+        let by_file = Environment {
+            token: None,
+            ..environment()
+        };
+        assert_eq!(person(&none, &by_file, Some(&ana), readable), "http://env:1 file /env");
+        assert_eq!(person(&none, &nothing, Some(&ana), readable), "http://gate:1 login");
+        assert_eq!(person(&none, &nothing, None, readable), "unix:/here.sock admin");
+        // Half of it given: the other half comes from the next place.
+        let token_only = Environment {
+            control: None,
+            ..environment()
+        };
+        assert_eq!(person(&none, &token_only, Some(&ana), readable), "http://gate:1 environment");
+        assert!(person(&none, &nothing, None, None).contains("tidegate login"));
+    }
+
+    #[test]
+    fn operators_use_the_gate_they_are_at() {
+        let (none, nothing, ana) = (remote(None, None), Environment::default(), login());
+        let operator = |token| chosen(Whose::Operator, &none, &nothing, Some(&ana), token);
+        assert_eq!(operator(Some("/dev/null")), "unix:/here.sock admin");
+        assert_eq!(operator(Some("/nonexistent")), "http://gate:1 login");
+        assert_eq!(operator(None), "http://gate:1 login");
+    }
+
+    #[test]
+    fn a_logins_token_goes_to_no_other_gate() {
+        let (nothing, ana) = (Environment::default(), login());
+        for whose in [Whose::Person, Whose::Operator] {
+            let elsewhere = remote(Some("http://elsewhere:1"), None);
+            let said = chosen(whose, &elsewhere, &nothing, Some(&ana), None);
+            assert!(said.starts_with("there is no token for http://elsewhere:1"), "{said}");
+            let same = remote(Some("http://gate:1/"), None);
+            assert_eq!(chosen(whose, &same, &nothing, Some(&ana), None), "http://gate:1 login");
+        }
+    }
+}

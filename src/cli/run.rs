@@ -1,0 +1,357 @@
+//! `psql`, `exec`, `env`: access for a program. The live grant is used, or one is asked for; the program gets a login in its
+//! environment.
+//!
+//! It decides nothing about access.
+//!
+//! INVARIANT: nothing secret is in any program's arguments, and the person's own token is not in its environment.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use jiff::{SignedDuration, Timestamp};
+use rustix::process::{Pid, Signal, getpgrp, kill_process};
+
+use super::client::Client;
+use super::people::{Wanted, my_grants, submit};
+use super::reach::Whose;
+use super::render::{left, time};
+use super::wait::{Stops, code_of, until_granted};
+use super::{CannotRun, complain, render, show};
+use crate::clock::Clock;
+use crate::config::duration;
+use crate::control::model::{EmptyBody, GrantLoginBody, GrantView};
+use crate::ids::GrantId;
+use crate::names::TargetName;
+use crate::secret::Secret;
+
+/// A psql session.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidegate psql orders --for 30m --reason BUG-812
+  tidegate psql orders --profile read-write --for 1h --reason \"fix the totals\" --ticket SHOP-99
+  tidegate psql orders -- -c 'select count(*) from customers'
+
+A grant of yours that is still good is used. While you wait for an approver, Ctrl-C withdraws the
+request; later it is psql's. psql gets its login by PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE
+and PGSSLMODE. The exit code is psql's.")]
+pub struct PsqlArgs {
+    /// What is asked for.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// Gives the grant back when psql ends, instead of keeping it until its window closes
+    #[arg(long)]
+    pub release: bool,
+    /// Arguments for psql
+    #[arg(last = true, value_name = "PSQL ARGUMENTS")]
+    pub arguments: Vec<OsString>,
+}
+
+/// A command with access.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidegate exec orders --for 20m --reason \"ci 4711\" -- pytest -n 8
+  tidegate exec orders --for 5m --reason backup -- sh -c 'pg_dump > orders.sql'
+
+The command gets PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and DATABASE_URL, and
+does not get TIDEGATE_TOKEN. SIGINT, SIGTERM and SIGHUP are passed on. The exit code is the
+command's: 128+n when signal n ended it, 127 when it is not found, 126 when it cannot be run.
+The grant is given back at the end, unless it was there before.")]
+pub struct ExecArgs {
+    /// What is asked for.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// Gives the grant back at the end even if it was there before
+    #[arg(long)]
+    pub release: bool,
+    /// The command
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Access for this shell.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  eval \"$(tidegate env orders --for 30m --reason BUG-812)\"
+  tidegate env orders --for 30m --reason BUG-812 --format fish | source
+  tidegate env orders --format dotenv > .env.local
+
+What is printed is a password until the window closes: `tidegate release GRANT` closes it earlier.")]
+pub struct EnvArgs {
+    /// What is asked for.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// For which reader
+    #[arg(long, value_enum, default_value_t = Format::Sh)]
+    pub format: Format,
+}
+
+/// How variables are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// `export NAME='value'`: sh, bash, zsh
+    Sh,
+    /// `set -gx NAME 'value'`
+    Fish,
+    /// `NAME='value'`
+    Dotenv,
+    /// One object
+    Json,
+}
+
+/// What a program needs to connect. By name, so that it cannot be printed whole by accident.
+struct Variables(Vec<(&'static str, Secret<String>)>);
+
+/// Taken out of a program's environment: what would lead it elsewhere, and the person's own token.
+const REMOVED: [&str; 3] = ["PGHOSTADDR", "PGSERVICE", "TIDEGATE_TOKEN"];
+
+impl Variables {
+    fn of(login: &GrantLoginBody) -> Self {
+        let secret = |text: &str| Secret::new(text.to_owned());
+        Self(vec![
+            ("PGHOST", secret(&login.host)),
+            ("PGPORT", secret(&login.port.to_string())),
+            ("PGUSER", secret(&login.user)),
+            ("PGPASSWORD", secret(&login.secret)),
+            ("PGDATABASE", secret(&login.database)),
+            ("PGSSLMODE", secret(sslmode(&login.connection_string))),
+            ("DATABASE_URL", secret(&login.connection_string)),
+        ])
+    }
+
+    fn written(&self, format: Format) -> anyhow::Result<String> {
+        let lines = |line: &dyn Fn(&str, &str) -> String| {
+            let lines: Vec<String> = self.0.iter().map(|(name, value)| line(name, value.expose())).collect();
+            lines.join("\n")
+        };
+        Ok(match format {
+            Format::Sh => lines(&|name, value| format!("export {name}={}", sh(value))),
+            Format::Fish => lines(&|name, value| format!("set -gx {name} {};", fish(value))),
+            Format::Dotenv => lines(&|name, value| format!("{name}={}", dotenv(value))),
+            Format::Json => {
+                let all = self
+                    .0
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), value.expose().as_str().into()));
+                serde_json::to_string_pretty(&serde_json::Value::Object(all.collect()))?
+            }
+        })
+    }
+}
+
+/// What the gate's connection string says; `require` if it says nothing.
+fn sslmode(connection_string: &str) -> &str {
+    let query = connection_string.split_once('?').map_or("", |(_, query)| query);
+    let found = query.split('&').find_map(|pair| pair.strip_prefix("sslmode="));
+    found.unwrap_or("require")
+}
+
+fn sh(value: &str) -> String {
+    format!("'{}'", value.replace('\'', r"'\''"))
+}
+
+fn fish(value: &str) -> String {
+    format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
+}
+
+/// Single quotes are literal in every reader of these files; a value with one in it needs the other kind.
+fn dotenv(value: &str) -> String {
+    if value.contains('\'') {
+        let escaped = value.replace('\\', r"\\").replace('"', "\\\"").replace('$', r"\$");
+        format!("\"{escaped}\"")
+    } else {
+        format!("'{value}'")
+    }
+}
+
+/// A grant to work under.
+struct Access {
+    grant: GrantId,
+    /// Whether it was made for this.
+    made: bool,
+}
+
+pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
+    let client = Client::new(Whose::Person, config, &args.wanted.place)?;
+    let mut stops = Stops::new()?;
+    let access = obtain(&client, &args.wanted, &mut stops).await?;
+    let program = Program {
+        name: OsStr::new("psql"),
+        arguments: &args.arguments,
+        // Ctrl-C stops psql's statement, not psql, and not us.
+        interrupts: false,
+    };
+    let ended = program.run(&client, &access, &mut stops).await;
+    if args.release {
+        release(&client, &access).await;
+    }
+    ended
+}
+
+pub(super) async fn exec(config: &Path, args: ExecArgs) -> anyhow::Result<u8> {
+    let client = Client::new(Whose::Person, config, &args.wanted.place)?;
+    let Some((name, arguments)) = args.command.split_first() else {
+        anyhow::bail!("exec needs a command after --");
+    };
+    let mut stops = Stops::new()?;
+    let access = obtain(&client, &args.wanted, &mut stops).await?;
+    let program = Program {
+        name,
+        arguments,
+        interrupts: !at_the_terminal(),
+    };
+    let ended = program.run(&client, &access, &mut stops).await;
+    if access.made || args.release {
+        release(&client, &access).await;
+    }
+    ended
+}
+
+pub(super) async fn env(config: &Path, args: EnvArgs) -> anyhow::Result<u8> {
+    let client = Client::new(Whose::Person, config, &args.wanted.place)?;
+    let access = obtain(&client, &args.wanted, &mut Stops::new()?).await?;
+    let variables = Variables::of(&login(&client, &access).await?);
+    render::print(&variables.written(args.format)?)?;
+    Ok(0)
+}
+
+/// The live grant for what is wanted, or a new one.
+async fn obtain(client: &Client, wanted: &Wanted, stops: &mut Stops) -> anyhow::Result<Access> {
+    // A name that cannot be one is left to the gate to answer, with the nearest that is one.
+    let target: Option<TargetName> = wanted.target.parse().ok();
+    if let Some(target) = target.filter(|_| !wanted.break_glass) {
+        let mine = my_grants(client, false, Some(target)).await?.grants;
+        let now = Clock::system(None).now();
+        if let Some(view) = usable(&mine, wanted.profile.as_deref(), now) {
+            complain(&window(view, now));
+            return Ok(Access {
+                grant: view.grant.id().clone(),
+                made: false,
+            });
+        }
+    }
+    let request = submit(client, wanted).await?;
+    let request = until_granted(client, request, wanted.wait_at_most, stops)
+        .await?
+        .request
+        .request;
+    let grant = request
+        .grant()
+        .context("the gate approved the request and names no grant")?
+        .clone();
+    if let Ok(view) = client.get::<GrantView>(&format!("/v1/grants/{grant}"), &()).await {
+        complain(&window(&view, Clock::system(None).now()));
+    }
+    Ok(Access { grant, made: true })
+}
+
+/// Of the grants that can be used, the one that ends last.
+fn usable<'a>(mine: &'a [GrantView], profile: Option<&str>, now: Timestamp) -> Option<&'a GrantView> {
+    let end = |view: &GrantView| {
+        let window = SignedDuration::try_from(view.grant.window()).unwrap_or_default();
+        view.grant.until().or_else(|| now.checked_add(window).ok())
+    };
+    mine.iter()
+        .filter(|view| show::live(view))
+        .filter(|view| profile.is_none_or(|asked| show::profile_of(view).as_deref() == Some(asked)))
+        .max_by_key(|view| end(view))
+}
+
+/// Until when one can work, said before one begins.
+fn window(view: &GrantView, now: Timestamp) -> String {
+    let grant = &view.grant;
+    match grant.until() {
+        Some(until) => format!(
+            "{} until {}, {} left (grant {id}; more time: tidegate extend {id} --by 30m)",
+            grant.target(),
+            time(until),
+            left(until, now),
+            id = grant.id()
+        ),
+        None => format!(
+            "{} for {} from the first connect (grant {})",
+            grant.target(),
+            duration::show(grant.window()),
+            grant.id()
+        ),
+    }
+}
+
+async fn login(client: &Client, access: &Access) -> anyhow::Result<GrantLoginBody> {
+    Ok(client
+        .post(&format!("/v1/grants/{}/login", access.grant), &EmptyBody {})
+        .await?)
+}
+
+/// Gives the grant back. What was done is done, so a failure is said and changes no exit code.
+async fn release(client: &Client, access: &Access) {
+    let path = format!("/v1/grants/{}/release", access.grant);
+    if let Err(error) = client.post::<GrantView>(&path, &EmptyBody {}).await {
+        complain(&format!("grant {} could not be given back: {error}", access.grant));
+    }
+}
+
+/// Whether a Ctrl-C goes to us and to what we started alike: the terminal sends it to the whole foreground group.
+fn at_the_terminal() -> bool {
+    let terminal = std::fs::File::open("/dev/tty");
+    terminal.is_ok_and(|terminal| rustix::termios::tcgetpgrp(&terminal).is_ok_and(|foreground| foreground == getpgrp()))
+}
+
+/// What is run.
+struct Program<'a> {
+    name: &'a OsStr,
+    arguments: &'a [OsString],
+    /// Whether SIGINT and SIGQUIT are passed on; where the terminal sends them to both, they are not.
+    interrupts: bool,
+}
+
+impl Program<'_> {
+    /// Runs it to its end, with a login of its own; passes signals on.
+    async fn run(&self, client: &Client, access: &Access, stops: &mut Stops) -> anyhow::Result<u8> {
+        let variables = Variables::of(&login(client, access).await?);
+        self.run_with(&variables, stops).await
+    }
+
+    async fn run_with(&self, variables: &Variables, stops: &mut Stops) -> anyhow::Result<u8> {
+        let mut command = tokio::process::Command::new(self.name);
+        command.args(self.arguments);
+        for name in REMOVED {
+            command.env_remove(name);
+        }
+        for (name, value) in &variables.0 {
+            command.env(name, value.expose());
+        }
+        let mut child = command.spawn().map_err(|reason| CannotRun {
+            program: self.name.to_string_lossy().into_owned(),
+            reason,
+        })?;
+        let process = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        loop {
+            tokio::select! {
+                status = child.wait() => return Ok(code(status?)),
+                stop = stops.next() => {
+                    let passed_on = self.interrupts || !matches!(stop, Signal::INT | Signal::QUIT);
+                    if let Some(process) = process.filter(|_| passed_on) {
+                        // It may have ended just now.
+                        let _ = kill_process(process, stop);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The exit code, as a shell has it.
+fn code(status: ExitStatus) -> u8 {
+    let exited = status.code().map(|code| u8::try_from(code).unwrap_or(1));
+    exited.or_else(|| status.signal().map(code_of)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests;

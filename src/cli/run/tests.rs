@@ -1,0 +1,138 @@
+use super::*;
+
+fn login(secret: &str) -> GrantLoginBody {
+    GrantLoginBody {
+        user: "gr_4k2m9x0a7b.k7".to_owned(),
+        secret: secret.to_owned(),
+        host: "127.0.0.1".to_owned(),
+        port: 7432,
+        database: "orders".to_owned(),
+        connection_string: "postgresql://gr_4k2m9x0a7b.k7:s@127.0.0.1:7432/orders?sslmode=require".to_owned(),
+    }
+}
+
+#[test]
+fn variables_as_each_reader_takes_them() {
+    let variables = Variables::of(&login("s3cret"));
+    let all: Vec<String> = [Format::Sh, Format::Fish, Format::Dotenv, Format::Json]
+        .iter()
+        .map(|format| variables.written(*format).unwrap())
+        .collect();
+    insta::assert_snapshot!(all.join("\n---\n"));
+}
+
+#[test]
+fn quoting() {
+    assert_eq!(sh("a'b$c\\"), r"'a'\''b$c\'");
+    assert_eq!(fish("a'b\\"), r"'a\'b\\'");
+    assert_eq!(dotenv("a$b\\"), r"'a$b\'");
+    assert_eq!(dotenv("a'b$\"\\"), r#""a'b\$\"\\""#);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(20))]
+    /// The shell itself is asked.
+    #[test]
+    fn a_shell_reads_back_what_was_quoted(value in "[^\0]{0,40}") {
+        let script = format!("printf %s {}", sh(&value));
+        let said = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        proptest::prop_assert_eq!(said.stdout, value.as_bytes());
+    }
+}
+
+#[test]
+fn sslmode_is_the_connection_strings() {
+    assert_eq!(sslmode("postgresql://u:p@h/d?a=b&sslmode=verify-full"), "verify-full");
+    assert_eq!(sslmode("postgresql://u:p@h/d"), "require");
+}
+
+fn grant(id: &str, change: impl FnOnce(&mut serde_json::Value)) -> GrantView {
+    let mut value = serde_json::json!({
+        "id": id, "identity": "ana", "target": "orders", "reason": null, "created_at": "2026-08-01T12:00:00Z",
+        "created_by": "ana", "activate_by": "2026-08-01T13:00:00Z", "window_seconds": 1800, "deadline": null,
+        "max_sessions": 10, "client_network": null, "activated_at": null, "until": null, "revoked": null,
+        "status": "ready", "live_sessions": 0,
+    });
+    change(&mut value);
+    serde_json::from_value(value).unwrap()
+}
+
+fn active(id: &str, until: &str) -> GrantView {
+    grant(id, |view| {
+        view["activated_at"] = "2026-08-01T12:00:00Z".into();
+        view["until"] = until.into();
+        view["status"] = "active".into();
+    })
+}
+
+#[test]
+fn of_several_grants_the_one_that_ends_last() {
+    let now: Timestamp = "2026-08-01T12:10:00Z".parse().unwrap();
+    let ended = grant("gr_0000000001", |view| view["status"] = "revoked".into());
+    let short = active("gr_0000000002", "2026-08-01T12:15:00Z");
+    let long = active("gr_0000000003", "2026-08-01T12:55:00Z");
+    let ready = grant("gr_0000000004", |_| {});
+    let of = |grants: &[GrantView]| usable(grants, None, now).map(|view| view.grant.id().to_string());
+    assert_eq!(of(&[]), None);
+    assert_eq!(of(std::slice::from_ref(&ended)), None);
+    assert_eq!(of(&[short.clone(), ready.clone(), ended]).as_deref(), Some("gr_0000000004"));
+    assert_eq!(of(&[short, long, ready.clone()]).as_deref(), Some("gr_0000000003"));
+    assert_eq!(usable(&[ready], Some("read-write"), now), None);
+}
+
+#[test]
+fn how_long_one_can_work() {
+    let now: Timestamp = "2026-08-01T12:10:00Z".parse().unwrap();
+    assert_eq!(
+        window(&active("gr_0000000002", "2026-08-01T12:15:00Z"), now),
+        "orders until 2026-08-01 12:15:00Z, 5m left (grant gr_0000000002; more time: tidegate extend gr_0000000002 --by 30m)"
+    );
+    assert_eq!(
+        window(&grant("gr_0000000004", |_| {}), now),
+        "orders for 30m from the first connect (grant gr_0000000004)"
+    );
+}
+
+/// Runs a shell script as `exec` would, with the variables of a login.
+async fn ran(script: &str) -> anyhow::Result<u8> {
+    let arguments = ["-c".into(), script.into()];
+    let program = Program {
+        name: OsStr::new("sh"),
+        arguments: &arguments,
+        interrupts: true,
+    };
+    program.run_with(&Variables::of(&login("s3cret")), &mut Stops::new()?).await
+}
+
+#[tokio::test]
+async fn exit_codes_are_the_programs() {
+    assert_eq!(ran("exit 0").await.unwrap(), 0);
+    assert_eq!(ran("exit 7").await.unwrap(), 7);
+    assert_eq!(ran("kill -TERM $$").await.unwrap(), 143);
+    assert_eq!(
+        ran(r#"test "$PGPASSWORD" = s3cret && test "$PGPORT" = 7432 && test -z "$PGSERVICE""#)
+            .await
+            .unwrap(),
+        0
+    );
+    // Nothing secret is where `ps` shows it.
+    assert_eq!(ran("tr '\\0' ' ' < /proc/$$/cmdline | grep 's3cre[t]'").await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_run() {
+    let run = async |name: &str| {
+        let program = Program {
+            name: OsStr::new(name),
+            arguments: &[],
+            interrupts: true,
+        };
+        let error = program
+            .run_with(&Variables(Vec::new()), &mut Stops::new().unwrap())
+            .await
+            .unwrap_err();
+        super::super::exit_code(&error)
+    };
+    assert_eq!(run("/nonexistent/program").await, 127);
+    assert_eq!(run("/dev/null").await, 126);
+}

@@ -1,0 +1,195 @@
+//! Requests, users and a person's grants as people read them.
+//!
+//! It prints nothing itself (`render` does), and every text of others goes through [`render::visible`].
+
+use jiff::Timestamp;
+
+use super::render::{ends, list, relative, table, time, visible};
+use crate::config::duration;
+use crate::control::model::{GrantView, IssuedUser, RequestView, UserView};
+use crate::names::IdentityName;
+use crate::request::{How, Outcome};
+
+/// Requests as a table.
+#[must_use]
+pub(super) fn requests(requests: &[RequestView], now: Timestamp) -> String {
+    if requests.is_empty() {
+        return "No requests.".to_owned();
+    }
+    let mut table = table(["REQUEST", "IDENTITY", "TARGET", "FOR", "STATUS", "ASKED", "TICKET", "REASON"]);
+    for view in requests {
+        let (request, wish) = (&view.request, &view.request.wish);
+        table.add_row([
+            request.id.to_string(),
+            wish.identity.to_string(),
+            format!("{}/{}", wish.target, wish.profile),
+            duration::show(wish.window),
+            standing(view),
+            relative(request.submitted_at, now),
+            visible(wish.ticket.as_deref().unwrap_or("")),
+            visible(wish.reason.as_deref().unwrap_or("")),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// The status, and what it leaves to be done.
+fn standing(view: &RequestView) -> String {
+    let status = visible(&view.status);
+    match (view.status.as_str(), view.approvals_missing) {
+        ("pending", missing @ 2..) => format!("{status}, {missing} approvals"),
+        _ if view.request.wants_review() => format!("{status}, to be reviewed"),
+        _ => status,
+    }
+}
+
+/// One request, every field.
+#[must_use]
+pub(super) fn request(view: &RequestView, approvers: &[IdentityName], now: Timestamp) -> String {
+    let (request, wish) = (&view.request, &view.request.wish);
+    let when = |at: Timestamp| format!("{} ({})", time(at), relative(at, now));
+    let mut rows = vec![
+        ("request", request.id.to_string()),
+        ("identity", wish.identity.to_string()),
+        ("target", wish.target.to_string()),
+        ("profile", wish.profile.to_string()),
+        ("window", format!("{} from the first connect", duration::show(wish.window))),
+        ("reason", visible(wish.reason.as_deref().unwrap_or("-"))),
+    ];
+    if let Some(ticket) = &wish.ticket {
+        rows.push(("ticket", visible(ticket)));
+    }
+    rows.push(("status", standing(view)));
+    rows.push(("asked", when(request.submitted_at)));
+    for approval in &request.approvals {
+        rows.push(("approved", by(&approval.by, approval.at, approval.comment.as_deref())));
+    }
+    match &request.outcome {
+        None if view.status == "pending" => {
+            rows.push(("waits until", when(request.expires_at)));
+            if let Some(who) = who_can(approvers) {
+                rows.push(("can approve", who));
+            }
+        }
+        None => rows.push(("lapsed", when(request.expires_at))),
+        Some(Outcome::Denied { why, .. }) => rows.push(("denied", visible(why))),
+        Some(Outcome::Approved { how, grant, .. }) => {
+            match how {
+                How::Automatic => rows.push(("approved", "by the policies".to_owned())),
+                How::BreakGlass if request.review.is_some() => rows.push(("approved", "by nobody (break-glass)".to_owned())),
+                How::BreakGlass => rows.push(("approved", "by nobody (break-glass): it will be reviewed".to_owned())),
+                How::People => {}
+            }
+            rows.push(("grant", grant.to_string()));
+        }
+        Some(Outcome::Rejected { at, by: who, comment }) => rows.push(("rejected", by(who, *at, comment.as_deref()))),
+        Some(Outcome::Withdrawn { at }) => rows.push(("withdrawn", when(*at))),
+    }
+    if let Some(review) = &request.review {
+        rows.push(("reviewed", by(&review.by, review.at, Some(&review.comment))));
+    }
+    list(&rows)
+}
+
+fn by(who: &IdentityName, at: Timestamp, comment: Option<&str>) -> String {
+    let comment = comment.map(|comment| format!(": {}", visible(comment))).unwrap_or_default();
+    format!("{} by {who}{comment}", time(at))
+}
+
+/// `lead@example.com, tom and 3 more`; `None` where nobody is known.
+#[must_use]
+pub(super) fn who_can(approvers: &[IdentityName]) -> Option<String> {
+    let named: Vec<&str> = approvers.iter().take(3).map(IdentityName::as_str).collect();
+    match (named.is_empty(), approvers.len().saturating_sub(named.len())) {
+        (true, _) => None,
+        (false, 0) => Some(named.join(", ")),
+        (false, more) => Some(format!("{} and {more} more", named.join(", "))),
+    }
+}
+
+/// What whoever asked does next.
+#[must_use]
+pub(super) fn next_step(view: &RequestView) -> Option<String> {
+    let wish = &view.request.wish;
+    match view.status.as_str() {
+        "pending" => Some(format!(
+            "An approver says: tidegate approve {}\nThen, or to wait for it: tidegate psql {} --profile {}",
+            view.request.id, wish.target, wish.profile
+        )),
+        "approved" => Some(format!("Use it: tidegate psql {} --profile {}", wish.target, wish.profile)),
+        _ => None,
+    }
+}
+
+/// Whether a grant can be used.
+#[must_use]
+pub(super) fn live(view: &GrantView) -> bool {
+    matches!(view.status.as_str(), "ready" | "active")
+}
+
+/// With which privileges a grant is; `None` for the target's own account.
+#[must_use]
+pub(super) fn profile_of(view: &GrantView) -> Option<String> {
+    let grant = serde_json::to_value(&view.grant).ok()?;
+    Some(grant.get("profile")?.as_str()?.to_owned())
+}
+
+/// A person's own grants as a table.
+#[must_use]
+pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
+    if grants.is_empty() {
+        return "No grants. Ask for one: tidegate request TARGET --for 30m --reason WHY".to_owned();
+    }
+    let mut table = table(["GRANT", "TARGET", "STATUS", "ENDS", "SESSIONS", "REASON"]);
+    for view in grants {
+        let grant = &view.grant;
+        let profile = profile_of(view).map(|profile| format!("/{}", visible(&profile)));
+        table.add_row([
+            grant.id().to_string(),
+            format!("{}{}", grant.target(), profile.unwrap_or_default()),
+            visible(&view.status),
+            ends(view, now),
+            format!("{}/{}", view.live_sessions, grant.max_sessions()),
+            visible(grant.reason().unwrap_or("")),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// Users as a table.
+#[must_use]
+pub(super) fn users(users: &[UserView]) -> String {
+    if users.is_empty() {
+        return "No users. Make one: tidegate user add NAME --group GROUP".to_owned();
+    }
+    let mut table = table(["NAME", "GROUPS", "STATUS", "TOKEN", "SINCE"]);
+    for user in users {
+        table.add_row([
+            user.name.to_string(),
+            groups(user),
+            if user.disabled { "disabled" } else { "enabled" }.to_owned(),
+            if user.local { "local" } else { "of an issuer" }.to_owned(),
+            time(user.created_at),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+fn groups(user: &UserView) -> String {
+    let groups: Vec<&str> = user.groups.iter().map(crate::names::GroupName::as_str).collect();
+    groups.join(", ")
+}
+
+/// A user whose token was just made, with it.
+#[must_use]
+pub(super) fn issued_user(issued: &IssuedUser) -> String {
+    let rows = [
+        ("user", issued.user.name.to_string()),
+        ("groups", groups(&issued.user)),
+        ("token", visible(&issued.token)),
+    ];
+    format!(
+        "{}\n\nThe token is shown this once; it is not stored. Its owner uses it with: tidegate login",
+        list(&rows)
+    )
+}

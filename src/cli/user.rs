@@ -1,0 +1,138 @@
+//! `user add|list|disable|enable|rotate|groups`: local users, for operators.
+//!
+//! Each is one call to the control API; tokens are made and kept (as hashes) there.
+
+use std::path::Path;
+
+use clap::Subcommand;
+
+use super::args::Remote;
+use super::client::{Client, escape};
+use super::reach::Whose;
+use super::{render, show};
+use crate::control::model::{EmptyBody, GroupsBody, IssuedUser, NewUserBody, UserView, Users};
+use crate::names::{GroupName, IdentityName};
+
+/// Makes, lists and changes local users.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Makes a user and prints their token, once
+    #[command(after_help = "\
+Examples:
+  tidegate user add ana@example.com --group qa
+  tidegate user add ci:shop/orders --group ci --output json | jq -r .token > ci.token")]
+    Add {
+        /// The name their statements are on record under
+        name: IdentityName,
+        /// A group they are in; can be given several times
+        #[arg(long = "group", short, value_name = "GROUP")]
+        groups: Vec<GroupName>,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Lists the users
+    List {
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Shuts somebody out: their grants and sessions end now
+    Disable {
+        /// Who; also somebody who comes with an issuer's token
+        name: IdentityName,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Lets somebody in again; the grants they had stay ended
+    Enable {
+        /// Who
+        name: IdentityName,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Replaces a user's token and prints the new one, once
+    Rotate {
+        /// Who
+        name: IdentityName,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Sets all the groups of a user; none leaves them in no group
+    #[command(after_help = "\
+Example:
+  tidegate user groups ana@example.com qa oncall")]
+    Groups {
+        /// Who
+        name: IdentityName,
+        /// The groups
+        groups: Vec<GroupName>,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<()> {
+    let client = |remote: &Remote| Client::new(Whose::Operator, config, &remote.place);
+    match command {
+        Command::Add { name, groups, remote } => {
+            let body = NewUserBody {
+                name,
+                groups: groups.into_iter().collect(),
+            };
+            issued(&remote, &client(&remote)?.post("/v1/users", &body).await?)
+        }
+        Command::Rotate { name, remote } => {
+            let made = client(&remote)?.post(&path(&name, "rotate"), &EmptyBody {}).await?;
+            issued(&remote, &made)
+        }
+        Command::List { remote } => {
+            let users: Users = client(&remote)?.get("/v1/users", &()).await?;
+            render::show(remote.printing.output, &users, |users| show::users(&users.users))
+        }
+        Command::Disable { name, remote } => {
+            changed(&remote, &client(&remote)?.post(&path(&name, "disable"), &EmptyBody {}).await?)
+        }
+        Command::Enable { name, remote } => {
+            changed(&remote, &client(&remote)?.post(&path(&name, "enable"), &EmptyBody {}).await?)
+        }
+        Command::Groups { name, groups, remote } => {
+            let body = GroupsBody {
+                groups: groups.into_iter().collect(),
+            };
+            changed(&remote, &client(&remote)?.post(&path(&name, "groups"), &body).await?)
+        }
+    }
+}
+
+fn issued(remote: &Remote, issued: &IssuedUser) -> anyhow::Result<()> {
+    render::show(remote.printing.output, issued, show::issued_user)
+}
+
+fn changed(remote: &Remote, user: &UserView) -> anyhow::Result<()> {
+    render::show(remote.printing.output, user, |user| show::users(std::slice::from_ref(user)))
+}
+
+/// Names may have slashes in them.
+fn path(name: &IdentityName, verb: &str) -> String {
+    let mut path = "/v1/users/".to_owned();
+    escape(name.as_str(), &mut path);
+    path.push('/');
+    path.push_str(verb);
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_part_of_the_path() {
+        let name = "ci:shop/orders".parse().unwrap();
+        assert_eq!(path(&name, "rotate"), "/v1/users/ci%3Ashop%2Forders/rotate");
+    }
+}

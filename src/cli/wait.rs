@@ -1,0 +1,455 @@
+//! Waits until a request is decided, and shows meanwhile how it stands: a line that moves on a terminal, else a line per change.
+//!
+//! It decides nothing. Whoever stops waiting (Ctrl-C, a kill) takes the request back, so that nobody approves what nobody waits for.
+
+use std::convert::Infallible;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::process::Signal;
+use tokio::signal::unix::{self, SignalKind, signal};
+
+use super::client::{Client, ClientError};
+use super::render::{left, relative, visible};
+use super::{Interrupted, complain, show};
+use crate::clock::Clock;
+use crate::config::duration;
+use crate::control::model::{EmptyBody, GrantView, RequestBody, RequestView, WaitQuery};
+use crate::ids::RequestId;
+use crate::request::{How, Outcome};
+
+/// Why there is no grant at the end of the waiting.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitError {
+    /// Somebody or something said no.
+    #[error("{0}")]
+    Refused(String),
+    /// Nobody said anything in time.
+    #[error("nobody has decided about request {0} in time, and it has lapsed; ask again, or ask an approver first")]
+    Lapsed(RequestId),
+    /// It is still pending when `--wait-at-most` is over.
+    #[error(
+        "request {0} is still pending; it stays open: `tidegate requests --mine` shows it, `tidegate withdraw {0}` takes it back"
+    )]
+    Pending(RequestId),
+}
+
+impl WaitError {
+    /// The exit code a script sees; [`super::args`] documents them.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Refused(_) => 5,
+            Self::Lapsed(_) | Self::Pending(_) => 6,
+        }
+    }
+}
+
+/// How long the gate holds back an answer; well under [`super::client`]'s patience.
+const HELD_BACK_SECONDS: u64 = 20;
+/// How often a gate that does not answer (it restarts, say) is asked again, a second apart.
+const TRIES: u32 = 60;
+/// Between two looks at what has not changed.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often the moving line moves.
+const TICK: Duration = Duration::from_millis(120);
+
+/// The signals that ask a program to stop. Caught from the first one made on.
+pub(super) struct Stops {
+    interrupt: Option<unix::Signal>,
+    terminate: Option<unix::Signal>,
+    hangup: Option<unix::Signal>,
+    quit: Option<unix::Signal>,
+}
+
+impl Stops {
+    pub(super) fn new() -> io::Result<Self> {
+        // What is ignored stays so, for the program that is started too: `nohup`, and the background of a script.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let caught = |kind: SignalKind| (!ignored(&status, kind.as_raw_value())).then(|| signal(kind)).transpose();
+        Ok(Self {
+            interrupt: caught(SignalKind::interrupt())?,
+            terminate: caught(SignalKind::terminate())?,
+            hangup: caught(SignalKind::hangup())?,
+            quit: caught(SignalKind::quit())?,
+        })
+    }
+
+    /// The next one.
+    pub(super) async fn next(&mut self) -> Signal {
+        tokio::select! {
+            () = heard(&mut self.interrupt) => Signal::INT,
+            () = heard(&mut self.terminate) => Signal::TERM,
+            () = heard(&mut self.hangup) => Signal::HUP,
+            () = heard(&mut self.quit) => Signal::QUIT,
+        }
+    }
+}
+
+async fn heard(signal: &mut Option<unix::Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a signal is ignored, by what Linux says of a process (`/proc/PID/status`).
+fn ignored(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let bit = u32::try_from(signal - 1).ok().and_then(|bit| 1_u64.checked_shl(bit));
+    bit.is_some_and(|bit| mask & bit != 0)
+}
+
+/// What a shell says of a program a signal has ended.
+pub(super) fn code_of(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(255)
+}
+
+/// Waits until `request` is a grant; an error if it becomes none.
+pub(super) async fn until_granted(
+    client: &Client,
+    request: RequestBody,
+    limit: Option<Duration>,
+    stops: &mut Stops,
+) -> anyhow::Result<RequestBody> {
+    let mut request = request;
+    let mut screen = Screen::new();
+    let mut limit = std::pin::pin!(over(limit));
+    while request.request.status == "pending" {
+        screen.change(&request);
+        let answer = tokio::select! {
+            biased;
+            answer = news(client, &request) => answer,
+            stop = stops.next() => Err(Left::Stopped(stop)),
+            () = &mut limit => Err(Left::Tired),
+            never = screen.move_on(&request) => match never {},
+        };
+        request = match answer {
+            Ok(request) => request,
+            Err(left) => return Err(left.leave(client, &screen, &request.request).await),
+        };
+    }
+    screen.clear();
+    settled(&request.request)?;
+    if screen.waited {
+        complain(&decision(&request.request));
+    }
+    Ok(request)
+}
+
+/// Why the waiting ended before the request did.
+enum Left {
+    /// By a signal.
+    Stopped(Signal),
+    /// By `--wait-at-most`.
+    Tired,
+    /// The gate cannot be asked any more.
+    Failed(ClientError),
+}
+
+impl Left {
+    async fn leave(self, client: &Client, screen: &Screen, view: &RequestView) -> anyhow::Error {
+        screen.clear();
+        match self {
+            Self::Stopped(signal) => {
+                withdraw(client, view).await;
+                Interrupted(code_of(signal.as_raw())).into()
+            }
+            Self::Tired => WaitError::Pending(view.request.id.clone()).into(),
+            Self::Failed(error) => error.into(),
+        }
+    }
+}
+
+async fn over(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The request as it is after a change, or after a while.
+async fn news(client: &Client, known: &RequestBody) -> Result<RequestBody, Left> {
+    let path = format!("/v1/requests/{}", known.request.request.id);
+    let query = WaitQuery {
+        wait_seconds: Some(HELD_BACK_SECONDS),
+    };
+    let mut tries = 0;
+    loop {
+        match client.get::<RequestBody>(&path, &query).await {
+            Ok(same) if same == *known => tokio::time::sleep(PAUSE).await,
+            Err(error) if error.may_pass() && tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            other => return other.map_err(Left::Failed),
+        }
+    }
+}
+
+async fn withdraw(client: &Client, view: &RequestView) {
+    let id = &view.request.id;
+    match client
+        .post::<RequestView>(&format!("/v1/requests/{id}/withdraw"), &EmptyBody {})
+        .await
+    {
+        Ok(_) => return complain(&format!("request {id} is withdrawn")),
+        Err(error) => complain(&format!("request {id} could not be withdrawn: {error}")),
+    }
+    // It may have been approved just now: then the grant goes back.
+    let now = client.get::<RequestBody>(&format!("/v1/requests/{id}"), &()).await;
+    if let Some(grant) = now.ok().as_ref().and_then(|now| now.request.request.grant()) {
+        let path = format!("/v1/grants/{grant}/release");
+        if client.post::<GrantView>(&path, &EmptyBody {}).await.is_ok() {
+            complain(&format!("it was approved just now; its grant {grant} is given back"));
+        }
+    }
+}
+
+/// An error for what has ended without a grant.
+pub(super) fn settled(view: &RequestView) -> Result<(), WaitError> {
+    let id = &view.request.id;
+    let refused = |text: String| Err(WaitError::Refused(text));
+    match &view.request.outcome {
+        Some(Outcome::Approved { .. }) => Ok(()),
+        Some(Outcome::Denied { why, .. }) => refused(format!("request {id} is denied: {why}")),
+        Some(Outcome::Rejected { by, comment, .. }) => {
+            let comment = comment.as_deref().map(|comment| format!(": {comment}")).unwrap_or_default();
+            refused(format!("{by} has rejected request {id}{comment}"))
+        }
+        Some(Outcome::Withdrawn { .. }) => refused(format!("request {id} was withdrawn")),
+        None => Err(WaitError::Lapsed(id.clone())),
+    }
+}
+
+/// Who said yes, and to what.
+fn decision(view: &RequestView) -> String {
+    let (request, wish) = (&view.request, &view.request.wish);
+    let by: Vec<String> = request
+        .approvals
+        .iter()
+        .map(|approval| match &approval.comment {
+            Some(comment) => format!("{} ({comment})", approval.by),
+            None => approval.by.to_string(),
+        })
+        .collect();
+    let by = match &request.outcome {
+        Some(Outcome::Approved { how: How::People, .. }) if !by.is_empty() => by.join(" and "),
+        _ => "the gate".to_owned(),
+    };
+    format!(
+        "approved by {by}: {}/{} for {}",
+        wish.target,
+        wish.profile,
+        duration::show(wish.window)
+    )
+}
+
+/// What is being waited for.
+#[must_use]
+fn waiting(request: &RequestBody) -> String {
+    let view = &request.request;
+    let approvals = match view.approvals_missing {
+        0 | 1 => "1 approval".to_owned(),
+        several => format!("{several} approvals"),
+    };
+    let who = show::who_can(&request.approvers).map(|who| format!(" ({who} can give it)"));
+    let wish = &view.request.wish;
+    format!(
+        "request {} for {}/{} waits for {approvals}{}",
+        view.request.id,
+        wish.target,
+        wish.profile,
+        who.unwrap_or_default()
+    )
+}
+
+/// The moving line, no wider than `width`.
+#[must_use]
+fn status_line(request: &RequestBody, frame: usize, since: Timestamp, now: Timestamp, width: usize) -> String {
+    const FRAMES: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
+    let spinner = FRAMES.get(frame % FRAMES.len()).copied().unwrap_or(' ');
+    let expires = request.request.request.expires_at;
+    let text = format!(
+        "{spinner} {} {}, lapses {}; Ctrl-C withdraws it",
+        left(now, since),
+        visible(&waiting(request)),
+        relative(expires, now)
+    );
+    if text.chars().count() <= width {
+        return text;
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Standard error, as it can be used.
+struct Screen {
+    terminal: bool,
+    clock: Clock,
+    since: Timestamp,
+    frame: usize,
+    waited: bool,
+}
+
+impl Screen {
+    fn new() -> Self {
+        let clock = Clock::system(None);
+        Self {
+            terminal: io::stderr().is_terminal(),
+            since: clock.now(),
+            clock,
+            frame: 0,
+            waited: false,
+        }
+    }
+
+    /// Something is new.
+    fn change(&mut self, request: &RequestBody) {
+        self.waited = true;
+        if !self.terminal {
+            complain(&waiting(request));
+        }
+    }
+
+    /// Draws again and again.
+    async fn move_on(&mut self, request: &RequestBody) -> Infallible {
+        loop {
+            self.draw(request);
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    fn draw(&mut self, request: &RequestBody) {
+        if self.terminal {
+            let width = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).map_or(80, |size| usize::from(size.ws_col));
+            // A terminal that does not say how wide it is says 0.
+            let width = if width == 0 { 80 } else { width };
+            let line = status_line(request, self.frame, self.since, self.clock.now(), width);
+            self.frame += 1;
+            write(&format!("\r\u{1b}[K{line}"));
+        }
+    }
+
+    fn clear(&self) {
+        if self.terminal && self.waited {
+            write("\r\u{1b}[K");
+        }
+    }
+}
+
+/// A terminal that has gone away is no reason to stop waiting.
+fn write(text: &str) {
+    let mut out = io::stderr().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(change: impl FnOnce(&mut serde_json::Value)) -> RequestBody {
+        let mut value = serde_json::json!({
+            "id": "rq_4k2m9x0a7b", "identity": "ana", "target": "orders", "profile": "read-write", "window_seconds": 1800,
+            "reason": "BUG-812", "max_sessions": 10, "submitted_at": "2026-08-01T12:00:00Z",
+            "expires_at": "2026-08-01T13:00:00Z", "approvals_needed": 2, "status": "pending", "approvals_missing": 2,
+            "approvers": ["lead@example.com", "tom", "eve", "kim", "lee"],
+        });
+        change(&mut value);
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn the_line_says_who_can_help_and_fits() {
+        let (since, now) = (
+            "2026-08-01T12:00:00Z".parse().unwrap(),
+            "2026-08-01T12:01:12Z".parse().unwrap(),
+        );
+        let pending = request(|_| {});
+        assert_eq!(
+            status_line(&pending, 1, since, now, 400),
+            "⠙ 1m12s request rq_4k2m9x0a7b for orders/read-write waits for 2 approvals (lead@example.com, tom, eve and 2 more \
+             can give it), lapses in 58m48s; Ctrl-C withdraws it"
+        );
+        for width in [1, 20, 80] {
+            assert_eq!(status_line(&pending, 0, since, now, width).chars().count(), width);
+        }
+        let last = request(|value| {
+            value["approvals_missing"] = 1.into();
+            value["approvers"] = serde_json::json!([]);
+        });
+        assert_eq!(
+            waiting(&last),
+            "request rq_4k2m9x0a7b for orders/read-write waits for 1 approval"
+        );
+    }
+
+    #[test]
+    fn every_outcome_has_its_words_and_exit_code() {
+        let ended = |status: &str, outcome: serde_json::Value| {
+            let body = request(|value| {
+                value["status"] = status.into();
+                value["outcome"] = outcome;
+            });
+            settled(&body.request).map_err(|error| (error.exit_code(), error.to_string()))
+        };
+        let at = "2026-08-01T12:05:00Z";
+        let granted = serde_json::json!({ "outcome": "approved", "at": at, "how": "people", "grant": "gr_0123456789" });
+        assert_eq!(ended("approved", granted), Ok(()));
+        for (status, outcome, code, words) in [
+            (
+                "denied",
+                serde_json::json!({ "outcome": "denied", "at": at, "why": "no" }),
+                5,
+                "is denied: no",
+            ),
+            (
+                "rejected",
+                serde_json::json!({ "outcome": "rejected", "at": at, "by": "tom", "comment": "later" }),
+                5,
+                "tom has rejected request rq_4k2m9x0a7b: later",
+            ),
+            (
+                "withdrawn",
+                serde_json::json!({ "outcome": "withdrawn", "at": at }),
+                5,
+                "was withdrawn",
+            ),
+            ("lapsed", serde_json::Value::Null, 6, "ask again"),
+        ] {
+            let (found, said) = ended(status, outcome).unwrap_err();
+            assert_eq!(found, code, "{status}");
+            assert!(said.contains(words), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_yes_says_whose_and_to_what() {
+        let body = request(|value| {
+            value["status"] = "approved".into();
+            value["approvals"] = serde_json::json!([
+                { "by": "tom", "at": "2026-08-01T12:03:00Z" },
+                { "by": "eve", "at": "2026-08-01T12:05:00Z", "comment": "be quick" },
+            ]);
+            value["outcome"] = serde_json::json!({ "outcome": "approved", "at": "2026-08-01T12:05:00Z", "how": "people", "grant": "gr_0123456789" });
+        });
+        assert_eq!(
+            decision(&body.request),
+            "approved by tom and eve (be quick): orders/read-write for 30m"
+        );
+    }
+
+    #[test]
+    fn ignored_signals_are_read() {
+        let status = "Name:\tx\nSigIgn:\t0000000000001003\nSigCgt:\t00000000000000ff\n";
+        let found: Vec<i32> = (1..=20).filter(|signal| ignored(status, *signal)).collect();
+        assert_eq!(found, [1, 2, 13]);
+        assert!(!ignored("", 1));
+    }
+
+    #[test]
+    fn codes_of_signals() {
+        assert_eq!((code_of(2), code_of(15)), (130, 143));
+    }
+}

@@ -1,0 +1,110 @@
+//! `[access]` and `[policy]`: what people get who ask, and the rules that decide it.
+//!
+//! It reads the folder of policies ([`super::policies`]) and has it validated; it decides nothing by it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::policies;
+use super::reader::Section;
+use crate::frontend::TokenInClear;
+use crate::names::ProfileName;
+use crate::policy::Policies;
+
+/// A request is not to wait, nor a grant, for less than a person needs to see it.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// Waiting clients are not to be flooded.
+const SHORTEST_NOTICE: Duration = Duration::from_millis(100);
+
+/// `[access]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessTable {
+    /// The window of a request that names none.
+    pub default_window: Duration,
+    /// How long a request waits for approvers.
+    pub pending_for: Duration,
+    /// How long a grant waits for its first connect.
+    pub activate_within: Duration,
+    /// How many requests an identity may make in a minute.
+    pub requests_per_minute: u32,
+    /// The longest a login waits for approval; a client may ask for less.
+    pub login_wait: Duration,
+    /// How often a client that waits is told so.
+    pub login_notice: Duration,
+    /// Who may send a token without TLS.
+    pub identity_without_tls: TokenInClear,
+}
+
+/// `[policy]`.
+#[derive(Debug)]
+pub(super) struct PolicyTable {
+    dir: PathBuf,
+    zone: TimeZone,
+}
+
+pub(super) fn access(table: &Section<'_, '_>) -> AccessTable {
+    let length = |key, default| table.duration(key, SHORTEST).unwrap_or(Duration::from_mins(default));
+    let words = [("loopback", TokenInClear::Loopback), ("never", TokenInClear::Never)];
+    AccessTable {
+        default_window: length("default_window", 30),
+        pending_for: length("pending_for", 60),
+        activate_within: length("activate_within", 60),
+        requests_per_minute: table.number("requests_per_minute", 1, 10_000).unwrap_or(30),
+        login_wait: table.duration("login_wait", Duration::ZERO).unwrap_or(Duration::from_mins(5)),
+        login_notice: table
+            .duration("login_notice", SHORTEST_NOTICE)
+            .unwrap_or(Duration::from_secs(15)),
+        identity_without_tls: table.one_of("identity_without_tls", &words).unwrap_or(TokenInClear::Loopback),
+    }
+}
+
+pub(super) fn policy(table: &Section<'_, '_>) -> PolicyTable {
+    let zone = table.parsed("zone", |name| {
+        TimeZone::get(name).map_err(|_| format!("`{name}` is not a time zone; write its IANA name, like Europe/Berlin or UTC"))
+    });
+    PolicyTable {
+        dir: table.path("dir").unwrap_or_else(|| policies::DEFAULT_DIR.into()),
+        zone: zone.unwrap_or(TimeZone::UTC),
+    }
+}
+
+/// `profiles` of a target: at least one, each once.
+pub(super) fn profiles(table: &Section<'_, '_>) -> Vec<ProfileName> {
+    let default = || vec!["default"].into_iter().filter_map(|name| name.parse().ok()).collect();
+    let profiles: Vec<ProfileName> = table.list("profiles", str::parse).unwrap_or_else(default);
+    let twice = |(i, name): &(usize, &ProfileName)| profiles.iter().take(*i).any(|earlier| earlier == *name);
+    if let Some((_, name)) = profiles.iter().enumerate().find(twice) {
+        table.mistake_at(
+            "profiles",
+            format!("\"{name}\" is named twice"),
+            Some("leave one out".to_owned()),
+        );
+    }
+    if profiles.is_empty() {
+        let remedy = "name them, the narrowest first, or leave the key out".to_owned();
+        table.mistake_at(
+            "profiles",
+            "there is no profile, so nobody could ask for one".to_owned(),
+            Some(remedy),
+        );
+    }
+    profiles
+}
+
+impl PolicyTable {
+    /// The policies of the folder, validated, or all that is wrong with them; none where there is no folder and none was named.
+    pub(super) fn load(&self, base: &Path) -> Result<Option<Arc<Policies>>, Vec<String>> {
+        let dir = base.join(&self.dir);
+        if self.dir == Path::new(policies::DEFAULT_DIR) && !dir.exists() {
+            return Ok(None);
+        }
+        let (schema, texts) = policies::read(&dir).map_err(|error| vec![error.to_string()])?;
+        match Policies::parse(&schema, &texts, self.zone.clone()) {
+            Ok(policies) => Ok(Some(Arc::new(policies))),
+            Err(error) => Err(error.0),
+        }
+    }
+}

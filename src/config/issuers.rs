@@ -1,0 +1,103 @@
+//! `[[identity.issuers]]`: as written, and as meant.
+//!
+//! It fetches no keys. The law: two issuers never give the same name to two bearers.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::check::Checker;
+use super::duration;
+use super::reader::Section;
+use crate::identity::{IssuerSettings, Keys};
+use crate::names::IdentityName;
+use crate::tls::web_address;
+
+/// Clocks differ by seconds; more would be a longer life for tokens.
+const MOST_LEEWAY: Duration = Duration::from_mins(5);
+
+/// `[[identity.issuers]]`; a file with keys still as it is written.
+#[derive(Debug)]
+pub(super) struct IssuerTable {
+    place: String,
+    settings: IssuerSettings,
+}
+
+pub(super) fn read(table: &Section<'_, '_>) -> Option<IssuerTable> {
+    let issuer = table.required("issuer", "name it as its tokens do: issuer = \"https://gitlab.example.org\"");
+    let audience = table.required("audience", "name what its tokens are made for: audience = \"tidegate\"");
+    let url = table.parsed("jwks_url", |text| web_address(text).map(|_| text.to_owned()));
+    let keys = match (url, table.path("jwks_file")) {
+        (Some(url), None) => Some(Keys::Url(url)),
+        (None, Some(file)) => Some(Keys::File(file)),
+        (Some(_), Some(_)) => {
+            let reason = "the keys are already given by jwks_url".to_owned();
+            table.mistake_at("jwks_file", reason, Some("leave one out".to_owned()));
+            None
+        }
+        (None, None) => {
+            if table.text("jwks_url").is_none() {
+                table.mistake_here("its keys are missing: name jwks_url (or jwks_file)".to_owned());
+            }
+            None
+        }
+    };
+    let leeway = table.duration("leeway", Duration::ZERO).unwrap_or(Duration::from_secs(30));
+    if leeway > MOST_LEEWAY {
+        let reason = format!(
+            "{} is too long: at most {}",
+            duration::show(leeway),
+            duration::show(MOST_LEEWAY)
+        );
+        table.mistake_at("leeway", reason, None);
+    }
+    let prefix = table.parsed("identity_prefix", |text| {
+        format!("{text}x").parse::<IdentityName>().map(|_| text.to_owned())
+    });
+    let settings = IssuerSettings {
+        identity_claim: table.text("identity_claim").unwrap_or_else(|| "sub".to_owned()),
+        identity_prefix: prefix.unwrap_or_default(),
+        groups_claim: table.text("groups_claim"),
+        claims: table.map("claims").unwrap_or_default(),
+        leeway,
+        issuer: issuer?,
+        audience: audience?,
+        keys: keys?,
+    };
+    Some(IssuerTable {
+        place: table.place().to_owned(),
+        settings,
+    })
+}
+
+/// The issuers, each with keys that could be read.
+pub(super) fn check(checker: &mut Checker<'_>) -> Vec<IssuerSettings> {
+    let (mut names, mut prefixes) = (BTreeSet::new(), BTreeSet::new());
+    let mut issuers = Vec::new();
+    for table in &checker.file.issuers {
+        let at = |key: &str| format!("{}.{key}", table.place);
+        let mut settings = table.settings.clone();
+        for (key, value) in [("issuer", &settings.issuer), ("audience", &settings.audience)] {
+            if value.is_empty() {
+                checker.note(&at(key), "it is empty", "write it as the issuer's tokens have it");
+            }
+        }
+        if !names.insert(&table.settings.issuer) {
+            checker.note(&at("issuer"), "this issuer is named twice", "leave one out");
+        } else if !prefixes.insert(&table.settings.identity_prefix) {
+            let reason = "another issuer has the same prefix: both could name the same identity";
+            checker.note(
+                &at("identity_prefix"),
+                reason,
+                "give each its own, as identity_prefix = \"ci:\"",
+            );
+        }
+        if let Keys::File(path) = &settings.keys {
+            settings.keys = Keys::File(checker.base.join(path));
+            if let Err(reason) = settings.keys.check() {
+                checker.note(&at("jwks_file"), reason, "name a file with the issuer's public keys (JWKS)");
+            }
+        }
+        issuers.push(settings);
+    }
+    issuers
+}

@@ -1,0 +1,121 @@
+//! `[notify]`: as written, and as meant.
+//!
+//! It calls nobody.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::check::Checker;
+use super::reader::Section;
+use crate::notify::{EventKind, Format, Hook, NotifySettings};
+use crate::secret::Secret;
+use crate::tls::web_address;
+
+/// `[notify]`.
+#[derive(Debug)]
+pub(super) struct NotifyTable {
+    link: Option<String>,
+    webhooks: Vec<HookTable>,
+}
+
+/// `[[notify.webhooks]]`.
+#[derive(Debug)]
+struct HookTable {
+    place: String,
+    name: String,
+    url: Option<Secret<String>>,
+    url_file: Option<PathBuf>,
+    secret_file: Option<PathBuf>,
+    secret_env: Option<String>,
+    format: Format,
+    events: BTreeSet<EventKind>,
+}
+
+const FORMATS: &[(&str, Format)] = &[("json", Format::Json), ("slack", Format::Slack)];
+
+pub(super) fn read(table: &Section<'_, '_>) -> NotifyTable {
+    NotifyTable {
+        link: table.parsed("link", |text| web_address(text).map(|_| text.to_owned())),
+        webhooks: table.tables("webhooks", webhook).into_iter().flatten().collect(),
+    }
+}
+
+fn webhook(table: &Section<'_, '_>) -> Option<HookTable> {
+    let name = table.required("name", "name it, for messages about it: name = \"qa-channel\"");
+    let words = EventKind::ALL.map(|event| (event.name(), event));
+    let read = HookTable {
+        place: table.place().to_owned(),
+        url: table.text("url").map(Secret::new),
+        url_file: table.path("url_file"),
+        secret_file: table.path("secret_file"),
+        secret_env: table.text("secret_env"),
+        format: table.one_of("format", FORMATS).unwrap_or(Format::Json),
+        events: table
+            .some_of("events", &words)
+            .unwrap_or_else(|| EventKind::ALL.into())
+            .into_iter()
+            .collect(),
+        name: name?,
+    };
+    Some(read)
+}
+
+/// Who is told, each with an address that may be called and a secret.
+pub(super) fn check(checker: &mut Checker<'_>) -> NotifySettings {
+    let mut names = BTreeSet::new();
+    let mut hooks = Vec::new();
+    let table = &checker.file.notify;
+    for webhook in &table.webhooks {
+        if !names.insert(&webhook.name) {
+            let key = format!("{}.name", webhook.place);
+            checker.note(
+                &key,
+                format!("there are two webhooks named {}", webhook.name),
+                "give each its own name",
+            );
+        }
+        hooks.extend(hook(checker, webhook));
+    }
+    NotifySettings {
+        hooks,
+        link: table.link.clone(),
+    }
+}
+
+fn hook(checker: &mut Checker<'_>, table: &HookTable) -> Option<Hook> {
+    let at = |key: &str| format!("{}.{key}", table.place);
+    let (url, key) = match (&table.url, &table.url_file) {
+        (Some(url), None) => (Some(url.clone()), at("url")),
+        (None, Some(file)) => (checker.secret(&table.place, "url", Some(file), None), at("url_file")),
+        (Some(_), Some(_)) => {
+            checker.note(&at("url_file"), "the address is already given by url", "leave one out");
+            return None;
+        }
+        (None, None) => {
+            checker.note(
+                &at("url"),
+                "is missing",
+                "name where to: url, or url_file where the address itself is a secret",
+            );
+            return None;
+        }
+    };
+    if let Some(reason) = url.as_ref().and_then(|url| web_address(url.expose()).err()) {
+        checker.note(&key, reason, "");
+    }
+    if table.events.is_empty() {
+        checker.note(&at("events"), "it is told of nothing", "name events, or leave it out for all");
+    }
+    if table.secret_file.is_none() && table.secret_env.is_none() {
+        let remedy = "name what messages are signed with: secret_file = \"webhook.secret\" (or secret_env)";
+        checker.note(&at("secret_file"), "is missing", remedy);
+    }
+    let secret = checker.secret(&table.place, "secret", table.secret_file.as_ref(), table.secret_env.as_ref());
+    Some(Hook {
+        name: table.name.clone(),
+        url: url?,
+        secret: secret?,
+        format: table.format,
+        events: table.events.clone(),
+    })
+}

@@ -1,0 +1,127 @@
+//! Reads a folder of policies: `schema.cedarschema`, the `*.cedar` files beside it, and the tables of cases in `tests/`.
+//!
+//! It does not look at what the texts say; `policy` does.
+
+use std::path::{Path, PathBuf};
+
+use crate::policy::Source;
+
+/// The folder of the policies when none is named, beside the configuration.
+pub const DEFAULT_DIR: &str = "policies";
+
+/// The schema's file in the folder.
+const SCHEMA: &str = "schema.cedarschema";
+
+/// No file of a set is near as long; a device or a dump would be.
+const LONGEST: u64 = 4 << 20;
+
+/// Why a folder of policies could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A file or folder could not be read.
+    #[error("{}: cannot be read: {error}; a folder of policies holds {SCHEMA} and *.cedar files", .path.display())]
+    Unreadable {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A file is longer than a file of policies would be.
+    #[error("{}: is longer than 4 MiB: that is no file of policies", .path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The folder has no policies in it.
+    #[error("{}: there is no *.cedar file: without a policy nothing is permitted, and nobody could ask for anything", .path.display())]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// The schema and the policies of a folder, each named by its file, in the order of the names.
+pub fn read(dir: &Path) -> Result<(Source, Vec<Source>), ReadError> {
+    let schema = source(&dir.join(SCHEMA))?;
+    let policies = all(dir, "cedar")?;
+    if policies.is_empty() {
+        return Err(ReadError::Empty { path: dir.to_owned() });
+    }
+    Ok((schema, policies))
+}
+
+/// The tables of cases of a folder of policies: `tests/*.toml`; none where there is no such folder.
+pub fn read_tables(dir: &Path) -> Result<Vec<Source>, ReadError> {
+    let tests = dir.join("tests");
+    if !tests.exists() {
+        return Ok(Vec::new());
+    }
+    all(&tests, "toml")
+}
+
+/// All files of a folder that end so; hidden ones are an editor's.
+fn all(dir: &Path, extension: &str) -> Result<Vec<Source>, ReadError> {
+    let unreadable = |error| ReadError::Unreadable {
+        path: dir.to_owned(),
+        error,
+    };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|found| found == extension) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    paths.iter().map(|path| source(path)).collect()
+}
+
+fn source(path: &Path) -> Result<Source, ReadError> {
+    let unreadable = |error| ReadError::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
+    if std::fs::metadata(path).map_err(unreadable)?.len() > LONGEST {
+        return Err(ReadError::TooLong { path: path.to_owned() });
+    }
+    Ok(Source {
+        name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        text: std::fs::read_to_string(path).map_err(unreadable)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_read_in_the_order_of_names() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("schema.cedarschema", "s"),
+            ("b.cedar", "b"),
+            ("a.cedar", "a"),
+            (".a.cedar.swp", "x"),
+            (".hidden.cedar", "x"),
+            ("README.md", "x"),
+        ] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let (schema, policies) = read(dir.path()).unwrap();
+        assert_eq!(schema.text, "s");
+        let names: Vec<_> = policies.iter().map(|source| source.name.as_str()).collect();
+        assert_eq!(names, ["a.cedar", "b.cedar"]);
+        assert!(read_tables(dir.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("schema.cedarschema: cannot be read: No such file"), "{error}");
+        std::fs::write(dir.path().join("schema.cedarschema"), "").unwrap();
+        let error = read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("there is no *.cedar file"), "{error}");
+    }
+}

@@ -1,0 +1,68 @@
+//! Values of several parts: tables in a list, and tables whose keys are the operator's own.
+//!
+//! As all of the reader, it knows no key's meaning.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use super::{Section, kind};
+use crate::config::mistake::Mistake;
+
+impl<'a> Section<'_, 'a> {
+    /// The tables of a list: each `[[key]]`. In mistakes they are counted from 1.
+    pub(in crate::config) fn tables<R>(&self, key: &'static str, mut read: impl FnMut(&Section<'_, 'a>) -> R) -> Vec<R> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let Some(list) = value.get_ref().as_array() else {
+            let reason = format!("a list of tables is expected, not {}", kind(value.get_ref()));
+            self.mistake_at(
+                key,
+                reason,
+                Some(format!("write [[{}]] and the keys below it", self.path_of(key))),
+            );
+            return Vec::new();
+        };
+        let mut results = Vec::new();
+        for (number, value) in (1_usize..).zip(list.iter()) {
+            let path = format!("{}[{number}]", self.path_of(key));
+            let line = self.reader.line(value.span().start);
+            self.reader.places.borrow_mut().insert(path.clone(), line);
+            let Some(table) = value.get_ref().as_table() else {
+                let reason = format!("a table is expected here, not {}", kind(value.get_ref()));
+                self.reader
+                    .note(Mistake::new(self.reader.path, Some(line), Some(path), reason));
+                continue;
+            };
+            let section = Section {
+                reader: self.reader,
+                table,
+                prefix: path,
+                known: RefCell::default(),
+            };
+            results.push(read(&section));
+            section.finish();
+        }
+        results
+    }
+
+    /// A table of texts whose keys may be anything: `{ branch = "ref" }`.
+    pub(in crate::config) fn map(&self, key: &'static str) -> Option<BTreeMap<String, String>> {
+        let value = self.value(key)?;
+        let entries = value.get_ref().as_table().and_then(|table| {
+            let pairs = table.iter().map(|(name, value)| {
+                let text = value.get_ref().as_str()?;
+                Some((name.get_ref().to_string(), text.to_owned()))
+            });
+            pairs.collect::<Option<BTreeMap<_, _>>>()
+        });
+        if entries.is_none() {
+            let reason = "a table is expected whose values are all texts".to_owned();
+            self.mistake_at(key, reason, Some(format!("write {key} = {{ name = \"…\" }}")));
+        }
+        entries
+    }
+
+    /// Its name with the tables it is in, as mistakes have it.
+    pub(in crate::config) fn place(&self) -> &str {
+        &self.prefix
+    }
+}

@@ -1,0 +1,61 @@
+//! Secrets: never in the configuration itself, but in files and environment variables it names.
+//!
+//! It does not say what a secret is for. No mistake has the secret in it.
+
+use std::path::PathBuf;
+
+use super::check::Checker;
+use crate::secret::Secret;
+
+impl Checker<'_> {
+    /// The secret in `WORD_file` or `WORD_env` of a table; `None` where there is neither.
+    pub(super) fn secret(
+        &mut self,
+        table: &str,
+        word: &str,
+        file: Option<&PathBuf>,
+        variable: Option<&String>,
+    ) -> Option<Secret<String>> {
+        let (file_key, env_key) = (format!("{table}.{word}_file"), format!("{table}.{word}_env"));
+        match (file, variable) {
+            (None, None) => None,
+            (Some(_), Some(_)) => {
+                let reason = format!("the {word} is already given by {word}_file");
+                self.note(&env_key, reason, "leave one out");
+                None
+            }
+            (Some(file), None) => {
+                let path = self.base.join(file);
+                let text = self.readable(&file_key, &path)?;
+                // Editors end a file with a newline; a secret does not.
+                let secret = text.strip_suffix('\n').unwrap_or(&text);
+                let secret = secret.strip_suffix('\r').unwrap_or(secret);
+                self.fit_secret(&file_key, word, secret)
+            }
+            (None, Some(variable)) => match std::env::var(variable) {
+                Ok(secret) => self.fit_secret(&env_key, word, &secret),
+                Err(std::env::VarError::NotPresent) => {
+                    let reason = format!("the environment variable {variable} is not set");
+                    self.note(&env_key, reason, "set it for the gate");
+                    None
+                }
+                Err(std::env::VarError::NotUnicode(_)) => {
+                    self.note(&env_key, format!("the environment variable {variable} is not UTF-8"), "");
+                    None
+                }
+            },
+        }
+    }
+
+    fn fit_secret(&mut self, key: &str, word: &str, secret: &str) -> Option<Secret<String>> {
+        if secret.is_empty() || secret.contains(['\0', '\n']) {
+            self.note(
+                key,
+                format!("the {word} is empty or has more than one line"),
+                &format!("write the {word} alone, in one line"),
+            );
+            return None;
+        }
+        Some(Secret::new(secret.to_owned()))
+    }
+}

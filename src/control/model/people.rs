@@ -1,0 +1,260 @@
+//! The bodies of what people and pipelines do: requests, approvals, logins; and of local users.
+//!
+//! Shapes only, as all of [`super`].
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::super::schema::{RequestShape, UserShape};
+use crate::ids::RequestId;
+pub use crate::ledger::{RequestView, UserView};
+use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
+use crate::request::Status;
+
+/// `GET /v1/me`: as whom the caller is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Me {
+    /// The identity; with the admin token, the operator's name.
+    pub name: String,
+    /// Its groups.
+    #[schema(value_type = BTreeSet<String>)]
+    pub groups: BTreeSet<GroupName>,
+    /// How it was proved: `local` (a local user's token), `admin` (the admin token), or the URL of a token's issuer.
+    pub source: String,
+    /// Whether it may administer.
+    pub admin: bool,
+}
+
+/// `GET /v1/targets`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Targets {
+    /// By name.
+    pub targets: Vec<TargetBody>,
+}
+
+/// A target, as somebody needs to know it who asks for access.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TargetBody {
+    /// Its name; a client gives it as the database.
+    #[schema(value_type = String)]
+    pub name: TargetName,
+    /// Its profiles, the narrowest first; the first is meant when none is named.
+    #[schema(value_type = Vec<String>)]
+    pub profiles: Vec<ProfileName>,
+}
+
+/// Access is asked for: `POST /v1/requests`. Names are texts here, so that a mistyped one is answered with the nearest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewRequestBody {
+    /// Where to.
+    pub target: String,
+    /// With which privileges; absent: the target's narrowest profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// How long, from the first connect; absent: the gate's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_seconds: Option<u64>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Under which ticket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    /// How many sessions at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_sessions: Option<u32>,
+    /// At once, without waiting for anybody, to be reviewed afterwards.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
+}
+
+/// A request, and who can say yes to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RequestBody {
+    /// The request.
+    #[serde(flatten)]
+    #[schema(value_type = RequestShape)]
+    pub request: RequestView,
+    /// The local users who could approve it, while it is pending.
+    #[schema(value_type = Vec<String>)]
+    pub approvers: Vec<IdentityName>,
+}
+
+/// `GET /v1/requests`: a page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Requests {
+    /// The newest first.
+    #[schema(value_type = Vec<RequestShape>)]
+    pub requests: Vec<RequestView>,
+    /// There may be more: the next page is asked for with this as `before`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub next: Option<RequestId>,
+}
+
+/// Which requests: the query of `GET /v1/requests`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RequestsQuery {
+    /// With this status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<RequestStatus>,
+    /// Of this identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub identity: Option<IdentityName>,
+    /// For this target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub target: Option<TargetName>,
+    /// Only break-glass accesses that nobody has reviewed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unreviewed: bool,
+    /// Older than this one: `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub before: Option<RequestId>,
+    /// At most so many, up to [`LONGEST_PAGE`]; absent: [`PAGE`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// Requests on a page when nothing is said.
+pub const PAGE: u32 = 100;
+/// Requests on a page at most.
+pub const LONGEST_PAGE: u32 = 1_000;
+
+/// Where a request stands, as it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestStatus {
+    /// Waits for approvers.
+    Pending,
+    /// Nobody approved it in time.
+    Lapsed,
+    /// The policies forbade it.
+    Denied,
+    /// It became a grant.
+    Approved,
+    /// An approver said no.
+    Rejected,
+    /// The requester took it back.
+    Withdrawn,
+}
+
+impl From<RequestStatus> for Status {
+    fn from(status: RequestStatus) -> Self {
+        match status {
+            RequestStatus::Pending => Self::Pending,
+            RequestStatus::Lapsed => Self::Lapsed,
+            RequestStatus::Denied => Self::Denied,
+            RequestStatus::Approved => Self::Approved,
+            RequestStatus::Rejected => Self::Rejected,
+            RequestStatus::Withdrawn => Self::Withdrawn,
+        }
+    }
+}
+
+/// The query of `GET /v1/requests/{id}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WaitQuery {
+    /// While it is pending, wait up to so many seconds (at most [`LONGEST_WAIT_SECONDS`]) for it to change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_seconds: Option<u64>,
+}
+
+/// How long an answer is held back at most; whoever wants to wait longer asks again.
+pub const LONGEST_WAIT_SECONDS: u64 = 60;
+
+/// `POST /v1/requests/{id}/approve`. Less than was asked for can be given, never more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveBody {
+    /// A shorter window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_seconds: Option<u64>,
+    /// A narrower profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub profile: Option<ProfileName>,
+    /// In the approver's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+/// `POST /v1/requests/{id}/reject` and `/review`; a review needs the comment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommentBody {
+    /// In the caller's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+/// Where there is nothing to say: `{}`, or no body at all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmptyBody {}
+
+/// `POST /v1/grants/{id}/login`: what a client connects with. The secret is in here and nowhere else.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct GrantLoginBody {
+    /// The user name.
+    pub user: String,
+    /// The password; it is not kept and cannot be shown again.
+    pub secret: String,
+    /// Where clients connect to.
+    pub host: String,
+    /// See `host`.
+    pub port: u16,
+    /// The database name: the target's.
+    pub database: String,
+    /// All of it, ready to paste into any client.
+    pub connection_string: String,
+}
+
+/// `GET /v1/users`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Users {
+    /// By name.
+    #[schema(value_type = Vec<UserShape>)]
+    pub users: Vec<UserView>,
+}
+
+/// A local user to be made: `POST /v1/users`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewUserBody {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: IdentityName,
+    /// Its groups.
+    #[serde(default)]
+    #[schema(value_type = BTreeSet<String>)]
+    pub groups: BTreeSet<GroupName>,
+}
+
+/// The answer where a token was made: `POST /v1/users` and `/rotate`. The token is in here and nowhere else.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct IssuedUser {
+    /// The user.
+    #[schema(value_type = UserShape)]
+    pub user: UserView,
+    /// Its token; it is not kept and cannot be shown again.
+    pub token: String,
+}
+
+/// `POST /v1/users/{name}/groups`: all of them, not only new ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupsBody {
+    /// The groups.
+    #[schema(value_type = BTreeSet<String>)]
+    pub groups: BTreeSet<GroupName>,
+}

@@ -1,0 +1,73 @@
+//! The OpenAPI document: made from the handlers that are served, so that there is no path without its description and no
+//! description without its path.
+//!
+//! It describes; what is answered is the handlers' own.
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::http::header;
+use axum::response::IntoResponse;
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::response::ResponseBuilder;
+use utoipa::openapi::schema::Ref;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::caller::Caller;
+use super::model::{Problem, Unreadable};
+use super::schema::{GrantShape, RequestShape, SessionShape, UserShape};
+
+/// The name of the one way to prove oneself.
+const BEARER: &str = "bearer";
+
+/// What the document says beside the paths.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tidegate",
+        description = "PostgreSQL access that closes on time: requests, approvals, grants, sessions and the audit log.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(Problem, Unreadable, GrantShape, RequestShape, SessionShape, UserShape)),
+    modifiers(&Bearer)
+)]
+pub(super) struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let mut bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        bearer.description = Some("A user's token, a token of a trusted issuer (JWT), or the admin token.".to_owned());
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
+    }
+}
+
+/// What is the same on every path: the token, and the form of a refusal.
+pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
+    let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let refused = ResponseBuilder::new()
+        .description("Not done: what, why, and what to do")
+        .content("application/problem+json", problem)
+        .build();
+    for (path, item) in &mut document.paths.paths {
+        if !path.starts_with("/v1/") {
+            continue;
+        }
+        for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            operation.security = Some(vec![SecurityRequirement::new(BEARER, Vec::<String>::new())]);
+            let responses = &mut operation.responses.responses;
+            responses.insert("default".to_owned(), refused.clone().into());
+        }
+    }
+}
+
+/// The document as it is sent.
+#[derive(Debug, Clone)]
+pub(super) struct Written(pub(super) Bytes);
+
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "openapi", summary = "This document", responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = serde_json::Value)))]
+pub(super) async fn openapi(Extension(Written(text)): Extension<Written>, _caller: Caller) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], text)
+}

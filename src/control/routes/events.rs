@@ -1,0 +1,144 @@
+//! `GET /v1/events`: what changes, as it changes (server-sent events): `request`, `grant` and `session`, each with its view.
+//!
+//! It keeps nothing: whoever falls behind is told so (`lagged`) and reads again. Each caller hears of what they may see.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::Stream;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::control::Gate;
+use crate::control::caller::Caller;
+use crate::control::hold::Hold;
+use crate::control::problem::ApiError;
+use crate::ledger::{Changed, RequestView};
+use crate::names::IdentityName;
+use crate::request::Request;
+use crate::session::SessionView;
+
+/// How often a stream on which nothing happens says that it is alive.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// A stream ends after this: whoever goes on listening proves themselves again.
+const LONGEST: Duration = Duration::from_hours(1);
+
+/// What a subscriber missed.
+#[derive(Serialize)]
+struct Lagged {
+    missed: u64,
+}
+
+struct Subscriber {
+    gate: Arc<Gate>,
+    caller: Caller,
+    all: bool,
+    changes: Receiver<Changed>,
+    sessions: Receiver<SessionView>,
+    hold: Hold,
+    until: Timestamp,
+    /// What is said first.
+    first: VecDeque<Event>,
+    _place: OwnedSemaphorePermit,
+}
+
+#[utoipa::path(get, path = "/v1/events", tag = "events", summary = "What changes, as it changes",
+    description = "Server-sent events. `request`, `grant` and `session` carry the view after the change (an ended session's state is `ended`); `lagged` says how many were missed: read again. Comments are heartbeats.",
+    responses((status = 200, description = "A stream; it ends with the gate, and after an hour", content_type = "text/event-stream", body = String)))]
+pub(in crate::control) async fn stream(
+    State(gate): State<Arc<Gate>>,
+    Extension(hold): Extension<Hold>,
+    caller: Caller,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let subscriber = Subscriber {
+        all: caller.sees_all(&gate),
+        changes: gate.ledger.changes(),
+        sessions: gate.registry.changes(),
+        until: gate.clock.now().checked_add(LONGEST).unwrap_or(Timestamp::MAX),
+        // Whoever reads this reads the state next and misses nothing.
+        first: VecDeque::from([Event::default().comment("subscribed")]),
+        _place: hold.subscribe()?,
+        gate,
+        caller,
+        hold,
+    };
+    let events = futures_util::stream::unfold(subscriber, |mut subscriber| async {
+        let event = subscriber.next().await?;
+        Some((Ok(event), subscriber))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+}
+
+impl Subscriber {
+    /// The next event that is for this subscriber; none when the stream ends.
+    async fn next(&mut self) -> Option<Event> {
+        if let Some(event) = self.first.pop_front() {
+            return Some(event);
+        }
+        loop {
+            let event = tokio::select! {
+                () = self.hold.stopped() => return None,
+                () = self.gate.clock.sleep_until(self.until) => return None,
+                changed = self.changes.recv() => match changed {
+                    Ok(Changed::Request(request)) => self.request(&request).await,
+                    Ok(Changed::Grant(view)) => self.own(view.grant.identity()).then(|| event("grant", &*view)),
+                    Err(RecvError::Lagged(missed)) => Some(event("lagged", &Lagged { missed })),
+                    Err(RecvError::Closed) => return None,
+                },
+                session = self.sessions.recv() => match session {
+                    Ok(view) => self.own(&view.who.identity).then(|| event("session", &view)),
+                    Err(RecvError::Lagged(missed)) => Some(event("lagged", &Lagged { missed })),
+                    Err(RecvError::Closed) => return None,
+                },
+            };
+            if self.shut_out() {
+                return None;
+            }
+            if event.is_some() {
+                return event;
+            }
+        }
+    }
+
+    /// A request is also for those who may approve it; the desk knows who that is.
+    async fn request(&self, request: &Request) -> Option<Event> {
+        match &self.caller {
+            Caller::Person(person) if !self.own(&request.wish.identity) => {
+                let view = self.gate.desk.request(person, &request.id).await.ok()?;
+                Some(event("request", &view))
+            }
+            _ => {
+                let view = RequestView {
+                    status: request.status(self.gate.clock.now()).name().to_owned(),
+                    approvals_missing: request.approvals_missing(),
+                    request: request.clone(),
+                };
+                Some(event("request", &view))
+            }
+        }
+    }
+
+    fn own(&self, identity: &IdentityName) -> bool {
+        self.all || self.caller.is(identity)
+    }
+
+    /// Whether the caller was disabled meanwhile.
+    fn shut_out(&self) -> bool {
+        matches!(&self.caller, Caller::Person(person) if self.gate.ledger.is_disabled(&person.name))
+    }
+}
+
+fn event(kind: &str, data: &impl Serialize) -> Event {
+    // One line of JSON: what it is made of always has that form.
+    Event::default()
+        .event(kind)
+        .data(serde_json::to_string(data).unwrap_or_default())
+}

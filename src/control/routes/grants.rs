@@ -1,0 +1,230 @@
+//! `/v1/grants`: made and changed by operators, used by those they are for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+
+use super::{Answer, body, named, query};
+use crate::control::Gate;
+use crate::control::caller::Caller;
+use crate::control::model::{
+    ACTIVATE_WITHIN_SECONDS, EmptyBody, ExtendBody, GrantLoginBody, GrantView, Grants, GrantsQuery, Issued, MAX_SESSIONS,
+    NewGrantBody, ReasonBody, ShortenBody,
+};
+use crate::control::problem::ApiError;
+use crate::control::schema::GrantShape;
+use crate::grant::{Change, Terms};
+use crate::ids::GrantId;
+use crate::ledger::LedgerError;
+use crate::names::TargetName;
+use crate::policy::Action;
+
+#[utoipa::path(post, path = "/v1/grants", tag = "grants", summary = "Makes a grant by hand (operators)", request_body = NewGrantBody, responses((status = 201, description = "The grant and its secret", body = Issued)))]
+pub(in crate::control) async fn create(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    caller.may(&gate, Action::Administer).await?;
+    let body: NewGrantBody = body(&bytes)?;
+    known(&gate, &body.target)?;
+    let terms = Terms {
+        identity: body.identity,
+        target: body.target,
+        reason: body.reason,
+        window: Duration::from_secs(body.window_seconds),
+        activate_within: Duration::from_secs(body.activate_within_seconds.unwrap_or(ACTIVATE_WITHIN_SECONDS)),
+        deadline: body.deadline,
+        max_sessions: body.max_sessions.unwrap_or(MAX_SESSIONS),
+        client_network: body.client_network,
+        profile: None,
+        request: None,
+    };
+    let (grant, secret) = gate.ledger.create(terms, caller.name()).await?;
+    let secret = secret.expose().clone();
+    let issued = Issued {
+        connection_string: connection_string(grant.id().as_str(), &secret, grant.target(), &gate.advertise),
+        secret,
+        grant: gate.ledger.grant(grant.id()).await?,
+    };
+    Ok((StatusCode::CREATED, Json(issued)).into_response())
+}
+
+#[utoipa::path(get, path = "/v1/grants", tag = "grants", summary = "The grants", params(GrantsQuery), responses((status = 200, description = "One's own; with `administer`, all", body = Grants)))]
+pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Caller, uri: Uri) -> Answer<Grants> {
+    let wanted: GrantsQuery = query(&uri)?;
+    let everybodys = caller.sees_all(&gate);
+    let mut grants = gate.ledger.grants();
+    let now = gate.clock.now();
+    grants.retain(|GrantView { grant, .. }| {
+        (everybodys || caller.is(grant.identity()))
+            && (wanted.all || !grant.status(now).ended())
+            && wanted.identity.as_ref().is_none_or(|identity| grant.identity() == identity)
+            && wanted.target.as_ref().is_none_or(|target| grant.target() == target)
+    });
+    Ok(Json(Grants { grants }))
+}
+
+#[utoipa::path(get, path = "/v1/grants/{id}", tag = "grants", summary = "One grant", params(("id" = String, Path, description = "The grant")), responses((status = 200, description = "The grant", body = GrantShape)))]
+pub(in crate::control) async fn show(State(gate): State<Arc<Gate>>, caller: Caller, Path(id): Path<String>) -> Answer<GrantView> {
+    let id = named(&id)?;
+    let view = gate.ledger.grant(&id).await?;
+    if !caller.is(view.grant.identity()) && !caller.sees_all(&gate) {
+        return Err(LedgerError::NoSuchGrant(id).into());
+    }
+    Ok(Json(view))
+}
+
+#[utoipa::path(post, path = "/v1/grants/{id}/login", tag = "grants", summary = "A fresh login of one's own grant", params(("id" = String, Path, description = "The grant")), request_body = EmptyBody, responses((status = 200, description = "What a client connects with", body = GrantLoginBody)))]
+pub(in crate::control) async fn login(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    bytes: Bytes,
+) -> Answer<GrantLoginBody> {
+    let EmptyBody {} = body(&bytes)?;
+    let id: GrantId = named(&id)?;
+    let login = gate.desk.login(caller.person()?, &id).await?;
+    let grant = gate.ledger.grant(&id).await?.grant;
+    let secret = login.secret.expose().clone();
+    let (host, port) = host_and_port(&gate.advertise);
+    Ok(Json(GrantLoginBody {
+        connection_string: connection_string(&login.user, &secret, grant.target(), &gate.advertise),
+        host,
+        port,
+        database: grant.target().to_string(),
+        user: login.user,
+        secret,
+    }))
+}
+
+#[utoipa::path(post, path = "/v1/grants/{id}/extend", tag = "grants", summary = "Moves the end of a window further off", params(("id" = String, Path, description = "The grant")), request_body = ExtendBody, responses((status = 200, description = "The grant", body = GrantShape)))]
+pub(in crate::control) async fn extend(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    bytes: Bytes,
+) -> Answer<GrantView> {
+    let ExtendBody { by_seconds, reason } = body(&bytes)?;
+    if by_seconds == 0 {
+        return Err(ApiError::Malformed("by_seconds must be at least 1".to_owned()));
+    }
+    let by = Duration::from_secs(by_seconds);
+    match &caller {
+        Caller::Admin { operator } => change(&gate, &id, Change::Extend(by), operator, reason).await,
+        Caller::Person(person) => {
+            let extended = gate.desk.extend(person, &named(&id)?, by, reason.as_deref()).await;
+            Ok(Json(extended?))
+        }
+    }
+}
+
+#[utoipa::path(post, path = "/v1/grants/{id}/shorten", tag = "grants", summary = "Moves the end of a window nearer (operators)", params(("id" = String, Path, description = "The grant")), request_body = ShortenBody, responses((status = 200, description = "The grant", body = GrantShape)))]
+pub(in crate::control) async fn shorten(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    bytes: Bytes,
+) -> Answer<GrantView> {
+    caller.may(&gate, Action::Administer).await?;
+    let ShortenBody {
+        by_seconds,
+        until,
+        reason,
+    } = body(&bytes)?;
+    let shorter = match (by_seconds, until) {
+        (Some(by), None) if by > 0 => Change::ShortenBy(Duration::from_secs(by)),
+        (None, Some(until)) => Change::ShortenTo(until),
+        _ => {
+            return Err(ApiError::Malformed(
+                "give one of by_seconds (at least 1) and until".to_owned(),
+            ));
+        }
+    };
+    change(&gate, &id, shorter, caller.name(), reason).await
+}
+
+#[utoipa::path(post, path = "/v1/grants/{id}/release", tag = "grants", summary = "Gives one's own grant back", params(("id" = String, Path, description = "The grant")), request_body = EmptyBody, responses((status = 200, description = "The grant", body = GrantShape)))]
+pub(in crate::control) async fn release(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    bytes: Bytes,
+) -> Answer<GrantView> {
+    let EmptyBody {} = body(&bytes)?;
+    Ok(Json(gate.desk.release(caller.person()?, &named(&id)?).await?))
+}
+
+#[utoipa::path(post, path = "/v1/grants/{id}/revoke", tag = "grants", summary = "Ends a grant and its sessions at once", params(("id" = String, Path, description = "The grant")), request_body = ReasonBody, responses((status = 200, description = "The grant", body = GrantShape)))]
+pub(in crate::control) async fn revoke(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    bytes: Bytes,
+) -> Answer<GrantView> {
+    let ReasonBody { reason } = body(&bytes)?;
+    match &caller {
+        Caller::Admin { operator } => {
+            let revoke = Change::Revoke {
+                by: operator.clone(),
+                reason: reason.clone(),
+            };
+            change(&gate, &id, revoke, operator, reason).await
+        }
+        Caller::Person(person) => {
+            let revoked = gate.desk.revoke(person, &named(&id)?, reason.as_deref()).await;
+            Ok(Json(revoked?))
+        }
+    }
+}
+
+async fn change(gate: &Gate, id: &str, change: Change, by: &str, reason: Option<String>) -> Answer<GrantView> {
+    let view = gate.ledger.change(&named(id)?, change, by, reason.as_deref()).await?;
+    Ok(Json(view))
+}
+
+/// What a tester pastes into a client. The gate always speaks TLS; `require` is right with its own certificate too.
+fn connection_string(user: &str, secret: &str, target: &TargetName, advertise: &str) -> String {
+    // Ids, secrets and target names consist of characters that need no escape in a URI.
+    format!("postgresql://{user}:{secret}@{advertise}/{target}?sslmode=require")
+}
+
+/// The two halves of `host:port`, as drivers take them.
+fn host_and_port(advertise: &str) -> (String, u16) {
+    let (host, port) = match advertise.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok()),
+        None => (advertise, None),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (host.to_owned(), port.unwrap_or(5432))
+}
+
+/// A grant for a target that does not exist would never let anyone in: better said now.
+fn known(gate: &Gate, asked: &TargetName) -> Result<(), ApiError> {
+    let rules = gate.rules.borrow();
+    if rules.targets.contains_key(asked) {
+        return Ok(());
+    }
+    let names: Vec<&str> = rules.targets.keys().map(TargetName::as_str).collect();
+    Err(ApiError::NoSuchTarget {
+        asked: asked.to_string(),
+        known: format!("the gate has: {}", names.join(", ")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_told_in_two_parts() {
+        assert_eq!(host_and_port("gate.example.com:7432"), ("gate.example.com".to_owned(), 7432));
+        assert_eq!(host_and_port("[::1]:7432"), ("::1".to_owned(), 7432));
+        assert_eq!(host_and_port("gate"), ("gate".to_owned(), 5432));
+    }
+}

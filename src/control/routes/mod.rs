@@ -1,0 +1,70 @@
+//! The paths of the control API, one file for each resource: each reads its request, makes one call, and answers with a body
+//! of [`super::model`].
+//!
+//! Who calls is settled before a handler runs ([`super::caller`]); what may be done is the policies' and the ledger's to say.
+
+pub(super) mod events;
+pub(super) mod grants;
+pub(super) mod requests;
+pub(super) mod sessions;
+pub(super) mod users;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::Uri;
+use serde::de::DeserializeOwned;
+
+use super::Gate;
+use super::caller::Caller;
+use super::model::{Me, TargetBody, Targets};
+use super::problem::ApiError;
+
+type Answer<T> = Result<Json<T>, ApiError>;
+
+#[utoipa::path(get, path = "/v1/me", tag = "me", summary = "As whom the caller is known", responses((status = 200, description = "The caller", body = Me)))]
+pub(super) async fn me(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<Me> {
+    Ok(Json(Me {
+        name: caller.name().to_owned(),
+        groups: caller.person().map(|person| person.groups.clone()).unwrap_or_default(),
+        source: caller.source().to_owned(),
+        admin: caller.sees_all(&gate),
+    }))
+}
+
+#[utoipa::path(get, path = "/v1/targets", tag = "targets", summary = "What can be asked for", responses((status = 200, description = "All targets", body = Targets)))]
+pub(super) async fn targets(State(gate): State<Arc<Gate>>, _caller: Caller) -> Answer<Targets> {
+    let rules = gate.rules.borrow();
+    let target = |(name, profiles): (&_, &Vec<_>)| TargetBody {
+        name: Clone::clone(name),
+        profiles: profiles.clone(),
+    };
+    Ok(Json(Targets {
+        targets: rules.targets.iter().map(target).collect(),
+    }))
+}
+
+/// Reads an id or a name out of a path.
+fn named<T: std::str::FromStr>(text: &str) -> Result<T, ApiError>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| ApiError::Malformed(error.to_string()))
+}
+
+/// Reads a body; an absent one is an empty object.
+fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let text: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
+    serde_json::from_slice(text).map_err(|error| ApiError::Malformed(format!("the body is not understood: {error}")))
+}
+
+pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
+    match Query::try_from_uri(uri) {
+        Ok(Query(query)) => Ok(query),
+        Err(error) => Err(ApiError::Malformed(format!(
+            "the query is not understood: {}",
+            error.body_text()
+        ))),
+    }
+}

@@ -1,0 +1,51 @@
+//! `/v1/sessions`: those that run, and ending one. A person sees and ends their own.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::Uri;
+
+use super::{Answer, body, named, query};
+use crate::control::Gate;
+use crate::control::caller::Caller;
+use crate::control::model::{ReasonBody, Sessions, SessionsQuery};
+use crate::control::problem::ApiError;
+use crate::control::schema::SessionShape;
+use crate::ids::SessionId;
+use crate::policy::Action;
+use crate::session::SessionView;
+
+#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", summary = "The running sessions", params(SessionsQuery), responses((status = 200, description = "One's own; with `administer`, all", body = Sessions)))]
+pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Caller, uri: Uri) -> Answer<Sessions> {
+    let wanted: SessionsQuery = query(&uri)?;
+    let all = caller.sees_all(&gate);
+    let mut sessions = gate.registry.list();
+    sessions.retain(|SessionView { who, .. }| {
+        (all || caller.is(&who.identity))
+            && wanted.grant.as_ref().is_none_or(|grant| who.grant == *grant)
+            && wanted.identity.as_ref().is_none_or(|identity| who.identity == *identity)
+            && wanted.target.as_ref().is_none_or(|target| who.target == *target)
+    });
+    Ok(Json(Sessions { sessions }))
+}
+
+#[utoipa::path(post, path = "/v1/sessions/{id}/kill", tag = "sessions", summary = "Ends a session at once", params(("id" = String, Path, description = "The session")), request_body = ReasonBody, responses((status = 200, description = "As it was", body = SessionShape)))]
+pub(in crate::control) async fn kill(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    bytes: Bytes,
+) -> Answer<SessionView> {
+    let ReasonBody { reason } = body(&bytes)?;
+    let id: SessionId = named(&id)?;
+    let view = gate.registry.list().into_iter().find(|view| view.who.session == id);
+    if !view.as_ref().is_some_and(|view| caller.is(&view.who.identity)) {
+        caller.may(&gate, Action::Administer).await?;
+    }
+    match view {
+        Some(view) if gate.registry.kill(&id, caller.name(), reason) => Ok(Json(view)),
+        _ => Err(ApiError::NoSuchSession(id)),
+    }
+}

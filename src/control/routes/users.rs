@@ -1,0 +1,99 @@
+//! `/v1/users`: local users and their tokens; for operators and whoever may administer.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::{Answer, body, named};
+use crate::control::Gate;
+use crate::control::caller::Caller;
+use crate::control::model::{EmptyBody, GroupsBody, IssuedUser, NewUserBody, UserView, Users};
+use crate::control::problem::ApiError;
+use crate::control::schema::UserShape;
+use crate::names::IdentityName;
+use crate::policy::Action;
+use crate::secret::Secret;
+
+#[utoipa::path(get, path = "/v1/users", tag = "users", summary = "The local users", responses((status = 200, description = "All that are known", body = Users)))]
+pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<Users> {
+    caller.may(&gate, Action::Administer).await?;
+    Ok(Json(Users {
+        users: gate.ledger.users(),
+    }))
+}
+
+#[utoipa::path(post, path = "/v1/users", tag = "users", summary = "Makes a local user", request_body = NewUserBody, responses((status = 201, description = "The user and its token", body = IssuedUser)))]
+pub(in crate::control) async fn create(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    caller.may(&gate, Action::Administer).await?;
+    let NewUserBody { name, groups } = body(&bytes)?;
+    let token = gate.ledger.add_user(&name, groups, caller.name()).await?;
+    Ok((StatusCode::CREATED, issued(&gate, name, &token)?).into_response())
+}
+
+#[utoipa::path(post, path = "/v1/users/{name}/rotate", tag = "users", summary = "Gives a user a fresh token", params(("name" = String, Path, description = "The user")), request_body = EmptyBody, responses((status = 200, description = "The user and its token; the old one is good no more", body = IssuedUser)))]
+pub(in crate::control) async fn rotate(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(name): Path<String>,
+    bytes: Bytes,
+) -> Answer<IssuedUser> {
+    caller.may(&gate, Action::Administer).await?;
+    let EmptyBody {} = body(&bytes)?;
+    let name: IdentityName = named(&name)?;
+    let token = gate.ledger.rotate_user(&name, caller.name()).await?;
+    issued(&gate, name, &token)
+}
+
+#[utoipa::path(post, path = "/v1/users/{name}/disable", tag = "users", summary = "Shuts an identity out; its sessions end at once", params(("name" = String, Path, description = "The identity: a local user, or an issuer's")), request_body = EmptyBody, responses((status = 200, description = "The user", body = UserShape)))]
+pub(in crate::control) async fn disable(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(name): Path<String>,
+    bytes: Bytes,
+) -> Answer<UserView> {
+    caller.may(&gate, Action::Administer).await?;
+    let EmptyBody {} = body(&bytes)?;
+    Ok(Json(gate.ledger.disable_user(&named(&name)?, caller.name()).await?))
+}
+
+#[utoipa::path(post, path = "/v1/users/{name}/enable", tag = "users", summary = "Lets an identity in again", params(("name" = String, Path, description = "The identity")), request_body = EmptyBody, responses((status = 200, description = "The user", body = UserShape)))]
+pub(in crate::control) async fn enable(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(name): Path<String>,
+    bytes: Bytes,
+) -> Answer<UserView> {
+    caller.may(&gate, Action::Administer).await?;
+    let EmptyBody {} = body(&bytes)?;
+    Ok(Json(gate.ledger.enable_user(&named(&name)?, caller.name()).await?))
+}
+
+#[utoipa::path(post, path = "/v1/users/{name}/groups", tag = "users", summary = "Puts a user into other groups", params(("name" = String, Path, description = "The user")), request_body = GroupsBody, responses((status = 200, description = "The user", body = UserShape)))]
+pub(in crate::control) async fn groups(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(name): Path<String>,
+    bytes: Bytes,
+) -> Answer<UserView> {
+    caller.may(&gate, Action::Administer).await?;
+    let GroupsBody { groups } = body(&bytes)?;
+    let name: IdentityName = named(&name)?;
+    Ok(Json(gate.ledger.regroup_user(&name, groups, caller.name()).await?))
+}
+
+fn issued(gate: &Gate, name: IdentityName, token: &Secret<String>) -> Answer<IssuedUser> {
+    let user = gate.ledger.users().into_iter().find(|user| user.name == name);
+    let user = user.ok_or(ApiError::NoSuchUser(name))?;
+    Ok(Json(IssuedUser {
+        user,
+        token: token.expose().clone(),
+    }))
+}

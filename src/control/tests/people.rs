@@ -1,0 +1,263 @@
+//! Two people and an operator at the API, with the shipped policies.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Ana of `qa`, Lena of `leads`, and their tokens.
+struct Team {
+    served: Served,
+    ana: String,
+    lena: String,
+}
+
+impl Team {
+    async fn start() -> Self {
+        let served = Served::start_with(Some(policies())).await;
+        let ana = served.json("POST /v1/users", r#"{"name":"ana","groups":["qa"]}"#).await;
+        let lena = served.json("POST /v1/users", r#"{"name":"lena","groups":["leads"]}"#).await;
+        let token = |issued: &Value| issued["token"].as_str().unwrap().to_owned();
+        Self {
+            ana: token(&ana),
+            lena: token(&lena),
+            served,
+        }
+    }
+
+    /// What somebody is answered: the status and the JSON, which has the form the document gives it.
+    async fn says(&self, token: &str, first: &str, body: &Value) -> (u16, Value) {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = self
+            .served
+            .call(first, &format!("authorization: Bearer {token}\r\n"), &body)
+            .await;
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(answer.lines().last().unwrap()).unwrap())
+    }
+}
+
+fn policies() -> Arc<Policies> {
+    let source = |name: &str, text: &str| Source {
+        name: name.to_owned(),
+        text: text.to_owned(),
+    };
+    let schema = source("schema.cedarschema", include_str!("../../../policies/schema.cedarschema"));
+    let set = [
+        source("00-everywhere.cedar", include_str!("../../../policies/00-everywhere.cedar")),
+        source("10-people.cedar", include_str!("../../../policies/10-people.cedar")),
+    ];
+    Arc::new(Policies::parse(&schema, &set, jiff::tz::TimeZone::UTC).unwrap())
+}
+
+#[tokio::test]
+async fn a_request_is_granted_at_once_used_and_given_back() {
+    let team = Team::start().await;
+    let document = team.served.document().await;
+    let (status, me) = team.says(&team.ana, "GET /v1/me", &Value::Null).await;
+    assert_eq!(
+        (status, &me),
+        (
+            200,
+            &json!({"name": "ana", "groups": ["qa"], "source": "local", "admin": false})
+        )
+    );
+    let wish = json!({"target": "orders", "profile": "read-only", "window_seconds": 600});
+    let (status, request) = team.says(&team.ana, "POST /v1/requests", &wish).await;
+    assert_eq!((status, &request["status"]), (201, &json!("approved")), "{request}");
+    valid(&document, &document["paths"]["/v1/requests"]["post"], &request);
+    let grant = request["outcome"]["grant"].as_str().unwrap();
+
+    let (status, login) = team
+        .says(&team.ana, &format!("POST /v1/grants/{grant}/login"), &Value::Null)
+        .await;
+    assert_eq!(status, 200, "{login}");
+    valid(&document, &document["paths"]["/v1/grants/{id}/login"]["post"], &login);
+    let (user, secret) = (login["user"].as_str().unwrap(), login["secret"].as_str().unwrap());
+    assert_eq!(
+        login["connection_string"],
+        format!("postgresql://{user}:{secret}@127.0.0.1:7432/orders?sslmode=require")
+    );
+
+    // Of others' grants one sees nothing, and gets no login.
+    let (_, others) = team.says(&team.lena, "GET /v1/grants", &Value::Null).await;
+    assert_eq!(others, json!({"grants": []}));
+    let (status, _) = team.says(&team.lena, &format!("GET /v1/grants/{grant}"), &Value::Null).await;
+    assert_eq!(status, 404);
+    let (status, problem) = team
+        .says(&team.lena, &format!("POST /v1/grants/{grant}/login"), &Value::Null)
+        .await;
+    assert_eq!(status, 403, "{problem}");
+
+    let (_, grants) = team.says(&team.ana, "GET /v1/grants", &Value::Null).await;
+    assert_eq!(grants["grants"].as_array().unwrap().len(), 1);
+    valid(&document, &document["paths"]["/v1/grants"]["get"], &grants);
+    let (status, released) = team
+        .says(&team.ana, &format!("POST /v1/grants/{grant}/release"), &Value::Null)
+        .await;
+    assert_eq!(status, 200, "{released}");
+    valid(&document, &document["paths"]["/v1/grants/{id}/release"]["post"], &released);
+    team.served.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_waits_for_an_approver_hears_of_it() {
+    let team = Team::start().await;
+    let document = team.served.document().await;
+    let wish = json!({"target": "orders", "profile": "read-only", "window_seconds": 21_600, "reason": "a long day"});
+    let (status, request) = team.says(&team.ana, "POST /v1/requests", &wish).await;
+    assert_eq!((status, &request["status"]), (201, &json!("pending")), "{request}");
+    assert_eq!(request["approvers"], json!(["lena"]));
+    let path = format!("/v1/requests/{}", request["id"].as_str().unwrap());
+
+    let (status, problem) = team.says(&team.ana, &format!("POST {path}/approve"), &Value::Null).await;
+    assert!(status == 403 || status == 409, "{problem}");
+    let (_, page) = team.says(&team.lena, "GET /v1/requests?status=pending", &Value::Null).await;
+    assert_eq!(page["requests"].as_array().unwrap().len(), 1, "{page}");
+    valid(&document, &document["paths"]["/v1/requests"]["get"], &page);
+
+    let waiting = format!("GET {path}?wait_seconds=30");
+    let narrowed = json!({"window_seconds": 18_000, "comment": "until five"});
+    let approve = format!("POST {path}/approve");
+    let (waited, approved) = tokio::join!(team.says(&team.ana, &waiting, &Value::Null), async {
+        tokio::task::yield_now().await;
+        team.says(&team.lena, &approve, &narrowed).await
+    });
+    assert_eq!(approved.0, 200, "{}", approved.1);
+    assert_eq!(
+        (waited.0, &waited.1["status"], &waited.1["window_seconds"]),
+        (200, &json!("approved"), &json!(18_000))
+    );
+    valid(&document, &document["paths"]["/v1/requests/{id}"]["get"], &waited.1);
+    let (status, problem) = team.says(&team.lena, &approve, &Value::Null).await;
+    assert_eq!((status, &problem["type"]), (409, &json!("urn:tidegate:problem:illegal-step")));
+    team.served.stop().await;
+}
+
+#[tokio::test]
+async fn refusals_say_what_why_and_what_next() {
+    let team = Team::start().await;
+    let mut said = Vec::new();
+    for (who, first, body) in [
+        ("ana", "POST /v1/requests", json!({"target": "order"})),
+        (
+            "ana",
+            "POST /v1/requests",
+            json!({"target": "orders", "profile": "read-onyl"}),
+        ),
+        ("ana", "POST /v1/requests", json!({"target": "payments", "reason": "curious"})),
+        ("ana", "POST /v1/requests", json!({"target": "orders", "window": "1h"})),
+        ("ana", "GET /v1/requests/rq_0000000000", Value::Null),
+        ("ana", "POST /v1/requests/rq_0000000000/approve", Value::Null),
+        ("lena", "POST /v1/requests/rq_0000000000/review", Value::Null),
+        ("ana", "GET /v1/users", Value::Null),
+        ("ana", "GET /v1/log", Value::Null),
+        ("nobody", "GET /v1/me", Value::Null),
+    ] {
+        let token = match who {
+            "ana" => &team.ana,
+            "lena" => &team.lena,
+            _ => "tg_nobody",
+        };
+        let (status, problem) = team.says(token, first, &body).await;
+        said.push(format!("> {who}: {first} {body}\n{status} {problem:#}"));
+    }
+    let operator = team.served.ask("POST /v1/requests", true, r#"{"target":"orders"}"#).await;
+    said.push(format!("> operator: POST /v1/requests\n{operator}"));
+    insta::assert_snapshot!(said.join("\n\n"));
+    team.served.stop().await;
+}
+
+#[tokio::test]
+async fn users_come_and_go() {
+    let team = Team::start().await;
+    let document = team.served.document().await;
+    let again = team.served.json("POST /v1/users", r#"{"name":"ana"}"#).await;
+    assert_eq!(again["status"], 409, "{again}");
+    let users = team.served.json("GET /v1/users", "").await;
+    assert_eq!(users["users"].as_array().unwrap().len(), 2);
+    valid(&document, &document["paths"]["/v1/users"]["get"], &users);
+    let rotated = team.served.json("POST /v1/users/ana/rotate", "").await;
+    valid(&document, &document["paths"]["/v1/users/{name}/rotate"]["post"], &rotated);
+    assert_eq!(team.says(&team.ana, "GET /v1/me", &Value::Null).await.0, 401);
+    let fresh = rotated["token"].as_str().unwrap();
+    assert_eq!(team.says(fresh, "GET /v1/me", &Value::Null).await.0, 200);
+    let regrouped = team.served.json("POST /v1/users/ana/groups", r#"{"groups":["leads"]}"#).await;
+    assert_eq!(regrouped["groups"], json!(["leads"]));
+    let disabled = team.served.json("POST /v1/users/ana/disable", "").await;
+    assert_eq!(disabled["disabled"], true);
+    valid(&document, &document["paths"]["/v1/users/{name}/disable"]["post"], &disabled);
+    assert_eq!(team.says(fresh, "GET /v1/me", &Value::Null).await.0, 401);
+    team.served.json("POST /v1/users/ana/enable", "").await;
+    assert_eq!(team.says(fresh, "GET /v1/me", &Value::Null).await.0, 200);
+    team.served.stop().await;
+}
+
+#[tokio::test]
+async fn requests_come_in_pages_and_once_for_a_key() {
+    let team = Team::start().await;
+    let wish = json!({"target": "orders", "profile": "read-only", "window_seconds": 600}).to_string();
+    let header = format!("authorization: Bearer {}\r\nidempotency-key: run-1\r\n", team.ana);
+    let id = |answer: String| serde_json::from_str::<Value>(answer.lines().last().unwrap()).unwrap()["id"].clone();
+    let first = id(team.served.call("POST /v1/requests", &header, &wish).await);
+    let second = id(team.served.call("POST /v1/requests", &header, &wish).await);
+    assert!(first.is_string() && first == second);
+    for run in 2..4 {
+        let header = header.replace("run-1", &format!("run-{run}"));
+        team.served.call("POST /v1/requests", &header, &wish).await;
+    }
+    let mut seen = Vec::new();
+    let mut before = String::new();
+    loop {
+        let page = team.served.json(&format!("GET /v1/requests?limit=2{before}"), "").await;
+        seen.extend(page["requests"].as_array().unwrap().iter().map(|view| view["id"].clone()));
+        match page["next"].as_str() {
+            Some(next) => before = format!("&before={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    assert_eq!(seen.last(), Some(&first));
+    team.served.stop().await;
+}
+
+#[tokio::test]
+async fn events_are_for_those_they_concern() {
+    let team = Team::start().await;
+    let mut streams = Vec::new();
+    for token in [&team.ana, &team.lena] {
+        let mut stream = UnixStream::connect(team.served.state("control.sock")).await.unwrap();
+        let request = format!("GET /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        streams.push((stream, String::new()));
+    }
+    for (stream, seen) in &mut streams {
+        read_until(stream, seen, "subscribed").await;
+    }
+    // Lena approves nothing of Tom's, who is in no group: it is the operator's grant and Ana's request she could hear of.
+    team.served
+        .json(
+            "POST /v1/grants",
+            r#"{"identity":"tom","target":"orders","window_seconds":60}"#,
+        )
+        .await;
+    let wish = json!({"target": "orders", "profile": "read-only", "window_seconds": 21_600});
+    team.says(&team.ana, "POST /v1/requests", &wish).await;
+    for (stream, seen) in &mut streams {
+        read_until(stream, seen, "event: request").await;
+        read_until(stream, seen, r#""identity":"ana""#).await;
+        assert!(!seen.contains("tom"), "{seen}");
+    }
+    team.served.stop().await;
+    for (stream, _) in &mut streams {
+        while stream.read(&mut [0; 4096]).await.unwrap_or(0) > 0 {}
+    }
+}
+
+async fn read_until(stream: &mut UnixStream, seen: &mut String, text: &str) {
+    let mut block = [0; 4096];
+    while !seen.contains(text) {
+        let read = stream.read(&mut block).await.unwrap();
+        assert_ne!(read, 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&block[..read]));
+    }
+}

@@ -1,0 +1,271 @@
+//! What clients read: message, detail and hint of each ending.
+//!
+//! It chooses no ending and writes no message.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Ending, Scope, Words};
+
+impl Ending {
+    /// What the client reads, or nothing where it has already been told or is not there any more.
+    #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one entry for each ending: a table, not a procedure")]
+    pub fn words(&self) -> Option<Words> {
+        let (message, detail, hint) = match self {
+            Self::Quit | Self::Disconnected | Self::TargetClosed | Self::GateDied => return None,
+            Self::Malformed { what } => ((*what).to_owned(), None, None),
+            Self::ProtocolUnsupported { major, minor } => {
+                (format!("unsupported frontend protocol {major}.{minor}: this gate speaks 3.0 to 3.2"), None, None)
+            }
+            Self::TlsRequired => (
+                "connection requires TLS".to_owned(),
+                None,
+                Some("connect with sslmode=require or stronger".to_owned()),
+            ),
+            Self::NoUser => (
+                "no user name in the startup packet".to_owned(),
+                None,
+                Some("give the grant id as user name".to_owned()),
+            ),
+            Self::ParameterRefused { name } => (
+                format!("startup parameter \"{name}\" is not allowed through this gate"),
+                None,
+                Some("leave it out of the connection string (or PGOPTIONS), or ask the gate's operator to list it under `startup_parameters` of the target".to_owned()),
+            ),
+            Self::ReplicationRefused { target } => (
+                format!("replication connections to \"{target}\" are not allowed through this gate"),
+                None,
+                Some("ask the gate's operator to set `replication = true` on the target if they are wanted".to_owned()),
+            ),
+            Self::HandshakeTimeout { step, limit } => (
+                format!("{step} took longer than {}", span(*limit)),
+                None,
+                Some("connect again".to_owned()),
+            ),
+            Self::BadSecret { user } => (
+                format!("password authentication failed for user \"{user}\""),
+                None,
+                Some("user is the grant id (gr_…), password is the secret shown when the grant was made".to_owned()),
+            ),
+            Self::BadToken { user } => (
+                format!("password authentication failed for user \"{user}\""),
+                None,
+                Some("user is your name at the gate, password is your token (tg_…) or the token of your CI job; or log in with a grant id (gr_…) and its secret".to_owned()),
+            ),
+            Self::TokenInClear => (
+                "a token is not taken without TLS".to_owned(),
+                None,
+                Some("connect with sslmode=require or stronger".to_owned()),
+            ),
+            Self::BindingFailed => (
+                "SCRAM channel binding check failed".to_owned(),
+                None,
+                Some("somebody may stand between you and the gate: check its address and certificate (sslmode=verify-full)".to_owned()),
+            ),
+            Self::WrongDatabase { grant, target, asked } => (
+                format!("grant {grant} is not for database \"{asked}\""),
+                Some(format!("It is for \"{target}\".")),
+                Some(format!("connect with dbname={target}")),
+            ),
+            Self::WrongProfile { grant, target, profile, asked } => (
+                format!("grant {grant} is not for profile \"{asked}\""),
+                profile.as_ref().map(|profile| format!("It is for \"{profile}\".")),
+                Some(match profile {
+                    Some(profile) => format!("connect with dbname={target}/{profile}, or ask for another grant"),
+                    None => format!("connect with dbname={target}, or ask for another grant"),
+                }),
+            ),
+            Self::UnknownOption { name, nearest } => (
+                format!("unknown setting \"tidegate.{name}\""),
+                None,
+                Some(format!("did you mean tidegate.{nearest}?")),
+            ),
+            Self::InvalidOption { name, wanted } => (
+                format!("invalid value of \"tidegate.{name}\": it has to be {wanted}"),
+                None,
+                None,
+            ),
+            Self::NoSuchTarget { asked, nearest } => (
+                format!("there is no database \"{asked}\" at this gate"),
+                None,
+                Some(nearest.as_ref().map_or_else(
+                    || "name one the gate has: dbname=orders, or dbname=orders/read-only for a profile of it".to_owned(),
+                    |nearest| format!("did you mean dbname={nearest}?"),
+                )),
+            ),
+            Self::NoSuchProfile { target, asked, known } => (
+                format!("database \"{target}\" has no profile \"{asked}\""),
+                Some(format!("It has: {}.", listed(known))),
+                known.first().map(|first| format!("connect with dbname={target}/{first}")),
+            ),
+            Self::InvalidRequest { why } => (
+                why.clone(),
+                None,
+                Some("say why and for how long: options='-c tidegate.reason=TEXT -c tidegate.for=30m' (in TEXT a backslash before each space)".to_owned()),
+            ),
+            Self::AccessDenied { why, policies } => (
+                format!("access denied: {why}"),
+                (!policies.is_empty()).then(|| format!("Decided by: {}.", policies.join(", "))),
+                Some("what would have to change: tidegate policy explain".to_owned()),
+            ),
+            Self::ApprovalPending { request, approvers, waited } => (
+                if waited.is_zero() {
+                    format!("request {request} has to be approved first")
+                } else {
+                    format!("request {request} was not approved within {}", span(*waited))
+                },
+                (!approvers.is_empty()).then(|| format!("It can be approved by: {}.", listed(approvers))),
+                Some(format!("it stays pending: have it approved (tidegate approve {request}), then connect again")),
+            ),
+            Self::RequestRejected { request, by, comment } => (
+                format!("request {request} was rejected by {by}"),
+                comment.as_ref().map(|comment| format!("They say: {comment}")),
+                Some("talk to them, then connect again with another reason or a shorter time".to_owned()),
+            ),
+            Self::RequestWithdrawn { request } => (
+                format!("request {request} was withdrawn"),
+                None,
+                Some("connect again to ask anew".to_owned()),
+            ),
+            Self::RequestLapsed { request, until } => (
+                format!("nobody approved request {request} by {}", clock_time(*until)),
+                None,
+                Some("connect again to ask anew".to_owned()),
+            ),
+            Self::AddressRefused { grant } => (
+                format!("grant {grant} is not valid from this address"),
+                None,
+                Some("connect from the network the grant was made for, or ask for a grant for this one".to_owned()),
+            ),
+            Self::Lapsed { grant, activate_by } => (
+                format!("grant {grant} has lapsed"),
+                Some(format!("It had to be used first by {}.", clock_time(*activate_by))),
+                Some("ask for a new grant".to_owned()),
+            ),
+            Self::LoginExpired { grant, until } => (
+                format!("grant {grant} expired at {}", clock_time(*until)),
+                None,
+                Some("ask for a new grant".to_owned()),
+            ),
+            Self::LoginRevoked { grant, at } => (
+                format!("grant {grant} was revoked at {}", clock_time(*at)),
+                None,
+                Some("ask whoever revoked it, or for a new grant".to_owned()),
+            ),
+            Self::PolicyRefused { grant, why } => (
+                format!("grant {grant} cannot be used now: the policies do not allow it any more"),
+                Some(format!("Policies: {why}.")),
+                Some("ask again for what you need".to_owned()),
+            ),
+            Self::IdentityDisabled { grant } => (
+                format!("grant {grant} cannot be used: the identity it is for has been disabled"),
+                None,
+                Some("ask the gate's operator".to_owned()),
+            ),
+            Self::TooMany { scope, limit } => (
+                match scope {
+                    Scope::Gate => "the gate has no connection slot left".to_owned(),
+                    Scope::Target(target) => format!("too many sessions on \"{target}\""),
+                    Scope::Grant(grant) => format!("too many sessions under grant {grant}"),
+                    Scope::Waiting => "too many logins wait for approval".to_owned(),
+                    Scope::WaitingOf(identity) => format!("too many logins of {identity} wait for approval"),
+                    Scope::Requests(identity) => format!("too many requests of {identity} within a minute"),
+                },
+                Some(format!("At most {limit} at once.")),
+                Some("close another one, or try again later".to_owned()),
+            ),
+            Self::TargetUnreachable { target } => (
+                format!("database \"{target}\" cannot be reached"),
+                None,
+                Some("the gate is up, the database behind it is not: try again, then tell its operator".to_owned()),
+            ),
+            Self::TargetRefused { target } => (
+                format!("database \"{target}\" does not let the gate in"),
+                None,
+                Some("tell the gate's operator: the gate's log has the reason (credentials, TLS or connection limit of the target)".to_owned()),
+            ),
+            Self::LedgerFailed => (
+                "the gate cannot read or write its grants, so it lets nobody in".to_owned(),
+                None,
+                Some("tell the gate's operator".to_owned()),
+            ),
+            Self::Draining => (
+                "the gate is shutting down".to_owned(),
+                None,
+                Some("connect again in a moment".to_owned()),
+            ),
+            Self::Expired { grant, until } => (
+                format!("grant {grant} ended at {}: the session is closed", clock_time(*until)),
+                None,
+                Some(format!("to go on, ask for a new grant; a live one is prolonged with: tidegate grant extend {grant} --by 30m")),
+            ),
+            Self::Revoked { grant, at } => (
+                format!("grant {grant} was revoked at {}: the session is closed", clock_time(*at)),
+                None,
+                Some("ask whoever revoked it, or for a new grant".to_owned()),
+            ),
+            Self::Killed { grant, by, reason } => (
+                format!("operator {by} ended this session under grant {grant}"),
+                reason.as_ref().map(|reason| format!("Reason: {reason}.")),
+                Some("the grant itself is still valid: connect again, or ask the operator".to_owned()),
+            ),
+            Self::Idle { limit } => (
+                format!("the session was idle for more than {}", span(*limit)),
+                None,
+                Some("connect again".to_owned()),
+            ),
+            Self::Drained => (
+                "the gate is shutting down: the session is closed".to_owned(),
+                None,
+                Some("connect again in a moment".to_owned()),
+            ),
+            Self::AuditFailed { disk_full } => (
+                "nothing was run: it could not be put on record".to_owned(),
+                Some(if *disk_full { "The disk of the audit log is full." } else { "The audit log cannot be written." }.to_owned()),
+                Some("tell the gate's operator; connect again when the log can be written".to_owned()),
+            ),
+            Self::TooManyPrepared { limit } => (
+                format!("more than {limit} prepared statements and portals in one session, or more than 64 MiB of them"),
+                None,
+                Some("close prepared statements that are not needed any more".to_owned()),
+            ),
+            Self::TargetLost { target } => (
+                format!("the connection to database \"{target}\" was lost"),
+                None,
+                Some("connect again".to_owned()),
+            ),
+        };
+        Some(Words {
+            code: self.sqlstate(),
+            message,
+            detail,
+            hint,
+        })
+    }
+}
+
+/// Names as a person reads them; of a long list the beginning.
+fn listed<T: std::fmt::Display>(names: &[T]) -> String {
+    const MOST: usize = 10;
+    let mut said: Vec<_> = names.iter().take(MOST).map(ToString::to_string).collect();
+    if names.len() > MOST {
+        said.push(format!("{} others", names.len() - MOST));
+    }
+    said.join(", ")
+}
+
+/// A time as a person reads it: to the second, in UTC, and saying so.
+fn clock_time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// A length of time as a person reads it.
+fn span(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 => format!("{} ms", duration.as_millis()),
+        secs if secs < 120 => format!("{secs} s"),
+        secs => format!("{} min", secs / 60),
+    }
+}

@@ -1,0 +1,248 @@
+//! From the startup packet to a proved identity: the client's token, asked for as a password in clear.
+//!
+//! It does not know whose token it is: it is handed a judge, and does not tell an unknown name from a wrong token.
+//!
+//! INVARIANT: a token is asked for on TLS only, or from a client on this machine where the operator allows that; it is bounded
+//! before it is held, and every copy made of it here is wiped.
+
+use bytes::{BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::error::HandshakeError;
+use super::{Authenticated, Greeted, Rejected, TokenInClear, refuse};
+use crate::secret::Secret;
+use crate::tls::Transport;
+
+const STEP: &str = "authentication";
+/// Request of the Authentication message (protocol, "AuthenticationCleartextPassword").
+const CLEARTEXT: u32 = 3;
+/// Bytes of a token: a JWT of a CI system has two or three thousand, one with many groups ten.
+pub(super) const LONGEST_TOKEN: usize = 16 * 1024;
+/// Type and length.
+const HEADER: usize = 5;
+/// Bytes made room for at first; more only when these have come.
+const ROOM: usize = 1024;
+
+/// Why a token proves nothing, for the operator; the client is told the same in every case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenRefused {
+    /// Nobody's, or not good any more.
+    #[error("the token is not accepted")]
+    NotAccepted,
+    /// Good, but not the token of the user named.
+    #[error("the token is another identity's, not the user's who was named")]
+    AnotherIdentity,
+}
+
+/// Whether a user name means a grant: its login is SCRAM. Any other name is an identity's.
+///
+/// All names that begin as grants do are taken so: who mistypes a grant's id must not be asked for its secret in clear.
+#[must_use]
+pub fn names_grant(user: &str) -> bool {
+    user.starts_with("gr_")
+}
+
+/// Asks the client for its token and has it judged; `clear` says who may send one without TLS.
+///
+/// On failure the client has been told and the connection closed. A token that is refused counts against the client's address as
+/// a wrong secret does, and the answer to it is held back when there were many, but never beyond the handshake's limit, which
+/// holds for the judge too.
+pub async fn identify<T, F>(
+    greeted: Box<Greeted>,
+    clear: TokenInClear,
+    judge: impl FnOnce(Secret<String>) -> F,
+) -> Result<(Authenticated, T), Box<Rejected>>
+where
+    F: Future<Output = Result<T, TokenRefused>>,
+{
+    let Greeted {
+        mut transport,
+        client,
+        startup,
+        mut budget,
+        ..
+    } = *greeted;
+    let safe = transport.is_tls() || (clear == TokenInClear::Loopback && client.ip().to_canonical().is_loopback());
+    let mut hello = BytesMut::new();
+    startup.negotiate(&mut hello);
+    let proving = async {
+        if !safe {
+            return Err(HandshakeError::TokenInClear);
+        }
+        let token = ask(&mut transport, hello).await?;
+        judge(token).await.map_err(HandshakeError::Token)
+    };
+    let error = match budget.spend(STEP, proving).await {
+        Ok(proved) => {
+            let authenticated = Authenticated {
+                transport,
+                client,
+                startup,
+                deadline: budget.deadline,
+            };
+            return Ok((authenticated, proved));
+        }
+        Err(error) => error,
+    };
+    if matches!(error, HandshakeError::Token(_)) {
+        let delay = budget.place.failed();
+        if !delay.is_zero() {
+            budget.wait(delay).await;
+        }
+    }
+    let ending = error.ending(&startup.user);
+    if error.told() {
+        Box::pin(refuse(transport, &ending)).await;
+    }
+    Err(Box::new(Rejected {
+        ending,
+        client,
+        startup: Some(startup),
+        error,
+    }))
+}
+
+async fn ask(transport: &mut Transport, mut out: BytesMut) -> Result<Secret<String>, HandshakeError> {
+    out.put_u8(b'R');
+    out.put_u32(8);
+    out.put_u32(CLEARTEXT);
+    transport.write_all(&out).await?;
+    transport.flush().await?;
+    answer(transport).await
+}
+
+/// Reads a PasswordMessage and not a byte more.
+async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<Secret<String>, HandshakeError> {
+    let mut header = [0; HEADER];
+    let mut have = 0;
+    while let Some(room) = header.get_mut(have..).filter(|room| !room.is_empty()) {
+        let came = stream.read(room).await?;
+        if came == 0 {
+            return Err(HandshakeError::Closed { step: STEP });
+        }
+        have += came;
+        // Whoever speaks another protocol is told at its first byte.
+        if let [got, ..] = header
+            && got != b'p'
+        {
+            return Err(HandshakeError::NotAPassword { got });
+        }
+    }
+    let [_, length @ ..] = header;
+    let length = u32::from_be_bytes(length);
+    // The length word counts itself, and the text has a terminator.
+    let body = usize::try_from(length).ok().and_then(|whole| whole.checked_sub(4));
+    let Some(body) = body.filter(|body| (1..=LONGEST_TOKEN + 1).contains(body)) else {
+        return Err(HandshakeError::PasswordLength { length });
+    };
+    token(body_of(stream, body).await?)
+}
+
+/// The body of `length` bytes; room is made for what has come already, and outgrown rooms are wiped.
+async fn body_of(stream: &mut (impl AsyncRead + Unpin), length: usize) -> Result<Zeroizing<Vec<u8>>, HandshakeError> {
+    let mut held = Zeroizing::new(Vec::with_capacity(length.min(ROOM)));
+    while held.len() < length {
+        if held.len() == held.capacity() {
+            let mut wider = Zeroizing::new(Vec::with_capacity(length.min(held.capacity() * 4)));
+            wider.extend_from_slice(&held);
+            held = wider;
+        }
+        let room = held.capacity().min(length) - held.len();
+        let mut exactly = (&mut *stream).take(u64::try_from(room).unwrap_or(0));
+        if exactly.read_buf(&mut *held).await? == 0 {
+            return Err(HandshakeError::Closed { step: STEP });
+        }
+    }
+    Ok(held)
+}
+
+/// The text without its terminator, in the room it was read into.
+fn token(mut body: Zeroizing<Vec<u8>>) -> Result<Secret<String>, HandshakeError> {
+    if body.pop() != Some(0) || body.contains(&0) {
+        return Err(HandshakeError::PasswordLayout);
+    }
+    String::from_utf8(std::mem::take(&mut *body))
+        .map(Secret::new)
+        .map_err(|error| {
+            error.into_bytes().zeroize();
+            HandshakeError::Token(TokenRefused::NotAccepted)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn message(body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap();
+        [b"p", &length.to_be_bytes()[..], body].concat()
+    }
+
+    async fn read(mut bytes: &[u8]) -> Result<(Secret<String>, usize), HandshakeError> {
+        let token = answer(&mut bytes).await?;
+        Ok((token, bytes.len()))
+    }
+
+    #[tokio::test]
+    async fn a_token_is_read_and_not_a_byte_more() {
+        for length in [0, 1, 47, 1022, 1023, 1024, 1025, 5000, LONGEST_TOKEN] {
+            let text = "t".repeat(length);
+            let sent = [message(&[text.as_bytes(), b"\0"].concat()), b"more".to_vec()].concat();
+            let (token, left) = read(&sent).await.unwrap();
+            assert_eq!((token.expose(), left), (&text, 4), "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn lengths_are_bounded_before_anything_is_held() {
+        let longest = u32::try_from(LONGEST_TOKEN + 5).unwrap();
+        for length in [0, 3, 4, longest + 1, 0x8000_0000, u32::MAX] {
+            let sent = [&b"p"[..], &length.to_be_bytes()].concat();
+            let refused = read(&sent).await;
+            assert!(
+                matches!(refused, Err(HandshakeError::PasswordLength { length: got }) if got == length),
+                "{length}"
+            );
+        }
+        let endless = [&b"p"[..], &longest.to_be_bytes(), &vec![b'x'; LONGEST_TOKEN + 1]].concat();
+        assert!(matches!(read(&endless).await, Err(HandshakeError::PasswordLayout)));
+    }
+
+    #[tokio::test]
+    async fn other_messages_and_torn_ones_are_refused() {
+        assert!(matches!(
+            read(b"Q\0\0\0\x04").await,
+            Err(HandshakeError::NotAPassword { got: b'Q' })
+        ));
+        // A second startup packet, as of pgbouncer's CVE-2026-107350.
+        assert!(matches!(read(b"\0").await, Err(HandshakeError::NotAPassword { got: 0 })));
+        for torn in [&b""[..], b"p", b"p\0\0\0\x08", b"p\0\0\0\x08abc"] {
+            assert!(matches!(read(torn).await, Err(HandshakeError::Closed { .. })), "{torn:?}");
+        }
+        for body in [&b"abc"[..], b"a\0b\0", b"\0\0"] {
+            assert!(matches!(read(&message(body)).await, Err(HandshakeError::PasswordLayout)));
+        }
+        assert!(matches!(read(&message(b"\xff\0")).await, Err(HandshakeError::Token(_))));
+    }
+
+    #[test]
+    fn what_names_a_grant() {
+        for user in ["gr_0123456789", "gr_0123456789.k7ab", "gr_", "gr_mistyped"] {
+            assert!(names_grant(user), "{user}");
+        }
+        for user in ["ana@example.com", "grace", "gr", "GR_0123456789", ""] {
+            assert!(!names_grant(user), "{user}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let _ = runtime.block_on(read(&bytes));
+            let _ = runtime.block_on(read(&message(&bytes)));
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What a verified token says: whether it is good now, and whose it is.
+//!
+//! It verifies no signature and reads no clock. What it takes over is text: nothing in a token has a meaning but what the
+//! issuer's settings give it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value};
+
+use super::error::shown;
+use super::{Identity, IssuerSettings, Source, TokenError};
+use crate::names::{GroupName, IdentityName};
+
+pub(super) type Claims = Map<String, Value>;
+
+/// Whether the token is good at `now`, give or take the leeway. `exp` has to be there.
+pub(super) fn good_at(claims: &Claims, leeway: SignedDuration, now: Timestamp) -> Result<(), TokenError> {
+    let now = now.as_duration();
+    let expires = time(claims, "exp")?.ok_or(TokenError::NoTime("exp"))?;
+    if now >= expires.saturating_add(leeway) {
+        return Err(TokenError::Expired(point(expires)));
+    }
+    for claim in ["nbf", "iat"] {
+        if let Some(from) = time(claims, claim)?.filter(|from| now.saturating_add(leeway) < *from) {
+            return Err(TokenError::NotYet { claim, at: point(from) });
+        }
+    }
+    Ok(())
+}
+
+/// Whose the token is.
+pub(super) fn identity(claims: &Claims, settings: &IssuerSettings) -> Result<Identity, TokenError> {
+    let bad = |claim: &str, reason: String| TokenError::Claim {
+        claim: claim.to_owned(),
+        reason,
+    };
+    let claim = &settings.identity_claim;
+    let value = find(claims, claim).ok_or_else(|| bad(claim, "is missing: it was to name the identity".to_owned()))?;
+    let value = value.as_str().ok_or_else(|| bad(claim, "is not a text".to_owned()))?;
+    if value.is_empty() {
+        return Err(bad(claim, "is empty".to_owned()));
+    }
+    // Anybody can write anybody's address into an account that was never verified.
+    if claim == "email" && claims.get("email_verified").is_some_and(|verified| !is_true(verified)) {
+        return Err(bad("email_verified", "is not true".to_owned()));
+    }
+    let name = format!("{}{value}", settings.identity_prefix);
+    let name: IdentityName = name
+        .parse()
+        .map_err(|error| bad(claim, format!("({}) is not fit for a name: {error}", shown(&name))))?;
+    let groups = match settings.groups_claim.as_deref() {
+        None => BTreeSet::new(),
+        Some(claim) => groups(find(claims, claim)).map_err(|reason| bad(claim, reason))?,
+    };
+    Ok(Identity {
+        name,
+        groups,
+        source: Source::Issuer(settings.issuer.clone()),
+        claims: mapped(claims, &settings.claims),
+    })
+}
+
+/// Groups whose names are not fit for policies are left out: no policy can mean them, neither permitting nor forbidding, and
+/// directories are full of them.
+fn groups(value: Option<&Value>) -> Result<BTreeSet<GroupName>, String> {
+    let names: Vec<&str> = match value {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::String(text)) => text.split([' ', ',']).filter(|name| !name.is_empty()).collect(),
+        Some(Value::Array(list)) => {
+            let names: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
+            names.ok_or("has something other than texts in its list")?
+        }
+        Some(_) => return Err("is neither a list of texts nor a text".to_owned()),
+    };
+    Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+/// What policies see of the token: texts, numbers, and true or false, as text. Lists and objects are left out.
+fn mapped(claims: &Claims, names: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(yes) => Some(yes.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    };
+    let found = names
+        .iter()
+        .filter_map(|(name, claim)| Some((name.clone(), text(find(claims, claim)?)?)));
+    found.collect()
+}
+
+/// A claim by its name; or, where no claim has that name, by a way with dots (`realm_access.roles`).
+fn find<'a>(claims: &'a Claims, name: &str) -> Option<&'a Value> {
+    claims.get(name).or_else(|| {
+        let (first, rest) = name.split_once('.')?;
+        find(claims.get(first)?.as_object()?, rest)
+    })
+}
+
+fn is_true(value: &Value) -> bool {
+    value.as_bool() == Some(true) || value.as_str() == Some("true")
+}
+
+/// A NumericDate (RFC 7519): seconds, perhaps with a fraction.
+fn time(claims: &Claims, claim: &'static str) -> Result<Option<SignedDuration>, TokenError> {
+    let Some(value) = claims.get(claim) else { return Ok(None) };
+    let whole = value.as_i64().map(SignedDuration::from_secs);
+    let time = whole.or_else(|| SignedDuration::try_from_secs_f64(value.as_f64()?).ok());
+    time.map(Some).ok_or(TokenError::NoTime(claim))
+}
+
+/// A time for the log; one that no calendar has is told in seconds.
+fn point(time: SignedDuration) -> String {
+    Timestamp::from_duration(time).map_or_else(|_| format!("{} s after 1970", time.as_secs()), |time| time.to_string())
+}

@@ -1,0 +1,53 @@
+//! Logins of grants as rows: the name and the verifier, in the order they were made.
+//!
+//! It does not know when a login is good.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+
+use super::super::logins::Logins;
+use super::super::store::StoreError;
+use super::{damaged, parsed};
+use crate::ids::GrantId;
+
+/// Of the grants that ended after `since` or have not ended.
+pub(in crate::ledger) fn load(connection: &Connection, since: Timestamp) -> Result<HashMap<GrantId, Logins>, StoreError> {
+    let mut statement = connection.prepare(
+        "SELECT l.name, l.grant_id, l.verifier FROM grants g JOIN logins l ON l.grant_id = g.id \
+         WHERE coalesce(g.until, g.activate_by) > ?1 ORDER BY l.number",
+    )?;
+    let mut rows = statement.query([since.as_microsecond()])?;
+    let mut logins: HashMap<GrantId, Logins> = HashMap::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get("name")?;
+        let grant: GrantId = parsed(row, "grant_id", &name)?;
+        let verifier = parsed(row, "verifier", &name)?;
+        if GrantId::of_login(&name).as_ref() != Some(&grant) {
+            return Err(damaged("name", &name));
+        }
+        logins.entry(grant).or_default().add(name, verifier);
+    }
+    Ok(logins)
+}
+
+/// Stores a login, and forgets `dropped`. With the operating system, not on the disk: whoever loses one to a power cut
+/// asks for another.
+pub(in crate::ledger) fn insert(
+    connection: &Connection,
+    grant: &GrantId,
+    (name, verifier): (&str, &str),
+    dropped: Option<&str>,
+) -> Result<(), StoreError> {
+    let transaction = connection.unchecked_transaction()?;
+    if let Some(dropped) = dropped {
+        transaction
+            .prepare_cached("DELETE FROM logins WHERE name = ?1")?
+            .execute([dropped])?;
+    }
+    transaction
+        .prepare_cached("INSERT INTO logins (name, grant_id, verifier) VALUES (?1,?2,?3)")?
+        .execute(params![name, grant.as_str(), verifier])?;
+    Ok(transaction.commit()?)
+}

@@ -1,0 +1,247 @@
+//! Requests as rows: the request itself as JSON, with what is searched for beside it.
+//!
+//! It does not judge a step; the store's triggers refuse one that may not follow.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+
+use super::super::store::{StoreError, onto_the_disk};
+use super::{NO_SECRET, damaged, insert_within, micros};
+use crate::grant::Grant;
+use crate::ids::{GrantId, RequestId};
+use crate::names::{IdentityName, TargetName};
+use crate::request::{Outcome, Request, Status};
+
+const COLUMNS: &str = "number, id, identity, target, outcome, activate_within_us, body";
+
+/// A request as it is stored.
+#[derive(Debug, Clone)]
+pub(in crate::ledger) struct StoredRequest {
+    /// Later ones have higher ones.
+    pub(in crate::ledger) number: i64,
+    pub(in crate::ledger) request: Request,
+    /// How long the grant it becomes waits for its first connect.
+    pub(in crate::ledger) activate_within: Duration,
+}
+
+/// Which requests, of those in the store.
+#[derive(Debug, Clone)]
+pub(in crate::ledger) struct Page {
+    /// Not [`Status::Pending`]: these are in memory.
+    pub(in crate::ledger) status: Option<Status>,
+    pub(in crate::ledger) identity: Option<IdentityName>,
+    pub(in crate::ledger) target: Option<TargetName>,
+    pub(in crate::ledger) unreviewed: bool,
+    pub(in crate::ledger) before: Option<i64>,
+    pub(in crate::ledger) limit: usize,
+    pub(in crate::ledger) now: Timestamp,
+}
+
+pub(in crate::ledger) fn load_pending(connection: &Connection, now: Timestamp) -> Result<Vec<StoredRequest>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM requests WHERE outcome IS NULL AND expires_at > ?1");
+    many(connection, &sql, [Value::Integer(now.as_microsecond())])
+}
+
+pub(in crate::ledger) fn find(connection: &Connection, id: &RequestId) -> Result<Option<StoredRequest>, StoreError> {
+    one(connection, "id = ?1", [id.as_str()])
+}
+
+pub(in crate::ledger) fn find_by_key(
+    connection: &Connection,
+    identity: &IdentityName,
+    key: &str,
+) -> Result<Option<StoredRequest>, StoreError> {
+    one(connection, "identity = ?1 AND key = ?2", [identity.as_str(), key])
+}
+
+/// The latest first.
+pub(in crate::ledger) fn page(connection: &Connection, page: &Page) -> Result<Vec<StoredRequest>, StoreError> {
+    let mut conditions = vec!["1"];
+    let mut values = Vec::new();
+    let text = |text: &str| Value::Text(text.to_owned());
+    let now = || Value::Integer(page.now.as_microsecond());
+    match page.status {
+        None => {}
+        Some(Status::Pending) => {
+            conditions.push("outcome IS NULL AND expires_at > ?");
+            values.push(now());
+        }
+        Some(Status::Lapsed) => {
+            conditions.push("outcome IS NULL AND expires_at <= ?");
+            values.push(now());
+        }
+        Some(settled) => {
+            conditions.push("outcome = ?");
+            values.push(text(settled.name()));
+        }
+    }
+    if let Some(identity) = &page.identity {
+        conditions.push("identity = ?");
+        values.push(text(identity.as_str()));
+    }
+    if let Some(target) = &page.target {
+        conditions.push("target = ?");
+        values.push(text(target.as_str()));
+    }
+    if page.unreviewed {
+        conditions.push("unreviewed = 1");
+    }
+    if let Some(before) = page.before {
+        conditions.push("number < ?");
+        values.push(Value::Integer(before));
+    }
+    values.push(Value::Integer(i64::try_from(page.limit).unwrap_or(i64::MAX)));
+    let conditions = conditions.join(" AND ");
+    let sql = format!("SELECT {COLUMNS} FROM requests WHERE {conditions} ORDER BY number DESC LIMIT ?");
+    many(connection, &sql, values)
+}
+
+/// Stores a new request, and the grant it became at once, both or neither. Returns its number.
+pub(in crate::ledger) fn insert(
+    connection: &Connection,
+    stored: &StoredRequest,
+    key: Option<&str>,
+    grant: Option<&Grant>,
+) -> Result<i64, StoreError> {
+    let request = &stored.request;
+    let body = body(request)?;
+    together(connection, |connection| {
+        if let Some(grant) = grant {
+            insert_within(connection, grant, NO_SECRET)?;
+        }
+        connection
+            .prepare_cached(
+                "INSERT INTO requests (id, identity, target, expires_at, activate_within_us, outcome, grant_id, unreviewed, key, \
+                 body) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
+            )?
+            .execute(params![
+                request.id.as_str(),
+                request.wish.identity.as_str(),
+                request.wish.target.as_str(),
+                request.expires_at.as_microsecond(),
+                micros(stored.activate_within),
+                outcome(request),
+                request.grant().map(GrantId::as_str),
+                request.wants_review(),
+                key,
+                body,
+            ])?;
+        Ok(connection.last_insert_rowid())
+    })
+}
+
+/// Stores what a step made of a request that was pending, and the grant it became, both or neither.
+pub(in crate::ledger) fn step(
+    connection: &Connection,
+    request: &Request,
+    grant: Option<&Grant>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let body = body(request)?;
+    together(connection, |connection| {
+        if let Some(grant) = grant {
+            insert_within(connection, grant, NO_SECRET)?;
+        }
+        let rows = connection
+            .prepare_cached(
+                "UPDATE requests SET outcome = ?2, grant_id = ?3, unreviewed = ?4, body = ?5 \
+                 WHERE id = ?1 AND outcome IS NULL AND expires_at > ?6",
+            )?
+            .execute(params![
+                request.id.as_str(),
+                outcome(request),
+                request.grant().map(GrantId::as_str),
+                request.wants_review(),
+                body,
+                now.as_microsecond(),
+            ])?;
+        exactly_one(rows, request)
+    })
+}
+
+/// Stores the review of a request that had none.
+pub(in crate::ledger) fn review(connection: &Connection, request: &Request) -> Result<(), StoreError> {
+    let body = body(request)?;
+    together(connection, |connection| {
+        let rows = connection
+            .prepare_cached("UPDATE requests SET unreviewed = 0, body = ?2 WHERE id = ?1 AND unreviewed = 1")?
+            .execute(params![request.id.as_str(), body])?;
+        exactly_one(rows, request)
+    })
+}
+
+fn exactly_one(rows: usize, request: &Request) -> Result<(), StoreError> {
+    if rows == 1 {
+        Ok(())
+    } else {
+        Err(damaged("state", request.id.as_str()))
+    }
+}
+
+/// One transaction, on the disk when this returns.
+fn together<T>(connection: &Connection, job: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    onto_the_disk(connection, |connection| {
+        // Unchecked is only that the compiler does not see that there is no other: the store's thread begins none.
+        let transaction = connection.unchecked_transaction()?;
+        let done = job(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    })
+}
+
+fn one<const N: usize>(connection: &Connection, condition: &str, values: [&str; N]) -> Result<Option<StoredRequest>, StoreError> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM requests WHERE {condition}"))?
+        .query_row(params_from_iter(values), |row| Ok(read(row)))
+        .optional()?
+        .transpose()
+}
+
+fn many(connection: &Connection, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<Vec<StoredRequest>, StoreError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
+fn read(row: &Row<'_>) -> Result<StoredRequest, StoreError> {
+    let id: String = row.get("id")?;
+    let body: String = row.get("body")?;
+    let request: Request = serde_json::from_str(&body).map_err(|_| damaged("body", &id))?;
+    // What is searched for and what is shown must be the same request.
+    let beside: Option<String> = row.get("outcome")?;
+    let identity: String = row.get("identity")?;
+    let target: String = row.get("target")?;
+    let same = request.id.as_str() == id
+        && request.wish.identity.as_str() == identity
+        && request.wish.target.as_str() == target
+        && outcome(&request) == beside.as_deref();
+    if !same {
+        return Err(damaged("body", &id));
+    }
+    let activate_within: i64 = row.get("activate_within_us")?;
+    Ok(StoredRequest {
+        number: row.get("number")?,
+        activate_within: Duration::from_micros(u64::try_from(activate_within).map_err(|_| damaged("activate_within_us", &id))?),
+        request,
+    })
+}
+
+fn body(request: &Request) -> Result<String, StoreError> {
+    serde_json::to_string(request).map_err(|_| damaged("body", request.id.as_str()))
+}
+
+fn outcome(request: &Request) -> Option<&'static str> {
+    request.outcome.as_ref().map(|outcome| match outcome {
+        Outcome::Denied { .. } => Status::Denied.name(),
+        Outcome::Approved { .. } => Status::Approved.name(),
+        Outcome::Rejected { .. } => Status::Rejected.name(),
+        Outcome::Withdrawn { .. } => Status::Withdrawn.name(),
+    })
+}

@@ -1,0 +1,125 @@
+use std::collections::BTreeSet;
+
+use super::workflow::{approve, name, new};
+use super::*;
+use crate::identity::Source;
+use crate::names::GroupName;
+use crate::request::{How, Outcome};
+
+fn groups(names: &[&str]) -> BTreeSet<GroupName> {
+    names.iter().map(|group| name(group)).collect()
+}
+
+#[tokio::test]
+async fn a_token_is_good_until_it_is_replaced() {
+    let bench = Bench::new();
+    let (ledger, ana) = (&bench.ledger, name("ana@example.com"));
+    let token = ledger.add_user(&ana, groups(&["qa"]), "olga").await.unwrap();
+    assert!(token.expose().len() == 35 && token.expose().starts_with("tg_"));
+    let identity = bench.reopened().user_by_token(&token).unwrap();
+    assert_eq!((&identity.name, &identity.groups), (&ana, &groups(&["qa"])));
+    assert_eq!(identity.source, Source::Local);
+    let twice = ledger.add_user(&ana, groups(&[]), "olga").await;
+    assert!(matches!(twice, Err(LedgerError::UserExists(_))));
+
+    let fresh = ledger.rotate_user(&ana, "olga").await.unwrap();
+    ledger.regroup_user(&ana, groups(&["qa", "oncall"]), "olga").await.unwrap();
+    for ledger in [ledger, &bench.reopened()] {
+        assert!(ledger.user_by_token(&token).is_none());
+        assert_eq!(ledger.user_by_token(&fresh).unwrap().groups.len(), 2);
+        assert!(ledger.user_by_token(&crate::secret::Secret::new("tg_".to_owned())).is_none());
+    }
+    assert_eq!(bench.script.changes(), ["user added", "user rotated", "user regrouped"]);
+    for nobody in [
+        ledger.rotate_user(&name("bo"), "olga").await.err(),
+        ledger.regroup_user(&name("bo"), groups(&[]), "olga").await.err(),
+        ledger.enable_user(&name("bo"), "olga").await.err(),
+    ] {
+        assert!(matches!(nobody, Some(LedgerError::NoSuchUser(_))));
+    }
+    // Not even the file has a token.
+    let store = std::fs::read(bench.folder.path().join("ledger.db-wal")).unwrap();
+    let held = |secret: &str| store.windows(secret.len()).any(|window| window == secret.as_bytes());
+    assert!(held("ana@example.com") && !held(token.expose()) && !held(fresh.expose()));
+}
+
+#[tokio::test]
+async fn who_is_disabled_loses_everything_at_once() {
+    let bench = Bench::new();
+    let (ledger, ana) = (&bench.ledger, name("ana@example.com"));
+    let token = ledger.add_user(&ana, groups(&["qa"]), "olga").await.unwrap();
+    let granted = bench.submit(new(Submitted::Granted(How::Automatic))).await.request;
+    let (by_hand, _) = ledger.create(terms(), "olga").await.unwrap();
+    let pending = bench.submit(bench.waiting(1)).await.request;
+    let mut admission = ledger.admit(granted.grant().unwrap(), None, CLIENT, fine).await.unwrap();
+
+    assert!(ledger.disable_user(&ana, "olga smith").await.unwrap().disabled);
+    admission.changes.changed().await.unwrap();
+    assert!(admission.changes.borrow_and_update().revoked().is_some());
+    assert!(ledger.user_by_token(&token).is_none());
+    for ledger in [ledger, &bench.reopened()] {
+        assert!(ledger.is_disabled(&ana));
+        assert_eq!(ledger.active_grants(&ana), 0);
+        assert_eq!(ledger.grant(by_hand.id()).await.unwrap().status, "revoked");
+        let outcome = ledger.request(&pending.id).await.unwrap().request.outcome;
+        assert!(matches!(outcome, Some(Outcome::Rejected { by, .. }) if by.as_str() == "operator"));
+    }
+    let before = bench.script.changes().len();
+    ledger.disable_user(&ana, "olga").await.unwrap();
+    assert_eq!(bench.script.changes().len(), before, "it was disabled already");
+
+    // What comes up meanwhile is of no use, and what was lost does not come back.
+    let (late, _) = ledger.create(terms(), "olga").await.unwrap();
+    let refused = ledger.admit(late.id(), None, CLIENT, fine).await.unwrap_err();
+    assert_eq!(refused.name(), "login_revoked");
+    assert!(!ledger.enable_user(&ana, "olga").await.unwrap().disabled);
+    assert!(ledger.user_by_token(&token).is_some());
+    assert_eq!(ledger.active_grants(&ana), 0);
+    assert!(approve(ledger, &pending.id, "bo").await.is_err());
+}
+
+#[tokio::test]
+async fn identities_of_issuers_can_be_disabled_too() {
+    let bench = Bench::new();
+    let ci = name("ci:shop/orders");
+    let view = bench.ledger.disable_user(&ci, "olga").await.unwrap();
+    assert!(view.disabled && !view.local);
+    assert!(bench.reopened().is_disabled(&ci));
+    // Made a local user it stays shut out until somebody says otherwise.
+    let token = bench.ledger.add_user(&ci, groups(&[]), "olga").await.unwrap();
+    assert!(bench.ledger.user_by_token(&token).is_none());
+    bench.ledger.enable_user(&ci, "olga").await.unwrap();
+    assert!(bench.ledger.user_by_token(&token).is_some());
+    assert_eq!(bench.ledger.users().len(), 1);
+}
+
+#[tokio::test]
+async fn a_user_that_is_not_on_record_is_none() {
+    let bench = Bench::new();
+    let (ledger, ana) = (&bench.ledger, name("ana@example.com"));
+    let token = ledger.add_user(&ana, groups(&["qa"]), "olga").await.unwrap();
+    let (grant, _) = ledger.create(terms(), "olga").await.unwrap();
+    bench.fill_disk(true);
+    assert!(ledger.add_user(&name("bo"), groups(&[]), "olga").await.is_err());
+    assert!(ledger.rotate_user(&ana, "olga").await.is_err());
+    assert!(ledger.disable_user(&ana, "olga").await.is_err());
+    bench.fill_disk(false);
+    for ledger in [ledger, &bench.reopened()] {
+        assert_eq!(ledger.users().len(), 1);
+        assert!(ledger.user_by_token(&token).is_some());
+    }
+    // Disabled, but the gate cannot put the revocation on record: asking again goes on with it, and nobody gets in meanwhile.
+    *bench.script.refused.lock().unwrap() = "revoked";
+    assert!(ledger.disable_user(&ana, "olga").await.is_err());
+    assert!(ledger.is_disabled(&ana));
+    let refused = bench.reopened().admit(grant.id(), None, CLIENT, fine).await.unwrap_err();
+    assert_eq!(refused, Ending::AuditFailed { disk_full: true });
+    *bench.script.refused.lock().unwrap() = "";
+    ledger.disable_user(&ana, "olga").await.unwrap();
+    assert_eq!(ledger.grant(grant.id()).await.unwrap().status, "revoked");
+
+    bench.sql("CREATE TRIGGER broken BEFORE INSERT ON users BEGIN SELECT RAISE(FAIL, 'broken'); END");
+    assert!(ledger.add_user(&name("bo"), groups(&[]), "olga").await.is_err());
+    assert_eq!(bench.script.changes().last().map(String::as_str), Some("user not_stored"));
+    assert!(ledger.user(&name("bo")).is_none());
+}

@@ -1,0 +1,282 @@
+//! Takes requests from step to step, in the order that keeps the ledger's law: check, audit, store, publish.
+//!
+//! It does not know who may take a step; whoever calls says what the step is.
+//!
+//! INVARIANT: the steps of one request follow each other. A request that becomes a grant is stored with it, both or neither.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::commit::to_the_end;
+use super::record::{Deed, Step};
+use super::requests::Entry;
+use super::row::requests::StoredRequest;
+use super::{Changed, Inner, Ledger, LedgerError, NewRequest, Reasons, RequestView, StoreError, Submitted, row};
+use crate::grant::{self, Grant, Terms};
+use crate::ids::{GrantId, RequestId};
+use crate::names::IdentityName;
+use crate::request::{Next, Request};
+
+/// The deed of a grant's beginning.
+const CREATED: &str = "created";
+
+/// One queue for each key that is submitted; a few keys share one.
+pub(super) struct KeyTurns {
+    hasher: RandomState,
+    turns: [tokio::sync::Mutex<()>; 64],
+}
+
+impl Default for KeyTurns {
+    fn default() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
+        }
+    }
+}
+
+impl KeyTurns {
+    async fn of(&self, who: &IdentityName, key: &str) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        let place = self.hasher.hash_one((who, key)) % 64;
+        match self.turns.get(usize::try_from(place).unwrap_or(0)) {
+            Some(turn) => Some(turn.lock().await),
+            None => None,
+        }
+    }
+}
+
+/// What is to be stored and published together.
+struct Change {
+    step: Step,
+    before: Arc<Request>,
+    after: Request,
+    /// The grant it became by this.
+    grant: Option<Grant>,
+}
+
+impl Ledger {
+    /// Puts a new request on record, and makes its grant where it is granted at once. The same key of the same identity is the
+    /// same request, however often it is submitted.
+    pub async fn submit(&self, new: NewRequest, reasons: Reasons) -> Result<RequestView, LedgerError> {
+        let ledger = self.clone();
+        to_the_end(async move {
+            let inner = &ledger.0;
+            let _turn = match &new.key {
+                Some(key) => inner.key_turns.of(&new.wish.identity, key).await,
+                None => None,
+            };
+            match inner.submitted(&new).await? {
+                Some(view) => Ok(view),
+                None => inner.submit(new, reasons).await,
+            }
+        })
+        .await
+    }
+
+    /// Takes a request a step further, in its turn: of two that come at once, the second sees what the first has made.
+    /// `change` names the step in the log (`approved`, `rejected`, `withdrawn`, `reviewed`); the grant id is for the step that
+    /// completes it.
+    pub async fn step<E>(
+        &self,
+        id: &RequestId,
+        by: &IdentityName,
+        change: &'static str,
+        reasons: Reasons,
+        step: impl FnOnce(&Request, GrantId, Timestamp) -> Result<Next, E> + Send + 'static,
+    ) -> Result<RequestView, E>
+    where
+        E: From<LedgerError> + Send + 'static,
+    {
+        let by = by.clone();
+        let (ledger, id) = (self.clone(), id.clone());
+        to_the_end(async move {
+            let inner = &ledger.0;
+            let entry = ledger.request_entry(&id).await?;
+            let grant_id = inner.fresh_id().await?;
+            let _turn = entry.stepping.lock().await;
+            let now = inner.clock.now();
+            let before = entry.current();
+            let Next { request: after, .. } = step(&before, grant_id, now)?;
+            let grant = match after.grant() {
+                Some(grant) if before.grant().is_none() => {
+                    let grant = made(grant, &after, entry.activate_within, by.as_str(), now);
+                    Some(grant.map_err(LedgerError::from)?)
+                }
+                _ => None,
+            };
+            let step = Step { change, by, reasons };
+            let taken = Change {
+                step,
+                before,
+                after,
+                grant,
+            };
+            inner.take(&entry, taken, now).await?;
+            Ok(entry.view(now))
+        })
+        .await
+    }
+
+    async fn request_entry(&self, id: &RequestId) -> Result<Arc<Entry>, LedgerError> {
+        if let Some(entry) = self.0.requests().get(id) {
+            return Ok(entry);
+        }
+        let stored = self.stored_request(id).await?;
+        Ok(self.0.requests().add(stored, self.0.clock.now()))
+    }
+}
+
+impl Inner {
+    /// What was submitted under the same key before.
+    async fn submitted(&self, new: &NewRequest) -> Result<Option<RequestView>, LedgerError> {
+        let Some(key) = new.key.clone() else { return Ok(None) };
+        let who = new.wish.identity.clone();
+        let found = self
+            .store
+            .call(move |connection| row::requests::find_by_key(connection, &who, &key))
+            .await?;
+        Ok(found.map(|stored| RequestView::of(&stored.request, self.clock.now())))
+    }
+
+    async fn submit(&self, new: NewRequest, reasons: Reasons) -> Result<RequestView, LedgerError> {
+        let (request_id, grant_id) = (fresh_request_id()?, self.fresh_id().await?);
+        let now = self.clock.now();
+        let NewRequest {
+            mut wish,
+            submitted,
+            key,
+            activate_within,
+        } = new;
+        // Whole seconds are what is shown and stored.
+        wish.window = Duration::from_secs(wish.window.as_secs());
+        let by = wish.identity.clone();
+        let (change, request) = match submitted {
+            Submitted::Denied { why } => ("denied", Request::denied(request_id, wish, why, now)),
+            Submitted::Granted(how) => ("granted", Request::granted(request_id, wish, how, grant_id.clone(), now)),
+            Submitted::Waiting { approvals, expires_at } => {
+                ("submitted", Request::waiting(request_id, wish, approvals, expires_at, now))
+            }
+        };
+        let mut grant = None;
+        if change != "denied" {
+            // What makes no grant is said now, and not to whoever approves it.
+            let made = made(&grant_id, &request, activate_within, by.as_str(), now)?;
+            grant = request.grant().is_some().then_some(made);
+        }
+        let stored = StoredRequest {
+            number: 0,
+            request: request.clone(),
+            activate_within,
+        };
+        let taken = Change {
+            step: Step { change, by, reasons },
+            before: Arc::new(request.clone()),
+            after: request.clone(),
+            grant: grant.clone(),
+        };
+        self.put_on_record(&taken).await?;
+        let (row, with) = (stored.clone(), grant);
+        let number = self
+            .store
+            .call(move |connection| row::requests::insert(connection, &row, key.as_deref(), with.as_ref()))
+            .await;
+        let number = self.or_take_back(number, &taken).await?;
+        self.requests().add(StoredRequest { number, ..stored }, now);
+        self.published(taken, now);
+        Ok(RequestView::of(&request, now))
+    }
+
+    /// Audit, store, publish. The caller has checked, and holds the request's turn.
+    async fn take(&self, entry: &Entry, taken: Change, now: Timestamp) -> Result<(), LedgerError> {
+        self.put_on_record(&taken).await?;
+        let (request, grant) = (taken.after.clone(), taken.grant.clone());
+        let settled = taken.before.outcome.is_some();
+        let stored = self
+            .store
+            .call(move |connection| {
+                if settled {
+                    row::requests::review(connection, &request)
+                } else {
+                    row::requests::step(connection, &request, grant.as_ref(), now)
+                }
+            })
+            .await;
+        self.or_take_back(stored, &taken).await?;
+        // The grant first: whoever hears that the request became one finds it.
+        let after = Arc::new(taken.after.clone());
+        self.published(taken, now);
+        entry.request.send_replace(after);
+        Ok(())
+    }
+
+    async fn put_on_record(&self, taken: &Change) -> Result<(), LedgerError> {
+        self.recorder.record(&taken.step.event(&taken.after)).await?;
+        let Some(grant) = &taken.grant else { return Ok(()) };
+        if let Err(error) = self.recorder.record(&created(grant).event(grant)).await {
+            self.recorder.take_back(&taken.step.undone(&taken.before)).await;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Records of something that was then not stored must not stand alone.
+    async fn or_take_back<T>(&self, stored: Result<T, StoreError>, taken: &Change) -> Result<T, LedgerError> {
+        let error = match stored {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        if let Some(grant) = &taken.grant {
+            self.recorder.take_back(&created(grant).undone().event(grant)).await;
+        }
+        self.recorder.take_back(&taken.step.undone(&taken.before)).await;
+        Err(error.into())
+    }
+
+    fn published(&self, taken: Change, now: Timestamp) {
+        if let Some(grant) = taken.grant {
+            self.publish_new(grant, None, now);
+        }
+        self.tell(|| Changed::Request(Arc::new(taken.after)));
+    }
+}
+
+/// The grant that a request becomes: with what its wish says now.
+fn made(
+    id: &GrantId,
+    request: &Request,
+    activate_within: Duration,
+    by: &str,
+    now: Timestamp,
+) -> Result<Grant, grant::InvalidTerms> {
+    let wish = request.wish.clone();
+    let terms = Terms {
+        identity: wish.identity,
+        target: wish.target,
+        reason: wish.reason,
+        window: wish.window,
+        activate_within,
+        deadline: None,
+        max_sessions: wish.max_sessions,
+        client_network: None,
+        profile: Some(wish.profile),
+        request: Some(request.id.clone()),
+    };
+    grant::create(id.clone(), terms, by, now)
+}
+
+fn created(grant: &Grant) -> Deed {
+    Deed {
+        change: CREATED,
+        by: grant.created_by().to_owned(),
+        reason: grant.reason().map(str::to_owned),
+    }
+}
+
+fn fresh_request_id() -> Result<RequestId, LedgerError> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random)?;
+    Ok(RequestId::from_random(random))
+}

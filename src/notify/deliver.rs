@@ -1,0 +1,151 @@
+//! Brings the messages of one hook to it, one after the other.
+//!
+//! It does not know what they say. What goes wrong is told with the hook's name; its address may have a secret in it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use jiff::{SignedDuration, Timestamp};
+use reqwest::{Client, StatusCode, Url};
+use sha2::Sha256;
+use tokio::sync::Notify;
+
+use super::outbox::{Message, Outbox, OutboxError};
+use super::{Hook, Pace};
+use crate::audit::hex;
+use crate::clock::Clock;
+use crate::tls::{web_address, web_client};
+
+/// Serves one hook.
+pub(super) struct Courier {
+    pub(super) hook: Hook,
+    pub(super) outbox: Outbox,
+    pub(super) clock: Clock,
+    pub(super) pace: Pace,
+    pub(super) bell: Arc<Notify>,
+}
+
+enum Trouble {
+    /// May go away.
+    Passing(String),
+    /// This message will never be taken.
+    Lasting(String),
+}
+
+impl Courier {
+    /// For as long as it is let.
+    pub(super) async fn run(self) {
+        let mut way = None;
+        loop {
+            if let Err(error) = self.next(&mut way).await {
+                tracing::error!(hook = self.hook.name, %error, "the outbox cannot be used; trying again");
+                tokio::time::sleep(self.pace.most).await;
+            }
+        }
+    }
+
+    async fn next(&self, way: &mut Option<(Client, Url)>) -> Result<(), OutboxError> {
+        let Some(message) = self.outbox.first(self.hook.name.clone()).await? else {
+            self.bell.notified().await;
+            return Ok(());
+        };
+        if message.next_at > self.clock.now() {
+            self.clock.sleep_until(message.next_at).await;
+        }
+        let trouble = match self.deliver(way, &message).await {
+            Ok(()) => return self.outbox.done(message.seq).await,
+            Err(trouble) => trouble,
+        };
+        let (hook, notice, now) = (&self.hook.name, &message.id, self.clock.now());
+        let next_at = now.saturating_add(self.backoff(message.attempts)).unwrap_or(Timestamp::MAX);
+        match trouble {
+            Trouble::Lasting(reason) => tracing::error!(hook, %notice, reason, "a webhook was refused and is given up"),
+            Trouble::Passing(reason) if next_at.duration_since(message.made_at) > self.pace.give_up => {
+                tracing::error!(hook, %notice, reason, "a webhook cannot be delivered and is given up");
+            }
+            Trouble::Passing(reason) => {
+                tracing::warn!(hook, %notice, reason, "a webhook cannot be delivered; trying again");
+                return self.outbox.failed(message.seq, next_at).await;
+            }
+        }
+        self.outbox.done(message.seq).await
+    }
+
+    async fn deliver(&self, way: &mut Option<(Client, Url)>, message: &Message) -> Result<(), Trouble> {
+        let (client, url) = match way {
+            Some((client, url)) => (client.clone(), url.clone()),
+            None => way.insert(self.find_way().await.map_err(Trouble::Passing)?).clone(),
+        };
+        let response = client
+            .post(url)
+            .header("Content-Type", "application/json")
+            .header("Tidegate-Id", &message.id)
+            .header(
+                "Tidegate-Signature",
+                signature(&self.hook, self.clock.now().as_second(), &message.body),
+            )
+            .body(message.body.clone())
+            .send()
+            .await;
+        let status = match response {
+            Ok(response) => response.status(),
+            Err(error) => return Err(Trouble::Passing(told(&error.without_url()))),
+        };
+        match status {
+            status if status.is_success() => Ok(()),
+            // It was understood and is not wanted. Everything else may be the receiver's own trouble, even 404.
+            StatusCode::BAD_REQUEST
+            | StatusCode::GONE
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE
+            | StatusCode::UNPROCESSABLE_ENTITY => Err(Trouble::Lasting(format!("it answers {status}"))),
+            status => Err(Trouble::Passing(format!("it answers {status}"))),
+        }
+    }
+
+    async fn find_way(&self) -> Result<(Client, Url), String> {
+        let url = web_address(self.hook.url.expose())?;
+        let timeout = self.pace.timeout;
+        let client = {
+            let url = url.clone();
+            tokio::task::spawn_blocking(move || web_client(&url, timeout)).await
+        };
+        let client = client
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())?;
+        Ok((client, url))
+    }
+
+    /// Twice as long after each failure; somewhere in its upper half, so that many gates do not come together.
+    fn backoff(&self, attempts: u32) -> SignedDuration {
+        let wait = self.pace.first.saturating_mul(1 << attempts.min(20)).min(self.pace.most);
+        let mut random = [0];
+        // Without randomness it is the whole.
+        let part = getrandom::fill(&mut random).map_or(256, |()| 128 + u32::from(random[0] / 2));
+        let wait = wait.checked_mul(part).map_or(wait, |wait| wait / 256);
+        SignedDuration::try_from(wait.max(Duration::from_millis(1))).unwrap_or(SignedDuration::MAX)
+    }
+}
+
+/// `t=SECONDS,v1=HEX`: HMAC-SHA256 over the seconds, a dot, and the body.
+pub(super) fn signature(hook: &Hook, seconds: i64, body: &str) -> String {
+    // An HMAC takes a key of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(hook.secret.expose().as_bytes()) else {
+        return String::new();
+    };
+    mac.update(format!("{seconds}.{body}").as_bytes());
+    format!("t={seconds},v1={}", hex(&mac.finalize().into_bytes()))
+}
+
+/// An error with all it comes from, in one line.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}

@@ -1,0 +1,195 @@
+//! The SQLite file with the messages that are still to be delivered, on a thread of its own.
+//!
+//! It does not know what a message says. Delivered ones are remembered for a while, without their text, so that nothing is told
+//! twice.
+
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use tokio::sync::oneshot;
+
+/// Why the outbox did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// The file cannot be made.
+    #[error("the outbox of notifications cannot be opened: {path}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// SQLite failed.
+    #[error("the outbox of notifications: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The gate is going down.
+    #[error("the outbox of notifications is closed")]
+    Stopped,
+}
+
+/// A message on its way to a receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Message {
+    pub(super) seq: i64,
+    /// Of the notice; the same at each attempt.
+    pub(super) id: String,
+    pub(super) body: String,
+    pub(super) made_at: Timestamp,
+    pub(super) attempts: u32,
+    /// Not to be tried before.
+    pub(super) next_at: Timestamp,
+}
+
+/// Speaks to the thread, which ends with the last clone.
+#[derive(Clone)]
+pub(super) struct Outbox {
+    jobs: mpsc::Sender<Job>,
+}
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS messages (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        hook TEXT NOT NULL,
+        id TEXT NOT NULL,
+        body TEXT,
+        made_at INTEGER NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        next_at INTEGER NOT NULL,
+        UNIQUE (hook, id)
+    ) STRICT;
+    CREATE INDEX IF NOT EXISTS messages_waiting ON messages (hook, seq) WHERE body IS NOT NULL;
+";
+
+/// Another process that looks into the file may hold it that long.
+const BUSY: Duration = Duration::from_secs(2);
+/// A receiver that is further behind gets no more.
+const MOST_WAITING: i64 = 10_000;
+/// Longer than requests are news when the gate starts.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(72);
+
+impl Outbox {
+    pub(super) fn open(path: &Path) -> Result<Self, OutboxError> {
+        let told = |source| OutboxError::File {
+            path: path.display().to_string(),
+            source,
+        };
+        // Reasons and tickets are in it: for its owner only.
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(told)?;
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(told)?;
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.execute_batch(SCHEMA)?;
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let mut connection = connection;
+        std::thread::Builder::new()
+            .name("outbox".to_owned())
+            .spawn(move || {
+                while let Ok(job) = queue.recv() {
+                    job(&mut connection);
+                }
+            })
+            .map_err(told)?;
+        Ok(Self { jobs })
+    }
+
+    /// Keeps a notice for these hooks, each with its text, in one transaction. Returns for how many there was no room.
+    pub(super) async fn add(&self, id: String, messages: Vec<(String, String)>, now: Timestamp) -> Result<u64, OutboxError> {
+        self.call(move |connection| {
+            let at = now.as_microsecond();
+            let transaction = connection.transaction()?;
+            let old = now.saturating_sub(REMEMBERED).unwrap_or(Timestamp::MIN).as_microsecond();
+            transaction.execute("DELETE FROM messages WHERE made_at < ?1", [old])?;
+            let mut full = 0;
+            for (hook, body) in messages {
+                let waiting: i64 = transaction.query_row(
+                    "SELECT count(*) FROM messages WHERE hook = ?1 AND body IS NOT NULL",
+                    [&hook],
+                    |row| row.get(0),
+                )?;
+                if waiting >= MOST_WAITING {
+                    full += 1;
+                    continue;
+                }
+                transaction.execute(
+                    "INSERT INTO messages (hook, id, body, made_at, next_at) VALUES (?1, ?2, ?3, ?4, ?4) \
+                     ON CONFLICT (hook, id) DO NOTHING",
+                    params![hook, id, body, at],
+                )?;
+            }
+            transaction.commit()?;
+            Ok(full)
+        })
+        .await
+    }
+
+    /// The first message a hook has not received.
+    pub(super) async fn first(&self, hook: String) -> Result<Option<Message>, OutboxError> {
+        self.call(move |connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT seq, id, body, made_at, attempts, next_at FROM messages \
+                 WHERE hook = ?1 AND body IS NOT NULL ORDER BY seq LIMIT 1",
+            )?;
+            let time = |micros| Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MIN);
+            let first = query.query_row([hook], |row| {
+                Ok(Message {
+                    seq: row.get(0)?,
+                    id: row.get(1)?,
+                    body: row.get(2)?,
+                    made_at: time(row.get(3)?),
+                    attempts: row.get(4)?,
+                    next_at: time(row.get(5)?),
+                })
+            });
+            Ok(first.optional()?)
+        })
+        .await
+    }
+
+    /// Received, or given up.
+    pub(super) async fn done(&self, seq: i64) -> Result<(), OutboxError> {
+        self.call(move |connection| {
+            connection.execute("UPDATE messages SET body = NULL WHERE seq = ?1", [seq])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Not received; to be tried again then.
+    pub(super) async fn failed(&self, seq: i64, next_at: Timestamp) -> Result<(), OutboxError> {
+        self.call(move |connection| {
+            connection.execute(
+                "UPDATE messages SET attempts = attempts + 1, next_at = ?2 WHERE seq = ?1",
+                params![seq, next_at.as_microsecond()],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Connection) -> Result<T, OutboxError> + Send + 'static,
+    ) -> Result<T, OutboxError> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            // Nobody waits any more: the work is done all the same.
+            let _ = reply.send(job(connection));
+        });
+        self.jobs.send(job).map_err(|_| OutboxError::Stopped)?;
+        answer.await.map_err(|_| OutboxError::Stopped)?
+    }
+}

@@ -1,0 +1,286 @@
+//! What would have to change for a better verdict: the same question is put again with one thing different.
+//!
+//! It guesses nothing about what policies mean; what it suggests was decided by them.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::{Span, Timestamp};
+
+use super::{Access, Context, Judgement, Policies, Verdict, notes};
+use crate::identity::Identity;
+use crate::names::{GroupName, ProfileName};
+use crate::request::Wish;
+
+/// How many values of a kind are tried: somebody waits for the answer, and a thousand policies speak of thousands.
+const MOST: usize = 16;
+/// How many pairs of changes are named: a few are enough to see what is missing.
+const MOST_PAIRS: usize = 8;
+
+/// A verdict on a request, with what would make it better.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The verdict and the policies that decided.
+    pub judgement: Judgement,
+    /// What would make it better; where no single change would, two at once.
+    pub remedies: Vec<Remedy>,
+}
+
+/// A change of the request, its time or its maker, and what would become of it then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remedy {
+    /// In words that go on after "it would be ...": `with a reason`.
+    pub change: String,
+    /// What would become of it.
+    pub verdict: Verdict,
+}
+
+/// One thing different.
+#[derive(Debug, Clone)]
+enum Change {
+    Reason,
+    Ticket(String),
+    Window(Duration),
+    Profile(ProfileName),
+    Network(String, IpAddr),
+    Waiting,
+    Group(GroupName),
+}
+
+/// A question about a request, to be changed.
+#[derive(Clone)]
+struct Case {
+    identity: Identity,
+    wish: Wish,
+    context: Context,
+}
+
+impl Change {
+    fn make(&self, case: &mut Case) {
+        match self {
+            Self::Reason => case.wish.reason = Some("a reason".to_owned()),
+            Self::Ticket(ticket) => case.wish.ticket = Some(ticket.clone()),
+            Self::Window(window) => case.wish.window = *window,
+            Self::Profile(profile) => case.wish.profile = profile.clone(),
+            Self::Network(_, address) => case.context.client = Some(*address),
+            Self::Waiting => case.wish.break_glass = false,
+            Self::Group(group) => {
+                case.identity.groups.insert(group.clone());
+                if case.wish.identity == case.identity.name {
+                    case.wish.groups.insert(group.clone());
+                }
+            }
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::Reason => "with a reason (--reason)".to_owned(),
+            Self::Ticket(ticket) => format!("under a ticket like {ticket} (--ticket)"),
+            Self::Window(window) => format!("for {} at most (--for {0})", notes::show(*window)),
+            Self::Profile(profile) => format!("with profile {profile} (--profile)"),
+            Self::Network(network, _) => format!("from {network}"),
+            Self::Waiting => "without --break-glass".to_owned(),
+            Self::Group(group) => format!("in group {group}"),
+        }
+    }
+}
+
+impl Policies {
+    /// The verdict on a request, and what would make it better. `known`: targets and profiles there are, beside those that the
+    /// policies name.
+    #[must_use]
+    pub fn explain(&self, identity: &Identity, wish: &Wish, context: Context, known: &[Access]) -> Explanation {
+        let judgement = self.judge(identity, wish, context);
+        let case = Case {
+            identity: identity.clone(),
+            wish: wish.clone(),
+            context,
+        };
+        let mut changes = self.changes(&case, known);
+        let groups = self.words.groups.difference(&identity.groups);
+        changes.extend(groups.cloned().map(Change::Group));
+        let mut remedies = self.better(&case, &judgement.verdict, &changes);
+        remedies.extend(self.another_time(&case, &judgement.verdict));
+        if remedies.is_empty() {
+            remedies = self.two_at_once(&case, &judgement.verdict, &changes);
+        }
+        Explanation { judgement, remedies }
+    }
+
+    /// Words for whoever is refused by nobody's words.
+    pub(super) fn why_not(&self, identity: &Identity, wish: &Wish, context: Context) -> String {
+        let case = Case {
+            identity: identity.clone(),
+            wish: wish.clone(),
+            context,
+        };
+        let verdict = Verdict::Denied { why: String::new() };
+        let remedies = self.better(&case, &verdict, &self.changes(&case, &[]));
+        let (Wish { target, profile, .. }, name) = (wish, &identity.name);
+        let window = notes::show(wish.window);
+        let what = if wish.break_glass { " by break-glass" } else { "" };
+        let why = format!("no policy permits {profile} on {target} for {window}{what} to {name}");
+        if remedies.is_empty() {
+            return why;
+        }
+        let helps: Vec<_> = remedies.iter().map(|remedy| remedy.change.as_str()).collect();
+        format!("{why}; it could be had {}", helps.join(", or "))
+    }
+
+    /// What whoever asks could change.
+    fn changes(&self, case: &Case, known: &[Access]) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if case.wish.reason.is_none() {
+            changes.push(Change::Reason);
+        }
+        if case.wish.ticket.is_none() {
+            let any = std::iter::once("ABC-1".to_owned()).filter(|_| self.words.tickets.is_empty());
+            changes.extend(self.words.tickets.iter().cloned().chain(any).take(MOST).map(Change::Ticket));
+        }
+        let shorter = self.words.windows.range(..case.wish.window).rev();
+        changes.extend(shorter.copied().take(MOST).map(Change::Window));
+        let there = known
+            .iter()
+            .find(|access| access.target == case.wish.target)
+            .map(|access| &access.profiles);
+        let profiles: Vec<_> = there.map_or_else(|| self.words.profiles.iter().collect(), |there| there.iter().collect());
+        let others = profiles.into_iter().filter(|profile| **profile != case.wish.profile);
+        changes.extend(others.take(MOST).cloned().map(Change::Profile));
+        let networks = self.words.networks.iter().take(MOST).cloned();
+        changes.extend(networks.map(|(network, address)| Change::Network(network, address)));
+        if case.wish.break_glass {
+            changes.push(Change::Waiting);
+        }
+        changes
+    }
+
+    /// Those changes that alone make it better; of windows only the longest for each verdict.
+    fn better(&self, case: &Case, than: &Verdict, changes: &[Change]) -> Vec<Remedy> {
+        let mut remedies = Vec::new();
+        let mut shorter = rank(than);
+        for change in changes {
+            let verdict = self.changed(case, &[change]);
+            let best = if matches!(change, Change::Window(_)) {
+                shorter
+            } else {
+                rank(than)
+            };
+            if rank(&verdict) >= best {
+                continue;
+            }
+            if matches!(change, Change::Window(_)) {
+                shorter = rank(&verdict);
+            }
+            let change = change.words();
+            remedies.push(Remedy { change, verdict });
+        }
+        remedies
+    }
+
+    /// Pairs of changes that make it better.
+    fn two_at_once(&self, case: &Case, than: &Verdict, changes: &[Change]) -> Vec<Remedy> {
+        let mut remedies = Vec::new();
+        for (at, first) in changes.iter().enumerate() {
+            for second in changes.iter().skip(at + 1) {
+                if std::mem::discriminant(first) == std::mem::discriminant(second) {
+                    continue;
+                }
+                let verdict = self.changed(case, &[first, second]);
+                if rank(&verdict) < rank(than) {
+                    let change = format!("{} and {}", first.words(), second.words());
+                    remedies.push(Remedy { change, verdict });
+                    if remedies.len() == MOST_PAIRS {
+                        return remedies;
+                    }
+                }
+            }
+        }
+        remedies
+    }
+
+    fn changed(&self, case: &Case, changes: &[&Change]) -> Verdict {
+        let mut case = case.clone();
+        for change in changes {
+            change.make(&mut case);
+        }
+        self.verdict(&case.identity, &case.wish, case.context).verdict
+    }
+
+    /// When in the week it would be best, if not now.
+    fn another_time(&self, case: &Case, than: &Verdict) -> Option<Remedy> {
+        let mut week: Vec<Vec<(i8, Verdict)>> = Vec::new();
+        for weekday in 1..=7 {
+            let at = |hour| Some((hour, at(&self.cedar.zone, case.context.now, weekday, hour)?));
+            let hours = (0..24).filter_map(at).map(|(hour, now)| {
+                let context = Context { now, ..case.context };
+                (hour, self.verdict(&case.identity, &case.wish, context).verdict)
+            });
+            week.push(hours.collect());
+        }
+        let best = week
+            .iter()
+            .flatten()
+            .map(|(_, verdict)| verdict)
+            .min_by_key(|verdict| rank(verdict))?
+            .clone();
+        if rank(&best) >= rank(than) {
+            return None;
+        }
+        let days: Vec<Vec<i8>> = week
+            .iter()
+            .map(|day| {
+                day.iter()
+                    .filter(|(_, verdict)| *verdict == best)
+                    .map(|(hour, _)| *hour)
+                    .collect()
+            })
+            .collect();
+        Some(Remedy {
+            change: times(&days),
+            verdict: best,
+        })
+    }
+}
+
+/// The less the better.
+fn rank(verdict: &Verdict) -> u64 {
+    match verdict {
+        Verdict::Automatic => 0,
+        Verdict::Approvals(approvals) => u64::from(*approvals),
+        Verdict::Denied { .. } => u64::MAX,
+    }
+}
+
+/// That hour of that day of the week of `now`; none where the clock skips it.
+fn at(zone: &jiff::tz::TimeZone, now: Timestamp, weekday: i8, hour: i8) -> Option<Timestamp> {
+    let today = zone.to_datetime(now).date();
+    let days = i64::from(weekday - today.weekday().to_monday_one_offset());
+    let day = today.checked_add(Span::new().try_days(days).ok()?).ok()?;
+    let there = zone.to_timestamp(day.at(hour, 0, 0, 0)).ok()?;
+    (zone.to_datetime(there).hour() == hour).then_some(there)
+}
+
+/// `at Mon-Fri 08:00-18:00, Sat 08:00-12:00`.
+fn times(days: &[Vec<i8>]) -> String {
+    const NAMES: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    let named: Vec<_> = NAMES.iter().zip(days).collect();
+    let parts = named.chunk_by(|(_, one), (_, next)| one == next).filter_map(|alike| {
+        let (first, last) = (alike.first()?, alike.last()?);
+        let hours = hours(first.1);
+        let name = if alike.len() == 1 {
+            (*first.0).to_owned()
+        } else {
+            format!("{}-{}", first.0, last.0)
+        };
+        (!hours.is_empty()).then(|| format!("{name} {hours}"))
+    });
+    format!("at another time ({})", parts.collect::<Vec<_>>().join(", "))
+}
+
+/// `08:00-12:00 13:00-18:00`.
+fn hours(hours: &[i8]) -> String {
+    let runs = hours.chunk_by(|one, next| one + 1 == *next);
+    let run = |run: &[i8]| Some(format!("{:02}:00-{:02}:00", run.first()?, run.last()? + 1));
+    runs.filter_map(run).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,80 @@
+//! Whether a schema is one the gate's questions fit: each action is asked about once, with everything there is and with nothing.
+//!
+//! A set that does not fit would be refused at every decision; here it is refused when it is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::cedar::Cedar;
+use super::{Action, Context, Question, Resource};
+use crate::identity::{Identity, Source};
+use crate::request::{Request, Wish};
+
+/// Asks every question; the first that does not fit is the answer.
+pub(super) fn check(cedar: &Cedar) -> Result<(), String> {
+    for full in [true, false] {
+        let (identity, request) = example(full).ok_or("no example")?;
+        let context = Context {
+            now: Timestamp::UNIX_EPOCH,
+            client: full.then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            active_grants: 1,
+        };
+        for action in Action::ALL {
+            let resource = match action {
+                Action::ReadLog | Action::Administer => Resource::Gate,
+                Action::Approve => Resource::Request(&request),
+                _ => Resource::Access(&request.wish),
+            };
+            let question = Question {
+                identity: &identity,
+                action,
+                resource,
+                context,
+            };
+            cedar.put(&question).map_err(|why| format!("\"{}\": {why}", action.name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Somebody, and somebody else's request, with all that is optional or none of it.
+fn example(full: bool) -> Option<(Identity, Request)> {
+    let text = |text: &str| full.then(|| text.to_owned());
+    let groups: BTreeSet<_> = full.then(|| "group".parse().ok()).into_iter().flatten().collect();
+    let identity = Identity {
+        name: "somebody".parse().ok()?,
+        groups: groups.clone(),
+        source: Source::Local,
+        claims: text("value")
+            .map(|value| ("claim".to_owned(), value))
+            .into_iter()
+            .collect::<BTreeMap<_, _>>(),
+    };
+    let wish = Wish {
+        identity: "else".parse().ok()?,
+        groups,
+        issuer: None,
+        claims: BTreeMap::new(),
+        target: "target".parse().ok()?,
+        profile: "profile".parse().ok()?,
+        window: Duration::from_mins(1),
+        reason: text("reason"),
+        ticket: text("ticket"),
+        max_sessions: 1,
+        break_glass: full,
+    };
+    let request = Request {
+        id: "rq_0000000000".parse().ok()?,
+        wish,
+        submitted_at: Timestamp::UNIX_EPOCH,
+        expires_at: Timestamp::UNIX_EPOCH,
+        approvals_needed: 1,
+        approvals: Vec::new(),
+        outcome: None,
+        review: None,
+    };
+    Some((identity, request))
+}

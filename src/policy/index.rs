@@ -1,0 +1,101 @@
+//! Which policies a question can be about: by action, and by what their scope names.
+//!
+//! Cedar looks at every policy of the set it is given, so a question is put only to those whose scope can match. The answer is
+//! the same: a policy decides for itself alone whether it applies, and any forbid outweighs all permits.
+
+use std::collections::{BTreeSet, HashMap};
+
+use cedar_policy::{
+    ActionConstraint, Authorizer, Decision as CedarDecision, Effect, Entities, EntityUid, Policy, PolicySet, PrincipalConstraint,
+    ResourceConstraint,
+};
+
+use super::Action;
+use super::cedar::{Cedar, Put};
+
+/// The policies, in small sets.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    sets: HashMap<Key, PolicySet>,
+}
+
+/// What a scope names; `None` matches everything.
+type Key = (Action, Option<EntityUid>, Option<EntityUid>);
+
+/// What Cedar says of a question.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    pub(super) permits: BTreeSet<String>,
+    pub(super) forbids: BTreeSet<String>,
+    pub(super) errors: Vec<String>,
+}
+
+impl Index {
+    /// Adds a policy under every action it is about.
+    pub(super) fn add(&mut self, policy: &Policy, actions: &[Action]) -> Result<(), String> {
+        for action in actions {
+            let key = (*action, principal(policy), resource(policy));
+            let set = self.sets.entry(key).or_default();
+            set.add(policy.clone()).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Puts a question to all policies that can be about it.
+    pub(super) fn answer(&self, action: Action, put: &Put) -> Answer {
+        let (authorizer, mut answer) = (Authorizer::new(), Answer::default());
+        for set in self.about(action, put) {
+            let response = authorizer.is_authorized(&put.request, set, &put.entities);
+            let diagnostics = response.diagnostics();
+            let reasons = diagnostics.reason().map(ToString::to_string);
+            match response.decision() {
+                CedarDecision::Allow => answer.permits.extend(reasons),
+                // Reasons for a denial are forbids: where nothing permits there are none.
+                CedarDecision::Deny => answer.forbids.extend(reasons),
+            }
+            answer.errors.extend(diagnostics.errors().map(ToString::to_string));
+        }
+        answer.errors.sort();
+        answer
+    }
+
+    /// The permits whose scope matches, whether their conditions hold or not: those somebody nearly had. In order.
+    pub(super) fn near(&self, action: Action, put: &Put) -> BTreeSet<String> {
+        let policies = self.about(action, put).flat_map(PolicySet::policies);
+        let permits = policies.filter(|policy| policy.effect() == Effect::Permit);
+        permits.map(|policy| policy.id().to_string()).collect()
+    }
+
+    fn about<'a>(&'a self, action: Action, put: &'a Put) -> impl Iterator<Item = &'a PolicySet> {
+        let any_or = |uids: &'a [EntityUid]| std::iter::once(None).chain(uids.iter().map(Some));
+        let keys =
+            any_or(&put.principals).flat_map(move |principal| any_or(&put.resources).map(move |resource| (principal, resource)));
+        keys.filter_map(move |(principal, resource)| self.sets.get(&(action, principal.cloned(), resource.cloned())))
+    }
+}
+
+/// The actions a policy is about.
+pub(super) fn actions(policy: &Policy, cedar: &Cedar, hierarchy: &Entities) -> Vec<Action> {
+    let covers = |named: &EntityUid, action: &EntityUid| named == action || hierarchy.is_ancestor_of(named, action);
+    let constraint = policy.action_constraint();
+    let is_about = |action: &Action| match &constraint {
+        ActionConstraint::Any => true,
+        ActionConstraint::Eq(named) => *named == cedar.action(*action),
+        ActionConstraint::In(named) => named.iter().any(|named| covers(named, &cedar.action(*action))),
+    };
+    Action::ALL.into_iter().filter(is_about).collect()
+}
+
+fn principal(policy: &Policy) -> Option<EntityUid> {
+    match policy.principal_constraint() {
+        PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
+        PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) | PrincipalConstraint::IsIn(_, uid) => Some(uid),
+    }
+}
+
+fn resource(policy: &Policy) -> Option<EntityUid> {
+    match policy.resource_constraint() {
+        ResourceConstraint::Any | ResourceConstraint::Is(_) => None,
+        ResourceConstraint::In(uid) | ResourceConstraint::Eq(uid) | ResourceConstraint::IsIn(_, uid) => Some(uid),
+    }
+}

@@ -1,0 +1,207 @@
+//! Texts become a validated set, or a list of everything that is wrong with them, each with its place.
+
+use std::collections::BTreeMap;
+
+use cedar_policy::{Entities, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use jiff::tz::TimeZone;
+use miette::Diagnostic;
+use sha2::{Digest, Sha256};
+
+use super::cedar::Cedar;
+use super::index::{self, Index};
+use super::words::Words;
+use super::{Policies, PolicyError, Source, fit, notes};
+
+/// A mistake: the file's place among the sources, the offset in it, the words.
+type Mistake<'a> = (&'a Source, Option<usize>, String);
+
+/// A policy with its place.
+struct Placed<'a> {
+    source: &'a Source,
+    offset: Option<usize>,
+    policy: Policy,
+}
+
+pub(super) fn load(schema: &Source, sources: &[Source], zone: TimeZone) -> Result<Policies, PolicyError> {
+    let cedar = read_schema(schema, zone).map_err(|mistakes| told(&mistakes))?;
+    let mut mistakes = Vec::new();
+    let mut placed = Vec::new();
+    for source in sources {
+        placed.extend(read_file(source, &mut mistakes));
+    }
+    let placed = named(placed, &mut mistakes);
+    validate(&cedar, &placed, &mut mistakes);
+    let hierarchy = cedar.schema.action_entities().unwrap_or_else(|_| Entities::empty());
+    let (mut index, mut all, mut words) = (Index::default(), BTreeMap::new(), Words::default());
+    for (id, Placed { source, offset, policy }) in &placed {
+        let actions = index::actions(policy, &cedar, &hierarchy);
+        let notes = notes::read(policy, &actions, |wrong| {
+            mistakes.push((source, *offset, format!("policy {id}: {wrong}")));
+        });
+        if let Err(error) = index.add(policy, &actions) {
+            mistakes.push((source, *offset, error));
+        }
+        words.add(policy, &notes, &cedar);
+        all.insert(id.clone(), notes);
+    }
+    if !mistakes.is_empty() {
+        return Err(told(&mistakes));
+    }
+    Ok(Policies {
+        cedar,
+        index,
+        notes: all,
+        words,
+        hash: hash(schema, sources),
+    })
+}
+
+/// The schema, if the gate's questions fit it: else every decision would be an error.
+fn read_schema(source: &Source, zone: TimeZone) -> Result<Cedar, Vec<Mistake<'_>>> {
+    let (schema, warnings) = Schema::from_cedarschema_str(&source.text).map_err(|error| vec![said(source, &error)])?;
+    let warnings: Vec<_> = warnings.map(|warning| said(source, &warning)).collect();
+    if !warnings.is_empty() {
+        return Err(warnings);
+    }
+    let unfit = |why: String| {
+        let words = format!("the gate's questions do not fit it: {why}; start from the schema that Tidegate ships");
+        vec![(source, None, words)]
+    };
+    let cedar = Cedar::new(schema, zone).ok_or_else(|| unfit("the names of its types".to_owned()))?;
+    fit::check(&cedar).map_err(unfit)?;
+    Ok(cedar)
+}
+
+/// The policies of one file.
+#[expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the type that has the method is of a crate we do not name"
+)]
+fn read_file<'a>(source: &'a Source, mistakes: &mut Vec<Mistake<'a>>) -> Vec<Placed<'a>> {
+    let set: PolicySet = match source.text.parse() {
+        Ok(set) => set,
+        Err(errors) => {
+            let errors: &cedar_policy::ParseErrors = &errors;
+            mistakes.extend(errors.iter().map(|error| said(source, error)));
+            return Vec::new();
+        }
+    };
+    for template in set.templates() {
+        let offset = template.as_ref().loc().map(|loc| loc.start());
+        let words = "a template (?principal, ?resource) is never linked to anything: name a group or a target".to_owned();
+        mistakes.push((source, offset, words));
+    }
+    let mut placed: Vec<_> = set
+        .policies()
+        .map(|policy| Placed {
+            source,
+            offset: policy.as_ref().loc().map(|loc| loc.start()),
+            policy: policy.clone(),
+        })
+        .collect();
+    placed.sort_by_key(|placed| placed.offset);
+    placed
+}
+
+/// Each policy under the id it says it has.
+fn named<'a>(placed: Vec<Placed<'a>>, mistakes: &mut Vec<Mistake<'a>>) -> BTreeMap<String, Placed<'a>> {
+    let mut named: BTreeMap<String, Placed<'a>> = BTreeMap::new();
+    for (number, placed) in placed.into_iter().enumerate() {
+        let (source, offset) = (placed.source, placed.offset);
+        let id = match placed.policy.annotation("id").map(str::trim) {
+            Some(id) if !id.is_empty() => id.to_owned(),
+            _ => {
+                let words = "a policy has no @id(\"...\"): the log names policies by it";
+                mistakes.push((source, offset, words.to_owned()));
+                format!("without an id {number}")
+            }
+        };
+        if let Some(first) = named.get(&id) {
+            let place = place(first.source, first.offset);
+            mistakes.push((
+                source,
+                offset,
+                format!("policy {id}: there is one with this @id in {place}; ids are unique"),
+            ));
+            continue;
+        }
+        let policy = placed.policy.new_id(PolicyId::new(&id));
+        named.insert(id, Placed { policy, ..placed });
+    }
+    named
+}
+
+/// What the schema has against the policies. A policy that can never apply is a mistake too: somebody relies on it.
+fn validate<'a>(cedar: &Cedar, placed: &BTreeMap<String, Placed<'a>>, mistakes: &mut Vec<Mistake<'a>>) {
+    let set = match PolicySet::from_policies(placed.values().map(|placed| placed.policy.clone())) {
+        Ok(set) => set,
+        Err(error) => return mistakes.extend(placed.values().take(1).map(|first| (first.source, None, error.to_string()))),
+    };
+    let result = Validator::new(cedar.schema.clone()).validate(&set, ValidationMode::Strict);
+    let errors = result
+        .validation_errors()
+        .map(|error| (error.policy_id(), error as &dyn Diagnostic));
+    let warnings = result
+        .validation_warnings()
+        .map(|warning| (warning.policy_id(), warning as &dyn Diagnostic));
+    for (id, diagnostic) in errors.chain(warnings) {
+        let id: &str = id.as_ref();
+        if let Some(placed) = placed.get(id) {
+            let (source, offset, words) = said(placed.source, diagnostic);
+            mistakes.push((source, offset.or(placed.offset), words));
+        }
+    }
+}
+
+/// Cedar's words for a mistake, on one line, with where it is.
+fn said<'a>(source: &'a Source, diagnostic: &dyn Diagnostic) -> Mistake<'a> {
+    let offset = diagnostic
+        .labels()
+        .and_then(|mut labels| labels.next())
+        .map(|label| label.offset());
+    let mut words = diagnostic.to_string();
+    if let Some(label) = diagnostic
+        .labels()
+        .and_then(|mut labels| labels.find_map(|label| label.label().map(str::to_owned)))
+    {
+        words = format!("{words}: {label}");
+    }
+    if let Some(help) = diagnostic.help() {
+        words = format!("{words}; {help}");
+    }
+    (source, offset, words.lines().map(str::trim).collect::<Vec<_>>().join(" "))
+}
+
+/// `file:line`.
+fn place(source: &Source, offset: Option<usize>) -> String {
+    let line = offset.map(|offset| 1 + source.text.bytes().take(offset).filter(|byte| *byte == b'\n').count());
+    line.map_or_else(|| source.name.clone(), |line| format!("{}:{line}", source.name))
+}
+
+/// All mistakes in the order of files and lines.
+fn told(mistakes: &[Mistake<'_>]) -> PolicyError {
+    let mut mistakes: Vec<_> = mistakes.iter().collect();
+    mistakes.sort_by_key(|(source, offset, _)| (&source.name, *offset));
+    let told = mistakes
+        .into_iter()
+        .map(|(source, offset, words)| format!("{}: {words}", place(source, *offset)));
+    let mut told: Vec<_> = told.collect();
+    told.dedup();
+    PolicyError(told)
+}
+
+/// Over names and texts in the order of names; each with its length, so that nothing can move from one into the next.
+fn hash(schema: &Source, sources: &[Source]) -> String {
+    let mut sources: Vec<_> = std::iter::once(schema).chain(sources).collect();
+    sources.sort_by_key(|source| &source.name);
+    let mut hash = Sha256::new();
+    for part in sources.iter().flat_map(|source| [&source.name, &source.text]) {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
+        text.extend([digit(byte >> 4), digit(byte & 15)]);
+        text
+    })
+}

@@ -1,0 +1,89 @@
+//! What a policy says beside its rule: `@id`, `@advice`, `@approvals`, `@max_duration`.
+//!
+//! INVARIANT: a note nobody reads is a mistake; whoever wrote it believes that it bounds something.
+
+use std::time::Duration;
+
+use cedar_policy::{Effect, Policy};
+
+use super::Action;
+
+/// A policy's notes, and what it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Notes {
+    /// For whoever it refuses.
+    pub(super) advice: Option<String>,
+    /// How many approvers what it permits needs.
+    pub(super) approvals: Option<u32>,
+    /// The longest window it permits.
+    pub(super) max_duration: Option<Duration>,
+}
+
+/// More approvers than this will not be found.
+const MOST_APPROVALS: u32 = 20;
+
+/// Reads the notes of a policy about these actions; what is wrong with them goes to `wrong`.
+pub(super) fn read(policy: &Policy, actions: &[Action], mut wrong: impl FnMut(String)) -> Notes {
+    let permit = policy.effect() == Effect::Permit;
+    for (name, _) in policy.annotations() {
+        if !["id", "advice", "approvals", "max_duration", "description"].contains(&name) {
+            wrong(format!(
+                "@{name} means nothing; there are @id, @advice, @approvals, @max_duration and @description"
+            ));
+        }
+    }
+    let approvals = policy.annotation("approvals").and_then(|text| {
+        let number = text.parse().ok().filter(|number| (1..=MOST_APPROVALS).contains(number));
+        if number.is_none() {
+            wrong(format!("@approvals({text:?}) is not a number from 1 to {MOST_APPROVALS}"));
+        } else if !permit || !actions.contains(&Action::Request) {
+            wrong("@approvals belongs to a permit of \"request\": here it asks for nobody's approval".to_owned());
+        }
+        number
+    });
+    let max_duration = policy.annotation("max_duration").and_then(|text| {
+        let duration = duration(text);
+        if duration.is_none() {
+            wrong(format!(
+                "@max_duration({text:?}) is not a length of time: write it like 45m or 2h30m"
+            ));
+        } else if !permit || !actions.iter().any(|action| windowed(*action)) {
+            wrong("@max_duration belongs to a permit of access: here it bounds nothing".to_owned());
+        }
+        duration
+    });
+    let unattended = actions.iter().find(|action| action.unattended());
+    if let (true, Some(action), None) = (permit, unattended, policy.annotation("max_duration")) {
+        let name = action.name();
+        wrong(format!(
+            "it can permit \"{name}\" for any length of time; say how long at most, like @max_duration(\"2h\"), or name other actions"
+        ));
+    }
+    Notes {
+        advice: policy
+            .annotation("advice")
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned),
+        approvals,
+        max_duration,
+    }
+}
+
+/// Whether the action is about a window.
+fn windowed(action: Action) -> bool {
+    !matches!(action, Action::Revoke | Action::ReadLog | Action::Administer)
+}
+
+/// A length of time above nothing.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let parsed = jiff::fmt::friendly::SpanParser::new().parse_unsigned_duration(text.trim());
+    parsed.ok().filter(|duration| !duration.is_zero())
+}
+
+/// A length of time as people write it: `2h30m`.
+pub(super) fn show(duration: Duration) -> String {
+    jiff::fmt::friendly::SpanPrinter::new()
+        .spacing(jiff::fmt::friendly::Spacing::None)
+        .unsigned_duration_to_string(&duration)
+}

@@ -1,0 +1,262 @@
+//! Tables of cases: who asks for what, when, and what must become of it. A set of policies is tested by them.
+//!
+//! It reads no file: tables come as texts.
+//!
+//! ```toml
+//! [[case]]
+//! name = "a tester reads at once"
+//! who = "ana"
+//! groups = ["qa"]
+//! target = "orders"
+//! profile = "read-only"
+//! for = "2h"
+//! expect = "automatic"          # or "denied", "1 approval", "2 approvals"; for other actions "allowed", "denied"
+//! by = ["reading-is-automatic"] # the policies that decide, if that matters
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use serde::Deserialize;
+
+use super::{Action, Context, Policies, Question, Resource, Source, Verdict, notes};
+use crate::identity::{Identity, Source as Proof};
+use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
+use crate::request::{Request, Wish};
+
+/// What running tables of cases came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// How many cases there were.
+    pub cases: usize,
+    /// What was not as expected: `file:line: case: words`.
+    pub failures: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    #[serde(default)]
+    case: Vec<toml::Spanned<Case>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    who: IdentityName,
+    #[serde(default)]
+    groups: BTreeSet<GroupName>,
+    /// The issuer of its token; absent: a local user.
+    issuer: Option<String>,
+    #[serde(default)]
+    claims: BTreeMap<String, String>,
+    action: Option<String>,
+    /// Whose request, or whose grant, where it is not one's own.
+    owner: Option<IdentityName>,
+    #[serde(default)]
+    owner_groups: BTreeSet<GroupName>,
+    target: Option<TargetName>,
+    profile: Option<ProfileName>,
+    #[serde(rename = "for")]
+    window: Option<String>,
+    reason: Option<String>,
+    ticket: Option<String>,
+    #[serde(default)]
+    break_glass: bool,
+    /// `2026-08-03T10:00` in the zone of the policies, or `2026-08-03T08:00Z`.
+    at: Option<String>,
+    from: Option<IpAddr>,
+    #[serde(default)]
+    active_grants: u32,
+    expect: String,
+    by: Option<Vec<String>>,
+}
+
+/// When a case is that does not say: a Monday at ten.
+const MONDAY: DateTime = DateTime::constant(2026, 8, 3, 10, 0, 0, 0);
+
+/// Puts every case of the tables to the policies.
+#[must_use]
+pub fn run(policies: &Policies, tables: &[Source]) -> Outcome {
+    let mut outcome = Outcome::default();
+    for table in tables {
+        let line = |offset: usize| 1 + table.text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
+        let cases = match toml::from_str::<Table>(&table.text) {
+            Ok(cases) => cases.case,
+            Err(error) => {
+                let line = error.span().map_or(1, |span| line(span.start));
+                let words = error.message().replace('\n', ", ");
+                outcome
+                    .failures
+                    .push(format!("{}:{line}: this is no table of cases: {words}", table.name));
+                continue;
+            }
+        };
+        for case in cases {
+            outcome.cases += 1;
+            let line = line(case.span().start);
+            let case = case.into_inner();
+            if let Err(words) = check(policies, &case) {
+                outcome
+                    .failures
+                    .push(format!("{}:{line}: {}: {words}", table.name, case.name));
+            }
+        }
+    }
+    outcome
+}
+
+/// A text as a verdict or an answer is written in tables.
+fn shown(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Automatic => "automatic".to_owned(),
+        Verdict::Approvals(1) => "1 approval".to_owned(),
+        Verdict::Approvals(approvals) => format!("{approvals} approvals"),
+        Verdict::Denied { .. } => "denied".to_owned(),
+    }
+}
+
+fn check(policies: &Policies, case: &Case) -> Result<(), String> {
+    if let Some(unknown) = case
+        .by
+        .iter()
+        .flatten()
+        .find(|id| !policies.ids().any(|known| known == id.as_str()))
+    {
+        return Err(format!("by: there is no policy {unknown}"));
+    }
+    let (found, by, why) = ask(policies, case)?;
+    let known = ["automatic", "denied", "allowed", "1 approval"].contains(&case.expect.as_str());
+    let approvals = case
+        .expect
+        .strip_suffix(" approvals")
+        .is_some_and(|number| number.parse::<u32>().is_ok());
+    if !known && !approvals {
+        return Err(format!(
+            "expect = {:?} is none of \"automatic\", \"denied\", \"1 approval\", \"2 approvals\" and so on, \"allowed\"",
+            case.expect
+        ));
+    }
+    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+    let decided = match by.as_slice() {
+        [] => "no policy".to_owned(),
+        by => by.join(", "),
+    };
+    if found != case.expect {
+        return Err(format!("expected {}, found {found} by {decided}{why}", case.expect));
+    }
+    match &case.by {
+        Some(expected) if expected.iter().collect::<BTreeSet<_>>() != by.iter().collect::<BTreeSet<_>>() => Err(format!(
+            "{found} as expected, but by {decided}{why}, not by {}",
+            expected.join(", ")
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What the policies say, which of them, and in which words.
+fn ask(policies: &Policies, case: &Case) -> Result<(String, Vec<String>, Option<String>), String> {
+    let context = Context {
+        now: time(policies, case.at.as_deref())?,
+        client: case.from,
+        active_grants: case.active_grants,
+    };
+    let identity = Identity {
+        name: case.who.clone(),
+        groups: case.groups.clone(),
+        source: case.issuer.clone().map_or(Proof::Local, Proof::Issuer),
+        claims: case.claims.clone(),
+    };
+    let name = case.action.as_deref().unwrap_or("request");
+    let action = Action::ALL.into_iter().find(|action| action.name() == name);
+    let action = action.ok_or_else(|| {
+        let known = Action::ALL.map(Action::name).join(", ");
+        format!("action = {name:?} is none of {known}")
+    })?;
+    let decide = |resource| {
+        let decision = policies.decide(&Question {
+            identity: &identity,
+            action,
+            resource,
+            context,
+        });
+        let found = if decision.allowed { "allowed" } else { "denied" };
+        let errors = (!decision.errors.is_empty()).then(|| decision.errors.join("; "));
+        Ok((found.to_owned(), decision.policies, errors))
+    };
+    match action {
+        Action::ReadLog | Action::Administer => decide(Resource::Gate),
+        Action::Approve => decide(Resource::Request(&request(wish(case)?)?)),
+        Action::Request => {
+            let judgement = policies.judge(&identity, &wish(case)?, context);
+            let why = match &judgement.verdict {
+                Verdict::Denied { why } => Some(why.clone()),
+                _ => None,
+            };
+            Ok((shown(&judgement.verdict), judgement.policies, why))
+        }
+        _ => decide(Resource::Access(&wish(case)?)),
+    }
+}
+
+fn wish(case: &Case) -> Result<Wish, String> {
+    let window = case.window.as_deref().unwrap_or("30m");
+    let own = case.owner.is_none();
+    Ok(Wish {
+        identity: case.owner.clone().unwrap_or_else(|| case.who.clone()),
+        groups: if own { case.groups.clone() } else { case.owner_groups.clone() },
+        issuer: None,
+        claims: BTreeMap::new(),
+        target: case.target.clone().ok_or("target = \"...\" is missing")?,
+        profile: case.profile.clone().ok_or("profile = \"...\" is missing")?,
+        window: duration(window)?,
+        reason: case.reason.clone(),
+        ticket: case.ticket.clone(),
+        max_sessions: 1,
+        break_glass: case.break_glass,
+    })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    notes::duration(text).ok_or_else(|| format!("for = {text:?} is not a length of time: write it like 45m or 2h30m"))
+}
+
+fn request(wish: Wish) -> Result<Request, String> {
+    Ok(Request {
+        id: "rq_0000000000".parse().map_err(|_| "no id".to_owned())?,
+        wish,
+        submitted_at: Timestamp::UNIX_EPOCH,
+        expires_at: Timestamp::UNIX_EPOCH,
+        approvals_needed: 1,
+        approvals: Vec::new(),
+        outcome: None,
+        review: None,
+    })
+}
+
+fn time(policies: &Policies, text: Option<&str>) -> Result<Timestamp, String> {
+    let Some(text) = text else {
+        return policies
+            .local(MONDAY)
+            .ok_or_else(|| "the zone has no Monday at ten".to_owned());
+    };
+    policies
+        .time(text)
+        .ok_or_else(|| format!("at = {text:?} is not a time: write it like 2026-08-03T10:00, or 2026-08-03T08:00Z"))
+}
+
+impl Policies {
+    /// A time as people write it: `2026-08-03T10:00` in the zone of the policies, or `2026-08-03T08:00Z`.
+    #[must_use]
+    pub fn time(&self, text: &str) -> Option<Timestamp> {
+        text.parse().ok().or_else(|| self.local(text.parse().ok()?))
+    }
+
+    fn local(&self, there: DateTime) -> Option<Timestamp> {
+        self.cedar.zone.to_timestamp(there).ok()
+    }
+}

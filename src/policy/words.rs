@@ -1,0 +1,116 @@
+//! What a set of policies speaks of: groups, profiles, lengths of time, tickets, networks. Material for "what if".
+//!
+//! Nothing is decided by it: a value it misses is a suggestion not made.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use cedar_policy::Policy;
+use serde_json::Value;
+
+use super::cedar::Cedar;
+use super::notes::Notes;
+use crate::names::{GroupName, ProfileName};
+
+/// What the policies speak of.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    pub(super) groups: BTreeSet<GroupName>,
+    pub(super) profiles: BTreeSet<ProfileName>,
+    pub(super) windows: BTreeSet<Duration>,
+    pub(super) tickets: BTreeSet<String>,
+    /// As they are written, each with an address in it.
+    pub(super) networks: BTreeSet<(String, IpAddr)>,
+}
+
+impl Words {
+    pub(super) fn add(&mut self, policy: &Policy, notes: &Notes, cedar: &Cedar) {
+        self.windows.extend(notes.max_duration);
+        for entity in policy.entity_literals() {
+            let id = entity.id().unescaped();
+            if cedar.is_group(&entity) {
+                self.groups.extend(id.parse::<GroupName>());
+            } else if cedar.is_access(&entity) {
+                self.profiles
+                    .extend(id.rsplit('/').next().and_then(|profile| profile.parse::<ProfileName>().ok()));
+            }
+        }
+        if let Ok(json) = policy.to_json() {
+            self.walk(json.get("conditions").unwrap_or(&Value::Null));
+        }
+    }
+
+    /// Everything in an expression.
+    fn walk(&mut self, value: &Value) {
+        match value {
+            Value::Array(parts) => parts.iter().for_each(|part| self.walk(part)),
+            Value::Object(parts) => {
+                for (operator, operands) in parts {
+                    self.operation(operator, operands);
+                    self.walk(operands);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// One operation: `resource.profile == "read-only"`, `context.ticket like "BUG-*"`, `ip("10.0.0.0/8")`.
+    fn operation(&mut self, operator: &str, operands: &Value) {
+        if operator == "ip" {
+            let network = operands.pointer("/0/Value").and_then(Value::as_str).unwrap_or_default();
+            let address = network.split('/').next().and_then(|address| address.parse().ok());
+            self.networks.extend(address.map(|address| (network.to_owned(), address)));
+            return;
+        }
+        let side = |name: &str| operands.get(name);
+        let attribute = |side: Option<&Value>| Some(side?.pointer("/./attr")?.as_str()?.to_owned());
+        // Either side may be the attribute, and the other is what it is compared with.
+        let (attribute, other) = match (attribute(side("left")), attribute(side("right"))) {
+            (Some(left), _) => (left, side("right")),
+            (None, Some(right)) => (right, side("left")),
+            (None, None) => return,
+        };
+        if let Some(pattern) = operands.get("pattern") {
+            if attribute == "ticket" {
+                self.tickets.extend(sample(pattern));
+            }
+            return;
+        }
+        match (attribute.as_str(), other) {
+            ("profile", Some(other)) => self
+                .profiles
+                .extend(strings(other).filter_map(|text| text.parse::<ProfileName>().ok())),
+            ("ticket", Some(other)) => self.tickets.extend(strings(other).map(str::to_owned)),
+            ("window_seconds", Some(other)) => {
+                // With one less, for what has to be shorter.
+                let seconds = other.get("Value").and_then(Value::as_u64).filter(|seconds| *seconds > 1);
+                let seconds = seconds.into_iter().flat_map(|seconds| [seconds, seconds - 1]);
+                self.windows.extend(seconds.map(Duration::from_secs));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A literal, or those of a set.
+fn strings(value: &Value) -> impl Iterator<Item = &str> {
+    let set = value
+        .get("Set")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    std::iter::once(value)
+        .chain(set)
+        .filter_map(|value| value.get("Value")?.as_str())
+}
+
+/// A text that a pattern matches: `BUG-1` for `BUG-*`.
+fn sample(pattern: &Value) -> Option<String> {
+    let parts = pattern.as_array()?.iter();
+    Some(
+        parts
+            .map(|part| part.get("Literal").and_then(Value::as_str).unwrap_or("1"))
+            .collect(),
+    )
+}

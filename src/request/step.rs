@@ -1,0 +1,228 @@
+//! The steps a request can take, each from the one state it may be taken from.
+//!
+//! It does not know who may take them.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Approval, How, Outcome, Request, Review, Status, Wish};
+use crate::ids::{GrantId, RequestId};
+use crate::names::{IdentityName, ProfileName};
+
+/// Why a step cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IllegalStep {
+    /// It is settled, or has lapsed.
+    #[error("the request is {} already", .0.name())]
+    Settled(Status),
+    /// Nobody approves what they asked for.
+    #[error("nobody approves their own request")]
+    OwnRequest,
+    /// One yes of each.
+    #[error("{0} has approved it already")]
+    Twice(IdentityName),
+    /// An approver may narrow only.
+    #[error("the request asks for {asked:?}; an approver can give less, not {given:?}")]
+    Longer {
+        /// The window asked for.
+        asked: Duration,
+        /// The window to be given.
+        given: Duration,
+    },
+    /// An approver may narrow only.
+    #[error("the request asks for {asked}; {given} is not less than that")]
+    Wider {
+        /// The profile asked for.
+        asked: ProfileName,
+        /// The profile to be given.
+        given: ProfileName,
+    },
+    /// Only the requester takes a request back.
+    #[error("only {0} can withdraw it")]
+    NotYours(IdentityName),
+    /// Nothing was opened without approval.
+    #[error("the request was no break-glass access")]
+    NothingToReview,
+    /// Nobody reviews what they did.
+    #[error("nobody reviews their own access")]
+    OwnReview,
+    /// Once is enough.
+    #[error("it has been reviewed already, by {0}")]
+    Reviewed(IdentityName),
+}
+
+/// What an approver says.
+#[derive(Debug, Clone)]
+pub struct Approve {
+    /// Who.
+    pub by: IdentityName,
+    /// In their words.
+    pub comment: Option<String>,
+    /// A shorter window.
+    pub window: Option<Duration>,
+    /// A narrower profile.
+    pub profile: Option<ProfileName>,
+}
+
+/// What a request becomes by a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Next {
+    /// The request after the step.
+    pub request: Request,
+    /// The step completed it: the grant of [`Request::grant`] is to be made, with what the wish says now.
+    pub granted: bool,
+}
+
+/// A request that waits for approvers.
+#[derive(Debug, Clone, Copy)]
+pub struct Pending<'a>(&'a Request);
+
+impl Request {
+    /// A request that the policies deny.
+    #[must_use]
+    pub fn denied(id: RequestId, wish: Wish, why: String, now: Timestamp) -> Self {
+        Self::settled(id, wish, Outcome::Denied { at: now, why }, now)
+    }
+
+    /// A request that is approved without an approver.
+    #[must_use]
+    pub fn granted(id: RequestId, wish: Wish, how: How, grant: GrantId, now: Timestamp) -> Self {
+        Self::settled(id, wish, Outcome::Approved { at: now, how, grant }, now)
+    }
+
+    /// A request that waits for `approvals` (at least one) until `expires_at`.
+    #[must_use]
+    pub fn waiting(id: RequestId, wish: Wish, approvals: u32, expires_at: Timestamp, now: Timestamp) -> Self {
+        Self {
+            id,
+            wish,
+            submitted_at: now,
+            expires_at,
+            approvals_needed: approvals.max(1),
+            approvals: Vec::new(),
+            outcome: None,
+            review: None,
+        }
+    }
+
+    fn settled(id: RequestId, wish: Wish, outcome: Outcome, now: Timestamp) -> Self {
+        Self {
+            id,
+            wish,
+            submitted_at: now,
+            expires_at: now,
+            approvals_needed: 0,
+            approvals: Vec::new(),
+            outcome: Some(outcome),
+            review: None,
+        }
+    }
+
+    /// The request, if it waits for approvers.
+    pub fn pending(&self, now: Timestamp) -> Result<Pending<'_>, IllegalStep> {
+        match self.status(now) {
+            Status::Pending => Ok(Pending(self)),
+            settled => Err(IllegalStep::Settled(settled)),
+        }
+    }
+
+    /// The request with what somebody found who looked at it afterwards.
+    pub fn reviewed(&self, by: &IdentityName, comment: String, now: Timestamp) -> Result<Self, IllegalStep> {
+        if !self.wish.break_glass || self.grant().is_none() {
+            return Err(IllegalStep::NothingToReview);
+        }
+        if *by == self.wish.identity {
+            return Err(IllegalStep::OwnReview);
+        }
+        if let Some(review) = &self.review {
+            return Err(IllegalStep::Reviewed(review.by.clone()));
+        }
+        Ok(Self {
+            review: Some(Review {
+                by: by.clone(),
+                at: now,
+                comment,
+            }),
+            ..self.clone()
+        })
+    }
+}
+
+impl Pending<'_> {
+    /// The request with one approval more. When it is the last one needed, it becomes the grant `grant`.
+    ///
+    /// `profiles` are the target's, the narrowest first: an approver can only go towards the front.
+    pub fn approve(
+        self,
+        approve: Approve,
+        profiles: &[ProfileName],
+        grant: GrantId,
+        now: Timestamp,
+    ) -> Result<Next, IllegalStep> {
+        let Self(request) = self;
+        if approve.by == request.wish.identity {
+            return Err(IllegalStep::OwnRequest);
+        }
+        if request.approvals.iter().any(|approval| approval.by == approve.by) {
+            return Err(IllegalStep::Twice(approve.by));
+        }
+        let mut next = request.clone();
+        if let Some(given) = approve.window {
+            if given > request.wish.window {
+                return Err(IllegalStep::Longer {
+                    asked: request.wish.window,
+                    given,
+                });
+            }
+            next.wish.window = given;
+        }
+        if let Some(given) = approve.profile {
+            let place = |wanted: &ProfileName| profiles.iter().position(|profile| profile == wanted);
+            let narrower = given == request.wish.profile
+                || matches!((place(&given), place(&request.wish.profile)), (Some(given), Some(asked)) if given < asked);
+            if !narrower {
+                return Err(IllegalStep::Wider {
+                    asked: request.wish.profile.clone(),
+                    given,
+                });
+            }
+            next.wish.profile = given;
+        }
+        next.approvals.push(Approval {
+            by: approve.by,
+            at: now,
+            comment: approve.comment,
+        });
+        let granted = next.approvals_missing() == 0;
+        if granted {
+            next.outcome = Some(Outcome::Approved {
+                at: now,
+                how: How::People,
+                grant,
+            });
+        }
+        Ok(Next { request: next, granted })
+    }
+
+    /// The request after an approver's no.
+    #[must_use]
+    pub fn reject(self, by: IdentityName, comment: Option<String>, now: Timestamp) -> Request {
+        self.settle(Outcome::Rejected { at: now, by, comment })
+    }
+
+    /// The request taken back by who made it.
+    pub fn withdraw(self, by: &IdentityName, now: Timestamp) -> Result<Request, IllegalStep> {
+        if *by != self.0.wish.identity {
+            return Err(IllegalStep::NotYours(self.0.wish.identity.clone()));
+        }
+        Ok(self.settle(Outcome::Withdrawn { at: now }))
+    }
+
+    fn settle(self, outcome: Outcome) -> Request {
+        Request {
+            outcome: Some(outcome),
+            ..self.0.clone()
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! From a greeted stranger to somebody with a grant: by the grant's own secret, or by an identity's token.
+//!
+//! It decides nothing: the ledger has the verifiers, the desk says who holds a token and what becomes of a request.
+//!
+//! INVARIANT: an identity is known only by a token that was proved, and comes in only under a grant of its own.
+
+use super::refusal::{self, Refusal, Turned};
+use super::registry::Arriving;
+use super::waiting::{self, Wait};
+use super::wishes::Wishes;
+use super::{Rules, Shared};
+use crate::access::{AccessError, Asked, Way};
+use crate::audit::event::Refused;
+use crate::ending::{Ending, Scope};
+use crate::frontend::{self, Authenticated, Greeted, TokenRefused};
+use crate::identity::Identity;
+use crate::ids::GrantId;
+use crate::ledger::RequestView;
+use crate::secret::Secret;
+
+/// Somebody with a grant; whether it covers a session is asked next.
+pub(super) struct Arrival {
+    /// So that a shutdown waits for it.
+    pub(super) arriving: Arriving,
+    pub(super) client: Authenticated,
+    pub(super) pass: Pass,
+    /// What a refusal would say.
+    pub(super) record: Refused,
+}
+
+/// Under which grant, and where to.
+pub(super) struct Pass {
+    pub(super) grant: GrantId,
+    /// `target` or `target/profile`, as the grant has to have it; `None`: whatever it has.
+    pub(super) database: Option<String>,
+    /// Whether AuthenticationOk has been sent already.
+    pub(super) welcomed: bool,
+}
+
+/// Brings a stranger to a grant, or says why not.
+pub(super) async fn arrive(greeted: Box<Greeted>, rules: &Rules, shared: &Shared) -> Result<Arrival, Turned> {
+    let by_grant = frontend::names_grant(&greeted.startup().user);
+    let (mut client, identity) = if by_grant {
+        let verifier = shared.ledger.verifier(&greeted.startup().user);
+        (frontend::authenticate(greeted, &verifier).await?, None)
+    } else {
+        let (client, identity) = by_token(greeted, rules, shared).await?;
+        (client, Some(identity))
+    };
+    let mut record = refusal::blank(client.client, Some(&client.startup));
+    record.identity = identity.as_ref().map(|identity| identity.name.clone());
+    // Counted before it is asked: either the shutdown waits for this login, or this login sees the shutdown.
+    let arriving = shared.registry.arriving();
+    let found = match &identity {
+        _ if shared.draining() => Err(Ending::Draining),
+        None => own(&mut client, shared),
+        Some(identity) => of_identity(&mut client, identity, rules, shared).await,
+    };
+    match found {
+        Ok(pass) => Ok(Arrival {
+            arriving,
+            client,
+            pass,
+            record,
+        }),
+        Err(ending) => Err(Turned::Refused(Box::new(Refusal {
+            arriving,
+            transport: client.transport,
+            record,
+            denied: ending.into(),
+        }))),
+    }
+}
+
+/// The identity that holds the client's token, if it is the one the client named.
+async fn by_token(greeted: Box<Greeted>, rules: &Rules, shared: &Shared) -> Result<(Authenticated, Identity), Turned> {
+    let named = greeted.startup().user.clone();
+    let address = greeted.client().ip();
+    let judge = async |token: Secret<String>| {
+        // Why not is on record already; to the client all of it is the same.
+        let identity = shared.desk.identify(&token, Some(address)).await;
+        let identity = identity.map_err(|_| TokenRefused::NotAccepted)?;
+        if identity.name.as_str() == named {
+            Ok(identity)
+        } else {
+            Err(TokenRefused::AnotherIdentity)
+        }
+    };
+    Ok(frontend::identify(greeted, rules.frontend.token_in_clear, judge).await?)
+}
+
+/// The grant whose secret was proved: the user names it.
+fn own(client: &mut Authenticated, shared: &Shared) -> Result<Pass, Ending> {
+    let startup = &mut client.startup;
+    let wishes = Wishes::take(&mut startup.settings)?;
+    let grant = shared.ledger.grant_of_login(&startup.user);
+    let grant = grant.ok_or_else(|| Ending::BadSecret {
+        user: startup.user.clone(),
+    })?;
+    let named = startup.database.is_some() || wishes.profile.is_some();
+    let destination = wishes.destination(startup)?;
+    Ok(Pass {
+        grant,
+        database: named.then(|| destination.database()),
+        welcomed: false,
+    })
+}
+
+/// The identity's live grant, or what its request becomes.
+async fn of_identity(client: &mut Authenticated, identity: &Identity, rules: &Rules, shared: &Shared) -> Result<Pass, Ending> {
+    let wishes = Wishes::take(&mut client.startup.settings)?;
+    let destination = wishes.destination(&client.startup)?;
+    let pass = |grant, welcomed| Pass {
+        grant,
+        database: Some(destination.database()),
+        welcomed,
+    };
+    let settings = &rules.session.waiting;
+    let limit = wishes.wait.map_or(settings.limit, |wait| wait.min(settings.limit));
+    let asked = Asked {
+        target: destination.target.clone(),
+        profile: destination.profile.clone(),
+        window: wishes.window,
+        reason: wishes.reason,
+        ticket: wishes.ticket,
+        max_sessions: wishes.sessions,
+        client: Some(client.client.ip()),
+        ..Asked::default()
+    };
+    let view = match shared.desk.enter(identity, asked).await {
+        Ok(Way::Grant(view)) => return Ok(pass(view.grant.id().clone(), false)),
+        Ok(Way::Request(view)) => view,
+        Err(error) => return Err(refused(error, identity)),
+    };
+    if let Some(answer) = waiting::answer(&view.request) {
+        return answer.map(|grant| pass(grant, false));
+    }
+    let wait = Wait {
+        request: watched(&view, shared)?,
+        approvers: shared.desk.approvers(&view),
+        limit,
+        repeat: settings.repeat,
+    };
+    if limit.is_zero() {
+        return Err(wait.pending(&view.request.id, limit));
+    }
+    let seat = shared.lobby.enter(&identity.name, settings)?;
+    tracing::info!(request = %view.request.id, identity = %identity.name, client = %client.client, "a login waits for approval");
+    let grant = wait.run(&mut client.transport, &seat, &shared.clock).await?;
+    Ok(pass(grant, true))
+}
+
+type Watched = tokio::sync::watch::Receiver<std::sync::Arc<crate::request::Request>>;
+
+fn watched(view: &RequestView, shared: &Shared) -> Result<Watched, Ending> {
+    let id = &view.request.id;
+    shared.ledger.watch_request(id).ok_or_else(|| {
+        tracing::error!(request = %id, "a pending request is not in memory");
+        Ending::LedgerFailed
+    })
+}
+
+/// What a client is told whose request was not even taken.
+fn refused(error: AccessError, identity: &Identity) -> Ending {
+    match error {
+        AccessError::NotIdentified => Ending::BadToken {
+            user: identity.name.to_string(),
+        },
+        AccessError::NoSuchTarget { asked, nearest } => Ending::NoSuchTarget { asked, nearest },
+        AccessError::NoSuchProfile { target, asked, known } => Ending::NoSuchProfile { target, asked, known },
+        AccessError::Invalid(why) => Ending::InvalidRequest { why },
+        AccessError::Denied { why, policies } => Ending::AccessDenied { why, policies },
+        AccessError::TooMany { identity, limit } => Ending::TooMany {
+            scope: Scope::Requests(identity),
+            limit,
+        },
+        AccessError::Ledger(error) => {
+            tracing::error!(identity = %identity.name, %error, "a request could not be made");
+            error.at_login()
+        }
+        error => {
+            tracing::error!(identity = %identity.name, %error, "a new request was answered as an old one");
+            Ending::LedgerFailed
+        }
+    }
+}

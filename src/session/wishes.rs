@@ -1,0 +1,267 @@
+//! What a client tells the gate itself in its startup packet: the settings `tidegate.…`, in `options` or beside it.
+//!
+//! It asks for nothing and decides nothing; PostgreSQL never sees these settings.
+//!
+//! INVARIANT: every setting that begins with `tidegate.` is taken out; one that is not understood is refused by name, never
+//! dropped.
+
+use std::time::Duration;
+
+use crate::ending::Ending;
+use crate::wire::startup::Startup;
+
+/// Settings of ours begin so, in any case.
+const PREFIX: &str = "tidegate.";
+const NAMES: [&str; 6] = ["for", "profile", "reason", "sessions", "ticket", "wait"];
+/// Letters of an unknown name that are repeated to the client.
+const LONGEST_NAME: usize = 63;
+
+/// What a client told the gate. A login with a grant's secret may send all of it too, so that one connection string serves both:
+/// the profile must be the grant's then, and the rest has been decided already.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Wishes {
+    /// The longest to wait for approval; zero: not at all.
+    pub(super) wait: Option<Duration>,
+    /// How long the access is to last.
+    pub(super) window: Option<Duration>,
+    /// Why it is asked for.
+    pub(super) reason: Option<String>,
+    /// Under which ticket.
+    pub(super) ticket: Option<String>,
+    /// With which privileges.
+    pub(super) profile: Option<String>,
+    /// How many sessions at once.
+    pub(super) sessions: Option<u32>,
+}
+
+/// Where a client wants to go, as it says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Destination {
+    /// The target, or what PostgreSQL takes where none is named: the user's name.
+    pub(super) target: String,
+    /// The profile.
+    pub(super) profile: Option<String>,
+}
+
+impl Wishes {
+    /// Takes our settings out of those of a startup packet.
+    pub(super) fn take(settings: &mut Vec<(String, String)>) -> Result<Self, Ending> {
+        let ours = |(name, _): &mut (String, String)| {
+            name.get(..PREFIX.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+        };
+        let taken: Vec<_> = settings.extract_if(.., ours).collect();
+        let mut wishes = Self::default();
+        for (name, value) in taken {
+            let name = name.get(PREFIX.len()..).unwrap_or_default().to_ascii_lowercase();
+            wishes.set(&name, value.trim())?;
+        }
+        Ok(wishes)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), Ending> {
+        let text = || Some(value.to_owned()).filter(|value| !value.is_empty());
+        match name {
+            "wait" => self.wait = Some(length(value).ok_or_else(|| invalid("wait", "a length of time like 30s or 5m, or 0"))?),
+            "for" => {
+                let window = length(value).filter(|window| !window.is_zero());
+                self.window = Some(window.ok_or_else(|| invalid("for", "a length of time like 30m or 2h30m"))?);
+            }
+            "sessions" => {
+                let sessions = value.parse().ok().filter(|sessions| *sessions > 0);
+                self.sessions = Some(sessions.ok_or_else(|| invalid("sessions", "a number of sessions, 1 or more"))?);
+            }
+            "reason" => self.reason = text(),
+            "ticket" => self.ticket = text(),
+            "profile" => self.profile = text(),
+            _ => return Err(unknown(name)),
+        }
+        Ok(())
+    }
+
+    /// Where the client wants to go: `dbname=target` or `dbname=target/profile`, the latter also as a setting.
+    pub(super) fn destination(&self, startup: &Startup) -> Result<Destination, Ending> {
+        let database = startup.database.as_ref().unwrap_or(&startup.user);
+        // An identity's name may have a slash, and is the database where none is named: that is no profile.
+        let (target, named) = match database.split_once('/') {
+            Some((target, profile)) if *database != startup.user => (target, Some(profile.to_owned())),
+            _ => (database.as_str(), None),
+        };
+        match (&self.profile, &named) {
+            (Some(wished), Some(named)) if wished != named => {
+                Err(invalid("profile", "the profile that the database name has too"))
+            }
+            _ => Ok(Destination {
+                target: target.to_owned(),
+                profile: named.or_else(|| self.profile.clone()),
+            }),
+        }
+    }
+}
+
+impl Destination {
+    /// As one name again: `target` or `target/profile`.
+    pub(super) fn database(&self) -> String {
+        match &self.profile {
+            Some(profile) => format!("{}/{profile}", self.target),
+            None => self.target.clone(),
+        }
+    }
+}
+
+fn invalid(name: &'static str, wanted: &'static str) -> Ending {
+    Ending::InvalidOption { name, wanted }
+}
+
+fn unknown(name: &str) -> Ending {
+    let distance = |known: &&&str| strsim::damerau_levenshtein(name, known);
+    Ending::UnknownOption {
+        name: name
+            .chars()
+            .filter(|letter| !letter.is_control())
+            .take(LONGEST_NAME)
+            .collect(),
+        nearest: NAMES.iter().min_by_key(distance).copied().unwrap_or_default(),
+    }
+}
+
+/// A length of time as people write it. A number needs a unit, but for 0.
+fn length(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    jiff::fmt::friendly::SpanParser::new().parse_unsigned_duration(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn startup(user: &str, database: Option<&str>) -> Startup {
+        Startup {
+            minor: 0,
+            user: user.to_owned(),
+            database: database.map(str::to_owned),
+            settings: Vec::new(),
+            replication: crate::wire::startup::Replication::No,
+            extensions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn takes_ours_and_leaves_the_rest() {
+        let mut all = settings(&[
+            ("application_name", "psql"),
+            ("tidegate.wait", "30s"),
+            ("TideGate.For", "2h30m"),
+            ("tidegate.reason", " bug 17 "),
+            ("tidegate.ticket", ""),
+            ("tidegate.profile", "read-only"),
+            ("tidegate.sessions", "3"),
+            ("search_path", "tidegate.x"),
+        ]);
+        let wishes = Wishes::take(&mut all).unwrap();
+        assert_eq!(all, settings(&[("application_name", "psql"), ("search_path", "tidegate.x")]));
+        assert_eq!(
+            wishes,
+            Wishes {
+                wait: Some(Duration::from_secs(30)),
+                window: Some(Duration::from_secs(9000)),
+                reason: Some("bug 17".to_owned()),
+                ticket: None,
+                profile: Some("read-only".to_owned()),
+                sessions: Some(3),
+            }
+        );
+        let mut none = settings(&[("tidegate.wait", "0")]);
+        assert_eq!(Wishes::take(&mut none).unwrap().wait, Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_by_name() {
+        for (name, value, ending) in [
+            ("tidegate.reasn", "x", "reason"),
+            ("tidegate.", "x", "for"),
+            ("tidegate.sessons", "1", "sessions"),
+        ] {
+            let refused = Wishes::take(&mut settings(&[(name, value)])).unwrap_err();
+            assert!(
+                matches!(&refused, Ending::UnknownOption { nearest, .. } if *nearest == ending),
+                "{refused:?}"
+            );
+            assert_eq!(refused.sqlstate(), "42704");
+        }
+        for (name, value) in [
+            ("wait", "30"),
+            ("wait", "-1s"),
+            ("wait", ""),
+            ("for", "0"),
+            ("for", "long"),
+            ("sessions", "0"),
+            ("sessions", "many"),
+        ] {
+            let refused = Wishes::take(&mut settings(&[(&format!("tidegate.{name}"), value)])).unwrap_err();
+            assert!(
+                matches!(&refused, Ending::InvalidOption { name: told, .. } if *told == name),
+                "{refused:?}"
+            );
+            assert_eq!(refused.sqlstate(), "22023");
+        }
+    }
+
+    #[test]
+    fn where_to() {
+        let wishes = Wishes::default();
+        let read_only = Wishes {
+            profile: Some("read-only".to_owned()),
+            ..Wishes::default()
+        };
+        let to = |wishes: &Wishes, user, database| {
+            wishes
+                .destination(&startup(user, database))
+                .map(|destination| destination.database())
+        };
+        assert_eq!(to(&wishes, "ana", Some("orders")), Ok("orders".to_owned()));
+        assert_eq!(
+            to(&wishes, "ana", Some("orders/read-only")),
+            Ok("orders/read-only".to_owned())
+        );
+        assert_eq!(to(&read_only, "ana", Some("orders")), Ok("orders/read-only".to_owned()));
+        assert_eq!(
+            to(&read_only, "ana", Some("orders/read-only")),
+            Ok("orders/read-only".to_owned())
+        );
+        assert_eq!(to(&wishes, "ana", None), Ok("ana".to_owned()));
+        let ci = wishes
+            .destination(&startup("ci:shop/orders", Some("ci:shop/orders")))
+            .unwrap();
+        assert_eq!((ci.target.as_str(), ci.profile), ("ci:shop/orders", None));
+        assert!(matches!(
+            to(&read_only, "ana", Some("orders/admin")),
+            Err(Ending::InvalidOption { name: "profile", .. })
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_of_ours_goes_on(names in proptest::collection::vec("(tidegate\\.|TIDEGATE\\.|tide|x)[a-zé_.-]{0,10}", 0..8), value in ".{0,20}") {
+            let mut all: Vec<_> = names.iter().map(|name| (name.clone(), value.clone())).collect();
+            let _ = Wishes::take(&mut all);
+            prop_assert!(all.iter().all(|(name, _)| !name.to_ascii_lowercase().starts_with(PREFIX)));
+            let others = names.iter().filter(|name| !name.to_ascii_lowercase().starts_with(PREFIX)).count();
+            prop_assert_eq!(all.len(), others);
+        }
+
+        #[test]
+        fn lengths_as_written(secs in 1_u64..100_000) {
+            for text in [format!("{secs}s"), format!("{}m{}s", secs / 60, secs % 60)] {
+                prop_assert_eq!(length(&text), Some(Duration::from_secs(secs)));
+            }
+        }
+    }
+}

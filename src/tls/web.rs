@@ -1,0 +1,114 @@
+//! HTTP to somewhere else: keys of issuers are fetched by it, webhooks sent. Encrypted and verified, or to this machine only.
+//!
+//! It does not say what is asked or answered. The law: no redirect is followed (what was named in the configuration is what is
+//! called), and the machine's root certificates decide (`SSL_CERT_FILE` names others).
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use reqwest::{Client, Url, redirect};
+use rustls::{ClientConfig, RootCertStore};
+
+use super::{TlsError, provider};
+
+/// A web address that may be called: `https`, or `http` to a loopback address.
+///
+/// The error says what is wrong, and not what the address is: it may have a secret in it.
+pub fn web_address(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("it is not a web address: {error}"))?;
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("it names no host".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it has a user or a password in it, which would end up in logs".to_owned());
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        "http" => Err("it is not encrypted: https is needed, http goes to loopback addresses only".to_owned()),
+        other => Err(format!("`{other}` is not https")),
+    }
+}
+
+/// A client for one address. Loads the machine's root certificates: not for a thread that must not be kept waiting.
+pub fn web_client(address: &Url, timeout: Duration) -> Result<Client, TlsError> {
+    let mut roots = RootCertStore::empty();
+    if address.scheme() == "https" {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            return Err(TlsError::NoRoots);
+        }
+    }
+    let tls = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(redirect::Policy::none())
+        .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")))
+        .timeout(timeout);
+    if is_loopback(address) {
+        builder = builder.no_proxy();
+    }
+    builder.build().map_err(TlsError::Web)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_encrypted_or_to_this_machine() {
+        for good in [
+            "https://issuer.example.org/keys",
+            "http://127.0.0.1:8080/keys",
+            "http://[::1]/keys",
+            "http://localhost/keys",
+        ] {
+            assert!(web_address(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://issuer.example.org/keys",
+            "http://127.0.0.1.example.org/keys",
+            "https://user:secret@issuer.example.org/keys",
+            "ftp://issuer.example.org/keys",
+            "file:///etc/passwd",
+            "issuer.example.org",
+            "",
+        ] {
+            assert!(web_address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_client_can_be_made() {
+        let address = web_address("http://127.0.0.1:1/").unwrap();
+        assert!(web_client(&address, Duration::from_secs(1)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn https_speaks_tls_and_verifies() {
+        use tokio::io::AsyncReadExt as _;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = web_address(&format!("https://{}/", listener.local_addr().unwrap())).unwrap();
+        // A machine without root certificates verifies nobody.
+        let Ok(client) = web_client(&address, Duration::from_secs(20)) else {
+            return;
+        };
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_u8().await.unwrap()
+        });
+        assert!(client.get(address).send().await.is_err());
+        let handshake = 22;
+        assert_eq!(server.await.unwrap(), handshake);
+    }
+}

@@ -1,0 +1,238 @@
+//! People, as they work: a login, a request, an approver, psql and a test suite under a grant that is given back.
+//!
+//! Everything goes through the built program, each person with a home of their own.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tidegate::lab::Gate;
+
+use crate::support::{ANA, TARGET, binary, database, eventually, gate_before};
+
+const TOM: &str = "tom@example.com";
+
+/// A gate with the shipped policies.
+fn shipped() -> Gate {
+    let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+    let more = format!("[policy]\ndir = \"{}\"\n", policies.display());
+    gate_before(database(), "profiles = [\"read-only\", \"read-write\"]\n", &more)
+}
+
+/// Somebody with a home of their own, logged in.
+struct Person {
+    home: TempDir,
+}
+
+impl Person {
+    fn new(gate: &Gate, name: &str, group: &str) -> Self {
+        let issued = gate.json(&["user", "add", name, "--group", group]).expect("a user");
+        let token = issued["token"].as_str().expect("a token").to_owned();
+        let person = Self {
+            home: tempfile::tempdir().expect("a home"),
+        };
+        let control = format!("unix:{}", gate.folder().join("state/control.sock").display());
+        let mut login = person.start(&["login", "--control", &control], Stdio::piped());
+        let mut input = login.stdin.take().expect("its input");
+        input.write_all(token.as_bytes()).expect("the token is read");
+        drop(input);
+        let output = login.wait_with_output().expect("login ends");
+        assert!(output.status.success(), "{output:?}");
+        assert!(!text(&output).contains(&token));
+        person
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let psql = database().server.binaries().tool("psql").expect("psql is part of PostgreSQL");
+        let mut path = psql.parent().expect("a folder").as_os_str().to_owned();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        let mut command = Command::new(binary());
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("PG") || name.starts_with("TIDEGATE") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args(arguments)
+            .current_dir(self.home.path())
+            .env("XDG_CONFIG_HOME", self.home.path())
+            .env("PATH", path);
+        command
+    }
+
+    fn start(&self, arguments: &[&str], input: Stdio) -> Child {
+        let mut command = self.command(arguments);
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("tidegate starts")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.start(arguments, Stdio::null())
+            .wait_with_output()
+            .expect("tidegate ends")
+    }
+
+    /// What a command that succeeds prints, as JSON.
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[arguments, &["--output", "json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// The request that waits, once there is one.
+    async fn pending(&self) -> String {
+        eventually("a request waits", async || {
+            self.json(&["requests"])["requests"][0]["id"].as_str().map(str::to_owned)
+        })
+        .await
+    }
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or(-1)
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_then_psql_at_once() {
+    let gate = shipped();
+    let ana = Person::new(&gate, ANA, "qa");
+    let token = ana.home.path().join("tidegate/token");
+    assert_eq!(std::fs::metadata(token).expect("a token").permissions().mode() & 0o777, 0o600);
+    assert_eq!(ana.json(&["whoami"])["name"], ANA);
+
+    let psql = [
+        "psql",
+        TARGET,
+        "--for",
+        "10m",
+        "--reason",
+        "BUG-812",
+        "--",
+        "-XAtc",
+        "SELECT 40 + 2",
+    ];
+    let output = ana.run(&psql);
+    assert_eq!((code(&output), said(&output).as_str()), (0, "42"), "{output:?}");
+    // The second one uses the same grant, and psql's exit code comes through.
+    let output = ana.run(&["psql", TARGET, "--", "-XAtc", "SELECT no_such_column"]);
+    assert_eq!(code(&output), 1, "{output:?}");
+    let grants = ana.json(&["grants"]);
+    assert_eq!(grants["grants"].as_array().expect("grants").len(), 1, "{grants}");
+    assert_eq!(grants["grants"][0]["status"], "active");
+
+    let id = grants["grants"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(
+        ana.json(&["extend", &id, "--by", "10m", "--reason", "more"])["window_seconds"],
+        1_200
+    );
+    assert_eq!(ana.json(&["release", &id])["status"], "expired");
+    assert_eq!(ana.json(&["grants"])["grants"], serde_json::json!([]));
+    assert!(ana.run(&["logout"]).status.success());
+    assert_eq!(code(&ana.run(&["whoami"])), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approver_says_yes_to_less_and_the_waiting_psql_goes_on() {
+    let gate = shipped();
+    let (ana, tom) = (Person::new(&gate, ANA, "qa"), Person::new(&gate, TOM, "leads"));
+    let wish = ["--profile", "read-write", "--for", "30m", "--reason", "fix the totals"];
+    let psql = [&["psql", TARGET], &wish[..], &["--", "-XAtc", "SELECT 42"]].concat();
+    let waiting = ana.start(&psql, Stdio::null());
+    let id = tom.pending().await;
+    // Asked again, it is the same; and nobody approves their own.
+    let again = ana.json(&[&["request", TARGET], &wish[..]].concat());
+    assert_eq!(again["id"], id.as_str());
+    assert_eq!(code(&ana.run(&["approve", &id])), 5);
+    assert_eq!(
+        tom.json(&["approve", &id, "--for", "15m", "--comment", "be quick"])["status"],
+        "approved"
+    );
+    let output = waiting.wait_with_output().expect("psql ends");
+    assert_eq!((code(&output), said(&output).as_str()), (0, "42"), "{output:?}");
+    let told = text(&output);
+    assert!(
+        told.contains("waits for 1 approval") && told.contains(TOM) && told.contains("be quick"),
+        "{told}"
+    );
+    assert_eq!(ana.json(&["grants"])["grants"][0]["window_seconds"], 900);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suite_gives_its_grant_back() {
+    let gate = shipped();
+    let ana = Person::new(&gate, ANA, "qa");
+    let suite = "psql -XAtc 'SELECT 42' && psql -XAt \"$DATABASE_URL\" -c 'SELECT 43' && exit 7";
+    let output = ana.run(&["exec", TARGET, "--for", "10m", "--reason", "ci 4711", "--", "sh", "-c", suite]);
+    assert_eq!((code(&output), said(&output).as_str()), (7, "42\n43"), "{output:?}");
+    assert_eq!(ana.json(&["grants"])["grants"], serde_json::json!([]));
+
+    // One that is stopped is told so, and the grant goes back all the same.
+    let stubborn = "trap 'echo stopped; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
+    let mut running = ana.start(&["exec", TARGET, "--reason", "ci", "--", "sh", "-c", stubborn], Stdio::null());
+    let mut first = [0_u8; 6];
+    let out = running.stdout.as_mut().expect("its output");
+    std::io::Read::read_exact(out, &mut first).expect("ready");
+    signal(&running, rustix::process::Signal::TERM);
+    let output = running.wait_with_output().expect("exec ends");
+    assert_eq!((code(&output), said(&output).as_str()), (3, "stopped"), "{output:?}");
+    assert_eq!(ana.json(&["grants"])["grants"], serde_json::json!([]));
+    let output = ana.run(&["exec", TARGET, "--reason", "ci", "--", "sh", "-c", "kill -KILL $$"]);
+    assert_eq!(code(&output), 137);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_waiting_takes_the_request_back() {
+    let gate = shipped();
+    let (ana, tom) = (Person::new(&gate, ANA, "qa"), Person::new(&gate, TOM, "leads"));
+    let exec = ["exec", TARGET, "--profile", "read-write", "--reason", "a try", "--", "true"];
+    let waiting = ana.start(&exec, Stdio::null());
+    let id = tom.pending().await;
+    signal(&waiting, rustix::process::Signal::INT);
+    let output = waiting.wait_with_output().expect("exec ends");
+    assert_eq!((code(&output), output.status.signal()), (130, None), "{output:?}");
+    assert!(text(&output).contains(&format!("request {id} is withdrawn")), "{output:?}");
+    assert_eq!(ana.json(&["requests", "--mine"])["requests"][0]["status"], "withdrawn");
+
+    let waiting = ana.start(&exec, Stdio::null());
+    let id = tom.pending().await;
+    assert_eq!(code(&tom.run(&["reject", &id, "--comment", "not today"])), 0);
+    let output = waiting.wait_with_output().expect("exec ends");
+    assert_eq!(code(&output), 5);
+    assert!(text(&output).contains("not today"), "{output:?}");
+
+    let line = [&exec[..6], &["--wait-at-most", "200ms", "--", "true"]].concat();
+    assert_eq!(code(&ana.run(&line)), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_and_shut_doors() {
+    let gate = shipped();
+    let ana = Person::new(&gate, ANA, "qa");
+    let output = ana.run(&["request", "shpo", "--for", "10m"]);
+    assert_eq!(code(&output), 5);
+    assert!(text(&output).contains(TARGET), "{output:?}");
+    let output = ana.run(&["request", TARGET, "--profile", "read-write", "--for", "10m"]);
+    assert_eq!(code(&output), 5);
+    assert!(text(&output).contains("--reason"), "{output:?}");
+    gate.json(&["user", "disable", ANA]).expect("disabled");
+    assert_eq!(code(&ana.run(&["grants"])), 5);
+}
+
+fn signal(child: &Child, signal: rustix::process::Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    rustix::process::kill_process(pid.expect("a process"), signal).expect("it is there");
+}
