@@ -8,6 +8,8 @@
 
 mod words;
 
+pub(crate) use words::prolonging;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -234,6 +236,8 @@ pub enum Ending {
         grant: GrantId,
         /// The deadline.
         until: Timestamp,
+        /// It came of a request, so its owner can ask for more time.
+        requested: bool,
     },
     /// The grant was revoked.
     Revoked {
@@ -241,6 +245,10 @@ pub enum Ending {
         grant: GrantId,
         /// When.
         at: Timestamp,
+        /// Who revoked it, and why.
+        by: String,
+        /// In their words.
+        reason: Option<String>,
     },
     /// An operator ended this session.
     Killed {

@@ -163,7 +163,7 @@ fn access(error: &AccessError) -> Class {
         AccessError::NoSuchTarget { nearest, .. } => {
             let remedy = match nearest {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => "`GET /v1/targets` tells which there are".to_owned(),
+                None => "ask the operator which there are (or: GET /v1/targets)".to_owned(),
             };
             (unprocessable, "no-such-target", "No such target", Some(remedy))
         }
@@ -201,7 +201,7 @@ fn access(error: &AccessError) -> Class {
             StatusCode::CONFLICT,
             "illegal-step",
             "Not as things stand",
-            some("`GET /v1/requests/{id}` tells how they stand; what is settled is asked for anew"),
+            some("`tidegate requests --all` tells how they stand; what is settled is asked for anew"),
         ),
         AccessError::Ledger(error) => ledger(error),
     }

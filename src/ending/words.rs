@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Ending, Scope, Words};
+use crate::ids::GrantId;
 
 impl Ending {
     /// What the client reads, or nothing where it has already been told or is not there any more.
@@ -196,15 +197,21 @@ impl Ending {
                 None,
                 Some("connect again in a moment".to_owned()),
             ),
-            Self::Expired { grant, until } => (
+            Self::Expired { grant, until, requested } => (
                 format!("grant {grant} ended at {}: the session is closed", clock_time(*until)),
                 None,
-                Some(format!("to go on, ask for a new grant; a live one is prolonged with: tidegate grant extend {grant} --by 30m")),
+                Some(format!(
+                    "to go on, ask for a new grant; a live one is prolonged with: {}",
+                    prolonging(grant, *requested)
+                )),
             ),
-            Self::Revoked { grant, at } => (
+            Self::Revoked { grant, at, by, reason } => (
                 format!("grant {grant} was revoked at {}: the session is closed", clock_time(*at)),
-                None,
-                Some("ask whoever revoked it, or for a new grant".to_owned()),
+                Some(match reason {
+                    Some(reason) => format!("Revoked by {by}: {reason}."),
+                    None => format!("Revoked by {by}."),
+                }),
+                Some(format!("ask {by}, or for a new grant")),
             ),
             Self::Killed { grant, by, reason } => (
                 format!("operator {by} ended this session under grant {grant}"),
@@ -268,4 +275,14 @@ fn span(duration: Duration) -> String {
         secs if secs < 120 => format!("{secs} s"),
         secs => format!("{} min", secs / 60),
     }
+}
+
+/// The command that moves a live grant's end: its owner's where it came of a request, else the operator's.
+pub(crate) fn prolonging(grant: &GrantId, requested: bool) -> String {
+    let command = if requested {
+        "tidegate extend"
+    } else {
+        "tidegate grant extend"
+    };
+    format!("{command} {grant} --by 30m")
 }

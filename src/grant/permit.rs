@@ -20,6 +20,7 @@ pub struct Permit {
     target: TargetName,
     until: Timestamp,
     client: IpAddr,
+    requested: bool,
 }
 
 /// What a client that has proved the grant's secret asks for.
@@ -102,6 +103,7 @@ pub fn permit(grant: &Grant, question: &Question<'_>) -> Result<Permit, Refusal>
         target: grant.target.clone(),
         until,
         client: question.client,
+        requested: grant.request.is_some(),
     })
 }
 
@@ -137,6 +139,7 @@ impl Permit {
             target: self.target.clone(),
             until,
             client: self.client,
+            requested: self.requested,
         })
     }
 
@@ -144,6 +147,12 @@ impl Permit {
     #[must_use]
     pub fn grant(&self) -> &GrantId {
         &self.grant
+    }
+
+    /// Whether the grant came of a request, so that its owner can ask for more time.
+    #[must_use]
+    pub fn requested(&self) -> bool {
+        self.requested
     }
 
     /// Under whose name the session runs.
@@ -208,10 +217,16 @@ impl Refusal {
             Self::Expired { until } => Ending::Expired {
                 grant: grant.id.clone(),
                 until,
+                requested: grant.request.is_some(),
             },
             Self::Revoked { at } => Ending::Revoked {
                 grant: grant.id.clone(),
                 at,
+                by: grant
+                    .revoked
+                    .as_ref()
+                    .map_or_else(|| "an operator".to_owned(), |revoked| revoked.by.clone()),
+                reason: grant.revoked.as_ref().and_then(|revoked| revoked.reason.clone()),
             },
             other => other.at_login(grant),
         }

@@ -186,10 +186,12 @@ fn a_permit_is_for_the_grant_as_it_is() {
     let refusal = permit.renew(&revoked, at(31)).unwrap_err();
     let id = grant.id().clone();
     assert_eq!(
-        refusal.clone().in_session(&grant),
+        refusal.clone().in_session(&revoked),
         Ending::Revoked {
             grant: id.clone(),
-            at: at(30)
+            at: at(30),
+            by: "olga".to_owned(),
+            reason: None,
         }
     );
     assert_eq!(refusal.at_login(&grant), Ending::LoginRevoked { grant: id, at: at(30) });

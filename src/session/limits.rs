@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::ending::Words;
+use crate::ending::{self, Words};
 use crate::grant::Permit;
 use crate::wire::error_response;
 
@@ -116,7 +116,8 @@ impl Limits {
 
     fn notice(&self, message: &str) -> Vec<u8> {
         let hint = self.renew.clone().unwrap_or_else(|| {
-            format!("every statement is on record; at the end the running one is stopped. To go on: tidegate grant extend {} --by 30m", self.permit.grant())
+            let prolonging = ending::prolonging(self.permit.grant(), self.permit.requested());
+            format!("every statement is on record; at the end the running one is stopped. To go on: {prolonging}")
         });
         let words = Words {
             code: "01000",

@@ -162,6 +162,7 @@ fn deadline(limits: &Limits) -> Ending {
     Ending::Expired {
         grant: permit.grant().clone(),
         until: permit.until(),
+        requested: permit.requested(),
     }
 }
 
