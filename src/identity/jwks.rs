@@ -212,7 +212,7 @@ pub(super) fn read_keys(path: &Path) -> Result<KeySet, String> {
 }
 
 async fn fetch(url: &str) -> Result<KeySet, String> {
-    let told = |error: &dyn Error| format!("{url}: {}", chain(error));
+    let told = |error: &(dyn Error + 'static)| format!("{url}: {}", chain(error));
     let address = web_address(url).map_err(|error| format!("{url}: {error}"))?;
     // One for each fetch: there are few, and a client belongs to the runtime it was first used on.
     let client = {
@@ -235,13 +235,9 @@ async fn fetch(url: &str) -> Result<KeySet, String> {
 }
 
 /// An error with all it comes from, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
+fn chain(error: &(dyn Error + 'static)) -> String {
+    anyhow::Chain::new(error)
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
