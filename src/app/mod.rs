@@ -173,10 +173,16 @@ impl Gate {
         let Control {
             socket,
             listen,
+            tls,
             token_file,
         } = &self.settings.control;
         let token = AdminToken::load_or_make(token_file)?;
-        let control = Listeners::bind(socket, *listen).await?;
+        let certificate = tls.then(|| self.builder.tls.clone());
+        let control = Listeners::bind(socket, *listen, certificate.clone()).await?;
+        if let (Some(listen), Some(certificate)) = (control.tcp_address(), certificate) {
+            let sha256 = certificate.current().fingerprint();
+            tracing::info!(%listen, certificate_sha256 = %sha256, "the control API is also on https");
+        }
         let mut listeners = Vec::new();
         for address in &self.settings.listen {
             let listener = TcpListener::bind(address).await.map_err(|source| StartError::Listen {

@@ -1,4 +1,5 @@
 mod flow;
+mod tls;
 
 use clap::CommandFactory;
 use jiff::{SignedDuration, Timestamp};
