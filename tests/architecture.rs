@@ -56,7 +56,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("lab", "secret tls"),
     (
         "cli",
-        "clock ids names secret request identity tls policy audit session control config app lab",
+        "clock ids names secret grant request identity tls policy audit session control config app lab",
     ),
 ];
 

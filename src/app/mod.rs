@@ -209,7 +209,8 @@ impl Gate {
     }
 
     fn serve_control(&self, listeners: Listeners, token: AdminToken) -> JoinHandle<()> {
-        let (ready, metrics) = (Arc::clone(&self.shared), self.shared.metrics.clone());
+        let (ready, counted) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
+        let notifier = self.notifier.clone();
         let gate = control::Gate {
             ledger: self.shared.ledger.clone(),
             desk: self.shared.desk.clone(),
@@ -220,7 +221,11 @@ impl Gate {
             rules: self.access.subscribe(),
             advertise: self.advertise(),
             ready: Box::new(move || readiness(&ready)),
-            metrics: Box::new(move || metrics.text()),
+            metrics: Box::new(move || {
+                counted.metrics.waiting(counted.lobby.waiting());
+                counted.metrics.notices_lost(notifier.lost());
+                counted.metrics.text()
+            }),
         };
         tokio::spawn(async move {
             // It serves until the gate aborts this task.

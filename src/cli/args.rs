@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::audit::EventName;
 use crate::config::duration;
 use crate::ids::{GrantId, SessionId};
-use crate::names::{IdentityName, TargetName};
+use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// What every command may end with; shown at the end of `--help`.
 const EXIT_CODES: &str = "\
@@ -217,6 +217,9 @@ pub struct CreateArgs {
     /// Whom it is for
     #[arg(long, value_name = "NAME")]
     pub identity: IdentityName,
+    /// With which of the target's profiles [default: none, the target's own account]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<ProfileName>,
     /// How long, from the first connect; like 30m or 2h30m
     #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
     pub window: Duration,

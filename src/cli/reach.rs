@@ -23,8 +23,8 @@ Which gate, and who you are (the first that is there):
   3. what `tidegate login` stored
   4. the gate's own configuration and admin token, where they are on this machine
 What operators do (grant, session, log, user) has 4 before 3. A login's token goes to no other gate.
-An https:// gate is trusted as `login` was told to (--ca, --trust), or by TIDEGATE_CA (a file) or TIDEGATE_TRUST (the
-SHA-256 of its certificate), or else by the CAs of this machine.";
+An https:// gate is trusted by TIDEGATE_CA (a file) or TIDEGATE_TRUST (its certificate's SHA-256),
+as `login` was told to (--ca, --trust), or by the CAs of this machine.";
 
 /// Who usually gives such a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
