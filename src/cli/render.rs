@@ -114,10 +114,9 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
         )),
     }
     match (grant.revoked(), grant.until()) {
-        // Said below, with the reason.
-        (Some(_), _) => {}
         (None, Some(until)) => rows.push(("until", format!("{} ({})", time(until), relative(until, now)))),
-        (None, None) => {}
+        // That it is revoked is said below, with the reason.
+        _ => {}
     }
     if let Some(deadline) = grant.deadline() {
         rows.push(("never after", time(deadline)));

@@ -246,8 +246,7 @@ impl Checker<'_> {
                 "write auth = [\"scram-sha-256\"], or leave it out",
             );
         }
-        for text in ["database", "user"] {
-            let value = if text == "user" { &table.user } else { &table.database };
+        for (text, value) in [("database", &table.database), ("user", &table.user)] {
             if value.is_empty() || value.contains('\0') || value.len() > 63 {
                 self.note(&at(text), "a name of 1 to 63 bytes is expected", "");
             }
