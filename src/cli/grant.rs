@@ -70,6 +70,7 @@ async fn create(config: &Path, args: CreateArgs) -> anyhow::Result<()> {
     let body = NewGrantBody {
         identity: args.identity,
         target: args.target,
+        profile: args.profile,
         reason: args.reason,
         window_seconds: args.window.as_secs(),
         activate_within_seconds: args.activate_within.map(|within| within.as_secs()),

@@ -8,10 +8,12 @@
 use std::path::{Path, PathBuf};
 
 use super::args::Place;
-use super::client::{Address, ClientError, address};
+use super::client::ClientError;
+use super::dial::{Address, address};
 use super::profile::{self, Login};
 use crate::config::{self, ControlAddress, Mistake};
 use crate::secret::Secret;
+use crate::tls::Trust;
 
 /// What `tidegate --help` says about it.
 pub(super) const HELP: &str = "\
@@ -20,7 +22,9 @@ Which gate, and who you are (the first that is there):
   2. TIDEGATE_CONTROL; TIDEGATE_TOKEN (a token) or TIDEGATE_TOKEN_FILE (a file with one)
   3. what `tidegate login` stored
   4. the gate's own configuration and admin token, where they are on this machine
-What operators do (grant, session, log, user) has 4 before 3. A login's token goes to no other gate.";
+What operators do (grant, session, log, user) has 4 before 3. A login's token goes to no other gate.
+An https:// gate is trusted by TIDEGATE_CA (a file) or TIDEGATE_TRUST (its certificate's SHA-256),
+as `login` was told to (--ca, --trust), or by the CAs of this machine.";
 
 /// Who usually gives such a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +41,8 @@ pub(super) struct Environment {
     pub(super) control: Option<String>,
     pub(super) token: Option<Secret<String>>,
     pub(super) token_file: Option<PathBuf>,
+    pub(super) trust: Option<String>,
+    pub(super) ca: Option<PathBuf>,
 }
 
 impl Environment {
@@ -47,6 +53,8 @@ impl Environment {
             control: variable("TIDEGATE_CONTROL"),
             token: variable("TIDEGATE_TOKEN").map(Secret::new),
             token_file: variable("TIDEGATE_TOKEN_FILE").map(PathBuf::from),
+            trust: variable("TIDEGATE_TRUST"),
+            ca: variable("TIDEGATE_CA").map(PathBuf::from),
         }
     }
 }
@@ -68,12 +76,24 @@ pub(super) enum TokenFrom {
 type Configured = Result<ControlAddress, Vec<Mistake>>;
 
 /// Finds out where the gate is and who speaks.
-pub(super) fn find(whose: Whose, config: &Path, place: &Place) -> Result<(Address, Secret<String>), ClientError> {
+pub(super) fn find(whose: Whose, config: &Path, place: &Place) -> Result<(Address, Trust, Secret<String>), ClientError> {
     let login = profile::load()?;
-    let (address, from) = choose(whose, place, &Environment::read(), login.as_ref(), || {
+    let environment = Environment::read();
+    let (address, from) = choose(whose, place, &environment, login.as_ref(), || {
         config.exists().then(|| config::control_address(config))
     })?;
-    Ok((address, token(from)?))
+    let trust = trust(&address, &environment, login.as_ref())?.unwrap_or_default();
+    Ok((address, trust, token(from)?))
+}
+
+/// Whose word is taken that the gate at `address` is it: as the environment says, or the login that was made with it.
+pub(super) fn trust(address: &Address, environment: &Environment, login: Option<&Login>) -> Result<Option<Trust>, ClientError> {
+    if let Some(pin) = &environment.trust {
+        let pin = pin.parse().map_err(|_| ClientError::Fingerprint(pin.clone()))?;
+        return Ok(Some(Trust::Pin(pin)));
+    }
+    let by_login = || login.filter(|login| login.control == *address)?.trust.clone();
+    Ok(environment.ca.clone().map(Trust::Ca).or_else(by_login))
 }
 
 /// The order in which places are looked at.
@@ -161,6 +181,7 @@ mod tests {
         Login {
             control: Address::Tcp("gate:1".to_owned()),
             identity: "ana".to_owned(),
+            trust: None,
             token_file: "/login".into(),
         }
     }
@@ -191,6 +212,7 @@ mod tests {
             control: Some("http://env:1".to_owned()),
             token: Some(Secret::new("t".to_owned())),
             token_file: Some("/env".into()),
+            ..Environment::default()
         };
         let ana = login();
         let person = |flags: &Place, environment: &Environment, login: Option<&Login>, token| {
@@ -228,6 +250,26 @@ mod tests {
         assert_eq!(operator(Some("/dev/null")), "unix:/here.sock admin");
         assert_eq!(operator(Some("/nonexistent")), "http://gate:1 login");
         assert_eq!(operator(None), "http://gate:1 login");
+    }
+
+    #[test]
+    fn trust_is_that_of_the_environment_or_of_the_login_with_that_gate() {
+        let (ca, pin) = (Trust::Ca("/ca".into()), "ab".repeat(32));
+        let ana = Login {
+            trust: Some(ca.clone()),
+            ..login()
+        };
+        let (here, there) = (ana.control.clone(), Address::Tls("elsewhere:1".to_owned()));
+        let of = |address: &Address, environment: &Environment| trust(address, environment, Some(&ana)).ok().flatten();
+        let mut environment = Environment::default();
+        assert_eq!(of(&here, &environment), Some(ca));
+        assert_eq!(of(&there, &environment), None);
+        environment.ca = Some("/env".into());
+        assert_eq!(of(&here, &environment), Some(Trust::Ca("/env".into())));
+        environment.trust = Some(pin.clone());
+        assert_eq!(of(&there, &environment), Some(Trust::Pin(pin.parse().unwrap())));
+        environment.trust = Some("abc".to_owned());
+        assert_eq!(trust(&here, &environment, None).unwrap_err().exit_code(), 2);
     }
 
     #[test]

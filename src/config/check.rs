@@ -67,6 +67,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
         control: Control {
             socket: addresses.socket,
             listen: file.control.listen,
+            tls: control_tls(file),
             token_file: addresses.token_file,
         },
         access: file.access.clone(),
@@ -141,12 +142,19 @@ impl Checker<'_> {
             );
         }
         if let Some(listen) = self.file.control.listen {
-            if !listen.ip().is_loopback() && !self.file.control.allow_remote {
-                let reason = format!("{listen} can be reached from other machines, and this connection is not encrypted");
+            let remote = !listen.ip().is_loopback();
+            if remote && !self.file.control.allow_remote {
                 self.note(
                     "control.listen",
-                    reason,
-                    "use 127.0.0.1, or say allow_remote = true behind something that encrypts",
+                    format!("{listen} can be reached from other machines"),
+                    "use 127.0.0.1, or say allow_remote = true",
+                );
+            }
+            if remote && !control_tls(self.file) {
+                self.note(
+                    "control.tls",
+                    format!("tokens would travel to {listen} in clear text"),
+                    "leave tls = false out; what encrypts in front of the gate is on its machine, with listen = \"127.0.0.1:7433\"",
                 );
             }
             if listen.port() != 0 && self.file.listen.contains(&listen) {
@@ -238,8 +246,7 @@ impl Checker<'_> {
                 "write auth = [\"scram-sha-256\"], or leave it out",
             );
         }
-        for text in ["database", "user"] {
-            let value = if text == "user" { &table.user } else { &table.database };
+        for (text, value) in [("database", &table.database), ("user", &table.user)] {
             if value.is_empty() || value.contains('\0') || value.len() > 63 {
                 self.note(&at(text), "a name of 1 to 63 bytes is expected", "");
             }
@@ -317,6 +324,12 @@ impl<'a> Base<'a> {
     fn or_in(&self, named: Option<&PathBuf>, dir: &Path, usual: &str) -> PathBuf {
         named.map_or_else(|| dir.join(usual), |path| self.join(path))
     }
+}
+
+/// Whether the control API's TCP address is on TLS.
+fn control_tls(file: &FileConfig) -> bool {
+    let remote = file.control.listen.is_some_and(|listen| !listen.ip().is_loopback());
+    file.control.tls.unwrap_or(remote)
 }
 
 fn session(table: &SessionTable) -> SessionTable {

@@ -15,8 +15,9 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 
+use super::listen::Front;
 use super::problem::ApiError;
 use super::{Gate, OPERATOR_HEADER};
 use crate::identity::{Identity, Source};
@@ -46,8 +47,8 @@ impl Connected<IncomingStream<'_, UnixListener>> for Client {
     }
 }
 
-impl Connected<IncomingStream<'_, TcpListener>> for Client {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+impl Connected<IncomingStream<'_, Front>> for Client {
+    fn connect_info(stream: IncomingStream<'_, Front>) -> Self {
         Self(Some(stream.remote_addr().ip()))
     }
 }

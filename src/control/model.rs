@@ -15,7 +15,7 @@ use super::schema::{GrantShape, SessionShape};
 use crate::audit::{EventName, Filter};
 use crate::ids::{GrantId, SessionId};
 pub use crate::ledger::GrantView;
-use crate::names::{IdentityName, TargetName};
+use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::session::SessionView;
 
 /// A grant to be made: `POST /v1/grants`.
@@ -28,6 +28,10 @@ pub struct NewGrantBody {
     /// What it is for.
     #[schema(value_type = String)]
     pub target: TargetName,
+    /// With which of the target's profiles; absent: with none, for the target's own account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub profile: Option<ProfileName>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -10,6 +10,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::{Answer, body, named, query};
+use crate::access::AccessError;
 use crate::control::Gate;
 use crate::control::caller::Caller;
 use crate::control::model::{
@@ -21,7 +22,7 @@ use crate::control::schema::GrantShape;
 use crate::grant::{Change, Terms};
 use crate::ids::GrantId;
 use crate::ledger::LedgerError;
-use crate::names::TargetName;
+use crate::names::{ProfileName, TargetName};
 use crate::policy::Action;
 
 #[utoipa::path(post, path = "/v1/grants", tag = "grants", summary = "Makes a grant by hand (operators)", request_body = NewGrantBody, responses((status = 201, description = "The grant and its secret", body = Issued)))]
@@ -32,7 +33,7 @@ pub(in crate::control) async fn create(
 ) -> Result<Response, ApiError> {
     caller.may(&gate, Action::Administer).await?;
     let body: NewGrantBody = body(&bytes)?;
-    known(&gate, &body.target)?;
+    known(&gate, &body.target, body.profile.as_ref())?;
     let terms = Terms {
         identity: body.identity,
         target: body.target,
@@ -42,7 +43,7 @@ pub(in crate::control) async fn create(
         deadline: body.deadline,
         max_sessions: body.max_sessions.unwrap_or(MAX_SESSIONS),
         client_network: body.client_network,
-        profile: None,
+        profile: body.profile,
         request: None,
     };
     let (grant, secret) = gate.ledger.create(terms, caller.name()).await?;
@@ -204,11 +205,18 @@ fn host_and_port(advertise: &str) -> (String, u16) {
     (host.to_owned(), port.unwrap_or(5432))
 }
 
-/// A grant for a target that does not exist would never let anyone in: better said now.
-fn known(gate: &Gate, asked: &TargetName) -> Result<(), ApiError> {
+/// A grant for a target that does not exist would never let anyone in: better said now. So with a profile.
+fn known(gate: &Gate, asked: &TargetName, profile: Option<&ProfileName>) -> Result<(), ApiError> {
     let rules = gate.rules.borrow();
-    if rules.targets.contains_key(asked) {
-        return Ok(());
+    if let Some(profiles) = rules.targets.get(asked) {
+        return match profile.filter(|profile| !profiles.contains(profile)) {
+            None => Ok(()),
+            Some(unknown) => Err(ApiError::Access(AccessError::NoSuchProfile {
+                target: asked.clone(),
+                asked: unknown.to_string(),
+                known: profiles.clone(),
+            })),
+        };
     }
     let names: Vec<&str> = rules.targets.keys().map(TargetName::as_str).collect();
     Err(ApiError::NoSuchTarget {
