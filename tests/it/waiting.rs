@@ -131,7 +131,7 @@ impl House {
 }
 
 /// One call of the control API, which has to succeed.
-async fn call(gate: &Gate, token: &str, method: &str, path: &str, body: &Value) -> Value {
+pub(crate) async fn call(gate: &Gate, token: &str, method: &str, path: &str, body: &Value) -> Value {
     let socket = gate.folder().join("state/control.sock");
     let mut stream = UnixStream::connect(socket).await.expect("the control API");
     let body = if body.is_null() { String::new() } else { body.to_string() };
