@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
 use base64::Engine as _;
@@ -23,8 +23,6 @@ use crate::support::{Said, TARGET, admin, api, database, eventually, gate_before
 
 const ORDERS: &str = "ci:shop/orders";
 const READ: &str = "shop/read-only";
-/// Keys an issuer has made anew are fetched at most every 30 seconds, however many tokens name them.
-const ROTATED: Duration = Duration::from_secs(90);
 
 /// Only this repository's main branch, and only to read.
 const POLICY: &str = r#"
@@ -287,10 +285,10 @@ impl Story {
 
     /// psql gets in with it sooner or later.
     async fn gets_in_soon(&self, token: &str) {
-        let trying = async { while self.psql(ORDERS, token, READ).await.code != Some(0) {} };
-        tokio::time::timeout(ROTATED, trying)
-            .await
-            .expect("the new keys count by now");
+        eventually("its keys are fetched", async || {
+            (self.psql(ORDERS, token, READ).await.code == Some(0)).then_some(())
+        })
+        .await;
     }
 
     /// psql is told nothing, and the log everything.
@@ -326,7 +324,7 @@ impl Story {
 
         self.issuer.rotate().await;
         let new = self.issuer.token(&main).await;
-        self.gets_in_soon(&new).await;
+        self.gets_in(&new).await;
         self.proves_nothing(&good, "the issuer has no key").await;
 
         // Gone, the issuer is not missed by a gate that has its keys.
