@@ -13,7 +13,9 @@ demo: setup ## see it work: a database, the gate, a tester's psql whose time run
 	@cargo build --locked
 	@cargo run --locked --quiet -- demo $(ARGS)
 
-test: setup ## all tests, against real PostgreSQL servers they start themselves
+test: ## all tests, against real PostgreSQL servers they start themselves
+	@.ci/setup node
+	@tests/oidc/setup.sh
 	cargo test --locked $(ARGS)
 
 bench: setup ## the figures, side by side: writes benches/RESULTS.md

@@ -28,7 +28,7 @@ impl Desk {
             return Err(AccessError::NoSuchProfile {
                 target: view.request.wish.target,
                 asked: given.to_string(),
-                known: profiles,
+                known: decide::by_nearness(given.as_str(), &profiles),
             });
         }
         let subject = decide::narrowed(&view.request, &narrowed, &profiles);

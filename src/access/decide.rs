@@ -101,7 +101,7 @@ fn nearest<'a>(asked: &str, known: impl IntoIterator<Item = &'a str>) -> Option<
 }
 
 /// The profiles there are, the most likely one first.
-fn by_nearness(asked: &str, profiles: &[ProfileName]) -> Vec<ProfileName> {
+pub(super) fn by_nearness(asked: &str, profiles: &[ProfileName]) -> Vec<ProfileName> {
     let asked: String = asked.chars().take(REPEATED).flat_map(char::to_lowercase).collect();
     let mut known = profiles.to_vec();
     known.sort_by_cached_key(|profile| strsim::damerau_levenshtein(&asked, &profile.as_str().to_lowercase()));

@@ -91,6 +91,8 @@ impl ApiError {
     fn nearest(&self) -> Option<String> {
         match self {
             Self::Access(AccessError::NoSuchTarget { nearest, .. }) => nearest.clone(),
+            // The most likely one is the first.
+            Self::Access(AccessError::NoSuchProfile { known, .. }) => known.first().map(ProfileName::to_string),
             _ => None,
         }
     }

@@ -174,8 +174,14 @@ impl Ending {
                     Scope::WaitingOf(identity) => format!("too many logins of {identity} wait for approval"),
                     Scope::Requests(identity) => format!("too many requests of {identity} within a minute"),
                 },
-                Some(format!("At most {limit} at once.")),
-                Some("close another one, or try again later".to_owned()),
+                match scope {
+                    Scope::Requests(_) => Some(format!("At most {limit} in a minute.")),
+                    _ => Some(format!("At most {limit} at once.")),
+                },
+                match scope {
+                    Scope::Requests(_) => Some("try again later".to_owned()),
+                    _ => Some("close another one, or try again later".to_owned()),
+                },
             ),
             Self::TargetUnreachable { target } => (
                 format!("database \"{target}\" cannot be reached"),
