@@ -236,6 +236,9 @@ async fn mistakes_and_shut_doors() {
     let output = ana.run(&["request", "shpo", "--for", "10m"]);
     assert_eq!(code(&output), 5);
     assert!(text(&output).contains(TARGET), "{output:?}");
+    let output = ana.run(&["request", TARGET, "--profile", "raed-write", "--for", "10m"]);
+    assert_eq!(code(&output), 5);
+    assert!(text(&output).contains("read-write, read-only"), "{output:?}");
     let output = ana.run(&["request", TARGET, "--profile", "read-write", "--for", "10m"]);
     assert_eq!(code(&output), 5);
     assert!(text(&output).contains("--reason"), "{output:?}");

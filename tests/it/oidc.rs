@@ -40,7 +40,7 @@ when { principal.hasTag("ref") && principal.getTag("ref") == "refs/heads/main" }
 /// Who signs tokens.
 enum Issuer {
     Published(Box<Published>),
-    Own(Own),
+    Own(Box<Own>),
 }
 
 /// `tests/oidc/server.mjs`; ends with this.
@@ -85,7 +85,7 @@ impl Published {
             url: String::new(),
         };
         let hello = this.answer().await;
-        this.url = hello["issuer"].as_str().expect("an issuer").to_owned();
+        hello["issuer"].as_str().expect("an issuer").clone_into(&mut this.url);
         Some(this)
     }
 
@@ -135,7 +135,7 @@ impl Own {
         let router = axum::Router::new().route("/jwks", axum::routing::get(jwks));
         let router = router.with_state(Arc::clone(&self.jwks));
         self.server = Some(tokio::spawn(async move {
-            axum::serve(listener, router).await.expect("it serves")
+            axum::serve(listener, router).await.expect("it serves");
         }));
     }
 
@@ -337,6 +337,10 @@ impl Story {
         self.proves_nothing(&new, "are not to be had").await;
         self.issuer.start_again().await;
         self.gets_in_soon(&new).await;
+
+        // A pipeline can be shut out by its name, whatever its issuer says.
+        self.gate.json(&["user", "disable", ORDERS]).expect("disabled");
+        self.proves_nothing(&new, "disabled").await;
     }
 
     /// The session is the pipeline's, under the request that the policy approved, with the run's claims.
@@ -424,5 +428,5 @@ async fn a_pipelines_token_of_a_key_pair() {
     let port = free_port().expect("a port");
     let own = Own::start(port).await;
     println!("issuer: a key pair of this test at http://localhost:{port}");
-    Story::begin(Issuer::Own(own), port).tell().await;
+    Story::begin(Issuer::Own(Box::new(own)), port).tell().await;
 }
