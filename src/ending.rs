@@ -241,6 +241,10 @@ pub enum Ending {
         grant: GrantId,
         /// When.
         at: Timestamp,
+        /// By whom, where that is known.
+        by: Option<String>,
+        /// The reason given, if any.
+        reason: Option<String>,
     },
     /// An operator ended this session.
     Killed {

@@ -201,9 +201,12 @@ impl Ending {
                 None,
                 Some(format!("to go on, ask for a new grant; a live one is prolonged with: tidegate grant extend {grant} --by 30m")),
             ),
-            Self::Revoked { grant, at } => (
+            Self::Revoked { grant, at, by, reason } => (
                 format!("grant {grant} was revoked at {}: the session is closed", clock_time(*at)),
-                None,
+                by.as_ref().map(|by| match reason {
+                    Some(reason) => format!("Revoked by {by}; reason: {reason}."),
+                    None => format!("Revoked by {by}."),
+                }),
                 Some("ask whoever revoked it, or for a new grant".to_owned()),
             ),
             Self::Killed { grant, by, reason } => (
