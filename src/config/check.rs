@@ -313,7 +313,7 @@ impl Checker<'_> {
 pub(super) struct Base<'a>(&'a Path);
 
 impl<'a> Base<'a> {
-    fn of(file: &'a Path) -> Self {
+    pub(super) fn of(file: &'a Path) -> Self {
         Self(file.parent().unwrap_or_else(|| Path::new("")))
     }
 

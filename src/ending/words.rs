@@ -213,11 +213,11 @@ impl Ending {
             ),
             Self::Revoked { grant, at, by, reason } => (
                 format!("grant {grant} was revoked at {}: the session is closed", clock_time(*at)),
-                Some(match reason {
-                    Some(reason) => format!("Revoked by {by}: {reason}."),
+                by.as_ref().map(|by| match reason {
+                    Some(reason) => format!("Revoked by {by}; reason: {reason}."),
                     None => format!("Revoked by {by}."),
                 }),
-                Some(format!("ask {by}, or for a new grant")),
+                Some("ask whoever revoked it, or for a new grant".to_owned()),
             ),
             Self::Killed { grant, by, reason } => (
                 format!("operator {by} ended this session under grant {grant}"),

@@ -26,7 +26,6 @@ const LOOK: Duration = Duration::from_millis(2);
 
 /// From what was decided (by the log) to what the client was told.
 pub(super) struct Steps {
-    pub(super) grant: String,
     pub(super) approved: Lag,
     pub(super) extended: Lag,
     pub(super) revoked: Lag,
@@ -49,14 +48,15 @@ pub(super) async fn play(screen: &Screen, stage: &Stage) -> anyhow::Result<Optio
 }
 
 async fn scene(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<Steps> {
+    let Stage { ana, bo, .. } = stage;
     let (mut psql, request) = wish(screen, stage, psql).await?;
 
-    stage.show_as(screen, &stage.bo, &["requests"]).await?;
+    stage.show_as(screen, bo, &["requests"]).await?;
     let approve = ["approve", &request, "--for", "20m", "--comment", "the totals only"];
-    screen.command(&shown(&approve))?;
+    screen.command_of(bo.short(), &shown(&approve))?;
     // Its first line is what it does when its prompt is there.
     psql.enter(&format!("{WORK}\n")).await?;
-    let (approved, prompt) = tokio::join!(stage.json_as(&stage.bo, &approve), psql.until(screen, WORK));
+    let (approved, prompt) = tokio::join!(stage.json_as(bo, &approve), psql.until(screen, WORK));
     let (approved, (_, prompt)) = (approved?, prompt?);
     let grant = approved.pointer("/outcome/grant").and_then(|grant| grant.as_str());
     let grant = grant.context("the approved request names no grant")?.to_owned();
@@ -66,40 +66,43 @@ async fn scene(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<St
     psql.until(screen, LONG).await?;
     runs(stage).await?;
     let extend = ["extend", &grant, "--by", "10m", "--reason", "still counting"];
-    screen.command(&shown(&extend))?;
-    let (extended, more) = tokio::join!(stage.json_as(&stage.ana, &extend), psql.until(screen, "NOTICE:"));
-    let (_, (_, more)) = (extended?, more?);
+    screen.command_of(ana.short(), &shown(&extend))?;
+    let (extended, more) = tokio::join!(stage.json_as(ana, &extend), more(screen, &mut psql));
+    let (_, more) = (extended?, more?);
     let extended = stage.last(&["--grant", &grant, "--event", "grant_changed"]).await?;
 
     let revoke = ["grant", "revoke", &grant, "--reason", "the nightly restore begins"];
-    screen.command(&shown(&revoke))?;
-    let (revoked, told) = tokio::join!(stage.json_as(&stage.bo, &revoke), psql.to_the_end(screen));
+    screen.command_of(bo.short(), &shown(&revoke))?;
+    let (revoked, told) = tokio::join!(stage.json_as(bo, &revoke), psql.to_the_end(screen));
     let (_, told) = (revoked?, told?);
     let lag = |from, to: Option<Timestamp>| Lag { from, to };
     Ok(Steps {
         approved: lag(
-            stage.last(&["--identity", stage.ana.name, "--event", "request_changed"]).await?,
+            stage.last(&["--identity", ana.name, "--event", "request_changed"]).await?,
             Some(prompt.time),
         ),
-        extended: lag(extended, Some(more.time)),
+        extended: lag(extended, Some(more)),
         revoked: lag(
             stage.last(&["--grant", &grant, "--event", "grant_changed"]).await?,
             told.map(|moment| moment.time),
         ),
-        grant,
     })
 }
 
 /// psql, as it is on any machine, up to where it waits; and for which request.
 async fn wish(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<(Psql, String)> {
-    let connection = connection_string(stage.gate.port(), stage.ana.name, &format!("{TARGET}/{PROFILE}"));
-    screen.command(&format!("export PGPASSWORD=...her token... PGOPTIONS='{OPTIONS}'"))?;
-    screen.command(&format!("psql \"{connection}\""))?;
+    let ana = &stage.ana;
+    let connection = connection_string(stage.gate.port(), ana.name, &format!("{TARGET}/{PROFILE}"));
+    screen.command_of(
+        ana.short(),
+        &format!("export PGPASSWORD=...her token... PGOPTIONS='{OPTIONS}'"),
+    )?;
+    screen.command_of(ana.short(), &format!("psql \"{connection}\""))?;
     let mut command = Command::new(psql);
     command
         .args(psql::ARGUMENTS)
         .args(["--dbname", &connection])
-        .env("PGPASSWORD", stage.ana.token.expose())
+        .env("PGPASSWORD", ana.token.expose())
         .env("PGOPTIONS", OPTIONS);
     let mut psql = Psql::start(command, &stage.clock)?;
     let (notice, _) = psql.until(screen, "waiting for approval").await?;
@@ -107,6 +110,13 @@ async fn wish(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<(Ps
     let request = notice.split_whitespace().find(|word| word.starts_with("rq_"));
     let request = request.context("the notice names no request")?.to_owned();
     Ok((psql, request))
+}
+
+/// The whole of the next notice, and when it began.
+async fn more(screen: &Screen, psql: &mut Psql) -> anyhow::Result<Timestamp> {
+    let (_, notice) = psql.until(screen, "NOTICE:").await?;
+    psql.until(screen, "HINT:").await?;
+    Ok(notice.time)
 }
 
 /// Waits until the long query runs in the database.

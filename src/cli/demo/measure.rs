@@ -28,7 +28,7 @@ const BEFORE: SignedDuration = SignedDuration::from_millis(100);
 const SESSIONS: usize = 2;
 
 /// How many statements the tester ran, at least: whether preparing one counts is the log's own matter.
-const STATEMENTS: usize = 6;
+const STATEMENTS: usize = 4;
 
 /// When things happened.
 pub(super) struct Moments {
@@ -115,8 +115,16 @@ pub(super) async fn report(screen: &Screen, stage: &Stage, moments: &Moments, st
     if let Some(steps) = steps {
         for (what, lag, limit) in [
             ("from the approval to the waiting psql's prompt", &steps.approved, PROMPT),
-            ("from the extension to its NOTICE in the open session", &steps.extended, CHANGE),
-            ("from the revocation to the FATAL inside a running query", &steps.revoked, CHANGE),
+            (
+                "from the extension to its NOTICE in the open session",
+                &steps.extended,
+                CHANGE,
+            ),
+            (
+                "from the revocation to the FATAL inside a running query",
+                &steps.revoked,
+                CHANGE,
+            ),
         ] {
             let Lag { from, to } = lag;
             let (good, figure) = judge(*from, *to, limit);

@@ -45,6 +45,13 @@ pub(super) struct Person {
     pub(super) token: Secret<String>,
 }
 
+impl Person {
+    /// The name without what follows its `@`.
+    pub(super) fn short(&self) -> &'static str {
+        self.name.split('@').next().unwrap_or(self.name)
+    }
+}
+
 impl Stage {
     pub(super) async fn set(screen: &Screen) -> anyhow::Result<Self> {
         let clock = Clock::system(None);
@@ -100,7 +107,7 @@ impl Stage {
 
     /// Runs a command under somebody's name and shows what it prints.
     pub(super) async fn show_as(&self, screen: &Screen, who: &Person, arguments: &[&str]) -> anyhow::Result<()> {
-        screen.command(&shown(arguments))?;
+        screen.command_of(who.short(), &shown(arguments))?;
         display(screen, &self.run_as(who, arguments).await?)
     }
 
@@ -155,7 +162,8 @@ async fn person(screen: &Screen, gate: &Arc<Gate>, name: &'static str, group: &s
     let token = issued.get("token").and_then(Value::as_str);
     let token = Secret::new(token.context("the answer to `user add` has no token")?.to_owned());
     let start = token.expose().get(..SHOWN).unwrap_or_default();
-    screen.command(&format!("{}     # her token, shown once: {start}...", shown(&add)))?;
+    screen.command(&shown(&add))?;
+    screen.note(&format!("  token {start}... (shown whole this once, kept as a hash)"))?;
     Ok(Person { name, token })
 }
 

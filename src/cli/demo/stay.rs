@@ -68,7 +68,17 @@ pub(super) async fn hold(screen: &mut Screen, stage: &Stage, window: &str) -> an
 /// A grant by the operator's hand: user name and secret, for whatever connects.
 async fn grant(screen: &Screen, stage: &Stage, window: &str) -> anyhow::Result<Login> {
     let (name, why) = (stage.ana.name, "by hand");
-    let create = ["grant", "create", TARGET, "--identity", name, "--for", window, "--reason", why];
+    let create = [
+        "grant",
+        "create",
+        TARGET,
+        "--identity",
+        name,
+        "--for",
+        window,
+        "--reason",
+        why,
+    ];
     screen.command(&shown(&create))?;
     let login = Login::read(&stage.json(&create).await?);
     login.context("the answer to `grant create` has no grant or no secret")
@@ -76,8 +86,7 @@ async fn grant(screen: &Screen, stage: &Stage, window: &str) -> anyhow::Result<L
 
 /// A person's token in a file only its owner can read; it goes away with the gate's folder.
 fn token_file(stage: &Stage, person: &Person) -> anyhow::Result<String> {
-    let name = person.name.split('@').next().unwrap_or_default();
-    let path = stage.gate.folder().join(format!("{name}.token"));
+    let path = stage.gate.folder().join(format!("{}.token", person.short()));
     let mut file = std::fs::File::options();
     let mut file = file.write(true).create_new(true).mode(0o600).open(&path)?;
     file.write_all(person.token.expose().as_bytes())?;

@@ -27,8 +27,6 @@ const REASON: &str = "BUG-812";
 /// What the tester types.
 const SCRIPT: &str = "\
 SELECT status, count(*), sum(total) FROM orders GROUP BY status ORDER BY status;
-PREPARE in_city (text) AS SELECT id, name, city FROM customers WHERE city = $1 ORDER BY id LIMIT 3;
-EXECUTE in_city ('Lisbon');
 COPY (SELECT id, total, placed_at FROM orders WHERE status = 'returned' ORDER BY id LIMIT 3) TO STDOUT WITH CSV HEADER;
 ";
 /// The last one would take a minute; the grant does not.
@@ -48,12 +46,15 @@ enum Client {
 pub(super) async fn work(screen: &Screen, stage: &Stage) -> anyhow::Result<Moments> {
     let all = async {
         let ask = ["psql", TARGET, "--for", WINDOW, "--reason", REASON];
-        screen.command(&shown(&ask))?;
+        screen.command_of(stage.ana.short(), &shown(&ask))?;
         let (mut client, first_row) = match stage.server.binaries().tool("psql") {
             Some(psql) => with_psql(screen, stage, &ask, &psql).await?,
             None => without_psql(screen, stage).await?,
         };
         let (grant, until) = grant(stage).await?;
+        screen.note("which rule let her in, meanwhile:")?;
+        let decided = ["log", "--identity", stage.ana.name, "--event", "request_changed"];
+        stage.show(screen, &decided).await?;
         let mut driver = driver(screen, stage).await?;
 
         let clock = &stage.clock;
@@ -151,7 +152,7 @@ async fn driver(screen: &Screen, stage: &Stage) -> anyhow::Result<Driver> {
         .iter()
         .map(|row| format!("{} ending in {}", row.get::<_, &str>(0), row.get::<_, &str>(1)))
         .collect();
-    screen.note("meanwhile her test suite's driver, with her name and token, joins the same grant,")?;
+    screen.note("her test suite's driver, with her name and her token, joins the same grant,")?;
     screen.note(&format!(
         "prepares \"{PREPARED}\", binds $1 = {customer}: {}",
         cards.join(", ")
