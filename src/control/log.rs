@@ -1,12 +1,13 @@
 //! `GET /v1/log`: records of the audit log as JSON Lines, those there are and, if asked, those that come.
 //!
-//! It filters and parses nothing itself; it hands on what the reader finds, at the caller's pace.
+//! It filters and parses nothing itself; it hands on what the reader finds, at the caller's pace, as long as the caller may read
+//! the log.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::Gate;
-use super::caller::Caller;
+use super::caller::{Caller, Standing};
 use super::hold::Hold;
 use super::model::{LogQuery, Unreadable};
 use super::problem::ApiError;
@@ -30,16 +31,21 @@ pub(super) async fn records(
     caller: Caller,
     uri: Uri,
 ) -> Result<Response, ApiError> {
+    let standing = Standing::of(&caller, &gate);
     caller.may(&gate, Action::ReadLog).await?;
     let wanted: LogQuery = query(&uri)?;
+    let place = if wanted.follow { Some(hold.subscribe()?) } else { None };
     let span = if wanted.follow { Span::All } else { Span::History };
     let found = follow(&gate.audit_dir, &wanted.filter(), span).map_err(|error| ApiError::Log(error.to_string()))?;
-    let chunks = futures_util::stream::unfold((found, hold), |(mut found, mut hold)| async move {
+    let held = (found, hold, standing, place);
+    let chunks = futures_util::stream::unfold(held, |(mut found, mut hold, standing, place)| async move {
         let chunk = tokio::select! {
             chunk = chunk(&mut found) => chunk?,
+            () = standing.over() => return None,
             () = hold.stopped() => return None,
         };
-        Some((Ok::<_, Infallible>(chunk), (found, hold)))
+        let goes_on = standing.holds();
+        goes_on.then_some((Ok::<_, Infallible>(chunk), (found, hold, standing, place)))
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(chunks)).into_response())
 }
