@@ -20,8 +20,8 @@ Which gate, and who you are (the first that is there):
   2. TIDEGATE_CONTROL; TIDEGATE_TOKEN (a token) or TIDEGATE_TOKEN_FILE (a file with one)
   3. what `tidegate login` stored
   4. the gate's own configuration and admin token, where they are on this machine
-What operators do (grant, session, log, user) has 4 before 3. A login's token goes to no other gate, and
-the admin token to no other machine.";
+What operators do (grant, session, log, user) has 4 before 3. A login's token goes to no other gate,
+and the admin token to no other machine.";
 
 /// Who usually gives such a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,6 +23,8 @@ use futures_util::FutureExt;
 
 /// Lines that are there at once are sent together, up to about this many bytes.
 const CHUNK: usize = 32 << 10;
+/// Said last where the answer does not go on to its end.
+const ENDED: &str = "whether you may read the log is to be settled anew, so this answer ends here: ask again";
 
 #[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`)", params(LogQuery), responses((status = 200, description = "JSON Lines: a record each; where a line cannot be read, why (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
 pub(super) async fn records(
@@ -37,15 +39,17 @@ pub(super) async fn records(
     let place = if wanted.follow { Some(hold.subscribe()?) } else { None };
     let span = if wanted.follow { Span::All } else { Span::History };
     let found = follow(&gate.audit_dir, &wanted.filter(), span).map_err(|error| ApiError::Log(error.to_string()))?;
-    let held = (found, hold, standing, place);
-    let chunks = futures_util::stream::unfold(held, |(mut found, mut hold, standing, place)| async move {
-        let chunk = tokio::select! {
-            chunk = chunk(&mut found) => chunk?,
-            () = standing.over() => return None,
+    let chunks = futures_util::stream::unfold(Some((found, hold, standing, place)), |reading| async {
+        let (mut found, mut hold, standing, place) = reading?;
+        let lines = tokio::select! {
+            lines = chunk(&mut found) => Some(lines?),
+            () = standing.over() => None,
             () = hold.stopped() => return None,
         };
-        let goes_on = standing.holds();
-        goes_on.then_some((Ok::<_, Infallible>(chunk), (found, hold, standing, place)))
+        Some(match lines.filter(|_| standing.holds()) {
+            Some(lines) => (Ok::<_, Infallible>(lines), Some((found, hold, standing, place))),
+            None => (Ok(unreadable(ENDED.to_owned()).into()), None),
+        })
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(chunks)).into_response())
 }
@@ -67,12 +71,12 @@ async fn chunk(found: &mut Follow) -> Option<Bytes> {
 fn push(lines: &mut String, item: Result<Record, ReadError>) {
     match item {
         Ok(record) => lines.push_str(&record.json()),
-        Err(error) => {
-            let unreadable = Unreadable {
-                error: error.to_string(),
-            };
-            lines.push_str(&serde_json::to_string(&unreadable).unwrap_or_default());
-        }
+        Err(error) => return lines.push_str(&unreadable(error.to_string())),
     }
     lines.push('\n');
+}
+
+/// Why there is no record, as a line.
+fn unreadable(error: String) -> String {
+    serde_json::to_string(&Unreadable { error }).unwrap_or_default() + "\n"
 }
