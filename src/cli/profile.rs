@@ -47,6 +47,8 @@ struct File {
     trust: Option<String>,
 }
 
+/// Where the gate is, and who one is there.
+const CLIENT: &str = "client.toml";
 /// The most a token may have; a JWT with many groups has some kilobytes.
 const TOKEN_BYTES: u64 = 64 * 1024;
 const TYPED_BYTES: usize = 64 * 1024;
@@ -64,7 +66,7 @@ pub(super) fn load() -> Result<Option<Login>, ClientError> {
 }
 
 fn load_from(folder: &Path) -> Result<Option<Login>, ClientError> {
-    let path = folder.join("client.toml");
+    let path = folder.join(CLIENT);
     let broken = |reason: String| ClientError::Login {
         path: path.clone(),
         reason,
@@ -101,9 +103,13 @@ fn store_in(folder: &Path, (control, trust): (&Address, &Trust), identity: &str,
             _ => None,
         },
     };
-    // The token first: a login that is half there is none.
+    // The old login goes, and the token comes first: one that is half there is none, and sends no token to the wrong gate.
+    match fs::remove_file(folder.join(CLIENT)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
     replace(&folder.join("token"), token.expose().as_bytes())?;
-    replace(&folder.join("client.toml"), toml::to_string(&file)?.as_bytes())?;
+    replace(&folder.join(CLIENT), toml::to_string(&file)?.as_bytes())?;
     Ok(())
 }
 
@@ -317,8 +323,21 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&folder), 0o700);
         assert_eq!(mode(&folder.join("token")), 0o600);
-        assert!(!fs::read_to_string(folder.join("client.toml")).unwrap().contains("tg_"));
+        assert!(!fs::read_to_string(folder.join(CLIENT)).unwrap().contains("tg_"));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_login_that_was_not_finished_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = |gate: &str| {
+            let gate = Address::Tcp(gate.to_owned());
+            store_in(dir.path(), &gate, "ana", &Secret::new("tg_of_that_gate".to_owned()))
+        };
+        store("one:1").unwrap();
+        fs::create_dir(dir.path().join("client.new")).unwrap();
+        assert!(store("two:1").is_err());
+        assert_eq!(load_from(dir.path()).unwrap(), None, "the token of two must not go to one");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! It connects to nothing. The order is decided in one pure function, [`choose`].
 //!
-//! INVARIANT: a login's token goes to no other gate than the one it was made for.
+//! INVARIANT: a login's token goes to no other gate than the one it was made for, and the admin token to this machine only.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,8 @@ Which gate, and who you are (the first that is there):
   2. TIDEGATE_CONTROL; TIDEGATE_TOKEN (a token) or TIDEGATE_TOKEN_FILE (a file with one)
   3. what `tidegate login` stored
   4. the gate's own configuration and admin token, where they are on this machine
-What operators do (grant, session, log, user) has 4 before 3. A login's token goes to no other gate.
+What operators do (grant, session, log, user) has 4 before 3. A login's token goes to no other gate,
+and the admin token to no other machine.
 An https:// gate is trusted by TIDEGATE_CA (a file) or TIDEGATE_TRUST (its certificate's SHA-256),
 as `login` was told to (--ca, --trust), or by the CAs of this machine.";
 
@@ -123,7 +124,12 @@ pub(super) fn choose(
             (None, None) => return Err(given.map_or(ClientError::Nowhere, ClientError::NoToken)),
         },
     };
-    Ok((given.unwrap_or(home), token.unwrap_or(its_token)))
+    let (address, token) = (given.unwrap_or(home), token.unwrap_or(its_token));
+    // Whoever listens elsewhere, or on the way there, is not this gate.
+    if address.is_exposed() && matches!(token, TokenFrom::Admin(_)) {
+        return Err(ClientError::NoToken(address));
+    }
+    Ok((address, token))
 }
 
 /// Only the address, for a login that is being made. A stored one that cannot be read is about to be replaced.
@@ -281,6 +287,20 @@ mod tests {
             assert!(said.starts_with("there is no token for http://elsewhere:1"), "{said}");
             let same = remote(Some("http://gate:1/"), None);
             assert_eq!(chosen(whose, &same, &nothing, Some(&ana), None), "http://gate:1 login");
+        }
+    }
+
+    #[test]
+    fn the_admin_token_stays_on_this_machine() {
+        let nothing = Environment::default();
+        for whose in [Whose::Person, Whose::Operator] {
+            let to = |control| chosen(whose, &remote(Some(control), None), &nothing, None, Some("/dev/null"));
+            let said = to("http://elsewhere:1");
+            assert!(said.starts_with("there is no token for http://elsewhere:1"), "{said}");
+            let said = to("http://localhost.example.org:1");
+            assert!(said.starts_with("there is no token for"), "{said}");
+            assert_eq!(to("http://127.0.0.1:1"), "http://127.0.0.1:1 admin");
+            assert_eq!(to("unix:/other.sock"), "unix:/other.sock admin");
         }
     }
 }

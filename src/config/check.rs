@@ -226,18 +226,7 @@ impl Checker<'_> {
         let at = |key: &str| format!("targets.{}.{key}", table.name);
         let ca_file = table.ca_file.as_ref().map(|path| self.base.join(path));
         if let Some(ca) = &ca_file {
-            if self.readable(&at("ca_file"), ca).is_some()
-                && let Err(error) = ClientTls::new(table.sslmode, Some(ca))
-            {
-                self.note(&at("ca_file"), chain(&error), "");
-            }
-            if matches!(table.sslmode, TlsMode::Disable | TlsMode::Prefer) {
-                self.note(
-                    &at("ca_file"),
-                    "it has no effect with this sslmode",
-                    "set sslmode = \"verify-full\", or leave ca_file out",
-                );
-            }
+            self.ca_file(table, ca, &at("ca_file"));
         }
         if table.auth.is_empty() {
             self.note(
@@ -282,6 +271,22 @@ impl Checker<'_> {
             max_sessions: table.max_sessions,
             application_name: table.application_name,
             profiles: table.profiles.clone(),
+        }
+    }
+
+    /// The roots a target's certificate is verified with.
+    fn ca_file(&mut self, table: &TargetTable, ca: &Path, key: &str) {
+        if self.readable(key, ca).is_some()
+            && let Err(error) = ClientTls::new(table.sslmode, Some(ca))
+        {
+            self.note(key, chain(&error), "");
+        }
+        if matches!(table.sslmode, TlsMode::Disable | TlsMode::Prefer) {
+            self.note(
+                key,
+                "it has no effect with this sslmode",
+                "set sslmode = \"verify-full\", or leave ca_file out",
+            );
         }
     }
 

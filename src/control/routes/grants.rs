@@ -33,6 +33,9 @@ pub(in crate::control) async fn create(
 ) -> Result<Response, ApiError> {
     caller.may(&gate, Action::Administer).await?;
     let body: NewGrantBody = body(&bytes)?;
+    if caller.is(&body.identity) {
+        return Err(ApiError::ForOneself);
+    }
     known(&gate, &body.target, body.profile.as_ref())?;
     let terms = Terms {
         identity: body.identity,
