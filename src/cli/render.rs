@@ -113,10 +113,9 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
             format!("{} ({})", time(grant.activate_by()), relative(grant.activate_by(), now)),
         )),
     }
-    match (grant.revoked(), grant.until()) {
-        (None, Some(until)) => rows.push(("until", format!("{} ({})", time(until), relative(until, now)))),
-        // That it is revoked is said below, with the reason.
-        _ => {}
+    // That it is revoked is said below, with the reason.
+    if let (None, Some(until)) = (grant.revoked(), grant.until()) {
+        rows.push(("until", format!("{} ({})", time(until), relative(until, now))));
     }
     if let Some(deadline) = grant.deadline() {
         rows.push(("never after", time(deadline)));
