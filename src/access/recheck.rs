@@ -99,8 +99,7 @@ impl Desk {
 
     /// Whoever asked, as they are now: local users in the groups they are in now, others as their token had it.
     pub(super) fn present(&self, wish: &Wish) -> Identity {
-        let users = self.0.ledger.users();
-        let local = users.into_iter().find(|user| user.local && user.name == wish.identity);
+        let local = self.0.ledger.user(&wish.identity).filter(|user| user.local);
         let asked_as = wish.issuer.as_ref();
         match (local, asked_as) {
             (Some(user), None) => Identity {

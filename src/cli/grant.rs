@@ -23,12 +23,21 @@ pub(super) async fn run(config: &Path, command: GrantCommand) -> anyhow::Result<
             target,
             remote,
         } => {
-            let query = GrantsQuery { all, identity, target };
+            let query = GrantsQuery {
+                all,
+                identity,
+                target,
+                ..GrantsQuery::default()
+            };
             let grants: Grants = Client::new(Whose::Operator, config, &remote.place)?
                 .get("/v1/grants", &query)
                 .await?;
             render::show(remote.printing.output, &grants, |grants| {
-                render::grants(&grants.grants, now())
+                let table = render::grants(&grants.grants, now());
+                match &grants.next {
+                    Some(_) => format!("{table}\n\nThere are older ones: fewer are shown with --identity or --target"),
+                    None => table,
+                }
             })
         }
         GrantCommand::Show { grant, remote } => {

@@ -179,6 +179,7 @@ pub(super) async fn my_grants(client: &Client, all: bool, target: Option<TargetN
         all,
         identity: Some(me.name.parse()?),
         target,
+        ..GrantsQuery::default()
     };
     let mut mine: Grants = client.get("/v1/grants", &query).await?;
     // Those that can be used first; the order is otherwise the gate's, the latest first.
