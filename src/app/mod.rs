@@ -180,8 +180,7 @@ impl Gate {
         let certificate = tls.then(|| self.builder.tls.clone());
         let control = Listeners::bind(socket, *listen, certificate.clone()).await?;
         if let (Some(listen), Some(certificate)) = (control.tcp_address(), certificate) {
-            let sha256 = certificate.current().fingerprint();
-            tracing::info!(%listen, certificate_sha256 = %sha256, "the control API is also on https");
+            tracing::info!(%listen, certificate_sha256 = %certificate.current().fingerprint(), "the control API is also on https");
         }
         let mut listeners = Vec::new();
         for address in &self.settings.listen {
@@ -209,8 +208,7 @@ impl Gate {
     }
 
     fn serve_control(&self, listeners: Listeners, token: AdminToken) -> JoinHandle<()> {
-        let (ready, counted) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
-        let notifier = self.notifier.clone();
+        let (ready, counted, notifier) = (Arc::clone(&self.shared), Arc::clone(&self.shared), self.notifier.clone());
         let gate = control::Gate {
             ledger: self.shared.ledger.clone(),
             desk: self.shared.desk.clone(),
