@@ -73,7 +73,7 @@ async fn scene(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<St
 
     let revoke = ["grant", "revoke", &grant, "--reason", "the nightly restore begins"];
     screen.command_of(bo.short(), &shown(&revoke))?;
-    let (revoked, told) = tokio::join!(stage.json_as(bo, &revoke), psql.to_the_end(screen));
+    let (revoked, told) = tokio::join!(stage.json_as(bo, &revoke), psql.rest(screen));
     let (_, told) = (revoked?, told?);
     let lag = |from, to: Option<Timestamp>| Lag { from, to };
     Ok(Steps {

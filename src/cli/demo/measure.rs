@@ -100,36 +100,14 @@ pub(super) async fn report(screen: &Screen, stage: &Stage, moments: &Moments, st
         all_good &= good;
         screen.finding(good, what, figure)
     };
-    let Moments {
-        grant,
-        first_row,
-        until,
-        backends,
-        ..
-    } = moments;
+    let (grant, until, backends) = (&moments.grant, &moments.until, &moments.backends);
     finding(
-        *first_row <= FIRST_ROW,
+        moments.first_row <= FIRST_ROW,
         "from the wish to the first row: request, rule, login, query",
-        &milliseconds(*first_row),
+        &milliseconds(moments.first_row),
     )?;
-    if let Some(steps) = steps {
-        for (what, lag, limit) in [
-            ("from the approval to the waiting psql's prompt", &steps.approved, PROMPT),
-            (
-                "from the extension to its NOTICE in the open session",
-                &steps.extended,
-                CHANGE,
-            ),
-            (
-                "from the revocation to the FATAL inside a running query",
-                &steps.revoked,
-                CHANGE,
-            ),
-        ] {
-            let Lag { from, to } = lag;
-            let (good, figure) = judge(*from, *to, limit);
-            finding(good, what, &figure)?;
-        }
+    for (what, good, figure) in steps.map(changes).unwrap_or_default() {
+        finding(good, what, &figure)?;
     }
     let deadline = until.strftime("%H:%M:%S%.3f UTC");
     screen.note(&format!("and at the deadline of the first grant, {deadline}:"))?;
@@ -170,6 +148,27 @@ pub(super) async fn report(screen: &Screen, stage: &Stage, moments: &Moments, st
         bail!("the promise was not kept; the gate's own log says:\n{}", stage.gate.log());
     }
     Ok(())
+}
+
+/// How fast each change came to the client.
+fn changes(steps: &Steps) -> Vec<(&'static str, bool, String)> {
+    let judged = |what, lag: &Lag, limit| {
+        let (good, figure) = judge(lag.from, lag.to, limit);
+        (what, good, figure)
+    };
+    vec![
+        judged("from the approval to the waiting psql's prompt", &steps.approved, PROMPT),
+        judged(
+            "from the extension to its NOTICE in the open session",
+            &steps.extended,
+            CHANGE,
+        ),
+        judged(
+            "from the revocation to the FATAL inside a running query",
+            &steps.revoked,
+            CHANGE,
+        ),
+    ]
 }
 
 /// Not before it was due, and not late.

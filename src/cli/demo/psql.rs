@@ -81,7 +81,7 @@ impl Psql {
     }
 
     /// Shows the rest. When it was told why it ends, if it was.
-    pub(super) async fn to_the_end(&mut self, screen: &Screen) -> anyhow::Result<Option<Moment>> {
+    pub(super) async fn rest(&mut self, screen: &Screen) -> anyhow::Result<Option<Moment>> {
         let mut told = None;
         while let Some((line, moment)) = self.line(screen).await? {
             if line.contains("FATAL:") {

@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who runs the query that outlives its grant.
 enum Client {
-    Psql(Psql),
+    Psql(Box<Psql>),
     /// On a machine that has the server but no psql.
     Driver(Box<Driver>, Instant),
 }
@@ -61,7 +61,7 @@ pub(super) async fn work(screen: &Screen, stage: &Stage) -> anyhow::Result<Momen
         let driver_told = async { (driver.closed().await, clock.now()) };
         let (driver_told, psql_told, gone) = tokio::join!(
             driver_told,
-            client.to_the_end(screen, stage, until),
+            client.rest(screen, stage, until),
             watch_backends(stage, &grant, until)
         );
         let (last_words, driver_told) = driver_told;
@@ -92,7 +92,7 @@ async fn with_psql(screen: &Screen, stage: &Stage, ask: &[&str], psql: &Path) ->
     let (_, first) = psql.until(screen, " | ").await?;
     let first_row = psql.after_start(first);
     psql.until(screen, LONG).await?;
-    Ok((Client::Psql(psql), first_row))
+    Ok((Client::Psql(Box::new(psql)), first_row))
 }
 
 async fn without_psql(screen: &Screen, stage: &Stage) -> anyhow::Result<(Client, Duration)> {
@@ -116,9 +116,9 @@ async fn without_psql(screen: &Screen, stage: &Stage) -> anyhow::Result<(Client,
 
 impl Client {
     /// The query that outlives its grant. When the client was told, if it was.
-    async fn to_the_end(&mut self, screen: &Screen, stage: &Stage, until: Timestamp) -> anyhow::Result<Option<Timestamp>> {
+    async fn rest(&mut self, screen: &Screen, stage: &Stage, until: Timestamp) -> anyhow::Result<Option<Timestamp>> {
         let (driver, begun) = match self {
-            Self::Psql(psql) => return Ok(psql.to_the_end(screen).await?.map(|moment| moment.time)),
+            Self::Psql(psql) => return Ok(psql.rest(screen).await?.map(|moment| moment.time)),
             Self::Driver(driver, begun) => (driver, *begun),
         };
         let Err(error) = run(driver, LONG).await else {
