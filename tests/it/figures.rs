@@ -174,7 +174,7 @@ impl Team {
     async fn started_again(&mut self, meanwhile: impl FnOnce(&rusqlite::Connection)) -> Duration {
         self.gate.terminate().expect("SIGTERM");
         eventually("it stops", async || self.gate.ended().then_some(())).await;
-        let store = rusqlite::Connection::open(self.gate.folder().join("state/ledger.db")).expect("the store");
+        let store = rusqlite::Connection::open(self.gate.folder().join("state/ledger.sqlite")).expect("the store");
         meanwhile(&store);
         drop(store);
         let begun = Instant::now();
