@@ -3,6 +3,7 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /source
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+COPY policies policies
 COPY benches benches
 RUN cargo build --locked --release --bin tidegate
 

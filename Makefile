@@ -13,14 +13,17 @@ demo: setup ## see it work: a database, the gate, a tester's psql whose time run
 	@cargo build --locked
 	@cargo run --locked --quiet -- demo $(ARGS)
 
-test: setup ## all tests, against real PostgreSQL servers they start themselves
+test: ## all tests, against real PostgreSQL servers they start themselves
+	@.ci/setup node
+	@tests/oidc/setup.sh
 	cargo test --locked $(ARGS)
 
 bench: setup ## the figures, side by side: writes benches/RESULTS.md
 	cargo bench --locked --bench gate -- $(ARGS)
 
-figures: setup ## the promised figure of the deadline, on a quiet machine: 200 sessions end at one time
-	cargo test --locked --release --test it -- --ignored --nocapture deadline::
+figures: setup ## the promised figures, on a quiet machine: decisions, first rows, approvals, changes, the deadline
+	cargo test --locked --release --lib -- --ignored --nocapture --test-threads=1 policy::
+	cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 deadline:: figures::
 
 kill9: setup ## a hundred times kill -9 under load (KILLS=1000 for more): nothing runs that is not on record
 	TIDEGATE_KILLS=$(or $(KILLS),100) cargo test --locked --test it -- --nocapture kill9::whatever

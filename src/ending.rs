@@ -245,9 +245,9 @@ pub enum Ending {
         grant: GrantId,
         /// When.
         at: Timestamp,
-        /// Who revoked it, and why.
-        by: String,
-        /// In their words.
+        /// By whom, where that is known.
+        by: Option<String>,
+        /// The reason given, if any.
         reason: Option<String>,
     },
     /// An operator ended this session.

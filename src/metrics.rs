@@ -3,7 +3,7 @@
 //! Labels have few values by design: endings and targets, never a grant, an identity or an address.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -33,6 +33,8 @@ struct Counters {
     overshoot: Histogram,
     clock_ahead: Gauge<i64, AtomicI64>,
     audit_good: Gauge,
+    waiting: Gauge,
+    notices_lost: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -69,6 +71,8 @@ impl Default for Counters {
             overshoot: Histogram::new(OVERSHOOT_BOUNDS),
             clock_ahead: Gauge::default(),
             audit_good: Gauge::default(),
+            waiting: Gauge::default(),
+            notices_lost: Counter::default(),
         }
     }
 }
@@ -122,6 +126,16 @@ impl Metrics {
         self.0.audit_good.set(i64::from(good));
     }
 
+    /// How many logins wait for approval.
+    pub fn waiting(&self, logins: u32) {
+        self.0.waiting.set(i64::from(logins));
+    }
+
+    /// How many messages to webhooks were not kept or given up, since the start.
+    pub fn notices_lost(&self, messages: u64) {
+        self.0.notices_lost.inner().store(messages, Ordering::Relaxed);
+    }
+
     /// All of it as Prometheus reads it.
     #[must_use]
     pub fn text(&self) -> String {
@@ -136,6 +150,8 @@ impl Metrics {
             overshoot,
             clock_ahead,
             audit_good,
+            waiting,
+            notices_lost,
         } = &*self.0;
         registry.register("connections", "TCP connections accepted", connections.clone());
         registry.register(
@@ -158,6 +174,12 @@ impl Metrics {
             clock_ahead.clone(),
         );
         registry.register("audit_writable", "1 while the audit log can be written", audit_good.clone());
+        registry.register("logins_waiting", "Logins that wait for approval", waiting.clone());
+        registry.register(
+            "notices_lost",
+            "Messages to webhooks that were not kept or were given up",
+            notices_lost.clone(),
+        );
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &registry);
@@ -176,12 +198,16 @@ mod tests {
         metrics.session_started(&target);
         metrics.session_ended(&target, "expired", 3, Some(4_000));
         metrics.refused("bad_secret");
+        metrics.waiting(3);
+        metrics.notices_lost(2);
         let text = metrics.text();
         for line in [
             "tidegate_sessions{target=\"orders\"} 0",
             "tidegate_sessions_ended_total{target=\"orders\",ending=\"expired\"} 1",
             "tidegate_statements_total{target=\"orders\"} 3",
             "tidegate_connections_refused_total{ending=\"bad_secret\"} 1",
+            "tidegate_logins_waiting 3",
+            "tidegate_notices_lost_total 2",
             "tidegate_ending_overshoot_seconds_bucket{le=\"0.005\"} 1",
         ] {
             assert!(text.contains(line), "{line} not in\n{text}");

@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
     /// Nothing there.
-    #[error("a {what} name must not be empty")]
+    #[error("{} name must not be empty", with_article(.what))]
     Empty {
         /// `target`, `profile`, `identity` or `group`.
         what: &'static str,
     },
     /// Longer than PostgreSQL's identifiers (63 bytes).
-    #[error("a {what} name has at most 63 bytes, this one has {length}")]
+    #[error("{} name has at most 63 bytes, this one has {length}", with_article(.what))]
     TooLong {
         /// `target`, `profile`, `identity` or `group`.
         what: &'static str,
@@ -25,7 +25,7 @@ pub enum InvalidName {
         length: usize,
     },
     /// A character outside the allowed set.
-    #[error("a {what} name consists of letters, digits and `{also}`; found {found:?}")]
+    #[error("{} name consists of letters, digits and `{also}`; found {found:?}", with_article(.what))]
     Character {
         /// `target`, `profile`, `identity` or `group`.
         what: &'static str,
@@ -34,6 +34,16 @@ pub enum InvalidName {
         /// The offending character.
         found: char,
     },
+}
+
+/// The kind of a name in a sentence: a target, an identity.
+fn with_article(what: &str) -> String {
+    let article = if what.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    };
+    format!("{article} {what}")
 }
 
 macro_rules! name {

@@ -46,7 +46,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("notify", "clock secret tls request audit ledger"),
     (
         "control",
-        "clock ids names secret grant request identity audit policy ledger access session",
+        "clock ids names secret grant request identity tls audit policy ledger access session",
     ),
     ("config", "names secret identity tls audit policy frontend upstream notify"),
     (
@@ -56,7 +56,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("lab", "secret tls"),
     (
         "cli",
-        "clock ids names secret request identity policy audit session control config app lab",
+        "clock ids names secret grant request identity tls policy audit session control config app lab",
     ),
 ];
 

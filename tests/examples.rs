@@ -1,4 +1,4 @@
-//! What the documentation shows is true: the example configuration, its defaults, and the reference table in README.md.
+//! What the documentation shows is true: the example configuration, its defaults, the reference table in README.md, the policies.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tidegate::config::{self, Mistake, Settings};
+use tidegate::policy::{Policies, Source, table};
 
 fn repository(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
@@ -102,4 +103,27 @@ fn the_configurations_in_the_documents_are_good() {
         }
     }
     assert!(seen > 0);
+}
+
+/// The blocks of a document that are in this language.
+fn blocks(file: &str, language: &str) -> Vec<String> {
+    let (text, fence) = (text(file), format!("```{language}\n"));
+    let block = |block: &str| block.split("```").next().expect("split has a first part").to_owned();
+    text.split(&fence).skip(1).map(block).collect()
+}
+
+#[test]
+fn the_policies_in_the_documents_are_good_and_do_what_is_said_of_them() {
+    let file = "policies/README.md";
+    let source = |name: &str, text: String| Source {
+        name: name.to_owned(),
+        text,
+    };
+    let schema = source("schema.cedarschema", text("policies/schema.cedarschema"));
+    let policies = source(file, blocks(file, "cedar").join("\n"));
+    let policies = Policies::parse(&schema, &[policies], jiff::tz::TimeZone::UTC).unwrap_or_else(|error| panic!("{error}"));
+    let tables: Vec<_> = blocks(file, "toml").into_iter().map(|block| source(file, block)).collect();
+    let outcome = table::run(&policies, &tables);
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    assert!(outcome.cases > 5, "{outcome:?}");
 }

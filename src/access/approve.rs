@@ -28,7 +28,7 @@ impl Desk {
             return Err(AccessError::NoSuchProfile {
                 target: view.request.wish.target,
                 asked: given.to_string(),
-                known: profiles,
+                known: decide::by_nearness(given.as_str(), &profiles),
             });
         }
         let subject = decide::narrowed(&view.request, &narrowed, &profiles);
@@ -70,7 +70,8 @@ impl Desk {
         let step = move |request: &Request, _, now| -> Result<Next, AccessError> {
             Ok(not_granted(request.pending(now)?.withdraw(&by, now)?))
         };
-        self.find(id).await?;
+        // Whose it is, is not told to those who may not see it.
+        self.request(who, id).await?;
         self.0.ledger.step(id, &who.name, "withdrawn", Reasons::default(), step).await
     }
 

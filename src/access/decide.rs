@@ -101,7 +101,7 @@ fn nearest<'a>(asked: &str, known: impl IntoIterator<Item = &'a str>) -> Option<
 }
 
 /// The profiles there are, the most likely one first.
-fn by_nearness(asked: &str, profiles: &[ProfileName]) -> Vec<ProfileName> {
+pub(super) fn by_nearness(asked: &str, profiles: &[ProfileName]) -> Vec<ProfileName> {
     let asked: String = asked.chars().take(REPEATED).flat_map(char::to_lowercase).collect();
     let mut known = profiles.to_vec();
     known.sort_by_cached_key(|profile| strsim::damerau_levenshtein(&asked, &profile.as_str().to_lowercase()));
@@ -152,6 +152,12 @@ pub(super) fn submitted(verdict: Verdict, wish: &Wish, pending_for: Duration, no
     }
 }
 
+/// Whether a request is the one for this wish. Window and profile may have been narrowed since it was made.
+pub(super) fn same_request(request: &Wish, wish: &Wish) -> bool {
+    let what = |wish: &Wish| (wish.target.clone(), wish.reason.clone(), wish.ticket.clone());
+    what(request) == what(wish) && request.max_sessions == wish.max_sessions && request.break_glass == wish.break_glass
+}
+
 /// The answer where there are no policies at all.
 pub(super) fn no_policies() -> Judgement {
     Judgement {
@@ -162,8 +168,8 @@ pub(super) fn no_policies() -> Judgement {
     }
 }
 
-/// Whether what was approved so may still be activated under this judgement; if not, why.
-pub(super) fn still_good(how: How, verdict: &Verdict) -> Result<(), String> {
+/// Whether what was approved so, with so many approvals, may still be activated under this judgement; if not, why.
+pub(super) fn still_good(how: How, approvals: usize, verdict: &Verdict) -> Result<(), String> {
     match (how, verdict) {
         (_, Verdict::Denied { why }) => Err(why.clone()),
         (How::Automatic, Verdict::Approvals(_)) => {
@@ -172,6 +178,9 @@ pub(super) fn still_good(how: How, verdict: &Verdict) -> Result<(), String> {
         (How::BreakGlass, Verdict::Approvals(_)) => {
             Err("it was opened without approval, which the policies do not allow now".to_owned())
         }
+        (How::People, Verdict::Approvals(needed)) if usize::try_from(*needed).is_ok_and(|needed| needed > approvals) => Err(
+            format!("{approvals} of its approvals count now, and the policies ask for {needed}"),
+        ),
         (How::People, Verdict::Approvals(_)) | (_, Verdict::Automatic) => Ok(()),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! It proves nothing itself: the ledger knows the users' tokens, the issuers their signatures.
 //!
-//! INVARIANT: whoever is refused learns that, and nothing else; why is on record.
+//! INVARIANT: whoever is refused learns that, and nothing else; why is on record. The name of a local user is proved by that
+//! user's token alone: no issuer can say that somebody is one.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -64,7 +65,13 @@ impl Desk {
         } else if looks_like_jwt(text) {
             let issuers = self.rules().issuers.clone();
             let verified = issuers.verify(token, self.0.clock.now()).await;
-            verified.map_err(|error| refused(claimed(text), &error.to_string()))?
+            let identity = verified.map_err(|error| refused(claimed(text), &error.to_string()))?;
+            // What belongs to a name (grants, requests, approvals) would be whoever's the issuer calls so.
+            if self.0.ledger.user(&identity.name).is_some_and(|user| user.local) {
+                let detail = "a local user has this name: give the issuer an identity_prefix";
+                return Err(refused(Some(identity.name.to_string()), detail));
+            }
+            identity
         } else {
             return Err(refused(None, "neither a user's token nor a JWT"));
         };

@@ -113,7 +113,7 @@ pub enum AccessError {
         target: TargetName,
         /// The name asked for.
         asked: String,
-        /// Those there are.
+        /// Those there are, the most likely one first.
         known: Vec<ProfileName>,
     },
     /// What was asked for makes no request.

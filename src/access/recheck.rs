@@ -12,7 +12,7 @@ use crate::grant::{Grant, Status};
 use crate::identity::{Identity, Source};
 use crate::ids::GrantId;
 use crate::ledger::LedgerError;
-use crate::policy::{Action, Judgement};
+use crate::policy::{Action, Decision, Judgement};
 use crate::request::{How, Outcome, Request, Wish};
 
 impl Desk {
@@ -65,15 +65,24 @@ impl Desk {
             return Err(refused("the request it came of is not approved".to_owned()));
         };
         let Judgement { verdict, policies } = self.judge_again(&request.wish, client);
-        decide::still_good(*how, &verdict).map_err(|why| {
-            let action = match how {
-                How::Automatic => Action::AutoApprove,
-                How::People => Action::Request,
-                How::BreakGlass => Action::BreakGlass,
-            };
-            self.note_refusal(grant.identity(), action, policies, grant.id().as_str());
-            refused(why)
-        })
+        // Whoever was shut out since may have been somebody else when they said yes.
+        let approvals = request
+            .approvals
+            .iter()
+            .filter(|approval| !self.0.ledger.is_disabled(&approval.by));
+        let good = decide::still_good(*how, approvals.count(), &verdict);
+        let action = match how {
+            How::Automatic => Action::AutoApprove,
+            How::People => Action::Request,
+            How::BreakGlass => Action::BreakGlass,
+        };
+        let decision = Decision {
+            allowed: good.is_ok(),
+            policies,
+            errors: Vec::new(),
+        };
+        self.note(grant.identity(), action, decision, grant.id().as_str());
+        good.map_err(refused)
     }
 
     /// What would become of the wish if it were asked for now, from there.
@@ -90,8 +99,7 @@ impl Desk {
 
     /// Whoever asked, as they are now: local users in the groups they are in now, others as their token had it.
     pub(super) fn present(&self, wish: &Wish) -> Identity {
-        let users = self.0.ledger.users();
-        let local = users.into_iter().find(|user| user.local && user.name == wish.identity);
+        let local = self.0.ledger.user(&wish.identity).filter(|user| user.local);
         let asked_as = wish.issuer.as_ref();
         match (local, asked_as) {
             (Some(user), None) => Identity {

@@ -104,14 +104,10 @@ impl Desk {
         })
     }
 
-    /// Puts a no on record that is said where nobody can wait for the log.
-    pub(super) fn note_refusal(&self, who: &IdentityName, action: Action, policies: Vec<String>, about: &str) {
+    /// Puts an answer on record that is given where nobody can wait for the log.
+    pub(super) fn note(&self, who: &IdentityName, action: Action, decision: Decision, about: &str) {
         let ruling = Ruling {
-            decision: Decision {
-                allowed: false,
-                policies,
-                errors: Vec::new(),
-            },
+            decision,
             action,
             who: who.clone(),
             policy_set: policy_set(&self.rules()),

@@ -86,7 +86,7 @@ impl Desk {
         let Judgement { verdict, policies } = judgement;
         let new = NewRequest {
             submitted: decide::submitted(verdict, &wish, rules.pending_for, now),
-            wish,
+            wish: wish.clone(),
             key: asked.key.clone(),
             activate_within: Duration::max(rules.activate_within, crate::grant::SHORTEST_WINDOW),
         };
@@ -95,6 +95,12 @@ impl Desk {
             policy_set: rule::policy_set(rules),
         };
         let view = self.0.ledger.submit(new, reasons).await?;
+        // The answer to the one would be taken for the answer to the other.
+        if !decide::same_request(&view.request.wish, &wish) {
+            return Err(AccessError::Invalid(
+                "this idempotency key was another request's: take a fresh one for each".to_owned(),
+            ));
+        }
         match &view.request.outcome {
             Some(Outcome::Denied { why, .. }) => Err(AccessError::Denied {
                 why: why.clone(),

@@ -334,8 +334,17 @@ async fn extensions_never_add_up_to_more_than_the_policies_allow() {
     let late = bench.desk.extend(&ana, &grant, Duration::from_mins(1), None).await;
     assert!(matches!(late, Err(AccessError::Ledger(LedgerError::Illegal(_)))), "{late:?}");
     let made: Vec<_> = bench.decisions().into_iter().map(|made| (made.0, made.1, made.2)).collect();
-    let extend = |who: &str, allowed| (who.to_owned(), "extend".to_owned(), allowed);
-    assert_eq!(made, [extend("ana", true), extend("ana", false), extend("eve", false)]);
+    let made: Vec<_> = made.iter().map(|made| (made.0.as_str(), made.1.as_str(), made.2)).collect();
+    assert_eq!(
+        made,
+        [
+            ("ana", "auto-approve", true),
+            ("ana", "extend", true),
+            ("ana", "extend", false),
+            ("eve", "extend", false)
+        ],
+        "the activation first"
+    );
 }
 
 #[tokio::test]
@@ -464,4 +473,122 @@ async fn the_automatic_path_is_short() {
     took.sort_unstable();
     println!("a request that is granted at once: {:?} in the middle of {took:?}", took[10]);
     assert!(took[10] < Duration::from_millis(200), "{took:?}");
+}
+
+#[tokio::test]
+async fn an_extension_does_not_stretch_a_break_glass_access() {
+    let bench = Bench::new();
+    let ana = bench.user("ana", &["qa"]).await;
+    let urgent = Asked {
+        break_glass: true,
+        reason: Some("down".to_owned()),
+        window: Some(Duration::from_mins(20)),
+        ..asked("orders", "owner")
+    };
+    let view = bench.desk.submit(&ana, urgent).await.unwrap();
+    let grant = view.request.grant().unwrap().clone();
+    bench.connect(&grant).await.unwrap();
+    // Half an hour is what one may take without approval, in however many steps; "longer" would allow two hours.
+    let by = |minutes| bench.desk.extend(&ana, &grant, Duration::from_mins(minutes), None);
+    by(10).await.unwrap();
+    let more = by(1).await;
+    assert!(matches!(more, Err(AccessError::Denied { .. })), "{more:?}");
+    let refused = bench.decisions().pop().unwrap();
+    assert_eq!((refused.1.as_str(), refused.2), ("break-glass", false));
+}
+
+#[tokio::test]
+async fn activation_needs_as_many_approvals_as_the_policies_ask_for_now() {
+    let bench = Bench::new();
+    let (ana, lea) = (bench.user("ana", &["qa"]).await, bench.user("lea", &["leads"]).await);
+    let id = bench
+        .desk
+        .submit(&ana, asked("orders", "read-write"))
+        .await
+        .unwrap()
+        .request
+        .id;
+    let view = bench.desk.approve(&lea, &id, Narrowed::default(), None).await.unwrap();
+    let grant = view.request.grant().unwrap().clone();
+    let two = POLICIES.replace(r#"@approvals("1")"#, r#"@approvals("2")"#);
+    bench.rules.send_replace(Arc::new(testing::rules(Some(policies(&two)))));
+    assert_eq!(bench.connect(&grant).await.unwrap_err().name(), "policy_refused");
+    bench.rules.send_replace(Arc::new(testing::rules(Some(policies(POLICIES)))));
+    // The yes of somebody who is shut out is none.
+    bench.ledger.disable_user(&lea.name, "ops").await.unwrap();
+    assert_eq!(bench.connect(&grant).await.unwrap_err().name(), "policy_refused");
+    bench.ledger.enable_user(&lea.name, "ops").await.unwrap();
+    bench.connect(&grant).await.unwrap();
+}
+
+/// An issuer without a prefix, and how it signs.
+fn issuer(folder: &std::path::Path) -> (Issuers, impl Fn(&str) -> Secret<String>) {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let x = URL_SAFE_NO_PAD.encode(pair.public_key_raw());
+    let jwks = serde_json::json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x}]});
+    let file = folder.join("jwks.json");
+    std::fs::write(&file, jwks.to_string()).unwrap();
+    let settings = crate::identity::IssuerSettings {
+        issuer: "https://id.example.org".to_owned(),
+        audience: "tidegate".to_owned(),
+        keys: crate::identity::Keys::File(file),
+        identity_claim: "sub".to_owned(),
+        identity_prefix: String::new(),
+        groups_claim: Some("groups".to_owned()),
+        claims: BTreeMap::new(),
+        leeway: Duration::ZERO,
+    };
+    let key = jsonwebtoken::EncodingKey::from_ed_der(&pair.serialize_der());
+    let sign = move |subject: &str| {
+        let claims = serde_json::json!({
+            "iss": "https://id.example.org", "aud": "tidegate", "sub": subject, "groups": ["leads"], "exp": 1_800_003_600,
+        });
+        let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA);
+        Secret::new(jsonwebtoken::encode(&header, &claims, &key).unwrap())
+    };
+    (Issuers::new(vec![settings]), sign)
+}
+
+#[tokio::test]
+async fn no_issuer_names_a_local_user() {
+    let bench = Bench::new();
+    let (issuers, sign) = issuer(bench.folder.path());
+    let mut rules = testing::rules(Some(policies(POLICIES)));
+    rules.issuers = Arc::new(issuers);
+    bench.rules.send_replace(Arc::new(rules));
+    bench.user("ana", &["qa"]).await;
+    let error = bench.desk.identify(&sign("ana"), None).await.unwrap_err();
+    assert_eq!(error.to_string(), "the token is not accepted");
+    // Whoever is nobody here is known by it, until they are shut out.
+    let bo = bench.desk.identify(&sign("bo"), None).await.unwrap();
+    assert_eq!(bo.source, Source::Issuer("https://id.example.org".to_owned()));
+    bench.ledger.disable_user(&bo.name, "ops").await.unwrap();
+    assert!(bench.desk.identify(&sign("bo"), None).await.is_err());
+}
+
+#[tokio::test]
+async fn a_withdrawal_tells_a_stranger_nothing() {
+    let bench = Bench::new();
+    let (ana, eve) = (bench.user("ana", &["qa"]).await, bench.user("eve", &["qa"]).await);
+    let view = bench.desk.submit(&ana, asked("orders", "read-write")).await.unwrap();
+    let answer = bench.desk.withdraw(&eve, &view.request.id).await;
+    assert!(matches!(answer, Err(AccessError::NoSuchRequest(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_key_is_for_one_request() {
+    let bench = Bench::new();
+    let ana = bench.user("ana", &["qa"]).await;
+    let keyed = |profile: &str, reason: &str| Asked {
+        key: Some("ci-4711".to_owned()),
+        reason: Some(reason.to_owned()),
+        ..asked("orders", profile)
+    };
+    let first = bench.desk.submit(&ana, keyed("read-only", "tests")).await.unwrap();
+    let again = bench.desk.submit(&ana, keyed("read-only", "tests")).await.unwrap();
+    assert_eq!(first.request.id, again.request.id);
+    let other = bench.desk.submit(&ana, keyed("read-only", "something else")).await;
+    assert!(matches!(other, Err(AccessError::Invalid(_))), "{other:?}");
 }

@@ -28,7 +28,7 @@ const NO_LIMIT: u32 = 100_000;
 /// Makes rules, at the start and at each reload; keeps what must outlive a reload.
 pub(super) struct Builder {
     clock: Clock,
-    tls: ServerTlsCell,
+    pub(super) tls: ServerTlsCell,
     pub(super) waiting: Waiting,
     rooms: HashMap<TargetName, Arc<TargetRoom>>,
 }

@@ -173,10 +173,15 @@ impl Gate {
         let Control {
             socket,
             listen,
+            tls,
             token_file,
         } = &self.settings.control;
         let token = AdminToken::load_or_make(token_file)?;
-        let control = Listeners::bind(socket, *listen).await?;
+        let certificate = tls.then(|| self.builder.tls.clone());
+        let control = Listeners::bind(socket, *listen, certificate.clone()).await?;
+        if let (Some(listen), Some(certificate)) = (control.tcp_address(), certificate) {
+            tracing::info!(%listen, certificate_sha256 = %certificate.current().fingerprint(), "the control API is also on https");
+        }
         let mut listeners = Vec::new();
         for address in &self.settings.listen {
             let listener = TcpListener::bind(address).await.map_err(|source| StartError::Listen {
@@ -203,7 +208,7 @@ impl Gate {
     }
 
     fn serve_control(&self, listeners: Listeners, token: AdminToken) -> JoinHandle<()> {
-        let (ready, metrics) = (Arc::clone(&self.shared), self.shared.metrics.clone());
+        let (ready, counted, notifier) = (Arc::clone(&self.shared), Arc::clone(&self.shared), self.notifier.clone());
         let gate = control::Gate {
             ledger: self.shared.ledger.clone(),
             desk: self.shared.desk.clone(),
@@ -214,7 +219,11 @@ impl Gate {
             rules: self.access.subscribe(),
             advertise: self.advertise(),
             ready: Box::new(move || readiness(&ready)),
-            metrics: Box::new(move || metrics.text()),
+            metrics: Box::new(move || {
+                counted.metrics.waiting(counted.lobby.waiting());
+                counted.metrics.notices_lost(notifier.lost());
+                counted.metrics.text()
+            }),
         };
         tokio::spawn(async move {
             // It serves until the gate aborts this task.

@@ -147,8 +147,12 @@ fn access(event: &Event<'_>) -> String {
             let ticket = event.ticket.as_ref().map(|ticket| format!(" ({ticket})")).unwrap_or_default();
             let glass = if event.break_glass { " (break-glass)" } else { "" };
             let asked = format!("{} on {}", event.profile, event.target);
+            let policies = match event.policies.as_slice() {
+                [] => String::new(),
+                policies => format!(" [{}]", policies.join(", ")),
+            };
             format!(
-                "{} {} {asked} by {}{glass}{ticket}{why}",
+                "{} {} {asked} by {}{glass}{ticket}{why}{policies}",
                 event.change, event.request, event.by
             )
         }

@@ -94,7 +94,7 @@ pub(super) fn ended(who: &Who) -> Event<'static> {
 pub(super) fn all() -> Vec<Event<'static>> {
     let ana = who(1, "ana");
     let client = "127.0.0.1".parse().unwrap();
-    vec![
+    let mut all = vec![
         Event::GateStarted(Cow::Owned(GateStarted {
             version: "0.1.0".to_owned(),
             pid: 42,
@@ -132,6 +132,30 @@ pub(super) fn all() -> Vec<Event<'static>> {
             until: None,
             window_seconds: 1800,
         })),
+    ];
+    all.extend(access(&ana));
+    all.extend([
+        Event::SessionStarted(Cow::Owned(SessionStarted {
+            who: ana.clone(),
+            client,
+            port: 5555,
+            tls: "TLSv1.3".to_owned(),
+            application: Some("psql".to_owned()),
+            backend_pid: 4711,
+            until: time(1800),
+        })),
+        ended(&ana),
+        statement(&ana, 1, "SELECT 1", &["a\nb"]),
+        outcome(&ana, 1, None),
+        outcome(&ana, 2, Some("42P01")),
+    ]);
+    all
+}
+
+/// Those of people and their requests.
+fn access(ana: &Who) -> Vec<Event<'static>> {
+    let client = "127.0.0.1".parse().unwrap();
+    vec![
         Event::RequestChanged(Cow::Owned(RequestChanged {
             request: crate::ids::RequestId::from_random([7; 10]),
             identity: ana.identity.clone(),
@@ -171,18 +195,5 @@ pub(super) fn all() -> Vec<Event<'static>> {
             policy_set: Some("ab".repeat(32)),
             detail: "12 policies".to_owned(),
         })),
-        Event::SessionStarted(Cow::Owned(SessionStarted {
-            who: ana.clone(),
-            client,
-            port: 5555,
-            tls: "TLSv1.3".to_owned(),
-            application: Some("psql".to_owned()),
-            backend_pid: 4711,
-            until: time(1800),
-        })),
-        ended(&ana),
-        statement(&ana, 1, "SELECT 1", &["a\nb"]),
-        outcome(&ana, 1, None),
-        outcome(&ana, 2, Some("42P01")),
     ]
 }

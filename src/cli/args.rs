@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::audit::EventName;
 use crate::config::duration;
 use crate::ids::{GrantId, SessionId};
-use crate::names::{IdentityName, TargetName};
+use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// What every command may end with; shown at the end of `--help`.
 const EXIT_CODES: &str = "\
@@ -34,7 +34,7 @@ Examples:
   tidegate demo                                        see it work, nothing configured
   tidegate check && tidegate serve                     check tidegate.toml, then run the gate
   tidegate user add ana@example.com --group qa         makes her token
-  tidegate login --control http://gate:7480            once on her machine
+  tidegate login --control https://gate:7433           once on her machine
   tidegate psql orders --for 30m --reason BUG-812      asks, waits if need be, starts psql
   tidegate exec orders --for 20m --reason ci -- pytest
   tidegate requests                                    what waits for an approver
@@ -103,7 +103,7 @@ pub struct Remote {
 /// How to reach the gate.
 #[derive(Debug, Clone, Args)]
 pub struct Place {
-    /// Where the gate's control API is: unix:/path or http://host:port [env: TIDEGATE_CONTROL]
+    /// Where the gate's control API is: unix:/path or https://host:port [env: TIDEGATE_CONTROL]
     /// [default: as `tidegate login` or the configuration says]
     #[arg(long, value_name = "ADDRESS", help_heading = COMMON)]
     pub control: Option<String>,
@@ -217,6 +217,9 @@ pub struct CreateArgs {
     /// Whom it is for
     #[arg(long, value_name = "NAME")]
     pub identity: IdentityName,
+    /// With which of the target's profiles [default: none, the target's own account]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<ProfileName>,
     /// How long, from the first connect; like 30m or 2h30m
     #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
     pub window: Duration,

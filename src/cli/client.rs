@@ -1,6 +1,6 @@
-//! Speaks with the running gate's control API, over its Unix socket or TCP.
+//! Speaks with the running gate's control API.
 //!
-//! It does not know what the answers mean, nor whose token it sends (`reach` does); it says how the call failed in a way that maps onto an exit code.
+//! It does not know what the answers mean, nor whose token it sends (`reach` does) and over what (`dial` does); it says how the call failed in a way that maps onto an exit code.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,18 +8,17 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1::SendRequest;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::{TcpStream, UnixStream};
 
 use super::args::Place;
+use super::dial::{self, Address};
 use super::reach::{self, Whose};
 use crate::config::Mistake;
 use crate::control::model::Problem;
 use crate::secret::Secret;
+use crate::tls::{Fingerprint, NoFingerprint, Trust};
 
 /// Why a call brought no answer, or not the one wished for.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +27,11 @@ pub enum ClientError {
     #[error("{}", lines(.0))]
     Config(Vec<Mistake>),
     /// The address given with `--control` is none.
-    #[error("`{0}` is not the address of a control API; write unix:/path/to/control.sock or http://127.0.0.1:7480")]
+    #[error("`{0}` is not the address of a control API; write unix:/path/to/control.sock or https://gate.example.org:7433")]
     Address(String),
+    /// `TIDEGATE_TRUST` is no fingerprint.
+    #[error("TIDEGATE_TRUST is `{0}`; {NoFingerprint}")]
+    Fingerprint(String),
     /// The token cannot be read.
     #[error("the token {path} cannot be read: {reason}; {remedy}", path = path.display())]
     Token {
@@ -49,7 +51,7 @@ pub enum ClientError {
         reason: String,
     },
     /// Nothing says which gate is meant.
-    #[error("which gate? Log in first: tidegate login --control http://gate:7480 (or name its configuration with --config)")]
+    #[error("which gate? Log in first: tidegate login --control https://gate:7433 (or name its configuration with --config)")]
     Nowhere,
     /// The gate is known, and no token for it.
     #[error("there is no token for {0}: tidegate login --control {0} (or --token-file, TIDEGATE_TOKEN)")]
@@ -62,6 +64,24 @@ pub enum ClientError {
         /// Why.
         reason: std::io::Error,
     },
+    /// It is not sure that it is the gate.
+    #[error("the certificate shown at {address} is not trusted: {why}.{}", remedy(address, *seen))]
+    Untrusted {
+        /// Where it should be.
+        address: Address,
+        /// Why.
+        why: String,
+        /// Its fingerprint, where it was looked at.
+        seen: Option<Fingerprint>,
+    },
+    /// There is no TLS with it.
+    #[error("no TLS with the gate at {address}: {reason} (is it http:// there?)")]
+    Handshake {
+        /// Where it should be.
+        address: String,
+        /// Why.
+        reason: String,
+    },
     /// It took too long.
     #[error("the gate at {address} did not answer within {} s", ANSWER.as_secs())]
     Timeout {
@@ -69,7 +89,7 @@ pub enum ClientError {
         address: String,
     },
     /// The connection broke.
-    #[error("the connection to the gate broke")]
+    #[error("the connection to the gate broke{}", if .0.is_parse() { ": what came is not HTTP (is it https:// there?)" } else { "" })]
     Broken(#[from] hyper::Error),
     /// The request cannot be written down.
     #[error("the request cannot be sent")]
@@ -89,42 +109,23 @@ const ANSWER: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Client {
     address: Address,
+    trust: Trust,
     token: Secret<String>,
     operator: String,
-}
-
-/// Where a control API listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// On a Unix socket.
-    Unix(PathBuf),
-    /// On a host and port, without TLS.
-    Tcp(String),
-}
-
-impl Address {
-    /// Whether others on the network could read along.
-    pub(super) fn is_exposed(&self) -> bool {
-        match self {
-            Self::Unix(_) => false,
-            Self::Tcp(host) => !["127.0.0.1:", "localhost:", "[::1]:"]
-                .iter()
-                .any(|local| host.starts_with(local)),
-        }
-    }
 }
 
 impl Client {
     /// Finds out where the gate is and reads the token; connects to nothing yet.
     pub(super) fn new(whose: Whose, config: &std::path::Path, place: &Place) -> Result<Self, ClientError> {
-        let (address, token) = reach::find(whose, config, place)?;
-        Ok(Self::with(address, token))
+        let (address, trust, token) = reach::find(whose, config, place)?;
+        Ok(Self::with(address, trust, token))
     }
 
     /// The gate there, by that token.
-    pub(super) fn with(address: Address, token: Secret<String>) -> Self {
+    pub(super) fn with(address: Address, trust: Trust, token: Secret<String>) -> Self {
         Self {
             address,
+            trust,
             token,
             operator: operator(),
         }
@@ -202,7 +203,7 @@ impl Client {
         }
         let request = request.body(Full::new(body))?;
         let call = async {
-            let mut sender = self.connect().await?;
+            let mut sender = dial::connect(&self.address, &self.trust).await?;
             Ok(sender.send_request(request).await?)
         };
         match tokio::time::timeout(ANSWER, call).await {
@@ -212,26 +213,6 @@ impl Client {
             }),
         }
     }
-
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
-        let unreachable = |reason| ClientError::Connect {
-            address: self.address.to_string(),
-            reason,
-        };
-        match &self.address {
-            Address::Unix(path) => shake(TokioIo::new(UnixStream::connect(path).await.map_err(unreachable)?)).await,
-            Address::Tcp(host) => shake(TokioIo::new(TcpStream::connect(host).await.map_err(unreachable)?)).await,
-        }
-    }
-}
-
-async fn shake<T>(io: T) -> Result<SendRequest<Full<Bytes>>, ClientError>
-where
-    T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
-{
-    let (sender, connection) = hyper::client::conn::http1::handshake(io).await?;
-    tokio::spawn(connection);
-    Ok(sender)
 }
 
 async fn read<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, ClientError> {
@@ -267,8 +248,8 @@ impl ClientError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Address(_) => 2,
-            Self::Connect { .. } | Self::Timeout { .. } | Self::Broken(_) => 3,
+            Self::Address(_) | Self::Fingerprint(_) => 2,
+            Self::Connect { .. } | Self::Untrusted { .. } | Self::Handshake { .. } | Self::Timeout { .. } | Self::Broken(_) => 3,
             Self::Refused(problem) => match StatusCode::from_u16(problem.status) {
                 Ok(StatusCode::NOT_FOUND) => 4,
                 Ok(
@@ -288,25 +269,6 @@ impl ClientError {
             | Self::Request(_)
             | Self::Answer(_) => 1,
         }
-    }
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp(host) => write!(f, "http://{host}"),
-        }
-    }
-}
-
-pub(super) fn address(text: &str) -> Result<Address, ClientError> {
-    if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
-        return Ok(Address::Unix(PathBuf::from(path.strip_prefix("//").unwrap_or(path))));
-    }
-    match text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')) {
-        Some(host) if host.contains(':') && !host.contains('/') => Ok(Address::Tcp(host.to_owned())),
-        _ => Err(ClientError::Address(text.to_owned())),
     }
 }
 
@@ -353,6 +315,17 @@ pub(super) fn escape(value: &str, into: &mut String) {
     }
 }
 
+/// How an untrusted certificate comes to be trusted.
+fn remedy(address: &Address, seen: Option<Fingerprint>) -> String {
+    let how = "The gate's own messages say at its start which one it has (certificate_sha256)";
+    match seen {
+        Some(seen) => format!(
+            " Its SHA-256 is {seen}. {how}: if that is it, tidegate login --control {address} --trust {seen} (or name its CA: --ca FILE)"
+        ),
+        None => format!(" {how}: tidegate login --control {address} --trust SHA256 (or name its CA: --ca FILE)"),
+    }
+}
+
 fn lines(mistakes: &[Mistake]) -> String {
     mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
@@ -373,19 +346,6 @@ fn problem(problem: &Problem) -> String {
 mod tests {
     use super::*;
     use crate::control::model::LogQuery;
-
-    #[test]
-    fn addresses() {
-        assert_eq!(address("unix:/run/c.sock").ok(), Some(Address::Unix("/run/c.sock".into())));
-        assert_eq!(address("unix:///run/c.sock").ok(), Some(Address::Unix("/run/c.sock".into())));
-        assert_eq!(
-            address("http://127.0.0.1:7480/").ok(),
-            Some(Address::Tcp("127.0.0.1:7480".into()))
-        );
-        for bad in ["", "unix:", "https://h:1", "h:1", "http://h"] {
-            assert_eq!(address(bad).map_err(|error| error.exit_code()), Err(2), "{bad}");
-        }
-    }
 
     #[test]
     fn queries_are_escaped() {

@@ -5,7 +5,10 @@
 //!
 //! INVARIANT: what it says it has measured it has checked; a promise not kept makes it fail.
 
+mod approval;
 mod measure;
+mod psql;
+mod rules;
 mod screen;
 mod stage;
 mod stay;
@@ -17,9 +20,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use screen::Screen;
 use stage::Stage;
 
-/// How long the tester's window is. Seconds, so that one can watch it close.
-const WINDOW: &str = "6s";
-const IDENTITY: &str = "ana@example.com";
 const TARGET: &str = "shop";
 
 /// What `tidegate demo` takes.
@@ -90,27 +90,21 @@ async fn play(screen: &mut Screen, stage: &mut Option<Stage>) -> anyhow::Result<
     screen.heading("A database, and the gate in front of it")?;
     let stage = stage.insert(Stage::set(screen).await?);
 
-    screen.heading("The operator gives the tester a grant of a few seconds")?;
-    let create = [
-        "grant",
-        "create",
-        TARGET,
-        "--identity",
-        IDENTITY,
-        "--for",
-        WINDOW,
-        "--reason",
-        "BUG-812",
-    ];
-    let login = stage.grant(screen, &create).await?;
+    screen.heading("Ana asks, a rule says yes: she works until her window closes")?;
+    let end = tester::work(screen, stage).await?;
+    measure::ended(stage, &end.grant).await?;
 
-    screen.heading("What the tester sees: a driver, and plain psql, until the window closes")?;
-    let end = tester::work(screen, stage, &login).await?;
+    screen.heading("Ana wants to write, with plain psql: it waits until Bo says yes, and ends when he says so")?;
+    let steps = approval::play(screen, stage).await?;
 
     screen.heading("What security sees")?;
-    measure::ended(stage, &login).await?;
-    stage.show(screen, &["log", "--grant", &login.grant]).await?;
+    stage.show(screen, &["log", "--identity", stage.ana.name]).await?;
 
-    screen.heading("Measured at the deadline")?;
-    measure::report(screen, stage, &login, &end).await
+    screen.heading("Measured")?;
+    measure::report(screen, stage, &end, steps.as_ref()).await
+}
+
+/// How a client connects, without the password.
+fn connection_string(port: u16, user: &str, database: &str) -> String {
+    format!("host=127.0.0.1 port={port} dbname={database} user={user} sslmode=require")
 }

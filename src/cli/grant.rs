@@ -23,12 +23,21 @@ pub(super) async fn run(config: &Path, command: GrantCommand) -> anyhow::Result<
             target,
             remote,
         } => {
-            let query = GrantsQuery { all, identity, target };
+            let query = GrantsQuery {
+                all,
+                identity,
+                target,
+                ..GrantsQuery::default()
+            };
             let grants: Grants = Client::new(Whose::Operator, config, &remote.place)?
                 .get("/v1/grants", &query)
                 .await?;
             render::show(remote.printing.output, &grants, |grants| {
-                render::grants(&grants.grants, now())
+                let table = render::grants(&grants.grants, now());
+                match &grants.next {
+                    Some(_) => format!("{table}\n\nThere are older ones: fewer are shown with --identity or --target"),
+                    None => table,
+                }
             })
         }
         GrantCommand::Show { grant, remote } => {
@@ -70,6 +79,7 @@ async fn create(config: &Path, args: CreateArgs) -> anyhow::Result<()> {
     let body = NewGrantBody {
         identity: args.identity,
         target: args.target,
+        profile: args.profile,
         reason: args.reason,
         window_seconds: args.window.as_secs(),
         activate_within_seconds: args.activate_within.map(|within| within.as_secs()),

@@ -5,6 +5,7 @@
 pub mod args;
 mod client;
 pub mod demo;
+mod dial;
 mod gate;
 mod grant;
 mod log;

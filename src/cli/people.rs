@@ -21,6 +21,7 @@ use crate::control::model::{
 };
 use crate::ids::RequestId;
 use crate::names::TargetName;
+use crate::tls::Trust;
 
 /// Runs a command; the exit code is that of the program it ran, if it ran one.
 pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<u8> {
@@ -28,7 +29,10 @@ pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<u8> {
         Command::Psql(args) => return run::psql(config, args).await,
         Command::Exec(args) => return run::exec(config, args).await,
         Command::Env(args) => return run::env(config, args).await,
-        Command::Login { remote } => profile::login(config, &remote).await,
+        Command::Login { ca, trust, remote } => {
+            let trust = trust.map(Trust::Pin).or(ca.map(Trust::Ca));
+            profile::login(config, &remote, trust).await
+        }
         Command::Logout => profile::logout(),
         Command::Whoami { remote } => profile::whoami(config, &remote).await,
         Command::Request(args) => request(config, args).await,
@@ -175,6 +179,7 @@ pub(super) async fn my_grants(client: &Client, all: bool, target: Option<TargetN
         all,
         identity: Some(me.name.parse()?),
         target,
+        ..GrantsQuery::default()
     };
     let mut mine: Grants = client.get("/v1/grants", &query).await?;
     // Those that can be used first; the order is otherwise the gate's, the latest first.

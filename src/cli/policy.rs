@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::args::Output;
 use super::render;
 use crate::clock::Clock;
-use crate::config::{duration, policies};
+use crate::config::{Mistake, PolicyPlace, duration, policies, policy_place};
 use crate::identity::{Identity, Source as Proof};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 use crate::policy::{Context, Explanation, Policies, Verdict, table};
@@ -45,12 +45,12 @@ Example:
 /// Which folder, and how to print.
 #[derive(Debug, Clone, Args)]
 pub struct Folder {
-    /// The folder of the policies [default: policies, beside the configuration]
+    /// The folder of the policies [default: as the configuration has it, or policies beside it]
     #[arg(long, value_name = "FOLDER")]
     pub dir: Option<PathBuf>,
-    /// Where the hours and weekdays of the policies are, like Europe/Berlin
-    #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = zone)]
-    pub zone: TimeZone,
+    /// Where the hours and weekdays of the policies are, like Europe/Berlin [default: as the configuration has it, or UTC]
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    pub zone: Option<TimeZone>,
     /// How to print
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub output: Output,
@@ -113,18 +113,26 @@ fn claim(text: &str) -> Result<(String, String), String> {
 }
 
 impl Folder {
-    /// Beside the configuration, as the gate looks for it, unless it is named.
-    fn path(&self, config: &Path) -> PathBuf {
-        let beside = || config.parent().unwrap_or(Path::new("")).join(policies::DEFAULT_DIR);
-        self.dir.clone().unwrap_or_else(beside)
+    /// What is named; the rest as the configuration has it, where there is one.
+    fn place(&self, config: &Path) -> anyhow::Result<PolicyPlace> {
+        let configured = if config.exists() && (self.dir.is_none() || self.zone.is_none()) {
+            let lines = |mistakes: Vec<Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            policy_place(config).map_err(|mistakes| anyhow::anyhow!(lines(mistakes)))?
+        } else {
+            PolicyPlace::beside(config)
+        };
+        Ok(PolicyPlace {
+            dir: self.dir.clone().unwrap_or(configured.dir),
+            zone: self.zone.clone().unwrap_or(configured.zone),
+        })
     }
+}
 
-    /// The set; or every mistake with the path of its file.
-    fn load(&self, dir: &Path) -> Result<Policies, Vec<String>> {
-        let (schema, sources) = policies::read(dir).map_err(|error| vec![error.to_string()])?;
-        let parsed = Policies::parse(&schema, &sources, self.zone.clone());
-        parsed.map_err(|error| placed(dir, error.0))
-    }
+/// The set; or every mistake with the path of its file.
+fn load(place: &PolicyPlace) -> Result<Policies, Vec<String>> {
+    let (schema, sources) = policies::read(&place.dir).map_err(|error| vec![error.to_string()])?;
+    let parsed = Policies::parse(&schema, &sources, place.zone.clone());
+    parsed.map_err(|error| placed(&place.dir, error.0))
 }
 
 /// Lines that begin with the name of a file, with the path of it.
@@ -150,8 +158,9 @@ fn failed(output: Output, what: &str, wrong: &[String]) -> anyhow::Result<()> {
 }
 
 fn check(config: &Path, folder: &Folder) -> anyhow::Result<()> {
-    let dir = folder.path(config);
-    let policies = match folder.load(&dir) {
+    let place = folder.place(config)?;
+    let dir = &place.dir;
+    let policies = match load(&place) {
         Ok(policies) => policies,
         Err(wrong) => {
             return failed(
@@ -170,12 +179,13 @@ fn check(config: &Path, folder: &Folder) -> anyhow::Result<()> {
 }
 
 fn test(config: &Path, folder: &Folder) -> anyhow::Result<()> {
-    let dir = folder.path(config);
-    let policies = match folder.load(&dir) {
+    let place = folder.place(config)?;
+    let dir = &place.dir;
+    let policies = match load(&place) {
         Ok(policies) => policies,
         Err(wrong) => return failed(folder.output, "nothing was tested", &wrong),
     };
-    let tables = policies::read_tables(&dir)?;
+    let tables = policies::read_tables(dir)?;
     let outcome = table::run(&policies, &tables);
     if outcome.cases == 0 && outcome.failures.is_empty() {
         anyhow::bail!(
@@ -195,8 +205,7 @@ fn test(config: &Path, folder: &Folder) -> anyhow::Result<()> {
 }
 
 fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
-    let dir = args.folder.path(config);
-    let policies = match args.folder.load(&dir) {
+    let policies = match load(&args.folder.place(config)?) {
         Ok(policies) => policies,
         Err(wrong) => return failed(args.folder.output, "nothing can be explained by this set", &wrong),
     };
@@ -300,107 +309,4 @@ fn words(verdict: &Verdict) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::super::args::{Cli, Command};
-    use super::*;
-
-    fn at(config: &Path, line: &str) -> Result<(), String> {
-        let cli = Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
-        let Command::Policy(command) = cli.command else {
-            panic!("not a command of policies")
-        };
-        run(config, command).map_err(|error| format!("{error:#}"))
-    }
-
-    fn shipped() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tidegate.toml")
-    }
-
-    #[test]
-    fn the_shipped_folder() {
-        at(&shipped(), "tidegate policy check").unwrap();
-        at(&shipped(), "tidegate policy test --zone Europe/Berlin -o json").unwrap();
-        at(
-            &shipped(),
-            "tidegate policy explain --as ana --group qa --target orders --profile read-write --for 2h --at 2026-08-03T20:00",
-        )
-        .unwrap();
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_with_its_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("tidegate.toml");
-        let folder = dir.path().join("policies");
-        assert!(at(&config, "tidegate policy check").unwrap_err().contains("cannot be read"));
-        std::fs::create_dir_all(folder.join("tests")).unwrap();
-        let schema = include_str!("../../policies/schema.cedarschema");
-        std::fs::write(folder.join("schema.cedarschema"), schema).unwrap();
-        std::fs::write(folder.join("a.cedar"), "\npermit (principal, action, resource);\n").unwrap();
-        let said = at(&config, "tidegate policy check -o json").unwrap_err();
-        assert!(said.contains("policies/a.cedar:2: "), "{said}");
-        std::fs::write(
-            folder.join("a.cedar"),
-            "@id(\"a\") permit (principal, action == Tidegate::Action::\"request\", resource);\n",
-        )
-        .unwrap();
-        assert!(
-            at(&config, "tidegate policy test")
-                .unwrap_err()
-                .contains("there are no cases")
-        );
-        let case = "\n[[case]]\nname = \"n\"\nwho = \"ana\"\ntarget = \"orders\"\nprofile = \"x\"\nexpect = \"automatic\"\n";
-        std::fs::write(folder.join("tests/t.toml"), case).unwrap();
-        let said = at(&config, "tidegate policy test").unwrap_err();
-        assert!(
-            said.contains("policies/tests/t.toml:2: n: expected automatic, found 1 approval by a"),
-            "{said}"
-        );
-        assert!(said.contains("1 failed, of 1 cases"), "{said}");
-    }
-
-    #[test]
-    fn an_explanation_reads_like_one() {
-        let folder = Folder {
-            dir: None,
-            zone: TimeZone::UTC,
-            output: Output::Table,
-        };
-        let policies = folder.load(&folder.path(&shipped())).unwrap();
-        let identity = Identity {
-            name: "ana@example.com".parse().unwrap(),
-            groups: ["qa".parse().unwrap()].into(),
-            source: Proof::Local,
-            claims: BTreeMap::new(),
-        };
-        let mut wish = Wish {
-            identity: identity.name.clone(),
-            groups: identity.groups.clone(),
-            issuer: None,
-            claims: BTreeMap::new(),
-            target: "orders".parse().unwrap(),
-            profile: "read-write".parse().unwrap(),
-            window: Duration::from_hours(3),
-            reason: None,
-            ticket: None,
-            max_sessions: 1,
-            break_glass: false,
-        };
-        let context = Context {
-            now: "2026-08-03T20:00:00Z".parse().unwrap(),
-            client: None,
-            active_grants: 0,
-        };
-        let mut texts = Vec::new();
-        texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
-        wish.reason = Some("the double booking".to_owned());
-        wish.ticket = Some("BUG-812".to_owned());
-        wish.window = Duration::from_hours(2);
-        texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
-        wish.target = "payments".parse().unwrap();
-        texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
-        insta::assert_snapshot!(texts.join("\n\n"));
-    }
-}
+mod tests;

@@ -14,11 +14,13 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use serde::{Deserialize, Serialize};
 
 use super::args::Remote;
-use super::client::{Address, Client, ClientError, address};
+use super::client::{Client, ClientError};
+use super::dial::{self, Address, address};
 use super::reach::{self, Environment, Whose};
 use super::{complain, render};
 use crate::control::model::Me;
 use crate::secret::Secret;
+use crate::tls::{Fingerprint, Trust};
 
 /// A login that is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub(super) struct Login {
     pub(super) control: Address,
     /// Who it was when it was made.
     pub(super) identity: String,
+    /// Whose word is taken that it is that gate, where one was named.
+    pub(super) trust: Option<Trust>,
     /// Where the token is.
     pub(super) token_file: PathBuf,
 }
@@ -37,8 +41,14 @@ pub(super) struct Login {
 struct File {
     control: String,
     identity: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trust: Option<String>,
 }
 
+/// Where the gate is, and who one is there.
+const CLIENT: &str = "client.toml";
 /// The most a token may have; a JWT with many groups has some kilobytes.
 const TOKEN_BYTES: u64 = 64 * 1024;
 const TYPED_BYTES: usize = 64 * 1024;
@@ -56,7 +66,7 @@ pub(super) fn load() -> Result<Option<Login>, ClientError> {
 }
 
 fn load_from(folder: &Path) -> Result<Option<Login>, ClientError> {
-    let path = folder.join("client.toml");
+    let path = folder.join(CLIENT);
     let broken = |reason: String| ClientError::Login {
         path: path.clone(),
         reason,
@@ -67,22 +77,39 @@ fn load_from(folder: &Path) -> Result<Option<Login>, ClientError> {
         Err(error) => return Err(broken(error.to_string())),
     };
     let file: File = toml::from_str(&text).map_err(|error| broken(error.message().to_owned()))?;
+    let pin = file.trust.map(|pin| {
+        pin.parse()
+            .map_err(|error: crate::tls::NoFingerprint| broken(error.to_string()))
+    });
     Ok(Some(Login {
         control: address(&file.control)?,
         identity: file.identity,
+        trust: pin.transpose()?.map(Trust::Pin).or(file.ca.map(Trust::Ca)),
         token_file: folder.join("token"),
     }))
 }
 
-fn store_in(folder: &Path, control: &Address, identity: &str, token: &Secret<String>) -> anyhow::Result<()> {
+fn store_in(folder: &Path, (control, trust): (&Address, &Trust), identity: &str, token: &Secret<String>) -> anyhow::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let file = File {
         control: control.to_string(),
         identity: identity.to_owned(),
+        ca: match trust {
+            Trust::Ca(path) => Some(path.clone()),
+            _ => None,
+        },
+        trust: match trust {
+            Trust::Pin(pin) => Some(pin.to_string()),
+            _ => None,
+        },
     };
-    // The token first: a login that is half there is none.
+    // The old login goes, and the token comes first: one that is half there is none, and sends no token to the wrong gate.
+    match fs::remove_file(folder.join(CLIENT)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
     replace(&folder.join("token"), token.expose().as_bytes())?;
-    replace(&folder.join("client.toml"), toml::to_string(&file)?.as_bytes())?;
+    replace(&folder.join(CLIENT), toml::to_string(&file)?.as_bytes())?;
     Ok(())
 }
 
@@ -97,9 +124,10 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// Proves a token at the gate and stores it.
-pub(super) async fn login(config: &Path, remote: &Remote) -> anyhow::Result<()> {
+pub(super) async fn login(config: &Path, remote: &Remote, trust: Option<Trust>) -> anyhow::Result<()> {
     let folder = folder().context("there is nowhere to store the login: neither XDG_CONFIG_HOME nor HOME is set")?;
     let place = reach::place(config, &remote.place)?;
+    let trust = settle(&place, trust).await?;
     let token = match reach::given_token(&remote.place, &Environment::read()) {
         Some(from) => reach::token(from)?,
         None => ask_for_token(&place)?,
@@ -107,18 +135,61 @@ pub(super) async fn login(config: &Path, remote: &Remote) -> anyhow::Result<()> 
     if token.expose().is_empty() {
         bail!("no token given; whoever operates the gate makes one: tidegate user add NAME");
     }
-    let client = Client::with(place.clone(), token.clone());
+    let client = Client::with(place.clone(), trust.clone(), token.clone());
     let me: Me = client.get("/v1/me", &()).await?;
     if me.source == "admin" {
         bail!("that is the admin token, which belongs to no person; log in with a user's token (tidegate user add NAME)");
     }
-    store_in(&folder, &place, &me.name, &token).with_context(|| format!("storing the login in {}", folder.display()))?;
+    store_in(&folder, (&place, &trust), &me.name, &token)
+        .with_context(|| format!("storing the login in {}", folder.display()))?;
     if place.is_exposed() {
         complain(&format!("note: {place} is not encrypted; your token travels in clear text"));
     }
     render::show(remote.printing.output, &me, |me| {
         format!("You are {} at {place}{}.", me.name, groups(me))
     })
+}
+
+/// Whose word is taken that the gate there is it; found out before a token is asked for, let alone sent.
+async fn settle(place: &Address, named: Option<Trust>) -> anyhow::Result<Trust> {
+    let trust = match named {
+        // The stored path has to mean the same from every folder.
+        Some(Trust::Ca(path)) => {
+            let whole = fs::canonicalize(&path).with_context(|| format!("--ca {}", path.display()))?;
+            Some(Trust::Ca(whole))
+        }
+        Some(pin) => Some(pin),
+        // A login that cannot be read is about to be replaced.
+        None => reach::trust(place, &Environment::read(), load().ok().flatten().as_ref())?,
+    };
+    let tried = dial::connect(place, &trust.clone().unwrap_or_default()).await;
+    match (tried, trust) {
+        (Ok(_), trust) => Ok(trust.unwrap_or_default()),
+        (Err(ClientError::Untrusted { address, why, .. }), None) => {
+            let seen = dial::seen(&address).await?;
+            match seen {
+                Some(seen) if believed(&address, &why, seen)? => Ok(Trust::Pin(seen)),
+                _ => Err(ClientError::Untrusted { address, why, seen }.into()),
+            }
+        }
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+/// Asks whoever is at the terminal whether a certificate is the gate's; nobody there: no.
+fn believed(address: &Address, why: &str, seen: Fingerprint) -> io::Result<bool> {
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Ok(false);
+    }
+    let why = render::visible(why);
+    prompt(&format!(
+        "The certificate shown at {address} is not trusted: {why}.\n\
+         Its SHA-256 is {seen}\n\
+         The gate's own messages say at its start which one it has (certificate_sha256). Is it this one, for all times? [y/N] "
+    ))?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Forgets the login.
@@ -237,11 +308,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("config/tidegate");
         assert_eq!(load_from(&folder).unwrap(), None);
-        let control = Address::Tcp("gate:7480".to_owned());
-        for token in ["tg_first", "tg_second"] {
-            store_in(&folder, &control, "ana", &Secret::new(token.to_owned())).unwrap();
+        let control = Address::Tls("gate:7433".to_owned());
+        let pin = Trust::Pin(Fingerprint::of(b"certificate"));
+        for (token, trust) in [("tg_first", Trust::Ca("/ca.crt".into())), ("tg_second", pin)] {
+            store_in(&folder, (&control, &trust), "ana", &Secret::new(token.to_owned())).unwrap();
             let login = load_from(&folder).unwrap().unwrap();
             assert_eq!((&login.control, login.identity.as_str()), (&control, "ana"));
+            assert_eq!(login.trust, Some(trust));
             assert_eq!(
                 reach::token(reach::TokenFrom::Login(login.token_file)).unwrap().expose(),
                 token
@@ -250,8 +323,21 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&folder), 0o700);
         assert_eq!(mode(&folder.join("token")), 0o600);
-        assert!(!fs::read_to_string(folder.join("client.toml")).unwrap().contains("tg_"));
+        assert!(!fs::read_to_string(folder.join(CLIENT)).unwrap().contains("tg_"));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_login_that_was_not_finished_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = |gate: &str| {
+            let gate = Address::Tcp(gate.to_owned());
+            store_in(dir.path(), (&gate, &Trust::Machine), "ana", &Secret::new("tg_of_that_gate".to_owned()))
+        };
+        store("one:1").unwrap();
+        fs::create_dir(dir.path().join("client.new")).unwrap();
+        assert!(store("two:1").is_err());
+        assert_eq!(load_from(dir.path()).unwrap(), None, "the token of two must not go to one");
     }
 
     #[test]

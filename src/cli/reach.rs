@@ -3,15 +3,17 @@
 //!
 //! It connects to nothing. The order is decided in one pure function, [`choose`].
 //!
-//! INVARIANT: a login's token goes to no other gate than the one it was made for.
+//! INVARIANT: a login's token goes to no other gate than the one it was made for, and the admin token to this machine only.
 
 use std::path::{Path, PathBuf};
 
 use super::args::Place;
-use super::client::{Address, ClientError, address};
+use super::client::ClientError;
+use super::dial::{Address, address};
 use super::profile::{self, Login};
 use crate::config::{self, ControlAddress, Mistake};
 use crate::secret::Secret;
+use crate::tls::Trust;
 
 /// What `tidegate --help` says about it.
 pub(super) const HELP: &str = "\
@@ -20,7 +22,10 @@ Which gate, and who you are (the first that is there):
   2. TIDEGATE_CONTROL; TIDEGATE_TOKEN (a token) or TIDEGATE_TOKEN_FILE (a file with one)
   3. what `tidegate login` stored
   4. the gate's own configuration and admin token, where they are on this machine
-What operators do (grant, session, log, user) has 4 before 3. A login's token goes to no other gate.";
+What operators do (grant, session, log, user) has 4 before 3. A login's token goes to no other gate,
+and the admin token to no other machine.
+An https:// gate is trusted by TIDEGATE_CA (a file) or TIDEGATE_TRUST (its certificate's SHA-256),
+as `login` was told to (--ca, --trust), or by the CAs of this machine.";
 
 /// Who usually gives such a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +42,8 @@ pub(super) struct Environment {
     pub(super) control: Option<String>,
     pub(super) token: Option<Secret<String>>,
     pub(super) token_file: Option<PathBuf>,
+    pub(super) trust: Option<String>,
+    pub(super) ca: Option<PathBuf>,
 }
 
 impl Environment {
@@ -47,6 +54,8 @@ impl Environment {
             control: variable("TIDEGATE_CONTROL"),
             token: variable("TIDEGATE_TOKEN").map(Secret::new),
             token_file: variable("TIDEGATE_TOKEN_FILE").map(PathBuf::from),
+            trust: variable("TIDEGATE_TRUST"),
+            ca: variable("TIDEGATE_CA").map(PathBuf::from),
         }
     }
 }
@@ -68,12 +77,24 @@ pub(super) enum TokenFrom {
 type Configured = Result<ControlAddress, Vec<Mistake>>;
 
 /// Finds out where the gate is and who speaks.
-pub(super) fn find(whose: Whose, config: &Path, place: &Place) -> Result<(Address, Secret<String>), ClientError> {
+pub(super) fn find(whose: Whose, config: &Path, place: &Place) -> Result<(Address, Trust, Secret<String>), ClientError> {
     let login = profile::load()?;
-    let (address, from) = choose(whose, place, &Environment::read(), login.as_ref(), || {
+    let environment = Environment::read();
+    let (address, from) = choose(whose, place, &environment, login.as_ref(), || {
         config.exists().then(|| config::control_address(config))
     })?;
-    Ok((address, token(from)?))
+    let trust = trust(&address, &environment, login.as_ref())?.unwrap_or_default();
+    Ok((address, trust, token(from)?))
+}
+
+/// Whose word is taken that the gate at `address` is it: as the environment says, or the login that was made with it.
+pub(super) fn trust(address: &Address, environment: &Environment, login: Option<&Login>) -> Result<Option<Trust>, ClientError> {
+    if let Some(pin) = &environment.trust {
+        let pin = pin.parse().map_err(|_| ClientError::Fingerprint(pin.clone()))?;
+        return Ok(Some(Trust::Pin(pin)));
+    }
+    let by_login = || login.filter(|login| login.control == *address)?.trust.clone();
+    Ok(environment.ca.clone().map(Trust::Ca).or_else(by_login))
 }
 
 /// The order in which places are looked at.
@@ -103,7 +124,12 @@ pub(super) fn choose(
             (None, None) => return Err(given.map_or(ClientError::Nowhere, ClientError::NoToken)),
         },
     };
-    Ok((given.unwrap_or(home), token.unwrap_or(its_token)))
+    let (address, token) = (given.unwrap_or(home), token.unwrap_or(its_token));
+    // Whoever listens elsewhere, or on the way there, is not this gate.
+    if address.is_exposed() && matches!(token, TokenFrom::Admin(_)) {
+        return Err(ClientError::NoToken(address));
+    }
+    Ok((address, token))
 }
 
 /// Only the address, for a login that is being made. A stored one that cannot be read is about to be replaced.
@@ -161,6 +187,7 @@ mod tests {
         Login {
             control: Address::Tcp("gate:1".to_owned()),
             identity: "ana".to_owned(),
+            trust: None,
             token_file: "/login".into(),
         }
     }
@@ -191,6 +218,7 @@ mod tests {
             control: Some("http://env:1".to_owned()),
             token: Some(Secret::new("t".to_owned())),
             token_file: Some("/env".into()),
+            ..Environment::default()
         };
         let ana = login();
         let person = |flags: &Place, environment: &Environment, login: Option<&Login>, token| {
@@ -231,6 +259,26 @@ mod tests {
     }
 
     #[test]
+    fn trust_is_that_of_the_environment_or_of_the_login_with_that_gate() {
+        let (ca, pin) = (Trust::Ca("/ca".into()), "ab".repeat(32));
+        let ana = Login {
+            trust: Some(ca.clone()),
+            ..login()
+        };
+        let (here, there) = (ana.control.clone(), Address::Tls("elsewhere:1".to_owned()));
+        let of = |address: &Address, environment: &Environment| trust(address, environment, Some(&ana)).ok().flatten();
+        let mut environment = Environment::default();
+        assert_eq!(of(&here, &environment), Some(ca));
+        assert_eq!(of(&there, &environment), None);
+        environment.ca = Some("/env".into());
+        assert_eq!(of(&here, &environment), Some(Trust::Ca("/env".into())));
+        environment.trust = Some(pin.clone());
+        assert_eq!(of(&there, &environment), Some(Trust::Pin(pin.parse().unwrap())));
+        environment.trust = Some("abc".to_owned());
+        assert_eq!(trust(&here, &environment, None).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
     fn a_logins_token_goes_to_no_other_gate() {
         let (nothing, ana) = (Environment::default(), login());
         for whose in [Whose::Person, Whose::Operator] {
@@ -239,6 +287,20 @@ mod tests {
             assert!(said.starts_with("there is no token for http://elsewhere:1"), "{said}");
             let same = remote(Some("http://gate:1/"), None);
             assert_eq!(chosen(whose, &same, &nothing, Some(&ana), None), "http://gate:1 login");
+        }
+    }
+
+    #[test]
+    fn the_admin_token_stays_on_this_machine() {
+        let nothing = Environment::default();
+        for whose in [Whose::Person, Whose::Operator] {
+            let to = |control| chosen(whose, &remote(Some(control), None), &nothing, None, Some("/dev/null"));
+            let said = to("http://elsewhere:1");
+            assert!(said.starts_with("there is no token for http://elsewhere:1"), "{said}");
+            let said = to("http://localhost.example.org:1");
+            assert!(said.starts_with("there is no token for"), "{said}");
+            assert_eq!(to("http://127.0.0.1:1"), "http://127.0.0.1:1 admin");
+            assert_eq!(to("unix:/other.sock"), "unix:/other.sock admin");
         }
     }
 }

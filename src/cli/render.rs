@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::args::Output;
 use crate::config::duration;
 use crate::control::model::{GrantView, Issued};
+use crate::grant::Grant;
 use crate::session::SessionView;
 
 /// Writes what a command says; a reader that has gone away (`| head`) is no error.
@@ -65,7 +66,7 @@ pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
         table.add_row([
             grant.id().to_string(),
             grant.identity().to_string(),
-            grant.target().to_string(),
+            to(grant),
             visible(&view.status),
             ends(view, now),
             format!("{}/{}", view.live_sessions, grant.max_sessions()),
@@ -73,6 +74,13 @@ pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
         ]);
     }
     table.trim_fmt()
+}
+
+/// What a grant is for: `target`, or `target/profile`.
+#[must_use]
+pub(super) fn to(grant: &Grant) -> String {
+    let profile = grant.profile().map(|profile| format!("/{profile}"));
+    format!("{}{}", grant.target(), profile.unwrap_or_default())
 }
 
 /// One grant, every field.
@@ -91,8 +99,12 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
             format!("{} by {}", time(grant.created_at()), visible(grant.created_by())),
         ),
     ];
-    if let Some(profile) = super::show::profile_of(view) {
-        rows.insert(3, ("profile", visible(&profile)));
+    // In front of the reason.
+    if let Some(request) = grant.request() {
+        rows.insert(3, ("request", request.to_string()));
+    }
+    if let Some(profile) = grant.profile() {
+        rows.insert(3, ("profile", profile.to_string()));
     }
     match grant.activated_at() {
         Some(at) => rows.push(("first used", time(at))),
@@ -101,10 +113,9 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
             format!("{} ({})", time(grant.activate_by()), relative(grant.activate_by(), now)),
         )),
     }
-    match (grant.revoked(), grant.until()) {
-        (Some(revoked), _) => rows.push(("revoked", format!("{} by {}", time(revoked.at), visible(&revoked.by)))),
-        (None, Some(until)) => rows.push(("until", format!("{} ({})", time(until), relative(until, now)))),
-        (None, None) => {}
+    // That it is revoked is said below, with the reason.
+    if let (None, Some(until)) = (grant.revoked(), grant.until()) {
+        rows.push(("until", format!("{} ({})", time(until), relative(until, now))));
     }
     if let Some(deadline) = grant.deadline() {
         rows.push(("never after", time(deadline)));
@@ -139,7 +150,7 @@ pub(super) fn issued(issued: &Issued) -> String {
         ("secret", visible(&issued.secret)),
         ("connect", visible(&issued.connection_string)),
         ("identity", grant.identity().to_string()),
-        ("target", grant.target().to_string()),
+        ("target", to(grant)),
         ("first use by", time(grant.activate_by())),
         ("window", format!("{} from the first connect", duration::show(grant.window()))),
     ];

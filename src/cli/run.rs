@@ -259,7 +259,7 @@ fn usable<'a>(mine: &'a [GrantView], profile: Option<&str>, now: Timestamp) -> O
     };
     mine.iter()
         .filter(|view| show::live(view))
-        .filter(|view| profile.is_none_or(|asked| show::profile_of(view).as_deref() == Some(asked)))
+        .filter(|view| profile.is_none_or(|asked| view.grant.profile().is_some_and(|profile| profile.as_str() == asked)))
         .max_by_key(|view| end(view))
 }
 

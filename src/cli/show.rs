@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 
-use super::render::{ends, list, relative, table, time, visible};
+use super::render::{ends, list, relative, table, time, to, visible};
 use crate::config::duration;
 use crate::control::model::{GrantView, IssuedUser, RequestView, UserView};
 use crate::names::IdentityName;
@@ -127,13 +127,6 @@ pub(super) fn live(view: &GrantView) -> bool {
     matches!(view.status.as_str(), "ready" | "active")
 }
 
-/// With which privileges a grant is; `None` for the target's own account.
-#[must_use]
-pub(super) fn profile_of(view: &GrantView) -> Option<String> {
-    let grant = serde_json::to_value(&view.grant).ok()?;
-    Some(grant.get("profile")?.as_str()?.to_owned())
-}
-
 /// A person's own grants as a table.
 #[must_use]
 pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
@@ -143,10 +136,9 @@ pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
     let mut table = table(["GRANT", "TARGET", "STATUS", "ENDS", "SESSIONS", "REASON"]);
     for view in grants {
         let grant = &view.grant;
-        let profile = profile_of(view).map(|profile| format!("/{}", visible(&profile)));
         table.add_row([
             grant.id().to_string(),
-            format!("{}{}", grant.target(), profile.unwrap_or_default()),
+            to(grant),
             visible(&view.status),
             ends(view, now),
             format!("{}/{}", view.live_sessions, grant.max_sessions()),

@@ -1,4 +1,5 @@
 mod flow;
+mod tls;
 
 use clap::CommandFactory;
 use jiff::{SignedDuration, Timestamp};
@@ -112,6 +113,7 @@ async fn made(served: &Served) -> String {
     let body = crate::control::model::NewGrantBody {
         identity: "ana@example.com".parse().unwrap(),
         target: "orders".parse().unwrap(),
+        profile: None,
         reason: Some("BUG-812".to_owned()),
         window_seconds: 1_800,
         activate_within_seconds: None,
@@ -129,7 +131,7 @@ async fn the_life_of_a_grant_by_command_line() {
     let served = Served::start().await;
     run_at(
         &served,
-        "tidegate grant create orders --identity ana --for 30m --client-network 10.0.0.0/8",
+        "tidegate grant create orders --profile read-only --identity ana --for 30m --client-network 10.0.0.0/8",
     )
     .await
     .unwrap();
@@ -166,6 +168,7 @@ async fn exit_codes() {
         ("tidegate session kill se_0000000000", 4),
         ("tidegate grant create nowhere --identity ana --for 30m", 5),
         ("tidegate grant create orders --identity ana --for 40d", 5),
+        ("tidegate grant create orders --profile admin --identity ana --for 30m", 5),
         ("tidegate grant list --control unix:/nonexistent/control.sock", 3),
         ("tidegate grant list --control ftp://x", 2),
         ("tidegate grant list --token-file /nonexistent/token", 1),
@@ -203,6 +206,8 @@ fn tables_for_people() {
         view["until"] = "2026-08-01T12:40:00Z".into();
         view["status"] = "active".into();
         view["live_sessions"] = 2.into();
+        view["profile"] = "read-only".into();
+        view["request"] = "rq_4k2m9x0a7b".into();
     });
     let revoked = view(|view| {
         view["revoked"] = serde_json::json!({ "at": "2026-08-01T12:15:00Z", "by": "tom", "reason": "done" });

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::policies;
+use super::check::Base;
 use super::reader::Section;
+use super::{PolicyPlace, policies};
 use crate::frontend::TokenInClear;
 use crate::names::ProfileName;
 use crate::policy::Policies;
@@ -95,6 +96,14 @@ pub(super) fn profiles(table: &Section<'_, '_>) -> Vec<ProfileName> {
 }
 
 impl PolicyTable {
+    /// Where it says the policies are.
+    pub(super) fn place(&self, base: &Base<'_>) -> PolicyPlace {
+        PolicyPlace {
+            dir: base.join(&self.dir),
+            zone: self.zone.clone(),
+        }
+    }
+
     /// The policies of the folder, validated, or all that is wrong with them; none where there is no folder and none was named.
     pub(super) fn load(&self, base: &Path) -> Result<Option<Arc<Policies>>, Vec<String>> {
         let dir = base.join(&self.dir);

@@ -67,6 +67,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
         control: Control {
             socket: addresses.socket,
             listen: file.control.listen,
+            tls: control_tls(file),
             token_file: addresses.token_file,
         },
         access: file.access.clone(),
@@ -141,12 +142,19 @@ impl Checker<'_> {
             );
         }
         if let Some(listen) = self.file.control.listen {
-            if !listen.ip().is_loopback() && !self.file.control.allow_remote {
-                let reason = format!("{listen} can be reached from other machines, and this connection is not encrypted");
+            let remote = !listen.ip().is_loopback();
+            if remote && !self.file.control.allow_remote {
                 self.note(
                     "control.listen",
-                    reason,
-                    "use 127.0.0.1, or say allow_remote = true behind something that encrypts",
+                    format!("{listen} can be reached from other machines"),
+                    "use 127.0.0.1, or say allow_remote = true",
+                );
+            }
+            if remote && !control_tls(self.file) {
+                self.note(
+                    "control.tls",
+                    format!("tokens would travel to {listen} in clear text"),
+                    "leave tls = false out; what encrypts in front of the gate is on its machine, with listen = \"127.0.0.1:7433\"",
                 );
             }
             if listen.port() != 0 && self.file.listen.contains(&listen) {
@@ -218,18 +226,7 @@ impl Checker<'_> {
         let at = |key: &str| format!("targets.{}.{key}", table.name);
         let ca_file = table.ca_file.as_ref().map(|path| self.base.join(path));
         if let Some(ca) = &ca_file {
-            if self.readable(&at("ca_file"), ca).is_some()
-                && let Err(error) = ClientTls::new(table.sslmode, Some(ca))
-            {
-                self.note(&at("ca_file"), chain(&error), "");
-            }
-            if matches!(table.sslmode, TlsMode::Disable | TlsMode::Prefer) {
-                self.note(
-                    &at("ca_file"),
-                    "it has no effect with this sslmode",
-                    "set sslmode = \"verify-full\", or leave ca_file out",
-                );
-            }
+            self.ca_file(table, ca, &at("ca_file"));
         }
         if table.auth.is_empty() {
             self.note(
@@ -238,8 +235,7 @@ impl Checker<'_> {
                 "write auth = [\"scram-sha-256\"], or leave it out",
             );
         }
-        for text in ["database", "user"] {
-            let value = if text == "user" { &table.user } else { &table.database };
+        for (text, value) in [("database", &table.database), ("user", &table.user)] {
             if value.is_empty() || value.contains('\0') || value.len() > 63 {
                 self.note(&at(text), "a name of 1 to 63 bytes is expected", "");
             }
@@ -278,6 +274,22 @@ impl Checker<'_> {
         }
     }
 
+    /// The roots a target's certificate is verified with.
+    fn ca_file(&mut self, table: &TargetTable, ca: &Path, key: &str) {
+        if self.readable(key, ca).is_some()
+            && let Err(error) = ClientTls::new(table.sslmode, Some(ca))
+        {
+            self.note(key, chain(&error), "");
+        }
+        if matches!(table.sslmode, TlsMode::Disable | TlsMode::Prefer) {
+            self.note(
+                key,
+                "it has no effect with this sslmode",
+                "set sslmode = \"verify-full\", or leave ca_file out",
+            );
+        }
+    }
+
     fn policies(&mut self) -> Option<Arc<Policies>> {
         match self.file.policy.load(self.base.0) {
             Ok(policies) => policies,
@@ -306,7 +318,7 @@ impl Checker<'_> {
 pub(super) struct Base<'a>(&'a Path);
 
 impl<'a> Base<'a> {
-    fn of(file: &'a Path) -> Self {
+    pub(super) fn of(file: &'a Path) -> Self {
         Self(file.parent().unwrap_or_else(|| Path::new("")))
     }
 
@@ -317,6 +329,12 @@ impl<'a> Base<'a> {
     fn or_in(&self, named: Option<&PathBuf>, dir: &Path, usual: &str) -> PathBuf {
         named.map_or_else(|| dir.join(usual), |path| self.join(path))
     }
+}
+
+/// Whether the control API's TCP address is on TLS.
+fn control_tls(file: &FileConfig) -> bool {
+    let remote = file.control.listen.is_some_and(|listen| !listen.ip().is_loopback());
+    file.control.tls.unwrap_or(remote)
 }
 
 fn session(table: &SessionTable) -> SessionTable {

@@ -119,6 +119,7 @@ pub(super) struct ControlTable {
     pub(super) socket: Option<PathBuf>,
     pub(super) listen: Option<SocketAddr>,
     pub(super) allow_remote: bool,
+    pub(super) tls: Option<bool>,
 }
 
 /// Where the control API listens.
@@ -128,6 +129,8 @@ pub struct Control {
     pub socket: PathBuf,
     /// A TCP address as well.
     pub listen: Option<SocketAddr>,
+    /// Whether that is on TLS.
+    pub tls: bool,
     /// The file with the admin token.
     pub token_file: PathBuf,
 }
@@ -311,6 +314,7 @@ fn control(table: &Section<'_, '_>) -> ControlTable {
         socket: table.path("socket"),
         listen: table.parsed("listen", socket_address),
         allow_remote: table.yes_no("allow_remote").unwrap_or(false),
+        tls: table.yes_no("tls"),
     }
 }
 

@@ -20,6 +20,8 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use jiff::tz::TimeZone;
+
 pub use access::AccessTable;
 pub use file::{Control, Limits, LogFormat, Logging, SessionTable};
 pub use mistake::Mistake;
@@ -62,6 +64,37 @@ pub fn control_address(path: &Path) -> Result<ControlAddress, Vec<Mistake>> {
     let (file, mistakes) = file::FileConfig::parse(path, &text)?;
     if mistakes.is_empty() {
         Ok(check::control_address(path, &file))
+    } else {
+        Err(mistakes)
+    }
+}
+
+/// Where the policies are, and where their hours and weekdays are.
+#[derive(Debug, Clone)]
+pub struct PolicyPlace {
+    /// The folder.
+    pub dir: PathBuf,
+    /// The zone.
+    pub zone: TimeZone,
+}
+
+impl PolicyPlace {
+    /// Of a gate whose configuration says nothing of it, and of a folder without a configuration.
+    #[must_use]
+    pub fn beside(path: &Path) -> Self {
+        Self {
+            dir: check::Base::of(path).join(Path::new(policies::DEFAULT_DIR)),
+            zone: TimeZone::UTC,
+        }
+    }
+}
+
+/// Reads only [`PolicyPlace`] from the file: works for someone who may not read the secrets it names.
+pub fn policy_place(path: &Path) -> Result<PolicyPlace, Vec<Mistake>> {
+    let text = read(path).map_err(|mistake| vec![mistake])?;
+    let (file, mistakes) = file::FileConfig::parse(path, &text)?;
+    if mistakes.is_empty() {
+        Ok(file.policy.place(&check::Base::of(path)))
     } else {
         Err(mistakes)
     }

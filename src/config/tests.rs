@@ -129,6 +129,20 @@ listen = "0.0.0.0:80"
     insta::assert_snapshot!(said.join("\n"));
 }
 
+#[test]
+fn the_control_api_is_on_tls_where_others_can_reach_it() {
+    let control = |keys: &str| format!("{SMALLEST}[control]\n{keys}\n");
+    for (keys, tls) in [
+        ("listen = \"127.0.0.1:7433\"", false),
+        ("listen = \"127.0.0.1:7433\"\ntls = true", true),
+        ("listen = \"0.0.0.0:7433\"\nallow_remote = true", true),
+    ] {
+        assert_eq!(good(&control(keys)).control.tls, tls, "{keys}");
+    }
+    let said = said(&control("listen = \"0.0.0.0:7433\"\nallow_remote = true\ntls = false"));
+    insta::assert_snapshot!(said.join("\n"));
+}
+
 const CI: &str = "[[identity.issuers]]\nissuer = \"https://token.actions.githubusercontent.com\"\naudience = \"tidegate\"\n\
     jwks_url = \"https://token.actions.githubusercontent.com/.well-known/jwks\"\n";
 

@@ -3,10 +3,12 @@
 //! It does not know what a handler does. Whoever holds the admin token is an operator and no person: they can neither ask for
 //! access nor approve it.
 //!
-//! INVARIANT: a handler that runs has a [`Caller`]; a call whose token proves nobody is answered here.
+//! INVARIANT: a handler that runs has a [`Caller`]; a call whose token proves nobody is answered here. An answer that goes on for
+//! long goes by a [`Standing`], and ends when that does.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
@@ -15,10 +17,14 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
-use tokio::net::{TcpListener, UnixListener};
+use jiff::Timestamp;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
 
+use super::listen::Front;
 use super::problem::ApiError;
 use super::{Gate, OPERATOR_HEADER};
+use crate::access::Rules;
 use crate::identity::{Identity, Source};
 use crate::names::IdentityName;
 use crate::policy::Action;
@@ -36,6 +42,17 @@ pub(super) enum Caller {
     Person(Identity),
 }
 
+/// A person's long answer ends after this: whoever goes on listening proves themselves again.
+const LONGEST: Duration = Duration::from_hours(1);
+
+/// What was settled when a call came, for as long as it holds: a long answer must not outlast what allowed it.
+pub(super) struct Standing {
+    gate: Arc<Gate>,
+    caller: Caller,
+    rules: watch::Receiver<Arc<Rules>>,
+    until: Timestamp,
+}
+
 /// Where a call comes from, if it comes over a network.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Client(pub(super) Option<IpAddr>);
@@ -46,8 +63,8 @@ impl Connected<IncomingStream<'_, UnixListener>> for Client {
     }
 }
 
-impl Connected<IncomingStream<'_, TcpListener>> for Client {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+impl Connected<IncomingStream<'_, Front>> for Client {
+    fn connect_info(stream: IncomingStream<'_, Front>) -> Self {
         Self(Some(stream.remote_addr().ip()))
     }
 }
@@ -96,6 +113,37 @@ fn operator(headers: &HeaderMap) -> String {
         .to_owned()
 }
 
+impl Standing {
+    /// To be taken before the caller is asked about, so that no change in between is missed.
+    pub(super) fn of(caller: &Caller, gate: &Arc<Gate>) -> Self {
+        let mut rules = gate.rules.clone();
+        rules.mark_unchanged();
+        Self {
+            gate: Arc::clone(gate),
+            caller: caller.clone(),
+            rules,
+            until: gate.clock.now().checked_add(LONGEST).unwrap_or(Timestamp::MAX),
+        }
+    }
+
+    /// Whether it holds still: the rules are the same, and the person is as they were. The admin token's does always.
+    pub(super) fn holds(&self) -> bool {
+        let same_rules = !self.rules.has_changed().unwrap_or(false);
+        match &self.caller {
+            Caller::Admin { .. } => true,
+            Caller::Person(_) => same_rules && self.caller.is_as_before(&self.gate) && self.gate.clock.now() < self.until,
+        }
+    }
+
+    /// Done when a person's time is over.
+    pub(super) async fn over(&self) {
+        match &self.caller {
+            Caller::Admin { .. } => std::future::pending().await,
+            Caller::Person(_) => self.gate.clock.sleep_until(self.until).await,
+        }
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
 
@@ -135,6 +183,16 @@ impl Caller {
     /// Whether this is `name`, by its own token.
     pub(super) fn is(&self, name: &IdentityName) -> bool {
         matches!(self, Self::Person(identity) if identity.name == *name)
+    }
+
+    /// Whether the caller is who they were when the call came: let in, and in the same groups.
+    pub(super) fn is_as_before(&self, gate: &Gate) -> bool {
+        let Self::Person(identity) = self else { return true };
+        let local = identity.source == Source::Local;
+        match gate.ledger.user(&identity.name) {
+            Some(user) => !user.disabled && user.local == local && (!local || user.groups == identity.groups),
+            None => !local,
+        }
     }
 
     /// Lets through an operator, and persons whom the policies let do this.

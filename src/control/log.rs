@@ -1,12 +1,13 @@
 //! `GET /v1/log`: records of the audit log as JSON Lines, those there are and, if asked, those that come.
 //!
-//! It filters and parses nothing itself; it hands on what the reader finds, at the caller's pace.
+//! It filters and parses nothing itself; it hands on what the reader finds, at the caller's pace, as long as the caller may read
+//! the log.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::Gate;
-use super::caller::Caller;
+use super::caller::{Caller, Standing};
 use super::hold::Hold;
 use super::model::{LogQuery, Unreadable};
 use super::problem::ApiError;
@@ -22,6 +23,8 @@ use futures_util::FutureExt;
 
 /// Lines that are there at once are sent together, up to about this many bytes.
 const CHUNK: usize = 32 << 10;
+/// Said last where the answer does not go on to its end.
+const ENDED: &str = "whether you may read the log is to be settled anew, so this answer ends here: ask again";
 
 #[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`)", params(LogQuery), responses((status = 200, description = "JSON Lines: a record each; where a line cannot be read, why (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
 pub(super) async fn records(
@@ -30,16 +33,23 @@ pub(super) async fn records(
     caller: Caller,
     uri: Uri,
 ) -> Result<Response, ApiError> {
+    let standing = Standing::of(&caller, &gate);
     caller.may(&gate, Action::ReadLog).await?;
     let wanted: LogQuery = query(&uri)?;
+    let place = if wanted.follow { Some(hold.subscribe()?) } else { None };
     let span = if wanted.follow { Span::All } else { Span::History };
     let found = follow(&gate.audit_dir, &wanted.filter(), span).map_err(|error| ApiError::Log(error.to_string()))?;
-    let chunks = futures_util::stream::unfold((found, hold), |(mut found, mut hold)| async move {
-        let chunk = tokio::select! {
-            chunk = chunk(&mut found) => chunk?,
+    let chunks = futures_util::stream::unfold(Some((found, hold, standing, place)), |reading| async {
+        let (mut found, mut hold, standing, place) = reading?;
+        let lines = tokio::select! {
+            lines = chunk(&mut found) => Some(lines?),
+            () = standing.over() => None,
             () = hold.stopped() => return None,
         };
-        Some((Ok::<_, Infallible>(chunk), (found, hold)))
+        Some(match lines.filter(|_| standing.holds()) {
+            Some(lines) => (Ok::<_, Infallible>(lines), Some((found, hold, standing, place))),
+            None => (Ok(unreadable(ENDED.to_owned()).into()), None),
+        })
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(chunks)).into_response())
 }
@@ -61,12 +71,12 @@ async fn chunk(found: &mut Follow) -> Option<Bytes> {
 fn push(lines: &mut String, item: Result<Record, ReadError>) {
     match item {
         Ok(record) => lines.push_str(&record.json()),
-        Err(error) => {
-            let unreadable = Unreadable {
-                error: error.to_string(),
-            };
-            lines.push_str(&serde_json::to_string(&unreadable).unwrap_or_default());
-        }
+        Err(error) => return lines.push_str(&unreadable(error.to_string())),
     }
     lines.push('\n');
+}
+
+/// Why there is no record, as a line.
+fn unreadable(error: String) -> String {
+    serde_json::to_string(&Unreadable { error }).unwrap_or_default() + "\n"
 }

@@ -7,6 +7,7 @@
 
 mod caller;
 mod hold;
+mod listen;
 mod log;
 pub mod model;
 mod openapi;

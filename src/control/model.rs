@@ -15,7 +15,7 @@ use super::schema::{GrantShape, SessionShape};
 use crate::audit::{EventName, Filter};
 use crate::ids::{GrantId, SessionId};
 pub use crate::ledger::GrantView;
-use crate::names::{IdentityName, TargetName};
+use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::session::SessionView;
 
 /// A grant to be made: `POST /v1/grants`.
@@ -28,6 +28,10 @@ pub struct NewGrantBody {
     /// What it is for.
     #[schema(value_type = String)]
     pub target: TargetName,
+    /// With which of the target's profiles; absent: with none, for the target's own account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub profile: Option<ProfileName>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -67,11 +71,15 @@ pub struct Issued {
 }
 
 /// `GET /v1/grants`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Grants {
     /// The latest first.
     #[schema(value_type = Vec<GrantShape>)]
     pub grants: Vec<GrantView>,
+    /// There are more: the next page is asked for with this as `before`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub next: Option<GrantId>,
 }
 
 /// Which grants: the query of `GET /v1/grants`.
@@ -90,6 +98,13 @@ pub struct GrantsQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
+    /// Older than this one: the last of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub before: Option<GrantId>,
+    /// At most so many, up to 1,000, which it is when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
 }
 
 /// `POST /v1/grants/{id}/extend`.

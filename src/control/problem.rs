@@ -28,6 +28,9 @@ pub enum ApiError {
     /// The admin token proves no person.
     #[error("this is for a person or a pipeline; the admin token is neither")]
     NoPerson,
+    /// Nobody gives themselves what policies or others have to give.
+    #[error("nobody makes grants for themselves, or puts themselves into groups")]
+    ForOneself,
     /// The request is not understood.
     #[error("{0}")]
     Malformed(String),
@@ -91,6 +94,8 @@ impl ApiError {
     fn nearest(&self) -> Option<String> {
         match self {
             Self::Access(AccessError::NoSuchTarget { nearest, .. }) => nearest.clone(),
+            // The most likely one is the first.
+            Self::Access(AccessError::NoSuchProfile { known, .. }) => known.first().map(ProfileName::to_string),
             _ => None,
         }
     }
@@ -113,6 +118,12 @@ impl ApiError {
                 "no-person",
                 "Not as an operator",
                 some("send a user's token (`tidegate user add` makes one) or a token of a trusted issuer"),
+            ),
+            Self::ForOneself => (
+                StatusCode::FORBIDDEN,
+                "for-oneself",
+                "Not for yourself",
+                some("ask for access (`tidegate request`), or have another operator do it"),
             ),
             Self::NoSuchUser(_) => (
                 StatusCode::NOT_FOUND,

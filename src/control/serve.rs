@@ -23,10 +23,12 @@ use utoipa_axum::routes;
 
 use super::caller::{self, Client};
 use super::hold::Hold;
+use super::listen::Front;
 use super::openapi::{self, Document, Written};
 use super::problem::ApiError;
 use super::routes::{events, grants, requests, sessions, users};
 use super::{Gate, log, routes};
+use crate::tls::ServerTlsCell;
 
 /// Bodies are a few fields; nothing here is ever larger. Bytes.
 const LARGEST_BODY: usize = 64 << 10;
@@ -64,7 +66,7 @@ pub enum ListenError {
 #[derive(Debug)]
 pub struct Listeners {
     unix: UnixListener,
-    tcp: Option<TcpListener>,
+    tcp: Option<Front>,
     _file: SocketFile,
 }
 
@@ -78,8 +80,9 @@ impl Drop for SocketFile {
 }
 
 impl Listeners {
-    /// Binds the Unix socket (mode 0600) and, if wished, a TCP address. A socket left behind by a gate that died is replaced.
-    pub async fn bind(socket: &Path, listen: Option<SocketAddr>) -> Result<Self, ListenError> {
+    /// Binds the Unix socket (mode 0600) and, if wished, a TCP address, on TLS where there is a certificate for it. A socket
+    /// left behind by a gate that died is replaced.
+    pub async fn bind(socket: &Path, listen: Option<SocketAddr>, tls: Option<ServerTlsCell>) -> Result<Self, ListenError> {
         if tokio::net::UnixStream::connect(socket).await.is_ok() {
             return Err(ListenError::InUse {
                 socket: socket.to_owned(),
@@ -92,11 +95,10 @@ impl Listeners {
         let file = SocketFile(socket.to_owned());
         let tcp = match listen {
             None => None,
-            Some(address) => Some(
-                TcpListener::bind(address)
-                    .await
-                    .map_err(|source| ListenError::Tcp { address, source })?,
-            ),
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                Some(Front::new(bound.map_err(|source| ListenError::Tcp { address, source })?, tls))
+            }
         };
         Ok(Self { unix, tcp, _file: file })
     }
@@ -104,7 +106,7 @@ impl Listeners {
     /// The TCP address bound, if any.
     #[must_use]
     pub fn tcp_address(&self) -> Option<SocketAddr> {
-        self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
+        self.tcp.as_ref().and_then(|tcp| axum::serve::Listener::local_addr(tcp).ok())
     }
 }
 

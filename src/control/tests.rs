@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,12 +9,16 @@ use tokio::net::UnixStream;
 use super::*;
 use crate::audit;
 use crate::policy::{Policies, Source};
+use crate::tls::ServerTlsCell;
 
 mod people;
+mod tls;
 
 /// A control API on a Unix socket of its own.
 pub(crate) struct Served {
     pub(crate) dir: tempfile::TempDir,
+    /// Where it is on TLS.
+    pub(crate) tcp: Option<SocketAddr>,
     ready: Arc<AtomicBool>,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     stop: tokio::sync::oneshot::Sender<()>,
@@ -25,6 +30,11 @@ impl Served {
     }
 
     async fn start_with(policies: Option<Arc<Policies>>) -> Self {
+        Self::start_on(policies, None).await
+    }
+
+    /// On TLS as well, with this certificate.
+    pub(crate) async fn start_on(policies: Option<Arc<Policies>>, tls: Option<ServerTlsCell>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("tidegate-state");
         std::fs::create_dir(&state).unwrap();
@@ -61,7 +71,9 @@ impl Served {
             }),
             metrics: Box::new(|| "# EOF\n".to_owned()),
         };
-        let listeners = Listeners::bind(&state.join("control.sock"), None).await.unwrap();
+        let listen = tls.is_some().then(|| "127.0.0.1:0".parse().unwrap());
+        let listeners = Listeners::bind(&state.join("control.sock"), listen, tls).await.unwrap();
+        let tcp = listeners.tcp_address();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let server = tokio::spawn(serve(listeners, Arc::new(gate), async {
             let _ = stopped.await;
@@ -70,10 +82,16 @@ impl Served {
         std::fs::write(dir.path().join("tidegate.toml"), config).unwrap();
         Self {
             dir,
+            tcp,
             ready,
             server,
             stop,
         }
+    }
+
+    /// The admin token.
+    pub(crate) fn token(&self) -> String {
+        std::fs::read_to_string(self.state("admin.token")).unwrap().trim().to_owned()
     }
 
     fn state(&self, name: &str) -> PathBuf {
@@ -216,7 +234,10 @@ async fn the_socket_is_for_its_owner_and_for_one_gate() {
     let served = Served::start().await;
     let socket = served.state("control.sock");
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(matches!(Listeners::bind(&socket, None).await, Err(ListenError::InUse { .. })));
+    assert!(matches!(
+        Listeners::bind(&socket, None, None).await,
+        Err(ListenError::InUse { .. })
+    ));
     served.stop().await;
 }
 
@@ -226,7 +247,9 @@ async fn a_socket_left_behind_is_replaced() {
     let socket = dir.path().join("control.sock");
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     assert!(socket.exists());
-    let listeners = Listeners::bind(&socket, Some("127.0.0.1:0".parse().unwrap())).await.unwrap();
+    let listeners = Listeners::bind(&socket, Some("127.0.0.1:0".parse().unwrap()), None)
+        .await
+        .unwrap();
     assert!(listeners.tcp_address().is_some());
     drop(listeners);
     assert!(!Path::new(&socket).exists());

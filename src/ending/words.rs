@@ -174,8 +174,14 @@ impl Ending {
                     Scope::WaitingOf(identity) => format!("too many logins of {identity} wait for approval"),
                     Scope::Requests(identity) => format!("too many requests of {identity} within a minute"),
                 },
-                Some(format!("At most {limit} at once.")),
-                Some("close another one, or try again later".to_owned()),
+                match scope {
+                    Scope::Requests(_) => Some(format!("At most {limit} in a minute.")),
+                    _ => Some(format!("At most {limit} at once.")),
+                },
+                match scope {
+                    Scope::Requests(_) => Some("try again later".to_owned()),
+                    _ => Some("close another one, or try again later".to_owned()),
+                },
             ),
             Self::TargetUnreachable { target } => (
                 format!("database \"{target}\" cannot be reached"),
@@ -207,11 +213,11 @@ impl Ending {
             ),
             Self::Revoked { grant, at, by, reason } => (
                 format!("grant {grant} was revoked at {}: the session is closed", clock_time(*at)),
-                Some(match reason {
-                    Some(reason) => format!("Revoked by {by}: {reason}."),
+                by.as_ref().map(|by| match reason {
+                    Some(reason) => format!("Revoked by {by}; reason: {reason}."),
                     None => format!("Revoked by {by}."),
                 }),
-                Some(format!("ask {by}, or for a new grant")),
+                Some("ask whoever revoked it, or for a new grant".to_owned()),
             ),
             Self::Killed { grant, by, reason } => (
                 format!("operator {by} ended this session under grant {grant}"),

@@ -222,11 +222,8 @@ impl Refusal {
             Self::Revoked { at } => Ending::Revoked {
                 grant: grant.id.clone(),
                 at,
-                by: grant
-                    .revoked
-                    .as_ref()
-                    .map_or_else(|| "an operator".to_owned(), |revoked| revoked.by.clone()),
-                reason: grant.revoked.as_ref().and_then(|revoked| revoked.reason.clone()),
+                by: grant.revoked.as_ref().map(|revocation| revocation.by.clone()),
+                reason: grant.revoked.as_ref().and_then(|revocation| revocation.reason.clone()),
             },
             other => other.at_login(grant),
         }

@@ -180,7 +180,7 @@ fn a_permit_is_for_the_grant_as_it_is() {
     assert_eq!(permit.renew(&grant, at(1810)), Err(Refusal::Expired { until: at(1810) }));
     let revoke = Change::Revoke {
         by: "olga".to_owned(),
-        reason: None,
+        reason: Some("left".to_owned()),
     };
     let revoked = apply(&grant, &revoke, at(30)).unwrap();
     let refusal = permit.renew(&revoked, at(31)).unwrap_err();
@@ -190,8 +190,8 @@ fn a_permit_is_for_the_grant_as_it_is() {
         Ending::Revoked {
             grant: id.clone(),
             at: at(30),
-            by: "olga".to_owned(),
-            reason: None,
+            by: Some("olga".to_owned()),
+            reason: Some("left".to_owned()),
         }
     );
     assert_eq!(refusal.at_login(&grant), Ending::LoginRevoked { grant: id, at: at(30) });

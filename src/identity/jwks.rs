@@ -22,7 +22,8 @@ use crate::tls::{web_address, web_client};
 const FRESH: SignedDuration = SignedDuration::from_mins(10);
 /// Keys that cannot be fetched again serve that long.
 const USABLE: SignedDuration = SignedDuration::from_hours(24);
-/// An unknown key id has them fetched at most that often: ids are free to invent.
+/// An unknown key id has them fetched at most that often: ids are free to invent. What is fetched without one does not count:
+/// an issuer may change its keys a moment after a gate was started.
 const EVERY: SignedDuration = SignedDuration::from_secs(30);
 /// With no keys at all they are tried for that often.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
@@ -44,6 +45,8 @@ pub(super) struct Jwks {
 struct State {
     keys: Option<(Arc<KeySet>, Timestamp)>,
     tried_at: Option<Timestamp>,
+    /// When they were last fetched for an unknown key id.
+    missed_at: Option<Timestamp>,
     /// Why the last try failed.
     trouble: Option<String>,
     /// Of the file the keys are from.
@@ -108,7 +111,7 @@ impl Jwks {
             Need::Other => {
                 let turn = Arc::clone(&self.turn).lock_owned().await;
                 // Those who waited for their turn may find that it has been done.
-                let still = !matches!(self.state().need(id, now), Need::Nothing);
+                let still = self.state().still_other(id, now);
                 if still {
                     self.fetch(url, now, turn).await.map_err(|error| error.to_string())?;
                 }
@@ -165,22 +168,29 @@ impl Jwks {
 
 impl State {
     fn need(&self, id: Option<&str>, now: Timestamp) -> Need {
-        let tried_within = |span| self.tried_at.is_some_and(|at| now.duration_since(at) < span);
+        let within = |at: Option<Timestamp>, span| at.is_some_and(|at| now.duration_since(at) < span);
         match &self.keys {
             Some((keys, at)) if now.duration_since(*at) < USABLE => {
-                if tried_within(EVERY) {
-                    Need::Nothing
-                } else if !keys.has(id) {
+                if !keys.has(id) && !within(self.missed_at, EVERY) {
                     Need::Other
-                } else if now.duration_since(*at) >= FRESH {
+                } else if now.duration_since(*at) >= FRESH && !within(self.tried_at, EVERY) {
                     Need::Newer
                 } else {
                     Need::Nothing
                 }
             }
-            _ if tried_within(RETRY) => Need::Nothing,
+            _ if within(self.tried_at, RETRY) => Need::Nothing,
             _ => Need::Other,
         }
+    }
+
+    /// Whether others are needed now that it is our turn; if so, and there are some, that counts as one fetch for an unknown id.
+    fn still_other(&mut self, id: Option<&str>, now: Timestamp) -> bool {
+        let still = !matches!(self.need(id, now), Need::Nothing);
+        if still && self.keys.is_some() {
+            self.missed_at = Some(now);
+        }
+        still
     }
 
     fn keep(&mut self, fetched: Result<KeySet, String>, now: Timestamp) {

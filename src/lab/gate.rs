@@ -149,13 +149,37 @@ impl Gate {
 
     /// Runs an operator command (`grant list`) against it.
     pub fn command(&self, arguments: &[&str]) -> Result<Output, LabError> {
-        let mut command = Command::new(&self.binary);
-        command
-            .args(arguments)
-            .arg("--config")
-            .arg(self.config_file())
-            .stdin(Stdio::null());
+        let mut command = self.program();
+        // Before a `--`, whatever follows it.
+        command.arg("--config").arg(self.config_file()).args(arguments);
         step(command.output(), || format!("running `tidegate {}`", arguments.join(" ")))
+    }
+
+    /// The program, ready to be run by the owner of a token against this gate.
+    #[must_use]
+    pub fn command_of(&self, token: &Secret<String>, arguments: &[&str]) -> Command {
+        let mut command = self.program();
+        command
+            .env("TIDEGATE_CONTROL", self.control())
+            .env("TIDEGATE_TOKEN", token.expose())
+            .args(arguments);
+        command
+    }
+
+    /// Where its control API is, as `--control` takes it.
+    #[must_use]
+    pub fn control(&self) -> String {
+        format!("unix:{}", self.folder().join("state/control.sock").display())
+    }
+
+    /// The program without input, and without what its caller's account says of other gates.
+    fn program(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        for name in ["TIDEGATE_CONFIG", "TIDEGATE_CONTROL", "TIDEGATE_TOKEN", "TIDEGATE_TOKEN_FILE"] {
+            command.env_remove(name);
+        }
+        command.env("XDG_CONFIG_HOME", self.folder()).stdin(Stdio::null());
+        command
     }
 
     /// Runs an operator command that must succeed, and reads its JSON.

@@ -34,9 +34,13 @@ impl Scratch {
         self.folder.path()
     }
 
-    /// Writes a file only its owner can read.
+    /// Writes a file only its owner can read; `name` may have a folder before it.
     pub(super) fn write(&self, name: &str, content: &str) -> Result<PathBuf, LabError> {
         let path = self.path().join(name);
+        if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+            step(fs::create_dir(folder), || format!("making {}", folder.display()))?;
+            own(folder, 0o700, self.account)?;
+        }
         step(fs::write(&path, content), || format!("writing {}", path.display()))?;
         own(&path, 0o600, self.account)?;
         Ok(path)

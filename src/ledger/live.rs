@@ -34,6 +34,11 @@ impl<T> Live<T> {
         found
     }
 
+    /// What everybody has; some of it may be over meanwhile.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.0.values().flatten()
+    }
+
     /// Forgets what is over.
     pub(super) fn sweep(&mut self, alive: impl Fn(&T) -> bool) {
         self.0.retain(|_, things| {

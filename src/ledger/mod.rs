@@ -7,6 +7,7 @@
 
 mod admit;
 mod commit;
+mod grants;
 mod live;
 mod logins;
 mod migrations;
@@ -18,6 +19,7 @@ mod users;
 mod workflow;
 
 pub use admit::{Admission, Slot};
+pub use grants::GrantFilter;
 pub use requests::{Changed, GrantLogin, NewRequest, Reasons, RequestFilter, RequestView, Submitted};
 pub use store::{StoreError, highest_time};
 pub use users::UserView;
@@ -211,16 +213,6 @@ impl Ledger {
             Some(grant) => Ok(GrantView::of(&grant, now, 0)),
             None => Err(LedgerError::NoSuchGrant(id.clone())),
         }
-    }
-
-    /// The grants in memory (see [`REMEMBERED`]), the newest first.
-    #[must_use]
-    pub fn grants(&self) -> Vec<GrantView> {
-        let now = self.0.clock.now();
-        let entries: Vec<_> = self.0.book().entries.values().cloned().collect();
-        let mut views: Vec<_> = entries.iter().map(|entry| entry.view(now)).collect();
-        views.sort_by(|a, b| (b.grant.created_at, &b.grant.id).cmp(&(a.grant.created_at, &a.grant.id)));
-        views
     }
 
     /// Remembers a session, so that the next start knows which backends this one had. Await it before the session's

@@ -3,6 +3,7 @@
 //! It does not know what they say. What goes wrong is told with the hook's name; its address may have a secret in it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -24,6 +25,8 @@ pub(super) struct Courier {
     pub(super) clock: Clock,
     pub(super) pace: Pace,
     pub(super) bell: Arc<Notify>,
+    /// Counts what is given up.
+    pub(super) lost: Arc<AtomicU64>,
 }
 
 enum Trouble {
@@ -69,6 +72,7 @@ impl Courier {
                 return self.outbox.failed(message.seq, next_at).await;
             }
         }
+        self.lost.fetch_add(1, Ordering::Relaxed);
         self.outbox.done(message.seq).await
     }
 

@@ -99,7 +99,7 @@ struct Inner {
     clock: Clock,
     pace: Pace,
     now: Mutex<Receivers>,
-    lost: AtomicU64,
+    lost: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -122,7 +122,7 @@ impl Notifier {
             clock,
             pace,
             now: Mutex::default(),
-            lost: AtomicU64::new(0),
+            lost: Arc::default(),
         }));
         notifier.renew(settings);
         Ok(notifier)
@@ -141,6 +141,7 @@ impl Notifier {
                 clock: self.0.clock.clone(),
                 pace: self.0.pace,
                 bell,
+                lost: Arc::clone(&self.0.lost),
             };
             receivers.tasks.spawn(courier.run());
         }
@@ -185,7 +186,7 @@ impl Notifier {
         }
     }
 
-    /// Messages that could not be kept, since the start.
+    /// Messages that could not be kept or were given up, since the start.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.0.lost.load(Ordering::Relaxed)

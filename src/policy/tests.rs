@@ -392,35 +392,54 @@ fn many(number: usize, scoped: bool) -> Policies {
     parse(&text).unwrap()
 }
 
-#[test]
+/// How long a decision takes with a thousand policies, the quickest first.
 #[expect(clippy::disallowed_methods, reason = "measures real time")]
+fn decisions(scoped: bool, runs: usize) -> Vec<Duration> {
+    let policies = many(1_000, scoped);
+    let ana = identity("ana", &["team7", "team8", "team9"]);
+    let asked = wish(&ana, "t7", "profile7", 30);
+    let question = Question {
+        identity: &ana,
+        action: Action::Request,
+        resource: Resource::Access(&asked),
+        context: context(),
+    };
+    let mut times: Vec<_> = (0..runs)
+        .map(|_| {
+            let begun = Instant::now();
+            assert!(!policies.decide(&question).allowed);
+            begun.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!(
+        "a decision with 1,000 policies, {}: median {:?}, 99 of 100 in {:?}, worst {:?}",
+        if scoped {
+            "of groups and targets"
+        } else {
+            "all about everybody and everything"
+        },
+        times[runs / 2],
+        times[runs * 99 / 100],
+        times[runs - 1]
+    );
+    times
+}
+
+#[test]
+fn a_decision_with_a_thousand_policies_is_quick() {
+    // Without optimisation, beside other tests: the bounds are generous.
+    assert!(decisions(true, 50)[0] < Duration::from_millis(5));
+    assert!(decisions(false, 20)[0] < Duration::from_millis(200));
+}
+
+#[test]
+#[ignore = "a figure of a quiet machine and a release build: make figures"]
 fn a_decision_takes_less_than_a_millisecond_with_a_thousand_policies() {
     for scoped in [true, false] {
-        let policies = many(1_000, scoped);
-        let ana = identity("ana", &["team7", "team8", "team9"]);
-        let asked = wish(&ana, "t7", "profile7", 30);
-        let question = Question {
-            identity: &ana,
-            action: Action::Request,
-            resource: Resource::Access(&asked),
-            context: context(),
-        };
-        let mut times: Vec<_> = (0..50)
-            .map(|_| {
-                let begun = Instant::now();
-                assert!(!policies.decide(&question).allowed);
-                begun.elapsed()
-            })
-            .collect();
-        times.sort();
-        println!(
-            "1,000 policies, scoped: {scoped}: median {:?}, best {:?}",
-            times[25], times[0]
-        );
-        // Without optimisation, beside other tests: the bound is for the scoped ones, and generous.
-        if scoped {
-            assert!(times[0] < Duration::from_millis(5), "{:?}", times[0]);
-        }
+        // All but what another program's turn on the processor makes longer.
+        let times = decisions(scoped, 1_000);
+        assert!(times[990] < Duration::from_millis(1), "{:?}", times[990]);
     }
 }
 

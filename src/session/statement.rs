@@ -269,8 +269,12 @@ pub(super) fn may_rename(text: &[u8]) -> bool {
             WORDS.iter().any(|word| {
                 let found = text.get(at..at + word.len());
                 found.is_some_and(|here| here.eq_ignore_ascii_case(word))
-                    && !text.get(at + word.len()).is_some_and(in_word)
-                    && !at.checked_sub(1).and_then(|before| text.get(before)).is_some_and(in_word)
+                    && !text.get(at + word.len()).copied().is_some_and(in_word)
+                    && !at
+                        .checked_sub(1)
+                        .and_then(|before| text.get(before))
+                        .copied()
+                        .is_some_and(in_word)
             })
         }
         _ => false,
@@ -278,7 +282,7 @@ pub(super) fn may_rename(text: &[u8]) -> bool {
 }
 
 /// Whether a byte goes on with a word before it or after it (scan.l: `ident_cont`).
-fn in_word(byte: &u8) -> bool {
+fn in_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..)
 }
 

@@ -171,7 +171,7 @@ mod tests {
             wishes,
             Wishes {
                 wait: Some(Duration::from_secs(30)),
-                window: Some(Duration::from_secs(9000)),
+                window: Some(Duration::from_mins(150)),
                 reason: Some("bug 17".to_owned()),
                 ticket: None,
                 profile: Some("read-only".to_owned()),

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use rustls::client::Resumption;
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
@@ -89,17 +90,7 @@ impl ClientTls {
         };
         let (roots, trusted) = match (check, ca_file) {
             (Check::Nothing, None) => (RootCertStore::empty(), Vec::new()),
-            (_, Some(path)) => {
-                let certificates = read_certificates(path)?;
-                let mut roots = RootCertStore::empty();
-                for certificate in &certificates {
-                    roots
-                        .add(certificate.clone())
-                        .map_err(|_| TlsError::BadCertificate { path: path.to_owned() })?;
-                }
-                (roots, certificates)
-            }
-            (_, None) => (machine_roots()?, Vec::new()),
+            (_, file) => roots(file)?,
         };
         let provider = provider();
         let verifier = TargetVerifier::new(check, roots, trusted, provider.signature_verification_algorithms);
@@ -128,6 +119,21 @@ impl ClientTls {
     pub fn connector(&self) -> TlsConnector {
         TlsConnector::from(Arc::clone(&self.config))
     }
+}
+
+/// The CAs to verify with, and the certificates that are trusted as they are: of a PEM file, or this machine's CAs.
+pub(super) fn roots(file: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TlsError> {
+    let Some(path) = file else {
+        return Ok((machine_roots()?, Vec::new()));
+    };
+    let certificates = read_certificates(path)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in &certificates {
+        roots
+            .add(certificate.clone())
+            .map_err(|_| TlsError::BadCertificate { path: path.to_owned() })?;
+    }
+    Ok((roots, certificates))
 }
 
 fn machine_roots() -> Result<RootCertStore, TlsError> {

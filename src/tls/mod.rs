@@ -1,4 +1,4 @@
-//! The TLS configurations, towards clients, towards a target and towards web servers, and the stream that may or may not be on TLS.
+//! The TLS configurations, towards clients, towards a target, towards web servers and towards a gate, and the stream that may or may not be on TLS.
 //!
 //! It does not speak PostgreSQL: the requests that lead to TLS are `frontend`'s and `upstream`'s. The laws it keeps: no 0-RTT, no
 //! renegotiation, no resumption (a replayed or resumed connection would carry statements under a login nobody made again);
@@ -6,6 +6,7 @@
 
 mod binding;
 mod client;
+mod gate;
 mod server;
 mod transport;
 mod verify;
@@ -24,12 +25,15 @@ use rustls::pki_types::pem::PemObject;
 
 pub use binding::end_point_hash;
 pub use client::{ClientTls, TlsMode, UnknownMode};
+pub use gate::{Fingerprint, NoFingerprint, Trust, connect, is_distrust, seen};
 pub use server::{ServerTls, ServerTlsCell};
 pub use transport::Transport;
 pub use web::{web_address, web_client};
 
 /// The ALPN name of the PostgreSQL protocol (IANA; required for direct TLS since PostgreSQL 17).
 pub const ALPN: &[u8] = b"postgresql";
+/// The ALPN name of what the control API speaks.
+pub const WEB: &[u8] = b"http/1.1";
 
 /// Why a TLS configuration cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +86,7 @@ pub enum TlsError {
     #[error("cannot make a self-signed certificate")]
     Generate(#[from] rcgen::Error),
     /// Verification asked for, but this machine has no root certificates.
-    #[error("no root certificates found on this machine: name a `ca_file` to verify the target's certificate with")]
+    #[error("no root certificates found on this machine: name a CA file (`ca_file`, --ca) to verify the certificate with")]
     NoRoots,
     /// The TLS library does not take the configuration.
     #[error("TLS cannot be configured")]

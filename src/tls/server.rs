@@ -16,13 +16,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::server::NoServerSessionStorage;
 use zeroize::Zeroizing;
 
-use super::{ALPN, TlsError, end_point_hash, provider, read, read_certificates};
+use super::{ALPN, Fingerprint, TlsError, WEB, end_point_hash, provider, read, read_certificates};
 
 /// TLS as we offer it to clients, and what SCRAM binds to.
 #[derive(Debug, Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
+    web: Arc<ServerConfig>,
     end_point: Option<Vec<u8>>,
+    fingerprint: Fingerprint,
 }
 
 impl ServerTls {
@@ -32,6 +34,7 @@ impl ServerTls {
         let pem = Zeroizing::new(read(key)?);
         let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::NoKey { path: key.to_owned() })?;
         let end_point = chain.first().and_then(|leaf| end_point_hash(leaf));
+        let fingerprint = Fingerprint::of(chain.first().map(AsRef::as_ref).unwrap_or_default());
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
@@ -46,9 +49,13 @@ impl ServerTls {
         config.max_early_data_size = 0;
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
+        let mut web = config.clone();
+        web.alpn_protocols = vec![WEB.to_vec()];
         Ok(Self {
             config: Arc::new(config),
+            web: Arc::new(web),
             end_point,
+            fingerprint,
         })
     }
 
@@ -67,6 +74,18 @@ impl ServerTls {
     #[must_use]
     pub fn end_point(&self) -> Option<&[u8]> {
         self.end_point.as_deref()
+    }
+
+    /// The SHA-256 of our certificate, for people to compare.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The same certificate for the control API. A connection for PostgreSQL cannot be turned into one for it, nor back.
+    #[must_use]
+    pub fn web(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.web)
     }
 
     /// The configuration for [`tokio_rustls::TlsAcceptor`].

@@ -14,22 +14,27 @@ use tidegate::lab::Gate;
 
 use crate::support::{ANA, TARGET, binary, database, eventually, gate_before};
 
-const TOM: &str = "tom@example.com";
+pub(crate) const TOM: &str = "tom@example.com";
 
 /// A gate with the shipped policies.
 fn shipped() -> Gate {
+    shipped_with("")
+}
+
+/// The same; `more` is added to its configuration.
+pub(crate) fn shipped_with(more: &str) -> Gate {
     let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
-    let more = format!("[policy]\ndir = \"{}\"\n", policies.display());
+    let more = format!("[policy]\ndir = \"{}\"\n{more}", policies.display());
     gate_before(database(), "profiles = [\"read-only\", \"read-write\"]\n", &more)
 }
 
 /// Somebody with a home of their own, logged in.
-struct Person {
+pub(crate) struct Person {
     home: TempDir,
 }
 
 impl Person {
-    fn new(gate: &Gate, name: &str, group: &str) -> Self {
+    pub(crate) fn new(gate: &Gate, name: &str, group: &str) -> Self {
         let issued = gate.json(&["user", "add", name, "--group", group]).expect("a user");
         let token = issued["token"].as_str().expect("a token").to_owned();
         let person = Self {
@@ -46,7 +51,13 @@ impl Person {
         person
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// What proves who it is.
+    pub(crate) fn token(&self) -> String {
+        let token = std::fs::read_to_string(self.home.path().join("tidegate/token"));
+        token.expect("a token").trim().to_owned()
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let psql = database().server.binaries().tool("psql").expect("psql is part of PostgreSQL");
         let mut path = psql.parent().expect("a folder").as_os_str().to_owned();
         path.push(":");
@@ -66,7 +77,7 @@ impl Person {
         command
     }
 
-    fn start(&self, arguments: &[&str], input: Stdio) -> Child {
+    pub(crate) fn start(&self, arguments: &[&str], input: Stdio) -> Child {
         let mut command = self.command(arguments);
         command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("tidegate starts")
@@ -225,6 +236,9 @@ async fn mistakes_and_shut_doors() {
     let output = ana.run(&["request", "shpo", "--for", "10m"]);
     assert_eq!(code(&output), 5);
     assert!(text(&output).contains(TARGET), "{output:?}");
+    let output = ana.run(&["request", TARGET, "--profile", "raed-write", "--for", "10m"]);
+    assert_eq!(code(&output), 5);
+    assert!(text(&output).contains("read-write, read-only"), "{output:?}");
     let output = ana.run(&["request", TARGET, "--profile", "read-write", "--for", "10m"]);
     assert_eq!(code(&output), 5);
     assert!(text(&output).contains("--reason"), "{output:?}");

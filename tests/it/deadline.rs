@@ -140,7 +140,7 @@ async fn two_hundred_sessions_end_at_one_time_and_none_before_it() {
 }
 
 /// How long the database alone takes to end as many backends at the same work, told by one statement, without a gate.
-async fn without_gate(sessions: usize) -> Duration {
+pub(crate) async fn without_gate(sessions: usize) -> Duration {
     let server = &database().server;
     let watcher = server.client("postgres").await.expect("a connection");
     let mut busy = Vec::new();

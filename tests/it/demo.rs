@@ -88,12 +88,26 @@ async fn it_keeps_its_promises_and_leaves_nothing() {
     assert!(folder.is_dir());
     let (status, seen) = demo.end().await;
     assert!(status.success(), "{seen}");
-    assert_eq!(seen.matches("   ok    ").count(), 6, "{seen}");
+    assert_eq!(seen.matches("   ok    ").count(), 10, "{seen}");
     assert!(!seen.contains("FAILED") && !seen.contains('\x1b'), "{seen}");
     assert!(
         seen.contains("FATAL:  grant gr_") && seen.contains("expired (57P01)"),
         "{seen}"
     );
+    // What waits is told so, by whom it is approved, and who ended it.
+    for part in [
+        "[reading-is-automatic]",
+        "NOTICE:  waiting for approval: rq_",
+        "HINT:  bo@example.com can approve it",
+        "now ends at",
+        "Revoked by bo@example.com; reason: the nightly restore begins.",
+        "[leads-approve-for-their-teams]",
+        "revoked (57P01)",
+    ] {
+        assert!(seen.contains(part), "no `{part}` in:\n{seen}");
+    }
+    let whole = |word: &str| word.starts_with("tg_") && !word.ends_with("...");
+    assert!(!seen.split_whitespace().any(whole), "a token in:\n{seen}");
     assert!(!folder.exists());
 }
 
@@ -104,12 +118,20 @@ async fn it_stays_until_interrupted() {
     let folder = demo.folder();
     let connection = line.split('"').nth(1).expect("a connection string");
     let psql = database().server.binaries().tool("psql").expect("psql");
-    let mut command = Command::new(psql);
+    let mut command = Command::new(&psql);
     let said = command
         .args(["-XAt", "-d", connection, "-c", "SELECT count(*) FROM orders"])
         .output();
     let said = within("psql's answer", said).await.expect("psql ends");
     assert_eq!(String::from_utf8_lossy(&said.stdout), "5000\n", "{said:?}");
+    // By her name and a token in a file: the other way in.
+    let line = demo.line(" psql shop --for").await;
+    let folder_of_psql = psql.parent().expect("its folder").display().to_string();
+    let said = Command::new("sh")
+        .args(["-c", &format!("PATH={folder_of_psql}:$PATH; {line} -- -XAtc 'SELECT 42'")])
+        .output();
+    let said = within("psql's answer", said).await.expect("psql ends");
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "42\n", "{said:?}");
     demo.line("the window closes at").await;
     demo.interrupt();
     let (status, seen) = demo.end().await;

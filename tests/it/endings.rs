@@ -181,6 +181,7 @@ async fn an_operator_ends_a_session_and_revokes_a_grant() {
         "57P01",
         &[
             &format!("grant {} was revoked at 20", login.grant),
+            "reason: left the team.",
             "new grant",
             "rolled back",
         ],

@@ -10,10 +10,15 @@
 //! - `drain`: SIGTERM ends idle sessions first and the others at its limit
 //! - `drivers`: drivers as they are published (`make drivers`, not a part of `make test`)
 //! - `endings`: every way a session ends, by its packet, with its transaction's fate looked up in the database
+//! - `figures`: how long people wait: for their first row, for an approval, for a change to reach two hundred sessions
 //! - `hang`: session threads that hang lengthen nothing at the database
 //! - `kill9`: what a gate that dies leaves behind: no backend, and no statement off the record
 //! - `log`: what the log says is what the server ran
+//! - `oidc`: a pipeline's token of an OpenID provider that the test starts, and every token that is not good
 //! - `refusals`: every way a login is refused, by its packet
+//! - `restarts`: `kill -9` in the middle of every state of a request; what was, is; what was over, stays over
+//! - `rush`: two approvers at once, floods, retries, mistyped names
+//! - `shut_out`: a disabled identity's sessions, requests and grants end at once
 //! - `tour`: a tester's way from the grant to the first rows, and what the log says about it
 //! - `waiting`: plain psql under a name and a token, which waits for approval
 //! - `wire`: the protocol from the first byte to bulk data, broken and slow
@@ -39,10 +44,15 @@ mod demo;
 mod drain;
 mod drivers;
 mod endings;
+mod figures;
 mod hang;
 mod kill9;
 mod log;
+mod oidc;
 mod refusals;
+mod restarts;
+mod rush;
+mod shut_out;
 mod support;
 mod tour;
 mod waiting;

@@ -17,6 +17,9 @@ const LEA: &str = "lea@example.com";
 const WRITE: &str = "shop/read-write";
 const REASON: &str = r"-c tidegate.reason=bug\ 17";
 
+/// What a client asks for in a wrong way, with the code and a word of the answer.
+type Wrong<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
+
 /// A gate with the policies of this repository, a tester and her lead.
 struct House {
     gate: Gate,
@@ -131,7 +134,7 @@ impl House {
 }
 
 /// One call of the control API, which has to succeed.
-async fn call(gate: &Gate, token: &str, method: &str, path: &str, body: &Value) -> Value {
+pub(crate) async fn call(gate: &Gate, token: &str, method: &str, path: &str, body: &Value) -> Value {
     let socket = gate.folder().join("state/control.sock");
     let mut stream = UnixStream::connect(socket).await.expect("the control API");
     let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -212,7 +215,7 @@ async fn every_no_is_said_in_words_and_put_on_record_under_the_identity() {
         .says("FATAL", "28000", &[&request, LEA, "as discussed"]);
     assert_eq!(house.on_record("request_rejected").await["identity"], ANA);
 
-    let wrong: [(&[(&str, &str)], &str, &str); 5] = [
+    let wrong: [Wrong; 5] = [
         (&[("database", WRITE)], "28000", "say why"),
         (&[("database", "shoop")], "3D000", "shop"),
         (&[("database", "shop/admin")], "3D000", "read-only, read-write"),

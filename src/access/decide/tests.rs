@@ -123,12 +123,16 @@ fn activation_needs_what_the_approval_needed() {
         why: "at night".to_owned(),
     };
     for how in [How::Automatic, How::People, How::BreakGlass] {
-        assert_eq!(still_good(how, &denied), Err("at night".to_owned()));
-        assert_eq!(still_good(how, &Verdict::Automatic), Ok(()));
+        assert_eq!(still_good(how, 0, &denied), Err("at night".to_owned()));
+        assert_eq!(still_good(how, 0, &Verdict::Automatic), Ok(()));
     }
-    assert_eq!(still_good(How::People, &Verdict::Approvals(2)), Ok(()));
-    assert!(still_good(How::Automatic, &Verdict::Approvals(1)).is_err());
-    assert!(still_good(How::BreakGlass, &Verdict::Approvals(1)).is_err());
+    assert_eq!(still_good(How::People, 2, &Verdict::Approvals(2)), Ok(()));
+    assert!(
+        still_good(How::People, 1, &Verdict::Approvals(2)).is_err(),
+        "one more is needed now"
+    );
+    assert!(still_good(How::Automatic, 0, &Verdict::Approvals(1)).is_err());
+    assert!(still_good(How::BreakGlass, 0, &Verdict::Approvals(1)).is_err());
 }
 
 #[test]

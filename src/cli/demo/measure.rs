@@ -8,10 +8,16 @@ use anyhow::bail;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use super::approval::{Lag, Steps};
 use super::screen::Screen;
 use super::stage::Stage;
-use crate::lab::Login;
 
+/// From a wish that a rule grants to its first row.
+const FIRST_ROW: Duration = Duration::from_millis(300);
+/// From an approval to the waiting client's prompt.
+const PROMPT: Duration = Duration::from_millis(200);
+/// From a change of the grant to the sessions it is about.
+const CHANGE: Duration = Duration::from_millis(100);
 /// The promise for 200 sessions; two must be well within it.
 const LIMIT: Duration = Duration::from_millis(250);
 /// How often the database is asked.
@@ -22,10 +28,13 @@ const BEFORE: SignedDuration = SignedDuration::from_millis(100);
 const SESSIONS: usize = 2;
 
 /// How many statements the tester ran, at least: whether preparing one counts is the log's own matter.
-const STATEMENTS: usize = 6;
+const STATEMENTS: usize = 4;
 
 /// When things happened.
 pub(super) struct Moments {
+    pub(super) grant: String,
+    /// From the wish on.
+    pub(super) first_row: Duration,
     pub(super) until: Timestamp,
     /// The client in the middle of a query had its FATAL.
     pub(super) psql_told: Option<Timestamp>,
@@ -43,9 +52,9 @@ pub(super) struct Backends {
 }
 
 /// Looks at `pg_stat_activity` from shortly before the deadline until the tester's backends are gone.
-pub(super) async fn watch_backends(stage: &Stage, login: &Login, until: Timestamp) -> anyhow::Result<Backends> {
+pub(super) async fn watch_backends(stage: &Stage, grant: &str, until: Timestamp) -> anyhow::Result<Backends> {
     stage.clock.sleep_until(until - BEFORE - BEFORE).await;
-    let started = stage.records(&login.grant, "session_started").await?;
+    let started = stage.records(grant, "session_started").await?;
     let pids: Vec<i32> = started.iter().filter_map(backend).collect();
     stage.clock.sleep_until(until - BEFORE).await;
     let before = count(stage, &pids).await?;
@@ -60,10 +69,10 @@ pub(super) async fn watch_backends(stage: &Stage, login: &Login, until: Timestam
 }
 
 /// The records of the sessions' ends, once they are there: they are written after the backends are gone.
-pub(super) async fn ended(stage: &Stage, login: &Login) -> anyhow::Result<Vec<Value>> {
+pub(super) async fn ended(stage: &Stage, grant: &str) -> anyhow::Result<Vec<Value>> {
     let mut records = Vec::new();
     for _ in 0..50 {
-        records = stage.records(&login.grant, "session_ended").await?;
+        records = stage.records(grant, "session_ended").await?;
         if records.len() >= SESSIONS {
             break;
         }
@@ -85,15 +94,24 @@ async fn count(stage: &Stage, pids: &[i32]) -> anyhow::Result<i64> {
 }
 
 /// Prints the figures; an error if one is not as promised.
-pub(super) async fn report(screen: &Screen, stage: &Stage, login: &Login, moments: &Moments) -> anyhow::Result<()> {
-    let Moments { until, backends, .. } = moments;
-    screen.note(&format!("the deadline was {}", until.strftime("%Y-%m-%d %H:%M:%S%.3f UTC")))?;
-    let expected = i64::try_from(SESSIONS)?;
+pub(super) async fn report(screen: &Screen, stage: &Stage, moments: &Moments, steps: Option<&Steps>) -> anyhow::Result<()> {
     let mut all_good = true;
     let mut finding = |good: bool, what: &str, figure: &str| {
         all_good &= good;
         screen.finding(good, what, figure)
     };
+    let (grant, until, backends) = (&moments.grant, &moments.until, &moments.backends);
+    finding(
+        moments.first_row <= FIRST_ROW,
+        "from the wish to the first row: request, rule, login, query",
+        &milliseconds(moments.first_row),
+    )?;
+    for (what, good, figure) in steps.map(changes).unwrap_or_default() {
+        finding(good, what, &figure)?;
+    }
+    let deadline = until.strftime("%H:%M:%S%.3f UTC");
+    screen.note(&format!("and at the deadline of the first grant, {deadline}:"))?;
+    let expected = i64::try_from(SESSIONS)?;
     let found = format!("{} of {expected}", backends.before);
     finding(
         backends.before == expected,
@@ -108,10 +126,10 @@ pub(super) async fn report(screen: &Screen, stage: &Stage, login: &Login, moment
             backends.gone,
         ),
     ] {
-        let (good, figure) = judge(*until, at);
+        let (good, figure) = judge(*until, at, LIMIT);
         finding(good, what, &figure)?;
     }
-    let ended = ended(stage, login).await?;
+    let ended = ended(stage, grant).await?;
     let overshoots: Vec<u64> = ended
         .iter()
         .filter_map(|record| record.get("overshoot_us")?.as_u64())
@@ -120,7 +138,7 @@ pub(super) async fn report(screen: &Screen, stage: &Stage, login: &Login, moment
     let good = overshoots.len() == SESSIONS && longest.is_some_and(|longest| longest <= LIMIT);
     let figure = longest.map_or_else(|| "not known".to_owned(), milliseconds);
     finding(good, "the same by the gate's own log (the later of both sessions)", &figure)?;
-    let statements = stage.records(&login.grant, "statement").await?.len();
+    let statements = stage.records(grant, "statement").await?.len();
     finding(
         statements >= STATEMENTS,
         "statements on record, each before it was forwarded",
@@ -132,13 +150,34 @@ pub(super) async fn report(screen: &Screen, stage: &Stage, login: &Login, moment
     Ok(())
 }
 
-/// Not before the deadline, and not late.
-fn judge(until: Timestamp, at: Option<Timestamp>) -> (bool, String) {
+/// How fast each change came to the client.
+fn changes(steps: &Steps) -> Vec<(&'static str, bool, String)> {
+    let judged = |what, lag: &Lag, limit| {
+        let (good, figure) = judge(lag.from, lag.to, limit);
+        (what, good, figure)
+    };
+    vec![
+        judged("from the approval to the waiting psql's prompt", &steps.approved, PROMPT),
+        judged(
+            "from the extension to its NOTICE in the open session",
+            &steps.extended,
+            CHANGE,
+        ),
+        judged(
+            "from the revocation to the FATAL inside a running query",
+            &steps.revoked,
+            CHANGE,
+        ),
+    ]
+}
+
+/// Not before it was due, and not late.
+fn judge(from: Timestamp, at: Option<Timestamp>, limit: Duration) -> (bool, String) {
     let Some(at) = at else {
         return (false, "never".to_owned());
     };
-    let after = at.duration_since(until);
-    let good = !after.is_negative() && after.unsigned_abs() <= LIMIT;
+    let after = at.duration_since(from);
+    let good = !after.is_negative() && after.unsigned_abs() <= limit;
     let sign = if after.is_negative() { "-" } else { "" };
     (good, format!("{sign}{}", milliseconds(after.unsigned_abs())))
 }
@@ -154,10 +193,10 @@ mod tests {
     #[test]
     fn early_late_and_never_are_bad() {
         let until = Timestamp::from_second(1_800_000_000).unwrap_or_default();
-        let after = |millis| judge(until, Some(until + SignedDuration::from_millis(millis)));
+        let after = |millis| judge(until, Some(until + SignedDuration::from_millis(millis)), LIMIT);
         assert_eq!(after(12), (true, "12.0 ms".to_owned()));
         assert_eq!(after(-3), (false, "-3.0 ms".to_owned()));
         assert_eq!(after(251), (false, "251.0 ms".to_owned()));
-        assert_eq!(judge(until, None), (false, "never".to_owned()));
+        assert_eq!(judge(until, None, LIMIT), (false, "never".to_owned()));
     }
 }

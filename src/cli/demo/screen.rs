@@ -62,6 +62,11 @@ impl Screen {
         self.line(&self.paint(DIM, &format!("   $ {text}")))
     }
 
+    /// A command one of several people types.
+    pub(super) fn command_of(&self, who: &str, text: &str) -> io::Result<()> {
+        self.line(&self.paint(DIM, &format!("   {who}$ {text}")))
+    }
+
     /// A line of another program.
     pub(super) fn output(&self, text: &str) -> io::Result<()> {
         self.line(&format!("   {}", self.tinted(text)))

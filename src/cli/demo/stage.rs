@@ -1,21 +1,29 @@
-//! What the demo plays on: the throwaway database, the gate in front of it, and the gate's own commands.
+//! What the demo plays on: the throwaway database, the gate in front of it, its people, and the program's own commands.
 //!
 //! It plays nothing.
+//!
+//! INVARIANT: no token is printed whole; commands get theirs in their environment.
 
-use std::process::Output;
+use std::path::PathBuf;
+use std::process::{Command, Output};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio_postgres::Client;
 
 use super::screen::Screen;
-use super::{TARGET, tester};
+use super::{TARGET, rules};
 use crate::clock::Clock;
-use crate::lab::{Gate, Login, Options, Postgres, Shop};
+use crate::lab::{Gate, Options, Postgres, Shop};
+use crate::secret::Secret;
 
 /// Warnings as near as the demo's window needs; everything else as it comes.
 const SESSION: &str = "[session]\nwarnings = [\"3s\"]\n";
+const PROFILES: &str = "profiles = [\"read-only\", \"read-write\"]\n";
+/// What is shown of a token.
+const SHOWN: usize = 6;
 
 /// A running database and gate; both end with it.
 pub(super) struct Stage {
@@ -25,6 +33,23 @@ pub(super) struct Stage {
     /// Straight to the database, as its superuser.
     pub(super) admin: Client,
     pub(super) clock: Clock,
+    /// A tester.
+    pub(super) ana: Person,
+    /// Who may approve what she asks for.
+    pub(super) bo: Person,
+}
+
+/// A local user.
+pub(super) struct Person {
+    pub(super) name: &'static str,
+    pub(super) token: Secret<String>,
+}
+
+impl Person {
+    /// The name without what follows its `@`.
+    pub(super) fn short(&self) -> &'static str {
+        self.name.split('@').next().unwrap_or(self.name)
+    }
 }
 
 impl Stage {
@@ -49,18 +74,25 @@ impl Stage {
 
         let binary = std::env::current_exe().context("looking for our own program")?;
         let gate = tokio::task::spawn_blocking(move || {
-            let config = format!("{SESSION}{}", shop.target_table(TARGET, ""));
-            Gate::start(&binary, &config, &[shop.password_file()])
+            let config = format!("{SESSION}{}", shop.target_table(TARGET, PROFILES));
+            let files = [&[shop.password_file()], &rules::FILES[..]].concat();
+            Gate::start(&binary, &config, &files)
         })
         .await??;
-        screen.note(&format!("the gate on {}, with its log and its grants in", gate.address()))?;
+        let gate = Arc::new(gate);
+        screen.note(&format!(
+            "the gate on {}, with the example policies; its log and its grants in",
+            gate.address()
+        ))?;
         screen.note(&gate.folder().join("state").display().to_string())?;
         screen.note(&format!(
             "ready after {:.1} s",
             (clock.moment().instant - begun).as_secs_f64()
         ))?;
         Ok(Self {
-            gate: Arc::new(gate),
+            ana: person(screen, &gate, "ana@example.com", "qa").await?,
+            bo: person(screen, &gate, "bo@example.com", "leads").await?,
+            gate,
             server,
             admin,
             clock,
@@ -69,60 +101,108 @@ impl Stage {
 
     /// Runs one of the gate's commands and shows what it prints.
     pub(super) async fn show(&self, screen: &Screen, arguments: &[&str]) -> anyhow::Result<()> {
-        screen.command(&format!("tidegate {}", arguments.join(" ")))?;
-        let output = self.run(arguments).await?;
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
-            screen.output(line)?;
-        }
-        succeeded(arguments, &output)
+        screen.command(&shown(arguments))?;
+        display(screen, &operate(&self.gate, arguments).await?)
     }
 
-    /// Makes a grant with the gate's command.
-    pub(super) async fn grant(&self, screen: &Screen, create: &[&str]) -> anyhow::Result<Login> {
-        screen.command(&format!("tidegate {}", create.join(" ")))?;
-        let issued = self.json(create).await?;
-        let login = Login::read(&issued).context("the answer to `grant create` has no grant or no secret")?;
-        screen.note(&format!(
-            "grant {}: user name is the grant, password is its secret, shown once;",
-            login.grant
-        ))?;
-        screen.note("the window opens with the first connect.")?;
-        Ok(login)
+    /// Runs a command under somebody's name and shows what it prints.
+    pub(super) async fn show_as(&self, screen: &Screen, who: &Person, arguments: &[&str]) -> anyhow::Result<()> {
+        screen.command_of(who.short(), &shown(arguments))?;
+        display(screen, &self.run_as(who, arguments).await?)
     }
 
     /// One of the gate's commands that answers with one JSON value.
     pub(super) async fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
-        let output = self.run(&[arguments, &["--output", "json"]].concat()).await?;
-        succeeded(arguments, &output)?;
-        Ok(serde_json::from_slice(&output.stdout)?)
+        json(&self.gate, arguments).await
     }
 
-    /// Records of the log.
+    /// Such a command under somebody's name.
+    pub(super) async fn json_as(&self, who: &Person, arguments: &[&str]) -> anyhow::Result<Value> {
+        let output = self.run_as(who, &[arguments, &["--output", "json"]].concat()).await?;
+        Ok(serde_json::from_slice(&output)?)
+    }
+
+    /// A command under somebody's name, with psql where it looks for it.
+    pub(super) fn command_of(&self, who: &Person, arguments: &[&str], psql: &std::path::Path) -> anyhow::Result<Command> {
+        let mut command = self.gate.command_of(&who.token, arguments);
+        let usual = std::env::var_os("PATH").unwrap_or_default();
+        let folders = psql.parent().map(PathBuf::from).into_iter();
+        command.env("PATH", std::env::join_paths(folders.chain(std::env::split_paths(&usual)))?);
+        Ok(command)
+    }
+
+    /// Records of the log about a grant.
     pub(super) async fn records(&self, grant: &str, event: &str) -> anyhow::Result<Vec<Value>> {
-        let arguments = ["log", "--grant", grant, "--event", event, "--output", "json"];
-        let output = self.run(&arguments).await?;
-        succeeded(&arguments, &output)?;
-        let lines = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        self.read(&["log", "--grant", grant, "--event", event]).await
+    }
+
+    /// When somebody's last record of a kind was written.
+    pub(super) async fn last(&self, arguments: &[&str]) -> anyhow::Result<Timestamp> {
+        let records = self.read(&[&["log"], arguments].concat()).await?;
+        let time = records.last().and_then(|record| record.get("time")?.as_str());
+        Ok(time.context("there is no such record in the log")?.parse()?)
+    }
+
+    async fn read(&self, arguments: &[&str]) -> anyhow::Result<Vec<Value>> {
+        let output = operate(&self.gate, &[arguments, &["--output", "json"]].concat()).await?;
+        let lines = output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         Ok(lines.map(serde_json::from_slice).collect::<Result<_, _>>()?)
     }
 
-    /// How to connect with plain psql, without the secret.
-    pub(super) fn connection(&self, login: &Login) -> String {
-        tester::connection_string(self.gate.port(), &login.grant)
-    }
-
-    async fn run(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        let gate = Arc::clone(&self.gate);
-        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let run = move || gate.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-        Ok(tokio::task::spawn_blocking(run).await??)
+    async fn run_as(&self, who: &Person, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+        let mut command = tokio::process::Command::from(self.gate.command_of(&who.token, arguments));
+        succeeded(arguments, command.kill_on_drop(true).output().await?)
     }
 }
 
-fn succeeded(arguments: &[&str], output: &Output) -> anyhow::Result<()> {
+/// Makes a user with the gate's command.
+async fn person(screen: &Screen, gate: &Arc<Gate>, name: &'static str, group: &str) -> anyhow::Result<Person> {
+    let add = ["user", "add", name, "--group", group];
+    let issued = json(gate, &add).await?;
+    let token = issued.get("token").and_then(Value::as_str);
+    let token = Secret::new(token.context("the answer to `user add` has no token")?.to_owned());
+    let start = token.expose().get(..SHOWN).unwrap_or_default();
+    screen.command(&shown(&add))?;
+    screen.note(&format!("  token {start}... (shown whole this once, kept as a hash)"))?;
+    Ok(Person { name, token })
+}
+
+async fn json(gate: &Arc<Gate>, arguments: &[&str]) -> anyhow::Result<Value> {
+    let output = operate(gate, &[arguments, &["--output", "json"]].concat()).await?;
+    Ok(serde_json::from_slice(&output)?)
+}
+
+/// What the operator's command printed.
+async fn operate(gate: &Arc<Gate>, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+    let gate = Arc::clone(gate);
+    let words: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    let run = move || gate.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    succeeded(arguments, tokio::task::spawn_blocking(run).await??)
+}
+
+fn succeeded(arguments: &[&str], output: Output) -> anyhow::Result<Vec<u8>> {
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("`tidegate {}` failed: {}", arguments.join(" "), said.trim());
     }
+    Ok(output.stdout)
+}
+
+fn display(screen: &Screen, output: &[u8]) -> anyhow::Result<()> {
+    for line in String::from_utf8_lossy(output).lines() {
+        screen.output(line)?;
+    }
     Ok(())
+}
+
+/// A command of ours as one would type it.
+pub(super) fn shown(arguments: &[&str]) -> String {
+    let quoted = arguments.iter().map(|&argument| {
+        if argument.contains(' ') {
+            format!("\"{argument}\"")
+        } else {
+            argument.to_owned()
+        }
+    });
+    format!("tidegate {}", quoted.collect::<Vec<_>>().join(" "))
 }

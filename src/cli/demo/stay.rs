@@ -1,7 +1,9 @@
-//! `tidegate demo --stay`: a grant to try by hand, with a countdown.
+//! `tidegate demo --stay`: a grant to try by hand, with a countdown; and what to ask for and to approve as Ana and Bo.
 //!
 //! It does not end anything by itself: the gate does, and Ctrl-C ends the demo.
 
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,8 +11,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::screen::Screen;
-use super::stage::Stage;
-use super::{IDENTITY, TARGET};
+use super::stage::{Person, Stage, shown};
+use super::{TARGET, connection_string};
+use crate::lab::Login;
 
 /// How often the grant is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -18,25 +21,25 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Shows how to connect, then how much time is left, until somebody ends the demo.
 pub(super) async fn hold(screen: &mut Screen, stage: &Stage, window: &str) -> anyhow::Result<()> {
     screen.heading("Your turn")?;
-    let create = [
-        "grant",
-        "create",
-        TARGET,
-        "--identity",
-        IDENTITY,
-        "--for",
-        window,
-        "--reason",
-        "by hand",
-    ];
-    let login = stage.grant(screen, &create).await?;
-    screen.blank()?;
-    screen.note("In another terminal:")?;
-    let secret = login.secret.expose();
-    screen.note(&format!("  psql \"{} password={secret}\"", stage.connection(&login)))?;
+    let login = grant(screen, stage, window).await?;
+    screen.note("In another terminal, as the grant:")?;
+    let connection = connection_string(stage.gate.port(), &login.grant, TARGET);
+    screen.note(&format!("  psql \"{connection} password={}\"", login.secret.expose()))?;
+    let (ana, bo) = (token_file(stage, &stage.ana)?, token_file(stage, &stage.bo)?);
+    let here = std::env::current_exe()?.display().to_string();
+    let gate = format!("TIDEGATE_CONTROL={}", stage.gate.control());
+    let name = stage.ana.name;
+    screen.note("As Ana (writing waits for Bo, reading does not):")?;
+    let writing = connection_string(stage.gate.port(), name, &format!("{TARGET}/read-write"));
+    let why = "PGOPTIONS='-c tidegate.reason=by\\ hand'";
+    screen.note(&format!("  PGPASSWORD=$(cat {ana}) {why} psql \"{writing}\""))?;
+    let person = |token: &str| format!("{gate} TIDEGATE_TOKEN_FILE={token} {here}");
+    screen.note(&format!("  {} psql {TARGET} --for 10m --reason hands", person(&ana)))?;
+    screen.note("As Bo:")?;
+    screen.note(&format!("  {} requests", person(&bo)))?;
+    screen.note(&format!("  {} approve rq_...", person(&bo)))?;
     screen.note("What the operator can do meanwhile (sessions notice at once):")?;
-    let ours = std::env::current_exe()?;
-    let tidegate = format!("{} --config {}", ours.display(), stage.gate.config_file().display());
+    let tidegate = format!("{here} --config {}", stage.gate.config_file().display());
     for command in [
         "grant extend {} --by 5m",
         "grant revoke {} --reason enough",
@@ -60,6 +63,34 @@ pub(super) async fn hold(screen: &mut Screen, stage: &Stage, window: &str) -> an
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// A grant by the operator's hand: user name and secret, for whatever connects.
+async fn grant(screen: &Screen, stage: &Stage, window: &str) -> anyhow::Result<Login> {
+    let (name, why) = (stage.ana.name, "by hand");
+    let create = [
+        "grant",
+        "create",
+        TARGET,
+        "--identity",
+        name,
+        "--for",
+        window,
+        "--reason",
+        why,
+    ];
+    screen.command(&shown(&create))?;
+    let login = Login::read(&stage.json(&create).await?);
+    login.context("the answer to `grant create` has no grant or no secret")
+}
+
+/// A person's token in a file only its owner can read; it goes away with the gate's folder.
+fn token_file(stage: &Stage, person: &Person) -> anyhow::Result<String> {
+    let path = stage.gate.folder().join(format!("{}.token", person.short()));
+    let mut file = std::fs::File::options();
+    let mut file = file.write(true).create_new(true).mode(0o600).open(&path)?;
+    file.write_all(person.token.expose().as_bytes())?;
+    Ok(path.display().to_string())
 }
 
 /// How the grant stands, in words.

@@ -1,65 +1,76 @@
-//! The tester's side: a driver with a prepared statement, and a psql whose last query is longer than the grant.
+//! The tester at work under a rule that lets her in at once: `tidegate psql`, whose last query is longer than the grant, and a
+//! driver with a prepared statement beside it.
 //!
 //! It measures when things happened; whether that is good is for [`super::measure`] to say.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::pipe;
-use tokio::process::{Child, Command};
+use serde_json::Value;
+use tokio::time::Instant;
 use tokio_postgres::error::DbError;
 use tokio_postgres::{Config, SimpleQueryMessage};
 
 use super::TARGET;
 use super::measure::{Moments, watch_backends};
+use super::psql::{self, Psql};
 use super::screen::Screen;
-use super::stage::Stage;
-use crate::clock::Clock;
-use crate::lab::{Driver, Login};
+use super::stage::{Person, Stage, shown};
+use crate::lab::Driver;
 
-/// What the tester types. The last one would take a minute; the grant does not.
+/// How long the tester's window is. Seconds, so that one can watch it close.
+const WINDOW: &str = "6s";
+const REASON: &str = "BUG-812";
+/// What the tester types.
 const SCRIPT: &str = "\
 SELECT status, count(*), sum(total) FROM orders GROUP BY status ORDER BY status;
-PREPARE in_city (text) AS SELECT id, name, city FROM customers WHERE city = $1 ORDER BY id LIMIT 3;
-EXECUTE in_city ('Lisbon');
 COPY (SELECT id, total, placed_at FROM orders WHERE status = 'returned' ORDER BY id LIMIT 3) TO STDOUT WITH CSV HEADER;
-SELECT pg_sleep(60);
 ";
+/// The last one would take a minute; the grant does not.
+const LONG: &str = "SELECT pg_sleep(60);";
 const PREPARED: &str = "SELECT brand, last_four FROM cards WHERE customer_id = $1";
 /// No step before the deadline takes long; the deadline itself comes within seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How a client connects.
-pub(super) fn connection_string(port: u16, grant: &str) -> String {
-    format!("host=127.0.0.1 port={port} dbname={TARGET} user={grant} sslmode=require")
+/// Who runs the query that outlives its grant.
+enum Client {
+    Psql(Box<Psql>),
+    /// On a machine that has the server but no psql.
+    Driver(Box<Driver>, Instant),
 }
 
 /// Everything up to the deadline and over it.
-pub(super) async fn work(screen: &Screen, stage: &Stage, login: &Login) -> anyhow::Result<Moments> {
+pub(super) async fn work(screen: &Screen, stage: &Stage) -> anyhow::Result<Moments> {
     let all = async {
-        let mut driver = driver(screen, stage, login).await?;
-        let grant = stage.json(&["grant", "show", &login.grant]).await?;
-        let until = grant.pointer("/until").and_then(|until| until.as_str());
-        let until: Timestamp = until.context("the grant has no deadline after its first connect")?.parse()?;
+        let ask = ["psql", TARGET, "--for", WINDOW, "--reason", REASON];
+        screen.command_of(stage.ana.short(), &shown(&ask))?;
+        let (mut client, first_row) = match stage.server.binaries().tool("psql") {
+            Some(psql) => with_psql(screen, stage, &ask, &psql).await?,
+            None => without_psql(screen, stage).await?,
+        };
+        let (grant, until) = grant(stage).await?;
+        screen.note("which rule let her in, meanwhile:")?;
+        let decided = ["log", "--identity", stage.ana.name, "--event", "request_changed"];
+        stage.show(screen, &decided).await?;
+        let mut driver = driver(screen, stage).await?;
 
         let clock = &stage.clock;
         let driver_told = async { (driver.closed().await, clock.now()) };
         let (driver_told, psql_told, gone) = tokio::join!(
             driver_told,
-            long_query(screen, stage, login, until),
-            watch_backends(stage, login, until)
+            client.rest(screen, stage, until),
+            watch_backends(stage, &grant, until)
         );
         let (last_words, driver_told) = driver_told;
         let words = last_words.as_ref().and_then(|error| error.as_db_error());
         screen.note("and the driver, which had nothing running, was told:")?;
         show(screen, &words.map_or_else(|| "nothing".to_owned(), said))?;
         anyhow::Ok(Moments {
+            grant,
+            first_row,
             until,
             psql_told: psql_told?,
             driver_told: words.map(|_| driver_told),
@@ -71,107 +82,82 @@ pub(super) async fn work(screen: &Screen, stage: &Stage, login: &Login) -> anyho
         .context("the demo hangs; this is a bug")?
 }
 
-async fn driver(screen: &Screen, stage: &Stage, login: &Login) -> anyhow::Result<Driver> {
-    let mut driver = Driver::connect(stage.gate.address(), &config(login), true).await?;
+/// Up to the long query; and how long the first row took, from the wish.
+async fn with_psql(screen: &Screen, stage: &Stage, ask: &[&str], psql: &Path) -> anyhow::Result<(Client, Duration)> {
+    let arguments = [ask, &["--"], &psql::ARGUMENTS].concat();
+    let mut psql = Psql::start(stage.command_of(&stage.ana, &arguments, psql)?, &stage.clock)?;
+    psql.enter(SCRIPT).await?;
+    psql.enter(&format!("{LONG}\n")).await?;
+    psql.leave();
+    let (_, first) = psql.until(screen, " | ").await?;
+    let first_row = psql.after_start(first);
+    psql.until(screen, LONG).await?;
+    Ok((Client::Psql(Box::new(psql)), first_row))
+}
+
+async fn without_psql(screen: &Screen, stage: &Stage) -> anyhow::Result<(Client, Duration)> {
+    screen.note("(no psql on this machine: a driver does the same)")?;
+    let begun = stage.clock.moment().instant;
+    let since = || stage.clock.moment().instant.saturating_duration_since(begun);
+    let mut config = config(&stage.ana);
+    config.options(format!("-c tidegate.for={WINDOW} -c tidegate.reason={REASON}"));
+    let driver = Driver::connect(stage.gate.address(), &config, true).await?;
+    let mut first_row = None;
+    for statement in SCRIPT.lines() {
+        screen.timed(since(), statement)?;
+        let answer = run(&driver, statement).await?;
+        let at = *first_row.get_or_insert_with(since);
+        screen.timed(at.max(since()), &answer)?;
+    }
+    screen.timed(since(), LONG)?;
+    let first_row = first_row.context("the script is empty")?;
+    Ok((Client::Driver(Box::new(driver), begun), first_row))
+}
+
+impl Client {
+    /// The query that outlives its grant. When the client was told, if it was.
+    async fn rest(&mut self, screen: &Screen, stage: &Stage, until: Timestamp) -> anyhow::Result<Option<Timestamp>> {
+        let (driver, begun) = match self {
+            Self::Psql(psql) => return Ok(psql.rest(screen).await?.map(|moment| moment.time)),
+            Self::Driver(driver, begun) => (driver, *begun),
+        };
+        let Err(error) = run(driver, LONG).await else {
+            bail!("the grant ended at {until}, and the query went on");
+        };
+        let moment = stage.clock.moment();
+        let words = error.as_db_error().map_or_else(|| error.to_string(), said);
+        for line in words.lines() {
+            screen.timed(moment.instant.saturating_duration_since(begun), line)?;
+        }
+        Ok(error.as_db_error().map(|_| moment.time))
+    }
+}
+
+/// Her grant, and its end.
+async fn grant(stage: &Stage) -> anyhow::Result<(String, Timestamp)> {
+    let grants = stage.json_as(&stage.ana, &["grants"]).await?;
+    let field = |name: &str| grants.pointer("/grants/0")?.get(name).and_then(Value::as_str);
+    let until = field("until").context("the grant has no deadline after its first connect")?;
+    let id = field("id").context("the grant has no id")?;
+    Ok((id.to_owned(), until.parse()?))
+}
+
+/// The test suite's: under her name and the same grant, with nothing but a connection string.
+async fn driver(screen: &Screen, stage: &Stage) -> anyhow::Result<Driver> {
+    let driver = Driver::connect(stage.gate.address(), &config(&stage.ana), true).await?;
     let statement = driver.client.prepare(PREPARED).await?;
     let customer = 42_i32;
     let rows = driver.client.query(&statement, &[&customer]).await?;
-    for notice in driver.notices() {
-        show(screen, &said(&notice))?;
-    }
     let cards: Vec<String> = rows
         .iter()
         .map(|row| format!("{} ending in {}", row.get::<_, &str>(0), row.get::<_, &str>(1)))
         .collect();
-    screen.note(&format!("the test suite's driver prepares \"{PREPARED}\","))?;
+    screen.note("her test suite's driver, with her name and her token, joins the same grant,")?;
     screen.note(&format!(
-        "binds $1 = {customer}, and has its answer over TLS: {}",
+        "prepares \"{PREPARED}\", binds $1 = {customer}: {}",
         cards.join(", ")
     ))?;
-    screen.blank()?;
     Ok(driver)
-}
-
-/// The query that outlives its grant. When the client was told, if it was.
-async fn long_query(screen: &Screen, stage: &Stage, login: &Login, until: Timestamp) -> anyhow::Result<Option<Timestamp>> {
-    match stage.server.binaries().tool("psql") {
-        Some(psql) => {
-            screen.command(&format!("psql \"{}\"", stage.connection(login)))?;
-            with_psql(screen, &stage.clock, &psql, &stage.connection(login), login).await
-        }
-        None => without_psql(screen, stage, login, until).await,
-    }
-}
-
-async fn with_psql(
-    screen: &Screen,
-    clock: &Clock,
-    psql: &Path,
-    connection: &str,
-    login: &Login,
-) -> anyhow::Result<Option<Timestamp>> {
-    let begun = clock.moment().instant;
-    let (mut child, output) = start_psql(psql, connection, login)?;
-    let mut input = child.stdin.take().context("psql has no standard input")?;
-    input.write_all(SCRIPT.as_bytes()).await?;
-    drop(input);
-    let mut lines = BufReader::new(output).lines();
-    let mut told = None;
-    while let Some(line) = lines.next_line().await? {
-        let moment = clock.moment();
-        if line.contains("FATAL:") {
-            told = Some(moment.time);
-        }
-        screen.timed(moment.instant - begun, &line)?;
-    }
-    child.wait().await?;
-    Ok(told)
-}
-
-/// Its standard output and error go into one pipe, in the order they are written.
-fn start_psql(psql: &Path, connection: &str, login: &Login) -> anyhow::Result<(Child, pipe::Receiver)> {
-    let (reader, writer) = std::io::pipe()?;
-    let mut command = Command::new(psql);
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("PG")) {
-            command.env_remove(name);
-        }
-    }
-    let child = command
-        .args(["--no-psqlrc", "--echo-all", "--pset=pager=off", "--dbname", connection])
-        .env("PGPASSWORD", login.secret.expose())
-        .env("PGCLIENTENCODING", "UTF8")
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(Stdio::piped())
-        .stdout(writer.try_clone()?)
-        .stderr(writer)
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("starting {}", psql.display()))?;
-    // `command`, with our copies of the pipe's writing end, is dropped here: the reader sees the end when psql ends.
-    Ok((child, pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?))
-}
-
-/// The same with a driver, on a machine that has the server but no psql.
-async fn without_psql(screen: &Screen, stage: &Stage, login: &Login, until: Timestamp) -> anyhow::Result<Option<Timestamp>> {
-    screen.note("(no psql on this machine: a driver does the same)")?;
-    let begun = stage.clock.moment().instant;
-    let driver = Driver::connect(stage.gate.address(), &config(login), true).await?;
-    for statement in SCRIPT.lines() {
-        screen.timed(stage.clock.moment().instant - begun, statement)?;
-        let answer = run(&driver, statement).await;
-        let moment = stage.clock.moment();
-        let at = moment.instant - begun;
-        match answer {
-            Ok(answer) => screen.timed(at, &answer)?,
-            Err(error) => {
-                let words = error.as_db_error().map_or_else(|| error.to_string(), said);
-                words.lines().try_for_each(|line| screen.timed(at, line))?;
-                return Ok(error.as_db_error().map(|_| moment.time));
-            }
-        }
-    }
-    bail!("the grant ended at {until}, and the query went on");
 }
 
 async fn run(driver: &Driver, statement: &str) -> Result<String, tokio_postgres::Error> {
@@ -188,11 +174,11 @@ async fn run(driver: &Driver, statement: &str) -> Result<String, tokio_postgres:
     Ok(format!("({rows} rows)"))
 }
 
-fn config(login: &Login) -> Config {
+fn config(person: &Person) -> Config {
     let mut config = Config::new();
     config
-        .user(&login.grant)
-        .password(login.secret.expose())
+        .user(person.name)
+        .password(person.token.expose())
         .dbname(TARGET)
         .application_name("demo-suite");
     config

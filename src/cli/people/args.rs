@@ -2,6 +2,7 @@
 //!
 //! It runs nothing.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -12,6 +13,7 @@ use crate::config::duration;
 use crate::control::model::RequestStatus;
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, ProfileName, TargetName};
+use crate::tls::Fingerprint;
 
 /// What people do.
 #[derive(Debug, Subcommand)]
@@ -19,12 +21,18 @@ pub enum Command {
     /// Stores who you are on this machine, after the gate has confirmed it
     #[command(after_help = "\
 Examples:
-  tidegate login --control http://gate.example.org:7480   asks for your token, without showing it
+  tidegate login --control https://gate.example.org:7433   asks for your token, without showing it
   tidegate login --token-file ana.token
   vault read -field=token secret/tidegate | tidegate login
 
 Whoever operates the gate makes your token: tidegate user add NAME.")]
     Login {
+        /// Trust the gate's certificate by this one: its CA's or its own, PEM
+        #[arg(long, value_name = "FILE", conflicts_with = "trust")]
+        ca: Option<PathBuf>,
+        /// Trust the gate by its certificate's SHA-256 alone; the gate says it when it starts
+        #[arg(long, value_name = "SHA256")]
+        trust: Option<Fingerprint>,
         /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,

@@ -1,6 +1,7 @@
 //! `GET /v1/events`: what changes, as it changes (server-sent events): `request`, `grant` and `session`, each with its view.
 //!
-//! It keeps nothing: whoever falls behind is told so (`lagged`) and reads again. Each caller hears of what they may see.
+//! It keeps nothing: whoever falls behind is told so (`lagged`) and reads again. Each caller hears of what they may see, and of
+//! nothing more once that has changed.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -11,14 +12,13 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
-use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::control::Gate;
-use crate::control::caller::Caller;
+use crate::control::caller::{Caller, Standing};
 use crate::control::hold::Hold;
 use crate::control::problem::ApiError;
 use crate::ledger::{Changed, RequestView};
@@ -28,8 +28,6 @@ use crate::session::SessionView;
 
 /// How often a stream on which nothing happens says that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// A stream ends after this: whoever goes on listening proves themselves again.
-const LONGEST: Duration = Duration::from_hours(1);
 
 /// What a subscriber missed.
 #[derive(Serialize)]
@@ -44,7 +42,7 @@ struct Subscriber {
     changes: Receiver<Changed>,
     sessions: Receiver<SessionView>,
     hold: Hold,
-    until: Timestamp,
+    standing: Standing,
     /// What is said first.
     first: VecDeque<Event>,
     _place: OwnedSemaphorePermit,
@@ -52,17 +50,18 @@ struct Subscriber {
 
 #[utoipa::path(get, path = "/v1/events", tag = "events", summary = "What changes, as it changes",
     description = "Server-sent events. `request`, `grant` and `session` carry the view after the change (an ended session's state is `ended`); `lagged` says how many were missed: read again. Comments are heartbeats.",
-    responses((status = 200, description = "A stream; it ends with the gate, and after an hour", content_type = "text/event-stream", body = String)))]
+    responses((status = 200, description = "A stream; it ends with the gate, and for a person after an hour, and when what they may see has changed", content_type = "text/event-stream", body = String)))]
 pub(in crate::control) async fn stream(
     State(gate): State<Arc<Gate>>,
     Extension(hold): Extension<Hold>,
     caller: Caller,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let standing = Standing::of(&caller, &gate);
     let subscriber = Subscriber {
         all: caller.sees_all(&gate),
         changes: gate.ledger.changes(),
         sessions: gate.registry.changes(),
-        until: gate.clock.now().checked_add(LONGEST).unwrap_or(Timestamp::MAX),
+        standing,
         // Whoever reads this reads the state next and misses nothing.
         first: VecDeque::from([Event::default().comment("subscribed")]),
         _place: hold.subscribe()?,
@@ -86,7 +85,7 @@ impl Subscriber {
         loop {
             let event = tokio::select! {
                 () = self.hold.stopped() => return None,
-                () = self.gate.clock.sleep_until(self.until) => return None,
+                () = self.standing.over() => return None,
                 changed = self.changes.recv() => match changed {
                     Ok(Changed::Request(request)) => self.request(&request).await,
                     Ok(Changed::Grant(view)) => self.own(view.grant.identity()).then(|| event("grant", &*view)),
@@ -99,7 +98,7 @@ impl Subscriber {
                     Err(RecvError::Closed) => return None,
                 },
             };
-            if self.shut_out() {
+            if !self.standing.holds() {
                 return None;
             }
             if event.is_some() {
@@ -128,11 +127,6 @@ impl Subscriber {
 
     fn own(&self, identity: &IdentityName) -> bool {
         self.all || self.caller.is(identity)
-    }
-
-    /// Whether the caller was disabled meanwhile.
-    fn shut_out(&self) -> bool {
-        matches!(&self.caller, Caller::Person(person) if self.gate.ledger.is_disabled(&person.name))
     }
 }
 

@@ -10,18 +10,19 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::{Answer, body, named, query};
+use crate::access::AccessError;
 use crate::control::Gate;
 use crate::control::caller::Caller;
 use crate::control::model::{
-    ACTIVATE_WITHIN_SECONDS, EmptyBody, ExtendBody, GrantLoginBody, GrantView, Grants, GrantsQuery, Issued, MAX_SESSIONS,
-    NewGrantBody, ReasonBody, ShortenBody,
+    ACTIVATE_WITHIN_SECONDS, EmptyBody, ExtendBody, GrantLoginBody, GrantView, Grants, GrantsQuery, Issued, LONGEST_PAGE,
+    MAX_SESSIONS, NewGrantBody, ReasonBody, ShortenBody,
 };
 use crate::control::problem::ApiError;
 use crate::control::schema::GrantShape;
 use crate::grant::{Change, Terms};
 use crate::ids::GrantId;
-use crate::ledger::LedgerError;
-use crate::names::TargetName;
+use crate::ledger::{GrantFilter, LedgerError};
+use crate::names::{ProfileName, TargetName};
 use crate::policy::Action;
 
 #[utoipa::path(post, path = "/v1/grants", tag = "grants", summary = "Makes a grant by hand (operators)", request_body = NewGrantBody, responses((status = 201, description = "The grant and its secret", body = Issued)))]
@@ -32,7 +33,10 @@ pub(in crate::control) async fn create(
 ) -> Result<Response, ApiError> {
     caller.may(&gate, Action::Administer).await?;
     let body: NewGrantBody = body(&bytes)?;
-    known(&gate, &body.target)?;
+    if caller.is(&body.identity) {
+        return Err(ApiError::ForOneself);
+    }
+    known(&gate, &body.target, body.profile.as_ref())?;
     let terms = Terms {
         identity: body.identity,
         target: body.target,
@@ -42,7 +46,7 @@ pub(in crate::control) async fn create(
         deadline: body.deadline,
         max_sessions: body.max_sessions.unwrap_or(MAX_SESSIONS),
         client_network: body.client_network,
-        profile: None,
+        profile: body.profile,
         request: None,
     };
     let (grant, secret) = gate.ledger.create(terms, caller.name()).await?;
@@ -55,19 +59,31 @@ pub(in crate::control) async fn create(
     Ok((StatusCode::CREATED, Json(issued)).into_response())
 }
 
-#[utoipa::path(get, path = "/v1/grants", tag = "grants", summary = "The grants", params(GrantsQuery), responses((status = 200, description = "One's own; with `administer`, all", body = Grants)))]
+#[utoipa::path(get, path = "/v1/grants", tag = "grants", summary = "The grants", params(GrantsQuery), responses((status = 200, description = "One's own; with `administer`, everybody's; a page", body = Grants)))]
 pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Caller, uri: Uri) -> Answer<Grants> {
     let wanted: GrantsQuery = query(&uri)?;
-    let everybodys = caller.sees_all(&gate);
-    let mut grants = gate.ledger.grants();
-    let now = gate.clock.now();
-    grants.retain(|GrantView { grant, .. }| {
-        (everybodys || caller.is(grant.identity()))
-            && (wanted.all || !grant.status(now).ended())
-            && wanted.identity.as_ref().is_none_or(|identity| grant.identity() == identity)
-            && wanted.target.as_ref().is_none_or(|target| grant.target() == target)
-    });
-    Ok(Json(Grants { grants }))
+    let mut filter = GrantFilter {
+        identity: wanted.identity,
+        target: wanted.target,
+        ended: wanted.all,
+        before: wanted.before,
+        limit: 0,
+    };
+    if !caller.sees_all(&gate) {
+        let own = &caller.person()?.name;
+        if filter.identity.as_ref().is_some_and(|asked| asked != own) {
+            return Ok(Json(Grants::default()));
+        }
+        filter.identity = Some(own.clone());
+    }
+    let limit = wanted.limit.unwrap_or(LONGEST_PAGE).clamp(1, LONGEST_PAGE) as usize;
+    // One more than is shown tells whether there is a next page.
+    filter.limit = limit + 1;
+    let mut grants = gate.ledger.grants(&filter)?;
+    let more = grants.len() > limit;
+    grants.truncate(limit);
+    let next = grants.last().filter(|_| more).map(|view| view.grant.id().clone());
+    Ok(Json(Grants { grants, next }))
 }
 
 #[utoipa::path(get, path = "/v1/grants/{id}", tag = "grants", summary = "One grant", params(("id" = String, Path, description = "The grant")), responses((status = 200, description = "The grant", body = GrantShape)))]
@@ -204,11 +220,18 @@ fn host_and_port(advertise: &str) -> (String, u16) {
     (host.to_owned(), port.unwrap_or(5432))
 }
 
-/// A grant for a target that does not exist would never let anyone in: better said now.
-fn known(gate: &Gate, asked: &TargetName) -> Result<(), ApiError> {
+/// A grant for a target that does not exist would never let anyone in: better said now. So with a profile.
+fn known(gate: &Gate, asked: &TargetName, profile: Option<&ProfileName>) -> Result<(), ApiError> {
     let rules = gate.rules.borrow();
-    if rules.targets.contains_key(asked) {
-        return Ok(());
+    if let Some(profiles) = rules.targets.get(asked) {
+        return match profile.filter(|profile| !profiles.contains(profile)) {
+            None => Ok(()),
+            Some(unknown) => Err(ApiError::Access(AccessError::NoSuchProfile {
+                target: asked.clone(),
+                asked: unknown.to_string(),
+                known: profiles.clone(),
+            })),
+        };
     }
     let names: Vec<&str> = rules.targets.keys().map(TargetName::as_str).collect();
     Err(ApiError::NoSuchTarget {

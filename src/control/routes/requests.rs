@@ -104,6 +104,9 @@ pub(in crate::control) async fn show(
             }
         };
         let _ = tokio::time::timeout(wait, changed).await;
+        if !caller.is_as_before(&gate) {
+            return Err(ApiError::Unauthorized);
+        }
         view = see(&gate, &caller, &id).await?;
     }
     Ok(Json(with_approvers(&gate, view)))

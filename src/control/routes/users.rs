@@ -86,6 +86,9 @@ pub(in crate::control) async fn groups(
     caller.may(&gate, Action::Administer).await?;
     let GroupsBody { groups } = body(&bytes)?;
     let name: IdentityName = named(&name)?;
+    if caller.is(&name) {
+        return Err(ApiError::ForOneself);
+    }
     Ok(Json(gate.ledger.regroup_user(&name, groups, caller.name()).await?))
 }
 

@@ -45,6 +45,7 @@ fn policies() -> Arc<Policies> {
     let set = [
         source("00-everywhere.cedar", include_str!("../../../policies/00-everywhere.cedar")),
         source("10-people.cedar", include_str!("../../../policies/10-people.cedar")),
+        source("50-office.cedar", include_str!("../../../policies/50-office.cedar")),
     ];
     Arc::new(Policies::parse(&schema, &set, jiff::tz::TimeZone::UTC).unwrap())
 }
@@ -260,4 +261,62 @@ async fn read_until(stream: &mut UnixStream, seen: &mut String, text: &str) {
         assert_ne!(read, 0, "{seen}");
         seen.push_str(&String::from_utf8_lossy(&block[..read]));
     }
+}
+
+/// Olga runs the gate, under her own name.
+async fn olga(team: &Team) -> String {
+    let olga = team
+        .served
+        .json("POST /v1/users", r#"{"name":"olga","groups":["operators"]}"#)
+        .await;
+    olga["token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_operator_gives_to_others_and_not_to_oneself() {
+    let team = Team::start().await;
+    let olga = olga(&team).await;
+    let grant = |identity: &str| json!({"identity": identity, "target": "orders", "window_seconds": 600});
+    let groups = json!({"groups": ["operators", "leads"]});
+    for (first, own) in [
+        ("POST /v1/grants", grant("olga")),
+        ("POST /v1/users/olga/groups", groups.clone()),
+    ] {
+        let (status, problem) = team.says(&olga, first, &own).await;
+        assert_eq!(
+            (status, &problem["type"]),
+            (403, &json!("urn:tidegate:problem:for-oneself")),
+            "{problem}"
+        );
+    }
+    assert_eq!(team.says(&olga, "POST /v1/grants", &grant("ana")).await.0, 201);
+    assert_eq!(team.says(&olga, "POST /v1/users/ana/groups", &groups).await.0, 200);
+    team.served.stop().await;
+}
+
+#[tokio::test]
+async fn a_long_answer_ends_with_the_right_to_it() {
+    let team = Team::start().await;
+    let headers = format!("authorization: Bearer {}\r\n", olga(&team).await);
+    for path in ["GET /v1/log?follow=true", "GET /v1/events"] {
+        let mut stream = UnixStream::connect(team.served.state("control.sock")).await.unwrap();
+        let request = format!("{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut said = vec![0; 4096];
+        let began = stream.read(&mut said).await.unwrap();
+        said.truncate(began);
+        let groups = r#"{"groups":["qa"]}"#;
+        team.served.json("POST /v1/users/olga/groups", groups).await;
+        let grant = r#"{"identity":"ana","target":"orders","window_seconds":600,"reason":"not for olga"}"#;
+        team.served.json("POST /v1/grants", grant).await;
+        let rest = stream.read_to_end(&mut said);
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(20), rest).await;
+        ended.expect("the stream ends").unwrap();
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.starts_with("HTTP/1.1 200"), "{path}: {said}");
+        assert!(!said.contains("not for olga"), "{path}: {said}");
+        let groups = r#"{"groups":["operators"]}"#;
+        team.served.json("POST /v1/users/olga/groups", groups).await;
+    }
+    team.served.stop().await;
 }

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, reason = "not every test file needs every helper")]
 
 mod clients;
+mod people;
 mod plug;
 mod random;
 mod raw;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use tidegate::lab::{Gate, Login, Options, Postgres, Shop};
 
 pub(crate) use clients::{Said, psql, suite, suite_in_clear};
+pub(crate) use people::{Answer, House, admin, api, api_with, id, policies, psql_as, said, user};
 pub(crate) use plug::Plug;
 pub(crate) use random::{Random, seed};
 pub(crate) use raw::{Frame, Raw, Told};

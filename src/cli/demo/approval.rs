@@ -1,0 +1,129 @@
+//! A wish that no rule grants by itself: plain psql waits in its login, an approver says yes to less, more time is asked for, and
+//! the access is taken back in the middle of a query.
+//!
+//! It measures when things happened; whether that is good is for [`super::measure`] to say.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::Timestamp;
+
+use super::psql::{self, Psql};
+use super::screen::Screen;
+use super::stage::{Stage, shown};
+use super::{TARGET, connection_string};
+
+/// What she may do only with somebody's yes.
+const PROFILE: &str = "read-write";
+const OPTIONS: &str = r"-c tidegate.for=30m -c tidegate.reason=fix\ the\ totals";
+const WORK: &str = "UPDATE orders SET total = total + 1 WHERE id = 42;";
+const LONG: &str = "SELECT pg_sleep(60), 'the nightly report';";
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often the database is asked.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// From what was decided (by the log) to what the client was told.
+pub(super) struct Steps {
+    pub(super) approved: Lag,
+    pub(super) extended: Lag,
+    pub(super) revoked: Lag,
+}
+
+/// When something was put on record, and when the client noticed.
+pub(super) struct Lag {
+    pub(super) from: Timestamp,
+    pub(super) to: Option<Timestamp>,
+}
+
+/// The scene; nothing where there is no psql to wait.
+pub(super) async fn play(screen: &Screen, stage: &Stage) -> anyhow::Result<Option<Steps>> {
+    let Some(psql) = stage.server.binaries().tool("psql") else {
+        screen.note("(no psql on this machine: this scene is left out)")?;
+        return Ok(None);
+    };
+    let steps = tokio::time::timeout(PATIENCE, scene(screen, stage, &psql)).await;
+    steps.context("the demo hangs; this is a bug")?.map(Some)
+}
+
+async fn scene(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<Steps> {
+    let Stage { ana, bo, .. } = stage;
+    let (mut psql, request) = wish(screen, stage, psql).await?;
+
+    stage.show_as(screen, bo, &["requests"]).await?;
+    let approve = ["approve", &request, "--for", "20m", "--comment", "the totals only"];
+    screen.command_of(bo.short(), &shown(&approve))?;
+    // Its first line is what it does when its prompt is there.
+    psql.enter(&format!("{WORK}\n")).await?;
+    let (approved, prompt) = tokio::join!(stage.json_as(bo, &approve), psql.until(screen, WORK));
+    let (approved, (_, prompt)) = (approved?, prompt?);
+    let grant = approved.pointer("/outcome/grant").and_then(|grant| grant.as_str());
+    let grant = grant.context("the approved request names no grant")?.to_owned();
+    psql.until(screen, "UPDATE 1").await?;
+
+    psql.enter(&format!("{LONG}\n")).await?;
+    psql.until(screen, LONG).await?;
+    runs(stage).await?;
+    let extend = ["extend", &grant, "--by", "10m", "--reason", "still counting"];
+    screen.command_of(ana.short(), &shown(&extend))?;
+    let (extended, more) = tokio::join!(stage.json_as(ana, &extend), more(screen, &mut psql));
+    let (_, more) = (extended?, more?);
+    let extended = stage.last(&["--grant", &grant, "--event", "grant_changed"]).await?;
+
+    let revoke = ["grant", "revoke", &grant, "--reason", "the nightly restore begins"];
+    screen.command_of(bo.short(), &shown(&revoke))?;
+    let (revoked, told) = tokio::join!(stage.json_as(bo, &revoke), psql.rest(screen));
+    let (_, told) = (revoked?, told?);
+    let lag = |from, to: Option<Timestamp>| Lag { from, to };
+    Ok(Steps {
+        approved: lag(
+            stage.last(&["--identity", ana.name, "--event", "request_changed"]).await?,
+            Some(prompt.time),
+        ),
+        extended: lag(extended, Some(more)),
+        revoked: lag(
+            stage.last(&["--grant", &grant, "--event", "grant_changed"]).await?,
+            told.map(|moment| moment.time),
+        ),
+    })
+}
+
+/// psql, as it is on any machine, up to where it waits; and for which request.
+async fn wish(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<(Psql, String)> {
+    let ana = &stage.ana;
+    let connection = connection_string(stage.gate.port(), ana.name, &format!("{TARGET}/{PROFILE}"));
+    screen.command_of(
+        ana.short(),
+        &format!("export PGPASSWORD=...her token... PGOPTIONS='{OPTIONS}'"),
+    )?;
+    screen.command_of(ana.short(), &format!("psql \"{connection}\""))?;
+    let mut command = Command::new(psql);
+    command
+        .args(psql::ARGUMENTS)
+        .args(["--dbname", &connection])
+        .env("PGPASSWORD", ana.token.expose())
+        .env("PGOPTIONS", OPTIONS);
+    let mut psql = Psql::start(command, &stage.clock)?;
+    let (notice, _) = psql.until(screen, "waiting for approval").await?;
+    psql.until(screen, "HINT:").await?;
+    let request = notice.split_whitespace().find(|word| word.starts_with("rq_"));
+    let request = request.context("the notice names no request")?.to_owned();
+    Ok((psql, request))
+}
+
+/// The whole of the next notice, and when it began.
+async fn more(screen: &Screen, psql: &mut Psql) -> anyhow::Result<Timestamp> {
+    let (_, notice) = psql.until(screen, "NOTICE:").await?;
+    psql.until(screen, "HINT:").await?;
+    Ok(notice.time)
+}
+
+/// Waits until the long query runs in the database.
+async fn runs(stage: &Stage) -> anyhow::Result<()> {
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = $1";
+    while stage.admin.query_one(count, &[&LONG]).await?.get::<_, i64>(0) == 0 {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! A psql that runs, with what it prints as it comes.
+//!
+//! Whether it is psql itself or `tidegate psql` makes no difference here.
+
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::unix::pipe;
+use tokio::process::{Child, ChildStdin};
+use tokio::time::Instant;
+
+use super::screen::Screen;
+use crate::clock::{Clock, Moment};
+
+/// So that what it prints can be read and shown, whoever's account this is.
+pub(super) const ARGUMENTS: [&str; 3] = ["--no-psqlrc", "--echo-all", "--pset=pager=off"];
+
+/// The process, and both ends of it.
+pub(super) struct Psql {
+    child: Child,
+    input: Option<ChildStdin>,
+    lines: Lines<BufReader<pipe::Receiver>>,
+    clock: Clock,
+    begun: Instant,
+}
+
+impl Psql {
+    /// Starts it. Its standard output and error go into one pipe, in the order they are written.
+    pub(super) fn start(mut command: Command, clock: &Clock) -> anyhow::Result<Self> {
+        let (reader, writer) = std::io::pipe()?;
+        for (name, _) in std::env::vars_os() {
+            let known = command.get_envs().any(|(set, _)| set == name);
+            if !known && name.to_str().is_some_and(|name| name.starts_with("PG")) {
+                command.env_remove(name);
+            }
+        }
+        command
+            .env("PGCLIENTENCODING", "UTF8")
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::piped())
+            .stdout(writer.try_clone()?)
+            .stderr(writer);
+        let begun = clock.moment().instant;
+        let mut command = tokio::process::Command::from(command);
+        let mut child = command.kill_on_drop(true).spawn().context("starting psql")?;
+        // `command` has our copies of the pipe's writing end: without it the reader sees the end when psql ends.
+        drop(command);
+        let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
+        Ok(Self {
+            input: child.stdin.take(),
+            child,
+            lines: BufReader::new(output).lines(),
+            clock: clock.clone(),
+            begun,
+        })
+    }
+
+    /// Types something.
+    pub(super) async fn enter(&mut self, sql: &str) -> anyhow::Result<()> {
+        let input = self.input.as_mut().context("psql has no standard input")?;
+        Ok(input.write_all(sql.as_bytes()).await?)
+    }
+
+    /// Types Ctrl-D.
+    pub(super) fn leave(&mut self) {
+        self.input = None;
+    }
+
+    /// Shows what it prints, up to a line with `text` in it: that line, and when it came.
+    pub(super) async fn until(&mut self, screen: &Screen, text: &str) -> anyhow::Result<(String, Moment)> {
+        loop {
+            match self.line(screen).await? {
+                Some((line, moment)) if line.contains(text) => return Ok((line, moment)),
+                Some(_) => {}
+                None => bail!("psql ended before it printed `{text}`"),
+            }
+        }
+    }
+
+    /// Shows the rest. When it was told why it ends, if it was.
+    pub(super) async fn rest(&mut self, screen: &Screen) -> anyhow::Result<Option<Moment>> {
+        let mut told = None;
+        while let Some((line, moment)) = self.line(screen).await? {
+            if line.contains("FATAL:") {
+                told = Some(moment);
+            }
+        }
+        self.child.wait().await?;
+        Ok(told)
+    }
+
+    /// How long after its start that was.
+    pub(super) fn after_start(&self, moment: Moment) -> Duration {
+        moment.instant.saturating_duration_since(self.begun)
+    }
+
+    async fn line(&mut self, screen: &Screen) -> anyhow::Result<Option<(String, Moment)>> {
+        let Some(line) = self.lines.next_line().await? else {
+            return Ok(None);
+        };
+        let moment = self.clock.moment();
+        screen.timed(self.after_start(moment), &line)?;
+        Ok(Some((line, moment)))
+    }
+}

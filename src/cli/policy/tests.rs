@@ -1,0 +1,115 @@
+//! The commands as they are typed, against the shipped folder and small ones of their own.
+
+use clap::Parser;
+
+use super::super::args::{Cli, Command};
+use super::*;
+
+fn at(config: &Path, line: &str) -> Result<(), String> {
+    let cli = Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
+    let Command::Policy(command) = cli.command else {
+        panic!("not a command of policies")
+    };
+    run(config, command).map_err(|error| format!("{error:#}"))
+}
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tidegate.toml")
+}
+
+#[test]
+fn the_shipped_folder() {
+    at(&shipped(), "tidegate policy check").unwrap();
+    at(&shipped(), "tidegate policy test --zone Europe/Berlin -o json").unwrap();
+    at(
+        &shipped(),
+        "tidegate policy explain --as ana --group qa --target orders --profile read-write --for 2h --at 2026-08-03T20:00",
+    )
+    .unwrap();
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("tidegate.toml");
+    let folder = dir.path().join("policies");
+    assert!(at(&config, "tidegate policy check").unwrap_err().contains("cannot be read"));
+    std::fs::create_dir_all(folder.join("tests")).unwrap();
+    let schema = include_str!("../../../policies/schema.cedarschema");
+    std::fs::write(folder.join("schema.cedarschema"), schema).unwrap();
+    std::fs::write(folder.join("a.cedar"), "\npermit (principal, action, resource);\n").unwrap();
+    let said = at(&config, "tidegate policy check -o json").unwrap_err();
+    assert!(said.contains("policies/a.cedar:2: "), "{said}");
+    std::fs::write(
+        folder.join("a.cedar"),
+        "@id(\"a\") permit (principal, action == Tidegate::Action::\"request\", resource);\n",
+    )
+    .unwrap();
+    assert!(
+        at(&config, "tidegate policy test")
+            .unwrap_err()
+            .contains("there are no cases")
+    );
+    let case = "\n[[case]]\nname = \"n\"\nwho = \"ana\"\ntarget = \"orders\"\nprofile = \"x\"\nexpect = \"automatic\"\n";
+    std::fs::write(folder.join("tests/t.toml"), case).unwrap();
+    let said = at(&config, "tidegate policy test").unwrap_err();
+    assert!(
+        said.contains("policies/tests/t.toml:2: n: expected automatic, found 1 approval by a"),
+        "{said}"
+    );
+    assert!(said.contains("1 failed, of 1 cases"), "{said}");
+}
+
+#[test]
+fn the_configuration_says_where_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("tidegate.toml");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+    let text = format!("[policy]\ndir = \"{}\"\nzone = \"Europe/Berlin\"\n", shipped.display());
+    std::fs::write(&config, &text).unwrap();
+    // The tables of cases are of that zone.
+    at(&config, "tidegate policy test").unwrap();
+    let said = at(&config, "tidegate policy check --dir nowhere").unwrap_err();
+    assert!(said.contains("nowhere/schema.cedarschema: cannot be read"), "{said}");
+    std::fs::write(&config, "[policy]\nzoen = \"UTC\"\n").unwrap();
+    let said = at(&config, "tidegate policy check").unwrap_err();
+    assert!(said.contains("tidegate.toml:2") && said.contains("zone"), "{said}");
+}
+
+#[test]
+fn an_explanation_reads_like_one() {
+    let policies = load(&PolicyPlace::beside(&shipped())).unwrap();
+    let identity = Identity {
+        name: "ana@example.com".parse().unwrap(),
+        groups: ["qa".parse().unwrap()].into(),
+        source: Proof::Local,
+        claims: BTreeMap::new(),
+    };
+    let mut wish = Wish {
+        identity: identity.name.clone(),
+        groups: identity.groups.clone(),
+        issuer: None,
+        claims: BTreeMap::new(),
+        target: "orders".parse().unwrap(),
+        profile: "read-write".parse().unwrap(),
+        window: Duration::from_hours(3),
+        reason: None,
+        ticket: None,
+        max_sessions: 1,
+        break_glass: false,
+    };
+    let context = Context {
+        now: "2026-08-03T20:00:00Z".parse().unwrap(),
+        client: None,
+        active_grants: 0,
+    };
+    let mut texts = Vec::new();
+    texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
+    wish.reason = Some("the double booking".to_owned());
+    wish.ticket = Some("BUG-812".to_owned());
+    wish.window = Duration::from_hours(2);
+    texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
+    wish.target = "payments".parse().unwrap();
+    texts.push(told(&policies.explain(&identity, &wish, context, &[]), &wish));
+    insta::assert_snapshot!(texts.join("\n\n"));
+}

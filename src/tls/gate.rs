@@ -1,0 +1,269 @@
+//! TLS towards a gate's control API: what a person's own machine trusts there.
+//!
+//! It sends nothing but the handshake. The law: a certificate is trusted because a CA says so or because it is the very one that
+//! was named by its fingerprint; a name given for the gate is not enough. [`seen`] is the one exception, and only looks.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::client::roots;
+use super::verify::{Check, TargetVerifier};
+use super::{TlsError, WEB, provider};
+
+/// Whose word a gate's certificate is taken on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Trust {
+    /// That of the CAs this machine knows.
+    #[default]
+    Machine,
+    /// That of the certificates in this PEM file, CAs or the gate's own.
+    Ca(PathBuf),
+    /// Nobody's: it must be this one.
+    Pin(Fingerprint),
+}
+
+/// The SHA-256 of a certificate (DER).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+/// A text that is no fingerprint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a certificate's SHA-256 is expected: 64 hexadecimal digits, with or without colons")]
+pub struct NoFingerprint;
+
+impl Fingerprint {
+    /// Of a certificate.
+    #[must_use]
+    pub fn of(certificate_der: &[u8]) -> Self {
+        Self(Sha256::digest(certificate_der).into())
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = NoFingerprint;
+
+    /// As [`Fingerprint`] prints it, or as `openssl x509 -fingerprint -sha256` does.
+    fn from_str(text: &str) -> Result<Self, NoFingerprint> {
+        let bare = text.trim().rsplit('=').next().unwrap_or_default();
+        let digits: Vec<u8> = bare.bytes().filter(|byte| *byte != b':').collect();
+        let mut bytes = [0; 32];
+        if digits.len() != 2 * bytes.len() {
+            return Err(NoFingerprint);
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+            for digit in pair {
+                let value = char::from(*digit).to_digit(16).ok_or(NoFingerprint)?;
+                *byte = (*byte << 4) | u8::try_from(value).map_err(|_| NoFingerprint)?;
+            }
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// Shakes hands over `tcp` with the gate called `host`. An error about the certificate is one that [`is_distrust`] knows.
+pub async fn connect(tcp: TcpStream, host: &str, trust: &Trust) -> Result<TlsStream<TcpStream>, io::Error> {
+    let verifier: Arc<dyn ServerCertVerifier> = match trust {
+        Trust::Machine => by_ca(None).map_err(io::Error::other)?,
+        Trust::Ca(path) => by_ca(Some(path)).map_err(io::Error::other)?,
+        Trust::Pin(pin) => Arc::new(Pinned {
+            pin: Some(*pin),
+            seen: Mutex::default(),
+        }),
+    };
+    shake(tcp, host, verifier).await
+}
+
+/// The fingerprint of the certificate that is shown there, which proves nothing yet.
+pub async fn seen(tcp: TcpStream, host: &str) -> Result<Fingerprint, io::Error> {
+    let looking = Arc::new(Pinned {
+        pin: None,
+        seen: Mutex::default(),
+    });
+    // It is not gone on with: whoever is there is sent nothing.
+    let shaken = shake(tcp, host, Arc::clone(&looking) as Arc<dyn ServerCertVerifier>).await;
+    let seen = *looking.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    match (seen, shaken) {
+        (Some(seen), _) => Ok(seen),
+        (None, Err(error)) => Err(error),
+        (None, Ok(_)) => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Whether a handshake failed because the certificate is not trusted.
+#[must_use]
+pub fn is_distrust(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(inner, Some(Error::InvalidCertificate(_)))
+}
+
+async fn shake(tcp: TcpStream, host: &str, verifier: Arc<dyn ServerCertVerifier>) -> io::Result<TlsStream<TcpStream>> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name = ServerName::try_from(bare).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?;
+    let mut config = builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![WEB.to_vec()];
+    config.resumption = Resumption::disabled();
+    TlsConnector::from(Arc::new(config)).connect(name, tcp).await
+}
+
+fn by_ca(file: Option<&PathBuf>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    let (roots, trusted) = roots(file.map(PathBuf::as_path))?;
+    let algorithms = provider().signature_verification_algorithms;
+    Ok(Arc::new(TargetVerifier::new(Check::ChainAndName, roots, trusted, algorithms)))
+}
+
+/// Takes the one certificate that is known by its fingerprint; without one, takes none and remembers what it saw.
+#[derive(Debug)]
+struct Pinned {
+    pin: Option<Fingerprint>,
+    seen: Mutex<Option<Fingerprint>>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let shown = Fingerprint::of(end_entity);
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
+        if self.pin == Some(shown) {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::super::ServerTls;
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_read_as_openssl_writes_it() {
+        let fingerprint = Fingerprint::of(b"certificate");
+        let plain = fingerprint.to_string();
+        let colons: Vec<String> = plain
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| String::from_utf8_lossy(pair).to_uppercase())
+            .collect();
+        let openssl = format!("sha256 Fingerprint={}\n", colons.join(":"));
+        assert_eq!(plain.parse(), Ok(fingerprint));
+        assert_eq!(openssl.parse(), Ok(fingerprint));
+        for bad in [
+            "",
+            "ab",
+            &plain.replace(plain.chars().next().unwrap(), "g"),
+            &format!("{plain}00"),
+        ] {
+            assert_eq!(bad.parse::<Fingerprint>(), Err(NoFingerprint), "{bad}");
+        }
+    }
+
+    /// Whether a gate with its own certificate for `names` is trusted so, when it is called `host`.
+    async fn trusted(server: &ServerTls, host: &str, trust: &Trust) -> bool {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = TlsAcceptor::from(server.web());
+        let accepting = tokio::spawn(async move { acceptor.accept(listener.accept().await.unwrap().0).await.is_ok() });
+        let tcp = TcpStream::connect(address).await.unwrap();
+        match connect(tcp, host, trust).await {
+            Ok(stream) => {
+                assert!(accepting.await.unwrap());
+                assert_eq!(stream.get_ref().1.alpn_protocol(), Some(WEB));
+                true
+            }
+            Err(error) => {
+                assert!(is_distrust(&error), "{error}");
+                false
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn trusted_by_its_file_or_its_fingerprint_and_by_nothing_else() {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let own = ServerTls::self_signed(dir.path(), &["gate.example.org".into(), "127.0.0.1".into()]).unwrap();
+        let other = ServerTls::self_signed(elsewhere.path(), &["gate.example.org".into()]).unwrap();
+        let file = Trust::Ca(dir.path().join("tls.crt"));
+        let pin = Trust::Pin(own.fingerprint());
+        assert!(trusted(&own, "gate.example.org", &file).await);
+        assert!(trusted(&own, "127.0.0.1", &file).await);
+        assert!(!trusted(&own, "elsewhere.example.org", &file).await);
+        assert!(!trusted(&other, "gate.example.org", &file).await);
+        assert!(trusted(&own, "whatever.example.org", &pin).await);
+        assert!(!trusted(&other, "gate.example.org", &pin).await);
+        // A machine without root certificates verifies nobody either.
+        if roots(None).is_ok() {
+            assert!(!trusted(&own, "gate.example.org", &Trust::Machine).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn looking_sees_the_certificate_and_goes_no_further() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = ServerTls::self_signed(dir.path(), &["localhost".into()]).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = TlsAcceptor::from(server.web());
+        let accepting = tokio::spawn(async move { acceptor.accept(listener.accept().await.unwrap().0).await.is_ok() });
+        let tcp = TcpStream::connect(address).await.unwrap();
+        assert_eq!(seen(tcp, "localhost").await.unwrap(), server.fingerprint());
+        assert!(!accepting.await.unwrap());
+    }
+}

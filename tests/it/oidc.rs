@@ -1,0 +1,432 @@
+//! A pipeline with a token of its CI system, in plain psql: let in by what the token proves, and by nothing else.
+//!
+//! The same story with two issuers: an OpenID provider as it is published (npm's oauth2-mock-server, fetched by
+//! `tests/oidc/setup.sh`; left out, and said so, where it cannot be had), and a key pair whose JWKS this program serves.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::State;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+use tidegate::lab::{Gate, free_port};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::TcpListener;
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
+
+use crate::support::{Said, TARGET, admin, api, database, eventually, gate_before, policies, psql_as, records, said, within};
+
+const ORDERS: &str = "ci:shop/orders";
+const READ: &str = "shop/read-only";
+
+/// Only this repository's main branch, and only to read.
+const POLICY: &str = r#"
+@id("main-of-orders-reads")
+@max_duration("1h")
+permit (
+  principal,
+  action in [Tidegate::Action::"request", Tidegate::Action::"auto-approve"],
+  resource == Tidegate::Access::"shop/read-only"
+)
+when { principal.hasTag("repository") && principal.getTag("repository") == "shop/orders" }
+when { principal.hasTag("ref") && principal.getTag("ref") == "refs/heads/main" };
+"#;
+
+/// Who signs tokens.
+enum Issuer {
+    Published(Box<Published>),
+    Own(Box<Own>),
+}
+
+/// `tests/oidc/server.mjs`; ends with this.
+struct Published {
+    _process: Child,
+    input: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    url: String,
+}
+
+/// A key pair, and its public half on a port.
+struct Own {
+    port: u16,
+    pair: rcgen::KeyPair,
+    serial: u32,
+    jwks: Arc<Mutex<Value>>,
+    server: Option<JoinHandle<()>>,
+}
+
+impl Published {
+    /// `None`: the packages are not there.
+    async fn start(port: u16) -> Option<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let home = root.join("target/oidc");
+        if !home.join("node_modules/oauth2-mock-server").exists() {
+            return None;
+        }
+        let mut process = Command::new("node")
+            .arg(root.join("tests/oidc/server.mjs"))
+            .arg(home)
+            .arg(port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .ok()?;
+        let answers = BufReader::new(process.stdout.take().expect("its output")).lines();
+        let mut this = Self {
+            input: process.stdin.take().expect("its input"),
+            _process: process,
+            answers,
+            url: String::new(),
+        };
+        let hello = this.answer().await;
+        hello["issuer"].as_str().expect("an issuer").clone_into(&mut this.url);
+        Some(this)
+    }
+
+    async fn ask(&mut self, question: &Value) -> Value {
+        let line = format!("{question}\n");
+        self.input.write_all(line.as_bytes()).await.expect("it listens");
+        self.answer().await
+    }
+
+    async fn answer(&mut self) -> Value {
+        let line = within("the issuer answers", self.answers.next_line()).await;
+        serde_json::from_str(&line.expect("a line").expect("an answer")).expect("JSON")
+    }
+}
+
+impl Own {
+    async fn start(port: u16) -> Self {
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key pair");
+        let mut own = Self {
+            port,
+            pair,
+            serial: 0,
+            jwks: Arc::default(),
+            server: None,
+        };
+        own.rotate();
+        own.serve().await;
+        own
+    }
+
+    fn rotate(&mut self) {
+        self.pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key pair");
+        self.serial += 1;
+        let point = self.pair.public_key_raw();
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let key = json!({"kty": "EC", "crv": "P-256", "use": "sig", "kid": self.kid(), "x": part(&point[1..33]), "y": part(&point[33..])});
+        *self.jwks.lock().expect("not poisoned") = json!({"keys": [key]});
+    }
+
+    fn kid(&self) -> String {
+        format!("key-{}", self.serial)
+    }
+
+    async fn serve(&mut self) {
+        let listener = TcpListener::bind(("127.0.0.1", self.port)).await.expect("its port");
+        let jwks = async |State(jwks): State<Arc<Mutex<Value>>>| jwks.lock().expect("not poisoned").to_string();
+        let router = axum::Router::new().route("/jwks", axum::routing::get(jwks));
+        let router = router.with_state(Arc::clone(&self.jwks));
+        self.server = Some(tokio::spawn(async move {
+            axum::serve(listener, router).await.expect("it serves");
+        }));
+    }
+
+    async fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.abort();
+            let _ = server.await;
+        }
+    }
+}
+
+impl Issuer {
+    fn url(&self) -> String {
+        match self {
+            Self::Published(published) => published.url.clone(),
+            Self::Own(own) => format!("http://localhost:{}", own.port),
+        }
+    }
+
+    /// A token of this moment with these claims besides its own.
+    async fn token(&mut self, claims: &Value) -> String {
+        match self {
+            Self::Published(published) => {
+                let token = published.ask(&json!({"do": "token", "claims": claims})).await;
+                token.as_str().expect("a token").to_owned()
+            }
+            Self::Own(own) => {
+                let mut all = times(300);
+                all["iss"] = format!("http://localhost:{}", own.port).into();
+                merge(&mut all, claims);
+                let mut header = Header::new(Algorithm::ES256);
+                header.kid = Some(own.kid());
+                let key = EncodingKey::from_ec_der(&own.pair.serialize_der());
+                jsonwebtoken::encode(&header, &all, &key).expect("a token")
+            }
+        }
+    }
+
+    /// The key it signs with, as everybody has it.
+    async fn public_pem(&mut self) -> String {
+        match self {
+            Self::Published(published) => published.ask(&json!({"do": "pem"})).await.as_str().expect("a key").to_owned(),
+            Self::Own(own) => own.pair.public_key_pem(),
+        }
+    }
+
+    /// New keys; the old ones are gone.
+    async fn rotate(&mut self) {
+        match self {
+            Self::Published(published) => drop(published.ask(&json!({"do": "rotate"})).await),
+            Self::Own(own) => own.rotate(),
+        }
+    }
+
+    async fn stop(&mut self) {
+        match self {
+            Self::Published(published) => drop(published.ask(&json!({"do": "stop"})).await),
+            Self::Own(own) => own.stop().await,
+        }
+    }
+
+    async fn start_again(&mut self) {
+        match self {
+            Self::Published(published) => drop(published.ask(&json!({"do": "start"})).await),
+            Self::Own(own) => own.serve().await,
+        }
+    }
+}
+
+/// Of a token that is good for so long from now.
+fn times(seconds: i64) -> Value {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let now = i64::try_from(now.as_secs()).expect("a time");
+    json!({"iat": now.min(now + seconds) - 10, "exp": now + seconds})
+}
+
+fn merge(into: &mut Value, more: &Value) {
+    for (name, value) in more.as_object().expect("claims") {
+        into[name] = value.clone();
+    }
+}
+
+/// What a CI system says of a run.
+fn run(repository: &str, branch: &str) -> Value {
+    json!({
+        "aud": "tidegate",
+        "sub": format!("repo:{repository}:ref:refs/heads/{branch}"),
+        "repository": repository,
+        "ref": format!("refs/heads/{branch}"),
+    })
+}
+
+fn changed(claims: &Value, more: &Value) -> Value {
+    let mut claims = claims.clone();
+    merge(&mut claims, more);
+    claims
+}
+
+/// A token put together by hand.
+fn forged(token: &str, header: &Value) -> String {
+    let payload = token.split('.').nth(1).expect("a payload");
+    format!("{}.{payload}.", URL_SAFE_NO_PAD.encode(header.to_string()))
+}
+
+/// What is in a token's header.
+fn header(token: &str) -> Value {
+    let header = URL_SAFE_NO_PAD.decode(token.split('.').next().expect("a header"));
+    serde_json::from_slice(&header.expect("base64url")).expect("JSON")
+}
+
+struct Story {
+    gate: Gate,
+    issuer: Issuer,
+    /// What psql said to the first token that proved nothing.
+    told: OnceLock<String>,
+    /// Removed at the end.
+    _policies: tempfile::TempDir,
+}
+
+impl Story {
+    fn begin(issuer: Issuer, port: u16) -> Self {
+        let policies = policies(POLICY);
+        let more = format!(
+            "[policy]\ndir = \"{}\"\n[[identity.issuers]]\nissuer = \"{}\"\naudience = \"tidegate\"\n\
+             jwks_url = \"http://127.0.0.1:{port}/jwks\"\nidentity_claim = \"repository\"\nidentity_prefix = \"ci:\"\n\
+             claims = {{ repository = \"repository\", ref = \"ref\" }}\nleeway = \"5s\"\n",
+            policies.path().display(),
+            issuer.url(),
+        );
+        let profiles = "profiles = [\"read-only\", \"read-write\"]\n";
+        Self {
+            gate: gate_before(database(), profiles, &more),
+            issuer,
+            told: OnceLock::new(),
+            _policies: policies,
+        }
+    }
+
+    async fn psql(&self, identity: &str, token: &str, dbname: &str) -> Said {
+        said(psql_as(&self.gate, identity, token, dbname, "", "SELECT 'in'")).await
+    }
+
+    async fn gets_in(&self, token: &str) {
+        let said = self.psql(ORDERS, token, READ).await;
+        assert_eq!((said.output.as_str(), said.code), ("in\n", Some(0)), "{said:?}");
+    }
+
+    /// psql gets in with it sooner or later.
+    async fn gets_in_soon(&self, token: &str) {
+        eventually("its keys are fetched", async || {
+            (self.psql(ORDERS, token, READ).await.code == Some(0)).then_some(())
+        })
+        .await;
+    }
+
+    /// psql is told nothing, and the log everything.
+    async fn proves_nothing(&self, token: &str, reason: &str) {
+        let before = self.refused().len();
+        let said = self.psql(ORDERS, token, READ).await;
+        assert_eq!((said.output.as_str(), said.code), ("", Some(2)), "{reason}");
+        let words = format!("FATAL:  password authentication failed for user \"{ORDERS}\"\n");
+        assert!(said.errors.contains(&words), "{reason}: {said:?}");
+        assert_eq!(
+            self.told.get_or_init(|| said.errors.clone()),
+            &said.errors,
+            "the same for every token"
+        );
+        let record = eventually("it is on record", async || self.refused().into_iter().nth(before)).await;
+        let detail = record["detail"].as_str().expect("a detail");
+        assert!(detail.contains(reason), "{reason:?} is not in {record}");
+    }
+
+    fn refused(&self) -> Vec<Value> {
+        let mut all = records(&self.gate);
+        all.retain(|record| record["event"] == "identity_refused");
+        all
+    }
+
+    async fn tell(mut self) {
+        let main = run("shop/orders", "main");
+        let good = self.issuer.token(&main).await;
+        self.gets_in(&good).await;
+        self.is_on_record().await;
+        self.others_are_told_why().await;
+        self.bad_tokens(&main, &good).await;
+
+        self.issuer.rotate().await;
+        let new = self.issuer.token(&main).await;
+        self.gets_in(&new).await;
+        self.proves_nothing(&good, "the issuer has no key").await;
+
+        // Gone, the issuer is not missed by a gate that has its keys.
+        self.issuer.stop().await;
+        self.gets_in(&new).await;
+        self.gate.kill().expect("kill -9");
+        eventually("it is dead", async || self.gate.ended().then_some(())).await;
+        self.gate.start_again().expect("a gate");
+        // The grant of before is alive; but nobody can prove to be whose it is.
+        self.proves_nothing(&new, "are not to be had").await;
+        self.issuer.start_again().await;
+        self.gets_in_soon(&new).await;
+
+        // A pipeline can be shut out by its name, whatever its issuer says.
+        self.gate.json(&["user", "disable", ORDERS]).expect("disabled");
+        self.proves_nothing(&new, "disabled").await;
+    }
+
+    /// The session is the pipeline's, under the request that the policy approved, with the run's claims.
+    async fn is_on_record(&self) {
+        let all = records(&self.gate);
+        let find = |event: &str| all.iter().find(|record| record["event"] == event).cloned();
+        let session = find("session_started").expect("a session");
+        assert_eq!((&session["identity"], &session["target"]), (&json!(ORDERS), &json!(TARGET)));
+        let request = find("request_changed").expect("a request");
+        assert_eq!(request["policies"], json!(["main-of-orders-reads"]), "{request}");
+        let path = format!("/v1/requests/{}", request["request"].as_str().expect("an id"));
+        let request = api(&self.gate, &admin(&self.gate), "GET", &path, &Value::Null).await.good();
+        assert_eq!(request["outcome"]["how"], "automatic", "{request}");
+        assert_eq!(request["issuer"], self.issuer.url());
+        assert_eq!(
+            request["claims"],
+            json!({"repository": "shop/orders", "ref": "refs/heads/main"})
+        );
+    }
+
+    /// Good tokens that the policy gives nothing.
+    async fn others_are_told_why(&mut self) {
+        for (repository, branch, dbname) in [("shop/payments", "main", READ), ("shop/orders", "feature", "shop/read-write")] {
+            let token = self.issuer.token(&run(repository, branch)).await;
+            let said = self.psql(&format!("ci:{repository}"), &token, dbname).await;
+            assert_eq!(said.code, Some(2), "{said:?}");
+            assert!(said.errors.contains("no policy permits"), "{said:?}");
+        }
+        // Somebody else's name with a token that is good for another.
+        let token = self.issuer.token(&run("shop/payments", "main")).await;
+        let said = self.psql(ORDERS, &token, READ).await;
+        assert!(said.errors.contains("password authentication failed"), "{said:?}");
+    }
+
+    async fn bad_tokens(&mut self, main: &Value, good: &str) {
+        let expired = self.issuer.token(&changed(main, &times(-60))).await;
+        self.proves_nothing(&expired, "expired").await;
+        let elsewhere = self.issuer.token(&changed(main, &json!({"aud": "vault"}))).await;
+        self.proves_nothing(&elsewhere, "the audience is \"vault\"").await;
+        let kid = &header(good)["kid"];
+        self.proves_nothing(&forged(good, &json!({"alg": "none", "kid": kid})), "the algorithm \"none\"")
+            .await;
+        // The public key, which everybody has, as if it were a shared secret.
+        let claims = changed(&changed(main, &times(300)), &json!({"iss": self.issuer.url()}));
+        let mut hs = Header::new(Algorithm::HS256);
+        hs.kid = kid.as_str().map(str::to_owned);
+        let secret = EncodingKey::from_secret(self.issuer.public_pem().await.as_bytes());
+        let confused = jsonwebtoken::encode(&hs, &claims, &secret).expect("a token");
+        self.proves_nothing(&confused, "the algorithm \"HS256\"").await;
+        // Somebody else's signature under the issuer's name and key id.
+        let mut stranger = Own::start(free_port().expect("a port")).await;
+        stranger.stop().await;
+        let mut es = Header::new(Algorithm::ES256);
+        es.kid = kid.as_str().map(str::to_owned);
+        let key = EncodingKey::from_ec_der(&stranger.pair.serialize_der());
+        let stolen = jsonwebtoken::encode(&es, &claims, &key).expect("a token");
+        let reason = if header(good)["alg"] == "ES256" {
+            "the signature is wrong"
+        } else {
+            "the issuer has no key"
+        };
+        self.proves_nothing(&stolen, reason).await;
+        let other = changed(&claims, &json!({"iss": "https://issuer.example.org"}));
+        let unknown = jsonwebtoken::encode(&es, &other, &key).expect("a token");
+        self.proves_nothing(&unknown, "is not one of").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipelines_token_of_a_published_openid_provider() {
+    let port = free_port().expect("a port");
+    let Some(published) = Published::start(port).await else {
+        println!(
+            "left out: node or the packages of tests/oidc are not there (tests/oidc/setup.sh fetches them); the same story \
+             is told with a key pair whose JWKS is served by the test"
+        );
+        return;
+    };
+    println!("issuer: oauth2-mock-server at {}", published.url);
+    Story::begin(Issuer::Published(Box::new(published)), port).tell().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipelines_token_of_a_key_pair() {
+    let port = free_port().expect("a port");
+    let own = Own::start(port).await;
+    println!("issuer: a key pair of this test at http://localhost:{port}");
+    Story::begin(Issuer::Own(Box::new(own)), port).tell().await;
+}

@@ -1,0 +1,224 @@
+//! People as they come: the control API with a token of theirs, and psql under their name.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tidegate::lab::Gate;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+use super::{Said, TARGET, binary, database, within};
+
+/// What the control API answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    /// The body of an answer that has to be a good one.
+    #[track_caller]
+    pub(crate) fn good(self) -> Value {
+        assert!((200..300).contains(&self.status), "{self:?}");
+        self.body
+    }
+}
+
+/// One call of the control API.
+pub(crate) async fn api(gate: &Gate, token: &str, method: &str, path: &str, body: &Value) -> Answer {
+    api_with(gate, token, method, path, body, "").await
+}
+
+/// One call with further header lines, each ended by CR LF.
+pub(crate) async fn api_with(gate: &Gate, token: &str, method: &str, path: &str, body: &Value, headers: &str) -> Answer {
+    let socket = gate.folder().join("state/control.sock");
+    let mut stream = UnixStream::connect(socket).await.expect("the control API");
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n{headers}\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    let read = within("an answer", stream.read_to_string(&mut answer));
+    read.await.expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Answer {
+        status: status.expect("a status"),
+        body: serde_json::from_str(body).unwrap_or(Value::Null),
+    }
+}
+
+/// The operator's token.
+pub(crate) fn admin(gate: &Gate) -> String {
+    let token = std::fs::read_to_string(gate.folder().join("state/admin.token"));
+    token.expect("the admin token").trim().to_owned()
+}
+
+/// A user's token, once there is that user.
+pub(crate) async fn user(gate: &Gate, name: &str, groups: &[&str]) -> String {
+    let body = json!({"name": name, "groups": groups});
+    let made = api(gate, &admin(gate), "POST", "/v1/users", &body).await.good();
+    made["token"].as_str().expect("a token").to_owned()
+}
+
+/// psql under a name with a token; it runs as long as it is let.
+pub(crate) fn psql_as(gate: &Gate, name: &str, token: &str, dbname: &str, options: &str, sql: &str) -> tokio::process::Child {
+    let program = database().server.binaries().tool("psql").expect("psql is part of PostgreSQL");
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("PG")) {
+            command.env_remove(name);
+        }
+    }
+    let connection = format!(
+        "host=127.0.0.1 port={} dbname={dbname} user={name} sslmode=require connect_timeout=15",
+        gate.port()
+    );
+    command
+        .args(["--no-psqlrc", "-At", "--dbname", &connection, "-c", sql])
+        .env("PGPASSWORD", token)
+        .env("PGOPTIONS", options)
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut command = tokio::process::Command::from(command);
+    command.kill_on_drop(true).spawn().expect("psql starts")
+}
+
+/// What a psql said, to its end.
+pub(crate) async fn said(psql: tokio::process::Child) -> Said {
+    let output = within("psql ends", psql.wait_with_output()).await.expect("psql ends");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Said {
+        output: text(&output.stdout),
+        errors: text(&output.stderr),
+        code: output.status.code(),
+    }
+}
+
+/// A folder of policies: the shipped schema with these. Removed when dropped.
+pub(crate) fn policies(text: &str) -> TempDir {
+    let dir = tempfile::tempdir().expect("a folder");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/schema.cedarschema");
+    std::fs::copy(shipped, dir.path().join("schema.cedarschema")).expect("the schema");
+    std::fs::write(dir.path().join("house.cedar"), text).expect("a policy");
+    dir
+}
+
+/// A small house: testers read at once, write with one approval and migrate with two, of leads; who is on call breaks the glass.
+const HOUSE: &str = r#"
+@id("testers-ask")
+permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"request", resource);
+@id("migrations-take-two")
+@approvals("2")
+permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"request", resource == Tidegate::Access::"shop/migrate");
+@id("reading-is-automatic")
+@max_duration("2h")
+permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"auto-approve", resource == Tidegate::Access::"shop/read-only");
+@id("leads-approve")
+permit (principal in Tidegate::Group::"leads", action == Tidegate::Action::"approve", resource);
+@id("oncall-breaks-the-glass")
+@max_duration("30m")
+permit (
+  principal in Tidegate::Group::"oncall",
+  action in [Tidegate::Action::"request", Tidegate::Action::"break-glass"],
+  resource
+)
+when { context has reason };
+"#;
+
+/// A gate with the small house's policies and these people in it.
+pub(crate) struct House {
+    pub(crate) gate: Gate,
+    tokens: HashMap<String, String>,
+    _policies: TempDir,
+}
+
+impl House {
+    /// `people`: names and groups; `more` is added to the configuration (tables only, not `[policy]`), with files beside it.
+    pub(crate) async fn open(people: &[(&str, &str)], more: &str, files: &[(&str, &str)]) -> Self {
+        let policies = policies(HOUSE);
+        let table = database()
+            .shop
+            .target_table(TARGET, "profiles = [\"read-only\", \"read-write\", \"migrate\"]\n");
+        let config = format!("{table}[policy]\ndir = \"{}\"\n{more}", policies.path().display());
+        let files = [files, &[database().shop.password_file()]].concat();
+        let mut house = Self {
+            gate: Gate::start(binary(), &config, &files).expect("a gate"),
+            tokens: HashMap::new(),
+            _policies: policies,
+        };
+        house.tokens.insert("operator".to_owned(), admin(&house.gate));
+        for (name, group) in people {
+            let token = user(&house.gate, name, &[group]).await;
+            house.tokens.insert((*name).to_owned(), token);
+        }
+        house
+    }
+
+    pub(crate) fn token(&self, who: &str) -> &str {
+        &self.tokens[who]
+    }
+
+    /// A call in somebody's name; `operator` is the operator.
+    pub(crate) async fn call(&self, who: &str, method: &str, path: &str, body: &Value) -> Answer {
+        api(&self.gate, self.token(who), method, path, body).await
+    }
+
+    /// Asks for a profile; with a key, as a script that may have to ask again.
+    pub(crate) async fn ask(&self, who: &str, profile: &str, key: Option<&str>) -> Answer {
+        let body = json!({"target": TARGET, "profile": profile, "window_seconds": 1_800, "reason": "bug 17"});
+        let header = key.map(|key| format!("Idempotency-Key: {key}\r\n")).unwrap_or_default();
+        api_with(&self.gate, self.token(who), "POST", "/v1/requests", &body, &header).await
+    }
+
+    /// The id of a request that was taken.
+    pub(crate) async fn asked(&self, who: &str, profile: &str) -> String {
+        id(&self.ask(who, profile, None).await.good())
+    }
+
+    /// `approve`, `reject`, `withdraw`, `review`.
+    pub(crate) async fn step(&self, who: &str, request: &str, step: &str) -> Answer {
+        let body = if step == "withdraw" {
+            json!({})
+        } else {
+            json!({"comment": "as discussed"})
+        };
+        self.call(who, "POST", &format!("/v1/requests/{request}/{step}"), &body).await
+    }
+
+    /// A request as it stands.
+    pub(crate) async fn request(&self, id: &str) -> Value {
+        let path = format!("/v1/requests/{id}");
+        self.call("operator", "GET", &path, &Value::Null).await.good()
+    }
+
+    /// All grants, ended ones too, as they stand; without how many sessions there are.
+    pub(crate) async fn grants(&self) -> Vec<Value> {
+        let all = self.call("operator", "GET", "/v1/grants?all=true", &Value::Null).await.good();
+        let mut grants = all["grants"].as_array().expect("grants").clone();
+        for grant in &mut grants {
+            grant.as_object_mut().expect("a grant").remove("live_sessions");
+        }
+        grants
+    }
+
+    /// psql in somebody's name with their token.
+    pub(crate) fn psql(&self, who: &str, profile: &str, sql: &str) -> tokio::process::Child {
+        let dbname = format!("{TARGET}/{profile}");
+        psql_as(&self.gate, who, self.token(who), &dbname, r"-c tidegate.reason=bug\ 17", sql)
+    }
+}
+
+/// The `id` of a body.
+pub(crate) fn id(body: &Value) -> String {
+    body["id"].as_str().expect("an id").to_owned()
+}
