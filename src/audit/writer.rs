@@ -18,6 +18,11 @@ use super::{AuditError, Durability, files};
 /// An output buffer larger than this is given back after use.
 const KEEP: usize = 256 * 1024;
 
+/// The lock goes with the last copy of its descriptor. A process that has just closed it may have a copy left for a moment, in a
+/// child between fork and exec; so a folder that is in use is tried again before it is given up.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// Writes the log's newest file.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -183,11 +188,15 @@ fn lock_folder(dir: &Path) -> Result<File, AuditError> {
         .create(dir)
         .map_err(|error| AuditError::open(dir, error))?;
     let folder = File::open(dir).map_err(|error| AuditError::open(dir, error))?;
-    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(folder),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(AuditError::Locked { dir: dir.to_owned() }),
-        Err(error) => Err(AuditError::open(dir, error.into())),
+    for tries_left in (0..LOCK_TRIES).rev() {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(folder),
+            Err(rustix::io::Errno::WOULDBLOCK) if tries_left > 0 => std::thread::sleep(LOCK_PAUSE),
+            Err(rustix::io::Errno::WOULDBLOCK) => break,
+            Err(error) => return Err(AuditError::open(dir, error.into())),
+        }
     }
+    Err(AuditError::Locked { dir: dir.to_owned() })
 }
 
 fn new_file(path: &Path) -> io::Result<File> {

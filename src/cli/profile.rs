@@ -332,7 +332,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = |gate: &str| {
             let gate = Address::Tcp(gate.to_owned());
-            store_in(dir.path(), (&gate, &Trust::Machine), "ana", &Secret::new("tg_of_that_gate".to_owned()))
+            store_in(
+                dir.path(),
+                (&gate, &Trust::Machine),
+                "ana",
+                &Secret::new("tg_of_that_gate".to_owned()),
+            )
         };
         store("one:1").unwrap();
         fs::create_dir(dir.path().join("client.new")).unwrap();
