@@ -30,13 +30,12 @@ use crate::audit::Journal;
 use crate::clock::Clock;
 use crate::identity::{Identity, Issuers};
 use crate::ids::{GrantId, RequestId};
-use crate::ledger::{GrantView, Ledger, LedgerError, RequestView};
+use crate::ledger::{GrantView, Ledger, LedgerError, RequestView, Turns};
 use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::policy::Policies;
 use crate::request::IllegalStep;
 
 use flood::Floods;
-use submit::Turns;
 
 /// Sessions at once under a grant whose request names no number.
 pub const MAX_SESSIONS: u32 = 10;

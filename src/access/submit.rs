@@ -2,46 +2,13 @@
 //!
 //! It does not decide: the policies judge, and the ledger makes the request (and its grant) last.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
-
-use tokio::sync::{Mutex, MutexGuard};
 
 use super::{AccessError, Asked, Desk, Rules, Way, decide, rule};
 use crate::identity::Identity;
 use crate::ledger::{NewRequest, Reasons, RequestView};
 use crate::policy::Judgement;
 use crate::request::{Outcome, Wish};
-
-/// Turns at once; two that share one wait for each other without need, which does no harm.
-const TURNS: usize = 64;
-
-/// Whoever has a turn is alone with what it is for: asking twice at once is asking once, and extensions add up one by one.
-#[derive(Debug)]
-pub(super) struct Turns {
-    hash: RandomState,
-    places: [Mutex<()>; TURNS],
-    /// Never taken by anybody else; there is always a turn to take.
-    spare: Mutex<()>,
-}
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self {
-            hash: RandomState::new(),
-            places: std::array::from_fn(|_| Mutex::default()),
-            spare: Mutex::default(),
-        }
-    }
-}
-
-impl Turns {
-    /// Waits for the turn of `what`.
-    pub(super) async fn take(&self, what: &str) -> MutexGuard<'_, ()> {
-        let place = usize::try_from(self.hash.hash_one(what) % 64).unwrap_or(0);
-        self.places.get(place).unwrap_or(&self.spare).lock().await
-    }
-}
 
 impl Desk {
     /// Asks for access. What is pending already is not asked for twice; what the policies deny is on record and an error.

@@ -10,8 +10,9 @@ use tokio::io::AsyncWriteExt;
 
 use super::error::HandshakeError;
 use super::greet::read;
-use super::{Authenticated, Greeted, Rejected, refuse};
-use crate::scram::{self, MAX_MESSAGE, Mechanism, ScramError, Verifier};
+use super::refuse::unproved;
+use super::{Authenticated, Greeted, Rejected};
+use crate::scram::{self, MAX_MESSAGE, Mechanism, Verifier};
 use crate::tls::Transport;
 
 const STEP: &str = "authentication";
@@ -47,22 +48,7 @@ pub async fn authenticate(greeted: Box<Greeted>, verifier: &Verifier) -> Result<
             deadline: budget.deadline,
         });
     };
-    if matches!(error, HandshakeError::Scram(ScramError::BadProof)) {
-        let delay = budget.place.failed();
-        if !delay.is_zero() {
-            budget.wait(delay).await;
-        }
-    }
-    let ending = error.ending(&startup.user);
-    if error.told() {
-        Box::pin(refuse(transport, &ending)).await;
-    }
-    Err(Box::new(Rejected {
-        ending,
-        client,
-        startup: Some(startup),
-        error,
-    }))
+    Err(unproved(transport, client, startup, budget, error).await)
 }
 
 async fn exchange(

@@ -133,6 +133,11 @@ impl HandshakeError {
         }
     }
 
+    /// Whether a secret or a token was tried that is not good: guessing has to cost something.
+    pub(super) fn is_guess(&self) -> bool {
+        matches!(self, Self::Scram(ScramError::BadProof) | Self::Token(_))
+    }
+
     /// Whether the client is told, or the connection just closed: as PostgreSQL does where the peer does not seem to speak the
     /// protocol, and where it could not read an answer (or must not get one, for a CancelRequest).
     pub(super) fn told(&self) -> bool {

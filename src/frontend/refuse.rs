@@ -3,15 +3,20 @@
 //! It does not choose the words. Both functions are bounded in time and bytes, whatever the client does.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::Rejected;
+use super::budget::Budget;
+use super::error::HandshakeError;
 use crate::ending::Ending;
 use crate::tls::Transport;
 use crate::wire::error_response;
+use crate::wire::startup::Startup;
 
 /// For the words, and again for the close.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -32,6 +37,33 @@ pub async fn refuse(mut transport: Transport, ending: &Ending) {
         }
     }
     close(transport).await;
+}
+
+/// Turns away a client that has not proved who it is: it has been told, and the connection closed, when this returns. A guess
+/// counts against its address, and the answer to it is held back when there were many, but never beyond the handshake's limit.
+pub(super) async fn unproved(
+    transport: Transport,
+    client: SocketAddr,
+    startup: Startup,
+    mut budget: Budget,
+    error: HandshakeError,
+) -> Box<Rejected> {
+    if error.is_guess() {
+        let delay = budget.place.failed();
+        if !delay.is_zero() {
+            budget.wait(delay).await;
+        }
+    }
+    let ending = error.ending(&startup.user);
+    if error.told() {
+        Box::pin(refuse(transport, &ending)).await;
+    }
+    Box::new(Rejected {
+        ending,
+        client,
+        startup: Some(startup),
+        error,
+    })
 }
 
 /// Closes in order: TLS close_notify, end of our side, then a bounded wait for the end of the client's. Takes at most 1 s.

@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::error::HandshakeError;
-use super::{Authenticated, Greeted, Rejected, TokenInClear, refuse};
+use super::refuse::unproved;
+use super::{Authenticated, Greeted, Rejected, TokenInClear};
 use crate::secret::Secret;
 use crate::tls::Transport;
 
@@ -85,22 +86,7 @@ where
         }
         Err(error) => error,
     };
-    if matches!(error, HandshakeError::Token(_)) {
-        let delay = budget.place.failed();
-        if !delay.is_zero() {
-            budget.wait(delay).await;
-        }
-    }
-    let ending = error.ending(&startup.user);
-    if error.told() {
-        Box::pin(refuse(transport, &ending)).await;
-    }
-    Err(Box::new(Rejected {
-        ending,
-        client,
-        startup: Some(startup),
-        error,
-    }))
+    Err(unproved(transport, client, startup, budget, error).await)
 }
 
 async fn ask(transport: &mut Transport, mut out: BytesMut) -> Result<Secret<String>, HandshakeError> {

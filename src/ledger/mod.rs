@@ -15,6 +15,7 @@ mod record;
 mod requests;
 mod row;
 mod store;
+mod turns;
 mod users;
 mod workflow;
 
@@ -46,7 +47,8 @@ use record::Recorder;
 use requests::Requests;
 use store::Store;
 use users::Users;
-use workflow::KeyTurns;
+
+pub(crate) use turns::Turns;
 
 /// All grants, and the sessions that may have to be reaped. Cheap to clone; clones are one ledger.
 #[derive(Clone)]
@@ -61,7 +63,8 @@ struct Inner {
     book: Mutex<Book>,
     requests: Mutex<Requests>,
     /// Submissions under one key follow each other.
-    key_turns: KeyTurns,
+    /// Of each key of a request that is submitted.
+    key_turns: Turns,
     users: Mutex<Users>,
     /// Changes of users follow each other.
     users_turn: tokio::sync::Mutex<()>,
@@ -185,7 +188,7 @@ impl Ledger {
             mock_key: loaded.mock_key,
             book: Mutex::new(book),
             requests: Mutex::new(Requests::new(loaded.requests, now)),
-            key_turns: KeyTurns::default(),
+            key_turns: Turns::default(),
             users: Mutex::new(Users::new(loaded.users)),
             users_turn: tokio::sync::Mutex::new(()),
             news: broadcast::Sender::new(NEWS),

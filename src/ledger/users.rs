@@ -16,6 +16,7 @@ use super::record::{NOT_STORED, user_event};
 use super::requests::Reasons;
 use super::row::users::StoredUser;
 use super::{Inner, Ledger, LedgerError, row};
+use crate::audit::hex;
 use crate::identity::{Identity, Source};
 use crate::names::{GroupName, IdentityName};
 use crate::request::{IllegalStep, Next};
@@ -314,12 +315,5 @@ fn fresh_token() -> Result<(Secret<String>, String), LedgerError> {
 }
 
 fn hash(token: &Secret<String>) -> String {
-    Sha256::digest(token.expose().as_bytes())
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            for half in [byte >> 4, byte & 15] {
-                text.extend(char::from_digit(u32::from(half), 16));
-            }
-            text
-        })
+    hex(&Sha256::digest(token.expose().as_bytes()))
 }

@@ -4,7 +4,6 @@
 //!
 //! INVARIANT: the steps of one request follow each other. A request that becomes a grant is stored with it, both or neither.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,31 +22,6 @@ use crate::request::{Next, Request};
 /// The deed of a grant's beginning.
 const CREATED: &str = "created";
 
-/// One queue for each key that is submitted; a few keys share one.
-pub(super) struct KeyTurns {
-    hasher: RandomState,
-    turns: [tokio::sync::Mutex<()>; 64],
-}
-
-impl Default for KeyTurns {
-    fn default() -> Self {
-        Self {
-            hasher: RandomState::new(),
-            turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
-        }
-    }
-}
-
-impl KeyTurns {
-    async fn of(&self, who: &IdentityName, key: &str) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        let place = self.hasher.hash_one((who, key)) % 64;
-        match self.turns.get(usize::try_from(place).unwrap_or(0)) {
-            Some(turn) => Some(turn.lock().await),
-            None => None,
-        }
-    }
-}
-
 /// What is to be stored and published together.
 struct Change {
     step: Step,
@@ -65,7 +39,7 @@ impl Ledger {
         to_the_end(async move {
             let inner = &ledger.0;
             let _turn = match &new.key {
-                Some(key) => inner.key_turns.of(&new.wish.identity, key).await,
+                Some(key) => Some(inner.key_turns.take(&(&new.wish.identity, key)).await),
                 None => None,
             };
             match inner.submitted(&new).await? {

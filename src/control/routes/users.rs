@@ -93,8 +93,7 @@ pub(in crate::control) async fn groups(
 }
 
 fn issued(gate: &Gate, name: IdentityName, token: &Secret<String>) -> Answer<IssuedUser> {
-    let user = gate.ledger.users().into_iter().find(|user| user.name == name);
-    let user = user.ok_or(ApiError::NoSuchUser(name))?;
+    let user = gate.ledger.user(&name).ok_or(ApiError::NoSuchUser(name))?;
     Ok(Json(IssuedUser {
         user,
         token: token.expose().clone(),
