@@ -8,7 +8,6 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::StartError;
-use crate::audit;
 use crate::clock::Clock;
 use crate::config::{Settings, TargetSettings, TlsFiles};
 use crate::frontend::{self, Waiting};
@@ -93,16 +92,6 @@ impl Builder {
     }
 }
 
-/// What the log works with.
-pub(super) fn audit(settings: &Settings) -> audit::Settings {
-    audit::Settings {
-        dir: settings.audit_dir.clone(),
-        durability: settings.durability,
-        max_sql_bytes: settings.max_sql_bytes,
-        max_parameter_bytes: settings.max_parameter_bytes,
-    }
-}
-
 fn session(settings: &Settings) -> session::Settings {
     let table = &settings.session;
     session::Settings {
@@ -118,8 +107,8 @@ fn session(settings: &Settings) -> session::Settings {
             of_one: settings.limits.waiting_logins_per_identity,
         },
         keep: Keep {
-            sql: settings.max_sql_bytes,
-            parameter: settings.max_parameter_bytes,
+            sql: settings.audit.max_sql_bytes,
+            parameter: settings.audit.max_parameter_bytes,
         },
     }
 }
@@ -161,8 +150,7 @@ pub(super) fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str>
             "limits.session_threads",
             old.limits.session_threads != new.limits.session_threads,
         ),
-        ("audit.dir", old.audit_dir != new.audit_dir),
-        ("audit.durability", old.durability != new.durability),
+        ("audit", old.audit != new.audit),
         ("control", old.control != new.control),
         ("log", logging(old) != logging(new)),
     ];

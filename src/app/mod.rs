@@ -115,7 +115,7 @@ impl Gate {
         make_private_folder(&settings.state_dir)?;
         let store = settings.state_dir.join("ledger.sqlite");
         let clock = Clock::system(ledger::highest_time(&store)?);
-        let journal = Journal::open(&build::audit(&settings), clock.clone())?;
+        let journal = Journal::open(&settings.audit, clock.clone())?;
         let started = GateStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -213,7 +213,7 @@ impl Gate {
             ledger: self.shared.ledger.clone(),
             desk: self.shared.desk.clone(),
             registry: Arc::clone(&self.shared.registry),
-            audit_dir: self.settings.audit_dir.clone(),
+            audit_dir: self.settings.audit.dir.clone(),
             clock: self.shared.clock.clone(),
             token,
             rules: self.access.subscribe(),

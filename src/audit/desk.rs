@@ -37,6 +37,7 @@ pub(super) struct Order {
     pub(super) outage: Option<Outage>,
     pub(super) lost: u64,
     pub(super) check: bool,
+    pub(super) sign: bool,
 }
 
 impl Desk {
@@ -50,40 +51,43 @@ impl Desk {
         }
     }
 
-    /// One write: a note of what went wrong before, deferred lines, the followers' lines, the leader's own.
+    /// One write: a note of what went wrong before, deferred lines, the followers' lines, the leader's own, a checkpoint if due.
     pub(super) fn write(&mut self, order: Order, own: &Lines, clock: &Clock) -> Answer {
         self.note.clear();
+        let now = clock.now();
         if order.outage.is_some() || order.lost > 0 {
             let outage = order.outage;
             self.remark(
-                clock,
+                now,
                 JournalHealed {
                     fault: outage.map_or(Fault::WriteFailed, |outage| outage.fault),
                     since: outage.map(|outage| outage.since),
                     refused: outage.map_or(0, |outage| outage.refused),
                     lost: order.lost,
                     cut_bytes: 0,
+                    detail: None,
                 },
             );
         }
         if order.check && !self.writer.check_in_place() {
             tracing::error!("the audit file was removed, replaced or cut while in use");
             self.remark(
-                clock,
+                now,
                 JournalHealed {
                     fault: Fault::FileLost,
                     since: None,
                     refused: 0,
                     lost: 0,
                     cut_bytes: 0,
+                    detail: None,
                 },
             );
         }
-        self.writer.write(&[&self.note, &self.deferred, &self.intents, own])
+        self.writer.write(&[&self.note, &self.deferred, &self.intents, own], order.sign, now)
     }
 
-    fn remark(&mut self, clock: &Clock, healed: JournalHealed) {
+    fn remark(&mut self, now: Timestamp, healed: JournalHealed) {
         // Encoding this cannot fail, and if it did, the records themselves would still have to be written.
-        let _ = self.note.push(clock.now(), &Event::JournalHealed(healed));
+        let _ = self.note.push(now, &Event::JournalHealed(healed));
     }
 }

@@ -8,7 +8,10 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{GrantId, RequestId, SessionId};
+use super::chain::Link;
+use super::checkpoint::Checkpoint;
+use super::key::PublicKey;
+use crate::ids::{GrantId, LogId, RequestId, SessionId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// One thing that happened.
@@ -23,6 +26,14 @@ pub enum Event<'a> {
     Reloaded(Reloaded),
     /// The journal met a fault and goes on.
     JournalHealed(JournalHealed),
+    /// A segment of the log begins: the first line of each.
+    SegmentBegan(Cow<'a, SegmentBegan>),
+    /// The gate's signature under all lines before it.
+    Checkpoint(Cow<'a, Checkpoint>),
+    /// From here on another key signs.
+    KeyChanged(KeyChanged),
+    /// Old segments are removed, for they are older than is to be kept.
+    SegmentsRemoved(SegmentsRemoved),
     /// A connection did not become a session.
     Refused(Cow<'a, Refused>),
     /// Somebody sent a CancelRequest.
@@ -97,6 +108,9 @@ pub struct JournalHealed {
     /// How many bytes of an unfinished line were cut off.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cut_bytes: u64,
+    /// Where, for what was found in the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 /// A fault of the journal.
@@ -111,6 +125,51 @@ pub enum Fault {
     WriteFailed,
     /// The file was removed or replaced while the gate had it open; a new one was begun.
     FileLost,
+    /// A line in the newest segment does not fit the chain: the file was changed while no gate wrote it. What follows is a new
+    /// segment.
+    ChainBroken,
+    /// The log ends before the last checkpoint that was signed: lines are missing at its end (a machine that lost power can lose
+    /// them, with durability `process`).
+    LinesMissing,
+}
+
+/// A segment of the log begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentBegan {
+    /// The log.
+    pub log: LogId,
+    /// The segment's number, from 1.
+    pub segment: u32,
+    /// The chain before this line: after the last line of the segment before.
+    pub previous: Link,
+    /// Whose signatures follow.
+    pub key: PublicKey,
+}
+
+/// From here on another key signs. The next checkpoint is still the old one's, which vouches for the new.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyChanged {
+    /// The new key.
+    pub key: PublicKey,
+    /// The old one.
+    pub previous: PublicKey,
+    /// Whether the old one signs the checkpoint that follows; not if it was lost.
+    pub vouched: bool,
+    /// An operator's name, or `gate`.
+    pub by: String,
+}
+
+/// Old segments are removed: written before it is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentsRemoved {
+    /// The number of the first of them.
+    pub first: u32,
+    /// The number of the last.
+    pub last: u32,
+    /// The number of the last line in them.
+    pub last_seq: u64,
+    /// The chain after that line: the `previous` of the segment that is now the first.
+    pub link: Link,
 }
 
 /// A connection did not become a session.

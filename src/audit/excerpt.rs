@@ -76,9 +76,16 @@ fn sha256(bytes: &[u8]) -> String {
 /// Lower-case hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| DIGITS.get(usize::from(value & 15)).copied().map_or('0', char::from);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+    let digits = bytes.iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(*byte)]);
+    digits.map(char::from).collect()
+}
+
+/// The lower-case hexadecimal digit of the value's lowest four bits.
+pub(super) fn hex_digit(value: u8) -> u8 {
+    match value & 15 {
+        value @ 0..=9 => b'0' + value,
+        value => b'a' - 10 + value,
+    }
 }
 
 #[cfg(test)]

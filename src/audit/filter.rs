@@ -142,7 +142,7 @@ impl Bounds {
 
 /// The time in a line that begins and ends like a record.
 fn time_of(line: &str) -> Option<&str> {
-    let rest = line.strip_suffix('}')?.strip_prefix(r#"{"v":1,"seq":"#)?;
+    let rest = line.strip_suffix('}')?.strip_prefix(r#"{"v":2,"seq":"#)?;
     let rest = rest
         .trim_start_matches(|c: char| c.is_ascii_digit())
         .strip_prefix(r#","time":""#)?;
@@ -161,7 +161,14 @@ fn contains_text(event: &Event<'_>, text: &str) -> bool {
     let may_have = |hay: &Option<String>| hay.as_deref().is_some_and(has);
     match event {
         Event::GateStarted(event) => has(&event.version),
-        Event::GateStopped {} | Event::JournalHealed(_) | Event::CancelRequested(_) | Event::Outcome(_) => false,
+        Event::GateStopped {}
+        | Event::SegmentBegan(_)
+        | Event::Checkpoint(_)
+        | Event::SegmentsRemoved(_)
+        | Event::CancelRequested(_)
+        | Event::Outcome(_) => false,
+        Event::JournalHealed(event) => may_have(&event.detail),
+        Event::KeyChanged(event) => has(&event.by),
         Event::Reloaded(event) => has(&event.detail),
         Event::Refused(event) => {
             has(&event.ending) || may_have(&event.user) || may_have(&event.database) || may_have(&event.detail)

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
 
 use super::encode::{Batch, Lines};
-use super::event::{Event, Fault, JournalHealed};
+use super::event::Event;
 use super::queue::{Queued, Shared};
 use super::writer::Writer;
 use super::{AuditError, Settings};
@@ -80,24 +80,11 @@ impl Future for Waiting {
 }
 
 impl Journal {
-    /// Opens the log's folder (making it, 0700, if need be), takes it for this process, cuts off an unfinished last line
-    /// (and puts that on record), and goes on with the numbering.
+    /// Opens the log's folder (making it, 0700, if need be), takes it for this process, cuts off an unfinished last line,
+    /// and goes on with the chain. What it finds to be wrong with the log it puts on record.
     pub fn open(settings: &Settings, clock: Clock) -> Result<Self, AuditError> {
-        let (writer, cut_bytes) = Writer::open(&settings.dir, settings.durability)?;
         let mut first = Lines::default();
-        if cut_bytes > 0 {
-            tracing::warn!(bytes = cut_bytes, "an unfinished last line was cut off the audit log");
-            let healed = JournalHealed {
-                fault: Fault::TornTail,
-                since: None,
-                refused: 0,
-                lost: 0,
-                cut_bytes,
-            };
-            first
-                .push(clock.now(), &Event::JournalHealed(healed))
-                .map_err(|_| AuditError::Encode)?;
-        }
+        let writer = Writer::open(settings, clock.now(), &mut first)?;
         let shared = Arc::new(Shared::new(writer, settings.durability, clock, first));
         let thread = std::thread::Builder::new()
             .name("audit".to_owned())

@@ -12,6 +12,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::desk::{Answer, Desk, Order, Outage};
 use super::encode::Lines;
@@ -30,6 +31,8 @@ const ROUNDS: u32 = 3;
 const TICK: Duration = Duration::from_millis(10);
 /// How often writing is tried again while it fails and nobody asks.
 const RETRY: Duration = Duration::from_millis(250);
+/// Lines are signed when they have been unsigned for so long: a checkpoint stands at most this far behind the newest line.
+const UNSIGNED: Duration = Duration::from_secs(1);
 /// Every so many ticks the file is looked after (see [`Writer::check_in_place`]).
 const CHECK_TICKS: u32 = 10;
 
@@ -61,6 +64,10 @@ struct State {
     asleep: bool,
     /// The next leader looks after the file first.
     check_due: bool,
+    /// The next leader puts a checkpoint behind what it writes.
+    sign_due: bool,
+    /// When the oldest line was written that no checkpoint covers.
+    unsigned_since: Option<Instant>,
     life: Life,
     closers: Vec<oneshot::Sender<()>>,
 }
@@ -176,7 +183,8 @@ impl Shared {
         let mut state = self.lock();
         loop {
             let overdue = !state.deferred.is_empty() && state.drains == seen;
-            let due = !state.intents.is_empty() || overdue || state.outage.is_some() || state.is_closing();
+            state.sign_due |= state.is_closing() || self.is_signature_due(&state);
+            let due = !state.intents.is_empty() || overdue || state.sign_due || state.outage.is_some() || state.is_closing();
             seen = state.drains;
             if due && let Some(mut desk) = state.desk.take() {
                 let order = state.hand_over(&mut desk);
@@ -201,11 +209,17 @@ impl Shared {
         }
     }
 
+    fn is_signature_due(&self, state: &State) -> bool {
+        let waited = state.unsigned_since.map(|since| self.clock.moment().instant.saturating_duration_since(since));
+        waited.is_some_and(|waited| waited >= UNSIGNED)
+    }
+
     /// Waits until there may be something to do.
     fn rest<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         let pause = match (&state.outage, state.desk.is_some()) {
             (Some(_), true) if !state.is_closing() => RETRY,
             _ if !state.deferred.is_empty() || state.is_closing() || state.desk.is_none() => TICK,
+            _ if state.unsigned_since.is_some() => UNSIGNED,
             _ => {
                 state.asleep = true;
                 state.check_due = true;
@@ -237,6 +251,7 @@ impl State {
             outage: self.outage,
             lost: std::mem::take(&mut self.lost),
             check: std::mem::take(&mut self.check_due),
+            sign: std::mem::take(&mut self.sign_due),
         }
     }
 
@@ -265,6 +280,15 @@ impl State {
     fn settle(&mut self, desk: &mut Desk, order: Order, answer: &Answer, refused: u64, shared: &Shared) {
         match answer {
             Ok(()) => {
+                if desk.writer.unsigned() == 0 {
+                    self.unsigned_since = None;
+                } else if self.unsigned_since.is_none() {
+                    self.unsigned_since = Some(shared.clock.moment().instant);
+                    // The thread signs them in time.
+                    if std::mem::take(&mut self.asleep) {
+                        shared.wake.notify_one();
+                    }
+                }
                 if let Some(outage) = self.outage.take() {
                     tracing::info!(refused = outage.refused, since = %outage.since, "the audit log can be written again");
                     shared.health.send_replace(Health::Good);
@@ -275,6 +299,7 @@ impl State {
                 desk.deferred.append(&self.deferred);
                 std::mem::swap(&mut self.deferred, &mut desk.deferred);
                 self.lost += order.lost;
+                self.sign_due |= order.sign;
                 let disk_full = error.disk_full();
                 if self.outage.is_none() {
                     tracing::error!(%error, "the audit log cannot be written: statements are refused until it can");

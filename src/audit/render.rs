@@ -91,10 +91,20 @@ fn short(event: &Event<'_>) -> String {
         Event::JournalHealed(event) => {
             let since = event.since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
             let (refused, lost, cut) = (event.refused, event.lost, event.cut_bytes);
+            let detail = event.detail.as_ref().map(|detail| format!("; {detail}")).unwrap_or_default();
             format!(
-                "{:?}{since}: {refused} refused, {lost} lost, {cut} bytes cut off",
+                "{:?}{since}: {refused} refused, {lost} lost, {cut} bytes cut off{detail}",
                 event.fault
             )
+        }
+        Event::SegmentBegan(event) => format!("segment {} of log {}, key {}", event.segment, event.log, event.key.id()),
+        Event::Checkpoint(event) => format!("lines up to {}, signed with key {}", event.covers, event.key.id()),
+        Event::KeyChanged(event) => {
+            let vouched = if event.vouched { "vouched for by the old one" } else { "not vouched for" };
+            format!("{} instead of {} by {}, {vouched}", event.key.id(), event.previous.id(), event.by)
+        }
+        Event::SegmentsRemoved(event) => {
+            format!("{} to {}, up to line {}: older than is to be kept", event.first, event.last, event.last_seq)
         }
         Event::Refused(event) => {
             let user = event.user.as_deref().unwrap_or("?");

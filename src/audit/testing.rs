@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::chain::Mark;
 use super::event::{
     CancelRequested, DecisionMade, Done, Event, GateStarted, GrantChanged, IdentityRefused, Kind, Outcome, Parameter,
     PolicyLoaded, Refused, RequestChanged, SessionEnded, SessionStarted, Sql, Statement, Text, UserChanged, Who,
@@ -33,6 +34,7 @@ pub(super) fn record(seq: u64, event: Event<'static>) -> Record {
         seq,
         time: time(i64::try_from(seq).unwrap()),
         event,
+        chain: Mark::default(),
     }
 }
 

@@ -4,13 +4,10 @@
 
 use std::path::Path;
 
-use jiff::Timestamp;
-
 use super::args::{LogArgs, Output};
 use super::client::Client;
 use super::reach::Whose;
 use super::render::{print_line, visible};
-use crate::audit::event::Event;
 use crate::audit::{Record, Span, follow, render};
 use crate::clock::Clock;
 use crate::control::model::{LogQuery, Unreadable};
@@ -76,7 +73,7 @@ impl Shown {
         match self.output {
             // The log's own form is safe: it has no control characters outside of escapes.
             Output::Json => print_line(&raw),
-            Output::Table => match read(line) {
+            Output::Table => match Record::parse(line) {
                 Ok(record) => print_line(&render::line(&record)),
                 Err(_) => print_line(&visible(&raw)),
             },
@@ -88,18 +85,4 @@ impl Shown {
         super::complain(error);
         true
     }
-}
-
-/// Reads a record back from its line.
-fn read(line: &[u8]) -> Result<Record, serde_json::Error> {
-    #[derive(serde::Deserialize)]
-    struct Line {
-        v: u32,
-        seq: u64,
-        time: Timestamp,
-        #[serde(flatten)]
-        event: Event<'static>,
-    }
-    let Line { v, seq, time, event } = serde_json::from_slice(line)?;
-    Ok(Record { v, seq, time, event })
 }

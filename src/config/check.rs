@@ -10,6 +10,7 @@ use super::ControlAddress;
 use super::file::{Control, FileConfig, SessionTable, TargetTable};
 use super::mistake::Mistake;
 use super::settings::{Settings, TargetSettings, TlsFiles};
+use crate::audit;
 use crate::policy::Policies;
 use crate::tls::{ClientTls, ServerTls, TlsMode};
 
@@ -60,10 +61,15 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
         plaintext: file.tls.plaintext,
         limits: file.limits,
         session: session(&file.session),
-        audit_dir: addresses.audit_dir,
-        durability: file.audit.durability,
-        max_sql_bytes: bytes(file.audit.max_sql_bytes),
-        max_parameter_bytes: bytes(file.audit.max_parameter_bytes),
+        audit: audit::Settings {
+            key: checker.base.or_in(file.audit.key.as_ref(), &state_dir, "audit-key.pem"),
+            dir: addresses.audit_dir,
+            segment_bytes: file.audit.segment_bytes.into(),
+            segment_age: file.audit.segment_age,
+            durability: file.audit.durability,
+            max_sql_bytes: bytes(file.audit.max_sql_bytes),
+            max_parameter_bytes: bytes(file.audit.max_parameter_bytes),
+        },
         control: Control {
             socket: addresses.socket,
             listen: file.control.listen,

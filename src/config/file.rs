@@ -108,6 +108,9 @@ pub struct SessionTable {
 #[derive(Debug)]
 pub(super) struct AuditTable {
     pub(super) dir: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) segment_bytes: u32,
+    pub(super) segment_age: Duration,
     pub(super) durability: Durability,
     pub(super) max_sql_bytes: u32,
     pub(super) max_parameter_bytes: u32,
@@ -303,6 +306,9 @@ fn audit(table: &Section<'_, '_>) -> AuditTable {
     let words = [("process", Durability::Process), ("power", Durability::Power)];
     AuditTable {
         dir: table.path("dir"),
+        key: table.path("key"),
+        segment_bytes: table.number("segment_bytes", 64 << 10, u32::MAX).unwrap_or(64 << 20),
+        segment_age: table.duration("segment_age", secs(1)).unwrap_or(Duration::from_hours(24)),
         durability: table.one_of("durability", &words).unwrap_or(Durability::Process),
         max_sql_bytes: table.number("max_sql_bytes", 256, 16 << 20).unwrap_or(64 << 10),
         max_parameter_bytes: table.number("max_parameter_bytes", 16, 16 << 20).unwrap_or(4 << 10),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::access::AccessTable;
 use super::file::{Control, Limits, Logging, SessionTable, joined};
-use crate::audit::Durability;
+use crate::audit;
 use crate::frontend::Plaintext;
 use crate::identity::IssuerSettings;
 use crate::names::{ProfileName, TargetName};
@@ -40,14 +40,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What sessions are told and how they end.
     pub session: SessionTable,
-    /// The audit log's folder.
-    pub audit_dir: PathBuf,
-    /// What a record survives.
-    pub durability: Durability,
-    /// Longer SQL is recorded in part, in bytes.
-    pub max_sql_bytes: usize,
-    /// Longer parameters are recorded in part, in bytes.
-    pub max_parameter_bytes: usize,
+    /// The audit log.
+    pub audit: audit::Settings,
     /// The control API.
     pub control: Control,
     /// What people get who ask for access.

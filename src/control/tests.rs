@@ -39,12 +39,7 @@ impl Served {
         let state = dir.path().join("tidegate-state");
         std::fs::create_dir(&state).unwrap();
         let clock = Clock::system(None);
-        let settings = audit::Settings {
-            dir: state.join("audit"),
-            durability: audit::Durability::Process,
-            max_sql_bytes: 1_000,
-            max_parameter_bytes: 100,
-        };
+        let settings = audit::Settings::in_folder(&state);
         let journal = audit::Journal::open(&settings, clock.clone()).unwrap();
         let ready = Arc::new(AtomicBool::new(true));
         let ledger = Ledger::open(&state.join("ledger.db"), journal.clone(), clock.clone()).unwrap();

@@ -3,6 +3,7 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 
 use super::*;
+use crate::audit::chain::{Mark, seal_as};
 use crate::audit::event::{Done, Kind, Outcome, Parameter, Sql, Statement, Text, Who};
 use crate::ids::{GrantId, SessionId};
 
@@ -44,7 +45,7 @@ fn line(event: &Event<'_>) -> String {
     lines.push(time(), event).unwrap();
     let mut out = Vec::new();
     for line in lines.iter() {
-        seal(&mut out, 9, line);
+        seal_as(&mut out, 9, line, Mark::default());
     }
     String::from_utf8(out).unwrap()
 }
@@ -55,9 +56,10 @@ fn a_line_reads_as_documented() {
     assert_eq!(
         line(&statement(&who, b"SELECT 1", b"x")),
         concat!(
-            r#"{"v":1,"seq":9,"time":"2026-11-23T09:05:07.000042Z","event":"statement","session":"se_1111111111","#,
+            r#"{"v":2,"seq":9,"time":"2026-11-23T09:05:07.000042Z","event":"statement","session":"se_1111111111","#,
             r#""grant":"gr_2222222222","identity":"ana@example.com","target":"orders","statement":7,"kind":"execute","#,
-            r#""sql":{"text":"SELECT 1"},"prepared":"","portal":"x","parameters":[{"text":"x"},"null"]}"#,
+            r#""sql":{"text":"SELECT 1"},"prepared":"","portal":"x","parameters":[{"text":"x"},"null"],"#,
+            r#""chain":"0000000000000000"}"#,
             "\n"
         )
     );
@@ -163,7 +165,7 @@ fn measure() {
             lines.push(time(), &event).unwrap();
             out.clear();
             for line in lines.iter() {
-                seal(&mut out, 123_456, line);
+                seal_as(&mut out, 123_456, line, Mark::default());
             }
         }
         println!("{name}: {} ns, {} bytes", start.elapsed().as_nanos() / count, out.len());
