@@ -32,6 +32,7 @@ pub mod segment;
 mod survey;
 #[cfg(test)]
 mod testing;
+pub mod verify;
 mod writer;
 
 pub use encode::Batch;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Mark, seal_as};
-use super::encode::Lines;
+use super::encode::{Lines, TIME_LENGTH};
 use super::event::{Event, Who};
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, TargetName};
@@ -46,6 +46,18 @@ struct Head {
     seq: u64,
     time: Timestamp,
     chain: Mark,
+}
+
+/// The name of a line's event, read from its first bytes without parsing the line; `None` if it does not begin like a record.
+#[must_use]
+pub(super) fn name_of(line: &[u8]) -> Option<&str> {
+    const EVENT: &[u8] = br#"","event":""#;
+    let rest = line.strip_prefix(br#"{"v":2,"seq":"#)?;
+    let comma = rest.iter().position(|byte| *byte == b',')?;
+    let rest = rest.get(comma..)?.strip_prefix(br#","time":""#)?.get(TIME_LENGTH..)?;
+    let rest = rest.strip_prefix(EVENT)?;
+    let end = rest.iter().position(|byte| *byte == b'"')?;
+    std::str::from_utf8(rest.get(..end)?).ok()
 }
 
 /// Why a line is not a record.

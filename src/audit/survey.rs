@@ -8,7 +8,7 @@ use std::path::Path;
 use super::chain::{Tip, number, split};
 use super::event::{Event, Fault, JournalHealed, SegmentBegan};
 use super::key::PublicKey;
-use super::record::Record;
+use super::record::{Record, name_of};
 use super::segment::{self, Segment};
 use crate::ids::LogId;
 
@@ -104,7 +104,7 @@ impl Survey {
             }
         }
         // Few lines are of these kinds: most are not parsed.
-        if contains(line, br#","event":"checkpoint""#) || contains(line, br#","event":"key_changed""#) {
+        if matches!(name_of(line), Some("checkpoint" | "key_changed")) {
             match Record::parse(line).map(|record| record.event) {
                 Ok(Event::Checkpoint(checkpoint)) => (self.signed, self.key) = (self.tip.seq, Some(checkpoint.key)),
                 Ok(Event::KeyChanged(changed)) => self.key = Some(changed.key),
@@ -149,9 +149,4 @@ pub(super) fn header(line: &[u8]) -> Option<SegmentBegan> {
         Event::SegmentBegan(began) => Some(began.into_owned()),
         _ => None,
     }
-}
-
-fn contains(line: &[u8], needle: &[u8]) -> bool {
-    // The event stands right behind the time: no need to look at the whole line.
-    line.get(..128.min(line.len())).unwrap_or_default().windows(needle.len()).any(|window| window == needle)
 }

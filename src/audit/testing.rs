@@ -6,13 +6,16 @@ use std::borrow::Cow;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::chain::Mark;
+use super::chain::{Link, Mark};
+use super::checkpoint::Checkpoint;
 use super::event::{
-    CancelRequested, DecisionMade, Done, Event, GateStarted, GrantChanged, IdentityRefused, Kind, Outcome, Parameter,
-    PolicyLoaded, Refused, RequestChanged, SessionEnded, SessionStarted, Sql, Statement, Text, UserChanged, Who,
+    CancelRequested, DecisionMade, Done, Event, Fault, GateStarted, GrantChanged, IdentityRefused, JournalHealed, KeyChanged, Kind,
+    Outcome, Parameter, PolicyLoaded, Refused, RequestChanged, SegmentBegan, SegmentsRemoved, SessionEnded, SessionStarted, Sql,
+    Statement, Text, UserChanged, Who,
 };
+use super::key::{PublicKey, Signature};
 use super::record::{Record, VERSION};
-use crate::ids::{GrantId, SessionId};
+use crate::ids::{GrantId, LogId, SessionId};
 
 pub(super) fn time(second: i64) -> Timestamp {
     "2026-11-23T09:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(second)
@@ -136,6 +139,7 @@ pub(super) fn all() -> Vec<Event<'static>> {
         })),
     ];
     all.extend(access(&ana));
+    all.extend(chain());
     all.extend([
         Event::SessionStarted(Cow::Owned(SessionStarted {
             who: ana.clone(),
@@ -152,6 +156,48 @@ pub(super) fn all() -> Vec<Event<'static>> {
         outcome(&ana, 2, Some("42P01")),
     ]);
     all
+}
+
+/// Those of the log itself.
+fn chain() -> Vec<Event<'static>> {
+    let log = LogId::from_random([3; 10]);
+    let key: PublicKey = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=".parse().unwrap();
+    let signature = Signature::try_from("AA==".to_owned()).unwrap();
+    vec![
+        Event::JournalHealed(JournalHealed {
+            fault: Fault::TornTail,
+            since: None,
+            refused: 0,
+            lost: 0,
+            cut_bytes: 12,
+            detail: Some("audit-000001.jsonl, behind line 7".to_owned()),
+        }),
+        Event::SegmentBegan(Cow::Owned(SegmentBegan {
+            log: log.clone(),
+            segment: 2,
+            previous: Link::START.after(b"x"),
+            key,
+        })),
+        Event::Checkpoint(Cow::Owned(Checkpoint {
+            log,
+            covers: 7,
+            link: Link::START.after(b"y"),
+            key,
+            signature,
+        })),
+        Event::KeyChanged(KeyChanged {
+            key,
+            previous: key,
+            vouched: true,
+            by: "ops".to_owned(),
+        }),
+        Event::SegmentsRemoved(SegmentsRemoved {
+            first: 1,
+            last: 3,
+            last_seq: 99,
+            link: Link::START,
+        }),
+    ]
 }
 
 /// Those of people and their requests.

@@ -83,7 +83,7 @@ fn bad_lines_are_reported_in_their_place() {
                 Ok(_),
                 Err(ReadError::Malformed { line: 2, .. }),
                 Err(ReadError::Malformed { line: 3, .. }),
-                Err(ReadError::Version { line: 4, version: 2, .. }),
+                Err(ReadError::Version { line: 4, version: 3, .. }),
                 Err(ReadError::Unfinished { line: 5, bytes: 12, .. }),
                 Ok(_),
                 Err(ReadError::Unfinished { line: 2, bytes: 6, .. }),
