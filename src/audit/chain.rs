@@ -157,7 +157,10 @@ pub struct Tip {
 
 impl Tip {
     /// Before the first line.
-    pub const START: Self = Self { seq: 0, link: Link::START };
+    pub const START: Self = Self {
+        seq: 0,
+        link: Link::START,
+    };
 
     /// Gives a line its number and its place in the chain, and appends it to `out`. The one place where a line becomes final.
     ///
@@ -207,7 +210,11 @@ pub fn number(line: &[u8]) -> Option<u64> {
     let digits = line.strip_prefix(br#"{"v":2,"seq":"#)?;
     let end = digits.iter().position(|byte| *byte == b',')?;
     let digits = digits.get(..end).filter(|digits| !digits.starts_with(b"0"))?;
-    std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
+    std::str::from_utf8(digits)
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?
+        .parse()
+        .ok()
 }
 
 /// Why a line does not follow the one before it.

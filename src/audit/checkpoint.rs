@@ -51,7 +51,10 @@ impl Checkpoint {
     /// The tip that it covers.
     #[must_use]
     pub fn tip(&self) -> Tip {
-        Tip { seq: self.covers, link: self.link }
+        Tip {
+            seq: self.covers,
+            link: self.link,
+        }
     }
 }
 
@@ -73,15 +76,30 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let key = SigningKey::load_or_make(&dir.path().join("key.pem")).unwrap();
         let log = LogId::from_random([1; 10]);
-        let tip = Tip { seq: 7, link: Link::START.after(b"x") };
+        let tip = Tip {
+            seq: 7,
+            link: Link::START.after(b"x"),
+        };
         let signed = Checkpoint::sign(&log, tip, time(1), &key);
         assert!(signed.is_genuine(time(1)));
         let other_key = SigningKey::load_or_make(&dir.path().join("other.pem")).unwrap().public();
         let forged = [
-            Checkpoint { log: LogId::from_random([2; 10]), ..signed.clone() },
-            Checkpoint { covers: 8, ..signed.clone() },
-            Checkpoint { link: Link::START, ..signed.clone() },
-            Checkpoint { key: other_key, ..signed.clone() },
+            Checkpoint {
+                log: LogId::from_random([2; 10]),
+                ..signed.clone()
+            },
+            Checkpoint {
+                covers: 8,
+                ..signed.clone()
+            },
+            Checkpoint {
+                link: Link::START,
+                ..signed.clone()
+            },
+            Checkpoint {
+                key: other_key,
+                ..signed.clone()
+            },
         ];
         assert!(forged.iter().all(|forged| !forged.is_genuine(time(1))));
         assert!(!signed.is_genuine(time(2)));

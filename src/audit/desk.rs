@@ -83,7 +83,8 @@ impl Desk {
                 },
             );
         }
-        self.writer.write(&[&self.note, &self.deferred, &self.intents, own], order.sign, now)
+        self.writer
+            .write(&[&self.note, &self.deferred, &self.intents, own], order.sign, now)
     }
 
     fn remark(&mut self, now: Timestamp, healed: JournalHealed) {

@@ -130,6 +130,16 @@ impl Journal {
         self.submit(&mut batch).wait().await
     }
 
+    /// The same for a thread that may block.
+    pub(super) fn record_blocking(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        let mut batch = Batch::new();
+        batch.push(self.0.shared.clock.now(), event);
+        match self.submit(&mut batch) {
+            Submission::Done(answer) => answer,
+            Submission::Waiting(Waiting(receiver)) => receiver.blocking_recv().unwrap_or(Err(AuditError::Closed)),
+        }
+    }
+
     /// The settings it was opened with.
     #[must_use]
     pub fn settings(&self) -> &Settings {

@@ -58,7 +58,10 @@ pub enum KeyError {
 
 impl KeyError {
     fn io(path: &Path, source: io::Error) -> Self {
-        Self::Io { path: path.to_owned(), source }
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -80,7 +83,10 @@ impl SigningKey {
         let metadata = std::fs::metadata(path).map_err(|error| KeyError::io(path, error))?;
         let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
-            return Err(KeyError::Exposed { path: path.to_owned(), mode });
+            return Err(KeyError::Exposed {
+                path: path.to_owned(),
+                mode,
+            });
         }
         let pem = Zeroizing::new(std::fs::read(path).map_err(|error| KeyError::io(path, error))?);
         let malformed = || KeyError::Malformed { path: path.to_owned() };
@@ -108,7 +114,9 @@ impl SigningKey {
     #[must_use]
     pub fn public(&self) -> PublicKey {
         let mut key = [0; 32];
-        key.iter_mut().zip(self.0.public_key().as_ref()).for_each(|(to, from)| *to = *from);
+        key.iter_mut()
+            .zip(self.0.public_key().as_ref())
+            .for_each(|(to, from)| *to = *from);
         PublicKey(key)
     }
 
@@ -177,7 +185,11 @@ impl FromStr for PublicKey {
             .and_then(|rest| rest.strip_suffix("-----END PUBLIC KEY-----"));
         let letters: String = inner.unwrap_or(text).split_whitespace().collect();
         let bytes = BASE64.decode(letters).map_err(|_| InvalidKey)?;
-        let key = if inner.is_some() { bytes.strip_prefix(&PUBLIC).ok_or(InvalidKey)? } else { &bytes };
+        let key = if inner.is_some() {
+            bytes.strip_prefix(&PUBLIC).ok_or(InvalidKey)?
+        } else {
+            &bytes
+        };
         key.try_into().map(Self).map_err(|_| InvalidKey)
     }
 }

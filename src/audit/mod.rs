@@ -23,6 +23,7 @@ mod excerpt;
 mod filter;
 mod follow;
 mod journal;
+pub mod keeper;
 pub mod key;
 mod queue;
 mod read;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// A segment is closed when it is this old, at the next record.
     pub segment_age: Duration,
+    /// Closed segments older than this are removed; without it, none ever is.
+    pub keep: Option<Duration>,
     /// What a record must survive before the statement it announces is forwarded.
     pub durability: Durability,
     /// SQL text longer than this is recorded in part, with its length and hash. Bytes.
@@ -71,6 +74,7 @@ impl Settings {
             key: state.join("audit-key.pem"),
             segment_bytes: 64 * 1024 * 1024,
             segment_age: Duration::from_hours(24),
+            keep: None,
             durability: Durability::Process,
             max_sql_bytes: 1024 * 1024,
             max_parameter_bytes: 64 * 1024,

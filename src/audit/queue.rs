@@ -210,7 +210,9 @@ impl Shared {
     }
 
     fn is_signature_due(&self, state: &State) -> bool {
-        let waited = state.unsigned_since.map(|since| self.clock.moment().instant.saturating_duration_since(since));
+        let waited = state
+            .unsigned_since
+            .map(|since| self.clock.moment().instant.saturating_duration_since(since));
         waited.is_some_and(|waited| waited >= UNSIGNED)
     }
 

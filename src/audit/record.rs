@@ -80,7 +80,13 @@ impl Record {
         }
         let Head { v, seq, time, chain } = serde_json::from_slice(line)?;
         let event = serde_json::from_slice(line)?;
-        Ok(Self { v, seq, time, event, chain })
+        Ok(Self {
+            v,
+            seq,
+            time,
+            event,
+            chain,
+        })
     }
 
     /// The record as one line of JSON without the newline, as it stands in the file: harmless to show.

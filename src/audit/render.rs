@@ -100,11 +100,23 @@ fn short(event: &Event<'_>) -> String {
         Event::SegmentBegan(event) => format!("segment {} of log {}, key {}", event.segment, event.log, event.key.id()),
         Event::Checkpoint(event) => format!("lines up to {}, signed with key {}", event.covers, event.key.id()),
         Event::KeyChanged(event) => {
-            let vouched = if event.vouched { "vouched for by the old one" } else { "not vouched for" };
-            format!("{} instead of {} by {}, {vouched}", event.key.id(), event.previous.id(), event.by)
+            let vouched = if event.vouched {
+                "vouched for by the old one"
+            } else {
+                "not vouched for"
+            };
+            format!(
+                "{} instead of {} by {}, {vouched}",
+                event.key.id(),
+                event.previous.id(),
+                event.by
+            )
         }
         Event::SegmentsRemoved(event) => {
-            format!("{} to {}, up to line {}: older than is to be kept", event.first, event.last, event.last_seq)
+            format!(
+                "{} to {}, up to line {}: older than is to be kept",
+                event.first, event.last, event.last_seq
+            )
         }
         Event::Refused(event) => {
             let user = event.user.as_deref().unwrap_or("?");

@@ -66,7 +66,11 @@ impl Survey {
             let read = lines.read_until(b'\n', &mut line)? as u64;
             if line.pop_if(|byte| *byte == b'\n').is_none() {
                 if read > 0 {
-                    self.fault(Fault::TornTail, read, format!("{}, behind line {count}", segment.path.display()));
+                    self.fault(
+                        Fault::TornTail,
+                        read,
+                        format!("{}, behind line {count}", segment.path.display()),
+                    );
                 }
                 return Ok(end);
             }
@@ -126,7 +130,10 @@ impl Survey {
             self.fault(
                 Fault::LinesMissing,
                 0,
-                format!("{missing} lines: the last checkpoint covers {}, the log ends at {}", last.covers, self.tip.seq),
+                format!(
+                    "{missing} lines: the last checkpoint covers {}, the log ends at {}",
+                    last.covers, self.tip.seq
+                ),
             );
         }
     }

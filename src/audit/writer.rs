@@ -78,7 +78,10 @@ impl Writer {
         let key = SigningKey::load_or_make(&settings.key).map_err(|error| AuditError::Key(Arc::new(error)))?;
         let found = survey::survey(dir).map_err(|error| AuditError::open(dir, error))?;
         remark(&found, &key, now, notes)?;
-        let (segment, length) = found.newest.as_ref().map_or((1, 0), |(segment, length)| (segment.number, *length));
+        let (segment, length) = found
+            .newest
+            .as_ref()
+            .map_or((1, 0), |(segment, length)| (segment.number, *length));
         let packed = found.newest.as_ref().is_some_and(|(segment, _)| segment.packed);
         let path = dir.join(segment::name(segment));
         let file = open_whole(&path, length, packed).map_err(|error| AuditError::open(&path, error))?;
@@ -98,7 +101,11 @@ impl Writer {
             key,
             tip: found.tip,
             signed: found.signed,
-            state: if found.broken || packed { State::Abandoned } else { State::Whole },
+            state: if found.broken || packed {
+                State::Abandoned
+            } else {
+                State::Whole
+            },
             out: Vec::new(),
             own: Lines::default(),
         };
@@ -291,7 +298,11 @@ fn remark(found: &Survey, key: &SigningKey, now: Timestamp, notes: &mut Lines) -
         note(&Event::JournalHealed(fault.clone()))?;
     }
     if let Some(previous) = found.key.filter(|known| *known != key.public()) {
-        tracing::warn!(was = previous.id(), is = key.public().id(), "the audit log is signed with another key from here on");
+        tracing::warn!(
+            was = previous.id(),
+            is = key.public().id(),
+            "the audit log is signed with another key from here on"
+        );
         note(&Event::KeyChanged(KeyChanged {
             key: key.public(),
             previous,

@@ -66,6 +66,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
             dir: addresses.audit_dir,
             segment_bytes: file.audit.segment_bytes.into(),
             segment_age: file.audit.segment_age,
+            keep: file.audit.keep,
             durability: file.audit.durability,
             max_sql_bytes: bytes(file.audit.max_sql_bytes),
             max_parameter_bytes: bytes(file.audit.max_parameter_bytes),

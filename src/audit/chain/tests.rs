@@ -7,7 +7,10 @@ fn log(contents: &[String]) -> Vec<Vec<u8>> {
     let mut tip = Tip::START;
     let line = |content: &String| {
         let mut out = Vec::new();
-        tip = tip.seal(&mut out, format!("\"text\":{}}}\n", serde_json::to_string(content).unwrap()).as_bytes());
+        tip = tip.seal(
+            &mut out,
+            format!("\"text\":{}}}\n", serde_json::to_string(content).unwrap()).as_bytes(),
+        );
         assert_eq!(out.pop(), Some(b'\n'));
         out
     };
@@ -29,7 +32,11 @@ fn the_law_by_hand() {
     let two: [u8; 32] = Sha256::digest([&one[..], second].concat()).into();
     let with_mark = |body: &[u8], link: &[u8]| [body, br#","chain":""#, hex(&link[..8]).as_bytes(), b"\"}"].concat();
     assert_eq!(lines, [with_mark(first, &one), with_mark(second, &two)]);
-    assert!(lines.iter().all(|line| serde_json::from_slice::<serde_json::Value>(line).is_ok()));
+    assert!(
+        lines
+            .iter()
+            .all(|line| serde_json::from_slice::<serde_json::Value>(line).is_ok())
+    );
 }
 
 #[test]

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::audit::chain::Tip;
+use crate::audit::event::{Kind, Reloaded, Sql, Statement, Text, Who};
 use crate::audit::key::SigningKey;
 use crate::audit::segment;
 use crate::audit::survey::survey;
 use crate::audit::{Durability, Record};
-use crate::audit::event::{Kind, Reloaded, Sql, Statement, Text, Who};
 use crate::ids::{GrantId, SessionId};
 
 fn clock() -> Clock {

@@ -27,7 +27,12 @@ fn public_keys_as_text() {
     assert_eq!(key.to_string().parse(), Ok(key));
     assert_eq!(key.pem().parse(), Ok(key));
     assert_eq!(key.id().len(), 16);
-    for bad in ["", "QUJD", "-----BEGIN PUBLIC KEY-----\nQUJD\n-----END PUBLIC KEY-----\n", "not base 64!"] {
+    for bad in [
+        "",
+        "QUJD",
+        "-----BEGIN PUBLIC KEY-----\nQUJD\n-----END PUBLIC KEY-----\n",
+        "not base 64!",
+    ] {
         assert_eq!(bad.parse::<PublicKey>(), Err(InvalidKey));
     }
 }
@@ -37,7 +42,10 @@ fn a_key_that_others_can_read_or_that_is_none_is_refused() {
     let (_dir, path) = place();
     drop(SigningKey::load_or_make(&path).unwrap());
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(matches!(SigningKey::load_or_make(&path), Err(KeyError::Exposed { mode: 0o640, .. })));
+    assert!(matches!(
+        SigningKey::load_or_make(&path),
+        Err(KeyError::Exposed { mode: 0o640, .. })
+    ));
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::write(&path, "no key").unwrap();
     assert!(matches!(SigningKey::load_or_make(&path), Err(KeyError::Malformed { .. })));
@@ -48,8 +56,13 @@ fn openssl_reads_both_halves_and_agrees() {
     let (dir, path) = place();
     let key = SigningKey::load_or_make(&path).unwrap();
     let openssl = |arguments: &[&str]| {
-        let output = std::process::Command::new("openssl").args(arguments).current_dir(dir.path()).output();
-        output.ok().map(|output| (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
+        let output = std::process::Command::new("openssl")
+            .args(arguments)
+            .current_dir(dir.path())
+            .output();
+        output
+            .ok()
+            .map(|output| (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
     };
     let Some((read, public)) = openssl(&["pkey", "-in", "audit-key.pem", "-pubout"]) else {
         eprintln!("SKIPPED: no openssl here");
@@ -60,6 +73,17 @@ fn openssl_reads_both_halves_and_agrees() {
     let Signature(bytes) = key.sign(b"message");
     std::fs::write(dir.path().join("message"), b"message").unwrap();
     std::fs::write(dir.path().join("signature"), bytes).unwrap();
-    let verify = ["pkeyutl", "-verify", "-pubin", "-inkey", "audit-key.pub", "-rawin", "-in", "message", "-sigfile", "signature"];
+    let verify = [
+        "pkeyutl",
+        "-verify",
+        "-pubin",
+        "-inkey",
+        "audit-key.pub",
+        "-rawin",
+        "-in",
+        "message",
+        "-sigfile",
+        "signature",
+    ];
     assert_eq!(openssl(&verify).map(|(verified, _)| verified), Some(true));
 }

@@ -140,7 +140,10 @@ fn as_text<S: serde::Serializer>(breach: &Breach, serializer: S) -> Result<S::Ok
 pub(super) fn judge(heard: &[Testimony], expected: &Expected) -> Verdict {
     let first = heard.first().map_or(0, |first| first.start.seq + 1);
     let mut verdict = Verdict {
-        log: heard.iter().find_map(|segment| segment.began.as_ref()).map(|began| began.log.clone()),
+        log: heard
+            .iter()
+            .find_map(|segment| segment.began.as_ref())
+            .map(|began| began.log.clone()),
         segments: heard.len(),
         lines: heard.iter().map(|segment| segment.lines).sum(),
         bytes: heard.iter().map(|segment| segment.bytes).sum(),
@@ -179,18 +182,21 @@ fn chain(heard: &[Testimony], expected: &Expected, trust: &mut Trust) -> Result<
     Ok(())
 }
 
-/// Whether the log says that everything before its first segment was removed.
+/// Whether the log says that everything before its first segment was removed. A removal that was interrupted has left the last of
+/// what it names.
 fn removed(heard: &[Testimony], first: &Testimony) -> Result<(), Flaw> {
+    let gone = first.segment.number - 1;
     let frames = heard.iter().flat_map(|segment| &segment.frames);
-    let said = frames.filter_map(|frame| match &frame.what {
+    let mut said = frames.filter_map(|frame| match &frame.what {
         What::Removed(removed) => Some(removed),
         _ => None,
     });
-    let mut said = said.filter(|removed| removed.last + 1 == first.segment.number && removed.link == first.start.link);
-    said.next().map(drop).ok_or(Flaw::Missing {
-        first: 1,
-        last: first.segment.number - 1,
-    })
+    let known = said.any(|removed| removed.last > gone || (removed.last == gone && removed.link == first.start.link));
+    if known {
+        Ok(())
+    } else {
+        Err(Flaw::Missing { first: 1, last: gone })
+    }
 }
 
 fn follows(before: &Testimony, segment: &Testimony) -> Result<(), Flaw> {
@@ -208,7 +214,11 @@ fn follows(before: &Testimony, segment: &Testimony) -> Result<(), Flaw> {
     }
     let (Some(began), Some(old)) = (&segment.began, &before.began) else {
         // A segment without a line: the gate died before it wrote one, and the next begins where that one would have.
-        return if segment.lines == 0 { Ok(()) } else { Err(Flaw::Follows { file, other: None }) };
+        return if segment.lines == 0 {
+            Ok(())
+        } else {
+            Err(Flaw::Follows { file, other: None })
+        };
     };
     if began.log != old.log || segment.start != before.end || began.segment != segment.segment.number {
         let other = (began.log != old.log).then(|| began.log.clone());
@@ -221,9 +231,13 @@ fn follows(before: &Testimony, segment: &Testimony) -> Result<(), Flaw> {
 fn kept(heard: &[Testimony], expected: &Expected, last: u64) -> Option<Flaw> {
     let kept = &expected.kept.as_ref()?.checkpoint;
     if last < kept.covers {
-        return Some(Flaw::Truncated { last, covers: kept.covers });
+        return Some(Flaw::Truncated {
+            last,
+            covers: kept.covers,
+        });
     }
-    let same = |frame: &Frame| matches!(&frame.what, What::Checkpoint(found) if found.tip() == kept.tip() && found.log == kept.log);
+    let same =
+        |frame: &Frame| matches!(&frame.what, What::Checkpoint(found) if found.tip() == kept.tip() && found.log == kept.log);
     // What it covers may have been removed as a whole since.
     let older = heard.first().is_some_and(|first| first.start.seq >= kept.covers);
     let found = older || heard.iter().flat_map(|segment| &segment.frames).any(same);
@@ -235,10 +249,25 @@ fn remarks(heard: &[Testimony], verdict: &Verdict) -> Vec<String> {
     for frame in heard.iter().flat_map(|segment| &segment.frames) {
         match &frame.what {
             What::Healed(healed) => {
-                let detail = healed.detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();
-                let cut = if healed.cut_bytes > 0 { format!(", {} bytes cut off", healed.cut_bytes) } else { String::new() };
-                let lost = if healed.lost > 0 { format!(", {} outcomes lost", healed.lost) } else { String::new() };
-                remarks.push(format!("at line {} the gate noted {:?}{cut}{lost}{detail}", frame.seq, healed.fault));
+                let detail = healed
+                    .detail
+                    .as_ref()
+                    .map(|detail| format!(" ({detail})"))
+                    .unwrap_or_default();
+                let cut = if healed.cut_bytes > 0 {
+                    format!(", {} bytes cut off", healed.cut_bytes)
+                } else {
+                    String::new()
+                };
+                let lost = if healed.lost > 0 {
+                    format!(", {} outcomes lost", healed.lost)
+                } else {
+                    String::new()
+                };
+                remarks.push(format!(
+                    "at line {} the gate noted {:?}{cut}{lost}{detail}",
+                    frame.seq, healed.fault
+                ));
             }
             What::KeyChanged(changed) if !changed.vouched => {
                 remarks.push(format!("at line {} the key changed without the old one's word", frame.seq));
@@ -254,7 +283,9 @@ fn remarks(heard: &[Testimony], verdict: &Verdict) -> Vec<String> {
         remarks.push(format!("lines {} to {} are not signed yet", verdict.proven + 1, verdict.last));
     }
     if let Some(cut) = heard.last().map(|last| last.unfinished).filter(|cut| *cut > 0) {
-        remarks.push(format!("{cut} bytes at the end are a line being written, or what is left of one: not part of the log"));
+        remarks.push(format!(
+            "{cut} bytes at the end are a line being written, or what is left of one: not part of the log"
+        ));
     }
     if !verdict.key_given {
         remarks.push("no key was given: whoever could write the whole log anew could have done so".to_owned());
@@ -289,7 +320,10 @@ impl Trust {
     /// Takes a segment's checkpoints. A signature covers everything before it, so only those are computed that decide: the last
     /// of each segment and the one behind a change of keys; and all of a segment whose last one is forged, to name the first.
     fn hear(&mut self, segment: &Testimony) -> Result<(), Flaw> {
-        let last = segment.frames.iter().rposition(|frame| matches!(frame.what, What::Checkpoint(_)));
+        let last = segment
+            .frames
+            .iter()
+            .rposition(|frame| matches!(frame.what, What::Checkpoint(_)));
         for (index, frame) in segment.frames.iter().enumerate() {
             match &frame.what {
                 What::Checkpoint(checkpoint) => {

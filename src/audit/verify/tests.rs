@@ -32,7 +32,10 @@ fn write(dir: &Path) -> Log {
             let journal = Journal::open(&settings, Clock::system(None)).unwrap();
             for line in 0..12 {
                 let detail = format!("run {run}, line {line}");
-                journal.record(&Event::Reloaded(Reloaded { accepted: true, detail })).await.unwrap();
+                journal
+                    .record(&Event::Reloaded(Reloaded { accepted: true, detail }))
+                    .await
+                    .unwrap();
             }
             journal.close().await;
         }
@@ -40,7 +43,11 @@ fn write(dir: &Path) -> Log {
     let segments = segment::list(&settings.dir).unwrap();
     let lines = |segment: &Segment| {
         let text = std::fs::read(&segment.path).unwrap();
-        text.strip_suffix(b"\n").unwrap().split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
+        text.strip_suffix(b"\n")
+            .unwrap()
+            .split(|byte| *byte == b'\n')
+            .map(<[u8]>::to_vec)
+            .collect()
     };
     Log {
         segments: segments.iter().map(lines).collect(),
@@ -95,7 +102,10 @@ fn a_log_as_it_was_written_is_whole_and_proven_to_its_end() {
     let verdict = log.verdict();
     assert_eq!(verdict.flaw, None);
     let lines = log.segments.iter().map(Vec::len).sum::<usize>() as u64;
-    assert_eq!((verdict.first, verdict.lines, verdict.last, verdict.proven), (1, lines, lines, lines));
+    assert_eq!(
+        (verdict.first, verdict.lines, verdict.last, verdict.proven),
+        (1, lines, lines, lines)
+    );
     assert_eq!(verdict.keys, [log.key.id()]);
     assert!(verdict.remarks.is_empty(), "{:?}", verdict.remarks);
     // Without a key it is said that this proves less.
@@ -111,13 +121,26 @@ fn the_first_bad_line_is_named() {
         log.segments[1][2] = text.replace("line", "lime").into_bytes();
         log
     };
-    let Some(Flaw::Line { file, line: 3, breach: Breach::Changed, .. }) = changed.flaw() else {
+    let Some(Flaw::Line {
+        file,
+        line: 3,
+        breach: Breach::Changed,
+        ..
+    }) = changed.flaw()
+    else {
         panic!("{:?}", changed.flaw());
     };
     assert!(file.ends_with("audit-000002.jsonl"));
     let mut dropped = log();
     dropped.segments[0].remove(4);
-    assert!(matches!(dropped.flaw(), Some(Flaw::Line { line: 5, breach: Breach::Number { expected: 5, found: 6 }, .. })));
+    assert!(matches!(
+        dropped.flaw(),
+        Some(Flaw::Line {
+            line: 5,
+            breach: Breach::Number { expected: 5, found: 6 },
+            ..
+        })
+    ));
     let mut swapped = log();
     swapped.segments[0].swap(3, 5);
     assert!(matches!(swapped.flaw(), Some(Flaw::Line { line: 4, .. })));
@@ -193,7 +216,10 @@ fn a_log_written_anew_with_another_key_is_not_taken_for_the_old_one() {
         key: None,
         ..old.whole()
     };
-    assert!(matches!(new.held_against(&without_key).flaw, Some(Flaw::Diverged { .. } | Flaw::Truncated { .. })));
+    assert!(matches!(
+        new.held_against(&without_key).flaw,
+        Some(Flaw::Diverged { .. } | Flaw::Truncated { .. })
+    ));
 }
 
 #[test]
