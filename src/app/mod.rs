@@ -267,8 +267,13 @@ impl Gate {
             [] => "in force".to_owned(),
             fixed => format!("in force, but for what needs a restart: {}", fixed.join(", ")),
         };
+        // A set of policies that is not on record decides nothing.
+        if let Err(error) = self.access.replace(&settings).await {
+            self.reloaded(false, format!("the policies could not be put on record: {error}"))
+                .await;
+            return Err(error.into());
+        }
         self.shared.rules.send_replace(Arc::new(rules));
-        self.access.replace(&settings).await;
         self.notifier.renew(settings.notify.clone());
         self.settings = settings;
         self.reloaded(true, detail).await;
