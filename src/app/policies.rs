@@ -12,7 +12,6 @@ use crate::audit::event::{Event, PolicyLoaded};
 use crate::audit::{AuditError, Journal};
 use crate::config::Settings;
 use crate::identity::Issuers;
-use crate::policy::Policies;
 
 /// The rules of access in force.
 pub(super) struct Access {
@@ -27,8 +26,8 @@ impl Access {
             rules: watch::Sender::new(Arc::new(rules(settings, &Issuers::default()))),
             journal,
         };
-        let policies = settings.policies.as_deref();
-        access.record(true, policies, in_force(settings)).await?;
+        let rules = access.rules.borrow().clone();
+        access.record(true, &rules, in_force(settings)).await?;
         Ok(access)
     }
 
@@ -39,24 +38,24 @@ impl Access {
 
     /// Puts others in their place, once they are on record; where that fails, those there are stay in force.
     pub(super) async fn replace(&self, settings: &Settings) -> Result<(), AuditError> {
-        self.record(true, settings.policies.as_deref(), in_force(settings)).await?;
-        let rules = rules(settings, &self.rules.borrow().issuers);
-        self.rules.send_replace(Arc::new(rules));
+        let rules = Arc::new(rules(settings, &self.rules.borrow().issuers));
+        self.record(true, &rules, in_force(settings)).await?;
+        self.rules.send_replace(rules);
         Ok(())
     }
 
     /// Puts a set on record that was not taken; the one before stays.
     pub(super) async fn refused(&self, mistakes: String) {
-        let stays = self.rules.borrow().policies.clone();
-        if let Err(error) = self.record(false, stays.as_deref(), mistakes).await {
+        let stays = self.rules.borrow().clone();
+        if let Err(error) = self.record(false, &stays, mistakes).await {
             tracing::error!(%error, "a set of policies that was refused could not be put on record");
         }
     }
 
-    async fn record(&self, accepted: bool, policies: Option<&Policies>, detail: String) -> Result<(), AuditError> {
+    async fn record(&self, accepted: bool, rules: &Rules, detail: String) -> Result<(), AuditError> {
         let loaded = PolicyLoaded {
             accepted,
-            policy_set: policies.map(|policies| policies.hash().to_owned()),
+            policy_set: rules.policies.as_ref().map(|policies| policies.hash().to_owned()),
             detail,
         };
         self.journal.record(&Event::PolicyLoaded(Cow::Owned(loaded))).await
