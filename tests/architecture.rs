@@ -41,7 +41,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("provision", "clock ids tls ledger upstream"),
     (
         "session",
-        "clock ids names secret ending wire grant request identity metrics tls audit ledger access frontend upstream provision",
+        "clock ids names secret ending wire grant request metrics tls audit ledger access frontend upstream provision",
     ),
     ("notify", "clock secret tls request audit ledger"),
     (

@@ -63,11 +63,10 @@ struct Inner {
     book: Mutex<Book>,
     requests: Mutex<Requests>,
     /// Submissions under one key follow each other.
-    /// Of each key of a request that is submitted.
     key_turns: Turns,
     users: Mutex<Users>,
-    /// Changes of users follow each other.
-    users_turn: tokio::sync::Mutex<()>,
+    /// Changes of users follow each other, and nothing is made for anybody meanwhile: see [`Inner::let_in`].
+    users_turn: tokio::sync::RwLock<()>,
     news: broadcast::Sender<Changed>,
 }
 
@@ -105,6 +104,9 @@ pub enum LedgerError {
     /// There is a user of that name (the caller's fault).
     #[error("there is a user {0} already")]
     UserExists(IdentityName),
+    /// The identity is shut out, so nothing is made for it (the caller's fault).
+    #[error("{0} is disabled")]
+    Disabled(IdentityName),
     /// The change may not follow what the grant is (the caller's fault).
     #[error(transparent)]
     Illegal(#[from] IllegalChange),
@@ -190,7 +192,7 @@ impl Ledger {
             requests: Mutex::new(Requests::new(loaded.requests, now)),
             key_turns: Turns::default(),
             users: Mutex::new(Users::new(loaded.users)),
-            users_turn: tokio::sync::Mutex::new(()),
+            users_turn: tokio::sync::RwLock::new(()),
             news: broadcast::Sender::new(NEWS),
         })))
     }

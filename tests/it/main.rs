@@ -16,6 +16,7 @@
 //! - `log`: what the log says is what the server ran
 //! - `oidc`: a pipeline's token of an OpenID provider that the test starts, and every token that is not good
 //! - `refusals`: every way a login is refused, by its packet
+//! - `reload`: other policies are on record before they decide; those with a mistake never do
 //! - `restarts`: `kill -9` in the middle of every state of a request; what was, is; what was over, stays over
 //! - `rush`: two approvers at once, floods, retries, mistyped names
 //! - `shut_out`: a disabled identity's sessions, requests and grants end at once
@@ -50,6 +51,7 @@ mod kill9;
 mod log;
 mod oidc;
 mod refusals;
+mod reload;
 mod restarts;
 mod rush;
 mod shut_out;

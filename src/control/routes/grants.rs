@@ -70,7 +70,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
         limit: 0,
     };
     if !caller.sees_all(&gate) {
-        let own = &caller.person()?.name;
+        let own = caller.person()?.name();
         if filter.identity.as_ref().is_some_and(|asked| asked != own) {
             return Ok(Json(Grants::default()));
         }

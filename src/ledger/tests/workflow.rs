@@ -63,6 +63,7 @@ pub(super) fn reasons() -> Reasons {
     Reasons {
         policies: vec!["qa-may".to_owned()],
         policy_set: Some("5e7".to_owned()),
+        ..Reasons::default()
     }
 }
 
