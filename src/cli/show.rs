@@ -5,8 +5,8 @@
 use jiff::Timestamp;
 
 use super::render::{ends, list, relative, table, time, to, visible};
-use crate::config::duration;
 use crate::control::model::{GrantView, IssuedUser, RequestView, UserView};
+use crate::duration;
 use crate::names::IdentityName;
 use crate::request::{How, Outcome};
 
