@@ -205,7 +205,7 @@ pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
     };
     let ended = tokio::select! {
         ended = program.run(&client, &access, &mut stops) => ended,
-        never = follow(&client, &access.grant, args.countdown) => match never {},
+        never = Box::pin(follow(&client, &access.grant, args.countdown)) => match never {},
     };
     if args.release {
         release(&client, &access).await;
