@@ -70,7 +70,7 @@ pub enum Command {
     Serve,
     /// Checks the configuration and every file it names; prints all that is wrong
     Check,
-    /// Shows it all on this machine: a throwaway database, a grant of a few seconds, the end on time
+    /// Shows it all on this machine, with a throwaway database: ask, approve, work, the end on time
     Demo(super::demo::Args),
     /// What people do.
     #[command(flatten)]

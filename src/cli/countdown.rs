@@ -85,10 +85,7 @@ impl Countdown {
         let before = self.left.replace(left)?;
         if left <= SignedDuration::ZERO {
             self.over = true;
-            return Some(format!(
-                "the time is over, the session closed; to go on: tidegate psql {}",
-                self.target
-            ));
+            return Some(format!("the time is over; to go on: tidegate psql {}", self.target));
         }
         let passed = MARKS.iter().any(|mark| before > *mark && left <= *mark);
         passed.then(|| {

@@ -33,7 +33,7 @@ pub enum PolicyCommand {
     /// Says what would become of a request, by which policies, and what would have to change
     #[command(after_help = "\
 Example:
-  tidegate policy explain --as ana@example.com --group qa --target orders --profile read-write --for 2h")]
+  tidegate policy explain --as ana@example.com --group qa --target orders --for 2h")]
     Explain(Box<ExplainArgs>),
     /// Runs the tables of cases in the folder (tests/*.toml)
     Test {

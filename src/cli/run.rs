@@ -39,11 +39,11 @@ Examples:
   tidegate psql orders --profile read-write --for 1h --reason \"fix the totals\" --ticket SHOP-99
   tidegate psql orders -- -c 'select count(*) from customers'
 
-A grant of yours that is still good is used. While you wait for an approver, Ctrl-C withdraws the
-request; later it is psql's. psql gets its login by PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE
-and PGSSLMODE. In the last five minutes the terminal's title counts down; a line above psql's own says
-when 5 min, 1 min and 10 s are left, and when the grant gets more time, less, or is revoked. The exit
-code is psql's.")]
+A grant of yours that is still good is used, as it is. While you wait for an approver, Ctrl-C
+withdraws the request; later it is psql's. In the last five minutes the terminal's title counts
+down, and a line says when 5 min, 1 min and 10 s are left; so it does when the grant gets more
+time, less, or is revoked. psql gets its login by PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE
+and PGSSLMODE. The exit code is psql's.")]
 pub struct PsqlArgs {
     /// What is asked for.
     #[command(flatten)]

@@ -319,3 +319,20 @@ fn lists_and_the_log_have_pages() {
     seen.dedup();
     assert_eq!(seen.len(), 3, "{seen:?}");
 }
+
+#[test]
+fn an_operator_reads_what_to_do() {
+    let gate = shipped();
+    // The admin token is nobody's.
+    let output = gate.command(&["request", TARGET]).expect("a command");
+    assert_eq!(code(&output), 5, "{output:?}");
+    assert!(text(&output).contains("log in as yourself: tidegate login"), "{output:?}");
+    // A name that is mistyped shuts nobody out whom one knows.
+    let output = gate.command(&["user", "disable", "anna@example.com"]).expect("a command");
+    assert_eq!(code(&output), 0, "{output:?}");
+    assert!(text(&output).contains("anna@example.com is no local user"), "{output:?}");
+    let output = gate.command(&["user", "add", ANA]).expect("a command");
+    assert_eq!(code(&output), 0, "{output:?}");
+    let output = gate.command(&["user", "disable", ANA]).expect("a command");
+    assert!(!text(&output).contains("note:"), "{output:?}");
+}

@@ -17,6 +17,8 @@ use crate::clock::Clock;
 use crate::control::model::GrantView;
 use crate::ids::GrantId;
 
+/// psql's own login goes first, and who is done by then needs no countdown.
+const HEAD_START: Duration = Duration::from_millis(500);
 /// How often the grant is looked at though nothing was heard of it: a stream may be dead without an end.
 const LOOK: Duration = Duration::from_secs(30);
 /// Between two attempts to hear of changes.
@@ -30,6 +32,7 @@ pub(in crate::cli) async fn follow(client: &Client, grant: &GrantId, shown: Show
     if shown == Shown::Never || (shown == Shown::Auto && !terminal) {
         return std::future::pending().await;
     }
+    tokio::time::sleep(HEAD_START).await;
     let (seen, views) = mpsc::channel(1);
     let bell = Notify::new();
     tokio::select! {
