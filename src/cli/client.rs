@@ -358,7 +358,7 @@ fn problem(problem: &Problem) -> String {
     };
     match &problem.remedy {
         // The API's remedy is for who calls it; here somebody has a command at hand.
-        Some(_) if problem.kind.ends_with("/no-person") => format!("{detail}; {AS_A_PERSON}"),
+        Some(_) if problem.kind.ends_with(":no-person") => format!("{detail}; {AS_A_PERSON}"),
         Some(remedy) => format!("{detail}; {remedy}"),
         None => detail.clone(),
     }

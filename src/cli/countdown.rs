@@ -119,13 +119,9 @@ impl Countdown {
     }
 }
 
-/// In which steps a time left is counted: minutes, then ten seconds, then seconds.
+/// In which steps a time left is counted: ten seconds, and in the last minute seconds.
 fn step(seconds: i64) -> i64 {
-    match seconds {
-        0..=10 => 1,
-        11..=MINUTE => 10,
-        _ => MINUTE,
-    }
+    if seconds > MINUTE { 10 } else { 1 }
 }
 
 /// What is left, in whole steps; the one that has begun counts.

@@ -66,10 +66,8 @@ fn three_marks_and_the_end() {
         ]
     );
     let begins: Vec<&str> = titles.iter().map(|title| title.split(" left").next().unwrap()).collect();
-    assert_eq!(
-        begins[..12],
-        ["5m", "4m", "3m", "2m", "1m", "50s", "40s", "30s", "20s", "10s", "9s", "8s"]
-    );
+    assert_eq!(begins[..3], ["5m", "4m50s", "4m40s"]);
+    assert_eq!(begins[23..27], ["1m10s", "1m", "59s", "58s"]);
     assert_eq!(titles.last().unwrap(), "over: orders/read-only");
 }
 
@@ -98,7 +96,7 @@ fn a_window_that_opens_is_no_news() {
 fn a_machine_that_slept_is_told_the_truth_once() {
     let mut countdown = counting(before("20m"));
     let said = countdown.tick(before("35s")).unwrap();
-    assert!(said.starts_with("40s left"), "{said}");
+    assert!(said.starts_with("35s left"), "{said}");
     assert_eq!(countdown.tick(before("34s")), None);
 }
 
