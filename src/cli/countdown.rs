@@ -1,6 +1,6 @@
 //! What somebody in psql is told about the time they have left, and when.
 //!
-//! It decides on values, here; the grant is followed and the terminal written to in [`follow`], nowhere else.
+//! It decides on values, here; the grant is followed and the terminal written to in [`mod@follow`], nowhere else.
 //!
 //! INVARIANT: each mark is said once on the way down, and after more time was given, again.
 

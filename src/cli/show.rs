@@ -1,6 +1,6 @@
 //! Requests, users and a person's grants as people read them.
 //!
-//! It prints nothing itself (`render` does), and every text of others goes through [`render::visible`].
+//! It prints nothing itself (`render` does), and every text of others goes through [`visible`].
 
 use jiff::Timestamp;
 
