@@ -20,6 +20,7 @@
 //! - `restarts`: `kill -9` in the middle of every state of a request; what was, is; what was over, stays over
 //! - `rush`: two approvers at once, floods, retries, mistyped names
 //! - `shut_out`: a disabled identity's sessions, requests and grants end at once
+//! - `terminal`: what happens on a terminal: a token that is not shown, a countdown beside psql
 //! - `tour`: a tester's way from the grant to the first rows, and what the log says about it
 //! - `waiting`: plain psql under a name and a token, which waits for approval
 //! - `wire`: the protocol from the first byte to bulk data, broken and slow
@@ -56,6 +57,7 @@ mod restarts;
 mod rush;
 mod shut_out;
 mod support;
+mod terminal;
 mod tour;
 mod waiting;
 mod wire;
