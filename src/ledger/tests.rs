@@ -1,5 +1,6 @@
 mod logins;
 mod many;
+mod never;
 mod users;
 mod workflow;
 
