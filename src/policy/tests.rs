@@ -644,7 +644,8 @@ proptest! {
         set in prop::collection::vec(policy(), 1..25),
         questions in prop::collection::vec(question(), 1..6),
     ) {
-        let text: String = set.iter().zip(0..).map(|(policy, n)| format!("@id(\"p{n}\") {policy}\n")).collect();
+        let named = |(policy, n): (&String, i32)| format!("@id(\"p{n}\") {policy}\n");
+        let text: String = set.iter().zip(0..).map(named).collect();
         for (who, request, action, context) in &questions {
             answers_alike(&text, &ask(who, request, *action, *context))?;
         }
