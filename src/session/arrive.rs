@@ -41,7 +41,7 @@ pub(super) struct Pass {
 pub(super) async fn arrive(greeted: Box<Greeted>, rules: &Rules, shared: &Shared) -> Result<Arrival, Turned> {
     let by_grant = frontend::names_grant(&greeted.startup().user);
     let (mut client, visitor) = if by_grant {
-        let verifier = shared.ledger.verifier(&greeted.startup().user);
+        let verifier = shared.ledger.verifier(&greeted.startup().user).await;
         (frontend::authenticate(greeted, &verifier).await?, None)
     } else {
         let (client, visitor) = by_token(greeted, rules, shared).await?;

@@ -42,6 +42,7 @@ mod audit_fails;
 mod cancel;
 mod changes;
 mod deadline;
+mod decisions;
 mod demo;
 mod drain;
 mod drivers;
