@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::check::Checker;
-use super::duration;
 use super::reader::Section;
+use crate::duration;
 use crate::identity::{IssuerSettings, Keys};
 use crate::names::IdentityName;
 use crate::tls::web_address;

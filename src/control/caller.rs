@@ -24,8 +24,8 @@ use tokio::sync::watch;
 use super::listen::Front;
 use super::problem::ApiError;
 use super::{Gate, OPERATOR_HEADER};
-use crate::access::Rules;
-use crate::identity::{Identity, Source};
+use crate::access::{Rules, Visitor};
+use crate::identity::Source;
 use crate::names::IdentityName;
 use crate::policy::Action;
 use crate::secret::Secret;
@@ -39,7 +39,7 @@ pub(super) enum Caller {
         operator: String,
     },
     /// A person or a workload that proved who it is.
-    Person(Identity),
+    Person(Visitor),
 }
 
 /// A person's long answer ends after this: whoever goes on listening proves themselves again.
@@ -99,8 +99,8 @@ async fn prove(gate: &Gate, headers: &HeaderMap, client: Option<IpAddr>) -> Resu
     if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
         return Err(ApiError::Unauthorized);
     }
-    let identity = gate.desk.identify(&Secret::new(token.to_owned()), client).await?;
-    Ok(Caller::Person(identity))
+    let person = gate.desk.identify(&Secret::new(token.to_owned()), client).await?;
+    Ok(Caller::Person(person))
 }
 
 /// The name for the record. It is what the caller says it is: a short printable word, or `admin`.
@@ -157,7 +157,7 @@ impl Caller {
     pub(super) fn name(&self) -> &str {
         match self {
             Self::Admin { operator } => operator,
-            Self::Person(identity) => identity.name.as_str(),
+            Self::Person(person) => person.name().as_str(),
         }
     }
 
@@ -165,7 +165,7 @@ impl Caller {
     pub(super) fn source(&self) -> &str {
         match self {
             Self::Admin { .. } => "admin",
-            Self::Person(identity) => match &identity.source {
+            Self::Person(person) => match &person.identity.source {
                 Source::Local => "local",
                 Source::Issuer(issuer) => issuer,
             },
@@ -173,21 +173,23 @@ impl Caller {
     }
 
     /// The person, where an operator will not do.
-    pub(super) fn person(&self) -> Result<&Identity, ApiError> {
+    pub(super) fn person(&self) -> Result<&Visitor, ApiError> {
         match self {
             Self::Admin { .. } => Err(ApiError::NoPerson),
-            Self::Person(identity) => Ok(identity),
+            Self::Person(person) => Ok(person),
         }
     }
 
     /// Whether this is `name`, by its own token.
     pub(super) fn is(&self, name: &IdentityName) -> bool {
-        matches!(self, Self::Person(identity) if identity.name == *name)
+        matches!(self, Self::Person(person) if person.name() == name)
     }
 
     /// Whether the caller is who they were when the call came: let in, and in the same groups.
     pub(super) fn is_as_before(&self, gate: &Gate) -> bool {
-        let Self::Person(identity) = self else { return true };
+        let Self::Person(Visitor { identity, .. }) = self else {
+            return true;
+        };
         let local = identity.source == Source::Local;
         match gate.ledger.user(&identity.name) {
             Some(user) => !user.disabled && user.local == local && (!local || user.groups == identity.groups),
@@ -199,7 +201,7 @@ impl Caller {
     pub(super) async fn may(&self, gate: &Gate, action: Action) -> Result<(), ApiError> {
         match self {
             Self::Admin { .. } => Ok(()),
-            Self::Person(identity) => Ok(gate.desk.may(identity, action).await?),
+            Self::Person(person) => Ok(gate.desk.may(person, action).await?),
         }
     }
 
@@ -207,7 +209,7 @@ impl Caller {
     pub(super) fn sees_all(&self, gate: &Gate) -> bool {
         match self {
             Self::Admin { .. } => true,
-            Self::Person(identity) => gate.desk.would(identity, Action::Administer),
+            Self::Person(person) => gate.desk.would(person, Action::Administer),
         }
     }
 }

@@ -245,6 +245,12 @@ fn ledger(error: &LedgerError) -> Class {
             "There is one already",
             some("`tidegate user rotate` gives it a fresh token"),
         ),
+        LedgerError::Disabled(_) => (
+            StatusCode::CONFLICT,
+            "identity-disabled",
+            "The identity is shut out",
+            some("`tidegate user enable` lets it in again"),
+        ),
         LedgerError::Illegal(_) => (
             StatusCode::CONFLICT,
             "illegal-change",

@@ -10,6 +10,7 @@ use std::sync::{MutexGuard, PoisonError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::RwLockReadGuard;
 
 use super::commit::{random_letters, to_the_end};
 use super::record::{NOT_STORED, user_event};
@@ -51,6 +52,7 @@ pub(super) struct Users {
     by_name: BTreeMap<IdentityName, StoredUser>,
     /// By the SHA-256 of their token.
     by_hash: HashMap<String, IdentityName>,
+    version: u64,
 }
 
 impl Ledger {
@@ -124,13 +126,12 @@ impl Ledger {
             })),
         };
         let view = self.change_user(name, "disabled", by, disable).await?;
-        let ledger = self.clone();
-        let (name, by) = (name.clone(), by.to_owned());
-        to_the_end(async move { ledger.end_all_of(&name, &by).await }).await?;
+        self.end_what_is_left(name, by).await?;
         Ok(view)
     }
 
-    /// Lets it in again; what it had does not come back.
+    /// Lets it in again; what it had does not come back. What is still open (the gate died, or could not write, while it was shut
+    /// out) is ended first; where that fails it stays shut out.
     pub async fn enable_user(&self, name: &IdentityName, by: &str) -> Result<UserView, LedgerError> {
         let wanted = name.clone();
         let enable = move |known: Option<StoredUser>, _| match known {
@@ -138,7 +139,16 @@ impl Ledger {
             Some(user) if !user.disabled => Ok(None),
             Some(user) => Ok(Some(StoredUser { disabled: false, ..user })),
         };
+        if self.is_disabled(name) {
+            self.end_what_is_left(name, by).await?;
+        }
         self.change_user(name, "enabled", by, enable).await
+    }
+
+    /// Another number after every change of a user.
+    #[must_use]
+    pub fn users_version(&self) -> u64 {
+        self.0.users().version
     }
 
     /// All that are known, by name.
@@ -185,7 +195,7 @@ impl Ledger {
         let (ledger, name, by) = (self.clone(), name.clone(), by.to_owned());
         to_the_end(async move {
             let inner = &ledger.0;
-            let _turn = inner.users_turn.lock().await;
+            let _turn = inner.users_turn.write().await;
             let known = inner.users().by_name.get(&name).cloned();
             let Some(next) = change(known.clone(), inner.clock.now())? else {
                 return known.as_ref().map(UserView::of).ok_or(LedgerError::NoSuchUser(name));
@@ -206,6 +216,11 @@ impl Ledger {
             Ok(view)
         })
         .await
+    }
+
+    async fn end_what_is_left(&self, name: &IdentityName, by: &str) -> Result<(), LedgerError> {
+        let (ledger, name, by) = (self.clone(), name.clone(), by.to_owned());
+        to_the_end(async move { ledger.end_all_of(&name, &by).await }).await
     }
 
     /// Revokes what an identity has and rejects what it has asked for. Goes on when one of them cannot be done: the others
@@ -258,6 +273,16 @@ impl From<LedgerError> for NotRejected {
 }
 
 impl Inner {
+    /// Whoever makes something for an identity holds this until it is in memory. So what is made before it is shut out is found by
+    /// whoever shuts it out, and ended; and after that nothing is made.
+    pub(super) async fn let_in(&self, who: &IdentityName) -> Result<RwLockReadGuard<'_, ()>, LedgerError> {
+        let held = self.users_turn.read().await;
+        if self.users().by_name.get(who).is_some_and(|user| user.disabled) {
+            return Err(LedgerError::Disabled(who.clone()));
+        }
+        Ok(held)
+    }
+
     /// Poisoned or not: see [`Inner::book`].
     fn users(&self) -> MutexGuard<'_, Users> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
@@ -269,6 +294,7 @@ impl Users {
         let mut users = Self {
             by_name: BTreeMap::new(),
             by_hash: HashMap::new(),
+            version: 0,
         };
         for user in stored {
             users.put(user);
@@ -277,6 +303,7 @@ impl Users {
     }
 
     fn put(&mut self, user: StoredUser) {
+        self.version = self.version.wrapping_add(1);
         let name = user.name.clone();
         let hash = user.token_hash.clone();
         let replaced = self.by_name.insert(name.clone(), user);

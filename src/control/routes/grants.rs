@@ -70,7 +70,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
         limit: 0,
     };
     if !caller.sees_all(&gate) {
-        let own = &caller.person()?.name;
+        let own = caller.person()?.name();
         if filter.identity.as_ref().is_some_and(|asked| asked != own) {
             return Ok(Json(Grants::default()));
         }
@@ -79,7 +79,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
     let limit = wanted.limit.unwrap_or(LONGEST_PAGE).clamp(1, LONGEST_PAGE) as usize;
     // One more than is shown tells whether there is a next page.
     filter.limit = limit + 1;
-    let mut grants = gate.ledger.grants(&filter)?;
+    let mut grants = gate.ledger.grants(&filter).await?;
     let more = grants.len() > limit;
     grants.truncate(limit);
     let next = grants.last().filter(|_| more).map(|view| view.grant.id().clone());

@@ -87,7 +87,7 @@ async fn a_request_is_granted_at_once_used_and_given_back() {
     let (status, problem) = team
         .says(&team.lena, &format!("POST /v1/grants/{grant}/login"), &Value::Null)
         .await;
-    assert_eq!(status, 403, "{problem}");
+    assert_eq!(status, 404, "{problem}");
 
     let (_, grants) = team.says(&team.ana, "GET /v1/grants", &Value::Null).await;
     assert_eq!(grants["grants"].as_array().unwrap().len(), 1);
