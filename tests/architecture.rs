@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 /// Every module in layer order, with what it imports. A module may import only from rows above its own, so there is no cycle.
 const LAYERS: &[(&str, &str)] = &[
+    ("causes", ""),
     ("clock", ""),
     ("ids", ""),
     ("names", ""),
@@ -27,7 +28,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("grant", "ids names ending"),
     ("request", "ids names"),
     ("tls", ""),
-    ("identity", "names secret tls"),
+    ("identity", "causes names secret tls"),
     ("metrics", "names"),
     ("audit", "clock ids names ending"),
     ("policy", "names identity request"),
@@ -43,12 +44,15 @@ const LAYERS: &[(&str, &str)] = &[
         "session",
         "clock ids names secret ending wire grant request identity metrics tls audit ledger access frontend upstream provision",
     ),
-    ("notify", "clock secret tls request audit ledger"),
+    ("notify", "causes clock secret tls request audit ledger"),
     (
         "control",
         "clock ids names secret grant request identity tls audit policy ledger access session",
     ),
-    ("config", "names secret identity tls audit policy frontend upstream notify"),
+    (
+        "config",
+        "causes names secret identity tls audit policy frontend upstream notify",
+    ),
     (
         "app",
         "clock names ending identity metrics tls audit ledger access frontend upstream provision session notify control config",
