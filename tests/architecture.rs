@@ -47,7 +47,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("notify", "causes clock secret tls request audit ledger"),
     (
         "control",
-        "clock ids names secret grant request identity tls audit policy ledger access session",
+        "clock ids names secret grant request identity tls audit policy ledger access frontend session",
     ),
     (
         "config",

@@ -68,6 +68,7 @@ struct Inner {
     users: Mutex<Users>,
     /// Changes of users follow each other.
     users_turn: tokio::sync::Mutex<()>,
+    users_changed: watch::Sender<()>,
     news: broadcast::Sender<Changed>,
 }
 
@@ -191,6 +192,7 @@ impl Ledger {
             key_turns: Turns::default(),
             users: Mutex::new(Users::new(loaded.users)),
             users_turn: tokio::sync::Mutex::new(()),
+            users_changed: watch::Sender::new(()),
             news: broadcast::Sender::new(NEWS),
         })))
     }

@@ -10,6 +10,7 @@ use std::sync::{MutexGuard, PoisonError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 
 use super::commit::{random_letters, to_the_end};
 use super::record::{NOT_STORED, user_event};
@@ -168,6 +169,12 @@ impl Ledger {
         })
     }
 
+    /// Says that some user has changed: whoever goes on by what a token proved asks again.
+    #[must_use]
+    pub fn users_changed(&self) -> watch::Receiver<()> {
+        self.0.users_changed.subscribe()
+    }
+
     /// Whether an identity is shut out.
     #[must_use]
     pub fn is_disabled(&self, name: &IdentityName) -> bool {
@@ -203,6 +210,7 @@ impl Ledger {
             }
             let view = UserView::of(&next);
             inner.users().put(next);
+            inner.users_changed.send_replace(());
             Ok(view)
         })
         .await
