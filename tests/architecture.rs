@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 /// Every module in layer order, with what it imports. A module may import only from rows above its own, so there is no cycle.
 const LAYERS: &[(&str, &str)] = &[
+    ("causes", ""),
     ("clock", ""),
     ("duration", ""),
     ("ids", ""),
@@ -28,7 +29,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("grant", "ids names ending"),
     ("request", "ids names"),
     ("tls", ""),
-    ("identity", "names secret tls"),
+    ("identity", "causes names secret tls"),
     ("metrics", "names"),
     ("audit", "clock ids names ending"),
     ("policy", "names identity request"),
@@ -44,14 +45,14 @@ const LAYERS: &[(&str, &str)] = &[
         "session",
         "clock duration ids names secret ending wire grant request metrics tls audit ledger access frontend upstream provision",
     ),
-    ("notify", "clock secret tls request audit ledger"),
+    ("notify", "causes clock secret tls request audit ledger"),
     (
         "control",
-        "clock ids names secret grant request identity tls audit policy ledger access session",
+        "clock ids names secret grant request identity tls audit policy ledger access frontend session",
     ),
     (
         "config",
-        "duration names secret identity tls audit policy frontend upstream notify",
+        "causes duration names secret identity tls audit policy frontend upstream notify",
     ),
     (
         "app",

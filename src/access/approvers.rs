@@ -55,7 +55,7 @@ impl Desk {
         let (rules, request) = (self.rules(), &request.request);
         let basis = Basis {
             policy_set: rule::policy_set(&rules),
-            users: self.0.ledger.users_version(),
+            users: *self.0.ledger.users_changed().borrow(),
             approvals: request.approvals.len(),
             minute: self.0.clock.now().as_second().div_euclid(60),
         };

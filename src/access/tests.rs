@@ -556,6 +556,7 @@ fn issuer(folder: &std::path::Path) -> (Issuers, impl Fn(&str) -> Secret<String>
         audience: "tidegate".to_owned(),
         keys: crate::identity::Keys::File(file),
         identity_claim: "sub".to_owned(),
+        email_verified: crate::identity::EmailVerified::Required,
         identity_prefix: String::new(),
         groups_claim: Some("groups".to_owned()),
         claims: BTreeMap::new(),

@@ -217,6 +217,7 @@ impl Gate {
             audit_dir: self.settings.audit.dir.clone(),
             clock: self.shared.clock.clone(),
             token,
+            waiting: self.builder.waiting.clone(),
             rules: self.access.subscribe(),
             advertise: self.advertise(),
             ready: Box::new(move || readiness(&ready)),
@@ -227,7 +228,6 @@ impl Gate {
             }),
         };
         tokio::spawn(async move {
-            // It serves until the gate aborts this task.
             if let Err(error) = control::serve(listeners, Arc::new(gate), std::future::pending()).await {
                 tracing::error!(%error, "the control API stopped");
             }

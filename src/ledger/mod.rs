@@ -67,6 +67,7 @@ struct Inner {
     users: Mutex<Users>,
     /// Changes of users follow each other, and nothing is made for anybody meanwhile: see [`Inner::let_in`].
     users_turn: tokio::sync::RwLock<()>,
+    users_changed: watch::Sender<u64>,
     news: broadcast::Sender<Changed>,
 }
 
@@ -194,6 +195,7 @@ impl Ledger {
             key_turns: Turns::default(),
             users: Mutex::new(Users::new(loaded.users)),
             users_turn: tokio::sync::RwLock::new(()),
+            users_changed: watch::Sender::new(0),
             news: broadcast::Sender::new(NEWS),
         })))
     }

@@ -10,7 +10,7 @@ use std::sync::{MutexGuard, PoisonError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::RwLockReadGuard;
+use tokio::sync::{RwLockReadGuard, watch};
 
 use super::commit::{random_letters, to_the_end};
 use super::record::{NOT_STORED, user_event};
@@ -52,7 +52,6 @@ pub(super) struct Users {
     by_name: BTreeMap<IdentityName, StoredUser>,
     /// By the SHA-256 of their token.
     by_hash: HashMap<String, IdentityName>,
-    version: u64,
 }
 
 impl Ledger {
@@ -145,12 +144,6 @@ impl Ledger {
         self.change_user(name, "enabled", by, enable).await
     }
 
-    /// Another number after every change of a user.
-    #[must_use]
-    pub fn users_version(&self) -> u64 {
-        self.0.users().version
-    }
-
     /// All that are known, by name.
     #[must_use]
     pub fn users(&self) -> Vec<UserView> {
@@ -176,6 +169,12 @@ impl Ledger {
             source: Source::Local,
             claims: BTreeMap::new(),
         })
+    }
+
+    /// Another number after every change of a user: whoever goes on by what a token proved, or remembers who may do what, asks again.
+    #[must_use]
+    pub fn users_changed(&self) -> watch::Receiver<u64> {
+        self.0.users_changed.subscribe()
     }
 
     /// Whether an identity is shut out.
@@ -213,6 +212,7 @@ impl Ledger {
             }
             let view = UserView::of(&next);
             inner.users().put(next);
+            inner.users_changed.send_modify(|changes| *changes += 1);
             Ok(view)
         })
         .await
@@ -294,7 +294,6 @@ impl Users {
         let mut users = Self {
             by_name: BTreeMap::new(),
             by_hash: HashMap::new(),
-            version: 0,
         };
         for user in stored {
             users.put(user);
@@ -303,7 +302,6 @@ impl Users {
     }
 
     fn put(&mut self, user: StoredUser) {
-        self.version = self.version.wrapping_add(1);
         let name = user.name.clone();
         let hash = user.token_hash.clone();
         let replaced = self.by_name.insert(name.clone(), user);

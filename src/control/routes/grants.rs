@@ -133,7 +133,7 @@ pub(in crate::control) async fn extend(
     let by = Duration::from_secs(by_seconds);
     match &caller {
         Caller::Admin { operator } => change(&gate, &id, Change::Extend(by), operator, reason).await,
-        Caller::Person(person) => {
+        Caller::Person(person, _) => {
             let extended = gate.desk.extend(person, &named(&id)?, by, reason.as_deref()).await;
             Ok(Json(extended?))
         }
@@ -192,7 +192,7 @@ pub(in crate::control) async fn revoke(
             };
             change(&gate, &id, revoke, operator, reason).await
         }
-        Caller::Person(person) => {
+        Caller::Person(person, _) => {
             let revoked = gate.desk.revoke(person, &named(&id)?, reason.as_deref()).await;
             Ok(Json(revoked?))
         }

@@ -11,7 +11,7 @@ use axum::{Extension, Json};
 
 use super::{Answer, body, named, query};
 use crate::access::{AccessError, Asked, Narrowed};
-use crate::control::caller::Caller;
+use crate::control::caller::{Caller, Standing};
 use crate::control::hold::Hold;
 use crate::control::model::{
     ApproveBody, CommentBody, EmptyBody, LONGEST_PAGE, LONGEST_WAIT_SECONDS, NewRequestBody, PAGE, RequestBody, Requests,
@@ -68,7 +68,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
     };
     let mut requests = match &caller {
         Caller::Admin { .. } => gate.ledger.requests(filter).await?,
-        Caller::Person(person) => gate.desk.requests(person, filter).await?,
+        Caller::Person(person, _) => gate.desk.requests(person, filter).await?,
     };
     let more = requests.len() > limit;
     requests.truncate(limit);
@@ -93,12 +93,14 @@ pub(in crate::control) async fn show(
     if let Some(mut watched) = watched
         && pending(&gate, &view)
     {
-        let _place = hold.wait()?;
+        let _place = hold.wait(&caller)?;
+        let standing = Standing::of(&caller, &gate);
         let changed = async {
             tokio::select! {
                 _ = watched.changed() => {}
                 () = gate.clock.sleep_until(view.request.expires_at) => {}
                 () = hold.stopped() => {}
+                () = standing.over() => {}
             }
         };
         let _ = tokio::time::timeout(wait, changed).await;
@@ -174,7 +176,7 @@ pub(in crate::control) async fn review(
 async fn see(gate: &Gate, caller: &Caller, id: &RequestId) -> Result<RequestView, ApiError> {
     Ok(match caller {
         Caller::Admin { .. } => gate.ledger.request(id).await?,
-        Caller::Person(person) => gate.desk.request(person, id).await?,
+        Caller::Person(person, _) => gate.desk.request(person, id).await?,
     })
 }
 
