@@ -3,7 +3,7 @@
 //! A wire-protocol gate in front of QA databases. This page is the table of contents, in layer order: a module imports only
 //! from those above it (`tests/architecture.rs` holds the exact graph).
 //!
-//! - [`clock`], [`ids`], [`names`], [`secret`]: the nouns
+//! - [`causes`], [`clock`], [`duration`], [`ids`], [`names`], [`secret`]: the nouns
 //! - [`ending`]: why sessions end, with SQLSTATE and words (pure)
 //! - [`wire`]: bytes to PostgreSQL messages and back (pure)
 //! - [`scram`]: either side of SCRAM-SHA-256, one message at a time (pure)
@@ -30,10 +30,12 @@
 pub mod access;
 pub mod app;
 pub mod audit;
+pub mod causes;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod duration;
 pub mod ending;
 pub mod frontend;
 pub mod grant;

@@ -17,7 +17,9 @@ use std::path::{Path, PathBuf};
 
 /// Every module in layer order, with what it imports. A module may import only from rows above its own, so there is no cycle.
 const LAYERS: &[(&str, &str)] = &[
+    ("causes", ""),
     ("clock", ""),
+    ("duration", ""),
     ("ids", ""),
     ("names", ""),
     ("secret", ""),
@@ -27,7 +29,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("grant", "ids names ending"),
     ("request", "ids names"),
     ("tls", ""),
-    ("identity", "names secret tls"),
+    ("identity", "causes names secret tls"),
     ("metrics", "names"),
     ("audit", "clock ids names ending"),
     ("policy", "names identity request"),
@@ -41,14 +43,17 @@ const LAYERS: &[(&str, &str)] = &[
     ("provision", "clock ids tls ledger upstream"),
     (
         "session",
-        "clock ids names secret ending wire grant request identity metrics tls audit ledger access frontend upstream provision",
+        "clock duration ids names secret ending wire grant request metrics tls audit ledger access frontend upstream provision",
     ),
-    ("notify", "clock secret tls request audit ledger"),
+    ("notify", "causes clock secret tls request audit ledger"),
     (
         "control",
-        "clock ids names secret grant request identity tls audit policy ledger access session",
+        "clock ids names secret grant request identity tls audit policy ledger access frontend session",
     ),
-    ("config", "names secret identity tls audit policy frontend upstream notify"),
+    (
+        "config",
+        "causes duration names secret identity tls audit policy frontend upstream notify",
+    ),
     (
         "app",
         "clock names ending identity metrics tls audit ledger access frontend upstream provision session notify control config",
@@ -56,12 +61,14 @@ const LAYERS: &[(&str, &str)] = &[
     ("lab", "secret tls"),
     (
         "cli",
-        "clock ids names secret grant request identity tls policy audit session control config app lab",
+        "clock duration ids names secret grant request identity tls policy audit session control config app lab",
     ),
 ];
 
 /// No task, socket, file, clock or randomness: what these need comes as an argument.
-const PURE: &[&str] = &["ids", "names", "ending", "wire", "scram", "grant", "request", "policy"];
+const PURE: &[&str] = &[
+    "duration", "ids", "names", "ending", "wire", "scram", "grant", "request", "policy",
+];
 const IMPURE: &[&str] = &[
     "async ",
     ".await",

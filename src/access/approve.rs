@@ -2,8 +2,7 @@
 //!
 //! The policies are asked before the request's turn; what a step needs to be legal is checked within it, by `request`.
 
-use super::{AccessError, Desk, Narrowed, decide};
-use crate::identity::Identity;
+use super::{AccessError, Desk, Narrowed, Visitor, decide};
 use crate::ids::RequestId;
 use crate::ledger::{Reasons, RequestView};
 use crate::policy::{Action, Resource};
@@ -13,7 +12,7 @@ impl Desk {
     /// Says yes. The policies are asked about what is to be given: an approver can give less than they may not approve.
     pub async fn approve(
         &self,
-        who: &Identity,
+        who: &Visitor,
         id: &RequestId,
         narrowed: Narrowed,
         comment: Option<String>,
@@ -33,12 +32,8 @@ impl Desk {
         }
         let subject = decide::narrowed(&view.request, &narrowed, &profiles);
         let reasons = self.allowed_on(who, &subject).await?;
-        // Whoever is shut out since they asked gets nothing.
-        if self.0.ledger.is_disabled(&subject.wish.identity) {
-            return Err(AccessError::Invalid(format!("{} is disabled", subject.wish.identity)));
-        }
         let approve = Approve {
-            by: who.name.clone(),
+            by: who.name().clone(),
             comment,
             window: narrowed.window,
             profile: narrowed.profile,
@@ -46,59 +41,62 @@ impl Desk {
         let step = move |request: &Request, grant, now| -> Result<Next, AccessError> {
             Ok(request.pending(now)?.approve(approve, &profiles, grant, now)?)
         };
-        self.0.ledger.step(id, &who.name, "approved", reasons, step).await
+        self.0.ledger.step(id, who.name(), "approved", reasons, step).await
     }
 
     /// Says no.
-    pub async fn reject(&self, who: &Identity, id: &RequestId, comment: Option<String>) -> Result<RequestView, AccessError> {
+    pub async fn reject(&self, who: &Visitor, id: &RequestId, comment: Option<String>) -> Result<RequestView, AccessError> {
         let comment = decide::comment(comment.as_deref())?;
         let view = self.find(id).await?;
-        if view.request.wish.identity == who.name {
+        if view.request.wish.identity == *who.name() {
             return Err(AccessError::Invalid("this is your own request: withdraw it".to_owned()));
         }
         let reasons = self.allowed_on(who, &view.request).await?;
-        let by = who.name.clone();
+        let by = who.name().clone();
         let step = move |request: &Request, _, now| -> Result<Next, AccessError> {
             Ok(not_granted(request.pending(now)?.reject(by, comment, now)))
         };
-        self.0.ledger.step(id, &who.name, "rejected", reasons, step).await
+        self.0.ledger.step(id, who.name(), "rejected", reasons, step).await
     }
 
     /// Takes one's own request back. No policy keeps anybody from it.
-    pub async fn withdraw(&self, who: &Identity, id: &RequestId) -> Result<RequestView, AccessError> {
-        let by = who.name.clone();
+    pub async fn withdraw(&self, who: &Visitor, id: &RequestId) -> Result<RequestView, AccessError> {
+        let by = who.name().clone();
         let step = move |request: &Request, _, now| -> Result<Next, AccessError> {
             Ok(not_granted(request.pending(now)?.withdraw(&by, now)?))
         };
         // Whose it is, is not told to those who may not see it.
         self.request(who, id).await?;
-        self.0.ledger.step(id, &who.name, "withdrawn", Reasons::default(), step).await
+        self.0
+            .ledger
+            .step(id, who.name(), "withdrawn", Reasons::default(), step)
+            .await
     }
 
     /// Notes what a break-glass access was found to be.
-    pub async fn review(&self, who: &Identity, id: &RequestId, comment: String) -> Result<RequestView, AccessError> {
+    pub async fn review(&self, who: &Visitor, id: &RequestId, comment: String) -> Result<RequestView, AccessError> {
         let Some(comment) = decide::comment(Some(&comment))? else {
             return Err(AccessError::Invalid(
                 "a review says what was found: give a comment".to_owned(),
             ));
         };
         let view = self.find(id).await?;
-        if view.request.wish.identity == who.name {
+        if view.request.wish.identity == *who.name() {
             return Err(IllegalStep::OwnReview.into());
         }
         let reasons = self.allowed_on(who, &view.request).await?;
-        let by = who.name.clone();
+        let by = who.name().clone();
         let step = move |request: &Request, _, now| -> Result<Next, AccessError> {
             Ok(not_granted(request.reviewed(&by, comment, now)?))
         };
-        self.0.ledger.step(id, &who.name, "reviewed", reasons, step).await
+        self.0.ledger.step(id, who.name(), "reviewed", reasons, step).await
     }
 
     /// Whether the policies let `who` approve this. One's own request is no exception, and has words of its own.
-    async fn allowed_on(&self, who: &Identity, request: &Request) -> Result<Reasons, AccessError> {
-        let ruling = self.ask(&self.rules(), who, Action::Approve, Resource::Request(request), None);
+    async fn allowed_on(&self, who: &Visitor, request: &Request) -> Result<Reasons, AccessError> {
+        let ruling = self.ask(&self.rules(), who, Action::Approve, Resource::Request(request));
         match self.reasons(ruling, request.id.as_str()).await {
-            _ if request.wish.identity == who.name => Err(IllegalStep::OwnRequest.into()),
+            _ if request.wish.identity == *who.name() => Err(IllegalStep::OwnRequest.into()),
             answer => answer,
         }
     }

@@ -11,7 +11,7 @@ use crate::grant::{Grant, LONGEST_WINDOW, SHORTEST_WINDOW};
 use crate::identity::{Identity, Source};
 use crate::ledger::Submitted;
 use crate::names::{ProfileName, TargetName};
-use crate::policy::{Action, Decision, Judgement, Verdict};
+use crate::policy::{Action, Decision, Judgement, NOT_EVALUATED, Verdict};
 use crate::request::{How, Request, Wish};
 
 /// Bytes of a reason or a comment: a paragraph.
@@ -165,6 +165,7 @@ pub(super) fn no_policies() -> Judgement {
             why: "this gate has no policies, so nobody can ask for access: its operator can make a grant by hand".to_owned(),
         },
         policies: Vec::new(),
+        errors: Vec::new(),
     }
 }
 
@@ -232,7 +233,7 @@ pub(super) fn why(action: Action, decision: &Decision) -> String {
         Action::Administer => "administer the gate",
     };
     if !decision.errors.is_empty() {
-        return "a policy could not be evaluated, so nothing is allowed: tell the gate's operator".to_owned();
+        return NOT_EVALUATED.to_owned();
     }
     match decision.policies.as_slice() {
         [] => format!("no policy lets you {what}"),

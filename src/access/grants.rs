@@ -4,9 +4,8 @@
 
 use std::time::Duration;
 
-use super::{AccessError, Desk, Rules, decide};
+use super::{AccessError, Desk, Rules, Visitor, decide};
 use crate::grant::{Grant, IllegalChange};
-use crate::identity::Identity;
 use crate::ids::GrantId;
 use crate::ledger::{GrantLogin, GrantView, LedgerError};
 use crate::policy::{Action, Resource};
@@ -16,7 +15,7 @@ impl Desk {
     /// Moves the end of a grant further off; the policies decide again, as for a request of the whole window.
     pub async fn extend(
         &self,
-        who: &Identity,
+        who: &Visitor,
         grant: &GrantId,
         by: Duration,
         reason: Option<&str>,
@@ -27,34 +26,46 @@ impl Desk {
         let reason = decide::reason(reason)?;
         // Two extensions at once are each judged on what the other has made of the window.
         let _turn = self.0.turns.take(grant.as_str()).await;
-        let rules = self.rules();
-        let GrantView { grant, .. } = self.lasting(grant).await?;
-        let mut wish = self.wish_of(&rules, &grant, grant.window().saturating_add(by)).await?;
-        if grant.identity() == &who.name {
-            wish.groups.clone_from(&who.groups);
+        let grant = self.0.ledger.grant(grant).await?.grant;
+        let own = grant.identity() == who.name();
+        if own {
+            self.lasting(&grant)?;
         }
-        if reason.is_some() {
-            wish.reason.clone_from(&reason);
-        }
-        let ruling = self.ask(&rules, who, Action::Extend, Resource::Access(&wish), None);
-        self.settled(&ruling, grant.id().as_str()).await?;
-        // What nobody approved does not grow beyond what is allowed without approval by extending it oneself.
-        if wish.break_glass && wish.identity == who.name {
-            let ruling = self.ask(&rules, who, Action::BreakGlass, Resource::Access(&wish), None);
-            self.settled(&ruling, grant.id().as_str()).await?;
-        }
-        let extended = self.0.ledger.extend(grant.id(), by, who.name.as_str(), reason.as_deref());
+        let window = grant.window().saturating_add(by);
+        let allowed = self.may_extend(who, &grant, window, reason.as_deref()).await;
+        allowed.map_err(|error| self.hidden(who, &grant, error))?;
+        let extended = self.0.ledger.extend(grant.id(), by, who.name().as_str(), reason.as_deref());
         Ok(extended.await?)
     }
 
+    async fn may_extend(&self, who: &Visitor, grant: &Grant, window: Duration, reason: Option<&str>) -> Result<(), AccessError> {
+        let rules = self.rules();
+        let mut wish = self.wish_of(&rules, grant, window).await?;
+        let own = grant.identity() == who.name();
+        if own {
+            wish.groups.clone_from(&who.identity.groups);
+        }
+        if let Some(reason) = reason {
+            wish.reason = Some(reason.to_owned());
+        }
+        let ruling = self.ask(&rules, who, Action::Extend, Resource::Access(&wish));
+        self.settled(&ruling, grant.id().as_str()).await?;
+        // What nobody approved does not grow beyond what is allowed without approval by extending it oneself.
+        if wish.break_glass && own {
+            let ruling = self.ask(&rules, who, Action::BreakGlass, Resource::Access(&wish));
+            self.settled(&ruling, grant.id().as_str()).await?;
+        }
+        Ok(())
+    }
+
     /// Ends one's own grant early. To give back what has ended already is no mistake.
-    pub async fn release(&self, who: &Identity, grant: &GrantId) -> Result<GrantView, AccessError> {
+    pub async fn release(&self, who: &Visitor, grant: &GrantId) -> Result<GrantView, AccessError> {
         let view = self.own(who, grant).await?;
         let now = self.0.clock.now();
         if view.grant.status(now).ended() {
             return Ok(view);
         }
-        let released = self.0.ledger.shorten_to(grant, now, who.name.as_str(), Some("given back"));
+        let released = self.0.ledger.shorten_to(grant, now, who.name().as_str(), Some("given back"));
         match released.await {
             // It ended while this was on its way.
             Err(LedgerError::Illegal(IllegalChange::Ended(_) | IllegalChange::NotShorter)) => {
@@ -65,43 +76,61 @@ impl Desk {
     }
 
     /// Ends somebody's grant: one's own without being asked, another's by policy.
-    pub async fn revoke(&self, who: &Identity, grant: &GrantId, reason: Option<&str>) -> Result<GrantView, AccessError> {
+    pub async fn revoke(&self, who: &Visitor, grant: &GrantId, reason: Option<&str>) -> Result<GrantView, AccessError> {
         let reason = decide::reason(reason)?;
-        let view = self.lasting(grant).await?;
-        if view.grant.identity() != &who.name {
-            let rules = self.rules();
-            let wish = self.wish_of(&rules, &view.grant, view.grant.window()).await?;
-            let ruling = self.ask(&rules, who, Action::Revoke, Resource::Access(&wish), None);
-            self.settled(&ruling, grant.as_str()).await?;
+        let grant = self.0.ledger.grant(grant).await?.grant;
+        if grant.identity() != who.name() {
+            let allowed = self.may_revoke(who, &grant).await;
+            allowed.map_err(|error| self.hidden(who, &grant, error))?;
         }
-        Ok(self.0.ledger.revoke(grant, who.name.as_str(), reason.as_deref()).await?)
+        Ok(self
+            .0
+            .ledger
+            .revoke(grant.id(), who.name().as_str(), reason.as_deref())
+            .await?)
+    }
+
+    async fn may_revoke(&self, who: &Visitor, grant: &Grant) -> Result<(), AccessError> {
+        let rules = self.rules();
+        let wish = self.wish_of(&rules, grant, grant.window()).await?;
+        let ruling = self.ask(&rules, who, Action::Revoke, Resource::Access(&wish));
+        self.settled(&ruling, grant.id().as_str()).await
     }
 
     /// A login of one's own grant.
-    pub async fn login(&self, who: &Identity, grant: &GrantId) -> Result<GrantLogin, AccessError> {
-        self.own(who, grant).await?;
-        self.lasting(grant).await?;
-        Ok(self.0.ledger.issue_login(grant, who.name.as_str()).await?)
+    pub async fn login(&self, who: &Visitor, grant: &GrantId) -> Result<GrantLogin, AccessError> {
+        let view = self.own(who, grant).await?;
+        self.lasting(&view.grant)?;
+        Ok(self.0.ledger.issue_login(grant, who.name().as_str()).await?)
     }
 
     /// A grant, if it is one's own.
-    async fn own(&self, who: &Identity, grant: &GrantId) -> Result<GrantView, AccessError> {
+    async fn own(&self, who: &Visitor, grant: &GrantId) -> Result<GrantView, AccessError> {
         let view = self.0.ledger.grant(grant).await?;
-        if view.grant.identity() == &who.name {
+        if view.grant.identity() == who.name() {
             Ok(view)
         } else {
-            Err(AccessError::NotYours(grant.clone()))
+            Err(self.hidden(who, &view.grant, AccessError::NotYours(grant.clone())))
         }
     }
 
-    /// A grant, if it has not ended.
-    async fn lasting(&self, grant: &GrantId) -> Result<GrantView, AccessError> {
-        let view = self.0.ledger.grant(grant).await?;
-        let status = view.grant.status(self.0.clock.now());
+    /// The answer about a grant that cannot be had: for those who may not see it, that there is none. That the gate failed is
+    /// told to everybody.
+    fn hidden(&self, who: &Visitor, grant: &Grant, error: AccessError) -> AccessError {
+        let failed = matches!(error, AccessError::Ledger(_));
+        if failed || grant.identity() == who.name() || self.would(who, Action::Administer) {
+            error
+        } else {
+            LedgerError::NoSuchGrant(grant.id().clone()).into()
+        }
+    }
+
+    fn lasting(&self, grant: &Grant) -> Result<(), AccessError> {
+        let status = grant.status(self.0.clock.now());
         if status.ended() {
             return Err(LedgerError::Illegal(IllegalChange::Ended(status)).into());
         }
-        Ok(view)
+        Ok(())
     }
 
     /// What would have to be asked for to get this grant with this window.

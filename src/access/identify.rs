@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{AccessError, Desk};
+use super::{AccessError, Desk, Visitor};
 use crate::audit::event::{Event, IdentityRefused};
 use crate::identity::{Identity, looks_like_jwt};
 use crate::secret::Secret;
@@ -30,16 +30,13 @@ struct Refused {
 }
 
 impl Desk {
-    /// Who holds this token: a local user's or an issuer's. A failure is on record; the caller learns nothing from it.
-    pub async fn identify(&self, token: &Secret<String>, client: Option<IpAddr>) -> Result<Identity, AccessError> {
+    /// Who holds this token (a local user's or an issuer's) and comes from there. A failure is on record; the caller learns nothing from it.
+    pub async fn identify(&self, token: &Secret<String>, client: Option<IpAddr>) -> Result<Visitor, AccessError> {
+        let client = client.map(|client| client.to_canonical());
         match self.prove(token).await {
-            Ok(identity) => Ok(identity),
+            Ok(identity) => Ok(Visitor { identity, client }),
             Err(Refused { claimed, detail }) => {
-                let refused = IdentityRefused {
-                    client: client.map(|client| client.to_canonical()),
-                    claimed,
-                    detail,
-                };
+                let refused = IdentityRefused { client, claimed, detail };
                 if let Err(error) = self.0.journal.record(&Event::IdentityRefused(Cow::Owned(refused))).await {
                     tracing::error!(%error, "a refused token could not be put on record");
                 }

@@ -1,52 +1,21 @@
-//! What people may see of requests, and who could approve one.
+//! What people may see of requests.
 //!
 //! It changes nothing. INVARIANT: a request is shown to its requester, to who may approve it (or has), and to who may read the log.
 
-use std::collections::BTreeMap;
-
-use super::{AccessError, Desk};
-use crate::identity::{Identity, Source};
+use super::{AccessError, Desk, Visitor};
 use crate::ids::RequestId;
 use crate::ledger::{LedgerError, RequestFilter, RequestView};
-use crate::names::IdentityName;
 use crate::policy::{Action, Resource};
 use crate::request::{Request, Status};
 
-/// Approvers named to somebody who waits: more would not be read.
-const APPROVERS: usize = 20;
-/// Users asked about for that: a policy decision takes a fraction of a millisecond, and somebody waits.
-const CANDIDATES: usize = 500;
 /// Requests in an answer when no number is named.
 const PAGE: usize = 100;
 /// Pages looked through for requests of others: nobody approves from a list of thousands.
 const PAGES: usize = 10;
 
 impl Desk {
-    /// Local users whom the policies would let approve, for "who can approve this".
-    #[must_use]
-    pub fn approvers(&self, request: &RequestView) -> Vec<IdentityName> {
-        let (rules, request) = (self.rules(), &request.request);
-        let users = self.0.ledger.users().into_iter();
-        let others = users.filter(|user| user.local && !user.disabled && user.name != request.wish.identity);
-        others
-            .take(CANDIDATES)
-            .map(|user| Identity {
-                name: user.name,
-                groups: user.groups,
-                source: Source::Local,
-                claims: BTreeMap::new(),
-            })
-            .filter(|user| {
-                let ruling = self.ask(&rules, user, Action::Approve, Resource::Request(request), None);
-                ruling.decision.allowed
-            })
-            .take(APPROVERS)
-            .map(|user| user.name)
-            .collect()
-    }
-
     /// One request: one's own, or one that may be approved.
-    pub async fn request(&self, who: &Identity, id: &RequestId) -> Result<RequestView, AccessError> {
+    pub async fn request(&self, who: &Visitor, id: &RequestId) -> Result<RequestView, AccessError> {
         let view = self.find(id).await?;
         if self.sees(who, &view.request) || self.would(who, Action::ReadLog) {
             Ok(view)
@@ -57,17 +26,17 @@ impl Desk {
 
     /// Requests, the newest first: one's own, and those of others that wait for an approval or review one may give.
     /// Who may read the log sees all.
-    pub async fn requests(&self, who: &Identity, filter: RequestFilter) -> Result<Vec<RequestView>, AccessError> {
+    pub async fn requests(&self, who: &Visitor, filter: RequestFilter) -> Result<Vec<RequestView>, AccessError> {
         let limit = if filter.limit == 0 { PAGE } else { filter.limit };
         let filter = RequestFilter { limit, ..filter };
-        let own = filter.identity.as_ref() == Some(&who.name);
+        let own = filter.identity.as_ref() == Some(who.name());
         if own || self.would(who, Action::ReadLog) {
             return Ok(self.0.ledger.requests(filter).await?);
         }
         let mut found = Vec::new();
         if filter.identity.is_none() {
             let mine = RequestFilter {
-                identity: Some(who.name.clone()),
+                identity: Some(who.name().clone()),
                 ..filter.clone()
             };
             found.extend(self.0.ledger.requests(mine).await?);
@@ -88,13 +57,13 @@ impl Desk {
     }
 
     /// As many as the filter's limit that `who` may approve.
-    async fn of_others(&self, who: &Identity, mut filter: RequestFilter) -> Result<Vec<RequestView>, AccessError> {
+    async fn of_others(&self, who: &Visitor, mut filter: RequestFilter) -> Result<Vec<RequestView>, AccessError> {
         let mut found = Vec::new();
         for _ in 0..PAGES {
             let page = self.0.ledger.requests(filter.clone()).await?;
             let last = page.last().map(|view| view.request.id.clone());
             let whole = page.len() >= filter.limit;
-            let others = page.into_iter().filter(|view| view.request.wish.identity != who.name);
+            let others = page.into_iter().filter(|view| view.request.wish.identity != *who.name());
             found.extend(others.filter(|view| self.sees(who, &view.request)));
             if !whole || found.len() >= filter.limit {
                 break;
@@ -112,10 +81,10 @@ impl Desk {
         }
     }
 
-    fn sees(&self, who: &Identity, request: &Request) -> bool {
-        let named = request.wish.identity == who.name || request.approvals.iter().any(|approval| approval.by == who.name);
+    fn sees(&self, who: &Visitor, request: &Request) -> bool {
+        let named = request.wish.identity == *who.name() || request.approvals.iter().any(|approval| approval.by == *who.name());
         named || {
-            let ruling = self.ask(&self.rules(), who, Action::Approve, Resource::Request(request), None);
+            let ruling = self.ask(&self.rules(), who, Action::Approve, Resource::Request(request));
             ruling.decision.allowed
         }
     }

@@ -6,6 +6,7 @@
 //! whatever the policies say.
 
 mod approve;
+mod approvers;
 mod decide;
 mod flood;
 mod grants;
@@ -35,6 +36,7 @@ use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::policy::Policies;
 use crate::request::IllegalStep;
 
+use approvers::Approvers;
 use flood::Floods;
 
 /// Sessions at once under a grant whose request names no number.
@@ -78,8 +80,23 @@ pub struct Asked {
     pub break_glass: bool,
     /// The caller's own key, so that asking again is the same request.
     pub key: Option<String>,
-    /// Where from.
+}
+
+/// Somebody at the desk: who they have proved to be, and where they are. All they do is judged by both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visitor {
+    /// Who.
+    pub identity: Identity,
+    /// The address of their client, if it is on a network.
     pub client: Option<IpAddr>,
+}
+
+impl Visitor {
+    /// Their name.
+    #[must_use]
+    pub fn name(&self) -> &IdentityName {
+        &self.identity.name
+    }
 }
 
 /// How an approver narrows what was asked for.
@@ -137,7 +154,7 @@ pub enum AccessError {
     /// No such request, or none that this identity may see.
     #[error("there is no request {0}")]
     NoSuchRequest(RequestId),
-    /// The grant is somebody else's.
+    /// The grant is somebody else's, and whoever asked may see it.
     #[error("grant {0} is not yours")]
     NotYours(GrantId),
     /// The step cannot be taken.
@@ -158,6 +175,7 @@ struct Inner {
     clock: Clock,
     rules: watch::Receiver<Arc<Rules>>,
     floods: Floods,
+    approvers: Approvers,
     turns: Turns,
 }
 
@@ -180,14 +198,9 @@ impl Desk {
             clock,
             rules,
             floods: Floods::default(),
+            approvers: Approvers::default(),
             turns: Turns::default(),
         }))
-    }
-
-    /// The grant that gives `who` the target (and profile) now, if there is one.
-    #[must_use]
-    pub fn live_grant(&self, who: &Identity, target: &TargetName, profile: Option<&ProfileName>) -> Option<GrantView> {
-        self.0.ledger.live_grant(&who.name, target, profile)
     }
 
     /// The rules as they are now.

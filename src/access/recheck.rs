@@ -64,7 +64,11 @@ impl Desk {
         let Some(Outcome::Approved { how, .. }) = &request.outcome else {
             return Err(refused("the request it came of is not approved".to_owned()));
         };
-        let Judgement { verdict, policies } = self.judge_again(&request.wish, client);
+        let Judgement {
+            verdict,
+            policies,
+            errors,
+        } = self.judge_again(&request.wish, client);
         // Whoever was shut out since may have been somebody else when they said yes.
         let approvals = request
             .approvals
@@ -79,9 +83,9 @@ impl Desk {
         let decision = Decision {
             allowed: good.is_ok(),
             policies,
-            errors: Vec::new(),
+            errors,
         };
-        self.note(grant.identity(), action, decision, grant.id().as_str());
+        self.note(grant, action, decision, client);
         good.map_err(refused)
     }
 

@@ -6,10 +6,10 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{AccessError, Desk, Rules, decide};
+use super::{AccessError, Desk, Rules, Visitor, decide};
 use crate::audit::Batch;
 use crate::audit::event::{DecisionMade, Event};
-use crate::identity::Identity;
+use crate::grant::Grant;
 use crate::ledger::{LedgerError, Reasons};
 use crate::names::IdentityName;
 use crate::policy::{Action, Context, Decision, Question, Resource};
@@ -22,36 +22,30 @@ pub(super) struct Ruling {
     pub(super) decision: Decision,
     action: Action,
     who: IdentityName,
+    client: Option<IpAddr>,
     policy_set: Option<String>,
 }
 
 impl Desk {
     /// Whether `who` may read the log or administer; the decision is on record.
-    pub async fn may(&self, who: &Identity, action: Action) -> Result<(), AccessError> {
-        let ruling = self.ask(&self.rules(), who, action, Resource::Gate, None);
+    pub async fn may(&self, who: &Visitor, action: Action) -> Result<(), AccessError> {
+        let ruling = self.ask(&self.rules(), who, action, Resource::Gate);
         self.settled(&ruling, GATE).await
     }
 
     /// The same question where it only shapes an answer (what a list shows): nothing goes on record.
     #[must_use]
-    pub fn would(&self, who: &Identity, action: Action) -> bool {
-        self.ask(&self.rules(), who, action, Resource::Gate, None).decision.allowed
+    pub fn would(&self, who: &Visitor, action: Action) -> bool {
+        self.ask(&self.rules(), who, action, Resource::Gate).decision.allowed
     }
 
     /// Asks the policies as they are in `rules`; without policies nothing is allowed.
-    pub(super) fn ask(
-        &self,
-        rules: &Rules,
-        who: &Identity,
-        action: Action,
-        resource: Resource<'_>,
-        client: Option<IpAddr>,
-    ) -> Ruling {
+    pub(super) fn ask(&self, rules: &Rules, who: &Visitor, action: Action, resource: Resource<'_>) -> Ruling {
         let question = Question {
-            identity: who,
+            identity: &who.identity,
             action,
             resource,
-            context: self.context(&who.name, client),
+            context: self.context(who.name(), who.client),
         };
         let decision = rules.policies.as_ref().map_or_else(
             || Decision {
@@ -64,7 +58,8 @@ impl Desk {
         Ruling {
             decision,
             action,
-            who: who.name.clone(),
+            who: who.name().clone(),
+            client: who.client,
             policy_set: policy_set(rules),
         }
     }
@@ -101,19 +96,22 @@ impl Desk {
         Ok(Reasons {
             policies: ruling.decision.policies,
             policy_set: ruling.policy_set,
+            errors: ruling.decision.errors,
+            client: ruling.client,
         })
     }
 
-    /// Puts an answer on record that is given where nobody can wait for the log.
-    pub(super) fn note(&self, who: &IdentityName, action: Action, decision: Decision, about: &str) {
+    /// Puts an answer about a grant on record that is given where nobody can wait for the log.
+    pub(super) fn note(&self, grant: &Grant, action: Action, decision: Decision, client: IpAddr) {
         let ruling = Ruling {
             decision,
             action,
-            who: who.clone(),
+            who: grant.identity().clone(),
+            client: Some(client.to_canonical()),
             policy_set: policy_set(&self.rules()),
         };
         let mut batch = Batch::new();
-        batch.push(self.0.clock.now(), &ruling.event(about));
+        batch.push(self.0.clock.now(), &ruling.event(grant.id().as_str()));
         self.0.journal.defer(&mut batch);
     }
 }
@@ -125,7 +123,9 @@ impl Ruling {
             action: self.action.name().to_owned(),
             about: about.to_owned(),
             allowed: self.decision.allowed,
+            client: self.client,
             policies: self.decision.policies.clone(),
+            errors: self.decision.errors.clone(),
             policy_set: self.policy_set.clone().unwrap_or_else(|| "none".to_owned()),
         }))
     }

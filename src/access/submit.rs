@@ -4,53 +4,56 @@
 
 use std::time::Duration;
 
-use super::{AccessError, Asked, Desk, Rules, Way, decide, rule};
-use crate::identity::Identity;
+use super::{AccessError, Asked, Desk, Rules, Visitor, Way, decide, rule};
 use crate::ledger::{NewRequest, Reasons, RequestView};
 use crate::policy::Judgement;
 use crate::request::{Outcome, Wish};
 
 impl Desk {
     /// Asks for access. What is pending already is not asked for twice; what the policies deny is on record and an error.
-    pub async fn submit(&self, who: &Identity, asked: Asked) -> Result<RequestView, AccessError> {
+    pub async fn submit(&self, who: &Visitor, asked: Asked) -> Result<RequestView, AccessError> {
         let rules = self.rules();
-        let wish = decide::wish(&rules, who, &asked)?;
-        let _turn = self.0.turns.take(who.name.as_str()).await;
+        let wish = decide::wish(&rules, &who.identity, &asked)?;
+        let _turn = self.0.turns.take(who.name().as_str()).await;
         self.submit_in_turn(who, &rules, wish, &asked).await
     }
 
     /// The live grant for what is asked, or else the request for it. Many at once (the connections of one test run) make one.
-    pub async fn enter(&self, who: &Identity, asked: Asked) -> Result<Way, AccessError> {
+    pub async fn enter(&self, who: &Visitor, asked: Asked) -> Result<Way, AccessError> {
         let rules = self.rules();
-        let wish = decide::wish(&rules, who, &asked)?;
-        let _turn = self.0.turns.take(who.name.as_str()).await;
+        let wish = decide::wish(&rules, &who.identity, &asked)?;
+        let _turn = self.0.turns.take(who.name().as_str()).await;
         // Who names no profile is content with any.
         let profile = asked.profile.is_some().then_some(&wish.profile);
-        if let Some(view) = self.0.ledger.live_grant(&who.name, &wish.target, profile) {
+        if let Some(view) = self.0.ledger.live_grant(who.name(), &wish.target, profile) {
             return Ok(Way::Grant(Box::new(view)));
         }
         let view = self.submit_in_turn(who, &rules, wish, &asked).await?;
         Ok(Way::Request(Box::new(view)))
     }
 
-    async fn submit_in_turn(&self, who: &Identity, rules: &Rules, wish: Wish, asked: &Asked) -> Result<RequestView, AccessError> {
-        let pending = self.0.ledger.pending_request(&who.name, &wish.target, &wish.profile);
+    async fn submit_in_turn(&self, who: &Visitor, rules: &Rules, wish: Wish, asked: &Asked) -> Result<RequestView, AccessError> {
+        let pending = self.0.ledger.pending_request(who.name(), &wish.target, &wish.profile);
         // Who waits and then finds it urgent is not told to go on waiting.
         if let Some(view) = pending.filter(|view| view.request.wish.break_glass == wish.break_glass) {
             return Ok(view);
         }
         let now = self.0.clock.now();
-        if !self.0.floods.admit(&who.name, rules.requests_per_minute, now) {
-            tracing::warn!(identity = %who.name, limit = rules.requests_per_minute, "an identity asks too often");
+        if !self.0.floods.admit(who.name(), rules.requests_per_minute, now) {
+            tracing::warn!(identity = %who.name(), limit = rules.requests_per_minute, "an identity asks too often");
             return Err(AccessError::TooMany {
-                identity: who.name.clone(),
+                identity: who.name().clone(),
                 limit: rules.requests_per_minute,
             });
         }
         let judgement = rules.policies.as_ref().map_or_else(decide::no_policies, |policies| {
-            policies.judge(who, &wish, self.context(&who.name, asked.client))
+            policies.judge(&who.identity, &wish, self.context(who.name(), who.client))
         });
-        let Judgement { verdict, policies } = judgement;
+        let Judgement {
+            verdict,
+            policies,
+            errors,
+        } = judgement;
         let new = NewRequest {
             submitted: decide::submitted(verdict, &wish, rules.pending_for, now),
             wish: wish.clone(),
@@ -60,6 +63,8 @@ impl Desk {
         let reasons = Reasons {
             policies: policies.clone(),
             policy_set: rule::policy_set(rules),
+            errors,
+            client: who.client,
         };
         let view = self.0.ledger.submit(new, reasons).await?;
         // The answer to the one would be taken for the answer to the other.

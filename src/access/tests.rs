@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::audit;
-use crate::audit::event::Event;
+use crate::audit::event::{Event, RequestChanged};
 use crate::ending::Ending;
 use crate::grant::Status;
 use crate::identity::Source;
@@ -28,9 +28,9 @@ unless { context has reason };
 @id("leads-approve")
 permit (principal in Tidegate::Group::"leads", action == Tidegate::Action::"approve", resource)
 when { resource.window_seconds <= 7200 };
-@id("longer")
+@id("longer") @max_duration("2h")
 permit (principal, action == Tidegate::Action::"extend", resource)
-when { resource.owner == principal && context.window_seconds <= 7200 };
+when { resource.owner == principal };
 @id("leads-revoke")
 permit (principal in Tidegate::Group::"leads", action == Tidegate::Action::"revoke", resource)
 when { resource.owner in Tidegate::Group::"qa" };
@@ -40,6 +40,8 @@ when { context has reason };
 @id("pipelines") @max_duration("1h")
 permit (principal, action in [Tidegate::Action::"request", Tidegate::Action::"auto-approve"], resource)
 when { principal.hasTag("repository") && principal.getTag("repository") == "shop/orders" };
+@id("ops-run-the-gate")
+permit (principal in Tidegate::Group::"ops", action == Tidegate::Action::"administer", resource);
 @id("security-reads")
 permit (principal in Tidegate::Group::"security", action == Tidegate::Action::"read-log", resource);
 "#;
@@ -96,17 +98,29 @@ impl Bench {
         let _ = self.clock.observe();
     }
 
-    async fn user(&self, name: &str, groups: &[&str]) -> Identity {
+    async fn user(&self, name: &str, groups: &[&str]) -> Visitor {
         let groups = groups.iter().map(|group| group.parse().unwrap()).collect();
         let token = self.ledger.add_user(&name.parse().unwrap(), groups, "ops").await.unwrap();
         self.desk.identify(&token, None).await.unwrap()
     }
 
+    fn records(&self) -> Vec<Event<'static>> {
+        let records = audit::read(&self.folder.path().join("audit"), &audit::Filter::default()).unwrap();
+        records.map(|record| record.unwrap().event).collect()
+    }
+
+    /// The steps of requests on record.
+    fn requests_changed(&self) -> Vec<RequestChanged> {
+        let steps = self.records().into_iter().filter_map(|event| match event {
+            Event::RequestChanged(made) => Some(made.into_owned()),
+            _ => None,
+        });
+        steps.collect()
+    }
+
     /// The decisions on record: who, what, whether they may, by which policies.
     fn decisions(&self) -> Vec<(String, String, bool, String)> {
-        let records = audit::read(&self.folder.path().join("audit"), &audit::Filter::default()).unwrap();
-        let events = records.map(|record| record.unwrap().event);
-        let decisions = events.filter_map(|event| match event {
+        let decisions = self.records().into_iter().filter_map(|event| match event {
             Event::DecisionMade(made) => Some((
                 made.identity.to_string(),
                 made.action.clone(),
@@ -133,12 +147,15 @@ fn asked(target: &str, profile: &str) -> Asked {
     }
 }
 
-fn pipeline(repository: &str) -> Identity {
-    Identity {
-        name: "ci:shop/orders".parse().unwrap(),
-        groups: BTreeSet::new(),
-        source: Source::Issuer("https://ci.example.org".to_owned()),
-        claims: BTreeMap::from([("repository".to_owned(), repository.to_owned())]),
+fn pipeline(repository: &str) -> Visitor {
+    Visitor {
+        identity: Identity {
+            name: "ci:shop/orders".parse().unwrap(),
+            groups: BTreeSet::new(),
+            source: Source::Issuer("https://ci.example.org".to_owned()),
+            claims: BTreeMap::from([("repository".to_owned(), repository.to_owned())]),
+        },
+        client: Some(CLIENT),
     }
 }
 
@@ -150,11 +167,17 @@ async fn reading_is_granted_at_once_and_logs_in() {
     let grant = view.request.grant().expect("a grant").clone();
     let login = bench.desk.login(&ana, &grant).await.unwrap();
     assert!(login.user.starts_with(grant.as_str()));
-    let live = bench.desk.live_grant(&ana, &view.request.wish.target, None).expect("a grant");
+    let live = bench
+        .ledger
+        .live_grant(ana.name(), &view.request.wish.target, None)
+        .expect("a grant");
     assert_eq!(live.grant.id(), &grant);
     bench.connect(&grant).await.unwrap();
     let eve = bench.user("eve", &["qa"]).await;
-    assert!(matches!(bench.desk.login(&eve, &grant).await, Err(AccessError::NotYours(_))));
+    assert!(matches!(
+        bench.desk.login(&eve, &grant).await,
+        Err(AccessError::Ledger(LedgerError::NoSuchGrant(_)))
+    ));
     bench.pass(Duration::from_mins(31));
     assert!(matches!(
         bench.desk.login(&ana, &grant).await,
@@ -211,7 +234,7 @@ async fn many_connections_at_once_are_one_grant() {
         Way::Request(view) => view.request.grant().unwrap().clone(),
     });
     assert!(grants.iter().all(|grant| *grant == grants[0]), "{grants:?}");
-    assert_eq!(bench.ledger.active_grants(&ana.name), 1);
+    assert_eq!(bench.ledger.active_grants(ana.name()), 1);
 }
 
 #[tokio::test]
@@ -329,7 +352,10 @@ async fn extensions_never_add_up_to_more_than_the_policies_allow() {
     let view = bench.ledger.grant(&grant).await.unwrap();
     assert_eq!(view.grant.window(), Duration::from_mins(90));
     let other = bench.desk.extend(&eve, &grant, Duration::from_mins(1), None).await;
-    assert!(matches!(other, Err(AccessError::Denied { .. })));
+    assert!(
+        matches!(other, Err(AccessError::Ledger(LedgerError::NoSuchGrant(_)))),
+        "{other:?}"
+    );
     bench.pass(Duration::from_hours(2));
     let late = bench.desk.extend(&ana, &grant, Duration::from_mins(1), None).await;
     assert!(matches!(late, Err(AccessError::Ledger(LedgerError::Illegal(_)))), "{late:?}");
@@ -385,10 +411,10 @@ async fn activation_asks_again() {
     assert_eq!((refused.name(), refused.sqlstate()), ("policy_refused", "28000"));
     // Groups as they are now.
     bench.rules.send_replace(Arc::new(testing::rules(Some(policies(POLICIES)))));
-    bench.ledger.regroup_user(&ana.name, BTreeSet::new(), "ops").await.unwrap();
+    bench.ledger.regroup_user(ana.name(), BTreeSet::new(), "ops").await.unwrap();
     assert_eq!(bench.connect(&second).await.unwrap_err().name(), "policy_refused");
-    let groups = ana.groups.clone();
-    bench.ledger.regroup_user(&ana.name, groups, "ops").await.unwrap();
+    let groups = ana.identity.groups.clone();
+    bench.ledger.regroup_user(ana.name(), groups, "ops").await.unwrap();
     bench.connect(&second).await.unwrap();
 }
 
@@ -410,7 +436,7 @@ async fn a_token_that_proves_nothing_says_nothing() {
     let bench = Bench::new();
     let name: IdentityName = "ana".parse().unwrap();
     let token = bench.ledger.add_user(&name, BTreeSet::new(), "ops").await.unwrap();
-    assert_eq!(bench.desk.identify(&token, Some(CLIENT)).await.unwrap().name, name);
+    assert_eq!(bench.desk.identify(&token, Some(CLIENT)).await.unwrap().name(), &name);
     bench.ledger.disable_user(&name, "ops").await.unwrap();
     let jwt = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbmEifQ.x".to_owned();
     let bad = [
@@ -439,9 +465,9 @@ async fn people_see_what_concerns_them() {
     let old = bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
     bench.pass(Duration::from_secs(1));
     let view = bench.desk.submit(&ana, asked("orders", "read-write")).await.unwrap();
-    let approvers = bench.desk.approvers(&view);
-    assert_eq!(approvers, std::slice::from_ref(&lea.name), "not ana herself");
-    let seen = async |who: &Identity| {
+    let approvers = bench.desk.approvers(&view).await;
+    assert_eq!(approvers, std::slice::from_ref(lea.name()), "not ana herself");
+    let seen = async |who: &Visitor| {
         let views = bench.desk.requests(who, RequestFilter::default()).await.unwrap();
         views.into_iter().map(|view| view.request.id).collect::<Vec<_>>()
     };
@@ -515,9 +541,9 @@ async fn activation_needs_as_many_approvals_as_the_policies_ask_for_now() {
     assert_eq!(bench.connect(&grant).await.unwrap_err().name(), "policy_refused");
     bench.rules.send_replace(Arc::new(testing::rules(Some(policies(POLICIES)))));
     // The yes of somebody who is shut out is none.
-    bench.ledger.disable_user(&lea.name, "ops").await.unwrap();
+    bench.ledger.disable_user(lea.name(), "ops").await.unwrap();
     assert_eq!(bench.connect(&grant).await.unwrap_err().name(), "policy_refused");
-    bench.ledger.enable_user(&lea.name, "ops").await.unwrap();
+    bench.ledger.enable_user(lea.name(), "ops").await.unwrap();
     bench.connect(&grant).await.unwrap();
 }
 
@@ -535,6 +561,7 @@ fn issuer(folder: &std::path::Path) -> (Issuers, impl Fn(&str) -> Secret<String>
         audience: "tidegate".to_owned(),
         keys: crate::identity::Keys::File(file),
         identity_claim: "sub".to_owned(),
+        email_verified: crate::identity::EmailVerified::Required,
         identity_prefix: String::new(),
         groups_claim: Some("groups".to_owned()),
         claims: BTreeMap::new(),
@@ -563,8 +590,8 @@ async fn no_issuer_names_a_local_user() {
     assert_eq!(error.to_string(), "the token is not accepted");
     // Whoever is nobody here is known by it, until they are shut out.
     let bo = bench.desk.identify(&sign("bo"), None).await.unwrap();
-    assert_eq!(bo.source, Source::Issuer("https://id.example.org".to_owned()));
-    bench.ledger.disable_user(&bo.name, "ops").await.unwrap();
+    assert_eq!(bo.identity.source, Source::Issuer("https://id.example.org".to_owned()));
+    bench.ledger.disable_user(bo.name(), "ops").await.unwrap();
     assert!(bench.desk.identify(&sign("bo"), None).await.is_err());
 }
 
@@ -591,4 +618,286 @@ async fn a_key_is_for_one_request() {
     assert_eq!(first.request.id, again.request.id);
     let other = bench.desk.submit(&ana, keyed("read-only", "something else")).await;
     assert!(matches!(other, Err(AccessError::Invalid(_))), "{other:?}");
+}
+
+/// Every action is asked with the address of whoever does it.
+#[tokio::test]
+async fn where_somebody_is_counts_for_all_they_do() {
+    let bench = Bench::new();
+    let office = r#"
+@id("only-from-the-office")
+forbid (principal in Tidegate::Group::"leads", action, resource)
+unless { context has client && context.client.isInRange(ip("10.0.0.0/8")) };
+"#;
+    let both = format!("{POLICIES}{office}");
+    bench.rules.send_replace(Arc::new(testing::rules(Some(policies(&both)))));
+    let ana = bench.user("ana", &["qa"]).await;
+    let lea = bench.user("lea", &["leads", "security", "ops"]).await;
+    let from = |client: Option<&str>| Visitor {
+        client: client.map(|client| client.parse().unwrap()),
+        ..lea.clone()
+    };
+    let inside = from(Some("10.1.2.3"));
+    for outside in [from(Some("192.0.2.7")), from(None)] {
+        let id = bench
+            .desk
+            .submit(&ana, asked("orders", "read-write"))
+            .await
+            .unwrap()
+            .request
+            .id;
+        let approved = bench.desk.approve(&outside, &id, Narrowed::default(), None).await;
+        assert!(matches!(approved, Err(AccessError::Denied { .. })), "{approved:?}");
+        assert!(bench.desk.reject(&outside, &id, None).await.is_err());
+        let view = bench.desk.approve(&inside, &id, Narrowed::default(), None).await.unwrap();
+        let grant = view.request.grant().unwrap().clone();
+        assert!(bench.desk.revoke(&outside, &grant, None).await.is_err());
+        for action in [Action::ReadLog, Action::Administer] {
+            assert!(bench.desk.may(&outside, action).await.is_err());
+            assert!(!bench.desk.would(&outside, action));
+            bench.desk.may(&inside, action).await.unwrap();
+        }
+        bench.desk.revoke(&inside, &grant, None).await.unwrap();
+    }
+    // Where from is on record.
+    let records = bench.records();
+    let client = |event: &Event<'_>, wanted: bool| match event {
+        Event::DecisionMade(made) if made.action == "revoke" && made.allowed == wanted => made.client,
+        _ => None,
+    };
+    let of = |wanted| {
+        records
+            .iter()
+            .find_map(|event| client(event, wanted))
+            .map(|client| client.to_string())
+    };
+    assert_eq!(
+        (of(true).as_deref(), of(false).as_deref()),
+        (Some("10.1.2.3"), Some("192.0.2.7"))
+    );
+    let approved = records.iter().find_map(|event| match event {
+        Event::RequestChanged(made) if made.change == "approved" => made.client,
+        _ => None,
+    });
+    assert_eq!(approved, inside.client);
+}
+
+/// One's own access is extended from where it is allowed, too.
+#[tokio::test]
+async fn an_extension_is_asked_with_the_address() {
+    let bench = Bench::new();
+    let home = r#"@id("not-from-there") forbid (principal, action == Tidegate::Action::"extend", resource)
+when { context has client && context.client.isInRange(ip("192.0.2.0/24")) };"#;
+    let both = format!("{POLICIES}{home}");
+    bench.rules.send_replace(Arc::new(testing::rules(Some(policies(&both)))));
+    let ana = bench.user("ana", &["qa"]).await;
+    let view = bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+    let grant = view.request.grant().unwrap().clone();
+    bench.connect(&grant).await.unwrap();
+    let there = Visitor {
+        client: Some("::ffff:192.0.2.7".parse().unwrap()),
+        ..ana.clone()
+    };
+    let refused = bench.desk.extend(&there, &grant, Duration::from_mins(1), None).await;
+    assert!(matches!(refused, Err(AccessError::Denied { .. })), "{refused:?}");
+    bench.desk.extend(&ana, &grant, Duration::from_mins(1), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_grant_of_another_is_none_to_those_who_may_not_see_it() {
+    let bench = Bench::new();
+    let (ana, eve) = (bench.user("ana", &["qa"]).await, bench.user("eve", &["qa"]).await);
+    let (lea, ola) = (bench.user("lea", &["leads"]).await, bench.user("ola", &["ops"]).await);
+    let submit = async || {
+        let view = bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
+        view.request.grant().unwrap().clone()
+    };
+    let (live, ended) = (submit().await, submit().await);
+    bench.connect(&live).await.unwrap();
+    bench.desk.revoke(&ana, &ended, None).await.unwrap();
+    let unknown = GrantId::from_random([9; 10]);
+    let answers = async |who: &Visitor, id: &GrantId| {
+        let minute = Duration::from_mins(1);
+        [
+            bench.desk.extend(who, id, minute, None).await.err(),
+            bench.desk.revoke(who, id, None).await.err(),
+            bench.desk.release(who, id).await.err(),
+            bench.desk.login(who, id).await.err(),
+        ]
+        .map(|error| format!("{:?}", error.expect("refused")).replace(id.as_str(), "ID"))
+    };
+    let none = answers(&eve, &unknown).await;
+    assert!(none.iter().all(|answer| answer.contains("NoSuchGrant")), "{none:?}");
+    for id in [&live, &ended] {
+        assert_eq!(answers(&eve, id).await, none);
+    }
+    // Who may see it is told why; and so is who may do it.
+    let told = answers(&ola, &live).await;
+    assert!(told.iter().all(|answer| !answer.contains("NoSuchGrant")), "{told:?}");
+    let again = bench.desk.revoke(&lea, &ended, None).await;
+    assert!(
+        matches!(again, Err(AccessError::Ledger(LedgerError::Illegal(_)))),
+        "{again:?}"
+    );
+    // What eve tried is on record all the same.
+    let tried = bench.decisions().into_iter().filter(|made| made.0 == "eve" && !made.2);
+    assert_eq!(tried.count(), 4);
+}
+
+#[tokio::test]
+async fn what_a_policy_fails_on_is_for_the_log() {
+    let broken = r#"@id("too-many") forbid (principal, action, resource)
+when { context.active_grants * 9223372036854775807 * 2 > 0 - 9223372036854775807 };"#;
+    let bench = Bench::with(Some(policies(&format!("{POLICIES}{broken}"))));
+    let ana = bench.user("ana", &["qa"]).await;
+    let overflows = |bench: &Bench| {
+        let all = bench.records();
+        let errors = all.iter().filter_map(|event| match event {
+            Event::RequestChanged(made) => made.errors.first().cloned(),
+            Event::DecisionMade(made) => made.errors.first().cloned(),
+            _ => None,
+        });
+        errors
+            .filter(|error| error.contains("too-many") && error.contains("overflow"))
+            .count()
+    };
+    bench.ledger.create(by_hand(&ana), "ops").await.unwrap();
+    for answer in [
+        bench.desk.submit(&ana, asked("orders", "read-only")).await.map(|_| ()),
+        bench.desk.may(&ana, Action::ReadLog).await,
+    ] {
+        match answer {
+            Err(AccessError::Denied { why, .. }) => assert_eq!(why, policy::NOT_EVALUATED),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(overflows(&bench), 2);
+}
+
+fn by_hand(who: &Visitor) -> crate::grant::Terms {
+    crate::grant::Terms {
+        identity: who.name().clone(),
+        target: "orders".parse().unwrap(),
+        reason: None,
+        window: Duration::from_mins(10),
+        activate_within: Duration::from_mins(10),
+        deadline: None,
+        max_sessions: 1,
+        client_network: None,
+        profile: None,
+        request: None,
+    }
+}
+
+#[tokio::test]
+async fn what_was_said_is_on_record() {
+    let bench = Bench::new();
+    let (ana, lea) = (bench.user("ana", &["qa"]).await, bench.user("lea", &["leads"]).await);
+    let reason = |reason: &str| Asked {
+        reason: Some(reason.to_owned()),
+        ..asked("orders", "read-write")
+    };
+    let said = |text: &str| Some(text.to_owned());
+    let first = bench.desk.submit(&ana, reason("first")).await.unwrap().request.id;
+    bench
+        .desk
+        .approve(&lea, &first, Narrowed::default(), said("go on"))
+        .await
+        .unwrap();
+    let second = bench.desk.submit(&ana, reason("second")).await.unwrap().request.id;
+    bench.desk.reject(&lea, &second, said("not today")).await.unwrap();
+    let urgent = Asked {
+        break_glass: true,
+        ..reason("down")
+    };
+    let urgent = bench.desk.submit(&ana, urgent).await.unwrap().request.id;
+    bench.desk.review(&lea, &urgent, "it was needed".to_owned()).await.unwrap();
+    let words = bench.requests_changed().into_iter();
+    let words = words.map(|made| (made.change, made.reason.unwrap_or_default()));
+    let expected = [
+        ("submitted", "first"),
+        ("approved", "go on"),
+        ("submitted", "second"),
+        ("rejected", "not today"),
+        ("granted", "down"),
+        ("reviewed", "it was needed"),
+    ];
+    let expected = expected.map(|(change, words)| (change.to_owned(), words.to_owned()));
+    assert_eq!(words.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn which_pipeline_asked_is_on_record() {
+    let bench = Bench::new();
+    let ci = pipeline("shop/orders");
+    bench.desk.submit(&ci, asked("orders", "read-only")).await.unwrap();
+    assert!(
+        bench
+            .desk
+            .submit(&pipeline("shop/mail"), asked("orders", "read-only"))
+            .await
+            .is_err()
+    );
+    let changed = bench.requests_changed();
+    let runs: Vec<_> = changed
+        .iter()
+        .map(|made| {
+            (
+                made.change.as_str(),
+                made.claims["repository"].as_str(),
+                made.issuer.as_deref(),
+                made.client,
+            )
+        })
+        .collect();
+    let issuer = Some("https://ci.example.org");
+    assert_eq!(
+        runs,
+        [
+            ("granted", "shop/orders", issuer, Some(CLIENT)),
+            ("denied", "shop/mail", issuer, Some(CLIENT))
+        ]
+    );
+}
+
+/// However many ask, and however many users there are: no session waits for it, and the policies are asked once.
+#[tokio::test]
+async fn who_can_approve_is_worked_out_once_and_aside() {
+    let bench = Bench::new();
+    let ana = bench.user("ana", &["qa"]).await;
+    for i in 0..300 {
+        bench.user(&format!("u{i:03}"), &["qa"]).await;
+    }
+    bench.user("zoe", &["leads"]).await;
+    let view = bench.desk.submit(&ana, asked("orders", "read-write")).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let asked_first = tokio::spawn({
+        let (desk, view) = (bench.desk.clone(), view.clone());
+        async move { desk.approvers(&view).await }
+    });
+    // This test has one thread: while the policies are asked, it is free.
+    let mut turns = 0_u32;
+    let mut longest = Duration::ZERO;
+    while !asked_first.is_finished() {
+        let turn = tokio::time::Instant::now();
+        tokio::task::yield_now().await;
+        longest = longest.max(turn.elapsed());
+        turns += 1;
+    }
+    assert_eq!(asked_first.await.unwrap(), ["zoe".parse().unwrap()]);
+    let first = begun.elapsed();
+    let begun = tokio::time::Instant::now();
+    for _ in 0..100 {
+        assert_eq!(bench.desk.approvers(&view).await.len(), 1);
+    }
+    let again = begun.elapsed();
+    println!("approvers among 300: {first:?}, {turns} other turns meanwhile, the longest {longest:?}; 100 times more: {again:?}");
+    assert!(turns > 10, "{turns}");
+    // A hundred answers cost less than one that is worked out.
+    assert!(again < first, "{again:?} {first:?}");
+    // Who comes in, or goes, or has approved, is seen at once.
+    bench.user("lea", &["leads"]).await;
+    assert_eq!(bench.desk.approvers(&view).await.len(), 2);
+    bench.ledger.disable_user(&"zoe".parse().unwrap(), "ops").await.unwrap();
+    assert_eq!(bench.desk.approvers(&view).await, ["lea".parse().unwrap()]);
 }

@@ -11,6 +11,7 @@ mod crew;
 mod overdue;
 mod policies;
 mod reap;
+mod reload;
 mod serve;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,10 +26,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::access::Desk;
-use crate::audit::event::{Event, GateStarted, Reloaded};
+use crate::audit::event::{Event, GateStarted};
 use crate::audit::{AuditError, Health, Journal};
 use crate::clock::Clock;
-use crate::config::{Control, Mistake, Settings};
+use crate::config::{Control, Settings};
 use crate::control::{self, AdminToken, Listeners};
 use crate::ledger::{self, Ledger, LedgerError, StoreError};
 use crate::metrics::Metrics;
@@ -216,6 +217,7 @@ impl Gate {
             audit_dir: self.settings.audit_dir.clone(),
             clock: self.shared.clock.clone(),
             token,
+            waiting: self.builder.waiting.clone(),
             rules: self.access.subscribe(),
             advertise: self.advertise(),
             ready: Box::new(move || readiness(&ready)),
@@ -226,7 +228,6 @@ impl Gate {
             }),
         };
         tokio::spawn(async move {
-            // It serves until the gate aborts this task.
             if let Err(error) = control::serve(listeners, Arc::new(gate), std::future::pending()).await {
                 tracing::error!(%error, "the control API stopped");
             }
@@ -252,49 +253,6 @@ impl Gate {
     #[must_use]
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
-    }
-
-    /// Takes new settings, for sessions that begin from now on. On an error the old ones stay in force.
-    pub async fn reload(&mut self, settings: Settings) -> Result<(), StartError> {
-        let rules = match self.builder.rules(&settings) {
-            Ok(rules) => rules,
-            Err(error) => {
-                self.reloaded(false, error.to_string()).await;
-                return Err(error);
-            }
-        };
-        let detail = match build::needs_restart(&self.settings, &settings).as_slice() {
-            [] => "in force".to_owned(),
-            fixed => format!("in force, but for what needs a restart: {}", fixed.join(", ")),
-        };
-        self.shared.rules.send_replace(Arc::new(rules));
-        self.access.replace(&settings).await;
-        self.notifier.renew(settings.notify.clone());
-        self.settings = settings;
-        self.reloaded(true, detail).await;
-        Ok(())
-    }
-
-    /// Puts a reload that came to nothing on record.
-    pub async fn reload_refused(&self, mistakes: &[Mistake]) {
-        let all = |mistakes: Vec<&Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        let of_policies: Vec<_> = mistakes.iter().filter(|mistake| mistake.is_of_policies()).collect();
-        if !of_policies.is_empty() {
-            self.access.refused(all(of_policies)).await;
-        }
-        self.reloaded(false, all(mistakes.iter().collect())).await;
-    }
-
-    async fn reloaded(&self, accepted: bool, detail: String) {
-        tracing::info!(accepted, detail, "reload");
-        if let Err(error) = self
-            .shared
-            .journal
-            .record(&Event::Reloaded(Reloaded { accepted, detail }))
-            .await
-        {
-            tracing::error!(%error, "a reload could not be put on record");
-        }
     }
 
     /// Shuts down: lets nobody new in, ends idle sessions at once and the others when they are idle or at the limit.

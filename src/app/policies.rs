@@ -26,7 +26,8 @@ impl Access {
             rules: watch::Sender::new(Arc::new(rules(settings, &Issuers::default()))),
             journal,
         };
-        access.record(true, in_force(settings)).await?;
+        let rules = access.rules.borrow().clone();
+        access.record(true, &rules, in_force(settings)).await?;
         Ok(access)
     }
 
@@ -35,29 +36,26 @@ impl Access {
         self.rules.subscribe()
     }
 
-    /// Puts others in their place.
-    pub(super) async fn replace(&self, settings: &Settings) {
-        let rules = rules(settings, &self.rules.borrow().issuers);
-        self.rules.send_replace(Arc::new(rules));
-        self.note(true, in_force(settings)).await;
+    /// Puts others in their place, once they are on record; where that fails, those there are stay in force.
+    pub(super) async fn replace(&self, settings: &Settings) -> Result<(), AuditError> {
+        let rules = Arc::new(rules(settings, &self.rules.borrow().issuers));
+        self.record(true, &rules, in_force(settings)).await?;
+        self.rules.send_replace(rules);
+        Ok(())
     }
 
     /// Puts a set on record that was not taken; the one before stays.
     pub(super) async fn refused(&self, mistakes: String) {
-        self.note(false, mistakes).await;
-    }
-
-    async fn note(&self, accepted: bool, detail: String) {
-        if let Err(error) = self.record(accepted, detail).await {
-            tracing::error!(%error, "a set of policies could not be put on record");
+        let stays = self.rules.borrow().clone();
+        if let Err(error) = self.record(false, &stays, mistakes).await {
+            tracing::error!(%error, "a set of policies that was refused could not be put on record");
         }
     }
 
-    async fn record(&self, accepted: bool, detail: String) -> Result<(), AuditError> {
-        let policies = self.rules.borrow().policies.clone();
+    async fn record(&self, accepted: bool, rules: &Rules, detail: String) -> Result<(), AuditError> {
         let loaded = PolicyLoaded {
             accepted,
-            policy_set: policies.map(|policies| policies.hash().to_owned()),
+            policy_set: rules.policies.as_ref().map(|policies| policies.hash().to_owned()),
             detail,
         };
         self.journal.record(&Event::PolicyLoaded(Cow::Owned(loaded))).await
@@ -85,5 +83,62 @@ fn rules(settings: &Settings, issuers: &Issuers) -> Rules {
         pending_for: access.pending_for,
         activate_within: access.activate_within,
         requests_per_minute: access.requests_per_minute,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::audit::{self, Durability};
+    use crate::clock::Clock;
+
+    /// Settings with one policy of this name.
+    fn settings(folder: &Path, id: &str) -> Settings {
+        let policies = folder.join("policies");
+        std::fs::create_dir_all(&policies).unwrap();
+        let schema = include_str!("../../policies/schema.cedarschema");
+        std::fs::write(policies.join("schema.cedarschema"), schema).unwrap();
+        let policy = format!("@id(\"{id}\") permit (principal, action == Tidegate::Action::\"request\", resource);");
+        std::fs::write(policies.join("a.cedar"), policy).unwrap();
+        std::fs::write(folder.join("orders.password"), "s3cret\n").unwrap();
+        let text = "[targets.orders]\naddress = \"127.0.0.1:5432\"\ndatabase = \"orders\"\nuser = \"orders_app\"\n";
+        crate::config::from_text(&folder.join("tidegate.toml"), text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_set_that_is_not_on_record_is_not_in_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
+        let log = audit::Settings {
+            dir: folder.path().join("audit"),
+            durability: Durability::Process,
+            max_sql_bytes: 1_000,
+            max_parameter_bytes: 100,
+        };
+        let journal = Journal::open(&log, clock).unwrap();
+        let access = Access::start(&settings(folder.path(), "first"), journal.clone())
+            .await
+            .unwrap();
+        let rules = access.subscribe();
+        let in_force = || rules.borrow().policies.as_ref().unwrap().ids().next().unwrap().to_owned();
+        access.replace(&settings(folder.path(), "second")).await.unwrap();
+        assert_eq!(in_force(), "second");
+        access.refused("a mistake".to_owned()).await;
+        let second = rules.borrow().policies.as_ref().unwrap().hash().to_owned();
+        // From here on nothing can be put on record.
+        journal.close().await;
+        assert!(access.replace(&settings(folder.path(), "third")).await.is_err());
+        assert_eq!(in_force(), "second");
+        let records = audit::read(&log.dir, &audit::Filter::default()).unwrap();
+        let loaded = records.filter_map(|record| match record.unwrap().event {
+            Event::PolicyLoaded(loaded) => Some((loaded.accepted, loaded.policy_set.clone().unwrap())),
+            _ => None,
+        });
+        let loaded: Vec<_> = loaded.collect();
+        assert_eq!(loaded[1..], [(true, second.clone()), (false, second)], "{loaded:?}");
     }
 }

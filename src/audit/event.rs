@@ -3,6 +3,7 @@
 //! An event is data; it does not know how it is written or stored. Names here are the names in the log file.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -214,6 +215,18 @@ pub struct RequestChanged {
     /// SHA-256 of the set of policies, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_set: Option<String>,
+    /// What could not be evaluated; they were not told this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+    /// Where whoever did it was, if on a network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
+    /// Where who asked was identified, if not here: the issuer of their token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// What that token said of them (a pipeline's repository, branch, run), as policies saw it; when they asked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, String>,
 }
 
 /// The policies allowed or forbade something.
@@ -227,9 +240,15 @@ pub struct DecisionMade {
     pub about: String,
     /// Whether they may.
     pub allowed: bool,
+    /// Where they were, if on a network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
     /// The policies that decided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
+    /// What could not be evaluated; they were not told this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
     /// SHA-256 of the set of policies, in hexadecimal.
     pub policy_set: String,
 }

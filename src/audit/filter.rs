@@ -173,6 +173,7 @@ fn contains_text(event: &Event<'_>, text: &str) -> bool {
                 || has(event.by.as_str())
                 || may_have(&event.reason)
                 || may_have(&event.ticket)
+                || event.claims.values().any(|claim| has(claim))
         }
         Event::DecisionMade(event) => has(&event.action) || has(&event.about),
         Event::UserChanged(event) => has(&event.change) || has(&event.by),

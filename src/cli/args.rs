@@ -5,12 +5,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::audit::EventName;
-use crate::config::duration;
+use crate::duration;
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 
@@ -69,7 +70,7 @@ pub enum Command {
     Serve,
     /// Checks the configuration and every file it names; prints all that is wrong
     Check,
-    /// Shows it all on this machine: a throwaway database, a grant of a few seconds, the end on time
+    /// Shows it all on this machine, with a throwaway database: ask, approve, work, the end on time
     Demo(super::demo::Args),
     /// What people do.
     #[command(flatten)]
@@ -152,6 +153,9 @@ The window opens at the first connect and closes after --for, whatever is runnin
         /// Only for this target
         #[arg(long, value_name = "NAME")]
         target: Option<TargetName>,
+        /// Which part of the list.
+        #[command(flatten)]
+        page: GrantsPage,
         /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
@@ -179,6 +183,10 @@ The window opens at the first connect and closes after --for, whatever is runnin
         remote: Remote,
     },
     /// Moves the end of a grant's window nearer; open sessions end then
+    #[command(after_help = "\
+Examples:
+  tidegate grant shorten gr_4k2m9x0a7b --by 10m --reason \"the restore begins at noon\"
+  tidegate grant shorten gr_4k2m9x0a7b --to 2026-08-01T12:00:00Z")]
     #[command(group = clap::ArgGroup::new("end").required(true))]
     Shorten {
         /// The grant
@@ -197,6 +205,9 @@ The window opens at the first connect and closes after --for, whatever is runnin
         remote: Remote,
     },
     /// Ends a grant and its open sessions now, for good
+    #[command(after_help = "\
+Example:
+  tidegate grant revoke gr_4k2m9x0a7b --reason \"the nightly restore begins\"")]
     Revoke {
         /// The grant
         grant: GrantId,
@@ -207,6 +218,17 @@ The window opens at the first connect and closes after --for, whatever is runnin
         #[command(flatten)]
         remote: Remote,
     },
+}
+
+/// Which part of a list of grants.
+#[derive(Debug, Clone, Args)]
+pub struct GrantsPage {
+    /// Only older ones than this grant: the next page
+    #[arg(long, value_name = "GRANT")]
+    pub before: Option<GrantId>,
+    /// At most so many
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
 }
 
 /// A grant to be made.
@@ -262,6 +284,9 @@ pub enum SessionCommand {
         remote: Remote,
     },
     /// Ends one session; its grant stays as it is
+    #[command(after_help = "\
+Example:
+  tidegate session kill se_4k2m9x0a7b --reason \"holds a lock\"")]
     Kill {
         /// The session
         session: SessionId,
@@ -280,6 +305,7 @@ pub enum SessionCommand {
 Examples:
   tidegate log --follow
   tidegate log --identity ana@example.com --since 2h --text customers
+  tidegate log --event session_ended --limit 100
   tidegate log --sqlstate 42501 --output json | jq .sql.text")]
 pub struct LogArgs {
     /// Of this identity
@@ -306,9 +332,12 @@ pub struct LogArgs {
     /// Statements and endings with this SQLSTATE, or one that begins so (42 is all errors of syntax and rights)
     #[arg(long, value_name = "CODE")]
     pub sqlstate: Option<String>,
-    /// Only this kind of record: statement, outcome, session_started, session_ended, grant_changed, refused, ...
-    #[arg(long, value_name = "KIND")]
+    /// Only this kind of record
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(kinds()).try_map(|kind| kind.parse::<EventName>()))]
     pub event: Option<EventName>,
+    /// At most so many, the earliest first; says from when on the next ones are
+    #[arg(long, value_name = "NUMBER", conflicts_with = "follow", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
     /// Goes on with what comes, until Ctrl-C
     #[arg(long, short)]
     pub follow: bool,
@@ -318,6 +347,10 @@ pub struct LogArgs {
     /// Which gate, and how to print.
     #[command(flatten)]
     pub remote: Remote,
+}
+
+fn kinds() -> impl Iterator<Item = &'static str> {
+    EventName::ALL.iter().map(|kind| kind.as_str())
 }
 
 /// A time, or a length of time back from now.

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::args::Place;
 use super::dial::{self, Address};
-use super::reach::{self, Whose};
+use super::reach::{self, TokenWords, Whose};
 use crate::config::Mistake;
 use crate::control::model::Problem;
 use crate::secret::Secret;
@@ -75,7 +75,7 @@ pub enum ClientError {
         seen: Option<Fingerprint>,
     },
     /// There is no TLS with it.
-    #[error("no TLS with the gate at {address}: {reason} (is it http:// there?)")]
+    #[error("no TLS with the gate at {address}: {reason} (is it http:// there? And is that the port of control.listen?)")]
     Handshake {
         /// Where it should be.
         address: String,
@@ -97,11 +97,22 @@ pub enum ClientError {
     /// What came is not what the API answers.
     #[error("the answer is not one of a gate (is something else listening there?)")]
     Answer(#[from] serde_json::Error),
+    /// The gate does not know the token.
+    #[error("{} is not accepted at {address}: it may be mistyped, replaced or expired; {}", words.what, words.remedy)]
+    Unaccepted {
+        /// Where it was sent.
+        address: Address,
+        /// How it is spoken of.
+        words: TokenWords,
+    },
     /// The gate said no.
     #[error("{}", problem(.0))]
     Refused(Box<Problem>),
 }
 
+/// What to do where the admin token is nobody's.
+const AS_A_PERSON: &str =
+    "log in as yourself: tidegate login (whoever operates the gate makes your token: tidegate user add NAME)";
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -111,22 +122,27 @@ pub(super) struct Client {
     address: Address,
     trust: Trust,
     token: Secret<String>,
+    words: TokenWords,
     operator: String,
 }
 
 impl Client {
     /// Finds out where the gate is and reads the token; connects to nothing yet.
     pub(super) fn new(whose: Whose, config: &std::path::Path, place: &Place) -> Result<Self, ClientError> {
-        let (address, trust, token) = reach::find(whose, config, place)?;
-        Ok(Self::with(address, trust, token))
+        let (address, trust, from) = reach::find(whose, config, place)?;
+        Ok(Self {
+            words: from.words(),
+            ..Self::with(address, trust, reach::token(&from)?)
+        })
     }
 
-    /// The gate there, by that token.
+    /// The gate there, by a token somebody has given.
     pub(super) fn with(address: Address, trust: Trust, token: Secret<String>) -> Self {
         Self {
             address,
             trust,
             token,
+            words: TokenWords::given(),
             operator: operator(),
         }
     }
@@ -207,6 +223,10 @@ impl Client {
             Ok(sender.send_request(request).await?)
         };
         match tokio::time::timeout(ANSWER, call).await {
+            Ok(Ok(response)) if response.status() == StatusCode::UNAUTHORIZED => Err(ClientError::Unaccepted {
+                address: self.address.clone(),
+                words: self.words.clone(),
+            }),
             Ok(answer) => answer,
             Err(_) => Err(ClientError::Timeout {
                 address: self.address.to_string(),
@@ -250,11 +270,11 @@ impl ClientError {
         match self {
             Self::Address(_) | Self::Fingerprint(_) => 2,
             Self::Connect { .. } | Self::Untrusted { .. } | Self::Handshake { .. } | Self::Timeout { .. } | Self::Broken(_) => 3,
+            Self::Unaccepted { .. } => 5,
             Self::Refused(problem) => match StatusCode::from_u16(problem.status) {
                 Ok(StatusCode::NOT_FOUND) => 4,
                 Ok(
-                    StatusCode::UNAUTHORIZED
-                    | StatusCode::FORBIDDEN
+                    StatusCode::FORBIDDEN
                     | StatusCode::CONFLICT
                     | StatusCode::UNPROCESSABLE_ENTITY
                     | StatusCode::TOO_MANY_REQUESTS,
@@ -337,6 +357,8 @@ fn problem(problem: &Problem) -> String {
         &problem.detail
     };
     match &problem.remedy {
+        // The API's remedy is for who calls it; here somebody has a command at hand.
+        Some(_) if problem.kind.ends_with(":no-person") => format!("{detail}; {AS_A_PERSON}"),
         Some(remedy) => format!("{detail}; {remedy}"),
         None => detail.clone(),
     }

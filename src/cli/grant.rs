@@ -21,23 +21,21 @@ pub(super) async fn run(config: &Path, command: GrantCommand) -> anyhow::Result<
             all,
             identity,
             target,
+            page,
             remote,
         } => {
             let query = GrantsQuery {
                 all,
                 identity,
                 target,
-                ..GrantsQuery::default()
+                before: page.before,
+                limit: Some(page.limit),
             };
             let grants: Grants = Client::new(Whose::Operator, config, &remote.place)?
                 .get("/v1/grants", &query)
                 .await?;
             render::show(remote.printing.output, &grants, |grants| {
-                let table = render::grants(&grants.grants, now());
-                match &grants.next {
-                    Some(_) => format!("{table}\n\nThere are older ones: fewer are shown with --identity or --target"),
-                    None => table,
-                }
+                render::page(render::grants(&grants.grants, now()), grants.next.as_ref())
             })
         }
         GrantCommand::Show { grant, remote } => {

@@ -31,6 +31,7 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
     };
     let mut shown = Shown {
         output: args.remote.printing.output,
+        room: args.limit,
         unreadable: 0,
     };
     if let Some(dir) = args.dir {
@@ -63,15 +64,23 @@ async fn offline(dir: &Path, query: &LogQuery, shown: &mut Shown) -> anyhow::Res
 /// What was shown so far, and how.
 struct Shown {
     output: Output,
+    /// How many more are to be shown, where that was said.
+    room: Option<u64>,
     unreadable: u64,
 }
 
 impl Shown {
-    /// Prints a record; `false` when nobody reads any more.
+    /// Prints a record; `false` when nobody reads any more, or it is one too many.
     fn line(&mut self, line: &[u8]) -> bool {
         let raw = String::from_utf8_lossy(line);
         if let Ok(Unreadable { error }) = serde_json::from_slice(line) {
             return self.unreadable(&error);
+        }
+        if let Some(room) = &mut self.room {
+            match room.checked_sub(1) {
+                Some(less) => *room = less,
+                None => return full(line),
+            }
         }
         match self.output {
             // The log's own form is safe: it has no control characters outside of escapes.
@@ -88,6 +97,13 @@ impl Shown {
         super::complain(error);
         true
     }
+}
+
+/// There is no room for this record: says how to see it.
+fn full(line: &[u8]) -> bool {
+    let since = read(line).map(|record| format!(" The next ones: the same with --since {}", record.time));
+    super::complain(&format!("there is more.{}", since.unwrap_or_default()));
+    false
 }
 
 /// Reads a record back from its line.

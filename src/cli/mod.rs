@@ -4,6 +4,7 @@
 
 pub mod args;
 mod client;
+mod countdown;
 pub mod demo;
 mod dial;
 mod gate;
@@ -17,6 +18,7 @@ mod render;
 pub mod run;
 mod session;
 mod show;
+mod terminal;
 #[cfg(test)]
 mod tests;
 pub mod user;
@@ -37,10 +39,19 @@ pub(crate) struct Interrupted(u8);
 
 /// A program cannot be started.
 #[derive(Debug, thiserror::Error)]
-#[error("{program} cannot be run: {reason}; is it installed, and in PATH?")]
+#[error("{program} cannot be run: {reason}; {}", remedy(program))]
 pub(crate) struct CannotRun {
     program: String,
     reason: std::io::Error,
+}
+
+fn remedy(program: &str) -> &'static str {
+    match program {
+        "psql" => {
+            "it comes with PostgreSQL's client (postgresql-client on Debian and Ubuntu); any other client does too: tidegate env TARGET"
+        }
+        _ => "is it installed, and in PATH?",
+    }
 }
 
 /// Runs the command line this process was started with.

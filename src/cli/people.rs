@@ -20,7 +20,6 @@ use crate::control::model::{
     RequestStatus, RequestView, Requests, RequestsQuery,
 };
 use crate::ids::RequestId;
-use crate::names::TargetName;
 use crate::tls::Trust;
 
 /// Runs a command; the exit code is that of the program it ran, if it ran one.
@@ -37,7 +36,21 @@ pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<u8> {
         Command::Whoami { remote } => profile::whoami(config, &remote).await,
         Command::Request(args) => request(config, args).await,
         Command::Requests(args) => requests(config, args).await,
-        Command::Grants { all, target, remote } => grants(config, all, target, &remote).await,
+        Command::Grants {
+            all,
+            target,
+            page,
+            remote,
+        } => {
+            let query = GrantsQuery {
+                all,
+                target,
+                before: page.before,
+                limit: Some(page.limit),
+                ..GrantsQuery::default()
+            };
+            grants(config, query, &remote).await
+        }
         Command::User(command) => user::run(config, command).await,
         Command::Completions { shell } => completions(shell),
         other => change(config, other).await,
@@ -165,21 +178,16 @@ async fn requests(config: &Path, args: RequestsArgs) -> anyhow::Result<()> {
     let requests: Requests = client.get("/v1/requests", &query).await?;
     render::show(args.remote.printing.output, &requests, |page| {
         let table = show::requests(&page.requests, Clock::system(None).now());
-        match &page.next {
-            Some(next) => format!("{table}\n\nThere may be older ones: --before {next}"),
-            None => table,
-        }
+        render::page(table, page.next.as_ref())
     })
 }
 
 /// The grants of whoever asks; operators see everybody's with `grant list`.
-pub(super) async fn my_grants(client: &Client, all: bool, target: Option<TargetName>) -> anyhow::Result<Grants> {
+pub(super) async fn my_grants(client: &Client, query: GrantsQuery) -> anyhow::Result<Grants> {
     let me: Me = client.get("/v1/me", &()).await?;
     let query = GrantsQuery {
-        all,
         identity: Some(me.name.parse()?),
-        target,
-        ..GrantsQuery::default()
+        ..query
     };
     let mut mine: Grants = client.get("/v1/grants", &query).await?;
     // Those that can be used first; the order is otherwise the gate's, the latest first.
@@ -187,11 +195,12 @@ pub(super) async fn my_grants(client: &Client, all: bool, target: Option<TargetN
     Ok(mine)
 }
 
-async fn grants(config: &Path, all: bool, target: Option<TargetName>, remote: &Remote) -> anyhow::Result<()> {
+async fn grants(config: &Path, query: GrantsQuery, remote: &Remote) -> anyhow::Result<()> {
     let client = Client::new(Whose::Person, config, &remote.place)?;
-    let mine = my_grants(&client, all, target).await?;
+    let mine = my_grants(&client, query).await?;
     render::show(remote.printing.output, &mine, |mine| {
-        show::grants(&mine.grants, Clock::system(None).now())
+        let table = show::grants(&mine.grants, Clock::system(None).now());
+        render::page(table, mine.next.as_ref())
     })
 }
 

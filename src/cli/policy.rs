@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::args::Output;
 use super::render;
 use crate::clock::Clock;
-use crate::config::{Mistake, PolicyPlace, duration, policies, policy_place};
+use crate::config::{Mistake, PolicyPlace, policies, policy_place};
+use crate::duration;
 use crate::identity::{Identity, Source as Proof};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 use crate::policy::{Context, Explanation, Policies, Verdict, table};
@@ -32,7 +33,7 @@ pub enum PolicyCommand {
     /// Says what would become of a request, by which policies, and what would have to change
     #[command(after_help = "\
 Example:
-  tidegate policy explain --as ana@example.com --group qa --target orders --profile read-write --for 2h")]
+  tidegate policy explain --as ana@example.com --group qa --target orders --for 2h")]
     Explain(Box<ExplainArgs>),
     /// Runs the tables of cases in the folder (tests/*.toml)
     Test {

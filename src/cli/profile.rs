@@ -129,7 +129,7 @@ pub(super) async fn login(config: &Path, remote: &Remote, trust: Option<Trust>) 
     let place = reach::place(config, &remote.place)?;
     let trust = settle(&place, trust).await?;
     let token = match reach::given_token(&remote.place, &Environment::read()) {
-        Some(from) => reach::token(from)?,
+        Some(from) => reach::token(&from)?,
         None => ask_for_token(&place)?,
     };
     if token.expose().is_empty() {
@@ -237,8 +237,9 @@ fn ask_for_token(place: &Address) -> anyhow::Result<Secret<String>> {
         input.take(TOKEN_BYTES).read_to_string(&mut text)?;
         return Ok(Secret::new(text.trim().to_owned()));
     }
-    prompt(&format!("Token for {place}: "))?;
+    // In this order: what is typed as soon as there is the question is not shown either.
     let mut quiet = Quiet::start()?;
+    prompt(&format!("Token for {place}: "))?;
     let token = typed(&mut input);
     quiet.end();
     prompt("\n")?;
@@ -316,7 +317,7 @@ mod tests {
             assert_eq!((&login.control, login.identity.as_str()), (&control, "ana"));
             assert_eq!(login.trust, Some(trust));
             assert_eq!(
-                reach::token(reach::TokenFrom::Login(login.token_file)).unwrap().expose(),
+                reach::token(&reach::TokenFrom::Login(login.token_file)).unwrap().expose(),
                 token
             );
         }

@@ -73,18 +73,59 @@ pub(super) enum TokenFrom {
     Admin(PathBuf),
 }
 
+impl TokenFrom {
+    /// The token, in words for whoever is told that it is not accepted; and what to do then.
+    pub(super) fn words(&self) -> TokenWords {
+        let words = |what, remedy| TokenWords { what, remedy };
+        match self {
+            Self::Environment(_) => words(
+                "the token in TIDEGATE_TOKEN".to_owned(),
+                "set it anew, or unset it and log in: tidegate login",
+            ),
+            Self::File(path) => words(
+                format!("the token in {}", path.display()),
+                "put a good one there, or log in: tidegate login",
+            ),
+            Self::Login(_) => words("the token of your login".to_owned(), "log in again: tidegate login"),
+            Self::Admin(path) => words(
+                format!("the admin token in {}", path.display()),
+                "is it another gate that answers there?",
+            ),
+        }
+    }
+}
+
+/// How a token is spoken of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenWords {
+    /// Which one.
+    pub what: String,
+    /// What to do when it is not accepted.
+    pub remedy: &'static str,
+}
+
+impl TokenWords {
+    /// One that was typed, or piped in.
+    pub(super) fn given() -> Self {
+        Self {
+            what: "the token you gave".to_owned(),
+            remedy: "whoever operates the gate makes a new one: tidegate user rotate NAME",
+        }
+    }
+}
+
 /// The gate on this machine, as its configuration has it.
 type Configured = Result<ControlAddress, Vec<Mistake>>;
 
-/// Finds out where the gate is and who speaks.
-pub(super) fn find(whose: Whose, config: &Path, place: &Place) -> Result<(Address, Trust, Secret<String>), ClientError> {
+/// Finds out where the gate is and by which token one speaks.
+pub(super) fn find(whose: Whose, config: &Path, place: &Place) -> Result<(Address, Trust, TokenFrom), ClientError> {
     let login = profile::load()?;
     let environment = Environment::read();
     let (address, from) = choose(whose, place, &environment, login.as_ref(), || {
         config.exists().then(|| config::control_address(config))
     })?;
     let trust = trust(&address, &environment, login.as_ref())?.unwrap_or_default();
-    Ok((address, trust, token(from)?))
+    Ok((address, trust, from))
 }
 
 /// Whose word is taken that the gate at `address` is it: as the environment says, or the login that was made with it.
@@ -156,7 +197,7 @@ pub(super) fn given_token(flags: &Place, environment: &Environment) -> Option<To
 }
 
 /// Reads the token from where it is.
-pub(super) fn token(from: TokenFrom) -> Result<Secret<String>, ClientError> {
+pub(super) fn token(from: &TokenFrom) -> Result<Secret<String>, ClientError> {
     let (path, remedy) = match from {
         TokenFrom::Environment(token) => return Ok(Secret::new(token.expose().trim().to_owned())),
         TokenFrom::File(path) => (path, "name a file with a token"),
@@ -166,9 +207,13 @@ pub(super) fn token(from: TokenFrom) -> Result<Secret<String>, ClientError> {
             "the gate makes it on its first start, readable for its owner only; for a name of your own: tidegate login",
         ),
     };
-    match std::fs::read_to_string(&path) {
+    match std::fs::read_to_string(path) {
         Ok(text) => Ok(Secret::new(text.trim().to_owned())),
-        Err(reason) => Err(ClientError::Token { path, reason, remedy }),
+        Err(reason) => Err(ClientError::Token {
+            path: path.clone(),
+            reason,
+            remedy,
+        }),
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! INVARIANT: no byte that came from a client, a database or a log reaches the terminal as a control character.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::args::Output;
-use crate::config::duration;
 use crate::control::model::{GrantView, Issued};
+use crate::duration;
 use crate::grant::Grant;
 use crate::session::SessionView;
 
@@ -74,6 +75,15 @@ pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
         ]);
     }
     table.trim_fmt()
+}
+
+/// A table, and how to see what it has no room for; `next` is what comes after `--before` then.
+#[must_use]
+pub(super) fn page(table: String, next: Option<&impl Display>) -> String {
+    match next {
+        Some(next) => format!("{table}\n\nThere is more. The next page: the same with --before {next}"),
+        None => table,
+    }
 }
 
 /// What a grant is for: `target`, or `target/profile`.

@@ -6,6 +6,7 @@
 //! INVARIANT: nothing secret is in any program's arguments, and the person's own token is not in its environment.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -16,15 +17,17 @@ use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 
 use super::client::Client;
+use super::countdown::{Shown, follow};
 use super::people::{Wanted, my_grants, submit};
 use super::reach::Whose;
-use super::render::{left, time};
+use super::render::{left, time, to};
 use super::wait::{Stops, code_of, until_granted};
 use super::{CannotRun, complain, render, show};
 use crate::clock::Clock;
-use crate::config::duration;
-use crate::control::model::{EmptyBody, GrantLoginBody, GrantView};
+use crate::control::model::{EmptyBody, GrantLoginBody, GrantView, GrantsQuery};
+use crate::duration;
 use crate::ids::GrantId;
+use crate::lab::on_path;
 use crate::names::TargetName;
 use crate::secret::Secret;
 
@@ -36,8 +39,10 @@ Examples:
   tidegate psql orders --profile read-write --for 1h --reason \"fix the totals\" --ticket SHOP-99
   tidegate psql orders -- -c 'select count(*) from customers'
 
-A grant of yours that is still good is used. While you wait for an approver, Ctrl-C withdraws the
-request; later it is psql's. psql gets its login by PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE
+A grant of yours that is still good is used, as it is. While you wait for an approver, Ctrl-C
+withdraws the request; later it is psql's. In the last five minutes the terminal's title counts
+down, and a line says when 5 min, 1 min and 10 s are left; so it does when the grant gets more
+time, less, or is revoked. psql gets its login by PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE
 and PGSSLMODE. The exit code is psql's.")]
 pub struct PsqlArgs {
     /// What is asked for.
@@ -46,6 +51,9 @@ pub struct PsqlArgs {
     /// Gives the grant back when psql ends, instead of keeping it until its window closes
     #[arg(long)]
     pub release: bool,
+    /// Whether the time that is left is counted down
+    #[arg(long, value_enum, default_value_t = Shown::Auto, value_name = "WHEN")]
+    pub countdown: Shown,
     /// Arguments for psql
     #[arg(last = true, value_name = "PSQL ARGUMENTS")]
     pub arguments: Vec<OsString>,
@@ -179,6 +187,14 @@ struct Access {
 
 pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
     let client = Client::new(Whose::Person, config, &args.wanted.place)?;
+    if on_path("psql").is_none() {
+        // Before anybody is asked to approve what cannot be used.
+        return Err(CannotRun {
+            program: "psql".to_owned(),
+            reason: io::ErrorKind::NotFound.into(),
+        }
+        .into());
+    }
     let mut stops = Stops::new()?;
     let access = obtain(&client, &args.wanted, &mut stops).await?;
     let program = Program {
@@ -187,7 +203,10 @@ pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
         // Ctrl-C stops psql's statement, not psql, and not us.
         interrupts: false,
     };
-    let ended = program.run(&client, &access, &mut stops).await;
+    let ended = tokio::select! {
+        ended = program.run(&client, &access, &mut stops) => ended,
+        never = Box::pin(follow(&client, &access.grant, args.countdown)) => match never {},
+    };
     if args.release {
         release(&client, &access).await;
     }
@@ -226,7 +245,11 @@ async fn obtain(client: &Client, wanted: &Wanted, stops: &mut Stops) -> anyhow::
     // A name that cannot be one is left to the gate to answer, with the nearest that is one.
     let target: Option<TargetName> = wanted.target.parse().ok();
     if let Some(target) = target.filter(|_| !wanted.break_glass) {
-        let mine = my_grants(client, false, Some(target)).await?.grants;
+        let query = GrantsQuery {
+            target: Some(target),
+            ..GrantsQuery::default()
+        };
+        let mine = my_grants(client, query).await?.grants;
         let now = Clock::system(None).now();
         if let Some(view) = usable(&mine, wanted.profile.as_deref(), now) {
             complain(&window(view, now));
@@ -269,14 +292,14 @@ fn window(view: &GrantView, now: Timestamp) -> String {
     match grant.until() {
         Some(until) => format!(
             "{} until {}, {} left (grant {id}; more time: tidegate extend {id} --by 30m)",
-            grant.target(),
+            to(grant),
             time(until),
             left(until, now),
             id = grant.id()
         ),
         None => format!(
             "{} for {} from the first connect (grant {})",
-            grant.target(),
+            to(grant),
             duration::show(grant.window()),
             grant.id()
         ),

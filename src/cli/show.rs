@@ -1,12 +1,12 @@
 //! Requests, users and a person's grants as people read them.
 //!
-//! It prints nothing itself (`render` does), and every text of others goes through [`render::visible`].
+//! It prints nothing itself (`render` does), and every text of others goes through [`visible`].
 
 use jiff::Timestamp;
 
 use super::render::{ends, list, relative, table, time, to, visible};
-use crate::config::duration;
 use crate::control::model::{GrantView, IssuedUser, RequestView, UserView};
+use crate::duration;
 use crate::names::IdentityName;
 use crate::request::{How, Outcome};
 

@@ -53,6 +53,12 @@ fn usage_is_checked() {
         ("tidegate approve gr_0123456789", false),
         ("tidegate requests --status settled", false),
         ("tidegate requests --status lapsed", true),
+        ("tidegate requests --limit 0", false),
+        ("tidegate grants --limit 20 --before gr_0123456789", true),
+        ("tidegate log --limit 5 --follow", false),
+        ("tidegate log --event session_ended", true),
+        ("tidegate log --event session_over", false),
+        ("tidegate psql orders --countdown sometimes", false),
         ("tidegate requests --mine --identity ana", false),
         ("tidegate user add ana --group qa -g leads", true),
         ("tidegate user groups ana", true),
@@ -183,6 +189,17 @@ async fn exit_codes() {
             );
         }
     }
+    // Whoever is not known reads which token that was, and what to do.
+    let bad = served.dir.path().join("bad.token");
+    std::fs::write(&bad, "tg_replaced").unwrap();
+    let line = format!("tidegate grant list --token-file {}", bad.display());
+    let (code, said) = run_at(&served, &line).await.unwrap_err();
+    let begin = format!("the token in {} is not accepted at unix:", bad.display());
+    assert!(
+        code == 5 && said.starts_with(&begin) && said.contains("tidegate login"),
+        "{said}"
+    );
+    assert!(!said.contains("Bearer") && !said.contains("tg_replaced"), "{said}");
     served.stop().await;
 }
 

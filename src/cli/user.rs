@@ -9,7 +9,7 @@ use clap::Subcommand;
 use super::args::Remote;
 use super::client::{Client, escape};
 use super::reach::Whose;
-use super::{render, show};
+use super::{complain, render, show};
 use crate::control::model::{EmptyBody, GroupsBody, IssuedUser, NewUserBody, UserView, Users};
 use crate::names::{GroupName, IdentityName};
 
@@ -95,7 +95,13 @@ pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<()> {
             render::show(remote.printing.output, &users, |users| show::users(&users.users))
         }
         Command::Disable { name, remote } => {
-            changed(&remote, &client(&remote)?.post(&path(&name, "disable"), &EmptyBody {}).await?)
+            let user: UserView = client(&remote)?.post(&path(&name, "disable"), &EmptyBody {}).await?;
+            if !user.local {
+                complain(&format!(
+                    "note: {name} is no local user; whoever comes by that name with an issuer's token is shut out"
+                ));
+            }
+            changed(&remote, &user)
         }
         Command::Enable { name, remote } => {
             changed(&remote, &client(&remote)?.post(&path(&name, "enable"), &EmptyBody {}).await?)

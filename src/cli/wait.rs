@@ -3,7 +3,7 @@
 //! It decides nothing. Whoever stops waiting (Ctrl-C, a kill) takes the request back, so that nobody approves what nobody waits for.
 
 use std::convert::Infallible;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,10 +12,11 @@ use tokio::signal::unix::{self, SignalKind, signal};
 
 use super::client::{Client, ClientError};
 use super::render::{left, relative, visible};
+use super::terminal::{columns, fitted, write};
 use super::{Interrupted, complain, show};
 use crate::clock::Clock;
-use crate::config::duration;
 use crate::control::model::{EmptyBody, GrantView, RequestBody, RequestView, WaitQuery};
+use crate::duration;
 use crate::ids::RequestId;
 use crate::request::{How, Outcome};
 
@@ -266,22 +267,27 @@ fn waiting(request: &RequestBody) -> String {
     )
 }
 
-/// The moving line, no wider than `width`.
+/// The moving line, no wider than `width`: what is worth the most comes first.
 #[must_use]
 fn status_line(request: &RequestBody, frame: usize, since: Timestamp, now: Timestamp, width: usize) -> String {
     const FRAMES: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
     let spinner = FRAMES.get(frame % FRAMES.len()).copied().unwrap_or(' ');
-    let expires = request.request.request.expires_at;
+    let view = &request.request;
+    let who = show::who_can(&request.approvers).unwrap_or_else(|| "approval".to_owned());
+    let several = match view.approvals_missing {
+        0 | 1 => String::new(),
+        several => format!("{several} of "),
+    };
     let text = format!(
-        "{spinner} {} {}, lapses {}; Ctrl-C withdraws it",
+        "{spinner} {} request {} waits for {several}{} (Ctrl-C withdraws it): {}/{}, lapses {}",
         left(now, since),
-        visible(&waiting(request)),
-        relative(expires, now)
+        view.request.id,
+        visible(&who),
+        view.request.wish.target,
+        view.request.wish.profile,
+        relative(view.request.expires_at, now)
     );
-    if text.chars().count() <= width {
-        return text;
-    }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    fitted(&text, width)
 }
 
 /// Standard error, as it can be used.
@@ -323,10 +329,7 @@ impl Screen {
 
     fn draw(&mut self, request: &RequestBody) {
         if self.terminal {
-            let width = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).map_or(80, |size| usize::from(size.ws_col));
-            // A terminal that does not say how wide it is says 0.
-            let width = if width == 0 { 80 } else { width };
-            let line = status_line(request, self.frame, self.since, self.clock.now(), width);
+            let line = status_line(request, self.frame, self.since, self.clock.now(), columns());
             self.frame += 1;
             write(&format!("\r\u{1b}[K{line}"));
         }
@@ -337,12 +340,6 @@ impl Screen {
             write("\r\u{1b}[K");
         }
     }
-}
-
-/// A terminal that has gone away is no reason to stop waiting.
-fn write(text: &str) {
-    let mut out = io::stderr().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 #[cfg(test)]
@@ -369,8 +366,8 @@ mod tests {
         let pending = request(|_| {});
         assert_eq!(
             status_line(&pending, 1, since, now, 400),
-            "⠙ 1m12s request rq_4k2m9x0a7b for orders/read-write waits for 2 approvals (lead@example.com, tom, eve and 2 more \
-             can give it), lapses in 58m48s; Ctrl-C withdraws it"
+            "⠙ 1m12s request rq_4k2m9x0a7b waits for 2 of lead@example.com, tom, eve and 2 more (Ctrl-C withdraws it): \
+             orders/read-write, lapses in 58m48s"
         );
         for width in [1, 20, 80] {
             assert_eq!(status_line(&pending, 0, since, now, width).chars().count(), width);

@@ -10,6 +10,7 @@ use super::ControlAddress;
 use super::file::{Control, FileConfig, SessionTable, TargetTable};
 use super::mistake::Mistake;
 use super::settings::{Settings, TargetSettings, TlsFiles};
+use crate::causes::in_one_line;
 use crate::policy::Policies;
 use crate::tls::{ClientTls, ServerTls, TlsMode};
 
@@ -199,7 +200,7 @@ impl Checker<'_> {
                 if readable.iter().all(Option::is_some)
                     && let Err(error) = ServerTls::load(&cert, &key)
                 {
-                    self.note("tls", chain(&error), "");
+                    self.note("tls", in_one_line(&error), "");
                 }
                 Some(TlsFiles::Given { cert, key })
             }
@@ -279,7 +280,7 @@ impl Checker<'_> {
         if self.readable(key, ca).is_some()
             && let Err(error) = ClientTls::new(table.sslmode, Some(ca))
         {
-            self.note(key, chain(&error), "");
+            self.note(key, in_one_line(&error), "");
         }
         if matches!(table.sslmode, TlsMode::Disable | TlsMode::Prefer) {
             self.note(
@@ -352,14 +353,6 @@ fn reachable(address: SocketAddr) -> String {
         IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
     };
     SocketAddr::new(host, address.port()).to_string()
-}
-
-/// An error with all it comes from, in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    anyhow::Chain::new(error)
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 fn bytes(number: u32) -> usize {

@@ -290,7 +290,7 @@ fn limits(table: &Section<'_, '_>) -> Limits {
 fn session(table: &Section<'_, '_>) -> SessionTable {
     SessionTable {
         warnings: table
-            .list("warnings", super::duration::parse)
+            .list("warnings", crate::duration::parse)
             .unwrap_or_else(|| vec![secs(300), secs(60)]),
         welcome: table.yes_no("welcome").unwrap_or(true),
         idle_timeout: table.duration("idle_timeout", Duration::from_millis(1)),

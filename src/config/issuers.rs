@@ -1,19 +1,24 @@
 //! `[[identity.issuers]]`: as written, and as meant.
 //!
-//! It fetches no keys. The law: two issuers never give the same name to two bearers.
+//! It fetches no keys. The law: two issuers never give the same name to two bearers, nor one of them a local user's unless that is
+//! said.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::check::Checker;
-use super::duration;
 use super::reader::Section;
-use crate::identity::{IssuerSettings, Keys};
+use crate::duration;
+use crate::identity::{EmailVerified, IssuerSettings, Keys};
 use crate::names::IdentityName;
 use crate::tls::web_address;
 
 /// Clocks differ by seconds; more would be a longer life for tokens.
 const MOST_LEEWAY: Duration = Duration::from_mins(5);
+
+/// What an issuer without a prefix is answered: with `sub = "ana"` its token would be the local user ana's.
+const NO_PREFIX: &str = "without one its tokens could name local users: give it its own, as identity_prefix = \"ci:\", or write \
+                         identity_prefix = \"\" where no name that it gives is ever a local user's";
 
 /// `[[identity.issuers]]`; a file with keys still as it is written.
 #[derive(Debug)]
@@ -50,11 +55,15 @@ pub(super) fn read(table: &Section<'_, '_>) -> Option<IssuerTable> {
         );
         table.mistake_at("leeway", reason, None);
     }
-    let prefix = table.parsed("identity_prefix", |text| {
-        format!("{text}x").parse::<IdentityName>().map(|_| text.to_owned())
+    let prefix = table.required("identity_prefix", NO_PREFIX).filter(|text| {
+        let name = format!("{text}x").parse::<IdentityName>();
+        name.map_err(|error| table.mistake_at("identity_prefix", error.to_string(), None))
+            .is_ok()
     });
+    let words = [("required", EmailVerified::Required), ("assumed", EmailVerified::Assumed)];
     let settings = IssuerSettings {
         identity_claim: table.text("identity_claim").unwrap_or_else(|| "sub".to_owned()),
+        email_verified: table.one_of("email_verified", &words).unwrap_or_default(),
         identity_prefix: prefix.unwrap_or_default(),
         groups_claim: table.text("groups_claim"),
         claims: table.map("claims").unwrap_or_default(),

@@ -6,7 +6,6 @@
 
 mod access;
 mod check;
-pub mod duration;
 mod file;
 mod issuers;
 mod mistake;

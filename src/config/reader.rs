@@ -13,8 +13,8 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::duration;
 use super::mistake::{Mistake, nearest};
+use crate::duration;
 
 /// Which line each key was written in; keys with their tables, as `targets.orders.user`.
 pub(super) type Places = BTreeMap<String, usize>;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::identity::EmailVerified;
 use std::time::Duration;
 
 const SMALLEST: &str = "[targets.orders]\naddress = \"127.0.0.1:5432\"\ndatabase = \"orders\"\nuser = \"orders_app\"\n";
@@ -156,9 +157,24 @@ fn issuers_have_what_is_needed_to_verify_their_tokens() {
     assert_eq!(issuer.identity_claim, "repository");
     assert_eq!(issuer.claims.get("branch").map(String::as_str), Some("ref"));
     assert_eq!(issuer.leeway, Duration::from_mins(1));
-    let settings = good(&format!("{SMALLEST}{CI}"));
+    assert_eq!(issuer.email_verified, EmailVerified::Required);
+    let settings = good(&format!(
+        "{SMALLEST}{CI}identity_prefix = \"\"\nemail_verified = \"assumed\"\n"
+    ));
     let issuer = settings.issuers.first().unwrap();
     assert_eq!((issuer.identity_claim.as_str(), issuer.identity_prefix.as_str()), ("sub", ""));
+    assert_eq!(issuer.email_verified, EmailVerified::Assumed);
+}
+
+#[test]
+fn an_issuer_says_how_its_names_differ_from_local_users() {
+    assert_eq!(
+        said(&format!("{SMALLEST}{CI}")),
+        [
+            "tidegate.toml:5: identity.issuers[1].identity_prefix: is missing; without one its tokens could name local users: give it \
+             its own, as identity_prefix = \"ci:\", or write identity_prefix = \"\" where no name that it gives is ever a local user's"
+        ]
+    );
 }
 
 #[test]

@@ -10,22 +10,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::serve::IncomingStream;
 use jiff::Timestamp;
-use tokio::net::UnixListener;
 use tokio::sync::watch;
 
-use super::listen::Front;
 use super::problem::ApiError;
 use super::{Gate, OPERATOR_HEADER};
-use crate::access::Rules;
-use crate::identity::{Identity, Source};
+use crate::access::{Rules, Visitor};
+use crate::identity::Source;
 use crate::names::IdentityName;
 use crate::policy::Action;
 use crate::secret::Secret;
@@ -38,8 +34,8 @@ pub(super) enum Caller {
         /// The name they give for the record.
         operator: String,
     },
-    /// A person or a workload that proved who it is.
-    Person(Identity),
+    /// A person or a workload that proved who it is, and the token that proved it.
+    Person(Visitor, Arc<Secret<String>>),
 }
 
 /// A person's long answer ends after this: whoever goes on listening proves themselves again.
@@ -50,24 +46,13 @@ pub(super) struct Standing {
     gate: Arc<Gate>,
     caller: Caller,
     rules: watch::Receiver<Arc<Rules>>,
+    users: watch::Receiver<u64>,
     until: Timestamp,
 }
 
 /// Where a call comes from, if it comes over a network.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Client(pub(super) Option<IpAddr>);
-
-impl Connected<IncomingStream<'_, UnixListener>> for Client {
-    fn connect_info(_: IncomingStream<'_, UnixListener>) -> Self {
-        Self(None)
-    }
-}
-
-impl Connected<IncomingStream<'_, Front>> for Client {
-    fn connect_info(stream: IncomingStream<'_, Front>) -> Self {
-        Self(Some(stream.remote_addr().ip()))
-    }
-}
 
 /// Lets nobody past who did not prove themselves.
 pub(super) async fn settle(
@@ -86,6 +71,12 @@ pub(super) async fn settle(
 }
 
 async fn prove(gate: &Gate, headers: &HeaderMap, client: Option<IpAddr>) -> Result<Caller, ApiError> {
+    // Before the token is looked at, as at the wire: an answer that depends on it would let the guessing go on.
+    if let Some(client) = client
+        && let Some(wait) = gate.waiting.shut_out(client)
+    {
+        return Err(ApiError::ShutOut { client, wait });
+    }
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if gate.token.proved_by(authorization) {
         return Ok(Caller::Admin {
@@ -99,8 +90,16 @@ async fn prove(gate: &Gate, headers: &HeaderMap, client: Option<IpAddr>) -> Resu
     if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
         return Err(ApiError::Unauthorized);
     }
-    let identity = gate.desk.identify(&Secret::new(token.to_owned()), client).await?;
-    Ok(Caller::Person(identity))
+    let token = Secret::new(token.to_owned());
+    match gate.desk.identify(&token, client).await {
+        Ok(person) => Ok(Caller::Person(person, Arc::new(token))),
+        Err(refused) => {
+            // Counted and held back as a wrong token at the wire is. The socket on this machine is its owner's alone.
+            let delay = client.map(|client| gate.waiting.failed(client)).unwrap_or_default();
+            tokio::time::sleep(delay).await;
+            Err(refused.into())
+        }
+    }
 }
 
 /// The name for the record. It is what the caller says it is: a short printable word, or `admin`.
@@ -119,6 +118,7 @@ impl Standing {
         let mut rules = gate.rules.clone();
         rules.mark_unchanged();
         Self {
+            users: gate.ledger.users_changed(),
             gate: Arc::clone(gate),
             caller: caller.clone(),
             rules,
@@ -131,16 +131,30 @@ impl Standing {
         let same_rules = !self.rules.has_changed().unwrap_or(false);
         match &self.caller {
             Caller::Admin { .. } => true,
-            Caller::Person(_) => same_rules && self.caller.is_as_before(&self.gate) && self.gate.clock.now() < self.until,
+            Caller::Person(..) => same_rules && self.caller.is_as_before(&self.gate) && self.gate.clock.now() < self.until,
         }
     }
 
-    /// Done when a person's time is over.
+    /// Done when it does not hold any more, at once.
     pub(super) async fn over(&self) {
-        match &self.caller {
-            Caller::Admin { .. } => std::future::pending().await,
-            Caller::Person(_) => self.gate.clock.sleep_until(self.until).await,
+        if let Caller::Admin { .. } = self.caller {
+            std::future::pending::<()>().await;
         }
+        let (mut rules, mut users) = (self.rules.clone(), self.users.clone());
+        while self.holds() {
+            tokio::select! {
+                () = change(&mut rules) => {}
+                () = change(&mut users) => {}
+                () = self.gate.clock.sleep_until(self.until) => {}
+            }
+        }
+    }
+}
+
+/// Done at the next change; never when there can be none any more.
+async fn change<T>(watched: &mut watch::Receiver<T>) {
+    if watched.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -157,7 +171,7 @@ impl Caller {
     pub(super) fn name(&self) -> &str {
         match self {
             Self::Admin { operator } => operator,
-            Self::Person(identity) => identity.name.as_str(),
+            Self::Person(person, _) => person.name().as_str(),
         }
     }
 
@@ -165,7 +179,7 @@ impl Caller {
     pub(super) fn source(&self) -> &str {
         match self {
             Self::Admin { .. } => "admin",
-            Self::Person(identity) => match &identity.source {
+            Self::Person(person, _) => match &person.identity.source {
                 Source::Local => "local",
                 Source::Issuer(issuer) => issuer,
             },
@@ -173,25 +187,29 @@ impl Caller {
     }
 
     /// The person, where an operator will not do.
-    pub(super) fn person(&self) -> Result<&Identity, ApiError> {
+    pub(super) fn person(&self) -> Result<&Visitor, ApiError> {
         match self {
             Self::Admin { .. } => Err(ApiError::NoPerson),
-            Self::Person(identity) => Ok(identity),
+            Self::Person(person, _) => Ok(person),
         }
     }
 
     /// Whether this is `name`, by its own token.
     pub(super) fn is(&self, name: &IdentityName) -> bool {
-        matches!(self, Self::Person(identity) if identity.name == *name)
+        matches!(self, Self::Person(person, _) if person.name() == name)
     }
 
-    /// Whether the caller is who they were when the call came: let in, and in the same groups.
+    /// Whether the caller is who they were when the call came: let in, by the same token, and in the same groups.
     pub(super) fn is_as_before(&self, gate: &Gate) -> bool {
-        let Self::Person(identity) = self else { return true };
-        let local = identity.source == Source::Local;
-        match gate.ledger.user(&identity.name) {
-            Some(user) => !user.disabled && user.local == local && (!local || user.groups == identity.groups),
-            None => !local,
+        let Self::Person(Visitor { identity, .. }, token) = self else {
+            return true;
+        };
+        match identity.source {
+            Source::Local => gate.ledger.user_by_token(token).as_ref() == Some(identity),
+            Source::Issuer(_) => gate
+                .ledger
+                .user(&identity.name)
+                .is_none_or(|user| !user.disabled && !user.local),
         }
     }
 
@@ -199,7 +217,7 @@ impl Caller {
     pub(super) async fn may(&self, gate: &Gate, action: Action) -> Result<(), ApiError> {
         match self {
             Self::Admin { .. } => Ok(()),
-            Self::Person(identity) => Ok(gate.desk.may(identity, action).await?),
+            Self::Person(person, _) => Ok(gate.desk.may(person, action).await?),
         }
     }
 
@@ -207,7 +225,23 @@ impl Caller {
     pub(super) fn sees_all(&self, gate: &Gate) -> bool {
         match self {
             Self::Admin { .. } => true,
-            Self::Person(identity) => gate.desk.would(identity, Action::Administer),
+            Self::Person(person, _) => gate.desk.would(person, Action::Administer),
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A local user of no group.
+    pub(in crate::control) fn person(name: &str) -> Caller {
+        let identity = crate::identity::Identity {
+            name: name.parse().unwrap(),
+            groups: std::collections::BTreeSet::new(),
+            source: Source::Local,
+            claims: std::collections::BTreeMap::new(),
+        };
+        Caller::Person(Visitor { identity, client: None }, Arc::new(Secret::new("tg_x".to_owned())))
     }
 }

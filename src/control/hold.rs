@@ -1,30 +1,62 @@
-//! Answers that are held back (a long poll, a stream): how many at once, and that they end when the API does.
+//! Answers that are held back (a long poll, a stream): how many at once, in all and for one identity, and that they end when the
+//! API does.
+//!
+//! It does not know what they are about. The law: a place is given back when its [`Place`] is dropped.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
+use super::caller::Caller;
 use super::problem::ApiError;
+use crate::names::IdentityName;
 
 /// Long polls at once: each is one small task.
 const WAITERS: usize = 2_000;
+/// Of one identity: a pipeline's name is that of all its jobs, and a big matrix has a hundred.
+pub(super) const WAITERS_OF_ONE: usize = 100;
 /// Event streams at once: each is told of every change.
 const SUBSCRIBERS: usize = 200;
+/// Of one identity: a person has a few windows open on a few machines.
+pub(super) const SUBSCRIBERS_OF_ONE: usize = 10;
 
 /// What handlers need that hold their answer back.
 #[derive(Debug, Clone)]
 pub(super) struct Hold {
     stopped: watch::Receiver<bool>,
-    waiters: Arc<Semaphore>,
-    subscribers: Arc<Semaphore>,
+    waiters: Room,
+    subscribers: Room,
+}
+
+/// Places, so many in all and so many for one identity.
+#[derive(Debug, Clone)]
+struct Room {
+    in_all: usize,
+    of_one: usize,
+    taken: Arc<Mutex<Taken>>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    in_all: usize,
+    /// Only those who have one.
+    of: HashMap<IdentityName, usize>,
+}
+
+/// A place. Dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct Place {
+    room: Room,
+    who: Option<IdentityName>,
 }
 
 impl Hold {
     pub(super) fn new(stopped: watch::Receiver<bool>) -> Self {
         Self {
             stopped,
-            waiters: Arc::new(Semaphore::new(WAITERS)),
-            subscribers: Arc::new(Semaphore::new(SUBSCRIBERS)),
+            waiters: Room::new(WAITERS, WAITERS_OF_ONE),
+            subscribers: Room::new(SUBSCRIBERS, SUBSCRIBERS_OF_ONE),
         }
     }
 
@@ -34,16 +66,95 @@ impl Hold {
     }
 
     /// A place for a long poll.
-    pub(super) fn wait(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        place(&self.waiters)
+    pub(super) fn wait(&self, caller: &Caller) -> Result<Place, ApiError> {
+        self.waiters.enter(caller)
     }
 
     /// A place for an event stream.
-    pub(super) fn subscribe(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        place(&self.subscribers)
+    pub(super) fn subscribe(&self, caller: &Caller) -> Result<Place, ApiError> {
+        self.subscribers.enter(caller)
     }
 }
 
-fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
-    Arc::clone(places).try_acquire_owned().map_err(|_| ApiError::Busy)
+impl Room {
+    fn new(in_all: usize, of_one: usize) -> Self {
+        Self {
+            in_all,
+            of_one,
+            taken: Arc::default(),
+        }
+    }
+
+    /// Whoever holds the admin token is limited with all others only: they could end those anyway.
+    fn enter(&self, caller: &Caller) -> Result<Place, ApiError> {
+        let who = caller.person().ok().map(|person| person.name().clone());
+        let mut taken = self.taken();
+        if let Some(who) = &who
+            && taken.of.get(who).is_some_and(|held| *held >= self.of_one)
+        {
+            return Err(ApiError::HoldsTooMany {
+                identity: who.clone(),
+                limit: self.of_one,
+            });
+        }
+        if taken.in_all >= self.in_all {
+            return Err(ApiError::Busy);
+        }
+        taken.in_all += 1;
+        if let Some(who) = &who {
+            *taken.of.entry(who.clone()).or_default() += 1;
+        }
+        drop(taken);
+        Ok(Place { room: self.clone(), who })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        // Nothing between lock and unlock can leave the counts half changed.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.room.taken();
+        taken.in_all = taken.in_all.saturating_sub(1);
+        let Some(who) = &self.who else { return };
+        match taken.of.get_mut(who) {
+            Some(held) if *held > 1 => *held -= 1,
+            _ => drop(taken.of.remove(who)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::caller::tests::person;
+    use super::*;
+
+    #[test]
+    fn places_are_counted_for_each_and_in_all_and_come_back() {
+        let room = Room::new(5, 2);
+        let admin = Caller::Admin {
+            operator: "ops".to_owned(),
+        };
+        let (ana, bob) = (person("ana"), person("bob"));
+        let first = room.enter(&ana).unwrap();
+        let second = room.enter(&ana).unwrap();
+        let refused = room.enter(&ana).unwrap_err();
+        assert!(matches!(&refused, ApiError::HoldsTooMany { limit: 2, identity } if identity.as_str() == "ana"));
+        let others = [
+            room.enter(&bob).unwrap(),
+            room.enter(&admin).unwrap(),
+            room.enter(&admin).unwrap(),
+        ];
+        assert!(matches!(room.enter(&bob), Err(ApiError::Busy)));
+        assert!(matches!(room.enter(&admin), Err(ApiError::Busy)));
+        // Whoever has too many is told so, and not that others have.
+        assert!(matches!(room.enter(&ana), Err(ApiError::HoldsTooMany { .. })));
+        drop(first);
+        let third = room.enter(&ana).unwrap();
+        drop((second, third, others));
+        let taken = room.taken();
+        assert!(taken.in_all == 0 && taken.of.is_empty(), "nobody is remembered");
+    }
 }

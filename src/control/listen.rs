@@ -1,27 +1,40 @@
-//! The TCP listener of the control API: in clear on this machine, else on TLS with the gate's own certificate.
+//! The connections of the control API: on TCP in clear on this machine, else on TLS with the gate's own certificate; and how long
+//! each may keep silent.
 //!
-//! It knows no HTTP. The law: handshakes have a deadline and hold nobody up, and strangers cannot use up more than
-//! [`MOST`] connections.
+//! It knows no path and no caller. The law: handshakes have a deadline and hold nobody up, a connection that sends no whole
+//! request is closed, and there are never more than [`MOST`] of them.
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
+use super::caller::Client;
 use crate::tls::{ServerTlsCell, Transport};
 
-/// Connections at once: people and pipelines that wait for something hold one each.
-const MOST: usize = 1_000;
+/// Connections at once on one listener, and handshakes at once besides: people and pipelines that wait for something hold one
+/// each.
+pub(super) const MOST: usize = 1_000;
+/// How long the head of a request may take, from the connection's begin or the answer before: a network that loses packets needs a
+/// few seconds, and clients that keep a connection for later are used to its end.
+pub(super) const SILENCE: Duration = Duration::from_secs(15);
 /// From accept to the end of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// When the system has no file descriptors left, accepting again at once would only spin.
@@ -32,8 +45,7 @@ const BREATH: Duration = Duration::from_millis(50);
 pub(super) struct Front {
     tcp: TcpListener,
     tls: Option<ServerTlsCell>,
-    places: Arc<Semaphore>,
-    shaking: JoinSet<Option<(Connection, SocketAddr)>>,
+    shaking: JoinSet<Option<(Transport, SocketAddr)>>,
 }
 
 impl Front {
@@ -42,12 +54,11 @@ impl Front {
         Self {
             tcp,
             tls,
-            places: Arc::new(Semaphore::new(MOST)),
             shaking: JoinSet::new(),
         }
     }
 
-    fn welcome(&mut self, tcp: TcpStream, client: SocketAddr, place: OwnedSemaphorePermit) {
+    fn welcome(&mut self, tcp: TcpStream, client: SocketAddr) {
         // Answers are small and waited for.
         let _ = tcp.set_nodelay(true);
         let acceptor = self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.current().web()));
@@ -63,30 +74,24 @@ impl Front {
                     Err(_) => return None,
                 },
             };
-            Some((Connection { stream, _place: place }, client))
+            Some((stream, client))
         });
     }
 }
 
 impl Listener for Front {
-    type Io = Connection;
+    type Io = Transport;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    async fn accept(&mut self) -> (Transport, SocketAddr) {
         loop {
-            let places = Arc::clone(&self.places);
-            // With all places taken, the next wait with the operating system.
-            let accept = async {
-                let place = places.acquire_owned().await.map_err(io::Error::other)?;
-                let (tcp, client) = self.tcp.accept().await?;
-                Ok::<_, io::Error>((tcp, client, place))
-            };
+            let room = self.shaking.len() < MOST;
             tokio::select! {
-                Some(shaken) = self.shaking.join_next() => if let Ok(Some(connection)) = shaken {
-                    return connection;
+                Some(shaken) = self.shaking.join_next() => if let Ok(Some(shaken)) = shaken {
+                    return shaken;
                 },
-                accepted = accept => match accepted {
-                    Ok((tcp, client, place)) => self.welcome(tcp, client, place),
+                accepted = self.tcp.accept(), if room => match accepted {
+                    Ok((tcp, client)) => self.welcome(tcp, client),
                     Err(error) => {
                         tracing::warn!(%error, "a connection to the control API could not be accepted");
                         sleep(BREATH).await;
@@ -101,37 +106,67 @@ impl Listener for Front {
     }
 }
 
-/// One caller's connection, and the place it takes.
-#[derive(Debug)]
-pub(super) struct Connection {
-    stream: Transport,
-    _place: OwnedSemaphorePermit,
+/// Answers whoever connects, `most` at once, until `stopped`: then it lets nobody in, and returns when the answers under way are
+/// given.
+pub(super) async fn answer<L>(
+    mut listener: L,
+    most: usize,
+    client: impl Fn(&L::Addr) -> Client,
+    service: TowerToHyperService<Router>,
+    stopped: watch::Receiver<bool>,
+) where
+    L: Listener,
+{
+    let places = Arc::new(Semaphore::new(most));
+    let mut connections = JoinSet::new();
+    loop {
+        // With all places taken, the next wait with the operating system.
+        let accept = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (listener.accept().await, place)
+        };
+        tokio::select! {
+            () = told(stopped.clone()) => break,
+            ((io, address), place) = accept => {
+                let (service, stopped, client) = (service.clone(), stopped.clone(), client(&address));
+                connections.spawn(async move {
+                    converse(io, client, service, stopped).await;
+                    drop(place);
+                });
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }
 
-impl AsyncRead for Connection {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+/// One connection, from its first byte to its end.
+async fn converse(
+    io: impl AsyncRead + AsyncWrite + Unpin,
+    client: Client,
+    service: TowerToHyperService<Router>,
+    stopped: watch::Receiver<bool>,
+) {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(client));
+        service.call(request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(SILENCE);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(io), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told(stopped) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(client = ?client.0, %error, "a connection to the control API broke off");
     }
 }
 
-impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
+async fn told(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }

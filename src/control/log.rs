@@ -36,7 +36,7 @@ pub(super) async fn records(
     let standing = Standing::of(&caller, &gate);
     caller.may(&gate, Action::ReadLog).await?;
     let wanted: LogQuery = query(&uri)?;
-    let place = if wanted.follow { Some(hold.subscribe()?) } else { None };
+    let place = if wanted.follow { Some(hold.subscribe(&caller)?) } else { None };
     let span = if wanted.follow { Span::All } else { Span::History };
     let found = follow(&gate.audit_dir, &wanted.filter(), span).map_err(|error| ApiError::Log(error.to_string()))?;
     let chunks = futures_util::stream::unfold(Some((found, hold, standing, place)), |reading| async {

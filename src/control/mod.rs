@@ -30,6 +30,7 @@ pub use token::{AdminToken, TokenError};
 
 use crate::access::{self, Desk};
 use crate::clock::Clock;
+use crate::frontend::Waiting;
 use crate::ledger::Ledger;
 use crate::session::Registry;
 
@@ -52,6 +53,8 @@ pub struct Gate {
     pub clock: Clock,
     /// What operators prove themselves with.
     pub token: AdminToken,
+    /// Where tokens that prove nothing are counted, with the failed logins of the wire.
+    pub waiting: Waiting,
     /// The targets with their profiles, as configured now: the desk's own rules.
     pub rules: watch::Receiver<Arc<access::Rules>>,
     /// Host and port that clients connect to, for connection strings.

@@ -3,6 +3,9 @@
 //! It decides nothing; it gives every error of the modules below its status and words. Inner errors are for the gate's own
 //! log: what an operator reads here names no file's content and no secret.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -51,6 +54,30 @@ pub enum ApiError {
     /// Too many callers wait for something already.
     #[error("too many callers are waiting already")]
     Busy,
+    /// One identity holds too many answers open.
+    #[error("{identity} has {limit} answers of this kind open already")]
+    HoldsTooMany {
+        /// Whose they are.
+        identity: IdentityName,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// Too many tokens that proved nothing came from the caller's address.
+    #[error("too many tokens and secrets from {client} were not accepted")]
+    ShutOut {
+        /// The address.
+        client: IpAddr,
+        /// How long nobody from there is listened to.
+        wait: Duration,
+    },
+    /// The name belongs to an issuer.
+    #[error("{name} is a name of {issuer}")]
+    IssuersName {
+        /// The name.
+        name: IdentityName,
+        /// Whose it is.
+        issuer: String,
+    },
     /// The path leads nowhere.
     #[error("there is nothing at {0}")]
     NoSuchPath(String),
@@ -105,7 +132,8 @@ impl ApiError {
         match self {
             // The limit counts what came within a minute.
             Self::Access(AccessError::TooMany { .. }) => Some(60),
-            Self::Busy => Some(5),
+            Self::Busy | Self::HoldsTooMany { .. } => Some(5),
+            Self::ShutOut { wait, .. } => Some(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1)),
             _ => None,
         }
     }
@@ -131,11 +159,12 @@ impl ApiError {
                 "No such user",
                 some("`tidegate user list` shows those there are"),
             ),
-            Self::Busy => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "busy",
-                "Too busy",
-                some("try again in a moment"),
+            Self::Busy | Self::HoldsTooMany { .. } | Self::ShutOut { .. } => self.too_much(),
+            Self::IssuersName { .. } => (
+                StatusCode::CONFLICT,
+                "issuers-name",
+                "Somebody else's name",
+                some("choose another name: what belongs to this one would be for both"),
             ),
             Self::Access(error) => access(error),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Not allowed", some(PROVE)),
@@ -160,6 +189,31 @@ impl ApiError {
                 "log-unreadable",
                 "Log unreadable",
                 some("look into the gate's own messages"),
+            ),
+        }
+    }
+
+    /// What whoever asks too often, or for too much at once, is told.
+    fn too_much(&self) -> Class {
+        let some = |text: &str| Some(text.to_owned());
+        match self {
+            Self::HoldsTooMany { .. } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "holds-too-many",
+                "Too many answers held open",
+                some("close one, or wait until one ends"),
+            ),
+            Self::ShutOut { .. } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "shut-out",
+                "Not listened to",
+                some("wait as long as Retry-After says, and see that the token is right: each wrong one counts for a second"),
+            ),
+            _ => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                "Too busy",
+                some("try again in a moment"),
             ),
         }
     }
@@ -225,7 +279,7 @@ fn ledger(error: &LedgerError) -> Class {
             StatusCode::NOT_FOUND,
             "no-such-grant",
             "No such grant",
-            some("`tidegate grant list --all` shows those there are"),
+            some("`tidegate grants --all` shows yours, `tidegate grant list --all` an operator those there are"),
         ),
         LedgerError::NoSuchRequest(_) => (
             StatusCode::NOT_FOUND,
@@ -244,6 +298,12 @@ fn ledger(error: &LedgerError) -> Class {
             "user-exists",
             "There is one already",
             some("`tidegate user rotate` gives it a fresh token"),
+        ),
+        LedgerError::Disabled(_) => (
+            StatusCode::CONFLICT,
+            "identity-disabled",
+            "The identity is shut out",
+            some("`tidegate user enable` lets it in again"),
         ),
         LedgerError::Illegal(_) => (
             StatusCode::CONFLICT,

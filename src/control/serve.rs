@@ -2,7 +2,7 @@
 //!
 //! It knows no use-case. Everything under `/v1` needs a token, on the Unix socket too; health and metrics do not.
 
-use std::future::{Future, IntoFuture};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -15,6 +15,7 @@ use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use utoipa::OpenApi;
@@ -23,7 +24,7 @@ use utoipa_axum::routes;
 
 use super::caller::{self, Client};
 use super::hold::Hold;
-use super::listen::Front;
+use super::listen::{self, Front, MOST};
 use super::openapi::{self, Document, Written};
 use super::problem::ApiError;
 use super::routes::{events, grants, requests, sessions, users};
@@ -130,28 +131,23 @@ pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Outp
     let Listeners { unix, tcp, _file } = listeners;
     let (stopping, stopped) = watch::channel(false);
     let (router, _) = router(gate, stopped.clone());
-    let router = router.into_make_service_with_connect_info::<Client>();
-    let unix = axum::serve(unix, router.clone()).with_graceful_shutdown(told(stopped.clone()));
+    let service = TowerToHyperService::new(router);
+    let unix = listen::answer(unix, MOST, |_| Client(None), service.clone(), stopped.clone());
     let tcp = async move {
-        match tcp {
-            Some(tcp) => axum::serve(tcp, router).with_graceful_shutdown(told(stopped)).await,
-            None => Ok(()),
+        if let Some(tcp) = tcp {
+            listen::answer(tcp, MOST, |client| Client(Some(client.ip())), service, stopped).await;
         }
     };
-    let served = async { tokio::try_join!(unix.into_future(), tcp).map(drop) };
     let end = async {
         stop.await;
         stopping.send_replace(true);
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        result = served => result,
-        () = end => Ok(()),
+        _ = async { tokio::join!(unix, tcp) } => {}
+        () = end => {}
     }
-}
-
-async fn told(mut stopped: watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stopped| *stopped).await;
+    Ok(())
 }
 
 /// The whole API, and the document that describes it.

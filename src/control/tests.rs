@@ -3,15 +3,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::*;
 use crate::audit;
+use crate::frontend::Limits;
+use crate::identity::Issuers;
 use crate::policy::{Policies, Source};
 use crate::tls::ServerTlsCell;
 
+mod limits;
 mod people;
+mod pipelines;
 mod tls;
 
 /// A control API on a Unix socket of its own.
@@ -19,6 +23,7 @@ pub(crate) struct Served {
     pub(crate) dir: tempfile::TempDir,
     /// Where it is on TLS.
     pub(crate) tcp: Option<SocketAddr>,
+    pub(super) gate: Arc<Gate>,
     ready: Arc<AtomicBool>,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     stop: tokio::sync::oneshot::Sender<()>,
@@ -35,6 +40,35 @@ impl Served {
 
     /// On TLS as well, with this certificate.
     pub(crate) async fn start_on(policies: Option<Arc<Policies>>, tls: Option<ServerTlsCell>) -> Self {
+        let wanted = Wanted {
+            policies,
+            tcp: tls.is_some(),
+            tls,
+            ..Wanted::default()
+        };
+        wanted.start().await
+    }
+}
+
+/// What kind of API it is to be; by default on the Unix socket alone.
+#[derive(Default)]
+struct Wanted {
+    policies: Option<Arc<Policies>>,
+    issuers: Issuers,
+    limits: Limits,
+    tcp: bool,
+    tls: Option<ServerTlsCell>,
+}
+
+impl Wanted {
+    async fn start(self) -> Served {
+        let Self {
+            policies,
+            issuers,
+            limits,
+            tcp,
+            tls,
+        } = self;
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("tidegate-state");
         std::fs::create_dir(&state).unwrap();
@@ -48,7 +82,8 @@ impl Served {
         let journal = audit::Journal::open(&settings, clock.clone()).unwrap();
         let ready = Arc::new(AtomicBool::new(true));
         let ledger = Ledger::open(&state.join("ledger.db"), journal.clone(), clock.clone()).unwrap();
-        let rules = access::testing::rules(policies);
+        let mut rules = access::testing::rules(policies);
+        rules.issuers = Arc::new(issuers);
         let rules = watch::channel(Arc::new(rules)).1;
         let gate = Gate {
             desk: Desk::new(ledger.clone(), journal, clock.clone(), rules.clone()),
@@ -57,38 +92,34 @@ impl Served {
             audit_dir: settings.dir,
             clock,
             token: AdminToken::load_or_make(&state.join("admin.token")).unwrap(),
+            waiting: Waiting::new(limits, Clock::system(None)),
             rules,
             advertise: "127.0.0.1:7432".to_owned(),
-            ready: Box::new({
-                let ready = Arc::clone(&ready);
-                move || {
-                    if ready.load(Ordering::Relaxed) {
-                        Ok(())
-                    } else {
-                        Err("the audit log cannot be written".to_owned())
-                    }
-                }
-            }),
+            ready: Box::new(readiness(Arc::clone(&ready))),
             metrics: Box::new(|| "# EOF\n".to_owned()),
         };
-        let listen = tls.is_some().then(|| "127.0.0.1:0".parse().unwrap());
+        let listen = tcp.then(|| "127.0.0.1:0".parse().unwrap());
         let listeners = Listeners::bind(&state.join("control.sock"), listen, tls).await.unwrap();
         let tcp = listeners.tcp_address();
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let server = tokio::spawn(serve(listeners, Arc::new(gate), async {
+        let gate = Arc::new(gate);
+        let server = tokio::spawn(serve(listeners, Arc::clone(&gate), async {
             let _ = stopped.await;
         }));
         let config = "[targets.orders]\naddress = \"127.0.0.1:5432\"\nuser = \"orders_app\"\n";
         std::fs::write(dir.path().join("tidegate.toml"), config).unwrap();
-        Self {
+        Served {
             dir,
             tcp,
+            gate,
             ready,
             server,
             stop,
         }
     }
+}
 
+impl Served {
     /// The admin token.
     pub(crate) fn token(&self) -> String {
         std::fs::read_to_string(self.state("admin.token")).unwrap().trim().to_owned()
@@ -111,17 +142,14 @@ impl Served {
 
     /// The same, with these headers.
     async fn call(&self, first: &str, headers: &str, body: &str) -> String {
-        let mut stream = UnixStream::connect(self.state("control.sock")).await.unwrap();
-        let length = body.len();
-        let request =
-            format!("{first} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let lines = answer
-            .lines()
-            .filter(|line| !line.starts_with("date: ") && !line.starts_with("content-length: "));
-        lines.collect::<Vec<_>>().join("\n")
+        let stream = UnixStream::connect(self.state("control.sock")).await.unwrap();
+        call(stream, first, headers, body).await
+    }
+
+    /// The same, over the network.
+    async fn call_tcp(&self, first: &str, headers: &str, body: &str) -> String {
+        let stream = tokio::net::TcpStream::connect(self.tcp.unwrap()).await.unwrap();
+        call(stream, first, headers, body).await
     }
 
     /// The JSON an operator is answered.
@@ -139,6 +167,28 @@ impl Served {
         self.server.await.unwrap().unwrap();
         assert!(!self.dir.path().join("tidegate-state/control.sock").exists());
     }
+}
+
+fn readiness(ready: Arc<AtomicBool>) -> impl Fn() -> Result<(), String> {
+    move || {
+        if ready.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err("the audit log cannot be written".to_owned())
+        }
+    }
+}
+
+async fn call(mut stream: impl AsyncRead + AsyncWrite + Unpin, first: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    let request = format!("{first} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let lines = answer
+        .lines()
+        .filter(|line| !line.starts_with("date: ") && !line.starts_with("content-length: "));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use subtle::ConstantTimeEq;
 
+use crate::audit::hex;
 use crate::secret::Secret;
 
 /// Why there is no token.
@@ -78,7 +79,7 @@ impl AdminToken {
     fn make(path: &Path) -> Result<Self, TokenError> {
         let mut bytes = [0_u8; 32];
         getrandom::fill(&mut bytes)?;
-        let token = Secret::new(hexadecimal(&bytes));
+        let token = Secret::new(hex(&bytes));
         // Written beside and renamed: a gate that dies here leaves no half of a token.
         let beside = path.with_extension("new");
         let write = || {
@@ -104,11 +105,6 @@ impl AdminToken {
             scheme.eq_ignore_ascii_case("bearer") && bool::from(token.trim().as_bytes().ct_eq(self.0.expose().as_bytes()))
         })
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

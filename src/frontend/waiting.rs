@@ -39,6 +39,14 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// How long it takes until enough of `failures` are forgiven, where there are too many.
+    fn shut_out(&self, failures: f64) -> Option<Duration> {
+        let limit = f64::from(self.failures_per_address);
+        (limit > 0.0 && failures >= limit).then(|| Duration::from_secs_f64((failures - limit).floor() + 1.0))
+    }
+}
+
 /// Why a connection is closed at once, unread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Overload {
@@ -119,7 +127,7 @@ impl Waiting {
         let mut places = self.places();
         let now = self.0.clock.moment().instant;
         let Counts { waiting, failures, .. } = places.counts(network, now);
-        if limits.failures_per_address > 0 && *failures >= f64::from(limits.failures_per_address) {
+        if limits.shut_out(*failures).is_some() {
             let limit = limits.failures_per_address;
             return Err(Overload::FailedLogins { address, limit });
         }
@@ -143,6 +151,39 @@ impl Waiting {
             network,
             taken: Some(taken),
         })
+    }
+
+    /// How long nobody from `address` is listened to, for too many failed logins came from there lately; `None`: they are.
+    #[must_use]
+    pub fn shut_out(&self, address: IpAddr) -> Option<Duration> {
+        let now = self.0.clock.moment().instant;
+        let mut places = self.places();
+        let counts = places.networks.get_mut(&Network::of(address))?;
+        counts.forgive(now);
+        self.0.limits.shut_out(counts.failures)
+    }
+
+    /// Counts a failed login against `address`, for whoever takes no place here; returns how long to hold the answer back.
+    #[must_use]
+    pub fn failed(&self, address: IpAddr) -> Duration {
+        let delay = self.count(Network::of(address));
+        let now = self.0.clock.moment().instant;
+        self.places().forget(now, REMEMBERED);
+        delay
+    }
+
+    fn count(&self, network: Network) -> Duration {
+        let Inner { limits, clock, .. } = &*self.0;
+        let now = clock.moment().instant;
+        let mut places = self.places();
+        let counts = places.counts(network, now);
+        counts.failures += 1.0;
+        let beyond = counts.failures - FREE_FAILURES;
+        if beyond <= 0.0 {
+            return Duration::ZERO;
+        }
+        // Beyond ten doublings (100 s) any cap is reached.
+        FIRST_DELAY.mul_f64(beyond.min(10.0).exp2() / 2.0).min(limits.failure_delay)
     }
 
     /// How many wait.
@@ -183,17 +224,7 @@ impl Place {
     /// Counts a failed login (or a cancel with a wrong key) against the address; returns how long to hold an answer back.
     #[must_use]
     pub fn failed(&self) -> Duration {
-        let Inner { limits, clock, .. } = &*self.waiting.0;
-        let now = clock.moment().instant;
-        let mut places = self.waiting.places();
-        let counts = places.counts(self.network, now);
-        counts.failures += 1.0;
-        let beyond = counts.failures - FREE_FAILURES;
-        if beyond <= 0.0 {
-            return Duration::ZERO;
-        }
-        // Beyond ten doublings (100 s) any cap is reached.
-        FIRST_DELAY.mul_f64(beyond.min(10.0).exp2() / 2.0).min(limits.failure_delay)
+        self.waiting.count(self.network)
     }
 }
 
@@ -357,6 +388,30 @@ mod tests {
         assert!(waiting.enter(ip("10.0.0.1")).is_ok());
         advance(Duration::from_mins(1)).await;
         assert_eq!(waiting.enter(ip("10.0.0.1")).unwrap().failed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_no_place_is_counted_and_shut_out_with_all_others_of_the_address() {
+        let waiting = waiting(100, 100);
+        let here = ip("10.0.0.1");
+        assert!(waiting.shut_out(here).is_none() && waiting.places().networks.is_empty());
+        let mut delays: Vec<_> = (0..10).map(|_| waiting.failed(here).as_millis()).collect();
+        for _ in 10..20 {
+            assert_eq!(waiting.shut_out(here), None);
+            delays.push(waiting.enter(here).unwrap().failed().as_millis());
+        }
+        assert_eq!(delays[4..10], [0, 100, 200, 400, 800, 1600]);
+        assert_eq!(waiting.shut_out(here), Some(Duration::from_secs(1)));
+        assert!(waiting.enter(here).is_err());
+        let _ = waiting.failed(here);
+        assert_eq!(waiting.shut_out(here), Some(Duration::from_secs(2)));
+        assert_eq!(waiting.shut_out(ip("10.0.0.2")), None);
+        advance(Duration::from_millis(2001)).await;
+        assert_eq!(waiting.shut_out(here), None);
+        for n in 0..3 * REMEMBERED {
+            let _ = waiting.failed(IpAddr::from(u32::try_from(n).unwrap().to_be_bytes()));
+        }
+        assert!(waiting.places().networks.len() <= REMEMBERED + 1);
     }
 
     #[tokio::test(start_paused = true)]

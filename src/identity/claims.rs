@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use super::error::shown;
-use super::{Identity, IssuerSettings, Source, TokenError};
+use super::{EmailVerified, Identity, IssuerSettings, Source, TokenError};
 use crate::names::{GroupName, IdentityName};
 
 pub(super) type Claims = Map<String, Value>;
@@ -41,10 +41,7 @@ pub(super) fn identity(claims: &Claims, settings: &IssuerSettings) -> Result<Ide
     if value.is_empty() {
         return Err(bad(claim, "is empty".to_owned()));
     }
-    // Anybody can write anybody's address into an account that was never verified.
-    if claim == "email" && claims.get("email_verified").is_some_and(|verified| !is_true(verified)) {
-        return Err(bad("email_verified", "is not true".to_owned()));
-    }
+    verified(claims, settings)?;
     let name = format!("{}{value}", settings.identity_prefix);
     let name: IdentityName = name
         .parse()
@@ -58,6 +55,29 @@ pub(super) fn identity(claims: &Claims, settings: &IssuerSettings) -> Result<Ide
         groups,
         source: Source::Issuer(settings.issuer.clone()),
         claims: mapped(claims, &settings.claims),
+    })
+}
+
+/// That an address is its owner's, where one is to be the name (OpenID Connect Core 1.0, section 5.1): it stands beside the claim.
+fn verified(claims: &Claims, settings: &IssuerSettings) -> Result<(), TokenError> {
+    let Some(beside) = settings.identity_claim.strip_suffix("email") else {
+        return Ok(());
+    };
+    if !beside.is_empty() && !beside.ends_with('.') {
+        return Ok(());
+    }
+    let claim = format!("{beside}email_verified");
+    let reason = match find(claims, &claim) {
+        Some(verified) if is_true(verified) => return Ok(()),
+        Some(_) => "is not true",
+        None if settings.email_verified == EmailVerified::Assumed => return Ok(()),
+        None => {
+            "is missing, and the identity is named by an address (the issuer's email_verified = \"assumed\" takes it for verified)"
+        }
+    };
+    Err(TokenError::Claim {
+        claim,
+        reason: reason.to_owned(),
     })
 }
 

@@ -18,6 +18,7 @@ use super::claims::{self, Claims};
 use super::error::{TokenError, cut, shown};
 use super::jwks::{Jwks, read_keys};
 use super::{Identity, keys};
+use crate::names::IdentityName;
 use crate::secret::Secret;
 use crate::tls::web_address;
 
@@ -35,6 +36,8 @@ pub struct IssuerSettings {
     pub keys: Keys,
     /// The claim that names the identity.
     pub identity_claim: String,
+    /// Whether an address that names the identity is believed where the token does not say that it was verified.
+    pub email_verified: EmailVerified,
     /// Put before the claim's value, so that two issuers cannot name the same identity (`ci:`).
     pub identity_prefix: String,
     /// The claim that lists groups.
@@ -43,6 +46,16 @@ pub struct IssuerSettings {
     pub claims: BTreeMap<String, String>,
     /// What clocks may differ by.
     pub leeway: Duration,
+}
+
+/// What makes an address (the claim `email`) the name of whoever has the token. One that the token says is not verified never is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EmailVerified {
+    /// The token has to say that it was verified: anybody can write anybody's address into an account of their own.
+    #[default]
+    Required,
+    /// The issuer has no addresses but those it gave or verified, and its tokens do not say so.
+    Assumed,
 }
 
 /// Where an issuer's keys (JWKS) are.
@@ -109,6 +122,14 @@ impl Issuers {
     /// The issuers, as configured.
     pub fn settings(&self) -> impl Iterator<Item = &IssuerSettings> {
         self.all.iter().map(|issuer| &issuer.settings)
+    }
+
+    /// The issuer that gives names of this kind: its prefix is how `name` begins. One without a prefix is not asked about.
+    #[must_use]
+    pub fn who_names(&self, name: &IdentityName) -> Option<&IssuerSettings> {
+        self.settings()
+            .filter(|issuer| !issuer.identity_prefix.is_empty())
+            .find(|issuer| name.as_str().starts_with(&issuer.identity_prefix))
     }
 
     /// Who the token says its bearer is, if it is good at `now`.

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::Keys;
 use super::keys::KeySet;
+use crate::causes::in_one_line;
 use crate::tls::{web_address, web_client};
 
 /// Older keys are fetched again.
@@ -222,7 +223,7 @@ pub(super) fn read_keys(path: &Path) -> Result<KeySet, String> {
 }
 
 async fn fetch(url: &str) -> Result<KeySet, String> {
-    let told = |error: &(dyn Error + 'static)| format!("{url}: {}", chain(error));
+    let told = |error: &(dyn Error + 'static)| format!("{url}: {}", in_one_line(error));
     let address = web_address(url).map_err(|error| format!("{url}: {error}"))?;
     // One for each fetch: there are few, and a client belongs to the runtime it was first used on.
     let client = {
@@ -242,12 +243,4 @@ async fn fetch(url: &str) -> Result<KeySet, String> {
         body.extend_from_slice(&chunk);
     }
     KeySet::parse(&body).map_err(|error| format!("{url}: {error}"))
-}
-
-/// An error with all it comes from, in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    anyhow::Chain::new(error)
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

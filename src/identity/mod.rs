@@ -11,7 +11,7 @@ mod keys;
 mod tests;
 
 pub use error::TokenError;
-pub use issuers::{IssuerSettings, Issuers, Keys, looks_like_jwt};
+pub use issuers::{EmailVerified, IssuerSettings, Issuers, Keys, looks_like_jwt};
 
 use std::collections::{BTreeMap, BTreeSet};
 

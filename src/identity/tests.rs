@@ -147,6 +147,7 @@ fn settings(keys: Keys) -> IssuerSettings {
         audience: "tidegate".to_owned(),
         keys,
         identity_claim: "repository".to_owned(),
+        email_verified: EmailVerified::Required,
         identity_prefix: "ci:".to_owned(),
         groups_claim: Some("teams".to_owned()),
         claims: names.map(|(name, claim)| (name.to_owned(), claim.to_owned())).into(),
@@ -374,7 +375,22 @@ async fn an_unverified_address_names_nobody() {
     let (folder, _) = in_file(&[&signer]);
     let mut settings = settings(Keys::File(folder.path().join("jwks.json")));
     settings.identity_claim = "email".to_owned();
-    let issuers = Issuers::new(vec![settings]);
+    let assumed = IssuerSettings {
+        email_verified: EmailVerified::Assumed,
+        ..settings.clone()
+    };
+    let (issuers, assuming) = (Issuers::new(vec![settings.clone()]), Issuers::new(vec![assumed]));
+    // A token that does not say so proves it only where the operator says that the issuer's addresses are all verified.
+    let silent = signer.sign(&with("email", json!("ana@example.com")));
+    let refused = issuers.verify(&silent, now()).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("email_verified") && refused.to_string().contains("missing"),
+        "{refused}"
+    );
+    assert_eq!(
+        assuming.verify(&silent, now()).await.unwrap().name.as_str(),
+        "ci:ana@example.com"
+    );
     for (verified, good) in [
         (json!(true), true),
         (json!("true"), true),
@@ -383,8 +399,34 @@ async fn an_unverified_address_names_nobody() {
     ] {
         let mut claims = with("email", json!("ana@example.com"));
         claims["email_verified"] = verified;
+        let token = signer.sign(&claims);
+        assert_eq!(issuers.verify(&token, now()).await.is_ok(), good);
+        assert_eq!(assuming.verify(&token, now()).await.is_ok(), good, "what is said counts");
+    }
+    // An address within a claim has its proof beside it.
+    settings.identity_claim = "user.email".to_owned();
+    let issuers = Issuers::new(vec![settings]);
+    for (user, good) in [
+        (json!({"email": "ana@example.com", "email_verified": true}), true),
+        (json!({"email": "ana@example.com"}), false),
+    ] {
+        let mut claims = with("user", user);
+        claims["email_verified"] = json!(!good);
         assert_eq!(issuers.verify(&signer.sign(&claims), now()).await.is_ok(), good);
     }
+}
+
+#[test]
+fn names_belong_to_the_issuer_whose_prefix_they_have() {
+    let ci = settings(Keys::Url("https://ci.example.org/jwks".to_owned()));
+    let people = IssuerSettings {
+        issuer: "https://people.example.org".to_owned(),
+        identity_prefix: String::new(),
+        ..ci.clone()
+    };
+    let issuers = Issuers::new(vec![people, ci]);
+    let who = |name: &str| issuers.who_names(&name.parse().unwrap()).map(|issuer| issuer.issuer.as_str());
+    assert_eq!((who("ci:shop/orders"), who("ana")), (Some(ISSUER), None));
 }
 
 #[tokio::test]

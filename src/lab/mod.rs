@@ -94,7 +94,7 @@ fn tail(log: &Path) -> String {
 }
 
 /// The first file called `name` in the folders of `PATH`.
-fn on_path(name: &str) -> Option<PathBuf> {
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|folder| folder.join(name))

@@ -62,7 +62,8 @@ impl Ledger {
         client: IpAddr,
         recheck: impl FnOnce(&Grant) -> Result<(), Ending> + Send + 'static,
     ) -> Result<Admission, Ending> {
-        let Some(entry) = self.0.entry(id) else {
+        let found = self.recall(id).await.map_err(|error| error.at_login())?;
+        let Some(entry) = found else {
             // Whoever proved a secret had a grant; it has been forgotten since.
             return Err(Ending::BadSecret { user: id.to_string() });
         };

@@ -119,6 +119,7 @@ impl Ledger {
 
 impl Inner {
     async fn create(&self, terms: Terms, by: &str) -> Result<(Grant, Secret<String>), LedgerError> {
+        let _let_in = self.let_in(&terms.identity).await?;
         let now = self.clock.now();
         let grant = grant::create(self.fresh_id().await?, terms, by, now)?;
         let (secret, verifier) = fresh_secret().await?;

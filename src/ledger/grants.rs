@@ -1,9 +1,11 @@
 //! Lists of grants, a page at a time.
 //!
-//! It changes none. Those that have not ended are found without a look at those that have, however many that are.
+//! It changes none. Those that have not ended are found in memory, without a look at those that have; all of them in the store, by
+//! index.
 
 use std::sync::Arc;
 
+use super::row::{self, Page};
 use super::{Entry, GrantView, Ledger, LedgerError};
 use crate::grant::Grant;
 use crate::ids::GrantId;
@@ -16,7 +18,7 @@ pub struct GrantFilter {
     pub identity: Option<IdentityName>,
     /// For this target.
     pub target: Option<TargetName>,
-    /// Those that have ended, too: as long as they are in memory ([`super::REMEMBERED`]).
+    /// Those that have ended, too.
     pub ended: bool,
     /// Older than this one: the last of the page before.
     pub before: Option<GrantId>,
@@ -29,49 +31,55 @@ const PAGE: usize = 1000;
 
 impl Ledger {
     /// Grants, the newest first.
-    pub fn grants(&self, filter: &GrantFilter) -> Result<Vec<GrantView>, LedgerError> {
-        let now = self.0.clock.now();
+    pub async fn grants(&self, filter: &GrantFilter) -> Result<Vec<GrantView>, LedgerError> {
         let before = match &filter.before {
-            Some(id) => Some(
-                self.0
-                    .entry(id)
-                    .ok_or_else(|| LedgerError::NoSuchGrant(id.clone()))?
-                    .current(),
-            ),
+            Some(id) => Some(self.grant(id).await?.grant),
             None => None,
         };
-        let mut found: Vec<_> = self
-            .0
-            .listed(filter)
+        let limit = if filter.limit == 0 { PAGE } else { filter.limit };
+        if !filter.ended {
+            return Ok(self.0.living(filter, before.as_ref(), limit));
+        }
+        let page = Page {
+            identity: filter.identity.clone(),
+            target: filter.target.clone(),
+            before: before.map(|grant| (grant.created_at(), grant.id().clone())),
+            limit,
+        };
+        let found = self.0.store.call(move |connection| row::page(connection, &page)).await?;
+        let now = self.0.clock.now();
+        // Only memory knows of sessions.
+        let view = |grant: &Grant| match self.0.entry(grant.id()) {
+            Some(entry) => entry.view(now),
+            None => GrantView::of(grant, now, 0),
+        };
+        Ok(found.iter().map(view).collect())
+    }
+}
+
+impl super::Inner {
+    fn living(&self, filter: &GrantFilter, before: Option<&Grant>, limit: usize) -> Vec<GrantView> {
+        let now = self.clock.now();
+        let entries: Vec<Arc<Entry>> = match &filter.identity {
+            Some(who) => self.live(who, now),
+            None => self.book().live.all().cloned().collect(),
+        };
+        let mut found: Vec<_> = entries
             .into_iter()
             .map(|entry| (entry.current(), entry))
             .filter(|(grant, _)| {
-                (filter.ended || !grant.status(now).ended())
-                    && filter.identity.as_ref().is_none_or(|identity| grant.identity() == identity)
+                !grant.status(now).ended()
                     && filter.target.as_ref().is_none_or(|target| grant.target() == target)
-                    && before.as_ref().is_none_or(|before| place(grant) < place(before))
+                    && before.is_none_or(|before| place(grant) < place(before))
             })
             .collect();
-        let limit = if filter.limit == 0 { PAGE } else { filter.limit };
         if found.len() > limit {
             // Only what is shown is put in order.
             found.select_nth_unstable_by(limit, |(a, _), (b, _)| place(b).cmp(&place(a)));
             found.truncate(limit);
         }
         found.sort_by(|(a, _), (b, _)| place(b).cmp(&place(a)));
-        Ok(found.iter().map(|(_, entry)| entry.view(now)).collect())
-    }
-}
-
-impl super::Inner {
-    /// What can be among them.
-    fn listed(&self, filter: &GrantFilter) -> Vec<Arc<Entry>> {
-        let now = self.clock.now();
-        match &filter.identity {
-            _ if filter.ended => self.book().entries.values().cloned().collect(),
-            Some(who) => self.live(who, now),
-            None => self.book().live.all().cloned().collect(),
-        }
+        found.iter().map(|(_, entry)| entry.view(now)).collect()
     }
 }
 

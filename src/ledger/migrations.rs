@@ -98,4 +98,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
         created_at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    -- Each ends with the id, for that is what the table is ordered by.
+    CREATE INDEX grants_by_creation ON grants (created_at);
+    CREATE INDEX grants_by_identity ON grants (identity, created_at);
+",
 ];

@@ -63,15 +63,16 @@ struct Inner {
     book: Mutex<Book>,
     requests: Mutex<Requests>,
     /// Submissions under one key follow each other.
-    /// Of each key of a request that is submitted.
     key_turns: Turns,
     users: Mutex<Users>,
-    /// Changes of users follow each other.
-    users_turn: tokio::sync::Mutex<()>,
+    /// Changes of users follow each other, and nothing is made for anybody meanwhile: see [`Inner::let_in`].
+    users_turn: tokio::sync::RwLock<()>,
+    users_changed: watch::Sender<u64>,
     news: broadcast::Sender<Changed>,
 }
 
-/// What is held in memory: every grant that has not ended, and those that ended within [`REMEMBERED`].
+/// What is held in memory: every grant that has not ended, and those that ended a short while ago. The others are in the store
+/// ([`Ledger::recall`]), so that neither a start nor the memory grows with the past.
 struct Book {
     entries: HashMap<GrantId, Arc<Entry>>,
     /// Those that have not ended.
@@ -105,6 +106,9 @@ pub enum LedgerError {
     /// There is a user of that name (the caller's fault).
     #[error("there is a user {0} already")]
     UserExists(IdentityName),
+    /// The identity is shut out, so nothing is made for it (the caller's fault).
+    #[error("{0} is disabled")]
+    Disabled(IdentityName),
     /// The change may not follow what the grant is (the caller's fault).
     #[error(transparent)]
     Illegal(#[from] IllegalChange),
@@ -151,18 +155,18 @@ pub struct OpenSession {
     pub opened_at: Timestamp,
 }
 
-/// How long an ended grant is held in memory: as long as a client with its secret is told that and when it ended.
-/// Afterwards it is as if it had never been, to a client; the store and the log still have it.
+/// How long a client with the secret of an ended grant is told that and when it ended. Afterwards it is as if it had never
+/// been, to a client; the store and the log still have it.
 pub const REMEMBERED: Duration = Duration::from_hours(7 * 24);
 
-/// How often ended grants are dropped from memory.
+/// How often grants are dropped from memory that ended at least so long ago: longer than any change of one takes.
 const SWEEP: Duration = Duration::from_hours(1);
 
 /// Whoever listens to news and falls further behind than this reads again.
 const NEWS: usize = 1024;
 
 impl Ledger {
-    /// Opens the store at `path` (made with mode 0600 if it is not there) and reads the grants that matter into memory.
+    /// Opens the store at `path` (made with mode 0600 if it is not there) and reads the grants that have not ended into memory.
     /// Blocks: to be called at start. Fails when the store is damaged, or of a later version than this program.
     pub fn open(path: &Path, journal: Journal, clock: Clock) -> Result<Self, LedgerError> {
         Self::open_with(path, Recorder::Journal(journal), clock)
@@ -190,18 +194,41 @@ impl Ledger {
             requests: Mutex::new(Requests::new(loaded.requests, now)),
             key_turns: Turns::default(),
             users: Mutex::new(Users::new(loaded.users)),
-            users_turn: tokio::sync::Mutex::new(()),
+            users_turn: tokio::sync::RwLock::new(()),
+            users_changed: watch::Sender::new(0),
             news: broadcast::Sender::new(NEWS),
         })))
     }
 
     /// What to check a login by `user` against. For a user that is no grant: a verifier that nothing fits, made with the
     /// same work and always the same.
-    #[must_use]
-    pub fn verifier(&self, user: &str) -> Verifier {
+    pub async fn verifier(&self, user: &str) -> Verifier {
         let mock = Verifier::mock(user, &self.0.mock_key);
-        let entry = self.grant_of_login(user).and_then(|id| self.0.entry(&id));
-        entry.and_then(|entry| entry.verifier(user)).unwrap_or(mock)
+        let Some(id) = self.grant_of_login(user) else {
+            return mock;
+        };
+        match self.recall(&id).await {
+            Ok(entry) => entry.and_then(|entry| entry.verifier(user)).unwrap_or(mock),
+            // Nobody is let in by what cannot be read.
+            Err(error) => {
+                tracing::error!(grant = %id, error = %error, cause = ?error, "a grant could not be looked up");
+                mock
+            }
+        }
+    }
+
+    /// A grant that is in memory, or one that ended within [`REMEMBERED`]. From the store comes only what has ended, so nothing
+    /// can be had of it but that: what lives is in memory, once.
+    async fn recall(&self, id: &GrantId) -> Result<Option<Arc<Entry>>, LedgerError> {
+        if let Some(entry) = self.0.entry(id) {
+            return Ok(Some(entry));
+        }
+        let now = self.0.clock.now();
+        let wanted = id.clone();
+        let found = self.0.store.call(move |connection| row::recall(connection, &wanted)).await?;
+        let entry = found.map(|(grant, verifier, logins)| Entry::new(grant, verifier, logins));
+        let told = entry.filter(|entry| !entry.lives(now) && entry.ended_after(before(now, REMEMBERED)));
+        Ok(told.map(Arc::new))
     }
 
     /// One grant; also an ended one that is only in the store.
@@ -274,7 +301,8 @@ impl Book {
         if self.swept_at < before(now, SWEEP) {
             self.swept_at = now;
             self.live.sweep(|entry| entry.lives(now));
-            self.entries.retain(|_, entry| entry.remembered(now));
+            self.entries
+                .retain(|_, entry| entry.ended_after(before(now, SWEEP)) || *entry.live() > 0);
         }
         self.insert(Entry::new(grant, verifier, Logins::default()), now);
     }
@@ -317,10 +345,10 @@ impl Entry {
         !self.grant.borrow().status(now).ended()
     }
 
-    fn remembered(&self, now: Timestamp) -> bool {
+    /// Whether it has not ended, or did so after `time`; where it was revoked, whether it would have.
+    fn ended_after(&self, time: Timestamp) -> bool {
         let grant = self.current();
-        let end = grant.until().unwrap_or(grant.activate_by());
-        end > before(now, REMEMBERED) || *self.live() > 0
+        grant.until().unwrap_or(grant.activate_by()) > time
     }
 }
 

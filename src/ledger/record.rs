@@ -3,6 +3,7 @@
 //! It does not know why a change was made; in tests it can be told to fail, as a full disk would make it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use crate::audit::event::{Event, GrantChanged, RequestChanged, UserChanged};
 use crate::audit::{AuditError, Journal};
@@ -98,6 +99,7 @@ impl Step {
     }
 
     fn record(&self, request: &Request, change: &str, reason: Option<String>) -> Event<'static> {
+        let asked = ["denied", "submitted", "granted"].contains(&change);
         Event::RequestChanged(Cow::Owned(RequestChanged {
             request: request.id.clone(),
             identity: request.wish.identity.clone(),
@@ -112,6 +114,10 @@ impl Step {
             grant: request.grant().cloned(),
             policies: self.reasons.policies.clone(),
             policy_set: self.reasons.policy_set.clone(),
+            errors: self.reasons.errors.clone(),
+            client: self.reasons.client,
+            issuer: request.wish.issuer.clone().filter(|_| asked),
+            claims: if asked { request.wish.claims.clone() } else { BTreeMap::new() },
         }))
     }
 }

@@ -3,6 +3,7 @@
 //! It changes none ([`super::workflow`] does). Open ones are in memory; the past is read from the store, by index.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,13 +51,17 @@ pub enum Submitted {
     },
 }
 
-/// Which policies decided, of which set.
+/// By what a step was decided.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reasons {
-    /// Their ids.
+    /// The ids of the policies.
     pub policies: Vec<String>,
     /// SHA-256 of the set.
     pub policy_set: Option<String>,
+    /// What could not be evaluated.
+    pub errors: Vec<String>,
+    /// Where whoever takes the step is, if on a network.
+    pub client: Option<IpAddr>,
 }
 
 /// A request as people see it.

@@ -13,10 +13,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::OpenSession;
+use super::logins::Logins;
 use super::store::{StoreError, onto_the_disk};
 use crate::grant::{Grant, Revocation};
 use crate::ids::{GrantId, RequestId, SessionId};
-use crate::names::ProfileName;
+use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::scram::Verifier;
 
 const COLUMNS: &str = "id, identity, target, reason, created_at, created_by, activate_by, window_us, deadline, max_sessions, \
@@ -25,21 +26,75 @@ const COLUMNS: &str = "id, identity, target, reason, created_at, created_by, act
 /// The verifier of a grant that has logins only.
 const NO_SECRET: &str = "";
 
-/// The grants that ended after `since` or have not ended.
-pub(super) fn load(connection: &Connection, since: Timestamp) -> Result<Vec<(Grant, Option<Verifier>)>, StoreError> {
+/// Which grants, of all that were ever made.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) identity: Option<IdentityName>,
+    pub(super) target: Option<TargetName>,
+    /// Those made before this one.
+    pub(super) before: Option<(Timestamp, GrantId)>,
+    pub(super) limit: usize,
+}
+
+/// The grants that have not ended; of the revoked ones also those that would not have.
+pub(super) fn load(connection: &Connection, now: Timestamp) -> Result<Vec<(Grant, Option<Verifier>)>, StoreError> {
     let mut statement = connection.prepare(&format!(
         "SELECT {COLUMNS} FROM grants WHERE coalesce(until, activate_by) > ?1"
     ))?;
-    let mut rows = statement.query([since.as_microsecond()])?;
+    let mut rows = statement.query([now.as_microsecond()])?;
     let mut grants = Vec::new();
     while let Some(row) = rows.next()? {
-        let grant = read(row)?;
-        let verifier: String = row.get("verifier")?;
-        let verifier = match verifier.as_str() {
-            NO_SECRET if grant.request().is_some() => None,
-            text => Some(text.parse().map_err(|_| damaged("verifier", grant.id().as_str()))?),
-        };
-        grants.push((grant, verifier));
+        grants.push(with_verifier(row)?);
+    }
+    Ok(grants)
+}
+
+/// A grant with what its logins are checked against.
+pub(super) fn recall(connection: &Connection, id: &GrantId) -> Result<Option<(Grant, Option<Verifier>, Logins)>, StoreError> {
+    let found = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM grants WHERE id = ?1"))?
+        .query_row([id.as_str()], |row| Ok(with_verifier(row)))
+        .optional()?
+        .transpose()?;
+    let Some((grant, verifier)) = found else { return Ok(None) };
+    Ok(Some((grant, verifier, logins::of(connection, id)?)))
+}
+
+fn with_verifier(row: &Row<'_>) -> Result<(Grant, Option<Verifier>), StoreError> {
+    let grant = read(row)?;
+    let verifier: String = row.get("verifier")?;
+    let verifier = match verifier.as_str() {
+        NO_SECRET if grant.request().is_some() => None,
+        text => Some(text.parse().map_err(|_| damaged("verifier", grant.id().as_str()))?),
+    };
+    Ok((grant, verifier))
+}
+
+/// The latest first, by the index of an identity's or of all (SQLite: "Row Values", "Scrolling Window Queries").
+pub(super) fn page(connection: &Connection, page: &Page) -> Result<Vec<Grant>, StoreError> {
+    let (before, id) = match &page.before {
+        Some((created_at, id)) => (created_at.as_microsecond(), id.as_str()),
+        None => (i64::MAX, ""),
+    };
+    let identity = if page.identity.is_some() {
+        "identity = ?1"
+    } else {
+        "?1 IS NULL"
+    };
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM grants WHERE {identity} AND (?2 IS NULL OR target = ?2) AND (created_at, id) < (?3, ?4) \
+         ORDER BY created_at DESC, id DESC LIMIT ?5"
+    ))?;
+    let mut rows = statement.query(params![
+        page.identity.as_ref().map(IdentityName::as_str),
+        page.target.as_ref().map(TargetName::as_str),
+        before,
+        id,
+        i64::try_from(page.limit).unwrap_or(i64::MAX),
+    ])?;
+    let mut grants = Vec::new();
+    while let Some(row) = rows.next()? {
+        grants.push(read(row)?);
     }
     Ok(grants)
 }

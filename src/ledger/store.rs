@@ -17,7 +17,7 @@ use super::logins::Logins;
 use super::migrations::MIGRATIONS;
 use super::row::requests::StoredRequest;
 use super::row::users::StoredUser;
-use super::{OpenSession, REMEMBERED, before, row};
+use super::{OpenSession, row};
 use crate::grant::Grant;
 use crate::ids::SessionId;
 use crate::scram::Verifier;
@@ -65,7 +65,7 @@ impl From<rusqlite::Error> for StoreError {
 
 /// What is in the store at start.
 pub(super) struct Loaded {
-    /// Those that have not ended or did so within [`REMEMBERED`], with their logins.
+    /// Those that have not ended, with their logins.
     pub(super) grants: Vec<(Grant, Option<Verifier>, Logins)>,
     /// Those that are pending.
     pub(super) requests: Vec<StoredRequest>,
@@ -150,9 +150,8 @@ impl Store {
 }
 
 fn load(connection: &Connection, now: Timestamp, mock_key: [u8; 32]) -> Result<Loaded, StoreError> {
-    let since = before(now, REMEMBERED);
-    let mut logins = row::logins::load(connection, since)?;
-    let grants = row::load(connection, since)?;
+    let mut logins = row::logins::load(connection, now)?;
+    let grants = row::load(connection, now)?;
     let with_logins = |(grant, verifier): (Grant, _)| {
         let logins = logins.remove(grant.id()).unwrap_or_default();
         (grant, verifier, logins)

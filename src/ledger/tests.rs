@@ -1,5 +1,6 @@
 mod logins;
 mod many;
+mod never;
 mod users;
 mod workflow;
 
@@ -95,7 +96,7 @@ fn fine(_: &Grant) -> Result<(), Ending> {
     Ok(())
 }
 
-/// All grants in memory.
+/// All grants.
 fn everything() -> GrantFilter {
     GrantFilter {
         ended: true,
@@ -221,7 +222,7 @@ async fn what_cannot_be_put_on_record_does_not_happen() {
     assert_eq!(refused, Ending::AuditFailed { disk_full: true });
     assert!(bench.ledger.revoke(id, "olga", None).await.is_err());
     for ledger in [bench.ledger.clone(), bench.reopened()] {
-        assert_eq!(ledger.grants(&everything()).unwrap().len(), 1);
+        assert_eq!(ledger.grants(&everything()).await.unwrap().len(), 1);
         assert_eq!(ledger.grant(id).await.unwrap().status, "ready");
     }
     bench.fill_disk(false);
@@ -267,11 +268,11 @@ async fn grants_survive_a_restart() {
     bench.ledger.revoke(revoked.id(), "olga", Some("why not")).await.unwrap();
 
     let next = bench.reopened();
-    assert_eq!(next.grants(&everything()).unwrap().len(), 2);
+    assert_eq!(next.grants(&everything()).await.unwrap().len(), 2);
     for id in [&id, revoked.id()] {
         let (before, after) = (bench.ledger.grant(id).await.unwrap(), next.grant(id).await.unwrap());
         assert_eq!((before.grant, before.status), (after.grant, after.status));
-        assert!(next.verifier(id.as_str()) == bench.ledger.verifier(id.as_str()));
+        assert!(next.verifier(id.as_str()).await == bench.ledger.verifier(id.as_str()).await);
     }
     // No second window: the deadline is the one fixed at the first connect.
     let again = next.admit(&id, None, CLIENT, fine).await.unwrap();
@@ -291,12 +292,75 @@ async fn grants_end_by_time_alone_and_are_forgotten_by_clients_later() {
     bench.step(8 * 86_400);
     bench.ledger.create(terms(), "olga").await.unwrap();
     for ledger in [bench.ledger.clone(), bench.reopened()] {
-        assert_eq!(ledger.grants(&everything()).unwrap().len(), 1);
-        assert!(ledger.verifier(used.id().as_str()) == Verifier::mock(used.id().as_str(), &ledger.0.mock_key));
+        assert_eq!(ledger.0.book().entries.len(), 1);
+        assert!(ledger.verifier(used.id().as_str()).await == Verifier::mock(used.id().as_str(), &ledger.0.mock_key));
+        let refused = ledger.admit(used.id(), None, CLIENT, fine).await.unwrap_err();
+        assert_eq!(refused.name(), "bad_secret");
         assert_eq!(ledger.grant(used.id()).await.unwrap().status, "expired");
+        assert_eq!(ledger.grants(&everything()).await.unwrap().len(), 3);
         let late = ledger.revoke(used.id(), "olga", None).await.unwrap_err();
         assert!(matches!(late, LedgerError::Illegal(IllegalChange::Ended(_))));
     }
+}
+
+#[tokio::test]
+async fn whoever_comes_with_what_ended_before_a_start_is_told_so() {
+    let bench = Bench::new();
+    let (unused, _) = bench.ledger.create(terms(), "olga").await.unwrap();
+    let (used, _) = bench.ledger.create(terms(), "olga").await.unwrap();
+    let login = bench.ledger.issue_login(used.id(), "ana@example.com").await.unwrap().user;
+    drop(bench.ledger.admit(used.id(), None, CLIENT, fine).await.unwrap());
+    let users = [unused.id().as_str(), used.id().as_str(), &login];
+    let mut verifiers = Vec::new();
+    for user in users {
+        verifiers.push(bench.ledger.verifier(user).await);
+    }
+    bench.step(6 * 86_400);
+    let next = bench.reopened();
+    // None of it is in memory, and none of it comes there.
+    for (user, verifier) in users.into_iter().zip(&verifiers) {
+        assert!(next.verifier(user).await == *verifier, "{user}");
+    }
+    let named = async |id| next.admit(id, None, CLIENT, fine).await.unwrap_err().name();
+    assert_eq!(named(unused.id()).await, "lapsed");
+    assert_eq!(named(used.id()).await, "login_expired");
+    assert!(next.0.book().entries.is_empty());
+    // So they are for who disables their owner, extends or wants a login.
+    for late in [
+        next.extend(used.id(), Duration::from_hours(200), "olga", None)
+            .await
+            .unwrap_err(),
+        next.issue_login(used.id(), "ana@example.com").await.unwrap_err(),
+    ] {
+        assert!(matches!(late, LedgerError::Illegal(IllegalChange::Ended(_))));
+    }
+    // A store that cannot be read lets nobody in.
+    bench.sql("ALTER TABLE grants RENAME TO elsewhere");
+    assert!(next.verifier(&login).await == Verifier::mock(&login, &next.0.mock_key));
+    assert_eq!(named(used.id()).await, "ledger_failed");
+}
+
+#[tokio::test]
+async fn what_ended_is_dropped_from_memory_and_still_known() {
+    let bench = Bench::new();
+    let (used, _) = bench.ledger.create(terms(), "olga").await.unwrap();
+    let (held, _) = bench.ledger.create(terms(), "olga").await.unwrap();
+    drop(bench.ledger.admit(used.id(), None, CLIENT, fine).await.unwrap());
+    let session = bench.ledger.admit(held.id(), None, CLIENT, fine).await.unwrap();
+    let before = bench.ledger.verifier(used.id().as_str()).await;
+    bench.step(7200);
+    bench.ledger.create(terms(), "olga").await.unwrap();
+    assert!(bench.ledger.0.entry(used.id()).is_none());
+    assert!(bench.ledger.verifier(used.id().as_str()).await == before);
+    let refused = bench.ledger.admit(used.id(), None, CLIENT, fine).await.unwrap_err();
+    assert_eq!(refused.name(), "login_expired");
+    // A session that is still being ended is counted.
+    assert_eq!(bench.ledger.grant(held.id()).await.unwrap().live_sessions, 1);
+    let listed = bench.ledger.grants(&everything()).await.unwrap();
+    let sessions: Vec<_> = listed.iter().map(|view| (view.grant.id(), view.live_sessions)).collect();
+    assert_eq!(sessions.len(), 3);
+    assert!(sessions.contains(&(held.id(), 1)) && sessions.contains(&(used.id(), 0)));
+    drop(session);
 }
 
 #[tokio::test]
@@ -304,7 +368,7 @@ async fn a_stranger_meets_the_same_verifier_each_time() {
     let bench = Bench::new();
     let next = bench.reopened();
     for user in ["gr_zzzzzzzzzz", "postgres", "'; --", ""] {
-        assert!(bench.ledger.verifier(user) == next.verifier(user), "{user}");
+        assert!(bench.ledger.verifier(user).await == next.verifier(user).await, "{user}");
     }
     let id: GrantId = "gr_zzzzzzzzzz".parse().unwrap();
     assert_eq!(

@@ -10,6 +10,7 @@ use std::sync::{MutexGuard, PoisonError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::{RwLockReadGuard, watch};
 
 use super::commit::{random_letters, to_the_end};
 use super::record::{NOT_STORED, user_event};
@@ -124,13 +125,12 @@ impl Ledger {
             })),
         };
         let view = self.change_user(name, "disabled", by, disable).await?;
-        let ledger = self.clone();
-        let (name, by) = (name.clone(), by.to_owned());
-        to_the_end(async move { ledger.end_all_of(&name, &by).await }).await?;
+        self.end_what_is_left(name, by).await?;
         Ok(view)
     }
 
-    /// Lets it in again; what it had does not come back.
+    /// Lets it in again; what it had does not come back. What is still open (the gate died, or could not write, while it was shut
+    /// out) is ended first; where that fails it stays shut out.
     pub async fn enable_user(&self, name: &IdentityName, by: &str) -> Result<UserView, LedgerError> {
         let wanted = name.clone();
         let enable = move |known: Option<StoredUser>, _| match known {
@@ -138,6 +138,9 @@ impl Ledger {
             Some(user) if !user.disabled => Ok(None),
             Some(user) => Ok(Some(StoredUser { disabled: false, ..user })),
         };
+        if self.is_disabled(name) {
+            self.end_what_is_left(name, by).await?;
+        }
         self.change_user(name, "enabled", by, enable).await
     }
 
@@ -168,6 +171,12 @@ impl Ledger {
         })
     }
 
+    /// Another number after every change of a user: whoever goes on by what a token proved, or remembers who may do what, asks again.
+    #[must_use]
+    pub fn users_changed(&self) -> watch::Receiver<u64> {
+        self.0.users_changed.subscribe()
+    }
+
     /// Whether an identity is shut out.
     #[must_use]
     pub fn is_disabled(&self, name: &IdentityName) -> bool {
@@ -185,7 +194,7 @@ impl Ledger {
         let (ledger, name, by) = (self.clone(), name.clone(), by.to_owned());
         to_the_end(async move {
             let inner = &ledger.0;
-            let _turn = inner.users_turn.lock().await;
+            let _turn = inner.users_turn.write().await;
             let known = inner.users().by_name.get(&name).cloned();
             let Some(next) = change(known.clone(), inner.clock.now())? else {
                 return known.as_ref().map(UserView::of).ok_or(LedgerError::NoSuchUser(name));
@@ -203,9 +212,15 @@ impl Ledger {
             }
             let view = UserView::of(&next);
             inner.users().put(next);
+            inner.users_changed.send_modify(|changes| *changes += 1);
             Ok(view)
         })
         .await
+    }
+
+    async fn end_what_is_left(&self, name: &IdentityName, by: &str) -> Result<(), LedgerError> {
+        let (ledger, name, by) = (self.clone(), name.clone(), by.to_owned());
+        to_the_end(async move { ledger.end_all_of(&name, &by).await }).await
     }
 
     /// Revokes what an identity has and rejects what it has asked for. Goes on when one of them cannot be done: the others
@@ -258,6 +273,16 @@ impl From<LedgerError> for NotRejected {
 }
 
 impl Inner {
+    /// Whoever makes something for an identity holds this until it is in memory. So what is made before it is shut out is found by
+    /// whoever shuts it out, and ended; and after that nothing is made.
+    pub(super) async fn let_in(&self, who: &IdentityName) -> Result<RwLockReadGuard<'_, ()>, LedgerError> {
+        let held = self.users_turn.read().await;
+        if self.users().by_name.get(who).is_some_and(|user| user.disabled) {
+            return Err(LedgerError::Disabled(who.clone()));
+        }
+        Ok(held)
+    }
+
     /// Poisoned or not: see [`Inner::book`].
     fn users(&self) -> MutexGuard<'_, Users> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)

@@ -74,12 +74,13 @@ impl Ledger {
             let now = inner.clock.now();
             let before = entry.current();
             let Next { request: after, .. } = step(&before, grant_id, now)?;
-            let grant = match after.grant() {
+            let (_let_in, grant) = match after.grant() {
                 Some(grant) if before.grant().is_none() => {
+                    let let_in = inner.let_in(&after.wish.identity).await?;
                     let grant = made(grant, &after, entry.activate_within, by.as_str(), now);
-                    Some(grant.map_err(LedgerError::from)?)
+                    (Some(let_in), Some(grant.map_err(LedgerError::from)?))
                 }
-                _ => None,
+                _ => (None, None),
             };
             let step = Step { change, by, reasons };
             let taken = Change {
@@ -117,6 +118,7 @@ impl Inner {
 
     async fn submit(&self, new: NewRequest, reasons: Reasons) -> Result<RequestView, LedgerError> {
         let (request_id, grant_id) = (fresh_request_id()?, self.fresh_id().await?);
+        let _let_in = self.let_in(&new.wish.identity).await?;
         let now = self.clock.now();
         let NewRequest {
             mut wish,

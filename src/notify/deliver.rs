@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use super::outbox::{Message, Outbox, OutboxError};
 use super::{Hook, Pace};
 use crate::audit::hex;
+use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::tls::{web_address, web_client};
 
@@ -94,7 +95,7 @@ impl Courier {
             .await;
         let status = match response {
             Ok(response) => response.status(),
-            Err(error) => return Err(Trouble::Passing(told(&error.without_url()))),
+            Err(error) => return Err(Trouble::Passing(in_one_line(&error.without_url()))),
         };
         match status {
             status if status.is_success() => Ok(()),
@@ -140,12 +141,4 @@ pub(super) fn signature(hook: &Hook, seconds: i64, body: &str) -> String {
     };
     mac.update(format!("{seconds}.{body}").as_bytes());
     format!("t={seconds},v1={}", hex(&mac.finalize().into_bytes()))
-}
-
-/// An error with all it comes from, in one line.
-fn told(error: &(dyn std::error::Error + 'static)) -> String {
-    anyhow::Chain::new(error)
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

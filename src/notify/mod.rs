@@ -199,7 +199,7 @@ impl Notifier {
         self.catch_up(&ledger).await;
         loop {
             match changes.recv().await {
-                Ok(Changed::Request(request)) => self.enqueue(&Notice::of(request)).await,
+                Ok(Changed::Request(request)) => self.told_of(Notice::of(&request)).await,
                 Ok(_) => {}
                 Err(broadcast::error::RecvError::Lagged(_)) => self.catch_up(&ledger).await,
                 Err(broadcast::error::RecvError::Closed) => return,
@@ -214,17 +214,18 @@ impl Notifier {
         };
         match ledger.requests(filter).await {
             Ok(requests) => {
-                let notices = requests.into_iter().map(|view| Notice::of(Arc::new(view.request)));
-                self.told_of(notices).await;
+                let oldest_first = requests.into_iter().rev();
+                self.told_of(oldest_first.flat_map(|view| Notice::of(&Arc::new(view.request))))
+                    .await;
             }
             Err(error) => tracing::error!(%error, "requests cannot be read: somebody may not be told of one"),
         }
     }
 
-    /// The oldest first; old ones are no news.
-    async fn told_of(&self, newest_first: impl DoubleEndedIterator<Item = Notice>) {
+    /// Old ones are no news.
+    async fn told_of(&self, oldest_first: impl Iterator<Item = Notice>) {
         let now = self.0.clock.now();
-        for notice in newest_first.rev().filter(|notice| now.duration_since(notice.at) < NEWS) {
+        for notice in oldest_first.filter(|notice| now.duration_since(notice.at) < NEWS) {
             self.enqueue(&notice).await;
         }
     }

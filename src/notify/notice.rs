@@ -64,21 +64,34 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// What the state of a request says. A request that got one of several approvals is still the same pending one.
-    #[must_use]
-    pub fn of(request: Arc<Request>) -> Self {
-        let (event, at) = match (&request.outcome, &request.review) {
-            (_, Some(review)) => (EventKind::BreakGlassReviewed, review.at),
-            (None, None) => (EventKind::RequestPending, request.submitted_at),
-            (Some(Outcome::Denied { at, .. }), None) => (EventKind::RequestDenied, *at),
-            (Some(Outcome::Approved { at, how, .. }), None) => match how {
+    /// What the state of a request says, in order. A request that got one of several approvals is still the same pending one.
+    /// That it is settled replaces that it was pending; that it was reviewed does not replace that somebody broke the glass, which
+    /// whoever was not told of it yet still has to hear.
+    pub fn of(request: &Arc<Request>) -> impl Iterator<Item = Self> + use<> {
+        let settled = match &request.outcome {
+            None => (EventKind::RequestPending, request.submitted_at),
+            Some(Outcome::Denied { at, .. }) => (EventKind::RequestDenied, *at),
+            Some(Outcome::Approved { at, how, .. }) => match how {
                 How::BreakGlass => (EventKind::BreakGlass, *at),
                 How::Automatic | How::People => (EventKind::RequestApproved, *at),
             },
-            (Some(Outcome::Rejected { at, .. }), None) => (EventKind::RequestRejected, *at),
-            (Some(Outcome::Withdrawn { at }), None) => (EventKind::RequestWithdrawn, *at),
+            Some(Outcome::Rejected { at, .. }) => (EventKind::RequestRejected, *at),
+            Some(Outcome::Withdrawn { at }) => (EventKind::RequestWithdrawn, *at),
         };
-        Self { event, at, request }
+        let reviewed = request.review.as_ref().map(|review| Self {
+            event: EventKind::BreakGlassReviewed,
+            at: review.at,
+            request: Arc::clone(request),
+        });
+        let request = match reviewed {
+            None => Arc::clone(request),
+            Some(_) => Arc::new(Request {
+                review: None,
+                ..Request::clone(request)
+            }),
+        };
+        let (event, at) = settled;
+        std::iter::once(Self { event, at, request }).chain(reviewed)
     }
 
     /// The same for the same notice, whenever it is made.

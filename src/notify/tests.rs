@@ -47,14 +47,19 @@ fn request(number: u8) -> Request {
     }
 }
 
+/// The last thing that its state says.
+fn notice(request: Request) -> Notice {
+    Notice::of(&Arc::new(request)).last().unwrap()
+}
+
 fn pending(number: u8) -> Notice {
-    Notice::of(Arc::new(request(number)))
+    notice(request(number))
 }
 
 fn outcome(outcome: Outcome) -> Notice {
     let mut request = request(1);
     request.outcome = Some(outcome);
-    Notice::of(Arc::new(request))
+    notice(request)
 }
 
 fn hook(name: &str, url: &str) -> Hook {
@@ -194,7 +199,7 @@ fn each_state_of_a_request_is_an_event() {
     let notices = [
         pending(1),
         approved(How::Automatic),
-        Notice::of(Arc::new(people)),
+        notice(people),
         outcome(Outcome::Denied { at, why }),
         outcome(Outcome::Rejected {
             at,
@@ -203,7 +208,7 @@ fn each_state_of_a_request_is_an_event() {
         }),
         outcome(Outcome::Withdrawn { at }),
         approved(How::BreakGlass),
-        Notice::of(Arc::new(reviewed)),
+        notice(reviewed),
     ];
     let slack = notices.map(|notice| {
         let body: Value = serde_json::from_str(&payload::body(&notice, Format::Slack, Some("https://g"))).unwrap();
@@ -239,10 +244,41 @@ async fn what_is_read_again_is_told_in_order_and_no_old_news() {
     notifier.enqueue(&pending(2)).await;
     let mut old = request(9);
     old.submitted_at = now() - SignedDuration::from_hours(25);
-    let newest_first = [pending(3), pending(2), pending(1), Notice::of(Arc::new(old))];
-    notifier.told_of(newest_first.into_iter()).await;
+    let oldest_first = [notice(old), pending(1), pending(2), pending(3)];
+    notifier.told_of(oldest_first.into_iter()).await;
     for number in [2, 1, 3] {
         assert_eq!(next_id(&mut got).await, pending(number).id());
+    }
+}
+
+/// Reviewed before anybody was told of it: both are told, the first as it was then.
+#[tokio::test]
+async fn that_somebody_broke_the_glass_is_told_however_late() {
+    let (_folder, path) = outbox();
+    let (url, mut got) = receiver(&[]).await;
+    let notifier = start(&path, to(vec![hook("a", &url)]));
+    let mut broken = request(1);
+    broken.outcome = Some(Outcome::Approved {
+        at: now(),
+        how: How::BreakGlass,
+        grant: GrantId::from_random([7; 10]),
+    });
+    let at_once = notice(broken.clone());
+    broken.review = Some(Review {
+        by: "lea".parse().unwrap(),
+        at: now(),
+        comment: "was right".to_owned(),
+    });
+    let both: Vec<_> = Notice::of(&Arc::new(broken)).collect();
+    assert_eq!(both.first(), Some(&at_once));
+    // Twice, as a start after a gap does.
+    for _ in 0..2 {
+        notifier.told_of(both.iter().cloned()).await;
+    }
+    notifier.enqueue(&pending(2)).await;
+    let expected = [at_once.id(), both[1].id(), pending(2).id()];
+    for id in expected {
+        assert_eq!(next_id(&mut got).await, id);
     }
 }
 

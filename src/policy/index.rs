@@ -9,6 +9,7 @@ use cedar_policy::{
     ActionConstraint, Authorizer, Decision as CedarDecision, Effect, Entities, EntityUid, Policy, PolicySet, PrincipalConstraint,
     ResourceConstraint,
 };
+use serde_json::json;
 
 use super::Action;
 use super::cedar::{Cedar, Put};
@@ -33,10 +34,11 @@ pub(super) struct Answer {
 impl Index {
     /// Adds a policy under every action it is about.
     pub(super) fn add(&mut self, policy: &Policy, actions: &[Action]) -> Result<(), String> {
+        let whatever_action = whatever_action(policy).unwrap_or_else(|| policy.clone());
         for action in actions {
             let key = (*action, principal(policy), resource(policy));
             let set = self.sets.entry(key).or_default();
-            set.add(policy.clone()).map_err(|error| error.to_string())?;
+            set.add(whatever_action.clone()).map_err(|error| error.to_string())?;
         }
         Ok(())
     }
@@ -72,6 +74,13 @@ impl Index {
             any_or(&put.principals).flat_map(move |principal| any_or(&put.resources).map(move |resource| (principal, resource)));
         keys.filter_map(move |(principal, resource)| self.sets.get(&(action, principal.cloned(), resource.cloned())))
     }
+}
+
+/// The policy without its action, which the set it is in has: a fifth of the time of a decision was comparing it with each.
+fn whatever_action(policy: &Policy) -> Option<Policy> {
+    let mut json = policy.to_json().ok()?;
+    *json.get_mut("action")? = json!({"op": "All"});
+    Policy::from_json(Some(policy.id().clone()), json).ok()
 }
 
 /// The actions a policy is about.

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Action, Context, Decision, Judgement, Policies, Question, Resource, Verdict};
+use super::{Action, Context, Decision, Judgement, NOT_EVALUATED, Policies, Question, Resource, Verdict};
 use crate::identity::Identity;
 use crate::request::Wish;
 
@@ -92,6 +92,7 @@ impl Policies {
             return Judgement {
                 verdict: Verdict::Automatic,
                 policies: automatic.policies,
+                errors: Vec::new(),
             };
         }
         let approvals = request.policies.iter().filter_map(|id| self.notes.get(id)?.approvals).max();
@@ -99,6 +100,7 @@ impl Policies {
             verdict: Verdict::Approvals(approvals.unwrap_or(1)),
             // With them, what forbids having it without an approver.
             policies: request.policies.into_iter().chain(automatic.policies).collect(),
+            errors: Vec::new(),
         }
     }
 
@@ -118,6 +120,7 @@ impl Policies {
         Judgement {
             verdict,
             policies: decision.policies,
+            errors: Vec::new(),
         }
     }
 
@@ -135,7 +138,7 @@ impl Policies {
     /// As [`Self::why`]; empty where the policies have no words.
     fn words_for(&self, question: &Question<'_>, decision: &Decision) -> String {
         if !decision.errors.is_empty() {
-            return format!("the policies could not be evaluated: {}", decision.errors.join("; "));
+            return NOT_EVALUATED.to_owned();
         }
         let advice = |ids: &mut dyn Iterator<Item = &String>| {
             let advice: BTreeSet<_> = ids.filter_map(|id| self.notes.get(id)?.advice.as_deref()).collect();
@@ -162,6 +165,7 @@ impl Policies {
                 why: self.words_for(question, &decision),
             },
             policies: decision.policies,
+            errors: decision.errors,
         }
     }
 

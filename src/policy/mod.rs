@@ -116,7 +116,12 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// The ids of the policies that decided.
     pub policies: Vec<String>,
+    /// What could not be evaluated, for the operator and the log; then it is denied.
+    pub errors: Vec<String>,
 }
+
+/// What whoever asks is told where a policy could not be evaluated: what exactly is for the log.
+pub const NOT_EVALUATED: &str = "a policy could not be evaluated, so nothing is allowed: tell the gate's operator";
 
 /// Names of profiles and targets, for suggestions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,8 +203,8 @@ impl Action {
         }
     }
 
-    /// Whether it gives access that nobody looked at: then the permit says for how long at most.
+    /// Whether it gives access that nobody looked at, or more of it: then the permit says for how long a window at most.
     fn unattended(self) -> bool {
-        matches!(self, Self::AutoApprove | Self::BreakGlass)
+        matches!(self, Self::AutoApprove | Self::BreakGlass | Self::Extend)
     }
 }

@@ -9,13 +9,13 @@ use super::registry::Arriving;
 use super::waiting::{self, Wait};
 use super::wishes::Wishes;
 use super::{Rules, Shared};
-use crate::access::{AccessError, Asked, Way};
+use crate::access::{AccessError, Asked, Visitor, Way};
 use crate::audit::event::Refused;
 use crate::ending::{Ending, Scope};
 use crate::frontend::{self, Authenticated, Greeted, TokenRefused};
-use crate::identity::Identity;
 use crate::ids::GrantId;
-use crate::ledger::RequestView;
+use crate::ledger::{LedgerError, RequestView};
+use crate::names::IdentityName;
 use crate::secret::Secret;
 
 /// Somebody with a grant; whether it covers a session is asked next.
@@ -40,21 +40,21 @@ pub(super) struct Pass {
 /// Brings a stranger to a grant, or says why not.
 pub(super) async fn arrive(greeted: Box<Greeted>, rules: &Rules, shared: &Shared) -> Result<Arrival, Turned> {
     let by_grant = frontend::names_grant(&greeted.startup().user);
-    let (mut client, identity) = if by_grant {
-        let verifier = shared.ledger.verifier(&greeted.startup().user);
+    let (mut client, visitor) = if by_grant {
+        let verifier = shared.ledger.verifier(&greeted.startup().user).await;
         (frontend::authenticate(greeted, &verifier).await?, None)
     } else {
-        let (client, identity) = by_token(greeted, rules, shared).await?;
-        (client, Some(identity))
+        let (client, visitor) = by_token(greeted, rules, shared).await?;
+        (client, Some(visitor))
     };
     let mut record = refusal::blank(client.client, Some(&client.startup));
-    record.identity = identity.as_ref().map(|identity| identity.name.clone());
+    record.identity = visitor.as_ref().map(|visitor| visitor.name().clone());
     // Counted before it is asked: either the shutdown waits for this login, or this login sees the shutdown.
     let arriving = shared.registry.arriving();
-    let found = match &identity {
+    let found = match &visitor {
         _ if shared.draining() => Err(Ending::Draining),
         None => own(&mut client, shared),
-        Some(identity) => of_identity(&mut client, identity, rules, shared).await,
+        Some(visitor) => of_visitor(&mut client, visitor, rules, shared).await,
     };
     match found {
         Ok(pass) => Ok(Arrival {
@@ -73,15 +73,15 @@ pub(super) async fn arrive(greeted: Box<Greeted>, rules: &Rules, shared: &Shared
 }
 
 /// The identity that holds the client's token, if it is the one the client named.
-async fn by_token(greeted: Box<Greeted>, rules: &Rules, shared: &Shared) -> Result<(Authenticated, Identity), Turned> {
+async fn by_token(greeted: Box<Greeted>, rules: &Rules, shared: &Shared) -> Result<(Authenticated, Visitor), Turned> {
     let named = greeted.startup().user.clone();
     let address = greeted.client().ip();
     let judge = async |token: Secret<String>| {
         // Why not is on record already; to the client all of it is the same.
-        let identity = shared.desk.identify(&token, Some(address)).await;
-        let identity = identity.map_err(|_| TokenRefused::NotAccepted)?;
-        if identity.name.as_str() == named {
-            Ok(identity)
+        let visitor = shared.desk.identify(&token, Some(address)).await;
+        let visitor = visitor.map_err(|_| TokenRefused::NotAccepted)?;
+        if visitor.name().as_str() == named {
+            Ok(visitor)
         } else {
             Err(TokenRefused::AnotherIdentity)
         }
@@ -107,7 +107,7 @@ fn own(client: &mut Authenticated, shared: &Shared) -> Result<Pass, Ending> {
 }
 
 /// The identity's live grant, or what its request becomes.
-async fn of_identity(client: &mut Authenticated, identity: &Identity, rules: &Rules, shared: &Shared) -> Result<Pass, Ending> {
+async fn of_visitor(client: &mut Authenticated, visitor: &Visitor, rules: &Rules, shared: &Shared) -> Result<Pass, Ending> {
     let wishes = Wishes::take(&mut client.startup.settings)?;
     let destination = wishes.destination(&client.startup)?;
     let pass = |grant, welcomed| Pass {
@@ -124,28 +124,27 @@ async fn of_identity(client: &mut Authenticated, identity: &Identity, rules: &Ru
         reason: wishes.reason,
         ticket: wishes.ticket,
         max_sessions: wishes.sessions,
-        client: Some(client.client.ip()),
         ..Asked::default()
     };
-    let view = match shared.desk.enter(identity, asked).await {
+    let view = match shared.desk.enter(visitor, asked).await {
         Ok(Way::Grant(view)) => return Ok(pass(view.grant.id().clone(), false)),
         Ok(Way::Request(view)) => view,
-        Err(error) => return Err(refused(error, identity)),
+        Err(error) => return Err(refused(error, visitor.name())),
     };
     if let Some(answer) = waiting::answer(&view.request) {
         return answer.map(|grant| pass(grant, false));
     }
     let wait = Wait {
         request: watched(&view, shared)?,
-        approvers: shared.desk.approvers(&view),
+        approvers: shared.desk.approvers(&view).await,
         limit,
         repeat: settings.repeat,
     };
     if limit.is_zero() {
         return Err(wait.pending(&view.request.id, limit));
     }
-    let seat = shared.lobby.enter(&identity.name, settings)?;
-    tracing::info!(request = %view.request.id, identity = %identity.name, client = %client.client, "a login waits for approval");
+    let seat = shared.lobby.enter(visitor.name(), settings)?;
+    tracing::info!(request = %view.request.id, identity = %visitor.name(), client = %client.client, "a login waits for approval");
     let grant = wait.run(&mut client.transport, &seat, &shared.clock).await?;
     Ok(pass(grant, true))
 }
@@ -161,10 +160,11 @@ fn watched(view: &RequestView, shared: &Shared) -> Result<Watched, Ending> {
 }
 
 /// What a client is told whose request was not even taken.
-fn refused(error: AccessError, identity: &Identity) -> Ending {
+fn refused(error: AccessError, identity: &IdentityName) -> Ending {
     match error {
-        AccessError::NotIdentified => Ending::BadToken {
-            user: identity.name.to_string(),
+        // Shut out since the token was proved: as if it were proved now.
+        AccessError::NotIdentified | AccessError::Ledger(LedgerError::Disabled(_)) => Ending::BadToken {
+            user: identity.to_string(),
         },
         AccessError::NoSuchTarget { asked, nearest } => Ending::NoSuchTarget { asked, nearest },
         AccessError::NoSuchProfile { target, asked, known } => Ending::NoSuchProfile { target, asked, known },
@@ -175,11 +175,11 @@ fn refused(error: AccessError, identity: &Identity) -> Ending {
             limit,
         },
         AccessError::Ledger(error) => {
-            tracing::error!(identity = %identity.name, %error, "a request could not be made");
+            tracing::error!(%identity, %error, "a request could not be made");
             error.at_login()
         }
         error => {
-            tracing::error!(identity = %identity.name, %error, "a new request was answered as an old one");
+            tracing::error!(%identity, %error, "a new request was answered as an old one");
             Ending::LedgerFailed
         }
     }

@@ -156,6 +156,8 @@ async fn begin(accepted: Accepted, shared: &Shared) -> Option<Started> {
         refusal::no_place(arrival, limit).settle(shared).await;
         return None;
     };
+    // And under the rules that are in force now: it may have waited through a reload.
+    let rules = shared.rules.borrow().clone();
     match admit::admit(arrival, &rules, shared).await {
         Ok(admitted) => Some(start::start(admitted, connection, rules, shared)),
         Err(refusal) => {

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use crate::duration;
 use crate::ending::Ending;
 use crate::wire::startup::Startup;
 
@@ -125,12 +126,12 @@ fn unknown(name: &str) -> Ending {
     }
 }
 
-/// A length of time as people write it. A number needs a unit, but for 0.
+/// A length of time as the commands take it too. A number needs a unit, but for 0.
 fn length(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }
-    jiff::fmt::friendly::SpanParser::new().parse_unsigned_duration(text).ok()
+    duration::parse(text).ok()
 }
 
 #[cfg(test)]
@@ -245,6 +246,15 @@ mod tests {
             to(&read_only, "ana", Some("orders/admin")),
             Err(Ending::InvalidOption { name: "profile", .. })
         ));
+    }
+
+    /// What can be said on the command line can be said here.
+    #[test]
+    fn days_are_lengths_too() {
+        for (text, hours) in [("1d", 24), ("1d12h", 36), ("2 days", 48), ("2h 30m", 2)] {
+            let wishes = Wishes::take(&mut settings(&[("tidegate.for", text)])).unwrap();
+            assert_eq!(wishes.window.map(|window| window.as_secs() / 3_600), Some(hours), "{text}");
+        }
     }
 
     proptest! {

@@ -17,7 +17,7 @@ use crate::support::{ANA, TARGET, binary, database, eventually, gate_before};
 pub(crate) const TOM: &str = "tom@example.com";
 
 /// A gate with the shipped policies.
-fn shipped() -> Gate {
+pub(crate) fn shipped() -> Gate {
     shipped_with("")
 }
 
@@ -83,14 +83,14 @@ impl Person {
         command.spawn().expect("tidegate starts")
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.start(arguments, Stdio::null())
             .wait_with_output()
             .expect("tidegate ends")
     }
 
     /// What a command that succeeds prints, as JSON.
-    fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let output = self.run(&[arguments, &["--output", "json"]].concat());
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         serde_json::from_slice(&output.stdout).expect("JSON")
@@ -249,4 +249,90 @@ async fn mistakes_and_shut_doors() {
 fn signal(child: &Child, signal: rustix::process::Signal) {
     let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
     rustix::process::kill_process(pid.expect("a process"), signal).expect("it is there");
+}
+
+#[test]
+fn without_psql_nobody_is_asked_for_anything() {
+    let gate = shipped();
+    let ana = Person::new(&gate, ANA, "qa");
+    let arguments = ["psql", TARGET, "--profile", "read-write", "--reason", "BUG-812"];
+    let output = ana
+        .command(&arguments)
+        .env("PATH", "/nonexistent")
+        .output()
+        .expect("tidegate ends");
+    assert_eq!(code(&output), 127, "{output:?}");
+    assert!(
+        text(&output).contains("postgresql-client") && text(&output).contains("tidegate env"),
+        "{output:?}"
+    );
+    assert_eq!(ana.json(&["requests", "--mine"])["requests"], serde_json::json!([]));
+    // And without a login the way to one is shown.
+    let output = ana
+        .command(&["grants"])
+        .env("TIDEGATE_TOKEN", "tg_old")
+        .output()
+        .expect("tidegate ends");
+    assert_eq!(code(&output), 5, "{output:?}");
+    assert!(
+        text(&output).contains("the token in TIDEGATE_TOKEN is not accepted"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn lists_and_the_log_have_pages() {
+    let gate = shipped();
+    for _ in 0..3 {
+        crate::support::grant(&gate, "5m");
+    }
+    let table = |arguments: &[&str]| {
+        let output = gate.command(arguments).expect("a command");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    // What follows the last word of what says where the next page is.
+    let after = |text: &str, word: &str| {
+        let (_, rest) = text.rsplit_once(word).unwrap_or_else(|| panic!("no {word} in:\n{text}"));
+        rest.trim().to_owned()
+    };
+    let first = table(&["grant", "list", "--limit", "2"]);
+    let rest = table(&["grant", "list", "--limit", "2", "--before", &after(&first, "--before")]);
+    assert_eq!(
+        (first.matches(ANA).count(), rest.matches(ANA).count()),
+        (2, 1),
+        "{first}\n{rest}"
+    );
+    assert!(!rest.contains("--before"), "{rest}");
+
+    let mut seen = Vec::new();
+    let mut since = "1h".to_owned();
+    for _ in 0..3 {
+        let page = table(&["log", "--event", "grant_changed", "--limit", "1", "--since", &since]);
+        seen.push(page.lines().next().expect("a record").to_owned());
+        if seen.len() < 3 {
+            since = after(&page, "--since");
+        } else {
+            assert!(!page.contains("there is more"), "{page}");
+        }
+    }
+    seen.dedup();
+    assert_eq!(seen.len(), 3, "{seen:?}");
+}
+
+#[test]
+fn an_operator_reads_what_to_do() {
+    let gate = shipped();
+    // The admin token is nobody's.
+    let output = gate.command(&["request", TARGET]).expect("a command");
+    assert_eq!(code(&output), 5, "{output:?}");
+    assert!(text(&output).contains("log in as yourself: tidegate login"), "{output:?}");
+    // A name that is mistyped shuts nobody out whom one knows.
+    let output = gate.command(&["user", "disable", "anna@example.com"]).expect("a command");
+    assert_eq!(code(&output), 0, "{output:?}");
+    assert!(text(&output).contains("anna@example.com is no local user"), "{output:?}");
+    let output = gate.command(&["user", "add", ANA]).expect("a command");
+    assert_eq!(code(&output), 0, "{output:?}");
+    let output = gate.command(&["user", "disable", ANA]).expect("a command");
+    assert!(!text(&output).contains("note:"), "{output:?}");
 }

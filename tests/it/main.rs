@@ -16,9 +16,11 @@
 //! - `log`: what the log says is what the server ran
 //! - `oidc`: a pipeline's token of an OpenID provider that the test starts, and every token that is not good
 //! - `refusals`: every way a login is refused, by its packet
+//! - `reload`: other policies are on record before they decide; those with a mistake never do
 //! - `restarts`: `kill -9` in the middle of every state of a request; what was, is; what was over, stays over
 //! - `rush`: two approvers at once, floods, retries, mistyped names
 //! - `shut_out`: a disabled identity's sessions, requests and grants end at once
+//! - `terminal`: what happens on a terminal: a token that is not shown, a countdown beside psql
 //! - `tour`: a tester's way from the grant to the first rows, and what the log says about it
 //! - `waiting`: plain psql under a name and a token, which waits for approval
 //! - `wire`: the protocol from the first byte to bulk data, broken and slow
@@ -40,6 +42,7 @@ mod audit_fails;
 mod cancel;
 mod changes;
 mod deadline;
+mod decisions;
 mod demo;
 mod drain;
 mod drivers;
@@ -50,10 +53,12 @@ mod kill9;
 mod log;
 mod oidc;
 mod refusals;
+mod reload;
 mod restarts;
 mod rush;
 mod shut_out;
 mod support;
+mod terminal;
 mod tour;
 mod waiting;
 mod wire;

@@ -301,6 +301,37 @@ async fn a_hundred_logins_wait_for_one_approval() {
     assert!(inside > 0);
 }
 
+/// Where it goes is what the configuration says when it is let in, not when it began to wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_waited_through_a_reload_goes_where_the_configuration_says_now() {
+    let house = House::open("").await;
+    let file = house.gate.config_file();
+    let good = std::fs::read_to_string(&file).expect("the configuration");
+    let address = good.lines().find(|line| line.starts_with("address = ")).expect("an address");
+    let nowhere = good.replace(address, "address = \"127.0.0.1:1\"");
+    let mut reloads = 0;
+    let mut reload = async |text: &str| {
+        std::fs::write(&file, text).expect("written");
+        house.gate.reload().expect("SIGHUP");
+        reloads += 1;
+        let count = || {
+            records(&house.gate)
+                .iter()
+                .filter(|record| record["event"] == "reloaded")
+                .count()
+        };
+        let done = async || (count() == reloads).then_some(());
+        eventually("it is in force", done).await;
+    };
+    reload(&nowhere).await;
+    let (mut raw, _) = house.waiting().await;
+    reload(&good).await;
+    house.decide(&house.request().await, "approve").await;
+    raw.until(b'Z').await;
+    raw.query("SELECT 1").await;
+    raw.until(b'D').await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_sends_waiting_logins_away_with_words() {
     let house = House::open("").await;

@@ -40,7 +40,7 @@ pub(super) struct Lag {
 /// The scene; nothing where there is no psql to wait.
 pub(super) async fn play(screen: &Screen, stage: &Stage) -> anyhow::Result<Option<Steps>> {
     let Some(psql) = stage.server.binaries().tool("psql") else {
-        screen.note("(no psql on this machine: this scene is left out)")?;
+        screen.note("(no psql on this machine, so this scene is left out; postgresql-client has it on Debian and Ubuntu)")?;
         return Ok(None);
     };
     let steps = tokio::time::timeout(PATIENCE, scene(screen, stage, &psql)).await;

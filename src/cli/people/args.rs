@@ -5,12 +5,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
-use super::super::args::{Place, Printing, Remote};
+use super::super::args::{GrantsPage, Place, Printing, Remote};
 use super::super::{run, user};
-use crate::config::duration;
 use crate::control::model::RequestStatus;
+use crate::duration;
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::tls::Fingerprint;
@@ -114,6 +115,10 @@ Examples:
         remote: Remote,
     },
     /// Lists your grants and how much time they have left
+    #[command(after_help = "\
+Examples:
+  tidegate grants
+  tidegate grants --all --target orders --limit 10")]
     Grants {
         /// Those that have ended too
         #[arg(long, short)]
@@ -121,6 +126,9 @@ Examples:
         /// Only for this target
         #[arg(long, value_name = "NAME")]
         target: Option<TargetName>,
+        /// Which part of the list.
+        #[command(flatten)]
+        page: GrantsPage,
         /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
@@ -143,6 +151,9 @@ Example:
         remote: Remote,
     },
     /// Gives a grant of yours back; its sessions end now
+    #[command(after_help = "\
+Example:
+  tidegate release gr_4k2m9x0a7b")]
     Release {
         /// The grant
         grant: GrantId,
@@ -224,14 +235,14 @@ Examples:
   tidegate requests                      what waits for an approver
   tidegate requests --mine               what became of mine
   tidegate requests --unreviewed         break-glass accesses nobody has looked at
+  tidegate requests --all --before rq_4k2m9x0a7b
   tidegate requests --status rejected --output json")]
 pub struct RequestsArgs {
     /// Those that are settled too
     #[arg(long, short, conflicts_with = "status")]
     pub all: bool,
     /// Only with this status
-    #[arg(long, value_name = "STATUS", value_parser = status)]
-    #[arg(help = "Only with this status: pending, approved, rejected, denied, withdrawn or lapsed")]
+    #[arg(long, value_name = "STATUS", value_parser = PossibleValuesParser::new(STATUSES).try_map(status))]
     pub status: Option<RequestStatus>,
     /// Only mine, the settled ones too
     #[arg(long, short, conflicts_with = "identity")]
@@ -245,7 +256,7 @@ pub struct RequestsArgs {
     /// Only break-glass accesses that nobody has reviewed
     #[arg(long)]
     pub unreviewed: bool,
-    /// Only older ones than this request
+    /// Only older ones than this request: the next page
     #[arg(long, value_name = "REQUEST")]
     pub before: Option<RequestId>,
     /// At most so many
@@ -256,6 +267,9 @@ pub struct RequestsArgs {
     pub remote: Remote,
 }
 
-fn status(text: &str) -> Result<RequestStatus, String> {
-    serde_json::from_value(text.into()).map_err(|_| "write pending, approved, rejected, denied, withdrawn or lapsed".to_owned())
+/// As the API names them.
+const STATUSES: [&str; 6] = ["pending", "approved", "rejected", "denied", "withdrawn", "lapsed"];
+
+fn status(text: String) -> Result<RequestStatus, serde_json::Error> {
+    serde_json::from_value(text.into())
 }

@@ -255,5 +255,33 @@ fn completions_know_the_commands() {
         };
         let script = people::completion_script(shell).unwrap();
         assert!(script.contains("break-glass") && script.contains("withdraw"), "{shell}");
+        assert!(
+            script.contains("lapsed") && script.contains("session_ended"),
+            "{shell}: values too"
+        );
+    }
+}
+
+/// bash itself completes; where there is none, there is nothing to complete.
+#[test]
+fn bash_completes() {
+    let script = people::completion_script(clap_complete::Shell::Bash).unwrap();
+    let complete = |words: &str, last: usize, word: &str| {
+        let line = format!(
+            "COMP_WORDS=({words}); COMP_CWORD={last}; _tidegate tidegate '{word}' ''; printf '%s ' \"${{COMPREPLY[@]}}\""
+        );
+        let said = std::process::Command::new("bash")
+            .args(["--norc", "-c", &format!("{script}\n{line}")])
+            .output();
+        said.ok().map(|said| String::from_utf8(said.stdout).unwrap())
+    };
+    for (words, last, word, expected) in [
+        ("tidegate withd", 1, "withd", "withdraw "),
+        ("tidegate grant sho", 2, "sho", "show shorten "),
+        ("tidegate psql --count", 2, "--count", "--countdown "),
+    ] {
+        if let Some(said) = complete(words, last, word) {
+            assert_eq!(said, expected, "{words}");
+        }
     }
 }

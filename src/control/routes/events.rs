@@ -13,13 +13,12 @@ use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::control::Gate;
 use crate::control::caller::{Caller, Standing};
-use crate::control::hold::Hold;
+use crate::control::hold::{Hold, Place};
 use crate::control::problem::ApiError;
 use crate::ledger::{Changed, RequestView};
 use crate::names::IdentityName;
@@ -45,7 +44,7 @@ struct Subscriber {
     standing: Standing,
     /// What is said first.
     first: VecDeque<Event>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 #[utoipa::path(get, path = "/v1/events", tag = "events", summary = "What changes, as it changes",
@@ -64,19 +63,22 @@ pub(in crate::control) async fn stream(
         standing,
         // Whoever reads this reads the state next and misses nothing.
         first: VecDeque::from([Event::default().comment("subscribed")]),
-        _place: hold.subscribe()?,
+        _place: hold.subscribe(&caller)?,
         gate,
         caller,
         hold,
     };
-    let events = futures_util::stream::unfold(subscriber, |mut subscriber| async {
-        let event = subscriber.next().await?;
-        Some((Ok(event), subscriber))
-    });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+    Ok(Sse::new(subscriber.events()).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }
 
 impl Subscriber {
+    fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
+        futures_util::stream::unfold(self, |mut subscriber| async {
+            let event = subscriber.next().await?;
+            Some((Ok(event), subscriber))
+        })
+    }
+
     /// The next event that is for this subscriber; none when the stream ends.
     async fn next(&mut self) -> Option<Event> {
         if let Some(event) = self.first.pop_front() {
@@ -110,7 +112,7 @@ impl Subscriber {
     /// A request is also for those who may approve it; the desk knows who that is.
     async fn request(&self, request: &Request) -> Option<Event> {
         match &self.caller {
-            Caller::Person(person) if !self.own(&request.wish.identity) => {
+            Caller::Person(person, _) if !self.own(&request.wish.identity) => {
                 let view = self.gate.desk.request(person, &request.id).await.ok()?;
                 Some(event("request", &view))
             }
@@ -135,4 +137,76 @@ fn event(kind: &str, data: &impl Serialize) -> Event {
     Event::default()
         .event(kind)
         .data(serde_json::to_string(data).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse as _;
+    use http_body_util::BodyExt as _;
+    use serde_json::json;
+    use tokio::sync::{broadcast, watch};
+
+    use super::*;
+    use crate::control::caller::tests::person;
+    use crate::control::tests::Served;
+
+    fn session(identity: &str, state: &str) -> SessionView {
+        let view = json!({
+            "session": "se_0123456789", "grant": "gr_0123456789", "identity": identity, "target": "orders", "database": "orders",
+            "client": "10.0.0.1:5000", "since": "2026-01-01T00:00:00Z", "state": state, "statements": 3, "backend_pid": 42,
+        });
+        serde_json::from_value(view).unwrap()
+    }
+
+    /// Who hears what: an operator of everything, Ana of her own.
+    #[tokio::test]
+    async fn sessions_are_told_and_so_is_how_many_were_missed() {
+        let served = Served::start().await;
+        let operator = Caller::Admin {
+            operator: "ops".to_owned(),
+        };
+        for (caller, hears_of_bob) in [(operator, true), (person("ana"), false)] {
+            let (sender, sessions) = broadcast::channel(4);
+            let (_stopping, stopped) = watch::channel(false);
+            let hold = Hold::new(stopped);
+            let subscriber = Subscriber {
+                all: matches!(caller, Caller::Admin { .. }),
+                changes: served.gate.ledger.changes(),
+                sessions,
+                // What a token proves is not asked here.
+                standing: Standing::of(
+                    &Caller::Admin {
+                        operator: "ops".to_owned(),
+                    },
+                    &served.gate,
+                ),
+                first: VecDeque::new(),
+                _place: hold.subscribe(&caller).unwrap(),
+                gate: Arc::clone(&served.gate),
+                caller,
+                hold,
+            };
+            // More than the channel holds, before anybody reads.
+            for _ in 0..5 {
+                sender.send(session("ana", "idle")).unwrap();
+            }
+            sender.send(session("bob", "idle")).unwrap();
+            sender.send(session("ana", "ended")).unwrap();
+            let mut body = Sse::new(subscriber.events()).into_response().into_body();
+            let mut said = String::new();
+            while !said.contains("ended") {
+                let frame = body.frame().await.unwrap().unwrap();
+                said.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
+            }
+            assert!(said.starts_with("event: lagged\ndata: {\"missed\":3}\n\n"), "{said}");
+            assert_eq!(
+                said.matches("event: session\n").count(),
+                if hears_of_bob { 4 } else { 3 },
+                "{said}"
+            );
+            assert_eq!(said.contains("\"bob\""), hears_of_bob, "{said}");
+            assert!(said.contains("\"state\":\"ended\""), "{said}");
+        }
+        served.stop().await;
+    }
 }

@@ -70,7 +70,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
         limit: 0,
     };
     if !caller.sees_all(&gate) {
-        let own = &caller.person()?.name;
+        let own = caller.person()?.name();
         if filter.identity.as_ref().is_some_and(|asked| asked != own) {
             return Ok(Json(Grants::default()));
         }
@@ -79,7 +79,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
     let limit = wanted.limit.unwrap_or(LONGEST_PAGE).clamp(1, LONGEST_PAGE) as usize;
     // One more than is shown tells whether there is a next page.
     filter.limit = limit + 1;
-    let mut grants = gate.ledger.grants(&filter)?;
+    let mut grants = gate.ledger.grants(&filter).await?;
     let more = grants.len() > limit;
     grants.truncate(limit);
     let next = grants.last().filter(|_| more).map(|view| view.grant.id().clone());
@@ -133,7 +133,7 @@ pub(in crate::control) async fn extend(
     let by = Duration::from_secs(by_seconds);
     match &caller {
         Caller::Admin { operator } => change(&gate, &id, Change::Extend(by), operator, reason).await,
-        Caller::Person(person) => {
+        Caller::Person(person, _) => {
             let extended = gate.desk.extend(person, &named(&id)?, by, reason.as_deref()).await;
             Ok(Json(extended?))
         }
@@ -192,7 +192,7 @@ pub(in crate::control) async fn revoke(
             };
             change(&gate, &id, revoke, operator, reason).await
         }
-        Caller::Person(person) => {
+        Caller::Person(person, _) => {
             let revoked = gate.desk.revoke(person, &named(&id)?, reason.as_deref()).await;
             Ok(Json(revoked?))
         }

@@ -27,7 +27,10 @@ type Answer<T> = Result<Json<T>, ApiError>;
 pub(super) async fn me(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<Me> {
     Ok(Json(Me {
         name: caller.name().to_owned(),
-        groups: caller.person().map(|person| person.groups.clone()).unwrap_or_default(),
+        groups: caller
+            .person()
+            .map(|person| person.identity.groups.clone())
+            .unwrap_or_default(),
         source: caller.source().to_owned(),
         admin: caller.sees_all(&gate),
     }))

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 
 use super::{Answer, body, named, query};
 use crate::access::{AccessError, Asked, Narrowed};
-use crate::control::caller::{Caller, Client};
+use crate::control::caller::{Caller, Standing};
 use crate::control::hold::Hold;
 use crate::control::model::{
     ApproveBody, CommentBody, EmptyBody, LONGEST_PAGE, LONGEST_WAIT_SECONDS, NewRequestBody, PAGE, RequestBody, Requests,
@@ -29,7 +29,6 @@ use crate::request::{Outcome, Status};
 pub(in crate::control) async fn submit(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
-    ConnectInfo(Client(client)): ConnectInfo<Client>,
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
@@ -44,7 +43,6 @@ pub(in crate::control) async fn submit(
         max_sessions: body.max_sessions,
         break_glass: body.break_glass,
         key: key(&headers)?,
-        client,
     };
     let view = gate.desk.submit(person, asked).await?;
     // A request made again under its key may be one that was denied.
@@ -52,7 +50,7 @@ pub(in crate::control) async fn submit(
         let (why, policies) = (why.clone(), Vec::new());
         return Err(AccessError::Denied { why, policies }.into());
     }
-    Ok((StatusCode::CREATED, Json(with_approvers(&gate, view))).into_response())
+    Ok((StatusCode::CREATED, Json(with_approvers(&gate, view).await)).into_response())
 }
 
 #[utoipa::path(get, path = "/v1/requests", tag = "requests", summary = "The requests", params(RequestsQuery), responses((status = 200, description = "One's own and those one may approve, a page", body = Requests)))]
@@ -70,7 +68,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
     };
     let mut requests = match &caller {
         Caller::Admin { .. } => gate.ledger.requests(filter).await?,
-        Caller::Person(person) => gate.desk.requests(person, filter).await?,
+        Caller::Person(person, _) => gate.desk.requests(person, filter).await?,
     };
     let more = requests.len() > limit;
     requests.truncate(limit);
@@ -95,12 +93,14 @@ pub(in crate::control) async fn show(
     if let Some(mut watched) = watched
         && pending(&gate, &view)
     {
-        let _place = hold.wait()?;
+        let _place = hold.wait(&caller)?;
+        let standing = Standing::of(&caller, &gate);
         let changed = async {
             tokio::select! {
                 _ = watched.changed() => {}
                 () = gate.clock.sleep_until(view.request.expires_at) => {}
                 () = hold.stopped() => {}
+                () = standing.over() => {}
             }
         };
         let _ = tokio::time::timeout(wait, changed).await;
@@ -109,7 +109,7 @@ pub(in crate::control) async fn show(
         }
         view = see(&gate, &caller, &id).await?;
     }
-    Ok(Json(with_approvers(&gate, view)))
+    Ok(Json(with_approvers(&gate, view).await))
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/approve", tag = "requests", summary = "Says yes, perhaps to less", params(("id" = String, Path, description = "The request")), request_body = ApproveBody, responses((status = 200, description = "The request", body = RequestBody)))]
@@ -128,7 +128,7 @@ pub(in crate::control) async fn approve(
     let window = window_seconds.map(Duration::from_secs);
     let narrowed = Narrowed { window, profile };
     let view = gate.desk.approve(person, &named(&id)?, narrowed, comment).await?;
-    Ok(Json(with_approvers(&gate, view)))
+    Ok(Json(with_approvers(&gate, view).await))
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/reject", tag = "requests", summary = "Says no", params(("id" = String, Path, description = "The request")), request_body = CommentBody, responses((status = 200, description = "The request", body = RequestBody)))]
@@ -141,7 +141,7 @@ pub(in crate::control) async fn reject(
     let person = caller.person()?;
     let CommentBody { comment } = body(&bytes)?;
     let view = gate.desk.reject(person, &named(&id)?, comment).await?;
-    Ok(Json(with_approvers(&gate, view)))
+    Ok(Json(with_approvers(&gate, view).await))
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/withdraw", tag = "requests", summary = "Takes one's own request back", params(("id" = String, Path, description = "The request")), request_body = EmptyBody, responses((status = 200, description = "The request", body = RequestBody)))]
@@ -154,7 +154,7 @@ pub(in crate::control) async fn withdraw(
     let person = caller.person()?;
     let EmptyBody {} = body(&bytes)?;
     let view = gate.desk.withdraw(person, &named(&id)?).await?;
-    Ok(Json(with_approvers(&gate, view)))
+    Ok(Json(with_approvers(&gate, view).await))
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/review", tag = "requests", summary = "Notes what a break-glass access was found to be", params(("id" = String, Path, description = "The request")), request_body = CommentBody, responses((status = 200, description = "The request", body = RequestBody)))]
@@ -169,14 +169,14 @@ pub(in crate::control) async fn review(
     let said = comment.filter(|comment| !comment.trim().is_empty());
     let comment = said.ok_or_else(|| ApiError::Malformed("a review needs a comment: what was found".to_owned()))?;
     let view = gate.desk.review(person, &named(&id)?, comment).await?;
-    Ok(Json(with_approvers(&gate, view)))
+    Ok(Json(with_approvers(&gate, view).await))
 }
 
 /// The request, if the caller may see it.
 async fn see(gate: &Gate, caller: &Caller, id: &RequestId) -> Result<RequestView, ApiError> {
     Ok(match caller {
         Caller::Admin { .. } => gate.ledger.request(id).await?,
-        Caller::Person(person) => gate.desk.request(person, id).await?,
+        Caller::Person(person, _) => gate.desk.request(person, id).await?,
     })
 }
 
@@ -184,9 +184,9 @@ fn pending(gate: &Gate, view: &RequestView) -> bool {
     view.request.status(gate.clock.now()) == Status::Pending
 }
 
-fn with_approvers(gate: &Gate, request: RequestView) -> RequestBody {
+async fn with_approvers(gate: &Gate, request: RequestView) -> RequestBody {
     let approvers = if pending(gate, &request) {
-        gate.desk.approvers(&request)
+        gate.desk.approvers(&request).await
     } else {
         Vec::new()
     };

@@ -14,6 +14,7 @@ use crate::control::caller::Caller;
 use crate::control::model::{EmptyBody, GroupsBody, IssuedUser, NewUserBody, UserView, Users};
 use crate::control::problem::ApiError;
 use crate::control::schema::UserShape;
+use crate::ledger::RequestFilter;
 use crate::names::IdentityName;
 use crate::policy::Action;
 use crate::secret::Secret;
@@ -34,6 +35,7 @@ pub(in crate::control) async fn create(
 ) -> Result<Response, ApiError> {
     caller.may(&gate, Action::Administer).await?;
     let NewUserBody { name, groups } = body(&bytes)?;
+    nobody_elses(&gate, &name).await?;
     let token = gate.ledger.add_user(&name, groups, caller.name()).await?;
     Ok((StatusCode::CREATED, issued(&gate, name, &token)?).into_response())
 }
@@ -90,6 +92,34 @@ pub(in crate::control) async fn groups(
         return Err(ApiError::ForOneself);
     }
     Ok(Json(gate.ledger.regroup_user(&name, groups, caller.name()).await?))
+}
+
+/// Whoever becomes a user gets what belongs to the name: grants, requests, approvals. So it must not be an issuer's to give, now or
+/// when something was asked for under it.
+async fn nobody_elses(gate: &Gate, name: &IdentityName) -> Result<(), ApiError> {
+    let foreign = |issuer| ApiError::IssuersName {
+        name: name.clone(),
+        issuer,
+    };
+    let named = gate
+        .rules
+        .borrow()
+        .issuers
+        .who_names(name)
+        .map(|issuer| issuer.issuer.clone());
+    if let Some(issuer) = named {
+        return Err(foreign(issuer));
+    }
+    let last = RequestFilter {
+        identity: Some(name.clone()),
+        limit: 1,
+        ..RequestFilter::default()
+    };
+    let last = gate.ledger.requests(last).await?.pop();
+    match last.and_then(|view| view.request.wish.issuer) {
+        Some(issuer) => Err(foreign(issuer)),
+        None => Ok(()),
+    }
 }
 
 fn issued(gate: &Gate, name: IdentityName, token: &Secret<String>) -> Answer<IssuedUser> {

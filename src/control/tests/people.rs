@@ -5,15 +5,18 @@ use serde_json::{Value, json};
 use super::*;
 
 /// Ana of `qa`, Lena of `leads`, and their tokens.
-struct Team {
-    served: Served,
-    ana: String,
-    lena: String,
+pub(super) struct Team {
+    pub(super) served: Served,
+    pub(super) ana: String,
+    pub(super) lena: String,
 }
 
 impl Team {
-    async fn start() -> Self {
-        let served = Served::start_with(Some(policies())).await;
+    pub(super) async fn start() -> Self {
+        Self::of(Served::start_with(Some(policies())).await).await
+    }
+
+    pub(super) async fn of(served: Served) -> Self {
         let ana = served.json("POST /v1/users", r#"{"name":"ana","groups":["qa"]}"#).await;
         let lena = served.json("POST /v1/users", r#"{"name":"lena","groups":["leads"]}"#).await;
         let token = |issued: &Value| issued["token"].as_str().unwrap().to_owned();
@@ -25,7 +28,7 @@ impl Team {
     }
 
     /// What somebody is answered: the status and the JSON, which has the form the document gives it.
-    async fn says(&self, token: &str, first: &str, body: &Value) -> (u16, Value) {
+    pub(super) async fn says(&self, token: &str, first: &str, body: &Value) -> (u16, Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let answer = self
             .served
@@ -36,11 +39,14 @@ impl Team {
     }
 }
 
-fn policies() -> Arc<Policies> {
-    let source = |name: &str, text: &str| Source {
+pub(super) fn source(name: &str, text: &str) -> Source {
+    Source {
         name: name.to_owned(),
         text: text.to_owned(),
-    };
+    }
+}
+
+fn policies() -> Arc<Policies> {
     let schema = source("schema.cedarschema", include_str!("../../../policies/schema.cedarschema"));
     let set = [
         source("00-everywhere.cedar", include_str!("../../../policies/00-everywhere.cedar")),
@@ -87,7 +93,7 @@ async fn a_request_is_granted_at_once_used_and_given_back() {
     let (status, problem) = team
         .says(&team.lena, &format!("POST /v1/grants/{grant}/login"), &Value::Null)
         .await;
-    assert_eq!(status, 403, "{problem}");
+    assert_eq!(status, 404, "{problem}");
 
     let (_, grants) = team.says(&team.ana, "GET /v1/grants", &Value::Null).await;
     assert_eq!(grants["grants"].as_array().unwrap().len(), 1);

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use super::workflow::{approve, name, new};
+use super::workflow::{approve, name, new, reasons};
 use super::*;
 use crate::identity::Source;
 use crate::names::GroupName;
@@ -68,14 +68,80 @@ async fn who_is_disabled_loses_everything_at_once() {
     ledger.disable_user(&ana, "olga").await.unwrap();
     assert_eq!(bench.script.changes().len(), before, "it was disabled already");
 
-    // What comes up meanwhile is of no use, and what was lost does not come back.
-    let (late, _) = ledger.create(terms(), "olga").await.unwrap();
-    let refused = ledger.admit(late.id(), None, CLIENT, fine).await.unwrap_err();
-    assert_eq!(refused.name(), "login_revoked");
+    // Nothing is made for it now, and what was lost does not come back.
+    let late = ledger.create(terms(), "olga").await;
+    assert!(matches!(late, Err(LedgerError::Disabled(_))), "{late:?}");
+    for submitted in [Submitted::Granted(How::Automatic), bench.waiting(1).submitted] {
+        let late = ledger.submit(new(submitted), reasons()).await;
+        assert!(matches!(late, Err(LedgerError::Disabled(_))), "{late:?}");
+    }
     assert!(!ledger.enable_user(&ana, "olga").await.unwrap().disabled);
     assert!(ledger.user_by_token(&token).is_some());
     assert_eq!(ledger.active_grants(&ana), 0);
     assert!(approve(ledger, &pending.id, "bo").await.is_err());
+}
+
+/// Whatever is made while somebody is shut out: it ended with the rest, or was not made; letting them in again brings nothing back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_slips_through_while_somebody_is_shut_out() {
+    let bench = Bench::new();
+    let (ledger, ana) = (&bench.ledger, name("ana@example.com"));
+    ledger.add_user(&ana, groups(&["qa"]), "olga").await.unwrap();
+    let (mut made, mut refused) = (0, 0);
+    for round in 0..30_u8 {
+        let pending = bench.submit(bench.waiting(1)).await.request;
+        // Each time a few of the store's turns later, so that each of them comes before it, after it and in the middle.
+        let disable = async {
+            for _ in 0..round % 10 {
+                let unknown = ledger.grant(&GrantId::from_random([round; 10])).await;
+                assert!(unknown.is_err());
+            }
+            ledger.disable_user(&ana, "olga").await
+        };
+        let (by_hand, granted, approved, waiting, disabled) = tokio::join!(
+            ledger.create(terms(), "olga"),
+            ledger.submit(new(Submitted::Granted(How::Automatic)), reasons()),
+            approve(ledger, &pending.id, "bo"),
+            ledger.submit(bench.waiting(1), reasons()),
+            disable,
+        );
+        disabled.unwrap();
+        for was_made in [by_hand.is_ok(), granted.is_ok(), approved.is_ok(), waiting.is_ok()] {
+            *(if was_made { &mut made } else { &mut refused }) += 1;
+        }
+        assert_eq!(ledger.active_grants(&ana), 0, "round {round}");
+        ledger.enable_user(&ana, "olga").await.unwrap();
+        assert_eq!(ledger.active_grants(&ana), 0, "round {round}");
+        for request in [Some(pending.id), waiting.ok().map(|view| view.request.id)]
+            .into_iter()
+            .flatten()
+        {
+            assert!(approve(ledger, &request, "cy").await.is_err(), "round {round}");
+        }
+        let again = bench.reopened();
+        assert_eq!(again.active_grants(&ana), 0, "round {round}: what is stored has ended too");
+    }
+    println!("{made} were made and ended, {refused} were not made");
+    assert!(made > 0 && refused > 0);
+}
+
+/// The gate died between shutting somebody out and ending what they had; then they are let in again.
+#[tokio::test]
+async fn what_was_left_open_ends_before_somebody_is_let_in_again() {
+    let bench = Bench::new();
+    let (ledger, ana) = (&bench.ledger, name("ana@example.com"));
+    ledger.add_user(&ana, groups(&["qa"]), "olga").await.unwrap();
+    let (grant, _) = ledger.create(terms(), "olga").await.unwrap();
+    let pending = bench.submit(bench.waiting(1)).await.request;
+    *bench.script.refused.lock().unwrap() = "revoked";
+    assert!(ledger.disable_user(&ana, "olga").await.is_err());
+    let ledger = bench.reopened();
+    assert!(ledger.enable_user(&ana, "olga").await.is_err());
+    assert!(ledger.is_disabled(&ana), "not before it has ended");
+    *bench.script.refused.lock().unwrap() = "";
+    ledger.enable_user(&ana, "olga").await.unwrap();
+    assert_eq!(ledger.grant(grant.id()).await.unwrap().status, "revoked");
+    assert!(approve(&ledger, &pending.id, "bo").await.is_err());
 }
 
 #[tokio::test]

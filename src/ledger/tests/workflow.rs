@@ -63,6 +63,7 @@ pub(super) fn reasons() -> Reasons {
     Reasons {
         policies: vec!["qa-may".to_owned()],
         policy_set: Some("5e7".to_owned()),
+        ..Reasons::default()
     }
 }
 
@@ -193,7 +194,7 @@ async fn two_approvers_at_once_give_one_result() {
         matches!(late[..], [NotTaken::Illegal(IllegalStep::Settled(Status::Approved))]),
         "{late:?}"
     );
-    assert_eq!(bench.ledger.grants(&everything()).unwrap().len(), 1);
+    assert_eq!(bench.ledger.grants(&everything()).await.unwrap().len(), 1);
     assert_eq!(bench.script.changes(), ["request submitted", "request approved", "created"]);
     let late = withdraw(&bench.ledger, &id).await.unwrap_err();
     assert!(matches!(late, NotTaken::Illegal(IllegalStep::Settled(Status::Approved))));
@@ -253,7 +254,7 @@ async fn what_is_not_on_record_is_no_request_and_no_step() {
             (all.len(), all[0].status.as_str(), all[0].approvals_missing),
             (1, "pending", 1)
         );
-        assert!(ledger.grants(&everything()).unwrap().is_empty());
+        assert!(ledger.grants(&everything()).await.unwrap().is_empty());
     }
     let words = ["request submitted", "request approved", "request not_stored"];
     assert_eq!(bench.script.changes(), words);
@@ -279,14 +280,14 @@ async fn what_is_not_stored_is_taken_back() {
     let next = bench.reopened();
     assert_eq!(
         (
-            next.grants(&everything()).unwrap().len(),
-            bench.ledger.grants(&everything()).unwrap().len()
+            next.grants(&everything()).await.unwrap().len(),
+            bench.ledger.grants(&everything()).await.unwrap().len()
         ),
         (0, 0)
     );
     bench.sql("DROP TRIGGER broken");
     assert!(approve(&next, &id, "bo").await.is_ok());
-    assert_eq!(next.grants(&everything()).unwrap().len(), 1);
+    assert_eq!(next.grants(&everything()).await.unwrap().len(), 1);
     // The other program's memory is behind; the store refuses what may not follow.
     let late = reject(&bench.ledger, &id).await;
     assert!(matches!(late, Err(NotTaken::Ledger(LedgerError::Store(_)))), "{late:?}");
@@ -382,15 +383,16 @@ async fn every_state_survives_a_restart() {
         .map(|view| view.status)
         .collect();
     assert_eq!(statuses, STATES);
-    let stored = |ledger: &Ledger| {
+    let stored = async |ledger: &Ledger| {
         ledger
             .grants(&everything())
+            .await
             .unwrap()
             .into_iter()
             .map(|view| (view.grant, view.status))
             .collect::<Vec<_>>()
     };
-    assert_eq!(stored(&next), stored(ledger));
+    assert_eq!(stored(&next).await, stored(ledger).await);
     assert_eq!(next.active_grants(&name("ana@example.com")), 2);
     let unreviewed = next
         .requests(RequestFilter {

@@ -1,0 +1,145 @@
+//! Follows a grant at its gate while psql runs, and tells the terminal what [`Countdown`] has to say.
+//!
+//! It never ends by itself and stops nothing: a gate that cannot be asked leaves what is known.
+
+use std::convert::Infallible;
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tokio::sync::{Notify, mpsc};
+
+use super::{Countdown, Shown};
+use crate::cli::client::Client;
+use crate::cli::complain;
+use crate::cli::terminal::{self, Ability, Title};
+use crate::clock::Clock;
+use crate::control::model::GrantView;
+use crate::ids::GrantId;
+
+/// psql's own login goes first, and who is done by then needs no countdown.
+const HEAD_START: Duration = Duration::from_millis(500);
+/// How often the grant is looked at though nothing was heard of it: a stream may be dead without an end.
+const LOOK: Duration = Duration::from_secs(30);
+/// Between two attempts to hear of changes.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How often the clock is looked at, at least: while a machine sleeps, timers stand still.
+const GLANCE: SignedDuration = SignedDuration::from_secs(5);
+
+/// Counts down until it is dropped.
+pub(in crate::cli) async fn follow(client: &Client, grant: &GrantId, shown: Shown) -> Infallible {
+    let terminal = io::stderr().is_terminal();
+    if shown == Shown::Never || (shown == Shown::Auto && !terminal) {
+        return std::future::pending().await;
+    }
+    tokio::time::sleep(HEAD_START).await;
+    let (seen, views) = mpsc::channel(1);
+    let bell = Notify::new();
+    tokio::select! {
+        never = listen(client, grant, &bell) => never,
+        never = look(client, grant, &bell, &seen) => never,
+        never = count(Screen::new(terminal), views) => never,
+    }
+}
+
+/// Rings whenever something may have happened to the grant.
+async fn listen(client: &Client, grant: &GrantId, bell: &Notify) -> Infallible {
+    loop {
+        // However it ends (the gate restarts, an hour is over, too many listen), it is tried again.
+        let _ = client
+            .lines("/v1/events", &(), |line| {
+                if concerns(line, grant) {
+                    bell.notify_one();
+                }
+                true
+            })
+            .await;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Whether a line of the stream is about the grant, or says that something was missed.
+fn concerns(line: &[u8], grant: &GrantId) -> bool {
+    let line = String::from_utf8_lossy(line);
+    // The stream begins with a comment: what happened before it is found by looking.
+    line == ": subscribed" || line == "event: lagged" || (line.starts_with("data:") && line.contains(grant.as_str()))
+}
+
+async fn look(client: &Client, grant: &GrantId, bell: &Notify, seen: &mpsc::Sender<GrantView>) -> Infallible {
+    let path = format!("/v1/grants/{grant}");
+    loop {
+        if let Ok(view) = client.get::<GrantView>(&path, &()).await {
+            let _ = seen.send(view).await;
+        }
+        let _ = tokio::time::timeout(LOOK, bell.notified()).await;
+    }
+}
+
+async fn count(mut screen: Screen, mut views: mpsc::Receiver<GrantView>) -> Infallible {
+    let clock = Clock::system(None);
+    let mut countdown = Countdown::default();
+    loop {
+        let _ = clock.observe();
+        let now = clock.now();
+        if let Some(line) = countdown.tick(now) {
+            screen.say(&line);
+        }
+        screen.title.show(countdown.title(now));
+        let glance = now.checked_add(GLANCE).unwrap_or(now);
+        let next = countdown.next(now).map_or(glance, |next| next.min(glance));
+        tokio::select! {
+            () = clock.sleep_until(next) => {}
+            Some(view) = views.recv() => if let Some(line) = countdown.see(&view, clock.now()) {
+                screen.say(&line);
+            },
+        }
+    }
+}
+
+/// Standard error, beside psql.
+struct Screen {
+    /// Nothing where it is no terminal.
+    ability: Option<Ability>,
+    title: Title,
+}
+
+impl Screen {
+    fn new(terminal: bool) -> Self {
+        let name = std::env::var("TERM").ok();
+        let ability = terminal.then(|| Ability::of(name.as_deref()));
+        Self {
+            ability,
+            title: Title::new(ability.unwrap_or(Ability::Lines)),
+        }
+    }
+
+    fn say(&self, line: &str) {
+        match self.ability {
+            Some(ability) => {
+                let line = terminal::fitted(&format!("tidegate: {line}"), terminal::columns());
+                terminal::write(&terminal::above(&line, ability));
+            }
+            None => complain(line),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bell_rings_for_ones_own_grant() {
+        let grant: GrantId = "gr_4k2m9x0a7b".parse().unwrap();
+        for (line, rings) in [
+            (": subscribed", true),
+            (":", false),
+            ("event: grant", false),
+            (r#"data: {"id":"gr_4k2m9x0a7b","status":"active"}"#, true),
+            (r#"data: {"id":"gr_0000000001","status":"active"}"#, false),
+            ("event: lagged", true),
+        ] {
+            assert_eq!(concerns(line.as_bytes(), &grant), rings, "{line}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Standard error where it is a terminal: how wide it is, a line that moves, a line above the one being typed, the window's title.
+//!
+//! It reads nothing and changes no mode of the terminal.
+//!
+//! INVARIANT: a title that was set is put back when its [`Title`] is dropped.
+
+use std::io::{self, Write};
+
+/// A terminal that has gone away is no reason to stop.
+pub(super) fn write(text: &str) {
+    let mut out = io::stderr().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// How many letters fit into a line.
+pub(super) fn columns() -> usize {
+    let columns = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).map_or(80, |size| usize::from(size.ws_col));
+    // A terminal that does not say how wide it is says 0.
+    if columns == 0 { 80 } else { columns }
+}
+
+/// The text, or as much of it as fits into so many columns.
+#[must_use]
+pub(super) fn fitted(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    text.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// What a terminal is able to do, by its name (`TERM`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ability {
+    /// Writes one line after the other.
+    Lines,
+    /// Moves its cursor and inserts lines.
+    Cursor,
+    /// Has a title too.
+    Title,
+}
+
+impl Ability {
+    pub(super) fn of(name: Option<&str>) -> Self {
+        match name {
+            None | Some("" | "dumb" | "unknown") => Self::Lines,
+            // The Linux console has no window; an old one waits for the end of the title in vain.
+            Some("linux") => Self::Cursor,
+            Some(_) => Self::Title,
+        }
+    }
+}
+
+/// What writes `line` above the one the cursor is in, and leaves that one and the cursor as they are: whatever is being typed there
+/// stays in sight. One row, so `line` has to fit.
+#[must_use]
+pub(super) fn above(line: &str, ability: Ability) -> String {
+    match ability {
+        Ability::Lines => format!("\n{line}\n"),
+        // Make sure that there is a row below (IND, CUU), remember the column (DECSC), insert a row (IL) and write there, and go
+        // back one row further down (DECRC, CUD). ECMA-48 and DEC VT102: every terminal emulator has them.
+        Ability::Cursor | Ability::Title => format!("\u{1b}D\u{1b}[A\u{1b}7\r\u{1b}[L{line}\u{1b}8\u{1b}[B"),
+    }
+}
+
+/// The title of the terminal's window.
+#[derive(Debug)]
+pub(super) struct Title {
+    possible: bool,
+    shown: Option<String>,
+}
+
+impl Title {
+    pub(super) fn new(ability: Ability) -> Self {
+        Self {
+            possible: ability == Ability::Title,
+            shown: None,
+        }
+    }
+
+    /// Shows `text`; nothing: what was there before.
+    pub(super) fn show(&mut self, text: Option<String>) {
+        if self.possible && self.shown != text {
+            write(&change(self.shown.as_deref(), text.as_deref()));
+            self.shown = text;
+        }
+    }
+}
+
+impl Drop for Title {
+    fn drop(&mut self) {
+        self.show(None);
+    }
+}
+
+/// From one title to the next. The one that was there before ours is kept by the terminal (XTWINOPS 22 and 23); where it cannot do
+/// that, it has none afterwards.
+fn change(from: Option<&str>, to: Option<&str>) -> String {
+    match (from, to) {
+        (None, Some(to)) => format!("\u{1b}[22;2t\u{1b}]2;{to}\u{7}"),
+        (Some(_), Some(to)) => format!("\u{1b}]2;{to}\u{7}"),
+        (Some(_), None) => "\u{1b}]2;\u{7}\u{1b}[23;2t".to_owned(),
+        (None, None) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_is_cut() {
+        assert_eq!(fitted("orders", 6), "orders");
+        assert_eq!(fitted("orders", 5), "orde…");
+        assert_eq!(fitted("orders", 0), "…");
+    }
+
+    #[test]
+    fn a_terminal_is_asked_for_no_more_than_it_can() {
+        assert_eq!(Ability::of(None), Ability::Lines);
+        assert_eq!(Ability::of(Some("dumb")), Ability::Lines);
+        assert_eq!(Ability::of(Some("linux")), Ability::Cursor);
+        assert_eq!(Ability::of(Some("xterm-256color")), Ability::Title);
+        assert!(!above("5m left", Ability::Lines).contains('\u{1b}'));
+        let mut none = Title::new(Ability::Cursor);
+        none.show(Some("5m left".to_owned()));
+        assert_eq!(none.shown, None);
+    }
+
+    #[test]
+    fn the_title_is_kept_once_and_put_back_once() {
+        let steps = [None, Some("5m left"), Some("4m left"), None];
+        let written: String = steps.iter().zip(&steps[1..]).map(|(from, to)| change(*from, *to)).collect();
+        assert_eq!(
+            written,
+            "\u{1b}[22;2t\u{1b}]2;5m left\u{7}\u{1b}]2;4m left\u{7}\u{1b}]2;\u{7}\u{1b}[23;2t"
+        );
+    }
+}
