@@ -59,8 +59,12 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
         .map(|target| format!("{} ({})", target.name, target.address()))
         .collect();
     let listen: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
+    let policies = settings.policies.as_ref().map_or_else(
+        || "no policies: nobody can ask for access, grants are made by hand".to_owned(),
+        |policies| format!("policies: {} (set {:.12})", policies.ids().count(), policies.hash()),
+    );
     render::print(&format!(
-        "{} is good: {} for {}",
+        "{} is good: {} for {}\n{policies}",
         path.display(),
         listen.join(", "),
         targets.join(", ")

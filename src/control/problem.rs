@@ -279,7 +279,7 @@ fn ledger(error: &LedgerError) -> Class {
             StatusCode::NOT_FOUND,
             "no-such-grant",
             "No such grant",
-            some("`tidegate grant list --all` shows those there are"),
+            some("`tidegate grants --all` shows yours, `tidegate grant list --all` an operator those there are"),
         ),
         LedgerError::NoSuchRequest(_) => (
             StatusCode::NOT_FOUND,

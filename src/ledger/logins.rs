@@ -48,7 +48,7 @@ impl Ledger {
         GrantId::of_login(user)
     }
 
-    /// A fresh login of a grant; others of the same grant stay good (up to [`MOST`], then the oldest goes).
+    /// A fresh login of a grant; others of the same grant stay good (up to 32, then the oldest goes).
     pub async fn issue_login(&self, grant: &GrantId, by: &str) -> Result<GrantLogin, LedgerError> {
         let Some(entry) = self.0.entry(grant) else {
             let view = self.grant(grant).await?;

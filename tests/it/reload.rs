@@ -129,4 +129,7 @@ async fn an_extension_has_a_bound() {
     );
     let bounded = longer.replace("@id(\"longer\")", "@id(\"longer\") @max_duration(\"2h\")");
     assert!(house.change(&format!("{ASKING}{bounded}")).await.0);
+    let checked = house.gate.command(&["check"]).expect("tidegate check");
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.success() && said.contains("policies: "), "{said}");
 }

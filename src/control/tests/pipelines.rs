@@ -98,8 +98,8 @@ async fn a_pipeline_asks_and_sees_its_own_and_nothing_of_anothers() {
         (format!("GET /v1/requests/{id}"), 404),
         (format!("POST /v1/requests/{id}/withdraw"), 404),
         (format!("GET /v1/grants/{grant}"), 404),
-        (format!("POST /v1/grants/{grant}/login"), 403),
-        (format!("POST /v1/grants/{grant}/release"), 403),
+        (format!("POST /v1/grants/{grant}/login"), 404),
+        (format!("POST /v1/grants/{grant}/release"), 404),
         ("GET /v1/users".to_owned(), 403),
         ("GET /v1/log".to_owned(), 403),
     ] {

@@ -142,6 +142,7 @@ async fn it_is_told_again_and_at_the_limit_refused() {
     for waited in ["15 s", "30 s", "45 s", "1 min"] {
         let (_, words) = stage.told().await;
         assert!(words.contains(&format!("still waiting after {waited}")), "{words:?}");
+        assert!(words.contains("ben@example.com, lea@example.com can approve it"), "{words:?}");
     }
     let before = stage.clock.now();
     let ended = stage.login.await.unwrap().unwrap_err();
