@@ -5,6 +5,8 @@
 use std::io::{self, BufRead};
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use super::chain::{Tip, number, split};
 use super::event::{Event, Fault, JournalHealed, SegmentBegan};
 use super::key::PublicKey;
@@ -21,6 +23,8 @@ pub(super) struct Survey {
     pub(super) log: Option<LogId>,
     /// The newest segment, and how long it is up to its last whole line; absent in an empty folder.
     pub(super) newest: Option<(Segment, u64)>,
+    /// When it began.
+    pub(super) began: Option<Timestamp>,
     pub(super) tip: Tip,
     /// The number of the last line that is signed or a signature.
     pub(super) signed: u64,
@@ -36,6 +40,7 @@ pub(super) fn survey(dir: &Path) -> io::Result<Survey> {
     let mut found = Survey {
         log: None,
         newest: None,
+        began: None,
         tip: Tip::START,
         signed: 0,
         key: None,
@@ -84,9 +89,15 @@ impl Survey {
 
     /// The first line of a segment says where the chain stood before it.
     fn begin(&mut self, line: &[u8]) {
-        if let Some(SegmentBegan { log, previous, key, .. }) = header(line) {
-            let seq = number(line).unwrap_or(1).saturating_sub(1);
-            (self.log, self.key, self.tip) = (Some(log), Some(key), Tip { seq, link: previous });
+        let Ok(record) = Record::parse(line) else { return };
+        if let Event::SegmentBegan(began) = record.event {
+            let SegmentBegan { log, previous, key, .. } = began.into_owned();
+            self.began = Some(record.time);
+            (self.log, self.key) = (Some(log), Some(key));
+            self.tip = Tip {
+                seq: record.seq.saturating_sub(1),
+                link: previous,
+            };
         }
     }
 

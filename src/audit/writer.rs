@@ -95,7 +95,7 @@ impl Writer {
             file,
             path,
             segment,
-            began: now,
+            began: found.began.unwrap_or(now),
             length,
             log,
             key,

@@ -173,6 +173,87 @@ async fn deferred_records_are_written_soon_by_themselves_and_at_the_end() {
 }
 
 #[tokio::test]
+async fn what_was_written_is_signed_soon_by_itself_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let journal = Journal::open(&settings, Clock::system(None)).unwrap();
+    journal.record(&note("one")).await.unwrap();
+    let checkpoints = || {
+        let lines = lines(&first_file(&settings));
+        lines
+            .iter()
+            .filter(|(_, event)| matches!(event, Event::Checkpoint(_)))
+            .count()
+    };
+    eventually("the checkpoint", || checkpoints() == 1);
+    assert_whole(&settings);
+    // Nothing new is there to be signed at the end.
+    journal.close().await;
+    assert_eq!(checkpoints(), 1);
+}
+
+#[tokio::test]
+async fn a_segment_is_closed_when_it_is_full_or_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        segment_bytes: 1500,
+        segment_age: Duration::from_hours(1),
+        ..settings(dir.path())
+    };
+    let clock = clock();
+    let count = || segment::list(&settings.dir).unwrap().len();
+    let journal = Journal::open(&settings, clock.clone()).unwrap();
+    for line in 0..40 {
+        journal.record(&note(format!("line {line}"))).await.unwrap();
+    }
+    let full = count();
+    assert!(full > 2, "{full}");
+    // Its age goes on over a restart.
+    journal.close().await;
+    let journal = Journal::open(&settings, Clock::manual(clock.now() + jiff::SignedDuration::from_mins(61))).unwrap();
+    assert_eq!(count(), full);
+    journal.record(&note("later")).await.unwrap();
+    assert_eq!(count(), full + 1);
+    journal.close().await;
+    assert_whole(&settings);
+}
+
+#[tokio::test]
+async fn a_key_that_is_lost_is_replaced_and_that_is_on_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    Journal::open(&settings, clock()).unwrap().record(&note("one")).await.unwrap();
+    let old = SigningKey::load(&settings.key).unwrap().public();
+    std::fs::remove_file(&settings.key).unwrap();
+    Journal::open(&settings, clock()).unwrap().record(&note("two")).await.unwrap();
+    let new = SigningKey::load(&settings.key).unwrap().public();
+    let written = records(&first_file(&settings));
+    let changed = written.iter().find_map(|(_, event)| match event {
+        Event::KeyChanged(changed) => Some(changed.clone()),
+        _ => None,
+    });
+    let changed = changed.expect("it is on record");
+    assert_eq!((changed.previous, changed.key, changed.vouched), (old, new, false));
+    assert!(survey(&settings.dir).unwrap().faults.is_empty());
+}
+
+#[tokio::test]
+async fn lines_that_are_missing_at_the_end_are_noticed_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let journal = Journal::open(&settings, clock()).unwrap();
+    for detail in ["one", "two", "three"] {
+        journal.record(&note(detail)).await.unwrap();
+    }
+    journal.close().await;
+    let text = std::fs::read_to_string(first_file(&settings)).unwrap();
+    let kept: String = text.split_inclusive('\n').take(2).collect();
+    std::fs::write(first_file(&settings), kept).unwrap();
+    Journal::open(&settings, clock()).unwrap().record(&note("on")).await.unwrap();
+    assert_eq!(details(&records(&first_file(&settings))), ["one", "LinesMissing", "on"]);
+}
+
+#[tokio::test]
 async fn much_that_is_deferred_is_written_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let settings = settings(dir.path());
