@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tidegate::lab::Gate;
 
 use crate::support::{
-    Numbers, Raw, WRITERS, active, alive, database, ended, eventually, gate, gate_with, grant, proven, records, trials,
+    Numbers, Raw, WRITERS, active, alive, database, ended, eventually, gate, gate_with, grant, proven, records, trials, within,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,8 +52,10 @@ async fn a_gate_that_comes_back_at_once_reaps_before_it_lets_anybody_in() {
 
 /// The gate is killed again and again while statements write; `TIDEGATE_KILLS` sets how often. The log is proven after each kill,
 /// before the next start has put anything right: all that is left of a line being written is a remark.
-async fn killed_again_and_again(mut gate: Gate, numbers: &Numbers, rounds: u64) -> String {
-    let (mut cut, mut packing) = (0, 0);
+/// With `packing`, every other time in the moment in which a segment is being packed.
+async fn killed_again_and_again(mut gate: Gate, numbers: &Numbers, packing: bool) -> String {
+    let rounds = trials("TIDEGATE_KILLS", 5);
+    let (mut cut, mut halfway) = (0, 0);
     for round in 0..rounds {
         let login = grant(&gate, "10m");
         let begun = numbers.sent();
@@ -61,6 +63,14 @@ async fn killed_again_and_again(mut gate: Gate, numbers: &Numbers, rounds: u64) 
         // Not always after as many: the kill falls into other moments.
         let some = 150 + 37 * (round % 11);
         eventually("they write", async || (numbers.sent() > begun + some).then_some(())).await;
+        if packing && round % 2 == 1 {
+            let begun = async {
+                while !interrupted(&gate) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            within("a segment is being packed", begun).await;
+        }
         gate.kill().expect("kill -9");
         for writer in writers {
             writer.await.expect("a writer");
@@ -68,7 +78,7 @@ async fn killed_again_and_again(mut gate: Gate, numbers: &Numbers, rounds: u64) 
         eventually("it is dead", async || gate.ended().then_some(())).await;
         let verdict = proven(&gate);
         cut += u64::from(verdict["remarks"].to_string().contains("bytes at the end"));
-        packing += u64::from(interrupted(&gate));
+        halfway += u64::from(interrupted(&gate));
         gate.start_again().expect("a gate");
     }
     let said = numbers.all_on_record(&gate).await;
@@ -77,10 +87,10 @@ async fn killed_again_and_again(mut gate: Gate, numbers: &Numbers, rounds: u64) 
     assert_eq!(died as u64, u64::from(WRITERS) * rounds, "every session's end is on record");
     let torn = all.iter().filter(|record| record["fault"] == "torn_tail").count();
     assert_eq!(torn as u64, cut, "every tail that was cut off is on record");
-    format!("{rounds} kills: {said}, {torn} torn tails were cut and said, packing was interrupted {packing} times")
+    format!("{rounds} kills: {said}, {torn} torn tails were cut and said, packing was interrupted {halfway} times")
 }
 
-/// Whether the gate died while it packed a segment: half a copy is there, or the copy and the original.
+/// Whether a segment is being packed, or was when the gate died: half a copy is there, or the copy and the original.
 fn interrupted(gate: &Gate) -> bool {
     let files = std::fs::read_dir(gate.audit_folder()).expect("the audit folder");
     let names: HashSet<String> = files
@@ -94,10 +104,7 @@ fn interrupted(gate: &Gate) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_ran_is_on_record_however_often_the_gate_is_killed() {
     let numbers = Numbers::into("numbers").await;
-    println!(
-        "{}",
-        killed_again_and_again(gate(), &numbers, trials("TIDEGATE_KILLS", 5)).await
-    );
+    println!("{}", killed_again_and_again(gate(), &numbers, false).await);
 }
 
 /// Small segments: the kill also falls into closing one, beginning the next, and packing.
@@ -105,10 +112,7 @@ async fn whatever_ran_is_on_record_however_often_the_gate_is_killed() {
 async fn whatever_ran_is_on_record_in_segments_that_roll_and_are_packed() {
     let numbers = Numbers::into("rolled_numbers").await;
     let gate = gate_with("[audit]\nsegment_bytes = 65536\n");
-    println!(
-        "{}",
-        killed_again_and_again(gate, &numbers, trials("TIDEGATE_KILLS", 5)).await
-    );
+    println!("{}", killed_again_and_again(gate, &numbers, true).await);
 }
 
 /// The log is cut where the gate died while writing; a line that is not whole never stands in it.
