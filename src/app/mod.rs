@@ -27,12 +27,13 @@ use tokio::task::JoinHandle;
 
 use crate::access::Desk;
 use crate::audit::event::{Event, GateStarted};
-use crate::audit::{AuditError, Health, Journal};
+use crate::audit::keeper::Keeper;
+use crate::audit::{AuditError, Health, Journal, Written};
 use crate::clock::Clock;
 use crate::config::{Control, Settings};
 use crate::control::{self, AdminToken, Listeners};
 use crate::ledger::{self, Ledger, LedgerError, StoreError};
-use crate::metrics::Metrics;
+use crate::metrics::{Log, Metrics};
 use crate::notify::{Notifier, OutboxError};
 use crate::session::{Lobby, Pool, Registry, Shared};
 use crate::tls::TlsError;
@@ -68,8 +69,8 @@ pub enum StartError {
         /// The operating system's reason.
         source: std::io::Error,
     },
-    /// There are no threads for the sessions.
-    #[error("the operating system gives no threads for sessions")]
+    /// There are no threads.
+    #[error("the operating system gives no threads")]
     Threads(#[source] std::io::Error),
     /// Signals cannot be listened for.
     #[error("cannot listen for signals")]
@@ -106,6 +107,7 @@ pub struct Gate {
     access: Access,
     notifier: Notifier,
     crew: Crew,
+    keeper: Keeper,
     /// Accept loops, the ticker, the control API: all that ends with the gate.
     tasks: Vec<JoinHandle<()>>,
 }
@@ -150,6 +152,7 @@ impl Gate {
             draining: AtomicBool::new(false),
             rules: watch::Sender::new(Arc::new(rules)),
         });
+        let keeper = Keeper::spawn(shared.journal.clone(), shared.clock.clone()).map_err(StartError::Threads)?;
         let crew = Crew::new(settings.limits.session_threads).map_err(StartError::Threads)?;
         let tasks = vec![
             tokio::spawn(reaper.go_on(left)),
@@ -163,6 +166,7 @@ impl Gate {
             access,
             notifier,
             crew,
+            keeper,
             tasks,
         };
         gate.open().await?;
@@ -214,6 +218,7 @@ impl Gate {
             ledger: self.shared.ledger.clone(),
             desk: self.shared.desk.clone(),
             registry: Arc::clone(&self.shared.registry),
+            journal: self.shared.journal.clone(),
             audit_dir: self.settings.audit.dir.clone(),
             clock: self.shared.clock.clone(),
             token,
@@ -224,6 +229,7 @@ impl Gate {
             metrics: Box::new(move || {
                 counted.metrics.waiting(counted.lobby.waiting());
                 counted.metrics.notices_lost(notifier.lost());
+                counted.metrics.log(log(&counted));
                 counted.metrics.text()
             }),
         };
@@ -261,6 +267,7 @@ impl Gate {
             shared,
             settings,
             tasks,
+            keeper,
             // Held to the end: the last sessions run on it.
             crew: _crew,
             ..
@@ -284,6 +291,8 @@ impl Gate {
         if let Err(error) = shared.journal.record(&Event::GateStopped {}).await {
             tracing::error!(%error, "the stop could not be put on record");
         }
+        // It may be packing a segment just now.
+        let _ = tokio::task::spawn_blocking(move || drop(keeper)).await;
         shared.journal.close().await;
     }
 }
@@ -307,6 +316,27 @@ fn readiness(shared: &Shared) -> Result<(), String> {
         Health::Good => Ok(()),
         Health::Failed { disk_full: true } => Err("the disk of the audit log is full".to_owned()),
         Health::Failed { disk_full: false } => Err("the audit log cannot be written".to_owned()),
+    }
+}
+
+/// What was written to the log.
+fn log(shared: &Shared) -> Log {
+    let Written {
+        lines,
+        bytes,
+        writes,
+        syncs,
+        segment,
+        signed,
+    } = shared.journal.written();
+    let age = signed.map(|signed| shared.clock.now().duration_since(signed));
+    Log {
+        lines,
+        bytes,
+        writes,
+        syncs,
+        segment,
+        since_checkpoint: age.and_then(|age| age.try_into().ok()).unwrap_or_default(),
     }
 }
 

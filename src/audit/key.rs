@@ -78,6 +78,32 @@ impl SigningKey {
         }
     }
 
+    /// Makes the key that is to follow the one in this file, and keeps it beside: see [`Self::replace`] and [`Self::recover`].
+    pub fn prepare(path: &Path) -> Result<Self, KeyError> {
+        Self::write(&next(path))
+    }
+
+    /// Puts the key that was prepared in the place of the one in this file, which is gone then.
+    pub fn replace(&self, path: &Path) -> Result<(), KeyError> {
+        // The public half first: while the prepared key is there, a start does all of this again.
+        publish(path, &self.public())
+            .and_then(|()| std::fs::rename(next(path), path))
+            .and_then(|()| sync_folder(path))
+            .map_err(|error| KeyError::io(path, error))
+    }
+
+    /// Finishes a change of keys that was interrupted if the prepared key is the one that `signs` the log, or else forgets it.
+    pub fn recover(path: &Path, signs: Option<PublicKey>) -> Result<(), KeyError> {
+        let next = next(path);
+        match Self::load(&next) {
+            Ok(key) if Some(key.public()) == signs => key.replace(path),
+            Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            // Never used, or not even whole.
+            Ok(_) | Err(KeyError::Malformed { .. }) => std::fs::remove_file(&next).map_err(|error| KeyError::io(&next, error)),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Loads the key in this file.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
         let metadata = std::fs::metadata(path).map_err(|error| KeyError::io(path, error))?;
@@ -97,17 +123,20 @@ impl SigningKey {
 
     /// Makes a key and its file, which must not exist.
     pub fn make(path: &Path) -> Result<Self, KeyError> {
+        let key = Self::write(path)?;
+        publish(path, &key.public()).map_err(|error| KeyError::io(&public_path(path), error))?;
+        Ok(key)
+    }
+
+    fn write(path: &Path) -> Result<Self, KeyError> {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *seed).map_err(|_| KeyError::Random)?;
         let pair = Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(|_| KeyError::Random)?;
-        let key = Self(pair);
         let der = Zeroizing::new([&PRIVATE[..], &seed[..]].concat());
-        write_new(path, 0o600, &Zeroizing::new(pem("PRIVATE KEY", &der))).map_err(|error| KeyError::io(path, error))?;
-        let public = public_path(path);
-        // A leftover of a key that is gone would mislead whoever verifies with it.
-        let _ = std::fs::remove_file(&public);
-        write_new(&public, 0o644, &key.public().pem()).map_err(|error| KeyError::io(&public, error))?;
-        Ok(key)
+        write_new(path, 0o600, &Zeroizing::new(pem("PRIVATE KEY", &der)))
+            .and_then(|()| sync_folder(path))
+            .map_err(|error| KeyError::io(path, error))?;
+        Ok(Self(pair))
     }
 
     /// Its public half.
@@ -131,6 +160,29 @@ impl SigningKey {
 #[must_use]
 pub fn public_path(path: &Path) -> PathBuf {
     path.with_extension("pub")
+}
+
+/// Where the key waits that is to follow the one in this file.
+fn next(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".next");
+    name.into()
+}
+
+/// Puts the public half beside the key in this file. A leftover of a key that is gone would mislead whoever verifies with it.
+fn publish(path: &Path, key: &PublicKey) -> io::Result<()> {
+    let public = public_path(path);
+    let next = next(&public);
+    // Of a gate that died in between.
+    let _ = std::fs::remove_file(&next);
+    write_new(&next, 0o644, &key.pem())?;
+    std::fs::rename(&next, &public)
+}
+
+/// A file's name survives a power failure only when its folder was synced.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// A public key. As text: base 64 of its 32 bytes; read also from PEM.

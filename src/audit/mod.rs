@@ -31,6 +31,7 @@ mod record;
 pub mod render;
 pub mod segment;
 mod survey;
+mod tally;
 #[cfg(test)]
 mod testing;
 pub mod verify;
@@ -43,6 +44,7 @@ pub use follow::{Follow, Span, follow};
 pub use journal::{Health, Journal, Submission, Waiting};
 pub use read::{ReadError, Records, read};
 pub use record::{EventName, NotARecord, Record, UnknownEvent, VERSION};
+pub use tally::Written;
 
 /// How the journal is to work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +129,12 @@ pub enum AuditError {
     /// The journal was closed.
     #[error("the audit log is closed")]
     Closed,
+}
+
+impl From<KeyError> for AuditError {
+    fn from(error: KeyError) -> Self {
+        Self::Key(Arc::new(error))
+    }
 }
 
 impl AuditError {

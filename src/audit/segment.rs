@@ -47,14 +47,21 @@ impl Segment {
 
     /// Opens it for reading from its first line.
     pub fn open(&self) -> io::Result<Lines> {
-        let file = File::open(&self.path)?;
-        Ok(if self.packed {
-            let decoder = zstd::Decoder::new(file)?;
-            Lines::Packed(Box::new(BufReader::with_capacity(CHUNK, decoder)))
-        } else {
-            Lines::Plain(BufReader::with_capacity(CHUNK, file))
-        })
+        match File::open(&self.path) {
+            Ok(file) if self.packed => unpack(file),
+            Ok(file) => Ok(Lines::Plain(BufReader::with_capacity(CHUNK, file))),
+            // It was packed since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.packed => {
+                unpack(File::open(self.path.with_extension("jsonl.zst"))?)
+            }
+            Err(error) => Err(error),
+        }
     }
+}
+
+fn unpack(file: File) -> io::Result<Lines> {
+    let decoder = zstd::Decoder::new(file)?;
+    Ok(Lines::Packed(Box::new(BufReader::with_capacity(CHUNK, decoder))))
 }
 
 /// A segment's bytes.

@@ -28,8 +28,10 @@ pub(super) struct Survey {
     pub(super) tip: Tip,
     /// The number of the last line that is signed or a signature.
     pub(super) signed: u64,
-    /// Whose signatures stand in it last.
+    /// Whose signature is due next.
     pub(super) key: Option<PublicKey>,
+    /// A change of keys that the old one has not vouched for yet: old and new.
+    changing: Option<(PublicKey, PublicKey)>,
     /// Nothing may be written behind what is there: a new segment is due.
     pub(super) broken: bool,
     pub(super) faults: Vec<JournalHealed>,
@@ -44,6 +46,7 @@ pub(super) fn survey(dir: &Path) -> io::Result<Survey> {
         tip: Tip::START,
         signed: 0,
         key: None,
+        changing: None,
         broken: false,
         faults: Vec::new(),
     };
@@ -121,7 +124,11 @@ impl Survey {
         // Few lines are of these kinds: most are not parsed.
         if matches!(name_of(line), Some("checkpoint" | "key_changed")) {
             match Record::parse(line).map(|record| record.event) {
-                Ok(Event::Checkpoint(checkpoint)) => (self.signed, self.key) = (self.tip.seq, Some(checkpoint.key)),
+                Ok(Event::Checkpoint(checkpoint)) => {
+                    let vouched = self.changing.take_if(|(old, _)| *old == checkpoint.key);
+                    (self.signed, self.key) = (self.tip.seq, Some(vouched.map_or(checkpoint.key, |(_, new)| new)));
+                }
+                Ok(Event::KeyChanged(changed)) if changed.vouched => self.changing = Some((changed.previous, changed.key)),
                 Ok(Event::KeyChanged(changed)) => self.key = Some(changed.key),
                 _ => {}
             }

@@ -24,9 +24,11 @@ use super::segment::{self, Segment};
 use super::survey::CHECKPOINT;
 use crate::ids::LogId;
 
+mod flaw;
 mod judge;
 
-pub use judge::{Flaw, Verdict};
+pub use flaw::Flaw;
+pub use judge::Verdict;
 
 /// What the log is held against.
 #[derive(Debug, Clone, Default)]
@@ -34,12 +36,21 @@ pub struct Expected {
     /// The key that must have signed it; without one the log's own word is taken, which proves nothing against somebody who
     /// could write all of it anew.
     pub key: Option<PublicKey>,
-    /// A checkpoint that was kept elsewhere, or beside the log: the log must contain it.
+    /// A checkpoint that was kept elsewhere: the log must contain it.
     pub kept: Option<Kept>,
+    /// The one beside the log, which it must contain, too; [`verify_folder`] finds it itself.
+    pub beside: Option<Kept>,
     /// Whether to trust that checkpoint for the segments before it, and not to read them again.
     pub skip: bool,
     /// Whether the log must begin with its first segment, or say that those before were removed.
     pub from_start: bool,
+}
+
+impl Expected {
+    /// All that the log must contain.
+    fn checkpoints(&self) -> impl Iterator<Item = &Checkpoint> {
+        self.kept.iter().chain(&self.beside).map(|kept| &kept.checkpoint)
+    }
 }
 
 /// A checkpoint as it was printed, sent or put beside the log.
@@ -49,6 +60,8 @@ pub struct Kept {
     pub checkpoint: Checkpoint,
     /// When.
     pub time: Timestamp,
+    /// The line as it was written.
+    pub line: String,
 }
 
 /// A text that is not a checkpoint.
@@ -59,7 +72,8 @@ pub struct NotACheckpoint;
 impl Kept {
     /// Reads the line of a checkpoint, and checks that it was signed with the key it names.
     pub fn parse(text: &[u8]) -> Result<Self, NotACheckpoint> {
-        match Record::parse(text.trim_ascii()).map_err(|_| NotACheckpoint)? {
+        let line = str::from_utf8(text.trim_ascii()).map_err(|_| NotACheckpoint)?;
+        match Record::parse(line.as_bytes()).map_err(|_| NotACheckpoint)? {
             Record {
                 time,
                 event: Event::Checkpoint(checkpoint),
@@ -67,6 +81,7 @@ impl Kept {
             } if checkpoint.is_genuine(time) => Ok(Self {
                 checkpoint: checkpoint.into_owned(),
                 time,
+                line: line.to_owned(),
             }),
             _ => Err(NotACheckpoint),
         }
@@ -133,10 +148,25 @@ enum What {
     Healed(JournalHealed),
 }
 
-/// Verifies the log in a folder. `progress` is told how many bytes more were read; it is called from several threads.
+/// Verifies the log in a folder, also against the checkpoint beside it. `progress` is told how many bytes more were read; it is
+/// called from several threads. A gate may be writing there.
 pub fn verify_folder(dir: &Path, expected: &Expected, progress: impl Fn(u64) + Sync) -> Result<Verdict, Unreadable> {
+    // In this order: what a checkpoint covers is in the log before the checkpoint is beside it.
+    let beside = Kept::beside(dir);
     let segments = segment::list(dir).map_err(|error| Unreadable::new(dir, error))?;
-    verify(&segments, expected, progress)
+    let damaged = beside.is_err();
+    let expected = Expected {
+        beside: beside.ok().flatten(),
+        ..expected.clone()
+    };
+    let mut verdict = verify(&segments, &expected, progress)?;
+    if damaged {
+        verdict.remarks.push(format!(
+            "{} is not a checkpoint: what is missing at the end cannot be told from it",
+            dir.join(CHECKPOINT).display()
+        ));
+    }
+    Ok(verdict)
 }
 
 /// Verifies these segments, which must be in the order of their numbers.

@@ -8,31 +8,29 @@
 //! the one before it in the chain.
 
 use std::borrow::Cow;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use rustix::fs::{FlockOperation, flock};
 
 use super::chain::Tip;
 use super::checkpoint::Checkpoint;
 use super::encode::Lines;
 use super::event::{Event, KeyChanged, SegmentBegan};
-use super::key::SigningKey;
+use super::key::{PublicKey, SigningKey};
 use super::survey::{self, CHECKPOINT, Survey};
+use super::tally::Tally;
 use super::{AuditError, Durability, Settings, segment};
 use crate::ids::LogId;
+use folder::{lock_folder, open_whole, options};
+
+mod folder;
 
 /// An output buffer larger than this is given back after use.
 const KEEP: usize = 256 * 1024;
-
-/// The lock goes with the last copy of its descriptor. A process that has just closed it may have a copy left for a moment, in a
-/// child between fork and exec; so a folder that is in use is tried again before it is given up.
-const LOCK_TRIES: u32 = 10;
-const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Writes the log's newest segment.
 #[derive(Debug)]
@@ -53,6 +51,9 @@ pub(super) struct Writer {
     tip: Tip,
     /// The number of the last line that is signed or a signature.
     signed: u64,
+    /// The line of the last checkpoint of this run.
+    checkpoint: Option<String>,
+    pub(super) tally: Arc<Tally>,
     state: State,
     out: Vec<u8>,
     own: Lines,
@@ -75,8 +76,9 @@ impl Writer {
     pub(super) fn open(settings: &Settings, now: Timestamp, notes: &mut Lines) -> Result<Self, AuditError> {
         let dir = &settings.dir;
         let lock = lock_folder(dir)?;
-        let key = SigningKey::load_or_make(&settings.key).map_err(|error| AuditError::Key(Arc::new(error)))?;
         let found = survey::survey(dir).map_err(|error| AuditError::open(dir, error))?;
+        SigningKey::recover(&settings.key, found.key)?;
+        let key = SigningKey::load_or_make(&settings.key)?;
         remark(&found, &key, now, notes)?;
         let (segment, length) = found
             .newest
@@ -101,6 +103,8 @@ impl Writer {
             key,
             tip: found.tip,
             signed: found.signed,
+            checkpoint: None,
+            tally: Arc::default(),
             state: if found.broken || packed {
                 State::Abandoned
             } else {
@@ -109,6 +113,7 @@ impl Writer {
             out: Vec::new(),
             own: Lines::default(),
         };
+        writer.tally.begun(segment);
         writer.sync_folder().map_err(|error| AuditError::open(dir, error))?;
         writer.make_ready(now)?;
         Ok(writer)
@@ -130,13 +135,50 @@ impl Writer {
             tip = tip.seal(&mut self.out, line);
         }
         if !sign {
-            return self.put(tip);
+            return self.put(tip, false);
         }
         let tip = self.sign(tip, now)?;
-        self.put(tip)?;
-        self.signed = tip.seq;
-        self.publish();
+        self.put(tip, false)?;
+        self.publish(now);
         Ok(())
+    }
+
+    /// Signs what is not signed yet; the line of the last checkpoint, if there is one of this run.
+    pub(super) fn checkpoint(&mut self, now: Timestamp) -> Result<Option<String>, AuditError> {
+        self.write(&[], true, now)?;
+        Ok(self.checkpoint.clone())
+    }
+
+    /// Goes over to a new key. In this order: the new one is kept beside the old; one write has the change, the old one's
+    /// signature under it and the new one's; the new one takes the old one's place. A start in between finishes or forgets it.
+    pub(super) fn rotate_key(&mut self, by: &str, now: Timestamp) -> Result<PublicKey, AuditError> {
+        let old = self.key.public();
+        // What an earlier attempt has left.
+        SigningKey::recover(&self.settings.key, Some(old))?;
+        let next = SigningKey::prepare(&self.settings.key)?;
+        self.make_ready(now)?;
+        let change = Event::KeyChanged(KeyChanged {
+            key: next.public(),
+            previous: old,
+            vouched: true,
+            by: by.to_owned(),
+        });
+        let tip = self.begin_out(now)?;
+        let tip = self.seal_own(tip, &change, now)?;
+        let tip = self.sign(tip, now)?;
+        let old = std::mem::replace(&mut self.key, next);
+        // On the disk before the old key is gone, whatever the setting.
+        if let Err(error) = self.sign(tip, now).and_then(|tip| self.put(tip, true)) {
+            self.key = old;
+            // If this fails, the next attempt or start does it.
+            let _ = SigningKey::recover(&self.settings.key, Some(self.key.public()));
+            return Err(error);
+        }
+        self.publish(now);
+        if let Err(error) = self.key.replace(&self.settings.key) {
+            tracing::warn!(%error, "the new audit key could not take the place of the old one: the next start tries it again");
+        }
+        Ok(self.key.public())
     }
 
     /// The lines that nothing signs yet.
@@ -164,6 +206,9 @@ impl Writer {
 
     /// Begins the output: with the first line of the segment, if that is due.
     fn begin_out(&mut self, now: Timestamp) -> Result<Tip, AuditError> {
+        if self.out.capacity() > KEEP {
+            self.out = Vec::new();
+        }
         self.out.clear();
         if self.length > 0 {
             return Ok(self.tip);
@@ -183,11 +228,15 @@ impl Writer {
         self.seal_own(tip, &Event::Checkpoint(Cow::Owned(checkpoint)), now)
     }
 
-    /// Puts the last line written, a checkpoint, beside the log: what is missing at its end is noticed at the next start.
-    fn publish(&self) {
+    /// Everything is signed by the last line written, a checkpoint; puts it beside the log, so that what is missing at its end is
+    /// noticed at the next start.
+    fn publish(&mut self, now: Timestamp) {
+        self.signed = self.tip.seq;
+        self.tally.signed(now);
         let Some(line) = self.out.split_inclusive(|byte| *byte == b'\n').next_back() else {
             return;
         };
+        self.checkpoint = Some(String::from_utf8_lossy(line.trim_ascii_end()).into_owned());
         let next = self.settings.dir.join("checkpoint.next");
         let written = std::fs::write(&next, line).and_then(|()| std::fs::rename(&next, self.settings.dir.join(CHECKPOINT)));
         if let Err(error) = written {
@@ -202,24 +251,21 @@ impl Writer {
         Ok(own.iter().fold(tip, |tip, line| tip.seal(out, line)))
     }
 
-    /// Writes the output, which ends at `tip`.
-    fn put(&mut self, tip: Tip) -> Result<(), AuditError> {
+    /// Writes the output, which ends at `tip`, and syncs it where durability or the caller asks for it.
+    fn put(&mut self, tip: Tip, durable: bool) -> Result<(), AuditError> {
         if let Err(error) = self.file.write_all(&self.out) {
             self.roll_back();
             return Err(AuditError::write(error));
         }
-        if self.settings.durability == Durability::Power
-            && let Err(error) = self.file.sync_data()
-        {
+        let sync = durable || self.settings.durability == Durability::Power;
+        if sync && let Err(error) = self.file.sync_data() {
             self.roll_back();
             self.state = State::Abandoned;
             return Err(AuditError::write(error));
         }
+        self.tally.written(tip.seq - self.tip.seq, self.out.len() as u64, sync);
         self.length += self.out.len() as u64;
         self.tip = tip;
-        if self.out.capacity() > KEEP {
-            self.out = Vec::new();
-        }
         Ok(())
     }
 
@@ -233,8 +279,8 @@ impl Writer {
         if self.unsigned() > 0 {
             self.out.clear();
             let tip = self.sign(self.tip, now)?;
-            self.put(tip)?;
-            self.signed = tip.seq;
+            self.put(tip, false)?;
+            self.publish(now);
         }
         self.begin_segment(now)
     }
@@ -277,6 +323,7 @@ impl Writer {
         let file = options().create_new(true).open(&path).map_err(AuditError::write)?;
         (self.file, self.path, self.segment, self.length, self.began) = (file, path, number, 0, now);
         self.state = State::Whole;
+        self.tally.begun(number);
         self.sync_folder().map_err(AuditError::write)
     }
 
@@ -317,42 +364,4 @@ fn new_log() -> Result<LogId, AuditError> {
     let mut bytes = [0; 10];
     getrandom::fill(&mut bytes).map_err(|_| AuditError::Key(Arc::new(super::key::KeyError::Random)))?;
     Ok(LogId::from_random(bytes))
-}
-
-/// Makes the folder (0700) if need be and takes it for this process.
-fn lock_folder(dir: &Path) -> Result<File, AuditError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| AuditError::open(dir, error))?;
-    let folder = File::open(dir).map_err(|error| AuditError::open(dir, error))?;
-    for tries_left in (0..LOCK_TRIES).rev() {
-        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(folder),
-            Err(rustix::io::Errno::WOULDBLOCK) if tries_left > 0 => std::thread::sleep(LOCK_PAUSE),
-            Err(rustix::io::Errno::WOULDBLOCK) => break,
-            Err(error) => return Err(AuditError::open(dir, error.into())),
-        }
-    }
-    Err(AuditError::Locked { dir: dir.to_owned() })
-}
-
-/// Opens a segment for going on with it, without what stands behind its last whole line. A packed one is closed for good: it is only
-/// held until the next is begun.
-fn open_whole(path: &Path, length: u64, packed: bool) -> io::Result<File> {
-    if packed {
-        return File::open(path.with_extension("jsonl.zst"));
-    }
-    let file = options().create(true).open(path)?;
-    if file.metadata()?.len() > length {
-        file.set_len(length)?;
-    }
-    Ok(file)
-}
-
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).mode(0o600);
-    options
 }

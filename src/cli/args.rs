@@ -86,6 +86,9 @@ pub enum Command {
     Policy(super::policy::PolicyCommand),
     /// Reads the audit log
     Log(LogArgs),
+    /// Proves the audit log, and what that takes
+    #[command(subcommand)]
+    Audit(super::audit::AuditCommand),
     /// Prints the version
     Version,
 }

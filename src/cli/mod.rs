@@ -3,6 +3,7 @@
 //! It holds no rules of its own; what may be done is decided by the gate. Exit codes are in [`args`].
 
 pub mod args;
+pub mod audit;
 mod client;
 mod countdown;
 pub mod demo;
@@ -79,6 +80,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Grant(command) => wait_for(grant::run(&config, command)),
         Command::Session(command) => wait_for(session::run(&config, command)),
         Command::Log(args) => wait_for(log::run(&config, args)),
+        Command::Audit(command) => return wait_for(audit::run(&config, command)),
         Command::Policy(command) => policy::run(&config, command),
         Command::Version => Ok(render::print(concat!("tidegate ", env!("CARGO_PKG_VERSION")))?),
     };

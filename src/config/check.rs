@@ -27,6 +27,7 @@ pub(super) fn control_address(path: &Path, file: &FileConfig) -> ControlAddress 
         socket: base.or_in(file.control.socket.as_ref(), &state_dir, "control.sock"),
         token_file: state_dir.join("admin.token"),
         audit_dir: base.or_in(file.audit.dir.as_ref(), &state_dir, "audit"),
+        audit_key: base.or_in(file.audit.key.as_ref(), &state_dir, "audit-key.pem"),
     }
 }
 
@@ -63,7 +64,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
         limits: file.limits,
         session: session(&file.session),
         audit: audit::Settings {
-            key: checker.base.or_in(file.audit.key.as_ref(), &state_dir, "audit-key.pem"),
+            key: addresses.audit_key,
             dir: addresses.audit_dir,
             segment_bytes: file.audit.segment_bytes.into(),
             segment_age: file.audit.segment_age,

@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 pub use people::*;
 
 use super::schema::{GrantShape, SessionShape};
+use crate::audit::key::PublicKey;
 use crate::audit::{EventName, Filter};
 use crate::ids::{GrantId, SessionId};
 pub use crate::ledger::GrantView;
@@ -239,6 +240,29 @@ impl LogQuery {
 pub struct Unreadable {
     /// Which line, and why.
     pub error: String,
+}
+
+/// The public key that proves the log: the answer of `POST /v1/audit/rotate-key`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditKeyBody {
+    /// Its short name.
+    pub id: String,
+    /// Base 64 of its 32 bytes.
+    pub key: String,
+    /// As OpenSSL reads it.
+    pub pem: String,
+}
+
+impl AuditKeyBody {
+    /// A key as it is shown.
+    #[must_use]
+    pub fn of(key: &PublicKey) -> Self {
+        Self {
+            id: key.id(),
+            key: key.to_string(),
+            pem: key.pem(),
+        }
+    }
 }
 
 /// What went wrong, as RFC 9457 has it (`application/problem+json`).

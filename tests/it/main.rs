@@ -2,11 +2,13 @@
 //!
 //! One program, one file per behaviour:
 //! - `access`: two people and the commands: ask, approve, work, give back
+//! - `audit`: the log is proven by command line, while the gate runs and on copies; its key changes
 //! - `audit_fails`: a log that cannot be written stops statements, and nothing else for longer than that
 //! - `cancel`: Ctrl-C, and whose statement it stops
 //! - `changes`: extend, shorten, revoke, warnings: what reaches a session that runs
 //! - `deadline`: two hundred sessions of one grant end at one time
 //! - `demo`: what a newcomer runs first
+//! - `disk`: a disk that is full again and again, that can only be read, a log that was deleted: nothing runs off the record
 //! - `drain`: SIGTERM ends idle sessions first and the others at its limit
 //! - `drivers`: drivers as they are published (`make drivers`, not a part of `make test`)
 //! - `endings`: every way a session ends, by its packet, with its transaction's fate looked up in the database
@@ -38,12 +40,14 @@
 )]
 
 mod access;
+mod audit;
 mod audit_fails;
 mod cancel;
 mod changes;
 mod deadline;
 mod decisions;
 mod demo;
+mod disk;
 mod drain;
 mod drivers;
 mod endings;

@@ -1,3 +1,5 @@
+mod rotation;
+
 use std::borrow::Cow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

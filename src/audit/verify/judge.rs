@@ -3,11 +3,10 @@
 //! It reads nothing: the segments were heard. The first flaw in the order of the log decides.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Breach, Expected, Frame, LogId, PublicKey, Testimony, What};
+use super::{Checkpoint, Expected, Flaw, Frame, LogId, PublicKey, Testimony, What};
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,6 +29,8 @@ pub struct Verdict {
     pub keys: Vec<String>,
     /// Whether a key was given to hold the log against.
     pub key_given: bool,
+    /// Up to which line the log had to be there, for a checkpoint that was kept elsewhere or beside it covers that.
+    pub held_to: Option<u64>,
     /// What is wrong first, in the order of the log.
     pub flaw: Option<Flaw>,
     /// What the gate itself has put on record about its log, and what else a reader should know.
@@ -42,98 +43,6 @@ impl Verdict {
     pub fn is_whole(&self) -> bool {
         self.flaw.is_none()
     }
-}
-
-/// What is wrong with a log.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
-#[serde(tag = "flaw", rename_all = "snake_case")]
-pub enum Flaw {
-    /// A line is not the one that was written there: changed, dropped before it, inserted or out of order.
-    #[error("{}, line {line}: {breach}", file.display())]
-    Line {
-        /// The segment.
-        file: PathBuf,
-        /// The line in it, from 1.
-        line: u64,
-        /// The number it should have.
-        seq: u64,
-        /// In what way.
-        #[serde(serialize_with = "as_text")]
-        breach: Breach,
-    },
-    /// A packed segment cannot be unpacked.
-    #[error("{}: cannot be unpacked behind line {after}: it is damaged or cut", file.display())]
-    Damaged {
-        /// The segment.
-        file: PathBuf,
-        /// The last line that could be read.
-        after: u64,
-    },
-    /// Segments are not there, and nothing says that they were removed.
-    #[error("segments {first} to {last} are missing, and the log does not say that they were removed")]
-    Missing {
-        /// The first of them.
-        first: u32,
-        /// The last.
-        last: u32,
-    },
-    /// A segment is of another log, or of another time of this one.
-    #[error("{}: does not follow the segment before it{}", file.display(), other.as_ref().map(|log| format!(": it is of log {log}")).unwrap_or_default())]
-    Follows {
-        /// The segment.
-        file: PathBuf,
-        /// The log it is of, if that is another.
-        other: Option<LogId>,
-    },
-    /// A segment before the last ends in the middle of a line.
-    #[error("{}: ends in the middle of a line, though another segment follows", file.display())]
-    Unfinished {
-        /// The segment.
-        file: PathBuf,
-    },
-    /// A checkpoint's signature is not that of the key it names.
-    #[error("{}, line {line}: the signature is not genuine", file.display())]
-    Forged {
-        /// The segment.
-        file: PathBuf,
-        /// The line in it, from 1.
-        line: u64,
-    },
-    /// Nothing in it is signed with the key that was given.
-    #[error("no checkpoint is signed with the key {expected}; it is signed with {}", if found.is_empty() { "none".to_owned() } else { found.join(", ") })]
-    WrongKey {
-        /// The key given.
-        expected: String,
-        /// Those that signed.
-        found: Vec<String>,
-    },
-    /// From a line on it is signed with a key that nobody vouched for.
-    #[error("lines behind {after} are signed with key {key}, which no trusted key has vouched for")]
-    Unvouched {
-        /// The last proven line.
-        after: u64,
-        /// The key.
-        key: String,
-    },
-    /// The log ends before a checkpoint that was kept.
-    #[error("the log ends at line {last}, but the checkpoint that was kept covers line {covers}: lines are missing at the end")]
-    Truncated {
-        /// The log's last line.
-        last: u64,
-        /// The last that must be there.
-        covers: u64,
-    },
-    /// The log is another than that of the checkpoint that was kept, or was written anew.
-    #[error("line {covers} is not the one that the checkpoint that was kept has signed: the log was written anew, or is another")]
-    Diverged {
-        /// The line.
-        covers: u64,
-    },
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
-fn as_text<S: serde::Serializer>(breach: &Breach, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(breach)
 }
 
 /// Judges segments that are in the order of their numbers.
@@ -152,6 +61,7 @@ pub(super) fn judge(heard: &[Testimony], expected: &Expected) -> Verdict {
         proven: 0,
         keys: Vec::new(),
         key_given: expected.key.is_some(),
+        held_to: expected.checkpoints().map(|kept| kept.covers).max(),
         flaw: None,
         remarks: Vec::new(),
     };
@@ -159,7 +69,10 @@ pub(super) fn judge(heard: &[Testimony], expected: &Expected) -> Verdict {
     let flaw = chain(heard, expected, &mut trust).err();
     verdict.proven = trust.proven;
     verdict.keys = trust.signed_by.iter().map(PublicKey::id).collect();
-    verdict.flaw = flaw.or_else(|| trust.flaw()).or_else(|| kept(heard, expected, verdict.last));
+    verdict.flaw = flaw.or_else(|| trust.flaw()).or_else(|| {
+        let mut kept = expected.checkpoints();
+        kept.find_map(|checkpoint| missed(heard, checkpoint, verdict.last))
+    });
     verdict.remarks = remarks(heard, &verdict);
     verdict
 }
@@ -227,9 +140,8 @@ fn follows(before: &Testimony, segment: &Testimony) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// Whether the checkpoint that was kept is in the log.
-fn kept(heard: &[Testimony], expected: &Expected, last: u64) -> Option<Flaw> {
-    let kept = &expected.kept.as_ref()?.checkpoint;
+/// Whether the checkpoint that was kept is not in the log.
+fn missed(heard: &[Testimony], kept: &Checkpoint, last: u64) -> Option<Flaw> {
     if last < kept.covers {
         return Some(Flaw::Truncated {
             last,

@@ -66,6 +66,7 @@ impl Log {
         self.held_against(&Expected {
             key: Some(self.key),
             kept: None,
+            beside: None,
             skip: false,
             from_start: true,
         })
@@ -89,6 +90,7 @@ impl Log {
         Expected {
             key: Some(self.key),
             kept: Some(self.kept.clone()),
+            beside: None,
             skip: false,
             from_start: true,
         }
@@ -237,6 +239,72 @@ fn a_checkpoint_kept_elsewhere_spares_what_is_before_it() {
     let verdict = verify_folder(dir.path(), &expected, |_| ()).unwrap();
     assert_eq!(verdict.segments, 1);
     assert!(verdict.is_whole() && verdict.first > 1);
+}
+
+/// Prints how fast a log of `TIDEGATE_LOG_MB` (1000) megabytes is proven, as it is written and packed; run in release.
+#[tokio::test]
+#[ignore = "a measurement, not a test"]
+#[expect(clippy::disallowed_methods, reason = "measures real time")]
+async fn measure() {
+    use crate::audit::testing::{outcome, statement, who};
+    use crate::audit::{Batch, keeper};
+    let wanted: u64 = std::env::var("TIDEGATE_LOG_MB").map_or(1000, |megabytes| megabytes.parse().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings::in_folder(dir.path());
+    let (clock, ana) = (Clock::system(None), who(1, "ana@example.com"));
+    let journal = Journal::open(&settings, clock.clone()).unwrap();
+    let mut batch = Batch::new();
+    let mut number = 0;
+    while journal.written().bytes < wanted * 1_000_000 {
+        for _ in 0..100 {
+            number += 1;
+            let sql = format!(
+                "SELECT * FROM customers WHERE email = 'c{number}@example.com' AND region = {}",
+                number % 7
+            );
+            batch.push(clock.now(), &statement(&ana, number, &sql, &[]));
+            batch.push(clock.now(), &outcome(&ana, number, None));
+        }
+        journal.submit(&mut batch).wait().await.unwrap();
+    }
+    journal.close().await;
+    let expected = Expected {
+        key: Some(SigningKey::load(&settings.key).unwrap().public()),
+        from_start: true,
+        ..Expected::default()
+    };
+    let prove = |how: &str| {
+        for _ in 0..3 {
+            let start = std::time::Instant::now();
+            let verdict = verify_folder(&settings.dir, &expected, |_| ()).unwrap();
+            let seconds = start.elapsed().as_secs_f64();
+            assert!(verdict.is_whole());
+            let megabytes = std::time::Duration::from_micros(verdict.bytes).as_secs_f64();
+            println!(
+                "{how}: {} lines, {megabytes:.0} MB in {} segments: {seconds:.2} s, {:.0} MB/s",
+                verdict.lines,
+                verdict.segments,
+                megabytes / seconds
+            );
+        }
+    };
+    prove("as written");
+    let files: Vec<_> = segment::list(&settings.dir)
+        .unwrap()
+        .into_iter()
+        .map(|segment| segment.path)
+        .collect();
+    let start = std::time::Instant::now();
+    let sums = std::process::Command::new("sha256sum").args(&files).output().unwrap();
+    assert!(sums.status.success());
+    println!(
+        "sha256sum of the same files, one thread: {:.2} s",
+        start.elapsed().as_secs_f64()
+    );
+    for segment in segment::list(&settings.dir).unwrap() {
+        keeper::pack(&segment).unwrap();
+    }
+    prove("packed");
 }
 
 proptest! {
