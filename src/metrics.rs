@@ -3,7 +3,8 @@
 //! Labels have few values by design: endings and targets, never a grant, an identity or an address.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -35,6 +36,9 @@ struct Counters {
     audit_good: Gauge,
     waiting: Gauge,
     notices_lost: Counter,
+    forwarded: Counter,
+    forward_missed: Counter,
+    forward_lag: Gauge<f64, AtomicU64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -73,6 +77,9 @@ impl Default for Counters {
             audit_good: Gauge::default(),
             waiting: Gauge::default(),
             notices_lost: Counter::default(),
+            forwarded: Counter::default(),
+            forward_missed: Counter::default(),
+            forward_lag: Gauge::default(),
         }
     }
 }
@@ -136,6 +143,14 @@ impl Metrics {
         self.0.notices_lost.inner().store(messages, Ordering::Relaxed);
     }
 
+    /// The forwarding of the audit log, since the start: records sent, records that were removed before, and how long the
+    /// oldest that is not sent has waited.
+    pub fn forwarded(&self, sent: u64, missed: u64, lag: Duration) {
+        self.0.forwarded.inner().store(sent, Ordering::Relaxed);
+        self.0.forward_missed.inner().store(missed, Ordering::Relaxed);
+        self.0.forward_lag.set(lag.as_secs_f64());
+    }
+
     /// All of it as Prometheus reads it.
     #[must_use]
     pub fn text(&self) -> String {
@@ -152,6 +167,9 @@ impl Metrics {
             audit_good,
             waiting,
             notices_lost,
+            forwarded,
+            forward_missed,
+            forward_lag,
         } = &*self.0;
         registry.register("connections", "TCP connections accepted", connections.clone());
         registry.register(
@@ -180,6 +198,21 @@ impl Metrics {
             "Messages to webhooks that were not kept or were given up",
             notices_lost.clone(),
         );
+        registry.register(
+            "audit_forwarded",
+            "Records of the audit log sent to the receiver; one sent twice counts twice",
+            forwarded.clone(),
+        );
+        registry.register(
+            "audit_forward_missed",
+            "Records of the audit log that were removed before they could be sent",
+            forward_missed.clone(),
+        );
+        registry.register(
+            "audit_forward_lag_seconds",
+            "How long the oldest record that is not sent has waited; 0 without a receiver",
+            forward_lag.clone(),
+        );
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &registry);
@@ -200,6 +233,7 @@ mod tests {
         metrics.refused("bad_secret");
         metrics.waiting(3);
         metrics.notices_lost(2);
+        metrics.forwarded(7, 1, Duration::from_millis(1500));
         let text = metrics.text();
         for line in [
             "tidegate_sessions{target=\"orders\"} 0",
@@ -208,6 +242,9 @@ mod tests {
             "tidegate_connections_refused_total{ending=\"bad_secret\"} 1",
             "tidegate_logins_waiting 3",
             "tidegate_notices_lost_total 2",
+            "tidegate_audit_forwarded_total 7",
+            "tidegate_audit_forward_missed_total 1",
+            "tidegate_audit_forward_lag_seconds 1.5",
             "tidegate_ending_overshoot_seconds_bucket{le=\"0.005\"} 1",
         ] {
             assert!(text.contains(line), "{line} not in\n{text}");

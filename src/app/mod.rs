@@ -31,6 +31,7 @@ use crate::audit::{AuditError, Health, Journal};
 use crate::clock::Clock;
 use crate::config::{Control, Settings};
 use crate::control::{self, AdminToken, Listeners};
+use crate::forward::{self, Forwarder};
 use crate::ledger::{self, Ledger, LedgerError, StoreError};
 use crate::metrics::Metrics;
 use crate::notify::{Notifier, OutboxError};
@@ -48,6 +49,8 @@ const OBSERVE: Duration = Duration::from_millis(250);
 const REMEMBER: Duration = Duration::from_secs(10);
 /// After the drain's limit, how long the last sessions have to be ended.
 const LAST_SESSIONS: Duration = Duration::from_secs(8);
+/// At the end, how long a receiver of the log has to take the last records; what it does not take is sent at the next start.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
 
 /// Why a gate does not start, or does not take a new configuration.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +109,8 @@ pub struct Gate {
     access: Access,
     notifier: Notifier,
     crew: Crew,
+    /// Where the log is sent on.
+    forwarder: Option<Arc<Forwarder>>,
     /// Accept loops, the ticker, the control API: all that ends with the gate.
     tasks: Vec<JoinHandle<()>>,
 }
@@ -151,8 +156,12 @@ impl Gate {
             rules: watch::Sender::new(Arc::new(rules)),
         });
         let crew = Crew::new(settings.limits.session_threads).map_err(StartError::Threads)?;
+        let dir = settings.audit.dir.clone();
+        let position = settings.state_dir.join("forward.position");
+        let forwarder = settings.forward.as_ref().map(|to| Forwarder::start(to, dir.clone(), position, shared.clock.clone()));
         let tasks = vec![
             tokio::spawn(reaper.go_on(left)),
+            tokio::spawn(forward::checkpoints(dir, settings.checkpoint_every, notifier.clone())),
             tokio::spawn(notifier.clone().run(shared.ledger.clone(), changes)),
         ];
         let mut gate = Self {
@@ -163,6 +172,7 @@ impl Gate {
             access,
             notifier,
             crew,
+            forwarder: forwarder.transpose()?.map(Arc::new),
             tasks,
         };
         gate.open().await?;
@@ -210,6 +220,7 @@ impl Gate {
 
     fn serve_control(&self, listeners: Listeners, token: AdminToken) -> JoinHandle<()> {
         let (ready, counted, notifier) = (Arc::clone(&self.shared), Arc::clone(&self.shared), self.notifier.clone());
+        let forwarder = self.forwarder.clone();
         let gate = control::Gate {
             ledger: self.shared.ledger.clone(),
             desk: self.shared.desk.clone(),
@@ -224,6 +235,9 @@ impl Gate {
             metrics: Box::new(move || {
                 counted.metrics.waiting(counted.lobby.waiting());
                 counted.metrics.notices_lost(notifier.lost());
+                if let Some(forwarder) = &forwarder {
+                    counted.metrics.forwarded(forwarder.sent(), forwarder.missed(), forwarder.lag());
+                }
                 counted.metrics.text()
             }),
         };
@@ -261,6 +275,7 @@ impl Gate {
             shared,
             settings,
             tasks,
+            forwarder,
             // Held to the end: the last sessions run on it.
             crew: _crew,
             ..
@@ -285,6 +300,9 @@ impl Gate {
             tracing::error!(%error, "the stop could not be put on record");
         }
         shared.journal.close().await;
+        if let Some(forwarder) = forwarder {
+            forwarder.finish(LAST_RECORDS).await;
+        }
     }
 }
 

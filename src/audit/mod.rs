@@ -43,6 +43,7 @@ pub use follow::{Follow, Span, follow};
 pub use journal::{Health, Journal, Submission, Waiting};
 pub use read::{ReadError, Records, read};
 pub use record::{EventName, NotARecord, Record, UnknownEvent, VERSION};
+pub use survey::CHECKPOINT;
 
 /// How the journal is to work.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -86,8 +86,20 @@ pub enum Command {
     Policy(super::policy::PolicyCommand),
     /// Reads the audit log
     Log(LogArgs),
+    /// Gives others what they need of the audit log
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Prints the version
     Version,
+}
+
+/// Gives others what they need of the audit log.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Writes the evidence auditors ask for, as a page and as CSV files
+    Report(super::evidence::ReportArgs),
+    /// Writes records as a Parquet file, for DuckDB and others
+    Export(super::evidence::ExportArgs),
 }
 
 /// How to reach the gate and how to print what it says.
@@ -349,7 +361,7 @@ pub struct LogArgs {
     pub remote: Remote,
 }
 
-fn kinds() -> impl Iterator<Item = &'static str> {
+pub(super) fn kinds() -> impl Iterator<Item = &'static str> {
     EventName::ALL.iter().map(|kind| kind.as_str())
 }
 
@@ -363,7 +375,7 @@ pub enum When {
 }
 
 impl When {
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         if let Ok(time) = text.parse() {
             return Ok(Self::At(time));
         }

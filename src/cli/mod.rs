@@ -7,6 +7,7 @@ mod client;
 mod countdown;
 pub mod demo;
 mod dial;
+pub mod evidence;
 mod gate;
 mod grant;
 mod log;
@@ -28,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command};
+use args::{AuditCommand, Cli, Command};
 pub use client::ClientError;
 pub use wait::WaitError;
 
@@ -79,6 +80,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Grant(command) => wait_for(grant::run(&config, command)),
         Command::Session(command) => wait_for(session::run(&config, command)),
         Command::Log(args) => wait_for(log::run(&config, args)),
+        Command::Audit(AuditCommand::Report(args)) => evidence::report(&config, &args),
+        Command::Audit(AuditCommand::Export(args)) => evidence::export(&config, &args),
         Command::Policy(command) => policy::run(&config, command),
         Command::Version => Ok(render::print(concat!("tidegate ", env!("CARGO_PKG_VERSION")))?),
     };
