@@ -152,10 +152,7 @@ pub(super) fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str>
         ),
         ("audit", old.audit != new.audit),
         ("audit.forward", old.forward != new.forward),
-        (
-            "audit.forward.checkpoint_every",
-            old.checkpoint_every != new.checkpoint_every,
-        ),
+        ("audit.forward.checkpoint_every", old.checkpoint_every != new.checkpoint_every),
         ("control", old.control != new.control),
         ("log", logging(old) != logging(new)),
     ];

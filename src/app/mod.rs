@@ -158,7 +158,10 @@ impl Gate {
         let crew = Crew::new(settings.limits.session_threads).map_err(StartError::Threads)?;
         let dir = settings.audit.dir.clone();
         let position = settings.state_dir.join("forward.position");
-        let forwarder = settings.forward.as_ref().map(|to| Forwarder::start(to, dir.clone(), position, shared.clock.clone()));
+        let forwarder = settings
+            .forward
+            .as_ref()
+            .map(|to| Forwarder::start(to, dir.clone(), position, shared.clock.clone()));
         let tasks = vec![
             tokio::spawn(reaper.go_on(left)),
             tokio::spawn(forward::checkpoints(dir, settings.checkpoint_every, notifier.clone())),
@@ -236,7 +239,9 @@ impl Gate {
                 counted.metrics.waiting(counted.lobby.waiting());
                 counted.metrics.notices_lost(notifier.lost());
                 if let Some(forwarder) = &forwarder {
-                    counted.metrics.forwarded(forwarder.sent(), forwarder.missed(), forwarder.lag());
+                    counted
+                        .metrics
+                        .forwarded(forwarder.sent(), forwarder.missed(), forwarder.lag());
                 }
                 counted.metrics.text()
             }),

@@ -86,7 +86,12 @@ pub(super) fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<()> {
         from: args.from.time(now),
         to: args.to.map_or(now, |to| to.time(now)),
     };
-    anyhow::ensure!(period.from < period.to, "the time from {} to {} is none", period.from, period.to);
+    anyhow::ensure!(
+        period.from < period.to,
+        "the time from {} to {} is none",
+        period.from,
+        period.to
+    );
     let dir = folder(config, args.dir.as_deref())?;
     let mut collector = Collector::new(period);
     // From the log's beginning: what was there at the period's began before it.
@@ -103,7 +108,10 @@ pub(super) fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<()> {
     let tables = tables(&report);
     let files = write(&args.out, &page(&report, &tables, now), &tables)?;
     render::print(&format!("{files} files are in {}", args.out.display()))?;
-    anyhow::ensure!(whole, "the log is not whole, or could not be verified: the report says what was found");
+    anyhow::ensure!(
+        whole,
+        "the log is not whole, or could not be verified: the report says what was found"
+    );
     anyhow::ensure!(
         report.unreadable.count() == 0,
         "{} lines of the log could not be read: the report is not complete, and says so",

@@ -57,7 +57,9 @@ fn address(text: &str) -> Result<Address, String> {
     };
     let (host, port) = host_port(rest, port)?;
     if !tls && !is_loopback(&host) {
-        return Err(format!("the audit log would travel to {host} in clear text; write tls://{rest}"));
+        return Err(format!(
+            "the audit log would travel to {host} in clear text; write tls://{rest}"
+        ));
     }
     Ok(Address { host, port, tls })
 }

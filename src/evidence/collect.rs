@@ -134,7 +134,11 @@ impl Collector {
                 identity: event.identity.clone(),
                 wanted,
                 how: how.to_owned(),
-                by: if how == "denied" { "policies".to_owned() } else { event.by.to_string() },
+                by: if how == "denied" {
+                    "policies".to_owned()
+                } else {
+                    event.by.to_string()
+                },
                 reason: event.reason.clone(),
                 policies: event.policies.clone(),
                 policy_set: event.policy_set.clone(),
@@ -274,7 +278,11 @@ impl Collector {
         match event {
             Event::GateStarted(event) => {
                 let crashed = std::mem::replace(&mut self.running, true);
-                let after = if crashed { ", after one that did not stop in order" } else { "" };
+                let after = if crashed {
+                    ", after one that did not stop in order"
+                } else {
+                    ""
+                };
                 note("gate started", format!("version {}{after}", event.version), crashed);
             }
             Event::GateStopped {} => {
@@ -288,8 +296,16 @@ impl Collector {
                 }
             }
             Event::KeyChanged(event) => {
-                let word = if event.vouched { "the old one vouches for it" } else { "not vouched for by the old one" };
-                note("signing key changed", format!("to {} by {}: {word}", event.key.id(), event.by), !event.vouched);
+                let word = if event.vouched {
+                    "the old one vouches for it"
+                } else {
+                    "not vouched for by the old one"
+                };
+                note(
+                    "signing key changed",
+                    format!("to {} by {}: {word}", event.key.id(), event.by),
+                    !event.vouched,
+                );
             }
             Event::SegmentsRemoved(event) => {
                 let detail = format!("{} to {}, up to record {}", event.first, event.last, event.last_seq);
@@ -362,7 +378,10 @@ fn healed(event: &JournalHealed) -> String {
     let mut parts = vec![fault.to_owned()];
     parts.extend(event.since.map(|since| format!("since {since}")));
     if event.refused > 0 {
-        parts.push(format!("{} records refused, and what they stood for with them", event.refused));
+        parts.push(format!(
+            "{} records refused, and what they stood for with them",
+            event.refused
+        ));
     }
     if event.lost > 0 {
         parts.push(format!("{} records of what had happened were given up", event.lost));

@@ -73,8 +73,14 @@ fn alarms(report: &Report) -> Markup {
         (unreviewed as u64, "break-glass accesses were not reviewed."),
         (unconfirmed as u64, "sessions ended without the database confirming it."),
         (report.lost_sessions, "sessions have no end on record."),
-        (report.records_missing, "records were given up while the log could not be written."),
-        (report.unreadable.count(), "lines of the log could not be read: what is shown is not all there is."),
+        (
+            report.records_missing,
+            "records were given up while the log could not be written.",
+        ),
+        (
+            report.unreadable.count(),
+            "lines of the log could not be read: what is shown is not all there is.",
+        ),
     ] {
         if count > 0 {
             alarms.push(format!("{count} {what}"));

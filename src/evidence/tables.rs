@@ -48,12 +48,18 @@ pub fn tables(report: &Report) -> Vec<Table> {
         overshoots(report),
         changes("identities", "Identity changes", IDENTITIES, &report.identities),
         changes("policies", "Policy and configuration changes", POLICIES, &report.policies),
-        changes("operation", "Gate and log: starts, stops, faults", OPERATION, &report.operation),
+        changes(
+            "operation",
+            "Gate and log: starts, stops, faults",
+            OPERATION,
+            &report.operation,
+        ),
         controls::table(),
     ]
 }
 
-const IDENTITIES: &str = "Local users made, changed, disabled. People of an identity provider are managed there and are not in it.";
+const IDENTITIES: &str =
+    "Local users made, changed, disabled. People of an identity provider are managed there and are not in it.";
 const POLICIES: &str = "Every set of policies and every configuration that was read, by SHA-256 of the set, in force or refused.";
 const OPERATION: &str = "What the gate put on record about itself: starts and stops, times in which the log could not be written, \
      keys that signed it, old segments removed.";
@@ -75,7 +81,10 @@ fn optional(part: Option<&str>) -> String {
 }
 
 fn row(cells: Vec<String>) -> Row {
-    Row { cells, remarkable: false }
+    Row {
+        cells,
+        remarkable: false,
+    }
 }
 
 fn listed<T: ToString>(items: &[T]) -> String {
@@ -118,7 +127,10 @@ fn verification(report: &Report) -> Table {
         say("Line that could not be read", line.clone(), true);
     }
     if report.records_missing > 0 {
-        let missing = format!("{}: the log could not be written, and they were too many to be kept", report.records_missing);
+        let missing = format!(
+            "{}: the log could not be written, and they were too many to be kept",
+            report.records_missing
+        );
         say("Records given up", missing, true);
     }
     Table {
@@ -169,7 +181,17 @@ fn break_glass(report: &Report) -> Table {
         title: "Break-glass access and its reviews",
         note: "Access that was taken without waiting for an approver. Reviews are as they stood at the period's end.".to_owned(),
         head: &[
-            "time", "identity", "target", "profile", "reason", "ticket", "grant", "statements", "reviewed by", "reviewed at", "review",
+            "time",
+            "identity",
+            "target",
+            "profile",
+            "reason",
+            "ticket",
+            "grant",
+            "statements",
+            "reviewed by",
+            "reviewed at",
+            "review",
         ],
         rows,
         more: 0,
@@ -177,8 +199,27 @@ fn break_glass(report: &Report) -> Table {
 }
 
 const GRANT: &[&str] = &[
-    "grant", "identity", "target", "profile", "reason", "ticket", "made by", "approvers", "policies", "policy set", "made at",
-    "opened at", "ends or ended", "window s", "moved", "revoked", "sessions", "statements", "rows", "first use", "last use",
+    "grant",
+    "identity",
+    "target",
+    "profile",
+    "reason",
+    "ticket",
+    "made by",
+    "approvers",
+    "policies",
+    "policy set",
+    "made at",
+    "opened at",
+    "ends or ended",
+    "window s",
+    "moved",
+    "revoked",
+    "sessions",
+    "statements",
+    "rows",
+    "first use",
+    "last use",
 ];
 
 fn grant(life: &GrantLife) -> Row {
@@ -215,10 +256,11 @@ fn grants(report: &Report) -> Table {
     Table {
         name: "grants",
         title: "Grants",
-        note: "Every grant that could be used in the period, with who allowed it and what was done with it in the period. Without \
+        note:
+            "Every grant that could be used in the period, with who allowed it and what was done with it in the period. Without \
                approvers: the policies granted it at once, or (without policies either) an operator made it. Rows are as the \
                database's command tags count them."
-            .to_owned(),
+                .to_owned(),
         head: GRANT,
         rows: report.grants.iter().map(grant).collect(),
         more: 0,
@@ -233,7 +275,15 @@ fn unused(report: &Report) -> Table {
         note: "Grants without a single login up to the period's end. They closed by themselves; many of them for one person or \
                purpose are access that was not needed."
             .to_owned(),
-        head: &["grant", "identity", "target", "profile", "reason", "made at", "could be used until"],
+        head: &[
+            "grant",
+            "identity",
+            "target",
+            "profile",
+            "reason",
+            "made at",
+            "could be used until",
+        ],
         rows: unused
             .map(|life| {
                 let asked = life.asked.as_ref();
@@ -308,7 +358,10 @@ fn endings(report: &Report) -> Table {
         .map(|(ending, count)| row(vec![text(ending), count.to_string()]))
         .collect();
     if report.lost_sessions > 0 {
-        let cells = vec!["(no end on record: the gate died)".to_owned(), report.lost_sessions.to_string()];
+        let cells = vec![
+            "(no end on record: the gate died)".to_owned(),
+            report.lost_sessions.to_string(),
+        ];
         rows.push(Row { cells, remarkable: true });
     }
     if report.open_sessions > 0 {
@@ -353,7 +406,16 @@ fn overshoots(report: &Report) -> Table {
             seconds(all.p50_us),
             seconds(all.max_us)
         ),
-        head: &["time", "session", "grant", "identity", "target", "ending", "late s", "confirmed gone"],
+        head: &[
+            "time",
+            "session",
+            "grant",
+            "identity",
+            "target",
+            "ending",
+            "late s",
+            "confirmed gone",
+        ],
         rows: rows.collect(),
         more: all.late.more,
     }

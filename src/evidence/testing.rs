@@ -63,7 +63,8 @@ pub(super) fn statement(number: u8, identity: &str, statement: u64, kind: &str) 
 }
 
 pub(super) fn outcome(number: u8, identity: &str, statement: u64, result: &str, rows: u64) -> Value {
-    let more = json!({"event": "outcome", "statement": statement, "result": result, "rows": rows, "bytes": 80, "duration_us": 230});
+    let more =
+        json!({"event": "outcome", "statement": statement, "result": result, "rows": rows, "bytes": 80, "duration_us": 230});
     with(more, &who(number, identity))
 }
 
@@ -82,8 +83,14 @@ pub(super) fn day() -> Vec<Record> {
     let seen = json!({"reason": "fine", "break_glass": true, "grant": "gr_0000000002"});
     records([
         (0, json!({"event": "gate_started", "version": "0.1.0", "pid": 42})),
-        (0, json!({"event": "policy_loaded", "accepted": true, "policy_set": "ab".repeat(32), "detail": "12 policies"})),
-        (1, json!({"event": "user_changed", "identity": "ana", "change": "added", "by": "ops", "groups": ["qa"]})),
+        (
+            0,
+            json!({"event": "policy_loaded", "accepted": true, "policy_set": "ab".repeat(32), "detail": "12 policies"}),
+        ),
+        (
+            1,
+            json!({"event": "user_changed", "identity": "ana", "change": "added", "by": "ops", "groups": ["qa"]}),
+        ),
         (2, request(1, "ana", "submitted", "ana", &policies)),
         (3, request(1, "ana", "approved", "lea", &approved)),
         (3, grant(1, "ana", "created", "lea", None)),
@@ -101,23 +108,51 @@ pub(super) fn day() -> Vec<Record> {
         (35, grant(2, "oli", "created", "oli", None)),
         (36, grant(2, "oli", "activated", "oli", Some(66))),
         (36, started(2, "oli")),
-        (40, ended(2, "oli", &json!({"ending": "killed", "overshoot_us": 1_500_000, "backend_gone": true}))),
+        (
+            40,
+            ended(
+                2,
+                "oli",
+                &json!({"ending": "killed", "overshoot_us": 1_500_000, "backend_gone": true}),
+            ),
+        ),
         (41, request(2, "oli", "reviewed", "lea", &seen)),
         (42, request(3, "oli", "granted", "oli", &glass_again)),
         (42, grant(3, "oli", "created", "oli", None)),
         (43, grant(4, "ana", "created", "ops", None)),
-        (44, request(5, "fay", "denied", "fay", &json!({"reason": "no policy allows it"}))),
+        (
+            44,
+            request(5, "fay", "denied", "fay", &json!({"reason": "no policy allows it"})),
+        ),
         (45, request(6, "fay", "submitted", "fay", &policies)),
         (45, request(6, "fay", "rejected", "lea", &json!({"reason": "=not now"}))),
-        (46, json!({"event": "decision_made", "identity": "ana", "action": "approve", "about": "rq_0000000006", "allowed": false,
-            "policy_set": "ab".repeat(32)})),
-        (47, json!({"event": "refused", "client": "10.0.0.9", "port": 1, "user": "eve\u{1b}[2J", "ending": "bad_secret", "sqlstate": "28P01"})),
-        (48, json!({"event": "refused", "client": "10.0.0.9", "port": 2, "user": "eve\u{1b}[2J", "ending": "bad_secret", "sqlstate": "28P01"})),
-        (49, json!({"event": "identity_refused", "client": "10.0.0.9", "claimed": "eve", "detail": "the token has expired"})),
+        (
+            46,
+            json!({"event": "decision_made", "identity": "ana", "action": "approve", "about": "rq_0000000006", "allowed": false,
+            "policy_set": "ab".repeat(32)}),
+        ),
+        (
+            47,
+            json!({"event": "refused", "client": "10.0.0.9", "port": 1, "user": "eve\u{1b}[2J", "ending": "bad_secret", "sqlstate": "28P01"}),
+        ),
+        (
+            48,
+            json!({"event": "refused", "client": "10.0.0.9", "port": 2, "user": "eve\u{1b}[2J", "ending": "bad_secret", "sqlstate": "28P01"}),
+        ),
+        (
+            49,
+            json!({"event": "identity_refused", "client": "10.0.0.9", "claimed": "eve", "detail": "the token has expired"}),
+        ),
         (50, started(2, "oli")),
         (51, statement(2, "oli", 1, "query")),
-        (51, json!({"event": "journal_healed", "fault": "disk_full", "since": at(50), "refused": 3, "lost": 2})),
-        (52, json!({"event": "reloaded", "accepted": false, "detail": "tidegate.toml:3: no"})),
+        (
+            51,
+            json!({"event": "journal_healed", "fault": "disk_full", "since": at(50), "refused": 3, "lost": 2}),
+        ),
+        (
+            52,
+            json!({"event": "reloaded", "accepted": false, "detail": "tidegate.toml:3: no"}),
+        ),
         (55, json!({"event": "gate_started", "version": "0.1.0", "pid": 43})),
     ])
 }

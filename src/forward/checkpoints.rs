@@ -22,7 +22,11 @@ pub async fn checkpoints(dir: PathBuf, every: Duration, notifier: Notifier) {
             continue;
         };
         match Kept::parse(text.as_bytes()) {
-            Ok(kept) => notifier.checkpoint(text.trim_end(), &kept.checkpoint.log, kept.checkpoint.covers, kept.time).await,
+            Ok(kept) => {
+                notifier
+                    .checkpoint(text.trim_end(), &kept.checkpoint.log, kept.checkpoint.covers, kept.time)
+                    .await
+            }
             Err(error) => tracing::warn!(path = %path.display(), %error, "a checkpoint cannot be sent"),
         }
     }

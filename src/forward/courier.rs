@@ -81,7 +81,10 @@ impl Courier {
             if self.state.sent.load(Ordering::Relaxed) > begun {
                 wait = self.pace.first;
             }
-            let (receiver, lag) = (format!("{}:{}", self.receiver.host, self.receiver.port), self.state.lag(self.clock.now()));
+            let (receiver, lag) = (
+                format!("{}:{}", self.receiver.host, self.receiver.port),
+                self.state.lag(self.clock.now()),
+            );
             tracing::warn!(receiver, %error, behind_seconds = lag.as_secs(), "the audit log cannot be forwarded; trying again");
             sleep(wait).await;
             wait = wait.saturating_mul(2).min(self.pace.most);
@@ -93,7 +96,9 @@ impl Courier {
         let mut tail = Tail::new(&self.dir, *received);
         // Read before dialling: how far a receiver is behind that cannot be reached is known all the same.
         let mut next = self.load(&mut tail).await?;
-        let stream = timeout(self.pace.patience, self.connect()).await.map_err(|_| timed_out("no connection"))??;
+        let stream = timeout(self.pace.patience, self.connect())
+            .await
+            .map_err(|_| timed_out("no connection"))??;
         let (reader, mut writer) = tokio::io::split(stream);
         let mut closed = pin!(drain(reader));
         let mut journey = Journey {
@@ -154,7 +159,11 @@ impl Courier {
         if let Some((first, last)) = tail.gap() {
             let lines = last - first + 1;
             self.state.missed.fetch_add(lines, Ordering::Relaxed);
-            tracing::error!(first, last, "records of the audit log were removed before they could be forwarded");
+            tracing::error!(
+                first,
+                last,
+                "records of the audit log were removed before they could be forwarded"
+            );
         }
         self.state.waits_since(parcel.as_ref().and_then(|parcel| parcel.since));
         Ok(parcel)

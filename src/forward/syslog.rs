@@ -63,7 +63,10 @@ impl Origin {
         };
         let (priority, event) = (FACILITY * 8 + severity, printable(&head.event, MSGID));
         // As many digits as the log has; the standard takes six.
-        let mut text = format!("<{priority}>1 {:.6} {} {event} [{DATA} seq=\"{}\"", head.time, self.words, head.seq);
+        let mut text = format!(
+            "<{priority}>1 {:.6} {} {event} [{DATA} seq=\"{}\"",
+            head.time, self.words, head.seq
+        );
         for (name, value) in [
             ("session", &head.session),
             ("grant", &head.grant),

@@ -124,10 +124,7 @@ impl Tail {
     /// Opens the segment of the position, or the first there is after it.
     fn find(&mut self) -> io::Result<Option<Open>> {
         let wanted = self.position.segment;
-        let Some(segment) = segment::list(&self.dir)?
-            .into_iter()
-            .find(|segment| segment.number >= wanted)
-        else {
+        let Some(segment) = segment::list(&self.dir)?.into_iter().find(|segment| segment.number >= wanted) else {
             return Ok(None);
         };
         let offset = if segment.number == wanted { self.position.offset } else { 0 };

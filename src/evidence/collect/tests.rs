@@ -17,8 +17,14 @@ fn a_grant_is_told_from_its_request_to_its_last_row() {
     let asked = ana.asked.as_ref().unwrap();
     assert_eq!(asked.approvers, ["lea".parse().unwrap()]);
     assert_eq!(asked.policies, ["testers-ask", "leads-approve"]);
-    assert_eq!((asked.reason.as_deref(), asked.ticket.as_deref()), (Some("BUG-812"), Some("BUG-812")));
-    assert_eq!((ana.created_at, ana.activated_at, ana.until), (at(3), Some(at(4)), Some(at(34))));
+    assert_eq!(
+        (asked.reason.as_deref(), asked.ticket.as_deref()),
+        (Some("BUG-812"), Some("BUG-812"))
+    );
+    assert_eq!(
+        (ana.created_at, ana.activated_at, ana.until),
+        (at(3), Some(at(4)), Some(at(34)))
+    );
     // Two of four: one was only prepared, one was skipped.
     assert_eq!((ana.used.sessions, ana.used.statements, ana.used.rows), (1, 2, 7));
     assert_eq!((ana.used.first, ana.used.last), (Some(at(4)), Some(at(34))));
@@ -37,9 +43,18 @@ fn what_went_wrong_is_told() {
     assert!(seen.break_glass && unseen.break_glass && unseen.review.is_none());
     let (by, time, said) = seen.review.as_ref().unwrap();
     assert_eq!((by.as_str(), *time, said.as_deref()), ("lea", at(41), Some("fine")));
-    assert_eq!(seen.reason.as_deref(), Some("it <burns>"), "a review's comment is not the reason");
+    assert_eq!(
+        seen.reason.as_deref(),
+        Some("it <burns>"),
+        "a review's comment is not the reason"
+    );
 
-    let denied: Vec<_> = report.denials.items.iter().map(|denial| (denial.identity.as_str(), &*denial.by)).collect();
+    let denied: Vec<_> = report
+        .denials
+        .items
+        .iter()
+        .map(|denial| (denial.identity.as_str(), &*denial.by))
+        .collect();
     assert_eq!(denied, [("fay", "policies"), ("fay", "lea"), ("ana", "policies")]);
     assert_eq!(report.refusals.len(), 2);
     assert_eq!((report.refusals[0].count, &*report.refusals[0].why), (2, "bad_secret"));
@@ -62,11 +77,17 @@ fn only_the_period_counts_but_what_was_before_it_is_known() {
     assert_eq!((ana.used.sessions, ana.used.statements), (0, 2));
     assert!(!ana.is_unused(), "it was opened before the period");
     assert_eq!(report.grants.len(), 1, "{:?}", report.grants);
-    assert_eq!((report.denials.count(), report.refusals.len(), report.identities.count()), (0, 0, 0));
+    assert_eq!(
+        (report.denials.count(), report.refusals.len(), report.identities.count()),
+        (0, 0, 0)
+    );
     let before = collect(&day(), 34, 35, Ok(whole()));
     assert_eq!(before.endings.len(), 1);
     let after = collect(&day(), 56, 60, Ok(whole()));
-    assert!(after.grants.iter().all(|life| life.grant.as_str() != "gr_0000000001"), "it was over by then");
+    assert!(
+        after.grants.iter().all(|life| life.grant.as_str() != "gr_0000000001"),
+        "it was over by then"
+    );
     assert_eq!(after.lost_sessions, 0);
 }
 
@@ -101,7 +122,10 @@ fn what_was_taken_back_did_not_happen() {
     );
     let grants: Vec<_> = report.grants.iter().map(|life| life.grant.as_str()).collect();
     assert_eq!(grants, ["gr_0000000003", "gr_0000000002"]);
-    assert_eq!(life(&report, "gr_0000000003").asked.as_ref().unwrap().approvers, ["max".parse().unwrap()]);
+    assert_eq!(
+        life(&report, "gr_0000000003").asked.as_ref().unwrap().approvers,
+        ["max".parse().unwrap()]
+    );
     let stays = life(&report, "gr_0000000002");
     assert_eq!((stays.revoked.clone(), stays.until), (None, Some(at(40))));
     assert_eq!(report.denials.count(), 0);
@@ -110,18 +134,22 @@ fn what_was_taken_back_did_not_happen() {
 
 #[test]
 fn memory_is_that_of_the_period() {
-    let mut collector = Collector::new(super::super::Period {
+    let mut collector = Collector::new(Period {
         from: at(100_000),
         to: at(200_000),
     });
     for number in 0..20_000_u64 {
         let mut event = grant(1, "ana", "created", "ops", None);
         event["grant"] = json!(format!("gr_{number:010}"));
-        let [record] = &records([(0, event)])[..] else { unreachable!() };
+        let [record] = &records([(0, event)])[..] else {
+            unreachable!()
+        };
         collector.take(Ok(record));
         if number == 10_000 {
             // Time passes: all of them are over.
-            let [record] = &records([(1_000, grant(2, "ana", "created", "ops", None))])[..] else { unreachable!() };
+            let [record] = &records([(1_000, grant(2, "ana", "created", "ops", None))])[..] else {
+                unreachable!()
+            };
             collector.take(Ok(record));
         }
     }

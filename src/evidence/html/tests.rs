@@ -26,11 +26,18 @@ fn nothing_from_outside_is_markup_or_moves_a_cursor() {
 fn what_is_wrong_comes_first() {
     let alarm = |report: &Report| {
         let page = shown(report);
-        let found = page.split_once("<ul class=\"alarm\">").map(|(_, rest)| rest.split_once("</ul>").unwrap().0.to_owned());
+        let found = page
+            .split_once("<ul class=\"alarm\">")
+            .map(|(_, rest)| rest.split_once("</ul>").unwrap().0.to_owned());
         found.unwrap_or_default()
     };
     let report = collect(&day(), 0, 60, Err("the folder is gone".to_owned()));
-    for words in ["was not verified", "1 break-glass", "1 sessions have no end", "2 records were given up"] {
+    for words in [
+        "was not verified",
+        "1 break-glass",
+        "1 sessions have no end",
+        "2 records were given up",
+    ] {
         assert!(alarm(&report).contains(words), "{words}: {}", alarm(&report));
     }
     assert_eq!(alarm(&collect(&day(), 0, 30, Ok(whole()))), "");

@@ -19,7 +19,9 @@ fn lines(dir: &Path, segment: u32, seqs: std::ops::RangeInclusive<u64>) {
 }
 
 fn all(tail: &mut Tail) -> Vec<u64> {
-    std::iter::from_fn(|| tail.next().unwrap()).map(|line| line.position.seq).collect()
+    std::iter::from_fn(|| tail.next().unwrap())
+        .map(|line| line.position.seq)
+        .collect()
 }
 
 fn pack(dir: &Path, number: u32) {
@@ -31,13 +33,13 @@ fn pack(dir: &Path, number: u32) {
 fn lines_come_once_in_order_as_they_stand() {
     let dir = tempfile::tempdir().unwrap();
     let mut tail = Tail::new(dir.path(), Position::default());
-    assert_eq!(all(&mut tail), []);
+    assert_eq!(all(&mut tail), [0_u64; 0]);
     lines(dir.path(), 1, 1..=2);
     let first = tail.next().unwrap().unwrap();
     assert_eq!(String::from_utf8(first.bytes).unwrap(), line(1, "a"));
     assert_eq!(all(&mut tail), [2]);
     append(dir.path(), 1, &line(3, "a"));
-    assert_eq!(all(&mut tail), [], "it has no end yet");
+    assert_eq!(all(&mut tail), [0_u64; 0], "it has no end yet");
     append(dir.path(), 1, "\n");
     lines(dir.path(), 2, 4..=5);
     lines(dir.path(), 3, 6..=6);
@@ -94,8 +96,13 @@ fn a_line_that_was_taken_back_is_read_again() {
     append(dir.path(), 1, &(line(3, "taken back") + "\n"));
     assert_eq!(all(&mut tail), [1, 2, 3]);
     // The disk was full in the middle of a batch: the journal cut it off, and wrote others when there was room.
-    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length).unwrap();
-    assert_eq!(all(&mut tail), []);
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(length)
+        .unwrap();
+    assert_eq!(all(&mut tail), [0_u64; 0]);
     lines(dir.path(), 1, 3..=9);
     assert_eq!(all(&mut tail), [3, 4, 5, 6, 7, 8, 9]);
     assert_eq!(tail.gap(), None);
