@@ -59,6 +59,9 @@ struct Counters {
     audit_unsigned: Gauge<f64, AtomicU64>,
     waiting: Gauge,
     notices_lost: Counter,
+    forwarded: Counter,
+    forward_missed: Counter,
+    forward_lag: Gauge<f64, AtomicU64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -103,6 +106,9 @@ impl Default for Counters {
             audit_unsigned: Gauge::default(),
             waiting: Gauge::default(),
             notices_lost: Counter::default(),
+            forwarded: Counter::default(),
+            forward_missed: Counter::default(),
+            forward_lag: Gauge::default(),
         }
     }
 }
@@ -209,6 +215,14 @@ impl Metrics {
         self.0.notices_lost.inner().store(messages, Ordering::Relaxed);
     }
 
+    /// The forwarding of the audit log, since the start: records sent, records that were removed before, and how long the
+    /// oldest that is not sent has waited.
+    pub fn forwarded(&self, sent: u64, missed: u64, lag: Duration) {
+        self.0.forwarded.inner().store(sent, Ordering::Relaxed);
+        self.0.forward_missed.inner().store(missed, Ordering::Relaxed);
+        self.0.forward_lag.set(lag.as_secs_f64());
+    }
+
     /// All of it as Prometheus reads it.
     #[must_use]
     pub fn text(&self) -> String {
@@ -224,6 +238,9 @@ impl Metrics {
             clock_ahead,
             waiting,
             notices_lost,
+            forwarded,
+            forward_missed,
+            forward_lag,
             ..
         } = &*self.0;
         registry.register("connections", "TCP connections accepted", connections.clone());
@@ -253,6 +270,21 @@ impl Metrics {
             "Messages to webhooks that were not kept or were given up",
             notices_lost.clone(),
         );
+        registry.register(
+            "audit_forwarded",
+            "Records of the audit log sent to the receiver; one sent twice counts twice",
+            forwarded.clone(),
+        );
+        registry.register(
+            "audit_forward_missed",
+            "Records of the audit log that were removed before they could be sent",
+            forward_missed.clone(),
+        );
+        registry.register(
+            "audit_forward_lag_seconds",
+            "How long the oldest record that is not sent has waited; 0 without a receiver",
+            forward_lag.clone(),
+        );
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &registry);
@@ -281,6 +313,7 @@ mod tests {
             segment: 2,
             since_checkpoint: Duration::from_millis(1500),
         });
+        metrics.forwarded(7, 1, Duration::from_millis(1500));
         let text = metrics.text();
         for line in [
             "tidegate_sessions{target=\"orders\"} 0",
@@ -293,6 +326,9 @@ mod tests {
             "tidegate_audit_syncs_total 1",
             "tidegate_audit_segment 2",
             "tidegate_audit_checkpoint_age_seconds 1.5",
+            "tidegate_audit_forwarded_total 7",
+            "tidegate_audit_forward_missed_total 1",
+            "tidegate_audit_forward_lag_seconds 1.5",
             "tidegate_ending_overshoot_seconds_bucket{le=\"0.005\"} 1",
         ] {
             assert!(text.contains(line), "{line} not in\n{text}");

@@ -151,6 +151,8 @@ pub(super) fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str>
             old.limits.session_threads != new.limits.session_threads,
         ),
         ("audit", old.audit != new.audit),
+        ("audit.forward", old.forward != new.forward),
+        ("audit.forward.checkpoint_every", old.checkpoint_every != new.checkpoint_every),
         ("control", old.control != new.control),
         ("log", logging(old) != logging(new)),
     ];

@@ -32,6 +32,7 @@ use crate::audit::{AuditError, Health, Journal, Written};
 use crate::clock::Clock;
 use crate::config::{Control, Settings};
 use crate::control::{self, AdminToken, Listeners};
+use crate::forward::{self, Forwarder};
 use crate::ledger::{self, Ledger, LedgerError, StoreError};
 use crate::metrics::{Log, Metrics};
 use crate::notify::{Notifier, OutboxError};
@@ -49,6 +50,8 @@ const OBSERVE: Duration = Duration::from_millis(250);
 const REMEMBER: Duration = Duration::from_secs(10);
 /// After the drain's limit, how long the last sessions have to be ended.
 const LAST_SESSIONS: Duration = Duration::from_secs(8);
+/// At the end, how long a receiver of the log has to take the last records; what it does not take is sent at the next start.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
 
 /// Why a gate does not start, or does not take a new configuration.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +111,8 @@ pub struct Gate {
     notifier: Notifier,
     crew: Crew,
     keeper: Keeper,
+    /// Where the log is sent on.
+    forwarder: Option<Arc<Forwarder>>,
     /// Accept loops, the ticker, the control API: all that ends with the gate.
     tasks: Vec<JoinHandle<()>>,
 }
@@ -154,8 +159,15 @@ impl Gate {
         });
         let keeper = Keeper::spawn(shared.journal.clone(), shared.clock.clone()).map_err(StartError::Threads)?;
         let crew = Crew::new(settings.limits.session_threads).map_err(StartError::Threads)?;
+        let dir = settings.audit.dir.clone();
+        let position = settings.state_dir.join("forward.position");
+        let forwarder = settings
+            .forward
+            .as_ref()
+            .map(|to| Forwarder::start(to, dir.clone(), position, shared.clock.clone()));
         let tasks = vec![
             tokio::spawn(reaper.go_on(left)),
+            tokio::spawn(forward::checkpoints(dir, settings.checkpoint_every, notifier.clone())),
             tokio::spawn(notifier.clone().run(shared.ledger.clone(), changes)),
         ];
         let mut gate = Self {
@@ -167,6 +179,7 @@ impl Gate {
             notifier,
             crew,
             keeper,
+            forwarder: forwarder.transpose()?.map(Arc::new),
             tasks,
         };
         gate.open().await?;
@@ -214,6 +227,7 @@ impl Gate {
 
     fn serve_control(&self, listeners: Listeners, token: AdminToken) -> JoinHandle<()> {
         let (ready, counted, notifier) = (Arc::clone(&self.shared), Arc::clone(&self.shared), self.notifier.clone());
+        let forwarder = self.forwarder.clone();
         let gate = control::Gate {
             ledger: self.shared.ledger.clone(),
             desk: self.shared.desk.clone(),
@@ -230,6 +244,11 @@ impl Gate {
                 counted.metrics.waiting(counted.lobby.waiting());
                 counted.metrics.notices_lost(notifier.lost());
                 counted.metrics.log(log(&counted));
+                if let Some(forwarder) = &forwarder {
+                    counted
+                        .metrics
+                        .forwarded(forwarder.sent(), forwarder.missed(), forwarder.lag());
+                }
                 counted.metrics.text()
             }),
         };
@@ -268,6 +287,7 @@ impl Gate {
             settings,
             tasks,
             keeper,
+            forwarder,
             // Held to the end: the last sessions run on it.
             crew: _crew,
             ..
@@ -294,6 +314,9 @@ impl Gate {
         // It may be packing a segment just now.
         let _ = tokio::task::spawn_blocking(move || drop(keeper)).await;
         shared.journal.close().await;
+        if let Some(forwarder) = forwarder {
+            forwarder.finish(LAST_RECORDS).await;
+        }
     }
 }
 

@@ -48,6 +48,7 @@ pub use follow::{Follow, Span, follow};
 pub use journal::{Health, Journal, Submission, Waiting};
 pub use read::{ReadError, Records, read};
 pub use record::{EventName, NotARecord, Record, UnknownEvent, VERSION};
+pub use survey::CHECKPOINT;
 pub use tally::Written;
 
 /// How the journal is to work.

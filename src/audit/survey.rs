@@ -15,7 +15,7 @@ use super::segment::{self, Segment};
 use crate::ids::LogId;
 
 /// The file beside the segments that holds the last checkpoint, as its line.
-pub(super) const CHECKPOINT: &str = "checkpoint.json";
+pub const CHECKPOINT: &str = "checkpoint.json";
 
 /// Where the log stands.
 #[derive(Debug)]

@@ -10,9 +10,9 @@ use clap::Subcommand;
 
 use super::args::{Output, Place, Remote};
 use super::client::{Client, ClientError};
-use super::complain;
 use super::reach::Whose;
 use super::render::{print, show, visible};
+use super::{complain, evidence};
 use crate::audit::key::{PublicKey, public_path};
 use crate::audit::verify::{Kept, NotACheckpoint};
 use crate::config::{self, ControlAddress};
@@ -63,6 +63,10 @@ Example:
         #[command(flatten)]
         remote: Remote,
     },
+    /// Writes the evidence auditors ask for, as a page and as CSV files
+    Report(evidence::ReportArgs),
+    /// Writes records as a Parquet file, for DuckDB and others
+    Export(evidence::ExportArgs),
 }
 
 /// Runs it; the exit code.
@@ -72,6 +76,8 @@ pub(super) async fn run(config: &Path, command: AuditCommand) -> anyhow::Result<
         AuditCommand::Checkpoint { place } => checkpoint(config, &place).await?,
         AuditCommand::Key { remote } => key(config, &remote).await?,
         AuditCommand::RotateKey { remote } => rotate_key(config, &remote).await?,
+        AuditCommand::Report(args) => evidence::report(config, &args)?,
+        AuditCommand::Export(args) => evidence::export(config, &args)?,
     }
     Ok(0)
 }

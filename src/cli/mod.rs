@@ -8,6 +8,7 @@ mod client;
 mod countdown;
 pub mod demo;
 mod dial;
+pub mod evidence;
 mod gate;
 mod grant;
 pub mod log;

@@ -49,6 +49,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
     let policies = checker.policies();
     let issuers = super::issuers::check(&mut checker);
     let notify = super::notify::check(&mut checker);
+    let forward = super::forward::check(&mut checker);
     let targets = file.targets.iter().map(|table| checker.target(table)).collect();
     let advertise = file
         .advertise
@@ -83,6 +84,8 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
         policies,
         issuers,
         notify,
+        forward,
+        checkpoint_every: file.audit.forward.checkpoint_every,
         drain_limit: file.drain_limit,
         logging: file.logging.clone(),
         state_dir,

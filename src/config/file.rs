@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::access::{self, AccessTable, PolicyTable};
+use super::forward::{self, ForwardTable};
 use super::issuers::{self, IssuerTable};
 use super::mistake::Mistake;
 use super::notify::{self, NotifyTable};
@@ -115,6 +116,7 @@ pub(super) struct AuditTable {
     pub(super) durability: Durability,
     pub(super) max_sql_bytes: u32,
     pub(super) max_parameter_bytes: u32,
+    pub(super) forward: ForwardTable,
 }
 
 /// `[control]`.
@@ -314,6 +316,7 @@ fn audit(table: &Section<'_, '_>) -> AuditTable {
         durability: table.one_of("durability", &words).unwrap_or(Durability::Process),
         max_sql_bytes: table.number("max_sql_bytes", 256, 16 << 20).unwrap_or(64 << 10),
         max_parameter_bytes: table.number("max_parameter_bytes", 16, 16 << 20).unwrap_or(4 << 10),
+        forward: table.within("forward", forward::read),
     }
 }
 

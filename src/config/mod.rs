@@ -7,6 +7,7 @@
 mod access;
 mod check;
 mod file;
+mod forward;
 mod issuers;
 mod mistake;
 mod notify;

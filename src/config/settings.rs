@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::access::AccessTable;
 use super::file::{Control, Limits, Logging, SessionTable, joined};
 use crate::audit;
+use crate::forward::ForwardSettings;
 use crate::frontend::Plaintext;
 use crate::identity::IssuerSettings;
 use crate::names::{ProfileName, TargetName};
@@ -52,6 +53,10 @@ pub struct Settings {
     pub issuers: Vec<IssuerSettings>,
     /// Who is told of requests.
     pub notify: NotifySettings,
+    /// Where the audit log is sent on, if anywhere.
+    pub forward: Option<ForwardSettings>,
+    /// How often webhooks that want checkpoints of the audit log are sent the newest.
+    pub checkpoint_every: Duration,
     /// How long sessions in use are waited for at shutdown.
     pub drain_limit: Duration,
     /// The gate's own messages.

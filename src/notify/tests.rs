@@ -18,8 +18,8 @@ const FAST: Pace = Pace {
     timeout: Duration::from_secs(10),
 };
 
-fn now() -> jiff::Timestamp {
-    jiff::Timestamp::from_second(1_800_000_000).unwrap()
+fn now() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
 }
 
 fn request(number: u8) -> Request {

@@ -230,7 +230,7 @@ impl Which {
     }
 }
 
-fn events() -> impl Iterator<Item = &'static str> {
+pub(in crate::cli) fn events() -> impl Iterator<Item = &'static str> {
     EventName::ALL.iter().map(|kind| kind.as_str())
 }
 
@@ -258,7 +258,7 @@ pub enum When {
 }
 
 impl When {
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(in crate::cli) fn parse(text: &str) -> Result<Self, String> {
         if let Ok(time) = text.parse() {
             return Ok(Self::At(time));
         }
