@@ -167,7 +167,7 @@ impl Open {
             Lines::Plain(reader) => {
                 reader.seek(SeekFrom::Start(offset))?;
             }
-            lines @ (Lines::Packed(_) | Lines::Chosen(_)) => {
+            lines => {
                 io::copy(&mut Read::take(lines, offset), &mut io::sink())?;
             }
         }
@@ -178,7 +178,7 @@ impl Open {
     fn rewind(&mut self) -> io::Result<()> {
         match &mut self.lines {
             Lines::Plain(reader) => reader.rewind()?,
-            Lines::Packed(_) | Lines::Chosen(_) => self.lines = self.segment.open()?,
+            _ => self.lines = self.segment.open()?,
         }
         (self.offset, self.rewound) = (0, true);
         Ok(())
