@@ -23,7 +23,7 @@ bench: setup ## the figures, side by side: writes benches/RESULTS.md
 
 figures: setup ## the promised figures, on a quiet machine: decisions, first rows, approvals, changes, the deadline
 	cargo test --locked --release --lib -- --ignored --nocapture --test-threads=1 policy:: audit::
-	cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 deadline:: figures::
+	cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 deadline:: figures:: audit::
 
 kill9: setup ## two hundred times kill -9 under load (KILLS=1000 for more): nothing runs that is not on record
 	TIDEGATE_KILLS=$(or $(KILLS),200) cargo test --locked --test it -- --nocapture --test-threads=1 kill9::whatever

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tidegate::lab::Gate;
 
-use crate::support::{Numbers, Raw, audit, eventually, gate, gate_with, grant, proven, records};
+use crate::support::{ANA, Numbers, Raw, TARGET, audit, counted, eventually, gate, gate_with, grant, proven, records};
 
 fn copied(gate: &Gate) -> tempfile::TempDir {
     let copy = tempfile::tempdir().expect("a folder");
@@ -125,4 +125,29 @@ async fn the_key_changes_while_the_gate_runs_and_a_kill_afterwards_changes_nothi
     }
     let changed = records(&gate).into_iter().find(|record| record["event"] == "key_changed");
     assert_eq!(changed.expect("on record")["vouched"], true);
+}
+
+/// Prints how many syncs a statement costs with durability `power` and 64 clients.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement, not a test"]
+async fn with_power_many_sessions_share_a_sync() {
+    let numbers = Numbers::into("power_numbers").await;
+    let gate = gate_with("[audit]\ndurability = \"power\"\n");
+    let login = gate.grant(ANA, TARGET, "10m", &["--max-sessions", "64"]).expect("a grant");
+    let writers = numbers.write_at_once(&gate, &login, 64).await;
+    let (syncs, writes, sent) = (
+        counted(&gate, "tidegate_audit_syncs_total"),
+        counted(&gate, "tidegate_audit_writes_total"),
+        numbers.sent(),
+    );
+    eventually("they write", async || (numbers.sent() > sent + 10_000).then_some(())).await;
+    let statements = f64::from(u32::try_from(numbers.sent() - sent).expect("few"));
+    let syncs = (counted(&gate, "tidegate_audit_syncs_total") - syncs) / statements;
+    let writes = (counted(&gate, "tidegate_audit_writes_total") - writes) / statements;
+    gate.kill().expect("kill -9");
+    for writer in writers {
+        writer.await.expect("a writer");
+    }
+    println!("power, 64 clients: {syncs:.4} syncs and {writes:.4} writes per statement");
+    assert!(syncs < 0.1, "{syncs}");
 }

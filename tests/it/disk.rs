@@ -7,7 +7,7 @@ use std::path::Path;
 use tidegate::lab::Gate;
 
 use crate::support::{
-    Numbers, Raw, ReadOnly, SmallDisk, WRITERS, audit, binary, database, eventually, grant, proven, ready, records, trials,
+    ANA, Numbers, Raw, ReadOnly, SmallDisk, WRITERS, audit, binary, database, eventually, grant, proven, ready, records, trials,
 };
 
 fn gate_logging_to(folder: &Path) -> Gate {
@@ -19,8 +19,11 @@ fn gate_logging_to(folder: &Path) -> Gate {
     gate
 }
 
-async fn unready(gate: &Gate, why: &str) {
+/// A segment that was packed meanwhile has made room once more: so the disk is failed again, and somebody asks for a record.
+async fn unready(gate: &Gate, why: &str, fail: impl Fn()) {
     let answer = eventually("it is not ready", async || {
+        fail();
+        let _ = gate.grant(ANA, "shop", "10m", &[]);
         let answer = ready(gate);
         answer.starts_with("HTTP/1.1 503").then_some(answer)
     })
@@ -32,24 +35,47 @@ async fn ready_again(gate: &Gate) {
     eventually("it is ready", async || ready(gate).starts_with("HTTP/1.1 200").then_some(())).await;
 }
 
-/// Writers write; `fail` takes the disk from the log, and all are refused with this code; `heal` gives it back.
-async fn trial<T>(gate: &Gate, numbers: &Numbers, round: u64, why: (&str, &str), fail: impl FnOnce() -> T, heal: impl FnOnce(T)) {
-    let login = eventually("a grant can be made", async || {
-        gate.grant("ana@example.com", "shop", "10m", &[]).ok()
-    })
-    .await;
+/// Writers write; the disk is taken from the log, and all are refused with this code; it is given back.
+async fn trial(gate: &Gate, numbers: &Numbers, round: u64, why: (&str, &str), disk: &impl Faulty) {
+    let login = eventually("a grant can be made", async || gate.grant(ANA, "shop", "10m", &[]).ok()).await;
     let begun = numbers.sent();
     let writers = numbers.write(gate, &login).await;
     let some = 60 + 17 * (round % 11);
     eventually("they write", async || (numbers.sent() > begun + some).then_some(())).await;
-    let failed = fail();
+    disk.fail();
     for writer in writers {
         let told = writer.await.expect("a writer").expect("told why");
         told.says("FATAL", why.0, &["nothing was run", "could not be put on record"]);
     }
-    unready(gate, why.1).await;
-    heal(failed);
+    unready(gate, why.1, || disk.fail()).await;
+    disk.heal();
     ready_again(gate).await;
+}
+
+trait Faulty {
+    /// Takes the disk from the log; again makes no difference.
+    fn fail(&self);
+    fn heal(&self);
+}
+
+impl Faulty for SmallDisk {
+    fn fail(&self) {
+        self.fill();
+    }
+
+    fn heal(&self) {
+        self.clear();
+    }
+}
+
+impl Faulty for ReadOnly {
+    fn fail(&self) {
+        self.mount();
+    }
+
+    fn heal(&self) {
+        self.umount();
+    }
 }
 
 /// `TIDEGATE_DISKS` sets how often.
@@ -60,7 +86,7 @@ async fn whatever_ran_is_on_record_however_often_the_disk_is_full() {
     let gate = gate_logging_to(&disk.folder("audit"));
     let rounds = trials("TIDEGATE_DISKS", 5);
     for round in 0..rounds {
-        trial(&gate, &numbers, round, ("53100", "full"), || disk.fill(), |()| disk.clear()).await;
+        trial(&gate, &numbers, round, ("53100", "full"), &disk).await;
         proven(&gate);
     }
     let count = |key: &str, value: &str| records(&gate).iter().filter(|record| record[key] == value).count() as u64;
@@ -79,9 +105,9 @@ async fn on_a_file_system_that_can_only_be_read_no_statement_runs() {
     let numbers = Numbers::into("read_only_numbers").await;
     let folder = disk.folder("audit");
     let gate = gate_logging_to(&folder);
+    let cover = ReadOnly::over(&folder);
     for round in 0..trials("TIDEGATE_DISKS", 5).min(20) {
-        let over = || ReadOnly::over(&folder);
-        trial(&gate, &numbers, round, ("58030", "cannot be written"), over, drop).await;
+        trial(&gate, &numbers, round, ("58030", "cannot be written"), &cover).await;
         proven(&gate);
     }
     println!("read-only: {}", numbers.all_on_record(&gate).await);

@@ -6,12 +6,14 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A file system of its own; unmounted on drop.
 pub(crate) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     /// Of this size, like `128k`. Nothing, and a word about it, where this account may not mount.
+    #[expect(clippy::print_stdout, reason = "a test that is skipped has to say so")]
     pub(crate) fn mount(size: &str) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
         let mounted = tmpfs(folder.path(), &format!("size={size},mode=0700"));
@@ -25,9 +27,14 @@ impl SmallDisk {
         self.0.path().join(name)
     }
 
-    /// Fills it to the last byte.
+    /// Fills it to the last byte; again, if something was freed.
     pub(crate) fn fill(&self) {
-        let mut file = fs::File::create(self.folder("ballast")).expect("a file");
+        let mut options = fs::OpenOptions::new();
+        let mut file = options
+            .create(true)
+            .append(true)
+            .open(self.folder("ballast"))
+            .expect("a file");
         for size in [1 << 20, 4096, 1] {
             while file.write_all(&vec![0; size]).is_ok() {}
         }
@@ -44,20 +51,38 @@ impl Drop for SmallDisk {
     }
 }
 
-/// An empty file system over a folder, in which nothing can be written; gone on drop. A disk whose files are open for writing
-/// cannot be made read-only by hand; under this path it is all the same.
-pub(crate) struct ReadOnly(PathBuf);
+/// An empty file system over a folder, in which nothing can be written. A disk whose files are open for writing cannot be made
+/// read-only by hand; under this path it is all the same.
+pub(crate) struct ReadOnly {
+    folder: PathBuf,
+    there: AtomicBool,
+}
 
 impl ReadOnly {
+    /// Not there yet.
     pub(crate) fn over(folder: &Path) -> Self {
-        assert!(tmpfs(folder, "ro"), "mounted");
-        Self(folder.to_owned())
+        Self {
+            folder: folder.to_owned(),
+            there: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn mount(&self) {
+        if !self.there.swap(true, Ordering::SeqCst) {
+            assert!(tmpfs(&self.folder, "ro"), "mounted");
+        }
+    }
+
+    pub(crate) fn umount(&self) {
+        if self.there.swap(false, Ordering::SeqCst) {
+            umount(&self.folder);
+        }
     }
 }
 
 impl Drop for ReadOnly {
     fn drop(&mut self) {
-        umount(&self.0);
+        self.umount();
     }
 }
 

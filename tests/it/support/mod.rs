@@ -116,9 +116,21 @@ pub(crate) fn audit(gate: &Gate, arguments: &[&str]) -> (Option<i32>, Value) {
 
 /// What the gate says of its readiness: the answer of `/readyz`.
 pub(crate) fn ready(gate: &Gate) -> String {
+    told(gate, "readyz")
+}
+
+/// One of the gate's counts.
+pub(crate) fn counted(gate: &Gate, name: &str) -> f64 {
+    let metrics = told(gate, "metrics");
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|count| count.parse().ok()).expect("a count")
+}
+
+/// What the gate answers without a token.
+fn told(gate: &Gate, path: &str) -> String {
     let mut control = UnixStream::connect(gate.folder().join("state/control.sock")).expect("the control API");
     control
-        .write_all(b"GET /readyz HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n")
+        .write_all(format!("GET /{path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n").as_bytes())
         .expect("asked");
     let mut answer = String::new();
     control.read_to_string(&mut answer).expect("an answer");

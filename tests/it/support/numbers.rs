@@ -37,8 +37,19 @@ impl Numbers {
 
     /// Lets writers in, and lets them write until their connection ends; each gives the error it ended with, if it was told one.
     pub(crate) async fn write(&self, gate: &Gate, login: &Login) -> Vec<tokio::task::JoinHandle<Option<Told>>> {
+        self.write_at_once(gate, login, WRITERS).await
+    }
+
+    /// The same, with so many writers.
+    pub(crate) async fn write_at_once(
+        &self,
+        gate: &Gate,
+        login: &Login,
+        writers: u32,
+    ) -> Vec<tokio::task::JoinHandle<Option<Told>>> {
+        let many = writers;
         let mut writers = Vec::new();
-        for writer in 0..WRITERS {
+        for writer in 0..many {
             let raw = Raw::session(gate, login).await;
             writers.push(tokio::spawn(write(raw, self.table, Arc::clone(&self.next), writer)));
         }
