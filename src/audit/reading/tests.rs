@@ -35,7 +35,7 @@ fn tables_by_the_names_postgresql_knows() {
     is("SELECT * FROM a FOR UPDATE OF a", "a", "select");
     is("SELECT * INTO copy_of FROM a", "copy_of a", "select ddl");
     is("VALUES (1)", "", "select");
-    is("SELECT * FROM ONLY a, ONLY (b) FETCH FIRST 1 ROWS ONLY", "a b", "select");
+    is("SELECT * FROM ONLY a, ONLY b FETCH FIRST 1 ROWS ONLY", "a b", "select");
 }
 
 #[test]
