@@ -369,6 +369,12 @@ pub struct SessionStarted {
     pub backend_pid: i32,
     /// The deadline as it stands.
     pub until: Timestamp,
+    /// The groups of the identity when its access was granted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// The run it belongs to: as the client said, or else the pipeline's token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
 }
 
 /// A session ended.

@@ -1,4 +1,4 @@
-//! Keeps closed segments: packs them, and removes those that are older than is to be kept.
+//! Keeps closed segments: packs them, has them indexed, and removes those that are older than is to be kept.
 //!
 //! It never touches the segment that is written, and nothing waits for it: a disk that is full or slow only makes it late.
 //!
@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::chain::Link;
 use super::event::{Event, SegmentsRemoved};
+use super::index::{self, Indexer};
 use super::record::Record;
 use super::segment::{self, Segment};
 use super::survey::header;
@@ -69,12 +70,15 @@ impl Keeper {
             // Linux counts niceness by thread. Without it the keeper works all the same.
             let _ = rustix::process::setpriority_process(None, NICE);
             let mut told = false;
+            let mut indexer = Indexer::default();
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {
-                match keep(&journal, clock.now()) {
+                let dir = &journal.settings().dir;
+                let mut indexed = || indexer.pass(dir).map_err(|error| io_error(dir, error));
+                match keep(&journal, clock.now()).and_then(|()| indexed()) {
                     Ok(()) => told = false,
                     Err(error) if !told => {
                         told = true;
-                        tracing::warn!(%error, "closed segments of the audit log could not be packed or removed");
+                        tracing::warn!(%error, "closed segments of the audit log could not be packed, indexed or removed");
                     }
                     Err(_) => {}
                 }
@@ -195,7 +199,9 @@ fn remove_older(journal: &Journal, now: Timestamp, age: Duration) -> Result<(), 
     let Some(removed) = removed else { return Ok(()) };
     journal.record_blocking(&Event::SegmentsRemoved(removed))?;
     for segment in old {
-        std::fs::remove_file(&segment.path).map_err(|error| io_error(&segment.path, error))?;
+        std::fs::remove_file(&segment.path)
+            .and_then(|()| index::remove(segment))
+            .map_err(|error| io_error(&segment.path, error))?;
     }
     Ok(())
 }

@@ -22,17 +22,21 @@ pub mod event;
 mod excerpt;
 mod filter;
 mod follow;
+mod index;
 mod journal;
 pub mod keeper;
 pub mod key;
 mod queue;
 mod read;
+pub mod reading;
 mod record;
 pub mod render;
 pub mod segment;
+pub mod story;
 mod survey;
 #[cfg(test)]
 mod testing;
+pub mod touched;
 pub mod verify;
 mod writer;
 

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::event::Event;
 use super::filter::{Filter, Selector};
+use super::index::Demand;
 use super::record::{NotARecord, Record};
 use super::segment::{self, Lines, Segment};
 
@@ -125,6 +127,8 @@ impl Iterator for Records {
 pub(super) struct Scan {
     dir: PathBuf,
     selector: Selector,
+    /// Where a group or a run is asked for: looks for the sessions of it, before anything else.
+    sessions: Option<Box<Scan>>,
     file: Option<Open>,
     line: Vec<u8>,
 }
@@ -160,11 +164,16 @@ impl Scan {
     /// From the first line of the first file.
     pub(super) fn oldest(dir: &Path, filter: &Filter) -> Result<Self, ReadError> {
         segment::list(dir).map_err(|error| ReadError::io(dir, error))?;
-        Ok(Self {
+        let scan = |filter: Filter| Self {
             dir: dir.to_owned(),
-            selector: Selector::new(filter.clone()),
+            selector: Selector::new(filter),
+            sessions: None,
             file: None,
             line: Vec::new(),
+        };
+        Ok(Self {
+            sessions: filter.by_session().then(|| Box::new(scan(filter.of_sessions()))),
+            ..scan(filter.clone())
         })
     }
 
@@ -173,7 +182,8 @@ impl Scan {
         let mut scan = Self::oldest(dir, filter)?;
         let newest = segment::list(dir).map_err(|error| ReadError::io(dir, error))?.pop();
         if let Some(segment) = newest {
-            let mut open = Open::new(segment)?;
+            let reader = segment.open().map_err(|error| ReadError::io(&segment.path, error))?;
+            let mut open = Open::new(segment, reader);
             open.offset = open.reader.skip_to_end().map_err(|error| ReadError::io(&open.path, error))?;
             scan.file = Some(open);
         }
@@ -182,10 +192,33 @@ impl Scan {
 
     /// Reads one more line.
     pub(super) fn step(&mut self, ready: &mut VecDeque<Result<Record, ReadError>>) -> Step {
-        match self.try_step(ready) {
+        let step = if self.sessions.is_some() {
+            self.find_sessions()
+        } else {
+            self.try_step(ready)
+        };
+        match step {
             Ok(step) => step,
             Err(error) => Step::Failed(error),
         }
+    }
+
+    /// One more step of the search for sessions. A line that cannot be read is reported when it is read for itself.
+    fn find_sessions(&mut self) -> Result<Step, ReadError> {
+        let Some(scan) = &mut self.sessions else {
+            return Ok(Step::Read);
+        };
+        let mut found = VecDeque::new();
+        let step = scan.try_step(&mut found)?;
+        for record in found.into_iter().flatten() {
+            if let Event::SessionStarted(started) = &record.event {
+                self.selector.know(started);
+            }
+        }
+        if !matches!(step, Step::Read) {
+            self.sessions = None;
+        }
+        Ok(Step::Read)
     }
 
     fn try_step(&mut self, ready: &mut VecDeque<Result<Record, ReadError>>) -> Result<Step, ReadError> {
@@ -235,7 +268,12 @@ impl Scan {
         let Some(segment) = next else {
             return Ok(false);
         };
-        self.file = Some(Open::new(segment)?);
+        // Anew for each file: sessions that are wanted may have begun in the one before.
+        let demand = Demand::of(self.selector.filter(), self.selector.sessions());
+        let reader = segment
+            .open_for(&demand)
+            .map_err(|error| ReadError::io(&segment.path, error))?;
+        self.file = Some(Open::new(segment, reader));
         Ok(true)
     }
 }
@@ -276,16 +314,15 @@ enum Found {
 }
 
 impl Open {
-    fn new(segment: Segment) -> Result<Self, ReadError> {
-        let reader = segment.open().map_err(|error| ReadError::io(&segment.path, error))?;
-        Ok(Self {
+    fn new(segment: Segment, reader: Lines) -> Self {
+        Self {
             number: segment.number,
             path: segment.path,
             reader,
             offset: 0,
             lines: 0,
             final_look: false,
-        })
+        }
     }
 
     fn line(&mut self, line: &mut Vec<u8>) -> io::Result<Found> {
@@ -293,10 +330,12 @@ impl Open {
         let read = Read::take(&mut self.reader, LONGEST).read_until(b'\n', line)? as u64;
         if line.last() == Some(&b'\n') {
             line.pop();
+            self.lines = self.reader.jumped().unwrap_or(self.lines);
             self.advance(read);
             return Ok(Found::Line);
         }
         if read == LONGEST {
+            self.lines = self.reader.jumped().unwrap_or(self.lines);
             let rest = self.reader.skip_until(b'\n')? as u64;
             self.advance(read + rest);
             line.clear();

@@ -7,8 +7,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::encode::is_hostile;
+use serde::Serialize as _;
+
+use super::encode::{Harmless, is_hostile};
 use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement};
+use super::reading::Readings;
 use super::record::Record;
 
 /// A short text is cut after this many characters.
@@ -58,6 +61,23 @@ pub fn line(record: &Record) -> String {
     format!("{time}  {identity:<16}  {session:<13}  {event:<15}  {text}")
         .trim_end()
         .to_owned()
+}
+
+/// A record as one line of JSON; a statement has what its text is about, beside what stands in the log: `reading`.
+#[must_use]
+pub fn json(record: &Record, readings: &mut Readings) -> String {
+    let mut line = record.json();
+    let Event::Statement(Statement { sql: Some(sql), .. }) = &record.event else {
+        return line;
+    };
+    let mut reading = Vec::new();
+    let written = readings
+        .of(sql)
+        .serialize(&mut serde_json::Serializer::with_formatter(&mut reading, Harmless));
+    if let (Ok(()), Ok(reading), Some('}')) = (written, std::str::from_utf8(&reading), line.pop()) {
+        line.extend([",\"reading\":", reading, "}"]);
+    }
+    line
 }
 
 /// A text with everything shown as an escape that is not to be seen, cut after so many characters.
@@ -238,7 +258,7 @@ fn outcome_text(outcome: &Outcome<'_>) -> String {
         Done::Failed => "failed",
         Done::Suspended => "suspended",
         Done::Skipped => "skipped",
-        Done::Unknown => "unknown",
+        Done::Unknown => super::story::OUTCOME_UNKNOWN,
     };
     let mut text = format!("#{} {result}", outcome.statement);
     if let Some(code) = &outcome.sqlstate {
@@ -268,7 +288,7 @@ fn begin(text: &str) -> &str {
 }
 
 /// Microseconds as a person reads them.
-fn span(micros: u64) -> String {
+pub(super) fn span(micros: u64) -> String {
     let duration = Duration::from_micros(micros);
     match duration.as_secs() {
         0 => format!("{:.3} ms", duration.as_secs_f64() * 1000.0),

@@ -9,6 +9,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::index::{self, Blocks, Demand};
+
 /// How much is read at once.
 const CHUNK: usize = 128 * 1024;
 
@@ -55,14 +57,23 @@ impl Segment {
             Lines::Plain(BufReader::with_capacity(CHUNK, file))
         })
     }
+
+    /// Opens it for reading what may be wanted: all of it, or the blocks that its index does not rule out.
+    pub(super) fn open_for(&self, demand: &Demand) -> io::Result<Lines> {
+        let chosen = if self.packed { index::open(self, demand)? } else { None };
+        chosen.map_or_else(|| self.open(), |blocks| Ok(Lines::Chosen(Box::new(blocks))))
+    }
 }
 
 /// A segment's bytes.
+#[expect(private_interfaces, reason = "how blocks are chosen is this module's own business")]
 pub enum Lines {
     /// A segment as it is written; it may grow.
     Plain(BufReader<File>),
     /// A packed one.
     Packed(Box<BufReader<zstd::Decoder<'static, BufReader<File>>>>),
+    /// Some of the blocks of a packed one.
+    Chosen(Box<Blocks>),
 }
 
 impl std::fmt::Debug for Lines {
@@ -70,6 +81,7 @@ impl std::fmt::Debug for Lines {
         f.write_str(match self {
             Self::Plain(_) => "Plain",
             Self::Packed(_) => "Packed",
+            Self::Chosen(_) => "Chosen",
         })
     }
 }
@@ -79,6 +91,7 @@ impl Read for Lines {
         match self {
             Self::Plain(reader) => reader.read(buffer),
             Self::Packed(reader) => reader.read(buffer),
+            Self::Chosen(reader) => reader.read(buffer),
         }
     }
 }
@@ -88,6 +101,7 @@ impl BufRead for Lines {
         match self {
             Self::Plain(reader) => reader.fill_buf(),
             Self::Packed(reader) => reader.fill_buf(),
+            Self::Chosen(reader) => reader.fill_buf(),
         }
     }
 
@@ -95,16 +109,25 @@ impl BufRead for Lines {
         match self {
             Self::Plain(reader) => reader.consume(amount),
             Self::Packed(reader) => reader.consume(amount),
+            Self::Chosen(reader) => reader.consume(amount),
         }
     }
 }
 
 impl Lines {
+    /// How many lines lie before the next one, if some were left out in front of it.
+    pub(super) fn jumped(&mut self) -> Option<u64> {
+        match self {
+            Self::Chosen(reader) => reader.jumped(),
+            _ => None,
+        }
+    }
+
     /// Goes back to the place where an unfinished line begins. Only a segment that grows has one that can be read again.
     pub(super) fn back_to(&mut self, offset: u64) -> io::Result<()> {
         match self {
             Self::Plain(reader) => reader.seek(SeekFrom::Start(offset)).map(drop),
-            Self::Packed(_) => Ok(()),
+            Self::Packed(_) | Self::Chosen(_) => Ok(()),
         }
     }
 
@@ -118,6 +141,7 @@ impl Lines {
                 reader.seek(SeekFrom::Start(end))
             }
             Self::Packed(reader) => io::copy(reader, &mut io::sink()),
+            Self::Chosen(reader) => io::copy(reader, &mut io::sink()),
         }
     }
 }

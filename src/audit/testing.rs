@@ -149,6 +149,8 @@ pub(super) fn all() -> Vec<Event<'static>> {
             application: Some("psql".to_owned()),
             backend_pid: 4711,
             until: time(1800),
+            groups: vec!["qa".to_owned()],
+            run: Some("4711".to_owned()),
         })),
         ended(&ana),
         statement(&ana, 1, "SELECT 1", &["a\nb"]),

@@ -9,7 +9,7 @@ pub mod demo;
 mod dial;
 mod gate;
 mod grant;
-mod log;
+pub mod log;
 pub mod people;
 pub mod policy;
 mod profile;

@@ -75,7 +75,7 @@ fn usage_is_checked() {
 fn since_is_a_time_or_a_length() {
     let now: Timestamp = "2026-08-01T12:00:00Z".parse().unwrap();
     let since = |text: &str| match Cli::try_parse_from(["tidegate", "log", "--since", text]).unwrap().command {
-        Command::Log(args) => args.since.unwrap().time(now),
+        Command::Log(args) => args.which.scope.since.unwrap().time(now),
         _ => panic!("not log"),
     };
     assert_eq!(since("2h"), now - SignedDuration::from_hours(2));
