@@ -139,6 +139,25 @@ impl Counters {
             self.audit_unsigned.clone(),
         );
     }
+
+    /// Those of the audit log's way to a receiver.
+    fn register_forwarding(&self, registry: &mut Registry) {
+        registry.register(
+            "audit_forwarded",
+            "Records of the audit log sent to the receiver; one sent twice counts twice",
+            self.forwarded.clone(),
+        );
+        registry.register(
+            "audit_forward_missed",
+            "Records of the audit log that were removed before they could be sent",
+            self.forward_missed.clone(),
+        );
+        registry.register(
+            "audit_forward_lag_seconds",
+            "How long the oldest record that is not sent has waited; 0 without a receiver",
+            self.forward_lag.clone(),
+        );
+    }
 }
 
 impl Metrics {
@@ -238,9 +257,6 @@ impl Metrics {
             clock_ahead,
             waiting,
             notices_lost,
-            forwarded,
-            forward_missed,
-            forward_lag,
             ..
         } = &*self.0;
         registry.register("connections", "TCP connections accepted", connections.clone());
@@ -270,21 +286,7 @@ impl Metrics {
             "Messages to webhooks that were not kept or were given up",
             notices_lost.clone(),
         );
-        registry.register(
-            "audit_forwarded",
-            "Records of the audit log sent to the receiver; one sent twice counts twice",
-            forwarded.clone(),
-        );
-        registry.register(
-            "audit_forward_missed",
-            "Records of the audit log that were removed before they could be sent",
-            forward_missed.clone(),
-        );
-        registry.register(
-            "audit_forward_lag_seconds",
-            "How long the oldest record that is not sent has waited; 0 without a receiver",
-            forward_lag.clone(),
-        );
+        self.0.register_forwarding(&mut registry);
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &registry);

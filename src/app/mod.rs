@@ -159,15 +159,14 @@ impl Gate {
         });
         let keeper = Keeper::spawn(shared.journal.clone(), shared.clock.clone()).map_err(StartError::Threads)?;
         let crew = Crew::new(settings.limits.session_threads).map_err(StartError::Threads)?;
-        let dir = settings.audit.dir.clone();
-        let position = settings.state_dir.join("forward.position");
-        let forwarder = settings
-            .forward
-            .as_ref()
-            .map(|to| Forwarder::start(to, dir.clone(), position, shared.clock.clone()));
+        let forwarder = forwarder(&settings, &shared.clock)?;
         let tasks = vec![
             tokio::spawn(reaper.go_on(left)),
-            tokio::spawn(forward::checkpoints(dir, settings.checkpoint_every, notifier.clone())),
+            tokio::spawn(forward::checkpoints(
+                settings.audit.dir.clone(),
+                settings.checkpoint_every,
+                notifier.clone(),
+            )),
             tokio::spawn(notifier.clone().run(shared.ledger.clone(), changes)),
         ];
         let mut gate = Self {
@@ -179,7 +178,7 @@ impl Gate {
             notifier,
             crew,
             keeper,
-            forwarder: forwarder.transpose()?.map(Arc::new),
+            forwarder,
             tasks,
         };
         gate.open().await?;
@@ -400,6 +399,14 @@ async fn tick(shared: Arc<Shared>) {
             }
         }
     }
+}
+
+/// Where the log is sent on, if anywhere.
+fn forwarder(settings: &Settings, clock: &Clock) -> Result<Option<Arc<Forwarder>>, TlsError> {
+    let Some(to) = &settings.forward else { return Ok(None) };
+    let position = settings.state_dir.join("forward.position");
+    let forwarder = Forwarder::start(to, settings.audit.dir.clone(), position, clock.clone())?;
+    Ok(Some(Arc::new(forwarder)))
 }
 
 fn make_private_folder(path: &Path) -> Result<(), StartError> {

@@ -31,6 +31,8 @@ pub struct Collector {
     refusals_more: u64,
     endings: BTreeMap<String, u64>,
     open: HashSet<SessionId>,
+    /// Statements of the period that have no outcome yet.
+    flying: HashMap<SessionId, HashSet<u64>>,
     lost_sessions: u64,
     delays_us: Vec<u64>,
     late: Listed<LateEnd>,
@@ -56,6 +58,7 @@ impl Collector {
             refusals_more: 0,
             endings: BTreeMap::new(),
             open: HashSet::new(),
+            flying: HashMap::new(),
             lost_sessions: 0,
             delays_us: Vec::new(),
             late: Listed::default(),
@@ -99,6 +102,7 @@ impl Collector {
             Event::GateStarted(_) => {
                 // What was open then died with the gate that had it.
                 let open = std::mem::take(&mut self.open).len() as u64;
+                self.statements.unknown += self.flying.drain().map(|(_, left)| left.len() as u64).sum::<u64>();
                 if within {
                     self.lost_sessions += open;
                 }
@@ -175,6 +179,10 @@ impl Collector {
             return;
         }
         self.statements.executed += 1;
+        self.flying
+            .entry(event.who.session.clone())
+            .or_default()
+            .insert(event.statement);
         if let Some(used) = self.lives.used(&event.who.grant) {
             used.statements += 1;
             used.at(time);
@@ -182,6 +190,11 @@ impl Collector {
     }
 
     fn outcome(&mut self, time: Timestamp, event: &Outcome<'_>) {
+        let flying = self.flying.get_mut(&event.who.session);
+        // That of a statement that was only prepared, or of one from before the period.
+        if !flying.is_some_and(|left| left.remove(&event.statement)) {
+            return;
+        }
         let used = self.lives.used(&event.who.grant);
         match event.result {
             Done::Completed | Done::Suspended => {}
@@ -203,6 +216,8 @@ impl Collector {
 
     fn ended(&mut self, time: Timestamp, event: &SessionEnded) {
         self.open.remove(&event.who.session);
+        let left = self.flying.remove(&event.who.session).unwrap_or_default();
+        self.statements.unknown += left.len() as u64;
         if !self.period.has(time) {
             return;
         }
@@ -321,6 +336,7 @@ impl Collector {
         let mut refusals: Vec<Refusals> = self.refusals.into_values().collect();
         refusals.sort_by(|a, b| (b.count, a.first, &a.claimed).cmp(&(a.count, b.first, &b.claimed)));
         self.delays_us.sort_unstable();
+        self.statements.unknown += self.flying.values().map(|left| left.len() as u64).sum::<u64>();
         let overshoots = Overshoots {
             count: self.delays_us.len() as u64,
             p50_us: self.delays_us.get(self.delays_us.len() / 2).copied().unwrap_or(0),

@@ -70,20 +70,17 @@ fn alarms(report: &Report) -> Markup {
         .count();
     let unconfirmed = report.overshoots.late.items.iter().filter(|late| !late.confirmed).count();
     for (count, what) in [
-        (unreviewed as u64, "break-glass accesses were not reviewed."),
-        (unconfirmed as u64, "sessions ended without the database confirming it."),
-        (report.lost_sessions, "sessions have no end on record."),
-        (
-            report.records_missing,
-            "records were given up while the log could not be written.",
-        ),
+        (unreviewed as u64, "Break-glass accesses that nobody has reviewed"),
+        (unconfirmed as u64, "Sessions that ended without the database confirming it"),
+        (report.lost_sessions, "Sessions without an end on record"),
+        (report.records_missing, "Records given up while the log could not be written"),
         (
             report.unreadable.count(),
-            "lines of the log could not be read: what is shown is not all there is.",
+            "Lines of the log that could not be read, so that what is shown is not all there is",
         ),
     ] {
         if count > 0 {
-            alarms.push(format!("{count} {what}"));
+            alarms.push(format!("{what}: {count}."));
         }
     }
     html! {
@@ -132,7 +129,7 @@ fn section(table: &Table) -> Markup {
 }
 
 fn line(row: &Row) -> Markup {
-    html! { tr.mark[row.remarkable] { @for cell in &row.cells { td { (cell) } } } }
+    html! { tr class=[row.remarkable.then_some("mark")] { @for cell in &row.cells { td { (cell) } } } }
 }
 
 #[cfg(test)]

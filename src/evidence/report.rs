@@ -111,7 +111,7 @@ pub struct Statements {
     pub executed: u64,
     /// Of these, ended with an error.
     pub failed: u64,
-    /// Of these, with an outcome that nobody knows.
+    /// Of these, with an outcome that nobody knows: none is on record up to the period's end.
     pub unknown: u64,
 }
 

@@ -97,6 +97,7 @@ pub(super) fn day() -> Vec<Record> {
         (4, grant(1, "ana", "activated", "ana", Some(34))),
         (4, started(1, "ana")),
         (5, statement(1, "ana", 1, "parse")),
+        (5, outcome(1, "ana", 1, "failed", 0)),
         (5, statement(1, "ana", 2, "execute")),
         (5, outcome(1, "ana", 2, "completed", 7)),
         (6, statement(1, "ana", 3, "query")),

@@ -25,7 +25,7 @@ pub async fn checkpoints(dir: PathBuf, every: Duration, notifier: Notifier) {
             Ok(kept) => {
                 notifier
                     .checkpoint(text.trim_end(), &kept.checkpoint.log, kept.checkpoint.covers, kept.time)
-                    .await
+                    .await;
             }
             Err(error) => tracing::warn!(path = %path.display(), %error, "a checkpoint cannot be sent"),
         }

@@ -70,13 +70,13 @@ impl Courier {
         let file = self.position.clone();
         let loaded = tokio::task::spawn_blocking(move || file.load()).await;
         // A runtime that goes down reads nothing more.
-        let Ok(mut received) = loaded else { return };
+        let Ok(mut settled) = loaded else { return };
         let mut wait = self.pace.first;
         loop {
-            let (begun, before) = (self.state.sent.load(Ordering::Relaxed), received);
-            let Err(error) = self.deliver(&mut received).await;
-            if received != before {
-                self.save(received).await;
+            let (begun, before) = (self.state.sent.load(Ordering::Relaxed), settled);
+            let Err(error) = self.deliver(&mut settled).await;
+            if settled != before {
+                self.save(settled).await;
             }
             if self.state.sent.load(Ordering::Relaxed) > begun {
                 wait = self.pace.first;
@@ -108,23 +108,20 @@ impl Courier {
             told: false,
         };
         loop {
-            match next {
-                Some(parcel) => {
-                    tokio::select! {
-                        error = &mut closed => return Err(error),
-                        sent = send(&mut writer, &parcel.frames, self.pace.patience) => sent?,
-                    }
-                    self.state.sent.fetch_add(parcel.count, Ordering::Relaxed);
-                    journey.sent.push_back((self.clock.now(), parcel.position));
-                    self.tell(&mut journey, false);
+            if let Some(parcel) = next {
+                tokio::select! {
+                    error = &mut closed => return Err(error),
+                    sent = send(&mut writer, &parcel.frames, self.pace.patience) => sent?,
                 }
-                None => {
-                    self.tell(&mut journey, true);
-                    self.state.at_end.notify_waiters();
-                    tokio::select! {
-                        error = &mut closed => return Err(error),
-                        () = sleep(self.pace.poll) => {}
-                    }
+                self.state.sent.fetch_add(parcel.count, Ordering::Relaxed);
+                journey.sent.push_back((self.clock.now(), parcel.position));
+                self.tell(&mut journey, false);
+            } else {
+                self.tell(&mut journey, true);
+                self.state.at_end.notify_waiters();
+                tokio::select! {
+                    error = &mut closed => return Err(error),
+                    () = sleep(self.pace.poll) => {}
                 }
             }
             self.settle(&mut journey, received).await;

@@ -12,6 +12,7 @@
 //! - `drain`: SIGTERM ends idle sessions first and the others at its limit
 //! - `drivers`: drivers as they are published (`make drivers`, not a part of `make test`)
 //! - `endings`: every way a session ends, by its packet, with its transaction's fate looked up in the database
+//! - `evidence`: what auditors, DuckDB (`make drivers`) and a syslog receiver are given of the log
 //! - `figures`: how long people wait: for their first row, for an approval, for a change to reach two hundred sessions
 //! - `hang`: session threads that hang lengthen nothing at the database
 //! - `kill9`: what a gate that dies leaves behind: no backend, and no statement off the record
@@ -51,6 +52,7 @@ mod disk;
 mod drain;
 mod drivers;
 mod endings;
+mod evidence;
 mod figures;
 mod hang;
 mod kill9;
