@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 
 use crate::access::Desk;
 use crate::audit::event::{Event, GateStarted};
+use crate::audit::values::ValueKeyError;
 use crate::audit::{AuditError, Health, Journal};
 use crate::clock::Clock;
 use crate::config::{Control, Settings};
@@ -80,6 +81,9 @@ pub enum StartError {
     /// The log.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// The key for hashed parameters.
+    #[error(transparent)]
+    Values(#[from] ValueKeyError),
     /// The store of the grants.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

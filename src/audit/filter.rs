@@ -166,7 +166,8 @@ fn contains_text(event: &Event<'_>, text: &str) -> bool {
         | Event::Checkpoint(_)
         | Event::SegmentsRemoved(_)
         | Event::CancelRequested(_)
-        | Event::Outcome(_) => false,
+        | Event::Outcome(_)
+        | Event::TransactionChanged(_) => false,
         Event::JournalHealed(event) => may_have(&event.detail),
         Event::KeyChanged(event) => has(&event.by),
         Event::Reloaded(event) => has(&event.detail),
@@ -194,7 +195,8 @@ fn contains_text(event: &Event<'_>, text: &str) -> bool {
 
 fn statement_texts<'a>(statement: &'a Statement<'_>) -> impl Iterator<Item = &'a str> {
     let parameters = statement.parameters.iter().filter_map(|parameter| match parameter {
-        Parameter::Null => None,
+        Parameter::Null | Parameter::Redacted => None,
+        Parameter::Hashed(hash) => Some(hash.as_ref()),
         Parameter::Text(text) | Parameter::Long { start: text, .. } => Some(text.0.as_ref()),
         Parameter::Binary { hex, .. } => Some(hex.as_ref()),
     });

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::encode::is_hostile;
-use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement};
+use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement, TransactionStatus};
 use super::record::Record;
 
 /// A short text is cut after this many characters.
@@ -157,6 +157,9 @@ fn short(event: &Event<'_>) -> String {
         }
         Event::Statement(statement) => statement_text(statement),
         Event::Outcome(outcome) => outcome_text(outcome),
+        Event::TransactionChanged(event) => {
+            format!("{} after #{}", transaction_text(event.transaction), event.statement)
+        }
     }
 }
 
@@ -221,9 +224,14 @@ fn statement_text(statement: &Statement<'_>) -> String {
     if statement.continued {
         text.push_str(" (continued)");
     }
+    if statement.opaque {
+        text.push_str(" (opaque)");
+    }
     for (number, parameter) in (1..).zip(statement.parameters.iter().take(20)) {
         let _ = match parameter {
             Parameter::Null => write!(text, " ${number}=NULL"),
+            Parameter::Redacted => write!(text, " ${number}=***"),
+            Parameter::Hashed(hash) => write!(text, " ${number}=#{}", begin(hash)),
             Parameter::Text(value) => write!(text, " ${number}='{}'", begin(&value.0)),
             Parameter::Long { start, length, .. } => write!(text, " ${number}='{}…' ({length} bytes)", begin(&start.0)),
             Parameter::Binary { hex, .. } => write!(text, " ${number}=\\x{}", begin(hex)),
@@ -254,7 +262,18 @@ fn outcome_text(outcome: &Outcome<'_>) -> String {
         outcome.bytes,
         span(outcome.duration_us)
     );
+    if let Some(status @ (TransactionStatus::Open | TransactionStatus::Failed)) = outcome.transaction {
+        let _ = write!(text, ", transaction {}", transaction_text(status));
+    }
     text
+}
+
+fn transaction_text(status: TransactionStatus) -> &'static str {
+    match status {
+        TransactionStatus::Idle => "idle",
+        TransactionStatus::Open => "open",
+        TransactionStatus::Failed => "failed",
+    }
 }
 
 fn cut_note(sql: &Sql<'_>) -> String {
