@@ -417,3 +417,6 @@ pub struct SessionEnded {
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
+
+#[cfg(test)]
+mod tests;
