@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::StartError;
+use crate::audit::values::{ParameterPolicy, Show, ValueKey};
 use crate::clock::Clock;
 use crate::config::{Settings, TargetSettings, TlsFiles};
 use crate::frontend::{self, Waiting};
@@ -53,11 +54,11 @@ impl Builder {
         let certificate = certificate(&settings.tls)?;
         let mut targets = Vec::with_capacity(settings.targets.len());
         for target in &settings.targets {
-            targets.push(self::target(target)?);
+            targets.push((self::target(target)?, show(target.parameters, settings)?));
         }
         let rooms: HashMap<_, _> = targets
             .into_iter()
-            .map(|target| (target.name.clone(), self.room(target)))
+            .map(|(target, show)| (target.name.clone(), self.room(target, show)))
             .collect();
         self.rooms.clone_from(&rooms);
         self.tls.replace(certificate);
@@ -74,7 +75,7 @@ impl Builder {
         })
     }
 
-    fn room(&self, target: Target) -> Arc<TargetRoom> {
+    fn room(&self, target: Target, show: Show) -> Arc<TargetRoom> {
         let limit = target.max_sessions.unwrap_or(NO_LIMIT);
         let target = Arc::new(target);
         // Places in use stay in use, as long as the limit is the same.
@@ -88,6 +89,7 @@ impl Builder {
             terminator,
             places,
             limit,
+            show,
         })
     }
 }
@@ -109,8 +111,17 @@ fn session(settings: &Settings) -> session::Settings {
         keep: Keep {
             sql: settings.audit.max_sql_bytes,
             parameter: settings.audit.max_parameter_bytes,
+            show: Show::Full,
         },
     }
+}
+
+fn show(policy: ParameterPolicy, settings: &Settings) -> Result<Show, StartError> {
+    Ok(match policy {
+        ParameterPolicy::Full => Show::Full,
+        ParameterPolicy::Hashed => Show::Hashed(ValueKey::load_or_make(&settings.audit.value_key())?),
+        ParameterPolicy::None => Show::None,
+    })
 }
 
 fn certificate(files: &TlsFiles) -> Result<ServerTls, StartError> {

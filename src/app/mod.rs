@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 use crate::access::Desk;
 use crate::audit::event::{Event, GateStarted};
 use crate::audit::keeper::Keeper;
+use crate::audit::values::ValueKeyError;
 use crate::audit::{AuditError, Health, Journal, Written};
 use crate::clock::Clock;
 use crate::config::{Control, Settings};
@@ -84,6 +85,9 @@ pub enum StartError {
     /// The log.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// The key for hashed parameters.
+    #[error(transparent)]
+    Values(#[from] ValueKeyError),
     /// The store of the grants.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

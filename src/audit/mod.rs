@@ -26,10 +26,12 @@ mod index;
 mod journal;
 pub mod keeper;
 pub mod key;
+pub(crate) mod lex;
 mod queue;
 mod read;
 pub mod reading;
 mod record;
+pub mod redact;
 pub mod render;
 pub mod segment;
 pub mod story;
@@ -38,6 +40,7 @@ mod tally;
 #[cfg(test)]
 mod testing;
 pub mod touched;
+pub mod values;
 pub mod verify;
 mod writer;
 
@@ -86,6 +89,12 @@ impl Settings {
             max_sql_bytes: 1024 * 1024,
             max_parameter_bytes: 64 * 1024,
         }
+    }
+
+    /// The file of the key that hashes parameters, beside the other key; made when a target asks for it.
+    #[must_use]
+    pub fn value_key(&self) -> PathBuf {
+        self.key.with_extension("values")
     }
 }
 

@@ -152,6 +152,7 @@ names! {
     SessionEnded = "session_ended",
     Statement = "statement",
     Outcome = "outcome",
+    TransactionChanged = "transaction_changed",
 }
 
 impl fmt::Display for EventName {
@@ -191,6 +192,7 @@ impl Event<'_> {
             Self::SessionEnded(event) => Some(&event.who),
             Self::Statement(event) => Some(&event.who),
             Self::Outcome(event) => Some(&event.who),
+            Self::TransactionChanged(event) => Some(&event.who),
             _ => None,
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize as _;
 
 use super::encode::{Harmless, is_hostile};
-use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement};
+use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement, TransactionStatus};
 use super::reading::Readings;
 use super::record::Record;
 
@@ -177,6 +177,9 @@ fn short(event: &Event<'_>) -> String {
         }
         Event::Statement(statement) => statement_text(statement),
         Event::Outcome(outcome) => outcome_text(outcome),
+        Event::TransactionChanged(event) => {
+            format!("{} after #{}", transaction_text(event.transaction), event.statement)
+        }
     }
 }
 
@@ -241,9 +244,14 @@ fn statement_text(statement: &Statement<'_>) -> String {
     if statement.continued {
         text.push_str(" (continued)");
     }
+    if statement.opaque {
+        text.push_str(" (opaque)");
+    }
     for (number, parameter) in (1..).zip(statement.parameters.iter().take(20)) {
         let _ = match parameter {
             Parameter::Null => write!(text, " ${number}=NULL"),
+            Parameter::Redacted => write!(text, " ${number}=***"),
+            Parameter::Hashed(hash) => write!(text, " ${number}=#{}", begin(hash)),
             Parameter::Text(value) => write!(text, " ${number}='{}'", begin(&value.0)),
             Parameter::Long { start, length, .. } => write!(text, " ${number}='{}…' ({length} bytes)", begin(&start.0)),
             Parameter::Binary { hex, .. } => write!(text, " ${number}=\\x{}", begin(hex)),
@@ -274,7 +282,18 @@ fn outcome_text(outcome: &Outcome<'_>) -> String {
         outcome.bytes,
         span(outcome.duration_us)
     );
+    if let Some(status @ (TransactionStatus::Open | TransactionStatus::Failed)) = outcome.transaction {
+        let _ = write!(text, ", transaction {}", transaction_text(status));
+    }
     text
+}
+
+fn transaction_text(status: TransactionStatus) -> &'static str {
+    match status {
+        TransactionStatus::Idle => "idle",
+        TransactionStatus::Open => "open",
+        TransactionStatus::Failed => "failed",
+    }
 }
 
 fn cut_note(sql: &Sql<'_>) -> String {

@@ -51,11 +51,13 @@ pub(super) fn statement(who: &Who, statement: u64, sql: &str, parameters: &[&str
             text: text(sql),
             length: None,
             sha256: None,
+            redacted: 0,
         }),
         prepared: None,
         portal: None,
         text_uncertain: false,
         continued: false,
+        opaque: false,
         parameters: parameters.iter().map(|parameter| Parameter::Text(text(parameter))).collect(),
         parameter_count: None,
         function: None,
@@ -73,7 +75,9 @@ pub(super) fn outcome(who: &Who, statement: u64, sqlstate: Option<&'static str>)
         bytes: 80,
         copy_in_bytes: None,
         copy_out_bytes: None,
+        first_byte_us: Some(220),
         duration_us: 230,
+        transaction: None,
     })
 }
 

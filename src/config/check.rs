@@ -282,6 +282,7 @@ impl Checker<'_> {
             startup_parameters: table.startup_parameters.clone(),
             max_sessions: table.max_sessions,
             application_name: table.application_name,
+            parameters: table.parameters,
             profiles: table.profiles.clone(),
         }
     }

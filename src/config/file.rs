@@ -13,6 +13,7 @@ use super::mistake::Mistake;
 use super::notify::{self, NotifyTable};
 use super::reader::{Places, Reader, Section};
 use crate::audit::Durability;
+use crate::audit::values::ParameterPolicy;
 use crate::frontend::Plaintext;
 use crate::names::{ProfileName, TargetName};
 use crate::tls::TlsMode;
@@ -59,6 +60,7 @@ pub(super) struct TargetTable {
     pub(super) startup_parameters: Vec<String>,
     pub(super) max_sessions: Option<u32>,
     pub(super) application_name: ApplicationName,
+    pub(super) parameters: ParameterPolicy,
     pub(super) profiles: Vec<ProfileName>,
 }
 
@@ -207,6 +209,12 @@ const SSL_MODES: &[(&str, TlsMode)] = &[
     ("verify-full", TlsMode::VerifyFull),
 ];
 
+const PARAMETER_POLICIES: &[(&str, ParameterPolicy)] = &[
+    ("full", ParameterPolicy::Full),
+    ("hashed", ParameterPolicy::Hashed),
+    ("none", ParameterPolicy::None),
+];
+
 const AUTH_METHODS: &[(&str, AuthMethod)] = &[
     ("scram-sha-256", AuthMethod::ScramSha256),
     ("md5", AuthMethod::Md5),
@@ -254,6 +262,7 @@ fn target(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
                 &[("prefix", ApplicationName::Prefix), ("pass", ApplicationName::Pass)],
             )
             .unwrap_or(ApplicationName::Prefix),
+        parameters: table.one_of("parameters", PARAMETER_POLICIES).unwrap_or_default(),
         profiles: access::profiles(table),
         name: name?,
         host: address.as_ref()?.0.clone(),

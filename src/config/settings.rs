@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::access::AccessTable;
 use super::file::{Control, Limits, Logging, SessionTable, joined};
 use crate::audit;
+use crate::audit::values::ParameterPolicy;
 use crate::forward::ForwardSettings;
 use crate::frontend::Plaintext;
 use crate::identity::IssuerSettings;
@@ -96,6 +97,8 @@ pub struct TargetSettings {
     pub max_sessions: Option<u32>,
     /// What the target sees as `application_name`.
     pub application_name: ApplicationName,
+    /// What the log tells of parameters' values there.
+    pub parameters: ParameterPolicy,
     /// What can be asked for there, the narrowest first.
     pub profiles: Vec<ProfileName>,
 }

@@ -15,6 +15,7 @@ use super::registry::Arriving;
 use super::{Settings, Shared, random};
 use crate::access::Origin;
 use crate::audit::event::{Event, Refused, SessionStarted, Who};
+use crate::audit::values::Show;
 use crate::clock::Moment;
 use crate::ending::{Ending, Scope};
 use crate::frontend::{self, Authenticated};
@@ -47,6 +48,8 @@ pub struct TargetRoom {
     pub places: Arc<Semaphore>,
     /// How many places there are.
     pub limit: u32,
+    /// What the log tells of bound values.
+    pub show: Show,
 }
 
 /// A client with a permit and a target that is ready for it; its start is on record.

@@ -23,6 +23,7 @@
 //! - `restarts`: `kill -9` in the middle of every state of a request; what was, is; what was over, stays over
 //! - `rush`: two approvers at once, floods, retries, mistyped names
 //! - `shut_out`: a disabled identity's sessions, requests and grants end at once
+//! - `statements`: every way to execute something, by its records; secrets, values, what the log must not show
 //! - `terminal`: what happens on a terminal: a token that is not shown, a countdown beside psql
 //! - `tour`: a tester's way from the grant to the first rows, and what the log says about it
 //! - `waiting`: plain psql under a name and a token, which waits for approval
@@ -63,6 +64,7 @@ mod reload;
 mod restarts;
 mod rush;
 mod shut_out;
+mod statements;
 mod support;
 mod terminal;
 mod tour;

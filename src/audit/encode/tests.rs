@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::audit::chain::{Mark, seal_as};
-use crate::audit::event::{Done, Kind, Outcome, Parameter, Sql, Statement, Text, Who};
+use crate::audit::event::{Done, Kind, Outcome, Parameter, Sql, Statement, Text, TransactionStatus, Who};
 use crate::ids::{GrantId, SessionId};
 
 pub(super) fn who() -> Who {
@@ -29,11 +29,13 @@ fn statement<'a>(who: &'a Who, sql: &'a [u8], parameter: &'a [u8]) -> Event<'a> 
             text: Text::of(sql),
             length: None,
             sha256: None,
+            redacted: 0,
         }),
         prepared: Some(Text::of(b"")),
         portal: Some(Text::of(parameter)),
         text_uncertain: false,
         continued: false,
+        opaque: false,
         parameters: vec![Parameter::Text(Text::of(parameter)), Parameter::Null],
         parameter_count: None,
         function: None,
@@ -154,7 +156,9 @@ fn measure() {
                 bytes: 80,
                 copy_in_bytes: None,
                 copy_out_bytes: None,
+                first_byte_us: Some(220),
                 duration_us: 230,
+                transaction: Some(TransactionStatus::Idle),
             }),
         ),
     ] {

@@ -14,7 +14,8 @@ pub(in crate::audit) fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
         | Event::Checkpoint(_)
         | Event::SegmentsRemoved(_)
         | Event::CancelRequested(_)
-        | Event::Outcome(_) => Vec::new(),
+        | Event::Outcome(_)
+        | Event::TransactionChanged(_) => Vec::new(),
         Event::JournalHealed(event) => named(&[event.detail.as_deref()]),
         Event::KeyChanged(event) => vec![&event.by],
         Event::Reloaded(event) => vec![&event.detail],
@@ -52,7 +53,8 @@ pub(in crate::audit) fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
 /// The texts of a statement that are not its SQL.
 pub(in crate::audit) fn beside_sql<'e>(statement: &'e Statement<'_>) -> impl Iterator<Item = &'e str> {
     let parameters = statement.parameters.iter().filter_map(|parameter| match parameter {
-        Parameter::Null => None,
+        Parameter::Null | Parameter::Redacted => None,
+        Parameter::Hashed(hash) => Some(hash.as_ref()),
         Parameter::Text(text) | Parameter::Long { start: text, .. } => Some(text.0.as_ref()),
         Parameter::Binary { hex, .. } => Some(hex.as_ref()),
     });

@@ -116,6 +116,7 @@ fn what_cannot_be_read_is_said() {
         text: Text(Cow::Borrowed("SELECT 1")),
         length: Some(9_000_000),
         sha256: None,
+        redacted: 0,
     });
     assert_eq!(cut.unparsed, Some(Unparsed::Cut));
 }
