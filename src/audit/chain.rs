@@ -170,9 +170,9 @@ impl Tip {
         let start = out.len();
         let seq = self.seq + 1;
         head(out, seq, line);
-        let link = self.link.after(out.get(start..).unwrap_or_default());
-        tail(out, link.mark());
-        Self { seq, link }
+        let after = self.link.after(out.get(start..).unwrap_or_default());
+        tail(out, after.mark());
+        Self { seq, link: after }
     }
 }
 
@@ -242,14 +242,14 @@ impl Tip {
         let (body, mark) = split(line).ok_or(Breach::Foreign)?;
         let found = number(line).ok_or(Breach::Foreign)?;
         let seq = self.seq + 1;
-        let link = self.link.after(body);
+        let after = self.link.after(body);
         if found != seq {
             return Err(Breach::Number { expected: seq, found });
         }
-        if link.mark() != mark {
+        if after.mark() != mark {
             return Err(Breach::Changed);
         }
-        Ok(Self { seq, link })
+        Ok(Self { seq, link: after })
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::chain::{Tip, number, split};
+use super::chain::{Mark, Tip, number, split};
 use super::event::{Event, Fault, JournalHealed, SegmentBegan};
 use super::key::PublicKey;
 use super::record::{Record, name_of};
@@ -114,7 +114,7 @@ impl Survey {
                     self.fault(Fault::ChainBroken, 0, place);
                 }
                 // The chain goes on over what is there, so that it can be followed to what comes.
-                let (body, _) = split(line).unwrap_or((line, Default::default()));
+                let (body, _) = split(line).unwrap_or((line, Mark::default()));
                 self.tip = Tip {
                     seq: number(line).unwrap_or_default().max(self.tip.seq + 1),
                     link: self.tip.link.after(body),

@@ -45,7 +45,7 @@ fn links_as_text() {
     assert_eq!(link.to_string().parse(), Ok(link));
     let text = link.to_string();
     assert!(text.starts_with(&link.mark().to_string()));
-    for bad in ["", &text[1..], &text.to_uppercase(), &format!("{text}0")] {
+    for bad in ["", text.get(1..).unwrap(), &text.to_uppercase(), &format!("{text}0")] {
         assert_eq!(bad.parse::<Link>(), Err(InvalidLink));
     }
 }

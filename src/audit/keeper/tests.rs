@@ -5,7 +5,8 @@ use crate::audit::verify::{Expected, Flaw, verify_folder};
 use crate::clock::Clock;
 
 struct Kept {
-    _dir: tempfile::TempDir,
+    #[expect(dead_code, reason = "goes with the log")]
+    dir: tempfile::TempDir,
     settings: Settings,
     clock: Clock,
     journal: Journal,
@@ -23,7 +24,7 @@ impl Kept {
         let clock = Clock::system(None);
         let journal = Journal::open(&settings, clock.clone()).unwrap();
         let kept = Self {
-            _dir: dir,
+            dir,
             settings,
             clock,
             journal,
@@ -95,7 +96,7 @@ async fn closed_segments_are_packed_and_read_as_before() {
         journal,
         settings,
         clock,
-        _dir,
+        dir,
     } = kept;
     journal.close().await;
     let journal = Journal::open(&settings, clock.clone()).unwrap();
@@ -103,7 +104,7 @@ async fn closed_segments_are_packed_and_read_as_before() {
         journal,
         settings,
         clock,
-        _dir,
+        dir,
     };
     kept.note("on").await;
     assert_eq!(kept.flaw(), None);

@@ -40,7 +40,7 @@ fn public_keys_as_text() {
 #[test]
 fn a_key_that_others_can_read_or_that_is_none_is_refused() {
     let (_dir, path) = place();
-    drop(SigningKey::load_or_make(&path).unwrap());
+    assert!(SigningKey::load_or_make(&path).is_ok());
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
     assert!(matches!(
         SigningKey::load_or_make(&path),
