@@ -10,11 +10,8 @@ use crate::support::{database, eventually, gate, gate_before, grant, records_of}
 /// A statement with its outcome in one line: kind, text, what is special; result, SQLSTATE, tags, rows, transaction.
 fn told((statement, outcome): &(Value, Value)) -> String {
     let flags = ["text_uncertain", "continued", "opaque"];
-    let flags: String = flags
-        .iter()
-        .filter(|flag| statement[**flag] == true)
-        .map(|flag| format!(" +{flag}"))
-        .collect();
+    let special = flags.into_iter().filter(|flag| statement[*flag] == true);
+    let flags = special.map(|flag| [" +", flag].concat()).collect::<String>();
     let tags: Vec<&str> = outcome["tags"]
         .as_array()
         .into_iter()

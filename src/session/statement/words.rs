@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, MatchKind};
 
 use crate::audit::lex::{Kind, Lexer, Token, in_word};
 use crate::audit::redact::TRIGGERS;
@@ -22,13 +22,14 @@ const OPAQUE: [&str; 4] = ["do", "call", "execute", "prepare"];
 /// The longest of all words, with the character behind it.
 pub(super) const LONGEST: usize = 17;
 
+/// So many bytes are looked at together.
+const CHUNK: usize = 256;
+
+/// In lower case, for only then does it look at many bytes at once: half of what looking at them one by one costs.
 #[expect(clippy::expect_used, reason = "a few short words always make an automaton")]
 static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
     AhoCorasick::builder()
-        .ascii_case_insensitive(true)
-        // One byte after the other: it has more words than a prefilter could tell apart.
-        .prefilter(false)
-        .kind(Some(aho_corasick::AhoCorasickKind::DFA))
+        .match_kind(MatchKind::LeftmostFirst)
         .build(RENAMING.iter().chain([&REOPENING]).chain(&TRIGGERS))
         .expect("an automaton")
 });
@@ -47,14 +48,28 @@ pub(in crate::session) struct Words {
 impl Words {
     pub(in crate::session) fn of(text: &[u8]) -> Self {
         let mut words = Self::default();
-        for found in FINDER.find_iter(text) {
-            match found.pattern().as_usize() {
-                0..4 => words.renames |= stands_alone(text, found.start(), found.end()),
-                4 => words.reopens = true,
-                _ => words.secrets = true,
+        let mut start = 0;
+        loop {
+            let rest = text.get(start..).unwrap_or_default();
+            let piece = rest.get(..CHUNK).unwrap_or(rest);
+            let mut lower = [0; CHUNK];
+            lower
+                .iter_mut()
+                .zip(piece)
+                .for_each(|(to, from)| *to = from.to_ascii_lowercase());
+            for found in FINDER.find_iter(lower.get(..piece.len()).unwrap_or_default()) {
+                match found.pattern().as_usize() {
+                    0..4 => words.renames |= stands_alone(text, start + found.start(), start + found.end()),
+                    4 => words.reopens = true,
+                    _ => words.secrets = true,
+                }
             }
+            if piece.len() == rest.len() {
+                return words;
+            }
+            // A word on the edge is whole in the next piece.
+            start += CHUNK - LONGEST;
         }
-        words
     }
 
     pub(super) fn add(&mut self, other: Self) {
@@ -128,6 +143,14 @@ mod tests {
         assert!(of("alter role x Password 'y'").secrets && of("a://b").secrets && of("PGP_SYM_ENCRYPT").secrets);
         assert_eq!(of("SELECT abalance FROM pgbench_accounts WHERE aid = 1;"), Words::default());
         assert!(TRIGGERS.iter().chain(&RENAMING).all(|word| word.len() < LONGEST));
+    }
+
+    #[test]
+    fn words_are_found_anywhere() {
+        for before in 0..600 {
+            let text = format!("{} eXecute -----BEGIN PRIVATE KEY-----", "x".repeat(before));
+            assert!(of(&text).renames && of(&text).secrets, "{before}");
+        }
     }
 
     #[test]
