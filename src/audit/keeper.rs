@@ -73,8 +73,8 @@ impl Keeper {
             let mut indexer = Indexer::default();
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {
                 let dir = &journal.settings().dir;
-                let mut indexed = || indexer.pass(dir).map_err(|error| io_error(dir, error));
-                match keep(&journal, clock.now()).and_then(|()| indexed()) {
+                let mut index = || indexer.pass(dir).map_err(|error| io_error(dir, error));
+                match keep(&journal, clock.now()).and_then(|()| index()) {
                     Ok(()) => told = false,
                     Err(error) if !told => {
                         told = true;
