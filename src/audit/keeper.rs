@@ -74,8 +74,8 @@ impl Keeper {
             let mut indexer = Indexer::default();
             loop {
                 let dir = &journal.settings().dir;
-                let mut indexed = || indexer.pass(dir).map_err(|error| io_error(dir, error));
-                match keep_while(&journal, clock.now(), go_on).and_then(|()| indexed()) {
+                let mut index = || indexer.pass(dir).map_err(|error| io_error(dir, error));
+                match keep_while(&journal, clock.now(), go_on).and_then(|()| index()) {
                     Ok(()) => told = false,
                     Err(error) if !told => {
                         told = true;

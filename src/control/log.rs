@@ -95,3 +95,25 @@ fn push(lines: &mut String, item: Result<Record, ReadError>) {
 fn unreadable(error: String) -> String {
     serde_json::to_string(&Unreadable { error }).unwrap_or_default() + "\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_a_filter_and_whether_to_follow() {
+        let query = |text: &str| wanted(&format!("/v1/log?{text}").parse().unwrap());
+        let LogQuery { filter, following } = query("follow=true&table=Shop.Customers&min_rows=7&class=update&group=qa").unwrap();
+        assert!(following.follow);
+        assert_eq!(filter.table.unwrap().to_string(), "shop.customers");
+        assert_eq!(
+            (filter.min_rows, filter.class),
+            (Some(7), Some(crate::audit::reading::Class::Update))
+        );
+        assert_eq!(filter.group.unwrap().as_str(), "qa");
+        assert_eq!(wanted(&"/v1/log".parse().unwrap()).unwrap(), LogQuery::default());
+        for text in ["follw=true", "min_rows=many", "follow=perhaps", "table=", "since=yesterday"] {
+            assert!(query(text).is_err(), "{text}");
+        }
+    }
+}

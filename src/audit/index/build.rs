@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use xorf::{BinaryFuse8, DmaSerializable};
 
-use super::{Block, DESCRIPTOR, Index, make, terms};
+use super::{Block, Index, make, terms};
 use crate::audit::event::{Event, Outcome, Statement};
 use crate::audit::reading::Readings;
 use crate::audit::record::Record;
@@ -58,7 +58,7 @@ pub(super) fn build(packed: &mut impl Read) -> io::Result<Index> {
         }
         building.block(frame.len(), &lines);
     }
-    building.finish()
+    Ok(building.finish())
 }
 
 /// The frames of a packed file, one after the other.
@@ -222,7 +222,7 @@ impl Building {
         }
     }
 
-    fn finish(mut self) -> io::Result<Index> {
+    fn finish(mut self) -> Index {
         for open in self.open.values() {
             if let Some(draft) = self.blocks.get_mut(open.block) {
                 draft.block.torn = true;
@@ -231,9 +231,9 @@ impl Building {
         self.open.clear();
         self.seal();
         let blocks = self.blocks.into_iter().map(|draft| draft.block);
-        Ok(Index {
+        Index {
             blocks: blocks.collect(),
-        })
+        }
     }
 }
 
@@ -266,21 +266,14 @@ impl Draft {
             return;
         }
         let terms: Vec<u64> = std::mem::take(&mut self.terms).into_iter().collect();
-        match BinaryFuse8::try_from(&terms) {
-            Ok(filter) => {
-                let mut descriptor = [0; DESCRIPTOR];
-                filter.dma_copy_descriptor_to(&mut descriptor);
-                self.block.descriptor = descriptor;
-                self.block.fingerprints = filter.dma_fingerprints().to_vec();
-            }
-            // It did not come about in a thousand attempts, which is as good as impossible: the block is never skipped.
-            Err(_) => {
-                self.block.unreadable = true;
-                if let Ok(none) = BinaryFuse8::try_from(&Vec::new()) {
-                    none.dma_copy_descriptor_to(&mut self.block.descriptor);
-                    self.block.fingerprints = none.dma_fingerprints().to_vec();
-                }
-            }
+        // It comes about in a few attempts of a thousand; a block without one is never skipped.
+        let filter = BinaryFuse8::try_from(&terms).or_else(|_| {
+            self.block.unreadable = true;
+            BinaryFuse8::try_from(&Vec::new())
+        });
+        if let Ok(filter) = filter {
+            filter.dma_copy_descriptor_to(&mut self.block.descriptor);
+            self.block.fingerprints = filter.dma_fingerprints().to_vec();
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::audit::event::{Event, Outcome, Sql, Statement};
 use crate::audit::filter::{Filter, beside_sql, texts};
 use crate::audit::reading::{Reading, Readings, Table, words};
 use crate::audit::record::EventName;
-use crate::ids::SessionId;
+use crate::ids::{GrantId, SessionId};
+use crate::names::{IdentityName, TargetName};
 
 /// For more sessions than these blocks are not skipped by session.
 const SESSIONS: usize = 256;
@@ -47,13 +48,15 @@ const TEXT: u8 = b'x';
 pub(super) fn of_names(event: &Event<'_>, mut add: impl FnMut(u64)) {
     add(term(EVENT, event.name().as_str().as_bytes()));
     let named = [
-        (IDENTITY, event.identity().map(|name| name.as_str())),
-        (GRANT, event.grant().map(|id| id.as_str())),
-        (SESSION, event.session().map(|id| id.as_str())),
-        (TARGET, event.target().map(|name| name.as_str())),
+        (IDENTITY, event.identity().map(IdentityName::as_str)),
+        (GRANT, event.grant().map(GrantId::as_str)),
+        (SESSION, event.session().map(SessionId::as_str)),
+        (TARGET, event.target().map(TargetName::as_str)),
     ];
     for (kind, name) in named {
-        name.into_iter().for_each(|name| add(term(kind, name.as_bytes())));
+        if let Some(name) = name {
+            add(term(kind, name.as_bytes()));
+        }
     }
     match event {
         Event::SessionStarted(started) => {
@@ -64,7 +67,9 @@ pub(super) fn of_names(event: &Event<'_>, mut add: impl FnMut(u64)) {
         _ => {}
     }
     event.sqlstate().into_iter().for_each(|code| sqlstate(code, &mut add));
-    texts(event).into_iter().for_each(|text| grams(text, &mut add));
+    for text in texts(event) {
+        grams(text, &mut add);
+    }
 }
 
 /// The terms of a statement's text: the same for all statements with that text.
@@ -154,13 +159,13 @@ impl Demand {
     /// What the filter asks for, in the sessions that are known to be wanted where a group or a run is asked for.
     pub(in crate::audit) fn of(filter: &Filter, sessions: Option<&HashSet<SessionId>>) -> Self {
         let mut names = Vec::new();
-        let named = [
-            (IDENTITY, filter.identity.as_ref().map(|name| name.as_str())),
-            (GRANT, filter.grant.as_ref().map(|id| id.as_str())),
-            (SESSION, filter.session.as_ref().map(|id| id.as_str())),
-            (TARGET, filter.target.as_ref().map(|name| name.as_str())),
+        let simple = [
+            (IDENTITY, filter.identity.as_ref().map(IdentityName::as_str)),
+            (GRANT, filter.grant.as_ref().map(GrantId::as_str)),
+            (SESSION, filter.session.as_ref().map(SessionId::as_str)),
+            (TARGET, filter.target.as_ref().map(TargetName::as_str)),
         ];
-        for (kind, name) in named {
+        for (kind, name) in simple {
             names.extend(name.map(|name| vec![term(kind, name.as_bytes())]));
         }
         let starts: Vec<_> = [

@@ -1,5 +1,7 @@
 //! Reading with an index is reading without it; an index that does not fit is not used.
 
+mod figures;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
