@@ -166,11 +166,7 @@ impl Gate {
         let forwarder = forwarder(&settings, &shared.clock)?;
         let tasks = vec![
             tokio::spawn(reaper.go_on(left)),
-            tokio::spawn(forward::checkpoints(
-                settings.audit.dir.clone(),
-                settings.checkpoint_every,
-                notifier.clone(),
-            )),
+            tokio::spawn(checkpoints(&settings, notifier.clone())),
             tokio::spawn(notifier.clone().run(shared.ledger.clone(), changes)),
         ];
         let mut gate = Self {
@@ -411,6 +407,11 @@ fn forwarder(settings: &Settings, clock: &Clock) -> Result<Option<Arc<Forwarder>
     let position = settings.state_dir.join("forward.position");
     let forwarder = Forwarder::start(to, settings.audit.dir.clone(), position, clock.clone())?;
     Ok(Some(Arc::new(forwarder)))
+}
+
+/// Sends checkpoints to the webhooks that want them.
+fn checkpoints(settings: &Settings, notifier: Notifier) -> impl Future<Output = ()> + use<> {
+    forward::checkpoints(settings.audit.dir.clone(), settings.checkpoint_every, notifier)
 }
 
 fn make_private_folder(path: &Path) -> Result<(), StartError> {

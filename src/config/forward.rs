@@ -93,3 +93,71 @@ pub(super) fn check(checker: &mut Checker<'_>) -> Option<ForwardSettings> {
         hostname: table.hostname.clone().unwrap_or_else(hostname),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Mistake, Settings, from_text};
+
+    fn load(lines: &str) -> Result<Settings, Vec<String>> {
+        let text = format!(
+            "[targets.orders]\naddress = \"127.0.0.1:5432\"\nuser = \"orders_app\"\n[audit]\nsegment_age = \"1h\"\n[audit.forward]\n{lines}"
+        );
+        from_text(Path::new("tidegate.toml"), &text).map_err(|mistakes| mistakes.iter().map(Mistake::to_string).collect())
+    }
+
+    fn receiver(lines: &str) -> Receiver {
+        load(lines).unwrap().forward.expect("a receiver").receiver
+    }
+
+    #[test]
+    fn a_receiver_is_on_tls_or_on_this_machine() {
+        let tls = receiver("address = \"tls://siem.example.org\"");
+        assert_eq!((&*tls.host, tls.port, tls.tls), ("siem.example.org", 6514, Some(None)));
+        for (address, port) in [
+            ("tcp://127.0.0.1", 601),
+            ("tcp://localhost:1514", 1514),
+            ("tcp://[::1]:514", 514),
+        ] {
+            let clear = receiver(&format!("address = \"{address}\""));
+            assert_eq!((clear.port, clear.tls), (port, None), "{address}");
+        }
+        let settings = load("").unwrap();
+        assert!(settings.forward.is_none());
+        assert_eq!(settings.checkpoint_every, Duration::from_mins(15));
+        let named = load("address = \"tcp://127.0.0.1\"\nhostname = \"gate-1\"\ncheckpoint_every = \"1m\"").unwrap();
+        assert_eq!(
+            (named.checkpoint_every, &*named.forward.unwrap().hostname),
+            (Duration::from_mins(1), "gate-1")
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (lines, words) in [
+            (
+                "address = \"tcp://siem.example.org:601\"",
+                "tidegate.toml:7: audit.forward.address: the audit log would travel to siem.example.org in clear text; write tls://siem.example.org:601",
+            ),
+            (
+                "address = \"siem.example.org\"",
+                "is not a receiver; write it like tls://siem.example.org:6514",
+            ),
+            ("address = \"tls://siem.example.org:0\"", "is not a host and a port"),
+            (
+                "address = \"tcp://127.0.0.1\"\nca_file = \"ca.pem\"",
+                "audit.forward.ca_file: it has no effect without",
+            ),
+            (
+                "address = \"tls://siem\"\nca_file = \"nowhere.pem\"",
+                "nowhere.pem cannot be read",
+            ),
+            ("protocol = \"udp\"", "protocol"),
+        ] {
+            let mistakes = load(lines).expect_err(lines);
+            assert!(mistakes.len() == 1 && mistakes[0].contains(words), "{lines}: {mistakes:?}");
+        }
+    }
+}

@@ -8,10 +8,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use jiff::Timestamp;
 
 use super::grants::{Lives, NOT_STORED};
-use super::report::{Change, Denial, LateEnd, Listed, Overshoots, Period, Refusals, Report, Statements};
-use crate::audit::event::{
-    DecisionMade, Done, Event, Fault, JournalHealed, Kind, Outcome, RequestChanged, SessionEnded, Statement, Who,
-};
+use super::house::House;
+use super::report::{Denial, LateEnd, Listed, Overshoots, Period, Refusals, Report, Statements};
+use crate::audit::event::{DecisionMade, Done, Event, Kind, Outcome, RequestChanged, SessionEnded, Statement, Who};
 use crate::audit::verify::Verdict;
 use crate::audit::{ReadError, Record};
 use crate::ids::SessionId;
@@ -36,11 +35,7 @@ pub struct Collector {
     lost_sessions: u64,
     delays_us: Vec<u64>,
     late: Listed<LateEnd>,
-    identities: Listed<Change>,
-    policies: Listed<Change>,
-    operation: Listed<Change>,
-    running: bool,
-    records_missing: u64,
+    house: House,
     statements: Statements,
     records: u64,
     unreadable: Listed<String>,
@@ -62,11 +57,7 @@ impl Collector {
             lost_sessions: 0,
             delays_us: Vec::new(),
             late: Listed::default(),
-            identities: Listed::default(),
-            policies: Listed::default(),
-            operation: Listed::default(),
-            running: false,
-            records_missing: 0,
+            house: House::default(),
             statements: Statements::default(),
             records: 0,
             unreadable: Listed::default(),
@@ -106,7 +97,7 @@ impl Collector {
                 if within {
                     self.lost_sessions += open;
                 }
-                self.operation(time, event);
+                self.house.take(time, event, within);
             }
             Event::Statement(event) if within => self.statement(time, event),
             Event::Outcome(event) if within => self.outcome(time, event),
@@ -121,8 +112,7 @@ impl Collector {
                 let client = event.client.map(|client| client.to_string()).unwrap_or_default();
                 self.refused(time, &event.detail, event.claimed.clone().unwrap_or_default(), client);
             }
-            Event::UserChanged(_) | Event::PolicyLoaded(_) | Event::Reloaded(_) if within => self.administration(time, event),
-            _ => self.operation(time, event),
+            _ => self.house.take(time, event, within),
         }
     }
 
@@ -247,89 +237,6 @@ impl Collector {
         }
     }
 
-    /// What operators change.
-    fn administration(&mut self, time: Timestamp, event: &Event<'_>) {
-        let gate = || "gate".to_owned();
-        match event {
-            Event::UserChanged(event) => self.identities.push(Change {
-                time,
-                what: event.identity.to_string(),
-                by: event.by.clone(),
-                detail: format!("{}; groups: {}", event.change, event.groups.join(", ")),
-                remarkable: event.change == NOT_STORED,
-            }),
-            Event::PolicyLoaded(event) => self.policies.push(Change {
-                time,
-                what: format!("policies {}", event.policy_set.as_deref().unwrap_or("(none)")),
-                by: gate(),
-                detail: format!("{}: {}", accepted(event.accepted), event.detail),
-                remarkable: !event.accepted,
-            }),
-            Event::Reloaded(event) => self.policies.push(Change {
-                time,
-                what: "configuration".to_owned(),
-                by: gate(),
-                detail: format!("{}: {}", accepted(event.accepted), event.detail),
-                remarkable: !event.accepted,
-            }),
-            _ => {}
-        }
-    }
-
-    /// What the gate says of itself and its log.
-    fn operation(&mut self, time: Timestamp, event: &Event<'_>) {
-        let mut note = |what: &str, detail: String, remarkable: bool| {
-            if self.period.has(time) {
-                let (what, by) = (what.to_owned(), String::new());
-                self.operation.push(Change {
-                    time,
-                    what,
-                    by,
-                    detail,
-                    remarkable,
-                });
-            }
-        };
-        match event {
-            Event::GateStarted(event) => {
-                let crashed = std::mem::replace(&mut self.running, true);
-                let after = if crashed {
-                    ", after one that did not stop in order"
-                } else {
-                    ""
-                };
-                note("gate started", format!("version {}{after}", event.version), crashed);
-            }
-            Event::GateStopped {} => {
-                self.running = false;
-                note("gate stopped", "in order".to_owned(), false);
-            }
-            Event::JournalHealed(event) => {
-                note("log healed", healed(event), true);
-                if self.period.has(time) {
-                    self.records_missing += event.lost;
-                }
-            }
-            Event::KeyChanged(event) => {
-                let word = if event.vouched {
-                    "the old one vouches for it"
-                } else {
-                    "not vouched for by the old one"
-                };
-                note(
-                    "signing key changed",
-                    format!("to {} by {}: {word}", event.key.id(), event.by),
-                    !event.vouched,
-                );
-            }
-            Event::SegmentsRemoved(event) => {
-                let detail = format!("{} to {}, up to record {}", event.first, event.last, event.last_seq);
-                note("old segments removed", detail, false);
-            }
-            _ => {}
-        }
-    }
-
     /// What it comes to, with what the proof of the log said.
     #[must_use]
     pub fn report(mut self, verdict: Result<Verdict, String>) -> Report {
@@ -353,10 +260,10 @@ impl Collector {
             open_sessions: self.open.len() as u64,
             lost_sessions: self.lost_sessions,
             overshoots,
-            identities: self.identities,
-            policies: self.policies,
-            operation: self.operation,
-            records_missing: self.records_missing,
+            identities: self.house.identities,
+            policies: self.house.policies,
+            operation: self.house.operation,
+            records_missing: self.house.records_missing,
             statements: self.statements,
             records: self.records,
             unreadable: self.unreadable,
@@ -376,37 +283,6 @@ fn forbidden(time: Timestamp, event: &DecisionMade) -> Denial {
         policies: event.policies.clone(),
         policy_set: Some(event.policy_set.clone()),
     }
-}
-
-fn accepted(yes: bool) -> &'static str {
-    if yes { "in force" } else { "refused" }
-}
-
-fn healed(event: &JournalHealed) -> String {
-    let fault = match event.fault {
-        Fault::TornTail => "the log ended in the middle of a record",
-        Fault::DiskFull => "the disk was full",
-        Fault::WriteFailed => "the log could not be written",
-        Fault::FileLost => "the log's file was removed or replaced",
-        Fault::ChainBroken => "a record was changed while no gate wrote the log",
-        Fault::LinesMissing => "records are missing at the log's end",
-    };
-    let mut parts = vec![fault.to_owned()];
-    parts.extend(event.since.map(|since| format!("since {since}")));
-    if event.refused > 0 {
-        parts.push(format!(
-            "{} records refused, and what they stood for with them",
-            event.refused
-        ));
-    }
-    if event.lost > 0 {
-        parts.push(format!("{} records of what had happened were given up", event.lost));
-    }
-    if event.cut_bytes > 0 {
-        parts.push(format!("{} bytes cut off", event.cut_bytes));
-    }
-    parts.extend(event.detail.clone());
-    parts.join("; ")
 }
 
 #[cfg(test)]

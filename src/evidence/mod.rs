@@ -9,6 +9,7 @@ mod collect;
 mod controls;
 mod export;
 mod grants;
+mod house;
 mod html;
 mod report;
 mod sheets;

@@ -75,6 +75,7 @@ pub(super) fn ended(number: u8, identity: &str, more: &Value) -> Value {
 }
 
 /// A day on which everything happens once.
+#[expect(clippy::too_many_lines, reason = "a list")]
 pub(super) fn day() -> Vec<Record> {
     let policies = json!({"policies": ["testers-ask"], "reason": "BUG-812", "ticket": "BUG-812"});
     let approved = json!({"policies": ["leads-approve"], "grant": "gr_0000000001"});

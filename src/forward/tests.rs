@@ -239,9 +239,41 @@ async fn before_the_gate_goes_the_last_lines_are_sent() {
     let forwarder = house.forward(port, None);
     let mut stream = accept(&listener).await;
     house.note("the last").await;
-    let (_, got) = tokio::join!(forwarder.finish(PATIENCE), up_to(&mut stream, "the last"));
+    let ((), got) = tokio::join!(forwarder.finish(PATIENCE), up_to(&mut stream, "the last"));
     assert_eq!(got, house.lines()[..got.len()]);
     drop((stream, listener));
     // Nobody is there: it is not waited for longer than allowed.
     timeout(PATIENCE, forwarder.finish(Duration::from_millis(20))).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_newest_checkpoint_is_put_into_the_outbox() {
+    use crate::notify::{EventKind, Format, Hook, Notifier, NotifySettings};
+    let house = House::new();
+    let (received, mut bodies) = tokio::sync::mpsc::unbounded_channel();
+    let app = axum::Router::new().fallback(move |body: String| {
+        let received = received.clone();
+        async move { received.send(body).map_err(|_| axum::http::StatusCode::GONE) }
+    });
+    let (listener, port) = listener().await;
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let hook = Hook {
+        name: "keeper".to_owned(),
+        url: crate::secret::Secret::new(format!("http://127.0.0.1:{port}/")),
+        secret: crate::secret::Secret::new("shared".to_owned()),
+        format: Format::Json,
+        events: [EventKind::Checkpoint].into(),
+    };
+    let settings = NotifySettings {
+        hooks: vec![hook],
+        link: None,
+    };
+    let notifier = Notifier::start(&house.dir.path().join("outbox"), settings, house.clock.clone()).unwrap();
+    let task = tokio::spawn(checkpoints(house.log().to_owned(), Duration::from_millis(20), notifier));
+    house.note("something").await;
+    let body = timeout(PATIENCE, bodies.recv()).await.unwrap().unwrap();
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let kept = crate::audit::verify::Kept::parse(body["line"].as_str().unwrap().as_bytes()).expect("a genuine checkpoint");
+    assert!(body["id"] == format!("{}.{}.checkpoint", kept.checkpoint.log, kept.checkpoint.covers));
+    task.abort();
 }
