@@ -8,6 +8,7 @@
 mod accept;
 mod build;
 mod crew;
+mod error;
 mod overdue;
 mod policies;
 mod reap;
@@ -16,7 +17,7 @@ mod serve;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,19 +29,19 @@ use tokio::task::JoinHandle;
 use crate::access::Desk;
 use crate::audit::event::{Event, GateStarted};
 use crate::audit::keeper::Keeper;
-use crate::audit::values::ValueKeyError;
-use crate::audit::{AuditError, Health, Journal, Written};
+use crate::audit::{Health, Journal, Written};
 use crate::clock::Clock;
 use crate::config::{Control, Settings};
 use crate::control::{self, AdminToken, Listeners};
 use crate::forward::{self, Forwarder};
-use crate::ledger::{self, Ledger, LedgerError, StoreError};
+use crate::ledger::{self, Ledger};
 use crate::metrics::{Log, Metrics};
-use crate::notify::{Notifier, OutboxError};
+use crate::notify::Notifier;
 use crate::session::{Lobby, Pool, Registry, Shared};
 use crate::tls::TlsError;
 
 use crew::Crew;
+pub use error::StartError;
 use policies::Access;
 use reap::Reaper;
 pub use serve::serve;
@@ -53,57 +54,6 @@ const REMEMBER: Duration = Duration::from_secs(10);
 const LAST_SESSIONS: Duration = Duration::from_secs(8);
 /// At the end, how long a receiver of the log has to take the last records; what it does not take is sent at the next start.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
-
-/// Why a gate does not start, or does not take a new configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The state folder cannot be made.
-    #[error("the state folder {} cannot be made", path.display())]
-    State {
-        /// The folder.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: std::io::Error,
-    },
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The operating system's reason.
-        source: std::io::Error,
-    },
-    /// There are no threads.
-    #[error("the operating system gives no threads")]
-    Threads(#[source] std::io::Error),
-    /// Signals cannot be listened for.
-    #[error("cannot listen for signals")]
-    Signals(#[source] std::io::Error),
-    /// A certificate, key or CA.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The log.
-    #[error(transparent)]
-    Audit(#[from] AuditError),
-    /// The key for hashed parameters.
-    #[error(transparent)]
-    Values(#[from] ValueKeyError),
-    /// The store of the grants.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The store of the grants, before it is opened.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The outbox of notifications.
-    #[error(transparent)]
-    Outbox(#[from] OutboxError),
-    /// The control API.
-    #[error(transparent)]
-    Control(#[from] control::ListenError),
-    /// The admin token.
-    #[error(transparent)]
-    Token(#[from] control::TokenError),
-}
 
 /// A gate that runs.
 pub struct Gate {

@@ -238,18 +238,21 @@ impl Shared {
     /// Waits until there may be something to do.
     fn rest<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         let pause = match (&state.outage, state.desk.is_some()) {
-            (Some(_), true) if !state.is_closing() => RETRY,
-            _ if !state.deferred.is_empty() || state.is_closing() || state.desk.is_none() => TICK,
-            _ if state.unsigned_since.is_some() => UNSIGNED,
+            (Some(_), true) if !state.is_closing() => Some(RETRY),
+            _ if !state.deferred.is_empty() || state.is_closing() || state.desk.is_none() => Some(TICK),
             _ => {
+                // Whoever has something wakes it; until then there may only be something to sign.
                 state.asleep = true;
                 state.check_due = true;
-                let mut state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.asleep = false;
-                return state;
+                state.unsigned_since.map(|_| UNSIGNED)
             }
         };
-        self.wake.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0
+        let mut state = match pause {
+            Some(pause) => self.wake.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+        };
+        state.asleep = false;
+        state
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

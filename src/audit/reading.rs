@@ -224,13 +224,12 @@ impl FromStr for Table {
         let mut parts = Vec::new();
         let mut rest = text.trim();
         loop {
-            let (part, after) = match rest.strip_prefix('"') {
-                Some(quoted) => unquote(quoted).ok_or(InvalidTable)?,
-                None => {
-                    let end = rest.find('.').unwrap_or(rest.len());
-                    let (part, after) = rest.split_at_checked(end).ok_or(InvalidTable)?;
-                    (part.to_ascii_lowercase(), after)
-                }
+            let (part, after) = if let Some(quoted) = rest.strip_prefix('"') {
+                unquote(quoted).ok_or(InvalidTable)?
+            } else {
+                let end = rest.find('.').unwrap_or(rest.len());
+                let (part, after) = rest.split_at_checked(end).ok_or(InvalidTable)?;
+                (part.to_ascii_lowercase(), after)
             };
             if part.is_empty() {
                 return Err(InvalidTable);

@@ -108,36 +108,11 @@ fn short(event: &Event<'_>) -> String {
         Event::GateStarted(event) => format!("version {}, process {}", event.version, event.pid),
         Event::GateStopped {} => "in order".to_owned(),
         Event::Reloaded(event) => format!("{}: {}", if event.accepted { "accepted" } else { "refused" }, event.detail),
-        Event::JournalHealed(event) => {
-            let since = event.since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
-            let (refused, lost, cut) = (event.refused, event.lost, event.cut_bytes);
-            let detail = event.detail.as_ref().map(|detail| format!("; {detail}")).unwrap_or_default();
-            format!(
-                "{:?}{since}: {refused} refused, {lost} lost, {cut} bytes cut off{detail}",
-                event.fault
-            )
-        }
-        Event::SegmentBegan(event) => format!("segment {} of log {}, key {}", event.segment, event.log, event.key.id()),
-        Event::Checkpoint(event) => format!("lines up to {}, signed with key {}", event.covers, event.key.id()),
-        Event::KeyChanged(event) => {
-            let vouched = if event.vouched {
-                "vouched for by the old one"
-            } else {
-                "not vouched for"
-            };
-            format!(
-                "{} instead of {} by {}, {vouched}",
-                event.key.id(),
-                event.previous.id(),
-                event.by
-            )
-        }
-        Event::SegmentsRemoved(event) => {
-            format!(
-                "{} to {}, up to line {}: older than is to be kept",
-                event.first, event.last, event.last_seq
-            )
-        }
+        Event::JournalHealed(_)
+        | Event::SegmentBegan(_)
+        | Event::Checkpoint(_)
+        | Event::KeyChanged(_)
+        | Event::SegmentsRemoved(_) => of_log(event),
         Event::Refused(event) => {
             let user = event.user.as_deref().unwrap_or("?");
             let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
@@ -180,6 +155,43 @@ fn short(event: &Event<'_>) -> String {
         Event::TransactionChanged(event) => {
             format!("{} after #{}", transaction_text(event.transaction), event.statement)
         }
+    }
+}
+
+/// What the log says of itself.
+fn of_log(event: &Event<'_>) -> String {
+    match event {
+        Event::JournalHealed(event) => {
+            let since = event.since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
+            let (refused, lost, cut) = (event.refused, event.lost, event.cut_bytes);
+            let detail = event.detail.as_ref().map(|detail| format!("; {detail}")).unwrap_or_default();
+            format!(
+                "{:?}{since}: {refused} refused, {lost} lost, {cut} bytes cut off{detail}",
+                event.fault
+            )
+        }
+        Event::SegmentBegan(event) => format!("segment {} of log {}, key {}", event.segment, event.log, event.key.id()),
+        Event::Checkpoint(event) => format!("lines up to {}, signed with key {}", event.covers, event.key.id()),
+        Event::KeyChanged(event) => {
+            let vouched = if event.vouched {
+                "vouched for by the old one"
+            } else {
+                "not vouched for"
+            };
+            format!(
+                "{} instead of {} by {}, {vouched}",
+                event.key.id(),
+                event.previous.id(),
+                event.by
+            )
+        }
+        Event::SegmentsRemoved(event) => {
+            format!(
+                "{} to {}, up to line {}: older than is to be kept",
+                event.first, event.last, event.last_seq
+            )
+        }
+        _ => String::new(),
     }
 }
 

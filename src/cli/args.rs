@@ -83,7 +83,7 @@ pub enum Command {
     #[command(subcommand)]
     Policy(super::policy::PolicyCommand),
     /// Reads the audit log
-    Log(super::log::args::LogArgs),
+    Log(Box<super::log::args::LogArgs>),
     /// Proves the audit log, and what that takes
     #[command(subcommand)]
     Audit(super::audit::AuditCommand),

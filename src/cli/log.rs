@@ -159,15 +159,13 @@ impl Shown {
     fn line(&mut self, line: &[u8]) -> bool {
         let record = Record::parse(line);
         if let Some(room) = &mut self.room {
-            match room.checked_sub(1) {
-                Some(less) => *room = less,
-                None => {
-                    self.cut = true;
-                    let since = record.map(|record| format!(" The next ones: the same with --since {}", record.time));
-                    super::complain(&format!("there is more.{}", since.unwrap_or_default()));
-                    return false;
-                }
-            }
+            let Some(less) = room.checked_sub(1) else {
+                self.cut = true;
+                let since = record.map(|record| format!(" The next ones: the same with --since {}", record.time));
+                super::complain(&format!("there is more.{}", since.unwrap_or_default()));
+                return false;
+            };
+            *room = less;
         }
         let Ok(record) = record else {
             return print_line(&visible(&String::from_utf8_lossy(line)));

@@ -111,7 +111,7 @@ async fn run_at(served: &Served, line: &str) -> Result<(), (u8, String)> {
     let result = match cli.command {
         Command::Grant(command) => grant::run(&config, command).await,
         Command::Session(command) => session::run(&config, command).await,
-        Command::Log(args) => log::run(&config, args).await,
+        Command::Log(args) => log::run(&config, *args).await,
         Command::Audit(command) => audit::run(&config, command).await.map(|code| assert_eq!(code, 0)),
         _ => panic!("not a command of the API"),
     };

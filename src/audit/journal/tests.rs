@@ -194,6 +194,27 @@ async fn what_was_written_is_signed_soon_by_itself_and_once() {
     assert_eq!(checkpoints(), 1);
 }
 
+/// While lines wait for their signature the thread is not deaf to those that are deferred.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "measures real time, against a generous bound")]
+async fn what_is_deferred_does_not_wait_for_a_signature() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let journal = Journal::open(&settings, Clock::system(None)).unwrap();
+    let mut quickest = Duration::MAX;
+    for number in 0..20 {
+        let known = records(&first_file(&settings)).len();
+        journal.record(&note(format!("intent {number}"))).await.unwrap();
+        // The thread goes to rest.
+        std::thread::sleep(Duration::from_millis(30));
+        let begun = std::time::Instant::now();
+        journal.defer(&mut batch(format!("outcome {number}")));
+        eventually("the outcome", || records(&first_file(&settings)).len() == known + 2);
+        quickest = quickest.min(begun.elapsed());
+    }
+    assert!(quickest < Duration::from_millis(200), "{quickest:?}");
+}
+
 #[tokio::test]
 async fn a_segment_is_closed_when_it_is_full_or_old() {
     let dir = tempfile::tempdir().unwrap();
@@ -208,10 +229,10 @@ async fn a_segment_is_closed_when_it_is_full_or_old() {
     for line in 0..40 {
         journal.record(&note(format!("line {line}"))).await.unwrap();
     }
+    journal.close().await;
     let full = count();
     assert!(full > 2, "{full}");
     // Its age goes on over a restart.
-    journal.close().await;
     let journal = Journal::open(&settings, Clock::manual(clock.now() + jiff::SignedDuration::from_mins(61))).unwrap();
     assert_eq!(count(), full);
     journal.record(&note("later")).await.unwrap();

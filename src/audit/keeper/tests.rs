@@ -5,7 +5,6 @@ use crate::audit::verify::{Expected, Flaw, verify_folder};
 use crate::clock::Clock;
 
 struct Kept {
-    #[expect(dead_code, reason = "goes with the log")]
     dir: tempfile::TempDir,
     settings: Settings,
     clock: Clock,

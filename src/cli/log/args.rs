@@ -243,7 +243,6 @@ fn kinds() -> impl TypedValueParser<Value = Kind> {
 }
 
 /// A name as it stands in the log.
-#[expect(clippy::needless_pass_by_value, reason = "as clap hands it over")]
 fn named<T: DeserializeOwned>(name: String) -> Result<T, serde_json::Error> {
     serde_json::from_value(serde_json::Value::String(name))
 }

@@ -54,7 +54,7 @@ fn session(number: u64) -> Who {
 }
 
 fn sql(number: u64) -> String {
-    let chance = mixed(number ^ 77);
+    let chance = mixed(number ^ 0x4d);
     let (table, id) = (chance % 300 * (chance >> 20) % 300 % 300, chance >> 32);
     match chance >> 8 & 7 {
         _ if number % 1_700_000 == 99 => format!("SELECT * FROM table{table} WHERE note = 'Wolpertinger {id}'"),
