@@ -83,7 +83,8 @@ fn act() -> impl Strategy<Value = Act> {
 /// A log as a gate writes it: nothing of a session after its end, no outcome twice.
 fn history(acts: &[Act]) -> Vec<Record> {
     let mut sessions: [Option<(u8, u64, Vec<u64>)>; 4] = Default::default();
-    let mut used = 0;
+    // Other events tell of session 1, as somebody's: a session has one identity.
+    let mut used = 100;
     let mut events = Vec::new();
     for act in acts {
         let name = |at: u8| if at.is_multiple_of(2) { "ana" } else { "ben" };
@@ -174,7 +175,7 @@ fn filter() -> impl Strategy<Value = Filter> {
         identity: names.0.map(|name| name.parse().unwrap()),
         group: names.1.map(|name| name.parse().unwrap()),
         run: names.2.map(str::to_owned),
-        session: names.3.map(|number| who(number, "ana").session),
+        session: names.3.map(|number| who(100 + number, "ana").session),
         grant: None,
         target: None,
         since: times.0.map(time),
