@@ -341,9 +341,9 @@ fn a_segment_in_other_frames_is_read_as_before() {
     let dir = tempfile::tempdir().unwrap();
     let records: Vec<_> = (1..).zip(all()).map(|(seq, event)| record(seq, event)).collect();
     let mut lines = String::new();
-    records
-        .iter()
-        .for_each(|record| writeln!(lines, "{}", record.json()).unwrap());
+    for record in records {
+        writeln!(lines, "{}", record.json()).unwrap();
+    }
     let (one, two) = lines.as_bytes().split_at(lines.len() / 3);
     let path = dir.path().join("audit-000001.jsonl.zst");
     std::fs::write(&path, [one, two].map(|part| zstd::bulk::compress(part, 3).unwrap()).concat()).unwrap();

@@ -92,18 +92,18 @@ async fn closed_segments_are_packed_and_read_as_before() {
     assert_eq!(leftovers.count(), 0);
     // The gate goes on behind them after a restart.
     let Kept {
-        journal,
+        dir,
         settings,
         clock,
-        dir,
+        journal,
     } = kept;
     journal.close().await;
     let journal = Journal::open(&settings, clock.clone()).unwrap();
     let kept = Kept {
-        journal,
+        dir,
         settings,
         clock,
-        dir,
+        journal,
     };
     kept.note("on").await;
     assert_eq!(kept.flaw(), None);

@@ -216,7 +216,9 @@ fn ten_million_records() {
     let segments = segment::list(&dir).unwrap();
     if !path(&segments[0]).exists() {
         let began = Instant::now();
-        segments.iter().for_each(|segment| make(segment).unwrap());
+        for segment in &segments {
+            make(segment).unwrap();
+        }
         println!("indexed in {:?}", began.elapsed());
     }
     let (log, index) = sizes(&dir);
