@@ -2,7 +2,7 @@
 
 export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test bench figures kill9 regress fuzz drivers lint setup
+.PHONY: help demo test bench figures kill9 disk regress fuzz drivers lint setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -22,11 +22,14 @@ bench: setup ## the figures, side by side: writes benches/RESULTS.md
 	cargo bench --locked --bench gate -- $(ARGS)
 
 figures: setup ## the promised figures, on a quiet machine: decisions, first rows, approvals, changes, the deadline
-	cargo test --locked --release --lib -- --ignored --nocapture --test-threads=1 policy::
-	cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 deadline:: figures::
+	cargo test --locked --release --lib -- --ignored --nocapture --test-threads=1 policy:: audit::
+	cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 deadline:: figures:: audit::
 
-kill9: setup ## a hundred times kill -9 under load (KILLS=1000 for more): nothing runs that is not on record
-	TIDEGATE_KILLS=$(or $(KILLS),100) cargo test --locked --test it -- --nocapture kill9::whatever
+kill9: setup ## two hundred times kill -9 under load (KILLS=1000 for more): nothing runs that is not on record
+	TIDEGATE_KILLS=$(or $(KILLS),200) cargo test --locked --test it -- --nocapture --test-threads=1 kill9::whatever
+
+disk: setup ## a disk that is full two hundred times under load (DISKS=1000 for more; as root): the same
+	TIDEGATE_DISKS=$(or $(DISKS),200) cargo test --locked --test it -- --nocapture --test-threads=1 disk::
 
 regress: setup ## PostgreSQL's own regression suite, direct and through the gate
 	tests/regress/run.sh $(ARGS)

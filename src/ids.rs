@@ -1,4 +1,4 @@
-//! Opaque identifiers: of a grant, a session and a request. They are names, not secrets.
+//! Opaque identifiers: of a grant, a session, a request and an audit log. They are names, not secrets.
 //!
 //! They carry no meaning but their prefix, and do not know what they identify.
 
@@ -39,6 +39,12 @@ macro_rules! id {
             /// The id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
                 &self.0
             }
         }
@@ -103,6 +109,13 @@ id!(
     RequestId,
     "request",
     "rq_"
+);
+
+id!(
+    /// Identifies an audit log: all segments of one chain carry it.
+    LogId,
+    "log",
+    "lg_"
 );
 
 /// Letters after the dot of a login's name.

@@ -13,6 +13,7 @@
 //! - [`identity`]: who somebody is, and how it is proved
 //! - [`metrics`]: what the gate counts
 //! - [`audit`]: the log: event, journal, reader
+//! - [`evidence`]: what auditors and their tools are given of the log
 //! - [`policy`]: one access question, and the verdict of the policies (pure)
 //! - [`ledger`]: the only place where a grant changes
 //! - [`access`]: what people and pipelines do: ask, approve, extend, give back
@@ -21,6 +22,7 @@
 //! - [`provision`]: the provisioning connection: ends backends, confirms that they are gone, reaps leftovers
 //! - [`session`]: one connection from accept to ending
 //! - [`notify`]: signed webhooks about requests, from a durable outbox
+//! - [`forward`]: the log on its way to a syslog receiver, checkpoints to webhooks
 //! - [`control`]: the use-cases and their HTTP API
 //! - [`config`]: file to checked settings
 //! - [`app`]: assembles, runs, drains
@@ -37,6 +39,8 @@ pub mod config;
 pub mod control;
 pub mod duration;
 pub mod ending;
+pub mod evidence;
+pub mod forward;
 pub mod frontend;
 pub mod grant;
 pub mod identity;

@@ -3,7 +3,8 @@
 //! Labels have few values by design: endings and targets, never a grant, an identity or an address.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -17,6 +18,23 @@ use crate::names::TargetName;
 
 /// Upper bounds of the overshoot histogram, in seconds: the promise is 0.25.
 const OVERSHOOT_BOUNDS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// What was written to the audit log since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// Lines.
+    pub lines: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// System calls that wrote them.
+    pub writes: u64,
+    /// How many of these were synced to the disk.
+    pub syncs: u64,
+    /// The number of the segment being written.
+    pub segment: u64,
+    /// How long ago the last checkpoint was signed; none is due while nothing is written.
+    pub since_checkpoint: Duration,
+}
 
 /// The counters of a gate. Cheap to clone; clones count together.
 #[derive(Debug, Clone, Default)]
@@ -33,8 +51,17 @@ struct Counters {
     overshoot: Histogram,
     clock_ahead: Gauge<i64, AtomicI64>,
     audit_good: Gauge,
+    audit_lines: Counter,
+    audit_bytes: Counter,
+    audit_writes: Counter,
+    audit_syncs: Counter,
+    audit_segment: Gauge,
+    audit_unsigned: Gauge<f64, AtomicU64>,
     waiting: Gauge,
     notices_lost: Counter,
+    forwarded: Counter,
+    forward_missed: Counter,
+    forward_lag: Gauge<f64, AtomicU64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -71,9 +98,65 @@ impl Default for Counters {
             overshoot: Histogram::new(OVERSHOOT_BOUNDS),
             clock_ahead: Gauge::default(),
             audit_good: Gauge::default(),
+            audit_lines: Counter::default(),
+            audit_bytes: Counter::default(),
+            audit_writes: Counter::default(),
+            audit_syncs: Counter::default(),
+            audit_segment: Gauge::default(),
+            audit_unsigned: Gauge::default(),
             waiting: Gauge::default(),
             notices_lost: Counter::default(),
+            forwarded: Counter::default(),
+            forward_missed: Counter::default(),
+            forward_lag: Gauge::default(),
         }
+    }
+}
+
+impl Counters {
+    fn register_log(&self, registry: &mut Registry) {
+        registry.register(
+            "audit_writable",
+            "1 while the audit log can be written",
+            self.audit_good.clone(),
+        );
+        registry.register("audit_lines", "Lines written to the audit log", self.audit_lines.clone());
+        registry.register("audit_bytes", "Bytes written to the audit log", self.audit_bytes.clone());
+        registry.register("audit_writes", "Writes of the audit log", self.audit_writes.clone());
+        registry.register(
+            "audit_syncs",
+            "Writes of the audit log that were synced",
+            self.audit_syncs.clone(),
+        );
+        registry.register(
+            "audit_segment",
+            "The number of the segment being written",
+            self.audit_segment.clone(),
+        );
+        registry.register(
+            "audit_checkpoint_age_seconds",
+            "Since the last checkpoint was signed; none is due while nothing is written",
+            self.audit_unsigned.clone(),
+        );
+    }
+
+    /// Those of the audit log's way to a receiver.
+    fn register_forwarding(&self, registry: &mut Registry) {
+        registry.register(
+            "audit_forwarded",
+            "Records of the audit log sent to the receiver; one sent twice counts twice",
+            self.forwarded.clone(),
+        );
+        registry.register(
+            "audit_forward_missed",
+            "Records of the audit log that were removed before they could be sent",
+            self.forward_missed.clone(),
+        );
+        registry.register(
+            "audit_forward_lag_seconds",
+            "How long the oldest record that is not sent has waited; 0 without a receiver",
+            self.forward_lag.clone(),
+        );
     }
 }
 
@@ -126,6 +209,21 @@ impl Metrics {
         self.0.audit_good.set(i64::from(good));
     }
 
+    /// What was written to the log.
+    pub fn log(&self, log: Log) {
+        let counts = [
+            (&self.0.audit_lines, log.lines),
+            (&self.0.audit_bytes, log.bytes),
+            (&self.0.audit_writes, log.writes),
+            (&self.0.audit_syncs, log.syncs),
+        ];
+        for (counter, count) in counts {
+            counter.inner().store(count, Ordering::Relaxed);
+        }
+        self.0.audit_segment.set(i64::try_from(log.segment).unwrap_or(i64::MAX));
+        self.0.audit_unsigned.set(log.since_checkpoint.as_secs_f64());
+    }
+
     /// How many logins wait for approval.
     pub fn waiting(&self, logins: u32) {
         self.0.waiting.set(i64::from(logins));
@@ -134,6 +232,14 @@ impl Metrics {
     /// How many messages to webhooks were not kept or given up, since the start.
     pub fn notices_lost(&self, messages: u64) {
         self.0.notices_lost.inner().store(messages, Ordering::Relaxed);
+    }
+
+    /// The forwarding of the audit log, since the start: records sent, records that were removed before, and how long the
+    /// oldest that is not sent has waited.
+    pub fn forwarded(&self, sent: u64, missed: u64, lag: Duration) {
+        self.0.forwarded.inner().store(sent, Ordering::Relaxed);
+        self.0.forward_missed.inner().store(missed, Ordering::Relaxed);
+        self.0.forward_lag.set(lag.as_secs_f64());
     }
 
     /// All of it as Prometheus reads it.
@@ -149,9 +255,9 @@ impl Metrics {
             cancels,
             overshoot,
             clock_ahead,
-            audit_good,
             waiting,
             notices_lost,
+            ..
         } = &*self.0;
         registry.register("connections", "TCP connections accepted", connections.clone());
         registry.register(
@@ -173,13 +279,14 @@ impl Metrics {
             "Wall clock minus gate time; negative after the clock was set back",
             clock_ahead.clone(),
         );
-        registry.register("audit_writable", "1 while the audit log can be written", audit_good.clone());
+        self.0.register_log(&mut registry);
         registry.register("logins_waiting", "Logins that wait for approval", waiting.clone());
         registry.register(
             "notices_lost",
             "Messages to webhooks that were not kept or were given up",
             notices_lost.clone(),
         );
+        self.0.register_forwarding(&mut registry);
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &registry);
@@ -200,6 +307,15 @@ mod tests {
         metrics.refused("bad_secret");
         metrics.waiting(3);
         metrics.notices_lost(2);
+        metrics.log(Log {
+            lines: 9,
+            bytes: 900,
+            writes: 4,
+            syncs: 1,
+            segment: 2,
+            since_checkpoint: Duration::from_millis(1500),
+        });
+        metrics.forwarded(7, 1, Duration::from_millis(1500));
         let text = metrics.text();
         for line in [
             "tidegate_sessions{target=\"orders\"} 0",
@@ -208,6 +324,13 @@ mod tests {
             "tidegate_connections_refused_total{ending=\"bad_secret\"} 1",
             "tidegate_logins_waiting 3",
             "tidegate_notices_lost_total 2",
+            "tidegate_audit_lines_total 9",
+            "tidegate_audit_syncs_total 1",
+            "tidegate_audit_segment 2",
+            "tidegate_audit_checkpoint_age_seconds 1.5",
+            "tidegate_audit_forwarded_total 7",
+            "tidegate_audit_forward_missed_total 1",
+            "tidegate_audit_forward_lag_seconds 1.5",
             "tidegate_ending_overshoot_seconds_bucket{le=\"0.005\"} 1",
         ] {
             assert!(text.contains(line), "{line} not in\n{text}");

@@ -32,6 +32,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("identity", "causes names secret tls"),
     ("metrics", "names"),
     ("audit", "clock ids names ending"),
+    ("evidence", "ids names audit"),
     ("policy", "names identity request"),
     ("ledger", "clock ids names secret ending scram grant request identity audit"),
     (
@@ -45,23 +46,24 @@ const LAYERS: &[(&str, &str)] = &[
         "session",
         "clock duration ids names secret ending wire grant request metrics tls audit ledger access frontend upstream provision",
     ),
-    ("notify", "causes clock secret tls request audit ledger"),
+    ("notify", "causes clock ids secret tls request audit ledger"),
+    ("forward", "clock tls audit notify"),
     (
         "control",
         "clock ids names secret grant request identity tls audit policy ledger access frontend session",
     ),
     (
         "config",
-        "causes duration names secret identity tls audit policy frontend upstream notify",
+        "causes duration names secret identity tls audit policy frontend upstream notify forward",
     ),
     (
         "app",
-        "clock names ending identity metrics tls audit ledger access frontend upstream provision session notify control config",
+        "clock names ending identity metrics tls audit ledger access frontend upstream provision session notify forward control config",
     ),
     ("lab", "secret tls"),
     (
         "cli",
-        "clock duration ids names secret grant request identity tls policy audit session control config app lab",
+        "clock duration ids names secret grant request identity tls policy audit evidence session control config app lab",
     ),
 ];
 

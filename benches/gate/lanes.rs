@@ -4,6 +4,8 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -23,6 +25,10 @@ pub(crate) enum Kind {
     Pgbouncer,
     Haproxy,
     Gate,
+    /// Each statement on the disk before it is forwarded.
+    GatePower,
+    /// Without a log: a gate of its own build, named by `--unlogged`.
+    GateUnlogged,
     ForwarderTls,
     PgbouncerTls,
     GateTls,
@@ -36,6 +42,8 @@ impl Kind {
             Self::Pgbouncer => "pgbouncer",
             Self::Haproxy => "haproxy",
             Self::Gate => "gate",
+            Self::GatePower => "gate, power",
+            Self::GateUnlogged => "gate, no log",
             Self::ForwarderTls => "forwarder, TLS",
             Self::PgbouncerTls => "pgbouncer, TLS",
             Self::GateTls => "gate, TLS",
@@ -64,6 +72,8 @@ pub(crate) struct Stage {
     pub(crate) key: PathBuf,
     /// The gate's program.
     pub(crate) gate: PathBuf,
+    /// The same, built without a log.
+    pub(crate) unlogged: Option<PathBuf>,
     /// For the lanes' own files.
     pub(crate) folder: PathBuf,
 }
@@ -93,7 +103,7 @@ impl Lane {
             Kind::Forwarder | Kind::ForwarderTls => Process::Child(start(&mut forwarder(kind, stage, port)?, port)?),
             Kind::Pgbouncer | Kind::PgbouncerTls => Process::Child(start(&mut pgbouncer(stage, port)?, port)?),
             Kind::Haproxy => Process::Child(start(&mut haproxy(stage, port)?, port)?),
-            Kind::Gate | Kind::GateTls => return gate(kind, stage),
+            Kind::Gate | Kind::GatePower | Kind::GateUnlogged | Kind::GateTls => return gate(kind, stage),
         };
         Ok(Self {
             kind,
@@ -117,9 +127,22 @@ impl Lane {
     /// The gate's audit log, if this is a gate.
     pub(crate) fn audit_folder(&self) -> Option<PathBuf> {
         match &self.process {
-            Process::Gate(gate) => Some(gate.audit_folder()),
+            Process::Gate(gate) if self.kind != Kind::GateUnlogged => Some(gate.audit_folder()),
             _ => None,
         }
+    }
+
+    /// One of the gate's own counts, if this is a gate.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let Process::Gate(gate) = &self.process else { return None };
+        let mut control = UnixStream::connect(gate.folder().join("state/control.sock")).ok()?;
+        control
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n")
+            .ok()?;
+        let mut answer = String::new();
+        control.read_to_string(&mut answer).ok()?;
+        let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line?.parse().ok()
     }
 
     /// A command that talks to this lane, as libpq takes it from its environment.
@@ -231,15 +254,23 @@ fn haproxy(stage: &Stage, port: u16) -> Result<Command> {
 
 /// The gate as it comes: every statement on record before it is forwarded.
 fn gate(kind: Kind, stage: &Stage) -> Result<Lane> {
+    let durability = if kind == Kind::GatePower { "power" } else { "process" };
+    let program = match kind {
+        Kind::GateUnlogged => stage
+            .unlogged
+            .as_deref()
+            .context("build one (cargo build --release --features unlogged), name a copy of it with --unlogged, and set TIDEGATE_NOTHING_ON_RECORD=yes")?,
+        _ => &stage.gate,
+    };
     let config = format!(
-        "[tls]\ncert = \"{certificate}\"\nkey = \"{key}\"\nplaintext = \"loopback\"\n[limits]\nconnections = 4000\n\
+        "[audit]\ndurability = \"{durability}\"\n[tls]\ncert = \"{certificate}\"\nkey = \"{key}\"\nplaintext = \"loopback\"\n[limits]\nconnections = 4000\n\
          handshakes = 1000\nhandshakes_per_address = 1000\n[targets.{BENCH}]\naddress = \"{server}\"\ndatabase = \"{BENCH}\"\n\
          user = \"{BENCH}\"\npassword_file = \"target.password\"\nsslmode = \"disable\"\n",
         certificate = stage.certificate.display(),
         key = stage.key.display(),
         server = stage.server.address(),
     );
-    let gate = Gate::start(&stage.gate, &config, &[("target.password", &stage.password)])?;
+    let gate = Gate::start(program, &config, &[("target.password", &stage.password)])?;
     // It takes connections a moment before its control API does.
     wait_for(|| gate.json(&["grant", "list"]).is_ok());
     let login = gate.grant("bench", BENCH, "12h", &["--max-sessions", "2000"])?;

@@ -3,20 +3,21 @@
 //! It measures nothing.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::fs;
+use std::io::BufRead;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::Result;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tidegate::audit::segment;
 use tidegate::lab::{Options, Postgres};
 
 use crate::lanes::{BENCH, Lane, Stage};
 
 /// A server without durability (so that it is the gate one sees, not the disk), a role, a database and a certificate.
-pub(crate) async fn stage(gate: &Path, sessions: u32) -> Result<Stage> {
+pub(crate) async fn stage(gate: &Path, unlogged: Option<&Path>, sessions: u32) -> Result<Stage> {
     let connections = (sessions + 200).to_string();
     let settings = [
         ("max_connections", &*connections),
@@ -55,6 +56,7 @@ pub(crate) async fn stage(gate: &Path, sessions: u32) -> Result<Stage> {
         certificate,
         key,
         gate: gate.to_owned(),
+        unlogged: unlogged.map(Path::to_owned),
         folder,
     })
 }
@@ -92,8 +94,8 @@ pub(crate) fn heading(gate: &Path) -> String {
 /// Whether a gate has a record of every query it was given. pgbench sends some of its own at its start, so there are more.
 pub(crate) fn audit_note(lane: &Lane) -> Option<String> {
     let (mut records, mut bytes) = (0.0, 0);
-    for file in fs::read_dir(lane.audit_folder()?).ok()?.flatten() {
-        for record in BufReader::new(File::open(file.path()).ok()?).split(b'\n') {
+    for segment in segment::list(&lane.audit_folder()?).ok()? {
+        for record in segment.open().ok()?.split(b'\n') {
             let record = record.ok()?;
             bytes += record.len();
             // Quotes in SQL are escaped, so no statement can look like this.
@@ -108,8 +110,12 @@ pub(crate) fn audit_note(lane: &Lane) -> Option<String> {
     } else {
         "**RECORDS ARE MISSING**"
     };
+    let counted = |name: &str| lane.metric(name).unwrap_or(f64::NAN) / records;
     Some(format!(
-        "{name}: {records} statements on record ({megabytes} MB) for {queries} queries of pgbench: {verdict}."
+        "{name}: {records} statements on record ({megabytes} MB) for {queries} queries of pgbench: {verdict}; for each statement \
+         {:.3} writes of the log and {:.4} syncs.",
+        counted("tidegate_audit_writes_total"),
+        counted("tidegate_audit_syncs_total")
     ))
 }
 

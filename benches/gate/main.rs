@@ -60,6 +60,9 @@ struct Arguments {
     /// The gate's program; else the one built with this bench.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_tidegate"))]
     gate: PathBuf,
+    /// A gate built without a log (`--features unlogged`), to see what the log costs.
+    #[arg(long)]
+    unlogged: Option<PathBuf>,
     /// Where the results go.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/RESULTS.md"))]
     out: PathBuf,
@@ -140,7 +143,7 @@ impl Arguments {
             "starting PostgreSQL, filling pgbench's tables (scale {}) and {} bulk rows",
             self.scale, self.rows
         );
-        let stage = runtime.block_on(machine::stage(&self.gate, self.sessions))?;
+        let stage = runtime.block_on(machine::stage(&self.gate, self.unlogged.as_deref(), self.sessions))?;
         let tools = Tools::new(&stage, self.seconds)?;
         let direct = Lane::start(Kind::Direct, &stage)?;
         work::output_of(

@@ -12,6 +12,7 @@ mod flood;
 mod grants;
 mod identify;
 mod list;
+mod origin;
 mod recheck;
 mod rule;
 mod submit;
@@ -38,6 +39,7 @@ use crate::request::IllegalStep;
 
 use approvers::Approvers;
 use flood::Floods;
+pub use origin::Origin;
 
 /// Sessions at once under a grant whose request names no number.
 pub const MAX_SESSIONS: u32 = 10;

@@ -74,12 +74,7 @@ impl Bench {
     fn with(policies: Option<Arc<Policies>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
-        let settings = audit::Settings {
-            dir: folder.path().join("audit"),
-            durability: audit::Durability::Process,
-            max_sql_bytes: 1_000,
-            max_parameter_bytes: 100,
-        };
+        let settings = audit::Settings::in_folder(folder.path());
         let journal = Journal::open(&settings, clock.clone()).unwrap();
         let ledger = Ledger::open(&folder.path().join("ledger.sqlite"), journal.clone(), clock.clone()).unwrap();
         let rules = watch::Sender::new(Arc::new(testing::rules(policies)));

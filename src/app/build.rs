@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::StartError;
-use crate::audit;
+use crate::audit::values::{ParameterPolicy, Show, ValueKey};
 use crate::clock::Clock;
 use crate::config::{Settings, TargetSettings, TlsFiles};
 use crate::frontend::{self, Waiting};
@@ -54,11 +54,11 @@ impl Builder {
         let certificate = certificate(&settings.tls)?;
         let mut targets = Vec::with_capacity(settings.targets.len());
         for target in &settings.targets {
-            targets.push(self::target(target)?);
+            targets.push((self::target(target)?, show(target.parameters, settings)?));
         }
         let rooms: HashMap<_, _> = targets
             .into_iter()
-            .map(|target| (target.name.clone(), self.room(target)))
+            .map(|(target, show)| (target.name.clone(), self.room(target, show)))
             .collect();
         self.rooms.clone_from(&rooms);
         self.tls.replace(certificate);
@@ -75,7 +75,7 @@ impl Builder {
         })
     }
 
-    fn room(&self, target: Target) -> Arc<TargetRoom> {
+    fn room(&self, target: Target, show: Show) -> Arc<TargetRoom> {
         let limit = target.max_sessions.unwrap_or(NO_LIMIT);
         let target = Arc::new(target);
         // Places in use stay in use, as long as the limit is the same.
@@ -89,17 +89,8 @@ impl Builder {
             terminator,
             places,
             limit,
+            show,
         })
-    }
-}
-
-/// What the log works with.
-pub(super) fn audit(settings: &Settings) -> audit::Settings {
-    audit::Settings {
-        dir: settings.audit_dir.clone(),
-        durability: settings.durability,
-        max_sql_bytes: settings.max_sql_bytes,
-        max_parameter_bytes: settings.max_parameter_bytes,
     }
 }
 
@@ -118,10 +109,19 @@ fn session(settings: &Settings) -> session::Settings {
             of_one: settings.limits.waiting_logins_per_identity,
         },
         keep: Keep {
-            sql: settings.max_sql_bytes,
-            parameter: settings.max_parameter_bytes,
+            sql: settings.audit.max_sql_bytes,
+            parameter: settings.audit.max_parameter_bytes,
+            show: Show::Full,
         },
     }
+}
+
+fn show(policy: ParameterPolicy, settings: &Settings) -> Result<Show, StartError> {
+    Ok(match policy {
+        ParameterPolicy::Full => Show::Full,
+        ParameterPolicy::Hashed => Show::Hashed(ValueKey::load_or_make(&settings.audit.value_key())?),
+        ParameterPolicy::None => Show::None,
+    })
 }
 
 fn certificate(files: &TlsFiles) -> Result<ServerTls, StartError> {
@@ -161,8 +161,9 @@ pub(super) fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str>
             "limits.session_threads",
             old.limits.session_threads != new.limits.session_threads,
         ),
-        ("audit.dir", old.audit_dir != new.audit_dir),
-        ("audit.durability", old.durability != new.durability),
+        ("audit", old.audit != new.audit),
+        ("audit.forward", old.forward != new.forward),
+        ("audit.forward.checkpoint_every", old.checkpoint_every != new.checkpoint_every),
         ("control", old.control != new.control),
         ("log", logging(old) != logging(new)),
     ];

@@ -8,6 +8,7 @@
 mod accept;
 mod build;
 mod crew;
+mod error;
 mod overdue;
 mod policies;
 mod reap;
@@ -16,7 +17,7 @@ mod serve;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,17 +28,20 @@ use tokio::task::JoinHandle;
 
 use crate::access::Desk;
 use crate::audit::event::{Event, GateStarted};
-use crate::audit::{AuditError, Health, Journal};
+use crate::audit::keeper::Keeper;
+use crate::audit::{Health, Journal, Written};
 use crate::clock::Clock;
 use crate::config::{Control, Settings};
 use crate::control::{self, AdminToken, Listeners};
-use crate::ledger::{self, Ledger, LedgerError, StoreError};
-use crate::metrics::Metrics;
-use crate::notify::{Notifier, OutboxError};
+use crate::forward::{self, Forwarder};
+use crate::ledger::{self, Ledger};
+use crate::metrics::{Log, Metrics};
+use crate::notify::Notifier;
 use crate::session::{Lobby, Pool, Registry, Shared};
 use crate::tls::TlsError;
 
 use crew::Crew;
+pub use error::StartError;
 use policies::Access;
 use reap::Reaper;
 pub use serve::serve;
@@ -48,54 +52,8 @@ const OBSERVE: Duration = Duration::from_millis(250);
 const REMEMBER: Duration = Duration::from_secs(10);
 /// After the drain's limit, how long the last sessions have to be ended.
 const LAST_SESSIONS: Duration = Duration::from_secs(8);
-
-/// Why a gate does not start, or does not take a new configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The state folder cannot be made.
-    #[error("the state folder {} cannot be made", path.display())]
-    State {
-        /// The folder.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: std::io::Error,
-    },
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The operating system's reason.
-        source: std::io::Error,
-    },
-    /// There are no threads for the sessions.
-    #[error("the operating system gives no threads for sessions")]
-    Threads(#[source] std::io::Error),
-    /// Signals cannot be listened for.
-    #[error("cannot listen for signals")]
-    Signals(#[source] std::io::Error),
-    /// A certificate, key or CA.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The log.
-    #[error(transparent)]
-    Audit(#[from] AuditError),
-    /// The store of the grants.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The store of the grants, before it is opened.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The outbox of notifications.
-    #[error(transparent)]
-    Outbox(#[from] OutboxError),
-    /// The control API.
-    #[error(transparent)]
-    Control(#[from] control::ListenError),
-    /// The admin token.
-    #[error(transparent)]
-    Token(#[from] control::TokenError),
-}
+/// At the end, how long a receiver of the log has to take the last records; what it does not take is sent at the next start.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
 
 /// A gate that runs.
 pub struct Gate {
@@ -106,6 +64,9 @@ pub struct Gate {
     access: Access,
     notifier: Notifier,
     crew: Crew,
+    keeper: Keeper,
+    /// Where the log is sent on.
+    forwarder: Option<Arc<Forwarder>>,
     /// Accept loops, the ticker, the control API: all that ends with the gate.
     tasks: Vec<JoinHandle<()>>,
 }
@@ -116,7 +77,7 @@ impl Gate {
         make_private_folder(&settings.state_dir)?;
         let store = settings.state_dir.join("ledger.sqlite");
         let clock = Clock::system(ledger::highest_time(&store)?);
-        let journal = Journal::open(&build::audit(&settings), clock.clone())?;
+        let journal = Journal::open(&settings.audit, clock.clone())?;
         let started = GateStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -150,9 +111,12 @@ impl Gate {
             draining: AtomicBool::new(false),
             rules: watch::Sender::new(Arc::new(rules)),
         });
+        let keeper = Keeper::spawn(shared.journal.clone(), shared.clock.clone()).map_err(StartError::Threads)?;
         let crew = Crew::new(settings.limits.session_threads).map_err(StartError::Threads)?;
+        let forwarder = forwarder(&settings, &shared.clock)?;
         let tasks = vec![
             tokio::spawn(reaper.go_on(left)),
+            tokio::spawn(checkpoints(&settings, notifier.clone())),
             tokio::spawn(notifier.clone().run(shared.ledger.clone(), changes)),
         ];
         let mut gate = Self {
@@ -163,6 +127,8 @@ impl Gate {
             access,
             notifier,
             crew,
+            keeper,
+            forwarder,
             tasks,
         };
         gate.open().await?;
@@ -210,11 +176,13 @@ impl Gate {
 
     fn serve_control(&self, listeners: Listeners, token: AdminToken) -> JoinHandle<()> {
         let (ready, counted, notifier) = (Arc::clone(&self.shared), Arc::clone(&self.shared), self.notifier.clone());
+        let forwarder = self.forwarder.clone();
         let gate = control::Gate {
             ledger: self.shared.ledger.clone(),
             desk: self.shared.desk.clone(),
             registry: Arc::clone(&self.shared.registry),
-            audit_dir: self.settings.audit_dir.clone(),
+            journal: self.shared.journal.clone(),
+            audit_dir: self.settings.audit.dir.clone(),
             clock: self.shared.clock.clone(),
             token,
             waiting: self.builder.waiting.clone(),
@@ -224,6 +192,12 @@ impl Gate {
             metrics: Box::new(move || {
                 counted.metrics.waiting(counted.lobby.waiting());
                 counted.metrics.notices_lost(notifier.lost());
+                counted.metrics.log(log(&counted));
+                if let Some(forwarder) = &forwarder {
+                    counted
+                        .metrics
+                        .forwarded(forwarder.sent(), forwarder.missed(), forwarder.lag());
+                }
                 counted.metrics.text()
             }),
         };
@@ -261,6 +235,8 @@ impl Gate {
             shared,
             settings,
             tasks,
+            keeper,
+            forwarder,
             // Held to the end: the last sessions run on it.
             crew: _crew,
             ..
@@ -284,7 +260,12 @@ impl Gate {
         if let Err(error) = shared.journal.record(&Event::GateStopped {}).await {
             tracing::error!(%error, "the stop could not be put on record");
         }
+        // It may be packing a segment just now.
+        let _ = tokio::task::spawn_blocking(move || drop(keeper)).await;
         shared.journal.close().await;
+        if let Some(forwarder) = forwarder {
+            forwarder.finish(LAST_RECORDS).await;
+        }
     }
 }
 
@@ -307,6 +288,27 @@ fn readiness(shared: &Shared) -> Result<(), String> {
         Health::Good => Ok(()),
         Health::Failed { disk_full: true } => Err("the disk of the audit log is full".to_owned()),
         Health::Failed { disk_full: false } => Err("the audit log cannot be written".to_owned()),
+    }
+}
+
+/// What was written to the log.
+fn log(shared: &Shared) -> Log {
+    let Written {
+        lines,
+        bytes,
+        writes,
+        syncs,
+        segment,
+        signed,
+    } = shared.journal.written();
+    let age = signed.map(|signed| shared.clock.now().duration_since(signed));
+    Log {
+        lines,
+        bytes,
+        writes,
+        syncs,
+        segment,
+        since_checkpoint: age.and_then(|age| age.try_into().ok()).unwrap_or_default(),
     }
 }
 
@@ -347,6 +349,19 @@ async fn tick(shared: Arc<Shared>) {
             }
         }
     }
+}
+
+/// Where the log is sent on, if anywhere.
+fn forwarder(settings: &Settings, clock: &Clock) -> Result<Option<Arc<Forwarder>>, TlsError> {
+    let Some(to) = &settings.forward else { return Ok(None) };
+    let position = settings.state_dir.join("forward.position");
+    let forwarder = Forwarder::start(to, settings.audit.dir.clone(), position, clock.clone())?;
+    Ok(Some(Arc::new(forwarder)))
+}
+
+/// Sends checkpoints to the webhooks that want them.
+fn checkpoints(settings: &Settings, notifier: Notifier) -> impl Future<Output = ()> + use<> {
+    forward::checkpoints(settings.audit.dir.clone(), settings.checkpoint_every, notifier)
 }
 
 fn make_private_folder(path: &Path) -> Result<(), StartError> {

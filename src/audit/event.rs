@@ -9,7 +9,14 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{GrantId, RequestId, SessionId};
+mod statement;
+
+pub use statement::{Done, Kind, Outcome, Parameter, Sql, Statement, Text, TransactionChanged, TransactionStatus};
+
+use super::chain::Link;
+use super::checkpoint::Checkpoint;
+use super::key::PublicKey;
+use crate::ids::{GrantId, LogId, RequestId, SessionId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// One thing that happened.
@@ -24,6 +31,14 @@ pub enum Event<'a> {
     Reloaded(Reloaded),
     /// The journal met a fault and goes on.
     JournalHealed(JournalHealed),
+    /// A segment of the log begins: the first line of each.
+    SegmentBegan(Cow<'a, SegmentBegan>),
+    /// The gate's signature under all lines before it.
+    Checkpoint(Cow<'a, Checkpoint>),
+    /// From here on another key signs.
+    KeyChanged(KeyChanged),
+    /// Old segments are removed, for they are older than is to be kept.
+    SegmentsRemoved(SegmentsRemoved),
     /// A connection did not become a session.
     Refused(Cow<'a, Refused>),
     /// Somebody sent a CancelRequest.
@@ -48,6 +63,8 @@ pub enum Event<'a> {
     Statement(Statement<'a>),
     /// What became of a statement: the outcome record.
     Outcome(Outcome<'a>),
+    /// A transaction began, failed or ended where statements are pipelined.
+    TransactionChanged(TransactionChanged<'a>),
 }
 
 /// Under whose name, through which grant, to which target.
@@ -98,6 +115,9 @@ pub struct JournalHealed {
     /// How many bytes of an unfinished line were cut off.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cut_bytes: u64,
+    /// Where, for what was found in the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 /// A fault of the journal.
@@ -112,6 +132,51 @@ pub enum Fault {
     WriteFailed,
     /// The file was removed or replaced while the gate had it open; a new one was begun.
     FileLost,
+    /// A line in the newest segment does not fit the chain: the file was changed while no gate wrote it. What follows is a new
+    /// segment.
+    ChainBroken,
+    /// The log ends before the last checkpoint that was signed: lines are missing at its end (a machine that lost power can lose
+    /// them, with durability `process`).
+    LinesMissing,
+}
+
+/// A segment of the log begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentBegan {
+    /// The log.
+    pub log: LogId,
+    /// The segment's number, from 1.
+    pub segment: u32,
+    /// The chain before this line: after the last line of the segment before.
+    pub previous: Link,
+    /// Whose signatures follow.
+    pub key: PublicKey,
+}
+
+/// From here on another key signs. The next checkpoint is still the old one's, which vouches for the new.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyChanged {
+    /// The new key.
+    pub key: PublicKey,
+    /// The old one.
+    pub previous: PublicKey,
+    /// Whether the old one signs the checkpoint that follows; not if it was lost.
+    pub vouched: bool,
+    /// An operator's name, or `gate`.
+    pub by: String,
+}
+
+/// Old segments are removed: written before it is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentsRemoved {
+    /// The number of the first of them.
+    pub first: u32,
+    /// The number of the last.
+    pub last: u32,
+    /// The number of the last line in them.
+    pub last_seq: u64,
+    /// The chain after that line: the `previous` of the segment that is now the first.
+    pub link: Link,
 }
 
 /// A connection did not become a session.
@@ -310,6 +375,12 @@ pub struct SessionStarted {
     pub backend_pid: i32,
     /// The deadline as it stands.
     pub until: Timestamp,
+    /// The groups of the identity when its access was granted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// The run it belongs to: as the client said, or else the pipeline's token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
 }
 
 /// A session ended.
@@ -348,209 +419,10 @@ pub struct SessionEnded {
     pub overshoot_us: Option<u64>,
 }
 
-/// A statement is about to be forwarded.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Statement<'a> {
-    /// Who.
-    #[serde(flatten)]
-    pub who: Cow<'a, Who>,
-    /// Counts the statements of a session from 1; its outcome has the same number.
-    pub statement: u64,
-    /// How it came.
-    pub kind: Kind,
-    /// Its text, as far as it is kept; absent for a function call and for a name the gate has seen no text for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sql: Option<Sql<'a>>,
-    /// The name of the prepared statement (empty: the unnamed one).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prepared: Option<Text<'a>>,
-    /// The portal executed (empty: the unnamed one).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub portal: Option<Text<'a>>,
-    /// The text may be another: SQL (`PREPARE`, `DEALLOCATE`, `DISCARD`) may have given the name away since it was parsed.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub text_uncertain: bool,
-    /// This Execute goes on with a portal that was executed in part before.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub continued: bool,
-    /// The parameters of the Bind.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parameters: Vec<Parameter<'a>>,
-    /// How many parameters there were, when not all are listed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parameter_count: Option<u32>,
-    /// The function's OID, for a function call.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub function: Option<u32>,
-}
-
-/// How a statement came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A Query message (simple protocol): one or more commands in one text.
-    Query,
-    /// A Parse message: prepared, not executed.
-    Parse,
-    /// An Execute message (extended protocol).
-    Execute,
-    /// A FunctionCall message.
-    FunctionCall,
-}
-
-/// SQL text as recorded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sql<'a> {
-    /// The text, or its beginning.
-    pub text: Text<'a>,
-    /// Set when `text` is only the beginning: the whole length in bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub length: Option<u64>,
-    /// Set when `text` is only the beginning: SHA-256 of the whole, in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<Cow<'a, str>>,
-}
-
-/// A parameter's value as recorded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Parameter<'a> {
-    /// SQL NULL.
-    Null,
-    /// The value as text: sent as text, or a binary one that was decoded.
-    Text(Text<'a>),
-    /// A binary value of a type that is not decoded: hexadecimal.
-    Binary {
-        /// The type's OID, 0 if not known.
-        oid: u32,
-        /// The bytes in hexadecimal.
-        hex: Cow<'a, str>,
-    },
-    /// A value too long to keep: its beginning, its length and the SHA-256 of the whole.
-    Long {
-        /// The beginning.
-        start: Text<'a>,
-        /// The whole length in bytes.
-        length: u64,
-        /// SHA-256 of the whole, in hexadecimal.
-        sha256: Cow<'a, str>,
-    },
-}
-
-impl<'a> Parameter<'a> {
-    /// The same, its own.
-    #[must_use]
-    pub fn into_owned(self) -> Parameter<'static> {
-        let own = |text: Text<'_>| Text(Cow::Owned(text.0.into_owned()));
-        match self {
-            Self::Null => Parameter::Null,
-            Self::Text(text) => Parameter::Text(own(text)),
-            Self::Binary { oid, hex } => Parameter::Binary {
-                oid,
-                hex: Cow::Owned(hex.into_owned()),
-            },
-            Self::Long { start, length, sha256 } => Parameter::Long {
-                start: own(start),
-                length,
-                sha256: Cow::Owned(sha256.into_owned()),
-            },
-        }
-    }
-
-    /// The same, borrowed.
-    #[must_use]
-    pub fn borrowed(&'a self) -> Self {
-        match self {
-            Self::Null => Self::Null,
-            Self::Text(text) => Self::Text(Text(Cow::Borrowed(&text.0))),
-            Self::Binary { oid, hex } => Self::Binary {
-                oid: *oid,
-                hex: Cow::Borrowed(hex),
-            },
-            Self::Long { start, length, sha256 } => Self::Long {
-                start: Text(Cow::Borrowed(&start.0)),
-                length: *length,
-                sha256: Cow::Borrowed(sha256),
-            },
-        }
-    }
-}
-
-/// What became of a statement.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Outcome<'a> {
-    /// Who.
-    #[serde(flatten)]
-    pub who: Cow<'a, Who>,
-    /// The statement's number in its session.
-    pub statement: u64,
-    /// What happened.
-    pub result: Done,
-    /// The SQLSTATE of the error.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sqlstate: Option<Text<'a>>,
-    /// The command tags of a simple query, or the one of an Execute (`SELECT 1`).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<Text<'a>>,
-    /// Rows, summed over the tags.
-    pub rows: u64,
-    /// Bytes of the answer.
-    pub bytes: u64,
-    /// COPY data from the client.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub copy_in_bytes: Option<u64>,
-    /// COPY data to the client.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub copy_out_bytes: Option<u64>,
-    /// Microseconds from forwarding to the last byte of the answer.
-    pub duration_us: u64,
-}
-
-/// What happened to a statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Done {
-    /// It ran to its end.
-    Completed,
-    /// It failed, with an SQLSTATE.
-    Failed,
-    /// A portal delivered its rows in part and can be executed further.
-    Suspended,
-    /// The target skipped it, for a statement before it in the pipeline failed.
-    Skipped,
-    /// The session ended before an answer came.
-    Unknown,
-}
-
-/// Text from outside: any bytes. Valid UTF-8 stays as it is; an invalid byte is written `\xNN`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Text<'a>(pub Cow<'a, str>);
-
-impl<'a> Text<'a> {
-    /// Takes bytes as they come.
-    #[must_use]
-    pub fn of(bytes: &'a [u8]) -> Self {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Self(Cow::Borrowed(text)),
-            Err(_) => Self(Cow::Owned(escape(bytes))),
-        }
-    }
-}
-
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-fn escape(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() + 16);
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            use std::fmt::Write as _;
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
-}
+#[cfg(test)]
+mod tests;

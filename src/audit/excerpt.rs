@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 
 use super::event::{Parameter, Sql, Text};
+use super::redact;
 
 impl<'a> Sql<'a> {
     /// SQL text as it came, or its beginning when it is longer than `max` bytes.
@@ -24,7 +25,25 @@ impl<'a> Sql<'a> {
             text: Text::of(start),
             length: (!whole).then_some(length),
             sha256: (!whole).then(|| Cow::Owned(hex(&hash()))),
+            redacted: 0,
         }
+    }
+
+    /// The same for a text that has one of [`redact::TRIGGERS`] anywhere, with its secrets taken out; and the numbers of the
+    /// parameters that are secrets. It has no hash: who knows the rest of the text could guess the secret by it.
+    #[must_use]
+    pub fn redacted(start: &'a [u8], max: usize, length: u64) -> (Self, Vec<u16>) {
+        let start = beginning(start, max);
+        let whole = start.len() as u64 == length;
+        let redaction = redact::sql(start, whole);
+        let sql = Self {
+            text: Text::from_bytes(redaction.text),
+            length: (!whole || redaction.shortened).then_some(length),
+            sha256: None,
+            // What is beyond the cut has not been looked at closely, and its hash is left out.
+            redacted: redaction.places.max(u32::from(!whole)),
+        };
+        (sql, redaction.parameters)
     }
 }
 
@@ -38,6 +57,16 @@ impl<'a> Parameter<'a> {
         }
         Self::Long {
             start: Text::of(start),
+            length: bytes.len() as u64,
+            sha256: Cow::Owned(sha256(bytes)),
+        }
+    }
+
+    /// Bytes that are only bytes: their length and SHA-256.
+    #[must_use]
+    pub fn bytes(bytes: &[u8]) -> Self {
+        Self::Long {
+            start: Text(Cow::Borrowed("")),
             length: bytes.len() as u64,
             sha256: Cow::Owned(sha256(bytes)),
         }
@@ -76,9 +105,16 @@ fn sha256(bytes: &[u8]) -> String {
 /// Lower-case hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| DIGITS.get(usize::from(value & 15)).copied().map_or('0', char::from);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+    let digits = bytes.iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(*byte)]);
+    digits.map(char::from).collect()
+}
+
+/// The lower-case hexadecimal digit of the value's lowest four bits.
+pub(super) fn hex_digit(value: u8) -> u8 {
+    match value & 15 {
+        value @ 0..=9 => b'0' + value,
+        value => b'a' - 10 + value,
+    }
 }
 
 #[cfg(test)]
@@ -93,7 +129,8 @@ mod tests {
             Sql {
                 text: Text::of(b"SELECT 1"),
                 length: None,
-                sha256: None
+                sha256: None,
+                redacted: 0,
             }
         );
         assert_eq!(Parameter::text(b"x", 1), Parameter::Text(Text::of(b"x")));
@@ -115,6 +152,23 @@ mod tests {
         assert_eq!(Sql::of(b"abc", 1).sha256.as_deref(), Some(abc));
         let long = Parameter::binary(17, b"abc", 2);
         assert!(matches!(long, Parameter::Long { start, length: 3, .. } if start.0 == "\\x6162"));
+    }
+
+    #[test]
+    fn a_text_with_secrets_has_no_hash() {
+        let text = b"ALTER ROLE a PASSWORD 'x'; SELECT 'y'";
+        let (sql, _) = Sql::redacted(text, 1000, 37);
+        assert_eq!(
+            (&*sql.text.0, sql.length, sql.redacted),
+            ("ALTER ROLE a PASSWORD '***'; SELECT 'y'", None, 1)
+        );
+        let (sql, _) = Sql::redacted(text, 12, 37);
+        assert_eq!(
+            (&*sql.text.0, sql.length, sql.sha256, sql.redacted),
+            ("ALTER ROLE a", Some(37), None, 1)
+        );
+        let (sql, _) = Sql::redacted(b"SELECT password, '", 1000, 18);
+        assert_eq!((&*sql.text.0, sql.length, sql.redacted), ("SELECT password", Some(18), 1));
     }
 
     proptest! {

@@ -1,71 +1,154 @@
 //! Which records somebody wants to see.
 //!
-//! It reads no files. A statement and its outcome are two records; [`Selector`] brings them together, so that a search for
-//! an SQLSTATE finds the statement and a search for a text finds what became of it.
+//! It reads no files and keeps nothing in mind; [`Selector`] does, for conditions that two records have to meet together.
+//!
+//! The law: conditions are joined by "and". Those on a statement (table, class, kind, text) and those on its outcome (SQLSTATE,
+//! duration, rows) are met by the two together, those on a session (group, run) by its first record for all of them.
 
-use std::collections::{HashMap, HashSet};
-
-use jiff::{Span, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
-use super::encode::{TIME_LENGTH, timestamp};
-use super::event::{Event, Kind, Parameter, Statement};
+use super::event::{Event, Kind, Outcome, SessionStarted, Statement};
+use super::reading::{Class, Readings, Table};
 use super::record::{EventName, Record};
 use crate::ids::{GrantId, SessionId};
-use crate::names::{IdentityName, TargetName};
+use crate::names::{GroupName, IdentityName, TargetName};
+
+mod select;
+mod texts;
+
+pub use select::Selector;
+pub(super) use texts::{beside_sql, texts};
 
 /// What a record must have. Conditions that are not set hold for all.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Filter {
-    /// Under whose name.
+    /// Of this identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
-    /// Under which grant.
+    /// In sessions of an identity that was in this group when its access was granted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub group: Option<GroupName>,
+    /// Under this grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub grant: Option<GrantId>,
-    /// In which session.
+    /// In this session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub session: Option<SessionId>,
-    /// On which target.
+    /// In sessions of this run: as the client said (`tidegate.run`), or the pipeline's token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// On this target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
     /// At this time or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
     /// Before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
-    /// A part of the SQL text, of a parameter, or of the free texts of other events; capital and small letters are equal.
+    /// With this text in the SQL, a parameter or another free text; capital and small letters are equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// The SQLSTATE, or its first letters (`42` is the whole class).
+    /// Statements that name this table (`name` in any schema, or `schema.name`), or cannot be read and have the word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub table: Option<Table>,
+    /// Statements with a command of this class, as far as their text can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub class: Option<Class>,
+    /// Statements that came like this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub kind: Option<Kind>,
+    /// Statements, refusals and endings with this SQLSTATE, or one that begins so (`42` is the whole class).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sqlstate: Option<String>,
-    /// The kind of event.
+    /// Statements that took at least so long. Microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_duration_us: Option<u64>,
+    /// Statements that took at most so long. Microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_duration_us: Option<u64>,
+    /// Statements that returned or changed at least so many rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_rows: Option<u64>,
+    /// Statements that returned or changed at most so many rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rows: Option<u64>,
+    /// Of this kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
     pub event: Option<EventName>,
-    /// How the statement came.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<Kind>,
 }
 
 impl Filter {
     /// Whether a record, looked at alone, has all that is asked for. [`Selector`] also knows what belongs together.
-    #[must_use]
-    pub fn matches(&self, record: &Record) -> bool {
+    pub(super) fn matches(&self, record: &Record, readings: &mut Readings) -> bool {
         self.wants_event(record)
             && self.in_time(record)
             && self.has_names(record)
-            && self.has_content(record)
-            && self.has_sqlstate(record)
+            && self.has_result(record)
+            && self.has_content(record, readings)
+    }
+
+    /// Whether a session is wanted for what stands in its first record only.
+    pub(super) fn by_session(&self) -> bool {
+        self.group.is_some() || self.run.is_some()
+    }
+
+    /// Whether a session's first record has what all its records are wanted for.
+    pub(super) fn wants_session(&self, started: &SessionStarted) -> bool {
+        let in_group = |wanted: &GroupName| started.groups.iter().any(|group| group == wanted.as_str());
+        self.group.as_ref().is_none_or(in_group) && (self.run.is_none() || self.run == started.run)
+    }
+
+    /// The first records of the sessions in which there may be something that is wanted.
+    pub(super) fn of_sessions(&self) -> Self {
+        Self {
+            identity: self.identity.clone(),
+            group: self.group.clone(),
+            grant: self.grant.clone(),
+            session: self.session.clone(),
+            run: self.run.clone(),
+            target: self.target.clone(),
+            until: self.until,
+            event: Some(EventName::SessionStarted),
+            ..Self::default()
+        }
+    }
+
+    /// Whether a condition is set that only a statement can meet (or an event that is neither statement nor outcome, by its text).
+    pub(super) fn asks_for_content(&self) -> bool {
+        self.text.is_some() || self.kind.is_some() || self.table.is_some() || self.class.is_some()
+    }
+
+    /// Whether a condition is set that a statement can meet only by its outcome.
+    pub(super) fn asks_for_result(&self) -> bool {
+        self.sqlstate.is_some() || self.asks_for_measures()
+    }
+
+    fn asks_for_measures(&self) -> bool {
+        let limits = [self.min_duration_us, self.max_duration_us, self.min_rows, self.max_rows];
+        limits.iter().any(Option::is_some)
     }
 
     fn wants_event(&self, record: &Record) -> bool {
         self.event.is_none_or(|wanted| wanted == record.event.name())
     }
 
-    pub(super) fn in_time(&self, record: &Record) -> bool {
+    fn in_time(&self, record: &Record) -> bool {
         self.since.is_none_or(|since| record.time >= since) && self.until.is_none_or(|until| record.time < until)
     }
 
@@ -78,76 +161,52 @@ impl Filter {
     }
 
     /// The conditions that an outcome cannot meet by itself: of how its statement came and what was in it.
-    fn has_content(&self, record: &Record) -> bool {
-        let kind = match &record.event {
-            Event::Statement(statement) => Some(&statement.kind),
+    fn has_content(&self, record: &Record, readings: &mut Readings) -> bool {
+        let statement = match &record.event {
+            Event::Statement(statement) => Some(statement),
             _ => None,
         };
-        fits(self.kind.as_ref(), kind) && self.text.as_ref().is_none_or(|text| contains_text(&record.event, text))
+        fits(self.kind.as_ref(), statement.map(|statement| &statement.kind))
+            && self.text.as_ref().is_none_or(|text| contains_text(&record.event, text))
+            && ((self.table.is_none() && self.class.is_none())
+                || statement.is_some_and(|statement| self.has_reading(statement, readings)))
     }
 
-    fn has_sqlstate(&self, record: &Record) -> bool {
-        self.sqlstate.as_ref().is_none_or(|wanted| {
+    fn has_reading(&self, statement: &Statement<'_>, readings: &mut Readings) -> bool {
+        let Some(sql) = &statement.sql else { return false };
+        let reading = readings.of(sql);
+        self.class.is_none_or(|class| reading.classes.contains(&class))
+            && self.table.as_ref().is_none_or(|table| reading.may_name(table, &sql.text.0))
+    }
+
+    fn has_result(&self, record: &Record) -> bool {
+        let sqlstate = self.sqlstate.as_ref().is_none_or(|wanted| {
             let found = record.event.sqlstate().and_then(|found| found.get(..wanted.len()));
             found.is_some_and(|found| found.eq_ignore_ascii_case(wanted))
-        })
+        });
+        sqlstate
+            && match &record.event {
+                Event::Outcome(outcome) => self.has_measures(outcome),
+                _ => !self.asks_for_measures(),
+            }
     }
 
-    /// A quick look at a line that was not parsed: `false` only if it begins and ends like a record and cannot be one that is
-    /// wanted, nor a statement whose outcome is. Ids and names consist of characters that JSON writes as they are, and times
-    /// in the log have a fixed width, so that their order is that of their letters.
-    pub(super) fn may_match(&self, line: &str, bounds: &Bounds) -> bool {
-        let Some(time) = time_of(line) else {
-            return true;
-        };
-        bounds.since.as_deref().is_none_or(|since| time >= since)
-            && bounds.until.as_deref().is_none_or(|until| time < until)
-            && self.mentions_names(line)
+    fn has_measures(&self, outcome: &Outcome<'_>) -> bool {
+        let (duration, rows) = (outcome.duration_us, outcome.rows);
+        self.min_duration_us.is_none_or(|least| duration >= least)
+            && self.max_duration_us.is_none_or(|most| duration <= most)
+            && self.min_rows.is_none_or(|least| rows >= least)
+            && self.max_rows.is_none_or(|most| rows <= most)
     }
 
-    fn mentions_names(&self, line: &str) -> bool {
+    /// Whether a line has the names that are asked for, somewhere.
+    fn is_named_in(&self, line: &str) -> bool {
         let mentions = |name: Option<&str>| name.is_none_or(|name| line.contains(name));
         mentions(self.session.as_ref().map(SessionId::as_str))
             && mentions(self.grant.as_ref().map(GrantId::as_str))
             && mentions(self.identity.as_ref().map(IdentityName::as_str))
             && mentions(self.target.as_ref().map(TargetName::as_str))
     }
-}
-
-/// The limits of time as they would stand in a line.
-#[derive(Debug, Default)]
-pub(super) struct Bounds {
-    since: Option<String>,
-    until: Option<String>,
-}
-
-impl Bounds {
-    fn of(filter: &Filter) -> Self {
-        let written = |time: Timestamp| {
-            let mut text = Vec::new();
-            timestamp(&mut text, time);
-            String::from_utf8(text).ok().filter(|text| text.len() == TIME_LENGTH)
-        };
-        // Times in a line have microseconds: one that is cut down to them may belong to a record of the next one.
-        let until = filter
-            .until
-            .and_then(|until| until.checked_add(Span::new().microseconds(1)).ok());
-        Self {
-            // When an SQLSTATE is asked for, a statement before that time may have its outcome in it.
-            since: filter.since.filter(|_| filter.sqlstate.is_none()).and_then(written),
-            until: until.and_then(written),
-        }
-    }
-}
-
-/// The time in a line that begins and ends like a record.
-fn time_of(line: &str) -> Option<&str> {
-    let rest = line.strip_suffix('}')?.strip_prefix(r#"{"v":1,"seq":"#)?;
-    let rest = rest
-        .trim_start_matches(|c: char| c.is_ascii_digit())
-        .strip_prefix(r#","time":""#)?;
-    let (time, rest) = rest.split_at_checked(TIME_LENGTH)?;
-    (time.ends_with('Z') && rest.starts_with('"')).then_some(time)
 }
 
 fn fits<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {
@@ -157,123 +216,7 @@ fn fits<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {
 /// Whether a text stands in one of the event's free texts.
 fn contains_text(event: &Event<'_>, text: &str) -> bool {
     let needle = text.to_lowercase();
-    let has = |hay: &str| hay.to_lowercase().contains(&needle);
-    let may_have = |hay: &Option<String>| hay.as_deref().is_some_and(has);
-    match event {
-        Event::GateStarted(event) => has(&event.version),
-        Event::GateStopped {} | Event::JournalHealed(_) | Event::CancelRequested(_) | Event::Outcome(_) => false,
-        Event::Reloaded(event) => has(&event.detail),
-        Event::Refused(event) => {
-            has(&event.ending) || may_have(&event.user) || may_have(&event.database) || may_have(&event.detail)
-        }
-        Event::GrantChanged(event) => has(&event.change) || has(&event.by) || may_have(&event.reason),
-        Event::RequestChanged(event) => {
-            has(event.request.as_str())
-                || has(&event.change)
-                || has(event.by.as_str())
-                || may_have(&event.reason)
-                || may_have(&event.ticket)
-                || event.claims.values().any(|claim| has(claim))
-        }
-        Event::DecisionMade(event) => has(&event.action) || has(&event.about),
-        Event::UserChanged(event) => has(&event.change) || has(&event.by),
-        Event::IdentityRefused(event) => may_have(&event.claimed) || has(&event.detail),
-        Event::PolicyLoaded(event) => has(&event.detail),
-        Event::SessionStarted(event) => may_have(&event.application),
-        Event::SessionEnded(event) => has(&event.ending) || may_have(&event.detail),
-        Event::Statement(statement) => statement_texts(statement).any(has),
-    }
-}
-
-fn statement_texts<'a>(statement: &'a Statement<'_>) -> impl Iterator<Item = &'a str> {
-    let parameters = statement.parameters.iter().filter_map(|parameter| match parameter {
-        Parameter::Null => None,
-        Parameter::Text(text) | Parameter::Long { start: text, .. } => Some(text.0.as_ref()),
-        Parameter::Binary { hex, .. } => Some(hex.as_ref()),
-    });
-    let named = [statement.sql.as_ref().map(|sql| &sql.text), statement.prepared.as_ref()];
-    named.into_iter().flatten().map(|text| text.0.as_ref()).chain(parameters)
-}
-
-/// Chooses from a sequence of records, with memory of the statements that have no outcome yet (few: those in flight).
-#[derive(Debug, Default)]
-pub struct Selector {
-    filter: Filter,
-    bounds: Bounds,
-    /// Statements that are wanted if their outcome has the SQLSTATE asked for.
-    held: HashMap<(SessionId, u64), Record>,
-    /// Statements that were given out and whose outcome is wanted, too.
-    given: HashSet<(SessionId, u64)>,
-}
-
-impl Selector {
-    /// A selector that has seen nothing yet.
-    #[must_use]
-    pub fn new(filter: Filter) -> Self {
-        Self {
-            bounds: Bounds::of(&filter),
-            filter,
-            ..Self::default()
-        }
-    }
-
-    /// A quick look at a line: see [`Filter::may_match`].
-    pub(super) fn may_want(&self, line: &str) -> bool {
-        self.filter.may_match(line, &self.bounds)
-    }
-
-    /// Looks at the next record; `give` gets what is wanted now: nothing, the record, or a statement with its outcome.
-    pub fn offer(&mut self, record: Record, mut give: impl FnMut(Record)) {
-        let joined = self.filter.sqlstate.is_some() || self.filter.text.is_some() || self.filter.kind.is_some();
-        match &record.event {
-            Event::Statement(statement) if joined => {
-                let key = (statement.who.session.clone(), statement.statement);
-                if !(self.filter.has_names(&record) && self.filter.has_content(&record)) {
-                    return;
-                }
-                if self.filter.sqlstate.is_some() {
-                    self.held.insert(key, record);
-                } else if self.filter.in_time(&record) {
-                    self.given.insert(key);
-                    self.give(record, &mut give);
-                }
-            }
-            Event::Outcome(outcome) if joined => {
-                let key = (outcome.who.session.clone(), outcome.statement);
-                let (held, given) = (self.held.remove(&key), self.given.remove(&key));
-                let by_itself = self.filter.text.is_none() && self.filter.kind.is_none() && self.filter.has_names(&record);
-                if (held.is_some() || given || by_itself) && self.filter.in_time(&record) && self.filter.has_sqlstate(&record) {
-                    if let Some(statement) = held {
-                        self.give(statement, &mut give);
-                    }
-                    self.give(record, &mut give);
-                }
-            }
-            event => {
-                match event {
-                    // What had no outcome by then never gets one.
-                    Event::SessionEnded(ended) => {
-                        self.held.retain(|(session, _), _| *session != ended.who.session);
-                        self.given.retain(|(session, _)| *session != ended.who.session);
-                    }
-                    Event::GateStarted(_) => {
-                        self.held.clear();
-                        self.given.clear();
-                    }
-                    _ => {}
-                }
-                if self.filter.matches(&record) {
-                    give(record);
-                }
-            }
-        }
-    }
-
-    fn give(&self, record: Record, give: &mut impl FnMut(Record)) {
-        if self.filter.wants_event(&record) {
-            give(record);
-        }
-    }
+    texts(event).into_iter().any(|hay| hay.to_lowercase().contains(&needle))
 }
 
 #[cfg(test)]

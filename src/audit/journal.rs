@@ -14,11 +14,13 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
+use super::desk::Errand;
 use super::encode::{Batch, Lines};
-use super::event::{Event, Fault, JournalHealed};
+use super::event::Event;
+use super::key::PublicKey;
 use super::queue::{Queued, Shared};
 use super::writer::Writer;
-use super::{AuditError, Settings};
+use super::{AuditError, Settings, Written};
 use crate::clock::Clock;
 
 /// The journal. Cheap to clone; clones are the same journal. When the last is dropped, what is deferred is written.
@@ -80,24 +82,11 @@ impl Future for Waiting {
 }
 
 impl Journal {
-    /// Opens the log's folder (making it, 0700, if need be), takes it for this process, cuts off an unfinished last line
-    /// (and puts that on record), and goes on with the numbering.
+    /// Opens the log's folder (making it, 0700, if need be), takes it for this process, cuts off an unfinished last line,
+    /// and goes on with the chain. What it finds to be wrong with the log it puts on record.
     pub fn open(settings: &Settings, clock: Clock) -> Result<Self, AuditError> {
-        let (writer, cut_bytes) = Writer::open(&settings.dir, settings.durability)?;
         let mut first = Lines::default();
-        if cut_bytes > 0 {
-            tracing::warn!(bytes = cut_bytes, "an unfinished last line was cut off the audit log");
-            let healed = JournalHealed {
-                fault: Fault::TornTail,
-                since: None,
-                refused: 0,
-                lost: 0,
-                cut_bytes,
-            };
-            first
-                .push(clock.now(), &Event::JournalHealed(healed))
-                .map_err(|_| AuditError::Encode)?;
-        }
+        let writer = Writer::open(settings, clock.now(), &mut first)?;
         let shared = Arc::new(Shared::new(writer, settings.durability, clock, first));
         let thread = std::thread::Builder::new()
             .name("audit".to_owned())
@@ -117,6 +106,10 @@ impl Journal {
     ///
     /// Only when the answer is `Ok` may that happen. An error means that none of the batch is in the log.
     pub fn submit(&self, batch: &mut Batch) -> Submission {
+        if cfg!(feature = "unlogged") {
+            batch.clear();
+            return Submission::Done(Ok(()));
+        }
         let submission = if batch.incomplete {
             Submission::Done(Err(AuditError::Encode))
         } else {
@@ -132,7 +125,9 @@ impl Journal {
     /// Hands over records of what has already happened: written with the next submission, or soon (20 ms). When the log
     /// cannot be written they are kept until it can, up to a limit; beyond it they are counted, and the count is recorded.
     pub fn defer(&self, batch: &mut Batch) {
-        self.0.shared.defer(&batch.lines);
+        if !cfg!(feature = "unlogged") {
+            self.0.shared.defer(&batch.lines);
+        }
         batch.clear();
     }
 
@@ -141,6 +136,38 @@ impl Journal {
         let mut batch = Batch::new();
         batch.push(self.0.shared.clock.now(), event);
         self.submit(&mut batch).wait().await
+    }
+
+    /// The same for a thread that may block.
+    pub(super) fn record_blocking(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        let mut batch = Batch::new();
+        batch.push(self.0.shared.clock.now(), event);
+        match self.submit(&mut batch) {
+            Submission::Done(answer) => answer,
+            Submission::Waiting(Waiting(receiver)) => receiver.blocking_recv().unwrap_or(Err(AuditError::Closed)),
+        }
+    }
+
+    /// Signs what is not signed yet and gives the line of the latest checkpoint; none if nothing was ever written in this run.
+    pub async fn checkpoint(&self) -> Result<Option<String>, AuditError> {
+        let (done, answer) = oneshot::channel();
+        self.0.shared.ask(Errand::Checkpoint(done));
+        answer.await.unwrap_or(Err(AuditError::Closed))
+    }
+
+    /// Signs with a new key from now on, for which the old one vouches on record; returns the new one. On an error the old one
+    /// goes on.
+    pub async fn rotate_key(&self, by: &str) -> Result<PublicKey, AuditError> {
+        let (done, answer) = oneshot::channel();
+        let by = by.to_owned();
+        self.0.shared.ask(Errand::RotateKey { by, done });
+        answer.await.unwrap_or(Err(AuditError::Closed))
+    }
+
+    /// What was written so far.
+    #[must_use]
+    pub fn written(&self) -> Written {
+        self.0.shared.tally.now()
     }
 
     /// The settings it was opened with.

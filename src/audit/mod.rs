@@ -9,23 +9,39 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ending::Ending;
+use key::KeyError;
 
+pub mod chain;
+pub mod checkpoint;
 mod desk;
 mod encode;
 pub mod event;
 mod excerpt;
-mod files;
 mod filter;
 mod follow;
+mod index;
 mod journal;
+pub mod keeper;
+pub mod key;
+pub(crate) mod lex;
 mod queue;
 mod read;
+pub mod reading;
 mod record;
+pub mod redact;
 pub mod render;
+pub mod segment;
+pub mod story;
+mod survey;
+mod tally;
 #[cfg(test)]
 mod testing;
+pub mod touched;
+pub mod values;
+pub mod verify;
 mod writer;
 
 pub use encode::Batch;
@@ -34,19 +50,52 @@ pub use filter::{Filter, Selector};
 pub use follow::{Follow, Span, follow};
 pub use journal::{Health, Journal, Submission, Waiting};
 pub use read::{ReadError, Records, read};
-pub use record::{EventName, Record, UnknownEvent, VERSION};
+pub use record::{EventName, NotARecord, Record, UnknownEvent, VERSION};
+pub use survey::CHECKPOINT;
+pub use tally::Written;
 
 /// How the journal is to work.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The folder of the log's files; made if it does not exist.
     pub dir: PathBuf,
+    /// The file of the key that signs checkpoints; made if it does not exist.
+    pub key: PathBuf,
+    /// A segment is closed when it has this many bytes.
+    pub segment_bytes: u64,
+    /// A segment is closed when it is this old, at the next record.
+    pub segment_age: Duration,
+    /// Closed segments older than this are removed; without it, none ever is.
+    pub keep: Option<Duration>,
     /// What a record must survive before the statement it announces is forwarded.
     pub durability: Durability,
     /// SQL text longer than this is recorded in part, with its length and hash. Bytes.
     pub max_sql_bytes: usize,
     /// A parameter longer than this is recorded in part, with its length and hash. Bytes.
     pub max_parameter_bytes: usize,
+}
+
+impl Settings {
+    /// What holds for a gate with this state folder where nothing else is said.
+    #[must_use]
+    pub fn in_folder(state: &Path) -> Self {
+        Self {
+            dir: state.join("audit"),
+            key: state.join("audit-key.pem"),
+            segment_bytes: 64 * 1024 * 1024,
+            segment_age: Duration::from_hours(24),
+            keep: None,
+            durability: Durability::Process,
+            max_sql_bytes: 1024 * 1024,
+            max_parameter_bytes: 64 * 1024,
+        }
+    }
+
+    /// The file of the key that hashes parameters, beside the other key; made when a target asks for it.
+    #[must_use]
+    pub fn value_key(&self) -> PathBuf {
+        self.key.with_extension("values")
+    }
 }
 
 /// What a record must survive.
@@ -85,12 +134,21 @@ pub enum AuditError {
         /// The operating system's reason.
         source: Arc<io::Error>,
     },
+    /// There is no key to sign with.
+    #[error(transparent)]
+    Key(Arc<KeyError>),
     /// An event could not be encoded.
     #[error("a record could not be encoded")]
     Encode,
     /// The journal was closed.
     #[error("the audit log is closed")]
     Closed,
+}
+
+impl From<KeyError> for AuditError {
+    fn from(error: KeyError) -> Self {
+        Self::Key(Arc::new(error))
+    }
 }
 
 impl AuditError {

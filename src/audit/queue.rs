@@ -8,17 +8,22 @@
 //! INVARIANT: lines in `intents` always have somebody who will write them: a leader in its rounds, or the journal's thread, which
 //! was woken. Deferred lines go in front of intents, so an outcome never stands behind a later intent of its session.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
-use super::desk::{Answer, Desk, Order, Outage};
+use super::desk::{Answer, Desk, Errand, Order, Outage};
 use super::encode::Lines;
 use super::event::Fault;
+use super::tally::Tally;
 use super::writer::Writer;
 use super::{AuditError, Durability, Health};
 use crate::clock::Clock;
+use lease::Lease;
+
+mod lease;
 
 /// Deferred lines are written when they are more than this, at the latest.
 const DEFERRED: usize = 64 * 1024;
@@ -30,6 +35,8 @@ const ROUNDS: u32 = 3;
 const TICK: Duration = Duration::from_millis(10);
 /// How often writing is tried again while it fails and nobody asks.
 const RETRY: Duration = Duration::from_millis(250);
+/// Lines are signed when they have been unsigned for so long: a checkpoint stands at most this far behind the newest line.
+const UNSIGNED: Duration = Duration::from_secs(1);
 /// Every so many ticks the file is looked after (see [`Writer::check_in_place`]).
 const CHECK_TICKS: u32 = 10;
 
@@ -41,6 +48,7 @@ pub(super) struct Shared {
     wake: Condvar,
     pub(super) health: watch::Sender<Health>,
     pub(super) clock: Clock,
+    pub(super) tally: Arc<Tally>,
     durability: Durability,
 }
 
@@ -50,6 +58,8 @@ struct State {
     intents: Lines,
     /// Who waits for `intents`.
     waiting: Vec<oneshot::Sender<Answer>>,
+    /// What the thread is to do.
+    errands: Vec<Errand>,
     /// Absent while somebody leads, and after the end.
     desk: Option<Box<Desk>>,
     outage: Option<Outage>,
@@ -61,6 +71,10 @@ struct State {
     asleep: bool,
     /// The next leader looks after the file first.
     check_due: bool,
+    /// The next leader puts a checkpoint behind what it writes.
+    sign_due: bool,
+    /// When the oldest line was written that no checkpoint covers.
+    unsigned_since: Option<Instant>,
     life: Life,
     closers: Vec<oneshot::Sender<()>>,
 }
@@ -83,6 +97,7 @@ pub(super) enum Queued {
 
 impl Shared {
     pub(super) fn new(writer: Writer, durability: Durability, clock: Clock, first: Lines) -> Self {
+        let tally = Arc::clone(&writer.tally);
         let desk = Box::new(Desk::new(writer));
         Self {
             state: Mutex::new(State {
@@ -93,6 +108,7 @@ impl Shared {
             wake: Condvar::new(),
             health: watch::Sender::new(Health::Good),
             clock,
+            tally,
             durability,
         }
     }
@@ -110,11 +126,7 @@ impl Shared {
         if inline && let Some(mut desk) = state.desk.take() {
             let order = state.hand_over(&mut desk);
             drop(state);
-            let mut lease = Lease {
-                shared: self,
-                desk: Some(desk),
-            };
-            return Queued::Done(lease.lead(order, lines));
+            return Queued::Done(Lease::of(self, desk).lead(order, lines));
         }
         let (sender, receiver) = oneshot::channel();
         state.intents.append(lines);
@@ -142,11 +154,7 @@ impl Shared {
             let order = state.hand_over(&mut desk);
             drop(state);
             // A failure keeps the lines and is told by the health.
-            let _ = Lease {
-                shared: self,
-                desk: Some(desk),
-            }
-            .lead(order, &Lines::default());
+            let _ = Lease::of(self, desk).lead(order, &Lines::default());
             return;
         }
         let wake = std::mem::take(&mut state.asleep) || (full && state.desk.is_some());
@@ -154,6 +162,16 @@ impl Shared {
         if wake {
             self.wake.notify_one();
         }
+    }
+
+    /// Leaves the thread something to do. After the end it is dropped, and with it the sender of its answer.
+    pub(super) fn ask(&self, errand: Errand) {
+        let mut state = self.lock();
+        if !state.is_closing() {
+            state.errands.push(errand);
+        }
+        drop(state);
+        self.wake.notify_one();
     }
 
     /// Takes no more lines; the receiver hears when all that were taken are written and the file is closed.
@@ -175,18 +193,23 @@ impl Shared {
         let mut ticks = 0_u32;
         let mut state = self.lock();
         loop {
+            if !state.errands.is_empty()
+                && let Some(desk) = state.desk.take()
+            {
+                let errands = std::mem::take(&mut state.errands);
+                drop(state);
+                Lease::of(self, desk).run(errands);
+                state = self.lock();
+            }
             let overdue = !state.deferred.is_empty() && state.drains == seen;
-            let due = !state.intents.is_empty() || overdue || state.outage.is_some() || state.is_closing();
+            state.sign_due |= state.is_closing() || self.is_signature_due(&state);
+            let due = !state.intents.is_empty() || overdue || state.sign_due || state.outage.is_some() || state.is_closing();
             seen = state.drains;
             if due && let Some(mut desk) = state.desk.take() {
                 let order = state.hand_over(&mut desk);
                 let closing = state.is_closing();
                 drop(state);
-                let mut lease = Lease {
-                    shared: self,
-                    desk: Some(desk),
-                };
-                let _ = lease.lead(order, &Lines::default());
+                let _ = Lease::of(self, desk).lead(order, &Lines::default());
                 state = self.lock();
                 if closing && state.intents.is_empty() {
                     return state.end();
@@ -195,26 +218,41 @@ impl Shared {
                     continue;
                 }
             }
+            // Those that came while the lock was given away.
+            if !state.errands.is_empty() && state.desk.is_some() {
+                continue;
+            }
             ticks = ticks.wrapping_add(1);
             state.check_due |= ticks.is_multiple_of(CHECK_TICKS);
             state = self.rest(state);
         }
     }
 
+    fn is_signature_due(&self, state: &State) -> bool {
+        let waited = state
+            .unsigned_since
+            .map(|since| self.clock.moment().instant.saturating_duration_since(since));
+        waited.is_some_and(|waited| waited >= UNSIGNED)
+    }
+
     /// Waits until there may be something to do.
     fn rest<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         let pause = match (&state.outage, state.desk.is_some()) {
-            (Some(_), true) if !state.is_closing() => RETRY,
-            _ if !state.deferred.is_empty() || state.is_closing() || state.desk.is_none() => TICK,
+            (Some(_), true) if !state.is_closing() => Some(RETRY),
+            _ if !state.deferred.is_empty() || state.is_closing() || state.desk.is_none() => Some(TICK),
             _ => {
+                // Whoever has something wakes it; until then there may only be something to sign.
                 state.asleep = true;
                 state.check_due = true;
-                let mut state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.asleep = false;
-                return state;
+                state.unsigned_since.map(|_| UNSIGNED)
             }
         };
-        self.wake.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0
+        let mut state = match pause {
+            Some(pause) => self.wake.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+        };
+        state.asleep = false;
+        state
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -237,6 +275,7 @@ impl State {
             outage: self.outage,
             lost: std::mem::take(&mut self.lost),
             check: std::mem::take(&mut self.check_due),
+            sign: std::mem::take(&mut self.sign_due),
         }
     }
 
@@ -255,6 +294,7 @@ impl State {
             );
         }
         self.life = Life::Closed;
+        self.errands.clear();
         for closer in self.closers.drain(..) {
             // Who asked may have gone.
             let _ = closer.send(());
@@ -265,6 +305,15 @@ impl State {
     fn settle(&mut self, desk: &mut Desk, order: Order, answer: &Answer, refused: u64, shared: &Shared) {
         match answer {
             Ok(()) => {
+                if desk.writer.unsigned() == 0 {
+                    self.unsigned_since = None;
+                } else if self.unsigned_since.is_none() {
+                    self.unsigned_since = Some(shared.clock.moment().instant);
+                    // The thread signs them in time.
+                    if std::mem::take(&mut self.asleep) {
+                        shared.wake.notify_one();
+                    }
+                }
                 if let Some(outage) = self.outage.take() {
                     tracing::info!(refused = outage.refused, since = %outage.since, "the audit log can be written again");
                     shared.health.send_replace(Health::Good);
@@ -275,6 +324,7 @@ impl State {
                 desk.deferred.append(&self.deferred);
                 std::mem::swap(&mut self.deferred, &mut desk.deferred);
                 self.lost += order.lost;
+                self.sign_due |= order.sign;
                 let disk_full = error.disk_full();
                 if self.outage.is_none() {
                     tracing::error!(%error, "the audit log cannot be written: statements are refused until it can");
@@ -296,59 +346,5 @@ impl State {
         }
         desk.deferred.clear();
         desk.intents.clear();
-    }
-}
-
-/// The desk in a leader's hands; comes back even if the leader unwinds.
-struct Lease<'a> {
-    shared: &'a Shared,
-    desk: Option<Box<Desk>>,
-}
-
-impl Lease<'_> {
-    /// Writes what was handed over and `own` (the leader's lines, which are not in the queue), then what others left in the
-    /// queue meanwhile; returns what became of the first.
-    fn lead(&mut self, order: Order, own: &Lines) -> Answer {
-        let Some(desk) = self.desk.as_mut() else {
-            return Err(AuditError::Closed);
-        };
-        let mut order = order;
-        let mut first = None;
-        let mut state;
-        let mut round = 0;
-        let none = Lines::default();
-        loop {
-            let own = if round == 0 { own } else { &none };
-            let answer = desk.write(order, own, &self.shared.clock);
-            let refused = (own.count() + desk.intents.count()) as u64;
-            desk.waiting.drain(..).for_each(|waiting| drop(waiting.send(answer.clone())));
-            state = self.shared.lock();
-            state.settle(desk, order, &answer, refused, self.shared);
-            first.get_or_insert(answer);
-            round += 1;
-            if state.intents.is_empty() || round > ROUNDS {
-                break;
-            }
-            order = state.hand_over(desk);
-            drop(state);
-        }
-        let more = !state.intents.is_empty();
-        state.desk = self.desk.take();
-        drop(state);
-        if more {
-            self.shared.wake.notify_one();
-        }
-        first.unwrap_or(Err(AuditError::Closed))
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        if let Some(mut desk) = self.desk.take() {
-            // Only after a panic: who waits hears that it failed, for the sender is gone.
-            desk.waiting.clear();
-            desk.intents.clear();
-            self.shared.lock().desk = Some(desk);
-        }
     }
 }

@@ -4,15 +4,16 @@
 //! plainly belongs to somebody or some time that was not asked for.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::event::Event;
 use super::filter::{Filter, Selector};
-use super::record::{Head, Record, VERSION};
-use super::{event::Event, files};
+use super::index::Demand;
+use super::record::{NotARecord, Record};
+use super::segment::{self, Lines, Segment};
 
 /// A longer line is not one of ours: SQL, parameters and their escapes stay far below.
 const LONGEST: u64 = 64 * 1024 * 1024;
@@ -126,6 +127,8 @@ impl Iterator for Records {
 pub(super) struct Scan {
     dir: PathBuf,
     selector: Selector,
+    /// Where a group or a run is asked for: looks for the sessions of it, before anything else.
+    sessions: Option<Box<Scan>>,
     file: Option<Open>,
     line: Vec<u8>,
 }
@@ -135,7 +138,7 @@ pub(super) struct Scan {
 struct Open {
     number: u32,
     path: PathBuf,
-    reader: BufReader<File>,
+    reader: Lines,
     /// Where the next line begins.
     offset: u64,
     /// Lines read so far.
@@ -160,22 +163,28 @@ pub(super) enum Step {
 impl Scan {
     /// From the first line of the first file.
     pub(super) fn oldest(dir: &Path, filter: &Filter) -> Result<Self, ReadError> {
-        files::list(dir).map_err(|error| ReadError::io(dir, error))?;
-        Ok(Self {
+        segment::list(dir).map_err(|error| ReadError::io(dir, error))?;
+        let scan = |filter: Filter| Self {
             dir: dir.to_owned(),
-            selector: Selector::new(filter.clone()),
+            selector: Selector::new(filter),
+            sessions: None,
             file: None,
             line: Vec::new(),
+        };
+        Ok(Self {
+            sessions: filter.by_session().then(|| Box::new(scan(filter.of_sessions()))),
+            ..scan(filter.clone())
         })
     }
 
     /// From the end of the newest file. Line numbers in errors count from there.
     pub(super) fn newest(dir: &Path, filter: &Filter) -> Result<Self, ReadError> {
         let mut scan = Self::oldest(dir, filter)?;
-        let newest = files::list(dir).map_err(|error| ReadError::io(dir, error))?.pop();
-        if let Some((number, path)) = newest {
-            let mut open = Open::new(number, path)?;
-            open.skip_to_end().map_err(|error| ReadError::io(&open.path, error))?;
+        let newest = segment::list(dir).map_err(|error| ReadError::io(dir, error))?.pop();
+        if let Some(segment) = newest {
+            let reader = segment.open().map_err(|error| ReadError::io(&segment.path, error))?;
+            let mut open = Open::new(segment, reader);
+            open.offset = open.reader.skip_to_end().map_err(|error| ReadError::io(&open.path, error))?;
             scan.file = Some(open);
         }
         Ok(scan)
@@ -183,10 +192,33 @@ impl Scan {
 
     /// Reads one more line.
     pub(super) fn step(&mut self, ready: &mut VecDeque<Result<Record, ReadError>>) -> Step {
-        match self.try_step(ready) {
+        let step = if self.sessions.is_some() {
+            self.find_sessions()
+        } else {
+            self.try_step(ready)
+        };
+        match step {
             Ok(step) => step,
             Err(error) => Step::Failed(error),
         }
+    }
+
+    /// One more step of the search for sessions. A line that cannot be read is reported when it is read for itself.
+    fn find_sessions(&mut self) -> Result<Step, ReadError> {
+        let Some(scan) = &mut self.sessions else {
+            return Ok(Step::Read);
+        };
+        let mut found = VecDeque::new();
+        let step = scan.try_step(&mut found)?;
+        for record in found.into_iter().flatten() {
+            if let Event::SessionStarted(started) = &record.event {
+                self.selector.know(started);
+            }
+        }
+        if !matches!(step, Step::Read) {
+            self.sessions = None;
+        }
+        Ok(Step::Read)
     }
 
     fn try_step(&mut self, ready: &mut VecDeque<Result<Record, ReadError>>) -> Result<Step, ReadError> {
@@ -214,7 +246,7 @@ impl Scan {
                     line: open.lines + 1,
                     bytes,
                 });
-                if files::after(&self.dir, number)
+                if segment::after(&self.dir, number)
                     .map_err(|error| ReadError::io(&self.dir, error))?
                     .is_none()
                 {
@@ -232,11 +264,16 @@ impl Scan {
 
     /// Opens the file after this one; `false` when there is none.
     fn next_file(&mut self, number: Option<u32>) -> Result<bool, ReadError> {
-        let next = files::after(&self.dir, number.unwrap_or(0)).map_err(|error| ReadError::io(&self.dir, error))?;
-        let Some((number, path)) = next else {
+        let next = segment::after(&self.dir, number.unwrap_or(0)).map_err(|error| ReadError::io(&self.dir, error))?;
+        let Some(segment) = next else {
             return Ok(false);
         };
-        self.file = Some(Open::new(number, path)?);
+        // Anew for each file: sessions that are wanted may have begun in the one before.
+        let demand = Demand::of(self.selector.filter(), self.selector.sessions());
+        let reader = segment
+            .open_for(&demand)
+            .map_err(|error| ReadError::io(&segment.path, error))?;
+        self.file = Some(Open::new(segment, reader));
         Ok(true)
     }
 }
@@ -256,21 +293,14 @@ fn choose(
     if std::str::from_utf8(line).is_ok_and(|line| !selector.may_want(line)) {
         return Ok(());
     }
-    let head: Head = serde_json::from_slice(line).map_err(malformed)?;
-    if head.v != VERSION {
-        return Err(ReadError::Version {
+    let record = Record::parse(line).map_err(|error| match error {
+        NotARecord::Malformed(error) => malformed(error),
+        NotARecord::Version(version) => ReadError::Version {
             file: file.to_owned(),
             line: number,
-            version: head.v,
-        });
-    }
-    let event: Event<'static> = serde_json::from_slice(line).map_err(malformed)?;
-    let record = Record {
-        v: head.v,
-        seq: head.seq,
-        time: head.time,
-        event,
-    };
+            version,
+        },
+    })?;
     selector.offer(record, |record| ready.push_back(Ok(record)));
     Ok(())
 }
@@ -284,24 +314,15 @@ enum Found {
 }
 
 impl Open {
-    fn new(number: u32, path: PathBuf) -> Result<Self, ReadError> {
-        let file = File::open(&path).map_err(|error| ReadError::io(&path, error))?;
-        Ok(Self {
-            number,
-            path,
-            reader: BufReader::with_capacity(64 * 1024, file),
+    fn new(segment: Segment, reader: Lines) -> Self {
+        Self {
+            number: segment.number,
+            path: segment.path,
+            reader,
             offset: 0,
             lines: 0,
             final_look: false,
-        })
-    }
-
-    /// Goes to the end of the file's last whole line.
-    fn skip_to_end(&mut self) -> io::Result<()> {
-        let file = self.reader.get_mut();
-        let length = file.metadata()?.len();
-        self.offset = files::end_of_last_line(file, length)?;
-        self.reader.seek(SeekFrom::Start(self.offset)).map(drop)
+        }
     }
 
     fn line(&mut self, line: &mut Vec<u8>) -> io::Result<Found> {
@@ -309,10 +330,12 @@ impl Open {
         let read = Read::take(&mut self.reader, LONGEST).read_until(b'\n', line)? as u64;
         if line.last() == Some(&b'\n') {
             line.pop();
+            self.lines = self.reader.jumped().unwrap_or(self.lines);
             self.advance(read);
             return Ok(Found::Line);
         }
         if read == LONGEST {
+            self.lines = self.reader.jumped().unwrap_or(self.lines);
             let rest = self.reader.skip_until(b'\n')? as u64;
             self.advance(read + rest);
             line.clear();
@@ -321,7 +344,7 @@ impl Open {
         }
         // The writer may take an unfinished line back and write another: it is read anew from its beginning.
         if read > 0 {
-            self.reader.seek(SeekFrom::Start(self.offset))?;
+            self.reader.back_to(self.offset)?;
         }
         Ok(Found::End(read))
     }

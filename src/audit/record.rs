@@ -8,13 +8,14 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::encode::{Lines, seal};
+use super::chain::{Mark, seal_as};
+use super::encode::{Lines, TIME_LENGTH};
 use super::event::{Event, Who};
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, TargetName};
 
 /// The version of the line format this program writes and reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,17 +29,66 @@ pub struct Record {
     /// What happened.
     #[serde(flatten)]
     pub event: Event<'static>,
+    /// What the line shows of the chain.
+    pub chain: Mark,
+}
+
+/// What says how to read the rest.
+#[derive(Deserialize)]
+struct Version {
+    v: u32,
 }
 
 /// The part of a line that is the same for all events.
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub(super) struct Head {
-    pub(super) v: u32,
-    pub(super) seq: u64,
-    pub(super) time: Timestamp,
+#[derive(Deserialize)]
+struct Head {
+    v: u32,
+    seq: u64,
+    time: Timestamp,
+    chain: Mark,
+}
+
+/// The name of a line's event, read from its first bytes without parsing the line; `None` if it does not begin like a record.
+#[must_use]
+pub(super) fn name_of(line: &[u8]) -> Option<&str> {
+    const EVENT: &[u8] = br#"","event":""#;
+    let rest = line.strip_prefix(br#"{"v":2,"seq":"#)?;
+    let comma = rest.iter().position(|byte| *byte == b',')?;
+    let rest = rest.get(comma..)?.strip_prefix(br#","time":""#)?.get(TIME_LENGTH..)?;
+    let rest = rest.strip_prefix(EVENT)?;
+    let end = rest.iter().position(|byte| *byte == b'"')?;
+    std::str::from_utf8(rest.get(..end)?).ok()
+}
+
+/// Why a line is not a record.
+#[derive(Debug, thiserror::Error)]
+pub enum NotARecord {
+    /// It is not JSON, or not of the form of any event.
+    #[error(transparent)]
+    Malformed(#[from] serde_json::Error),
+    /// It was written by another version of the program.
+    #[error("record version {0} is not known to this program")]
+    Version(u32),
 }
 
 impl Record {
+    /// Reads a line (without its newline). Says nothing of the chain.
+    pub fn parse(line: &[u8]) -> Result<Self, NotARecord> {
+        let Version { v } = serde_json::from_slice(line)?;
+        if v != VERSION {
+            return Err(NotARecord::Version(v));
+        }
+        let Head { v, seq, time, chain } = serde_json::from_slice(line)?;
+        let event = serde_json::from_slice(line)?;
+        Ok(Self {
+            v,
+            seq,
+            time,
+            event,
+            chain,
+        })
+    }
+
     /// The record as one line of JSON without the newline, as it stands in the file: harmless to show.
     #[must_use]
     pub fn json(&self) -> String {
@@ -46,7 +96,7 @@ impl Record {
         let mut out = Vec::new();
         // Cannot fail for an event; an empty line would be the worst outcome.
         let _ = lines.push(self.time, &self.event);
-        lines.iter().for_each(|line| seal(&mut out, self.seq, line));
+        lines.iter().for_each(|line| seal_as(&mut out, self.seq, line, self.chain));
         out.pop();
         String::from_utf8(out).unwrap_or_default()
     }
@@ -86,6 +136,10 @@ names! {
     GateStopped = "gate_stopped",
     Reloaded = "reloaded",
     JournalHealed = "journal_healed",
+    SegmentBegan = "segment_began",
+    Checkpoint = "checkpoint",
+    KeyChanged = "key_changed",
+    SegmentsRemoved = "segments_removed",
     Refused = "refused",
     CancelRequested = "cancel_requested",
     GrantChanged = "grant_changed",
@@ -98,6 +152,7 @@ names! {
     SessionEnded = "session_ended",
     Statement = "statement",
     Outcome = "outcome",
+    TransactionChanged = "transaction_changed",
 }
 
 impl fmt::Display for EventName {
@@ -137,6 +192,7 @@ impl Event<'_> {
             Self::SessionEnded(event) => Some(&event.who),
             Self::Statement(event) => Some(&event.who),
             Self::Outcome(event) => Some(&event.who),
+            Self::TransactionChanged(event) => Some(&event.who),
             _ => None,
         }
     }

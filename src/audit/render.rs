@@ -7,8 +7,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::encode::is_hostile;
-use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement};
+use serde::Serialize as _;
+
+use super::encode::{Harmless, is_hostile};
+use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement, TransactionStatus};
+use super::reading::Readings;
 use super::record::Record;
 
 /// A short text is cut after this many characters.
@@ -60,6 +63,23 @@ pub fn line(record: &Record) -> String {
         .to_owned()
 }
 
+/// A record as one line of JSON; a statement has what its text is about, beside what stands in the log: `reading`.
+#[must_use]
+pub fn json(record: &Record, readings: &mut Readings) -> String {
+    let mut line = record.json();
+    let Event::Statement(Statement { sql: Some(sql), .. }) = &record.event else {
+        return line;
+    };
+    let mut reading = Vec::new();
+    let written = readings
+        .of(sql)
+        .serialize(&mut serde_json::Serializer::with_formatter(&mut reading, Harmless));
+    if let (Ok(()), Ok(reading), Some('}')) = (written, std::str::from_utf8(&reading), line.pop()) {
+        line.extend([",\"reading\":", reading, "}"]);
+    }
+    line
+}
+
 /// A text with everything shown as an escape that is not to be seen, cut after so many characters.
 #[must_use]
 pub fn safe(text: &str, longest: usize) -> String {
@@ -88,14 +108,11 @@ fn short(event: &Event<'_>) -> String {
         Event::GateStarted(event) => format!("version {}, process {}", event.version, event.pid),
         Event::GateStopped {} => "in order".to_owned(),
         Event::Reloaded(event) => format!("{}: {}", if event.accepted { "accepted" } else { "refused" }, event.detail),
-        Event::JournalHealed(event) => {
-            let since = event.since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
-            let (refused, lost, cut) = (event.refused, event.lost, event.cut_bytes);
-            format!(
-                "{:?}{since}: {refused} refused, {lost} lost, {cut} bytes cut off",
-                event.fault
-            )
-        }
+        Event::JournalHealed(_)
+        | Event::SegmentBegan(_)
+        | Event::Checkpoint(_)
+        | Event::KeyChanged(_)
+        | Event::SegmentsRemoved(_) => of_log(event),
         Event::Refused(event) => {
             let user = event.user.as_deref().unwrap_or("?");
             let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
@@ -135,6 +152,46 @@ fn short(event: &Event<'_>) -> String {
         }
         Event::Statement(statement) => statement_text(statement),
         Event::Outcome(outcome) => outcome_text(outcome),
+        Event::TransactionChanged(event) => {
+            format!("{} after #{}", transaction_text(event.transaction), event.statement)
+        }
+    }
+}
+
+/// What the log says of itself.
+fn of_log(event: &Event<'_>) -> String {
+    match event {
+        Event::JournalHealed(event) => {
+            let since = event.since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
+            let (refused, lost, cut) = (event.refused, event.lost, event.cut_bytes);
+            let detail = event.detail.as_ref().map(|detail| format!("; {detail}")).unwrap_or_default();
+            format!(
+                "{:?}{since}: {refused} refused, {lost} lost, {cut} bytes cut off{detail}",
+                event.fault
+            )
+        }
+        Event::SegmentBegan(event) => format!("segment {} of log {}, key {}", event.segment, event.log, event.key.id()),
+        Event::Checkpoint(event) => format!("lines up to {}, signed with key {}", event.covers, event.key.id()),
+        Event::KeyChanged(event) => {
+            let vouched = if event.vouched {
+                "vouched for by the old one"
+            } else {
+                "not vouched for"
+            };
+            format!(
+                "{} instead of {} by {}, {vouched}",
+                event.key.id(),
+                event.previous.id(),
+                event.by
+            )
+        }
+        Event::SegmentsRemoved(event) => {
+            format!(
+                "{} to {}, up to line {}: older than is to be kept",
+                event.first, event.last, event.last_seq
+            )
+        }
+        _ => String::new(),
     }
 }
 
@@ -199,9 +256,14 @@ fn statement_text(statement: &Statement<'_>) -> String {
     if statement.continued {
         text.push_str(" (continued)");
     }
+    if statement.opaque {
+        text.push_str(" (opaque)");
+    }
     for (number, parameter) in (1..).zip(statement.parameters.iter().take(20)) {
         let _ = match parameter {
             Parameter::Null => write!(text, " ${number}=NULL"),
+            Parameter::Redacted => write!(text, " ${number}=***"),
+            Parameter::Hashed(hash) => write!(text, " ${number}=#{}", begin(hash)),
             Parameter::Text(value) => write!(text, " ${number}='{}'", begin(&value.0)),
             Parameter::Long { start, length, .. } => write!(text, " ${number}='{}…' ({length} bytes)", begin(&start.0)),
             Parameter::Binary { hex, .. } => write!(text, " ${number}=\\x{}", begin(hex)),
@@ -216,7 +278,7 @@ fn outcome_text(outcome: &Outcome<'_>) -> String {
         Done::Failed => "failed",
         Done::Suspended => "suspended",
         Done::Skipped => "skipped",
-        Done::Unknown => "unknown",
+        Done::Unknown => super::story::OUTCOME_UNKNOWN,
     };
     let mut text = format!("#{} {result}", outcome.statement);
     if let Some(code) = &outcome.sqlstate {
@@ -232,7 +294,18 @@ fn outcome_text(outcome: &Outcome<'_>) -> String {
         outcome.bytes,
         span(outcome.duration_us)
     );
+    if let Some(status @ (TransactionStatus::Open | TransactionStatus::Failed)) = outcome.transaction {
+        let _ = write!(text, ", transaction {}", transaction_text(status));
+    }
     text
+}
+
+fn transaction_text(status: TransactionStatus) -> &'static str {
+    match status {
+        TransactionStatus::Idle => "idle",
+        TransactionStatus::Open => "open",
+        TransactionStatus::Failed => "failed",
+    }
 }
 
 fn cut_note(sql: &Sql<'_>) -> String {
@@ -246,7 +319,7 @@ fn begin(text: &str) -> &str {
 }
 
 /// Microseconds as a person reads them.
-fn span(micros: u64) -> String {
+pub(super) fn span(micros: u64) -> String {
     let duration = Duration::from_micros(micros);
     match duration.as_secs() {
         0 => format!("{:.3} ms", duration.as_secs_f64() * 1000.0),

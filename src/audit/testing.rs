@@ -6,12 +6,16 @@ use std::borrow::Cow;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::chain::{Link, Mark};
+use super::checkpoint::Checkpoint;
 use super::event::{
-    CancelRequested, DecisionMade, Done, Event, GateStarted, GrantChanged, IdentityRefused, Kind, Outcome, Parameter,
-    PolicyLoaded, Refused, RequestChanged, SessionEnded, SessionStarted, Sql, Statement, Text, UserChanged, Who,
+    CancelRequested, DecisionMade, Done, Event, Fault, GateStarted, GrantChanged, IdentityRefused, JournalHealed, KeyChanged,
+    Kind, Outcome, Parameter, PolicyLoaded, Refused, RequestChanged, SegmentBegan, SegmentsRemoved, SessionEnded, SessionStarted,
+    Sql, Statement, Text, UserChanged, Who,
 };
+use super::key::{PublicKey, Signature};
 use super::record::{Record, VERSION};
-use crate::ids::{GrantId, SessionId};
+use crate::ids::{GrantId, LogId, SessionId};
 
 pub(super) fn time(second: i64) -> Timestamp {
     "2026-11-23T09:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(second)
@@ -33,6 +37,7 @@ pub(super) fn record(seq: u64, event: Event<'static>) -> Record {
         seq,
         time: time(i64::try_from(seq).unwrap()),
         event,
+        chain: Mark::default(),
     }
 }
 
@@ -46,11 +51,13 @@ pub(super) fn statement(who: &Who, statement: u64, sql: &str, parameters: &[&str
             text: text(sql),
             length: None,
             sha256: None,
+            redacted: 0,
         }),
         prepared: None,
         portal: None,
         text_uncertain: false,
         continued: false,
+        opaque: false,
         parameters: parameters.iter().map(|parameter| Parameter::Text(text(parameter))).collect(),
         parameter_count: None,
         function: None,
@@ -68,7 +75,9 @@ pub(super) fn outcome(who: &Who, statement: u64, sqlstate: Option<&'static str>)
         bytes: 80,
         copy_in_bytes: None,
         copy_out_bytes: None,
+        first_byte_us: Some(220),
         duration_us: 230,
+        transaction: None,
     })
 }
 
@@ -134,6 +143,7 @@ pub(super) fn all() -> Vec<Event<'static>> {
         })),
     ];
     all.extend(access(&ana));
+    all.extend(chain());
     all.extend([
         Event::SessionStarted(Cow::Owned(SessionStarted {
             who: ana.clone(),
@@ -143,6 +153,8 @@ pub(super) fn all() -> Vec<Event<'static>> {
             application: Some("psql".to_owned()),
             backend_pid: 4711,
             until: time(1800),
+            groups: vec!["qa".to_owned()],
+            run: Some("4711".to_owned()),
         })),
         ended(&ana),
         statement(&ana, 1, "SELECT 1", &["a\nb"]),
@@ -150,6 +162,48 @@ pub(super) fn all() -> Vec<Event<'static>> {
         outcome(&ana, 2, Some("42P01")),
     ]);
     all
+}
+
+/// Those of the log itself.
+fn chain() -> Vec<Event<'static>> {
+    let log = LogId::from_random([3; 10]);
+    let key: PublicKey = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=".parse().unwrap();
+    let signature = Signature::try_from("AA==".to_owned()).unwrap();
+    vec![
+        Event::JournalHealed(JournalHealed {
+            fault: Fault::TornTail,
+            since: None,
+            refused: 0,
+            lost: 0,
+            cut_bytes: 12,
+            detail: Some("audit-000001.jsonl, behind line 7".to_owned()),
+        }),
+        Event::SegmentBegan(Cow::Owned(SegmentBegan {
+            log: log.clone(),
+            segment: 2,
+            previous: Link::START.after(b"x"),
+            key,
+        })),
+        Event::Checkpoint(Cow::Owned(Checkpoint {
+            log,
+            covers: 7,
+            link: Link::START.after(b"y"),
+            key,
+            signature,
+        })),
+        Event::KeyChanged(KeyChanged {
+            key,
+            previous: key,
+            vouched: true,
+            by: "ops".to_owned(),
+        }),
+        Event::SegmentsRemoved(SegmentsRemoved {
+            first: 1,
+            last: 3,
+            last_seq: 99,
+            link: Link::START,
+        }),
+    ]
 }
 
 /// Those of people and their requests.

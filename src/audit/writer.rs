@@ -1,43 +1,62 @@
-//! The file of the journal: whole lines go in, numbered, or nothing does.
+//! The segment being written: whole lines go in, numbered and chained, or nothing does.
 //!
-//! It does not queue, wait or know who asked; one owner at a time calls it (see the journal).
+//! It does not queue, wait or know who asked; one owner at a time calls it (see the journal). It begins segments and signs
+//! checkpoints when told to; what becomes of a closed segment is the keeper's business.
 //!
-//! INVARIANT: after each call the file ends with a whole line, or the writer knows that it does not and puts that right
-//! before anything else is written. Numbers have no gap and no double within what was reported as written.
+//! INVARIANT: after each call the segment ends with a whole line, or the writer knows that it does not and puts that right
+//! before anything else is written. Numbers have no gap and no double within what was reported as written, and each line follows
+//! the one before it in the chain.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, flock};
+use jiff::{SignedDuration, Timestamp};
 
-use super::encode::{Lines, seal};
-use super::{AuditError, Durability, files};
+use super::chain::Tip;
+use super::checkpoint::Checkpoint;
+use super::encode::Lines;
+use super::event::{Event, KeyChanged, SegmentBegan};
+use super::key::{PublicKey, SigningKey};
+use super::survey::{self, CHECKPOINT, Survey};
+use super::tally::Tally;
+use super::{AuditError, Durability, Settings, segment};
+use crate::ids::LogId;
+use folder::{lock_folder, open_whole, options};
+
+mod folder;
 
 /// An output buffer larger than this is given back after use.
 const KEEP: usize = 256 * 1024;
 
-/// The lock goes with the last copy of its descriptor. A process that has just closed it may have a copy left for a moment, in a
-/// child between fork and exec; so a folder that is in use is tried again before it is given up.
-const LOCK_TRIES: u32 = 10;
-const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
-
-/// Writes the log's newest file.
+/// Writes the log's newest segment.
 #[derive(Debug)]
 pub(super) struct Writer {
-    dir: PathBuf,
-    durability: Durability,
+    settings: Settings,
     /// The folder, locked as long as this is open.
     lock: File,
     file: File,
     path: PathBuf,
-    /// The file's length up to and including its last whole line.
+    segment: u32,
+    /// When the segment began, as far as this run knows.
+    began: Timestamp,
+    /// The segment's length up to and including its last whole line.
     length: u64,
-    /// The number of the last record written.
-    seq: u64,
+    log: LogId,
+    key: SigningKey,
+    /// The log up to the last line written.
+    tip: Tip,
+    /// The number of the last line that is signed or a signature.
+    signed: u64,
+    /// The line of the last checkpoint of this run.
+    checkpoint: Option<String>,
+    pub(super) tally: Arc<Tally>,
     state: State,
     out: Vec<u8>,
+    own: Lines,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,64 +66,124 @@ enum State {
     /// A part of a line may be in it and could not be cut off yet.
     Torn,
     /// It must not be written any more: a sync of it failed, so the kernel may have thrown pages away and will not say so again
-    /// (the fsync behaviour found by the PostgreSQL project in 2018), or it is not where a reader would find it.
+    /// (the fsync behaviour found by the PostgreSQL project in 2018), or it is not where a reader would find it, or it holds what
+    /// no gate has written.
     Abandoned,
 }
 
 impl Writer {
-    /// Opens the newest file of the folder, or begins the first; returns how many bytes of an unfinished line were cut off.
-    pub(super) fn open(dir: &Path, durability: Durability) -> Result<(Self, u64), AuditError> {
+    /// Takes the folder and goes on where its log ends, or begins one. What was found to be wrong is put into `notes`.
+    pub(super) fn open(settings: &Settings, now: Timestamp, notes: &mut Lines) -> Result<Self, AuditError> {
+        let dir = &settings.dir;
         let lock = lock_folder(dir)?;
-        let existing = files::list(dir).map_err(|error| AuditError::open(dir, error))?;
-        let number = existing.last().map_or(1, |(number, _)| *number);
-        let path = dir.join(files::name(number));
-        let (file, length, cut) = open_whole(&path).map_err(|error| AuditError::open(&path, error))?;
-        let seq = last_seq(&existing).map_err(|error| AuditError::open(dir, error))?;
+        let found = survey::survey(dir).map_err(|error| AuditError::open(dir, error))?;
+        SigningKey::recover(&settings.key, found.key)?;
+        let key = SigningKey::load_or_make(&settings.key)?;
+        remark(&found, &key, now, notes)?;
+        let (segment, length) = found
+            .newest
+            .as_ref()
+            .map_or((1, 0), |(segment, length)| (segment.number, *length));
+        let packed = found.newest.as_ref().is_some_and(|(segment, _)| segment.packed);
+        let path = dir.join(segment::name(segment));
+        let file = open_whole(&path, length, packed).map_err(|error| AuditError::open(&path, error))?;
+        let log = match found.log {
+            Some(log) => log,
+            None => new_log()?,
+        };
         let mut writer = Self {
-            dir: dir.to_owned(),
-            durability,
+            settings: settings.clone(),
             lock,
             file,
             path,
+            segment,
+            began: found.began.unwrap_or(now),
             length,
-            seq: seq.number,
-            state: if seq.certain { State::Whole } else { State::Abandoned },
+            log,
+            key,
+            tip: found.tip,
+            signed: found.signed,
+            checkpoint: None,
+            tally: Arc::default(),
+            state: if found.broken || packed {
+                State::Abandoned
+            } else {
+                State::Whole
+            },
             out: Vec::new(),
+            own: Lines::default(),
         };
+        writer.tally.begun(segment);
         writer.sync_folder().map_err(|error| AuditError::open(dir, error))?;
-        writer.make_ready()?;
-        Ok((writer, cut))
+        writer.make_ready(now)?;
+        Ok(writer)
     }
 
-    /// Writes lines with one system call (and one sync, where durability asks for it). All are written or none is.
-    pub(super) fn write(&mut self, parts: &[&Lines]) -> Result<(), AuditError> {
-        self.make_ready()?;
-        self.out.clear();
-        let mut seq = self.seq;
-        for line in parts.iter().flat_map(|lines| lines.iter()) {
-            seq += 1;
-            seal(&mut self.out, seq, line);
-        }
-        if self.out.is_empty() {
+    /// Writes lines with one system call (and one sync, where durability asks for it), with a checkpoint behind them if `sign`
+    /// says so and there is anything to sign. All are written or none is.
+    pub(super) fn write(&mut self, parts: &[&Lines], sign: bool, now: Timestamp) -> Result<(), AuditError> {
+        let sign = sign && (self.unsigned() > 0 || parts.iter().any(|lines| !lines.is_empty()));
+        if !sign && parts.iter().all(|lines| lines.is_empty()) {
             return Ok(());
         }
-        if let Err(error) = self.file.write_all(&self.out) {
-            self.roll_back();
-            return Err(AuditError::write(error));
+        self.make_ready(now)?;
+        if self.is_full(now) {
+            self.close_segment(now)?;
         }
-        if self.durability == Durability::Power
-            && let Err(error) = self.file.sync_data()
-        {
-            self.roll_back();
-            self.state = State::Abandoned;
-            return Err(AuditError::write(error));
+        let mut tip = self.begin_out(now)?;
+        for line in parts.iter().flat_map(|lines| lines.iter()) {
+            tip = tip.seal(&mut self.out, line);
         }
-        self.length += self.out.len() as u64;
-        self.seq = seq;
-        if self.out.capacity() > KEEP {
-            self.out = Vec::new();
+        if !sign {
+            return self.put(tip, false);
         }
+        let tip = self.sign(tip, now)?;
+        self.put(tip, false)?;
+        self.publish(now);
         Ok(())
+    }
+
+    /// Signs what is not signed yet; the line of the last checkpoint, if there is one of this run.
+    pub(super) fn checkpoint(&mut self, now: Timestamp) -> Result<Option<String>, AuditError> {
+        self.write(&[], true, now)?;
+        Ok(self.checkpoint.clone())
+    }
+
+    /// Goes over to a new key. In this order: the new one is kept beside the old; one write has the change, the old one's
+    /// signature under it and the new one's; the new one takes the old one's place. A start in between finishes or forgets it.
+    pub(super) fn rotate_key(&mut self, by: &str, now: Timestamp) -> Result<PublicKey, AuditError> {
+        let old = self.key.public();
+        // What an earlier attempt has left.
+        SigningKey::recover(&self.settings.key, Some(old))?;
+        let next = SigningKey::prepare(&self.settings.key)?;
+        self.make_ready(now)?;
+        let change = Event::KeyChanged(KeyChanged {
+            key: next.public(),
+            previous: old,
+            vouched: true,
+            by: by.to_owned(),
+        });
+        let tip = self.begin_out(now)?;
+        let tip = self.seal_own(tip, &change, now)?;
+        let tip = self.sign(tip, now)?;
+        let old = std::mem::replace(&mut self.key, next);
+        // On the disk before the old key is gone, whatever the setting.
+        if let Err(error) = self.sign(tip, now).and_then(|tip| self.put(tip, true)) {
+            self.key = old;
+            // If this fails, the next attempt or start does it.
+            let _ = SigningKey::recover(&self.settings.key, Some(self.key.public()));
+            return Err(error);
+        }
+        self.publish(now);
+        if let Err(error) = self.key.replace(&self.settings.key) {
+            tracing::warn!(%error, "the new audit key could not take the place of the old one: the next start tries it again");
+        }
+        Ok(self.key.public())
+    }
+
+    /// The lines that nothing signs yet.
+    pub(super) fn unsigned(&self) -> u64 {
+        self.tip.seq - self.signed
     }
 
     /// Looks whether the file is still the one that a reader finds under its name. If not, the next write begins a new one;
@@ -125,6 +204,87 @@ impl Writer {
         self.file.sync_data().map_err(AuditError::write)
     }
 
+    /// Begins the output: with the first line of the segment, if that is due.
+    fn begin_out(&mut self, now: Timestamp) -> Result<Tip, AuditError> {
+        if self.out.capacity() > KEEP {
+            self.out = Vec::new();
+        }
+        self.out.clear();
+        if self.length > 0 {
+            return Ok(self.tip);
+        }
+        let began = SegmentBegan {
+            log: self.log.clone(),
+            segment: self.segment,
+            previous: self.tip.link,
+            key: self.key.public(),
+        };
+        self.seal_own(self.tip, &Event::SegmentBegan(Cow::Owned(began)), now)
+    }
+
+    /// Adds a checkpoint of everything up to `tip` to the output.
+    fn sign(&mut self, tip: Tip, now: Timestamp) -> Result<Tip, AuditError> {
+        let checkpoint = Checkpoint::sign(&self.log, tip, now, &self.key);
+        self.seal_own(tip, &Event::Checkpoint(Cow::Owned(checkpoint)), now)
+    }
+
+    /// Everything is signed by the last line written, a checkpoint; puts it beside the log, so that what is missing at its end is
+    /// noticed at the next start.
+    fn publish(&mut self, now: Timestamp) {
+        self.signed = self.tip.seq;
+        self.tally.signed(now);
+        let Some(line) = self.out.split_inclusive(|byte| *byte == b'\n').next_back() else {
+            return;
+        };
+        self.checkpoint = Some(String::from_utf8_lossy(line.trim_ascii_end()).into_owned());
+        let next = self.settings.dir.join("checkpoint.next");
+        let written = std::fs::write(&next, line).and_then(|()| std::fs::rename(&next, self.settings.dir.join(CHECKPOINT)));
+        if let Err(error) = written {
+            tracing::warn!(%error, "the last checkpoint could not be put beside the audit log");
+        }
+    }
+
+    fn seal_own(&mut self, tip: Tip, event: &Event<'_>, now: Timestamp) -> Result<Tip, AuditError> {
+        self.own.clear();
+        self.own.push(now, event).map_err(|_| AuditError::Encode)?;
+        let Self { own, out, .. } = self;
+        Ok(own.iter().fold(tip, |tip, line| tip.seal(out, line)))
+    }
+
+    /// Writes the output, which ends at `tip`, and syncs it where durability or the caller asks for it.
+    fn put(&mut self, tip: Tip, durable: bool) -> Result<(), AuditError> {
+        if let Err(error) = self.file.write_all(&self.out) {
+            self.roll_back();
+            return Err(AuditError::write(error));
+        }
+        let sync = durable || self.settings.durability == Durability::Power;
+        if sync && let Err(error) = self.file.sync_data() {
+            self.roll_back();
+            self.state = State::Abandoned;
+            return Err(AuditError::write(error));
+        }
+        self.tally.written(tip.seq - self.tip.seq, self.out.len() as u64, sync);
+        self.length += self.out.len() as u64;
+        self.tip = tip;
+        Ok(())
+    }
+
+    fn is_full(&self, now: Timestamp) -> bool {
+        let age = SignedDuration::try_from(self.settings.segment_age).unwrap_or(SignedDuration::MAX);
+        self.length >= self.settings.segment_bytes || (self.length > 0 && now.duration_since(self.began) >= age)
+    }
+
+    /// Puts the last checkpoint into the segment and begins the next.
+    fn close_segment(&mut self, now: Timestamp) -> Result<(), AuditError> {
+        if self.unsigned() > 0 {
+            self.out.clear();
+            let tip = self.sign(self.tip, now)?;
+            self.put(tip, false)?;
+            self.publish(now);
+        }
+        self.begin_segment(now)
+    }
+
     /// Cuts off what a failed write may have left.
     fn roll_back(&mut self) {
         if self.file.set_len(self.length).is_err() {
@@ -133,7 +293,7 @@ impl Writer {
     }
 
     /// Puts right what an earlier failure left, so that a line can be written.
-    fn make_ready(&mut self) -> Result<(), AuditError> {
+    fn make_ready(&mut self, now: Timestamp) -> Result<(), AuditError> {
         if self.state == State::Torn {
             self.state = match self.file.set_len(self.length) {
                 Ok(()) => State::Whole,
@@ -141,38 +301,35 @@ impl Writer {
             };
         }
         if self.state == State::Abandoned {
-            self.begin_file()?;
-            self.state = State::Whole;
+            self.begin_segment(now)?;
+            tracing::warn!(file = %self.path.display(), "a new audit segment was begun");
         }
         Ok(())
     }
 
-    /// Begins the next file; makes and locks the folder again when it was removed.
-    fn begin_file(&mut self) -> Result<(), AuditError> {
+    /// Begins the next segment; makes and locks the folder again when it was removed.
+    fn begin_segment(&mut self, now: Timestamp) -> Result<(), AuditError> {
+        let dir = &self.settings.dir;
         let open_folder = self.lock.metadata().map_err(AuditError::write)?;
         let in_place =
-            std::fs::metadata(&self.dir).is_ok_and(|named| (named.ino(), named.dev()) == (open_folder.ino(), open_folder.dev()));
+            std::fs::metadata(dir).is_ok_and(|named| (named.ino(), named.dev()) == (open_folder.ino(), open_folder.dev()));
         if !in_place {
-            self.lock = lock_folder(&self.dir)?;
+            self.lock = lock_folder(dir)?;
         }
-        let existing = files::list(&self.dir).map_err(AuditError::write)?;
-        let newest = existing.last().map_or(0, |(number, _)| *number);
-        let own = self
-            .path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .and_then(files::number)
-            .unwrap_or(0);
-        let path = self.dir.join(files::name(newest.max(own) + 1));
-        let file = new_file(&path).map_err(AuditError::write)?;
-        tracing::warn!(file = %path.display(), "a new audit file was begun");
-        (self.file, self.path, self.length) = (file, path, 0);
+        let existing = segment::list(dir).map_err(AuditError::write)?;
+        let newest = existing.last().map_or(0, |segment| segment.number);
+        let number = newest.max(self.segment) + 1;
+        let path = dir.join(segment::name(number));
+        let file = options().create_new(true).open(&path).map_err(AuditError::write)?;
+        (self.file, self.path, self.segment, self.length, self.began) = (file, path, number, 0, now);
+        self.state = State::Whole;
+        self.tally.begun(number);
         self.sync_folder().map_err(AuditError::write)
     }
 
     /// A file's name survives a power failure only when its folder was synced, too.
     fn sync_folder(&self) -> io::Result<()> {
-        if self.durability == Durability::Power {
+        if self.settings.durability == Durability::Power {
             self.lock.sync_all()
         } else {
             Ok(())
@@ -180,78 +337,31 @@ impl Writer {
     }
 }
 
-/// Makes the folder (0700) if need be and takes it for this process.
-fn lock_folder(dir: &Path) -> Result<File, AuditError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| AuditError::open(dir, error))?;
-    let folder = File::open(dir).map_err(|error| AuditError::open(dir, error))?;
-    for tries_left in (0..LOCK_TRIES).rev() {
-        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(folder),
-            Err(rustix::io::Errno::WOULDBLOCK) if tries_left > 0 => std::thread::sleep(LOCK_PAUSE),
-            Err(rustix::io::Errno::WOULDBLOCK) => break,
-            Err(error) => return Err(AuditError::open(dir, error.into())),
-        }
+/// Puts on record what was found to be wrong.
+fn remark(found: &Survey, key: &SigningKey, now: Timestamp, notes: &mut Lines) -> Result<(), AuditError> {
+    let mut note = |event: &Event<'_>| notes.push(now, event).map_err(|_| AuditError::Encode);
+    for fault in &found.faults {
+        tracing::warn!(fault = ?fault.fault, detail = fault.detail, "the audit log was not as it was left");
+        note(&Event::JournalHealed(fault.clone()))?;
     }
-    Err(AuditError::Locked { dir: dir.to_owned() })
-}
-
-fn new_file(path: &Path) -> io::Result<File> {
-    options().create_new(true).open(path)
-}
-
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).mode(0o600);
-    options
-}
-
-/// Opens a file for appending and cuts off an unfinished last line; returns its length and how much was cut.
-fn open_whole(path: &Path) -> io::Result<(File, u64, u64)> {
-    let mut file = options().create(true).open(path)?;
-    let length = file.metadata()?.len();
-    let whole = files::end_of_last_line(&mut file, length)?;
-    if whole < length {
-        file.set_len(whole)?;
+    if let Some(previous) = found.key.filter(|known| *known != key.public()) {
+        tracing::warn!(
+            was = previous.id(),
+            is = key.public().id(),
+            "the audit log is signed with another key from here on"
+        );
+        note(&Event::KeyChanged(KeyChanged {
+            key: key.public(),
+            previous,
+            vouched: false,
+            by: "gate".to_owned(),
+        }))?;
     }
-    Ok((file, whole, length - whole))
+    Ok(())
 }
 
-/// Where the numbering stands.
-struct LastSeq {
-    number: u64,
-    /// Whether the very last line had a number. If not, somebody else wrote into the file, and we do not write behind that.
-    certain: bool,
-}
-
-/// The number of the last record in the files: usually the last line of the last file, else as far back as needed.
-fn last_seq(files: &[(u32, PathBuf)]) -> io::Result<LastSeq> {
-    let mut certain = true;
-    for (_, path) in files.iter().rev() {
-        let mut file = File::open(path)?;
-        let mut end = file.metadata()?.len();
-        end = files::end_of_last_line(&mut file, end)?;
-        while end > 0 {
-            let start = files::end_of_last_line(&mut file, end - 1)?;
-            // The head of a line is enough: `{"v":1,"seq":…,`.
-            let mut head = Vec::new();
-            file.seek(SeekFrom::Start(start))?;
-            Read::take(&mut file, (end - start).min(64)).read_to_end(&mut head)?;
-            if let Some(number) = seq_of(&head) {
-                return Ok(LastSeq { number, certain });
-            }
-            certain = false;
-            end = start;
-        }
-    }
-    Ok(LastSeq { number: 0, certain })
-}
-
-fn seq_of(head: &[u8]) -> Option<u64> {
-    let digits = head.strip_prefix(br#"{"v":1,"seq":"#)?;
-    let end = digits.iter().position(|byte| *byte == b',')?;
-    std::str::from_utf8(digits.get(..end)?).ok()?.parse().ok()
+fn new_log() -> Result<LogId, AuditError> {
+    let mut bytes = [0; 10];
+    getrandom::fill(&mut bytes).map_err(|_| AuditError::Key(Arc::new(super::key::KeyError::Random)))?;
+    Ok(LogId::from_random(bytes))
 }

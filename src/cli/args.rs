@@ -5,12 +5,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use crate::audit::EventName;
 use crate::duration;
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, ProfileName, TargetName};
@@ -85,7 +83,10 @@ pub enum Command {
     #[command(subcommand)]
     Policy(super::policy::PolicyCommand),
     /// Reads the audit log
-    Log(LogArgs),
+    Log(Box<super::log::args::LogArgs>),
+    /// Proves the audit log, and what that takes
+    #[command(subcommand)]
+    Audit(super::audit::AuditCommand),
     /// Prints the version
     Version,
 }
@@ -297,90 +298,4 @@ Example:
         #[command(flatten)]
         remote: Remote,
     },
-}
-
-/// Which records of the audit log.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  tidegate log --follow
-  tidegate log --identity ana@example.com --since 2h --text customers
-  tidegate log --event session_ended --limit 100
-  tidegate log --sqlstate 42501 --output json | jq .sql.text")]
-pub struct LogArgs {
-    /// Of this identity
-    #[arg(long, value_name = "NAME")]
-    pub identity: Option<IdentityName>,
-    /// Under this grant
-    #[arg(long, value_name = "GRANT")]
-    pub grant: Option<GrantId>,
-    /// Of this session
-    #[arg(long, value_name = "SESSION")]
-    pub session: Option<SessionId>,
-    /// On this target
-    #[arg(long, value_name = "NAME")]
-    pub target: Option<TargetName>,
-    /// From this time on: a length of time back from now (2h) or a time (2026-08-01T12:00:00Z)
-    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
-    pub since: Option<When>,
-    /// Before this time; as --since
-    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
-    pub until: Option<When>,
-    /// With this text in the SQL or a parameter; capital and small letters are equal
-    #[arg(long, value_name = "TEXT")]
-    pub text: Option<String>,
-    /// Statements and endings with this SQLSTATE, or one that begins so (42 is all errors of syntax and rights)
-    #[arg(long, value_name = "CODE")]
-    pub sqlstate: Option<String>,
-    /// Only this kind of record
-    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(kinds()).try_map(|kind| kind.parse::<EventName>()))]
-    pub event: Option<EventName>,
-    /// At most so many, the earliest first; says from when on the next ones are
-    #[arg(long, value_name = "NUMBER", conflicts_with = "follow", value_parser = clap::value_parser!(u64).range(1..))]
-    pub limit: Option<u64>,
-    /// Goes on with what comes, until Ctrl-C
-    #[arg(long, short)]
-    pub follow: bool,
-    /// Reads this folder instead of asking the gate: for a gate that is not running
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["control", "token_file"])]
-    pub dir: Option<PathBuf>,
-    /// Which gate, and how to print.
-    #[command(flatten)]
-    pub remote: Remote,
-}
-
-fn kinds() -> impl Iterator<Item = &'static str> {
-    EventName::ALL.iter().map(|kind| kind.as_str())
-}
-
-/// A time, or a length of time back from now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// That time.
-    At(Timestamp),
-    /// So long ago.
-    Ago(Duration),
-}
-
-impl When {
-    fn parse(text: &str) -> Result<Self, String> {
-        if let Ok(time) = text.parse() {
-            return Ok(Self::At(time));
-        }
-        duration::parse(text)
-            .map(Self::Ago)
-            .map_err(|_| format!("`{text}` is neither a length of time (2h, 30m) nor a time (2026-08-01T12:00:00Z)"))
-    }
-
-    /// The time meant, when it is `now`.
-    #[must_use]
-    pub fn time(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::At(time) => time,
-            Self::Ago(ago) => jiff::SignedDuration::try_from(ago)
-                .ok()
-                .and_then(|ago| now.checked_sub(ago).ok())
-                .unwrap_or(Timestamp::MIN),
-        }
-    }
 }

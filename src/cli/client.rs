@@ -367,18 +367,22 @@ fn problem(problem: &Problem) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::model::LogQuery;
+    use crate::audit::Filter;
+    use crate::control::model::{Following, LogQuery};
 
     #[test]
     fn queries_are_escaped() {
         let query = LogQuery {
-            text: Some("a&b=ü c".to_owned()),
-            follow: true,
-            ..LogQuery::default()
+            filter: Filter {
+                text: Some("a&b=ü c".to_owned()),
+                min_rows: Some(7),
+                ..Filter::default()
+            },
+            following: Following { follow: true },
         };
         assert_eq!(
             with_query("/v1/log", &query).unwrap(),
-            "/v1/log?follow=true&text=a%26b%3D%C3%BC%20c"
+            "/v1/log?follow=true&min_rows=7&text=a%26b%3D%C3%BC%20c"
         );
         assert_eq!(with_query("/v1/log", &LogQuery::default()).unwrap(), "/v1/log");
     }

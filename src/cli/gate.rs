@@ -12,7 +12,18 @@ use super::render;
 use crate::app::{self, Gate};
 use crate::config::{self, LogFormat, Logging, Mistake};
 
+/// What has to be said for a gate without a log to serve.
+const UNLOGGED: &str = "TIDEGATE_NOTHING_ON_RECORD";
+
 pub(super) fn serve(path: &Path) -> anyhow::Result<()> {
+    if cfg!(feature = "unlogged") {
+        if std::env::var_os(UNLOGGED).is_none_or(|said| said != "yes") {
+            anyhow::bail!(
+                "this gate was built for benches (--features unlogged) and puts NOTHING on record; to measure with it: {UNLOGGED}=yes"
+            );
+        }
+        super::complain("NOTHING IS PUT ON RECORD: this gate was built for benches (--features unlogged)");
+    }
     let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
     messages(&settings.logging)?;
     let targets = settings
@@ -63,11 +74,15 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
         || "no policies: nobody can ask for access, grants are made by hand".to_owned(),
         |policies| format!("policies: {} (set {:.12})", policies.ids().count(), policies.hash()),
     );
+    let (log, key) = (&settings.audit.dir, &settings.audit.key);
+    let made = if key.exists() { "" } else { " (made at the first start)" };
     render::print(&format!(
-        "{} is good: {} for {}\n{policies}",
+        "{} is good: {} for {}\n{policies}\naudit log: {}, signed with {}{made}",
         path.display(),
         listen.join(", "),
-        targets.join(", ")
+        targets.join(", "),
+        log.display(),
+        key.display()
     ))?;
     Ok(())
 }

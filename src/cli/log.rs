@@ -2,120 +2,291 @@
 //!
 //! It filters nothing itself: the reader does, on either way.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
-
-use super::args::{LogArgs, Output};
+use super::args::Output;
 use super::client::Client;
 use super::reach::Whose;
-use super::render::{print_line, visible};
+use super::render::{self, print, print_line, visible};
 use crate::audit::event::Event;
-use crate::audit::{Record, Span, follow, render};
+use crate::audit::reading::Readings;
+use crate::audit::story::{OUTCOME_UNKNOWN, Story};
+use crate::audit::touched::{Touched, Toucher};
+use crate::audit::{EventName, Filter, Record, Span, follow, render as words};
 use crate::clock::Clock;
-use crate::control::model::{LogQuery, Unreadable};
+use crate::control::model::{Following, LogQuery, Unreadable};
+use crate::ids::SessionId;
+use args::{Form, LogArgs, LogCommand, Origin};
+
+pub mod args;
+mod table;
 
 pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
     let now = Clock::system(None).now();
-    let query = LogQuery {
-        identity: args.identity,
-        grant: args.grant,
-        session: args.session,
-        target: args.target,
-        since: args.since.map(|when| when.time(now)),
-        until: args.until.map(|when| when.time(now)),
-        text: args.text,
-        sqlstate: args.sqlstate,
-        event: args.event,
-        follow: args.follow,
-    };
-    let mut shown = Shown {
-        output: args.remote.printing.output,
-        room: args.limit,
-        unreadable: 0,
-    };
-    if let Some(dir) = args.dir {
-        offline(&dir, &query, &mut shown).await?;
-    } else {
-        let client = Client::new(Whose::Operator, config, &args.remote.place)?;
-        client.lines("/v1/log", &query, |line| shown.line(line)).await?;
-    }
-    match shown.unreadable {
-        0 => Ok(()),
-        lines => anyhow::bail!("{lines} lines of the log could not be read: what is shown is not all there is"),
+    match args.command {
+        None => {
+            let filter = args.which.filter(now);
+            list(
+                Source::new(config, &args.origin)?,
+                filter,
+                args.follow,
+                args.limit,
+                args.printing.output,
+            )
+            .await
+        }
+        Some(LogCommand::Session {
+            session,
+            origin,
+            printing,
+        }) => tell(Source::new(config, &origin)?, session, printing.output).await,
+        Some(LogCommand::WhoTouched {
+            table,
+            which,
+            class,
+            origin,
+            printing,
+        }) => {
+            let filter = Filter {
+                table: Some(table),
+                class,
+                ..which.filter(now)
+            };
+            touched(Source::new(config, &origin)?, filter, printing.output).await
+        }
     }
 }
 
-async fn offline(dir: &Path, query: &LogQuery, shown: &mut Shown) -> anyhow::Result<()> {
-    let span = if query.follow { Span::All } else { Span::History };
-    let mut found = follow(dir, &query.filter(), span)?;
-    while let Some(item) = found.next().await {
-        let go_on = match item {
-            Ok(record) => shown.line(record.json().as_bytes()),
-            Err(error) => shown.unreadable(&error.to_string()),
+/// Where records come from.
+enum Source {
+    Gate(Client),
+    Folder(PathBuf),
+}
+
+impl Source {
+    fn new(config: &Path, origin: &Origin) -> anyhow::Result<Self> {
+        Ok(match &origin.dir {
+            Some(dir) => Self::Folder(dir.clone()),
+            None => Self::Gate(Client::new(Whose::Operator, config, &origin.place)?),
+        })
+    }
+
+    /// Hands each record to `each`, as its line, until it wants none; says which cannot be read.
+    async fn lines(&self, filter: Filter, endless: bool, mut each: impl FnMut(&[u8]) -> bool) -> anyhow::Result<()> {
+        let mut unreadable = 0_u64;
+        let mut complain = |error: &str| {
+            unreadable += 1;
+            super::complain(error);
+            true
         };
-        if !go_on {
-            break;
+        match self {
+            Self::Gate(client) => {
+                let following = Following { follow: endless };
+                let each = |line: &[u8]| match serde_json::from_slice(line) {
+                    Ok(Unreadable { error }) => complain(&error),
+                    Err(_) => each(line),
+                };
+                client.lines("/v1/log", &LogQuery { filter, following }, each).await?;
+            }
+            Self::Folder(dir) => {
+                let mut found = follow(dir, &filter, if endless { Span::All } else { Span::History })?;
+                while let Some(item) = found.next().await {
+                    let go_on = match item {
+                        Ok(record) => each(record.json().as_bytes()),
+                        Err(error) => complain(&error.to_string()),
+                    };
+                    if !go_on {
+                        break;
+                    }
+                }
+            }
+        }
+        match unreadable {
+            0 => Ok(()),
+            lines => anyhow::bail!("{lines} lines of the log could not be read: what is shown is not all there is"),
         }
     }
-    Ok(())
+
+    /// The records there are.
+    async fn records(&self, filter: Filter) -> anyhow::Result<Vec<Record>> {
+        let mut records = Vec::new();
+        self.lines(filter, false, |line| {
+            records.extend(Record::parse(line).ok());
+            true
+        })
+        .await?;
+        Ok(records)
+    }
+}
+
+async fn list(source: Source, filter: Filter, endless: bool, limit: Option<u64>, form: Form) -> anyhow::Result<()> {
+    // Outcomes are among what is asked for.
+    let joined = filter.event.is_none() && filter.until.is_none();
+    let mut shown = Shown {
+        form,
+        room: limit,
+        readings: Readings::default(),
+        open: BTreeSet::new(),
+        cut: false,
+    };
+    if form == Form::Csv {
+        print_line(&table::csv_line(table::HEADER)?);
+    }
+    let read = source.lines(filter, endless, |line| shown.line(line)).await;
+    if joined && !shown.cut && form == Form::Table {
+        for (session, statement) in shown.open {
+            print_line(&format!("statement #{statement} of {session}: {OUTCOME_UNKNOWN}"));
+        }
+    }
+    read
 }
 
 /// What was shown so far, and how.
 struct Shown {
-    output: Output,
+    form: Form,
     /// How many more are to be shown, where that was said.
     room: Option<u64>,
-    unreadable: u64,
+    readings: Readings,
+    /// Statements without an outcome so far.
+    open: BTreeSet<(SessionId, u64)>,
+    /// There is more than was to be shown.
+    cut: bool,
 }
 
 impl Shown {
     /// Prints a record; `false` when nobody reads any more, or it is one too many.
     fn line(&mut self, line: &[u8]) -> bool {
-        let raw = String::from_utf8_lossy(line);
-        if let Ok(Unreadable { error }) = serde_json::from_slice(line) {
-            return self.unreadable(&error);
-        }
+        let record = Record::parse(line);
         if let Some(room) = &mut self.room {
-            match room.checked_sub(1) {
-                Some(less) => *room = less,
-                None => return full(line),
+            let Some(less) = room.checked_sub(1) else {
+                self.cut = true;
+                let since = record.map(|record| format!(" The next ones: the same with --since {}", record.time));
+                super::complain(&format!("there is more.{}", since.unwrap_or_default()));
+                return false;
+            };
+            *room = less;
+        }
+        let Ok(record) = record else {
+            return print_line(&visible(&String::from_utf8_lossy(line)));
+        };
+        match &record.event {
+            Event::Statement(statement) => drop(self.open.insert((statement.who.session.clone(), statement.statement))),
+            Event::Outcome(outcome) => drop(self.open.remove(&(outcome.who.session.clone(), outcome.statement))),
+            _ => {}
+        }
+        match self.form {
+            Form::Json => print_line(&words::json(&record, &mut self.readings)),
+            Form::Table => print_line(&words::line(&record)),
+            Form::Csv => table::csv_line(table::cells(&record, &mut self.readings)).is_ok_and(|line| print_line(&line)),
+        }
+    }
+}
+
+/// A session with what led to it: its own records, those of its grant, and those of the request it came of.
+async fn tell(source: Source, session: SessionId, output: Output) -> anyhow::Result<()> {
+    let records = source
+        .records(Filter {
+            session: Some(session.clone()),
+            ..Filter::default()
+        })
+        .await?;
+    let Some(who) = records.iter().find_map(|record| record.event.who().cloned()) else {
+        anyhow::bail!("there is no record of session {session}");
+    };
+    let of = |event, grant, text: Option<&str>| Filter {
+        event: Some(event),
+        grant,
+        text: text.map(str::to_owned),
+        ..Filter::default()
+    };
+    let grant = Some(who.grant.clone());
+    let mut background = source.records(of(EventName::GrantChanged, grant.clone(), None)).await?;
+    let requests = source.records(of(EventName::RequestChanged, grant, None)).await?;
+    background.extend(
+        source
+            .records(of(EventName::DecisionMade, None, Some(who.grant.as_str())))
+            .await?,
+    );
+    let request = requests.iter().find_map(|record| match &record.event {
+        Event::RequestChanged(changed) => Some(changed.request.clone()),
+        _ => None,
+    });
+    if let Some(request) = request {
+        for event in [EventName::RequestChanged, EventName::DecisionMade] {
+            background.extend(source.records(of(event, None, Some(request.as_str()))).await?);
+        }
+    }
+    background.extend(requests);
+    let story = Story::of(records, background);
+    match output {
+        Output::Json => print(&story.json()?)?,
+        Output::Table => print(&story.lines().join("\n"))?,
+    }
+    Ok(())
+}
+
+async fn touched(source: Source, filter: Filter, form: Form) -> anyhow::Result<()> {
+    let mut touched = Touched::default();
+    let read = source.lines(filter, false, |line| {
+        if let Ok(record) = Record::parse(line) {
+            touched.add(&record);
+        }
+        true
+    });
+    let read = read.await;
+    let sums = touched.sums();
+    match form {
+        Form::Json => print(&serde_json::to_string_pretty(&sums)?)?,
+        Form::Csv => {
+            print(&table::csv_line(HEADER.map(str::to_ascii_lowercase))?)?;
+            for toucher in &sums {
+                print(&table::csv_line(row(toucher))?)?;
             }
         }
-        match self.output {
-            // The log's own form is safe: it has no control characters outside of escapes.
-            Output::Json => print_line(&raw),
-            Output::Table => match read(line) {
-                Ok(record) => print_line(&render::line(&record)),
-                Err(_) => print_line(&visible(&raw)),
-            },
+        Form::Table if sums.is_empty() => print("Nobody, as far as the log tells.")?,
+        Form::Table => {
+            let mut table = render::table(HEADER);
+            for toucher in &sums {
+                table.add_row(row(toucher));
+            }
+            print(&table.trim_fmt())?;
+            let not_read: u64 = sums.iter().map(|toucher| toucher.not_read).sum();
+            if not_read > 0 {
+                print(&format!(
+                    "\n{not_read} of these statements have the word, but could not be read or do not show what they run."
+                ))?;
+            }
         }
     }
-
-    fn unreadable(&mut self, error: &str) -> bool {
-        self.unreadable += 1;
-        super::complain(error);
-        true
-    }
+    read
 }
 
-/// There is no room for this record: says how to see it.
-fn full(line: &[u8]) -> bool {
-    let since = read(line).map(|record| format!(" The next ones: the same with --since {}", record.time));
-    super::complain(&format!("there is more.{}", since.unwrap_or_default()));
-    false
-}
+const HEADER: [&str; 10] = [
+    "IDENTITY",
+    "TARGET",
+    "SESSIONS",
+    "STATEMENTS",
+    "FAILED",
+    "OUTCOME UNKNOWN",
+    "ROWS",
+    "FIRST",
+    "LAST",
+    "WHAT",
+];
 
-/// Reads a record back from its line.
-fn read(line: &[u8]) -> Result<Record, serde_json::Error> {
-    #[derive(serde::Deserialize)]
-    struct Line {
-        v: u32,
-        seq: u64,
-        time: Timestamp,
-        #[serde(flatten)]
-        event: Event<'static>,
-    }
-    let Line { v, seq, time, event } = serde_json::from_slice(line)?;
-    Ok(Record { v, seq, time, event })
+fn row(toucher: &Toucher) -> [String; 10] {
+    let classes: Vec<_> = toucher.classes.iter().map(|class| class.name()).collect();
+    [
+        toucher.identity.to_string(),
+        toucher.target.to_string(),
+        toucher.sessions.len().to_string(),
+        toucher.statements.to_string(),
+        toucher.failed.to_string(),
+        toucher.outcome_unknown.to_string(),
+        toucher.rows.to_string(),
+        format!("{:.0}", toucher.first),
+        format!("{:.0}", toucher.last),
+        classes.join(" "),
+    ]
 }

@@ -3,13 +3,15 @@
 //! It holds no rules of its own; what may be done is decided by the gate. Exit codes are in [`args`].
 
 pub mod args;
+pub mod audit;
 mod client;
 mod countdown;
 pub mod demo;
 mod dial;
+pub mod evidence;
 mod gate;
 mod grant;
-mod log;
+pub mod log;
 pub mod people;
 pub mod policy;
 mod profile;
@@ -78,7 +80,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Demo(args) => demo::run(&args),
         Command::Grant(command) => wait_for(grant::run(&config, command)),
         Command::Session(command) => wait_for(session::run(&config, command)),
-        Command::Log(args) => wait_for(log::run(&config, args)),
+        Command::Log(args) => wait_for(log::run(&config, *args)),
+        Command::Audit(command) => return wait_for(audit::run(&config, command)),
         Command::Policy(command) => policy::run(&config, command),
         Command::Version => Ok(render::print(concat!("tidegate ", env!("CARGO_PKG_VERSION")))?),
     };

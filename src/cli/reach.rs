@@ -243,6 +243,7 @@ mod tests {
             socket: "/here.sock".into(),
             token_file: token_file.into(),
             audit_dir: "/audit".into(),
+            audit_key: "/audit-key.pem".into(),
         }
     }
 

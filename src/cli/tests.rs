@@ -65,6 +65,13 @@ fn usage_is_checked() {
         ("tidegate completions tcsh", false),
         ("tidegate log --since 2h --until 2026-01-01T00:00:00Z -f", true),
         ("tidegate log --since yesterday-ish", false),
+        ("tidegate audit verify", true),
+        (
+            "tidegate audit verify a/audit-000001.jsonl a/audit-000002.jsonl.zst --key k.pub --since -",
+            true,
+        ),
+        ("tidegate audit verify --control unix:/x", false),
+        ("tidegate audit", false),
         ("tidegate", false),
     ] {
         assert_eq!(Cli::try_parse_from(line.split(' ')).is_ok(), good, "{line}");
@@ -75,7 +82,7 @@ fn usage_is_checked() {
 fn since_is_a_time_or_a_length() {
     let now: Timestamp = "2026-08-01T12:00:00Z".parse().unwrap();
     let since = |text: &str| match Cli::try_parse_from(["tidegate", "log", "--since", text]).unwrap().command {
-        Command::Log(args) => args.since.unwrap().time(now),
+        Command::Log(args) => args.which.scope.since.unwrap().time(now),
         _ => panic!("not log"),
     };
     assert_eq!(since("2h"), now - SignedDuration::from_hours(2));
@@ -104,7 +111,8 @@ async fn run_at(served: &Served, line: &str) -> Result<(), (u8, String)> {
     let result = match cli.command {
         Command::Grant(command) => grant::run(&config, command).await,
         Command::Session(command) => session::run(&config, command).await,
-        Command::Log(args) => log::run(&config, args).await,
+        Command::Log(args) => log::run(&config, *args).await,
+        Command::Audit(command) => audit::run(&config, command).await.map(|code| assert_eq!(code, 0)),
         _ => panic!("not a command of the API"),
     };
     result.map_err(|error| (exit_code(&error), format!("{error:#}")))
@@ -201,6 +209,34 @@ async fn exit_codes() {
     );
     assert!(!said.contains("Bearer") && !said.contains("tg_replaced"), "{said}");
     served.stop().await;
+}
+
+#[tokio::test]
+async fn the_log_is_proven_and_its_key_changed_by_command_line() {
+    let served = Served::start().await;
+    made(&served).await;
+    let state = served.dir.path().join("tidegate-state");
+    let first = std::fs::read_to_string(state.join("audit-key.pub")).unwrap();
+    let pinned = served.dir.path().join("first.pub");
+    std::fs::write(&pinned, &first).unwrap();
+    for line in ["tidegate audit checkpoint", "tidegate audit key", "tidegate audit verify"] {
+        run_at(&served, line).await.unwrap();
+    }
+    run_at(&served, "tidegate audit rotate-key -o json").await.unwrap();
+    assert_ne!(std::fs::read_to_string(state.join("audit-key.pub")).unwrap(), first);
+    made(&served).await;
+    // The old one and the new one prove it.
+    run_at(&served, &format!("tidegate audit verify --key {}", pinned.display()))
+        .await
+        .unwrap();
+    run_at(&served, "tidegate audit verify -o json").await.unwrap();
+    // Another gate's checkpoint is asked for at that gate, and nowhere else.
+    let there = "tidegate audit checkpoint --control unix:/nonexistent/control.sock";
+    assert_eq!(run_at(&served, there).await.unwrap_err().0, 3);
+    std::fs::remove_file(state.join("control.sock")).unwrap();
+    run_at(&served, "tidegate audit checkpoint").await.unwrap();
+    run_at(&served, "tidegate audit key").await.unwrap();
+    assert_eq!(run_at(&served, "tidegate audit rotate-key").await.unwrap_err().0, 3);
 }
 
 fn view(change: impl FnOnce(&mut serde_json::Value)) -> crate::control::model::GrantView {

@@ -10,6 +10,7 @@ use super::ControlAddress;
 use super::file::{Control, FileConfig, SessionTable, TargetTable};
 use super::mistake::Mistake;
 use super::settings::{Settings, TargetSettings, TlsFiles};
+use crate::audit;
 use crate::causes::in_one_line;
 use crate::policy::Policies;
 use crate::tls::{ClientTls, ServerTls, TlsMode};
@@ -26,6 +27,7 @@ pub(super) fn control_address(path: &Path, file: &FileConfig) -> ControlAddress 
         socket: base.or_in(file.control.socket.as_ref(), &state_dir, "control.sock"),
         token_file: state_dir.join("admin.token"),
         audit_dir: base.or_in(file.audit.dir.as_ref(), &state_dir, "audit"),
+        audit_key: base.or_in(file.audit.key.as_ref(), &state_dir, "audit-key.pem"),
     }
 }
 
@@ -47,6 +49,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
     let policies = checker.policies();
     let issuers = super::issuers::check(&mut checker);
     let notify = super::notify::check(&mut checker);
+    let forward = super::forward::check(&mut checker);
     let targets = file.targets.iter().map(|table| checker.target(table)).collect();
     let advertise = file
         .advertise
@@ -61,10 +64,16 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
         plaintext: file.tls.plaintext,
         limits: file.limits,
         session: session(&file.session),
-        audit_dir: addresses.audit_dir,
-        durability: file.audit.durability,
-        max_sql_bytes: bytes(file.audit.max_sql_bytes),
-        max_parameter_bytes: bytes(file.audit.max_parameter_bytes),
+        audit: audit::Settings {
+            key: addresses.audit_key,
+            dir: addresses.audit_dir,
+            segment_bytes: file.audit.segment_bytes.into(),
+            segment_age: file.audit.segment_age,
+            keep: file.audit.keep,
+            durability: file.audit.durability,
+            max_sql_bytes: bytes(file.audit.max_sql_bytes),
+            max_parameter_bytes: bytes(file.audit.max_parameter_bytes),
+        },
         control: Control {
             socket: addresses.socket,
             listen: file.control.listen,
@@ -75,6 +84,8 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
         policies,
         issuers,
         notify,
+        forward,
+        checkpoint_every: file.audit.forward.checkpoint_every,
         drain_limit: file.drain_limit,
         logging: file.logging.clone(),
         state_dir,
@@ -271,6 +282,7 @@ impl Checker<'_> {
             startup_parameters: table.startup_parameters.clone(),
             max_sessions: table.max_sessions,
             application_name: table.application_name,
+            parameters: table.parameters,
             profiles: table.profiles.clone(),
         }
     }

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::access::{self, AccessTable, PolicyTable};
+use super::forward::{self, ForwardTable};
 use super::issuers::{self, IssuerTable};
 use super::mistake::Mistake;
 use super::notify::{self, NotifyTable};
 use super::reader::{Places, Reader, Section};
 use crate::audit::Durability;
+use crate::audit::values::ParameterPolicy;
 use crate::frontend::Plaintext;
 use crate::names::{ProfileName, TargetName};
 use crate::tls::TlsMode;
@@ -58,6 +60,7 @@ pub(super) struct TargetTable {
     pub(super) startup_parameters: Vec<String>,
     pub(super) max_sessions: Option<u32>,
     pub(super) application_name: ApplicationName,
+    pub(super) parameters: ParameterPolicy,
     pub(super) profiles: Vec<ProfileName>,
 }
 
@@ -108,9 +111,14 @@ pub struct SessionTable {
 #[derive(Debug)]
 pub(super) struct AuditTable {
     pub(super) dir: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) segment_bytes: u32,
+    pub(super) segment_age: Duration,
+    pub(super) keep: Option<Duration>,
     pub(super) durability: Durability,
     pub(super) max_sql_bytes: u32,
     pub(super) max_parameter_bytes: u32,
+    pub(super) forward: ForwardTable,
 }
 
 /// `[control]`.
@@ -201,6 +209,12 @@ const SSL_MODES: &[(&str, TlsMode)] = &[
     ("verify-full", TlsMode::VerifyFull),
 ];
 
+const PARAMETER_POLICIES: &[(&str, ParameterPolicy)] = &[
+    ("full", ParameterPolicy::Full),
+    ("hashed", ParameterPolicy::Hashed),
+    ("none", ParameterPolicy::None),
+];
+
 const AUTH_METHODS: &[(&str, AuthMethod)] = &[
     ("scram-sha-256", AuthMethod::ScramSha256),
     ("md5", AuthMethod::Md5),
@@ -248,6 +262,7 @@ fn target(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
                 &[("prefix", ApplicationName::Prefix), ("pass", ApplicationName::Pass)],
             )
             .unwrap_or(ApplicationName::Prefix),
+        parameters: table.one_of("parameters", PARAMETER_POLICIES).unwrap_or_default(),
         profiles: access::profiles(table),
         name: name?,
         host: address.as_ref()?.0.clone(),
@@ -303,9 +318,14 @@ fn audit(table: &Section<'_, '_>) -> AuditTable {
     let words = [("process", Durability::Process), ("power", Durability::Power)];
     AuditTable {
         dir: table.path("dir"),
+        key: table.path("key"),
+        segment_bytes: table.number("segment_bytes", 64 << 10, u32::MAX).unwrap_or(64 << 20),
+        segment_age: table.duration("segment_age", secs(1)).unwrap_or(Duration::from_hours(24)),
+        keep: table.duration("keep", Duration::from_hours(1)),
         durability: table.one_of("durability", &words).unwrap_or(Durability::Process),
         max_sql_bytes: table.number("max_sql_bytes", 256, 16 << 20).unwrap_or(64 << 10),
         max_parameter_bytes: table.number("max_parameter_bytes", 16, 16 << 20).unwrap_or(4 << 10),
+        forward: table.within("forward", forward::read),
     }
 }
 

@@ -7,6 +7,7 @@
 mod access;
 mod check;
 mod file;
+mod forward;
 mod issuers;
 mod mistake;
 mod notify;
@@ -55,6 +56,8 @@ pub struct ControlAddress {
     pub token_file: PathBuf,
     /// The folder of the audit log.
     pub audit_dir: PathBuf,
+    /// The file with the key that signs it.
+    pub audit_key: PathBuf,
 }
 
 /// Reads only [`ControlAddress`] from the file: works for someone who may not read the secrets it names.

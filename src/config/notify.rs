@@ -52,7 +52,7 @@ fn webhook(table: &Section<'_, '_>) -> Option<HookTable> {
         format: table.one_of("format", FORMATS).unwrap_or(Format::Json),
         events: table
             .some_of("events", &words)
-            .unwrap_or_else(|| EventKind::ALL.into())
+            .unwrap_or_else(|| EventKind::usual().collect())
             .into_iter()
             .collect(),
         name: name?,

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use super::access::AccessTable;
 use super::file::{Control, Limits, Logging, SessionTable, joined};
-use crate::audit::Durability;
+use crate::audit;
+use crate::audit::values::ParameterPolicy;
+use crate::forward::ForwardSettings;
 use crate::frontend::Plaintext;
 use crate::identity::IssuerSettings;
 use crate::names::{ProfileName, TargetName};
@@ -40,14 +42,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What sessions are told and how they end.
     pub session: SessionTable,
-    /// The audit log's folder.
-    pub audit_dir: PathBuf,
-    /// What a record survives.
-    pub durability: Durability,
-    /// Longer SQL is recorded in part, in bytes.
-    pub max_sql_bytes: usize,
-    /// Longer parameters are recorded in part, in bytes.
-    pub max_parameter_bytes: usize,
+    /// The audit log.
+    pub audit: audit::Settings,
     /// The control API.
     pub control: Control,
     /// What people get who ask for access.
@@ -58,6 +54,10 @@ pub struct Settings {
     pub issuers: Vec<IssuerSettings>,
     /// Who is told of requests.
     pub notify: NotifySettings,
+    /// Where the audit log is sent on, if anywhere.
+    pub forward: Option<ForwardSettings>,
+    /// How often webhooks that want checkpoints of the audit log are sent the newest.
+    pub checkpoint_every: Duration,
     /// How long sessions in use are waited for at shutdown.
     pub drain_limit: Duration,
     /// The gate's own messages.
@@ -97,6 +97,8 @@ pub struct TargetSettings {
     pub max_sessions: Option<u32>,
     /// What the target sees as `application_name`.
     pub application_name: ApplicationName,
+    /// What the log tells of parameters' values there.
+    pub parameters: ParameterPolicy,
     /// What can be asked for there, the narrowest first.
     pub profiles: Vec<ProfileName>,
 }

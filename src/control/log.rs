@@ -9,10 +9,10 @@ use std::sync::Arc;
 use super::Gate;
 use super::caller::{Caller, Standing};
 use super::hold::Hold;
-use super::model::{LogQuery, Unreadable};
+use super::model::{Following, LogQuery, Unreadable};
 use super::problem::ApiError;
 use super::routes::query;
-use crate::audit::{Follow, ReadError, Record, Span, follow};
+use crate::audit::{Filter, Follow, ReadError, Record, Span, follow};
 use crate::policy::Action;
 use axum::Extension;
 use axum::body::{Body, Bytes};
@@ -26,7 +26,7 @@ const CHUNK: usize = 32 << 10;
 /// Said last where the answer does not go on to its end.
 const ENDED: &str = "whether you may read the log is to be settled anew, so this answer ends here: ask again";
 
-#[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`)", params(LogQuery), responses((status = 200, description = "JSON Lines: a record each; where a line cannot be read, why (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
+#[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`)", params(Filter, Following), responses((status = 200, description = "JSON Lines: a record each; where a line cannot be read, why (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
 pub(super) async fn records(
     State(gate): State<Arc<Gate>>,
     Extension(hold): Extension<Hold>,
@@ -35,10 +35,14 @@ pub(super) async fn records(
 ) -> Result<Response, ApiError> {
     let standing = Standing::of(&caller, &gate);
     caller.may(&gate, Action::ReadLog).await?;
-    let wanted: LogQuery = query(&uri)?;
-    let place = if wanted.follow { Some(hold.subscribe(&caller)?) } else { None };
-    let span = if wanted.follow { Span::All } else { Span::History };
-    let found = follow(&gate.audit_dir, &wanted.filter(), span).map_err(|error| ApiError::Log(error.to_string()))?;
+    let LogQuery { filter, following } = wanted(&uri)?;
+    let place = if following.follow {
+        Some(hold.subscribe(&caller)?)
+    } else {
+        None
+    };
+    let span = if following.follow { Span::All } else { Span::History };
+    let found = follow(&gate.audit_dir, &filter, span).map_err(|error| ApiError::Log(error.to_string()))?;
     let chunks = futures_util::stream::unfold(Some((found, hold, standing, place)), |reading| async {
         let (mut found, mut hold, standing, place) = reading?;
         let lines = tokio::select! {
@@ -52,6 +56,17 @@ pub(super) async fn records(
         })
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(chunks)).into_response())
+}
+
+/// The query, in its two parts: a form cannot be flattened without its numbers becoming texts.
+fn wanted(uri: &Uri) -> Result<LogQuery, ApiError> {
+    let follow = |pair: &&str| pair.split('=').next() == Some("follow");
+    let (following, filter): (Vec<_>, Vec<_>) = uri.query().unwrap_or_default().split('&').partition(follow);
+    let part = |pairs: &[&str]| format!("/?{}", pairs.join("&")).parse::<Uri>().unwrap_or_default();
+    Ok(LogQuery {
+        filter: query(&part(&filter))?,
+        following: query(&part(&following))?,
+    })
 }
 
 /// The next line, and what else is there without waiting.
@@ -79,4 +94,26 @@ fn push(lines: &mut String, item: Result<Record, ReadError>) {
 /// Why there is no record, as a line.
 fn unreadable(error: String) -> String {
     serde_json::to_string(&Unreadable { error }).unwrap_or_default() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_a_filter_and_whether_to_follow() {
+        let query = |text: &str| wanted(&format!("/v1/log?{text}").parse().unwrap());
+        let LogQuery { filter, following } = query("follow=true&table=Shop.Customers&min_rows=7&class=update&group=qa").unwrap();
+        assert!(following.follow);
+        assert_eq!(filter.table.unwrap().to_string(), "shop.customers");
+        assert_eq!(
+            (filter.min_rows, filter.class),
+            (Some(7), Some(crate::audit::reading::Class::Update))
+        );
+        assert_eq!(filter.group.unwrap().as_str(), "qa");
+        assert_eq!(wanted(&"/v1/log".parse().unwrap()).unwrap(), LogQuery::default());
+        for text in ["follw=true", "min_rows=many", "follow=perhaps", "table=", "since=yesterday"] {
+            assert!(query(text).is_err(), "{text}");
+        }
+    }
 }

@@ -29,6 +29,7 @@ pub use serve::{ListenError, Listeners, serve};
 pub use token::{AdminToken, TokenError};
 
 use crate::access::{self, Desk};
+use crate::audit::Journal;
 use crate::clock::Clock;
 use crate::frontend::Waiting;
 use crate::ledger::Ledger;
@@ -47,6 +48,8 @@ pub struct Gate {
     pub ledger: Ledger,
     /// The live sessions.
     pub registry: Arc<Registry>,
+    /// The audit log, to sign.
+    pub journal: Journal,
     /// The audit log's folder, to read from.
     pub audit_dir: PathBuf,
     /// Gate time.

@@ -12,8 +12,9 @@ use utoipa::{IntoParams, ToSchema};
 pub use people::*;
 
 use super::schema::{GrantShape, SessionShape};
-use crate::audit::{EventName, Filter};
-use crate::ids::{GrantId, SessionId};
+use crate::audit::Filter;
+use crate::audit::key::PublicKey;
+use crate::ids::GrantId;
 pub use crate::ledger::GrantView;
 use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::session::SessionView;
@@ -171,66 +172,23 @@ pub struct SessionsQuery {
 }
 
 /// Which records: the query of `GET /v1/log`. Conditions are joined by "and".
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LogQuery {
-    /// Of this identity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>)]
-    pub identity: Option<IdentityName>,
-    /// Under this grant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>)]
-    pub grant: Option<GrantId>,
-    /// Of this session.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>)]
-    pub session: Option<SessionId>,
-    /// On this target.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>)]
-    pub target: Option<TargetName>,
-    /// At or after this time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>, format = DateTime)]
-    pub since: Option<Timestamp>,
-    /// Before this time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>, format = DateTime)]
-    pub until: Option<Timestamp>,
-    /// With this text in the SQL, a parameter or another free text; capital and small letters are equal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// Statements and endings with this SQLSTATE, or one that begins so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sqlstate: Option<String>,
-    /// Of this kind.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>)]
-    pub event: Option<EventName>,
+    /// What they must have.
+    #[serde(flatten)]
+    pub filter: Filter,
+    /// See [`Following`].
+    #[serde(flatten)]
+    pub following: Following,
+}
+
+/// Where the answer of `GET /v1/log` ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Following {
     /// Goes on with what comes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follow: bool,
-}
-
-impl LogQuery {
-    /// The same, for the reader.
-    #[must_use]
-    pub fn filter(&self) -> Filter {
-        Filter {
-            identity: self.identity.clone(),
-            grant: self.grant.clone(),
-            session: self.session.clone(),
-            target: self.target.clone(),
-            since: self.since,
-            until: self.until,
-            text: self.text.clone(),
-            sqlstate: self.sqlstate.clone(),
-            event: self.event,
-            kind: None,
-        }
-    }
 }
 
 /// Stands in the answer of `GET /v1/log` where a line of the log cannot be read.
@@ -239,6 +197,29 @@ impl LogQuery {
 pub struct Unreadable {
     /// Which line, and why.
     pub error: String,
+}
+
+/// The public key that proves the log: the answer of `POST /v1/audit/rotate-key`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditKeyBody {
+    /// Its short name.
+    pub id: String,
+    /// Base 64 of its 32 bytes.
+    pub key: String,
+    /// As OpenSSL reads it.
+    pub pem: String,
+}
+
+impl AuditKeyBody {
+    /// A key as it is shown.
+    #[must_use]
+    pub fn of(key: &PublicKey) -> Self {
+        Self {
+            id: key.id(),
+            key: key.to_string(),
+            pem: key.pem(),
+        }
+    }
 }
 
 /// What went wrong, as RFC 9457 has it (`application/problem+json`).

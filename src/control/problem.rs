@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::model::Problem;
 use crate::access::AccessError;
+use crate::audit::AuditError;
 use crate::ids::SessionId;
 use crate::ledger::LedgerError;
 use crate::names::{IdentityName, ProfileName};
@@ -93,6 +94,9 @@ pub enum ApiError {
     /// The audit log cannot be read.
     #[error("the audit log cannot be read: {0}")]
     Log(String),
+    /// The audit log cannot be written, or its key not be changed.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
 }
 
 impl ApiError {
@@ -184,6 +188,7 @@ impl ApiError {
             Self::NoSuchPath(_) => (StatusCode::NOT_FOUND, "no-such-path", "No such path", None),
             Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method", "Not with this method", None),
             Self::Ledger(error) => ledger(error),
+            Self::Audit(error) => audit(error),
             Self::Log(_) => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "log-unreadable",
@@ -312,17 +317,30 @@ fn ledger(error: &LedgerError) -> Class {
             some("`tidegate grant show` tells how they stand; what has ended is replaced by a new grant"),
         ),
         LedgerError::Terms(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-terms", "Not a grant", None),
-        LedgerError::Audit(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not-on-record",
-            "Not done: it cannot be put on record",
-            some("make room for the audit log, or repair it, and try again"),
-        ),
+        LedgerError::Audit(error) => audit(error),
         LedgerError::Store(_) | LedgerError::Random(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "ledger-failed",
             "Not done: the gate cannot store it",
             some("look into the gate's own messages"),
+        ),
+    }
+}
+
+fn audit(error: &AuditError) -> Class {
+    let some = |text: &str| Some(text.to_owned());
+    match error {
+        AuditError::Key(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "key-kept",
+            "Not done: there is no new key",
+            some("see that the gate can write the folder of its key (audit.key), and try again"),
+        ),
+        _ => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not-on-record",
+            "Not done: it cannot be put on record",
+            some("make room for the audit log, or repair it, and try again"),
         ),
     }
 }

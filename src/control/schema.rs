@@ -227,3 +227,30 @@ pub(super) struct UserShape {
     #[schema(format = DateTime)]
     created_at: String,
 }
+
+/// A signed checkpoint of the audit log: a record of it.
+#[derive(ToSchema)]
+#[schema(as = Checkpoint)]
+pub(super) struct CheckpointShape {
+    /// The version of the line format.
+    v: u32,
+    /// Its number.
+    seq: u64,
+    /// When it was signed.
+    #[schema(format = DateTime)]
+    time: String,
+    /// `checkpoint`.
+    event: String,
+    /// The log.
+    log: String,
+    /// The last line that it covers.
+    covers: u64,
+    /// The chain after that line: SHA-256, in hexadecimal digits.
+    link: String,
+    /// Whose signature it is: base 64 of an Ed25519 public key.
+    key: String,
+    /// The signature in base 64.
+    signature: String,
+    /// What the line shows of the chain.
+    chain: String,
+}

@@ -13,6 +13,7 @@ use crate::identity::Issuers;
 use crate::policy::{Policies, Source};
 use crate::tls::ServerTlsCell;
 
+mod audit_log;
 mod limits;
 mod people;
 mod pipelines;
@@ -73,22 +74,18 @@ impl Wanted {
         let state = dir.path().join("tidegate-state");
         std::fs::create_dir(&state).unwrap();
         let clock = Clock::system(None);
-        let settings = audit::Settings {
-            dir: state.join("audit"),
-            durability: audit::Durability::Process,
-            max_sql_bytes: 1_000,
-            max_parameter_bytes: 100,
-        };
-        let journal = audit::Journal::open(&settings, clock.clone()).unwrap();
+        let settings = audit::Settings::in_folder(&state);
+        let journal = Journal::open(&settings, clock.clone()).unwrap();
         let ready = Arc::new(AtomicBool::new(true));
         let ledger = Ledger::open(&state.join("ledger.db"), journal.clone(), clock.clone()).unwrap();
         let mut rules = access::testing::rules(policies);
         rules.issuers = Arc::new(issuers);
         let rules = watch::channel(Arc::new(rules)).1;
         let gate = Gate {
-            desk: Desk::new(ledger.clone(), journal, clock.clone(), rules.clone()),
+            desk: Desk::new(ledger.clone(), journal.clone(), clock.clone(), rules.clone()),
             ledger,
             registry: Arc::default(),
+            journal,
             audit_dir: settings.dir,
             clock,
             token: AdminToken::load_or_make(&state.join("admin.token")).unwrap(),
@@ -400,6 +397,8 @@ async fn answers_are_as_the_document_says() {
             r#"{"reason":"over"}"#,
         ),
         ("get", "/v1/sessions", "GET /v1/sessions".to_owned(), ""),
+        ("get", "/v1/audit/checkpoint", "GET /v1/audit/checkpoint".to_owned(), ""),
+        ("post", "/v1/audit/rotate-key", "POST /v1/audit/rotate-key".to_owned(), ""),
         ("post", "/v1/requests", "POST /v1/requests".to_owned(), ""),
         ("get", "/v1/grants/{id}", "GET /v1/grants/gr_0000000000".to_owned(), ""),
     ] {

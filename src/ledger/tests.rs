@@ -471,12 +471,7 @@ async fn a_commit_goes_on_when_whoever_asked_has_gone() {
 #[tokio::test]
 async fn changes_are_in_the_log() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = crate::audit::Settings {
-        dir: folder.path().join("audit"),
-        durability: crate::audit::Durability::Process,
-        max_sql_bytes: 1024,
-        max_parameter_bytes: 1024,
-    };
+    let settings = crate::audit::Settings::in_folder(folder.path());
     let clock = Clock::system(None);
     let journal = Journal::open(&settings, clock.clone()).unwrap();
     let ledger = Ledger::open(&folder.path().join("state/ledger.db"), journal, clock).unwrap();

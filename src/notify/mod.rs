@@ -22,11 +22,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
+use crate::ids::LogId;
 use crate::ledger::{Changed, Ledger, RequestFilter};
 use crate::secret::Secret;
 use deliver::Courier;
@@ -153,22 +154,29 @@ impl Notifier {
     /// Puts a notice into the outbox, for every receiver that wants it; it is on the disk when this returns. One that was put
     /// there before is not put there again. What cannot be kept is logged and counted.
     pub async fn enqueue(&self, notice: &Notice) {
+        let body = |hook: &Hook, link: Option<&str>| payload::body(notice, hook.format, link);
+        self.put(notice.event, notice.id(), body).await;
+    }
+
+    /// The same for a checkpoint of the audit log: its line, the log, the number of the line it covers, and when it was signed.
+    pub async fn checkpoint(&self, line: &str, log: &LogId, covers: u64, at: Timestamp) {
+        let id = format!("{log}.{covers}.{}", EventKind::Checkpoint.name());
+        let body = |hook: &Hook, _: Option<&str>| payload::checkpoint(line, &id, at, hook.format);
+        self.put(EventKind::Checkpoint, id.clone(), body).await;
+    }
+
+    async fn put(&self, event: EventKind, id: String, body: impl Fn(&Hook, Option<&str>) -> String) {
         let settings = Arc::clone(&self.0.now.lock().unwrap_or_else(PoisonError::into_inner).settings);
         let messages: Vec<(String, String)> = settings
             .hooks
             .iter()
-            .filter(|hook| hook.events.contains(&notice.event))
-            .map(|hook| {
-                (
-                    hook.name.clone(),
-                    payload::body(notice, hook.format, settings.link.as_deref()),
-                )
-            })
+            .filter(|hook| hook.events.contains(&event))
+            .map(|hook| (hook.name.clone(), body(hook, settings.link.as_deref())))
             .collect();
         if messages.is_empty() {
             return;
         }
-        let (id, count) = (notice.id(), u64::try_from(messages.len()).unwrap_or(u64::MAX));
+        let count = u64::try_from(messages.len()).unwrap_or(u64::MAX);
         let lost = match self.0.outbox.add(id.clone(), messages, self.0.clock.now()).await {
             Ok(0) => 0,
             Ok(full) => {

@@ -23,11 +23,13 @@ pub enum EventKind {
     BreakGlass,
     /// Somebody has looked at such an access.
     BreakGlassReviewed,
+    /// A checkpoint of the audit log, to be kept elsewhere; only for those who name it.
+    Checkpoint,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::RequestPending,
         Self::RequestApproved,
         Self::RequestDenied,
@@ -35,7 +37,13 @@ impl EventKind {
         Self::RequestWithdrawn,
         Self::BreakGlass,
         Self::BreakGlassReviewed,
+        Self::Checkpoint,
     ];
+
+    /// Those a receiver is told of that names none: what happens to requests.
+    pub fn usual() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|event| *event != Self::Checkpoint)
+    }
 
     /// A stable name for settings and receivers.
     #[must_use]
@@ -48,6 +56,7 @@ impl EventKind {
             Self::RequestWithdrawn => "request_withdrawn",
             Self::BreakGlass => "break_glass",
             Self::BreakGlassReviewed => "break_glass_reviewed",
+            Self::Checkpoint => "checkpoint",
         }
     }
 }

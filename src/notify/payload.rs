@@ -2,6 +2,7 @@
 //!
 //! What people wrote is quoted: in a chat it can neither call everybody nor look like a link.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{EventKind, Format, Notice};
@@ -17,6 +18,18 @@ pub(super) fn body(notice: &Notice, format: Format, link: Option<&str>) -> Strin
     match format {
         Format::Json => json(notice, link.as_deref()),
         Format::Slack => slack(notice, link.as_deref()),
+    }
+    .to_string()
+}
+
+/// The body of a message with a checkpoint: the line as the log has it, which proves it.
+pub(super) fn checkpoint(line: &str, id: &str, at: Timestamp, format: Format) -> String {
+    match format {
+        Format::Json => json!({ "event": EventKind::Checkpoint.name(), "id": id, "time": at, "line": line }),
+        Format::Slack => {
+            let text = format!("Checkpoint of the audit log {id}:\n```{}```", escaped(line));
+            json!({ "text": format!("Checkpoint of the audit log {id}"), "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": text}}] })
+        }
     }
     .to_string()
 }
@@ -91,6 +104,8 @@ fn headline(notice: &Notice) -> String {
         },
         EventKind::RequestWithdrawn => format!("{who} no longer asks for {what}"),
         EventKind::BreakGlass => format!(":rotating_light: Break-glass: {who} took {what} without approval"),
+        // It has a form of its own.
+        EventKind::Checkpoint => "a checkpoint".to_owned(),
         EventKind::BreakGlassReviewed => match &request.review {
             Some(review) => format!("{} reviewed the break-glass access of {who}: {what}", review.by),
             None => format!("reviewed: the break-glass access of {who}, {what}"),
@@ -108,14 +123,18 @@ fn answer(request: &Request) -> Option<&str> {
     }
 }
 
-/// One line; `&`, `<` and `>` as Slack wants them ("Formatting text for app surfaces").
+/// One line, not too long.
 fn quoted(text: &str) -> String {
+    match text.char_indices().nth(MOST_CHARS) {
+        None => escaped(text),
+        Some((cut, _)) => escaped(text.get(..cut).unwrap_or_default()) + "…",
+    }
+}
+
+/// One line; `&`, `<` and `>` as Slack wants them ("Formatting text for app surfaces").
+fn escaped(text: &str) -> String {
     let mut quoted = String::new();
-    for (count, c) in text.chars().enumerate() {
-        if count == MOST_CHARS {
-            quoted.push('…');
-            break;
-        }
+    for c in text.chars() {
         match c {
             '&' => quoted.push_str("&amp;"),
             '<' => quoted.push_str("&lt;"),

@@ -18,8 +18,8 @@ const FAST: Pace = Pace {
     timeout: Duration::from_secs(10),
 };
 
-fn now() -> jiff::Timestamp {
-    jiff::Timestamp::from_second(1_800_000_000).unwrap()
+fn now() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
 }
 
 fn request(number: u8) -> Request {
@@ -384,4 +384,31 @@ async fn a_receiver_without_end_behind_gets_no_more() {
     notifier.renew(to(vec![hook("a", "http://127.0.0.1:9/hook")]));
     notifier.enqueue(&pending(1)).await;
     assert_eq!(notifier.lost(), 1);
+}
+
+#[tokio::test]
+async fn a_checkpoint_goes_once_to_those_who_name_it() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(now()));
+    let (url, mut got) = receiver(&[]).await;
+    let (others_url, mut others_got) = receiver(&[]).await;
+    let mut keeper = hook("keeper", &url);
+    keeper.events = [EventKind::Checkpoint].into();
+    let mut others = hook("others", &others_url);
+    others.events = EventKind::usual().collect();
+    let notifier = Notifier::with_pace(&dir.path().join("outbox"), to(vec![keeper, others]), clock, FAST).unwrap();
+    let log = LogId::from_random([1; 10]);
+    let line = r#"{"v":2,"seq":8,"event":"checkpoint"}"#;
+    for covers in [7, 7, 9] {
+        notifier.checkpoint(line, &log, covers, now()).await;
+    }
+    notifier.enqueue(&pending(1)).await;
+    for covers in [7, 9] {
+        let (headers, body) = next(&mut got).await;
+        let id = format!("{log}.{covers}.checkpoint");
+        assert_eq!(headers["Tidegate-Id"], id.as_str());
+        assert_eq!(body, json!({"event": "checkpoint", "id": id, "time": now(), "line": line}));
+    }
+    assert_eq!(next(&mut others_got).await.1["event"], "request_pending");
+    let slack: Value = serde_json::from_str(&payload::checkpoint(line, "lg_1.7.checkpoint", now(), Format::Slack)).unwrap();
+    assert!(slack["blocks"][0]["text"]["text"].as_str().unwrap().contains(line), "{slack}");
 }

@@ -13,7 +13,9 @@ use super::arrive::{Arrival, Pass};
 use super::refusal::{Denied, Refusal};
 use super::registry::Arriving;
 use super::{Settings, Shared, random};
+use crate::access::Origin;
 use crate::audit::event::{Event, Refused, SessionStarted, Who};
+use crate::audit::values::Show;
 use crate::clock::Moment;
 use crate::ending::{Ending, Scope};
 use crate::frontend::{self, Authenticated};
@@ -46,6 +48,8 @@ pub struct TargetRoom {
     pub places: Arc<Semaphore>,
     /// How many places there are.
     pub limit: u32,
+    /// What the log tells of bound values.
+    pub show: Show,
 }
 
 /// A client with a permit and a target that is ready for it; its start is on record.
@@ -87,7 +91,7 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
         startup,
         ..
     } = client;
-    let opened = match open(&startup, &pass, &mut record, rules, shared).await {
+    let (opened, origin) = match open(&startup, &pass, &mut record, rules, shared).await {
         Ok(opened) => opened,
         Err(denied) => {
             return Err(Refusal {
@@ -107,6 +111,8 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
         application: startup.application_name().map(str::to_owned),
         backend_pid: opened.backend.pid,
         until: opened.admission.permit.until(),
+        groups: origin.groups.iter().map(ToString::to_string).collect(),
+        run: pass.run.or(origin.run),
     };
     if let Err(ending) = put_on_record(&started, since, shared).await {
         return Err(Refusal {
@@ -130,7 +136,13 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
 }
 
 /// Everything that can be refused, in order. What is proved on the way is noted in `record`.
-async fn open(startup: &Startup, pass: &Pass, record: &mut Refused, rules: &Rules, shared: &Shared) -> Result<Opened, Denied> {
+async fn open(
+    startup: &Startup,
+    pass: &Pass,
+    record: &mut Refused,
+    rules: &Rules,
+    shared: &Shared,
+) -> Result<(Opened, Origin), Denied> {
     let (id, client) = (pass.grant.clone(), record.client);
     let recheck = shared.desk.recheck(&id, client).await;
     let admission = match shared.ledger.admit(&id, pass.database.as_deref(), client, recheck).await {
@@ -158,6 +170,10 @@ async fn open(startup: &Startup, pass: &Pass, record: &mut Refused, rules: &Rule
         limit: room.limit,
     };
     let place = Arc::clone(&room.places).try_acquire_owned().map_err(full)?;
+    let origin = shared.desk.origin(permit.grant()).await.map_err(|error| {
+        tracing::error!(%error, "the request of a grant could not be read");
+        Ending::LedgerFailed
+    })?;
     let connected = upstream::connect(permit, &room.target, &parameters)
         .await
         .map_err(|error| not_connected(error, target))?;
@@ -175,14 +191,15 @@ async fn open(startup: &Startup, pass: &Pass, record: &mut Refused, rules: &Rule
         identity: permit.identity().clone(),
         target: target.clone(),
     });
-    Ok(Opened {
+    let opened = Opened {
         who,
         room: Arc::clone(room),
         admission,
         place,
         connected,
         backend,
-    })
+    };
+    Ok((opened, origin))
 }
 
 /// The settings of the startup packet that go on to the target.

@@ -35,6 +35,8 @@ pub(super) struct Pass {
     pub(super) database: Option<String>,
     /// Whether AuthenticationOk has been sent already.
     pub(super) welcomed: bool,
+    /// The run that the client says it belongs to.
+    pub(super) run: Option<String>,
 }
 
 /// Brings a stranger to a grant, or says why not.
@@ -103,6 +105,7 @@ fn own(client: &mut Authenticated, shared: &Shared) -> Result<Pass, Ending> {
         grant,
         database: named.then(|| destination.database()),
         welcomed: false,
+        run: wishes.run,
     })
 }
 
@@ -114,6 +117,7 @@ async fn of_visitor(client: &mut Authenticated, visitor: &Visitor, rules: &Rules
         grant,
         database: Some(destination.database()),
         welcomed,
+        run: wishes.run.clone(),
     };
     let settings = &rules.session.waiting;
     let limit = wishes.wait.map_or(settings.limit, |wait| wait.min(settings.limit));

@@ -118,6 +118,9 @@ pub(super) struct Book {
     after_copy: AfterCopy,
     copy_in_bytes: u64,
     transaction: Transaction,
+    settled: u64,
+    /// After this statement (the last one `settled`) the transaction is another, and no statement's record says so.
+    changed: Option<u64>,
     /// SQL may have given names away since; texts parsed before are uncertain.
     renamed: u64,
 }
@@ -317,9 +320,10 @@ impl Book {
 
 // What the server answered.
 impl Book {
-    /// Counts bytes of an answer, whatever they are.
-    pub(super) fn answered(&mut self, bytes: u64) {
+    /// Counts bytes of an answer; asks for the time at the first.
+    pub(super) fn answered(&mut self, bytes: u64, now: impl FnOnce() -> Instant) {
         self.answer.bytes += bytes;
+        self.answer.first.get_or_insert_with(now);
     }
 
     /// Counts COPY data to the client.
@@ -349,9 +353,14 @@ impl Book {
         }
     }
 
-    /// The transaction status of the last ReadyForQuery.
+    /// As the last ReadyForQuery said.
     pub(super) fn transaction(&self) -> Transaction {
         self.transaction
+    }
+
+    /// See [`Book::changed`]; once.
+    pub(super) fn transaction_changed(&mut self) -> Option<u64> {
+        self.changed.take()
     }
 
     /// Whether the server still owes answers to something that executes.
@@ -512,7 +521,7 @@ impl Book {
         if self.after_copy == AfterCopy::SyncFirst {
             self.after_copy = AfterCopy::Known;
         }
-        self.transaction = transaction;
+        let changed = std::mem::replace(&mut self.transaction, transaction) != transaction;
         if transaction == Transaction::Idle {
             // All portals end with their transaction.
             self.portals.clear();
@@ -523,6 +532,9 @@ impl Book {
             Done::Completed
         };
         self.pass_over();
+        self.answer.ready = Some(transaction);
+        let told = self.answer.begun && matches!(self.pending.front(), Some(Pending::Query { .. } | Pending::Call { .. }));
+        self.changed = (changed && !told).then_some(self.settled);
         match self.pending.front() {
             Some(Pending::Query { .. }) if self.answer.begun => {
                 self.statements.remove(&[]);
@@ -553,6 +565,7 @@ impl Book {
         if let Some(head) = self.pending.pop_front()
             && let Some(record) = settle(&head, done, answer, &mut self.copy_in_bytes)
         {
+            self.settled = record.statement;
             settled(record);
         }
     }
@@ -578,6 +591,8 @@ fn settle(head: &Pending, done: Done, answer: Answer, copy_in_bytes: &mut u64) -
         copy_in,
         copy_out: answer.copy_out,
         since,
+        first: answer.first,
+        transaction: answer.ready,
     })
 }
 

@@ -13,7 +13,7 @@ use super::limits::Limits;
 use super::registry::{Entry, Live, Order, Progress};
 use super::relay::{Down, Relay, Up};
 use super::tap::Tap;
-use super::{Shared, random};
+use super::{Keep, Shared, random};
 use crate::audit::event::Who;
 use crate::clock::Moment;
 use crate::grant::Grant;
@@ -76,7 +76,7 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         stop_when_idle: false,
         client: connection.transport,
         target: connected.transport,
-        tap: Tap::new(Arc::clone(&live.who), settings.keep, shared.clock.clone()),
+        tap: tap(live, &settings.keep, shared),
         pool: shared.pool.clone(),
         clock: shared.clock.clone(),
         journal: shared.journal.clone(),
@@ -100,6 +100,14 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         since,
         places,
     }
+}
+
+fn tap(live: &Live, keep: &Keep, shared: &Shared) -> Tap {
+    let keep = Keep {
+        show: live.room.show.clone(),
+        ..keep.clone()
+    };
+    Tap::new(Arc::clone(&live.who), keep, shared.clock.clone())
 }
 
 /// From here on it is listed, counted, and takes orders.

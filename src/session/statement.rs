@@ -1,6 +1,8 @@
 //! What is kept of a statement for the record: its text, its parameter types, its bound values.
 //!
-//! It bounds what is kept, and says so where something was cut; it does not know in which order things happen.
+//! It bounds what is kept, takes out secrets, and says so; it does not know in which order things happen.
+
+mod words;
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,7 +10,11 @@ use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest as _, Sha256};
 
+use words::{LONGEST, Words};
+
 use crate::audit::event::{Parameter, Sql, Text};
+use crate::audit::redact;
+use crate::audit::values::Show;
 use crate::wire::binary;
 use crate::wire::frontend::Values;
 
@@ -16,14 +22,18 @@ use crate::wire::frontend::Values;
 const MOST_LISTED: usize = 64 * 1024;
 /// What an entry takes beside its texts: its names (63 bytes at most), places in tables and queues, the allocator's own.
 const ENTRY: usize = 512;
+/// `pwd=x`: nothing shorter gives a password away.
+const SHORTEST_SECRET: usize = 5;
 
-/// How much of texts and values goes into a record, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How much of texts and values goes into a record.
+#[derive(Debug, Clone)]
 pub struct Keep {
-    /// Of an SQL text.
+    /// Bytes of an SQL text.
     pub sql: usize,
-    /// Of a parameter's value.
+    /// Bytes of a parameter's value.
     pub parameter: usize,
+    /// What is shown of values at all.
+    pub show: Show,
 }
 
 /// Bytes a session's prepared statements and portals take together, confirmed and pending ones alike.
@@ -66,50 +76,86 @@ impl Drop for Weight {
     }
 }
 
+/// An SQL text as it goes on record, with what was found in it.
+#[derive(Debug)]
+pub(super) struct Read<'a> {
+    pub(super) sql: Sql<'a>,
+    pub(super) words: Words,
+    /// What it does is not in it.
+    pub(super) opaque: bool,
+    /// The numbers of the parameters that are secrets.
+    pub(super) secrets: Vec<u16>,
+}
+
+/// Reads a text that is here whole, or its beginning with what [`Follow`] knows of the rest.
+pub(super) fn read<'a>(text: &'a [u8], follow: Option<Follow>, keep: &Keep) -> Read<'a> {
+    let (words, length) = match &follow {
+        Some(follow) => (follow.words, follow.length),
+        None => (Words::of(text), text.len() as u64),
+    };
+    let (sql, secrets) = match follow {
+        _ if words.secrets => Sql::redacted(text, keep.sql, length),
+        Some(follow) => (follow.finish(text, keep), Vec::new()),
+        None => (Sql::of(text, keep.sql), Vec::new()),
+    };
+    Read {
+        opaque: words::is_opaque(text, words),
+        sql,
+        words,
+        secrets,
+    }
+}
+
+impl Read<'_> {
+    /// The same, but its own.
+    pub(super) fn into_owned(self) -> Read<'static> {
+        Read {
+            sql: Sql {
+                text: Text(Cow::Owned(self.sql.text.0.into_owned())),
+                length: self.sql.length,
+                sha256: self.sql.sha256.map(|hash| Cow::Owned(hash.into_owned())),
+                redacted: self.sql.redacted,
+            },
+            words: self.words,
+            opaque: self.opaque,
+            secrets: self.secrets,
+        }
+    }
+}
+
 /// A prepared statement.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    pub(super) sql: Sql<'static>,
+    pub(super) read: Read<'static>,
     /// How often names might have been given away before its Parse ([`super::book::Book::renamed`]).
     pub(super) renamed: u64,
-    /// Executing it may give names to other texts ([`may_rename`]).
-    pub(super) renames: bool,
-    types: OnceLock<Box<[u8]>>,
+    /// The parameter types of its Parse, four bytes each; a zero leaves the type to the server.
+    given: Box<[u8]>,
+    /// Those the server told.
+    described: OnceLock<Box<[u8]>>,
     weight: Weight,
 }
 
 impl Prepared {
-    pub(super) fn new(sql: Sql<'static>, renamed: u64, types: &[u8], held: &Held) -> Self {
-        let prepared = Self {
-            weight: held.weigh(sql.text.0.len()),
-            sql,
+    pub(super) fn new(read: Read<'static>, renamed: u64, types: &[u8], held: &Held) -> Self {
+        Self {
+            weight: held.weigh(read.sql.text.0.len() + types.len() + read.secrets.len() * 2),
+            read,
             renamed,
-            renames: false,
-            types: OnceLock::new(),
-        };
-        // A zero leaves the type to the server; what it chose comes with a ParameterDescription.
-        let (whole, _) = types.as_chunks::<4>();
-        if !whole.is_empty() && whole.iter().all(|oid| *oid != [0; 4]) {
-            prepared.described(types);
+            given: types.into(),
+            described: OnceLock::new(),
         }
-        prepared
-    }
-
-    /// Notes whether executing it may give names to other texts.
-    pub(super) fn renaming(mut self, renames: bool) -> Self {
-        self.renames = renames;
-        self
     }
 
     /// The server said which types the parameters have.
     pub(super) fn described(&self, types: &[u8]) {
-        if self.types.set(types.into()).is_ok() {
+        if self.described.set(types.into()).is_ok() {
             self.weight.add(types.len());
         }
     }
 
     fn type_of(&self, index: usize) -> u32 {
-        let types: &[u8] = self.types.get().map_or(&[], |types| types);
+        let types = self.described.get().unwrap_or(&self.given);
         let (whole, _) = types.as_chunks::<4>();
         whole.get(index).map_or(0, |oid| u32::from_be_bytes(*oid))
     }
@@ -132,16 +178,24 @@ pub(super) struct Portal {
 }
 
 /// Lists bound values as they go on record; the count as well where not all are listed.
-pub(super) fn list(values: &Values<'_>, prepared: Option<&Prepared>, keep: Keep) -> (Vec<Parameter<'static>>, Option<u32>) {
+pub(super) fn list(values: &Values<'_>, prepared: Option<&Prepared>, keep: &Keep) -> (Vec<Parameter<'static>>, Option<u32>) {
+    if matches!(keep.show, Show::None) {
+        return (Vec::new(), (values.count > 0).then(|| u32::from(values.count)));
+    }
+    let secrets = prepared.map_or(&[][..], |prepared| &prepared.read.secrets);
     let mut listed = Vec::with_capacity(usize::from(values.count).min(64));
     let mut size = 0;
-    for (index, (binary, value)) in values.iter().enumerate() {
+    for (number, (binary, value)) in (1..).zip(values.iter()) {
         size += value.map_or(8, |value| value.len().min(keep.parameter) + 16);
         if size > MOST_LISTED {
             break;
         }
-        let oid = prepared.map_or(0, |prepared| prepared.type_of(index));
-        listed.push(value.map_or(Parameter::Null, |value| show(value, binary, oid, keep)));
+        let oid = prepared.map_or(0, |prepared| prepared.type_of(listed.len()));
+        listed.push(match value {
+            None => Parameter::Null,
+            Some(_) if secrets.contains(&number) => Parameter::Redacted,
+            Some(value) => show(value, binary, oid, keep),
+        });
     }
     let all = listed.len() == usize::from(values.count);
     (listed, (!all).then(|| u32::from(values.count)))
@@ -150,17 +204,30 @@ pub(super) fn list(values: &Values<'_>, prepared: Option<&Prepared>, keep: Keep)
 /// Bytes that listed values take.
 pub(super) fn size(parameters: &Vec<Parameter<'static>>) -> usize {
     let texts = parameters.iter().map(|parameter| match parameter {
-        Parameter::Null => 0,
+        Parameter::Null | Parameter::Redacted => 0,
         Parameter::Text(text) => text.0.len(),
+        Parameter::Hashed(hash) => hash.len(),
         Parameter::Long { start, sha256, .. } => start.0.len() + sha256.len(),
         Parameter::Binary { hex, .. } => hex.len(),
     });
     parameters.capacity() * size_of::<Parameter<'static>>() + texts.sum::<usize>()
 }
 
-fn show(value: &[u8], binary: bool, oid: u32, keep: Keep) -> Parameter<'static> {
-    if !binary {
+fn show(value: &[u8], binary: bool, oid: u32, keep: &Keep) -> Parameter<'static> {
+    if value.len() >= SHORTEST_SECRET && Words::of(value).secrets && redact::gives_away(value) {
+        return Parameter::Redacted;
+    }
+    if let Show::Hashed(key) = &keep.show {
+        // Of the text, so that the same value has the same hash however it was sent.
+        let text = binary.then(|| binary::show(oid, value)).flatten();
+        let hash = key.hash(text.as_deref().map_or(value, str::as_bytes));
+        return Parameter::Hashed(Cow::Owned(hash));
+    }
+    if !binary || binary::is_text(oid) {
         return Parameter::text(value, keep.parameter).into_owned();
+    }
+    if oid == binary::BYTEA {
+        return Parameter::bytes(value);
     }
     // What is too long is not decoded.
     let decoded = (value.len() <= keep.parameter).then(|| binary::show(oid, value)).flatten();
@@ -179,7 +246,7 @@ pub(super) struct Follow {
     ended: bool,
     length: u64,
     hash: Sha256,
-    renames: bool,
+    words: Words,
     /// The last bytes, for a word may be cut by the end of a piece.
     last: Vec<u8>,
 }
@@ -192,7 +259,7 @@ impl Follow {
             ended: false,
             length: 0,
             hash: Sha256::new(),
-            renames: false,
+            words: Words::default(),
             last: Vec::new(),
         }
     }
@@ -217,78 +284,21 @@ impl Follow {
     }
 
     fn look(&mut self, text: &[u8]) {
-        if self.renames {
-            return;
-        }
-        self.last.extend_from_slice(text.get(..LONGEST_WORD).unwrap_or(text));
-        self.renames = may_rename(&self.last) || may_rename(text);
+        self.last.extend_from_slice(text.get(..LONGEST).unwrap_or(text));
+        self.words.add(Words::of(&self.last));
+        self.words.add(Words::of(text));
         self.last.extend_from_slice(
-            text.get(LONGEST_WORD..)
-                .map_or(&[], |rest| rest.last_chunk::<LONGEST_WORD>().map_or(rest, |last| last)),
+            text.get(LONGEST..)
+                .map_or(&[], |rest| rest.last_chunk::<LONGEST>().map_or(rest, |last| last)),
         );
-        let old = self.last.len().saturating_sub(LONGEST_WORD);
+        let old = self.last.len().saturating_sub(LONGEST);
         self.last.drain(..old);
     }
 
-    /// Whether the text has a word that can give prepared statements other names, anywhere.
-    pub(super) fn may_rename(&self) -> bool {
-        self.renames
-    }
-
     /// The text as it goes on record, of which `start` is the beginning.
-    pub(super) fn finish(self, start: &[u8], keep: Keep) -> Sql<'_> {
+    fn finish<'a>(self, start: &'a [u8], keep: &Keep) -> Sql<'a> {
         Sql::cut(start, keep.sql, self.length, || self.hash.finalize().into())
     }
-}
-
-/// The text of a message that is here whole.
-pub(super) fn sql(text: &[u8], keep: Keep) -> Sql<'_> {
-    Sql::of(text, keep.sql)
-}
-
-/// The same, but its own.
-pub(super) fn into_owned(sql: Sql<'_>) -> Sql<'static> {
-    Sql {
-        text: Text(Cow::Owned(sql.text.0.into_owned())),
-        length: sql.length,
-        sha256: sql.sha256.map(|hash| Cow::Owned(hash.into_owned())),
-    }
-}
-
-/// The longest of the words that [`may_rename`] looks for, with the character behind it.
-const LONGEST_WORD: usize = 11;
-
-/// Whether an SQL text has a word that can give prepared statements other names: then what a name stands for is uncertain.
-/// `EXECUTE` is one: in a `DO` block it runs a text that may be put together from pieces, and alone a prepared `DEALLOCATE`.
-/// A function that does so unseen, made before, is not found by this; its own text is on record where it was made.
-pub(super) fn may_rename(text: &[u8]) -> bool {
-    const WORDS: [&[u8]; 4] = [b"prepare", b"deallocate", b"discard", b"execute"];
-    // The words are rare, their first letters are not: look for the letter with its successor.
-    text.windows(2).enumerate().any(|(at, pair)| match pair {
-        [b'p' | b'P', b'r' | b'R'] | [b'd' | b'D', b'e' | b'E' | b'i' | b'I'] | [b'e' | b'E', b'x' | b'X'] => {
-            WORDS.iter().any(|word| {
-                let found = text.get(at..at + word.len());
-                found.is_some_and(|here| here.eq_ignore_ascii_case(word))
-                    && !text.get(at + word.len()).copied().is_some_and(in_word)
-                    && !at
-                        .checked_sub(1)
-                        .and_then(|before| text.get(before))
-                        .copied()
-                        .is_some_and(in_word)
-            })
-        }
-        _ => false,
-    })
-}
-
-/// Whether a byte goes on with a word before it or after it (scan.l: `ident_cont`).
-fn in_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..)
-}
-
-/// Whether an SQL text may put another cursor in a portal's place (`CLOSE` and `DECLARE CURSOR` share the protocol's names).
-pub(super) fn may_reopen(text: &[u8]) -> bool {
-    text.windows(6).any(|word| word.eq_ignore_ascii_case(b"cursor"))
 }
 
 #[cfg(test)]
@@ -296,23 +306,32 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const KEEP: Keep = Keep { sql: 10, parameter: 4 };
+    const KEEP: Keep = Keep {
+        sql: 10,
+        parameter: 4,
+        show: Show::Full,
+    };
+
+    fn sql(text: &[u8]) -> Sql<'_> {
+        read(text, None, &KEEP).sql
+    }
 
     #[test]
     fn short_text_is_whole() {
         assert_eq!(
-            sql(b"select 1", KEEP),
+            sql(b"select 1"),
             Sql {
                 text: Text::of(b"select 1"),
                 length: None,
-                sha256: None
+                sha256: None,
+                redacted: 0,
             }
         );
     }
 
     #[test]
     fn long_text_is_cut_visibly() {
-        let cut = sql("select 'äöü'".as_bytes(), KEEP);
+        let cut = sql("select 'äöü'".as_bytes());
         assert_eq!(cut.text, Text::of("select 'ä".get(..10).unwrap().as_bytes()));
         assert_eq!(cut.length, Some(15));
         assert_eq!(
@@ -321,13 +340,64 @@ mod tests {
         );
     }
 
-    #[test]
-    fn words_that_rename() {
-        for text in ["DEALLOCATE x", "select 1; prepare a as select 2", "dIsCaRd all"] {
-            assert!(may_rename(text.as_bytes()), "{text}");
+    /// Values as a Bind has them, all binary.
+    fn bound(values: &[&[u8]]) -> Vec<u8> {
+        let count = u16::try_from(values.len()).unwrap().to_be_bytes();
+        let mut body = [&[0, 1, 0, 1][..], &count].concat();
+        for value in values {
+            body.extend_from_slice(&u32::try_from(value.len()).unwrap().to_be_bytes());
+            body.extend_from_slice(value);
         }
-        assert!(!may_rename(b"select deal, prep from disc, exec"));
-        assert!(!may_rename(b"select executed_at, my_execute from prepared"));
+        body
+    }
+
+    fn listed(text: &str, types: &[u32], values: &[&[u8]], show: Show) -> (Vec<Parameter<'static>>, Option<u32>) {
+        let keep = Keep {
+            sql: 1000,
+            parameter: 100,
+            show,
+        };
+        let types: Vec<u8> = types.iter().flat_map(|oid| oid.to_be_bytes()).collect();
+        let prepared = Prepared::new(read(text.as_bytes(), None, &keep).into_owned(), 0, &types, &Held::default());
+        let body = bound(values);
+        let values = Values::of(crate::wire::frontend::Fields::of(&body)).unwrap();
+        list(&values, Some(&prepared), &keep)
+    }
+
+    fn text(text: &str) -> Parameter<'_> {
+        Parameter::Text(Text::of(text.as_bytes()))
+    }
+
+    #[test]
+    fn secret_parameters_are_not_shown() {
+        let (all, count) = listed(
+            "update u set password = $2 where name = $1 and note = $3",
+            &[25, 25, 25],
+            &[b"ana", b"hunter2", b"host=h password=x"],
+            Show::Full,
+        );
+        assert_eq!(all, [text("ana"), Parameter::Redacted, Parameter::Redacted]);
+        assert_eq!(count, None);
+    }
+
+    #[test]
+    fn a_policy_shows_hashes_or_counts() {
+        let (all, count) = listed("select $1, $2", &[23, 25], &[&[0, 0, 0, 7], b"7"], Show::None);
+        assert_eq!((all, count), (Vec::new(), Some(2)));
+        let folder = tempfile::tempdir().unwrap();
+        let key = crate::audit::values::ValueKey::load_or_make(&folder.path().join("key")).unwrap();
+        let seven = Parameter::Hashed(Cow::Owned(key.hash(b"7")));
+        let (all, count) = listed("select $1, $2", &[23, 25], &[&[0, 0, 0, 7], b"7"], Show::Hashed(key));
+        assert_eq!((all, count), (vec![seven.clone(), seven], None), "as a number and as text");
+    }
+
+    #[test]
+    fn types_come_from_parse_until_the_server_tells_them() {
+        let (all, _) = listed("select $1, $2", &[23, 0], &[&[0, 0, 0, 7], &[1]], Show::Full);
+        assert_eq!(all[0], text("7"));
+        assert!(matches!(&all[1], Parameter::Binary { oid: 0, hex } if hex == "01"));
+        let (all, _) = listed("select $1", &[17], &[b"abc"], Show::Full);
+        assert!(matches!(&all[0], Parameter::Long { length: 3, .. }));
     }
 
     proptest! {
@@ -339,7 +409,7 @@ mod tests {
             cuts.sort_unstable();
             let mut follow = Follow::new(0);
             cuts.windows(2).for_each(|cut| follow.feed(&text.as_bytes()[cut[0]..cut[1]]));
-            prop_assert!(follow.may_rename());
+            prop_assert!(follow.words.renames);
         }
 
         #[test]
@@ -349,7 +419,7 @@ mod tests {
             let mut follow = Follow::new(1);
             follow.feed(&body.as_bytes()[..cut]);
             follow.feed(&body.as_bytes()[cut..]);
-            prop_assert_eq!(follow.finish(text.as_bytes(), KEEP), sql(text.as_bytes(), KEEP));
+            prop_assert_eq!(read(text.as_bytes(), Some(follow), &KEEP).sql, sql(text.as_bytes()));
         }
     }
 }

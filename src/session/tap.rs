@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::book::{Book, Lookup, MOST_NAMES};
-use records::{blank, borrow, no_outcome, record};
+use records::{blank, borrow, no_outcome, record, transaction};
 
 use super::statement::{self, Follow, Keep, Portal, Prepared};
 use crate::audit::Batch;
@@ -202,24 +202,18 @@ impl Tap {
 
     fn query(&mut self, body: &[u8], now: Moment) {
         let text = Fields::of(body).text_or_rest();
-        let follow = self.follow.take();
-        let renames = follow
-            .as_ref()
-            .map_or_else(|| statement::may_rename(text), Follow::may_rename);
-        if renames {
+        let read = statement::read(text, self.follow.take(), &self.keep);
+        if read.words.renames {
             self.book.names_may_change();
         }
-        if self.book.has_named_portals() && (renames || follow.is_some() || statement::may_reopen(text)) {
+        if (read.words.renames || read.words.reopens) && self.book.has_named_portals() {
             self.book.portals_may_change();
         }
         let number = self.next_number();
         self.count();
-        let sql = match follow {
-            Some(follow) => follow.finish(text, self.keep),
-            None => statement::sql(text, self.keep),
-        };
         let intent = Statement {
-            sql: Some(sql),
+            sql: Some(read.sql),
+            opaque: read.opaque,
             ..blank(&self.who, number, Kind::Query)
         };
         self.intents.push(now.time, &Event::Statement(intent));
@@ -233,22 +227,16 @@ impl Tap {
         let Some(parse) = Parse::of(body) else {
             return self.unreadable(body);
         };
-        let renames = follow
-            .as_ref()
-            .map_or_else(|| statement::may_rename(parse.text), Follow::may_rename);
         let number = self.next_number();
-        let sql = match follow {
-            Some(follow) => follow.finish(parse.text, self.keep),
-            None => statement::sql(parse.text, self.keep),
-        };
-        let sql = statement::into_owned(sql);
+        let read = statement::read(parse.text, follow, &self.keep).into_owned();
         let intent = Statement {
-            sql: Some(borrow(&sql)),
+            sql: Some(borrow(&read.sql)),
+            opaque: read.opaque,
             prepared: Some(Text::of(parse.name)),
             ..blank(&self.who, number, Kind::Parse)
         };
         self.intents.push(now.time, &Event::Statement(intent));
-        let prepared = Arc::new(Prepared::new(sql, self.book.renamed(), parse.types, self.book.held()).renaming(renames));
+        let prepared = Arc::new(Prepared::new(read, self.book.renamed(), parse.types, self.book.held()));
         if self.runs(number, now) {
             self.book.parse(number, now.instant, as_the_server_does(parse.name), prepared);
         }
@@ -284,7 +272,7 @@ impl Tap {
             Lookup::Unknown => None,
         };
         let (parameters, parameter_count) = match &bind.values {
-            Some(values) => statement::list(values, prepared.as_deref(), self.keep),
+            Some(values) => statement::list(values, prepared.as_deref(), &self.keep),
             None => (Vec::new(), None),
         };
         // The unnamed statement cannot be renamed by SQL.
@@ -321,7 +309,8 @@ impl Tap {
             ..blank(&self.who, number, Kind::Execute)
         };
         if let Some(portal) = portal.as_deref() {
-            intent.sql = portal.prepared.as_ref().map(|prepared| borrow(&prepared.sql));
+            intent.sql = portal.prepared.as_ref().map(|prepared| borrow(&prepared.read.sql));
+            intent.opaque = portal.prepared.as_ref().is_some_and(|prepared| prepared.read.opaque);
             intent.prepared = Some(Text::of(&portal.name));
             intent.text_uncertain = portal.uncertain.load(Ordering::Relaxed);
             intent.continued = portal.executed.load(Ordering::Relaxed);
@@ -330,12 +319,12 @@ impl Tap {
         }
         self.intents.push(now.time, &Event::Statement(intent));
         if let Some(prepared) = portal.as_deref().and_then(|portal| portal.prepared.as_ref()) {
-            if prepared.renames {
+            let words = prepared.read.words;
+            if words.renames {
                 self.book.names_may_change();
             }
-            // What is beyond a cut has not been looked at; a text put together by the server is not seen at all.
-            let unseen = prepared.renames || prepared.sql.length.is_some();
-            if self.book.has_named_portals() && (unseen || statement::may_reopen(prepared.sql.text.0.as_bytes())) {
+            // A text put together by the server is not seen at all.
+            if (words.renames || words.reopens) && self.book.has_named_portals() {
                 self.book.portals_may_change();
             }
         }
@@ -353,7 +342,7 @@ impl Tap {
         let mut fields = Fields::of(body);
         let function = fields.int32();
         let (parameters, parameter_count) = match Values::of(fields) {
-            Some(values) => statement::list(&values, None, self.keep),
+            Some(values) => statement::list(&values, None, &self.keep),
             None => (Vec::new(), None),
         };
         let number = self.next_number();
@@ -423,17 +412,19 @@ impl Tap {
     /// Takes the next piece of what the target sent; `now` is read at most once per chunk.
     pub(super) fn target(&mut self, piece: &Piece<'_>, now: &mut Option<Moment>) {
         let bytes = piece.bytes.len() as u64 + if piece.first { 5 } else { 0 };
+        let clock = &self.clock;
+        let mut instant = || now.get_or_insert_with(|| clock.moment()).instant;
         match piece.tag {
             // Rows: the bulk of it.
-            b'D' => self.book.answered(bytes),
+            b'D' => self.book.answered(bytes, instant),
             b'd' => {
-                self.book.answered(bytes);
+                self.book.answered(bytes, instant);
                 self.book.copied_out(piece.bytes.len() as u64);
             }
             // These come at any time and answer nothing.
             b'N' | b'S' | b'A' | b'K' => {}
             tag => {
-                self.book.answered(bytes);
+                self.book.answered(bytes, &mut instant);
                 let Some(body) = self.from_target.add(piece, MOST_ANSWER) else {
                     return;
                 };
@@ -465,6 +456,10 @@ impl Tap {
                     }
                     record(outcomes, who, &settled, now);
                 });
+                if let Some(statement) = book.transaction_changed() {
+                    let now = *now.get_or_insert_with(|| clock.moment());
+                    transaction(outcomes, who, statement, book.transaction(), now);
+                }
                 if !piece.first {
                     self.from_target.release();
                 }

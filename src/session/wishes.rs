@@ -13,7 +13,7 @@ use crate::wire::startup::Startup;
 
 /// Settings of ours begin so, in any case.
 const PREFIX: &str = "tidegate.";
-const NAMES: [&str; 6] = ["for", "profile", "reason", "sessions", "ticket", "wait"];
+const NAMES: [&str; 7] = ["for", "profile", "reason", "run", "sessions", "ticket", "wait"];
 /// Letters of an unknown name that are repeated to the client.
 const LONGEST_NAME: usize = 63;
 
@@ -33,6 +33,8 @@ pub(super) struct Wishes {
     pub(super) profile: Option<String>,
     /// How many sessions at once.
     pub(super) sessions: Option<u32>,
+    /// Which run of a suite or a pipeline the session belongs to: for the log alone.
+    pub(super) run: Option<String>,
 }
 
 /// Where a client wants to go, as it says it.
@@ -75,6 +77,7 @@ impl Wishes {
             "reason" => self.reason = text(),
             "ticket" => self.ticket = text(),
             "profile" => self.profile = text(),
+            "run" => self.run = text(),
             _ => return Err(unknown(name)),
         }
         Ok(())
@@ -164,6 +167,7 @@ mod tests {
             ("tidegate.ticket", ""),
             ("tidegate.profile", "read-only"),
             ("tidegate.sessions", "3"),
+            ("tidegate.run", "4711"),
             ("search_path", "tidegate.x"),
         ]);
         let wishes = Wishes::take(&mut all).unwrap();
@@ -177,6 +181,7 @@ mod tests {
                 ticket: None,
                 profile: Some("read-only".to_owned()),
                 sessions: Some(3),
+                run: Some("4711".to_owned()),
             }
         );
         let mut none = settings(&[("tidegate.wait", "0")]);

@@ -1,4 +1,4 @@
-//! The TLS configurations, towards clients, towards a target, towards web servers and towards a gate, and the stream that may or may not be on TLS.
+//! The TLS configurations, towards clients, towards a target, towards web servers, towards receivers of the log and towards a gate, and the stream that may or may not be on TLS.
 //!
 //! It does not speak PostgreSQL: the requests that lead to TLS are `frontend`'s and `upstream`'s. The laws it keeps: no 0-RTT, no
 //! renegotiation, no resumption (a replayed or resumed connection would carry statements under a login nobody made again);
@@ -6,6 +6,7 @@
 
 mod binding;
 mod client;
+mod collector;
 mod gate;
 mod server;
 mod transport;
@@ -25,6 +26,7 @@ use rustls::pki_types::pem::PemObject;
 
 pub use binding::end_point_hash;
 pub use client::{ClientTls, TlsMode, UnknownMode};
+pub use collector::CollectorTls;
 pub use gate::{Fingerprint, NoFingerprint, Trust, connect, is_distrust, seen};
 pub use server::{ServerTls, ServerTlsCell};
 pub use transport::Transport;

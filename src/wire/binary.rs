@@ -3,16 +3,26 @@
 //! It is for reading, not for computing: what it does not know it leaves to be shown as hexadecimal, and a malformed value
 //! is never an error (the server will say so itself). Layouts: the `*send` functions under `src/backend/utils/adt`.
 
+mod time;
+
 use std::fmt::Write as _;
 
 use postgres_protocol::types;
 
-/// Days from 1970-01-01 to 2000-01-01, PostgreSQL's own epoch.
-const EPOCH_DAYS: i32 = 10_957;
-/// The same in microseconds.
-const EPOCH_MICROS: i64 = 10_957 * 86_400 * 1_000_000;
+use super::frontend::Fields;
+
+/// `bytea`.
+pub const BYTEA: u32 = 17;
 /// Elements of an array that are shown.
 const MOST_ELEMENTS: usize = 100;
+/// As many as an array can have (`MAXDIM`, utils/array.h).
+const MOST_DIMENSIONS: u32 = 6;
+
+/// Whether a type's binary form is its text: name, text, json, xml, unknown, char(n), varchar.
+#[must_use]
+pub fn is_text(oid: u32) -> bool {
+    matches!(oid, 19 | 25 | 114 | 142 | 705 | 1042 | 1043)
+}
 
 /// The value as text, or `None` where the type (by its OID in `pg_type.dat`) is not known or the bytes are not of it.
 #[must_use]
@@ -20,32 +30,54 @@ pub fn show(oid: u32, bytes: &[u8]) -> Option<String> {
     if let Some(element) = element_of(oid) {
         return show_array(element, bytes);
     }
+    if is_text(oid) {
+        return std::str::from_utf8(bytes).ok().map(str::to_owned);
+    }
     let text = match oid {
         16 => types::bool_from_sql(bytes).ok()?.to_string(),
+        BYTEA => bytes.iter().fold(String::from("\\x"), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        }),
+        18 => show_char(bytes)?,
         20 => types::int8_from_sql(bytes).ok()?.to_string(),
         21 => types::int2_from_sql(bytes).ok()?.to_string(),
         23 => types::int4_from_sql(bytes).ok()?.to_string(),
         26 => types::oid_from_sql(bytes).ok()?.to_string(),
-        700 => types::float4_from_sql(bytes).ok()?.to_string(),
-        701 => types::float8_from_sql(bytes).ok()?.to_string(),
-        // name, text, json, xml, unknown, char(n), varchar
-        19 | 25 | 114 | 142 | 705 | 1042 | 1043 => std::str::from_utf8(bytes).ok()?.to_owned(),
+        650 => show_inet(bytes, true)?,
+        700 => {
+            let value = types::float4_from_sql(bytes).ok()?;
+            show_float(&format!("{value:e}"), &value.to_string(), 6)
+        }
+        701 => {
+            let value = types::float8_from_sql(bytes).ok()?;
+            show_float(&format!("{value:e}"), &value.to_string(), 15)
+        }
+        869 => show_inet(bytes, false)?,
+        1082 => time::date(types::date_from_sql(bytes).ok()?),
+        1083 => time::time(types::time_from_sql(bytes).ok()?),
+        1114 => time::timestamp(types::timestamp_from_sql(bytes).ok()?, ""),
+        1184 => time::timestamp(types::timestamp_from_sql(bytes).ok()?, "+00"),
+        1186 => {
+            let mut fields = Fields::of(bytes);
+            let micros = int64(&mut fields)?;
+            let days = fields.int32()?.cast_signed();
+            let months = fields.int32()?.cast_signed();
+            fields.rest().is_empty().then(|| time::interval(micros, days, months))?
+        }
+        1266 => {
+            let mut fields = Fields::of(bytes);
+            let micros = int64(&mut fields)?;
+            let west = fields.int32()?.cast_signed();
+            fields.rest().is_empty().then(|| time::time_with_zone(micros, west))?
+        }
+        1700 => show_numeric(bytes)?,
+        2950 => show_uuid(bytes)?,
         // jsonb: a version byte, then text
         3802 => match bytes.split_first()? {
             (1, text) => std::str::from_utf8(text).ok()?.to_owned(),
             _ => return None,
         },
-        17 => bytes.iter().fold(String::from("\\x"), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        }),
-        869 | 650 => show_inet(bytes)?,
-        1082 => show_date(types::date_from_sql(bytes).ok()?)?,
-        1083 => show_time(types::time_from_sql(bytes).ok()?)?,
-        1114 => show_timestamp(types::timestamp_from_sql(bytes).ok()?, "")?,
-        1184 => show_timestamp(types::timestamp_from_sql(bytes).ok()?, "+00")?,
-        1700 => show_numeric(bytes)?,
-        2950 => show_uuid(bytes)?,
         _ => return None,
     };
     Some(text)
@@ -54,8 +86,12 @@ pub fn show(oid: u32, bytes: &[u8]) -> Option<String> {
 /// The element type of an array type.
 fn element_of(oid: u32) -> Option<u32> {
     let element = match oid {
+        143 => 142,
+        199 => 114,
+        651 => 650,
         1000 => 16,
-        1001 => 17,
+        1001 => BYTEA,
+        1002 => 18,
         1003 => 19,
         1005 => 21,
         1007 => 23,
@@ -66,98 +102,135 @@ fn element_of(oid: u32) -> Option<u32> {
         1021 => 700,
         1022 => 701,
         1028 => 26,
-        199 => 114,
-        3807 => 3802,
         1041 => 869,
         1115 => 1114,
         1182 => 1082,
         1183 => 1083,
         1185 => 1184,
+        1187 => 1186,
         1231 => 1700,
+        1270 => 1266,
         2951 => 2950,
+        3807 => 3802,
         _ => return None,
     };
     Some(element)
 }
 
+/// `array_out`, utils/adt/arrayfuncs.c.
 fn show_array(element: u32, bytes: &[u8]) -> Option<String> {
-    let mut fields = super::frontend::Fields::of(bytes);
-    let dimensions = fields.int32()?;
+    let mut fields = Fields::of(bytes);
+    let dimensions = fields.int32().filter(|count| *count <= MOST_DIMENSIONS)?;
     let _has_nulls = fields.int32()?;
     let _element_oid = fields.int32()?;
-    match dimensions {
-        0 => return Some("{}".to_owned()),
-        1 => {}
-        _ => return None,
+    if dimensions == 0 {
+        return Some("{}".to_owned());
     }
-    let count = fields.int32()? as usize;
-    let _lower_bound = fields.int32()?;
-    let mut text = String::from("{");
-    for index in 0..count.min(MOST_ELEMENTS) {
-        if index > 0 {
-            text.push(',');
-        }
-        let length = fields.int32()?;
-        if length == u32::MAX {
-            text.push_str("NULL");
-            continue;
-        }
-        let item = show(element, fields.bytes(length as usize)?)?;
-        if item.is_empty() || item.contains(|c: char| c.is_whitespace() || "{},\"\\".contains(c)) {
-            let _ = write!(text, "\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\""));
-        } else {
-            text.push_str(&item);
-        }
+    let mut lengths = Vec::new();
+    let mut bounds = String::new();
+    for _ in 0..dimensions {
+        let (length, lower) = (fields.int32()?, fields.int32()?.cast_signed());
+        let upper = i64::from(lower) + i64::from(length) - 1;
+        let _ = write!(bounds, "[{lower}:{upper}]");
+        lengths.push((length, lower));
     }
-    if count > MOST_ELEMENTS {
-        let _ = write!(text, ",… {count} elements");
+    let mut text = String::new();
+    if lengths.iter().any(|(_, lower)| *lower != 1) {
+        text = bounds + "=";
     }
-    text.push('}');
+    let lengths: Vec<u32> = lengths.into_iter().map(|(length, _)| length).collect();
+    let mut left = MOST_ELEMENTS;
+    show_dimension(&mut text, element, &lengths, &mut fields, &mut left)?;
     Some(text)
 }
 
-fn show_inet(bytes: &[u8]) -> Option<String> {
+fn show_dimension(text: &mut String, element: u32, lengths: &[u32], fields: &mut Fields<'_>, left: &mut usize) -> Option<()> {
+    let (length, inner) = lengths.split_first()?;
+    text.push('{');
+    for index in 0..*length {
+        if index > 0 {
+            text.push(',');
+        }
+        if *left == 0 {
+            let _ = write!(text, "… {length} elements");
+            break;
+        }
+        if inner.is_empty() {
+            *left -= 1;
+            show_element(text, element, fields)?;
+        } else {
+            show_dimension(text, element, inner, fields, left)?;
+        }
+    }
+    text.push('}');
+    Some(())
+}
+
+fn show_element(text: &mut String, element: u32, fields: &mut Fields<'_>) -> Option<()> {
+    let length = fields.int32()?;
+    if length == u32::MAX {
+        text.push_str("NULL");
+        return Some(());
+    }
+    let bytes = fields.bytes(length as usize)?;
+    let item = match element {
+        // Elsewhere it is cast to text, here it is written as itself.
+        16 => (if types::bool_from_sql(bytes).ok()? { "t" } else { "f" }).to_owned(),
+        element => show(element, bytes)?,
+    };
+    let special = |c: char| matches!(c, '{' | '}' | ',' | '"' | '\\' | ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c');
+    if item.is_empty() || item.eq_ignore_ascii_case("null") || item.contains(special) {
+        let _ = write!(text, "\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\""));
+    } else {
+        text.push_str(&item);
+    }
+    Some(())
+}
+
+fn int64(fields: &mut Fields<'_>) -> Option<i64> {
+    let bytes = fields.bytes(8)?;
+    bytes.try_into().ok().map(i64::from_be_bytes)
+}
+
+/// `charout`, utils/adt/char.c.
+fn show_char(bytes: &[u8]) -> Option<String> {
+    match bytes {
+        [0] => Some(String::new()),
+        [byte @ 1..=127] => Some(char::from(*byte).to_string()),
+        [byte] => Some(format!("\\{byte:03o}")),
+        _ => None,
+    }
+}
+
+/// From the shortest digits that say which number it is, once with an exponent and once without: PostgreSQL writes an
+/// exponent below -4 and from `most` digits on (`to_chars`, common/d2s.c and f2s.c).
+fn show_float(with_exponent: &str, without: &str, most: i32) -> String {
+    match without {
+        "inf" => return "Infinity".to_owned(),
+        "-inf" => return "-Infinity".to_owned(),
+        _ => {}
+    }
+    let Some((digits, exponent)) = with_exponent.split_once('e') else {
+        return without.to_owned();
+    };
+    match exponent.parse::<i32>() {
+        Ok(exponent) if exponent < -4 || exponent >= most => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+        }
+        _ => without.to_owned(),
+    }
+}
+
+/// A `cidr` shows its mask always.
+fn show_inet(bytes: &[u8], network: bool) -> Option<String> {
     let inet = types::inet_from_sql(bytes).ok()?;
     let whole = if inet.addr().is_ipv4() { 32 } else { 128 };
-    Some(if inet.netmask() == whole {
+    Some(if inet.netmask() == whole && !network {
         inet.addr().to_string()
     } else {
         format!("{}/{}", inet.addr(), inet.netmask())
     })
-}
-
-fn show_date(days: i32) -> Option<String> {
-    match days {
-        i32::MAX => Some("infinity".to_owned()),
-        i32::MIN => Some("-infinity".to_owned()),
-        days => {
-            let micros = i64::from(days.checked_add(EPOCH_DAYS)?).checked_mul(86_400_000_000)?;
-            Some(civil(micros)?.date().to_string())
-        }
-    }
-}
-
-fn show_time(micros: i64) -> Option<String> {
-    // 24:00:00 is a time to PostgreSQL, but not to the calendar.
-    (0..86_400_000_000)
-        .contains(&micros)
-        .then(|| civil(micros).map(|datetime| datetime.time().to_string()))?
-}
-
-fn show_timestamp(micros: i64, zone: &str) -> Option<String> {
-    match micros {
-        i64::MAX => Some("infinity".to_owned()),
-        i64::MIN => Some("-infinity".to_owned()),
-        micros => {
-            let datetime = civil(micros.checked_add(EPOCH_MICROS)?)?;
-            Some(format!("{} {}{zone}", datetime.date(), datetime.time()))
-        }
-    }
-}
-
-fn civil(micros: i64) -> Option<jiff::civil::DateTime> {
-    let timestamp = jiff::Timestamp::from_microsecond(micros).ok()?;
-    Some(jiff::tz::TimeZone::UTC.to_datetime(timestamp))
 }
 
 fn show_uuid(bytes: &[u8]) -> Option<String> {
@@ -174,7 +247,7 @@ fn show_uuid(bytes: &[u8]) -> Option<String> {
 
 /// Base 10 000 digits with a weight and a scale (`numeric_send`).
 fn show_numeric(bytes: &[u8]) -> Option<String> {
-    let mut fields = super::frontend::Fields::of(bytes);
+    let mut fields = Fields::of(bytes);
     let count = fields.int16()?;
     let weight = i32::from(fields.int16()?.cast_signed());
     let sign = fields.int16()?;
@@ -234,6 +307,11 @@ mod tests {
         assert_eq!(shown(16, &[1]), "true");
         assert_eq!(shown(23, &(-7_i32).to_be_bytes()), "-7");
         assert_eq!(shown(701, &1.5_f64.to_be_bytes()), "1.5");
+        assert_eq!(shown(701, &1e15_f64.to_be_bytes()), "1e+15");
+        assert_eq!(shown(701, &1e14_f64.to_be_bytes()), "100000000000000");
+        assert_eq!(shown(700, &(-1.25e-5_f32).to_be_bytes()), "-1.25e-05");
+        assert_eq!(shown(701, &f64::NEG_INFINITY.to_be_bytes()), "-Infinity");
+        assert_eq!(shown(18, b"\xff"), "\\377");
         assert_eq!(shown(25, "Ä".as_bytes()), "Ä");
         assert_eq!(shown(3802, b"\x01{}"), "{}");
         assert_eq!(shown(17, &[0, 255]), "\\x00ff");

@@ -2,66 +2,11 @@
 //! itself. The disk is really full: a tmpfs, where the tests run as root; else a folder that is gone.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use tidegate::lab::Gate;
 
-use crate::support::{Raw, Told, binary, count, database, eventually, grant, records, records_of};
-
-/// A file system of its own, too small for what comes; unmounted on drop.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// Nothing where this account may not mount.
-    fn mount() -> Option<Self> {
-        let folder = std::env::temp_dir().join(format!("tidegate-small-{}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a folder");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=128k,mode=0700", "tidegate-small"])
-            .arg(&folder)
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self(folder)),
-            _ => {
-                let _ = fs::remove_dir(&folder);
-                None
-            }
-        }
-    }
-
-    /// Fills it to the last byte.
-    fn fill(&self) {
-        let mut file = fs::File::create(self.0.join("ballast")).expect("a file");
-        for size in [4096, 1] {
-            while file.write_all(&vec![0; size]).is_ok() {}
-        }
-    }
-
-    fn clear(&self) {
-        fs::remove_file(self.0.join("ballast")).expect("removed");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
-/// The status line of `/readyz`.
-fn ready(gate: &Gate) -> String {
-    let mut control = UnixStream::connect(gate.folder().join("state/control.sock")).expect("the control API");
-    control
-        .write_all(b"GET /readyz HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n")
-        .expect("asked");
-    let mut answer = String::new();
-    control.read_to_string(&mut answer).expect("an answer");
-    answer
-}
+use crate::support::{Raw, SmallDisk, Told, binary, count, database, eventually, grant, ready, records, records_of};
 
 /// Sends statements until one is refused.
 async fn refused_statement(session: &mut Raw) -> Told {
@@ -87,18 +32,15 @@ fn gate_logging_to(folder: &Path) -> Gate {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_no_statement_runs_until_there_is_room() {
-    let Some(disk) = SmallDisk::mount() else {
-        println!("skipped: a small file system can only be mounted by root");
-        return;
-    };
+    let Some(disk) = SmallDisk::mount("128k") else { return };
     database()
         .server
         .batch("shop", "SET ROLE shop_app; CREATE TABLE unlogged (n integer)")
         .await
         .expect("a table");
-    let gate = gate_logging_to(&disk.0.join("audit"));
+    let gate = gate_logging_to(&disk.folder("audit"));
     // The folder of the records is not the usual one: it is linked there for the tests' eyes.
-    std::os::unix::fs::symlink(disk.0.join("audit"), gate.audit_folder()).expect("a link");
+    std::os::unix::fs::symlink(disk.folder("audit"), gate.audit_folder()).expect("a link");
     let login = grant(&gate, "10m");
     let mut simple = Raw::session(&gate, &login).await;
     let mut extended = Raw::session(&gate, &login).await;

@@ -45,7 +45,13 @@ async fn idle_sessions_first_and_busy_ones_may_finish() {
                 .all(|end| end["ending"] == "drained" && end["backend_gone"] == true),
         "{ends:?}"
     );
-    assert_eq!(records(&gate).pop().expect("a record")["event"], "gate_stopped");
+    let last: Vec<_> = records(&gate)
+        .iter()
+        .rev()
+        .take(2)
+        .map(|record| record["event"].clone())
+        .collect();
+    assert_eq!(last, ["checkpoint", "gate_stopped"], "what is signed includes the stop");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,13 @@
 //! `kill -9` of the gate: its backends end by themselves, the next start reaps and says so, and nothing ran off the record.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tidegate::lab::{Gate, Login};
+use tidegate::lab::Gate;
 
-use crate::support::{Raw, active, alive, database, ended, eventually, gate, grant, records};
+use crate::support::{
+    Numbers, Raw, WRITERS, active, alive, database, ended, eventually, gate, gate_with, grant, proven, records, trials, within,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_gate_ends_a_sleeping_statement_within_seconds_and_the_next_start_says_so() {
@@ -50,105 +50,69 @@ async fn a_gate_that_comes_back_at_once_reaps_before_it_lets_anybody_in() {
     assert_eq!(ended(&gate, &login.grant).await["ending"], "gate_died");
 }
 
-/// Statements that write their own number into a table, half of them by the simple and half by the extended protocol, while
-/// the gate is killed again and again. `TIDEGATE_KILLS` sets how often.
-#[tokio::test(flavor = "multi_thread")]
-async fn whatever_ran_is_on_record_however_often_the_gate_is_killed() {
-    let rounds = std::env::var("TIDEGATE_KILLS").map_or(5, |rounds| rounds.parse().expect("a number"));
-    let make = "SET ROLE shop_app; CREATE TABLE numbers (n bigint PRIMARY KEY)";
-    database().server.batch("shop", make).await.expect("a table");
-    let mut gate = gate();
-    let numbers = Arc::new(AtomicU64::new(1));
+/// The gate is killed again and again while statements write; `TIDEGATE_KILLS` sets how often. The log is proven after each kill,
+/// before the next start has put anything right: all that is left of a line being written is a remark.
+/// With `packing`, every other time in the moment in which a segment is being packed.
+async fn killed_again_and_again(mut gate: Gate, numbers: &Numbers, packing: bool) -> String {
+    let rounds = trials("TIDEGATE_KILLS", 5);
+    let (mut cut, mut halfway) = (0, 0);
     for round in 0..rounds {
-        let login = Arc::new(grant(&gate, "10m"));
-        let begun = numbers.load(Ordering::Relaxed);
-        let writers: Vec<_> = (0..6).map(|writer| write(&gate, &login, &numbers, writer)).collect();
-        let writers: Vec<_> = futures_util::future::join_all(writers)
-            .await
-            .into_iter()
-            .map(tokio::spawn)
-            .collect();
+        let login = grant(&gate, "10m");
+        let begun = numbers.sent();
+        let writers = numbers.write(&gate, &login).await;
         // Not always after as many: the kill falls into other moments.
         let some = 150 + 37 * (round % 11);
-        eventually("they write", async || {
-            (numbers.load(Ordering::Relaxed) > begun + some).then_some(())
-        })
-        .await;
+        eventually("they write", async || (numbers.sent() > begun + some).then_some(())).await;
+        if packing && round % 2 == 1 {
+            let begun = async {
+                while !interrupted(&gate) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            within("a segment is being packed", begun).await;
+        }
         gate.kill().expect("kill -9");
         for writer in writers {
             writer.await.expect("a writer");
         }
         eventually("it is dead", async || gate.ended().then_some(())).await;
+        let verdict = proven(&gate);
+        cut += u64::from(verdict["remarks"].to_string().contains("bytes at the end"));
+        halfway += u64::from(interrupted(&gate));
         gate.start_again().expect("a gate");
     }
-    let client = database().server.client("shop").await.expect("a connection");
-    let rows = client.query("SELECT n FROM numbers", &[]).await.expect("rows");
-    let ran: HashSet<i64> = rows.iter().map(|row| row.get(0)).collect();
+    let said = numbers.all_on_record(&gate).await;
     let all = records(&gate);
-    let logged: HashSet<i64> = all.iter().filter_map(number_of).collect();
-    let missing: Vec<_> = ran.difference(&logged).collect();
-    assert!(missing.is_empty(), "ran and are not on record: {missing:?}");
-    assert!(ran.len() > 100 * usize::try_from(rounds).expect("few"), "{}", ran.len());
     let died = all.iter().filter(|record| record["ending"] == "gate_died").count();
-    assert_eq!(died as u64, 6 * rounds, "every session's end is on record");
-    let numbers: Vec<_> = all.iter().filter_map(|record| record["seq"].as_u64()).collect();
-    assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "the log has no gap");
+    assert_eq!(died as u64, u64::from(WRITERS) * rounds, "every session's end is on record");
     let torn = all.iter().filter(|record| record["fault"] == "torn_tail").count();
-    println!(
-        "{rounds} kills: {} statements ran, {} are on record, {torn} torn tails were cut and said",
-        ran.len(),
-        logged.len()
-    );
+    assert_eq!(torn as u64, cut, "every tail that was cut off is on record");
+    format!("{rounds} kills: {said}, {torn} torn tails were cut and said, packing was interrupted {halfway} times")
 }
 
-/// Logs in at once; the future it gives writes until the gate is dead.
-async fn write(gate: &Gate, login: &Login, numbers: &Arc<AtomicU64>, writer: u32) -> impl Future<Output = ()> + Send + use<> {
-    let mut raw = Raw::session(gate, login).await;
-    let numbers = Arc::clone(numbers);
-    async move {
-        use postgres_protocol::message::frontend;
-        loop {
-            let n = numbers.fetch_add(1, Ordering::Relaxed);
-            if writer.is_multiple_of(2) {
-                raw.query(&format!("INSERT INTO numbers VALUES ({n})")).await;
-            } else {
-                raw.write(|out| {
-                    frontend::parse("", "INSERT INTO numbers VALUES ($1)", [20], out).expect("parse");
-                    let text = |n: u64, out: &mut bytes::BytesMut| {
-                        out.extend_from_slice(n.to_string().as_bytes());
-                        Ok(postgres_protocol::IsNull::No)
-                    };
-                    frontend::bind("", "", [0], [n], text, [], out).map_err(|_| ()).expect("bind");
-                    frontend::execute("", 0, out).expect("execute");
-                    frontend::sync(out);
-                })
-                .await;
-            }
-            loop {
-                match raw.torn_frame().await {
-                    Some(frame) if frame.kind == b'Z' => break,
-                    Some(_) => {}
-                    None => return,
-                }
-            }
-        }
-    }
+/// Whether a segment is being packed, or was when the gate died: half a copy is there, or the copy and the original.
+fn interrupted(gate: &Gate) -> bool {
+    let files = std::fs::read_dir(gate.audit_folder()).expect("the audit folder");
+    let names: HashSet<String> = files
+        .map(|file| file.expect("a file").file_name().to_string_lossy().into_owned())
+        .collect();
+    names
+        .iter()
+        .any(|name| name.ends_with(".zst.new") || name.strip_suffix(".zst").is_some_and(|original| names.contains(original)))
 }
 
-/// The number a statement on record writes.
-fn number_of(record: &serde_json::Value) -> Option<i64> {
-    if record["event"] != "statement" {
-        return None;
-    }
-    let text = match record["kind"].as_str()? {
-        "query" => record["sql"]["text"]
-            .as_str()?
-            .strip_prefix("INSERT INTO numbers VALUES (")?
-            .strip_suffix(')')?,
-        "execute" => record["parameters"][0]["text"].as_str()?,
-        _ => return None,
-    };
-    text.parse().ok()
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_ran_is_on_record_however_often_the_gate_is_killed() {
+    let numbers = Numbers::into("numbers").await;
+    println!("{}", killed_again_and_again(gate(), &numbers, false).await);
+}
+
+/// Small segments: the kill also falls into closing one, beginning the next, and packing.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_ran_is_on_record_in_segments_that_roll_and_are_packed() {
+    let numbers = Numbers::into("rolled_numbers").await;
+    let gate = gate_with("[audit]\nsegment_bytes = 65536\n");
+    println!("{}", killed_again_and_again(gate, &numbers, true).await);
 }
 
 /// The log is cut where the gate died while writing; a line that is not whole never stands in it.

@@ -30,13 +30,13 @@ async fn statements(gate: &Gate, login: &Login) -> Vec<(Value, Value)> {
     .await
 }
 
-async fn executed(gate: &Gate, login: &Login) -> Vec<(Value, Value)> {
+pub(crate) async fn executed(gate: &Gate, login: &Login) -> Vec<(Value, Value)> {
     let mut all = statements(gate, login).await;
     all.retain(|(statement, _)| statement["kind"] != "parse");
     all
 }
 
-fn text(statement: &Value) -> &str {
+pub(crate) fn text(statement: &Value) -> &str {
     statement["sql"]["text"].as_str().unwrap_or("-")
 }
 

@@ -2,14 +2,17 @@
 //!
 //! One program, one file per behaviour:
 //! - `access`: two people and the commands: ask, approve, work, give back
+//! - `audit`: the log is proven by command line, while the gate runs and on copies; its key changes
 //! - `audit_fails`: a log that cannot be written stops statements, and nothing else for longer than that
 //! - `cancel`: Ctrl-C, and whose statement it stops
 //! - `changes`: extend, shorten, revoke, warnings: what reaches a session that runs
 //! - `deadline`: two hundred sessions of one grant end at one time
 //! - `demo`: what a newcomer runs first
+//! - `disk`: a disk that is full again and again, that can only be read, a log that was deleted: nothing runs off the record
 //! - `drain`: SIGTERM ends idle sessions first and the others at its limit
 //! - `drivers`: drivers as they are published (`make drivers`, not a part of `make test`)
 //! - `endings`: every way a session ends, by its packet, with its transaction's fate looked up in the database
+//! - `evidence`: what auditors, DuckDB (`make drivers`) and a syslog receiver are given of the log
 //! - `figures`: how long people wait: for their first row, for an approval, for a change to reach two hundred sessions
 //! - `hang`: session threads that hang lengthen nothing at the database
 //! - `kill9`: what a gate that dies leaves behind: no backend, and no statement off the record
@@ -20,6 +23,7 @@
 //! - `restarts`: `kill -9` in the middle of every state of a request; what was, is; what was over, stays over
 //! - `rush`: two approvers at once, floods, retries, mistyped names
 //! - `shut_out`: a disabled identity's sessions, requests and grants end at once
+//! - `statements`: every way to execute something, by its records; secrets, values, what the log must not show
 //! - `terminal`: what happens on a terminal: a token that is not shown, a countdown beside psql
 //! - `tour`: a tester's way from the grant to the first rows, and what the log says about it
 //! - `waiting`: plain psql under a name and a token, which waits for approval
@@ -38,15 +42,18 @@
 )]
 
 mod access;
+mod audit;
 mod audit_fails;
 mod cancel;
 mod changes;
 mod deadline;
 mod decisions;
 mod demo;
+mod disk;
 mod drain;
 mod drivers;
 mod endings;
+mod evidence;
 mod figures;
 mod hang;
 mod kill9;
@@ -57,6 +64,7 @@ mod reload;
 mod restarts;
 mod rush;
 mod shut_out;
+mod statements;
 mod support;
 mod terminal;
 mod tour;

@@ -6,7 +6,7 @@ use serde::Serialize as _;
 use serde_json::{Error, Serializer};
 
 use super::{Harmless, decimal};
-use crate::audit::event::{Done, Kind, Outcome, Parameter, Sql, Statement, Who};
+use crate::audit::event::{Done, Kind, Outcome, Parameter, Sql, Statement, TransactionStatus, Who};
 
 /// `,"event":"statement",…}`
 pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<(), Error> {
@@ -19,12 +19,19 @@ pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<
         Kind::Execute => br#","kind":"execute""#,
         Kind::FunctionCall => br#","kind":"function_call""#,
     });
-    if let Some(Sql { text, length, sha256 }) = &statement.sql {
+    if let Some(Sql {
+        text,
+        length,
+        sha256,
+        redacted,
+    }) = &statement.sql
+    {
         string(out, br#","sql":{"text":"#, &text.0)?;
         optional(out, br#","length":"#, *length);
         if let Some(sha256) = sha256 {
             string(out, br#","sha256":"#, sha256)?;
         }
+        optional(out, br#","redacted":"#, (*redacted != 0).then_some(u64::from(*redacted)));
         out.push(b'}');
     }
     if let Some(prepared) = &statement.prepared {
@@ -38,6 +45,9 @@ pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<
     }
     if statement.continued {
         out.extend_from_slice(br#","continued":true"#);
+    }
+    if statement.opaque {
+        out.extend_from_slice(br#","opaque":true"#);
     }
     for (index, parameter) in statement.parameters.iter().enumerate() {
         let before: &[u8] = if index == 0 { br#","parameters":["# } else { b"," };
@@ -78,7 +88,14 @@ pub(super) fn outcome(out: &mut Vec<u8>, outcome: &Outcome<'_>) -> Result<(), Er
     number(out, br#","bytes":"#, outcome.bytes);
     optional(out, br#","copy_in_bytes":"#, outcome.copy_in_bytes);
     optional(out, br#","copy_out_bytes":"#, outcome.copy_out_bytes);
+    optional(out, br#","first_byte_us":"#, outcome.first_byte_us);
     number(out, br#","duration_us":"#, outcome.duration_us);
+    out.extend_from_slice(match outcome.transaction {
+        None => b"",
+        Some(TransactionStatus::Idle) => br#","transaction":"idle""#,
+        Some(TransactionStatus::Open) => br#","transaction":"open""#,
+        Some(TransactionStatus::Failed) => br#","transaction":"failed""#,
+    });
     out.push(b'}');
     Ok(())
 }
@@ -156,6 +173,8 @@ mod tests {
     fn parameter() -> impl Strategy<Value = Parameter<'static>> {
         prop_oneof![
             Just(Parameter::Null),
+            Just(Parameter::Redacted),
+            "[0-9a-f]{32}".prop_map(|hash| Parameter::Hashed(hash.into())),
             text().prop_map(Parameter::Text),
             any::<u32>().prop_map(|oid| Parameter::Binary { oid, hex: "00ff".into() }),
             (text(), any::<u64>()).prop_map(|(start, length)| Parameter::Long {
@@ -176,9 +195,9 @@ mod tests {
         #[test]
         fn statements_as_serde_writes_them(
             kind in proptest::sample::select(vec![Kind::Query, Kind::Parse, Kind::Execute, Kind::FunctionCall]),
-            sql in proptest::option::of((text(), any::<Option<u64>>(), any::<bool>())),
+            sql in proptest::option::of((text(), any::<Option<u64>>(), any::<bool>(), 0_u32..3)),
             names in (proptest::option::of(text()), proptest::option::of(text())),
-            flags in any::<(bool, bool)>(),
+            flags in any::<(bool, bool, bool)>(),
             parameters in proptest::collection::vec(parameter(), 0..4),
             counts in any::<(Option<u32>, Option<u32>, u64)>(),
         ) {
@@ -187,11 +206,12 @@ mod tests {
                 who: Cow::Borrowed(&who),
                 statement: counts.2,
                 kind,
-                sql: sql.map(|(text, length, hash)| Sql { text, length, sha256: hash.then(|| "0a1b".into()) }),
+                sql: sql.map(|(text, length, hash, redacted)| Sql { text, length, sha256: hash.then(|| "0a1b".into()), redacted }),
                 prepared: names.0,
                 portal: names.1,
                 text_uncertain: flags.0,
                 continued: flags.1,
+                opaque: flags.2,
                 parameters,
                 parameter_count: counts.0,
                 function: counts.1,
@@ -207,13 +227,14 @@ mod tests {
             sqlstate in proptest::option::of(text()),
             tags in proptest::collection::vec(text(), 0..3),
             numbers in any::<(u64, u64, u64, u64)>(),
-            copies in any::<(Option<u64>, Option<u64>)>(),
+            copies in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
+            transaction in proptest::sample::select(vec![None, Some(TransactionStatus::Idle), Some(TransactionStatus::Open), Some(TransactionStatus::Failed)]),
         ) {
             let who = somebody();
             let (statement, rows, bytes, duration_us) = numbers;
-            let (copy_in_bytes, copy_out_bytes) = copies;
+            let (copy_in_bytes, copy_out_bytes, first_byte_us) = copies;
             let who = Cow::Borrowed(&who);
-            let record = Outcome { who, statement, result, sqlstate, tags, rows, bytes, copy_in_bytes, copy_out_bytes, duration_us };
+            let record = Outcome { who, statement, result, sqlstate, tags, rows, bytes, copy_in_bytes, copy_out_bytes, first_byte_us, duration_us, transaction };
             let mut out = Vec::new();
             outcome(&mut out, &record).unwrap();
             prop_assert_eq!(String::from_utf8(out).unwrap(), by_serde(&Event::Outcome(record)));

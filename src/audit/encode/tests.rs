@@ -3,7 +3,8 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 
 use super::*;
-use crate::audit::event::{Done, Kind, Outcome, Parameter, Sql, Statement, Text, Who};
+use crate::audit::chain::{Mark, seal_as};
+use crate::audit::event::{Done, Kind, Outcome, Parameter, Sql, Statement, Text, TransactionStatus, Who};
 use crate::ids::{GrantId, SessionId};
 
 pub(super) fn who() -> Who {
@@ -28,11 +29,13 @@ fn statement<'a>(who: &'a Who, sql: &'a [u8], parameter: &'a [u8]) -> Event<'a> 
             text: Text::of(sql),
             length: None,
             sha256: None,
+            redacted: 0,
         }),
         prepared: Some(Text::of(b"")),
         portal: Some(Text::of(parameter)),
         text_uncertain: false,
         continued: false,
+        opaque: false,
         parameters: vec![Parameter::Text(Text::of(parameter)), Parameter::Null],
         parameter_count: None,
         function: None,
@@ -44,7 +47,7 @@ fn line(event: &Event<'_>) -> String {
     lines.push(time(), event).unwrap();
     let mut out = Vec::new();
     for line in lines.iter() {
-        seal(&mut out, 9, line);
+        seal_as(&mut out, 9, line, Mark::default());
     }
     String::from_utf8(out).unwrap()
 }
@@ -55,9 +58,10 @@ fn a_line_reads_as_documented() {
     assert_eq!(
         line(&statement(&who, b"SELECT 1", b"x")),
         concat!(
-            r#"{"v":1,"seq":9,"time":"2026-11-23T09:05:07.000042Z","event":"statement","session":"se_1111111111","#,
+            r#"{"v":2,"seq":9,"time":"2026-11-23T09:05:07.000042Z","event":"statement","session":"se_1111111111","#,
             r#""grant":"gr_2222222222","identity":"ana@example.com","target":"orders","statement":7,"kind":"execute","#,
-            r#""sql":{"text":"SELECT 1"},"prepared":"","portal":"x","parameters":[{"text":"x"},"null"]}"#,
+            r#""sql":{"text":"SELECT 1"},"prepared":"","portal":"x","parameters":[{"text":"x"},"null"],"#,
+            r#""chain":"0000000000000000"}"#,
             "\n"
         )
     );
@@ -152,7 +156,9 @@ fn measure() {
                 bytes: 80,
                 copy_in_bytes: None,
                 copy_out_bytes: None,
+                first_byte_us: Some(220),
                 duration_us: 230,
+                transaction: Some(TransactionStatus::Idle),
             }),
         ),
     ] {
@@ -163,7 +169,7 @@ fn measure() {
             lines.push(time(), &event).unwrap();
             out.clear();
             for line in lines.iter() {
-                seal(&mut out, 123_456, line);
+                seal_as(&mut out, 123_456, line, Mark::default());
             }
         }
         println!("{name}: {} ns, {} bytes", start.elapsed().as_nanos() / count, out.len());

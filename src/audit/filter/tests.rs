@@ -21,7 +21,7 @@ fn chosen(filter: Filter) -> Vec<u64> {
     for (seq, event) in (1..).zip(history) {
         selector.offer(record(seq, event), |record| chosen.push(record.seq));
     }
-    assert!(selector.held.is_empty() && selector.given.is_empty());
+    assert!(selector.is_idle());
     chosen
 }
 
@@ -165,10 +165,11 @@ fn the_quick_look_rejects_only_what_is_not_wanted() {
     ];
     for filter in filters {
         let selector = Selector::new(filter.clone());
+        let mut readings = Readings::default();
         for (seq, event) in (1..).zip(all()) {
             let record = record(seq, event);
             assert!(
-                !filter.matches(&record) || selector.may_want(&record.json()),
+                !filter.matches(&record, &mut readings) || selector.may_want(&record.json()),
                 "{filter:?} {record:?}"
             );
         }
@@ -197,4 +198,74 @@ fn event_names_are_those_in_the_file() {
             .to_string()
             .contains("session_started")
     );
+}
+
+#[test]
+fn by_what_a_statement_is_about_and_what_came_of_it() {
+    let table = |name: &str| Filter {
+        table: Some(name.parse().unwrap()),
+        ..Filter::default()
+    };
+    assert_eq!(chosen(table("cards")), [1, 3]);
+    assert_eq!(chosen(table("public.missing")), [2, 4]);
+    assert_eq!(chosen(table("elsewhere")), NONE);
+    let class = |class| Filter {
+        class: Some(class),
+        ..Filter::default()
+    };
+    assert_eq!(chosen(class(Class::Delete)), [2, 4]);
+    let rows = |least, most| Filter {
+        min_rows: least,
+        max_rows: most,
+        ..Filter::default()
+    };
+    assert_eq!(chosen(rows(Some(1), None)), [1, 3, 2, 4, 7, 8]);
+    assert_eq!(chosen(rows(Some(2), None)), NONE);
+    assert_eq!(chosen(rows(None, Some(0))), NONE);
+    let slow = Filter {
+        min_duration_us: Some(230),
+        max_duration_us: Some(230),
+        ..class(Class::Select)
+    };
+    assert_eq!(chosen(slow), [1, 3, 7, 8]);
+    let slower = Filter {
+        min_duration_us: Some(231),
+        ..Filter::default()
+    };
+    assert_eq!(chosen(slower), NONE);
+}
+
+#[test]
+fn by_what_stands_in_the_first_record_of_a_session() {
+    let (ana, ben) = (who(1, "ana"), who(2, "ben"));
+    let started = all()
+        .into_iter()
+        .find(|event| matches!(event, Event::SessionStarted(_)))
+        .unwrap();
+    let events = [
+        started,
+        statement(&ana, 1, "SELECT 1", &[]),
+        statement(&ben, 1, "SELECT 1", &[]),
+        outcome(&ana, 1, None),
+        ended(&ana),
+    ];
+    let chosen = |filter: Filter| {
+        let (mut selector, mut chosen) = (Selector::new(filter), Vec::new());
+        for (seq, event) in (1..).zip(events.clone()) {
+            let record = record(seq, event);
+            if selector.may_want(&record.json()) {
+                selector.offer(record, |record| chosen.push(record.seq));
+            }
+        }
+        chosen
+    };
+    let of = |group: Option<&str>, run: Option<&str>| Filter {
+        group: group.map(|group| group.parse().unwrap()),
+        run: run.map(str::to_owned),
+        ..Filter::default()
+    };
+    assert_eq!(chosen(of(Some("qa"), None)), [1, 2, 4, 5]);
+    assert_eq!(chosen(of(Some("qa"), Some("4711"))), [1, 2, 4, 5]);
+    assert_eq!(chosen(of(Some("qa"), Some("4712"))), NONE);
+    assert_eq!(chosen(of(Some("leads"), None)), NONE);
 }

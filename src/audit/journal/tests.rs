@@ -1,3 +1,5 @@
+mod rotation;
+
 use std::borrow::Cow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -6,8 +8,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::*;
-use crate::audit::Durability;
+use crate::audit::chain::Tip;
 use crate::audit::event::{Kind, Reloaded, Sql, Statement, Text, Who};
+use crate::audit::key::SigningKey;
+use crate::audit::segment;
+use crate::audit::survey::survey;
+use crate::audit::{Durability, Record};
 use crate::ids::{GrantId, SessionId};
 
 fn clock() -> Clock {
@@ -15,12 +21,7 @@ fn clock() -> Clock {
 }
 
 fn settings(dir: &Path) -> Settings {
-    Settings {
-        dir: dir.join("audit"),
-        durability: Durability::Process,
-        max_sql_bytes: 1 << 20,
-        max_parameter_bytes: 1 << 16,
-    }
+    Settings::in_folder(dir)
 }
 
 fn note(detail: impl Into<String>) -> Event<'static> {
@@ -40,8 +41,15 @@ fn first_file(settings: &Settings) -> PathBuf {
     settings.dir.join("audit-000001.jsonl")
 }
 
-/// All records of a file: number and event. Fails on a line that is not whole.
+/// All records of a file but those that frame it: number and event. Fails on a line that is not whole.
 fn records(path: &Path) -> Vec<(u64, Event<'static>)> {
+    let mut records = lines(path);
+    records.retain(|(_, event)| !matches!(event, Event::SegmentBegan(_) | Event::Checkpoint(_)));
+    records
+}
+
+/// All records of a file.
+fn lines(path: &Path) -> Vec<(u64, Event<'static>)> {
     let text = std::fs::read_to_string(path).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'), "unfinished line");
     text.lines()
@@ -52,9 +60,29 @@ fn records(path: &Path) -> Vec<(u64, Event<'static>)> {
         .collect()
 }
 
-fn assert_gapless(records: &[(u64, Event<'static>)]) {
-    for (expected, (seq, _)) in (1..).zip(records) {
-        assert_eq!(expected, *seq);
+/// All lines of the folder follow each other, and the last is signed.
+fn assert_whole(settings: &Settings) {
+    let found = survey(&settings.dir).unwrap();
+    assert!(!found.broken && found.faults.is_empty(), "{:?}", found.faults);
+    let key = SigningKey::load(&settings.key).unwrap().public();
+    let mut tip = Tip::START;
+    for segment in segment::list(&settings.dir).unwrap() {
+        let mut last = None;
+        for line in std::io::BufRead::lines(segment.open().unwrap()) {
+            let line = line.unwrap();
+            let record = Record::parse(line.as_bytes()).unwrap();
+            match &record.event {
+                Event::SegmentBegan(began) => assert_eq!((began.previous, began.segment), (tip.link, segment.number)),
+                Event::Checkpoint(checkpoint) => {
+                    assert!(checkpoint.is_genuine(record.time) && checkpoint.key == key);
+                    assert_eq!(checkpoint.tip(), tip);
+                }
+                _ => {}
+            }
+            last = Some(record.event);
+            tip = tip.follow(line.as_bytes()).unwrap();
+        }
+        assert!(matches!(last, Some(Event::Checkpoint(_))), "the end of a segment is signed");
     }
 }
 
@@ -124,9 +152,10 @@ async fn writes_before_it_answers_and_in_order() {
     // The journal's thread may be at the deferred one just now: then this is written in its turn.
     assert!(journal.submit(&mut intent).wait().await.is_ok());
     assert!(intent.is_empty());
-    let written = records(&first_file(&settings));
-    assert_gapless(&written);
-    assert_eq!(details(&written), ["alone", "outcome", "intent 1", "intent 2"]);
+    assert_eq!(
+        details(&records(&first_file(&settings))),
+        ["alone", "outcome", "intent 1", "intent 2"]
+    );
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&settings.dir), mode(&first_file(&settings))), (0o700, 0o600));
 }
@@ -143,6 +172,108 @@ async fn deferred_records_are_written_soon_by_themselves_and_at_the_end() {
     assert_eq!(details(&records(&first_file(&settings))), ["soon", "at the end"]);
     assert!(matches!(journal.record(&note("late")).await, Err(AuditError::Closed)));
     journal.close().await;
+}
+
+#[tokio::test]
+async fn what_was_written_is_signed_soon_by_itself_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let journal = Journal::open(&settings, Clock::system(None)).unwrap();
+    journal.record(&note("one")).await.unwrap();
+    let checkpoints = || {
+        let lines = lines(&first_file(&settings));
+        lines
+            .iter()
+            .filter(|(_, event)| matches!(event, Event::Checkpoint(_)))
+            .count()
+    };
+    eventually("the checkpoint", || checkpoints() == 1);
+    assert_whole(&settings);
+    // Nothing new is there to be signed at the end.
+    journal.close().await;
+    assert_eq!(checkpoints(), 1);
+}
+
+/// While lines wait for their signature the thread is not deaf to those that are deferred.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "measures real time, against a generous bound")]
+async fn what_is_deferred_does_not_wait_for_a_signature() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let journal = Journal::open(&settings, Clock::system(None)).unwrap();
+    let mut quickest = Duration::MAX;
+    for number in 0..20 {
+        let known = records(&first_file(&settings)).len();
+        journal.record(&note(format!("intent {number}"))).await.unwrap();
+        // The thread goes to rest.
+        std::thread::sleep(Duration::from_millis(30));
+        let begun = std::time::Instant::now();
+        journal.defer(&mut batch(format!("outcome {number}")));
+        eventually("the outcome", || records(&first_file(&settings)).len() == known + 2);
+        quickest = quickest.min(begun.elapsed());
+    }
+    assert!(quickest < Duration::from_millis(200), "{quickest:?}");
+}
+
+#[tokio::test]
+async fn a_segment_is_closed_when_it_is_full_or_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        segment_bytes: 1500,
+        segment_age: Duration::from_hours(1),
+        ..settings(dir.path())
+    };
+    let clock = clock();
+    let count = || segment::list(&settings.dir).unwrap().len();
+    let journal = Journal::open(&settings, clock.clone()).unwrap();
+    for line in 0..40 {
+        journal.record(&note(format!("line {line}"))).await.unwrap();
+    }
+    journal.close().await;
+    let full = count();
+    assert!(full > 2, "{full}");
+    // Its age goes on over a restart.
+    let journal = Journal::open(&settings, Clock::manual(clock.now() + jiff::SignedDuration::from_mins(61))).unwrap();
+    assert_eq!(count(), full);
+    journal.record(&note("later")).await.unwrap();
+    assert_eq!(count(), full + 1);
+    journal.close().await;
+    assert_whole(&settings);
+}
+
+#[tokio::test]
+async fn a_key_that_is_lost_is_replaced_and_that_is_on_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    Journal::open(&settings, clock()).unwrap().record(&note("one")).await.unwrap();
+    let old = SigningKey::load(&settings.key).unwrap().public();
+    std::fs::remove_file(&settings.key).unwrap();
+    Journal::open(&settings, clock()).unwrap().record(&note("two")).await.unwrap();
+    let new = SigningKey::load(&settings.key).unwrap().public();
+    let written = records(&first_file(&settings));
+    let changed = written.iter().find_map(|(_, event)| match event {
+        Event::KeyChanged(changed) => Some(changed.clone()),
+        _ => None,
+    });
+    let changed = changed.expect("it is on record");
+    assert_eq!((changed.previous, changed.key, changed.vouched), (old, new, false));
+    assert!(survey(&settings.dir).unwrap().faults.is_empty());
+}
+
+#[tokio::test]
+async fn lines_that_are_missing_at_the_end_are_noticed_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let journal = Journal::open(&settings, clock()).unwrap();
+    for detail in ["one", "two", "three"] {
+        journal.record(&note(detail)).await.unwrap();
+    }
+    journal.close().await;
+    let text = std::fs::read_to_string(first_file(&settings)).unwrap();
+    let kept: String = text.split_inclusive('\n').take(2).collect();
+    std::fs::write(first_file(&settings), kept).unwrap();
+    Journal::open(&settings, clock()).unwrap().record(&note("on")).await.unwrap();
+    assert_eq!(details(&records(&first_file(&settings))), ["one", "LinesMissing", "on"]);
 }
 
 #[tokio::test]
@@ -166,15 +297,15 @@ async fn numbering_goes_on_after_a_restart_and_a_torn_tail_is_cut_and_told() {
             .unwrap();
     }
     let whole = std::fs::read(first_file(&settings)).unwrap();
-    let torn = [whole.as_slice(), br#"{"v":1,"seq":3,"time":"2026-"#].concat();
+    let torn = [whole.as_slice(), br#"{"v":2,"seq":3,"time":"2026-"#].concat();
     std::fs::write(first_file(&settings), torn).unwrap();
     Journal::open(&settings, clock())
         .unwrap()
         .record(&note("three"))
         .await
         .unwrap();
+    assert_whole(&settings);
     let written = records(&first_file(&settings));
-    assert_gapless(&written);
     assert_eq!(details(&written), ["one", "two", "TornTail", "three"]);
     assert!(matches!(&written[2].1, Event::JournalHealed(healed) if healed.cut_bytes == 28));
 }
@@ -196,8 +327,8 @@ async fn a_tail_cut_anywhere_is_healed() {
             .record(&note("next"))
             .await
             .unwrap();
+        assert_whole(&settings);
         let written = records(&first_file(&settings));
-        assert_gapless(&written);
         assert_eq!(details(&written).last().map(String::as_str), Some("next"));
     }
 }
@@ -213,7 +344,9 @@ async fn nothing_is_written_behind_a_line_of_somebody_else() {
     Journal::open(&settings, clock()).unwrap().record(&note("two")).await.unwrap();
     assert_eq!(std::fs::read_to_string(first_file(&settings)).unwrap(), text);
     let written = records(&settings.dir.join("audit-000002.jsonl"));
-    assert_eq!((written[0].0, details(&written)), (2, vec!["two".to_owned()]));
+    assert_eq!(details(&written), ["ChainBroken", "two"]);
+    // Behind the line of nobody, whatever number it may have had.
+    assert!(written[0].0 > 4, "{written:?}");
 }
 
 #[tokio::test]
@@ -258,8 +391,9 @@ async fn a_full_disk_refuses_keeps_and_recovers() {
         .unwrap();
     assert_eq!(*health.borrow(), Health::Good);
     journal.record(&note("after")).await.unwrap();
+    journal.close().await;
+    assert_whole(&settings);
     let written = records(&first_file(&settings));
-    assert_gapless(&written);
     assert_eq!(details(&written), ["before", "DiskFull", kept.as_str(), "after"]);
     assert!(matches!(&written[1].1, Event::JournalHealed(healed) if healed.refused == 1));
 }
@@ -269,6 +403,9 @@ async fn a_disk_full_at_any_byte_leaves_whole_lines() {
     let Some(disk) = SmallDisk::mount() else { return };
     let settings = settings(disk.0.path());
     let journal = Journal::open(&settings, clock()).unwrap();
+    // What the last checkpoint needs at the end.
+    let reserve = disk.0.path().join("reserve");
+    std::fs::write(&reserve, vec![b'x'; 8192]).unwrap();
     let (mut written, mut refused) = (0, 0);
     // Lines of changing length hit the end of the disk at changing places.
     for length in 0..400 {
@@ -280,9 +417,10 @@ async fn a_disk_full_at_any_byte_leaves_whole_lines() {
             }
         }
     }
+    std::fs::remove_file(reserve).unwrap();
     drop(journal);
+    assert_whole(&settings);
     let records = records(&first_file(&settings));
-    assert_gapless(&records);
     // Short lines may still fit after a long one did not; the notes of that are records, too.
     assert_eq!(
         details(&records).iter().filter(|detail| *detail != "DiskFull").count(),
@@ -367,7 +505,7 @@ async fn many_writers(durability: Durability) {
     journal.close().await;
     let written = records(&first_file(&settings));
     assert_eq!(written.len(), 10_000);
-    assert_gapless(&written);
+    assert_whole(&settings);
     let details = details(&written);
     for task in 0..50 {
         let prefix = format!("{task} ");
@@ -410,11 +548,13 @@ async fn measure() {
             text: Text::of(b"SELECT abalance FROM pgbench_accounts WHERE aid = 4711;"),
             length: None,
             sha256: None,
+            redacted: 0,
         }),
         prepared: None,
         portal: None,
         text_uncertain: false,
         continued: false,
+        opaque: false,
         parameters: Vec::new(),
         parameter_count: None,
         function: None,

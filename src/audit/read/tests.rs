@@ -10,7 +10,7 @@ fn write(dir: &Path, number: u32, records: &[Record]) {
 }
 
 fn append(dir: &Path, number: u32, bytes: &[u8]) {
-    let path = dir.join(files::name(number));
+    let path = dir.join(segment::name(number));
     OpenOptions::new()
         .create(true)
         .append(true)
@@ -70,11 +70,11 @@ fn bad_lines_are_reported_in_their_place() {
     append(
         dir.path(),
         1,
-        br#"{"v":2,"seq":9,"time":"2026-11-23T09:00:00Z","event":"new"}"#,
+        br#"{"v":3,"seq":9,"time":"2026-11-23T09:00:00Z","event":"new"}"#,
     );
-    append(dir.path(), 1, b"\n{\"v\":1,\"seq\"");
+    append(dir.path(), 1, b"\n{\"v\":2,\"seq\"");
     write(dir.path(), 2, &records[1..2]);
-    append(dir.path(), 2, b"{\"v\":1");
+    append(dir.path(), 2, b"{\"v\":2");
     let found: Vec<_> = read(dir.path(), &Filter::default()).unwrap().collect();
     assert!(
         matches!(
@@ -83,7 +83,7 @@ fn bad_lines_are_reported_in_their_place() {
                 Ok(_),
                 Err(ReadError::Malformed { line: 2, .. }),
                 Err(ReadError::Malformed { line: 3, .. }),
-                Err(ReadError::Version { line: 4, version: 2, .. }),
+                Err(ReadError::Version { line: 4, version: 3, .. }),
                 Err(ReadError::Unfinished { line: 5, bytes: 12, .. }),
                 Ok(_),
                 Err(ReadError::Unfinished { line: 2, bytes: 6, .. }),

@@ -3,6 +3,7 @@
 //!
 //! Who calls is settled before a handler runs ([`super::caller`]); what may be done is the policies' and the ledger's to say.
 
+pub(super) mod audit;
 pub(super) mod events;
 pub(super) mod grants;
 pub(super) mod requests;

@@ -5,6 +5,7 @@
 use tokio::time::Instant;
 
 use crate::audit::event::Done;
+use crate::wire::backend::Transaction;
 
 /// An answered (or skipped) statement.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,6 +20,10 @@ pub(in crate::session) struct Settled {
     pub(in crate::session) copy_in: Option<u64>,
     pub(in crate::session) copy_out: Option<u64>,
     pub(in crate::session) since: Instant,
+    /// When the first byte of the answer came.
+    pub(in crate::session) first: Option<Instant>,
+    /// The transaction after it, where its answer ends with that.
+    pub(in crate::session) transaction: Option<Transaction>,
 }
 
 /// What has come of the answer to the message at the head.
@@ -26,6 +31,10 @@ pub(in crate::session) struct Settled {
 pub(super) struct Answer {
     /// Something other than ReadyForQuery has come.
     pub(super) begun: bool,
+    /// When anything has come.
+    pub(super) first: Option<Instant>,
+    /// It ends with a ReadyForQuery, which said this.
+    pub(super) ready: Option<Transaction>,
     pub(super) error: Option<Vec<u8>>,
     pub(super) tags: Vec<Vec<u8>>,
     pub(super) rows: u64,

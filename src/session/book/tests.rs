@@ -1,5 +1,4 @@
 use super::*;
-use crate::audit::event::{Sql, Text};
 use proptest::prelude::*;
 
 fn now() -> Instant {
@@ -7,12 +6,13 @@ fn now() -> Instant {
 }
 
 fn prepared(text: &'static str) -> Arc<Prepared> {
-    let sql = Sql {
-        text: Text::of(text.as_bytes()),
-        length: None,
-        sha256: None,
+    let keep = crate::session::Keep {
+        sql: 1000,
+        parameter: 100,
+        show: crate::audit::values::Show::Full,
     };
-    Arc::new(Prepared::new(sql, 0, &[], &Held::default()))
+    let read = crate::session::statement::read(text.as_bytes(), None, &keep);
+    Arc::new(Prepared::new(read.into_owned(), 0, &[], &Held::default()))
 }
 
 fn portal() -> Arc<Portal> {
@@ -36,7 +36,7 @@ fn answer(book: &mut Book, tag: u8, body: &[u8]) -> Vec<(u64, Done, u64)> {
 
 fn text_of(lookup: &Lookup<Prepared>) -> &str {
     match lookup {
-        Lookup::Known(prepared) => &prepared.sql.text.0,
+        Lookup::Known(prepared) => &prepared.read.sql.text.0,
         Lookup::Unknown => "unknown",
         Lookup::Wait => "wait",
     }

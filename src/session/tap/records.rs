@@ -7,9 +7,10 @@ use std::borrow::Cow;
 use tokio::time::Instant;
 
 use crate::audit::Batch;
-use crate::audit::event::{Done, Event, Kind, Outcome, Sql, Statement, Text, Who};
+use crate::audit::event::{Done, Event, Kind, Outcome, Sql, Statement, Text, TransactionChanged, TransactionStatus, Who};
 use crate::clock::Moment;
 use crate::session::book::Settled;
+use crate::wire::backend::Transaction;
 
 pub(super) fn record(outcomes: &mut Batch, who: &Who, settled: &Settled, now: Moment) {
     let outcome = Outcome {
@@ -20,10 +21,29 @@ pub(super) fn record(outcomes: &mut Batch, who: &Who, settled: &Settled, now: Mo
         bytes: settled.bytes,
         copy_in_bytes: settled.copy_in,
         copy_out_bytes: settled.copy_out,
+        first_byte_us: settled.first.map(|first| micros(settled.since, first)),
         duration_us: micros(settled.since, now.instant),
+        transaction: settled.transaction.map(status),
         ..no_outcome(who, settled.statement)
     };
     outcomes.push(now.time, &Event::Outcome(outcome));
+}
+
+pub(super) fn transaction(outcomes: &mut Batch, who: &Who, statement: u64, is: Transaction, now: Moment) {
+    let changed = TransactionChanged {
+        who: Cow::Borrowed(who),
+        statement,
+        transaction: status(is),
+    };
+    outcomes.push(now.time, &Event::TransactionChanged(changed));
+}
+
+fn status(transaction: Transaction) -> TransactionStatus {
+    match transaction {
+        Transaction::Idle => TransactionStatus::Idle,
+        Transaction::Open => TransactionStatus::Open,
+        Transaction::Failed => TransactionStatus::Failed,
+    }
 }
 
 pub(super) fn no_outcome(who: &Who, statement: u64) -> Outcome<'_> {
@@ -37,7 +57,9 @@ pub(super) fn no_outcome(who: &Who, statement: u64) -> Outcome<'_> {
         bytes: 0,
         copy_in_bytes: None,
         copy_out_bytes: None,
+        first_byte_us: None,
         duration_us: 0,
+        transaction: None,
     }
 }
 
@@ -51,6 +73,7 @@ pub(super) fn blank(who: &Who, statement: u64, kind: Kind) -> Statement<'_> {
         portal: None,
         text_uncertain: false,
         continued: false,
+        opaque: false,
         parameters: Vec::new(),
         parameter_count: None,
         function: None,
@@ -62,6 +85,7 @@ pub(super) fn borrow<'a>(sql: &'a Sql<'static>) -> Sql<'a> {
         text: Text(Cow::Borrowed(&sql.text.0)),
         length: sql.length,
         sha256: sql.sha256.as_deref().map(Cow::Borrowed),
+        redacted: sql.redacted,
     }
 }
 

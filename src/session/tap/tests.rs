@@ -1,9 +1,11 @@
 use super::*;
+use crate::audit::values::Show;
 use crate::ids::{GrantId, SessionId};
 
 const KEEP: Keep = Keep {
     sql: 64 * 1024,
     parameter: 256,
+    show: Show::Full,
 };
 
 fn tap() -> Tap {

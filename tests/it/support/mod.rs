@@ -4,6 +4,8 @@
 #![allow(dead_code, unused_imports, reason = "not every test file needs every helper")]
 
 mod clients;
+mod disk;
+mod numbers;
 mod people;
 mod plug;
 mod random;
@@ -11,6 +13,8 @@ mod raw;
 pub(crate) mod script;
 mod wait;
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -18,6 +22,8 @@ use serde_json::Value;
 use tidegate::lab::{Gate, Login, Options, Postgres, Shop};
 
 pub(crate) use clients::{Said, psql, suite, suite_in_clear};
+pub(crate) use disk::{ReadOnly, SmallDisk};
+pub(crate) use numbers::{Numbers, WRITERS, proven};
 pub(crate) use people::{Answer, House, admin, api, api_with, id, policies, psql_as, said, user};
 pub(crate) use plug::Plug;
 pub(crate) use random::{Random, seed};
@@ -81,24 +87,59 @@ pub(crate) fn grant(gate: &Gate, window: &str) -> Login {
     gate.grant(ANA, TARGET, window, &[]).expect("a grant")
 }
 
-/// The audit log as it is on disk, line by line.
+/// The audit log as it is on disk, packed or not, line by line.
 pub(crate) fn records(gate: &Gate) -> Vec<Value> {
-    let mut files: Vec<_> = std::fs::read_dir(gate.audit_folder())
-        .expect("the audit folder")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
-        .collect();
-    files.sort();
-    let text: String = files
-        .iter()
-        .map(|file| std::fs::read_to_string(file).expect("a readable log"))
-        .collect();
+    let mut text = String::new();
+    for segment in tidegate::audit::segment::list(&gate.audit_folder()).expect("the audit folder") {
+        let mut lines = segment.open().expect("a segment");
+        lines.read_to_string(&mut text).expect("a readable log");
+    }
     // A line still being written has no end yet.
     let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
     whole
         .lines()
         .map(|line| serde_json::from_str(line).expect("valid JSON"))
         .collect()
+}
+
+/// What `tidegate audit` says, as JSON, and its exit code.
+pub(crate) fn audit(gate: &Gate, arguments: &[&str]) -> (Option<i32>, Value) {
+    let output = gate
+        .command(&[&["audit"], arguments, &["--output", "json"]].concat())
+        .expect("the command");
+    let said = serde_json::from_slice(&output.stdout);
+    (
+        output.status.code(),
+        said.unwrap_or_else(|_| String::from_utf8_lossy(&output.stderr).into()),
+    )
+}
+
+/// What the gate says of its readiness: the answer of `/readyz`.
+pub(crate) fn ready(gate: &Gate) -> String {
+    told(gate, "readyz")
+}
+
+/// One of the gate's counts.
+pub(crate) fn counted(gate: &Gate, name: &str) -> f64 {
+    let metrics = told(gate, "metrics");
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|count| count.parse().ok()).expect("a count")
+}
+
+/// What the gate answers without a token.
+fn told(gate: &Gate, path: &str) -> String {
+    let mut control = UnixStream::connect(gate.folder().join("state/control.sock")).expect("the control API");
+    control
+        .write_all(format!("GET /{path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n").as_bytes())
+        .expect("asked");
+    let mut answer = String::new();
+    control.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+/// How often a trial is done: as this variable says, or a few times.
+pub(crate) fn trials(variable: &str, few: u64) -> u64 {
+    std::env::var(variable).map_or(few, |number| number.parse().expect("a number"))
 }
 
 /// The records of one kind that concern one grant.

@@ -1,0 +1,64 @@
+//! Why a gate does not start: every cause has its own words.
+//!
+//! It decides nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::audit::AuditError;
+use crate::audit::values::ValueKeyError;
+use crate::control;
+use crate::ledger::{LedgerError, StoreError};
+use crate::notify::OutboxError;
+use crate::tls::TlsError;
+
+/// Why a gate does not start, or does not take a new configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state folder cannot be made.
+    #[error("the state folder {} cannot be made", path.display())]
+    State {
+        /// The folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// There are no threads.
+    #[error("the operating system gives no threads")]
+    Threads(#[source] std::io::Error),
+    /// Signals cannot be listened for.
+    #[error("cannot listen for signals")]
+    Signals(#[source] std::io::Error),
+    /// A certificate, key or CA.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The key for hashed parameters.
+    #[error(transparent)]
+    Values(#[from] ValueKeyError),
+    /// The store of the grants.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The store of the grants, before it is opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The outbox of notifications.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+    /// The control API.
+    #[error(transparent)]
+    Control(#[from] control::ListenError),
+    /// The admin token.
+    #[error(transparent)]
+    Token(#[from] control::TokenError),
+}

@@ -1,0 +1,257 @@
+//! The chain: what binds each line of the log to all lines before it.
+//!
+//! It is pure arithmetic: it holds no file, signs nothing (checkpoints do) and does not know what a line means.
+//!
+//! The law: `link(n) = SHA-256(link(n-1) || body(n))`, where `body(n)` is the line from its opening brace up to, and without,
+//! `,"chain":"`; `link(0)` is 32 zero bytes. The line shows the first [`MARK`] hexadecimal digits of its link. Whoever follows the
+//! chain needs all lines and nothing else.
+//!
+//! A mark is shorter than its link on purpose. It only locates a fault: what proves a line is the whole link in a signed
+//! checkpoint behind it, and an unsigned line could be forged with a mark of any length. The rest would be a fifth of the log,
+//! and does not compress.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::encode::decimal;
+use super::excerpt::{hex, hex_digit};
+
+/// Hexadecimal digits of a link that a line shows.
+pub const MARK: usize = 16;
+/// What stands between a line's body and its mark.
+const JOINT: &[u8] = br#","chain":""#;
+/// What ends a line.
+const END: &[u8] = b"\"}";
+/// A line's bytes behind its body, without the newline.
+const TAIL: usize = JOINT.len() + MARK + END.len();
+
+/// What a line shows of its link: the first [`MARK`] digits.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Mark([u8; MARK]);
+
+impl Default for Mark {
+    /// That of no line: zeros.
+    fn default() -> Self {
+        Self([b'0'; MARK])
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.0).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl TryFrom<String> for Mark {
+    type Error = InvalidLink;
+
+    fn try_from(text: String) -> Result<Self, InvalidLink> {
+        text.as_bytes().try_into().map(Self).map_err(|_| InvalidLink)
+    }
+}
+
+impl From<Mark> for String {
+    fn from(mark: Mark) -> Self {
+        mark.to_string()
+    }
+}
+
+/// The state of the chain after a line.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Link([u8; 32]);
+
+/// A text that is not a link.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a link of the chain: expected 64 hexadecimal digits")]
+pub struct InvalidLink;
+
+impl Link {
+    /// Before the first line.
+    pub const START: Self = Self([0; 32]);
+
+    /// After one more line.
+    #[must_use]
+    pub fn after(self, body: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(self.0);
+        hash.update(body);
+        Self(hash.finalize().into())
+    }
+
+    /// What a line shows of it.
+    #[must_use]
+    pub fn mark(self) -> Mark {
+        let mut mark = [0; MARK];
+        for (pair, byte) in mark.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[hex_digit(byte >> 4), hex_digit(byte)]);
+        }
+        Mark(mark)
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Link {
+    type Err = InvalidLink;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLink> {
+        let digits: &[u8; 64] = text.as_bytes().try_into().map_err(|_| InvalidLink)?;
+        let mut link = [0; 32];
+        for (byte, pair) in link.iter_mut().zip(digits.chunks_exact(2)) {
+            for digit in pair {
+                let value = match digit {
+                    b'0'..=b'9' => digit - b'0',
+                    b'a'..=b'f' => digit - b'a' + 10,
+                    _ => return Err(InvalidLink),
+                };
+                *byte = *byte << 4 | value;
+            }
+        }
+        Ok(Self(link))
+    }
+}
+
+impl TryFrom<String> for Link {
+    type Error = InvalidLink;
+
+    fn try_from(text: String) -> Result<Self, InvalidLink> {
+        text.parse()
+    }
+}
+
+impl From<Link> for String {
+    fn from(link: Link) -> Self {
+        link.to_string()
+    }
+}
+
+/// Where the log ends: the number of its last line and the state of the chain after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tip {
+    /// The number of the last line; 0 before the first.
+    pub seq: u64,
+    /// The chain after it.
+    pub link: Link,
+}
+
+impl Tip {
+    /// Before the first line.
+    pub const START: Self = Self {
+        seq: 0,
+        link: Link::START,
+    };
+
+    /// Gives a line its number and its place in the chain, and appends it to `out`. The one place where a line becomes final.
+    ///
+    /// `line` is what [`super::encode`] made: a line without its head, ending in `}` and a newline.
+    #[must_use]
+    pub(super) fn seal(self, out: &mut Vec<u8>, line: &[u8]) -> Self {
+        let start = out.len();
+        let seq = self.seq + 1;
+        head(out, seq, line);
+        let after = self.link.after(out.get(start..).unwrap_or_default());
+        tail(out, after.mark());
+        Self { seq, link: after }
+    }
+}
+
+/// Appends a line with a number and a mark that are known already.
+pub(super) fn seal_as(out: &mut Vec<u8>, seq: u64, line: &[u8], mark: Mark) {
+    head(out, seq, line);
+    tail(out, mark);
+}
+
+fn head(out: &mut Vec<u8>, seq: u64, line: &[u8]) {
+    out.extend_from_slice(br#"{"v":2,"seq":"#);
+    decimal(out, seq);
+    out.push(b',');
+    out.extend_from_slice(line.strip_suffix(b"}\n").unwrap_or(line));
+}
+
+fn tail(out: &mut Vec<u8>, mark: Mark) {
+    out.extend_from_slice(JOINT);
+    out.extend_from_slice(&mark.0);
+    out.extend_from_slice(END);
+    out.push(b'\n');
+}
+
+/// A line (without its newline) as body and mark; `None` if it has no mark.
+#[must_use]
+pub fn split(line: &[u8]) -> Option<(&[u8], Mark)> {
+    let (body, tail) = line.split_at_checked(line.len().checked_sub(TAIL)?)?;
+    let mark = tail.strip_prefix(JOINT)?.strip_suffix(END)?;
+    Some((body, Mark(mark.try_into().ok()?)))
+}
+
+/// The number of a line, read from its first bytes (32 are enough).
+#[must_use]
+pub fn number(line: &[u8]) -> Option<u64> {
+    let digits = line.strip_prefix(br#"{"v":2,"seq":"#)?;
+    let end = digits.iter().position(|byte| *byte == b',')?;
+    let digits = digits.get(..end).filter(|digits| !digits.starts_with(b"0"))?;
+    std::str::from_utf8(digits)
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?
+        .parse()
+        .ok()
+}
+
+/// Why a line does not follow the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Breach {
+    /// It has no number or no mark.
+    #[error("it is not a line of this log")]
+    Foreign,
+    /// Its number is not the next.
+    #[error("it has number {found} where {expected} is due")]
+    Number {
+        /// The number due.
+        expected: u64,
+        /// The number it has.
+        found: u64,
+    },
+    /// Its content, or that of a line before it, is not what was written.
+    #[error("its content does not fit the chain")]
+    Changed,
+}
+
+impl Tip {
+    /// The tip after this line (without its newline), if it is the one that was written there.
+    pub fn follow(self, line: &[u8]) -> Result<Self, Breach> {
+        let (body, mark) = split(line).ok_or(Breach::Foreign)?;
+        let found = number(line).ok_or(Breach::Foreign)?;
+        let seq = self.seq + 1;
+        let after = self.link.after(body);
+        if found != seq {
+            return Err(Breach::Number { expected: seq, found });
+        }
+        if after.mark() != mark {
+            return Err(Breach::Changed);
+        }
+        Ok(Self { seq, link: after })
+    }
+}
+
+#[cfg(test)]
+mod tests;

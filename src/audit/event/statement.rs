@@ -1,0 +1,273 @@
+//! What is recorded of a statement: its intent, its outcome, and where transactions change between.
+//!
+//! It holds what it is given: texts are cut and secrets taken out before.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::Who;
+
+/// A statement is about to be forwarded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Statement<'a> {
+    /// Who.
+    #[serde(flatten)]
+    pub who: Cow<'a, Who>,
+    /// Counts the statements of a session from 1; its outcome has the same number.
+    pub statement: u64,
+    /// How it came.
+    pub kind: Kind,
+    /// Its text, as far as it is kept; absent for a function call and for a name the gate has seen no text for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<Sql<'a>>,
+    /// The name of the prepared statement (empty: the unnamed one).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<Text<'a>>,
+    /// The portal executed (empty: the unnamed one).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub portal: Option<Text<'a>>,
+    /// The text may be another: SQL (`PREPARE`, `DEALLOCATE`, `DISCARD`) may have given the name away since it was parsed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub text_uncertain: bool,
+    /// This Execute goes on with a portal that was executed in part before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continued: bool,
+    /// What it does is not in its text: `DO`, `CALL`, SQL's `EXECUTE`; `PREPARE`, for what it names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub opaque: bool,
+    /// The parameters of the Bind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<Parameter<'a>>,
+    /// How many parameters there were, when not all are listed: there were too many, or the target's policy lists none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameter_count: Option<u32>,
+    /// The function's OID, for a function call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<u32>,
+}
+
+/// How a statement came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A Query message (simple protocol): one or more commands in one text.
+    Query,
+    /// A Parse message: prepared, not executed.
+    Parse,
+    /// An Execute message (extended protocol).
+    Execute,
+    /// A FunctionCall message.
+    FunctionCall,
+}
+
+/// SQL text as recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sql<'a> {
+    /// The text, or its beginning.
+    pub text: Text<'a>,
+    /// Set when `text` is only the beginning: the whole length in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<u64>,
+    /// Set when `text` is only the beginning, and nothing was redacted: SHA-256 of the whole, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Cow<'a, str>>,
+    /// In how many places a secret was replaced by `***` or left out.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub redacted: u32,
+}
+
+/// A parameter's value as recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parameter<'a> {
+    /// SQL NULL.
+    Null,
+    /// A secret, or a text that gives one away.
+    Redacted,
+    /// The value as text: sent as text, or a binary one that was decoded.
+    Text(Text<'a>),
+    /// HMAC-SHA-256 of the value as text under a key of this log (its first 16 bytes, in hexadecimal).
+    Hashed(Cow<'a, str>),
+    /// A binary value of a type that is not decoded: hexadecimal.
+    Binary {
+        /// The type's OID, 0 if not known.
+        oid: u32,
+        /// The bytes in hexadecimal.
+        hex: Cow<'a, str>,
+    },
+    /// A value too long to keep: its beginning, its length and the SHA-256 of the whole.
+    Long {
+        /// The beginning.
+        start: Text<'a>,
+        /// The whole length in bytes.
+        length: u64,
+        /// SHA-256 of the whole, in hexadecimal.
+        sha256: Cow<'a, str>,
+    },
+}
+
+impl<'a> Parameter<'a> {
+    /// The same, its own.
+    #[must_use]
+    pub fn into_owned(self) -> Parameter<'static> {
+        let own = |text: Text<'_>| Text(Cow::Owned(text.0.into_owned()));
+        match self {
+            Self::Null => Parameter::Null,
+            Self::Redacted => Parameter::Redacted,
+            Self::Text(text) => Parameter::Text(own(text)),
+            Self::Hashed(hash) => Parameter::Hashed(Cow::Owned(hash.into_owned())),
+            Self::Binary { oid, hex } => Parameter::Binary {
+                oid,
+                hex: Cow::Owned(hex.into_owned()),
+            },
+            Self::Long { start, length, sha256 } => Parameter::Long {
+                start: own(start),
+                length,
+                sha256: Cow::Owned(sha256.into_owned()),
+            },
+        }
+    }
+
+    /// The same, borrowed.
+    #[must_use]
+    pub fn borrowed(&'a self) -> Self {
+        match self {
+            Self::Null => Self::Null,
+            Self::Redacted => Self::Redacted,
+            Self::Text(text) => Self::Text(Text(Cow::Borrowed(&text.0))),
+            Self::Hashed(hash) => Self::Hashed(Cow::Borrowed(hash)),
+            Self::Binary { oid, hex } => Self::Binary {
+                oid: *oid,
+                hex: Cow::Borrowed(hex),
+            },
+            Self::Long { start, length, sha256 } => Self::Long {
+                start: Text(Cow::Borrowed(&start.0)),
+                length: *length,
+                sha256: Cow::Borrowed(sha256),
+            },
+        }
+    }
+}
+
+/// What became of a statement.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome<'a> {
+    /// Who.
+    #[serde(flatten)]
+    pub who: Cow<'a, Who>,
+    /// The statement's number in its session.
+    pub statement: u64,
+    /// What happened.
+    pub result: Done,
+    /// The SQLSTATE of the error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<Text<'a>>,
+    /// The command tags of a simple query, or the one of an Execute (`SELECT 1`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Text<'a>>,
+    /// Rows, summed over the tags.
+    pub rows: u64,
+    /// Bytes of the answer.
+    pub bytes: u64,
+    /// COPY data from the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_in_bytes: Option<u64>,
+    /// COPY data to the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_out_bytes: Option<u64>,
+    /// Microseconds from forwarding to the first byte of the answer; absent where none came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_byte_us: Option<u64>,
+    /// Microseconds from forwarding to the last byte of the answer.
+    pub duration_us: u64,
+    /// The transaction after it, where the server says so for each statement (simple protocol); for pipelined ones see
+    /// [`TransactionChanged`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<TransactionStatus>,
+}
+
+/// The transaction's status as the server told it at a Sync, where it is another than before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TransactionChanged<'a> {
+    /// Who.
+    #[serde(flatten)]
+    pub who: Cow<'a, Who>,
+    /// The number of the last statement before it.
+    pub statement: u64,
+    /// What it is now.
+    pub transaction: TransactionStatus,
+}
+
+/// The status of a session's transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransactionStatus {
+    /// No transaction is open.
+    Idle,
+    /// One is open.
+    Open,
+    /// One is open, has failed, and can only be rolled back.
+    Failed,
+}
+
+/// What happened to a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Done {
+    /// It ran to its end.
+    Completed,
+    /// It failed, with an SQLSTATE.
+    Failed,
+    /// A portal delivered its rows in part and can be executed further.
+    Suspended,
+    /// The target skipped it, for a statement before it in the pipeline failed.
+    Skipped,
+    /// The session ended before an answer came.
+    Unknown,
+}
+
+/// Text from outside: any bytes. Valid UTF-8 stays as it is; an invalid byte is written `\xNN`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Text<'a>(pub Cow<'a, str>);
+
+impl<'a> Text<'a> {
+    /// Takes bytes as they come.
+    #[must_use]
+    pub fn of(bytes: &'a [u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self(Cow::Borrowed(text)),
+            Err(_) => Self(Cow::Owned(escape(bytes))),
+        }
+    }
+
+    /// The same of bytes that may be its own.
+    #[must_use]
+    pub fn from_bytes(bytes: Cow<'a, [u8]>) -> Self {
+        match bytes {
+            Cow::Borrowed(bytes) => Self::of(bytes),
+            Cow::Owned(bytes) => {
+                let text = String::from_utf8(bytes);
+                Self(Cow::Owned(text.unwrap_or_else(|error| escape(error.as_bytes()))))
+            }
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_none(number: &u32) -> bool {
+    *number == 0
+}
+
+fn escape(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() + 16);
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            use std::fmt::Write as _;
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}

@@ -1,0 +1,188 @@
+//! Chooses from a sequence of records, with memory of what belongs together.
+//!
+//! It reads no files. A statement and its outcome are two records, and a session's groups and its run stand in its first record
+//! only: the selector brings them together, so that a search for an SQLSTATE finds the statement, and a search for a text finds
+//! what became of it.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::{Span, Timestamp};
+
+use super::Filter;
+use crate::audit::encode::{TIME_LENGTH, timestamp};
+use crate::audit::event::{Event, SessionStarted};
+use crate::audit::reading::Readings;
+use crate::audit::record::{EventName, Record, name_of};
+use crate::ids::SessionId;
+
+/// A selector's memory: the statements that have no outcome yet (few: those in flight), and the sessions that are wanted.
+#[derive(Debug, Default)]
+pub struct Selector {
+    filter: Filter,
+    bounds: Bounds,
+    readings: Readings,
+    /// Where a group or a run is asked for: the sessions that were found to be of it.
+    sessions: HashSet<SessionId>,
+    /// Statements that are wanted if their outcome is what is asked for.
+    held: HashMap<(SessionId, u64), Record>,
+    /// Statements that were given out and whose outcome is wanted, too.
+    given: HashSet<(SessionId, u64)>,
+}
+
+impl Selector {
+    /// A selector that has seen nothing yet.
+    #[must_use]
+    pub fn new(filter: Filter) -> Self {
+        Self {
+            bounds: Bounds::of(&filter),
+            filter,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it waits for nothing.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.is_empty() && self.given.is_empty()
+    }
+
+    /// The filter it chooses by.
+    pub(in crate::audit) fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// The sessions that are wanted, where a group or a run is asked for.
+    pub(in crate::audit) fn sessions(&self) -> Option<&HashSet<SessionId>> {
+        self.filter.by_session().then_some(&self.sessions)
+    }
+
+    /// Lets it know of a session that began before what it is to be offered.
+    pub(in crate::audit) fn know(&mut self, started: &SessionStarted) {
+        if self.filter.wants_session(started) {
+            self.sessions.insert(started.who.session.clone());
+        }
+    }
+
+    /// A quick look at a line that was not parsed: `false` only if it begins and ends like a record and cannot be one that is
+    /// wanted, nor a statement whose outcome is. Ids and names consist of characters that JSON writes as they are, and times in
+    /// the log have a fixed width, so that their order is that of their letters.
+    pub(in crate::audit) fn may_want(&self, line: &str) -> bool {
+        let Some(time) = time_of(line) else {
+            return true;
+        };
+        if self.filter.by_session() {
+            if name_of(line.as_bytes()) == Some(EventName::SessionStarted.as_str()) {
+                return true;
+            }
+            if session_of(line).is_none_or(|session| !self.sessions.contains(session)) {
+                return false;
+            }
+        }
+        self.bounds.since.as_deref().is_none_or(|since| time >= since)
+            && self.bounds.until.as_deref().is_none_or(|until| time < until)
+            && self.filter.is_named_in(line)
+    }
+
+    /// Looks at the next record; `give` gets what is wanted now: nothing, the record, or a statement with its outcome.
+    pub fn offer(&mut self, record: Record, mut give: impl FnMut(Record)) {
+        if self.filter.by_session() {
+            if let Event::SessionStarted(started) = &record.event {
+                self.know(started);
+            }
+            if record.event.session().is_none_or(|session| !self.sessions.contains(session)) {
+                return;
+            }
+        }
+        let (content, result) = (self.filter.asks_for_content(), self.filter.asks_for_result());
+        match &record.event {
+            Event::Statement(statement) if content || result => {
+                let key = (statement.who.session.clone(), statement.statement);
+                if !(self.filter.has_names(&record) && self.filter.has_content(&record, &mut self.readings)) {
+                    return;
+                }
+                if result {
+                    self.held.insert(key, record);
+                } else if self.filter.in_time(&record) {
+                    self.given.insert(key);
+                    self.give(record, &mut give);
+                }
+            }
+            Event::Outcome(outcome) if content || result => {
+                let key = (outcome.who.session.clone(), outcome.statement);
+                let (held, given) = (self.held.remove(&key), self.given.remove(&key));
+                let by_itself = !content && self.filter.has_names(&record);
+                if (held.is_some() || given || by_itself) && self.filter.in_time(&record) && self.filter.has_result(&record) {
+                    if let Some(statement) = held {
+                        self.give(statement, &mut give);
+                    }
+                    self.give(record, &mut give);
+                }
+            }
+            event => {
+                match event {
+                    // What had no outcome by then never gets one.
+                    Event::SessionEnded(ended) => {
+                        self.held.retain(|(session, _), _| *session != ended.who.session);
+                        self.given.retain(|(session, _)| *session != ended.who.session);
+                    }
+                    Event::GateStarted(_) => {
+                        self.held.clear();
+                        self.given.clear();
+                    }
+                    _ => {}
+                }
+                if self.filter.matches(&record, &mut self.readings) {
+                    give(record);
+                }
+            }
+        }
+    }
+
+    fn give(&self, record: Record, give: &mut impl FnMut(Record)) {
+        if self.filter.wants_event(&record) {
+            give(record);
+        }
+    }
+}
+
+/// The limits of time as they would stand in a line.
+#[derive(Debug, Default)]
+struct Bounds {
+    since: Option<String>,
+    until: Option<String>,
+}
+
+impl Bounds {
+    fn of(filter: &Filter) -> Self {
+        let written = |time: Timestamp| {
+            let mut text = Vec::new();
+            timestamp(&mut text, time);
+            String::from_utf8(text).ok().filter(|text| text.len() == TIME_LENGTH)
+        };
+        // Times in a line have microseconds: one that is cut down to them may belong to a record of the next one.
+        let until = filter
+            .until
+            .and_then(|until| until.checked_add(Span::new().microseconds(1)).ok());
+        Self {
+            // When a result is asked for, a statement before that time may have its outcome in it.
+            since: filter.since.filter(|_| !filter.asks_for_result()).and_then(written),
+            until: until.and_then(written),
+        }
+    }
+}
+
+/// The time in a line that begins and ends like a record.
+fn time_of(line: &str) -> Option<&str> {
+    let rest = line.strip_suffix('}')?.strip_prefix(r#"{"v":2,"seq":"#)?;
+    let rest = rest
+        .trim_start_matches(|c: char| c.is_ascii_digit())
+        .strip_prefix(r#","time":""#)?;
+    let (time, rest) = rest.split_at_checked(TIME_LENGTH)?;
+    (time.ends_with('Z') && rest.starts_with('"')).then_some(time)
+}
+
+/// The session in a line that has one. In strings quotes are escaped, so what is found is a field.
+fn session_of(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once(r#""session":""#)?;
+    rest.split_once('"').map(|(session, _)| session)
+}

@@ -1,0 +1,63 @@
+//! The free texts of an event: what a search by text looks at.
+//!
+//! It does not compare them (the filter does) nor cut them up (the index does).
+
+use crate::audit::event::{Event, Parameter, Statement};
+
+/// Each of them; those of a statement are its SQL, its name and its parameters.
+pub(in crate::audit) fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
+    let named = |texts: &[Option<&'e str>]| texts.iter().copied().flatten().collect::<Vec<_>>();
+    match event {
+        Event::GateStarted(event) => vec![&event.version],
+        Event::GateStopped {}
+        | Event::SegmentBegan(_)
+        | Event::Checkpoint(_)
+        | Event::SegmentsRemoved(_)
+        | Event::CancelRequested(_)
+        | Event::Outcome(_)
+        | Event::TransactionChanged(_) => Vec::new(),
+        Event::JournalHealed(event) => named(&[event.detail.as_deref()]),
+        Event::KeyChanged(event) => vec![&event.by],
+        Event::Reloaded(event) => vec![&event.detail],
+        Event::Refused(event) => named(&[
+            Some(&event.ending),
+            event.user.as_deref(),
+            event.database.as_deref(),
+            event.detail.as_deref(),
+        ]),
+        Event::GrantChanged(event) => named(&[Some(&event.change), Some(&event.by), event.reason.as_deref()]),
+        Event::RequestChanged(event) => {
+            let mut texts = named(&[
+                Some(event.request.as_str()),
+                Some(&event.change),
+                Some(event.by.as_str()),
+                event.reason.as_deref(),
+                event.ticket.as_deref(),
+            ]);
+            texts.extend(event.claims.values().map(String::as_str));
+            texts
+        }
+        Event::DecisionMade(event) => vec![&event.action, &event.about],
+        Event::UserChanged(event) => vec![&event.change, &event.by],
+        Event::IdentityRefused(event) => named(&[event.claimed.as_deref(), Some(&event.detail)]),
+        Event::PolicyLoaded(event) => vec![&event.detail],
+        Event::SessionStarted(event) => named(&[event.application.as_deref()]),
+        Event::SessionEnded(event) => named(&[Some(&event.ending), event.detail.as_deref()]),
+        Event::Statement(statement) => {
+            let sql = statement.sql.as_ref().map(|sql| sql.text.0.as_ref());
+            sql.into_iter().chain(beside_sql(statement)).collect()
+        }
+    }
+}
+
+/// The texts of a statement that are not its SQL.
+pub(in crate::audit) fn beside_sql<'e>(statement: &'e Statement<'_>) -> impl Iterator<Item = &'e str> {
+    let parameters = statement.parameters.iter().filter_map(|parameter| match parameter {
+        Parameter::Null | Parameter::Redacted => None,
+        Parameter::Hashed(hash) => Some(hash.as_ref()),
+        Parameter::Text(text) | Parameter::Long { start: text, .. } => Some(text.0.as_ref()),
+        Parameter::Binary { hex, .. } => Some(hex.as_ref()),
+    });
+    let prepared = statement.prepared.as_ref().map(|name| name.0.as_ref());
+    prepared.into_iter().chain(parameters)
+}

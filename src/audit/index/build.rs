@@ -1,0 +1,279 @@
+//! Makes indexes: reads a packed segment once and notes what each of its blocks has.
+//!
+//! It changes no segment, and nothing waits for it.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use xorf::{BinaryFuse8, DmaSerializable};
+
+use super::{Block, Index, make, terms};
+use crate::audit::event::{Event, Outcome, Statement};
+use crate::audit::reading::Readings;
+use crate::audit::record::Record;
+use crate::audit::segment;
+use crate::ids::SessionId;
+
+/// How much of a packed file is read at once.
+const CHUNK: usize = 256 << 10;
+/// Texts whose terms are remembered, at most.
+const TEXTS: usize = 4096;
+/// Longer ones are not.
+const LONGEST: usize = 4096;
+
+/// Keeps the indexes beside packed segments.
+#[derive(Debug, Default)]
+pub(in crate::audit) struct Indexer {
+    /// Segments whose index was found or made.
+    done: HashSet<u32>,
+}
+
+impl Indexer {
+    /// Makes the indexes that are missing or not fit for use. One that is damaged later is not used by readers, and made again at
+    /// the next start.
+    pub(in crate::audit) fn pass(&mut self, dir: &Path) -> io::Result<()> {
+        for segment in segment::list(dir)?.iter().filter(|segment| segment.packed) {
+            if !self.done.contains(&segment.number) {
+                let fit = Index::load(segment, &mut std::fs::File::open(&segment.path)?).is_some();
+                if !fit {
+                    make(segment)?;
+                }
+                self.done.insert(segment.number);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a packed segment from its beginning. Of one that is not in frames of whole lines nothing is known: no blocks.
+pub(super) fn build(packed: &mut impl Read) -> io::Result<Index> {
+    let mut frames = Frames::default();
+    let mut building = Building::default();
+    while let Some(frame) = frames.next(packed)? {
+        let lines = zstd::decode_all(frame.as_slice())?;
+        if building.blocks.last().is_some_and(|last| !last.whole) {
+            return Ok(Index { blocks: Vec::new() });
+        }
+        building.block(frame.len(), &lines);
+    }
+    Ok(building.finish())
+}
+
+/// The frames of a packed file, one after the other.
+#[derive(Default)]
+struct Frames {
+    pending: Vec<u8>,
+}
+
+impl Frames {
+    fn next(&mut self, from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            if let Ok(length) = zstd::zstd_safe::find_frame_compressed_size(&self.pending)
+                && length <= self.pending.len()
+                && length > 0
+            {
+                return Ok(Some(self.pending.drain(..length).collect()));
+            }
+            let read = Read::take(&mut *from, CHUNK as u64).read_to_end(&mut self.pending)?;
+            if read == 0 {
+                return if self.pending.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                };
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Building {
+    blocks: Vec<Draft>,
+    /// Statements that have no outcome yet.
+    open: HashMap<(SessionId, u64), Open>,
+    readings: Readings,
+    texts: HashMap<Box<str>, Arc<[u64]>>,
+    offset: u64,
+    lines: u64,
+}
+
+/// A block whose terms are not complete.
+#[derive(Default)]
+struct Draft {
+    block: Block,
+    terms: HashSet<u64>,
+    /// It ends with the end of a line.
+    whole: bool,
+    empty: bool,
+}
+
+/// A statement without an outcome so far: its block, and the terms of its content.
+struct Open {
+    block: usize,
+    text: Arc<[u64]>,
+    beside: Vec<u64>,
+}
+
+impl Building {
+    fn block(&mut self, length: usize, lines: &[u8]) {
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        self.blocks.push(Draft {
+            block: Block {
+                offset: self.offset,
+                length,
+                size: u32::try_from(lines.len()).unwrap_or(u32::MAX),
+                lines: self.lines,
+                ..Block::default()
+            },
+            whole: lines.ends_with(b"\n"),
+            empty: true,
+            terms: HashSet::new(),
+        });
+        self.offset += u64::from(length);
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            self.lines += 1;
+            self.line(line);
+        }
+        self.seal();
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        let at = self.blocks.len() - 1;
+        let Some(draft) = self.blocks.last_mut() else { return };
+        let record = line.strip_suffix(b"\n").and_then(|line| Record::parse(line).ok());
+        let Some(record) = record else {
+            draft.block.unreadable = true;
+            return;
+        };
+        draft.is_at(record.seq, record.time.as_microsecond());
+        terms::of_names(&record.event, |term| {
+            draft.terms.insert(term);
+        });
+        match &record.event {
+            Event::Statement(statement) => self.statement(at, statement),
+            Event::Outcome(outcome) => self.outcome(at, record.time.as_microsecond(), outcome),
+            Event::SessionEnded(ended) => self.open.retain(|(session, _), _| *session != ended.who.session),
+            Event::GateStarted(_) => self.open.clear(),
+            _ => {}
+        }
+    }
+
+    fn statement(&mut self, at: usize, statement: &Statement<'_>) {
+        let text = self.text(statement);
+        let mut beside = Vec::new();
+        terms::beside(statement, &mut |term| beside.push(term));
+        let open = Open { block: at, text, beside };
+        if let Some(draft) = self.blocks.get_mut(at) {
+            draft.add_content(&open);
+        }
+        self.open.insert((statement.who.session.clone(), statement.statement), open);
+    }
+
+    fn outcome(&mut self, at: usize, time: i64, outcome: &Outcome<'_>) {
+        let open = self.open.remove(&(outcome.who.session.clone(), outcome.statement));
+        let Some(draft) = self.blocks.get_mut(at) else { return };
+        draft.add_result(outcome);
+        match open {
+            None => draft.block.torn = true,
+            Some(open) if open.block == at => {}
+            Some(open) => {
+                draft.add_content(&open);
+                if let Some(other) = self.blocks.get_mut(open.block) {
+                    other.add_result(outcome);
+                    other.block.last_us = other.block.last_us.max(time);
+                }
+            }
+        }
+    }
+
+    /// The terms of a statement's SQL.
+    fn text(&mut self, statement: &Statement<'_>) -> Arc<[u64]> {
+        let Some(sql) = &statement.sql else {
+            return Arc::from([]);
+        };
+        let text = sql.text.0.as_ref();
+        let whole = sql.length.is_none() && text.len() <= LONGEST;
+        if let Some(known) = self.texts.get(text).filter(|_| whole) {
+            return Arc::clone(known);
+        }
+        let mut found = HashSet::new();
+        terms::of_sql(sql, &mut self.readings, &mut |term| {
+            found.insert(term);
+        });
+        let found: Arc<[u64]> = found.into_iter().collect();
+        if whole {
+            if self.texts.len() >= TEXTS {
+                self.texts.clear();
+            }
+            self.texts.insert(text.into(), Arc::clone(&found));
+        }
+        found
+    }
+
+    /// Makes the filters of the blocks to which nothing can be added any more.
+    fn seal(&mut self) {
+        let awaited: HashSet<usize> = self.open.values().map(|open| open.block).collect();
+        for (at, draft) in self.blocks.iter_mut().enumerate() {
+            if !awaited.contains(&at) {
+                draft.seal();
+            }
+        }
+    }
+
+    fn finish(mut self) -> Index {
+        for open in self.open.values() {
+            if let Some(draft) = self.blocks.get_mut(open.block) {
+                draft.block.torn = true;
+            }
+        }
+        self.open.clear();
+        self.seal();
+        let blocks = self.blocks.into_iter().map(|draft| draft.block);
+        Index {
+            blocks: blocks.collect(),
+        }
+    }
+}
+
+impl Draft {
+    fn is_at(&mut self, seq: u64, time: i64) {
+        let block = &mut self.block;
+        if std::mem::take(&mut self.empty) {
+            (block.first_seq, block.first_us, block.last_us) = (seq, time, time);
+        }
+        block.last_seq = seq;
+        block.first_us = block.first_us.min(time);
+        block.last_us = block.last_us.max(time);
+    }
+
+    fn add_content(&mut self, open: &Open) {
+        self.terms.extend(open.text.iter().chain(&open.beside));
+    }
+
+    fn add_result(&mut self, outcome: &Outcome<'_>) {
+        terms::of_result(outcome, &mut |term| {
+            self.terms.insert(term);
+        });
+        self.block.max_duration_us = self.block.max_duration_us.max(outcome.duration_us);
+        self.block.max_rows = self.block.max_rows.max(outcome.rows);
+    }
+
+    /// Makes the filter, once.
+    fn seal(&mut self) {
+        if !self.block.fingerprints.is_empty() {
+            return;
+        }
+        let terms: Vec<u64> = std::mem::take(&mut self.terms).into_iter().collect();
+        // It comes about in a few attempts of a thousand; a block without one is never skipped.
+        let filter = BinaryFuse8::try_from(&terms).or_else(|_| {
+            self.block.unreadable = true;
+            BinaryFuse8::try_from(&Vec::new())
+        });
+        if let Ok(filter) = filter {
+            filter.dma_copy_descriptor_to(&mut self.block.descriptor);
+            self.block.fingerprints = filter.dma_fingerprints().to_vec();
+        }
+    }
+}

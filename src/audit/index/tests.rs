@@ -1,0 +1,366 @@
+//! Reading with an index is reading without it; an index that does not fit is not used.
+
+mod figures;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::audit::event::{Event, Kind};
+use crate::audit::filter::Filter;
+use crate::audit::reading::Class;
+use crate::audit::record::{EventName, Record};
+use crate::audit::testing::{all, ended, outcome, record, statement, time, who};
+use crate::audit::{Span, follow, read};
+
+/// Puts records into a packed segment, so many to a block.
+fn pack(dir: &Path, number: u32, records: &[Record], block: usize) -> Segment {
+    let path = dir.join(format!("audit-{number:06}.jsonl.zst"));
+    // Of an empty segment the keeper makes no packed copy; a frame of nothing is as near as it gets.
+    let mut packed = if records.is_empty() {
+        zstd::bulk::compress(b"", 3).unwrap()
+    } else {
+        Vec::new()
+    };
+    for records in records.chunks(block) {
+        let lines: String = records.iter().map(|record| record.json() + "\n").collect();
+        packed.extend(zstd::bulk::compress(lines.as_bytes(), 3).unwrap());
+    }
+    std::fs::write(&path, packed).unwrap();
+    Segment::at(&path).unwrap()
+}
+
+fn numbers(dir: &Path, filter: &Filter) -> Vec<u64> {
+    read(dir, filter).unwrap().map(|record| record.unwrap().seq).collect()
+}
+
+/// How many blocks are left for a filter.
+fn left(segment: &Segment, filter: &Filter) -> usize {
+    let mut blocks = open(segment, &Demand::of(filter, None)).unwrap().expect("an index");
+    let mut begun = 0;
+    let mut line = Vec::new();
+    while io::BufRead::read_until(&mut blocks, b'\n', &mut line).unwrap() > 0 {
+        begun += usize::from(blocks.jumped().is_some());
+    }
+    begun
+}
+
+/// A few sessions of a few people, with statements that run side by side.
+#[derive(Debug, Clone)]
+enum Act {
+    Start(u8),
+    Ask(u8, usize),
+    Answer(u8, usize, usize),
+    End(u8),
+    Other(usize),
+    Restart,
+}
+
+const TEXTS: [&str; 7] = [
+    "SELECT * FROM customers",
+    "SELECT * FROM shop.customers c",
+    "DELETE FROM orders WHERE id = 7",
+    "UPDATE Straße SET x = 'İÇ'",
+    "DELETE FROM customers WHERE (",
+    "DO $$ DELETE FROM orders $$",
+    "BEGIN",
+];
+const CODES: [Option<&str>; 4] = [None, Some("42501"), Some("42P01"), Some("57014")];
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        1 => (0..4_u8).prop_map(Act::Start),
+        6 => (0..4_u8, 0..TEXTS.len()).prop_map(|(who, text)| Act::Ask(who, text)),
+        6 => (0..4_u8, 0..3_usize, 0..CODES.len()).prop_map(|(who, which, code)| Act::Answer(who, which, code)),
+        1 => (0..4_u8).prop_map(Act::End),
+        2 => (0..all().len()).prop_map(Act::Other),
+        1 => Just(Act::Restart),
+    ]
+}
+
+/// A log as a gate writes it: nothing of a session after its end, no outcome twice.
+fn history(acts: &[Act]) -> Vec<Record> {
+    let mut sessions: [Option<(u8, u64, Vec<u64>)>; 4] = Default::default();
+    // Other events tell of session 1, as somebody's: a session has one identity.
+    let mut used = 100;
+    let mut events = Vec::new();
+    for act in acts {
+        let name = |at: u8| if at.is_multiple_of(2) { "ana" } else { "ben" };
+        match act {
+            Act::Start(at) if sessions[usize::from(*at)].is_none() => {
+                used += 1;
+                sessions[usize::from(*at)] = Some((used, 0, Vec::new()));
+                let event = all().into_iter().find(|event| matches!(event, Event::SessionStarted(_)));
+                let Some(Event::SessionStarted(mut started)) = event else {
+                    unreachable!()
+                };
+                started.to_mut().who = who(used, name(*at));
+                started.to_mut().groups = vec![["qa", "dev"][usize::from(*at % 2)].to_owned()];
+                started.to_mut().run = Some(format!("{}", at / 2));
+                events.push(Event::SessionStarted(started));
+            }
+            Act::Ask(at, text) => {
+                if let Some((session, asked, open)) = &mut sessions[usize::from(*at)] {
+                    *asked += 1;
+                    open.push(*asked);
+                    let parameters: &[&str] = if *asked % 3 == 0 { &["grüße", "4711"] } else { &[] };
+                    events.push(statement(&who(*session, name(*at)), *asked, TEXTS[*text], parameters));
+                }
+            }
+            Act::Answer(at, which, code) => {
+                if let Some((session, _, open)) = &mut sessions[usize::from(*at)]
+                    && *which < open.len()
+                {
+                    let asked = open.remove(*which);
+                    let mut event = outcome(&who(*session, name(*at)), asked, CODES[*code]);
+                    if let Event::Outcome(outcome) = &mut event {
+                        outcome.rows = asked;
+                        outcome.duration_us = asked * 1000;
+                    }
+                    events.push(event);
+                }
+            }
+            Act::End(at) => {
+                if let Some((session, ..)) = sessions[usize::from(*at)].take() {
+                    events.push(ended(&who(session, name(*at))));
+                }
+            }
+            Act::Other(which) => match all().swap_remove(*which) {
+                Event::Statement(_)
+                | Event::Outcome(_)
+                | Event::SessionStarted(_)
+                | Event::SessionEnded(_)
+                | Event::GateStarted(_) => {}
+                event => events.push(event),
+            },
+            Act::Restart => {
+                sessions = Default::default();
+                events.push(all().swap_remove(0));
+            }
+            Act::Start(_) => {}
+        }
+    }
+    (1..).zip(events).map(|(seq, event)| record(seq, event)).collect()
+}
+
+fn filter() -> impl Strategy<Value = Filter> {
+    let some = |list: &'static [&'static str]| proptest::option::weighted(0.25, proptest::sample::select(list));
+    let names = (
+        some(&["ana", "ben", "eve"]),
+        some(&["qa", "dev"]),
+        some(&["0", "1", "2"]),
+        proptest::option::weighted(0.2, 1..6_u8),
+    );
+    let times = (
+        proptest::option::weighted(0.25, 0..200_i64),
+        proptest::option::weighted(0.25, 0..200_i64),
+    );
+    let content = (
+        some(&["CUSTOMERS", "straße", "i̇ç", "4711", "grü", "o", "expired", "read-only"]),
+        some(&["customers", "shop.customers", "orders", "Straße", "\"Customers\""]),
+        proptest::option::weighted(0.2, proptest::sample::select(Class::ALL)),
+        proptest::option::weighted(0.1, proptest::sample::select(&[Kind::Query, Kind::Execute][..])),
+    );
+    let result = (
+        some(&["42", "42501", "5", "57p01", ""]),
+        proptest::option::weighted(0.2, 0..6000_u64),
+        proptest::option::weighted(0.1, 0..6000_u64),
+        proptest::option::weighted(0.2, 0..6_u64),
+        proptest::option::weighted(0.1, 0..6_u64),
+    );
+    let event = proptest::option::weighted(0.2, proptest::sample::select(EventName::ALL));
+    (names, times, content, result, event).prop_map(|(names, times, content, result, event)| Filter {
+        identity: names.0.map(|name| name.parse().unwrap()),
+        group: names.1.map(|name| name.parse().unwrap()),
+        run: names.2.map(str::to_owned),
+        session: names.3.map(|number| who(100 + number, "ana").session),
+        grant: None,
+        target: None,
+        since: times.0.map(time),
+        until: times.1.map(time),
+        text: content.0.map(str::to_owned),
+        table: content.1.map(|name| name.parse().unwrap()),
+        class: content.2,
+        kind: content.3,
+        sqlstate: result.0.map(str::to_owned),
+        min_duration_us: result.1,
+        max_duration_us: result.2,
+        min_rows: result.3,
+        max_rows: result.4,
+        event,
+    })
+}
+
+proptest! {
+    #[test]
+    fn reading_with_an_index_is_reading_without(
+        acts in proptest::collection::vec(act(), 0..200),
+        filters in proptest::collection::vec(filter(), 12),
+        block in 1..12_usize,
+        cuts in (0.0..1.0_f64, 0.0..1.0_f64),
+    ) {
+        let records = history(&acts);
+        let dir = tempfile::tempdir().unwrap();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in a list")]
+        let place = |part: f64| (part * records.len() as f64) as usize;
+        let (first, second) = (place(cuts.0.min(cuts.1)), place(cuts.0.max(cuts.1)));
+        let segments = [
+            pack(dir.path(), 1, &records[..first], block),
+            pack(dir.path(), 2, &records[first..second], block),
+        ];
+        let rest: String = records[second..].iter().map(|record| record.json() + "\n").collect();
+        std::fs::write(dir.path().join("audit-000003.jsonl"), rest).unwrap();
+        let without: Vec<_> = filters.iter().map(|filter| numbers(dir.path(), filter)).collect();
+        for segment in &segments {
+            make(segment).unwrap();
+            let fits = Index::load(segment, &mut File::open(&segment.path).unwrap()).is_some();
+            prop_assert!(fits);
+        }
+        for (filter, without) in filters.iter().zip(without) {
+            prop_assert_eq!(numbers(dir.path(), filter), without, "{:?}", filter);
+        }
+    }
+}
+
+/// A hundred blocks, each with a text of its own.
+fn hundred(dir: &Path) -> Segment {
+    let ana = who(1, "ana");
+    let pair = |number: u64| {
+        let sql = format!("SELECT * FROM t{number} WHERE word = 'needle{number}'");
+        let code = (number == 50).then_some("42501");
+        [statement(&ana, number, &sql, &[]), outcome(&ana, number, code)]
+    };
+    let records: Vec<_> = (1..)
+        .zip((1..=100).flat_map(pair))
+        .map(|(seq, event)| record(seq, event))
+        .collect();
+    let segment = pack(dir, 1, &records, 2);
+    make(&segment).unwrap();
+    segment
+}
+
+#[test]
+fn blocks_that_have_nothing_are_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = hundred(dir.path());
+    let few = [
+        Filter {
+            text: Some("NEEDLE77".to_owned()),
+            ..Filter::default()
+        },
+        Filter {
+            table: Some("t50".parse().unwrap()),
+            ..Filter::default()
+        },
+        Filter {
+            sqlstate: Some("425".to_owned()),
+            ..Filter::default()
+        },
+        Filter {
+            since: Some(time(100)),
+            until: Some(time(103)),
+            ..Filter::default()
+        },
+        Filter {
+            identity: Some("ben".parse().unwrap()),
+            ..Filter::default()
+        },
+        Filter {
+            min_duration_us: Some(1_000_000),
+            ..Filter::default()
+        },
+    ];
+    for filter in few {
+        let left = left(&segment, &filter);
+        assert!(left <= 6, "{left} blocks for {filter:?}");
+    }
+    assert_eq!(left(&segment, &Filter::default()), 100);
+}
+
+#[test]
+fn a_place_in_a_file_is_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = hundred(dir.path());
+    // A line that is none, in the last block.
+    let mut packed = std::fs::read(&segment.path).unwrap();
+    packed.extend(zstd::bulk::compress(b"scribble\n", 3).unwrap());
+    std::fs::write(&segment.path, packed).unwrap();
+    let none = Filter {
+        identity: Some("ben".parse().unwrap()),
+        ..Filter::default()
+    };
+    let told = || {
+        read(dir.path(), &none)
+            .unwrap()
+            .map(|item| item.unwrap_err().to_string())
+            .collect::<Vec<_>>()
+    };
+    let without = told();
+    assert_eq!(without.len(), 1);
+    make(&segment).unwrap();
+    assert_eq!(told(), without);
+    assert!(without[0].contains("line 201"), "{without:?}");
+}
+
+#[test]
+fn an_index_that_does_not_fit_is_not_used_and_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = hundred(dir.path());
+    let good = std::fs::read(path(&segment)).unwrap();
+    let fits = || Index::load(&segment, &mut File::open(&segment.path).unwrap()).is_some();
+    for at in (0..good.len()).step_by(97).chain([good.len() - 1]) {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        std::fs::write(path(&segment), bad).unwrap();
+        assert!(!fits(), "byte {at}");
+    }
+    std::fs::write(path(&segment), &good[..good.len() / 2]).unwrap();
+    assert!(!fits());
+    assert_eq!(numbers(dir.path(), &Filter::default()).len(), 200);
+    // Of another segment with the same name.
+    std::fs::write(path(&segment), &good).unwrap();
+    let packed = std::fs::read(&segment.path).unwrap();
+    pack(dir.path(), 1, &[record(1, ended(&who(1, "ana")))], 1);
+    assert!(!fits());
+    Indexer::default().pass(dir.path()).unwrap();
+    assert!(fits());
+    std::fs::write(&segment.path, packed).unwrap();
+    assert!(!fits());
+    Indexer::default().pass(dir.path()).unwrap();
+    assert!(fits());
+    std::fs::remove_file(path(&segment)).unwrap();
+    Indexer::default().pass(dir.path()).unwrap();
+    assert!(fits());
+}
+
+/// A segment packed by somebody else, in one frame that has nothing to do with lines.
+#[test]
+fn a_segment_in_other_frames_is_read_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let records: Vec<_> = (1..).zip(all()).map(|(seq, event)| record(seq, event)).collect();
+    let mut lines = String::new();
+    for record in records {
+        writeln!(lines, "{}", record.json()).unwrap();
+    }
+    let (one, two) = lines.as_bytes().split_at(lines.len() / 3);
+    let path = dir.path().join("audit-000001.jsonl.zst");
+    std::fs::write(&path, [one, two].map(|part| zstd::bulk::compress(part, 3).unwrap()).concat()).unwrap();
+    Indexer::default().pass(dir.path()).unwrap();
+    assert!(exists(dir.path(), 1));
+    assert_eq!(numbers(dir.path(), &Filter::default()).len(), records.len());
+}
+
+#[tokio::test]
+async fn following_uses_it_too() {
+    let dir = tempfile::tempdir().unwrap();
+    hundred(dir.path());
+    let filter = Filter {
+        text: Some("needle77".to_owned()),
+        ..Filter::default()
+    };
+    let mut found = follow(dir.path(), &filter, Span::All).unwrap();
+    assert_eq!(found.next().await.unwrap().unwrap().seq, 153);
+    assert_eq!(found.next().await.unwrap().unwrap().seq, 154);
+}

@@ -1,0 +1,154 @@
+use super::*;
+use crate::audit::Settings;
+use crate::audit::event::Reloaded;
+use crate::audit::verify::{Expected, Flaw, verify_folder};
+use crate::clock::Clock;
+
+struct Kept {
+    dir: tempfile::TempDir,
+    settings: Settings,
+    clock: Clock,
+    journal: Journal,
+}
+
+impl Kept {
+    /// Some segments, with a journal that goes on.
+    async fn with_segments(keep: Option<Duration>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            segment_bytes: 4000,
+            keep,
+            ..Settings::in_folder(dir.path())
+        };
+        let clock = Clock::system(None);
+        let journal = Journal::open(&settings, clock.clone()).unwrap();
+        let kept = Self {
+            dir,
+            settings,
+            clock,
+            journal,
+        };
+        for line in 0..100 {
+            kept.note(&format!("line {line}")).await;
+        }
+        kept
+    }
+
+    async fn note(&self, detail: &str) {
+        let event = Event::Reloaded(Reloaded {
+            accepted: true,
+            detail: detail.to_owned(),
+        });
+        self.journal.record(&event).await.unwrap();
+    }
+
+    async fn keep_at(&self, now: Timestamp) {
+        let journal = self.journal.clone();
+        tokio::task::spawn_blocking(move || keep(&journal, now))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+
+    fn segments(&self) -> Vec<Segment> {
+        segment::list(&self.settings.dir).unwrap()
+    }
+
+    fn text(&self) -> String {
+        let read = |segment: &Segment| io::read_to_string(segment.open().unwrap()).unwrap();
+        self.segments().iter().map(read).collect()
+    }
+
+    fn flaw(&self) -> Option<Flaw> {
+        let expected = Expected {
+            from_start: true,
+            ..Expected::default()
+        };
+        verify_folder(&self.settings.dir, &expected, |_| ()).unwrap().flaw
+    }
+}
+
+#[tokio::test]
+async fn closed_segments_are_packed_and_read_as_before() {
+    let kept = Kept::with_segments(None).await;
+    let before = kept.text();
+    assert!(kept.segments().len() > 3);
+    kept.keep_at(kept.clock.now()).await;
+    let (newest, closed) = {
+        let mut segments = kept.segments();
+        (segments.pop().unwrap(), segments)
+    };
+    assert!(!newest.packed && closed.iter().all(|segment| segment.packed));
+    assert_eq!(kept.text(), before);
+    assert_eq!(kept.flaw(), None);
+    let leftovers = std::fs::read_dir(&kept.settings.dir).unwrap().filter(|entry| {
+        entry
+            .as_ref()
+            .unwrap()
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "new")
+    });
+    assert_eq!(leftovers.count(), 0);
+    // The gate goes on behind them after a restart.
+    let Kept {
+        dir,
+        settings,
+        clock,
+        journal,
+    } = kept;
+    journal.close().await;
+    let journal = Journal::open(&settings, clock.clone()).unwrap();
+    let kept = Kept {
+        dir,
+        settings,
+        clock,
+        journal,
+    };
+    kept.note("on").await;
+    assert_eq!(kept.flaw(), None);
+}
+
+#[tokio::test]
+async fn packing_that_was_interrupted_is_done_again() {
+    let kept = Kept::with_segments(None).await;
+    let before = kept.text();
+    let first = &kept.segments()[0];
+    std::fs::write(first.path.with_extension("jsonl.zst.new"), "half").unwrap();
+    // Between the copy's new name and the removal of the original.
+    std::fs::write(first.path.with_extension("jsonl.zst"), "half, too").unwrap();
+    assert_eq!(kept.text(), before);
+    kept.keep_at(kept.clock.now()).await;
+    assert_eq!(kept.text(), before);
+    assert!(kept.segments()[0].packed);
+}
+
+#[tokio::test]
+async fn old_segments_are_removed_on_record_and_the_rest_is_whole() {
+    let kept = Kept::with_segments(Some(Duration::from_hours(1))).await;
+    kept.keep_at(kept.clock.now()).await;
+    assert_eq!(kept.segments()[0].number, 1, "none is old yet");
+    kept.keep_at(kept.clock.now() + SignedDuration::from_hours(2)).await;
+    let left = kept.segments();
+    assert!(left[0].number > 1 && left.len() <= 2, "{left:?}");
+    assert!(kept.text().contains(r#""event":"segments_removed","first":1,"#));
+    assert_eq!(kept.flaw(), None);
+}
+
+#[tokio::test]
+async fn a_segment_that_somebody_else_removed_is_missed() {
+    let kept = Kept::with_segments(None).await;
+    kept.keep_at(kept.clock.now()).await;
+    std::fs::remove_file(&kept.segments()[0].path).unwrap();
+    assert_eq!(kept.flaw(), Some(Flaw::Missing { first: 1, last: 1 }));
+}
+
+#[tokio::test]
+async fn a_packed_segment_that_was_cut_is_named() {
+    let kept = Kept::with_segments(None).await;
+    kept.keep_at(kept.clock.now()).await;
+    let path = kept.segments()[1].path.clone();
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(matches!(kept.flaw(), Some(Flaw::Damaged { file, .. }) if file == path));
+}

@@ -1,0 +1,293 @@
+//! The key that signs the log's checkpoints, and the public keys that prove them.
+//!
+//! It knows nothing of checkpoints or the chain: it signs bytes. Ed25519 (RFC 8032); files are PEM as OpenSSL reads them
+//! (RFC 8410), the private one with mode 0600 and made on first use.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::excerpt::hex;
+
+/// What stands before the 32 bytes of a seed in PKCS#8 (RFC 8410, section 7).
+const PRIVATE: [u8; 16] = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+/// What stands before the 32 bytes of a public key in its SubjectPublicKeyInfo (RFC 8410, section 4).
+const PUBLIC: [u8; 12] = *b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read or made.
+    #[error("the audit key {} cannot be used: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The file holds no Ed25519 key.
+    #[error("{} is not an Ed25519 private key in PEM (PKCS#8)", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Others may read the file.
+    #[error("the audit key {} may be read by others (mode {mode:03o}): set it to 600, or let a new one be made", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The operating system gave no random bytes.
+    #[error("no random bytes for a new audit key")]
+    Random,
+}
+
+impl KeyError {
+    fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// A private key, in memory. Shows only its public half.
+#[derive(Debug)]
+pub struct SigningKey(Ed25519KeyPair);
+
+impl SigningKey {
+    /// Loads the key in this file, or makes it, with its public half beside it (`.pub`).
+    pub fn load_or_make(path: &Path) -> Result<Self, KeyError> {
+        match Self::load(path) {
+            Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Self::make(path),
+            answer => answer,
+        }
+    }
+
+    /// Makes the key that is to follow the one in this file, and keeps it beside: see [`Self::replace`] and [`Self::recover`].
+    pub fn prepare(path: &Path) -> Result<Self, KeyError> {
+        Self::write(&next(path))
+    }
+
+    /// Puts the key that was prepared in the place of the one in this file, which is gone then.
+    pub fn replace(&self, path: &Path) -> Result<(), KeyError> {
+        // The public half first: while the prepared key is there, a start does all of this again.
+        publish(path, &self.public())
+            .and_then(|()| std::fs::rename(next(path), path))
+            .and_then(|()| sync_folder(path))
+            .map_err(|error| KeyError::io(path, error))
+    }
+
+    /// Finishes a change of keys that was interrupted if the prepared key is the one that `signs` the log, or else forgets it.
+    pub fn recover(path: &Path, signs: Option<PublicKey>) -> Result<(), KeyError> {
+        let next = next(path);
+        match Self::load(&next) {
+            Ok(key) if Some(key.public()) == signs => key.replace(path),
+            Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            // Never used, or not even whole.
+            Ok(_) | Err(KeyError::Malformed { .. }) => std::fs::remove_file(&next).map_err(|error| KeyError::io(&next, error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Loads the key in this file.
+    pub fn load(path: &Path) -> Result<Self, KeyError> {
+        let metadata = std::fs::metadata(path).map_err(|error| KeyError::io(path, error))?;
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(KeyError::Exposed {
+                path: path.to_owned(),
+                mode,
+            });
+        }
+        let pem = Zeroizing::new(std::fs::read(path).map_err(|error| KeyError::io(path, error))?);
+        let malformed = || KeyError::Malformed { path: path.to_owned() };
+        let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| malformed())?;
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der()).map_err(|_| malformed())?;
+        Ok(Self(pair))
+    }
+
+    /// Makes a key and its file, which must not exist.
+    pub fn make(path: &Path) -> Result<Self, KeyError> {
+        let key = Self::write(path)?;
+        publish(path, &key.public()).map_err(|error| KeyError::io(&public_path(path), error))?;
+        Ok(key)
+    }
+
+    fn write(path: &Path) -> Result<Self, KeyError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *seed).map_err(|_| KeyError::Random)?;
+        let pair = Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(|_| KeyError::Random)?;
+        let der = Zeroizing::new([&PRIVATE[..], &seed[..]].concat());
+        write_new(path, 0o600, &Zeroizing::new(pem("PRIVATE KEY", &der)))
+            .and_then(|()| sync_folder(path))
+            .map_err(|error| KeyError::io(path, error))?;
+        Ok(Self(pair))
+    }
+
+    /// Its public half.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        let mut key = [0; 32];
+        key.iter_mut()
+            .zip(self.0.public_key().as_ref())
+            .for_each(|(to, from)| *to = *from);
+        PublicKey(key)
+    }
+
+    /// Signs a message.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> Signature {
+        Signature(self.0.sign(message).as_ref().to_vec())
+    }
+}
+
+/// Where the public half of the key in this file is.
+#[must_use]
+pub fn public_path(path: &Path) -> PathBuf {
+    path.with_extension("pub")
+}
+
+/// Where the key waits that is to follow the one in this file.
+fn next(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".next");
+    name.into()
+}
+
+/// Puts the public half beside the key in this file. A leftover of a key that is gone would mislead whoever verifies with it.
+fn publish(path: &Path, key: &PublicKey) -> io::Result<()> {
+    let public = public_path(path);
+    let next = next(&public);
+    // Of a gate that died in between.
+    let _ = std::fs::remove_file(&next);
+    write_new(&next, 0o644, &key.pem())?;
+    std::fs::rename(&next, &public)
+}
+
+/// A file's name survives a power failure only when its folder was synced.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// A public key. As text: base 64 of its 32 bytes; read also from PEM.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PublicKey([u8; 32]);
+
+/// A text that is not a public key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an Ed25519 public key: expected PEM (`BEGIN PUBLIC KEY`) or base 64 of 32 bytes")]
+pub struct InvalidKey;
+
+impl PublicKey {
+    /// A short name for people: the first 16 hexadecimal digits of its SHA-256.
+    #[must_use]
+    pub fn id(&self) -> String {
+        hex(Sha256::digest(self.0).get(..8).unwrap_or_default())
+    }
+
+    /// Whether the signature of the message was made with its private half.
+    #[must_use]
+    pub fn proves(&self, message: &[u8], signature: &Signature) -> bool {
+        UnparsedPublicKey::new(&ED25519, self.0).verify(message, &signature.0).is_ok()
+    }
+
+    /// As OpenSSL reads it.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        pem("PUBLIC KEY", &[&PUBLIC[..], &self.0[..]].concat())
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64.encode(self.0))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let text = text.trim();
+        let inner = text
+            .strip_prefix("-----BEGIN PUBLIC KEY-----")
+            .and_then(|rest| rest.strip_suffix("-----END PUBLIC KEY-----"));
+        let letters: String = inner.unwrap_or(text).split_whitespace().collect();
+        let bytes = BASE64.decode(letters).map_err(|_| InvalidKey)?;
+        let key = if inner.is_some() {
+            bytes.strip_prefix(&PUBLIC).ok_or(InvalidKey)?
+        } else {
+            &bytes
+        };
+        key.try_into().map(Self).map_err(|_| InvalidKey)
+    }
+}
+
+impl TryFrom<String> for PublicKey {
+    type Error = InvalidKey;
+
+    fn try_from(text: String) -> Result<Self, InvalidKey> {
+        text.parse()
+    }
+}
+
+impl From<PublicKey> for String {
+    fn from(key: PublicKey) -> Self {
+        key.to_string()
+    }
+}
+
+/// A signature: base 64 in text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Signature(Vec<u8>);
+
+impl TryFrom<String> for Signature {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        BASE64.decode(text).map(Self)
+    }
+}
+
+impl From<Signature> for String {
+    fn from(signature: Signature) -> Self {
+        BASE64.encode(signature.0)
+    }
+}
+
+fn pem(what: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", BASE64.encode(der))
+}
+
+fn write_new(path: &Path, mode: u32, text: &str) -> io::Result<()> {
+    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! Leading: the desk in somebody's hands, from taking it out of the queue to putting it back.
+//!
+//! It does not decide who leads (the queue does).
+
+use super::{Answer, AuditError, Desk, Errand, Lines, Order, ROUNDS, Shared};
+
+/// The desk in a leader's hands; comes back even if the leader unwinds.
+pub(super) struct Lease<'a> {
+    shared: &'a Shared,
+    desk: Option<Box<Desk>>,
+}
+
+impl<'a> Lease<'a> {
+    pub(super) fn of(shared: &'a Shared, desk: Box<Desk>) -> Self {
+        Self {
+            shared,
+            desk: Some(desk),
+        }
+    }
+
+    /// Does what the thread was asked to do.
+    pub(super) fn run(&mut self, errands: Vec<Errand>) {
+        if let Some(desk) = self.desk.as_mut() {
+            for errand in errands {
+                desk.run(errand, &self.shared.clock);
+            }
+        }
+    }
+
+    /// Writes what was handed over and `own` (the leader's lines, which are not in the queue), then what others left in the
+    /// queue meanwhile; returns what became of the first.
+    pub(super) fn lead(&mut self, order: Order, own: &Lines) -> Answer {
+        let Some(desk) = self.desk.as_mut() else {
+            return Err(AuditError::Closed);
+        };
+        let mut order = order;
+        let mut first = None;
+        let mut state;
+        let mut round = 0;
+        let none = Lines::default();
+        loop {
+            let own = if round == 0 { own } else { &none };
+            let answer = desk.write(order, own, &self.shared.clock);
+            let refused = (own.count() + desk.intents.count()) as u64;
+            desk.waiting.drain(..).for_each(|waiting| drop(waiting.send(answer.clone())));
+            state = self.shared.lock();
+            state.settle(desk, order, &answer, refused, self.shared);
+            first.get_or_insert(answer);
+            round += 1;
+            if state.intents.is_empty() || round > ROUNDS {
+                break;
+            }
+            order = state.hand_over(desk);
+            drop(state);
+        }
+        let more = !state.intents.is_empty();
+        state.desk = self.desk.take();
+        drop(state);
+        if more {
+            self.shared.wake.notify_one();
+        }
+        first.unwrap_or(Err(AuditError::Closed))
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if let Some(mut desk) = self.desk.take() {
+            // There is anything in it only after a panic: who waits hears that it failed, for the sender is gone.
+            desk.waiting.clear();
+            desk.intents.clear();
+            self.shared.lock().desk = Some(desk);
+        }
+    }
+}

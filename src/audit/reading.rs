@@ -1,0 +1,374 @@
+//! Reads an SQL text: which tables it names, and which class of statement it is.
+//!
+//! It is no wall and no proof: it knows no search path, no view's definition and no function's body. It is derived when the log is
+//! read (and indexed), never while a statement waits, and it is not stored in the chain: a better reading of tomorrow holds for the
+//! records of today.
+//!
+//! The law: what could not be read is said to be so ([`Reading::unparsed`]); a search by table then goes by the words of the text,
+//! so that it finds too much rather than too little.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sqlparser::ast::{Ident, ObjectName};
+
+use super::event::Sql;
+
+mod parse;
+
+/// A longer text is not read: statements that people and programs write are far shorter.
+const LONGEST: usize = 1 << 20;
+/// Longer texts are read each time they come: they seldom come twice.
+const REMEMBERED: usize = 16 << 10;
+/// How much text is remembered, in bytes.
+const MEMORY: usize = 8 << 20;
+
+/// What an SQL text is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Reading {
+    /// The tables and views it names, each once, in order of appearance; also those an `EXPLAIN` or a `PREPARE` names.
+    pub tables: Vec<Table>,
+    /// The classes of its commands, each once, in order of appearance.
+    pub classes: Vec<Class>,
+    /// It runs what the text does not show (`EXECUTE`, `DO`, `CALL`): it may touch other tables, too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub opaque: bool,
+    /// Why it could not be read; its class is then the first word's, and no tables are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unparsed: Option<Unparsed>,
+}
+
+/// Why a text could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unparsed {
+    /// Only its beginning is in the log.
+    Cut,
+    /// It is too long.
+    Long,
+    /// Its expressions are nested too deep.
+    Deep,
+    /// Its syntax is not known to the parser (or is wrong: the outcome tells).
+    Syntax,
+}
+
+/// What a command does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "they say what they are")]
+pub enum Class {
+    Select,
+    Insert,
+    Update,
+    Delete,
+    Merge,
+    Truncate,
+    Copy,
+    /// `CREATE`, `ALTER`, `DROP`, `COMMENT`, …
+    Ddl,
+    /// `GRANT`, `REVOKE`, roles.
+    Privilege,
+    /// `BEGIN`, `COMMIT`, `ROLLBACK`, `SAVEPOINT`, …
+    Transaction,
+    /// `SET`, `RESET`, `DISCARD`.
+    Set,
+    Show,
+    Explain,
+    /// `PREPARE`, `DEALLOCATE`.
+    Prepare,
+    Execute,
+    /// `CALL`, `DO`.
+    Call,
+    /// `DECLARE`, `FETCH`, `MOVE`, `CLOSE`.
+    Cursor,
+    Lock,
+    /// `LISTEN`, `NOTIFY`, `UNLISTEN`.
+    Notify,
+    /// `VACUUM`, `ANALYZE`, `REINDEX`, `CLUSTER`, `CHECKPOINT`, `REFRESH`.
+    Maintenance,
+    Other,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Select,
+        Self::Insert,
+        Self::Update,
+        Self::Delete,
+        Self::Merge,
+        Self::Truncate,
+        Self::Copy,
+        Self::Ddl,
+        Self::Privilege,
+        Self::Transaction,
+        Self::Set,
+        Self::Show,
+        Self::Explain,
+        Self::Prepare,
+        Self::Execute,
+        Self::Call,
+        Self::Cursor,
+        Self::Lock,
+        Self::Notify,
+        Self::Maintenance,
+        Self::Other,
+    ];
+
+    /// Its name, as in the filter and in what is printed.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Select => "select",
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Merge => "merge",
+            Self::Truncate => "truncate",
+            Self::Copy => "copy",
+            Self::Ddl => "ddl",
+            Self::Privilege => "privilege",
+            Self::Transaction => "transaction",
+            Self::Set => "set",
+            Self::Show => "show",
+            Self::Explain => "explain",
+            Self::Prepare => "prepare",
+            Self::Execute => "execute",
+            Self::Call => "call",
+            Self::Cursor => "cursor",
+            Self::Lock => "lock",
+            Self::Notify => "notify",
+            Self::Maintenance => "maintenance",
+            Self::Other => "other",
+        }
+    }
+
+    /// By the first word of a command, for texts that could not be parsed.
+    fn of_word(word: &str) -> Self {
+        match word.to_ascii_lowercase().as_str() {
+            "select" | "values" | "table" | "with" => Self::Select,
+            "insert" => Self::Insert,
+            "update" => Self::Update,
+            "delete" => Self::Delete,
+            "merge" => Self::Merge,
+            "truncate" => Self::Truncate,
+            "copy" => Self::Copy,
+            "create" | "alter" | "drop" | "comment" | "security" | "import" => Self::Ddl,
+            "grant" | "revoke" | "reassign" => Self::Privilege,
+            "begin" | "start" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release" => Self::Transaction,
+            "set" | "reset" | "discard" => Self::Set,
+            "show" => Self::Show,
+            "explain" => Self::Explain,
+            "prepare" | "deallocate" => Self::Prepare,
+            "execute" => Self::Execute,
+            "call" | "do" => Self::Call,
+            "declare" | "fetch" | "move" | "close" => Self::Cursor,
+            "lock" => Self::Lock,
+            "listen" | "notify" | "unlisten" => Self::Notify,
+            "vacuum" | "analyze" | "reindex" | "cluster" | "checkpoint" | "refresh" => Self::Maintenance,
+            _ => Self::Other,
+        }
+    }
+
+    fn is_opaque(self) -> bool {
+        matches!(self, Self::Execute | Self::Call)
+    }
+}
+
+/// A table's name as PostgreSQL understands it: what is not quoted is in small letters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Table {
+    /// The schema, where one is written.
+    pub schema: Option<String>,
+    /// The name.
+    pub name: String,
+}
+
+/// A text that is not a table's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a table's name: expected `name` or `schema.name`, each in double quotes where SQL needs them")]
+pub struct InvalidTable;
+
+impl Table {
+    /// Whether the two may be the same table: their names are, and their schemas, where both are written.
+    #[must_use]
+    pub fn may_be(&self, other: &Self) -> bool {
+        self.name == other.name && (self.schema.is_none() || other.schema.is_none() || self.schema == other.schema)
+    }
+
+    fn of(name: &ObjectName) -> Option<Self> {
+        let mut parts = name.0.iter().rev().map(|part| part.as_ident().map(folded));
+        Some(Self {
+            name: parts.next()??,
+            schema: parts.next().flatten(),
+        })
+    }
+}
+
+/// As PostgreSQL stores it. It folds ASCII only, where characters have more than one byte (scansup.c, downcase_identifier).
+fn folded(ident: &Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_ascii_lowercase(),
+    }
+}
+
+impl FromStr for Table {
+    type Err = InvalidTable;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTable> {
+        let mut parts = Vec::new();
+        let mut rest = text.trim();
+        loop {
+            let (part, after) = if let Some(quoted) = rest.strip_prefix('"') {
+                unquote(quoted).ok_or(InvalidTable)?
+            } else {
+                let end = rest.find('.').unwrap_or(rest.len());
+                let (part, after) = rest.split_at_checked(end).ok_or(InvalidTable)?;
+                (part.to_ascii_lowercase(), after)
+            };
+            if part.is_empty() {
+                return Err(InvalidTable);
+            }
+            parts.push(part);
+            match after.strip_prefix('.') {
+                Some(more) => rest = more,
+                None if after.is_empty() => break,
+                None => return Err(InvalidTable),
+            }
+        }
+        let name = parts.pop().ok_or(InvalidTable)?;
+        let schema = parts.pop();
+        if parts.is_empty() {
+            Ok(Self { schema, name })
+        } else {
+            Err(InvalidTable)
+        }
+    }
+}
+
+/// What stands in quotes, and what follows.
+fn unquote(text: &str) -> Option<(String, &str)> {
+    let mut part = String::new();
+    let mut rest = text;
+    loop {
+        let (before, after) = rest.split_once('"')?;
+        part.push_str(before);
+        match after.strip_prefix('"') {
+            Some(more) => {
+                part.push('"');
+                rest = more;
+            }
+            None => return Some((part, after)),
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(schema) = &self.schema {
+            write_name(f, schema)?;
+            f.write_str(".")?;
+        }
+        write_name(f, &self.name)
+    }
+}
+
+fn write_name(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'$' || byte >= 0x80;
+    if !name.is_empty() && name.bytes().all(plain) {
+        f.write_str(name)
+    } else {
+        write!(f, "\"{}\"", name.replace('"', "\"\""))
+    }
+}
+
+impl TryFrom<String> for Table {
+    type Error = InvalidTable;
+
+    fn try_from(text: String) -> Result<Self, InvalidTable> {
+        text.parse()
+    }
+}
+
+impl From<Table> for String {
+    fn from(table: Table) -> Self {
+        table.to_string()
+    }
+}
+
+impl Reading {
+    /// Reads a text.
+    #[must_use]
+    pub fn of(sql: &str) -> Self {
+        if sql.len() > LONGEST {
+            return Self::unparsed(sql, Unparsed::Long);
+        }
+        parse::parse(sql).unwrap_or_else(|why| Self::unparsed(sql, why))
+    }
+
+    fn unparsed(sql: &str, why: Unparsed) -> Self {
+        let class = words(sql).next().map_or(Class::Other, Class::of_word);
+        Self {
+            tables: Vec::new(),
+            classes: vec![class],
+            opaque: class.is_opaque(),
+            unparsed: Some(why),
+        }
+    }
+
+    /// Whether the tables it has are all that the text can tell.
+    pub(super) fn is_complete(&self) -> bool {
+        self.unparsed.is_none() && !self.opaque
+    }
+
+    /// Whether the text, which this is the reading of, names the table, or cannot be read well enough to say that it does not.
+    #[must_use]
+    pub fn may_name(&self, wanted: &Table, sql: &str) -> bool {
+        self.tables.iter().any(|table| table.may_be(wanted))
+            || (!self.is_complete() && words(sql).any(|word| word.eq_ignore_ascii_case(&wanted.name)))
+    }
+}
+
+/// The words of a text: what may be a name or a part of one. Comments and literals count as well.
+pub(super) fn words(sql: &str) -> impl Iterator<Item = &str> {
+    let inside = |character: char| character.is_alphanumeric() || character == '_' || character == '$';
+    sql.split(move |character| !inside(character)).filter(|word| !word.is_empty())
+}
+
+/// Readings of texts, remembered: most statements of a session have the texts of others.
+#[derive(Debug, Default)]
+pub struct Readings {
+    known: HashMap<Box<str>, Arc<Reading>>,
+    bytes: usize,
+}
+
+impl Readings {
+    /// The reading of a text as it is recorded.
+    pub fn of(&mut self, sql: &Sql<'_>) -> Arc<Reading> {
+        let text = sql.text.0.as_ref();
+        if sql.length.is_some() {
+            return Arc::new(Reading::unparsed(text, Unparsed::Cut));
+        }
+        if let Some(known) = self.known.get(text) {
+            return Arc::clone(known);
+        }
+        let reading = Arc::new(Reading::of(text));
+        if text.len() <= REMEMBERED {
+            if self.bytes + text.len() > MEMORY {
+                self.known.clear();
+                self.bytes = 0;
+            }
+            self.bytes += text.len();
+            self.known.insert(text.into(), Arc::clone(&reading));
+        }
+        reading
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! From sqlparser's tree to a reading.
+//!
+//! It decides nothing about what the parser does not know: that is an error, and the reading says so.
+//!
+//! INVARIANT: no text makes it use more stack than a thread has: how deep a tree can become is counted before it is built, for
+//! sqlparser builds `a + b + c + …` without recursion, and dropping such a tree recurses.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    CopySource, Cte, Expr, GrantObjects, ObjectName, ObjectType, Query, Select, SetExpr, Statement, TableFactor, Visit, Visitor,
+};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::{Token, Tokenizer};
+
+use super::{Class, Reading, Table, Unparsed, folded};
+
+/// The deepest tree that is built.
+const DEEPEST: usize = 500;
+
+pub(super) fn parse(sql: &str) -> Result<Reading, Unparsed> {
+    let dialect = PostgreSqlDialect {};
+    let tokens = Tokenizer::new(&dialect, sql).tokenize().map_err(|_| Unparsed::Syntax)?;
+    if depth(&tokens) > DEEPEST {
+        return Err(Unparsed::Deep);
+    }
+    let statements = Parser::new(&dialect).with_tokens(without_only(tokens)).parse_statements();
+    let statements = statements.map_err(|_| Unparsed::Syntax)?;
+    let mut finder = Finder::default();
+    // It never breaks off.
+    let _ = statements.visit(&mut finder);
+    Ok(finder.reading)
+}
+
+/// Without the `ONLY` in front of a table's name, which the parser would take for the name.
+fn without_only(mut tokens: Vec<Token>) -> Vec<Token> {
+    let is = |token: &Token, keywords: &[Keyword]| matches!(token, Token::Word(word) if keywords.contains(&word.keyword));
+    let before = [
+        Keyword::FROM,
+        Keyword::JOIN,
+        Keyword::UPDATE,
+        Keyword::INTO,
+        Keyword::TABLE,
+        Keyword::TRUNCATE,
+        Keyword::LOCK,
+        Keyword::USING,
+    ];
+    let mut last = Token::EOF;
+    tokens.retain(|token| {
+        let only = is(token, &[Keyword::ONLY]) && (last == Token::Comma || is(&last, &before));
+        if !matches!(token, Token::Whitespace(_)) {
+            last = token.clone();
+        }
+        !only
+    });
+    tokens
+}
+
+/// No tree of these tokens is deeper (brackets aside, which the parser limits). Whatever is no name, literal or comma may add a
+/// level to the list item it stands in; an item's levels end with it; set operations go on over commas.
+fn depth(tokens: &[Token]) -> usize {
+    let mut deepest = 0;
+    let mut unions = 0;
+    // Levels of the items that are open, and their sum.
+    let (mut open, mut sum) = (vec![0_usize], 0_usize);
+    for token in tokens {
+        match token {
+            Token::Whitespace(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::Period | Token::Placeholder(_) => {
+                continue;
+            }
+            Token::Word(word) if word.keyword == Keyword::NoKeyword => continue,
+            Token::SemiColon => {
+                (open, sum, unions) = (vec![0], 0, 0);
+                continue;
+            }
+            Token::Comma => {
+                sum -= open.last_mut().map(std::mem::take).unwrap_or_default();
+                continue;
+            }
+            Token::Word(word) if matches!(word.keyword, Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT) => unions += 1,
+            Token::LParen | Token::LBracket | Token::LBrace => open.push(0),
+            Token::RParen | Token::RBracket | Token::RBrace if open.len() > 1 => sum -= open.pop().unwrap_or_default(),
+            _ => {}
+        }
+        if let Some(item) = open.last_mut() {
+            *item += 1;
+            sum += 1;
+        }
+        deepest = deepest.max(sum + unions);
+    }
+    deepest
+}
+
+/// Collects tables and classes.
+#[derive(Default)]
+struct Finder {
+    reading: Reading,
+    /// The `WITH` clauses around the place that is looked at.
+    scopes: Vec<Scope>,
+    /// Names in `FROM` that are functions.
+    functions: Vec<*const ObjectName>,
+}
+
+/// The names a `WITH` clause gives, and its queries by address. Without `RECURSIVE` a query sees the names before its own.
+#[derive(Default)]
+struct Scope {
+    names: Vec<String>,
+    queries: Vec<*const Query>,
+    visible: usize,
+}
+
+impl Finder {
+    fn table(&mut self, name: &ObjectName) {
+        let Some(table) = Table::of(name) else { return };
+        let of_with = |scope: &Scope| scope.names.iter().take(scope.visible).any(|name| *name == table.name);
+        if table.schema.is_none() && self.scopes.iter().any(of_with) {
+            return;
+        }
+        if !self.reading.tables.contains(&table) {
+            self.reading.tables.push(table);
+        }
+    }
+
+    fn tables<'a>(&mut self, names: impl IntoIterator<Item = &'a ObjectName>) {
+        names.into_iter().for_each(|name| self.table(name));
+    }
+
+    fn class(&mut self, class: Class) {
+        self.reading.opaque |= class.is_opaque();
+        if !self.reading.classes.contains(&class) {
+            self.reading.classes.push(class);
+        }
+    }
+
+    /// The tables that a statement names where the visitor does not look for relations.
+    fn others(&mut self, statement: &Statement) {
+        match statement {
+            Statement::Copy {
+                source: CopySource::Table { table_name, .. },
+                ..
+            } => self.table(table_name),
+            Statement::Drop {
+                object_type: ObjectType::Table | ObjectType::View | ObjectType::MaterializedView,
+                names,
+                ..
+            } => self.tables(names),
+            Statement::Grant(grant) => self.granted(grant.objects.as_ref()),
+            Statement::Revoke(revoke) => self.granted(revoke.objects.as_ref()),
+            Statement::CreateTable(create) => self.tables(create.inherits.iter().flatten()),
+            _ => {}
+        }
+    }
+
+    fn granted(&mut self, objects: Option<&GrantObjects>) {
+        if let Some(GrantObjects::Tables(names)) = objects {
+            self.tables(names);
+        }
+    }
+}
+
+impl Visitor for Finder {
+    type Break = std::convert::Infallible;
+
+    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<Self::Break> {
+        if let Some(class) = class(statement) {
+            self.class(class);
+        }
+        self.others(statement);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        let with = query.with.as_ref();
+        let ctes: &[Cte] = with.map_or(&[], |with| &with.cte_tables);
+        self.scopes.push(Scope {
+            names: ctes.iter().map(|cte| folded(&cte.alias.name)).collect(),
+            queries: ctes.iter().map(|cte| std::ptr::from_ref(cte.query.as_ref())).collect(),
+            visible: if with.is_some_and(|with| with.recursive) {
+                ctes.len()
+            } else {
+                0
+            },
+        });
+        if let SetExpr::Table(table) = query.body.as_ref() {
+            let parts = [&table.schema_name, &table.table_name].into_iter().flatten();
+            // The parser keeps no quotes here: without one it cannot have been anything else.
+            self.table(&ObjectName::from(parts.map(|part| part.as_str().into()).collect::<Vec<_>>()));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        self.scopes.pop();
+        if let Some(around) = self.scopes.last_mut()
+            && let Some(at) = around.queries.iter().position(|cte| std::ptr::eq(*cte, query))
+        {
+            around.visible = around.visible.max(at + 1);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
+        for target in select.into.iter().flat_map(|into| &into.targets) {
+            self.class(Class::Ddl);
+            let parts = match target {
+                Expr::Identifier(name) => vec![name.clone()],
+                Expr::CompoundIdentifier(parts) => parts.clone(),
+                _ => continue,
+            };
+            self.table(&ObjectName::from(parts));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
+        if let TableFactor::Table { name, args: Some(_), .. } = factor {
+            self.functions.push(std::ptr::from_ref(name));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<Self::Break> {
+        if self.functions.iter().any(|function| std::ptr::eq(*function, relation)) {
+            self.functions.clear();
+        } else {
+            self.table(relation);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// A statement's class; `None` where a statement in it says it.
+fn class(statement: &Statement) -> Option<Class> {
+    Some(match statement {
+        Statement::Query(query) => match query.body.as_ref() {
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => return None,
+            _ => Class::Select,
+        },
+        Statement::Explain { .. } | Statement::ExplainTable { .. } => Class::Explain,
+        Statement::CreateRole(_) | Statement::AlterRole { .. } => Class::Privilege,
+        // The first word of the rest says it; the parser writes a statement as it understood it.
+        other => Class::of_word(super::words(&first(other)).next().unwrap_or_default()),
+    })
+}
+
+/// The beginning of a statement's text.
+fn first(statement: &Statement) -> String {
+    use std::fmt::Write as _;
+    let mut beginning = Beginning(String::new());
+    // It ends with an error on purpose.
+    let _ = write!(beginning, "{statement}");
+    beginning.0
+}
+
+/// Takes a word and no more: to write a whole statement takes longer than to parse it.
+struct Beginning(String);
+
+impl std::fmt::Write for Beginning {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.push_str(text);
+        if self.0.trim_start().contains([' ', '(', ';', '\n']) {
+            Err(std::fmt::Error)
+        } else {
+            Ok(())
+        }
+    }
+}

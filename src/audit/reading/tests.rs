@@ -1,0 +1,193 @@
+//! What texts are about: names that are tables and names that are not, classes, and what cannot be read.
+
+use std::borrow::Cow;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::audit::event::Text;
+
+fn read(sql: &str) -> (String, String) {
+    let reading = Reading::of(sql);
+    assert_eq!(reading.unparsed, None, "{sql}");
+    let tables: Vec<_> = reading.tables.iter().map(ToString::to_string).collect();
+    let classes: Vec<_> = reading.classes.iter().map(|class| class.name()).collect();
+    (tables.join(" "), classes.join(" "))
+}
+
+fn is(sql: &str, tables: &str, classes: &str) {
+    assert_eq!(read(sql), (tables.to_owned(), classes.to_owned()), "{sql}");
+}
+
+#[test]
+fn tables_by_the_names_postgresql_knows() {
+    is("SELECT 1", "", "select");
+    is("SELECT * FROM Customers c WHERE c.id = $1", "customers", "select");
+    is(r#"SELECT * FROM Shop."Order Items" AS i"#, r#"shop."Order Items""#, "select");
+    is("SELECT * FROM a, b JOIN c ON true LEFT JOIN d USING (x)", "a b c d", "select");
+    is("SELECT * FROM generate_series(1, 3) AS g, a", "a", "select");
+    is(
+        "SELECT (SELECT max(x) FROM a) FROM b WHERE EXISTS (SELECT 1 FROM c)",
+        "a b c",
+        "select",
+    );
+    is("SELECT * FROM a UNION SELECT * FROM b", "a b", "select");
+    is("SELECT * FROM a FOR UPDATE OF a", "a", "select");
+    is("SELECT * INTO copy_of FROM a", "copy_of a", "select ddl");
+    is("VALUES (1)", "", "select");
+    is("SELECT * FROM ONLY a, ONLY b FETCH FIRST 1 ROWS ONLY", "a b", "select");
+}
+
+#[test]
+fn names_of_a_with_clause_are_no_tables() {
+    is("WITH x AS (SELECT * FROM a) SELECT * FROM x JOIN b ON true", "a b", "select");
+    is("WITH a AS (SELECT * FROM a) SELECT * FROM a", "a", "select");
+    is("WITH x AS (SELECT 1), y AS (SELECT * FROM x) SELECT * FROM y", "", "select");
+    is("WITH x AS (SELECT * FROM y), y AS (SELECT 1) SELECT * FROM x", "y", "select");
+    is(
+        "WITH RECURSIVE x AS (SELECT 1 UNION SELECT * FROM x) SELECT * FROM x",
+        "",
+        "select",
+    );
+    is("SELECT * FROM (WITH x AS (SELECT 1) SELECT * FROM x) s, x", "x", "select");
+    is("WITH x AS (SELECT 1) SELECT * FROM public.x", "public.x", "select");
+    is(
+        "WITH gone AS (DELETE FROM a USING b WHERE true RETURNING *) INSERT INTO c SELECT * FROM gone",
+        "a b c",
+        "delete insert",
+    );
+    is(
+        "WITH gone AS (DELETE FROM a RETURNING *) SELECT * FROM gone",
+        "a",
+        "select delete",
+    );
+}
+
+#[test]
+fn statements_by_class() {
+    is("INSERT INTO a (x) VALUES (1) ON CONFLICT DO NOTHING", "a", "insert");
+    is("INSERT INTO a SELECT * FROM b", "a b", "insert");
+    is("UPDATE a SET x = 1 FROM b WHERE a.id = b.id", "a b", "update");
+    is("DELETE FROM ONLY a WHERE x IN (SELECT y FROM b)", "a b", "delete");
+    is("MERGE INTO a USING b ON a.x = b.x WHEN MATCHED THEN DELETE", "a b", "merge");
+    is("TRUNCATE a, b", "a b", "truncate");
+    is("COPY a (x, y) FROM STDIN", "a", "copy");
+    is("COPY (SELECT * FROM a) TO STDOUT", "a", "copy");
+    is("CREATE TABLE a (x int)", "a", "ddl");
+    is("CREATE VIEW v AS SELECT * FROM a", "v a", "ddl");
+    is("ALTER TABLE a ADD COLUMN y int", "a", "ddl");
+    is("DROP TABLE a, b", "a b", "ddl");
+    is("CREATE INDEX i ON a (x)", "a", "ddl");
+    is("GRANT SELECT ON a TO r", "a", "privilege");
+    is("CREATE ROLE r", "", "privilege");
+    is("BEGIN", "", "transaction");
+    is("COMMIT", "", "transaction");
+    is("ROLLBACK", "", "transaction");
+    is("START TRANSACTION READ ONLY", "", "transaction");
+    is("UPDATE ONLY a SET x = 1", "a", "update");
+    is("SAVEPOINT s", "", "transaction");
+    is("SET search_path = a", "", "set");
+    is("SHOW search_path", "", "show");
+    is("EXPLAIN ANALYZE DELETE FROM a", "a", "explain delete");
+    is("PREPARE p AS SELECT * FROM a", "a", "prepare select");
+    is("DECLARE c CURSOR FOR SELECT * FROM a", "a", "cursor");
+    is("LISTEN x", "", "notify");
+    is(
+        "BEGIN; UPDATE a SET x = 1; SELECT * FROM b; COMMIT",
+        "a b",
+        "transaction update select",
+    );
+    is("", "", "");
+}
+
+#[test]
+fn what_cannot_be_read_is_said() {
+    let reading = Reading::of("DELETE FROM customers WHERE (");
+    assert_eq!(reading.unparsed, Some(Unparsed::Syntax));
+    assert_eq!(reading.classes, [Class::Delete]);
+    let table = |name: &str| name.parse::<Table>().unwrap();
+    assert!(reading.may_name(&table("public.Customers"), "DELETE FROM customers WHERE ("));
+    assert!(!reading.may_name(&table("orders"), "DELETE FROM customers WHERE ("));
+    assert!(Reading::of("EXECUTE p(1)").opaque);
+    let block = "DO $$ BEGIN DELETE FROM Customers; END $$";
+    assert!(Reading::of(block).may_name(&table("customers"), block));
+    let mut readings = Readings::default();
+    let cut = readings.of(&Sql {
+        text: Text(Cow::Borrowed("SELECT 1")),
+        length: Some(9_000_000),
+        sha256: None,
+        redacted: 0,
+    });
+    assert_eq!(cut.unparsed, Some(Unparsed::Cut));
+}
+
+#[test]
+fn table_names_as_people_write_them() {
+    let table = |text: &str| text.parse::<Table>().unwrap();
+    for text in [
+        "customers",
+        "shop.customers",
+        r#"shop."Order Items""#,
+        r#""a.b".c"#,
+        r#""a""b""#,
+    ] {
+        assert_eq!(table(text).to_string(), text);
+    }
+    assert_eq!(table("Shop.Customers").to_string(), "shop.customers");
+    for text in ["", ".", "a.", ".a", "a.b.c", r#""a"#, r#""a"b"#] {
+        assert_eq!(text.parse::<Table>(), Err(InvalidTable), "{text}");
+    }
+    assert!(table("a").may_be(&table("s.a")) && table("s.a").may_be(&table("a")));
+    assert!(!table("s.a").may_be(&table("t.a")) && !table("a").may_be(&table("b")));
+}
+
+#[test]
+fn names_of_classes_are_those_in_the_log() {
+    for class in Class::ALL {
+        assert_eq!(serde_json::to_value(class).unwrap(), class.name());
+    }
+}
+
+/// On the stack of a runtime's thread, in the build with the largest frames.
+#[test]
+fn a_hostile_text_does_not_use_up_the_stack() {
+    let many = 100_000;
+    let texts = [
+        format!("SELECT 1{}", "+1".repeat(many)),
+        format!("SELECT {}1{}", "(".repeat(many), ")".repeat(many)),
+        format!("SELECT 1{}", "::int".repeat(many)),
+        format!("SELECT x{}", "[1]".repeat(many)),
+        format!("SELECT 1{}", " UNION SELECT 1,2".repeat(many)),
+        format!("SELECT {}1", "NOT ".repeat(many)),
+        format!("SELECT {}1", "- ".repeat(many)),
+        format!("SELECT 1 WHERE 1{}", " OR f(1, 2)".repeat(many)),
+        format!("SELECT x{}", " COLLATE a".repeat(many)),
+        format!("SELECT x{}", " IS NULL".repeat(many)),
+        format!("SELECT * FROM a{}", " JOIN a ON true".repeat(many)),
+        format!("SELECT {}1", "(SELECT ".repeat(many)),
+        format!("SELECT {}1", "CASE WHEN ".repeat(many)),
+        format!("SELECT {}1", "ARRAY[".repeat(many)),
+    ];
+    let read = move || texts.iter().map(|text| Reading::of(text).unparsed).collect::<Vec<_>>();
+    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(read).unwrap();
+    assert!(thread.join().unwrap().contains(&Some(Unparsed::Deep)));
+    let deep = |count: usize| format!("SELECT 1{}", "+1".repeat(count));
+    let most = std::thread::Builder::new()
+        .stack_size(2 << 20)
+        .spawn(move || Reading::of(&deep(490)).unparsed);
+    assert_eq!(most.unwrap().join().unwrap(), None);
+    let rows = format!("INSERT INTO a VALUES (1, -1){}", ", (1, 2 + 3)".repeat(10_000));
+    assert_eq!(Reading::of(&rows).unparsed, None);
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_not(text in "\\PC{0,200}") {
+        let _ = Reading::of(&text);
+    }
+
+    #[test]
+    fn any_words_of_sql_are_read_or_not(words in proptest::collection::vec("(select|from|with|as|a|b|\\(|\\)|,|;|insert into|values|1|'x'|union|delete|copy|do|\\$\\$|where|=|\\.|\"|join|on|in)", 0..30)) {
+        let _ = Reading::of(&words.join(" "));
+    }
+}

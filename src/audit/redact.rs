@@ -1,0 +1,279 @@
+//! Takes secrets out of SQL text and values before they are recorded.
+//!
+//! It does not choose which texts are looked at closely: whoever records a text asks only where one of [`TRIGGERS`] is in it.
+//! It guards against what people and programs write (passwords, keys, connection strings), not against somebody who hides a
+//! secret of their own: they hurt nobody else.
+//!
+//! INVARIANT: what is not understood is left out, not shown: text that cannot be taken apart ends at its first trigger.
+//! No hash is kept of a text with a secret: who knows the rest of it could try passwords until the hash fits.
+
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
+use super::lex::{in_word, is_space};
+use scan::Scan;
+
+/// A text without one of these, in capitals or not, has no secret that this module would find.
+pub const TRIGGERS: [&str; 14] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "secret",
+    "access_key",
+    "api_key",
+    "apikey",
+    "private_key",
+    "credential",
+    "crypt",
+    "hmac",
+    PEM,
+    AUTHORITY,
+];
+
+/// What private keys in PEM begin with, after their kind.
+const PEM: &str = "private key-----";
+/// What stands before the user and password of a URI.
+const AUTHORITY: &str = "://";
+
+/// A column, option or setting whose name ends like this holds a secret.
+const NAMES: [&str; 17] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "secret",
+    "secret_key",
+    "secretkey",
+    "access_key",
+    "accesskey",
+    "api_key",
+    "apikey",
+    "private_key",
+    "privatekey",
+    "credential",
+    "credentials",
+    "password_hash",
+    "passwordhash",
+];
+
+/// Functions some of whose arguments are keys or passwords (contrib/pgcrypto), and which: a bit for each.
+const KEYED: [(&str, u64); 12] = [
+    ("pgp_sym_encrypt", 0b10),
+    ("pgp_sym_encrypt_bytea", 0b10),
+    ("pgp_sym_decrypt", 0b10),
+    ("pgp_sym_decrypt_bytea", 0b10),
+    ("pgp_pub_decrypt", 0b110),
+    ("pgp_pub_decrypt_bytea", 0b110),
+    ("encrypt", 0b10),
+    ("decrypt", 0b10),
+    ("encrypt_iv", 0b10),
+    ("decrypt_iv", 0b10),
+    ("hmac", 0b10),
+    ("crypt", 0b1),
+];
+
+#[expect(clippy::expect_used, reason = "a few short words always make an automaton")]
+static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .build(TRIGGERS)
+        .expect("an automaton")
+});
+
+/// A text as it may be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redaction<'a> {
+    /// The text, with `'***'` or `***` for each secret.
+    pub text: Cow<'a, [u8]>,
+    /// How many places were replaced or left out.
+    pub places: u32,
+    /// The end of the text was left out.
+    pub shortened: bool,
+    /// The numbers of the parameters (`$1`) that stand where a secret belongs.
+    pub parameters: Vec<u16>,
+}
+
+/// A place to be replaced.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    start: usize,
+    end: usize,
+    with: &'static [u8],
+}
+
+/// Why a text could not be taken apart.
+#[derive(Debug, Clone, Copy)]
+enum Stuck {
+    /// A token has no end.
+    Unfinished { at: usize, secret: bool },
+    /// Where literals end depends on a setting of the session (`standard_conforming_strings`).
+    Ambiguous,
+}
+
+/// Replaces the secrets in SQL text. `whole` says that the text is not itself the beginning of a longer one.
+#[must_use]
+pub fn sql(text: &[u8], whole: bool) -> Redaction<'_> {
+    let untouched = Redaction {
+        text: Cow::Borrowed(text),
+        places: 0,
+        shortened: false,
+        parameters: Vec::new(),
+    };
+    let Some(trigger) = FINDER.find(text) else {
+        return untouched;
+    };
+    let mut scan = Scan::new(text, 0);
+    let end = match scan.run() {
+        Ok(()) => None,
+        // A text that was cut has a token without its end, which may be harmless.
+        Err(Stuck::Unfinished { secret: false, .. }) if !whole => None,
+        Err(Stuck::Unfinished { secret: true, at }) if !whole => Some(at),
+        Err(_) => Some(trigger.end()),
+    };
+    // Nothing is left out where the trigger is the end.
+    let end = end.filter(|end| *end < text.len());
+    let Scan {
+        cuts, mut parameters, ..
+    } = scan;
+    parameters.sort_unstable();
+    parameters.dedup();
+    if cuts.is_empty() && end.is_none() {
+        return Redaction { parameters, ..untouched };
+    }
+    let shown = end.unwrap_or(text.len());
+    let mut places = u32::from(end.is_some());
+    let mut out = Vec::with_capacity(shown);
+    let mut at = 0;
+    for cut in cuts.iter().take_while(|cut| cut.end <= shown) {
+        out.extend_from_slice(text.get(at..cut.start).unwrap_or_default());
+        out.extend_from_slice(cut.with);
+        at = cut.end;
+        places += 1;
+    }
+    out.extend_from_slice(text.get(at..shown).unwrap_or_default());
+    Redaction {
+        text: Cow::Owned(out),
+        places,
+        shortened: end.is_some(),
+        parameters,
+    }
+}
+
+/// Whether a value has a connection string or other text in it that gives a password away.
+#[must_use]
+pub fn gives_away(value: &[u8]) -> bool {
+    FINDER.find_iter(value).any(|found| {
+        let behind = value.get(found.end()..).unwrap_or_default();
+        match TRIGGERS.get(found.pattern().as_usize()) {
+            Some(&AUTHORITY) => names_a_password(behind),
+            Some(&PEM) => true,
+            Some(_) => is_assigned(name_from(value, found.start()), behind),
+            None => false,
+        }
+    })
+}
+
+/// Whether a URI goes on with `user:password@`.
+fn names_a_password(behind: &[u8]) -> bool {
+    let end = behind.iter().position(|byte| is_space(*byte) || matches!(byte, b'\'' | b'"'));
+    let address = behind.get(..end.unwrap_or(behind.len())).unwrap_or_default();
+    let login = address
+        .iter()
+        .rposition(|byte| *byte == b'@')
+        .and_then(|at| address.get(..at));
+    login.is_some_and(|login| {
+        let colon = login.iter().position(|byte| *byte == b':');
+        colon.is_some_and(|colon| colon + 1 < login.len())
+    })
+}
+
+/// The name that goes on at `start`, to its end.
+fn name_from(text: &[u8], start: usize) -> &[u8] {
+    let rest = text.get(start..).unwrap_or_default();
+    let length = rest.iter().take_while(|byte| in_word(**byte)).count();
+    rest.get(..length).unwrap_or_default()
+}
+
+/// Whether a secret name (of which the end may be in `behind`) is given a value there: `=x`, `": "x"`, ` 'x'`.
+fn is_assigned(name: &[u8], behind: &[u8]) -> bool {
+    let rest = after(behind, in_word);
+    let mut value = after(rest, |byte| is_space(byte) || matches!(byte, b'"' | b'\\'));
+    let apart = rest.first().copied().is_some_and(is_space);
+    value = match value.first() {
+        Some(b'=' | b':') => after(value, |byte| {
+            is_space(byte) || matches!(byte, b'=' | b':' | b'>' | b'\'' | b'"' | b'\\')
+        }),
+        Some(b'\'') if apart => after(value, |byte| byte == b'\''),
+        Some(b'$') if apart => value,
+        _ => return false,
+    };
+    let placeholder = matches!(value, [] | [b'%', ..] | [b'$', b'0'..=b'9', ..]);
+    is_secret(name) && !placeholder
+}
+
+/// Whether a text has a place for a value behind a secret name, as `format` fills in (`PASSWORD %L`).
+fn has_place(text: &[u8]) -> bool {
+    FINDER.find_iter(text).any(|found| {
+        let rest = after(text.get(found.end()..).unwrap_or_default(), in_word);
+        let value = after(rest, |byte| {
+            is_space(byte) || matches!(byte, b'=' | b':' | b'\'' | b'"' | b'\\')
+        });
+        // `LIKE '%password%'` has none.
+        value.first() == Some(&b'%') && value.len() < rest.len() && is_secret(name_from(text, found.start()))
+    })
+}
+
+/// Whether a text ends with a secret name, so that a secret may follow: `password`, `password=`, `… PASSWORD ''`, `{password}`.
+fn ends_in_name(text: &[u8]) -> bool {
+    let open = |byte: &u8| is_space(*byte) || matches!(byte, b'=' | b':' | b'\'' | b'"' | b'\\' | b'}');
+    let left = text.iter().rposition(|byte| !open(byte)).map_or(0, |at| at + 1);
+    is_secret(text.get(..left).unwrap_or_default())
+}
+
+/// Whether a name is that of a secret.
+fn is_secret(name: &[u8]) -> bool {
+    let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let name = name.get(..name.len() - digits).unwrap_or_default();
+    NAMES.iter().any(|secret| {
+        let end = name.len().checked_sub(secret.len()).and_then(|at| name.get(at..));
+        end.is_some_and(|end| end.eq_ignore_ascii_case(secret.as_bytes()))
+    })
+}
+
+/// What is left behind the first bytes that are `like` this.
+fn after(text: &[u8], like: impl Fn(u8) -> bool) -> &[u8] {
+    let start = text.iter().position(|byte| !like(*byte)).unwrap_or(text.len());
+    text.get(start..).unwrap_or_default()
+}
+
+/// Whether a text is data and not SQL: JSON, a URI, or nothing but `name=value`.
+fn is_data(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    if matches!(text, [b'{' | b'[', ..]) || (!text.iter().copied().any(is_space) && FINDER.is_match(text)) {
+        return true;
+    }
+    let mut rest = text;
+    while !rest.is_empty() {
+        let behind = after(after(rest, in_word), is_space);
+        let Some((b'=', value)) = behind.split_first() else {
+            return false;
+        };
+        let value = after(value, is_space);
+        rest = match value.split_first() {
+            Some((b'\'', quoted)) => {
+                let end = quoted.iter().position(|byte| *byte == b'\'');
+                end.and_then(|end| quoted.get(end + 1..)).unwrap_or_default()
+            }
+            _ => after(value, |byte| !is_space(byte)),
+        };
+        rest = after(rest, is_space);
+    }
+    !text.is_empty()
+}

@@ -1,0 +1,315 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn redacted(text: &str) -> (String, u32) {
+    let redaction = sql(text.as_bytes(), true);
+    (String::from_utf8(redaction.text.into_owned()).unwrap(), redaction.places)
+}
+
+#[track_caller]
+fn becomes(text: &str, expected: &str) {
+    assert_eq!(redacted(text).0, expected, "{text}");
+}
+
+#[track_caller]
+fn stays(text: &str) {
+    assert_eq!(redacted(text), (text.to_owned(), 0));
+}
+
+#[test]
+fn passwords_of_roles() {
+    becomes(
+        "ALTER ROLE bob WITH ENCRYPTED PASSWORD 'hunter2' VALID UNTIL '2027-01-01'",
+        "ALTER ROLE bob WITH ENCRYPTED PASSWORD '***' VALID UNTIL '2027-01-01'",
+    );
+    becomes(
+        "create user bob password/* a */E'hun\\'ter' in role x",
+        "create user bob password/* a */'***' in role x",
+    );
+    becomes("CREATE USER bob PASSWORD $a$it's$a$", "CREATE USER bob PASSWORD '***'");
+    becomes("CREATE USER bob PASSWORD 'a'\n'b'", "CREATE USER bob PASSWORD '***'\n'***'");
+    becomes(
+        "CREATE USER bob PASSWORD U&'d\\0061t' LOGIN",
+        "CREATE USER bob PASSWORD '***' LOGIN",
+    );
+    // psql's \password: the verifier is as good as the password to who can guess.
+    becomes(
+        "ALTER USER \"x y\" PASSWORD 'SCRAM-SHA-256$4096:c2FsdA==$a:b'",
+        "ALTER USER \"x y\" PASSWORD '***'",
+    );
+    // Without its quotes it is an error, and on record.
+    becomes("ALTER ROLE bob PASSWORD hunter2 LOGIN", "ALTER ROLE bob PASSWORD *** LOGIN");
+    becomes(
+        "ALTER ROLE bob PASSWORD \"hunter2\"; select 1",
+        "ALTER ROLE bob PASSWORD ***; select 1",
+    );
+    stays("ALTER ROLE bob PASSWORD NULL VALID UNTIL 'infinity'");
+    stays("SET password_encryption = 'scram-sha-256'");
+}
+
+#[test]
+fn values_of_secret_names() {
+    becomes(
+        "UPDATE u SET password = 'a', name = 'b'",
+        "UPDATE u SET password = '***', name = 'b'",
+    );
+    becomes(
+        "SELECT * FROM u WHERE password='a' AND name = 'b'",
+        "SELECT * FROM u WHERE password='***' AND name = 'b'",
+    );
+    becomes(
+        "UPDATE u SET password = crypt('a', gen_salt('bf')), n = 'c'",
+        "UPDATE u SET password = crypt('***', gen_salt('***')), n = 'c'",
+    );
+    becomes(
+        "SELECT * FROM u WHERE lower(u.\"clientSecret\") IN ('a', 'b') OR x = 'y'",
+        "SELECT * FROM u WHERE lower(u.\"clientSecret\") IN ('***', '***') OR x = 'y'",
+    );
+    becomes(
+        "UPDATE u SET password = 'a' || 'b'::text || 'c' WHERE n = 'd'",
+        "UPDATE u SET password = '***' || '***'::text || '***' WHERE n = 'd'",
+    );
+    becomes(
+        "UPDATE u SET password = text 'a' WHERE n = 'd'",
+        "UPDATE u SET password = text '***' WHERE n = 'd'",
+    );
+    becomes(
+        "INSERT INTO u (name, password) VALUES ('a', 'b'), ('c', md5('d')) ON CONFLICT DO NOTHING",
+        "INSERT INTO u (name, password) VALUES ('a', '***'), ('c', md5('***')) ON CONFLICT DO NOTHING",
+    );
+    becomes("SET app.secret_key TO hunter2", "SET app.secret_key TO ***");
+    becomes(
+        "SET LOCAL app.password = 12345;SELECT 1",
+        "SET LOCAL app.password = ***;SELECT 1",
+    );
+    becomes(
+        "SELECT set_config('app.password', 'a', false)",
+        "SELECT set_config('app.password', '***', false)",
+    );
+    becomes(
+        "SELECT * FROM t WHERE d->>'password' = 'a'",
+        "SELECT * FROM t WHERE d->>'password' = '***'",
+    );
+    becomes(
+        "SELECT json_build_object('password', 'a', 'user', 'b')",
+        "SELECT json_build_object('password', '***', 'user', 'b')",
+    );
+    stays("SELECT password, 'x' FROM u WHERE name = 'y'");
+    stays("UPDATE u SET password = new_password WHERE name = 'y'");
+    stays("SELECT * FROM passengers WHERE password IS NOT NULL AND name = 'y'");
+    stays("CREATE TABLE u (name text DEFAULT 'x', password text NOT NULL)");
+    stays("SELECT 'a secret of price' FROM t WHERE x LIKE '%password%' AND y = 'z'");
+}
+
+#[test]
+fn options_and_connection_strings() {
+    becomes(
+        "CREATE USER MAPPING FOR x SERVER s OPTIONS (user 'u', password 'a')",
+        "CREATE USER MAPPING FOR x SERVER s OPTIONS (user 'u', password '***')",
+    );
+    becomes(
+        "ALTER SERVER s OPTIONS (SET host 'h', SET aws_secret_access_key 'a', ADD x 'y')",
+        "ALTER SERVER s OPTIONS (SET host 'h', SET aws_secret_access_key '***', ADD x 'y')",
+    );
+    becomes(
+        "CREATE SUBSCRIPTION s CONNECTION 'host=h password=a' PUBLICATION p",
+        "CREATE SUBSCRIPTION s CONNECTION '***' PUBLICATION p",
+    );
+    becomes(
+        "SELECT dblink('postgresql://u:a@h/db', 'select 1')",
+        "SELECT dblink('***', 'select 1')",
+    );
+    becomes(
+        "SELECT dblink_connect($$host=h password = a$$)",
+        "SELECT dblink_connect('***')",
+    );
+    becomes(
+        "SELECT dblink_connect('host=h password=' || 'a')",
+        "SELECT dblink_connect('host=h password=' || '***')",
+    );
+    becomes(
+        "INSERT INTO c VALUES ('{\"password\": \"a\"}', 'x')",
+        "INSERT INTO c VALUES ('***', 'x')",
+    );
+    becomes("SELECT 1 /* password=a */ -- passwd: b\n+ 1", "SELECT 1 /***/ /***/\n+ 1");
+    becomes("COPY t FROM PROGRAM 'curl https://u:a@h/x'", "COPY t FROM PROGRAM '***'");
+    stays("SELECT dblink('host=h passfile=/x', 'select 1')");
+    stays("SELECT 'https://h/p' WHERE 'a@b' = 'c'");
+}
+
+#[test]
+fn keys_of_functions() {
+    becomes(
+        "SELECT pgp_sym_encrypt('data', 'a', 'cipher-algo=aes256')",
+        "SELECT pgp_sym_encrypt('data', '***', 'cipher-algo=aes256')",
+    );
+    becomes(
+        "SELECT hmac(x, convert_to('a', 'UTF8'), 'sha256')",
+        "SELECT hmac(x, convert_to('***', '***'), 'sha256')",
+    );
+    let redaction = sql(b"UPDATE u SET password = $3, x = $1 WHERE y = pgp_sym_decrypt(z, $2)", true);
+    assert_eq!(redaction.parameters, [2, 3]);
+    assert_eq!(redaction.places, 0);
+    let redaction = sql(b"INSERT INTO u (a, password, b) VALUES ($1, $2, $3), ($4, $5, $6)", true);
+    assert_eq!(redaction.parameters, [2, 5]);
+}
+
+#[test]
+fn sql_within_sql() {
+    becomes(
+        "DO $x$ BEGIN EXECUTE 'ALTER ROLE b PASSWORD ''a'''; PERFORM 'x'; END $x$",
+        "DO $x$ BEGIN EXECUTE '***'; PERFORM 'x'; END $x$",
+    );
+    becomes(
+        "DO $$ BEGIN ALTER ROLE b PASSWORD 'a' VALID UNTIL 'c'; END $$",
+        "DO $$ BEGIN ALTER ROLE b PASSWORD '***' VALID UNTIL 'c'; END $$",
+    );
+    becomes(
+        "DO $$ BEGIN EXECUTE format('ALTER ROLE %I PASSWORD %L', 'b', 'a'); x := 'y'; END $$",
+        "DO $$ BEGIN EXECUTE format('ALTER ROLE %I PASSWORD %L', '***', '***'); x := 'y'; END $$",
+    );
+    becomes(
+        "DO $$ BEGIN EXECUTE 'ALTER ROLE b PASSWORD ''' || 'a' || ''''; END $$",
+        "DO $$ BEGIN EXECUTE 'ALTER ROLE b PASSWORD ''' || '***' || '***'; END $$",
+    );
+    becomes(
+        "PREPARE s AS UPDATE u SET secret = 'a' WHERE n = 'b'",
+        "PREPARE s AS UPDATE u SET secret = '***' WHERE n = 'b'",
+    );
+    // A body that cannot be taken apart is left out as a whole.
+    becomes("DO $$ PASSWORD 'a $$; SELECT 'x'", "DO '***'; SELECT 'x'");
+}
+
+#[test]
+fn what_cannot_be_taken_apart_ends_at_its_trigger() {
+    let redaction = sql(b"ALTER ROLE bob PASSWORD 'hunter2", true);
+    assert_eq!(
+        (&*redaction.text, redaction.places, redaction.shortened),
+        (&b"ALTER ROLE bob PASSWORD"[..], 1, true)
+    );
+    // Where this literal ends depends on standard_conforming_strings.
+    let redaction = sql(br"SELECT 'it\'s', 'x' WHERE password = 'a'", true);
+    assert!(redaction.shortened && redaction.text.ends_with(b"password"));
+    // The beginning of a long text ends anywhere.
+    let redaction = sql(b"INSERT INTO u (name, password) VALUES ('a', 'b'), ('cde", false);
+    assert_eq!(&*redaction.text, b"INSERT INTO u (name, password) VALUES ('a', '***'), ('cde");
+    let redaction = sql(b"INSERT INTO u (name, password) VALUES ('a', 'b'), ('c', 'hunt", false);
+    assert_eq!(
+        &*redaction.text,
+        b"INSERT INTO u (name, password) VALUES ('a', '***'), ('c', "
+    );
+    assert!(redaction.shortened);
+}
+
+#[test]
+fn values_that_give_passwords_away() {
+    for value in [
+        "host=h password=x",
+        "password = 'x'",
+        "postgres://u:p%40@h/db",
+        r#"{"db": {"Password": "x"}}"#,
+        r#"{\"password\":\"x\"}"#,
+        "-----BEGIN RSA PRIVATE KEY-----\nMII",
+        "ALTER ROLE a PASSWORD 'x'",
+    ] {
+        assert!(gives_away(value.as_bytes()), "{value}");
+    }
+    for value in [
+        "password",
+        "password=",
+        "my passwords: none",
+        "http://h:80/x",
+        "x://u@h",
+        "the secret of tea",
+    ] {
+        assert!(!gives_away(value.as_bytes()), "{value}");
+    }
+}
+
+/// Statements with a secret in the place of `@`.
+const PLACES: &[&str] = &[
+    "ALTER ROLE r~PASSWORD~'@'~VALID~UNTIL~'2030-01-01'",
+    "CREATE~USER r~WITH~ENCRYPTED~PASSWORD~'@'",
+    "CREATE ROLE r~PASSWORD~$q$@$q$~LOGIN",
+    "CREATE ROLE r~PASSWORD~E'@'",
+    "UPDATE t SET a = 'b',~password~=~'@' WHERE c = 'd'",
+    "UPDATE t SET~(a, password)~=~('b', '@')",
+    "SELECT * FROM t WHERE~password~=~lower('@')~OR a = 'b'",
+    "INSERT INTO t (a,~password) VALUES ('b',~'@')",
+    "CREATE USER MAPPING FOR r SERVER s OPTIONS (user~'u',~password~'@')",
+    "ALTER USER MAPPING FOR r SERVER s OPTIONS~(SET~password~'@')",
+    "CREATE SUBSCRIPTION s CONNECTION~'host=h password=@ user=u' PUBLICATION p",
+    "SELECT dblink('host=h password=''@''',~'SELECT 1')",
+    "SELECT dblink('postgresql://u:@@h/d',~'SELECT 1')",
+    "SELECT pgp_sym_encrypt('d',~'@')",
+    "SELECT pgp_sym_decrypt(x,~'@', 'y')",
+    "SELECT set_config('a.password',~'@', true)",
+    "SET~a.password~=~'@'",
+    "SET~a.password~TO~@",
+    "DO $$ BEGIN~ALTER ROLE r~PASSWORD~'@'; END $$",
+    "DO $$ BEGIN EXECUTE~'ALTER ROLE r PASSWORD ''@'''; END $$",
+    "PREPARE p AS~UPDATE t SET~password~=~'@'",
+    "SELECT 1;~ALTER ROLE r~PASSWORD~'@';~SELECT 2",
+    "INSERT INTO t VALUES ('{\"password\":\"@\"}')",
+];
+
+proptest! {
+    #[test]
+    fn no_secret_survives(
+        place in proptest::sample::select(PLACES),
+        secret in "[A-Z0-9]{4,12}zq",
+        gaps in proptest::collection::vec(proptest::sample::select(&[" ", "\n", "\t ", " /* 'x */ ", " -- don't\n", "/**/ "][..]), 12),
+        upper in any::<bool>(),
+        cut in proptest::option::of(0_usize..400),
+    ) {
+        let mut gaps = gaps.into_iter().cycle();
+        let mut text = String::new();
+        for part in place.chars() {
+            match part {
+                '~' => text.push_str(gaps.next().unwrap()),
+                '@' => text.push('@'),
+                other if upper => text.extend(other.to_uppercase()),
+                other => text.extend(other.to_lowercase()),
+            }
+        }
+        // Of `u:@@h` only the first is the secret's place.
+        let text = text.replacen('@', &secret, 1);
+        let shown = match cut {
+            Some(cut) if cut < text.len() => sql(&text.as_bytes()[..cut], false),
+            _ => sql(text.as_bytes(), true),
+        };
+        let result = String::from_utf8(shown.text.clone().into_owned()).unwrap();
+        // Of a text that was cut within the secret no part of it may be left either.
+        prop_assert!(!result.contains(secret.get(..4).unwrap()), "{} became {}", text, result);
+        if cut.is_none() {
+            prop_assert!(shown.places > 0);
+            prop_assert!(!shown.shortened, "{} was shortened to {}", text, result);
+            prop_assert_eq!(result.contains("2030-01-01"), text.contains("2030-01-01"));
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_dealt_with(
+        parts in proptest::collection::vec(prop_oneof![
+            proptest::sample::select(&["password", "'", "''", "\\'", "$$", "$a$", "/*", "*/", "--", "\n", "(", ")", ",", ";", "=", " ", "E'", "insert", "values", "://u:p@", "secret", "set", "alter role", "\"", "$1", "::", "hmac("][..]).prop_map(|part| part.as_bytes().to_vec()),
+            proptest::collection::vec(any::<u8>(), 0..6),
+        ], 0..40),
+        whole in any::<bool>(),
+    ) {
+        let text = parts.concat();
+        let shown = sql(&text, whole);
+        prop_assert!(shown.places > 0 || *shown.text == text[..]);
+        prop_assert!(!shown.shortened || shown.places > 0);
+        // What is redacted once needs nothing more but what stands for a secret.
+        let again = sql(&shown.text, whole);
+        prop_assert!(again.text.len() <= shown.text.len() + 3 * again.places as usize);
+        let _ = gives_away(&text);
+    }
+
+    #[test]
+    fn text_without_triggers_stays(text in "[a-z ='\"();,$*/\\-]{0,60}") {
+        let shown = sql(text.as_bytes(), true);
+        prop_assert!(FINDER.is_match(&text) || (shown.places == 0 && !shown.shortened));
+    }
+}

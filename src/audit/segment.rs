@@ -1,0 +1,188 @@
+//! How the log's segments are named, found and opened.
+//!
+//! It does not write them (the writer does), pack them (the keeper does), nor know what a line means.
+//!
+//! A segment is `audit-000001.jsonl`; once it is closed and packed, `audit-000001.jsonl.zst`. Where both are there, packing was
+//! interrupted, and the first is the segment.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::index::{self, Blocks, Demand};
+
+/// How much is read at once.
+const CHUNK: usize = 128 * 1024;
+
+/// A segment in a folder.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Segment {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether it is closed and compressed.
+    pub packed: bool,
+}
+
+/// The name of the segment that is being written.
+pub(super) fn name(number: u32) -> String {
+    format!("audit-{number:06}.jsonl")
+}
+
+impl Segment {
+    /// The segment with this path, if its name is one of ours.
+    #[must_use]
+    pub fn at(path: &Path) -> Option<Self> {
+        let rest = path.file_name()?.to_str()?.strip_prefix("audit-")?;
+        let (digits, packed) = match rest.strip_suffix(".jsonl.zst") {
+            Some(digits) => (digits, true),
+            None => (rest.strip_suffix(".jsonl")?, false),
+        };
+        let named = digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        Some(Self {
+            number: digits.parse().ok().filter(|_| named)?,
+            path: path.to_owned(),
+            packed,
+        })
+    }
+
+    /// Opens it for reading from its first line.
+    pub fn open(&self) -> io::Result<Lines> {
+        match File::open(&self.path) {
+            Ok(file) if self.packed => unpack(file),
+            Ok(file) => Ok(Lines::Plain(BufReader::with_capacity(CHUNK, file))),
+            // It was packed since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.packed => {
+                unpack(File::open(self.path.with_extension("jsonl.zst"))?)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens it for reading what may be wanted: all of it, or the blocks that its index does not rule out.
+    pub(super) fn open_for(&self, demand: &Demand) -> io::Result<Lines> {
+        let chosen = if self.packed { index::open(self, demand)? } else { None };
+        chosen.map_or_else(|| self.open(), |blocks| Ok(Lines::Chosen(Box::new(blocks))))
+    }
+}
+
+fn unpack(file: File) -> io::Result<Lines> {
+    let decoder = zstd::Decoder::new(file)?;
+    Ok(Lines::Packed(Box::new(BufReader::with_capacity(CHUNK, decoder))))
+}
+
+/// A segment's bytes.
+#[expect(private_interfaces, reason = "how blocks are chosen is this module's own business")]
+pub enum Lines {
+    /// A segment as it is written; it may grow.
+    Plain(BufReader<File>),
+    /// A packed one.
+    Packed(Box<BufReader<zstd::Decoder<'static, BufReader<File>>>>),
+    /// Some of the blocks of a packed one.
+    Chosen(Box<Blocks>),
+}
+
+impl std::fmt::Debug for Lines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Plain(_) => "Plain",
+            Self::Packed(_) => "Packed",
+            Self::Chosen(_) => "Chosen",
+        })
+    }
+}
+
+impl Read for Lines {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(reader) => reader.read(buffer),
+            Self::Packed(reader) => reader.read(buffer),
+            Self::Chosen(reader) => reader.read(buffer),
+        }
+    }
+}
+
+impl BufRead for Lines {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match self {
+            Self::Plain(reader) => reader.fill_buf(),
+            Self::Packed(reader) => reader.fill_buf(),
+            Self::Chosen(reader) => reader.fill_buf(),
+        }
+    }
+
+    fn consume(&mut self, amount: usize) {
+        match self {
+            Self::Plain(reader) => reader.consume(amount),
+            Self::Packed(reader) => reader.consume(amount),
+            Self::Chosen(reader) => reader.consume(amount),
+        }
+    }
+}
+
+impl Lines {
+    /// How many lines lie before the next one, if some were left out in front of it.
+    pub(super) fn jumped(&mut self) -> Option<u64> {
+        match self {
+            Self::Chosen(reader) => reader.jumped(),
+            _ => None,
+        }
+    }
+
+    /// Goes back to the place where an unfinished line begins. Only a segment that grows has one that can be read again.
+    pub(super) fn back_to(&mut self, offset: u64) -> io::Result<()> {
+        match self {
+            Self::Plain(reader) => reader.seek(SeekFrom::Start(offset)).map(drop),
+            Self::Packed(_) | Self::Chosen(_) => Ok(()),
+        }
+    }
+
+    /// Goes to the end of the last whole line, and says where that is.
+    pub(super) fn skip_to_end(&mut self) -> io::Result<u64> {
+        match self {
+            Self::Plain(reader) => {
+                let file = reader.get_mut();
+                let length = file.metadata()?.len();
+                let end = end_of_last_line(file, length)?;
+                reader.seek(SeekFrom::Start(end))
+            }
+            Self::Packed(reader) => io::copy(reader, &mut io::sink()),
+            Self::Chosen(reader) => io::copy(reader, &mut io::sink()),
+        }
+    }
+}
+
+/// The log's segments in the folder, in order, each once.
+pub fn list(dir: &Path) -> io::Result<Vec<Segment>> {
+    let mut segments = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        segments.extend(Segment::at(&entry?.path()));
+    }
+    // The plain one first where both are there.
+    segments.sort_by_key(|segment| (segment.number, segment.packed));
+    segments.dedup_by_key(|segment| segment.number);
+    Ok(segments)
+}
+
+/// The first segment with a higher number.
+pub(super) fn after(dir: &Path, number: u32) -> io::Result<Option<Segment>> {
+    Ok(list(dir)?.into_iter().find(|segment| segment.number > number))
+}
+
+/// The position after the last newline before `end`; 0 when there is none.
+fn end_of_last_line(file: &mut File, end: u64) -> io::Result<u64> {
+    let mut end = end;
+    let mut chunk = Vec::new();
+    while end > 0 {
+        let start = end.saturating_sub(CHUNK as u64);
+        file.seek(SeekFrom::Start(start))?;
+        chunk.clear();
+        Read::take(&mut *file, end - start).read_to_end(&mut chunk)?;
+        if let Some(at) = chunk.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}

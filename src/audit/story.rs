@@ -1,0 +1,269 @@
+//! A session told from its beginning to its end: what was asked, decided, done, and how it ended.
+//!
+//! It finds no records (the reader does) and leaves none out.
+//!
+//! The law: a statement without an outcome is told as such, never as one that ran; numbers are those of the records, and where
+//! the session's own end counts differently, both are told.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::encode::Harmless;
+use super::event::{Done, Event, Kind, SessionEnded, Who};
+use super::reading::{Class, Reading, Readings, Table};
+use super::record::Record;
+use super::render::{self, safe};
+
+/// Words for a statement that nobody knows the end of.
+pub const OUTCOME_UNKNOWN: &str = "outcome unknown";
+
+/// Everything about a session.
+#[derive(Debug, Clone, Serialize)]
+pub struct Story {
+    /// Whose it was; `None` when there is no record of the session.
+    #[serde(flatten)]
+    pub who: Option<Who>,
+    /// What led to it and what became of its grant, in order: request, decisions, changes of the grant.
+    pub background: Vec<Record>,
+    /// The session's records but for statements and outcomes: start, cancel requests, end.
+    pub events: Vec<Record>,
+    /// Its statements, in order.
+    pub statements: Vec<Told>,
+    /// Sums.
+    pub totals: Totals,
+}
+
+/// A statement with what became of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Told {
+    /// The intent; absent when only the outcome is in what was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statement: Option<Record>,
+    /// The outcome; `None`: unknown.
+    pub outcome: Option<Record>,
+    /// What its text is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reading: Option<Arc<Reading>>,
+}
+
+/// Sums over a session's statements. Texts that were only prepared do not count.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Statements sent to be executed.
+    pub statements: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Those without an outcome, or whose outcome is not known.
+    pub outcome_unknown: u64,
+    /// Those whose text could not be read, or does not show what it runs.
+    pub not_read: u64,
+    /// Rows returned or changed.
+    pub rows: u64,
+    /// Bytes of the answers.
+    pub bytes: u64,
+    /// The tables named.
+    pub tables: Vec<Table>,
+    /// The classes of commands.
+    pub classes: Vec<Class>,
+}
+
+impl Story {
+    /// Puts records together: those of the session, and those of its grant and request. Each may come in any order, and twice.
+    #[must_use]
+    pub fn of(session: Vec<Record>, background: Vec<Record>) -> Self {
+        let mut readings = Readings::default();
+        let who = session.iter().find_map(|record| record.event.who().cloned());
+        let (mut events, mut statements) = (Vec::new(), BTreeMap::<u64, Told>::new());
+        for record in in_order(session) {
+            let number = match &record.event {
+                Event::Statement(statement) => statement.statement,
+                Event::Outcome(outcome) => outcome.statement,
+                _ => {
+                    events.push(record);
+                    continue;
+                }
+            };
+            let told = statements.entry(number).or_insert(Told {
+                statement: None,
+                outcome: None,
+                reading: None,
+            });
+            if let Event::Statement(statement) = &record.event {
+                told.reading = statement.sql.as_ref().map(|sql| readings.of(sql));
+                told.statement = Some(record);
+            } else {
+                told.outcome = Some(record);
+            }
+        }
+        let statements: Vec<_> = statements.into_values().collect();
+        Self {
+            who,
+            background: in_order(background)
+                .into_iter()
+                .filter(|record| record.event.session().is_none())
+                .collect(),
+            events,
+            totals: Totals::of(&statements),
+            statements,
+        }
+    }
+
+    /// The story in lines for people, in the order of time; safe for a terminal.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mut told: Vec<(u64, String)> = Vec::new();
+        for record in self.background.iter().chain(&self.events) {
+            told.push((
+                record.seq,
+                at(record.time, &render::columns(record).text, record.event.name().as_str()),
+            ));
+        }
+        told.extend(self.statements.iter().filter_map(Told::line));
+        told.sort_by_key(|(seq, _)| *seq);
+        let mut lines = vec![self.heading(), String::new()];
+        lines.extend(told.into_iter().map(|(_, line)| line));
+        lines.push(String::new());
+        lines.extend(self.totals.lines());
+        let ended = self.events.iter().find_map(|record| match &record.event {
+            Event::SessionEnded(ended) => Some(ended.as_ref()),
+            _ => None,
+        });
+        lines.push(ended.map_or_else(
+            || "It has not ended, or the gate died before it could say so.".to_owned(),
+            ending,
+        ));
+        lines
+    }
+
+    /// The story as one line of JSON, harmless to show.
+    pub fn json(&self) -> Result<String, serde_json::Error> {
+        let mut json = Vec::new();
+        self.serialize(&mut serde_json::Serializer::with_formatter(&mut json, Harmless))?;
+        Ok(String::from_utf8(json).unwrap_or_default())
+    }
+
+    fn heading(&self) -> String {
+        let Some(who) = &self.who else {
+            return "There is no record of this session.".to_owned();
+        };
+        let started = self
+            .events
+            .iter()
+            .any(|record| matches!(record.event, Event::SessionStarted(_)));
+        let mut heading = format!(
+            "Session {} of {} on {}, under grant {}",
+            who.session, who.identity, who.target, who.grant
+        );
+        if !started {
+            heading.push_str(" (its start is not in what was read)");
+        }
+        heading
+    }
+}
+
+fn in_order(mut records: Vec<Record>) -> Vec<Record> {
+    records.sort_by_key(|record| record.seq);
+    records.dedup_by_key(|record| record.seq);
+    records
+}
+
+fn at(time: Timestamp, text: &str, what: &str) -> String {
+    format!("{}  {what:<16}  {text}", time.strftime("%Y-%m-%d %H:%M:%S%.3f"))
+}
+
+fn ending(ended: &SessionEnded) -> String {
+    let rows = format!("{} statements, {} rows", ended.statements, ended.rows);
+    let late = ended
+        .overshoot_us
+        .map(|late| format!(", confirmed gone {} after its end was due", render::span(late)));
+    format!(
+        "It ended after {}: {} ({}), transaction {}; the gate counted {rows}{}.",
+        render::span(ended.duration_us),
+        safe(&ended.ending, 100),
+        safe(&ended.sqlstate, 5),
+        safe(&ended.fate, 100),
+        late.unwrap_or_default()
+    )
+}
+
+impl Told {
+    /// Where it belongs, and how it reads.
+    fn line(&self) -> Option<(u64, String)> {
+        let outcome = self.outcome.as_ref().map(|record| render::columns(record).text);
+        let Some(record) = &self.statement else {
+            let record = self.outcome.as_ref()?;
+            return Some((record.seq, at(record.time, &outcome.unwrap_or_default(), "outcome")));
+        };
+        let mut line = at(record.time, &render::columns(record).text, "statement");
+        let _ = write!(line, "\n{:45}-> {}", "", outcome.as_deref().unwrap_or(OUTCOME_UNKNOWN));
+        Some((record.seq, line))
+    }
+
+    fn is_executed(&self) -> bool {
+        !matches!(&self.statement, Some(Record { event: Event::Statement(statement), .. }) if statement.kind == Kind::Parse)
+    }
+}
+
+impl Totals {
+    fn of(statements: &[Told]) -> Self {
+        let mut totals = Self::default();
+        for told in statements.iter().filter(|told| told.is_executed()) {
+            totals.statements += 1;
+            match told.outcome.as_ref().map(|record| &record.event) {
+                Some(Event::Outcome(outcome)) => {
+                    totals.failed += u64::from(outcome.result == Done::Failed);
+                    totals.outcome_unknown += u64::from(outcome.result == Done::Unknown);
+                    totals.rows += outcome.rows;
+                    totals.bytes += outcome.bytes;
+                }
+                _ => totals.outcome_unknown += 1,
+            }
+            let Some(reading) = &told.reading else {
+                totals.not_read += 1;
+                continue;
+            };
+            totals.not_read += u64::from(!reading.is_complete());
+            add_new(&mut totals.tables, &reading.tables);
+            add_new(&mut totals.classes, &reading.classes);
+        }
+        totals
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!(
+            "{} statements: {} failed, {} with {OUTCOME_UNKNOWN}; {} rows, {} bytes",
+            self.statements, self.failed, self.outcome_unknown, self.rows, self.bytes
+        )];
+        let names = |names: Vec<String>| safe(&names.join(", "), 2000);
+        if !self.classes.is_empty() {
+            let classes = self.classes.iter().map(|class| class.name().to_owned()).collect();
+            lines.push(format!("What: {}", names(classes)));
+        }
+        if !self.tables.is_empty() {
+            let tables = self.tables.iter().map(ToString::to_string).collect();
+            lines.push(format!("Tables: {}", names(tables)));
+        }
+        if self.not_read > 0 {
+            lines.push(format!(
+                "{} statements have a text that could not be read or does not show what it runs: there may be more tables",
+                self.not_read
+            ));
+        }
+        lines
+    }
+}
+
+pub(super) fn add_new<T: PartialEq + Clone>(all: &mut Vec<T>, new: &[T]) {
+    for one in new {
+        if !all.contains(one) {
+            all.push(one.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

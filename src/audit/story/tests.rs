@@ -1,0 +1,68 @@
+//! A session's story: everything that belongs to it, in order, with its sums; and nothing raw.
+
+use super::*;
+use crate::audit::testing::{all, ended, outcome, record, statement, who};
+
+#[test]
+fn a_session_from_request_to_ending() {
+    let ana = who(1, "ana");
+    let started = all()
+        .into_iter()
+        .find(|event| matches!(event, Event::SessionStarted(_)))
+        .unwrap();
+    let background: Vec<_> = (1..).zip(all()).map(|(seq, event)| record(seq, event)).collect();
+    let session = vec![
+        record(103, outcome(&ana, 1, None)),
+        record(101, started),
+        record(102, statement(&ana, 1, "SELECT * FROM customers", &[])),
+        record(104, statement(&ana, 2, "DELETE FROM \"\u{1b}[2J\"", &[])),
+        record(105, outcome(&ana, 2, Some("42P01"))),
+        record(106, statement(&ana, 3, "SELECT pg_sleep(10)", &[])),
+        record(106, statement(&ana, 3, "SELECT pg_sleep(10)", &[])),
+        record(107, ended(&ana)),
+    ];
+    let story = Story::of(session, background);
+    assert_eq!(story.totals.statements, 3);
+    assert_eq!(
+        (story.totals.failed, story.totals.outcome_unknown, story.totals.rows),
+        (1, 1, 2)
+    );
+    let lines = story.lines().join("\n");
+    let places: Vec<_> = [
+        "granted",
+        "TLSv1.3",
+        "#1 SELECT",
+        "#1 completed",
+        "#2 DELETE",
+        "42P01",
+        "#3 SELECT",
+        OUTCOME_UNKNOWN,
+        "expired (57P01)",
+        "Tables: customers",
+    ]
+    .iter()
+    .map(|part| lines.find(part).unwrap_or_else(|| panic!("{part} is missing in {lines}")))
+    .collect();
+    assert!(places.is_sorted(), "{lines}");
+    assert!(!lines.contains('\u{1b}'));
+    let json = story.json().unwrap();
+    assert!(!json.contains('\u{1b}') && json.contains("\"outcome\":null"));
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["identity"], "ana");
+    assert_eq!(value["statements"][0]["reading"]["tables"][0], "customers");
+}
+
+#[test]
+fn a_session_that_nobody_knows_the_end_of() {
+    let ana = who(1, "ana");
+    let story = Story::of(vec![record(1, statement(&ana, 1, "SELECT 1", &[]))], Vec::new());
+    let lines = story.lines().join("\n");
+    assert!(
+        lines.contains("its start is not in what was read") && lines.contains("has not ended"),
+        "{lines}"
+    );
+    assert_eq!(
+        Story::of(Vec::new(), Vec::new()).lines()[0],
+        "There is no record of this session."
+    );
+}

@@ -1,0 +1,31 @@
+//! Who touched a table: sums by identity, with what is not known.
+
+use super::*;
+use crate::audit::testing::{outcome, record, statement, time, who};
+
+#[test]
+fn sums_by_identity() {
+    let (ana, ben) = (who(1, "ana"), who(2, "ben"));
+    let mut touched = Touched::default();
+    let events = [
+        statement(&ana, 1, "SELECT * FROM a", &[]),
+        outcome(&ana, 1, None),
+        statement(&ben, 1, "DELETE FROM a", &[]),
+        outcome(&ben, 1, Some("42501")),
+        statement(&ana, 2, "UPDATE a SET x = (", &[]),
+        outcome(&ana, 9, None),
+    ];
+    for (seq, event) in (1..).zip(events) {
+        touched.add(&record(seq, event));
+    }
+    let sums = touched.sums();
+    assert_eq!(sums.len(), 2);
+    assert_eq!(sums[0].identity.as_str(), "ana");
+    assert_eq!(
+        (sums[0].statements, sums[0].rows, sums[0].outcome_unknown, sums[0].not_read),
+        (2, 1, 1, 1)
+    );
+    assert_eq!((sums[0].first, sums[0].last), (time(1), time(5)));
+    assert_eq!(sums[0].classes, [Class::Select, Class::Update]);
+    assert_eq!((sums[1].failed, sums[1].sessions.len()), (1, 1));
+}

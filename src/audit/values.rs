@@ -1,0 +1,153 @@
+//! What a log tells of parameters' values: all, only whether they are equal, or nothing; and the key for the second.
+//!
+//! It formats no value: what is hashed is the text that would have been recorded.
+//!
+//! The law: without the key nobody learns more of a hashed value than whether it is equal to another one of the same log. A plain
+//! hash would not do: numbers, names and dates are few enough to be tried one by one.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ring::hmac;
+use zeroize::Zeroizing;
+
+use super::excerpt::hex;
+
+/// What is recorded of parameters, as it is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ParameterPolicy {
+    /// The values.
+    #[default]
+    Full,
+    /// A keyed hash of each.
+    Hashed,
+    /// How many there were.
+    None,
+}
+
+/// The same with what it takes to do it.
+#[derive(Debug, Clone, Default)]
+pub enum Show {
+    /// The values.
+    #[default]
+    Full,
+    /// A hash of each.
+    Hashed(ValueKey),
+    /// How many there were.
+    None,
+}
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum ValueKeyError {
+    /// The file cannot be read or made.
+    #[error("the key for hashed parameters {} cannot be used: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The file holds something else.
+    #[error("{} is not a key for hashed parameters: expected 64 hexadecimal digits", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Others may read the file.
+    #[error("the key for hashed parameters {} may be read by others (mode {mode:03o}): set it to 600", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+/// The key that hashes the values of one log. Shows nothing of itself.
+#[derive(Debug, Clone)]
+pub struct ValueKey(Arc<hmac::Key>);
+
+impl ValueKey {
+    /// Loads the key in this file, or makes one (mode 0600).
+    pub fn load_or_make(path: &Path) -> Result<Self, ValueKeyError> {
+        let failed = |source| ValueKeyError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let metadata = match std::fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::make(path).map_err(failed),
+            metadata => metadata.map_err(failed)?,
+        };
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(ValueKeyError::Exposed {
+                path: path.to_owned(),
+                mode,
+            });
+        }
+        let text = Zeroizing::new(std::fs::read(path).map_err(failed)?);
+        let digits = text.trim_ascii();
+        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return Err(ValueKeyError::Malformed { path: path.to_owned() });
+        }
+        Ok(Self::of(digits))
+    }
+
+    fn make(path: &Path) -> io::Result<Self> {
+        let mut seed = Zeroizing::new([0_u8; 32]);
+        getrandom::fill(&mut *seed).map_err(io::Error::other)?;
+        let digits = Zeroizing::new(hex(&*seed));
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(digits.as_bytes())?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        Ok(Self::of(digits.as_bytes()))
+    }
+
+    fn of(digits: &[u8]) -> Self {
+        Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &digits.to_ascii_lowercase())))
+    }
+
+    /// The hash of a value, in hexadecimal: 16 bytes, enough for two values never to have the same.
+    #[must_use]
+    pub fn hash(&self, value: &[u8]) -> String {
+        hex(hmac::sign(&self.0, value).as_ref().get(..16).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let made = ValueKey::load_or_make(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let loaded = ValueKey::load_or_make(&path).unwrap();
+        assert_eq!(made.hash(b"x"), loaded.hash(b"x"));
+        assert_ne!(made.hash(b"x"), made.hash(b"y"));
+        let other = ValueKey::load_or_make(&folder.path().join("other")).unwrap();
+        assert_ne!(made.hash(b"x"), other.hash(b"x"));
+    }
+
+    #[test]
+    fn a_file_that_is_no_key_or_no_secret_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        ValueKey::load_or_make(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(
+            ValueKey::load_or_make(&path),
+            Err(ValueKeyError::Exposed { mode: 0o640, .. })
+        ));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::write(&path, "short").unwrap();
+        assert!(matches!(ValueKey::load_or_make(&path), Err(ValueKeyError::Malformed { .. })));
+    }
+}

@@ -1,0 +1,128 @@
+//! What can be wrong with a log, in words, and what to do about it.
+//!
+//! It finds nothing (the judge does).
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{Breach, LogId};
+
+/// What is wrong with a log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[serde(tag = "flaw", rename_all = "snake_case")]
+pub enum Flaw {
+    /// A line is not the one that was written there: changed, dropped before it, inserted or out of order.
+    #[error("{}, line {line}: {breach}", file.display())]
+    Line {
+        /// The segment.
+        file: PathBuf,
+        /// The line in it, from 1.
+        line: u64,
+        /// The number it should have.
+        seq: u64,
+        /// In what way.
+        #[serde(serialize_with = "as_text")]
+        breach: Breach,
+    },
+    /// A packed segment cannot be unpacked.
+    #[error("{}: cannot be unpacked behind line {after}: it is damaged or cut", file.display())]
+    Damaged {
+        /// The segment.
+        file: PathBuf,
+        /// The last line that could be read.
+        after: u64,
+    },
+    /// Segments are not there, and nothing says that they were removed.
+    #[error("segments {first} to {last} are missing, and the log does not say that they were removed")]
+    Missing {
+        /// The first of them.
+        first: u32,
+        /// The last.
+        last: u32,
+    },
+    /// A segment is of another log, or of another time of this one.
+    #[error("{}: does not follow the segment before it{}", file.display(), other.as_ref().map(|log| format!(": it is of log {log}")).unwrap_or_default())]
+    Follows {
+        /// The segment.
+        file: PathBuf,
+        /// The log it is of, if that is another.
+        other: Option<LogId>,
+    },
+    /// A segment before the last ends in the middle of a line.
+    #[error("{}: ends in the middle of a line, though another segment follows", file.display())]
+    Unfinished {
+        /// The segment.
+        file: PathBuf,
+    },
+    /// A checkpoint's signature is not that of the key it names.
+    #[error("{}, line {line}: the signature is not genuine", file.display())]
+    Forged {
+        /// The segment.
+        file: PathBuf,
+        /// The line in it, from 1.
+        line: u64,
+    },
+    /// Nothing in it is signed with the key that was given.
+    #[error("no checkpoint is signed with the key {expected}; it is signed with {}", if found.is_empty() { "none".to_owned() } else { found.join(", ") })]
+    WrongKey {
+        /// The key given.
+        expected: String,
+        /// Those that signed.
+        found: Vec<String>,
+    },
+    /// From a line on it is signed with a key that nobody vouched for.
+    #[error("lines behind {after} are signed with key {key}, which no trusted key has vouched for")]
+    Unvouched {
+        /// The last proven line.
+        after: u64,
+        /// The key.
+        key: String,
+    },
+    /// The log ends before a checkpoint that was kept.
+    #[error("the log ends at line {last}, but the checkpoint that was kept covers line {covers}: lines are missing at the end")]
+    Truncated {
+        /// The log's last line.
+        last: u64,
+        /// The last that must be there.
+        covers: u64,
+    },
+    /// The log is another than that of the checkpoint that was kept, or was written anew.
+    #[error("line {covers} is not the one that the checkpoint that was kept has signed: the log was written anew, or is another")]
+    Diverged {
+        /// The line.
+        covers: u64,
+    },
+}
+
+impl Flaw {
+    /// What whoever finds it does next.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Line { .. } => {
+                "keep the files as they are; what is signed before that line is good, and a copy or a backup shows what stood there"
+            }
+            Self::Damaged { .. } | Self::Unfinished { .. } => {
+                "keep the file as it is, and put the segment from a copy or a backup in its place"
+            }
+            Self::Missing { .. } => "put them back from a copy or a backup, if they were only moved",
+            Self::Follows { .. } => "keep the file as it is, and look for the segment that belongs there in a copy or a backup",
+            Self::Forged { .. } => {
+                "somebody without the key wrote that line: nothing behind the last proven line is known to be the gate's"
+            }
+            Self::WrongKey { .. } => "name the key of the gate that wrote it: `tidegate audit key` at that gate prints it",
+            Self::Unvouched { .. } => {
+                "if the key was lost and a new one made, verify the rest with that one (--key); if not, those lines are not the gate's"
+            }
+            Self::Truncated { .. } => "look for a newer copy: those lines were there when the checkpoint was made",
+            Self::Diverged { .. } => {
+                "see whether log and checkpoint belong together; if they do, compare with a copy or a backup"
+            }
+        }
+    }
+}
+
+fn as_text<S: serde::Serializer>(breach: &Breach, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(breach)
+}

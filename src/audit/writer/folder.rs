@@ -1,0 +1,56 @@
+//! The folder and files of the log, as the one that writes them opens them.
+//!
+//! It writes no line and knows nothing of what is in them.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::audit::AuditError;
+
+/// The lock goes with the last copy of its descriptor. A process that has just closed it may have a copy left for a moment, in a
+/// child between fork and exec; so a folder that is in use is tried again before it is given up.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Makes the folder (0700) if need be and takes it for this process.
+pub(super) fn lock_folder(dir: &Path) -> Result<File, AuditError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| AuditError::open(dir, error))?;
+    let folder = File::open(dir).map_err(|error| AuditError::open(dir, error))?;
+    for tries_left in (0..LOCK_TRIES).rev() {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(folder),
+            Err(rustix::io::Errno::WOULDBLOCK) if tries_left > 0 => std::thread::sleep(LOCK_PAUSE),
+            Err(rustix::io::Errno::WOULDBLOCK) => break,
+            Err(error) => return Err(AuditError::open(dir, error.into())),
+        }
+    }
+    Err(AuditError::Locked { dir: dir.to_owned() })
+}
+
+/// Opens a segment for going on with it, without what stands behind its last whole line. A packed one is closed for good: it is only
+/// held until the next is begun.
+pub(super) fn open_whole(path: &Path, length: u64, packed: bool) -> io::Result<File> {
+    if packed {
+        return File::open(path.with_extension("jsonl.zst"));
+    }
+    let file = options().create(true).open(path)?;
+    if file.metadata()?.len() > length {
+        file.set_len(length)?;
+    }
+    Ok(file)
+}
+
+pub(super) fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).mode(0o600);
+    options
+}

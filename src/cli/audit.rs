@@ -1,0 +1,162 @@
+//! `audit`: proves the log from its files, and hands out what that takes: the public key, a checkpoint to be kept elsewhere.
+//!
+//! It judges nothing itself ([`crate::audit::verify`] does), and changes nothing: that the key changes is for the gate to do.
+
+mod verify;
+
+use std::path::Path;
+
+use clap::Subcommand;
+
+use super::args::{Output, Place, Remote};
+use super::client::{Client, ClientError};
+use super::reach::Whose;
+use super::render::{print, show, visible};
+use super::{complain, evidence};
+use crate::audit::key::{PublicKey, public_path};
+use crate::audit::verify::{Kept, NotACheckpoint};
+use crate::config::{self, ControlAddress};
+use crate::control::model::{AuditKeyBody, EmptyBody};
+
+pub use verify::VerifyArgs;
+
+/// Where the gate answers with its last checkpoint.
+const CHECKPOINT: &str = "/v1/audit/checkpoint";
+
+/// Proves the log, and what that takes.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Proves that a log is whole, or names the first line that is wrong; needs no gate
+    #[command(after_help = "\
+Examples:
+  tidegate audit verify                                     the log of the gate configured here
+  tidegate audit verify /backup/audit --key audit-key.pub   a copy of it, anywhere
+  tidegate audit verify --since last-week.json              only what came since that checkpoint
+  ssh gate tidegate audit checkpoint | tidegate audit verify copy/ --key audit-key.pub --since -
+
+Exit codes: 0 it is whole, 1 it is not, 2 it cannot be read.
+
+Without a key nothing is proven against somebody who could write all of it anew. Without a
+checkpoint that was kept elsewhere nobody can tell whether lines are missing at its end.")]
+    Verify(VerifyArgs),
+    /// Prints the latest signed checkpoint, to be kept where whoever can write the log cannot
+    #[command(after_help = "\
+Example:
+  tidegate audit checkpoint > /elsewhere/$(date +%F).json")]
+    Checkpoint {
+        /// Which gate.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Prints the public key that proves the log
+    #[command(after_help = "\
+Example:
+  tidegate audit key > audit-key.pub")]
+    Key {
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Has the gate sign with a new key from now on; the old one vouches for it on record and is destroyed
+    RotateKey {
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Writes the evidence auditors ask for, as a page and as CSV files
+    Report(evidence::ReportArgs),
+    /// Writes records as a Parquet file, for DuckDB and others
+    Export(evidence::ExportArgs),
+}
+
+/// Runs it; the exit code.
+pub(super) async fn run(config: &Path, command: AuditCommand) -> anyhow::Result<u8> {
+    match command {
+        AuditCommand::Verify(args) => return Ok(verify::run(config, &args)),
+        AuditCommand::Checkpoint { place } => checkpoint(config, &place).await?,
+        AuditCommand::Key { remote } => key(config, &remote).await?,
+        AuditCommand::RotateKey { remote } => rotate_key(config, &remote).await?,
+        AuditCommand::Report(args) => evidence::report(config, &args)?,
+        AuditCommand::Export(args) => evidence::export(config, &args)?,
+    }
+    Ok(0)
+}
+
+async fn checkpoint(config: &Path, place: &Place) -> anyhow::Result<()> {
+    let line = match asked(config, place).await {
+        Ok(line) => line,
+        Err(error) => {
+            // A gate that is not running has left its last one beside the log.
+            let left = here(config).filter(|_| place.control.is_none() && matches!(error, ClientError::Connect { .. }));
+            let Some(kept) = left.map(|here| Kept::beside(&here.audit_dir)).transpose()?.flatten() else {
+                return Err(error.into());
+            };
+            complain("the gate does not answer; this is the last checkpoint in the folder of its log");
+            kept.line
+        }
+    };
+    Ok(print(&visible(&line))?)
+}
+
+async fn key(config: &Path, remote: &Remote) -> anyhow::Result<()> {
+    let file = here(config)
+        .filter(|_| remote.place.control.is_none())
+        .map(|here| public_path(&here.audit_key));
+    let key = match file.and_then(|file| std::fs::read_to_string(file).ok()) {
+        Some(text) => text.parse()?,
+        None => Kept::parse(asked(config, &remote.place).await?.as_bytes())?.checkpoint.key,
+    };
+    told(remote.printing.output, &AuditKeyBody::of(&key))
+}
+
+async fn rotate_key(config: &Path, remote: &Remote) -> anyhow::Result<()> {
+    let client = Client::new(Whose::Operator, config, &remote.place)?;
+    let key: AuditKeyBody = client.post("/v1/audit/rotate-key", &EmptyBody {}).await?;
+    complain("the log is signed with a new key from here on; the old one still proves it, for it has vouched for the new one");
+    told(remote.printing.output, &key)
+}
+
+/// The line of the checkpoint that the gate answers with.
+async fn asked(config: &Path, place: &Place) -> Result<String, ClientError> {
+    let client = Client::new(Whose::Operator, config, place)?;
+    let mut answer = String::new();
+    let line = |line: &[u8]| {
+        answer = String::from_utf8_lossy(line).into_owned();
+        false
+    };
+    client.lines(CHECKPOINT, &(), line).await?;
+    Ok(answer)
+}
+
+/// The gate that is configured on this machine.
+fn here(config: &Path) -> Option<ControlAddress> {
+    config::control_address(config).ok()
+}
+
+/// The key alone goes to standard output, so that it can be sent into a file.
+fn told(output: Output, key: &AuditKeyBody) -> anyhow::Result<()> {
+    if output == Output::Table {
+        complain(&format!("key {}", key.id));
+    }
+    show(output, key, |key| key.pem.trim_end().to_owned())
+}
+
+/// A public key as somebody names it: a file with it, or its base 64.
+fn named(text: &str) -> anyhow::Result<PublicKey> {
+    if let Ok(key) = text.parse() {
+        return Ok(key);
+    }
+    let found = std::fs::read_to_string(text).map_err(|error| anyhow::anyhow!("the key {text} cannot be read: {error}"))?;
+    found.parse().map_err(|error| anyhow::anyhow!("{text}: {error}"))
+}
+
+/// A checkpoint that was kept, from a file or, for `-`, from standard input.
+fn kept(name: &str) -> anyhow::Result<Kept> {
+    let text = if name == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(name)
+    };
+    let text = text.map_err(|error| anyhow::anyhow!("the checkpoint {name} cannot be read: {error}"))?;
+    Kept::parse(text.as_bytes()).map_err(|NotACheckpoint| anyhow::anyhow!("{name}: {NotACheckpoint}"))
+}

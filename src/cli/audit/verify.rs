@@ -1,0 +1,243 @@
+//! `audit verify`: which files, held against which key and checkpoint, and what is said about what was found.
+//!
+//! It opens no network connection; a gate may be writing the log meanwhile.
+//!
+//! INVARIANT: the exit code is 0 only where lines were read and nothing is wrong with them.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::Serialize;
+
+use super::{here, kept, named};
+use crate::audit::key::{PublicKey, public_path};
+use crate::audit::segment::Segment;
+use crate::audit::verify::{Expected, Flaw, Verdict, verify, verify_folder};
+use crate::cli::args::{Output, Printing};
+use crate::cli::render::{self, list, visible};
+use crate::cli::{complain, terminal};
+use crate::clock::Clock;
+
+/// How much is read between two words about it.
+const STEP: u64 = 64 << 20;
+
+/// What is to be proven.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The folder of a log, or some of its segments [default: the log of the gate configured here]
+    #[arg(value_name = "DIR|FILES")]
+    pub places: Vec<PathBuf>,
+    /// The public key that has to have signed it: a file, or its base 64 [default, where no folder is named: the one beside the
+    /// configured key]
+    #[arg(long, value_name = "PUB")]
+    pub key: Option<String>,
+    /// A checkpoint that was kept elsewhere (- reads it from standard input): the log has to contain it, and segments before it
+    /// are not read again
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub since: Option<String>,
+    /// How to print.
+    #[command(flatten)]
+    pub printing: Printing,
+}
+
+/// What is read.
+enum Place {
+    Folder(PathBuf),
+    Files(Vec<Segment>),
+}
+
+/// What is said, in JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    whole: bool,
+    /// What is wrong, in words, and what to do.
+    reason: Option<String>,
+    remedy: Option<&'static str>,
+    /// Where the key comes from that it was held against.
+    key_from: Option<&'a str>,
+    #[serde(flatten)]
+    verdict: &'a Verdict,
+}
+
+pub(super) fn run(config: &Path, args: &VerifyArgs) -> u8 {
+    match proven(config, args) {
+        Ok(whole) => u8::from(!whole),
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            2
+        }
+    }
+}
+
+/// Whether the log is whole; says so.
+fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
+    let (place, beside) = place(config, &args.places)?;
+    let (key, key_from) = match (&args.key, beside) {
+        (Some(key), _) => (Some(named(key)?), Some(key.clone())),
+        (None, Some((key, file))) => (Some(key), Some(format!("{}, as configured here", file.display()))),
+        (None, None) => (None, None),
+    };
+    let since = args.since.as_deref().map(kept).transpose()?;
+    let expected = Expected {
+        key,
+        skip: since.is_some(),
+        kept: since,
+        beside: None,
+        from_start: matches!(place, Place::Folder(_)),
+    };
+    let clock = Clock::system(None);
+    let began = clock.moment().instant;
+    let progress = Progress::new();
+    let found = match &place {
+        Place::Folder(dir) => verify_folder(dir, &expected, |bytes| progress.read(bytes)),
+        Place::Files(segments) => verify(segments, &expected, |bytes| progress.read(bytes)),
+    };
+    progress.end();
+    // Its words name the reason; as a chain it would be said twice.
+    let verdict = found.map_err(|unreadable| anyhow::anyhow!("{unreadable}"))?;
+    if verdict.segments == 0 && verdict.is_whole() {
+        bail!("there is no log: no file is named like audit-000001.jsonl or audit-000001.jsonl.zst");
+    }
+    let took = clock.moment().instant.saturating_duration_since(began);
+    let report = Report {
+        whole: verdict.is_whole(),
+        reason: verdict.flaw.as_ref().map(|flaw| visible(&flaw.to_string())),
+        remedy: verdict.flaw.as_ref().map(Flaw::remedy),
+        key_from: key_from.as_deref(),
+        verdict: &verdict,
+    };
+    render::show(args.printing.output, &report, |report| words(report, took.as_secs_f64()))?;
+    if !report.whole && args.printing.output == Output::Json {
+        complain(report.reason.as_deref().unwrap_or("the log is not whole"));
+    }
+    Ok(report.whole)
+}
+
+/// What is to be read; for the configured log also its public key and where that is.
+fn place(config: &Path, places: &[PathBuf]) -> anyhow::Result<(Place, Option<(PublicKey, PathBuf)>)> {
+    match places {
+        [] => {
+            let here = here(config).with_context(|| {
+                format!(
+                    "{} cannot be read as a gate's configuration: name the folder of the log, or --config",
+                    config.display()
+                )
+            })?;
+            let file = public_path(&here.audit_key);
+            let key = std::fs::read_to_string(&file).ok().and_then(|text| text.parse().ok());
+            Ok((Place::Folder(here.audit_dir), key.map(|key| (key, file))))
+        }
+        [dir] if dir.is_dir() => Ok((Place::Folder(dir.clone()), None)),
+        files => Ok((Place::Files(segments(files)?), None)),
+    }
+}
+
+/// Files as segments in their order; a segment that is there twice, packed and not, counts once.
+fn segments(files: &[PathBuf]) -> anyhow::Result<Vec<Segment>> {
+    let mut segments = Vec::with_capacity(files.len());
+    for file in files {
+        let segment = Segment::at(file).with_context(|| {
+            format!(
+                "{} is no segment of a log: name one folder, or files like audit-000001.jsonl or audit-000001.jsonl.zst",
+                file.display()
+            )
+        })?;
+        segments.push(segment);
+    }
+    segments.sort_by_key(|segment| (segment.number, segment.packed));
+    let of_one_folder = |a: &Segment, b: &Segment| a.path.parent() == b.path.parent();
+    if let Some([one, other]) = segments
+        .array_windows()
+        .find(|[one, other]| one.number == other.number && !of_one_folder(one, other))
+    {
+        bail!(
+            "{} and {} have the same number: verify one log at a time",
+            one.path.display(),
+            other.path.display()
+        );
+    }
+    segments.dedup_by_key(|segment| segment.number);
+    Ok(segments)
+}
+
+/// The report for people.
+fn words(report: &Report<'_>, seconds: f64) -> String {
+    let verdict = report.verdict;
+    let mut text = match (&report.reason, report.remedy) {
+        (Some(reason), remedy) => format!("NOT WHOLE: {reason}\nWhat to do: {}\n", remedy.unwrap_or_default()),
+        (None, _) => "The log is whole.\n".to_owned(),
+    };
+    let signed = match verdict.keys.as_slice() {
+        [] => "nothing".to_owned(),
+        keys => format!("up to line {}, by {}", verdict.proven, keys.join(", then ")),
+    };
+    let log = verdict.log.as_ref().map_or("-".to_owned(), ToString::to_string);
+    let rows = [
+        ("log", log),
+        (
+            "lines",
+            format!(
+                "{} to {}, in {} segments; {} in {seconds:.1} s",
+                verdict.first,
+                verdict.last,
+                verdict.segments,
+                megabytes(verdict.bytes)
+            ),
+        ),
+        ("signed", signed),
+        ("key", report.key_from.map_or("none was given".to_owned(), visible)),
+        (
+            "checkpoint",
+            verdict.held_to.map_or(
+                "none to hold it against: nobody can tell whether lines are missing at its end".to_owned(),
+                |line| format!("of line {line}"),
+            ),
+        ),
+    ];
+    text.push_str(&list(&rows));
+    for remark in &verdict.remarks {
+        text.push_str("\n- ");
+        text.push_str(&visible(remark));
+    }
+    text
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000)
+}
+
+/// How much was read, on a terminal.
+struct Progress {
+    read: AtomicU64,
+    shown: bool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            read: AtomicU64::new(0),
+            shown: io::stderr().is_terminal(),
+        }
+    }
+
+    /// Called from several threads.
+    fn read(&self, bytes: u64) {
+        let before = self.read.fetch_add(bytes, Ordering::Relaxed);
+        if self.shown && (before + bytes) / STEP > before / STEP {
+            terminal::write(&format!("\rread {}", megabytes(before + bytes)));
+        }
+    }
+
+    /// Takes the line away.
+    fn end(&self) {
+        if self.shown {
+            terminal::write(&format!("\r{:30}\r", ""));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! What `log` takes.
+//!
+//! It reads nothing; the conditions become a filter, which the reader knows how to use.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+
+use crate::audit::event::Kind;
+use crate::audit::reading::{Class, Table};
+use crate::audit::{EventName, Filter};
+use crate::cli::args::Place;
+use crate::duration;
+use crate::ids::{GrantId, SessionId};
+use crate::names::{GroupName, IdentityName, TargetName};
+
+/// Which records of the audit log.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "\
+Examples:
+  tidegate log --follow
+  tidegate log --identity ana@example.com --since 2h --text customers
+  tidegate log --table customers --class update --min-rows 100 --output csv
+  tidegate log --event session_ended --limit 100
+  tidegate log --sqlstate 42501 --output json | jq .sql.text
+  tidegate log session se_4k2m9x0a7b
+  tidegate log who-touched public.customers --since 7d
+
+Conditions are joined by \"and\". What a statement is about is read from its text; where that cannot
+be done, it is found by --table if it has the word.")]
+pub struct LogArgs {
+    /// What else to do with it.
+    #[command(subcommand)]
+    pub command: Option<LogCommand>,
+    /// Which records.
+    #[command(flatten)]
+    pub which: Which,
+    /// At most so many, the earliest first; says from when on the next ones are
+    #[arg(long, value_name = "NUMBER", conflicts_with = "follow", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// Goes on with what comes, until Ctrl-C
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Where the log is.
+    #[command(flatten)]
+    pub origin: Origin,
+    /// How to print.
+    #[command(flatten)]
+    pub printing: Printing,
+}
+
+/// What else to do with the log.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Tells a session as a story: request, decision, start, statements, ending, totals
+    Session {
+        /// The session
+        session: SessionId,
+        /// Where the log is.
+        #[command(flatten)]
+        origin: Origin,
+        /// How to print.
+        #[command(flatten)]
+        printing: crate::cli::args::Printing,
+    },
+    /// Says who touched a table: in how many sessions and statements, when first and last, doing what
+    #[command(after_help = "\
+Examples:
+  tidegate log who-touched customers --since 7d
+  tidegate log who-touched public.customers --class delete --output csv
+
+A table is found by its name in the texts of statements. What touches it without naming it (a view, a
+function, a trigger) is not.")]
+    WhoTouched {
+        /// The table: `name` in any schema, or `schema.name`
+        table: Table,
+        /// Which statements.
+        #[command(flatten)]
+        which: Scope,
+        /// Only commands of this class
+        #[arg(long, value_name = "CLASS", value_parser = classes())]
+        class: Option<Class>,
+        /// Where the log is.
+        #[command(flatten)]
+        origin: Origin,
+        /// How to print.
+        #[command(flatten)]
+        printing: Printing,
+    },
+}
+
+/// Where the log is.
+#[derive(Debug, Clone, Args)]
+pub struct Origin {
+    /// Reads this folder instead of asking the gate: for a gate that is not running
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["control", "token_file"])]
+    pub dir: Option<PathBuf>,
+    /// Which gate.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// How to print records.
+#[derive(Debug, Clone, Args)]
+pub struct Printing {
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t = Form::Table, help_heading = "Common options")]
+    pub output: Form,
+}
+
+/// How to print records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For people
+    Table,
+    /// For scripts: a line each, as in the log; statements with what their text is about
+    Json,
+    /// For spreadsheets; what looks like a formula is quoted
+    Csv,
+}
+
+/// Whose, where and when.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Scope {
+    /// Of this identity
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<IdentityName>,
+    /// In sessions of an identity that was in this group when its access was granted
+    #[arg(long, value_name = "NAME")]
+    pub group: Option<GroupName>,
+    /// Under this grant
+    #[arg(long, value_name = "GRANT")]
+    pub grant: Option<GrantId>,
+    /// In sessions of this run: of the client's `tidegate.run`, or of a pipeline's token
+    #[arg(long, value_name = "ID")]
+    pub run: Option<String>,
+    /// On this target
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<TargetName>,
+    /// From this time on: a length of time back from now (2h) or a time (2026-08-01T12:00:00Z)
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    pub since: Option<When>,
+    /// Before this time; as --since
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    pub until: Option<When>,
+}
+
+/// The conditions.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Which {
+    /// Whose, where and when.
+    #[command(flatten)]
+    pub scope: Scope,
+    /// Of this session
+    #[arg(long, value_name = "SESSION")]
+    pub session: Option<SessionId>,
+    /// With this text in the SQL or a parameter; capital and small letters are equal
+    #[arg(long, value_name = "TEXT")]
+    pub text: Option<String>,
+    /// Statements that name this table: `name` in any schema, or `schema.name`
+    #[arg(long, value_name = "TABLE")]
+    pub table: Option<Table>,
+    /// Statements with a command of this class
+    #[arg(long, value_name = "CLASS", value_parser = classes())]
+    pub class: Option<Class>,
+    /// Statements that came like this
+    #[arg(long, value_name = "KIND", value_parser = kinds())]
+    pub kind: Option<Kind>,
+    /// Statements and endings with this SQLSTATE, or one that begins so (42 is all errors of syntax and rights)
+    #[arg(long, value_name = "CODE")]
+    pub sqlstate: Option<String>,
+    /// Statements that took at least so long, like 2s
+    #[arg(long, value_parser = duration::parse, value_name = "TIME")]
+    pub min_duration: Option<Duration>,
+    /// Statements that took at most so long
+    #[arg(long, value_parser = duration::parse, value_name = "TIME")]
+    pub max_duration: Option<Duration>,
+    /// Statements that returned or changed at least so many rows
+    #[arg(long, value_name = "NUMBER")]
+    pub min_rows: Option<u64>,
+    /// Statements that returned or changed at most so many rows
+    #[arg(long, value_name = "NUMBER")]
+    pub max_rows: Option<u64>,
+    /// Only this kind of record
+    #[arg(long, value_name = "EVENT", value_parser = PossibleValuesParser::new(events()).try_map(|kind| kind.parse::<EventName>()))]
+    pub event: Option<EventName>,
+}
+
+impl Scope {
+    /// The same, for the reader, when it is `now`.
+    #[must_use]
+    pub fn filter(self, now: Timestamp) -> Filter {
+        Filter {
+            identity: self.identity,
+            group: self.group,
+            grant: self.grant,
+            run: self.run,
+            target: self.target,
+            since: self.since.map(|when| when.time(now)),
+            until: self.until.map(|when| when.time(now)),
+            ..Filter::default()
+        }
+    }
+}
+
+impl Which {
+    /// The same, for the reader, when it is `now`.
+    #[must_use]
+    pub fn filter(self, now: Timestamp) -> Filter {
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        Filter {
+            session: self.session,
+            text: self.text,
+            table: self.table,
+            class: self.class,
+            kind: self.kind,
+            sqlstate: self.sqlstate,
+            min_duration_us: self.min_duration.map(micros),
+            max_duration_us: self.max_duration.map(micros),
+            min_rows: self.min_rows,
+            max_rows: self.max_rows,
+            event: self.event,
+            ..self.scope.filter(now)
+        }
+    }
+}
+
+pub(in crate::cli) fn events() -> impl Iterator<Item = &'static str> {
+    EventName::ALL.iter().map(|kind| kind.as_str())
+}
+
+fn classes() -> impl TypedValueParser<Value = Class> {
+    PossibleValuesParser::new(Class::ALL.iter().map(|class| class.name())).try_map(named)
+}
+
+fn kinds() -> impl TypedValueParser<Value = Kind> {
+    PossibleValuesParser::new(["query", "parse", "execute", "function_call"]).try_map(named)
+}
+
+/// A name as it stands in the log.
+fn named<T: DeserializeOwned>(name: String) -> Result<T, serde_json::Error> {
+    serde_json::from_value(serde_json::Value::String(name))
+}
+
+/// A time, or a length of time back from now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// That time.
+    At(Timestamp),
+    /// So long ago.
+    Ago(Duration),
+}
+
+impl When {
+    pub(in crate::cli) fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(time) = text.parse() {
+            return Ok(Self::At(time));
+        }
+        duration::parse(text)
+            .map(Self::Ago)
+            .map_err(|_| format!("`{text}` is neither a length of time (2h, 30m) nor a time (2026-08-01T12:00:00Z)"))
+    }
+
+    /// The time meant, when it is `now`.
+    #[must_use]
+    pub fn time(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(time) => time,
+            Self::Ago(ago) => jiff::SignedDuration::try_from(ago)
+                .ok()
+                .and_then(|ago| now.checked_sub(ago).ok())
+                .unwrap_or(Timestamp::MIN),
+        }
+    }
+}

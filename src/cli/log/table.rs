@@ -1,0 +1,124 @@
+//! Records as rows of a spreadsheet.
+//!
+//! It prints nothing.
+//!
+//! INVARIANT: no cell begins like a formula, whatever SQL says: a spreadsheet would run it (CWE-1236).
+
+use std::sync::Arc;
+
+use crate::audit::event::Event;
+use crate::audit::reading::{Reading, Readings};
+use crate::audit::{Record, render};
+use crate::cli::render::visible;
+
+/// The columns of records.
+pub(super) const HEADER: [&str; 16] = [
+    "seq",
+    "time",
+    "event",
+    "identity",
+    "target",
+    "grant",
+    "session",
+    "statement",
+    "kind",
+    "classes",
+    "tables",
+    "result",
+    "sqlstate",
+    "rows",
+    "duration_us",
+    "text",
+];
+
+/// A record's cells.
+pub(super) fn cells(record: &Record, readings: &mut Readings) -> [String; 16] {
+    let event = &record.event;
+    let text = |thing: Option<String>| thing.unwrap_or_default();
+    let (mut number, mut kind, mut result, mut rows, mut duration) = <(String, String, String, String, String)>::default();
+    let mut reading: Option<Arc<Reading>> = None;
+    let mut words = render::columns(record).text;
+    match event {
+        Event::Statement(statement) => {
+            number = statement.statement.to_string();
+            kind = name(&statement.kind);
+            if let Some(sql) = &statement.sql {
+                reading = Some(readings.of(sql));
+                words = visible(&sql.text.0);
+            }
+        }
+        Event::Outcome(outcome) => {
+            number = outcome.statement.to_string();
+            result = name(&outcome.result);
+            rows = outcome.rows.to_string();
+            duration = outcome.duration_us.to_string();
+        }
+        Event::SessionEnded(ended) => {
+            rows = ended.rows.to_string();
+            duration = ended.duration_us.to_string();
+        }
+        _ => {}
+    }
+    let of_reading = |list: fn(&Reading) -> Vec<String>| {
+        reading
+            .as_ref()
+            .map(|reading| visible(&list(reading).join(" ")))
+            .unwrap_or_default()
+    };
+    [
+        record.seq.to_string(),
+        record.time.to_string(),
+        event.name().as_str().to_owned(),
+        text(event.identity().map(ToString::to_string)),
+        text(event.target().map(ToString::to_string)),
+        text(event.grant().map(ToString::to_string)),
+        text(event.session().map(ToString::to_string)),
+        number,
+        kind,
+        of_reading(|reading| reading.classes.iter().map(|class| class.name().to_owned()).collect()),
+        of_reading(|reading| reading.tables.iter().map(ToString::to_string).collect()),
+        result,
+        visible(event.sqlstate().unwrap_or_default()),
+        rows,
+        duration,
+        words,
+    ]
+}
+
+/// How a value is named in the log.
+fn name(value: &impl serde::Serialize) -> String {
+    let name = serde_json::to_value(value).ok();
+    name.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// Cells as a line of CSV, without its end.
+pub(super) fn csv_line<S: AsRef<str>>(cells: impl IntoIterator<Item = S>) -> anyhow::Result<String> {
+    let mut writer = csv::WriterBuilder::new().from_writer(Vec::new());
+    writer.write_record(cells.into_iter().map(|cell| harmless(cell.as_ref())))?;
+    let line = String::from_utf8(writer.into_inner()?)?;
+    Ok(line.trim_end_matches('\n').to_owned())
+}
+
+/// With a quote in front of what a spreadsheet would take for a formula.
+fn harmless(cell: &str) -> String {
+    match cell.trim_start().chars().next() {
+        Some('=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠') => format!("'{cell}"),
+        _ => cell.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formulas_are_made_harmless() {
+        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", " =cmd|' /C calc'!A0", "＝1"] {
+            assert_eq!(harmless(formula), format!("'{formula}"));
+        }
+        for text in ["", "SELECT -1", "a=b", "'=1"] {
+            assert_eq!(harmless(text), text);
+        }
+        assert_eq!(csv_line(["a,b", "=1", "say \"x\""]).unwrap(), "\"a,b\",'=1,\"say \"\"x\"\"\"");
+    }
+}

@@ -1,0 +1,289 @@
+//! Records go in, in the log's order; a report comes out. Pure.
+//!
+//! It reads no files and proves nothing: it believes the records it is given. Statements are only counted, so that memory is
+//! that of the grants, sessions and refusals of the period, however long the log.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::grants::{Lives, NOT_STORED};
+use super::house::House;
+use super::report::{Denial, LateEnd, Listed, Overshoots, Period, Refusals, Report, Statements};
+use crate::audit::event::{DecisionMade, Done, Event, Kind, Outcome, RequestChanged, SessionEnded, Statement, Who};
+use crate::audit::verify::Verdict;
+use crate::audit::{ReadError, Record};
+use crate::ids::SessionId;
+
+/// Kinds of refusals that are kept apart; whoever makes up a new name for each login fills it.
+const MOST_KINDS: usize = 20_000;
+/// An end that comes later than this is listed by itself. Microseconds.
+const LATE_US: u64 = 1_000_000;
+
+/// What has been seen so far.
+#[derive(Debug)]
+pub struct Collector {
+    period: Period,
+    lives: Lives,
+    denials: Listed<Denial>,
+    refusals: HashMap<(String, String, String), Refusals>,
+    refusals_more: u64,
+    endings: BTreeMap<String, u64>,
+    open: HashSet<SessionId>,
+    /// Statements of the period that have no outcome yet.
+    flying: HashMap<SessionId, HashSet<u64>>,
+    lost_sessions: u64,
+    delays_us: Vec<u64>,
+    late: Listed<LateEnd>,
+    house: House,
+    statements: Statements,
+    records: u64,
+    unreadable: Listed<String>,
+}
+
+impl Collector {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new(period: Period) -> Self {
+        Self {
+            period,
+            lives: Lives::default(),
+            denials: Listed::default(),
+            refusals: HashMap::new(),
+            refusals_more: 0,
+            endings: BTreeMap::new(),
+            open: HashSet::new(),
+            flying: HashMap::new(),
+            lost_sessions: 0,
+            delays_us: Vec::new(),
+            late: Listed::default(),
+            house: House::default(),
+            statements: Statements::default(),
+            records: 0,
+            unreadable: Listed::default(),
+        }
+    }
+
+    /// Takes the next record, or what is wrong with the next line. All of the log up to the period's end is to be given: what is
+    /// before it says how the grants in it came to be.
+    pub fn take(&mut self, found: Result<&Record, &ReadError>) {
+        match found {
+            Ok(record) if record.time < self.period.to => {
+                self.records += 1;
+                self.record(record.time, &record.event);
+            }
+            Ok(_) => {}
+            Err(error) => self.unreadable.push(error.to_string()),
+        }
+    }
+
+    fn record(&mut self, time: Timestamp, event: &Event<'_>) {
+        let within = self.period.has(time);
+        match event {
+            Event::GrantChanged(event) => self.lives.grant(time, event, self.period),
+            Event::RequestChanged(event) => self.request(time, event),
+            Event::SessionStarted(event) => {
+                self.open.insert(event.who.session.clone());
+                if within && let Some(used) = self.lives.used(&event.who.grant) {
+                    used.sessions += 1;
+                    used.at(time);
+                }
+            }
+            Event::SessionEnded(event) => self.ended(time, event),
+            Event::GateStarted(_) => {
+                // What was open then died with the gate that had it.
+                let open = std::mem::take(&mut self.open).len() as u64;
+                self.statements.unknown += self.flying.drain().map(|(_, left)| left.len() as u64).sum::<u64>();
+                if within {
+                    self.lost_sessions += open;
+                }
+                self.house.take(time, event, within);
+            }
+            Event::Statement(event) if within => self.statement(time, event),
+            Event::Outcome(event) if within => self.outcome(time, event),
+            Event::DecisionMade(event) if within && !event.allowed => self.denials.push(forbidden(time, event)),
+            Event::Refused(event) if within => {
+                let identity = event.identity.as_ref().map(ToString::to_string);
+                let grant = event.grant.as_ref().map(ToString::to_string);
+                let claimed = identity.or(grant).or_else(|| event.user.clone()).unwrap_or_default();
+                self.refused(time, &event.ending, claimed, event.client.to_string());
+            }
+            Event::IdentityRefused(event) if within => {
+                let client = event.client.map(|client| client.to_string()).unwrap_or_default();
+                self.refused(time, &event.detail, event.claimed.clone().unwrap_or_default(), client);
+            }
+            _ => self.house.take(time, event, within),
+        }
+    }
+
+    fn request(&mut self, time: Timestamp, event: &RequestChanged) {
+        self.lives.request(time, event);
+        if !self.period.has(time) {
+            return;
+        }
+        let wanted = format!("{} {} on {}", event.request, event.profile, event.target);
+        match &*event.change {
+            how @ ("denied" | "rejected") => self.denials.push(Denial {
+                time,
+                identity: event.identity.clone(),
+                wanted,
+                how: how.to_owned(),
+                by: if how == "denied" {
+                    "policies".to_owned()
+                } else {
+                    event.by.to_string()
+                },
+                reason: event.reason.clone(),
+                policies: event.policies.clone(),
+                policy_set: event.policy_set.clone(),
+            }),
+            NOT_STORED if self.denials.items.last().is_some_and(|denial| denial.wanted == wanted) => {
+                self.denials.items.pop();
+            }
+            _ => {}
+        }
+    }
+
+    fn refused(&mut self, time: Timestamp, why: &str, claimed: String, client: String) {
+        let key = (why.to_owned(), claimed, client);
+        if self.refusals.len() >= MOST_KINDS && !self.refusals.contains_key(&key) {
+            self.refusals_more += 1;
+            return;
+        }
+        let (why, claimed, client) = key.clone();
+        let refusals = self.refusals.entry(key).or_insert(Refusals {
+            why,
+            claimed,
+            client,
+            count: 0,
+            first: time,
+            last: time,
+        });
+        refusals.count += 1;
+        refusals.last = time;
+    }
+
+    fn statement(&mut self, time: Timestamp, event: &Statement<'_>) {
+        // What was only prepared did nothing.
+        if event.kind == Kind::Parse {
+            return;
+        }
+        self.statements.executed += 1;
+        self.flying
+            .entry(event.who.session.clone())
+            .or_default()
+            .insert(event.statement);
+        if let Some(used) = self.lives.used(&event.who.grant) {
+            used.statements += 1;
+            used.at(time);
+        }
+    }
+
+    fn outcome(&mut self, time: Timestamp, event: &Outcome<'_>) {
+        let flying = self.flying.get_mut(&event.who.session);
+        // That of a statement that was only prepared, or of one from before the period.
+        if !flying.is_some_and(|left| left.remove(&event.statement)) {
+            return;
+        }
+        let used = self.lives.used(&event.who.grant);
+        match event.result {
+            Done::Completed | Done::Suspended => {}
+            Done::Failed => self.statements.failed += 1,
+            Done::Unknown => self.statements.unknown += 1,
+            Done::Skipped => {
+                self.statements.executed = self.statements.executed.saturating_sub(1);
+                if let Some(used) = used {
+                    used.statements = used.statements.saturating_sub(1);
+                }
+                return;
+            }
+        }
+        if let Some(used) = used {
+            used.rows += event.rows;
+            used.at(time);
+        }
+    }
+
+    fn ended(&mut self, time: Timestamp, event: &SessionEnded) {
+        self.open.remove(&event.who.session);
+        let left = self.flying.remove(&event.who.session).unwrap_or_default();
+        self.statements.unknown += left.len() as u64;
+        if !self.period.has(time) {
+            return;
+        }
+        *self.endings.entry(event.ending.clone()).or_default() += 1;
+        if let Some(used) = self.lives.used(&event.who.grant) {
+            used.at(time);
+        }
+        self.delays_us.extend(event.overshoot_us);
+        let unconfirmed = event.backend_gone == Some(false);
+        if unconfirmed || event.overshoot_us.is_some_and(|delay| delay > LATE_US) {
+            let Who {
+                session,
+                grant,
+                identity,
+                target,
+            } = event.who.clone();
+            self.late.push(LateEnd {
+                time,
+                session,
+                grant,
+                identity,
+                target,
+                ending: event.ending.clone(),
+                overshoot_us: event.overshoot_us,
+                confirmed: !unconfirmed,
+            });
+        }
+    }
+
+    /// What it comes to, with what the proof of the log said.
+    #[must_use]
+    pub fn report(mut self, verdict: Result<Verdict, String>) -> Report {
+        let mut refusals: Vec<Refusals> = self.refusals.into_values().collect();
+        refusals.sort_by(|a, b| (b.count, a.first, &a.claimed).cmp(&(a.count, b.first, &b.claimed)));
+        self.delays_us.sort_unstable();
+        self.statements.unknown += self.flying.values().map(|left| left.len() as u64).sum::<u64>();
+        let overshoots = Overshoots {
+            count: self.delays_us.len() as u64,
+            p50_us: self.delays_us.get(self.delays_us.len() / 2).copied().unwrap_or(0),
+            max_us: self.delays_us.last().copied().unwrap_or(0),
+            late: self.late,
+        };
+        Report {
+            period: self.period,
+            grants: self.lives.within(self.period),
+            denials: self.denials,
+            refusals,
+            refusals_more: self.refusals_more,
+            endings: self.endings,
+            open_sessions: self.open.len() as u64,
+            lost_sessions: self.lost_sessions,
+            overshoots,
+            identities: self.house.identities,
+            policies: self.house.policies,
+            operation: self.house.operation,
+            records_missing: self.house.records_missing,
+            statements: self.statements,
+            records: self.records,
+            unreadable: self.unreadable,
+            verdict,
+        }
+    }
+}
+
+fn forbidden(time: Timestamp, event: &DecisionMade) -> Denial {
+    Denial {
+        time,
+        identity: event.identity.clone(),
+        wanted: format!("{} {}", event.action, event.about),
+        how: "denied".to_owned(),
+        by: "policies".to_owned(),
+        reason: None,
+        policies: event.policies.clone(),
+        policy_set: Some(event.policy_set.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

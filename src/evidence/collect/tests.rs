@@ -1,0 +1,163 @@
+use super::super::testing::{at, collect, day, grant, records, request, started, whole};
+use super::*;
+use serde_json::json;
+
+fn life<'a>(report: &'a Report, grant: &str) -> &'a super::super::report::GrantLife {
+    report
+        .grants
+        .iter()
+        .find(|life| life.grant.as_str() == grant)
+        .unwrap_or_else(|| panic!("no {grant} in {:?}", report.grants))
+}
+
+#[test]
+fn a_grant_is_told_from_its_request_to_its_last_row() {
+    let report = collect(&day(), 0, 60, Ok(whole()));
+    let ana = life(&report, "gr_0000000001");
+    let asked = ana.asked.as_ref().unwrap();
+    assert_eq!(asked.approvers, ["lea".parse().unwrap()]);
+    assert_eq!(asked.policies, ["testers-ask", "leads-approve"]);
+    assert_eq!(
+        (asked.reason.as_deref(), asked.ticket.as_deref()),
+        (Some("BUG-812"), Some("BUG-812"))
+    );
+    assert_eq!(
+        (ana.created_at, ana.activated_at, ana.until),
+        (at(3), Some(at(4)), Some(at(34)))
+    );
+    // Two of four: one was only prepared, one was skipped.
+    assert_eq!((ana.used.sessions, ana.used.statements, ana.used.rows), (1, 2, 7));
+    assert_eq!((ana.used.first, ana.used.last), (Some(at(4)), Some(at(34))));
+    assert!(!ana.is_unused());
+
+    let by_hand = life(&report, "gr_0000000004");
+    assert!(by_hand.asked.is_none() && by_hand.is_unused());
+    let all = report.statements;
+    assert_eq!(
+        (all.executed, all.failed, all.unknown),
+        (3, 1, 1),
+        "the gate died in the last one"
+    );
+}
+
+#[test]
+fn what_went_wrong_is_told() {
+    let report = collect(&day(), 0, 60, Ok(whole()));
+    let glass = |grant| life(&report, grant).asked.as_ref().unwrap();
+    let (seen, unseen) = (glass("gr_0000000002"), glass("gr_0000000003"));
+    assert!(seen.break_glass && unseen.break_glass && unseen.review.is_none());
+    let (by, time, said) = seen.review.as_ref().unwrap();
+    assert_eq!((by.as_str(), *time, said.as_deref()), ("lea", at(41), Some("fine")));
+    assert_eq!(
+        seen.reason.as_deref(),
+        Some("it <burns>"),
+        "a review's comment is not the reason"
+    );
+
+    let denied: Vec<_> = report
+        .denials
+        .items
+        .iter()
+        .map(|denial| (denial.identity.as_str(), &*denial.by))
+        .collect();
+    assert_eq!(denied, [("fay", "policies"), ("fay", "lea"), ("ana", "policies")]);
+    assert_eq!(report.refusals.len(), 2);
+    assert_eq!((report.refusals[0].count, &*report.refusals[0].why), (2, "bad_secret"));
+    assert_eq!(report.endings, [("expired".to_owned(), 1), ("killed".to_owned(), 1)].into());
+    assert_eq!((report.lost_sessions, report.open_sessions), (1, 0));
+    let late = &report.overshoots;
+    assert_eq!((late.count, late.p50_us, late.max_us), (2, 1_500_000, 1_500_000));
+    assert_eq!((late.late.items.len(), late.late.items[0].overshoot_us), (1, Some(1_500_000)));
+    assert_eq!(report.records_missing, 2);
+    let remarkable: Vec<_> = report.operation.items.iter().filter(|change| change.remarkable).collect();
+    assert_eq!(remarkable.len(), 2, "{remarkable:?}");
+    assert!(remarkable[1].detail.contains("did not stop in order"), "{remarkable:?}");
+}
+
+#[test]
+fn only_the_period_counts_but_what_was_before_it_is_known() {
+    let report = collect(&day(), 5, 35, Ok(whole()));
+    let ana = life(&report, "gr_0000000001");
+    assert_eq!(ana.asked.as_ref().unwrap().approvers.len(), 1, "asked for before the period");
+    assert_eq!((ana.used.sessions, ana.used.statements), (0, 2));
+    assert!(!ana.is_unused(), "it was opened before the period");
+    assert_eq!(report.grants.len(), 1, "{:?}", report.grants);
+    assert_eq!(
+        (report.denials.count(), report.refusals.len(), report.identities.count()),
+        (0, 0, 0)
+    );
+    let before = collect(&day(), 34, 35, Ok(whole()));
+    assert_eq!(before.endings.len(), 1);
+    let after = collect(&day(), 56, 60, Ok(whole()));
+    assert!(
+        after.grants.iter().all(|life| life.grant.as_str() != "gr_0000000001"),
+        "it was over by then"
+    );
+    assert_eq!(after.lost_sessions, 0);
+}
+
+#[test]
+fn what_was_taken_back_did_not_happen() {
+    let undone = json!({"reason": "the grant store failed; `approved` did not take place"});
+    let denied = json!({"reason": "no"});
+    let mut gone = grant(1, "ana", "not_stored", "lea", None);
+    gone["reason"] = json!("the grant store failed; `created` did not take place");
+    let mut stays = grant(2, "ana", "not_stored", "lea", Some(40));
+    stays["reason"] = json!("the grant store failed; `revoked` did not take place");
+    let report = collect(
+        &records([
+            (1, request(1, "ana", "submitted", "ana", &json!({}))),
+            (2, request(1, "ana", "approved", "lea", &json!({"grant": "gr_0000000001"}))),
+            (2, grant(1, "ana", "created", "lea", None)),
+            (3, gone),
+            (3, request(1, "ana", "not_stored", "lea", &undone)),
+            (4, request(1, "ana", "approved", "max", &json!({"grant": "gr_0000000003"}))),
+            (4, grant(3, "ana", "created", "max", None)),
+            (5, grant(2, "ana", "created", "ops", None)),
+            (6, grant(2, "ana", "activated", "ana", Some(40))),
+            (6, started(2, "ana")),
+            (7, grant(2, "ana", "revoked", "ops", Some(7))),
+            (7, stays),
+            (8, request(4, "fay", "denied", "fay", &denied)),
+            (8, request(4, "fay", "not_stored", "fay", &denied)),
+        ]),
+        0,
+        30,
+        Ok(whole()),
+    );
+    let grants: Vec<_> = report.grants.iter().map(|life| life.grant.as_str()).collect();
+    assert_eq!(grants, ["gr_0000000003", "gr_0000000002"]);
+    assert_eq!(
+        life(&report, "gr_0000000003").asked.as_ref().unwrap().approvers,
+        ["max".parse().unwrap()]
+    );
+    let stays = life(&report, "gr_0000000002");
+    assert_eq!((stays.revoked.clone(), stays.until), (None, Some(at(40))));
+    assert_eq!(report.denials.count(), 0);
+    assert_eq!(report.open_sessions, 1);
+}
+
+#[test]
+fn memory_is_that_of_the_period() {
+    let mut collector = Collector::new(Period {
+        from: at(100_000),
+        to: at(200_000),
+    });
+    for number in 0..20_000_u64 {
+        let mut event = grant(1, "ana", "created", "ops", None);
+        event["grant"] = json!(format!("gr_{number:010}"));
+        let [record] = &records([(0, event)])[..] else {
+            unreachable!()
+        };
+        collector.take(Ok(record));
+        if number == 10_000 {
+            // Time passes: all of them are over.
+            let [record] = &records([(1_000, grant(2, "ana", "created", "ops", None))])[..] else {
+                unreachable!()
+            };
+            collector.take(Ok(record));
+        }
+    }
+    let report = collector.report(Ok(whole()));
+    assert!(report.grants.is_empty());
+}

@@ -1,0 +1,145 @@
+//! What operators change, and what the gate says of itself and its log. Pure.
+//!
+//! It knows nothing of grants and sessions.
+
+use jiff::Timestamp;
+
+use super::grants::NOT_STORED;
+use super::report::{Change, Listed};
+use crate::audit::event::{Event, Fault, JournalHealed};
+
+/// What has been seen so far.
+#[derive(Debug, Default)]
+pub(super) struct House {
+    pub(super) identities: Listed<Change>,
+    pub(super) policies: Listed<Change>,
+    pub(super) operation: Listed<Change>,
+    /// Records that were given up.
+    pub(super) records_missing: u64,
+    /// A gate started and did not stop.
+    running: bool,
+}
+
+impl House {
+    /// Takes a record; `within`: it is of the period.
+    pub(super) fn take(&mut self, time: Timestamp, event: &Event<'_>, within: bool) {
+        if within {
+            self.administration(time, event);
+        }
+        self.operation(time, event, within);
+    }
+
+    /// What operators change.
+    fn administration(&mut self, time: Timestamp, event: &Event<'_>) {
+        let gate = || "gate".to_owned();
+        match event {
+            Event::UserChanged(event) => self.identities.push(Change {
+                time,
+                what: event.identity.to_string(),
+                by: event.by.clone(),
+                detail: format!("{}; groups: {}", event.change, event.groups.join(", ")),
+                remarkable: event.change == NOT_STORED,
+            }),
+            Event::PolicyLoaded(event) => self.policies.push(Change {
+                time,
+                what: format!("policies {}", event.policy_set.as_deref().unwrap_or("(none)")),
+                by: gate(),
+                detail: format!("{}: {}", accepted(event.accepted), event.detail),
+                remarkable: !event.accepted,
+            }),
+            Event::Reloaded(event) => self.policies.push(Change {
+                time,
+                what: "configuration".to_owned(),
+                by: gate(),
+                detail: format!("{}: {}", accepted(event.accepted), event.detail),
+                remarkable: !event.accepted,
+            }),
+            _ => {}
+        }
+    }
+
+    /// What the gate says of itself and its log.
+    fn operation(&mut self, time: Timestamp, event: &Event<'_>, within: bool) {
+        let mut note = |what: &str, detail: String, remarkable: bool| {
+            if within {
+                let (what, by) = (what.to_owned(), String::new());
+                self.operation.push(Change {
+                    time,
+                    what,
+                    by,
+                    detail,
+                    remarkable,
+                });
+            }
+        };
+        match event {
+            Event::GateStarted(event) => {
+                let crashed = std::mem::replace(&mut self.running, true);
+                let after = if crashed {
+                    ", after one that did not stop in order"
+                } else {
+                    ""
+                };
+                note("gate started", format!("version {}{after}", event.version), crashed);
+            }
+            Event::GateStopped {} => {
+                self.running = false;
+                note("gate stopped", "in order".to_owned(), false);
+            }
+            Event::JournalHealed(event) => {
+                note("log healed", healed(event), true);
+                if within {
+                    self.records_missing += event.lost;
+                }
+            }
+            Event::KeyChanged(event) => {
+                let word = if event.vouched {
+                    "the old one vouches for it"
+                } else {
+                    "not vouched for by the old one"
+                };
+                note(
+                    "signing key changed",
+                    format!("to {} by {}: {word}", event.key.id(), event.by),
+                    !event.vouched,
+                );
+            }
+            Event::SegmentsRemoved(event) => {
+                let detail = format!("{} to {}, up to record {}", event.first, event.last, event.last_seq);
+                note("old segments removed", detail, false);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn accepted(yes: bool) -> &'static str {
+    if yes { "in force" } else { "refused" }
+}
+
+fn healed(event: &JournalHealed) -> String {
+    let fault = match event.fault {
+        Fault::TornTail => "the log ended in the middle of a record",
+        Fault::DiskFull => "the disk was full",
+        Fault::WriteFailed => "the log could not be written",
+        Fault::FileLost => "the log's file was removed or replaced",
+        Fault::ChainBroken => "a record was changed while no gate wrote the log",
+        Fault::LinesMissing => "records are missing at the log's end",
+    };
+    let mut parts = vec![fault.to_owned()];
+    parts.extend(event.since.map(|since| format!("since {since}")));
+    if event.refused > 0 {
+        parts.push(format!(
+            "{} records refused, and what they stood for with them",
+            event.refused
+        ));
+    }
+    if event.lost > 0 {
+        parts.push(format!("{} records of what had happened were given up", event.lost));
+    }
+    if event.cut_bytes > 0 {
+        parts.push(format!("{} bytes cut off", event.cut_bytes));
+    }
+    parts.extend(event.detail.clone());
+    parts.join("; ")
+}

@@ -1,0 +1,136 @@
+//! A report as one page: to be read, printed and put into a folder. Pure.
+//!
+//! It has no script, loads nothing and links nowhere outside. INVARIANT: every text is escaped by the template, none is passed by it.
+
+use jiff::Timestamp;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::report::Report;
+use super::tables::{Row, Table};
+
+/// A table on paper has this many rows at most; its file has them all.
+const MOST_ROWS: usize = 1_000;
+
+const STYLE: &str = "\
+body{font:14px/1.45 system-ui,sans-serif;color:#1b1f24;margin:2rem auto;max-width:78rem;padding:0 1.5rem}\
+h1{font-size:1.6rem;margin:0 0 .2rem}h2{font-size:1.15rem;margin:2.2rem 0 .3rem;border-bottom:1px solid #c9d1d9;padding-bottom:.2rem}\
+p.note{color:#57606a;margin:.2rem 0 .6rem;max-width:60rem}\
+table{border-collapse:collapse;width:100%;font-size:12px}\
+th,td{border:1px solid #d0d7de;padding:.25rem .4rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}\
+th{background:#f3f5f7}tr.mark td{background:#fff1f0;font-weight:600}\
+dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(11rem,1fr));gap:.6rem;margin:1rem 0}\
+dl div{border:1px solid #d0d7de;border-radius:6px;padding:.5rem .7rem}dt{color:#57606a;font-size:12px}dd{margin:0;font-size:1.25rem}\
+ul.alarm{border:2px solid #b42318;border-radius:6px;padding:.6rem 1rem .6rem 2rem}ul.alarm li{color:#b42318;font-weight:600}\
+nav a{margin-right:1rem}\
+@media print{body{margin:0;max-width:none;font-size:10px}table{font-size:8px}tr{break-inside:avoid}thead{display:table-header-group}nav{display:none}\
+@page{size:A4 landscape;margin:12mm}}";
+
+/// The page; `made_at` is when it is made.
+#[must_use]
+pub fn page(report: &Report, tables: &[Table], made_at: Timestamp) -> String {
+    let period = format!("{:.0} to {:.0}", report.period.from, report.period.to);
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "Access evidence, " (period) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { "Evidence of database access" }
+                p.note {
+                    "Tidegate " (env!("CARGO_PKG_VERSION")) ", " (period) " (the end is not in it), made " (format!("{made_at:.0}"))
+                    ". All times are UTC, as the gate kept them."
+                }
+                (alarms(report))
+                (figures(report))
+                nav { @for table in tables { a href={ "#" (table.name) } { (table.title) } } }
+                @for table in tables { (section(table)) }
+            }
+        }
+    };
+    page.into_string()
+}
+
+/// What nobody should have to look for.
+fn alarms(report: &Report) -> Markup {
+    let mut alarms = Vec::new();
+    match &report.verdict {
+        Err(_) => alarms.push("The log was not verified.".to_owned()),
+        Ok(verdict) if verdict.flaw.is_some() => alarms.push("The log is not whole: see the first table.".to_owned()),
+        Ok(_) => {}
+    }
+    let unreviewed = report
+        .grants
+        .iter()
+        .filter_map(|life| life.asked.as_ref())
+        .filter(|asked| asked.break_glass && asked.review.is_none())
+        .count();
+    let unconfirmed = report.overshoots.late.items.iter().filter(|late| !late.confirmed).count();
+    for (count, what) in [
+        (unreviewed as u64, "Break-glass accesses that nobody has reviewed"),
+        (unconfirmed as u64, "Sessions that ended without the database confirming it"),
+        (report.lost_sessions, "Sessions without an end on record"),
+        (report.records_missing, "Records given up while the log could not be written"),
+        (
+            report.unreadable.count(),
+            "Lines of the log that could not be read, so that what is shown is not all there is",
+        ),
+    ] {
+        if count > 0 {
+            alarms.push(format!("{what}: {count}."));
+        }
+    }
+    html! {
+        @if !alarms.is_empty() {
+            ul.alarm { @for alarm in &alarms { li { (alarm) } } }
+        }
+    }
+}
+
+fn figures(report: &Report) -> Markup {
+    let sessions: u64 = report.grants.iter().map(|life| life.used.sessions).sum();
+    let unused = report.grants.iter().filter(|life| life.is_unused()).count();
+    let refused: u64 = report.refusals.iter().map(|refusals| refusals.count).sum();
+    let figures = [
+        ("Grants", report.grants.len() as u64),
+        ("of these unused", unused as u64),
+        ("Sessions begun", sessions),
+        ("Statements executed", report.statements.executed),
+        ("failed", report.statements.failed),
+        ("with unknown outcome", report.statements.unknown),
+        ("Requests and actions denied", report.denials.count()),
+        ("Logins refused", refused + report.refusals_more),
+    ];
+    html! { dl { @for (name, value) in figures { div { dt { (name) } dd { (value) } } } } }
+}
+
+fn section(table: &Table) -> Markup {
+    let left = (table.rows.len().saturating_sub(MOST_ROWS) as u64) + table.more;
+    html! {
+        section id=(table.name) {
+            h2 { (table.title) }
+            p.note { (table.note) }
+            @if table.rows.is_empty() {
+                p { "None." }
+            } @else {
+                table {
+                    thead { tr { @for name in table.head { th { (name) } } } }
+                    tbody { @for row in table.rows.iter().take(MOST_ROWS) { (line(row)) } }
+                }
+            }
+            @if left > 0 {
+                p { (left) " more; " (table.name) ".csv has " (table.rows.len()) " rows." }
+            }
+        }
+    }
+}
+
+fn line(row: &Row) -> Markup {
+    html! { tr class=[row.remarkable.then_some("mark")] { @for cell in &row.cells { td { (cell) } } } }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+use super::super::tables;
+use super::super::testing::{at, collect, day, whole};
+use super::*;
+
+fn shown(report: &Report) -> String {
+    page(report, &tables(report), at(60))
+}
+
+#[test]
+fn a_day_on_paper() {
+    let report = collect(&day(), 0, 60, Ok(whole()));
+    // A line for each element: differences can be read.
+    insta::assert_snapshot!(shown(&report).replace("><", ">\n<").replace(STYLE, "STYLE"));
+}
+
+#[test]
+fn nothing_from_outside_is_markup_or_moves_a_cursor() {
+    let page = shown(&collect(&day(), 0, 60, Ok(whole())));
+    assert!(page.contains("it &lt;burns&gt;") && !page.contains("<burns>"));
+    assert!(!page.contains('\u{1b}') && !page.contains("<script"));
+    // Self-contained: nothing is loaded.
+    assert!(!page.contains("src=") && !page.contains("http"));
+}
+
+#[test]
+fn what_is_wrong_comes_first() {
+    let alarm = |report: &Report| {
+        let page = shown(report);
+        let found = page
+            .split_once("<ul class=\"alarm\">")
+            .map(|(_, rest)| rest.split_once("</ul>").unwrap().0.to_owned());
+        found.unwrap_or_default()
+    };
+    let report = collect(&day(), 0, 60, Err("the folder is gone".to_owned()));
+    for words in [
+        "was not verified",
+        "nobody has reviewed: 1.",
+        "without an end on record: 1.",
+        "could not be written: 2.",
+    ] {
+        assert!(alarm(&report).contains(words), "{words}: {}", alarm(&report));
+    }
+    assert_eq!(alarm(&collect(&day(), 0, 30, Ok(whole()))), "");
+    let mut broken = whole();
+    broken.flaw = Some(crate::audit::verify::Flaw::Missing { first: 2, last: 3 });
+    let report = collect(&day(), 0, 30, Ok(broken));
+    assert!(alarm(&report).contains("not whole") && shown(&report).contains("segments 2 to 3 are missing"));
+}
+
+#[test]
+fn long_tables_are_cut_on_paper_only() {
+    let row = || Row {
+        cells: vec!["x".to_owned()],
+        remarkable: false,
+    };
+    let table = Table {
+        name: "grants",
+        title: "Grants",
+        note: String::new(),
+        head: &["a"],
+        rows: (0..1_005).map(|_| row()).collect(),
+        more: 3,
+    };
+    let text = section(&table).into_string();
+    assert_eq!(text.matches("<td>").count(), MOST_ROWS);
+    assert!(text.contains("8 more; grants.csv has 1005 rows"), "{text}");
+}

@@ -1,0 +1,297 @@
+//! What a report consists of: numbers and lists, and nothing of how they look.
+//!
+//! It is filled by [`super::Collector`] and shown by others.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::audit::verify::Verdict;
+use crate::ids::{GrantId, RequestId, SessionId};
+use crate::names::{IdentityName, ProfileName, TargetName};
+
+/// The most that one list holds: far more than anybody reads, and little enough to be held in memory.
+const MOST: usize = 100_000;
+
+/// From when to when; the end is not in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Period {
+    /// The first moment.
+    pub from: Timestamp,
+    /// The first moment after it.
+    pub to: Timestamp,
+}
+
+impl Period {
+    /// Whether a time is in it.
+    #[must_use]
+    pub fn has(&self, time: Timestamp) -> bool {
+        self.from <= time && time < self.to
+    }
+}
+
+/// A list that knows how many did not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// The first of them.
+    pub items: Vec<T>,
+    /// How many more there were.
+    pub more: u64,
+}
+
+impl<T> Default for Listed<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            more: 0,
+        }
+    }
+}
+
+impl<T> Listed<T> {
+    /// Takes one more.
+    pub fn push(&mut self, item: T) {
+        if self.items.len() < MOST {
+            self.items.push(item);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.more + self.items.len() as u64
+    }
+}
+
+/// What a log says about a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Which time.
+    pub period: Period,
+    /// Every grant that was there in it, oldest first.
+    pub grants: Vec<GrantLife>,
+    /// Requests and other wishes that were not granted.
+    pub denials: Listed<Denial>,
+    /// Logins and tokens that were refused, equal ones together.
+    pub refusals: Vec<Refusals>,
+    /// Refusals of kinds that were too many to be listed.
+    pub refusals_more: u64,
+    /// Sessions by why they ended.
+    pub endings: BTreeMap<String, u64>,
+    /// Sessions that had not ended at its end.
+    pub open_sessions: u64,
+    /// Sessions whose end is not on record: the gate died.
+    pub lost_sessions: u64,
+    /// How late sessions that the gate ended were gone.
+    pub overshoots: Overshoots,
+    /// Local users that were made or changed.
+    pub identities: Listed<Change>,
+    /// Policies and configuration that were read.
+    pub policies: Listed<Change>,
+    /// The gate's and its log's own life: starts, stops, faults, keys, removals.
+    pub operation: Listed<Change>,
+    /// Records that were refused or given up while the log could not be written.
+    pub records_missing: u64,
+    /// Statements that were let through, and what became of those that have no outcome.
+    pub statements: Statements,
+    /// Records read, up to the period's end.
+    pub records: u64,
+    /// Lines that could not be read.
+    pub unreadable: Listed<String>,
+    /// What the proof of the log came to; or why there is none.
+    pub verdict: Result<Verdict, String>,
+}
+
+/// How many statements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statements {
+    /// Forwarded to be executed.
+    pub executed: u64,
+    /// Of these, ended with an error.
+    pub failed: u64,
+    /// Of these, with an outcome that nobody knows: none is on record up to the period's end.
+    pub unknown: u64,
+}
+
+/// A grant: how it came to be, what it allowed, what was done with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantLife {
+    /// Which.
+    pub grant: GrantId,
+    /// Whose.
+    pub identity: IdentityName,
+    /// Where to.
+    pub target: TargetName,
+    /// How it was asked for; `None`: an operator made it.
+    pub asked: Option<Asked>,
+    /// Who made it, as the log has it.
+    pub by: String,
+    /// The reason given with it.
+    pub reason: Option<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its window opened.
+    pub activated_at: Option<Timestamp>,
+    /// When its window ends.
+    pub until: Option<Timestamp>,
+    /// By when it has to be used first.
+    pub activate_by: Timestamp,
+    /// The window's length. Seconds.
+    pub window_seconds: u64,
+    /// When it was revoked, by whom and why.
+    pub revoked: Option<(Timestamp, String)>,
+    /// How often its end was moved.
+    pub moved: u32,
+    /// What was done with it in the period.
+    pub used: Use,
+}
+
+impl GrantLife {
+    /// When it was over, as far as is known: a window never opened is over when it cannot be opened any more.
+    #[must_use]
+    pub fn over_at(&self) -> Timestamp {
+        let end = self.until.unwrap_or(self.activate_by);
+        self.revoked.as_ref().map_or(end, |(at, _)| end.min(*at))
+    }
+
+    /// Nobody ever logged in with it.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.activated_at.is_none() && self.used.sessions == 0
+    }
+}
+
+/// How access was asked for and by whom it was allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The request.
+    pub request: RequestId,
+    /// With which privileges.
+    pub profile: ProfileName,
+    /// Why.
+    pub reason: Option<String>,
+    /// The ticket.
+    pub ticket: Option<String>,
+    /// Who said yes: nobody where the policies grant at once.
+    pub approvers: Vec<IdentityName>,
+    /// The policies that decided, at each step.
+    pub policies: Vec<String>,
+    /// The set they are of.
+    pub policy_set: Option<String>,
+    /// It was opened without waiting for anybody.
+    pub break_glass: bool,
+    /// Who looked at that afterwards, when, and what they said.
+    pub review: Option<(IdentityName, Timestamp, Option<String>)>,
+}
+
+/// What was done with a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Use {
+    /// Sessions begun.
+    pub sessions: u64,
+    /// Statements executed.
+    pub statements: u64,
+    /// Rows returned or changed.
+    pub rows: u64,
+    /// The first thing done.
+    pub first: Option<Timestamp>,
+    /// The last.
+    pub last: Option<Timestamp>,
+}
+
+impl Use {
+    /// Something was done.
+    pub fn at(&mut self, time: Timestamp) {
+        self.first.get_or_insert(time);
+        self.last = Some(time);
+    }
+}
+
+/// Something wanted that was not allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// When.
+    pub time: Timestamp,
+    /// Who wanted it.
+    pub identity: IdentityName,
+    /// What: a request's id and where to, or an action and what it was about.
+    pub wanted: String,
+    /// `denied` (by policies) or `rejected` (by a person).
+    pub how: String,
+    /// Who said no.
+    pub by: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// The policies that decided.
+    pub policies: Vec<String>,
+    /// The set they are of.
+    pub policy_set: Option<String>,
+}
+
+/// Equal refusals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusals {
+    /// Why: an ending's name, or what was wrong with the token.
+    pub why: String,
+    /// The name that was given, proved or not.
+    pub claimed: String,
+    /// From where.
+    pub client: String,
+    /// How often.
+    pub count: u64,
+    /// The first.
+    pub first: Timestamp,
+    /// The last.
+    pub last: Timestamp,
+}
+
+/// How late the ends were that the gate made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Overshoots {
+    /// How many sessions were ended by the gate with a known delay.
+    pub count: u64,
+    /// Half of them were gone after so many microseconds.
+    pub p50_us: u64,
+    /// The last of them. Microseconds.
+    pub max_us: u64,
+    /// Those that took more than a second, or whose backend was not confirmed gone.
+    pub late: Listed<LateEnd>,
+}
+
+/// A session that was not gone in time, or not for sure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateEnd {
+    /// When it ended.
+    pub time: Timestamp,
+    /// The session.
+    pub session: SessionId,
+    /// Its grant.
+    pub grant: GrantId,
+    /// Whose.
+    pub identity: IdentityName,
+    /// Where.
+    pub target: TargetName,
+    /// Why it ended.
+    pub ending: String,
+    /// Microseconds from the deadline until the backend was gone, where that is known.
+    pub overshoot_us: Option<u64>,
+    /// Whether the target confirmed that the backend is gone.
+    pub confirmed: bool,
+}
+
+/// Something about the gate itself that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// When.
+    pub time: Timestamp,
+    /// Whom or what it concerns.
+    pub what: String,
+    /// Who did it, if anybody.
+    pub by: String,
+    /// In what way.
+    pub detail: String,
+    /// Whether it is one to look at.
+    pub remarkable: bool,
+}

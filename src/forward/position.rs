@@ -1,0 +1,83 @@
+//! Where the forwarding of the log was, in a file that is whole whenever it is read.
+//!
+//! It does not know what was sent. A file that cannot be read is as none: then the log is sent from its beginning, which is more
+//! than is needed and never less.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::chain::Mark;
+
+/// Behind which line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Position {
+    /// The number of its segment; 0: before the first.
+    pub(super) segment: u32,
+    /// Where the line behind it begins, in bytes of the unpacked segment.
+    pub(super) offset: u64,
+    /// Its number.
+    pub(super) seq: u64,
+    /// Its mark: that it is still the same line.
+    pub(super) chain: Mark,
+}
+
+/// The file.
+#[derive(Debug, Clone)]
+pub(super) struct PositionFile(PathBuf);
+
+impl PositionFile {
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// What it says. Blocking.
+    pub(super) fn load(&self) -> Position {
+        let text = match std::fs::read(&self.0) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Position::default(),
+            Err(error) => {
+                tracing::warn!(path = %self.0.display(), %error, "the position of the log's forwarding cannot be read: it begins anew");
+                return Position::default();
+            }
+        };
+        serde_json::from_slice(&text).unwrap_or_else(|error| {
+            tracing::warn!(path = %self.0.display(), %error, "the position of the log's forwarding is damaged: it begins anew");
+            Position::default()
+        })
+    }
+
+    /// Replaces it. Blocking.
+    pub(super) fn save(&self, position: Position) -> io::Result<()> {
+        let folder = self.0.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(&serde_json::to_vec(&position)?)?;
+        file.as_file().sync_data()?;
+        file.persist(&self.0)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_there_again_and_damage_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("forward.position");
+        let file = PositionFile::at(path.clone());
+        assert_eq!(file.load(), Position::default());
+        let position = Position {
+            segment: 3,
+            offset: 4711,
+            seq: 99,
+            chain: "0123456789abcdef".to_owned().try_into().unwrap(),
+        };
+        file.save(position).unwrap();
+        assert_eq!(PositionFile::at(path.clone()).load(), position);
+        std::fs::write(&path, b"{").unwrap();
+        assert_eq!(file.load(), Position::default());
+    }
+}

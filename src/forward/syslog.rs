@@ -1,0 +1,179 @@
+//! A line of the log as a syslog message (RFC 5424) in a frame of counted bytes (RFC 6587, 3.4.1; RFC 5425, 4.3). Pure.
+//!
+//! It sends nothing. The message's text is the line as it stands in the file, byte by byte, so that whoever has all of them can
+//! verify the log; what is before it is for receivers that sort without reading JSON.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+/// "log audit" (RFC 5424, table 1).
+const FACILITY: u8 = 13;
+/// Severities (RFC 5424, table 2).
+const ERROR: u8 = 3;
+const WARNING: u8 = 4;
+const INFORMATIONAL: u8 = 6;
+/// The longest host name and message id (RFC 5424, section 6).
+const HOSTNAME: usize = 255;
+const MSGID: usize = 32;
+/// The name of our structured data. The number is the one for those who have none of their own (RFC 5612).
+const DATA: &str = "tidegate@32473";
+
+/// Who sends: the part of a header that is the same in every message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// `HOSTNAME APP-NAME PROCID`.
+    words: String,
+}
+
+impl Origin {
+    /// This gate.
+    #[must_use]
+    pub fn new(hostname: &str, pid: u32) -> Self {
+        Self {
+            words: format!("{} tidegate {pid}", printable(hostname, HOSTNAME)),
+        }
+    }
+
+    /// Appends a line as a message in its frame; says when its record was written, if it is one.
+    pub(super) fn frame(&self, out: &mut Vec<u8>, line: &[u8]) -> Option<Timestamp> {
+        let head = serde_json::from_slice::<Head<'_>>(line).ok();
+        let time = head.as_ref().map(|head| head.time);
+        let message = self.header(head.as_ref());
+        // The space between header and text is counted, too.
+        let length = message.len() + 1 + line.len();
+        out.extend_from_slice(length.to_string().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(message.as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(line);
+        time
+    }
+
+    /// All before the text. A line that is no record is sent as an error without data.
+    fn header(&self, head: Option<&Head<'_>>) -> String {
+        let Some(head) = head else {
+            return format!("<{}>1 - {} - -", FACILITY * 8 + ERROR, self.words);
+        };
+        let severity = match &*head.event {
+            "journal_healed" => ERROR,
+            "refused" | "identity_refused" => WARNING,
+            _ => INFORMATIONAL,
+        };
+        let (priority, event) = (FACILITY * 8 + severity, printable(&head.event, MSGID));
+        // As many digits as the log has; the standard takes six.
+        let mut text = format!(
+            "<{priority}>1 {:.6} {} {event} [{DATA} seq=\"{}\"",
+            head.time, self.words, head.seq
+        );
+        for (name, value) in [
+            ("session", &head.session),
+            ("grant", &head.grant),
+            ("identity", &head.identity),
+            ("target", &head.target),
+        ] {
+            if let Some(value) = value {
+                text.extend([" ", name, "=\"", &escaped(value), "\""]);
+            }
+        }
+        text.push(']');
+        text
+    }
+}
+
+/// What receivers sort by.
+#[derive(Deserialize)]
+struct Head<'a> {
+    seq: u64,
+    time: Timestamp,
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+    #[serde(borrow, default)]
+    session: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    grant: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    identity: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    target: Option<Cow<'a, str>>,
+}
+
+/// A parameter's value: three characters have a backslash before them (RFC 5424, 6.3.3).
+fn escaped(value: &str) -> Cow<'_, str> {
+    if !value.contains(['"', '\\', ']']) {
+        return Cow::Borrowed(value);
+    }
+    let mut text = String::with_capacity(value.len() + 8);
+    for character in value.chars() {
+        if matches!(character, '"' | '\\' | ']') {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    Cow::Owned(text)
+}
+
+/// A word of the header: printable ASCII without spaces, and `-` for none.
+fn printable(text: &str, longest: usize) -> String {
+    let word: String = text.chars().filter(char::is_ascii_graphic).take(longest).collect();
+    if word.is_empty() { "-".to_owned() } else { word }
+}
+
+/// This machine's own name.
+#[must_use]
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(line: &str) -> String {
+        let mut out = Vec::new();
+        Origin::new("gate.example.org", 42).frame(&mut out, line.as_bytes());
+        String::from_utf8(out).unwrap()
+    }
+
+    /// A frame without its length, which must be right.
+    fn message(line: &str) -> String {
+        let frame = frame(line);
+        let (length, message) = frame.split_once(' ').unwrap();
+        assert_eq!(length.parse(), Ok(message.len()), "{frame}");
+        message.to_owned()
+    }
+
+    #[test]
+    fn a_record_has_its_names_before_it_and_stays_as_it_is() {
+        let line = r#"{"v":2,"seq":7,"time":"2026-11-23T09:05:07.000042Z","event":"session_ended","session":"se_0123456789","grant":"gr_0123456789","identity":"ana@example.com","target":"orders","chain":"0123456789abcdef"}"#;
+        assert_eq!(
+            message(line),
+            format!(
+                "<110>1 2026-11-23T09:05:07.000042Z gate.example.org tidegate 42 session_ended \
+                 [tidegate@32473 seq=\"7\" session=\"se_0123456789\" grant=\"gr_0123456789\" identity=\"ana@example.com\" \
+                 target=\"orders\"] {line}"
+            )
+        );
+    }
+
+    #[test]
+    fn values_are_escaped_and_letters_are_counted_in_bytes() {
+        let line = r#"{"v":2,"seq":1,"time":"2026-11-23T09:05:07.000000Z","event":"refused","identity":"a\"b\\c]dé","user":"é"}"#;
+        let message = message(line);
+        assert!(message.starts_with("<108>1 "), "{message}");
+        assert!(message.contains(r#" identity="a\"b\\c\]dé"]"#), "{message}");
+        assert!(message.ends_with(line));
+    }
+
+    #[test]
+    fn what_is_no_record_is_sent_all_the_same() {
+        assert_eq!(message("garbage"), "<107>1 - gate.example.org tidegate 42 - - garbage");
+    }
+
+    #[test]
+    fn a_word_of_the_header_is_one_word() {
+        assert_eq!(Origin::new("my gate\n", 1).words, "mygate tidegate 1");
+        assert_eq!(Origin::new("é", 1).words, "- tidegate 1");
+    }
+}

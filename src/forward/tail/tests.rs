@@ -1,0 +1,124 @@
+use std::io::Write as _;
+
+use super::*;
+use crate::audit::chain::Link;
+
+fn line(seq: u64, text: &str) -> String {
+    let mark = Link::START.after(format!("{seq}{text}").as_bytes()).mark();
+    format!(r#"{{"v":2,"seq":{seq},"event":"{text}","chain":"{mark}"}}"#)
+}
+
+fn append(dir: &Path, segment: u32, text: &str) {
+    let path = dir.join(format!("audit-{segment:06}.jsonl"));
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+fn lines(dir: &Path, segment: u32, seqs: std::ops::RangeInclusive<u64>) {
+    seqs.for_each(|seq| append(dir, segment, &(line(seq, "a") + "\n")));
+}
+
+fn all(tail: &mut Tail) -> Vec<u64> {
+    std::iter::from_fn(|| tail.next().unwrap())
+        .map(|line| line.position.seq)
+        .collect()
+}
+
+fn pack(dir: &Path, number: u32) {
+    let segment = Segment::at(&dir.join(format!("audit-{number:06}.jsonl"))).unwrap();
+    crate::audit::keeper::pack(&segment).unwrap();
+}
+
+#[test]
+fn lines_come_once_in_order_as_they_stand() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tail = Tail::new(dir.path(), Position::default());
+    assert_eq!(all(&mut tail), [0_u64; 0]);
+    lines(dir.path(), 1, 1..=2);
+    let first = tail.next().unwrap().unwrap();
+    assert_eq!(String::from_utf8(first.bytes).unwrap(), line(1, "a"));
+    assert_eq!(all(&mut tail), [2]);
+    append(dir.path(), 1, &line(3, "a"));
+    assert_eq!(all(&mut tail), [0_u64; 0], "it has no end yet");
+    append(dir.path(), 1, "\n");
+    lines(dir.path(), 2, 4..=5);
+    lines(dir.path(), 3, 6..=6);
+    assert_eq!(all(&mut tail), [3, 4, 5, 6]);
+    assert_eq!(tail.gap(), None);
+}
+
+#[test]
+fn it_goes_on_from_any_position_packed_or_not() {
+    let dir = tempfile::tempdir().unwrap();
+    lines(dir.path(), 1, 1..=3);
+    lines(dir.path(), 2, 4..=5);
+    let mut positions = vec![Position::default()];
+    let mut tail = Tail::new(dir.path(), Position::default());
+    while let Some(line) = tail.next().unwrap() {
+        positions.push(line.position);
+    }
+    for packed in [false, true] {
+        if packed {
+            pack(dir.path(), 1);
+        }
+        for position in &positions {
+            let mut tail = Tail::new(dir.path(), *position);
+            let expected: Vec<u64> = (position.seq + 1..=5).collect();
+            assert_eq!(all(&mut tail), expected, "from {position:?}, packed: {packed}");
+            assert_eq!(tail.gap(), None);
+        }
+    }
+}
+
+#[test]
+fn what_was_removed_before_it_was_read_is_said_once() {
+    let dir = tempfile::tempdir().unwrap();
+    lines(dir.path(), 1, 1..=3);
+    let mut tail = Tail::new(dir.path(), Position::default());
+    let last = std::iter::from_fn(|| tail.next().unwrap()).last().unwrap().position;
+    lines(dir.path(), 2, 4..=6);
+    lines(dir.path(), 3, 7..=8);
+    for gone in [1, 2] {
+        std::fs::remove_file(dir.path().join(format!("audit-{gone:06}.jsonl"))).unwrap();
+    }
+    let mut tail = Tail::new(dir.path(), last);
+    assert_eq!(all(&mut tail), [7, 8]);
+    assert_eq!((tail.gap(), tail.gap()), (Some((4, 6)), None));
+}
+
+#[test]
+fn a_line_that_was_taken_back_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit-000001.jsonl");
+    lines(dir.path(), 1, 1..=2);
+    let mut tail = Tail::new(dir.path(), Position::default());
+    let length = std::fs::metadata(&path).unwrap().len();
+    append(dir.path(), 1, &(line(3, "taken back") + "\n"));
+    assert_eq!(all(&mut tail), [1, 2, 3]);
+    // The disk was full in the middle of a batch: the journal cut it off, and wrote others when there was room.
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(length)
+        .unwrap();
+    assert_eq!(all(&mut tail), [0_u64; 0]);
+    lines(dir.path(), 1, 3..=9);
+    assert_eq!(all(&mut tail), [3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(tail.gap(), None);
+}
+
+#[test]
+fn what_is_no_record_is_passed_on() {
+    let dir = tempfile::tempdir().unwrap();
+    lines(dir.path(), 1, 1..=1);
+    append(dir.path(), 1, "garbage\n");
+    lines(dir.path(), 1, 2..=2);
+    append(dir.path(), 1, "torn");
+    lines(dir.path(), 2, 3..=3);
+    let mut tail = Tail::new(dir.path(), Position::default());
+    let texts: Vec<String> = std::iter::from_fn(|| tail.next().unwrap())
+        .map(|line| String::from_utf8(line.bytes).unwrap())
+        .collect();
+    assert_eq!(texts, [line(1, "a"), "garbage".to_owned(), line(2, "a"), line(3, "a")]);
+}

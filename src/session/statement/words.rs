@@ -1,0 +1,200 @@
+//! Looks at an SQL text once for all words that matter to somebody: names given away, cursors, secrets, commands that hide what
+//! they do.
+//!
+//! It decides nothing by them. It may find a word in a literal or comment: who asks has to live with that.
+
+use std::sync::LazyLock;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+
+use crate::audit::lex::{Kind, Lexer, Token, in_word};
+use crate::audit::redact::TRIGGERS;
+
+/// Words that can give prepared statements other names: then what a name stands for is uncertain.
+/// `EXECUTE` is one: in a `DO` block it runs a text that may be put together from pieces, and alone a prepared `DEALLOCATE`.
+/// A function that does so unseen, made before, is not found by this; its own text is on record where it was made.
+const RENAMING: [&str; 4] = ["prepare", "deallocate", "discard", "execute"];
+/// A cursor may be put in a portal's place (`CLOSE` and `DECLARE CURSOR` share the protocol's names).
+const REOPENING: &str = "cursor";
+/// Commands whose effects are not in their text; `PREPARE` does nothing yet, and what it names is executed unseen.
+const OPAQUE: [&str; 4] = ["do", "call", "execute", "prepare"];
+
+/// The longest of all words, with the character behind it.
+pub(super) const LONGEST: usize = 17;
+
+/// So many bytes are looked at together.
+const CHUNK: usize = 256;
+
+/// In lower case, for only then does it look at many bytes at once: half of what looking at them one by one costs.
+#[expect(clippy::expect_used, reason = "a few short words always make an automaton")]
+static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    AhoCorasick::builder()
+        .match_kind(MatchKind::LeftmostFirst)
+        .build(RENAMING.iter().chain([&REOPENING]).chain(&TRIGGERS))
+        .expect("an automaton")
+});
+
+/// What was found in a text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::session) struct Words {
+    /// It has a word that can give prepared statements other names.
+    pub(in crate::session) renames: bool,
+    /// It may put another cursor in a portal's place.
+    pub(in crate::session) reopens: bool,
+    /// There may be a secret in it.
+    pub(in crate::session) secrets: bool,
+}
+
+impl Words {
+    pub(in crate::session) fn of(text: &[u8]) -> Self {
+        let mut words = Self::default();
+        let mut start = 0;
+        loop {
+            let rest = text.get(start..).unwrap_or_default();
+            let piece = rest.get(..CHUNK).unwrap_or(rest);
+            let mut lower = [0; CHUNK];
+            lower
+                .iter_mut()
+                .zip(piece)
+                .for_each(|(to, from)| *to = from.to_ascii_lowercase());
+            for found in FINDER.find_iter(lower.get(..piece.len()).unwrap_or_default()) {
+                match found.pattern().as_usize() {
+                    0..4 => words.renames |= stands_alone(text, start + found.start(), start + found.end()),
+                    4 => words.reopens = true,
+                    _ => words.secrets = true,
+                }
+            }
+            if piece.len() == rest.len() {
+                return words;
+            }
+            // A word on the edge is whole in the next piece.
+            start += CHUNK - LONGEST;
+        }
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.renames |= other.renames;
+        self.reopens |= other.reopens;
+        self.secrets |= other.secrets;
+    }
+}
+
+fn stands_alone(text: &[u8], start: usize, end: usize) -> bool {
+    let before = start.checked_sub(1).and_then(|at| text.get(at));
+    !before.copied().is_some_and(in_word) && !text.get(end).copied().is_some_and(in_word)
+}
+
+/// Whether what a text does is not in it, in which `words` were found.
+pub(in crate::session) fn is_opaque(text: &[u8], words: Words) -> bool {
+    let mut lexer = Lexer::new(text);
+    let first = lexer.next_code();
+    if first.is_some_and(|first| hides(&first)) {
+        return true;
+    }
+    let several = || {
+        let end = memchr::memchr(b';', text).and_then(|at| text.get(at..));
+        end.is_some_and(|end| end.iter().any(|byte| !matches!(byte, b';' | b' ' | b'\n' | b'\r' | b'\t')))
+    };
+    first.is_some_and(|first| (words.renames || several()) && hides_later(first, lexer))
+}
+
+fn hides(token: &Token<'_>) -> bool {
+    token.kind == Kind::Word && matches!(token.text.len(), 2 | 4 | 7) && OPAQUE.iter().any(|word| token.is(word))
+}
+
+/// Whether a further command hides what it does, or executes something prepared within it (`EXPLAIN ANALYZE EXECUTE p`,
+/// `CREATE TABLE t AS EXECUTE p`).
+fn hides_later<'a>(first: Token<'a>, mut lexer: Lexer<'a>) -> bool {
+    let (mut command, mut before) = (Some(first), first);
+    while let Some(token) = lexer.next_code() {
+        let begins = command.is_none();
+        if begins && hides(&token) {
+            return true;
+        }
+        if token.is("execute") && (before.is("as") || command.is_some_and(|command| command.is("explain"))) {
+            return true;
+        }
+        command = if token.is_sign(b';') { None } else { command.or(Some(token)) };
+        before = token;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Words {
+        Words::of(text.as_bytes())
+    }
+
+    #[test]
+    fn words_that_rename() {
+        for text in ["DEALLOCATE x", "select 1; prepare a as select 2", "dIsCaRd all", "execute"] {
+            assert!(of(text).renames, "{text}");
+        }
+        assert!(!of("select deal, prep from disc, exec").renames);
+        assert!(!of("select executed_at, my_execute from prepared").renames);
+    }
+
+    #[test]
+    fn cursors_and_secrets() {
+        assert!(of("declare c CURSOR for").reopens);
+        assert!(of("alter role x Password 'y'").secrets && of("a://b").secrets && of("PGP_SYM_ENCRYPT").secrets);
+        assert_eq!(of("SELECT abalance FROM pgbench_accounts WHERE aid = 1;"), Words::default());
+        assert!(TRIGGERS.iter().chain(&RENAMING).all(|word| word.len() < LONGEST));
+    }
+
+    #[test]
+    fn words_are_found_anywhere() {
+        for before in 0..600 {
+            let text = format!("{} eXecute -----BEGIN PRIVATE KEY-----", "x".repeat(before));
+            assert!(of(&text).renames && of(&text).secrets, "{before}");
+        }
+    }
+
+    #[test]
+    fn commands_that_hide_what_they_do() {
+        let opaque = |text: &str| is_opaque(text.as_bytes(), of(text));
+        for text in [
+            "do $$begin end$$",
+            " /* a */ -- b\n CALL p(1)",
+            "EXECUTE p",
+            "prepare p as select 1",
+            "select 1; call p()",
+            "select ';';;do ''",
+            "explain (analyze) execute p",
+            "create table t as execute p",
+        ] {
+            assert!(opaque(text), "{text}");
+        }
+        for text in [
+            "",
+            ";",
+            "select 1;",
+            "select 'a; do b'",
+            "select 1; select 2 /* ; call */",
+            "grant execute on function f to x",
+            "create trigger t after insert on x execute function f()",
+            "select call, do_it from execute_it",
+        ] {
+            assert!(!opaque(text), "{text}");
+        }
+    }
+
+    /// Prints what looking at an ordinary statement costs; run in release.
+    #[test]
+    #[ignore = "a measurement, not a test"]
+    #[expect(clippy::disallowed_methods, reason = "measures real time")]
+    fn measure() {
+        let text = b"SELECT abalance FROM pgbench_accounts WHERE aid = 4711 AND note = 'a quoted \"text\"';";
+        let count = 1_000_000;
+        let start = std::time::Instant::now();
+        for _ in 0..count {
+            let text = std::hint::black_box(&text[..]);
+            let words = std::hint::black_box(Words::of(text));
+            std::hint::black_box(is_opaque(text, words));
+        }
+        println!("{} bytes looked at: {} ns", text.len(), start.elapsed().as_nanos() / count);
+    }
+}

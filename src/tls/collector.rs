@@ -1,0 +1,49 @@
+//! TLS towards a receiver of the audit log: certificate and name verified, always (RFC 5425, section 5).
+//!
+//! It sends nothing but the handshake, offers no ALPN (syslog has none registered) and shows no certificate of its own.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::client::roots;
+use super::verify::{Check, TargetVerifier};
+use super::{TlsError, provider};
+
+/// TLS as it is used towards one receiver. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct CollectorTls(Arc<ClientConfig>);
+
+impl CollectorTls {
+    /// `ca_file` is PEM: the CA certificates trusted, or the receiver's own certificate. Without it, the machine's are.
+    pub fn new(ca_file: Option<&Path>) -> Result<Self, TlsError> {
+        let (roots, trusted) = roots(ca_file)?;
+        let provider = provider();
+        let verifier = TargetVerifier::new(
+            Check::ChainAndName,
+            roots,
+            trusted,
+            provider.signature_verification_algorithms,
+        );
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        config.resumption = Resumption::disabled();
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// Shakes hands over `tcp` with the receiver called `host`.
+    pub async fn connect(&self, tcp: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        TlsConnector::from(Arc::clone(&self.0)).connect(name, tcp).await
+    }
+}

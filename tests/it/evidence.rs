@@ -1,0 +1,245 @@
+//! What others are given of a real gate's log: a report that is true, a table that DuckDB reads, and every line at a receiver,
+//! whatever happens to the gate or to the receiver.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::json;
+use tidegate::lab::Gate;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{ANA, House, Raw, gate, gate_with, grant, id, psql, records, said, within};
+
+const PEOPLE: [(&str, &str); 4] = [("ana", "qa"), ("lea", "leads"), ("oli", "oncall"), ("fay", "guests")];
+
+fn run(gate: &Gate, arguments: &[&str]) -> Output {
+    let output = gate.command(arguments).expect("the command");
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+fn sheet(folder: &Path, name: &str) -> Vec<BTreeMap<String, String>> {
+    let mut reader = csv::Reader::from_path(folder.join(name)).expect("a sheet");
+    reader.deserialize().map(|row| row.expect("a row")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_report_tells_who_was_let_in_by_whom_and_what_they_did() {
+    let house = House::open(&PEOPLE, "", &[]).await;
+    let write = house.asked("ana", "read-write").await;
+    house.step("lea", &write, "approve").await.good();
+    let used = said(house.psql("ana", "read-write", "SELECT id FROM customers LIMIT 3")).await;
+    assert_eq!(used.code, Some(0), "{used:?}");
+    assert_eq!(house.ask("fay", "read-only", None).await.status, 403);
+    let wish =
+        json!({"target": "shop", "profile": "read-write", "window_seconds": 600, "reason": "=it <burns>", "break_glass": true});
+    let glass = id(&house.call("oli", "POST", "/v1/requests", &wish).await.good());
+    let gate = &house.gate;
+    let out = gate.folder().join("report");
+    let key = gate.folder().join("state/audit-key.pub");
+    let arguments = [
+        "audit",
+        "report",
+        "--from",
+        "1h",
+        "--key",
+        key.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    run(gate, &arguments);
+
+    let grants = sheet(&out, "grants.csv");
+    let ana = grants.iter().find(|row| row["identity"] == "ana").expect("her grant");
+    let field = |name: &str| ana[name].as_str();
+    assert_eq!(
+        (field("profile"), field("approvers"), field("reason")),
+        ("read-write", "lea", "bug 17")
+    );
+    assert_eq!((field("sessions"), field("statements"), field("rows")), ("1", "1", "3"));
+    assert_eq!(
+        (field("policies"), field("policy set").len()),
+        ("testers-ask, leads-approve", 64)
+    );
+    let denials = sheet(&out, "denials.csv");
+    assert!(
+        denials.iter().any(|row| row["identity"] == "fay" && row["how"] == "denied"),
+        "{denials:?}"
+    );
+    let broken = sheet(&out, "break_glass.csv");
+    assert_eq!(
+        (broken.len(), &*broken[0]["reviewed by"], &*broken[0]["reason"]),
+        (1, "NOT REVIEWED", "'=it <burns>")
+    );
+    assert_eq!(sheet(&out, "unused.csv").len(), 1);
+    let page = std::fs::read_to_string(out.join("report.html")).expect("the page");
+    for words in [
+        "the log is whole",
+        "a key that was given",
+        "nobody has reviewed: 1.",
+        "it &lt;burns&gt;",
+    ] {
+        assert!(page.contains(words), "{words} is not in {page}");
+    }
+
+    // Reviewed, it is no alarm any more.
+    house.step("lea", &glass, "review").await.good();
+    run(gate, &arguments);
+    let page = std::fs::read_to_string(out.join("report.html")).expect("the page");
+    assert!(!page.contains("nobody has reviewed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_changed_is_reported_as_such() {
+    let gate = gate();
+    let login = grant(&gate, "10m");
+    psql(&gate, &login, "require", &["-c", "SELECT 1"], "");
+    gate.terminate().expect("terminated");
+    crate::support::eventually("it has ended", async || gate.ended().then_some(())).await;
+    let file = gate.audit_folder().join("audit-000001.jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replacen(ANA, "eve@example.com", 1)).unwrap();
+    let out = gate.folder().join("report");
+    let output = gate
+        .command(&["audit", "report", "--from", "1h", "--out", out.to_str().unwrap()])
+        .expect("the command");
+    assert_eq!(output.status.code(), Some(1));
+    let page = std::fs::read_to_string(out.join("report.html")).expect("a page all the same");
+    assert!(page.contains("The log is not whole") && page.contains("NOT WHOLE"), "{page}");
+}
+
+/// A table of a real log.
+fn exported(gate: &Gate) -> std::path::PathBuf {
+    let login = grant(gate, "10m");
+    psql(
+        gate,
+        &login,
+        "require",
+        &["-At"],
+        "SELECT count(*) FROM customers;\nSELECT 'é';\n",
+    );
+    let out = gate.folder().join("log.parquet");
+    run(gate, &["audit", "export", "--out", out.to_str().unwrap()]);
+    out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_export_has_every_record_or_those_asked_for() {
+    let gate = gate();
+    let out = exported(&gate);
+    let bytes = std::fs::read(&out).unwrap();
+    assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
+    let output = run(
+        &gate,
+        &[
+            "audit",
+            "export",
+            "--event",
+            "statement",
+            "--identity",
+            ANA,
+            "--out",
+            out.to_str().unwrap(),
+        ],
+    );
+    assert!(
+        String::from_utf8_lossy(&output.stdout).starts_with("2 records are in"),
+        "{output:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs DuckDB: make drivers"]
+async fn duckdb_reads_the_export() {
+    let python = Path::new(&std::env::var_os("DRIVERS").expect("make drivers")).join("python/bin/python");
+    let gate = gate();
+    let out = exported(&gate);
+    let script = format!(
+        "import duckdb; print(duckdb.sql(\"SELECT identity, sql, kind, typeof(time), typeof(seq), json_valid(raw) FROM '{}' \
+         WHERE event = 'statement' ORDER BY seq\").fetchall())",
+        out.display()
+    );
+    let output = Command::new(python).args(["-c", &script]).output().expect("python");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let row = |sql: &str| format!("('{ANA}', {sql}, 'query', 'TIMESTAMP WITH TIME ZONE', 'BIGINT', True)");
+    let expected = format!("[{}, {}]\n", row("'SELECT count(*) FROM customers;'"), row("\"SELECT 'é';\""));
+    assert_eq!(text, expected, "{output:?}");
+}
+
+/// Takes messages until one has this text; the frames have to be right.
+async fn up_to(stream: &mut BufReader<TcpStream>, text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let read = async {
+        loop {
+            let mut length = Vec::new();
+            stream.read_until(b' ', &mut length).await.expect("a frame");
+            let length = String::from_utf8(length).unwrap().trim_end().parse().expect("a length");
+            let mut message = vec![0; length];
+            stream.read_exact(&mut message).await.expect("a message");
+            let message = String::from_utf8(message).expect("UTF-8");
+            let line = &message[message.find("] {").expect("structured data, then the line") + 2..];
+            lines.push(line.to_owned());
+            if line.contains(text) {
+                break;
+            }
+        }
+    };
+    within(&format!("a message with {text}"), read).await;
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_line_reaches_the_receiver_through_deaths_of_the_gate() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut gate = gate_with(&format!(
+        "[audit.forward]\naddress = \"tcp://127.0.0.1:{port}\"\nhostname = \"gate\"\n"
+    ));
+    let login = grant(&gate, "10m");
+    let mut received = BTreeMap::new();
+    for (round, end) in ["kill", "terminate", "nothing"].into_iter().enumerate() {
+        if round > 0 {
+            gate.start_again().expect("started again");
+        }
+        let mut stream = BufReader::new(within("it dials", listener.accept()).await.unwrap().0);
+        let text = format!("round {round}.");
+        let mut session = Raw::session(&gate, &login).await;
+        session.query(&format!("SELECT '{text}'")).await;
+        session.until(b'Z').await;
+        let mut lines = up_to(&mut stream, &text).await;
+        match end {
+            "kill" => gate.kill().expect("killed"),
+            "terminate" => {
+                gate.terminate().expect("terminated");
+                // In order: to the last line, with nobody asking.
+                lines.extend(up_to(&mut stream, "gate_stopped").await);
+            }
+            _ => lines.extend(up_to(&mut stream, "\"checkpoint\"").await),
+        }
+        for line in lines {
+            let number = serde_json::from_str::<serde_json::Value>(&line).expect("a record")["seq"]
+                .as_u64()
+                .unwrap();
+            let before = received.insert(number, line.clone());
+            assert!(before.is_none_or(|before| before == line), "sent twice, it is the same");
+        }
+        if end != "nothing" {
+            crate::support::eventually("it has ended", async || gate.ended().then_some(())).await;
+        }
+    }
+    let written: BTreeMap<_, _> = records(&gate)
+        .into_iter()
+        .map(|record| (record["seq"].as_u64().unwrap(), record))
+        .collect();
+    let last = *received.last_key_value().expect("records").0;
+    assert!((1..=last).eq(received.keys().copied()), "none is missing");
+    for (number, line) in &received {
+        assert_eq!(serde_json::from_str::<serde_json::Value>(line).unwrap(), written[number]);
+    }
+}

@@ -1,0 +1,99 @@
+//! A disk that is full, or can only be read, for real: a file system of the test's own, where the tests run as root.
+//!
+//! It knows nothing of gates.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A file system of its own; unmounted on drop.
+pub(crate) struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// Of this size, like `128k`. Nothing, and a word about it, where this account may not mount.
+    #[expect(clippy::print_stdout, reason = "a test that is skipped has to say so")]
+    pub(crate) fn mount(size: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mounted = tmpfs(folder.path(), &format!("size={size},mode=0700"));
+        if !mounted {
+            println!("SKIPPED: a file system can only be mounted by root");
+        }
+        mounted.then_some(Self(folder))
+    }
+
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Fills it to the last byte; again, if something was freed.
+    pub(crate) fn fill(&self) {
+        let mut options = fs::OpenOptions::new();
+        let mut file = options
+            .create(true)
+            .append(true)
+            .open(self.folder("ballast"))
+            .expect("a file");
+        for size in [1 << 20, 4096, 1] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        fs::remove_file(self.folder("ballast")).expect("removed");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        umount(self.0.path());
+    }
+}
+
+/// An empty file system over a folder, in which nothing can be written. A disk whose files are open for writing cannot be made
+/// read-only by hand; under this path it is all the same.
+pub(crate) struct ReadOnly {
+    folder: PathBuf,
+    there: AtomicBool,
+}
+
+impl ReadOnly {
+    /// Not there yet.
+    pub(crate) fn over(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            there: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn mount(&self) {
+        if !self.there.swap(true, Ordering::SeqCst) {
+            assert!(tmpfs(&self.folder, "ro"), "mounted");
+        }
+    }
+
+    pub(crate) fn umount(&self) {
+        if self.there.swap(false, Ordering::SeqCst) {
+            umount(&self.folder);
+        }
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        self.umount();
+    }
+}
+
+fn tmpfs(folder: &Path, options: &str) -> bool {
+    let mount = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", options, "tidegate-test"])
+        .arg(folder)
+        .output();
+    mount.is_ok_and(|output| output.status.success())
+}
+
+fn umount(folder: &Path) {
+    let _ = Command::new("umount").arg("--lazy").arg(folder).output();
+}
