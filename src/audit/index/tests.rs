@@ -341,7 +341,7 @@ fn a_segment_in_other_frames_is_read_as_before() {
     let dir = tempfile::tempdir().unwrap();
     let records: Vec<_> = (1..).zip(all()).map(|(seq, event)| record(seq, event)).collect();
     let mut lines = String::new();
-    for record in records {
+    for record in &records {
         writeln!(lines, "{}", record.json()).unwrap();
     }
     let (one, two) = lines.as_bytes().split_at(lines.len() / 3);
