@@ -19,6 +19,8 @@ use sha2::{Digest, Sha256};
 use super::encode::decimal;
 use super::excerpt::{hex, hex_digit};
 
+/// What a line begins with, in front of its number: the version is [`super::VERSION`].
+const HEAD: &[u8] = br#"{"v":2,"seq":"#;
 /// Hexadecimal digits of a link that a line shows.
 pub const MARK: usize = 16;
 /// What stands between a line's body and its mark.
@@ -183,7 +185,7 @@ pub(super) fn seal_as(out: &mut Vec<u8>, seq: u64, line: &[u8], mark: Mark) {
 }
 
 fn head(out: &mut Vec<u8>, seq: u64, line: &[u8]) {
-    out.extend_from_slice(br#"{"v":2,"seq":"#);
+    out.extend_from_slice(HEAD);
     decimal(out, seq);
     out.push(b',');
     out.extend_from_slice(line.strip_suffix(b"}\n").unwrap_or(line));
@@ -204,17 +206,18 @@ pub fn split(line: &[u8]) -> Option<(&[u8], Mark)> {
     Some((body, Mark(mark.try_into().ok()?)))
 }
 
-/// The number of a line, read from its first bytes (32 are enough).
+/// The digits of a line's number, and what stands behind them; `None` if it does not begin like a line.
+pub(super) fn open(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = line.strip_prefix(HEAD)?;
+    rest.split_at_checked(rest.iter().position(|byte| !byte.is_ascii_digit())?)
+}
+
+/// The number of a line, read from its first bytes (40 are enough).
 #[must_use]
 pub fn number(line: &[u8]) -> Option<u64> {
-    let digits = line.strip_prefix(br#"{"v":2,"seq":"#)?;
-    let end = digits.iter().position(|byte| *byte == b',')?;
-    let digits = digits.get(..end).filter(|digits| !digits.starts_with(b"0"))?;
-    std::str::from_utf8(digits)
-        .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?
-        .parse()
-        .ok()
+    let (digits, rest) = open(line)?;
+    let written = rest.starts_with(b",") && !digits.starts_with(b"0");
+    std::str::from_utf8(digits).ok().filter(|_| written)?.parse().ok()
 }
 
 /// Why a line does not follow the one before it.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Mark, seal_as};
+use super::chain::{Mark, open, seal_as};
 use super::encode::{Lines, TIME_LENGTH};
 use super::event::{Event, Who};
 use crate::ids::{GrantId, SessionId};
@@ -51,13 +51,17 @@ struct Head {
 /// The name of a line's event, read from its first bytes without parsing the line; `None` if it does not begin like a record.
 #[must_use]
 pub(super) fn name_of(line: &[u8]) -> Option<&str> {
-    const EVENT: &[u8] = br#"","event":""#;
-    let rest = line.strip_prefix(br#"{"v":2,"seq":"#)?;
-    let comma = rest.iter().position(|byte| *byte == b',')?;
-    let rest = rest.get(comma..)?.strip_prefix(br#","time":""#)?.get(TIME_LENGTH..)?;
-    let rest = rest.strip_prefix(EVENT)?;
+    let (_, rest) = time_of(line)?;
+    let rest = rest.strip_prefix(br#"","event":""#)?;
     let end = rest.iter().position(|byte| *byte == b'"')?;
     std::str::from_utf8(rest.get(..end)?).ok()
+}
+
+/// The text of a line's time, and what stands behind it, read as [`name_of`] does.
+pub(super) fn time_of(line: &[u8]) -> Option<(&str, &[u8])> {
+    let (_, rest) = open(line)?;
+    let (time, rest) = rest.strip_prefix(br#","time":""#)?.split_at_checked(TIME_LENGTH)?;
+    Some((std::str::from_utf8(time).ok()?, rest))
 }
 
 /// Why a line is not a record.
@@ -74,9 +78,12 @@ pub enum NotARecord {
 impl Record {
     /// Reads a line (without its newline). Says nothing of the chain.
     pub fn parse(line: &[u8]) -> Result<Self, NotARecord> {
-        let Version { v } = serde_json::from_slice(line)?;
-        if v != VERSION {
-            return Err(NotARecord::Version(v));
+        // One that begins like a line has said its version.
+        if open(line).is_none() {
+            let Version { v } = serde_json::from_slice(line)?;
+            if v != VERSION {
+                return Err(NotARecord::Version(v));
+            }
         }
         let Head { v, seq, time, chain } = serde_json::from_slice(line)?;
         let event = serde_json::from_slice(line)?;

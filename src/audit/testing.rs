@@ -144,7 +144,13 @@ pub(super) fn all() -> Vec<Event<'static>> {
     ];
     all.extend(access(&ana));
     all.extend(chain());
-    all.extend([
+    all.extend(session(&ana, client));
+    all
+}
+
+/// Those of a session.
+fn session(ana: &Who, client: std::net::IpAddr) -> Vec<Event<'static>> {
+    vec![
         Event::SessionStarted(Cow::Owned(SessionStarted {
             who: ana.clone(),
             client,
@@ -156,12 +162,11 @@ pub(super) fn all() -> Vec<Event<'static>> {
             groups: vec!["qa".to_owned()],
             run: Some("4711".to_owned()),
         })),
-        ended(&ana),
-        statement(&ana, 1, "SELECT 1", &["a\nb"]),
-        outcome(&ana, 1, None),
-        outcome(&ana, 2, Some("42P01")),
-    ]);
-    all
+        ended(ana),
+        statement(ana, 1, "SELECT 1", &["a\nb"]),
+        outcome(ana, 1, None),
+        outcome(ana, 2, Some("42P01")),
+    ]
 }
 
 /// Those of the log itself.

@@ -156,6 +156,13 @@ impl GrantLife {
         self.revoked.as_ref().map_or(end, |(at, _)| end.min(*at))
     }
 
+    /// Why it was asked for, or else why an operator made it.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        let asked = self.asked.as_ref().and_then(|asked| asked.reason.as_deref());
+        asked.or(self.reason.as_deref())
+    }
+
     /// Nobody ever logged in with it.
     #[must_use]
     pub fn is_unused(&self) -> bool {

@@ -53,15 +53,7 @@ async fn measure(sessions: usize, window: Duration) -> Figures {
     let mut clients = Vec::new();
     for n in 0..sessions {
         let mut raw = Raw::session(&gate, &login).await;
-        match n % 4 {
-            0 | 1 => raw.query("SELECT pg_sleep(600)").await,
-            2 => {}
-            // A row now and then, so that two cores are not busy with filling pipes.
-            _ => {
-                raw.query("SELECT repeat('x', 10000), pg_sleep(0.05) FROM generate_series(1, 100000)")
-                    .await;
-            }
-        }
+        raw.occupy(n).await;
         clients.push(tokio::spawn(to_its_end(raw)));
     }
     let shown = gate.json(&["grant", "show", &login.grant]).expect("the grant");

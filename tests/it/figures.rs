@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::access::{Person, TOM, shipped_with};
 use crate::deadline::without_gate;
-use crate::support::{ANA, Raw, TARGET, Told, database, eventually, gate, records_of, within};
+use crate::support::{ANA, Raw, TARGET, Told, eventually, gate, psql_command, records_of, within};
 use crate::waiting::call;
 
 /// The promises.
@@ -124,23 +124,8 @@ impl Team {
 
     /// Plain psql, with nothing installed.
     fn plain(&self) -> Command {
-        let program = database().server.binaries().tool("psql").expect("psql is part of PostgreSQL");
-        let mut command = Command::new(program);
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("PG")) {
-                command.env_remove(name);
-            }
-        }
-        let connection = format!(
-            "host=127.0.0.1 port={} dbname={TARGET}/read-write user={ANA} sslmode=require connect_timeout=15",
-            self.gate.port()
-        );
-        command
-            .args(["--no-psqlrc", "-At", "--dbname", &connection, "-c", "SELECT 'in'"])
-            .env("PGPASSWORD", self.ana.token())
-            .env("PGOPTIONS", "-c tidegate.reason=figure")
-            .env("LC_ALL", "C.UTF-8");
-        command
+        let (token, dbname) = (self.ana.token(), format!("{TARGET}/read-write"));
+        psql_command(&self.gate, ANA, &token, &dbname, "-c tidegate.reason=figure", "SELECT 'in'")
     }
 
     /// `tidegate psql`, which waits by asking the gate for news.
@@ -293,15 +278,7 @@ impl Crowd {
         let (ears, heard) = mpsc::unbounded_channel();
         for n in 0..size {
             let mut raw = Raw::session(&gate, &login).await;
-            match n % 4 {
-                0 | 1 => raw.query("SELECT pg_sleep(600)").await,
-                2 => {}
-                // A row now and then, so that two cores are not busy with filling pipes.
-                _ => {
-                    raw.query("SELECT repeat('x', 10000), pg_sleep(0.05) FROM generate_series(1, 100000)")
-                        .await;
-                }
-            }
+            raw.occupy(n).await;
             tokio::spawn(listen(raw, ears.clone()));
         }
         Self {

@@ -1,6 +1,5 @@
 //! Connect and wait: an identity with a plain client and nothing installed, from its token to its rows.
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use postgres_protocol::message::frontend;
@@ -9,7 +8,7 @@ use tidegate::lab::Gate;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
-use crate::support::{Raw, TARGET, Told, database, eventually, gate_before, records, within};
+use crate::support::{Raw, TARGET, Told, database, eventually, gate_before, psql_as, records, within};
 
 const ANA: &str = "ana@example.com";
 const LEA: &str = "lea@example.com";
@@ -46,27 +45,7 @@ impl House {
 
     /// psql as Ana; it runs as long as it waits.
     fn psql(&self, dbname: &str, options: &str) -> tokio::process::Child {
-        let program = database().server.binaries().tool("psql").expect("psql is part of PostgreSQL");
-        let mut command = Command::new(program);
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("PG")) {
-                command.env_remove(name);
-            }
-        }
-        let connection = format!(
-            "host=127.0.0.1 port={} dbname={dbname} user={ANA} sslmode=require connect_timeout=15",
-            self.gate.port()
-        );
-        command
-            .args(["--no-psqlrc", "-At", "--dbname", &connection, "-c", "SELECT 'in'"])
-            .env("PGPASSWORD", &self.ana)
-            .env("PGOPTIONS", options)
-            .env("LC_ALL", "C.UTF-8")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut command = tokio::process::Command::from(command);
-        command.kill_on_drop(true).spawn().expect("psql starts")
+        psql_as(&self.gate, ANA, &self.ana, dbname, options, "SELECT 'in'")
     }
 
     /// What psql said to the end: its output, its errors.

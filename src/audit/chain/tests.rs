@@ -40,6 +40,16 @@ fn the_law_by_hand() {
 }
 
 #[test]
+fn a_line_begins_with_its_version() {
+    let head = format!("{{\"v\":{},\"seq\":", crate::audit::VERSION);
+    assert_eq!(HEAD, head.as_bytes());
+    assert_eq!(number(format!("{head}17,").as_bytes()), Some(17));
+    for other in ["", "x,", "17", "017,", ",", "+7,", "17x,", "99999999999999999999,"] {
+        assert_eq!(number(format!("{head}{other}").as_bytes()), None, "{other}");
+    }
+}
+
+#[test]
 fn links_as_text() {
     let link = Link::START.after(b"x");
     assert_eq!(link.to_string().parse(), Ok(link));

@@ -12,7 +12,7 @@ use super::Filter;
 use crate::audit::encode::{TIME_LENGTH, timestamp};
 use crate::audit::event::{Event, SessionStarted};
 use crate::audit::reading::Readings;
-use crate::audit::record::{EventName, Record, name_of};
+use crate::audit::record::{EventName, Record, name_of, time_of};
 use crate::ids::SessionId;
 
 /// A selector's memory: the statements that have no outcome yet (few: those in flight), and the sessions that are wanted.
@@ -67,7 +67,8 @@ impl Selector {
     /// wanted, nor a statement whose outcome is. Ids and names consist of characters that JSON writes as they are, and times in
     /// the log have a fixed width, so that their order is that of their letters.
     pub(in crate::audit) fn may_want(&self, line: &str) -> bool {
-        let Some(time) = time_of(line) else {
+        let ends_well = |time: &str, rest: &[u8]| line.ends_with('}') && time.ends_with('Z') && rest.starts_with(b"\"");
+        let Some((time, _)) = time_of(line.as_bytes()).filter(|(time, rest)| ends_well(time, rest)) else {
             return true;
         };
         if self.filter.by_session() {
@@ -169,16 +170,6 @@ impl Bounds {
             until: until.and_then(written),
         }
     }
-}
-
-/// The time in a line that begins and ends like a record.
-fn time_of(line: &str) -> Option<&str> {
-    let rest = line.strip_suffix('}')?.strip_prefix(r#"{"v":2,"seq":"#)?;
-    let rest = rest
-        .trim_start_matches(|c: char| c.is_ascii_digit())
-        .strip_prefix(r#","time":""#)?;
-    let (time, rest) = rest.split_at_checked(TIME_LENGTH)?;
-    (time.ends_with('Z') && rest.starts_with('"')).then_some(time)
 }
 
 /// The session in a line that has one. In strings quotes are escaped, so what is found is a field.

@@ -85,14 +85,13 @@ const GRANT: &[&str] = &[
 fn grant(life: &GrantLife) -> Row {
     let asked = life.asked.as_ref();
     let of = |part: fn(&Asked) -> Option<&str>| optional(asked.and_then(part));
-    let reason = asked.and_then(|asked| asked.reason.as_deref()).or(life.reason.as_deref());
     let used = life.used;
     row(vec![
         life.grant.to_string(),
         life.identity.to_string(),
         life.target.to_string(),
         asked.map(|asked| asked.profile.to_string()).unwrap_or_default(),
-        optional(reason),
+        optional(life.reason()),
         of(|asked| asked.ticket.as_deref()),
         text(&life.by),
         asked.map(|asked| listed(&asked.approvers)).unwrap_or_default(),
@@ -147,13 +146,12 @@ pub(super) fn unused(report: &Report) -> Table {
         rows: unused
             .map(|life| {
                 let asked = life.asked.as_ref();
-                let reason = asked.and_then(|asked| asked.reason.as_deref()).or(life.reason.as_deref());
                 row(vec![
                     life.grant.to_string(),
                     life.identity.to_string(),
                     life.target.to_string(),
                     asked.map(|asked| asked.profile.to_string()).unwrap_or_default(),
-                    optional(reason),
+                    optional(life.reason()),
                     time(life.created_at),
                     time(life.over_at()),
                 ])

@@ -24,7 +24,7 @@ use tidegate::lab::{Gate, Login, Options, Postgres, Shop};
 pub(crate) use clients::{Said, psql, suite, suite_in_clear};
 pub(crate) use disk::{ReadOnly, SmallDisk};
 pub(crate) use numbers::{Numbers, WRITERS, proven};
-pub(crate) use people::{Answer, House, admin, api, api_with, id, policies, psql_as, said, user};
+pub(crate) use people::{Answer, House, admin, api, api_with, id, policies, psql_as, psql_command, said, user};
 pub(crate) use plug::Plug;
 pub(crate) use random::{Random, seed};
 pub(crate) use raw::{Frame, Raw, Told};

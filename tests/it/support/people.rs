@@ -68,8 +68,8 @@ pub(crate) async fn user(gate: &Gate, name: &str, groups: &[&str]) -> String {
     made["token"].as_str().expect("a token").to_owned()
 }
 
-/// psql under a name with a token; it runs as long as it is let.
-pub(crate) fn psql_as(gate: &Gate, name: &str, token: &str, dbname: &str, options: &str, sql: &str) -> tokio::process::Child {
+/// Plain psql under a name with a token, and nothing of this process's own settings.
+pub(crate) fn psql_command(gate: &Gate, name: &str, token: &str, dbname: &str, options: &str, sql: &str) -> Command {
     let program = database().server.binaries().tool("psql").expect("psql is part of PostgreSQL");
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -85,10 +85,14 @@ pub(crate) fn psql_as(gate: &Gate, name: &str, token: &str, dbname: &str, option
         .args(["--no-psqlrc", "-At", "--dbname", &connection, "-c", sql])
         .env("PGPASSWORD", token)
         .env("PGOPTIONS", options)
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .env("LC_ALL", "C.UTF-8");
+    command
+}
+
+/// The same, running as long as it is let.
+pub(crate) fn psql_as(gate: &Gate, name: &str, token: &str, dbname: &str, options: &str, sql: &str) -> tokio::process::Child {
+    let mut command = psql_command(gate, name, token, dbname, options, sql);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut command = tokio::process::Command::from(command);
     command.kill_on_drop(true).spawn().expect("psql starts")
 }

@@ -128,6 +128,19 @@ impl Raw {
         self.write(|out| frontend::query(sql, out).expect("a query")).await;
     }
 
+    /// What the `n`th of many sessions is at: half of them sleep, a quarter is idle, a quarter in the middle of a result.
+    pub(crate) async fn occupy(&mut self, n: usize) {
+        match n % 4 {
+            0 | 1 => self.query("SELECT pg_sleep(600)").await,
+            2 => {}
+            // A row now and then, so that two cores are not busy with filling pipes.
+            _ => {
+                self.query("SELECT repeat('x', 10000), pg_sleep(0.05) FROM generate_series(1, 100000)")
+                    .await;
+            }
+        }
+    }
+
     /// The next message; nothing at the end. An end within a message fails the test.
     pub(crate) async fn frame(&mut self) -> Option<Frame> {
         match within("a message", self.next()).await {

@@ -1,11 +1,7 @@
 //! How long a search of ten million records takes, cold; how large the indexes are and how long they take to make.
 //!
 //! `cargo test --release --lib audit::index::tests::figures -- --ignored --nocapture`; as root, or the files may be in memory.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "it measures, and says what it found"
-)]
+#![expect(clippy::disallowed_methods, reason = "it measures, and says what it found")]
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
