@@ -14,6 +14,7 @@
 //! - [`metrics`]: what the gate counts
 //! - [`audit`]: the log: event, journal, reader
 //! - [`evidence`]: what auditors and their tools are given of the log
+//! - [`rails`]: the seat belt: whether a statement is one that a profile wants at all (pure)
 //! - [`policy`]: one access question, and the verdict of the policies (pure)
 //! - [`ledger`]: the only place where a grant changes
 //! - [`access`]: what people and pipelines do: ask, approve, extend, give back
@@ -52,6 +53,7 @@ pub mod names;
 pub mod notify;
 pub mod policy;
 pub mod provision;
+pub mod rails;
 pub mod request;
 pub mod scram;
 pub mod secret;

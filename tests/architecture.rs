@@ -33,6 +33,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("metrics", "names"),
     ("audit", "clock ids names ending"),
     ("evidence", "ids names audit"),
+    ("rails", "names ending audit"),
     ("policy", "names identity request"),
     ("ledger", "clock ids names secret ending scram grant request identity audit"),
     (
@@ -44,7 +45,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("provision", "clock ids tls ledger upstream"),
     (
         "session",
-        "clock duration ids names secret ending wire grant request metrics tls audit ledger access frontend upstream provision",
+        "clock duration ids names secret ending wire grant request metrics tls audit rails ledger access frontend upstream provision",
     ),
     ("notify", "causes clock ids secret tls request audit ledger"),
     ("forward", "clock tls audit notify"),
@@ -69,7 +70,7 @@ const LAYERS: &[(&str, &str)] = &[
 
 /// No task, socket, file, clock or randomness: what these need comes as an argument.
 const PURE: &[&str] = &[
-    "duration", "ids", "names", "ending", "wire", "scram", "grant", "request", "policy",
+    "duration", "ids", "names", "ending", "wire", "scram", "grant", "request", "rails", "policy",
 ];
 const IMPURE: &[&str] = &[
     "async ",
@@ -96,10 +97,6 @@ const LONGER: &[(&str, &str)] = &[
     (
         "session/book.rs",
         "one account with its two sides, what the client sent and what the server answered",
-    ),
-    (
-        "session/relay.rs",
-        "both directions share their buffers and their order; apart, neither can be judged",
     ),
     ("session/tap.rs", "one arm for each message of the protocol"),
 ];

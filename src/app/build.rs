@@ -90,6 +90,7 @@ impl Builder {
             places,
             limit,
             show,
+            rails: HashMap::new(),
         })
     }
 }

@@ -284,6 +284,9 @@ fn outcome_text(outcome: &Outcome<'_>) -> String {
     if let Some(code) = &outcome.sqlstate {
         text.extend([" ", code.0.as_ref()]);
     }
+    if let Some(rule) = &outcome.rule {
+        text.extend([", refused by rule ", begin(&rule.0)]);
+    }
     for tag in outcome.tags.iter().take(20) {
         text.extend([" ", begin(&tag.0)]);
     }

@@ -70,6 +70,7 @@ pub(super) fn outcome(who: &Who, statement: u64, sqlstate: Option<&'static str>)
         statement,
         result: if sqlstate.is_some() { Done::Failed } else { Done::Completed },
         sqlstate: sqlstate.map(|code| Text(Cow::Borrowed(code))),
+        rule: None,
         tags: vec![Text(Cow::Borrowed("SELECT 1"))],
         rows: 1,
         bytes: 80,

@@ -21,8 +21,9 @@ use crate::ending::{Ending, Scope};
 use crate::frontend::{self, Authenticated};
 use crate::ids::SessionId;
 use crate::ledger::{Admission, OpenSession};
-use crate::names::TargetName;
+use crate::names::{ProfileName, TargetName};
 use crate::provision::Terminator;
+use crate::rails::Rails;
 use crate::tls::Transport;
 use crate::upstream::{self, BackendKey, ConnectError, Connected, StartupParameters, Target};
 use crate::wire::startup::{Replication, Startup};
@@ -50,6 +51,8 @@ pub struct TargetRoom {
     pub limit: u32,
     /// What the log tells of bound values.
     pub show: Show,
+    /// The guard rails of the profiles that have some.
+    pub rails: HashMap<ProfileName, Arc<Rails>>,
 }
 
 /// A client with a permit and a target that is ready for it; its start is on record.

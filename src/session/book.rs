@@ -8,6 +8,7 @@
 
 mod answer;
 mod names;
+mod pending;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,10 +19,12 @@ use tokio::time::Instant;
 use answer::Answer;
 pub(super) use answer::Settled;
 use names::Names;
+use pending::{Pending, settle};
 
 use super::statement::{Held, Portal, Prepared};
 use crate::audit::event::Done;
-use crate::wire::backend::{self, Transaction};
+use crate::rails::Refused;
+use crate::wire::backend::{self, ErrorCode, Transaction};
 
 /// Unanswered messages of one session; beyond it the client is not read. Each answer has at least five bytes and the server's
 /// output buffer 8 KiB (`PQ_SEND_BUFFER_SIZE`, libpq/pqcomm.c), so the server is bound to have answered some by then.
@@ -44,50 +47,6 @@ pub(super) enum Lookup<T> {
     Wait,
 }
 
-/// A message of the client that the server has to answer.
-#[derive(Debug)]
-enum Pending {
-    Query {
-        statement: u64,
-        since: Instant,
-    },
-    Call {
-        statement: u64,
-        since: Instant,
-    },
-    Parse {
-        statement: u64,
-        since: Instant,
-        name: Box<[u8]>,
-        prepared: Arc<Prepared>,
-    },
-    Bind {
-        name: Box<[u8]>,
-        portal: Arc<Portal>,
-    },
-    Execute {
-        statement: u64,
-        since: Instant,
-        portal: Option<Arc<Portal>>,
-    },
-    Describe {
-        prepared: Option<Arc<Prepared>>,
-    },
-    CloseStatement {
-        name: Box<[u8]>,
-    },
-    ClosePortal {
-        name: Box<[u8]>,
-    },
-    Sync {
-        /// It came in a COPY from the client, or right before one: the server has either passed over it as a part of the COPY or
-        /// answered it, and if the COPY fails nobody can tell which.
-        perhaps: bool,
-    },
-    /// CopyDone or CopyFail: no answer of its own, but Syncs sent before it are part of the COPY.
-    CopyEnd,
-}
-
 /// What is known of the server after a COPY from the client failed in the extended protocol.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum AfterCopy {
@@ -106,6 +65,8 @@ pub(super) struct Book {
     statements: Names<Prepared>,
     portals: Names<Portal>,
     pending: VecDeque<Pending>,
+    /// The messages among them that the guard rails refuse, by the number of their statement: they are bound to fail.
+    refused: VecDeque<(u64, Arc<Refused>)>,
     held: Held,
     answer: Answer,
     /// The server drops everything until the next Sync, which the client has not sent yet.
@@ -247,6 +208,11 @@ impl Book {
         }
     }
 
+    /// The message of this statement, taken just now, is refused: the server gets it in a form in which it has to fail.
+    pub(super) fn refuse(&mut self, statement: u64, refused: Arc<Refused>) {
+        self.refused.push_back((statement, refused));
+    }
+
     /// A message the server is bound to refuse.
     pub(super) fn malformed(&mut self) {
         self.pending.push_back(Pending::Describe { prepared: None });
@@ -331,8 +297,16 @@ impl Book {
         *self.answer.copy_out.get_or_insert(0) += bytes;
     }
 
-    /// Takes one answer message, its body whole as far as it matters; hands each statement it settles to `settled`.
-    pub(super) fn answer(&mut self, tag: u8, body: &[u8], mut settled: impl FnMut(Settled)) {
+    /// The refusal that the next error is for.
+    pub(super) fn refusal(&self) -> Option<&Arc<Refused>> {
+        let (statement, refused) = self.refused.front()?;
+        let head = self.pending.iter().find(|pending| !pending.has_no_answer())?;
+        (head.statement() == Some(*statement) && self.answer.error.is_none()).then_some(refused)
+    }
+
+    /// Takes one answer message, its body whole as far as it matters; hands each statement it settles to `settled`. Gives the
+    /// refusal that the client is to read in the place of an error.
+    pub(super) fn answer(&mut self, tag: u8, body: &[u8], mut settled: impl FnMut(Settled)) -> Option<Arc<Refused>> {
         // Nothing (more) answers these: what comes now is for the message behind.
         if tag != b'Z' {
             self.pass_over();
@@ -347,10 +321,11 @@ impl Book {
             b'T' | b'n' => self.described(None),
             b'G' | b'W' => self.copy_in_begins(),
             b'H' => self.answer.copy_out = Some(0),
-            b'E' => self.error(backend::error_code(body).sqlstate, settled),
+            b'E' => return self.error(backend::error_code(body), settled),
             b'Z' => self.ready(Transaction::of(body), settled),
             _ => {}
         }
+        None
     }
 
     /// As the last ReadyForQuery said.
@@ -365,9 +340,7 @@ impl Book {
 
     /// Whether the server still owes answers to something that executes.
     pub(super) fn executing(&self) -> bool {
-        self.pending
-            .iter()
-            .any(|p| !matches!(p, Pending::CopyEnd | Pending::Sync { perhaps: true }))
+        self.pending.iter().any(|pending| !pending.has_no_answer())
     }
 
     /// Whether an error has come that belongs to the transaction at work.
@@ -377,7 +350,13 @@ impl Book {
 
     /// Settles what is left when the session ends.
     pub(super) fn abandon(&mut self, mut settled: impl FnMut(Settled)) {
-        while let Some(head) = self.pending.pop_front() {
+        loop {
+            if let Some(rule) = self.refusal().map(|refused| refused.rule) {
+                // Whether the server had the time to say so or not: it cannot have executed it.
+                self.answer.refused(rule);
+            }
+            let Some(head) = self.pending.pop_front() else { break };
+            self.forget_refusals(&head);
             let done = if self.answer.error.is_some() {
                 Done::Failed
             } else {
@@ -475,13 +454,18 @@ impl Book {
         self.copying_in = !ended;
     }
 
-    fn error(&mut self, sqlstate: &[u8], mut settled: impl FnMut(Settled)) {
+    fn error(&mut self, code: ErrorCode<'_>, mut settled: impl FnMut(Settled)) -> Option<Arc<Refused>> {
         self.copying_in = false;
         let in_copy = std::mem::take(&mut self.in_copy);
-        self.answer.error = Some(sqlstate.get(..5).unwrap_or(sqlstate).to_vec());
+        // A FATAL is about the session, not about the message.
+        let refused = self.refusal().filter(|_| !code.fatal).cloned();
+        match &refused {
+            Some(refused) => self.answer.refused(refused.rule),
+            None => self.answer.error = Some(code.sqlstate.get(..5).unwrap_or(code.sqlstate).to_vec()),
+        }
         match self.pending.front() {
             // These say ReadyForQuery after their error.
-            None | Some(Pending::Query { .. } | Pending::Call { .. } | Pending::Sync { .. }) => return,
+            None | Some(Pending::Query { .. } | Pending::Call { .. } | Pending::Sync { .. }) => return refused,
             Some(_) => self.settle_head(Done::Failed, &mut settled),
         }
         // The server reads and drops everything up to the next Sync.
@@ -500,14 +484,12 @@ impl Book {
                 }
             }
         }
+        refused
     }
 
     /// Which Sync ends the skipping after a COPY that failed: any of those that may have been part of it, or the next one.
     fn copy_failed(&mut self) {
-        let mut behind = self
-            .pending
-            .iter()
-            .filter(|pending| !matches!(pending, Pending::CopyEnd | Pending::Sync { perhaps: true }));
+        let mut behind = self.pending.iter().filter(|pending| !pending.has_no_answer());
         self.after_copy = match behind.next() {
             None => AfterCopy::SyncFirst,
             Some(Pending::Sync { .. }) => AfterCopy::Known,
@@ -537,8 +519,11 @@ impl Book {
         self.changed = (changed && !told).then_some(self.settled);
         match self.pending.front() {
             Some(Pending::Query { .. }) if self.answer.begun => {
-                self.statements.remove(&[]);
-                self.portals.remove(&[]);
+                // One that was refused has not come as far as that (`exec_simple_query`, tcop/postgres.c).
+                if self.answer.rule.is_none() {
+                    self.statements.remove(&[]);
+                    self.portals.remove(&[]);
+                }
                 self.settle_head(done, &mut settled);
             }
             Some(Pending::Call { .. }) if self.answer.begun => self.settle_head(done, &mut settled),
@@ -551,9 +536,7 @@ impl Book {
 
     /// Drops what has no answer of its own from the head.
     fn pass_over(&mut self) {
-        while let Some(Pending::CopyEnd | Pending::Sync { perhaps: true }) = self.pending.front() {
-            self.pending.pop_front();
-        }
+        while self.pending.pop_front_if(|pending| pending.has_no_answer()).is_some() {}
         if self.pending.is_empty() && !self.copying_in {
             // COPY data outside any COPY: the server ignores it.
             self.copy_in_bytes = 0;
@@ -562,38 +545,20 @@ impl Book {
 
     fn settle_head(&mut self, done: Done, settled: &mut impl FnMut(Settled)) {
         let answer = std::mem::take(&mut self.answer);
-        if let Some(head) = self.pending.pop_front()
-            && let Some(record) = settle(&head, done, answer, &mut self.copy_in_bytes)
-        {
+        let Some(head) = self.pending.pop_front() else { return };
+        self.forget_refusals(&head);
+        if let Some(record) = settle(&head, done, answer, &mut self.copy_in_bytes) {
             self.settled = record.statement;
             settled(record);
         }
     }
-}
 
-/// The record of an answered message, if it is a statement. A Parse that succeeds has none: nothing was executed.
-fn settle(head: &Pending, done: Done, answer: Answer, copy_in_bytes: &mut u64) -> Option<Settled> {
-    let (statement, since) = match head {
-        Pending::Query { statement, since } | Pending::Call { statement, since } | Pending::Execute { statement, since, .. } => {
-            (*statement, *since)
+    /// The message is answered, or skipped: its refusal is of no use any more.
+    fn forget_refusals(&mut self, answered: &Pending) {
+        if let Some(answered) = answered.statement() {
+            while self.refused.pop_front_if(|(statement, _)| *statement <= answered).is_some() {}
         }
-        Pending::Parse { statement, since, .. } if done != Done::Completed => (*statement, *since),
-        _ => return None,
-    };
-    let copy_in = answer.copy_in.then(|| std::mem::take(copy_in_bytes));
-    Some(Settled {
-        statement,
-        done,
-        sqlstate: if done == Done::Failed { answer.error } else { None },
-        tags: answer.tags,
-        rows: answer.rows,
-        bytes: answer.bytes,
-        copy_in,
-        copy_out: answer.copy_out,
-        since,
-        first: answer.first,
-        transaction: answer.ready,
-    })
+    }
 }
 
 #[cfg(test)]

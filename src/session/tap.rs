@@ -1,6 +1,6 @@
 //! Watches both directions of a session and puts on record what passes: an intent before each statement, an outcome after.
 //!
-//! It changes no byte and forwards none: it says whether a message may go on. What names mean is the business of
+//! It changes no byte and forwards none: it says whether a message may go on, and whether as it is. What names mean is the business of
 //! [`super::book`], what is kept of a statement that of [`super::statement`].
 //!
 //! INVARIANT: when [`Tap::client`] says [`Flow::Go`] to the last piece of a message that executes something, its intent is in
@@ -14,11 +14,13 @@ use std::sync::atomic::Ordering;
 use super::book::{Book, Lookup, MOST_NAMES};
 use records::{blank, borrow, no_outcome, record, transaction};
 
+use super::guard::Guard;
 use super::statement::{self, Follow, Keep, Portal, Prepared};
 use crate::audit::Batch;
 use crate::audit::event::{Done, Event, Kind, Outcome, Parameter, Statement, Text, Who};
 use crate::clock::{Clock, Moment};
 use crate::ending::{Ending, Fate};
+use crate::rails::Refused;
 use crate::wire::backend::Transaction;
 use crate::wire::frame::{Gather, Piece};
 use crate::wire::frontend::{Bind, Fields, Parse, Values};
@@ -58,6 +60,8 @@ pub(super) struct Tap {
     keep: Keep,
     clock: Clock,
     book: Book,
+    /// The guard rails of the profile, if it has any.
+    pub(super) guard: Option<Guard>,
     /// Numbers the statements.
     number: u64,
     /// The last number whose intent the journal has taken.
@@ -89,6 +93,7 @@ impl Tap {
             keep,
             clock,
             book: Book::default(),
+            guard: None,
             number: 0,
             written: 0,
             unwritten: 0,
@@ -108,6 +113,11 @@ impl Tap {
 
 // From the client.
 impl Tap {
+    /// Looks at a piece before [`Tap::client`] takes it; whether its bytes must not arrive, for the guard rails refuse the message.
+    pub(super) fn refuses(&mut self, piece: &Piece<'_>) -> bool {
+        self.guard.as_mut().is_some_and(|guard| guard.refuses(piece))
+    }
+
     /// Takes the next piece of what the client sent.
     ///
     /// # Errors
@@ -203,14 +213,17 @@ impl Tap {
     fn query(&mut self, body: &[u8], now: Moment) {
         let text = Fields::of(body).text_or_rest();
         let read = statement::read(text, self.follow.take(), &self.keep);
-        if read.words.renames {
+        let refused = self.refusal();
+        if read.words.renames && refused.is_none() {
             self.book.names_may_change();
         }
-        if (read.words.renames || read.words.reopens) && self.book.has_named_portals() {
+        if (read.words.renames || read.words.reopens) && refused.is_none() && self.book.has_named_portals() {
             self.book.portals_may_change();
         }
         let number = self.next_number();
-        self.count();
+        if refused.is_none() {
+            self.count();
+        }
         let intent = Statement {
             sql: Some(read.sql),
             opaque: read.opaque,
@@ -219,11 +232,12 @@ impl Tap {
         self.intents.push(now.time, &Event::Statement(intent));
         if self.runs(number, now) {
             self.book.query(number, now.instant);
+            self.refuse(number, refused);
         }
     }
 
     fn parse(&mut self, body: &[u8], now: Moment) -> Result<(), Ending> {
-        let follow = self.follow.take();
+        let (follow, refused) = (self.follow.take(), self.refusal());
         let Some(parse) = Parse::of(body) else {
             return self.unreadable(body);
         };
@@ -239,6 +253,7 @@ impl Tap {
         let prepared = Arc::new(Prepared::new(read, self.book.renamed(), parse.types, self.book.held()));
         if self.runs(number, now) {
             self.book.parse(number, now.instant, as_the_server_does(parse.name), prepared);
+            self.refuse(number, refused);
         }
         Ok(())
     }
@@ -345,8 +360,11 @@ impl Tap {
             Some(values) => statement::list(&values, None, &self.keep),
             None => (Vec::new(), None),
         };
+        let refused = self.refusal();
         let number = self.next_number();
-        self.count();
+        if refused.is_none() {
+            self.count();
+        }
         let intent = Statement {
             parameters,
             parameter_count,
@@ -356,6 +374,18 @@ impl Tap {
         self.intents.push(now.time, &Event::Statement(intent));
         if self.runs(number, now) {
             self.book.call(number, now.instant);
+            self.refuse(number, refused);
+        }
+    }
+
+    /// Why the message at hand is refused, if it is.
+    fn refusal(&mut self) -> Option<Arc<Refused>> {
+        self.guard.as_mut().and_then(Guard::refusal)
+    }
+
+    fn refuse(&mut self, number: u64, refused: Option<Arc<Refused>>) {
+        if let Some(refused) = refused {
+            self.book.refuse(number, refused);
         }
     }
 
@@ -409,8 +439,14 @@ impl Tap {
 
 // From the target.
 impl Tap {
-    /// Takes the next piece of what the target sent; `now` is read at most once per chunk.
-    pub(super) fn target(&mut self, piece: &Piece<'_>, now: &mut Option<Moment>) {
+    /// Whether the next error of the target is for a refused message: then it must be here whole.
+    pub(super) fn refusal_due(&self) -> bool {
+        self.book.refusal().is_some()
+    }
+
+    /// Takes the next piece of what the target sent; `now` is read at most once per chunk. Gives the refusal that the client is to
+    /// read in the place of this message.
+    pub(super) fn target(&mut self, piece: &Piece<'_>, now: &mut Option<Moment>) -> Option<Arc<Refused>> {
         let bytes = piece.bytes.len() as u64 + if piece.first { 5 } else { 0 };
         let clock = &self.clock;
         let mut instant = || now.get_or_insert_with(|| clock.moment()).instant;
@@ -422,12 +458,11 @@ impl Tap {
                 self.book.copied_out(piece.bytes.len() as u64);
             }
             // These come at any time and answer nothing.
-            b'N' | b'S' | b'A' | b'K' => {}
+            b'S' => self.told(piece),
+            b'N' | b'A' | b'K' => {}
             tag => {
                 self.book.answered(bytes, &mut instant);
-                let Some(body) = self.from_target.add(piece, MOST_ANSWER) else {
-                    return;
-                };
+                let body = self.from_target.add(piece, MOST_ANSWER)?;
                 if tag == b'E' {
                     self.target_said_fatal = crate::wire::backend::error_code(body).fatal;
                 }
@@ -442,7 +477,7 @@ impl Tap {
                     skipped,
                     ..
                 } = self;
-                book.answer(tag, body, |settled| {
+                let refused = book.answer(tag, body, |settled| {
                     let now = *now.get_or_insert_with(|| clock.moment());
                     if settled.statement > *written {
                         // Its intent is still on its way to the log, so it has not been forwarded: an error before it makes
@@ -463,7 +498,19 @@ impl Tap {
                 if !piece.first {
                     self.from_target.release();
                 }
+                return refused;
             }
+        }
+        None
+    }
+
+    /// A setting of the target: some decide how it reads texts.
+    fn told(&mut self, piece: &Piece<'_>) {
+        if let Some(guard) = &mut self.guard
+            && let Some(body) = self.from_target.add(piece, MOST_ANSWER)
+        {
+            let mut fields = Fields::of(body);
+            guard.told(fields.text_or_rest(), fields.text_or_rest());
         }
     }
 
