@@ -424,7 +424,6 @@ fn what_parsers_misread_is_not_known() {
         // What continues a literal.
         "select 'a'\n'; delete from orders; --'; delete from orders",
         "select `a; delete from orders; --`",
-        "select 1 # '\n; delete from orders; --'",
         "select 1 // '\n; delete from orders; --'",
         "select {d '1; delete from orders; --'}; delete from orders",
         "select [1; delete from orders; --]",

@@ -375,3 +375,6 @@ fn malformed(error: crate::wire::frame::FrameError) -> Ending {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

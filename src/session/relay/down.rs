@@ -315,3 +315,6 @@ fn write(to: &mut Transport, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Res
         other => Poll::Ready(other),
     }
 }
+
+#[cfg(test)]
+mod tests;
