@@ -20,7 +20,7 @@ use super::event::Sql;
 pub(crate) mod parse;
 
 /// A longer text is not read: statements that people and programs write are far shorter.
-pub(crate) const LONGEST: usize = 1 << 20;
+const LONGEST: usize = 1 << 20;
 /// Longer texts are read each time they come: they seldom come twice.
 const REMEMBERED: usize = 16 << 10;
 /// How much text is remembered, in bytes.

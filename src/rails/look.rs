@@ -2,7 +2,6 @@
 //!
 //! It finds and judges nothing: which tables are named is the business of [`crate::audit::reading`].
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
@@ -31,7 +30,7 @@ pub(super) struct Found {
     /// An `UPDATE` or `DELETE` without `WHERE`.
     pub(super) without_where: Option<&'static str>,
     /// A setting of [`READING`] that it changes.
-    pub(super) setting: Option<Cow<'static, str>>,
+    pub(super) setting: Option<&'static str>,
 }
 
 impl Found {
@@ -50,7 +49,7 @@ impl Found {
 
     fn setting(&mut self, name: &ObjectName) {
         let name = name.0.last().and_then(|part| part.as_ident());
-        self.setting = self.setting.take().or(name.and_then(|name| of_reading(&name.value)));
+        self.setting = self.setting.or(name.and_then(|name| of_reading(&name.value)));
     }
 
     fn set(&mut self, set: &Set) {
@@ -84,7 +83,7 @@ impl Visitor for Found {
                     && Table::of(name).is_some_and(|table| table.name == "pg_settings")
                 {
                     // Its rule calls set_config.
-                    self.setting = Some("pg_settings".into());
+                    self.setting = Some("pg_settings");
                 }
             }
             Statement::Delete(delete) if delete.selection.is_none() => self.without_where = Some("DELETE"),
@@ -108,9 +107,8 @@ impl Visitor for Found {
     }
 }
 
-fn of_reading(name: &str) -> Option<Cow<'static, str>> {
-    let found = READING.iter().find(|setting| setting.eq_ignore_ascii_case(name));
-    found.copied().map(Cow::Borrowed)
+fn of_reading(name: &str) -> Option<&'static str> {
+    READING.into_iter().find(|setting| setting.eq_ignore_ascii_case(name))
 }
 
 fn as_it_is(values: &[Expr]) -> bool {
@@ -122,7 +120,7 @@ fn is_as_it_is(value: &str) -> bool {
 }
 
 /// A setting of [`READING`] that `set_config` changes, or may change: its name is put together, or comes as a parameter.
-pub(super) fn set_config(tokens: &[Token]) -> Option<Cow<'static, str>> {
+pub(super) fn set_config(tokens: &[Token]) -> Option<&'static str> {
     let mut code = tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_)));
     loop {
         let found = code.find(|token| matches!(token, Token::Word(word) if word.value.eq_ignore_ascii_case("set_config")));
@@ -137,7 +135,7 @@ pub(super) fn set_config(tokens: &[Token]) -> Option<Cow<'static, str>> {
                     return Some(setting);
                 }
             }
-            _ => return Some("a setting that is not named".into()),
+            _ => return Some("a setting that is not named"),
         }
     }
 }

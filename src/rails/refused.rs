@@ -2,8 +2,6 @@
 //!
 //! It does not decide.
 
-use std::borrow::Cow;
-
 use crate::ending::Words;
 use crate::names::ProfileName;
 
@@ -121,7 +119,7 @@ impl Broken {
         }
     }
 
-    pub(super) fn setting(name: Cow<'_, str>) -> Self {
+    pub(super) fn setting(name: &str) -> Self {
         Self {
             rule: Rule::Settings,
             what: format!("{name} decides how statements are read, and must stay as it is."),

@@ -2,7 +2,8 @@
 //!
 //! It judges nothing.
 
-use crate::audit::reading::{Class, LONGEST, Table};
+use super::LONGEST;
+use crate::audit::reading::{Class, Table};
 
 /// What `DROP` is called; all other kinds are the names of [`Class`].
 pub(super) const DROP: &str = "drop";

@@ -337,7 +337,7 @@ fn rules_that_cannot_be_meant() {
             max_sql_bytes: Some(found),
             ..Rules::default()
         };
-        assert!(mistake(rules).contains("has to be from 1 to 1048576"));
+        assert!(mistake(rules).contains("has to be from 1 to 262144"));
     }
 }
 
@@ -427,6 +427,11 @@ fn what_parsers_misread_is_not_known() {
         "select 1 // '\n; delete from orders; --'",
         "select {d '1; delete from orders; --'}; delete from orders",
         "select [1; delete from orders; --]",
+        // Where a parser stops, or takes what follows for data.
+        "select 1 end; delete from orders",
+        "select 1 end delete from orders",
+        "copy orders from stdin; delete from orders",
+        "copy orders from stdin;\n\\.\ndelete from orders",
     ];
     for text in texts {
         assert!(rule(&restricted(), text).is_some(), "{text}");
@@ -443,7 +448,7 @@ fn judged_once() {
     assert_eq!(rails.known.len(), 2);
     // However much comes, what is remembered is bounded.
     for n in 0..100_000 {
-        let _ = rails
+        rails
             .known
             .insert(format!("select {n}").into_bytes().into(), Verdict::Allowed);
     }
@@ -495,11 +500,9 @@ fn measure() {
     ];
     let rails = rails(&Rules {
         need_where: true,
-        ..Rules::clone(&Rules {
-            refuse_unknown: true,
-            deny_tables: vec!["shop.cards".to_owned()],
-            ..only(&["select", "insert", "update"])
-        })
+        refuse_unknown: true,
+        deny_tables: vec!["shop.cards".to_owned()],
+        ..only(&["select", "insert", "update"])
     });
     for text in texts {
         let time = |count: u32, judge: &dyn Fn()| {
@@ -517,7 +520,7 @@ fn measure() {
     }
     let long = format!(
         "INSERT INTO t VALUES {}(0, 'x')",
-        "(1234, 'some text', 5.5), ".repeat(LONGEST / 27)
+        "(1234, 'some text', 5.5), ".repeat(LONGEST / 26 - 2)
     );
     let start = std::time::Instant::now();
     std::hint::black_box(rails.broken(long.as_bytes()));

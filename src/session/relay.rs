@@ -291,13 +291,13 @@ impl Relay {
         let all = up.chunk.bytes().len();
         let mut whole = true;
         let mut rest = up.chunk.bytes().get(up.seen..).unwrap_or_default();
-        let mut refused = None;
+        let mut unreadable = None;
         while let Some(piece) = up.framer.next(&mut rest).map_err(|error| Stop::Client(malformed(error)))? {
             let refuses = self.tap.refuses(&piece);
             let flow = self.tap.client(&piece, now).map_err(Stop::Client)?;
             up.seen = all - rest.len();
             match flow {
-                _ if refuses => refused = Some(up.seen - piece.bytes.len()..up.seen),
+                _ if refuses => unreadable = Some(up.seen - piece.bytes.len()..up.seen),
                 // A record can be thousands of times as long as its message: they are written in bounded batches.
                 Flow::Go if self.tap.records_size() < MOST_UNWRITTEN => continue,
                 Flow::Go | Flow::Hold => {}
@@ -306,7 +306,7 @@ impl Relay {
             whole = false;
             break;
         }
-        if let Some(bytes) = refused {
+        if let Some(bytes) = unreadable {
             up.chunk.overwrite(bytes, guard::UNREADABLE);
         }
         if whole {

@@ -36,8 +36,29 @@ pub(crate) fn statements(tokens: Vec<Token>) -> Result<Vec<Statement>, Unparsed>
     if depth(&tokens) > DEEPEST {
         return Err(Unparsed::Deep);
     }
-    let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens(without_only(tokens));
-    parser.parse_statements().map_err(|_| Unparsed::Syntax)
+    let (mut statements, mut command) = (Vec::new(), Vec::with_capacity(tokens.len()));
+    for token in without_only(tokens).into_iter().chain([Token::SemiColon]) {
+        if token != Token::SemiColon {
+            command.push(token);
+        } else if command.iter().all(|token| matches!(token, Token::Whitespace(_))) {
+            command.clear();
+        } else {
+            statements.push(statement(std::mem::take(&mut command))?);
+        }
+    }
+    Ok(statements)
+}
+
+/// One statement, which is all of it. The parser's own loop would pass over what follows `SELECT 1 END`, and take what follows
+/// `COPY t FROM STDIN;` for data.
+fn statement(tokens: Vec<Token>) -> Result<Statement, Unparsed> {
+    let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens(tokens);
+    let statement = parser.parse_statement().map_err(|_| Unparsed::Syntax)?;
+    if parser.peek_token_ref().token == Token::EOF {
+        Ok(statement)
+    } else {
+        Err(Unparsed::Syntax)
+    }
 }
 
 /// What statements are about.

@@ -20,7 +20,7 @@ fn guard() -> Guard {
 
 /// Passes a message through, cut at these places: what arrives, and the rule that refused it.
 fn pass(guard: &mut Guard, tag: u8, body: &[u8], mut cuts: Vec<usize>) -> (Vec<u8>, Option<&'static str>) {
-    cuts.iter_mut().for_each(|cut| *cut = (*cut).min(body.len()));
+    cuts = cuts.into_iter().map(|cut| cut.min(body.len())).collect();
     cuts.extend([0, body.len()]);
     cuts.sort_unstable();
     cuts.dedup();
@@ -66,7 +66,7 @@ proptest! {
         let (tag, strings, body) = if prepared {
             let mut body = format!("{name}\0{text}\0").into_bytes();
             body.extend_from_slice(&[0, u8::try_from(types.len()).unwrap()]);
-            types.iter().for_each(|oid| body.extend_from_slice(&[0, 0, 0, *oid]));
+            body.extend(types.iter().flat_map(|oid| [0, 0, 0, *oid]));
             (b'P', 2, body)
         } else {
             (b'Q', 1, format!("{text}\0").into_bytes())
@@ -107,7 +107,7 @@ fn a_text_is_held_no_longer_than_it_is_looked_at() {
     pass(
         &mut guard,
         b'Q',
-        &[&[b'x'; 100_000][..], b"\0"].concat(),
+        format!("{}\0", "x".repeat(100_000)).as_bytes(),
         (0..100_000).step_by(1000).collect(),
     );
     assert_eq!(guard.text.capacity(), 0);

@@ -78,14 +78,13 @@ impl Down {
         if bytes.is_empty() {
             return;
         }
-        match &mut self.inserted {
-            // The one before has not gone out whole yet: this one follows it.
-            Some(before) => before.bytes.extend_from_slice(&bytes),
-            None => {
-                let at = self.next_boundary().unwrap_or(LATER);
-                self.inserted = Some(Insert { at, bytes, sent: 0 });
-            }
+        if let Some(before) = &mut self.inserted {
+            // It has not gone out whole yet: this one follows it.
+            before.bytes.extend_from_slice(&bytes);
+            return;
         }
+        let at = self.next_boundary().unwrap_or(LATER);
+        self.inserted = Some(Insert { at, bytes, sent: 0 });
     }
 
     /// Takes bytes that came with the login.
