@@ -71,6 +71,42 @@ fn reading_passes() {
     all(&restricted(), None, &texts);
 }
 
+/// What drivers and tools say by themselves.
+#[test]
+fn housekeeping_is_known() {
+    let rails = rails(&Rules {
+        refuse_unknown: true,
+        ..only(&["select", "show", "set", "cursor", "notify", "prepare"])
+    });
+    let texts = [
+        // psycopg
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY",
+        "DEALLOCATE \"_pg3_0\"",
+        "DEALLOCATE ALL",
+        // asyncpg
+        "SELECT pg_advisory_unlock_all()",
+        "CLOSE ALL",
+        "UNLISTEN *",
+        "RESET ALL",
+        // JDBC
+        "SET extra_float_digits = 3",
+        "SET application_name = 'a''b'",
+        "SHOW TRANSACTION ISOLATION LEVEL",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        // SQLAlchemy
+        "select pg_catalog.version()",
+        "show standard_conforming_strings",
+        "SELECT 1 /* ping */",
+        // psql
+        "SELECT c.oid, n.nspname FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relname OPERATOR(pg_catalog.~) '^(orders)$' COLLATE pg_catalog.default AND pg_catalog.pg_table_is_visible(c.oid) \
+         ORDER BY 2, 3;",
+        "SELECT d.datname as \"Name\", pg_catalog.array_to_string(d.datacl, E'\\n') FROM pg_catalog.pg_database d ORDER BY 1;",
+        "DISCARD ALL",
+    ];
+    all(&rails, None, &texts);
+}
+
 #[test]
 fn kinds_are_found_wherever_they_are() {
     let texts = [
@@ -411,7 +447,7 @@ async fn what_only_the_database_can_stop() {
     for text in texts {
         assert_eq!(rule(&restricted(), text), None, "{text}");
         let refused = client.batch_execute(text).await.err();
-        let code = refused.as_ref().and_then(|error| error.code()).map(|code| code.code());
+        let code = refused.as_ref().and_then(|error| Some(error.code()?.code()));
         let expected = if text.contains("standard_conforming_") {
             None
         } else {

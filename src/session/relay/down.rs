@@ -148,8 +148,9 @@ impl Down {
         self.before = self.framer;
         let (mut now, mut carried) = (None, None);
         let mut rest = self.chunk.bytes();
+        let mut all = rest.len();
         loop {
-            let begins = self.chunk.bytes().len() - rest.len();
+            let begins = all - rest.len();
             let Some(piece) = self.framer.next(&mut rest).map_err(|_| Stop::TargetBroken)? else {
                 break;
             };
@@ -164,14 +165,14 @@ impl Down {
                 // It had begun before what it is the answer to was sent.
                 return Err(Stop::TargetBroken);
             }
-            let ends = self.chunk.bytes().len() - rest.len();
             let mut ours = BytesMut::new();
             error_response::error(&mut ours, &refused.words());
-            self.chunk.replace(begins..ends, &ours);
+            self.chunk.replace(begins..all - rest.len(), &ours);
+            all = self.chunk.bytes().len();
             rest = self.chunk.bytes().get(begins + ours.len()..).unwrap_or_default();
         }
         if self.framer.header_begun() > 0 && tap.refusal_due() {
-            carried = Some(self.chunk.bytes().len() - self.framer.header_begun());
+            carried = Some(all - self.framer.header_begun());
         }
         if let Some(at) = carried {
             self.carry(at)?;

@@ -486,6 +486,12 @@ async fn a_pipeline_is_refused_at_any_place() {
         }
         compare(&parts).await;
     }
+}
+
+#[tokio::test]
+async fn a_refusal_in_a_pipeline_is_on_record_with_its_rule() {
+    use Ask::{Run, RunRefused, Sync};
+    const INSERT: Ask = Run("INSERT INTO t VALUES ('x') RETURNING n");
     let (_, outcomes) = in_step(&[INSERT, RunRefused, INSERT, Sync]).await;
     let results: Vec<_> = outcomes.iter().map(|outcome| (outcome.statement, outcome.result)).collect();
     // Query; the first Parse that succeeded has none; Execute; Parse, Execute; Parse, Execute.
