@@ -356,7 +356,7 @@ impl Book {
                 self.answer.refused(rule);
             }
             let Some(head) = self.pending.pop_front() else { break };
-            self.forget_refusals(&head);
+            self.forget_refusals(head.statement().unwrap_or_default());
             let done = if self.answer.error.is_some() {
                 Done::Failed
             } else {
@@ -377,7 +377,13 @@ impl Book {
         }
         self.answer = Answer::default();
         match self.pending.pop_front() {
-            Some(Pending::Parse { name, prepared, .. }) => {
+            Some(Pending::Parse {
+                name,
+                prepared,
+                statement,
+                ..
+            }) => {
+                self.forget_refusals(statement);
                 self.statements.insert(name, prepared);
             }
             Some(Pending::Bind { name, portal }) => {
@@ -546,18 +552,16 @@ impl Book {
     fn settle_head(&mut self, done: Done, settled: &mut impl FnMut(Settled)) {
         let answer = std::mem::take(&mut self.answer);
         let Some(head) = self.pending.pop_front() else { return };
-        self.forget_refusals(&head);
+        self.forget_refusals(head.statement().unwrap_or_default());
         if let Some(record) = settle(&head, done, answer, &mut self.copy_in_bytes) {
             self.settled = record.statement;
             settled(record);
         }
     }
 
-    /// The message is answered, or skipped: its refusal is of no use any more.
-    fn forget_refusals(&mut self, answered: &Pending) {
-        if let Some(answered) = answered.statement() {
-            while self.refused.pop_front_if(|(statement, _)| *statement <= answered).is_some() {}
-        }
+    /// The statement is answered, or skipped: its refusal is of no use any more.
+    fn forget_refusals(&mut self, answered: u64) {
+        while self.refused.pop_front_if(|(statement, _)| *statement <= answered).is_some() {}
     }
 }
 

@@ -536,6 +536,30 @@ async fn a_refusal_beside_a_copy_and_with_flush() {
     .await;
 }
 
+/// Whatever a client's system makes of its writes.
+#[tokio::test]
+async fn a_refusal_comes_in_single_bytes() {
+    let asks = [
+        Ask::RunRefused,
+        Ask::Sync,
+        Ask::Refused,
+        Ask::RefusedCall,
+        Ask::Run("SELECT 1"),
+        Ask::Sync,
+    ];
+    let bytes: Vec<u8> = asks.iter().flat_map(|ask| ask.bytes(true)).collect();
+    let mut line = Line::guarded().await;
+    for byte in bytes {
+        line.send(&[byte]).await;
+        // The relay runs on this thread too: it reads what is there.
+        tokio::task::yield_now().await;
+    }
+    let said: Vec<_> = line.until(b'Z', 4).await.iter().map(gist).collect();
+    let kinds: Vec<&str> = said.iter().map(|gist| &gist[..1]).collect();
+    assert_eq!(kinds.concat(), "EZEZEZ12TDCZ", "{said:?}");
+    assert_eq!(rules(&line.outcomes().await).len(), 3);
+}
+
 /// The unnamed statement outlives a refused Query: the target has not come as far as dropping it. The log has to know that.
 #[tokio::test]
 async fn the_log_names_what_runs_after_a_refusal() {
