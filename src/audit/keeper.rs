@@ -113,10 +113,10 @@ pub fn keep(journal: &Journal, now: Timestamp) -> Result<(), KeepError> {
 /// The same, given up between two segments when there is to be no more.
 fn keep_while(journal: &Journal, now: Timestamp, go_on: impl Fn() -> bool) -> Result<(), KeepError> {
     let settings = journal.settings();
-    let mut segments = list(&settings.dir)?;
-    // The newest may be written.
-    segments.pop();
-    for segment in segments.iter().filter(|segment| !segment.packed) {
+    // Whatever else is in the folder, this one is written: its number is the journal's to say.
+    let written = journal.written().segment;
+    let closed = |segment: &&Segment| !segment.packed && u64::from(segment.number) < written;
+    for segment in list(&settings.dir)?.iter().filter(closed) {
         if !go_on() {
             return Ok(());
         }

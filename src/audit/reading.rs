@@ -17,6 +17,7 @@ use sqlparser::ast::{Ident, ObjectName};
 
 use super::event::Sql;
 
+mod budget;
 mod parse;
 
 /// A longer text is not read: statements that people and programs write are far shorter.

@@ -3,7 +3,8 @@
 //! It decides nothing about what the parser does not know: that is an error, and the reading says so.
 //!
 //! INVARIANT: no text makes it use more stack than a thread has: how deep a tree can become is counted before it is built, for
-//! sqlparser builds `a + b + c + …` without recursion, and dropping such a tree recurses.
+//! sqlparser builds `a + b + c + …` without recursion, and dropping such a tree recurses. Nor more time than its length allows:
+//! [`Budgeted`].
 
 use std::ops::ControlFlow;
 
@@ -15,6 +16,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
+use super::budget::Budgeted;
 use super::{Class, Reading, Table, Unparsed, folded};
 
 /// The deepest tree that is built.
@@ -26,8 +28,9 @@ pub(super) fn parse(sql: &str) -> Result<Reading, Unparsed> {
     if depth(&tokens) > DEEPEST {
         return Err(Unparsed::Deep);
     }
+    let dialect = Budgeted::new(tokens.len());
     let statements = Parser::new(&dialect).with_tokens(without_only(tokens)).parse_statements();
-    let statements = statements.map_err(|_| Unparsed::Syntax)?;
+    let statements = statements.map_err(|_| if dialect.spent() { Unparsed::Deep } else { Unparsed::Syntax })?;
     let mut finder = Finder::default();
     // It never breaks off.
     let _ = statements.visit(&mut finder);
