@@ -265,17 +265,19 @@ impl When {
         if let Some(time) = text.parse().ok().or_else(|| in_utc(text)) {
             return Ok(Self::At(time));
         }
-        let (day, time) = text.split_once(' ').unwrap_or((text, ""));
-        let (back, time) = match day {
-            "today" => (0, time),
-            "yesterday" => (1, time),
-            _ => (0, text),
+        let day = |word| match word {
+            "today" => Some(0),
+            "yesterday" => Some(1),
+            _ => None,
         };
-        if time.is_empty() {
+        if let Some(back) = day(text) {
             return Ok(Self::Day(back, civil::Time::midnight()));
         }
-        // A bare number would be an hour.
-        if let Some(time) = time.parse().ok().filter(|_| time.contains(':')) {
+        let named = text.split_once(' ').and_then(|(word, time)| Some((day(word)?, time)));
+        let (back, time) = named.unwrap_or((0, text));
+        // A number alone would be an hour, and of a date and a zone nothing would be left.
+        let plain = time.contains(':') && time.bytes().all(|byte| byte.is_ascii_digit() || b":.".contains(&byte));
+        if let Some(time) = time.parse().ok().filter(|_| plain) {
             return Ok(Self::Day(back, time));
         }
         duration::parse(text.strip_suffix(" ago").unwrap_or(text))
