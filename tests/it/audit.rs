@@ -5,7 +5,9 @@ use std::path::Path;
 
 use tidegate::lab::Gate;
 
-use crate::support::{ANA, Numbers, Raw, TARGET, audit, binary, counted, database, eventually, gate, gate_with, grant, proven, records};
+use crate::support::{
+    ANA, Numbers, Raw, TARGET, audit, binary, counted, database, eventually, gate, gate_with, grant, proven, records,
+};
 
 fn copied(gate: &Gate) -> tempfile::TempDir {
     let copy = tempfile::tempdir().expect("a folder");
@@ -131,7 +133,11 @@ async fn what_belongs_elsewhere_or_is_half_there_is_named() {
     let (code, verdict) = audit(&gate, &["verify", text(copy.path())]);
     assert_eq!((code, &verdict["key_given"]), (Some(0), &true.into()), "{verdict:#}");
     let (code, verdict) = verify(&key_of(&other), &[]);
-    assert_eq!((code, &verdict["flaw"]["flaw"]), (Some(1), &"wrong_key".into()), "{verdict:#}");
+    assert_eq!(
+        (code, &verdict["flaw"]["flaw"]),
+        (Some(1), &"wrong_key".into()),
+        "{verdict:#}"
+    );
     fs::copy(other.audit_folder().join("audit-000001.jsonl"), &second).expect("another log's segment");
     let (code, verdict) = verify(&key_of(&gate), &[]);
     let reason = verdict["reason"].as_str().unwrap_or_default();

@@ -351,8 +351,15 @@ impl Story {
         let session = find("session_started").expect("a session");
         assert_eq!((&session["identity"], &session["target"]), (&json!(ORDERS), &json!(TARGET)));
         assert_eq!(session["run"], "981", "as its token says");
-        let of_run = |run| self.gate.command(&["log", "--run", run, "--event", "session_started", "--output", "json"]);
-        let lines = |run| of_run(run).expect("the command").stdout.iter().filter(|byte| **byte == b'\n').count();
+        let of_run = |run| {
+            self.gate
+                .command(&["log", "--run", run, "--event", "session_started", "--output", "json"])
+        };
+        let lines = |run| {
+            String::from_utf8_lossy(&of_run(run).expect("the command").stdout)
+                .lines()
+                .count()
+        };
         assert_eq!((lines("981"), lines("982")), (1, 0));
         let request = find("request_changed").expect("a request");
         assert_eq!(request["policies"], json!(["main-of-orders-reads"]), "{request}");
