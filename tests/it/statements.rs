@@ -576,11 +576,21 @@ async fn bytes_and_long_values_are_told_by_length_and_hash() {
     let mut raw = Scripted::login(&gate, &login, CLEAR).await;
     let (bytes, long) = (b"\x00\xffPNG".repeat(3000), "\u{e9}".repeat(5000));
     let group = [
-        parse("", "SELECT length($1), length($2), $3", &[17, 25, 600]),
+        parse(
+            "",
+            "SELECT length($1), length($2), $3, length($4), length($5)",
+            &[17, 25, 600, 17, 17],
+        ),
         bind(
             "",
             "",
-            &[(true, Some(&bytes)), (false, Some(long.as_bytes())), (true, Some(&[0; 16]))],
+            &[
+                (true, Some(&bytes)),
+                (false, Some(long.as_bytes())),
+                (true, Some(&[0; 16])),
+                (false, Some(format!("\\x{}", tidegate::audit::hex(&bytes)).as_bytes())),
+                (false, Some(b"a\\\\b")),
+            ],
         ),
         execute("", 0),
         sync(),
@@ -592,6 +602,8 @@ async fn bytes_and_long_values_are_told_by_length_and_hash() {
     let parameter = |place: usize| &statement["parameters"][place];
     let told = serde_json::json!({"long": {"start": "", "length": bytes.len(), "sha256": hash(&bytes)}});
     assert_eq!(*parameter(0), told, "nothing of the bytes");
+    assert_eq!(*parameter(3), told, "the same in text");
+    assert_eq!(parameter(4)["long"]["start"], "");
     let told = &parameter(1)["long"];
     let start = told["start"].as_str().expect("a beginning");
     assert!(long.starts_with(start) && start.len() == 4096, "{} bytes", start.len());
