@@ -228,6 +228,9 @@ pub struct GrantChanged {
     pub identity: IdentityName,
     /// What it is for.
     pub target: TargetName,
+    /// With which privileges; absent where none were named (and in logs from before it was recorded).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileName>,
     /// `created`, `activated`, `extended`, `shortened`, `revoked`, `login_issued` (a further login), or `not_stored`.
     pub change: String,
     /// Who did it: an operator's name, or the identity itself at activation.

@@ -128,8 +128,13 @@ fn short(event: &Event<'_>) -> String {
         Event::GrantChanged(event) => {
             let until = event.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
             let reason = event.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let profile = event
+                .profile
+                .as_ref()
+                .map(|profile| format!(" {profile}"))
+                .unwrap_or_default();
             format!(
-                "{} {} on {} by {}{until}{reason}",
+                "{} {}{profile} on {} by {}{until}{reason}",
                 event.change, event.grant, event.target, event.by
             )
         }

@@ -134,6 +134,7 @@ pub(super) fn all() -> Vec<Event<'static>> {
             grant: ana.grant.clone(),
             identity: ana.identity.clone(),
             target: ana.target.clone(),
+            profile: Some("read-only".parse().unwrap()),
             change: "created".to_owned(),
             by: "ops".to_owned(),
             reason: Some("BUG-812".to_owned()),

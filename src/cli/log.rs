@@ -58,6 +58,11 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
     }
 }
 
+/// No record is of that session.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no record of session {0}: `tidegate log --event session_started` lists those there are")]
+pub(super) struct NoSuchSession(SessionId);
+
 /// Where records come from.
 enum Source {
     Gate(Client),
@@ -192,7 +197,7 @@ async fn tell(source: Source, session: SessionId, output: Output) -> anyhow::Res
         })
         .await?;
     let Some(who) = records.iter().find_map(|record| record.event.who().cloned()) else {
-        anyhow::bail!("there is no record of session {session}");
+        return Err(NoSuchSession(session).into());
     };
     let of = |event, grant, text: Option<&str>| Filter {
         event: Some(event),

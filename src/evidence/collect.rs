@@ -239,7 +239,7 @@ impl Collector {
 
     /// What it comes to, with what the proof of the log said.
     #[must_use]
-    pub fn report(mut self, verdict: Result<Verdict, String>) -> Report {
+    pub fn report(mut self, verdict: Result<Verdict, String>, key_from: Option<String>) -> Report {
         let mut refusals: Vec<Refusals> = self.refusals.into_values().collect();
         refusals.sort_by(|a, b| (b.count, a.first, &a.claimed).cmp(&(a.count, b.first, &b.claimed)));
         self.delays_us.sort_unstable();
@@ -268,6 +268,7 @@ impl Collector {
             records: self.records,
             unreadable: self.unreadable,
             verdict,
+            key_from,
         }
     }
 }

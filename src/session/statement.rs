@@ -223,11 +223,13 @@ fn show(value: &[u8], binary: bool, oid: u32, keep: &Keep) -> Parameter<'static>
         let hash = key.hash(text.as_deref().map_or(value, str::as_bytes));
         return Parameter::Hashed(Cow::Owned(hash));
     }
+    if oid == binary::BYTEA {
+        // The same bytes have the same hash however they were sent.
+        let written = (!binary).then(|| binary::bytea(value)).flatten();
+        return Parameter::bytes(written.as_deref().unwrap_or(value));
+    }
     if !binary || binary::is_text(oid) {
         return Parameter::text(value, keep.parameter).into_owned();
-    }
-    if oid == binary::BYTEA {
-        return Parameter::bytes(value);
     }
     // What is too long is not decoded.
     let decoded = (value.len() <= keep.parameter).then(|| binary::show(oid, value)).flatten();

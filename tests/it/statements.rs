@@ -568,3 +568,50 @@ async fn a_target_says_what_is_told_of_values() {
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(key).expect("the key").permissions());
     assert_eq!(mode & 0o777, 0o600);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_and_long_values_are_told_by_length_and_hash() {
+    let gate = gate();
+    let login = grant(&gate, "10m");
+    let mut raw = Scripted::login(&gate, &login, CLEAR).await;
+    let (bytes, long) = (b"\x00\xffPNG".repeat(3000), "\u{e9}".repeat(5000));
+    let group = [
+        parse(
+            "",
+            "SELECT length($1), length($2), $3, length($4), length($5)",
+            &[17, 25, 600, 17, 17],
+        ),
+        bind(
+            "",
+            "",
+            &[
+                (true, Some(&bytes)),
+                (false, Some(long.as_bytes())),
+                (true, Some(&[0; 16])),
+                (false, Some(format!("\\x{}", tidegate::audit::hex(&bytes)).as_bytes())),
+                (false, Some(b"a\\\\b")),
+            ],
+        ),
+        execute("", 0),
+        sync(),
+    ];
+    raw.ask(&group.concat(), 1).await;
+    drop(raw);
+    let (statement, _) = executed(&gate, &login).await.remove(0);
+    let hash = |bytes: &[u8]| tidegate::audit::hex(&<sha2::Sha256 as sha2::Digest>::digest(bytes));
+    let parameter = |place: usize| &statement["parameters"][place];
+    let told = serde_json::json!({"long": {"start": "", "length": bytes.len(), "sha256": hash(&bytes)}});
+    assert_eq!(*parameter(0), told, "nothing of the bytes");
+    assert_eq!(*parameter(3), told, "the same in text");
+    assert_eq!(parameter(4)["long"]["start"], "");
+    let told = &parameter(1)["long"];
+    let start = told["start"].as_str().expect("a beginning");
+    assert!(long.starts_with(start) && start.len() == 4096, "{} bytes", start.len());
+    assert_eq!(
+        (&told["length"], &told["sha256"]),
+        (&10_000.into(), &hash(long.as_bytes()).into())
+    );
+    // A type that is not decoded.
+    let told = serde_json::json!({"binary": {"oid": 600, "hex": "00".repeat(16)}});
+    assert_eq!(*parameter(2), told);
+}
