@@ -174,15 +174,17 @@ impl Scan {
         let scan = |filter: Filter| Self {
             dir: dir.to_owned(),
             sieve: Arc::new(Sieve::of(&filter)),
-            known: if filter.by_session() { 0 } else { u32::MAX },
+            known: u32::MAX,
             selector: Selector::new(filter),
             sessions: None,
             ahead: VecDeque::new(),
             file: None,
             line: Vec::new(),
         };
+        let sessions = filter.by_session().then(|| Box::new(scan(filter.of_sessions())));
         Ok(Self {
-            sessions: filter.by_session().then(|| Box::new(scan(filter.of_sessions()))),
+            known: if sessions.is_some() { 0 } else { u32::MAX },
+            sessions,
             ..scan(filter.clone())
         })
     }
@@ -381,7 +383,7 @@ impl Open {
         }
         // The writer may take an unfinished line back and write another: it is read anew from its beginning.
         self.lines = self.reader.jumped().unwrap_or(self.lines);
-        self.reader.take_back();
+        self.reader.take_back(read);
         Ok(Found::End(read))
     }
 }

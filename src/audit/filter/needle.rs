@@ -79,7 +79,11 @@ impl Condition {
         let field = format!(r#""sqlstate":"{code}"#);
         // Most codes have digits only.
         let letters = code.bytes().any(|byte| byte.is_ascii_alphabetic());
-        let needle = if letters { Needle::any_case(&field) } else { Some(Needle::exact(&field)) };
+        let needle = if letters {
+            Needle::any_case(&field)
+        } else {
+            Some(Needle::exact(&field))
+        };
         Self(vec![needle.unwrap_or_else(|| Needle::exact(r#""sqlstate":"#))])
     }
 

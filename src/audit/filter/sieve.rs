@@ -105,9 +105,8 @@ impl Sieve {
         let filter = &self.filter;
         let within = |field: &[u8], least: Option<u64>, most: Option<u64>| {
             (least.is_none() && most.is_none())
-                || number_in(line, field).is_none_or(|found| {
-                    least.is_none_or(|least| found >= least) && most.is_none_or(|most| found <= most)
-                })
+                || number_in(line, field)
+                    .is_none_or(|found| least.is_none_or(|least| found >= least) && most.is_none_or(|most| found <= most))
         };
         within(br#","rows":"#, filter.min_rows, filter.max_rows)
             && within(br#","duration_us":"#, filter.min_duration_us, filter.max_duration_us)
@@ -124,7 +123,11 @@ impl<'s, 'l> Sifting<'s, 'l> {
         }
         Self {
             sieve,
-            hunts: sieve.conditions.iter().map(|(of, condition)| (*of, condition.hunt(text))).collect(),
+            hunts: sieve
+                .conditions
+                .iter()
+                .map(|(of, condition)| (*of, condition.hunt(text)))
+                .collect(),
             text,
             left: vec![false; lines.len()],
             lines,
@@ -149,7 +152,9 @@ impl<'s, 'l> Sifting<'s, 'l> {
         let text: &'l [u8] = self.text;
         let line = self.lines.get(at).and_then(|line| text.get(line.clone())).unwrap_or_default();
         let head = line.strip_suffix(b"}\n").and_then(time_of);
-        let head = head.and_then(|(time, rest)| Some((time, event_of(rest)?))).filter(|(time, _)| time.ends_with('Z'));
+        let head = head
+            .and_then(|(time, rest)| Some((time, event_of(rest)?)))
+            .filter(|(time, _)| time.ends_with('Z'));
         let Some((time, (event, rest))) = head else {
             self.leave(at, true);
             return Ok(());
@@ -191,7 +196,11 @@ impl<'s, 'l> Sifting<'s, 'l> {
             Some(None) => return false,
             Some(Some(statement)) => statement,
         };
-        let line = self.lines.get(at).and_then(|line| self.text.get(line.clone())).unwrap_or_default();
+        let line = self
+            .lines
+            .get(at)
+            .and_then(|line| self.text.get(line.clone()))
+            .unwrap_or_default();
         let left = self.sieve.is_in_time(time) && self.meets(at, &[Of::Result]) && self.sieve.measures(line);
         if !left && self.sieve.filter.asks_for_result() {
             self.leave(statement, false);

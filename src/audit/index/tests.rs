@@ -173,7 +173,18 @@ fn filter() -> impl Strategy<Value = Filter> {
         proptest::option::weighted(0.25, 0..200_i64),
     );
     let content = (
-        some(&["CUSTOMERS", "straße", "i̇ç", "4711", "grü", "o", "king", "g\\\n", "expired", "read-only"]),
+        some(&[
+            "CUSTOMERS",
+            "straße",
+            "i̇ç",
+            "4711",
+            "grü",
+            "o",
+            "king",
+            "g\\\n",
+            "expired",
+            "read-only",
+        ]),
         some(&["customers", "shop.customers", "orders", "Straße", "\"Customers\""]),
         proptest::option::weighted(0.2, proptest::sample::select(Class::ALL)),
         proptest::option::weighted(0.1, proptest::sample::select(&[Kind::Query, Kind::Execute][..])),

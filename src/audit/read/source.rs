@@ -46,7 +46,8 @@ struct Collector {
 
 impl Collector {
     fn add(&mut self, at: u64, line: &[u8]) {
-        if self.last.is_some_and(|last| number(line).is_none_or(|number| number > last)) {
+        let behind = |last| number(line).is_some_and(|number| number > last) || !line.ends_with(b"\n");
+        if self.last.is_some_and(behind) {
             return;
         }
         if at != self.next {
@@ -60,7 +61,7 @@ impl Collector {
 /// The lines of a segment.
 #[derive(Debug)]
 pub(super) struct Source {
-    from: From,
+    from: Origin,
     batch: Batch,
     /// What was read of the batch.
     at: usize,
@@ -68,7 +69,7 @@ pub(super) struct Source {
 }
 
 #[derive(Debug)]
-enum From {
+enum Origin {
     /// A thread unpacks and sifts it.
     Packed(Receiver<io::Result<Batch>>),
     /// It is being written, or was.
@@ -93,10 +94,10 @@ impl Source {
     /// Opens a segment, from its first line.
     pub(super) fn open(dir: &Path, segment: &Segment, demand: Demand, sieve: &Arc<Sieve>) -> io::Result<Self> {
         let from = if segment.packed {
-            From::Packed(spawn(dir, segment, demand, sieve)?)
+            Origin::Packed(spawn(dir, segment, demand, sieve)?)
         } else {
             match File::open(&segment.path) {
-                Ok(file) => From::Growing(Growing::new(file, sieve, last_line(dir, segment.number)?)),
+                Ok(file) => Origin::Growing(Growing::new(file, sieve, last_line(dir, segment.number)?)),
                 // It was packed since it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let packed = Segment {
@@ -104,7 +105,7 @@ impl Source {
                         packed: true,
                         ..segment.clone()
                     };
-                    From::Packed(spawn(dir, &packed, demand, sieve)?)
+                    Origin::Packed(spawn(dir, &packed, demand, sieve)?)
                 }
                 Err(error) => return Err(error),
             }
@@ -125,8 +126,8 @@ impl Source {
     /// Leaves out what is in the segment, up to the end of its last whole line.
     pub(super) fn skip_to_end(&mut self) -> io::Result<()> {
         match &mut self.from {
-            From::Growing(growing) => growing.offset = segment::end_of_last_line(&mut growing.file)?,
-            From::Packed(batches) => {
+            Origin::Growing(growing) => growing.offset = segment::end_of_last_line(&mut growing.file)?,
+            Origin::Packed(batches) => {
                 for batch in batches.iter() {
                     batch?;
                 }
@@ -135,16 +136,17 @@ impl Source {
         Ok(())
     }
 
-    /// Takes back the part of a line that was read: it is read anew from its beginning.
-    pub(super) fn take_back(&mut self) {
-        if let From::Growing(growing) = &mut self.from {
-            growing.partial = false;
+    /// Takes back the part of a line that was read last: it is read anew from its beginning.
+    pub(super) fn take_back(&mut self, bytes: u64) {
+        match &mut self.from {
+            Origin::Growing(growing) => growing.partial = false,
+            Origin::Packed(_) => self.at = self.at.saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX)),
         }
     }
 
     /// There is a segment behind it, which may say where this one ends.
     pub(super) fn is_closed(&mut self, dir: &Path, number: u32) -> io::Result<()> {
-        if let From::Growing(growing) = &mut self.from {
+        if let Origin::Growing(growing) = &mut self.from {
             growing.left.last = last_line(dir, number)?;
         }
         Ok(())
@@ -184,11 +186,9 @@ impl Growing {
             let Some(whole) = whole else { return Ok(self.unfinished()) };
             let text = self.chunk.get(..whole).unwrap_or_default();
             let (front, left) = (self.lines, &mut self.left);
-            let mut count = 0;
             self.sieve.sift(text, |at, line| left.add(front + at, line));
-            count += memchr::memchr_iter(b'\n', text).count() as u64;
             self.offset += whole as u64;
-            self.lines += count;
+            self.lines += memchr::memchr_iter(b'\n', text).count() as u64;
             if !left.batch.text.is_empty() {
                 return Ok(std::mem::take(&mut left.batch));
             }
@@ -245,9 +245,12 @@ impl BufRead for Source {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at >= self.batch.text.len() {
             self.batch = match &mut self.from {
-                From::Growing(growing) => growing.next()?,
-                // Nothing comes any more from a thread that has ended.
-                From::Packed(batches) => batches.recv().unwrap_or_else(|_| Ok(Batch::default()))?,
+                Origin::Growing(growing) => growing.next()?,
+                Origin::Packed(batches) => match batches.recv() {
+                    Ok(batch) => batch?,
+                    // The thread has ended: so has the segment.
+                    Err(_) => return Ok(&[]),
+                },
             };
             self.at = 0;
         }
@@ -323,7 +326,9 @@ impl Unpacking {
         self.sieve.sift(text, |at, line| left.add(lines + at, line));
         if left.batch.text.len() >= BATCH {
             let batch = std::mem::take(&mut left.batch);
-            self.send.send(Ok(batch)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+            self.send
+                .send(Ok(batch))
+                .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         }
         Ok(())
     }

@@ -111,7 +111,10 @@ fn lines_are_counted_that_are_left_out() {
         assert!(
             matches!(
                 found.as_slice(),
-                [Err(ReadError::Malformed { line: 4, .. }), Err(ReadError::Unfinished { line: 6, bytes: 6, .. })]
+                [
+                    Err(ReadError::Malformed { line: 4, .. }),
+                    Err(ReadError::Unfinished { line: 6, bytes: 6, .. })
+                ]
             ),
             "{packed} {found:#?}"
         );

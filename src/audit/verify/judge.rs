@@ -108,7 +108,10 @@ fn chain(heard: &[Testimony], expected: &Expected, trust: &mut Trust) -> Result<
 /// Whether the log says that everything before its first segment was removed. A removal that was interrupted has left the last of
 /// what it names.
 fn removed(heard: &[Testimony], gone: u32) -> Result<(), Flaw> {
-    let start = heard.iter().find(|segment| segment.began.is_some()).map(|first| first.start.link);
+    let start = heard
+        .iter()
+        .find(|segment| segment.began.is_some())
+        .map(|first| first.start.link);
     let frames = heard.iter().flat_map(|segment| &segment.frames);
     let mut said = frames.filter_map(|frame| match &frame.what {
         What::Removed(removed) => Some(removed),

@@ -212,7 +212,12 @@ fn an_empty_newest_segment_takes_nothing_away() {
     let dir = tempfile::tempdir().unwrap();
     let verdict = Log::with_empty(dir.path(), 2, &[2]);
     assert_eq!((verdict.flaw, verdict.segments), (None, 2));
-    assert!(std::fs::metadata(settings(dir.path()).dir.join(segment::name(2))).unwrap().len() > 0);
+    assert!(
+        std::fs::metadata(settings(dir.path()).dir.join(segment::name(2)))
+            .unwrap()
+            .len()
+            > 0
+    );
 }
 
 #[test]
@@ -223,7 +228,17 @@ fn an_empty_segment_between_others_is_passed_over() {
     assert_eq!(verdict.flaw, Some(Flaw::Missing { first: 2, last: 2 }));
     let place = |number| settings(dir.path()).dir.join(segment::name(number));
     std::fs::write(place(2), "").unwrap();
-    let verdict = || verify_folder(&settings(dir.path()).dir, &Expected { from_start: true, ..Expected::default() }, |_| ()).unwrap();
+    let verdict = || {
+        verify_folder(
+            &settings(dir.path()).dir,
+            &Expected {
+                from_start: true,
+                ..Expected::default()
+            },
+            |_| (),
+        )
+        .unwrap()
+    };
     assert_eq!((verdict().flaw, verdict().segments), (None, 3));
     // What was in a segment that somebody emptied is missed.
     let third = std::fs::read(place(3)).unwrap();

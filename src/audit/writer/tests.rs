@@ -13,7 +13,9 @@ fn lines(details: &[&str]) -> Lines {
     let mut lines = Lines::default();
     for detail in details {
         let detail = (*detail).to_owned();
-        lines.push(time(0), &Event::Reloaded(Reloaded { accepted: true, detail })).unwrap();
+        lines
+            .push(time(0), &Event::Reloaded(Reloaded { accepted: true, detail }))
+            .unwrap();
     }
     lines
 }
@@ -60,7 +62,10 @@ fn assert_proven(dir: &Path) {
 fn assert_read(dir: &Path, told: &[&str]) {
     let records = read(&Settings::in_folder(dir).dir, &Filter::default()).unwrap();
     let records: Vec<_> = records.map(Result::unwrap).collect();
-    assert!((1..).zip(&records).all(|(number, record)| record.seq == number), "{records:#?}");
+    assert!(
+        (1..).zip(&records).all(|(number, record)| record.seq == number),
+        "{records:#?}"
+    );
     let found: Vec<_> = records
         .iter()
         .filter_map(|record| match &record.event {
@@ -88,7 +93,10 @@ fn what_cannot_be_taken_back_is_no_part_of_the_log() {
         writer.put_down("two");
         assert_eq!(writer.segment, 2);
         assert_proven(dir.path());
-        let said = verdict(dir.path()).remarks.iter().any(|remark| remark.contains("not part of the log"));
+        let said = verdict(dir.path())
+            .remarks
+            .iter()
+            .any(|remark| remark.contains("not part of the log"));
         assert_eq!(said, left > 0);
         assert_read(dir.path(), &["one", "two"]);
         writer.put_down("three");
@@ -107,7 +115,8 @@ fn what_cannot_be_taken_back_is_no_part_of_the_log() {
 /// The next segment cannot be begun either: all of it is void, and what is behind the one before, too.
 #[test]
 fn a_segment_without_its_first_line_does_not_count() {
-    for end in [|_: &[u8]| 0, |_: &[u8]| 9, <[u8]>::len] {
+    let ends: [fn(&[u8]) -> usize; 3] = [|_| 0, |_| 9, <[u8]>::len];
+    for end in ends {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = open(dir.path());
         writer.put_down("one");

@@ -62,7 +62,8 @@ fn what_belongs_together_is_left_out_together() {
         until: Some(time(6)),
         ..filter()
     };
-    assert_eq!(left(late, some()), [4, 5]);
+    // The end may be between two microseconds: the selector knows.
+    assert_eq!(left(late, some()), [4, 5, 6]);
 }
 
 #[test]
@@ -76,7 +77,9 @@ fn what_is_not_written_as_ours_is_left() {
     let line = |number| record(number, statement(&who(1, "ana"), 7, "SELECT 1", &[])).json();
     let left = |text: String| {
         let mut left = Vec::new();
-        sieve.sift(text.as_bytes(), |at, line| left.push((at, String::from_utf8(line.to_vec()).unwrap())));
+        sieve.sift(text.as_bytes(), |at, line| {
+            left.push((at, String::from_utf8(line.to_vec()).unwrap()))
+        });
         left
     };
     assert_eq!(left(line(1) + "\nscribble\n{\"v\":3}\n" + &line(1)[..90]).len(), 3);
