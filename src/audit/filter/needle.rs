@@ -15,9 +15,9 @@ pub(super) struct Condition(Vec<Needle>);
 
 #[derive(Debug)]
 enum Needle {
-    Exact(Finder<'static>),
+    Exact(Box<Finder<'static>>),
     /// Capital and small letters of ASCII are equal.
-    AnyCase(Box<AhoCorasick>),
+    AnyCase(AhoCorasick),
 }
 
 impl Needle {
@@ -29,7 +29,7 @@ impl Needle {
     }
 
     fn exact(text: &str) -> Self {
-        Self::Exact(Finder::new(text).into_owned())
+        Self::Exact(Box::new(Finder::new(text).into_owned()))
     }
 
     /// `None` for a text that no automaton can be made of: it is far too long.
@@ -38,7 +38,7 @@ impl Needle {
             return Some(Self::exact(text));
         }
         let finder = AhoCorasick::builder().ascii_case_insensitive(true).build([text]);
-        finder.ok().map(|finder| Self::AnyCase(Box::new(finder)))
+        finder.ok().map(Self::AnyCase)
     }
 }
 
