@@ -151,6 +151,10 @@ pub struct SegmentBegan {
     pub previous: Link,
     /// Whose signatures follow.
     pub key: PublicKey,
+    /// The file of the segment before may go on behind its last line with what could not be written whole, nor be taken back: that
+    /// is no part of the log, and nobody was told that it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rest_void: bool,
 }
 
 /// From here on another key signs. The next checkpoint is still the old one's, which vouches for the new.

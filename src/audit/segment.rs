@@ -9,8 +9,6 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::index::{self, Blocks, Demand};
-
 /// How much is read at once.
 const CHUNK: usize = 128 * 1024;
 
@@ -59,12 +57,6 @@ impl Segment {
             Err(error) => Err(error),
         }
     }
-
-    /// Opens it for reading what may be wanted: all of it, or the blocks that its index does not rule out.
-    pub(super) fn open_for(&self, demand: &Demand) -> io::Result<Lines> {
-        let chosen = if self.packed { index::open(self, demand)? } else { None };
-        chosen.map_or_else(|| self.open(), |blocks| Ok(Lines::Chosen(Box::new(blocks))))
-    }
 }
 
 fn unpack(file: File) -> io::Result<Lines> {
@@ -73,14 +65,11 @@ fn unpack(file: File) -> io::Result<Lines> {
 }
 
 /// A segment's bytes.
-#[expect(private_interfaces, reason = "how blocks are chosen is this module's own business")]
 pub enum Lines {
     /// A segment as it is written; it may grow.
     Plain(BufReader<File>),
     /// A packed one.
     Packed(Box<BufReader<zstd::Decoder<'static, BufReader<File>>>>),
-    /// Some of the blocks of a packed one.
-    Chosen(Box<Blocks>),
 }
 
 impl std::fmt::Debug for Lines {
@@ -88,7 +77,6 @@ impl std::fmt::Debug for Lines {
         f.write_str(match self {
             Self::Plain(_) => "Plain",
             Self::Packed(_) => "Packed",
-            Self::Chosen(_) => "Chosen",
         })
     }
 }
@@ -98,7 +86,6 @@ impl Read for Lines {
         match self {
             Self::Plain(reader) => reader.read(buffer),
             Self::Packed(reader) => reader.read(buffer),
-            Self::Chosen(reader) => reader.read(buffer),
         }
     }
 }
@@ -108,7 +95,6 @@ impl BufRead for Lines {
         match self {
             Self::Plain(reader) => reader.fill_buf(),
             Self::Packed(reader) => reader.fill_buf(),
-            Self::Chosen(reader) => reader.fill_buf(),
         }
     }
 
@@ -116,39 +102,6 @@ impl BufRead for Lines {
         match self {
             Self::Plain(reader) => reader.consume(amount),
             Self::Packed(reader) => reader.consume(amount),
-            Self::Chosen(reader) => reader.consume(amount),
-        }
-    }
-}
-
-impl Lines {
-    /// How many lines lie before the next one, if some were left out in front of it.
-    pub(super) fn jumped(&mut self) -> Option<u64> {
-        match self {
-            Self::Chosen(reader) => reader.jumped(),
-            _ => None,
-        }
-    }
-
-    /// Goes back to the place where an unfinished line begins. Only a segment that grows has one that can be read again.
-    pub(super) fn back_to(&mut self, offset: u64) -> io::Result<()> {
-        match self {
-            Self::Plain(reader) => reader.seek(SeekFrom::Start(offset)).map(drop),
-            Self::Packed(_) | Self::Chosen(_) => Ok(()),
-        }
-    }
-
-    /// Goes to the end of the last whole line, and says where that is.
-    pub(super) fn skip_to_end(&mut self) -> io::Result<u64> {
-        match self {
-            Self::Plain(reader) => {
-                let file = reader.get_mut();
-                let length = file.metadata()?.len();
-                let end = end_of_last_line(file, length)?;
-                reader.seek(SeekFrom::Start(end))
-            }
-            Self::Packed(reader) => io::copy(reader, &mut io::sink()),
-            Self::Chosen(reader) => io::copy(reader, &mut io::sink()),
         }
     }
 }
@@ -170,9 +123,9 @@ pub(super) fn after(dir: &Path, number: u32) -> io::Result<Option<Segment>> {
     Ok(list(dir)?.into_iter().find(|segment| segment.number > number))
 }
 
-/// The position after the last newline before `end`; 0 when there is none.
-fn end_of_last_line(file: &mut File, end: u64) -> io::Result<u64> {
-    let mut end = end;
+/// The position after the last newline; 0 when there is none.
+pub(super) fn end_of_last_line(file: &mut File) -> io::Result<u64> {
+    let mut end = file.metadata()?.len();
     let mut chunk = Vec::new();
     while end > 0 {
         let start = end.saturating_sub(CHUNK as u64);

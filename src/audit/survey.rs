@@ -34,6 +34,8 @@ pub(super) struct Survey {
     changing: Option<(PublicKey, PublicKey)>,
     /// Nothing may be written behind what is there: a new segment is due.
     pub(super) broken: bool,
+    /// A segment before the newest ends in the middle of a line, which the newest has to say: it has no line yet.
+    pub(super) rest_void: bool,
     pub(super) faults: Vec<JournalHealed>,
 }
 
@@ -48,12 +50,14 @@ pub(super) fn survey(dir: &Path) -> io::Result<Survey> {
         key: None,
         changing: None,
         broken: false,
+        rest_void: false,
         faults: Vec::new(),
     };
     let segments = segment::list(dir)?;
     // A segment without a line has nothing to say of the chain: the one before it has.
     for segment in segments.iter().rev() {
-        let length = found.read(segment)?;
+        let (length, rest) = found.read(segment)?;
+        found.rest_void |= found.newest.is_some() && rest > 0;
         found.newest.get_or_insert_with(|| (segment.clone(), length));
         if length > 0 {
             break;
@@ -64,8 +68,8 @@ pub(super) fn survey(dir: &Path) -> io::Result<Survey> {
 }
 
 impl Survey {
-    /// Follows the chain through a segment; returns where its last whole line ends.
-    fn read(&mut self, segment: &Segment) -> io::Result<u64> {
+    /// Follows the chain through a segment; returns where its last whole line ends, and how much there is behind it.
+    fn read(&mut self, segment: &Segment) -> io::Result<(u64, u64)> {
         let mut lines = segment.open()?;
         let mut line = Vec::new();
         let (mut end, mut count) = (0, 0_u64);
@@ -80,7 +84,7 @@ impl Survey {
                         format!("{}, behind line {count}", segment.path.display()),
                     );
                 }
-                return Ok(end);
+                return Ok((end, read));
             }
             (end, count) = (end + read, count + 1);
             if count == 1 {
@@ -166,6 +170,13 @@ impl Survey {
             detail: Some(detail),
         });
     }
+}
+
+/// The last line of the segments before, where the first line of the next one says that there may be more in their files.
+pub(super) fn voids_behind(first: &[u8]) -> Option<u64> {
+    header(first)
+        .filter(|began| began.rest_void)
+        .and_then(|_| number(first)?.checked_sub(1))
 }
 
 /// What the first line of a segment says, if it is one.

@@ -189,6 +189,7 @@ fn chain() -> Vec<Event<'static>> {
             segment: 2,
             previous: Link::START.after(b"x"),
             key,
+            rest_void: false,
         })),
         Event::Checkpoint(Cow::Owned(Checkpoint {
             log,

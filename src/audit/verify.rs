@@ -129,6 +129,8 @@ struct Testimony {
     flaw: Option<Flaw>,
     /// Bytes behind the last whole line.
     unfinished: u64,
+    /// Bytes that the segment after it says are no part of the log.
+    void: u64,
 }
 
 /// A line that says something about the log itself.
@@ -181,7 +183,7 @@ pub fn verify(segments: &[Segment], expected: &Expected, progress: impl Fn(u64) 
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(segment) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let testimony = hear(segment, &progress);
+                    let testimony = hear(segment, u64::MAX, &progress);
                     failed.fetch_add(u64::from(testimony.is_err()), Ordering::Relaxed);
                     testimonies.lock().unwrap_or_else(PoisonError::into_inner).push(testimony);
                 }
@@ -191,6 +193,7 @@ pub fn verify(segments: &[Segment], expected: &Expected, progress: impl Fn(u64) 
     let testimonies = testimonies.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut testimonies = testimonies.into_iter().collect::<Result<Vec<_>, _>>()?;
     testimonies.sort_by_key(|testimony| testimony.segment.number);
+    leave_out_void(&mut testimonies)?;
     Ok(judge::judge(&testimonies, expected))
 }
 
@@ -211,8 +214,27 @@ fn covered(segments: &[Segment], kept: &Kept) -> Result<usize, Unreadable> {
     Ok(covered)
 }
 
-/// Follows the chain through one segment, up to its first flaw.
-fn hear(segment: &Segment, progress: &impl Fn(u64)) -> Result<Testimony, Unreadable> {
+/// Hears those anew that have more in their files than the log: a segment after them says where it ends, in its first line, which is
+/// in the chain. Nobody without the key can make a segment say so.
+fn leave_out_void(heard: &mut [Testimony]) -> Result<(), Unreadable> {
+    for next in (1..heard.len()).rev() {
+        let (before, from) = heard.split_at_mut(next);
+        let Some(last) = from.first().and_then(Testimony::voids_behind) else {
+            continue;
+        };
+        // Where the first line of a segment could not be written, all of it is void, and more in the one before.
+        for segment in before.iter_mut().rev() {
+            *segment = hear(&segment.segment, last, &|_| ())?;
+            if segment.lines > 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Follows the chain through one segment, up to its first flaw, or to the last line that it has of the log.
+fn hear(segment: &Segment, last: u64, progress: &impl Fn(u64)) -> Result<Testimony, Unreadable> {
     let unreadable = |error| Unreadable::new(&segment.path, error);
     let mut heard = Testimony {
         segment: segment.clone(),
@@ -224,6 +246,7 @@ fn hear(segment: &Segment, progress: &impl Fn(u64)) -> Result<Testimony, Unreada
         frames: Vec::new(),
         flaw: None,
         unfinished: 0,
+        void: 0,
     };
     let mut lines = segment.open().map_err(unreadable)?;
     let mut line = Vec::new();
@@ -241,6 +264,11 @@ fn hear(segment: &Segment, progress: &impl Fn(u64)) -> Result<Testimony, Unreada
             }
             answer => answer.map_err(unreadable)? as u64,
         };
+        if heard.is_void_behind(last, &line) {
+            // What cannot be read of it does not matter.
+            heard.void = read + io::copy(&mut lines, &mut io::sink()).unwrap_or(0);
+            break;
+        }
         if line.pop_if(|byte| *byte == b'\n').is_none() {
             heard.unfinished = read;
             break;
@@ -260,6 +288,21 @@ fn hear(segment: &Segment, progress: &impl Fn(u64)) -> Result<Testimony, Unreada
 }
 
 impl Testimony {
+    /// The last line of the log in the segments before it, where it says that there may be more in their files.
+    fn voids_behind(&self) -> Option<u64> {
+        let began = self.began.as_ref()?;
+        began.rest_void.then_some(self.start.seq)
+    }
+
+    /// Whether what comes next (there is something, if only a part of a line) is behind the last line that it has of the log.
+    fn is_void_behind(&self, last: u64, next: &[u8]) -> bool {
+        let done = match &self.began {
+            Some(_) => self.end.seq >= last,
+            None => self.lines == 0 && last < u64::MAX && number(next).is_none_or(|first| first > last),
+        };
+        done && !next.is_empty()
+    }
+
     /// Takes the next line; `false` at a flaw.
     fn take(&mut self, line: &[u8]) -> bool {
         if self.lines == 1

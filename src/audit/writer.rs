@@ -55,6 +55,8 @@ pub(super) struct Writer {
     checkpoint: Option<String>,
     pub(super) tally: Arc<Tally>,
     state: State,
+    /// The segment before may have, behind its last line, what could not be taken back: the next one's first line says so.
+    rest_void: bool,
     out: Vec<u8>,
     own: Lines,
 }
@@ -110,6 +112,7 @@ impl Writer {
             } else {
                 State::Whole
             },
+            rest_void: found.rest_void,
             out: Vec::new(),
             own: Lines::default(),
         };
@@ -218,6 +221,7 @@ impl Writer {
             segment: self.segment,
             previous: self.tip.link,
             key: self.key.public(),
+            rest_void: self.rest_void,
         };
         self.seal_own(self.tip, &Event::SegmentBegan(Cow::Owned(began)), now)
     }
@@ -260,10 +264,11 @@ impl Writer {
         let sync = durable || self.settings.durability == Durability::Power;
         if sync && let Err(error) = self.file.sync_data() {
             self.roll_back();
-            self.state = State::Abandoned;
+            (self.state, self.rest_void) = (State::Abandoned, true);
             return Err(AuditError::write(error));
         }
         self.tally.written(tip.seq - self.tip.seq, self.out.len() as u64, sync);
+        self.rest_void = false;
         self.length += self.out.len() as u64;
         self.tip = tip;
         Ok(())
@@ -299,6 +304,7 @@ impl Writer {
                 Ok(()) => State::Whole,
                 Err(_) => State::Abandoned,
             };
+            self.rest_void |= self.state == State::Abandoned;
         }
         if self.state == State::Abandoned {
             self.begin_segment(now)?;
@@ -365,3 +371,6 @@ fn new_log() -> Result<LogId, AuditError> {
     getrandom::fill(&mut bytes).map_err(|_| AuditError::Key(Arc::new(super::key::KeyError::Random)))?;
     Ok(LogId::from_random(bytes))
 }
+
+#[cfg(test)]
+mod tests;

@@ -213,7 +213,7 @@ impl Open {
         };
         match &mut open.lines {
             Lines::Plain(_) => open.go_to(offset)?,
-            lines => open.offset = io::copy(&mut Read::take(lines, offset), &mut io::sink())?,
+            lines @ Lines::Packed(_) => open.offset = io::copy(&mut Read::take(lines, offset), &mut io::sink())?,
         }
         Ok(open)
     }

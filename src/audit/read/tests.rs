@@ -94,6 +94,37 @@ fn bad_lines_are_reported_in_their_place() {
 }
 
 #[test]
+fn lines_are_counted_that_are_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let ben = Filter {
+        identity: Some("ben".parse().unwrap()),
+        ..Filter::default()
+    };
+    for number in 1..=3 {
+        write(dir.path(), 1, &[record(number, statement(&who(1, "ana"), number, "a", &[]))]);
+    }
+    append(dir.path(), 1, b"scribble\n");
+    write(dir.path(), 1, &[record(4, statement(&who(1, "ana"), 4, "a", &[]))]);
+    append(dir.path(), 1, b"{\"v\":2");
+    let places = |packed: bool| {
+        let found: Vec<_> = read(dir.path(), &ben).unwrap().collect();
+        assert!(
+            matches!(
+                found.as_slice(),
+                [
+                    Err(ReadError::Malformed { line: 4, .. }),
+                    Err(ReadError::Unfinished { line: 6, bytes: 6, .. })
+                ]
+            ),
+            "{packed} {found:#?}"
+        );
+    };
+    places(false);
+    crate::audit::keeper::pack(&segment::list(dir.path()).unwrap()[0]).unwrap();
+    places(true);
+}
+
+#[test]
 fn a_folder_that_is_not_there_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(

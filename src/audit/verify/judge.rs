@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{Checkpoint, Expected, Flaw, Frame, LogId, PublicKey, Testimony, What};
+use super::{Checkpoint, Expected, Flaw, Frame, LogId, PublicKey, Testimony, Tip, What};
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -47,7 +47,8 @@ impl Verdict {
 
 /// Judges segments that are in the order of their numbers.
 pub(super) fn judge(heard: &[Testimony], expected: &Expected) -> Verdict {
-    let first = heard.first().map_or(0, |first| first.start.seq + 1);
+    let spoken = heard.iter().find(|segment| segment.began.is_some()).or(heard.first());
+    let first = spoken.map_or(0, |first| first.start.seq + 1);
     let mut verdict = Verdict {
         log: heard
             .iter()
@@ -80,32 +81,43 @@ pub(super) fn judge(heard: &[Testimony], expected: &Expected) -> Verdict {
 
 /// Goes through the segments in order.
 fn chain(heard: &[Testimony], expected: &Expected, trust: &mut Trust) -> Result<(), Flaw> {
+    let from_start = expected.from_start && !expected.skip;
     let mut before: Option<&Testimony> = None;
+    // The log and where its chain stands, as far as segments have said: one without a line says nothing.
+    let (mut log, mut tip) = (None, None);
     for segment in heard {
         match before {
-            None if expected.from_start && !expected.skip && segment.segment.number > 1 => removed(heard, segment)?,
+            None if from_start && segment.segment.number > 1 => removed(heard, segment.segment.number - 1)?,
+            None if from_start => tip = Some(Tip::START),
             None => {}
-            Some(before) => follows(before, segment)?,
+            Some(before) => adjoins(before, segment)?,
         }
+        follows(log, tip, segment)?;
         trust.hear(segment)?;
         if let Some(flaw) = &segment.flaw {
             return Err(flaw.clone());
         }
         before = Some(segment);
+        if let Some(began) = &segment.began {
+            (log, tip) = (Some(&began.log), Some(segment.end));
+        }
     }
     Ok(())
 }
 
 /// Whether the log says that everything before its first segment was removed. A removal that was interrupted has left the last of
 /// what it names.
-fn removed(heard: &[Testimony], first: &Testimony) -> Result<(), Flaw> {
-    let gone = first.segment.number - 1;
+fn removed(heard: &[Testimony], gone: u32) -> Result<(), Flaw> {
+    let start = heard
+        .iter()
+        .find(|segment| segment.began.is_some())
+        .map(|first| first.start.link);
     let frames = heard.iter().flat_map(|segment| &segment.frames);
     let mut said = frames.filter_map(|frame| match &frame.what {
         What::Removed(removed) => Some(removed),
         _ => None,
     });
-    let known = said.any(|removed| removed.last > gone || (removed.last == gone && removed.link == first.start.link));
+    let known = said.any(|removed| removed.last > gone || (removed.last == gone && Some(removed.link) == start));
     if known {
         Ok(())
     } else {
@@ -113,8 +125,8 @@ fn removed(heard: &[Testimony], first: &Testimony) -> Result<(), Flaw> {
     }
 }
 
-fn follows(before: &Testimony, segment: &Testimony) -> Result<(), Flaw> {
-    let file = segment.segment.path.clone();
+/// Whether it is the file after the one before, and that one ends with the end of a line.
+fn adjoins(before: &Testimony, segment: &Testimony) -> Result<(), Flaw> {
     if segment.segment.number != before.segment.number + 1 {
         return Err(Flaw::Missing {
             first: before.segment.number + 1,
@@ -126,16 +138,22 @@ fn follows(before: &Testimony, segment: &Testimony) -> Result<(), Flaw> {
             file: before.segment.path.clone(),
         });
     }
-    let (Some(began), Some(old)) = (&segment.began, &before.began) else {
-        // A segment without a line: the gate died before it wrote one, and the next begins where that one would have.
-        return if segment.lines == 0 {
-            Ok(())
-        } else {
-            Err(Flaw::Follows { file, other: None })
+    Ok(())
+}
+
+/// Whether it begins where the log stands. A segment without a line does: the gate died before it wrote one, or could not, and the
+/// next begins where that one would have.
+fn follows(log: Option<&LogId>, tip: Option<Tip>, segment: &Testimony) -> Result<(), Flaw> {
+    let file = segment.segment.path.clone();
+    let Some(began) = &segment.began else {
+        // What is wrong with its first line it says itself, if nothing is before it.
+        return match log {
+            Some(_) if segment.lines > 0 => Err(Flaw::Follows { file, other: None }),
+            _ => Ok(()),
         };
     };
-    if began.log != old.log || segment.start != before.end || began.segment != segment.segment.number {
-        let other = (began.log != old.log).then(|| began.log.clone());
+    let other = log.filter(|log| **log != began.log).map(|_| began.log.clone());
+    if other.is_some() || tip.is_some_and(|tip| tip != segment.start) || began.segment != segment.segment.number {
         return Err(Flaw::Follows { file, other });
     }
     Ok(())
@@ -191,6 +209,13 @@ fn remarks(heard: &[Testimony], verdict: &Verdict) -> Vec<String> {
             )),
             _ => {}
         }
+    }
+    for segment in heard.iter().filter(|segment| segment.void > 0) {
+        remarks.push(format!(
+            "{}: {} bytes at its end are not part of the log: the gate could neither write them whole nor take them back, and says so",
+            segment.segment.path.display(),
+            segment.void
+        ));
     }
     if verdict.is_whole() && verdict.proven < verdict.last {
         remarks.push(format!("lines {} to {} are not signed yet", verdict.proven + 1, verdict.last));
