@@ -95,6 +95,14 @@ pub fn read(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
     })
 }
 
+/// As [`read`], of every line that there is: an index, which nobody has signed, leaves none out. For what is handed to others as
+/// complete. Blocking.
+pub fn read_whole(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
+    let mut records = read(dir, filter)?;
+    records.scan.by_index = false;
+    Ok(records)
+}
+
 /// Iterates over what [`read`] found. An error is reported in the place of the line; [`ReadError::Io`] is the last item.
 #[derive(Debug)]
 pub struct Records {
@@ -132,6 +140,8 @@ pub(super) struct Scan {
     dir: PathBuf,
     selector: Selector,
     sieve: Arc<Sieve>,
+    /// Whether blocks may be passed over for what an index says.
+    by_index: bool,
     /// Where a group or a run is asked for: looks for the sessions of it, before anything else.
     sessions: Option<Box<Scan>>,
     /// Those that began before this file are known, where they matter.
@@ -174,6 +184,7 @@ impl Scan {
         let scan = |filter: Filter| Self {
             dir: dir.to_owned(),
             sieve: Arc::new(Sieve::of(&filter)),
+            by_index: true,
             known: u32::MAX,
             selector: Selector::new(filter),
             sessions: None,
@@ -316,6 +327,7 @@ impl Scan {
     fn open(&self, segment: &Segment) -> Result<Source, ReadError> {
         // Anew for each file: sessions that are wanted may have begun in the one before.
         let demand = Demand::of(self.selector.filter(), self.selector.sessions());
+        let demand = Some(demand).filter(|demand| self.by_index && !demand.is_empty());
         Source::open(&self.dir, segment, demand, &self.sieve).map_err(|error| ReadError::io(&segment.path, error))
     }
 }

@@ -11,7 +11,7 @@ use super::audit::Trusted;
 use super::log::args::{When, events};
 use super::render::{self, visible};
 use crate::audit::verify::{Expected, Verdict, verify_folder};
-use crate::audit::{EventName, Filter, read};
+use crate::audit::{EventName, Filter, read_whole};
 use crate::clock::Clock;
 use crate::config;
 use crate::evidence::{self, Collector, Period, page, tables, write};
@@ -99,7 +99,7 @@ pub(super) fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<()> {
         until: Some(period.to),
         ..Filter::default()
     };
-    for found in read(&dir, &filter)? {
+    for found in read_whole(&dir, &filter)? {
         collector.take(found.as_ref());
     }
     let trusted = Trusted::find(config, args.key.as_deref())?;
@@ -160,7 +160,7 @@ pub(super) fn export(config: &Path, args: &ExportArgs) -> anyhow::Result<()> {
         ..Filter::default()
     };
     let mut unreadable = 0_u64;
-    let records = read(&folder(config, args.dir.as_deref())?, &filter)?.filter_map(|found| {
+    let records = read_whole(&folder(config, args.dir.as_deref())?, &filter)?.filter_map(|found| {
         found
             .inspect_err(|error| {
                 unreadable += 1;

@@ -13,7 +13,7 @@ use crate::audit::filter::{Filter, Selector};
 use crate::audit::reading::Class;
 use crate::audit::record::{EventName, Record};
 use crate::audit::testing::{all, ended, outcome, record, statement, time, who};
-use crate::audit::{Span, follow, read};
+use crate::audit::{Span, follow, read, read_whole};
 
 /// Puts records into a packed segment, so many to a block.
 fn pack(dir: &Path, number: u32, records: &[Record], block: usize) -> Segment {
@@ -392,4 +392,50 @@ async fn following_uses_it_too() {
     let mut found = follow(dir.path(), &filter, Span::All).unwrap();
     assert_eq!(found.next().await.unwrap().unwrap().seq, 153);
     assert_eq!(found.next().await.unwrap().unwrap().seq, 154);
+}
+
+/// An index is signed by nobody: what it says may cost a search a record, and never a report.
+#[test]
+fn an_index_that_leaves_a_block_out_does_so_for_nobody_who_wants_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = hundred(dir.path());
+    make(&segment).unwrap();
+    let mut packed = File::open(&segment.path).unwrap();
+    let mut index = Index::load(&segment, &mut packed).unwrap();
+    index.blocks.remove(50);
+    index.save(&segment, Identity::of(&mut packed).unwrap()).unwrap();
+    assert_eq!(left(&segment, &Filter::default()), 99);
+    let until = Filter {
+        until: Some(time(1_000_000)),
+        ..Filter::default()
+    };
+    let whole = |filter| read_whole(dir.path(), filter).unwrap().count();
+    assert_eq!((whole(&until), whole(&Filter::default())), (200, 200));
+    assert_eq!(numbers(dir.path(), &Filter::default()).len(), 200);
+}
+
+/// A Parse that succeeds has no outcome; its block is passed over all the same.
+#[test]
+fn what_was_only_parsed_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let ana = who(1, "ana");
+    let mut records = Vec::new();
+    for number in 1..=100_u64 {
+        let sql = format!("SELECT {number} FROM t");
+        let mut parse = statement(&ana, number * 2 - 1, &sql, &[]);
+        if let Event::Statement(statement) = &mut parse {
+            statement.kind = Kind::Parse;
+        }
+        let code = (number == 50).then_some("42501");
+        for event in [parse, statement(&ana, number * 2, &sql, &[]), outcome(&ana, number * 2, code)] {
+            records.push(record(records.len() as u64 + 1, event));
+        }
+    }
+    let segment = pack(dir.path(), 1, &records, 3);
+    make(&segment).unwrap();
+    let denied = Filter {
+        sqlstate: Some("42501".to_owned()),
+        ..Filter::default()
+    };
+    assert!(left(&segment, &denied) < 10, "of a hundred blocks");
 }

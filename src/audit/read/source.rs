@@ -91,8 +91,8 @@ struct Growing {
 }
 
 impl Source {
-    /// Opens a segment, from its first line.
-    pub(super) fn open(dir: &Path, segment: &Segment, demand: Demand, sieve: &Arc<Sieve>) -> io::Result<Self> {
+    /// Opens a segment, from its first line; without a demand no index is asked.
+    pub(super) fn open(dir: &Path, segment: &Segment, demand: Option<Demand>, sieve: &Arc<Sieve>) -> io::Result<Self> {
         let from = if segment.packed {
             Origin::Packed(spawn(dir, segment, demand, sieve)?)
         } else {
@@ -278,7 +278,7 @@ fn last_line(dir: &Path, number: u32) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-fn spawn(dir: &Path, segment: &Segment, demand: Demand, sieve: &Arc<Sieve>) -> io::Result<Receiver<io::Result<Batch>>> {
+fn spawn(dir: &Path, segment: &Segment, demand: Option<Demand>, sieve: &Arc<Sieve>) -> io::Result<Receiver<io::Result<Batch>>> {
     // Here and not in the thread: retention may take the file away.
     let file = File::open(&segment.path)?;
     let (send, batches) = sync_channel(AHEAD);
@@ -293,7 +293,8 @@ fn spawn(dir: &Path, segment: &Segment, demand: Demand, sieve: &Arc<Sieve>) -> i
         };
         let done = last_line(&dir, segment.number).and_then(|last| {
             unpacking.left.last = last;
-            match index::open(&segment, &demand)? {
+            let blocks = demand.map(|demand| index::open(&segment, &demand)).transpose()?;
+            match blocks.flatten() {
                 Some(mut blocks) => {
                     while let Some((lines, text)) = blocks.next()? {
                         unpacking.take(lines, text)?;
