@@ -14,13 +14,11 @@ use super::event::Event;
 use super::filter::{Filter, Selector, Sieve};
 use super::index::Demand;
 use super::record::{NotARecord, Record};
-use super::segment::{self, Segment};
+use super::segment::{self, LONGEST, Segment};
 use source::Source;
 
 mod source;
 
-/// A longer line is not one of ours: SQL, parameters and their escapes stay far below.
-const LONGEST: u64 = 64 * 1024 * 1024;
 /// An unfinished last line usually is one being written: it is looked at again this often before it is reported.
 pub(super) const LOOKS: u32 = 5;
 /// Between two looks.
@@ -64,6 +62,16 @@ pub enum ReadError {
         file: PathBuf,
         /// The line, from 1.
         line: u64,
+    },
+    /// A packed segment cannot be unpacked. Reading goes on with the next.
+    #[error("{}: damaged behind line {after}: what is behind it in that file is not shown: {source}", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// The last line of it that was read, from 1.
+        after: u64,
+        /// What the unpacker says.
+        source: Arc<io::Error>,
     },
     /// A file ends in the middle of a line: the gate died while writing it (its next start cuts it off and says so).
     #[error("{}, line {line}: the file ends in the middle of it, after {bytes} bytes", file.display())]
@@ -238,7 +246,20 @@ impl Scan {
         let Some(open) = &mut self.file else {
             return Ok(if self.next_file(None)? { Step::Read } else { Step::End });
         };
-        match open.line(&mut self.line).map_err(|error| ReadError::io(&open.path, error))? {
+        let found = match open.line(&mut self.line) {
+            Err(error) if open.reader.is_packed() => {
+                let (number, file, after) = (open.number, open.path.clone(), open.lines);
+                let source = Arc::new(error);
+                ready.push_back(Err(ReadError::Damaged { file, after, source }));
+                return Ok(if self.next_file(Some(number))? {
+                    Step::Read
+                } else {
+                    Step::End
+                });
+            }
+            answer => answer.map_err(|error| ReadError::io(&open.path, error))?,
+        };
+        match found {
             Found::Line => {
                 open.final_look = false;
                 let place = (open.path.as_path(), open.lines);

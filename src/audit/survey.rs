@@ -2,7 +2,7 @@
 //!
 //! It changes nothing and judges only the newest segment; the whole log is [`super::verify`]'s.
 
-use std::io::{self, BufRead};
+use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use super::chain::{Mark, Tip, number, split};
 use super::event::{Event, Fault, JournalHealed, SegmentBegan};
 use super::key::PublicKey;
 use super::record::{Record, name_of};
-use super::segment::{self, Segment};
+use super::segment::{self, Next, Segment, next_line};
 use crate::ids::LogId;
 
 /// The file beside the segments that holds the last checkpoint, as its line.
@@ -74,19 +74,22 @@ impl Survey {
         let mut line = Vec::new();
         let (mut end, mut count) = (0, 0_u64);
         loop {
-            line.clear();
-            let read = lines.read_until(b'\n', &mut line)? as u64;
-            if line.pop_if(|byte| *byte == b'\n').is_none() {
-                if read > 0 {
-                    self.fault(
-                        Fault::TornTail,
-                        read,
-                        format!("{}, behind line {count}", segment.path.display()),
-                    );
+            match next_line(&mut lines, &mut line)? {
+                Next::Line => {}
+                // It does not fit, whatever is in it; nothing is written behind it, so it does not matter where it ends.
+                Next::TooLong => {
+                    self.follow(b"", segment, count + 1);
+                    return Ok((end + line.len() as u64 + io::copy(&mut lines, &mut io::sink())?, 0));
                 }
-                return Ok((end, read));
+                Next::Rest(rest) => {
+                    if rest > 0 {
+                        let place = format!("{}, behind line {count}", segment.path.display());
+                        self.fault(Fault::TornTail, rest, place);
+                    }
+                    return Ok((end, rest));
+                }
             }
-            (end, count) = (end + read, count + 1);
+            (end, count) = (end + line.len() as u64 + 1, count + 1);
             if count == 1 {
                 self.begin(&line);
             }
