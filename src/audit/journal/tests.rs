@@ -560,15 +560,15 @@ async fn measure() {
         function: None,
     });
     let mut batch = Batch::new();
-    let count = 200_000;
+    let (now, count) = (clock().now(), 200_000);
     let start = std::time::Instant::now();
     for _ in 0..count {
-        batch.push(Timestamp::UNIX_EPOCH, &event);
+        batch.push(now, &event);
         assert!(matches!(
             journal.submit(&mut batch),
             Submission::Done(Ok(())) | Submission::Waiting(_)
         ));
-        batch.push(Timestamp::UNIX_EPOCH, &event);
+        batch.push(now, &event);
         journal.defer(&mut batch);
     }
     println!("one statement, intent and outcome: {} ns", start.elapsed().as_nanos() / count);

@@ -282,7 +282,10 @@ fn remarks(heard: &[Testimony], verdict: &Verdict) -> Vec<String> {
         ));
     }
     if verdict.is_whole() && verdict.proven < verdict.last {
-        remarks.push(format!("lines {} to {} are not signed yet", verdict.proven + 1, verdict.last));
+        remarks.push(match verdict.last - verdict.proven {
+            1 => format!("line {} is not signed yet", verdict.last),
+            _ => format!("lines {} to {} are not signed yet", verdict.proven + 1, verdict.last),
+        });
     }
     if let Some(cut) = heard.last().map(|last| last.unfinished).filter(|cut| *cut > 0) {
         remarks.push(format!(
