@@ -167,7 +167,7 @@ impl Open {
             Lines::Plain(reader) => {
                 reader.seek(SeekFrom::Start(offset))?;
             }
-            lines => {
+            lines @ Lines::Packed(_) => {
                 io::copy(&mut Read::take(lines, offset), &mut io::sink())?;
             }
         }
@@ -178,7 +178,7 @@ impl Open {
     fn rewind(&mut self) -> io::Result<()> {
         match &mut self.lines {
             Lines::Plain(reader) => reader.rewind()?,
-            _ => self.lines = self.segment.open()?,
+            Lines::Packed(_) => self.lines = self.segment.open()?,
         }
         (self.offset, self.rewound) = (0, true);
         Ok(())

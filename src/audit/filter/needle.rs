@@ -6,7 +6,6 @@
 
 use std::ops::Range;
 
-use aho_corasick::AhoCorasick;
 use memchr::memmem::Finder;
 
 /// A condition: one of these stands in the line.
@@ -14,31 +13,25 @@ use memchr::memmem::Finder;
 pub(super) struct Condition(Vec<Needle>);
 
 #[derive(Debug)]
-enum Needle {
-    Exact(Finder<'static>),
-    /// Capital and small letters of ASCII are equal.
-    AnyCase(Box<AhoCorasick>),
+struct Needle {
+    finder: Finder<'static>,
+    /// Capital and small letters of ASCII are equal: it is searched for in small ones.
+    any_case: bool,
 }
 
 impl Needle {
-    fn find(&self, text: &[u8]) -> Option<usize> {
-        match self {
-            Self::Exact(finder) => finder.find(text),
-            Self::AnyCase(finder) => finder.find(text).map(|found| found.start()),
-        }
-    }
-
     fn exact(text: &str) -> Self {
-        Self::Exact(Finder::new(text).into_owned())
+        Self {
+            finder: Finder::new(text).into_owned(),
+            any_case: false,
+        }
     }
 
-    /// `None` for a text that no automaton can be made of: it is far too long.
-    fn any_case(text: &str) -> Option<Self> {
-        if !text.bytes().any(|byte| byte.is_ascii_alphabetic()) {
-            return Some(Self::exact(text));
+    fn any_case(text: &str) -> Self {
+        Self {
+            any_case: text.bytes().any(|byte| byte.is_ascii_alphabetic()),
+            ..Self::exact(&text.to_ascii_lowercase())
         }
-        let finder = AhoCorasick::builder().ascii_case_insensitive(true).build([text]);
-        finder.ok().map(|finder| Self::AnyCase(Box::new(finder)))
     }
 }
 
@@ -58,7 +51,7 @@ impl Condition {
     pub(super) fn text(text: &str) -> Option<Self> {
         let small = text.to_lowercase();
         let piece = plain_piece(&small)?;
-        let mut needles = vec![Needle::any_case(piece)?];
+        let mut needles = vec![Needle::any_case(piece)];
         // The two characters outside ASCII that have letters of ASCII in their small form: Kelvin's sign, and I with a dot.
         needles.extend(piece.contains('k').then(|| Needle::exact("\u{212a}")));
         needles.extend(piece.contains('i').then(|| Needle::exact("\u{130}")));
@@ -67,8 +60,8 @@ impl Condition {
 
     /// A name in SQL, where it may stand in letters of either size, or in a text with escapes of its own.
     pub(super) fn name(name: &str) -> Option<Self> {
-        let piece = Needle::any_case(plain_piece(name)?)?;
-        Some(Self(vec![piece, Needle::any_case("u&\\")?]))
+        let piece = Needle::any_case(plain_piece(name)?);
+        Some(Self(vec![piece, Needle::any_case("u&\\")]))
     }
 
     /// An SQLSTATE that begins so.
@@ -79,37 +72,38 @@ impl Condition {
         let field = format!(r#""sqlstate":"{code}"#);
         // Most codes have digits only.
         let letters = code.bytes().any(|byte| byte.is_ascii_alphabetic());
-        let needle = if letters {
+        Self(vec![if letters {
             Needle::any_case(&field)
         } else {
-            Some(Needle::exact(&field))
-        };
-        Self(vec![needle.unwrap_or_else(|| Needle::exact(r#""sqlstate":"#))])
+            Needle::exact(&field)
+        }])
     }
 
-    pub(super) fn hunt<'c, 't>(&'c self, text: &'t [u8]) -> Hunt<'c, 't> {
-        let needles = self.0.iter().map(|needle| (needle, None)).collect();
-        Hunt { text, needles }
+    /// Whether the text has to be there in small letters, too.
+    pub(super) fn any_case(&self) -> bool {
+        self.0.iter().any(|needle| needle.any_case)
+    }
+
+    /// In a text, which is there in small letters, too, if any of its needles wants that.
+    pub(super) fn hunt<'c, 't>(&'c self, text: &'t [u8], small: &'t [u8]) -> Hunt<'c, 't> {
+        let needle = |needle: &'c Needle| (&needle.finder, if needle.any_case { small } else { text }, None);
+        Hunt(self.0.iter().map(needle).collect())
     }
 }
 
-/// Looks for a condition in one line of a text after the other.
-pub(super) struct Hunt<'c, 't> {
-    text: &'t [u8],
-    /// The needles, each with its next place: behind the end if there is none.
-    needles: Vec<(&'c Needle, Option<usize>)>,
-}
+/// Looks for a condition in one line of a text after the other: the needles, where each is looked for, and its next place there;
+/// behind the end if there is none.
+pub(super) struct Hunt<'c, 't>(Vec<(&'c Finder<'static>, &'t [u8], Option<usize>)>);
 
 impl Hunt<'_, '_> {
     /// Whether the condition may be met in this line. Lines in front of it cannot be asked for any more.
     pub(super) fn may_be_in(&mut self, line: &Range<usize>) -> bool {
-        let text = self.text;
-        self.needles.iter_mut().any(|(needle, next)| {
+        self.0.iter_mut().any(|(finder, text, next)| {
             let found = match *next {
                 Some(found) if found >= line.start => found,
                 _ => {
                     let rest = text.get(line.start..).unwrap_or_default();
-                    needle.find(rest).map_or(usize::MAX, |found| line.start + found)
+                    finder.find(rest).map_or(usize::MAX, |found| line.start + found)
                 }
             };
             *next = Some(found);

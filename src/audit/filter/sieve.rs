@@ -77,7 +77,9 @@ impl Sieve {
 
     /// Hands out the lines that are left, each with how many lines are in front of it. What has no end of a line is a line.
     pub(in crate::audit) fn sift(&self, text: &[u8], mut each: impl FnMut(u64, &[u8])) {
-        let mut sifting = Sifting::new(self, text);
+        let any_case = self.conditions.iter().any(|(_, condition)| condition.any_case());
+        let small = if any_case { text.to_ascii_lowercase() } else { Vec::new() };
+        let mut sifting = Sifting::new(self, text, &small);
         let strange = (0..sifting.lines.len()).any(|at| sifting.look(at).is_err());
         let lines = sifting.lines.iter().zip(&sifting.left);
         for (number, (line, left)) in (0..).zip(lines) {
@@ -114,7 +116,7 @@ impl Sieve {
 }
 
 impl<'s, 'l> Sifting<'s, 'l> {
-    fn new(sieve: &'s Sieve, text: &'l [u8]) -> Self {
+    fn new(sieve: &'s Sieve, text: &'l [u8], small: &'l [u8]) -> Self {
         let ends = memchr::memchr_iter(b'\n', text).map(|end| end + 1);
         let mut start = 0;
         let mut lines: Vec<_> = ends.map(|end| std::mem::replace(&mut start, end)..end).collect();
@@ -126,7 +128,7 @@ impl<'s, 'l> Sifting<'s, 'l> {
             hunts: sieve
                 .conditions
                 .iter()
-                .map(|(of, condition)| (*of, condition.hunt(text)))
+                .map(|(of, condition)| (*of, condition.hunt(text, small)))
                 .collect(),
             text,
             left: vec![false; lines.len()],

@@ -164,7 +164,7 @@ fn what_was_acknowledged_stays_proven() {
         assert!(verdict(dir.path()).flaw.is_some(), "byte {at}");
     }
     let lines: Vec<_> = text.split_inclusive(|byte| *byte == b'\n').collect();
-    let last = text[..acknowledged].iter().filter(|byte| **byte == b'\n').count();
+    let last = text[..acknowledged].split_inclusive(|byte| *byte == b'\n').count();
     std::fs::write(&first, [&lines[..last - 1], &lines[last..]].concat().concat()).unwrap();
     assert!(verdict(dir.path()).flaw.is_some());
     std::fs::write(&first, lines[..last - 1].concat()).unwrap();
