@@ -134,7 +134,10 @@ pub(super) fn strays(dir: &Path) -> io::Result<Vec<PathBuf>> {
             .file_name()
             .map(|name| name.to_string_lossy().to_ascii_lowercase())
             .unwrap_or_default();
-        let alike = name.starts_with("audit-") && (name.ends_with(".jsonl") || name.ends_with(".jsonl.zst"));
+        let rest = name
+            .strip_prefix("audit-")
+            .map(|rest| rest.strip_suffix(".zst").unwrap_or(rest));
+        let alike = rest.is_some_and(|rest| rest.strip_suffix(".jsonl").is_some());
         if alike && Segment::at(&path).is_none() {
             strays.push(path);
         }

@@ -69,12 +69,12 @@ impl Log {
         }
         verify_folder(dir.path(), expected, |_| ()).unwrap()
     }
+}
 
-    fn without_key(&self) -> Expected {
-        Expected {
-            from_start: true,
-            ..Expected::default()
-        }
+fn without_key() -> Expected {
+    Expected {
+        from_start: true,
+        ..Expected::default()
     }
 }
 
@@ -96,7 +96,7 @@ fn a_log_that_nobody_has_signed_is_not_proven_by_a_key() {
         })
     );
     // Without a key nobody said who should have signed it.
-    assert_eq!(log.held_from(1, &log.without_key()).flaw, None);
+    assert_eq!(log.held_from(1, &without_key()).flaw, None);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_log_without_a_line_proves_nothing() {
     let mut log = log();
     log.segments = vec![Vec::new()];
     assert_eq!(log.flaw(), Some(Flaw::Empty));
-    assert_eq!(log.held_from(1, &log.without_key()).flaw, Some(Flaw::Empty));
+    assert_eq!(log.held_from(1, &without_key()).flaw, Some(Flaw::Empty));
     log.segments.clear();
     assert_eq!(log.flaw(), Some(Flaw::Empty));
     // It is known what should be there.
@@ -191,10 +191,7 @@ fn the_last_segment_under_the_first_ones_name_is_not_the_first() {
     assert!(tip.seq > 1);
     out.pop();
     log.segments = vec![vec![out]];
-    assert!(matches!(
-        log.held_from(1, &log.without_key()).flaw,
-        Some(Flaw::Follows { .. })
-    ));
+    assert!(matches!(log.held_from(1, &without_key()).flaw, Some(Flaw::Follows { .. })));
 }
 
 #[test]
@@ -272,7 +269,7 @@ fn a_time_that_is_none_is_not_taken_for_a_short_one() {
     let last = log.segments.last_mut().unwrap().pop().unwrap();
     let text = String::from_utf8(last).unwrap();
     let body = text.split_once(",\"time\":\"").unwrap().1;
-    let line = format!("{}{}\n", r#""time":"9999-99-99T99:99:99.999999Z"#, &body[27..]);
+    let line = format!("{}{}\n", r#""time":"9999-99-99T99:99:99.999999Z"#, body.split_at(27).1);
     let (line, _) = line.split_once(",\"chain\":").unwrap();
     let mut out = Vec::new();
     let _ = log.tip().seal(&mut out, format!("{line}}}\n").as_bytes());
@@ -321,7 +318,7 @@ fn what_does_not_decide_is_not_held() {
     let packed = dir.path().join("audit-000001.jsonl.zst");
     std::fs::write(&packed, zstd::encode_all(zeros.as_slice(), 1).unwrap()).unwrap();
     std::fs::remove_file(place(last)).unwrap();
-    let verdict = verify_folder(dir.path(), &log.without_key(), |_| ()).unwrap();
+    let verdict = verify_folder(dir.path(), &without_key(), |_| ()).unwrap();
     assert_eq!(
         verdict.flaw,
         Some(Flaw::Excess {
