@@ -167,7 +167,8 @@ fn compress(segment: &Segment, to: &Path) -> io::Result<[u8; 32]> {
     compressor.include_checksum(true)?;
     let mut block = Vec::with_capacity(BLOCK + 64 * 1024);
     loop {
-        let read = lines.read_until(b'\n', &mut block)?;
+        // A longer line is not one of ours: it is packed in parts, and not held whole.
+        let read = Read::take(&mut lines, segment::LONGEST).read_until(b'\n', &mut block)?;
         if block.len() >= BLOCK || (read == 0 && !block.is_empty()) {
             whole.update(&block);
             file.write_all(&compressor.compress(&block)?)?;

@@ -8,7 +8,8 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::chain::{Mark, Tip, number, split};
-use super::event::{Event, Fault, JournalHealed, SegmentBegan};
+use super::encode::Lines;
+use super::event::{Event, Fault, JournalHealed, KeyChanged, SegmentBegan};
 use super::key::PublicKey;
 use super::record::{Record, name_of};
 use super::segment::{self, Next, Segment, next_line};
@@ -68,6 +69,29 @@ pub(super) fn survey(dir: &Path) -> io::Result<Survey> {
 }
 
 impl Survey {
+    /// Puts what is wrong on record, and that another key signs from here on.
+    pub(super) fn note(&self, key: PublicKey, now: Timestamp, notes: &mut Lines) -> Result<(), serde_json::Error> {
+        for fault in &self.faults {
+            tracing::warn!(fault = ?fault.fault, detail = fault.detail, "the audit log was not as it was left");
+            notes.push(now, &Event::JournalHealed(fault.clone()))?;
+        }
+        let Some(previous) = self.key.filter(|known| *known != key) else {
+            return Ok(());
+        };
+        tracing::warn!(
+            was = previous.id(),
+            is = key.id(),
+            "the audit log is signed with another key from here on"
+        );
+        let changed = KeyChanged {
+            key,
+            previous,
+            vouched: false,
+            by: "gate".to_owned(),
+        };
+        notes.push(now, &Event::KeyChanged(changed))
+    }
+
     /// Follows the chain through a segment; returns where its last whole line ends, and how much there is behind it.
     fn read(&mut self, segment: &Segment) -> io::Result<(u64, u64)> {
         let mut lines = segment.open()?;

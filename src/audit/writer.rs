@@ -21,7 +21,7 @@ use super::checkpoint::{Checkpoint, LATE};
 use super::encode::Lines;
 use super::event::{Event, KeyChanged, SegmentBegan};
 use super::key::{PublicKey, SigningKey};
-use super::survey::{self, CHECKPOINT, Survey};
+use super::survey::{self, CHECKPOINT};
 use super::tally::Tally;
 use super::{AuditError, Durability, Settings, segment};
 use crate::ids::LogId;
@@ -85,7 +85,7 @@ impl Writer {
         let found = survey::survey(dir).map_err(|error| AuditError::open(dir, error))?;
         SigningKey::recover(&settings.key, found.key)?;
         let key = SigningKey::load_or_make(&settings.key)?;
-        remark(&found, &key, now, notes)?;
+        found.note(key.public(), now, notes).map_err(|_| AuditError::Encode)?;
         let (segment, length) = found
             .newest
             .as_ref()
@@ -371,29 +371,6 @@ impl Writer {
             Ok(())
         }
     }
-}
-
-/// Puts on record what was found to be wrong.
-fn remark(found: &Survey, key: &SigningKey, now: Timestamp, notes: &mut Lines) -> Result<(), AuditError> {
-    let mut note = |event: &Event<'_>| notes.push(now, event).map_err(|_| AuditError::Encode);
-    for fault in &found.faults {
-        tracing::warn!(fault = ?fault.fault, detail = fault.detail, "the audit log was not as it was left");
-        note(&Event::JournalHealed(fault.clone()))?;
-    }
-    if let Some(previous) = found.key.filter(|known| *known != key.public()) {
-        tracing::warn!(
-            was = previous.id(),
-            is = key.public().id(),
-            "the audit log is signed with another key from here on"
-        );
-        note(&Event::KeyChanged(KeyChanged {
-            key: key.public(),
-            previous,
-            vouched: false,
-            by: "gate".to_owned(),
-        }))?;
-    }
-    Ok(())
 }
 
 fn new_log() -> Result<LogId, AuditError> {
