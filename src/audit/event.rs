@@ -140,6 +140,27 @@ pub enum Fault {
     LinesMissing,
 }
 
+impl Fault {
+    /// What had happened, in words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::TornTail => "the log ended in the middle of a record",
+            Self::DiskFull => "the disk was full",
+            Self::WriteFailed => "the log could not be written",
+            Self::FileLost => "the log's file was removed or replaced",
+            Self::ChainBroken => "a record was changed while no gate wrote the log",
+            Self::LinesMissing => "records are missing at the log's end",
+        }
+    }
+
+    /// Whether records that were written are not there any more, or not as they were.
+    #[must_use]
+    pub fn is_damage(self) -> bool {
+        matches!(self, Self::FileLost | Self::ChainBroken | Self::LinesMissing)
+    }
+}
+
 /// A segment of the log begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentBegan {

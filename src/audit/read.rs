@@ -14,77 +14,17 @@ use super::event::Event;
 use super::filter::{Filter, Selector, Sieve};
 use super::index::Demand;
 use super::record::{NotARecord, Record};
-use super::segment::{self, Segment};
+use super::segment::{self, LONGEST, Segment};
+pub use error::ReadError;
 use source::Source;
 
+mod error;
 mod source;
 
-/// A longer line is not one of ours: SQL, parameters and their escapes stay far below.
-const LONGEST: u64 = 64 * 1024 * 1024;
 /// An unfinished last line usually is one being written: it is looked at again this often before it is reported.
 pub(super) const LOOKS: u32 = 5;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// What is wrong with a line, or with reading as such.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ReadError {
-    /// The folder or a file cannot be read. Reading ends here.
-    #[error("{} cannot be read: {source}", path.display())]
-    Io {
-        /// The folder or file.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: Arc<io::Error>,
-    },
-    /// A line is not a record.
-    #[error("{}, line {line}: not a record: {source}", file.display())]
-    Malformed {
-        /// The file.
-        file: PathBuf,
-        /// The line, from 1.
-        line: u64,
-        /// What the parser says.
-        source: Arc<serde_json::Error>,
-    },
-    /// A line was written by a program that is newer than this one.
-    #[error("{}, line {line}: record version {version} is not known to this program", file.display())]
-    Version {
-        /// The file.
-        file: PathBuf,
-        /// The line, from 1.
-        line: u64,
-        /// Its version.
-        version: u32,
-    },
-    /// A line longer than any record.
-    #[error("{}, line {line}: longer than {LONGEST} bytes", file.display())]
-    TooLong {
-        /// The file.
-        file: PathBuf,
-        /// The line, from 1.
-        line: u64,
-    },
-    /// A file ends in the middle of a line: the gate died while writing it (its next start cuts it off and says so).
-    #[error("{}, line {line}: the file ends in the middle of it, after {bytes} bytes", file.display())]
-    Unfinished {
-        /// The file.
-        file: PathBuf,
-        /// The line, from 1.
-        line: u64,
-        /// How much there is of it.
-        bytes: u64,
-    },
-}
-
-impl ReadError {
-    fn io(path: &Path, error: io::Error) -> Self {
-        Self::Io {
-            path: path.to_owned(),
-            source: Arc::new(error),
-        }
-    }
-}
 
 /// The records of the log that pass the filter, oldest first, up to the end of the log at the time it is reached. Blocking.
 pub fn read(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
@@ -238,7 +178,20 @@ impl Scan {
         let Some(open) = &mut self.file else {
             return Ok(if self.next_file(None)? { Step::Read } else { Step::End });
         };
-        match open.line(&mut self.line).map_err(|error| ReadError::io(&open.path, error))? {
+        let found = match open.line(&mut self.line) {
+            Err(error) if open.reader.is_packed() => {
+                let (number, file, after) = (open.number, open.path.clone(), open.lines);
+                let source = Arc::new(error);
+                ready.push_back(Err(ReadError::Damaged { file, after, source }));
+                return Ok(if self.next_file(Some(number))? {
+                    Step::Read
+                } else {
+                    Step::End
+                });
+            }
+            answer => answer.map_err(|error| ReadError::io(&open.path, error))?,
+        };
+        match found {
             Found::Line => {
                 open.final_look = false;
                 let place = (open.path.as_path(), open.lines);

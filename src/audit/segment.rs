@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 /// How much is read at once.
 const CHUNK: usize = 128 * 1024;
 
+/// A longer line is not one of ours: an SQL text of the greatest length that can be configured is 8 MiB, all parameters listed with it
+/// are 64 KiB, and a byte of either is an escape of at most six. Bytes.
+pub(super) const LONGEST: u64 = 64 * 1024 * 1024;
+
 /// A segment in a folder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Segment {
@@ -29,7 +33,7 @@ pub(super) fn name(number: u32) -> String {
 }
 
 impl Segment {
-    /// The segment with this path, if its name is one of ours.
+    /// The segment with this path, if its name is the one that a gate gives it: no number has two names.
     #[must_use]
     pub fn at(path: &Path) -> Option<Self> {
         let rest = path.file_name()?.to_str()?.strip_prefix("audit-")?;
@@ -37,9 +41,12 @@ impl Segment {
             Some(digits) => (digits, true),
             None => (rest.strip_suffix(".jsonl")?, false),
         };
-        let named = digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits
+            .parse()
+            .ok()
+            .filter(|number| *number > 0 && name(*number) == format!("audit-{digits}.jsonl"))?;
         Some(Self {
-            number: digits.parse().ok().filter(|_| named)?,
+            number,
             path: path.to_owned(),
             packed,
         })
@@ -116,6 +123,49 @@ pub fn list(dir: &Path) -> io::Result<Vec<Segment>> {
     segments.sort_by_key(|segment| (segment.number, segment.packed));
     segments.dedup_by_key(|segment| segment.number);
     Ok(segments)
+}
+
+/// Files in the folder that are named almost like segments, in order: nobody reads them.
+pub(super) fn strays(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut strays = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().to_ascii_lowercase())
+            .unwrap_or_default();
+        let rest = name
+            .strip_prefix("audit-")
+            .map(|rest| rest.strip_suffix(".zst").unwrap_or(rest));
+        let alike = rest.is_some_and(|rest| rest.strip_suffix(".jsonl").is_some());
+        if alike && Segment::at(&path).is_none() {
+            strays.push(path);
+        }
+    }
+    strays.sort();
+    Ok(strays)
+}
+
+/// What comes next in a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A whole line; the newline is cut off.
+    Line,
+    /// A line longer than [`LONGEST`], of which that much was read.
+    TooLong,
+    /// Nothing more, or this many bytes of a line without its end.
+    Rest(u64),
+}
+
+/// Reads the next line, and never more of it than a gate writes.
+pub(super) fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Next> {
+    line.clear();
+    let read = Read::take(from, LONGEST).read_until(b'\n', line)? as u64;
+    Ok(match line.pop_if(|byte| *byte == b'\n') {
+        Some(_) => Next::Line,
+        None if read == LONGEST => Next::TooLong,
+        None => Next::Rest(read),
+    })
 }
 
 /// The first segment with a higher number.

@@ -264,6 +264,7 @@ impl Collector {
             policies: self.house.policies,
             operation: self.house.operation,
             records_missing: self.house.records_missing,
+            log_damaged: self.house.log_damaged,
             statements: self.statements,
             records: self.records,
             unreadable: self.unreadable,

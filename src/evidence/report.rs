@@ -94,6 +94,8 @@ pub struct Report {
     pub operation: Listed<Change>,
     /// Records that were refused or given up while the log could not be written.
     pub records_missing: u64,
+    /// How often the gate itself found its log cut, changed, or its file gone.
+    pub log_damaged: u64,
     /// Statements that were let through, and what became of those that have no outcome.
     pub statements: Statements,
     /// Records read, up to the period's end.

@@ -123,6 +123,11 @@ impl Source {
         self.jumped.take()
     }
 
+    /// Whether it is a packed one, which nobody writes.
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(self.from, Origin::Packed(_))
+    }
+
     /// Leaves out what is in the segment, up to the end of its last whole line.
     pub(super) fn skip_to_end(&mut self) -> io::Result<()> {
         match &mut self.from {
@@ -269,7 +274,14 @@ impl BufRead for Source {
 fn last_line(dir: &Path, number: u32) -> io::Result<Option<u64>> {
     for next in segment::list(dir)?.iter().filter(|next| next.number > number) {
         let mut line = Vec::new();
-        Read::take(next.open()?, LONGEST).read_until(b'\n', &mut line)?;
+        let first = next
+            .open()
+            .and_then(|lines| Read::take(lines, LONGEST).read_until(b'\n', &mut line));
+        match first {
+            // A packed one that is damaged says nothing, and is reported in its place.
+            Err(_) if next.packed => return Ok(None),
+            answer => answer?,
+        };
         // One without a line says nothing.
         if line.pop_if(|byte| *byte == b'\n').is_some() {
             return Ok(voids_behind(&line));
@@ -303,10 +315,13 @@ fn spawn(dir: &Path, segment: &Segment, demand: Demand, sieve: &Arc<Sieve>) -> i
                 None => unpacking.all(file),
             }
         });
-        // Nobody is told when nobody listens any more.
-        let rest = done.map(|()| unpacking.left.batch);
-        if rest.as_ref().map_or(true, |batch| !batch.text.is_empty()) {
-            let _ = unpacking.send.send(rest);
+        // Nobody is told when nobody listens any more. What was read in front of a damage is not lost with it.
+        let rest = std::mem::take(&mut unpacking.left.batch);
+        if !rest.text.is_empty() {
+            let _ = unpacking.send.send(Ok(rest));
+        }
+        if let Err(error) = done {
+            let _ = unpacking.send.send(Err(error));
         }
     })?;
     Ok(batches)
@@ -338,14 +353,16 @@ impl Unpacking {
         let mut reader = io::BufReader::with_capacity(CHUNK, zstd::Decoder::new(file)?);
         let (mut chunk, mut lines) = (Vec::new(), 0);
         loop {
-            let read = Read::take(&mut reader, LONGEST).read_until(b'\n', &mut chunk)?;
-            if chunk.len() >= CHUNK || (read == 0 && !chunk.is_empty()) {
+            let read = Read::take(&mut reader, LONGEST).read_until(b'\n', &mut chunk);
+            // At its end, or at a damage: what is in front of that is shown.
+            let over = !matches!(read, Ok(1..));
+            if chunk.len() >= CHUNK || (over && !chunk.is_empty()) {
                 self.take(lines, &chunk)?;
                 lines += memchr::memchr_iter(b'\n', &chunk).count() as u64;
                 chunk.clear();
             }
-            if read == 0 {
-                return Ok(());
+            if over {
+                return read.map(drop);
             }
         }
     }

@@ -1,9 +1,15 @@
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
+use jiff::SignedDuration;
 use proptest::prelude::*;
 
+use super::flaw::{Excess, Sign};
 use super::*;
-use crate::audit::event::Reloaded;
+use crate::audit::chain::{Breach, Tip};
+use crate::audit::checkpoint::Checkpoint;
+use crate::audit::encode::Lines;
+use crate::audit::event::{Fault, JournalHealed, KeyChanged, Reloaded, SegmentBegan, SegmentsRemoved};
 use crate::audit::key::SigningKey;
 use crate::audit::{Journal, Settings};
 use crate::clock::Clock;
@@ -319,6 +325,8 @@ fn a_checkpoint_kept_elsewhere_spares_what_is_before_it() {
     assert_eq!(verdict.segments, 1);
     assert!(verdict.is_whole() && verdict.first > 1);
 }
+
+mod forged;
 
 /// Prints how fast a log of `TIDEGATE_LOG_MB` (1000) megabytes is proven, as it is written and packed; run in release.
 #[tokio::test]

@@ -1,13 +1,15 @@
-//! What a write leaves that fails and cannot be taken back.
+//! What a write leaves that fails and cannot be taken back, or that is cut short with the gate.
 
 use std::path::Path;
+
+use proptest::prelude::*;
 
 use super::*;
 use crate::audit::event::Reloaded;
 use crate::audit::filter::Filter;
 use crate::audit::read;
 use crate::audit::testing::time;
-use crate::audit::verify::{Expected, Verdict, verify_folder};
+use crate::audit::verify::{Expected, Verdict, verify, verify_folder};
 
 fn lines(details: &[&str]) -> Lines {
     let mut lines = Lines::default();
@@ -172,4 +174,86 @@ fn what_was_acknowledged_stays_proven() {
     std::fs::write(&first, [&text, forged.replace("\"seq\":2", "\"seq\":9").as_bytes()].concat()).unwrap();
     assert_proven(dir.path());
     assert_read(dir.path(), &["one", "two"]);
+}
+
+/// What a gate does next, after so many tenths of a second, with a line that is so many tenths of a second old.
+#[derive(Debug, Clone)]
+struct Deed {
+    after: i64,
+    age: i64,
+    sign: bool,
+    /// The segment cannot be written any more; or the gate dies and is started again.
+    fate: Fate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Good,
+    Abandoned,
+    Restarted,
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let tenths = || prop_oneof![0..30_i64, Just(36_000), Just(0)];
+    let fate = prop_oneof![
+        6 => Just(Fate::Good),
+        1 => Just(Fate::Abandoned),
+        1 => Just(Fate::Restarted),
+    ];
+    (tenths(), tenths(), prop::bool::weighted(0.2), fate).prop_map(|(after, age, sign, fate)| Deed { after, age, sign, fate })
+}
+
+#[track_caller]
+fn assert_not_flawed(dir: &Path) {
+    let settings = Settings::in_folder(dir);
+    // The checkpoint beside it is written after the line: a gate that dies in between has not.
+    let expected = Expected {
+        from_start: true,
+        ..Expected::default()
+    };
+    let segments = segment::list(&settings.dir).unwrap();
+    assert_eq!(verify(&segments, &expected, |_| ()).unwrap().flaw, None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// However long it hangs, sleeps or waits between its writes, however old what it tells, and wherever it is killed.
+    #[test]
+    fn what_a_gate_leaves_unsigned_is_never_taken_for_forged(deeds in prop::collection::vec(deed(), 1..14)) {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { segment_bytes: 3000, ..Settings::in_folder(dir.path()) };
+        let mut now = time(0);
+        let mut writer = Writer::open(&settings, now, &mut Lines::default()).unwrap();
+        for deed in deeds {
+            now += SignedDuration::from_millis(100 * deed.after);
+            match deed.fate {
+                Fate::Good => {}
+                Fate::Abandoned => writer.state = State::Abandoned,
+                Fate::Restarted => {
+                    drop(writer);
+                    writer = Writer::open(&settings, now, &mut Lines::default()).unwrap();
+                }
+            }
+            let mut lines = Lines::default();
+            for detail in ["one", "two"] {
+                let event = Event::Reloaded(Reloaded { accepted: true, detail: detail.to_owned() });
+                lines.push(now - SignedDuration::from_millis(100 * deed.age), &event).unwrap();
+            }
+            let before = (writer.path.clone(), writer.length);
+            writer.write(&[&lines], deed.sign, now).unwrap();
+            assert_not_flawed(dir.path());
+            // Killed while it wrote: the file has the beginning of it. A file's first page is written whole.
+            let whole = std::fs::read(&writer.path).unwrap();
+            let had = if before.0 == writer.path { usize::try_from(before.1).unwrap() } else { whole.len() };
+            let ends = whole.iter().enumerate().skip(had).filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+            for end in ends.collect::<Vec<_>>() {
+                std::fs::write(&writer.path, &whole[..end]).unwrap();
+                if had > 0 {
+                    assert_not_flawed(dir.path());
+                }
+            }
+            std::fs::write(&writer.path, &whole).unwrap();
+        }
+    }
 }

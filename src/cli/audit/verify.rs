@@ -98,7 +98,7 @@ fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
     progress.end();
     // Its words name the reason; as a chain it would be said twice.
     let verdict = found.map_err(|unreadable| anyhow::anyhow!("{unreadable}"))?;
-    if verdict.segments == 0 && verdict.is_whole() {
+    if verdict.segments == 0 && verdict.flaw == Some(Flaw::Empty) {
         bail!("there is no log: no file is named like audit-000001.jsonl or audit-000001.jsonl.zst");
     }
     let took = clock.moment().instant.saturating_duration_since(began);
@@ -171,7 +171,7 @@ fn words(report: &Report<'_>, seconds: f64) -> String {
         (None, _) => "The log is whole.\n".to_owned(),
     };
     let signed = match verdict.keys.as_slice() {
-        [] => "nothing".to_owned(),
+        _ if verdict.proven == 0 => "nothing".to_owned(),
         keys => format!("up to line {}, by {}", verdict.proven, keys.join(", then ")),
     };
     let log = verdict.log.as_ref().map_or("-".to_owned(), ToString::to_string);
@@ -180,10 +180,14 @@ fn words(report: &Report<'_>, seconds: f64) -> String {
         (
             "lines",
             format!(
-                "{} to {}, in {} segments; {} in {seconds:.1} s",
+                "{} to {}, in {}; {} in {seconds:.1} s",
                 verdict.first,
                 verdict.last,
-                verdict.segments,
+                if verdict.segments == 1 {
+                    "1 segment".to_owned()
+                } else {
+                    format!("{} segments", verdict.segments)
+                },
                 megabytes(verdict.bytes)
             ),
         ),

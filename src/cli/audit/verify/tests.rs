@@ -95,6 +95,12 @@ fn what_is_wrong_is_1_and_what_cannot_be_read_is_2() {
     }
     assert_eq!(code(&config, &[&log], None, Some(&config)), 2);
     assert_eq!(code(&dir.path().join("nowhere.toml"), &[], None, None), 2);
+    // A log without a line, as somebody leaves it who empties it.
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    fs::write(empty.join("audit-000001.jsonl"), "").unwrap();
+    assert_eq!(code(&config, &[&empty], None, None), 1);
+    assert_eq!(code(&config, &[&empty], Some(&other.public().to_string()), None), 1);
     // Lines that the checkpoint beside them covers.
     let newest = crate::audit::segment::list(&log).unwrap().pop().unwrap().path;
     let text = fs::read_to_string(&newest).unwrap();
