@@ -11,7 +11,7 @@ use super::{Block, Index};
 use crate::audit::segment::Segment;
 
 /// A larger block is not one of ours: it has a line longer than any record.
-const LARGEST: u32 = 80 << 20;
+pub(super) const LARGEST: u32 = 80 << 20;
 
 /// The blocks that are left.
 pub(in crate::audit) struct Blocks {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use xorf::{BinaryFuse8, DmaSerializable};
 
+use super::blocks::LARGEST;
 use super::{Block, Index, make, terms};
 use crate::audit::event::{Event, Kind, Outcome, Statement};
 use crate::audit::reading::Readings;
@@ -52,13 +53,21 @@ pub(super) fn build(packed: &mut impl Read) -> io::Result<Index> {
     let mut frames = Frames::default();
     let mut building = Building::default();
     while let Some(frame) = frames.next(packed)? {
-        let lines = zstd::decode_all(frame.as_slice())?;
-        if building.blocks.last().is_some_and(|last| !last.whole) {
+        let lines = unpacked(&frame)?;
+        let Some(lines) = lines.filter(|_| building.blocks.last().is_none_or(|last| last.whole)) else {
             return Ok(Index { blocks: Vec::new() });
-        }
+        };
         building.block(frame.len(), &lines);
     }
     Ok(building.finish())
+}
+
+/// The lines of a frame; nothing if they are more than a block of ours can have, however small the frame is.
+fn unpacked(frame: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let mut lines = Vec::new();
+    let most = u64::from(LARGEST);
+    Read::take(zstd::Decoder::new(frame)?, most + 1).read_to_end(&mut lines)?;
+    Ok((lines.len() as u64 <= most).then_some(lines))
 }
 
 /// The frames of a packed file, one after the other.

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::build;
 use super::*;
 use crate::audit::event::{Event, Kind};
 use crate::audit::filter::{Filter, Selector};
@@ -362,6 +363,18 @@ fn an_index_that_does_not_fit_is_not_used_and_made_again() {
     std::fs::remove_file(path(&segment)).unwrap();
     Indexer::default().pass(dir.path()).unwrap();
     assert!(fits());
+}
+
+/// A hundred kilobytes that would be gigabytes.
+#[test]
+fn what_unpacks_to_more_than_a_block_can_have_is_not_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit-000001.jsonl.zst");
+    let mut packer = zstd::Encoder::new(File::create(&path).unwrap(), 1).unwrap();
+    io::copy(&mut Read::take(io::repeat(0), 200 << 20), &mut packer).unwrap();
+    packer.finish().unwrap();
+    let index = build::build(&mut File::open(&path).unwrap()).unwrap();
+    assert!(index.blocks.is_empty());
 }
 
 /// A segment packed by somebody else, in one frame that has nothing to do with lines.
