@@ -64,7 +64,9 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
         client,
         mut target,
         mut tap,
+        up,
         mut down,
+        clock,
         journal,
         pool,
         ..
@@ -111,6 +113,9 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
         (fate, told, client)
     };
     let (gone, (fate, told, client)) = tokio::join!(gone, farewell);
+    if up.written_in_vain() {
+        tap.not_forwarded(clock.moment());
+    }
     tap.abandon();
     journal.defer(&mut tap.outcomes);
     Ended {
