@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize as _;
 
 use super::encode::{Harmless, is_hostile};
-use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement, TransactionStatus};
+use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement, TransactionChanged, TransactionStatus};
 use super::reading::Readings;
 use super::record::Record;
 
@@ -157,16 +157,18 @@ fn short(event: &Event<'_>) -> String {
         }
         Event::Statement(statement) => statement_text(statement),
         Event::Outcome(outcome) => outcome_text(outcome),
-        Event::TransactionChanged(event) => {
-            let now = transaction_text(event.transaction);
-            match &event.rolled_back {
-                Some(undone) => format!(
-                    "{now}: #{} to #{} rolled back ({})",
-                    undone.first, undone.last, undone.sqlstate.0
-                ),
-                None => format!("{now} after #{}", event.statement),
-            }
-        }
+        Event::TransactionChanged(event) => transaction_change(event),
+    }
+}
+
+fn transaction_change(event: &TransactionChanged<'_>) -> String {
+    let now = transaction_text(event.transaction);
+    match &event.rolled_back {
+        Some(undone) => format!(
+            "{now}: #{} to #{} rolled back ({})",
+            undone.first, undone.last, undone.sqlstate.0
+        ),
+        None => format!("{now} after #{}", event.statement),
     }
 }
 

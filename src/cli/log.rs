@@ -252,7 +252,9 @@ async fn touched(source: Source, mut filter: Filter, form: Form) -> anyhow::Resu
     };
     let mut undone = Undone::default();
     let add = |line: &[u8]| {
-        Record::parse(line).iter().for_each(|record| undone.add(record));
+        if let Ok(record) = Record::parse(line) {
+            undone.add(&record);
+        }
         true
     };
     source.lines(steps, false, add).await?;

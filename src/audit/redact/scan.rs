@@ -31,6 +31,16 @@ enum Name {
     Trailing,
 }
 
+/// The token before a word, where it decides what the word is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Other,
+    /// `::`
+    Cast,
+    /// `EXECUTE`, of SQL and not of PL/pgSQL.
+    Execute,
+}
+
 pub(super) struct Scan<'a> {
     lexer: Lexer<'a>,
     level: u8,
@@ -38,14 +48,12 @@ pub(super) struct Scan<'a> {
     name: Name,
     /// The next parenthesis opens a list with these secrets.
     coming: Option<u64>,
-    /// The token before is `::`.
-    cast: bool,
+    /// The token before.
+    before: Before,
     /// Words of the command so far, and whether a value may be a bare word there.
     words: u32,
     owner: bool,
     bare: bool,
-    /// The word before is `EXECUTE`.
-    executes: bool,
 }
 
 impl<'a> Scan<'a> {
@@ -56,11 +64,10 @@ impl<'a> Scan<'a> {
             nest: Nest::default(),
             name: Name::None,
             coming: None,
-            cast: false,
+            before: Before::Other,
             words: 0,
             owner: false,
             bare: false,
-            executes: false,
         }
     }
 
@@ -85,19 +92,22 @@ impl<'a> Scan<'a> {
                 Kind::Number => self.number(&token),
                 Kind::Sign => self.sign(&token)?,
             }
-            self.cast = token.text == b"::";
+            self.before = match token.text {
+                b"::" => Before::Cast,
+                _ if self.level == 0 && token.is("execute") => Before::Execute,
+                _ => Before::Other,
+            };
         }
         Ok(())
     }
 
     fn word(&mut self, token: &Token<'_>) -> Result<(), Stuck> {
         self.count_word(token);
-        if self.cast {
+        if self.before == Before::Cast {
             // A type: `password::text = 'x'` is still about the password.
             return Ok(());
         }
         let before = std::mem::replace(&mut self.name, Name::None);
-        let executes = std::mem::replace(&mut self.executes, self.level == 0 && token.is("execute"));
         let secret = is_secret(token.inner);
         let waits = self.nest.is_fresh() || matches!(before, Name::Password | Name::Operated);
         if self.bare && waits && !secret && !is_one_of(token, &NO_VALUES) {
@@ -126,7 +136,7 @@ impl<'a> Scan<'a> {
                 .iter()
                 .find(|(name, _)| token.inner.eq_ignore_ascii_case(name.as_bytes()));
             // A prepared statement's parameters, and those of `set_password('bob', 'x')`.
-            let whole = executes || (secret && !self.owner);
+            let whole = self.before == Before::Execute || (secret && !self.owner);
             self.coming = if whole {
                 Some(u64::MAX)
             } else {

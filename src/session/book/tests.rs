@@ -339,7 +339,9 @@ fn what_a_failed_end_of_a_transaction_undid_is_known() {
     const DUPLICATE: &[u8] = b"SERROR\0VERROR\0C23505\0\0";
     let mut book = Book::default();
     let execute = |book: &mut Book, numbers: &[u64]| {
-        numbers.iter().for_each(|number| book.execute(*number, now(), None));
+        for number in numbers {
+            book.execute(*number, now(), None);
+        }
         book.sync();
     };
     // Its outcome has been told when the Sync fails.
@@ -353,8 +355,8 @@ fn what_a_failed_end_of_a_transaction_undid_is_known() {
     assert_eq!(undone(&mut book, &[(b'E', DUPLICATE), (b'Z', b"I")]), None);
     // A pipeline is one transaction, but for what was committed in it.
     execute(&mut book, &[4, 5, 6, 7, 8, 9]);
-    let (done, committed): ((u8, &[u8]), (u8, &[u8])) = ((b'C', b"INSERT 0 1\0"), (b'C', b"COMMIT\0"));
-    let answers = [done, committed, done, done, (b'E', DUPLICATE), (b'Z', &b"I"[..])];
+    let (done, committed) = ((b'C', &b"INSERT 0 1\0"[..]), (b'C', &b"COMMIT\0"[..]));
+    let answers = [done, committed, done, done, (b'E', DUPLICATE), (b'Z', b"I")];
     assert_eq!(undone(&mut book, &answers), Some((6, 7, "23505".to_owned())));
     // A transaction that people opened has failed, but is not over; and its COMMIT does not undo what they did.
     execute(&mut book, &[10, 11]);
