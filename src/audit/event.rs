@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 mod statement;
 
-pub use statement::{Done, Kind, Outcome, Parameter, Sql, Statement, Text, TransactionChanged, TransactionStatus};
+pub use statement::{Done, Kind, Outcome, Parameter, RolledBack, Sql, Statement, Text, TransactionChanged, TransactionStatus};
 
 use super::chain::Link;
 use super::checkpoint::Checkpoint;

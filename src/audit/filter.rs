@@ -52,6 +52,9 @@ pub struct Filter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
+    /// After the record of this number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
     /// At this time or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>, format = DateTime)]
@@ -170,7 +173,9 @@ impl Filter {
     }
 
     fn in_time(&self, record: &Record) -> bool {
-        self.since.is_none_or(|since| record.time >= since) && self.until.is_none_or(|until| record.time < until)
+        self.after.is_none_or(|after| record.seq > after)
+            && self.since.is_none_or(|since| record.time >= since)
+            && self.until.is_none_or(|until| record.time < until)
     }
 
     fn has_names(&self, record: &Record) -> bool {

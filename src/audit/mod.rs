@@ -40,6 +40,7 @@ mod tally;
 #[cfg(test)]
 mod testing;
 pub mod touched;
+pub mod undone;
 pub mod values;
 pub mod verify;
 mod writer;

@@ -255,6 +255,7 @@ impl Event<'_> {
             Self::Refused(event) => Some(&event.sqlstate),
             Self::SessionEnded(event) => Some(&event.sqlstate),
             Self::Outcome(event) => event.sqlstate.as_ref().map(|code| code.0.as_ref()),
+            Self::TransactionChanged(event) => event.rolled_back.as_ref().map(|undone| undone.sqlstate.0.as_ref()),
             _ => None,
         }
     }

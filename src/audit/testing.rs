@@ -10,8 +10,8 @@ use super::chain::{Link, Mark};
 use super::checkpoint::Checkpoint;
 use super::event::{
     CancelRequested, DecisionMade, Done, Event, Fault, GateStarted, GrantChanged, IdentityRefused, JournalHealed, KeyChanged,
-    Kind, Outcome, Parameter, PolicyLoaded, Refused, RequestChanged, SegmentBegan, SegmentsRemoved, SessionEnded, SessionStarted,
-    Sql, Statement, Text, UserChanged, Who,
+    Kind, Outcome, Parameter, PolicyLoaded, Refused, RequestChanged, RolledBack, SegmentBegan, SegmentsRemoved, SessionEnded,
+    SessionStarted, Sql, Statement, Text, TransactionChanged, TransactionStatus, UserChanged, Who,
 };
 use super::key::{PublicKey, Signature};
 use super::record::{Record, VERSION};
@@ -78,6 +78,30 @@ pub(super) fn outcome(who: &Who, statement: u64, sqlstate: Option<&'static str>)
         first_byte_us: Some(220),
         duration_us: 230,
         transaction: None,
+    })
+}
+
+pub(super) fn skipped(who: &Who, statement: u64) -> Event<'static> {
+    match outcome(who, statement, None) {
+        Event::Outcome(outcome) => Event::Outcome(Outcome {
+            result: Done::Skipped,
+            rows: 0,
+            ..outcome
+        }),
+        other => other,
+    }
+}
+
+pub(super) fn rolled_back(who: &Who, first: u64, last: u64) -> Event<'static> {
+    Event::TransactionChanged(TransactionChanged {
+        who: Cow::Owned(who.clone()),
+        statement: last,
+        transaction: TransactionStatus::Idle,
+        rolled_back: Some(RolledBack {
+            first,
+            last,
+            sqlstate: Text(Cow::Borrowed("23505")),
+        }),
     })
 }
 

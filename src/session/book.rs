@@ -8,6 +8,8 @@
 
 mod answer;
 mod names;
+mod pending;
+mod work;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,6 +20,9 @@ use tokio::time::Instant;
 use answer::Answer;
 pub(super) use answer::Settled;
 use names::Names;
+use pending::{Pending, settle};
+pub(super) use work::Undone;
+use work::Work;
 
 use super::statement::{Held, Portal, Prepared};
 use crate::audit::event::Done;
@@ -42,50 +47,6 @@ pub(super) enum Lookup<T> {
     Unknown,
     /// It depends on messages the server has not answered yet.
     Wait,
-}
-
-/// A message of the client that the server has to answer.
-#[derive(Debug)]
-enum Pending {
-    Query {
-        statement: u64,
-        since: Instant,
-    },
-    Call {
-        statement: u64,
-        since: Instant,
-    },
-    Parse {
-        statement: u64,
-        since: Instant,
-        name: Box<[u8]>,
-        prepared: Arc<Prepared>,
-    },
-    Bind {
-        name: Box<[u8]>,
-        portal: Arc<Portal>,
-    },
-    Execute {
-        statement: u64,
-        since: Instant,
-        portal: Option<Arc<Portal>>,
-    },
-    Describe {
-        prepared: Option<Arc<Prepared>>,
-    },
-    CloseStatement {
-        name: Box<[u8]>,
-    },
-    ClosePortal {
-        name: Box<[u8]>,
-    },
-    Sync {
-        /// It came in a COPY from the client, or right before one: the server has either passed over it as a part of the COPY or
-        /// answered it, and if the COPY fails nobody can tell which.
-        perhaps: bool,
-    },
-    /// CopyDone or CopyFail: no answer of its own, but Syncs sent before it are part of the COPY.
-    CopyEnd,
 }
 
 /// What is known of the server after a COPY from the client failed in the extended protocol.
@@ -121,6 +82,8 @@ pub(super) struct Book {
     settled: u64,
     /// After this statement (the last one `settled`) the transaction is another, and no statement's record says so.
     changed: Option<u64>,
+    /// What has been done in it.
+    work: Work,
     /// SQL may have given names away since; texts parsed before are uncertain.
     renamed: u64,
 }
@@ -363,11 +326,14 @@ impl Book {
         self.changed.take()
     }
 
+    /// What was told as done and then undone, for the transaction's end failed; once.
+    pub(super) fn undone(&mut self) -> Option<Undone> {
+        self.work.undone()
+    }
+
     /// Whether the server still owes answers to something that executes.
     pub(super) fn executing(&self) -> bool {
-        self.pending
-            .iter()
-            .any(|p| !matches!(p, Pending::CopyEnd | Pending::Sync { perhaps: true }))
+        self.pending.iter().any(|pending| !pending.has_no_answer())
     }
 
     /// Whether an error has come that belongs to the transaction at work.
@@ -431,6 +397,7 @@ impl Book {
 
     fn command_complete(&mut self, tag: &[u8], mut settled: impl FnMut(Settled)) {
         self.answer.rows = self.answer.rows.saturating_add(backend::tag_rows(tag));
+        self.answer.committed |= matches!(tag, b"COMMIT" | b"PREPARE TRANSACTION");
         if self.answer.tags.len() < MOST_TAGS {
             self.answer.tags.push(tag.get(..64).unwrap_or(tag).to_vec());
         }
@@ -479,6 +446,7 @@ impl Book {
         self.copying_in = false;
         let in_copy = std::mem::take(&mut self.in_copy);
         self.answer.error = Some(sqlstate.get(..5).unwrap_or(sqlstate).to_vec());
+        self.work.failed(self.answer.error.as_deref());
         match self.pending.front() {
             // These say ReadyForQuery after their error.
             None | Some(Pending::Query { .. } | Pending::Call { .. } | Pending::Sync { .. }) => return,
@@ -504,10 +472,7 @@ impl Book {
 
     /// Which Sync ends the skipping after a COPY that failed: any of those that may have been part of it, or the next one.
     fn copy_failed(&mut self) {
-        let mut behind = self
-            .pending
-            .iter()
-            .filter(|pending| !matches!(pending, Pending::CopyEnd | Pending::Sync { perhaps: true }));
+        let mut behind = self.pending.iter().filter(|pending| !pending.has_no_answer());
         self.after_copy = match behind.next() {
             None => AfterCopy::SyncFirst,
             Some(Pending::Sync { .. }) => AfterCopy::Known,
@@ -546,14 +511,13 @@ impl Book {
             // For a Sync that turned out not to be part of a COPY. It answers nothing that is still open.
             _ => self.answer = Answer::default(),
         }
+        self.work.ready(transaction);
         self.pass_over();
     }
 
     /// Drops what has no answer of its own from the head.
     fn pass_over(&mut self) {
-        while let Some(Pending::CopyEnd | Pending::Sync { perhaps: true }) = self.pending.front() {
-            self.pending.pop_front();
-        }
+        while self.pending.pop_front_if(|pending| pending.has_no_answer()).is_some() {}
         if self.pending.is_empty() && !self.copying_in {
             // COPY data outside any COPY: the server ignores it.
             self.copy_in_bytes = 0;
@@ -562,38 +526,15 @@ impl Book {
 
     fn settle_head(&mut self, done: Done, settled: &mut impl FnMut(Settled)) {
         let answer = std::mem::take(&mut self.answer);
+        let committed = answer.committed;
         if let Some(head) = self.pending.pop_front()
             && let Some(record) = settle(&head, done, answer, &mut self.copy_in_bytes)
         {
             self.settled = record.statement;
+            self.work.settled(record.statement, record.done, committed);
             settled(record);
         }
     }
-}
-
-/// The record of an answered message, if it is a statement. A Parse that succeeds has none: nothing was executed.
-fn settle(head: &Pending, done: Done, answer: Answer, copy_in_bytes: &mut u64) -> Option<Settled> {
-    let (statement, since) = match head {
-        Pending::Query { statement, since } | Pending::Call { statement, since } | Pending::Execute { statement, since, .. } => {
-            (*statement, *since)
-        }
-        Pending::Parse { statement, since, .. } if done != Done::Completed => (*statement, *since),
-        _ => return None,
-    };
-    let copy_in = answer.copy_in.then(|| std::mem::take(copy_in_bytes));
-    Some(Settled {
-        statement,
-        done,
-        sqlstate: if done == Done::Failed { answer.error } else { None },
-        tags: answer.tags,
-        rows: answer.rows,
-        bytes: answer.bytes,
-        copy_in,
-        copy_out: answer.copy_out,
-        since,
-        first: answer.first,
-        transaction: answer.ready,
-    })
 }
 
 #[cfg(test)]

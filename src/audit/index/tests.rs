@@ -199,6 +199,7 @@ fn filter() -> impl Strategy<Value = Filter> {
     );
     let event = proptest::option::weighted(0.2, proptest::sample::select(EventName::ALL));
     (names, times, content, result, event).prop_map(|(names, times, content, result, event)| Filter {
+        after: None,
         identity: names.0.map(|name| name.parse().unwrap()),
         group: names.1.map(|name| name.parse().unwrap()),
         run: names.2.map(str::to_owned),

@@ -41,9 +41,12 @@ pub struct LogArgs {
     /// Which records.
     #[command(flatten)]
     pub which: Which,
-    /// At most so many, the earliest first; says from when on the next ones are
+    /// At most so many, the earliest first; says how to have the next ones
     #[arg(long, value_name = "NUMBER", conflicts_with = "follow", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
+    /// After the record of this number (`seq`)
+    #[arg(long, value_name = "SEQ")]
+    pub after: Option<u64>,
     /// Goes on with what comes, until Ctrl-C
     #[arg(long, short)]
     pub follow: bool,

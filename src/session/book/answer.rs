@@ -36,6 +36,8 @@ pub(super) struct Answer {
     /// It ends with a ReadyForQuery, which said this.
     pub(super) ready: Option<Transaction>,
     pub(super) error: Option<Vec<u8>>,
+    /// A command in it has ended a transaction for good.
+    pub(super) committed: bool,
     pub(super) tags: Vec<Vec<u8>>,
     pub(super) rows: u64,
     pub(super) bytes: u64,
