@@ -5,13 +5,21 @@
 //! The law: the signed message is the five lines of [`Checkpoint::message`], and nothing in it can be exchanged for anything in
 //! another log, at another line, at another time.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Link, Tip};
 use super::encode::timestamp;
 use super::key::{PublicKey, Signature, SigningKey};
 use crate::ids::LogId;
+
+/// What a write has to sign in front of its own lines: lines that have been waiting for a signature for longer than this, and, where
+/// its own lines tell of what is longer ago, everything before them.
+///
+/// So lines that no checkpoint covers are, by their own times, at most twice as far apart, or older than the checkpoint before
+/// them: however long a disk hangs, a machine sleeps or a thread is not run, for the clock is asked once for each write, and a write
+/// that ends in the middle has its beginning. [`super::verify`] holds a log to that.
+pub(super) const LATE: SignedDuration = SignedDuration::from_secs(2);
 
 /// All lines of a log up to a number, under one signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,6 +28,8 @@ pub(super) const TIME_LENGTH: usize = 27;
 pub(super) struct Lines {
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    /// The earliest time in them.
+    oldest: Option<Timestamp>,
     second: Second,
 }
 
@@ -39,7 +41,10 @@ impl Lines {
         let start = self.bytes.len();
         let encoded = encode(&mut self.bytes, &mut self.second, time, event);
         match encoded {
-            Ok(()) => self.ends.push(self.bytes.len()),
+            Ok(()) => {
+                self.ends.push(self.bytes.len());
+                self.oldest = earlier(self.oldest, Some(time));
+            }
             Err(_) => self.bytes.truncate(start),
         }
         encoded
@@ -50,6 +55,7 @@ impl Lines {
         let base = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
         self.ends.extend(other.ends.iter().map(|end| base + end));
+        self.oldest = earlier(self.oldest, other.oldest);
     }
 
     /// The lines one by one.
@@ -66,6 +72,11 @@ impl Lines {
         self.ends.is_empty()
     }
 
+    /// The earliest time in them: they may be written long after what they tell.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.oldest
+    }
+
     /// How many lines.
     pub(super) fn count(&self) -> usize {
         self.ends.len()
@@ -80,6 +91,7 @@ impl Lines {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
+        self.oldest = None;
         if self.bytes.capacity() > KEEP {
             self.bytes = Vec::new();
         }
@@ -87,6 +99,11 @@ impl Lines {
             self.ends = Vec::new();
         }
     }
+}
+
+/// The earlier of two times, of which there may be one or none.
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
 }
 
 /// Records on their way to the journal, encoded as they are pushed and before any lock is taken. Reusable: handing it to

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 mod statement;
 
-pub use statement::{Done, Kind, Outcome, Parameter, Sql, Statement, Text, TransactionChanged, TransactionStatus};
+pub use statement::{Done, Kind, Outcome, Parameter, RolledBack, Sql, Statement, Text, TransactionChanged, TransactionStatus};
 
 use super::chain::Link;
 use super::checkpoint::Checkpoint;
@@ -140,6 +140,27 @@ pub enum Fault {
     LinesMissing,
 }
 
+impl Fault {
+    /// What had happened, in words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::TornTail => "the log ended in the middle of a record",
+            Self::DiskFull => "the disk was full",
+            Self::WriteFailed => "the log could not be written",
+            Self::FileLost => "the log's file was removed or replaced",
+            Self::ChainBroken => "a record was changed while no gate wrote the log",
+            Self::LinesMissing => "records are missing at the log's end",
+        }
+    }
+
+    /// Whether records that were written are not there any more, or not as they were.
+    #[must_use]
+    pub fn is_damage(self) -> bool {
+        matches!(self, Self::FileLost | Self::ChainBroken | Self::LinesMissing)
+    }
+}
+
 /// A segment of the log begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentBegan {
@@ -151,6 +172,10 @@ pub struct SegmentBegan {
     pub previous: Link,
     /// Whose signatures follow.
     pub key: PublicKey,
+    /// The file of the segment before may go on behind its last line with what could not be written whole, nor be taken back: that
+    /// is no part of the log, and nobody was told that it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rest_void: bool,
 }
 
 /// From here on another key signs. The next checkpoint is still the old one's, which vouches for the new.
@@ -228,6 +253,9 @@ pub struct GrantChanged {
     pub identity: IdentityName,
     /// What it is for.
     pub target: TargetName,
+    /// With which privileges; absent where none were named (and in logs from before it was recorded).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileName>,
     /// `created`, `activated`, `extended`, `shortened`, `revoked`, `login_issued` (a further login), or `not_stored`.
     pub change: String,
     /// Who did it: an operator's name, or the identity itself at activation.

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 
 use super::event::{Parameter, Sql, Text};
-use super::redact;
+use super::redact::{self, Secrets};
 
 impl<'a> Sql<'a> {
     /// SQL text as it came, or its beginning when it is longer than `max` bytes.
@@ -29,10 +29,10 @@ impl<'a> Sql<'a> {
         }
     }
 
-    /// The same for a text that has one of [`redact::TRIGGERS`] anywhere, with its secrets taken out; and the numbers of the
-    /// parameters that are secrets. It has no hash: who knows the rest of the text could guess the secret by it.
+    /// The same for a text that has one of [`redact::TRIGGERS`] anywhere, with its secrets taken out; and which of its
+    /// parameters are secrets: all, where the names of some may stand beyond the cut. It has no hash: who knows the rest of the text could guess the secret by it.
     #[must_use]
-    pub fn redacted(start: &'a [u8], max: usize, length: u64) -> (Self, Vec<u16>) {
+    pub fn redacted(start: &'a [u8], max: usize, length: u64) -> (Self, Secrets) {
         let start = beginning(start, max);
         let whole = start.len() as u64 == length;
         let redaction = redact::sql(start, whole);
@@ -162,7 +162,9 @@ mod tests {
             (&*sql.text.0, sql.length, sql.redacted),
             ("ALTER ROLE a PASSWORD '***'; SELECT 'y'", None, 1)
         );
-        let (sql, _) = Sql::redacted(text, 12, 37);
+        let (sql, secrets) = Sql::redacted(text, 12, 37);
+        // Its name may be beyond the cut.
+        assert!(secrets.has(1));
         assert_eq!(
             (&*sql.text.0, sql.length, sql.sha256, sql.redacted),
             ("ALTER ROLE a", Some(37), None, 1)

@@ -15,10 +15,13 @@ use super::record::{EventName, Record};
 use crate::ids::{GrantId, SessionId};
 use crate::names::{GroupName, IdentityName, TargetName};
 
+mod needle;
 mod select;
+mod sieve;
 mod texts;
 
 pub use select::Selector;
+pub(super) use sieve::Sieve;
 pub(super) use texts::{beside_sql, texts};
 
 /// What a record must have. Conditions that are not set hold for all.
@@ -49,6 +52,9 @@ pub struct Filter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
+    /// After the record of this number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
     /// At this time or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>, format = DateTime)]
@@ -93,6 +99,19 @@ pub struct Filter {
     pub event: Option<EventName>,
 }
 
+/// What kind of record meets a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// Every one.
+    Every,
+    /// A statement by its texts, and other events by theirs.
+    Text,
+    /// A statement.
+    Statement,
+    /// An outcome by what came of it, and other events by their SQLSTATE.
+    Result,
+}
+
 impl Filter {
     /// Whether a record, looked at alone, has all that is asked for. [`Selector`] also knows what belongs together.
     pub(super) fn matches(&self, record: &Record, readings: &mut Readings) -> bool {
@@ -131,12 +150,17 @@ impl Filter {
 
     /// Whether a condition is set that only a statement can meet (or an event that is neither statement nor outcome, by its text).
     pub(super) fn asks_for_content(&self) -> bool {
-        self.text.is_some() || self.kind.is_some() || self.table.is_some() || self.class.is_some()
+        self.text.is_some() || self.asks_for_statement()
     }
 
     /// Whether a condition is set that a statement can meet only by its outcome.
     pub(super) fn asks_for_result(&self) -> bool {
         self.sqlstate.is_some() || self.asks_for_measures()
+    }
+
+    /// Whether a condition is set that only a statement can meet.
+    fn asks_for_statement(&self) -> bool {
+        self.kind.is_some() || self.table.is_some() || self.class.is_some()
     }
 
     fn asks_for_measures(&self) -> bool {
@@ -149,7 +173,9 @@ impl Filter {
     }
 
     fn in_time(&self, record: &Record) -> bool {
-        self.since.is_none_or(|since| record.time >= since) && self.until.is_none_or(|until| record.time < until)
+        self.after.is_none_or(|after| record.seq > after)
+            && self.since.is_none_or(|since| record.time >= since)
+            && self.until.is_none_or(|until| record.time < until)
     }
 
     fn has_names(&self, record: &Record) -> bool {
@@ -197,15 +223,6 @@ impl Filter {
             && self.max_duration_us.is_none_or(|most| duration <= most)
             && self.min_rows.is_none_or(|least| rows >= least)
             && self.max_rows.is_none_or(|most| rows <= most)
-    }
-
-    /// Whether a line has the names that are asked for, somewhere.
-    fn is_named_in(&self, line: &str) -> bool {
-        let mentions = |name: Option<&str>| name.is_none_or(|name| line.contains(name));
-        mentions(self.session.as_ref().map(SessionId::as_str))
-            && mentions(self.grant.as_ref().map(GrantId::as_str))
-            && mentions(self.identity.as_ref().map(IdentityName::as_str))
-            && mentions(self.target.as_ref().map(TargetName::as_str))
     }
 }
 

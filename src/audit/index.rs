@@ -22,7 +22,7 @@ mod blocks;
 mod build;
 mod terms;
 
-pub(super) use blocks::{Blocks, open};
+pub(super) use blocks::open;
 pub(super) use build::Indexer;
 pub(super) use terms::Demand;
 

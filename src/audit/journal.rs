@@ -155,6 +155,13 @@ impl Journal {
         answer.await.unwrap_or(Err(AuditError::Closed))
     }
 
+    /// The same for a thread that may block.
+    pub(super) fn checkpoint_blocking(&self) -> Result<Option<String>, AuditError> {
+        let (done, answer) = oneshot::channel();
+        self.0.shared.ask(Errand::Checkpoint(done));
+        answer.blocking_recv().unwrap_or(Err(AuditError::Closed))
+    }
+
     /// Signs with a new key from now on, for which the old one vouches on record; returns the new one. On an error the old one
     /// goes on.
     pub async fn rotate_key(&self, by: &str) -> Result<PublicKey, AuditError> {

@@ -20,7 +20,7 @@ use super::chain::Link;
 use super::event::{Event, SegmentsRemoved};
 use super::index::{self, Indexer};
 use super::record::Record;
-use super::segment::{self, Segment};
+use super::segment::{self, Segment, next_line};
 use super::survey::header;
 use super::{AuditError, Journal};
 
@@ -113,10 +113,10 @@ pub fn keep(journal: &Journal, now: Timestamp) -> Result<(), KeepError> {
 /// The same, given up between two segments when there is to be no more.
 fn keep_while(journal: &Journal, now: Timestamp, go_on: impl Fn() -> bool) -> Result<(), KeepError> {
     let settings = journal.settings();
-    let mut segments = list(&settings.dir)?;
-    // The newest may be written.
-    segments.pop();
-    for segment in segments.iter().filter(|segment| !segment.packed) {
+    // Whatever else is in the folder, this one is written: its number is the journal's to say.
+    let written = journal.written().segment;
+    let closed = |segment: &&Segment| !segment.packed && u64::from(segment.number) < written;
+    for segment in list(&settings.dir)?.iter().filter(closed) {
         if !go_on() {
             return Ok(());
         }
@@ -167,7 +167,8 @@ fn compress(segment: &Segment, to: &Path) -> io::Result<[u8; 32]> {
     compressor.include_checksum(true)?;
     let mut block = Vec::with_capacity(BLOCK + 64 * 1024);
     loop {
-        let read = lines.read_until(b'\n', &mut block)?;
+        // A longer line is not one of ours: it is packed in parts, and not held whole.
+        let read = Read::take(&mut lines, segment::LONGEST).read_until(b'\n', &mut block)?;
         if block.len() >= BLOCK || (read == 0 && !block.is_empty()) {
             whole.update(&block);
             file.write_all(&compressor.compress(&block)?)?;
@@ -214,6 +215,10 @@ fn remove_older(journal: &Journal, now: Timestamp, age: Duration) -> Result<(), 
     }
     let Some(removed) = removed else { return Ok(()) };
     journal.record_blocking(&Event::SegmentsRemoved(removed))?;
+    // Signed and on the disk before anything is gone: else a gate or a machine that dies now would leave a log of which segments are
+    // missing, and nothing that proves why.
+    journal.checkpoint_blocking()?;
+    sync_written(&journal.settings().dir)?;
     for segment in old {
         std::fs::remove_file(&segment.path)
             .and_then(|()| index::remove(segment))
@@ -222,13 +227,25 @@ fn remove_older(journal: &Journal, now: Timestamp, age: Duration) -> Result<(), 
     Ok(())
 }
 
+/// Puts on the disk what is not packed yet, names and contents.
+fn sync_written(dir: &Path) -> Result<(), KeepError> {
+    let sync = |path: &Path| {
+        File::open(path)
+            .and_then(|file| file.sync_all())
+            .map_err(|error| io_error(path, error))
+    };
+    for segment in list(dir)?.iter().filter(|segment| !segment.packed) {
+        sync(&segment.path)?;
+    }
+    sync(dir)
+}
+
 /// What the first line of a segment says, and the line; `None` if it has none.
 fn first_line(segment: &Segment) -> Result<Option<(Link, Record)>, KeepError> {
     let mut line = Vec::new();
-    let read = segment.open().and_then(|mut lines| lines.read_until(b'\n', &mut line));
+    let read = segment.open().and_then(|mut lines| next_line(&mut lines, &mut line));
     read.map_err(|error| io_error(&segment.path, error))?;
-    let line = line.trim_ascii_end();
-    Ok(header(line).map(|began| began.previous).zip(Record::parse(line).ok()))
+    Ok(header(&line).map(|began| began.previous).zip(Record::parse(&line).ok()))
 }
 
 fn list(dir: &Path) -> Result<Vec<Segment>, KeepError> {

@@ -40,6 +40,7 @@ mod tally;
 #[cfg(test)]
 mod testing;
 pub mod touched;
+pub mod undone;
 pub mod values;
 pub mod verify;
 mod writer;
@@ -49,7 +50,7 @@ pub use excerpt::hex;
 pub use filter::{Filter, Selector};
 pub use follow::{Follow, Span, follow};
 pub use journal::{Health, Journal, Submission, Waiting};
-pub use read::{ReadError, Records, read};
+pub use read::{ReadError, Records, read, read_whole};
 pub use record::{EventName, NotARecord, Record, UnknownEvent, VERSION};
 pub use survey::CHECKPOINT;
 pub use tally::Written;

@@ -1,86 +1,30 @@
 //! Reads the log back, in order, line by line, also while it is being written.
 //!
 //! It changes nothing in the log. A line that cannot be read is reported in its place, never skipped in silence, unless it
-//! plainly belongs to somebody or some time that was not asked for.
+//! begins and ends like a record and plainly has nothing of what was asked for.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use super::event::Event;
-use super::filter::{Filter, Selector};
+use super::filter::{Filter, Selector, Sieve};
 use super::index::Demand;
 use super::record::{NotARecord, Record};
-use super::segment::{self, Lines, Segment};
+use super::segment::{self, LONGEST, Segment};
+pub use error::ReadError;
+use source::Source;
 
-/// A longer line is not one of ours: SQL, parameters and their escapes stay far below.
-const LONGEST: u64 = 64 * 1024 * 1024;
+mod error;
+mod source;
+
 /// An unfinished last line usually is one being written: it is looked at again this often before it is reported.
 pub(super) const LOOKS: u32 = 5;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// What is wrong with a line, or with reading as such.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ReadError {
-    /// The folder or a file cannot be read. Reading ends here.
-    #[error("{} cannot be read: {source}", path.display())]
-    Io {
-        /// The folder or file.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: Arc<io::Error>,
-    },
-    /// A line is not a record.
-    #[error("{}, line {line}: not a record: {source}", file.display())]
-    Malformed {
-        /// The file.
-        file: PathBuf,
-        /// The line, from 1.
-        line: u64,
-        /// What the parser says.
-        source: Arc<serde_json::Error>,
-    },
-    /// A line was written by a program that is newer than this one.
-    #[error("{}, line {line}: record version {version} is not known to this program", file.display())]
-    Version {
-        /// The file.
-        file: PathBuf,
-        /// The line, from 1.
-        line: u64,
-        /// Its version.
-        version: u32,
-    },
-    /// A line longer than any record.
-    #[error("{}, line {line}: longer than {LONGEST} bytes", file.display())]
-    TooLong {
-        /// The file.
-        file: PathBuf,
-        /// The line, from 1.
-        line: u64,
-    },
-    /// A file ends in the middle of a line: the gate died while writing it (its next start cuts it off and says so).
-    #[error("{}, line {line}: the file ends in the middle of it, after {bytes} bytes", file.display())]
-    Unfinished {
-        /// The file.
-        file: PathBuf,
-        /// The line, from 1.
-        line: u64,
-        /// How much there is of it.
-        bytes: u64,
-    },
-}
-
-impl ReadError {
-    fn io(path: &Path, error: io::Error) -> Self {
-        Self::Io {
-            path: path.to_owned(),
-            source: Arc::new(error),
-        }
-    }
-}
 
 /// The records of the log that pass the filter, oldest first, up to the end of the log at the time it is reached. Blocking.
 pub fn read(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
@@ -89,6 +33,14 @@ pub fn read(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
         ready: VecDeque::new(),
         over: false,
     })
+}
+
+/// As [`read`], of every line that there is: an index, which nobody has signed, leaves none out. For what is handed to others as
+/// complete. Blocking.
+pub fn read_whole(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
+    let mut records = read(dir, filter)?;
+    records.scan.by_index = false;
+    Ok(records)
 }
 
 /// Iterates over what [`read`] found. An error is reported in the place of the line; [`ReadError::Io`] is the last item.
@@ -110,7 +62,7 @@ impl Iterator for Records {
                 Step::End => self.over = true,
                 Step::Partial(_) if looks < LOOKS => {
                     looks += 1;
-                    std::thread::sleep(PAUSE);
+                    thread::sleep(PAUSE);
                 }
                 Step::Partial(error) | Step::Failed(error) => {
                     self.ready.push_back(Err(error));
@@ -127,8 +79,15 @@ impl Iterator for Records {
 pub(super) struct Scan {
     dir: PathBuf,
     selector: Selector,
+    sieve: Arc<Sieve>,
+    /// Whether blocks may be passed over for what an index says.
+    by_index: bool,
     /// Where a group or a run is asked for: looks for the sessions of it, before anything else.
     sessions: Option<Box<Scan>>,
+    /// Those that began before this file are known, where they matter.
+    known: u32,
+    /// Packed segments that are read already, in order, for the processor not to wait.
+    ahead: VecDeque<(Segment, Source)>,
     file: Option<Open>,
     line: Vec<u8>,
 }
@@ -138,10 +97,8 @@ pub(super) struct Scan {
 struct Open {
     number: u32,
     path: PathBuf,
-    reader: Lines,
-    /// Where the next line begins.
-    offset: u64,
-    /// Lines read so far.
+    reader: Source,
+    /// Lines so far, with those that were left out.
     lines: u64,
     /// There is a newer file, so this one does not grow any more: its end was read once more since that was seen.
     final_look: bool,
@@ -166,13 +123,19 @@ impl Scan {
         segment::list(dir).map_err(|error| ReadError::io(dir, error))?;
         let scan = |filter: Filter| Self {
             dir: dir.to_owned(),
+            sieve: Arc::new(Sieve::of(&filter)),
+            by_index: true,
+            known: u32::MAX,
             selector: Selector::new(filter),
             sessions: None,
+            ahead: VecDeque::new(),
             file: None,
             line: Vec::new(),
         };
+        let sessions = filter.by_session().then(|| Box::new(scan(filter.of_sessions())));
         Ok(Self {
-            sessions: filter.by_session().then(|| Box::new(scan(filter.of_sessions()))),
+            known: if sessions.is_some() { 0 } else { u32::MAX },
+            sessions,
             ..scan(filter.clone())
         })
     }
@@ -182,9 +145,9 @@ impl Scan {
         let mut scan = Self::oldest(dir, filter)?;
         let newest = segment::list(dir).map_err(|error| ReadError::io(dir, error))?.pop();
         if let Some(segment) = newest {
-            let reader = segment.open().map_err(|error| ReadError::io(&segment.path, error))?;
+            let reader = scan.open(&segment)?;
             let mut open = Open::new(segment, reader);
-            open.offset = open.reader.skip_to_end().map_err(|error| ReadError::io(&open.path, error))?;
+            open.reader.skip_to_end().map_err(|error| ReadError::io(&open.path, error))?;
             scan.file = Some(open);
         }
         Ok(scan)
@@ -216,6 +179,7 @@ impl Scan {
             }
         }
         if !matches!(step, Step::Read) {
+            self.known = scan.file.as_ref().map_or(0, |file| file.number);
             self.sessions = None;
         }
         Ok(Step::Read)
@@ -225,7 +189,20 @@ impl Scan {
         let Some(open) = &mut self.file else {
             return Ok(if self.next_file(None)? { Step::Read } else { Step::End });
         };
-        match open.line(&mut self.line).map_err(|error| ReadError::io(&open.path, error))? {
+        let found = match open.line(&mut self.line) {
+            Err(error) if open.reader.is_packed() => {
+                let (number, file, after) = (open.number, open.path.clone(), open.lines);
+                let source = Arc::new(error);
+                ready.push_back(Err(ReadError::Damaged { file, after, source }));
+                return Ok(if self.next_file(Some(number))? {
+                    Step::Read
+                } else {
+                    Step::End
+                });
+            }
+            answer => answer.map_err(|error| ReadError::io(&open.path, error))?,
+        };
+        match found {
             Found::Line => {
                 open.final_look = false;
                 let place = (open.path.as_path(), open.lines);
@@ -256,6 +233,9 @@ impl Scan {
                 if looked {
                     ready.extend(unfinished.map(Err));
                     self.next_file(Some(number))?;
+                } else {
+                    let closed = open.reader.is_closed(&self.dir, number);
+                    closed.map_err(|error| ReadError::io(&self.dir, error))?;
                 }
                 Ok(Step::Read)
             }
@@ -264,17 +244,44 @@ impl Scan {
 
     /// Opens the file after this one; `false` when there is none.
     fn next_file(&mut self, number: Option<u32>) -> Result<bool, ReadError> {
-        let next = segment::after(&self.dir, number.unwrap_or(0)).map_err(|error| ReadError::io(&self.dir, error))?;
-        let Some(segment) = next else {
-            return Ok(false);
+        let number = number.unwrap_or(0);
+        self.look_ahead(number)?;
+        let (segment, reader) = match self.ahead.pop_front() {
+            Some(read) => read,
+            None => match segment::after(&self.dir, number).map_err(|error| ReadError::io(&self.dir, error))? {
+                Some(segment) => {
+                    let reader = self.open(&segment)?;
+                    (segment, reader)
+                }
+                None => return Ok(false),
+            },
         };
-        // Anew for each file: sessions that are wanted may have begun in the one before.
-        let demand = Demand::of(self.selector.filter(), self.selector.sessions());
-        let reader = segment
-            .open_for(&demand)
-            .map_err(|error| ReadError::io(&segment.path, error))?;
         self.file = Some(Open::new(segment, reader));
         Ok(true)
+    }
+
+    /// Begins to read the packed segments after this one, a few at once. Not those for which sessions may still be found that
+    /// are wanted: the index is asked for them.
+    fn look_ahead(&mut self, number: u32) -> Result<(), ReadError> {
+        let last = self.ahead.back().map_or(number, |(segment, _)| segment.number);
+        let most = thread::available_parallelism().map_or(1, usize::from) + 1;
+        let segments = segment::list(&self.dir).map_err(|error| ReadError::io(&self.dir, error))?;
+        let next = segments.into_iter().filter(|segment| segment.number > last);
+        for segment in next.take(most.saturating_sub(self.ahead.len())) {
+            if !segment.packed || segment.number >= self.known {
+                break;
+            }
+            let reader = self.open(&segment)?;
+            self.ahead.push_back((segment, reader));
+        }
+        Ok(())
+    }
+
+    fn open(&self, segment: &Segment) -> Result<Source, ReadError> {
+        // Anew for each file: sessions that are wanted may have begun in the one before.
+        let demand = Demand::of(self.selector.filter(), self.selector.sessions());
+        let demand = Some(demand).filter(|demand| self.by_index && !demand.is_empty());
+        Source::open(&self.dir, segment, demand, &self.sieve).map_err(|error| ReadError::io(&segment.path, error))
     }
 }
 
@@ -290,7 +297,7 @@ fn choose(
         line: number,
         source: Arc::new(error),
     };
-    if std::str::from_utf8(line).is_ok_and(|line| !selector.may_want(line)) {
+    if !selector.may_want(line) {
         return Ok(());
     }
     let record = Record::parse(line).map_err(|error| match error {
@@ -314,12 +321,11 @@ enum Found {
 }
 
 impl Open {
-    fn new(segment: Segment, reader: Lines) -> Self {
+    fn new(segment: Segment, reader: Source) -> Self {
         Self {
             number: segment.number,
             path: segment.path,
             reader,
-            offset: 0,
             lines: 0,
             final_look: false,
         }
@@ -330,28 +336,20 @@ impl Open {
         let read = Read::take(&mut self.reader, LONGEST).read_until(b'\n', line)? as u64;
         if line.last() == Some(&b'\n') {
             line.pop();
-            self.lines = self.reader.jumped().unwrap_or(self.lines);
-            self.advance(read);
+            self.lines = self.reader.jumped().unwrap_or(self.lines) + 1;
             return Ok(Found::Line);
         }
         if read == LONGEST {
-            self.lines = self.reader.jumped().unwrap_or(self.lines);
-            let rest = self.reader.skip_until(b'\n')? as u64;
-            self.advance(read + rest);
+            self.lines = self.reader.jumped().unwrap_or(self.lines) + 1;
+            self.reader.skip_until(b'\n')?;
             line.clear();
             line.shrink_to(0);
             return Ok(Found::TooLong);
         }
         // The writer may take an unfinished line back and write another: it is read anew from its beginning.
-        if read > 0 {
-            self.reader.back_to(self.offset)?;
-        }
+        self.lines = self.reader.jumped().unwrap_or(self.lines);
+        self.reader.take_back(read);
         Ok(Found::End(read))
-    }
-
-    fn advance(&mut self, bytes: u64) {
-        self.offset += bytes;
-        self.lines += 1;
     }
 }
 

@@ -17,6 +17,7 @@ use sqlparser::ast::{Ident, ObjectName};
 
 use super::event::Sql;
 
+mod budget;
 pub(crate) mod parse;
 
 /// A longer text is not read: statements that people and programs write are far shorter.

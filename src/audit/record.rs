@@ -52,9 +52,13 @@ struct Head {
 #[must_use]
 pub(super) fn name_of(line: &[u8]) -> Option<&str> {
     let (_, rest) = time_of(line)?;
-    let rest = rest.strip_prefix(br#"","event":""#)?;
-    let end = rest.iter().position(|byte| *byte == b'"')?;
-    std::str::from_utf8(rest.get(..end)?).ok()
+    std::str::from_utf8(event_of(rest)?.0).ok()
+}
+
+/// The name of the event in what stands behind a line's time, and what stands behind the name.
+pub(super) fn event_of(behind_time: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = behind_time.strip_prefix(br#"","event":""#)?;
+    rest.split_at_checked(rest.iter().position(|byte| *byte == b'"')?)
 }
 
 /// The text of a line's time, and what stands behind it, read as [`name_of`] does.
@@ -251,6 +255,7 @@ impl Event<'_> {
             Self::Refused(event) => Some(&event.sqlstate),
             Self::SessionEnded(event) => Some(&event.sqlstate),
             Self::Outcome(event) => event.sqlstate.as_ref().map(|code| code.0.as_ref()),
+            Self::TransactionChanged(event) => event.rolled_back.as_ref().map(|undone| undone.sqlstate.0.as_ref()),
             _ => None,
         }
     }

@@ -7,6 +7,8 @@
 //! INVARIANT: what is not understood is left out, not shown: text that cannot be taken apart ends at its first trigger.
 //! No hash is kept of a text with a secret: who knows the rest of it could try passwords until the hash fits.
 
+mod grammar;
+mod nest;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -20,12 +22,13 @@ use super::lex::{in_word, is_space};
 use scan::Scan;
 
 /// A text without one of these, in capitals or not, has no secret that this module would find.
-pub const TRIGGERS: [&str; 14] = [
+pub const TRIGGERS: [&str; 15] = [
     "password",
     "passwd",
     "passphrase",
     "pwd",
     "secret",
+    "token",
     "access_key",
     "api_key",
     "apikey",
@@ -43,12 +46,13 @@ const PEM: &str = "private key-----";
 const AUTHORITY: &str = "://";
 
 /// A column, option or setting whose name ends like this holds a secret.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "password",
     "passwd",
     "passphrase",
     "pwd",
     "secret",
+    "token",
     "secret_key",
     "secretkey",
     "access_key",
@@ -96,8 +100,40 @@ pub struct Redaction<'a> {
     pub places: u32,
     /// The end of the text was left out.
     pub shortened: bool,
-    /// The numbers of the parameters (`$1`) that stand where a secret belongs.
-    pub parameters: Vec<u16>,
+    /// The parameters (`$1`) that stand where a secret belongs.
+    pub parameters: Secrets,
+}
+
+/// Which parameters of a text are secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Secrets {
+    /// Those of these numbers, in order.
+    These(Vec<u16>),
+    /// Any may be one: not all of the text was looked at, or it was not understood.
+    All,
+}
+
+impl Secrets {
+    /// None.
+    pub const NONE: Self = Self::These(Vec::new());
+
+    /// Whether the parameter of this number is one.
+    #[must_use]
+    pub fn has(&self, number: u16) -> bool {
+        match self {
+            Self::These(numbers) => numbers.binary_search(&number).is_ok(),
+            Self::All => true,
+        }
+    }
+
+    /// How many were found.
+    #[must_use]
+    pub fn found(&self) -> usize {
+        match self {
+            Self::These(numbers) => numbers.len(),
+            Self::All => 0,
+        }
+    }
 }
 
 /// A place to be replaced.
@@ -108,51 +144,51 @@ struct Cut {
     with: &'static [u8],
 }
 
-/// Why a text could not be taken apart.
+/// A text cannot be taken apart from here on: a token has no end, or where literals end depends on a setting of the session
+/// (`standard_conforming_strings`), or it is nested deeper than PostgreSQL goes.
 #[derive(Debug, Clone, Copy)]
-enum Stuck {
-    /// A token has no end.
-    Unfinished { at: usize, secret: bool },
-    /// Where literals end depends on a setting of the session (`standard_conforming_strings`).
-    Ambiguous,
+struct Stuck {
+    at: usize,
 }
 
 /// Replaces the secrets in SQL text. `whole` says that the text is not itself the beginning of a longer one.
 #[must_use]
 pub fn sql(text: &[u8], whole: bool) -> Redaction<'_> {
-    let untouched = Redaction {
-        text: Cow::Borrowed(text),
-        places: 0,
-        shortened: false,
-        parameters: Vec::new(),
-    };
-    let Some(trigger) = FINDER.find(text) else {
-        return untouched;
-    };
     let mut scan = Scan::new(text, 0);
-    let end = match scan.run() {
-        Ok(()) => None,
-        // A text that was cut has a token without its end, which may be harmless.
-        Err(Stuck::Unfinished { secret: false, .. }) if !whole => None,
-        Err(Stuck::Unfinished { secret: true, at }) if !whole => Some(at),
-        Err(_) => Some(trigger.end()),
-    };
-    // Nothing is left out where the trigger is the end.
-    let end = end.filter(|end| *end < text.len());
-    let Scan {
-        cuts, mut parameters, ..
-    } = scan;
-    parameters.sort_unstable();
-    parameters.dedup();
-    if cuts.is_empty() && end.is_none() {
-        return Redaction { parameters, ..untouched };
+    let stuck = scan.run().err();
+    let mut nest = scan.nest;
+    if stuck.is_some() || !whole {
+        nest.give_up();
     }
+    // Of a text that was cut the last token may have lost its end; one that never had it may have been misread before.
+    let trigger = FINDER.find(text).filter(|_| whole);
+    let end = stuck.map(|Stuck { at }| trigger.map_or(at, |trigger| trigger.end().min(at)));
+    let parameters = if stuck.is_some() || !whole {
+        Secrets::All
+    } else {
+        nest.parameters.sort_unstable();
+        nest.parameters.dedup();
+        Secrets::These(nest.parameters)
+    };
+    if nest.cuts.is_empty() && end.is_none() {
+        return Redaction {
+            text: Cow::Borrowed(text),
+            places: 0,
+            shortened: false,
+            parameters,
+        };
+    }
+    // A name is found behind its value; and of a place within another one the outer one counts.
+    nest.cuts.sort_unstable_by_key(|cut| (cut.start, std::cmp::Reverse(cut.end)));
     let shown = end.unwrap_or(text.len());
+    let split = nest.cuts.iter().find(|cut| cut.start < shown && cut.end > shown);
+    let shown = split.map_or(shown, |cut| cut.start);
     let mut places = u32::from(end.is_some());
     let mut out = Vec::with_capacity(shown);
     let mut at = 0;
-    for cut in cuts.iter().take_while(|cut| cut.end <= shown) {
-        out.extend_from_slice(text.get(at..cut.start).unwrap_or_default());
+    for cut in nest.cuts.iter().take_while(|cut| cut.end <= shown) {
+        let Some(before) = text.get(at..cut.start) else { continue };
+        out.extend_from_slice(before);
         out.extend_from_slice(cut.with);
         at = cut.end;
         places += 1;
@@ -166,24 +202,32 @@ pub fn sql(text: &[u8], whole: bool) -> Redaction<'_> {
     }
 }
 
-/// Whether a value has a connection string or other text in it that gives a password away.
+/// Whether a value has a connection string or other text in it that gives a password away. One pass: of a URI in a URI only the
+/// outer one is looked at, of names in a name only the longest, for the inner ones give away nothing that it does not.
 #[must_use]
 pub fn gives_away(value: &[u8]) -> bool {
-    FINDER.find_iter(value).any(|found| {
-        let behind = value.get(found.end()..).unwrap_or_default();
-        match TRIGGERS.get(found.pattern().as_usize()) {
-            Some(&AUTHORITY) => names_a_password(behind),
+    let (mut address_end, mut name_end) = (0, 0);
+    FINDER
+        .find_iter(value)
+        .any(|found| match TRIGGERS.get(found.pattern().as_usize()) {
+            Some(&AUTHORITY) if found.start() >= address_end => {
+                let address = until(value, found.end(), |byte| is_space(byte) || matches!(byte, b'\'' | b'"'));
+                address_end = found.end() + address.len();
+                names_a_password(address)
+            }
             Some(&PEM) => true,
-            Some(_) => is_assigned(name_from(value, found.start()), behind),
-            None => false,
-        }
-    })
+            Some(&AUTHORITY) | None => false,
+            Some(_) if found.start() >= name_end => {
+                let name = until(value, found.start(), |byte| !in_word(byte));
+                name_end = found.start() + name.len();
+                is_secret(name) && is_assigned(value.get(name_end..).unwrap_or_default())
+            }
+            Some(_) => false,
+        })
 }
 
-/// Whether a URI goes on with `user:password@`.
-fn names_a_password(behind: &[u8]) -> bool {
-    let end = behind.iter().position(|byte| is_space(*byte) || matches!(byte, b'\'' | b'"'));
-    let address = behind.get(..end.unwrap_or(behind.len())).unwrap_or_default();
+/// Whether what follows `://` goes on with `user:password@`.
+fn names_a_password(address: &[u8]) -> bool {
     let login = address
         .iter()
         .rposition(|byte| *byte == b'@')
@@ -194,18 +238,17 @@ fn names_a_password(behind: &[u8]) -> bool {
     })
 }
 
-/// The name that goes on at `start`, to its end.
-fn name_from(text: &[u8], start: usize) -> &[u8] {
+/// What begins at `start`, up to where it ends.
+fn until(text: &[u8], start: usize, ends: impl Fn(u8) -> bool) -> &[u8] {
     let rest = text.get(start..).unwrap_or_default();
-    let length = rest.iter().take_while(|byte| in_word(**byte)).count();
+    let length = rest.iter().position(|byte| ends(*byte)).unwrap_or(rest.len());
     rest.get(..length).unwrap_or_default()
 }
 
-/// Whether a secret name (of which the end may be in `behind`) is given a value there: `=x`, `": "x"`, ` 'x'`.
-fn is_assigned(name: &[u8], behind: &[u8]) -> bool {
-    let rest = after(behind, in_word);
-    let mut value = after(rest, |byte| is_space(byte) || matches!(byte, b'"' | b'\\'));
-    let apart = rest.first().copied().is_some_and(is_space);
+/// Whether a name is given a value by what is behind it: `=x`, `": "x"`, ` 'x'`.
+fn is_assigned(behind: &[u8]) -> bool {
+    let mut value = after(behind, |byte| is_space(byte) || matches!(byte, b'"' | b'\\'));
+    let apart = behind.first().copied().is_some_and(is_space);
     value = match value.first() {
         Some(b'=' | b':') => after(value, |byte| {
             is_space(byte) || matches!(byte, b'=' | b':' | b'>' | b'\'' | b'"' | b'\\')
@@ -214,19 +257,24 @@ fn is_assigned(name: &[u8], behind: &[u8]) -> bool {
         Some(b'$') if apart => value,
         _ => return false,
     };
-    let placeholder = matches!(value, [] | [b'%', ..] | [b'$', b'0'..=b'9', ..]);
-    is_secret(name) && !placeholder
+    !matches!(value, [] | [b'%', ..] | [b'$', b'0'..=b'9', ..])
 }
 
 /// Whether a text has a place for a value behind a secret name, as `format` fills in (`PASSWORD %L`).
 fn has_place(text: &[u8]) -> bool {
+    let mut name_end = 0;
     FINDER.find_iter(text).any(|found| {
-        let rest = after(text.get(found.end()..).unwrap_or_default(), in_word);
+        if found.start() < name_end {
+            return false;
+        }
+        let name = until(text, found.start(), |byte| !in_word(byte));
+        name_end = found.start() + name.len();
+        let rest = text.get(name_end..).unwrap_or_default();
         let value = after(rest, |byte| {
             is_space(byte) || matches!(byte, b'=' | b':' | b'\'' | b'"' | b'\\')
         });
         // `LIKE '%password%'` has none.
-        value.first() == Some(&b'%') && value.len() < rest.len() && is_secret(name_from(text, found.start()))
+        value.first() == Some(&b'%') && value.len() < rest.len() && is_secret(name)
     })
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize as _;
 
 use super::encode::{Harmless, is_hostile};
-use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement, TransactionStatus};
+use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement, TransactionChanged, TransactionStatus};
 use super::reading::Readings;
 use super::record::Record;
 
@@ -128,8 +128,13 @@ fn short(event: &Event<'_>) -> String {
         Event::GrantChanged(event) => {
             let until = event.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
             let reason = event.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let profile = event
+                .profile
+                .as_ref()
+                .map(|profile| format!(" {profile}"))
+                .unwrap_or_default();
             format!(
-                "{} {} on {} by {}{until}{reason}",
+                "{} {}{profile} on {} by {}{until}{reason}",
                 event.change, event.grant, event.target, event.by
             )
         }
@@ -152,9 +157,18 @@ fn short(event: &Event<'_>) -> String {
         }
         Event::Statement(statement) => statement_text(statement),
         Event::Outcome(outcome) => outcome_text(outcome),
-        Event::TransactionChanged(event) => {
-            format!("{} after #{}", transaction_text(event.transaction), event.statement)
-        }
+        Event::TransactionChanged(event) => transaction_change(event),
+    }
+}
+
+fn transaction_change(event: &TransactionChanged<'_>) -> String {
+    let now = transaction_text(event.transaction);
+    match &event.rolled_back {
+        Some(undone) => format!(
+            "{now}: #{} to #{} rolled back ({})",
+            undone.first, undone.last, undone.sqlstate.0
+        ),
+        None => format!("{now} after #{}", event.statement),
     }
 }
 
@@ -268,6 +282,11 @@ fn statement_text(statement: &Statement<'_>) -> String {
             Parameter::Long { start, length, .. } => write!(text, " ${number}='{}…' ({length} bytes)", begin(&start.0)),
             Parameter::Binary { hex, .. } => write!(text, " ${number}=\\x{}", begin(hex)),
         };
+    }
+    let listed = statement.parameters.len();
+    let count = statement.parameter_count.map_or(listed, |count| count as usize);
+    if count > listed.min(20) {
+        let _ = write!(text, " and {} more", count - listed.min(20));
     }
     text
 }

@@ -9,10 +9,12 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::index::{self, Blocks, Demand};
-
 /// How much is read at once.
 const CHUNK: usize = 128 * 1024;
+
+/// A longer line is not one of ours: an SQL text of the greatest length that can be configured is 8 MiB, all parameters listed with it
+/// are 64 KiB, and a byte of either is an escape of at most six. Bytes.
+pub(super) const LONGEST: u64 = 64 * 1024 * 1024;
 
 /// A segment in a folder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +33,7 @@ pub(super) fn name(number: u32) -> String {
 }
 
 impl Segment {
-    /// The segment with this path, if its name is one of ours.
+    /// The segment with this path, if its name is the one that a gate gives it: no number has two names.
     #[must_use]
     pub fn at(path: &Path) -> Option<Self> {
         let rest = path.file_name()?.to_str()?.strip_prefix("audit-")?;
@@ -39,9 +41,12 @@ impl Segment {
             Some(digits) => (digits, true),
             None => (rest.strip_suffix(".jsonl")?, false),
         };
-        let named = digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits
+            .parse()
+            .ok()
+            .filter(|number| *number > 0 && name(*number) == format!("audit-{digits}.jsonl"))?;
         Some(Self {
-            number: digits.parse().ok().filter(|_| named)?,
+            number,
             path: path.to_owned(),
             packed,
         })
@@ -59,12 +64,6 @@ impl Segment {
             Err(error) => Err(error),
         }
     }
-
-    /// Opens it for reading what may be wanted: all of it, or the blocks that its index does not rule out.
-    pub(super) fn open_for(&self, demand: &Demand) -> io::Result<Lines> {
-        let chosen = if self.packed { index::open(self, demand)? } else { None };
-        chosen.map_or_else(|| self.open(), |blocks| Ok(Lines::Chosen(Box::new(blocks))))
-    }
 }
 
 fn unpack(file: File) -> io::Result<Lines> {
@@ -73,14 +72,11 @@ fn unpack(file: File) -> io::Result<Lines> {
 }
 
 /// A segment's bytes.
-#[expect(private_interfaces, reason = "how blocks are chosen is this module's own business")]
 pub enum Lines {
     /// A segment as it is written; it may grow.
     Plain(BufReader<File>),
     /// A packed one.
     Packed(Box<BufReader<zstd::Decoder<'static, BufReader<File>>>>),
-    /// Some of the blocks of a packed one.
-    Chosen(Box<Blocks>),
 }
 
 impl std::fmt::Debug for Lines {
@@ -88,7 +84,6 @@ impl std::fmt::Debug for Lines {
         f.write_str(match self {
             Self::Plain(_) => "Plain",
             Self::Packed(_) => "Packed",
-            Self::Chosen(_) => "Chosen",
         })
     }
 }
@@ -98,7 +93,6 @@ impl Read for Lines {
         match self {
             Self::Plain(reader) => reader.read(buffer),
             Self::Packed(reader) => reader.read(buffer),
-            Self::Chosen(reader) => reader.read(buffer),
         }
     }
 }
@@ -108,7 +102,6 @@ impl BufRead for Lines {
         match self {
             Self::Plain(reader) => reader.fill_buf(),
             Self::Packed(reader) => reader.fill_buf(),
-            Self::Chosen(reader) => reader.fill_buf(),
         }
     }
 
@@ -116,39 +109,6 @@ impl BufRead for Lines {
         match self {
             Self::Plain(reader) => reader.consume(amount),
             Self::Packed(reader) => reader.consume(amount),
-            Self::Chosen(reader) => reader.consume(amount),
-        }
-    }
-}
-
-impl Lines {
-    /// How many lines lie before the next one, if some were left out in front of it.
-    pub(super) fn jumped(&mut self) -> Option<u64> {
-        match self {
-            Self::Chosen(reader) => reader.jumped(),
-            _ => None,
-        }
-    }
-
-    /// Goes back to the place where an unfinished line begins. Only a segment that grows has one that can be read again.
-    pub(super) fn back_to(&mut self, offset: u64) -> io::Result<()> {
-        match self {
-            Self::Plain(reader) => reader.seek(SeekFrom::Start(offset)).map(drop),
-            Self::Packed(_) | Self::Chosen(_) => Ok(()),
-        }
-    }
-
-    /// Goes to the end of the last whole line, and says where that is.
-    pub(super) fn skip_to_end(&mut self) -> io::Result<u64> {
-        match self {
-            Self::Plain(reader) => {
-                let file = reader.get_mut();
-                let length = file.metadata()?.len();
-                let end = end_of_last_line(file, length)?;
-                reader.seek(SeekFrom::Start(end))
-            }
-            Self::Packed(reader) => io::copy(reader, &mut io::sink()),
-            Self::Chosen(reader) => io::copy(reader, &mut io::sink()),
         }
     }
 }
@@ -165,14 +125,57 @@ pub fn list(dir: &Path) -> io::Result<Vec<Segment>> {
     Ok(segments)
 }
 
+/// Files in the folder that are named almost like segments, in order: nobody reads them.
+pub(super) fn strays(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut strays = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().to_ascii_lowercase())
+            .unwrap_or_default();
+        let rest = name
+            .strip_prefix("audit-")
+            .map(|rest| rest.strip_suffix(".zst").unwrap_or(rest));
+        let alike = rest.is_some_and(|rest| rest.strip_suffix(".jsonl").is_some());
+        if alike && Segment::at(&path).is_none() {
+            strays.push(path);
+        }
+    }
+    strays.sort();
+    Ok(strays)
+}
+
+/// What comes next in a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A whole line; the newline is cut off.
+    Line,
+    /// A line longer than [`LONGEST`], of which that much was read.
+    TooLong,
+    /// Nothing more, or this many bytes of a line without its end.
+    Rest(u64),
+}
+
+/// Reads the next line, and never more of it than a gate writes.
+pub(super) fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Next> {
+    line.clear();
+    let read = Read::take(from, LONGEST).read_until(b'\n', line)? as u64;
+    Ok(match line.pop_if(|byte| *byte == b'\n') {
+        Some(_) => Next::Line,
+        None if read == LONGEST => Next::TooLong,
+        None => Next::Rest(read),
+    })
+}
+
 /// The first segment with a higher number.
 pub(super) fn after(dir: &Path, number: u32) -> io::Result<Option<Segment>> {
     Ok(list(dir)?.into_iter().find(|segment| segment.number > number))
 }
 
-/// The position after the last newline before `end`; 0 when there is none.
-fn end_of_last_line(file: &mut File, end: u64) -> io::Result<u64> {
-    let mut end = end;
+/// The position after the last newline; 0 when there is none.
+pub(super) fn end_of_last_line(file: &mut File) -> io::Result<u64> {
+    let mut end = file.metadata()?.len();
     let mut chunk = Vec::new();
     while end > 0 {
         let start = end.saturating_sub(CHUNK as u64);

@@ -17,6 +17,7 @@ use super::event::{Done, Event, Kind, SessionEnded, Who};
 use super::reading::{Class, Reading, Readings, Table};
 use super::record::Record;
 use super::render::{self, safe};
+use super::undone::Undone;
 
 /// Words for a statement that nobody knows the end of.
 pub const OUTCOME_UNKNOWN: &str = "outcome unknown";
@@ -45,18 +46,26 @@ pub struct Told {
     pub statement: Option<Record>,
     /// The outcome; `None`: unknown.
     pub outcome: Option<Record>,
+    /// It ran, and was undone when its transaction failed with this SQLSTATE.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<String>,
     /// What its text is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reading: Option<Arc<Reading>>,
 }
 
-/// Sums over a session's statements. Texts that were only prepared do not count.
+/// Sums over a session's statements. Texts that were only prepared do not count, nor statements that were skipped: these were
+/// not executed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// Statements sent to be executed.
+    /// Statements executed, or sent to be.
     pub statements: u64,
+    /// Beside them: statements that were not executed, for one before them failed.
+    pub skipped: u64,
     /// Those that failed.
     pub failed: u64,
+    /// Those that ran and were undone, for their transaction failed later.
+    pub rolled_back: u64,
     /// Those without an outcome, or whose outcome is not known.
     pub outcome_unknown: u64,
     /// Those whose text could not be read, or does not show what it runs.
@@ -78,7 +87,9 @@ impl Story {
         let mut readings = Readings::default();
         let who = session.iter().find_map(|record| record.event.who().cloned());
         let (mut events, mut statements) = (Vec::new(), BTreeMap::<u64, Told>::new());
+        let mut undone = Undone::default();
         for record in in_order(session) {
+            undone.add(&record);
             let number = match &record.event {
                 Event::Statement(statement) => statement.statement,
                 Event::Outcome(outcome) => outcome.statement,
@@ -90,6 +101,7 @@ impl Story {
             let told = statements.entry(number).or_insert(Told {
                 statement: None,
                 outcome: None,
+                rolled_back: None,
                 reading: None,
             });
             if let Event::Statement(statement) = &record.event {
@@ -99,7 +111,10 @@ impl Story {
                 told.outcome = Some(record);
             }
         }
-        let statements: Vec<_> = statements.into_values().collect();
+        let mut statements: Vec<_> = statements.into_values().collect();
+        for told in &mut statements {
+            told.rolled_back = told.undone_by(&undone);
+        }
         Self {
             who,
             background: in_order(background)
@@ -199,8 +214,23 @@ impl Told {
             return Some((record.seq, at(record.time, &outcome.unwrap_or_default(), "outcome")));
         };
         let mut line = at(record.time, &render::columns(record).text, "statement");
-        let _ = write!(line, "\n{:45}-> {}", "", outcome.as_deref().unwrap_or(OUTCOME_UNKNOWN));
+        // A text that was prepared has an outcome only where it failed.
+        if outcome.is_some() || self.is_executed() {
+            let _ = write!(line, "\n{:45}-> {}", "", outcome.as_deref().unwrap_or(OUTCOME_UNKNOWN));
+        }
+        if let Some(sqlstate) = &self.rolled_back {
+            let _ = write!(line, "; then rolled back ({})", safe(sqlstate, 5));
+        }
         Some((record.seq, line))
+    }
+
+    fn undone_by(&self, undone: &Undone) -> Option<String> {
+        match &self.outcome.as_ref()?.event {
+            Event::Outcome(outcome) if outcome.result.ran() => {
+                undone.of(&outcome.who.session, outcome.statement).map(str::to_owned)
+            }
+            _ => None,
+        }
     }
 
     fn is_executed(&self) -> bool {
@@ -212,8 +242,11 @@ impl Totals {
     fn of(statements: &[Told]) -> Self {
         let mut totals = Self::default();
         for told in statements.iter().filter(|told| told.is_executed()) {
-            totals.statements += 1;
             match told.outcome.as_ref().map(|record| &record.event) {
+                Some(Event::Outcome(outcome)) if outcome.result == Done::Skipped => {
+                    totals.skipped += 1;
+                    continue;
+                }
                 Some(Event::Outcome(outcome)) => {
                     totals.failed += u64::from(outcome.result == Done::Failed);
                     totals.outcome_unknown += u64::from(outcome.result == Done::Unknown);
@@ -222,6 +255,8 @@ impl Totals {
                 }
                 _ => totals.outcome_unknown += 1,
             }
+            totals.statements += 1;
+            totals.rolled_back += u64::from(told.rolled_back.is_some());
             let Some(reading) = &told.reading else {
                 totals.not_read += 1;
                 continue;
@@ -238,6 +273,15 @@ impl Totals {
             "{} statements: {} failed, {} with {OUTCOME_UNKNOWN}; {} rows, {} bytes",
             self.statements, self.failed, self.outcome_unknown, self.rows, self.bytes
         )];
+        if self.rolled_back > 0 {
+            lines.push(format!(
+                "{} of them ran and were rolled back, for their transaction failed later",
+                self.rolled_back
+            ));
+        }
+        if self.skipped > 0 {
+            lines.push(format!("{} more were skipped: they were not executed", self.skipped));
+        }
         let names = |names: Vec<String>| safe(&names.join(", "), 2000);
         if !self.classes.is_empty() {
             let classes = self.classes.iter().map(|class| class.name().to_owned()).collect();

@@ -2,16 +2,17 @@
 //!
 //! It changes nothing and judges only the newest segment; the whole log is [`super::verify`]'s.
 
-use std::io::{self, BufRead};
+use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
 
 use super::chain::{Mark, Tip, number, split};
-use super::event::{Event, Fault, JournalHealed, SegmentBegan};
+use super::encode::Lines;
+use super::event::{Event, Fault, JournalHealed, KeyChanged, SegmentBegan};
 use super::key::PublicKey;
 use super::record::{Record, name_of};
-use super::segment::{self, Segment};
+use super::segment::{self, Next, Segment, next_line};
 use crate::ids::LogId;
 
 /// The file beside the segments that holds the last checkpoint, as its line.
@@ -34,6 +35,8 @@ pub(super) struct Survey {
     changing: Option<(PublicKey, PublicKey)>,
     /// Nothing may be written behind what is there: a new segment is due.
     pub(super) broken: bool,
+    /// A segment before the newest ends in the middle of a line, which the newest has to say: it has no line yet.
+    pub(super) rest_void: bool,
     pub(super) faults: Vec<JournalHealed>,
 }
 
@@ -48,12 +51,14 @@ pub(super) fn survey(dir: &Path) -> io::Result<Survey> {
         key: None,
         changing: None,
         broken: false,
+        rest_void: false,
         faults: Vec::new(),
     };
     let segments = segment::list(dir)?;
     // A segment without a line has nothing to say of the chain: the one before it has.
     for segment in segments.iter().rev() {
-        let length = found.read(segment)?;
+        let (length, rest) = found.read(segment)?;
+        found.rest_void |= found.newest.is_some() && rest > 0;
         found.newest.get_or_insert_with(|| (segment.clone(), length));
         if length > 0 {
             break;
@@ -64,25 +69,51 @@ pub(super) fn survey(dir: &Path) -> io::Result<Survey> {
 }
 
 impl Survey {
-    /// Follows the chain through a segment; returns where its last whole line ends.
-    fn read(&mut self, segment: &Segment) -> io::Result<u64> {
+    /// Puts what is wrong on record, and that another key signs from here on.
+    pub(super) fn note(&self, key: PublicKey, now: Timestamp, notes: &mut Lines) -> Result<(), serde_json::Error> {
+        for fault in &self.faults {
+            tracing::warn!(fault = ?fault.fault, detail = fault.detail, "the audit log was not as it was left");
+            notes.push(now, &Event::JournalHealed(fault.clone()))?;
+        }
+        let Some(previous) = self.key.filter(|known| *known != key) else {
+            return Ok(());
+        };
+        tracing::warn!(
+            was = previous.id(),
+            is = key.id(),
+            "the audit log is signed with another key from here on"
+        );
+        let changed = KeyChanged {
+            key,
+            previous,
+            vouched: false,
+            by: "gate".to_owned(),
+        };
+        notes.push(now, &Event::KeyChanged(changed))
+    }
+
+    /// Follows the chain through a segment; returns where its last whole line ends, and how much there is behind it.
+    fn read(&mut self, segment: &Segment) -> io::Result<(u64, u64)> {
         let mut lines = segment.open()?;
         let mut line = Vec::new();
         let (mut end, mut count) = (0, 0_u64);
         loop {
-            line.clear();
-            let read = lines.read_until(b'\n', &mut line)? as u64;
-            if line.pop_if(|byte| *byte == b'\n').is_none() {
-                if read > 0 {
-                    self.fault(
-                        Fault::TornTail,
-                        read,
-                        format!("{}, behind line {count}", segment.path.display()),
-                    );
+            match next_line(&mut lines, &mut line)? {
+                Next::Line => {}
+                // It does not fit, whatever is in it; nothing is written behind it, so it does not matter where it ends.
+                Next::TooLong => {
+                    self.follow(b"", segment, count + 1);
+                    return Ok((end + line.len() as u64 + io::copy(&mut lines, &mut io::sink())?, 0));
                 }
-                return Ok(end);
+                Next::Rest(rest) => {
+                    if rest > 0 {
+                        let place = format!("{}, behind line {count}", segment.path.display());
+                        self.fault(Fault::TornTail, rest, place);
+                    }
+                    return Ok((end, rest));
+                }
             }
-            (end, count) = (end + read, count + 1);
+            (end, count) = (end + line.len() as u64 + 1, count + 1);
             if count == 1 {
                 self.begin(&line);
             }
@@ -166,6 +197,13 @@ impl Survey {
             detail: Some(detail),
         });
     }
+}
+
+/// The last line of the segments before, where the first line of the next one says that there may be more in their files.
+pub(super) fn voids_behind(first: &[u8]) -> Option<u64> {
+    header(first)
+        .filter(|began| began.rest_void)
+        .and_then(|_| number(first)?.checked_sub(1))
 }
 
 /// What the first line of a segment says, if it is one.

@@ -10,8 +10,8 @@ use super::chain::{Link, Mark};
 use super::checkpoint::Checkpoint;
 use super::event::{
     CancelRequested, DecisionMade, Done, Event, Fault, GateStarted, GrantChanged, IdentityRefused, JournalHealed, KeyChanged,
-    Kind, Outcome, Parameter, PolicyLoaded, Refused, RequestChanged, SegmentBegan, SegmentsRemoved, SessionEnded, SessionStarted,
-    Sql, Statement, Text, UserChanged, Who,
+    Kind, Outcome, Parameter, PolicyLoaded, Refused, RequestChanged, RolledBack, SegmentBegan, SegmentsRemoved, SessionEnded,
+    SessionStarted, Sql, Statement, Text, TransactionChanged, TransactionStatus, UserChanged, Who,
 };
 use super::key::{PublicKey, Signature};
 use super::record::{Record, VERSION};
@@ -82,6 +82,30 @@ pub(super) fn outcome(who: &Who, statement: u64, sqlstate: Option<&'static str>)
     })
 }
 
+pub(super) fn skipped(who: &Who, statement: u64) -> Event<'static> {
+    match outcome(who, statement, None) {
+        Event::Outcome(outcome) => Event::Outcome(Outcome {
+            result: Done::Skipped,
+            rows: 0,
+            ..outcome
+        }),
+        other => other,
+    }
+}
+
+pub(super) fn rolled_back(who: &Who, first: u64, last: u64) -> Event<'static> {
+    Event::TransactionChanged(TransactionChanged {
+        who: Cow::Owned(who.clone()),
+        statement: last,
+        transaction: TransactionStatus::Idle,
+        rolled_back: Some(RolledBack {
+            first,
+            last,
+            sqlstate: Text(Cow::Borrowed("23505")),
+        }),
+    })
+}
+
 pub(super) fn ended(who: &Who) -> Event<'static> {
     Event::SessionEnded(Cow::Owned(SessionEnded {
         who: who.clone(),
@@ -135,6 +159,7 @@ pub(super) fn all() -> Vec<Event<'static>> {
             grant: ana.grant.clone(),
             identity: ana.identity.clone(),
             target: ana.target.clone(),
+            profile: Some("read-only".parse().unwrap()),
             change: "created".to_owned(),
             by: "ops".to_owned(),
             reason: Some("BUG-812".to_owned()),
@@ -189,6 +214,7 @@ fn chain() -> Vec<Event<'static>> {
             segment: 2,
             previous: Link::START.after(b"x"),
             key,
+            rest_void: false,
         })),
         Event::Checkpoint(Cow::Owned(Checkpoint {
             log,

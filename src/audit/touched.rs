@@ -11,6 +11,7 @@ use super::event::{Done, Event, Kind};
 use super::reading::{Class, Readings};
 use super::record::Record;
 use super::story::add_new;
+use super::undone::Undone;
 use crate::ids::SessionId;
 use crate::names::{IdentityName, TargetName};
 
@@ -23,10 +24,14 @@ pub struct Toucher {
     pub target: TargetName,
     /// In which sessions.
     pub sessions: BTreeSet<SessionId>,
-    /// Statements sent to be executed.
+    /// Statements executed, or sent to be.
     pub statements: u64,
+    /// Beside them: statements that were not executed, for one before them failed.
+    pub skipped: u64,
     /// Those that failed.
     pub failed: u64,
+    /// Those that ran and were undone, for their transaction failed later.
+    pub rolled_back: u64,
     /// Those without an outcome, or whose outcome is not known.
     pub outcome_unknown: u64,
     /// Those that have the table's name, but could not be read or do not show what they run.
@@ -48,12 +53,26 @@ pub struct Touched {
     /// Statements without an outcome so far.
     open: HashMap<(SessionId, u64), (IdentityName, TargetName)>,
     readings: Readings,
+    /// Statements from then on do not count; outcomes do.
+    until: Option<Timestamp>,
+    undone: Undone,
 }
 
 impl Touched {
+    /// Statements before that time, whenever their outcomes came, of which these were undone.
+    #[must_use]
+    pub fn new(until: Option<Timestamp>, undone: Undone) -> Self {
+        Self {
+            until,
+            undone,
+            ..Self::default()
+        }
+    }
+
     /// Takes a record that was found, in order.
     pub fn add(&mut self, record: &Record) {
         match &record.event {
+            Event::Statement(_) if self.until.is_some_and(|until| record.time >= until) => {}
             Event::Statement(statement) if statement.kind != Kind::Parse => {
                 let who = &statement.who;
                 let key = (who.identity.clone(), who.target.clone());
@@ -62,7 +81,9 @@ impl Touched {
                     target: who.target.clone(),
                     sessions: BTreeSet::new(),
                     statements: 0,
+                    skipped: 0,
                     failed: 0,
+                    rolled_back: 0,
                     outcome_unknown: 0,
                     not_read: 0,
                     rows: 0,
@@ -83,6 +104,11 @@ impl Touched {
             Event::Outcome(outcome) => {
                 let open = self.open.remove(&(outcome.who.session.clone(), outcome.statement));
                 if let Some(toucher) = open.and_then(|key| self.by.get_mut(&key)) {
+                    let undone = outcome.result.ran() && self.undone.of(&outcome.who.session, outcome.statement).is_some();
+                    let skipped = u64::from(outcome.result == Done::Skipped);
+                    toucher.statements -= skipped;
+                    toucher.skipped += skipped;
+                    toucher.rolled_back += u64::from(undone);
                     toucher.rows += outcome.rows;
                     toucher.failed += u64::from(outcome.result == Done::Failed);
                     toucher.outcome_unknown += u64::from(outcome.result == Done::Unknown);

@@ -1,34 +1,38 @@
 //! Proves that a log is whole, from its files alone, or names the first thing that is wrong.
 //!
-//! It changes nothing, needs no gate and no network, and keeps only what frames the log (first lines, checkpoints, key changes,
+//! It changes nothing, needs no gate and no network, and keeps only what decides (first lines, the last checkpoints, key changes,
 //! removals) in memory, so it works on copies of any size.
 //!
 //! The law: when there is no flaw, every line up to [`Verdict::proven`] is one that the holder of a trusted key has signed, in its
 //! place, byte by byte, and none between the first and that one is missing. Lines behind the last checkpoint fit the chain, but
-//! nobody has signed them yet.
+//! nobody has signed them yet: they are no more than a gate leaves that dies.
 
-use std::io::{self, BufRead};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use jiff::Timestamp;
 
-use super::chain::{Breach, Tip, number};
+use super::chain::{Tip, number};
 use super::checkpoint::Checkpoint;
-use super::event::{Event, JournalHealed, KeyChanged, SegmentBegan, SegmentsRemoved};
+use super::event::Event;
 use super::key::PublicKey;
-use super::record::{Record, name_of};
-use super::segment::{self, Segment};
+use super::record::Record;
+use super::segment::{self, Segment, next_line};
 use super::survey::CHECKPOINT;
-use crate::ids::LogId;
+use hear::{Hearing, Testimony};
 
 mod flaw;
+mod hear;
 mod judge;
 
 pub use flaw::Flaw;
 pub use judge::Verdict;
+
+/// No checkpoint is longer. Bytes.
+const MOST_CHECKPOINT: u64 = 64 * 1024;
 
 /// What the log is held against.
 #[derive(Debug, Clone, Default)]
@@ -88,12 +92,27 @@ impl Kept {
     }
 
     /// The one that the gate left beside the log in this folder, if there is one.
-    pub fn beside(dir: &Path) -> Result<Option<Self>, NotACheckpoint> {
-        match std::fs::read(dir.join(CHECKPOINT)) {
-            Ok(text) => Self::parse(&text).map(Some),
-            Err(_) => Ok(None),
+    pub fn beside(dir: &Path) -> Result<Option<Self>, NoneBeside> {
+        let path = dir.join(CHECKPOINT);
+        let mut text = Vec::new();
+        let read = std::fs::File::open(&path).and_then(|file| file.take(MOST_CHECKPOINT).read_to_end(&mut text));
+        match read {
+            Ok(_) => Ok(Some(Self::parse(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Unreadable::new(&path, error).into()),
         }
     }
+}
+
+/// Why nobody can tell which checkpoint stands beside a log.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NoneBeside {
+    /// There is one, or there may be, and it cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// The file holds something else.
+    #[error(transparent)]
+    NotACheckpoint(#[from] NotACheckpoint),
 }
 
 /// What could not be read.
@@ -115,48 +134,19 @@ impl Unreadable {
     }
 }
 
-/// What a segment has to say.
-#[derive(Debug)]
-struct Testimony {
-    segment: Segment,
-    began: Option<SegmentBegan>,
-    /// The chain before its first line and after its last good one.
-    start: Tip,
-    end: Tip,
-    lines: u64,
-    bytes: u64,
-    frames: Vec<Frame>,
-    flaw: Option<Flaw>,
-    /// Bytes behind the last whole line.
-    unfinished: u64,
-}
-
-/// A line that says something about the log itself.
-#[derive(Debug)]
-struct Frame {
-    seq: u64,
-    line: u64,
-    time: Timestamp,
-    what: What,
-}
-
-#[derive(Debug)]
-enum What {
-    Checkpoint(Checkpoint),
-    KeyChanged(KeyChanged),
-    Removed(SegmentsRemoved),
-    Healed(JournalHealed),
-}
-
 /// Verifies the log in a folder, also against the checkpoint beside it. `progress` is told how many bytes more were read; it is
 /// called from several threads. A gate may be writing there.
 pub fn verify_folder(dir: &Path, expected: &Expected, progress: impl Fn(u64) + Sync) -> Result<Verdict, Unreadable> {
     // In this order: what a checkpoint covers is in the log before the checkpoint is beside it.
-    let beside = Kept::beside(dir);
+    let (beside, damaged) = match Kept::beside(dir) {
+        Ok(beside) => (beside, false),
+        Err(NoneBeside::NotACheckpoint(_)) => (None, true),
+        Err(NoneBeside::Unreadable(error)) => return Err(error),
+    };
     let segments = segment::list(dir).map_err(|error| Unreadable::new(dir, error))?;
-    let damaged = beside.is_err();
+    let strays = segment::strays(dir).map_err(|error| Unreadable::new(dir, error))?;
     let expected = Expected {
-        beside: beside.ok().flatten(),
+        beside,
         ..expected.clone()
     };
     let mut verdict = verify(&segments, &expected, progress)?;
@@ -166,6 +156,12 @@ pub fn verify_folder(dir: &Path, expected: &Expected, progress: impl Fn(u64) + S
             dir.join(CHECKPOINT).display()
         ));
     }
+    verdict.remarks.extend(strays.iter().map(|stray| {
+        format!(
+            "{} is no segment, for no gate gives a file that name: it was not read",
+            stray.display()
+        )
+    }));
     Ok(verdict)
 }
 
@@ -173,16 +169,17 @@ pub fn verify_folder(dir: &Path, expected: &Expected, progress: impl Fn(u64) + S
 pub fn verify(segments: &[Segment], expected: &Expected, progress: impl Fn(u64) + Sync) -> Result<Verdict, Unreadable> {
     let trusted = expected.kept.as_ref().filter(|_| expected.skip);
     let skip = trusted.map_or(Ok(0), |kept| covered(segments, kept))?;
-    let segments = segments.get(skip..).unwrap_or_default();
+    let (skipped, segments) = segments.split_at_checked(skip).unwrap_or((&[], segments));
+    let wanted: Vec<Tip> = expected.checkpoints().map(Checkpoint::tip).collect();
+    let hearing = Hearing::for_checkpoints(&wanted);
     let testimonies = Mutex::new(Vec::new());
-    let (next, failed) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let next = AtomicUsize::new(0);
     // Each segment says where the chain stood before it, so they are followed side by side, and joined afterwards.
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(segment) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let testimony = hear(segment, &progress);
-                    failed.fetch_add(u64::from(testimony.is_err()), Ordering::Relaxed);
+                    let testimony = hearing.hear(segment, &progress);
                     testimonies.lock().unwrap_or_else(PoisonError::into_inner).push(testimony);
                 }
             });
@@ -191,7 +188,8 @@ pub fn verify(segments: &[Segment], expected: &Expected, progress: impl Fn(u64) 
     let testimonies = testimonies.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut testimonies = testimonies.into_iter().collect::<Result<Vec<_>, _>>()?;
     testimonies.sort_by_key(|testimony| testimony.segment.number);
-    Ok(judge::judge(&testimonies, expected))
+    leave_out_void(&mut testimonies, hearing)?;
+    Ok(judge::judge(skipped, &testimonies, expected))
 }
 
 /// How many segments end before the checkpoint's line: all but the last that begins before it.
@@ -199,10 +197,8 @@ fn covered(segments: &[Segment], kept: &Kept) -> Result<usize, Unreadable> {
     let mut covered = 0;
     for (index, segment) in segments.iter().enumerate() {
         let mut line = Vec::new();
-        let mut lines = segment.open().map_err(|error| Unreadable::new(&segment.path, error))?;
-        lines
-            .read_until(b'\n', &mut line)
-            .map_err(|error| Unreadable::new(&segment.path, error))?;
+        let read = segment.open().and_then(|mut lines| next_line(&mut lines, &mut line));
+        read.map_err(|error| Unreadable::new(&segment.path, error))?;
         if number(&line).is_none_or(|first| first > kept.checkpoint.covers) {
             break;
         }
@@ -211,114 +207,23 @@ fn covered(segments: &[Segment], kept: &Kept) -> Result<usize, Unreadable> {
     Ok(covered)
 }
 
-/// Follows the chain through one segment, up to its first flaw.
-fn hear(segment: &Segment, progress: &impl Fn(u64)) -> Result<Testimony, Unreadable> {
-    let unreadable = |error| Unreadable::new(&segment.path, error);
-    let mut heard = Testimony {
-        segment: segment.clone(),
-        began: None,
-        start: Tip::START,
-        end: Tip::START,
-        lines: 0,
-        bytes: 0,
-        frames: Vec::new(),
-        flaw: None,
-        unfinished: 0,
-    };
-    let mut lines = segment.open().map_err(unreadable)?;
-    let mut line = Vec::new();
-    let mut told = 0;
-    loop {
-        line.clear();
-        let read = match lines.read_until(b'\n', &mut line) {
-            // A packed segment that is damaged or cut is a flaw of the log, not of reading.
-            Err(_) if segment.packed => {
-                heard.flaw = Some(Flaw::Damaged {
-                    file: segment.path.clone(),
-                    after: heard.lines,
-                });
+/// Hears those anew that have more in their files than the log: a segment after them says where it ends, in its first line, which is
+/// in the chain. Nobody without the key can make a segment say so.
+fn leave_out_void(heard: &mut [Testimony], hearing: Hearing<'_>) -> Result<(), Unreadable> {
+    for next in (1..heard.len()).rev() {
+        let (before, from) = heard.split_at_mut(next);
+        let Some(last) = from.first().and_then(Testimony::voids_behind) else {
+            continue;
+        };
+        // Where the first line of a segment could not be written, all of it is void, and more in the one before.
+        for segment in before.iter_mut().rev() {
+            *segment = hearing.up_to(last).hear(&segment.segment, &|_| ())?;
+            if segment.lines > 0 {
                 break;
             }
-            answer => answer.map_err(unreadable)? as u64,
-        };
-        if line.pop_if(|byte| *byte == b'\n').is_none() {
-            heard.unfinished = read;
-            break;
-        }
-        heard.lines += 1;
-        heard.bytes += read;
-        if heard.bytes - told >= 1 << 22 {
-            progress(heard.bytes - told);
-            told = heard.bytes;
-        }
-        if !heard.take(&line) {
-            break;
         }
     }
-    progress(heard.bytes - told);
-    Ok(heard)
-}
-
-impl Testimony {
-    /// Takes the next line; `false` at a flaw.
-    fn take(&mut self, line: &[u8]) -> bool {
-        if self.lines == 1
-            && let Ok(Event::SegmentBegan(began)) = Record::parse(line).map(|record| record.event)
-        {
-            self.start = Tip {
-                seq: number(line).unwrap_or(1).saturating_sub(1),
-                link: began.previous,
-            };
-            self.end = self.start;
-            self.began = Some(began.into_owned());
-        }
-        let before = self.end;
-        match self.end.follow(line) {
-            // Without its first line nothing in a segment can be followed.
-            Ok(tip) if self.began.is_some() => self.end = tip,
-            Ok(_) => self.breach(Breach::Foreign),
-            Err(breach) => self.breach(breach),
-        }
-        if self.flaw.is_none() {
-            self.frame(line, before);
-        }
-        self.flaw.is_none()
-    }
-
-    fn breach(&mut self, breach: Breach) {
-        self.flaw = Some(Flaw::Line {
-            file: self.segment.path.clone(),
-            line: self.lines,
-            seq: self.end.seq + 1,
-            breach,
-        });
-    }
-
-    /// Keeps a line that frames the log.
-    fn frame(&mut self, line: &[u8], before: Tip) {
-        if !matches!(
-            name_of(line),
-            Some("checkpoint" | "key_changed" | "segments_removed" | "journal_healed")
-        ) {
-            return;
-        }
-        let Ok(record) = Record::parse(line) else {
-            return self.breach(Breach::Foreign);
-        };
-        let what = match record.event {
-            Event::Checkpoint(checkpoint) if checkpoint.tip() == before => What::Checkpoint(checkpoint.into_owned()),
-            Event::KeyChanged(changed) => What::KeyChanged(changed),
-            Event::SegmentsRemoved(removed) => What::Removed(removed),
-            Event::JournalHealed(healed) => What::Healed(healed),
-            _ => return self.breach(Breach::Changed),
-        };
-        self.frames.push(Frame {
-            seq: self.end.seq,
-            line: self.lines,
-            time: record.time,
-            what,
-        });
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -17,11 +17,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::chain::Tip;
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, LATE};
 use super::encode::Lines;
 use super::event::{Event, KeyChanged, SegmentBegan};
 use super::key::{PublicKey, SigningKey};
-use super::survey::{self, CHECKPOINT, Survey};
+use super::survey::{self, CHECKPOINT};
 use super::tally::Tally;
 use super::{AuditError, Durability, Settings, segment};
 use crate::ids::LogId;
@@ -51,10 +51,16 @@ pub(super) struct Writer {
     tip: Tip,
     /// The number of the last line that is signed or a signature.
     signed: u64,
+    /// When the first line was written that no checkpoint covers.
+    unsigned_since: Option<Timestamp>,
+    /// The number of the last checkpoint in the output.
+    signs: Option<u64>,
     /// The line of the last checkpoint of this run.
     checkpoint: Option<String>,
     pub(super) tally: Arc<Tally>,
     state: State,
+    /// The segment before may have, behind its last line, what could not be taken back: the next one's first line says so.
+    rest_void: bool,
     out: Vec<u8>,
     own: Lines,
 }
@@ -79,7 +85,7 @@ impl Writer {
         let found = survey::survey(dir).map_err(|error| AuditError::open(dir, error))?;
         SigningKey::recover(&settings.key, found.key)?;
         let key = SigningKey::load_or_make(&settings.key)?;
-        remark(&found, &key, now, notes)?;
+        found.note(key.public(), now, notes).map_err(|_| AuditError::Encode)?;
         let (segment, length) = found
             .newest
             .as_ref()
@@ -103,6 +109,9 @@ impl Writer {
             key,
             tip: found.tip,
             signed: found.signed,
+            // How long ago it was written nobody knows.
+            unsigned_since: (found.signed < found.tip.seq).then_some(Timestamp::MIN),
+            signs: None,
             checkpoint: None,
             tally: Arc::default(),
             state: if found.broken || packed {
@@ -110,6 +119,7 @@ impl Writer {
             } else {
                 State::Whole
             },
+            rest_void: found.rest_void,
             out: Vec::new(),
             own: Lines::default(),
         };
@@ -130,15 +140,19 @@ impl Writer {
         if self.is_full(now) {
             self.close_segment(now)?;
         }
-        let mut tip = self.begin_out(now)?;
+        let told_late = |lines: &&Lines| lines.oldest().is_some_and(|oldest| now.duration_since(oldest) > LATE);
+        let late = parts.iter().any(|lines| !lines.is_empty()) && self.is_overdue(now) || parts.iter().any(told_late);
+        // A log is signed from its first write on: one that nobody has signed proves nothing.
+        let sign = sign || self.signed == 0;
+        let mut tip = self.begin_out(late, now)?;
         for line in parts.iter().flat_map(|lines| lines.iter()) {
             tip = tip.seal(&mut self.out, line);
         }
         if !sign {
-            return self.put(tip, false);
+            return self.put(tip, false, now);
         }
         let tip = self.sign(tip, now)?;
-        self.put(tip, false)?;
+        self.put(tip, false, now)?;
         self.publish(now);
         Ok(())
     }
@@ -163,12 +177,12 @@ impl Writer {
             vouched: true,
             by: by.to_owned(),
         });
-        let tip = self.begin_out(now)?;
+        let tip = self.begin_out(self.is_overdue(now), now)?;
         let tip = self.seal_own(tip, &change, now)?;
         let tip = self.sign(tip, now)?;
         let old = std::mem::replace(&mut self.key, next);
         // On the disk before the old key is gone, whatever the setting.
-        if let Err(error) = self.sign(tip, now).and_then(|tip| self.put(tip, true)) {
+        if let Err(error) = self.sign(tip, now).and_then(|tip| self.put(tip, true, now)) {
             self.key = old;
             // If this fails, the next attempt or start does it.
             let _ = SigningKey::recover(&self.settings.key, Some(self.key.public()));
@@ -204,34 +218,48 @@ impl Writer {
         self.file.sync_data().map_err(AuditError::write)
     }
 
-    /// Begins the output: with the first line of the segment, if that is due.
-    fn begin_out(&mut self, now: Timestamp) -> Result<Tip, AuditError> {
+    fn is_overdue(&self, now: Timestamp) -> bool {
+        self.unsigned_since.is_some_and(|since| now.duration_since(since) > LATE)
+    }
+
+    /// Begins the output: with the first line of the segment, if that is due, and with a checkpoint if `late` (see [`LATE`]).
+    ///
+    /// A segment that was begun behind lines that nobody has signed (the one before could not be written any more) signs them in its
+    /// second line, in the first page of its file, which the kernel takes whole: so only the newest segment has such lines.
+    fn begin_out(&mut self, late: bool, now: Timestamp) -> Result<Tip, AuditError> {
         if self.out.capacity() > KEEP {
             self.out = Vec::new();
         }
         self.out.clear();
+        self.signs = None;
         if self.length > 0 {
-            return Ok(self.tip);
+            return if late { self.sign(self.tip, now) } else { Ok(self.tip) };
         }
         let began = SegmentBegan {
             log: self.log.clone(),
             segment: self.segment,
             previous: self.tip.link,
             key: self.key.public(),
+            rest_void: self.rest_void,
         };
-        self.seal_own(self.tip, &Event::SegmentBegan(Cow::Owned(began)), now)
+        let tip = self.seal_own(self.tip, &Event::SegmentBegan(Cow::Owned(began)), now)?;
+        if late || self.unsigned() > 0 {
+            return self.sign(tip, now);
+        }
+        Ok(tip)
     }
 
     /// Adds a checkpoint of everything up to `tip` to the output.
     fn sign(&mut self, tip: Tip, now: Timestamp) -> Result<Tip, AuditError> {
         let checkpoint = Checkpoint::sign(&self.log, tip, now, &self.key);
-        self.seal_own(tip, &Event::Checkpoint(Cow::Owned(checkpoint)), now)
+        let tip = self.seal_own(tip, &Event::Checkpoint(Cow::Owned(checkpoint)), now)?;
+        self.signs = Some(tip.seq);
+        Ok(tip)
     }
 
     /// Everything is signed by the last line written, a checkpoint; puts it beside the log, so that what is missing at its end is
     /// noticed at the next start.
     fn publish(&mut self, now: Timestamp) {
-        self.signed = self.tip.seq;
         self.tally.signed(now);
         let Some(line) = self.out.split_inclusive(|byte| *byte == b'\n').next_back() else {
             return;
@@ -252,7 +280,7 @@ impl Writer {
     }
 
     /// Writes the output, which ends at `tip`, and syncs it where durability or the caller asks for it.
-    fn put(&mut self, tip: Tip, durable: bool) -> Result<(), AuditError> {
+    fn put(&mut self, tip: Tip, durable: bool, now: Timestamp) -> Result<(), AuditError> {
         if let Err(error) = self.file.write_all(&self.out) {
             self.roll_back();
             return Err(AuditError::write(error));
@@ -260,12 +288,19 @@ impl Writer {
         let sync = durable || self.settings.durability == Durability::Power;
         if sync && let Err(error) = self.file.sync_data() {
             self.roll_back();
-            self.state = State::Abandoned;
+            (self.state, self.rest_void) = (State::Abandoned, true);
             return Err(AuditError::write(error));
         }
         self.tally.written(tip.seq - self.tip.seq, self.out.len() as u64, sync);
+        self.rest_void = false;
         self.length += self.out.len() as u64;
         self.tip = tip;
+        if let Some(signed) = self.signs.take() {
+            (self.signed, self.unsigned_since) = (signed, None);
+        }
+        if self.unsigned() > 0 {
+            self.unsigned_since.get_or_insert(now);
+        }
         Ok(())
     }
 
@@ -279,7 +314,7 @@ impl Writer {
         if self.unsigned() > 0 {
             self.out.clear();
             let tip = self.sign(self.tip, now)?;
-            self.put(tip, false)?;
+            self.put(tip, false, now)?;
             self.publish(now);
         }
         self.begin_segment(now)
@@ -299,6 +334,7 @@ impl Writer {
                 Ok(()) => State::Whole,
                 Err(_) => State::Abandoned,
             };
+            self.rest_void |= self.state == State::Abandoned;
         }
         if self.state == State::Abandoned {
             self.begin_segment(now)?;
@@ -337,31 +373,11 @@ impl Writer {
     }
 }
 
-/// Puts on record what was found to be wrong.
-fn remark(found: &Survey, key: &SigningKey, now: Timestamp, notes: &mut Lines) -> Result<(), AuditError> {
-    let mut note = |event: &Event<'_>| notes.push(now, event).map_err(|_| AuditError::Encode);
-    for fault in &found.faults {
-        tracing::warn!(fault = ?fault.fault, detail = fault.detail, "the audit log was not as it was left");
-        note(&Event::JournalHealed(fault.clone()))?;
-    }
-    if let Some(previous) = found.key.filter(|known| *known != key.public()) {
-        tracing::warn!(
-            was = previous.id(),
-            is = key.public().id(),
-            "the audit log is signed with another key from here on"
-        );
-        note(&Event::KeyChanged(KeyChanged {
-            key: key.public(),
-            previous,
-            vouched: false,
-            by: "gate".to_owned(),
-        }))?;
-    }
-    Ok(())
-}
-
 fn new_log() -> Result<LogId, AuditError> {
     let mut bytes = [0; 10];
     getrandom::fill(&mut bytes).map_err(|_| AuditError::Key(Arc::new(super::key::KeyError::Random)))?;
     Ok(LogId::from_random(bytes))
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,6 +141,33 @@ fn told(output: Output, key: &AuditKeyBody) -> anyhow::Result<()> {
     show(output, key, |key| key.pem.trim_end().to_owned())
 }
 
+/// A key to hold a log against, and where it comes from.
+pub(super) struct Trusted {
+    pub(super) key: PublicKey,
+    pub(super) from: String,
+}
+
+impl Trusted {
+    /// The key that is named, or else the public half of the configured one, where that can be read.
+    pub(super) fn find(config: &Path, name: Option<&str>) -> anyhow::Result<Option<Self>> {
+        if let Some(name) = name {
+            let from = name.to_owned();
+            return Ok(Some(Self { key: named(name)?, from }));
+        }
+        let Some(file) = here(config).map(|here| public_path(&here.audit_key)) else {
+            return Ok(None);
+        };
+        let Ok(text) = std::fs::read_to_string(&file) else {
+            return Ok(None);
+        };
+        let key = text
+            .parse()
+            .map_err(|error| anyhow::anyhow!("{}: {error}; name the key with --key", file.display()))?;
+        let from = format!("{}, as configured here", file.display());
+        Ok(Some(Self { key, from }))
+    }
+}
+
 /// A public key as somebody names it: a file with it, or its base 64.
 fn named(text: &str) -> anyhow::Result<PublicKey> {
     if let Ok(key) = text.parse() {

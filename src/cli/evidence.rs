@@ -4,15 +4,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use super::audit::Trusted;
 use super::log::args::{When, events};
-use super::render;
-use crate::audit::key::PublicKey;
+use super::render::{self, visible};
 use crate::audit::verify::{Expected, Verdict, verify_folder};
-use crate::audit::{EventName, Filter, read};
+use crate::audit::{EventName, Filter, read_whole};
 use crate::clock::Clock;
 use crate::config;
 use crate::evidence::{self, Collector, Period, page, tables, write};
@@ -23,11 +22,11 @@ use crate::names::{IdentityName, TargetName};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  tidegate audit report --from 2026-07-01T00:00:00Z --to 2026-08-01T00:00:00Z --key gate-audit.pub --out july
+  tidegate audit report --from 2026-07-01 --to 2026-08-01 --key gate-audit.pub --out july
 
 Writes report.html (to read and print) and a CSV file for each table into the folder.")]
 pub struct ReportArgs {
-    /// From this time on: a time (2026-07-01T00:00:00Z) or a length of time back from now (720h)
+    /// From this time on: a time (2026-07-01, yesterday, 2026-07-01T12:00:00Z) or how long ago (30d)
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     pub from: When,
     /// Before this time; as --from [default: now]
@@ -36,9 +35,10 @@ pub struct ReportArgs {
     /// The log's folder, or a copy of it [default: as the configuration says]
     #[arg(long, value_name = "FOLDER")]
     pub dir: Option<PathBuf>,
-    /// The public key the log must be signed with (a file): without it the report cannot say by whom it was signed
-    #[arg(long, value_name = "FILE")]
-    pub key: Option<PathBuf>,
+    /// The public key that has to have signed it: a file, or its base 64 [default: the one beside the key configured here, if there
+    /// is one]
+    #[arg(long, value_name = "PUB")]
+    pub key: Option<String>,
     /// The folder for the report; made if it does not exist
     #[arg(long, value_name = "FOLDER", default_value = "tidegate-report")]
     pub out: PathBuf,
@@ -48,10 +48,10 @@ pub struct ReportArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  tidegate audit export --from 720h --out log.parquet
+  tidegate audit export --from 30d --out log.parquet
   duckdb -c \"SELECT identity, count(*) FROM 'log.parquet' WHERE event = 'statement' GROUP BY identity\"")]
 pub struct ExportArgs {
-    /// From this time on: a time (2026-07-01T00:00:00Z) or a length of time back from now (720h)
+    /// From this time on: a time (2026-07-01, yesterday, 2026-07-01T12:00:00Z) or how long ago (30d)
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     pub from: Option<When>,
     /// Before this time; as --from
@@ -99,15 +99,21 @@ pub(super) fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<()> {
         until: Some(period.to),
         ..Filter::default()
     };
-    for found in read(&dir, &filter)? {
+    for found in read_whole(&dir, &filter)? {
         collector.take(found.as_ref());
     }
-    let verdict = verdict(&dir, args.key.as_deref())?;
+    let trusted = Trusted::find(config, args.key.as_deref())?;
+    let verdict = verdict(&dir, trusted.as_ref());
     let whole = verdict.as_ref().is_ok_and(Verdict::is_whole);
-    let report = collector.report(verdict);
+    let report = collector.report(verdict, trusted.map(|trusted| trusted.from));
     let tables = tables(&report);
     let files = write(&args.out, &page(&report, &tables, now), &tables)?;
-    render::print(&format!("{files} files are in {}", args.out.display()))?;
+    let key = report
+        .key_from
+        .as_ref()
+        .map_or("no key, which proves little".to_owned(), |from| format!("the key {from}"));
+    let found = format!("{files} files are in {}; the log was held against {key}", args.out.display());
+    render::print(&visible(&found))?;
     anyhow::ensure!(
         whole,
         "the log is not whole, or could not be verified: the report says what was found"
@@ -121,19 +127,13 @@ pub(super) fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<()> {
 }
 
 /// Proves the log; that it cannot be read is a finding, too.
-fn verdict(dir: &Path, key: Option<&Path>) -> anyhow::Result<Result<Verdict, String>> {
-    let key = key.map(public_key).transpose()?;
+fn verdict(dir: &Path, trusted: Option<&Trusted>) -> Result<Verdict, String> {
     let expected = Expected {
-        key,
+        key: trusted.map(|trusted| trusted.key),
         from_start: true,
         ..Expected::default()
     };
-    Ok(verify_folder(dir, &expected, |_| {}).map_err(|error| error.to_string()))
-}
-
-fn public_key(path: &Path) -> anyhow::Result<PublicKey> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    text.parse().with_context(|| path.display().to_string())
+    verify_folder(dir, &expected, |_| {}).map_err(|error| error.to_string())
 }
 
 fn folder(config: &Path, named: Option<&Path>) -> anyhow::Result<PathBuf> {
@@ -160,7 +160,7 @@ pub(super) fn export(config: &Path, args: &ExportArgs) -> anyhow::Result<()> {
         ..Filter::default()
     };
     let mut unreadable = 0_u64;
-    let records = read(&folder(config, args.dir.as_deref())?, &filter)?.filter_map(|found| {
+    let records = read_whole(&folder(config, args.dir.as_deref())?, &filter)?.filter_map(|found| {
         found
             .inspect_err(|error| {
                 unreadable += 1;

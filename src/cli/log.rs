@@ -9,10 +9,11 @@ use super::args::Output;
 use super::client::Client;
 use super::reach::Whose;
 use super::render::{self, print, print_line, visible};
-use crate::audit::event::Event;
+use crate::audit::event::{Event, Kind};
 use crate::audit::reading::Readings;
 use crate::audit::story::{OUTCOME_UNKNOWN, Story};
 use crate::audit::touched::{Touched, Toucher};
+use crate::audit::undone::Undone;
 use crate::audit::{EventName, Filter, Record, Span, follow, render as words};
 use crate::clock::Clock;
 use crate::control::model::{Following, LogQuery, Unreadable};
@@ -26,7 +27,10 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
     let now = Clock::system(None).now();
     match args.command {
         None => {
-            let filter = args.which.filter(now);
+            let filter = Filter {
+                after: args.after,
+                ..args.which.filter(now)
+            };
             list(
                 Source::new(config, &args.origin)?,
                 filter,
@@ -57,6 +61,11 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
         }
     }
 }
+
+/// No record is of that session.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no record of session {0}: `tidegate log --event session_started` lists those there are")]
+pub(super) struct NoSuchSession(SessionId);
 
 /// Where records come from.
 enum Source {
@@ -129,6 +138,7 @@ async fn list(source: Source, filter: Filter, endless: bool, limit: Option<u64>,
         readings: Readings::default(),
         open: BTreeSet::new(),
         cut: false,
+        last: None,
     };
     if form == Form::Csv {
         print_line(&table::csv_line(table::HEADER)?);
@@ -152,6 +162,8 @@ struct Shown {
     open: BTreeSet<(SessionId, u64)>,
     /// There is more than was to be shown.
     cut: bool,
+    /// The number of the last record shown.
+    last: Option<u64>,
 }
 
 impl Shown {
@@ -161,8 +173,8 @@ impl Shown {
         if let Some(room) = &mut self.room {
             let Some(less) = room.checked_sub(1) else {
                 self.cut = true;
-                let since = record.map(|record| format!(" The next ones: the same with --since {}", record.time));
-                super::complain(&format!("there is more.{}", since.unwrap_or_default()));
+                let next = self.last.map(|last| format!(" The next ones: the same with --after {last}"));
+                super::complain(&format!("there is more.{}", next.unwrap_or_default()));
                 return false;
             };
             *room = less;
@@ -170,7 +182,10 @@ impl Shown {
         let Ok(record) = record else {
             return print_line(&visible(&String::from_utf8_lossy(line)));
         };
+        self.last = Some(record.seq);
         match &record.event {
+            // A text that was prepared has an outcome only where it failed.
+            Event::Statement(statement) if statement.kind == Kind::Parse => {}
             Event::Statement(statement) => drop(self.open.insert((statement.who.session.clone(), statement.statement))),
             Event::Outcome(outcome) => drop(self.open.remove(&(outcome.who.session.clone(), outcome.statement))),
             _ => {}
@@ -192,7 +207,7 @@ async fn tell(source: Source, session: SessionId, output: Output) -> anyhow::Res
         })
         .await?;
     let Some(who) = records.iter().find_map(|record| record.event.who().cloned()) else {
-        anyhow::bail!("there is no record of session {session}");
+        return Err(NoSuchSession(session).into());
     };
     let of = |event, grant, text: Option<&str>| Filter {
         event: Some(event),
@@ -226,8 +241,24 @@ async fn tell(source: Source, session: SessionId, output: Output) -> anyhow::Res
     Ok(())
 }
 
-async fn touched(source: Source, filter: Filter, form: Form) -> anyhow::Result<()> {
-    let mut touched = Touched::default();
+async fn touched(source: Source, mut filter: Filter, form: Form) -> anyhow::Result<()> {
+    // What came of a statement may stand behind that time.
+    let until = filter.until.take();
+    let steps = Filter {
+        table: None,
+        class: None,
+        event: Some(EventName::TransactionChanged),
+        ..filter.clone()
+    };
+    let mut undone = Undone::default();
+    let add = |line: &[u8]| {
+        if let Ok(record) = Record::parse(line) {
+            undone.add(&record);
+        }
+        true
+    };
+    source.lines(steps, false, add).await?;
+    let mut touched = Touched::new(until, undone);
     let read = source.lines(filter, false, |line| {
         if let Ok(record) = Record::parse(line) {
             touched.add(&record);
@@ -262,12 +293,14 @@ async fn touched(source: Source, filter: Filter, form: Form) -> anyhow::Result<(
     read
 }
 
-const HEADER: [&str; 10] = [
+const HEADER: [&str; 12] = [
     "IDENTITY",
     "TARGET",
     "SESSIONS",
     "STATEMENTS",
+    "SKIPPED",
     "FAILED",
+    "ROLLED BACK",
     "OUTCOME UNKNOWN",
     "ROWS",
     "FIRST",
@@ -275,14 +308,16 @@ const HEADER: [&str; 10] = [
     "WHAT",
 ];
 
-fn row(toucher: &Toucher) -> [String; 10] {
+fn row(toucher: &Toucher) -> [String; 12] {
     let classes: Vec<_> = toucher.classes.iter().map(|class| class.name()).collect();
     [
         toucher.identity.to_string(),
         toucher.target.to_string(),
         toucher.sessions.len().to_string(),
         toucher.statements.to_string(),
+        toucher.skipped.to_string(),
         toucher.failed.to_string(),
+        toucher.rolled_back.to_string(),
         toucher.outcome_unknown.to_string(),
         toucher.rows.to_string(),
         format!("{:.0}", toucher.first),

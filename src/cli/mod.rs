@@ -106,6 +106,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(Interrupted(code)) = error.downcast_ref() {
         return *code;
     }
+    if error.is::<log::NoSuchSession>() {
+        return 4;
+    }
     match error.downcast_ref::<CannotRun>() {
         Some(error) if error.reason.kind() == std::io::ErrorKind::NotFound => 127,
         Some(_) => 126,

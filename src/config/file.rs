@@ -323,7 +323,7 @@ fn audit(table: &Section<'_, '_>) -> AuditTable {
         segment_age: table.duration("segment_age", secs(1)).unwrap_or(Duration::from_hours(24)),
         keep: table.duration("keep", Duration::from_hours(1)),
         durability: table.one_of("durability", &words).unwrap_or(Durability::Process),
-        max_sql_bytes: table.number("max_sql_bytes", 256, 16 << 20).unwrap_or(64 << 10),
+        max_sql_bytes: table.number("max_sql_bytes", 256, 8 << 20).unwrap_or(64 << 10),
         max_parameter_bytes: table.number("max_parameter_bytes", 16, 16 << 20).unwrap_or(4 << 10),
         forward: table.within("forward", forward::read),
     }

@@ -240,7 +240,7 @@ impl Collector {
 
     /// What it comes to, with what the proof of the log said.
     #[must_use]
-    pub fn report(mut self, verdict: Result<Verdict, String>) -> Report {
+    pub fn report(mut self, verdict: Result<Verdict, String>, key_from: Option<String>) -> Report {
         let mut refusals: Vec<Refusals> = self.refusals.into_values().collect();
         refusals.sort_by(|a, b| (b.count, a.first, &a.claimed).cmp(&(a.count, b.first, &b.claimed)));
         self.delays_us.sort_unstable();
@@ -265,10 +265,12 @@ impl Collector {
             policies: self.house.policies,
             operation: self.house.operation,
             records_missing: self.house.records_missing,
+            log_damaged: self.house.log_damaged,
             statements: self.statements,
             records: self.records,
             unreadable: self.unreadable,
             verdict,
+            key_from,
         }
     }
 }

@@ -95,6 +95,7 @@ impl Lives {
             grant: event.grant.clone(),
             identity: event.identity.clone(),
             target: event.target.clone(),
+            profile: event.profile.clone(),
             asked: asked.map(|steps| steps.asked.clone()),
             by: event.by.clone(),
             reason: event.reason.clone(),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::grants::NOT_STORED;
 use super::report::{Change, Listed};
-use crate::audit::event::{Event, Fault, JournalHealed};
+use crate::audit::event::{Event, JournalHealed};
 
 /// What has been seen so far.
 #[derive(Debug, Default)]
@@ -16,6 +16,8 @@ pub(super) struct House {
     pub(super) operation: Listed<Change>,
     /// Records that were given up.
     pub(super) records_missing: u64,
+    /// How often the gate found its log damaged.
+    pub(super) log_damaged: u64,
     /// A gate started and did not stop.
     running: bool,
 }
@@ -90,6 +92,7 @@ impl House {
                 note("log healed", healed(event), true);
                 if within {
                     self.records_missing += event.lost;
+                    self.log_damaged += u64::from(event.fault.is_damage());
                 }
             }
             Event::KeyChanged(event) => {
@@ -118,15 +121,7 @@ fn accepted(yes: bool) -> &'static str {
 }
 
 fn healed(event: &JournalHealed) -> String {
-    let fault = match event.fault {
-        Fault::TornTail => "the log ended in the middle of a record",
-        Fault::DiskFull => "the disk was full",
-        Fault::WriteFailed => "the log could not be written",
-        Fault::FileLost => "the log's file was removed or replaced",
-        Fault::ChainBroken => "a record was changed while no gate wrote the log",
-        Fault::LinesMissing => "records are missing at the log's end",
-    };
-    let mut parts = vec![fault.to_owned()];
+    let mut parts = vec![event.fault.words().to_owned()];
     parts.extend(event.since.map(|since| format!("since {since}")));
     if event.refused > 0 {
         parts.push(format!(

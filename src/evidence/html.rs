@@ -75,6 +75,10 @@ fn alarms(report: &Report) -> Markup {
         (report.lost_sessions, "Sessions without an end on record"),
         (report.records_missing, "Records given up while the log could not be written"),
         (
+            report.log_damaged,
+            "Times that the gate found records of its log changed or missing, or the file gone",
+        ),
+        (
             report.unreadable.count(),
             "Lines of the log that could not be read, so that what is shown is not all there is",
         ),

@@ -21,5 +21,5 @@ pub use collect::Collector;
 pub use export::{ExportError, export};
 pub use html::page;
 pub use report::{Listed, Period, Report};
-pub use sheets::{SheetError, write};
+pub use sheets::{SheetError, harmless, write};
 pub use tables::{Table, tables};

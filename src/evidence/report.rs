@@ -94,6 +94,8 @@ pub struct Report {
     pub operation: Listed<Change>,
     /// Records that were refused or given up while the log could not be written.
     pub records_missing: u64,
+    /// How often the gate itself found its log cut, changed, or its file gone.
+    pub log_damaged: u64,
     /// Statements that were let through, and what became of those that have no outcome.
     pub statements: Statements,
     /// Records read, up to the period's end.
@@ -102,6 +104,8 @@ pub struct Report {
     pub unreadable: Listed<String>,
     /// What the proof of the log came to; or why there is none.
     pub verdict: Result<Verdict, String>,
+    /// Where the key comes from that the log was held against; `None`: nobody had one.
+    pub key_from: Option<String>,
 }
 
 /// How many statements.
@@ -124,6 +128,8 @@ pub struct GrantLife {
     pub identity: IdentityName,
     /// Where to.
     pub target: TargetName,
+    /// With which privileges; `None` where the log does not say.
+    pub profile: Option<ProfileName>,
     /// How it was asked for; `None`: an operator made it.
     pub asked: Option<Asked>,
     /// Who made it, as the log has it.
@@ -154,6 +160,13 @@ impl GrantLife {
     pub fn over_at(&self) -> Timestamp {
         let end = self.until.unwrap_or(self.activate_by);
         self.revoked.as_ref().map_or(end, |(at, _)| end.min(*at))
+    }
+
+    /// With which privileges, as its own records have it, or else its request (in logs from before that was on record).
+    #[must_use]
+    pub fn profile(&self) -> Option<&ProfileName> {
+        let asked = self.asked.as_ref().map(|asked| &asked.profile);
+        self.profile.as_ref().or(asked)
     }
 
     /// Why it was asked for, or else why an operator made it.

@@ -56,9 +56,12 @@ fn sheet(path: &Path, table: &Table) -> Result<(), csv::Error> {
     Ok(())
 }
 
-/// A cell that no spreadsheet computes.
-fn harmless(cell: &str) -> Cow<'_, str> {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
+/// A cell that no spreadsheet computes: those pass over blanks at its beginning, and take the wide signs of East Asian keyboards
+/// for the others.
+#[must_use]
+pub fn harmless(cell: &str) -> Cow<'_, str> {
+    let begins = cell.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
+    if begins || cell.starts_with(['\t', '\r', '\n']) {
         Cow::Owned(format!("'{cell}"))
     } else {
         Cow::Borrowed(cell)
@@ -69,6 +72,16 @@ fn harmless(cell: &str) -> Cow<'_, str> {
 mod tests {
     use super::super::tables::Row;
     use super::*;
+
+    #[test]
+    fn formulas_are_made_harmless() {
+        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", " =cmd|' /C calc'!A0", "＝1", "\tx", "\r\n=1"] {
+            assert_eq!(harmless(formula), format!("'{formula}"));
+        }
+        for text in ["", "SELECT -1", "a=b", "'=1", " x"] {
+            assert_eq!(harmless(text), text);
+        }
+    }
 
     #[test]
     fn nothing_is_a_formula_and_everything_can_be_read_back() {

@@ -113,12 +113,14 @@ fn verification(report: &Report) -> Table {
             say("Records", format!("{} to {}", verdict.first, verdict.last), false);
             say("Signed up to record", verdict.proven.to_string(), false);
             say("Signed with key", verdict.keys.join(", "), false);
-            let held = if verdict.key_given {
-                "a key that was given"
-            } else {
-                "the log's own word: no key was given, which proves nothing against somebody who could write all of it anew"
-            };
-            say("Held against", held.to_owned(), !verdict.key_given);
+            let held = report.key_from.as_ref().map_or_else(
+                || {
+                    "the log's own word: no key was given, which proves nothing against somebody who could write all of it anew"
+                        .to_owned()
+                },
+                |from| format!("the key {from}"),
+            );
+            say("Held against", held, report.key_from.is_none());
             for remark in &verdict.remarks {
                 say("Remark", remark.clone(), true);
             }

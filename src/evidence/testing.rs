@@ -121,7 +121,10 @@ pub(super) fn day() -> Vec<Record> {
         (41, request(2, "oli", "reviewed", "lea", &seen)),
         (42, request(3, "oli", "granted", "oli", &glass_again)),
         (42, grant(3, "oli", "created", "oli", None)),
-        (43, grant(4, "ana", "created", "ops", None)),
+        (
+            43,
+            with(grant(4, "ana", "created", "ops", None), &json!({"profile": "read-only"})),
+        ),
         (
             44,
             request(5, "fay", "denied", "fay", &json!({"reason": "no policy allows it"})),
@@ -167,7 +170,7 @@ pub(super) fn collect(records: &[Record], from: i64, to: i64, verdict: Result<Ve
     for record in records {
         collector.take(Ok(record));
     }
-    collector.report(verdict)
+    collector.report(verdict, Some("audit-key.pub".to_owned()))
 }
 
 pub(super) fn whole() -> Verdict {

@@ -17,10 +17,16 @@ pub(super) struct Position {
     pub(super) segment: u32,
     /// Where the line behind it begins, in bytes of the unpacked segment.
     pub(super) offset: u64,
-    /// Its number.
+    /// How long it is there, with its newline.
+    #[serde(default)]
+    pub(super) length: u64,
+    /// Its number; of the last line that had one, if it is no record.
     pub(super) seq: u64,
     /// Its mark: that it is still the same line.
     pub(super) chain: Mark,
+    /// The mark of its segment's first line: that it is still the same log.
+    #[serde(default)]
+    pub(super) began: Mark,
 }
 
 /// The file.
@@ -72,8 +78,10 @@ mod tests {
         let position = Position {
             segment: 3,
             offset: 4711,
+            length: 300,
             seq: 99,
             chain: "0123456789abcdef".to_owned().try_into().unwrap(),
+            began: "fedcba9876543210".to_owned().try_into().unwrap(),
         };
         file.save(position).unwrap();
         assert_eq!(PositionFile::at(path.clone()).load(), position);

@@ -1,19 +1,25 @@
 //! The log's lines behind a position, as bytes, also while it is written, rolled, packed and removed. Blocking.
 //!
-//! It does not parse a line, but for its number and its mark. A line's number is its place; the offset only finds it fast.
+//! It does not parse a line, but for its number and its mark. A line's place is where it stands in its file: what a line says of
+//! itself cannot make it, or others, be left out.
 //!
-//! INVARIANT: lines come in the order of the log, each whole and once; where some are missing, [`Tail::gap`] says which.
+//! INVARIANT: lines come in the order of the log, each whole, none left out that is there; where segments are missing,
+//! [`Tail::gap`] says which lines were in them. A position that the log does not bear out (lines taken back for want of space,
+//! lost with the machine's power, another log in the same folder) leads back to where it does, so lines may come twice.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::collections::VecDeque;
+use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::position::Position;
-use crate::audit::chain::{number, split};
+use crate::audit::chain::{Link, Mark, number, split};
 use crate::audit::segment::{self, Lines, Segment};
 
 /// A longer line is not one of ours.
 const LONGEST: u64 = 64 * 1024 * 1024;
+
+/// Lines given out that are remembered, in case that the newest are taken back: a batch of the journal is smaller.
+const REMEMBERED: usize = 4096;
 
 /// A line and where the next one begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +36,8 @@ pub(super) struct Tail {
     dir: PathBuf,
     /// Behind the last line that was given out.
     position: Position,
+    /// Such positions of this segment, the newest last.
+    given: VecDeque<Position>,
     open: Option<Open>,
     /// Lines that are not in the log any more: the first and the last of them.
     gap: Option<(u64, u64)>,
@@ -40,8 +48,8 @@ struct Open {
     segment: Segment,
     lines: Lines,
     offset: u64,
-    /// It was read from its beginning for the line that is due.
-    rewound: bool,
+    /// Its end was reached, so that its last lines may have been taken back before it is read on.
+    paused: bool,
     /// A newer segment was seen; its end is looked at once more, for it may have grown until then.
     last_look: bool,
 }
@@ -51,8 +59,7 @@ impl Tail {
         Self {
             dir: dir.to_owned(),
             position,
-            open: None,
-            gap: None,
+            ..Self::default()
         }
     }
 
@@ -71,7 +78,13 @@ impl Tail {
                 }
                 continue;
             };
+            if std::mem::take(&mut open.paused) && !open.bears_out(&self.position)? {
+                self.go_back()?;
+                continue;
+            }
+            let start = open.offset == 0;
             let Some(bytes) = open.line()? else {
+                open.paused = true;
                 if open.last_look {
                     self.leave();
                 } else if newer(&self.dir, open.segment.number)? {
@@ -81,54 +94,91 @@ impl Tail {
                 }
                 continue;
             };
-            if let Some(line) = self.place(bytes)? {
-                return Ok(Some(line));
-            }
+            let (segment, offset) = (open.segment.number, open.offset);
+            return Ok(Some(self.give(bytes, segment, offset, start)));
         }
     }
 
-    /// Puts a line in its place; `None` if it was given out before, or if it is looked for from the segment's beginning.
-    fn place(&mut self, bytes: Vec<u8>) -> io::Result<Option<Line>> {
-        let Some(open) = &mut self.open else { return Ok(None) };
+    /// Moves behind a line of that segment, which ends at `offset`.
+    fn give(&mut self, bytes: Vec<u8>, segment: u32, offset: u64, start: bool) -> Line {
+        let (found, chain) = (number(&bytes), mark(&bytes));
         let due = self.position.seq + 1;
-        let (found, mark) = (number(&bytes), split(&bytes).map(|(_, mark)| mark));
-        match found {
-            Some(found) if found < due => {
-                let same = found < self.position.seq || mark == Some(self.position.chain);
-                // A line that was taken back for want of space, and another in its place: it is a new one.
-                if same {
-                    return Ok(None);
-                }
-            }
-            Some(found) if found == due => {}
-            // Not where it should be: the offset is of another time.
-            _ if !open.rewound => {
-                open.rewind()?;
-                return Ok(None);
-            }
-            Some(found) => self.gap = Some((due, found - 1)),
-            // What is no record is sent on as it is: whoever verifies the copy is to see it.
-            None => {}
+        if start
+            && segment > self.position.segment.max(1)
+            && let Some(found) = found.filter(|found| *found > due)
+        {
+            self.gap = Some((due, found - 1));
         }
-        open.rewound = false;
-        let position = Position {
-            segment: open.segment.number,
-            offset: open.offset,
+        self.position = Position {
+            segment,
+            offset,
+            length: bytes.len() as u64 + 1,
+            // What is no record is sent on as it is: whoever verifies the copy is to see it.
             seq: found.unwrap_or(self.position.seq),
-            chain: mark.unwrap_or(self.position.chain),
+            chain,
+            began: if start { chain } else { self.position.began },
         };
-        self.position = position;
-        Ok(Some(Line { bytes, position }))
+        if self.given.len() == REMEMBERED {
+            self.given.pop_front();
+        }
+        self.given.push_back(self.position);
+        Line {
+            bytes,
+            position: self.position,
+        }
     }
 
     /// Opens the segment of the position, or the first there is after it.
     fn find(&mut self) -> io::Result<Option<Open>> {
+        let segments = segment::list(&self.dir)?;
         let wanted = self.position.segment;
-        let Some(segment) = segment::list(&self.dir)?.into_iter().find(|segment| segment.number >= wanted) else {
+        if segments.last().is_some_and(|last| last.number < wanted) {
+            self.begin_anew();
+        }
+        let wanted = self.position.segment;
+        let Some(segment) = segments.iter().find(|segment| segment.number >= wanted) else {
             return Ok(None);
         };
-        let offset = if segment.number == wanted { self.position.offset } else { 0 };
-        Open::new(segment, offset).map(Some)
+        if segment.number != wanted || self.position.offset == 0 {
+            return Open::new(segment.clone(), 0).map(Some);
+        }
+        let mut open = Open::new(segment.clone(), self.position.offset.saturating_sub(self.position.length))?;
+        if open.ends_with(&self.position)? {
+            return Ok(Some(open));
+        }
+        let mut open = Open::new(segment.clone(), 0)?;
+        if open.line()?.is_some_and(|first| mark(&first) == self.position.began) {
+            tracing::warn!(
+                segment = segment.number,
+                "the audit log does not go on where its forwarding was: this segment is sent again"
+            );
+            self.position.offset = 0;
+        } else {
+            self.begin_anew();
+        }
+        // With another look at what there is.
+        self.find()
+    }
+
+    /// The log is another one: all of it is sent.
+    fn begin_anew(&mut self) {
+        tracing::warn!("the audit log is not the one whose forwarding is to go on: all of it is sent");
+        self.position = Position::default();
+        self.given.clear();
+    }
+
+    /// Lines given out were taken back: goes on behind the last one that is still there.
+    fn go_back(&mut self) -> io::Result<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        while let Some(position) = self.given.pop_back() {
+            if open.bears_out(&position)? {
+                self.position = position;
+                self.given.push_back(position);
+                return Ok(());
+            }
+        }
+        self.position.offset = 0;
+        open.go_to(0)
     }
 
     /// Goes on to the segment after this one.
@@ -136,8 +186,14 @@ impl Tail {
         if let Some(open) = self.open.take() {
             self.position.segment = open.segment.number + 1;
             self.position.offset = 0;
+            self.given.clear();
         }
     }
+}
+
+/// What a line is known by: its mark, or one made of it if it is no record.
+fn mark(line: &[u8]) -> Mark {
+    split(line).map_or_else(|| Link::START.after(line).mark(), |(_, mark)| mark)
 }
 
 /// Whether there is a segment with a higher number.
@@ -152,36 +208,41 @@ impl Open {
             segment,
             lines,
             offset: 0,
-            rewound: offset == 0,
+            paused: false,
             last_look: false,
         };
-        if offset > 0 {
-            open.skip(offset)?;
+        match &mut open.lines {
+            Lines::Plain(_) => open.go_to(offset)?,
+            lines @ Lines::Packed(_) => open.offset = io::copy(&mut Read::take(lines, offset), &mut io::sink())?,
         }
         Ok(open)
     }
 
-    /// Goes to a place; what is packed is unpacked up to there.
-    fn skip(&mut self, offset: u64) -> io::Result<()> {
-        match &mut self.lines {
-            Lines::Plain(reader) => {
-                reader.seek(SeekFrom::Start(offset))?;
-            }
-            lines => {
-                io::copy(&mut Read::take(lines, offset), &mut io::sink())?;
-            }
+    /// Goes to a place in a segment as it is written.
+    fn go_to(&mut self, offset: u64) -> io::Result<()> {
+        if let Lines::Plain(reader) = &mut self.lines {
+            reader.seek(SeekFrom::Start(offset))?;
+            self.offset = offset;
         }
-        self.offset = offset;
         Ok(())
     }
 
-    fn rewind(&mut self) -> io::Result<()> {
-        match &mut self.lines {
-            Lines::Plain(reader) => reader.rewind()?,
-            _ => self.lines = self.segment.open()?,
+    /// Goes behind the position, and says whether its line is there. What is packed does not change any more.
+    fn bears_out(&mut self, position: &Position) -> io::Result<bool> {
+        if self.offset == 0 || !matches!(self.lines, Lines::Plain(_)) {
+            return Ok(true);
         }
-        (self.offset, self.rewound) = (0, true);
-        Ok(())
+        if position.segment != self.segment.number {
+            return Ok(false);
+        }
+        self.go_to(position.offset.saturating_sub(position.length))?;
+        self.ends_with(position)
+    }
+
+    /// Whether the next line is the position's.
+    fn ends_with(&mut self, position: &Position) -> io::Result<bool> {
+        let line = self.line()?;
+        Ok(self.offset == position.offset && line.is_some_and(|line| mark(&line) == position.chain))
     }
 
     /// The next whole line. One that has no end yet is read again from its beginning: it may be taken back meanwhile.
@@ -192,15 +253,9 @@ impl Open {
             self.offset += read;
             return Ok(Some(line));
         }
-        if let Lines::Plain(reader) = &mut self.lines {
-            back(reader, self.offset)?;
-        }
+        self.go_to(self.offset)?;
         Ok(None)
     }
-}
-
-fn back(reader: &mut BufReader<File>, offset: u64) -> io::Result<()> {
-    reader.seek(SeekFrom::Start(offset)).map(drop)
 }
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ impl Deed {
             grant: grant.id().clone(),
             identity: grant.identity().clone(),
             target: grant.target().clone(),
+            profile: grant.profile().cloned(),
             change: self.change.to_owned(),
             by: self.by.clone(),
             reason: self.reason.clone(),

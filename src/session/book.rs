@@ -9,6 +9,7 @@
 mod answer;
 mod names;
 mod pending;
+mod work;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use answer::Answer;
 pub(super) use answer::Settled;
 use names::Names;
 use pending::{Pending, settle};
+pub(super) use work::Undone;
+use work::Work;
 
 use super::statement::{Held, Portal, Prepared};
 use crate::audit::event::Done;
@@ -82,6 +85,8 @@ pub(super) struct Book {
     settled: u64,
     /// After this statement (the last one `settled`) the transaction is another, and no statement's record says so.
     changed: Option<u64>,
+    /// What has been done in it.
+    work: Work,
     /// SQL may have given names away since; texts parsed before are uncertain.
     renamed: u64,
 }
@@ -338,6 +343,11 @@ impl Book {
         self.changed.take()
     }
 
+    /// What was told as done and then undone, for the transaction's end failed; once.
+    pub(super) fn undone(&mut self) -> Option<Undone> {
+        self.work.undone()
+    }
+
     /// Whether the server still owes answers to something that executes.
     pub(super) fn executing(&self) -> bool {
         self.pending.iter().any(|pending| !pending.has_no_answer())
@@ -416,6 +426,7 @@ impl Book {
 
     fn command_complete(&mut self, tag: &[u8], mut settled: impl FnMut(Settled)) {
         self.answer.rows = self.answer.rows.saturating_add(backend::tag_rows(tag));
+        self.answer.committed |= matches!(tag, b"COMMIT" | b"PREPARE TRANSACTION");
         if self.answer.tags.len() < MOST_TAGS {
             self.answer.tags.push(tag.get(..64).unwrap_or(tag).to_vec());
         }
@@ -469,6 +480,7 @@ impl Book {
             Some(refused) => self.answer.refused(refused.rule),
             None => self.answer.error = Some(code.sqlstate.get(..5).unwrap_or(code.sqlstate).to_vec()),
         }
+        self.work.failed(self.answer.error.as_deref());
         match self.pending.front() {
             // These say ReadyForQuery after their error.
             None | Some(Pending::Query { .. } | Pending::Call { .. } | Pending::Sync { .. }) => return refused,
@@ -537,6 +549,7 @@ impl Book {
             // For a Sync that turned out not to be part of a COPY. It answers nothing that is still open.
             _ => self.answer = Answer::default(),
         }
+        self.work.ready(transaction);
         self.pass_over();
     }
 
@@ -551,10 +564,12 @@ impl Book {
 
     fn settle_head(&mut self, done: Done, settled: &mut impl FnMut(Settled)) {
         let answer = std::mem::take(&mut self.answer);
+        let committed = answer.committed;
         let Some(head) = self.pending.pop_front() else { return };
         self.forget_refusals(head.statement().unwrap_or_default());
         if let Some(record) = settle(&head, done, answer, &mut self.copy_in_bytes) {
             self.settled = record.statement;
+            self.work.settled(record.statement, record.done, committed);
             settled(record);
         }
     }

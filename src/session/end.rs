@@ -16,10 +16,10 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use super::relay::{Down, Relay};
+use super::relay::{Down, Relay, Up};
 use super::tail::Tail;
 use super::tap::{Tap, Totals};
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use crate::ending::{Ending, Fate, Words};
 use crate::provision::{Backend, Terminator};
 use crate::tls::Transport;
@@ -64,7 +64,9 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
         client,
         mut target,
         mut tap,
+        up,
         mut down,
+        clock,
         journal,
         pool,
         ..
@@ -111,7 +113,7 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
         (fate, told, client)
     };
     let (gone, (fate, told, client)) = tokio::join!(gone, farewell);
-    tap.abandon();
+    last_outcomes(&mut tap, up, &clock);
     journal.defer(&mut tap.outcomes);
     Ended {
         fate,
@@ -122,8 +124,16 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
     }
 }
 
+/// Puts on record what has no outcome: what was never forwarded did not run, and of the rest nobody knows.
+fn last_outcomes(tap: &mut Tap, up: Up, clock: &Clock) {
+    if up.written_in_vain() {
+        tap.not_forwarded(clock.moment());
+    }
+    tap.abandon();
+}
+
 /// When the reason for an ending arose: a deadline at its own time, anything else when it was noticed.
-pub(super) fn due(ending: &Ending, clock: &crate::clock::Clock, noticed: Moment) -> Instant {
+pub(super) fn due(ending: &Ending, clock: &Clock, noticed: Moment) -> Instant {
     match ending {
         Ending::Expired { until, .. } => clock.instant_at(*until).min(noticed.instant),
         _ => noticed.instant,

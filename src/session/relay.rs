@@ -110,6 +110,12 @@ impl Up {
             quit: false,
         }
     }
+
+    /// Whether the log has taken intents by now of which nothing was forwarded: the session ended while they were on their way.
+    pub(super) fn written_in_vain(self) -> bool {
+        let written = self.waiting.and_then(futures_util::FutureExt::now_or_never);
+        written.is_some_and(|written| written.is_ok())
+    }
 }
 
 impl Relay {
@@ -199,7 +205,10 @@ impl Relay {
             let written = ready!(Pin::new(waiting).poll(cx));
             self.up.waiting = None;
             written.map_err(Stop::Audit)?;
-            self.in_time()?;
+            if let Err(late) = self.in_time() {
+                self.tap.not_forwarded(self.clock.moment());
+                return Poll::Ready(Err(late));
+            }
             self.written();
         }
         if self.up.chunk.sent < self.up.cleared {

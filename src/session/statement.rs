@@ -13,13 +13,17 @@ use sha2::{Digest as _, Sha256};
 use words::{LONGEST, Words};
 
 use crate::audit::event::{Parameter, Sql, Text};
-use crate::audit::redact;
+use crate::audit::redact::{self, Secrets};
 use crate::audit::values::Show;
 use crate::wire::binary;
 use crate::wire::frontend::Values;
 
-/// How much of a statement's parameters is listed in one record.
-const MOST_LISTED: usize = 64 * 1024;
+/// How much of a statement's parameters is shown in one record.
+const MOST_SHOWN: usize = 64 * 1024;
+/// How many more are listed by their length and hash.
+const MOST_HASHED: usize = 1024;
+/// A value beyond that is not looked at closely: with one of the words it is taken for a secret.
+const MOST_LOOKED_AT: usize = 64 * 1024;
 /// What an entry takes beside its texts: its names (63 bytes at most), places in tables and queues, the allocator's own.
 const ENTRY: usize = 512;
 /// `pwd=x`: nothing shorter gives a password away.
@@ -83,20 +87,21 @@ pub(super) struct Read<'a> {
     pub(super) words: Words,
     /// What it does is not in it.
     pub(super) opaque: bool,
-    /// The numbers of the parameters that are secrets.
-    pub(super) secrets: Vec<u16>,
+    /// The parameters that are secrets.
+    pub(super) secrets: Secrets,
 }
 
-/// Reads a text that is here whole, or its beginning with what [`Follow`] knows of the rest.
-pub(super) fn read<'a>(text: &'a [u8], follow: Option<Follow>, keep: &Keep) -> Read<'a> {
+/// Reads a text that is here whole, or its beginning with what [`Follow`] knows of the rest. `wary`: one with secret parameters
+/// came before, so an SQL `EXECUTE` may have them.
+pub(super) fn read<'a>(text: &'a [u8], follow: Option<Follow>, keep: &Keep, wary: bool) -> Read<'a> {
     let (words, length) = match &follow {
         Some(follow) => (follow.words, follow.length),
         None => (Words::of(text), text.len() as u64),
     };
     let (sql, secrets) = match follow {
-        _ if words.secrets => Sql::redacted(text, keep.sql, length),
-        Some(follow) => (follow.finish(text, keep), Vec::new()),
-        None => (Sql::of(text, keep.sql), Vec::new()),
+        _ if words.secrets || (wary && words.renames) => Sql::redacted(text, keep.sql, length),
+        Some(follow) => (follow.finish(text, keep), Secrets::NONE),
+        None => (Sql::of(text, keep.sql), Secrets::NONE),
     };
     Read {
         opaque: words::is_opaque(text, words),
@@ -139,7 +144,7 @@ pub(super) struct Prepared {
 impl Prepared {
     pub(super) fn new(read: Read<'static>, renamed: u64, types: &[u8], held: &Held) -> Self {
         Self {
-            weight: held.weigh(read.sql.text.0.len() + types.len() + read.secrets.len() * 2),
+            weight: held.weigh(read.sql.text.0.len() + types.len() + read.secrets.found() * 2),
             read,
             renamed,
             given: types.into(),
@@ -177,28 +182,37 @@ pub(super) struct Portal {
     pub(super) _weight: Weight,
 }
 
-/// Lists bound values as they go on record; the count as well where not all are listed.
+/// Lists bound values as they go on record; the count as well where not all are listed. Whatever stands before it, a value that
+/// has no room any more is listed by its length and hash, as long as there are not too many of them.
 pub(super) fn list(values: &Values<'_>, prepared: Option<&Prepared>, keep: &Keep) -> (Vec<Parameter<'static>>, Option<u32>) {
     if matches!(keep.show, Show::None) {
         return (Vec::new(), (values.count > 0).then(|| u32::from(values.count)));
     }
-    let secrets = prepared.map_or(&[][..], |prepared| &prepared.read.secrets);
+    let secrets = prepared.map(|prepared| &prepared.read.secrets);
     let mut listed = Vec::with_capacity(usize::from(values.count).min(64));
-    let mut size = 0;
+    let (mut room, mut hashed) = (MOST_SHOWN, 0);
     for (number, (binary, value)) in (1..).zip(values.iter()) {
-        size += value.map_or(8, |value| value.len().min(keep.parameter) + 16);
-        if size > MOST_LISTED {
+        let left = room.checked_sub(value.map_or(8, |value| value.len().min(keep.parameter) + 16));
+        hashed += usize::from(left.is_none());
+        if hashed > MOST_HASHED {
             break;
         }
+        room = left.unwrap_or(room);
         let oid = prepared.map_or(0, |prepared| prepared.type_of(listed.len()));
         listed.push(match value {
             None => Parameter::Null,
-            Some(_) if secrets.contains(&number) => Parameter::Redacted,
+            Some(value) if secrets.is_some_and(|secrets| secrets.has(number)) || is_secret(value) => Parameter::Redacted,
+            Some(value) if left.is_none() && !matches!(keep.show, Show::Hashed(_)) => Parameter::bytes(value),
             Some(value) => show(value, binary, oid, keep),
         });
     }
     let all = listed.len() == usize::from(values.count);
     (listed, (!all).then(|| u32::from(values.count)))
+}
+
+/// Whether a value gives a password away.
+fn is_secret(value: &[u8]) -> bool {
+    value.len() >= SHORTEST_SECRET && Words::of(value).secrets && (value.len() > MOST_LOOKED_AT || redact::gives_away(value))
 }
 
 /// Bytes that listed values take.
@@ -214,20 +228,19 @@ pub(super) fn size(parameters: &Vec<Parameter<'static>>) -> usize {
 }
 
 fn show(value: &[u8], binary: bool, oid: u32, keep: &Keep) -> Parameter<'static> {
-    if value.len() >= SHORTEST_SECRET && Words::of(value).secrets && redact::gives_away(value) {
-        return Parameter::Redacted;
-    }
     if let Show::Hashed(key) = &keep.show {
         // Of the text, so that the same value has the same hash however it was sent.
         let text = binary.then(|| binary::show(oid, value)).flatten();
         let hash = key.hash(text.as_deref().map_or(value, str::as_bytes));
         return Parameter::Hashed(Cow::Owned(hash));
     }
+    if oid == binary::BYTEA {
+        // The same bytes have the same hash however they were sent.
+        let written = (!binary).then(|| binary::bytea(value)).flatten();
+        return Parameter::bytes(written.as_deref().unwrap_or(value));
+    }
     if !binary || binary::is_text(oid) {
         return Parameter::text(value, keep.parameter).into_owned();
-    }
-    if oid == binary::BYTEA {
-        return Parameter::bytes(value);
     }
     // What is too long is not decoded.
     let decoded = (value.len() <= keep.parameter).then(|| binary::show(oid, value)).flatten();
@@ -312,8 +325,14 @@ mod tests {
         show: Show::Full,
     };
 
+    const WIDE: Keep = Keep {
+        sql: 1000,
+        parameter: 100,
+        show: Show::Full,
+    };
+
     fn sql(text: &[u8]) -> Sql<'_> {
-        read(text, None, &KEEP).sql
+        read(text, None, &KEEP, false).sql
     }
 
     #[test]
@@ -352,13 +371,29 @@ mod tests {
     }
 
     fn listed(text: &str, types: &[u32], values: &[&[u8]], show: Show) -> (Vec<Parameter<'static>>, Option<u32>) {
-        let keep = Keep {
-            sql: 1000,
-            parameter: 100,
-            show,
-        };
+        let keep = Keep { show, ..WIDE };
         let types: Vec<u8> = types.iter().flat_map(|oid| oid.to_be_bytes()).collect();
-        let prepared = Prepared::new(read(text.as_bytes(), None, &keep).into_owned(), 0, &types, &Held::default());
+        let prepared = Prepared::new(
+            read(text.as_bytes(), None, &keep, false).into_owned(),
+            0,
+            &types,
+            &Held::default(),
+        );
+        let body = bound(values);
+        let values = Values::of(crate::wire::frontend::Fields::of(&body)).unwrap();
+        list(&values, Some(&prepared), &keep)
+    }
+
+    /// Values as text, of which so much is shown.
+    fn listed_to(text: &str, values: &[&[u8]], parameter: usize) -> (Vec<Parameter<'static>>, Option<u32>) {
+        let keep = Keep { parameter, ..WIDE };
+        let types = [0, 0, 0, 25].repeat(values.len());
+        let prepared = Prepared::new(
+            read(text.as_bytes(), None, &keep, false).into_owned(),
+            0,
+            &types,
+            &Held::default(),
+        );
         let body = bound(values);
         let values = Values::of(crate::wire::frontend::Fields::of(&body)).unwrap();
         list(&values, Some(&prepared), &keep)
@@ -378,6 +413,53 @@ mod tests {
         );
         assert_eq!(all, [text("ana"), Parameter::Redacted, Parameter::Redacted]);
         assert_eq!(count, None);
+    }
+
+    #[test]
+    fn parameters_whose_names_are_beyond_the_cut_are_secret() {
+        let text = format!("update u set {}, password = $1", "a = a, ".repeat(200));
+        let (all, _) = listed(&text, &[25], &[b"hunter2"], Show::Full);
+        assert_eq!(all, [Parameter::Redacted]);
+    }
+
+    #[test]
+    fn an_sql_execute_after_a_secret_parameter_is_read_warily() {
+        let prepare = read(b"prepare p as update u set password = $1", None, &WIDE, false);
+        assert!(prepare.secrets.found() == 1);
+        let execute = |wary| read(b"execute p('hunter2')", None, &WIDE, wary).sql.text.0.into_owned();
+        assert_eq!(execute(false), "execute p('hunter2')");
+        assert_eq!(execute(true), "execute p('***')");
+    }
+
+    #[test]
+    fn no_parameter_hides_behind_others() {
+        // Sixteen as long as they are shown leave room for a short one, but not for all of them.
+        let long = vec![b'x'; 4096];
+        let mut values: Vec<&[u8]> = vec![&long; 16];
+        values.push(b"delete me");
+        let (all, count) = listed_to("select $17", &values, 4096);
+        assert_eq!((all.len(), count), (17, None));
+        assert_eq!(all[16], text("delete me"));
+        assert!(matches!(&all[15], Parameter::Long { start, length: 4096, .. } if start.0.is_empty()));
+        // One that has no room itself is told, too.
+        let huge = vec![b'x'; 70_000];
+        let (all, _) = listed_to("select $1, $2", &[&huge, b"2"], 1 << 20);
+        assert!(matches!(&all[0], Parameter::Long { length: 70_000, sha256, .. } if sha256.len() == 64));
+        assert_eq!(all[1], text("2"));
+        // What is not listed is counted.
+        let many = vec![&long[..100]; 2000];
+        let (all, count) = listed_to("select $2000", &many, 4096);
+        assert!(all.len() > MOST_HASHED && all.len() < 2000);
+        assert_eq!(count, Some(2000));
+    }
+
+    #[test]
+    fn a_long_value_with_a_trigger_is_not_looked_at_closely() {
+        let mut value = vec![b'x'; MOST_LOOKED_AT];
+        value.extend_from_slice(b" the secret of tea");
+        assert_eq!(listed("select $1", &[25], &[&value], Show::Full).0, [Parameter::Redacted]);
+        let short = listed("select $1", &[25], &[b"the secret of tea"], Show::Full).0;
+        assert_eq!(short, [text("the secret of tea")]);
     }
 
     #[test]
@@ -419,7 +501,7 @@ mod tests {
             let mut follow = Follow::new(1);
             follow.feed(&body.as_bytes()[..cut]);
             follow.feed(&body.as_bytes()[cut..]);
-            prop_assert_eq!(read(text.as_bytes(), Some(follow), &KEEP).sql, sql(text.as_bytes()));
+            prop_assert_eq!(read(text.as_bytes(), Some(follow), &KEEP, false).sql, sql(text.as_bytes()));
         }
     }
 }

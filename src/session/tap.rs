@@ -18,6 +18,7 @@ use super::guard::Guard;
 use super::statement::{self, Follow, Keep, Portal, Prepared};
 use crate::audit::Batch;
 use crate::audit::event::{Done, Event, Kind, Outcome, Parameter, Statement, Text, Who};
+use crate::audit::redact::Secrets;
 use crate::clock::{Clock, Moment};
 use crate::ending::{Ending, Fate};
 use crate::rails::Refused;
@@ -73,6 +74,8 @@ pub(super) struct Tap {
     from_client: Gather,
     from_target: Gather,
     follow: Option<Follow>,
+    /// A text with secret parameters has come: an SQL `EXECUTE` may have the secrets.
+    wary: bool,
     /// A message whose last byte waits: its type and body.
     held: Option<(u8, Vec<u8>)>,
     /// Intents to be written before anything is forwarded.
@@ -101,6 +104,7 @@ impl Tap {
             from_client: Gather::default(),
             from_target: Gather::default(),
             follow: None,
+            wary: false,
             held: None,
             intents: Batch::new(),
             outcomes: Batch::new(),
@@ -212,7 +216,8 @@ impl Tap {
 
     fn query(&mut self, body: &[u8], now: Moment) {
         let text = Fields::of(body).text_or_rest();
-        let read = statement::read(text, self.follow.take(), &self.keep);
+        let read = statement::read(text, self.follow.take(), &self.keep, self.wary);
+        self.wary |= read.secrets != Secrets::NONE;
         let refused = self.refusal();
         if read.words.renames && refused.is_none() {
             self.book.names_may_change();
@@ -242,7 +247,8 @@ impl Tap {
             return self.unreadable(body);
         };
         let number = self.next_number();
-        let read = statement::read(parse.text, follow, &self.keep).into_owned();
+        let read = statement::read(parse.text, follow, &self.keep, self.wary).into_owned();
+        self.wary |= read.secrets != Secrets::NONE;
         let intent = Statement {
             sql: Some(borrow(&read.sql)),
             opaque: read.opaque,
@@ -427,6 +433,18 @@ impl Tap {
         }
     }
 
+    /// The journal has taken all of [`Tap::intents`], but it is too late to forward them: none of them runs.
+    pub(super) fn not_forwarded(&mut self, now: Moment) {
+        self.skipped.clear();
+        for number in self.written + 1..=self.number {
+            let outcome = Outcome {
+                result: Done::Skipped,
+                ..no_outcome(&self.who, number)
+            };
+            self.outcomes.push(now.time, &Event::Outcome(outcome));
+        }
+    }
+
     /// False, with the outcome to follow its intent, where the target is known to drop the message.
     fn runs(&mut self, number: u64, now: Moment) -> bool {
         if !self.book.skipping() {
@@ -491,9 +509,14 @@ impl Tap {
                     }
                     record(outcomes, who, &settled, now);
                 });
-                if let Some(statement) = book.transaction_changed() {
+                let undone = book.undone();
+                if let Some(finished) = finished_since_stop.as_mut().filter(|_| undone.is_some()) {
+                    *finished = false;
+                }
+                let changed = book.transaction_changed().or(undone.as_ref().map(|undone| undone.last));
+                if let Some(statement) = changed {
                     let now = *now.get_or_insert_with(|| clock.moment());
-                    transaction(outcomes, who, statement, book.transaction(), now);
+                    transaction(outcomes, who, (statement, book.transaction()), undone.as_ref(), now);
                 }
                 if !piece.first {
                     self.from_target.release();

@@ -18,6 +18,20 @@ const MOST_ELEMENTS: usize = 100;
 /// As many as an array can have (`MAXDIM`, utils/array.h).
 const MOST_DIMENSIONS: u32 = 6;
 
+/// The bytes that a `bytea` in its text form stands for; `None` where it is not written in hexadecimal (`\x…`).
+#[must_use]
+pub fn bytea(text: &[u8]) -> Option<Vec<u8>> {
+    let digits = text.strip_prefix(b"\\x")?;
+    let (pairs, []) = digits.as_chunks::<2>() else {
+        return None;
+    };
+    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    pairs
+        .iter()
+        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
+        .collect()
+}
+
 /// Whether a type's binary form is its text: name, text, json, xml, unknown, char(n), varchar.
 #[must_use]
 pub fn is_text(oid: u32) -> bool {

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use tidegate::lab::Gate;
 
-use crate::support::{ANA, Numbers, Raw, TARGET, audit, counted, eventually, gate, gate_with, grant, proven, records};
+use crate::support::{
+    ANA, Numbers, Raw, TARGET, audit, binary, counted, database, eventually, gate, gate_with, grant, proven, records,
+};
 
 fn copied(gate: &Gate) -> tempfile::TempDir {
     let copy = tempfile::tempdir().expect("a folder");
@@ -94,6 +96,61 @@ async fn what_is_changed_or_cut_in_a_copy_is_found() {
     let _ = fs::remove_file(copy.path().join("checkpoint.json"));
     assert_eq!(verify(&[]).0, Some(0), "nobody can tell");
     let (code, verdict) = verify(&since);
+    assert_eq!(
+        (code, &verdict["flaw"]["flaw"]),
+        (Some(1), &"truncated".into()),
+        "{verdict:#}"
+    );
+}
+
+/// A folder that is another gate's, a key that is, a segment of its log among these, a line that is half there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_belongs_elsewhere_or_is_half_there_is_named() {
+    let (gate, other) = (gate(), gate());
+    let kept = gate.folder().join("kept.json");
+    for gate in [&gate, &other] {
+        // A line of a session between two checkpoints.
+        gate.command(&["audit", "checkpoint"]).expect("a checkpoint");
+        let mut session = Raw::session(gate, &grant(gate, "10m")).await;
+        session.query("SELECT 'half there'").await;
+        session.until(b'Z').await;
+    }
+    fs::write(&kept, gate.command(&["audit", "checkpoint"]).expect("a checkpoint").stdout).expect("kept");
+    let shared = format!(
+        "{}[audit]\ndir = \"{}\"\n",
+        database().shop.target_table(TARGET, ""),
+        text(&gate.audit_folder())
+    );
+    let refused = Gate::start(binary(), &shared, &[database().shop.password_file()]).expect_err("not a second one");
+    let words = format!("the audit log at {} is in use by another gate", text(&gate.audit_folder()));
+    assert!(refused.to_string().contains(&words), "{refused}");
+
+    let copy = copied(&gate);
+    let (first, second) = (copy.path().join("audit-000001.jsonl"), copy.path().join("audit-000002.jsonl"));
+    // Without a key it is the one configured here; named, it has to be the right one.
+    let key_of = |gate: &Gate| gate.folder().join("state/audit-key.pub");
+    let verify = |key: &Path, more: &[&str]| audit(&gate, &[&["verify", text(copy.path()), "--key", text(key)], more].concat());
+    let (code, verdict) = audit(&gate, &["verify", text(copy.path())]);
+    assert_eq!((code, &verdict["key_given"]), (Some(0), &true.into()), "{verdict:#}");
+    let (code, verdict) = verify(&key_of(&other), &[]);
+    assert_eq!(
+        (code, &verdict["flaw"]["flaw"]),
+        (Some(1), &"wrong_key".into()),
+        "{verdict:#}"
+    );
+    fs::copy(other.audit_folder().join("audit-000001.jsonl"), &second).expect("another log's segment");
+    let (code, verdict) = verify(&key_of(&gate), &[]);
+    let reason = verdict["reason"].as_str().unwrap_or_default();
+    assert!(code == Some(1) && reason.contains("audit-000002.jsonl"), "{verdict:#}");
+    fs::remove_file(&second).expect("removed");
+    // A line that is half there is where the writing stopped, or, against a checkpoint kept elsewhere, what is missing.
+    let whole = fs::read_to_string(&first).expect("the copy");
+    fs::write(&first, &whole[..whole.find("half there").expect("on record")]).expect("cut");
+    let _ = fs::remove_file(copy.path().join("checkpoint.json"));
+    let (code, verdict) = verify(&key_of(&gate), &[]);
+    assert_eq!(code, Some(0), "{verdict:#}");
+    assert!(verdict["remarks"].to_string().contains("what is left of one"), "{verdict:#}");
+    let (code, verdict) = verify(&key_of(&gate), &["--since", text(&kept)]);
     assert_eq!(
         (code, &verdict["flaw"]["flaw"]),
         (Some(1), &"truncated".into()),

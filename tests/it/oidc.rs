@@ -225,6 +225,7 @@ fn run(repository: &str, branch: &str) -> Value {
         "sub": format!("repo:{repository}:ref:refs/heads/{branch}"),
         "repository": repository,
         "ref": format!("refs/heads/{branch}"),
+        "run_id": "981",
     })
 }
 
@@ -261,7 +262,7 @@ impl Story {
         let more = format!(
             "[policy]\ndir = \"{}\"\n[[identity.issuers]]\nissuer = \"{}\"\naudience = \"tidegate\"\n\
              jwks_url = \"http://127.0.0.1:{port}/jwks\"\nidentity_claim = \"repository\"\nidentity_prefix = \"ci:\"\n\
-             claims = {{ repository = \"repository\", ref = \"ref\" }}\nleeway = \"5s\"\n",
+             claims = {{ repository = \"repository\", ref = \"ref\", run_id = \"run_id\" }}\nleeway = \"5s\"\n",
             policies.path().display(),
             issuer.url(),
         );
@@ -349,6 +350,17 @@ impl Story {
         let find = |event: &str| all.iter().find(|record| record["event"] == event).cloned();
         let session = find("session_started").expect("a session");
         assert_eq!((&session["identity"], &session["target"]), (&json!(ORDERS), &json!(TARGET)));
+        assert_eq!(session["run"], "981", "as its token says");
+        let of_run = |run| {
+            self.gate
+                .command(&["log", "--run", run, "--event", "session_started", "--output", "json"])
+        };
+        let lines = |run| {
+            String::from_utf8_lossy(&of_run(run).expect("the command").stdout)
+                .lines()
+                .count()
+        };
+        assert_eq!((lines("981"), lines("982")), (1, 0));
         let request = find("request_changed").expect("a request");
         assert_eq!(request["policies"], json!(["main-of-orders-reads"]), "{request}");
         let path = format!("/v1/requests/{}", request["request"].as_str().expect("an id"));
@@ -357,7 +369,7 @@ impl Story {
         assert_eq!(request["issuer"], self.issuer.url());
         assert_eq!(
             request["claims"],
-            json!({"repository": "shop/orders", "ref": "refs/heads/main"})
+            json!({"repository": "shop/orders", "ref": "refs/heads/main", "run_id": "981"})
         );
     }
 

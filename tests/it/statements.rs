@@ -1,10 +1,14 @@
 //! Every way to execute something, by its records; and what of texts and values the log shows.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use tidegate::lab::{Gate, Login};
 
 use crate::log::{executed, text};
-use crate::support::script::{CLEAR, Message, Scripted, bind, close, column, describe, execute, frame, parse, query, run, sync};
+use crate::support::script::{
+    CLEAR, Message, Scripted, bind, close, column, describe, execute, frame, parse, query, run, sqlstate, sync, tags,
+};
 use crate::support::{database, eventually, gate, gate_before, grant, records_of};
 
 /// A statement with its outcome in one line: kind, text, what is special; result, SQLSTATE, tags, rows, transaction.
@@ -248,6 +252,7 @@ async fn every_path_has_its_records() {
     let steps: Vec<Value> = records_of(&gate, &login.grant, "transaction_changed");
     let steps: Vec<(&str, String)> = steps
         .iter()
+        .filter(|step| step["rolled_back"].is_null())
         .map(|step| {
             let of = |(statement, _): &&(Value, Value)| statement["statement"] == step["statement"];
             (
@@ -257,6 +262,117 @@ async fn every_path_has_its_records() {
         })
         .collect();
     assert_eq!(steps, [("open", "BEGIN".to_owned()), ("idle", "COMMIT".to_owned())]);
+}
+
+/// Which statements are on record as done for good, of those whose text is an INSERT of one number: these numbers.
+fn done_for_good(all: &[(Value, Value)], undone: &[Value]) -> BTreeSet<u64> {
+    all.iter()
+        .filter(|(statement, outcome)| {
+            let number = statement["statement"].as_u64().unwrap();
+            let range = |record: &Value, end: &str| record["rolled_back"][end].as_u64();
+            let within = |record: &Value| {
+                range(record, "first").is_some_and(|first| first <= number)
+                    && range(record, "last").is_some_and(|last| number <= last)
+            };
+            outcome["result"] == "completed" && !undone.iter().any(within)
+        })
+        .filter_map(|(statement, _)| {
+            text(statement)
+                .strip_prefix("INSERT INTO deferred VALUES (")?
+                .strip_suffix(')')?
+                .parse()
+                .ok()
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_transaction_undid_at_its_end_is_told() {
+    let gate = gate();
+    let login = grant(&gate, "10m");
+    let mut raw = Scripted::login(&gate, &login, CLEAR).await;
+    let insert = |number: u32| format!("INSERT INTO deferred VALUES ({number})");
+    let one = |text: &str| [parse("", text, &[]), bind("", "", &[]), execute("", 0)].concat();
+    let pipeline = |texts: &[&str]| [texts.iter().flat_map(|text| one(text)).collect(), sync()].concat();
+    raw.ask(
+        &query("CREATE TEMP TABLE deferred (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)"),
+        1,
+    )
+    .await;
+    raw.ask(&pipeline(&[&insert(1)]), 1).await;
+    // A driver that commits by itself reads of success, and then of the error.
+    let got = raw.ask(&pipeline(&[&insert(1)]), 1).await;
+    assert_eq!((tags(&got).as_str(), sqlstate(&got).as_deref()), ("12CEZ", Some("23505")));
+    // A pipeline is one transaction.
+    raw.ask(&pipeline(&[&insert(2), &insert(3), "SELECT 1/0", &insert(4)]), 1)
+        .await;
+    raw.ask(&pipeline(&["BEGIN", &insert(5), "COMMIT", &insert(6), "SELECT 1/0"]), 1)
+        .await;
+    raw.ask(&pipeline(&[&insert(7), "BEGIN", &insert(8), "COMMIT"]), 1).await;
+    // Nothing has begun that this COMMIT would end.
+    raw.ask(&pipeline(&[&insert(9), "COMMIT", &insert(10), "SELECT 1/0"]), 1)
+        .await;
+    raw.ask(&pipeline(&[&insert(11), "ROLLBACK", &insert(12), "SELECT 1/0"]), 1)
+        .await;
+    // By simple queries: it is the COMMIT that fails.
+    for text in ["BEGIN", &insert(13), &insert(1), "COMMIT", "SELECT 1/0", &insert(14)] {
+        raw.ask(&query(text), 1).await;
+    }
+    let there = column(&raw.ask(&query("SELECT n FROM deferred"), 1).await);
+    let there: BTreeSet<u64> = there.iter().map(|number| number.parse().unwrap()).collect();
+    drop(raw);
+    let all = executed(&gate, &login).await;
+    let changed = records_of(&gate, &login.grant, "transaction_changed");
+    let undone: Vec<Value> = changed
+        .into_iter()
+        .filter(|record| !record["rolled_back"].is_null())
+        .collect();
+    assert_eq!(done_for_good(&all, &undone), there, "{undone:?}");
+    assert_eq!(undone[0]["rolled_back"]["sqlstate"], "23505");
+    assert_eq!(undone[1]["rolled_back"]["sqlstate"], "22012");
+
+    // Whoever asks reads of it, and nothing is unknown: a text that was only prepared has no outcome to wait for.
+    let told = |arguments: &[&str]| {
+        let output = gate.command(arguments).expect("the command");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let session = all[0].0["session"].as_str().expect("an id");
+    let listed = told(&["log", "--session", session]);
+    assert!(
+        listed.contains("prepare INSERT") && !listed.contains("outcome unknown"),
+        "{listed}"
+    );
+    let story = told(&["log", "session", session]);
+    assert!(story.contains("; then rolled back (23505)"), "{story}");
+    let sums = |more: &[&str]| -> Value {
+        let asked = [
+            &["log", "who-touched", "deferred", "--class", "insert", "--output", "json"],
+            more,
+        ]
+        .concat();
+        serde_json::from_str::<Value>(&told(&asked)).expect("JSON")[0].take()
+    };
+    let whole = sums(&[]);
+    let (ran, lost) = (whole["statements"].as_u64().unwrap(), whole["rolled_back"].as_u64().unwrap());
+    let done = there.len() as u64;
+    assert_eq!(
+        (ran - lost - whole["failed"].as_u64().unwrap(), whole["skipped"].as_u64()),
+        (done, Some(1)),
+        "{whole}"
+    );
+    // What came of a statement may stand behind the time that was asked for.
+    let first = &all
+        .iter()
+        .find(|(statement, _)| text(statement) == insert(1))
+        .expect("an INSERT")
+        .1;
+    let by_then = sums(&["--until", first["time"].as_str().expect("a time")]);
+    assert_eq!(
+        (&by_then["statements"], &by_then["outcome_unknown"]),
+        (&1.into(), &0.into()),
+        "{by_then}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -567,4 +683,51 @@ async fn a_target_says_what_is_told_of_values() {
     let key = gate.folder().join("state/audit-key.values");
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(key).expect("the key").permissions());
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_and_long_values_are_told_by_length_and_hash() {
+    let gate = gate();
+    let login = grant(&gate, "10m");
+    let mut raw = Scripted::login(&gate, &login, CLEAR).await;
+    let (bytes, long) = (b"\x00\xffPNG".repeat(3000), "\u{e9}".repeat(5000));
+    let group = [
+        parse(
+            "",
+            "SELECT length($1), length($2), $3, length($4), length($5)",
+            &[17, 25, 600, 17, 17],
+        ),
+        bind(
+            "",
+            "",
+            &[
+                (true, Some(&bytes)),
+                (false, Some(long.as_bytes())),
+                (true, Some(&[0; 16])),
+                (false, Some(format!("\\x{}", tidegate::audit::hex(&bytes)).as_bytes())),
+                (false, Some(b"a\\\\b")),
+            ],
+        ),
+        execute("", 0),
+        sync(),
+    ];
+    raw.ask(&group.concat(), 1).await;
+    drop(raw);
+    let (statement, _) = executed(&gate, &login).await.remove(0);
+    let hash = |bytes: &[u8]| tidegate::audit::hex(&<sha2::Sha256 as sha2::Digest>::digest(bytes));
+    let parameter = |place: usize| &statement["parameters"][place];
+    let told = serde_json::json!({"long": {"start": "", "length": bytes.len(), "sha256": hash(&bytes)}});
+    assert_eq!(*parameter(0), told, "nothing of the bytes");
+    assert_eq!(*parameter(3), told, "the same in text");
+    assert_eq!(parameter(4)["long"]["start"], "");
+    let told = &parameter(1)["long"];
+    let start = told["start"].as_str().expect("a beginning");
+    assert!(long.starts_with(start) && start.len() == 4096, "{} bytes", start.len());
+    assert_eq!(
+        (&told["length"], &told["sha256"]),
+        (&10_000.into(), &hash(long.as_bytes()).into())
+    );
+    // A type that is not decoded.
+    let told = serde_json::json!({"binary": {"oid": 600, "hex": "00".repeat(16)}});
+    assert_eq!(*parameter(2), told);
 }

@@ -190,7 +190,8 @@ pub struct Outcome<'a> {
     pub transaction: Option<TransactionStatus>,
 }
 
-/// The transaction's status as the server told it at a Sync, where it is another than before.
+/// The transaction's status as the server told it at a Sync, where it is another than before; and where a transaction ended with
+/// an error that undid statements which had run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TransactionChanged<'a> {
     /// Who.
@@ -200,6 +201,22 @@ pub struct TransactionChanged<'a> {
     pub statement: u64,
     /// What it is now.
     pub transaction: TransactionStatus,
+    /// What was undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<RolledBack<'a>>,
+}
+
+/// Statements that ran (their outcome says so) and were undone, for their transaction failed later: at a commit that was not
+/// asked for by a statement (a deferred constraint, a serialization failure at a Sync), or at a later statement of the same
+/// pipeline. What commits by itself among them (`VACUUM`, a procedure's `COMMIT`) stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledBack<'a> {
+    /// The number of the first of them.
+    pub first: u64,
+    /// The number of the last of them.
+    pub last: u64,
+    /// The SQLSTATE of the error.
+    pub sqlstate: Text<'a>,
 }
 
 /// The status of a session's transaction.
@@ -218,16 +235,25 @@ pub enum TransactionStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Done {
-    /// It ran to its end.
+    /// It ran to its end. Its transaction may come to nothing later: see [`TransactionChanged`].
     Completed,
     /// It failed, with an SQLSTATE.
     Failed,
     /// A portal delivered its rows in part and can be executed further.
     Suspended,
-    /// The target skipped it, for a statement before it in the pipeline failed.
+    /// It was not executed: a statement before it in the pipeline failed, or the session's time was over before it could be
+    /// forwarded.
     Skipped,
     /// The session ended before an answer came.
     Unknown,
+}
+
+impl Done {
+    /// Whether it did what it was to do, all or a part of it.
+    #[must_use]
+    pub fn ran(self) -> bool {
+        matches!(self, Self::Completed | Self::Suspended)
+    }
 }
 
 /// Text from outside: any bytes. Valid UTF-8 stays as it is; an invalid byte is written `\xNN`.

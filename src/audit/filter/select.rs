@@ -6,20 +6,19 @@
 
 use std::collections::{HashMap, HashSet};
 
-use jiff::{Span, Timestamp};
+use jiff::Timestamp;
 
 use super::Filter;
 use crate::audit::encode::{TIME_LENGTH, timestamp};
 use crate::audit::event::{Event, SessionStarted};
 use crate::audit::reading::Readings;
-use crate::audit::record::{EventName, Record, name_of, time_of};
+use crate::audit::record::{EventName, Record, name_of};
 use crate::ids::SessionId;
 
 /// A selector's memory: the statements that have no outcome yet (few: those in flight), and the sessions that are wanted.
 #[derive(Debug, Default)]
 pub struct Selector {
     filter: Filter,
-    bounds: Bounds,
     readings: Readings,
     /// Where a group or a run is asked for: the sessions that were found to be of it.
     sessions: HashSet<SessionId>,
@@ -34,7 +33,6 @@ impl Selector {
     #[must_use]
     pub fn new(filter: Filter) -> Self {
         Self {
-            bounds: Bounds::of(&filter),
             filter,
             ..Self::default()
         }
@@ -63,25 +61,11 @@ impl Selector {
         }
     }
 
-    /// A quick look at a line that was not parsed: `false` only if it begins and ends like a record and cannot be one that is
-    /// wanted, nor a statement whose outcome is. Ids and names consist of characters that JSON writes as they are, and times in
-    /// the log have a fixed width, so that their order is that of their letters.
-    pub(in crate::audit) fn may_want(&self, line: &str) -> bool {
-        let ends_well = |time: &str, rest: &[u8]| line.ends_with('}') && time.ends_with('Z') && rest.starts_with(b"\"");
-        let Some((time, _)) = time_of(line.as_bytes()).filter(|(time, rest)| ends_well(time, rest)) else {
-            return true;
-        };
-        if self.filter.by_session() {
-            if name_of(line.as_bytes()) == Some(EventName::SessionStarted.as_str()) {
-                return true;
-            }
-            if session_of(line).is_none_or(|session| !self.sessions.contains(session)) {
-                return false;
-            }
-        }
-        self.bounds.since.as_deref().is_none_or(|since| time >= since)
-            && self.bounds.until.as_deref().is_none_or(|until| time < until)
-            && self.filter.is_named_in(line)
+    /// A quick look at a line that was not parsed: `false` only if it is plainly of a session that is not wanted.
+    pub(in crate::audit) fn may_want(&self, line: &[u8]) -> bool {
+        !self.filter.by_session()
+            || name_of(line).is_none_or(|name| name == EventName::SessionStarted.as_str())
+            || session_of(line).is_some_and(|session| self.sessions.contains(session))
     }
 
     /// Looks at the next record; `give` gets what is wanted now: nothing, the record, or a statement with its outcome.
@@ -146,34 +130,16 @@ impl Selector {
     }
 }
 
-/// The limits of time as they would stand in a line.
-#[derive(Debug, Default)]
-struct Bounds {
-    since: Option<String>,
-    until: Option<String>,
-}
-
-impl Bounds {
-    fn of(filter: &Filter) -> Self {
-        let written = |time: Timestamp| {
-            let mut text = Vec::new();
-            timestamp(&mut text, time);
-            String::from_utf8(text).ok().filter(|text| text.len() == TIME_LENGTH)
-        };
-        // Times in a line have microseconds: one that is cut down to them may belong to a record of the next one.
-        let until = filter
-            .until
-            .and_then(|until| until.checked_add(Span::new().microseconds(1)).ok());
-        Self {
-            // When a result is asked for, a statement before that time may have its outcome in it.
-            since: filter.since.filter(|_| !filter.asks_for_result()).and_then(written),
-            until: until.and_then(written),
-        }
-    }
+/// A time as it stands in a line; `None` for one that no line can have.
+pub(super) fn written(time: Timestamp) -> Option<String> {
+    let mut text = Vec::new();
+    timestamp(&mut text, time);
+    String::from_utf8(text).ok().filter(|text| text.len() == TIME_LENGTH)
 }
 
 /// The session in a line that has one. In strings quotes are escaped, so what is found is a field.
-fn session_of(line: &str) -> Option<&str> {
-    let (_, rest) = line.split_once(r#""session":""#)?;
-    rest.split_once('"').map(|(session, _)| session)
+fn session_of(line: &[u8]) -> Option<&str> {
+    let field = br#""session":""#;
+    let rest = line.get(memchr::memmem::find(line, field)? + field.len()..)?;
+    str::from_utf8(rest.get(..memchr::memchr(b'"', rest)?)?).ok()
 }

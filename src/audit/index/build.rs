@@ -2,15 +2,16 @@
 //!
 //! It changes no segment, and nothing waits for it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use xorf::{BinaryFuse8, DmaSerializable};
 
+use super::blocks::LARGEST;
 use super::{Block, Index, make, terms};
-use crate::audit::event::{Event, Outcome, Statement};
+use crate::audit::event::{Event, Kind, Outcome, Statement};
 use crate::audit::reading::Readings;
 use crate::audit::record::Record;
 use crate::audit::segment;
@@ -52,13 +53,21 @@ pub(super) fn build(packed: &mut impl Read) -> io::Result<Index> {
     let mut frames = Frames::default();
     let mut building = Building::default();
     while let Some(frame) = frames.next(packed)? {
-        let lines = zstd::decode_all(frame.as_slice())?;
-        if building.blocks.last().is_some_and(|last| !last.whole) {
+        let lines = unpacked(&frame)?;
+        let Some(lines) = lines.filter(|_| building.blocks.last().is_none_or(|last| last.whole)) else {
             return Ok(Index { blocks: Vec::new() });
-        }
+        };
         building.block(frame.len(), &lines);
     }
     Ok(building.finish())
+}
+
+/// The lines of a frame; nothing if they are more than a block of ours can have, however small the frame is.
+fn unpacked(frame: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let mut lines = Vec::new();
+    let most = u64::from(LARGEST);
+    Read::take(zstd::Decoder::new(frame)?, most + 1).read_to_end(&mut lines)?;
+    Ok((lines.len() as u64 <= most).then_some(lines))
 }
 
 /// The frames of a packed file, one after the other.
@@ -92,7 +101,7 @@ impl Frames {
 struct Building {
     blocks: Vec<Draft>,
     /// Statements that have no outcome yet.
-    open: HashMap<(SessionId, u64), Open>,
+    open: HashMap<SessionId, BTreeMap<u64, Open>>,
     readings: Readings,
     texts: HashMap<Box<str>, Arc<[u64]>>,
     offset: u64,
@@ -112,6 +121,8 @@ struct Draft {
 /// A statement without an outcome so far: its block, and the terms of its content.
 struct Open {
     block: usize,
+    /// It only parses: if that succeeds, no outcome comes.
+    parses: bool,
     text: Arc<[u64]>,
     beside: Vec<u64>,
 }
@@ -154,7 +165,7 @@ impl Building {
         match &record.event {
             Event::Statement(statement) => self.statement(at, statement),
             Event::Outcome(outcome) => self.outcome(at, record.time.as_microsecond(), outcome),
-            Event::SessionEnded(ended) => self.open.retain(|(session, _), _| *session != ended.who.session),
+            Event::SessionEnded(ended) => drop(self.open.remove(&ended.who.session)),
             Event::GateStarted(_) => self.open.clear(),
             _ => {}
         }
@@ -164,15 +175,25 @@ impl Building {
         let text = self.text(statement);
         let mut beside = Vec::new();
         terms::beside(statement, &mut |term| beside.push(term));
-        let open = Open { block: at, text, beside };
+        let open = Open {
+            block: at,
+            parses: statement.kind == Kind::Parse,
+            text,
+            beside,
+        };
         if let Some(draft) = self.blocks.get_mut(at) {
             draft.add_content(&open);
         }
-        self.open.insert((statement.who.session.clone(), statement.statement), open);
+        let session = self.open.entry(statement.who.session.clone()).or_default();
+        session.insert(statement.statement, open);
     }
 
     fn outcome(&mut self, at: usize, time: i64, outcome: &Outcome<'_>) {
-        let open = self.open.remove(&(outcome.who.session.clone(), outcome.statement));
+        let open = self.open.get_mut(&outcome.who.session).and_then(|session| {
+            // A session's outcomes are in the order of its statements: what was to be parsed before this one was.
+            session.retain(|number, open| !open.parses || *number >= outcome.statement);
+            session.remove(&outcome.statement)
+        });
         let Some(draft) = self.blocks.get_mut(at) else { return };
         draft.add_result(outcome);
         match open {
@@ -214,7 +235,7 @@ impl Building {
 
     /// Makes the filters of the blocks to which nothing can be added any more.
     fn seal(&mut self) {
-        let awaited: HashSet<usize> = self.open.values().map(|open| open.block).collect();
+        let awaited: HashSet<usize> = self.open.values().flat_map(BTreeMap::values).map(|open| open.block).collect();
         for (at, draft) in self.blocks.iter_mut().enumerate() {
             if !awaited.contains(&at) {
                 draft.seal();
@@ -223,7 +244,7 @@ impl Building {
     }
 
     fn finish(mut self) -> Index {
-        for open in self.open.values() {
+        for open in self.open.values().flat_map(BTreeMap::values) {
             if let Some(draft) = self.blocks.get_mut(open.block) {
                 draft.block.torn = true;
             }

@@ -141,7 +141,7 @@ fn grams(text: &str, add: &mut impl FnMut(u64)) {
 }
 
 /// What a filter asks of a block. Each list is a condition, met by any of its terms.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::audit) struct Demand {
     /// Of every record that is wanted.
     pub(super) names: Vec<Vec<u64>>,
@@ -156,6 +156,15 @@ pub(in crate::audit) struct Demand {
 }
 
 impl Demand {
+    /// Nothing is asked for that an index could rule out.
+    pub(in crate::audit) fn is_empty(&self) -> bool {
+        *self
+            == Self {
+                by_result: self.by_result,
+                ..Self::default()
+            }
+    }
+
     /// What the filter asks for, in the sessions that are known to be wanted where a group or a run is asked for.
     pub(in crate::audit) fn of(filter: &Filter, sessions: Option<&HashSet<SessionId>>) -> Self {
         let mut names = Vec::new();

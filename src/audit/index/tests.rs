@@ -7,13 +7,14 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::build;
 use super::*;
 use crate::audit::event::{Event, Kind};
-use crate::audit::filter::Filter;
+use crate::audit::filter::{Filter, Selector};
 use crate::audit::reading::Class;
 use crate::audit::record::{EventName, Record};
 use crate::audit::testing::{all, ended, outcome, record, statement, time, who};
-use crate::audit::{Span, follow, read};
+use crate::audit::{Span, follow, read, read_whole};
 
 /// Puts records into a packed segment, so many to a block.
 fn pack(dir: &Path, number: u32, records: &[Record], block: usize) -> Segment {
@@ -36,15 +37,29 @@ fn numbers(dir: &Path, filter: &Filter) -> Vec<u64> {
     read(dir, filter).unwrap().map(|record| record.unwrap().seq).collect()
 }
 
+/// What the selector chooses from all records.
+fn chosen(records: &[Record], filter: &Filter) -> Vec<u64> {
+    let mut selector = Selector::new(filter.clone());
+    for record in records {
+        if let Event::SessionStarted(started) = &record.event {
+            selector.know(started);
+        }
+    }
+    let mut chosen = Vec::new();
+    for record in records {
+        selector.offer(record.clone(), |record| chosen.push(record.seq));
+    }
+    chosen
+}
+
 /// How many blocks are left for a filter.
 fn left(segment: &Segment, filter: &Filter) -> usize {
     let mut blocks = open(segment, &Demand::of(filter, None)).unwrap().expect("an index");
-    let mut begun = 0;
-    let mut line = Vec::new();
-    while io::BufRead::read_until(&mut blocks, b'\n', &mut line).unwrap() > 0 {
-        begun += usize::from(blocks.jumped().is_some());
+    let mut left = 0;
+    while blocks.next().unwrap().is_some() {
+        left += 1;
     }
-    begun
+    left
 }
 
 /// A few sessions of a few people, with statements that run side by side.
@@ -58,7 +73,7 @@ enum Act {
     Restart,
 }
 
-const TEXTS: [&str; 7] = [
+const TEXTS: [&str; 8] = [
     "SELECT * FROM customers",
     "SELECT * FROM shop.customers c",
     "DELETE FROM orders WHERE id = 7",
@@ -66,6 +81,7 @@ const TEXTS: [&str; 7] = [
     "DELETE FROM customers WHERE (",
     "DO $$ DELETE FROM orders $$",
     "BEGIN",
+    "SELECT '\u{212a}ing\\\n\u{1b}' FROM \"Orders\"",
 ];
 const CODES: [Option<&str>; 4] = [None, Some("42501"), Some("42P01"), Some("57014")];
 
@@ -158,7 +174,18 @@ fn filter() -> impl Strategy<Value = Filter> {
         proptest::option::weighted(0.25, 0..200_i64),
     );
     let content = (
-        some(&["CUSTOMERS", "straße", "i̇ç", "4711", "grü", "o", "expired", "read-only"]),
+        some(&[
+            "CUSTOMERS",
+            "straße",
+            "i̇ç",
+            "4711",
+            "grü",
+            "o",
+            "king",
+            "g\\\n",
+            "expired",
+            "read-only",
+        ]),
         some(&["customers", "shop.customers", "orders", "Straße", "\"Customers\""]),
         proptest::option::weighted(0.2, proptest::sample::select(Class::ALL)),
         proptest::option::weighted(0.1, proptest::sample::select(&[Kind::Query, Kind::Execute][..])),
@@ -172,6 +199,7 @@ fn filter() -> impl Strategy<Value = Filter> {
     );
     let event = proptest::option::weighted(0.2, proptest::sample::select(EventName::ALL));
     (names, times, content, result, event).prop_map(|(names, times, content, result, event)| Filter {
+        after: None,
         identity: names.0.map(|name| name.parse().unwrap()),
         group: names.1.map(|name| name.parse().unwrap()),
         run: names.2.map(str::to_owned),
@@ -213,6 +241,9 @@ proptest! {
         let rest: String = records[second..].iter().map(|record| record.json() + "\n").collect();
         std::fs::write(dir.path().join("audit-000003.jsonl"), rest).unwrap();
         let without: Vec<_> = filters.iter().map(|filter| numbers(dir.path(), filter)).collect();
+        for (filter, without) in filters.iter().zip(&without) {
+            prop_assert_eq!(&chosen(&records, filter), without, "{:?}", filter);
+        }
         for segment in &segments {
             make(segment).unwrap();
             let fits = Index::load(segment, &mut File::open(&segment.path).unwrap()).is_some();
@@ -335,6 +366,18 @@ fn an_index_that_does_not_fit_is_not_used_and_made_again() {
     assert!(fits());
 }
 
+/// A hundred kilobytes that would be gigabytes.
+#[test]
+fn what_unpacks_to_more_than_a_block_can_have_is_not_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit-000001.jsonl.zst");
+    let mut packer = zstd::Encoder::new(File::create(&path).unwrap(), 1).unwrap();
+    io::copy(&mut Read::take(io::repeat(0), 200 << 20), &mut packer).unwrap();
+    packer.finish().unwrap();
+    let index = build::build(&mut File::open(&path).unwrap()).unwrap();
+    assert!(index.blocks.is_empty());
+}
+
 /// A segment packed by somebody else, in one frame that has nothing to do with lines.
 #[test]
 fn a_segment_in_other_frames_is_read_as_before() {
@@ -363,4 +406,50 @@ async fn following_uses_it_too() {
     let mut found = follow(dir.path(), &filter, Span::All).unwrap();
     assert_eq!(found.next().await.unwrap().unwrap().seq, 153);
     assert_eq!(found.next().await.unwrap().unwrap().seq, 154);
+}
+
+/// An index is signed by nobody: what it says may cost a search a record, and never a report.
+#[test]
+fn an_index_that_leaves_a_block_out_does_so_for_nobody_who_wants_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = hundred(dir.path());
+    make(&segment).unwrap();
+    let mut packed = File::open(&segment.path).unwrap();
+    let mut index = Index::load(&segment, &mut packed).unwrap();
+    index.blocks.remove(50);
+    index.save(&segment, Identity::of(&mut packed).unwrap()).unwrap();
+    assert_eq!(left(&segment, &Filter::default()), 99);
+    let until = Filter {
+        until: Some(time(1_000_000)),
+        ..Filter::default()
+    };
+    let whole = |filter| read_whole(dir.path(), filter).unwrap().count();
+    assert_eq!((whole(&until), whole(&Filter::default())), (200, 200));
+    assert_eq!(numbers(dir.path(), &Filter::default()).len(), 200);
+}
+
+/// A Parse that succeeds has no outcome; its block is passed over all the same.
+#[test]
+fn what_was_only_parsed_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let ana = who(1, "ana");
+    let mut records = Vec::new();
+    for number in 1..=100_u64 {
+        let sql = format!("SELECT {number} FROM t");
+        let mut parse = statement(&ana, number * 2 - 1, &sql, &[]);
+        if let Event::Statement(statement) = &mut parse {
+            statement.kind = Kind::Parse;
+        }
+        let code = (number == 50).then_some("42501");
+        for event in [parse, statement(&ana, number * 2, &sql, &[]), outcome(&ana, number * 2, code)] {
+            records.push(record(records.len() as u64 + 1, event));
+        }
+    }
+    let segment = pack(dir.path(), 1, &records, 3);
+    make(&segment).unwrap();
+    let denied = Filter {
+        sqlstate: Some("42501".to_owned()),
+        ..Filter::default()
+    };
+    assert!(left(&segment, &denied) < 10, "of a hundred blocks");
 }

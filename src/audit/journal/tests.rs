@@ -33,7 +33,7 @@ fn note(detail: impl Into<String>) -> Event<'static> {
 
 fn batch(detail: impl Into<String>) -> Batch {
     let mut batch = Batch::new();
-    batch.push(Timestamp::UNIX_EPOCH, &note(detail));
+    batch.push(clock().now(), &note(detail));
     batch
 }
 
@@ -148,7 +148,7 @@ async fn writes_before_it_answers_and_in_order() {
     assert!(matches!(journal.submit(&mut batch("alone")), Submission::Done(Ok(()))));
     journal.defer(&mut batch("outcome"));
     let mut intent = batch("intent 1");
-    intent.push(Timestamp::UNIX_EPOCH, &note("intent 2"));
+    intent.push(clock().now(), &note("intent 2"));
     // The journal's thread may be at the deferred one just now: then this is written in its turn.
     assert!(journal.submit(&mut intent).wait().await.is_ok());
     assert!(intent.is_empty());
@@ -491,9 +491,9 @@ async fn many_writers(durability: Durability) {
             tokio::spawn(async move {
                 let mut batch = Batch::new();
                 for turn in 0..100 {
-                    batch.push(Timestamp::UNIX_EPOCH, &note(format!("{task} intent {turn:03}")));
+                    batch.push(clock().now(), &note(format!("{task} intent {turn:03}")));
                     journal.submit(&mut batch).wait().await.unwrap();
-                    batch.push(Timestamp::UNIX_EPOCH, &note(format!("{task} outcome {turn:03}")));
+                    batch.push(clock().now(), &note(format!("{task} outcome {turn:03}")));
                     journal.defer(&mut batch);
                 }
             })
@@ -560,15 +560,15 @@ async fn measure() {
         function: None,
     });
     let mut batch = Batch::new();
-    let count = 200_000;
+    let (now, count) = (clock().now(), 200_000);
     let start = std::time::Instant::now();
     for _ in 0..count {
-        batch.push(Timestamp::UNIX_EPOCH, &event);
+        batch.push(now, &event);
         assert!(matches!(
             journal.submit(&mut batch),
             Submission::Done(Ok(())) | Submission::Waiting(_)
         ));
-        batch.push(Timestamp::UNIX_EPOCH, &event);
+        batch.push(now, &event);
         journal.defer(&mut batch);
     }
     println!("one statement, intent and outcome: {} ns", start.elapsed().as_nanos() / count);

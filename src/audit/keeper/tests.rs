@@ -152,3 +152,14 @@ async fn a_packed_segment_that_was_cut_is_named() {
     std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     assert!(matches!(kept.flaw(), Some(Flaw::Damaged { file, .. }) if file == path));
 }
+
+#[tokio::test]
+async fn the_segment_that_is_written_is_left_alone_whatever_else_is_there() {
+    let kept = Kept::with_segments(None).await;
+    let written = kept.segments().pop().unwrap();
+    std::fs::write(kept.settings.dir.join("audit-000099.jsonl"), b"").unwrap();
+    kept.keep_at(kept.clock.now()).await;
+    kept.note("goes on").await;
+    let text = std::fs::read_to_string(&written.path).unwrap();
+    assert!(text.contains("goes on"), "{text}");
+}

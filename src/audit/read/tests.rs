@@ -94,6 +94,64 @@ fn bad_lines_are_reported_in_their_place() {
 }
 
 #[test]
+fn lines_are_counted_that_are_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let ben = Filter {
+        identity: Some("ben".parse().unwrap()),
+        ..Filter::default()
+    };
+    for number in 1..=3 {
+        write(dir.path(), 1, &[record(number, statement(&who(1, "ana"), number, "a", &[]))]);
+    }
+    append(dir.path(), 1, b"scribble\n");
+    write(dir.path(), 1, &[record(4, statement(&who(1, "ana"), 4, "a", &[]))]);
+    append(dir.path(), 1, b"{\"v\":2");
+    let places = |packed: bool| {
+        let found: Vec<_> = read(dir.path(), &ben).unwrap().collect();
+        assert!(
+            matches!(
+                found.as_slice(),
+                [
+                    Err(ReadError::Malformed { line: 4, .. }),
+                    Err(ReadError::Unfinished { line: 6, bytes: 6, .. })
+                ]
+            ),
+            "{packed} {found:#?}"
+        );
+    };
+    places(false);
+    crate::audit::keeper::pack(&segment::list(dir.path()).unwrap()[0]).unwrap();
+    places(true);
+}
+
+/// One flipped bit hides nothing behind its own segment, nor anything in front of it.
+#[test]
+fn a_packed_segment_that_is_damaged_is_told_and_the_next_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = all_records();
+    for (number, record) in (1..).zip(&all[..4]) {
+        write(dir.path(), number, std::slice::from_ref(record));
+    }
+    for segment in &segment::list(dir.path()).unwrap()[..3] {
+        crate::audit::keeper::pack(segment).unwrap();
+    }
+    let path = dir.path().join("audit-000002.jsonl.zst");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let found: Vec<_> = read(dir.path(), &Filter::default()).unwrap().collect();
+    assert!(
+        matches!(
+            found.as_slice(),
+            [Ok(first), Err(ReadError::Damaged { file, after: 0, .. }), Ok(third), Ok(fourth)]
+                if *file == path && [first, third, fourth] == [&all[0], &all[2], &all[3]]
+        ),
+        "{found:#?}"
+    );
+}
+
+#[test]
 fn a_folder_that_is_not_there_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(

@@ -3,7 +3,8 @@
 //! It decides nothing about what the parser does not know: that is an error, and the reading says so.
 //!
 //! INVARIANT: no text makes it use more stack than a thread has: how deep a tree can become is counted before it is built, for
-//! sqlparser builds `a + b + c + …` without recursion, and dropping such a tree recurses.
+//! sqlparser builds `a + b + c + …` without recursion, and dropping such a tree recurses. Nor more time than its length allows:
+//! [`Budgeted`].
 
 use std::ops::ControlFlow;
 
@@ -15,6 +16,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
+use super::budget::Budgeted;
 use super::{Class, Reading, Table, Unparsed, folded};
 
 /// The deepest tree that is built.
@@ -36,6 +38,7 @@ pub(crate) fn statements(tokens: Vec<Token>) -> Result<Vec<Statement>, Unparsed>
     if depth(&tokens) > DEEPEST {
         return Err(Unparsed::Deep);
     }
+    let dialect = Budgeted::new(tokens.len());
     let (mut statements, mut command) = (Vec::new(), Vec::with_capacity(tokens.len()));
     for token in without_only(tokens).into_iter().chain([Token::SemiColon]) {
         if token != Token::SemiColon {
@@ -43,7 +46,7 @@ pub(crate) fn statements(tokens: Vec<Token>) -> Result<Vec<Statement>, Unparsed>
         } else if command.iter().all(|token| matches!(token, Token::Whitespace(_))) {
             command.clear();
         } else {
-            statements.push(statement(std::mem::take(&mut command))?);
+            statements.push(statement(std::mem::take(&mut command), &dialect)?);
         }
     }
     Ok(statements)
@@ -51,9 +54,10 @@ pub(crate) fn statements(tokens: Vec<Token>) -> Result<Vec<Statement>, Unparsed>
 
 /// One statement, which is all of it. The parser's own loop would pass over what follows `SELECT 1 END`, and take what follows
 /// `COPY t FROM STDIN;` for data.
-fn statement(tokens: Vec<Token>) -> Result<Statement, Unparsed> {
-    let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens(tokens);
-    let statement = parser.parse_statement().map_err(|_| Unparsed::Syntax)?;
+fn statement(tokens: Vec<Token>, dialect: &Budgeted) -> Result<Statement, Unparsed> {
+    let mut parser = Parser::new(dialect).with_tokens(tokens);
+    let failed = |_| if dialect.spent() { Unparsed::Deep } else { Unparsed::Syntax };
+    let statement = parser.parse_statement().map_err(failed)?;
     if parser.peek_token_ref().token == Token::EOF {
         Ok(statement)
     } else {

@@ -193,3 +193,39 @@ proptest! {
         let _ = Reading::of(&words.join(" "));
     }
 }
+
+#[test]
+fn no_text_is_thought_about_for_long() {
+    // Each of them doubles the parser's work with each level, or could.
+    let shapes = [
+        ("SELECT ", "position(", ")"),
+        ("SELECT ", "a IN ((", "))"),
+        ("SELECT * FROM ", "(", ")"),
+        ("SELECT ", "CAST(", " AS int)"),
+        ("SELECT ", "f(x => ", ")"),
+        ("SELECT ", "CASE WHEN (", ") THEN 1 END"),
+        ("SELECT ", "ARRAY[(", ")]"),
+        ("SELECT ", "extract(year from ", ")"),
+        ("SELECT ", "trim(both from ", ")"),
+        ("SELECT ", "substring(", " from 1)"),
+        ("SELECT ", "overlay(", " placing 1 from 2)"),
+        ("SELECT ", "EXISTS((SELECT ", "))"),
+        ("SELECT ", "(SELECT ", ")"),
+        ("INSERT INTO t ", "(SELECT * FROM ", ")"),
+        ("EXPLAIN ", "(", ")"),
+    ];
+    let read = move || {
+        for (head, open, close) in shapes {
+            for levels in [10, 20, 30, 45, 60] {
+                let _ = Reading::of(&format!("{head}{}1{}", open.repeat(levels), close.repeat(levels)));
+            }
+        }
+        let nested = format!("SELECT {}1{}", "position(".repeat(45), ")".repeat(45));
+        Reading::of(&nested).unparsed
+    };
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(read()));
+    // A second in a debug build; minutes to years without a budget.
+    let unparsed = told.recv_timeout(std::time::Duration::from_mins(2)).expect("an answer");
+    assert_eq!(unparsed, Some(Unparsed::Deep));
+}

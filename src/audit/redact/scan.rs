@@ -1,22 +1,18 @@
 //! Walks through the tokens of an SQL text and notes where secrets stand.
 //!
-//! It changes no text. What a secret's name is, and which literals give one away, is said by [`super`].
+//! It changes no text. What a secret's name is, and which literals give one away, is said by [`super`]; where in the text it is,
+//! by [`nest`](super::nest).
 //!
-//! The law: a secret name has a *scope*, from its operator to the end of its expression, in which every literal is secret; and
-//! a call whose arguments are keys marks these.
+//! The law: a secret name has a *scope*, from its operator to the end of its expression, in which every literal is secret; what
+//! stood before it in its expression is secret, too; and a call whose arguments are keys marks these.
 
+use super::grammar::{BETWEEN, CLAUSES, JOINING, NO_VALUES, OWNERS, PLAIN, is_one_of};
+use super::nest::{Closed, Insert, Nest, Opening, Scope, Value};
 use super::{Cut, FINDER, KEYED, Stuck, ends_in_name, gives_away, has_place, is_data, is_secret};
 use crate::audit::lex::{Kind, Lexer, Token};
 
 /// SQL in SQL in SQL (dollar quotes) is followed so far.
 const DEEPEST: u8 = 8;
-/// Words that stand between a name and its value, and do not end the expression.
-const BETWEEN: [&str; 9] = ["to", "in", "like", "ilike", "similar", "not", "between", "any", "all"];
-/// Values that are none, where a password without quotes is looked for.
-const NO_VALUES: [&str; 3] = ["null", "default", "to"];
-/// After `ALTER` or `CREATE`: what has a password or settings of its own.
-const OWNERS: [&str; 5] = ["role", "user", "group", "database", "system"];
-
 /// The secret name right before, if any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
@@ -27,57 +23,33 @@ enum Name {
     Password,
     /// A literal that is or ends with one: `'app.password'`.
     Literal,
+    /// A parenthesis with one in it: `(name, password)`, `lower(password)`.
+    Row,
     /// A name, and then a word like `TO`.
     Operated,
+    /// A name, and then other words: `password text`.
+    Trailing,
 }
 
-/// Where literals are secret.
-#[derive(Debug, Clone, Copy)]
-struct Scope {
-    depth: u32,
-    /// It ends with the expression; else with the parenthesis around it.
-    expression: bool,
-    /// A value has come.
-    seen: bool,
-}
-
-/// A list in parentheses whose places count.
-#[derive(Debug, Clone, Copy)]
-struct List {
-    depth: u32,
-    index: u32,
-    /// Which places are secret.
-    secret: u64,
-    /// The columns of an `INSERT`.
-    columns: bool,
-}
-
-/// An `INSERT INTO t (…) VALUES (…)`.
-#[derive(Debug, Clone, Copy)]
-struct Insert {
-    depth: u32,
-    /// Its columns have been listed.
-    listed: bool,
-    /// `VALUES` has come.
-    values: bool,
-    /// Which columns are secret.
-    secret: u64,
+/// The token before a word, where it decides what the word is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Other,
+    /// `::`
+    Cast,
+    /// `EXECUTE`, of SQL and not of PL/pgSQL.
+    Execute,
 }
 
 pub(super) struct Scan<'a> {
     lexer: Lexer<'a>,
     level: u8,
-    pub(super) cuts: Vec<Cut>,
-    pub(super) parameters: Vec<u16>,
-    depth: u32,
+    pub(super) nest: Nest,
     name: Name,
-    scope: Option<Scope>,
-    lists: Vec<List>,
     /// The next parenthesis opens a list with these secrets.
     coming: Option<u64>,
-    insert: Option<Insert>,
-    /// The token before is `::`.
-    cast: bool,
+    /// The token before.
+    before: Before,
     /// Words of the command so far, and whether a value may be a bare word there.
     words: u32,
     owner: bool,
@@ -89,15 +61,10 @@ impl<'a> Scan<'a> {
         Self {
             lexer: Lexer::new(text),
             level,
-            cuts: Vec::new(),
-            parameters: Vec::new(),
-            depth: 0,
+            nest: Nest::default(),
             name: Name::None,
-            scope: None,
-            lists: Vec::new(),
             coming: None,
-            insert: None,
-            cast: false,
+            before: Before::Other,
             words: 0,
             owner: false,
             bare: false,
@@ -110,69 +77,110 @@ impl<'a> Scan<'a> {
             match token.kind {
                 Kind::Comment => {
                     if gives_away(token.text) {
-                        self.cut(token.start, token.end(), b"/***/");
+                        self.nest.cuts.push(cut(&token, b"/***/"));
                     }
                     continue;
                 }
-                Kind::Unfinished => {
-                    let secret = self.is_secret_here() || self.name != Name::None || FINDER.is_match(token.text);
-                    return Err(Stuck::Unfinished { at: token.start, secret });
-                }
+                Kind::Unfinished => return Err(Stuck { at: token.start }),
                 Kind::Literal if token.inner.windows(2).any(|pair| pair == br"\'") || token.inner.ends_with(b"\\") => {
-                    return Err(Stuck::Ambiguous);
+                    return Err(Stuck { at: token.start });
                 }
-                Kind::Word | Kind::Quoted => self.word(&token),
+                Kind::Word | Kind::Quoted => self.word(&token)?,
                 Kind::Literal | Kind::Escaped => self.literal(&token),
                 Kind::Dollar => self.dollar(&token),
                 Kind::Parameter => self.parameter(&token),
                 Kind::Number => self.number(&token),
-                Kind::Sign => self.sign(&token),
+                Kind::Sign => self.sign(&token)?,
             }
-            self.cast = token.text == b"::";
+            self.before = match token.text {
+                b"::" => Before::Cast,
+                _ if self.level == 0 && token.is("execute") => Before::Execute,
+                _ => Before::Other,
+            };
         }
         Ok(())
     }
 
-    fn word(&mut self, token: &Token<'_>) {
+    fn word(&mut self, token: &Token<'_>) -> Result<(), Stuck> {
         self.count_word(token);
-        if self.cast {
+        if self.before == Before::Cast {
             // A type: `password::text = 'x'` is still about the password.
-            return;
+            return Ok(());
         }
         let before = std::mem::replace(&mut self.name, Name::None);
         let secret = is_secret(token.inner);
-        if self.bare && !secret && !is_one_of(token, &NO_VALUES) {
-            let fresh = self.scope.is_some_and(|scope| scope.depth == self.depth && !scope.seen);
-            if fresh || matches!(before, Name::Password | Name::Operated) {
-                return self.cut_bare(token);
-            }
+        let waits = self.nest.is_fresh() || matches!(before, Name::Password | Name::Operated);
+        if self.bare && waits && !secret && !is_one_of(token, &NO_VALUES) {
+            self.cut_bare(token);
+            return Ok(());
         }
+        let operated = before == Name::Operated && token.is("from");
+        let clause = !operated && is_one_of(token, &CLAUSES);
+        let over = self
+            .nest
+            .top
+            .scope
+            .is_some_and(|scope| scope.seen && (self.bare || scope.right_behind));
+        if over && self.nest.top.scope.is_some_and(|scope| scope.expression) {
+            self.nest.top.scope = None;
+        }
+        if clause {
+            self.nest.next_expression();
+        }
+        self.note_insert(token);
         let mut ahead = self.lexer;
-        let next = ahead.next_code();
-        let opens = next.is_some_and(|next| next.is_sign(b'('));
-        if let Some(scope) = self.scope
-            && scope.expression
-            && scope.depth == self.depth
-        {
-            let goes_on = next.is_some_and(|next| {
-                opens || next.is_sign(b'.') || matches!(next.kind, Kind::Literal | Kind::Escaped | Kind::Dollar)
-            });
-            if scope.seen || !(goes_on || is_one_of(token, &BETWEEN)) {
-                self.scope = None;
-            }
-        }
-        if before != Name::None && is_one_of(token, &BETWEEN) {
-            self.name = Name::Operated;
-        } else if secret {
-            let keyword = token.is("password");
-            self.name = if keyword { Name::Password } else { Name::Word };
-            self.note_column();
-        }
+        let opens = ahead.next_code().is_some_and(|next| next.is_sign(b'('));
+        self.name = self.name_at(token, before, secret, clause);
         if opens {
             let keyed = KEYED
                 .iter()
                 .find(|(name, _)| token.inner.eq_ignore_ascii_case(name.as_bytes()));
-            self.coming = keyed.map(|(_, secret)| *secret);
+            // A prepared statement's parameters, and those of `set_password('bob', 'x')`.
+            let whole = self.before == Before::Execute || (secret && !self.owner);
+            self.coming = if whole {
+                Some(u64::MAX)
+            } else {
+                keyed.map(|(_, secret)| *secret)
+            };
+        }
+        if token.is("case") {
+            let case = Opening {
+                case: true,
+                ..Opening::default()
+            };
+            self.nest.open(case, token.start)?;
+        } else if token.is("end") && self.nest.top.of_case() {
+            self.close(true);
+        }
+        Ok(())
+    }
+
+    /// The secret name behind this word, where `before` was that before it.
+    fn name_at(&mut self, token: &Token<'_>, before: Name, secret: bool, clause: bool) -> Name {
+        let operated = before == Name::Operated && token.is("from");
+        if before != Name::None && (operated || is_one_of(token, &BETWEEN)) {
+            return Name::Operated;
+        }
+        if before == Name::Row && token.is("as") {
+            // `WITH x(password) AS (…)`, and `CREATE VIEW v(password) AS SELECT …`.
+            let mut ahead = self.lexer;
+            let next = ahead.next_code();
+            if self.owner && next.is_some_and(|next| is_one_of(&next, &CLAUSES)) {
+                self.open_scope(false, false);
+            }
+            return Name::Operated;
+        }
+        if secret {
+            if !self.bare {
+                self.nest.name();
+            }
+            return if token.is("password") { Name::Password } else { Name::Word };
+        }
+        let goes_on = matches!(before, Name::Word | Name::Password | Name::Operated | Name::Trailing);
+        if goes_on && !clause && !self.bare {
+            Name::Trailing
+        } else {
+            Name::None
         }
     }
 
@@ -187,112 +195,110 @@ impl<'a> Scan<'a> {
             _ => {}
         }
         self.words += 1;
-        if token.is("insert") {
-            self.insert = Some(Insert {
-                depth: self.depth,
-                listed: false,
-                values: false,
-                secret: 0,
-            });
-        } else if token.is("values")
-            && let Some(insert) = &mut self.insert
-            && insert.depth == self.depth
-        {
-            insert.values = true;
-        }
     }
 
-    /// A secret name in the list of columns of an `INSERT`.
-    fn note_column(&mut self) {
-        if let (Some(list), Some(insert)) = (self.lists.last(), &mut self.insert)
-            && list.columns
-            && list.depth == self.depth
-        {
-            insert.secret |= bit(list.index);
+    /// Where in an `INSERT` it is: what has secret columns and more than plain rows has secrets anywhere.
+    fn note_insert(&mut self, token: &Token<'_>) {
+        let top = &mut self.nest.top;
+        if token.is("insert") {
+            top.insert = Some(Insert::default());
+            return;
         }
+        let Some(insert) = &mut top.insert else { return };
+        if insert.listed && insert.secret != 0 {
+            let rows = if insert.values {
+                !is_one_of(token, &JOINING)
+            } else {
+                is_one_of(token, &PLAIN)
+            };
+            top.all |= !rows;
+        }
+        insert.values |= token.is("values");
     }
 
     fn literal(&mut self, token: &Token<'_>) {
         self.value_begins();
-        if self.is_secret_here() || gives_away(token.inner) {
-            self.cut(token.start, token.end(), b"'***'");
-            self.value_seen();
-        } else if has_place(token.inner) {
-            self.scope = Some(Scope {
-                depth: self.depth,
-                expression: false,
-                seen: false,
-            });
-        } else if ends_in_name(token.inner) {
-            self.name = Name::Literal;
-            return;
-        }
+        let value = Value::Text(cut(token, b"'***'"));
         self.name = Name::None;
+        if self.nest.is_secret() || gives_away(token.inner) {
+            self.nest.secret(value);
+        } else if has_place(token.inner) {
+            self.open_scope(false, false);
+        } else if ends_in_name(token.inner) {
+            self.nest.name();
+            self.nest.plain(value);
+            self.name = Name::Literal;
+        } else {
+            self.nest.plain(value);
+        }
     }
 
     fn dollar(&mut self, token: &Token<'a>) {
         self.value_begins();
         self.name = Name::None;
-        let secret = self.is_secret_here();
-        if !secret && !FINDER.is_match(token.inner) {
-            return;
+        let value = Value::Text(cut(token, b"'***'"));
+        if self.nest.is_secret() {
+            return self.nest.secret(value);
         }
-        if !secret && !is_data(token.inner) && self.level < DEEPEST {
-            let mut within = Scan::new(token.inner, self.level + 1);
-            if within.run().is_ok() {
-                let marks = (token.text.len() - token.inner.len()) / 2;
-                let offset = token.start + marks;
-                self.cuts.extend(within.cuts.iter().map(|cut| Cut {
-                    start: cut.start + offset,
-                    end: cut.end + offset,
-                    with: cut.with,
-                }));
-                return;
-            }
-        } else if !secret && is_data(token.inner) && !gives_away(token.inner) {
-            return;
+        if !FINDER.is_match(token.inner) || (is_data(token.inner) && !gives_away(token.inner)) {
+            return self.nest.plain(value);
         }
-        self.cut(token.start, token.end(), b"'***'");
-        self.value_seen();
+        let mut within = Scan::new(token.inner, self.level + 1);
+        if is_data(token.inner) || self.level >= DEEPEST || within.run().is_err() {
+            return self.nest.secret(value);
+        }
+        let offset = token.start + (token.text.len() - token.inner.len()) / 2;
+        self.nest.cuts.extend(within.nest.cuts.iter().map(|cut| Cut {
+            start: cut.start + offset,
+            end: cut.end + offset,
+            with: cut.with,
+        }));
+        self.nest.plain(value);
     }
 
     fn parameter(&mut self, token: &Token<'_>) {
         self.value_begins();
         self.name = Name::None;
-        if self.is_secret_here() {
-            let number = token.text.get(1..).and_then(|digits| std::str::from_utf8(digits).ok());
-            self.parameters.extend(number.and_then(|digits| digits.parse::<u16>().ok()));
-            self.value_seen();
+        let digits = token.text.get(1..).and_then(|digits| std::str::from_utf8(digits).ok());
+        if let Some(number) = digits.and_then(|digits| digits.parse().ok()) {
+            self.value(Value::Parameter(number));
         }
     }
 
     fn number(&mut self, token: &Token<'_>) {
-        let fresh = self.scope.is_some_and(|scope| scope.depth == self.depth && !scope.seen);
-        if self.bare && (fresh || matches!(self.name, Name::Password | Name::Operated)) {
+        if self.bare && (self.nest.is_fresh() || matches!(self.name, Name::Password | Name::Operated)) {
             self.cut_bare(token);
-        } else if fresh {
-            self.cut(token.start, token.end(), b"***");
-            self.value_seen();
+        } else {
+            self.value(Value::Text(cut(token, b"***")));
         }
         self.name = Name::None;
     }
 
-    fn sign(&mut self, token: &Token<'_>) {
+    fn value(&mut self, value: Value) {
+        if self.nest.is_secret() {
+            self.nest.secret(value);
+        } else {
+            self.nest.plain(value);
+        }
+    }
+
+    fn sign(&mut self, token: &Token<'_>) -> Result<(), Stuck> {
         match token.text {
-            b"(" | b"[" => self.open(),
-            b")" | b"]" => {
-                self.depth = self.depth.saturating_sub(1);
-                self.scope = self.scope.filter(|scope| scope.depth <= self.depth);
-                while self.lists.last().is_some_and(|list| list.depth > self.depth) {
-                    self.lists.pop();
+            b"(" | b"[" => return self.open(token.start),
+            b")" | b"]" => self.close(false),
+            b"," => {
+                self.nest.next_place();
+                // `set_config('app.password', 'x')`
+                if std::mem::replace(&mut self.name, Name::None) == Name::Literal {
+                    self.open_scope(true, false);
                 }
             }
-            b"," => self.comma(),
             b";" => {
+                let mut nest = std::mem::take(&mut self.nest);
+                nest.end();
                 *self = Self {
                     lexer: self.lexer,
-                    cuts: std::mem::take(&mut self.cuts),
-                    parameters: std::mem::take(&mut self.parameters),
+                    nest,
                     ..Self::new(b"", self.level)
                 };
             }
@@ -300,100 +306,81 @@ impl<'a> Scan<'a> {
             b"." => self.name = Name::None,
             _ => {
                 if self.name != Name::None {
-                    self.open_scope();
+                    self.open_scope(true, false);
                 }
             }
         }
+        Ok(())
     }
 
-    fn open(&mut self) {
+    fn open(&mut self, at: usize) -> Result<(), Stuck> {
         if self.name == Name::Operated {
-            self.open_scope();
+            self.open_scope(true, false);
         }
+        let resumes = matches!(self.name, Name::Word | Name::Password | Name::Trailing) && !self.bare;
         self.name = Name::None;
         let mut columns = false;
-        if let Some(insert) = &mut self.insert
-            && insert.depth == self.depth
-        {
+        let top = &mut self.nest.top;
+        if let Some(insert) = &mut top.insert {
             if insert.values {
-                self.coming = Some(insert.secret);
-            } else if !insert.listed {
+                self.coming = self.coming.or(Some(insert.secret));
+            } else if insert.listed {
+                top.all |= insert.secret != 0;
+            } else {
                 insert.listed = true;
                 columns = true;
             }
         }
-        self.depth += 1;
-        let secret = self.coming.take().unwrap_or(0);
-        if columns || secret != 0 {
-            self.lists.push(List {
-                depth: self.depth,
-                index: 0,
-                secret,
-                columns,
-            });
+        let opening = Opening {
+            case: false,
+            secret: self.coming.take().unwrap_or(0),
+            columns,
+            resumes,
+        };
+        self.nest.open(opening, at)
+    }
+
+    fn close(&mut self, case: bool) {
+        match self.nest.close(case) {
+            Closed::Plain => {}
+            Closed::Named => self.name = Name::Row,
+            Closed::Resumed => self.name = Name::Trailing,
         }
     }
 
-    fn comma(&mut self) {
-        if self.scope.is_some_and(|scope| scope.expression && scope.depth == self.depth) {
-            self.scope = None;
-        }
-        if let Some(list) = self.lists.last_mut()
-            && list.depth == self.depth
-        {
-            list.index += 1;
-        }
-        // `set_config('app.password', 'x')`
-        if self.name == Name::Literal {
-            self.open_scope();
-        }
+    fn open_scope(&mut self, expression: bool, right_behind: bool) {
         self.name = Name::None;
-    }
-
-    fn open_scope(&mut self) {
-        self.name = Name::None;
-        self.scope = Some(Scope {
-            depth: self.depth,
-            expression: true,
+        self.nest.top.scope = Some(Scope {
+            expression,
+            right_behind,
             seen: false,
         });
     }
 
     /// A value right behind a name is the name's.
     fn value_begins(&mut self) {
-        if matches!(self.name, Name::Word | Name::Password | Name::Operated) {
-            self.open_scope();
+        match self.name {
+            Name::Word | Name::Password => self.open_scope(true, true),
+            Name::Operated => self.open_scope(true, false),
+            _ => {}
         }
-    }
-
-    fn value_seen(&mut self) {
-        if let Some(scope) = &mut self.scope {
-            scope.seen = true;
-        }
-    }
-
-    fn is_secret_here(&self) -> bool {
-        let listed = |list: &List| list.secret & bit(list.index) != 0;
-        self.scope.is_some() || self.lists.iter().any(listed)
     }
 
     /// A value without quotes, as far as it goes.
     fn cut_bare(&mut self, token: &Token<'_>) {
         let end = self.lexer.skip_to_space().max(token.end());
-        self.cut(token.start, end, b"***");
-        self.value_seen();
-    }
-
-    fn cut(&mut self, start: usize, end: usize, with: &'static [u8]) {
-        self.cuts.push(Cut { start, end, with });
+        self.nest.secret(Value::Text(Cut {
+            start: token.start,
+            end,
+            with: b"***",
+        }));
     }
 }
 
-fn is_one_of(token: &Token<'_>, words: &[&str]) -> bool {
-    words.iter().any(|word| token.is(word))
-}
-
-/// A place in a list; all beyond the 63rd share one.
-fn bit(index: u32) -> u64 {
-    1 << index.min(63)
+fn cut(token: &Token<'_>, with: &'static [u8]) -> Cut {
+    Cut {
+        start: token.start,
+        end: token.end(),
+        with,
+    }
 }

@@ -1,7 +1,7 @@
 //! A session's story: everything that belongs to it, in order, with its sums; and nothing raw.
 
 use super::*;
-use crate::audit::testing::{all, ended, outcome, record, statement, who};
+use crate::audit::testing::{all, ended, outcome, record, rolled_back, skipped, statement, who};
 
 #[test]
 fn a_session_from_request_to_ending() {
@@ -65,4 +65,49 @@ fn a_session_that_nobody_knows_the_end_of() {
         Story::of(Vec::new(), Vec::new()).lines()[0],
         "There is no record of this session."
     );
+}
+
+#[test]
+fn what_was_undone_skipped_or_only_prepared_is_told_as_such() {
+    let ana = who(1, "ana");
+    let mut parse = statement(&ana, 1, "SELECT $1", &[]);
+    if let Event::Statement(statement) = &mut parse {
+        statement.kind = Kind::Parse;
+    }
+    let events = [
+        parse,
+        statement(&ana, 2, "INSERT INTO t VALUES (1)", &[]),
+        outcome(&ana, 2, None),
+        statement(&ana, 3, "INSERT INTO t VALUES (2)", &[]),
+        outcome(&ana, 3, Some("22012")),
+        statement(&ana, 4, "INSERT INTO t VALUES (3)", &[]),
+        skipped(&ana, 4),
+        rolled_back(&ana, 2, 2),
+        statement(&ana, 5, "INSERT INTO t VALUES (4)", &[]),
+        outcome(&ana, 5, None),
+    ];
+    let story = Story::of((1..).zip(events).map(|(seq, event)| record(seq, event)).collect(), Vec::new());
+    let totals = &story.totals;
+    assert_eq!(
+        (
+            totals.statements,
+            totals.skipped,
+            totals.failed,
+            totals.rolled_back,
+            totals.outcome_unknown
+        ),
+        (3, 1, 1, 1, 0)
+    );
+    let lines = story.lines().join("\n");
+    assert_eq!(lines.matches("; then rolled back (23505)").count(), 1, "{lines}");
+    assert!(lines.contains("idle: #2 to #2 rolled back (23505)"), "{lines}");
+    assert!(
+        lines.contains("1 of them ran and were rolled back") && lines.contains("1 more were skipped"),
+        "{lines}"
+    );
+    assert!(
+        !lines.contains("#1 prepare SELECT $1\n  "),
+        "a text that was only prepared has no outcome: {lines}"
+    );
+    assert_eq!(lines.matches(OUTCOME_UNKNOWN).count(), 1, "in the sums only: {lines}");
 }

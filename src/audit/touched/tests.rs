@@ -1,7 +1,7 @@
 //! Who touched a table: sums by identity, with what is not known.
 
 use super::*;
-use crate::audit::testing::{outcome, record, statement, time, who};
+use crate::audit::testing::{outcome, record, rolled_back, skipped, statement, time, who};
 
 #[test]
 fn sums_by_identity() {
@@ -28,4 +28,32 @@ fn sums_by_identity() {
     assert_eq!((sums[0].first, sums[0].last), (time(1), time(5)));
     assert_eq!(sums[0].classes, [Class::Select, Class::Update]);
     assert_eq!((sums[1].failed, sums[1].sessions.len()), (1, 1));
+}
+
+#[test]
+fn an_outcome_counts_whenever_it_came() {
+    let ana = who(1, "ana");
+    let mut undone = Undone::default();
+    undone.add(&record(9, rolled_back(&ana, 2, 2)));
+    let mut touched = Touched::new(Some(time(5)), undone);
+    let events = [
+        statement(&ana, 1, "SELECT * FROM a", &[]),
+        statement(&ana, 2, "DELETE FROM a", &[]),
+        statement(&ana, 3, "DELETE FROM a", &[]),
+        outcome(&ana, 1, None),
+        // From here on it is too late for a statement.
+        outcome(&ana, 2, None),
+        skipped(&ana, 3),
+        statement(&ana, 4, "TRUNCATE a", &[]),
+        outcome(&ana, 4, None),
+    ];
+    for (seq, event) in (1..).zip(events) {
+        touched.add(&record(seq, event));
+    }
+    let ana = touched.sums().remove(0);
+    assert_eq!(
+        (ana.statements, ana.skipped, ana.outcome_unknown, ana.rolled_back, ana.rows),
+        (2, 1, 0, 1, 2)
+    );
+    assert_eq!(ana.classes, [Class::Select, Class::Delete]);
 }

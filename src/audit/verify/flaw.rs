@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Breach, LogId};
+use crate::audit::chain::Breach;
+use crate::ids::LogId;
 
 /// What is wrong with a log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
@@ -63,8 +64,41 @@ pub enum Flaw {
         /// The line in it, from 1.
         line: u64,
     },
+    /// There is more of something than a gate writes.
+    #[error("{}, line {line}: {excess} than any that a gate writes", file.display())]
+    Excess {
+        /// The segment.
+        file: PathBuf,
+        /// The line in it, from 1.
+        line: u64,
+        /// Of what.
+        excess: Excess,
+    },
+    /// There is no line in it.
+    #[error("there is no line in the log: nothing is proven by it")]
+    Empty,
+    /// Lines are not signed, and are not such as a gate leaves unsigned.
+    #[error("lines {first} to {last} are not signed, though a gate would have signed them: {why}")]
+    Unsigned {
+        /// The first of them.
+        first: u64,
+        /// The last.
+        last: u64,
+        /// How that is known.
+        why: Sign,
+    },
+    /// The log begins behind a checkpoint that was kept, and nothing says why.
+    #[error(
+        "the log begins at line {first}, but the checkpoint that was kept covers line {covers}: what was before is not there, and the log does not say that it was removed"
+    )]
+    Beheaded {
+        /// The log's first line.
+        first: u64,
+        /// The last that the checkpoint covers.
+        covers: u64,
+    },
     /// Nothing in it is signed with the key that was given.
-    #[error("no checkpoint is signed with the key {expected}; it is signed with {}", if found.is_empty() { "none".to_owned() } else { found.join(", ") })]
+    #[error("no checkpoint is signed with the key {expected}; {}", if found.is_empty() { "nobody has signed any of it".to_owned() } else { format!("it is signed with {}", found.join(", ")) })]
     WrongKey {
         /// The key given.
         expected: String,
@@ -95,6 +129,30 @@ pub enum Flaw {
     },
 }
 
+/// Of what there is too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Excess {
+    /// A line is too long.
+    #[error("a longer line")]
+    Line,
+    /// Too many lines are about the log itself.
+    #[error("more lines about the log itself")]
+    Frames,
+}
+
+/// How it is known that a gate would have signed lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sign {
+    /// Only the newest segment has lines that are not signed.
+    #[error("a segment follows them")]
+    Followed,
+    /// It signs them within seconds.
+    #[error("by their own times it had long enough for that")]
+    Late,
+}
+
 impl Flaw {
     /// What whoever finds it does next.
     #[must_use]
@@ -102,6 +160,16 @@ impl Flaw {
         match self {
             Self::Line { .. } => {
                 "keep the files as they are; what is signed before that line is good, and a copy or a backup shows what stood there"
+            }
+            Self::Excess { .. } => {
+                "keep the file as it is: somebody else than a gate has written it, from that line on at the latest"
+            }
+            Self::Empty => "see whether it is the folder of the log, and look for the log in a copy or a backup",
+            Self::Unsigned { .. } => {
+                "somebody without the key may have written those lines, in the place of the gate's: what is signed before them is good"
+            }
+            Self::Beheaded { .. } => {
+                "hold the checkpoint against all of the log, or look for what is missing in a copy or a backup"
             }
             Self::Damaged { .. } | Self::Unfinished { .. } => {
                 "keep the file as it is, and put the segment from a copy or a backup in its place"

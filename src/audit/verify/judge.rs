@@ -4,9 +4,25 @@
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
 use serde::Serialize;
 
-use super::{Checkpoint, Expected, Flaw, Frame, LogId, PublicKey, Testimony, What};
+use super::flaw::Sign;
+use super::hear::{Frame, Testimony, What};
+use super::{Checkpoint, Expected, Flaw, PublicKey, Segment, Tip};
+use crate::audit::event::{JournalHealed, SegmentsRemoved};
+use crate::ids::LogId;
+
+/// Lines that nobody has signed are less far apart than this, by their own times, where a gate wrote them: twice
+/// [`super::super::checkpoint::LATE`], and something for clocks that are set right meanwhile.
+///
+/// The rule does not depend on how fast anything is, so a gate that is killed, starved or hangs on its disk does not break it. Lines
+/// that are older than the checkpoint before them are left out of it: a gate that could not write for an hour tells of that hour when
+/// it can, behind a checkpoint of that moment. Whoever forges lines can give them such times, or all the same one, but not those of a
+/// day's work.
+const MOST_APART: SignedDuration = SignedDuration::from_secs(5);
+/// Faults that the gate noted and that are told, at most.
+const MOST_REMARKS: usize = 1_000;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,9 +61,10 @@ impl Verdict {
     }
 }
 
-/// Judges segments that are in the order of their numbers.
-pub(super) fn judge(heard: &[Testimony], expected: &Expected) -> Verdict {
-    let first = heard.first().map_or(0, |first| first.start.seq + 1);
+/// Judges segments that are in the order of their numbers. The `skipped` stand before them and were not read.
+pub(super) fn judge(skipped: &[Segment], heard: &[Testimony], expected: &Expected) -> Verdict {
+    let spoken = heard.iter().find(|segment| segment.began.is_some()).or(heard.first());
+    let first = spoken.map_or(0, |first| first.start.seq + 1);
     let mut verdict = Verdict {
         log: heard
             .iter()
@@ -67,54 +84,108 @@ pub(super) fn judge(heard: &[Testimony], expected: &Expected) -> Verdict {
         remarks: Vec::new(),
     };
     let mut trust = Trust::new(expected.key);
-    let flaw = chain(heard, expected, &mut trust).err();
+    let broken = chain(heard, &mut trust).err();
     verdict.proven = trust.proven;
     verdict.keys = trust.signed_by.iter().map(PublicKey::id).collect();
-    verdict.flaw = flaw.or_else(|| trust.flaw()).or_else(|| {
-        let mut kept = expected.checkpoints();
-        kept.find_map(|checkpoint| missed(heard, checkpoint, verdict.last))
-    });
+    let missed = expected.checkpoints().find_map(|kept| missed(heard, kept, &verdict));
+    let flaw = broken
+        .or_else(|| (verdict.lines == 0).then(|| missed.clone().unwrap_or(Flaw::Empty)))
+        .or_else(|| trust.flaw())
+        .or_else(|| unsigned(heard, verdict.proven))
+        .or(missed);
+    let gone = match (skipped.first(), heard.first()) {
+        (None, Some(first)) if expected.from_start => first.segment.number - 1,
+        _ => 0,
+    };
+    // What the log says counts as far as it is proven; where it is not because of another flaw, that one is told.
+    let believed = if flaw.is_some() { u64::MAX } else { verdict.proven };
+    let missing = gap(skipped, heard).or_else(|| unsaid(heard, gone, believed));
+    verdict.flaw = missing.or(flaw);
     verdict.remarks = remarks(heard, &verdict);
     verdict
 }
 
+/// Whether segments are missing among those that were not read.
+fn gap(skipped: &[Segment], heard: &[Testimony]) -> Option<Flaw> {
+    let mut numbers = skipped.iter().chain(heard.first().map(|first| &first.segment));
+    let mut before = numbers.next()?.number;
+    numbers.find_map(|segment| {
+        let due = std::mem::replace(&mut before, segment.number) + 1;
+        (segment.number > due).then(|| Flaw::Missing {
+            first: due,
+            last: segment.number - 1,
+        })
+    })
+}
+
 /// Goes through the segments in order.
-fn chain(heard: &[Testimony], expected: &Expected, trust: &mut Trust) -> Result<(), Flaw> {
+fn chain(heard: &[Testimony], trust: &mut Trust) -> Result<(), Flaw> {
     let mut before: Option<&Testimony> = None;
+    // The log and where its chain stands, as far as segments have said: one without a line says nothing.
+    let (mut log, mut tip) = (None, None);
     for segment in heard {
         match before {
-            None if expected.from_start && !expected.skip && segment.segment.number > 1 => removed(heard, segment)?,
-            None => {}
-            Some(before) => follows(before, segment)?,
+            // Nothing is before the first one, whichever are read.
+            None => tip = (segment.segment.number == 1).then_some(Tip::START),
+            Some(before) => adjoins(before, segment)?,
         }
-        trust.hear(segment)?;
+        follows(log, tip, segment)?;
+        trust.hear(segment);
         if let Some(flaw) = &segment.flaw {
             return Err(flaw.clone());
         }
         before = Some(segment);
+        if let Some(began) = &segment.began {
+            (log, tip) = (Some(&began.log), Some(segment.end));
+        }
     }
     Ok(())
 }
 
-/// Whether the log says that everything before its first segment was removed. A removal that was interrupted has left the last of
-/// what it names.
-fn removed(heard: &[Testimony], first: &Testimony) -> Result<(), Flaw> {
-    let gone = first.segment.number - 1;
+/// What the log says of segments that were removed, in lines up to this one.
+fn removals(heard: &[Testimony], believed: u64) -> impl Iterator<Item = &SegmentsRemoved> {
     let frames = heard.iter().flat_map(|segment| &segment.frames);
-    let mut said = frames.filter_map(|frame| match &frame.what {
-        What::Removed(removed) => Some(removed),
+    frames.filter_map(move |frame| match &frame.what {
+        What::Removed(removed) if frame.seq <= believed => Some(removed),
         _ => None,
-    });
-    let known = said.any(|removed| removed.last > gone || (removed.last == gone && removed.link == first.start.link));
-    if known {
-        Ok(())
-    } else {
-        Err(Flaw::Missing { first: 1, last: gone })
-    }
+    })
 }
 
-fn follows(before: &Testimony, segment: &Testimony) -> Result<(), Flaw> {
-    let file = segment.segment.path.clone();
+/// Whether the log does not say that so many segments before its first one were removed. A removal that was interrupted has left the
+/// last of what it names.
+fn unsaid(heard: &[Testimony], gone: u32, believed: u64) -> Option<Flaw> {
+    let start = heard
+        .iter()
+        .find(|segment| segment.began.is_some())
+        .map(|first| first.start.link);
+    let said =
+        removals(heard, believed).any(|removed| removed.last > gone || (removed.last == gone && Some(removed.link) == start));
+    (gone > 0 && !said).then_some(Flaw::Missing { first: 1, last: gone })
+}
+
+/// Whether lines are not signed that a gate would have signed: those in front of another segment, whose second line is a checkpoint at
+/// the latest, and those that are too far apart.
+fn unsigned(heard: &[Testimony], proven: u64) -> Option<Flaw> {
+    let mut spoken = heard.iter().rev().filter(|segment| segment.began.is_some());
+    let newest = spoken.next()?;
+    let first = proven + 1;
+    if spoken.next().is_some() && proven < newest.start.seq {
+        return Some(Flaw::Unsigned {
+            first,
+            last: newest.start.seq,
+            why: Sign::Followed,
+        });
+    }
+    let late = newest.unsigned.span().is_none_or(|span| span > MOST_APART);
+    late.then_some(Flaw::Unsigned {
+        first,
+        last: newest.end.seq,
+        why: Sign::Late,
+    })
+}
+
+/// Whether it is the file after the one before, and that one ends with the end of a line.
+fn adjoins(before: &Testimony, segment: &Testimony) -> Result<(), Flaw> {
     if segment.segment.number != before.segment.number + 1 {
         return Err(Flaw::Missing {
             first: before.segment.number + 1,
@@ -126,62 +197,70 @@ fn follows(before: &Testimony, segment: &Testimony) -> Result<(), Flaw> {
             file: before.segment.path.clone(),
         });
     }
-    let (Some(began), Some(old)) = (&segment.began, &before.began) else {
-        // A segment without a line: the gate died before it wrote one, and the next begins where that one would have.
-        return if segment.lines == 0 {
-            Ok(())
-        } else {
-            Err(Flaw::Follows { file, other: None })
+    Ok(())
+}
+
+/// Whether it begins where the log stands. A segment without a line does: the gate died before it wrote one, or could not, and the
+/// next begins where that one would have.
+fn follows(log: Option<&LogId>, tip: Option<Tip>, segment: &Testimony) -> Result<(), Flaw> {
+    let file = segment.segment.path.clone();
+    let Some(began) = &segment.began else {
+        // What is wrong with its first line it says itself, if nothing is before it.
+        return match log {
+            Some(_) if segment.lines > 0 => Err(Flaw::Follows { file, other: None }),
+            _ => Ok(()),
         };
     };
-    if began.log != old.log || segment.start != before.end || began.segment != segment.segment.number {
-        let other = (began.log != old.log).then(|| began.log.clone());
+    let other = log.filter(|log| **log != began.log).map(|_| began.log.clone());
+    if other.is_some() || tip.is_some_and(|tip| tip != segment.start) || began.segment != segment.segment.number {
         return Err(Flaw::Follows { file, other });
     }
     Ok(())
 }
 
 /// Whether the checkpoint that was kept is not in the log.
-fn missed(heard: &[Testimony], kept: &Checkpoint, last: u64) -> Option<Flaw> {
-    if last < kept.covers {
+fn missed(heard: &[Testimony], kept: &Checkpoint, verdict: &Verdict) -> Option<Flaw> {
+    let covers = kept.covers;
+    if verdict.last < covers {
         return Some(Flaw::Truncated {
-            last,
-            covers: kept.covers,
+            last: verdict.last,
+            covers,
+        });
+    }
+    if verdict.first > covers {
+        // What it covers may have been removed as a whole since.
+        let removed = removals(heard, verdict.proven).any(|removed| removed.last_seq >= covers);
+        return (!removed).then_some(Flaw::Beheaded {
+            first: verdict.first,
+            covers,
         });
     }
     let same =
-        |frame: &Frame| matches!(&frame.what, What::Checkpoint(found) if found.tip() == kept.tip() && found.log == kept.log);
-    // What it covers may have been removed as a whole since.
-    let older = heard.first().is_some_and(|first| first.start.seq >= kept.covers);
-    let found = older || heard.iter().flat_map(|segment| &segment.frames).any(same);
-    (!found).then_some(Flaw::Diverged { covers: kept.covers })
+        |frame: &Frame| matches!(&frame.what, What::Checkpoint(found, _) if found.tip() == kept.tip() && found.log == kept.log);
+    let found = heard.iter().flat_map(|segment| &segment.frames).any(same);
+    (!found).then_some(Flaw::Diverged { covers })
+}
+
+/// A fault that the gate noted, in words.
+fn noted(seq: u64, healed: &JournalHealed) -> String {
+    let mut parts = vec![format!("at line {seq} the gate noted: {}", healed.fault.words())];
+    if healed.cut_bytes > 0 {
+        parts.push(format!("{} bytes cut off", healed.cut_bytes));
+    }
+    if healed.lost > 0 {
+        parts.push(format!("{} outcomes lost", healed.lost));
+    }
+    parts.extend(healed.detail.clone());
+    parts.join(", ")
 }
 
 fn remarks(heard: &[Testimony], verdict: &Verdict) -> Vec<String> {
     let mut remarks = Vec::new();
+    let mut more = heard.iter().map(|segment| segment.more_faults).sum::<u64>();
     for frame in heard.iter().flat_map(|segment| &segment.frames) {
         match &frame.what {
-            What::Healed(healed) => {
-                let detail = healed
-                    .detail
-                    .as_ref()
-                    .map(|detail| format!(" ({detail})"))
-                    .unwrap_or_default();
-                let cut = if healed.cut_bytes > 0 {
-                    format!(", {} bytes cut off", healed.cut_bytes)
-                } else {
-                    String::new()
-                };
-                let lost = if healed.lost > 0 {
-                    format!(", {} outcomes lost", healed.lost)
-                } else {
-                    String::new()
-                };
-                remarks.push(format!(
-                    "at line {} the gate noted {:?}{cut}{lost}{detail}",
-                    frame.seq, healed.fault
-                ));
-            }
+            What::Healed(healed) if remarks.len() < MOST_REMARKS => remarks.push(noted(frame.seq, healed)),
+            What::Healed(_) => more += 1,
             What::KeyChanged(changed) if !changed.vouched => {
                 remarks.push(format!("at line {} the key changed without the old one's word", frame.seq));
             }
@@ -192,8 +271,21 @@ fn remarks(heard: &[Testimony], verdict: &Verdict) -> Vec<String> {
             _ => {}
         }
     }
+    if more > 0 {
+        remarks.push(format!("the gate noted {more} more faults of its log"));
+    }
+    for segment in heard.iter().filter(|segment| segment.void > 0) {
+        remarks.push(format!(
+            "{}: {} bytes at its end are not part of the log: the gate could neither write them whole nor take them back, and says so",
+            segment.segment.path.display(),
+            segment.void
+        ));
+    }
     if verdict.is_whole() && verdict.proven < verdict.last {
-        remarks.push(format!("lines {} to {} are not signed yet", verdict.proven + 1, verdict.last));
+        remarks.push(match verdict.last - verdict.proven {
+            1 => format!("line {} is not signed yet", verdict.last),
+            _ => format!("lines {} to {} are not signed yet", verdict.proven + 1, verdict.last),
+        });
     }
     if let Some(cut) = heard.last().map(|last| last.unfinished).filter(|cut| *cut > 0) {
         remarks.push(format!(
@@ -214,8 +306,8 @@ struct Trust {
     proven: u64,
     /// A new key that counts as soon as the old one signs.
     pending: Option<(PublicKey, PublicKey)>,
-    /// The last checkpoint of a key that is not trusted, behind all proven lines.
-    stranger: Option<(u64, PublicKey)>,
+    /// A key that is not trusted has signed behind all proven lines.
+    stranger: Option<PublicKey>,
 }
 
 impl Trust {
@@ -230,28 +322,16 @@ impl Trust {
         }
     }
 
-    /// Takes a segment's checkpoints. A signature covers everything before it, so only those are computed that decide: the last
-    /// of each segment and the one behind a change of keys; and all of a segment whose last one is forged, to name the first.
-    fn hear(&mut self, segment: &Testimony) -> Result<(), Flaw> {
-        let last = segment
-            .frames
-            .iter()
-            .rposition(|frame| matches!(frame.what, What::Checkpoint(_)));
-        for (index, frame) in segment.frames.iter().enumerate() {
+    /// Takes what decides in a segment, up to its flaw: the signatures of those checkpoints were looked at.
+    fn hear(&mut self, segment: &Testimony) {
+        for frame in &segment.frames {
             match &frame.what {
-                What::Checkpoint(checkpoint) => {
-                    let decides = Some(index) == last || self.pending.is_some();
-                    if decides && !checkpoint.is_genuine(frame.time) {
-                        return Err(first_forged(segment));
-                    }
-                    self.take(checkpoint.key, frame.seq);
-                }
+                What::Checkpoint(checkpoint, _) => self.take(checkpoint.key, frame.seq),
                 What::KeyChanged(changed) if changed.vouched => self.pending = Some((changed.previous, changed.key)),
                 What::KeyChanged(changed) if self.given.is_none() => drop(self.trusted.insert(changed.key.to_string())),
                 _ => {}
             }
         }
-        Ok(())
     }
 
     fn take(&mut self, key: PublicKey, seq: u64) {
@@ -262,7 +342,7 @@ impl Trust {
             self.trusted.insert(key.to_string());
         }
         if !self.trusted.contains(&key.to_string()) {
-            self.stranger = Some((seq, key));
+            self.stranger = Some(key);
             return;
         }
         (self.proven, self.stranger) = (seq, None);
@@ -272,28 +352,17 @@ impl Trust {
     }
 
     fn flaw(&self) -> Option<Flaw> {
-        let (_, stranger) = self.stranger.as_ref()?;
-        Some(match &self.given {
-            Some(given) if self.proven == 0 => Flaw::WrongKey {
+        match (&self.given, &self.stranger) {
+            // A log that nobody has signed is as little proven as one that somebody else has.
+            (Some(given), _) if self.proven == 0 => Some(Flaw::WrongKey {
                 expected: given.id(),
                 found: self.signed_by.iter().map(PublicKey::id).collect(),
-            },
-            _ => Flaw::Unvouched {
+            }),
+            (_, Some(stranger)) => Some(Flaw::Unvouched {
                 after: self.proven,
                 key: stranger.id(),
-            },
-        })
-    }
-}
-
-fn first_forged(segment: &Testimony) -> Flaw {
-    let mut checkpoints = segment.frames.iter().filter_map(|frame| match &frame.what {
-        What::Checkpoint(checkpoint) => Some((frame, checkpoint)),
-        _ => None,
-    });
-    let forged = checkpoints.find(|(frame, checkpoint)| !checkpoint.is_genuine(frame.time));
-    Flaw::Forged {
-        file: segment.segment.path.clone(),
-        line: forged.map_or(0, |(frame, _)| frame.line),
+            }),
+            _ => None,
+        }
     }
 }

@@ -1,9 +1,15 @@
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
+use jiff::SignedDuration;
 use proptest::prelude::*;
 
+use super::flaw::{Excess, Sign};
 use super::*;
-use crate::audit::event::Reloaded;
+use crate::audit::chain::{Breach, Tip};
+use crate::audit::checkpoint::Checkpoint;
+use crate::audit::encode::Lines;
+use crate::audit::event::{Fault, JournalHealed, KeyChanged, Reloaded, SegmentBegan, SegmentsRemoved};
 use crate::audit::key::SigningKey;
 use crate::audit::{Journal, Settings};
 use crate::clock::Clock;
@@ -175,6 +181,85 @@ fn segments_that_are_missing_or_from_elsewhere_are_named() {
     assert!(verdict().is_some());
 }
 
+impl Log {
+    /// Some runs of a gate; behind each an empty segment is left, as by one that dies before the first line of it.
+    fn with_empty(dir: &Path, runs: usize, empty: &[u32]) -> Verdict {
+        let settings = settings(dir);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for run in 0..runs {
+            runtime.block_on(async {
+                let journal = Journal::open(&settings, Clock::system(None)).unwrap();
+                let detail = format!("run {run}");
+                journal
+                    .record(&Event::Reloaded(Reloaded { accepted: true, detail }))
+                    .await
+                    .unwrap();
+                journal.close().await;
+            });
+            if let Some(number) = empty.get(run) {
+                std::fs::write(settings.dir.join(segment::name(*number)), "").unwrap();
+            }
+        }
+        let expected = Expected {
+            key: Some(SigningKey::load(&settings.key).unwrap().public()),
+            from_start: true,
+            ..Expected::default()
+        };
+        verify_folder(&settings.dir, &expected, |_| ()).unwrap()
+    }
+}
+
+#[test]
+fn an_empty_newest_segment_takes_nothing_away() {
+    let verdict = Log::with_empty(tempfile::tempdir().unwrap().path(), 1, &[2]);
+    assert_eq!((verdict.flaw, verdict.segments), (None, 2));
+    assert!(verdict.last > 0 && verdict.proven == verdict.last);
+    // A gate goes on in it.
+    let dir = tempfile::tempdir().unwrap();
+    let verdict = Log::with_empty(dir.path(), 2, &[2]);
+    assert_eq!((verdict.flaw, verdict.segments), (None, 2));
+    assert!(
+        std::fs::metadata(settings(dir.path()).dir.join(segment::name(2)))
+            .unwrap()
+            .len()
+            > 0
+    );
+}
+
+#[test]
+fn an_empty_segment_between_others_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    // The second run goes on in the empty one, with number 3: 2 is not there.
+    let verdict = Log::with_empty(dir.path(), 2, &[3]);
+    assert_eq!(verdict.flaw, Some(Flaw::Missing { first: 2, last: 2 }));
+    let place = |number| settings(dir.path()).dir.join(segment::name(number));
+    std::fs::write(place(2), "").unwrap();
+    let verdict = || {
+        verify_folder(
+            &settings(dir.path()).dir,
+            &Expected {
+                from_start: true,
+                ..Expected::default()
+            },
+            |_| (),
+        )
+        .unwrap()
+    };
+    assert_eq!((verdict().flaw, verdict().segments), (None, 3));
+    // What was in a segment that somebody emptied is missed.
+    let third = std::fs::read(place(3)).unwrap();
+    let first = std::fs::read(place(1)).unwrap();
+    std::fs::write(place(1), "").unwrap();
+    assert!(matches!(verdict().flaw, Some(Flaw::Follows { .. })), "{:?}", verdict().flaw);
+    std::fs::write(place(1), &first).unwrap();
+    std::fs::remove_file(place(2)).unwrap();
+    assert_eq!(verdict().flaw, Some(Flaw::Missing { first: 2, last: 2 }));
+    // One that is put in the first one's place is not the first.
+    std::fs::remove_file(place(3)).unwrap();
+    std::fs::write(place(1), &third).unwrap();
+    assert!(matches!(verdict().flaw, Some(Flaw::Follows { .. })), "{:?}", verdict().flaw);
+}
+
 #[test]
 fn what_was_cut_off_the_end_shows_against_a_checkpoint() {
     let mut log = log();
@@ -240,6 +325,8 @@ fn a_checkpoint_kept_elsewhere_spares_what_is_before_it() {
     assert_eq!(verdict.segments, 1);
     assert!(verdict.is_whole() && verdict.first > 1);
 }
+
+mod forged;
 
 /// Prints how fast a log of `TIDEGATE_LOG_MB` (1000) megabytes is proven, as it is written and packed; run in release.
 #[tokio::test]

@@ -12,8 +12,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::{here, kept, named};
-use crate::audit::key::{PublicKey, public_path};
+use super::{Trusted, here, kept};
 use crate::audit::segment::Segment;
 use crate::audit::verify::{Expected, Flaw, Verdict, verify, verify_folder};
 use crate::cli::args::{Output, Printing};
@@ -30,8 +29,8 @@ pub struct VerifyArgs {
     /// The folder of a log, or some of its segments [default: the log of the gate configured here]
     #[arg(value_name = "DIR|FILES")]
     pub places: Vec<PathBuf>,
-    /// The public key that has to have signed it: a file, or its base 64 [default, where no folder is named: the one beside the
-    /// configured key]
+    /// The public key that has to have signed it: a file, or its base 64 [default: the one beside the key configured here, if there
+    /// is one]
     #[arg(long, value_name = "PUB")]
     pub key: Option<String>,
     /// A checkpoint that was kept elsewhere (- reads it from standard input): the log has to contain it, and segments before it
@@ -74,15 +73,11 @@ pub(super) fn run(config: &Path, args: &VerifyArgs) -> u8 {
 
 /// Whether the log is whole; says so.
 fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
-    let (place, beside) = place(config, &args.places)?;
-    let (key, key_from) = match (&args.key, beside) {
-        (Some(key), _) => (Some(named(key)?), Some(key.clone())),
-        (None, Some((key, file))) => (Some(key), Some(format!("{}, as configured here", file.display()))),
-        (None, None) => (None, None),
-    };
+    let place = place(config, &args.places)?;
+    let trusted = Trusted::find(config, args.key.as_deref())?;
     let since = args.since.as_deref().map(kept).transpose()?;
     let expected = Expected {
-        key,
+        key: trusted.as_ref().map(|trusted| trusted.key),
         skip: since.is_some(),
         kept: since,
         beside: None,
@@ -98,7 +93,7 @@ fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
     progress.end();
     // Its words name the reason; as a chain it would be said twice.
     let verdict = found.map_err(|unreadable| anyhow::anyhow!("{unreadable}"))?;
-    if verdict.segments == 0 && verdict.is_whole() {
+    if verdict.segments == 0 && verdict.flaw == Some(Flaw::Empty) {
         bail!("there is no log: no file is named like audit-000001.jsonl or audit-000001.jsonl.zst");
     }
     let took = clock.moment().instant.saturating_duration_since(began);
@@ -106,7 +101,7 @@ fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
         whole: verdict.is_whole(),
         reason: verdict.flaw.as_ref().map(|flaw| visible(&flaw.to_string())),
         remedy: verdict.flaw.as_ref().map(Flaw::remedy),
-        key_from: key_from.as_deref(),
+        key_from: trusted.as_ref().map(|trusted| &*trusted.from),
         verdict: &verdict,
     };
     render::show(args.printing.output, &report, |report| words(report, took.as_secs_f64()))?;
@@ -116,8 +111,8 @@ fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
     Ok(report.whole)
 }
 
-/// What is to be read; for the configured log also its public key and where that is.
-fn place(config: &Path, places: &[PathBuf]) -> anyhow::Result<(Place, Option<(PublicKey, PathBuf)>)> {
+/// What is to be read.
+fn place(config: &Path, places: &[PathBuf]) -> anyhow::Result<Place> {
     match places {
         [] => {
             let here = here(config).with_context(|| {
@@ -126,12 +121,10 @@ fn place(config: &Path, places: &[PathBuf]) -> anyhow::Result<(Place, Option<(Pu
                     config.display()
                 )
             })?;
-            let file = public_path(&here.audit_key);
-            let key = std::fs::read_to_string(&file).ok().and_then(|text| text.parse().ok());
-            Ok((Place::Folder(here.audit_dir), key.map(|key| (key, file))))
+            Ok(Place::Folder(here.audit_dir))
         }
-        [dir] if dir.is_dir() => Ok((Place::Folder(dir.clone()), None)),
-        files => Ok((Place::Files(segments(files)?), None)),
+        [dir] if dir.is_dir() => Ok(Place::Folder(dir.clone())),
+        files => Ok(Place::Files(segments(files)?)),
     }
 }
 
@@ -171,7 +164,7 @@ fn words(report: &Report<'_>, seconds: f64) -> String {
         (None, _) => "The log is whole.\n".to_owned(),
     };
     let signed = match verdict.keys.as_slice() {
-        [] => "nothing".to_owned(),
+        _ if verdict.proven == 0 => "nothing".to_owned(),
         keys => format!("up to line {}, by {}", verdict.proven, keys.join(", then ")),
     };
     let log = verdict.log.as_ref().map_or("-".to_owned(), ToString::to_string);
@@ -180,10 +173,14 @@ fn words(report: &Report<'_>, seconds: f64) -> String {
         (
             "lines",
             format!(
-                "{} to {}, in {} segments; {} in {seconds:.1} s",
+                "{} to {}, in {}; {} in {seconds:.1} s",
                 verdict.first,
                 verdict.last,
-                verdict.segments,
+                if verdict.segments == 1 {
+                    "1 segment".to_owned()
+                } else {
+                    format!("{} segments", verdict.segments)
+                },
                 megabytes(verdict.bytes)
             ),
         ),

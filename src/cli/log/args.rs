@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
-use jiff::Timestamp;
+use jiff::tz::Offset;
+use jiff::{Span, Timestamp, civil};
 use serde::de::DeserializeOwned;
 
 use crate::audit::event::Kind;
@@ -40,9 +41,12 @@ pub struct LogArgs {
     /// Which records.
     #[command(flatten)]
     pub which: Which,
-    /// At most so many, the earliest first; says from when on the next ones are
+    /// At most so many, the earliest first; says how to have the next ones
     #[arg(long, value_name = "NUMBER", conflicts_with = "follow", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
+    /// After the record of this number (`seq`)
+    #[arg(long, value_name = "SEQ")]
+    pub after: Option<u64>,
     /// Goes on with what comes, until Ctrl-C
     #[arg(long, short)]
     pub follow: bool,
@@ -142,7 +146,7 @@ pub struct Scope {
     /// On this target
     #[arg(long, value_name = "NAME")]
     pub target: Option<TargetName>,
-    /// From this time on: a length of time back from now (2h) or a time (2026-08-01T12:00:00Z)
+    /// From this time on: how long ago (2h, 7d) or a time (2026-08-01, yesterday, 09:30, 2026-08-01T12:00Z); UTC if it does not say
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     pub since: Option<When>,
     /// Before this time; as --since
@@ -247,34 +251,109 @@ fn named<T: DeserializeOwned>(name: String) -> Result<T, serde_json::Error> {
     serde_json::from_value(serde_json::Value::String(name))
 }
 
-/// A time, or a length of time back from now.
+/// A time as people write it. Without a zone it is UTC, as in everything the log shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
     /// That time.
     At(Timestamp),
     /// So long ago.
     Ago(Duration),
+    /// So many days before today, at that time of day.
+    Day(i8, civil::Time),
 }
 
 impl When {
     pub(in crate::cli) fn parse(text: &str) -> Result<Self, String> {
-        if let Ok(time) = text.parse() {
+        let text = text.trim();
+        if let Some(time) = text.parse().ok().or_else(|| in_utc(text)) {
             return Ok(Self::At(time));
         }
-        duration::parse(text)
+        let day = |word| match word {
+            "today" => Some(0),
+            "yesterday" => Some(1),
+            _ => None,
+        };
+        if let Some(back) = day(text) {
+            return Ok(Self::Day(back, civil::Time::midnight()));
+        }
+        let named = text.split_once(' ').and_then(|(word, time)| Some((day(word)?, time)));
+        let (back, time) = named.unwrap_or((0, text));
+        // A number alone would be an hour, and of a date and a zone nothing would be left.
+        let plain = time.contains(':') && time.bytes().all(|byte| byte.is_ascii_digit() || b":.".contains(&byte));
+        if let Some(time) = time.parse().ok().filter(|_| plain) {
+            return Ok(Self::Day(back, time));
+        }
+        duration::parse(text.strip_suffix(" ago").unwrap_or(text))
             .map(Self::Ago)
-            .map_err(|_| format!("`{text}` is neither a length of time (2h, 30m) nor a time (2026-08-01T12:00:00Z)"))
+            .map_err(|_| format!("`{text}` is no time: write how long ago (2h, 7d), or a time (2026-08-01, 2026-08-01T12:00Z, yesterday, 09:30)"))
     }
 
     /// The time meant, when it is `now`.
     #[must_use]
     pub fn time(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::At(time) => time,
+        let meant = match self {
+            Self::At(time) => Some(time),
             Self::Ago(ago) => jiff::SignedDuration::try_from(ago)
                 .ok()
-                .and_then(|ago| now.checked_sub(ago).ok())
-                .unwrap_or(Timestamp::MIN),
+                .and_then(|ago| now.checked_sub(ago).ok()),
+            Self::Day(back, time) => {
+                let today = Offset::UTC.to_datetime(now).date();
+                let day = today.checked_sub(Span::new().days(back)).ok();
+                day.and_then(|day| Offset::UTC.to_timestamp(day.to_datetime(time)).ok())
+            }
+        };
+        meant.unwrap_or(Timestamp::MIN)
+    }
+}
+
+/// A date, or a date and a time of day, without a zone.
+fn in_utc(text: &str) -> Option<Timestamp> {
+    // The name of a zone would be passed over.
+    let time: civil::DateTime = text.parse().ok().filter(|_| !text.contains('['))?;
+    Offset::UTC.to_timestamp(time).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_as_people_write_them() {
+        let now: Timestamp = "2026-11-23T09:05:07Z".parse().unwrap();
+        for (text, meant) in [
+            ("2h", "2026-11-23T07:05:07Z"),
+            ("7d", "2026-11-16T09:05:07Z"),
+            ("30 minutes ago", "2026-11-23T08:35:07Z"),
+            ("today", "2026-11-23T00:00:00Z"),
+            (" yesterday ", "2026-11-22T00:00:00Z"),
+            ("yesterday 17:30", "2026-11-22T17:30:00Z"),
+            ("09:04", "2026-11-23T09:04:00Z"),
+            ("2026-08-01", "2026-08-01T00:00:00Z"),
+            ("2026-08-01 12:00", "2026-08-01T12:00:00Z"),
+            // As a line of the log has it.
+            ("2026-08-01 12:00:07.042", "2026-08-01T12:00:07.042Z"),
+            ("2026-08-01T12:00:07Z", "2026-08-01T12:00:07Z"),
+            ("2026-08-01T12:00+02:00", "2026-08-01T10:00:00Z"),
+        ] {
+            let when = When::parse(text).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(when.time(now), meant.parse().unwrap(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_no_time() {
+        for text in [
+            "",
+            "10",
+            "tomorrow",
+            "25:00",
+            "2026-13-01",
+            "yesterday at noon",
+            "2026-08-01T12:00[Europe/Berlin]",
+            "-2h",
+        ] {
+            assert!(When::parse(text).is_err(), "{text:?} is {:?}", When::parse(text));
+        }
+        assert_eq!(When::Ago(Duration::MAX).time(Timestamp::MIN), Timestamp::MIN);
     }
 }

@@ -32,6 +32,7 @@ fn a_grant_is_told_from_its_request_to_its_last_row() {
 
     let by_hand = life(&report, "gr_0000000004");
     assert!(by_hand.asked.is_none() && by_hand.is_unused());
+    assert_eq!(by_hand.profile().map(crate::names::ProfileName::as_str), Some("read-only"));
     let all = report.statements;
     assert_eq!(
         (all.executed, all.failed, all.unknown),
@@ -158,6 +159,6 @@ fn memory_is_that_of_the_period() {
             collector.take(Ok(record));
         }
     }
-    let report = collector.report(Ok(whole()));
+    let report = collector.report(Ok(whole()), None);
     assert!(report.grants.is_empty());
 }

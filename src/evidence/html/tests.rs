@@ -41,6 +41,9 @@ fn what_is_wrong_comes_first() {
         assert!(alarm(&report).contains(words), "{words}: {}", alarm(&report));
     }
     assert_eq!(alarm(&collect(&day(), 0, 30, Ok(whole()))), "");
+    let mut cut = collect(&day(), 0, 30, Ok(whole()));
+    cut.log_damaged = 1;
+    assert!(alarm(&cut).contains("changed or missing, or the file gone: 1."));
     let mut broken = whole();
     broken.flaw = Some(crate::audit::verify::Flaw::Missing { first: 2, last: 3 });
     let report = collect(&day(), 0, 30, Ok(broken));

@@ -90,7 +90,7 @@ fn grant(life: &GrantLife) -> Row {
         life.grant.to_string(),
         life.identity.to_string(),
         life.target.to_string(),
-        asked.map(|asked| asked.profile.to_string()).unwrap_or_default(),
+        life.profile().map(ToString::to_string).unwrap_or_default(),
         optional(life.reason()),
         of(|asked| asked.ticket.as_deref()),
         text(&life.by),
@@ -145,12 +145,11 @@ pub(super) fn unused(report: &Report) -> Table {
         ],
         rows: unused
             .map(|life| {
-                let asked = life.asked.as_ref();
                 row(vec![
                     life.grant.to_string(),
                     life.identity.to_string(),
                     life.target.to_string(),
-                    asked.map(|asked| asked.profile.to_string()).unwrap_or_default(),
+                    life.profile().map(ToString::to_string).unwrap_or_default(),
                     optional(life.reason()),
                     time(life.created_at),
                     time(life.over_at()),

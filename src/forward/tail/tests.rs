@@ -122,3 +122,68 @@ fn what_is_no_record_is_passed_on() {
         .collect();
     assert_eq!(texts, [line(1, "a"), "garbage".to_owned(), line(2, "a"), line(3, "a")]);
 }
+
+#[test]
+fn what_a_line_says_of_itself_leaves_none_out() {
+    let dir = tempfile::tempdir().unwrap();
+    lines(dir.path(), 1, 1..=2);
+    append(dir.path(), 1, "no record\n");
+    append(dir.path(), 1, &(line(9_000_000, "a") + "\n"));
+    lines(dir.path(), 1, 4..=5);
+    append(dir.path(), 1, "no record\n");
+    let mut tail = Tail::new(dir.path(), Position::default());
+    let mut given: Vec<Line> = std::iter::from_fn(|| tail.next().unwrap()).collect();
+    assert_eq!(given.len(), 7);
+    assert_eq!(tail.next().unwrap(), None, "none is sent again and again");
+    append(dir.path(), 1, "nor this\n");
+    lines(dir.path(), 2, 6..=6);
+    given.extend(std::iter::from_fn(|| tail.next().unwrap()));
+    assert_eq!(given.len(), 9);
+    assert_eq!(tail.gap(), None);
+    for (at, line) in given.iter().enumerate() {
+        let rest = std::iter::from_fn({
+            let mut tail = Tail::new(dir.path(), line.position);
+            move || tail.next().unwrap()
+        });
+        assert!(rest.eq(given[at + 1..].iter().cloned()), "from behind {line:?}");
+    }
+}
+
+#[test]
+fn another_log_in_its_place_is_sent_from_its_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    lines(dir.path(), 1, 1..=3);
+    lines(dir.path(), 2, 4..=5);
+    let end = |from| {
+        let mut tail = Tail::new(dir.path(), from);
+        std::iter::from_fn(move || tail.next().unwrap()).last().unwrap().position
+    };
+    let last = end(Position::default());
+    for segments in 1..=3 {
+        for number in 1..=3 {
+            let _ = std::fs::remove_file(dir.path().join(format!("audit-{number:06}.jsonl")));
+        }
+        for number in 1..=segments {
+            append(dir.path(), number, &(line(u64::from(number) * 2 - 1, "another") + "\n"));
+            append(dir.path(), number, &(line(u64::from(number) * 2, "another") + "\n"));
+        }
+        let expected: Vec<u64> = (1..=u64::from(segments) * 2).collect();
+        assert_eq!(all(&mut Tail::new(dir.path(), last)), expected, "{segments} segments");
+    }
+}
+
+#[test]
+fn what_was_lost_with_the_power_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    lines(dir.path(), 1, 1..=2);
+    lines(dir.path(), 2, 3..=9);
+    let mut tail = Tail::new(dir.path(), Position::default());
+    let last = std::iter::from_fn(|| tail.next().unwrap()).last().unwrap().position;
+    // The position was on the disk, its line was not.
+    std::fs::remove_file(dir.path().join("audit-000002.jsonl")).unwrap();
+    lines(dir.path(), 2, 3..=4);
+    let mut tail = Tail::new(dir.path(), last);
+    assert_eq!(all(&mut tail), [3, 4]);
+    append(dir.path(), 2, &(line(5, "after the start") + "\n"));
+    assert_eq!(all(&mut tail), [5]);
+}

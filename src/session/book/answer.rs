@@ -41,6 +41,8 @@ pub(super) struct Answer {
     pub(super) error: Option<Vec<u8>>,
     /// The error is that of a message that was refused by this rule.
     pub(super) rule: Option<Rule>,
+    /// A command in it has ended a transaction for good.
+    pub(super) committed: bool,
     pub(super) tags: Vec<Vec<u8>>,
     pub(super) rows: u64,
     pub(super) bytes: u64,

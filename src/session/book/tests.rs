@@ -12,7 +12,7 @@ fn prepared(text: &'static str) -> Arc<Prepared> {
         parameter: 100,
         show: crate::audit::values::Show::Full,
     };
-    let read = crate::session::statement::read(text.as_bytes(), None, &keep);
+    let read = crate::session::statement::read(text.as_bytes(), None, &keep, false);
     Arc::new(Prepared::new(read.into_owned(), 0, &[], &Held::default()))
 }
 
@@ -389,4 +389,57 @@ proptest! {
         settled.retain(|n| expected.contains(n));
         prop_assert_eq!(settled, expected);
     }
+}
+
+/// Answers, and what of the work is undone by then.
+fn undone(book: &mut Book, answers: &[(u8, &[u8])]) -> Option<(u64, u64, String)> {
+    for (tag, body) in answers {
+        answer(book, *tag, body);
+    }
+    let undone = book.undone()?;
+    Some((undone.first, undone.last, String::from_utf8(undone.sqlstate).unwrap()))
+}
+
+#[test]
+fn what_a_failed_end_of_a_transaction_undid_is_known() {
+    const DUPLICATE: &[u8] = b"SERROR\0VERROR\0C23505\0\0";
+    let mut book = Book::default();
+    let execute = |book: &mut Book, numbers: &[u64]| {
+        for number in numbers {
+            book.execute(*number, now(), None);
+        }
+        book.sync();
+    };
+    // Its outcome has been told when the Sync fails.
+    execute(&mut book, &[1]);
+    let failed = undone(&mut book, &[(b'C', b"INSERT 0 1\0"), (b'E', DUPLICATE), (b'Z', b"I")]);
+    assert_eq!(failed, Some((1, 1, "23505".to_owned())));
+    // One that succeeds, and one alone that fails.
+    execute(&mut book, &[2]);
+    assert_eq!(undone(&mut book, &[(b'C', b"INSERT 0 1\0"), (b'Z', b"I")]), None);
+    execute(&mut book, &[3]);
+    assert_eq!(undone(&mut book, &[(b'E', DUPLICATE), (b'Z', b"I")]), None);
+    // A pipeline is one transaction, but for what was committed in it.
+    execute(&mut book, &[4, 5, 6, 7, 8, 9]);
+    let (done, committed) = ((b'C', &b"INSERT 0 1\0"[..]), (b'C', &b"COMMIT\0"[..]));
+    let answers = [done, committed, done, done, (b'E', DUPLICATE), (b'Z', b"I")];
+    assert_eq!(undone(&mut book, &answers), Some((6, 7, "23505".to_owned())));
+    // A transaction that people opened has failed, but is not over; and its COMMIT does not undo what they did.
+    execute(&mut book, &[10, 11]);
+    assert_eq!(
+        undone(&mut book, &[(b'C', b"BEGIN\0"), (b'E', DUPLICATE), (b'Z', b"E")]),
+        None
+    );
+    book.query(12, now());
+    assert_eq!(undone(&mut book, &[(b'C', b"ROLLBACK\0"), (b'Z', b"I")]), None);
+    for (number, answers) in [
+        (13, [(b'C', &b"BEGIN\0"[..]), (b'Z', b"T")]),
+        (14, [(b'C', b"INSERT 0 1\0"), (b'Z', b"T")]),
+    ] {
+        book.query(number, now());
+        assert_eq!(undone(&mut book, &answers), None);
+    }
+    book.query(15, now());
+    let failed = undone(&mut book, &[(b'E', DUPLICATE), (b'Z', b"I")]);
+    assert_eq!(failed, Some((13, 14, "23505".to_owned())));
 }

@@ -7,9 +7,11 @@ use std::borrow::Cow;
 use tokio::time::Instant;
 
 use crate::audit::Batch;
-use crate::audit::event::{Done, Event, Kind, Outcome, Sql, Statement, Text, TransactionChanged, TransactionStatus, Who};
+use crate::audit::event::{
+    Done, Event, Kind, Outcome, RolledBack, Sql, Statement, Text, TransactionChanged, TransactionStatus, Who,
+};
 use crate::clock::Moment;
-use crate::session::book::Settled;
+use crate::session::book::{Settled, Undone};
 use crate::wire::backend::Transaction;
 
 pub(super) fn record(outcomes: &mut Batch, who: &Who, settled: &Settled, now: Moment) {
@@ -30,11 +32,23 @@ pub(super) fn record(outcomes: &mut Batch, who: &Who, settled: &Settled, now: Mo
     outcomes.push(now.time, &Event::Outcome(outcome));
 }
 
-pub(super) fn transaction(outcomes: &mut Batch, who: &Who, statement: u64, is: Transaction, now: Moment) {
+/// After the statement the transaction is this, and what may have been undone is.
+pub(super) fn transaction(
+    outcomes: &mut Batch,
+    who: &Who,
+    (statement, is): (u64, Transaction),
+    undone: Option<&Undone>,
+    now: Moment,
+) {
     let changed = TransactionChanged {
         who: Cow::Borrowed(who),
         statement,
         transaction: status(is),
+        rolled_back: undone.map(|undone| RolledBack {
+            first: undone.first,
+            last: undone.last,
+            sqlstate: Text::of(&undone.sqlstate),
+        }),
     };
     outcomes.push(now.time, &Event::TransactionChanged(changed));
 }

@@ -217,3 +217,35 @@ fn a_statement_skipped_while_its_intent_is_being_written_has_its_outcome_too() {
     tap.written();
     assert!(tap.outcomes.size() > before, "the Execute is on record as skipped");
 }
+
+#[test]
+fn what_was_too_late_to_be_forwarded_was_not_run() {
+    let mut tap = tap();
+    send(&mut tap, b'Q', b"select 1\0", false).unwrap();
+    tap.written();
+    send(&mut tap, b'Q', b"select 2\0", false).unwrap();
+    tap.not_forwarded(tap.clock.moment());
+    assert!(!tap.outcomes.is_empty());
+    let one = tap.outcomes.size();
+    tap.abandon();
+    assert_eq!(tap.totals.statements, 1);
+    assert!(
+        tap.outcomes.size() > one,
+        "the first was forwarded: nobody knows what became of it"
+    );
+}
+
+#[test]
+fn a_transaction_undone_at_its_end_has_a_record_and_was_not_committed() {
+    let mut tap = tap();
+    send(&mut tap, b'E', b"\0\0\0\0\0", false).unwrap();
+    send(&mut tap, b'S', b"", false).unwrap();
+    tap.written();
+    tap.stopping();
+    hear(&mut tap, b'C', b"INSERT 0 1\0");
+    let before = tap.outcomes.size();
+    hear(&mut tap, b'E', b"C23505\0\0");
+    hear(&mut tap, b'Z', b"I");
+    assert!(tap.outcomes.size() > before);
+    assert_eq!(tap.fate(false), Fate::RolledBack);
+}

@@ -1,6 +1,7 @@
 //! How long a search of ten million records takes, cold; how large the indexes are and how long they take to make.
 //!
 //! `cargo test --release --lib audit::index::tests::figures -- --ignored --nocapture`; as root, or the files may be in memory.
+//! `TIDEGATE_FIGURES` is a folder to keep the log in for the next time, `TIDEGATE_STATEMENTS` another number of statements.
 #![expect(clippy::disallowed_methods, reason = "it measures, and says what it found")]
 
 use std::borrow::Cow;
@@ -14,13 +15,17 @@ use crate::audit::encode::Lines;
 use crate::audit::event::{Event, Outcome, SessionStarted, Statement, Who};
 use crate::audit::filter::Filter;
 use crate::audit::keeper::pack;
+use crate::audit::record::EventName;
 use crate::audit::testing::{all, ended, outcome, statement, time, who};
 use crate::audit::writer::Writer;
 use crate::audit::{Settings, read, segment};
 use crate::ids::{GrantId, SessionId};
 
 /// Statements; each has an outcome.
-const STATEMENTS: u64 = 5_000_000;
+fn statements() -> u64 {
+    std::env::var("TIDEGATE_STATEMENTS").map_or(5_000_000, |number| number.parse().unwrap())
+}
+
 /// Sessions at once, and statements in each.
 const ABREAST: u64 = 64;
 const EACH: u64 = 100;
@@ -53,7 +58,7 @@ fn sql(number: u64) -> String {
     let chance = mixed(number ^ 0x4d);
     let (table, id) = (chance % 300 * (chance >> 20) % 300 % 300, chance >> 32);
     match chance >> 8 & 7 {
-        _ if number % 1_700_000 == 99 => format!("SELECT * FROM table{table} WHERE note = 'Wolpertinger {id}'"),
+        _ if number % 340_000 == 99 => format!("SELECT * FROM table{table} WHERE note = 'Wolpertinger {id}'"),
         0..4 => format!(
             "SELECT t.id, t.name, t.created_at FROM shop.table{table} t JOIN customers c ON c.id = t.customer WHERE t.id = {id}"
         ),
@@ -150,7 +155,7 @@ fn generate(dir: &Path) {
         packed: 0,
     };
     let mut total = 0;
-    for round in 0..=STATEMENTS / ABREAST / EACH {
+    for round in 0..=statements() / ABREAST / EACH {
         let sessions: Vec<_> = (0..ABREAST).map(|at| session(round * ABREAST + at)).collect();
         for who in &sessions {
             generator.push(&start(who.clone()));
@@ -219,7 +224,7 @@ fn ten_million_records() {
     }
     let (log, index) = sizes(&dir);
     println!("packed log {} MB, indexes {} MB", log / 1_000_000, index / 1_000_000);
-    let one = session(31_000);
+    let one = session(statements() * 3 / 500);
     let filter = Filter::default;
     let day = |day: i64| Some(time(day * 86_400));
     let searches = [
@@ -286,9 +291,51 @@ fn ten_million_records() {
             },
         ),
         (
-            "SQLSTATE alone (in most blocks)",
+            "SQLSTATE alone (in a third of the blocks)",
             Filter {
                 sqlstate: Some("42501".to_owned()),
+                ..filter()
+            },
+        ),
+        (
+            "SQLSTATE alone (in all blocks)",
+            Filter {
+                sqlstate: Some("57014".to_owned()),
+                ..filter()
+            },
+        ),
+        (
+            "common SQLSTATE (in all blocks)",
+            Filter {
+                sqlstate: Some("23505".to_owned()),
+                ..filter()
+            },
+        ),
+        (
+            "slow statements (in all blocks)",
+            Filter {
+                min_duration_us: Some(65_700),
+                ..filter()
+            },
+        ),
+        (
+            "text (in all blocks)",
+            Filter {
+                text: Some("'Name 97'".to_owned()),
+                ..filter()
+            },
+        ),
+        (
+            "table (in all blocks)",
+            Filter {
+                table: Some("table299".parse().unwrap()),
+                ..filter()
+            },
+        ),
+        (
+            "endings",
+            Filter {
+                event: Some(EventName::SessionEnded),
                 ..filter()
             },
         ),

@@ -62,7 +62,7 @@ fn the_configured_log_a_copy_of_it_and_some_of_its_files() {
     }
     let nowhere = dir.path().join("nowhere.toml");
     assert_eq!(code(&nowhere, &[&copy], key.to_str(), None), 0);
-    let base64 = named(key.to_str().unwrap()).unwrap().to_string();
+    let base64 = super::super::named(key.to_str().unwrap()).unwrap().to_string();
     assert_eq!(code(&nowhere, &[&copy], Some(&base64), None), 0);
     let (second, third) = (copy.join("audit-000002.jsonl"), copy.join("audit-000003.jsonl"));
     assert_eq!(code(&nowhere, &[&third, &second], key.to_str(), None), 0);
@@ -95,6 +95,12 @@ fn what_is_wrong_is_1_and_what_cannot_be_read_is_2() {
     }
     assert_eq!(code(&config, &[&log], None, Some(&config)), 2);
     assert_eq!(code(&dir.path().join("nowhere.toml"), &[], None, None), 2);
+    // A log without a line, as somebody leaves it who empties it.
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    fs::write(empty.join("audit-000001.jsonl"), "").unwrap();
+    assert_eq!(code(&config, &[&empty], None, None), 1);
+    assert_eq!(code(&config, &[&empty], Some(&other.public().to_string()), None), 1);
     // Lines that the checkpoint beside them covers.
     let newest = crate::audit::segment::list(&log).unwrap().pop().unwrap().path;
     let text = fs::read_to_string(&newest).unwrap();

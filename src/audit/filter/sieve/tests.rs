@@ -1,0 +1,134 @@
+use super::*;
+use crate::audit::testing::{all, ended, outcome, record, statement, time, who};
+
+/// The numbers of the records whose lines are left.
+fn left(filter: &Filter, events: Vec<crate::audit::event::Event<'static>>) -> Vec<u64> {
+    let lines: String = (1..)
+        .zip(events)
+        .map(|(seq, event)| record(seq, event).json() + "\n")
+        .collect();
+    let mut left = Vec::new();
+    Sieve::of(filter).sift(lines.as_bytes(), |at, line| {
+        assert_eq!(crate::audit::chain::number(line), Some(at + 1));
+        left.push(at + 1);
+    });
+    left
+}
+
+fn some() -> Vec<crate::audit::event::Event<'static>> {
+    let (ana, ben) = (who(1, "ana"), who(2, "ben"));
+    vec![
+        // Its statement is elsewhere.
+        outcome(&ana, 1, None),
+        statement(&ana, 2, "SELECT * FROM cards", &[]),
+        statement(&ben, 1, "DELETE FROM missing", &["4711"]),
+        outcome(&ana, 2, None),
+        outcome(&ben, 1, Some("42P01")),
+        ended(&ana),
+        // Its outcome is elsewhere.
+        statement(&ben, 2, "select 2", &[]),
+    ]
+}
+
+#[test]
+fn what_belongs_together_is_left_out_together() {
+    let filter = Filter::default;
+    assert_eq!(left(&filter(), some()), [1, 2, 3, 4, 5, 6, 7]);
+    let code = |code: &str| Filter {
+        sqlstate: Some(code.to_owned()),
+        ..filter()
+    };
+    assert_eq!(left(&code("42p"), some()), [1, 3, 5, 7]);
+    assert_eq!(left(&code("57P01"), some()), [1, 6, 7]);
+    let text = |text: &str| Filter {
+        text: Some(text.to_owned()),
+        ..filter()
+    };
+    assert_eq!(left(&text("CARDS"), some()), [1, 2, 4]);
+    assert_eq!(left(&text("4711"), some()), [1, 3, 5]);
+    let rows = Filter {
+        min_rows: Some(2),
+        ..filter()
+    };
+    assert_eq!(left(&rows, some()), [1, 7]);
+    let both = Filter {
+        identity: Some("ben".parse().unwrap()),
+        table: Some("missing".parse().unwrap()),
+        ..code("42")
+    };
+    assert_eq!(left(&both, some()), [3, 5]);
+    let late = Filter {
+        since: Some(time(4)),
+        until: Some(time(6)),
+        ..filter()
+    };
+    // The end may be between two microseconds: the selector knows.
+    assert_eq!(left(&late, some()), [4, 5, 6]);
+}
+
+#[test]
+fn what_is_not_written_as_ours_is_left() {
+    let nobody = Filter {
+        identity: Some("eve".parse().unwrap()),
+        text: Some("nothing".to_owned()),
+        ..Filter::default()
+    };
+    let sieve = Sieve::of(&nobody);
+    let line = |number| record(number, statement(&who(1, "ana"), 7, "SELECT 1", &[])).json();
+    let left = |text: String| {
+        let mut left = Vec::new();
+        sieve.sift(text.as_bytes(), |_, line| left.push(line.to_vec()));
+        left
+    };
+    assert_eq!(
+        left(line(1) + "\nscribble\n{\"v\":3}\n" + line(1).get(..90).unwrap()).len(),
+        3
+    );
+    // The same statement twice: somebody else has written that.
+    assert_eq!(left(line(1) + "\n" + &line(2) + "\n").len(), 2);
+    assert_eq!(left(line(1) + "\n").len(), 0);
+}
+
+#[test]
+fn every_event_that_is_wanted_is_left() {
+    let ana = who(1, "ana");
+    let filters = [
+        Filter {
+            grant: Some(ana.grant),
+            ..Filter::default()
+        },
+        Filter {
+            until: Some(jiff::Timestamp::MAX),
+            since: Some(jiff::Timestamp::MIN),
+            ..Filter::default()
+        },
+        Filter {
+            sqlstate: Some("5".to_owned()),
+            ..Filter::default()
+        },
+        Filter {
+            text: Some("A".to_owned()),
+            ..Filter::default()
+        },
+    ];
+    for filter in filters {
+        let mut readings = crate::audit::reading::Readings::default();
+        let records = (1..).zip(all()).map(|(seq, event)| record(seq, event));
+        let wanted: Vec<_> = records
+            .filter(|record| filter.matches(record, &mut readings))
+            .map(|record| record.seq)
+            .collect();
+        assert!(!wanted.is_empty());
+        let left = left(&filter, all());
+        assert!(wanted.iter().all(|number| left.contains(number)), "{wanted:?} {left:?}");
+    }
+}
+
+/// What the needles of a text rely on.
+#[test]
+fn two_characters_outside_ascii_have_letters_of_ascii_in_small() {
+    let found: String = ('\u{80}'..=char::MAX)
+        .filter(|character| character.to_lowercase().any(|small| small.is_ascii()))
+        .collect();
+    assert_eq!(found, "\u{130}\u{212a}");
+}

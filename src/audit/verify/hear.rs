@@ -1,0 +1,343 @@
+//! What one segment has to say: the chain through it, up to its first flaw, and what decides about the log.
+//!
+//! It does not know the other segments, and trusts no key: that a checkpoint is signed with the key it names is all it says.
+//!
+//! The law: memory does not grow with the segment. Of checkpoints only those are kept that decide (a signature covers everything
+//! before it, so that is the last of those one key has made in a row, and one that is looked for), and no line is held that is
+//! longer than a gate writes.
+
+use std::io;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::flaw::Excess;
+use super::{Flaw, Unreadable};
+use crate::audit::chain::{Breach, Tip, number};
+use crate::audit::checkpoint::Checkpoint;
+use crate::audit::encode::TIME_LENGTH;
+use crate::audit::event::{Event, JournalHealed, KeyChanged, SegmentBegan, SegmentsRemoved};
+use crate::audit::record::{Record, event_of, time_of};
+use crate::audit::segment::{Next, Segment, next_line};
+
+/// Lines of one segment that frame the log and are kept, at most: a gate that changed its key every second for a day has fewer.
+const MOST_FRAMES: usize = 200_000;
+/// Faults of one segment that the gate noted and that are told, at most.
+const MOST_FAULTS: u64 = 1_000;
+/// How much is read between two words about it. Bytes.
+const STEP: u64 = 1 << 22;
+
+/// What a segment has to say.
+#[derive(Debug)]
+pub(super) struct Testimony {
+    pub(super) segment: Segment,
+    pub(super) began: Option<SegmentBegan>,
+    /// The chain before its first line and after its last good one.
+    pub(super) start: Tip,
+    pub(super) end: Tip,
+    pub(super) lines: u64,
+    pub(super) bytes: u64,
+    pub(super) frames: Vec<Frame>,
+    /// Faults that are not among the frames, for they are too many.
+    pub(super) more_faults: u64,
+    pub(super) unsigned: Unsigned,
+    pub(super) flaw: Option<Flaw>,
+    /// Bytes behind the last whole line.
+    pub(super) unfinished: u64,
+    /// Bytes that the segment after it says are no part of the log.
+    pub(super) void: u64,
+    faults: u64,
+    /// Where among the frames the last checkpoint is.
+    last_checkpoint: Option<usize>,
+}
+
+/// A line that says something about the log itself.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) seq: u64,
+    pub(super) what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    /// With the time that is signed with it.
+    Checkpoint(Checkpoint, Timestamp),
+    KeyChanged(KeyChanged),
+    Removed(SegmentsRemoved),
+    Healed(JournalHealed),
+}
+
+/// A time as it stands in a line: the order of such texts is that of the times.
+type Time = [u8; TIME_LENGTH];
+
+/// When what stands behind the last checkpoint has happened.
+#[derive(Debug, Default)]
+pub(super) struct Unsigned {
+    signed_at: Option<Time>,
+    first_and_last: Option<(Time, Time)>,
+}
+
+impl Unsigned {
+    /// How far those lines are apart that are younger than the checkpoint; nothing if one of them has no time.
+    pub(super) fn span(&self) -> Option<SignedDuration> {
+        let time = |text: &Time| str::from_utf8(text).ok()?.parse::<Timestamp>().ok();
+        match &self.first_and_last {
+            None => Some(SignedDuration::ZERO),
+            Some((first, last)) => Some(time(last)?.duration_since(time(first)?)),
+        }
+    }
+
+    fn take(&mut self, time: Time) {
+        if self.signed_at.is_some_and(|signed| time <= signed) {
+            return;
+        }
+        match &mut self.first_and_last {
+            None => self.first_and_last = Some((time, time)),
+            Some((_, last)) if *last <= time => *last = time,
+            Some((first, _)) => *first = time.min(*first),
+        }
+    }
+
+    fn sign(&mut self, time: Time) {
+        (self.signed_at, self.first_and_last) = (Some(time), None);
+    }
+}
+
+/// How a segment is heard.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hearing<'a> {
+    /// Tips of checkpoints that are looked for.
+    wanted: &'a [Tip],
+    /// The last line that the segment has of the log.
+    last: u64,
+    /// Looks at every signature, and not only at those that decide.
+    every: bool,
+}
+
+impl<'a> Hearing<'a> {
+    /// Keeps the checkpoints with these tips.
+    pub(super) fn for_checkpoints(wanted: &'a [Tip]) -> Self {
+        Self {
+            wanted,
+            last: u64::MAX,
+            every: false,
+        }
+    }
+
+    /// The same, but nothing behind this line.
+    pub(super) fn up_to(self, last: u64) -> Self {
+        Self { last, ..self }
+    }
+
+    /// Follows the chain through one segment, up to its first flaw, or to the last line that it has of the log.
+    pub(super) fn hear(self, segment: &Segment, progress: &impl Fn(u64)) -> Result<Testimony, Unreadable> {
+        let heard = self.follow(segment, progress)?;
+        if self.every || heard.is_genuine() {
+            return Ok(heard);
+        }
+        // To name the first of them.
+        Self { every: true, ..self }.follow(segment, &|_| ())
+    }
+
+    fn follow(self, segment: &Segment, progress: &impl Fn(u64)) -> Result<Testimony, Unreadable> {
+        let unreadable = |error| Unreadable::new(&segment.path, error);
+        let mut heard = Testimony::of(segment);
+        let mut lines = segment.open().map_err(unreadable)?;
+        let mut line = Vec::new();
+        let mut told = 0;
+        loop {
+            let next = match next_line(&mut lines, &mut line) {
+                // A packed segment that is damaged or cut is a flaw of the log, not of reading.
+                Err(_) if segment.packed => {
+                    heard.flaw = Some(Flaw::Damaged {
+                        file: segment.path.clone(),
+                        after: heard.lines,
+                    });
+                    break;
+                }
+                answer => answer.map_err(unreadable)?,
+            };
+            let read = line.len() as u64 + u64::from(next == Next::Line);
+            if heard.is_void_behind(self.last, &line, read) {
+                // What cannot be read of it does not matter.
+                heard.void = read + io::copy(&mut lines, &mut io::sink()).unwrap_or(0);
+                break;
+            }
+            if let Next::Rest(rest) = next {
+                heard.unfinished = rest;
+                break;
+            }
+            heard.lines += 1;
+            heard.bytes += read;
+            if heard.bytes - told >= STEP {
+                progress(heard.bytes - told);
+                told = heard.bytes;
+            }
+            if next == Next::TooLong {
+                heard.exceeds(Excess::Line);
+                break;
+            }
+            if !heard.take(&line, self) {
+                break;
+            }
+        }
+        progress(heard.bytes - told);
+        Ok(heard)
+    }
+}
+
+impl Testimony {
+    fn of(segment: &Segment) -> Self {
+        Self {
+            segment: segment.clone(),
+            began: None,
+            start: Tip::START,
+            end: Tip::START,
+            lines: 0,
+            bytes: 0,
+            frames: Vec::new(),
+            more_faults: 0,
+            unsigned: Unsigned::default(),
+            flaw: None,
+            unfinished: 0,
+            void: 0,
+            faults: 0,
+            last_checkpoint: None,
+        }
+    }
+
+    /// The last line of the log in the segments before it, where it says that there may be more in their files.
+    pub(super) fn voids_behind(&self) -> Option<u64> {
+        let began = self.began.as_ref()?;
+        began.rest_void.then_some(self.start.seq)
+    }
+
+    /// Whether what comes next (there is something, if only a part of a line) is behind the last line that it has of the log.
+    fn is_void_behind(&self, last: u64, next: &[u8], length: u64) -> bool {
+        let done = match &self.began {
+            Some(_) => self.end.seq >= last,
+            None => self.lines == 0 && last < u64::MAX && number(next).is_none_or(|first| first > last),
+        };
+        done && length > 0
+    }
+
+    /// Whether the signatures that decide were made with the keys that they name.
+    fn is_genuine(&self) -> bool {
+        self.frames.iter().all(|frame| match &frame.what {
+            What::Checkpoint(checkpoint, time) => checkpoint.is_genuine(*time),
+            _ => true,
+        })
+    }
+
+    /// Takes the next line; `false` at a flaw.
+    fn take(&mut self, line: &[u8], hearing: Hearing<'_>) -> bool {
+        if self.lines == 1
+            && let Ok(Event::SegmentBegan(began)) = Record::parse(line).map(|record| record.event)
+        {
+            self.start = Tip {
+                seq: number(line).unwrap_or(1).saturating_sub(1),
+                link: began.previous,
+            };
+            self.end = self.start;
+            self.began = Some(began.into_owned());
+        }
+        let before = self.end;
+        match self.end.follow(line) {
+            // Without its first line nothing in a segment can be followed.
+            Ok(tip) if self.began.is_some() => self.end = tip,
+            Ok(_) => self.breach(Breach::Foreign),
+            Err(breach) => self.breach(breach),
+        }
+        if self.flaw.is_none() {
+            self.look(line, before, hearing);
+        }
+        self.flaw.is_none()
+    }
+
+    fn breach(&mut self, breach: Breach) {
+        self.flaw = Some(Flaw::Line {
+            file: self.segment.path.clone(),
+            line: self.lines,
+            seq: self.end.seq + 1,
+            breach,
+        });
+    }
+
+    fn exceeds(&mut self, excess: Excess) {
+        self.flaw = Some(Flaw::Excess {
+            file: self.segment.path.clone(),
+            line: self.lines,
+            excess,
+        });
+    }
+
+    /// Notes when a line says it was, and keeps it if it frames the log.
+    fn look(&mut self, line: &[u8], before: Tip, hearing: Hearing<'_>) {
+        let Some((time, rest)) = time_of(line) else {
+            return self.breach(Breach::Foreign);
+        };
+        let time = time.as_bytes().try_into().unwrap_or([0; TIME_LENGTH]);
+        let name = event_of(rest).map(|(name, _)| name);
+        if name == Some(b"checkpoint") {
+            self.unsigned.sign(time);
+        } else {
+            self.unsigned.take(time);
+        }
+        if !matches!(
+            name,
+            Some(b"checkpoint" | b"key_changed" | b"segments_removed" | b"journal_healed")
+        ) {
+            return;
+        }
+        let Ok(record) = Record::parse(line) else {
+            return self.breach(Breach::Foreign);
+        };
+        match record.event {
+            Event::Checkpoint(checkpoint) if checkpoint.tip() == before => {
+                self.checkpoint(checkpoint.into_owned(), record.time, hearing);
+            }
+            Event::KeyChanged(changed) => self.keep(What::KeyChanged(changed)),
+            Event::SegmentsRemoved(removed) => self.keep(What::Removed(removed)),
+            Event::JournalHealed(healed) => self.fault(healed),
+            _ => self.breach(Breach::Changed),
+        }
+    }
+
+    /// Keeps a checkpoint in the place of the one before it that it speaks for.
+    fn checkpoint(&mut self, checkpoint: Checkpoint, time: Timestamp, hearing: Hearing<'_>) {
+        if hearing.every && !checkpoint.is_genuine(time) {
+            self.flaw = Some(Flaw::Forged {
+                file: self.segment.path.clone(),
+                line: self.lines,
+            });
+            return;
+        }
+        let spoken_for = |frame: &Frame| match &frame.what {
+            What::Checkpoint(before, _) => before.key == checkpoint.key && !hearing.wanted.contains(&before.tip()),
+            _ => false,
+        };
+        if let Some(at) = self.last_checkpoint.take()
+            && self.frames.get(at).is_some_and(spoken_for)
+        {
+            self.frames.remove(at);
+        }
+        self.last_checkpoint = Some(self.frames.len());
+        self.keep(What::Checkpoint(checkpoint, time));
+    }
+
+    fn fault(&mut self, healed: JournalHealed) {
+        self.faults += 1;
+        if self.faults > MOST_FAULTS {
+            self.more_faults += 1;
+        } else {
+            self.keep(What::Healed(healed));
+        }
+    }
+
+    fn keep(&mut self, what: What) {
+        if self.frames.len() >= MOST_FRAMES {
+            return self.exceeds(Excess::Frames);
+        }
+        let seq = self.end.seq;
+        self.frames.push(Frame { seq, what });
+    }
+}
