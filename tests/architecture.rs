@@ -26,6 +26,8 @@ const LAYERS: &[(&str, &str)] = &[
     ("ending", "ids names"),
     ("wire", "ending"),
     ("scram", ""),
+    ("rails", ""),
+    ("rights", ""),
     ("grant", "ids names ending"),
     ("request", "ids names"),
     ("tls", ""),
@@ -54,7 +56,7 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "config",
-        "causes duration names secret identity tls audit policy frontend upstream notify forward",
+        "causes duration names secret rails rights identity tls audit policy frontend upstream notify forward",
     ),
     (
         "app",
@@ -69,7 +71,7 @@ const LAYERS: &[(&str, &str)] = &[
 
 /// No task, socket, file, clock or randomness: what these need comes as an argument.
 const PURE: &[&str] = &[
-    "duration", "ids", "names", "ending", "wire", "scram", "grant", "request", "policy",
+    "duration", "ids", "names", "ending", "wire", "scram", "rails", "rights", "grant", "request", "policy",
 ];
 const IMPURE: &[&str] = &[
     "async ",
