@@ -27,7 +27,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("wire", "ending"),
     ("scram", ""),
     ("rails", ""),
-    ("rights", ""),
+    ("rights", "ids names"),
     ("grant", "ids names ending"),
     ("request", "ids names"),
     ("tls", ""),
@@ -43,7 +43,7 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     ("frontend", "clock secret ending wire scram tls"),
     ("upstream", "names secret ending scram grant tls"),
-    ("provision", "clock ids tls ledger upstream"),
+    ("provision", "causes clock ids names rights tls ledger upstream"),
     (
         "session",
         "clock duration ids names secret ending wire grant request metrics tls audit ledger access frontend upstream provision",
@@ -65,7 +65,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("lab", "secret tls"),
     (
         "cli",
-        "clock duration ids names secret grant request identity tls policy audit evidence session control config app lab",
+        "clock duration ids names secret grant request identity tls policy audit evidence provision session control config app lab",
     ),
 ];
 

@@ -11,6 +11,7 @@ mod crew;
 mod error;
 mod overdue;
 mod policies;
+pub mod profiles;
 mod reap;
 mod reload;
 mod serve;
