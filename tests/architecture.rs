@@ -60,7 +60,7 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "app",
-        "clock names ending identity metrics tls audit ledger access frontend upstream provision session notify forward control config",
+        "causes clock names secret ending identity metrics tls audit ledger access frontend upstream provision session notify forward control config",
     ),
     ("lab", "secret tls"),
     (

@@ -5,9 +5,9 @@
 use std::fmt::Display;
 
 use super::reader::{Own, Section};
-use crate::names::ProfileName;
+use crate::names::{ProfileName, TargetName};
 use crate::rails::Rules;
-use crate::rights::{Glob, Mask, MaskedTable, Pattern, Rights, literal};
+use crate::rights::{Glob, Mask, MaskedTable, Pattern, Rights, literal, profile_role};
 
 /// What can be asked for at a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,26 @@ impl ProfileSettings {
             settings: Vec::new(),
             connection_limit: None,
         }
+    }
+}
+
+impl ProfileSettings {
+    /// The settings its sessions begin with at a target: where it has masks, with their views before everything else that an
+    /// unqualified name could mean. The value of `search_path` is a list, not to be quoted as one name.
+    #[must_use]
+    pub fn session_settings(&self, target: &TargetName) -> Vec<(String, String)> {
+        let mut settings = self.settings.clone();
+        if self.rights.as_ref().is_none_or(|rights| rights.masks.is_empty()) {
+            return settings;
+        }
+        let views = profile_role(target, &self.name).quoted();
+        let path = |(name, _): &&mut (String, String)| name.eq_ignore_ascii_case("search_path");
+        match settings.iter_mut().find(path) {
+            Some((_, path)) => *path = format!("{views}, {path}"),
+            // What is not said is as the server has it by default.
+            None => settings.push(("search_path".to_owned(), format!("{views}, \"$user\", public"))),
+        }
+        settings
     }
 }
 

@@ -374,3 +374,21 @@ select = ["shop.*"]
     ));
     insta::assert_snapshot!(said.join("\n"));
 }
+
+#[test]
+fn masked_tables_are_found_first() {
+    let path = |settings: &str| {
+        let settings = good(&format!(
+            "{SMALLEST}[targets.orders.profiles.masked]\nselect = [\"shop.*\"]\n{settings}"
+        ));
+        let target = settings.targets.first().unwrap();
+        target.profiles[0].session_settings(&target.name)
+    };
+    let mask = "mask = { \"shop.cards\" = { pan = \"null\" } }\n";
+    let set = "settings = { search_path = \"shop, util\" }\n";
+    let of = |value: &str| vec![("search_path".to_owned(), value.to_owned())];
+    assert_eq!(path(""), []);
+    assert_eq!(path(set), of("shop, util"));
+    assert_eq!(path(mask), of("\"tg_orders_masked\", \"$user\", public"));
+    assert_eq!(path(&format!("{mask}{set}")), of("\"tg_orders_masked\", shop, util"));
+}

@@ -46,3 +46,6 @@ pub struct Rights {
     /// The tables shown through masks.
     pub masks: Vec<MaskedTable>,
 }
+
+#[cfg(test)]
+mod tests;
