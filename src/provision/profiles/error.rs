@@ -91,7 +91,9 @@ fn said(error: &tokio_postgres::Error) -> String {
         return crate::causes::in_one_line(error);
     };
     let code = said.code();
-    let remedy = if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+    // A standby says so already when a transaction wants to write (check_transaction_read_only in commands/variable.c).
+    let standby = *code == SqlState::FEATURE_NOT_SUPPORTED && said.message().ends_with("during recovery");
+    let remedy = if standby || *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         "; it can only be read: name the primary server as the target's address"
     } else if *code == SqlState::CANNOT_CONNECT_NOW || *code == SqlState::ADMIN_SHUTDOWN {
         "; it is starting or stopping: try again"

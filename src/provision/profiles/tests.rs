@@ -1,3 +1,5 @@
+#![allow(clippy::too_many_lines, reason = "a test tells its story in one piece")]
+
 use tokio_postgres::{Client, NoTls};
 
 use super::*;
@@ -234,9 +236,11 @@ async fn what_is_beyond_the_definition_is_taken_away() {
         REVOKE SELECT ON shop.orders FROM \"tg_orders_read-only\";
         ALTER DEFAULT PRIVILEGES FOR ROLE owner IN SCHEMA shop GRANT SELECT ON TABLES TO \"tg_orders_read-only\";
         ALTER ROLE \"tg_orders_read-only\" LOGIN CREATEDB;
-        GRANT owner TO \"tg_orders_read-only\"";
+        SET ROLE owner; CREATE ROLE helpers; GRANT helpers TO \"tg_orders_read-only\"; RESET ROLE";
     server.admin.batch_execute(drift).await.unwrap();
-    insta::assert_json_snapshot!(server.compare(&only).await.profiles[0].plan.steps);
+    // From 16 on only who made a role may say who is a member of it.
+    let drifted = compare(&server.target("owner"), &only).await.unwrap();
+    insta::assert_json_snapshot!(drifted.profiles[0].plan.steps);
     server.apply(&only).await;
     assert!(server.compare(&only).await.in_step());
     let reader = server.member("read-only").await;
