@@ -235,7 +235,7 @@ async fn what_is_beyond_the_definition_is_taken_away() {
         GRANT CREATE ON SCHEMA shop TO \"tg_orders_read-only\";
         REVOKE SELECT ON shop.orders FROM \"tg_orders_read-only\";
         ALTER DEFAULT PRIVILEGES FOR ROLE owner IN SCHEMA shop GRANT SELECT ON TABLES TO \"tg_orders_read-only\";
-        ALTER ROLE \"tg_orders_read-only\" LOGIN CREATEDB;
+        ALTER ROLE \"tg_orders_read-only\" LOGIN CREATEROLE;
         SET ROLE owner; CREATE ROLE helpers; GRANT helpers TO \"tg_orders_read-only\"; RESET ROLE";
     server.admin.batch_execute(drift).await.unwrap();
     // From 16 on only who made a role may say who is a member of it.
