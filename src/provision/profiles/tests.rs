@@ -491,3 +491,30 @@ async fn two_at_once_do_it_once_and_what_vanishes_is_not_there() {
     server.apply(&only).await;
     assert!(server.compare(&only).await.in_step());
 }
+
+/// How long it takes: `cargo test --lib thousand_tables -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "prints figures"]
+async fn a_thousand_tables() {
+    let server = Server::start().await;
+    let make = "SET ROLE owner; DO 'BEGIN FOR n IN 1..1000 LOOP
+        EXECUTE format(''CREATE TABLE shop.t%s (a int, b text, c text, d date, e int)'', n); END LOOP; END'; RESET ROLE";
+    server.admin.batch_execute(make).await.unwrap();
+    let rights = Rights {
+        select: patterns(&["shop.*", "!shop.*(c)"]),
+        insert: patterns(&["shop.*"]),
+        ..Rights::default()
+    };
+    let only = definitions(&[("read-only", &rights)]);
+    let clock = crate::clock::Clock::system(None);
+    let begun = clock.moment().instant;
+    let done = server.apply(&only).await;
+    let applied = clock.moment().instant;
+    assert!(server.compare(&only).await.in_step());
+    println!(
+        "1,000 tables, {} statements: applied in {:?}, compared in {:?}",
+        done.profiles[0].plan.steps.len(),
+        applied - begun,
+        clock.moment().instant - applied
+    );
+}
