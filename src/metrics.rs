@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::names::TargetName;
+use crate::names::{ProfileName, TargetName};
 
 /// Upper bounds of the overshoot histogram, in seconds: the promise is 0.25.
 const OVERSHOOT_BOUNDS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -62,6 +62,7 @@ struct Counters {
     forwarded: Counter,
     forward_missed: Counter,
     forward_lag: Gauge<f64, AtomicU64>,
+    drift: Family<ByProfile, Gauge>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -80,7 +81,19 @@ struct ByBoth {
     ending: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByProfile {
+    target: TargetName,
+    profile: ProfileName,
+}
+
 impl EncodeLabelValue for TargetName {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.as_str().encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for ProfileName {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         self.as_str().encode(encoder)
     }
@@ -109,6 +122,7 @@ impl Default for Counters {
             forwarded: Counter::default(),
             forward_missed: Counter::default(),
             forward_lag: Gauge::default(),
+            drift: Family::default(),
         }
     }
 }
@@ -242,6 +256,18 @@ impl Metrics {
         self.0.forward_lag.set(lag.as_secs_f64());
     }
 
+    /// Whether a target's database differs from what a profile says.
+    pub fn profile(&self, target: &TargetName, profile: &ProfileName, differs: bool) {
+        let (target, profile) = (target.clone(), profile.clone());
+        let gauge = self.0.drift.get_or_create(&ByProfile { target, profile });
+        gauge.set(i64::from(differs));
+    }
+
+    /// Forgets the profiles: there are others now.
+    pub fn no_profiles(&self) {
+        self.0.drift.clear();
+    }
+
     /// All of it as Prometheus reads it.
     #[must_use]
     pub fn text(&self) -> String {
@@ -257,6 +283,7 @@ impl Metrics {
             clock_ahead,
             waiting,
             notices_lost,
+            drift,
             ..
         } = &*self.0;
         registry.register("connections", "TCP connections accepted", connections.clone());
@@ -287,6 +314,11 @@ impl Metrics {
             notices_lost.clone(),
         );
         self.0.register_forwarding(&mut registry);
+        registry.register(
+            "profile_drift",
+            "1 while the target's database differs from what the profile says",
+            drift.clone(),
+        );
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &registry);
@@ -316,6 +348,7 @@ mod tests {
             since_checkpoint: Duration::from_millis(1500),
         });
         metrics.forwarded(7, 1, Duration::from_millis(1500));
+        metrics.profile(&target, &"read-only".parse().unwrap(), true);
         let text = metrics.text();
         for line in [
             "tidegate_sessions{target=\"orders\"} 0",
@@ -331,6 +364,7 @@ mod tests {
             "tidegate_audit_forwarded_total 7",
             "tidegate_audit_forward_missed_total 1",
             "tidegate_audit_forward_lag_seconds 1.5",
+            "tidegate_profile_drift{target=\"orders\",profile=\"read-only\"} 1",
             "tidegate_ending_overshoot_seconds_bucket{le=\"0.005\"} 1",
         ] {
             assert!(text.contains(line), "{line} not in\n{text}");

@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("ending", "ids names"),
     ("wire", "ending"),
     ("scram", ""),
+    ("rights", "ids names"),
     ("grant", "ids names ending"),
     ("request", "ids names"),
     ("tls", ""),
@@ -42,7 +43,7 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     ("frontend", "clock secret ending wire scram tls"),
     ("upstream", "names secret ending scram grant tls"),
-    ("provision", "clock ids tls ledger upstream"),
+    ("provision", "causes clock ids names rights tls ledger upstream"),
     (
         "session",
         "clock duration ids names secret ending wire grant request metrics tls audit rails ledger access frontend upstream provision",
@@ -55,22 +56,22 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "config",
-        "causes duration names secret identity tls audit policy frontend upstream notify forward",
+        "causes duration names secret rights identity tls audit rails policy frontend upstream notify forward",
     ),
     (
         "app",
-        "clock names ending identity metrics tls audit ledger access frontend upstream provision session notify forward control config",
+        "causes clock names secret ending identity metrics tls audit rails ledger access frontend upstream provision session notify forward control config",
     ),
     ("lab", "secret tls"),
     (
         "cli",
-        "clock duration ids names secret grant request identity tls policy audit evidence session control config app lab",
+        "clock duration ids names secret grant request identity tls policy audit evidence provision session control config app lab",
     ),
 ];
 
 /// No task, socket, file, clock or randomness: what these need comes as an argument.
 const PURE: &[&str] = &[
-    "duration", "ids", "names", "ending", "wire", "scram", "grant", "request", "rails", "policy",
+    "duration", "ids", "names", "ending", "wire", "scram", "grant", "request", "rails", "rights", "policy",
 ];
 const IMPURE: &[&str] = &[
     "async ",

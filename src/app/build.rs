@@ -15,7 +15,7 @@ use crate::frontend::{self, Waiting};
 use crate::names::TargetName;
 use crate::provision::Terminator;
 use crate::session::{self, Keep, Rules, TargetRoom};
-use crate::tls::{ClientTls, ServerTls, ServerTlsCell};
+use crate::tls::{ClientTls, ServerTls, ServerTlsCell, TlsError};
 use crate::upstream::Target;
 
 /// Failed logins of one address before it has to wait, and how long each one waits: a person who mistypes does not notice.
@@ -132,7 +132,7 @@ fn certificate(files: &TlsFiles) -> Result<ServerTls, StartError> {
     })
 }
 
-fn target(settings: &TargetSettings) -> Result<Target, StartError> {
+pub(super) fn target(settings: &TargetSettings) -> Result<Target, TlsError> {
     let tls = ClientTls::new(settings.sslmode, settings.ca_file.as_deref())?;
     let (name, host) = (settings.name.clone(), settings.host.clone());
     let mut target = Target::new(name, host, settings.database.clone(), settings.user.clone(), tls);

@@ -8,9 +8,11 @@
 mod accept;
 mod build;
 mod crew;
+mod drift;
 mod error;
 mod overdue;
 mod policies;
+pub mod profiles;
 mod reap;
 mod reload;
 mod serve;
@@ -63,6 +65,8 @@ pub struct Gate {
     builder: build::Builder,
     access: Access,
     notifier: Notifier,
+    /// The profiles that are looked at.
+    looks: watch::Sender<drift::Looks>,
     crew: Crew,
     keeper: Keeper,
     /// Where the log is sent on.
@@ -113,13 +117,14 @@ impl Gate {
         });
         let keeper = Keeper::spawn(shared.journal.clone(), shared.clock.clone()).map_err(StartError::Threads)?;
         let crew = Crew::new(settings.limits.session_threads).map_err(StartError::Threads)?;
-        let forwarder = forwarder(&settings, &shared.clock)?;
         let tasks = vec![
             tokio::spawn(reaper.go_on(left)),
             tokio::spawn(checkpoints(&settings, notifier.clone())),
             tokio::spawn(notifier.clone().run(shared.ledger.clone(), changes)),
         ];
         let mut gate = Self {
+            looks: watch::Sender::new(drift::looks(&settings)?),
+            forwarder: forwarder(&settings, &shared.clock)?,
             shared,
             settings,
             addresses: Vec::new(),
@@ -128,7 +133,6 @@ impl Gate {
             notifier,
             crew,
             keeper,
-            forwarder,
             tasks,
         };
         gate.open().await?;
@@ -160,6 +164,8 @@ impl Gate {
         }
         self.tasks.push(self.serve_control(control, token));
         self.tasks.push(tokio::spawn(tick(Arc::clone(&self.shared))));
+        let looking = drift::watch(self.looks.subscribe(), self.shared.metrics.clone());
+        self.tasks.push(tokio::spawn(looking));
         self.tasks.push(tokio::spawn(overdue::watch(Arc::clone(&self.shared))));
         let connections = Arc::new(tokio::sync::Semaphore::new(self.settings.limits.connections as usize));
         for listener in listeners {

@@ -20,6 +20,7 @@ mod render;
 pub mod run;
 mod session;
 mod show;
+pub mod target;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -82,6 +83,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Session(command) => wait_for(session::run(&config, command)),
         Command::Log(args) => wait_for(log::run(&config, *args)),
         Command::Audit(command) => return wait_for(audit::run(&config, command)),
+        Command::Target(command) => return wait_for(target::run(&config, command)),
         Command::Policy(command) => policy::run(&config, command),
         Command::Version => Ok(render::print(concat!("tidegate ", env!("CARGO_PKG_VERSION")))?),
     };

@@ -27,8 +27,11 @@ pub(super) enum LinkError {
 pub(super) struct Link {
     client: Client,
     statement: Statement,
-    driver: JoinHandle<Result<(), tokio_postgres::Error>>,
+    driver: Driver,
 }
+
+/// The task that drives a connection.
+pub(super) type Driver = JoinHandle<Result<(), tokio_postgres::Error>>;
 
 /// A question about one backend.
 pub(super) struct Asked {
@@ -71,9 +74,8 @@ impl Link {
     }
 
     async fn connect(target: &Arc<Target>) -> Result<Self, LinkError> {
-        let transport = Guarded::new(upstream::dial(target).await?, target.clone());
-        let (client, connection) = config(target).connect_raw(transport, NoTls).await?;
-        let driver = tokio::spawn(connection);
+        let options = "-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0";
+        let (client, driver) = client(target, "tidegate (ends sessions)", options).await?;
         let statement = client.prepare(QUERY).await?;
         let link = Self {
             client,
@@ -117,14 +119,24 @@ impl Drop for Link {
     }
 }
 
-/// A role's own settings (`ALTER ROLE ... SET`, which whoever uses a shared account may do) must not reach this connection.
+/// Logs in the way the target's sessions do; the task that drives the connection is the caller's to end. A role's own settings (`ALTER
+/// ROLE ... SET`, which whoever uses a shared account may do) must not reach it: `options` go before them.
+pub(super) async fn client(target: &Arc<Target>, application: &str, options: &str) -> Result<(Client, Driver), LinkError> {
+    let transport = Guarded::new(upstream::dial(target).await?, target.clone());
+    let mut config = config(target);
+    let (client, connection) = config
+        .application_name(application)
+        .options(options)
+        .connect_raw(transport, NoTls)
+        .await?;
+    Ok((client, tokio::spawn(connection)))
+}
+
 fn config(target: &Target) -> Config {
     let mut config = Config::new();
     config
         .user(&target.user)
         .dbname(&target.database)
-        .application_name("tidegate (ends sessions)")
-        .options("-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0")
         // `dial` has settled TLS.
         .ssl_mode(SslMode::Disable);
     if let Some(password) = &target.password {

@@ -8,6 +8,7 @@
 
 mod guard;
 mod link;
+pub mod profiles;
 mod terminator;
 
 use std::sync::Arc;

@@ -19,6 +19,7 @@
 //! - `kill9`: what a gate that dies leaves behind: no backend, and no statement off the record
 //! - `log`: what the log says is what the server ran
 //! - `oidc`: a pipeline's token of an OpenID provider that the test starts, and every token that is not good
+//! - `profiles`: profiles that say what they may do: planned, applied, and looked after by a running gate
 //! - `rails`: a statement that a profile does not want: the error, what works after it, what is on record
 //! - `refusals`: every way a login is refused, by its packet
 //! - `reload`: other policies are on record before they decide; those with a mistake never do
@@ -62,6 +63,7 @@ mod hang;
 mod kill9;
 mod log;
 mod oidc;
+mod profiles;
 mod rails;
 mod refusals;
 mod reload;

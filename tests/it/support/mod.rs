@@ -127,7 +127,7 @@ pub(crate) fn counted(gate: &Gate, name: &str) -> f64 {
 }
 
 /// What the gate answers without a token.
-fn told(gate: &Gate, path: &str) -> String {
+pub(crate) fn told(gate: &Gate, path: &str) -> String {
     let mut control = UnixStream::connect(gate.folder().join("state/control.sock")).expect("the control API");
     control
         .write_all(format!("GET /{path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n").as_bytes())
