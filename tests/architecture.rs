@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("secret", ""),
     ("ending", "ids names"),
     ("wire", "ending"),
+    ("rights", "ids names"),
     ("scram", ""),
     ("grant", "ids names ending"),
     ("request", "ids names"),
@@ -40,8 +41,8 @@ const LAYERS: &[(&str, &str)] = &[
         "clock ids names secret ending grant request identity audit policy ledger",
     ),
     ("frontend", "clock secret ending wire scram tls"),
-    ("upstream", "names secret ending scram grant tls"),
-    ("provision", "clock ids tls ledger upstream"),
+    ("upstream", "ids names secret ending scram grant tls"),
+    ("provision", "causes clock ids names secret ending rights scram grant tls audit ledger upstream"),
     (
         "session",
         "clock duration ids names secret ending wire grant request metrics tls audit ledger access frontend upstream provision",
@@ -69,7 +70,7 @@ const LAYERS: &[(&str, &str)] = &[
 
 /// No task, socket, file, clock or randomness: what these need comes as an argument.
 const PURE: &[&str] = &[
-    "duration", "ids", "names", "ending", "wire", "scram", "grant", "request", "policy",
+    "duration", "ids", "names", "ending", "wire", "rights", "scram", "grant", "request", "policy",
 ];
 const IMPURE: &[&str] = &[
     "async ",

@@ -87,6 +87,7 @@ impl Builder {
         Arc::new(TargetRoom {
             target,
             terminator,
+            roles: None,
             places,
             limit,
             show,
@@ -136,7 +137,7 @@ fn target(settings: &TargetSettings) -> Result<Target, StartError> {
     let (name, host) = (settings.name.clone(), settings.host.clone());
     let mut target = Target::new(name, host, settings.database.clone(), settings.user.clone(), tls);
     target.port = settings.port;
-    target.password.clone_from(&settings.password);
+    target.account.password.clone_from(&settings.password);
     target.auth = settings.auth.iter().copied().collect();
     target.connect_timeout = settings.connect_timeout;
     target.check_interval = settings.check_interval;

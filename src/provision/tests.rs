@@ -56,6 +56,7 @@ impl Server {
         let backend = Backend {
             pid,
             opened: Instant::now(),
+            role: None,
         };
         Session { client, backend }
     }
@@ -73,7 +74,7 @@ fn target(port: u16, password: Option<&Secret<String>>) -> Arc<Target> {
     let name = "orders".parse().unwrap();
     let mut target = Target::new(name, "127.0.0.1".to_owned(), "postgres".to_owned(), "app".to_owned(), tls);
     target.port = port;
-    target.password = password.cloned();
+    target.account.password = password.cloned();
     Arc::new(target)
 }
 
@@ -107,7 +108,7 @@ async fn two_hundred_are_ended_at_once() {
     }
 
     let start = Instant::now();
-    let ends: Vec<_> = backends.iter().map(|backend| terminator.end(*backend)).collect();
+    let ends: Vec<_> = backends.iter().map(|backend| terminator.end(backend.clone())).collect();
     let gone = futures_util::future::join_all(ends).await;
     assert!(gone.iter().all(|gone| gone.confirmed));
     let mut took: Vec<_> = gone.iter().map(|gone| gone.at - start).collect();
@@ -133,7 +134,7 @@ async fn others_are_left_alone() {
     let terminator = server.terminator(&clock());
     let ours = server.session("app").await;
     let foreign = server.session("other").await;
-    assert!(terminator.end(ours.backend).await.confirmed);
+    assert!(terminator.end(ours.backend.clone()).await.confirmed);
     // Of another role: not ours to end, and not ours.
     assert!(terminator.end(foreign.backend).await.confirmed);
     assert!(foreign.client.batch_execute("SELECT 1").await.is_ok());
@@ -141,6 +142,7 @@ async fn others_are_left_alone() {
     let nobody = Backend {
         pid: 1,
         opened: Instant::now(),
+        role: None,
     };
     assert!(terminator.end(nobody).await.confirmed);
 }
@@ -206,6 +208,7 @@ async fn what_nobody_can_confirm_is_not_confirmed() {
         .end(Backend {
             pid: 4711,
             opened: start,
+            role: None,
         })
         .await;
     assert!(!gone.confirmed);

@@ -22,9 +22,9 @@ use crate::frontend::{self, Authenticated};
 use crate::ids::SessionId;
 use crate::ledger::{Admission, OpenSession};
 use crate::names::TargetName;
-use crate::provision::Terminator;
+use crate::provision::{RoleError, Roles, Terminator};
 use crate::tls::Transport;
-use crate::upstream::{self, BackendKey, ConnectError, Connected, StartupParameters, Target};
+use crate::upstream::{self, Account, BackendKey, ConnectError, Connected, StartupParameters, Target};
 use crate::wire::startup::{Replication, Startup};
 
 /// What a reload replaces, for sessions that begin after it.
@@ -44,6 +44,8 @@ pub struct TargetRoom {
     pub target: Arc<Target>,
     /// Ends its backends.
     pub terminator: Terminator,
+    /// The roles of its grants; `None`: all its sessions share its own account.
+    pub roles: Option<Roles>,
     /// Its places for sessions.
     pub places: Arc<Semaphore>,
     /// How many places there are.
@@ -75,6 +77,8 @@ pub(super) struct Opened {
     pub(super) place: OwnedSemaphorePermit,
     pub(super) connected: Connected,
     pub(super) backend: BackendKey,
+    /// As which role it is logged in, if not as the target's own account.
+    pub(super) role: Option<Arc<str>>,
 }
 
 /// Admits a client and connects it, or says why not.
@@ -174,7 +178,9 @@ async fn open(
         tracing::error!(%error, "the request of a grant could not be read");
         Ending::LedgerFailed
     })?;
-    let connected = upstream::connect(permit, &room.target, &parameters)
+    let account = account(room, &admission, shared).await?;
+    let own = &room.target.account;
+    let connected = upstream::connect(permit, &room.target, account.as_deref().unwrap_or(own), &parameters)
         .await
         .map_err(|error| not_connected(error, target))?;
     let Some(backend) = connected.backend.clone() else {
@@ -198,8 +204,24 @@ async fn open(
         place,
         connected,
         backend,
+        role: account.map(|account| account.user.as_str().into()),
     };
     Ok((opened, origin))
+}
+
+/// The account of the grant's role, made if need be; `None`: the target's own. Where there have to be roles, there is no other
+/// way in.
+async fn account(room: &TargetRoom, admission: &Admission, shared: &Shared) -> Result<Option<Arc<Account>>, Denied> {
+    let Some(roles) = &room.roles else { return Ok(None) };
+    let denied = |error: RoleError| {
+        let grant = admission.changes.borrow();
+        tracing::warn!(target_name = %room.target.name, grant = %grant.id(), %error, "a session is refused: its grant has no role");
+        Denied {
+            detail: Some(error.to_string()),
+            ..error.ending(&grant, shared.clock.now()).into()
+        }
+    };
+    roles.account(admission.changes.clone()).await.map(Some).map_err(denied)
 }
 
 /// The settings of the startup packet that go on to the target.

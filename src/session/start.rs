@@ -49,6 +49,7 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     let backend = Backend {
         pid: opened.backend.pid,
         opened: since.instant,
+        role: opened.role,
     };
     let live = Live {
         who: opened.who,

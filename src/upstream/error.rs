@@ -25,6 +25,12 @@ pub enum ConnectError {
         /// What was asked.
         target: TargetName,
     },
+    /// The account is another grant's.
+    #[error("the account `{user}` is not this grant's")]
+    OtherGrant {
+        /// Its user.
+        user: String,
+    },
     /// The host name has no address.
     #[error("cannot resolve host `{host}`")]
     Resolve {
