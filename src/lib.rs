@@ -6,8 +6,9 @@
 //! - [`causes`], [`clock`], [`duration`], [`ids`], [`names`], [`secret`]: the nouns
 //! - [`ending`]: why sessions end, with SQLSTATE and words (pure)
 //! - [`wire`]: bytes to PostgreSQL messages and back (pure)
-//! - [`rights`]: what a profile means at the database, and what roles are called there (pure)
 //! - [`scram`]: either side of SCRAM-SHA-256, one message at a time (pure)
+//! - [`rails`]: which statements of a profile are refused before the database sees them (pure)
+//! - [`rights`]: what a profile may do at the database, and what has to change there (pure)
 //! - [`grant`]: what a grant is, which events may follow which, `Permit` (pure)
 //! - [`request`]: what a request for access is, and which steps may follow which (pure)
 //! - [`tls`]: the TLS configurations
@@ -53,6 +54,7 @@ pub mod names;
 pub mod notify;
 pub mod policy;
 pub mod provision;
+pub mod rails;
 pub mod request;
 pub mod rights;
 pub mod scram;

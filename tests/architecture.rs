@@ -25,8 +25,9 @@ const LAYERS: &[(&str, &str)] = &[
     ("secret", ""),
     ("ending", "ids names"),
     ("wire", "ending"),
-    ("rights", "ids names"),
     ("scram", ""),
+    ("rails", ""),
+    ("rights", "ids names"),
     ("grant", "ids names ending"),
     ("request", "ids names"),
     ("tls", ""),
@@ -55,7 +56,7 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "config",
-        "causes duration names secret identity tls audit policy frontend upstream notify forward",
+        "causes duration names secret rails rights identity tls audit policy frontend upstream notify forward",
     ),
     (
         "app",
@@ -70,7 +71,7 @@ const LAYERS: &[(&str, &str)] = &[
 
 /// No task, socket, file, clock or randomness: what these need comes as an argument.
 const PURE: &[&str] = &[
-    "duration", "ids", "names", "ending", "wire", "rights", "scram", "grant", "request", "policy",
+    "duration", "ids", "names", "ending", "wire", "scram", "rails", "rights", "grant", "request", "policy",
 ];
 const IMPURE: &[&str] = &[
     "async ",

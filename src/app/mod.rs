@@ -13,6 +13,7 @@ mod overdue;
 mod policies;
 mod reap;
 mod reload;
+mod roles;
 mod serve;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -84,7 +85,7 @@ impl Gate {
         };
         journal.record(&Event::GateStarted(std::borrow::Cow::Owned(started))).await?;
         let ledger = Ledger::open(&store, journal.clone(), clock.clone())?;
-        let mut builder = build::Builder::new(&settings, clock.clone())?;
+        let mut builder = build::Builder::new(&settings, journal.clone(), clock.clone())?;
         let rules = builder.rules(&settings)?;
         let reaper = Reaper {
             ledger: ledger.clone(),
@@ -97,6 +98,7 @@ impl Gate {
         let outbox = settings.state_dir.join("outbox.sqlite");
         let notifier = Notifier::start(&outbox, settings.notify.clone(), clock.clone())?;
         let left = reaper.reap().await?;
+        roles::reap_at_start(&rules.targets, &ledger).await;
         let access = Access::start(&settings, journal.clone()).await?;
         let desk = Desk::new(ledger.clone(), journal.clone(), clock.clone(), access.subscribe());
         let shared = Arc::new(Shared {
@@ -161,6 +163,7 @@ impl Gate {
         self.tasks.push(self.serve_control(control, token));
         self.tasks.push(tokio::spawn(tick(Arc::clone(&self.shared))));
         self.tasks.push(tokio::spawn(overdue::watch(Arc::clone(&self.shared))));
+        self.tasks.push(tokio::spawn(roles::watch(Arc::clone(&self.shared))));
         let connections = Arc::new(tokio::sync::Semaphore::new(self.settings.limits.connections as usize));
         for listener in listeners {
             let door = accept::Door {
@@ -193,6 +196,7 @@ impl Gate {
                 counted.metrics.waiting(counted.lobby.waiting());
                 counted.metrics.notices_lost(notifier.lost());
                 counted.metrics.log(log(&counted));
+                roles::count(&counted);
                 if let Some(forwarder) = &forwarder {
                     counted
                         .metrics
@@ -255,6 +259,7 @@ impl Gate {
         for task in &tasks {
             task.abort();
         }
+        roles::close(&shared).await;
         let now = shared.clock.now();
         let _ = shared.ledger.remember_time(now).await;
         if let Err(error) = shared.journal.record(&Event::GateStopped {}).await {
