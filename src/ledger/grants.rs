@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::row::{self, Page};
 use super::{Entry, GrantView, Ledger, LedgerError};
-use crate::grant::Grant;
+use crate::grant::{Grant, Status};
 use crate::ids::GrantId;
 use crate::names::{IdentityName, TargetName};
 

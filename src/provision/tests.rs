@@ -94,7 +94,7 @@ async fn two_hundred_are_ended_at_once() {
     let mut backends = Vec::new();
     let mut sleepers = Vec::new();
     for session in sessions {
-        backends.push(session.backend);
+        backends.push(session.backend.clone());
         sleepers.push(tokio::spawn(async move {
             assert!(session.client.batch_execute("SELECT pg_sleep(3600)").await.is_err());
             // Like the gate's: open until the backend closes it.
@@ -136,7 +136,7 @@ async fn others_are_left_alone() {
     let foreign = server.session("other").await;
     assert!(terminator.end(ours.backend.clone()).await.confirmed);
     // Of another role: not ours to end, and not ours.
-    assert!(terminator.end(foreign.backend).await.confirmed);
+    assert!(terminator.end(foreign.backend.clone()).await.confirmed);
     assert!(foreign.client.batch_execute("SELECT 1").await.is_ok());
     // Nobody has this process id.
     let nobody = Backend {
@@ -177,11 +177,11 @@ async fn a_lost_connection_is_made_anew() {
     let server = Server::start().await;
     let terminator = server.terminator(&clock());
     let first = server.session("app").await;
-    assert!(terminator.end(first.backend).await.confirmed);
+    assert!(terminator.end(first.backend.clone()).await.confirmed);
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'tidegate%ends%'";
     server.postgres.batch("postgres", kill).await.unwrap();
     let second = server.session("app").await;
-    assert!(terminator.end(second.backend).await.confirmed);
+    assert!(terminator.end(second.backend.clone()).await.confirmed);
     assert_eq!(server.backends().await, 0);
 }
 
@@ -190,7 +190,7 @@ async fn an_order_is_carried_out_though_nobody_waits() {
     let server = Server::start().await;
     let terminator = server.terminator(&clock());
     let session = server.session("app").await;
-    drop(terminator.end(session.backend));
+    drop(terminator.end(session.backend.clone()));
     drop(terminator);
     assert!(session.client.batch_execute("SELECT pg_sleep(3600)").await.is_err());
 }
@@ -222,7 +222,7 @@ async fn a_backend_not_confirmed_in_time_is_not_forgotten() {
     let session = server.session("app").await;
     server.postgres.batch("postgres", "ALTER ROLE app NOLOGIN").await.unwrap();
     let terminator = server.terminator(&clock());
-    assert!(!terminator.end(session.backend).await.confirmed);
+    assert!(!terminator.end(session.backend.clone()).await.confirmed);
     assert_eq!(server.backends().await, 1);
     server.postgres.batch("postgres", "ALTER ROLE app LOGIN").await.unwrap();
     // It goes on though nobody can give orders any more.

@@ -12,6 +12,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::clock::Clock;
 use crate::provision::link;
+use crate::rights::RoleName;
 use crate::upstream::Target;
 
 /// How long one step may take, connecting included.
@@ -104,7 +105,7 @@ impl Line {
             return Ok(Arc::clone(session));
         }
         *open = None;
-        let opened = tokio::time::timeout(TIMEOUT, Session::open(target, self.name, clock)).await;
+        let opened = tokio::time::timeout(TIMEOUT, Session::open(target, self.name, OPTIONS, clock)).await;
         let session = Arc::new(opened.unwrap_or_else(|_| Err(late()))?);
         *open = Some(Arc::clone(&session));
         Ok(session)
@@ -126,12 +127,20 @@ impl Line {
 }
 
 impl Session {
-    async fn open(target: &Arc<Target>, name: &str, clock: &Clock) -> Result<Self, Fault> {
+    /// A connection that acts as a role the account is a member of.
+    pub(super) async fn open_as(target: &Arc<Target>, role: &RoleName, clock: &Clock) -> Result<Self, Fault> {
+        // In `options` a backslash and a space would have to be escaped (`pg_split_opts`); names of roles have neither.
+        let options = format!("{OPTIONS} -c role={role}");
+        let opened = tokio::time::timeout(TIMEOUT, Self::open(target, "tidegate (ends roles)", &options, clock)).await;
+        opened.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn open(target: &Arc<Target>, name: &str, options: &str, clock: &Clock) -> Result<Self, Fault> {
         let unreachable = |error: link::LinkError| match error {
             link::LinkError::Postgres(error) => Fault::from(error),
             other => Fault::Unreachable(crate::causes::in_one_line(&other)),
         };
-        let (client, driver) = link::connect(target, name, OPTIONS).await.map_err(unreachable)?;
+        let (client, driver) = link::connect(target, name, options).await.map_err(unreachable)?;
         let mut session = Self {
             client,
             driver,

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::line::Session;
 use super::{Fault, Inner};
 use crate::rights::{RoleName, quoted, quoted_text};
 
@@ -26,6 +27,8 @@ struct Role {
     /// The roles it is a member of: its profile's.
     member_of: Option<String>,
     backends: bool,
+    /// It has left prepared transactions: they outlive their session and hold its locks.
+    prepared: bool,
 }
 
 impl Inner {
@@ -49,6 +52,9 @@ impl Inner {
         if found.backends || found.can_login {
             self.clear(&found.oid).await?;
         }
+        if found.prepared {
+            self.roll_back_prepared(role).await?;
+        }
         let dropped = match self.ask(&format!("DROP ROLE {}", role.quoted())).await {
             Err(fault) if fault.code() == OWNS => self.ask(&self.hand_over(role, &found).await?).await,
             dropped => dropped,
@@ -66,7 +72,8 @@ impl Inner {
         let sql = format!(
             "SELECT r.oid, r.rolcanlogin, \
              (SELECT min(b.rolname) FROM pg_auth_members m JOIN pg_roles b ON b.oid = m.roleid WHERE m.member = r.oid), \
-             EXISTS (SELECT FROM pg_stat_activity a WHERE a.usesysid = r.oid) \
+             EXISTS (SELECT FROM pg_stat_activity a WHERE a.usesysid = r.oid), \
+             EXISTS (SELECT FROM pg_prepared_xacts p WHERE p.owner = r.rolname AND p.database = current_database()) \
              FROM pg_roles r WHERE r.rolname = {}",
             quoted_text(role.as_str())
         );
@@ -76,6 +83,7 @@ impl Inner {
             can_login: row.get(1) == Some("t"),
             member_of: row.get(2).map(str::to_owned),
             backends: row.get(3) == Some("t"),
+            prepared: row.get(4) == Some("t"),
         }))
     }
 
@@ -95,6 +103,19 @@ impl Inner {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Only who prepared them may, and not within a transaction: on a connection of their own, as the role.
+    async fn roll_back_prepared(&self, role: &RoleName) -> Result<(), Fault> {
+        let place = self.place();
+        let session = Session::open_as(&place.target, role, &self.clock).await?;
+        let mine = "SELECT gid FROM pg_prepared_xacts WHERE owner = current_user AND database = current_database()";
+        for row in session.run(mine).await? {
+            let gid = quoted_text(row.get(0).unwrap_or_default());
+            tracing::warn!(%role, gid, "a prepared transaction of a grant that is over is rolled back");
+            session.run(&format!("ROLLBACK PREPARED {gid}")).await?;
+        }
+        Ok(())
     }
 
     /// What it owns becomes its profile's; what it was granted goes; then it goes. For the handing over the account has to be a

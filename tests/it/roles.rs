@@ -1,0 +1,191 @@
+//! A role for each grant: made for its first session, followed while it lives, gone when it is over, whatever dies meanwhile.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tidegate::lab::Options;
+
+use crate::support::{
+    READER, Random, Raw, WRITER, Walls, code, counted, eventually, records_of, roles_gate_before, seed, suite, trials, value,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_has_its_own_role_while_it_lives_and_none_after() {
+    let walls = Walls::build().await;
+    let (login, session) = walls.session("read-only").await;
+    let client = &session.client;
+    assert_eq!(value(client, "SELECT current_user").await.expect("a name"), READER);
+    let role = value(client, "SELECT session_user").await.expect("a name");
+    assert_eq!(role, format!("{}_ana@example.com", login.grant));
+    assert_eq!(value(client, "SELECT count(*) FROM orders").await.expect("a count"), "2");
+    assert_eq!(code(client, "SELECT pan FROM cards").await, "42501");
+    assert_eq!(code(client, "INSERT INTO orders VALUES (3, 30)").await, "42501");
+    assert_eq!(value(client, "SHOW work_mem").await.expect("a setting"), "2MB");
+    suite(&walls.gate, &login).await.expect("a second session under the same role");
+    assert_eq!(walls.roles().await, "1");
+    assert!((counted(&walls.gate, "tidegate_roles{target=\"shop\"}") - 1.0).abs() < f64::EPSILON);
+
+    walls.revoke(&login);
+    walls.empty().await;
+    let changes = eventually("its end is on record", async || {
+        let records = records_of(&walls.gate, &login.grant, "role_changed");
+        let changes: Vec<String> = records.iter().map(|record| record["change"].as_str().unwrap_or_default().to_owned()).collect();
+        (changes.last()? == "retired").then_some(changes)
+    })
+    .await;
+    assert_eq!(changes, ["made", "retired"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_grant_made_belongs_to_its_profile() {
+    let walls = Walls::build().await;
+    let (login, session) = walls.session("read-write").await;
+    session.client.batch_execute("CREATE TABLE notes (a int); CREATE VIEW v AS SELECT 1").await.expect("made");
+    walls.revoke(&login);
+    walls.empty().await;
+    let owners = walls.asks("SELECT string_agg(DISTINCT relowner::regrole::text, ', ') FROM pg_class WHERE relname IN ('notes', 'v')");
+    assert_eq!(owners.await, format!("\"{WRITER}\""));
+    let (_, next) = walls.session("read-write").await;
+    next.client.batch_execute("INSERT INTO notes VALUES (1); DROP TABLE notes").await.expect("the next one goes on with it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_connection_limit_is_the_profiles() {
+    let walls = Walls::build().await;
+    let (_, session) = walls.session("read-write").await;
+    let limit = "SELECT rolconnlimit FROM pg_roles WHERE rolname = session_user";
+    assert_eq!(value(&session.client, limit).await.expect("a limit"), "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extended_and_shortened_reach_the_server() {
+    let walls = Walls::build().await;
+    let (login, _session) = walls.session("read-only").await;
+    let left = "SELECT round(extract(epoch FROM rolvaliduntil - now()) / 60) FROM pg_roles WHERE rolname LIKE 'gr\\_%'";
+    assert_eq!(walls.asks(left).await, "10");
+    walls.gate.json(&["grant", "extend", &login.grant, "--by", "10m"]).expect("extended");
+    eventually("later", async || (walls.asks(left).await == "20").then_some(())).await;
+    walls.gate.json(&["grant", "shorten", &login.grant, "--by", "15m"]).expect("shortened");
+    eventually("sooner", async || (walls.asks(left).await == "5").then_some(())).await;
+}
+
+/// Without its role no session begins, and what there was of it is not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_cannot_be_made_is_a_refusal() {
+    let walls = Walls::build().await;
+    walls.asks("ALTER ROLE gate NOCREATEROLE").await;
+    let login = walls.grant("read-only", "10m");
+    let told = Raw::refused(&walls.gate, &login).await;
+    told.says("FATAL", "08006", &["no role could be made", "shop", "tidegate check"]);
+    assert_eq!(walls.roles().await, "0");
+    let changes = records_of(&walls.gate, &login.grant, "role_changed");
+    assert_eq!((changes[0]["change"].as_str(), changes[1]["change"].as_str()), (Some("made"), Some("not_made")));
+    assert!(records_of(&walls.gate, &login.grant, "session_started").is_empty());
+    walls.asks("ALTER ROLE gate CREATEROLE").await;
+    suite(&walls.gate, &login).await.expect("let in now, under the same grant");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_dies_leaves_nothing_that_is_over() {
+    let mut walls = Walls::build().await;
+    let (over, _first) = walls.session("read-only").await;
+    let (alive, second) = walls.session("read-only").await;
+    let lasting = value(&second.client, "SELECT session_user").await.expect("a name");
+    walls.gate.kill().expect("kill -9");
+    eventually("it is dead", async || walls.gate.ended().then_some(())).await;
+    // As an hour later would be: the store says that it is over.
+    let store = rusqlite::Connection::open(walls.gate.folder().join("state/ledger.sqlite")).expect("the store");
+    let past = "UPDATE grants SET until = activated_at + 1000 WHERE id = ?1";
+    assert_eq!(store.execute(past, [&over.grant]).expect("changed"), 1);
+    drop(store);
+    walls.gate.start_again().expect("a gate");
+    eventually("only the living one's role", async || (walls.roles().await == "1").then_some(())).await;
+    assert_eq!(walls.asks("SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'gr\\_%'").await, "0");
+    let again = suite(&walls.gate, &alive).await.expect("it goes on");
+    assert_eq!(value(&again.client, "SELECT session_user").await.expect("a name"), lasting);
+    walls.revoke(&alive);
+    walls.empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orderly_stop_leaves_no_role() {
+    let walls = Walls::build().await;
+    let (_, _session) = walls.session("read-only").await;
+    walls.gate.terminate().expect("SIGTERM");
+    eventually("it has stopped", async || walls.gate.ended().then_some(())).await;
+    assert_eq!(walls.roles().await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_gates_on_one_server_leave_each_other_alone() {
+    let mut walls = Walls::build().await;
+    let other = roles_gate_before(&walls.server, "");
+    let theirs = other.grant("bo", "shop", "10m", &["--profile", "read-only"]).expect("a grant");
+    let session = suite(&other, &theirs).await.expect("a session");
+    let (login, _own) = walls.session("read-only").await;
+    walls.gate.kill().expect("kill -9");
+    eventually("it is dead", async || walls.gate.ended().then_some(())).await;
+    walls.gate.start_again().expect("a gate");
+    walls.revoke(&login);
+    eventually("its own is gone", async || (walls.roles().await == "1").then_some(())).await;
+    assert_eq!(value(&session.client, "SELECT 1").await.expect("it lives"), "1");
+}
+
+/// `kill -9` of the gate or of a backend (which makes the server restart) at random points of a grant's life;
+/// `TIDEGATE_KILLS` sets how often.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_dies_nothing_is_left_that_is_over() {
+    let mut walls = Walls::build().await;
+    let mut random = Random::new(seed());
+    for round in 0..trials("TIDEGATE_KILLS", 4) {
+        let login = walls.grant("read-only", "10m");
+        let after = Duration::from_millis(random.below(120) as u64);
+        let gate = &walls.gate;
+        let life = async {
+            if let Ok(session) = suite(gate, &login).await {
+                let _ = session.client.simple_query("SELECT pg_sleep(600)").await;
+            }
+        };
+        let _ = tokio::time::timeout(after, life).await;
+        if random.below(2) == 0 {
+            let pid = walls.asks("SELECT min(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()").await;
+            if let Some(pid) = pid.parse().ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        } else {
+            walls.gate.kill().expect("kill -9");
+            eventually("it is dead", async || walls.gate.ended().then_some(())).await;
+            walls.gate.start_again().expect("a gate");
+        }
+        eventually("the server is up", async || walls.server.client("shop").await.ok()).await;
+        walls.revoke(&login);
+        walls.empty().await;
+        println!("round {round}: {after:?}, nothing is left");
+    }
+}
+
+/// What a role of its own adds to a connect, beside the same connect under a role that is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn activation_adds_little() {
+    let walls = Walls::build_with(&Options::default(), "").await;
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for _ in 0..trials("TIDEGATE_GRANTS", 20) {
+        let login = walls.grant("read-only", "10m");
+        for times in [&mut first, &mut second] {
+            let start = Instant::now();
+            let session = suite(&walls.gate, &login).await.expect("a session");
+            value(&session.client, "SELECT total FROM orders WHERE id = 1").await.expect("a row");
+            times.push(start.elapsed());
+        }
+    }
+    first.sort();
+    second.sort();
+    let middle = |times: &[Duration]| times[times.len() / 2];
+    println!(
+        "to the first row: {:.1?} with the role being made, {:.1?} with it there (p50): {:.1?} more",
+        middle(&first),
+        middle(&second),
+        middle(&first).saturating_sub(middle(&second))
+    );
+    assert!(middle(&first) < middle(&second) + Duration::from_millis(300), "far beyond what a busy machine explains");
+}
