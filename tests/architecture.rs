@@ -43,7 +43,10 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     ("frontend", "clock secret ending wire scram tls"),
     ("upstream", "ids names secret ending scram grant tls"),
-    ("provision", "causes clock ids names secret ending rights scram grant tls audit ledger upstream"),
+    (
+        "provision",
+        "causes clock ids names secret ending rights scram grant tls audit ledger upstream",
+    ),
     (
         "session",
         "clock duration ids names secret ending wire grant request metrics tls audit ledger access frontend upstream provision",

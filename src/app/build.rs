@@ -108,7 +108,7 @@ impl Builder {
 }
 
 /// What its grants' roles get; `None`: its sessions share its account.
-fn profiles(settings: &TargetSettings) -> Option<Vec<Profile>> {
+pub(super) fn profiles(settings: &TargetSettings) -> Option<Vec<Profile>> {
     let profile = |profile: &ProfileSettings| Profile {
         name: profile.name.clone(),
         connections: profile.connection_limit,
@@ -154,7 +154,7 @@ fn certificate(files: &TlsFiles) -> Result<ServerTls, StartError> {
     })
 }
 
-fn target(settings: &TargetSettings) -> Result<Target, StartError> {
+pub(super) fn target(settings: &TargetSettings) -> Result<Target, StartError> {
     let tls = ClientTls::new(settings.sslmode, settings.ca_file.as_deref())?;
     let (name, host) = (settings.name.clone(), settings.host.clone());
     let mut target = Target::new(name, host, settings.database.clone(), settings.user.clone(), tls);

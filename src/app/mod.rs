@@ -9,6 +9,7 @@ mod accept;
 mod build;
 mod crew;
 mod error;
+mod inspect;
 mod overdue;
 mod policies;
 mod reap;
@@ -43,6 +44,7 @@ use crate::tls::TlsError;
 
 use crew::Crew;
 pub use error::StartError;
+pub use inspect::{Inspected, inspect};
 use policies::Access;
 use reap::Reaper;
 pub use serve::serve;
@@ -98,7 +100,6 @@ impl Gate {
         let outbox = settings.state_dir.join("outbox.sqlite");
         let notifier = Notifier::start(&outbox, settings.notify.clone(), clock.clone())?;
         let left = reaper.reap().await?;
-        roles::reap_at_start(&rules.targets, &ledger).await;
         let access = Access::start(&settings, journal.clone()).await?;
         let desk = Desk::new(ledger.clone(), journal.clone(), clock.clone(), access.subscribe());
         let shared = Arc::new(Shared {
@@ -179,6 +180,7 @@ impl Gate {
 
     fn serve_control(&self, listeners: Listeners, token: AdminToken) -> JoinHandle<()> {
         let (ready, counted, notifier) = (Arc::clone(&self.shared), Arc::clone(&self.shared), self.notifier.clone());
+        let rooms = Arc::clone(&self.shared);
         let forwarder = self.forwarder.clone();
         let gate = control::Gate {
             ledger: self.shared.ledger.clone(),
@@ -190,6 +192,7 @@ impl Gate {
             token,
             waiting: self.builder.waiting.clone(),
             rules: self.access.subscribe(),
+            room: Box::new(move |target| rooms.rules.borrow().targets.get(target).cloned()),
             advertise: self.advertise(),
             ready: Box::new(move || readiness(&ready)),
             metrics: Box::new(move || {

@@ -31,7 +31,9 @@ pub(super) async fn reap_at_start(rooms: &HashMap<TargetName, Arc<TargetRoom>>, 
                 "roles of a former run are there: those of grants that are over go"
             ),
             Ok(Ok(_)) => {}
-            Ok(Err(fault)) => tracing::warn!(target_name = %target, error = %fault, "roles of a former run cannot be looked for yet"),
+            Ok(Err(fault)) => {
+                tracing::warn!(target_name = %target, error = %fault, "roles of a former run cannot be looked for yet");
+            }
             Err(_) => tracing::warn!(target_name = %target, "roles of a former run cannot be looked for yet: no answer"),
         }
     });

@@ -10,8 +10,8 @@ use super::chain::{Link, Mark};
 use super::checkpoint::Checkpoint;
 use super::event::{
     CancelRequested, DecisionMade, Done, Event, Fault, GateStarted, GrantChanged, IdentityRefused, JournalHealed, KeyChanged,
-    Kind, Outcome, Parameter, PolicyLoaded, Refused, RequestChanged, SegmentBegan, SegmentsRemoved, SessionEnded, SessionStarted,
-    RoleChanged, Sql, Statement, Text, UserChanged, Who,
+    Kind, Outcome, Parameter, PolicyLoaded, Refused, RequestChanged, RoleChanged, SegmentBegan, SegmentsRemoved, SessionEnded,
+    SessionStarted, Sql, Statement, Text, UserChanged, Who,
 };
 use super::key::{PublicKey, Signature};
 use super::record::{Record, VERSION};

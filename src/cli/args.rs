@@ -66,8 +66,12 @@ pub struct Cli {
 pub enum Command {
     /// Runs the gate (SIGTERM drains, SIGHUP reloads)
     Serve,
-    /// Checks the configuration and every file it names; prints all that is wrong
-    Check,
+    /// Checks the configuration and every file it names, and asks the targets what they lack; prints all that is wrong
+    Check {
+        /// Does not ask the targets
+        #[arg(long)]
+        offline: bool,
+    },
     /// Shows it all on this machine, with a throwaway database: ask, approve, work, the end on time
     Demo(super::demo::Args),
     /// What people do.
@@ -79,6 +83,9 @@ pub enum Command {
     /// Lists and ends live sessions
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Shows how a target stands with the roles of its grants
+    #[command(subcommand)]
+    Target(super::target::TargetCommand),
     /// Checks, explains and tests the policies in a folder
     #[command(subcommand)]
     Policy(super::policy::PolicyCommand),

@@ -5,6 +5,7 @@
 //! INVARIANT: a session has its grant's role or none at all; there is no role without a record before it; only roles whose
 //! comment names this gate and this target are ever touched; and what is over is ended until it is gone.
 
+mod inspect;
 mod keep;
 mod line;
 mod make;
@@ -30,6 +31,7 @@ use crate::names::ProfileName;
 use crate::rights::{Marker, RoleName, grant_role};
 use crate::upstream::{Account, Target};
 
+pub use inspect::{Finding, inspect as inspect_roles};
 pub use line::Fault;
 pub use reap::{Found, Reaped as ReapedRoles};
 

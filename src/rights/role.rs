@@ -3,7 +3,7 @@
 //! It does not know which roles there are. INVARIANT: two profiles, or two grants, never share a role name; no grant's role
 //! has a name a profile's could have; no name is longer than PostgreSQL keeps.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
@@ -30,9 +30,13 @@ pub fn profile_role(target: &TargetName, profile: &ProfileName) -> RoleName {
         return RoleName(plain);
     }
     let digest = Sha256::digest(format!("{target}/{profile}"));
-    let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    let hash: String = hash.chars().take(HASH_LETTERS).collect();
-    RoleName(format!("{}~{hash}", cut(&plain, LONGEST_NAME - HASH_LETTERS - 1)))
+    let hash = digest.iter().fold(String::new(), |mut hash, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hash, "{byte:02x}");
+        hash
+    });
+    let kept = cut(&plain, LONGEST_NAME - HASH_LETTERS - 1);
+    RoleName(format!("{kept}~{}", cut(&hash, HASH_LETTERS)))
 }
 
 /// The role a grant's sessions log in as: `<grant>_<identity>`, so much of the identity as there is room for. The grant's id

@@ -103,7 +103,7 @@ fn allowed(by: By<'_>, method: AuthMethod) -> Result<(), ConnectError> {
     }
 }
 
-fn password<'a>(by: By<'a>) -> Result<&'a str, ConnectError> {
+fn password(by: By<'_>) -> Result<&str, ConnectError> {
     by.account
         .password
         .as_ref()

@@ -21,15 +21,38 @@ async fn a_grant_has_its_own_role_while_it_lives_and_none_after() {
     assert_eq!(code(client, "SELECT pan FROM cards").await, "42501");
     assert_eq!(code(client, "INSERT INTO orders VALUES (3, 30)").await, "42501");
     assert_eq!(value(client, "SHOW work_mem").await.expect("a setting"), "2MB");
-    suite(&walls.gate, &login).await.expect("a second session under the same role");
+    suite(&walls.gate, &login)
+        .await
+        .expect("a second session under the same role");
     assert_eq!(walls.roles().await, "1");
     assert!((counted(&walls.gate, "tidegate_roles{target=\"shop\"}") - 1.0).abs() < f64::EPSILON);
+
+    let status = walls.gate.json(&["target", "status", "shop"]).expect("a status");
+    let told = &status["roles"][0];
+    assert_eq!(
+        (&told["role"], &told["grant"], &told["status"]),
+        (&role.as_str().into(), &login.grant.as_str().into(), &"active".into())
+    );
+    assert_eq!(
+        (&told["identity"], &told["can_login"]),
+        (&"ana@example.com".into(), &true.into())
+    );
+    assert_eq!(
+        (&status["made"], &status["left"], &status["elsewhere"]),
+        (&1.into(), &0.into(), &0.into()),
+        "{status}"
+    );
+    let table = walls.gate.command(&["target", "status", "shop"]).expect("a table");
+    assert!(String::from_utf8_lossy(&table.stdout).contains(&role), "{table:?}");
 
     walls.revoke(&login);
     walls.empty().await;
     let changes = eventually("its end is on record", async || {
         let records = records_of(&walls.gate, &login.grant, "role_changed");
-        let changes: Vec<String> = records.iter().map(|record| record["change"].as_str().unwrap_or_default().to_owned()).collect();
+        let changes: Vec<String> = records
+            .iter()
+            .map(|record| record["change"].as_str().unwrap_or_default().to_owned())
+            .collect();
         (changes.last()? == "retired").then_some(changes)
     })
     .await;
@@ -40,13 +63,21 @@ async fn a_grant_has_its_own_role_while_it_lives_and_none_after() {
 async fn what_a_grant_made_belongs_to_its_profile() {
     let walls = Walls::build().await;
     let (login, session) = walls.session("read-write").await;
-    session.client.batch_execute("CREATE TABLE notes (a int); CREATE VIEW v AS SELECT 1").await.expect("made");
+    session
+        .client
+        .batch_execute("CREATE TABLE notes (a int); CREATE VIEW v AS SELECT 1")
+        .await
+        .expect("made");
     walls.revoke(&login);
     walls.empty().await;
-    let owners = walls.asks("SELECT string_agg(DISTINCT relowner::regrole::text, ', ') FROM pg_class WHERE relname IN ('notes', 'v')");
+    let owners =
+        walls.asks("SELECT string_agg(DISTINCT relowner::regrole::text, ', ') FROM pg_class WHERE relname IN ('notes', 'v')");
     assert_eq!(owners.await, format!("\"{WRITER}\""));
     let (_, next) = walls.session("read-write").await;
-    next.client.batch_execute("INSERT INTO notes VALUES (1); DROP TABLE notes").await.expect("the next one goes on with it");
+    next.client
+        .batch_execute("INSERT INTO notes VALUES (1); DROP TABLE notes")
+        .await
+        .expect("the next one goes on with it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,10 +94,51 @@ async fn extended_and_shortened_reach_the_server() {
     let (login, _session) = walls.session("read-only").await;
     let left = "SELECT round(extract(epoch FROM rolvaliduntil - now()) / 60) FROM pg_roles WHERE rolname LIKE 'gr\\_%'";
     assert_eq!(walls.asks(left).await, "10");
-    walls.gate.json(&["grant", "extend", &login.grant, "--by", "10m"]).expect("extended");
+    walls
+        .gate
+        .json(&["grant", "extend", &login.grant, "--by", "10m"])
+        .expect("extended");
     eventually("later", async || (walls.asks(left).await == "20").then_some(())).await;
-    walls.gate.json(&["grant", "shorten", &login.grant, "--by", "15m"]).expect("shortened");
+    walls
+        .gate
+        .json(&["grant", "shorten", &login.grant, "--by", "15m"])
+        .expect("shortened");
     eventually("sooner", async || (walls.asks(left).await == "5").then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_what_the_account_lacks() {
+    let walls = Walls::build().await;
+    let check = |arguments: &[&str]| {
+        let output = walls.gate.command(&[&["check"], arguments].concat()).expect("tidegate check");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let (code, said) = check(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("`gate` may make roles") && said.contains("pg_hba"), "{said}");
+    walls
+        .asks("GRANT SELECT ON pg_hba_file_rules TO gate; GRANT EXECUTE ON FUNCTION pg_hba_file_rules() TO gate")
+        .await;
+    let (_, said) = check(&[]);
+    assert!(
+        said.contains("lets any role in from elsewhere than the gate") && said.contains("host all all all"),
+        "{said}"
+    );
+    walls
+        .asks("ALTER ROLE gate NOCREATEROLE; REVOKE pg_signal_backend FROM gate")
+        .await;
+    walls.asks("ALTER ROLE \"tg_shop_read-write\" RENAME TO away").await;
+    let (code, said) = check(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    for words in [
+        "missing: `gate` may not make roles",
+        "GRANT pg_signal_backend TO gate",
+        "tidegate target apply shop",
+    ] {
+        assert!(said.contains(words), "{words} not in {said}");
+    }
+    assert_eq!(check(&["--offline"]).0, Some(0));
 }
 
 /// Without its role no session begins, and what there was of it is not there.
@@ -79,7 +151,10 @@ async fn a_role_that_cannot_be_made_is_a_refusal() {
     told.says("FATAL", "08006", &["no role could be made", "shop", "tidegate check"]);
     assert_eq!(walls.roles().await, "0");
     let changes = records_of(&walls.gate, &login.grant, "role_changed");
-    assert_eq!((changes[0]["change"].as_str(), changes[1]["change"].as_str()), (Some("made"), Some("not_made")));
+    assert_eq!(
+        (changes[0]["change"].as_str(), changes[1]["change"].as_str()),
+        (Some("made"), Some("not_made"))
+    );
     assert!(records_of(&walls.gate, &login.grant, "session_started").is_empty());
     walls.asks("ALTER ROLE gate CREATEROLE").await;
     suite(&walls.gate, &login).await.expect("let in now, under the same grant");
@@ -99,8 +174,16 @@ async fn a_gate_that_dies_leaves_nothing_that_is_over() {
     assert_eq!(store.execute(past, [&over.grant]).expect("changed"), 1);
     drop(store);
     walls.gate.start_again().expect("a gate");
-    eventually("only the living one's role", async || (walls.roles().await == "1").then_some(())).await;
-    assert_eq!(walls.asks("SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'gr\\_%'").await, "0");
+    eventually("only the living one's role", async || {
+        (walls.roles().await == "1").then_some(())
+    })
+    .await;
+    assert_eq!(
+        walls
+            .asks("SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'gr\\_%'")
+            .await,
+        "0"
+    );
     let again = suite(&walls.gate, &alive).await.expect("it goes on");
     assert_eq!(value(&again.client, "SELECT session_user").await.expect("a name"), lasting);
     walls.revoke(&alive);
@@ -120,7 +203,9 @@ async fn an_orderly_stop_leaves_no_role() {
 async fn two_gates_on_one_server_leave_each_other_alone() {
     let mut walls = Walls::build().await;
     let other = roles_gate_before(&walls.server, "");
-    let theirs = other.grant("bo", "shop", "10m", &["--profile", "read-only"]).expect("a grant");
+    let theirs = other
+        .grant("bo", "shop", "10m", &["--profile", "read-only"])
+        .expect("a grant");
     let session = suite(&other, &theirs).await.expect("a session");
     let (login, _own) = walls.session("read-only").await;
     walls.gate.kill().expect("kill -9");
@@ -148,7 +233,9 @@ async fn whatever_dies_nothing_is_left_that_is_over() {
         };
         let _ = tokio::time::timeout(after, life).await;
         if random.below(2) == 0 {
-            let pid = walls.asks("SELECT min(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()").await;
+            let pid = walls
+                .asks("SELECT min(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")
+                .await;
             if let Some(pid) = pid.parse().ok().and_then(Pid::from_raw) {
                 let _ = kill_process(pid, Signal::KILL);
             }
@@ -174,7 +261,9 @@ async fn activation_adds_little() {
         for times in [&mut first, &mut second] {
             let start = Instant::now();
             let session = suite(&walls.gate, &login).await.expect("a session");
-            value(&session.client, "SELECT total FROM orders WHERE id = 1").await.expect("a row");
+            value(&session.client, "SELECT total FROM orders WHERE id = 1")
+                .await
+                .expect("a row");
             times.push(start.elapsed());
         }
     }
@@ -187,5 +276,8 @@ async fn activation_adds_little() {
         middle(&second),
         middle(&first).saturating_sub(middle(&second))
     );
-    assert!(middle(&first) < middle(&second) + Duration::from_millis(300), "far beyond what a busy machine explains");
+    assert!(
+        middle(&first) < middle(&second) + Duration::from_millis(300),
+        "far beyond what a busy machine explains"
+    );
 }

@@ -69,12 +69,7 @@ impl Roles {
 }
 
 impl Inner {
-    async fn make(
-        &self,
-        slot: &Slot,
-        grant: &watch::Receiver<Arc<Grant>>,
-        state: &mut State,
-    ) -> Result<Arc<Account>, RoleError> {
+    async fn make(&self, slot: &Slot, grant: &watch::Receiver<Arc<Grant>>, state: &mut State) -> Result<Arc<Account>, RoleError> {
         let grant = grant.borrow().clone();
         let Status::Active { until, .. } = grant.status(self.clock.now()) else {
             return Err(RoleError::Over);
@@ -114,7 +109,12 @@ impl Inner {
         for attempt in 1.. {
             let session = self.making.session(&place.target, &self.clock).await?;
             let sql = wanted.create(session.theirs(until));
-            let mut done = self.making.run(&place.target, &self.clock, &sql).await.map(drop).map_err(RoleError::from);
+            let mut done = self
+                .making
+                .run(&place.target, &self.clock, &sql)
+                .await
+                .map(drop)
+                .map_err(RoleError::from);
             if matches!(&done, Err(RoleError::Fault(fault)) if fault.code() == EXISTS) {
                 done = self.take_over(wanted, session.theirs(until)).await;
             }
@@ -278,8 +278,14 @@ mod tests {
 
     #[test]
     fn lists_are_written_element_by_element() {
-        assert_eq!(setting("\"search_path\"", r#"masked, "$user",public"#), "'masked', '$user', 'public'");
+        assert_eq!(
+            setting("\"search_path\"", r#"masked, "$user",public"#),
+            "'masked', '$user', 'public'"
+        );
         assert_eq!(setting("\"work_mem\"", "16MB"), "'16MB'");
-        assert_eq!(setting("\"statement_timeout\"", "'; DROP TABLE t; --"), "'''; DROP TABLE t; --'");
+        assert_eq!(
+            setting("\"statement_timeout\"", "'; DROP TABLE t; --"),
+            "'''; DROP TABLE t; --'"
+        );
     }
 }

@@ -121,7 +121,13 @@ impl Roles {
                 if let Ok(mut state) = slot.turn.try_lock() {
                     self.keep(&slot, grant, &mut state);
                 }
-                unheld.extend(found.backends.iter().filter(|pid| start || !held.contains(pid)).map(|pid| (*pid, Arc::clone(&slot))));
+                unheld.extend(
+                    found
+                        .backends
+                        .iter()
+                        .filter(|pid| start || !held.contains(pid))
+                        .map(|pid| (*pid, Arc::clone(&slot))),
+                );
             } else if let Ok(mut state) = slot.turn.try_lock() {
                 reaped.over += usize::from(!state.kept);
                 self.dispose(&slot, &mut state);

@@ -124,7 +124,9 @@ impl Inner {
         let role = role.quoted();
         let Some(heir) = &found.member_of else {
             // Its profile is gone: the account has to do.
-            return Ok(format!("REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}"));
+            return Ok(format!(
+                "REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}"
+            ));
         };
         let sql = format!("SELECT pg_has_role(current_user, {}, 'USAGE')", quoted_text(heir));
         let member = self.ask(&sql).await?.first().and_then(|row| row.get(0)) == Some("t");

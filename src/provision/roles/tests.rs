@@ -12,6 +12,7 @@ use crate::lab::{Options, Postgres};
 use crate::tls::{ClientTls, TlsMode};
 
 const HOLDER: &str = "tg_orders_read-only";
+const LONG: Duration = Duration::from_mins(10);
 
 /// A server with an account that may make roles and no more, and a profile it has made.
 struct House {
@@ -90,7 +91,7 @@ impl House {
             target: "orders".parse().unwrap(),
             reason: None,
             window,
-            activate_within: Duration::from_secs(60),
+            activate_within: LONG,
             deadline: None,
             max_sessions: 4,
             client_network: None,
@@ -173,41 +174,59 @@ async fn one(client: &Client, sql: &str) -> String {
     row.unwrap_or_default()
 }
 
-const NO_ONE: fn(&GrantId) -> Option<watch::Receiver<Arc<Grant>>> = |_| None;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_its_profile_and_nothing_else() {
     let house = House::open().await;
     let roles = house.roles();
-    let lent = house.grant(Duration::from_secs(600));
+    let lent = house.grant(LONG);
     let account = lent.account(&roles).await.unwrap();
     assert!(Arc::ptr_eq(&account, &lent.account(&roles).await.unwrap()), "made once");
     let session = house.login(&account).await;
-    for back in ["SELECT 1", "RESET ROLE", "DISCARD ALL", "SET SESSION AUTHORIZATION DEFAULT", "RESET ALL"] {
+    for back in [
+        "SELECT 1",
+        "RESET ROLE",
+        "DISCARD ALL",
+        "SET SESSION AUTHORIZATION DEFAULT",
+        "RESET ALL",
+    ] {
         one(&session, back).await;
         assert_eq!(one(&session, "SELECT current_user").await, HOLDER, "after {back}");
         assert_eq!(one(&session, "SELECT count(*) FROM orders").await, "1", "after {back}");
     }
     assert_eq!(one(&session, "SHOW statement_timeout").await, "30s");
     one(&session, "SET ROLE NONE").await;
-    assert!(session.simple_query("SELECT * FROM shop.orders").await.is_err(), "the login itself can do nothing");
-    let attributes = "SELECT concat_ws(' ', rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolconnlimit)
+    assert!(
+        session.simple_query("SELECT * FROM shop.orders").await.is_err(),
+        "the login itself can do nothing"
+    );
+    let attributes =
+        "SELECT concat_ws(' ', rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolconnlimit)
         FROM pg_roles WHERE rolname LIKE 'gr\\_%'";
     assert_eq!(house.text(attributes).await, "f f f f f f 8");
     let members = "SELECT string_agg(concat_ws(' ', roleid::regrole, to_jsonb(m)->>'inherit_option', to_jsonb(m)->>'set_option', admin_option), ', ')
         FROM pg_auth_members m WHERE member::regrole::text LIKE '%gr\\_%'";
     let said = house.text(members).await;
-    assert!([r#""tg_orders_read-only" false true f"#, r#""tg_orders_read-only" f"#].contains(&said.as_str()), "{said}");
-    let stored = house.text("SELECT left(rolpassword, 18) FROM pg_authid WHERE rolname LIKE 'gr\\_%'").await;
+    assert!(
+        [r#""tg_orders_read-only" false true f"#, r#""tg_orders_read-only" f"#].contains(&said.as_str()),
+        "{said}"
+    );
+    let stored = house
+        .text("SELECT left(rolpassword, 18) FROM pg_authid WHERE rolname LIKE 'gr\\_%'")
+        .await;
     assert_eq!(stored, "SCRAM-SHA-256$4096");
-    assert!(!house.server.log().contains(account.password.as_ref().unwrap().expose().as_str()));
+    assert!(
+        !house
+            .server
+            .log()
+            .contains(account.password.as_ref().unwrap().expose().as_str())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn its_logins_end_when_the_grant_does_wherever_that_moves() {
     let house = House::open().await;
     let roles = house.roles();
-    let lent = house.grant(Duration::from_secs(600));
+    let lent = house.grant(LONG);
     lent.account(&roles).await.unwrap();
     let differs = |lent: &Lent| {
         format!(
@@ -216,9 +235,9 @@ async fn its_logins_end_when_the_grant_does_wherever_that_moves() {
         )
     };
     house.wait_for("as granted", &differs(&lent), "t").await;
-    lent.change(&house, &Change::Extend(Duration::from_secs(900)));
+    lent.change(&house, &Change::Extend(Duration::from_mins(15)));
     house.wait_for("later", &differs(&lent), "t").await;
-    lent.change(&house, &Change::ShortenBy(Duration::from_secs(1200)));
+    lent.change(&house, &Change::ShortenBy(Duration::from_mins(20)));
     house.wait_for("sooner", &differs(&lent), "t").await;
 }
 
@@ -247,20 +266,37 @@ async fn nothing_is_left_when_a_window_closes_but_what_it_made() {
         session.simple_query(sql).await.unwrap();
     }
     assert!(session.simple_query("SELECT pg_sleep(3600)").await.is_err(), "it is ended");
-    house.wait_for("the role is gone", "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%'", "0").await;
-    let heir = house.text("SELECT lomowner::regrole FROM pg_largeobject_metadata WHERE oid = 4711").await;
+    house
+        .wait_for(
+            "the role is gone",
+            "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%'",
+            "0",
+        )
+        .await;
+    let heir = house
+        .text("SELECT lomowner::regrole FROM pg_largeobject_metadata WHERE oid = 4711")
+        .await;
     assert_eq!(heir, format!("\"{HOLDER}\""));
     house.text("SELECT lo_unlink(4711)").await;
     assert_eq!(house.text(sizes).await, before);
     assert!(matches!(lent.account(&roles).await, Err(RoleError::Over)));
-    assert_eq!(roles.counted(), Counted { present: 0, made: 1, retired: 1, left: 0, intruders: 0 });
+    assert_eq!(
+        roles.counted(),
+        Counted {
+            present: 0,
+            made: 1,
+            retired: 1,
+            left: 0,
+            intruders: 0
+        }
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_depend_on_is_not_dropped_and_the_role_can_log_nobody_in() {
     let house = House::open().await;
     let roles = house.roles();
-    let lent = house.grant(Duration::from_secs(600));
+    let lent = house.grant(LONG);
     let role = lent.account(&roles).await.unwrap().user.clone();
     // What only the table's owner can take back.
     house.text(&format!("GRANT SELECT ON shop.orders TO \"{role}\"")).await;
@@ -273,20 +309,28 @@ async fn what_others_depend_on_is_not_dropped_and_the_role_can_log_nobody_in() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     house.text(&format!("REVOKE SELECT ON shop.orders FROM \"{role}\"")).await;
-    house.wait_for("tried again until it is gone", "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%'", "0").await;
+    house
+        .wait_for(
+            "tried again until it is gone",
+            "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%'",
+            "0",
+        )
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_cannot_be_made_is_not_made_in_part() {
     let house = House::open().await;
     let roles = house.roles();
-    let lent = house.grant(Duration::from_secs(600));
+    let lent = house.grant(LONG);
     let ending = async |lent: &Lent| {
         let error = lent.account(&roles).await.unwrap_err();
         let grant = lent.0.borrow().clone();
         (error.ending(&grant, house.clock.now()), error.to_string())
     };
-    let not_made = Ending::RoleNotMade { target: "orders".parse().unwrap() };
+    let not_made = Ending::RoleNotMade {
+        target: "orders".parse().unwrap(),
+    };
 
     house.text("ALTER ROLE gate NOCREATEROLE").await;
     assert_eq!(ending(&lent).await.0, not_made);
@@ -298,13 +342,16 @@ async fn a_role_that_cannot_be_made_is_not_made_in_part() {
     assert!(why.contains("tg_orders_read-only") && why.contains("42704"), "{why}");
     house.text("ALTER ROLE away RENAME TO \"tg_orders_read-only\"").await;
 
-    let taken = house.grant_for(Duration::from_secs(600), "bo");
+    let taken = house.grant_for(LONG, "bo");
     let name = grant_role(taken.0.borrow().identity(), taken.0.borrow().id());
     house.text(&format!("CREATE ROLE {} PASSWORD 'theirs'", name.quoted())).await;
     let before = house.text("SELECT md5(string_agg(a::text, '')) FROM pg_authid a").await;
     let (said, why) = ending(&taken).await;
     assert_eq!((said, why.contains("did not make")), (not_made, true), "{why}");
-    assert_eq!(house.text("SELECT md5(string_agg(a::text, '')) FROM pg_authid a").await, before);
+    assert_eq!(
+        house.text("SELECT md5(string_agg(a::text, '')) FROM pg_authid a").await,
+        before
+    );
     house.text(&format!("DROP ROLE {}", name.quoted())).await;
 
     house.text("ALTER SYSTEM SET default_transaction_read_only = on").await;
@@ -312,7 +359,11 @@ async fn a_role_that_cannot_be_made_is_not_made_in_part() {
     house.wait_for("read-only", "SHOW default_transaction_read_only", "on").await;
     drop(roles.0.making.session(&house.target(), &house.clock).await);
     assert_eq!(house.roles_there().await, "0", "nothing in part");
-    house.server.batch("postgres", "SET default_transaction_read_only = off; SELECT 1").await.unwrap();
+    house
+        .server
+        .batch("postgres", "SET default_transaction_read_only = off; SELECT 1")
+        .await
+        .unwrap();
     lent.account(&house.roles()).await.map(drop).unwrap_err();
     assert_eq!(house.roles_there().await, "0");
 }
@@ -322,8 +373,8 @@ async fn the_next_start_takes_over_what_lives_and_ends_what_does_not() {
     let house = House::open().await;
     let elsewhere = tempfile::tempdir().unwrap();
     let other_gate = journal(elsewhere.path(), &house.clock);
-    let (alive, over) = (house.grant(Duration::from_secs(600)), house.grant(Duration::from_secs(600)));
-    let theirs = house.grant(Duration::from_secs(600));
+    let (alive, over) = (house.grant(LONG), house.grant(LONG));
+    let theirs = house.grant(LONG);
     let (former, others) = (house.roles(), house.roles_of(&other_gate));
     let old = alive.account(&former).await.unwrap();
     let dead = over.account(&former).await.unwrap();
@@ -337,7 +388,13 @@ async fn the_next_start_takes_over_what_lives_and_ends_what_does_not() {
     let live = |id: &GrantId| (*id == alive_id).then(|| alive.0.subscribe());
     let reaped = roles.reap(live, &HashSet::new(), true).await.unwrap();
     assert_eq!((reaped.found, reaped.over, reaped.intruders), (2, 1, 1), "{reaped:?}");
-    house.wait_for("the dead one's role", "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%'", "2").await;
+    house
+        .wait_for(
+            "the dead one's role",
+            "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%'",
+            "2",
+        )
+        .await;
     assert!(left.simple_query("SELECT 1").await.is_err());
     assert!(stray.simple_query("SELECT 1").await.is_err());
     assert!(kept.simple_query("SELECT 1").await.is_ok(), "another gate's is left alone");
@@ -347,21 +404,27 @@ async fn the_next_start_takes_over_what_lives_and_ends_what_does_not() {
     assert!(new.password != old.password);
     assert_eq!(one(&house.login(&new).await, "SELECT current_user").await, HOLDER);
     alive.revoke(&house);
-    house.wait_for("in the end", "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%'", "1").await;
+    house
+        .wait_for("in the end", "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%'", "1")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_logs_in_past_the_gate_is_ended() {
     let house = House::open().await;
     let roles = house.roles();
-    let lent = house.grant(Duration::from_secs(600));
+    let lent = house.grant(LONG);
     let account = lent.account(&roles).await.unwrap();
     let (session, intruder) = (house.login(&account).await, house.login(&account).await);
     let held: i32 = one(&session, "SELECT pg_backend_pid()").await.parse().unwrap();
     let held = HashSet::from([held]);
     let live = |_: &GrantId| Some(lent.0.subscribe());
     let first = roles.reap(live, &held, false).await.unwrap();
-    assert_eq!((first.suspects, first.intruders), (1, 0), "it may be a session that is just being opened");
+    assert_eq!(
+        (first.suspects, first.intruders),
+        (1, 0),
+        "it may be a session that is just being opened"
+    );
     for since in lock(&roles.0.strangers).values_mut() {
         *since -= ReapedRoles::LATER;
     }
@@ -376,9 +439,9 @@ async fn an_orderly_stop_leaves_no_role() {
     let house = House::open().await;
     let roles = house.roles();
     for _ in 0..3 {
-        house.grant(Duration::from_secs(600)).account(&roles).await.map(drop).unwrap_or_default();
+        house.grant(LONG).account(&roles).await.map(drop).unwrap_or_default();
     }
-    let lent = house.grant(Duration::from_secs(600));
+    let lent = house.grant(LONG);
     lent.account(&roles).await.unwrap();
     roles.close().await;
     assert_eq!(house.roles_there().await, "0");
@@ -389,7 +452,7 @@ async fn an_orderly_stop_leaves_no_role() {
 async fn the_longest_name_is_a_name() {
     let house = House::open().await;
     let roles = house.roles();
-    let lent = house.grant_for(Duration::from_secs(600), &format!("{}@x:/+._-", "é".len().to_string().repeat(55)));
+    let lent = house.grant_for(LONG, &format!("{}@x:/+._-", "é".len().to_string().repeat(55)));
     let account = lent.account(&roles).await.unwrap();
     assert_eq!(account.user.len(), 63);
     assert_eq!(one(&house.login(&account).await, "SELECT session_user").await, account.user);
@@ -408,7 +471,7 @@ async fn many_come_and_go_and_the_catalogue_is_as_before() {
     for round in 0..many / 20 {
         let mut lents = Vec::new();
         for _ in 0..20 {
-            let lent = house.grant(Duration::from_secs(600));
+            let lent = house.grant(LONG);
             let start = Instant::now();
             lent.account(&roles).await.unwrap();
             took.push(start.elapsed());
@@ -418,10 +481,22 @@ async fn many_come_and_go_and_the_catalogue_is_as_before() {
             lent.revoke(&house);
         }
         if round % 10 == 9 {
-            house.wait_for("they go", "SELECT count(*) < 50 FROM pg_roles WHERE rolname LIKE 'gr\\_%'", "t").await;
+            house
+                .wait_for(
+                    "they go",
+                    "SELECT count(*) < 50 FROM pg_roles WHERE rolname LIKE 'gr\\_%'",
+                    "t",
+                )
+                .await;
         }
     }
-    house.wait_for("all are gone", "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%'", "0").await;
+    house
+        .wait_for(
+            "all are gone",
+            "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%'",
+            "0",
+        )
+        .await;
     took.sort();
     println!(
         "{} grants came and went in {:.1?}; making a role: p50 {:.1?}, p99 {:.1?}",
