@@ -247,7 +247,7 @@ pub struct CreateArgs {
     /// Whom it is for
     #[arg(long, value_name = "NAME")]
     pub identity: IdentityName,
-    /// With which of the target's profiles [default: none, the target's own account]
+    /// With which of the target's profiles [default: the narrowest where profiles say what they may do, else none]
     #[arg(long, value_name = "NAME")]
     pub profile: Option<ProfileName>,
     /// How long, from the first connect; like 30m or 2h30m

@@ -89,6 +89,8 @@ struct Slot {
 struct State {
     /// How its sessions log in; `None`: the role is not made, or by a former run whose password is lost.
     account: Option<Arc<Account>>,
+    /// This run has made it, or taken it over.
+    made: bool,
     /// Somebody sees to its end.
     kept: bool,
     /// Until when it can log in, as the server was told.
@@ -127,8 +129,13 @@ pub enum RoleError {
     #[error("the grant is over")]
     Over,
     /// The target does not have the grant's profile any more.
-    #[error("the target has no profile `{0}`")]
-    NoProfile(ProfileName),
+    #[error("the target has no profile `{asked}`")]
+    NoProfile {
+        /// The profile.
+        asked: String,
+        /// Those it has.
+        known: Vec<ProfileName>,
+    },
     /// There is a role of that name which this gate did not make.
     #[error("there is a role `{0}` that this gate did not make: it is left alone")]
     NotOurs(RoleName),
@@ -171,10 +178,10 @@ impl RoleError {
                     until: grant.until().unwrap_or(now),
                 },
             },
-            Self::NoProfile(profile) => Ending::NoSuchProfile {
+            Self::NoProfile { asked, known } => Ending::NoSuchProfile {
                 target,
-                asked: profile.to_string(),
-                known: Vec::new(),
+                asked: asked.clone(),
+                known: known.clone(),
             },
             Self::Record { disk_full } => Ending::AuditFailed { disk_full: *disk_full },
             Self::Fault(fault) if fault.unreachable() => Ending::TargetUnreachable { target },
@@ -238,6 +245,19 @@ impl Roles {
         let roles = self.clone();
         let made = self.0.runtime.spawn(async move { roles.make(slot, grant, asked).await });
         made.await.unwrap_or(Err(RoleError::Internal("making a role")))
+    }
+
+    /// The server does not take `account` any more: its role was dropped there, or its password changed (every role may change
+    /// its own). The next who asks makes it anew, unless somebody has by now.
+    pub async fn distrust(&self, grant: &GrantId, account: &Account) {
+        let Some(slot) = lock(&self.0.slots).get(grant).cloned() else {
+            return;
+        };
+        let mut state = slot.turn.lock().await;
+        if state.account.as_deref().is_some_and(|known| std::ptr::eq(known, account)) {
+            tracing::warn!(role = %slot.role, "the server does not take a grant's role any more: it is made anew");
+            state.account = None;
+        }
     }
 
     /// Ends all roles of this run: for an orderly stop. They are made anew when their grants are used again.

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -26,6 +27,14 @@ use crate::provision::{RoleError, Roles, Terminator};
 use crate::tls::Transport;
 use crate::upstream::{self, Account, BackendKey, ConnectError, Connected, StartupParameters, Target};
 use crate::wire::startup::{Replication, Startup};
+
+/// How long is waited each time for backends that have just ended, where the server says that a grant's role has too many.
+const FULL: [Duration; 4] = [
+    Duration::from_millis(20),
+    Duration::from_millis(60),
+    Duration::from_millis(150),
+    Duration::from_millis(300),
+];
 
 /// What a reload replaces, for sessions that begin after it.
 pub struct Rules {
@@ -178,11 +187,7 @@ async fn open(
         tracing::error!(%error, "the request of a grant could not be read");
         Ending::LedgerFailed
     })?;
-    let account = account(room, &admission, shared).await?;
-    let own = &room.target.account;
-    let connected = upstream::connect(permit, &room.target, account.as_deref().unwrap_or(own), &parameters)
-        .await
-        .map_err(|error| not_connected(error, target))?;
+    let (connected, role) = connect(room, &admission, &parameters, shared).await?;
     let Some(backend) = connected.backend.clone() else {
         // Without its process id a backend cannot be ended on time.
         let detail = Some("the target gave no BackendKeyData".to_owned());
@@ -204,24 +209,60 @@ async fn open(
         place,
         connected,
         backend,
-        role: account.map(|account| account.user.as_str().into()),
+        role,
     };
     Ok((opened, origin))
 }
 
-/// The account of the grant's role, made if need be; `None`: the target's own. Where there have to be roles, there is no other
-/// way in.
-async fn account(room: &TargetRoom, admission: &Admission, shared: &Shared) -> Result<Option<Arc<Account>>, Denied> {
-    let Some(roles) = &room.roles else { return Ok(None) };
+/// Connects to the target: as the grant's role where grants have roles, and in no other way there.
+async fn connect(
+    room: &TargetRoom,
+    admission: &Admission,
+    parameters: &StartupParameters,
+    shared: &Shared,
+) -> Result<(Connected, Option<Arc<str>>), Denied> {
+    let (target, permit) = (&room.target, &admission.permit);
+    let Some(roles) = &room.roles else {
+        let connected = upstream::connect(permit, target, &target.account, parameters).await;
+        return Ok((connected.map_err(|error| not_connected(error, &target.name))?, None));
+    };
+    let mut pauses = FULL.into_iter();
+    let mut fresh = false;
+    loop {
+        let account = account(roles, admission, shared).await?;
+        let error = match upstream::connect(permit, target, &account, parameters).await {
+            Ok(connected) => return Ok((connected, Some(account.user.as_str().into()))),
+            Err(error) => error,
+        };
+        match (error.code(), account.connections()) {
+            // invalid_password, invalid_authorization_specification: dropped, or with another password.
+            (Some("28P01" | "28000"), _) if !std::mem::replace(&mut fresh, true) => {
+                roles.distrust(permit.grant(), &account).await;
+            }
+            // too_many_connections: of sessions that have just ended the backends may still be there.
+            (Some("53300"), Some(limit)) => {
+                let Some(pause) = pauses.next() else {
+                    let scope = Scope::Grant(permit.grant().clone());
+                    return Err(Ending::TooMany { scope, limit }.into());
+                };
+                tokio::time::sleep(pause).await;
+            }
+            _ => return Err(not_connected(error, &target.name)),
+        }
+    }
+}
+
+/// The account of the grant's role, made if need be.
+async fn account(roles: &Roles, admission: &Admission, shared: &Shared) -> Result<Arc<Account>, Denied> {
     let denied = |error: RoleError| {
         let grant = admission.changes.borrow();
-        tracing::warn!(target_name = %room.target.name, grant = %grant.id(), %error, "a session is refused: its grant has no role");
+        tracing::warn!(target_name = %grant.target(), grant = %grant.id(), %error, "a session is refused: its grant has no role");
         Denied {
             detail: Some(error.to_string()),
             ..error.ending(&grant, shared.clock.now()).into()
         }
     };
-    roles.account(admission.changes.clone()).await.map(Some).map_err(denied)
+    roles.account(admission.changes.clone()).await.map_err(denied)
 }
 
 /// The settings of the startup packet that go on to the target.

@@ -18,8 +18,8 @@ pub struct Account {
     pub user: String,
     /// That user's password.
     pub password: Option<Secret<String>>,
-    /// Of which grant, and in which role its sessions start.
-    grant: Option<(GrantId, String)>,
+    /// Whose it is, if not the target's.
+    grant: Option<OfGrant>,
     pub(super) keys: KeyCache,
 }
 
@@ -34,6 +34,16 @@ pub struct MadeKeys {
     pub iterations: u32,
 }
 
+/// What is different about a grant's account.
+#[derive(Debug)]
+struct OfGrant {
+    grant: GrantId,
+    /// In which role its sessions start; the user has to be a member of it.
+    role: String,
+    /// How many connections the server lets it have.
+    connections: u32,
+}
+
 impl Account {
     /// The target's own account.
     #[must_use]
@@ -46,26 +56,43 @@ impl Account {
         }
     }
 
-    /// The account of one grant; its sessions start in `role`, of which `user` has to be a member.
+    /// The same user as the account of one grant: its sessions start in `role`, of which the user has to be a member, and the
+    /// server lets it have so many `connections`.
     #[must_use]
-    pub fn of_grant(grant: GrantId, user: String, role: String, password: Secret<String>, made: MadeKeys) -> Self {
+    pub fn for_grant(self, grant: GrantId, role: String, connections: u32) -> Self {
+        let grant = Some(OfGrant {
+            grant,
+            role,
+            connections,
+        });
+        Self { grant, ..self }
+    }
+
+    /// The account with a password that was just made, and its keys.
+    #[must_use]
+    pub fn with(self, password: Secret<String>, made: MadeKeys) -> Self {
         Self {
-            user,
             password: Some(password),
-            grant: Some((grant, role)),
             keys: KeyCache::filled(made),
+            ..self
         }
+    }
+
+    /// How many connections the server lets it have; `None`: not known.
+    #[must_use]
+    pub fn connections(&self) -> Option<u32> {
+        self.grant.as_ref().map(|of| of.connections)
     }
 
     /// The role its sessions start in; `None`: the user itself.
     #[must_use]
     pub fn role(&self) -> Option<&str> {
-        self.grant.as_ref().map(|(_, role)| role.as_str())
+        self.grant.as_ref().map(|of| of.role.as_str())
     }
 
     /// Whether a session under this permit may use it.
     pub(super) fn serves(&self, permit: &Permit) -> bool {
-        self.grant.as_ref().is_none_or(|(grant, _)| grant == permit.grant())
+        self.grant.as_ref().is_none_or(|of| of.grant == *permit.grant())
     }
 }
 

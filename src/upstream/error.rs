@@ -153,6 +153,15 @@ impl ConnectError {
         reason
     }
 
+    /// The server's SQLSTATE, where it said no.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
     /// How the session ends. After [`ConnectError::Startup`] the client gets the frame first: then all has been said.
     #[must_use]
     pub fn ending(&self, target: &TargetName) -> Ending {

@@ -83,9 +83,22 @@ async fn what_a_grant_made_belongs_to_its_profile() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_connection_limit_is_the_profiles() {
     let walls = Walls::build().await;
-    let (_, session) = walls.session("read-write").await;
+    let (login, session) = walls.session("read-write").await;
     let limit = "SELECT rolconnlimit FROM pg_roles WHERE rolname = session_user";
     assert_eq!(value(&session.client, limit).await.expect("a limit"), "3");
+    let more = [
+        suite(&walls.gate, &login).await.expect("a second"),
+        suite(&walls.gate, &login).await.expect("a third"),
+    ];
+    Raw::refused(&walls.gate, &login)
+        .await
+        .says("FATAL", "53300", &["At most 3 at once"]);
+    drop(more);
+    // Backends that are just going are waited for.
+    for _ in 0..10 {
+        let quick = [suite(&walls.gate, &login).await, suite(&walls.gate, &login).await];
+        assert!(quick.iter().all(Result::is_ok), "{quick:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,6 +152,26 @@ async fn check_says_what_the_account_lacks() {
         assert!(said.contains(words), "{words} not in {said}");
     }
     assert_eq!(check(&["--offline"]).0, Some(0));
+}
+
+/// Every role may change its own password, and an administrator may drop it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_was_tampered_with_is_made_anew() {
+    let walls = Walls::build().await;
+    let (login, session) = walls.session("read-only").await;
+    let client = &session.client;
+    value(client, "SET ROLE NONE; ALTER ROLE CURRENT_USER PASSWORD 'mine'")
+        .await
+        .expect("its own");
+    let second = suite(&walls.gate, &login).await.expect("the gate's again");
+    assert_eq!(value(client, "SELECT 1").await.expect("the first goes on"), "1");
+    let role = value(client, "SELECT session_user").await.expect("a name");
+    drop((session, second));
+    let there = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}'");
+    eventually("they are gone", async || (walls.asks(&there).await == "0").then_some(())).await;
+    walls.asks(&format!("DROP ROLE \"{role}\"")).await;
+    let third = suite(&walls.gate, &login).await.expect("made anew");
+    assert_eq!(value(&third.client, "SELECT current_user").await.expect("a name"), READER);
 }
 
 /// Without its role no session begins, and what there was of it is not there.
@@ -244,7 +277,6 @@ async fn whatever_dies_nothing_is_left_that_is_over() {
             eventually("it is dead", async || walls.gate.ended().then_some(())).await;
             walls.gate.start_again().expect("a gate");
         }
-        eventually("the server is up", async || walls.server.client("shop").await.ok()).await;
         walls.revoke(&login);
         walls.empty().await;
         println!("round {round}: {after:?}, nothing is left");

@@ -60,8 +60,8 @@ for version in "$@"; do
     PG_BIN=$(binaries "$version")
     export PG_BIN
     say "$("$PG_BIN/postgres" --version)"
-    cargo test --locked --manifest-path "$TOP/Cargo.toml" --lib -- provision:: || failed="$failed $version"
-    cargo test --locked --manifest-path "$TOP/Cargo.toml" --test it -- roles:: escapes:: || failed="$failed $version"
+    ${CARGO:-cargo} test --locked --manifest-path "$TOP/Cargo.toml" --lib -- provision:: || failed="$failed $version"
+    ${CARGO:-cargo} test --locked --manifest-path "$TOP/Cargo.toml" --test it -- roles:: escapes:: || failed="$failed $version"
 done
 [ -z "$failed" ] || { say "failed on:$failed"; exit 1; }
 say "good on: $*"

@@ -80,7 +80,10 @@ impl Inner {
             None => place.profiles.first(),
             Some(name) => place.profiles.iter().find(|profile| profile.name == *name),
         };
-        let profile = profile.ok_or_else(|| RoleError::NoProfile(grant.profile().cloned().unwrap_or_else(narrowest)))?;
+        let profile = profile.ok_or_else(|| RoleError::NoProfile {
+            asked: grant.profile().map_or_else(String::new, ToString::to_string),
+            known: place.profiles.iter().map(|profile| profile.name.clone()).collect(),
+        })?;
         let (password, made, verifier) = fresh_password().await?;
         let holder = profile_role(&place.target.name, &profile.name);
         self.record(slot, "made", Some(until), None).await?;
@@ -91,6 +94,7 @@ impl Inner {
             connections: connections(profile, &grant),
             verifier,
             settings: &profile.settings,
+            evict: !state.made,
         };
         if let Err(error) = self.make_at_the_server(&wanted, until).await {
             tracing::warn!(role = %slot.role, target_name = %place.target.name, %error, "a grant's role could not be made");
@@ -99,8 +103,11 @@ impl Inner {
         }
         state.until = Some(until);
         self.counts.made.fetch_add(1, Ordering::Relaxed);
-        let (user, role) = (slot.role.to_string(), holder.to_string());
-        Ok(Arc::new(Account::of_grant(slot.grant.clone(), user, role, password, made)))
+        state.made = true;
+        let account = Account::own(slot.role.to_string())
+            .for_grant(slot.grant.clone(), holder.to_string(), wanted.connections)
+            .with(password, made);
+        Ok(Arc::new(account))
     }
 
     async fn make_at_the_server(&self, wanted: &Wanted<'_>, until: Timestamp) -> Result<(), RoleError> {
@@ -155,6 +162,8 @@ struct Wanted<'a> {
     connections: u32,
     verifier: Verifier,
     settings: &'a [(String, String)],
+    /// Whether whoever is logged in as it already is nobody's session: this run has made none yet.
+    evict: bool,
 }
 
 impl Wanted<'_> {
@@ -175,16 +184,20 @@ impl Wanted<'_> {
         sql
     }
 
-    /// The same for a role that is there. Whoever is logged in as it is nobody's session: this run has made none yet.
+    /// The same for a role that is there.
     fn alter(&self, until: Timestamp) -> String {
         let (role, holder) = (self.role.quoted(), self.holder.quoted());
-        let mut sql = format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {}; \
-             ALTER ROLE {role} LOGIN NOINHERIT CONNECTION LIMIT {} PASSWORD '{}' VALID UNTIL '{until}'; \
+        let mut sql = String::new();
+        if self.evict {
+            let name = quoted_text(self.role.as_str());
+            sql = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {name}; ");
+        }
+        // Writing to a String cannot fail.
+        let _ = write!(
+            sql,
+            "ALTER ROLE {role} LOGIN NOINHERIT CONNECTION LIMIT {} PASSWORD '{}' VALID UNTIL '{until}'; \
              ALTER ROLE {role} RESET ALL; GRANT {holder} TO {role};",
-            quoted_text(self.role.as_str()),
-            self.connections,
-            self.verifier
+            self.connections, self.verifier
         );
         self.set(&mut sql);
         sql
@@ -231,11 +244,6 @@ fn connections(profile: &Profile, grant: &Grant) -> u32 {
         // The server takes an int4.
         grant.max_sessions().saturating_mul(ROOM).min(i32::MAX.unsigned_abs())
     })
-}
-
-fn narrowest() -> crate::names::ProfileName {
-    #[expect(clippy::expect_used, reason = "a constant that is a name")]
-    "default".parse().expect("a name")
 }
 
 /// Whether two changes of the catalogue met: `internal_error` is "tuple concurrently updated"; then there are

@@ -68,7 +68,7 @@ impl Roles {
                 "SELECT r.rolname, d.description, r.rolcanlogin, r.rolvaliduntil, \
                  (SELECT string_agg(a.pid::text, ' ') FROM pg_stat_activity a \
                   WHERE a.usesysid = r.oid AND coalesce(a.backend_type, 'client backend') = 'client backend'), \
-                 (SELECT string_agg(m.member::regrole::text, ' ') FROM pg_auth_members m \
+                 (SELECT string_agg(m.member::regrole::text, E'\\n') FROM pg_auth_members m \
                   WHERE m.roleid = r.oid AND m.member <> current_user::regrole) \
                  FROM pg_shdescription d JOIN pg_roles r ON r.oid = d.objoid \
                  WHERE d.classoid = 'pg_authid'::regclass AND d.description LIKE 'tidegate grant %' ORDER BY 1",
@@ -88,7 +88,7 @@ impl Roles {
                 can_login: row.get(2) == Some("t"),
                 valid_until: row.get(3).map(str::to_owned),
                 backends: words(row.get(4)).filter_map(|pid| pid.parse().ok()).collect(),
-                given_to: words(row.get(5)).map(str::to_owned).collect(),
+                given_to: row.get(5).unwrap_or_default().lines().map(str::to_owned).collect(),
             })
         });
         Ok(found.collect())

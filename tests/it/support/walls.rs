@@ -19,6 +19,7 @@ const SETUP: &str = r#"
     CREATE ROLE colleague LOGIN PASSWORD 'colleague';
     CREATE TABLE orders (id int PRIMARY KEY, total int); INSERT INTO orders VALUES (1, 10), (2, 20);
     CREATE TABLE cards (id int PRIMARY KEY, pan text); INSERT INTO cards VALUES (1, '4111111111111111');
+    REVOKE CREATE ON SCHEMA public FROM PUBLIC;
     SET ROLE gate; CREATE ROLE "tg_shop_read-only" NOLOGIN; CREATE ROLE "tg_shop_read-write" NOLOGIN; RESET ROLE;
     GRANT USAGE ON SCHEMA public TO "tg_shop_read-only", "tg_shop_read-write";
     GRANT SELECT ON orders TO "tg_shop_read-only"; GRANT SELECT (id) ON cards TO "tg_shop_read-only";
@@ -62,9 +63,9 @@ impl Walls {
         self.gate.json(&["grant", "revoke", &login.grant]).expect("revoked");
     }
 
-    /// What the superuser is told; the first value.
+    /// What the superuser is told; the first value. Of a server that restarts, when it is back.
     pub(crate) async fn asks(&self, sql: &str) -> String {
-        let client = self.server.client("shop").await.expect("a connection");
+        let client = eventually("the server is up", async || self.server.client("shop").await.ok()).await;
         value(&client, sql).await.expect("an answer")
     }
 
@@ -77,7 +78,11 @@ impl Walls {
     pub(crate) async fn empty(&self) {
         let nothing = "SELECT (SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%') + (SELECT count(*) FROM pg_stat_activity \
              WHERE usesysid NOT IN (SELECT oid FROM pg_authid) OR usename LIKE 'gr\\_%')";
-        eventually("nothing is left", async || (self.asks(nothing).await == "0").then_some(())).await;
+        let left = async || {
+            let client = self.server.client("shop").await.ok()?;
+            (value(&client, nothing).await.ok()? == "0").then_some(())
+        };
+        eventually("nothing is left", left).await;
     }
 }
 
