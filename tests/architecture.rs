@@ -63,12 +63,12 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "app",
-        "clock names ending identity metrics tls audit ledger access frontend upstream provision session notify forward control config",
+        "clock names secret ending identity metrics rights tls audit ledger access frontend upstream provision session notify forward control config",
     ),
     ("lab", "secret tls"),
     (
         "cli",
-        "clock duration ids names secret grant request identity tls policy audit evidence session control config app lab",
+        "clock duration ids names secret grant request identity tls policy audit evidence provision session control config app lab",
     ),
 ];
 

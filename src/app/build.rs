@@ -15,8 +15,9 @@ use crate::config::{ProfileSettings, Settings, TargetSettings, TlsFiles};
 use crate::frontend::{self, Waiting};
 use crate::names::TargetName;
 use crate::provision::{Profile, Roles, Terminator};
+use crate::rights;
 use crate::session::{self, Keep, Rules, TargetRoom};
-use crate::tls::{ClientTls, ServerTls, ServerTlsCell};
+use crate::tls::{ClientTls, ServerTls, ServerTlsCell, TlsError};
 use crate::upstream::Target;
 
 /// Failed logins of one address before it has to wait, and how long each one waits: a person who mistypes does not notice.
@@ -112,9 +113,24 @@ pub(super) fn profiles(settings: &TargetSettings) -> Option<Vec<Profile>> {
     let profile = |profile: &ProfileSettings| Profile {
         name: profile.name.clone(),
         connections: profile.connection_limit,
-        settings: profile.settings.clone(),
+        settings: shown_first(profile, &settings.name),
     };
     settings.has_rights().then(|| settings.profiles.iter().map(profile).collect())
+}
+
+/// A profile's settings; views with masks are found before the tables they stand for, in the schema that has the name of the
+/// profile's role.
+fn shown_first(profile: &ProfileSettings, target: &TargetName) -> Vec<(String, String)> {
+    let mut settings = profile.settings.clone();
+    if profile.rights.as_ref().is_some_and(|rights| !rights.masks.is_empty()) {
+        let masked = rights::profile_role(target, &profile.name).quoted();
+        match settings.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case("search_path")) {
+            Some((_, path)) => *path = format!("{masked}, {path}"),
+            // PostgreSQL's default comes behind.
+            None => settings.push(("search_path".to_owned(), format!("{masked}, \"$user\", public"))),
+        }
+    }
+    settings
 }
 
 fn session(settings: &Settings) -> session::Settings {
@@ -154,7 +170,7 @@ fn certificate(files: &TlsFiles) -> Result<ServerTls, StartError> {
     })
 }
 
-pub(super) fn target(settings: &TargetSettings) -> Result<Target, StartError> {
+pub(super) fn target(settings: &TargetSettings) -> Result<Target, TlsError> {
     let tls = ClientTls::new(settings.sslmode, settings.ca_file.as_deref())?;
     let (name, host) = (settings.name.clone(), settings.host.clone());
     let mut target = Target::new(name, host, settings.database.clone(), settings.user.clone(), tls);

@@ -12,6 +12,7 @@ mod error;
 mod inspect;
 mod overdue;
 mod policies;
+pub mod profiles;
 mod reap;
 mod reload;
 mod roles;

@@ -16,6 +16,8 @@ use crate::session::{Shared, TargetRoom};
 
 /// How often roles and backends are compared with the grants.
 const EVERY: Duration = Duration::from_mins(1);
+/// The first look after the start: what the former run was about to make may have been made behind the start's own look.
+const FIRST: Duration = Duration::from_secs(5);
 /// How long the start waits for a target to say what is there; a target that is away is looked at when it is back.
 const AT_START: Duration = Duration::from_secs(10);
 /// How long an orderly stop waits for roles to go.
@@ -42,7 +44,7 @@ pub(super) async fn reap_at_start(rooms: &HashMap<TargetName, Arc<TargetRoom>>, 
 
 /// Looks for as long as the gate runs.
 pub(super) async fn watch(shared: Arc<Shared>) {
-    let mut pause = EVERY;
+    let mut pause = FIRST;
     loop {
         tokio::time::sleep(pause).await;
         let suspects = look(&shared).await;

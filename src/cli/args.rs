@@ -23,6 +23,7 @@ Exit codes:
   4  there is no such grant, request, user or session
   5  refused: the gate or an approver does not allow it (as things stand)
   6  nobody has decided in time: the request has lapsed, or is still pending
+  7  the database differs from what the profiles say (target plan)
 psql and exec leave with the exit code of what they ran; 130, 143: stopped by Ctrl-C, by SIGTERM";
 
 /// Heads the options that many commands have.
@@ -83,12 +84,12 @@ pub enum Command {
     /// Lists and ends live sessions
     #[command(subcommand)]
     Session(SessionCommand),
-    /// Shows how a target stands with the roles of its grants
-    #[command(subcommand)]
-    Target(super::target::TargetCommand),
     /// Checks, explains and tests the policies in a folder
     #[command(subcommand)]
     Policy(super::policy::PolicyCommand),
+    /// Brings a target's database in step with its profiles; shows the roles of its grants
+    #[command(subcommand)]
+    Target(super::target::TargetCommand),
     /// Reads the audit log
     Log(Box<super::log::args::LogArgs>),
     /// Proves the audit log, and what that takes

@@ -81,9 +81,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Demo(args) => demo::run(&args),
         Command::Grant(command) => wait_for(grant::run(&config, command)),
         Command::Session(command) => wait_for(session::run(&config, command)),
-        Command::Target(command) => wait_for(target::run(&config, command)),
         Command::Log(args) => wait_for(log::run(&config, *args)),
         Command::Audit(command) => return wait_for(audit::run(&config, command)),
+        Command::Target(command) => return wait_for(target::run(&config, command)),
         Command::Policy(command) => policy::run(&config, command),
         Command::Version => Ok(render::print(concat!("tidegate ", env!("CARGO_PKG_VERSION")))?),
     };

@@ -164,7 +164,7 @@ fn masks(table: &Section<'_, '_>) -> Vec<MaskedTable> {
         }
         let columns = columns
             .into_iter()
-            .filter_map(|(column, value)| mask(table, &key, column, value));
+            .filter_map(|(column, value)| mask(table, &key, &column, value));
         let columns: Vec<(String, Mask)> = columns.collect();
         if columns.is_empty() {
             let remedy = "write at least one, as { pan = \"partial\" }, or leave the table out";
@@ -176,7 +176,7 @@ fn masks(table: &Section<'_, '_>) -> Vec<MaskedTable> {
 }
 
 /// `pan = "partial"`, `cvv = { constant = "***" }`.
-fn mask(table: &Section<'_, '_>, key: &str, column: String, value: Own) -> Option<(String, Mask)> {
+fn mask(table: &Section<'_, '_>, key: &str, column: &str, value: Own) -> Option<(String, Mask)> {
     let mask = match value {
         Own::Text(word) => match word.as_str() {
             "partial" => Ok(Mask::Partial),
@@ -194,7 +194,7 @@ fn mask(table: &Section<'_, '_>, key: &str, column: String, value: Own) -> Optio
         let remedy = "write \"partial\", \"hash\", \"null\" or { constant = \"***\" }".to_owned();
         table.mistake_at(&format!("{key}.{column}"), reason, Some(remedy));
     };
-    Some((column.clone(), mask.map_err(wrong).ok()?))
+    Some((column.to_owned(), mask.map_err(wrong).ok()?))
 }
 
 /// `rails` of a profile.

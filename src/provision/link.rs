@@ -27,8 +27,11 @@ pub(super) enum LinkError {
 pub(super) struct Link {
     client: Client,
     statement: Statement,
-    driver: JoinHandle<Result<(), tokio_postgres::Error>>,
+    driver: Driver,
 }
+
+/// The task that drives a connection.
+pub(super) type Driver = JoinHandle<Result<(), tokio_postgres::Error>>;
 
 /// A question about one backend.
 pub(super) struct Asked {
@@ -75,7 +78,7 @@ impl Link {
     }
 
     async fn connect(target: &Arc<Target>) -> Result<Self, LinkError> {
-        let (client, driver) = connect(target, "tidegate (ends sessions)", OPTIONS).await?;
+        let (client, driver) = client(target, "tidegate (ends sessions)", OPTIONS).await?;
         let statement = client.prepare(QUERY).await?;
         let link = Self {
             client,
@@ -120,25 +123,24 @@ impl Drop for Link {
     }
 }
 
-/// Logs in as the target's own account, as its sessions would. `options`: a role's own settings (`ALTER ROLE ... SET`, which
-/// whoever uses a shared account may do) must not reach the connection.
-pub(super) async fn connect(
-    target: &Arc<Target>,
-    name: &str,
-    options: &str,
-) -> Result<(Client, JoinHandle<Result<(), tokio_postgres::Error>>), LinkError> {
+/// Logs in the way the target's sessions do; the task that drives the connection is the caller's to end. A role's own settings (`ALTER
+/// ROLE ... SET`, which whoever uses a shared account may do) must not reach it: `options` go before them.
+pub(super) async fn client(target: &Arc<Target>, application: &str, options: &str) -> Result<(Client, Driver), LinkError> {
     let transport = Guarded::new(upstream::dial(target).await?, target.clone());
-    let (client, connection) = config(target, name, options).connect_raw(transport, NoTls).await?;
+    let mut config = config(target);
+    let (client, connection) = config
+        .application_name(application)
+        .options(options)
+        .connect_raw(transport, NoTls)
+        .await?;
     Ok((client, tokio::spawn(connection)))
 }
 
-fn config(target: &Target, name: &str, options: &str) -> Config {
+fn config(target: &Target) -> Config {
     let mut config = Config::new();
     config
         .user(&target.account.user)
         .dbname(&target.database)
-        .application_name(name)
-        .options(options)
         // `dial` has settled TLS.
         .ssl_mode(SslMode::Disable);
     if let Some(password) = &target.account.password {

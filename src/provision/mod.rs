@@ -8,6 +8,7 @@
 
 mod guard;
 mod link;
+pub mod profiles;
 mod roles;
 mod terminator;
 

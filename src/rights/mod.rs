@@ -4,13 +4,23 @@
 //!
 //! INVARIANT: what no pattern names is not granted, and what was granted beyond the patterns is taken away.
 
+pub mod catalogue;
+mod choice;
+mod diff;
+mod future;
 mod mask;
 mod pattern;
+mod plan;
 mod role;
+mod view;
+mod wants;
+mod warnings;
 
 pub use mask::{Mask, MaskedTable};
 pub use pattern::{Glob, InvalidPattern, Pattern, literal};
+pub use plan::{Plan, PlanError, Profile, Step, plan};
 pub use role::{InvalidMarker, LONGEST_NAME, Marker, RoleName, grant_role, profile_role, quoted, quoted_text};
+pub use warnings::everybody;
 
 /// The rights of one profile as meant. The default has none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -313,3 +313,39 @@ async fn activation_adds_little() {
         "far beyond what a busy machine explains"
     );
 }
+
+/// The whole way as an operator has it: profiles in the configuration, applied by the owner of the tables, checked, used.
+#[tokio::test(flavor = "multi_thread")]
+async fn from_the_configuration_to_masked_rows() {
+    let walls = Walls::bare(
+        "[targets.shop.profiles.read-only]\nselect = [\"public.orders\", \"public.cards\"]\n\
+         [targets.shop.profiles.read-only.mask]\n\"public.cards\" = { pan = \"partial\" }\n",
+    )
+    .await;
+    let login = walls
+        .gate
+        .grant("ana", "shop", "10m", &["--profile", "read-only"])
+        .expect("a grant");
+    Raw::refused(&walls.gate, &login)
+        .await
+        .says("FATAL", "08006", &["no role could be made"]);
+    let password = walls.gate.folder().join("owner.password");
+    std::fs::write(&password, walls.server.password().expose()).expect("a file");
+    let password = password.to_str().expect("UTF-8");
+    let apply = ["target", "apply", "shop", "--user", "postgres", "--password-file", password];
+    let applied = walls.gate.command(&apply).expect("tidegate target apply");
+    assert!(applied.status.success(), "{applied:?}");
+    let checked = walls.gate.command(&["check"]).expect("tidegate check");
+    assert!(checked.status.success(), "{checked:?}");
+
+    let session = suite(&walls.gate, &login).await.expect("a session");
+    let card = value(&session.client, "SELECT pan FROM cards").await.expect("a card");
+    assert_eq!(card, "************1111");
+    assert_eq!(code(&session.client, "SELECT pan FROM public.cards").await, "42501");
+    assert_eq!(
+        value(&session.client, "SELECT count(*) FROM orders").await.expect("a count"),
+        "2"
+    );
+    walls.revoke(&login);
+    walls.empty().await;
+}

@@ -36,14 +36,12 @@ impl<'a> Section<'_, 'a> {
     /// The table under `key`, whose keys may be anything, in the order of the file; empty where there is none.
     pub(in crate::config) fn own(&self, key: &'static str) -> Vec<(String, Own)> {
         let Some(value) = self.value(key) else { return Vec::new() };
-        match self.read_own(&self.path_of(key), value.get_ref()) {
-            Own::Table(entries) => entries,
-            _ => {
-                let reason = format!("a table is expected here, not {}", kind(value.get_ref()));
-                self.mistake_at(key, reason, Some(format!("write {key} = {{ name = … }}")));
-                Vec::new()
-            }
+        if let Own::Table(entries) = self.read_own(&self.path_of(key), value.get_ref()) {
+            return entries;
         }
+        let reason = format!("a table is expected here, not {}", kind(value.get_ref()));
+        self.mistake_at(key, reason, Some(format!("write {key} = {{ name = … }}")));
+        Vec::new()
     }
 
     /// Notes where each key stands, so that a mistake in it is found.

@@ -49,7 +49,7 @@ async fn account(session: &Session) -> Result<Vec<Finding>, Fault> {
     let rows = session
         .run(
             "SELECT rolname, rolcreaterole OR rolsuper, rolsuper, pg_has_role(oid, 'pg_signal_backend', 'USAGE'), \
-             current_setting('server_version') FROM pg_roles WHERE rolname = current_user",
+             current_setting('server_version'), rolinherit FROM pg_roles WHERE rolname = current_user",
         )
         .await?;
     let column = |at| rows.first().and_then(|row| row.get(at)).unwrap_or_default();
@@ -66,6 +66,12 @@ async fn account(session: &Session) -> Result<Vec<Finding>, Fault> {
         found.push(Finding::Warning(text));
     } else if column(3) != "t" {
         let text = format!("`{name}` may not end other roles' backends; as superuser: GRANT pg_signal_backend TO {name}");
+        found.push(Finding::Lack(text));
+    }
+    if column(5) != "t" {
+        let text = format!(
+            "`{name}` does not inherit, so it cannot see to what grants' roles leave; as superuser: ALTER ROLE {name} INHERIT"
+        );
         found.push(Finding::Lack(text));
     }
     Ok(found)

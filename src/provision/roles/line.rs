@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::clock::Clock;
@@ -84,7 +83,7 @@ pub(super) struct Line {
 /// An open connection.
 pub(super) struct Session {
     client: Client,
-    driver: JoinHandle<Result<(), tokio_postgres::Error>>,
+    driver: link::Driver,
     target: Arc<Target>,
     /// How far the server's clock is ahead of gate time.
     ahead: SignedDuration,
@@ -140,7 +139,7 @@ impl Session {
             link::LinkError::Postgres(error) => Fault::from(error),
             other => Fault::Unreachable(crate::causes::in_one_line(&other)),
         };
-        let (client, driver) = link::connect(target, name, options).await.map_err(unreachable)?;
+        let (client, driver) = link::client(target, name, options).await.map_err(unreachable)?;
         let mut session = Self {
             client,
             driver,

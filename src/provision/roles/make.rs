@@ -59,6 +59,10 @@ impl Roles {
             }
             Err(error) => {
                 state.failed = Some((self.0.clock.moment().instant, error.clone()));
+                if matches!(&error, RoleError::Fault(fault) if fault.unreachable()) {
+                    // It may have been made all the same, and the answer be lost.
+                    self.keep(&slot, grant, &mut state);
+                }
                 if !state.kept {
                     super::lock(&self.0.slots).remove(&slot.grant);
                 }

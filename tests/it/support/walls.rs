@@ -14,12 +14,15 @@ pub(crate) const READER: &str = "tg_shop_read-only";
 /// The role of the profile `read-write`.
 pub(crate) const WRITER: &str = "tg_shop_read-write";
 
-const SETUP: &str = r#"
+const SETUP: &str = "
     CREATE ROLE gate LOGIN CREATEROLE PASSWORD 'gate'; GRANT pg_signal_backend TO gate;
     CREATE ROLE colleague LOGIN PASSWORD 'colleague';
     CREATE TABLE orders (id int PRIMARY KEY, total int); INSERT INTO orders VALUES (1, 10), (2, 20);
     CREATE TABLE cards (id int PRIMARY KEY, pan text); INSERT INTO cards VALUES (1, '4111111111111111');
     REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+";
+
+const PROFILES: &str = r#"
     SET ROLE gate; CREATE ROLE "tg_shop_read-only" NOLOGIN; CREATE ROLE "tg_shop_read-write" NOLOGIN; RESET ROLE;
     GRANT USAGE ON SCHEMA public TO "tg_shop_read-only", "tg_shop_read-write";
     GRANT SELECT ON orders TO "tg_shop_read-only"; GRANT SELECT (id) ON cards TO "tg_shop_read-only";
@@ -39,10 +42,16 @@ impl Walls {
 
     /// `more` are further tables of the gate's configuration.
     pub(crate) async fn build_with(options: &Options, more: &str) -> Self {
-        let server = Postgres::start(options).expect("a throwaway PostgreSQL");
-        server.batch("postgres", "CREATE DATABASE shop").await.expect("a database");
-        server.batch("shop", SETUP).await.expect("profiles");
+        let server = start(options).await;
+        server.batch("shop", PROFILES).await.expect("profiles");
         let gate = gate_before(&server, more);
+        Self { server, gate }
+    }
+
+    /// A server without any profile's role, and a gate with these profiles.
+    pub(crate) async fn bare(profiles: &str) -> Self {
+        let server = start(&Options::default()).await;
+        let gate = gate_with_profiles(&server, profiles);
         Self { server, gate }
     }
 
@@ -86,14 +95,27 @@ impl Walls {
     }
 }
 
+async fn start(options: &Options) -> Postgres {
+    let server = Postgres::start(options).expect("a throwaway PostgreSQL");
+    server.batch("postgres", "CREATE DATABASE shop").await.expect("a database");
+    server.batch("shop", SETUP).await.expect("tables and accounts");
+    server
+}
+
 /// Another gate before the same server.
 pub(crate) fn gate_before(server: &Postgres, more: &str) -> Gate {
-    let config = format!(
-        "[targets.{TARGET}]\naddress = \"{}\"\ndatabase = \"shop\"\nuser = \"{ACCOUNT}\"\npassword_file = \"gate.password\"\n\
-         [targets.{TARGET}.profiles.read-only]\nselect = [\"public.orders\", \"public.cards(id)\"]\n\
+    let profiles = format!(
+        "[targets.{TARGET}.profiles.read-only]\nselect = [\"public.orders\", \"public.cards(id)\"]\n\
          settings = {{ statement_timeout = \"30s\", work_mem = \"2MB\" }}\n\
          [targets.{TARGET}.profiles.read-write]\nselect = [\"public.*\"]\ninsert = [\"public.*\"]\nupdate = [\"public.*\"]\n\
-         delete = [\"public.*\"]\ncreate = [\"public\"]\nconnection_limit = 3\n{more}",
+         delete = [\"public.*\"]\ncreate = [\"public\"]\nconnection_limit = 3\n{more}"
+    );
+    gate_with_profiles(server, &profiles)
+}
+
+fn gate_with_profiles(server: &Postgres, profiles: &str) -> Gate {
+    let config = format!(
+        "[targets.{TARGET}]\naddress = \"{}\"\ndatabase = \"shop\"\nuser = \"{ACCOUNT}\"\npassword_file = \"gate.password\"\n{profiles}",
         server.address()
     );
     Gate::start(binary(), &config, &[("gate.password", "gate")]).expect("a gate")
