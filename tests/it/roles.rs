@@ -253,11 +253,16 @@ async fn two_gates_on_one_server_leave_each_other_alone() {
 /// `TIDEGATE_KILLS` sets how often.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_dies_nothing_is_left_that_is_over() {
-    let mut walls = Walls::build().await;
+    // What is committed stays when a backend dies.
+    let options = Options {
+        settings: vec![("synchronous_commit".to_owned(), "on".to_owned())],
+        ..Options::default()
+    };
+    let mut walls = Walls::build_with(&options, "").await;
     let mut random = Random::new(seed());
     for round in 0..trials("TIDEGATE_KILLS", 4) {
         let login = walls.grant("read-only", "10m");
-        let after = Duration::from_millis(random.below(120) as u64);
+        let after = Duration::from_millis(random.below(700) as u64);
         let gate = &walls.gate;
         let life = async {
             if let Ok(session) = suite(gate, &login).await {
@@ -265,7 +270,8 @@ async fn whatever_dies_nothing_is_left_that_is_over() {
             }
         };
         let _ = tokio::time::timeout(after, life).await;
-        if random.below(2) == 0 {
+        let whom = ["a backend", "the gate"][random.below(2)];
+        if whom == "a backend" {
             let pid = walls
                 .asks("SELECT min(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")
                 .await;
@@ -277,9 +283,10 @@ async fn whatever_dies_nothing_is_left_that_is_over() {
             eventually("it is dead", async || walls.gate.ended().then_some(())).await;
             walls.gate.start_again().expect("a gate");
         }
+        let there = walls.roles().await;
         walls.revoke(&login);
         walls.empty().await;
-        println!("round {round}: {after:?}, nothing is left");
+        println!("round {round}: {whom} after {after:?}; {there} roles were there, nothing is left");
     }
 }
 

@@ -74,8 +74,13 @@ impl Walls {
 
     /// What the superuser is told; the first value. Of a server that restarts, when it is back.
     pub(crate) async fn asks(&self, sql: &str) -> String {
-        let client = eventually("the server is up", async || self.server.client("shop").await.ok()).await;
-        value(&client, sql).await.expect("an answer")
+        let answer = async || match value(&self.server.client("shop").await.ok()?, sql).await {
+            Err(LabError::Sql(error)) if error.as_db_error().is_some_and(|said| !said.code().code().starts_with("57P")) => {
+                panic!("{sql}: {error:?}")
+            }
+            answer => answer.ok(),
+        };
+        eventually("the server answers", answer).await
     }
 
     /// How many roles of grants there are.
