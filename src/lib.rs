@@ -21,7 +21,7 @@
 //! - [`access`]: what people and pipelines do: ask, approve, extend, give back
 //! - [`frontend`]: a TCP stranger becomes a named, authenticated client, or is refused properly
 //! - [`upstream`]: an authenticated connection to the target; demands a `Permit`
-//! - [`provision`]: the provisioning connection: ends backends, confirms that they are gone, reaps leftovers
+//! - [`provision`]: the provisioning connections: end backends, make and end the roles of grants, bring profiles in step
 //! - [`session`]: one connection from accept to ending
 //! - [`notify`]: signed webhooks about requests, from a durable outbox
 //! - [`forward`]: the log on its way to a syslog receiver, checkpoints to webhooks

@@ -1,4 +1,4 @@
-//! The provisioning connection: ends backends of a target, confirms that they are gone, reaps what a dead gate left behind.
+//! The provisioning connections: end backends of a target and confirm that they are gone, reap what a dead gate left behind.
 //!
 //! It does not decide that a session ends and tells no client. Roles of grants are in [`Roles`].
 //!
