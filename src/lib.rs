@@ -7,7 +7,6 @@
 //! - [`ending`]: why sessions end, with SQLSTATE and words (pure)
 //! - [`wire`]: bytes to PostgreSQL messages and back (pure)
 //! - [`scram`]: either side of SCRAM-SHA-256, one message at a time (pure)
-//! - [`rails`]: which statements of a profile are refused before the database sees them (pure)
 //! - [`rights`]: what a profile may do at the database, and what has to change there (pure)
 //! - [`grant`]: what a grant is, which events may follow which, `Permit` (pure)
 //! - [`request`]: what a request for access is, and which steps may follow which (pure)
@@ -22,7 +21,7 @@
 //! - [`access`]: what people and pipelines do: ask, approve, extend, give back
 //! - [`frontend`]: a TCP stranger becomes a named, authenticated client, or is refused properly
 //! - [`upstream`]: an authenticated connection to the target; demands a `Permit`
-//! - [`provision`]: the provisioning connection: ends backends, confirms that they are gone, reaps leftovers
+//! - [`provision`]: the provisioning connections: end backends, make and end the roles of grants, bring profiles in step
 //! - [`session`]: one connection from accept to ending
 //! - [`notify`]: signed webhooks about requests, from a durable outbox
 //! - [`forward`]: the log on its way to a syslog receiver, checkpoints to webhooks

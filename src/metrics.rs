@@ -36,6 +36,21 @@ pub struct Log {
     pub since_checkpoint: Duration,
 }
 
+/// The roles of grants at a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// There now, as far as the gate knows.
+    pub present: u64,
+    /// Made since the start.
+    pub made: u64,
+    /// Ended since the start.
+    pub retired: u64,
+    /// Of grants that are over, and not ended yet.
+    pub left: u64,
+    /// Backends ended since the start that had logged in as one past the gate.
+    pub intruders: u64,
+}
+
 /// The counters of a gate. Cheap to clone; clones count together.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics(Arc<Counters>);
@@ -63,6 +78,11 @@ struct Counters {
     forward_missed: Counter,
     forward_lag: Gauge<f64, AtomicU64>,
     drift: Family<ByProfile, Gauge>,
+    roles: Family<ByTarget, Gauge>,
+    roles_made: Family<ByTarget, Counter>,
+    roles_retired: Family<ByTarget, Counter>,
+    roles_left: Family<ByTarget, Gauge>,
+    role_intruders: Family<ByTarget, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -123,6 +143,11 @@ impl Default for Counters {
             forward_missed: Counter::default(),
             forward_lag: Gauge::default(),
             drift: Family::default(),
+            roles: Family::default(),
+            roles_made: Family::default(),
+            roles_retired: Family::default(),
+            roles_left: Family::default(),
+            role_intruders: Family::default(),
         }
     }
 }
@@ -151,6 +176,23 @@ impl Counters {
             "audit_checkpoint_age_seconds",
             "Since the last checkpoint was signed; none is due while nothing is written",
             self.audit_unsigned.clone(),
+        );
+    }
+
+    /// Those of the roles of grants.
+    fn register_roles(&self, registry: &mut Registry) {
+        registry.register("roles", "Roles of grants at the target", self.roles.clone());
+        registry.register("roles_made", "Roles of grants made", self.roles_made.clone());
+        registry.register("roles_retired", "Roles of grants ended", self.roles_retired.clone());
+        registry.register(
+            "roles_left",
+            "Roles of ended grants that could not be ended yet: they can log nobody in",
+            self.roles_left.clone(),
+        );
+        registry.register(
+            "role_intruders",
+            "Backends ended that had logged in as a grant's role past the gate",
+            self.role_intruders.clone(),
         );
     }
 
@@ -268,6 +310,21 @@ impl Metrics {
         self.0.drift.clear();
     }
 
+    /// The roles of grants at a target.
+    pub fn roles(&self, target: &TargetName, roles: Roles) {
+        let by_target = ByTarget { target: target.clone() };
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.0.roles.get_or_create(&by_target).set(gauge(roles.present));
+        self.0.roles_left.get_or_create(&by_target).set(gauge(roles.left));
+        for (counters, count) in [
+            (&self.0.roles_made, roles.made),
+            (&self.0.roles_retired, roles.retired),
+            (&self.0.role_intruders, roles.intruders),
+        ] {
+            counters.get_or_create(&by_target).inner().store(count, Ordering::Relaxed);
+        }
+    }
+
     /// All of it as Prometheus reads it.
     #[must_use]
     pub fn text(&self) -> String {
@@ -319,6 +376,7 @@ impl Metrics {
             "1 while the target's database differs from what the profile says",
             drift.clone(),
         );
+        self.0.register_roles(&mut registry);
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &registry);
@@ -349,8 +407,19 @@ mod tests {
         });
         metrics.forwarded(7, 1, Duration::from_millis(1500));
         metrics.profile(&target, &"read-only".parse().unwrap(), true);
+        let roles = Roles {
+            present: 1,
+            made: 3,
+            retired: 2,
+            left: 0,
+            intruders: 0,
+        };
+        metrics.roles(&target, roles);
         let text = metrics.text();
         for line in [
+            "tidegate_roles{target=\"orders\"} 1",
+            "tidegate_roles_made_total{target=\"orders\"} 3",
+            "tidegate_roles_left{target=\"orders\"} 0",
             "tidegate_sessions{target=\"orders\"} 0",
             "tidegate_sessions_ended_total{target=\"orders\",ending=\"expired\"} 1",
             "tidegate_statements_total{target=\"orders\"} 3",

@@ -42,8 +42,11 @@ const LAYERS: &[(&str, &str)] = &[
         "clock ids names secret ending grant request identity audit policy ledger",
     ),
     ("frontend", "clock secret ending wire scram tls"),
-    ("upstream", "names secret ending scram grant tls"),
-    ("provision", "causes clock ids names rights tls ledger upstream"),
+    ("upstream", "ids names secret ending scram grant tls"),
+    (
+        "provision",
+        "causes clock ids names secret ending rights scram grant tls audit ledger upstream",
+    ),
     (
         "session",
         "clock duration ids names secret ending wire grant request metrics tls audit rails ledger access frontend upstream provision",
@@ -60,7 +63,7 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "app",
-        "causes clock names secret ending identity metrics tls audit rails ledger access frontend upstream provision session notify forward control config",
+        "causes clock names secret ending identity metrics rights tls audit rails ledger access frontend upstream provision session notify forward control config",
     ),
     ("lab", "secret tls"),
     (

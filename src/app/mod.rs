@@ -10,11 +10,13 @@ mod build;
 mod crew;
 mod drift;
 mod error;
+mod inspect;
 mod overdue;
 mod policies;
 pub mod profiles;
 mod reap;
 mod reload;
+mod roles;
 mod serve;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -44,6 +46,7 @@ use crate::tls::TlsError;
 
 use crew::Crew;
 pub use error::StartError;
+pub use inspect::{Inspected, inspect};
 use policies::Access;
 use reap::Reaper;
 pub use serve::serve;
@@ -88,7 +91,7 @@ impl Gate {
         };
         journal.record(&Event::GateStarted(std::borrow::Cow::Owned(started))).await?;
         let ledger = Ledger::open(&store, journal.clone(), clock.clone())?;
-        let mut builder = build::Builder::new(&settings, clock.clone())?;
+        let mut builder = build::Builder::new(&settings, journal.clone(), clock.clone())?;
         let rules = builder.rules(&settings)?;
         let reaper = Reaper {
             ledger: ledger.clone(),
@@ -167,6 +170,7 @@ impl Gate {
         let looking = drift::watch(self.looks.subscribe(), self.shared.metrics.clone());
         self.tasks.push(tokio::spawn(looking));
         self.tasks.push(tokio::spawn(overdue::watch(Arc::clone(&self.shared))));
+        self.tasks.push(tokio::spawn(roles::watch(Arc::clone(&self.shared))));
         let connections = Arc::new(tokio::sync::Semaphore::new(self.settings.limits.connections as usize));
         for listener in listeners {
             let door = accept::Door {
@@ -182,6 +186,7 @@ impl Gate {
 
     fn serve_control(&self, listeners: Listeners, token: AdminToken) -> JoinHandle<()> {
         let (ready, counted, notifier) = (Arc::clone(&self.shared), Arc::clone(&self.shared), self.notifier.clone());
+        let rooms = Arc::clone(&self.shared);
         let forwarder = self.forwarder.clone();
         let gate = control::Gate {
             ledger: self.shared.ledger.clone(),
@@ -193,12 +198,14 @@ impl Gate {
             token,
             waiting: self.builder.waiting.clone(),
             rules: self.access.subscribe(),
+            room: Box::new(move |target| rooms.rules.borrow().targets.get(target).cloned()),
             advertise: self.advertise(),
             ready: Box::new(move || readiness(&ready)),
             metrics: Box::new(move || {
                 counted.metrics.waiting(counted.lobby.waiting());
                 counted.metrics.notices_lost(notifier.lost());
                 counted.metrics.log(log(&counted));
+                roles::count(&counted);
                 if let Some(forwarder) = &forwarder {
                     counted
                         .metrics
@@ -261,6 +268,7 @@ impl Gate {
         for task in &tasks {
             task.abort();
         }
+        roles::close(&shared).await;
         let now = shared.clock.now();
         let _ = shared.ledger.remember_time(now).await;
         if let Err(error) = shared.journal.record(&Event::GateStopped {}).await {

@@ -9,7 +9,7 @@ use crate::config::TargetSettings;
 use crate::provision::profiles::{Definition, Definitions};
 use crate::secret::Secret;
 use crate::tls::TlsError;
-use crate::upstream::Target;
+use crate::upstream::{self, Target};
 
 /// An account beside the target's own.
 #[derive(Debug, Clone)]
@@ -24,8 +24,8 @@ pub struct Account {
 pub fn profiles(settings: &TargetSettings, account: Option<Account>) -> Result<(Arc<Target>, Definitions), TlsError> {
     let mut target = build::target(settings)?;
     if let Some(account) = account {
-        target.user = account.user;
-        target.password = account.password;
+        target.account = upstream::Account::own(account.user);
+        target.account.password = account.password;
     }
     let defined = settings.profiles.iter().filter_map(|profile| {
         Some(Definition {

@@ -138,6 +138,11 @@ fn short(event: &Event<'_>) -> String {
                 event.change, event.grant, event.target, event.by
             )
         }
+        Event::RoleChanged(event) => {
+            let until = event.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
+            let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+            format!("{} role {} on {}{until}{detail}", event.change, event.role, event.target)
+        }
         Event::RequestChanged(_)
         | Event::DecisionMade(_)
         | Event::UserChanged(_)

@@ -67,8 +67,12 @@ pub struct Cli {
 pub enum Command {
     /// Runs the gate (SIGTERM drains, SIGHUP reloads)
     Serve,
-    /// Checks the configuration and every file it names; prints all that is wrong
-    Check,
+    /// Checks the configuration and every file it names, and asks the targets what they lack; prints all that is wrong
+    Check {
+        /// Does not ask the targets
+        #[arg(long)]
+        offline: bool,
+    },
     /// Shows it all on this machine, with a throwaway database: ask, approve, work, the end on time
     Demo(super::demo::Args),
     /// What people do.
@@ -83,7 +87,7 @@ pub enum Command {
     /// Checks, explains and tests the policies in a folder
     #[command(subcommand)]
     Policy(super::policy::PolicyCommand),
-    /// Brings a target's database in step with its profiles
+    /// Brings a target's database in step with its profiles; shows the roles of its grants
     #[command(subcommand)]
     Target(super::target::TargetCommand),
     /// Reads the audit log
@@ -244,7 +248,7 @@ pub struct CreateArgs {
     /// Whom it is for
     #[arg(long, value_name = "NAME")]
     pub identity: IdentityName,
-    /// With which of the target's profiles [default: none, the target's own account]
+    /// With which of the target's profiles [default: the narrowest where profiles say what they may do, else none]
     #[arg(long, value_name = "NAME")]
     pub profile: Option<ProfileName>,
     /// How long, from the first connect; like 30m or 2h30m

@@ -77,7 +77,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     let done = match cli.command {
         Command::People(command) => return wait_for(people::run(&config, command)),
         Command::Serve => gate::serve(&config),
-        Command::Check => gate::check(&config),
+        Command::Check { offline } => gate::check(&config, offline),
         Command::Demo(args) => demo::run(&args),
         Command::Grant(command) => wait_for(grant::run(&config, command)),
         Command::Session(command) => wait_for(session::run(&config, command)),

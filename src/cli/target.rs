@@ -1,7 +1,10 @@
-//! `target`: what a target's profiles mean at the database, what differs there, and how it is brought in step.
+//! `target`: what a target's profiles mean at the database, what differs there, and how it is brought in step; the roles of its
+//! grants.
 //!
-//! It asks no gate: it reads the configuration and talks to the database itself, also as another account than the gate's, for only
+//! But for these it asks no gate: it reads the configuration and talks to the database itself, also as another account than the gate's, for only
 //! who owns a table may say who reads it. Nothing is changed but by `apply`.
+
+mod status;
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +23,7 @@ use crate::secret::Secret;
 /// `plan`: the database is not as the profiles say.
 const DIFFERS: u8 = 7;
 
-/// Brings a target's database in step with its profiles.
+/// Brings a target's database in step with its profiles; shows the roles of its grants.
 #[derive(Debug, Subcommand)]
 pub enum TargetCommand {
     /// Shows what differs between the profiles and the database, as the SQL that would change it; changes nothing
@@ -39,6 +42,15 @@ Example:
 Who applies needs CREATEROLE for the profiles' roles, and to own what they are given rights on, or
 to be a member of the role that does; a superuser has both. Views with masks belong to who applies.")]
     Apply(TargetArgs),
+    /// Shows the roles of a target's grants as its server has them: whose, until when, how many are logged in, what is left over
+    #[command(after_help = "\
+Examples:
+  tidegate target status orders
+  tidegate target status orders --output json
+
+It asks the running gate, which asks the server. More backends than sessions: somebody has come in
+past the gate, and is ended within a minute or so.")]
+    Status(status::StatusArgs),
 }
 
 /// Which target, as whom.
@@ -65,6 +77,7 @@ pub(super) async fn run(config: &Path, command: TargetCommand) -> anyhow::Result
     match command {
         TargetCommand::Plan(args) => show_plan(config, &args).await,
         TargetCommand::Apply(args) => bring_in_step(config, &args).await,
+        TargetCommand::Status(args) => status::run(config, args).await.map(|()| 0),
     }
 }
 

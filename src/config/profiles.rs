@@ -6,7 +6,7 @@ use std::fmt::Display;
 
 use super::reader::{Own, Section};
 use crate::names::{ProfileName, TargetName};
-use crate::rails::Rules;
+use crate::rails::{Rails, Rules};
 use crate::rights::{Glob, Mask, MaskedTable, Pattern, Rights, literal, profile_role};
 
 /// What can be asked for at a target.
@@ -91,7 +91,9 @@ fn defined(name: &str, table: &Section<'_, '_>) -> Option<ProfileSettings> {
         .parse::<ProfileName>()
         .map_err(|error| table.mistake_here(error.to_string()))
         .ok();
-    let rails = table.is_table("rails").then(|| table.within("rails", rails));
+    let rails = table
+        .is_table("rails")
+        .then(|| table.within("rails", |rails| self::rails(rails, name.as_ref())));
     let read = ProfileSettings {
         rights: Some(rights(table)),
         rails,
@@ -218,15 +220,19 @@ fn mask(table: &Section<'_, '_>, key: &str, column: &str, value: Own) -> Option<
 }
 
 /// `rails` of a profile.
-fn rails(table: &Section<'_, '_>) -> Rules {
-    let unknown = table.one_of("unknown", &[("refuse", true), ("pass", false)]);
+fn rails(table: &Section<'_, '_>, profile: Option<&ProfileName>) -> Rules {
+    let unknown = table.one_of("unknown", &[("refuse", true), ("allow", false)]);
     let statements = table.texts("statements");
-    Rules {
+    let rules = Rules {
         // What cannot be read could be of any kind.
         refuse_unknown: unknown.unwrap_or(statements.is_some()),
         statements,
         need_where: table.yes_no("need_where").unwrap_or(false),
         deny_tables: table.texts("deny_tables").unwrap_or_default(),
         max_sql_bytes: table.number("max_sql_bytes", 1, u32::MAX).map(Into::into),
+    };
+    if let Some(Err(mistake)) = profile.map(|profile| Rails::new(&rules, profile.clone())) {
+        table.mistake_here(mistake.to_string());
     }
+    rules
 }

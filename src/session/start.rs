@@ -50,6 +50,7 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     let backend = Backend {
         pid: opened.backend.pid,
         opened: since.instant,
+        role: opened.role,
     };
     let live = Live {
         who: opened.who,
@@ -116,7 +117,7 @@ fn tap(live: &Live, keep: &Keep, shared: &Shared) -> Tap {
 /// The guard rails of the grant's profile, which know how the target reads texts.
 fn guard(live: &Live, connected: &Connected) -> Option<Guard> {
     let grant = live.grant.borrow();
-    let rails = live.room.rails.get(grant.profile()?)?;
+    let rails = live.room.rails.get(&grant.profile().cloned())?;
     let mut guard = Guard::new(Arc::clone(rails));
     for (name, value) in &connected.parameters {
         guard.told(name.as_bytes(), value.as_bytes());

@@ -40,13 +40,14 @@ impl Careful {
             refuse_unknown: true,
             ..Rules::default()
         };
-        let rails = HashMap::from([(profile.clone(), Arc::new(Rails::new(&rules, profile.clone()).unwrap()))]);
+        let rails = HashMap::from([(Some(profile.clone()), Arc::new(Rails::new(&rules, profile.clone()).unwrap()))]);
         let before = gate.shared().rules.borrow().clone();
         let target = &TARGET.parse().unwrap();
         let room = &before.targets[target];
         let room = TargetRoom {
             target: Arc::clone(&room.target),
             terminator: room.terminator.clone(),
+            roles: None,
             places: Arc::clone(&room.places),
             limit: room.limit,
             show: room.show.clone(),

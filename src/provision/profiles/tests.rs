@@ -52,7 +52,7 @@ impl Server {
         let name = "orders".parse().unwrap();
         let mut target = Target::new(name, "127.0.0.1".to_owned(), "shop".to_owned(), user.to_owned(), tls);
         target.port = self.postgres.port();
-        target.password = Some(Secret::new("p".to_owned()));
+        target.account.password = Some(Secret::new("p".to_owned()));
         Arc::new(target)
     }
 

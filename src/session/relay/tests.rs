@@ -225,6 +225,7 @@ fn live(who: Arc<Who>, client: SocketAddr, clock: &Clock) -> Live {
             terminator: Terminator::spawn(Arc::clone(&target), clock.clone()),
             target,
             places: Arc::new(Semaphore::new(1)),
+            roles: None,
             limit: 1,
             show: Show::Full,
             rails: HashMap::new(),
@@ -232,6 +233,7 @@ fn live(who: Arc<Who>, client: SocketAddr, clock: &Clock) -> Live {
         backend: Backend {
             pid: 1,
             opened: clock.moment().instant,
+            role: None,
         },
         backend_key: BackendKey {
             pid: 1,
