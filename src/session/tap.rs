@@ -6,6 +6,7 @@
 //! INVARIANT: when [`Tap::client`] says [`Flow::Go`] to the last piece of a message that executes something, its intent is in
 //! [`Tap::intents`]; the relay holds that last byte back until the log has it.
 
+mod asked;
 mod records;
 
 use std::sync::Arc;
@@ -20,9 +21,8 @@ use crate::audit::Batch;
 use crate::audit::event::{Done, Event, Kind, Outcome, Parameter, Statement, Text, Who};
 use crate::audit::redact::Secrets;
 use crate::clock::{Clock, Moment};
-use crate::ending::{Ending, Fate};
+use crate::ending::Ending;
 use crate::rails::Refused;
-use crate::wire::backend::Transaction;
 use crate::wire::frame::{Gather, Piece};
 use crate::wire::frontend::{Bind, Fields, Parse, Values};
 
@@ -535,69 +535,6 @@ impl Tap {
             let mut fields = Fields::of(body);
             guard.told(fields.text_or_rest(), fields.text_or_rest());
         }
-    }
-
-    /// Bytes of records that wait to be written.
-    pub(super) fn records_size(&self) -> usize {
-        self.intents.size() + self.outcomes.size()
-    }
-
-    /// Whether a message of the client is held until the target has answered.
-    pub(super) fn holds(&self) -> bool {
-        self.held.is_some()
-    }
-
-    /// Whether the target owes an answer.
-    pub(super) fn executing(&self) -> bool {
-        self.book.executing()
-    }
-
-    /// Whether a transaction is open, as the target said last.
-    pub(super) fn in_transaction(&self) -> bool {
-        self.book.transaction() != Transaction::Idle
-    }
-
-    /// From now on, notes what becomes of the statement that is running.
-    pub(super) fn stopping(&mut self) {
-        if self.book.executing() {
-            self.finished_since_stop = Some(false);
-        }
-    }
-
-    /// What became of the transaction, from all that came until now. `cut` says that the target's last message was cut off
-    /// half-way: then the statement had not finished.
-    pub(super) fn fate(&self, cut: bool) -> Fate {
-        let open = self.book.transaction() != Transaction::Idle;
-        match self.finished_since_stop {
-            None if open => Fate::RolledBack,
-            None => Fate::None,
-            Some(_) if self.target_said_fatal || self.book.failed() || cut => Fate::RolledBack,
-            Some(true) if open => Fate::RolledBack,
-            Some(true) => Fate::Committed,
-            Some(false) if self.book.executing() => Fate::Unknown,
-            // Answered with an error, and ready again.
-            Some(false) => Fate::RolledBack,
-        }
-    }
-
-    /// Puts on record what has no answer when the session ends. What has no intent on record was never forwarded: it is
-    /// dropped, and is not counted.
-    pub(super) fn abandon(&mut self) {
-        let now = self.clock.moment();
-        self.skipped.clear();
-        self.totals.statements -= std::mem::take(&mut self.unwritten);
-        let Self {
-            book,
-            outcomes,
-            who,
-            written,
-            ..
-        } = self;
-        book.abandon(|settled| {
-            if settled.statement <= *written {
-                record(outcomes, who, &settled, now);
-            }
-        });
     }
 }
 

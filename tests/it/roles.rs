@@ -356,3 +356,24 @@ async fn from_the_configuration_to_masked_rows() {
     walls.revoke(&login);
     walls.empty().await;
 }
+
+/// Also for a grant that names no profile: it has the narrowest one's role, and its rails.
+#[tokio::test(flavor = "multi_thread")]
+async fn guard_rails_are_those_of_the_grants_profile() {
+    let rails = "[targets.shop.profiles.read-only.rails]\nstatements = [\"select\"]\n\
+                 [targets.shop.profiles.read-write.rails]\nneed_where = true\n";
+    let walls = Walls::build_with(&Options::default(), rails).await;
+    let (login, writer) = walls.session("read-write").await;
+    assert_eq!(code(&writer.client, "DELETE FROM orders").await, "42501");
+    assert_eq!(code(&writer.client, "DELETE FROM orders WHERE id = 2").await, "");
+    let rules: Vec<_> = records_of(&walls.gate, &login.grant, "outcome")
+        .iter()
+        .filter_map(|record| record["rule"].as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(rules, ["need_where"]);
+
+    let unnamed = walls.gate.grant("ana@example.com", "shop", "10m", &[]).expect("a grant");
+    let reader = suite(&walls.gate, &unnamed).await.expect("a session");
+    assert_eq!(value(&reader.client, "SELECT current_user").await.expect("a name"), READER);
+    assert_eq!(code(&reader.client, "SHOW work_mem").await, "42501");
+}
