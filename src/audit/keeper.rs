@@ -75,15 +75,17 @@ impl Keeper {
             loop {
                 let dir = &journal.settings().dir;
                 let mut index = || indexer.pass(dir).map_err(|error| io_error(dir, error));
+                let mut pause = PERIOD;
                 match keep_while(&journal, clock.now(), go_on).and_then(|()| index()) {
-                    Ok(()) => told = false,
+                    Ok(true) => told = false,
+                    Ok(false) => pause = Duration::ZERO,
                     Err(error) if !told => {
                         told = true;
                         tracing::warn!(%error, "closed segments of the audit log could not be packed, indexed or removed");
                     }
                     Err(_) => {}
                 }
-                if stopped.recv_timeout(PERIOD) != Err(RecvTimeoutError::Timeout) {
+                if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                     break;
                 }
             }

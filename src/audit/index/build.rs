@@ -24,6 +24,9 @@ const TEXTS: usize = 4096;
 /// Longer ones are not.
 const LONGEST: usize = 4096;
 
+/// Segments that are looked at in one pass.
+const AT_ONCE: usize = 16;
+
 /// Keeps the indexes beside packed segments.
 #[derive(Debug, Default)]
 pub(in crate::audit) struct Indexer {
@@ -32,19 +35,24 @@ pub(in crate::audit) struct Indexer {
 }
 
 impl Indexer {
-    /// Makes the indexes that are missing or not fit for use. One that is damaged later is not used by readers, and made again at
-    /// the next start.
-    pub(in crate::audit) fn pass(&mut self, dir: &Path) -> io::Result<()> {
-        for segment in segment::list(dir)?.iter().filter(|segment| segment.packed) {
-            if !self.done.contains(&segment.number) {
-                let fit = Index::load(segment, &mut std::fs::File::open(&segment.path)?).is_some();
-                if !fit {
-                    make(segment)?;
-                }
-                self.done.insert(segment.number);
+    /// Makes indexes that are missing or not fit for use; `false` when there may be more of them, for a start finds all the segments
+    /// there are, and packing must not wait for that. One that is damaged later is not used by readers, and made again at the next
+    /// start.
+    pub(in crate::audit) fn pass(&mut self, dir: &Path) -> io::Result<bool> {
+        let segments = segment::list(dir)?;
+        let mut left = segments
+            .iter()
+            .filter(|segment| segment.packed && !self.done.contains(&segment.number));
+        let now: Vec<_> = left.by_ref().take(AT_ONCE).collect();
+        let done = left.next().is_none();
+        for segment in now {
+            let fit = Index::load(segment, &mut std::fs::File::open(&segment.path)?).is_some();
+            if !fit {
+                make(segment)?;
             }
+            self.done.insert(segment.number);
         }
-        Ok(())
+        Ok(done)
     }
 }
 

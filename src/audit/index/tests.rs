@@ -355,14 +355,14 @@ fn an_index_that_does_not_fit_is_not_used_and_made_again() {
     let packed = std::fs::read(&segment.path).unwrap();
     pack(dir.path(), 1, &[record(1, ended(&who(1, "ana")))], 1);
     assert!(!fits());
-    Indexer::default().pass(dir.path()).unwrap();
+    assert!(Indexer::default().pass(dir.path()).unwrap());
     assert!(fits());
     std::fs::write(&segment.path, packed).unwrap();
     assert!(!fits());
-    Indexer::default().pass(dir.path()).unwrap();
+    assert!(Indexer::default().pass(dir.path()).unwrap());
     assert!(fits());
     std::fs::remove_file(path(&segment)).unwrap();
-    Indexer::default().pass(dir.path()).unwrap();
+    assert!(Indexer::default().pass(dir.path()).unwrap());
     assert!(fits());
 }
 
@@ -390,7 +390,7 @@ fn a_segment_in_other_frames_is_read_as_before() {
     let (one, two) = lines.as_bytes().split_at(lines.len() / 3);
     let path = dir.path().join("audit-000001.jsonl.zst");
     std::fs::write(&path, [one, two].map(|part| zstd::bulk::compress(part, 3).unwrap()).concat()).unwrap();
-    Indexer::default().pass(dir.path()).unwrap();
+    assert!(Indexer::default().pass(dir.path()).unwrap());
     assert!(exists(dir.path(), 1));
     assert_eq!(numbers(dir.path(), &Filter::default()).len(), records.len());
 }
@@ -452,4 +452,17 @@ fn what_was_only_parsed_is_not_waited_for() {
         ..Filter::default()
     };
     assert!(left(&segment, &denied) < 10, "of a hundred blocks");
+}
+
+/// A start finds all the segments there are; each pass takes some of them, and says whether it was all.
+#[test]
+fn many_segments_take_many_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    for number in 1..=40 {
+        pack(dir.path(), number, &[record(1, ended(&who(1, "ana")))], 1);
+    }
+    let mut indexer = Indexer::default();
+    let passes: Vec<bool> = (0..4).map(|_| indexer.pass(dir.path()).unwrap()).collect();
+    assert_eq!(passes, [false, false, true, true]);
+    assert!((1..=40).all(|number| exists(dir.path(), number)));
 }
