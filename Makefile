@@ -2,7 +2,7 @@
 
 export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test bench figures kill9 disk regress fuzz drivers lint setup
+.PHONY: help demo test bench figures kill9 disk regress versions fuzz drivers lint setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,6 +33,9 @@ disk: setup ## a disk that is full two hundred times under load (DISKS=1000 for 
 
 regress: setup ## PostgreSQL's own regression suite, direct and through the gate
 	tests/regress/run.sh $(ARGS)
+
+versions: setup ## the tests of roles and escapes on PostgreSQL 13, 15, 16 and 18 (VERSIONS="14 17" for others)
+	tests/versions/run.sh $(VERSIONS)
 
 fuzz: setup ## hostile clients for a long time (CLIENTS=5000, TIDEGATE_SEED=... to repeat a run)
 	TIDEGATE_FUZZ=$(or $(CLIENTS),5000) cargo test --locked --test it hostile_clients

@@ -224,6 +224,11 @@ pub enum Ending {
         /// The target.
         target: TargetName,
     },
+    /// The target did not make the grant's role, so there is nothing to log in as.
+    RoleNotMade {
+        /// The target.
+        target: TargetName,
+    },
     /// The grant store cannot be read or written.
     LedgerFailed,
     /// The gate is shutting down and takes nobody new.
@@ -371,6 +376,7 @@ impl Ending {
             Self::TooMany { .. } => "too_many",
             Self::TargetUnreachable { .. } => "target_unreachable",
             Self::TargetRefused { .. } => "target_refused",
+            Self::RoleNotMade { .. } => "role_not_made",
             Self::LedgerFailed => "ledger_failed",
             Self::Draining => "draining",
             Self::Expired { .. } => "expired",
@@ -391,7 +397,7 @@ impl Ending {
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Self::Quit | Self::TargetClosed => "00000",
-            Self::Disconnected | Self::TargetRefused { .. } | Self::TargetLost { .. } => "08006",
+            Self::Disconnected | Self::TargetRefused { .. } | Self::RoleNotMade { .. } | Self::TargetLost { .. } => "08006",
             Self::TargetUnreachable { .. } => "08001",
             Self::Malformed { .. } => "08P01",
             Self::ProtocolUnsupported { .. } => "0A000",

@@ -7,6 +7,7 @@
 //! - [`ending`]: why sessions end, with SQLSTATE and words (pure)
 //! - [`wire`]: bytes to PostgreSQL messages and back (pure)
 //! - [`scram`]: either side of SCRAM-SHA-256, one message at a time (pure)
+//! - [`rights`]: what a profile may do at the database, and what has to change there (pure)
 //! - [`grant`]: what a grant is, which events may follow which, `Permit` (pure)
 //! - [`request`]: what a request for access is, and which steps may follow which (pure)
 //! - [`tls`]: the TLS configurations
@@ -14,12 +15,13 @@
 //! - [`metrics`]: what the gate counts
 //! - [`audit`]: the log: event, journal, reader
 //! - [`evidence`]: what auditors and their tools are given of the log
+//! - [`rails`]: the seat belt: whether a statement is one that a profile wants at all (pure)
 //! - [`policy`]: one access question, and the verdict of the policies (pure)
 //! - [`ledger`]: the only place where a grant changes
 //! - [`access`]: what people and pipelines do: ask, approve, extend, give back
 //! - [`frontend`]: a TCP stranger becomes a named, authenticated client, or is refused properly
 //! - [`upstream`]: an authenticated connection to the target; demands a `Permit`
-//! - [`provision`]: the provisioning connection: ends backends, confirms that they are gone, reaps leftovers
+//! - [`provision`]: the provisioning connections: end backends, make and end the roles of grants, bring profiles in step
 //! - [`session`]: one connection from accept to ending
 //! - [`notify`]: signed webhooks about requests, from a durable outbox
 //! - [`forward`]: the log on its way to a syslog receiver, checkpoints to webhooks
@@ -52,7 +54,9 @@ pub mod names;
 pub mod notify;
 pub mod policy;
 pub mod provision;
+pub mod rails;
 pub mod request;
+pub mod rights;
 pub mod scram;
 pub mod secret;
 pub mod session;

@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::names::TargetName;
+use crate::names::{ProfileName, TargetName};
 
 /// Upper bounds of the overshoot histogram, in seconds: the promise is 0.25.
 const OVERSHOOT_BOUNDS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -34,6 +34,21 @@ pub struct Log {
     pub segment: u64,
     /// How long ago the last checkpoint was signed; none is due while nothing is written.
     pub since_checkpoint: Duration,
+}
+
+/// The roles of grants at a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// There now, as far as the gate knows.
+    pub present: u64,
+    /// Made since the start.
+    pub made: u64,
+    /// Ended since the start.
+    pub retired: u64,
+    /// Of grants that are over, and not ended yet.
+    pub left: u64,
+    /// Backends ended since the start that had logged in as one past the gate.
+    pub intruders: u64,
 }
 
 /// The counters of a gate. Cheap to clone; clones count together.
@@ -62,6 +77,12 @@ struct Counters {
     forwarded: Counter,
     forward_missed: Counter,
     forward_lag: Gauge<f64, AtomicU64>,
+    drift: Family<ByProfile, Gauge>,
+    roles: Family<ByTarget, Gauge>,
+    roles_made: Family<ByTarget, Counter>,
+    roles_retired: Family<ByTarget, Counter>,
+    roles_left: Family<ByTarget, Gauge>,
+    role_intruders: Family<ByTarget, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -80,7 +101,19 @@ struct ByBoth {
     ending: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByProfile {
+    target: TargetName,
+    profile: ProfileName,
+}
+
 impl EncodeLabelValue for TargetName {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.as_str().encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for ProfileName {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         self.as_str().encode(encoder)
     }
@@ -109,6 +142,12 @@ impl Default for Counters {
             forwarded: Counter::default(),
             forward_missed: Counter::default(),
             forward_lag: Gauge::default(),
+            drift: Family::default(),
+            roles: Family::default(),
+            roles_made: Family::default(),
+            roles_retired: Family::default(),
+            roles_left: Family::default(),
+            role_intruders: Family::default(),
         }
     }
 }
@@ -137,6 +176,23 @@ impl Counters {
             "audit_checkpoint_age_seconds",
             "Since the last checkpoint was signed; none is due while nothing is written",
             self.audit_unsigned.clone(),
+        );
+    }
+
+    /// Those of the roles of grants.
+    fn register_roles(&self, registry: &mut Registry) {
+        registry.register("roles", "Roles of grants at the target", self.roles.clone());
+        registry.register("roles_made", "Roles of grants made", self.roles_made.clone());
+        registry.register("roles_retired", "Roles of grants ended", self.roles_retired.clone());
+        registry.register(
+            "roles_left",
+            "Roles of ended grants that could not be ended yet: they can log nobody in",
+            self.roles_left.clone(),
+        );
+        registry.register(
+            "role_intruders",
+            "Backends ended that had logged in as a grant's role past the gate",
+            self.role_intruders.clone(),
         );
     }
 
@@ -242,6 +298,33 @@ impl Metrics {
         self.0.forward_lag.set(lag.as_secs_f64());
     }
 
+    /// Whether a target's database differs from what a profile says.
+    pub fn profile(&self, target: &TargetName, profile: &ProfileName, differs: bool) {
+        let (target, profile) = (target.clone(), profile.clone());
+        let gauge = self.0.drift.get_or_create(&ByProfile { target, profile });
+        gauge.set(i64::from(differs));
+    }
+
+    /// Forgets the profiles: there are others now.
+    pub fn no_profiles(&self) {
+        self.0.drift.clear();
+    }
+
+    /// The roles of grants at a target.
+    pub fn roles(&self, target: &TargetName, roles: Roles) {
+        let by_target = ByTarget { target: target.clone() };
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.0.roles.get_or_create(&by_target).set(gauge(roles.present));
+        self.0.roles_left.get_or_create(&by_target).set(gauge(roles.left));
+        for (counters, count) in [
+            (&self.0.roles_made, roles.made),
+            (&self.0.roles_retired, roles.retired),
+            (&self.0.role_intruders, roles.intruders),
+        ] {
+            counters.get_or_create(&by_target).inner().store(count, Ordering::Relaxed);
+        }
+    }
+
     /// All of it as Prometheus reads it.
     #[must_use]
     pub fn text(&self) -> String {
@@ -257,6 +340,7 @@ impl Metrics {
             clock_ahead,
             waiting,
             notices_lost,
+            drift,
             ..
         } = &*self.0;
         registry.register("connections", "TCP connections accepted", connections.clone());
@@ -287,6 +371,12 @@ impl Metrics {
             notices_lost.clone(),
         );
         self.0.register_forwarding(&mut registry);
+        registry.register(
+            "profile_drift",
+            "1 while the target's database differs from what the profile says",
+            drift.clone(),
+        );
+        self.0.register_roles(&mut registry);
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &registry);
@@ -316,8 +406,20 @@ mod tests {
             since_checkpoint: Duration::from_millis(1500),
         });
         metrics.forwarded(7, 1, Duration::from_millis(1500));
+        metrics.profile(&target, &"read-only".parse().unwrap(), true);
+        let roles = Roles {
+            present: 1,
+            made: 3,
+            retired: 2,
+            left: 0,
+            intruders: 0,
+        };
+        metrics.roles(&target, roles);
         let text = metrics.text();
         for line in [
+            "tidegate_roles{target=\"orders\"} 1",
+            "tidegate_roles_made_total{target=\"orders\"} 3",
+            "tidegate_roles_left{target=\"orders\"} 0",
             "tidegate_sessions{target=\"orders\"} 0",
             "tidegate_sessions_ended_total{target=\"orders\",ending=\"expired\"} 1",
             "tidegate_statements_total{target=\"orders\"} 3",
@@ -331,6 +433,7 @@ mod tests {
             "tidegate_audit_forwarded_total 7",
             "tidegate_audit_forward_missed_total 1",
             "tidegate_audit_forward_lag_seconds 1.5",
+            "tidegate_profile_drift{target=\"orders\",profile=\"read-only\"} 1",
             "tidegate_ending_overshoot_seconds_bucket{le=\"0.005\"} 1",
         ] {
             assert!(text.contains(line), "{line} not in\n{text}");

@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("ending", "ids names"),
     ("wire", "ending"),
     ("scram", ""),
+    ("rights", "ids names"),
     ("grant", "ids names ending"),
     ("request", "ids names"),
     ("tls", ""),
@@ -33,6 +34,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("metrics", "names"),
     ("audit", "clock ids names ending"),
     ("evidence", "ids names audit"),
+    ("rails", "names ending audit"),
     ("policy", "names identity request"),
     ("ledger", "clock ids names secret ending scram grant request identity audit"),
     (
@@ -40,11 +42,14 @@ const LAYERS: &[(&str, &str)] = &[
         "clock ids names secret ending grant request identity audit policy ledger",
     ),
     ("frontend", "clock secret ending wire scram tls"),
-    ("upstream", "names secret ending scram grant tls"),
-    ("provision", "clock ids tls ledger upstream"),
+    ("upstream", "ids names secret ending scram grant tls"),
+    (
+        "provision",
+        "causes clock ids names secret ending rights scram grant tls audit ledger upstream",
+    ),
     (
         "session",
-        "clock duration ids names secret ending wire grant request metrics tls audit ledger access frontend upstream provision",
+        "clock duration ids names secret ending wire grant request metrics tls audit rails ledger access frontend upstream provision",
     ),
     ("notify", "causes clock ids secret tls request audit ledger"),
     ("forward", "clock tls audit notify"),
@@ -54,22 +59,22 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "config",
-        "causes duration names secret identity tls audit policy frontend upstream notify forward",
+        "causes duration names secret rights identity tls audit rails policy frontend upstream notify forward",
     ),
     (
         "app",
-        "clock names ending identity metrics tls audit ledger access frontend upstream provision session notify forward control config",
+        "causes clock names secret ending identity metrics tls audit rails ledger access frontend upstream provision session notify forward control config",
     ),
     ("lab", "secret tls"),
     (
         "cli",
-        "clock duration ids names secret grant request identity tls policy audit evidence session control config app lab",
+        "clock duration ids names secret grant request identity tls policy audit evidence provision session control config app lab",
     ),
 ];
 
 /// No task, socket, file, clock or randomness: what these need comes as an argument.
 const PURE: &[&str] = &[
-    "duration", "ids", "names", "ending", "wire", "scram", "grant", "request", "policy",
+    "duration", "ids", "names", "ending", "wire", "scram", "grant", "request", "rails", "rights", "policy",
 ];
 const IMPURE: &[&str] = &[
     "async ",
@@ -96,10 +101,6 @@ const LONGER: &[(&str, &str)] = &[
     (
         "session/book.rs",
         "one account with its two sides, what the client sent and what the server answered",
-    ),
-    (
-        "session/relay.rs",
-        "both directions share their buffers and their order; apart, neither can be judged",
     ),
     ("session/tap.rs", "one arm for each message of the protocol"),
 ];

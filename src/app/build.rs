@@ -8,14 +8,17 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::StartError;
+use crate::audit::Journal;
 use crate::audit::values::{ParameterPolicy, Show, ValueKey};
 use crate::clock::Clock;
-use crate::config::{Settings, TargetSettings, TlsFiles};
+use crate::config::{ProfileSettings, Settings, TargetSettings, TlsFiles};
 use crate::frontend::{self, Waiting};
-use crate::names::TargetName;
-use crate::provision::Terminator;
+use crate::names::{ProfileName, TargetName};
+use crate::provision::{Profile, Roles, Terminator};
+use crate::rails::{InvalidRules, Rails};
+
 use crate::session::{self, Keep, Rules, TargetRoom};
-use crate::tls::{ClientTls, ServerTls, ServerTlsCell};
+use crate::tls::{ClientTls, ServerTls, ServerTlsCell, TlsError};
 use crate::upstream::Target;
 
 /// Failed logins of one address before it has to wait, and how long each one waits: a person who mistypes does not notice.
@@ -28,13 +31,14 @@ const NO_LIMIT: u32 = 100_000;
 /// Makes rules, at the start and at each reload; keeps what must outlive a reload.
 pub(super) struct Builder {
     clock: Clock,
+    journal: Journal,
     pub(super) tls: ServerTlsCell,
     pub(super) waiting: Waiting,
     rooms: HashMap<TargetName, Arc<TargetRoom>>,
 }
 
 impl Builder {
-    pub(super) fn new(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
+    pub(super) fn new(settings: &Settings, journal: Journal, clock: Clock) -> Result<Self, StartError> {
         let limits = frontend::Limits {
             waiting: settings.limits.handshakes,
             waiting_per_address: settings.limits.handshakes_per_address,
@@ -45,6 +49,7 @@ impl Builder {
             tls: ServerTlsCell::new(certificate(&settings.tls)?),
             waiting: Waiting::new(limits, clock.clone()),
             clock,
+            journal,
             rooms: HashMap::new(),
         })
     }
@@ -54,11 +59,16 @@ impl Builder {
         let certificate = certificate(&settings.tls)?;
         let mut targets = Vec::with_capacity(settings.targets.len());
         for target in &settings.targets {
-            targets.push((self::target(target)?, show(target.parameters, settings)?));
+            targets.push((
+                self::target(target)?,
+                target,
+                rails(target)?,
+                show(target.parameters, settings)?,
+            ));
         }
         let rooms: HashMap<_, _> = targets
             .into_iter()
-            .map(|(target, show)| (target.name.clone(), self.room(target, show)))
+            .map(|(target, settings, rails, show)| (target.name.clone(), self.room(target, profiles(settings), rails, show)))
             .collect();
         self.rooms.clone_from(&rooms);
         self.tls.replace(certificate);
@@ -75,7 +85,7 @@ impl Builder {
         })
     }
 
-    fn room(&self, target: Target, show: Show) -> Arc<TargetRoom> {
+    fn room(&self, target: Target, profiles: Option<Vec<Profile>>, rails: RailsOf, show: Show) -> Arc<TargetRoom> {
         let limit = target.max_sessions.unwrap_or(NO_LIMIT);
         let target = Arc::new(target);
         // Places in use stay in use, as long as the limit is the same.
@@ -85,13 +95,51 @@ impl Builder {
         };
         let terminator = Terminator::spawn(Arc::clone(&target), self.clock.clone());
         Arc::new(TargetRoom {
-            target,
+            target: Arc::clone(&target),
             terminator,
+            roles: profiles.map(|profiles| self.roles(&target, profiles)),
             places,
             limit,
             show,
+            rails,
         })
     }
+
+    /// They outlive a reload: the passwords are in memory only, and their ends have to be seen to. Where the target is another
+    /// place now, the roles at the old one are ended with their grants.
+    fn roles(&self, target: &Arc<Target>, profiles: Vec<Profile>) -> Roles {
+        let known = self.rooms.get(&target.name).and_then(|room| room.roles.clone());
+        known
+            .filter(|roles| roles.renew(target, &profiles))
+            .unwrap_or_else(|| Roles::new(Arc::clone(target), profiles, self.journal.clone(), self.clock.clone()))
+    }
+}
+
+/// The guard rails of profiles that have some; `None` is the profile of grants that name none.
+type RailsOf = HashMap<Option<ProfileName>, Arc<Rails>>;
+
+fn rails(target: &TargetSettings) -> Result<RailsOf, InvalidRules> {
+    let mut made = RailsOf::new();
+    for (at, profile) in target.profiles.iter().enumerate() {
+        let Some(rules) = &profile.rails else { continue };
+        let rails = Arc::new(Rails::new(rules, profile.name.clone())?);
+        if at == 0 {
+            // As its rights: the narrowest.
+            made.insert(None, Arc::clone(&rails));
+        }
+        made.insert(Some(profile.name.clone()), rails);
+    }
+    Ok(made)
+}
+
+/// What its grants' roles get; `None`: its sessions share its account.
+pub(super) fn profiles(settings: &TargetSettings) -> Option<Vec<Profile>> {
+    let profile = |profile: &ProfileSettings| Profile {
+        name: profile.name.clone(),
+        connections: profile.connection_limit,
+        settings: profile.session_settings(&settings.name),
+    };
+    settings.has_rights().then(|| settings.profiles.iter().map(profile).collect())
 }
 
 fn session(settings: &Settings) -> session::Settings {
@@ -131,12 +179,12 @@ fn certificate(files: &TlsFiles) -> Result<ServerTls, StartError> {
     })
 }
 
-fn target(settings: &TargetSettings) -> Result<Target, StartError> {
+pub(super) fn target(settings: &TargetSettings) -> Result<Target, TlsError> {
     let tls = ClientTls::new(settings.sslmode, settings.ca_file.as_deref())?;
     let (name, host) = (settings.name.clone(), settings.host.clone());
     let mut target = Target::new(name, host, settings.database.clone(), settings.user.clone(), tls);
     target.port = settings.port;
-    target.password.clone_from(&settings.password);
+    target.account.password.clone_from(&settings.password);
     target.auth = settings.auth.iter().copied().collect();
     target.connect_timeout = settings.connect_timeout;
     target.check_interval = settings.check_interval;

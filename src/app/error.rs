@@ -10,6 +10,7 @@ use crate::audit::values::ValueKeyError;
 use crate::control;
 use crate::ledger::{LedgerError, StoreError};
 use crate::notify::OutboxError;
+use crate::rails::InvalidRules;
 use crate::tls::TlsError;
 
 /// Why a gate does not start, or does not take a new configuration.
@@ -40,6 +41,9 @@ pub enum StartError {
     /// A certificate, key or CA.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The guard rails of a profile.
+    #[error(transparent)]
+    Rails(#[from] InvalidRules),
     /// The log.
     #[error(transparent)]
     Audit(#[from] AuditError),

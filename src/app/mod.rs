@@ -8,11 +8,15 @@
 mod accept;
 mod build;
 mod crew;
+mod drift;
 mod error;
+mod inspect;
 mod overdue;
 mod policies;
+pub mod profiles;
 mod reap;
 mod reload;
+mod roles;
 mod serve;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -42,6 +46,7 @@ use crate::tls::TlsError;
 
 use crew::Crew;
 pub use error::StartError;
+pub use inspect::{Inspected, inspect};
 use policies::Access;
 use reap::Reaper;
 pub use serve::serve;
@@ -63,6 +68,8 @@ pub struct Gate {
     builder: build::Builder,
     access: Access,
     notifier: Notifier,
+    /// The profiles that are looked at.
+    looks: watch::Sender<drift::Looks>,
     crew: Crew,
     keeper: Keeper,
     /// Where the log is sent on.
@@ -84,7 +91,7 @@ impl Gate {
         };
         journal.record(&Event::GateStarted(std::borrow::Cow::Owned(started))).await?;
         let ledger = Ledger::open(&store, journal.clone(), clock.clone())?;
-        let mut builder = build::Builder::new(&settings, clock.clone())?;
+        let mut builder = build::Builder::new(&settings, journal.clone(), clock.clone())?;
         let rules = builder.rules(&settings)?;
         let reaper = Reaper {
             ledger: ledger.clone(),
@@ -113,13 +120,14 @@ impl Gate {
         });
         let keeper = Keeper::spawn(shared.journal.clone(), shared.clock.clone()).map_err(StartError::Threads)?;
         let crew = Crew::new(settings.limits.session_threads).map_err(StartError::Threads)?;
-        let forwarder = forwarder(&settings, &shared.clock)?;
         let tasks = vec![
             tokio::spawn(reaper.go_on(left)),
             tokio::spawn(checkpoints(&settings, notifier.clone())),
             tokio::spawn(notifier.clone().run(shared.ledger.clone(), changes)),
         ];
         let mut gate = Self {
+            looks: watch::Sender::new(drift::looks(&settings)?),
+            forwarder: forwarder(&settings, &shared.clock)?,
             shared,
             settings,
             addresses: Vec::new(),
@@ -128,7 +136,6 @@ impl Gate {
             notifier,
             crew,
             keeper,
-            forwarder,
             tasks,
         };
         gate.open().await?;
@@ -160,7 +167,10 @@ impl Gate {
         }
         self.tasks.push(self.serve_control(control, token));
         self.tasks.push(tokio::spawn(tick(Arc::clone(&self.shared))));
+        let looking = drift::watch(self.looks.subscribe(), self.shared.metrics.clone());
+        self.tasks.push(tokio::spawn(looking));
         self.tasks.push(tokio::spawn(overdue::watch(Arc::clone(&self.shared))));
+        self.tasks.push(tokio::spawn(roles::watch(Arc::clone(&self.shared))));
         let connections = Arc::new(tokio::sync::Semaphore::new(self.settings.limits.connections as usize));
         for listener in listeners {
             let door = accept::Door {
@@ -176,6 +186,7 @@ impl Gate {
 
     fn serve_control(&self, listeners: Listeners, token: AdminToken) -> JoinHandle<()> {
         let (ready, counted, notifier) = (Arc::clone(&self.shared), Arc::clone(&self.shared), self.notifier.clone());
+        let rooms = Arc::clone(&self.shared);
         let forwarder = self.forwarder.clone();
         let gate = control::Gate {
             ledger: self.shared.ledger.clone(),
@@ -187,12 +198,14 @@ impl Gate {
             token,
             waiting: self.builder.waiting.clone(),
             rules: self.access.subscribe(),
+            room: Box::new(move |target| rooms.rules.borrow().targets.get(target).cloned()),
             advertise: self.advertise(),
             ready: Box::new(move || readiness(&ready)),
             metrics: Box::new(move || {
                 counted.metrics.waiting(counted.lobby.waiting());
                 counted.metrics.notices_lost(notifier.lost());
                 counted.metrics.log(log(&counted));
+                roles::count(&counted);
                 if let Some(forwarder) = &forwarder {
                     counted
                         .metrics
@@ -255,6 +268,7 @@ impl Gate {
         for task in &tasks {
             task.abort();
         }
+        roles::close(&shared).await;
         let now = shared.clock.now();
         let _ = shared.ledger.remember_time(now).await;
         if let Err(error) = shared.journal.record(&Event::GateStopped {}).await {

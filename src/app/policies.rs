@@ -77,7 +77,7 @@ fn rules(settings: &Settings, issuers: &Issuers) -> Rules {
     let access = &settings.access;
     Rules {
         policies: settings.policies.clone(),
-        targets: targets.map(|target| (target.name.clone(), target.profiles.clone())).collect(),
+        targets: targets.map(|target| (target.name.clone(), target.profile_names())).collect(),
         issuers: Arc::new(issuers.renewed(settings.issuers.clone())),
         default_window: access.default_window,
         pending_for: access.pending_for,

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::roles;
 use crate::audit::Journal;
 use crate::audit::event::{Event, SessionEnded, Who};
 use crate::clock::Clock;
@@ -28,7 +29,7 @@ pub(super) struct Reaper {
 }
 
 impl Reaper {
-    /// Reaps once; returns what is left to be tried again.
+    /// Reaps once, sessions and then roles; returns what is left to be tried again.
     pub(super) async fn reap(&self) -> Result<Vec<OpenSession>, LedgerError> {
         let leftovers = self.ledger.leftovers().await?;
         let found = leftovers.len();
@@ -36,6 +37,7 @@ impl Reaper {
         if found > 0 {
             tracing::warn!(found, left = left.len(), "sessions of a gate that died were reaped");
         }
+        roles::reap_at_start(&self.rooms, &self.ledger).await;
         Ok(left)
     }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Gate, StartError, build};
+use super::{Gate, StartError, build, drift};
 use crate::audit::event::{Event, Reloaded};
 use crate::config::{Mistake, Settings};
 use crate::session::Rules;
@@ -14,8 +14,8 @@ use crate::session::Rules;
 impl Gate {
     /// Takes new settings, for sessions that begin from now on. On an error the old ones stay in force.
     pub async fn reload(&mut self, settings: Settings) -> Result<(), StartError> {
-        let rules = match self.renewed(&settings).await {
-            Ok(rules) => rules,
+        let (rules, looks) = match self.renewed(&settings).await {
+            Ok(renewed) => renewed,
             Err(error) => {
                 self.reloaded(false, error.to_string()).await;
                 return Err(error);
@@ -26,6 +26,7 @@ impl Gate {
             fixed => format!("in force, but for what needs a restart: {}", fixed.join(", ")),
         };
         self.shared.rules.send_replace(Arc::new(rules));
+        self.looks.send_replace(looks);
         self.notifier.renew(settings.notify.clone());
         self.settings = settings;
         self.reloaded(true, detail).await;
@@ -33,10 +34,10 @@ impl Gate {
     }
 
     /// Everything that can fail; the last of it puts the policies in force.
-    async fn renewed(&mut self, settings: &Settings) -> Result<Rules, StartError> {
-        let rules = self.builder.rules(settings)?;
+    async fn renewed(&mut self, settings: &Settings) -> Result<(Rules, drift::Looks), StartError> {
+        let (rules, looks) = (self.builder.rules(settings)?, drift::looks(settings)?);
         self.access.replace(settings).await?;
-        Ok(rules)
+        Ok((rules, looks))
     }
 
     /// Puts a reload that came to nothing on record.

@@ -49,6 +49,8 @@ pub enum Event<'a> {
     RequestChanged(Cow<'a, RequestChanged>),
     /// The policies allowed or forbade something other than a request: an approval, an extension, reading the log.
     DecisionMade(Cow<'a, DecisionMade>),
+    /// A grant's role at its target was made, or came closer to its end.
+    RoleChanged(Cow<'a, RoleChanged>),
     /// A local user was made or changed.
     UserChanged(Cow<'a, UserChanged>),
     /// Somebody did not prove who they are.
@@ -344,6 +346,27 @@ pub struct DecisionMade {
     pub errors: Vec<String>,
     /// SHA-256 of the set of policies, in hexadecimal.
     pub policy_set: String,
+}
+
+/// A grant's role at its target was made, or came closer to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleChanged {
+    /// The grant.
+    pub grant: GrantId,
+    /// Where.
+    pub target: TargetName,
+    /// The role's name there.
+    pub role: String,
+    /// `made` (written before it is, so that there is no role without a record; `not_made` follows where it came to nothing),
+    /// `extended` (its logins end at another time), `retired` (it is gone), `left` (it can log nobody in but is still there;
+    /// tried again until it is gone), `intruder_ended` (somebody logged in as it past the gate).
+    pub change: String,
+    /// Until when it can log in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Why not, or who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 /// A local user was made or changed.

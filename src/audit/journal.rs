@@ -22,6 +22,7 @@ use super::queue::{Queued, Shared};
 use super::writer::Writer;
 use super::{AuditError, Settings, Written};
 use crate::clock::Clock;
+use crate::ids::LogId;
 
 /// The journal. Cheap to clone; clones are the same journal. When the last is dropped, what is deferred is written.
 #[derive(Debug, Clone)]
@@ -29,6 +30,7 @@ pub struct Journal(Arc<Owner>);
 
 #[derive(Debug)]
 struct Owner {
+    log: LogId,
     shared: Arc<Shared>,
     settings: Settings,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -87,6 +89,7 @@ impl Journal {
     pub fn open(settings: &Settings, clock: Clock) -> Result<Self, AuditError> {
         let mut first = Lines::default();
         let writer = Writer::open(settings, clock.now(), &mut first)?;
+        let log = writer.log().clone();
         let shared = Arc::new(Shared::new(writer, settings.durability, clock, first));
         let thread = std::thread::Builder::new()
             .name("audit".to_owned())
@@ -97,9 +100,16 @@ impl Journal {
             .map_err(|error| AuditError::open(&settings.dir, error))?;
         Ok(Self(Arc::new(Owner {
             shared,
+            log,
             settings: settings.clone(),
             thread: Mutex::new(Some(thread)),
         })))
+    }
+
+    /// Which log this is: the same for as long as the gate's log folder is.
+    #[must_use]
+    pub fn log(&self) -> &LogId {
+        &self.0.log
     }
 
     /// Submits intents: records of what is about to happen. The batch is empty afterwards, whatever the answer.

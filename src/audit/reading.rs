@@ -18,7 +18,7 @@ use sqlparser::ast::{Ident, ObjectName};
 use super::event::Sql;
 
 mod budget;
-mod parse;
+pub(crate) mod parse;
 
 /// A longer text is not read: statements that people and programs write are far shorter.
 const LONGEST: usize = 1 << 20;
@@ -148,7 +148,7 @@ impl Class {
     }
 
     /// By the first word of a command, for texts that could not be parsed.
-    fn of_word(word: &str) -> Self {
+    pub(crate) fn of_word(word: &str) -> Self {
         match word.to_ascii_lowercase().as_str() {
             "select" | "values" | "table" | "with" => Self::Select,
             "insert" => Self::Insert,
@@ -174,7 +174,7 @@ impl Class {
         }
     }
 
-    fn is_opaque(self) -> bool {
+    pub(crate) fn is_opaque(self) -> bool {
         matches!(self, Self::Execute | Self::Call)
     }
 }
@@ -201,7 +201,7 @@ impl Table {
         self.name == other.name && (self.schema.is_none() || other.schema.is_none() || self.schema == other.schema)
     }
 
-    fn of(name: &ObjectName) -> Option<Self> {
+    pub(crate) fn of(name: &ObjectName) -> Option<Self> {
         let mut parts = name.0.iter().rev().map(|part| part.as_ident().map(folded));
         Some(Self {
             name: parts.next()??,
@@ -211,7 +211,7 @@ impl Table {
 }
 
 /// As PostgreSQL stores it. It folds ASCII only, where characters have more than one byte (scansup.c, downcase_identifier).
-fn folded(ident: &Ident) -> String {
+pub(crate) fn folded(ident: &Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
         None => ident.value.to_ascii_lowercase(),
@@ -336,7 +336,7 @@ impl Reading {
 }
 
 /// The words of a text: what may be a name or a part of one. Comments and literals count as well.
-pub(super) fn words(sql: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn words(sql: &str) -> impl Iterator<Item = &str> {
     let inside = |character: char| character.is_alphanumeric() || character == '_' || character == '$';
     sql.split(move |character| !inside(character)).filter(|word| !word.is_empty())
 }

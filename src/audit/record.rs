@@ -156,6 +156,7 @@ names! {
     GrantChanged = "grant_changed",
     RequestChanged = "request_changed",
     DecisionMade = "decision_made",
+    RoleChanged = "role_changed",
     UserChanged = "user_changed",
     IdentityRefused = "identity_refused",
     PolicyLoaded = "policy_loaded",
@@ -221,6 +222,7 @@ impl Event<'_> {
             Self::Refused(event) => event.grant.as_ref(),
             Self::GrantChanged(event) => Some(&event.grant),
             Self::RequestChanged(event) => event.grant.as_ref(),
+            Self::RoleChanged(event) => Some(&event.grant),
             _ => self.who().map(|who| &who.grant),
         }
     }
@@ -244,6 +246,7 @@ impl Event<'_> {
         match self {
             Self::GrantChanged(event) => Some(&event.target),
             Self::RequestChanged(event) => Some(&event.target),
+            Self::RoleChanged(event) => Some(&event.target),
             _ => self.who().map(|who| &who.target),
         }
     }

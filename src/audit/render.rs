@@ -138,6 +138,11 @@ fn short(event: &Event<'_>) -> String {
                 event.change, event.grant, event.target, event.by
             )
         }
+        Event::RoleChanged(event) => {
+            let until = event.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
+            let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+            format!("{} role {} on {}{until}{detail}", event.change, event.role, event.target)
+        }
         Event::RequestChanged(_)
         | Event::DecisionMade(_)
         | Event::UserChanged(_)
@@ -302,6 +307,9 @@ fn outcome_text(outcome: &Outcome<'_>) -> String {
     let mut text = format!("#{} {result}", outcome.statement);
     if let Some(code) = &outcome.sqlstate {
         text.extend([" ", code.0.as_ref()]);
+    }
+    if let Some(rule) = &outcome.rule {
+        text.extend([", refused by rule ", begin(&rule.0)]);
     }
     for tag in outcome.tags.iter().take(20) {
         text.extend([" ", begin(&tag.0)]);

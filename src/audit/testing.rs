@@ -10,8 +10,8 @@ use super::chain::{Link, Mark};
 use super::checkpoint::Checkpoint;
 use super::event::{
     CancelRequested, DecisionMade, Done, Event, Fault, GateStarted, GrantChanged, IdentityRefused, JournalHealed, KeyChanged,
-    Kind, Outcome, Parameter, PolicyLoaded, Refused, RequestChanged, RolledBack, SegmentBegan, SegmentsRemoved, SessionEnded,
-    SessionStarted, Sql, Statement, Text, TransactionChanged, TransactionStatus, UserChanged, Who,
+    Kind, Outcome, Parameter, PolicyLoaded, Refused, RequestChanged, RoleChanged, RolledBack, SegmentBegan, SegmentsRemoved,
+    SessionEnded, SessionStarted, Sql, Statement, Text, TransactionChanged, TransactionStatus, UserChanged, Who,
 };
 use super::key::{PublicKey, Signature};
 use super::record::{Record, VERSION};
@@ -70,6 +70,7 @@ pub(super) fn outcome(who: &Who, statement: u64, sqlstate: Option<&'static str>)
         statement,
         result: if sqlstate.is_some() { Done::Failed } else { Done::Completed },
         sqlstate: sqlstate.map(|code| Text(Cow::Borrowed(code))),
+        rule: None,
         tags: vec![Text(Cow::Borrowed("SELECT 1"))],
         rows: 1,
         bytes: 80,
@@ -269,6 +270,14 @@ fn access(ana: &Who) -> Vec<Event<'static>> {
             policies: Vec::new(),
             errors: Vec::new(),
             policy_set: "ab".repeat(32),
+        })),
+        Event::RoleChanged(Cow::Owned(RoleChanged {
+            grant: ana.grant.clone(),
+            target: ana.target.clone(),
+            role: format!("{}_{}", ana.grant, ana.identity),
+            change: "made".to_owned(),
+            until: Some(Timestamp::UNIX_EPOCH),
+            detail: None,
         })),
         Event::UserChanged(Cow::Owned(UserChanged {
             identity: ana.identity.clone(),

@@ -78,6 +78,11 @@ enum State {
 }
 
 impl Writer {
+    /// Which log it is.
+    pub(super) fn log(&self) -> &LogId {
+        &self.log
+    }
+
     /// Takes the folder and goes on where its log ends, or begins one. What was found to be wrong is put into `notes`.
     pub(super) fn open(settings: &Settings, now: Timestamp, notes: &mut Lines) -> Result<Self, AuditError> {
         let dir = &settings.dir;

@@ -23,6 +23,7 @@ Exit codes:
   4  there is no such grant, request, user or session
   5  refused: the gate or an approver does not allow it (as things stand)
   6  nobody has decided in time: the request has lapsed, or is still pending
+  7  the database differs from what the profiles say (target plan)
 psql and exec leave with the exit code of what they ran; 130, 143: stopped by Ctrl-C, by SIGTERM";
 
 /// Heads the options that many commands have.
@@ -66,8 +67,12 @@ pub struct Cli {
 pub enum Command {
     /// Runs the gate (SIGTERM drains, SIGHUP reloads)
     Serve,
-    /// Checks the configuration and every file it names; prints all that is wrong
-    Check,
+    /// Checks the configuration and every file it names, and asks the targets what they lack; prints all that is wrong
+    Check {
+        /// Does not ask the targets
+        #[arg(long)]
+        offline: bool,
+    },
     /// Shows it all on this machine, with a throwaway database: ask, approve, work, the end on time
     Demo(super::demo::Args),
     /// What people do.
@@ -82,6 +87,9 @@ pub enum Command {
     /// Checks, explains and tests the policies in a folder
     #[command(subcommand)]
     Policy(super::policy::PolicyCommand),
+    /// Brings a target's database in step with its profiles; shows the roles of its grants
+    #[command(subcommand)]
+    Target(super::target::TargetCommand),
     /// Reads the audit log
     Log(Box<super::log::args::LogArgs>),
     /// Proves the audit log, and what that takes
@@ -240,7 +248,7 @@ pub struct CreateArgs {
     /// Whom it is for
     #[arg(long, value_name = "NAME")]
     pub identity: IdentityName,
-    /// With which of the target's profiles [default: none, the target's own account]
+    /// With which of the target's profiles [default: the narrowest where profiles say what they may do, else none]
     #[arg(long, value_name = "NAME")]
     pub profile: Option<ProfileName>,
     /// How long, from the first connect; like 30m or 2h30m

@@ -9,7 +9,7 @@ use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 use super::render;
-use crate::app::{self, Gate};
+use crate::app::{self, Gate, Inspected};
 use crate::config::{self, LogFormat, Logging, Mistake};
 
 /// What has to be said for a gate without a log to serve.
@@ -62,7 +62,7 @@ fn messages(logging: &Logging) -> anyhow::Result<()> {
     set.map_err(|error| anyhow::anyhow!("the gate's messages cannot be set up: {error}"))
 }
 
-pub(super) fn check(path: &Path) -> anyhow::Result<()> {
+pub(super) fn check(path: &Path, offline: bool) -> anyhow::Result<()> {
     let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
     let targets: Vec<String> = settings
         .targets
@@ -84,6 +84,22 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
         log.display(),
         key.display()
     ))?;
+    if offline {
+        return Ok(());
+    }
+    let inspected = super::wait_for(async { Ok(app::inspect(&settings).await?) })?;
+    for Inspected { target, lines, .. } in &inspected {
+        for line in lines {
+            render::print(&format!("{target}: {line}"))?;
+        }
+    }
+    let lacking = inspected.iter().filter(|inspected| inspected.lacks);
+    let lacking: Vec<String> = lacking.map(|inspected| inspected.target.to_string()).collect();
+    anyhow::ensure!(
+        lacking.is_empty(),
+        "no role can be made for grants of {}: see above for what is missing",
+        lacking.join(", ")
+    );
     Ok(())
 }
 

@@ -20,6 +20,7 @@ mod render;
 pub mod run;
 mod session;
 mod show;
+pub mod target;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -76,12 +77,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     let done = match cli.command {
         Command::People(command) => return wait_for(people::run(&config, command)),
         Command::Serve => gate::serve(&config),
-        Command::Check => gate::check(&config),
+        Command::Check { offline } => gate::check(&config, offline),
         Command::Demo(args) => demo::run(&args),
         Command::Grant(command) => wait_for(grant::run(&config, command)),
         Command::Session(command) => wait_for(session::run(&config, command)),
         Command::Log(args) => wait_for(log::run(&config, *args)),
         Command::Audit(command) => return wait_for(audit::run(&config, command)),
+        Command::Target(command) => return wait_for(target::run(&config, command)),
         Command::Policy(command) => policy::run(&config, command),
         Command::Version => Ok(render::print(concat!("tidegate ", env!("CARGO_PKG_VERSION")))?),
     };

@@ -71,6 +71,13 @@ fn usage_is_checked() {
             true,
         ),
         ("tidegate audit verify --control unix:/x", false),
+        ("tidegate target plan orders", true),
+        (
+            "tidegate target apply orders --user owner --password-file owner.password -o json",
+            true,
+        ),
+        ("tidegate target plan orders --password-file owner.password", false),
+        ("tidegate target plan", false),
         ("tidegate audit", false),
         ("tidegate", false),
     ] {

@@ -12,7 +12,6 @@ use super::check::Base;
 use super::reader::Section;
 use super::{PolicyPlace, policies};
 use crate::frontend::TokenInClear;
-use crate::names::ProfileName;
 use crate::policy::Policies;
 
 /// A request is not to wait, nor a grant, for less than a person needs to see it.
@@ -70,29 +69,6 @@ pub(super) fn policy(table: &Section<'_, '_>) -> PolicyTable {
         dir: table.path("dir").unwrap_or_else(|| policies::DEFAULT_DIR.into()),
         zone: zone.unwrap_or(TimeZone::UTC),
     }
-}
-
-/// `profiles` of a target: at least one, each once.
-pub(super) fn profiles(table: &Section<'_, '_>) -> Vec<ProfileName> {
-    let default = || vec!["default"].into_iter().filter_map(|name| name.parse().ok()).collect();
-    let profiles: Vec<ProfileName> = table.list("profiles", str::parse).unwrap_or_else(default);
-    let twice = |(i, name): &(usize, &ProfileName)| profiles.iter().take(*i).any(|earlier| earlier == *name);
-    if let Some((_, name)) = profiles.iter().enumerate().find(twice) {
-        table.mistake_at(
-            "profiles",
-            format!("\"{name}\" is named twice"),
-            Some("leave one out".to_owned()),
-        );
-    }
-    if profiles.is_empty() {
-        let remedy = "name them, the narrowest first, or leave the key out".to_owned();
-        table.mistake_at(
-            "profiles",
-            "there is no profile, so nobody could ask for one".to_owned(),
-            Some(remedy),
-        );
-    }
-    profiles
 }
 
 impl PolicyTable {

@@ -11,11 +11,12 @@ use super::forward::{self, ForwardTable};
 use super::issuers::{self, IssuerTable};
 use super::mistake::Mistake;
 use super::notify::{self, NotifyTable};
+use super::profiles::{self, ProfileSettings};
 use super::reader::{Places, Reader, Section};
 use crate::audit::Durability;
 use crate::audit::values::ParameterPolicy;
 use crate::frontend::Plaintext;
-use crate::names::{ProfileName, TargetName};
+use crate::names::TargetName;
 use crate::tls::TlsMode;
 use crate::upstream::{ApplicationName, AuthMethod};
 
@@ -61,7 +62,7 @@ pub(super) struct TargetTable {
     pub(super) max_sessions: Option<u32>,
     pub(super) application_name: ApplicationName,
     pub(super) parameters: ParameterPolicy,
-    pub(super) profiles: Vec<ProfileName>,
+    pub(super) profiles: Vec<ProfileSettings>,
 }
 
 /// `[tls]`.
@@ -263,7 +264,7 @@ fn target(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
             )
             .unwrap_or(ApplicationName::Prefix),
         parameters: table.one_of("parameters", PARAMETER_POLICIES).unwrap_or_default(),
-        profiles: access::profiles(table),
+        profiles: profiles::read(table),
         name: name?,
         host: address.as_ref()?.0.clone(),
         port: address?.1,

@@ -12,6 +12,7 @@ mod issuers;
 mod mistake;
 mod notify;
 pub mod policies;
+mod profiles;
 mod reader;
 mod secrets;
 mod settings;
@@ -25,6 +26,7 @@ use jiff::tz::TimeZone;
 pub use access::AccessTable;
 pub use file::{Control, Limits, LogFormat, Logging, SessionTable};
 pub use mistake::Mistake;
+pub use profiles::ProfileSettings;
 pub use settings::{Settings, TargetSettings, TlsFiles};
 
 /// The file that is looked for when none is named.

@@ -2,6 +2,7 @@
 //!
 //! It knows TOML's types but not what any key means. A key that nobody asked for is a mistake, so the keys asked for are the schema.
 
+mod own;
 mod tables;
 
 use std::cell::RefCell;
@@ -15,6 +16,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::mistake::{Mistake, nearest};
 use crate::duration;
+pub(super) use own::Own;
 
 /// Which line each key was written in; keys with their tables, as `targets.orders.user`.
 pub(super) type Places = BTreeMap<String, usize>;
@@ -104,7 +106,7 @@ impl<'t, 'a> Section<'t, 'a> {
         result
     }
 
-    /// The tables under `key`, each with its own name: `[targets.orders]`.
+    /// The tables under `key`, each with its own name, in the order of the file: `[targets.orders]`.
     pub(super) fn each<R>(&self, key: &'static str, mut read: impl FnMut(&str, &Section<'_, 'a>) -> R) -> Vec<R> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let Some(tables) = value.get_ref().as_table() else {
@@ -117,7 +119,7 @@ impl<'t, 'a> Section<'t, 'a> {
             return Vec::new();
         };
         let mut results = Vec::new();
-        for (name, value) in tables {
+        for (name, value) in own::in_file_order(tables) {
             let path = format!("{}.{}", self.path_of(key), name.get_ref());
             let line = self.reader.line(name.span().start);
             self.reader.places.borrow_mut().insert(path.clone(), line);

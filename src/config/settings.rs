@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::access::AccessTable;
 use super::file::{Control, Limits, Logging, SessionTable, joined};
+use super::profiles::ProfileSettings;
 use crate::audit;
 use crate::audit::values::ParameterPolicy;
 use crate::forward::ForwardSettings;
@@ -100,7 +101,7 @@ pub struct TargetSettings {
     /// What the log tells of parameters' values there.
     pub parameters: ParameterPolicy,
     /// What can be asked for there, the narrowest first.
-    pub profiles: Vec<ProfileName>,
+    pub profiles: Vec<ProfileSettings>,
 }
 
 /// The certificate shown to clients.
@@ -127,5 +128,18 @@ impl TargetSettings {
     #[must_use]
     pub fn address(&self) -> String {
         joined((self.host.clone(), self.port))
+    }
+
+    /// The names of its profiles, the narrowest first.
+    #[must_use]
+    pub fn profile_names(&self) -> Vec<ProfileName> {
+        self.profiles.iter().map(|profile| profile.name.clone()).collect()
+    }
+
+    /// Whether its profiles say what they may do, so that each grant has a role of its own; if not, all sessions share the
+    /// target's account.
+    #[must_use]
+    pub fn has_rights(&self) -> bool {
+        self.profiles.iter().any(|profile| profile.rights.is_some())
     }
 }

@@ -280,7 +280,7 @@ fn policies_are_read_with_the_file_and_every_mistake_in_them_is_told() {
     let load = |more: &str| from_text(&path, &format!("{SMALLEST}{more}"));
     let none = load("").unwrap();
     assert!(none.policies.is_none(), "no folder, no policies");
-    assert_eq!(none.targets[0].profiles, ["default".parse().unwrap()]);
+    assert_eq!(none.targets[0].profile_names(), ["default".parse().unwrap()]);
     assert_eq!(
         (none.access.default_window, none.access.requests_per_minute),
         (Duration::from_mins(30), 30)
@@ -317,4 +317,78 @@ fn profiles_and_zones_are_checked() {
             "tidegate.toml:9: access.default_window: `0s` is too short: at least 1s",
         ]
     );
+}
+
+#[test]
+fn profiles_can_say_what_they_may_do() {
+    let settings = good(&format!(
+        "{SMALLEST}{}",
+        r#"
+[targets.orders.profiles.read-only]
+select = ["shop.*", "!shop.cards", "shop.cards(id, last4)"]
+settings = { statement_timeout = "30s", work_mem = 1024, jit = false }
+connection_limit = 10
+mask = { "shop.people" = { name = "partial", mail = "hash", born = "null", cvv = { constant = "***" } } }
+[targets.orders.profiles.all]
+select = ["shop.*"]
+usage = ["shop.*"]
+execute = ["shop.fn*"]
+schemas = ["shop", "util"]
+create = ["shop"]
+future = true
+rails = { statements = ["select"], need_where = true, deny_tables = ["shop.cards"], max_sql_bytes = 65536 }
+"#
+    ));
+    let target = settings.targets.first().unwrap();
+    assert!(target.has_rights());
+    assert_eq!(target.profile_names(), ["read-only".parse().unwrap(), "all".parse().unwrap()]);
+    insta::assert_debug_snapshot!(target.profiles);
+}
+
+#[test]
+fn what_is_wrong_with_a_profile_is_named() {
+    let said = said(&format!(
+        "{SMALLEST}{}",
+        r#"
+[targets.orders.profiles.read-only]
+select = ["orders", "shop.a b"]
+insert = ["!shop.cards"]
+delete = ["shop.cards(id)"]
+slect = ["shop.*"]
+connection_limit = 0
+schemas = ["a.b"]
+settings = { "statement timeout" = "30s", role = "postgres", work_mem = [1], a.b = 1 }
+rails = { statments = [], unknown = "maybe" }
+[targets.orders.profiles.none]
+future = true
+[targets.orders.profiles."a b"]
+select = ["shop.*"]
+[targets.orders.profiles.masked]
+select = ["shop.*"]
+[targets.orders.profiles.masked.mask]
+"shop.cards" = { pan = "partal", cvv = { fixed = "*" }, id = 1979-01-01 }
+"pay.cards" = { pan = "null" }
+"shop.*" = { pan = "null" }
+"shop.people" = "hash"
+"#
+    ));
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+#[test]
+fn masked_tables_are_found_first() {
+    let path = |settings: &str| {
+        let settings = good(&format!(
+            "{SMALLEST}[targets.orders.profiles.masked]\nselect = [\"shop.*\"]\n{settings}"
+        ));
+        let target = settings.targets.first().unwrap();
+        target.profiles[0].session_settings(&target.name)
+    };
+    let mask = "mask = { \"shop.cards\" = { pan = \"null\" } }\n";
+    let set = "settings = { search_path = \"shop, util\" }\n";
+    let of = |value: &str| vec![("search_path".to_owned(), value.to_owned())];
+    assert_eq!(path(""), []);
+    assert_eq!(path(set), of("shop, util"));
+    assert_eq!(path(mask), of("\"tg_orders_masked\", \"$user\", public"));
+    assert_eq!(path(&format!("{mask}{set}")), of("\"tg_orders_masked\", shop, util"));
 }

@@ -33,12 +33,16 @@ use crate::audit::Journal;
 use crate::clock::Clock;
 use crate::frontend::Waiting;
 use crate::ledger::Ledger;
-use crate::session::Registry;
+use crate::names::TargetName;
+use crate::session::{Registry, TargetRoom};
 
 /// The name an operator's client gives for the record; the token proves the right, not this.
 pub const OPERATOR_HEADER: &str = "tidegate-operator";
 /// A caller's own key for a request: asked again with it, it is the same request.
 pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
+
+/// Finds a target.
+pub type Rooms = Box<dyn Fn(&TargetName) -> Option<Arc<TargetRoom>> + Send + Sync>;
 
 /// What the API acts on.
 pub struct Gate {
@@ -60,6 +64,8 @@ pub struct Gate {
     pub waiting: Waiting,
     /// The targets with their profiles, as configured now: the desk's own rules.
     pub rules: watch::Receiver<Arc<access::Rules>>,
+    /// A target as it is configured now, with the roles of its grants.
+    pub room: Rooms,
     /// Host and port that clients connect to, for connection strings.
     pub advertise: String,
     /// Whether the gate takes sessions, or why not.

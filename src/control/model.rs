@@ -29,7 +29,8 @@ pub struct NewGrantBody {
     /// What it is for.
     #[schema(value_type = String)]
     pub target: TargetName,
-    /// With which of the target's profiles; absent: with none, for the target's own account.
+    /// With which of the target's profiles; absent: the narrowest where profiles say what they may do, else
+    /// none, for the target's own account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub profile: Option<ProfileName>,

@@ -15,7 +15,7 @@ use crate::access::AccessError;
 use crate::audit::AuditError;
 use crate::ids::SessionId;
 use crate::ledger::LedgerError;
-use crate::names::{IdentityName, ProfileName};
+use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// How to prove oneself.
 const PROVE: &str = "send `Authorization: Bearer …` with your token, or as an operator with the content of admin.token in the gate's state folder";
@@ -45,6 +45,14 @@ pub enum ApiError {
         asked: String,
         /// The nearest there is, or all.
         known: String,
+    },
+    /// The target's server does not answer the gate, or says no.
+    #[error("{target} cannot be asked: {reason}")]
+    TargetAway {
+        /// Which.
+        target: TargetName,
+        /// Why.
+        reason: String,
     },
     /// No such session (any more).
     #[error("there is no session {0}")]
@@ -178,6 +186,12 @@ impl ApiError {
                 "no-such-target",
                 "No such target",
                 Some(known.clone()),
+            ),
+            Self::TargetAway { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "target-away",
+                "The target cannot be asked",
+                some("`tidegate check` on the gate's machine tells what is missing there"),
             ),
             Self::NoSuchSession(_) => (
                 StatusCode::NOT_FOUND,

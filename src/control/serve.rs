@@ -27,7 +27,7 @@ use super::hold::Hold;
 use super::listen::{self, Front, MOST};
 use super::openapi::{self, Document, Written};
 use super::problem::ApiError;
-use super::routes::{audit, events, grants, requests, sessions, users};
+use super::routes::{audit, events, grants, requests, sessions, targets, users};
 use super::{Gate, log, routes};
 use crate::tls::ServerTlsCell;
 
@@ -154,7 +154,8 @@ pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Outp
 pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> (Router, utoipa::openapi::OpenApi) {
     let v1 = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(routes::me))
-        .routes(routes!(routes::targets))
+        .routes(routes!(targets::list))
+        .routes(routes!(targets::status))
         .routes(routes!(requests::list, requests::submit))
         .routes(routes!(requests::show))
         .routes(routes!(requests::approve))

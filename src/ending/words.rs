@@ -193,6 +193,11 @@ impl Ending {
                 None,
                 Some("tell the gate's operator: the gate's log has the reason (credentials, TLS or connection limit of the target)".to_owned()),
             ),
+            Self::RoleNotMade { target } => (
+                format!("no role could be made for this grant on database \"{target}\", and without its own role no session begins"),
+                None,
+                Some("tell the gate's operator: the gate's log has the reason, and `tidegate check` says what the gate's account lacks".to_owned()),
+            ),
             Self::LedgerFailed => (
                 "the gate cannot read or write its grants, so it lets nobody in".to_owned(),
                 None,

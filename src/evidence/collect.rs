@@ -188,9 +188,10 @@ impl Collector {
         let used = self.lives.used(&event.who.grant);
         match event.result {
             Done::Completed | Done::Suspended => {}
-            Done::Failed => self.statements.failed += 1,
+            Done::Failed if event.rule.is_none() => self.statements.failed += 1,
             Done::Unknown => self.statements.unknown += 1,
-            Done::Skipped => {
+            // The target skipped it, or the guard rails refused it: it was not executed.
+            Done::Skipped | Done::Failed => {
                 self.statements.executed = self.statements.executed.saturating_sub(1);
                 if let Some(used) = used {
                     used.statements = used.statements.saturating_sub(1);

@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::row::{self, Page};
 use super::{Entry, GrantView, Ledger, LedgerError};
-use crate::grant::Grant;
+use crate::grant::{Grant, Status};
 use crate::ids::GrantId;
 use crate::names::{IdentityName, TargetName};
 
@@ -30,6 +32,14 @@ pub struct GrantFilter {
 const PAGE: usize = 1000;
 
 impl Ledger {
+    /// A grant whose window is open, now and after every change; `None` for every other.
+    #[must_use]
+    pub fn watch(&self, id: &GrantId) -> Option<watch::Receiver<Arc<Grant>>> {
+        let changes = self.0.entry(id)?.grant.subscribe();
+        let active = matches!(changes.borrow().status(self.0.clock.now()), Status::Active { .. });
+        active.then_some(changes)
+    }
+
     /// Grants, the newest first.
     pub async fn grants(&self, filter: &GrantFilter) -> Result<Vec<GrantView>, LedgerError> {
         let before = match &filter.before {

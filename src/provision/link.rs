@@ -27,8 +27,11 @@ pub(super) enum LinkError {
 pub(super) struct Link {
     client: Client,
     statement: Statement,
-    driver: JoinHandle<Result<(), tokio_postgres::Error>>,
+    driver: Driver,
 }
+
+/// The task that drives a connection.
+pub(super) type Driver = JoinHandle<Result<(), tokio_postgres::Error>>;
 
 /// A question about one backend.
 pub(super) struct Asked {
@@ -39,6 +42,8 @@ pub(super) struct Asked {
     /// looked at before SIGINT wherever a statement can be stopped, `ProcessInterrupts` in tcop/postgres.c; a cancel as well
     /// would only make the backend clean up twice.)
     pub(super) end: bool,
+    /// As which role it was logged in; `None`: as the account itself.
+    pub(super) role: Option<Arc<str>>,
 }
 
 /// A process that is there, under the gate's role.
@@ -50,14 +55,16 @@ pub(super) struct Seen {
 
 /// How long connecting and an answer may take. The answer is a scan of shared memory.
 const TIMEOUT: Duration = Duration::from_secs(2);
+const OPTIONS: &str = "-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0";
 
 /// The backend's age is compared with the session's: each side measures with its own clock, so they need not agree; what they
 /// drift apart, or a small step of the server's, is forgiven. A process too young has got the process id of one that is gone.
-/// Only processes of the same role are looked at: those of others are neither ours nor ours to end.
+/// Only processes of the session's role are looked at, or of the account itself: those of others are neither ours nor ours to
+/// end.
 const QUERY: &str = "
     SELECT w.pid, ours, CASE WHEN ours AND w.stop THEN pg_terminate_backend(w.pid) END
-    FROM unnest($1::int4[], $2::float8[], $3::bool[]) AS w (pid, age, stop)
-    JOIN pg_stat_activity AS a ON a.pid = w.pid AND a.usename = current_user
+    FROM unnest($1::int4[], $2::float8[], $3::bool[], $4::text[]) AS w (pid, age, stop, role)
+    JOIN pg_stat_activity AS a ON a.pid = w.pid AND a.usename IN (current_user, w.role)
     CROSS JOIN LATERAL (
         SELECT coalesce(extract(epoch FROM clock_timestamp() - a.backend_start)::float8 + 5 >= w.age, true) AS ours
     ) AS o";
@@ -71,9 +78,7 @@ impl Link {
     }
 
     async fn connect(target: &Arc<Target>) -> Result<Self, LinkError> {
-        let transport = Guarded::new(upstream::dial(target).await?, target.clone());
-        let (client, connection) = config(target).connect_raw(transport, NoTls).await?;
-        let driver = tokio::spawn(connection);
+        let (client, driver) = client(target, "tidegate (ends sessions)", OPTIONS).await?;
         let statement = client.prepare(QUERY).await?;
         let link = Self {
             client,
@@ -95,7 +100,8 @@ impl Link {
         let pids: Vec<i32> = asked.iter().map(|asked| asked.pid).collect();
         let ages: Vec<f64> = asked.iter().map(|asked| asked.age.as_secs_f64()).collect();
         let ends: Vec<bool> = asked.iter().map(|asked| asked.end).collect();
-        let rows = self.client.query(&self.statement, &[&pids, &ages, &ends]).await?;
+        let roles: Vec<Option<&str>> = asked.iter().map(|asked| asked.role.as_deref()).collect();
+        let rows = self.client.query(&self.statement, &[&pids, &ages, &ends, &roles]).await?;
         let seen = |row: &tokio_postgres::Row| {
             Ok(Seen {
                 pid: row.try_get(0)?,
@@ -117,17 +123,27 @@ impl Drop for Link {
     }
 }
 
-/// A role's own settings (`ALTER ROLE ... SET`, which whoever uses a shared account may do) must not reach this connection.
+/// Logs in the way the target's sessions do; the task that drives the connection is the caller's to end. A role's own settings (`ALTER
+/// ROLE ... SET`, which whoever uses a shared account may do) must not reach it: `options` go before them.
+pub(super) async fn client(target: &Arc<Target>, application: &str, options: &str) -> Result<(Client, Driver), LinkError> {
+    let transport = Guarded::new(upstream::dial(target).await?, target.clone());
+    let mut config = config(target);
+    let (client, connection) = config
+        .application_name(application)
+        .options(options)
+        .connect_raw(transport, NoTls)
+        .await?;
+    Ok((client, tokio::spawn(connection)))
+}
+
 fn config(target: &Target) -> Config {
     let mut config = Config::new();
     config
-        .user(&target.user)
+        .user(&target.account.user)
         .dbname(&target.database)
-        .application_name("tidegate (ends sessions)")
-        .options("-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0")
         // `dial` has settled TLS.
         .ssl_mode(SslMode::Disable);
-    if let Some(password) = &target.password {
+    if let Some(password) = &target.account.password {
         config.password(password.expose());
     }
     config

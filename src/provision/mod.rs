@@ -1,6 +1,6 @@
-//! The provisioning connection: ends backends of a target, confirms that they are gone, reaps what a dead gate left behind.
+//! The provisioning connections: end backends of a target and confirm that they are gone, reap what a dead gate left behind.
 //!
-//! It does not decide that a session ends and tells no client; it makes no roles (a seam: that is where they would be made).
+//! It does not decide that a session ends and tells no client. Roles of grants are in [`Roles`].
 //!
 //! INVARIANT: a backend is reported as gone only when the target has said so: it is not in `pg_stat_activity` any more. There
 //! its entry goes after its transaction was rolled back (`ShutdownPostgres` is a `before_shmem_exit` callback,
@@ -8,6 +8,8 @@
 
 mod guard;
 mod link;
+pub mod profiles;
+mod roles;
 mod terminator;
 
 use std::sync::Arc;
@@ -19,19 +21,23 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::ids::SessionId;
 use crate::ledger::OpenSession;
+use crate::rights;
 use crate::upstream::Target;
+pub use roles::{Counted, Fault, Finding, Found, Profile, ReapedRoles, RoleError, Roles, inspect_roles};
 use terminator::{Order, Work};
 
 /// How long a backend has to go away once it was told to. After that it is reported as not confirmed.
 pub const LIMIT: Duration = Duration::from_secs(5);
 
 /// A backend of a session of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
     /// Its process id, as the target's BackendKeyData said.
     pub pid: i32,
     /// When we were connected to it; the process is older than that.
     pub opened: Instant,
+    /// As which role it was logged in, if not as the target's own account.
+    pub role: Option<Arc<str>>,
 }
 
 /// What became of a backend that was to be ended.
@@ -90,9 +96,12 @@ impl Terminator {
     pub async fn reap(&self, leftovers: &[OpenSession]) -> Vec<Reaped> {
         let now = self.clock.moment();
         let orders = leftovers.iter().map(|session| {
+            // Had its target no roles then, it is found under the account itself.
+            let role = rights::grant_role(&session.identity, &session.grant);
             let backend = Backend {
                 pid: session.backend_pid,
                 opened: now.instant,
+                role: Some(role.as_str().into()),
             };
             let age = Duration::try_from(now.time.duration_since(session.opened_at)).unwrap_or(Duration::ZERO);
             let gone = self.order(backend, age, false, true);

@@ -199,6 +199,7 @@ impl Work {
                 pid: pending.order.backend.pid,
                 age,
                 end,
+                role: pending.order.backend.role.clone(),
             })
         };
         self.pending.iter_mut().filter_map(ask).collect()
@@ -232,7 +233,7 @@ impl Work {
             tracing::error!(target_name = %self.target.name, pid = given_up.backend.pid, "too many backends that do not go: this one is given up until the next start");
         }
         self.late.push_back(Late {
-            backend: order.backend,
+            backend: order.backend.clone(),
             older: order.older,
         });
         // It has just been tried.
@@ -286,6 +287,7 @@ impl Late {
             pid: self.backend.pid,
             age: self.older + now.duration_since(self.backend.opened),
             end: true,
+            role: self.backend.role.clone(),
         }
     }
 

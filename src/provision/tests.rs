@@ -56,6 +56,7 @@ impl Server {
         let backend = Backend {
             pid,
             opened: Instant::now(),
+            role: None,
         };
         Session { client, backend }
     }
@@ -73,7 +74,7 @@ fn target(port: u16, password: Option<&Secret<String>>) -> Arc<Target> {
     let name = "orders".parse().unwrap();
     let mut target = Target::new(name, "127.0.0.1".to_owned(), "postgres".to_owned(), "app".to_owned(), tls);
     target.port = port;
-    target.password = password.cloned();
+    target.account.password = password.cloned();
     Arc::new(target)
 }
 
@@ -93,7 +94,7 @@ async fn two_hundred_are_ended_at_once() {
     let mut backends = Vec::new();
     let mut sleepers = Vec::new();
     for session in sessions {
-        backends.push(session.backend);
+        backends.push(session.backend.clone());
         sleepers.push(tokio::spawn(async move {
             assert!(session.client.batch_execute("SELECT pg_sleep(3600)").await.is_err());
             // Like the gate's: open until the backend closes it.
@@ -107,7 +108,7 @@ async fn two_hundred_are_ended_at_once() {
     }
 
     let start = Instant::now();
-    let ends: Vec<_> = backends.iter().map(|backend| terminator.end(*backend)).collect();
+    let ends: Vec<_> = backends.iter().map(|backend| terminator.end(backend.clone())).collect();
     let gone = futures_util::future::join_all(ends).await;
     assert!(gone.iter().all(|gone| gone.confirmed));
     let mut took: Vec<_> = gone.iter().map(|gone| gone.at - start).collect();
@@ -133,14 +134,15 @@ async fn others_are_left_alone() {
     let terminator = server.terminator(&clock());
     let ours = server.session("app").await;
     let foreign = server.session("other").await;
-    assert!(terminator.end(ours.backend).await.confirmed);
+    assert!(terminator.end(ours.backend.clone()).await.confirmed);
     // Of another role: not ours to end, and not ours.
-    assert!(terminator.end(foreign.backend).await.confirmed);
+    assert!(terminator.end(foreign.backend.clone()).await.confirmed);
     assert!(foreign.client.batch_execute("SELECT 1").await.is_ok());
     // Nobody has this process id.
     let nobody = Backend {
         pid: 1,
         opened: Instant::now(),
+        role: None,
     };
     assert!(terminator.end(nobody).await.confirmed);
 }
@@ -175,11 +177,11 @@ async fn a_lost_connection_is_made_anew() {
     let server = Server::start().await;
     let terminator = server.terminator(&clock());
     let first = server.session("app").await;
-    assert!(terminator.end(first.backend).await.confirmed);
+    assert!(terminator.end(first.backend.clone()).await.confirmed);
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'tidegate%ends%'";
     server.postgres.batch("postgres", kill).await.unwrap();
     let second = server.session("app").await;
-    assert!(terminator.end(second.backend).await.confirmed);
+    assert!(terminator.end(second.backend.clone()).await.confirmed);
     assert_eq!(server.backends().await, 0);
 }
 
@@ -188,7 +190,7 @@ async fn an_order_is_carried_out_though_nobody_waits() {
     let server = Server::start().await;
     let terminator = server.terminator(&clock());
     let session = server.session("app").await;
-    drop(terminator.end(session.backend));
+    drop(terminator.end(session.backend.clone()));
     drop(terminator);
     assert!(session.client.batch_execute("SELECT pg_sleep(3600)").await.is_err());
 }
@@ -206,6 +208,7 @@ async fn what_nobody_can_confirm_is_not_confirmed() {
         .end(Backend {
             pid: 4711,
             opened: start,
+            role: None,
         })
         .await;
     assert!(!gone.confirmed);
@@ -219,7 +222,7 @@ async fn a_backend_not_confirmed_in_time_is_not_forgotten() {
     let session = server.session("app").await;
     server.postgres.batch("postgres", "ALTER ROLE app NOLOGIN").await.unwrap();
     let terminator = server.terminator(&clock());
-    assert!(!terminator.end(session.backend).await.confirmed);
+    assert!(!terminator.end(session.backend.clone()).await.confirmed);
     assert_eq!(server.backends().await, 1);
     server.postgres.batch("postgres", "ALTER ROLE app LOGIN").await.unwrap();
     // It goes on though nobody can give orders any more.

@@ -36,7 +36,12 @@ impl Verifier {
     /// Makes the verifier of a password. Runs PBKDF2: about a millisecond for 4096 rounds.
     #[must_use]
     pub fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Self {
-        let keys = ClientKeys::derive(password, salt, iterations);
+        Self::of(&ClientKeys::derive(password, salt, iterations), salt, iterations)
+    }
+
+    /// The verifier that a client with these keys logs in to; salt and rounds are those they were derived with.
+    #[must_use]
+    pub fn of(keys: &ClientKeys, salt: &[u8], iterations: u32) -> Self {
         Self {
             iterations,
             salt: salt.to_vec(),

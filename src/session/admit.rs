@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -21,11 +22,20 @@ use crate::ending::{Ending, Scope};
 use crate::frontend::{self, Authenticated};
 use crate::ids::SessionId;
 use crate::ledger::{Admission, OpenSession};
-use crate::names::TargetName;
-use crate::provision::Terminator;
+use crate::names::{ProfileName, TargetName};
+use crate::provision::{RoleError, Roles, Terminator};
+use crate::rails::Rails;
 use crate::tls::Transport;
-use crate::upstream::{self, BackendKey, ConnectError, Connected, StartupParameters, Target};
+use crate::upstream::{self, Account, BackendKey, ConnectError, Connected, StartupParameters, Target};
 use crate::wire::startup::{Replication, Startup};
+
+/// How long is waited each time for backends that have just ended, where the server says that a grant's role has too many.
+const FULL: [Duration; 4] = [
+    Duration::from_millis(20),
+    Duration::from_millis(60),
+    Duration::from_millis(150),
+    Duration::from_millis(300),
+];
 
 /// What a reload replaces, for sessions that begin after it.
 pub struct Rules {
@@ -44,12 +54,16 @@ pub struct TargetRoom {
     pub target: Arc<Target>,
     /// Ends its backends.
     pub terminator: Terminator,
+    /// The roles of its grants; `None`: all its sessions share its own account.
+    pub roles: Option<Roles>,
     /// Its places for sessions.
     pub places: Arc<Semaphore>,
     /// How many places there are.
     pub limit: u32,
     /// What the log tells of bound values.
     pub show: Show,
+    /// The guard rails of the profiles that have some; those of the narrowest also for grants that name none, as its rights.
+    pub rails: HashMap<Option<ProfileName>, Arc<Rails>>,
 }
 
 /// A client with a permit and a target that is ready for it; its start is on record.
@@ -75,6 +89,8 @@ pub(super) struct Opened {
     pub(super) place: OwnedSemaphorePermit,
     pub(super) connected: Connected,
     pub(super) backend: BackendKey,
+    /// As which role it is logged in, if not as the target's own account.
+    pub(super) role: Option<Arc<str>>,
 }
 
 /// Admits a client and connects it, or says why not.
@@ -174,9 +190,7 @@ async fn open(
         tracing::error!(%error, "the request of a grant could not be read");
         Ending::LedgerFailed
     })?;
-    let connected = upstream::connect(permit, &room.target, &parameters)
-        .await
-        .map_err(|error| not_connected(error, target))?;
+    let (connected, role) = connect(room, &admission, &parameters, shared).await?;
     let Some(backend) = connected.backend.clone() else {
         // Without its process id a backend cannot be ended on time.
         let detail = Some("the target gave no BackendKeyData".to_owned());
@@ -198,8 +212,60 @@ async fn open(
         place,
         connected,
         backend,
+        role,
     };
     Ok((opened, origin))
+}
+
+/// Connects to the target: as the grant's role where grants have roles, and in no other way there.
+async fn connect(
+    room: &TargetRoom,
+    admission: &Admission,
+    parameters: &StartupParameters,
+    shared: &Shared,
+) -> Result<(Connected, Option<Arc<str>>), Denied> {
+    let (target, permit) = (&room.target, &admission.permit);
+    let Some(roles) = &room.roles else {
+        let connected = upstream::connect(permit, target, &target.account, parameters).await;
+        return Ok((connected.map_err(|error| not_connected(error, &target.name))?, None));
+    };
+    let mut pauses = FULL.into_iter();
+    let mut fresh = false;
+    loop {
+        let account = account(roles, admission, shared).await?;
+        let error = match upstream::connect(permit, target, &account, parameters).await {
+            Ok(connected) => return Ok((connected, Some(account.user.as_str().into()))),
+            Err(error) => error,
+        };
+        match (error.code(), account.connections()) {
+            // invalid_password, invalid_authorization_specification: dropped, or with another password.
+            (Some("28P01" | "28000"), _) if !std::mem::replace(&mut fresh, true) => {
+                roles.distrust(permit.grant(), &account).await;
+            }
+            // too_many_connections: of sessions that have just ended the backends may still be there.
+            (Some("53300"), Some(limit)) => {
+                let Some(pause) = pauses.next() else {
+                    let scope = Scope::Grant(permit.grant().clone());
+                    return Err(Ending::TooMany { scope, limit }.into());
+                };
+                tokio::time::sleep(pause).await;
+            }
+            _ => return Err(not_connected(error, &target.name)),
+        }
+    }
+}
+
+/// The account of the grant's role, made if need be.
+async fn account(roles: &Roles, admission: &Admission, shared: &Shared) -> Result<Arc<Account>, Denied> {
+    let denied = |error: RoleError| {
+        let grant = admission.changes.borrow();
+        tracing::warn!(target_name = %grant.target(), grant = %grant.id(), %error, "a session is refused: its grant has no role");
+        Denied {
+            detail: Some(error.to_string()),
+            ..error.ending(&grant, shared.clock.now()).into()
+        }
+    };
+    roles.account(admission.changes.clone()).await.map_err(denied)
 }
 
 /// The settings of the startup packet that go on to the target.

@@ -26,7 +26,8 @@ use work::Work;
 
 use super::statement::{Held, Portal, Prepared};
 use crate::audit::event::Done;
-use crate::wire::backend::{self, Transaction};
+use crate::rails::Refused;
+use crate::wire::backend::{self, ErrorCode, Transaction};
 
 /// Unanswered messages of one session; beyond it the client is not read. Each answer has at least five bytes and the server's
 /// output buffer 8 KiB (`PQ_SEND_BUFFER_SIZE`, libpq/pqcomm.c), so the server is bound to have answered some by then.
@@ -67,6 +68,8 @@ pub(super) struct Book {
     statements: Names<Prepared>,
     portals: Names<Portal>,
     pending: VecDeque<Pending>,
+    /// The messages among them that the guard rails refuse, by the number of their statement: they are bound to fail.
+    refused: VecDeque<(u64, Arc<Refused>)>,
     held: Held,
     answer: Answer,
     /// The server drops everything until the next Sync, which the client has not sent yet.
@@ -210,6 +213,11 @@ impl Book {
         }
     }
 
+    /// The message of this statement, taken just now, is refused: the server gets it in a form in which it has to fail.
+    pub(super) fn refuse(&mut self, statement: u64, refused: Arc<Refused>) {
+        self.refused.push_back((statement, refused));
+    }
+
     /// A message the server is bound to refuse.
     pub(super) fn malformed(&mut self) {
         self.pending.push_back(Pending::Describe { prepared: None });
@@ -294,8 +302,16 @@ impl Book {
         *self.answer.copy_out.get_or_insert(0) += bytes;
     }
 
-    /// Takes one answer message, its body whole as far as it matters; hands each statement it settles to `settled`.
-    pub(super) fn answer(&mut self, tag: u8, body: &[u8], mut settled: impl FnMut(Settled)) {
+    /// The refusal that the next error is for.
+    pub(super) fn refusal(&self) -> Option<&Arc<Refused>> {
+        let (statement, refused) = self.refused.front()?;
+        let head = self.pending.iter().find(|pending| !pending.has_no_answer())?;
+        (head.statement() == Some(*statement) && self.answer.error.is_none()).then_some(refused)
+    }
+
+    /// Takes one answer message, its body whole as far as it matters; hands each statement it settles to `settled`. Gives the
+    /// refusal that the client is to read in the place of an error.
+    pub(super) fn answer(&mut self, tag: u8, body: &[u8], mut settled: impl FnMut(Settled)) -> Option<Arc<Refused>> {
         // Nothing (more) answers these: what comes now is for the message behind.
         if tag != b'Z' {
             self.pass_over();
@@ -310,10 +326,11 @@ impl Book {
             b'T' | b'n' => self.described(None),
             b'G' | b'W' => self.copy_in_begins(),
             b'H' => self.answer.copy_out = Some(0),
-            b'E' => self.error(backend::error_code(body).sqlstate, settled),
+            b'E' => return self.error(backend::error_code(body), settled),
             b'Z' => self.ready(Transaction::of(body), settled),
             _ => {}
         }
+        None
     }
 
     /// As the last ReadyForQuery said.
@@ -343,7 +360,13 @@ impl Book {
 
     /// Settles what is left when the session ends.
     pub(super) fn abandon(&mut self, mut settled: impl FnMut(Settled)) {
-        while let Some(head) = self.pending.pop_front() {
+        loop {
+            if let Some(rule) = self.refusal().map(|refused| refused.rule) {
+                // Whether the server had the time to say so or not: it cannot have executed it.
+                self.answer.refused(rule);
+            }
+            let Some(head) = self.pending.pop_front() else { break };
+            self.forget_refusals(head.statement().unwrap_or_default());
             let done = if self.answer.error.is_some() {
                 Done::Failed
             } else {
@@ -364,7 +387,13 @@ impl Book {
         }
         self.answer = Answer::default();
         match self.pending.pop_front() {
-            Some(Pending::Parse { name, prepared, .. }) => {
+            Some(Pending::Parse {
+                name,
+                prepared,
+                statement,
+                ..
+            }) => {
+                self.forget_refusals(statement);
                 self.statements.insert(name, prepared);
             }
             Some(Pending::Bind { name, portal }) => {
@@ -442,14 +471,19 @@ impl Book {
         self.copying_in = !ended;
     }
 
-    fn error(&mut self, sqlstate: &[u8], mut settled: impl FnMut(Settled)) {
+    fn error(&mut self, code: ErrorCode<'_>, mut settled: impl FnMut(Settled)) -> Option<Arc<Refused>> {
         self.copying_in = false;
         let in_copy = std::mem::take(&mut self.in_copy);
-        self.answer.error = Some(sqlstate.get(..5).unwrap_or(sqlstate).to_vec());
+        // A FATAL is about the session, not about the message.
+        let refused = self.refusal().filter(|_| !code.fatal).cloned();
+        match &refused {
+            Some(refused) => self.answer.refused(refused.rule),
+            None => self.answer.error = Some(code.sqlstate.get(..5).unwrap_or(code.sqlstate).to_vec()),
+        }
         self.work.failed(self.answer.error.as_deref());
         match self.pending.front() {
             // These say ReadyForQuery after their error.
-            None | Some(Pending::Query { .. } | Pending::Call { .. } | Pending::Sync { .. }) => return,
+            None | Some(Pending::Query { .. } | Pending::Call { .. } | Pending::Sync { .. }) => return refused,
             Some(_) => self.settle_head(Done::Failed, &mut settled),
         }
         // The server reads and drops everything up to the next Sync.
@@ -468,6 +502,7 @@ impl Book {
                 }
             }
         }
+        refused
     }
 
     /// Which Sync ends the skipping after a COPY that failed: any of those that may have been part of it, or the next one.
@@ -502,8 +537,11 @@ impl Book {
         self.changed = (changed && !told).then_some(self.settled);
         match self.pending.front() {
             Some(Pending::Query { .. }) if self.answer.begun => {
-                self.statements.remove(&[]);
-                self.portals.remove(&[]);
+                // One that was refused has not come as far as that (`exec_simple_query`, tcop/postgres.c).
+                if self.answer.rule.is_none() {
+                    self.statements.remove(&[]);
+                    self.portals.remove(&[]);
+                }
                 self.settle_head(done, &mut settled);
             }
             Some(Pending::Call { .. }) if self.answer.begun => self.settle_head(done, &mut settled),
@@ -527,13 +565,18 @@ impl Book {
     fn settle_head(&mut self, done: Done, settled: &mut impl FnMut(Settled)) {
         let answer = std::mem::take(&mut self.answer);
         let committed = answer.committed;
-        if let Some(head) = self.pending.pop_front()
-            && let Some(record) = settle(&head, done, answer, &mut self.copy_in_bytes)
-        {
+        let Some(head) = self.pending.pop_front() else { return };
+        self.forget_refusals(head.statement().unwrap_or_default());
+        if let Some(record) = settle(&head, done, answer, &mut self.copy_in_bytes) {
             self.settled = record.statement;
             self.work.settled(record.statement, record.done, committed);
             settled(record);
         }
+    }
+
+    /// The statement is answered, or skipped: its refusal is of no use any more.
+    fn forget_refusals(&mut self, answered: u64) {
+        while self.refused.pop_front_if(|(statement, _)| *statement <= answered).is_some() {}
     }
 }
 

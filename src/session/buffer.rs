@@ -2,6 +2,7 @@
 //!
 //! It does not read or write.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a session reads into while messages are short.
@@ -28,8 +29,12 @@ impl Pool {
         kept.unwrap_or_else(|| vec![0; if large { LARGE } else { SMALL }].into_boxed_slice())
     }
 
-    /// Takes a buffer back. Its bytes stay in it: it is only ever read as far as it was filled anew.
+    /// Takes a buffer back, unless it was made for one chunk. Its bytes stay in it: it is only ever read as far as it was filled
+    /// anew.
     pub(super) fn give_back(&self, buffer: Box<[u8]>) {
+        if !matches!(buffer.len(), SMALL | LARGE) {
+            return;
+        }
         let mut kept = self
             .shelf(buffer.len() == LARGE)
             .lock()
@@ -93,6 +98,28 @@ impl Chunk {
         self.sent = 0;
         // TLS reads one record at a time, 16 KiB at most; a short read of the large buffer ends the bulk.
         self.bulk = self.filled * if size == LARGE { 16 } else { 1 } >= size;
+    }
+
+    /// Overwrites bytes that are not written yet, each with this one.
+    pub(super) fn overwrite(&mut self, range: Range<usize>, with: u8) {
+        if let Some(bytes) = self.buffer.as_deref_mut().and_then(|buffer| buffer.get_mut(range)) {
+            bytes.fill(with);
+        }
+    }
+
+    /// Puts others in the place of bytes that are not written yet. It is for what seldom happens: the rest is copied.
+    pub(super) fn replace(&mut self, range: Range<usize>, others: &[u8]) {
+        let mut bytes = self.bytes().to_vec();
+        bytes.splice(range, others.iter().copied());
+        self.filled = bytes.len();
+        self.buffer = Some(bytes.into_boxed_slice());
+    }
+
+    /// Takes off what stands from `at` on.
+    pub(super) fn cut(&mut self, at: usize) -> Vec<u8> {
+        let rest = self.bytes().get(at..).unwrap_or_default().to_vec();
+        self.filled = self.filled.min(at);
+        rest
     }
 
     /// Takes bytes that came with the login.

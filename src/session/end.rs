@@ -142,9 +142,9 @@ pub(super) fn due(ending: &Ending, clock: &Clock, noticed: Moment) -> Instant {
 
 async fn stop_backend(backstage: &Backstage<'_>, awaited: bool) -> (bool, Instant) {
     let ordered = if awaited {
-        Either::Left(backstage.terminator.end_first(backstage.backend))
+        Either::Left(backstage.terminator.end_first(backstage.backend.clone()))
     } else {
-        Either::Right(backstage.terminator.end(backstage.backend))
+        Either::Right(backstage.terminator.end(backstage.backend.clone()))
     };
     let mut gone = std::pin::pin!(ordered);
     let gone = if let Ok(gone) = timeout(TERMINATE_WAIT, &mut gone).await {

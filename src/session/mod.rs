@@ -13,6 +13,7 @@ mod book;
 mod buffer;
 mod cancel;
 mod end;
+mod guard;
 mod limits;
 mod refusal;
 pub mod registry;

@@ -146,7 +146,7 @@ impl Live {
 
     /// Ends its backend; the order is given by the call itself.
     pub(crate) fn end_backend(&self) -> impl Future<Output = Gone> + Send + use<> {
-        self.room.terminator.end(self.backend)
+        self.room.terminator.end(self.backend.clone())
     }
 
     fn view(&self) -> SessionView {

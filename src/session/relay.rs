@@ -8,25 +8,30 @@
 //! Each direction has one chunk: read, looked at, written, and only then read anew. That is the back-pressure, and the reason
 //! why nothing is copied or flushed per message.
 
+mod down;
+
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+pub(super) use down::Down;
+use down::Step;
+
 use super::buffer::{Chunk, Pool};
+use super::guard;
 use super::registry::Live;
-use super::tail::Tail;
 use super::tap::{Flow, Tap};
 use crate::audit::{AuditError, Journal, Submission, Waiting};
 use crate::clock::{Clock, Moment};
 use crate::ending::Ending;
 use crate::tls::Transport;
 use crate::wire::frame::Framer;
-use crate::wire::{backend, frontend};
+use crate::wire::frontend;
 
 /// Why the relay stopped.
 #[derive(Debug)]
@@ -54,7 +59,7 @@ const MOST_UNWRITTEN: usize = 256 * 1024;
 const TURN: usize = 16;
 
 /// One step of one direction: `Ready` when it got on.
-type Step = fn(&mut Relay, &mut Context<'_>) -> Poll<Result<(), Stop>>;
+type Stepping = fn(&mut Relay, &mut Context<'_>) -> Poll<Result<(), Stop>>;
 
 /// Both directions of a session.
 pub(super) struct Relay {
@@ -92,28 +97,6 @@ pub(super) struct Up {
     quit: bool,
 }
 
-/// From the target to the client.
-pub(super) struct Down {
-    chunk: Chunk,
-    framer: Framer,
-    /// The framer as it was at the start of the chunk: to find the boundaries in it again.
-    before: Framer,
-    /// A message of our own, to go out at the next boundary: where in the chunk, and the bytes.
-    inserted: Option<Insert>,
-    unflushed: bool,
-    /// The last read found nothing, in the socket nor in TLS.
-    dry: bool,
-}
-
-/// Not in this chunk.
-const LATER: usize = usize::MAX;
-
-struct Insert {
-    at: usize,
-    bytes: Vec<u8>,
-    sent: usize,
-}
-
 impl Up {
     pub(super) fn new() -> Self {
         Self {
@@ -135,20 +118,6 @@ impl Up {
     }
 }
 
-impl Down {
-    pub(super) fn new() -> Self {
-        let framer = Framer::new(backend::limit);
-        Self {
-            chunk: Chunk::default(),
-            framer,
-            before: framer,
-            inserted: None,
-            unflushed: false,
-            dry: false,
-        }
-    }
-}
-
 impl Relay {
     /// Carries until one side stops. Cancel-safe: it may be dropped at any await and called again.
     pub(super) async fn run(&mut self) -> Stop {
@@ -159,27 +128,12 @@ impl Relay {
 
     /// Puts a message of our own into the client's stream, at the next message boundary.
     pub(super) fn insert(&mut self, bytes: Vec<u8>) {
-        if bytes.is_empty() {
-            return;
-        }
-        let insert = match &mut self.down.inserted {
-            // The one before has not gone out whole yet: this one follows it.
-            Some(before) => {
-                before.bytes.extend_from_slice(&bytes);
-                return;
-            }
-            None => Insert {
-                at: self.down.next_boundary().unwrap_or(LATER),
-                bytes,
-                sent: 0,
-            },
-        };
-        self.down.inserted = Some(insert);
+        self.down.insert(bytes);
     }
 
     /// Bytes the target sent behind its login.
     pub(super) fn came_with_login(&mut self, bytes: &[u8]) {
-        self.down.chunk.preset(&self.pool, bytes);
+        self.down.preset(&self.pool, bytes);
         // What is not PostgreSQL is found again with the next chunk.
         let _ = self.look_down();
     }
@@ -188,8 +142,8 @@ impl Relay {
     pub(super) fn idle(&self) -> bool {
         !self.tap.executing()
             && !self.tap.in_transaction()
-            && self.down.chunk.is_done()
-            && self.down.framer.at_boundary()
+            && self.down.is_done()
+            && self.down.at_boundary()
             && self.up.chunk.is_done()
             && self.up.framer.at_boundary()
     }
@@ -214,7 +168,7 @@ impl Relay {
     }
 
     /// Goes on in one direction until it has to wait (true) or has had its turn.
-    fn steps(&mut self, cx: &mut Context<'_>, step: Step) -> Result<bool, Stop> {
+    fn steps(&mut self, cx: &mut Context<'_>, step: Stepping) -> Result<bool, Stop> {
         for _ in 0..TURN {
             match step(self, cx) {
                 Poll::Ready(gone_on) => gone_on?,
@@ -226,59 +180,22 @@ impl Relay {
 
     /// One step from the target to the client: `Ready` when it got on.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
-        let down = &mut self.down;
-        if !down.chunk.is_done() || down.inserted.as_ref().is_some_and(|insert| insert.at != LATER) {
-            return down.poll_write(&mut self.client, cx).map_err(|_| Stop::ClientGone);
+        let Self {
+            client, target, pool, ..
+        } = self;
+        if ready!(self.down.poll(client, target, pool, cx))? == Step::Read {
+            self.look_down()?;
         }
-        if down.unflushed {
-            // Once per chunk, not per message.
-            match Pin::new(&mut self.client).poll_flush(cx) {
-                Poll::Ready(Ok(())) => down.unflushed = false,
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Stop::ClientGone)),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        if down.dry {
-            // Nothing was left to read: before a buffer is borrowed the socket must have something.
-            let _ = ready!(self.target.tcp().poll_read_ready(cx));
-            down.dry = false;
-        }
-        let buffer = down.chunk.empty(&self.pool);
-        match read(&mut self.target, cx, buffer) {
-            Poll::Pending => {
-                down.chunk.release(&self.pool);
-                down.dry = true;
-                Poll::Pending
-            }
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Stop::TargetGone)),
-            Poll::Ready(Ok(n)) => {
-                down.chunk.fill(n);
-                self.look_down()?;
-                Poll::Ready(Ok(()))
-            }
-        }
+        Poll::Ready(Ok(()))
     }
 
     /// Shows a chunk of the target to the tap.
     fn look_down(&mut self) -> Result<(), Stop> {
-        let down = &mut self.down;
-        down.before = down.framer;
-        let mut now = None;
-        let mut rest = down.chunk.bytes();
-        while let Some(piece) = down.framer.next(&mut rest).map_err(|_| Stop::TargetBroken)? {
-            self.tap.target(&piece, &mut now);
-        }
-        self.tap.totals.bytes_out += down.chunk.bytes().len() as u64;
+        self.down.look(&mut self.tap)?;
         if !self.tap.outcomes.is_empty() {
             self.journal.defer(&mut self.tap.outcomes);
         }
         self.live.note(self.tap.totals.statements, self.tap.executing());
-        if down.inserted.as_ref().is_some_and(|insert| insert.at == LATER) {
-            let at = down.next_boundary();
-            if let (Some(insert), Some(at)) = (&mut down.inserted, at) {
-                insert.at = at;
-            }
-        }
         Ok(())
     }
 
@@ -383,10 +300,13 @@ impl Relay {
         let all = up.chunk.bytes().len();
         let mut whole = true;
         let mut rest = up.chunk.bytes().get(up.seen..).unwrap_or_default();
+        let mut unreadable = None;
         while let Some(piece) = up.framer.next(&mut rest).map_err(|error| Stop::Client(malformed(error)))? {
+            let refuses = self.tap.refuses(&piece);
             let flow = self.tap.client(&piece, now).map_err(Stop::Client)?;
             up.seen = all - rest.len();
             match flow {
+                _ if refuses => unreadable = Some(up.seen - piece.bytes.len()..up.seen),
                 // A record can be thousands of times as long as its message: they are written in bounded batches.
                 Flow::Go if self.tap.records_size() < MOST_UNWRITTEN => continue,
                 Flow::Go | Flow::Hold => {}
@@ -394,6 +314,9 @@ impl Relay {
             }
             whole = false;
             break;
+        }
+        if let Some(bytes) = unreadable {
+            up.chunk.overwrite(bytes, guard::UNREADABLE);
         }
         if whole {
             // What is left is part of a header.
@@ -445,127 +368,10 @@ impl Relay {
     }
 }
 
-impl Down {
-    /// Writes what is to be written next: of the chunk, or the message of our own that stands at this place.
-    fn poll_write(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let end = match &mut self.inserted {
-            Some(insert) if insert.at == self.chunk.sent => {
-                let rest = insert.bytes.get(insert.sent..).unwrap_or_default();
-                insert.sent += ready!(write(client, cx, rest))?;
-                if insert.sent == insert.bytes.len() {
-                    self.inserted = None;
-                }
-                self.unflushed = true;
-                return Poll::Ready(Ok(()));
-            }
-            Some(insert) => insert.at.min(self.chunk.bytes().len()),
-            None => self.chunk.bytes().len(),
-        };
-        self.chunk.sent += ready!(write(client, cx, self.chunk.unsent(end)))?;
-        self.unflushed = true;
-        Poll::Ready(Ok(()))
-    }
-
-    /// The first message boundary in the chunk at or after what was written; `None` when the current message goes on beyond.
-    fn next_boundary(&self) -> Option<usize> {
-        let all = self.chunk.bytes();
-        if all.is_empty() {
-            return self.framer.at_boundary().then_some(0);
-        }
-        let mut framer = self.before;
-        let mut rest = all;
-        if framer.at_boundary() && self.chunk.sent == 0 {
-            return Some(0);
-        }
-        while let Ok(Some(piece)) = framer.next(&mut rest) {
-            let at = all.len() - rest.len();
-            if piece.last && at >= self.chunk.sent {
-                return Some(at);
-            }
-        }
-        None
-    }
-}
-
-// For the end of a session.
-impl Down {
-    /// What of the chunk must still be written so that the client's stream ends with a whole message.
-    pub(super) fn tail(&self) -> Tail {
-        if let Some(insert) = self.inserted.as_ref().filter(|insert| insert.sent > 0) {
-            return Tail {
-                bytes: insert.bytes.get(insert.sent..).unwrap_or_default().to_vec(),
-                whole: true,
-            };
-        }
-        match self.next_boundary() {
-            Some(at) => Tail {
-                bytes: self.chunk.unsent(at).to_vec(),
-                whole: true,
-            },
-            None => Tail {
-                bytes: self.chunk.unsent(self.chunk.bytes().len()).to_vec(),
-                whole: false,
-            },
-        }
-    }
-
-    /// Reads the message at work to its end, into `tail`.
-    pub(super) async fn finish_message(&mut self, target: &mut Transport, tap: &mut Tap, tail: &mut Tail) {
-        while !tail.whole && self.hear(target, tap, Some(tail)).await {}
-    }
-
-    /// Reads once, for the record; the part of it that ends the message at work goes into `tail`. False at the end.
-    pub(super) async fn hear(&mut self, target: &mut Transport, tap: &mut Tap, mut tail: Option<&mut Tail>) -> bool {
-        let mut buffer = vec![0; 8192];
-        let Ok(n @ 1..) = target.read(&mut buffer).await else {
-            return false;
-        };
-        let bytes = buffer.get(..n).unwrap_or_default();
-        let mut rest = bytes;
-        let mut now = None;
-        let mut before = 0;
-        loop {
-            match self.framer.next(&mut rest) {
-                Ok(Some(piece)) => tap.target(&piece, &mut now),
-                Ok(None) => break,
-                Err(_) => return false,
-            }
-            let at = bytes.len() - rest.len();
-            if let Some(tail) = tail.as_deref_mut().filter(|tail| !tail.whole) {
-                if !tail.add(bytes.get(before..at).unwrap_or_default()) {
-                    return false;
-                }
-                tail.whole = self.framer.at_boundary();
-            }
-            before = at;
-        }
-        if let Some(tail) = tail.filter(|tail| !tail.whole) {
-            // Part of a header.
-            return tail.add(bytes.get(before..).unwrap_or_default());
-        }
-        true
-    }
-
-    pub(super) fn at_boundary(&self) -> bool {
-        self.framer.at_boundary()
-    }
-
-    pub(super) fn release(&mut self, pool: &Pool) {
-        self.chunk.release(pool);
-    }
-}
-
 fn read(from: &mut Transport, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
     let mut buffer = ReadBuf::new(buffer);
     ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
     Poll::Ready(Ok(buffer.filled().len()))
-}
-
-fn write(to: &mut Transport, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-    match ready!(Pin::new(to).poll_write(cx, bytes)) {
-        Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        other => Poll::Ready(other),
-    }
 }
 
 fn malformed(error: crate::wire::frame::FrameError) -> Ending {
@@ -578,3 +384,6 @@ fn malformed(error: crate::wire::frame::FrameError) -> Ending {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

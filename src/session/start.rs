@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::admit::{Connection, Opened, Rules};
+use super::guard::Guard;
 use super::limits::Limits;
 use super::registry::{Entry, Live, Order, Progress};
 use super::relay::{Down, Relay, Up};
@@ -49,6 +50,7 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     let backend = Backend {
         pid: opened.backend.pid,
         opened: since.instant,
+        role: opened.role,
     };
     let live = Live {
         who: opened.who,
@@ -69,6 +71,8 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     let limits = Limits::new(permit, &settings.warnings, settings.idle_timeout, settings.renew_hint.clone());
     let notice = settings.welcome.then(|| limits.welcome(since.time));
     let welcome = welcome(&connected, live, notice, connection.welcomed);
+    let mut tap = tap(live, &settings.keep, shared);
+    tap.guard = guard(live, &connected);
     let came_with_login = std::mem::take(&mut connected.leftover);
     let mut relay = Relay {
         up: Up::new(),
@@ -76,7 +80,7 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         stop_when_idle: false,
         client: connection.transport,
         target: connected.transport,
-        tap: tap(live, &settings.keep, shared),
+        tap,
         pool: shared.pool.clone(),
         clock: shared.clock.clone(),
         journal: shared.journal.clone(),
@@ -108,6 +112,17 @@ fn tap(live: &Live, keep: &Keep, shared: &Shared) -> Tap {
         ..keep.clone()
     };
     Tap::new(Arc::clone(&live.who), keep, shared.clock.clone())
+}
+
+/// The guard rails of the grant's profile, which know how the target reads texts.
+fn guard(live: &Live, connected: &Connected) -> Option<Guard> {
+    let grant = live.grant.borrow();
+    let rails = live.room.rails.get(&grant.profile().cloned())?;
+    let mut guard = Guard::new(Arc::clone(rails));
+    for (name, value) in &connected.parameters {
+        guard.told(name.as_bytes(), value.as_bytes());
+    }
+    Some(guard)
 }
 
 /// From here on it is listed, counted, and takes orders.

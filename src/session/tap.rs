@@ -1,11 +1,12 @@
 //! Watches both directions of a session and puts on record what passes: an intent before each statement, an outcome after.
 //!
-//! It changes no byte and forwards none: it says whether a message may go on. What names mean is the business of
+//! It changes no byte and forwards none: it says whether a message may go on, and whether as it is. What names mean is the business of
 //! [`super::book`], what is kept of a statement that of [`super::statement`].
 //!
 //! INVARIANT: when [`Tap::client`] says [`Flow::Go`] to the last piece of a message that executes something, its intent is in
 //! [`Tap::intents`]; the relay holds that last byte back until the log has it.
 
+mod asked;
 mod records;
 
 use std::sync::Arc;
@@ -14,13 +15,14 @@ use std::sync::atomic::Ordering;
 use super::book::{Book, Lookup, MOST_NAMES};
 use records::{blank, borrow, no_outcome, record, transaction};
 
+use super::guard::Guard;
 use super::statement::{self, Follow, Keep, Portal, Prepared};
 use crate::audit::Batch;
 use crate::audit::event::{Done, Event, Kind, Outcome, Parameter, Statement, Text, Who};
 use crate::audit::redact::Secrets;
 use crate::clock::{Clock, Moment};
-use crate::ending::{Ending, Fate};
-use crate::wire::backend::Transaction;
+use crate::ending::Ending;
+use crate::rails::Refused;
 use crate::wire::frame::{Gather, Piece};
 use crate::wire::frontend::{Bind, Fields, Parse, Values};
 
@@ -59,6 +61,8 @@ pub(super) struct Tap {
     keep: Keep,
     clock: Clock,
     book: Book,
+    /// The guard rails of the profile, if it has any.
+    pub(super) guard: Option<Guard>,
     /// Numbers the statements.
     number: u64,
     /// The last number whose intent the journal has taken.
@@ -92,6 +96,7 @@ impl Tap {
             keep,
             clock,
             book: Book::default(),
+            guard: None,
             number: 0,
             written: 0,
             unwritten: 0,
@@ -112,6 +117,11 @@ impl Tap {
 
 // From the client.
 impl Tap {
+    /// Looks at a piece before [`Tap::client`] takes it; whether its bytes must not arrive, for the guard rails refuse the message.
+    pub(super) fn refuses(&mut self, piece: &Piece<'_>) -> bool {
+        self.guard.as_mut().is_some_and(|guard| guard.refuses(piece))
+    }
+
     /// Takes the next piece of what the client sent.
     ///
     /// # Errors
@@ -208,14 +218,17 @@ impl Tap {
         let text = Fields::of(body).text_or_rest();
         let read = statement::read(text, self.follow.take(), &self.keep, self.wary);
         self.wary |= read.secrets != Secrets::NONE;
-        if read.words.renames {
+        let refused = self.refusal();
+        if read.words.renames && refused.is_none() {
             self.book.names_may_change();
         }
-        if (read.words.renames || read.words.reopens) && self.book.has_named_portals() {
+        if (read.words.renames || read.words.reopens) && refused.is_none() && self.book.has_named_portals() {
             self.book.portals_may_change();
         }
         let number = self.next_number();
-        self.count();
+        if refused.is_none() {
+            self.count();
+        }
         let intent = Statement {
             sql: Some(read.sql),
             opaque: read.opaque,
@@ -224,11 +237,12 @@ impl Tap {
         self.intents.push(now.time, &Event::Statement(intent));
         if self.runs(number, now) {
             self.book.query(number, now.instant);
+            self.refuse(number, refused);
         }
     }
 
     fn parse(&mut self, body: &[u8], now: Moment) -> Result<(), Ending> {
-        let follow = self.follow.take();
+        let (follow, refused) = (self.follow.take(), self.refusal());
         let Some(parse) = Parse::of(body) else {
             return self.unreadable(body);
         };
@@ -245,6 +259,7 @@ impl Tap {
         let prepared = Arc::new(Prepared::new(read, self.book.renamed(), parse.types, self.book.held()));
         if self.runs(number, now) {
             self.book.parse(number, now.instant, as_the_server_does(parse.name), prepared);
+            self.refuse(number, refused);
         }
         Ok(())
     }
@@ -351,8 +366,11 @@ impl Tap {
             Some(values) => statement::list(&values, None, &self.keep),
             None => (Vec::new(), None),
         };
+        let refused = self.refusal();
         let number = self.next_number();
-        self.count();
+        if refused.is_none() {
+            self.count();
+        }
         let intent = Statement {
             parameters,
             parameter_count,
@@ -362,6 +380,18 @@ impl Tap {
         self.intents.push(now.time, &Event::Statement(intent));
         if self.runs(number, now) {
             self.book.call(number, now.instant);
+            self.refuse(number, refused);
+        }
+    }
+
+    /// Why the message at hand is refused, if it is.
+    fn refusal(&mut self) -> Option<Arc<Refused>> {
+        self.guard.as_mut().and_then(Guard::refusal)
+    }
+
+    fn refuse(&mut self, number: u64, refused: Option<Arc<Refused>>) {
+        if let Some(refused) = refused {
+            self.book.refuse(number, refused);
         }
     }
 
@@ -427,8 +457,14 @@ impl Tap {
 
 // From the target.
 impl Tap {
-    /// Takes the next piece of what the target sent; `now` is read at most once per chunk.
-    pub(super) fn target(&mut self, piece: &Piece<'_>, now: &mut Option<Moment>) {
+    /// Whether the next error of the target is for a refused message: then it must be here whole.
+    pub(super) fn refusal_due(&self) -> bool {
+        self.book.refusal().is_some()
+    }
+
+    /// Takes the next piece of what the target sent; `now` is read at most once per chunk. Gives the refusal that the client is to
+    /// read in the place of this message.
+    pub(super) fn target(&mut self, piece: &Piece<'_>, now: &mut Option<Moment>) -> Option<Arc<Refused>> {
         let bytes = piece.bytes.len() as u64 + if piece.first { 5 } else { 0 };
         let clock = &self.clock;
         let mut instant = || now.get_or_insert_with(|| clock.moment()).instant;
@@ -440,12 +476,11 @@ impl Tap {
                 self.book.copied_out(piece.bytes.len() as u64);
             }
             // These come at any time and answer nothing.
-            b'N' | b'S' | b'A' | b'K' => {}
+            b'S' => self.told(piece),
+            b'N' | b'A' | b'K' => {}
             tag => {
                 self.book.answered(bytes, &mut instant);
-                let Some(body) = self.from_target.add(piece, MOST_ANSWER) else {
-                    return;
-                };
+                let body = self.from_target.add(piece, MOST_ANSWER)?;
                 if tag == b'E' {
                     self.target_said_fatal = crate::wire::backend::error_code(body).fatal;
                 }
@@ -460,7 +495,7 @@ impl Tap {
                     skipped,
                     ..
                 } = self;
-                book.answer(tag, body, |settled| {
+                let refused = book.answer(tag, body, |settled| {
                     let now = *now.get_or_insert_with(|| clock.moment());
                     if settled.statement > *written {
                         // Its intent is still on its way to the log, so it has not been forwarded: an error before it makes
@@ -486,71 +521,20 @@ impl Tap {
                 if !piece.first {
                     self.from_target.release();
                 }
+                return refused;
             }
         }
+        None
     }
 
-    /// Bytes of records that wait to be written.
-    pub(super) fn records_size(&self) -> usize {
-        self.intents.size() + self.outcomes.size()
-    }
-
-    /// Whether a message of the client is held until the target has answered.
-    pub(super) fn holds(&self) -> bool {
-        self.held.is_some()
-    }
-
-    /// Whether the target owes an answer.
-    pub(super) fn executing(&self) -> bool {
-        self.book.executing()
-    }
-
-    /// Whether a transaction is open, as the target said last.
-    pub(super) fn in_transaction(&self) -> bool {
-        self.book.transaction() != Transaction::Idle
-    }
-
-    /// From now on, notes what becomes of the statement that is running.
-    pub(super) fn stopping(&mut self) {
-        if self.book.executing() {
-            self.finished_since_stop = Some(false);
+    /// A setting of the target: some decide how it reads texts.
+    fn told(&mut self, piece: &Piece<'_>) {
+        if let Some(guard) = &mut self.guard
+            && let Some(body) = self.from_target.add(piece, MOST_ANSWER)
+        {
+            let mut fields = Fields::of(body);
+            guard.told(fields.text_or_rest(), fields.text_or_rest());
         }
-    }
-
-    /// What became of the transaction, from all that came until now. `cut` says that the target's last message was cut off
-    /// half-way: then the statement had not finished.
-    pub(super) fn fate(&self, cut: bool) -> Fate {
-        let open = self.book.transaction() != Transaction::Idle;
-        match self.finished_since_stop {
-            None if open => Fate::RolledBack,
-            None => Fate::None,
-            Some(_) if self.target_said_fatal || self.book.failed() || cut => Fate::RolledBack,
-            Some(true) if open => Fate::RolledBack,
-            Some(true) => Fate::Committed,
-            Some(false) if self.book.executing() => Fate::Unknown,
-            // Answered with an error, and ready again.
-            Some(false) => Fate::RolledBack,
-        }
-    }
-
-    /// Puts on record what has no answer when the session ends. What has no intent on record was never forwarded: it is
-    /// dropped, and is not counted.
-    pub(super) fn abandon(&mut self) {
-        let now = self.clock.moment();
-        self.skipped.clear();
-        self.totals.statements -= std::mem::take(&mut self.unwritten);
-        let Self {
-            book,
-            outcomes,
-            who,
-            written,
-            ..
-        } = self;
-        book.abandon(|settled| {
-            if settled.statement <= *written {
-                record(outcomes, who, &settled, now);
-            }
-        });
     }
 }
 

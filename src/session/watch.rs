@@ -47,7 +47,7 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
     let backstage = Backstage {
         target: &live.room.target,
         terminator: &live.room.terminator,
-        backend: live.backend,
+        backend: live.backend.clone(),
         key: &live.backend_key,
         grace: settings.end_grace,
     };

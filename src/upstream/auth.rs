@@ -11,8 +11,8 @@ use postgres_protocol::message::frontend;
 use zeroize::Zeroizing;
 
 use super::error::ConnectError;
-use super::login::Request;
-use super::target::{AuthMethod, Target};
+use super::login::{By, Request};
+use super::target::AuthMethod;
 use crate::scram::{self, Answered, Challenged, ClientExchange, ClientKeys, Mechanism};
 use crate::tls::{Transport, end_point_hash};
 
@@ -37,35 +37,35 @@ impl Authentication {
     pub(super) async fn advance(
         self,
         request: Request<'_>,
-        target: &Target,
+        by: By<'_>,
         transport: &Transport,
         out: &mut BytesMut,
     ) -> Result<Self, ConnectError> {
         match (self, request) {
             (Self::Begun, Request::Ok) => {
-                allowed(target, AuthMethod::Trust)?;
+                allowed(by, AuthMethod::Trust)?;
                 Ok(Self::Done)
             }
             (Self::Given | Self::Verified, Request::Ok) => Ok(Self::Done),
             (Self::Begun, Request::Password) => {
-                allowed(target, AuthMethod::Password)?;
+                allowed(by, AuthMethod::Password)?;
                 if !transport.is_tls() {
                     return Err(ConnectError::CleartextWithoutTls);
                 }
-                give(password(target)?.as_bytes(), out)
+                give(password(by)?.as_bytes(), out)
             }
             (Self::Begun, Request::Md5(salt)) => {
-                allowed(target, AuthMethod::Md5)?;
-                let hash = md5_hash(target.user.as_bytes(), password(target)?.as_bytes(), salt);
+                allowed(by, AuthMethod::Md5)?;
+                let hash = md5_hash(by.account.user.as_bytes(), password(by)?.as_bytes(), salt);
                 give(hash.as_bytes(), out)
             }
             (Self::Begun, Request::Sasl(mechanisms)) => {
-                allowed(target, AuthMethod::ScramSha256)?;
-                password(target)?;
+                allowed(by, AuthMethod::ScramSha256)?;
+                password(by)?;
                 start_scram(mechanisms, transport, out)
             }
             (Self::Started(exchange), Request::SaslContinue(data)) => {
-                let answered = answer(exchange.challenge(data)?, target).await?;
+                let answered = answer(exchange.challenge(data)?, by).await?;
                 frontend::sasl_response(answered.message(), out).map_err(unencodable)?;
                 Ok(Self::Answered(answered))
             }
@@ -95,16 +95,16 @@ fn name_of(code: u32) -> &'static str {
     }
 }
 
-fn allowed(target: &Target, method: AuthMethod) -> Result<(), ConnectError> {
-    if target.auth.allow(method) {
+fn allowed(by: By<'_>, method: AuthMethod) -> Result<(), ConnectError> {
+    if by.target.auth.allow(method) {
         Ok(())
     } else {
         Err(ConnectError::NotAllowed { method })
     }
 }
 
-fn password(target: &Target) -> Result<&str, ConnectError> {
-    target
+fn password(by: By<'_>) -> Result<&str, ConnectError> {
+    by.account
         .password
         .as_ref()
         .map(|password| password.expose().as_str())
@@ -146,10 +146,10 @@ fn start_scram(mechanisms: &[u8], transport: &Transport, out: &mut BytesMut) -> 
 
 /// Answers with the keys of the last login where salt and rounds are the same, else with new ones: deriving them takes a
 /// millisecond and more, on a thread that nobody waits for.
-async fn answer(challenged: Challenged, target: &Target) -> Result<Answered, ConnectError> {
-    let place = target.keys.place(challenged.salt(), challenged.iterations());
+async fn answer(challenged: Challenged, by: By<'_>) -> Result<Answered, ConnectError> {
+    let place = by.account.keys.place(challenged.salt(), challenged.iterations());
     let derive = async || {
-        let password = Zeroizing::new(password(target)?.as_bytes().to_vec());
+        let password = Zeroizing::new(password(by)?.as_bytes().to_vec());
         let (salt, iterations) = (challenged.salt().to_vec(), challenged.iterations());
         tokio::task::spawn_blocking(move || ClientKeys::derive(&password, &salt, iterations))
             .await

@@ -25,6 +25,12 @@ pub enum ConnectError {
         /// What was asked.
         target: TargetName,
     },
+    /// The account is another grant's.
+    #[error("the account `{user}` is not this grant's")]
+    OtherGrant {
+        /// Its user.
+        user: String,
+    },
     /// The host name has no address.
     #[error("cannot resolve host `{host}`")]
     Resolve {
@@ -145,6 +151,15 @@ impl ConnectError {
             source = cause.source();
         }
         reason
+    }
+
+    /// The server's SQLSTATE, where it said no.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { code, .. } => Some(code),
+            _ => None,
+        }
     }
 
     /// How the session ends. After [`ConnectError::Startup`] the client gets the frame first: then all has been said.

@@ -1,10 +1,11 @@
 //! An authenticated connection to the target, ready for the client's first query; demands a [`Permit`].
 //!
 //! It does not relay, and does not know clients: what a client may set is decided before it comes here. The laws it keeps: no
-//! connection without a permit for that target; user and database come from the target only; the target's password is
+//! connection without a permit for that target; user and database come from the target or the grant's own account only; the target's password is
 //! answered only in ways the operator allowed, and over TLS as the mode says, with no falling back; all of it within one
 //! `connect_timeout`; nothing a hostile target sends makes it panic, wait for ever or hold more than [`MOST_BYTES`].
 
+mod account;
 mod auth;
 mod belts;
 mod dial;
@@ -24,6 +25,7 @@ use crate::tls::Transport;
 use dial::Deadline;
 use login::{LoginError, Rejection};
 
+pub use account::{Account, MadeKeys};
 pub use error::ConnectError;
 pub use target::{ApplicationName, AuthMethod, AuthMethods, Target, UnknownMethod};
 
@@ -67,14 +69,24 @@ impl std::fmt::Debug for BackendKey {
     }
 }
 
-/// Connects to `target` and logs in, within the target's `connect_timeout`.
+/// Connects to `target` and logs in as `account`, within the target's `connect_timeout`.
 ///
 /// The first connections to a target that does not know one of our own settings (see `belts`) are tried once more without.
-pub async fn connect(permit: &Permit, target: &Target, parameters: &StartupParameters) -> Result<Connected, ConnectError> {
+pub async fn connect(
+    permit: &Permit,
+    target: &Target,
+    account: &Account,
+    parameters: &StartupParameters,
+) -> Result<Connected, ConnectError> {
     if permit.target() != &target.name {
         return Err(ConnectError::NotPermitted {
             permitted: permit.target().clone(),
             target: target.name.clone(),
+        });
+    }
+    if !account.serves(permit) {
+        return Err(ConnectError::OtherGrant {
+            user: account.user.clone(),
         });
     }
     let wanted = login::wanted(permit, target, parameters);
@@ -82,8 +94,8 @@ pub async fn connect(permit: &Permit, target: &Target, parameters: &StartupParam
     loop {
         let transport = dial::dial(target, &mut deadline).await?;
         let belts = target.belts.worn(target.check_interval);
-        let settings = login::startup_settings(target, &wanted, &belts);
-        let attempt = login::login(transport, target, &settings);
+        let settings = login::startup_settings(target, account, &wanted, &belts);
+        let attempt = login::login(transport, login::By { target, account }, &settings);
         let rejection = match deadline.within("login", attempt).await {
             Ok(connected) => return Ok(connected),
             Err(LoginError::Failed(failed)) => return Err(failed),

@@ -4,15 +4,11 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
-
+use super::account::Account;
 use super::belts::Belts;
 use crate::names::TargetName;
-use crate::scram::ClientKeys;
-use crate::secret::Secret;
 use crate::tls::ClientTls;
 
 /// A database the gate fronts: where it is and how to log in there.
@@ -26,10 +22,8 @@ pub struct Target {
     pub port: u16,
     /// The database's own name.
     pub database: String,
-    /// The user the gate logs in as.
-    pub user: String,
-    /// That user's password.
-    pub password: Option<Secret<String>>,
+    /// Its own account: who the gate logs in as, where no grant has a role of its own, and who provisions.
+    pub account: Account,
     /// Whether and how TLS is used.
     pub tls: ClientTls,
     /// In which ways the target may let us in.
@@ -47,7 +41,6 @@ pub struct Target {
     pub max_sessions: Option<u32>,
     /// What the target sees as `application_name`.
     pub application_name: ApplicationName,
-    pub(super) keys: KeyCache,
     pub(super) belts: Belts,
 }
 
@@ -61,8 +54,7 @@ impl Target {
             host,
             port: 5432,
             database,
-            user,
-            password: None,
+            account: Account::own(user),
             tls,
             auth: AuthMethods::default(),
             connect_timeout: Duration::from_secs(10),
@@ -72,7 +64,6 @@ impl Target {
             startup_parameters: Vec::new(),
             max_sessions: None,
             application_name: ApplicationName::default(),
-            keys: KeyCache::default(),
             belts: Belts::default(),
         }
     }
@@ -163,36 +154,5 @@ impl Default for AuthMethods {
 impl FromIterator<AuthMethod> for AuthMethods {
     fn from_iter<I: IntoIterator<Item = AuthMethod>>(methods: I) -> Self {
         Self(methods.into_iter().collect())
-    }
-}
-
-/// The SCRAM keys of the last login: with them a login costs no PBKDF2, which would be most of it.
-#[derive(Debug, Default)]
-pub(super) struct KeyCache(Mutex<Option<CachedKeys>>);
-
-#[derive(Debug)]
-struct CachedKeys {
-    salt: Vec<u8>,
-    iterations: u32,
-    keys: Arc<OnceCell<ClientKeys>>,
-}
-
-impl KeyCache {
-    /// The place of the keys for this salt and number of rounds: filled by the first login that needs them, while others that
-    /// come at the same time wait for it.
-    pub(super) fn place(&self, salt: &[u8], iterations: u32) -> Arc<OnceCell<ClientKeys>> {
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match cached.as_ref() {
-            Some(cached) if cached.salt == salt && cached.iterations == iterations => Arc::clone(&cached.keys),
-            _ => {
-                let keys = Arc::new(OnceCell::new());
-                *cached = Some(CachedKeys {
-                    salt: salt.to_vec(),
-                    iterations,
-                    keys: Arc::clone(&keys),
-                });
-                keys
-            }
-        }
     }
 }

@@ -55,7 +55,7 @@ fn a_target(port: u16, user: &str) -> Target {
     let tls = ClientTls::new(TlsMode::Disable, None).unwrap();
     let mut target = Target::new(name(), "localhost".to_owned(), "postgres".to_owned(), user.to_owned(), tls);
     target.port = port;
-    target.password = Some(Secret::new("sesame".to_owned()));
+    target.account.password = Some(Secret::new("sesame".to_owned()));
     target
 }
 
@@ -64,7 +64,7 @@ async fn connect_with(target: &Target, parameters: &[(&str, &str)]) -> Result<Co
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    connect(&a_permit(), target, &StartupParameters(parameters)).await
+    connect(&a_permit(), target, &target.account, &StartupParameters(parameters)).await
 }
 
 /// The failure as the operator and the client see it.

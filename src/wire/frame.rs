@@ -88,6 +88,12 @@ impl Framer {
         self.have == 0
     }
 
+    /// How many bytes of an incomplete header are here; 0 at a boundary, and 0 within a body.
+    #[must_use]
+    pub fn header_begun(&self) -> usize {
+        usize::from(self.have) % HEADER
+    }
+
     /// How many bytes of the current message's body are still to come; 0 at a boundary, and 0 while its header is incomplete.
     #[must_use]
     pub fn left(&self) -> u32 {

@@ -13,15 +13,19 @@
 //! - `drain`: SIGTERM ends idle sessions first and the others at its limit
 //! - `drivers`: drivers as they are published (`make drivers`, not a part of `make test`)
 //! - `endings`: every way a session ends, by its packet, with its transaction's fate looked up in the database
+//! - `escapes`: ways out of a grant's rights, each tried against a real server
 //! - `evidence`: what auditors, DuckDB (`make drivers`) and a syslog receiver are given of the log
 //! - `figures`: how long people wait: for their first row, for an approval, for a change to reach two hundred sessions
 //! - `hang`: session threads that hang lengthen nothing at the database
 //! - `kill9`: what a gate that dies leaves behind: no backend, and no statement off the record
 //! - `log`: what the log says is what the server ran
 //! - `oidc`: a pipeline's token of an OpenID provider that the test starts, and every token that is not good
+//! - `profiles`: profiles that say what they may do: planned, applied, and looked after by a running gate
+//! - `rails`: a statement that a profile does not want: the error, what works after it, what is on record
 //! - `refusals`: every way a login is refused, by its packet
 //! - `reload`: other policies are on record before they decide; those with a mistake never do
 //! - `restarts`: `kill -9` in the middle of every state of a request; what was, is; what was over, stays over
+//! - `roles`: a role for each grant: made for its first session, gone when it is over, whatever dies meanwhile
 //! - `rush`: two approvers at once, floods, retries, mistyped names
 //! - `shut_out`: a disabled identity's sessions, requests and grants end at once
 //! - `statements`: every way to execute something, by its records; secrets, values, what the log must not show
@@ -55,15 +59,19 @@ mod disk;
 mod drain;
 mod drivers;
 mod endings;
+mod escapes;
 mod evidence;
 mod figures;
 mod hang;
 mod kill9;
 mod log;
 mod oidc;
+mod profiles;
+mod rails;
 mod refusals;
 mod reload;
 mod restarts;
+mod roles;
 mod rush;
 mod shut_out;
 mod statements;

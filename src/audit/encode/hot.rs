@@ -77,6 +77,9 @@ pub(super) fn outcome(out: &mut Vec<u8>, outcome: &Outcome<'_>) -> Result<(), Er
     if let Some(sqlstate) = &outcome.sqlstate {
         string(out, br#","sqlstate":"#, &sqlstate.0)?;
     }
+    if let Some(rule) = &outcome.rule {
+        string(out, br#","rule":"#, &rule.0)?;
+    }
     for (index, tag) in outcome.tags.iter().enumerate() {
         let before: &[u8] = if index == 0 { br#","tags":["# } else { b"," };
         string(out, before, &tag.0)?;
@@ -225,6 +228,7 @@ mod tests {
         fn outcomes_as_serde_writes_them(
             result in proptest::sample::select(vec![Done::Completed, Done::Failed, Done::Suspended, Done::Skipped, Done::Unknown]),
             sqlstate in proptest::option::of(text()),
+            rule in proptest::option::of(text()),
             tags in proptest::collection::vec(text(), 0..3),
             numbers in any::<(u64, u64, u64, u64)>(),
             copies in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
@@ -234,7 +238,7 @@ mod tests {
             let (statement, rows, bytes, duration_us) = numbers;
             let (copy_in_bytes, copy_out_bytes, first_byte_us) = copies;
             let who = Cow::Borrowed(&who);
-            let record = Outcome { who, statement, result, sqlstate, tags, rows, bytes, copy_in_bytes, copy_out_bytes, first_byte_us, duration_us, transaction };
+            let record = Outcome { who, statement, result, sqlstate, rule, tags, rows, bytes, copy_in_bytes, copy_out_bytes, first_byte_us, duration_us, transaction };
             let mut out = Vec::new();
             outcome(&mut out, &record).unwrap();
             prop_assert_eq!(String::from_utf8(out).unwrap(), by_serde(&Event::Outcome(record)));

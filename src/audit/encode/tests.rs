@@ -151,6 +151,7 @@ fn measure() {
                 statement: 7,
                 result: Done::Completed,
                 sqlstate: None,
+                rule: None,
                 tags: vec![Text::of(b"SELECT 1")],
                 rows: 1,
                 bytes: 80,

@@ -163,6 +163,9 @@ pub struct Outcome<'a> {
     /// The SQLSTATE of the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sqlstate: Option<Text<'a>>,
+    /// The guard rail that refused it: then nothing of it was executed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Text<'a>>,
     /// The command tags of a simple query, or the one of an Execute (`SELECT 1`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Text<'a>>,

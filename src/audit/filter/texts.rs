@@ -38,6 +38,7 @@ pub(in crate::audit) fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
             texts
         }
         Event::DecisionMade(event) => vec![&event.action, &event.about],
+        Event::RoleChanged(event) => named(&[Some(&event.change), Some(&event.role), event.detail.as_deref()]),
         Event::UserChanged(event) => vec![&event.change, &event.by],
         Event::IdentityRefused(event) => named(&[event.claimed.as_deref(), Some(&event.detail)]),
         Event::PolicyLoaded(event) => vec![&event.detail],

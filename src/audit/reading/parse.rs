@@ -23,18 +23,54 @@ use super::{Class, Reading, Table, Unparsed, folded};
 const DEEPEST: usize = 500;
 
 pub(super) fn parse(sql: &str) -> Result<Reading, Unparsed> {
-    let dialect = PostgreSqlDialect {};
-    let tokens = Tokenizer::new(&dialect, sql).tokenize().map_err(|_| Unparsed::Syntax)?;
+    tokens(sql).and_then(statements).map(|statements| read(&statements))
+}
+
+/// Takes a text apart into tokens, as sqlparser understands it.
+pub(crate) fn tokens(sql: &str) -> Result<Vec<Token>, Unparsed> {
+    Tokenizer::new(&PostgreSqlDialect {}, sql)
+        .tokenize()
+        .map_err(|_| Unparsed::Syntax)
+}
+
+/// The statements that the tokens of a text are.
+pub(crate) fn statements(tokens: Vec<Token>) -> Result<Vec<Statement>, Unparsed> {
     if depth(&tokens) > DEEPEST {
         return Err(Unparsed::Deep);
     }
     let dialect = Budgeted::new(tokens.len());
-    let statements = Parser::new(&dialect).with_tokens(without_only(tokens)).parse_statements();
-    let statements = statements.map_err(|_| if dialect.spent() { Unparsed::Deep } else { Unparsed::Syntax })?;
+    let (mut statements, mut command) = (Vec::new(), Vec::with_capacity(tokens.len()));
+    for token in without_only(tokens).into_iter().chain([Token::SemiColon]) {
+        if token != Token::SemiColon {
+            command.push(token);
+        } else if command.iter().all(|token| matches!(token, Token::Whitespace(_))) {
+            command.clear();
+        } else {
+            statements.push(statement(std::mem::take(&mut command), &dialect)?);
+        }
+    }
+    Ok(statements)
+}
+
+/// One statement, which is all of it. The parser's own loop would pass over what follows `SELECT 1 END`, and take what follows
+/// `COPY t FROM STDIN;` for data.
+fn statement(tokens: Vec<Token>, dialect: &Budgeted) -> Result<Statement, Unparsed> {
+    let mut parser = Parser::new(dialect).with_tokens(tokens);
+    let failed = |_| if dialect.spent() { Unparsed::Deep } else { Unparsed::Syntax };
+    let statement = parser.parse_statement().map_err(failed)?;
+    if parser.peek_token_ref().token == Token::EOF {
+        Ok(statement)
+    } else {
+        Err(Unparsed::Syntax)
+    }
+}
+
+/// What statements are about.
+pub(crate) fn read(statements: &Vec<Statement>) -> Reading {
     let mut finder = Finder::default();
     // It never breaks off.
     let _ = statements.visit(&mut finder);
-    Ok(finder.reading)
+    finder.reading
 }
 
 /// Without the `ONLY` in front of a table's name, which the parser would take for the name.
@@ -235,7 +271,7 @@ impl Visitor for Finder {
 }
 
 /// A statement's class; `None` where a statement in it says it.
-fn class(statement: &Statement) -> Option<Class> {
+pub(crate) fn class(statement: &Statement) -> Option<Class> {
     Some(match statement {
         Statement::Query(query) => match query.body.as_ref() {
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => return None,
@@ -244,8 +280,17 @@ fn class(statement: &Statement) -> Option<Class> {
         Statement::Explain { .. } | Statement::ExplainTable { .. } => Class::Explain,
         Statement::CreateRole(_) | Statement::AlterRole { .. } => Class::Privilege,
         // The first word of the rest says it; the parser writes a statement as it understood it.
-        other => Class::of_word(super::words(&first(other)).next().unwrap_or_default()),
+        other => Class::of_word(first_word(&first(other))),
     })
+}
+
+/// Whether a statement takes something away that is not a row.
+pub(crate) fn drops(statement: &Statement) -> bool {
+    first_word(&first(statement)).eq_ignore_ascii_case("drop")
+}
+
+fn first_word(text: &str) -> &str {
+    super::words(text).next().unwrap_or_default()
 }
 
 /// The beginning of a statement's text.

@@ -97,6 +97,7 @@ fn statements_by_class() {
         "a b",
         "transaction update select",
     );
+    is("COPY a FROM STDIN; DROP TABLE b", "a b", "copy ddl");
     is("", "", "");
 }
 
@@ -109,6 +110,7 @@ fn what_cannot_be_read_is_said() {
     assert!(reading.may_name(&table("public.Customers"), "DELETE FROM customers WHERE ("));
     assert!(!reading.may_name(&table("orders"), "DELETE FROM customers WHERE ("));
     assert!(Reading::of("EXECUTE p(1)").opaque);
+    assert_eq!(Reading::of("SELECT 1 END; DROP TABLE a").unparsed, Some(Unparsed::Syntax));
     let block = "DO $$ BEGIN DELETE FROM Customers; END $$";
     assert!(Reading::of(block).may_name(&table("customers"), block));
     let mut readings = Readings::default();

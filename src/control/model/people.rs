@@ -4,11 +4,12 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::super::schema::{RequestShape, UserShape};
-use crate::ids::RequestId;
+use crate::ids::{GrantId, RequestId};
 pub use crate::ledger::{RequestView, UserView};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 use crate::request::Status;
@@ -43,6 +44,71 @@ pub struct TargetBody {
     /// Its profiles, the narrowest first; the first is meant when none is named.
     #[schema(value_type = Vec<String>)]
     pub profiles: Vec<ProfileName>,
+}
+
+/// `GET /v1/targets/{name}/status`: the roles of a target's grants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TargetStatus {
+    /// The target.
+    #[schema(value_type = String)]
+    pub target: TargetName,
+    /// Whether each grant has a role of its own there; if not, all sessions share the target's account, and the rest is empty.
+    pub role_per_grant: bool,
+    /// The roles of this gate's grants that are there now, by name.
+    pub roles: Vec<RoleBody>,
+    /// Roles made since the gate's start.
+    pub made: u64,
+    /// Roles ended since then.
+    pub retired: u64,
+    /// Roles of grants that are over and could not be ended yet: they can log nobody in, and it is tried again.
+    pub left: u64,
+    /// Backends ended since the start that had logged in as a grant's role past the gate.
+    pub intruders: u64,
+    /// Roles of grants there that are another gate's, or of another target.
+    pub elsewhere: u64,
+}
+
+/// A grant's role, as the target's server has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RoleBody {
+    /// Its name there.
+    pub role: String,
+    /// The grant.
+    #[schema(value_type = String)]
+    pub grant: GrantId,
+    /// Whose grant, if the gate knows it still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub identity: Option<IdentityName>,
+    /// How the grant stands; `unknown` when the gate does not know it any more.
+    pub status: String,
+    /// When the grant ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub until: Option<Timestamp>,
+    /// Whether the role can log in.
+    pub can_login: bool,
+    /// Backends that are logged in as it.
+    pub backends: u32,
+    /// Sessions of the gate under the grant: as many as backends, or somebody has come in past the gate.
+    pub sessions: u32,
+}
+
+impl TargetStatus {
+    /// Of a target whose sessions share its account.
+    #[must_use]
+    pub fn shared(target: TargetName) -> Self {
+        Self {
+            target,
+            role_per_grant: false,
+            roles: Vec::new(),
+            made: 0,
+            retired: 0,
+            left: 0,
+            intruders: 0,
+            elsewhere: 0,
+        }
+    }
 }
 
 /// Access is asked for: `POST /v1/requests`. Names are texts here, so that a mistyped one is answered with the nearest.

@@ -8,6 +8,7 @@ pub(super) mod events;
 pub(super) mod grants;
 pub(super) mod requests;
 pub(super) mod sessions;
+pub(super) mod targets;
 pub(super) mod users;
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use serde::de::DeserializeOwned;
 
 use super::Gate;
 use super::caller::Caller;
-use super::model::{Me, TargetBody, Targets};
+use super::model::Me;
 use super::problem::ApiError;
 
 type Answer<T> = Result<Json<T>, ApiError>;
@@ -34,18 +35,6 @@ pub(super) async fn me(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<
             .unwrap_or_default(),
         source: caller.source().to_owned(),
         admin: caller.sees_all(&gate),
-    }))
-}
-
-#[utoipa::path(get, path = "/v1/targets", tag = "targets", summary = "What can be asked for", responses((status = 200, description = "All targets", body = Targets)))]
-pub(super) async fn targets(State(gate): State<Arc<Gate>>, _caller: Caller) -> Answer<Targets> {
-    let rules = gate.rules.borrow();
-    let target = |(name, profiles): (&_, &Vec<_>)| TargetBody {
-        name: Clone::clone(name),
-        profiles: profiles.clone(),
-    };
-    Ok(Json(Targets {
-        targets: rules.targets.iter().map(target).collect(),
     }))
 }
 

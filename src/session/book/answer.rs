@@ -5,6 +5,7 @@
 use tokio::time::Instant;
 
 use crate::audit::event::Done;
+use crate::rails::{self, Rule};
 use crate::wire::backend::Transaction;
 
 /// An answered (or skipped) statement.
@@ -14,6 +15,8 @@ pub(in crate::session) struct Settled {
     pub(in crate::session) statement: u64,
     pub(in crate::session) done: Done,
     pub(in crate::session) sqlstate: Option<Vec<u8>>,
+    /// The guard rail that refused it.
+    pub(in crate::session) rule: Option<Rule>,
     pub(in crate::session) tags: Vec<Vec<u8>>,
     pub(in crate::session) rows: u64,
     pub(in crate::session) bytes: u64,
@@ -36,6 +39,8 @@ pub(super) struct Answer {
     /// It ends with a ReadyForQuery, which said this.
     pub(super) ready: Option<Transaction>,
     pub(super) error: Option<Vec<u8>>,
+    /// The error is that of a message that was refused by this rule.
+    pub(super) rule: Option<Rule>,
     /// A command in it has ended a transaction for good.
     pub(super) committed: bool,
     pub(super) tags: Vec<Vec<u8>>,
@@ -43,4 +48,12 @@ pub(super) struct Answer {
     pub(super) bytes: u64,
     pub(super) copy_in: bool,
     pub(super) copy_out: Option<u64>,
+}
+
+impl Answer {
+    /// The error, whatever it was, stands for a refusal.
+    pub(super) fn refused(&mut self, rule: Rule) {
+        self.error = Some(rails::SQLSTATE.into());
+        self.rule = Some(rule);
+    }
 }

@@ -55,6 +55,17 @@ pub(super) enum Pending {
 }
 
 impl Pending {
+    /// The number of the statement it is on record as.
+    pub(super) fn statement(&self) -> Option<u64> {
+        match self {
+            Self::Query { statement, .. }
+            | Self::Call { statement, .. }
+            | Self::Parse { statement, .. }
+            | Self::Execute { statement, .. } => Some(*statement),
+            _ => None,
+        }
+    }
+
     /// Whether nothing, or nothing more, answers it.
     pub(super) fn has_no_answer(&self) -> bool {
         matches!(self, Self::CopyEnd | Self::Sync { perhaps: true })
@@ -74,6 +85,7 @@ pub(super) fn settle(head: &Pending, done: Done, answer: Answer, copy_in_bytes: 
     Some(Settled {
         statement,
         done,
+        rule: answer.rule,
         sqlstate: if done == Done::Failed { answer.error } else { None },
         tags: answer.tags,
         rows: answer.rows,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::rails::Rule;
 use proptest::prelude::*;
 
 fn now() -> Instant {
@@ -40,6 +41,15 @@ fn text_of(lookup: &Lookup<Prepared>) -> &str {
         Lookup::Unknown => "unknown",
         Lookup::Wait => "wait",
     }
+}
+
+fn refusal() -> Arc<Refused> {
+    Arc::new(Refused {
+        rule: Rule::NeedWhere,
+        message: String::new(),
+        detail: String::new(),
+        hint: String::new(),
+    })
 }
 
 const ERROR: &[u8] = b"SERROR\0VERROR\0C22012\0Mdivision by zero\0\0";
@@ -282,6 +292,58 @@ fn after_an_extended_copy_that_fails_only_a_sync_may_come() {
 }
 
 #[test]
+fn the_error_of_a_refused_message_is_answered_as_ours_and_no_other() {
+    let mut book = Book::default();
+    book.execute(1, now(), None);
+    book.sync();
+    book.query(2, now());
+    book.refuse(2, refusal());
+    assert!(book.refusal().is_none(), "another is answered first");
+    assert!(book.answer(b'E', ERROR, |_| ()).is_none());
+    answer(&mut book, b'Z', b"I");
+    assert!(book.refusal().is_some());
+    assert!(
+        book.answer(b'E', b"VFATAL\0C57P01\0\0", |_| ()).is_none(),
+        "that ends the session"
+    );
+    let mut book = Book::default();
+    book.query(1, now());
+    book.refuse(1, refusal());
+    assert!(book.answer(b'E', ERROR, |_| ()).is_some());
+    assert!(book.answer(b'E', ERROR, |_| ()).is_none());
+    let mut got = None;
+    book.answer(b'Z', b"I", |settled| got = Some(settled));
+    let got = got.unwrap();
+    assert_eq!((got.done, got.rule), (Done::Failed, Some(Rule::NeedWhere)));
+}
+
+#[test]
+fn a_refused_message_that_is_skipped_is_not_answered() {
+    let mut book = Book::default();
+    book.execute(1, now(), None);
+    book.parse(2, now(), b"s", prepared("drop"));
+    book.refuse(2, refusal());
+    book.sync();
+    book.query(3, now());
+    book.refuse(3, refusal());
+    let mut all = Vec::new();
+    assert!(
+        book.answer(b'E', ERROR, |settled| all.push((
+            settled.statement,
+            settled.done,
+            settled.rule
+        )))
+        .is_none()
+    );
+    assert_eq!(all, [(1, Done::Failed, None), (2, Done::Skipped, None)]);
+    answer(&mut book, b'Z', b"I");
+    assert!(book.refusal().is_some());
+    // It cannot have been executed, whether the server had the time to say so or not.
+    book.abandon(|settled| all.push((settled.statement, settled.done, settled.rule)));
+    assert_eq!(all.last(), Some(&(3, Done::Failed, Some(Rule::NeedWhere))));
+}
+
+#[test]
 fn what_has_no_answer_at_the_end_is_unknown() {
     let mut book = Book::default();
     book.query(1, now());
@@ -296,13 +358,13 @@ proptest! {
     /// Whatever a server says, nothing panics, and every statement is settled once.
     #[test]
     fn every_statement_is_settled_once(
-        sent in proptest::collection::vec(0_u8..8, 0..40),
+        sent in proptest::collection::vec((0_u8..8, any::<bool>()), 0..40),
         said in proptest::collection::vec((proptest::sample::select(&b"123CIsTntGHWEZVKSNA"[..]), proptest::collection::vec(any::<u8>(), 0..6)), 0..60),
     ) {
         let mut book = Book::default();
         let mut number = 0;
         let mut expected = Vec::new();
-        for kind in sent {
+        for (kind, refuse) in sent {
             number += 1;
             match kind {
                 0 => { book.query(number, now()); expected.push(number); }
@@ -314,12 +376,16 @@ proptest! {
                 6 => book.sync(),
                 _ => book.copy_end(),
             }
+            if refuse && kind < 2 {
+                book.refuse(number, refusal());
+            }
         }
         let mut settled = Vec::new();
         for (tag, body) in said {
             book.answer(tag, &body, |s| settled.push(s.statement));
         }
         book.abandon(|s| settled.push(s.statement));
+        prop_assert!(book.refused.is_empty());
         settled.retain(|n| expected.contains(n));
         prop_assert_eq!(settled, expected);
     }

@@ -18,6 +18,7 @@ pub(super) fn record(outcomes: &mut Batch, who: &Who, settled: &Settled, now: Mo
     let outcome = Outcome {
         result: settled.done,
         sqlstate: settled.sqlstate.as_deref().map(Text::of),
+        rule: settled.rule.map(|rule| Text(Cow::Borrowed(rule.name()))),
         tags: settled.tags.iter().map(|tag| Text::of(tag)).collect(),
         rows: settled.rows,
         bytes: settled.bytes,
@@ -66,6 +67,7 @@ pub(super) fn no_outcome(who: &Who, statement: u64) -> Outcome<'_> {
         statement,
         result: Done::Unknown,
         sqlstate: None,
+        rule: None,
         tags: Vec::new(),
         rows: 0,
         bytes: 0,

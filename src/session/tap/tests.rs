@@ -1,5 +1,6 @@
 use super::*;
 use crate::audit::values::Show;
+use crate::ending::Fate;
 use crate::ids::{GrantId, SessionId};
 
 const KEEP: Keep = Keep {

@@ -156,9 +156,9 @@ async fn ways_of_authentication() {
     let mut target = a_target(port, "clear");
     target.auth = [AuthMethod::Password].into_iter().collect();
     assert!(matches!(failure(&target, &[]).await.0, ConnectError::CleartextWithoutTls));
-    target.user = "plain".to_owned();
+    target.account.user = "plain".to_owned();
     target.auth = AuthMethods::default();
-    target.password = None;
+    target.account.password = None;
     assert!(matches!(failure(&target, &[]).await.0, ConnectError::NoPassword));
 }
 
@@ -167,7 +167,7 @@ async fn refusals() {
     let server = server(lab::Tls::Off).await;
     let port = server.port();
     let mut target = a_target(port, "plain");
-    target.password = Some(Secret::new("wrong".to_owned()));
+    target.account.password = Some(Secret::new("wrong".to_owned()));
     let (failed, ending) = failure(&target, &[]).await;
     assert!(
         matches!(&failed, ConnectError::Refused { code, .. } if code == "28P01"),

@@ -12,6 +12,7 @@ mod random;
 mod raw;
 pub(crate) mod script;
 mod wait;
+mod walls;
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -29,6 +30,7 @@ pub(crate) use plug::Plug;
 pub(crate) use random::{Random, seed};
 pub(crate) use raw::{Frame, Raw, Told};
 pub(crate) use wait::{PATIENCE, eventually, within};
+pub(crate) use walls::{ACCOUNT, READER, WRITER, Walls, code, gate_before as roles_gate_before, value};
 
 /// The target's name in every test's configuration.
 pub(crate) const TARGET: &str = "shop";
@@ -127,7 +129,7 @@ pub(crate) fn counted(gate: &Gate, name: &str) -> f64 {
 }
 
 /// What the gate answers without a token.
-fn told(gate: &Gate, path: &str) -> String {
+pub(crate) fn told(gate: &Gate, path: &str) -> String {
     let mut control = UnixStream::connect(gate.folder().join("state/control.sock")).expect("the control API");
     control
         .write_all(format!("GET /{path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n").as_bytes())

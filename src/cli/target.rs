@@ -1,0 +1,197 @@
+//! `target`: what a target's profiles mean at the database, what differs there, and how it is brought in step; the roles of its
+//! grants.
+//!
+//! But for these it asks no gate: it reads the configuration and talks to the database itself, also as another account than the gate's, for only
+//! who owns a table may say who reads it. Nothing is changed but by `apply`.
+
+mod status;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::args::Output;
+use super::render;
+use crate::app::profiles::{Account, profiles};
+use crate::config::{self, Mistake, TargetSettings};
+use crate::names::TargetName;
+use crate::provision::profiles::{Compared, Comparison, ProfilesError, apply, compare};
+use crate::secret::Secret;
+
+/// `plan`: the database is not as the profiles say.
+const DIFFERS: u8 = 7;
+
+/// Brings a target's database in step with its profiles; shows the roles of its grants.
+#[derive(Debug, Subcommand)]
+pub enum TargetCommand {
+    /// Shows what differs between the profiles and the database, as the SQL that would change it; changes nothing
+    #[command(after_help = "\
+Examples:
+  tidegate target plan orders
+  tidegate target plan orders --user postgres --password-file /run/secrets/postgres
+
+Exit codes: 0 it is as the profiles say, 7 it differs, 1 it cannot be compared.")]
+    Plan(TargetArgs),
+    /// Does what `plan` shows, all of it in one transaction or nothing
+    #[command(after_help = "\
+Example:
+  tidegate target apply orders --user orders_owner --password-file owner.password
+
+Who applies needs CREATEROLE for the profiles' roles, and to own what they are given rights on, or
+to be a member of the role that does; a superuser has both. Views with masks belong to who applies.")]
+    Apply(TargetArgs),
+    /// Shows the roles of a target's grants as its server has them: whose, until when, how many are logged in, what is left over
+    #[command(after_help = "\
+Examples:
+  tidegate target status orders
+  tidegate target status orders --output json
+
+It asks the running gate, which asks the server. More backends than sessions: somebody has come in
+past the gate, and is ended within a minute or so.")]
+    Status(status::StatusArgs),
+}
+
+/// Which target, as whom.
+#[derive(Debug, Args)]
+pub struct TargetArgs {
+    /// The database, by its name in the configuration
+    pub target: TargetName,
+    /// Log in there as another account than the configuration says
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// The file with its password
+    #[arg(long, value_name = "FILE", requires = "user", conflicts_with = "password_env")]
+    pub password_file: Option<PathBuf>,
+    /// The environment variable with its password
+    #[arg(long, value_name = "VARIABLE", requires = "user")]
+    pub password_env: Option<String>,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// Runs it; the exit code.
+pub(super) async fn run(config: &Path, command: TargetCommand) -> anyhow::Result<u8> {
+    match command {
+        TargetCommand::Plan(args) => show_plan(config, &args).await,
+        TargetCommand::Apply(args) => bring_in_step(config, &args).await,
+        TargetCommand::Status(args) => status::run(config, args).await.map(|()| 0),
+    }
+}
+
+impl TargetArgs {
+    /// The account that was named.
+    fn account(&self) -> anyhow::Result<Option<Account>> {
+        let Some(user) = self.user.clone() else { return Ok(None) };
+        let password = match (&self.password_file, &self.password_env) {
+            (Some(file), _) => {
+                let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+                Some(text.trim_end_matches(['\r', '\n']).to_owned())
+            }
+            (None, Some(variable)) => {
+                let text = std::env::var(variable).with_context(|| format!("the environment variable {variable}"))?;
+                Some(text)
+            }
+            (None, None) => None,
+        };
+        let password = password.map(Secret::new);
+        Ok(Some(Account { user, password }))
+    }
+
+    fn settings(&self, config: &Path) -> anyhow::Result<TargetSettings> {
+        let lines = |mistakes: Vec<Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let settings = config::load(config).map_err(|mistakes| anyhow::anyhow!(lines(mistakes)))?;
+        let names: Vec<String> = settings.targets.iter().map(|target| target.name.to_string()).collect();
+        let found = settings.targets.into_iter().find(|target| target.name == self.target);
+        let target = found.with_context(|| format!("there is no target {}; there are: {}", self.target, names.join(", ")))?;
+        if !target.has_rights() {
+            anyhow::bail!(
+                "the profiles of {} are only names, so there is nothing to compare; say what they may do: [targets.{0}.profiles.NAME]",
+                self.target
+            );
+        }
+        Ok(target)
+    }
+}
+
+async fn show_plan(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
+    let settings = args.settings(config)?;
+    let (target, definitions) = profiles(&settings, args.account()?)?;
+    let comparison = compare(&target, &definitions).await.map_err(|error| at(&settings, error))?;
+    let in_step = comparison.in_step();
+    let value = json!({
+        "target": settings.name, "in_step": in_step, "profiles": comparison.profiles, "everybody": comparison.everybody
+    });
+    render::show(args.output, &value, |_| told(&settings, &comparison))?;
+    Ok(if in_step { 0 } else { DIFFERS })
+}
+
+async fn bring_in_step(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
+    let settings = args.settings(config)?;
+    let (target, definitions) = profiles(&settings, args.account()?)?;
+    let progress = |profile: &_, step: &crate::provision::profiles::Step| {
+        if args.output == Output::Table {
+            let line = format!("{profile}: {};", step.sql);
+            render::print_line(&render::visible(&line));
+        }
+    };
+    let done = apply(&target, &definitions, progress)
+        .await
+        .map_err(|error| at(&settings, error))?;
+    let steps: usize = done.profiles.iter().map(|compared| compared.plan.steps.len()).sum();
+    let value = json!({ "target": settings.name, "in_step": true, "done": done.profiles });
+    render::show(args.output, &value, |_| match steps {
+        0 => format!("{}: it was as its profiles say already", settings.name),
+        1 => format!("{}: as its profiles say now, after one change", settings.name),
+        steps => format!("{}: as its profiles say now, after {steps} changes", settings.name),
+    })?;
+    Ok(0)
+}
+
+/// Names where it was.
+fn at(settings: &TargetSettings, error: ProfilesError) -> anyhow::Error {
+    let place = format!("{} ({})", settings.name, settings.address());
+    anyhow::Error::new(error).context(place)
+}
+
+fn told(settings: &TargetSettings, comparison: &Comparison) -> String {
+    let mut text = format!(
+        "{}: database {} at {}\n",
+        settings.name,
+        render::visible(&settings.database),
+        settings.address()
+    );
+    for compared in &comparison.profiles {
+        text.push_str(&of_profile(compared));
+    }
+    if !comparison.everybody.is_empty() {
+        text.push_str("\nwhatever the profiles say:\n");
+        for line in &comparison.everybody {
+            text.extend(["  ", &render::visible(line), "\n"]);
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+fn of_profile(compared: &Compared) -> String {
+    let plan = &compared.plan;
+    let state = match (plan.steps.len(), plan.blocked.len()) {
+        (0, 0) => "as it should be".to_owned(),
+        (0, _) => "differs".to_owned(),
+        (1, _) => "differs by one statement".to_owned(),
+        (steps, _) => format!("differs by {steps} statements"),
+    };
+    let mut text = format!("\n{} (role {}): {state}\n", compared.profile, render::visible(&compared.role));
+    for step in &plan.steps {
+        let (sql, why) = (render::visible(&step.sql), render::visible(&step.why));
+        text.extend(["  ", &sql, ";  -- ", &why, "\n"]);
+    }
+    for (word, lines) in [("in the way", &plan.blocked), ("note", &plan.warnings)] {
+        for line in lines {
+            text.extend(["  ", word, ": ", &render::visible(line), "\n"]);
+        }
+    }
+    text
+}

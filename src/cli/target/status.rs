@@ -1,0 +1,86 @@
+//! `target status`: the roles of a target's grants, one call to the control API.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use crate::cli::args::Remote;
+use crate::cli::client::Client;
+use crate::cli::reach::Whose;
+use crate::cli::render;
+use crate::clock::Clock;
+use crate::control::model::{RoleBody, TargetStatus};
+use crate::names::TargetName;
+
+/// Which target.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The database, by its name in the gate's configuration
+    pub target: TargetName,
+    /// Which gate, and how to print.
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+pub(super) async fn run(config: &Path, args: StatusArgs) -> anyhow::Result<()> {
+    let path = format!("/v1/targets/{}/status", args.target);
+    let client = Client::new(Whose::Operator, config, &args.remote.place)?;
+    let status: TargetStatus = client.get(&path, &()).await?;
+    let now = Clock::system(None).now();
+    render::show(args.remote.printing.output, &status, |status| told(status, now))
+}
+
+fn told(status: &TargetStatus, now: Timestamp) -> String {
+    let TargetStatus {
+        target,
+        made,
+        retired,
+        left,
+        intruders,
+        elsewhere,
+        ..
+    } = status;
+    if !status.role_per_grant {
+        return format!("All sessions on {target} share its account: no grant has a role of its own there.");
+    }
+    let mut text = roles(&status.roles, now);
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "\n\nSince the gate's start: {made} made, {retired} ended, {left} could not be ended yet."
+    );
+    if *intruders > 0 {
+        let _ = write!(
+            text,
+            "\n{intruders} logins past the gate were ended: let the server take these roles from the gate only (pg_hba.conf)."
+        );
+    }
+    if *elsewhere > 0 {
+        let _ = write!(
+            text,
+            "\n{elsewhere} more are another gate's, or of another target: they are left alone."
+        );
+    }
+    text
+}
+
+fn roles(roles: &[RoleBody], now: Timestamp) -> String {
+    if roles.is_empty() {
+        return "No roles of grants.".to_owned();
+    }
+    let mut table = render::table(["ROLE", "IDENTITY", "GRANT", "ENDS", "LOGIN", "BACKENDS", "SESSIONS"]);
+    for role in roles {
+        table.add_row([
+            render::visible(&role.role),
+            role.identity.as_ref().map_or_else(|| "?".to_owned(), ToString::to_string),
+            format!("{} ({})", role.grant, render::visible(&role.status)),
+            role.until.map_or_else(|| "-".to_owned(), |until| render::left(until, now)),
+            if role.can_login { "yes" } else { "no" }.to_owned(),
+            role.backends.to_string(),
+            role.sessions.to_string(),
+        ]);
+    }
+    table.trim_fmt()
+}

@@ -1,0 +1,238 @@
+//! `targets.NAME.profiles`: what can be asked for at a target, as names or with what each of them may do.
+//!
+//! It knows how rights, masks and guard rails are written; what they mean is for `rights` and `rails`.
+
+use std::fmt::Display;
+
+use super::reader::{Own, Section};
+use crate::names::{ProfileName, TargetName};
+use crate::rails::{Rails, Rules};
+use crate::rights::{Glob, Mask, MaskedTable, Pattern, Rights, literal, profile_role};
+
+/// What can be asked for at a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileSettings {
+    /// Its name.
+    pub name: ProfileName,
+    /// What it may do at the database; `None`: it is only a name, and whatever the target's own account may do is done.
+    pub rights: Option<Rights>,
+    /// Its guard rails.
+    pub rails: Option<Rules>,
+    /// Settings of its sessions (`statement_timeout`), in the order of the file, as values without quotes.
+    pub settings: Vec<(String, String)>,
+    /// Connections at once of one grant's role; absent: as many as the grant has sessions.
+    pub connection_limit: Option<u32>,
+}
+
+impl ProfileSettings {
+    /// Only a name.
+    fn named(name: ProfileName) -> Self {
+        Self {
+            name,
+            rights: None,
+            rails: None,
+            settings: Vec::new(),
+            connection_limit: None,
+        }
+    }
+}
+
+impl ProfileSettings {
+    /// The settings its sessions begin with at a target: where it has masks, with their views before everything else that an
+    /// unqualified name could mean. The value of `search_path` is a list, not to be quoted as one name.
+    #[must_use]
+    pub fn session_settings(&self, target: &TargetName) -> Vec<(String, String)> {
+        let mut settings = self.settings.clone();
+        if self.rights.as_ref().is_none_or(|rights| rights.masks.is_empty()) {
+            return settings;
+        }
+        let views = profile_role(target, &self.name).quoted();
+        let path = |(name, _): &&mut (String, String)| name.eq_ignore_ascii_case("search_path");
+        match settings.iter_mut().find(path) {
+            Some((_, path)) => *path = format!("{views}, {path}"),
+            // What is not said is as the server has it by default.
+            None => settings.push(("search_path".to_owned(), format!("{views}, \"$user\", public"))),
+        }
+        settings
+    }
+}
+
+/// Settings that would take the place of what a grant's role is there for.
+const NOT_SETTABLE: &[&str] = &["role", "session_authorization"];
+
+/// `profiles` of a target: at least one, each once.
+pub(super) fn read(table: &Section<'_, '_>) -> Vec<ProfileSettings> {
+    let profiles = if table.is_table("profiles") {
+        table.each("profiles", defined).into_iter().flatten().collect()
+    } else {
+        let default = || "default".parse().into_iter().collect();
+        named(table, table.list("profiles", str::parse).unwrap_or_else(default))
+    };
+    if profiles.is_empty() {
+        let remedy = "name them, the narrowest first, or leave the key out".to_owned();
+        let reason = "there is no profile, so nobody could ask for one".to_owned();
+        table.mistake_at("profiles", reason, Some(remedy));
+    }
+    profiles
+}
+
+fn named(table: &Section<'_, '_>, names: Vec<ProfileName>) -> Vec<ProfileSettings> {
+    let twice = |(i, name): &(usize, &ProfileName)| names.iter().take(*i).any(|earlier| earlier == *name);
+    if let Some((_, name)) = names.iter().enumerate().find(twice) {
+        let reason = format!("\"{name}\" is named twice");
+        table.mistake_at("profiles", reason, Some("leave one out".to_owned()));
+    }
+    names.into_iter().map(ProfileSettings::named).collect()
+}
+
+/// `[targets.NAME.profiles.NAME]`.
+fn defined(name: &str, table: &Section<'_, '_>) -> Option<ProfileSettings> {
+    let name = name
+        .parse::<ProfileName>()
+        .map_err(|error| table.mistake_here(error.to_string()))
+        .ok();
+    let rails = table
+        .is_table("rails")
+        .then(|| table.within("rails", |rails| self::rails(rails, name.as_ref())));
+    let read = ProfileSettings {
+        rights: Some(rights(table)),
+        rails,
+        settings: settings(table),
+        connection_limit: table.number("connection_limit", 1, i32::MAX.unsigned_abs()),
+        name: name?,
+    };
+    Some(read)
+}
+
+fn rights(table: &Section<'_, '_>) -> Rights {
+    let tables = |key| patterns(table, key, str::parse);
+    let plain = |key, what| patterns(table, key, |text| Pattern::without_columns(text, what));
+    let rights = Rights {
+        select: tables("select"),
+        insert: tables("insert"),
+        update: tables("update"),
+        delete: patterns(table, "delete", |text| {
+            Pattern::without_columns(text, "rows are deleted whole")
+        }),
+        usage: plain("usage", "sequences have none"),
+        execute: plain("execute", "functions are meant with all their arguments"),
+        schemas: table.list("schemas", str::parse::<Glob>),
+        create: table.list("create", str::parse::<Glob>).unwrap_or_default(),
+        future: table.yes_no("future").unwrap_or(false),
+        masks: masks(table),
+    };
+    let nothing = Rights {
+        future: rights.future,
+        ..Rights::default()
+    };
+    if rights == nothing {
+        table.mistake_here("it may do nothing; write what it may read, like select = [\"public.*\"]".to_owned());
+    }
+    rights
+}
+
+fn patterns<E: Display>(table: &Section<'_, '_>, key: &'static str, read: impl Fn(&str) -> Result<Pattern, E>) -> Vec<Pattern> {
+    let patterns = table.list(key, read).unwrap_or_default();
+    if !patterns.is_empty() && patterns.iter().all(|pattern| pattern.excludes) {
+        let remedy = format!("name first what is meant, and then what is not: {key} = [\"shop.*\", \"!shop.cards\"]");
+        table.mistake_at(key, "there are only exclusions, so nothing is meant".to_owned(), Some(remedy));
+    }
+    patterns
+}
+
+fn settings(table: &Section<'_, '_>) -> Vec<(String, String)> {
+    let mut settings = Vec::new();
+    for (name, value) in table.own("settings") {
+        let wrong = |reason: String, remedy: &str| {
+            let remedy = Some(remedy.to_owned());
+            table.mistake_at(&format!("settings.{name}"), reason, remedy);
+        };
+        let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+        match value {
+            _ if name.is_empty() || !name.chars().all(fit) => {
+                wrong("it is not a setting's name".to_owned(), "write it like statement_timeout");
+            }
+            _ if NOT_SETTABLE.contains(&name.to_ascii_lowercase().as_str()) => {
+                wrong("the gate sets it itself".to_owned(), "leave it out");
+            }
+            Own::Text(value) if !value.contains('\0') => settings.push((name, value)),
+            Own::Text(_) => wrong("a value has no zero byte".to_owned(), "leave it out"),
+            Own::Table(_) => wrong("a value is expected, not a table".to_owned(), "quote a name with a dot in it"),
+            Own::Other(kind) => wrong(format!("a value is expected, not {kind}"), "write it as a text in quotes"),
+        }
+    }
+    settings
+}
+
+fn masks(table: &Section<'_, '_>) -> Vec<MaskedTable> {
+    let mut masks: Vec<MaskedTable> = Vec::new();
+    for (text, value) in table.own("mask") {
+        let key = format!("mask.{text}");
+        let wrong = |reason: String, remedy: &str| table.mistake_at(&key, reason, Some(remedy.to_owned()));
+        let Own::Table(columns) = value else {
+            let remedy = "write \"shop.cards\" = { pan = \"partial\" }";
+            wrong("the columns of a table are expected here".to_owned(), remedy);
+            continue;
+        };
+        let Ok((schema, name)) = literal(&text) else {
+            wrong("it is not the name of one table".to_owned(), "write it like \"shop.cards\"");
+            continue;
+        };
+        if let Some(other) = masks.iter().find(|other| other.name == name) {
+            // Their views share a schema.
+            let reason = format!("its view would be named as the one of {}.{}", other.schema, other.name);
+            wrong(reason, "mask one of them, and exclude the other");
+            continue;
+        }
+        let columns = columns
+            .into_iter()
+            .filter_map(|(column, value)| mask(table, &key, &column, value));
+        let columns: Vec<(String, Mask)> = columns.collect();
+        if columns.is_empty() {
+            let remedy = "write at least one, as { pan = \"partial\" }, or leave the table out";
+            wrong("no column is masked".to_owned(), remedy);
+        }
+        masks.push(MaskedTable { schema, name, columns });
+    }
+    masks
+}
+
+/// `pan = "partial"`, `cvv = { constant = "***" }`.
+fn mask(table: &Section<'_, '_>, key: &str, column: &str, value: Own) -> Option<(String, Mask)> {
+    let mask = match value {
+        Own::Text(word) => match word.as_str() {
+            "partial" => Ok(Mask::Partial),
+            "hash" => Ok(Mask::Hash),
+            "null" => Ok(Mask::Null),
+            _ => Err(format!("\"{word}\" is not known")),
+        },
+        Own::Table(entries) => match <[_; 1]>::try_from(entries) {
+            Ok([(name, Own::Text(text))]) if name == "constant" => Ok(Mask::Constant(text)),
+            _ => Err("only a constant is written as a table".to_owned()),
+        },
+        Own::Other(kind) => Err(format!("a mask is expected, not {kind}")),
+    };
+    let wrong = |reason| {
+        let remedy = "write \"partial\", \"hash\", \"null\" or { constant = \"***\" }".to_owned();
+        table.mistake_at(&format!("{key}.{column}"), reason, Some(remedy));
+    };
+    Some((column.to_owned(), mask.map_err(wrong).ok()?))
+}
+
+/// `rails` of a profile.
+fn rails(table: &Section<'_, '_>, profile: Option<&ProfileName>) -> Rules {
+    let unknown = table.one_of("unknown", &[("refuse", true), ("allow", false)]);
+    let statements = table.texts("statements");
+    let rules = Rules {
+        // What cannot be read could be of any kind.
+        refuse_unknown: unknown.unwrap_or(statements.is_some()),
+        statements,
+        need_where: table.yes_no("need_where").unwrap_or(false),
+        deny_tables: table.texts("deny_tables").unwrap_or_default(),
+        max_sql_bytes: table.number("max_sql_bytes", 1, u32::MAX).map(Into::into),
+    };
+    if let Some(Err(mistake)) = profile.map(|profile| Rails::new(&rules, profile.clone())) {
+        table.mistake_here(mistake.to_string());
+    }
+    rules
+}

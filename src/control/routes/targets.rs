@@ -1,0 +1,86 @@
+//! `/v1/targets`: what can be asked for, and how a target stands with the roles of its grants.
+//!
+//! It looks; it changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+
+use super::{Answer, named};
+use crate::control::Gate;
+use crate::control::caller::Caller;
+use crate::control::model::{RoleBody, TargetBody, TargetStatus, Targets};
+use crate::control::problem::ApiError;
+use crate::ids::GrantId;
+use crate::names::TargetName;
+use crate::policy::Action;
+
+#[utoipa::path(get, path = "/v1/targets", tag = "targets", summary = "What can be asked for", responses((status = 200, description = "All targets", body = Targets)))]
+pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, _caller: Caller) -> Answer<Targets> {
+    let rules = gate.rules.borrow();
+    let target = |(name, profiles): (&_, &Vec<_>)| TargetBody {
+        name: Clone::clone(name),
+        profiles: profiles.clone(),
+    };
+    Ok(Json(Targets {
+        targets: rules.targets.iter().map(target).collect(),
+    }))
+}
+
+#[utoipa::path(get, path = "/v1/targets/{name}/status", tag = "targets", summary = "The roles of a target's grants, as its server has them", params(("name" = String, Path, description = "The target")), responses((status = 200, description = "As found now", body = TargetStatus)))]
+pub(in crate::control) async fn status(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Answer<TargetStatus> {
+    caller.may(&gate, Action::Administer).await?;
+    let target: TargetName = named(&name)?;
+    let Some(room) = (gate.room)(&target) else {
+        let names: Vec<String> = gate.rules.borrow().targets.keys().map(ToString::to_string).collect();
+        return Err(ApiError::NoSuchTarget {
+            asked: name,
+            known: names.join(", "),
+        });
+    };
+    let Some(roles) = &room.roles else {
+        return Ok(Json(TargetStatus::shared(target)));
+    };
+    let found = roles.look().await.map_err(|fault| ApiError::TargetAway {
+        target: target.clone(),
+        reason: fault.to_string(),
+    })?;
+    let mut sessions: BTreeMap<GrantId, u32> = BTreeMap::new();
+    for session in gate.registry.list() {
+        *sessions.entry(session.who.grant).or_default() += 1;
+    }
+    let counted = roles.counted();
+    let mut status = TargetStatus {
+        role_per_grant: true,
+        made: counted.made,
+        retired: counted.retired,
+        left: counted.left,
+        intruders: counted.intruders,
+        ..TargetStatus::shared(target)
+    };
+    for role in found {
+        if !roles.ours(&role) {
+            status.elsewhere += 1;
+            continue;
+        }
+        // One whose grant is in no store of this gate is told as what it is.
+        let grant = gate.ledger.grant(&role.grant).await.ok();
+        status.roles.push(RoleBody {
+            sessions: sessions.get(&role.grant).copied().unwrap_or_default(),
+            backends: u32::try_from(role.backends.len()).unwrap_or(u32::MAX),
+            identity: grant.as_ref().map(|view| view.grant.identity().clone()),
+            until: grant.as_ref().and_then(|view| view.grant.until()),
+            status: grant.map_or_else(|| "unknown".to_owned(), |view| view.status),
+            role: role.role,
+            grant: role.grant,
+            can_login: role.can_login,
+        });
+    }
+    Ok(Json(status))
+}

@@ -1,0 +1,218 @@
+//! Brings the roles of a target's profiles in step with their definitions, and tells where they are not.
+//!
+//! It does not decide what rights mean; `rights` does. The laws: one transaction, so there is all of it or nothing; one at a time in
+//! a database, by an advisory lock; what was done is read again before it is committed, and anything short of the definition is
+//! undone.
+
+mod catalogue;
+mod error;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use super::link::{self, Driver};
+use crate::names::{ProfileName, TargetName};
+pub use crate::rights::Step;
+use crate::rights::catalogue::Snapshot;
+use crate::rights::{Marker, Plan, Profile, Rights, RoleName, everybody, plan, profile_role};
+use crate::upstream::Target;
+pub use error::ProfilesError;
+
+/// The lock all gates take before they change roles of profiles: the bytes of "tidegate".
+const LOCK: i64 = i64::from_be_bytes(*b"tidegate");
+/// How often it is tried when something changes meanwhile, or the server restarts.
+const ATTEMPTS: u32 = 6;
+/// The pause after the first attempt; each is twice the one before.
+const PAUSE: Duration = Duration::from_millis(100);
+/// As for ending backends, catalogue names only; a statement that waits for a lock says so instead of standing in line, where
+/// it would hold up all who come after it.
+const OPTIONS: &str = "-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=20s -c standard_conforming_strings=on";
+
+/// One profile with its definition.
+#[derive(Debug, Clone)]
+pub struct Definition {
+    /// Its name.
+    pub name: ProfileName,
+    /// What it may do.
+    pub rights: Rights,
+}
+
+/// The profiles of a target, and the account that hands their roles out.
+#[derive(Debug, Clone)]
+pub struct Definitions {
+    /// The target.
+    pub target: TargetName,
+    /// The target's account.
+    pub account: String,
+    /// Its profiles, the narrowest first.
+    pub profiles: Vec<Definition>,
+}
+
+/// A profile, and what differs from it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Compared {
+    /// The profile.
+    pub profile: ProfileName,
+    /// Its role.
+    pub role: String,
+    /// What differs.
+    #[serde(flatten)]
+    pub plan: Plan,
+}
+
+/// A target's profiles, and what differs from them.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Comparison {
+    /// Each profile.
+    pub profiles: Vec<Compared>,
+    /// What everybody (`PUBLIC`) may do there, beside them.
+    pub everybody: Vec<String>,
+}
+
+impl Comparison {
+    /// Whether the database is as the profiles say.
+    #[must_use]
+    pub fn in_step(&self) -> bool {
+        self.profiles.iter().all(|compared| compared.plan.in_step())
+    }
+}
+
+/// A connection for it.
+struct Session {
+    client: Client,
+    driver: Driver,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Compares the database with the definitions, over a connection as `target` says; changes nothing.
+pub async fn compare(target: &Arc<Target>, definitions: &Definitions) -> Result<Comparison, ProfilesError> {
+    let session = open(target).await?;
+    session
+        .client
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await?;
+    let compared = look(&session.client, definitions).await?;
+    session.client.batch_execute("COMMIT").await?;
+    Ok(compared)
+}
+
+/// Does what [`compare`] says, in one transaction, and tells `progress` of each step; what it returns was done.
+///
+/// It is tried again, a few times within some seconds, when something it was about has vanished, somebody else changed the same
+/// rows of the catalogue, or the server restarts.
+pub async fn apply(
+    target: &Arc<Target>,
+    definitions: &Definitions,
+    mut progress: impl FnMut(&ProfileName, &Step),
+) -> Result<Comparison, ProfilesError> {
+    let mut pause = PAUSE;
+    for _ in 1..ATTEMPTS {
+        match attempt(target, definitions, &mut progress).await {
+            Err(error) if error.may_pass() => tracing::debug!(%error, "profiles: tried again"),
+            done => return done,
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    attempt(target, definitions, &mut progress).await
+}
+
+async fn attempt(
+    target: &Arc<Target>,
+    definitions: &Definitions,
+    progress: &mut impl FnMut(&ProfileName, &Step),
+) -> Result<Comparison, ProfilesError> {
+    let session = open(target).await?;
+    let client = &session.client;
+    // Each statement is to see what the one who held the lock before has done.
+    client
+        .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        .await?;
+    client.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    let todo = look(client, definitions).await?;
+    let blocked: Vec<String> = todo
+        .profiles
+        .iter()
+        .flat_map(|compared| compared.plan.blocked.iter().map(|why| format!("{}: {why}", compared.profile)))
+        .collect();
+    if !blocked.is_empty() {
+        return Err(ProfilesError::Blocked(blocked));
+    }
+    for compared in &todo.profiles {
+        for step in &compared.plan.steps {
+            let failed = |error| ProfilesError::Step {
+                sql: step.sql.clone(),
+                error,
+            };
+            client.batch_execute(&step.sql).await.map_err(failed)?;
+            progress(&compared.profile, step);
+        }
+    }
+    if !todo.in_step() {
+        let left = look(client, definitions).await?;
+        let steps = left.profiles.iter().flat_map(|compared| &compared.plan.steps);
+        let left: Vec<String> = steps.map(|step| step.sql.clone()).collect();
+        if !left.is_empty() {
+            return Err(ProfilesError::NotReached(left));
+        }
+    }
+    client.batch_execute("COMMIT").await?;
+    Ok(todo)
+}
+
+async fn open(target: &Arc<Target>) -> Result<Session, ProfilesError> {
+    let connect = link::client(target, "tidegate (profiles)", OPTIONS);
+    let (client, driver) = tokio::time::timeout(target.connect_timeout, connect)
+        .await
+        .map_err(|_| ProfilesError::Timeout(target.connect_timeout))??;
+    Ok(Session { client, driver })
+}
+
+async fn look(client: &Client, definitions: &Definitions) -> Result<Comparison, ProfilesError> {
+    let names: Vec<RoleName> = definitions
+        .profiles
+        .iter()
+        .map(|definition| profile_role(&definitions.target, &definition.name))
+        .collect();
+    let texts: Vec<&str> = names.iter().map(RoleName::as_str).collect();
+    let snapshot = catalogue::read(client, &texts, &definitions.account).await?;
+    let profiles = definitions.profiles.iter().zip(&names);
+    let compared = profiles.map(|(definition, role)| one(definitions, definition, role, &snapshot));
+    Ok(Comparison {
+        profiles: compared.collect::<Result<_, _>>()?,
+        everybody: everybody(&snapshot),
+    })
+}
+
+fn one(
+    definitions: &Definitions,
+    definition: &Definition,
+    role: &RoleName,
+    snapshot: &Snapshot,
+) -> Result<Compared, ProfilesError> {
+    let marker = Marker::Profile {
+        target: definitions.target.clone(),
+        profile: definition.name.clone(),
+    };
+    let profile = Profile {
+        role,
+        marker: &marker.to_string(),
+        rights: &definition.rights,
+        account: &definitions.account,
+    };
+    Ok(Compared {
+        profile: definition.name.clone(),
+        role: role.to_string(),
+        plan: plan(&profile, snapshot)?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

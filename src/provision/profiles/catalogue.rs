@@ -1,0 +1,177 @@
+//! Reads so much of a database's catalogue as rights are about.
+//!
+//! It decides nothing by it. The law: one row, one JSON text, one value; what vanishes while it is read is not there.
+
+use serde::de::DeserializeOwned;
+use tokio_postgres::Client;
+
+use super::ProfilesError;
+use crate::rights::catalogue::{Account, DefaultRight, Object, Role, Snapshot};
+
+/// Everything there is to know for roles of these names, handed out by this account.
+pub(super) async fn read(client: &Client, roles: &[&str], account: &str) -> Result<Snapshot, ProfilesError> {
+    let version = client
+        .query_one("SELECT current_setting('server_version_num')::int4", &[])
+        .await?;
+    let version: i32 = version.try_get(0)?;
+    let mut objects: Vec<Object> = Vec::new();
+    for part in [DATABASE, SCHEMAS, RELATIONS, ROUTINES] {
+        objects.extend(rows(client, &format!("{GRANTEES} {part}"), &[&roles]).await?);
+    }
+    Ok(Snapshot {
+        version: u32::try_from(version).unwrap_or_default(),
+        account: rows::<Account>(client, ACCOUNT, &[]).await?.pop().unwrap_or_default(),
+        roles: rows::<Role>(client, ROLES, &[&roles, &account]).await?,
+        objects,
+        defaults: rows::<DefaultRight>(client, &format!("{GRANTEES} {DEFAULTS}"), &[&roles]).await?,
+    })
+}
+
+async fn rows<T: DeserializeOwned>(
+    client: &Client,
+    query: &str,
+    parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+) -> Result<Vec<T>, ProfilesError> {
+    let rows = client.query(query, parameters).await?;
+    let read = |row: &tokio_postgres::Row| {
+        let text: &str = row.try_get(0)?;
+        serde_json::from_str(text).map_err(|error| ProfilesError::Catalogue(error.to_string()))
+    };
+    rows.iter().map(read).collect()
+}
+
+const ACCOUNT: &str = "
+SELECT jsonb_build_object(
+    'name', r.rolname,
+    'superuser', r.rolsuper,
+    'create_role', r.rolcreaterole,
+    'create_schema', has_database_privilege(current_database(), 'CREATE'),
+    'acts_as', (
+        SELECT coalesce(jsonb_agg(o.rolname), '[]') FROM pg_roles AS o
+        WHERE pg_has_role(o.oid, 'USAGE') AND o.oid IN (
+            SELECT relowner FROM pg_class UNION SELECT proowner FROM pg_proc
+            UNION SELECT nspowner FROM pg_namespace UNION SELECT defaclrole FROM pg_default_acl)))::text
+FROM pg_roles AS r WHERE r.rolname = current_user";
+
+/// Before 16, who may make roles may also give and take the membership in any that is no superuser.
+const ROLES: &str = "
+SELECT jsonb_build_object(
+    'name', r.rolname,
+    'comment', shobj_description(r.oid, 'pg_authid'),
+    'powers', array_remove(ARRAY[
+        CASE WHEN r.rolcanlogin THEN 'LOGIN' END, CASE WHEN r.rolsuper THEN 'SUPERUSER' END,
+        CASE WHEN r.rolcreatedb THEN 'CREATEDB' END, CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END,
+        CASE WHEN r.rolinherit THEN 'INHERIT' END, CASE WHEN r.rolreplication THEN 'REPLICATION' END,
+        CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END], NULL),
+    'member_of', (
+        SELECT coalesce(jsonb_agg(jsonb_build_array(g.rolname,
+            pg_has_role(g.oid, 'MEMBER WITH ADMIN OPTION')
+            OR (current_setting('server_version_num')::int4 < 160000 AND NOT g.rolsuper
+                AND (SELECT me.rolcreaterole FROM pg_roles AS me WHERE me.rolname = current_user))) ORDER BY g.rolname), '[]')
+        FROM pg_auth_members AS m JOIN pg_roles AS g ON g.oid = m.roleid WHERE m.member = r.oid),
+    'elsewhere', (
+        SELECT coalesce(jsonb_agg(DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid)), '[]')
+        FROM pg_shdepend AS d
+        WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid AND d.deptype = 'a'
+            AND d.dbid IN (0, (SELECT b.oid FROM pg_database AS b WHERE b.datname = current_database()))
+            AND d.classid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_proc'::regclass,
+                'pg_database'::regclass, 'pg_default_acl'::regclass, 'pg_auth_members'::regclass)),
+    'handed_out', coalesce((
+        SELECT pg_has_role(g.oid, r.oid, 'MEMBER WITH ADMIN OPTION') FROM pg_roles AS g WHERE g.rolname = $2), false))::text
+FROM pg_roles AS r WHERE r.rolname = ANY ($1)";
+
+/// Whose rights are looked at: everybody's (oid 0), and those of the roles.
+const GRANTEES: &str = "
+WITH asked AS (SELECT oid, rolname::text AS name FROM pg_roles WHERE rolname = ANY ($1)),
+    grantees AS (SELECT 0::oid AS oid, NULL::text AS name UNION ALL SELECT oid, name FROM asked)";
+
+const DATABASE: &str = "
+SELECT jsonb_build_object(
+    'kind', 'Database', 'schema', d.datname, 'name', d.datname, 'arguments', '', 'owner', pg_get_userbyid(d.datdba),
+    'may_grant', (SELECT coalesce(jsonb_agg(p), '[]') FROM unnest(ARRAY['CONNECT', 'TEMPORARY', 'CREATE']) AS p
+        WHERE has_database_privilege(d.oid, p || ' WITH GRANT OPTION')),
+    'held', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', g.name, 'privilege', a.privilege_type)), '[]')
+        FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS a JOIN grantees AS g ON g.oid = a.grantee),
+    'columns', '[]'::jsonb, 'parents', '[]'::jsonb, 'reads', '[]'::jsonb, 'nature', 'Plain')::text
+FROM pg_database AS d WHERE d.datname = current_database()";
+
+const SCHEMAS: &str = "
+SELECT jsonb_build_object(
+    'kind', 'Schema', 'schema', n.nspname, 'name', n.nspname, 'arguments', '', 'owner', pg_get_userbyid(n.nspowner),
+    'may_grant', (SELECT coalesce(jsonb_agg(p), '[]') FROM unnest(ARRAY['USAGE', 'CREATE']) AS p
+        WHERE has_schema_privilege(n.oid, p || ' WITH GRANT OPTION')),
+    'held', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', g.name, 'privilege', a.privilege_type)), '[]')
+        FROM aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a JOIN grantees AS g ON g.oid = a.grantee),
+    'columns', '[]'::jsonb, 'parents', '[]'::jsonb, 'reads', '[]'::jsonb, 'nature', 'Plain',
+    'comment', obj_description(n.oid, 'pg_namespace'))::text
+FROM pg_namespace AS n
+WHERE (n.nspname !~ '^pg_' AND n.nspname <> 'information_schema')
+    OR EXISTS (SELECT FROM aclexplode(n.nspacl) AS a JOIN asked ON asked.oid = a.grantee)
+ORDER BY n.nspname";
+
+/// Columns' rights are beside those of the whole; a view's rule says what it reads.
+const RELATIONS: &str = "
+SELECT jsonb_build_object(
+    'kind', CASE c.relkind WHEN 'S' THEN 'Sequence' ELSE 'Table' END,
+    'schema', n.nspname, 'name', c.relname, 'arguments', '', 'owner', pg_get_userbyid(c.relowner),
+    'may_grant', CASE c.relkind
+        WHEN 'S' THEN (SELECT coalesce(jsonb_agg(p), '[]') FROM unnest(ARRAY['USAGE', 'SELECT', 'UPDATE']) AS p
+            WHERE has_sequence_privilege(c.oid, p || ' WITH GRANT OPTION'))
+        ELSE (SELECT coalesce(jsonb_agg(p), '[]')
+            FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']
+                || CASE WHEN current_setting('server_version_num')::int4 >= 170000 THEN ARRAY['MAINTAIN'] ELSE '{}' END) AS p
+            WHERE has_table_privilege(c.oid, p || ' WITH GRANT OPTION')) END,
+    'held', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', g.name, 'privilege', a.privilege_type, 'column', a.attname)), '[]')
+        FROM (SELECT x.grantee, x.privilege_type, NULL::name AS attname FROM aclexplode(c.relacl) AS x
+            UNION ALL SELECT x.grantee, x.privilege_type, t.attname
+            FROM pg_attribute AS t CROSS JOIN LATERAL aclexplode(t.attacl) AS x
+            WHERE t.attrelid = c.oid AND t.attacl IS NOT NULL AND NOT t.attisdropped) AS a
+        JOIN grantees AS g ON g.oid = a.grantee),
+    'columns', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', t.attname,
+            'kind', format_type(t.atttypid, t.atttypmod)) ORDER BY t.attnum), '[]')
+        FROM pg_attribute AS t WHERE t.attrelid = c.oid AND t.attnum > 0 AND NOT t.attisdropped AND c.relkind <> 'S'),
+    'parents', (SELECT coalesce(jsonb_agg(jsonb_build_array(pn.nspname, p.relname)), '[]')
+        FROM pg_inherits AS i JOIN pg_class AS p ON p.oid = i.inhparent JOIN pg_namespace AS pn ON pn.oid = p.relnamespace
+        WHERE i.inhrelid = c.oid),
+    'reads', (SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array(rn.nspname, s.relname)), '[]')
+        FROM pg_rewrite AS w
+        JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+            AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> c.oid
+        JOIN pg_class AS s ON s.oid = d.refobjid JOIN pg_namespace AS rn ON rn.oid = s.relnamespace
+        WHERE w.ev_class = c.oid AND c.relkind IN ('v', 'm')),
+    'comment', obj_description(c.oid, 'pg_class'),
+    'definition', CASE WHEN c.relkind = 'v' AND n.nspname = ANY ($1)
+        THEN encode(sha256(convert_to(pg_get_viewdef(c.oid), 'UTF8')), 'hex') END,
+    'nature', CASE WHEN c.relrowsecurity THEN 'RowSecurity' ELSE 'Plain' END)::text
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+    AND ((n.nspname !~ '^pg_' AND n.nspname <> 'information_schema')
+        OR EXISTS (SELECT FROM aclexplode(c.relacl) AS a JOIN asked ON asked.oid = a.grantee)
+        OR EXISTS (SELECT FROM pg_shdepend AS d JOIN asked ON asked.oid = d.refobjid
+            WHERE d.refclassid = 'pg_authid'::regclass AND d.classid = 'pg_class'::regclass AND d.objid = c.oid
+                AND d.dbid = (SELECT b.oid FROM pg_database AS b WHERE b.datname = current_database())))
+ORDER BY n.nspname, c.relname";
+
+/// Arguments by their types alone: what tells routines of one name apart (`oidvectortypes` qualifies what is not in pg_catalog).
+const ROUTINES: &str = "
+SELECT jsonb_build_object(
+    'kind', 'Routine', 'schema', n.nspname, 'name', p.proname, 'arguments', oidvectortypes(p.proargtypes),
+    'owner', pg_get_userbyid(p.proowner),
+    'may_grant', CASE WHEN has_function_privilege(p.oid, 'EXECUTE WITH GRANT OPTION') THEN '[\"EXECUTE\"]'::jsonb ELSE '[]' END,
+    'held', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', g.name, 'privilege', a.privilege_type)), '[]')
+        FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a JOIN grantees AS g ON g.oid = a.grantee),
+    'columns', '[]'::jsonb, 'parents', '[]'::jsonb, 'reads', '[]'::jsonb,
+    'nature', CASE WHEN p.prosecdef THEN 'Definer' ELSE 'Plain' END)::text
+FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE (n.nspname !~ '^pg_' AND n.nspname <> 'information_schema')
+    OR EXISTS (SELECT FROM aclexplode(p.proacl) AS a JOIN asked ON asked.oid = a.grantee)
+ORDER BY n.nspname, p.proname, 1";
+
+const DEFAULTS: &str = "
+SELECT jsonb_build_object(
+    'owner', pg_get_userbyid(d.defaclrole), 'schema', n.nspname,
+    'kind', CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'ROUTINES'
+        WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END,
+    'role', g.name, 'privilege', a.privilege_type)::text
+FROM pg_default_acl AS d LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace
+CROSS JOIN LATERAL aclexplode(d.defaclacl) AS a JOIN grantees AS g ON g.oid = a.grantee";

@@ -1,0 +1,520 @@
+#![allow(clippy::too_many_lines, reason = "a test tells its story in one piece")]
+
+use tokio_postgres::{Client, NoTls};
+
+use super::*;
+use crate::lab::{Options, Postgres};
+use crate::rights::{Mask, MaskedTable};
+use crate::secret::Secret;
+use crate::tls::{ClientTls, TlsMode};
+
+const SHOP: &str = "
+CREATE ROLE owner LOGIN CREATEROLE PASSWORD 'p';
+CREATE ROLE gate LOGIN CREATEROLE PASSWORD 'p';
+CREATE DATABASE shop OWNER owner;
+";
+
+const TABLES: &str = "
+SET ROLE owner;
+CREATE SCHEMA shop;
+CREATE TABLE shop.orders (id serial PRIMARY KEY, what text, paid boolean DEFAULT false);
+CREATE TABLE shop.cards (id int PRIMARY KEY, holder text, pan text, cvv int, expires date);
+CREATE TABLE shop.\"Odd \"\"name\" (\"a b\" int);
+CREATE VIEW shop.open_orders AS SELECT * FROM shop.orders WHERE NOT paid;
+CREATE FUNCTION shop.total(int, text) RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION shop.secret() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 2';
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA shop FROM PUBLIC;
+INSERT INTO shop.orders (what) VALUES ('a'), ('b');
+INSERT INTO shop.cards VALUES (1, 'Ana', '4111111111111111', 123, '2030-01-01'), (2, 'Bo', '1234', 456, NULL);
+";
+
+struct Server {
+    postgres: Postgres,
+    /// As superuser, in the database.
+    admin: Client,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let postgres = tokio::task::spawn_blocking(|| Postgres::start(&Options::default()).unwrap())
+            .await
+            .unwrap();
+        for statement in SHOP.split(";\n").filter(|statement| !statement.trim().is_empty()) {
+            postgres.batch("postgres", statement).await.unwrap();
+        }
+        postgres.batch("shop", TABLES).await.unwrap();
+        let admin = postgres.client("shop").await.unwrap();
+        Self { postgres, admin }
+    }
+
+    fn target(&self, user: &str) -> Arc<Target> {
+        let tls = ClientTls::new(TlsMode::Disable, None).unwrap();
+        let name = "orders".parse().unwrap();
+        let mut target = Target::new(name, "127.0.0.1".to_owned(), "shop".to_owned(), user.to_owned(), tls);
+        target.port = self.postgres.port();
+        target.account.password = Some(Secret::new("p".to_owned()));
+        Arc::new(target)
+    }
+
+    /// Somebody whose session starts in the profile's role, as a grant's does.
+    async fn member(&self, profile: &str) -> Client {
+        let role = profile_role(&"orders".parse().unwrap(), &profile.parse().unwrap());
+        let name = format!("member_{}", profile.replace('-', "_"));
+        let make = format!(
+            "DROP ROLE IF EXISTS {name}; CREATE ROLE {name} LOGIN NOINHERIT PASSWORD 'p'; GRANT {} TO {name}",
+            role.quoted()
+        );
+        self.admin.batch_execute(&make).await.unwrap();
+        let (client, connection) = tokio_postgres::Config::new()
+            .host("127.0.0.1")
+            .port(self.postgres.port())
+            .user(&name)
+            .password("p")
+            .dbname("shop")
+            .connect(NoTls)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let start = format!("SET ROLE {role}; SET search_path = {role}, shop", role = role.quoted());
+        client.batch_execute(&start).await.unwrap();
+        client
+    }
+
+    async fn apply(&self, definitions: &Definitions) -> Comparison {
+        let done = apply(&self.target("owner"), definitions, |_, _| {}).await;
+        done.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    async fn compare(&self, definitions: &Definitions) -> Comparison {
+        let compared = compare(&self.target("gate"), definitions).await;
+        compared.unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+fn patterns(texts: &[&str]) -> Vec<crate::rights::Pattern> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn definitions(profiles: &[(&str, &Rights)]) -> Definitions {
+    Definitions {
+        target: "orders".parse().unwrap(),
+        account: "gate".to_owned(),
+        profiles: profiles
+            .iter()
+            .map(|(name, rights)| Definition {
+                name: name.parse().unwrap(),
+                rights: (*rights).clone(),
+            })
+            .collect(),
+    }
+}
+
+fn read_only() -> Rights {
+    Rights {
+        select: patterns(&["shop.*", "!shop.cards", "shop.cards(id, holder)"]),
+        ..Rights::default()
+    }
+}
+
+/// The statement's SQLSTATE, or what its first column says.
+async fn tried(client: &Client, sql: &str) -> String {
+    match client.simple_query(sql).await {
+        Ok(messages) => {
+            let rows = messages.iter().filter_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("NULL").to_owned()),
+                _ => None,
+            });
+            rows.collect::<Vec<_>>().join(" ")
+        }
+        Err(error) => error.code().map_or_else(|| error.to_string(), |code| code.code().to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn a_profile_has_what_it_says_and_nothing_else() {
+    let server = Server::start().await;
+    let (read_only, read_write) = (
+        read_only(),
+        Rights {
+            select: patterns(&["shop.*"]),
+            insert: patterns(&["shop.orders(what)"]),
+            update: patterns(&["shop.orders", "!shop.orders(id)"]),
+            delete: patterns(&["shop.orders"]),
+            usage: patterns(&["shop.*"]),
+            execute: patterns(&["shop.tot*"]),
+            create: vec!["shop".parse().unwrap()],
+            future: true,
+            ..Rights::default()
+        },
+    );
+    let both = definitions(&[("read-only", &read_only), ("read-write", &read_write)]);
+    let before = server.compare(&both).await;
+    assert!(before.profiles.iter().all(|compared| !compared.plan.in_step()));
+    server.apply(&both).await;
+    // Whoever looks, owner or gate: nothing is left to do.
+    for user in ["owner", "gate"] {
+        let after = compare(&server.target(user), &both).await.unwrap();
+        assert!(after.in_step(), "{after:#?}");
+    }
+    let reader = server.member("read-only").await;
+    assert_eq!(tried(&reader, "SELECT count(*) FROM shop.orders").await, "2");
+    assert_eq!(tried(&reader, "SELECT count(*) FROM shop.\"Odd \"\"name\"").await, "0");
+    assert_eq!(tried(&reader, "SELECT holder FROM shop.cards").await, "Ana Bo");
+    assert_eq!(tried(&reader, "SELECT pan FROM shop.cards").await, "42501");
+    assert_eq!(tried(&reader, "SELECT * FROM shop.cards").await, "42501");
+    assert_eq!(tried(&reader, "SELECT 1 FROM shop.cards WHERE cvv = 123").await, "42501");
+    for sql in [
+        "INSERT INTO shop.orders (what) VALUES ('c')",
+        "UPDATE shop.orders SET what = 'c'",
+        "DELETE FROM shop.orders",
+        "TRUNCATE shop.orders",
+        "SELECT nextval('shop.orders_id_seq')",
+        "SELECT shop.total(1, 'a')",
+        "CREATE TABLE shop.mine ()",
+        "COPY shop.orders FROM PROGRAM 'true'",
+    ] {
+        assert_eq!(tried(&reader, sql).await, "42501", "{sql}");
+    }
+    let writer = server.member("read-write").await;
+    assert_eq!(
+        tried(&writer, "INSERT INTO shop.orders (what) VALUES ('c') RETURNING id").await,
+        "3"
+    );
+    assert_eq!(
+        tried(&writer, "INSERT INTO shop.orders (id, what) VALUES (9, 'c')").await,
+        "42501"
+    );
+    assert_eq!(
+        tried(&writer, "UPDATE shop.orders SET paid = true WHERE id = 3 RETURNING what").await,
+        "c"
+    );
+    assert_eq!(tried(&writer, "UPDATE shop.orders SET id = 4 WHERE id = 3").await, "42501");
+    assert_eq!(tried(&writer, "DELETE FROM shop.orders WHERE id = 3 RETURNING id").await, "3");
+    assert_eq!(tried(&writer, "SELECT shop.total(1, 'a')").await, "1");
+    assert_eq!(tried(&writer, "SELECT shop.secret()").await, "42501");
+    assert_eq!(
+        tried(&writer, "CREATE TABLE shop.mine (id int); SELECT count(*) FROM shop.mine").await,
+        "0"
+    );
+    // What the owner makes later is covered where the definition has no exclusion, and not where it has one.
+    server
+        .admin
+        .batch_execute("SET ROLE owner; CREATE TABLE shop.later (id int); RESET ROLE")
+        .await
+        .unwrap();
+    assert_eq!(tried(&writer, "SELECT count(*) FROM shop.later").await, "0");
+    assert_eq!(tried(&reader, "SELECT count(*) FROM shop.later").await, "42501");
+    // The profile's own table is its own: no difference of it, but one for those who may not read it yet.
+    let drifted = server.compare(&both).await;
+    let steps: Vec<_> = drifted
+        .profiles
+        .iter()
+        .flat_map(|compared| &compared.plan.steps)
+        .map(|step| step.sql.as_str())
+        .collect();
+    assert_eq!(steps, ["GRANT SELECT ON TABLE \"shop\".\"later\" TO \"tg_orders_read-only\""]);
+    assert_eq!(
+        drifted.profiles[0].plan.blocked.len(),
+        1,
+        "{:?}",
+        drifted.profiles[0].plan.blocked
+    );
+}
+
+#[tokio::test]
+async fn what_is_beyond_the_definition_is_taken_away() {
+    let server = Server::start().await;
+    let rights = read_only();
+    let only = definitions(&[("read-only", &rights)]);
+    server.apply(&only).await;
+    let drift = "
+        GRANT SELECT, TRUNCATE ON shop.cards TO \"tg_orders_read-only\";
+        GRANT INSERT (what) ON shop.orders TO \"tg_orders_read-only\";
+        GRANT EXECUTE ON FUNCTION shop.secret() TO \"tg_orders_read-only\";
+        GRANT USAGE ON SEQUENCE shop.orders_id_seq TO \"tg_orders_read-only\";
+        GRANT CREATE ON SCHEMA shop TO \"tg_orders_read-only\";
+        REVOKE SELECT ON shop.orders FROM \"tg_orders_read-only\";
+        ALTER DEFAULT PRIVILEGES FOR ROLE owner IN SCHEMA shop GRANT SELECT ON TABLES TO \"tg_orders_read-only\";
+        ALTER ROLE \"tg_orders_read-only\" LOGIN CREATEROLE;
+        SET ROLE owner; CREATE ROLE helpers; GRANT helpers TO \"tg_orders_read-only\"; RESET ROLE";
+    server.admin.batch_execute(drift).await.unwrap();
+    // From 16 on only who made a role may say who is a member of it.
+    let drifted = compare(&server.target("owner"), &only).await.unwrap();
+    insta::assert_json_snapshot!(drifted.profiles[0].plan.steps);
+    server.apply(&only).await;
+    assert!(server.compare(&only).await.in_step());
+    let reader = server.member("read-only").await;
+    assert_eq!(tried(&reader, "SELECT holder FROM shop.cards").await, "Ana Bo");
+    assert_eq!(tried(&reader, "SELECT pan FROM shop.cards").await, "42501");
+    // What no profile can give, and what somebody else gave, stands in the way of all of it.
+    let odd =
+        "GRANT USAGE ON LANGUAGE plpgsql TO \"tg_orders_read-only\"; REVOKE SELECT ON shop.orders FROM \"tg_orders_read-only\"";
+    server.admin.batch_execute(odd).await.unwrap();
+    let refused = apply(&server.target("owner"), &only, |_, _| {})
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("language plpgsql"), "{refused}");
+    assert_eq!(
+        tried(&reader, "SELECT 1 FROM shop.orders").await,
+        "42501",
+        "nothing was changed"
+    );
+    let others = "
+        REVOKE USAGE ON LANGUAGE plpgsql FROM \"tg_orders_read-only\";
+        GRANT USAGE ON SCHEMA shop TO gate;
+        GRANT DELETE ON shop.orders TO gate WITH GRANT OPTION;
+        SET ROLE gate; GRANT DELETE ON shop.orders TO \"tg_orders_read-only\"; RESET ROLE";
+    server.admin.batch_execute(others).await.unwrap();
+    let refused = apply(&server.target("owner"), &only, |_, _| {})
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("had no effect") && refused.contains("REVOKE DELETE"),
+        "{refused}"
+    );
+    assert_eq!(
+        tried(&reader, "SELECT 1 FROM shop.orders").await,
+        "42501",
+        "nothing was changed"
+    );
+}
+
+#[tokio::test]
+async fn masks_are_shown_in_place_of_values() {
+    let server = Server::start().await;
+    let column = |name: &str, mask| (name.to_owned(), mask);
+    let mut rights = Rights {
+        select: patterns(&["shop.*"]),
+        insert: patterns(&["shop.cards"]),
+        masks: vec![MaskedTable {
+            schema: "shop".to_owned(),
+            name: "cards".to_owned(),
+            columns: vec![
+                column("holder", Mask::Hash),
+                column("pan", Mask::Partial),
+                column("cvv", Mask::Constant("0".to_owned())),
+                column("expires", Mask::Null),
+            ],
+        }],
+        ..Rights::default()
+    };
+    let masked = |rights: &Rights| definitions(&[("masked", rights)]);
+    server.apply(&masked(&rights)).await;
+    assert!(server.compare(&masked(&rights)).await.in_step());
+    let tester = server.member("masked").await;
+    assert_eq!(
+        tried(&tester, "SELECT pan FROM cards ORDER BY id").await,
+        "************1111 ****"
+    );
+    assert_eq!(
+        tried(&tester, "SELECT count(cvv) FROM cards WHERE cvv = 0 AND expires IS NULL").await,
+        "2"
+    );
+    assert_eq!(tried(&tester, "SELECT length(holder) FROM cards WHERE id = 1").await, "64");
+    let hash = "SELECT encode(sha256('Ana'), 'hex') = holder FROM cards WHERE id = 1";
+    assert_eq!(tried(&tester, hash).await, "f", "it is salted");
+    assert_eq!(tried(&tester, "SELECT salt FROM \"tidegate salt\"").await, "42501");
+    for sql in [
+        "SELECT id FROM shop.cards",
+        "SELECT count(*) FROM shop.cards",
+        "UPDATE cards SET id = 3",
+        "DELETE FROM cards",
+    ] {
+        assert_eq!(tried(&tester, sql).await, "42501", "{sql}");
+    }
+    let masked_column = "INSERT INTO cards (id, pan) VALUES (3, 'x')";
+    assert_eq!(
+        tried(&tester, masked_column).await,
+        "0A000",
+        "a masked column cannot be written"
+    );
+    assert_eq!(tried(&tester, "INSERT INTO cards (id) VALUES (3) RETURNING id").await, "3");
+    // A column that is renamed is not shown until the definition says what it is now.
+    server
+        .admin
+        .batch_execute("ALTER TABLE shop.cards RENAME pan TO number; ALTER TABLE shop.cards ADD note text")
+        .await
+        .unwrap();
+    let refused = apply(&server.target("owner"), &masked(&rights), |_, _| {})
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("no column pan"), "{refused}");
+    assert_eq!(tried(&tester, "SELECT pan FROM cards WHERE id = 1").await, "************1111");
+    rights.masks[0].columns[1].0 = "number".to_owned();
+    server.apply(&masked(&rights)).await;
+    assert_eq!(
+        tried(&tester, "SELECT number FROM cards WHERE id = 1").await,
+        "************1111"
+    );
+    assert_eq!(tried(&tester, "SELECT count(*) FROM cards WHERE note IS NULL").await, "3");
+    // A view that somebody changes is noticed and made anew.
+    let view =
+        "CREATE OR REPLACE VIEW \"tg_orders_masked\".cards AS SELECT id, holder, number, cvv, expires, note FROM shop.cards";
+    let changed = format!("SET ROLE owner; DROP VIEW \"tg_orders_masked\".cards; {view}; RESET ROLE");
+    server.admin.batch_execute(&changed).await.unwrap();
+    assert!(!server.compare(&masked(&rights)).await.in_step());
+    server.apply(&masked(&rights)).await;
+    assert_eq!(
+        tried(&tester, "SELECT number FROM cards WHERE id = 1").await,
+        "************1111"
+    );
+    // Without masks nothing is left of them.
+    rights.masks.clear();
+    server.apply(&masked(&rights)).await;
+    assert!(server.compare(&masked(&rights)).await.in_step());
+    assert_eq!(
+        tried(&tester, "SELECT number FROM shop.cards WHERE id = 1").await,
+        "4111111111111111"
+    );
+    let left = "SELECT count(*) FROM pg_namespace WHERE nspname = 'tg_orders_masked'";
+    assert_eq!(tried(&server.admin, left).await, "0");
+}
+
+#[tokio::test]
+async fn partitions_give_no_more_than_their_table() {
+    let server = Server::start().await;
+    let parts = "SET ROLE owner;
+        CREATE TABLE shop.pay (id int, iban text) PARTITION BY RANGE (id);
+        CREATE TABLE shop.pay_1 PARTITION OF shop.pay FOR VALUES FROM (0) TO (10);
+        CREATE VIEW shop.ibans AS SELECT iban FROM shop.pay;
+        INSERT INTO shop.pay VALUES (1, 'DE00'); RESET ROLE";
+    server.admin.batch_execute(parts).await.unwrap();
+    let rights = Rights {
+        select: patterns(&["shop.*", "!shop.pay(iban)"]),
+        ..Rights::default()
+    };
+    let only = definitions(&[("read-only", &rights)]);
+    let done = server.apply(&only).await;
+    let reader = server.member("read-only").await;
+    assert_eq!(tried(&reader, "SELECT id FROM shop.pay").await, "1");
+    assert_eq!(tried(&reader, "SELECT id FROM shop.pay_1").await, "1");
+    assert_eq!(tried(&reader, "SELECT iban FROM shop.pay").await, "42501");
+    assert_eq!(tried(&reader, "SELECT iban FROM shop.pay_1").await, "42501");
+    let warnings = &done.profiles[0].plan.warnings;
+    assert!(
+        warnings
+            .iter()
+            .any(|warning| warning.contains("the view shop.ibans reads shop.pay")),
+        "{warnings:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_the_gates_is_not_touched() {
+    let server = Server::start().await;
+    let rights = read_only();
+    let only = definitions(&[("read-only", &rights)]);
+    server
+        .admin
+        .batch_execute("CREATE ROLE \"tg_orders_read-only\"")
+        .await
+        .unwrap();
+    for error in [
+        compare(&server.target("gate"), &only).await.unwrap_err(),
+        apply(&server.target("owner"), &only, |_, _| {}).await.unwrap_err(),
+    ] {
+        let said = error.to_string();
+        assert!(said.contains("is there already and is not the gate's"), "{said}");
+    }
+    server
+        .admin
+        .batch_execute("DROP ROLE \"tg_orders_read-only\"; ALTER ROLE owner NOCREATEROLE")
+        .await
+        .unwrap();
+    // The account has lost what it takes to make roles; then the server can only be read; nothing is there either time.
+    let said = apply(&server.target("owner"), &only, |_, _| {})
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("lacks CREATEROLE") && said.contains("nothing was changed"),
+        "{said}"
+    );
+    let restrict = "ALTER ROLE owner CREATEROLE; ALTER DATABASE shop SET default_transaction_read_only = on";
+    server.admin.batch_execute(restrict).await.unwrap();
+    let roles = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'tg\\_%'";
+    assert_eq!(tried(&server.admin, roles).await, "0");
+    // A default of the database is not a server that can only be read: the transaction says what it wants.
+    server.apply(&only).await;
+    assert_eq!(tried(&server.admin, roles).await, "1");
+    let gone = Arc::new({
+        let tls = ClientTls::new(TlsMode::Disable, None).unwrap();
+        let mut target = Target::new(
+            "orders".parse().unwrap(),
+            "127.0.0.1".to_owned(),
+            "shop".to_owned(),
+            "gate".to_owned(),
+            tls,
+        );
+        target.port = 1;
+        target
+    });
+    let said = crate::causes::in_one_line(&compare(&gone, &only).await.unwrap_err());
+    assert!(said.contains("cannot be reached"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_at_once_do_it_once_and_what_vanishes_is_not_there() {
+    let server = Arc::new(Server::start().await);
+    let rights = Rights {
+        select: patterns(&["shop.*"]),
+        ..Rights::default()
+    };
+    let only = Arc::new(definitions(&[("read-only", &rights)]));
+    let run = || {
+        let (server, only) = (Arc::clone(&server), Arc::clone(&only));
+        tokio::spawn(async move { apply(&server.target("owner"), &only, |_, _| {}).await })
+    };
+    let (first, second) = (run(), run());
+    let mut steps = Vec::new();
+    for done in [first, second] {
+        let done = done.await.unwrap().unwrap_or_else(|error| panic!("{error}"));
+        steps.push(done.profiles[0].plan.steps.len());
+    }
+    steps.sort_unstable();
+    assert!(steps[0] == 0 && steps[1] > 0, "{steps:?}");
+    // Tables come and go meanwhile. Either side can be the one that comes second to a row of the catalogue; this one shrugs.
+    let others = server.postgres.client("shop").await.unwrap();
+    for number in 0..10 {
+        let applied = run();
+        for turn in 0..5 {
+            let name = format!("shop.t_{number}_{turn}");
+            let make = format!("SET ROLE owner; CREATE TABLE {name} (id int)");
+            let _ = others.batch_execute(&make).await;
+            let _ = others.batch_execute(&format!("DROP TABLE IF EXISTS {name}")).await;
+        }
+        applied.await.unwrap().unwrap_or_else(|error| panic!("{error}"));
+    }
+    server.apply(&only).await;
+    assert!(server.compare(&only).await.in_step());
+}
+
+/// How long it takes: `cargo test --lib thousand_tables -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "prints figures"]
+async fn a_thousand_tables() {
+    let server = Server::start().await;
+    let make = "SET ROLE owner; DO 'BEGIN FOR n IN 1..1000 LOOP
+        EXECUTE format(''CREATE TABLE shop.t%s (a int, b text, c text, d date, e int)'', n); END LOOP; END'; RESET ROLE";
+    server.admin.batch_execute(make).await.unwrap();
+    let rights = Rights {
+        select: patterns(&["shop.*", "!shop.*(c)"]),
+        insert: patterns(&["shop.*"]),
+        ..Rights::default()
+    };
+    let only = definitions(&[("read-only", &rights)]);
+    let clock = crate::clock::Clock::system(None);
+    let begun = clock.moment().instant;
+    let done = server.apply(&only).await;
+    let applied = clock.moment().instant;
+    assert!(server.compare(&only).await.in_step());
+    println!(
+        "1,000 tables, {} statements: applied in {:?}, compared in {:?}",
+        done.profiles[0].plan.steps.len(),
+        applied - begun,
+        clock.moment().instant - applied
+    );
+}

@@ -1,0 +1,126 @@
+//! Follows a grant for as long as its role is there: its end moves, then it comes.
+//!
+//! It makes no role. The law it keeps: a role is not forgotten before it is gone.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::{Fault, Roles, Slot, State, lock};
+use crate::grant::{Grant, Status};
+
+/// Sessions end themselves, and better: their clients are told. What is left after this long is ended without that.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long after one try the next one begins; twice as long after each further one, up to [`LONGEST`].
+const AGAIN: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_mins(1);
+
+impl Roles {
+    /// Sees to the role's end, unless somebody does already. Whoever calls has the turn.
+    pub(super) fn keep(&self, slot: &Arc<Slot>, grant: watch::Receiver<Arc<Grant>>, state: &mut State) {
+        if !std::mem::replace(&mut state.kept, true) {
+            let (roles, slot) = (self.clone(), Arc::clone(slot));
+            self.0.runtime.spawn(async move {
+                if roles.follow(&slot, grant).await {
+                    roles.finish(&slot).await;
+                }
+            });
+        }
+    }
+
+    /// Sees to the end of a role whose grant is over, unless somebody does already. Whoever calls has the turn.
+    pub(super) fn dispose(&self, slot: &Arc<Slot>, state: &mut State) {
+        if !std::mem::replace(&mut state.kept, true) {
+            let (roles, slot) = (self.clone(), Arc::clone(slot));
+            self.0.runtime.spawn(async move { roles.finish(&slot).await });
+        }
+    }
+
+    /// Until the grant is over; false when the gate is gone before.
+    async fn follow(&self, slot: &Slot, mut grant: watch::Receiver<Arc<Grant>>) -> bool {
+        let clock = &self.0.clock;
+        loop {
+            let current = grant.borrow_and_update().clone();
+            let until = match current.status(clock.now()) {
+                Status::Active { until, .. } => until,
+                Status::Revoked { .. } => {
+                    // Before its own time: the server does not know yet.
+                    if let Err(error) = self.0.lock_out(&slot.role).await {
+                        tracing::warn!(role = %slot.role, %error, "a revoked grant's role could not be locked out yet");
+                    }
+                    tokio::time::sleep(GRACE).await;
+                    return true;
+                }
+                _ => {
+                    tokio::time::sleep(GRACE).await;
+                    return true;
+                }
+            };
+            let moved = self.extend(slot, until).await;
+            if let Err(error) = &moved {
+                tracing::warn!(role = %slot.role, %error, "the end of a role's logins could not be moved yet");
+            }
+            tokio::select! {
+                () = clock.sleep_until(until) => {}
+                changed = grant.changed() => if changed.is_err() { return false },
+                () = tokio::time::sleep(AGAIN), if moved.is_err() => {}
+            }
+        }
+    }
+
+    /// Moves the end of the role's logins to where the grant's end is.
+    async fn extend(&self, slot: &Slot, until: Timestamp) -> Result<(), Fault> {
+        let mut state = slot.turn.lock().await;
+        if state.until == Some(until) {
+            return Ok(());
+        }
+        let place = self.0.place();
+        let session = self.0.ending.session(&place.target, &self.0.clock).await?;
+        let theirs = session.theirs(until);
+        let sql = format!("ALTER ROLE {} VALID UNTIL '{theirs}'", slot.role.quoted());
+        self.0.ask(&sql).await?;
+        let known = state.until.replace(until).is_some();
+        drop(state);
+        if known && let Err(error) = self.0.record(slot, "extended", Some(until), None).await {
+            tracing::error!(role = %slot.role, %error, "that a role was extended could not be put on record");
+        }
+        Ok(())
+    }
+
+    /// Ends the role, however long it takes.
+    async fn finish(&self, slot: &Arc<Slot>) {
+        let mut pause = AGAIN;
+        let mut told = false;
+        while let Err(fault) = self.end(slot, None).await {
+            tracing::error!(
+                role = %slot.role, target_name = %self.0.place().target.name, error = %fault,
+                "the role of a grant that is over cannot be ended yet: it is tried again"
+            );
+            if !std::mem::replace(&mut told, true) {
+                self.0.counts.left.fetch_add(1, Ordering::Relaxed);
+                self.0.note(slot, "left", Some(fault.to_string())).await;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST);
+        }
+        if told {
+            self.0.counts.left.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends the role once; nobody makes it meanwhile.
+    pub(super) async fn end(&self, slot: &Arc<Slot>, why: Option<&str>) -> Result<(), Fault> {
+        let mut state = slot.turn.lock().await;
+        state.account = None;
+        let was_there = self.0.retire(&slot.role).await?;
+        lock(&self.0.slots).remove(&slot.grant);
+        if was_there {
+            self.0.counts.retired.fetch_add(1, Ordering::Relaxed);
+            self.0.note(slot, "retired", why.map(str::to_owned)).await;
+        }
+        Ok(())
+    }
+}

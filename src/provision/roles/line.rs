@@ -1,0 +1,191 @@
+//! A connection on which roles are seen to: opened when it is needed, opened anew when it broke.
+//!
+//! It does not know what is asked on it. The law it keeps: everything has an answer within [`TIMEOUT`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Mutex;
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+
+use crate::clock::Clock;
+use crate::provision::link;
+use crate::rights::RoleName;
+use crate::upstream::Target;
+
+/// How long one step may take, connecting included.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// What the server allows a statement; more than a busy server needs for a row in a catalogue.
+const OPTIONS: &str = "-c search_path=pg_catalog -c statement_timeout=8s -c lock_timeout=3s -c idle_in_transaction_session_timeout=8s \
+     -c client_min_messages=error -c standard_conforming_strings=on -c datestyle=iso";
+
+/// Why the server did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It cannot be reached, or does not answer.
+    #[error("the target does not answer on the provisioning connection: {0}")]
+    Unreachable(String),
+    /// It said no.
+    #[error("{message} ({code})")]
+    Server {
+        /// SQLSTATE.
+        code: String,
+        /// Message and detail.
+        message: String,
+    },
+    /// Backends of the role do not go.
+    #[error("{0} backends of the role do not go")]
+    Busy(usize),
+}
+
+impl Fault {
+    /// Whether it is about the server, and not about what was asked.
+    #[must_use]
+    pub fn unreachable(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            // connection_exception, and 57P0x: it goes down, or is not up yet.
+            Self::Server { code, .. } => code.starts_with("08") || code.starts_with("57P0"),
+            Self::Busy(_) => false,
+        }
+    }
+
+    /// Its SQLSTATE, if it has one.
+    pub(super) fn code(&self) -> &str {
+        match self {
+            Self::Server { code, .. } => code,
+            Self::Unreachable(_) | Self::Busy(_) => "",
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Fault {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(said) = error.as_db_error() else {
+            return Self::Unreachable(crate::causes::in_one_line(&error));
+        };
+        let detail = said.detail().map(|detail| format!(": {}", detail.replace('\n', ", ")));
+        Self::Server {
+            code: said.code().code().to_owned(),
+            message: format!("{}{}", said.message(), detail.unwrap_or_default()),
+        }
+    }
+}
+
+/// One connection, as needed.
+pub(super) struct Line {
+    name: &'static str,
+    /// Who opens it has the turn.
+    open: Mutex<Option<Arc<Session>>>,
+}
+
+/// An open connection.
+pub(super) struct Session {
+    client: Client,
+    driver: link::Driver,
+    target: Arc<Target>,
+    /// How far the server's clock is ahead of gate time.
+    ahead: SignedDuration,
+}
+
+impl Line {
+    pub(super) fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            open: Mutex::new(None),
+        }
+    }
+
+    /// The connection, opened if need be.
+    pub(super) async fn session(&self, target: &Arc<Target>, clock: &Clock) -> Result<Arc<Session>, Fault> {
+        let mut open = self.open.lock().await;
+        if let Some(session) = open.as_ref().filter(|session| session.good(target)) {
+            return Ok(Arc::clone(session));
+        }
+        *open = None;
+        let opened = tokio::time::timeout(TIMEOUT, Session::open(target, self.name, OPTIONS, clock)).await;
+        let session = Arc::new(opened.unwrap_or_else(|_| Err(late()))?);
+        *open = Some(Arc::clone(&session));
+        Ok(session)
+    }
+
+    /// Runs statements in one transaction, once more on a new connection where the old one turns out to be dead before it has
+    /// said anything.
+    pub(super) async fn run(&self, target: &Arc<Target>, clock: &Clock, sql: &str) -> Result<Vec<SimpleQueryRow>, Fault> {
+        let session = self.session(target, clock).await?;
+        let answer = session.run(sql).await;
+        if !session.client.is_closed() {
+            return answer;
+        }
+        match answer {
+            Err(fault) if fault.unreachable() => self.session(target, clock).await?.run(sql).await,
+            answer => answer,
+        }
+    }
+}
+
+impl Session {
+    /// A connection that acts as a role the account is a member of.
+    pub(super) async fn open_as(target: &Arc<Target>, role: &RoleName, clock: &Clock) -> Result<Self, Fault> {
+        // In `options` a backslash and a space would have to be escaped (`pg_split_opts`); names of roles have neither.
+        let options = format!("{OPTIONS} -c role={role}");
+        let opened = tokio::time::timeout(TIMEOUT, Self::open(target, "tidegate (ends roles)", &options, clock)).await;
+        opened.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn open(target: &Arc<Target>, name: &str, options: &str, clock: &Clock) -> Result<Self, Fault> {
+        let unreachable = |error: link::LinkError| match error {
+            link::LinkError::Postgres(error) => Fault::from(error),
+            other => Fault::Unreachable(crate::causes::in_one_line(&other)),
+        };
+        let (client, driver) = link::client(target, name, options).await.map_err(unreachable)?;
+        let mut session = Self {
+            client,
+            driver,
+            target: Arc::clone(target),
+            ahead: SignedDuration::ZERO,
+        };
+        let rows = session
+            .run("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8")
+            .await?;
+        let theirs = rows.first().and_then(|row| row.get(0)).and_then(|micros| micros.parse().ok());
+        if let Some(theirs) = theirs.and_then(|micros| Timestamp::from_microsecond(micros).ok()) {
+            session.ahead = theirs.duration_since(clock.now());
+        }
+        Ok(session)
+    }
+
+    /// Statements as one string are one transaction, and one round trip (protocol: "Multiple Statements in a Simple Query").
+    pub(super) async fn run(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, Fault> {
+        let Ok(answer) = tokio::time::timeout(TIMEOUT, self.client.simple_query(sql)).await else {
+            // What hangs is not used again.
+            self.driver.abort();
+            return Err(late());
+        };
+        let row = |message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        };
+        Ok(answer?.into_iter().filter_map(row).collect())
+    }
+
+    /// A gate time as the server's clock has it.
+    pub(super) fn theirs(&self, time: Timestamp) -> Timestamp {
+        time.checked_add(self.ahead).unwrap_or(time)
+    }
+
+    fn good(&self, target: &Arc<Target>) -> bool {
+        Arc::ptr_eq(&self.target, target) && !self.client.is_closed() && !self.driver.is_finished()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+fn late() -> Fault {
+    Fault::Unreachable(format!("no answer within {TIMEOUT:?}"))
+}

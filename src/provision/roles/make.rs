@@ -1,0 +1,303 @@
+//! Makes a grant's role, in one round trip; takes over one that a former run of this gate has left.
+//!
+//! It does not end roles. The laws it keeps: the server never sees the password, only its verifier; all of a role is made or
+//! nothing of it.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{Fault, Inner, Profile, RoleError, Roles, Slot, State};
+use crate::grant::{Grant, Status};
+use crate::rights::{Marker, RoleName, profile_role, quoted, quoted_text};
+use crate::scram::{ClientKeys, Verifier};
+use crate::secret::Secret;
+use crate::upstream::{Account, MadeKeys};
+
+/// As PostgreSQL's default (RFC 7677 section 4); guessing 256 random bits is hopeless with any number.
+const ITERATIONS: u32 = 4096;
+const SALT_BYTES: usize = 16;
+const PASSWORD_BYTES: usize = 32;
+/// Of sessions that are just closing there may be as many as of those that are open.
+const ROOM: u32 = 2;
+/// How often what collided with another change of the catalogue is tried.
+const ATTEMPTS: u32 = 4;
+/// And how long after the first time; twice as long after each further one.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// `duplicate_object`.
+const EXISTS: &str = "42710";
+
+impl Roles {
+    /// Makes the role unless it is there by now.
+    pub(super) async fn make(
+        &self,
+        slot: Arc<Slot>,
+        grant: watch::Receiver<Arc<Grant>>,
+        asked: Instant,
+    ) -> Result<Arc<Account>, RoleError> {
+        let mut state = slot.turn.lock().await;
+        if let Some(account) = &state.account {
+            return Ok(Arc::clone(account));
+        }
+        if let Some((at, error)) = &state.failed
+            && *at >= asked
+        {
+            return Err(error.clone());
+        }
+        match self.0.make(&slot, &grant, &mut state).await {
+            Ok(account) => {
+                state.account = Some(Arc::clone(&account));
+                state.failed = None;
+                self.keep(&slot, grant, &mut state);
+                Ok(account)
+            }
+            Err(error) => {
+                state.failed = Some((self.0.clock.moment().instant, error.clone()));
+                if matches!(&error, RoleError::Fault(fault) if fault.unreachable()) {
+                    // It may have been made all the same, and the answer be lost.
+                    self.keep(&slot, grant, &mut state);
+                }
+                if !state.kept {
+                    super::lock(&self.0.slots).remove(&slot.grant);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Inner {
+    async fn make(&self, slot: &Slot, grant: &watch::Receiver<Arc<Grant>>, state: &mut State) -> Result<Arc<Account>, RoleError> {
+        let grant = grant.borrow().clone();
+        let Status::Active { until, .. } = grant.status(self.clock.now()) else {
+            return Err(RoleError::Over);
+        };
+        let place = self.place();
+        let profile = match grant.profile() {
+            // Made by hand without one: the narrowest.
+            None => place.profiles.first(),
+            Some(name) => place.profiles.iter().find(|profile| profile.name == *name),
+        };
+        let profile = profile.ok_or_else(|| RoleError::NoProfile {
+            asked: grant.profile().map_or_else(String::new, ToString::to_string),
+            known: place.profiles.iter().map(|profile| profile.name.clone()).collect(),
+        })?;
+        let (password, made, verifier) = fresh_password().await?;
+        let holder = profile_role(&place.target.name, &profile.name);
+        self.record(slot, "made", Some(until), None).await?;
+        let wanted = Wanted {
+            role: &slot.role,
+            holder: &holder,
+            marker: self.marker(&slot.grant),
+            connections: connections(profile, &grant),
+            verifier,
+            settings: &profile.settings,
+            evict: !state.made,
+        };
+        if let Err(error) = self.make_at_the_server(&wanted, until).await {
+            tracing::warn!(role = %slot.role, target_name = %place.target.name, %error, "a grant's role could not be made");
+            self.note(slot, "not_made", Some(error.to_string())).await;
+            return Err(error);
+        }
+        state.until = Some(until);
+        self.counts.made.fetch_add(1, Ordering::Relaxed);
+        state.made = true;
+        let account = Account::own(slot.role.to_string())
+            .for_grant(slot.grant.clone(), holder.to_string(), wanted.connections)
+            .with(password, made);
+        Ok(Arc::new(account))
+    }
+
+    async fn make_at_the_server(&self, wanted: &Wanted<'_>, until: Timestamp) -> Result<(), RoleError> {
+        let place = self.place();
+        let mut pause = PAUSE;
+        for attempt in 1.. {
+            let session = self.making.session(&place.target, &self.clock).await?;
+            let sql = wanted.create(session.theirs(until));
+            let mut done = self
+                .making
+                .run(&place.target, &self.clock, &sql)
+                .await
+                .map(drop)
+                .map_err(RoleError::from);
+            if matches!(&done, Err(RoleError::Fault(fault)) if fault.code() == EXISTS) {
+                done = self.take_over(wanted, session.theirs(until)).await;
+            }
+            match done {
+                Err(RoleError::Fault(fault)) if collided(&fault) && attempt < ATTEMPTS => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                done => return done,
+            }
+        }
+        Ok(())
+    }
+
+    /// A role of that name is there: of this gate's former run, or not this gate's.
+    async fn take_over(&self, wanted: &Wanted<'_>, until: Timestamp) -> Result<(), RoleError> {
+        let place = self.place();
+        let sql = format!(
+            "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = {}",
+            quoted_text(wanted.role.as_str())
+        );
+        let rows = self.making.run(&place.target, &self.clock, &sql).await?;
+        let comment = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
+        if comment.parse() != Ok(wanted.marker.clone()) {
+            return Err(RoleError::NotOurs(wanted.role.clone()));
+        }
+        self.making.run(&place.target, &self.clock, &wanted.alter(until)).await?;
+        Ok(())
+    }
+}
+
+/// What a grant's role is to be.
+struct Wanted<'a> {
+    role: &'a RoleName,
+    /// The profile's role.
+    holder: &'a RoleName,
+    marker: Marker,
+    connections: u32,
+    verifier: Verifier,
+    settings: &'a [(String, String)],
+    /// Whether whoever is logged in as it already is nobody's session: this run has made none yet.
+    evict: bool,
+}
+
+impl Wanted<'_> {
+    /// `NOINHERIT`: the role itself can do what PUBLIC can, and its member of the profile's role only by `SET ROLE` (16 and later
+    /// take the membership's option from it: INHERIT FALSE, SET TRUE, ADMIN FALSE). `ROLE CURRENT_USER`: so that its backends
+    /// can be seen and ended and what it owns be handed on, on every version by the same words.
+    fn create(&self, until: Timestamp) -> String {
+        let (role, holder) = (self.role.quoted(), self.holder.quoted());
+        let mut sql = format!(
+            "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOINHERIT \
+             CONNECTION LIMIT {} PASSWORD '{}' VALID UNTIL '{until}' IN ROLE {holder} ROLE CURRENT_USER; \
+             COMMENT ON ROLE {role} IS {};",
+            self.connections,
+            self.verifier,
+            quoted_text(&self.marker.to_string())
+        );
+        self.set(&mut sql);
+        sql
+    }
+
+    /// The same for a role that is there.
+    fn alter(&self, until: Timestamp) -> String {
+        let (role, holder) = (self.role.quoted(), self.holder.quoted());
+        let mut sql = String::new();
+        if self.evict {
+            let name = quoted_text(self.role.as_str());
+            sql = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {name}; ");
+        }
+        // Writing to a String cannot fail.
+        let _ = write!(
+            sql,
+            "ALTER ROLE {role} LOGIN NOINHERIT CONNECTION LIMIT {} PASSWORD '{}' VALID UNTIL '{until}'; \
+             ALTER ROLE {role} RESET ALL; GRANT {holder} TO {role};",
+            self.connections, self.verifier
+        );
+        self.set(&mut sql);
+        sql
+    }
+
+    fn set(&self, sql: &mut String) {
+        for (name, value) in self.settings {
+            let name: Vec<_> = name.split('.').map(quoted).collect();
+            // Writing to a String cannot fail.
+            let _ = write!(
+                sql,
+                " ALTER ROLE {} SET {} = {};",
+                self.role.quoted(),
+                name.join("."),
+                setting(&name.join("."), value)
+            );
+        }
+    }
+}
+
+/// A setting's value as it stands in SQL. A list is written element by element: in one text it would be one element
+/// (`GUC_LIST_QUOTE`, src/backend/utils/misc/guc_tables.c; these four are all that has it).
+fn setting(name: &str, value: &str) -> String {
+    let lists = [
+        "\"search_path\"",
+        "\"temp_tablespaces\"",
+        "\"local_preload_libraries\"",
+        "\"session_preload_libraries\"",
+    ];
+    if !lists.contains(&name.to_ascii_lowercase().as_str()) {
+        return quoted_text(value);
+    }
+    let elements = value.split(',').map(|element| {
+        let element = element.trim();
+        let bare = element.strip_prefix('"').and_then(|element| element.strip_suffix('"'));
+        quoted_text(&bare.map_or_else(|| element.to_owned(), |bare| bare.replace("\"\"", "\"")))
+    });
+    elements.collect::<Vec<_>>().join(", ")
+}
+
+/// As many connections as the profile says, or the grant has sessions.
+fn connections(profile: &Profile, grant: &Grant) -> u32 {
+    profile.connections.unwrap_or_else(|| {
+        // The server takes an int4.
+        grant.max_sessions().saturating_mul(ROOM).min(i32::MAX.unsigned_abs())
+    })
+}
+
+/// Whether two changes of the catalogue met: `internal_error` is "tuple concurrently updated"; then there are
+/// `serialization_failure`, `deadlock_detected`, `lock_not_available`.
+fn collided(fault: &Fault) -> bool {
+    match fault {
+        Fault::Server { code, message } => {
+            matches!(code.as_str(), "40001" | "40P01" | "55P03") || (code == "XX000" && message.contains("concurrently"))
+        }
+        _ => false,
+    }
+}
+
+/// Deriving takes about a millisecond of CPU: not on a thread that serves others.
+async fn fresh_password() -> Result<(Secret<String>, MadeKeys, Verifier), RoleError> {
+    let mut bytes = [0; PASSWORD_BYTES];
+    let mut salt = [0; SALT_BYTES];
+    getrandom::fill(&mut bytes)
+        .and_then(|()| getrandom::fill(&mut salt))
+        .map_err(|_| RoleError::Internal("random bytes"))?;
+    let password = Secret::new(bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }));
+    let given = password.clone();
+    let derived = tokio::task::spawn_blocking(move || ClientKeys::derive(given.expose().as_bytes(), &salt, ITERATIONS));
+    let keys = derived.await.map_err(|_| RoleError::Internal("deriving keys"))?;
+    let verifier = Verifier::of(&keys, &salt, ITERATIONS);
+    let made = MadeKeys {
+        keys,
+        salt: salt.to_vec(),
+        iterations: ITERATIONS,
+    };
+    Ok((password, made, verifier))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_written_element_by_element() {
+        assert_eq!(
+            setting("\"search_path\"", r#"masked, "$user",public"#),
+            "'masked', '$user', 'public'"
+        );
+        assert_eq!(setting("\"work_mem\"", "16MB"), "'16MB'");
+        assert_eq!(
+            setting("\"statement_timeout\"", "'; DROP TABLE t; --"),
+            "'''; DROP TABLE t; --'"
+        );
+    }
+}

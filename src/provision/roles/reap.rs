@@ -1,0 +1,205 @@
+//! Compares the roles at a server with the grants of this gate, and ends what has no live grant.
+//!
+//! It does not know grants: whoever asks says which live. The law it keeps: a role without this gate's own comment, and a backend
+//! of such a role, is nobody's to touch.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::{Fault, Roles, Slot, lock};
+use crate::grant::Grant;
+use crate::ids::{GrantId, LogId};
+use crate::names::TargetName;
+use crate::rights::{Marker, RoleName, quoted, quoted_text};
+
+/// A backend that no session holds may be one that is just being opened; after this long it is not.
+const STRANGE: Duration = Duration::from_secs(15);
+
+/// A role of a grant as the server has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// Its name.
+    pub role: String,
+    /// Its grant.
+    pub grant: GrantId,
+    /// The target it was made for.
+    pub target: TargetName,
+    /// The gate that made it.
+    pub gate: LogId,
+    /// Whether it can log in.
+    pub can_login: bool,
+    /// Until when, by the server's clock.
+    pub valid_until: Option<String>,
+    /// The process ids of its backends.
+    pub backends: Vec<i32>,
+    /// Roles that were made members of it, the account aside: it has been given away (possible before PostgreSQL 15).
+    pub given_to: Vec<String>,
+}
+
+/// What was found and done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reaped {
+    /// Roles of this gate and target.
+    pub found: usize,
+    /// Those whose end was begun, for their grant is over.
+    pub over: usize,
+    /// Backends that were ended, for no session holds them.
+    pub intruders: usize,
+    /// Backends that no session holds, but that may be about to be one: to be looked at again in [`Reaped::LATER`].
+    pub suspects: usize,
+}
+
+impl Reaped {
+    /// When suspects are to be looked at again.
+    pub const LATER: Duration = STRANGE;
+}
+
+impl Roles {
+    /// The roles of grants at this server, of all gates.
+    pub async fn look(&self) -> Result<Vec<Found>, Fault> {
+        let rows = self
+            .0
+            .ask(
+                "SELECT r.rolname, d.description, r.rolcanlogin, r.rolvaliduntil, \
+                 (SELECT string_agg(a.pid::text, ' ') FROM pg_stat_activity a \
+                  WHERE a.usesysid = r.oid AND coalesce(a.backend_type, 'client backend') = 'client backend'), \
+                 (SELECT string_agg(m.member::regrole::text, E'\\n') FROM pg_auth_members m \
+                  WHERE m.roleid = r.oid AND m.member <> current_user::regrole) \
+                 FROM pg_shdescription d JOIN pg_roles r ON r.oid = d.objoid \
+                 WHERE d.classoid = 'pg_authid'::regclass AND d.description LIKE 'tidegate grant %' ORDER BY 1",
+            )
+            .await?;
+        let found = rows.iter().filter_map(|row| {
+            let role = row.get(0)?.to_owned();
+            let Ok(Marker::Grant { grant, target, gate }) = row.get(1)?.parse() else {
+                return None;
+            };
+            // A name that is not its grant's was not made by a gate, whatever its comment says.
+            role.starts_with(grant.as_str()).then(|| Found {
+                role,
+                grant,
+                target,
+                gate,
+                can_login: row.get(2) == Some("t"),
+                valid_until: row.get(3).map(str::to_owned),
+                backends: words(row.get(4)).filter_map(|pid| pid.parse().ok()).collect(),
+                given_to: row.get(5).unwrap_or_default().lines().map(str::to_owned).collect(),
+            })
+        });
+        Ok(found.collect())
+    }
+
+    /// Whether this gate has made it, for this target.
+    #[must_use]
+    pub fn ours(&self, found: &Found) -> bool {
+        found.gate == self.0.gate && found.target == self.0.place().target.name
+    }
+
+    /// Looks for roles of this gate, and ends what has no live grant, in the background. `live` knows the grants; `held` has the
+    /// backends of all sessions. At the `start` there are no sessions yet, so whatever is logged in is ended at once.
+    pub async fn reap(
+        &self,
+        live: impl Fn(&GrantId) -> Option<watch::Receiver<Arc<Grant>>>,
+        held: &HashSet<i32>,
+        start: bool,
+    ) -> Result<Reaped, Fault> {
+        let roles: Vec<Found> = self.look().await?.into_iter().filter(|found| self.ours(found)).collect();
+        let mut reaped = Reaped {
+            found: roles.len(),
+            ..Reaped::default()
+        };
+        let mut unheld = Vec::new();
+        for found in &roles {
+            let slot = self.slot_of(found);
+            if let Some(grant) = live(&found.grant) {
+                // One that is just being made has somebody who sees to it.
+                if let Ok(mut state) = slot.turn.try_lock() {
+                    self.keep(&slot, grant, &mut state);
+                }
+                unheld.extend(
+                    found
+                        .backends
+                        .iter()
+                        .filter(|pid| start || !held.contains(pid))
+                        .map(|pid| (*pid, Arc::clone(&slot))),
+                );
+            } else if let Ok(mut state) = slot.turn.try_lock() {
+                reaped.over += usize::from(!state.kept);
+                self.dispose(&slot, &mut state);
+            }
+            if !found.given_to.is_empty() {
+                self.take_back(found).await;
+            }
+        }
+        self.judge(unheld, start, &mut reaped).await?;
+        Ok(reaped)
+    }
+
+    fn slot_of(&self, found: &Found) -> Arc<Slot> {
+        let mut slots = lock(&self.0.slots);
+        let slot = || {
+            Arc::new(Slot {
+                grant: found.grant.clone(),
+                role: RoleName::found(&found.role),
+                turn: tokio::sync::Mutex::default(),
+            })
+        };
+        Arc::clone(slots.entry(found.grant.clone()).or_insert_with(slot))
+    }
+
+    /// Ends the backends that are strange for long enough.
+    async fn judge(&self, unheld: Vec<(i32, Arc<Slot>)>, start: bool, reaped: &mut Reaped) -> Result<(), Fault> {
+        let now = self.0.clock.moment().instant;
+        let mut due = Vec::new();
+        {
+            let mut strangers = lock(&self.0.strangers);
+            strangers.retain(|pid, _| unheld.iter().any(|(there, _)| there == pid));
+            for (pid, slot) in unheld {
+                let since = *strangers.entry(pid).or_insert(now);
+                if start || now.duration_since(since) >= STRANGE {
+                    due.push((pid, slot));
+                }
+            }
+            reaped.suspects = strangers.len() - due.len();
+        }
+        for (pid, slot) in due {
+            // The process id may be another's by now.
+            let sql = format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = {pid} AND usename = {}",
+                quoted_text(slot.role.as_str())
+            );
+            self.0.ask(&sql).await?;
+            reaped.intruders += 1;
+            if !start {
+                self.0.counts.intruders.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(
+                    role = %slot.role, backend = pid, target_name = %self.0.place().target.name,
+                    "somebody had logged in as a grant's role past the gate, and was ended: let the server take these roles from the gate only (pg_hba.conf)"
+                );
+                self.0.note(&slot, "intruder_ended", Some(format!("backend {pid}"))).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A role that was given away is taken back.
+    async fn take_back(&self, found: &Found) {
+        tracing::error!(role = %found.role, to = found.given_to.join(", "), "a grant's role was given to others, and is taken back");
+        for member in &found.given_to {
+            // As `regrole` writes it: quoted where it has to be.
+            let sql = format!("REVOKE {} FROM {member}", quoted(&found.role));
+            if let Err(error) = self.0.ask(&sql).await {
+                tracing::error!(role = %found.role, %error, "it cannot be taken back");
+            }
+        }
+    }
+}
+
+fn words(text: Option<&str>) -> impl Iterator<Item = &str> {
+    text.unwrap_or_default().split(' ').filter(|word| !word.is_empty())
+}

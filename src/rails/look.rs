@@ -1,0 +1,175 @@
+//! What of a statement the rules are about, found in sqlparser's tree and tokens.
+//!
+//! It finds and judges nothing: which tables are named is the business of [`crate::audit::reading`].
+
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{Expr, ObjectName, Reset, Select, Set, Statement, TableFactor, Visit, Visitor};
+use sqlparser::tokenizer::Token;
+
+use super::rules::DROP;
+use crate::audit::lex::{Kind, Lexer};
+use crate::audit::reading::{Class, Table, parse};
+
+/// Settings that decide how a text is read. Were they changed, the rules would judge another text than the target runs.
+const READING: [&str; 4] = [
+    "standard_conforming_strings",
+    "client_encoding",
+    "backslash_quote",
+    "escape_string_warning",
+];
+/// The values that are taken for granted; dumps set them.
+const AS_IT_IS: [&str; 5] = ["on", "true", "utf8", "utf-8", "unicode"];
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The kinds of its statements.
+    pub(super) kinds: Vec<&'static str>,
+    /// An `UPDATE` or `DELETE` without `WHERE`.
+    pub(super) without_where: Option<&'static str>,
+    /// A setting of [`READING`] that it changes.
+    pub(super) setting: Option<&'static str>,
+}
+
+impl Found {
+    pub(super) fn of(statements: &Vec<Statement>) -> Self {
+        let mut found = Self::default();
+        // It never breaks off.
+        let _ = statements.visit(&mut found);
+        found
+    }
+
+    fn kind(&mut self, kind: &'static str) {
+        if !self.kinds.contains(&kind) {
+            self.kinds.push(kind);
+        }
+    }
+
+    fn setting(&mut self, name: &ObjectName) {
+        let name = name.0.last().and_then(|part| part.as_ident());
+        self.setting = self.setting.or(name.and_then(|name| of_reading(&name.value)));
+    }
+
+    fn set(&mut self, set: &Set) {
+        match set {
+            Set::SingleAssignment { variable, values, .. } if !as_it_is(values) => self.setting(variable),
+            Set::ParenthesizedAssignments { variables, .. } => variables.iter().for_each(|name| self.setting(name)),
+            Set::MultipleAssignments { assignments } => assignments.iter().for_each(|one| self.setting(&one.name)),
+            Set::SetNames { charset_name, .. } if !is_as_it_is(&charset_name.value) => {
+                self.setting = of_reading("client_encoding");
+            }
+            Set::SetNamesDefault {} => self.setting = of_reading("client_encoding"),
+            _ => {}
+        }
+    }
+}
+
+impl Visitor for Found {
+    type Break = Infallible;
+
+    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<Infallible> {
+        if let Some(class) = parse::class(statement) {
+            let drops = class == Class::Ddl && parse::drops(statement);
+            self.kind(if drops { DROP } else { class.name() });
+        }
+        match statement {
+            Statement::Update(update) => {
+                if update.selection.is_none() {
+                    self.without_where = Some("UPDATE");
+                }
+                if let TableFactor::Table { name, .. } = &update.table.relation
+                    && Table::of(name).is_some_and(|table| table.name == "pg_settings")
+                {
+                    // Its rule calls set_config.
+                    self.setting = Some("pg_settings");
+                }
+            }
+            Statement::Delete(delete) if delete.selection.is_none() => self.without_where = Some("DELETE"),
+            Statement::Set(set) => self.set(set),
+            Statement::Reset(reset) => {
+                // RESET ALL goes back to what the session began with, which was looked at.
+                if let Reset::ConfigurationParameter(name) = &reset.reset {
+                    self.setting(name);
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Infallible> {
+        if select.into.is_some() {
+            self.kind(Class::Ddl.name());
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn of_reading(name: &str) -> Option<&'static str> {
+    READING.into_iter().find(|setting| setting.eq_ignore_ascii_case(name))
+}
+
+fn as_it_is(values: &[Expr]) -> bool {
+    matches!(values, [value] if is_as_it_is(value.to_string().trim_matches('\'')))
+}
+
+fn is_as_it_is(value: &str) -> bool {
+    AS_IT_IS.iter().any(|known| known.eq_ignore_ascii_case(value))
+}
+
+/// A setting of [`READING`] that `set_config` changes, or may change: its name is put together, or comes as a parameter.
+pub(super) fn set_config(tokens: &[Token]) -> Option<&'static str> {
+    let mut code = tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_)));
+    loop {
+        let found = code.find(|token| matches!(token, Token::Word(word) if word.value.eq_ignore_ascii_case("set_config")));
+        found?;
+        let mut behind = code.clone();
+        if behind.next() != Some(&Token::LParen) {
+            continue;
+        }
+        match (behind.next(), behind.next()) {
+            (Some(Token::SingleQuotedString(name)), Some(Token::Comma)) => {
+                if let Some(setting) = of_reading(name) {
+                    return Some(setting);
+                }
+            }
+            _ => return Some("a setting that is not named"),
+        }
+    }
+}
+
+/// Whether two lexers find the same words and semicolons: sqlparser's, and the one that follows PostgreSQL's own. Where they do
+/// not, one of them takes for code what is none to the other.
+pub(super) fn lexers_agree(sql: &str, tokens: &[Token]) -> bool {
+    let mut lexer = Lexer::new(sql.as_bytes());
+    let mut ours = std::iter::from_fn(|| lexer.next_code()).filter_map(|token| match token.kind {
+        Kind::Word => Some(token.text),
+        Kind::Quoted => Some(&b"\""[..]),
+        Kind::Unfinished => Some(&b""[..]),
+        _ => token.is_sign(b';').then_some(&b";"[..]),
+    });
+    let theirs = tokens.iter().filter_map(|token| match token {
+        Token::Word(word) if word.quote_style.is_some() => Some("\""),
+        Token::Word(word) => Some(word.value.as_str()),
+        Token::SemiColon => Some(";"),
+        _ => None,
+    });
+    theirs.into_iter().all(|word| ours.next() == Some(word.as_bytes())) && ours.next().is_none()
+}
+
+/// The kinds of the commands of a text that could not be read, by their first words.
+pub(super) fn kinds_by_words(text: &[u8]) -> Vec<&'static str> {
+    let (mut lexer, mut kinds, mut begins) = (Lexer::new(text), Vec::new(), true);
+    while let Some(token) = lexer.next_code() {
+        if token.is_sign(b';') {
+            begins = true;
+        } else if begins && !token.is_sign(b'(') {
+            begins = false;
+            let class = Class::of_word(&String::from_utf8_lossy(token.text));
+            kinds.push(if token.is(DROP) { DROP } else { class.name() });
+        }
+    }
+    kinds
+}

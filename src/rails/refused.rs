@@ -1,0 +1,137 @@
+//! A refusal: which rule it comes from, and what the client reads.
+//!
+//! It does not decide.
+
+use crate::ending::Words;
+use crate::names::ProfileName;
+
+/// SQLSTATE insufficient_privilege: drivers take it for an error of the statement and keep the connection.
+pub const SQLSTATE: &str = "42501";
+
+/// A rule, by the name it has in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// The kind of a statement is not allowed.
+    Statements,
+    /// An `UPDATE` or `DELETE` without `WHERE`.
+    NeedWhere,
+    /// A table is denied.
+    DenyTables,
+    /// The text is too long.
+    MaxSqlBytes,
+    /// What a statement does is not known.
+    Unknown,
+    /// It changes how the target reads texts: then the rules would judge others than are run. Every profile with rules has it.
+    Settings,
+}
+
+impl Rule {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Statements => "statements",
+            Self::NeedWhere => "need_where",
+            Self::DenyTables => "deny_tables",
+            Self::MaxSqlBytes => "max_sql_bytes",
+            Self::Unknown => "unknown",
+            Self::Settings => "settings",
+        }
+    }
+}
+
+/// Why a statement is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The rule.
+    pub rule: Rule,
+    /// One sentence: the statement was refused, and for which profile.
+    pub message: String,
+    /// What of the statement breaks the rule.
+    pub detail: String,
+    /// What to do, or where to ask for more.
+    pub hint: String,
+}
+
+impl Refused {
+    pub(super) fn new(profile: &ProfileName, broken: Broken) -> Self {
+        let Broken { rule, what, instead } = broken;
+        Self {
+            rule,
+            message: format!("the guard rails of profile \"{profile}\" do not allow this statement"),
+            detail: format!("Rule \"{}\": {what}", rule.name()),
+            hint: format!("{instead}; or ask for another profile (tidegate request), or the gate's operator for other rules"),
+        }
+    }
+
+    /// What the client reads.
+    #[must_use]
+    pub fn words(&self) -> Words {
+        Words {
+            code: SQLSTATE,
+            message: self.message.clone(),
+            detail: Some(self.detail.clone()),
+            hint: Some(self.hint.clone()),
+        }
+    }
+}
+
+/// A rule that a statement breaks.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub(super) rule: Rule,
+    /// A sentence.
+    what: String,
+    /// What to do about it.
+    instead: &'static str,
+}
+
+impl Broken {
+    pub(super) fn kind(kind: &str, allowed: &str) -> Self {
+        Self {
+            rule: Rule::Statements,
+            what: format!("statements of kind \"{kind}\" are not allowed. {allowed}"),
+            instead: "do it another way",
+        }
+    }
+
+    pub(super) fn without_where(command: &str) -> Self {
+        Self {
+            rule: Rule::NeedWhere,
+            what: format!("{command} without WHERE would change every row."),
+            instead: "say which rows with WHERE",
+        }
+    }
+
+    pub(super) fn table(written: &str) -> Self {
+        Self {
+            rule: Rule::DenyTables,
+            what: format!("\"{written}\" may not be named."),
+            instead: "leave it out",
+        }
+    }
+
+    pub(super) fn long(most: u64) -> Self {
+        Self {
+            rule: Rule::MaxSqlBytes,
+            what: format!("the text is longer than {most} bytes."),
+            instead: "send less at once",
+        }
+    }
+
+    pub(super) fn setting(name: &str) -> Self {
+        Self {
+            rule: Rule::Settings,
+            what: format!("{name} decides how statements are read, and must stay as it is."),
+            instead: "leave it as it is",
+        }
+    }
+
+    pub(super) fn unknown(why: &str) -> Self {
+        Self {
+            rule: Rule::Unknown,
+            what: format!("what the statement does cannot be told: {why}."),
+            instead: "write it in another way",
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What a profile may do at the database, in PostgreSQL's own terms, and what has to change there so that it is so.
+//!
+//! It connects to nothing: what is there comes as values, what is to be done leaves as SQL.
+//!
+//! INVARIANT: what no pattern names is not granted, and what was granted beyond the patterns is taken away.
+
+pub mod catalogue;
+mod choice;
+mod diff;
+mod future;
+mod mask;
+mod pattern;
+mod plan;
+mod role;
+mod view;
+mod wants;
+mod warnings;
+
+pub use mask::{Mask, MaskedTable};
+pub use pattern::{Glob, InvalidPattern, Pattern, literal};
+pub use plan::{Plan, PlanError, Profile, Step, plan};
+pub use role::{InvalidMarker, LONGEST_NAME, Marker, RoleName, grant_role, profile_role, quoted, quoted_text};
+pub use warnings::everybody;
+
+/// The rights of one profile as meant. The default has none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rights {
+    /// Tables, views and their columns that may be read.
+    pub select: Vec<Pattern>,
+    /// ... written new rows to.
+    pub insert: Vec<Pattern>,
+    /// ... changed.
+    pub update: Vec<Pattern>,
+    /// ... deleted from.
+    pub delete: Vec<Pattern>,
+    /// Sequences that may be used.
+    pub usage: Vec<Pattern>,
+    /// Functions and procedures that may be called.
+    pub execute: Vec<Pattern>,
+    /// The schemas that may be used; absent: those in which something was matched.
+    pub schemas: Option<Vec<Glob>>,
+    /// The schemas in which objects may be made.
+    pub create: Vec<Glob>,
+    /// Whether what is made later, by the owners of what there is, is covered too.
+    pub future: bool,
+    /// The tables shown through masks.
+    pub masks: Vec<MaskedTable>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! What roles at a target are called, and the comment by which a gate knows its own.
+//!
+//! It does not know which roles there are. INVARIANT: two profiles, or two grants, never share a role name; no grant's role
+//! has a name a profile's could have; no name is longer than PostgreSQL keeps.
+
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
+
+use sha2::{Digest, Sha256};
+
+use crate::ids::{GrantId, LogId};
+use crate::names::{IdentityName, ProfileName, TargetName};
+
+/// `NAMEDATALEN - 1` (src/include/pg_config_manual.h): PostgreSQL cuts what is longer, and two names could become one.
+pub const LONGEST_NAME: usize = 63;
+
+/// Letters of SHA-256 behind a name that had to be cut: 60 bits.
+const HASH_LETTERS: usize = 15;
+
+/// The name of a role at a target: as PostgreSQL keeps it, not quoted.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoleName(String);
+
+/// The role that holds a profile's rights: `tg_<target>_<profile>`. Where that would be too long, or could be read in two ways
+/// (targets may have underscores), it is cut and a hash of both names follows, behind a `~` that is in no name.
+#[must_use]
+pub fn profile_role(target: &TargetName, profile: &ProfileName) -> RoleName {
+    let plain = format!("tg_{target}_{profile}");
+    if plain.len() <= LONGEST_NAME && !target.as_str().contains('_') {
+        return RoleName(plain);
+    }
+    let digest = Sha256::digest(format!("{target}/{profile}"));
+    let hash = digest.iter().fold(String::new(), |mut hash, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hash, "{byte:02x}");
+        hash
+    });
+    let kept = cut(&plain, LONGEST_NAME - HASH_LETTERS - 1);
+    RoleName(format!("{kept}~{}", cut(&hash, HASH_LETTERS)))
+}
+
+/// The role a grant's sessions log in as: `<grant>_<identity>`, so much of the identity as there is room for. The grant's id
+/// alone makes it the grant's.
+#[must_use]
+pub fn grant_role(identity: &IdentityName, grant: &GrantId) -> RoleName {
+    let name = format!("{grant}_{identity}");
+    RoleName(cut(&name, LONGEST_NAME).to_owned())
+}
+
+impl RoleName {
+    /// A role that is there, as PostgreSQL calls it.
+    #[must_use]
+    pub fn found(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// As PostgreSQL keeps it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// As it stands in SQL.
+    #[must_use]
+    pub fn quoted(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
+impl fmt::Display for RoleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RoleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An identifier as it stands in SQL (`quote_identifier`, but always with quotes).
+#[must_use]
+pub fn quoted(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+/// A text as it stands in SQL, whatever `standard_conforming_strings` says (`quote_literal`).
+#[must_use]
+pub fn quoted_text(text: &str) -> String {
+    let escape = if text.contains('\\') { " E" } else { "" };
+    format!("{escape}'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// The comment on a role that a gate made. What has none, or another, is nobody's to touch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Marker {
+    /// A grant's role: `tidegate grant gr_… on orders gate lg_…`.
+    Grant {
+        /// The grant.
+        grant: GrantId,
+        /// The target it leads to: one server can have several.
+        target: TargetName,
+        /// The gate that made it, and alone may end it.
+        gate: LogId,
+    },
+    /// A profile's role: `tidegate profile orders/read-only`.
+    Profile {
+        /// The target.
+        target: TargetName,
+        /// The profile.
+        profile: ProfileName,
+    },
+}
+
+/// A comment that is no marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a comment of a gate")]
+pub struct InvalidMarker;
+
+impl fmt::Display for Marker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Grant { grant, target, gate } => write!(f, "tidegate grant {grant} on {target} gate {gate}"),
+            Self::Profile { target, profile } => write!(f, "tidegate profile {target}/{profile}"),
+        }
+    }
+}
+
+impl FromStr for Marker {
+    type Err = InvalidMarker;
+
+    fn from_str(comment: &str) -> Result<Self, InvalidMarker> {
+        let words: Vec<&str> = comment.split(' ').collect();
+        match *words.as_slice() {
+            ["tidegate", "grant", grant, "on", target, "gate", gate] => Ok(Self::Grant {
+                grant: read(grant)?,
+                target: read(target)?,
+                gate: read(gate)?,
+            }),
+            ["tidegate", "profile", both] => {
+                let (target, profile) = both.split_once('/').ok_or(InvalidMarker)?;
+                Ok(Self::Profile {
+                    target: read(target)?,
+                    profile: read(profile)?,
+                })
+            }
+            _ => Err(InvalidMarker),
+        }
+    }
+}
+
+fn read<T: FromStr>(text: &str) -> Result<T, InvalidMarker> {
+    text.parse().map_err(|_| InvalidMarker)
+}
+
+/// The beginning of a text, of at most so many bytes.
+fn cut(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most)).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn grant() -> GrantId {
+        GrantId::from_random([1; 10])
+    }
+
+    #[test]
+    fn they_read_as_what_they_are() {
+        let role = profile_role(&"orders".parse().unwrap(), &"read-only".parse().unwrap());
+        assert_eq!(role.as_str(), "tg_orders_read-only");
+        assert_eq!(role.quoted(), "\"tg_orders_read-only\"");
+        let role = grant_role(&"ana@example.com".parse().unwrap(), &grant());
+        assert_eq!(role.as_str(), "gr_1111111111_ana@example.com");
+        let long: IdentityName = "a".repeat(63).parse().unwrap();
+        assert_eq!(grant_role(&long, &grant()).as_str().len(), LONGEST_NAME);
+    }
+
+    #[test]
+    fn two_profiles_never_share_a_role() {
+        let long = |end: &str| format!("{}{end}", "x".repeat(62));
+        let mut seen = HashSet::new();
+        let pairs = [
+            ("a_b".to_owned(), "c".to_owned()),
+            ("a".to_owned(), "b_c".to_owned()),
+            ("a".to_owned(), "b".to_owned()),
+            (long("1"), "p".to_owned()),
+            (long("2"), "p".to_owned()),
+            ("t".to_owned(), long("1")),
+            ("t".to_owned(), long("2")),
+        ];
+        for (target, profile) in &pairs {
+            let role = profile_role(&target.parse().unwrap(), &profile.parse().unwrap());
+            assert!(role.as_str().len() <= LONGEST_NAME);
+            assert!(seen.insert(role.clone()), "{role}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_marker_is_nobodys() {
+        for comment in [
+            "",
+            "tidegate",
+            "tidegate grant gr_1111111111",
+            "tidegate grant gr_1111111111 on orders gate lg_1",
+            "tidegate grant gr_1111111111 on orders gate lg_1111111111 ",
+            " tidegate grant gr_1111111111 on orders gate lg_1111111111",
+            "Tidegate profile orders/read-only",
+            "tidegate profile orders",
+            "tidegate profile orders/read only",
+        ] {
+            assert_eq!(comment.parse::<Marker>(), Err(InvalidMarker), "{comment:?}");
+        }
+    }
+
+    #[test]
+    fn texts_are_quoted_for_either_setting() {
+        assert_eq!(quoted_text("it's"), "'it''s'");
+        assert_eq!(quoted_text(r"\'"), r" E'\\'''");
+        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+    }
+
+    proptest! {
+        #[test]
+        fn names_fit_and_markers_come_back(
+            identity in "[a-zA-Z0-9._@+:/-]{1,63}",
+            target in "[a-zA-Z0-9._-]{1,63}",
+            profile in "[a-zA-Z0-9_-]{1,63}",
+        ) {
+            let (target, profile): (TargetName, ProfileName) = (target.parse().unwrap(), profile.parse().unwrap());
+            let (of_grant, of_profile) = (grant_role(&identity.parse().unwrap(), &grant()), profile_role(&target, &profile));
+            prop_assert!(of_grant.as_str().len() <= LONGEST_NAME && of_grant.as_str().starts_with(grant().as_str()));
+            prop_assert!(of_profile.as_str().len() <= LONGEST_NAME && of_profile.as_str().starts_with("tg_"));
+            let gate = LogId::from_random([2; 10]);
+            for marker in [Marker::Grant { grant: grant(), target: target.clone(), gate }, Marker::Profile { target, profile }] {
+                prop_assert_eq!(marker.to_string().parse::<Marker>(), Ok(marker));
+            }
+        }
+    }
+}

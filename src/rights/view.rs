@@ -1,0 +1,203 @@
+//! The view by which a profile is shown a table through masks, as SQL.
+//!
+//! It does not compare it with what is there. The laws: every column that is masked exists, or there is no view (a column that
+//! was renamed would be shown); values are masked with functions of `pg_catalog` only; nobody but the view's owner can read
+//! the salt.
+
+use std::collections::BTreeSet;
+
+use sha2::{Digest, Sha256};
+
+use super::catalogue::{Object, comment_on};
+use super::choice::Choice;
+use super::plan::Step;
+use super::role::{RoleName, quoted, quoted_text};
+use super::wants::Want;
+use super::{Mask, MaskedTable};
+
+/// The table with the salt, in the schema of the views.
+const SALT: &str = "tidegate salt";
+
+/// A view that is to be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct View {
+    pub(super) schema: String,
+    pub(super) name: String,
+    /// The table it shows, for people.
+    pub(super) table: String,
+    /// `CREATE VIEW ...`.
+    sql: String,
+    /// Columns shown as they are.
+    plain: BTreeSet<String>,
+    /// Whether it needs the salt.
+    pub(super) salted: bool,
+}
+
+impl View {
+    /// The view of a table, with the columns that may be read; or why there can be none.
+    pub(super) fn of(role: &RoleName, mask: &MaskedTable, table: &Object, readable: &Choice) -> Result<Self, String> {
+        let shown = table.shown();
+        let missing = |(column, _): &&(String, Mask)| table.columns.iter().all(|there| there.name != *column);
+        if let Some((column, _)) = mask.columns.iter().find(missing) {
+            return Err(format!(
+                "{shown} is to be shown with masks, but has no column {column}: what it is called now has to be masked"
+            ));
+        }
+        if *readable == Choice::Nothing {
+            return Err(format!(
+                "{shown} is to be shown with masks, but `select` does not name it: name it there, or leave its masks out"
+            ));
+        }
+        let (mut plain, mut items, mut salted) = (BTreeSet::new(), Vec::new(), false);
+        for column in &table.columns {
+            if matches!(readable, Choice::Columns(columns) if !columns.contains(&column.name)) {
+                continue;
+            }
+            let masked = mask.columns.iter().find(|(name, _)| *name == column.name);
+            let (name, source) = (quoted(&column.name), format!("t.{}", quoted(&column.name)));
+            if let Some((_, mask)) = masked {
+                salted |= *mask == Mask::Hash;
+                items.push(format!("{} AS {name}", masking(mask, role, &source, &column.kind)));
+            } else {
+                plain.insert(column.name.clone());
+                items.push(source);
+            }
+        }
+        let sql = format!(
+            "CREATE VIEW {}.{} WITH (security_barrier = true) AS SELECT {} FROM {} AS t",
+            role.quoted(),
+            quoted(&table.name),
+            items.join(", "),
+            table.quoted()
+        );
+        Ok(Self {
+            schema: role.as_str().to_owned(),
+            name: table.name.clone(),
+            table: shown,
+            sql,
+            plain,
+            salted,
+        })
+    }
+
+    pub(super) fn quoted(&self) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(&self.name))
+    }
+
+    /// What was wanted on the table, of the view: what is masked cannot be written.
+    pub(super) fn wanted(&self, of_table: &Want) -> Want {
+        let mut want = Want::default();
+        want.whole("SELECT");
+        for privilege in ["INSERT", "UPDATE"] {
+            let columns: BTreeSet<String> = match of_table.get(privilege) {
+                Choice::Nothing => continue,
+                Choice::Whole => self.plain.clone(),
+                Choice::Columns(columns) => columns.intersection(&self.plain).cloned().collect(),
+            };
+            if !columns.is_empty() {
+                want.0.insert(privilege, Choice::Columns(columns));
+            }
+        }
+        if *of_table.get("DELETE") == Choice::Whole {
+            want.whole("DELETE");
+        }
+        want
+    }
+
+    /// Whether what is there is this view: made from the same text, and unchanged since.
+    pub(super) fn is(&self, there: &Object) -> bool {
+        let made = there
+            .definition
+            .as_ref()
+            .map(|definition| format!("{}{definition}", self.mark()));
+        made.is_some() && made == there.comment
+    }
+
+    /// The steps that make it.
+    pub(super) fn steps(&self) -> Vec<Step> {
+        let (view, mark) = (self.quoted(), self.mark());
+        let definition = format!(
+            "encode(sha256(convert_to(pg_get_viewdef({}::regclass), 'UTF8')), 'hex')",
+            quoted_text(&view)
+        );
+        let body = format!(
+            "BEGIN EXECUTE format({}, {} || {definition}); END",
+            quoted_text(&format!("COMMENT ON VIEW {} IS %L", view.replace('%', "%%"))),
+            quoted_text(&mark)
+        );
+        let mut tag = String::from("$seal$");
+        while body.contains(&tag) {
+            tag.insert(1, '_');
+        }
+        vec![
+            Step::new(self.sql.clone(), format!("shows {} with its masks", self.table)),
+            Step::new(
+                format!("DO {tag}{body}{tag}"),
+                "a comment by which a change of the view is noticed".to_owned(),
+            ),
+        ]
+    }
+
+    /// The beginning of its comment.
+    fn mark(&self) -> String {
+        let digest = Sha256::digest(&self.sql);
+        let hash = digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte));
+        format!("tidegate mask {hash:016x} ")
+    }
+}
+
+/// The schema of a profile's views, with its salt where that is needed.
+pub(super) fn schema_steps(role: &RoleName, marker: &str, there: bool, salt: bool) -> Vec<Step> {
+    let schema = role.quoted();
+    let mut steps = Vec::new();
+    if !there {
+        steps.push(Step::new(
+            format!("CREATE SCHEMA {schema}"),
+            "for the views with masks".to_owned(),
+        ));
+        steps.push(Step::new(
+            comment_on(&format!("SCHEMA {schema}"), marker),
+            "marks it as the gate's".to_owned(),
+        ));
+        steps.push(Step::new(
+            format!("GRANT USAGE ON SCHEMA {schema} TO {schema}"),
+            "the profile finds its views there".to_owned(),
+        ));
+    }
+    if salt {
+        // Two of 122 random bits each, from the server's own source of strong random numbers (`pg_strong_random`).
+        let salt = "gen_random_uuid()::text || gen_random_uuid()::text AS salt";
+        steps.push(Step::new(
+            format!("CREATE TABLE {schema}.{} AS SELECT {salt}", quoted(SALT)),
+            "without it, whoever guesses a value could tell its hash".to_owned(),
+        ));
+    }
+    steps
+}
+
+/// Takes the salt away, before its schema goes.
+pub(super) fn drop_salt(role: &RoleName) -> Step {
+    let salt = format!("{}.{}", role.quoted(), quoted(SALT));
+    Step::new(format!("DROP TABLE {salt}"), "nothing is masked any more".to_owned())
+}
+
+/// Whether an object is the salt.
+pub(super) fn is_salt(object: &Object) -> bool {
+    object.name == SALT
+}
+
+/// What is shown instead of a column's value.
+fn masking(mask: &Mask, role: &RoleName, source: &str, kind: &str) -> String {
+    let text = format!("{source}::text");
+    match mask {
+        Mask::Partial => format!(
+            "CASE WHEN length({text}) > 8 THEN repeat('*', length({text}) - 4) || right({text}, 4) ELSE repeat('*', length({text})) END"
+        ),
+        Mask::Hash => {
+            let salt = format!("(SELECT s.salt FROM {}.{} AS s)", role.quoted(), quoted(SALT));
+            format!("encode(sha256(convert_to({salt} || {text}, 'UTF8')), 'hex')")
+        }
+        Mask::Null => format!("NULL::{kind}"),
+        Mask::Constant(text) => format!("{}::{kind}", quoted_text(text)),
+    }
+}

@@ -1,0 +1,154 @@
+//! What a profile's definition comes to at the objects there are: which privileges its role is to have on each.
+//!
+//! It compares nothing with what is held. The law: objects of the system, and the views of other profiles, are never wanted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::catalogue::{Kind, Object, Snapshot};
+use super::choice::{Choice, given};
+use super::view::View;
+use super::{Pattern, Profile, Rights};
+
+/// The privileges wanted on one object.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Want(pub(super) BTreeMap<&'static str, Choice>);
+
+impl Want {
+    pub(super) fn whole(&mut self, privilege: &'static str) {
+        self.0.insert(privilege, Choice::Whole);
+    }
+
+    pub(super) fn get(&self, privilege: &str) -> &Choice {
+        self.0.get(privilege).unwrap_or(&Choice::Nothing)
+    }
+}
+
+/// Which list of a definition gives which privilege on tables.
+pub(super) fn table_lists(rights: &Rights) -> [(&'static str, &'static str, &[Pattern]); 4] {
+    [
+        ("select", "SELECT", &rights.select),
+        ("insert", "INSERT", &rights.insert),
+        ("update", "UPDATE", &rights.update),
+        ("delete", "DELETE", &rights.delete),
+    ]
+}
+
+/// What a definition comes to.
+#[derive(Debug, Default)]
+pub(super) struct Wants<'a> {
+    /// Objects there are, with what is wanted on them: all of them, in the catalogue's order.
+    pub(super) objects: Vec<(&'a Object, Want)>,
+    /// Views to be there, with what is wanted on them.
+    pub(super) views: Vec<(View, Want)>,
+    /// Tables whose masks cannot be made, and why.
+    pub(super) not_masked: Vec<String>,
+}
+
+impl<'a> Wants<'a> {
+    pub(super) fn of(profile: &Profile<'_>, snapshot: &'a Snapshot) -> Self {
+        let mut wants = Self::default();
+        for object in &snapshot.objects {
+            wants.objects.push((object, Want::default()));
+        }
+        wants.in_schemas(profile, snapshot);
+        wants.masks(profile, snapshot);
+        wants.schemas(profile, snapshot);
+        wants.database(profile);
+        wants
+    }
+
+    fn in_schemas(&mut self, profile: &Profile<'_>, snapshot: &Snapshot) {
+        let (rights, nameable) = (profile.rights, snapshot.nameable());
+        for (object, want) in &mut self.objects {
+            if !nameable(&object.schema) {
+                continue;
+            }
+            match object.kind {
+                Kind::Table => {
+                    for (_, privilege, patterns) in table_lists(rights) {
+                        want.0.insert(privilege, given(rights, patterns, object, snapshot));
+                    }
+                }
+                Kind::Sequence => {
+                    want.0.insert("USAGE", given(rights, &rights.usage, object, snapshot));
+                }
+                Kind::Routine => {
+                    want.0.insert("EXECUTE", given(rights, &rights.execute, object, snapshot));
+                }
+                Kind::Database | Kind::Schema => {}
+            }
+            want.0.retain(|_, choice| *choice != Choice::Nothing);
+        }
+    }
+
+    /// What is wanted on a masked table is wanted on its view instead.
+    fn masks(&mut self, profile: &Profile<'_>, snapshot: &Snapshot) {
+        let nameable = snapshot.nameable();
+        for mask in &profile.rights.masks {
+            let key = (&*mask.schema, &*mask.name);
+            let found = self
+                .objects
+                .iter_mut()
+                .find(|(object, _)| object.kind == Kind::Table && object.key() == key && nameable(&object.schema));
+            let Some((table, want)) = found else { continue };
+            let of_table = std::mem::take(want);
+            match View::of(profile.role, mask, table, of_table.get("SELECT")) {
+                Ok(view) => {
+                    let want = view.wanted(&of_table);
+                    self.views.push((view, want));
+                }
+                Err(why) => self.not_masked.push(why),
+            }
+        }
+    }
+
+    /// Schemas in which something is wanted; or those the definition names.
+    fn schemas(&mut self, profile: &Profile<'_>, snapshot: &Snapshot) {
+        let (rights, nameable) = (profile.rights, snapshot.nameable());
+        let used: BTreeSet<String> = self
+            .objects
+            .iter()
+            .filter(|(_, want)| !want.0.is_empty())
+            .map(|(object, _)| object.schema.clone())
+            .collect();
+        let own = profile.role.as_str();
+        for (object, want) in &mut self.objects {
+            if object.kind != Kind::Schema {
+                continue;
+            }
+            if object.name == own && !self.views.is_empty() {
+                want.whole("USAGE");
+            }
+            if !nameable(&object.name) {
+                continue;
+            }
+            let create = rights.create.iter().any(|glob| glob.matches(&object.name));
+            let usage = match &rights.schemas {
+                Some(named) => named.iter().any(|glob| glob.matches(&object.name)),
+                None => used.contains(&object.name),
+            };
+            if create {
+                want.whole("CREATE");
+            }
+            if create || usage {
+                want.whole("USAGE");
+            }
+        }
+    }
+
+    /// To be let in; where everybody is and the account cannot do it, that is for the warnings.
+    fn database(&mut self, profile: &Profile<'_>) {
+        for (object, want) in &mut self.objects {
+            let held = |role: Option<&str>| {
+                object
+                    .held
+                    .iter()
+                    .any(|held| held.role.as_deref() == role && held.privilege == "CONNECT")
+            };
+            let may = object.may_grant.iter().any(|privilege| privilege == "CONNECT");
+            if object.kind == Kind::Database && (may || !held(None) || held(Some(profile.role.as_str()))) {
+                want.whole("CONNECT");
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::rails::Rules;
+use crate::wire::frontend::Fields;
+
+fn rails(rules: &Rules) -> Arc<Rails> {
+    Arc::new(Rails::new(rules, "read-only".parse().unwrap()).unwrap())
+}
+
+/// A profile that reads; its texts have at most 40 bytes.
+fn guard() -> Guard {
+    Guard::new(rails(&Rules {
+        statements: Some(vec!["select".to_owned()]),
+        max_sql_bytes: Some(40),
+        refuse_unknown: true,
+        ..Rules::default()
+    }))
+}
+
+/// Passes a message through, cut at these places: what arrives, and the rule that refused it.
+fn pass(guard: &mut Guard, tag: u8, body: &[u8], mut cuts: Vec<usize>) -> (Vec<u8>, Option<&'static str>) {
+    cuts = cuts.into_iter().map(|cut| cut.min(body.len())).collect();
+    cuts.extend([0, body.len()]);
+    cuts.sort_unstable();
+    cuts.dedup();
+    if cuts.len() == 1 {
+        cuts.push(0);
+    }
+    let mut arrived = Vec::new();
+    for cut in cuts.windows(2) {
+        let bytes = &body[cut[0]..cut[1]];
+        let piece = Piece {
+            tag,
+            length: u32::try_from(body.len()).unwrap(),
+            bytes,
+            first: cut[0] == 0,
+            last: cut[1] == body.len(),
+        };
+        if guard.refuses(&piece) {
+            arrived.resize(arrived.len() + bytes.len(), UNREADABLE);
+        } else {
+            arrived.extend_from_slice(bytes);
+        }
+    }
+    (arrived, guard.refusal().map(|refused| refused.rule.name()))
+}
+
+/// Whether the server would read `strings` strings off it (`pq_getmsgstring`).
+fn is_readable(body: &[u8], strings: usize) -> bool {
+    let mut fields = Fields::of(body);
+    (0..strings).all(|_| fields.text().is_some())
+}
+
+proptest! {
+    #[test]
+    fn cuts_change_nothing(
+        text in proptest::sample::select(vec![
+            "select 1", "", "drop table orders", "delete from orders where id = 1", "selec", "select 'a long text, but not as long as allowed'",
+        ]),
+        name in "[a-z]{0,9}",
+        types in proptest::collection::vec(any::<u8>(), 0..3),
+        prepared in any::<bool>(),
+        cuts in proptest::collection::vec(0_usize..80, 0..6),
+    ) {
+        let (tag, strings, body) = if prepared {
+            let mut body = format!("{name}\0{text}\0").into_bytes();
+            body.extend_from_slice(&[0, u8::try_from(types.len()).unwrap()]);
+            body.extend(types.iter().flat_map(|oid| [0, 0, 0, *oid]));
+            (b'P', 2, body)
+        } else {
+            (b'Q', 1, format!("{text}\0").into_bytes())
+        };
+        let whole = pass(&mut guard(), tag, &body, Vec::new());
+        let (arrived, rule) = pass(&mut guard(), tag, &body, cuts);
+        prop_assert_eq!(rule, whole.1);
+        prop_assert_eq!(arrived.len(), body.len());
+        match rule {
+            None => prop_assert_eq!(arrived, body),
+            Some(_) => prop_assert!(!is_readable(&arrived, strings), "{:?}", arrived),
+        }
+    }
+
+    #[test]
+    fn any_body_passes_or_cannot_be_read(
+        tag in proptest::sample::select(b"QPF".to_vec()),
+        body in proptest::collection::vec(prop_oneof![Just(0_u8), any::<u8>()], 0..60),
+        cuts in proptest::collection::vec(0_usize..60, 0..4),
+    ) {
+        let (arrived, rule) = pass(&mut guard(), tag, &body, cuts);
+        if rule.is_none() {
+            prop_assert_eq!(arrived, body);
+        } else if tag != b'F' {
+            let strings = 1 + usize::from(tag == b'P');
+            prop_assert!(!is_readable(&arrived, strings));
+        } else {
+            prop_assert!(arrived.iter().all(|byte| *byte == UNREADABLE));
+        }
+    }
+}
+
+#[test]
+fn a_text_is_held_no_longer_than_it_is_looked_at() {
+    let mut guard = guard();
+    pass(&mut guard, b'Q', b"select 1\0", vec![4]);
+    assert_eq!(guard.text.capacity(), 0);
+    pass(
+        &mut guard,
+        b'Q',
+        format!("{}\0", "x".repeat(100_000)).as_bytes(),
+        (0..100_000).step_by(1000).collect(),
+    );
+    assert_eq!(guard.text.capacity(), 0);
+}
+
+#[test]
+fn other_messages_are_not_looked_at() {
+    for tag in *b"BEDCSHXdcf" {
+        assert_eq!(
+            pass(&mut guard(), tag, b"drop table x\0", vec![3]),
+            (b"drop table x\0".to_vec(), None)
+        );
+    }
+}
+
+#[test]
+fn where_the_target_reads_otherwise_nothing_is_known() {
+    let rule = |settings: &[(&str, &str)], text: &str| {
+        let mut guard = guard();
+        for (name, value) in settings {
+            guard.told(name.as_bytes(), value.as_bytes());
+        }
+        pass(&mut guard, b'Q', format!("{text}\0").as_bytes(), Vec::new()).1
+    };
+    assert_eq!(rule(&[], "select 'ä'"), None);
+    assert_eq!(rule(&[("standard_conforming_strings", "off")], "select 1"), Some("unknown"));
+    assert_eq!(
+        rule(
+            &[("standard_conforming_strings", "off"), ("standard_conforming_strings", "on")],
+            "select 1"
+        ),
+        None
+    );
+    assert_eq!(
+        rule(&[("client_encoding", "SJIS")], "select 1"),
+        None,
+        "ASCII is the same in all"
+    );
+    assert_eq!(rule(&[("client_encoding", "Sjis")], "select 'ä'"), Some("unknown"));
+    assert_eq!(rule(&[("client_encoding", "UTF8")], "select 'ä'"), None);
+    assert_eq!(rule(&[("TimeZone", "off")], "select 1"), None);
+}

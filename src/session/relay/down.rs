@@ -1,0 +1,320 @@
+//! The direction from the target to the client: what is to be written of a chunk, where messages end in it, what the gate puts
+//! in between or in the place of a message.
+//!
+//! It does not know why: the relay brings a message of the gate's own, the tap has other words for an error.
+//!
+//! INVARIANT: whatever is put in stands at a message boundary of the client's stream.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
+
+use super::Stop;
+use crate::session::buffer::{Chunk, Pool};
+use crate::session::tail::Tail;
+use crate::session::tap::Tap;
+use crate::tls::Transport;
+use crate::wire::frame::Framer;
+use crate::wire::{backend, error_response};
+
+/// From the target to the client.
+pub(in crate::session) struct Down {
+    chunk: Chunk,
+    framer: Framer,
+    /// The framer as it was at the start of the chunk: to find the boundaries in it again.
+    before: Framer,
+    /// A message of our own, to go out at the next boundary: where in the chunk, and the bytes.
+    inserted: Option<Insert>,
+    /// The beginning of an error that other words are for, or of a header that may be its: it goes before the next chunk, so that
+    /// the error is replaced whole.
+    carried: Vec<u8>,
+    unflushed: bool,
+    /// The last read found nothing, in the socket nor in TLS.
+    dry: bool,
+}
+
+/// The longest error that is carried; those of a message that cannot be read are far shorter.
+const MOST_CARRIED: usize = 8 * 1024;
+
+/// How [`Down::poll`] got on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// There is a new chunk to look at.
+    Read,
+    /// Something was written.
+    Written,
+}
+
+/// Not in this chunk.
+const LATER: usize = usize::MAX;
+
+struct Insert {
+    at: usize,
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Down {
+    pub(in crate::session) fn new() -> Self {
+        let framer = Framer::new(backend::limit);
+        Self {
+            chunk: Chunk::default(),
+            framer,
+            before: framer,
+            inserted: None,
+            carried: Vec::new(),
+            unflushed: false,
+            dry: false,
+        }
+    }
+}
+
+impl Down {
+    /// Puts a message of our own into the client's stream, at the next message boundary.
+    pub(super) fn insert(&mut self, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        if let Some(before) = &mut self.inserted {
+            // It has not gone out whole yet: this one follows it.
+            before.bytes.extend_from_slice(&bytes);
+            return;
+        }
+        let at = self.next_boundary().unwrap_or(LATER);
+        self.inserted = Some(Insert { at, bytes, sent: 0 });
+    }
+
+    /// Takes bytes that came with the login.
+    pub(super) fn preset(&mut self, pool: &Pool, bytes: &[u8]) {
+        self.chunk.preset(pool, bytes);
+    }
+
+    /// Whether everything read has been written.
+    pub(super) fn is_done(&self) -> bool {
+        self.chunk.is_done()
+    }
+
+    /// One step: `Ready` when it got on.
+    pub(super) fn poll(
+        &mut self,
+        client: &mut Transport,
+        target: &mut Transport,
+        pool: &Pool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Step, Stop>> {
+        if !self.chunk.is_done() || self.inserted.as_ref().is_some_and(|insert| insert.at != LATER) {
+            let written = ready!(self.poll_write(client, cx));
+            return Poll::Ready(written.map(|()| Step::Written).map_err(|_| Stop::ClientGone));
+        }
+        if self.unflushed {
+            // Once per chunk, not per message.
+            match ready!(Pin::new(client).poll_flush(cx)) {
+                Ok(()) => self.unflushed = false,
+                Err(_) => return Poll::Ready(Err(Stop::ClientGone)),
+            }
+        }
+        self.poll_read(target, pool, cx)
+    }
+
+    fn poll_read(&mut self, target: &mut Transport, pool: &Pool, cx: &mut Context<'_>) -> Poll<Result<Step, Stop>> {
+        if self.dry {
+            // Nothing was left to read: before a buffer is borrowed the socket must have something.
+            let _ = ready!(target.tcp().poll_read_ready(cx));
+            self.dry = false;
+        }
+        let (carried, buffer) = (self.carried.len(), self.chunk.empty(pool));
+        let (before, buffer) = buffer.split_at_mut_checked(carried).unwrap_or_default();
+        match super::read(target, cx, buffer) {
+            Poll::Pending => {
+                self.chunk.release(pool);
+                self.dry = true;
+                Poll::Pending
+            }
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Stop::TargetGone)),
+            Poll::Ready(Ok(n)) => {
+                before.copy_from_slice(&self.carried);
+                self.carried.clear();
+                self.chunk.fill(carried + n);
+                Poll::Ready(Ok(Step::Read))
+            }
+        }
+    }
+
+    /// Shows a chunk to the tap, message by message, and puts its words in the place of an error that it has other words for.
+    pub(super) fn look(&mut self, tap: &mut Tap) -> Result<(), Stop> {
+        self.before = self.framer;
+        let (mut now, mut carried) = (None, None);
+        let mut rest = self.chunk.bytes();
+        let mut all = rest.len();
+        loop {
+            let begins = all - rest.len();
+            let Some(piece) = self.framer.next(&mut rest).map_err(|_| Stop::TargetBroken)? else {
+                break;
+            };
+            if piece.tag == b'E' && piece.first && !piece.last && tap.refusal_due() {
+                carried = Some(begins);
+                break;
+            }
+            let Some(refused) = tap.target(&piece, &mut now) else {
+                continue;
+            };
+            if !piece.first {
+                // It had begun before what it is the answer to was sent.
+                return Err(Stop::TargetBroken);
+            }
+            let mut ours = BytesMut::new();
+            error_response::error(&mut ours, &refused.words());
+            self.chunk.replace(begins..all - rest.len(), &ours);
+            all = self.chunk.bytes().len();
+            rest = self.chunk.bytes().get(begins + ours.len()..).unwrap_or_default();
+        }
+        if self.framer.header_begun() > 0 && tap.refusal_due() {
+            carried = Some(all - self.framer.header_begun());
+        }
+        if let Some(at) = carried {
+            self.carry(at)?;
+        }
+        tap.totals.bytes_out += self.chunk.bytes().len() as u64;
+        if self.inserted.as_ref().is_some_and(|insert| insert.at == LATER) {
+            let at = self.next_boundary();
+            if let (Some(insert), Some(at)) = (&mut self.inserted, at) {
+                insert.at = at;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what begins here for the next chunk.
+    fn carry(&mut self, at: usize) -> Result<(), Stop> {
+        self.carried = self.chunk.cut(at);
+        self.framer = Framer::new(backend::limit);
+        if self.carried.len() > MOST_CARRIED {
+            return Err(Stop::TargetBroken);
+        }
+        Ok(())
+    }
+
+    /// Writes what is to be written next: of the chunk, or the message of our own that stands at this place.
+    fn poll_write(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let end = match &mut self.inserted {
+            Some(insert) if insert.at == self.chunk.sent => {
+                let rest = insert.bytes.get(insert.sent..).unwrap_or_default();
+                insert.sent += ready!(write(client, cx, rest))?;
+                if insert.sent == insert.bytes.len() {
+                    self.inserted = None;
+                }
+                self.unflushed = true;
+                return Poll::Ready(Ok(()));
+            }
+            Some(insert) => insert.at.min(self.chunk.bytes().len()),
+            None => self.chunk.bytes().len(),
+        };
+        self.chunk.sent += ready!(write(client, cx, self.chunk.unsent(end)))?;
+        self.unflushed = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// The first message boundary in the chunk at or after what was written; `None` when the current message goes on beyond.
+    fn next_boundary(&self) -> Option<usize> {
+        let all = self.chunk.bytes();
+        if all.is_empty() {
+            return self.framer.at_boundary().then_some(0);
+        }
+        let mut framer = self.before;
+        let mut rest = all;
+        if framer.at_boundary() && self.chunk.sent == 0 {
+            return Some(0);
+        }
+        while let Ok(Some(piece)) = framer.next(&mut rest) {
+            let at = all.len() - rest.len();
+            if piece.last && at >= self.chunk.sent {
+                return Some(at);
+            }
+        }
+        None
+    }
+}
+
+// For the end of a session.
+impl Down {
+    /// What of the chunk must still be written so that the client's stream ends with a whole message.
+    pub(in crate::session) fn tail(&self) -> Tail {
+        if let Some(insert) = self.inserted.as_ref().filter(|insert| insert.sent > 0) {
+            return Tail {
+                bytes: insert.bytes.get(insert.sent..).unwrap_or_default().to_vec(),
+                whole: true,
+            };
+        }
+        match self.next_boundary() {
+            Some(at) => Tail {
+                bytes: self.chunk.unsent(at).to_vec(),
+                whole: true,
+            },
+            None => Tail {
+                bytes: self.chunk.unsent(self.chunk.bytes().len()).to_vec(),
+                whole: false,
+            },
+        }
+    }
+
+    /// Reads the message at work to its end, into `tail`.
+    pub(in crate::session) async fn finish_message(&mut self, target: &mut Transport, tap: &mut Tap, tail: &mut Tail) {
+        while !tail.whole && self.hear(target, tap, Some(tail)).await {}
+    }
+
+    /// Reads once, for the record; the part of it that ends the message at work goes into `tail`. False at the end.
+    pub(in crate::session) async fn hear(&mut self, target: &mut Transport, tap: &mut Tap, mut tail: Option<&mut Tail>) -> bool {
+        let mut buffer = self.carried.clone();
+        buffer.resize(self.carried.len() + 8192, 0);
+        let Ok(n @ 1..) = target.read(buffer.get_mut(self.carried.len()..).unwrap_or_default()).await else {
+            return false;
+        };
+        let bytes = buffer.get(..self.carried.len() + n).unwrap_or_default();
+        self.carried.clear();
+        let mut rest = bytes;
+        let mut now = None;
+        let mut before = 0;
+        loop {
+            match self.framer.next(&mut rest) {
+                // Whatever it is: the client gets no more than the end of the message at work.
+                Ok(Some(piece)) => drop(tap.target(&piece, &mut now)),
+                Ok(None) => break,
+                Err(_) => return false,
+            }
+            let at = bytes.len() - rest.len();
+            if let Some(tail) = tail.as_deref_mut().filter(|tail| !tail.whole) {
+                if !tail.add(bytes.get(before..at).unwrap_or_default()) {
+                    return false;
+                }
+                tail.whole = self.framer.at_boundary();
+            }
+            before = at;
+        }
+        if let Some(tail) = tail.filter(|tail| !tail.whole) {
+            // Part of a header.
+            return tail.add(bytes.get(before..).unwrap_or_default());
+        }
+        true
+    }
+
+    pub(in crate::session) fn at_boundary(&self) -> bool {
+        self.framer.at_boundary() && self.carried.is_empty()
+    }
+
+    pub(in crate::session) fn release(&mut self, pool: &Pool) {
+        self.chunk.release(pool);
+    }
+}
+
+fn write(to: &mut Transport, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    match ready!(Pin::new(to).poll_write(cx, bytes)) {
+        Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        other => Poll::Ready(other),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! What a session asks its tap beside the passing messages: what waits, what runs, what became of the transaction.
+//!
+//! It looks at no message.
+
+use super::Tap;
+use super::records::record;
+use crate::ending::Fate;
+use crate::wire::backend::Transaction;
+
+impl Tap {
+    /// Bytes of records that wait to be written.
+    pub(in crate::session) fn records_size(&self) -> usize {
+        self.intents.size() + self.outcomes.size()
+    }
+
+    /// Whether a message of the client is held until the target has answered.
+    pub(in crate::session) fn holds(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Whether the target owes an answer.
+    pub(in crate::session) fn executing(&self) -> bool {
+        self.book.executing()
+    }
+
+    /// Whether a transaction is open, as the target said last.
+    pub(in crate::session) fn in_transaction(&self) -> bool {
+        self.book.transaction() != Transaction::Idle
+    }
+
+    /// From now on, notes what becomes of the statement that is running.
+    pub(in crate::session) fn stopping(&mut self) {
+        if self.book.executing() {
+            self.finished_since_stop = Some(false);
+        }
+    }
+
+    /// What became of the transaction, from all that came until now. `cut` says that the target's last message was cut off
+    /// half-way: then the statement had not finished.
+    pub(in crate::session) fn fate(&self, cut: bool) -> Fate {
+        let open = self.book.transaction() != Transaction::Idle;
+        match self.finished_since_stop {
+            None if open => Fate::RolledBack,
+            None => Fate::None,
+            Some(_) if self.target_said_fatal || self.book.failed() || cut => Fate::RolledBack,
+            Some(true) if open => Fate::RolledBack,
+            Some(true) => Fate::Committed,
+            Some(false) if self.book.executing() => Fate::Unknown,
+            // Answered with an error, and ready again.
+            Some(false) => Fate::RolledBack,
+        }
+    }
+
+    /// Puts on record what has no answer when the session ends. What has no intent on record was never forwarded: it is
+    /// dropped, and is not counted.
+    pub(in crate::session) fn abandon(&mut self) {
+        let now = self.clock.moment();
+        self.skipped.clear();
+        self.totals.statements -= std::mem::take(&mut self.unwritten);
+        let Self {
+            book,
+            outcomes,
+            who,
+            written,
+            ..
+        } = self;
+        book.abandon(|settled| {
+            if settled.statement <= *written {
+                record(outcomes, who, &settled, now);
+            }
+        });
+    }
+}

@@ -1,0 +1,379 @@
+//! A role for each grant: made for its first session, followed while it lives, gone when it is over, whatever dies meanwhile.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tidegate::lab::Options;
+
+use crate::support::{
+    READER, Random, Raw, WRITER, Walls, code, counted, eventually, records_of, roles_gate_before, seed, suite, trials, value,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_has_its_own_role_while_it_lives_and_none_after() {
+    let walls = Walls::build().await;
+    let (login, session) = walls.session("read-only").await;
+    let client = &session.client;
+    assert_eq!(value(client, "SELECT current_user").await.expect("a name"), READER);
+    let role = value(client, "SELECT session_user").await.expect("a name");
+    assert_eq!(role, format!("{}_ana@example.com", login.grant));
+    assert_eq!(value(client, "SELECT count(*) FROM orders").await.expect("a count"), "2");
+    assert_eq!(code(client, "SELECT pan FROM cards").await, "42501");
+    assert_eq!(code(client, "INSERT INTO orders VALUES (3, 30)").await, "42501");
+    assert_eq!(value(client, "SHOW work_mem").await.expect("a setting"), "2MB");
+    suite(&walls.gate, &login)
+        .await
+        .expect("a second session under the same role");
+    assert_eq!(walls.roles().await, "1");
+    assert!((counted(&walls.gate, "tidegate_roles{target=\"shop\"}") - 1.0).abs() < f64::EPSILON);
+
+    let status = walls.gate.json(&["target", "status", "shop"]).expect("a status");
+    let told = &status["roles"][0];
+    assert_eq!(
+        (&told["role"], &told["grant"], &told["status"]),
+        (&role.as_str().into(), &login.grant.as_str().into(), &"active".into())
+    );
+    assert_eq!(
+        (&told["identity"], &told["can_login"]),
+        (&"ana@example.com".into(), &true.into())
+    );
+    assert_eq!(
+        (&status["made"], &status["left"], &status["elsewhere"]),
+        (&1.into(), &0.into(), &0.into()),
+        "{status}"
+    );
+    let table = walls.gate.command(&["target", "status", "shop"]).expect("a table");
+    assert!(String::from_utf8_lossy(&table.stdout).contains(&role), "{table:?}");
+
+    walls.revoke(&login);
+    walls.empty().await;
+    let changes = eventually("its end is on record", async || {
+        let records = records_of(&walls.gate, &login.grant, "role_changed");
+        let changes: Vec<String> = records
+            .iter()
+            .map(|record| record["change"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        (changes.last()? == "retired").then_some(changes)
+    })
+    .await;
+    assert_eq!(changes, ["made", "retired"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_grant_made_belongs_to_its_profile() {
+    let walls = Walls::build().await;
+    let (login, session) = walls.session("read-write").await;
+    session
+        .client
+        .batch_execute("CREATE TABLE notes (a int); CREATE VIEW v AS SELECT 1")
+        .await
+        .expect("made");
+    walls.revoke(&login);
+    walls.empty().await;
+    let owners =
+        walls.asks("SELECT string_agg(DISTINCT relowner::regrole::text, ', ') FROM pg_class WHERE relname IN ('notes', 'v')");
+    assert_eq!(owners.await, format!("\"{WRITER}\""));
+    let (_, next) = walls.session("read-write").await;
+    next.client
+        .batch_execute("INSERT INTO notes VALUES (1); DROP TABLE notes")
+        .await
+        .expect("the next one goes on with it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_connection_limit_is_the_profiles() {
+    let walls = Walls::build().await;
+    let (login, session) = walls.session("read-write").await;
+    let limit = "SELECT rolconnlimit FROM pg_roles WHERE rolname = session_user";
+    assert_eq!(value(&session.client, limit).await.expect("a limit"), "3");
+    let more = [
+        suite(&walls.gate, &login).await.expect("a second"),
+        suite(&walls.gate, &login).await.expect("a third"),
+    ];
+    Raw::refused(&walls.gate, &login)
+        .await
+        .says("FATAL", "53300", &["At most 3 at once"]);
+    drop(more);
+    // Backends that are just going are waited for.
+    for _ in 0..10 {
+        let quick = [suite(&walls.gate, &login).await, suite(&walls.gate, &login).await];
+        assert!(quick.iter().all(Result::is_ok), "{quick:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extended_and_shortened_reach_the_server() {
+    let walls = Walls::build().await;
+    let (login, _session) = walls.session("read-only").await;
+    let left = "SELECT round(extract(epoch FROM rolvaliduntil - now()) / 60) FROM pg_roles WHERE rolname LIKE 'gr\\_%'";
+    assert_eq!(walls.asks(left).await, "10");
+    walls
+        .gate
+        .json(&["grant", "extend", &login.grant, "--by", "10m"])
+        .expect("extended");
+    eventually("later", async || (walls.asks(left).await == "20").then_some(())).await;
+    walls
+        .gate
+        .json(&["grant", "shorten", &login.grant, "--by", "15m"])
+        .expect("shortened");
+    eventually("sooner", async || (walls.asks(left).await == "5").then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_what_the_account_lacks() {
+    let walls = Walls::build().await;
+    let check = |arguments: &[&str]| {
+        let output = walls.gate.command(&[&["check"], arguments].concat()).expect("tidegate check");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let (code, said) = check(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("`gate` may make roles") && said.contains("pg_hba"), "{said}");
+    walls
+        .asks("GRANT SELECT ON pg_hba_file_rules TO gate; GRANT EXECUTE ON FUNCTION pg_hba_file_rules() TO gate")
+        .await;
+    let (_, said) = check(&[]);
+    assert!(
+        said.contains("lets any role in from elsewhere than the gate") && said.contains("host all all all"),
+        "{said}"
+    );
+    walls
+        .asks("ALTER ROLE gate NOCREATEROLE; REVOKE pg_signal_backend FROM gate")
+        .await;
+    walls.asks("ALTER ROLE \"tg_shop_read-write\" RENAME TO away").await;
+    let (code, said) = check(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    for words in [
+        "missing: `gate` may not make roles",
+        "GRANT pg_signal_backend TO gate",
+        "tidegate target apply shop",
+    ] {
+        assert!(said.contains(words), "{words} not in {said}");
+    }
+    assert_eq!(check(&["--offline"]).0, Some(0));
+}
+
+/// Every role may change its own password, and an administrator may drop it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_was_tampered_with_is_made_anew() {
+    let walls = Walls::build().await;
+    let (login, session) = walls.session("read-only").await;
+    let client = &session.client;
+    value(client, "SET ROLE NONE; ALTER ROLE CURRENT_USER PASSWORD 'mine'")
+        .await
+        .expect("its own");
+    let second = suite(&walls.gate, &login).await.expect("the gate's again");
+    assert_eq!(value(client, "SELECT 1").await.expect("the first goes on"), "1");
+    let role = value(client, "SELECT session_user").await.expect("a name");
+    drop((session, second));
+    let there = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}'");
+    eventually("they are gone", async || (walls.asks(&there).await == "0").then_some(())).await;
+    walls.asks(&format!("DROP ROLE \"{role}\"")).await;
+    let third = suite(&walls.gate, &login).await.expect("made anew");
+    assert_eq!(value(&third.client, "SELECT current_user").await.expect("a name"), READER);
+}
+
+/// Without its role no session begins, and what there was of it is not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_cannot_be_made_is_a_refusal() {
+    let walls = Walls::build().await;
+    walls.asks("ALTER ROLE gate NOCREATEROLE").await;
+    let login = walls.grant("read-only", "10m");
+    let told = Raw::refused(&walls.gate, &login).await;
+    told.says("FATAL", "08006", &["no role could be made", "shop", "tidegate check"]);
+    assert_eq!(walls.roles().await, "0");
+    let changes = records_of(&walls.gate, &login.grant, "role_changed");
+    assert_eq!(
+        (changes[0]["change"].as_str(), changes[1]["change"].as_str()),
+        (Some("made"), Some("not_made"))
+    );
+    assert!(records_of(&walls.gate, &login.grant, "session_started").is_empty());
+    walls.asks("ALTER ROLE gate CREATEROLE").await;
+    suite(&walls.gate, &login).await.expect("let in now, under the same grant");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_dies_leaves_nothing_that_is_over() {
+    let mut walls = Walls::build().await;
+    let (over, _first) = walls.session("read-only").await;
+    let (alive, second) = walls.session("read-only").await;
+    let lasting = value(&second.client, "SELECT session_user").await.expect("a name");
+    walls.gate.kill().expect("kill -9");
+    eventually("it is dead", async || walls.gate.ended().then_some(())).await;
+    // As an hour later would be: the store says that it is over.
+    let store = rusqlite::Connection::open(walls.gate.folder().join("state/ledger.sqlite")).expect("the store");
+    let past = "UPDATE grants SET until = activated_at + 1000 WHERE id = ?1";
+    assert_eq!(store.execute(past, [&over.grant]).expect("changed"), 1);
+    drop(store);
+    walls.gate.start_again().expect("a gate");
+    eventually("only the living one's role", async || {
+        (walls.roles().await == "1").then_some(())
+    })
+    .await;
+    assert_eq!(
+        walls
+            .asks("SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'gr\\_%'")
+            .await,
+        "0"
+    );
+    let again = suite(&walls.gate, &alive).await.expect("it goes on");
+    assert_eq!(value(&again.client, "SELECT session_user").await.expect("a name"), lasting);
+    walls.revoke(&alive);
+    walls.empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orderly_stop_leaves_no_role() {
+    let walls = Walls::build().await;
+    let (_, _session) = walls.session("read-only").await;
+    walls.gate.terminate().expect("SIGTERM");
+    eventually("it has stopped", async || walls.gate.ended().then_some(())).await;
+    assert_eq!(walls.roles().await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_gates_on_one_server_leave_each_other_alone() {
+    let mut walls = Walls::build().await;
+    let other = roles_gate_before(&walls.server, "");
+    let theirs = other
+        .grant("bo", "shop", "10m", &["--profile", "read-only"])
+        .expect("a grant");
+    let session = suite(&other, &theirs).await.expect("a session");
+    let (login, _own) = walls.session("read-only").await;
+    walls.gate.kill().expect("kill -9");
+    eventually("it is dead", async || walls.gate.ended().then_some(())).await;
+    walls.gate.start_again().expect("a gate");
+    walls.revoke(&login);
+    eventually("its own is gone", async || (walls.roles().await == "1").then_some(())).await;
+    assert_eq!(value(&session.client, "SELECT 1").await.expect("it lives"), "1");
+}
+
+/// `kill -9` of the gate or of a backend (which makes the server restart) at random points of a grant's life;
+/// `TIDEGATE_KILLS` sets how often.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_dies_nothing_is_left_that_is_over() {
+    // What is committed stays when a backend dies.
+    let options = Options {
+        settings: vec![("synchronous_commit".to_owned(), "on".to_owned())],
+        ..Options::default()
+    };
+    let mut walls = Walls::build_with(&options, "").await;
+    let mut random = Random::new(seed());
+    for round in 0..trials("TIDEGATE_KILLS", 4) {
+        let login = walls.grant("read-only", "10m");
+        let after = Duration::from_millis(random.below(700) as u64);
+        let gate = &walls.gate;
+        let life = async {
+            if let Ok(session) = suite(gate, &login).await {
+                let _ = session.client.simple_query("SELECT pg_sleep(600)").await;
+            }
+        };
+        let _ = tokio::time::timeout(after, life).await;
+        let whom = ["a backend", "the gate"][random.below(2)];
+        if whom == "a backend" {
+            let pid = walls
+                .asks("SELECT min(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")
+                .await;
+            if let Some(pid) = pid.parse().ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        } else {
+            walls.gate.kill().expect("kill -9");
+            eventually("it is dead", async || walls.gate.ended().then_some(())).await;
+            walls.gate.start_again().expect("a gate");
+        }
+        let there = walls.roles().await;
+        walls.revoke(&login);
+        walls.empty().await;
+        println!("round {round}: {whom} after {after:?}; {there} roles were there, nothing is left");
+    }
+}
+
+/// What a role of its own adds to a connect, beside the same connect under a role that is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn activation_adds_little() {
+    let walls = Walls::build_with(&Options::default(), "").await;
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for _ in 0..trials("TIDEGATE_GRANTS", 20) {
+        let login = walls.grant("read-only", "10m");
+        for times in [&mut first, &mut second] {
+            let start = Instant::now();
+            let session = suite(&walls.gate, &login).await.expect("a session");
+            value(&session.client, "SELECT total FROM orders WHERE id = 1")
+                .await
+                .expect("a row");
+            times.push(start.elapsed());
+        }
+    }
+    first.sort();
+    second.sort();
+    let middle = |times: &[Duration]| times[times.len() / 2];
+    println!(
+        "to the first row: {:.1?} with the role being made, {:.1?} with it there (p50): {:.1?} more",
+        middle(&first),
+        middle(&second),
+        middle(&first).saturating_sub(middle(&second))
+    );
+    assert!(
+        middle(&first) < middle(&second) + Duration::from_millis(300),
+        "far beyond what a busy machine explains"
+    );
+}
+
+/// The whole way as an operator has it: profiles in the configuration, applied by the owner of the tables, checked, used.
+#[tokio::test(flavor = "multi_thread")]
+async fn from_the_configuration_to_masked_rows() {
+    let walls = Walls::bare(
+        "[targets.shop.profiles.read-only]\nselect = [\"public.orders\", \"public.cards\"]\n\
+         [targets.shop.profiles.read-only.mask]\n\"public.cards\" = { pan = \"partial\" }\n",
+    )
+    .await;
+    let login = walls
+        .gate
+        .grant("ana", "shop", "10m", &["--profile", "read-only"])
+        .expect("a grant");
+    Raw::refused(&walls.gate, &login)
+        .await
+        .says("FATAL", "08006", &["no role could be made"]);
+    let password = walls.gate.folder().join("owner.password");
+    std::fs::write(&password, walls.server.password().expose()).expect("a file");
+    let password = password.to_str().expect("UTF-8");
+    let apply = ["target", "apply", "shop", "--user", "postgres", "--password-file", password];
+    let applied = walls.gate.command(&apply).expect("tidegate target apply");
+    assert!(applied.status.success(), "{applied:?}");
+    let checked = walls.gate.command(&["check"]).expect("tidegate check");
+    assert!(checked.status.success(), "{checked:?}");
+
+    let session = suite(&walls.gate, &login).await.expect("a session");
+    let card = value(&session.client, "SELECT pan FROM cards").await.expect("a card");
+    assert_eq!(card, "************1111");
+    assert_eq!(code(&session.client, "SELECT pan FROM public.cards").await, "42501");
+    assert_eq!(
+        value(&session.client, "SELECT count(*) FROM orders").await.expect("a count"),
+        "2"
+    );
+    walls.revoke(&login);
+    walls.empty().await;
+}
+
+/// Also for a grant that names no profile: it has the narrowest one's role, and its rails.
+#[tokio::test(flavor = "multi_thread")]
+async fn guard_rails_are_those_of_the_grants_profile() {
+    let rails = "[targets.shop.profiles.read-only.rails]\nstatements = [\"select\"]\n\
+                 [targets.shop.profiles.read-write.rails]\nneed_where = true\n";
+    let walls = Walls::build_with(&Options::default(), rails).await;
+    let (login, writer) = walls.session("read-write").await;
+    assert_eq!(code(&writer.client, "DELETE FROM orders").await, "42501");
+    assert_eq!(code(&writer.client, "DELETE FROM orders WHERE id = 2").await, "");
+    let rules: Vec<_> = records_of(&walls.gate, &login.grant, "outcome")
+        .iter()
+        .filter_map(|record| record["rule"].as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(rules, ["need_where"]);
+
+    let unnamed = walls.gate.grant("ana@example.com", "shop", "10m", &[]).expect("a grant");
+    let reader = suite(&walls.gate, &unnamed).await.expect("a session");
+    assert_eq!(value(&reader.client, "SELECT current_user").await.expect("a name"), READER);
+    assert_eq!(code(&reader.client, "SHOW work_mem").await, "42501");
+}

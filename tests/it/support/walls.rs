@@ -1,0 +1,145 @@
+//! A server of a test's own with profiles that have roles, and a gate whose account may make roles and no more.
+//!
+//! It asserts nothing about the gate. The profiles' roles are made here, as `tidegate target apply` would.
+
+use tidegate::lab::{Driver, Gate, LabError, Login, Options, Postgres};
+use tokio_postgres::SimpleQueryMessage;
+
+use super::{TARGET, binary, eventually, suite};
+
+/// The gate's account at the server.
+pub(crate) const ACCOUNT: &str = "gate";
+/// The role of the profile `read-only`.
+pub(crate) const READER: &str = "tg_shop_read-only";
+/// The role of the profile `read-write`.
+pub(crate) const WRITER: &str = "tg_shop_read-write";
+
+const SETUP: &str = "
+    CREATE ROLE gate LOGIN CREATEROLE PASSWORD 'gate'; GRANT pg_signal_backend TO gate;
+    CREATE ROLE colleague LOGIN PASSWORD 'colleague';
+    CREATE TABLE orders (id int PRIMARY KEY, total int); INSERT INTO orders VALUES (1, 10), (2, 20);
+    CREATE TABLE cards (id int PRIMARY KEY, pan text); INSERT INTO cards VALUES (1, '4111111111111111');
+    REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+";
+
+const PROFILES: &str = r#"
+    SET ROLE gate; CREATE ROLE "tg_shop_read-only" NOLOGIN; CREATE ROLE "tg_shop_read-write" NOLOGIN; RESET ROLE;
+    GRANT USAGE ON SCHEMA public TO "tg_shop_read-only", "tg_shop_read-write";
+    GRANT SELECT ON orders TO "tg_shop_read-only"; GRANT SELECT (id) ON cards TO "tg_shop_read-only";
+    GRANT SELECT, INSERT, UPDATE, DELETE ON orders, cards TO "tg_shop_read-write";
+    GRANT CREATE ON SCHEMA public TO "tg_shop_read-write";
+"#;
+
+pub(crate) struct Walls {
+    pub(crate) server: Postgres,
+    pub(crate) gate: Gate,
+}
+
+impl Walls {
+    pub(crate) async fn build() -> Self {
+        Self::build_with(&Options::default(), "").await
+    }
+
+    /// `more` are further tables of the gate's configuration.
+    pub(crate) async fn build_with(options: &Options, more: &str) -> Self {
+        let server = start(options).await;
+        server.batch("shop", PROFILES).await.expect("profiles");
+        let gate = gate_before(&server, more);
+        Self { server, gate }
+    }
+
+    /// A server without any profile's role, and a gate with these profiles.
+    pub(crate) async fn bare(profiles: &str) -> Self {
+        let server = start(&Options::default()).await;
+        let gate = gate_with_profiles(&server, profiles);
+        Self { server, gate }
+    }
+
+    /// A grant for Ana with a profile.
+    pub(crate) fn grant(&self, profile: &str, window: &str) -> Login {
+        let more = ["--profile", profile];
+        self.gate.grant(super::ANA, TARGET, window, &more).expect("a grant")
+    }
+
+    /// A session under a new grant.
+    pub(crate) async fn session(&self, profile: &str) -> (Login, Driver) {
+        let login = self.grant(profile, "10m");
+        let session = suite(&self.gate, &login).await.expect("a session");
+        (login, session)
+    }
+
+    pub(crate) fn revoke(&self, login: &Login) {
+        self.gate.json(&["grant", "revoke", &login.grant]).expect("revoked");
+    }
+
+    /// What the superuser is told; the first value. Of a server that restarts, when it is back.
+    pub(crate) async fn asks(&self, sql: &str) -> String {
+        let answer = async || match value(&self.server.client("shop").await.ok()?, sql).await {
+            Err(LabError::Sql(error)) if error.as_db_error().is_some_and(|said| !said.code().code().starts_with("57P")) => {
+                panic!("{sql}: {error:?}")
+            }
+            answer => answer.ok(),
+        };
+        eventually("the server answers", answer).await
+    }
+
+    /// How many roles of grants there are.
+    pub(crate) async fn roles(&self) -> String {
+        self.asks("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%'").await
+    }
+
+    /// Waits until no role of a grant is there, and nobody is logged in as one.
+    pub(crate) async fn empty(&self) {
+        let nothing = "SELECT (SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%') + (SELECT count(*) FROM pg_stat_activity \
+             WHERE usesysid NOT IN (SELECT oid FROM pg_authid) OR usename LIKE 'gr\\_%')";
+        let left = async || {
+            let client = self.server.client("shop").await.ok()?;
+            (value(&client, nothing).await.ok()? == "0").then_some(())
+        };
+        eventually("nothing is left", left).await;
+    }
+}
+
+async fn start(options: &Options) -> Postgres {
+    let server = Postgres::start(options).expect("a throwaway PostgreSQL");
+    server.batch("postgres", "CREATE DATABASE shop").await.expect("a database");
+    server.batch("shop", SETUP).await.expect("tables and accounts");
+    server
+}
+
+/// Another gate before the same server.
+pub(crate) fn gate_before(server: &Postgres, more: &str) -> Gate {
+    let profiles = format!(
+        "[targets.{TARGET}.profiles.read-only]\nselect = [\"public.orders\", \"public.cards(id)\"]\n\
+         settings = {{ statement_timeout = \"30s\", work_mem = \"2MB\" }}\n\
+         [targets.{TARGET}.profiles.read-write]\nselect = [\"public.*\"]\ninsert = [\"public.*\"]\nupdate = [\"public.*\"]\n\
+         delete = [\"public.*\"]\ncreate = [\"public\"]\nconnection_limit = 3\n{more}"
+    );
+    gate_with_profiles(server, &profiles)
+}
+
+fn gate_with_profiles(server: &Postgres, profiles: &str) -> Gate {
+    let config = format!(
+        "[targets.{TARGET}]\naddress = \"{}\"\ndatabase = \"shop\"\nuser = \"{ACCOUNT}\"\npassword_file = \"gate.password\"\n{profiles}",
+        server.address()
+    );
+    Gate::start(binary(), &config, &[("gate.password", "gate")]).expect("a gate")
+}
+
+/// The first value of the first row; empty when there is none.
+pub(crate) async fn value(client: &tokio_postgres::Client, sql: &str) -> Result<String, LabError> {
+    let messages = client.simple_query(sql).await?;
+    let row = messages.iter().rev().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    Ok(row.unwrap_or_default())
+}
+
+/// The SQLSTATE a statement fails with; empty when it does not.
+pub(crate) async fn code(client: &tokio_postgres::Client, sql: &str) -> String {
+    match client.simple_query(sql).await {
+        Ok(_) => String::new(),
+        Err(error) => error.code().map_or_else(|| error.to_string(), |code| code.code().to_owned()),
+    }
+}
