@@ -2,7 +2,7 @@
 //!
 //! It signs and checks; when one is due is the journal's business, and what it says of a log is [`super::verify`]'s.
 //!
-//! The law: the signed message is the five lines of [`Checkpoint::message`], and nothing in it can be exchanged for anything in
+//! The law: the signed message is the five lines that `message` writes, and nothing in it can be exchanged for anything in
 //! another log, at another line, at another time.
 
 use jiff::{SignedDuration, Timestamp};
@@ -32,7 +32,7 @@ pub struct Checkpoint {
     pub link: Link,
     /// Whose signature it is.
     pub key: PublicKey,
-    /// Ed25519, of [`Checkpoint::message`].
+    /// Ed25519, of those five lines.
     pub signature: Signature,
 }
 

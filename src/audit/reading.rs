@@ -4,7 +4,7 @@
 //! read (and indexed), never while a statement waits, and it is not stored in the chain: a better reading of tomorrow holds for the
 //! records of today.
 //!
-//! The law: what could not be read is said to be so ([`Reading::unparsed`]); a search by table then goes by the words of the text,
+//! The law: what could not be read is said to be so (`unparsed`); a search by table then goes by the words of the text,
 //! so that it finds too much rather than too little.
 
 use std::collections::HashMap;

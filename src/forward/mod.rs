@@ -5,7 +5,7 @@
 //!
 //! The law: every line is sent in order, byte by byte as it stands in the file, at least once; what cannot be sent any more because
 //! its segment was removed is said. Syslog has no receipt: what a receiver took from the network and lost is lost. So a line
-//! counts as sent only when its connection has outlived it by [`Pace::settle`]; from there it goes on after a failure or a start.
+//! counts as sent only when its connection has outlived it by a quarter of a minute; from there it goes on after a failure or a start.
 
 mod checkpoints;
 mod courier;

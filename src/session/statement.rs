@@ -371,32 +371,25 @@ mod tests {
     }
 
     fn listed(text: &str, types: &[u32], values: &[&[u8]], show: Show) -> (Vec<Parameter<'static>>, Option<u32>) {
-        let keep = Keep { show, ..WIDE };
-        let types: Vec<u8> = types.iter().flat_map(|oid| oid.to_be_bytes()).collect();
-        let prepared = Prepared::new(
-            read(text.as_bytes(), None, &keep, false).into_owned(),
-            0,
-            &types,
-            &Held::default(),
-        );
-        let body = bound(values);
-        let values = Values::of(crate::wire::frontend::Fields::of(&body)).unwrap();
-        list(&values, Some(&prepared), &keep)
+        listed_with(text, types, values, &Keep { show, ..WIDE })
     }
 
     /// Values as text, of which so much is shown.
     fn listed_to(text: &str, values: &[&[u8]], parameter: usize) -> (Vec<Parameter<'static>>, Option<u32>) {
-        let keep = Keep { parameter, ..WIDE };
-        let types = [0, 0, 0, 25].repeat(values.len());
+        listed_with(text, &vec![25; values.len()], values, &Keep { parameter, ..WIDE })
+    }
+
+    fn listed_with(text: &str, types: &[u32], values: &[&[u8]], keep: &Keep) -> (Vec<Parameter<'static>>, Option<u32>) {
+        let types: Vec<u8> = types.iter().flat_map(|oid| oid.to_be_bytes()).collect();
         let prepared = Prepared::new(
-            read(text.as_bytes(), None, &keep, false).into_owned(),
+            read(text.as_bytes(), None, keep, false).into_owned(),
             0,
             &types,
             &Held::default(),
         );
         let body = bound(values);
         let values = Values::of(crate::wire::frontend::Fields::of(&body)).unwrap();
-        list(&values, Some(&prepared), &keep)
+        list(&values, Some(&prepared), keep)
     }
 
     fn text(text: &str) -> Parameter<'_> {

@@ -87,6 +87,20 @@ async fn nothing_can_be_given_to_oneself_or_others() {
     assert_eq!(walls.asks(members).await, "0");
 }
 
+/// Logs in as a grant's role with a password that it gave itself, not through the gate.
+async fn past(walls: &Walls, role: &str) -> Result<Client, tokio_postgres::Error> {
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host("127.0.0.1")
+        .port(walls.server.port())
+        .user(role)
+        .password("mine")
+        .dbname("shop");
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn own_settings_and_an_own_password_end_with_the_grant() {
     let walls = Walls::build().await;
@@ -101,24 +115,12 @@ async fn own_settings_and_an_own_password_end_with_the_grant() {
     }
     // With an own password one comes in past the gate, where the server lets one.
     let role = value(&session.client, "SELECT session_user").await.expect("a name");
-    let past = async || {
-        let mut config = tokio_postgres::Config::new();
-        config
-            .host("127.0.0.1")
-            .port(walls.server.port())
-            .user(&role)
-            .password("mine")
-            .dbname("shop");
-        let (client, connection) = config.connect(NoTls).await?;
-        tokio::spawn(connection);
-        Ok::<_, tokio_postgres::Error>(client)
-    };
-    let intruder = past().await.expect("past the gate");
+    let intruder = past(&walls, &role).await.expect("past the gate");
     assert_eq!(value(&intruder, "SELECT 1").await.expect("it is in"), "1");
     walls.revoke(&login);
     eventually("it is ended with the grant", async || intruder.is_closed().then_some(())).await;
     walls.empty().await;
-    assert!(past().await.is_err());
+    assert!(past(&walls, &role).await.is_err());
     assert_eq!(walls.asks("SELECT count(*) FROM pg_db_role_setting").await, "0");
 }
 
@@ -130,15 +132,7 @@ async fn the_next_start_ends_who_came_in_past_the_gate() {
     value(&session.client, "SET ROLE NONE; ALTER ROLE CURRENT_USER PASSWORD 'mine'")
         .await
         .expect("its own");
-    let mut config = tokio_postgres::Config::new();
-    config
-        .host("127.0.0.1")
-        .port(walls.server.port())
-        .user(&role)
-        .password("mine")
-        .dbname("shop");
-    let (intruder, connection) = config.connect(NoTls).await.expect("past the gate");
-    tokio::spawn(connection);
+    let intruder = past(&walls, &role).await.expect("past the gate");
     walls.gate.kill().expect("kill -9");
     eventually("it is dead", async || walls.gate.ended().then_some(())).await;
     walls.gate.start_again().expect("a gate");
