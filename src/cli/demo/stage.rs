@@ -85,7 +85,7 @@ impl Stage {
         ))?;
         screen.note(&gate.folder().join("state").display().to_string())?;
         screen.note(&format!(
-            "its account there, \"{}\", owns nothing: CREATEROLE and pg_signal_backend are all it has",
+            "its account there, \"{}\", may make roles and end backends (CREATEROLE, pg_signal_backend); it owns nothing",
             Shop::GATE
         ))?;
         screen.note(&format!(
