@@ -8,6 +8,7 @@
 mod approval;
 mod measure;
 mod psql;
+mod roles;
 mod rules;
 mod screen;
 mod stage;
@@ -89,6 +90,8 @@ async fn play(screen: &mut Screen, stage: &mut Option<Stage>) -> anyhow::Result<
 
     screen.heading("A database, and the gate in front of it")?;
     let stage = stage.insert(Stage::set(screen).await?);
+    roles::apply(screen, stage).await?;
+    roles::show(screen, stage).await?;
 
     screen.heading("Ana asks, a rule says yes: she works until her window closes")?;
     let end = tester::work(screen, stage).await?;
@@ -97,11 +100,13 @@ async fn play(screen: &mut Screen, stage: &mut Option<Stage>) -> anyhow::Result<
     screen.heading("Ana wants to write, with plain psql: it waits until Bo says yes, and ends when he says so")?;
     let steps = approval::play(screen, stage).await?;
 
-    screen.heading("What security sees")?;
+    screen.heading("What is left: the roles of the profiles, none of a grant; and what security sees")?;
+    roles::gone(stage).await?;
+    let left = roles::show(screen, stage).await?;
     stage.show(screen, &["log", "--identity", stage.ana.name]).await?;
 
     screen.heading("Measured")?;
-    measure::report(screen, stage, &end, steps.as_ref()).await
+    measure::report(screen, stage, &end, steps.as_ref(), left).await
 }
 
 /// How a client connects, without the password.

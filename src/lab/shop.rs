@@ -12,6 +12,7 @@ const SCHEMA: &str = include_str!("shop.sql");
 /// The shop on a throwaway server, and the account the gate uses there.
 #[derive(Debug)]
 pub struct Shop {
+    account: &'static str,
     password: Secret<String>,
     address: String,
 }
@@ -21,6 +22,9 @@ impl Shop {
     pub const DATABASE: &str = "shop";
     /// The role the gate logs in as; it owns the database and is no superuser.
     pub const ROLE: &str = "shop_app";
+
+    /// An account that owns nothing: it may make roles and end backends, which is all a gate needs.
+    pub const GATE: &str = "gate";
 
     /// Makes the database and its role.
     pub async fn make(server: &Postgres) -> Result<Self, LabError> {
@@ -35,12 +39,29 @@ impl Shop {
         let schema = format!("BEGIN; SET LOCAL ROLE {}; {SCHEMA} COMMIT;", Self::ROLE);
         server.batch(Self::DATABASE, &schema).await?;
         Ok(Self {
+            account: Self::ROLE,
             password,
             address: server.address().to_string(),
         })
     }
 
-    /// The role's password.
+    /// The same shop for a gate whose profiles have roles of their own: it logs in as [`Shop::GATE`], which this makes.
+    pub async fn behind_roles(self, server: &Postgres) -> Result<Self, LabError> {
+        let password = random_password()?;
+        let account = format!(
+            "CREATE ROLE {gate} LOGIN CREATEROLE PASSWORD '{}'; GRANT pg_signal_backend TO {gate}",
+            password.expose(),
+            gate = Self::GATE,
+        );
+        server.batch(Self::DATABASE, &account).await?;
+        Ok(Self {
+            account: Self::GATE,
+            password,
+            ..self
+        })
+    }
+
+    /// The account's password.
     #[must_use]
     pub fn password(&self) -> &Secret<String> {
         &self.password
@@ -59,7 +80,7 @@ impl Shop {
             "[targets.{name}]\naddress = \"{}\"\ndatabase = \"{}\"\nuser = \"{}\"\npassword_file = \"{}\"\n{more}\n",
             self.address,
             Self::DATABASE,
-            Self::ROLE,
+            self.account,
             self.password_file().0,
         )
     }

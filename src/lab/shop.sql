@@ -14,6 +14,7 @@ CREATE TABLE cards (
     customer_id  integer NOT NULL REFERENCES customers,
     brand        text NOT NULL CHECK (brand IN ('visa', 'mastercard', 'amex')),
     last_four    character(4) NOT NULL CHECK (last_four ~ '^[0-9]{4}$'),
+    number       text NOT NULL CHECK (number ~ '^[0-9]{16}$' AND right(number, 4) = last_four),
     valid_until  date NOT NULL
 );
 
@@ -41,10 +42,11 @@ FROM (
     FROM generate_series(1, 1000) AS n
 ) AS people;
 
-INSERT INTO cards (customer_id, brand, last_four, valid_until)
+INSERT INTO cards (customer_id, brand, last_four, number, valid_until)
 SELECT 1 + (n - 1) % 1000,
        (ARRAY['visa', 'mastercard', 'visa', 'amex', 'mastercard'])[1 + n % 5],
        lpad((n * 7919 % 10000)::text, 4, '0'),
+       '40000000' || lpad((n * 5077 % 10000)::text, 4, '0') || lpad((n * 7919 % 10000)::text, 4, '0'),
        (date '2027-01-01' + (n * 37 % 48) * interval '1 month' - interval '1 day')::date
 FROM generate_series(1, 1500) AS n;
 

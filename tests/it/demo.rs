@@ -88,12 +88,29 @@ async fn it_keeps_its_promises_and_leaves_nothing() {
     assert!(folder.is_dir());
     let (status, seen) = demo.end().await;
     assert!(status.success(), "{seen}");
-    assert_eq!(seen.matches("   ok    ").count(), 10, "{seen}");
+    assert_eq!(seen.matches("   ok    ").count(), 11, "{seen}");
     assert!(!seen.contains("FAILED") && !seen.contains('\x1b'), "{seen}");
     assert!(
         seen.contains("FATAL:  grant gr_") && seen.contains("expired (57P01)"),
         "{seen}"
     );
+    // She sees masks; her role, and for who may write a rail, says no.
+    for part in [
+        "| ************2598",
+        "ERROR:  permission denied for table orders",
+        "Rule \"need_where\": DELETE without WHERE",
+    ] {
+        assert!(seen.contains(part), "no `{part}` in:\n{seen}");
+    }
+    assert!(!seen.contains("40000000"), "a card's number in:\n{seen}");
+    // Each look at the roles: those of the profiles always, a grant's only in the middle.
+    let looks = seen.split(r"\du ").skip(1).map(|after| {
+        let roles = after.lines().skip(1).map_while(|line| line.split_once(" | "));
+        let roles = roles.map(|(name, _)| name.trim()).collect::<Vec<_>>();
+        let of_ana = |name: &&str| name.starts_with("gr_") && name.ends_with("_ana@example.com");
+        (roles.len(), roles.iter().any(of_ana))
+    });
+    assert_eq!(looks.collect::<Vec<_>>(), [(2, false), (3, true), (2, false)], "{seen}");
     // What waits is told so, by whom it is approved, and who ended it.
     for part in [
         "[reading-is-automatic]",
@@ -106,7 +123,8 @@ async fn it_keeps_its_promises_and_leaves_nothing() {
     ] {
         assert!(seen.contains(part), "no `{part}` in:\n{seen}");
     }
-    let whole = |word: &str| word.starts_with("tg_") && !word.ends_with("...");
+    // Roles of profiles begin so, too; a token has no second underscore.
+    let whole = |word: &str| word.starts_with("tg_") && !word.ends_with("...") && !word.starts_with("tg_shop_");
     assert!(!seen.split_whitespace().any(whole), "a token in:\n{seen}");
     assert!(!folder.exists());
 }

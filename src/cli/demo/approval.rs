@@ -19,6 +19,8 @@ use super::{TARGET, connection_string};
 const PROFILE: &str = "read-write";
 const OPTIONS: &str = r"-c tidegate.for=30m -c tidegate.reason=fix\ the\ totals";
 const WORK: &str = "UPDATE orders SET total = total + 1 WHERE id = 42;";
+/// What her role may, and a guard rail does not let through.
+const CARELESS: &str = "DELETE FROM orders;";
 const LONG: &str = "SELECT pg_sleep(60), 'the nightly report';";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the database is asked.
@@ -61,6 +63,8 @@ async fn scene(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<St
     let grant = approved.pointer("/outcome/grant").and_then(|grant| grant.as_str());
     let grant = grant.context("the approved request names no grant")?.to_owned();
     psql.until(screen, "UPDATE 1").await?;
+    psql.enter(&format!("{CARELESS}\n")).await?;
+    psql.until(screen, "HINT:").await?;
 
     psql.enter(&format!("{LONG}\n")).await?;
     psql.until(screen, LONG).await?;

@@ -41,6 +41,8 @@ pub(super) struct Moments {
     /// The idle client had its FATAL.
     pub(super) driver_told: Option<Timestamp>,
     pub(super) backends: Backends,
+    /// How many grants had a role in the database meanwhile.
+    pub(super) roles: usize,
 }
 
 /// The tester's backends in the database.
@@ -94,7 +96,13 @@ async fn count(stage: &Stage, pids: &[i32]) -> anyhow::Result<i64> {
 }
 
 /// Prints the figures; an error if one is not as promised.
-pub(super) async fn report(screen: &Screen, stage: &Stage, moments: &Moments, steps: Option<&Steps>) -> anyhow::Result<()> {
+pub(super) async fn report(
+    screen: &Screen,
+    stage: &Stage,
+    moments: &Moments,
+    steps: Option<&Steps>,
+    left: usize,
+) -> anyhow::Result<()> {
     let mut all_good = true;
     let mut finding = |good: bool, what: &str, figure: &str| {
         all_good &= good;
@@ -143,6 +151,11 @@ pub(super) async fn report(screen: &Screen, stage: &Stage, moments: &Moments, st
         statements >= STATEMENTS,
         "statements on record, each before it was forwarded",
         &statements.to_string(),
+    )?;
+    finding(
+        (moments.roles, left) == (1, 0),
+        "roles of grants in the database: while she worked, and left now",
+        &format!("{}, {left}", moments.roles),
     )?;
     if !all_good {
         bail!("the promise was not kept; the gate's own log says:\n{}", stage.gate.log());

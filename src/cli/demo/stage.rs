@@ -14,14 +14,13 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use super::screen::Screen;
-use super::{TARGET, rules};
+use super::{TARGET, roles, rules};
 use crate::clock::Clock;
 use crate::lab::{Gate, Options, Postgres, Shop};
 use crate::secret::Secret;
 
 /// Warnings as near as the demo's window needs; everything else as it comes.
 const SESSION: &str = "[session]\nwarnings = [\"3s\"]\n";
-const PROFILES: &str = "profiles = [\"read-only\", \"read-write\"]\n";
 /// What is shown of a token.
 const SHOWN: usize = 6;
 
@@ -57,7 +56,7 @@ impl Stage {
         let clock = Clock::system(None);
         let begun = clock.moment().instant;
         let server = tokio::task::spawn_blocking(|| Postgres::start(&Options::default())).await??;
-        let shop = Shop::make(&server).await?;
+        let shop = Shop::make(&server).await?.behind_roles(&server).await?;
         let admin = server.client(Shop::DATABASE).await?;
         let counts = "SELECT (SELECT count(*) FROM customers), (SELECT count(*) FROM cards), (SELECT count(*) FROM orders),
                       split_part(current_setting('server_version'), ' ', 1)";
@@ -74,7 +73,7 @@ impl Stage {
 
         let binary = std::env::current_exe().context("looking for our own program")?;
         let gate = tokio::task::spawn_blocking(move || {
-            let config = format!("{SESSION}{}", shop.target_table(TARGET, PROFILES));
+            let config = format!("{SESSION}{}", shop.target_table(TARGET, roles::PROFILES));
             let files = [&[shop.password_file()], &rules::FILES[..]].concat();
             Gate::start(&binary, &config, &files)
         })
@@ -85,6 +84,10 @@ impl Stage {
             gate.address()
         ))?;
         screen.note(&gate.folder().join("state").display().to_string())?;
+        screen.note(&format!(
+            "its account there, \"{}\", may make roles and end backends (CREATEROLE, pg_signal_backend); it owns nothing",
+            Shop::GATE
+        ))?;
         screen.note(&format!(
             "ready after {:.1} s",
             (clock.moment().instant - begun).as_secs_f64()
@@ -102,13 +105,18 @@ impl Stage {
     /// Runs one of the gate's commands and shows what it prints.
     pub(super) async fn show(&self, screen: &Screen, arguments: &[&str]) -> anyhow::Result<()> {
         screen.command(&shown(arguments))?;
-        display(screen, &operate(&self.gate, arguments).await?)
+        display(screen, &self.operate(arguments).await?)
     }
 
     /// Runs a command under somebody's name and shows what it prints.
     pub(super) async fn show_as(&self, screen: &Screen, who: &Person, arguments: &[&str]) -> anyhow::Result<()> {
         screen.command_of(who.short(), &shown(arguments))?;
         display(screen, &self.run_as(who, arguments).await?)
+    }
+
+    /// What one of the gate's commands prints.
+    pub(super) async fn operate(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+        operate(&self.gate, arguments).await
     }
 
     /// One of the gate's commands that answers with one JSON value.
@@ -144,7 +152,7 @@ impl Stage {
     }
 
     async fn read(&self, arguments: &[&str]) -> anyhow::Result<Vec<Value>> {
-        let output = operate(&self.gate, &[arguments, &["--output", "json"]].concat()).await?;
+        let output = self.operate(&[arguments, &["--output", "json"]].concat()).await?;
         let lines = output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         Ok(lines.map(serde_json::from_slice).collect::<Result<_, _>>()?)
     }

@@ -17,6 +17,7 @@ use tokio_postgres::{Config, SimpleQueryMessage};
 use super::TARGET;
 use super::measure::{Moments, watch_backends};
 use super::psql::{self, Psql};
+use super::roles;
 use super::screen::Screen;
 use super::stage::{Person, Stage, shown};
 use crate::lab::Driver;
@@ -24,10 +25,12 @@ use crate::lab::Driver;
 /// How long the tester's window is. Seconds, so that one can watch it close.
 const WINDOW: &str = "6s";
 const REASON: &str = "BUG-812";
-/// What the tester types.
+/// What the tester types: what she may, what she sees masked, and what her role may not.
 const SCRIPT: &str = "\
 SELECT status, count(*), sum(total) FROM orders GROUP BY status ORDER BY status;
 COPY (SELECT id, total, placed_at FROM orders WHERE status = 'returned' ORDER BY id LIMIT 3) TO STDOUT WITH CSV HEADER;
+SELECT brand, number FROM cards WHERE customer_id = 42;
+UPDATE orders SET total = 1 WHERE id = 42;
 ";
 /// The last one would take a minute; the grant does not.
 const LONG: &str = "SELECT pg_sleep(60);";
@@ -52,7 +55,9 @@ pub(super) async fn work(screen: &Screen, stage: &Stage) -> anyhow::Result<Momen
             None => without_psql(screen, stage).await?,
         };
         let (grant, until) = grant(stage).await?;
-        screen.note("which rule let her in, meanwhile:")?;
+        screen.note("meanwhile, the role of her grant; it may only read, so the database itself refused her UPDATE:")?;
+        let roles = roles::show(screen, stage).await?;
+        screen.note("which rule let her in:")?;
         let decided = ["log", "--identity", stage.ana.name, "--event", "request_changed"];
         stage.show(screen, &decided).await?;
         let mut driver = driver(screen, stage).await?;
@@ -75,6 +80,7 @@ pub(super) async fn work(screen: &Screen, stage: &Stage) -> anyhow::Result<Momen
             psql_told: psql_told?,
             driver_told: words.map(|_| driver_told),
             backends: gone?,
+            roles,
         })
     };
     tokio::time::timeout(PATIENCE, all)
@@ -105,7 +111,10 @@ async fn without_psql(screen: &Screen, stage: &Stage) -> anyhow::Result<(Client,
     let mut first_row = None;
     for statement in SCRIPT.lines() {
         screen.timed(since(), statement)?;
-        let answer = run(&driver, statement).await?;
+        let answer = match run(&driver, statement).await {
+            Ok(answer) => answer,
+            Err(error) => said(error.as_db_error().context("the connection is lost")?),
+        };
         let at = *first_row.get_or_insert_with(since);
         screen.timed(at.max(since()), &answer)?;
     }

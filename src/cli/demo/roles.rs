@@ -1,0 +1,80 @@
+//! The roles in the demo's database: those of the profiles, brought in step by the program's own command, and those of grants, as
+//! `\du` has them.
+//!
+//! It makes and drops none: `target apply` and the gate do.
+//!
+//! INVARIANT: what it shows it has just asked the server, past the gate.
+
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::TARGET;
+use super::screen::Screen;
+use super::stage::{Stage, shown};
+
+/// What the two profiles may do, as lines of the target's table.
+pub(super) const PROFILES: &str = r#"
+[targets.shop.profiles.read-only]
+select = ["public.*"]
+mask = { "public.cards" = { number = "partial" } }
+
+[targets.shop.profiles.read-write]
+select = ["public.*"]
+insert = ["public.*"]
+update = ["public.*"]
+delete = ["public.*"]
+usage = ["public.*"]
+rails = { need_where = true }
+"#;
+/// What `\du` tells, without the columns and the roles that matter to nobody here.
+const LIST: &str = "
+SELECT rolname::text,
+       CASE WHEN rolcanlogin THEN 'Password valid until ' || to_char(rolvaliduntil AT TIME ZONE 'UTC', 'HH24:MI:SS') || ' UTC'
+            ELSE 'Cannot login' END,
+       (SELECT string_agg(of.rolname::text, ',') FROM pg_auth_members
+        JOIN pg_roles AS of ON of.oid = roleid WHERE member = role.oid)
+FROM pg_roles AS role WHERE rolname ~ '^(gr|tg)_' ORDER BY rolname";
+const LEFT: &str = r"SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\_%'";
+/// How long after the end of its grant a role may still be there.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the database is asked.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Gives the profiles their roles, their rights and their masks.
+pub(super) async fn apply(screen: &Screen, stage: &Stage) -> anyhow::Result<()> {
+    screen.note("what its two profiles may do becomes two roles, made once by who may (their SQL: `target plan`):")?;
+    let who = ["target", "apply", TARGET, "--user", stage.server.superuser()];
+    screen.command(&format!("{} --password-file .../password", shown(&who)))?;
+    let file = stage.server.folder().join("password").display().to_string();
+    let output = stage.operate(&[&who[..], &["--password-file", &file]].concat()).await?;
+    // Before that is each statement.
+    let output = String::from_utf8_lossy(&output).into_owned();
+    screen.output(output.lines().last().context("`target apply` says nothing")?)?;
+    Ok(())
+}
+
+/// The roles there are now; how many of them are of grants.
+pub(super) async fn show(screen: &Screen, stage: &Stage) -> anyhow::Result<usize> {
+    screen.command_of(stage.server.superuser(), r"psql -c '\du (gr|tg)_*'   (shortened)")?;
+    let mut grants = 0;
+    for row in stage.admin.query(LIST, &[]).await? {
+        let (role, attributes, of) = (row.get::<_, &str>(0), row.get::<_, &str>(1), row.get::<_, Option<&str>>(2));
+        grants += usize::from(role.starts_with("gr_"));
+        let of = of.map(|of| format!(" | {{{of}}}")).unwrap_or_default();
+        screen.output(&format!(" {role:<29} | {attributes}{of}"))?;
+    }
+    Ok(grants)
+}
+
+/// Waits until no grant has a role, or one has had its time.
+pub(super) async fn gone(stage: &Stage) -> anyhow::Result<()> {
+    let begun = stage.clock.moment().instant;
+    loop {
+        let left: i64 = stage.admin.query_one(LEFT, &[]).await?.get(0);
+        if left == 0 || stage.clock.moment().instant.saturating_duration_since(begun) > PATIENCE {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
