@@ -212,9 +212,10 @@ async fn who_stops_waiting_takes_the_request_back() {
     let exec = ["exec", TARGET, "--profile", "read-write", "--reason", "a try", "--", "true"];
     let waiting = ana.start(&exec, Stdio::null());
     let id = tom.pending().await;
-    signal(&waiting, rustix::process::Signal::INT);
+    // Not SIGINT: where these tests run in the background of a script it is ignored, and then `exec` leaves it so.
+    signal(&waiting, rustix::process::Signal::TERM);
     let output = waiting.wait_with_output().expect("exec ends");
-    assert_eq!((code(&output), output.status.signal()), (130, None), "{output:?}");
+    assert_eq!((code(&output), output.status.signal()), (143, None), "{output:?}");
     assert!(text(&output).contains(&format!("request {id} is withdrawn")), "{output:?}");
     assert_eq!(ana.json(&["requests", "--mine"])["requests"][0]["status"], "withdrawn");
 

@@ -7,11 +7,16 @@ use std::path::Path;
 use tidegate::lab::Gate;
 
 use crate::support::{
-    ANA, Numbers, Raw, ReadOnly, SmallDisk, WRITERS, audit, binary, database, eventually, grant, proven, ready, records, trials,
+    ANA, Numbers, Raw, ReadOnly, SmallDisk, Unkept, WRITERS, audit, binary, database, eventually, grant, proven, ready, records,
+    trials,
 };
 
 fn gate_logging_to(folder: &Path) -> Gate {
-    let audit = format!("[audit]\ndir = \"{}\"\nsegment_bytes = 65536\n", folder.display());
+    gate_with(folder, "segment_bytes = 65536\n")
+}
+
+fn gate_with(folder: &Path, settings: &str) -> Gate {
+    let audit = format!("[audit]\ndir = \"{}\"\n{settings}", folder.display());
     let config = database().shop.target_table("shop", "") + &audit;
     let gate = Gate::start(binary(), &config, &[database().shop.password_file()]).expect("a gate");
     // The folder of the records is not the usual one: it is linked there for the tests' eyes.
@@ -20,7 +25,7 @@ fn gate_logging_to(folder: &Path) -> Gate {
 }
 
 /// A segment that was packed meanwhile has made room once more: so the disk is failed again, and somebody asks for a record.
-async fn unready(gate: &Gate, why: &str, fail: impl Fn()) {
+async fn unready(gate: &Gate, why: &[(&str, &str)], fail: impl Fn()) {
     let answer = eventually("it is not ready", async || {
         fail();
         let _ = gate.grant(ANA, "shop", "10m", &[]);
@@ -28,15 +33,18 @@ async fn unready(gate: &Gate, why: &str, fail: impl Fn()) {
         answer.starts_with("HTTP/1.1 503").then_some(answer)
     })
     .await;
-    assert!(answer.contains(why), "{answer}");
+    assert!(why.iter().any(|(_, words)| answer.contains(words)), "{answer}");
 }
 
 async fn ready_again(gate: &Gate) {
     eventually("it is ready", async || ready(gate).starts_with("HTTP/1.1 200").then_some(())).await;
 }
 
-/// Writers write; the disk is taken from the log, and all are refused with this code; it is given back.
-async fn trial(gate: &Gate, numbers: &Numbers, round: u64, why: (&str, &str), disk: &impl Faulty) {
+const FULL: (&str, &str) = ("53100", "full");
+const FAILED: (&str, &str) = ("58030", "cannot be written");
+
+/// Writers write; the disk is taken from the log, and all are refused for one of these reasons; it is given back.
+async fn trial(gate: &Gate, numbers: &Numbers, round: u64, why: &[(&str, &str)], disk: &impl Faulty) {
     let login = eventually("a grant can be made", async || gate.grant(ANA, "shop", "10m", &[]).ok()).await;
     let begun = numbers.sent();
     let writers = numbers.write(gate, &login).await;
@@ -45,9 +53,10 @@ async fn trial(gate: &Gate, numbers: &Numbers, round: u64, why: (&str, &str), di
     disk.fail();
     for writer in writers {
         let told = writer.await.expect("a writer").expect("told why");
-        told.says("FATAL", why.0, &["nothing was run", "could not be put on record"]);
+        assert!(why.iter().any(|(code, _)| *code == told.code), "{told:?}");
+        told.says("FATAL", &told.code, &["nothing was run", "could not be put on record"]);
     }
-    unready(gate, why.1, || disk.fail()).await;
+    unready(gate, why, || disk.fail()).await;
     disk.heal();
     ready_again(gate).await;
 }
@@ -86,7 +95,7 @@ async fn whatever_ran_is_on_record_however_often_the_disk_is_full() {
     let gate = gate_logging_to(&disk.folder("audit"));
     let rounds = trials("TIDEGATE_DISKS", 5);
     for round in 0..rounds {
-        trial(&gate, &numbers, round, ("53100", "full"), &disk).await;
+        trial(&gate, &numbers, round, &[FULL], &disk).await;
         proven(&gate);
     }
     let count = |key: &str, value: &str| records(&gate).iter().filter(|record| record[key] == value).count() as u64;
@@ -107,10 +116,45 @@ async fn on_a_file_system_that_can_only_be_read_no_statement_runs() {
     let gate = gate_logging_to(&folder);
     let cover = ReadOnly::over(&folder);
     for round in 0..trials("TIDEGATE_DISKS", 5).min(20) {
-        trial(&gate, &numbers, round, ("58030", "cannot be written"), &cover).await;
+        trial(&gate, &numbers, round, &[FAILED], &cover).await;
         proven(&gate);
     }
     println!("read-only: {}", numbers.all_on_record(&gate).await);
+}
+
+impl Faulty for Unkept {
+    fn fail(&self) {
+        self.fill();
+    }
+
+    fn heal(&self) {
+        self.clear();
+    }
+}
+
+/// The write was well and the sync behind it was not: no statement has run on such a record, and none that ran before is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_disk_did_not_keep_was_not_run() {
+    let Some(disk) = Unkept::mount() else { return };
+    let numbers = Numbers::into("unkept_numbers").await;
+    let gate = gate_with(&disk.folder("audit"), "durability = \"power\"\n");
+    let rounds = trials("TIDEGATE_DISKS", 5);
+    for round in 0..rounds {
+        trial(&gate, &numbers, round, &[FULL, FAILED], &disk).await;
+        proven(&gate);
+    }
+    let begun = records(&gate)
+        .iter()
+        .filter(|record| record["event"] == "segment_began")
+        .count() as u64;
+    assert!(
+        begun > rounds,
+        "behind a sync that failed nothing is written: {begun} segments"
+    );
+    println!(
+        "{rounds} times a disk that did not keep: {}",
+        numbers.all_on_record(&gate).await
+    );
 }
 
 /// The records that were deleted are gone, and the proof says so; what runs from then on is on record.

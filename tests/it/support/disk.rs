@@ -1,4 +1,4 @@
-//! A disk that is full, or can only be read, for real: a file system of the test's own, where the tests run as root.
+//! A disk that is full, or can only be read, or does not keep what is written, for real: a file system of the test's own, where the tests run as root.
 //!
 //! It knows nothing of gates.
 
@@ -51,6 +51,60 @@ impl Drop for SmallDisk {
     }
 }
 
+/// A disk that takes what is written and cannot keep it, as a failing or thinly provisioned one does: a write goes into the page
+/// cache and is well, and the sync behind it fails. It is a file system in a file with holes, on a [`SmallDisk`].
+pub(crate) struct Unkept {
+    folder: tempfile::TempDir,
+    below: SmallDisk,
+}
+
+impl Unkept {
+    /// Nothing where this account may not mount, or has no loop device.
+    #[expect(clippy::print_stdout, reason = "a test that is skipped has to say so")]
+    pub(crate) fn mount() -> Option<Self> {
+        let below = SmallDisk::mount("64m")?;
+        let image = below.folder("image");
+        let file = fs::File::create(&image).expect("a file");
+        file.set_len(256 << 20).expect("its size");
+        // Its own books are there from the start, and are never in a hole.
+        let books = [
+            "-q",
+            "-F",
+            "-O",
+            "^has_journal",
+            "-E",
+            "nodiscard,lazy_itable_init=0",
+            "-N",
+            "256",
+        ];
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = done(Command::new("mkfs.ext4").args(books).arg(&image));
+        if !made || !done(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(folder.path())) {
+            println!("SKIPPED: a file system in a file cannot be made or mounted");
+            return None;
+        }
+        Some(Self { folder, below })
+    }
+
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn fill(&self) {
+        self.below.fill();
+    }
+
+    pub(crate) fn clear(&self) {
+        self.below.clear();
+    }
+}
+
+impl Drop for Unkept {
+    fn drop(&mut self) {
+        umount(self.folder.path());
+    }
+}
+
 /// An empty file system over a folder, in which nothing can be written. A disk whose files are open for writing cannot be made
 /// read-only by hand; under this path it is all the same.
 pub(crate) struct ReadOnly {
@@ -87,11 +141,12 @@ impl Drop for ReadOnly {
 }
 
 fn tmpfs(folder: &Path, options: &str) -> bool {
-    let mount = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", options, "tidegate-test"])
-        .arg(folder)
-        .output();
-    mount.is_ok_and(|output| output.status.success())
+    let mount = ["-t", "tmpfs", "-o", options, "tidegate-test"];
+    done(Command::new("mount").args(mount).arg(folder))
+}
+
+fn done(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 fn umount(folder: &Path) {

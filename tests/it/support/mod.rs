@@ -23,7 +23,7 @@ use serde_json::Value;
 use tidegate::lab::{Gate, Login, Options, Postgres, Shop};
 
 pub(crate) use clients::{Said, psql, suite, suite_in_clear};
-pub(crate) use disk::{ReadOnly, SmallDisk};
+pub(crate) use disk::{ReadOnly, SmallDisk, Unkept};
 pub(crate) use numbers::{Numbers, WRITERS, proven};
 pub(crate) use people::{Answer, House, admin, api, api_with, id, policies, psql_as, psql_command, said, user};
 pub(crate) use plug::Plug;
