@@ -393,6 +393,28 @@ async fn the_time_to_the_first_byte_is_not_the_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bytes_are_those_of_the_answer() {
+    let gate = gate();
+    let login = grant(&gate, "10m");
+    let mut raw = Scripted::login(&gate, &login, CLEAR).await;
+    let length = |messages: &[Message]| messages.iter().map(|(_, body)| 5 + body.len() as u64).sum::<u64>();
+    let mut expected = Vec::new();
+    for sql in ["SELECT repeat('x', 30000), 1 FROM generate_series(1, 9)", "SELECT 1/0", ""] {
+        expected.push(length(&raw.ask(&query(sql), 1).await));
+    }
+    // An Execute has its own part of what comes: neither ParseComplete nor BindComplete, nor what ends the pipeline.
+    let answer = raw
+        .ask(&[once("SELECT 'two' FROM generate_series(1, 2)"), sync()].concat(), 1)
+        .await;
+    let own: Vec<Message> = answer.into_iter().filter(|(tag, _)| b"DC".contains(tag)).collect();
+    expected.push(length(&own));
+    drop(raw);
+    let outcomes = executed(&gate, &login).await;
+    let bytes: Vec<_> = outcomes.iter().filter_map(|(_, outcome)| outcome["bytes"].as_u64()).collect();
+    assert_eq!(bytes, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_in_the_log() {
     let gate = gate();
     let login = grant(&gate, "10m");
