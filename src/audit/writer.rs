@@ -291,9 +291,13 @@ impl Writer {
             return Err(AuditError::write(error));
         }
         let sync = durable || self.settings.durability == Durability::Power;
-        if sync && let Err(error) = self.file.sync_data() {
+        if sync && let Err(error) = self.sync_written() {
             self.roll_back();
-            (self.state, self.rest_void) = (State::Abandoned, true);
+            // Of a file in which nothing counts yet the kernel has nothing to lose: it is begun again, so that a disk that fails for
+            // an hour does not leave a thousand of them.
+            if self.length > 0 {
+                (self.state, self.rest_void) = (State::Abandoned, true);
+            }
             return Err(AuditError::write(error));
         }
         self.tally.written(tip.seq - self.tip.seq, self.out.len() as u64, sync);
@@ -365,10 +369,15 @@ impl Writer {
         (self.file, self.path, self.segment, self.length, self.began) = (file, path, number, 0, now);
         self.state = State::Whole;
         self.tally.begun(number);
-        self.sync_folder().map_err(AuditError::write)
+        Ok(())
     }
 
-    /// A file's name survives a power failure only when its folder was synced, too.
+    /// What was written survives a power failure; with the first of it the file's name, for which its folder is synced, too.
+    fn sync_written(&self) -> io::Result<()> {
+        self.file.sync_data()?;
+        if self.length == 0 { self.sync_folder() } else { Ok(()) }
+    }
+
     fn sync_folder(&self) -> io::Result<()> {
         if self.settings.durability == Durability::Power {
             self.lock.sync_all()

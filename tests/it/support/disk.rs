@@ -59,7 +59,7 @@ pub(crate) struct Unkept {
 }
 
 impl Unkept {
-    /// Nothing where this account may not mount, or has no loop device.
+    /// Nothing where this account may not mount, or has no loop device. What is removed above is free below (`discard`).
     #[expect(clippy::print_stdout, reason = "a test that is skipped has to say so")]
     pub(crate) fn mount() -> Option<Self> {
         let below = SmallDisk::mount("64m")?;
@@ -75,11 +75,18 @@ impl Unkept {
             "-E",
             "nodiscard,lazy_itable_init=0",
             "-N",
-            "256",
+            "1024",
         ];
         let folder = tempfile::tempdir().expect("a folder");
         let made = done(Command::new("mkfs.ext4").args(books).arg(&image));
-        if !made || !done(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(folder.path())) {
+        if !made
+            || !done(
+                Command::new("mount")
+                    .args(["-o", "loop,discard"])
+                    .arg(&image)
+                    .arg(folder.path()),
+            )
+        {
             println!("SKIPPED: a file system in a file cannot be made or mounted");
             return None;
         }
