@@ -176,6 +176,27 @@ fn what_cannot_be_told_is_refused_where_the_profile_is_restricted() {
     assert_eq!(rule(&open, &deep(490)), None);
 }
 
+/// A FunctionCall is of the kind `call`, and what it runs is not known.
+#[test]
+fn function_calls_are_calls() {
+    let rule = |rules: &Rules| match rails(rules).judge_call() {
+        Verdict::Allowed => None,
+        Verdict::Refused(refused) => Some(refused.rule.name()),
+    };
+    let restricted = |rules| Rules {
+        refuse_unknown: true,
+        ..rules
+    };
+    for rules in [only(&["select"]), only(&["!call"]), only(&[])] {
+        assert_eq!(rule(&rules), Some("statements"), "{rules:?}");
+    }
+    for rules in [only(&["!drop"]), Rules::default()] {
+        assert_eq!(rule(&rules), None, "{rules:?}");
+        assert_eq!(rule(&restricted(rules)), Some("unknown"));
+    }
+    assert_eq!(rule(&restricted(only(&["select", "call"]))), None);
+}
+
 #[test]
 fn where_it_is_not_restricted_words_are_judged_as_far_as_they_go() {
     let rails = rails(&Rules {

@@ -41,6 +41,8 @@ pub(super) struct Answer {
     pub(super) error: Option<Vec<u8>>,
     /// The error is that of a message that was refused by this rule.
     pub(super) rule: Option<Rule>,
+    /// The server could not read the message: it did nothing of what it does with any.
+    pub(super) unread: bool,
     /// A command in it has ended a transaction for good.
     pub(super) committed: bool,
     pub(super) tags: Vec<Vec<u8>>,
