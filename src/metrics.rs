@@ -1,6 +1,6 @@
 //! What the gate counts, in Prometheus' text format. It measures; it decides nothing.
 //!
-//! Labels have few values by design: endings and targets, never a grant, an identity or an address.
+//! Labels have few values by design: endings, rules, and names of the configuration; never a grant, an identity or an address.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -83,6 +83,7 @@ struct Counters {
     roles_retired: Family<ByTarget, Counter>,
     roles_left: Family<ByTarget, Gauge>,
     role_intruders: Family<ByTarget, Counter>,
+    rail_refusals: Family<ByRule, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -105,6 +106,13 @@ struct ByBoth {
 struct ByProfile {
     target: TargetName,
     profile: ProfileName,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRule {
+    target: TargetName,
+    profile: ProfileName,
+    rule: &'static str,
 }
 
 impl EncodeLabelValue for TargetName {
@@ -148,6 +156,7 @@ impl Default for Counters {
             roles_retired: Family::default(),
             roles_left: Family::default(),
             role_intruders: Family::default(),
+            rail_refusals: Family::default(),
         }
     }
 }
@@ -310,6 +319,12 @@ impl Metrics {
         self.0.drift.clear();
     }
 
+    /// A message was refused by the guard rails of a profile, for it breaks this rule.
+    pub fn rail_refused(&self, target: &TargetName, profile: &ProfileName, rule: &'static str) {
+        let (target, profile) = (target.clone(), profile.clone());
+        self.0.rail_refusals.get_or_create(&ByRule { target, profile, rule }).inc();
+    }
+
     /// The roles of grants at a target.
     pub fn roles(&self, target: &TargetName, roles: Roles) {
         let by_target = ByTarget { target: target.clone() };
@@ -341,6 +356,7 @@ impl Metrics {
             waiting,
             notices_lost,
             drift,
+            rail_refusals,
             ..
         } = &*self.0;
         registry.register("connections", "TCP connections accepted", connections.clone());
@@ -377,6 +393,11 @@ impl Metrics {
             drift.clone(),
         );
         self.0.register_roles(&mut registry);
+        registry.register(
+            "rail_refusals",
+            "Messages of clients that the guard rails of a profile refused, by rule",
+            rail_refusals.clone(),
+        );
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &registry);
@@ -415,6 +436,7 @@ mod tests {
             intruders: 0,
         };
         metrics.roles(&target, roles);
+        metrics.rail_refused(&target, &"read-only".parse().unwrap(), "need_where");
         let text = metrics.text();
         for line in [
             "tidegate_roles{target=\"orders\"} 1",
@@ -434,6 +456,7 @@ mod tests {
             "tidegate_audit_forward_missed_total 1",
             "tidegate_audit_forward_lag_seconds 1.5",
             "tidegate_profile_drift{target=\"orders\",profile=\"read-only\"} 1",
+            "tidegate_rail_refusals_total{target=\"orders\",profile=\"read-only\",rule=\"need_where\"} 1",
             "tidegate_ending_overshoot_seconds_bucket{le=\"0.005\"} 1",
         ] {
             assert!(text.contains(line), "{line} not in\n{text}");

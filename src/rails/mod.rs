@@ -94,6 +94,12 @@ impl Rails {
         })
     }
 
+    /// Whose they are.
+    #[must_use]
+    pub fn profile(&self) -> &ProfileName {
+        &self.profile
+    }
+
     /// How much of a text has to be at hand to judge it; what is longer goes to [`Rails::judge_long`].
     #[must_use]
     pub fn longest(&self) -> usize {

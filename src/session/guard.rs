@@ -11,6 +11,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::metrics::Metrics;
+use crate::names::TargetName;
 use crate::rails::{Rails, Refused, Verdict};
 use crate::wire::frame::Piece;
 
@@ -49,6 +51,8 @@ const AMBIGUOUS: [&str; 7] = ["SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "GB18030"
 #[derive(Debug)]
 pub(super) struct Guard {
     rails: Arc<Rails>,
+    target: TargetName,
+    metrics: Metrics,
     message: Message,
     /// The beginning of a text that comes in pieces.
     text: Vec<u8>,
@@ -69,9 +73,12 @@ enum Message {
 }
 
 impl Guard {
-    pub(super) fn new(rails: Arc<Rails>) -> Self {
+    /// What it refuses is counted for this target.
+    pub(super) fn new(rails: Arc<Rails>, target: TargetName, metrics: Metrics) -> Self {
         Self {
             rails,
+            target,
+            metrics,
             message: Message::Passed,
             text: Vec::new(),
             here: None,
@@ -115,7 +122,11 @@ impl Guard {
     /// Why the message at hand is refused, if it is; once.
     pub(super) fn refusal(&mut self) -> Option<Arc<Refused>> {
         match std::mem::replace(&mut self.message, Message::Passed) {
-            Message::Refused(refused) => Some(refused),
+            Message::Refused(refused) => {
+                let profile = self.rails.profile();
+                self.metrics.rail_refused(&self.target, profile, refused.rule.name());
+                Some(refused)
+            }
             _ => None,
         }
     }

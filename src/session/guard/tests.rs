@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::metrics::Metrics;
 use crate::rails::Rules;
 use crate::wire::frontend::Fields;
 
@@ -10,12 +11,17 @@ fn rails(rules: &Rules) -> Arc<Rails> {
 
 /// A profile that reads; its texts have at most 40 bytes.
 fn guard() -> Guard {
-    Guard::new(rails(&Rules {
+    counted(&Metrics::default())
+}
+
+fn counted(metrics: &Metrics) -> Guard {
+    let rails = rails(&Rules {
         statements: Some(vec!["select".to_owned()]),
         max_sql_bytes: Some(40),
         refuse_unknown: true,
         ..Rules::default()
-    }))
+    });
+    Guard::new(rails, "orders".parse().unwrap(), metrics.clone())
 }
 
 /// Passes a message through, cut at these places: what arrives, and the rule that refused it.
@@ -112,6 +118,19 @@ fn a_text_is_held_no_longer_than_it_is_looked_at() {
         (0..100_000).step_by(1000).collect(),
     );
     assert_eq!(guard.text.capacity(), 0);
+}
+
+#[test]
+fn refusals_are_counted_by_rule() {
+    let metrics = Metrics::default();
+    let mut guard = counted(&metrics);
+    for (text, cuts) in [("select 1", vec![]), ("drop table x", vec![3, 5]), ("drop table y", vec![]), ("selec", vec![])] {
+        pass(&mut guard, b'Q', format!("{text}\0").as_bytes(), cuts);
+    }
+    for (rule, count) in [("statements", 2), ("unknown", 1)] {
+        let line = format!("tidegate_rail_refusals_total{{target=\"orders\",profile=\"read-only\",rule=\"{rule}\"}} {count}\n");
+        assert!(metrics.text().contains(&line), "{line} not in {}", metrics.text());
+    }
 }
 
 #[test]

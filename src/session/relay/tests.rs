@@ -23,6 +23,7 @@ use crate::audit::{Record, Settings};
 use crate::grant::{Terms, create};
 use crate::ids::{GrantId, SessionId};
 use crate::lab;
+use crate::metrics::Metrics;
 use crate::provision::{Backend, Terminator};
 use crate::rails::{Rails, Rules};
 use crate::secret::Secret;
@@ -176,7 +177,8 @@ fn relay((client, address): (Transport, SocketAddr), target: Transport, folder: 
         show: Show::Full,
     };
     let mut tap = Tap::new(Arc::clone(&who), keep, clock.clone());
-    tap.guard = Some(Guard::new(Arc::new(Rails::new(&rules, "careful".parse().unwrap()).unwrap())));
+    let rails = Rails::new(&rules, "careful".parse().unwrap()).unwrap();
+    tap.guard = Some(Guard::new(Arc::new(rails), who.target.clone(), Metrics::default()));
     Relay {
         client,
         target,
