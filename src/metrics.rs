@@ -2,17 +2,20 @@
 //!
 //! Labels have few values by design: endings, rules, and names of the configuration; never a grant, an identity or an address.
 
+mod labels;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use labels::{ByBoth, ByEnding, ByProfile, ByRule, ByTarget};
 
 use crate::names::{ProfileName, TargetName};
 
@@ -84,47 +87,6 @@ struct Counters {
     roles_left: Family<ByTarget, Gauge>,
     role_intruders: Family<ByTarget, Counter>,
     rail_refusals: Family<ByRule, Counter>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByEnding {
-    ending: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByTarget {
-    target: TargetName,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByBoth {
-    target: TargetName,
-    ending: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByProfile {
-    target: TargetName,
-    profile: ProfileName,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByRule {
-    target: TargetName,
-    profile: ProfileName,
-    rule: &'static str,
-}
-
-impl EncodeLabelValue for TargetName {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        self.as_str().encode(encoder)
-    }
-}
-
-impl EncodeLabelValue for ProfileName {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        self.as_str().encode(encoder)
-    }
 }
 
 impl Default for Counters {

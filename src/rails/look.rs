@@ -126,7 +126,7 @@ fn is_as_it_is(value: &str) -> bool {
 
 /// A setting of [`READING`] that `set_config` changes, or may change: its name is put together, or comes as a parameter.
 pub(super) fn set_config(tokens: &[Token]) -> Option<&'static str> {
-    let mut code = tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_)));
+    let mut code = tokens.iter();
     loop {
         let found = code.find(|token| matches!(token, Token::Word(word) if word.value.eq_ignore_ascii_case("set_config")));
         found?;

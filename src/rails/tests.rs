@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod regression;
+
 fn rails(rules: &Rules) -> Rails {
     Rails::new(rules, "read-only".parse().unwrap()).unwrap()
 }
@@ -461,6 +463,18 @@ fn a_length_is_a_rule_by_itself() {
     let text = format!("select '{}'", "x".repeat(LONGEST));
     assert_eq!(rule(&restricted(), &text), Some("unknown"));
     assert_eq!(rule(&self::rails(&Rules::default()), &text), None);
+    // Who allows what is unknown has it judged by its beginning; a length closes that.
+    let behind = format!("{}; delete from orders", " ".repeat(LONGEST));
+    let lenient = Rules {
+        need_where: true,
+        ..Rules::default()
+    };
+    assert_eq!(self::rails(&lenient).judge_long(&behind.as_bytes()[..LONGEST]), Verdict::Allowed);
+    let short = Rules {
+        max_sql_bytes: Some(LONGEST as u64),
+        ..lenient
+    };
+    assert_eq!(rule(&self::rails(&short), &behind), Some("max_sql_bytes"));
 }
 
 #[test]
@@ -480,7 +494,7 @@ fn rules_that_cannot_be_meant() {
             max_sql_bytes: Some(found),
             ..Rules::default()
         };
-        assert!(mistake(rules).contains("has to be from 1 to 262144"));
+        assert!(mistake(rules).contains("has to be from 1 to 131072"));
     }
 }
 

@@ -11,9 +11,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+
 use crate::metrics::Metrics;
 use crate::names::TargetName;
-use crate::rails::{Rails, Refused, Verdict};
+use crate::rails::{REMEMBERED, Rails, Refused, Verdict};
 use crate::wire::frame::Piece;
 
 /// What a byte of a message becomes that is not to be read.
@@ -164,11 +166,24 @@ impl Guard {
             self.text.extend_from_slice(end);
             &self.text
         };
-        verdict(if self.strings_conform && (self.encoding_is_clear || text.is_ascii()) {
-            self.rails.judge(text)
-        } else {
-            self.rails.judge_astray(text)
-        })
+        let judge = || {
+            if self.strings_conform && (self.encoding_is_clear || text.is_ascii()) {
+                self.rails.judge(text)
+            } else {
+                self.rails.judge_astray(text)
+            }
+        };
+        verdict(if text.len() > REMEMBERED { aside(judge) } else { judge() })
+    }
+}
+
+/// Does what may take many milliseconds, and lets the thread's other sessions go on elsewhere meanwhile.
+fn aside<T>(long: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
+    if matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+        tokio::task::block_in_place(long)
+    } else {
+        long()
     }
 }
 

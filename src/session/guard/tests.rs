@@ -133,6 +133,20 @@ fn refusals_are_counted_by_rule() {
     }
 }
 
+/// Sessions may have one thread; what takes long must not stop them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn others_go_on_while_a_long_text_is_judged() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let long = tokio::spawn(async move {
+        // The only worker is here: the other task is behind it.
+        let other = tokio::spawn(async move { tell.send(()) });
+        let heard = aside(|| told.recv_timeout(std::time::Duration::from_secs(30)));
+        other.await.unwrap().unwrap();
+        heard
+    });
+    assert!(long.await.unwrap().is_ok(), "it waited");
+}
+
 #[test]
 fn other_messages_are_not_looked_at() {
     for tag in *b"BEDCSHXdcf" {
