@@ -383,7 +383,11 @@ fn what_cannot_be_read_is_refused_by_default_where_a_rule_is_about_what_is_read(
         ));
         settings.targets[0].profiles[0].rails.as_ref().unwrap().refuse_unknown
     };
-    for rule in ["statements = [\"!drop\"]", "need_where = true", "deny_tables = [\"shop.cards\"]"] {
+    for rule in [
+        "statements = [\"!drop\"]",
+        "need_where = true",
+        "deny_tables = [\"shop.cards\"]",
+    ] {
         assert!(refuses(rule), "{rule}");
         assert!(!refuses(&format!("{rule}, unknown = \"allow\"")), "{rule}");
     }

@@ -110,7 +110,11 @@ impl Database {
     /// What guard rails refused, the most frequent first, and how many more there were; and what was undone.
     pub(super) fn finish(self) -> (Vec<RailRefusals>, u64, Listed<Undone>) {
         let mut refusals: Vec<RailRefusals> = self.refusals.into_values().collect();
-        refusals.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| (a.first, &a.identity).cmp(&(b.first, &b.identity))));
+        refusals.sort_by(|a, b| {
+            b.count
+                .cmp(&a.count)
+                .then_with(|| (a.first, &a.identity).cmp(&(b.first, &b.identity)))
+        });
         (refusals, self.refusals_more, self.undone)
     }
 }

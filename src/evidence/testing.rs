@@ -76,7 +76,10 @@ pub(super) fn role(number: u8, change: &str, more: &Value) -> Value {
 
 /// A statement that the guard rails refuse, and its outcome.
 pub(super) fn refused(number: u8, identity: &str, statement: u64, rule: &str) -> [Value; 2] {
-    let refused = with(outcome(number, identity, statement, "failed", 0), &json!({"rule": rule, "sqlstate": "42501"}));
+    let refused = with(
+        outcome(number, identity, statement, "failed", 0),
+        &json!({"rule": rule, "sqlstate": "42501"}),
+    );
     [self::statement(number, identity, statement, "query"), refused]
 }
 

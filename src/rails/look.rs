@@ -25,7 +25,7 @@ const AS_IT_IS: [&str; 5] = ["on", "true", "utf8", "utf-8", "unicode"];
 /// Kinds of commands that change rows and may stand within others.
 const WITHIN: [&str; 4] = ["insert", "update", "delete", "merge"];
 /// Kinds that take or change something.
-const CHANGES: [&str; 8] = ["insert", "update", "delete", "merge", "truncate", "ddl", DROP, "privilege"];
+pub(super) const CHANGES: [&str; 8] = ["insert", "update", "delete", "merge", "truncate", "ddl", DROP, "privilege"];
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -181,8 +181,11 @@ pub(super) fn kinds_by_words(text: &[u8]) -> Vec<&'static str> {
             kinds.extend(changes_anywhere(token.text));
         } else if token.kind == Kind::Word && may_begin(first, before, kind) {
             kinds.push(kind);
-        } else if token.is("into") && makes_table(first, before) {
+        } else if token.is("into") && !before.is_some_and(|before| before.is("insert") || before.is("merge")) {
+            // That of a SELECT, which makes a table.
             kinds.push(Class::Ddl.name());
+        } else if first == Some(Class::Ddl.name()) && ["role", "user", "group"].into_iter().any(|word| token.is(word)) {
+            kinds.push(Class::Privilege.name());
         }
         before = Some(token);
     }
@@ -194,12 +197,6 @@ fn may_begin(first: Option<&str>, before: Option<lex::Token<'_>>, kind: &str) ->
     let other = |word| before.is_some_and(|before| before.is(word));
     let explained = || first == Some(Class::Explain.name()) && [Class::Ddl.name(), Class::Execute.name()].contains(&kind);
     (WITHIN.contains(&kind) && !["for", "key", "on"].into_iter().any(other)) || explained()
-}
-
-/// Whether `INTO` is that of a `SELECT`.
-fn makes_table(first: Option<&str>, before: Option<lex::Token<'_>>) -> bool {
-    let selects = first.is_some_and(|first| [Class::Select.name(), Class::Explain.name()].contains(&first));
-    selects && !before.is_some_and(|before| before.is("insert") || before.is("merge"))
 }
 
 /// The kinds of all words that change something, wherever they stand.

@@ -239,7 +239,9 @@ impl Rails {
 
     /// Whether there is a `WHERE` that belongs to it cannot be told.
     fn rows_by_words(&self, kinds: &[&str]) -> Option<Broken> {
-        let changes = kinds.iter().any(|kind| [Class::Update.name(), Class::Delete.name()].contains(kind));
+        let changes = kinds
+            .iter()
+            .any(|kind| [Class::Update.name(), Class::Delete.name()].contains(kind));
         (self.need_where && changes).then(Broken::where_unseen)
     }
 

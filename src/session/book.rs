@@ -17,8 +17,8 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
-use answer::Answer;
 pub(super) use answer::Settled;
+use answer::{Answer, Reach};
 use names::Names;
 use pending::{Pending, settle};
 pub(super) use work::Undone;
@@ -481,7 +481,9 @@ impl Book {
         match &refused {
             Some(refused) => {
                 self.answer.refused(refused.rule);
-                self.answer.unread = code.sqlstate == UNREAD;
+                if code.sqlstate == UNREAD {
+                    self.answer.reach = Reach::Nothing;
+                }
             }
             None => self.answer.error = Some(code.sqlstate.get(..5).unwrap_or(code.sqlstate).to_vec()),
         }
@@ -543,7 +545,7 @@ impl Book {
         match self.pending.front() {
             Some(Pending::Query { .. }) if self.answer.begun => {
                 // One that could not be read has not come as far as that (`exec_simple_query`, tcop/postgres.c).
-                if !self.answer.unread {
+                if self.answer.reach == Reach::Text {
                     self.statements.remove(&[]);
                     self.portals.remove(&[]);
                 }

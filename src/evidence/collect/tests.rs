@@ -96,7 +96,14 @@ fn roles_are_followed_until_they_are_gone() {
         report
             .roles
             .iter()
-            .map(|role| (role.role.clone(), role.gone_after_us(), role.is_left(report.period.to), role.trouble.clone()))
+            .map(|role| {
+                (
+                    role.role.clone(),
+                    role.gone_after_us(),
+                    role.is_left(report.period.to),
+                    role.trouble.clone(),
+                )
+            })
             .collect::<Vec<_>>()
     };
     let said = |text: &str| Some(text.to_owned());

@@ -45,7 +45,11 @@ fn what_is_wrong_comes_first() {
     let role_left = collect(&day(), 0, 66, Ok(whole()));
     assert!(!alarm(&role_left).contains("their grant was over"), "it is over at 66");
     let role_left = collect(&day(), 0, 67, Ok(whole()));
-    assert!(alarm(&role_left).contains("although their grant was over: 1."), "{}", alarm(&role_left));
+    assert!(
+        alarm(&role_left).contains("although their grant was over: 1."),
+        "{}",
+        alarm(&role_left)
+    );
     assert!(shown(&role_left).contains("<td>NOT GONE</td>"));
     let mut cut = collect(&day(), 0, 30, Ok(whole()));
     cut.log_damaged = 1;

@@ -76,9 +76,10 @@ pub(super) fn rails(report: &Report) -> Table {
     Table {
         name: "rails",
         title: "Statements that guard rails refused",
-        note: "They were not executed; equal ones together. Guard rails stop mistakes early and clearly; what a profile may do the \
+        note:
+            "They were not executed; equal ones together. Guard rails stop mistakes early and clearly; what a profile may do the \
                database decides by its privileges."
-            .to_owned(),
+                .to_owned(),
         head: &["identity", "target", "profile", "rule", "count", "first", "last"],
         rows: rows.collect(),
         more: report.rails_more,

@@ -124,7 +124,12 @@ fn a_text_is_held_no_longer_than_it_is_looked_at() {
 fn refusals_are_counted_by_rule() {
     let metrics = Metrics::default();
     let mut guard = counted(&metrics);
-    for (text, cuts) in [("select 1", vec![]), ("drop table x", vec![3, 5]), ("drop table y", vec![]), ("selec", vec![])] {
+    for (text, cuts) in [
+        ("select 1", vec![]),
+        ("drop table x", vec![3, 5]),
+        ("drop table y", vec![]),
+        ("selec", vec![]),
+    ] {
         pass(&mut guard, b'Q', format!("{text}\0").as_bytes(), cuts);
     }
     for (rule, count) in [("statements", 2), ("unknown", 1)] {
