@@ -22,7 +22,7 @@ bench: setup ## the figures, side by side: writes benches/RESULTS.md
 	cargo bench --locked --bench gate -- $(ARGS)
 
 figures: setup ## the promised figures, on a quiet machine: decisions, first rows, approvals, changes, the deadline
-	cargo test --locked --release --lib -- --ignored --nocapture --test-threads=1 policy:: audit::
+	cargo test --locked --release --lib -- --ignored --nocapture --test-threads=1 policy:: audit:: rails::
 	cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 deadline:: figures:: audit::
 
 kill9: setup ## two hundred times kill -9 under load (KILLS=1000 for more): nothing runs that is not on record

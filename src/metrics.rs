@@ -1,18 +1,21 @@
 //! What the gate counts, in Prometheus' text format. It measures; it decides nothing.
 //!
-//! Labels have few values by design: endings and targets, never a grant, an identity or an address.
+//! Labels have few values by design: endings, rules, and names of the configuration; never a grant, an identity or an address.
+
+mod labels;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use labels::{ByBoth, ByEnding, ByProfile, ByRule, ByTarget};
 
 use crate::names::{ProfileName, TargetName};
 
@@ -83,40 +86,7 @@ struct Counters {
     roles_retired: Family<ByTarget, Counter>,
     roles_left: Family<ByTarget, Gauge>,
     role_intruders: Family<ByTarget, Counter>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByEnding {
-    ending: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByTarget {
-    target: TargetName,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByBoth {
-    target: TargetName,
-    ending: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByProfile {
-    target: TargetName,
-    profile: ProfileName,
-}
-
-impl EncodeLabelValue for TargetName {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        self.as_str().encode(encoder)
-    }
-}
-
-impl EncodeLabelValue for ProfileName {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        self.as_str().encode(encoder)
-    }
+    rail_refusals: Family<ByRule, Counter>,
 }
 
 impl Default for Counters {
@@ -148,6 +118,7 @@ impl Default for Counters {
             roles_retired: Family::default(),
             roles_left: Family::default(),
             role_intruders: Family::default(),
+            rail_refusals: Family::default(),
         }
     }
 }
@@ -310,6 +281,12 @@ impl Metrics {
         self.0.drift.clear();
     }
 
+    /// A message was refused by the guard rails of a profile, for it breaks this rule.
+    pub fn rail_refused(&self, target: &TargetName, profile: &ProfileName, rule: &'static str) {
+        let (target, profile) = (target.clone(), profile.clone());
+        self.0.rail_refusals.get_or_create(&ByRule { target, profile, rule }).inc();
+    }
+
     /// The roles of grants at a target.
     pub fn roles(&self, target: &TargetName, roles: Roles) {
         let by_target = ByTarget { target: target.clone() };
@@ -341,6 +318,7 @@ impl Metrics {
             waiting,
             notices_lost,
             drift,
+            rail_refusals,
             ..
         } = &*self.0;
         registry.register("connections", "TCP connections accepted", connections.clone());
@@ -377,6 +355,11 @@ impl Metrics {
             drift.clone(),
         );
         self.0.register_roles(&mut registry);
+        registry.register(
+            "rail_refusals",
+            "Messages of clients that the guard rails of a profile refused, by rule",
+            rail_refusals.clone(),
+        );
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &registry);
@@ -415,6 +398,7 @@ mod tests {
             intruders: 0,
         };
         metrics.roles(&target, roles);
+        metrics.rail_refused(&target, &"read-only".parse().unwrap(), "need_where");
         let text = metrics.text();
         for line in [
             "tidegate_roles{target=\"orders\"} 1",
@@ -434,6 +418,7 @@ mod tests {
             "tidegate_audit_forward_missed_total 1",
             "tidegate_audit_forward_lag_seconds 1.5",
             "tidegate_profile_drift{target=\"orders\",profile=\"read-only\"} 1",
+            "tidegate_rail_refusals_total{target=\"orders\",profile=\"read-only\",rule=\"need_where\"} 1",
             "tidegate_ending_overshoot_seconds_bucket{le=\"0.005\"} 1",
         ] {
             assert!(text.contains(line), "{line} not in\n{text}");

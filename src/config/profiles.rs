@@ -223,12 +223,14 @@ fn mask(table: &Section<'_, '_>, key: &str, column: &str, value: Own) -> Option<
 fn rails(table: &Section<'_, '_>, profile: Option<&ProfileName>) -> Rules {
     let unknown = table.one_of("unknown", &[("refuse", true), ("allow", false)]);
     let statements = table.texts("statements");
+    let need_where = table.yes_no("need_where").unwrap_or(false);
+    let deny_tables = table.texts("deny_tables").unwrap_or_default();
     let rules = Rules {
-        // What cannot be read could be of any kind.
-        refuse_unknown: unknown.unwrap_or(statements.is_some()),
+        // What cannot be read could be what any of them is against.
+        refuse_unknown: unknown.unwrap_or(statements.is_some() || need_where || !deny_tables.is_empty()),
         statements,
-        need_where: table.yes_no("need_where").unwrap_or(false),
-        deny_tables: table.texts("deny_tables").unwrap_or_default(),
+        need_where,
+        deny_tables,
         max_sql_bytes: table.number("max_sql_bytes", 1, u32::MAX).map(Into::into),
     };
     if let Some(Err(mistake)) = profile.map(|profile| Rails::new(&rules, profile.clone())) {

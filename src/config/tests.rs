@@ -376,6 +376,28 @@ select = ["shop.*"]
 }
 
 #[test]
+fn what_cannot_be_read_is_refused_by_default_where_a_rule_is_about_what_is_read() {
+    let refuses = |rails: &str| {
+        let settings = good(&format!(
+            "{SMALLEST}[targets.orders.profiles.p]\nselect = [\"shop.*\"]\nrails = {{ {rails} }}\n"
+        ));
+        settings.targets[0].profiles[0].rails.as_ref().unwrap().refuse_unknown
+    };
+    for rule in [
+        "statements = [\"!drop\"]",
+        "need_where = true",
+        "deny_tables = [\"shop.cards\"]",
+    ] {
+        assert!(refuses(rule), "{rule}");
+        assert!(!refuses(&format!("{rule}, unknown = \"allow\"")), "{rule}");
+    }
+    for rule in ["max_sql_bytes = 1000", "need_where = false", "deny_tables = []", ""] {
+        assert!(!refuses(rule), "{rule}");
+    }
+    assert!(refuses("unknown = \"refuse\""));
+}
+
+#[test]
 fn masked_tables_are_found_first() {
     let path = |settings: &str| {
         let settings = good(&format!(

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
+use super::database::Database;
 use super::grants::{Lives, NOT_STORED};
 use super::house::House;
-use super::report::{Denial, LateEnd, Listed, Overshoots, Period, Refusals, Report, Statements};
+use super::report::{Denial, GrantLife, LateEnd, Listed, Overshoots, Period, Refusals, Report, Statements};
 use crate::audit::event::{DecisionMade, Done, Event, Kind, Outcome, RequestChanged, SessionEnded, Statement, Who};
 use crate::audit::verify::Verdict;
 use crate::audit::{ReadError, Record};
@@ -36,6 +37,7 @@ pub struct Collector {
     delays_us: Vec<u64>,
     late: Listed<LateEnd>,
     house: House,
+    database: Database,
     statements: Statements,
     records: u64,
     unreadable: Listed<String>,
@@ -58,6 +60,7 @@ impl Collector {
             delays_us: Vec::new(),
             late: Listed::default(),
             house: House::default(),
+            database: Database::default(),
             statements: Statements::default(),
             records: 0,
             unreadable: Listed::default(),
@@ -101,6 +104,11 @@ impl Collector {
             }
             Event::Statement(event) if within => self.statement(time, event),
             Event::Outcome(event) if within => self.outcome(time, event),
+            Event::TransactionChanged(event) if within => self.database.transaction(time, event),
+            Event::RoleChanged(event) => {
+                let over_at = self.lives.get(&event.grant).map(GrantLife::over_at);
+                self.database.role(time, event, over_at, self.period);
+            }
             Event::DecisionMade(event) if within && !event.allowed => self.denials.push(forbidden(time, event)),
             Event::Refused(event) if within => {
                 let identity = event.identity.as_ref().map(ToString::to_string);
@@ -180,6 +188,8 @@ impl Collector {
     }
 
     fn outcome(&mut self, time: Timestamp, event: &Outcome<'_>) {
+        let profile = self.lives.get(&event.who.grant).and_then(GrantLife::profile);
+        self.database.outcome(time, event, profile);
         let flying = self.flying.get_mut(&event.who.session);
         // That of a statement that was only prepared, or of one from before the period.
         if !flying.is_some_and(|left| left.remove(&event.statement)) {
@@ -251,6 +261,8 @@ impl Collector {
             max_us: self.delays_us.last().copied().unwrap_or(0),
             late: self.late,
         };
+        let roles = self.database.roles(|grant| self.lives.get(grant).map(GrantLife::over_at));
+        let (rails, rails_more, undone) = self.database.finish();
         Report {
             period: self.period,
             grants: self.lives.within(self.period),
@@ -266,6 +278,10 @@ impl Collector {
             operation: self.house.operation,
             records_missing: self.house.records_missing,
             log_damaged: self.house.log_damaged,
+            roles,
+            rails,
+            rails_more,
+            undone,
             statements: self.statements,
             records: self.records,
             unreadable: self.unreadable,

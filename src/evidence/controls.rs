@@ -25,8 +25,8 @@ const CONTROLS: &[Control] = &[
         name: "NIST AC-6 Least privilege",
         asks: "People have only the access that their task needs.",
         shown: "Grants: profile, reason, ticket and deciding policies beside the actual use. Unused grants: access that was not needed. \
-                Denials: what the policies held back.",
-        not_shown: "What a profile's database account may do, and whether the reason was a good one.",
+                Denials: what the policies held back. Roles: each grant's own role at the database, and when it was gone.",
+        not_shown: "What a profile may do at the database, and whether the reason was a good one.",
     },
     Control {
         name: "NIST AC-12 Session termination",

@@ -45,6 +45,11 @@ impl Lives {
         self.grants.get_mut(grant).map(|life| &mut life.used)
     }
 
+    /// What is known of a grant.
+    pub(super) fn get(&self, grant: &GrantId) -> Option<&GrantLife> {
+        self.grants.get(grant)
+    }
+
     /// A request took a step.
     pub(super) fn request(&mut self, time: Timestamp, event: &RequestChanged) {
         let steps = self.requests.entry(event.request.clone()).or_insert_with(|| Steps {

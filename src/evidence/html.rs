@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::report::Report;
+use super::report::{Report, RoleLife};
 use super::tables::{Row, Table};
 
 /// A table on paper has this many rows at most; its file has them all.
@@ -69,9 +69,16 @@ fn alarms(report: &Report) -> Markup {
         .filter(|asked| asked.break_glass && asked.review.is_none())
         .count();
     let unconfirmed = report.overshoots.late.items.iter().filter(|late| !late.confirmed).count();
+    let roles_left = report.roles.iter().filter(|role| role.is_left(report.period.to)).count();
+    let intruders: u64 = report.roles.iter().map(|role| role.intruders).sum();
     for (count, what) in [
         (unreviewed as u64, "Break-glass accesses that nobody has reviewed"),
         (unconfirmed as u64, "Sessions that ended without the database confirming it"),
+        (
+            roles_left as u64,
+            "Roles that were still at their database although their grant was over",
+        ),
+        (intruders, "Logins with a grant's role past the gate"),
         (report.lost_sessions, "Sessions without an end on record"),
         (report.records_missing, "Records given up while the log could not be written"),
         (
@@ -98,6 +105,9 @@ fn figures(report: &Report) -> Markup {
     let sessions: u64 = report.grants.iter().map(|life| life.used.sessions).sum();
     let unused = report.grants.iter().filter(|life| life.is_unused()).count();
     let refused: u64 = report.refusals.iter().map(|refusals| refusals.count).sum();
+    let refused_by_rails: u64 = report.rails.iter().map(|refusals| refusals.count).sum();
+    let made = |role: &&RoleLife| role.made_at.is_some_and(|at| report.period.has(at));
+    let roles = report.roles.iter().filter(made).count();
     let figures = [
         ("Grants", report.grants.len() as u64),
         ("of these unused", unused as u64),
@@ -105,6 +115,8 @@ fn figures(report: &Report) -> Markup {
         ("Statements executed", report.statements.executed),
         ("failed", report.statements.failed),
         ("with unknown outcome", report.statements.unknown),
+        ("refused by guard rails", refused_by_rails + report.rails_more),
+        ("Roles made at databases", roles as u64),
         ("Requests and actions denied", report.denials.count()),
         ("Logins refused", refused + report.refusals_more),
     ];

@@ -7,6 +7,7 @@
 
 mod collect;
 mod controls;
+mod database;
 mod export;
 mod grants;
 mod house;

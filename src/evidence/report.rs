@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use crate::audit::event::Who;
 use crate::audit::verify::Verdict;
 use crate::ids::{GrantId, RequestId, SessionId};
 use crate::names::{IdentityName, ProfileName, TargetName};
@@ -96,6 +97,14 @@ pub struct Report {
     pub records_missing: u64,
     /// How often the gate itself found its log cut, changed, or its file gone.
     pub log_damaged: u64,
+    /// Every role of a grant that was at a database in it, oldest first.
+    pub roles: Vec<RoleLife>,
+    /// What guard rails refused, equal ones together.
+    pub rails: Vec<RailRefusals>,
+    /// Refusals of kinds that were too many to be listed.
+    pub rails_more: u64,
+    /// Statements that ran and were undone.
+    pub undone: Listed<Undone>,
     /// Statements that were let through, and what became of those that have no outcome.
     pub statements: Statements,
     /// Records read, up to the period's end.
@@ -265,6 +274,76 @@ pub struct Refusals {
     pub first: Timestamp,
     /// The last.
     pub last: Timestamp,
+}
+
+/// A grant's role at its database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleLife {
+    /// Whose.
+    pub grant: GrantId,
+    /// Where.
+    pub target: TargetName,
+    /// Its name there.
+    pub role: String,
+    /// When it was made; `None` where the log does not say.
+    pub made_at: Option<Timestamp>,
+    /// When its grant was over, or will be.
+    pub over_at: Option<Timestamp>,
+    /// When it was gone.
+    pub retired_at: Option<Timestamp>,
+    /// The last that went wrong with it.
+    pub trouble: Option<String>,
+    /// How often somebody had logged in as it past the gate and was ended.
+    pub intruders: u64,
+}
+
+impl RoleLife {
+    /// Whether it was still there at this time although its grant was over.
+    #[must_use]
+    pub fn is_left(&self, at: Timestamp) -> bool {
+        self.retired_at.is_none() && self.over_at.is_some_and(|over| over < at)
+    }
+
+    /// Microseconds from its grant's end until it was gone.
+    #[must_use]
+    pub fn gone_after_us(&self) -> Option<u64> {
+        let after = self.retired_at?.duration_since(self.over_at?);
+        u64::try_from(after.as_micros()).ok()
+    }
+}
+
+/// Equal refusals of guard rails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RailRefusals {
+    /// Whose statements.
+    pub identity: IdentityName,
+    /// Where.
+    pub target: TargetName,
+    /// Of which profile; `None` where the log does not say.
+    pub profile: Option<ProfileName>,
+    /// The rule.
+    pub rule: String,
+    /// How often.
+    pub count: u64,
+    /// The first.
+    pub first: Timestamp,
+    /// The last.
+    pub last: Timestamp,
+}
+
+/// Statements that ran and were undone when their transaction ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undone {
+    /// When.
+    pub time: Timestamp,
+    /// Whose.
+    pub who: Who,
+    /// The number of the first of them in the session.
+    pub first: u64,
+    /// The number of the last of them.
+    pub last: u64,
+    /// The SQLSTATE of what undid them.
+    pub sqlstate: String,
 }
 
 /// How late the ends were that the gate made.

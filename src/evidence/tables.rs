@@ -8,6 +8,7 @@ use super::controls;
 use super::report::{Change, Listed, Report};
 use crate::audit::render::safe;
 
+mod database;
 mod grants;
 
 /// One table.
@@ -48,6 +49,9 @@ pub fn tables(report: &Report) -> Vec<Table> {
         refusals(report),
         endings(report),
         overshoots(report),
+        database::roles(report),
+        database::rails(report),
+        database::undone(report),
         changes("identities", "Identity changes", IDENTITIES, &report.identities),
         changes("policies", "Policy and configuration changes", POLICIES, &report.policies),
         changes(

@@ -68,6 +68,28 @@ pub(super) fn outcome(number: u8, identity: &str, statement: u64, result: &str, 
     with(more, &who(number, identity))
 }
 
+pub(super) fn role(number: u8, change: &str, more: &Value) -> Value {
+    let event = json!({"event": "role_changed", "grant": format!("gr_00000000{number:02}"), "target": "orders",
+        "role": format!("role_{number}"), "change": change});
+    with(event, more)
+}
+
+/// A statement that the guard rails refuse, and its outcome.
+pub(super) fn refused(number: u8, identity: &str, statement: u64, rule: &str) -> [Value; 2] {
+    let refused = with(
+        outcome(number, identity, statement, "failed", 0),
+        &json!({"rule": rule, "sqlstate": "42501"}),
+    );
+    [self::statement(number, identity, statement, "query"), refused]
+}
+
+/// Statements that ran and were undone.
+pub(super) fn undone(number: u8, identity: &str, first: u64, last: u64) -> Value {
+    let rolled_back = json!({"first": first, "last": last, "sqlstate": "23503"});
+    let more = json!({"event": "transaction_changed", "statement": last, "transaction": "idle", "rolled_back": rolled_back});
+    with(more, &who(number, identity))
+}
+
 pub(super) fn ended(number: u8, identity: &str, more: &Value) -> Value {
     let event = json!({"event": "session_ended", "ending": "expired", "sqlstate": "57P01", "fate": "rolled_back", "duration_us": 61_000_000,
         "statements": 2, "rows": 7, "bytes_in": 10, "bytes_out": 20});
@@ -82,6 +104,7 @@ pub(super) fn day() -> Vec<Record> {
     let glass = json!({"policies": ["oncall"], "reason": "it <burns>", "break_glass": true, "grant": "gr_0000000002"});
     let glass_again = json!({"policies": ["oncall"], "reason": "again", "break_glass": true, "grant": "gr_0000000003"});
     let seen = json!({"reason": "fine", "break_glass": true, "grant": "gr_0000000002"});
+    let [forbidden, its_outcome] = refused(1, "ana", 5, "need_where");
     records([
         (0, json!({"event": "gate_started", "version": "0.1.0", "pid": 42})),
         (
@@ -96,6 +119,7 @@ pub(super) fn day() -> Vec<Record> {
         (3, request(1, "ana", "approved", "lea", &approved)),
         (3, grant(1, "ana", "created", "lea", None)),
         (4, grant(1, "ana", "activated", "ana", Some(34))),
+        (4, role(1, "made", &json!({"until": at(34)}))),
         (4, started(1, "ana")),
         (5, statement(1, "ana", 1, "parse")),
         (5, outcome(1, "ana", 1, "failed", 0)),
@@ -105,11 +129,17 @@ pub(super) fn day() -> Vec<Record> {
         (6, outcome(1, "ana", 3, "failed", 0)),
         (6, statement(1, "ana", 4, "execute")),
         (6, outcome(1, "ana", 4, "skipped", 0)),
+        (7, forbidden),
+        (7, its_outcome),
+        (8, undone(1, "ana", 2, 2)),
         (34, ended(1, "ana", &json!({"overshoot_us": 12_000, "backend_gone": true}))),
+        (35, role(1, "retired", &json!({}))),
         (35, request(2, "oli", "granted", "oli", &glass)),
         (35, grant(2, "oli", "created", "oli", None)),
         (36, grant(2, "oli", "activated", "oli", Some(66))),
+        (36, role(2, "made", &json!({"until": at(66)}))),
         (36, started(2, "oli")),
+        (37, role(2, "intruder_ended", &json!({"detail": "from \u{1b}10.0.0.9"}))),
         (
             40,
             ended(

@@ -9,8 +9,8 @@ use sqlparser::ast::{Expr, ObjectName, Reset, Select, Set, Statement, TableFacto
 use sqlparser::tokenizer::Token;
 
 use super::rules::DROP;
-use crate::audit::lex::{Kind, Lexer};
-use crate::audit::reading::{Class, Table, parse};
+use crate::audit::lex::{self, Kind, Lexer};
+use crate::audit::reading::{Class, Table, parse, words};
 
 /// Settings that decide how a text is read. Were they changed, the rules would judge another text than the target runs.
 const READING: [&str; 4] = [
@@ -21,6 +21,11 @@ const READING: [&str; 4] = [
 ];
 /// The values that are taken for granted; dumps set them.
 const AS_IT_IS: [&str; 5] = ["on", "true", "utf8", "utf-8", "unicode"];
+
+/// Kinds of commands that change rows and may stand within others.
+const WITHIN: [&str; 4] = ["insert", "update", "delete", "merge"];
+/// Kinds that take or change something.
+pub(super) const CHANGES: [&str; 8] = ["insert", "update", "delete", "merge", "truncate", "ddl", DROP, "privilege"];
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -121,7 +126,7 @@ fn is_as_it_is(value: &str) -> bool {
 
 /// A setting of [`READING`] that `set_config` changes, or may change: its name is put together, or comes as a parameter.
 pub(super) fn set_config(tokens: &[Token]) -> Option<&'static str> {
-    let mut code = tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_)));
+    let mut code = tokens.iter();
     loop {
         let found = code.find(|token| matches!(token, Token::Word(word) if word.value.eq_ignore_ascii_case("set_config")));
         found?;
@@ -159,17 +164,56 @@ pub(super) fn lexers_agree(sql: &str, tokens: &[Token]) -> bool {
     theirs.into_iter().all(|word| ours.next() == Some(word.as_bytes())) && ours.next().is_none()
 }
 
-/// The kinds of the commands of a text that could not be read, by their first words.
+/// The kinds of the commands of a text that could not be read: by their first words, and by those within that change rows, for
+/// these may stand behind `WITH`, `EXPLAIN` and `PREPARE`. What `DO` runs is looked for in its literal.
 pub(super) fn kinds_by_words(text: &[u8]) -> Vec<&'static str> {
-    let (mut lexer, mut kinds, mut begins) = (Lexer::new(text), Vec::new(), true);
+    let (mut lexer, mut kinds) = (Lexer::new(text), Vec::new());
+    let (mut first, mut before) = (None, None::<lex::Token<'_>>);
     while let Some(token) = lexer.next_code() {
+        let begins = first.is_none() && !token.is_sign(b'(');
+        let kind = kind_of_word(token.text);
         if token.is_sign(b';') {
-            begins = true;
-        } else if begins && !token.is_sign(b'(') {
-            begins = false;
-            let class = Class::of_word(&String::from_utf8_lossy(token.text));
-            kinds.push(if token.is(DROP) { DROP } else { class.name() });
+            first = None;
+        } else if begins {
+            first = Some(kind);
+            kinds.push(kind);
+        } else if first == Some(Class::Call.name()) {
+            kinds.extend(changes_anywhere(token.text));
+        } else if token.kind == Kind::Word && may_begin(first, before, kind) {
+            kinds.push(kind);
+        } else if token.is("into") && !before.is_some_and(|before| before.is("insert") || before.is("merge")) {
+            // That of a SELECT, which makes a table.
+            kinds.push(Class::Ddl.name());
+        } else if first == Some(Class::Ddl.name()) && ["role", "user", "group"].into_iter().any(|word| token.is(word)) {
+            kinds.push(Class::Privilege.name());
         }
+        before = Some(token);
     }
     kinds
+}
+
+/// Whether a command of this kind may begin within one that begins so. `FOR UPDATE` locks rows, `ON DELETE` is about others.
+fn may_begin(first: Option<&str>, before: Option<lex::Token<'_>>, kind: &str) -> bool {
+    let other = |word| before.is_some_and(|before| before.is(word));
+    let explained = || first == Some(Class::Explain.name()) && [Class::Ddl.name(), Class::Execute.name()].contains(&kind);
+    (WITHIN.contains(&kind) && !["for", "key", "on"].into_iter().any(other)) || explained()
+}
+
+/// The kinds of all words that change something, wherever they stand.
+pub(super) fn changes_anywhere(text: &[u8]) -> Vec<&'static str> {
+    let text = String::from_utf8_lossy(text);
+    let kinds = words(&text).map(|word| kind_of_word(word.as_bytes()));
+    kinds.filter(|kind| CHANGES.contains(kind)).collect()
+}
+
+fn kind_of_word(word: &[u8]) -> &'static str {
+    match Class::of_word(&String::from_utf8_lossy(word)) {
+        Class::Ddl if word.eq_ignore_ascii_case(DROP.as_bytes()) => DROP,
+        class => class.name(),
+    }
+}
+
+/// Whether a name in it may be written in such a way that its letters are not seen (`U&"c\0061rds"`).
+pub(super) fn hides_names(sql: &str) -> bool {
+    sql.as_bytes().windows(3).any(|three| three.eq_ignore_ascii_case(b"u&\""))
 }

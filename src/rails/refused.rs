@@ -103,6 +103,15 @@ impl Broken {
         }
     }
 
+    pub(super) fn where_unseen() -> Self {
+        Self {
+            rule: Rule::NeedWhere,
+            what: "UPDATE or DELETE is in a text that the gate cannot read, so whether it has its WHERE cannot be told."
+                .to_owned(),
+            instead: "write it in another way",
+        }
+    }
+
     pub(super) fn table(written: &str) -> Self {
         Self {
             rule: Rule::DenyTables,

@@ -2,8 +2,10 @@
 //!
 //! It judges nothing.
 
+use std::collections::HashSet;
+
 use super::LONGEST;
-use crate::audit::reading::{Class, Table};
+use crate::audit::reading::{Class, Table, words};
 
 /// What `DROP` is called; all other kinds are the names of [`Class`].
 pub(super) const DROP: &str = "drop";
@@ -156,9 +158,9 @@ impl Denied {
         }
     }
 
-    /// Whether a word of a text may be about them.
-    pub(super) fn may_be_word(&self, word: &str) -> bool {
+    /// Whether a text of these words, in small letters, may be about them.
+    pub(super) fn may_be_in(&self, found: &HashSet<String>) -> bool {
         let wanted = self.name.as_ref().or(self.schema.as_ref());
-        wanted.is_some_and(|wanted| wanted.eq_ignore_ascii_case(word))
+        wanted.is_some_and(|wanted| words(wanted).all(|word| found.contains(&word.to_lowercase())))
     }
 }

@@ -17,8 +17,8 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
-use answer::Answer;
 pub(super) use answer::Settled;
+use answer::{Answer, Reach};
 use names::Names;
 use pending::{Pending, settle};
 pub(super) use work::Undone;
@@ -36,6 +36,8 @@ const MOST_PENDING: usize = 4096;
 pub(super) const MOST_NAMES: usize = 50_000;
 /// Bytes that they may take together, with those that the server has not confirmed yet.
 const MOST_HELD: usize = 64 << 20;
+/// SQLSTATE protocol_violation: the server's own error for a refused message that it could not read.
+const UNREAD: &[u8] = b"08P01";
 /// Command tags kept of one Query message; rows are counted over all.
 const MOST_TAGS: usize = 64;
 
@@ -477,7 +479,12 @@ impl Book {
         // A FATAL is about the session, not about the message.
         let refused = self.refusal().filter(|_| !code.fatal).cloned();
         match &refused {
-            Some(refused) => self.answer.refused(refused.rule),
+            Some(refused) => {
+                self.answer.refused(refused.rule);
+                if code.sqlstate == UNREAD {
+                    self.answer.reach = Reach::Nothing;
+                }
+            }
             None => self.answer.error = Some(code.sqlstate.get(..5).unwrap_or(code.sqlstate).to_vec()),
         }
         self.work.failed(self.answer.error.as_deref());
@@ -537,8 +544,8 @@ impl Book {
         self.changed = (changed && !told).then_some(self.settled);
         match self.pending.front() {
             Some(Pending::Query { .. }) if self.answer.begun => {
-                // One that was refused has not come as far as that (`exec_simple_query`, tcop/postgres.c).
-                if self.answer.rule.is_none() {
+                // One that could not be read has not come as far as that (`exec_simple_query`, tcop/postgres.c).
+                if self.answer.reach == Reach::Text {
                     self.statements.remove(&[]);
                     self.portals.remove(&[]);
                 }

@@ -100,10 +100,10 @@ impl Chunk {
         self.bulk = self.filled * if size == LARGE { 16 } else { 1 } >= size;
     }
 
-    /// Overwrites bytes that are not written yet, each with this one.
-    pub(super) fn overwrite(&mut self, range: Range<usize>, with: u8) {
+    /// Has bytes that are not written yet overwritten.
+    pub(super) fn overwrite(&mut self, range: Range<usize>, write: impl FnOnce(&mut [u8])) {
         if let Some(bytes) = self.buffer.as_deref_mut().and_then(|buffer| buffer.get_mut(range)) {
-            bytes.fill(with);
+            write(bytes);
         }
     }
 

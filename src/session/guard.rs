@@ -1,19 +1,49 @@
 //! Has the guard rails judge each text of a client as soon as all of it is here, and says which bytes must not arrive.
 //!
-//! It changes no byte and answers nothing: the relay makes a refused message unreadable, and the target's own error for it is
-//! answered in our words ([`super::book::Book::refuse`]). So the target is in the state that any error puts it in, and there is
-//! nothing to keep in step.
+//! It answers nothing and forwards nothing: the relay puts [`Instead`] in the place of a refused message, and the target's own error
+//! for it is answered in our words ([`super::book::Book::refuse`]). So the target is in the state that any error puts it in, and there
+//! is nothing to keep in step.
 //!
-//! INVARIANT: when a message is refused, the end of its text has not been forwarded. From there on it has no NUL any more, so the
-//! target finds a string without an end (`pq_getmsgstring`, libpq/pqformat.c), or for a FunctionCall no such function.
+//! INVARIANT: when a message is refused, the end of its text has not been forwarded. A text of which nothing has been becomes one that
+//! has a mistake in it. Otherwise there is no NUL from there on, so the target finds a string without an end (`pq_getmsgstring`,
+//! libpq/pqformat.c), or for a FunctionCall no such function.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::rails::{Rails, Refused, Verdict};
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::metrics::Metrics;
+use crate::names::TargetName;
+use crate::rails::{REMEMBERED, Rails, Refused, Verdict};
 use crate::wire::frame::Piece;
 
-/// What every byte of a refused message becomes, from the piece in which it is refused.
-pub(super) const UNREADABLE: u8 = 0xff;
+/// What a byte of a message becomes that is not to be read.
+const UNREADABLE: u8 = 0xff;
+
+/// What becomes of a piece of a refused message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Instead {
+    /// Its text, which is here, is a literal without an end. The target does with it all it does with a mistake in a text: the unnamed
+    /// statement is dropped (`exec_simple_query` and `exec_parse_message`, tcop/postgres.c).
+    Unparseable(Range<usize>),
+    /// No text: it has begun in a piece that is forwarded, or there is none.
+    Unreadable,
+}
+
+impl Instead {
+    pub(super) fn overwrite(self, bytes: &mut [u8]) {
+        if let Self::Unparseable(text) = self
+            && let Some([before @ .., quote]) = bytes.get_mut(text)
+        {
+            before.fill(b' ');
+            // The last character, for the target's error repeats what follows it.
+            *quote = b'\'';
+        } else {
+            bytes.fill(UNREADABLE);
+        }
+    }
+}
 
 /// Client encodings in which a byte of ASCII can be a part of another character (PostgreSQL: "Supported Character Sets", those
 /// that no server has).
@@ -23,9 +53,13 @@ const AMBIGUOUS: [&str; 7] = ["SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "GB18030"
 #[derive(Debug)]
 pub(super) struct Guard {
     rails: Arc<Rails>,
+    target: TargetName,
+    metrics: Metrics,
     message: Message,
     /// The beginning of a text that comes in pieces.
     text: Vec<u8>,
+    /// Where the text is in the piece at hand, if all of it is.
+    here: Option<Range<usize>>,
     /// The target reads texts as the rails do.
     strings_conform: bool,
     encoding_is_clear: bool,
@@ -41,11 +75,15 @@ enum Message {
 }
 
 impl Guard {
-    pub(super) fn new(rails: Arc<Rails>) -> Self {
+    /// What it refuses is counted for this target.
+    pub(super) fn new(rails: Arc<Rails>, target: TargetName, metrics: Metrics) -> Self {
         Self {
             rails,
+            target,
+            metrics,
             message: Message::Passed,
             text: Vec::new(),
+            here: None,
             strings_conform: true,
             encoding_is_clear: true,
         }
@@ -62,8 +100,8 @@ impl Guard {
         }
     }
 
-    /// Looks at the next piece of a message; whether its bytes must not arrive as they are.
-    pub(super) fn refuses(&mut self, piece: &Piece<'_>) -> bool {
+    /// Looks at the next piece of a message; what is to arrive in the place of its bytes, if they must not.
+    pub(super) fn refuses(&mut self, piece: &Piece<'_>) -> Option<Instead> {
         if piece.first {
             self.message = match piece.tag {
                 b'Q' => Message::Reading(1),
@@ -78,22 +116,31 @@ impl Guard {
                 self.text = Vec::new();
             }
         }
-        matches!(self.message, Message::Refused(_))
+        let here = self.here.take();
+        let instead = || here.map_or(Instead::Unreadable, Instead::Unparseable);
+        matches!(self.message, Message::Refused(_)).then(instead)
     }
 
     /// Why the message at hand is refused, if it is; once.
     pub(super) fn refusal(&mut self) -> Option<Arc<Refused>> {
         match std::mem::replace(&mut self.message, Message::Passed) {
-            Message::Refused(refused) => Some(refused),
+            Message::Refused(refused) => {
+                let profile = self.rails.profile();
+                self.metrics.rail_refused(&self.target, profile, refused.rule.name());
+                Some(refused)
+            }
             _ => None,
         }
     }
 
-    fn read(&mut self, mut strings: u8, mut bytes: &[u8], last: bool) -> Message {
+    fn read(&mut self, mut strings: u8, piece: &[u8], last: bool) -> Message {
+        let mut bytes = piece;
         while let Some(end) = memchr::memchr(0, bytes) {
             let (string, rest) = bytes.split_at_checked(end).unwrap_or_default();
             strings -= 1;
             if strings == 0 {
+                let begins = piece.len() - bytes.len();
+                self.here = self.text.is_empty().then_some(begins..begins + end);
                 return self.judge(string);
             }
             bytes = rest.get(1..).unwrap_or_default();
@@ -119,11 +166,24 @@ impl Guard {
             self.text.extend_from_slice(end);
             &self.text
         };
-        verdict(if self.strings_conform && (self.encoding_is_clear || text.is_ascii()) {
-            self.rails.judge(text)
-        } else {
-            self.rails.judge_astray(text)
-        })
+        let judge = || {
+            if self.strings_conform && (self.encoding_is_clear || text.is_ascii()) {
+                self.rails.judge(text)
+            } else {
+                self.rails.judge_astray(text)
+            }
+        };
+        verdict(if text.len() > REMEMBERED { aside(judge) } else { judge() })
+    }
+}
+
+/// Does what may take many milliseconds, and lets the thread's other sessions go on elsewhere meanwhile.
+fn aside<T>(long: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
+    if matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+        tokio::task::block_in_place(long)
+    } else {
+        long()
     }
 }
 

@@ -23,7 +23,6 @@ pub(super) use down::Down;
 use down::Step;
 
 use super::buffer::{Chunk, Pool};
-use super::guard;
 use super::registry::Live;
 use super::tap::{Flow, Tap};
 use crate::audit::{AuditError, Journal, Submission, Waiting};
@@ -300,13 +299,13 @@ impl Relay {
         let all = up.chunk.bytes().len();
         let mut whole = true;
         let mut rest = up.chunk.bytes().get(up.seen..).unwrap_or_default();
-        let mut unreadable = None;
+        let mut refused = None;
         while let Some(piece) = up.framer.next(&mut rest).map_err(|error| Stop::Client(malformed(error)))? {
-            let refuses = self.tap.refuses(&piece);
+            let instead = self.tap.refuses(&piece);
             let flow = self.tap.client(&piece, now).map_err(Stop::Client)?;
             up.seen = all - rest.len();
             match flow {
-                _ if refuses => unreadable = Some(up.seen - piece.bytes.len()..up.seen),
+                _ if instead.is_some() => refused = instead.map(|instead| (instead, up.seen - piece.bytes.len()..up.seen)),
                 // A record can be thousands of times as long as its message: they are written in bounded batches.
                 Flow::Go if self.tap.records_size() < MOST_UNWRITTEN => continue,
                 Flow::Go | Flow::Hold => {}
@@ -315,8 +314,8 @@ impl Relay {
             whole = false;
             break;
         }
-        if let Some(bytes) = unreadable {
-            up.chunk.overwrite(bytes, guard::UNREADABLE);
+        if let Some((instead, bytes)) = refused {
+            up.chunk.overwrite(bytes, |bytes| instead.overwrite(bytes));
         }
         if whole {
             // What is left is part of a header.

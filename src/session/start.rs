@@ -19,6 +19,7 @@ use crate::audit::event::Who;
 use crate::clock::Moment;
 use crate::grant::Grant;
 use crate::ledger::{Admission, Slot};
+use crate::metrics::Metrics;
 use crate::provision::Backend;
 use crate::secret::Secret;
 use crate::upstream::Connected;
@@ -72,7 +73,7 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     let notice = settings.welcome.then(|| limits.welcome(since.time));
     let welcome = welcome(&connected, live, notice, connection.welcomed);
     let mut tap = tap(live, &settings.keep, shared);
-    tap.guard = guard(live, &connected);
+    tap.guard = guard(live, &connected, &shared.metrics);
     let came_with_login = std::mem::take(&mut connected.leftover);
     let mut relay = Relay {
         up: Up::new(),
@@ -115,10 +116,10 @@ fn tap(live: &Live, keep: &Keep, shared: &Shared) -> Tap {
 }
 
 /// The guard rails of the grant's profile, which know how the target reads texts.
-fn guard(live: &Live, connected: &Connected) -> Option<Guard> {
+fn guard(live: &Live, connected: &Connected, metrics: &Metrics) -> Option<Guard> {
     let grant = live.grant.borrow();
     let rails = live.room.rails.get(&grant.profile().cloned())?;
-    let mut guard = Guard::new(Arc::clone(rails));
+    let mut guard = Guard::new(Arc::clone(rails), live.who.target.clone(), metrics.clone());
     for (name, value) in &connected.parameters {
         guard.told(name.as_bytes(), value.as_bytes());
     }

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use super::book::{Book, Lookup, MOST_NAMES};
 use records::{blank, borrow, no_outcome, record, transaction};
 
-use super::guard::Guard;
+use super::guard::{Guard, Instead};
 use super::statement::{self, Follow, Keep, Portal, Prepared};
 use crate::audit::Batch;
 use crate::audit::event::{Done, Event, Kind, Outcome, Parameter, Statement, Text, Who};
@@ -117,9 +117,9 @@ impl Tap {
 
 // From the client.
 impl Tap {
-    /// Looks at a piece before [`Tap::client`] takes it; whether its bytes must not arrive, for the guard rails refuse the message.
-    pub(super) fn refuses(&mut self, piece: &Piece<'_>) -> bool {
-        self.guard.as_mut().is_some_and(|guard| guard.refuses(piece))
+    /// Looks at a piece before [`Tap::client`] takes it; what is to arrive in its place, where the guard rails refuse the message.
+    pub(super) fn refuses(&mut self, piece: &Piece<'_>) -> Option<Instead> {
+        self.guard.as_mut().and_then(|guard| guard.refuses(piece))
     }
 
     /// Takes the next piece of what the client sent.

@@ -162,6 +162,11 @@ async fn a_driver_is_refused_a_statement_and_goes_on() {
             "need_where"
         ]
     );
+    let metrics = careful.gate.shared().metrics.text();
+    for (rule, count) in [("need_where", 4), ("statements", 2), ("unknown", 2)] {
+        let line = format!("tidegate_rail_refusals_total{{target=\"{TARGET}\",profile=\"careful\",rule=\"{rule}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{line} not in {metrics}");
+    }
     drop((driver, other));
     careful.gate.drain().await;
 }

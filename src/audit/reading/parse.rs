@@ -26,11 +26,13 @@ pub(super) fn parse(sql: &str) -> Result<Reading, Unparsed> {
     tokens(sql).and_then(statements).map(|statements| read(&statements))
 }
 
-/// Takes a text apart into tokens, as sqlparser understands it.
+/// Takes a text apart into tokens, as sqlparser understands it. Without blanks and comments: PostgreSQL's dialect asks for none of them,
+/// and the parser would pass over each whenever it looks ahead.
 pub(crate) fn tokens(sql: &str) -> Result<Vec<Token>, Unparsed> {
-    Tokenizer::new(&PostgreSqlDialect {}, sql)
-        .tokenize()
-        .map_err(|_| Unparsed::Syntax)
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize();
+    let mut tokens = tokens.map_err(|_| Unparsed::Syntax)?;
+    tokens.retain(|token| !matches!(token, Token::Whitespace(_)));
+    Ok(tokens)
 }
 
 /// The statements that the tokens of a text are.
@@ -39,16 +41,18 @@ pub(crate) fn statements(tokens: Vec<Token>) -> Result<Vec<Statement>, Unparsed>
         return Err(Unparsed::Deep);
     }
     let dialect = Budgeted::new(tokens.len());
-    let (mut statements, mut command) = (Vec::new(), Vec::with_capacity(tokens.len()));
-    for token in without_only(tokens).into_iter().chain([Token::SemiColon]) {
-        if token != Token::SemiColon {
-            command.push(token);
-        } else if command.iter().all(|token| matches!(token, Token::Whitespace(_))) {
-            command.clear();
-        } else {
-            statements.push(statement(std::mem::take(&mut command), &dialect)?);
-        }
+    let mut rest = without_only(tokens);
+    let mut statements = Vec::new();
+    // From the back, so that what is left need not be moved; mostly there is one.
+    while let Some(last) = rest.iter().rposition(|token| *token != Token::SemiColon) {
+        rest.truncate(last + 1);
+        let command = match rest.iter().rposition(|token| *token == Token::SemiColon) {
+            Some(before) => rest.split_off(before + 1),
+            None => std::mem::take(&mut rest),
+        };
+        statements.push(statement(command, &dialect)?);
     }
+    statements.reverse();
     Ok(statements)
 }
 
@@ -86,12 +90,10 @@ fn without_only(mut tokens: Vec<Token>) -> Vec<Token> {
         Keyword::LOCK,
         Keyword::USING,
     ];
-    let mut last = Token::EOF;
+    let mut table_follows = false;
     tokens.retain(|token| {
-        let only = is(token, &[Keyword::ONLY]) && (last == Token::Comma || is(&last, &before));
-        if !matches!(token, Token::Whitespace(_)) {
-            last = token.clone();
-        }
+        let only = table_follows && is(token, &[Keyword::ONLY]);
+        table_follows = *token == Token::Comma || is(token, &before);
         !only
     });
     tokens
@@ -106,9 +108,7 @@ fn depth(tokens: &[Token]) -> usize {
     let (mut open, mut sum) = (vec![0_usize], 0_usize);
     for token in tokens {
         match token {
-            Token::Whitespace(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::Period | Token::Placeholder(_) => {
-                continue;
-            }
+            Token::Number(..) | Token::SingleQuotedString(_) | Token::Period | Token::Placeholder(_) => continue,
             Token::Word(word) if word.keyword == Keyword::NoKeyword => continue,
             Token::SemiColon => {
                 (open, sum, unions) = (vec![0], 0, 0);

@@ -1,8 +1,8 @@
-use super::super::testing::{at, collect, day, grant, records, request, started, whole};
+use super::super::testing::{at, collect, day, grant, records, refused, request, role, started, undone, whole};
 use super::*;
 use serde_json::json;
 
-fn life<'a>(report: &'a Report, grant: &str) -> &'a super::super::report::GrantLife {
+fn life<'a>(report: &'a Report, grant: &str) -> &'a GrantLife {
     report
         .grants
         .iter()
@@ -73,6 +73,81 @@ fn what_went_wrong_is_told() {
     let remarkable: Vec<_> = report.operation.items.iter().filter(|change| change.remarkable).collect();
     assert_eq!(remarkable.len(), 2, "{remarkable:?}");
     assert!(remarkable[1].detail.contains("did not stop in order"), "{remarkable:?}");
+}
+
+#[test]
+fn roles_are_followed_until_they_are_gone() {
+    let events = [
+        (1, grant(1, "ana", "activated", "ana", Some(10))),
+        (1, role(1, "made", &json!({"until": at(10)}))),
+        (2, grant(2, "ben", "activated", "ben", Some(30))),
+        (2, role(2, "made", &json!({"until": at(30)}))),
+        (3, grant(3, "cleo", "activated", "cleo", Some(70))),
+        (3, role(3, "made", &json!({"until": at(70)}))),
+        (4, role(4, "made", &json!({"until": at(34)}))),
+        (4, role(4, "not_made", &json!({"detail": "no CREATEROLE"}))),
+        (10, role(1, "left", &json!({"detail": "it owns \"x\""}))),
+        (12, role(1, "retired", &json!({}))),
+        (20, grant(2, "ben", "revoked", "ops", Some(30))),
+        (20, role(2, "left", &json!({"detail": "the server is down"}))),
+    ];
+    let roles = |from, to| {
+        let report = collect(&records(events.clone()), from, to, Ok(whole()));
+        report
+            .roles
+            .iter()
+            .map(|role| {
+                (
+                    role.role.clone(),
+                    role.gone_after_us(),
+                    role.is_left(report.period.to),
+                    role.trouble.clone(),
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    let said = |text: &str| Some(text.to_owned());
+    let ben = ("role_2".to_owned(), None, true, said("the server is down"));
+    let cleo = ("role_3".to_owned(), None, false, None);
+    let ana = ("role_1".to_owned(), Some(120_000_000), false, said("it owns \"x\""));
+    assert_eq!(roles(0, 60), [ana, ben.clone(), cleo.clone()], "one was not made");
+    assert_eq!(roles(15, 60), [ben, cleo], "one was gone before the period");
+    // The grant was over before the period, and is not known any more: the role's own end is.
+    let late = records([
+        (1, role(1, "made", &json!({"until": at(10)}))),
+        (45, role(1, "retired", &json!({}))),
+    ]);
+    let report = collect(&late, 40, 60, Ok(whole()));
+    assert_eq!(report.roles[0].gone_after_us(), Some(35 * 60_000_000));
+}
+
+#[test]
+fn what_rails_refused_is_counted_and_was_not_executed() {
+    let mut events = vec![
+        (0, with_profile(grant(1, "ana", "created", "ops", None))),
+        (1, grant(1, "ana", "activated", "ana", Some(40))),
+        (1, started(1, "ana")),
+    ];
+    for (statement, rule) in [(1, "need_where"), (2, "statements"), (3, "need_where")] {
+        events.extend(refused(1, "ana", statement, rule).map(|event| (i64::try_from(statement).unwrap(), event)));
+    }
+    events.push((5, undone(1, "ana", 1, 3)));
+    let report = collect(&records(events), 0, 60, Ok(whole()));
+    let found: Vec<_> = report
+        .rails
+        .iter()
+        .map(|refusals| (&*refusals.rule, refusals.count, refusals.first, refusals.last))
+        .collect();
+    assert_eq!(found, [("need_where", 2, at(1), at(3)), ("statements", 1, at(2), at(2))]);
+    assert_eq!(report.rails[0].profile.as_ref().unwrap().as_str(), "read-only");
+    assert_eq!((report.statements.executed, report.statements.failed), (0, 0));
+    let undone = &report.undone.items[0];
+    assert_eq!((undone.first, undone.last, &*undone.sqlstate), (1, 3, "23503"));
+}
+
+fn with_profile(mut event: serde_json::Value) -> serde_json::Value {
+    event["profile"] = json!("read-only");
+    event
 }
 
 #[test]

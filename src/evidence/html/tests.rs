@@ -37,10 +37,20 @@ fn what_is_wrong_comes_first() {
         "nobody has reviewed: 1.",
         "without an end on record: 1.",
         "could not be written: 2.",
+        "past the gate: 1.",
     ] {
         assert!(alarm(&report).contains(words), "{words}: {}", alarm(&report));
     }
     assert_eq!(alarm(&collect(&day(), 0, 30, Ok(whole()))), "");
+    let role_left = collect(&day(), 0, 66, Ok(whole()));
+    assert!(!alarm(&role_left).contains("their grant was over"), "it is over at 66");
+    let role_left = collect(&day(), 0, 67, Ok(whole()));
+    assert!(
+        alarm(&role_left).contains("although their grant was over: 1."),
+        "{}",
+        alarm(&role_left)
+    );
+    assert!(shown(&role_left).contains("<td>NOT GONE</td>"));
     let mut cut = collect(&day(), 0, 30, Ok(whole()));
     cut.log_damaged = 1;
     assert!(alarm(&cut).contains("changed or missing, or the file gone: 1."));

@@ -29,6 +29,16 @@ pub(in crate::session) struct Settled {
     pub(in crate::session) transaction: Option<Transaction>,
 }
 
+/// How far the server came with a message that it was to fail at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// It read the text, and did before what it does with any.
+    #[default]
+    Text,
+    /// It could not even read the message, and did nothing of that.
+    Nothing,
+}
+
 /// What has come of the answer to the message at the head.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
@@ -41,6 +51,8 @@ pub(super) struct Answer {
     pub(super) error: Option<Vec<u8>>,
     /// The error is that of a message that was refused by this rule.
     pub(super) rule: Option<Rule>,
+    /// How far the server came with a message that was refused.
+    pub(super) reach: Reach,
     /// A command in it has ended a transaction for good.
     pub(super) committed: bool,
     pub(super) tags: Vec<Vec<u8>>,

@@ -23,6 +23,7 @@ use crate::audit::{Record, Settings};
 use crate::grant::{Terms, create};
 use crate::ids::{GrantId, SessionId};
 use crate::lab;
+use crate::metrics::Metrics;
 use crate::provision::{Backend, Terminator};
 use crate::rails::{Rails, Rules};
 use crate::secret::Secret;
@@ -176,7 +177,8 @@ fn relay((client, address): (Transport, SocketAddr), target: Transport, folder: 
         show: Show::Full,
     };
     let mut tap = Tap::new(Arc::clone(&who), keep, clock.clone());
-    tap.guard = Some(Guard::new(Arc::new(Rails::new(&rules, "careful".parse().unwrap()).unwrap())));
+    let rails = Rails::new(&rules, "careful".parse().unwrap()).unwrap();
+    tap.guard = Some(Guard::new(Arc::new(rails), who.target.clone(), Metrics::default()));
     Relay {
         client,
         target,
@@ -538,6 +540,29 @@ async fn a_refusal_beside_a_copy_and_with_flush() {
     .await;
 }
 
+/// The rule is told also where the target would say that the transaction has failed before.
+#[tokio::test]
+async fn a_call_is_refused_in_a_failed_transaction() {
+    let asks = [
+        Ask::Query("BEGIN"),
+        Ask::Query("SELECT 1/0"),
+        Ask::RefusedCall,
+        Ask::Query("SELECT 1"),
+        Ask::Query("COMMIT"),
+        Ask::RefusedCall,
+    ];
+    let bytes: Vec<u8> = asks.iter().flat_map(|ask| ask.bytes(true)).collect();
+    let mut line = Line::guarded().await;
+    line.send(&bytes).await;
+    let said: Vec<_> = line.until(b'Z', asks.len()).await.iter().map(gist).collect();
+    assert_eq!(
+        said.join(", ").replace('\0', ""),
+        "C BEGIN, Z T, E 22012, Z E, E refused, Z E, E 25P02, Z E, C ROLLBACK, Z I, E refused, Z I"
+    );
+    let call = |statement| (statement, "42501".to_owned(), "statements".to_owned());
+    assert_eq!(rules(&line.outcomes().await), [call(3), call(6)]);
+}
+
 /// Whatever a client's system makes of its writes.
 #[tokio::test]
 async fn a_refusal_comes_in_single_bytes() {
@@ -562,14 +587,32 @@ async fn a_refusal_comes_in_single_bytes() {
     assert_eq!(rules(&line.outcomes().await).len(), 3);
 }
 
-/// The unnamed statement outlives a refused Query: the target has not come as far as dropping it. The log has to know that.
+/// A Query drops the unnamed statement, also one with a mistake, and so does a refused one.
+#[tokio::test]
+async fn a_refused_query_drops_the_unnamed_statement() {
+    use Ask::{Again, Prepare, Query, Refused, Run, RunRefused, Sync};
+    const ONE: Ask = Prepare("", "SELECT 'still there'");
+    let dropped = "E 26000".to_owned();
+    let (answers, outcomes) = in_step(&[ONE, Sync, Refused, Again(""), Sync]).await;
+    assert!(answers.contains(&dropped), "{answers:?}");
+    assert_eq!(rules(&outcomes).len(), 1);
+    in_step(&[Query("BEGIN"), ONE, Sync, Refused, Query("ROLLBACK"), Again(""), Sync]).await;
+    in_step(&[Query("BEGIN"), Query("SELECT 1/0"), Refused, Refused, Query("ROLLBACK")]).await;
+    in_step(&[Run("INSERT INTO t VALUES ('lost')"), Refused, Sync, Again(""), Sync]).await;
+    // A named one stays. A refused Parse drops it, too.
+    in_step(&[Prepare("a", "SELECT 1"), Sync, Refused, Again("a"), Sync]).await;
+    in_step(&[ONE, Sync, RunRefused, Sync, Again(""), Sync]).await;
+}
+
+/// But for one that is too long to be held until it is judged, which the target cannot be made to parse: it outlives that. The log has
+/// to know it.
 #[tokio::test]
 async fn the_log_names_what_runs_after_a_refusal() {
     let mut line = Line::guarded().await;
     let asks = [
         Ask::Prepare("", "SELECT 'still there'"),
         Ask::Sync,
-        Ask::Refused,
+        Ask::RefusedLong(100_000),
         Ask::Again(""),
         Ask::Sync,
     ];

@@ -5,6 +5,7 @@ use crate::audit::event::Who;
 use crate::audit::values::Show;
 use crate::clock::Clock;
 use crate::ids::{GrantId, SessionId};
+use crate::metrics::Metrics;
 use crate::rails::{Rails, Rules};
 use crate::session::Keep;
 use crate::session::guard::Guard;
@@ -30,7 +31,8 @@ fn tap() -> Tap {
         statements: Some(vec!["select".to_owned()]),
         ..Rules::default()
     };
-    tap.guard = Some(Guard::new(Arc::new(Rails::new(&rules, "p".parse().unwrap()).unwrap())));
+    let rails = Rails::new(&rules, "p".parse().unwrap()).unwrap();
+    tap.guard = Some(Guard::new(Arc::new(rails), "orders".parse().unwrap(), Metrics::default()));
     for (text, refused) in [(&b"drop table t\0"[..], true), (b"select 1\0", false)] {
         let piece = Piece {
             tag: b'Q',
@@ -39,7 +41,7 @@ fn tap() -> Tap {
             first: true,
             last: true,
         };
-        assert_eq!(tap.refuses(&piece), refused);
+        assert_eq!(tap.refuses(&piece).is_some(), refused);
         tap.client(&piece, now).unwrap();
     }
     tap

@@ -1,0 +1,113 @@
+//! The tables about what happened at the databases beside the work itself. Pure.
+//!
+//! As all tables, they lay nothing out.
+
+use jiff::Timestamp;
+
+use super::{Row, Table, maybe, optional, row, seconds, text, time};
+use crate::evidence::report::{Report, RoleLife};
+
+/// A role that is there for longer than this after its grant's end is one to look at: the reaper has come by since. Microseconds.
+const LATE_US: u64 = 60_000_000;
+
+pub(super) fn roles(report: &Report) -> Table {
+    let mut rows: Vec<Row> = report.roles.iter().map(|role| one(role, report.period.to)).collect();
+    // What is still there comes first.
+    rows.sort_by_key(|row| !row.remarkable);
+    Table {
+        name: "roles",
+        title: "Roles of grants at the databases",
+        note: "Each grant has a role of its own where profiles say what they may do; it is to be gone with the grant. From the grant's \
+               end, or its revocation, until the role was gone. Those that are late, not gone, or were used past the gate come first."
+            .to_owned(),
+        head: &[
+            "role",
+            "grant",
+            "target",
+            "made at",
+            "grant over at",
+            "gone at",
+            "gone after s",
+            "state",
+            "logins past the gate",
+            "trouble",
+        ],
+        rows,
+        more: 0,
+    }
+}
+
+fn one(role: &RoleLife, to: Timestamp) -> Row {
+    let after = role.gone_after_us();
+    let state = match role.retired_at {
+        Some(_) => "gone",
+        None if role.is_left(to) => "NOT GONE",
+        None => "in use",
+    };
+    Row {
+        cells: vec![
+            text(&role.role),
+            role.grant.to_string(),
+            role.target.to_string(),
+            maybe(role.made_at),
+            maybe(role.over_at),
+            maybe(role.retired_at),
+            after.map(seconds).unwrap_or_default(),
+            state.to_owned(),
+            role.intruders.to_string(),
+            optional(role.trouble.as_deref()),
+        ],
+        remarkable: role.is_left(to) || role.intruders > 0 || after.is_some_and(|after| after > LATE_US),
+    }
+}
+
+pub(super) fn rails(report: &Report) -> Table {
+    let rows = report.rails.iter().map(|refusals| {
+        row(vec![
+            refusals.identity.to_string(),
+            refusals.target.to_string(),
+            refusals.profile.as_ref().map(ToString::to_string).unwrap_or_default(),
+            text(&refusals.rule),
+            refusals.count.to_string(),
+            time(refusals.first),
+            time(refusals.last),
+        ])
+    });
+    Table {
+        name: "rails",
+        title: "Statements that guard rails refused",
+        note:
+            "They were not executed; equal ones together. Guard rails stop mistakes early and clearly; what a profile may do the \
+               database decides by its privileges."
+                .to_owned(),
+        head: &["identity", "target", "profile", "rule", "count", "first", "last"],
+        rows: rows.collect(),
+        more: report.rails_more,
+    }
+}
+
+pub(super) fn undone(report: &Report) -> Table {
+    let rows = report.undone.items.iter().map(|undone| {
+        row(vec![
+            time(undone.time),
+            undone.who.session.to_string(),
+            undone.who.grant.to_string(),
+            undone.who.identity.to_string(),
+            undone.who.target.to_string(),
+            undone.first.to_string(),
+            undone.last.to_string(),
+            text(&undone.sqlstate),
+        ])
+    });
+    Table {
+        name: "undone",
+        title: "Statements that ran and were undone",
+        note: "Their outcome says that they ran, but their transaction failed when it ended (a deferred constraint, a conflict, a later \
+               error of the same pipeline). By number within the session. What people rolled back themselves is a statement of its own, \
+               and not in it."
+            .to_owned(),
+        head: &["time", "session", "grant", "identity", "target", "first", "last", "sqlstate"],
+        rows: rows.collect(),
+        more: report.undone.more,
+    }
+}
