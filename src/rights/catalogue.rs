@@ -210,14 +210,6 @@ impl Snapshot {
             .iter()
             .find(|object| object.kind == Kind::Schema && object.name == name)
     }
-
-    /// A table or view.
-    #[must_use]
-    pub fn table(&self, schema: &str, name: &str) -> Option<&Object> {
-        self.objects
-            .iter()
-            .find(|object| object.kind == Kind::Table && object.key() == (schema, name))
-    }
 }
 
 /// Whether the schema belongs to the server itself: no pattern names it.

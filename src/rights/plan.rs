@@ -8,7 +8,7 @@ use super::diff::Difference;
 use super::role::{RoleName, quoted};
 use super::view::{self, View};
 use super::wants::Wants;
-use super::{Rights, future, warnings};
+use super::{Rights, around, future, warnings};
 
 /// A profile as its target needs it.
 #[derive(Debug, Clone, Copy)]
@@ -105,9 +105,13 @@ pub fn plan(profile: &Profile<'_>, snapshot: &Snapshot) -> Result<Plan, PlanErro
     views.make(profile, &mut plan, snapshot);
     difference.grant(&mut plan);
     plan.steps.extend(later.grant);
+    let mistaken = around::mistaken(profile.rights, snapshot);
+    plan.blocked
+        .extend(mistaken.iter().map(|mistaken| format!("{} {}", mistaken.line, mistaken.why)));
+    plan.blocked.extend(around::parts(profile.rights, snapshot));
     plan.blocked.extend(wants.not_masked.iter().cloned());
     plan.blocked.extend(later.blocked);
-    plan.warnings.extend(warnings::all(profile, &wants, snapshot));
+    plan.warnings.extend(warnings::all(profile, &wants, snapshot, &mistaken));
     plan.warnings.extend(later.warnings);
     Ok(plan)
 }

@@ -45,7 +45,7 @@ impl View {
         }
         if *readable == Choice::Nothing {
             return Err(format!(
-                "{shown} is to be shown with masks, but `select` does not name it: name it there, or leave its masks out"
+                "{shown} is to be shown with masks, but `select` does not give it (of what is a part of a masked or excluded table it gives nothing): name it there, or leave its masks out"
             ));
         }
         let (mut plain, mut items, mut salted) = (BTreeSet::new(), Vec::new(), false);
