@@ -1,11 +1,11 @@
 //! Brings the roles of a target's profiles in step with their definitions, and tells where they are not.
 //!
-//! It does not decide what rights mean; `rights` does. The laws: one transaction, so there is all of it or nothing; one at a time in
-//! a database, by an advisory lock; what was done is read again before it is committed, and anything short of the definition is
-//! undone.
+//! It does not decide what rights mean; `rights` does. The laws: one transaction, so there is all of it or nothing; one at a time on a
+//! server; what was done is read again before it is committed, and anything short of the definition is undone.
 
 mod catalogue;
 mod error;
+mod lock;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,6 @@ use crate::rights::{Marker, Plan, Profile, Rights, RoleName, everybody, plan, pr
 use crate::upstream::Target;
 pub use error::ProfilesError;
 
-/// The lock all gates take before they change roles of profiles: the bytes of "tidegate".
-const LOCK: i64 = i64::from_be_bytes(*b"tidegate");
 /// How often it is tried when something changes meanwhile, or the server restarts.
 const ATTEMPTS: u32 = 6;
 /// The pause after the first attempt; each is twice the one before.
@@ -72,6 +70,12 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// How much others gave beyond the definitions, that the account cannot take.
+    #[must_use]
+    pub fn beyond(&self) -> usize {
+        self.profiles.iter().map(|compared| compared.plan.beyond.len()).sum()
+    }
+
     /// Whether the database is as the profiles say.
     #[must_use]
     pub fn in_step(&self) -> bool {
@@ -135,13 +139,20 @@ async fn attempt(
     client
         .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
         .await?;
-    client.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    let locked = lock::take(client).await?;
     let todo = look(client, definitions).await?;
-    let blocked: Vec<String> = todo
+    let mut blocked: Vec<String> = todo
         .profiles
         .iter()
         .flat_map(|compared| compared.plan.blocked.iter().map(|why| format!("{}: {why}", compared.profile)))
         .collect();
+    let nothing = todo.profiles.iter().all(|compared| compared.plan.steps.is_empty());
+    if blocked.is_empty() && nothing {
+        return Ok(todo);
+    }
+    if blocked.is_empty() && !locked {
+        blocked.push("this account may not make or change roles: it lacks CREATEROLE".to_owned());
+    }
     if !blocked.is_empty() {
         return Err(ProfilesError::Blocked(blocked));
     }
@@ -155,14 +166,13 @@ async fn attempt(
             progress(&compared.profile, step);
         }
     }
-    if !todo.in_step() {
-        let left = look(client, definitions).await?;
-        let steps = left.profiles.iter().flat_map(|compared| &compared.plan.steps);
-        let left: Vec<String> = steps.map(|step| step.sql.clone()).collect();
-        if !left.is_empty() {
-            return Err(ProfilesError::NotReached(left));
-        }
+    let left = look(client, definitions).await?;
+    let steps = left.profiles.iter().flat_map(|compared| &compared.plan.steps);
+    let left: Vec<String> = steps.map(|step| step.sql.clone()).collect();
+    if !left.is_empty() {
+        return Err(ProfilesError::NotReached(left));
     }
+    lock::leave(client).await?;
     client.batch_execute("COMMIT").await?;
     Ok(todo)
 }

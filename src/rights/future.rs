@@ -19,6 +19,7 @@ pub(super) struct Later {
     pub(super) revoke: Vec<Step>,
     pub(super) grant: Vec<Step>,
     pub(super) blocked: Vec<String>,
+    pub(super) beyond: Vec<String>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -49,15 +50,22 @@ pub(super) fn compare(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snaps
     let own = |right: &&DefaultRight| right.role.as_deref() == Some(profile.role.as_str());
     let held: BTreeSet<DefaultRight> = snapshot.defaults.iter().filter(own).cloned().collect();
     for right in held.difference(&wanted) {
-        later.revoke.push(step(right, profile, false));
+        let step = step(right, profile, false);
+        let owner = &right.owner;
+        if snapshot.acts_as(owner) {
+            later.revoke.push(step);
+        } else {
+            let sql = step.sql;
+            later.beyond.push(format!(
+                "{owner} gives it what {owner} makes later, and this account cannot change that; as {owner}: {sql}"
+            ));
+        }
     }
+    let mut owners = BTreeSet::new();
     for right in wanted.difference(&held) {
         later.grant.push(step(right, profile, true));
-    }
-    let changed = held.symmetric_difference(&wanted);
-    let owners: BTreeSet<&str> = changed.map(|right| right.owner.as_str()).collect();
-    for owner in owners {
-        if !snapshot.account.acts_as.iter().any(|may| may == owner) {
+        if !snapshot.acts_as(&right.owner) && owners.insert(&right.owner) {
+            let owner = &right.owner;
             let why = format!("this account may not say what objects that {owner} makes later come with: {owner} may");
             later.blocked.push(why);
         }

@@ -15,6 +15,7 @@ mod plan;
 mod role;
 mod tables;
 mod view;
+mod views;
 mod wants;
 mod warnings;
 

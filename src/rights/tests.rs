@@ -1,6 +1,6 @@
 //! Plans from catalogues that are made up.
 
-use super::catalogue::{Account, Column, DefaultRight, Held, Kind, Nature, Object, Role, Snapshot};
+use super::catalogue::{Account, Column, DefaultRight, Elsewhere, Held, Kind, Membership, Nature, Object, Role, Snapshot};
 use super::*;
 
 const MARKER: &str = "tidegate profile orders/read-only";
@@ -46,6 +46,7 @@ fn held(role: Option<&str>, privilege: &str) -> Held {
         role: role.map(str::to_owned),
         privilege: privilege.to_owned(),
         column: None,
+        grantor: "owner".to_owned(),
     }
 }
 
@@ -91,6 +92,7 @@ fn planned(rights: &Rights, snapshot: &Snapshot) -> Plan {
 fn sql(plan: &Plan) -> String {
     let steps = plan.steps.iter().map(|step| step.sql.clone());
     let blocked = plan.blocked.iter().map(|why| format!("blocked: {why}"));
+    let blocked = blocked.chain(plan.beyond.iter().map(|why| format!("beyond: {why}")));
     let warnings = plan.warnings.iter().map(|why| format!("warning: {why}"));
     steps.chain(blocked).chain(warnings).collect::<Vec<_>>().join("\n")
 }
@@ -214,6 +216,9 @@ fn everybody_is_not_forgotten() {
     let mut definer = object(Kind::Routine, "shop", "raise");
     (definer.nature, definer.held) = (Nature::Definer, vec![held(None, "EXECUTE")]);
     snapshot.objects.push(definer);
+    let mut maker = object(Kind::Routine, "pg_catalog", "lo_create");
+    (maker.arguments, maker.held) = ("oid".to_owned(), vec![held(None, "EXECUTE")]);
+    snapshot.objects.push(maker);
     insta::assert_snapshot!(everybody(&snapshot).join("\n"));
 }
 
@@ -467,4 +472,103 @@ fn nothing_is_given_beforehand_that_could_be_kept_back() {
     });
     let plan = sql(&planned(&rights, &snapshot));
     assert!(plan.contains("IN SCHEMA \"audit\" REVOKE SELECT ON TABLES"), "{plan}");
+}
+
+#[test]
+fn what_others_give_is_told_and_blocks_nothing() {
+    let role = "tg_orders_read-only";
+    let mut snapshot = snapshot();
+    let member = |group: &str, grantor: &str| Membership {
+        group: group.to_owned(),
+        grantor: Some(grantor.to_owned()),
+        may_leave: grantor == "owner",
+    };
+    let elsewhere = |what: &str, grantor: &str| Elsewhere {
+        what: what.to_owned(),
+        grantor: grantor.to_owned(),
+        may_take: grantor == "owner",
+    };
+    snapshot.roles.push(Role {
+        name: role.to_owned(),
+        comment: Some(MARKER.to_owned()),
+        member_of: vec![member("friends", "stranger"), member("helpers", "owner")],
+        elsewhere: vec![elsewhere("LARGE OBJECT 1", "owner"), elsewhere("LARGE OBJECT 2", "stranger")],
+        ..Role::default()
+    });
+    let from = |grantor: &str, privilege: &str, column: Option<&str>| Held {
+        column: column.map(str::to_owned),
+        grantor: grantor.to_owned(),
+        ..held(Some(role), privilege)
+    };
+    // Somebody whom the owner let hand it on, and an owner whom nobody asked.
+    snapshot.objects[3].held = vec![
+        from("owner", "SELECT", None),
+        from("friend", "SELECT", Some("pan")),
+        from("friend", "DELETE", None),
+    ];
+    snapshot.objects.push(Object {
+        owner: "stranger".to_owned(),
+        may_grant: Vec::new(),
+        held: vec![from("stranger", "INSERT", Some("id"))],
+        ..table("strange", &["id"])
+    });
+    snapshot.defaults.push(DefaultRight {
+        owner: "stranger".to_owned(),
+        schema: None,
+        kind: "TABLES".to_owned(),
+        role: Some(role.to_owned()),
+        privilege: "SELECT".to_owned(),
+    });
+    let plan = planned(&select(&["shop.cards(id)"]), &snapshot);
+    assert!(!plan.in_step());
+    insta::assert_snapshot!(sql(&plan));
+}
+
+#[test]
+fn the_salt_and_the_views_are_the_profiles_alone() {
+    let role = "tg_orders_read-only";
+    let mut rights = select(&["shop.cards"]);
+    rights.masks.push(masked("cards", "pan"));
+    rights.masks[0].columns[0].1 = Mask::Hash;
+    let mut snapshot = snapshot();
+    for (kind, to) in [
+        ("TABLES", None),
+        ("TABLES", Some("mallory")),
+        ("TABLES", Some(role)),
+        ("SCHEMAS", None),
+    ] {
+        snapshot.defaults.push(DefaultRight {
+            owner: "owner".to_owned(),
+            schema: None,
+            kind: kind.to_owned(),
+            role: to.map(str::to_owned),
+            privilege: "SELECT".to_owned(),
+        });
+    }
+    insta::assert_snapshot!(sql(&planned(&rights, &snapshot)));
+    // One that is there already.
+    snapshot.defaults.clear();
+    snapshot.objects.push(Object {
+        comment: Some(MARKER.to_owned()),
+        held: vec![held(Some(role), "USAGE"), held(Some("owner"), "USAGE")],
+        ..object(Kind::Schema, role, role)
+    });
+    let salt = |held: Vec<Held>| Object {
+        schema: role.to_owned(),
+        held,
+        ..table("tidegate salt", &["salt"])
+    };
+    snapshot.objects.push(salt(vec![held(Some("owner"), "SELECT")]));
+    let plan = sql(&planned(&rights, &snapshot));
+    assert!(!plan.contains("REVOKE") && !plan.contains("UPDATE"), "{plan}");
+    for reader in [None, Some("mallory"), Some(role)] {
+        snapshot.objects.pop();
+        snapshot
+            .objects
+            .push(salt(vec![held(Some("owner"), "SELECT"), held(reader, "SELECT")]));
+        let plan = sql(&planned(&rights, &snapshot));
+        let from = reader.map_or_else(|| "PUBLIC".to_owned(), quoted);
+        let revoke = format!("REVOKE ALL ON TABLE \"{role}\".\"tidegate salt\" FROM {from} CASCADE");
+        assert!(plan.contains(&revoke) && plan.contains("UPDATE"), "{plan}");
+    }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::around::{self, Mistaken};
-use super::catalogue::{Kind, Nature, Snapshot, is_system};
+use super::catalogue::{Kind, Nature, Object, Snapshot, is_system, makes_large_objects};
 use super::choice::names_something;
 use super::plan::Profile;
 use super::wants::{Wants, lists};
@@ -118,6 +118,7 @@ pub fn everybody(snapshot: &Snapshot) -> Vec<String> {
         }
         warnings.push(format!("everybody (PUBLIC) has {privileges} on {what} in {schema}: {names}"));
     }
+    warnings.extend(large_objects(snapshot));
     for right in snapshot.defaults.iter().filter(|right| right.role.is_none()) {
         let within = right
             .schema
@@ -130,4 +131,18 @@ pub fn everybody(snapshot: &Snapshot) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// What makes large objects: they belong to whoever makes them, stay when a session ends, and no profile is about them.
+fn large_objects(snapshot: &Snapshot) -> Option<String> {
+    let everybodys = |object: &&Object| object.held.iter().any(|held| held.role.is_none());
+    let makers = snapshot.objects.iter().filter(|object| makes_large_objects(object));
+    let makers: Vec<String> = makers.filter(everybodys).map(Object::quoted).collect();
+    if makers.is_empty() {
+        return None;
+    }
+    let makers = makers.join(", ");
+    Some(format!(
+        "everybody (PUBLIC) may make large objects, in which a session can leave things behind; if nobody needs them: REVOKE EXECUTE ON FUNCTION {makers} FROM PUBLIC"
+    ))
 }
