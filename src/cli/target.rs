@@ -125,7 +125,8 @@ async fn show_plan(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
     let comparison = compare(&target, &definitions).await.map_err(|error| at(&settings, error))?;
     let in_step = comparison.in_step();
     let value = json!({
-        "target": settings.name, "in_step": in_step, "profiles": comparison.profiles, "everybody": comparison.everybody
+        "target": settings.name, "in_step": in_step, "profiles": comparison.profiles,
+        "everybody": comparison.everybody, "left": comparison.left
     });
     render::show(args.output, &value, |_| told(&settings, &comparison))?;
     Ok(if in_step { 0 } else { DIFFERS })
@@ -178,10 +179,13 @@ fn told(settings: &TargetSettings, comparison: &Comparison) -> String {
     for compared in &comparison.profiles {
         text.push_str(&of_profile(compared));
     }
-    if !comparison.everybody.is_empty() {
-        text.push_str("\nwhatever the profiles say:\n");
-        for line in &comparison.everybody {
-            text.extend(["  ", &render::visible(line), "\n"]);
+    for (head, lines) in [
+        ("whatever the profiles say", &comparison.everybody),
+        ("of a profile that is no more", &comparison.left),
+    ] {
+        if !lines.is_empty() {
+            text.extend(["\n", head, ":\n"]);
+            say(&mut text, "  ", lines);
         }
     }
     text.trim_end().to_owned()

@@ -6,6 +6,7 @@
 mod catalogue;
 mod error;
 mod lock;
+mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::link::{self, Driver};
 use crate::names::{ProfileName, TargetName};
 pub use crate::rights::Step;
 use crate::rights::catalogue::Snapshot;
-use crate::rights::{Marker, Plan, Profile, Rights, RoleName, everybody, plan, profile_role};
+use crate::rights::{Marker, Plan, Profile, Rights, RoleName, everybody, plan, profile_role, quoted};
 use crate::upstream::Target;
 pub use error::ProfilesError;
 
@@ -28,6 +29,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// it would hold up all who come after it.
 const OPTIONS: &str = "-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=20s -c standard_conforming_strings=on";
 
+/// Roles with the comment of a profile's.
+const PROFILES: &str = "
+    SELECT rolname, shobj_description(oid, 'pg_authid') FROM pg_roles
+    WHERE shobj_description(oid, 'pg_authid') LIKE 'tidegate profile %' ORDER BY rolname";
+
 /// One profile with its definition.
 #[derive(Debug, Clone)]
 pub struct Definition {
@@ -35,6 +41,8 @@ pub struct Definition {
     pub name: ProfileName,
     /// What it may do.
     pub rights: Rights,
+    /// What its sessions begin with.
+    pub settings: Vec<(String, String)>,
 }
 
 /// The profiles of a target, and the account that hands their roles out.
@@ -67,6 +75,8 @@ pub struct Comparison {
     pub profiles: Vec<Compared>,
     /// What everybody (`PUBLIC`) may do there, beside them.
     pub everybody: Vec<String>,
+    /// Roles of profiles that are no more, and how they are taken away.
+    pub left: Vec<String>,
 }
 
 impl Comparison {
@@ -193,12 +203,36 @@ async fn look(client: &Client, definitions: &Definitions) -> Result<Comparison, 
         .collect();
     let texts: Vec<&str> = names.iter().map(RoleName::as_str).collect();
     let snapshot = catalogue::read(client, &texts, &definitions.account).await?;
-    let profiles = definitions.profiles.iter().zip(&names);
-    let compared = profiles.map(|(definition, role)| one(definitions, definition, role, &snapshot));
+    let mut profiles = Vec::new();
+    for (definition, role) in definitions.profiles.iter().zip(&names) {
+        let mut compared = one(definitions, definition, role, &snapshot)?;
+        let wrong = settings::wrong(client, snapshot.version, &definitions.account, &definition.settings);
+        compared.plan.blocked.extend(wrong.await?);
+        profiles.push(compared);
+    }
     Ok(Comparison {
-        profiles: compared.collect::<Result<_, _>>()?,
+        profiles,
         everybody: everybody(&snapshot),
+        left: left(client, definitions).await?,
     })
+}
+
+/// Roles of this target's profiles that have no definition. They are not dropped here: another gate may have them defined.
+async fn left(client: &Client, definitions: &Definitions) -> Result<Vec<String>, ProfilesError> {
+    let mut left = Vec::new();
+    for row in client.query(PROFILES, &[]).await? {
+        let (role, comment): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let Ok(Marker::Profile { target, profile }) = comment.parse() else {
+            continue;
+        };
+        if target == definitions.target && definitions.profiles.iter().all(|there| there.name != profile) {
+            let role = quoted(role);
+            left.push(format!(
+                "{role} has the rights of {profile}, which is no profile of {target} here; if it is none elsewhere: DROP SCHEMA IF EXISTS {role} CASCADE; REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}"
+            ));
+        }
+    }
+    Ok(left)
 }
 
 fn one(

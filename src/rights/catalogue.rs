@@ -155,6 +155,8 @@ pub struct Held {
     pub column: Option<String>,
     /// Who gave it.
     pub grantor: String,
+    /// Whether it may be handed on.
+    pub grantable: bool,
 }
 
 /// A privilege on objects that are made later.

@@ -63,13 +63,16 @@ impl<'a> Difference<'a> {
         }
         // A right is taken from whom it was given by: REVOKE acts as the owner for whoever may act as that, for others as themselves
         // (`select_best_grantor` in utils/adt/acl.c).
-        let taker = match self.snapshot.acts_as(&object.owner) {
-            true => &object.owner,
-            false => &self.snapshot.account.name,
+        let revoker = if self.snapshot.acts_as(&object.owner) {
+            &object.owner
+        } else {
+            &self.snapshot.account.name
         };
         let role = self.role;
         let held = object.held.iter().filter(|held| held.role.as_deref() == Some(role));
-        let (ours, others): (Vec<&Held>, Vec<&Held>) = held.partition(|held| held.grantor == *taker);
+        let (ours, others): (Vec<&Held>, Vec<&Held>) = held.partition(|held| held.grantor == *revoker);
+        let options = ours.iter().filter(|held| held.grantable && wanted(want, held));
+        let options: Vec<String> = options.map(|held| text(held)).collect();
         let all = On::of(ours.iter().chain(&others).copied());
         let ours = On::of(ours);
         let mut privileges: BTreeSet<&str> = want.0.keys().copied().collect();
@@ -77,12 +80,12 @@ impl<'a> Difference<'a> {
         privileges.extend(ours.columns.keys().copied());
         let (mut take, mut give, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for privilege in ordered(privileges) {
-            let (taken, given) = change(privilege, want.get(privilege), &ours, &all);
-            if given.is_some() && object.may_grant.iter().all(|may| may != privilege) {
+            let (less, more) = change(privilege, want.get(privilege), &ours, &all);
+            if more.is_some() && object.may_grant.iter().all(|may| may != privilege) {
                 refused.push(may_not(object, privilege));
             }
-            take.extend(taken);
-            give.extend(given);
+            take.extend(less);
+            give.extend(more);
         }
         self.beyond(object, want, &others);
         if !refused.is_empty() && self.snapshot.roles.iter().any(|role| role.name == object.owner) {
@@ -95,23 +98,18 @@ impl<'a> Difference<'a> {
         }
         self.blocked.append(&mut refused);
         note(&mut self.revoke, take.join(", "), object.kind.word(), object.quoted());
+        if !options.is_empty() {
+            let options = format!("GRANT OPTION FOR {}", options.join(", "));
+            note(&mut self.revoke, options, object.kind.word(), object.quoted());
+        }
         note(&mut self.grant, give.join(", "), object.kind.word(), object.quoted());
     }
 
     /// What others gave, beyond what is wanted.
     fn beyond(&mut self, object: &Object, want: &Want, others: &[&Held]) {
         let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for held in others {
-            let (privilege, column) = (&held.privilege, held.column.as_ref());
-            let wanted = match want.get(privilege) {
-                Choice::Nothing => false,
-                Choice::Whole => true,
-                Choice::Columns(columns) => column.is_some_and(|column| columns.contains(column)),
-            };
-            if !wanted {
-                let text = column.map_or_else(|| privilege.clone(), |column| listed(privilege, [column.as_str()]));
-                found.entry(&held.grantor).or_default().push(text);
-            }
+        for held in others.iter().filter(|held| !wanted(want, held)) {
+            found.entry(&held.grantor).or_default().push(text(held));
         }
         for (grantor, privileges) in found {
             let what = format!("{} {}", object.kind.word(), object.quoted());
@@ -137,7 +135,7 @@ impl<'a> Difference<'a> {
             for objects in change.objects.chunks(TOGETHER) {
                 let (privileges, kind, objects) = (&change.privileges, change.kind, objects.join(", "));
                 plan.step(
-                    format!("REVOKE {privileges} ON {kind} {objects} FROM {role}"),
+                    format!("REVOKE {privileges} ON {kind} {objects} FROM {role} CASCADE"),
                     "it is beyond the profile's definition",
                 );
             }
@@ -156,6 +154,21 @@ impl<'a> Difference<'a> {
             }
         }
     }
+}
+
+/// Whether what is held is wanted, whoever gave it.
+fn wanted(want: &Want, held: &Held) -> bool {
+    match (want.get(&held.privilege), &held.column) {
+        (Choice::Whole, _) => true,
+        (Choice::Columns(columns), Some(column)) => columns.contains(column),
+        (Choice::Columns(_), None) | (Choice::Nothing, _) => false,
+    }
+}
+
+/// As it stands in a REVOKE.
+fn text(held: &Held) -> String {
+    let column = held.column.as_deref();
+    column.map_or_else(|| held.privilege.clone(), |column| listed(&held.privilege, [column]))
 }
 
 /// One privilege: what to take, and what to give.

@@ -122,9 +122,9 @@ fn word(kind: Kind) -> &'static str {
 /// be in its schema. (A mask is for all lists: of the parts of a masked table none gives anything.)
 fn hole(rights: &Rights, list: &List<'_>, schema: &str) -> Option<String> {
     let table = list.kind == Kind::Table;
-    let keeps_back = |pattern: &&Pattern| match table {
-        true => pattern.excludes || !pattern.columns.is_empty(),
-        false => pattern.excludes && pattern.schema.matches(schema),
+    let keeps_back = |pattern: &&Pattern| {
+        let there = || pattern.excludes && pattern.schema.matches(schema);
+        table && (pattern.excludes || !pattern.columns.is_empty()) || there()
     };
     let kept = list.patterns.iter().find(keeps_back).map(|pattern| format!("`{pattern}`"));
     let mask = || {

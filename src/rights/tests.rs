@@ -47,6 +47,7 @@ fn held(role: Option<&str>, privilege: &str) -> Held {
         privilege: privilege.to_owned(),
         column: None,
         grantor: "owner".to_owned(),
+        grantable: false,
     }
 }
 
@@ -176,6 +177,13 @@ fn nothing_to_do_is_an_empty_plan() {
     }
     let plan = planned(&rights, &snapshot);
     assert!(plan.in_step() && plan.steps.is_empty(), "{plan:#?}");
+    // A right that is wanted is not wanted to be handed on.
+    snapshot.objects[1].held[0].grantable = true;
+    snapshot.objects[3].held[1].grantable = true;
+    let options = planned(&rights, &snapshot);
+    snapshot.objects[1].held[0].grantable = false;
+    snapshot.objects[3].held[1].grantable = false;
+    insta::assert_snapshot!("nothing_is_handed_on", sql(&options));
     // The server's own and what others hold are nobody's business.
     snapshot.objects[4].held.push(held(Some("somebody"), "DELETE"));
     let later = |role: &str, schema: Option<&str>| DefaultRight {

@@ -123,7 +123,7 @@ SELECT jsonb_build_object(
     'may_grant', (SELECT coalesce(jsonb_agg(p), '[]') FROM unnest(ARRAY['CONNECT', 'TEMPORARY', 'CREATE']) AS p
         WHERE has_database_privilege(d.oid, p || ' WITH GRANT OPTION')),
     'held', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', g.name, 'privilege', a.privilege_type,
-            'grantor', pg_get_userbyid(a.grantor))), '[]')
+            'grantor', pg_get_userbyid(a.grantor), 'grantable', a.is_grantable)), '[]')
         FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS a JOIN grantees AS g ON g.oid = a.grantee),
     'columns', '[]'::jsonb, 'parents', '[]'::jsonb, 'reads', '[]'::jsonb, 'nature', 'Plain')::text
 FROM pg_database AS d WHERE d.datname = current_database()";
@@ -135,7 +135,7 @@ SELECT jsonb_build_object(
         WHERE has_schema_privilege(n.oid, p || ' WITH GRANT OPTION')),
     'held', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END,
             'privilege', a.privilege_type,
-            'grantor', pg_get_userbyid(a.grantor))), '[]')
+            'grantor', pg_get_userbyid(a.grantor), 'grantable', a.is_grantable)), '[]')
         FROM aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a
         LEFT JOIN grantees AS g ON g.oid = a.grantee WHERE g.oid IS NOT NULL OR n.nspname = ANY ($1)),
     'columns', '[]'::jsonb, 'parents', '[]'::jsonb, 'reads', '[]'::jsonb, 'nature', 'Plain',
@@ -153,9 +153,9 @@ SELECT jsonb_build_object(
     'schema', n.nspname, 'name', c.relname, 'arguments', '', 'owner', pg_get_userbyid(c.relowner),
     'may_grant', coalesce(grants.may, '[]'),
     'held', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END,
-            'privilege', a.privilege_type, 'column', a.attname, 'grantor', pg_get_userbyid(a.grantor))), '[]')
-        FROM (SELECT x.grantee, x.grantor, x.privilege_type, NULL::name AS attname FROM aclexplode(c.relacl) AS x
-            UNION ALL SELECT x.grantee, x.grantor, x.privilege_type, t.attname
+            'privilege', a.privilege_type, 'column', a.attname, 'grantor', pg_get_userbyid(a.grantor), 'grantable', a.is_grantable)), '[]')
+        FROM (SELECT x.grantee, x.grantor, x.privilege_type, x.is_grantable, NULL::name AS attname FROM aclexplode(c.relacl) AS x
+            UNION ALL SELECT x.grantee, x.grantor, x.privilege_type, x.is_grantable, t.attname
             FROM pg_attribute AS t CROSS JOIN LATERAL aclexplode(t.attacl) AS x
             WHERE t.attrelid = c.oid AND t.attacl IS NOT NULL AND NOT t.attisdropped) AS a
         LEFT JOIN grantees AS g ON g.oid = a.grantee WHERE g.oid IS NOT NULL OR n.nspname = ANY ($1)),
@@ -199,7 +199,7 @@ SELECT jsonb_build_object(
     'owner', pg_get_userbyid(p.proowner),
     'may_grant', CASE WHEN has_function_privilege(p.oid, 'EXECUTE WITH GRANT OPTION') THEN '[\"EXECUTE\"]'::jsonb ELSE '[]' END,
     'held', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', g.name, 'privilege', a.privilege_type,
-            'grantor', pg_get_userbyid(a.grantor))), '[]')
+            'grantor', pg_get_userbyid(a.grantor), 'grantable', a.is_grantable)), '[]')
         FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a JOIN grantees AS g ON g.oid = a.grantee),
     'columns', '[]'::jsonb, 'parents', '[]'::jsonb, 'reads', '[]'::jsonb,
     'nature', CASE WHEN p.prosecdef THEN 'Definer' ELSE 'Plain' END)::text

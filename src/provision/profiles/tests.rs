@@ -109,6 +109,7 @@ fn definitions(profiles: &[(&str, &Rights)]) -> Definitions {
             .map(|(name, rights)| Definition {
                 name: name.parse().unwrap(),
                 rights: (*rights).clone(),
+                settings: Vec::new(),
             })
             .collect(),
     }
@@ -241,13 +242,19 @@ async fn what_is_beyond_the_definition_is_taken_away() {
         REVOKE SELECT ON shop.orders FROM \"tg_orders_read-only\";
         ALTER DEFAULT PRIVILEGES FOR ROLE owner IN SCHEMA shop GRANT SELECT ON TABLES TO \"tg_orders_read-only\";
         ALTER ROLE \"tg_orders_read-only\" LOGIN CREATEROLE;
+        GRANT SELECT ON shop.open_orders TO \"tg_orders_read-only\" WITH GRANT OPTION;
+        SET ROLE \"tg_orders_read-only\"; GRANT SELECT ON shop.open_orders TO PUBLIC; RESET ROLE;
         SET ROLE owner; CREATE ROLE helpers; GRANT helpers TO \"tg_orders_read-only\"; RESET ROLE";
     server.admin.batch_execute(drift).await.unwrap();
     // From 16 on only who made a role may say who is a member of it.
     let drifted = compare(&server.target("owner"), &only).await.unwrap();
     insta::assert_json_snapshot!(drifted.profiles[0].plan.steps);
     server.apply(&only).await;
-    assert!(server.compare(&only).await.in_step());
+    let after = server.compare(&only).await;
+    assert!(
+        after.in_step() && !after.everybody.join(" ").contains("open_orders"),
+        "{after:#?}"
+    );
     let reader = server.member("read-only").await;
     assert_eq!(tried(&reader, "SELECT holder FROM shop.cards").await, "Ana Bo");
     assert_eq!(tried(&reader, "SELECT pan FROM shop.cards").await, "42501");
@@ -546,6 +553,69 @@ async fn what_is_kept_back_is_reached_by_no_other_way() {
     rights.masks[1].name = "plastic".to_owned();
     server.apply(&only(&rights)).await;
     assert_eq!(tried(&reader, "SELECT count(pan) FROM plastic").await, "0");
+}
+
+#[tokio::test]
+async fn settings_are_tried_before_anybody_needs_them() {
+    let server = Server::start().await;
+    let rights = read_only();
+    let mut only = definitions(&[("read-only", &rights)]);
+    let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    only.profiles[0].settings = vec![
+        setting("Statement_Timeout", "30s"),
+        setting("work_mem", "16MB"),
+        setting("search_path", "\"tg_orders_read-only\", nowhere"),
+        setting("shop.colour", "red"),
+        setting("ignore_system_indexes", "on"),
+    ];
+    server.apply(&only).await;
+    only.profiles[0].settings = vec![
+        setting("work_mem", "much"),
+        setting("work_mom", "16MB"),
+        setting("default_transaction_isolation", "none"),
+        setting("log_statement", "none"),
+        setting("max_connections", "7"),
+        setting("statement_timeout", "-5"),
+    ];
+    let said = apply(&server.target("owner"), &only, |_, _| {})
+        .await
+        .unwrap_err()
+        .to_string();
+    for line in [
+        "work_mem cannot be 'much': ",
+        "work_mom cannot be '16MB': ",
+        "default_transaction_isolation cannot be 'none': ",
+        "log_statement cannot be 'none': gate may not set it",
+        "max_connections cannot be '7': it is the whole server's",
+        "statement_timeout cannot be '-5': ",
+        "nothing was changed",
+    ] {
+        assert!(said.contains(line), "{line} not in\n{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_profile_that_is_no_more_is_told_of() {
+    let server = Server::start().await;
+    let mut masked = read_only();
+    masked.masks = vec![MaskedTable {
+        schema: "shop".to_owned(),
+        name: "cards".to_owned(),
+        columns: vec![("holder".to_owned(), Mask::Hash)],
+    }];
+    masked.create = vec!["shop".parse().unwrap()];
+    let rights = read_only();
+    let both = definitions(&[("read-only", &rights), ("old", &masked)]);
+    assert_eq!(server.apply(&both).await.left, Vec::<String>::new());
+    let made = "SET ROLE tg_orders_old; CREATE TABLE shop.kept (id int); RESET ROLE";
+    server.admin.batch_execute(made).await.unwrap();
+    let left = server.compare(&definitions(&[("read-only", &rights)])).await.left;
+    let [left] = left.as_slice() else { panic!("{left:?}") };
+    let (_, sql) = left.split_once("elsewhere: ").unwrap();
+    server.admin.batch_execute(sql).await.unwrap();
+    let gone = "SELECT count(*) FROM pg_roles WHERE rolname = 'tg_orders_old'";
+    assert_eq!(tried(&server.admin, gone).await, "0");
+    assert_eq!(tried(&server.admin, "SELECT count(*) FROM shop.kept").await, "0", "{sql}");
 }
 
 #[tokio::test]
