@@ -77,7 +77,14 @@ impl Plan {
     /// Whether the database is as the profile says.
     #[must_use]
     pub fn in_step(&self) -> bool {
-        self.steps.is_empty() && self.blocked.is_empty() && self.beyond.is_empty()
+        self.differences() == 0
+    }
+
+    /// In how many places it is not.
+    #[must_use]
+    pub fn differences(&self) -> u64 {
+        let count = self.steps.len() + self.blocked.len() + self.beyond.len();
+        count.try_into().unwrap_or(u64::MAX)
     }
 
     pub(super) fn step(&mut self, sql: String, why: impl Into<String>) {
