@@ -3,18 +3,21 @@
 //!
 //! It changes nothing at a database: `tidegate target apply` does, when somebody has looked at what differs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::profiles::profiles;
 use crate::causes::in_one_line;
+use crate::clock::Clock;
 use crate::config::Settings;
+use crate::control::model::ProfileStatus;
 use crate::metrics::Metrics;
 use crate::names::{ProfileName, TargetName};
-use crate::provision::profiles::{Compared, Definitions, compare};
+use crate::provision::profiles::{Compared, Definition, Definitions, compare};
 use crate::tls::TlsError;
 use crate::upstream::Target;
 
@@ -33,14 +36,19 @@ pub(super) fn looks(settings: &Settings) -> Result<Looks, TlsError> {
     ))
 }
 
+/// How the databases stood at the last look.
+pub(super) type Seen = BTreeMap<TargetName, Vec<ProfileStatus>>;
+
 /// Looks for as long as the gate runs.
-pub(super) async fn watch(mut looks: watch::Receiver<Looks>, metrics: Metrics) {
+pub(super) async fn watch(mut looks: watch::Receiver<Looks>, metrics: Metrics, clock: Clock, seen: watch::Sender<Seen>) {
     let mut said = Said::default();
     loop {
         let now = looks.borrow_and_update().clone();
         for (target, definitions) in now.iter() {
-            said.look(target, definitions, &metrics).await;
+            let statuses = said.look(target, definitions, &metrics, clock.now()).await;
+            seen.send_modify(|seen| drop(seen.insert(definitions.target.clone(), statuses)));
         }
+        seen.send_modify(|seen| seen.retain(|target, _| now.iter().any(|(_, there)| there.target == *target)));
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             changed = looks.changed() => {
@@ -61,7 +69,13 @@ struct Said {
 }
 
 impl Said {
-    async fn look(&mut self, target: &Arc<Target>, definitions: &Definitions, metrics: &Metrics) {
+    async fn look(
+        &mut self,
+        target: &Arc<Target>,
+        definitions: &Definitions,
+        metrics: &Metrics,
+        looked_at: Timestamp,
+    ) -> Vec<ProfileStatus> {
         let name = &definitions.target;
         let compared = match tokio::time::timeout(LIMIT, compare(target, definitions)).await {
             Ok(Ok(comparison)) => Ok(comparison.profiles),
@@ -71,16 +85,31 @@ impl Said {
         match compared {
             Ok(compared) => {
                 self.failed.remove(name);
+                let mut statuses = Vec::new();
                 for compared in compared {
                     metrics.profile(name, &compared.profile, !compared.plan.in_step());
+                    statuses.push(ProfileStatus {
+                        profile: compared.profile.clone(),
+                        looked_at,
+                        differences: Some(compared.plan.differences()),
+                        problem: None,
+                    });
                     self.say(name, compared);
                 }
+                statuses
             }
             Err(reason) => {
                 if self.failed.get(name) != Some(&reason) {
                     tracing::warn!(target_name = %name, reason, "it cannot be seen whether the database is as the profiles say");
-                    self.failed.insert(name.clone(), reason);
+                    self.failed.insert(name.clone(), reason.clone());
                 }
+                let status = |definition: &Definition| ProfileStatus {
+                    profile: definition.name.clone(),
+                    looked_at,
+                    differences: None,
+                    problem: Some(reason.clone()),
+                };
+                definitions.profiles.iter().map(status).collect()
             }
         }
     }

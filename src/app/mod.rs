@@ -165,9 +165,15 @@ impl Gate {
             self.addresses.push(listener.local_addr().unwrap_or(*address));
             listeners.push(listener);
         }
-        self.tasks.push(self.serve_control(control, token));
+        let (seen, profiles) = watch::channel(drift::Seen::new());
+        self.tasks.push(self.serve_control(control, token, profiles));
         self.tasks.push(tokio::spawn(tick(Arc::clone(&self.shared))));
-        let looking = drift::watch(self.looks.subscribe(), self.shared.metrics.clone());
+        let looking = drift::watch(
+            self.looks.subscribe(),
+            self.shared.metrics.clone(),
+            self.shared.clock.clone(),
+            seen,
+        );
         self.tasks.push(tokio::spawn(looking));
         self.tasks.push(tokio::spawn(overdue::watch(Arc::clone(&self.shared))));
         self.tasks.push(tokio::spawn(roles::watch(Arc::clone(&self.shared))));
@@ -184,7 +190,7 @@ impl Gate {
         Ok(())
     }
 
-    fn serve_control(&self, listeners: Listeners, token: AdminToken) -> JoinHandle<()> {
+    fn serve_control(&self, listeners: Listeners, token: AdminToken, profiles: watch::Receiver<drift::Seen>) -> JoinHandle<()> {
         let (ready, counted, notifier) = (Arc::clone(&self.shared), Arc::clone(&self.shared), self.notifier.clone());
         let rooms = Arc::clone(&self.shared);
         let forwarder = self.forwarder.clone();
@@ -198,6 +204,7 @@ impl Gate {
             token,
             waiting: self.builder.waiting.clone(),
             rules: self.access.subscribe(),
+            profiles,
             room: Box::new(move |target| rooms.rules.borrow().targets.get(target).cloned()),
             advertise: self.advertise(),
             ready: Box::new(move || readiness(&ready)),

@@ -31,6 +31,7 @@ pub fn profiles(settings: &TargetSettings, account: Option<Account>) -> Result<(
         Some(Definition {
             name: profile.name.clone(),
             rights: profile.rights.clone()?,
+            settings: profile.session_settings(&settings.name),
         })
     });
     let definitions = Definitions {

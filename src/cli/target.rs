@@ -40,7 +40,10 @@ Example:
   tidegate target apply orders --user orders_owner --password-file owner.password
 
 Who applies needs CREATEROLE for the profiles' roles, and to own what they are given rights on, or
-to be a member of the role that does; a superuser has both. Views with masks belong to who applies.")]
+to be a member of the role that does; a superuser has both. Views with masks belong to who applies.
+
+Exit codes: 0 it is as the profiles say, 7 all was done that this account may do, but somebody else
+gave a profile's role more, 1 nothing was done.")]
     Apply(TargetArgs),
     /// Shows the roles of a target's grants as its server has them: whose, until when, how many are logged in, what is left over
     #[command(after_help = "\
@@ -122,7 +125,8 @@ async fn show_plan(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
     let comparison = compare(&target, &definitions).await.map_err(|error| at(&settings, error))?;
     let in_step = comparison.in_step();
     let value = json!({
-        "target": settings.name, "in_step": in_step, "profiles": comparison.profiles, "everybody": comparison.everybody
+        "target": settings.name, "in_step": in_step, "profiles": comparison.profiles,
+        "everybody": comparison.everybody, "left": comparison.left
     });
     render::show(args.output, &value, |_| told(&settings, &comparison))?;
     Ok(if in_step { 0 } else { DIFFERS })
@@ -141,13 +145,22 @@ async fn bring_in_step(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
         .await
         .map_err(|error| at(&settings, error))?;
     let steps: usize = done.profiles.iter().map(|compared| compared.plan.steps.len()).sum();
-    let value = json!({ "target": settings.name, "in_step": true, "done": done.profiles });
-    render::show(args.output, &value, |_| match steps {
-        0 => format!("{}: it was as its profiles say already", settings.name),
-        1 => format!("{}: as its profiles say now, after one change", settings.name),
-        steps => format!("{}: as its profiles say now, after {steps} changes", settings.name),
+    let more = done.beyond();
+    let value = json!({ "target": settings.name, "in_step": more == 0, "done": done.profiles });
+    render::show(args.output, &value, |_| {
+        let mut text = match steps {
+            0 => format!("{}: it was as its profiles say already", settings.name),
+            1 => format!("{}: as its profiles say now, after one change", settings.name),
+            steps => format!("{}: as its profiles say now, after {steps} changes", settings.name),
+        };
+        text.push_str(if more > 0 { ", but for what others gave\n" } else { "\n" });
+        for Compared { profile, plan, .. } in &done.profiles {
+            say(&mut text, &format!("{profile}: from others: "), &plan.beyond);
+            say(&mut text, &format!("{profile}: note: "), &plan.warnings);
+        }
+        text.trim_end().to_owned()
     })?;
-    Ok(0)
+    Ok(if more == 0 { 0 } else { DIFFERS })
 }
 
 /// Names where it was.
@@ -166,10 +179,13 @@ fn told(settings: &TargetSettings, comparison: &Comparison) -> String {
     for compared in &comparison.profiles {
         text.push_str(&of_profile(compared));
     }
-    if !comparison.everybody.is_empty() {
-        text.push_str("\nwhatever the profiles say:\n");
-        for line in &comparison.everybody {
-            text.extend(["  ", &render::visible(line), "\n"]);
+    for (head, lines) in [
+        ("whatever the profiles say", &comparison.everybody),
+        ("of a profile that is no more", &comparison.left),
+    ] {
+        if !lines.is_empty() {
+            text.extend(["\n", head, ":\n"]);
+            say(&mut text, "  ", lines);
         }
     }
     text.trim_end().to_owned()
@@ -177,7 +193,7 @@ fn told(settings: &TargetSettings, comparison: &Comparison) -> String {
 
 fn of_profile(compared: &Compared) -> String {
     let plan = &compared.plan;
-    let state = match (plan.steps.len(), plan.blocked.len()) {
+    let state = match (plan.steps.len(), plan.blocked.len() + plan.beyond.len()) {
         (0, 0) => "as it should be".to_owned(),
         (0, _) => "differs".to_owned(),
         (1, _) => "differs by one statement".to_owned(),
@@ -188,10 +204,15 @@ fn of_profile(compared: &Compared) -> String {
         let (sql, why) = (render::visible(&step.sql), render::visible(&step.why));
         text.extend(["  ", &sql, ";  -- ", &why, "\n"]);
     }
-    for (word, lines) in [("in the way", &plan.blocked), ("note", &plan.warnings)] {
-        for line in lines {
-            text.extend(["  ", word, ": ", &render::visible(line), "\n"]);
-        }
-    }
+    say(&mut text, "  in the way: ", &plan.blocked);
+    say(&mut text, "  from others: ", &plan.beyond);
+    say(&mut text, "  note: ", &plan.warnings);
     text
+}
+
+/// Each on a line of its own.
+fn say(text: &mut String, word: &str, lines: &[String]) {
+    for line in lines {
+        text.extend([word, &render::visible(line), "\n"]);
+    }
 }

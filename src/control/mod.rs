@@ -19,6 +19,7 @@ mod serve;
 pub(crate) mod tests;
 mod token;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -66,6 +67,8 @@ pub struct Gate {
     pub rules: watch::Receiver<Arc<access::Rules>>,
     /// A target as it is configured now, with the roles of its grants.
     pub room: Rooms,
+    /// How the targets' databases stood with their profiles at the last look.
+    pub profiles: watch::Receiver<BTreeMap<TargetName, Vec<model::ProfileStatus>>>,
     /// Host and port that clients connect to, for connection strings.
     pub advertise: String,
     /// Whether the gate takes sessions, or why not.

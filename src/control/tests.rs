@@ -91,6 +91,7 @@ impl Wanted {
             token: AdminToken::load_or_make(&state.join("admin.token")).unwrap(),
             waiting: Waiting::new(limits, Clock::system(None)),
             rules,
+            profiles: watch::channel(BTreeMap::new()).1,
             room: Box::new(|_| None),
             advertise: "127.0.0.1:7432".to_owned(),
             ready: Box::new(readiness(Arc::clone(&ready))),

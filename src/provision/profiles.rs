@@ -1,11 +1,12 @@
 //! Brings the roles of a target's profiles in step with their definitions, and tells where they are not.
 //!
-//! It does not decide what rights mean; `rights` does. The laws: one transaction, so there is all of it or nothing; one at a time in
-//! a database, by an advisory lock; what was done is read again before it is committed, and anything short of the definition is
-//! undone.
+//! It does not decide what rights mean; `rights` does. The laws: one transaction, so there is all of it or nothing; one at a time on a
+//! server; what was done is read again before it is committed, and anything short of the definition is undone.
 
 mod catalogue;
 mod error;
+mod lock;
+mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +17,10 @@ use super::link::{self, Driver};
 use crate::names::{ProfileName, TargetName};
 pub use crate::rights::Step;
 use crate::rights::catalogue::Snapshot;
-use crate::rights::{Marker, Plan, Profile, Rights, RoleName, everybody, plan, profile_role};
+use crate::rights::{Marker, Plan, Profile, Rights, RoleName, everybody, plan, profile_role, quoted};
 use crate::upstream::Target;
 pub use error::ProfilesError;
 
-/// The lock all gates take before they change roles of profiles: the bytes of "tidegate".
-const LOCK: i64 = i64::from_be_bytes(*b"tidegate");
 /// How often it is tried when something changes meanwhile, or the server restarts.
 const ATTEMPTS: u32 = 6;
 /// The pause after the first attempt; each is twice the one before.
@@ -30,6 +29,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// it would hold up all who come after it.
 const OPTIONS: &str = "-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=20s -c standard_conforming_strings=on";
 
+/// Roles with the comment of a profile's.
+const PROFILES: &str = "
+    SELECT rolname, shobj_description(oid, 'pg_authid') FROM pg_roles
+    WHERE shobj_description(oid, 'pg_authid') LIKE 'tidegate profile %' ORDER BY rolname";
+
 /// One profile with its definition.
 #[derive(Debug, Clone)]
 pub struct Definition {
@@ -37,6 +41,8 @@ pub struct Definition {
     pub name: ProfileName,
     /// What it may do.
     pub rights: Rights,
+    /// What its sessions begin with.
+    pub settings: Vec<(String, String)>,
 }
 
 /// The profiles of a target, and the account that hands their roles out.
@@ -69,9 +75,17 @@ pub struct Comparison {
     pub profiles: Vec<Compared>,
     /// What everybody (`PUBLIC`) may do there, beside them.
     pub everybody: Vec<String>,
+    /// Roles of profiles that are no more, and how they are taken away.
+    pub left: Vec<String>,
 }
 
 impl Comparison {
+    /// How much others gave beyond the definitions, that the account cannot take.
+    #[must_use]
+    pub fn beyond(&self) -> usize {
+        self.profiles.iter().map(|compared| compared.plan.beyond.len()).sum()
+    }
+
     /// Whether the database is as the profiles say.
     #[must_use]
     pub fn in_step(&self) -> bool {
@@ -135,13 +149,20 @@ async fn attempt(
     client
         .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
         .await?;
-    client.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    let locked = lock::take(client).await?;
     let todo = look(client, definitions).await?;
-    let blocked: Vec<String> = todo
+    let mut blocked: Vec<String> = todo
         .profiles
         .iter()
         .flat_map(|compared| compared.plan.blocked.iter().map(|why| format!("{}: {why}", compared.profile)))
         .collect();
+    let nothing = todo.profiles.iter().all(|compared| compared.plan.steps.is_empty());
+    if blocked.is_empty() && nothing {
+        return Ok(todo);
+    }
+    if blocked.is_empty() && !locked {
+        blocked.push("this account may not make or change roles: it lacks CREATEROLE".to_owned());
+    }
     if !blocked.is_empty() {
         return Err(ProfilesError::Blocked(blocked));
     }
@@ -155,14 +176,13 @@ async fn attempt(
             progress(&compared.profile, step);
         }
     }
-    if !todo.in_step() {
-        let left = look(client, definitions).await?;
-        let steps = left.profiles.iter().flat_map(|compared| &compared.plan.steps);
-        let left: Vec<String> = steps.map(|step| step.sql.clone()).collect();
-        if !left.is_empty() {
-            return Err(ProfilesError::NotReached(left));
-        }
+    let left = look(client, definitions).await?;
+    let steps = left.profiles.iter().flat_map(|compared| &compared.plan.steps);
+    let left: Vec<String> = steps.map(|step| step.sql.clone()).collect();
+    if !left.is_empty() {
+        return Err(ProfilesError::NotReached(left));
     }
+    lock::leave(client).await?;
     client.batch_execute("COMMIT").await?;
     Ok(todo)
 }
@@ -183,12 +203,36 @@ async fn look(client: &Client, definitions: &Definitions) -> Result<Comparison, 
         .collect();
     let texts: Vec<&str> = names.iter().map(RoleName::as_str).collect();
     let snapshot = catalogue::read(client, &texts, &definitions.account).await?;
-    let profiles = definitions.profiles.iter().zip(&names);
-    let compared = profiles.map(|(definition, role)| one(definitions, definition, role, &snapshot));
+    let mut profiles = Vec::new();
+    for (definition, role) in definitions.profiles.iter().zip(&names) {
+        let mut compared = one(definitions, definition, role, &snapshot)?;
+        let wrong = settings::wrong(client, snapshot.version, &definitions.account, &definition.settings);
+        compared.plan.blocked.extend(wrong.await?);
+        profiles.push(compared);
+    }
     Ok(Comparison {
-        profiles: compared.collect::<Result<_, _>>()?,
+        profiles,
         everybody: everybody(&snapshot),
+        left: left(client, definitions).await?,
     })
+}
+
+/// Roles of this target's profiles that have no definition. They are not dropped here: another gate may have them defined.
+async fn left(client: &Client, definitions: &Definitions) -> Result<Vec<String>, ProfilesError> {
+    let mut left = Vec::new();
+    for row in client.query(PROFILES, &[]).await? {
+        let (role, comment): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let Ok(Marker::Profile { target, profile }) = comment.parse() else {
+            continue;
+        };
+        if target == definitions.target && definitions.profiles.iter().all(|there| there.name != profile) {
+            let role = quoted(role);
+            left.push(format!(
+                "{role} has the rights of {profile}, which is no profile of {target} here; if it is none elsewhere: DROP SCHEMA IF EXISTS {role} CASCADE; REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}"
+            ));
+        }
+    }
+    Ok(left)
 }
 
 fn one(

@@ -19,7 +19,7 @@ pub struct Snapshot {
     pub roles: Vec<Role>,
     /// The database, its schemas, and what is in them; of the system's own only what one of the roles has a right on.
     pub objects: Vec<Object>,
-    /// What objects that are made later come with.
+    /// What objects that are made later come with, for the roles and everybody; of the account's own, for anybody else.
     pub defaults: Vec<DefaultRight>,
 }
 
@@ -47,12 +47,34 @@ pub struct Role {
     pub comment: Option<String>,
     /// What it can do beside what it was granted, in the words of `CREATE ROLE`: `LOGIN`, `SUPERUSER`, `CREATEROLE`, ...
     pub powers: Vec<String>,
-    /// The roles it is a member of, and whether the account may change that.
-    pub member_of: Vec<(String, bool)>,
-    /// What else in the database it has rights on, in words.
-    pub elsewhere: Vec<String>,
+    /// What it is a member of.
+    pub member_of: Vec<Membership>,
+    /// What else in the database it was given rights on.
+    pub elsewhere: Vec<Elsewhere>,
     /// Whether the target's account can hand it out.
     pub handed_out: bool,
+}
+
+/// That a role is a member of another.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Membership {
+    /// The other.
+    pub group: String,
+    /// Who gave it; `None` before PostgreSQL 16, where that means nothing.
+    pub grantor: Option<String>,
+    /// Whether the account can take it back.
+    pub may_leave: bool,
+}
+
+/// Something of a kind that no profile names, with rights on it: a type, a large object, a language.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Elsewhere {
+    /// As it stands in SQL: `LARGE OBJECT 16401`.
+    pub what: String,
+    /// Who gave the rights.
+    pub grantor: String,
+    /// Whether the account can take them.
+    pub may_take: bool,
 }
 
 /// What can be granted on.
@@ -85,7 +107,7 @@ pub struct Object {
     pub owner: String,
     /// Which privileges on it the account may give and take.
     pub may_grant: Vec<String>,
-    /// The privileges that one of the roles, or everybody, has on it.
+    /// The privileges that one of the roles, or everybody, has on it; in the schema of a profile's views, those of all but its owner.
     pub held: Vec<Held>,
     /// A table's columns, in order.
     pub columns: Vec<Column>,
@@ -131,6 +153,10 @@ pub struct Held {
     pub privilege: String,
     /// Only on this column.
     pub column: Option<String>,
+    /// Who gave it.
+    pub grantor: String,
+    /// Whether it may be handed on.
+    pub grantable: bool,
 }
 
 /// A privilege on objects that are made later.
@@ -192,6 +218,12 @@ impl Object {
 }
 
 impl Snapshot {
+    /// Whether the account may act in the name of an owner.
+    #[must_use]
+    pub fn acts_as(&self, owner: &str) -> bool {
+        self.account.acts_as.iter().any(|may| may == owner)
+    }
+
     /// Whether patterns may name what is in a schema: it is neither the system's nor a profile's own, with masks in it.
     pub fn nameable(&self) -> impl Fn(&str) -> bool {
         let schemas = self.objects.iter().filter(|object| object.kind == Kind::Schema);
@@ -210,20 +242,19 @@ impl Snapshot {
             .iter()
             .find(|object| object.kind == Kind::Schema && object.name == name)
     }
-
-    /// A table or view.
-    #[must_use]
-    pub fn table(&self, schema: &str, name: &str) -> Option<&Object> {
-        self.objects
-            .iter()
-            .find(|object| object.kind == Kind::Table && object.key() == (schema, name))
-    }
 }
 
 /// Whether the schema belongs to the server itself: no pattern names it.
 #[must_use]
 pub fn is_system(schema: &str) -> bool {
     schema.starts_with("pg_") || schema == "information_schema"
+}
+
+/// Whether it is one of the functions by which whoever may call them makes large objects.
+#[must_use]
+pub(super) fn makes_large_objects(object: &Object) -> bool {
+    let names = ["lo_creat", "lo_create", "lo_from_bytea"];
+    object.kind == Kind::Routine && object.schema == "pg_catalog" && names.contains(&object.name.as_str())
 }
 
 /// `COMMENT ON ...`.

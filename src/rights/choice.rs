@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use super::catalogue::{Object, Snapshot};
+use super::catalogue::Object;
+use super::tables::Tables;
 use super::{Pattern, Rights};
 
 /// How much of an object.
@@ -27,7 +28,7 @@ impl Choice {
     }
 
     /// What is left of it within a limit.
-    fn within(self, limit: &BTreeSet<String>) -> Self {
+    pub(super) fn within(self, limit: &BTreeSet<String>) -> Self {
         match self {
             Self::Nothing => Self::Nothing,
             Self::Whole => Self::of(limit.clone()),
@@ -60,43 +61,32 @@ pub(super) fn by_name(patterns: &[Pattern], object: &Object) -> Choice {
 }
 
 /// What the patterns give of the object in the end: of a part of a table no more than of the table. (Whoever reads a table reads its
-/// partitions with it, without a right on them.)
-pub(super) fn given(rights: &Rights, patterns: &[Pattern], object: &Object, snapshot: &Snapshot) -> Choice {
-    let mut choice = by_name(patterns, object);
-    let mut seen = BTreeSet::new();
-    let mut above: Vec<&(String, String)> = object.parents.iter().collect();
-    while let Some((schema, name)) = above.pop() {
-        let Some(parent) = snapshot.table(schema, name) else {
-            continue;
-        };
-        if !seen.insert((schema, name)) {
-            continue;
-        }
-        above.extend(&parent.parents);
-        if let Some(limit) = limit(rights, patterns, parent) {
-            choice = choice.within(&limit);
-        }
-    }
-    choice
+/// partitions with it, without a right on them; `around` looks at it from there.)
+pub(super) fn given<'a>(rights: &Rights, patterns: &[Pattern], object: &'a Object, tables: &Tables<'a>) -> Choice {
+    let limits = tables.above(object).into_iter();
+    limits
+        .filter_map(|parent| limit(rights, patterns, parent))
+        .fold(by_name(patterns, object), |choice, limit| choice.within(&limit))
 }
 
 /// What parts of a table are held to: nothing of a masked or excluded one, the columns of one that is given by columns.
 fn limit(rights: &Rights, patterns: &[Pattern], parent: &Object) -> Option<BTreeSet<String>> {
-    let masked = rights.masks.iter().any(|mask| (&*mask.schema, &*mask.name) == parent.key());
-    if masked {
+    if rights.mask(parent).is_some() {
         return Some(BTreeSet::new());
     }
     match by_name(patterns, parent) {
         Choice::Whole => None,
         Choice::Columns(columns) => Some(columns),
-        Choice::Nothing => {
-            let (schema, name) = parent.key();
-            let excluded = patterns
-                .iter()
-                .any(|pattern| pattern.excludes && pattern.matches(schema, name));
-            excluded.then(BTreeSet::new)
-        }
+        Choice::Nothing => is_excluded(patterns, parent).then(BTreeSet::new),
     }
+}
+
+/// Whether patterns take something of it away, whatever others give.
+pub(super) fn is_excluded(patterns: &[Pattern], object: &Object) -> bool {
+    let (schema, name) = object.key();
+    patterns
+        .iter()
+        .any(|pattern| pattern.excludes && pattern.matches(schema, name))
 }
 
 /// Whether a pattern names anything at all.

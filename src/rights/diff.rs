@@ -1,11 +1,12 @@
 //! Compares what a role has on objects with what it is to have, and says it as GRANT and REVOKE.
 //!
 //! The law: a right on a whole table and rights on its columns do not stand side by side, for taking the one takes the others
-//! (ExecGrant_Relation in catalog/aclchk.c).
+//! (ExecGrant_Relation in catalog/aclchk.c); what only somebody else can take
+//! back is told, and keeps nothing from being done, or any owner of anything could.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalogue::{Kind, Object, Snapshot};
+use super::catalogue::{Held, Kind, Object, Snapshot};
 use super::choice::Choice;
 use super::plan::Plan;
 use super::role::quoted;
@@ -18,12 +19,12 @@ const TOGETHER: usize = 50;
 /// What is to be given and taken, alike things together.
 pub(super) struct Difference<'a> {
     role: &'a str,
+    snapshot: &'a Snapshot,
     revoke: Vec<Change>,
     grant: Vec<Change>,
     blocked: Vec<String>,
+    beyond: Vec<String>,
     warnings: Vec<String>,
-    /// The roles of profiles.
-    profiles: Vec<&'a str>,
 }
 
 /// Privileges of one kind of object.
@@ -34,15 +35,23 @@ struct Change {
     objects: Vec<String>,
 }
 
+/// Privileges that are held: on a whole object, and on columns.
+#[derive(Default)]
+struct On<'o> {
+    whole: BTreeSet<&'o str>,
+    columns: BTreeMap<&'o str, BTreeSet<&'o str>>,
+}
+
 impl<'a> Difference<'a> {
     pub(super) fn new(role: &'a str, snapshot: &'a Snapshot) -> Self {
         Self {
             role,
+            snapshot,
             revoke: Vec::new(),
             grant: Vec::new(),
             blocked: Vec::new(),
+            beyond: Vec::new(),
             warnings: Vec::new(),
-            profiles: snapshot.roles.iter().map(|role| role.name.as_str()).collect(),
         }
     }
 
@@ -52,48 +61,34 @@ impl<'a> Difference<'a> {
             // Made by a grant, and given to the profile when that ended.
             return;
         }
-        let (whole, columns) = held(object, self.role);
+        // A right is taken from whom it was given by: REVOKE acts as the owner for whoever may act as that, for others as themselves
+        // (`select_best_grantor` in utils/adt/acl.c).
+        let revoker = if self.snapshot.acts_as(&object.owner) {
+            &object.owner
+        } else {
+            &self.snapshot.account.name
+        };
+        let role = self.role;
+        let held = object.held.iter().filter(|held| held.role.as_deref() == Some(role));
+        let (ours, others): (Vec<&Held>, Vec<&Held>) = held.partition(|held| held.grantor == *revoker);
+        let options = ours.iter().filter(|held| held.grantable && wanted(want, held));
+        let options: Vec<String> = options.map(|held| text(held)).collect();
+        let all = On::of(ours.iter().chain(&others).copied());
+        let ours = On::of(ours);
         let mut privileges: BTreeSet<&str> = want.0.keys().copied().collect();
-        privileges.extend(&whole);
-        privileges.extend(columns.keys().copied());
+        privileges.extend(&ours.whole);
+        privileges.extend(ours.columns.keys().copied());
         let (mut take, mut give, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for privilege in ordered(privileges) {
-            let none = BTreeSet::new();
-            let some = columns.get(privilege).unwrap_or(&none);
-            let (before_take, before_give) = (take.len(), give.len());
-            match want.get(privilege) {
-                Choice::Nothing => take.push(privilege.to_owned()),
-                Choice::Whole => {
-                    if !some.is_empty() {
-                        take.push(listed(privilege, some.iter().copied()));
-                    }
-                    if !whole.contains(privilege) {
-                        give.push(privilege.to_owned());
-                    }
-                }
-                Choice::Columns(wanted) => {
-                    let wanted: BTreeSet<&str> = wanted.iter().map(String::as_str).collect();
-                    let (extra, missing) = if whole.contains(privilege) {
-                        take.push(privilege.to_owned());
-                        (BTreeSet::new(), wanted)
-                    } else {
-                        (some - &wanted, &wanted - some)
-                    };
-                    if !extra.is_empty() {
-                        take.push(listed(privilege, extra));
-                    }
-                    if !missing.is_empty() {
-                        give.push(listed(privilege, missing));
-                    }
-                }
+            let (less, more) = change(privilege, want.get(privilege), &ours, &all);
+            if more.is_some() && object.may_grant.iter().all(|may| may != privilege) {
+                refused.push(may_not(object, privilege));
             }
-            let changes = take.len() > before_take || give.len() > before_give;
-            if changes && object.may_grant.iter().all(|may| may != privilege) {
-                let verb = if give.len() > before_give { "give" } else { "take" };
-                refused.push(may_not(object, privilege, verb));
-            }
+            take.extend(less);
+            give.extend(more);
         }
-        if !refused.is_empty() && self.profiles.contains(&object.owner.as_str()) {
+        self.beyond(object, want, &others);
+        if !refused.is_empty() && self.snapshot.roles.iter().any(|role| role.name == object.owner) {
             let shown = object.shown();
             self.warnings.push(format!(
                 "{shown} was made under {}, and is that profile's alone",
@@ -103,7 +98,23 @@ impl<'a> Difference<'a> {
         }
         self.blocked.append(&mut refused);
         note(&mut self.revoke, take.join(", "), object.kind.word(), object.quoted());
+        if !options.is_empty() {
+            let options = format!("GRANT OPTION FOR {}", options.join(", "));
+            note(&mut self.revoke, options, object.kind.word(), object.quoted());
+        }
         note(&mut self.grant, give.join(", "), object.kind.word(), object.quoted());
+    }
+
+    /// What others gave, beyond what is wanted.
+    fn beyond(&mut self, object: &Object, want: &Want, others: &[&Held]) {
+        let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for held in others.iter().filter(|held| !wanted(want, held)) {
+            found.entry(&held.grantor).or_default().push(text(held));
+        }
+        for (grantor, privileges) in found {
+            let what = format!("{} {}", object.kind.word(), object.quoted());
+            self.beyond.push(taken_by(grantor, &privileges.join(", "), &what, self.role));
+        }
     }
 
     /// A view that is still to be made.
@@ -124,12 +135,13 @@ impl<'a> Difference<'a> {
             for objects in change.objects.chunks(TOGETHER) {
                 let (privileges, kind, objects) = (&change.privileges, change.kind, objects.join(", "));
                 plan.step(
-                    format!("REVOKE {privileges} ON {kind} {objects} FROM {role}"),
+                    format!("REVOKE {privileges} ON {kind} {objects} FROM {role} CASCADE"),
                     "it is beyond the profile's definition",
                 );
             }
         }
         plan.blocked.extend(self.blocked.iter().cloned());
+        plan.beyond.extend(self.beyond.iter().cloned());
         plan.warnings.extend(self.warnings.iter().cloned());
     }
 
@@ -144,11 +156,60 @@ impl<'a> Difference<'a> {
     }
 }
 
-fn may_not(object: &Object, privilege: &str, verb: &str) -> String {
+/// Whether what is held is wanted, whoever gave it.
+fn wanted(want: &Want, held: &Held) -> bool {
+    match (want.get(&held.privilege), &held.column) {
+        (Choice::Whole, _) => true,
+        (Choice::Columns(columns), Some(column)) => columns.contains(column),
+        (Choice::Columns(_), None) | (Choice::Nothing, _) => false,
+    }
+}
+
+/// As it stands in a REVOKE.
+fn text(held: &Held) -> String {
+    let column = held.column.as_deref();
+    column.map_or_else(|| held.privilege.clone(), |column| listed(&held.privilege, [column]))
+}
+
+/// One privilege: what to take, and what to give.
+fn change(privilege: &str, want: &Choice, ours: &On<'_>, all: &On<'_>) -> (Option<String>, Option<String>) {
+    let none = BTreeSet::new();
+    let (some, there) = (
+        ours.columns.get(privilege).unwrap_or(&none),
+        all.columns.get(privilege).unwrap_or(&none),
+    );
+    let whole = ours.whole.contains(privilege).then(|| privilege.to_owned());
+    let columns = |columns: BTreeSet<&str>| (!columns.is_empty()).then(|| listed(privilege, columns));
+    match want {
+        // Taken whole, it is taken of all columns.
+        Choice::Nothing => (whole.or_else(|| some.first().map(|_| privilege.to_owned())), None),
+        Choice::Whole => {
+            let missing = !all.whole.contains(privilege);
+            (columns(some.clone()), missing.then(|| privilege.to_owned()))
+        }
+        Choice::Columns(wanted) => {
+            let wanted: BTreeSet<&str> = wanted.iter().map(String::as_str).collect();
+            match whole {
+                Some(whole) => (Some(whole), columns(wanted)),
+                None => (columns(some - &wanted), columns(&wanted - there)),
+            }
+        }
+    }
+}
+
+fn may_not(object: &Object, privilege: &str) -> String {
     let (kind, shown) = (object.kind.word().to_lowercase(), object.shown());
     format!(
-        "this account may not {verb} {privilege} on {kind} {shown}: its owner {} may",
+        "this account may not give {privilege} on {kind} {shown}: its owner {} may",
         object.owner
+    )
+}
+
+/// What somebody else gave to a role, and has to take back.
+pub(super) fn taken_by(grantor: &str, privileges: &str, what: &str, role: &str) -> String {
+    format!(
+        "{grantor} gave it rights, and this account cannot take them back; as {grantor}: REVOKE {privileges} ON {what} FROM {}",
+        quoted(role)
     )
 }
 
@@ -178,20 +239,21 @@ fn note(changes: &mut Vec<Change>, privileges: String, kind: &'static str, objec
     }
 }
 
-/// What the role has: on the whole object, and on columns.
-fn held<'o>(object: &'o Object, role: &str) -> (BTreeSet<&'o str>, BTreeMap<&'o str, BTreeSet<&'o str>>) {
-    let (mut whole, mut columns) = (BTreeSet::new(), BTreeMap::<_, BTreeSet<_>>::new());
-    for held in object.held.iter().filter(|held| held.role.as_deref() == Some(role)) {
-        match &held.column {
-            None => {
-                whole.insert(held.privilege.as_str());
-            }
-            Some(column) => {
-                columns.entry(held.privilege.as_str()).or_default().insert(column.as_str());
+impl<'o> On<'o> {
+    fn of(held: impl IntoIterator<Item = &'o Held>) -> Self {
+        let mut on = Self::default();
+        for held in held {
+            match &held.column {
+                None => {
+                    on.whole.insert(&held.privilege);
+                }
+                Some(column) => {
+                    on.columns.entry(&held.privilege).or_default().insert(column);
+                }
             }
         }
+        on
     }
-    (whole, columns)
 }
 
 fn listed<'c>(privilege: &str, columns: impl IntoIterator<Item = &'c str>) -> String {

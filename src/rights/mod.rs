@@ -4,6 +4,7 @@
 //!
 //! INVARIANT: what no pattern names is not granted, and what was granted beyond the patterns is taken away.
 
+mod around;
 pub mod catalogue;
 mod choice;
 mod diff;
@@ -12,7 +13,9 @@ mod mask;
 mod pattern;
 mod plan;
 mod role;
+mod tables;
 mod view;
+mod views;
 mod wants;
 mod warnings;
 
@@ -45,6 +48,13 @@ pub struct Rights {
     pub future: bool,
     /// The tables shown through masks.
     pub masks: Vec<MaskedTable>,
+}
+
+impl Rights {
+    /// How a table is masked, if it is.
+    fn mask(&self, table: &catalogue::Object) -> Option<&MaskedTable> {
+        self.masks.iter().find(|mask| (&*mask.schema, &*mask.name) == table.key())
+    }
 }
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 //! It does nothing of it. The laws: nothing to do is an empty plan; rights are taken before others are given; what the account
 //! cannot change is told before anything is changed; a role or schema without the gate's comment is never touched.
 
-use super::catalogue::{Kind, Object, Role, Snapshot, comment_on};
-use super::diff::Difference;
+use super::catalogue::{Membership, Role, Snapshot, comment_on};
+use super::diff::{Difference, taken_by};
 use super::role::{RoleName, quoted};
-use super::view::{self, View};
+use super::views::Views;
 use super::wants::Wants;
-use super::{Rights, future, warnings};
+use super::{Rights, around, future, warnings};
 
 /// A profile as its target needs it.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +39,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What differs and the account that looked cannot change; while there is any, nothing is done.
     pub blocked: Vec<String>,
+    /// What others gave the role beyond the definition, and the account that looked cannot take; it stands in the way of nothing.
+    pub beyond: Vec<String>,
     /// What is no difference, but should be known.
     pub warnings: Vec<String>,
 }
@@ -75,7 +77,14 @@ impl Plan {
     /// Whether the database is as the profile says.
     #[must_use]
     pub fn in_step(&self) -> bool {
-        self.steps.is_empty() && self.blocked.is_empty()
+        self.differences() == 0
+    }
+
+    /// In how many places it is not.
+    #[must_use]
+    pub fn differences(&self) -> u64 {
+        let count = self.steps.len() + self.blocked.len() + self.beyond.len();
+        count.try_into().unwrap_or(u64::MAX)
     }
 
     pub(super) fn step(&mut self, sql: String, why: impl Into<String>) {
@@ -105,9 +114,14 @@ pub fn plan(profile: &Profile<'_>, snapshot: &Snapshot) -> Result<Plan, PlanErro
     views.make(profile, &mut plan, snapshot);
     difference.grant(&mut plan);
     plan.steps.extend(later.grant);
+    let mistaken = around::mistaken(profile.rights, snapshot);
+    plan.blocked
+        .extend(mistaken.iter().map(|mistaken| format!("{} {}", mistaken.line, mistaken.why)));
+    plan.blocked.extend(around::parts(profile.rights, snapshot));
     plan.blocked.extend(wants.not_masked.iter().cloned());
     plan.blocked.extend(later.blocked);
-    plan.warnings.extend(warnings::all(profile, &wants, snapshot));
+    plan.beyond.extend(later.beyond);
+    plan.warnings.extend(warnings::all(profile, &wants, snapshot, &mistaken));
     plan.warnings.extend(later.warnings);
     Ok(plan)
 }
@@ -118,7 +132,8 @@ fn role(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) -> Result<(
     let account = &snapshot.account;
     let may = account.superuser || account.create_role;
     let mut handed_out = account.name == profile.account || snapshot.version < ADMIN_OPTIONS;
-    if let Some(there) = snapshot.roles.iter().find(|role| role.name == profile.role.as_str()) {
+    let there = snapshot.roles.iter().find(|role| role.name == profile.role.as_str());
+    if let Some(there) = there {
         if there.comment.as_deref() != Some(marker) {
             return Err(PlanError::NotOurs {
                 what: "the role",
@@ -126,12 +141,8 @@ fn role(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) -> Result<(
                 marker: marker.to_owned(),
             });
         }
-        powers(there, &name, plan);
+        powers(there, &name, &account.name, plan);
         handed_out |= there.handed_out;
-        for what in &there.elsewhere {
-            let why = format!("{} also has rights on {what}, which no profile gives", profile.role);
-            plan.blocked.push(format!("{why}: revoke them"));
-        }
     } else {
         plan.step(
             format!("CREATE ROLE {name} {POWERLESS}"),
@@ -151,125 +162,47 @@ fn role(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) -> Result<(
         let why = format!("{} may not make or change roles: it lacks CREATEROLE", account.name);
         plan.blocked.push(why);
     }
+    if let Some(there) = there {
+        elsewhere(there, &name, plan);
+    }
     Ok(())
 }
 
-fn powers(there: &Role, name: &str, plan: &mut Plan) {
+fn powers(there: &Role, name: &str, account: &str, plan: &mut Plan) {
     if !there.powers.is_empty() {
         // Only what differs: who is no superuser may not even mention others (AlterRole in commands/user.c, before 16).
         let off: Vec<String> = there.powers.iter().map(|power| format!("NO{power}")).collect();
         plan.step(format!("ALTER ROLE {name} {}", off.join(" ")), "it only holds rights");
     }
-    for (group, may_leave) in &there.member_of {
+    for Membership {
+        group,
+        grantor,
+        may_leave,
+    } in &there.member_of
+    {
+        let by = grantor.as_deref().filter(|grantor| *grantor != account);
+        let by = by
+            .map(|grantor| format!(" GRANTED BY {}", quoted(grantor)))
+            .unwrap_or_default();
+        let sql = format!("REVOKE {} FROM {name}{by} CASCADE", quoted(group));
         if *may_leave {
-            plan.step(
-                format!("REVOKE {} FROM {name}", quoted(group)),
-                "it has no rights but its own",
-            );
+            plan.step(sql, "it has no rights but its own");
         } else {
-            let why = format!("{} is a member of {group}, which this account cannot change", there.name);
-            plan.blocked.push(why);
+            let why = format!("it is a member of {group}, which this account cannot change");
+            plan.beyond.push(format!("{why}; as who may hand {group} out: {sql}"));
         }
     }
 }
 
-/// The views of a profile that are there.
-struct Views<'a> {
-    own: &'a str,
-    /// Whether their schema is.
-    schema: bool,
-    salt: bool,
-    there: Vec<&'a Object>,
-    wanted: &'a [(View, super::wants::Want)],
-}
-
-impl<'a> Views<'a> {
-    fn of(profile: &Profile<'a>, wants: &'a Wants<'a>, snapshot: &'a Snapshot) -> Result<Self, PlanError> {
-        let own = profile.role.as_str();
-        let schema = snapshot.schema(own);
-        if let Some(schema) = schema
-            && schema.comment.as_deref() != Some(profile.marker)
-        {
-            return Err(PlanError::NotOurs {
-                what: "the schema",
-                name: own.to_owned(),
-                marker: profile.marker.to_owned(),
-            });
+fn elsewhere(there: &Role, name: &str, plan: &mut Plan) {
+    for elsewhere in &there.elsewhere {
+        let what = &elsewhere.what;
+        if elsewhere.may_take {
+            // With what was made of it: whoever can be given something can be given the right to hand it on.
+            let sql = format!("REVOKE ALL ON {what} FROM {name} CASCADE");
+            plan.step(sql, "no profile gives rights on such a thing");
+        } else {
+            plan.beyond.push(taken_by(&elsewhere.grantor, "ALL", what, &there.name));
         }
-        let inside = |object: &&Object| object.kind == Kind::Table && object.schema == own;
-        let (salt, there): (Vec<_>, Vec<_>) = snapshot
-            .objects
-            .iter()
-            .filter(inside)
-            .partition(|object| view::is_salt(object));
-        Ok(Self {
-            own,
-            schema: schema.is_some(),
-            salt: !salt.is_empty(),
-            there,
-            wanted: &wants.views,
-        })
-    }
-
-    /// The view as it is there, if it is as it should be.
-    fn kept(&self, view: &View) -> Option<&'a Object> {
-        let same = |there: &&&Object| there.name == view.name && view.is(there);
-        self.there.iter().find(same).copied()
-    }
-
-    /// Whether the object is one of them, or their schema that is to go.
-    fn have(&self, object: &Object) -> bool {
-        let inside = || self.there.iter().any(|there| std::ptr::eq(*there, object));
-        match object.kind {
-            Kind::Table => object.schema == self.own && inside(),
-            Kind::Schema => object.name == self.own && self.wanted.is_empty(),
-            _ => false,
-        }
-    }
-
-    fn make(&self, profile: &Profile<'_>, plan: &mut Plan, snapshot: &Snapshot) {
-        let before = plan.steps.len();
-        for there in &self.there {
-            if !self.wanted.iter().any(|(view, _)| view.name == there.name && view.is(there)) {
-                plan.step(
-                    format!("DROP VIEW {}", there.quoted()),
-                    "it is not, or not any more, what the profile says",
-                );
-            }
-        }
-        let salted = self.wanted.iter().any(|(view, _)| view.salted);
-        if !self.wanted.is_empty() {
-            let steps = view::schema_steps(profile.role, profile.marker, self.schema, salted && !self.salt);
-            plan.steps.extend(steps);
-        } else if self.schema {
-            // The salt goes with it; what somebody else put there keeps it from going.
-            let salt = self.salt.then(|| view::drop_salt(profile.role));
-            plan.steps.extend(salt);
-            plan.step(format!("DROP SCHEMA {}", profile.role.quoted()), "nothing is masked any more");
-        }
-        for (view, _) in self.wanted.iter().filter(|(view, _)| self.kept(view).is_none()) {
-            plan.steps.extend(view.steps());
-        }
-        if plan.steps.len() == before {
-            return;
-        }
-        let account = &snapshot.account;
-        let owned = snapshot.schema(profile.role.as_str());
-        let why = match owned {
-            Some(schema) if !account.acts_as.contains(&schema.owner) => {
-                format!(
-                    "the schema {} of its masks is {}'s: apply as that",
-                    profile.role, schema.owner
-                )
-            }
-            None if !account.create_schema => {
-                format!(
-                    "{} may not make a schema for its masks: it lacks CREATE on the database",
-                    account.name
-                )
-            }
-            _ => return,
-        };
-        plan.blocked.push(why);
     }
 }

@@ -1,6 +1,6 @@
 //! Plans from catalogues that are made up.
 
-use super::catalogue::{Account, Column, DefaultRight, Held, Kind, Nature, Object, Role, Snapshot};
+use super::catalogue::{Account, Column, DefaultRight, Elsewhere, Held, Kind, Membership, Nature, Object, Role, Snapshot};
 use super::*;
 
 const MARKER: &str = "tidegate profile orders/read-only";
@@ -46,6 +46,8 @@ fn held(role: Option<&str>, privilege: &str) -> Held {
         role: role.map(str::to_owned),
         privilege: privilege.to_owned(),
         column: None,
+        grantor: "owner".to_owned(),
+        grantable: false,
     }
 }
 
@@ -91,6 +93,7 @@ fn planned(rights: &Rights, snapshot: &Snapshot) -> Plan {
 fn sql(plan: &Plan) -> String {
     let steps = plan.steps.iter().map(|step| step.sql.clone());
     let blocked = plan.blocked.iter().map(|why| format!("blocked: {why}"));
+    let blocked = blocked.chain(plan.beyond.iter().map(|why| format!("beyond: {why}")));
     let warnings = plan.warnings.iter().map(|why| format!("warning: {why}"));
     steps.chain(blocked).chain(warnings).collect::<Vec<_>>().join("\n")
 }
@@ -174,6 +177,13 @@ fn nothing_to_do_is_an_empty_plan() {
     }
     let plan = planned(&rights, &snapshot);
     assert!(plan.in_step() && plan.steps.is_empty(), "{plan:#?}");
+    // A right that is wanted is not wanted to be handed on.
+    snapshot.objects[1].held[0].grantable = true;
+    snapshot.objects[3].held[1].grantable = true;
+    let options = planned(&rights, &snapshot);
+    snapshot.objects[1].held[0].grantable = false;
+    snapshot.objects[3].held[1].grantable = false;
+    insta::assert_snapshot!("nothing_is_handed_on", sql(&options));
     // The server's own and what others hold are nobody's business.
     snapshot.objects[4].held.push(held(Some("somebody"), "DELETE"));
     let later = |role: &str, schema: Option<&str>| DefaultRight {
@@ -214,6 +224,9 @@ fn everybody_is_not_forgotten() {
     let mut definer = object(Kind::Routine, "shop", "raise");
     (definer.nature, definer.held) = (Nature::Definer, vec![held(None, "EXECUTE")]);
     snapshot.objects.push(definer);
+    let mut maker = object(Kind::Routine, "pg_catalog", "lo_create");
+    (maker.arguments, maker.held) = ("oid".to_owned(), vec![held(None, "EXECUTE")]);
+    snapshot.objects.push(maker);
     insta::assert_snapshot!(everybody(&snapshot).join("\n"));
 }
 
@@ -269,4 +282,301 @@ fn names_cannot_end_their_quotes() {
         plan.contains("DO $_seal$BEGIN EXECUTE format('COMMENT ON VIEW \"tg_orders_read-only\".\"$seal$''%%s\" IS %L'"),
         "{plan}"
     );
+}
+
+fn select(texts: &[&str]) -> Rights {
+    Rights {
+        select: patterns(texts),
+        ..Rights::default()
+    }
+}
+
+fn masked(name: &str, column: &str) -> MaskedTable {
+    MaskedTable {
+        schema: "shop".to_owned(),
+        name: name.to_owned(),
+        columns: vec![(column.to_owned(), Mask::Null)],
+    }
+}
+
+/// A table with parts in two generations, in another schema, and views of views of it.
+fn family() -> Snapshot {
+    let mut snapshot = snapshot();
+    snapshot.objects.push(object(Kind::Schema, "parts", "parts"));
+    let part = |name: &str, schema: &str, parent: (&str, &str)| Object {
+        schema: schema.to_owned(),
+        parents: vec![(parent.0.to_owned(), parent.1.to_owned())],
+        ..table(name, &["id", "iban"])
+    };
+    let view = |name: &str, reads: (&str, &str)| Object {
+        reads: vec![(reads.0.to_owned(), reads.1.to_owned())],
+        ..table(name, &["id"])
+    };
+    snapshot.objects.extend([
+        table("pay", &["id", "iban"]),
+        part("pay_1", "parts", ("shop", "pay")),
+        part("pay_1_1", "parts", ("parts", "pay_1")),
+        view("of_part", ("parts", "pay_1_1")),
+        view("outer", ("shop", "inner")),
+        view("inner", ("shop", "pay")),
+    ]);
+    snapshot
+}
+
+#[test]
+fn a_table_is_given_no_more_than_its_parts() {
+    for (texts, mask, said) in [
+        (&["*.*", "!parts.pay_1_1"][..], None, "all of parts.pay_1_1"),
+        (&["*.*", "!parts.pay_1_1(iban)"], None, "iban of parts.pay_1_1"),
+        (&["shop.*", "parts.pay_1_1(id)"], None, "iban of parts.pay_1_1"),
+        (&["*.*", "!shop.pay(iban)", "!parts.pay_1(id)"], None, "id of parts.pay_1"),
+        (&["*.*"], Some("pay_1_1"), "iban of parts.pay_1_1"),
+    ] {
+        let mut rights = select(texts);
+        rights.masks.extend(mask.map(|name| MaskedTable {
+            schema: "parts".to_owned(),
+            ..masked(name, "iban")
+        }));
+        let blocked = planned(&rights, &family()).blocked.join("\n");
+        assert!(
+            blocked.contains("`select` gives shop.pay, and with it") && blocked.contains(said),
+            "{texts:?} {blocked}"
+        );
+    }
+    // Writing is reached through a table no less.
+    let rights = Rights {
+        update: patterns(&["*.*", "!parts.pay_1"]),
+        ..Rights::default()
+    };
+    let blocked = planned(&rights, &family()).blocked.join("\n");
+    assert!(blocked.contains("`update` gives shop.pay"), "{blocked}");
+    // What is kept back of the table is kept back of its parts; what is not meant at all is nobody's way around.
+    for texts in [
+        &["*.*", "!shop.pay(iban)"][..],
+        &["*.*", "!shop.pay"],
+        &["shop.*"],
+        &["parts.*", "!parts.pay_1_1"],
+    ] {
+        let blocked = planned(&select(texts), &family()).blocked;
+        let expected = usize::from(texts == ["parts.*", "!parts.pay_1_1"]);
+        assert_eq!(blocked.len(), expected, "{texts:?} {blocked:?}");
+    }
+    let mut rights = select(&["*.*"]);
+    rights.masks.push(masked("pay", "iban"));
+    let plan = sql(&planned(&rights, &family()));
+    assert!(!plan.contains("blocked") && !plan.contains("\"parts\".\"pay_1"), "{plan}");
+}
+
+#[test]
+fn views_of_views_are_seen_through() {
+    let warned = |rights: &Rights, view: &str, table: &str| {
+        let warnings = planned(rights, &family()).warnings.join("\n");
+        warnings.contains(&format!("the view {view} reads {table}"))
+    };
+    let mut rights = select(&["shop.*"]);
+    assert!(!warned(&rights, "shop.outer", "") && !warned(&rights, "shop.of_part", ""));
+    rights.masks.push(masked("pay", "iban"));
+    for (view, table) in [
+        ("shop.inner", "shop.pay"),
+        ("shop.outer", "shop.pay"),
+        ("shop.of_part", "parts.pay_1_1"),
+    ] {
+        assert!(warned(&rights, view, table), "{view}");
+    }
+    assert!(warned(&select(&["shop.*", "!shop.pay"]), "shop.outer", "shop.pay"));
+    assert!(warned(&select(&["shop.*", "!shop.pay(iban)"]), "shop.outer", "shop.pay"));
+    // A table's parts are read with it.
+    assert!(warned(
+        &select(&["shop.outer", "parts.*", "!parts.pay_1_1"]),
+        "shop.outer",
+        "parts.pay_1_1"
+    ));
+    // What keeps nothing back is no reason to warn.
+    assert!(!warned(&select(&["shop.*", "!shop.*(nothing)"]), "shop.outer", ""));
+}
+
+#[test]
+fn what_is_kept_back_by_name_has_to_be_there() {
+    let blocked = |rights: &Rights| planned(rights, &snapshot()).blocked.join("\n");
+    for (texts, said) in [
+        (
+            &["shop.*", "!shop.staff"][..],
+            "`!shop.staff` in `select` names nothing that is there",
+        ),
+        (&["*.o*", "!shop.staff(pay)"], "`!shop.staff(pay)` in `select` names nothing"),
+        (
+            &["shop.*", "!shop.cards(number)"],
+            "keeps back a column number that is not there",
+        ),
+        (
+            &["shop.cards", "!shop.cards(number)"],
+            "keeps back a column number that is not there",
+        ),
+        (&["shop.*", "shop.cards(id)"], "add `!shop.cards`"),
+        (&["shop.cards", "shop.cards(id)"], "add `!shop.cards`"),
+    ] {
+        let blocked = blocked(&select(texts));
+        assert!(blocked.contains(said), "{texts:?} {blocked}");
+    }
+    for texts in [
+        &["shop.*", "!shop.staff_*"][..],
+        &["shop.*", "!*.staff"],
+        &["shop.*", "!shop.*(number)"],
+        &["shop.orders", "!shop.staff"],
+        &["shop.*", "!shop.cards", "shop.cards(id)"],
+        &["shop.*(id)", "shop.orders"],
+        &["shop.orders", "!shop.cards(number)"],
+    ] {
+        assert_eq!(blocked(&select(texts)), "", "{texts:?}");
+    }
+    let functions = Rights {
+        execute: patterns(&["shop.*", "!shop.raise"]),
+        ..Rights::default()
+    };
+    assert!(blocked(&functions).contains("`!shop.raise` in `execute`"));
+    let mut rights = select(&["shop.*"]);
+    rights.masks.push(masked("old_cards", "pan"));
+    let plan = planned(&rights, &snapshot());
+    insta::assert_snapshot!(plan.blocked.join("\n"));
+    assert!(plan.warnings.is_empty(), "it is said once: {:?}", plan.warnings);
+    // Under its new name no pattern gives it.
+    rights.select = patterns(&["shop.orders", "shop.old_cards"]);
+    assert_eq!(blocked(&rights), "");
+}
+
+#[test]
+fn nothing_is_given_beforehand_that_could_be_kept_back() {
+    let later = |rights: &Rights| {
+        let plan = sql(&planned(rights, &snapshot()));
+        ["SELECT", "INSERT", "USAGE"].map(|privilege| plan.contains(&format!("IN SCHEMA \"audit\" GRANT {privilege} ON")))
+    };
+    let mut rights = Rights {
+        select: patterns(&["audit.*", "shop.orders"]),
+        insert: patterns(&["audit.*"]),
+        usage: patterns(&["audit.*"]),
+        future: true,
+        ..Rights::default()
+    };
+    assert_eq!(later(&rights), [true; 3]);
+    // Wherever the exception is: a part of shop.cards can be made in audit, and a view of it.
+    for exception in ["!shop.cards", "!shop.cards(pan)", "shop.cards(id)"] {
+        rights.select[1] = exception.parse().unwrap();
+        assert_eq!(later(&rights), [false, true, true], "{exception}");
+    }
+    rights.select[1] = "shop.cards".parse().unwrap();
+    rights.masks.push(masked("cards", "pan"));
+    assert_eq!(later(&rights), [false, false, true]);
+    let plan = planned(&rights, &snapshot());
+    let warning = "what is made later is not covered by `select`, `insert` until the next `tidegate target apply`";
+    assert!(plan.warnings.iter().any(|said| said.contains(warning)), "{:?}", plan.warnings);
+    // What was given before there was an exception is taken back.
+    let mut snapshot = snapshot();
+    snapshot.defaults.push(DefaultRight {
+        owner: "owner".to_owned(),
+        schema: Some("audit".to_owned()),
+        kind: "TABLES".to_owned(),
+        role: Some("tg_orders_read-only".to_owned()),
+        privilege: "SELECT".to_owned(),
+    });
+    let plan = sql(&planned(&rights, &snapshot));
+    assert!(plan.contains("IN SCHEMA \"audit\" REVOKE SELECT ON TABLES"), "{plan}");
+}
+
+#[test]
+fn what_others_give_is_told_and_blocks_nothing() {
+    let role = "tg_orders_read-only";
+    let mut snapshot = snapshot();
+    let member = |group: &str, grantor: &str| Membership {
+        group: group.to_owned(),
+        grantor: Some(grantor.to_owned()),
+        may_leave: grantor == "owner",
+    };
+    let elsewhere = |what: &str, grantor: &str| Elsewhere {
+        what: what.to_owned(),
+        grantor: grantor.to_owned(),
+        may_take: grantor == "owner",
+    };
+    snapshot.roles.push(Role {
+        name: role.to_owned(),
+        comment: Some(MARKER.to_owned()),
+        member_of: vec![member("friends", "stranger"), member("helpers", "owner")],
+        elsewhere: vec![elsewhere("LARGE OBJECT 1", "owner"), elsewhere("LARGE OBJECT 2", "stranger")],
+        ..Role::default()
+    });
+    let from = |grantor: &str, privilege: &str, column: Option<&str>| Held {
+        column: column.map(str::to_owned),
+        grantor: grantor.to_owned(),
+        ..held(Some(role), privilege)
+    };
+    // Somebody whom the owner let hand it on, and an owner whom nobody asked.
+    snapshot.objects[3].held = vec![
+        from("owner", "SELECT", None),
+        from("friend", "SELECT", Some("pan")),
+        from("friend", "DELETE", None),
+    ];
+    snapshot.objects.push(Object {
+        owner: "stranger".to_owned(),
+        may_grant: Vec::new(),
+        held: vec![from("stranger", "INSERT", Some("id"))],
+        ..table("strange", &["id"])
+    });
+    snapshot.defaults.push(DefaultRight {
+        owner: "stranger".to_owned(),
+        schema: None,
+        kind: "TABLES".to_owned(),
+        role: Some(role.to_owned()),
+        privilege: "SELECT".to_owned(),
+    });
+    let plan = planned(&select(&["shop.cards(id)"]), &snapshot);
+    assert!(!plan.in_step());
+    insta::assert_snapshot!(sql(&plan));
+}
+
+#[test]
+fn the_salt_and_the_views_are_the_profiles_alone() {
+    let role = "tg_orders_read-only";
+    let mut rights = select(&["shop.cards"]);
+    rights.masks.push(masked("cards", "pan"));
+    rights.masks[0].columns[0].1 = Mask::Hash;
+    let mut snapshot = snapshot();
+    for (kind, to) in [
+        ("TABLES", None),
+        ("TABLES", Some("mallory")),
+        ("TABLES", Some(role)),
+        ("SCHEMAS", None),
+    ] {
+        snapshot.defaults.push(DefaultRight {
+            owner: "owner".to_owned(),
+            schema: None,
+            kind: kind.to_owned(),
+            role: to.map(str::to_owned),
+            privilege: "SELECT".to_owned(),
+        });
+    }
+    insta::assert_snapshot!(sql(&planned(&rights, &snapshot)));
+    // One that is there already.
+    snapshot.defaults.clear();
+    snapshot.objects.push(Object {
+        comment: Some(MARKER.to_owned()),
+        held: vec![held(Some(role), "USAGE"), held(Some("owner"), "USAGE")],
+        ..object(Kind::Schema, role, role)
+    });
+    let salt = |held: Vec<Held>| Object {
+        schema: role.to_owned(),
+        held,
+        ..table("tidegate salt", &["salt"])
+    };
+    snapshot.objects.push(salt(vec![held(Some("owner"), "SELECT")]));
+    let plan = sql(&planned(&rights, &snapshot));
+    assert!(!plan.contains("REVOKE") && !plan.contains("UPDATE"), "{plan}");
+    for reader in [None, Some("mallory"), Some(role)] {
+        snapshot.objects.pop();
+        snapshot
+            .objects
+            .push(salt(vec![held(Some("owner"), "SELECT"), held(reader, "SELECT")]));
+        let plan = sql(&planned(&rights, &snapshot));
+        let from = reader.map_or_else(|| "PUBLIC".to_owned(), quoted);
+        let revoke = format!("REVOKE ALL ON TABLE \"{role}\".\"tidegate salt\" FROM {from} CASCADE");
+        assert!(plan.contains(&revoke) && plan.contains("UPDATE"), "{plan}");
+    }
 }

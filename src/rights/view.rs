@@ -17,6 +17,8 @@ use super::{Mask, MaskedTable};
 
 /// The table with the salt, in the schema of the views.
 const SALT: &str = "tidegate salt";
+/// Two of 122 random bits each, from the server's own source of strong random numbers (`pg_strong_random`).
+const RANDOM: &str = "gen_random_uuid()::text || gen_random_uuid()::text";
 
 /// A view that is to be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +47,7 @@ impl View {
         }
         if *readable == Choice::Nothing {
             return Err(format!(
-                "{shown} is to be shown with masks, but `select` does not name it: name it there, or leave its masks out"
+                "{shown} is to be shown with masks, but `select` does not give it (of what is a part of a masked or excluded table it gives nothing): name it there, or leave its masks out"
             ));
         }
         let (mut plain, mut items, mut salted) = (BTreeSet::new(), Vec::new(), false);
@@ -165,20 +167,29 @@ pub(super) fn schema_steps(role: &RoleName, marker: &str, there: bool, salt: boo
         ));
     }
     if salt {
-        // Two of 122 random bits each, from the server's own source of strong random numbers (`pg_strong_random`).
-        let salt = "gen_random_uuid()::text || gen_random_uuid()::text AS salt";
         steps.push(Step::new(
-            format!("CREATE TABLE {schema}.{} AS SELECT {salt}", quoted(SALT)),
+            format!("CREATE TABLE {} AS SELECT {RANDOM} AS salt", self::salt(role)),
             "without it, whoever guesses a value could tell its hash".to_owned(),
         ));
     }
     steps
 }
 
+/// The table with the salt, as it stands in SQL.
+pub(super) fn salt(role: &RoleName) -> String {
+    format!("{}.{}", role.quoted(), quoted(SALT))
+}
+
 /// Takes the salt away, before its schema goes.
 pub(super) fn drop_salt(role: &RoleName) -> Step {
-    let salt = format!("{}.{}", role.quoted(), quoted(SALT));
-    Step::new(format!("DROP TABLE {salt}"), "nothing is masked any more".to_owned())
+    Step::new(format!("DROP TABLE {}", salt(role)), "nothing is masked any more".to_owned())
+}
+
+/// Another salt, for one that others could read.
+pub(super) fn new_salt(role: &RoleName) -> Step {
+    let sql = format!("UPDATE {} SET salt = {RANDOM}", salt(role));
+    let why = "others could read the one before; from now on hashes are others, too";
+    Step::new(sql, why.to_owned())
 }
 
 /// Whether an object is the salt.
@@ -194,7 +205,7 @@ fn masking(mask: &Mask, role: &RoleName, source: &str, kind: &str) -> String {
             "CASE WHEN length({text}) > 8 THEN repeat('*', length({text}) - 4) || right({text}, 4) ELSE repeat('*', length({text})) END"
         ),
         Mask::Hash => {
-            let salt = format!("(SELECT s.salt FROM {}.{} AS s)", role.quoted(), quoted(SALT));
+            let salt = format!("(SELECT s.salt FROM {} AS s)", salt(role));
             format!("encode(sha256(convert_to({salt} || {text}, 'UTF8')), 'hex')")
         }
         Mask::Null => format!("NULL::{kind}"),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalogue::{Kind, Object, Snapshot};
 use super::choice::{Choice, given};
+use super::tables::Tables;
 use super::view::View;
 use super::{Pattern, Profile, Rights};
 
@@ -23,14 +24,32 @@ impl Want {
     }
 }
 
-/// Which list of a definition gives which privilege on tables.
-pub(super) fn table_lists(rights: &Rights) -> [(&'static str, &'static str, &[Pattern]); 4] {
-    [
-        ("select", "SELECT", &rights.select),
-        ("insert", "INSERT", &rights.insert),
-        ("update", "UPDATE", &rights.update),
-        ("delete", "DELETE", &rights.delete),
-    ]
+/// One list of a definition.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct List<'a> {
+    /// As it is written in the definition.
+    pub(super) key: &'static str,
+    pub(super) kind: Kind,
+    pub(super) privilege: &'static str,
+    pub(super) patterns: &'a [Pattern],
+}
+
+/// Which list of a definition gives which privilege, on what.
+pub(super) fn lists(rights: &Rights) -> [List<'_>; 6] {
+    let lists = [
+        ("select", Kind::Table, "SELECT", &rights.select),
+        ("insert", Kind::Table, "INSERT", &rights.insert),
+        ("update", Kind::Table, "UPDATE", &rights.update),
+        ("delete", Kind::Table, "DELETE", &rights.delete),
+        ("usage", Kind::Sequence, "USAGE", &rights.usage),
+        ("execute", Kind::Routine, "EXECUTE", &rights.execute),
+    ];
+    lists.map(|(key, kind, privilege, patterns)| List {
+        key,
+        kind,
+        privilege,
+        patterns,
+    })
 }
 
 /// What a definition comes to.
@@ -50,32 +69,21 @@ impl<'a> Wants<'a> {
         for object in &snapshot.objects {
             wants.objects.push((object, Want::default()));
         }
-        wants.in_schemas(profile, snapshot);
+        wants.in_schemas(profile, snapshot, &Tables::of(snapshot));
         wants.masks(profile, snapshot);
         wants.schemas(profile, snapshot);
         wants.database(profile);
         wants
     }
 
-    fn in_schemas(&mut self, profile: &Profile<'_>, snapshot: &Snapshot) {
+    fn in_schemas(&mut self, profile: &Profile<'_>, snapshot: &'a Snapshot, tables: &Tables<'a>) {
         let (rights, nameable) = (profile.rights, snapshot.nameable());
         for (object, want) in &mut self.objects {
             if !nameable(&object.schema) {
                 continue;
             }
-            match object.kind {
-                Kind::Table => {
-                    for (_, privilege, patterns) in table_lists(rights) {
-                        want.0.insert(privilege, given(rights, patterns, object, snapshot));
-                    }
-                }
-                Kind::Sequence => {
-                    want.0.insert("USAGE", given(rights, &rights.usage, object, snapshot));
-                }
-                Kind::Routine => {
-                    want.0.insert("EXECUTE", given(rights, &rights.execute, object, snapshot));
-                }
-                Kind::Database | Kind::Schema => {}
+            for list in lists(rights).iter().filter(|list| list.kind == object.kind) {
+                want.0.insert(list.privilege, given(rights, list.patterns, object, tables));
             }
             want.0.retain(|_, choice| *choice != Choice::Nothing);
         }

@@ -4,17 +4,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalogue::{Kind, Nature, Snapshot, is_system};
-use super::choice::{Choice, names_something};
-use super::future;
+use super::around::{self, Mistaken};
+use super::catalogue::{Kind, Nature, Object, Snapshot, is_system, makes_large_objects};
+use super::choice::names_something;
 use super::plan::Profile;
-use super::wants::{Wants, table_lists};
+use super::wants::{Wants, lists};
+use super::{Rights, future};
 
 /// How many names one warning has.
 const SHOWN: usize = 5;
 
-pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot) -> Vec<String> {
-    let mut warnings = nothing_matched(profile, snapshot);
+pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot, mistaken: &[Mistaken]) -> Vec<String> {
+    let mut warnings = nothing_matched(profile.rights, snapshot);
+    warnings.retain(|(line, _)| mistaken.iter().all(|mistaken| mistaken.line != *line));
+    let mut warnings: Vec<String> = warnings.into_iter().map(|(line, what)| format!("{line} {what}")).collect();
     if profile.rights.future {
         let patterns = future::not_covered(profile.rights);
         if !patterns.is_empty() {
@@ -24,12 +27,20 @@ pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot)
             ));
         }
     }
-    warnings.extend(shows_what_is_kept_back(profile, wants));
+    warnings.extend(around::views(profile, wants, snapshot));
+    let masked = snapshot.objects.iter().filter(|object| object.kind == Kind::Table);
+    for table in masked.filter(|table| table.nature == Nature::RowSecurity && profile.rights.mask(table).is_some()) {
+        warnings.push(format!(
+            "{} has row security, which its view with masks does not keep to: the view reads with its owner's rights",
+            table.shown()
+        ));
+    }
     warnings
 }
 
-fn nothing_matched(profile: &Profile<'_>, snapshot: &Snapshot) -> Vec<String> {
-    let (rights, nameable) = (profile.rights, snapshot.nameable());
+/// Lines of the definition that mean nothing that is there.
+fn nothing_matched(rights: &Rights, snapshot: &Snapshot) -> Vec<(String, &'static str)> {
+    let nameable = snapshot.nameable();
     let of = |kind: Kind| {
         let nameable = &nameable;
         snapshot
@@ -37,16 +48,11 @@ fn nothing_matched(profile: &Profile<'_>, snapshot: &Snapshot) -> Vec<String> {
             .iter()
             .filter(move |object| object.kind == kind && nameable(&object.schema))
     };
-    let mut warnings = Vec::new();
-    let tables = table_lists(rights).map(|(key, _, patterns)| (key, Kind::Table, patterns));
-    let others = [
-        ("usage", Kind::Sequence, rights.usage.as_slice()),
-        ("execute", Kind::Routine, rights.execute.as_slice()),
-    ];
-    for (key, kind, patterns) in tables.into_iter().chain(others) {
-        for pattern in patterns {
-            if !of(kind).any(|object| names_something(pattern, object)) {
-                warnings.push(format!("`{pattern}` in `{key}` matches nothing that is there"));
+    let mut found = Vec::new();
+    for list in lists(rights) {
+        for pattern in list.patterns {
+            if !of(list.kind).any(|object| names_something(pattern, object)) {
+                found.push((format!("`{pattern}` in `{}`", list.key), "matches nothing that is there"));
             }
         }
     }
@@ -56,52 +62,19 @@ fn nothing_matched(profile: &Profile<'_>, snapshot: &Snapshot) -> Vec<String> {
     ] {
         for glob in globs {
             if !of(Kind::Schema).any(|schema| glob.matches(&schema.name)) {
-                warnings.push(format!("`{glob}` in `{key}` matches no schema that is there"));
+                found.push((format!("`{glob}` in `{key}`"), "matches no schema that is there"));
             }
         }
     }
     for mask in &rights.masks {
         if !of(Kind::Table).any(|table| table.key() == (&mask.schema, &mask.name)) {
-            warnings.push(format!("{}.{}, which is to be masked, is not there", mask.schema, mask.name));
-        }
-    }
-    warnings
-}
-
-/// Ways around masks and columns that the profile is given itself.
-fn shows_what_is_kept_back(profile: &Profile<'_>, wants: &Wants<'_>) -> Vec<String> {
-    let masked: BTreeSet<(&str, &str)> = profile.rights.masks.iter().map(|mask| (&*mask.schema, &*mask.name)).collect();
-    let mut kept_back = masked.clone();
-    for (object, want) in &wants.objects {
-        let excluded = profile
-            .rights
-            .select
-            .iter()
-            .any(|pattern| pattern.excludes && pattern.matches(&object.schema, &object.name));
-        if object.kind == Kind::Table && (excluded || matches!(want.get("SELECT"), Choice::Columns(_))) {
-            kept_back.insert(object.key());
-        }
-    }
-    let mut warnings = Vec::new();
-    for (object, want) in &wants.objects {
-        let read = object
-            .reads
-            .iter()
-            .find(|(schema, name)| kept_back.contains(&(&**schema, &**name)));
-        if let (Some((schema, name)), Choice::Whole | Choice::Columns(_)) = (read, want.get("SELECT")) {
-            warnings.push(format!(
-                "the view {} reads {schema}.{name} with its owner's rights, and may show what is kept back of it: exclude the view, or mask it",
-                object.shown()
-            ));
-        }
-        if object.nature == Nature::RowSecurity && masked.contains(&object.key()) {
-            warnings.push(format!(
-                "{} has row security, which its view with masks does not keep to: the view reads with its owner's rights",
-                object.shown()
+            found.push((
+                format!("the mask of {}.{}", mask.schema, mask.name),
+                "matches nothing that is there",
             ));
         }
     }
-    warnings
+    found
 }
 
 /// What everybody (`PUBLIC`) may do there: no profile takes it away.
@@ -145,6 +118,7 @@ pub fn everybody(snapshot: &Snapshot) -> Vec<String> {
         }
         warnings.push(format!("everybody (PUBLIC) has {privileges} on {what} in {schema}: {names}"));
     }
+    warnings.extend(large_objects(snapshot));
     for right in snapshot.defaults.iter().filter(|right| right.role.is_none()) {
         let within = right
             .schema
@@ -157,4 +131,18 @@ pub fn everybody(snapshot: &Snapshot) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// What makes large objects: they belong to whoever makes them, stay when a session ends, and no profile is about them.
+fn large_objects(snapshot: &Snapshot) -> Option<String> {
+    let everybodys = |object: &&Object| object.held.iter().any(|held| held.role.is_none());
+    let makers = snapshot.objects.iter().filter(|object| makes_large_objects(object));
+    let makers: Vec<String> = makers.filter(everybodys).map(Object::quoted).collect();
+    if makers.is_empty() {
+        return None;
+    }
+    let makers = makers.join(", ");
+    Some(format!(
+        "everybody (PUBLIC) may make large objects, in which a session can leave things behind; if nobody needs them: REVOKE EXECUTE ON FUNCTION {makers} FROM PUBLIC"
+    ))
 }

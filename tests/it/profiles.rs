@@ -44,6 +44,12 @@ async fn a_plan_is_shown_applied_and_looked_after() {
     // The gate sees it at its start, and says it once.
     drift("read-only", 1).await;
     drift("masked", 1).await;
+    let status = async |line: &str| {
+        let status = || gate.command(&["target", "status", "shop"]).expect("the command");
+        let shown = || String::from_utf8_lossy(&status().stdout).contains(line);
+        eventually(line, async || shown().then_some(())).await;
+    };
+    status("Profile read-only: the database differs in ").await;
     let planned = target(&gate, &["plan"]);
     assert_eq!(planned.status.code(), Some(7));
     let text = String::from_utf8_lossy(&planned.stdout).into_owned();
@@ -85,4 +91,13 @@ async fn a_plan_is_shown_applied_and_looked_after() {
     let log = gate.log();
     assert_eq!(log.matches("the database is not as the profile says").count(), 2, "{log}");
     assert_eq!(log.matches("is as the profile says again").count(), 2, "{log}");
+    status("Profile masked: the database is as it says (looked at ").await;
+
+    // What somebody else gives is told, and nobody's apply is refused for it.
+    let given = "GRANT USAGE ON LANGUAGE plpgsql TO \"tg_shop_read-only\"";
+    database.server.batch("shop", given).await.expect("it is given");
+    let applied = gate.command(&["target", "apply", "shop"]).expect("the command");
+    let said = String::from_utf8_lossy(&applied.stdout).into_owned();
+    assert_eq!(applied.status.code(), Some(7), "{said}");
+    assert!(said.contains("read-only: from others: postgres gave it rights"), "{said}");
 }

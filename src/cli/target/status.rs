@@ -11,7 +11,7 @@ use crate::cli::client::Client;
 use crate::cli::reach::Whose;
 use crate::cli::render;
 use crate::clock::Clock;
-use crate::control::model::{RoleBody, TargetStatus};
+use crate::control::model::{ProfileStatus, RoleBody, TargetStatus};
 use crate::names::TargetName;
 
 /// Which target.
@@ -46,6 +46,12 @@ fn told(status: &TargetStatus, now: Timestamp) -> String {
         return format!("All sessions on {target} share its account: no grant has a role of its own there.");
     }
     let mut text = roles(&status.roles, now);
+    if !status.profiles.is_empty() {
+        text.push('\n');
+    }
+    for profile in &status.profiles {
+        text.extend(["\n", &of_profile(profile, target)]);
+    }
     // Writing to a String cannot fail.
     let _ = write!(
         text,
@@ -64,6 +70,24 @@ fn told(status: &TargetStatus, now: Timestamp) -> String {
         );
     }
     text
+}
+
+fn of_profile(status: &ProfileStatus, target: &TargetName) -> String {
+    let ProfileStatus {
+        profile,
+        looked_at,
+        differences,
+        problem,
+    } = status;
+    let state = match (differences, problem) {
+        (Some(0), _) => "the database is as it says".to_owned(),
+        (Some(differences), _) => format!("the database differs in {differences}: see `tidegate target plan {target}`"),
+        (None, problem) => {
+            let problem = problem.as_deref().unwrap_or("it was not looked at");
+            format!("it cannot be seen how the database stands: {}", render::visible(problem))
+        }
+    };
+    format!("Profile {profile}: {state} (looked at {looked_at:.0})")
 }
 
 fn roles(roles: &[RoleBody], now: Timestamp) -> String {

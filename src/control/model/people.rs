@@ -66,6 +66,26 @@ pub struct TargetStatus {
     pub intruders: u64,
     /// Roles of grants there that are another gate's, or of another target.
     pub elsewhere: u64,
+    /// How its database stood with each of its profiles when the gate looked last.
+    #[serde(default)]
+    pub profiles: Vec<ProfileStatus>,
+}
+
+/// How a target's database stood with a profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProfileStatus {
+    /// The profile.
+    #[schema(value_type = String)]
+    pub profile: ProfileName,
+    /// When the gate looked.
+    #[schema(value_type = String, format = DateTime)]
+    pub looked_at: Timestamp,
+    /// In how many places the database differed from what the profile says; absent if that could not be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub differences: Option<u64>,
+    /// Why it could not be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// A grant's role, as the target's server has it.
@@ -107,6 +127,7 @@ impl TargetStatus {
             left: 0,
             intruders: 0,
             elsewhere: 0,
+            profiles: Vec::new(),
         }
     }
 }

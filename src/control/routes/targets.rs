@@ -62,6 +62,7 @@ pub(in crate::control) async fn status(
         retired: counted.retired,
         left: counted.left,
         intruders: counted.intruders,
+        profiles: gate.profiles.borrow().get(&target).cloned().unwrap_or_default(),
         ..TargetStatus::shared(target)
     };
     for role in found {

@@ -18,10 +18,12 @@ pub(super) async fn read(client: &Client, roles: &[&str], account: &str) -> Resu
     for part in [DATABASE, SCHEMAS, RELATIONS, ROUTINES] {
         objects.extend(rows(client, &format!("{GRANTEES} {part}"), &[&roles]).await?);
     }
+    let parameters = if version >= 150_000 { PARAMETERS } else { "" };
+    let role = ROLES.replace("ELSEWHERE", &format!("{ELSEWHERE}{parameters}"));
     Ok(Snapshot {
         version: u32::try_from(version).unwrap_or_default(),
         account: rows::<Account>(client, ACCOUNT, &[]).await?.pop().unwrap_or_default(),
-        roles: rows::<Role>(client, ROLES, &[&roles, &account]).await?,
+        roles: rows::<Role>(client, &role, &[&roles, &account]).await?,
         objects,
         defaults: rows::<DefaultRight>(client, &format!("{GRANTEES} {DEFAULTS}"), &[&roles]).await?,
     })
@@ -50,10 +52,11 @@ SELECT jsonb_build_object(
         SELECT coalesce(jsonb_agg(o.rolname), '[]') FROM pg_roles AS o
         WHERE pg_has_role(o.oid, 'USAGE') AND o.oid IN (
             SELECT relowner FROM pg_class UNION SELECT proowner FROM pg_proc
-            UNION SELECT nspowner FROM pg_namespace UNION SELECT defaclrole FROM pg_default_acl)))::text
+            UNION SELECT nspowner FROM pg_namespace UNION SELECT datdba FROM pg_database UNION SELECT defaclrole FROM pg_default_acl)))::text
 FROM pg_roles AS r WHERE r.rolname = current_user";
 
-/// Before 16, who may make roles may also give and take the membership in any that is no superuser.
+/// Before 16, who may make roles may also give and take the membership in any that is no superuser. From then on each membership is
+/// somebody's gift, to be taken by whoever may act as that (`check_role_grantor` in commands/user.c).
 const ROLES: &str = "
 SELECT jsonb_build_object(
     'name', r.rolname,
@@ -64,14 +67,22 @@ SELECT jsonb_build_object(
         CASE WHEN r.rolinherit THEN 'INHERIT' END, CASE WHEN r.rolreplication THEN 'REPLICATION' END,
         CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END], NULL),
     'member_of', (
-        SELECT coalesce(jsonb_agg(jsonb_build_array(g.rolname,
-            pg_has_role(g.oid, 'MEMBER WITH ADMIN OPTION')
-            OR (current_setting('server_version_num')::int4 < 160000 AND NOT g.rolsuper
-                AND (SELECT me.rolcreaterole FROM pg_roles AS me WHERE me.rolname = current_user))) ORDER BY g.rolname), '[]')
-        FROM pg_auth_members AS m JOIN pg_roles AS g ON g.oid = m.roleid WHERE m.member = r.oid),
+        SELECT coalesce(jsonb_agg(jsonb_build_object(
+            'group', g.rolname,
+            'grantor', CASE WHEN v.grantors THEN pg_get_userbyid(m.grantor) END,
+            'may_leave', CASE WHEN v.grantors
+                THEN pg_has_role(g.oid, 'MEMBER WITH ADMIN OPTION') AND pg_has_role(m.grantor, 'USAGE')
+                ELSE pg_has_role(g.oid, 'MEMBER WITH ADMIN OPTION') OR NOT g.rolsuper
+                    AND (SELECT me.rolcreaterole FROM pg_roles AS me WHERE me.rolname = current_user) END) ORDER BY g.rolname), '[]')
+        FROM pg_auth_members AS m JOIN pg_roles AS g ON g.oid = m.roleid
+        CROSS JOIN (SELECT current_setting('server_version_num')::int4 >= 160000 AS grantors) AS v WHERE m.member = r.oid),
     'elsewhere', (
-        SELECT coalesce(jsonb_agg(DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid)), '[]')
-        FROM pg_shdepend AS d
+        SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object(
+            'what', coalesce(o.what, pg_describe_object(d.classid, d.objid, d.objsubid)),
+            'grantor', coalesce(pg_get_userbyid(a.grantor), 'somebody'),
+            'may_take', coalesce(a.grantor = o.owner AND pg_has_role(o.owner, 'USAGE'), false))), '[]')
+        FROM pg_shdepend AS d LEFT JOIN LATERAL (ELSEWHERE) AS o ON true
+        LEFT JOIN LATERAL aclexplode(o.acl) AS a ON a.grantee = r.oid
         WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid AND d.deptype = 'a'
             AND d.dbid IN (0, (SELECT b.oid FROM pg_database AS b WHERE b.datname = current_database()))
             AND d.classid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_proc'::regclass,
@@ -79,6 +90,27 @@ SELECT jsonb_build_object(
     'handed_out', coalesce((
         SELECT pg_has_role(g.oid, r.oid, 'MEMBER WITH ADMIN OPTION') FROM pg_roles AS g WHERE g.rolname = $2), false))::text
 FROM pg_roles AS r WHERE r.rolname = ANY ($1)";
+
+/// The things that rights can be given on and that no profile names, each as it stands in `REVOKE`. Settings are the first superuser's
+/// to give (`ExecGrant_Parameter` in catalog/aclchk.c).
+const ELSEWHERE: &str = "
+    SELECT format('TYPE %I.%I', n.nspname, t.typname) AS what, t.typowner AS owner, t.typacl AS acl
+    FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
+    WHERE d.classid = 'pg_type'::regclass AND t.oid = d.objid
+    UNION ALL SELECT format('LANGUAGE %I', l.lanname), l.lanowner, l.lanacl FROM pg_language AS l
+    WHERE d.classid = 'pg_language'::regclass AND l.oid = d.objid
+    UNION ALL SELECT format('FOREIGN DATA WRAPPER %I', w.fdwname), w.fdwowner, w.fdwacl FROM pg_foreign_data_wrapper AS w
+    WHERE d.classid = 'pg_foreign_data_wrapper'::regclass AND w.oid = d.objid
+    UNION ALL SELECT format('FOREIGN SERVER %I', s.srvname), s.srvowner, s.srvacl FROM pg_foreign_server AS s
+    WHERE d.classid = 'pg_foreign_server'::regclass AND s.oid = d.objid
+    UNION ALL SELECT format('LARGE OBJECT %s', l.oid), l.lomowner, l.lomacl FROM pg_largeobject_metadata AS l
+    WHERE d.classid = 'pg_largeobject'::regclass AND l.oid = d.objid
+    UNION ALL SELECT format('TABLESPACE %I', s.spcname), s.spcowner, s.spcacl FROM pg_tablespace AS s
+    WHERE d.classid = 'pg_tablespace'::regclass AND s.oid = d.objid";
+/// From 15 on.
+const PARAMETERS: &str = "
+    UNION ALL SELECT format('PARAMETER %s', p.parname), 10::oid, p.paracl FROM pg_parameter_acl AS p
+    WHERE d.classid = 'pg_parameter_acl'::regclass AND p.oid = d.objid";
 
 /// Whose rights are looked at: everybody's (oid 0), and those of the roles.
 const GRANTEES: &str = "
@@ -90,7 +122,8 @@ SELECT jsonb_build_object(
     'kind', 'Database', 'schema', d.datname, 'name', d.datname, 'arguments', '', 'owner', pg_get_userbyid(d.datdba),
     'may_grant', (SELECT coalesce(jsonb_agg(p), '[]') FROM unnest(ARRAY['CONNECT', 'TEMPORARY', 'CREATE']) AS p
         WHERE has_database_privilege(d.oid, p || ' WITH GRANT OPTION')),
-    'held', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', g.name, 'privilege', a.privilege_type)), '[]')
+    'held', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', g.name, 'privilege', a.privilege_type,
+            'grantor', pg_get_userbyid(a.grantor), 'grantable', a.is_grantable)), '[]')
         FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS a JOIN grantees AS g ON g.oid = a.grantee),
     'columns', '[]'::jsonb, 'parents', '[]'::jsonb, 'reads', '[]'::jsonb, 'nature', 'Plain')::text
 FROM pg_database AS d WHERE d.datname = current_database()";
@@ -100,8 +133,11 @@ SELECT jsonb_build_object(
     'kind', 'Schema', 'schema', n.nspname, 'name', n.nspname, 'arguments', '', 'owner', pg_get_userbyid(n.nspowner),
     'may_grant', (SELECT coalesce(jsonb_agg(p), '[]') FROM unnest(ARRAY['USAGE', 'CREATE']) AS p
         WHERE has_schema_privilege(n.oid, p || ' WITH GRANT OPTION')),
-    'held', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', g.name, 'privilege', a.privilege_type)), '[]')
-        FROM aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a JOIN grantees AS g ON g.oid = a.grantee),
+    'held', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END,
+            'privilege', a.privilege_type,
+            'grantor', pg_get_userbyid(a.grantor), 'grantable', a.is_grantable)), '[]')
+        FROM aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a
+        LEFT JOIN grantees AS g ON g.oid = a.grantee WHERE g.oid IS NOT NULL OR n.nspname = ANY ($1)),
     'columns', '[]'::jsonb, 'parents', '[]'::jsonb, 'reads', '[]'::jsonb, 'nature', 'Plain',
     'comment', obj_description(n.oid, 'pg_namespace'))::text
 FROM pg_namespace AS n
@@ -109,24 +145,20 @@ WHERE (n.nspname !~ '^pg_' AND n.nspname <> 'information_schema')
     OR EXISTS (SELECT FROM aclexplode(n.nspacl) AS a JOIN asked ON asked.oid = a.grantee)
 ORDER BY n.nspname";
 
-/// Columns' rights are beside those of the whole; a view's rule says what it reads.
+/// Columns' rights are beside those of the whole; a view's rule says what it reads. What has vanished since the statement began has
+/// privileges of NULL.
 const RELATIONS: &str = "
 SELECT jsonb_build_object(
     'kind', CASE c.relkind WHEN 'S' THEN 'Sequence' ELSE 'Table' END,
     'schema', n.nspname, 'name', c.relname, 'arguments', '', 'owner', pg_get_userbyid(c.relowner),
-    'may_grant', CASE c.relkind
-        WHEN 'S' THEN (SELECT coalesce(jsonb_agg(p), '[]') FROM unnest(ARRAY['USAGE', 'SELECT', 'UPDATE']) AS p
-            WHERE has_sequence_privilege(c.oid, p || ' WITH GRANT OPTION'))
-        ELSE (SELECT coalesce(jsonb_agg(p), '[]')
-            FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']
-                || CASE WHEN current_setting('server_version_num')::int4 >= 170000 THEN ARRAY['MAINTAIN'] ELSE '{}' END) AS p
-            WHERE has_table_privilege(c.oid, p || ' WITH GRANT OPTION')) END,
-    'held', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', g.name, 'privilege', a.privilege_type, 'column', a.attname)), '[]')
-        FROM (SELECT x.grantee, x.privilege_type, NULL::name AS attname FROM aclexplode(c.relacl) AS x
-            UNION ALL SELECT x.grantee, x.privilege_type, t.attname
+    'may_grant', coalesce(grants.may, '[]'),
+    'held', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END,
+            'privilege', a.privilege_type, 'column', a.attname, 'grantor', pg_get_userbyid(a.grantor), 'grantable', a.is_grantable)), '[]')
+        FROM (SELECT x.grantee, x.grantor, x.privilege_type, x.is_grantable, NULL::name AS attname FROM aclexplode(c.relacl) AS x
+            UNION ALL SELECT x.grantee, x.grantor, x.privilege_type, x.is_grantable, t.attname
             FROM pg_attribute AS t CROSS JOIN LATERAL aclexplode(t.attacl) AS x
             WHERE t.attrelid = c.oid AND t.attacl IS NOT NULL AND NOT t.attisdropped) AS a
-        JOIN grantees AS g ON g.oid = a.grantee),
+        LEFT JOIN grantees AS g ON g.oid = a.grantee WHERE g.oid IS NOT NULL OR n.nspname = ANY ($1)),
     'columns', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', t.attname,
             'kind', format_type(t.atttypid, t.atttypmod)) ORDER BY t.attnum), '[]')
         FROM pg_attribute AS t WHERE t.attrelid = c.oid AND t.attnum > 0 AND NOT t.attisdropped AND c.relkind <> 'S'),
@@ -144,7 +176,14 @@ SELECT jsonb_build_object(
         THEN encode(sha256(convert_to(pg_get_viewdef(c.oid), 'UTF8')), 'hex') END,
     'nature', CASE WHEN c.relrowsecurity THEN 'RowSecurity' ELSE 'Plain' END)::text
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+CROSS JOIN LATERAL (
+    SELECT jsonb_agg(p) FILTER (WHERE may) AS may, bool_or(may IS NULL) AS vanished
+    FROM unnest(CASE c.relkind WHEN 'S' THEN ARRAY['USAGE', 'SELECT', 'UPDATE']
+        ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']
+            || CASE WHEN current_setting('server_version_num')::int4 >= 170000 THEN ARRAY['MAINTAIN'] ELSE '{}' END END) AS p
+    CROSS JOIN LATERAL (SELECT CASE c.relkind WHEN 'S' THEN has_sequence_privilege(c.oid, p || ' WITH GRANT OPTION')
+        ELSE has_table_privilege(c.oid, p || ' WITH GRANT OPTION') END AS may) AS m) AS grants
+WHERE NOT grants.vanished AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
     AND ((n.nspname !~ '^pg_' AND n.nspname <> 'information_schema')
         OR EXISTS (SELECT FROM aclexplode(c.relacl) AS a JOIN asked ON asked.oid = a.grantee)
         OR EXISTS (SELECT FROM pg_shdepend AS d JOIN asked ON asked.oid = d.refobjid
@@ -152,26 +191,32 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
                 AND d.dbid = (SELECT b.oid FROM pg_database AS b WHERE b.datname = current_database())))
 ORDER BY n.nspname, c.relname";
 
-/// Arguments by their types alone: what tells routines of one name apart (`oidvectortypes` qualifies what is not in pg_catalog).
+/// Arguments by their types alone: what tells routines of one name apart (`oidvectortypes` qualifies what is not in pg_catalog). Of the
+/// system's own also those by which large objects are made: what a session puts into one outlives it.
 const ROUTINES: &str = "
 SELECT jsonb_build_object(
     'kind', 'Routine', 'schema', n.nspname, 'name', p.proname, 'arguments', oidvectortypes(p.proargtypes),
     'owner', pg_get_userbyid(p.proowner),
     'may_grant', CASE WHEN has_function_privilege(p.oid, 'EXECUTE WITH GRANT OPTION') THEN '[\"EXECUTE\"]'::jsonb ELSE '[]' END,
-    'held', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', g.name, 'privilege', a.privilege_type)), '[]')
+    'held', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', g.name, 'privilege', a.privilege_type,
+            'grantor', pg_get_userbyid(a.grantor), 'grantable', a.is_grantable)), '[]')
         FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a JOIN grantees AS g ON g.oid = a.grantee),
     'columns', '[]'::jsonb, 'parents', '[]'::jsonb, 'reads', '[]'::jsonb,
     'nature', CASE WHEN p.prosecdef THEN 'Definer' ELSE 'Plain' END)::text
 FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
 WHERE (n.nspname !~ '^pg_' AND n.nspname <> 'information_schema')
     OR EXISTS (SELECT FROM aclexplode(p.proacl) AS a JOIN asked ON asked.oid = a.grantee)
+    OR n.nspname = 'pg_catalog' AND p.proname IN ('lo_creat', 'lo_create', 'lo_from_bytea')
 ORDER BY n.nspname, p.proname, 1";
 
+/// Those for the roles and everybody; and, for what the account itself makes in the schemas of profiles' views, those for all others.
 const DEFAULTS: &str = "
 SELECT jsonb_build_object(
     'owner', pg_get_userbyid(d.defaclrole), 'schema', n.nspname,
     'kind', CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'ROUTINES'
         WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END,
-    'role', g.name, 'privilege', a.privilege_type)::text
+    'role', CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END, 'privilege', a.privilege_type)::text
 FROM pg_default_acl AS d LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace
-CROSS JOIN LATERAL aclexplode(d.defaclacl) AS a JOIN grantees AS g ON g.oid = a.grantee";
+CROSS JOIN LATERAL aclexplode(d.defaclacl) AS a LEFT JOIN grantees AS g ON g.oid = a.grantee
+WHERE g.oid IS NOT NULL
+    OR a.grantee <> d.defaclrole AND d.defaclrole = (SELECT me.oid FROM pg_roles AS me WHERE me.rolname = current_user)";

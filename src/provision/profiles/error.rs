@@ -39,9 +39,15 @@ pub enum ProfilesError {
     /// The account cannot do all of it, so nothing was done.
     #[error("{}\nnothing was changed: use an account that may (--user), or change the definition", .0.join("\n"))]
     Blocked(Vec<String>),
+    /// Somebody else has changed roles, and neither kept it nor gave it up.
+    #[error(
+        "another apply, or somebody else who changes roles, does not come to an end: {}; wait for it, or end it with SELECT pg_terminate_backend(its process)",
+        .0.join("; ")
+    )]
+    Busy(Vec<String>),
     /// What was done did not come to what was meant.
     #[error(
-        "this had no effect, most likely because another role than the owner gave the right:\n{}\nnothing was changed",
+        "this had no effect, most likely because somebody else changed the same meanwhile:\n{}\nnothing was changed",
         .0.join("\n")
     )]
     NotReached(Vec<String>),
@@ -98,9 +104,11 @@ fn said(error: &tokio_postgres::Error) -> String {
     } else if *code == SqlState::CANNOT_CONNECT_NOW || *code == SqlState::ADMIN_SHUTDOWN {
         "; it is starting or stopping: try again"
     } else if *code == SqlState::LOCK_NOT_AVAILABLE {
-        "; another apply, or a long statement, holds what is to be changed: try again"
+        "; a long statement or transaction holds what is to be changed: try again"
     } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
         "; use an account that may (--user)"
+    } else if *code == SqlState::DUPLICATE_OBJECT {
+        "; somebody else made it: drop it, or try again"
     } else if *code == SqlState::DEPENDENT_OBJECTS_STILL_EXIST {
         "; something was made of a view with masks: drop it first"
     } else {

@@ -52,7 +52,12 @@ impl Server {
         let name = "orders".parse().unwrap();
         let mut target = Target::new(name, "127.0.0.1".to_owned(), "shop".to_owned(), user.to_owned(), tls);
         target.port = self.postgres.port();
-        target.account.password = Some(Secret::new("p".to_owned()));
+        let password = if user == "postgres" {
+            self.postgres.password().expose()
+        } else {
+            "p"
+        };
+        target.account.password = Some(Secret::new(password.to_owned()));
         Arc::new(target)
     }
 
@@ -104,6 +109,7 @@ fn definitions(profiles: &[(&str, &Rights)]) -> Definitions {
             .map(|(name, rights)| Definition {
                 name: name.parse().unwrap(),
                 rights: (*rights).clone(),
+                settings: Vec::new(),
             })
             .collect(),
     }
@@ -236,49 +242,115 @@ async fn what_is_beyond_the_definition_is_taken_away() {
         REVOKE SELECT ON shop.orders FROM \"tg_orders_read-only\";
         ALTER DEFAULT PRIVILEGES FOR ROLE owner IN SCHEMA shop GRANT SELECT ON TABLES TO \"tg_orders_read-only\";
         ALTER ROLE \"tg_orders_read-only\" LOGIN CREATEROLE;
+        GRANT SELECT ON shop.open_orders TO \"tg_orders_read-only\" WITH GRANT OPTION;
+        SET ROLE \"tg_orders_read-only\"; GRANT SELECT ON shop.open_orders TO PUBLIC; RESET ROLE;
         SET ROLE owner; CREATE ROLE helpers; GRANT helpers TO \"tg_orders_read-only\"; RESET ROLE";
     server.admin.batch_execute(drift).await.unwrap();
     // From 16 on only who made a role may say who is a member of it.
     let drifted = compare(&server.target("owner"), &only).await.unwrap();
     insta::assert_json_snapshot!(drifted.profiles[0].plan.steps);
     server.apply(&only).await;
-    assert!(server.compare(&only).await.in_step());
+    let after = server.compare(&only).await;
+    assert!(
+        after.in_step() && !after.everybody.join(" ").contains("open_orders"),
+        "{after:#?}"
+    );
     let reader = server.member("read-only").await;
     assert_eq!(tried(&reader, "SELECT holder FROM shop.cards").await, "Ana Bo");
     assert_eq!(tried(&reader, "SELECT pan FROM shop.cards").await, "42501");
-    // What no profile can give, and what somebody else gave, stands in the way of all of it.
-    let odd =
-        "GRANT USAGE ON LANGUAGE plpgsql TO \"tg_orders_read-only\"; REVOKE SELECT ON shop.orders FROM \"tg_orders_read-only\"";
-    server.admin.batch_execute(odd).await.unwrap();
-    let refused = apply(&server.target("owner"), &only, |_, _| {})
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(refused.contains("language plpgsql"), "{refused}");
-    assert_eq!(
-        tried(&reader, "SELECT 1 FROM shop.orders").await,
-        "42501",
-        "nothing was changed"
+}
+
+#[tokio::test]
+async fn what_others_give_stands_in_the_way_of_nothing() {
+    let server = Server::start().await;
+    let rights = read_only();
+    let only = definitions(&[("read-only", &rights)]);
+    server.apply(&only).await;
+    // A stranger with things of their own, one who may hand on what is another's, and the account with things no profile names.
+    let gifts = "
+        CREATE ROLE stranger CREATEROLE; GRANT CREATE ON SCHEMA shop TO stranger; GRANT CREATE ON DATABASE shop TO stranger;
+        GRANT USAGE ON SCHEMA shop TO gate; GRANT DELETE ON shop.orders TO gate WITH GRANT OPTION;
+        GRANT USAGE ON LANGUAGE plpgsql TO \"tg_orders_read-only\";
+        SET ROLE gate; GRANT DELETE ON shop.orders TO \"tg_orders_read-only\"; RESET ROLE;
+        SET ROLE stranger; CREATE SCHEMA away; CREATE TABLE away.mine (id int); CREATE TYPE away.mood AS ENUM ('good');
+        GRANT SELECT (id) ON away.mine TO \"tg_orders_read-only\"; GRANT USAGE ON SCHEMA away TO \"tg_orders_read-only\";
+        GRANT USAGE ON TYPE away.mood TO \"tg_orders_read-only\" WITH GRANT OPTION;
+        ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO \"tg_orders_read-only\";
+        CREATE ROLE friends; GRANT friends TO \"tg_orders_read-only\";
+        SELECT lo_create(16001); GRANT SELECT ON LARGE OBJECT 16001 TO \"tg_orders_read-only\"; RESET ROLE;
+        SET ROLE owner; SELECT lo_create(16002); GRANT ALL ON LARGE OBJECT 16002 TO \"tg_orders_read-only\" WITH GRANT OPTION;
+        CREATE TYPE shop.mood AS ENUM ('bad'); GRANT USAGE ON TYPE shop.mood TO \"tg_orders_read-only\"; RESET ROLE;
+        SET ROLE \"tg_orders_read-only\"; GRANT SELECT ON LARGE OBJECT 16002 TO stranger; RESET ROLE;
+        REVOKE SELECT ON shop.orders FROM \"tg_orders_read-only\"";
+    server.admin.batch_execute(gifts).await.unwrap();
+    let done = server.apply(&only).await;
+    let steps: Vec<_> = done.profiles[0].plan.steps.iter().map(|step| step.sql.as_str()).collect();
+    let role = "\"tg_orders_read-only\"";
+    for sql in [
+        format!("REVOKE ALL ON LARGE OBJECT 16002 FROM {role} CASCADE"),
+        format!("REVOKE ALL ON TYPE shop.mood FROM {role} CASCADE"),
+        format!("GRANT SELECT ON TABLE \"shop\".\"orders\" TO {role}"),
+    ] {
+        assert!(steps.contains(&sql.as_str()), "{sql} not in {steps:?}");
+    }
+    let left = compare(&server.target("owner"), &only).await.unwrap();
+    assert!(!left.in_step() && left.profiles[0].plan.steps.is_empty(), "{left:#?}");
+    let beyond = left.profiles[0].plan.beyond.join("\n");
+    for said in [
+        "as stranger: REVOKE ALL ON LARGE OBJECT 16001",
+        "as stranger: REVOKE ALL ON TYPE away.mood",
+        "as stranger: REVOKE SELECT (\"id\") ON TABLE \"away\".\"mine\"",
+        "as stranger: REVOKE USAGE ON SCHEMA \"away\"",
+        "as stranger: ALTER DEFAULT PRIVILEGES FOR ROLE \"stranger\" REVOKE SELECT ON TABLES",
+        "ON LANGUAGE plpgsql",
+    ] {
+        assert!(beyond.contains(said), "{said} not in\n{beyond}");
+    }
+    // The gate may take what it gave itself; the owner may not.
+    let as_gate = compare(&server.target("gate"), &only).await.unwrap();
+    let told = |compared: &Comparison| format!("{:?}", compared.profiles[0].plan);
+    assert!(told(&as_gate).contains("REVOKE DELETE") && told(&left).contains("as gate: REVOKE DELETE"));
+    let reader = server.member("read-only").await;
+    assert_eq!(tried(&reader, "SELECT 1 FROM shop.orders").await, "1 1");
+    // A superuser can take all of it.
+    let done = apply(&server.target("postgres"), &only, |_, _| {}).await.unwrap();
+    let steps: Vec<_> = done.profiles[0].plan.steps.iter().map(|step| step.sql.as_str()).collect();
+    assert!(steps.len() >= 6, "{steps:?}");
+    let mine = server.admin.query_one(
+        "SELECT has_column_privilege('tg_orders_read-only', 'away.mine', 'id', 'SELECT')",
+        &[],
     );
-    let others = "
-        REVOKE USAGE ON LANGUAGE plpgsql FROM \"tg_orders_read-only\";
-        GRANT USAGE ON SCHEMA shop TO gate;
-        GRANT DELETE ON shop.orders TO gate WITH GRANT OPTION;
-        SET ROLE gate; GRANT DELETE ON shop.orders TO \"tg_orders_read-only\"; RESET ROLE";
-    server.admin.batch_execute(others).await.unwrap();
-    let refused = apply(&server.target("owner"), &only, |_, _| {})
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(
-        refused.contains("had no effect") && refused.contains("REVOKE DELETE"),
-        "{refused}"
-    );
-    assert_eq!(
-        tried(&reader, "SELECT 1 FROM shop.orders").await,
-        "42501",
-        "nothing was changed"
-    );
+    assert!(!mine.await.unwrap().get::<_, bool>(0));
+}
+
+#[tokio::test]
+async fn who_stands_still_keeps_nobody_from_applying() {
+    let server = Server::start().await;
+    let rights = read_only();
+    let only = definitions(&[("read-only", &rights)]);
+    server.apply(&only).await;
+    let reader = server.member("read-only").await;
+    // Whatever number anybody takes a lock on: an apply asks for none of them.
+    let lock = format!("SELECT pg_advisory_lock({})", i64::from_be_bytes(*b"tidegate"));
+    assert_eq!(tried(&reader, &lock).await, "");
+    let drift = "REVOKE SELECT ON shop.orders FROM \"tg_orders_read-only\"";
+    server.admin.batch_execute(drift).await.unwrap();
+    let limit = Duration::from_secs(10);
+    let applied = tokio::time::timeout(limit, server.apply(&only)).await.unwrap();
+    assert_eq!(applied.profiles[0].plan.steps.len(), 1);
+    for sql in [lock::TAKE, "ALTER ROLE \"tg_orders_read-only\" CREATEROLE"] {
+        assert_eq!(tried(&reader, sql).await, "42501", "{sql}");
+    }
+    // Who may make roles can hold it, and is named.
+    server.admin.batch_execute(&format!("BEGIN; {}", lock::TAKE)).await.unwrap();
+    let impatient = server.postgres.client("shop").await.unwrap();
+    impatient.batch_execute("SET lock_timeout = '50ms'; BEGIN").await.unwrap();
+    let busy = lock::take(&impatient).await.unwrap_err().to_string();
+    let pid: i32 = server.admin.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    assert!(busy.contains(&format!("process {pid}, user postgres, application")), "{busy}");
+    server.admin.batch_execute("ROLLBACK").await.unwrap();
+    let said = apply(&server.target("owner"), &only, |_, _| {}).await.unwrap();
+    assert!(said.profiles[0].plan.steps.is_empty());
 }
 
 #[tokio::test]
@@ -400,6 +472,194 @@ async fn partitions_give_no_more_than_their_table() {
             .any(|warning| warning.contains("the view shop.ibans reads shop.pay")),
         "{warnings:?}"
     );
+}
+
+#[tokio::test]
+async fn what_is_kept_back_is_reached_by_no_other_way() {
+    let server = Server::start().await;
+    let tables = "SET ROLE owner; CREATE SCHEMA parts;
+        CREATE TABLE shop.pay (id int, iban text) PARTITION BY RANGE (id);
+        CREATE TABLE parts.pay_1 PARTITION OF shop.pay FOR VALUES FROM (0) TO (10);
+        CREATE TABLE shop.base (id int); CREATE TABLE shop.child (secret text) INHERITS (shop.base);
+        CREATE MATERIALIZED VIEW shop.copied AS SELECT iban FROM parts.pay_1;
+        CREATE VIEW shop.inner_cards AS SELECT pan FROM shop.cards; CREATE VIEW shop.outer_cards AS SELECT * FROM shop.inner_cards;
+        INSERT INTO shop.pay VALUES (1, 'DE00'); INSERT INTO shop.child VALUES (7, 'x'); RESET ROLE";
+    server.admin.batch_execute(tables).await.unwrap();
+    let masked = |schema: &str, table: &str, column: &str| MaskedTable {
+        schema: schema.to_owned(),
+        name: table.to_owned(),
+        columns: vec![(column.to_owned(), Mask::Null)],
+    };
+    let of = |texts: &[&str], masks: &[MaskedTable]| Rights {
+        select: patterns(texts),
+        masks: masks.to_vec(),
+        future: true,
+        ..Rights::default()
+    };
+    let refused = async |rights: &Rights| {
+        let only = definitions(&[("read-only", rights)]);
+        let refused = apply(&server.target("owner"), &only, |_, _| {}).await;
+        refused.map(|done| done.profiles[0].plan.steps.len()).unwrap_err().to_string()
+    };
+    // A part kept back, the whole given.
+    for rights in [
+        of(&["*.*", "!parts.pay_1"], &[]),
+        of(&["*.*", "!parts.pay_1(iban)"], &[]),
+        of(&["*.*"], &[masked("parts", "pay_1", "iban")]),
+    ] {
+        let said = refused(&rights).await;
+        assert!(
+            said.contains("`select` gives shop.pay, and with it") && said.contains("parts.pay_1"),
+            "{said}"
+        );
+    }
+    let said = refused(&of(&["shop.*", "!shop.child"], &[])).await;
+    assert!(
+        said.contains("`select` gives shop.base, and with it what is kept back of its parts: all of shop.child"),
+        "{said}"
+    );
+    // The whole masked: its part is not given, a view of the part is told of, and what is made later is nobody's yet.
+    let mut rights = of(&["*.*"], &[masked("shop", "pay", "iban"), masked("shop", "cards", "pan")]);
+    let only = |rights: &Rights| definitions(&[("read-only", rights)]);
+    let done = server.apply(&only(&rights)).await;
+    let warnings = done.profiles[0].plan.warnings.join("\n");
+    for said in [
+        "the view shop.copied reads parts.pay_1",
+        "the view shop.outer_cards reads shop.cards",
+        "the view shop.inner_cards reads shop.cards",
+        "what is made later is not covered by `select`",
+    ] {
+        assert!(warnings.contains(said), "{said} not in\n{warnings}");
+    }
+    let later = "SET ROLE owner; CREATE TABLE parts.pay_2 PARTITION OF shop.pay FOR VALUES FROM (10) TO (20);
+        CREATE VIEW parts.cards_again AS SELECT * FROM shop.cards; RESET ROLE";
+    server.admin.batch_execute(later).await.unwrap();
+    let reader = server.member("read-only").await;
+    for table in ["shop.pay", "parts.pay_1", "parts.pay_2", "parts.cards_again"] {
+        assert_eq!(tried(&reader, &format!("SELECT * FROM {table}")).await, "42501", "{table}");
+    }
+    assert_eq!(tried(&reader, "SELECT count(*) FROM pay WHERE iban IS NULL").await, "1");
+    // A masked table by another name is nobody's either, until somebody says what it is called.
+    server
+        .admin
+        .batch_execute("ALTER TABLE shop.cards RENAME TO plastic")
+        .await
+        .unwrap();
+    let said = refused(&rights).await;
+    assert!(said.contains("the mask of shop.cards names nothing that is there"), "{said}");
+    assert_eq!(tried(&reader, "SELECT pan FROM shop.plastic").await, "42501");
+    let said = refused(&of(&["*.*", "!shop.cards"], &[])).await;
+    assert!(said.contains("`!shop.cards` in `select` names nothing"), "{said}");
+    rights.masks[1].name = "plastic".to_owned();
+    server.apply(&only(&rights)).await;
+    assert_eq!(tried(&reader, "SELECT count(pan) FROM plastic").await, "0");
+}
+
+#[tokio::test]
+async fn settings_are_tried_before_anybody_needs_them() {
+    let server = Server::start().await;
+    let rights = read_only();
+    let mut only = definitions(&[("read-only", &rights)]);
+    let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    only.profiles[0].settings = vec![
+        setting("Statement_Timeout", "30s"),
+        setting("work_mem", "16MB"),
+        setting("search_path", "\"tg_orders_read-only\", nowhere"),
+        setting("shop.colour", "red"),
+        setting("ignore_system_indexes", "on"),
+    ];
+    server.apply(&only).await;
+    only.profiles[0].settings = vec![
+        setting("work_mem", "much"),
+        setting("work_mom", "16MB"),
+        setting("default_transaction_isolation", "none"),
+        setting("log_statement", "none"),
+        setting("max_connections", "7"),
+        setting("statement_timeout", "-5"),
+    ];
+    let said = apply(&server.target("owner"), &only, |_, _| {})
+        .await
+        .unwrap_err()
+        .to_string();
+    for line in [
+        "work_mem cannot be 'much': ",
+        "work_mom cannot be '16MB': ",
+        "default_transaction_isolation cannot be 'none': ",
+        "log_statement cannot be 'none': gate may not set it",
+        "max_connections cannot be '7': it is the whole server's",
+        "statement_timeout cannot be '-5': ",
+        "nothing was changed",
+    ] {
+        assert!(said.contains(line), "{line} not in\n{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_profile_that_is_no_more_is_told_of() {
+    let server = Server::start().await;
+    let mut masked = read_only();
+    masked.masks = vec![MaskedTable {
+        schema: "shop".to_owned(),
+        name: "cards".to_owned(),
+        columns: vec![("holder".to_owned(), Mask::Hash)],
+    }];
+    masked.create = vec!["shop".parse().unwrap()];
+    let rights = read_only();
+    let both = definitions(&[("read-only", &rights), ("old", &masked)]);
+    assert_eq!(server.apply(&both).await.left, Vec::<String>::new());
+    let made = "SET ROLE tg_orders_old; CREATE TABLE shop.kept (id int); RESET ROLE";
+    server.admin.batch_execute(made).await.unwrap();
+    let left = server.compare(&definitions(&[("read-only", &rights)])).await.left;
+    let [left] = left.as_slice() else { panic!("{left:?}") };
+    let (_, sql) = left.split_once("elsewhere: ").unwrap();
+    server.admin.batch_execute(sql).await.unwrap();
+    let gone = "SELECT count(*) FROM pg_roles WHERE rolname = 'tg_orders_old'";
+    assert_eq!(tried(&server.admin, gone).await, "0");
+    assert_eq!(tried(&server.admin, "SELECT count(*) FROM shop.kept").await, "0", "{sql}");
+}
+
+#[tokio::test]
+async fn the_salt_is_nobodys() {
+    let server = Server::start().await;
+    let before = "CREATE ROLE mallory LOGIN; SET ROLE owner;
+        ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC, mallory; ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO PUBLIC;
+        RESET ROLE";
+    server.admin.batch_execute(before).await.unwrap();
+    let rights = Rights {
+        select: patterns(&["shop.cards"]),
+        masks: vec![MaskedTable {
+            schema: "shop".to_owned(),
+            name: "cards".to_owned(),
+            columns: vec![("pan".to_owned(), Mask::Hash)],
+        }],
+        ..Rights::default()
+    };
+    let only = definitions(&[("masked", &rights)]);
+    server.apply(&only).await;
+    assert!(server.compare(&only).await.in_step());
+    let look = "SET ROLE mallory; SELECT salt FROM tg_orders_masked.\"tidegate salt\"";
+    let others = "SELECT count(*) FROM (SELECT relacl AS acl, relowner AS owner FROM pg_class
+        WHERE relnamespace = 'tg_orders_masked'::regnamespace UNION ALL
+        SELECT nspacl, nspowner FROM pg_namespace WHERE nspname = 'tg_orders_masked') AS o CROSS JOIN LATERAL aclexplode(o.acl) AS a
+        WHERE a.grantee <> o.owner AND a.grantee <> 'tg_orders_masked'::regrole";
+    assert_eq!(tried(&server.admin, look).await, "42501");
+    server.admin.batch_execute("RESET ROLE").await.unwrap();
+    assert_eq!(tried(&server.admin, others).await, "0");
+    // Given later, it is taken back, and what may have been seen is worth nothing.
+    let salt = "SELECT salt FROM tg_orders_masked.\"tidegate salt\"";
+    let seen = tried(&server.admin, salt).await;
+    let given =
+        "SET ROLE owner; GRANT USAGE ON SCHEMA tg_orders_masked TO PUBLIC; GRANT SELECT ON tg_orders_masked.cards TO mallory;
+        GRANT SELECT (salt) ON tg_orders_masked.\"tidegate salt\" TO PUBLIC, tg_orders_masked; RESET ROLE";
+    server.admin.batch_execute(given).await.unwrap();
+    let drifted = server.compare(&only).await;
+    assert!(!drifted.in_step());
+    server.apply(&only).await;
+    assert!(server.compare(&only).await.in_step());
+    assert_eq!(tried(&server.admin, others).await, "0");
+    assert_ne!(tried(&server.admin, salt).await, seen);
+    let columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'tg_orders_masked.\"tidegate salt\"'::regclass AND attacl::text <> '{}'";
+    assert_eq!(tried(&server.admin, columns).await, "0");
 }
 
 #[tokio::test]

@@ -1,0 +1,182 @@
+//! Ways around what a profile keeps back: a name that means nothing any more, a table whose parts are kept back, a view.
+//!
+//! It takes nothing away and gives nothing. The laws: PostgreSQL asks for a right on what a statement names, never on what is
+//! reached through it (`expand_inherited_rtentry` in optimizer/util/inherit.c, `ApplyRetrieveRule` in rewrite/rewriteHandler.c);
+//! where the patterns themselves would give what they keep back, nothing is given until somebody has said which is meant.
+
+use std::collections::BTreeMap;
+
+use super::catalogue::{Kind, Object, Snapshot};
+use super::choice::{Choice, by_name, given, is_excluded};
+use super::plan::Profile;
+use super::tables::Tables;
+use super::wants::{List, Wants, lists};
+use super::{Pattern, Rights};
+
+/// A line of a definition, and why it stands in the way.
+#[derive(Debug)]
+pub(super) struct Mistaken {
+    /// The line: `` `!shop.cards` in `select` ``.
+    pub(super) line: String,
+    /// Why, and what helps.
+    pub(super) why: String,
+}
+
+/// Lines that name one thing exactly, to keep something of it back, and do not.
+///
+/// A thing that is not there was most likely renamed, and a pattern with wildcards would give it under its new name. (Whoever means
+/// what may come some day writes a wildcard: that is only a warning.)
+pub(super) fn mistaken(rights: &Rights, snapshot: &Snapshot) -> Vec<Mistaken> {
+    let nameable = snapshot.nameable();
+    let objects: Vec<&Object> = snapshot.objects.iter().filter(|object| nameable(&object.schema)).collect();
+    let there = |kind, key: (&str, &str)| objects.iter().find(|object| object.kind == kind && object.key() == key);
+    let mut found = Vec::new();
+    for mask in &rights.masks {
+        if let (None, Some(wide)) = (there(Kind::Table, (&mask.schema, &mask.name)), wide(&rights.select)) {
+            found.push(Mistaken {
+                line: format!("the mask of {}.{}", mask.schema, mask.name),
+                why: format!("names nothing that is there; {}", renamed(wide)),
+            });
+        }
+    }
+    for list in lists(rights) {
+        for pattern in list.patterns.iter().filter(|pattern| pattern.is_literal()) {
+            let object = || there(list.kind, (&pattern.schema.literal()?, &pattern.name.literal()?));
+            let why = match (pattern.excludes, object()) {
+                (false, _) => idle(pattern, list.patterns),
+                (true, Some(object)) => no_column(pattern, list.patterns, object),
+                (true, None) => wide(list.patterns).map(|wide| format!("names nothing that is there; {}", renamed(wide))),
+            };
+            found.extend(why.map(|why| Mistaken {
+                line: format!("`{pattern}` in `{}`", list.key),
+                why,
+            }));
+        }
+    }
+    found
+}
+
+/// A pattern by which a thing is given whatever it is called.
+fn wide(patterns: &[Pattern]) -> Option<&Pattern> {
+    patterns.iter().find(|pattern| !pattern.excludes && !pattern.is_literal())
+}
+
+fn renamed(wide: &Pattern) -> String {
+    format!("if it was renamed, `{wide}` would give it now: write what it is called today, or leave the line out")
+}
+
+/// Columns that are listed to no effect, for the rest is given as well.
+fn idle(pattern: &Pattern, patterns: &[Pattern]) -> Option<String> {
+    let meant = |other: &&Pattern| {
+        let (schema, name) = (pattern.schema.literal(), pattern.name.literal());
+        other.columns.is_empty() && schema.zip(name).is_some_and(|(schema, name)| other.matches(&schema, &name))
+    };
+    let (excluded, whole): (Vec<&Pattern>, Vec<&Pattern>) = patterns.iter().filter(meant).partition(|other| other.excludes);
+    let whole = whole.first().filter(|_| !pattern.columns.is_empty() && excluded.is_empty())?;
+    let (schema, name) = (&pattern.schema, &pattern.name);
+    Some(format!(
+        "does not keep the other columns back, for `{whole}` gives them: add `!{schema}.{name}`, or leave the line out"
+    ))
+}
+
+/// A column that is to be kept back of what is given, and that is not there.
+fn no_column(pattern: &Pattern, patterns: &[Pattern], object: &Object) -> Option<String> {
+    let missing = |column: &String| object.columns.iter().all(|there| there.name != *column);
+    let missing = pattern.columns.iter().filter_map(super::Glob::literal).find(missing)?;
+    let given = by_name(patterns, object) != Choice::Nothing;
+    let why = format!("keeps back a column {missing} that is not there; if it was renamed, it would be given now");
+    given.then(|| format!("{why}: write what it is called today, or leave it out"))
+}
+
+/// Tables that are given with more of their parts than the parts are given by themselves.
+pub(super) fn parts(rights: &Rights, snapshot: &Snapshot) -> Vec<String> {
+    let (tables, nameable) = (Tables::of(snapshot), snapshot.nameable());
+    let mut found: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
+    for list in lists(rights).iter().filter(|list| list.kind == Kind::Table) {
+        let parts = snapshot.objects.iter().filter(|object| object.kind == Kind::Table);
+        for part in parts.filter(|part| !part.parents.is_empty() && nameable(&part.schema)) {
+            let Some(left) = left_of(rights, list, part) else { continue };
+            for table in tables.above(part) {
+                if rights.mask(part).and(rights.mask(table)).is_some() {
+                    // Of parts of a masked table nothing is given, so there can be no view of this one.
+                    continue;
+                }
+                if let Some(what) = beyond(&left, &given(rights, list.patterns, table, &tables), part) {
+                    let parts = found.entry((list.key, table.shown())).or_default();
+                    parts.push(format!("{what} of {}", part.shown()));
+                }
+            }
+        }
+    }
+    let told = |((key, table), parts): ((&str, String), Vec<String>)| {
+        let (first, others) = (parts.first().map_or("", String::as_str), parts.len().saturating_sub(1));
+        let more = if others > 0 {
+            format!(" (and {others} more)")
+        } else {
+            String::new()
+        };
+        format!(
+            "`{key}` gives {table}, and with it what is kept back of its parts: {first}{more}. Keep that back of {table}, which holds for its parts too; or leave it out for the parts"
+        )
+    };
+    found.into_iter().map(told).collect()
+}
+
+/// What is left of a table of which something is kept back; a mask is for readers.
+fn left_of(rights: &Rights, list: &List<'_>, table: &Object) -> Option<Choice> {
+    let mask = rights.mask(table).filter(|_| list.privilege == "SELECT");
+    let choice = by_name(list.patterns, table);
+    if mask.is_none() && (choice == Choice::Whole || choice == Choice::Nothing && !is_excluded(list.patterns, table)) {
+        return None;
+    }
+    let masked = |column: &str| mask.is_some_and(|mask| mask.columns.iter().any(|(masked, _)| masked == column));
+    let columns = table.columns.iter().map(|column| column.name.as_str());
+    let left = columns.filter(|column| !masked(column)).map(str::to_owned).collect();
+    Some(choice.within(&left))
+}
+
+/// What a table gives of its part beyond what is left of that: what is kept back, in words.
+fn beyond(left: &Choice, given: &Choice, part: &Object) -> Option<String> {
+    let has = |choice: &Choice, column: &str| match choice {
+        Choice::Nothing => false,
+        Choice::Whole => true,
+        Choice::Columns(columns) => columns.contains(column),
+    };
+    match (left, given) {
+        (_, Choice::Nothing) => None,
+        (Choice::Nothing, _) => Some("all".to_owned()),
+        _ => {
+            let columns = part.columns.iter().map(|column| column.name.as_str());
+            let columns: Vec<&str> = columns.filter(|column| has(given, column) && !has(left, column)).collect();
+            (!columns.is_empty()).then(|| columns.join(", "))
+        }
+    }
+}
+
+/// Views that a profile is given, and that read what is kept back of it.
+pub(super) fn views(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot) -> Vec<String> {
+    let (rights, tables) = (profile.rights, Tables::of(snapshot));
+    let [select, ..] = lists(rights);
+    let kept = |object: &Object| {
+        let left = left_of(rights, &select, object);
+        left.is_some_and(|left| beyond(&left, &Choice::Whole, object).is_some())
+    };
+    // What the profile's own views show is masked already.
+    let own = |object: &Object| object.schema == profile.role.as_str();
+    let given = wants
+        .objects
+        .iter()
+        .filter(|(_, want)| *want.get("SELECT") != Choice::Nothing);
+    let warning = |(view, _): &(&Object, _)| {
+        let read = tables.read_by(view, own);
+        let kept = read
+            .into_iter()
+            .find(|read| kept(read) || tables.above(read).into_iter().any(kept))?;
+        Some(format!(
+            "the view {} reads {} with its owner's rights, and may show what is kept back of it: exclude the view, or mask it",
+            view.shown(),
+            kept.shown()
+        ))
+    };
+    given.filter_map(warning).collect()
+}

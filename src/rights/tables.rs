@@ -1,0 +1,61 @@
+//! Tables and views by name, and which of them is a part of which.
+//!
+//! It knows of no rights. The law: what is asked about transitively ends, even where the catalogue says something is a part of itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::catalogue::{Kind, Object, Snapshot};
+
+/// The tables and views of a snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Tables<'a> {
+    by_name: BTreeMap<(&'a str, &'a str), &'a Object>,
+    parts: BTreeMap<(&'a str, &'a str), Vec<&'a Object>>,
+}
+
+impl<'a> Tables<'a> {
+    pub(super) fn of(snapshot: &'a Snapshot) -> Self {
+        let mut tables = Self::default();
+        for table in snapshot.objects.iter().filter(|object| object.kind == Kind::Table) {
+            tables.by_name.insert(table.key(), table);
+            for (schema, name) in &table.parents {
+                tables.parts.entry((schema, name)).or_default().push(table);
+            }
+        }
+        tables
+    }
+
+    /// The tables it is a part of, by partition or inheritance, all the way up.
+    pub(super) fn above(&self, table: &'a Object) -> Vec<&'a Object> {
+        let parents = |table: &'a Object| table.parents.iter().filter_map(|(schema, name)| self.named(schema, name));
+        let mut above: BTreeMap<(&str, &str), &Object> = BTreeMap::new();
+        let mut next: Vec<&Object> = parents(table).collect();
+        while let Some(parent) = next.pop() {
+            if above.insert(parent.key(), parent).is_none() {
+                next.extend(parents(parent));
+            }
+        }
+        above.into_values().collect()
+    }
+
+    /// What whoever reads a view reads through it, all the way down, with the parts of what is read; nothing is read through what
+    /// `ends` there.
+    pub(super) fn read_by(&self, view: &'a Object, ends: impl Fn(&Object) -> bool) -> Vec<&'a Object> {
+        let reads = |view: &'a Object| view.reads.iter().filter_map(|(schema, name)| self.named(schema, name));
+        let (mut read, mut seen) = (Vec::new(), BTreeSet::from([view.key()]));
+        let mut next: Vec<&Object> = reads(view).collect();
+        while let Some(object) = next.pop() {
+            if !seen.insert(object.key()) || ends(object) {
+                continue;
+            }
+            read.push(object);
+            next.extend(reads(object));
+            next.extend(self.parts.get(&object.key()).into_iter().flatten());
+        }
+        read
+    }
+
+    fn named(&self, schema: &str, name: &str) -> Option<&'a Object> {
+        self.by_name.get(&(schema, name)).copied()
+    }
+}

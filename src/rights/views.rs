@@ -1,0 +1,190 @@
+//! The views of one profile, with their schema and salt: what is there, what is to go, what is to be made, who else may see it.
+//!
+//! It does not know what a view shows. The laws: a schema without the gate's comment is never touched; in ours nobody has a right but
+//! its owner and the profile, who has none on the salt. (Default privileges of the account give others rights on what it makes.)
+
+use std::collections::BTreeSet;
+
+use super::catalogue::{Kind, Object, Snapshot};
+use super::plan::{Plan, PlanError, Profile, Step};
+use super::role::quoted;
+use super::view::{self, View};
+use super::wants::{Want, Wants};
+
+/// The views of a profile that are there.
+pub(super) struct Views<'a> {
+    own: &'a str,
+    schema: Option<&'a Object>,
+    salt: Option<&'a Object>,
+    there: Vec<&'a Object>,
+    wanted: &'a [(View, Want)],
+}
+
+impl<'a> Views<'a> {
+    pub(super) fn of(profile: &Profile<'a>, wants: &'a Wants<'a>, snapshot: &'a Snapshot) -> Result<Self, PlanError> {
+        let own = profile.role.as_str();
+        let schema = snapshot.schema(own);
+        if let Some(schema) = schema
+            && schema.comment.as_deref() != Some(profile.marker)
+        {
+            return Err(PlanError::NotOurs {
+                what: "the schema",
+                name: own.to_owned(),
+                marker: profile.marker.to_owned(),
+            });
+        }
+        let inside = |object: &&Object| object.kind == Kind::Table && object.schema == own;
+        let (salt, there): (Vec<_>, Vec<_>) = snapshot
+            .objects
+            .iter()
+            .filter(inside)
+            .partition(|object| view::is_salt(object));
+        Ok(Self {
+            own,
+            schema,
+            salt: salt.first().copied(),
+            there,
+            wanted: &wants.views,
+        })
+    }
+
+    /// The view as it is there, if it is as it should be.
+    pub(super) fn kept(&self, view: &View) -> Option<&'a Object> {
+        let same = |there: &&&Object| there.name == view.name && view.is(there);
+        self.there.iter().find(same).copied()
+    }
+
+    /// Whether the object is one of them, or their schema that is to go.
+    pub(super) fn have(&self, object: &Object) -> bool {
+        let inside = || self.there.iter().any(|there| std::ptr::eq(*there, object));
+        match object.kind {
+            Kind::Table => object.schema == self.own && inside(),
+            Kind::Schema => object.name == self.own && self.wanted.is_empty(),
+            _ => false,
+        }
+    }
+
+    pub(super) fn make(&self, profile: &Profile<'_>, plan: &mut Plan, snapshot: &Snapshot) {
+        let before = plan.steps.len();
+        for there in self.there.iter().filter(|there| !self.stays(there)) {
+            plan.step(
+                format!("DROP VIEW {}", there.quoted()),
+                "it is not, or not any more, what the profile says",
+            );
+        }
+        if !self.wanted.is_empty() {
+            let salted = self.wanted.iter().any(|(view, _)| view.salted) && self.salt.is_none();
+            plan.steps.extend(view::schema_steps(
+                profile.role,
+                profile.marker,
+                self.schema.is_some(),
+                salted,
+            ));
+            self.shut(profile, plan, salted, &To::of(snapshot, self.own));
+        } else if self.schema.is_some() {
+            // The salt goes with it; what somebody else put there keeps it from going.
+            let salt = self.salt.map(|_| view::drop_salt(profile.role));
+            plan.steps.extend(salt);
+            plan.step(format!("DROP SCHEMA {}", profile.role.quoted()), "nothing is masked any more");
+        }
+        if plan.steps.len() > before {
+            plan.blocked.extend(self.may_not(profile, snapshot));
+        }
+    }
+
+    /// Makes the views that are not there, and takes from others what they have, or come to have, on any of it.
+    fn shut(&self, profile: &Profile<'_>, plan: &mut Plan, salted: bool, to: &To) {
+        match self.schema {
+            Some(schema) => plan
+                .steps
+                .extend(shut("SCHEMA", &schema.quoted(), others(schema, Some(self.own)))),
+            None => plan.steps.extend(shut("SCHEMA", &quoted(self.own), to.schemas.clone())),
+        }
+        let salt = view::salt(profile.role);
+        if salted {
+            let everybody = BTreeSet::from(["PUBLIC".to_owned()]);
+            plan.steps.extend(shut("TABLE", &salt, &everybody | &to.tables));
+        }
+        if let Some(step) = self.salt.and_then(|there| shut("TABLE", &salt, others(there, None))) {
+            plan.steps.extend([step, view::new_salt(profile.role)]);
+        }
+        for (view, _) in self.wanted {
+            if let Some(there) = self.kept(view) {
+                plan.steps
+                    .extend(shut("TABLE", &view.quoted(), others(there, Some(self.own))));
+            } else {
+                plan.steps.extend(view.steps());
+                plan.steps.extend(shut("TABLE", &view.quoted(), to.tables.clone()));
+            }
+        }
+    }
+
+    fn stays(&self, there: &Object) -> bool {
+        self.wanted.iter().any(|(view, _)| view.name == there.name && view.is(there))
+    }
+
+    /// Why the account can do none of it.
+    fn may_not(&self, profile: &Profile<'_>, snapshot: &Snapshot) -> Option<String> {
+        match self.schema {
+            Some(schema) => (!snapshot.acts_as(&schema.owner)).then(|| {
+                format!(
+                    "the schema {} of its masks is {}'s: apply as that",
+                    profile.role, schema.owner
+                )
+            }),
+            None => (!snapshot.account.create_schema).then(|| {
+                format!(
+                    "{} may not make a schema for its masks: it lacks CREATE on the database",
+                    snapshot.account.name
+                )
+            }),
+        }
+    }
+}
+
+/// Who else gets rights on what the account makes, by its default privileges; each as it stands in SQL.
+struct To {
+    schemas: BTreeSet<String>,
+    tables: BTreeSet<String>,
+}
+
+impl To {
+    fn of(snapshot: &Snapshot, own: &str) -> Self {
+        let account = snapshot.account.name.as_str();
+        let of = |kind: &str| {
+            let made = snapshot
+                .defaults
+                .iter()
+                .filter(|right| right.owner == account && right.kind == kind);
+            let there = made.filter(|right| right.schema.as_deref().is_none_or(|schema| schema == own));
+            let roles = there.map(|right| right.role.as_deref());
+            // What the profile's role would get is taken back before.
+            roles
+                .filter(|role| *role != Some(account) && *role != Some(own))
+                .map(grantee)
+                .collect()
+        };
+        Self {
+            schemas: of("SCHEMAS"),
+            tables: of("TABLES"),
+        }
+    }
+}
+
+/// Who has rights on something, beside its owner and one who is meant to.
+fn others(object: &Object, meant: Option<&str>) -> BTreeSet<String> {
+    let roles = object.held.iter().map(|held| held.role.as_deref());
+    let others = roles.filter(|role| *role != Some(&object.owner) && (role.is_none() || *role != meant));
+    others.map(grantee).collect()
+}
+
+fn grantee(role: Option<&str>) -> String {
+    role.map_or_else(|| "PUBLIC".to_owned(), quoted)
+}
+
+/// Takes all rights on something of ours from others, with what they made of them.
+fn shut(kind: &str, what: &str, from: BTreeSet<String>) -> Option<Step> {
+    let from: Vec<String> = from.into_iter().collect();
+    let sql = format!("REVOKE ALL ON {kind} {what} FROM {} CASCADE", from.join(", "));
+    (!from.is_empty()).then(|| Step::new(sql, "it is the profile's alone".to_owned()))
+}
