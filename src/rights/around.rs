@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use super::catalogue::{Kind, Object, Snapshot};
 use super::choice::{Choice, by_name, given, is_excluded};
+use super::lists::{List, lists};
 use super::plan::Profile;
 use super::tables::Tables;
-use super::wants::{List, Wants, lists};
+use super::wants::Wants;
 use super::{Pattern, Rights};
 
 /// A line of a definition, and why it stands in the way.
@@ -153,9 +154,9 @@ fn beyond(left: &Choice, given: &Choice, part: &Object) -> Option<String> {
     }
 }
 
-/// Views that a profile is given, and that read what is kept back of it.
-pub(super) fn views(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot) -> Vec<String> {
-    let (rights, tables) = (profile.rights, Tables::of(snapshot));
+/// What a view reads that is kept back of a profile's readers: the first of it.
+pub(super) fn kept_read<'a>(profile: &Profile<'_>, view: &'a Object, tables: &Tables<'a>) -> Option<&'a Object> {
+    let rights = profile.rights;
     let [select, ..] = lists(rights);
     let kept = |object: &Object| {
         let left = left_of(rights, &select, object);
@@ -163,20 +164,25 @@ pub(super) fn views(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapsho
     };
     // What the profile's own views show is masked already.
     let own = |object: &Object| object.schema == profile.role.as_str();
+    let mut read = tables.read_by(view, own).into_iter();
+    read.find(|read| kept(read) || tables.above(read).into_iter().any(kept))
+}
+
+/// Views that read what is kept back of a profile: those it is given, and those it would be given by a wildcard.
+pub(super) fn views(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot) -> Vec<String> {
+    let tables = Tables::of(snapshot);
     let given = wants
         .objects
         .iter()
         .filter(|(_, want)| *want.get("SELECT") != Choice::Nothing);
-    let warning = |(view, _): &(&Object, _)| {
-        let read = tables.read_by(view, own);
-        let kept = read
-            .into_iter()
-            .find(|read| kept(read) || tables.above(read).into_iter().any(kept))?;
-        Some(format!(
-            "the view {} reads {} with its owner's rights, and may show what is kept back of it: exclude the view, or mask it",
-            view.shown(),
-            kept.shown()
-        ))
-    };
-    given.filter_map(warning).collect()
+    let given = given.filter_map(|(view, _)| Some((view, kept_read(profile, view, &tables)?)));
+    let given = given.map(|(view, kept)| {
+        let (view, kept) = (view.shown(), kept.shown());
+        format!("the view {view} reads {kept} with its owner's rights, and may show what is kept back of it: it is given, for `select` names it")
+    });
+    let withheld = wants.withheld.iter().map(|(view, kept)| {
+        let (view, kept) = (view.shown(), kept.shown());
+        format!("the view {view} reads {kept} with its owner's rights, and may show what is kept back of it: it is not given; if it may be, name it in `select`")
+    });
+    given.chain(withheld).collect()
 }

@@ -8,9 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalogue::{DefaultRight, Kind, Object, Snapshot};
+use super::lists::{List, lists};
 use super::plan::{Profile, Step};
 use super::role::quoted;
-use super::wants::{List, Wants, lists};
+use super::wants::Wants;
 use super::{Glob, Pattern, Rights};
 
 /// What differs.

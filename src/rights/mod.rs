@@ -9,6 +9,7 @@ pub mod catalogue;
 mod choice;
 mod diff;
 mod future;
+mod lists;
 mod mask;
 mod pattern;
 mod plan;

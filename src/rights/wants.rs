@@ -4,11 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Profile;
+use super::around;
 use super::catalogue::{Kind, Object, Snapshot};
 use super::choice::{Choice, given};
+use super::lists::lists;
 use super::tables::Tables;
 use super::view::View;
-use super::{Pattern, Profile, Rights};
 
 /// The privileges wanted on one object.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,34 +26,6 @@ impl Want {
     }
 }
 
-/// One list of a definition.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct List<'a> {
-    /// As it is written in the definition.
-    pub(super) key: &'static str,
-    pub(super) kind: Kind,
-    pub(super) privilege: &'static str,
-    pub(super) patterns: &'a [Pattern],
-}
-
-/// Which list of a definition gives which privilege, on what.
-pub(super) fn lists(rights: &Rights) -> [List<'_>; 6] {
-    let lists = [
-        ("select", Kind::Table, "SELECT", &rights.select),
-        ("insert", Kind::Table, "INSERT", &rights.insert),
-        ("update", Kind::Table, "UPDATE", &rights.update),
-        ("delete", Kind::Table, "DELETE", &rights.delete),
-        ("usage", Kind::Sequence, "USAGE", &rights.usage),
-        ("execute", Kind::Routine, "EXECUTE", &rights.execute),
-    ];
-    lists.map(|(key, kind, privilege, patterns)| List {
-        key,
-        kind,
-        privilege,
-        patterns,
-    })
-}
-
 /// What a definition comes to.
 #[derive(Debug, Default)]
 pub(super) struct Wants<'a> {
@@ -61,6 +35,8 @@ pub(super) struct Wants<'a> {
     pub(super) views: Vec<(View, Want)>,
     /// Tables whose masks cannot be made, and why.
     pub(super) not_masked: Vec<String>,
+    /// Views that patterns name and that are not given, with what they would show.
+    pub(super) withheld: Vec<(&'a Object, &'a Object)>,
 }
 
 impl<'a> Wants<'a> {
@@ -69,7 +45,9 @@ impl<'a> Wants<'a> {
         for object in &snapshot.objects {
             wants.objects.push((object, Want::default()));
         }
-        wants.in_schemas(profile, snapshot, &Tables::of(snapshot));
+        let tables = Tables::of(snapshot);
+        wants.in_schemas(profile, snapshot, &tables);
+        wants.withhold(profile, &tables);
         wants.masks(profile, snapshot);
         wants.schemas(profile, snapshot);
         wants.database(profile);
@@ -86,6 +64,23 @@ impl<'a> Wants<'a> {
                 want.0.insert(list.privilege, given(rights, list.patterns, object, tables));
             }
             want.0.retain(|_, choice| *choice != Choice::Nothing);
+        }
+    }
+
+    /// A view shows what its owner may read: one that reads what is kept back is given to who names it, not by a wildcard.
+    fn withhold(&mut self, profile: &Profile<'_>, tables: &Tables<'a>) {
+        let named = |view: &Object| {
+            let mut patterns = profile.rights.select.iter();
+            patterns.any(|pattern| !pattern.excludes && pattern.is_literal() && pattern.matches(&view.schema, &view.name))
+        };
+        for (view, want) in &mut self.objects {
+            if *want.get("SELECT") == Choice::Nothing || named(view) {
+                continue;
+            }
+            if let Some(kept) = around::kept_read(profile, view, tables) {
+                want.0.remove("SELECT");
+                self.withheld.push((view, kept));
+            }
         }
     }
 

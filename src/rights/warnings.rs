@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::around::{self, Mistaken};
 use super::catalogue::{Kind, Nature, Object, Snapshot, is_system, makes_large_objects};
 use super::choice::names_something;
+use super::lists::lists;
 use super::plan::Profile;
-use super::wants::{Wants, lists};
+use super::wants::Wants;
 use super::{Rights, future};
 
 /// How many names one warning has.

@@ -535,10 +535,19 @@ async fn what_is_kept_back_is_reached_by_no_other_way() {
         CREATE VIEW parts.cards_again AS SELECT * FROM shop.cards; RESET ROLE";
     server.admin.batch_execute(later).await.unwrap();
     let reader = server.member("read-only").await;
-    for table in ["shop.pay", "parts.pay_1", "parts.pay_2", "parts.cards_again"] {
+    let around = ["shop.copied", "shop.inner_cards", "shop.outer_cards", "parts.cards_again"];
+    for table in ["shop.pay", "parts.pay_1", "parts.pay_2"].into_iter().chain(around) {
         assert_eq!(tried(&reader, &format!("SELECT * FROM {table}")).await, "42501", "{table}");
     }
     assert_eq!(tried(&reader, "SELECT count(*) FROM pay WHERE iban IS NULL").await, "1");
+    // Who names a view means it, and is told what it shows.
+    rights.select.extend(patterns(&["shop.outer_cards"]));
+    let done = server.apply(&only(&rights)).await;
+    let warnings = done.profiles[0].plan.warnings.join("\n");
+    assert!(warnings.contains("it is given, for `select` names it"), "{warnings}");
+    assert_eq!(tried(&reader, "SELECT * FROM shop.inner_cards").await, "42501");
+    assert_ne!(tried(&reader, "SELECT * FROM shop.outer_cards").await, "42501");
+    rights.select.pop();
     // A masked table by another name is nobody's either, until somebody says what it is called.
     server
         .admin
