@@ -7,6 +7,7 @@
 
 mod inspect;
 mod keep;
+mod legacy;
 mod line;
 mod make;
 mod reap;
@@ -89,8 +90,6 @@ struct Slot {
 struct State {
     /// How its sessions log in; `None`: the role is not made, or by a former run whose password is lost.
     account: Option<Arc<Account>>,
-    /// This run has made it, or taken it over.
-    made: bool,
     /// Somebody sees to its end.
     kept: bool,
     /// Until when it can log in, as the server was told.
