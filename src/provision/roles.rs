@@ -38,6 +38,9 @@ pub use reap::{Found, Reaped as ReapedRoles};
 
 use line::Line;
 
+/// `read_only_sql_transaction`.
+const READ_ONLY: &str = "25006";
+
 /// What grants of one profile get at a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
@@ -184,7 +187,10 @@ impl RoleError {
             },
             Self::Record { disk_full } => Ending::AuditFailed { disk_full: *disk_full },
             Self::Fault(fault) if fault.unreachable() => Ending::TargetUnreachable { target },
-            Self::NotOurs(_) | Self::Fault(_) | Self::Internal(_) => Ending::RoleNotMade { target },
+            Self::NotOurs(_) | Self::Fault(_) | Self::Internal(_) => Ending::RoleNotMade {
+                target,
+                read_only: matches!(self, Self::Fault(fault) if fault.code() == READ_ONLY),
+            },
         }
     }
 }

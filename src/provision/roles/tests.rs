@@ -337,6 +337,7 @@ async fn a_role_that_cannot_be_made_is_not_made_in_part() {
     };
     let not_made = Ending::RoleNotMade {
         target: "orders".parse().unwrap(),
+        read_only: false,
     };
 
     house.text("ALTER ROLE gate NOCREATEROLE").await;
