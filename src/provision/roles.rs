@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::audit::event::{Event, RoleChanged};
@@ -68,6 +68,8 @@ struct Inner {
     /// Roles are made over one connection and ended over another: ending may wait for locks.
     making: Line,
     ending: Line,
+    /// Whoever sees to what a role leaves has one of these.
+    legacies: Semaphore,
     slots: Mutex<HashMap<GrantId, Arc<Slot>>>,
     /// Backends that no session holds, and since when that is known.
     strangers: Mutex<HashMap<i32, Instant>>,
@@ -208,6 +210,7 @@ impl Roles {
             runtime: Handle::current(),
             making: Line::new("tidegate (makes roles)"),
             ending: Line::new("tidegate (ends roles)"),
+            legacies: Semaphore::new(legacy::AT_ONCE),
             slots: Mutex::default(),
             strangers: Mutex::default(),
             counts: Counts::default(),

@@ -161,8 +161,8 @@ async fn a_change_of_the_own_role_that_is_not_committed_keeps_nobody_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_colleagues_role_goes_whatever_it_was_given() {
     let walls = Walls::build().await;
-    let (giver, session) = walls.session("read-only").await;
-    let (given, colleague) = walls.session("read-write").await;
+    let (login, session) = walls.session("read-only").await;
+    let (other, colleague) = walls.session("read-write").await;
     let role = value(&colleague.client, "SELECT session_user").await.expect("a name");
     for sql in [
         "SELECT lo_create(1)".to_owned(),
@@ -173,9 +173,9 @@ async fn a_colleagues_role_goes_whatever_it_was_given() {
     ] {
         assert_eq!(code(&session.client, &sql).await, "", "{sql}");
     }
-    walls.revoke(&given);
+    walls.revoke(&other);
     eventually("it is gone", async || (walls.roles().await == "1").then_some(())).await;
-    walls.revoke(&giver);
+    walls.revoke(&login);
     walls.empty().await;
 }
 

@@ -458,7 +458,8 @@ async fn a_server_that_restarts_is_a_refusal_until_it_is_back() {
     walls.server.stop().expect("stopped");
     std::fs::remove_file(&signal).expect("removed");
     walls.server.start_again().expect("the server again");
-    let session = suite(&walls.gate, &login).await.expect("let in now, under the same grant");
+    let session = suite(&walls.gate, &login).await;
+    let session = session.unwrap_or_else(|error| panic!("let in now, under the same grant: {error:?}\n{}", walls.gate.log()));
     assert_eq!(value(&session.client, "SELECT current_user").await.expect("a name"), READER);
     eventually("only its role", async || (walls.roles().await == "1").then_some(())).await;
     walls.revoke(&login);
@@ -493,7 +494,8 @@ async fn a_standby_is_a_refusal_until_it_is_promoted() {
     })
     .await;
     walls.asks("SELECT pg_promote()").await;
-    let session = suite(&walls.gate, &login).await.expect("let in now, under the same grant");
+    let session = suite(&walls.gate, &login).await;
+    let session = session.unwrap_or_else(|error| panic!("let in now, under the same grant: {error:?}\n{}", walls.gate.log()));
     assert_eq!(value(&session.client, "SELECT current_user").await.expect("a name"), READER);
     walls.revoke(&login);
     walls.empty().await;

@@ -11,6 +11,8 @@ use super::retire::{Other, Role};
 use super::{Fault, Inner};
 use crate::rights::{RoleName, quoted, quoted_text};
 
+/// How many legacies of one target are seen to at once, each on a connection of its own.
+pub(super) const AT_ONCE: usize = 2;
 /// As the server's `pg_stat_activity` has it.
 const NAME: &str = "tidegate (ends roles)";
 
@@ -61,6 +63,7 @@ impl Inner {
     /// so the account takes that role on a connection of its own.
     pub(super) async fn roll_back_prepared(&self, oid: &str) -> Result<(), Fault> {
         let place = self.place();
+        let _turn = self.legacies.acquire().await;
         for row in self.ask(&PREPARED.replace("$role", oid)).await? {
             let (Some(owner), Some(gid), Some(database)) = (Other::read(&row, 0), row.get(3), row.get(4)) else {
                 continue;
@@ -89,11 +92,13 @@ impl Inner {
     /// What it owns becomes its profile's, in whatever database; what it was given goes; then it goes.
     pub(super) async fn hand_over(&self, role: &RoleName, found: &Role) -> Result<(), Fault> {
         let place = self.place();
+        let _turn = self.legacies.acquire().await;
         for row in self.ask(&ELSEWHERE.replace("$role", &found.oid)).await? {
             let session = Session::open_in(&place.target, row.get(0).unwrap_or_default(), NAME, &self.clock).await?;
             session.run(&self.freeing(&session, role, found).await?).await?;
         }
-        let session = self.ending.session(&place.target, &self.clock).await?;
+        // Much may have been left: it is seen to beside the connection that others' ends go over.
+        let session = Session::open_in(&place.target, &place.target.database, NAME, &self.clock).await?;
         let free = self.freeing(&session, role, found).await?;
         session.run(&format!("{free}DROP ROLE {}", role.quoted())).await.map(drop)
     }
@@ -144,11 +149,19 @@ impl Joined {
     }
 
     fn join(&self) -> String {
-        self.0.iter().map(|role| format!("GRANT {role} TO CURRENT_USER; ")).collect()
+        self.with(|roles| format!("GRANT {roles} TO CURRENT_USER; "))
     }
 
     fn leave(&self) -> String {
-        let leave = |role| format!("REVOKE {role} FROM CURRENT_USER GRANTED BY CURRENT_USER; ");
-        self.0.iter().map(leave).collect()
+        self.with(|roles| format!("REVOKE {roles} FROM CURRENT_USER GRANTED BY CURRENT_USER; "))
+    }
+
+    fn with(&self, sql: impl Fn(String) -> String) -> String {
+        let roles: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        if roles.is_empty() {
+            String::new()
+        } else {
+            sql(roles.join(", "))
+        }
     }
 }

@@ -117,10 +117,10 @@ async fn gifts_from_colleagues_keep_no_role() {
     let house = House::open().await;
     house.text("GRANT CREATE ON SCHEMA shop TO \"tg_orders_read-only\"").await;
     let roles = house.roles();
-    let (giver, between, given) = (house.grant(LONG), house.grant(LONG), house.grant(LONG));
-    let giving = giver.account(&roles).await.unwrap();
+    let (first, between, last) = (house.grant(LONG), house.grant(LONG), house.grant(LONG));
+    let giving = first.account(&roles).await.unwrap();
     let handing = between.account(&roles).await.unwrap();
-    let role = given.account(&roles).await.unwrap().user.clone();
+    let role = last.account(&roles).await.unwrap().user.clone();
     let session = house.login(&giving).await;
     for sql in [
         "SELECT lo_create(1)".to_owned(),
@@ -145,10 +145,10 @@ async fn gifts_from_colleagues_keep_no_role() {
     let session = house.login(&handing).await;
     let hand_on = format!("GRANT SELECT ON LARGE OBJECT 2 TO \"{role}\" WITH GRANT OPTION");
     all(&session, &[&hand_on, "SET ROLE NONE", &hand_on]).await;
-    given.revoke(&house);
+    last.revoke(&house);
     let there = format!("SELECT count(*) FROM pg_roles WHERE rolname = '{role}'");
     house.wait_for("the role that was given", &there, "0").await;
-    giver.revoke(&house);
+    first.revoke(&house);
     between.revoke(&house);
     house.wait_for("the others", GONE, "0").await;
     let kept = "SELECT string_agg(DISTINCT lomowner::regrole::text, ' ') FROM pg_largeobject_metadata";
