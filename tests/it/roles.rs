@@ -446,17 +446,18 @@ async fn a_server_that_restarts_is_a_refusal_until_it_is_back() {
     let mut walls = Walls::build_with(&lasting(), "").await;
     let (over, _session) = walls.session("read-only").await;
     let login = walls.grant("read-only", "10m");
-    walls.asks("ALTER SYSTEM SET hot_standby = off").await;
     walls.server.stop().expect("stopped");
     unreachable(&walls, &login).await;
     // One that is still reading its log says 57P03 to everybody: for as long as it is told to.
-    let signal = walls.server.folder().join("data/standby.signal");
-    std::fs::write(&signal, "").expect("a file");
+    let data = walls.server.folder().join("data");
+    std::fs::write(data.join("standby.signal"), "").expect("a file");
+    std::fs::write(data.join("postgresql.auto.conf"), "hot_standby = off").expect("a setting");
     walls.server.start_again().expect("the server again");
     unreachable(&walls, &login).await;
     walls.revoke(&over);
     walls.server.stop().expect("stopped");
-    std::fs::remove_file(&signal).expect("removed");
+    std::fs::remove_file(data.join("standby.signal")).expect("removed");
+    std::fs::write(data.join("postgresql.auto.conf"), "").expect("no setting");
     walls.server.start_again().expect("the server again");
     let session = suite(&walls.gate, &login).await;
     let session = session.unwrap_or_else(|error| panic!("let in now, under the same grant: {error:?}\n{}", walls.gate.log()));
