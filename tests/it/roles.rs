@@ -362,10 +362,14 @@ async fn guard_rails_are_those_of_the_grants_profile() {
     let (login, writer) = walls.session("read-write").await;
     assert_eq!(code(&writer.client, "DELETE FROM orders").await, "42501");
     assert_eq!(code(&writer.client, "DELETE FROM orders WHERE id = 2").await, "");
-    let rules: Vec<_> = records_of(&walls.gate, &login.grant, "outcome")
-        .iter()
-        .filter_map(|record| record["rule"].as_str().map(str::to_owned))
-        .collect();
+    let rules = eventually("the refusal is on record", async || {
+        let outcomes = records_of(&walls.gate, &login.grant, "outcome");
+        let rules = outcomes
+            .iter()
+            .filter_map(|record| record["rule"].as_str().map(str::to_owned));
+        Some(rules.collect::<Vec<_>>()).filter(|rules| !rules.is_empty())
+    })
+    .await;
     assert_eq!(rules, ["need_where"]);
 
     let unnamed = walls.gate.grant("ana@example.com", "shop", "10m", &[]).expect("a grant");
