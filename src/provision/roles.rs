@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::audit::event::{Event, RoleChanged};
@@ -68,8 +68,9 @@ struct Inner {
     /// Roles are made over one connection and ended over another: ending may wait for locks.
     making: Line,
     ending: Line,
-    /// Whoever sees to what a role leaves has one of these.
-    legacies: Semaphore,
+    /// Whoever sees to what a role leaves has the turn, and a connection of its own: it can take long, and two that make the
+    /// account a member of one profile would collide.
+    legacies: tokio::sync::Mutex<()>,
     slots: Mutex<HashMap<GrantId, Arc<Slot>>>,
     /// Backends that no session holds, and since when that is known.
     strangers: Mutex<HashMap<i32, Instant>>,
@@ -210,7 +211,7 @@ impl Roles {
             runtime: Handle::current(),
             making: Line::new("tidegate (makes roles)"),
             ending: Line::new("tidegate (ends roles)"),
-            legacies: Semaphore::new(legacy::AT_ONCE),
+            legacies: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
             strangers: Mutex::default(),
             counts: Counts::default(),

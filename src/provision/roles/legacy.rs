@@ -11,8 +11,6 @@ use super::retire::{Other, Role};
 use super::{Fault, Inner};
 use crate::rights::{RoleName, quoted, quoted_text};
 
-/// How many legacies of one target are seen to at once, each on a connection of its own.
-pub(super) const AT_ONCE: usize = 2;
 /// As the server's `pg_stat_activity` has it.
 const NAME: &str = "tidegate (ends roles)";
 
@@ -63,7 +61,7 @@ impl Inner {
     /// so the account takes that role on a connection of its own.
     pub(super) async fn roll_back_prepared(&self, oid: &str) -> Result<(), Fault> {
         let place = self.place();
-        let _turn = self.legacies.acquire().await;
+        let _turn = self.legacies.lock().await;
         for row in self.ask(&PREPARED.replace("$role", oid)).await? {
             let (Some(owner), Some(gid), Some(database)) = (Other::read(&row, 0), row.get(3), row.get(4)) else {
                 continue;
@@ -92,7 +90,7 @@ impl Inner {
     /// What it owns becomes its profile's, in whatever database; what it was given goes; then it goes.
     pub(super) async fn hand_over(&self, role: &RoleName, found: &Role) -> Result<(), Fault> {
         let place = self.place();
-        let _turn = self.legacies.acquire().await;
+        let _turn = self.legacies.lock().await;
         for row in self.ask(&ELSEWHERE.replace("$role", &found.oid)).await? {
             let session = Session::open_in(&place.target, row.get(0).unwrap_or_default(), NAME, &self.clock).await?;
             session.run(&self.freeing(&session, role, found).await?).await?;

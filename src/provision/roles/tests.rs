@@ -19,7 +19,7 @@ const LONG: Duration = Duration::from_mins(10);
 /// A server with an account that may make roles and no more, and a profile it has made.
 struct House {
     server: Postgres,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     journal: Journal,
     clock: Clock,
 }
@@ -49,7 +49,7 @@ impl House {
         let journal = journal(folder.path(), &clock);
         Self {
             server,
-            _folder: folder,
+            folder,
             journal,
             clock,
         }

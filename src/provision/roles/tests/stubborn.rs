@@ -1,5 +1,7 @@
 //! Holders of grants who do what they can to stay, or to keep others' roles from going.
 
+use std::io::Read as _;
+
 use super::*;
 
 const GONE: &str = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%'";
@@ -282,4 +284,29 @@ async fn a_lock_that_stays_delays_nobody_else() {
     assert!(took < Duration::from_secs(8), "{took:?}");
     all(&locker, &["ROLLBACK"]).await;
     house.wait_for("the others", GONE, "0").await;
+}
+
+/// They are handed over one after the other, and none is told to be left for another's sake.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_legacies_at_once_are_no_trouble() {
+    let house = House::open().await;
+    let roles = house.roles();
+    let mut lents = Vec::new();
+    for number in 0..8 {
+        let lent = house.grant(LONG);
+        let session = house.login(&lent.account(&roles).await.unwrap()).await;
+        all(&session, &["SET ROLE NONE", &format!("SELECT lo_create({number} + 1)")]).await;
+        lents.push(lent);
+    }
+    for lent in &lents {
+        lent.revoke(&house);
+    }
+    house.wait_for("their roles are gone", GONE, "0").await;
+    let heirs = "SELECT string_agg(DISTINCT lomowner::regrole::text, ' ') FROM pg_largeobject_metadata";
+    assert_eq!(house.text(heirs).await, format!("\"{HOLDER}\""));
+    let mut log = String::new();
+    for segment in audit::segment::list(&house.folder.path().join("audit")).unwrap() {
+        segment.open().unwrap().read_to_string(&mut log).unwrap();
+    }
+    assert_eq!((log.matches("\"made\"").count(), log.matches("\"left\"").count()), (8, 0));
 }
