@@ -228,6 +228,8 @@ pub enum Ending {
     RoleNotMade {
         /// The target.
         target: TargetName,
+        /// Because its server takes no changes at present.
+        read_only: bool,
     },
     /// The grant store cannot be read or written.
     LedgerFailed,
@@ -397,6 +399,8 @@ impl Ending {
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Self::Quit | Self::TargetClosed => "00000",
+            // read_only_sql_transaction, as the server has it.
+            Self::RoleNotMade { read_only: true, .. } => "25006",
             Self::Disconnected | Self::TargetRefused { .. } | Self::RoleNotMade { .. } | Self::TargetLost { .. } => "08006",
             Self::TargetUnreachable { .. } => "08001",
             Self::Malformed { .. } => "08P01",

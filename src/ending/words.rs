@@ -193,7 +193,12 @@ impl Ending {
                 None,
                 Some("tell the gate's operator: the gate's log has the reason (credentials, TLS or connection limit of the target)".to_owned()),
             ),
-            Self::RoleNotMade { target } => (
+            Self::RoleNotMade { target, read_only: true } => (
+                format!("database \"{target}\" is read-only at present, so no role can be made for this grant, and without its own role no session begins"),
+                None,
+                Some("tell the gate's operator: the target's server is a standby, or is set to be read-only; the target has to lead to the primary".to_owned()),
+            ),
+            Self::RoleNotMade { target, .. } => (
                 format!("no role could be made for this grant on database \"{target}\", and without its own role no session begins"),
                 None,
                 Some("tell the gate's operator: the gate's log has the reason, and `tidegate check` says what the gate's account lacks".to_owned()),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::keeper::{Keeper, Run};
 use super::scratch::Scratch;
@@ -119,11 +119,7 @@ impl Gate {
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
-        std::fs::read_to_string(self.run().folder().join("pid"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+        self.run().pid()
     }
 
     /// Whether the process has ended.
@@ -134,17 +130,17 @@ impl Gate {
 
     /// `kill -9`: as a crash.
     pub fn kill(&self) -> Result<(), LabError> {
-        self.signal(Signal::KILL)
+        self.run().signal(Signal::KILL)
     }
 
     /// `SIGTERM`: asks it to drain and stop.
     pub fn terminate(&self) -> Result<(), LabError> {
-        self.signal(Signal::TERM)
+        self.run().signal(Signal::TERM)
     }
 
     /// `SIGHUP`: asks it to read its configuration again.
     pub fn reload(&self) -> Result<(), LabError> {
-        self.signal(Signal::HUP)
+        self.run().signal(Signal::HUP)
     }
 
     /// Runs an operator command (`grant list`) against it.
@@ -207,16 +203,6 @@ impl Gate {
 
     fn run(&self) -> &Keeper {
         self.again.as_ref().unwrap_or(&self.home)
-    }
-
-    fn signal(&self, signal: Signal) -> Result<(), LabError> {
-        // A process that has ended has given its id away.
-        match self.pid().and_then(Pid::from_raw) {
-            Some(pid) if !self.ended() => step(kill_process(pid, signal).map_err(Into::into), || {
-                "signalling the gate".to_owned()
-            }),
-            _ => Ok(()),
-        }
     }
 }
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::binaries::Account;
 use super::scratch::Scratch;
 use super::{LabError, step, tail};
@@ -83,6 +85,36 @@ impl Keeper {
     /// Whether the command has ended by itself.
     pub(super) fn ended(&self) -> bool {
         self.folder.join("ended").exists()
+    }
+
+    /// The command's process id.
+    pub(super) fn pid(&self) -> Option<i32> {
+        let pid = fs::read_to_string(self.folder.join("pid")).ok()?;
+        pid.trim().parse().ok()
+    }
+
+    pub(super) fn signal(&self, signal: Signal) -> Result<(), LabError> {
+        // A process that has ended has given its id away.
+        match self.pid().and_then(Pid::from_raw) {
+            Some(pid) if !self.ended() => step(kill_process(pid, signal).map_err(Into::into), || {
+                format!("signalling {}", self.what)
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Blocks until the command has ended.
+    pub(super) fn wait_for_its_end(&self) -> Result<(), LabError> {
+        for _ in 0..READY.as_millis() / LOOK.as_millis() {
+            if self.ended() {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK);
+        }
+        Err(LabError::Lasting {
+            what: self.what,
+            seconds: READY.as_secs(),
+        })
     }
 
     /// Blocks until `ready` says so.

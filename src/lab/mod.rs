@@ -67,6 +67,14 @@ pub enum LabError {
         /// The last lines of its output.
         log: String,
     },
+    /// It did not end in time.
+    #[error("{what} has not ended after {seconds} s")]
+    Lasting {
+        /// What was to end.
+        what: &'static str,
+        /// The limit in seconds.
+        seconds: u64,
+    },
     /// A command of the gate failed.
     #[error("`tidegate {command}` failed: {output}")]
     Command {

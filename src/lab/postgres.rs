@@ -5,8 +5,10 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustix::process::Signal;
 
 use super::binaries::{Account, server_account};
 use super::gate::free_port;
@@ -17,6 +19,10 @@ use crate::secret::Secret;
 
 /// Another process may take the port between our look at it and the server's bind.
 const ATTEMPTS: u32 = 5;
+/// How often a killed server's children may still be in the way of the next start ...
+const CHILDREN: u32 = 200;
+/// ... and how long after one look the next one comes.
+const LOOK: Duration = Duration::from_millis(50);
 const SUPERUSER: &str = "postgres";
 
 /// What the server runs: `$1` its binaries, `$2` its folder, `$3` how it authenticates.
@@ -71,7 +77,10 @@ pub struct Options {
 /// A running server. On drop it is stopped and every trace of it removed; also when this process dies.
 #[derive(Debug)]
 pub struct Postgres {
+    // Dropped before the keeper of the folder, in which it runs.
+    again: Option<Keeper>,
     keeper: Keeper,
+    account: Option<Account>,
     binaries: Binaries,
     port: u16,
     password: Secret<String>,
@@ -118,13 +127,63 @@ impl Postgres {
                 environment: &[("LC_ALL", "C"), ("TZ", "UTC")],
             },
         )?;
-        keeper.wait_until(ready)?;
+        keeper.wait_until(|home| ready(home, home))?;
         Ok(Self {
+            again: None,
             keeper,
+            account,
             binaries: binaries.clone(),
             port,
             password,
         })
+    }
+
+    /// `kill -9` of the postmaster: as a crash of the server. Blocks until it is dead; its children notice and go by themselves.
+    pub fn kill(&self) -> Result<(), LabError> {
+        self.end(Signal::KILL)
+    }
+
+    /// Stops it in order, sessions included (fast shutdown). Blocks until it has stopped.
+    pub fn stop(&self) -> Result<(), LabError> {
+        self.end(Signal::INT)
+    }
+
+    /// Starts it again on the same data and the same port, after [`Postgres::kill`] or [`Postgres::stop`], and waits until it takes
+    /// connections.
+    pub fn start_again(&mut self) -> Result<(), LabError> {
+        for _ in 0..CHILDREN {
+            self.again = None;
+            match self.attempt_again() {
+                // Children of the one that was killed are still there: no server starts beside them.
+                Err(LabError::Ended { log, .. }) if log.contains("pre-existing shared memory block") => {
+                    std::thread::sleep(LOOK);
+                }
+                done => return done.map(|keeper| self.again = Some(keeper)),
+            }
+        }
+        self.attempt_again().map(|keeper| self.again = Some(keeper))
+    }
+
+    fn attempt_again(&self) -> Result<Keeper, LabError> {
+        let (bin, home) = (self.binaries.folder().to_string_lossy(), self.folder());
+        let mut keeper = Keeper::start(
+            Scratch::new(self.account)?,
+            &Run {
+                what: "PostgreSQL",
+                signal: "QUIT",
+                account: self.account,
+                command: &[&format!("{bin}/postgres"), "-D", &home.join("data").to_string_lossy()],
+                environment: &[("LC_ALL", "C"), ("TZ", "UTC")],
+            },
+        )?;
+        keeper.wait_until(|run| ready(home, run))?;
+        Ok(keeper)
+    }
+
+    fn end(&self, signal: Signal) -> Result<(), LabError> {
+        let run = self.again.as_ref().unwrap_or(&self.keeper);
+        run.signal(signal)?;
+        run.wait_for_its_end()
     }
 
     /// Where it listens: 127.0.0.1 and a free port.
@@ -157,11 +216,12 @@ impl Postgres {
         self.keeper.folder()
     }
 
-    /// What it has written to its log.
+    /// What it has written to its log: at first, and since it was last started again.
     #[must_use]
     pub fn log(&self) -> String {
-        let log = std::fs::read(self.keeper.log()).unwrap_or_default();
-        String::from_utf8_lossy(&log).into_owned()
+        let runs = std::iter::once(&self.keeper).chain(&self.again);
+        let log = runs.flat_map(|run| std::fs::read(run.log()).unwrap_or_default());
+        String::from_utf8_lossy(&log.collect::<Vec<_>>()).into_owned()
     }
 
     /// The certificate authority its certificate is from (PEM); only there if [`Options::tls`] is on.
@@ -209,10 +269,14 @@ impl Auth {
     }
 }
 
-/// The eighth line of `postmaster.pid` is the server's status, as `pg_ctl` reads it (src/include/utils/pidfile.h).
-fn ready(folder: &Path) -> bool {
-    std::fs::read_to_string(folder.join("data/postmaster.pid"))
-        .is_ok_and(|file| file.lines().nth(7).is_some_and(|status| status.trim() == "ready"))
+/// The eighth line of `postmaster.pid` is the server's status, as `pg_ctl` reads it (src/include/utils/pidfile.h); the first one
+/// is whose: one that was killed has left its file. A standby that takes no sessions is as ready as it gets. `home` has the data, `run` is the folder of the run's keeper.
+fn ready(home: &Path, run: &Path) -> bool {
+    let Ok(file) = std::fs::read_to_string(home.join("data/postmaster.pid")) else {
+        return false;
+    };
+    let line = |at| file.lines().nth(at).unwrap_or_default().trim();
+    matches!(line(7), "ready" | "standby") && std::fs::read_to_string(run.join("pid")).is_ok_and(|pid| pid.trim() == line(0))
 }
 
 fn configuration(options: &Options, port: u16, folder: &Path) -> String {

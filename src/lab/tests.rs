@@ -47,6 +47,36 @@ async fn starts_answers_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_killed_server_starts_again_on_its_data() {
+    let settings = vec![("synchronous_commit".to_owned(), "on".to_owned())];
+    let mut server = start(&Options {
+        settings,
+        ..Options::default()
+    });
+    let folder = server.folder().to_owned();
+    server
+        .batch("postgres", "create table t as select 1 as a")
+        .await
+        .expect("a table");
+    let before = server_pid(&folder);
+    server.kill().expect("kill -9");
+    assert!(server.client("postgres").await.is_err());
+    for how in [Postgres::kill, Postgres::stop] {
+        server.start_again().expect("the server again");
+        let client = server.client("postgres").await.expect("a connection");
+        let row = client.query_one("select a from t", &[]).await.expect("a row");
+        assert_eq!(row.get::<_, i32>(0), 1);
+        assert_ne!(server_pid(&folder), before);
+        how(&server).expect("its end");
+    }
+    server.start_again().expect("the server again");
+    let pid = server_pid(&folder).expect("a process id");
+    drop(server);
+    assert!(!folder.exists());
+    assert!(!alive(pid));
+}
+
+#[tokio::test]
 async fn demands_the_password_over_tcp() {
     for auth in [Auth::Scram, Auth::Md5, Auth::Password] {
         let server = start(&Options {

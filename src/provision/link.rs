@@ -126,9 +126,20 @@ impl Drop for Link {
 /// Logs in the way the target's sessions do; the task that drives the connection is the caller's to end. A role's own settings (`ALTER
 /// ROLE ... SET`, which whoever uses a shared account may do) must not reach it: `options` go before them.
 pub(super) async fn client(target: &Arc<Target>, application: &str, options: &str) -> Result<(Client, Driver), LinkError> {
+    client_in(target, &target.database, application, options).await
+}
+
+/// The same, in any database of the server.
+pub(super) async fn client_in(
+    target: &Arc<Target>,
+    database: &str,
+    application: &str,
+    options: &str,
+) -> Result<(Client, Driver), LinkError> {
     let transport = Guarded::new(upstream::dial(target).await?, target.clone());
     let mut config = config(target);
     let (client, connection) = config
+        .dbname(database)
         .application_name(application)
         .options(options)
         .connect_raw(transport, NoTls)
@@ -140,7 +151,6 @@ fn config(target: &Target) -> Config {
     let mut config = Config::new();
     config
         .user(&target.account.user)
-        .dbname(&target.database)
         // `dial` has settled TLS.
         .ssl_mode(SslMode::Disable);
     if let Some(password) = &target.account.password {

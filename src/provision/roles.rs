@@ -7,6 +7,7 @@
 
 mod inspect;
 mod keep;
+mod legacy;
 mod line;
 mod make;
 mod reap;
@@ -37,6 +38,9 @@ pub use reap::{Found, Reaped as ReapedRoles};
 
 use line::Line;
 
+/// `read_only_sql_transaction`.
+const READ_ONLY: &str = "25006";
+
 /// What grants of one profile get at a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
@@ -64,6 +68,9 @@ struct Inner {
     /// Roles are made over one connection and ended over another: ending may wait for locks.
     making: Line,
     ending: Line,
+    /// Whoever sees to what a role leaves has the turn, and a connection of its own: it can take long, and two that make the
+    /// account a member of one profile would collide.
+    legacies: tokio::sync::Mutex<()>,
     slots: Mutex<HashMap<GrantId, Arc<Slot>>>,
     /// Backends that no session holds, and since when that is known.
     strangers: Mutex<HashMap<i32, Instant>>,
@@ -89,8 +96,6 @@ struct Slot {
 struct State {
     /// How its sessions log in; `None`: the role is not made, or by a former run whose password is lost.
     account: Option<Arc<Account>>,
-    /// This run has made it, or taken it over.
-    made: bool,
     /// Somebody sees to its end.
     kept: bool,
     /// Until when it can log in, as the server was told.
@@ -185,7 +190,10 @@ impl RoleError {
             },
             Self::Record { disk_full } => Ending::AuditFailed { disk_full: *disk_full },
             Self::Fault(fault) if fault.unreachable() => Ending::TargetUnreachable { target },
-            Self::NotOurs(_) | Self::Fault(_) | Self::Internal(_) => Ending::RoleNotMade { target },
+            Self::NotOurs(_) | Self::Fault(_) | Self::Internal(_) => Ending::RoleNotMade {
+                target,
+                read_only: matches!(self, Self::Fault(fault) if fault.code() == READ_ONLY),
+            },
         }
     }
 }
@@ -203,6 +211,7 @@ impl Roles {
             runtime: Handle::current(),
             making: Line::new("tidegate (makes roles)"),
             ending: Line::new("tidegate (ends roles)"),
+            legacies: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
             strangers: Mutex::default(),
             counts: Counts::default(),

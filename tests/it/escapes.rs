@@ -124,6 +124,61 @@ async fn own_settings_and_an_own_password_end_with_the_grant() {
     assert_eq!(walls.asks("SELECT count(*) FROM pg_db_role_setting").await, "0");
 }
 
+/// A change of one's own role that is not committed keeps everybody else from changing it, `NOLOGIN` included: in a transaction
+/// that is left open, and in one that is left prepared, as the role itself or as the profile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_own_role_that_is_not_committed_keeps_nobody_in() {
+    let options = Options {
+        settings: vec![("max_prepared_transactions".to_owned(), "5".to_owned())],
+        ..Options::default()
+    };
+    let walls = Walls::build_with(&options, "").await;
+    for last in [
+        "SELECT 1",
+        "PREPARE TRANSACTION 'mine'",
+        "SET ROLE \"tg_shop_read-only\"; PREPARE TRANSACTION 'mine'",
+    ] {
+        let (login, session) = walls.session("read-only").await;
+        let role = value(&session.client, "SELECT session_user").await.expect("a name");
+        value(&session.client, "SET ROLE NONE; ALTER ROLE CURRENT_USER PASSWORD 'mine'")
+            .await
+            .expect("its own");
+        let intruder = past(&walls, &role).await.expect("past the gate");
+        value(&intruder, "BEGIN; ALTER ROLE CURRENT_USER PASSWORD 'another'")
+            .await
+            .expect("locked");
+        for sql in last.split("; ") {
+            assert_eq!(code(&intruder, sql).await, "", "{sql}");
+        }
+        walls.revoke(&login);
+        eventually("it is ended with the grant", async || intruder.is_closed().then_some(())).await;
+        walls.empty().await;
+        assert_eq!(walls.asks("SELECT count(*) FROM pg_prepared_xacts").await, "0", "{last}");
+    }
+}
+
+/// What a session gives to a colleague's role, which did not ask for it, does not keep that role.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_colleagues_role_goes_whatever_it_was_given() {
+    let walls = Walls::build().await;
+    let (login, session) = walls.session("read-only").await;
+    let (other, colleague) = walls.session("read-write").await;
+    let role = value(&colleague.client, "SELECT session_user").await.expect("a name");
+    for sql in [
+        "SELECT lo_create(1)".to_owned(),
+        format!("GRANT SELECT ON LARGE OBJECT 1 TO \"{role}\""),
+        "SET ROLE NONE".to_owned(),
+        "SELECT lo_create(2)".to_owned(),
+        format!("GRANT UPDATE ON LARGE OBJECT 2 TO \"{role}\" WITH GRANT OPTION"),
+    ] {
+        assert_eq!(code(&session.client, &sql).await, "", "{sql}");
+    }
+    walls.revoke(&other);
+    eventually("it is gone", async || (walls.roles().await == "1").then_some(())).await;
+    walls.revoke(&login);
+    walls.empty().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_start_ends_who_came_in_past_the_gate() {
     let mut walls = Walls::build().await;

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tidegate::lab::Options;
+use tidegate::lab::{Login, Options};
 
 use crate::support::{
-    READER, Random, Raw, WRITER, Walls, code, counted, eventually, records_of, roles_gate_before, seed, suite, trials, value,
+    READER, Random, Raw, WRITER, Walls, code, counted, eventually, records, records_of, roles_gate_before, seed, suite, trials,
+    value,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,12 +254,7 @@ async fn two_gates_on_one_server_leave_each_other_alone() {
 /// `TIDEGATE_KILLS` sets how often.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_dies_nothing_is_left_that_is_over() {
-    // What is committed stays when a backend dies.
-    let options = Options {
-        settings: vec![("synchronous_commit".to_owned(), "on".to_owned())],
-        ..Options::default()
-    };
-    let mut walls = Walls::build_with(&options, "").await;
+    let mut walls = Walls::build_with(&lasting(), "").await;
     let mut random = Random::new(seed());
     for round in 0..trials("TIDEGATE_KILLS", 4) {
         let login = walls.grant("read-only", "10m");
@@ -366,14 +362,176 @@ async fn guard_rails_are_those_of_the_grants_profile() {
     let (login, writer) = walls.session("read-write").await;
     assert_eq!(code(&writer.client, "DELETE FROM orders").await, "42501");
     assert_eq!(code(&writer.client, "DELETE FROM orders WHERE id = 2").await, "");
-    let rules: Vec<_> = records_of(&walls.gate, &login.grant, "outcome")
-        .iter()
-        .filter_map(|record| record["rule"].as_str().map(str::to_owned))
-        .collect();
+    let rules = eventually("the refusal is on record", async || {
+        let outcomes = records_of(&walls.gate, &login.grant, "outcome");
+        let rules = outcomes
+            .iter()
+            .filter_map(|record| record["rule"].as_str().map(str::to_owned));
+        Some(rules.collect::<Vec<_>>()).filter(|rules| !rules.is_empty())
+    })
+    .await;
     assert_eq!(rules, ["need_where"]);
 
     let unnamed = walls.gate.grant("ana@example.com", "shop", "10m", &[]).expect("a grant");
     let reader = suite(&walls.gate, &unnamed).await.expect("a session");
     assert_eq!(value(&reader.client, "SELECT current_user").await.expect("a name"), READER);
     assert_eq!(code(&reader.client, "SHOW work_mem").await, "42501");
+}
+
+/// `kill -9` of the postmaster at random points, while grants come and go; of the gate with it every other time.
+/// `TIDEGATE_CRASHES` sets how often.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_the_server_was_doing_when_it_crashed_nothing_is_left() {
+    let mut walls = Walls::build_with(&lasting(), "").await;
+    let mut random = Random::new(seed());
+    for round in 0..trials("TIDEGATE_CRASHES", 5) {
+        let logins: Vec<_> = (0..4).map(|_| walls.grant("read-only", "10m")).collect();
+        let first_end = Duration::from_millis(random.below(300) as u64);
+        let crash = Duration::from_millis(random.below(900) as u64);
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::block_in_place(|| {
+            std::thread::scope(|scope| {
+                for login in &logins {
+                    let (walls, runtime) = (&walls, &runtime);
+                    scope.spawn(move || runtime.block_on(live(walls, login)));
+                }
+                // Half of them end while the others begin.
+                scope.spawn(|| {
+                    std::thread::sleep(first_end);
+                    logins.iter().take(2).for_each(|login| walls.revoke(login));
+                });
+                std::thread::sleep(crash);
+                walls.server.kill().expect("kill -9");
+            });
+        });
+        let whom = ["the server", "the server and the gate"][random.below(2)];
+        if whom == "the server and the gate" {
+            walls.gate.kill().expect("kill -9");
+            eventually("it is dead", async || walls.gate.ended().then_some(())).await;
+        }
+        walls.server.start_again().expect("the server again");
+        if walls.gate.ended() {
+            walls.gate.start_again().expect("the gate again");
+        }
+        let there = walls.roles().await;
+        let next = walls.grant("read-only", "10m");
+        let session = eventually("a new login", async || suite(&walls.gate, &next).await.ok()).await;
+        assert_eq!(value(&session.client, "SELECT current_user").await.expect("a name"), READER);
+        for login in logins.iter().skip(2).chain([&next]) {
+            walls.revoke(login);
+        }
+        walls.empty().await;
+        println!("round {round}: {whom} after {crash:?}; {there} roles were there, nothing is left");
+    }
+}
+
+/// A session until something ends it.
+async fn live(walls: &Walls, login: &Login) {
+    if let Ok(session) = suite(&walls.gate, login).await {
+        let _ = session.client.simple_query("SELECT pg_sleep(600)").await;
+    }
+}
+
+async fn unreachable(walls: &Walls, login: &Login) {
+    let told = Raw::refused(&walls.gate, login).await;
+    told.says("FATAL", "08001", &["cannot be reached", "try again"]);
+}
+
+/// A server that has what it said was committed, also after a crash.
+fn lasting() -> Options {
+    Options {
+        settings: vec![("synchronous_commit".to_owned(), "on".to_owned())],
+        ..Options::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_restarts_is_a_refusal_until_it_is_back() {
+    let mut walls = Walls::build_with(&lasting(), "").await;
+    let (over, _session) = walls.session("read-only").await;
+    let login = walls.grant("read-only", "10m");
+    walls.server.stop().expect("stopped");
+    unreachable(&walls, &login).await;
+    // One that is still reading its log says 57P03 to everybody: for as long as it is told to.
+    let data = walls.server.folder().join("data");
+    std::fs::write(data.join("standby.signal"), "").expect("a file");
+    std::fs::write(data.join("postgresql.auto.conf"), "hot_standby = off").expect("a setting");
+    walls.server.start_again().expect("the server again");
+    unreachable(&walls, &login).await;
+    walls.revoke(&over);
+    walls.server.stop().expect("stopped");
+    std::fs::remove_file(data.join("standby.signal")).expect("removed");
+    std::fs::write(data.join("postgresql.auto.conf"), "").expect("no setting");
+    walls.server.start_again().expect("the server again");
+    let session = suite(&walls.gate, &login).await;
+    let session = session.unwrap_or_else(|error| panic!("let in now, under the same grant: {error:?}\n{}", walls.gate.log()));
+    assert_eq!(value(&session.client, "SELECT current_user").await.expect("a name"), READER);
+    eventually("only its role", async || (walls.roles().await == "1").then_some(())).await;
+    walls.revoke(&login);
+    walls.empty().await;
+}
+
+/// A standby takes no role: whoever would need one is refused, and told why, until it is promoted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_a_refusal_until_it_is_promoted() {
+    let mut walls = Walls::build_with(&lasting(), "").await;
+    let (over, _session) = walls.session("read-only").await;
+    let login = walls.grant("read-only", "10m");
+    walls.server.stop().expect("stopped");
+    std::fs::write(walls.server.folder().join("data/standby.signal"), "").expect("a file");
+    walls.server.start_again().expect("a standby");
+    assert_eq!(walls.asks("SELECT pg_is_in_recovery()").await, "t");
+    let told = Raw::refused(&walls.gate, &login).await;
+    told.says("FATAL", "25006", &["read-only", "shop", "no role can be made", "primary"]);
+    assert!(records_of(&walls.gate, &login.grant, "session_started").is_empty());
+    assert_eq!(walls.roles().await, "1", "the other grant's");
+    let checked = walls.gate.command(&["check"]).expect("tidegate check");
+    let said = String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();
+    assert!(
+        !checked.status.success() && said.contains("missing: its server is read-only"),
+        "{said}"
+    );
+    // Its end has to wait, and does.
+    walls.revoke(&over);
+    eventually("that it is left is on record", async || {
+        let changes = records_of(&walls.gate, &over.grant, "role_changed");
+        changes.iter().any(|record| record["change"] == "left").then_some(())
+    })
+    .await;
+    walls.asks("SELECT pg_promote()").await;
+    let session = suite(&walls.gate, &login).await;
+    let session = session.unwrap_or_else(|error| panic!("let in now, under the same grant: {error:?}\n{}", walls.gate.log()));
+    assert_eq!(value(&session.client, "SELECT current_user").await.expect("a name"), READER);
+    walls.revoke(&login);
+    walls.empty().await;
+}
+
+/// A reload that gives the target another account: the roles that are there go on, and so do their sessions.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_account_takes_the_roles_over_and_nobody_is_thrown_out() {
+    let walls = Walls::build().await;
+    let (login, session) = walls.session("read-only").await;
+    walls
+        .asks("CREATE ROLE gate2 LOGIN CREATEROLE PASSWORD 'gate'; GRANT pg_signal_backend, gate TO gate2")
+        .await;
+    let config = std::fs::read_to_string(walls.gate.config_file()).expect("the configuration");
+    let changed = config.replace("user = \"gate\"", "user = \"gate2\"");
+    assert_ne!(changed, config);
+    std::fs::write(walls.gate.config_file(), changed).expect("written");
+    walls.gate.reload().expect("SIGHUP");
+    eventually("it is in force", async || {
+        let reloaded = records(&walls.gate)
+            .into_iter()
+            .find(|record| record["event"] == "reloaded")?;
+        assert_eq!(reloaded["accepted"], true, "{reloaded}");
+        Some(())
+    })
+    .await;
+    let second = suite(&walls.gate, &login).await.expect("a second session");
+    for client in [&session.client, &second.client] {
+        assert_eq!(value(client, "SELECT current_user").await.expect("it lives"), READER);
+    }
+    assert_eq!(walls.roles().await, "1");
+    walls.revoke(&login);
+    walls.empty().await;
 }

@@ -49,7 +49,7 @@ async fn account(session: &Session) -> Result<Vec<Finding>, Fault> {
     let rows = session
         .run(
             "SELECT rolname, rolcreaterole OR rolsuper, rolsuper, pg_has_role(oid, 'pg_signal_backend', 'USAGE'), \
-             current_setting('server_version'), rolinherit FROM pg_roles WHERE rolname = current_user",
+             current_setting('server_version'), rolinherit, current_setting('transaction_read_only') FROM pg_roles WHERE rolname = current_user",
         )
         .await?;
     let column = |at| rows.first().and_then(|row| row.get(at)).unwrap_or_default();
@@ -67,6 +67,11 @@ async fn account(session: &Session) -> Result<Vec<Finding>, Fault> {
     } else if column(3) != "t" {
         let text = format!("`{name}` may not end other roles' backends; as superuser: GRANT pg_signal_backend TO {name}");
         found.push(Finding::Lack(text));
+    }
+    if column(6) == "on" {
+        let text = "its server is read-only (a standby, or by default_transaction_read_only), so no role can be made there; \
+                    the target has to lead to the primary";
+        found.push(Finding::Lack(text.to_owned()));
     }
     if column(5) != "t" {
         let text = format!(

@@ -11,13 +11,13 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::clock::Clock;
 use crate::provision::link;
-use crate::rights::RoleName;
 use crate::upstream::Target;
 
 /// How long one step may take, connecting included.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// What the server allows a statement; more than a busy server needs for a row in a catalogue.
-const OPTIONS: &str = "-c search_path=pg_catalog -c statement_timeout=8s -c lock_timeout=3s -c idle_in_transaction_session_timeout=8s \
+/// What the server allows a statement; more than a busy server needs for a row in a catalogue. All grants of a target share a
+/// connection, so nobody waits on it for somebody's lock: what is locked is tried again later.
+const OPTIONS: &str = "-c search_path=pg_catalog -c statement_timeout=8s -c lock_timeout=250ms -c idle_in_transaction_session_timeout=8s \
      -c client_min_messages=error -c standard_conforming_strings=on -c datestyle=iso";
 
 /// Why the server did not do what it was asked.
@@ -48,6 +48,17 @@ impl Fault {
             // connection_exception, and 57P0x: it goes down, or is not up yet.
             Self::Server { code, .. } => code.starts_with("08") || code.starts_with("57P0"),
             Self::Busy(_) => false,
+        }
+    }
+
+    /// Whether somebody else's change of the catalogue was in the way, so that it can help to try again: `internal_error` is
+    /// "tuple concurrently updated"; then there are `serialization_failure`, `deadlock_detected`, `lock_not_available`.
+    pub(super) fn collided(&self) -> bool {
+        match self {
+            Self::Server { code, message } => {
+                matches!(code.as_str(), "40001" | "40P01" | "55P03") || (code == "XX000" && message.contains("concurrently"))
+            }
+            Self::Unreachable(_) | Self::Busy(_) => false,
         }
     }
 
@@ -104,8 +115,7 @@ impl Line {
             return Ok(Arc::clone(session));
         }
         *open = None;
-        let opened = tokio::time::timeout(TIMEOUT, Session::open(target, self.name, OPTIONS, clock)).await;
-        let session = Arc::new(opened.unwrap_or_else(|_| Err(late()))?);
+        let session = Arc::new(Session::open_in(target, &target.database, self.name, clock).await?);
         *open = Some(Arc::clone(&session));
         Ok(session)
     }
@@ -126,20 +136,18 @@ impl Line {
 }
 
 impl Session {
-    /// A connection that acts as a role the account is a member of.
-    pub(super) async fn open_as(target: &Arc<Target>, role: &RoleName, clock: &Clock) -> Result<Self, Fault> {
-        // In `options` a backslash and a space would have to be escaped (`pg_split_opts`); names of roles have neither.
-        let options = format!("{OPTIONS} -c role={role}");
-        let opened = tokio::time::timeout(TIMEOUT, Self::open(target, "tidegate (ends roles)", &options, clock)).await;
+    /// A connection to any database of the server.
+    pub(super) async fn open_in(target: &Arc<Target>, database: &str, name: &str, clock: &Clock) -> Result<Self, Fault> {
+        let opened = tokio::time::timeout(TIMEOUT, Self::open(target, database, name, clock)).await;
         opened.unwrap_or_else(|_| Err(late()))
     }
 
-    async fn open(target: &Arc<Target>, name: &str, options: &str, clock: &Clock) -> Result<Self, Fault> {
+    async fn open(target: &Arc<Target>, database: &str, name: &str, clock: &Clock) -> Result<Self, Fault> {
         let unreachable = |error: link::LinkError| match error {
             link::LinkError::Postgres(error) => Fault::from(error),
             other => Fault::Unreachable(crate::causes::in_one_line(&other)),
         };
-        let (client, driver) = link::client(target, name, options).await.map_err(unreachable)?;
+        let (client, driver) = link::client_in(target, database, name, OPTIONS).await.map_err(unreachable)?;
         let mut session = Self {
             client,
             driver,

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Fault, Inner, Profile, RoleError, Roles, Slot, State};
+use super::{Inner, Profile, RoleError, Roles, Slot, State};
 use crate::grant::{Grant, Status};
 use crate::rights::{Marker, RoleName, profile_role, quoted, quoted_text};
 use crate::scram::{ClientKeys, Verifier};
@@ -98,7 +98,6 @@ impl Inner {
             connections: connections(profile, &grant),
             verifier,
             settings: &profile.settings,
-            evict: !state.made,
         };
         if let Err(error) = self.make_at_the_server(&wanted, until).await {
             tracing::warn!(role = %slot.role, target_name = %place.target.name, %error, "a grant's role could not be made");
@@ -107,7 +106,6 @@ impl Inner {
         }
         state.until = Some(until);
         self.counts.made.fetch_add(1, Ordering::Relaxed);
-        state.made = true;
         let account = Account::own(slot.role.to_string())
             .for_grant(slot.grant.clone(), holder.to_string(), wanted.connections)
             .with(password, made);
@@ -130,7 +128,7 @@ impl Inner {
                 done = self.take_over(wanted, session.theirs(until)).await;
             }
             match done {
-                Err(RoleError::Fault(fault)) if collided(&fault) && attempt < ATTEMPTS => {
+                Err(RoleError::Fault(fault)) if fault.collided() && attempt < ATTEMPTS => {
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                 }
@@ -142,17 +140,16 @@ impl Inner {
 
     /// A role of that name is there: of this gate's former run, or not this gate's.
     async fn take_over(&self, wanted: &Wanted<'_>, until: Timestamp) -> Result<(), RoleError> {
-        let place = self.place();
-        let sql = format!(
-            "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = {}",
-            quoted_text(wanted.role.as_str())
-        );
-        let rows = self.making.run(&place.target, &self.clock, &sql).await?;
-        let comment = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
-        if comment.parse() != Ok(wanted.marker.clone()) {
+        let found = self.find(&self.making, wanted.role).await?;
+        let Some(found) = found.filter(|found| found.comment.parse() == Ok(wanted.marker.clone())) else {
             return Err(RoleError::NotOurs(wanted.role.clone()));
-        }
-        self.making.run(&place.target, &self.clock, &wanted.alter(until)).await?;
+        };
+        let former = found.member_of.iter().filter(|role| self.is_profile(role));
+        let former = former
+            .map(|role| role.name.as_str())
+            .filter(|name| *name != wanted.holder.as_str());
+        let sql = wanted.alter(until, former);
+        self.making.run(&self.place().target, &self.clock, &sql).await?;
         Ok(())
     }
 }
@@ -166,8 +163,6 @@ struct Wanted<'a> {
     connections: u32,
     verifier: Verifier,
     settings: &'a [(String, String)],
-    /// Whether whoever is logged in as it already is nobody's session: this run has made none yet.
-    evict: bool,
 }
 
 impl Wanted<'_> {
@@ -188,21 +183,19 @@ impl Wanted<'_> {
         sql
     }
 
-    /// The same for a role that is there.
-    fn alter(&self, until: Timestamp) -> String {
+    /// The same for a role that is there: also one that the target's former account made, with `former` profiles. Who is logged in
+    /// as it stays: it may be a session of this run, and the reaper ends it if it is not.
+    fn alter<'n>(&self, until: Timestamp, former: impl Iterator<Item = &'n str>) -> String {
         let (role, holder) = (self.role.quoted(), self.holder.quoted());
-        let mut sql = String::new();
-        if self.evict {
-            let name = quoted_text(self.role.as_str());
-            sql = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {name}; ");
-        }
-        // Writing to a String cannot fail.
-        let _ = write!(
-            sql,
+        let mut sql = format!(
             "ALTER ROLE {role} LOGIN NOINHERIT CONNECTION LIMIT {} PASSWORD '{}' VALID UNTIL '{until}'; \
-             ALTER ROLE {role} RESET ALL; GRANT {holder} TO {role};",
+             ALTER ROLE {role} RESET ALL; GRANT {role} TO CURRENT_USER; GRANT {holder} TO {role};",
             self.connections, self.verifier
         );
+        for former in former {
+            // Writing to a String cannot fail.
+            let _ = write!(sql, " REVOKE {} FROM {role};", quoted(former));
+        }
         self.set(&mut sql);
         sql
     }
@@ -248,17 +241,6 @@ fn connections(profile: &Profile, grant: &Grant) -> u32 {
         // The server takes an int4.
         grant.max_sessions().saturating_mul(ROOM).min(i32::MAX.unsigned_abs())
     })
-}
-
-/// Whether two changes of the catalogue met: `internal_error` is "tuple concurrently updated"; then there are
-/// `serialization_failure`, `deadlock_detected`, `lock_not_available`.
-fn collided(fault: &Fault) -> bool {
-    match fault {
-        Fault::Server { code, message } => {
-            matches!(code.as_str(), "40001" | "40P01" | "55P03") || (code == "XX000" && message.contains("concurrently"))
-        }
-        _ => false,
-    }
 }
 
 /// Deriving takes about a millisecond of CPU: not on a thread that serves others.

@@ -37,7 +37,8 @@ pub struct Found {
     pub valid_until: Option<String>,
     /// The process ids of its backends.
     pub backends: Vec<i32>,
-    /// Roles that were made members of it, the account aside: it has been given away (possible before PostgreSQL 15).
+    /// Roles that were made members of it, accounts aside that may make roles (this one, or the target's former one): it has been
+    /// given away (possible before PostgreSQL 15).
     pub given_to: Vec<String>,
 }
 
@@ -68,8 +69,8 @@ impl Roles {
                 "SELECT r.rolname, d.description, r.rolcanlogin, r.rolvaliduntil, \
                  (SELECT string_agg(a.pid::text, ' ') FROM pg_stat_activity a \
                   WHERE a.usesysid = r.oid AND coalesce(a.backend_type, 'client backend') = 'client backend'), \
-                 (SELECT string_agg(m.member::regrole::text, E'\\n') FROM pg_auth_members m \
-                  WHERE m.roleid = r.oid AND m.member <> current_user::regrole) \
+                 (SELECT string_agg(m.member::regrole::text, E'\\n') FROM pg_auth_members m JOIN pg_roles b ON b.oid = m.member \
+                  WHERE m.roleid = r.oid AND NOT b.rolcreaterole AND NOT b.rolsuper) \
                  FROM pg_shdescription d JOIN pg_roles r ON r.oid = d.objoid \
                  WHERE d.classoid = 'pg_authid'::regclass AND d.description LIKE 'tidegate grant %' ORDER BY 1",
             )
@@ -121,17 +122,13 @@ impl Roles {
                 if let Ok(mut state) = slot.turn.try_lock() {
                     self.keep(&slot, grant, &mut state);
                 }
-                unheld.extend(
-                    found
-                        .backends
-                        .iter()
-                        .filter(|pid| start || !held.contains(pid))
-                        .map(|pid| (*pid, Arc::clone(&slot))),
-                );
             } else if let Ok(mut state) = slot.turn.try_lock() {
                 reaped.over += usize::from(!state.kept);
                 self.dispose(&slot, &mut state);
             }
+            // Also of a grant that is over: its role may be there, and open, for as long as it cannot be ended.
+            let backends = found.backends.iter().filter(|pid| start || !held.contains(pid));
+            unheld.extend(backends.map(|pid| (*pid, Arc::clone(&slot))));
             if !found.given_to.is_empty() {
                 self.take_back(found).await;
             }

@@ -1,13 +1,13 @@
 //! Ends a role: nobody logs in as it, nobody is logged in as it, what it owned is its profile's, it is gone.
 //!
-//! It does not know why. Each step can be taken again; a role that is not there has been ended. What others depend on is never
-//! dropped with it (`DROP OWNED` is RESTRICT): then the role stays, and can log nobody in.
+//! It does not know why. The law it keeps: each step can be taken again, a role that is not there has been ended, and nothing
+//! its holder has left open or locked keeps anybody logged in.
 
 use std::time::Duration;
 
-use super::line::Session;
-use super::{Fault, Inner};
-use crate::rights::{RoleName, quoted, quoted_text};
+use super::line::Line;
+use super::{Fault, Inner, Profile};
+use crate::rights::{Marker, RoleName, profile_role, quoted_text};
 
 /// How long its backends have to go.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -21,69 +21,109 @@ const OWNS: &str = "2BP01";
 const NOT_THERE: &str = "42704";
 
 /// What is known of a role before it goes.
-struct Role {
-    oid: String,
+pub(super) struct Role {
+    pub(super) oid: String,
     can_login: bool,
-    /// The roles it is a member of: its profile's.
-    member_of: Option<String>,
     backends: bool,
-    /// It has left prepared transactions: they outlive their session and hold its locks.
+    /// There are prepared transactions at the server; they outlive their session and hold its locks.
     prepared: bool,
+    pub(super) comment: String,
+    pub(super) member_of: Vec<Other>,
+}
+
+/// A role that has to do with one that is to go.
+pub(super) struct Other {
+    pub(super) name: String,
+    /// The comment on it.
+    pub(super) comment: String,
+    /// The account can do what it can.
+    pub(super) inherited: bool,
 }
 
 impl Inner {
     /// Lets nobody in any more under this role; who is in stays.
     pub(super) async fn lock_out(&self, role: &RoleName) -> Result<(), Fault> {
-        let sql = format!("ALTER ROLE {} NOLOGIN PASSWORD NULL", role.quoted());
-        match self.ask(&sql).await {
-            Err(fault) if fault.code() == NOT_THERE => Ok(()),
-            done => done.map(drop),
-        }
+        self.bar(role, "").await
     }
 
     /// Ends the role. Returns whether it was there.
     pub(super) async fn retire(&self, role: &RoleName) -> Result<bool, Fault> {
-        let Some(found) = self.find(role).await? else {
+        let Some(found) = self.find(&self.ending, role).await? else {
             return Ok(false);
         };
-        if found.can_login {
-            self.lock_out(role).await?;
-        }
+        let shut = if found.can_login {
+            self.shut(role, &found).await
+        } else {
+            Ok(())
+        };
         if found.backends || found.can_login {
             self.clear(&found.oid).await?;
         }
+        // Who is in goes, even where the door cannot be shut (the account has lost CREATEROLE).
+        shut?;
         if found.prepared {
-            self.roll_back_prepared(role).await?;
+            self.roll_back_prepared(&found.oid).await?;
         }
         let dropped = match self.ask(&format!("DROP ROLE {}", role.quoted())).await {
-            Err(fault) if fault.code() == OWNS => self.ask(&self.hand_over(role, &found).await?).await,
-            dropped => dropped,
+            Err(fault) if fault.code() == OWNS => self.hand_over(role, &found).await,
+            dropped => dropped.map(drop),
         };
         match dropped {
-            Err(fault) if fault.code() == NOT_THERE => {}
-            dropped => drop(dropped?),
+            Err(fault) if fault.code() == NOT_THERE && self.find(&self.ending, role).await?.is_none() => {}
+            dropped => dropped?,
         }
         // Whoever was half in when it was locked out, and came in after the look.
         self.clear(&found.oid).await?;
         Ok(true)
     }
 
-    async fn find(&self, role: &RoleName) -> Result<Option<Role>, Fault> {
+    /// Locks out, whatever its holder does against it. Every role may change its own password, and such a change, not committed
+    /// in an open or in a prepared transaction, has the role's row locked.
+    async fn shut(&self, role: &RoleName, found: &Role) -> Result<(), Fault> {
+        match self.lock_out(role).await {
+            Err(fault) if fault.collided() => {}
+            shut => return shut,
+        }
+        tracing::warn!(%role, "a role is being changed while it is to be locked out: its backends are ended first");
+        // In one message: who waits for a row stands before whoever comes in anew and wants it too.
+        let end = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usesysid = {}; ",
+            found.oid
+        );
+        match self.bar(role, &end).await {
+            Err(fault) if fault.collided() => {
+                self.roll_back_prepared(&found.oid).await?;
+                self.bar(role, &end).await
+            }
+            shut => shut,
+        }
+    }
+
+    async fn bar(&self, role: &RoleName, first: &str) -> Result<(), Fault> {
+        let sql = format!("{first}ALTER ROLE {} NOLOGIN PASSWORD NULL", role.quoted());
+        match self.ask(&sql).await {
+            Err(fault) if fault.code() == NOT_THERE => Ok(()),
+            done => done.map(drop),
+        }
+    }
+
+    pub(super) async fn find(&self, line: &Line, role: &RoleName) -> Result<Option<Role>, Fault> {
         let sql = format!(
-            "SELECT r.oid, r.rolcanlogin, \
-             (SELECT min(b.rolname) FROM pg_auth_members m JOIN pg_roles b ON b.oid = m.roleid WHERE m.member = r.oid), \
-             EXISTS (SELECT FROM pg_stat_activity a WHERE a.usesysid = r.oid), \
-             EXISTS (SELECT FROM pg_prepared_xacts p WHERE p.owner = r.rolname AND p.database = current_database()) \
-             FROM pg_roles r WHERE r.rolname = {}",
+            "SELECT r.oid, r.rolcanlogin, EXISTS (SELECT FROM pg_stat_activity a WHERE a.usesysid = r.oid), \
+             EXISTS (SELECT FROM pg_prepared_xacts), shobj_description(r.oid, 'pg_authid'), \
+             b.rolname, shobj_description(b.oid, 'pg_authid'), pg_has_role(current_user, b.oid, 'USAGE') \
+             FROM pg_roles r LEFT JOIN pg_auth_members m ON m.member = r.oid LEFT JOIN pg_roles b ON b.oid = m.roleid \
+             WHERE r.rolname = {}",
             quoted_text(role.as_str())
         );
-        let rows = self.ask(&sql).await?;
+        let rows = line.run(&self.place().target, &self.clock, &sql).await?;
         Ok(rows.first().map(|row| Role {
             oid: row.get(0).unwrap_or("0").to_owned(),
             can_login: row.get(1) == Some("t"),
-            member_of: row.get(2).map(str::to_owned),
-            backends: row.get(3) == Some("t"),
-            prepared: row.get(4) == Some("t"),
+            backends: row.get(2) == Some("t"),
+            prepared: row.get(3) == Some("t"),
+            comment: row.get(4).unwrap_or_default().to_owned(),
+            member_of: rows.iter().filter_map(|row| Other::read(row, 5)).collect(),
         }))
     }
 
@@ -105,46 +145,36 @@ impl Inner {
         }
     }
 
-    /// Only who prepared them may, and not within a transaction: on a connection of their own, as the role.
-    async fn roll_back_prepared(&self, role: &RoleName) -> Result<(), Fault> {
+    /// Whether a role is a profile's of this target.
+    pub(super) fn is_profile(&self, role: &Other) -> bool {
         let place = self.place();
-        let session = Session::open_as(&place.target, role, &self.clock).await?;
-        let mine = "SELECT gid FROM pg_prepared_xacts WHERE owner = current_user AND database = current_database()";
-        for row in session.run(mine).await? {
-            let gid = quoted_text(row.get(0).unwrap_or_default());
-            tracing::warn!(%role, gid, "a prepared transaction of a grant that is over is rolled back");
-            session.run(&format!("ROLLBACK PREPARED {gid}")).await?;
+        let name = &place.target.name;
+        // Made by hand, it is called as the configuration says.
+        let called = |profile: &Profile| profile_role(name, &profile.name).as_str() == role.name;
+        match role.comment.parse() {
+            Ok(Marker::Profile { target, .. }) => target == *name,
+            Ok(Marker::Grant { .. }) => false,
+            Err(_) => place.profiles.iter().any(called),
         }
-        Ok(())
     }
 
-    /// What it owns becomes its profile's; what it was granted goes; then it goes. For the handing over the account has to be a
-    /// member of the profile's role, and is made one for as long as this takes.
-    async fn hand_over(&self, role: &RoleName, found: &Role) -> Result<String, Fault> {
-        let role = role.quoted();
-        let Some(heir) = &found.member_of else {
-            // Its profile is gone: the account has to do.
-            return Ok(format!(
-                "REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}"
-            ));
-        };
-        let sql = format!("SELECT pg_has_role(current_user, {}, 'USAGE')", quoted_text(heir));
-        let member = self.ask(&sql).await?.first().and_then(|row| row.get(0)) == Some("t");
-        let heir = quoted(heir);
-        let (join, leave) = if member {
-            (String::new(), String::new())
-        } else {
-            (
-                format!("GRANT {heir} TO CURRENT_USER; "),
-                format!("REVOKE {heir} FROM CURRENT_USER GRANTED BY CURRENT_USER; "),
-            )
-        };
-        Ok(format!(
-            "{join}REASSIGN OWNED BY {role} TO {heir}; DROP OWNED BY {role}; {leave}DROP ROLE {role}"
-        ))
+    /// Whether a role is a profile's of this target, or a grant's of this gate.
+    pub(super) fn knows(&self, role: &Other) -> bool {
+        self.is_profile(role) || matches!(role.comment.parse(), Ok(Marker::Grant { gate, .. }) if gate == self.gate)
     }
 
     pub(super) async fn ask(&self, sql: &str) -> Result<Vec<tokio_postgres::SimpleQueryRow>, Fault> {
         self.ending.run(&self.place().target, &self.clock, sql).await
+    }
+}
+
+impl Other {
+    /// Its name, the comment on it and whether it is inherited, from the column `first` on.
+    pub(super) fn read(row: &tokio_postgres::SimpleQueryRow, first: usize) -> Option<Self> {
+        Some(Self {
+            name: row.get(first)?.to_owned(),
+            comment: row.get(first + 1).unwrap_or_default().to_owned(),
+            inherited: row.get(first + 2) == Some("t"),
+        })
     }
 }

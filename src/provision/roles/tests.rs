@@ -11,13 +11,15 @@ use crate::grant::{self, Change, Terms};
 use crate::lab::{Options, Postgres};
 use crate::tls::{ClientTls, TlsMode};
 
+mod stubborn;
+
 const HOLDER: &str = "tg_orders_read-only";
 const LONG: Duration = Duration::from_mins(10);
 
 /// A server with an account that may make roles and no more, and a profile it has made.
 struct House {
     server: Postgres,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     journal: Journal,
     clock: Clock,
 }
@@ -27,14 +29,19 @@ struct Lent(watch::Sender<Arc<Grant>>);
 
 impl House {
     async fn open() -> Self {
-        let server = tokio::task::spawn_blocking(|| Postgres::start(&Options::default()).unwrap())
+        Self::open_with(Options::default()).await
+    }
+
+    async fn open_with(options: Options) -> Self {
+        let server = tokio::task::spawn_blocking(move || Postgres::start(&options).unwrap())
             .await
             .unwrap();
         let setup = "
             CREATE ROLE gate LOGIN CREATEROLE PASSWORD 'gate'; GRANT pg_signal_backend TO gate;
             CREATE ROLE other LOGIN PASSWORD 'other';
             CREATE SCHEMA shop; CREATE TABLE shop.orders (id int); INSERT INTO shop.orders VALUES (1);
-            SET ROLE gate; CREATE ROLE \"tg_orders_read-only\" NOLOGIN; RESET ROLE;
+            SET ROLE gate; CREATE ROLE \"tg_orders_read-only\" NOLOGIN;
+            COMMENT ON ROLE \"tg_orders_read-only\" IS 'tidegate profile orders/read-only'; RESET ROLE;
             GRANT USAGE ON SCHEMA shop TO \"tg_orders_read-only\"; GRANT SELECT ON shop.orders TO \"tg_orders_read-only\"";
         server.batch("postgres", setup).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -42,7 +49,7 @@ impl House {
         let journal = journal(folder.path(), &clock);
         Self {
             server,
-            _folder: folder,
+            folder,
             journal,
             clock,
         }
@@ -330,6 +337,7 @@ async fn a_role_that_cannot_be_made_is_not_made_in_part() {
     };
     let not_made = Ending::RoleNotMade {
         target: "orders".parse().unwrap(),
+        read_only: false,
     };
 
     house.text("ALTER ROLE gate NOCREATEROLE").await;
@@ -387,7 +395,7 @@ async fn the_next_start_takes_over_what_lives_and_ends_what_does_not() {
     let alive_id = alive.0.borrow().id().clone();
     let live = |id: &GrantId| (*id == alive_id).then(|| alive.0.subscribe());
     let reaped = roles.reap(live, &HashSet::new(), true).await.unwrap();
-    assert_eq!((reaped.found, reaped.over, reaped.intruders), (2, 1, 1), "{reaped:?}");
+    assert_eq!((reaped.found, reaped.over, reaped.intruders), (2, 1, 2), "{reaped:?}");
     house
         .wait_for(
             "the dead one's role",

@@ -23,7 +23,9 @@ const SETUP: &str = "
 ";
 
 const PROFILES: &str = r#"
-    SET ROLE gate; CREATE ROLE "tg_shop_read-only" NOLOGIN; CREATE ROLE "tg_shop_read-write" NOLOGIN; RESET ROLE;
+    SET ROLE gate; CREATE ROLE "tg_shop_read-only" NOLOGIN; CREATE ROLE "tg_shop_read-write" NOLOGIN;
+    COMMENT ON ROLE "tg_shop_read-only" IS 'tidegate profile shop/read-only';
+    COMMENT ON ROLE "tg_shop_read-write" IS 'tidegate profile shop/read-write'; RESET ROLE;
     GRANT USAGE ON SCHEMA public TO "tg_shop_read-only", "tg_shop_read-write";
     GRANT SELECT ON orders TO "tg_shop_read-only"; GRANT SELECT (id) ON cards TO "tg_shop_read-only";
     GRANT SELECT, INSERT, UPDATE, DELETE ON orders, cards TO "tg_shop_read-write";

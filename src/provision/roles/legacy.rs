@@ -1,0 +1,165 @@
+//! What a role leaves behind: what it owned, what it was given, what it prepared.
+//!
+//! It ends nobody's session. The law it keeps: only what roles of this gate and this target gave or prepared is undone; what
+//! others gave stays (`DROP OWNED` is RESTRICT), and the role with it, which can log nobody in.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::line::Session;
+use super::retire::{Other, Role};
+use super::{Fault, Inner};
+use crate::rights::{RoleName, quoted, quoted_text};
+
+/// As the server's `pg_stat_activity` has it.
+const NAME: &str = "tidegate (ends roles)";
+
+/// Who gave the role something on what, here. Taking a privilege away is for who gave it (`select_best_grantor`,
+/// src/backend/utils/adt/acl.c: `DROP OWNED` only warns), dropping a role from a policy for the table's owner.
+const GIFTS: &str = "
+    SELECT DISTINCT g.rolname, shobj_description(g.oid, 'pg_authid'), pg_has_role(current_user, g.oid, 'USAGE'), t.thing
+    FROM (
+        SELECT a.grantor AS giver, o.kind || ' ' || i.identity AS thing
+        FROM pg_shdepend d
+        CROSS JOIN LATERAL (
+            SELECT 'TABLE' AS kind, relacl AS acl FROM pg_class WHERE d.classid = 'pg_class'::regclass AND oid = d.objid
+            UNION ALL SELECT 'TABLE', attacl FROM pg_attribute WHERE d.classid = 'pg_class'::regclass AND attrelid = d.objid
+            UNION ALL SELECT 'ROUTINE', proacl FROM pg_proc WHERE d.classid = 'pg_proc'::regclass AND oid = d.objid
+            UNION ALL SELECT 'TYPE', typacl FROM pg_type WHERE d.classid = 'pg_type'::regclass AND oid = d.objid
+            UNION ALL SELECT 'SCHEMA', nspacl FROM pg_namespace WHERE d.classid = 'pg_namespace'::regclass AND oid = d.objid
+            UNION ALL SELECT 'LARGE OBJECT', lomacl FROM pg_largeobject_metadata
+                WHERE d.classid = 'pg_largeobject'::regclass AND oid = d.objid) AS o
+        CROSS JOIN LATERAL aclexplode(o.acl) AS a
+        CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, 0) AS i
+        WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = $role AND d.deptype = 'a' AND a.grantee = d.refobjid
+          AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+        UNION ALL
+        SELECT c.relowner, NULL
+        FROM pg_shdepend d JOIN pg_policy p ON p.oid = d.objid JOIN pg_class c ON c.oid = p.polrelid
+        WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = $role AND d.classid = 'pg_policy'::regclass
+          AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ) AS t JOIN pg_roles g ON g.oid = t.giver";
+
+/// The other databases in which there is something of it.
+const ELSEWHERE: &str = "
+    SELECT DISTINCT b.datname FROM pg_shdepend d JOIN pg_database b ON b.oid = d.dbid
+    WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = $role AND b.datname <> current_database()";
+
+/// Prepared transactions of the role itself, and of whatever role (who prepares may have taken his profile's) that hold its row
+/// or its name. What a prepared transaction holds is no process's, and found by its transaction id.
+const PREPARED: &str = "
+    SELECT o.rolname, shobj_description(o.oid, 'pg_authid'), pg_has_role(current_user, o.oid, 'USAGE'), p.gid, p.database
+    FROM pg_prepared_xacts p JOIN pg_roles o ON o.rolname = p.owner
+    WHERE o.oid = $role OR EXISTS (
+        SELECT FROM pg_locks x JOIN pg_locks l USING (virtualtransaction)
+        WHERE x.pid IS NULL AND x.locktype = 'transactionid' AND x.transactionid = p.transaction AND l.pid IS NULL
+          AND (l.relation = 'pg_authid'::regclass AND l.mode = 'RowExclusiveLock'
+               OR l.classid = 'pg_authid'::regclass AND l.objid = $role))";
+
+impl Inner {
+    /// Rolls back what was prepared and holds the role. Only who prepared it may, in its database, and not in a transaction:
+    /// so the account takes that role on a connection of its own.
+    pub(super) async fn roll_back_prepared(&self, oid: &str) -> Result<(), Fault> {
+        let place = self.place();
+        let _turn = self.legacies.lock().await;
+        for row in self.ask(&PREPARED.replace("$role", oid)).await? {
+            let (Some(owner), Some(gid), Some(database)) = (Other::read(&row, 0), row.get(3), row.get(4)) else {
+                continue;
+            };
+            if !self.knows(&owner) {
+                continue;
+            }
+            tracing::warn!(
+                owner = owner.name,
+                gid,
+                "a prepared transaction that holds the role of a grant that is over is rolled back"
+            );
+            let session = Session::open_in(&place.target, database, NAME, &self.clock).await?;
+            let mut joined = Joined::default();
+            joined.add(&owner);
+            session
+                .run(&format!("{}SET ROLE {}", joined.join(), quoted(&owner.name)))
+                .await?;
+            let done = session.run(&format!("ROLLBACK PREPARED {}", quoted_text(gid))).await;
+            session.run(&format!("RESET ROLE; {}", joined.leave())).await?;
+            done?;
+        }
+        Ok(())
+    }
+
+    /// What it owns becomes its profile's, in whatever database; what it was given goes; then it goes.
+    pub(super) async fn hand_over(&self, role: &RoleName, found: &Role) -> Result<(), Fault> {
+        let place = self.place();
+        let _turn = self.legacies.lock().await;
+        for row in self.ask(&ELSEWHERE.replace("$role", &found.oid)).await? {
+            let session = Session::open_in(&place.target, row.get(0).unwrap_or_default(), NAME, &self.clock).await?;
+            session.run(&self.freeing(&session, role, found).await?).await?;
+        }
+        // Much may have been left: it is seen to beside the connection that others' ends go over.
+        let session = Session::open_in(&place.target, &place.target.database, NAME, &self.clock).await?;
+        let free = self.freeing(&session, role, found).await?;
+        session.run(&format!("{free}DROP ROLE {}", role.quoted())).await.map(drop)
+    }
+
+    /// What frees the role in one database. For the handing over the account has to be a member of the profile's role, and for the
+    /// taking back of whoever gave; it is made one for as long as this takes.
+    async fn freeing(&self, session: &Session, role: &RoleName, found: &Role) -> Result<String, Fault> {
+        let (mut joined, mut taken) = (Joined::default(), String::new());
+        for row in session.run(&GIFTS.replace("$role", &found.oid)).await? {
+            let Some(giver) = Other::read(&row, 0).filter(|giver| self.knows(giver)) else {
+                continue;
+            };
+            joined.add(&giver);
+            if let Some(thing) = row.get(3) {
+                // Writing to a String cannot fail.
+                let _ = write!(
+                    taken,
+                    "SET LOCAL ROLE {}; REVOKE ALL ON {thing} FROM {} CASCADE; SET LOCAL ROLE NONE; ",
+                    quoted(&giver.name),
+                    role.quoted()
+                );
+            }
+        }
+        let heir = found.member_of.iter().find(|holder| self.is_profile(holder)).map_or_else(
+            // Its profile is gone: the account has to do.
+            || "CURRENT_USER".to_owned(),
+            |heir| {
+                joined.add(heir);
+                quoted(&heir.name)
+            },
+        );
+        let (role, join, leave) = (role.quoted(), joined.join(), joined.leave());
+        Ok(format!(
+            "{join}{taken}REASSIGN OWNED BY {role} TO {heir}; DROP OWNED BY {role}; {leave}"
+        ))
+    }
+}
+
+/// Roles that the account becomes a member of for a while.
+#[derive(Default)]
+struct Joined(BTreeSet<String>);
+
+impl Joined {
+    fn add(&mut self, role: &Other) {
+        if !role.inherited {
+            self.0.insert(quoted(&role.name));
+        }
+    }
+
+    fn join(&self) -> String {
+        self.with(|roles| format!("GRANT {roles} TO CURRENT_USER; "))
+    }
+
+    fn leave(&self) -> String {
+        self.with(|roles| format!("REVOKE {roles} FROM CURRENT_USER GRANTED BY CURRENT_USER; "))
+    }
+
+    fn with(&self, sql: impl Fn(String) -> String) -> String {
+        let roles: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        if roles.is_empty() {
+            String::new()
+        } else {
+            sql(roles.join(", "))
+        }
+    }
+}
