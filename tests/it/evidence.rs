@@ -6,11 +6,13 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::json;
-use tidegate::lab::Gate;
+use tidegate::lab::{Gate, Options};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{ANA, House, Raw, gate, gate_with, grant, id, psql, records, said, within};
+use crate::support::{
+    ANA, House, Raw, Walls, code, eventually, gate, gate_with, grant, id, psql, records, records_of, said, within,
+};
 
 const PEOPLE: [(&str, &str); 4] = [("ana", "qa"), ("lea", "leads"), ("oli", "oncall"), ("fay", "guests")];
 
@@ -96,6 +98,50 @@ async fn the_report_tells_who_was_let_in_by_whom_and_what_they_did() {
     assert!(said.contains(&by_default), "{said}");
     let page = std::fs::read_to_string(out.join("report.html")).expect("the page");
     assert!(!page.contains("nobody has reviewed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_report_tells_of_roles_of_refusals_and_of_what_was_undone() {
+    let walls = Walls::build_with(&Options::default(), "rails = { need_where = true }\n").await;
+    let (login, session) = walls.session("read-write").await;
+    let client = &session.client;
+    for _ in 0..2 {
+        assert_eq!(code(client, "DELETE FROM orders").await, "42501");
+    }
+    let table = "CREATE TABLE once (n integer UNIQUE DEFERRABLE INITIALLY DEFERRED)";
+    for sql in [table, "BEGIN", "INSERT INTO once VALUES (1), (1)"] {
+        client.batch_execute(sql).await.expect(sql);
+    }
+    assert_eq!(code(client, "COMMIT").await, "23505");
+    walls.revoke(&login);
+    walls.empty().await;
+    eventually("the role's end is on record", async || {
+        let changes = records_of(&walls.gate, &login.grant, "role_changed");
+        changes.iter().any(|record| record["change"] == "retired").then_some(())
+    })
+    .await;
+    let out = walls.gate.folder().join("report");
+    run(
+        &walls.gate,
+        &["audit", "report", "--from", "1h", "--out", out.to_str().unwrap()],
+    );
+    let [role] = &sheet(&out, "roles.csv")[..] else {
+        panic!("one role")
+    };
+    assert_eq!(
+        (role["grant"].as_str(), role["state"].as_str()),
+        (login.grant.as_str(), "gone"),
+        "{role:?}"
+    );
+    let [refused] = &sheet(&out, "rails.csv")[..] else {
+        panic!("one rule")
+    };
+    let told = ["identity", "profile", "rule", "count"].map(|name| refused[name].as_str());
+    assert_eq!(told, ["ana@example.com", "read-write", "need_where", "2"]);
+    let [undone] = &sheet(&out, "undone.csv")[..] else {
+        panic!("one range")
+    };
+    assert_eq!(undone["sqlstate"], "23505", "{undone:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
