@@ -150,7 +150,7 @@ async fn a_log_that_was_changed_is_reported_as_such() {
     let login = grant(&gate, "10m");
     psql(&gate, &login, "require", &["-c", "SELECT 1"], "");
     gate.terminate().expect("terminated");
-    crate::support::eventually("it has ended", async || gate.ended().then_some(())).await;
+    eventually("it has ended", async || gate.ended().then_some(())).await;
     let file = gate.audit_folder().join("audit-000001.jsonl");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replacen(ANA, "eve@example.com", 1)).unwrap();
@@ -279,7 +279,7 @@ async fn every_line_reaches_the_receiver_through_deaths_of_the_gate() {
             assert!(before.is_none_or(|before| before == line), "sent twice, it is the same");
         }
         if end != "nothing" {
-            crate::support::eventually("it has ended", async || gate.ended().then_some(())).await;
+            eventually("it has ended", async || gate.ended().then_some(())).await;
         }
     }
     let written: BTreeMap<_, _> = records(&gate)
