@@ -25,7 +25,7 @@ use super::survey::{self, CHECKPOINT};
 use super::tally::Tally;
 use super::{AuditError, Durability, Settings, segment};
 use crate::ids::LogId;
-use folder::{lock_folder, open_whole, options};
+use folder::{lock_again, lock_folder, open_whole, options};
 
 mod folder;
 
@@ -359,7 +359,7 @@ impl Writer {
         let in_place =
             std::fs::metadata(dir).is_ok_and(|named| (named.ino(), named.dev()) == (open_folder.ino(), open_folder.dev()));
         if !in_place {
-            self.lock = lock_folder(dir)?;
+            self.lock = lock_again(dir)?;
         }
         let existing = segment::list(dir).map_err(AuditError::write)?;
         let newest = existing.last().map_or(0, |segment| segment.number);

@@ -478,6 +478,29 @@ async fn a_folder_that_cannot_be_made_again_fails_until_it_can() {
     assert_eq!(details(&written).last().map(String::as_str), Some("two"));
 }
 
+/// Nobody looks for it in a place that was made anew for it.
+#[tokio::test]
+async fn a_folder_whose_own_place_is_gone_is_not_made_again_until_that_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("place");
+    let settings = settings(&place);
+    let journal = Journal::open(&settings, clock()).unwrap();
+    std::fs::remove_dir_all(&place).unwrap();
+    let mut health = journal.health();
+    eventually("the failure", || {
+        matches!(journal.submit(&mut batch("one")), Submission::Done(Err(_)))
+    });
+    assert_eq!(*health.borrow_and_update(), Health::Failed { disk_full: false });
+    assert!(!place.exists());
+    std::fs::create_dir(&place).unwrap();
+    tokio::time::timeout(Duration::from_secs(5), health.changed())
+        .await
+        .unwrap()
+        .unwrap();
+    journal.record(&note("two")).await.unwrap();
+    journal.close().await;
+}
+
 async fn many_writers(durability: Durability) {
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings {

@@ -17,13 +17,26 @@ use crate::audit::AuditError;
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Makes the folder (0700) if need be and takes it for this process.
+/// Makes the folder (0700) if need be, with those it is in, and takes it for this process.
 pub(super) fn lock_folder(dir: &Path) -> Result<File, AuditError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
         .map_err(|error| AuditError::open(dir, error))?;
+    take(dir)
+}
+
+/// Makes the folder again that was removed, and takes it. What it was in has to be there: where that is gone, a log begun in its
+/// place would be one that nobody looks at.
+pub(super) fn lock_again(dir: &Path) -> Result<File, AuditError> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(AuditError::open(dir, error)),
+        _ => take(dir),
+    }
+}
+
+fn take(dir: &Path) -> Result<File, AuditError> {
     let folder = File::open(dir).map_err(|error| AuditError::open(dir, error))?;
     for tries_left in (0..LOCK_TRIES).rev() {
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
