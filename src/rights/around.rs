@@ -169,20 +169,15 @@ pub(super) fn kept_read<'a>(profile: &Profile<'_>, view: &'a Object, tables: &Ta
 }
 
 /// Views that read what is kept back of a profile: those it is given, and those it would be given by a wildcard.
-pub(super) fn views(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot) -> Vec<String> {
-    let tables = Tables::of(snapshot);
-    let given = wants
-        .objects
-        .iter()
-        .filter(|(_, want)| *want.get("SELECT") != Choice::Nothing);
-    let given = given.filter_map(|(view, _)| Some((view, kept_read(profile, view, &tables)?)));
-    let given = given.map(|(view, kept)| {
+pub(super) fn views(wants: &Wants<'_>) -> Vec<String> {
+    let told = |(view, kept, given): &(&Object, &Object, bool)| {
         let (view, kept) = (view.shown(), kept.shown());
-        format!("the view {view} reads {kept} with its owner's rights, and may show what is kept back of it: it is given, for `select` names it")
-    });
-    let withheld = wants.withheld.iter().map(|(view, kept)| {
-        let (view, kept) = (view.shown(), kept.shown());
-        format!("the view {view} reads {kept} with its owner's rights, and may show what is kept back of it: it is not given; if it may be, name it in `select`")
-    });
-    given.chain(withheld).collect()
+        let end = if *given {
+            "it is given, for `select` names it"
+        } else {
+            "it is not given; if it may be, name it in `select`"
+        };
+        format!("the view {view} reads {kept} with its owner's rights, and may show what is kept back of it: {end}")
+    };
+    wants.around.iter().map(told).collect()
 }

@@ -35,8 +35,8 @@ pub(super) struct Wants<'a> {
     pub(super) views: Vec<(View, Want)>,
     /// Tables whose masks cannot be made, and why.
     pub(super) not_masked: Vec<String>,
-    /// Views that patterns name and that are not given, with what they would show.
-    pub(super) withheld: Vec<(&'a Object, &'a Object)>,
+    /// Views that patterns name and that read what is kept back, with the first of that and whether they are given.
+    pub(super) around: Vec<(&'a Object, &'a Object, bool)>,
 }
 
 impl<'a> Wants<'a> {
@@ -67,19 +67,24 @@ impl<'a> Wants<'a> {
         }
     }
 
-    /// A view shows what its owner may read: one that reads what is kept back is given to who names it, not by a wildcard.
+    /// A view shows what its owner may read: one that reads what is kept back is given to who names it, not by a wildcard. (Who masks
+    /// it names it, and is shown it with its masks.)
     fn withhold(&mut self, profile: &Profile<'_>, tables: &Tables<'a>) {
+        let rights = profile.rights;
         let named = |view: &Object| {
-            let mut patterns = profile.rights.select.iter();
+            let mut patterns = rights.select.iter();
             patterns.any(|pattern| !pattern.excludes && pattern.is_literal() && pattern.matches(&view.schema, &view.name))
         };
         for (view, want) in &mut self.objects {
-            if *want.get("SELECT") == Choice::Nothing || named(view) {
+            if *want.get("SELECT") == Choice::Nothing || rights.mask(view).is_some() {
                 continue;
             }
             if let Some(kept) = around::kept_read(profile, view, tables) {
-                want.0.remove("SELECT");
-                self.withheld.push((view, kept));
+                let given = named(view);
+                if !given {
+                    want.0.remove("SELECT");
+                }
+                self.around.push((view, kept, given));
             }
         }
     }

@@ -28,7 +28,7 @@ pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot,
             ));
         }
     }
-    warnings.extend(around::views(profile, wants, snapshot));
+    warnings.extend(around::views(wants));
     let masked = snapshot.objects.iter().filter(|object| object.kind == Kind::Table);
     for table in masked.filter(|table| table.nature == Nature::RowSecurity && profile.rights.mask(table).is_some()) {
         warnings.push(format!(

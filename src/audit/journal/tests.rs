@@ -455,6 +455,22 @@ async fn a_deleted_folder_is_noticed_and_begun_anew() {
     drop(again);
 }
 
+/// Nothing can be written until this is done; then all is well by itself.
+async fn fails_until(journal: &Journal, mended: impl FnOnce()) {
+    let mut health = journal.health();
+    eventually("the failure", || {
+        matches!(journal.submit(&mut batch("one")), Submission::Done(Err(_)))
+    });
+    assert_eq!(*health.borrow_and_update(), Health::Failed { disk_full: false });
+    mended();
+    tokio::time::timeout(Duration::from_secs(5), health.changed())
+        .await
+        .unwrap()
+        .unwrap();
+    journal.record(&note("two")).await.unwrap();
+    journal.close().await;
+}
+
 #[tokio::test]
 async fn a_folder_that_cannot_be_made_again_fails_until_it_can() {
     let dir = tempfile::tempdir().unwrap();
@@ -462,18 +478,7 @@ async fn a_folder_that_cannot_be_made_again_fails_until_it_can() {
     let journal = Journal::open(&settings, clock()).unwrap();
     std::fs::remove_dir_all(&settings.dir).unwrap();
     std::fs::write(&settings.dir, "in the way").unwrap();
-    let mut health = journal.health();
-    eventually("the failure", || {
-        matches!(journal.submit(&mut batch("one")), Submission::Done(Err(_)))
-    });
-    assert_eq!(*health.borrow_and_update(), Health::Failed { disk_full: false });
-    std::fs::remove_file(&settings.dir).unwrap();
-    tokio::time::timeout(Duration::from_secs(5), health.changed())
-        .await
-        .unwrap()
-        .unwrap();
-    journal.record(&note("two")).await.unwrap();
-    journal.close().await;
+    fails_until(&journal, || std::fs::remove_file(&settings.dir).unwrap()).await;
     let written = records(&settings.dir.join("audit-000002.jsonl"));
     assert_eq!(details(&written).last().map(String::as_str), Some("two"));
 }
@@ -486,19 +491,11 @@ async fn a_folder_whose_own_place_is_gone_is_not_made_again_until_that_is_back()
     let settings = settings(&place);
     let journal = Journal::open(&settings, clock()).unwrap();
     std::fs::remove_dir_all(&place).unwrap();
-    let mut health = journal.health();
-    eventually("the failure", || {
-        matches!(journal.submit(&mut batch("one")), Submission::Done(Err(_)))
-    });
-    assert_eq!(*health.borrow_and_update(), Health::Failed { disk_full: false });
-    assert!(!place.exists());
-    std::fs::create_dir(&place).unwrap();
-    tokio::time::timeout(Duration::from_secs(5), health.changed())
-        .await
-        .unwrap()
-        .unwrap();
-    journal.record(&note("two")).await.unwrap();
-    journal.close().await;
+    fails_until(&journal, || {
+        assert!(!place.exists());
+        std::fs::create_dir(&place).unwrap();
+    })
+    .await;
 }
 
 async fn many_writers(durability: Durability) {

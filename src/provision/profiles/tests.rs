@@ -548,6 +548,11 @@ async fn what_is_kept_back_is_reached_by_no_other_way() {
     assert_eq!(tried(&reader, "SELECT * FROM shop.inner_cards").await, "42501");
     assert_ne!(tried(&reader, "SELECT * FROM shop.outer_cards").await, "42501");
     rights.select.pop();
+    // Who masks a view names it, too.
+    rights.masks.push(masked("shop", "inner_cards", "pan"));
+    server.apply(&only(&rights)).await;
+    assert_eq!(tried(&reader, "SELECT count(pan) FROM inner_cards").await, "0");
+    rights.masks.pop();
     // A masked table by another name is nobody's either, until somebody says what it is called.
     server
         .admin
