@@ -2,7 +2,7 @@
 
 export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test bench figures kill9 disk regress versions fuzz drivers lint setup
+.PHONY: help demo test bench figures kill9 disk soak regress versions fuzz drivers lint setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -27,6 +27,9 @@ figures: setup ## the promised figures, on a quiet machine: decisions, first row
 
 kill9: setup ## two hundred times kill -9 under load (KILLS=1000 for more): nothing runs that is not on record
 	TIDEGATE_KILLS=$(or $(KILLS),200) cargo test --locked --test it -- --nocapture --test-threads=1 kill9::whatever
+
+soak: setup ## mixed traffic for ten minutes (MINUTES=60 for more): memory, descriptors, threads and log stay flat
+	TIDEGATE_MINUTES=$(or $(MINUTES),10) cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 soak::
 
 disk: setup ## a disk that is full two hundred times under load (DISKS=1000 for more; as root): the same
 	TIDEGATE_DISKS=$(or $(DISKS),200) cargo test --locked --test it -- --nocapture --test-threads=1 disk::

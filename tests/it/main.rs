@@ -28,6 +28,7 @@
 //! - `roles`: a role for each grant: made for its first session, gone when it is over, whatever dies meanwhile
 //! - `rush`: two approvers at once, floods, retries, mistyped names
 //! - `shut_out`: a disabled identity's sessions, requests and grants end at once
+//! - `soak`: mixed traffic for a long time leaves memory, descriptors, threads and disk as they were
 //! - `statements`: every way to execute something, by its records; secrets, values, what the log must not show
 //! - `terminal`: what happens on a terminal: a token that is not shown, a countdown beside psql
 //! - `tour`: a tester's way from the grant to the first rows, and what the log says about it
@@ -74,6 +75,7 @@ mod restarts;
 mod roles;
 mod rush;
 mod shut_out;
+mod soak;
 mod statements;
 mod support;
 mod terminal;
