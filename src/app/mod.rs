@@ -276,14 +276,14 @@ impl Gate {
             task.abort();
         }
         roles::close(&shared).await;
-        let now = shared.clock.now();
-        let _ = shared.ledger.remember_time(now).await;
         if let Err(error) = shared.journal.record(&Event::GateStopped {}).await {
             tracing::error!(%error, "the stop could not be put on record");
         }
         // It may be packing a segment just now.
         let _ = tokio::task::spawn_blocking(move || drop(keeper)).await;
         shared.journal.close().await;
+        // The last checkpoint is among what is noted.
+        remember_in_store(&shared).await;
         if let Some(forwarder) = forwarder {
             forwarder.finish(LAST_RECORDS).await;
         }
@@ -321,6 +321,7 @@ fn log(shared: &Shared) -> Log {
         syncs,
         segment,
         signed,
+        last_seq: _,
     } = shared.journal.written();
     let age = signed.map(|signed| shared.clock.now().duration_since(signed));
     Log {
@@ -352,11 +353,7 @@ async fn tick(shared: Arc<Shared>) {
     loop {
         tokio::select! {
             _ = observe.tick() => shared.metrics.clock(shared.clock.observe()),
-            _ = remember.tick() => {
-                if let Err(error) = shared.ledger.remember_time(shared.clock.now()).await {
-                    tracing::warn!(%error, "the time could not be noted in the store");
-                }
-            }
+            _ = remember.tick() => remember_in_store(&shared).await,
             changed = health.changed() => {
                 if changed.is_err() {
                     return;
@@ -369,6 +366,18 @@ async fn tick(shared: Arc<Shared>) {
                 }
             }
         }
+    }
+}
+
+/// Notes in the store the time, and where the log stands.
+async fn remember_in_store(shared: &Shared) {
+    let now = shared.clock.now();
+    let mut noted = shared.ledger.remember_time(now).await;
+    if let (Ok(()), Some(tip)) = (&noted, shared.journal.signed_tip()) {
+        noted = shared.ledger.remember_log_tip(tip, now).await;
+    }
+    if let Err(error) = noted {
+        tracing::warn!(%error, "the time and the log's tip could not be noted in the store");
     }
 }
 

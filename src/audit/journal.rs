@@ -20,7 +20,7 @@ use super::event::Event;
 use super::key::PublicKey;
 use super::queue::{Queued, Shared};
 use super::writer::Writer;
-use super::{AuditError, Settings, Written};
+use super::{AuditError, Settings, SignedTip, Written};
 use crate::clock::Clock;
 use crate::ids::LogId;
 
@@ -185,6 +185,12 @@ impl Journal {
     #[must_use]
     pub fn written(&self) -> Written {
         self.0.shared.tally.now()
+    }
+
+    /// The place that the newest checkpoint of this run signs; none before the first write.
+    #[must_use]
+    pub fn signed_tip(&self) -> Option<SignedTip> {
+        self.0.shared.tally.signed_tip()
     }
 
     /// The settings it was opened with.

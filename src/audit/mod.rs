@@ -53,7 +53,7 @@ pub use journal::{Health, Journal, Submission, Waiting};
 pub use read::{ReadError, Records, read, read_whole};
 pub use record::{EventName, NotARecord, Record, UnknownEvent, VERSION};
 pub use survey::CHECKPOINT;
-pub use tally::Written;
+pub use tally::{SignedTip, Written};
 
 /// How the journal is to work.
 #[derive(Debug, Clone, PartialEq, Eq)]

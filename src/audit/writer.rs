@@ -22,7 +22,7 @@ use super::encode::Lines;
 use super::event::{Event, KeyChanged, SegmentBegan};
 use super::key::{PublicKey, SigningKey};
 use super::survey::{self, CHECKPOINT};
-use super::tally::Tally;
+use super::tally::{SignedTip, Tally};
 use super::{AuditError, Durability, Settings, segment};
 use crate::ids::LogId;
 use folder::{lock_again, lock_folder, open_whole, options};
@@ -55,8 +55,6 @@ pub(super) struct Writer {
     unsigned_since: Option<Timestamp>,
     /// The number of the last checkpoint in the output.
     signs: Option<u64>,
-    /// The line of the last checkpoint of this run.
-    checkpoint: Option<String>,
     pub(super) tally: Arc<Tally>,
     state: State,
     /// The segment before may have, behind its last line, what could not be taken back: the next one's first line says so.
@@ -117,7 +115,6 @@ impl Writer {
             // How long ago it was written nobody knows.
             unsigned_since: (found.signed < found.tip.seq).then_some(Timestamp::MIN),
             signs: None,
-            checkpoint: None,
             tally: Arc::default(),
             state: if found.broken || packed {
                 State::Abandoned
@@ -129,6 +126,7 @@ impl Writer {
             own: Lines::default(),
         };
         writer.tally.begun(segment);
+        writer.tally.reached(writer.tip.seq);
         writer.sync_folder().map_err(|error| AuditError::open(dir, error))?;
         writer.make_ready(now)?;
         Ok(writer)
@@ -165,7 +163,7 @@ impl Writer {
     /// Signs what is not signed yet; the line of the last checkpoint, if there is one of this run.
     pub(super) fn checkpoint(&mut self, now: Timestamp) -> Result<Option<String>, AuditError> {
         self.write(&[], true, now)?;
-        Ok(self.checkpoint.clone())
+        Ok(self.tally.signed_tip().map(|tip| tip.line))
     }
 
     /// Goes over to a new key. In this order: the new one is kept beside the old; one write has the change, the old one's
@@ -265,11 +263,12 @@ impl Writer {
     /// Everything is signed by the last line written, a checkpoint; puts it beside the log, so that what is missing at its end is
     /// noticed at the next start.
     fn publish(&mut self, now: Timestamp) {
-        self.tally.signed(now);
         let Some(line) = self.out.split_inclusive(|byte| *byte == b'\n').next_back() else {
             return;
         };
-        self.checkpoint = Some(String::from_utf8_lossy(line.trim_ascii_end()).into_owned());
+        let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
+        self.tally
+            .signed(now, SignedTip::new(self.log.clone(), self.segment, self.tip, text));
         let next = self.settings.dir.join("checkpoint.next");
         let written = std::fs::write(&next, line).and_then(|()| std::fs::rename(&next, self.settings.dir.join(CHECKPOINT)));
         if let Err(error) = written {
@@ -304,6 +303,7 @@ impl Writer {
         self.rest_void = false;
         self.length += self.out.len() as u64;
         self.tip = tip;
+        self.tally.reached(tip.seq);
         if let Some(signed) = self.signs.take() {
             (self.signed, self.unsigned_since) = (signed, None);
         }

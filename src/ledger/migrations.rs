@@ -103,4 +103,27 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX grants_by_creation ON grants (created_at);
     CREATE INDEX grants_by_identity ON grants (identity, created_at);
 ",
+    "
+    -- The last signed place of each log that this gate has written. The newest by `noted_at` is the present log.
+    CREATE TABLE log_tips (
+        log TEXT PRIMARY KEY,
+        segment INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        link TEXT NOT NULL,
+        line TEXT NOT NULL,
+        noted_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    -- All records up to this line of the log are reflected in the store, or need not be.
+    CREATE TABLE log_reflected (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        log TEXT NOT NULL,
+        segment INTEGER NOT NULL,
+        seq INTEGER NOT NULL
+    ) STRICT;
+    -- Events that took effect and are stored, and still have to be put on record, in this order.
+    CREATE TABLE unrecorded (
+        number INTEGER PRIMARY KEY,
+        event TEXT NOT NULL
+    ) STRICT;
+",
 ];

@@ -9,6 +9,7 @@ mod admit;
 mod commit;
 mod grants;
 mod live;
+mod log_tip;
 mod logins;
 mod migrations;
 mod record;
@@ -21,6 +22,7 @@ mod workflow;
 
 pub use admit::{Admission, Slot};
 pub use grants::GrantFilter;
+pub use log_tip::read_log_tip;
 pub use requests::{Changed, GrantLogin, NewRequest, Reasons, RequestFilter, RequestView, Submitted};
 pub use store::{StoreError, highest_time};
 pub use users::UserView;

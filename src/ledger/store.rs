@@ -92,7 +92,7 @@ enum Job {
 }
 
 /// Another process that looks into the file (`sqlite3`, a backup) may hold it that long.
-const BUSY: Duration = Duration::from_secs(2);
+pub(super) const BUSY: Duration = Duration::from_secs(2);
 /// At most so many changes of sessions in one transaction.
 const MOST_TOGETHER: usize = 512;
 

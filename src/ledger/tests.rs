@@ -1,3 +1,4 @@
+mod log_tip;
 mod logins;
 mod many;
 mod never;

@@ -1,0 +1,101 @@
+//! The ledger's memory of where the audit log stood: the last signed tip, and up to which line the store reflects it.
+//!
+//! A log that was cut, or replaced by another, together with its own `checkpoint.json` cannot be told from a whole one by its files
+//! alone. The store is in another folder, so it remembers what the files may deny.
+//!
+//! It does not read the log and judges nothing: the start, `audit verify` and `report` compare.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
+
+use super::store::{BUSY, StoreError};
+use super::{Ledger, LedgerError};
+use crate::audit::SignedTip;
+
+impl Ledger {
+    /// Keeps the newest signed tip of the log. Not awaited onto the disk: after a loss of power an older tip is found, which
+    /// accuses nobody. A tip that stands before the one known of the same log changes nothing.
+    pub async fn remember_log_tip(&self, tip: SignedTip, now: Timestamp) -> Result<(), LedgerError> {
+        Ok(self.0.store.call(move |connection| put(connection, &tip, now)).await?)
+    }
+}
+
+/// Reads the last signed tip that the store at `path` knows, without a gate and beside a running one: it opens the SQLite file
+/// read-only, takes no lock that a gate would wait for, and changes nothing. `None` where there is no store, or where it is of a
+/// version that kept no tip.
+///
+/// For a gate's own start it is to be called before [`Ledger::open`] and before the log is opened.
+pub fn read_log_tip(path: &Path) -> Result<Option<SignedTip>, StoreError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let connection = open_to_read(path)?;
+    if !has_table(&connection, "log_tips")? {
+        return Ok(None);
+    }
+    let found = connection
+        .query_row(
+            "SELECT log, segment, seq, link, line FROM log_tips ORDER BY noted_at DESC, seq DESC LIMIT 1",
+            [],
+            |row| Ok(read(row)),
+        )
+        .optional()?;
+    found.transpose()
+}
+
+/// Opens a store to read it. The write-ahead log of a gate that runs, or was killed, is read too: SQLite needs its companion files
+/// (`-wal`, `-shm`) for that and makes them for the file's owner. In a folder that cannot be written they cannot be made; where there
+/// is no write-ahead log either, the file alone is all there is.
+fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(BUSY)?;
+    let read: rusqlite::Result<i64> = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0));
+    let Err(error) = read else { return Ok(connection) };
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    let alone = std::fs::metadata(&wal).is_ok_and(|wal| wal.len() == 0) || !Path::new(&wal).exists();
+    let Some(path) = path.to_str().filter(|_| alone) else {
+        return Err(error.into());
+    };
+    // SQLite: "Uniform Resource Identifiers", section 3.1.
+    let escaped = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    Ok(Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags)?)
+}
+
+fn has_table(connection: &Connection, name: &str) -> Result<bool, StoreError> {
+    Ok(connection.query_row("SELECT count(*) FROM sqlite_schema WHERE name = ?1", [name], |row| row.get(0))?)
+}
+
+fn put(connection: &Connection, tip: &SignedTip, now: Timestamp) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO log_tips (log, segment, seq, link, line, noted_at) VALUES (?1,?2,?3,?4,?5,?6) \
+             ON CONFLICT (log) DO UPDATE SET segment = excluded.segment, seq = excluded.seq, link = excluded.link, \
+             line = excluded.line, noted_at = excluded.noted_at WHERE excluded.seq >= seq",
+        )?
+        .execute(params![
+            tip.log.as_str(),
+            tip.segment,
+            i64::try_from(tip.seq).unwrap_or(i64::MAX),
+            tip.link.to_string(),
+            tip.line,
+            now.as_microsecond(),
+        ])?;
+    Ok(())
+}
+
+fn read(row: &Row<'_>) -> Result<SignedTip, StoreError> {
+    let log: String = row.get("log")?;
+    let link: String = row.get("link")?;
+    let damaged = |what| StoreError::Damaged { what, of: log.clone() };
+    Ok(SignedTip {
+        segment: row.get("segment")?,
+        seq: u64::try_from(row.get::<_, i64>("seq")?).map_err(|_| damaged("seq"))?,
+        link: link.parse().map_err(|_| damaged("link"))?,
+        line: row.get("line")?,
+        log: log.parse().map_err(|_| damaged("log"))?,
+    })
+}
