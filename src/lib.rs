@@ -7,6 +7,7 @@
 //! - [`ending`]: why sessions end, with SQLSTATE and words (pure)
 //! - [`wire`]: bytes to PostgreSQL messages and back (pure)
 //! - [`scram`]: either side of SCRAM-SHA-256, one message at a time (pure)
+//! - [`lexer`]: takes SQL text apart as PostgreSQL does, under the settings of a session (pure)
 //! - [`rights`]: what a profile may do at the database, and what has to change there (pure)
 //! - [`grant`]: what a grant is, which events may follow which, `Permit` (pure)
 //! - [`request`]: what a request for access is, and which steps may follow which (pure)
@@ -49,6 +50,7 @@ pub mod identity;
 pub mod ids;
 pub mod lab;
 pub mod ledger;
+pub mod lexer;
 pub mod metrics;
 pub mod names;
 pub mod notify;

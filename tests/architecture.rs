@@ -26,15 +26,16 @@ const LAYERS: &[(&str, &str)] = &[
     ("ending", "ids names"),
     ("wire", "ending"),
     ("scram", ""),
+    ("lexer", ""),
     ("rights", "ids names"),
     ("grant", "ids names ending"),
     ("request", "ids names"),
     ("tls", ""),
     ("identity", "causes names secret tls"),
     ("metrics", "names"),
-    ("audit", "clock ids names ending"),
+    ("audit", "clock ids names ending lexer"),
     ("evidence", "ids names audit"),
-    ("rails", "names ending audit"),
+    ("rails", "names ending lexer audit"),
     ("policy", "names identity request"),
     ("ledger", "clock ids names secret ending scram grant request identity audit"),
     (
@@ -49,7 +50,7 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "session",
-        "clock duration ids names secret ending wire grant request metrics tls audit rails ledger access frontend upstream provision",
+        "clock duration ids names secret ending wire lexer grant request metrics tls audit rails ledger access frontend upstream provision",
     ),
     ("notify", "causes clock ids secret tls request audit ledger"),
     ("forward", "clock tls audit notify"),
@@ -74,7 +75,7 @@ const LAYERS: &[(&str, &str)] = &[
 
 /// No task, socket, file, clock or randomness: what these need comes as an argument.
 const PURE: &[&str] = &[
-    "duration", "ids", "names", "ending", "wire", "scram", "grant", "request", "rails", "rights", "policy",
+    "duration", "ids", "names", "ending", "wire", "scram", "lexer", "grant", "request", "rails", "rights", "policy",
 ];
 const IMPURE: &[&str] = &[
     "async ",

@@ -26,7 +26,6 @@ mod index;
 mod journal;
 pub mod keeper;
 pub mod key;
-pub(crate) mod lex;
 mod queue;
 mod read;
 pub mod reading;

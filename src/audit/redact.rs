@@ -18,7 +18,7 @@ use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
 
-use super::lex::{in_word, is_space};
+use crate::lexer::{in_word, is_space};
 use scan::Scan;
 
 /// A text without one of these, in capitals or not, has no secret that this module would find.

@@ -9,8 +9,8 @@ use sqlparser::ast::{Expr, ObjectName, Reset, Select, Set, Statement, TableFacto
 use sqlparser::tokenizer::Token;
 
 use super::rules::DROP;
-use crate::audit::lex::{self, Kind, Lexer};
 use crate::audit::reading::{Class, Table, parse, words};
+use crate::lexer::{Kind, Lexer, Token as Lexeme};
 
 /// Settings that decide how a text is read. Were they changed, the rules would judge another text than the target runs.
 const READING: [&str; 4] = [
@@ -152,7 +152,7 @@ pub(super) fn lexers_agree(sql: &str, tokens: &[Token]) -> bool {
     let mut ours = std::iter::from_fn(|| lexer.next_code()).filter_map(|token| match token.kind {
         Kind::Word => Some(token.text),
         Kind::Quoted => Some(&b"\""[..]),
-        Kind::Unfinished => Some(&b""[..]),
+        Kind::Unfinished | Kind::Ambiguous => Some(&b""[..]),
         _ => token.is_sign(b';').then_some(&b";"[..]),
     });
     let theirs = tokens.iter().filter_map(|token| match token {
@@ -168,7 +168,7 @@ pub(super) fn lexers_agree(sql: &str, tokens: &[Token]) -> bool {
 /// these may stand behind `WITH`, `EXPLAIN` and `PREPARE`. What `DO` runs is looked for in its literal.
 pub(super) fn kinds_by_words(text: &[u8]) -> Vec<&'static str> {
     let (mut lexer, mut kinds) = (Lexer::new(text), Vec::new());
-    let (mut first, mut before) = (None, None::<lex::Token<'_>>);
+    let (mut first, mut before) = (None, None::<Lexeme<'_>>);
     while let Some(token) = lexer.next_code() {
         let begins = first.is_none() && !token.is_sign(b'(');
         let kind = kind_of_word(token.text);
@@ -193,7 +193,7 @@ pub(super) fn kinds_by_words(text: &[u8]) -> Vec<&'static str> {
 }
 
 /// Whether a command of this kind may begin within one that begins so. `FOR UPDATE` locks rows, `ON DELETE` is about others.
-fn may_begin(first: Option<&str>, before: Option<lex::Token<'_>>, kind: &str) -> bool {
+fn may_begin(first: Option<&str>, before: Option<Lexeme<'_>>, kind: &str) -> bool {
     let other = |word| before.is_some_and(|before| before.is(word));
     let explained = || first == Some(Class::Explain.name()) && [Class::Ddl.name(), Class::Execute.name()].contains(&kind);
     (WITHIN.contains(&kind) && !["for", "key", "on"].into_iter().any(other)) || explained()

@@ -2,7 +2,7 @@
 //!
 //! It knows no order of them: that is in [`scan`](super::scan).
 
-use crate::audit::lex::Token;
+use crate::lexer::Token;
 
 /// Words that stand between a name and its value, and do not end the expression.
 pub(super) const BETWEEN: [&str; 13] = [

@@ -9,7 +9,7 @@
 use super::grammar::{BETWEEN, CLAUSES, JOINING, NO_VALUES, OWNERS, PLAIN, is_one_of};
 use super::nest::{Closed, Insert, Nest, Opening, Scope, Value};
 use super::{Cut, FINDER, KEYED, Stuck, ends_in_name, gives_away, has_place, is_data, is_secret};
-use crate::audit::lex::{Kind, Lexer, Token};
+use crate::lexer::{Kind, Lexer, Token};
 
 /// SQL in SQL in SQL (dollar quotes) is followed so far.
 const DEEPEST: u8 = 8;
@@ -81,7 +81,7 @@ impl<'a> Scan<'a> {
                     }
                     continue;
                 }
-                Kind::Unfinished => return Err(Stuck { at: token.start }),
+                Kind::Unfinished | Kind::Ambiguous => return Err(Stuck { at: token.start }),
                 Kind::Literal if token.inner.windows(2).any(|pair| pair == br"\'") || token.inner.ends_with(b"\\") => {
                     return Err(Stuck { at: token.start });
                 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::audit::lex::Lexer;
+use crate::lexer::Lexer;
 
 /// No statement of those files takes longer, not even in a debug build on a busy machine.
 const MOST: Duration = Duration::from_millis(500);

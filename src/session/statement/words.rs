@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
-use crate::audit::lex::{Kind, Lexer, Token, in_word};
 use crate::audit::redact::TRIGGERS;
+use crate::lexer::{Kind, Lexer, Token, in_word};
 
 /// Words that can give prepared statements other names: then what a name stands for is uncertain.
 /// `EXECUTE` is one: in a `DO` block it runs a text that may be put together from pieces, and alone a prepared `DEALLOCATE`.
