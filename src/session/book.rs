@@ -24,6 +24,7 @@ use pending::{Pending, settle};
 pub(super) use work::Undone;
 use work::Work;
 
+use super::pace::{MAX_STATEMENTS_IN_FLIGHT, Pace};
 use super::statement::{Held, Portal, Prepared};
 use crate::audit::event::Done;
 use crate::rails::Refused;
@@ -73,6 +74,13 @@ pub(super) struct Book {
     /// The messages among them that the guard rails refuse, by the number of their statement: they are bound to fail.
     refused: VecDeque<(u64, Arc<Refused>)>,
     held: Held,
+    /// How many of `pending` execute something.
+    in_flight: usize,
+    /// So many were in flight that the client waits until half of them are answered: it goes on with many at once, not with one
+    /// for each answer.
+    crowded: bool,
+    /// An Execute is unanswered behind which nothing makes the server send its answers.
+    unflushed: bool,
     answer: Answer,
     /// The server drops everything until the next Sync, which the client has not sent yet.
     skipping: bool,
@@ -98,6 +106,53 @@ impl Book {
     /// Whether the client must wait before it is heard further.
     pub(super) fn full(&self) -> bool {
         self.pending.len() >= MOST_PENDING
+    }
+
+    /// Whether a message of this type has to wait until the server has answered what it has.
+    pub(super) fn waits(&mut self, tag: u8, pace: Pace) -> bool {
+        match pace {
+            Pace::Pipelined => matches!(tag, b'Q' | b'E' | b'F') && self.too_many_in_flight(),
+            // A Sync ends a transaction: that is work, too.
+            Pace::OneByOne => {
+                matches!(tag, b'Q' | b'E' | b'F' | b'P' | b'B' | b'D' | b'C')
+                    && (self.in_flight > 0
+                        || self
+                            .pending
+                            .iter()
+                            .any(|pending| matches!(pending, Pending::Sync { perhaps: false })))
+            }
+            Pace::Still => !matches!(tag, b'd' | b'X'),
+        }
+    }
+
+    fn too_many_in_flight(&mut self) -> bool {
+        let most = if self.crowded {
+            MAX_STATEMENTS_IN_FLIGHT / 2 + 1
+        } else {
+            MAX_STATEMENTS_IN_FLIGHT
+        };
+        self.crowded = self.in_flight >= most;
+        self.crowded
+    }
+
+    /// Whether there are answers for which the server has to be asked (protocol: Flush) before somebody may wait for them.
+    pub(super) fn unflushed(&self) -> bool {
+        self.unflushed
+    }
+
+    /// Whether what comes behind the message just taken will wait for its answer, and nothing makes the server send that.
+    pub(super) fn needs_flush(&self, pace: Pace) -> bool {
+        self.unflushed && (pace != Pace::Pipelined || self.in_flight >= MAX_STATEMENTS_IN_FLIGHT)
+    }
+
+    /// A Flush goes to the server: the client's, or one of ours.
+    pub(super) fn flush(&mut self) {
+        self.unflushed = false;
+    }
+
+    /// Whether more than one statement is at the server: it goes on to the next when one is stopped.
+    pub(super) fn pipelined(&self) -> bool {
+        self.in_flight > 1
     }
 
     /// Whether more names are held than the gate keeps account of, or more bytes of what they stand for.
@@ -144,10 +199,14 @@ impl Book {
     }
 
     pub(super) fn query(&mut self, statement: u64, since: Instant) {
+        self.in_flight += 1;
+        self.unflushed = false;
         self.pending.push_back(Pending::Query { statement, since });
     }
 
     pub(super) fn call(&mut self, statement: u64, since: Instant) {
+        self.in_flight += 1;
+        self.unflushed = false;
         self.pending.push_back(Pending::Call { statement, since });
     }
 
@@ -168,6 +227,8 @@ impl Book {
     }
 
     pub(super) fn execute(&mut self, statement: u64, since: Instant, portal: Option<Arc<Portal>>) {
+        self.in_flight += 1;
+        self.unflushed = true;
         self.pending.push_back(Pending::Execute {
             statement,
             since,
@@ -190,6 +251,7 @@ impl Book {
 
     pub(super) fn sync(&mut self) {
         let perhaps = self.copying_in;
+        self.unflushed = false;
         if perhaps {
             // In a COPY from the client the server ignores Sync (protocol: "COPY Operations"), but the COPY may have failed before
             // it reads this one. Many of them are as one: a ReadyForQuery too many is ignored.
@@ -235,6 +297,8 @@ impl Book {
         } else if !self.pending.is_empty() {
             self.pending.push_back(Pending::CopyEnd);
         }
+        // A Flush sent before it was part of the COPY.
+        self.unflushed = self.pending.iter().any(|pending| matches!(pending, Pending::Execute { .. }));
     }
 
     /// The statement a name stands for at this point of the client's stream.
@@ -367,7 +431,7 @@ impl Book {
                 // Whether the server had the time to say so or not: it cannot have executed it.
                 self.answer.refused(rule);
             }
-            let Some(head) = self.pending.pop_front() else { break };
+            let Some(head) = self.take_head() else { break };
             self.forget_refusals(head.statement().unwrap_or_default());
             let done = if self.answer.error.is_some() {
                 Done::Failed
@@ -572,13 +636,23 @@ impl Book {
     fn settle_head(&mut self, done: Done, settled: &mut impl FnMut(Settled)) {
         let answer = std::mem::take(&mut self.answer);
         let committed = answer.committed;
-        let Some(head) = self.pending.pop_front() else { return };
+        let Some(head) = self.take_head() else { return };
         self.forget_refusals(head.statement().unwrap_or_default());
         if let Some(record) = settle(&head, done, answer, &mut self.copy_in_bytes) {
             self.settled = record.statement;
             self.work.settled(record.statement, record.done, committed);
             settled(record);
         }
+    }
+
+    fn take_head(&mut self) -> Option<Pending> {
+        let head = self.pending.pop_front()?;
+        if head.executes() {
+            self.in_flight -= 1;
+            // Whatever was asked for it, it has come.
+            self.unflushed &= self.in_flight > 0;
+        }
+        Some(head)
     }
 
     /// The statement is answered, or skipped: its refusal is of no use any more.

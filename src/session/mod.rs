@@ -15,6 +15,7 @@ mod cancel;
 mod end;
 mod guard;
 mod limits;
+mod pace;
 mod refusal;
 pub mod registry;
 mod relay;

@@ -9,6 +9,7 @@
 //! why nothing is copied or flushed per message.
 
 mod down;
+mod up;
 
 use std::convert::Infallible;
 use std::io;
@@ -21,16 +22,17 @@ use tokio::time::Instant;
 
 pub(super) use down::Down;
 use down::Step;
+pub(super) use up::Up;
+use up::{FLUSH, Intents};
 
-use super::buffer::{Chunk, Pool};
+use super::buffer::Pool;
+use super::pace::Pace;
 use super::registry::Live;
 use super::tap::{Flow, Tap};
-use crate::audit::{AuditError, Journal, Submission, Waiting};
+use crate::audit::{AuditError, Journal, Submission};
 use crate::clock::{Clock, Moment};
 use crate::ending::Ending;
 use crate::tls::Transport;
-use crate::wire::frame::Framer;
-use crate::wire::frontend;
 
 /// Why the relay stopped.
 #[derive(Debug)]
@@ -57,6 +59,9 @@ const MOST_UNWRITTEN: usize = 256 * 1024;
 /// Steps of one direction before the other is heard.
 const TURN: usize = 16;
 
+/// Bytes of a Terminate.
+const TERMINATE_BYTES: usize = 5;
+
 /// One step of one direction: `Ready` when it got on.
 type Stepping = fn(&mut Relay, &mut Context<'_>) -> Poll<Result<(), Stop>>;
 
@@ -78,43 +83,6 @@ pub(super) struct Relay {
     pub(super) stop_when_idle: bool,
     /// What others may see of the session while it runs.
     pub(super) live: Arc<Live>,
-}
-
-/// From the client to the target.
-pub(super) struct Up {
-    chunk: Chunk,
-    framer: Framer,
-    /// Looked at so far.
-    seen: usize,
-    /// May be written so far.
-    cleared: usize,
-    waiting: Option<Waiting>,
-    unflushed: bool,
-    /// The last read found nothing, in the socket nor in TLS.
-    dry: bool,
-    /// The client said Terminate: it is written, and no more is read.
-    quit: bool,
-}
-
-impl Up {
-    pub(super) fn new() -> Self {
-        Self {
-            chunk: Chunk::default(),
-            framer: Framer::new(frontend::limit),
-            seen: 0,
-            cleared: 0,
-            waiting: None,
-            unflushed: false,
-            dry: false,
-            quit: false,
-        }
-    }
-
-    /// Whether the log has taken intents by now of which nothing was forwarded: the session ended while they were on their way.
-    pub(super) fn written_in_vain(self) -> bool {
-        let written = self.waiting.and_then(futures_util::FutureExt::now_or_never);
-        written.is_some_and(|written| written.is_ok())
-    }
 }
 
 impl Relay {
@@ -200,17 +168,8 @@ impl Relay {
 
     /// One step from the client to the target: `Ready` when it got on.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
-        if let Some(waiting) = &mut self.up.waiting {
-            let written = ready!(Pin::new(waiting).poll(cx));
-            self.up.waiting = None;
-            written.map_err(Stop::Audit)?;
-            if let Err(late) = self.in_time() {
-                self.tap.not_forwarded(self.clock.moment());
-                return Poll::Ready(Err(late));
-            }
-            self.written();
-        }
-        if self.up.chunk.sent < self.up.cleared {
+        ready!(self.poll_intents(cx))?;
+        if self.up.chunk.sent < self.up.cleared || !self.up.flush.is_empty() {
             return self.poll_forward(cx);
         }
         if self.up.unflushed
@@ -229,10 +188,42 @@ impl Relay {
             return Poll::Pending;
         }
         if self.up.seen < self.up.chunk.bytes().len() {
-            self.look_up()?;
-            return Poll::Ready(Ok(()));
+            return self
+                .look_up()
+                .map(|got_on| if got_on { Poll::Ready(Ok(())) } else { Poll::Pending })?;
         }
         self.poll_read_client(cx)
+    }
+
+    /// Waits until the log has the intents of what was looked at.
+    fn poll_intents(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        match &mut self.up.intents {
+            Intents::None => return Poll::Ready(Ok(())),
+            Intents::Underway(waiting) => {
+                let written = ready!(Pin::new(waiting).poll(cx));
+                self.up.intents = Intents::None;
+                written.map_err(Stop::Audit)?;
+                self.up.intents = Intents::Withheld;
+            }
+            Intents::Withheld => {}
+        }
+        if let Err(late) = self.in_time() {
+            self.up.intents = Intents::None;
+            self.tap.not_forwarded(self.clock.moment());
+            return Poll::Ready(Err(late));
+        }
+        if self.still() {
+            // Until the deadline, or until that is moved.
+            return Poll::Pending;
+        }
+        self.up.intents = Intents::None;
+        self.written();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether the deadline is so near that nothing begins any more.
+    fn still(&self) -> bool {
+        Pace::at(self.clock.moment().instant, self.deadline) == Pace::Still
     }
 
     fn poll_read_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
@@ -262,12 +253,23 @@ impl Relay {
     }
 
     fn poll_forward(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        let goodbye = self.up.quit && self.up.chunk.unsent(self.up.cleared).len() <= TERMINATE_BYTES;
+        if !goodbye && self.still() {
+            // It was cleared in time, and the target has not taken it since.
+            return Poll::Pending;
+        }
         let up = &mut self.up;
-        let written = ready!(Pin::new(&mut self.target).poll_write(cx, up.chunk.unsent(up.cleared)));
+        let rest = up.chunk.unsent(up.cleared);
+        let ours = rest.is_empty();
+        let written = ready!(Pin::new(&mut self.target).poll_write(cx, if ours { up.flush } else { rest }));
         match written {
             Ok(n) if n > 0 => {
-                up.chunk.sent += n;
                 up.unflushed = true;
+                if ours {
+                    up.flush = up.flush.get(n..).unwrap_or_default();
+                } else {
+                    up.chunk.sent += n;
+                }
                 Poll::Ready(Ok(()))
             }
             _ => Poll::Ready(Err(Stop::TargetGone)),
@@ -277,9 +279,11 @@ impl Relay {
     /// Asks again about a held message; only an answer of the target can have changed anything.
     fn poll_held(&mut self) -> Poll<Result<(), Stop>> {
         let now = self.in_time()?;
+        self.tap.pace = Pace::at(now.instant, self.deadline);
         match self.tap.held(now).map_err(Stop::Client)? {
             Flow::Hold => Poll::Pending,
             Flow::Go => {
+                self.flush_if_needed();
                 self.submit()?;
                 Poll::Ready(Ok(()))
             }
@@ -291,23 +295,37 @@ impl Relay {
         }
     }
 
-    /// Shows what the client sent to the tap, up to a message that has to wait, and has the intents written.
-    fn look_up(&mut self) -> Result<(), Stop> {
+    /// Shows what the client sent to the tap, up to a message that has to wait, and has the intents written. False where the first
+    /// message has to wait: an answer of the target, or another deadline, lets it go on.
+    fn look_up(&mut self) -> Result<bool, Stop> {
         let now = self.in_time()?;
-        self.heard = now.instant;
+        self.tap.pace = Pace::at(now.instant, self.deadline);
         let up = &mut self.up;
-        let all = up.chunk.bytes().len();
+        let (all, seen) = (up.chunk.bytes().len(), up.seen);
         let mut whole = true;
         let mut rest = up.chunk.bytes().get(up.seen..).unwrap_or_default();
         let mut refused = None;
+        let mut before = up.framer;
         while let Some(piece) = up.framer.next(&mut rest).map_err(|error| Stop::Client(malformed(error)))? {
+            if piece.first && before.at_boundary() && self.tap.waits(piece.tag) {
+                up.framer = before;
+                whole = false;
+                if self.tap.pace != Pace::Still && self.tap.unflushed() {
+                    self.tap.flush();
+                    up.flush = FLUSH;
+                }
+                break;
+            }
             let instead = self.tap.refuses(&piece);
             let flow = self.tap.client(&piece, now).map_err(Stop::Client)?;
             up.seen = all - rest.len();
             match flow {
                 _ if instead.is_some() => refused = instead.map(|instead| (instead, up.seen - piece.bytes.len()..up.seen)),
                 // A record can be thousands of times as long as its message: they are written in bounded batches.
-                Flow::Go if self.tap.records_size() < MOST_UNWRITTEN => continue,
+                Flow::Go if self.tap.records_size() < MOST_UNWRITTEN && !self.tap.needs_flush() => {
+                    before = up.framer;
+                    continue;
+                }
                 Flow::Go | Flow::Hold => {}
                 Flow::Quit => up.quit = true,
             }
@@ -321,7 +339,21 @@ impl Relay {
             // What is left is part of a header.
             up.seen = all;
         }
-        self.submit()
+        self.flush_if_needed();
+        let got_on = self.up.seen > seen || !self.up.flush.is_empty();
+        if got_on {
+            self.heard = now.instant;
+        }
+        self.submit()?;
+        Ok(got_on)
+    }
+
+    /// What comes next has to wait for answers: the target is asked for them, behind what was looked at so far.
+    fn flush_if_needed(&mut self) {
+        if self.tap.needs_flush() && !self.tap.holds() {
+            self.tap.flush();
+            self.up.flush = FLUSH;
+        }
     }
 
     /// Now, if that is before the deadline: nothing is forwarded after it.
@@ -347,7 +379,7 @@ impl Relay {
         match self.journal.submit(&mut self.tap.intents) {
             Submission::Done(Ok(())) => self.written(),
             Submission::Done(Err(error)) => return Err(Stop::Audit(error)),
-            Submission::Waiting(waiting) => self.up.waiting = Some(waiting),
+            Submission::Waiting(waiting) => self.up.intents = Intents::Underway(waiting),
         }
         Ok(())
     }

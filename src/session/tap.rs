@@ -16,6 +16,7 @@ use super::book::{Book, Lookup, MOST_NAMES};
 use records::{blank, borrow, no_outcome, record, transaction};
 
 use super::guard::{Guard, Instead};
+use super::pace::Pace;
 use super::statement::{self, Follow, Keep, Portal, Prepared};
 use crate::audit::Batch;
 use crate::audit::event::{Done, Event, Kind, Outcome, Parameter, Statement, Text, Who};
@@ -61,6 +62,8 @@ pub(super) struct Tap {
     keep: Keep,
     clock: Clock,
     book: Book,
+    /// What may be forwarded at this time.
+    pub(super) pace: Pace,
     /// The guard rails of the profile, if it has any.
     pub(super) guard: Option<Guard>,
     /// Numbers the statements.
@@ -96,6 +99,7 @@ impl Tap {
             keep,
             clock,
             book: Book::default(),
+            pace: Pace::default(),
             guard: None,
             number: 0,
             written: 0,
@@ -120,6 +124,31 @@ impl Tap {
     /// Looks at a piece before [`Tap::client`] takes it; what is to arrive in its place, where the guard rails refuse the message.
     pub(super) fn refuses(&mut self, piece: &Piece<'_>) -> Option<Instead> {
         self.guard.as_mut().and_then(|guard| guard.refuses(piece))
+    }
+
+    /// Whether a message of this type has to wait as a whole until the target has answered what it has.
+    pub(super) fn waits(&mut self, tag: u8) -> bool {
+        self.book.waits(tag, self.pace)
+    }
+
+    /// Whether the target has to be asked for its answers before anything can wait for them.
+    pub(super) fn unflushed(&self) -> bool {
+        self.book.unflushed()
+    }
+
+    /// Whether it has to be asked right behind the message just taken.
+    pub(super) fn needs_flush(&self) -> bool {
+        self.book.needs_flush(self.pace)
+    }
+
+    /// A Flush that the client did not send is on its way.
+    pub(super) fn flush(&mut self) {
+        self.book.flush();
+    }
+
+    /// Whether the target has more to go on with when the statement at work is stopped.
+    pub(super) fn pipelined(&self) -> bool {
+        self.book.pipelined()
     }
 
     /// Takes the next piece of what the client sent.
@@ -155,6 +184,10 @@ impl Tap {
     /// As [`Tap::client`].
     pub(super) fn held(&mut self, now: Moment) -> Result<Flow, Ending> {
         match self.held.take() {
+            Some((tag, body)) if self.must_wait(tag) => {
+                self.held = Some((tag, body));
+                Ok(Flow::Hold)
+            }
             Some((tag, body)) => self.message(tag, &body, now),
             None => Ok(Flow::Go),
         }
@@ -184,6 +217,10 @@ impl Tap {
                 what: "a message that does not belong into COPY, or not between a failed COPY and its Sync",
             });
         }
+        if self.must_wait(tag) {
+            self.held = Some((tag, body.to_vec()));
+            return Ok(Flow::Hold);
+        }
         match tag {
             b'Q' => self.query(body, now),
             b'P' => self.parse(body, now)?,
@@ -204,7 +241,7 @@ impl Tap {
             b'S' => self.book.sync(),
             b'c' | b'f' => self.book.copy_end(),
             b'X' => return Ok(Flow::Quit),
-            // Flush asks for nothing.
+            b'H' => self.book.flush(),
             _ => {}
         }
         if self.book.too_many_names() {
@@ -212,6 +249,12 @@ impl Tap {
         } else {
             Ok(Flow::Go)
         }
+    }
+
+    /// As [`Tap::waits`], for the last byte of a message that has begun to be forwarded: it cannot wait for answers that nobody
+    /// has asked for.
+    fn must_wait(&mut self, tag: u8) -> bool {
+        self.book.waits(tag, self.pace) && (self.pace == Pace::Still || !self.book.unflushed())
     }
 
     fn query(&mut self, body: &[u8], now: Moment) {

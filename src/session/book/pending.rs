@@ -66,6 +66,11 @@ impl Pending {
         }
     }
 
+    /// Whether the server executes something for it.
+    pub(super) fn executes(&self) -> bool {
+        matches!(self, Self::Query { .. } | Self::Call { .. } | Self::Execute { .. })
+    }
+
     /// Whether nothing, or nothing more, answers it.
     pub(super) fn has_no_answer(&self) -> bool {
         matches!(self, Self::CopyEnd | Self::Sync { perhaps: true })

@@ -76,6 +76,11 @@ impl Line {
 
     /// The same, through a relay: everything is allowed but `drop` and calls of functions.
     async fn guarded() -> Self {
+        Self::guarded_for(Duration::from_hours(1)).await
+    }
+
+    /// The same, so long before its deadline.
+    async fn guarded_for(left: Duration) -> Self {
         let target = Self::direct().await.stream;
         let doors = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let stream = TcpStream::connect(doors.local_addr().unwrap()).await.unwrap();
@@ -83,6 +88,7 @@ impl Line {
         let (client, address) = doors.accept().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let mut relay = relay((Transport::Plain(client), address), Transport::Plain(target), folder.path());
+        relay.deadline = relay.clock.moment().instant + left;
         let running = tokio::spawn(async move {
             let stop = relay.run().await;
             relay.tap.abandon();
@@ -325,11 +331,12 @@ const AFTER: [Ask; 3] = [
 async fn compare(parts: &[(Vec<Ask>, u8, usize)]) -> (Vec<String>, Vec<Outcome<'static>>) {
     let mut answers = Vec::new();
     let mut outcomes = Vec::new();
-    for guarded in [false, true] {
-        let mut line = if guarded {
-            Line::guarded().await
-        } else {
-            Line::direct().await
+    // Without a relay, through one, and through one that forwards statements one by one.
+    for left in [None, Some(Duration::from_hours(1)), Some(Duration::from_secs(9))] {
+        let guarded = left.is_some();
+        let mut line = match left {
+            Some(left) => Line::guarded_for(left).await,
+            None => Line::direct().await,
         };
         line.send(&Ask::Query(BEFORE).bytes(guarded)).await;
         line.until(b'Z', 1).await;
@@ -357,6 +364,7 @@ async fn compare(parts: &[(Vec<Ask>, u8, usize)]) -> (Vec<String>, Vec<Outcome<'
         }
     }
     assert_eq!(answers[1], answers[0], "{parts:?}");
+    assert_eq!(answers[2], answers[0], "one by one: {parts:?}");
     (answers.remove(0), outcomes)
 }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::audit::values::Show;
 use crate::ending::Fate;
 use crate::ids::{GrantId, SessionId};
+use crate::session::pace::MAX_STATEMENTS_IN_FLIGHT;
 
 const KEEP: Keep = Keep {
     sql: 64 * 1024,
@@ -249,4 +250,97 @@ fn a_transaction_undone_at_its_end_has_a_record_and_was_not_committed() {
     hear(&mut tap, b'Z', b"I");
     assert!(tap.outcomes.size() > before);
     assert_eq!(tap.fate(false), Fate::RolledBack);
+}
+
+#[test]
+fn a_pipeline_is_bounded_and_goes_on_with_many_at_once() {
+    let mut tap = tap();
+    for _ in 0..MAX_STATEMENTS_IN_FLIGHT {
+        assert!(!tap.waits(b'Q'));
+        assert_eq!(send(&mut tap, b'Q', b"select 1\0", false), Ok(Flow::Go));
+    }
+    assert!(tap.waits(b'Q') && tap.waits(b'E') && tap.waits(b'F'));
+    // What executes nothing, and what ends a group.
+    assert!(!tap.waits(b'S') && !tap.waits(b'P') && !tap.waits(b'd') && !tap.waits(b'X'));
+    assert!(!tap.needs_flush(), "each query has its answer sent");
+    for left in (MAX_STATEMENTS_IN_FLIGHT / 2..MAX_STATEMENTS_IN_FLIGHT).rev() {
+        assert!(tap.waits(b'Q'), "{left}");
+        hear(&mut tap, b'C', b"SELECT 1\0");
+        hear(&mut tap, b'Z', b"I");
+    }
+    assert!(!tap.waits(b'Q'));
+}
+
+#[test]
+fn answers_that_are_waited_for_are_asked_for() {
+    let mut tap = tap();
+    for n in 1..=MAX_STATEMENTS_IN_FLIGHT {
+        assert_eq!(send(&mut tap, b'E', b"\0\0\0\0\0", false), Ok(Flow::Go));
+        assert_eq!(tap.needs_flush(), n == MAX_STATEMENTS_IN_FLIGHT, "{n}");
+    }
+    tap.flush();
+    assert!(!tap.needs_flush() && !tap.unflushed());
+    // A Sync of the client's makes it unnecessary.
+    let mut tap = self::tap();
+    tap.pace = Pace::OneByOne;
+    send(&mut tap, b'E', b"\0\0\0\0\0", false).unwrap();
+    assert!(tap.needs_flush());
+    send(&mut tap, b'S', b"", false).unwrap();
+    assert!(!tap.needs_flush());
+}
+
+#[test]
+fn in_the_last_seconds_one_statement_goes_after_the_other() {
+    let mut tap = tap();
+    tap.pace = Pace::OneByOne;
+    send(&mut tap, b'Q', b"select 1\0", false).unwrap();
+    for tag in *b"QPBEDCF" {
+        assert!(tap.waits(tag), "{}", tag as char);
+    }
+    for tag in *b"SHcdfX" {
+        assert!(!tap.waits(tag), "{}", tag as char);
+    }
+    // One that had begun to be forwarded: its last byte waits.
+    assert_eq!(send(&mut tap, b'Q', b"select 2\0", true), Ok(Flow::Hold));
+    let now = tap.clock.moment();
+    assert_eq!(tap.held(now), Ok(Flow::Hold));
+    hear(&mut tap, b'C', b"SELECT 1\0");
+    hear(&mut tap, b'Z', b"I");
+    assert_eq!(tap.held(now), Ok(Flow::Go));
+    assert_eq!(tap.totals.statements, 2);
+    // A group's next one does not wait for the Sync behind it; the next group does.
+    hear(&mut tap, b'C', b"SELECT 1\0");
+    hear(&mut tap, b'Z', b"I");
+    send(&mut tap, b'E', b"\0\0\0\0\0", false).unwrap();
+    assert!(tap.waits(b'P'));
+    hear(&mut tap, b'C', b"SELECT 1\0");
+    assert!(!tap.waits(b'P'));
+    send(&mut tap, b'S', b"", false).unwrap();
+    assert!(tap.waits(b'P'));
+    hear(&mut tap, b'Z', b"I");
+    assert!(!tap.waits(b'P'));
+}
+
+#[test]
+fn what_had_no_answer_asked_for_is_not_waited_for() {
+    let mut tap = tap();
+    send(&mut tap, b'E', b"\0\0\0\0\0", false).unwrap();
+    tap.pace = Pace::OneByOne;
+    assert_eq!(send(&mut tap, b'P', &parse("", "select 1"), true), Ok(Flow::Go));
+}
+
+#[test]
+fn right_before_the_deadline_nothing_begins() {
+    let mut tap = tap();
+    tap.pace = Pace::Still;
+    for tag in *b"QPBEDCFSHcf" {
+        assert!(tap.waits(tag), "{}", tag as char);
+    }
+    assert!(!tap.waits(b'X') && !tap.waits(b'd'));
+    assert_eq!(send(&mut tap, b'Q', b"select 1\0", true), Ok(Flow::Hold));
+    assert!(tap.intents.is_empty());
+    // The deadline was moved.
+    tap.pace = Pace::OneByOne;
+    assert_eq!(tap.held(tap.clock.moment()), Ok(Flow::Go));
+    assert!(!tap.intents.is_empty());
 }
