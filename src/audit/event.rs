@@ -61,6 +61,8 @@ pub enum Event<'a> {
     SessionStarted(Cow<'a, SessionStarted>),
     /// A session ended.
     SessionEnded(Cow<'a, SessionEnded>),
+    /// A backend is gone that the end of its session could not confirm.
+    BackendGone(BackendGone),
     /// A statement is about to be forwarded: the intent record.
     Statement(Statement<'a>),
     /// What became of a statement: the outcome record.
@@ -468,6 +470,18 @@ pub struct SessionEnded {
     /// Microseconds from the deadline (or the order to end) until the backend was confirmed gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overshoot_us: Option<u64>,
+}
+
+/// A backend is gone that was not confirmed gone when the end of its session was put on record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendGone {
+    /// Whose.
+    #[serde(flatten)]
+    pub who: Who,
+    /// Its process id at the target.
+    pub backend_pid: i32,
+    /// Microseconds from the deadline (or the order to end) until it was seen gone.
+    pub overshoot_us: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]

@@ -160,6 +160,12 @@ fn short(event: &Event<'_>) -> String {
             let counts = format!("{} statements, {} rows in {lasted}", event.statements, event.rows);
             format!("{} ({}), transaction {}; {counts}", event.ending, event.sqlstate, event.fate)
         }
+        Event::BackendGone(event) => format!(
+            "process {} on {}, {} after the order to end it",
+            event.backend_pid,
+            event.who.target,
+            span(event.overshoot_us)
+        ),
         Event::Statement(statement) => statement_text(statement),
         Event::Outcome(outcome) => outcome_text(outcome),
         Event::TransactionChanged(event) => transaction_change(event),

@@ -9,9 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::chain::{Link, Mark};
 use super::checkpoint::Checkpoint;
 use super::event::{
-    CancelRequested, DecisionMade, Done, Event, Fault, GateStarted, GrantChanged, IdentityRefused, JournalHealed, KeyChanged,
-    Kind, Outcome, Parameter, PolicyLoaded, Refused, RequestChanged, RoleChanged, RolledBack, SegmentBegan, SegmentsRemoved,
-    SessionEnded, SessionStarted, Sql, Statement, Text, TransactionChanged, TransactionStatus, UserChanged, Who,
+    BackendGone, CancelRequested, DecisionMade, Done, Event, Fault, GateStarted, GrantChanged, IdentityRefused, JournalHealed,
+    KeyChanged, Kind, Outcome, Parameter, PolicyLoaded, Refused, RequestChanged, RoleChanged, RolledBack, SegmentBegan,
+    SegmentsRemoved, SessionEnded, SessionStarted, Sql, Statement, Text, TransactionChanged, TransactionStatus, UserChanged, Who,
 };
 use super::key::{PublicKey, Signature};
 use super::record::{Record, VERSION};
@@ -189,6 +189,11 @@ fn session(ana: &Who, client: std::net::IpAddr) -> Vec<Event<'static>> {
             run: Some("4711".to_owned()),
         })),
         ended(ana),
+        Event::BackendGone(BackendGone {
+            who: ana.clone(),
+            backend_pid: 4711,
+            overshoot_us: 6_500_000,
+        }),
         statement(ana, 1, "SELECT 1", &["a\nb"]),
         outcome(ana, 1, None),
         outcome(ana, 2, Some("42P01")),

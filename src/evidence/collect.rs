@@ -11,7 +11,7 @@ use super::database::Database;
 use super::grants::{Lives, NOT_STORED};
 use super::house::House;
 use super::report::{Denial, GrantLife, LateEnd, Listed, Overshoots, Period, Refusals, Report, Statements};
-use crate::audit::event::{DecisionMade, Done, Event, Kind, Outcome, RequestChanged, SessionEnded, Statement, Who};
+use crate::audit::event::{BackendGone, DecisionMade, Done, Event, Kind, Outcome, RequestChanged, SessionEnded, Statement, Who};
 use crate::audit::verify::Verdict;
 use crate::audit::{ReadError, Record};
 use crate::ids::SessionId;
@@ -93,6 +93,7 @@ impl Collector {
                 }
             }
             Event::SessionEnded(event) => self.ended(time, event),
+            Event::BackendGone(event) => self.gone_late(event),
             Event::GateStarted(_) => {
                 // What was open then died with the gate that had it.
                 let open = std::mem::take(&mut self.open).len() as u64;
@@ -245,6 +246,16 @@ impl Collector {
                 overshoot_us: event.overshoot_us,
                 confirmed: !unconfirmed,
             });
+        }
+    }
+
+    /// The end of a session that could not be confirmed is, now.
+    fn gone_late(&mut self, event: &BackendGone) {
+        let end = self.late.items.iter_mut().find(|late| late.session == event.who.session);
+        if let Some(end) = end.filter(|end| !end.confirmed) {
+            end.confirmed = true;
+            end.overshoot_us = Some(event.overshoot_us);
+            self.delays_us.push(event.overshoot_us);
         }
     }
 

@@ -13,9 +13,10 @@ mod roles;
 mod terminator;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -24,7 +25,7 @@ use crate::ledger::OpenSession;
 use crate::rights;
 use crate::upstream::Target;
 pub use roles::{Counted, Fault, Finding, Found, Profile, ReapedRoles, RoleError, Roles, inspect_roles};
-use terminator::{Order, Work};
+use terminator::{CROWD, Order, Sort, Unanswered, Work};
 
 /// How long a backend has to go away once it was told to. After that it is reported as not confirmed.
 pub const LIMIT: Duration = Duration::from_secs(5);
@@ -41,12 +42,25 @@ pub struct Backend {
 }
 
 /// What became of a backend that was to be ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Gone {
     /// The target says that it is not there any more.
     pub confirmed: bool,
     /// When that was known; when it was given up, if it is not confirmed.
     pub at: Instant,
+    /// Where it is not confirmed, but asked for on: tells when it is.
+    pub later: Option<GoneLater>,
+}
+
+/// The end of a backend that did not go in time.
+#[derive(Debug)]
+pub struct GoneLater(oneshot::Receiver<Instant>);
+
+impl GoneLater {
+    /// Waits until it is gone. Returns when that was known; `None` where it is not asked for any more.
+    pub async fn wait(self) -> Option<Instant> {
+        self.0.await.ok()
+    }
 }
 
 /// What became of a session that a former run of the gate left open.
@@ -63,6 +77,10 @@ pub struct Reaped {
 #[derive(Debug, Clone)]
 pub struct Terminator {
     orders: mpsc::UnboundedSender<Order>,
+    /// Whether the connection is there.
+    connected: watch::Receiver<bool>,
+    /// Orders that have not been answered.
+    unanswered: Arc<AtomicUsize>,
     clock: Clock,
 }
 
@@ -72,8 +90,26 @@ impl Terminator {
     #[must_use]
     pub fn spawn(target: Arc<Target>, clock: Clock) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
-        tokio::spawn(Work::new(target, clock.clone(), queue).run());
-        Self { orders, clock }
+        let (connection, connected) = watch::channel(false);
+        tokio::spawn(Work::new(target, clock.clone(), queue, connection).run());
+        Self {
+            orders,
+            connected,
+            unanswered: Arc::default(),
+            clock,
+        }
+    }
+
+    /// Whether so many are being ended that each has to wait for the processor: nobody need wait for what one of them says.
+    #[must_use]
+    pub fn crowded(&self) -> bool {
+        self.unanswered.load(Ordering::Relaxed) > CROWD
+    }
+
+    /// Waits until there is no connection to end a backend on, which may be so now. It is made anew all the time.
+    pub async fn cut_off(&self) {
+        // An error says that the task has ended with the runtime: there is no connection then.
+        let _ = self.connected.clone().wait_for(|connected| !connected).await;
     }
 
     /// Terminates the backend and waits until the target confirms that it is gone, for at most about
@@ -81,14 +117,16 @@ impl Terminator {
     /// dropped. Many orders given at once are carried out at once.
     ///
     /// A backend that is not confirmed gone by then is told again every few seconds until it is gone, for as long as the gate
-    /// runs. Nobody is told of that but the log: leave such a session open in the store, and the next start will confirm it.
+    /// runs: [`Gone::later`] waits for that. Leave such a session open in the store until then, and the next start will confirm it
+    /// if this run does not.
     pub fn end(&self, backend: Backend) -> impl Future<Output = Gone> + Send + use<> {
-        self.order(backend, Duration::ZERO, false, false)
+        self.order(backend, Duration::ZERO, Sort::Session)
     }
 
-    /// As [`Terminator::end`], and before those: somebody waits for what this backend says when it goes.
-    pub fn end_first(&self, backend: Backend) -> impl Future<Output = Gone> + Send + use<> {
-        self.order(backend, Duration::ZERO, true, false)
+    /// As [`Terminator::end`], for one that goes on to more if it is not stopped at once, or whose next words are waited for: a crowd
+    /// does not hold it up.
+    pub fn end_at_once(&self, backend: Backend) -> impl Future<Output = Gone> + Send + use<> {
+        self.order(backend, Duration::ZERO, Sort::Urgent)
     }
 
     /// Ends the backends of sessions that a former run left open on this target. A process id that has been given to a
@@ -104,7 +142,7 @@ impl Terminator {
                 role: Some(role.as_str().into()),
             };
             let age = Duration::try_from(now.time.duration_since(session.opened_at)).unwrap_or(Duration::ZERO);
-            let gone = self.order(backend, age, false, true);
+            let gone = self.order(backend, age, Sort::Leftover);
             async move {
                 Reaped {
                     session: session.session.clone(),
@@ -116,15 +154,15 @@ impl Terminator {
     }
 
     /// `age` is the session's age at `backend.opened`, for sessions that began before our clock did.
-    fn order(&self, backend: Backend, age: Duration, awaited: bool, leftover: bool) -> impl Future<Output = Gone> + Send + use<> {
+    fn order(&self, backend: Backend, age: Duration, sort: Sort) -> impl Future<Output = Gone> + Send + use<> {
         let (reply, gone) = oneshot::channel();
         let order = Order {
             backend,
             older: age,
-            leftover,
-            awaited,
+            sort,
             given: self.clock.moment().instant,
             reply,
+            _unanswered: Unanswered::count(&self.unanswered),
         };
         let sent = self.orders.send(order).is_ok();
         let clock = self.clock.clone();
@@ -136,6 +174,7 @@ impl Terminator {
             Gone {
                 confirmed: false,
                 at: clock.moment().instant,
+                later: None,
             }
         }
     }

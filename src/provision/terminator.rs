@@ -3,15 +3,16 @@
 //! It knows nothing of sessions and grants. The law it keeps: an order is answered within about [`LIMIT`], but the backend of
 //! a session of this run is not forgotten before it is seen gone, whatever becomes of the connection meanwhile.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::link::{Asked, Link, LinkError, Seen};
-use super::{Backend, Gone, LIMIT};
+use super::{Backend, Gone, GoneLater, LIMIT};
 use crate::clock::Clock;
 use crate::upstream::Target;
 
@@ -21,14 +22,40 @@ pub(super) struct Order {
     pub(super) backend: Backend,
     /// The session's age at `backend.opened`.
     pub(super) older: Duration,
+    pub(super) sort: Sort,
+    pub(super) given: Instant,
+    pub(super) reply: oneshot::Sender<Gone>,
+    pub(super) _unanswered: Unanswered,
+}
+
+/// Whose backend it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sort {
+    /// Of a session of this run.
+    Session,
+    /// The same, and it does not wait for a crowd to gather.
+    Urgent,
     /// Of a former run. A process of that id that is too young to be the session's then says that the session's is gone; else
     /// it says nothing that an answer can rely on (the server's clock may have been set back). And whoever asks for leftovers
     /// asks again, so they are not kept beyond [`LIMIT`].
-    pub(super) leftover: bool,
-    /// Somebody waits for what the backend says when it goes: it goes before the others.
-    pub(super) awaited: bool,
-    pub(super) given: Instant,
-    pub(super) reply: oneshot::Sender<Gone>,
+    Leftover,
+}
+
+/// Counts an order until it is dropped.
+#[derive(Debug)]
+pub(super) struct Unanswered(Arc<AtomicUsize>);
+
+impl Unanswered {
+    pub(super) fn count(orders: &Arc<AtomicUsize>) -> Self {
+        orders.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(orders))
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 pub(super) struct Work {
@@ -36,11 +63,17 @@ pub(super) struct Work {
     clock: Clock,
     orders: mpsc::UnboundedReceiver<Order>,
     link: Option<Link>,
+    /// Whether there is one, for whoever can do without.
+    connected: watch::Sender<bool>,
     /// The connection could not be made when last tried; to say so once, and not each time.
     failing: bool,
     pending: Vec<Pending>,
-    /// Until the next question.
+    /// When the last order came.
+    newest: Instant,
+    /// Until the next question about those that have been told.
     pause: Duration,
+    /// When that is.
+    next_look: Instant,
     /// Answered as not confirmed at [`LIMIT`], and still not seen gone: told again every [`LATE`]. The oldest first.
     late: VecDeque<Late>,
     /// When they were last told, or tried to be.
@@ -57,18 +90,21 @@ struct Pending {
 struct Late {
     backend: Backend,
     older: Duration,
+    gone: oneshot::Sender<Instant>,
 }
 
-/// Backends that are on their way out at one time. To go costs a backend a millisecond of CPU and more: hundreds told at once
-/// would take it from each other and from everybody else, the gate that has their clients to tell among them, and the last
-/// would be gone no sooner.
-const WAVE: usize = 64;
-/// More orders than this at one time are a crowd ...
-const CROWD: usize = 16;
-/// ... and a crowd is signalled this much later: by then the gate has told their clients.
-const GATHER: Duration = Duration::from_millis(20);
+/// More orders than this at one time are a crowd: to go costs a backend a millisecond of CPU and more, so what goes on beside the end
+/// of hundreds waits for the processor ...
+pub(super) const CROWD: usize = 16;
+/// ... and is told together, when no more of them has come for so long: until then the gate has the processor to tell their clients ...
+const GATHER_PAUSE: Duration = Duration::from_millis(2);
+/// ... and after this at the latest.
+const MAX_GATHER: Duration = Duration::from_millis(20);
 /// The next question comes this long after one that saw some of them go ...
 const PAUSE: Duration = Duration::from_millis(3);
+/// ... or so many times as long as the question itself took, if that is more: with a thousand backends it is work, and takes the
+/// processor from those that are to go ...
+const PAUSE_PER_QUESTION: u32 = 4;
 /// ... and after twice the time, up to this, while none goes.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// A backend that does not go is signalled again; the first signal may have come while it was starting something.
@@ -83,12 +119,21 @@ const IDLE: Duration = Duration::from_secs(1);
 const PING: Duration = Duration::from_secs(15);
 
 impl Work {
-    pub(super) fn new(target: Arc<Target>, clock: Clock, orders: mpsc::UnboundedReceiver<Order>) -> Self {
+    pub(super) fn new(
+        target: Arc<Target>,
+        clock: Clock,
+        orders: mpsc::UnboundedReceiver<Order>,
+        connected: watch::Sender<bool>,
+    ) -> Self {
+        let now = clock.moment().instant;
         Self {
             target,
             clock,
             orders,
+            newest: now,
+            next_look: now,
             link: None,
+            connected,
             failing: false,
             pending: Vec::new(),
             pause: PAUSE,
@@ -103,7 +148,7 @@ impl Work {
         self.keep_link().await;
         let mut open = true;
         while open || !self.pending.is_empty() || !self.late.is_empty() {
-            let wait = if self.pending.is_empty() { IDLE } else { self.pause };
+            let wait = self.wait(self.now());
             tokio::select! {
                 biased;
                 order = self.orders.recv(), if open => match order {
@@ -127,20 +172,55 @@ impl Work {
 
     fn accept(&mut self, order: Order) {
         self.pause = PAUSE;
+        self.newest = self.now();
         self.pending.push(Pending { order, told: None });
+    }
+
+    /// How long nothing is to be done, unless an order comes.
+    fn wait(&self, now: Instant) -> Duration {
+        if self.pending.is_empty() {
+            IDLE
+        } else if self.gathering(now) {
+            GATHER_PAUSE
+        } else {
+            self.next_look.duration_since(now)
+        }
+    }
+
+    /// Whether those who have not been told wait for more to come.
+    fn gathering(&self, now: Instant) -> bool {
+        let untold = || self.pending.iter().filter(|pending| pending.told.is_none());
+        let waited_long = || untold().any(|pending| now.duration_since(pending.order.given) >= MAX_GATHER);
+        now.duration_since(self.newest) < GATHER_PAUSE && untold().count() > CROWD && !waited_long()
+    }
+
+    /// The questions that are due: first those that tell somebody, for they are not to wait for an answer about others.
+    fn due(&mut self, now: Instant) -> Vec<Asked> {
+        let gathering = self.gathering(now);
+        let is_due = |pending: &&mut Pending| pending.told.is_none() && (!gathering || pending.order.sort == Sort::Urgent);
+        let new: Vec<_> = self
+            .pending
+            .iter_mut()
+            .filter(is_due)
+            .map(|pending| pending.asked(now))
+            .collect();
+        if !new.is_empty() || now < self.next_look {
+            return new;
+        }
+        let told = self.pending.iter_mut().filter(|pending| pending.told.is_some());
+        told.map(|pending| pending.asked(now)).collect()
     }
 
     /// Signals whoever has to be and sees who is gone.
     async fn round(&mut self) {
         let now = self.now();
-        let mut asked = self.next_signals(now);
+        let mut asked = self.due(now);
         let late = self.late_due(now);
         if late {
             self.late_told = Some(now);
             asked.extend(self.late.iter().map(|late| late.asked(now)));
         }
         if asked.is_empty() {
-            self.pause = PAUSE;
             return;
         }
         let seen = if self.keep_link().await {
@@ -152,92 +232,82 @@ impl Work {
         let Some(seen) = seen else {
             // Whether the signals arrived is not known: give them again.
             self.pending.iter_mut().for_each(|pending| pending.told = None);
-            self.settle(|order| (at.duration_since(order.given) >= LIMIT).then_some(Gone { confirmed: false, at }));
+            self.next_look = at + LONGEST_PAUSE;
+            self.settle(at, |_| false);
             return;
         };
+        let seen: HashMap<i32, bool> = seen.iter().map(|seen| (seen.pid, seen.ours)).collect();
         if late {
-            self.late.retain(|late| !late.is_gone(&seen));
+            self.late_gone(&seen, at);
         }
         let before = self.pending.len();
-        let was_asked = |pid| asked.iter().any(|asked| asked.pid == pid);
-        self.settle(|order| {
-            let process = seen.iter().find(|seen| seen.pid == order.backend.pid);
-            let confirmed = was_asked(order.backend.pid) && process.is_none_or(|process| !process.ours && order.leftover);
-            let given_up = at.duration_since(order.given) >= LIMIT;
-            (confirmed || given_up).then_some(Gone { confirmed, at })
+        let asked: HashSet<i32> = asked.iter().map(|asked| asked.pid).collect();
+        self.settle(at, |order| {
+            let process = seen.get(&order.backend.pid);
+            asked.contains(&order.backend.pid) && process.is_none_or(|ours| !ours && order.sort == Sort::Leftover)
         });
-        let some_went = self.pending.len() < before;
-        self.pause = if some_went {
-            PAUSE
-        } else {
-            (self.pause * 2).min(LONGEST_PAUSE)
-        };
+        let pause = if self.pending.len() < before { PAUSE } else { self.pause * 2 };
+        let question = at.duration_since(now) * PAUSE_PER_QUESTION;
+        self.pause = pause.max(question).min(LONGEST_PAUSE);
+        self.next_look = at + self.pause;
     }
 
-    /// Whom to end now, and whom only to look for; whoever is not yet to go is not asked about.
-    fn next_signals(&mut self, now: Instant) -> Vec<Asked> {
-        let recently = |pending: &Pending| pending.told.is_some_and(|at| now.duration_since(at) < AGAIN);
-        let going = self.pending.iter().filter(|pending| recently(pending)).count();
-        let mut places = WAVE.saturating_sub(going);
-        let crowd = self.pending.iter().filter(|pending| pending.told.is_none()).count() > CROWD;
-        // Stable: among equals, who came first.
-        self.pending.sort_by_key(|pending| !pending.order.awaited);
-        let ask = |pending: &mut Pending| {
-            let end = !recently(pending);
-            if pending.told.is_none() {
-                if crowd && !pending.order.awaited && now.duration_since(pending.order.given) < GATHER {
-                    return None;
-                }
-                // One that does not go in time keeps nobody from being told.
-                places = places.checked_sub(1)?;
-            }
-            if end {
-                pending.told = Some(now);
-            }
-            let age = pending.order.older + now.duration_since(pending.order.backend.opened);
-            Some(Asked {
-                pid: pending.order.backend.pid,
-                age,
-                end,
-                role: pending.order.backend.role.clone(),
-            })
-        };
-        self.pending.iter_mut().filter_map(ask).collect()
-    }
-
-    /// Answers the orders on which `verdict` is final, and forgets them.
-    fn settle(&mut self, verdict: impl Fn(&Order) -> Option<Gone>) {
+    /// Answers the orders whose backend is gone, and those that have waited for [`LIMIT`], and forgets them.
+    fn settle(&mut self, at: Instant, gone: impl Fn(&Order) -> bool) {
         for pending in std::mem::take(&mut self.pending) {
-            match verdict(&pending.order) {
-                None => self.pending.push(pending),
-                Some(gone) => {
-                    if !gone.confirmed {
-                        tracing::error!(pid = pending.order.backend.pid, limit = ?LIMIT, "a backend is not confirmed gone");
-                        self.keep(&pending.order);
-                    }
-                    // Whoever asked may have stopped waiting.
-                    let _ = pending.order.reply.send(gone);
-                }
+            let confirmed = gone(&pending.order);
+            if !confirmed && at.duration_since(pending.order.given) < LIMIT {
+                self.pending.push(pending);
+                continue;
             }
+            let order = pending.order;
+            let later = if confirmed {
+                None
+            } else {
+                tracing::error!(pid = order.backend.pid, limit = ?LIMIT, "a backend is not confirmed gone");
+                self.keep(&order)
+            };
+            // The receiver may have stopped waiting.
+            let _ = order.reply.send(Gone { confirmed, at, later });
         }
     }
 
     /// Goes on with an order that has been answered.
-    fn keep(&mut self, order: &Order) {
-        if order.leftover {
-            return;
+    fn keep(&mut self, order: &Order) -> Option<GoneLater> {
+        if order.sort == Sort::Leftover {
+            return None;
         }
         if self.late.len() >= MOST_LATE
             && let Some(given_up) = self.late.pop_front()
         {
             tracing::error!(target_name = %self.target.name, pid = given_up.backend.pid, "too many backends that do not go: this one is given up until the next start");
         }
+        let (gone, later) = oneshot::channel();
         self.late.push_back(Late {
             backend: order.backend.clone(),
             older: order.older,
+            gone,
         });
         // It has just been tried.
         self.late_told.get_or_insert(order.given + LIMIT);
+        Some(GoneLater(later))
+    }
+
+    /// Tells of those that are gone by now. A younger process of the id is enough here: it must not be signalled, and nothing is
+    /// reported of it.
+    fn late_gone(&mut self, seen: &HashMap<i32, bool>, at: Instant) {
+        for late in std::mem::take(&mut self.late) {
+            if seen.get(&late.backend.pid) == Some(&true) {
+                self.late.push_back(late);
+                continue;
+            }
+            tracing::warn!(
+                pid = late.backend.pid,
+                "a backend that was not confirmed gone in time is gone now"
+            );
+            // The receiver may have stopped waiting.
+            let _ = late.gone.send(at);
+        }
     }
 
     fn late_due(&self, now: Instant) -> bool {
@@ -255,10 +325,12 @@ impl Work {
         if self.link.as_ref().is_some_and(|link| !link.closed()) {
             return true;
         }
+        self.connected.send_replace(false);
         match Link::open(&self.target).await {
             Ok(link) => {
                 self.link = Some(link);
                 self.failing = false;
+                self.connected.send_replace(true);
                 true
             }
             Err(error) => {
@@ -270,6 +342,7 @@ impl Work {
 
     fn lost(&mut self, error: &LinkError) {
         self.link = None;
+        self.connected.send_replace(false);
         if !self.failing {
             tracing::warn!(target_name = %self.target.name, %error, "no provisioning connection: sessions are ended by closing their own connections only");
         }
@@ -281,6 +354,22 @@ impl Work {
     }
 }
 
+impl Pending {
+    /// The question about it, which signals it where that was not done lately.
+    fn asked(&mut self, now: Instant) -> Asked {
+        let end = self.told.is_none_or(|at| now.duration_since(at) >= AGAIN);
+        if end {
+            self.told = Some(now);
+        }
+        Asked {
+            pid: self.order.backend.pid,
+            age: self.order.older + now.duration_since(self.order.backend.opened),
+            end,
+            role: self.order.backend.role.clone(),
+        }
+    }
+}
+
 impl Late {
     fn asked(&self, now: Instant) -> Asked {
         Asked {
@@ -289,18 +378,5 @@ impl Late {
             end: true,
             role: self.backend.role.clone(),
         }
-    }
-
-    /// Whether it is not there any more. A younger process of its id is enough here: it must not be signalled, and nothing is
-    /// reported of it.
-    fn is_gone(&self, seen: &[Seen]) -> bool {
-        let gone = !seen.iter().any(|seen| seen.pid == self.backend.pid && seen.ours);
-        if gone {
-            tracing::warn!(
-                pid = self.backend.pid,
-                "a backend that was not confirmed gone in time is gone now"
-            );
-        }
-        gone
     }
 }

@@ -6,7 +6,8 @@
 //! The order matters. A backend that is told to die while it is blocked in writing drops the rest of its message
 //! (`ProcessClientWriteInterrupt`, tcop/postgres.c), so the message at work is read to its end first, for a short while;
 //! then the backend is terminated; what the target still says is read for the transaction's fate, for a short while; then the
-//! client is told, and the record has the fate in any case.
+//! client is told and let go, and the record has the fate in any case. A client waits for no backend: libpq takes a FATAL for the
+//! last word only when the connection ends behind it.
 
 use std::time::Duration;
 
@@ -14,27 +15,34 @@ use bytes::BytesMut;
 use futures_util::future::Either;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::relay::{Down, Relay, Up};
 use super::tail::Tail;
 use super::tap::{Tap, Totals};
 use crate::clock::{Clock, Moment};
 use crate::ending::{Ending, Fate, Words};
-use crate::provision::{Backend, Terminator};
+use crate::frontend;
+use crate::provision::{Backend, Gone, Terminator};
 use crate::tls::Transport;
 use crate::upstream::{self, BackendKey, Target};
 use crate::wire::error_response;
 
 /// How long the target has to finish the message it is writing.
 const FRAME_WAIT: Duration = Duration::from_millis(50);
+/// The same for one that has more statements to go on with: it is the time that they are given.
+const PIPELINED_FRAME_WAIT: Duration = Duration::from_millis(5);
 /// How long a client is kept waiting for its transaction's fate. A backend alone needs some milliseconds to say it; of
-/// hundreds that end at once the last needs hundreds, and its client need not wait for that.
+/// hundreds that end at once the last needs hundreds, and no client of a crowd waits for that.
 const PATIENCE: Duration = Duration::from_millis(15);
 /// How long the target is heard for what became of the statement.
 const FATE_WAIT: Duration = Duration::from_millis(500);
 /// After this the provisioning connection is not relied on alone.
 const TERMINATE_WAIT: Duration = Duration::from_millis(500);
+/// How often a backend is asked to stop by its own key meanwhile. Where its connection is closed it ends at the first statement
+/// that it stops, for it cannot say so to anybody.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How a session ended.
 pub(super) struct Ended {
@@ -42,10 +50,10 @@ pub(super) struct Ended {
     pub(super) totals: Totals,
     /// Whether the client's socket took the FATAL whole; `None` where there was none to send.
     pub(super) told: Option<bool>,
-    /// Whether the backend is confirmed gone, and when that was; `None` where it was not ours to end.
-    pub(super) gone: Option<(bool, Instant)>,
-    /// What is left to close without haste.
-    pub(super) client: Option<Transport>,
+    /// What became of the backend; `None` where it was not ours to end.
+    pub(super) gone: Option<Gone>,
+    /// The close of the client's connection, which has begun and takes its time.
+    pub(super) closing: Option<JoinHandle<()>>,
 }
 
 /// What an ending needs of the target.
@@ -75,15 +83,16 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
     tap.stopping();
     let mut tail = down.tail();
     if kill && !tail.whole {
-        let _ = timeout(FRAME_WAIT, down.finish_message(&mut target, &mut tap, &mut tail)).await;
+        let wait = if tap.pipelined() { PIPELINED_FRAME_WAIT } else { FRAME_WAIT };
+        let _ = timeout(wait, down.finish_message(&mut target, &mut tap, &mut tail)).await;
     }
     down.release(&pool);
     let (stopped, wait_for_stop) = oneshot::channel();
-    // The rest of its message comes only when the backend goes.
-    let awaited = !tail.whole;
+    // It goes on to the next statement, or its client waits for the rest of a message that comes only when it goes.
+    let urgent = tap.pipelined() || !tail.whole;
     let gone = async {
         let gone = if kill {
-            Some(stop_backend(&backstage, awaited).await)
+            Some(stop_backend(&backstage, urgent).await)
         } else {
             None
         };
@@ -93,7 +102,12 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
     };
     let farewell = async {
         let known = if kill {
-            first_word(&mut down, &mut target, &mut tap, &mut tail).await
+            let patience = if backstage.terminator.crowded() {
+                Duration::ZERO
+            } else {
+                PATIENCE
+            };
+            first_word((&mut down, &mut target, &mut tap), &mut tail, patience).await
         } else {
             Some(false)
         };
@@ -104,15 +118,18 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
                 Some(_) => said,
                 None => late_word(&mut down, &mut target, &mut tap).await,
             };
-            // Of many that end at once, each is to go in its turn, and not because its connection closes.
-            let _ = timeout(TERMINATE_WAIT, wait_for_stop).await;
+            // A backend goes because it is told to, and not because its connection closes, unless nobody can tell it.
+            tokio::select! {
+                _ = timeout(TERMINATE_WAIT, wait_for_stop) => {}
+                () = backstage.terminator.cut_off() => reset_on_close(&target),
+            }
             drop(target);
             fate
         };
-        let ((told, client), fate) = tokio::join!(tell(client, tail, ending, said, backstage.grace), record);
-        (fate, told, client)
+        let ((told, closing), fate) = tokio::join!(tell(client, tail, ending, said, backstage.grace), record);
+        (fate, told, closing)
     };
-    let (gone, (fate, told, client)) = tokio::join!(gone, farewell);
+    let (gone, (fate, told, closing)) = tokio::join!(gone, farewell);
     last_outcomes(&mut tap, up, &clock);
     journal.defer(&mut tap.outcomes);
     Ended {
@@ -120,7 +137,7 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
         totals: tap.totals,
         told,
         gone,
-        client,
+        closing,
     }
 }
 
@@ -140,35 +157,47 @@ pub(super) fn due(ending: &Ending, clock: &Clock, noticed: Moment) -> Instant {
     }
 }
 
-async fn stop_backend(backstage: &Backstage<'_>, awaited: bool) -> (bool, Instant) {
-    let ordered = if awaited {
-        Either::Left(backstage.terminator.end_first(backstage.backend.clone()))
+async fn stop_backend(backstage: &Backstage<'_>, urgent: bool) -> Gone {
+    let ordered = if urgent {
+        Either::Left(backstage.terminator.end_at_once(backstage.backend.clone()))
     } else {
         Either::Right(backstage.terminator.end(backstage.backend.clone()))
     };
     let mut gone = std::pin::pin!(ordered);
-    let gone = if let Ok(gone) = timeout(TERMINATE_WAIT, &mut gone).await {
-        gone
-    } else {
+    let alone = async {
+        tokio::select! {
+            () = sleep(TERMINATE_WAIT) => {}
+            () = backstage.terminator.cut_off() => {}
+        }
         // The provisioning connection is slow or down: the session's own key can at least stop the statement. Our side of its
-        // connection is closed by now, so it ends after that.
-        let _ = upstream::cancel(backstage.target, backstage.key).await;
-        gone.await
+        // connection is closed by then, so the backend ends after that.
+        loop {
+            let _ = upstream::cancel(backstage.target, backstage.key).await;
+            sleep(CANCEL_INTERVAL).await;
+        }
+    };
+    let gone = tokio::select! {
+        biased;
+        gone = &mut gone => gone,
+        () = alone => gone.await,
     };
     if !gone.confirmed {
         tracing::error!(
             target_name = %backstage.target.name, backend = backstage.backend.pid,
             "a backend could not be confirmed gone: its socket is closed and its statement was asked to stop, but look into pg_stat_activity"
         );
-        let _ = upstream::cancel(backstage.target, backstage.key).await;
     }
-    (gone.confirmed, gone.at)
+    gone
 }
 
 /// What is heard in time for the client: whether the target broke off within a message, or nothing yet. A message that the
 /// client has in part is waited for all the same.
-async fn first_word(down: &mut Down, target: &mut Transport, tap: &mut Tap, tail: &mut Tail) -> Option<bool> {
-    match timeout(PATIENCE, hear_out(down, target, tap, tail)).await {
+async fn first_word(
+    (down, target, tap): (&mut Down, &mut Transport, &mut Tap),
+    tail: &mut Tail,
+    patience: Duration,
+) -> Option<bool> {
+    match timeout(patience, hear_out(down, target, tap, tail)).await {
         Ok(cut) => Some(cut),
         Err(_) if tail.whole => None,
         Err(_) => Some(hear_out(down, target, tap, tail).await),
@@ -202,14 +231,14 @@ async fn hear_out(down: &mut Down, target: &mut Transport, tap: &mut Tap, tail: 
     heard.await.is_ok() && !down.at_boundary()
 }
 
-/// Says the last word to the client. Gives the socket back where it can be closed in peace.
+/// Says the last word to the client, and begins to close its connection where that can be done in peace.
 async fn tell(
     mut client: Transport,
     tail: Tail,
     ending: &Ending,
     fate: Fate,
     grace: Duration,
-) -> (Option<bool>, Option<Transport>) {
+) -> (Option<bool>, Option<JoinHandle<()>>) {
     if matches!(ending, Ending::Disconnected | Ending::Quit) {
         return (None, None);
     }
@@ -230,11 +259,17 @@ async fn tell(
         client.flush().await
     });
     if matches!(written.await, Ok(Ok(()))) {
-        return (due, Some(client));
+        // Beside the rest of the end, which may have to wait for the backend.
+        return (due, Some(tokio::spawn(frontend::close(client))));
     }
     // It does not read: what is queued for it must not be delivered later either.
-    let _ = socket2::SockRef::from(client.tcp()).set_linger(Some(Duration::ZERO));
+    reset_on_close(&client);
     (due.map(|_| false), None)
+}
+
+/// Has the connection reset when it is closed: nothing that is queued for its other side is delivered any more.
+fn reset_on_close(transport: &Transport) {
+    let _ = socket2::SockRef::from(transport.tcp()).set_linger(Some(Duration::ZERO));
 }
 
 fn with_fate(mut words: Words, ending: &Ending, fate: Fate) -> Words {

@@ -17,10 +17,10 @@ use super::relay::{Relay, Stop};
 use super::start::Started;
 use super::{Settings, Shared};
 use crate::audit::Batch;
-use crate::audit::event::{Event as Recorded, SessionEnded};
+use crate::audit::event::{BackendGone, Event as Recorded, SessionEnded};
 use crate::ending::Ending;
-use crate::frontend;
 use crate::grant::Grant;
+use crate::provision::GoneLater;
 
 /// Runs a session to its end and puts the end on record.
 pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
@@ -52,11 +52,17 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
         grace: settings.end_grace,
     };
     // Boxed, so that a running session does not hold what only its end needs.
-    let ended = Box::pin(end::end(relay, &ending, backstage)).await;
+    let mut ended = Box::pin(end::end(relay, &ending, backstage)).await;
     drop(places);
     Box::pin(put_on_record(&live, &ending, &ended, (since.instant, ordered), shared)).await;
-    if let Some(client) = ended.client {
-        Box::pin(frontend::close(client)).await;
+    let later = ended.gone.as_mut().and_then(|gone| gone.later.take());
+    if let Some(later) = later {
+        tokio::spawn(gone_late(later, live, ordered, Arc::clone(shared)));
+    }
+    let closing = ended.closing;
+    if let Some(closing) = closing {
+        // It bounds itself; that it failed is no news.
+        let _ = closing.await;
     }
     drop(entry);
 }
@@ -189,11 +195,12 @@ fn reason(stop: Stop, relay: &Relay, limits: &Limits) -> Ending {
 }
 
 async fn put_on_record(live: &Live, ending: &Ending, ended: &Ended, (since, ordered): (Instant, Instant), shared: &Shared) {
-    let micros = |from: Instant, to: Instant| u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX);
+    let confirmed = ended.gone.as_ref().map(|gone| gone.confirmed);
     let overshoot = ended
         .gone
-        .filter(|(confirmed, _)| *confirmed)
-        .map(|(_, at)| micros(ordered, at));
+        .as_ref()
+        .filter(|gone| gone.confirmed)
+        .map(|gone| micros(ordered, gone.at));
     let record = SessionEnded {
         who: (*live.who).clone(),
         ending: ending.name().to_owned(),
@@ -210,26 +217,50 @@ async fn put_on_record(live: &Live, ending: &Ending, ended: &Ended, (since, orde
         bytes_in: ended.totals.bytes_in,
         bytes_out: ended.totals.bytes_out,
         client_told: ended.told,
-        backend_gone: ended.gone.map(|(confirmed, _)| confirmed),
+        backend_gone: confirmed,
         overshoot_us: overshoot,
     };
     shared
         .metrics
         .session_ended(&live.who.target, ending.name(), ended.totals.statements, overshoot);
     tracing::info!(session = %live.who.session, grant = %live.who.grant, identity = %live.who.identity, ending = ending.name(), "session ended");
-    let event = Recorded::SessionEnded(Cow::Owned(record));
-    if let Err(error) = shared.journal.record(&event).await {
-        tracing::error!(session = %live.who.session, %error, "the end of a session cannot be put on record yet");
-        // It has happened, and must not get lost: kept until the log can be written again.
-        let mut batch = Batch::new();
-        batch.push(shared.clock.now(), &event);
-        shared.journal.defer(&mut batch);
-    }
-    if ended.gone.is_some_and(|(confirmed, _)| !confirmed) {
+    has_happened(&Recorded::SessionEnded(Cow::Owned(record)), live, shared).await;
+    if confirmed == Some(false) {
         // It stays open in the store: the next start reaps it, should the backend live that long.
         return;
     }
+    close(live, shared).await;
+}
+
+/// Puts on record that a backend is gone which the end of its session could not confirm.
+async fn gone_late(later: GoneLater, live: Arc<Live>, ordered: Instant, shared: Arc<Shared>) {
+    let Some(at) = later.wait().await else { return };
+    let record = BackendGone {
+        who: (*live.who).clone(),
+        backend_pid: live.backend.pid,
+        overshoot_us: micros(ordered, at),
+    };
+    has_happened(&Recorded::BackendGone(record), &live, &shared).await;
+    close(&live, &shared).await;
+}
+
+/// Records what has happened, and must not get lost: where the log cannot be written, it is kept until it can.
+async fn has_happened(event: &Recorded<'_>, live: &Live, shared: &Shared) {
+    if let Err(error) = shared.journal.record(event).await {
+        tracing::error!(session = %live.who.session, %error, "the end of a session cannot be put on record yet");
+        let mut batch = Batch::new();
+        batch.push(shared.clock.now(), event);
+        shared.journal.defer(&mut batch);
+    }
+}
+
+/// Nothing of the session is left that a next start would have to look for.
+async fn close(live: &Live, shared: &Shared) {
     if let Err(error) = shared.ledger.session_closed(&live.who.session).await {
         tracing::error!(session = %live.who.session, %error, "the end of a session could not be stored");
     }
+}
+
+fn micros(from: Instant, to: Instant) -> u64 {
+    u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
 }

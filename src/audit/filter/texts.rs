@@ -14,6 +14,7 @@ pub(in crate::audit) fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
         | Event::Checkpoint(_)
         | Event::SegmentsRemoved(_)
         | Event::CancelRequested(_)
+        | Event::BackendGone(_)
         | Event::Outcome(_)
         | Event::TransactionChanged(_) => Vec::new(),
         Event::JournalHealed(event) => named(&[event.detail.as_deref()]),
