@@ -2,7 +2,7 @@
 
 export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test bench figures kill9 disk soak regress versions fuzz drivers lint setup
+.PHONY: help demo test bench figures deadline kill9 disk soak regress versions fuzz drivers lint setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -23,7 +23,10 @@ bench: setup ## the figures, side by side: writes benches/RESULTS.md
 
 figures: setup ## the promised figures, on a quiet machine: decisions, first rows, approvals, changes, the deadline
 	cargo test --locked --release --lib -- --ignored --nocapture --test-threads=1 policy:: audit:: rails::
-	cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 deadline:: figures:: audit::
+	cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 deadline:: pipelines:: figures:: audit::
+
+deadline: setup ## a thousand sessions in every state at one deadline, again and again (MINUTES=60): none early, none left, nothing begins after it
+	TIDEGATE_MINUTES=$(or $(MINUTES),0) cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 states::
 
 kill9: setup ## two hundred times kill -9 under load (KILLS=1000 for more): nothing runs that is not on record
 	TIDEGATE_KILLS=$(or $(KILLS),200) cargo test --locked --test it -- --nocapture --test-threads=1 kill9::whatever

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::access::{Person, TOM, shipped_with};
 use crate::deadline::without_gate;
-use crate::support::{ANA, Raw, TARGET, Told, eventually, gate, psql_command, records_of, within};
+use crate::support::{ANA, Raw, TARGET, Told, database, eventually, gate, psql_command, records_of, within};
 use crate::waiting::call;
 
 /// The promises.
@@ -370,7 +370,7 @@ async fn extensions_and_revocations_reach_everybody() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a figure of a quiet machine and a release build: make figures"]
 async fn the_promised_reach() {
-    let alone = without_gate(200).await;
+    let alone = without_gate(database(), 200).await;
     println!(
         "200 sessions: without a gate, pg_terminate_backend alone takes {:.1} ms",
         millis(alone)

@@ -16,10 +16,12 @@
 //! - `escapes`: ways out of a grant's rights, each tried against a real server
 //! - `evidence`: what auditors, DuckDB (`make drivers`) and a syslog receiver are given of the log
 //! - `figures`: how long people wait: for their first row, for an approval, for a change to reach two hundred sessions
+//! - `frozen`: backends that hear no signal hold up neither the others nor their own clients
 //! - `hang`: session threads that hang lengthen nothing at the database
 //! - `kill9`: what a gate that dies leaves behind: no backend, and no statement off the record
 //! - `log`: what the log says is what the server ran
 //! - `oidc`: a pipeline's token of an OpenID provider that the test starts, and every token that is not good
+//! - `pipelines`: what was sent ahead of its answers when the deadline comes, or a revocation
 //! - `profiles`: profiles that say what they may do: planned, applied, and looked after by a running gate
 //! - `rails`: a statement that a profile does not want: the error, what works after it, what is on record
 //! - `refusals`: every way a login is refused, by its packet
@@ -29,6 +31,7 @@
 //! - `rush`: two approvers at once, floods, retries, mistyped names
 //! - `shut_out`: a disabled identity's sessions, requests and grants end at once
 //! - `soak`: mixed traffic for a long time leaves memory, descriptors, threads and disk as they were
+//! - `states`: a thousand sessions in every state at one deadline
 //! - `statements`: every way to execute something, by its records; secrets, values, what the log must not show
 //! - `terminal`: what happens on a terminal: a token that is not shown, a countdown beside psql
 //! - `tour`: a tester's way from the grant to the first rows, and what the log says about it
@@ -63,10 +66,12 @@ mod endings;
 mod escapes;
 mod evidence;
 mod figures;
+mod frozen;
 mod hang;
 mod kill9;
 mod log;
 mod oidc;
+mod pipelines;
 mod profiles;
 mod rails;
 mod refusals;
@@ -77,6 +82,7 @@ mod rush;
 mod shut_out;
 mod soak;
 mod statements;
+mod states;
 mod support;
 mod terminal;
 mod tour;

@@ -3,6 +3,7 @@
 //! It asserts only that what it reads is well-formed.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
@@ -13,7 +14,7 @@ use tidegate::tls::{ClientTls, TlsMode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{TARGET, within};
+use super::{PATIENCE, TARGET};
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
@@ -22,6 +23,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 pub(crate) struct Raw {
     stream: Box<dyn Stream>,
     read: BytesMut,
+    patience: Duration,
 }
 
 /// One message of the server.
@@ -102,7 +104,13 @@ impl Raw {
         Self {
             stream,
             read: BytesMut::new(),
+            patience: PATIENCE,
         }
+    }
+
+    /// The same, for one that may have to wait so long for a message.
+    pub(crate) fn patiently(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Sends bytes; that the other side has closed is seen when reading.
@@ -143,13 +151,19 @@ impl Raw {
 
     /// The next message; nothing at the end. An end within a message fails the test.
     pub(crate) async fn frame(&mut self) -> Option<Frame> {
-        match within("a message", self.next()).await {
+        match self.in_time("a message").await {
             Ok(frame) => Some(frame),
             Err(rest) => {
                 assert!(rest.is_empty(), "the stream ends within a message: {rest:?}");
                 None
             }
         }
+    }
+
+    async fn in_time(&mut self, what: &str) -> Result<Frame, BytesMut> {
+        let patience = self.patience;
+        let next = tokio::time::timeout(patience, self.next()).await;
+        next.unwrap_or_else(|_| panic!("not within {patience:?}: {what}"))
     }
 
     /// The next message, or at the end what is left of one.
@@ -173,7 +187,7 @@ impl Raw {
 
     /// The next message; nothing at the end, which may come anywhere: the gate was killed.
     pub(crate) async fn torn_frame(&mut self) -> Option<Frame> {
-        within("a message or the end", self.next()).await.ok()
+        self.in_time("a message or the end").await.ok()
     }
 
     /// Reads up to a message of this kind; fails the test at the end of the stream.
