@@ -112,20 +112,13 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
             Some(false)
         };
         let said = known.map_or(Fate::Stopping, |cut| tap.fate(cut));
-        let record = async {
-            // What the client does not wait for, the record does.
-            let fate = match known {
-                Some(_) => said,
-                None => late_word(&mut down, &mut target, &mut tap).await,
-            };
-            // A backend goes because it is told to, and not because its connection closes, unless nobody can tell it.
-            tokio::select! {
-                _ = timeout(TERMINATE_WAIT, wait_for_stop) => {}
-                () = backstage.terminator.cut_off() => reset_on_close(&target),
-            }
-            drop(target);
-            fate
-        };
+        let record = let_go(
+            target,
+            (&mut down, &mut tap),
+            known.map(|_| said),
+            wait_for_stop,
+            backstage.terminator,
+        );
         let ((told, closing), fate) = tokio::join!(tell(client, tail, ending, said, backstage.grace), record);
         (fate, told, closing)
     };
@@ -139,6 +132,30 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
         gone,
         closing,
     }
+}
+
+/// Hears for the record what the client did not wait for, and closes the target's connection. A backend goes because it is told to,
+/// and not because its connection closes, unless nobody can tell it.
+async fn let_go(
+    mut target: Transport,
+    (down, tap): (&mut Down, &mut Tap),
+    known: Option<Fate>,
+    stopped: oneshot::Receiver<()>,
+    terminator: &Terminator,
+) -> Fate {
+    let fate = match known {
+        Some(fate) => fate,
+        None => tokio::select! {
+            fate = late_word(down, &mut target, tap) => fate,
+            // While it is heard it is let go on.
+            () = terminator.cut_off() => tap.fate(false),
+        },
+    };
+    tokio::select! {
+        _ = timeout(TERMINATE_WAIT, stopped) => {}
+        () = terminator.cut_off() => reset_on_close(&target),
+    }
+    fate
 }
 
 /// Puts on record what has no outcome: what was never forwarded did not run, and of the rest nobody knows.
