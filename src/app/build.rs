@@ -93,16 +93,24 @@ impl Builder {
             Some(room) if room.limit == limit => Arc::clone(&room.places),
             _ => Arc::new(Semaphore::new(limit as usize)),
         };
-        let terminator = Terminator::spawn(Arc::clone(&target), self.clock.clone());
         Arc::new(TargetRoom {
+            terminator: self.terminator(&target),
             target: Arc::clone(&target),
-            terminator,
             roles: profiles.map(|profiles| self.roles(&target, profiles)),
             places,
             limit,
             show,
             rails,
         })
+    }
+
+    /// It outlives a reload: sessions that go on are ended over the connection that ends those that begin. Where the target is at
+    /// another server now, those at the old one keep theirs until the last has ended.
+    fn terminator(&self, target: &Arc<Target>) -> Terminator {
+        let known = self.rooms.get(&target.name).map(|room| room.terminator.clone());
+        known
+            .filter(|terminator| terminator.renew(target))
+            .unwrap_or_else(|| Terminator::spawn(Arc::clone(target), self.clock.clone()))
     }
 
     /// They outlive a reload: the passwords are in memory only, and their ends have to be seen to. Where the target is another

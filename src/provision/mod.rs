@@ -15,7 +15,7 @@ mod terminator;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -36,7 +36,7 @@ pub struct Backend {
     pub pid: i32,
     /// When we were connected to it; the process is older than that.
     pub opened: Instant,
-    /// As which role it was logged in, if not as the target's own account.
+    /// As which role it was logged in; `None`: as the target's own account.
     pub role: Option<Arc<str>>,
 }
 
@@ -63,6 +63,7 @@ pub struct Reaped {
 #[derive(Debug, Clone)]
 pub struct Terminator {
     orders: mpsc::UnboundedSender<Order>,
+    target: Arc<watch::Sender<Arc<Target>>>,
     clock: Clock,
 }
 
@@ -72,8 +73,24 @@ impl Terminator {
     #[must_use]
     pub fn spawn(target: Arc<Target>, clock: Clock) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
-        tokio::spawn(Work::new(target, clock.clone(), queue).run());
-        Self { orders, clock }
+        let (target, changes) = watch::channel(target);
+        tokio::spawn(Work::new(changes, clock.clone(), queue).run());
+        Self {
+            orders,
+            target: Arc::new(target),
+            clock,
+        }
+    }
+
+    /// Takes a target whose settings were changed, if it is at the same server still: the connection is made anew with them, and
+    /// there is no second one.
+    #[must_use]
+    pub fn renew(&self, target: &Arc<Target>) -> bool {
+        let same = self.target.borrow().same_server(target);
+        if same {
+            self.target.send_replace(Arc::clone(target));
+        }
+        same
     }
 
     /// Terminates the backend and waits until the target confirms that it is gone, for at most about

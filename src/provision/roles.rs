@@ -227,7 +227,7 @@ impl Roles {
                 target.host.clone(),
                 target.port,
                 target.database.clone(),
-                target.account.user.clone(),
+                target.provisioner().user.clone(),
             )
         };
         let same = place(target) == place(&self.0.place().target);

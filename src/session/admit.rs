@@ -227,7 +227,9 @@ async fn connect(
     let (target, permit) = (&room.target, &admission.permit);
     let Some(roles) = &room.roles else {
         let connected = upstream::connect(permit, target, &target.account, parameters).await;
-        return Ok((connected.map_err(|error| not_connected(error, &target.name))?, None));
+        let connected = connected.map_err(|error| not_connected(error, &target.name))?;
+        // By name: a reload may change the target's account while this session lives.
+        return Ok((connected, Some(target.account.user.as_str().into())));
     };
     let mut pauses = FULL.into_iter();
     let mut fresh = false;
