@@ -14,8 +14,8 @@ use serde_json::json;
 
 use super::args::Output;
 use super::render;
-use crate::app::profiles::{Account, profiles};
-use crate::config::{self, Mistake, TargetSettings};
+use crate::app::profiles::profiles;
+use crate::config::{self, AccountSettings, Mistake, TargetSettings};
 use crate::names::TargetName;
 use crate::provision::profiles::{Compared, Comparison, ProfilesError, apply, compare};
 use crate::secret::Secret;
@@ -86,7 +86,7 @@ pub(super) async fn run(config: &Path, command: TargetCommand) -> anyhow::Result
 
 impl TargetArgs {
     /// The account that was named.
-    fn account(&self) -> anyhow::Result<Option<Account>> {
+    fn account(&self) -> anyhow::Result<Option<AccountSettings>> {
         let Some(user) = self.user.clone() else { return Ok(None) };
         let password = match (&self.password_file, &self.password_env) {
             (Some(file), _) => {
@@ -100,7 +100,7 @@ impl TargetArgs {
             (None, None) => None,
         };
         let password = password.map(Secret::new);
-        Ok(Some(Account { user, password }))
+        Ok(Some(AccountSettings { user, password }))
     }
 
     fn settings(&self, config: &Path) -> anyhow::Result<TargetSettings> {
@@ -121,7 +121,7 @@ impl TargetArgs {
 
 async fn show_plan(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
     let settings = args.settings(config)?;
-    let (target, definitions) = profiles(&settings, args.account()?)?;
+    let (target, definitions) = profiles(&settings, args.account()?.as_ref())?;
     let comparison = compare(&target, &definitions).await.map_err(|error| at(&settings, error))?;
     let in_step = comparison.in_step();
     let value = json!({
@@ -134,7 +134,7 @@ async fn show_plan(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
 
 async fn bring_in_step(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
     let settings = args.settings(config)?;
-    let (target, definitions) = profiles(&settings, args.account()?)?;
+    let (target, definitions) = profiles(&settings, args.account()?.as_ref())?;
     let progress = |profile: &_, step: &crate::provision::profiles::Step| {
         if args.output == Output::Table {
             let line = format!("{profile}: {};", step.sql);

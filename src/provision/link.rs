@@ -11,7 +11,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
 use super::guard::Guarded;
-use crate::upstream::{self, Target};
+use crate::upstream::{self, Account, Target};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -141,8 +141,19 @@ pub(super) async fn client_in(
     application: &str,
     options: &str,
 ) -> Result<(Client, Driver), LinkError> {
+    login(target, target.provisioner(), database, application, options).await
+}
+
+/// The same, as any account.
+pub(super) async fn login(
+    target: &Arc<Target>,
+    account: &Account,
+    database: &str,
+    application: &str,
+    options: &str,
+) -> Result<(Client, Driver), LinkError> {
     let transport = Guarded::new(upstream::dial(target).await?, target.clone());
-    let mut config = config(target);
+    let mut config = config(account);
     let (client, connection) = config
         .dbname(database)
         .application_name(application)
@@ -152,8 +163,7 @@ pub(super) async fn client_in(
     Ok((client, tokio::spawn(connection)))
 }
 
-fn config(target: &Target) -> Config {
-    let account = target.provisioner();
+fn config(account: &Account) -> Config {
     let mut config = Config::new();
     config
         .user(&account.user)

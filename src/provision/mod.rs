@@ -23,7 +23,7 @@ use crate::ids::SessionId;
 use crate::ledger::OpenSession;
 use crate::rights;
 use crate::upstream::Target;
-pub use roles::{Counted, Fault, Finding, Found, Profile, ReapedRoles, RoleError, Roles, inspect_roles};
+pub use roles::{Counted, Fault, Finding, Found, Profile, ReapedRoles, RoleError, Roles, inspect_roles, inspect_shared};
 use terminator::{Order, Work};
 
 /// How long a backend has to go away once it was told to. After that it is reported as not confirmed.

@@ -10,6 +10,7 @@ mod keep;
 mod legacy;
 mod line;
 mod make;
+mod powers;
 mod reap;
 mod retire;
 
@@ -32,7 +33,7 @@ use crate::names::ProfileName;
 use crate::rights::{Marker, RoleName, grant_role};
 use crate::upstream::{Account, Target};
 
-pub use inspect::{Finding, inspect as inspect_roles};
+pub use inspect::{Finding, inspect_roles, inspect_shared};
 pub use line::Fault;
 pub use reap::{Found, Reaped as ReapedRoles};
 

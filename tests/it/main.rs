@@ -2,6 +2,7 @@
 //!
 //! One program, one file per behaviour:
 //! - `access`: two people and the commands: ask, approve, work, give back
+//! - `accounts`: the accounts of a target: what `check` refuses of them, and the connection that ends sessions
 //! - `answers`: `tidegate log` of a real gate: stories, who touched what, conditions, follow; and nothing that steers a terminal
 //! - `audit`: the log is proven by command line, while the gate runs and on copies; its key changes
 //! - `audit_fails`: a log that cannot be written stops statements, and nothing else for longer than that
@@ -48,6 +49,7 @@
 )]
 
 mod access;
+mod accounts;
 mod answers;
 mod audit;
 mod audit_fails;
