@@ -8,6 +8,7 @@
 
 mod guard;
 mod link;
+mod owned;
 pub mod profiles;
 mod roles;
 mod terminator;

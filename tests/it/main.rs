@@ -19,6 +19,7 @@
 //! - `figures`: how long people wait: for their first row, for an approval, for a change to reach two hundred sessions
 //! - `hang`: session threads that hang lengthen nothing at the database
 //! - `kill9`: what a gate that dies leaves behind: no backend, and no statement off the record
+//! - `left_behind`: what a grant could leave to others: functions, views, default privileges, gifts
 //! - `log`: what the log says is what the server ran
 //! - `oidc`: a pipeline's token of an OpenID provider that the test starts, and every token that is not good
 //! - `profiles`: profiles that say what they may do: planned, applied, and looked after by a running gate
@@ -67,6 +68,7 @@ mod evidence;
 mod figures;
 mod hang;
 mod kill9;
+mod left_behind;
 mod log;
 mod oidc;
 mod profiles;
