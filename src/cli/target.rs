@@ -37,7 +37,7 @@ Exit codes: 0 it is as the profiles say, 7 it differs, 1 it cannot be compared."
     /// Does what `plan` shows, all of it in one transaction or nothing
     #[command(after_help = "\
 Example:
-  tidegate target apply orders --user orders_owner --password-file owner.password
+  tidegate target apply orders --user postgres --password-file - < postgres.password
 
 Who applies needs CREATEROLE for the profiles' roles, and to own what they are given rights on, or
 to be a member of the role that does; a superuser has both. Views with masks belong to who applies.
@@ -64,7 +64,7 @@ pub struct TargetArgs {
     /// Log in there as another account than the configuration says
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
-    /// The file with its password
+    /// The file with its password; `-`: standard input
     #[arg(long, value_name = "FILE", requires = "user", conflicts_with = "password_env")]
     pub password_file: Option<PathBuf>,
     /// The environment variable with its password
@@ -90,7 +90,12 @@ impl TargetArgs {
         let Some(user) = self.user.clone() else { return Ok(None) };
         let password = match (&self.password_file, &self.password_env) {
             (Some(file), _) => {
-                let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+                let text = if file.as_os_str() == "-" {
+                    std::io::read_to_string(std::io::stdin())
+                } else {
+                    std::fs::read_to_string(file)
+                };
+                let text = text.with_context(|| format!("{} cannot be read", file.display()))?;
                 Some(text.trim_end_matches(['\r', '\n']).to_owned())
             }
             (None, Some(variable)) => {

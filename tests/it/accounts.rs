@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
-use tidegate::lab::{Gate, Options};
+use tidegate::lab::{Gate, Options, Postgres};
 
 use crate::support::{
     Database, active, alive, binary, code, ended, eventually, gate_before, grant, records, start, suite, value, within,
@@ -235,4 +235,93 @@ async fn reloads_leave_one_connection_that_ends_sessions() {
         ends.len() == 5 && ends.iter().all(|end| end["backend_gone"] == true),
         "{ends:?}"
     );
+}
+
+/// A block of a file in `deploy`, from a line that ends with `head` on, without its indentation.
+fn block(file: &str, head: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file);
+    let text = fs::read_to_string(path).expect("the example");
+    let mut lines = text
+        .lines()
+        .skip_while(|line| !line.trim_end().ends_with(head))
+        .skip(1)
+        .peekable();
+    let indent = lines.peek().map_or(0, |line| line.len() - line.trim_start().len());
+    let inside =
+        lines.take_while(|line| line.trim().is_empty() || line.len() - line.trim_start().len() >= indent && *line != "---");
+    inside
+        .map(|line| line.get(indent..).unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// What deploy/ shows, as it is there: its accounts, its targets, applied, checked; and a reader who runs no program.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_are_safe_as_they_are() {
+    for (file, head) in [
+        ("compose.yaml", "content: |"),
+        ("kubernetes.yaml", "tidegate.toml: |"),
+        ("README.md", "```toml"),
+    ] {
+        let server = Postgres::start(&Options::default()).expect("a throwaway PostgreSQL");
+        server.batch("postgres", "CREATE DATABASE orders").await.expect("a database");
+        // As psql does with it.
+        let accounts = block(
+            "accounts.sql",
+            "once, as superuser, in the database. compose.yaml and kubernetes.yaml do, at its",
+        );
+        let accounts: Vec<&str> = accounts.lines().filter(|line| !line.starts_with('\\')).collect();
+        let accounts = accounts
+            .join("\n")
+            .replace(":'owner_password'", "'owner'")
+            .replace(":'gate_password'", "'gate'");
+        server.batch("orders", &accounts).await.expect("the accounts");
+        let tables = "SET ROLE orders_owner; CREATE TABLE customer (id int, name text); INSERT INTO customer VALUES (1, 'Ana')";
+        server.batch("orders", tables).await.expect("the tables");
+
+        let text = block(file, head);
+        let text = text.split("```").next().expect("split has a first part");
+        let target = text.split("[targets.orders]\n").nth(1).expect("a target");
+        let target = target.split("[control]").next().expect("split has a first part");
+        let target: Vec<&str> = target
+            .lines()
+            .filter(|line| !line.starts_with("address") && !line.starts_with("password_file"))
+            .collect();
+        let config = format!(
+            "[targets.orders]\naddress = \"{}\"\npassword_file = \"gate.password\"\n{}\n",
+            server.address(),
+            target.join("\n")
+        );
+        let superuser = ("postgres.password", server.password().expose().as_str());
+        let gate = Gate::start(binary(), &config, &[("gate.password", "gate"), superuser]).expect("a gate");
+        let (code_of_check, said) = check(&gate, &[]);
+        assert_eq!(code_of_check, Some(1), "{file}: {said}");
+        assert!(said.contains("make it with: tidegate target apply orders"), "{file}: {said}");
+        let apply = ["target", "apply", "orders", "--user", "postgres", "--password-file", "-"];
+        let mut apply = gate.operator(&apply);
+        let password = fs::File::open(gate.folder().join("postgres.password")).expect("the file");
+        let applied = apply.stdin(password).output().expect("tidegate target apply");
+        assert!(applied.status.success(), "{file}: {applied:?}");
+        let (code_of_check, said) = check(&gate, &[]);
+        assert_eq!(code_of_check, Some(0), "{file}: {said}");
+
+        let login = gate
+            .grant("ana", "orders", "10m", &["--profile", "read-only"])
+            .expect("a grant");
+        let session = suite(&gate, &login).await.expect("a session");
+        assert_eq!(
+            value(&session.client, "SELECT name FROM customer").await.expect("a name"),
+            "Ana"
+        );
+        for refused in [
+            "COPY customer FROM PROGRAM 'echo 2'",
+            "COPY customer TO '/tmp/customers'",
+            "UPDATE customer SET name = 'Bo'",
+            "CREATE TABLE mine (a int)",
+            "SET ROLE gate",
+            "SELECT pg_read_file('PG_VERSION')",
+        ] {
+            assert_eq!(code(&session.client, refused).await, "42501", "{file}: {refused}");
+        }
+    }
 }

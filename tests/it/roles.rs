@@ -147,7 +147,7 @@ async fn check_says_what_the_account_lacks() {
     assert_eq!(code, Some(1), "{said}");
     for words in [
         "missing: `gate` may not make roles",
-        "GRANT pg_signal_backend TO gate",
+        "GRANT pg_signal_backend TO \"gate\"",
         "tidegate target apply shop",
     ] {
         assert!(said.contains(words), "{words} not in {said}");

@@ -50,14 +50,15 @@ const NAME: &str = "tidegate (checks)";
 pub async fn inspect_roles(target: &Arc<Target>, profiles: &[Profile], clock: &Clock) -> Result<Vec<Finding>, Fault> {
     let line = Line::new(NAME);
     let session = line.session(target, clock).await?;
+    let user = quoted(&target.provisioner().user);
     let mut found = account(&session).await?;
     for profile in profiles {
         let role = profile_role(&target.name, &profile.name);
-        found.extend(holder(&session, &role, &target.name.to_string()).await?);
+        found.extend(holder(&session, &role, &user, target.name.as_str()).await?);
         found.extend(powers::refused(&session, role.as_str(), "the role of a profile").await?);
     }
     found.extend(afterlife(&session).await?);
-    found.push(doors(&session).await);
+    found.push(doors(&session, &user).await);
     Ok(found)
 }
 
@@ -178,7 +179,7 @@ async fn account(session: &Session) -> Result<Vec<Finding>, Fault> {
 }
 
 /// Whether the profile's role is there and can be given to grants.
-async fn holder(session: &Session, role: &RoleName, target: &str) -> Result<Option<Finding>, Fault> {
+async fn holder(session: &Session, role: &RoleName, account: &str, target: &str) -> Result<Option<Finding>, Fault> {
     let rows = session
         .run(&format!(
             "SELECT rolcanlogin, current_setting('server_version_num')::int < 160000 \
@@ -192,8 +193,7 @@ async fn holder(session: &Session, role: &RoleName, target: &str) -> Result<Opti
     };
     if row.get(1) != Some("t") {
         let text = format!(
-            "the account may not give {} to grants; as superuser: GRANT {} TO the account WITH ADMIN OPTION",
-            role.quoted(),
+            "the account may not give {0} to grants; as superuser: GRANT {0} TO {account} WITH ADMIN OPTION",
             role.quoted()
         );
         return Ok(Some(Finding::Lack(text)));
@@ -232,7 +232,7 @@ async fn afterlife(session: &Session) -> Result<Vec<Finding>, Fault> {
 }
 
 /// Whether the server would let a grant's role in from elsewhere than here: each role may set its own password.
-async fn doors(session: &Session) -> Finding {
+async fn doors(session: &Session, account: &str) -> Finding {
     let rows = session
         .run(
             "SELECT h.line_number, concat_ws(' ', h.type, array_to_string(h.database, ','), array_to_string(h.user_name, ','), \
@@ -248,11 +248,10 @@ async fn doors(session: &Session) -> Finding {
         )
         .await;
     match rows {
-        Err(fault) if fault.code() == "42501" => Finding::Warning(
+        Err(fault) if fault.code() == "42501" => Finding::Warning(format!(
             "whether the server lets grants' roles in from elsewhere cannot be seen; as superuser: \
-             GRANT SELECT ON pg_hba_file_rules TO the account, GRANT EXECUTE ON FUNCTION pg_hba_file_rules() TO the account"
-                .to_owned(),
-        ),
+             GRANT SELECT ON pg_hba_file_rules TO {account}; GRANT EXECUTE ON FUNCTION pg_hba_file_rules() TO {account}"
+        )),
         Err(fault) => Finding::Warning(format!(
             "whether the server lets grants' roles in from elsewhere cannot be seen: {fault}"
         )),
