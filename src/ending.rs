@@ -224,6 +224,11 @@ pub enum Ending {
         /// The target.
         target: TargetName,
     },
+    /// What a former run of the gate left at the target is still being ended.
+    LeftoversPending {
+        /// The target.
+        target: TargetName,
+    },
     /// The target did not make the grant's role, so there is nothing to log in as.
     RoleNotMade {
         /// The target.
@@ -378,6 +383,7 @@ impl Ending {
             Self::TooMany { .. } => "too_many",
             Self::TargetUnreachable { .. } => "target_unreachable",
             Self::TargetRefused { .. } => "target_refused",
+            Self::LeftoversPending { .. } => "leftovers_pending",
             Self::RoleNotMade { .. } => "role_not_made",
             Self::LedgerFailed => "ledger_failed",
             Self::Draining => "draining",
@@ -433,7 +439,7 @@ impl Ending {
             Self::TooManyPrepared { .. } => "54000",
             Self::LedgerFailed | Self::AuditFailed { disk_full: false } => "58030",
             Self::AuditFailed { disk_full: true } => "53100",
-            Self::Draining => "57P03",
+            Self::Draining | Self::LeftoversPending { .. } => "57P03",
             Self::Expired { .. } | Self::Revoked { .. } | Self::Killed { .. } | Self::Drained | Self::GateDied => "57P01",
             Self::Idle { .. } => "57P05",
         }

@@ -11,15 +11,15 @@ use super::StartError;
 use crate::audit::Journal;
 use crate::audit::values::{ParameterPolicy, Show, ValueKey};
 use crate::clock::Clock;
-use crate::config::{ProfileSettings, Settings, TargetSettings, TlsFiles};
+use crate::config::{AccountSettings, ProfileSettings, Settings, TargetSettings, TlsFiles};
 use crate::frontend::{self, Waiting};
 use crate::names::{ProfileName, TargetName};
 use crate::provision::{Profile, Roles, Terminator};
 use crate::rails::{InvalidRules, Rails};
 
-use crate::session::{self, Keep, Rules, TargetRoom};
+use crate::session::{self, Keep, Leftovers, Rules, TargetRoom};
 use crate::tls::{ClientTls, ServerTls, ServerTlsCell, TlsError};
-use crate::upstream::Target;
+use crate::upstream::{Account, Target};
 
 /// Failed logins of one address before it has to wait, and how long each one waits: a person who mistypes does not notice.
 const FAILURES_PER_ADDRESS: u32 = 200;
@@ -93,16 +93,34 @@ impl Builder {
             Some(room) if room.limit == limit => Arc::clone(&room.places),
             _ => Arc::new(Semaphore::new(limit as usize)),
         };
-        let terminator = Terminator::spawn(Arc::clone(&target), self.clock.clone());
         Arc::new(TargetRoom {
+            terminator: self.terminator(&target),
+            leftovers: self.leftovers(&target),
             target: Arc::clone(&target),
-            terminator,
             roles: profiles.map(|profiles| self.roles(&target, profiles)),
             places,
             limit,
             show,
             rails,
         })
+    }
+
+    /// It outlives a reload: sessions that go on are ended over the connection that ends those that begin. Where the target is at
+    /// another server now, those at the old one keep theirs until the last has ended.
+    fn terminator(&self, target: &Arc<Target>) -> Terminator {
+        let known = self.rooms.get(&target.name).map(|room| room.terminator.clone());
+        known
+            .filter(|terminator| terminator.renew(target))
+            .unwrap_or_else(|| Terminator::spawn(Arc::clone(target), self.clock.clone()))
+    }
+
+    /// At the start nobody has looked yet; a target that a reload brings has nothing that this run did not make.
+    fn leftovers(&self, target: &Target) -> Leftovers {
+        match self.rooms.get(&target.name) {
+            Some(room) => room.leftovers.clone(),
+            None if self.rooms.is_empty() => Leftovers::unknown(),
+            None => Leftovers::none(),
+        }
     }
 
     /// They outlive a reload: the passwords are in memory only, and their ends have to be seen to. Where the target is another
@@ -185,6 +203,7 @@ pub(super) fn target(settings: &TargetSettings) -> Result<Target, TlsError> {
     let mut target = Target::new(name, host, settings.database.clone(), settings.user.clone(), tls);
     target.port = settings.port;
     target.account.password.clone_from(&settings.password);
+    target.admin = settings.admin.as_ref().map(account);
     target.auth = settings.auth.iter().copied().collect();
     target.connect_timeout = settings.connect_timeout;
     target.check_interval = settings.check_interval;
@@ -193,6 +212,12 @@ pub(super) fn target(settings: &TargetSettings) -> Result<Target, TlsError> {
     target.max_sessions = settings.max_sessions;
     target.application_name = settings.application_name;
     Ok(target)
+}
+
+pub(super) fn account(settings: &AccountSettings) -> Account {
+    let mut account = Account::own(settings.user.clone());
+    account.password.clone_from(&settings.password);
+    account
 }
 
 /// What differs and is read at the start only.

@@ -1,4 +1,4 @@
-//! Asks the targets whether a role for each grant can be made there: for `tidegate check`.
+//! Asks the targets whether sessions can be let in and ended there as they should be: for `tidegate check`.
 //!
 //! It changes nothing, at the gate or at a target.
 
@@ -8,9 +8,10 @@ use futures_util::future::join_all;
 
 use super::{StartError, build};
 use crate::clock::Clock;
-use crate::config::{Settings, TargetSettings};
+use crate::config::{Settings, SharedAccount, TargetSettings};
 use crate::names::TargetName;
-use crate::provision::{Finding, inspect_roles};
+use crate::provision::{Fault, Finding, inspect_roles, inspect_shared};
+use crate::upstream::Target;
 
 /// What was found at one target.
 #[derive(Debug)]
@@ -19,34 +20,83 @@ pub struct Inspected {
     pub target: TargetName,
     /// What, a line each.
     pub lines: Vec<String>,
-    /// Whether something is missing without which no role can be made.
+    /// Whether something is missing or refused, so that the gate should not serve it as it is.
     pub lacks: bool,
 }
 
-/// Asks all targets at once.
-pub async fn inspect(settings: &Settings) -> Result<Vec<Inspected>, StartError> {
+/// Looks at all targets at once: at what the configuration says of them and, unless `offline`, at their servers.
+pub async fn inspect(settings: &Settings, offline: bool) -> Result<Vec<Inspected>, StartError> {
     let clock = Clock::system(None);
     let mut asked = Vec::new();
     for target in &settings.targets {
         asked.push((target, Arc::new(build::target(target)?)));
     }
-    let ask = async |(settings, target): (&TargetSettings, Arc<_>)| {
-        let found = match build::profiles(settings) {
-            Some(profiles) => inspect_roles(&target, &profiles, &clock).await.unwrap_or_else(|fault| {
-                // The configuration can be good while a database is away.
-                vec![Finding::Warning(format!("it could not be asked: {fault}"))]
-            }),
-            None => vec![Finding::Warning(format!(
-                "all sessions share the account `{}`: whoever has a grant can do what the account can, profiles are only names, and \
-                 the server cannot tell one grant from another; with [targets.{}.profiles.NAME] each grant has its own role",
-                settings.user, settings.name
-            ))],
-        };
+    let look = async |(settings, target): (&TargetSettings, Arc<Target>)| {
+        let mut found = Vec::from_iter(shared_account(settings));
+        if !offline {
+            found.extend(
+                ask(settings, &target, &clock)
+                    .await
+                    .unwrap_or_else(|fault| vec![unasked(&fault)]),
+            );
+        }
         Inspected {
             target: settings.name.clone(),
             lines: found.iter().map(ToString::to_string).collect(),
-            lacks: found.iter().any(|finding| matches!(finding, Finding::Lack(_))),
+            lacks: found.iter().any(Finding::stops),
         }
     };
-    Ok(join_all(asked.into_iter().map(ask)).await)
+    Ok(join_all(asked.into_iter().map(look)).await)
+}
+
+async fn ask(settings: &TargetSettings, target: &Arc<Target>, clock: &Clock) -> Result<Vec<Finding>, Fault> {
+    match build::profiles(settings) {
+        Some(profiles) => inspect_roles(target, &profiles, clock).await,
+        None => inspect_shared(target, clock).await,
+    }
+}
+
+fn unasked(fault: &Fault) -> Finding {
+    let text = format!("it could not be asked: {fault}");
+    if fault.unreachable() {
+        // The configuration can be good while a database is away.
+        Finding::Warning(text)
+    } else {
+        Finding::Lack(text)
+    }
+}
+
+/// Says what it means for a target that its sessions share an account; `None` where each grant has its own role.
+pub(super) fn shared_account(settings: &TargetSettings) -> Option<Finding> {
+    if settings.has_rights() {
+        return None;
+    }
+    let (user, name) = (&settings.user, &settings.name);
+    if !settings.is_ended_by_its_sessions_account() {
+        return Some(Finding::Warning(format!(
+            "all sessions share the account `{user}`: whoever has a grant can do what the account can, profiles are only names, and \
+             the server cannot tell one grant from another; with [targets.{name}.profiles.NAME] each grant has its own role"
+        )));
+    }
+    let what = format!(
+        "all sessions share the account `{user}`, which is also the one that ends them: whoever has a grant can set its password, end \
+         the gate's connection, stay past the deadline and lock everybody else out"
+    );
+    Some(match settings.shared_account {
+        SharedAccount::Accepted => Finding::Warning(format!("{what}; the configuration accepts that")),
+        SharedAccount::Refused => Finding::Lack(format!(
+            "an account that ends sessions. Now {what}. As superuser: CREATE ROLE gate LOGIN PASSWORD '...'; \
+             GRANT pg_signal_backend, pg_read_all_stats TO gate; then name it: admin_user = \"gate\" in [targets.{name}]. Better: give \
+             each grant its own role with [targets.{name}.profiles.NAME]. Or say shared_account = \"accepted\""
+        )),
+    })
+}
+
+/// Says at the start, and at each reload, where a target's sessions share the account that is to end them.
+pub(super) fn warn_of_shared_accounts(settings: &Settings) {
+    for target in &settings.targets {
+        if let Some(finding @ Finding::Lack(_)) = shared_account(target) {
+            tracing::warn!(target_name = %target.name, "{finding}");
+        }
+    }
 }

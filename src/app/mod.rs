@@ -2,7 +2,7 @@
 //!
 //! It has no behaviour of its own beyond order: what must be up before what, and what goes down last.
 //!
-//! The law: what a dead gate left behind is reaped before anybody is let in; nothing is let in without a log; and the log is
+//! The law: what a dead gate left behind at a target is reaped before anybody is let in there; nothing is let in without a log; and the log is
 //! the last to close.
 
 mod accept;
@@ -81,6 +81,7 @@ pub struct Gate {
 impl Gate {
     /// Starts a gate: it listens when this returns.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        inspect::warn_of_shared_accounts(&settings);
         make_private_folder(&settings.state_dir)?;
         let store = settings.state_dir.join("ledger.sqlite");
         let clock = Clock::system(ledger::highest_time(&store)?);
@@ -103,7 +104,6 @@ impl Gate {
         let changes = ledger.changes();
         let outbox = settings.state_dir.join("outbox.sqlite");
         let notifier = Notifier::start(&outbox, settings.notify.clone(), clock.clone())?;
-        let left = reaper.reap().await?;
         let access = Access::start(&settings, journal.clone()).await?;
         let desk = Desk::new(ledger.clone(), journal.clone(), clock.clone(), access.subscribe());
         let shared = Arc::new(Shared {
@@ -120,11 +120,11 @@ impl Gate {
         });
         let keeper = Keeper::spawn(shared.journal.clone(), shared.clock.clone()).map_err(StartError::Threads)?;
         let crew = Crew::new(settings.limits.session_threads).map_err(StartError::Threads)?;
-        let tasks = vec![
-            tokio::spawn(reaper.go_on(left)),
+        let mut tasks = reaper.begin().await?;
+        tasks.extend([
             tokio::spawn(checkpoints(&settings, notifier.clone())),
             tokio::spawn(notifier.clone().run(shared.ledger.clone(), changes)),
-        ];
+        ]);
         let mut gate = Self {
             looks: watch::Sender::new(drift::looks(&settings)?),
             forwarder: forwarder(&settings, &shared.clock)?,

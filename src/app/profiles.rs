@@ -5,27 +5,16 @@
 use std::sync::Arc;
 
 use super::build;
-use crate::config::TargetSettings;
+use crate::config::{AccountSettings, TargetSettings};
 use crate::provision::profiles::{Definition, Definitions};
-use crate::secret::Secret;
 use crate::tls::TlsError;
-use crate::upstream::{self, Target};
+use crate::upstream::Target;
 
-/// An account beside the target's own.
-#[derive(Debug, Clone)]
-pub struct Account {
-    /// Its name.
-    pub user: String,
-    /// Its password.
-    pub password: Option<Secret<String>>,
-}
-
-/// The way to a target, as its own account or another, and the definitions of its profiles; those that are only names have none.
-pub fn profiles(settings: &TargetSettings, account: Option<Account>) -> Result<(Arc<Target>, Definitions), TlsError> {
+/// The way to a target, as the account that provisions there or another, and the definitions of its profiles; those that are only names have none.
+pub fn profiles(settings: &TargetSettings, account: Option<&AccountSettings>) -> Result<(Arc<Target>, Definitions), TlsError> {
     let mut target = build::target(settings)?;
     if let Some(account) = account {
-        target.account = upstream::Account::own(account.user);
-        target.account.password = account.password;
+        target.admin = Some(build::account(account));
     }
     let defined = settings.profiles.iter().filter_map(|profile| {
         Some(Definition {
@@ -36,7 +25,7 @@ pub fn profiles(settings: &TargetSettings, account: Option<Account>) -> Result<(
     });
     let definitions = Definitions {
         target: settings.name.clone(),
-        account: settings.user.clone(),
+        account: settings.provisioner().to_owned(),
         profiles: defined.collect(),
     };
     Ok((Arc::new(target), definitions))

@@ -1,11 +1,14 @@
 //! What a dead gate left behind: sessions the store still has open. Their backends are ended and their end is put on record.
 //!
-//! It runs before anybody is let in; what cannot be confirmed then is tried again until it is.
+//! It runs before anybody is let in at a target, beside the start, each target by itself: one that is away holds up no other. What
+//! cannot be confirmed in time is tried again until it is.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::task::JoinHandle;
 
 use super::roles;
 use crate::audit::Journal;
@@ -29,50 +32,50 @@ pub(super) struct Reaper {
 }
 
 impl Reaper {
-    /// Reaps once, sessions and then roles; returns what is left to be tried again.
-    pub(super) async fn reap(&self) -> Result<Vec<OpenSession>, LedgerError> {
-        let leftovers = self.ledger.leftovers().await?;
-        let found = leftovers.len();
-        let left = self.end(leftovers).await;
-        if found > 0 {
-            tracing::warn!(found, left = left.len(), "sessions of a gate that died were reaped");
-        }
-        roles::reap_at_start(&self.rooms, &self.ledger).await;
-        Ok(left)
-    }
-
-    /// Tries until nothing is left.
-    pub(super) async fn go_on(self, mut left: Vec<OpenSession>) {
-        while !left.is_empty() {
-            tokio::time::sleep(AGAIN).await;
-            left = self.end(left).await;
-        }
-    }
-
-    async fn end(&self, leftovers: Vec<OpenSession>) -> Vec<OpenSession> {
+    /// Begins to reap at all targets, in a task for each.
+    pub(super) async fn begin(self) -> Result<Vec<JoinHandle<()>>, LedgerError> {
         let mut by_target: HashMap<TargetName, Vec<OpenSession>> = HashMap::new();
-        for session in leftovers {
+        for session in self.ledger.leftovers().await? {
             by_target.entry(session.target.clone()).or_default().push(session);
         }
+        let mut tasks = Vec::new();
+        for (name, room) in &self.rooms {
+            let sessions = by_target.remove(name).unwrap_or_default();
+            tasks.push(tokio::spawn(self.clone().at_target(Arc::clone(room), sessions)));
+        }
+        // Their target is no longer configured: there is nobody to ask, and nothing to be let in to.
+        tasks.push(tokio::spawn(async move {
+            for session in by_target.into_values().flatten() {
+                self.record(&session, false).await;
+            }
+        }));
+        Ok(tasks)
+    }
+
+    /// Reaps once, sessions beside roles, and opens the target's door; then goes on until nothing is left.
+    async fn at_target(self, room: Arc<TargetRoom>, sessions: Vec<OpenSession>) {
+        let found = sessions.len();
+        let (mut left, ()) = tokio::join!(self.end(&room, sessions), roles::reap_at_start(&room, &self.ledger));
+        room.leftovers.settle();
+        if found > 0 {
+            tracing::warn!(target_name = %room.target.name, found, left = left.len(), "sessions of a gate that died were reaped");
+        }
+        while !left.is_empty() {
+            tokio::time::sleep(AGAIN).await;
+            left = self.end(&room, left).await;
+        }
+    }
+
+    /// Ends their backends; returns those that are not confirmed gone.
+    async fn end(&self, room: &TargetRoom, sessions: Vec<OpenSession>) -> Vec<OpenSession> {
+        let reaped = room.terminator.reap(&sessions).await;
         let mut left = Vec::new();
-        for (target, sessions) in by_target {
-            let Some(room) = self.rooms.get(&target) else {
-                // Its target is no longer configured: there is nobody to ask, and nothing to be let in to.
-                for session in &sessions {
-                    self.record(session, false).await;
-                }
-                continue;
-            };
-            let reaped = room.terminator.reap(&sessions).await;
-            for session in sessions {
-                if reaped
-                    .iter()
-                    .any(|reaped| reaped.session == session.session && reaped.confirmed)
-                {
-                    self.record(&session, true).await;
-                } else {
-                    left.push(session);
-                }
+        for session in sessions {
+            let confirmed = |reaped: &crate::provision::Reaped| reaped.session == session.session && reaped.confirmed;
+            if reaped.iter().any(confirmed) {
+                self.record(&session, true).await;
+            } else {
+                left.push(session);
             }
         }
         left

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Gate, StartError, build, drift};
+use super::{Gate, StartError, build, drift, inspect};
 use crate::audit::event::{Event, Reloaded};
 use crate::config::{Mistake, Settings};
 use crate::session::Rules;
@@ -28,6 +28,7 @@ impl Gate {
         self.shared.rules.send_replace(Arc::new(rules));
         self.looks.send_replace(looks);
         self.notifier.renew(settings.notify.clone());
+        inspect::warn_of_shared_accounts(&settings);
         self.settings = settings;
         self.reloaded(true, detail).await;
         Ok(())

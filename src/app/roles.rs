@@ -23,23 +23,22 @@ const AT_START: Duration = Duration::from_secs(10);
 /// How long an orderly stop waits for roles to go.
 const AT_STOP: Duration = Duration::from_secs(5);
 
-/// What a dead gate left behind, before anybody is let in: whoever is logged in as a grant's role is nobody's session.
-pub(super) async fn reap_at_start(rooms: &HashMap<TargetName, Arc<TargetRoom>>, ledger: &Ledger) {
-    let reaping = of(rooms).map(|(target, roles)| async move {
-        let nobody = HashSet::new();
-        match timeout(AT_START, roles.reap(|grant| ledger.watch(grant), &nobody, true)).await {
-            Ok(Ok(reaped)) if reaped.found > 0 => tracing::warn!(
-                target_name = %target, found = reaped.found, over = reaped.over, backends = reaped.intruders,
-                "roles of a former run are there: those of grants that are over go"
-            ),
-            Ok(Ok(_)) => {}
-            Ok(Err(fault)) => {
-                tracing::warn!(target_name = %target, error = %fault, "roles of a former run cannot be looked for yet");
-            }
-            Err(_) => tracing::warn!(target_name = %target, "roles of a former run cannot be looked for yet: no answer"),
+/// What a dead gate left behind at a target, before anybody is let in there: whoever is logged in as a grant's role is nobody's
+/// session.
+pub(super) async fn reap_at_start(room: &TargetRoom, ledger: &Ledger) {
+    let Some(roles) = &room.roles else { return };
+    let (target, nobody) = (&room.target.name, HashSet::new());
+    match timeout(AT_START, roles.reap(|grant| ledger.watch(grant), &nobody, true)).await {
+        Ok(Ok(reaped)) if reaped.found > 0 => tracing::warn!(
+            target_name = %target, found = reaped.found, over = reaped.over, backends = reaped.intruders,
+            "found roles of a former run; dropping those of grants that are over"
+        ),
+        Ok(Ok(_)) => {}
+        Ok(Err(fault)) => {
+            tracing::warn!(target_name = %target, error = %fault, "roles of a former run cannot be looked for yet");
         }
-    });
-    join_all(reaping).await;
+        Err(_) => tracing::warn!(target_name = %target, "roles of a former run cannot be looked for yet: no answer"),
+    }
 }
 
 /// Looks for as long as the gate runs.

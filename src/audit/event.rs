@@ -361,7 +361,8 @@ pub struct RoleChanged {
     pub role: String,
     /// `made` (written before it is, so that there is no role without a record; `not_made` follows where it came to nothing),
     /// `extended` (its logins end at another time), `retired` (it is gone), `left` (it can log nobody in but is still there;
-    /// tried again until it is gone), `intruder_ended` (somebody logged in as it past the gate).
+    /// tried again until it is gone), `intruder_ended` (somebody logged in as it past the gate), `undone` (what sessions of its
+    /// profile gave others of what the profile owns was taken back; the detail has the statements).
     pub change: String,
     /// Until when it can log in.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -84,10 +84,7 @@ pub(super) fn check(path: &Path, offline: bool) -> anyhow::Result<()> {
         log.display(),
         key.display()
     ))?;
-    if offline {
-        return Ok(());
-    }
-    let inspected = super::wait_for(async { Ok(app::inspect(&settings).await?) })?;
+    let inspected = super::wait_for(async { Ok(app::inspect(&settings, offline).await?) })?;
     for Inspected { target, lines, .. } in &inspected {
         for line in lines {
             render::print(&format!("{target}: {line}"))?;
@@ -97,7 +94,7 @@ pub(super) fn check(path: &Path, offline: bool) -> anyhow::Result<()> {
     let lacking: Vec<String> = lacking.map(|inspected| inspected.target.to_string()).collect();
     anyhow::ensure!(
         lacking.is_empty(),
-        "no role can be made for grants of {}: see above for what is missing",
+        "{} should not be served as things are: see above for what is missing or refused",
         lacking.join(", ")
     );
     Ok(())

@@ -14,8 +14,8 @@ use serde_json::json;
 
 use super::args::Output;
 use super::render;
-use crate::app::profiles::{Account, profiles};
-use crate::config::{self, Mistake, TargetSettings};
+use crate::app::profiles::profiles;
+use crate::config::{self, AccountSettings, Mistake, TargetSettings};
 use crate::names::TargetName;
 use crate::provision::profiles::{Compared, Comparison, ProfilesError, apply, compare};
 use crate::secret::Secret;
@@ -37,7 +37,7 @@ Exit codes: 0 it is as the profiles say, 7 it differs, 1 it cannot be compared."
     /// Does what `plan` shows, all of it in one transaction or nothing
     #[command(after_help = "\
 Example:
-  tidegate target apply orders --user orders_owner --password-file owner.password
+  tidegate target apply orders --user postgres --password-file - < postgres.password
 
 Who applies needs CREATEROLE for the profiles' roles, and to own what they are given rights on, or
 to be a member of the role that does; a superuser has both. Views with masks belong to who applies.
@@ -64,7 +64,7 @@ pub struct TargetArgs {
     /// Log in there as another account than the configuration says
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
-    /// The file with its password
+    /// The file with its password; `-`: standard input
     #[arg(long, value_name = "FILE", requires = "user", conflicts_with = "password_env")]
     pub password_file: Option<PathBuf>,
     /// The environment variable with its password
@@ -86,11 +86,16 @@ pub(super) async fn run(config: &Path, command: TargetCommand) -> anyhow::Result
 
 impl TargetArgs {
     /// The account that was named.
-    fn account(&self) -> anyhow::Result<Option<Account>> {
+    fn account(&self) -> anyhow::Result<Option<AccountSettings>> {
         let Some(user) = self.user.clone() else { return Ok(None) };
         let password = match (&self.password_file, &self.password_env) {
             (Some(file), _) => {
-                let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+                let text = if file.as_os_str() == "-" {
+                    std::io::read_to_string(std::io::stdin())
+                } else {
+                    std::fs::read_to_string(file)
+                };
+                let text = text.with_context(|| format!("{} cannot be read", file.display()))?;
                 Some(text.trim_end_matches(['\r', '\n']).to_owned())
             }
             (None, Some(variable)) => {
@@ -100,7 +105,7 @@ impl TargetArgs {
             (None, None) => None,
         };
         let password = password.map(Secret::new);
-        Ok(Some(Account { user, password }))
+        Ok(Some(AccountSettings { user, password }))
     }
 
     fn settings(&self, config: &Path) -> anyhow::Result<TargetSettings> {
@@ -121,7 +126,7 @@ impl TargetArgs {
 
 async fn show_plan(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
     let settings = args.settings(config)?;
-    let (target, definitions) = profiles(&settings, args.account()?)?;
+    let (target, definitions) = profiles(&settings, args.account()?.as_ref())?;
     let comparison = compare(&target, &definitions).await.map_err(|error| at(&settings, error))?;
     let in_step = comparison.in_step();
     let value = json!({
@@ -134,7 +139,7 @@ async fn show_plan(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
 
 async fn bring_in_step(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
     let settings = args.settings(config)?;
-    let (target, definitions) = profiles(&settings, args.account()?)?;
+    let (target, definitions) = profiles(&settings, args.account()?.as_ref())?;
     let progress = |profile: &_, step: &crate::provision::profiles::Step| {
         if args.output == Output::Table {
             let line = format!("{profile}: {};", step.sql);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::ControlAddress;
 use super::file::{Control, FileConfig, SessionTable, TargetTable};
 use super::mistake::Mistake;
-use super::settings::{Settings, TargetSettings, TlsFiles};
+use super::settings::{AccountSettings, Settings, TargetSettings, TlsFiles};
 use crate::audit;
 use crate::causes::in_one_line;
 use crate::policy::Policies;
@@ -247,7 +247,13 @@ impl Checker<'_> {
                 "write auth = [\"scram-sha-256\"], or leave it out",
             );
         }
-        for (text, value) in [("database", &table.database), ("user", &table.user)] {
+        let admin = self.admin(table);
+        let admin_user = admin.as_ref().map_or(&table.user, |admin| &admin.user);
+        for (text, value) in [
+            ("database", &table.database),
+            ("user", &table.user),
+            ("admin_user", admin_user),
+        ] {
             if value.is_empty() || value.contains('\0') || value.len() > 63 {
                 self.note(&at(text), "a name of 1 to 63 bytes is expected", "");
             }
@@ -268,6 +274,8 @@ impl Checker<'_> {
                 table.password_file.as_ref(),
                 table.password_env.as_ref(),
             ),
+            admin,
+            shared_account: table.shared_account,
             name: table.name.clone(),
             host: table.host.clone(),
             port: table.port,
@@ -285,6 +293,38 @@ impl Checker<'_> {
             parameters: table.parameters,
             profiles: table.profiles.clone(),
         }
+    }
+
+    /// The account that ends a target's sessions, where that has one of its own.
+    fn admin(&mut self, table: &TargetTable) -> Option<AccountSettings> {
+        let at = |key: &str| format!("targets.{}.{key}", table.name);
+        let admin = &table.admin;
+        let password = self.secret(
+            &format!("targets.{}", table.name),
+            "admin_password",
+            admin.password_file.as_ref(),
+            admin.password_env.as_ref(),
+        );
+        let Some(user) = admin.user.clone() else {
+            if admin.password_file.is_some() || admin.password_env.is_some() {
+                let key = if admin.password_file.is_some() {
+                    "admin_password_file"
+                } else {
+                    "admin_password_env"
+                };
+                self.note(
+                    &at(key),
+                    "a password without its account",
+                    "name the account too: admin_user = \"gate\"",
+                );
+            }
+            return None;
+        };
+        if user == table.user {
+            let reason = "it is the account of the sessions too, which it is to end";
+            self.note(&at("admin_user"), reason, "name another account, or leave it out");
+        }
+        Some(AccountSettings { user, password })
     }
 
     /// The roots a target's certificate is verified with.

@@ -52,6 +52,8 @@ pub(super) struct TargetTable {
     pub(super) user: String,
     pub(super) password_file: Option<PathBuf>,
     pub(super) password_env: Option<String>,
+    pub(super) admin: AdminTable,
+    pub(super) shared_account: SharedAccount,
     pub(super) sslmode: TlsMode,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) auth: Vec<AuthMethod>,
@@ -63,6 +65,23 @@ pub(super) struct TargetTable {
     pub(super) application_name: ApplicationName,
     pub(super) parameters: ParameterPolicy,
     pub(super) profiles: Vec<ProfileSettings>,
+}
+
+/// `admin_...` of a target.
+#[derive(Debug)]
+pub(super) struct AdminTable {
+    pub(super) user: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) password_env: Option<String>,
+}
+
+/// What the operator says of an account that all sessions of a target share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedAccount {
+    /// It must not be the one that ends them: `tidegate check` fails.
+    Refused,
+    /// It may be: what that costs is known.
+    Accepted,
 }
 
 /// `[tls]`.
@@ -216,6 +235,8 @@ const PARAMETER_POLICIES: &[(&str, ParameterPolicy)] = &[
     ("none", ParameterPolicy::None),
 ];
 
+const SHARED_ACCOUNTS: &[(&str, SharedAccount)] = &[("refused", SharedAccount::Refused), ("accepted", SharedAccount::Accepted)];
+
 const AUTH_METHODS: &[(&str, AuthMethod)] = &[
     ("scram-sha-256", AuthMethod::ScramSha256),
     ("md5", AuthMethod::Md5),
@@ -245,6 +266,14 @@ fn target(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
         database: database.unwrap_or_else(|| name.as_ref().map(ToString::to_string).unwrap_or_default()),
         password_file: table.path("password_file"),
         password_env: table.text("password_env"),
+        admin: AdminTable {
+            user: table.text("admin_user"),
+            password_file: table.path("admin_password_file"),
+            password_env: table.text("admin_password_env"),
+        },
+        shared_account: table
+            .one_of("shared_account", SHARED_ACCOUNTS)
+            .unwrap_or(SharedAccount::Refused),
         sslmode: table.one_of("sslmode", SSL_MODES).unwrap_or(TlsMode::Prefer),
         ca_file: table.path("ca_file"),
         auth: table

@@ -24,10 +24,10 @@ use std::path::{Path, PathBuf};
 use jiff::tz::TimeZone;
 
 pub use access::AccessTable;
-pub use file::{Control, Limits, LogFormat, Logging, SessionTable};
+pub use file::{Control, Limits, LogFormat, Logging, SessionTable, SharedAccount};
 pub use mistake::Mistake;
 pub use profiles::ProfileSettings;
-pub use settings::{Settings, TargetSettings, TlsFiles};
+pub use settings::{AccountSettings, Settings, TargetSettings, TlsFiles};
 
 /// The file that is looked for when none is named.
 pub const DEFAULT_FILE: &str = "tidegate.toml";

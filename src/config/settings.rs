@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::AccessTable;
-use super::file::{Control, Limits, Logging, SessionTable, joined};
+use super::file::{Control, Limits, Logging, SessionTable, SharedAccount, joined};
 use super::profiles::ProfileSettings;
 use crate::audit;
 use crate::audit::values::ParameterPolicy;
@@ -76,10 +76,14 @@ pub struct TargetSettings {
     pub port: u16,
     /// The database's own name there.
     pub database: String,
-    /// The account the gate uses there.
+    /// The account of its sessions where no grant has a role of its own; it also provisions where `admin` is absent.
     pub user: String,
     /// That account's password.
     pub password: Option<Secret<String>>,
+    /// The account that ends sessions and makes roles, if not `user`.
+    pub admin: Option<AccountSettings>,
+    /// Whether one account may do both where no grant has a role of its own.
+    pub shared_account: SharedAccount,
     /// TLS towards the target.
     pub sslmode: TlsMode,
     /// The CA the target's certificate must come from; absent: the system's.
@@ -102,6 +106,15 @@ pub struct TargetSettings {
     pub parameters: ParameterPolicy,
     /// What can be asked for there, the narrowest first.
     pub profiles: Vec<ProfileSettings>,
+}
+
+/// An account at a target's server.
+#[derive(Debug, Clone)]
+pub struct AccountSettings {
+    /// Its name.
+    pub user: String,
+    /// Its password.
+    pub password: Option<Secret<String>>,
 }
 
 /// The certificate shown to clients.
@@ -128,6 +141,18 @@ impl TargetSettings {
     #[must_use]
     pub fn address(&self) -> String {
         joined((self.host.clone(), self.port))
+    }
+
+    /// The name of the account that ends sessions and makes roles.
+    #[must_use]
+    pub fn provisioner(&self) -> &str {
+        self.admin.as_ref().map_or(&self.user, |admin| &admin.user)
+    }
+
+    /// Returns true where all sessions share the account that is to end them: whoever has a grant can lock the gate out with it.
+    #[must_use]
+    pub fn is_ended_by_its_sessions_account(&self) -> bool {
+        !self.has_rights() && self.admin.is_none()
     }
 
     /// The names of its profiles, the narrowest first.

@@ -414,3 +414,27 @@ fn masked_tables_are_found_first() {
     assert_eq!(path(mask), of("\"tg_orders_masked\", \"$user\", public"));
     assert_eq!(path(&format!("{mask}{set}")), of("\"tg_orders_masked\", shop, util"));
 }
+
+#[test]
+fn another_account_can_end_sessions() {
+    let target = |text: &str| good(&format!("{SMALLEST}{text}")).targets.remove(0);
+    let shared = target("");
+    assert!(shared.is_ended_by_its_sessions_account() && shared.shared_account == SharedAccount::Refused);
+    assert_eq!(shared.provisioner(), "orders_app");
+    let own = target("admin_user = \"gate\"\nadmin_password_file = \"orders.password\"\n");
+    assert!(!own.is_ended_by_its_sessions_account());
+    let admin = own.admin.unwrap();
+    assert_eq!(
+        (admin.user.as_str(), admin.password.unwrap().expose().as_str()),
+        ("gate", "s3cret")
+    );
+    assert_eq!(
+        target("shared_account = \"accepted\"\n").shared_account,
+        SharedAccount::Accepted
+    );
+    let said = |text: &str| said(&format!("{SMALLEST}{text}")).join("\n");
+    assert!(said("admin_user = \"orders_app\"\n").contains("it is the account of the sessions too"));
+    assert!(said("admin_password_file = \"orders.password\"\n").contains("name the account too"));
+    assert!(said("admin_user = \"\"\n").contains("a name of 1 to 63 bytes"));
+    assert!(said("shared_account = \"yes\"\n").contains("accepted"));
+}

@@ -193,6 +193,11 @@ impl Ending {
                 None,
                 Some("tell the gate's operator: the gate's log has the reason (credentials, TLS or connection limit of the target)".to_owned()),
             ),
+            Self::LeftoversPending { target } => (
+                format!("database \"{target}\" is not open yet: sessions that a former run of the gate left there are still being ended"),
+                None,
+                Some("connect again in a few seconds; if it stays so, tell the gate's operator".to_owned()),
+            ),
             Self::RoleNotMade { target, read_only: true } => (
                 format!("database \"{target}\" is read-only at present, so no role can be made for this grant, and without its own role no session begins"),
                 None,

@@ -145,10 +145,18 @@ impl Gate {
 
     /// Runs an operator command (`grant list`) against it.
     pub fn command(&self, arguments: &[&str]) -> Result<Output, LabError> {
+        step(self.operator(arguments).output(), || {
+            format!("running `tidegate {}`", arguments.join(" "))
+        })
+    }
+
+    /// The program, ready to be run as an operator's command.
+    #[must_use]
+    pub fn operator(&self, arguments: &[&str]) -> Command {
         let mut command = self.program();
         // Before a `--`, whatever follows it.
         command.arg("--config").arg(self.config_file()).args(arguments);
-        step(command.output(), || format!("running `tidegate {}`", arguments.join(" ")))
+        command
     }
 
     /// The program, ready to be run by the owner of a token against this gate.

@@ -13,6 +13,8 @@ const SCHEMA: &str = include_str!("shop.sql");
 #[derive(Debug)]
 pub struct Shop {
     account: &'static str,
+    /// The account that ends sessions, if not `account`; it has the same password.
+    admin: Option<&'static str>,
     password: Secret<String>,
     address: String,
 }
@@ -20,19 +22,27 @@ pub struct Shop {
 impl Shop {
     /// The name of the database.
     pub const DATABASE: &str = "shop";
-    /// The role the gate logs in as; it owns the database and is no superuser.
+    /// The account of sessions that share one; it owns the database and is no superuser.
     pub const ROLE: &str = "shop_app";
+
+    /// The account that ends these sessions.
+    pub const ADMIN: &str = "shop_admin";
 
     /// An account that owns nothing: it may make roles and end backends, which is all a gate needs.
     pub const GATE: &str = "gate";
 
-    /// Makes the database and its role.
+    /// Makes the database and its accounts.
     pub async fn make(server: &Postgres) -> Result<Self, LabError> {
         let password = random_password()?;
         let client = server.client("postgres").await?;
         // Letters and digits only: it needs no quoting.
-        let role = format!("CREATE ROLE {} LOGIN PASSWORD '{}'", Self::ROLE, password.expose());
-        client.batch_execute(&role).await?;
+        let accounts = format!(
+            "CREATE ROLE {} LOGIN PASSWORD '{2}'; CREATE ROLE {1} LOGIN PASSWORD '{2}'; GRANT pg_signal_backend, pg_read_all_stats TO {1}",
+            Self::ROLE,
+            Self::ADMIN,
+            password.expose()
+        );
+        client.batch_execute(&accounts).await?;
         let database = format!("CREATE DATABASE {} OWNER {}", Self::DATABASE, Self::ROLE);
         client.batch_execute(&database).await?;
         // As its role, which is to own the tables.
@@ -40,6 +50,7 @@ impl Shop {
         server.batch(Self::DATABASE, &schema).await?;
         Ok(Self {
             account: Self::ROLE,
+            admin: Some(Self::ADMIN),
             password,
             address: server.address().to_string(),
         })
@@ -56,6 +67,7 @@ impl Shop {
         server.batch(Self::DATABASE, &account).await?;
         Ok(Self {
             account: Self::GATE,
+            admin: None,
             password,
             ..self
         })
@@ -76,12 +88,16 @@ impl Shop {
     /// The shop as a target of a configuration file; `more` are further lines of its table.
     #[must_use]
     pub fn target_table(&self, name: &str, more: &str) -> String {
+        let file = self.password_file().0;
+        let admin = self
+            .admin
+            .map(|admin| format!("admin_user = \"{admin}\"\nadmin_password_file = \"{file}\"\n"))
+            .unwrap_or_default();
         format!(
-            "[targets.{name}]\naddress = \"{}\"\ndatabase = \"{}\"\nuser = \"{}\"\npassword_file = \"{}\"\n{more}\n",
+            "[targets.{name}]\naddress = \"{}\"\ndatabase = \"{}\"\nuser = \"{}\"\npassword_file = \"{file}\"\n{admin}{more}\n",
             self.address,
             Self::DATABASE,
             self.account,
-            self.password_file().0,
         )
     }
 }

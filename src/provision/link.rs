@@ -1,4 +1,4 @@
-//! The connection to a target on which backends are ended, and the one query for it.
+//! The connection to a target on which backends are ended, and the one query for it; the login of all provisioning connections.
 //!
 //! It does not wait for backends to go and does not repeat itself: the terminator does.
 
@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
 use super::guard::Guarded;
-use crate::upstream::{self, Target};
+use crate::upstream::{self, Account, Target};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,8 @@ pub(super) struct Link {
     client: Client,
     statement: Statement,
     driver: Driver,
+    /// The target's own account.
+    account: String,
 }
 
 /// The task that drives a connection.
@@ -42,7 +45,7 @@ pub(super) struct Asked {
     /// looked at before SIGINT wherever a statement can be stopped, `ProcessInterrupts` in tcop/postgres.c; a cancel as well
     /// would only make the backend clean up twice.)
     pub(super) end: bool,
-    /// As which role it was logged in; `None`: as the account itself.
+    /// As which role it was logged in; `None`: as the target's own account.
     pub(super) role: Option<Arc<str>>,
 }
 
@@ -59,18 +62,18 @@ const OPTIONS: &str = "-c search_path=pg_catalog -c statement_timeout=0 -c lock_
 
 /// The backend's age is compared with the session's: each side measures with its own clock, so they need not agree; what they
 /// drift apart, or a small step of the server's, is forgiven. A process too young has got the process id of one that is gone.
-/// Only processes of the session's role are looked at, or of the account itself: those of others are neither ours nor ours to
-/// end.
+/// Only processes of the session's role are looked at, or of the target's own account: those of others are neither ours nor ours
+/// to end. (An account that may not see when a process began, `pg_read_all_stats`, takes it for the session's.)
 const QUERY: &str = "
     SELECT w.pid, ours, CASE WHEN ours AND w.stop THEN pg_terminate_backend(w.pid) END
     FROM unnest($1::int4[], $2::float8[], $3::bool[], $4::text[]) AS w (pid, age, stop, role)
-    JOIN pg_stat_activity AS a ON a.pid = w.pid AND a.usename IN (current_user, w.role)
+    JOIN pg_stat_activity AS a ON a.pid = w.pid AND a.usename IN ($5, w.role)
     CROSS JOIN LATERAL (
         SELECT coalesce(extract(epoch FROM clock_timestamp() - a.backend_start)::float8 + 5 >= w.age, true) AS ours
     ) AS o";
 
 impl Link {
-    /// Connects the way the target's sessions do.
+    /// Connects the way the target's sessions do, as the account that provisions.
     pub(super) async fn open(target: &Arc<Target>) -> Result<Self, LinkError> {
         tokio::time::timeout(TIMEOUT, Self::connect(target))
             .await
@@ -84,6 +87,7 @@ impl Link {
             client,
             statement,
             driver,
+            account: target.account.user.clone(),
         };
         link.query(&[]).await?;
         Ok(link)
@@ -101,7 +105,8 @@ impl Link {
         let ages: Vec<f64> = asked.iter().map(|asked| asked.age.as_secs_f64()).collect();
         let ends: Vec<bool> = asked.iter().map(|asked| asked.end).collect();
         let roles: Vec<Option<&str>> = asked.iter().map(|asked| asked.role.as_deref()).collect();
-        let rows = self.client.query(&self.statement, &[&pids, &ages, &ends, &roles]).await?;
+        let parameters: [&(dyn ToSql + Sync); 5] = [&pids, &ages, &ends, &roles, &self.account];
+        let rows = self.client.query(&self.statement, &parameters).await?;
         let seen = |row: &tokio_postgres::Row| {
             Ok(Seen {
                 pid: row.try_get(0)?,
@@ -123,7 +128,7 @@ impl Drop for Link {
     }
 }
 
-/// Logs in the way the target's sessions do; the task that drives the connection is the caller's to end. A role's own settings (`ALTER
+/// Logs in the way the target's sessions do, as the account that provisions; the task that drives the connection is the caller's to end. A role's own settings (`ALTER
 /// ROLE ... SET`, which whoever uses a shared account may do) must not reach it: `options` go before them.
 pub(super) async fn client(target: &Arc<Target>, application: &str, options: &str) -> Result<(Client, Driver), LinkError> {
     client_in(target, &target.database, application, options).await
@@ -136,8 +141,19 @@ pub(super) async fn client_in(
     application: &str,
     options: &str,
 ) -> Result<(Client, Driver), LinkError> {
+    login(target, target.provisioner(), database, application, options).await
+}
+
+/// The same, as any account.
+pub(super) async fn login(
+    target: &Arc<Target>,
+    account: &Account,
+    database: &str,
+    application: &str,
+    options: &str,
+) -> Result<(Client, Driver), LinkError> {
     let transport = Guarded::new(upstream::dial(target).await?, target.clone());
-    let mut config = config(target);
+    let mut config = config(account);
     let (client, connection) = config
         .dbname(database)
         .application_name(application)
@@ -147,13 +163,13 @@ pub(super) async fn client_in(
     Ok((client, tokio::spawn(connection)))
 }
 
-fn config(target: &Target) -> Config {
+fn config(account: &Account) -> Config {
     let mut config = Config::new();
     config
-        .user(&target.account.user)
+        .user(&account.user)
         // `dial` has settled TLS.
         .ssl_mode(SslMode::Disable);
-    if let Some(password) = &target.account.password {
+    if let Some(password) = &account.password {
         config.password(password.expose());
     }
     config

@@ -8,6 +8,7 @@
 
 mod guard;
 mod link;
+mod owned;
 pub mod profiles;
 mod roles;
 mod terminator;
@@ -24,7 +25,7 @@ use crate::ids::SessionId;
 use crate::ledger::OpenSession;
 use crate::rights;
 use crate::upstream::Target;
-pub use roles::{Counted, Fault, Finding, Found, Profile, ReapedRoles, RoleError, Roles, inspect_roles};
+pub use roles::{Counted, Fault, Finding, Found, Profile, ReapedRoles, RoleError, Roles, inspect_roles, inspect_shared};
 use terminator::{CROWD, Order, Sort, Unanswered, Work};
 
 /// How long a backend has to go away once it was told to. After that it is reported as not confirmed.
@@ -37,7 +38,7 @@ pub struct Backend {
     pub pid: i32,
     /// When we were connected to it; the process is older than that.
     pub opened: Instant,
-    /// As which role it was logged in, if not as the target's own account.
+    /// As which role it was logged in; `None`: as the target's own account.
     pub role: Option<Arc<str>>,
 }
 
@@ -77,6 +78,7 @@ pub struct Reaped {
 #[derive(Debug, Clone)]
 pub struct Terminator {
     orders: mpsc::UnboundedSender<Order>,
+    target: Arc<watch::Sender<Arc<Target>>>,
     /// Whether the connection is there.
     connected: watch::Receiver<bool>,
     /// Orders that have not been answered.
@@ -90,10 +92,12 @@ impl Terminator {
     #[must_use]
     pub fn spawn(target: Arc<Target>, clock: Clock) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
+        let (target, changes) = watch::channel(target);
         let (connection, connected) = watch::channel(false);
-        tokio::spawn(Work::new(target, clock.clone(), queue, connection).run());
+        tokio::spawn(Work::new(changes, clock.clone(), queue, connection).run());
         Self {
             orders,
+            target: Arc::new(target),
             connected,
             unanswered: Arc::default(),
             clock,
@@ -110,6 +114,17 @@ impl Terminator {
     pub async fn cut_off(&self) {
         // An error says that the task has ended with the runtime: there is no connection then.
         let _ = self.connected.clone().wait_for(|connected| !connected).await;
+    }
+
+    /// Takes a target whose settings were changed, if it is at the same server still: the connection is made anew with them, and
+    /// there is no second one.
+    #[must_use]
+    pub fn renew(&self, target: &Arc<Target>) -> bool {
+        let same = self.target.borrow().same_server(target);
+        if same {
+            self.target.send_replace(Arc::clone(target));
+        }
+        same
     }
 
     /// Terminates the backend and waits until the target confirms that it is gone, for at most about

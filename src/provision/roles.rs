@@ -10,6 +10,7 @@ mod keep;
 mod legacy;
 mod line;
 mod make;
+mod powers;
 mod reap;
 mod retire;
 
@@ -32,7 +33,7 @@ use crate::names::ProfileName;
 use crate::rights::{Marker, RoleName, grant_role};
 use crate::upstream::{Account, Target};
 
-pub use inspect::{Finding, inspect as inspect_roles};
+pub use inspect::{Finding, inspect_roles, inspect_shared};
 pub use line::Fault;
 pub use reap::{Found, Reaped as ReapedRoles};
 
@@ -227,7 +228,7 @@ impl Roles {
                 target.host.clone(),
                 target.port,
                 target.database.clone(),
-                target.account.user.clone(),
+                target.provisioner().user.clone(),
             )
         };
         let same = place(target) == place(&self.0.place().target);

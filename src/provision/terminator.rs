@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::link::{Asked, Link, LinkError, Seen};
 use super::{Backend, Gone, GoneLater, LIMIT};
 use crate::clock::Clock;
+use crate::names::TargetName;
 use crate::upstream::Target;
 
 /// An order to end one backend.
@@ -59,7 +60,8 @@ impl Drop for Unanswered {
 }
 
 pub(super) struct Work {
-    target: Arc<Target>,
+    /// Where to connect; a reload may change it.
+    target: watch::Receiver<Arc<Target>>,
     clock: Clock,
     orders: mpsc::UnboundedReceiver<Order>,
     link: Option<Link>,
@@ -120,7 +122,7 @@ const PING: Duration = Duration::from_secs(15);
 
 impl Work {
     pub(super) fn new(
-        target: Arc<Target>,
+        target: watch::Receiver<Arc<Target>>,
         clock: Clock,
         orders: mpsc::UnboundedReceiver<Order>,
         connected: watch::Sender<bool>,
@@ -280,7 +282,7 @@ impl Work {
         if self.late.len() >= MOST_LATE
             && let Some(given_up) = self.late.pop_front()
         {
-            tracing::error!(target_name = %self.target.name, pid = given_up.backend.pid, "too many backends that do not go: this one is given up until the next start");
+            tracing::error!(target_name = %self.name(), pid = given_up.backend.pid, "too many backends that do not go: this one is given up until the next start");
         }
         let (gone, later) = oneshot::channel();
         self.late.push_back(Late {
@@ -320,17 +322,28 @@ impl Work {
         answer.map_err(|error| self.lost(&error)).ok()
     }
 
-    /// Whether there is a link, made anew if need be.
+    /// Whether there is a link, made anew if need be: where it broke, and where the target's settings changed. One that serves is
+    /// kept until the next stands.
     async fn keep_link(&mut self) -> bool {
-        if self.link.as_ref().is_some_and(|link| !link.closed()) {
+        let changed = self.target.has_changed().unwrap_or(false);
+        let serves = self.link.as_ref().is_some_and(|link| !link.closed());
+        if serves && !changed {
             return true;
         }
-        self.connected.send_replace(false);
-        match Link::open(&self.target).await {
+        self.connected.send_replace(serves);
+        let target = Arc::clone(&self.target.borrow_and_update());
+        match Link::open(&target).await {
             Ok(link) => {
                 self.link = Some(link);
                 self.failing = false;
                 self.connected.send_replace(true);
+                true
+            }
+            Err(error) if serves => {
+                tracing::warn!(
+                    target_name = %target.name, %error,
+                    "no provisioning connection with the changed settings: sessions are still ended over the one that is open"
+                );
                 true
             }
             Err(error) => {
@@ -340,11 +353,15 @@ impl Work {
         }
     }
 
+    fn name(&self) -> TargetName {
+        self.target.borrow().name.clone()
+    }
+
     fn lost(&mut self, error: &LinkError) {
         self.link = None;
         self.connected.send_replace(false);
         if !self.failing {
-            tracing::warn!(target_name = %self.target.name, %error, "no provisioning connection: sessions are ended by closing their own connections only");
+            tracing::warn!(target_name = %self.name(), %error, "no provisioning connection: sessions are ended by closing their own connections only");
         }
         self.failing = true;
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
+use super::owned::{GivenAway, OwnDefaults};
 use super::role::{quoted, quoted_text};
 
 /// What is at a target's database, seen by one account.
@@ -21,6 +22,10 @@ pub struct Snapshot {
     pub objects: Vec<Object>,
     /// What objects that are made later come with, for the roles and everybody; of the account's own, for anybody else.
     pub defaults: Vec<DefaultRight>,
+    /// What objects come with that one of the roles makes.
+    pub own_defaults: Vec<OwnDefaults>,
+    /// What one of the roles owns and has given to others than profiles.
+    pub given_away: Vec<GivenAway>,
 }
 
 /// An account at the server.
@@ -53,6 +58,10 @@ pub struct Role {
     pub elsewhere: Vec<Elsewhere>,
     /// Whether the target's account can hand it out.
     pub handed_out: bool,
+    /// Whether the account that looked may act in its name.
+    pub is_member: bool,
+    /// Whether the account that looked can make itself a member of it.
+    pub may_join: bool,
 }
 
 /// That a role is a member of another.

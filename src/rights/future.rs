@@ -48,7 +48,9 @@ pub(super) fn compare(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snaps
             keys.join(", ")
         ));
     }
-    let own = |right: &&DefaultRight| right.role.as_deref() == Some(profile.role.as_str());
+    // What it makes its own things come with is no gift of others.
+    let role = profile.role.as_str();
+    let own = |right: &&DefaultRight| right.role.as_deref() == Some(role) && right.owner != role;
     let held: BTreeSet<DefaultRight> = snapshot.defaults.iter().filter(own).cloned().collect();
     for right in held.difference(&wanted) {
         let step = step(right, profile, false);

@@ -8,7 +8,7 @@ use super::diff::{Difference, taken_by};
 use super::role::{RoleName, quoted};
 use super::views::Views;
 use super::wants::Wants;
-use super::{Rights, around, future, warnings};
+use super::{Rights, around, future, owned, warnings};
 
 /// A profile as its target needs it.
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +109,7 @@ pub fn plan(profile: &Profile<'_>, snapshot: &Snapshot) -> Result<Plan, PlanErro
         }
     }
     let later = future::compare(profile, &wants, snapshot);
+    owned::compare(profile, snapshot, &mut plan);
     difference.revoke(&mut plan);
     plan.steps.extend(later.revoke);
     views.make(profile, &mut plan, snapshot);

@@ -71,7 +71,7 @@ fn snapshot() -> Snapshot {
             object(Kind::Sequence, "shop", "orders_id_seq"),
             object(Kind::Routine, "shop", "total"),
         ],
-        defaults: Vec::new(),
+        ..Snapshot::default()
     }
 }
 
@@ -579,4 +579,97 @@ fn the_salt_and_the_views_are_the_profiles_alone() {
         let revoke = format!("REVOKE ALL ON TABLE \"{role}\".\"tidegate salt\" FROM {from} CASCADE");
         assert!(plan.contains(&revoke) && plan.contains("UPDATE"), "{plan}");
     }
+}
+
+fn profile_there(snapshot: &mut Snapshot, may_join: bool) {
+    snapshot.roles.push(Role {
+        name: "tg_orders_read-only".to_owned(),
+        comment: Some(MARKER.to_owned()),
+        may_join,
+        ..Role::default()
+    });
+}
+
+/// What a profile's role owns is the profile's alone, whoever it was given to; functions come for nobody else.
+#[test]
+fn what_a_profile_owns_is_taken_back_from_others() {
+    let rights = Rights {
+        create: vec!["shop".parse().unwrap()],
+        ..Rights::default()
+    };
+    let owner = "tg_orders_read-only".to_owned();
+    let mut snapshot = snapshot();
+    profile_there(&mut snapshot, true);
+    snapshot.own_defaults = vec![
+        OwnDefaults {
+            owner: owner.clone(),
+            schema: Some("sh\"op".to_owned()),
+            kind: "TABLES".to_owned(),
+            to: vec![None, Some("a\nb".to_owned())],
+            is_ours: false,
+        },
+        OwnDefaults {
+            owner: owner.clone(),
+            schema: None,
+            kind: "TYPES".to_owned(),
+            to: Vec::new(),
+            is_ours: false,
+        },
+    ];
+    snapshot.given_away = vec![GivenAway {
+        owner,
+        what: "ROUTINE shop.leak()".to_owned(),
+        to: vec![None],
+        as_owner: true,
+    }];
+    let undone = |snapshot: &Snapshot| {
+        let steps = planned(&rights, snapshot).steps.into_iter().map(|step| step.sql);
+        let own = steps.filter(|sql| sql.contains("DEFAULT PRIVILEGES") || sql.contains("leak"));
+        own.collect::<Vec<_>>().join("\n\n")
+    };
+    insta::assert_snapshot!(undone(&snapshot));
+    // Who may not hand the role out tells it, and is kept from nothing.
+    snapshot.roles[0].may_join = false;
+    assert!(
+        planned(&rights, &snapshot).beyond.len() == 4,
+        "{}",
+        sql(&planned(&rights, &snapshot))
+    );
+    // A superuser needs no membership.
+    snapshot.account.superuser = true;
+    assert!(!undone(&snapshot).contains("TO CURRENT_USER"));
+    // As `apply` has it, there is nothing to do.
+    snapshot.given_away.clear();
+    snapshot.own_defaults.truncate(1);
+    snapshot.own_defaults[0] = OwnDefaults {
+        schema: None,
+        kind: "ROUTINES".to_owned(),
+        is_ours: true,
+        ..snapshot.own_defaults[0].clone()
+    };
+    assert_eq!(undone(&snapshot), "");
+}
+
+/// A wildcard does not mean a function that runs with another profile's rights; its name does.
+#[test]
+fn a_function_of_another_profile_is_given_by_name_only() {
+    let mut snapshot = snapshot();
+    snapshot.account.superuser = true;
+    snapshot.roles.push(Role {
+        name: "tg_orders_read-write".to_owned(),
+        ..Role::default()
+    });
+    let function = snapshot.objects.iter_mut().find(|object| object.name == "total").unwrap();
+    function.owner = "tg_orders_read-write".to_owned();
+    function.nature = Nature::Definer;
+    let given = |pattern: &str| {
+        let rights = Rights {
+            execute: patterns(&[pattern]),
+            ..Rights::default()
+        };
+        sql(&planned(&rights, &snapshot))
+    };
+    assert!(!given("shop.*").contains("GRANT EXECUTE"), "{}", given("shop.*"));
+    assert!(given("shop.*").contains("it is not given"), "{}", given("shop.*"));
+    assert!(given("shop.total").contains("GRANT EXECUTE"), "{}", given("shop.total"));
 }

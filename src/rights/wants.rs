@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Profile;
 use super::around;
-use super::catalogue::{Kind, Object, Snapshot};
+use super::catalogue::{Kind, Nature, Object, Snapshot};
 use super::choice::{Choice, given};
 use super::lists::lists;
 use super::tables::Tables;
@@ -37,6 +37,8 @@ pub(super) struct Wants<'a> {
     pub(super) not_masked: Vec<String>,
     /// Views that patterns name and that read what is kept back, with the first of that and whether they are given.
     pub(super) around: Vec<(&'a Object, &'a Object, bool)>,
+    /// Functions that patterns name, that run with another profile's rights, and are not given.
+    pub(super) foreign: Vec<&'a Object>,
 }
 
 impl<'a> Wants<'a> {
@@ -48,6 +50,7 @@ impl<'a> Wants<'a> {
         let tables = Tables::of(snapshot);
         wants.in_schemas(profile, snapshot, &tables);
         wants.withhold(profile, &tables);
+        wants.withhold_functions(profile, snapshot);
         wants.masks(profile, snapshot);
         wants.schemas(profile, snapshot);
         wants.database(profile);
@@ -85,6 +88,23 @@ impl<'a> Wants<'a> {
                     want.0.remove("SELECT");
                 }
                 self.around.push((view, kept, given));
+            }
+        }
+    }
+
+    /// A function that a session made under another profile, and that runs with that profile's rights, is given to who names it, not by
+    /// a wildcard.
+    fn withhold_functions(&mut self, profile: &Profile<'_>, snapshot: &Snapshot) {
+        let of_profile = |owner: &str| owner != profile.role.as_str() && snapshot.roles.iter().any(|role| role.name == owner);
+        let named = |object: &Object| {
+            let mut patterns = profile.rights.execute.iter();
+            patterns.any(|pattern| !pattern.excludes && pattern.is_literal() && pattern.matches(&object.schema, &object.name))
+        };
+        for (object, want) in &mut self.objects {
+            let foreign = object.kind == Kind::Routine && object.nature == Nature::Definer && of_profile(&object.owner);
+            if foreign && *want.get("EXECUTE") != Choice::Nothing && !named(object) {
+                want.0.remove("EXECUTE");
+                self.foreign.push(object);
             }
         }
     }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::around::{self, Mistaken};
-use super::catalogue::{Kind, Nature, Object, Snapshot, is_system, makes_large_objects};
+use super::catalogue::{DefaultRight, Kind, Nature, Object, Snapshot, is_system, makes_large_objects};
 use super::choice::names_something;
 use super::lists::lists;
 use super::plan::Profile;
@@ -29,6 +29,10 @@ pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot,
         }
     }
     warnings.extend(around::views(wants));
+    warnings.extend(wants.foreign.iter().map(|function| {
+        let (shown, owner) = (function.shown(), &function.owner);
+        format!("{shown} was made under {owner} and runs with its rights: it is not given; if it may be, name it in `execute`")
+    }));
     let masked = snapshot.objects.iter().filter(|object| object.kind == Kind::Table);
     for table in masked.filter(|table| table.nature == Nature::RowSecurity && profile.rights.mask(table).is_some()) {
         warnings.push(format!(
@@ -120,7 +124,9 @@ pub fn everybody(snapshot: &Snapshot) -> Vec<String> {
         warnings.push(format!("everybody (PUBLIC) has {privileges} on {what} in {schema}: {names}"));
     }
     warnings.extend(large_objects(snapshot));
-    for right in snapshot.defaults.iter().filter(|right| right.role.is_none()) {
+    let undone = |right: &DefaultRight| snapshot.own_defaults.iter().any(|own| own.owner == right.owner);
+    let everybodys = snapshot.defaults.iter().filter(|right| right.role.is_none());
+    for right in everybodys.filter(|right| !undone(right)) {
         let within = right
             .schema
             .as_ref()

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::arrive::{Arrival, Pass};
+use super::leftovers::Leftovers;
 use super::refusal::{Denied, Refusal};
 use super::registry::Arriving;
 use super::{Settings, Shared, random};
@@ -20,7 +21,7 @@ use crate::audit::values::Show;
 use crate::clock::Moment;
 use crate::ending::{Ending, Scope};
 use crate::frontend::{self, Authenticated};
-use crate::ids::SessionId;
+use crate::ids::{GrantId, SessionId};
 use crate::ledger::{Admission, OpenSession};
 use crate::names::{ProfileName, TargetName};
 use crate::provision::{RoleError, Roles, Terminator};
@@ -56,6 +57,8 @@ pub struct TargetRoom {
     pub terminator: Terminator,
     /// The roles of its grants; `None`: all its sessions share its own account.
     pub roles: Option<Roles>,
+    /// What a former run left there; nobody is let in before that is ended.
+    pub leftovers: Leftovers,
     /// Its places for sessions.
     pub places: Arc<Semaphore>,
     /// How many places there are.
@@ -160,6 +163,7 @@ async fn open(
     shared: &Shared,
 ) -> Result<(Opened, Origin), Denied> {
     let (id, client) = (pass.grant.clone(), record.client);
+    wait_for_leftovers(&id, rules, shared).await?;
     let recheck = shared.desk.recheck(&id, client).await;
     let admission = match shared.ledger.admit(&id, pass.database.as_deref(), client, recheck).await {
         Ok(admission) => admission,
@@ -217,6 +221,21 @@ async fn open(
     Ok((opened, origin))
 }
 
+/// Waits until what a former run left at the grant's target is ended: before its window opens. (What is no grant is refused later.)
+async fn wait_for_leftovers(id: &GrantId, rules: &Rules, shared: &Shared) -> Result<(), Ending> {
+    if rules.targets.values().all(|room| room.leftovers.settled()) {
+        return Ok(());
+    }
+    let Ok(view) = shared.ledger.grant(id).await else {
+        return Ok(());
+    };
+    let target = view.grant.target();
+    match rules.targets.get(target) {
+        Some(room) if !room.leftovers.wait().await => Err(Ending::LeftoversPending { target: target.clone() }),
+        _ => Ok(()),
+    }
+}
+
 /// Connects to the target: as the grant's role where grants have roles, and in no other way there.
 async fn connect(
     room: &TargetRoom,
@@ -227,7 +246,9 @@ async fn connect(
     let (target, permit) = (&room.target, &admission.permit);
     let Some(roles) = &room.roles else {
         let connected = upstream::connect(permit, target, &target.account, parameters).await;
-        return Ok((connected.map_err(|error| not_connected(error, &target.name))?, None));
+        let connected = connected.map_err(|error| not_connected(error, &target.name))?;
+        // By name: a reload may change the target's account while this session lives.
+        return Ok((connected, Some(target.account.user.as_str().into())));
     };
     let mut pauses = FULL.into_iter();
     let mut fresh = false;

@@ -14,6 +14,7 @@ mod buffer;
 mod cancel;
 mod end;
 mod guard;
+mod leftovers;
 mod limits;
 mod pace;
 mod refusal;
@@ -37,6 +38,7 @@ use tokio::sync::Semaphore;
 
 pub use admit::{Rules, TargetRoom};
 pub use buffer::Pool;
+pub use leftovers::Leftovers;
 pub use registry::{Registry, SessionView};
 pub use statement::Keep;
 pub use waiting::{Lobby, WaitSettings};

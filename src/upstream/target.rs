@@ -22,8 +22,10 @@ pub struct Target {
     pub port: u16,
     /// The database's own name.
     pub database: String,
-    /// Its own account: who the gate logs in as, where no grant has a role of its own, and who provisions.
+    /// Its own account: the sessions' where no grant has a role of its own; it also provisions where `admin` is absent.
     pub account: Account,
+    /// The account that ends sessions and makes roles, if not `account`.
+    pub admin: Option<Account>,
     /// Whether and how TLS is used.
     pub tls: ClientTls,
     /// In which ways the target may let us in.
@@ -55,6 +57,7 @@ impl Target {
             port: 5432,
             database,
             account: Account::own(user),
+            admin: None,
             tls,
             auth: AuthMethods::default(),
             connect_timeout: Duration::from_secs(10),
@@ -66,6 +69,18 @@ impl Target {
             application_name: ApplicationName::default(),
             belts: Belts::default(),
         }
+    }
+
+    /// The account of the provisioning connections.
+    #[must_use]
+    pub fn provisioner(&self) -> &Account {
+        self.admin.as_ref().unwrap_or(&self.account)
+    }
+
+    /// Returns true where `other` is a database of the same server: its backends can be ended over one connection.
+    #[must_use]
+    pub fn same_server(&self, other: &Self) -> bool {
+        self.host == other.host && self.port == other.port
     }
 }
 

@@ -140,6 +140,7 @@ async fn what_ran_when_the_gate_died_has_an_unknown_outcome() {
     gate.kill().expect("kill -9");
     eventually("it is dead", async || gate.ended().then_some(())).await;
     gate.start_again().expect("a gate");
+    ended(&gate, &login.grant).await;
     let session = statement["session"].as_str().expect("an id");
     let story = told(&gate, &["log", "session", session]);
     in_order(

@@ -191,6 +191,7 @@ async fn the_next_start_ends_who_came_in_past_the_gate() {
     walls.gate.kill().expect("kill -9");
     eventually("it is dead", async || walls.gate.ended().then_some(())).await;
     walls.gate.start_again().expect("a gate");
+    let _next = walls.session("read-only").await;
     assert!(
         intruder.simple_query("SELECT 1").await.is_err(),
         "ended before anybody was let in"

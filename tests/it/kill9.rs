@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tidegate::lab::Gate;
 
 use crate::support::{
@@ -45,9 +46,55 @@ async fn a_gate_that_comes_back_at_once_reaps_before_it_lets_anybody_in() {
     gate.kill().expect("kill -9");
     eventually("it is dead", async || gate.ended().then_some(())).await;
     gate.start_again().expect("a gate");
-    // No waiting: it is up, so it has reaped.
+    // No waiting: somebody is in, so it has reaped.
+    let _next = Raw::session(&gate, &login).await;
     assert!(active(database(), "pg_sleep(3601)").await.is_empty());
     assert_eq!(ended(&gate, &login.grant).await["ending"], "gate_died");
+}
+
+/// A login waits for what is left at its own target, before its window is touched, and no longer than that takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_waits_until_what_a_dead_gate_left_is_gone() {
+    let mut gate = gate();
+    let login = grant(&gate, "10m");
+    let mut session = Raw::session(&gate, &login).await;
+    let pid = session.backend().await;
+    let process = Pid::from_raw(pid).expect("a process");
+    session.query("SELECT pg_sleep(3603)").await;
+    eventually("it runs", async || active(database(), "pg_sleep(3603)").await.pop()).await;
+    // It cannot go for now, and so cannot notice that its gate is dead.
+    kill_process(process, Signal::STOP).expect("SIGSTOP");
+    gate.kill().expect("kill -9");
+    eventually("it is dead", async || gate.ended().then_some(())).await;
+    gate.start_again().expect("a gate");
+    let mut waits = std::pin::pin!(Raw::session(&gate, &login));
+    let early = tokio::time::timeout(Duration::from_secs(1), &mut waits).await;
+    assert!(early.is_err(), "let in while a backend of the former run is there");
+    kill_process(process, Signal::CONT).expect("SIGCONT");
+    let _next = within("it is let in", waits).await;
+    assert!(!alive(database(), pid).await);
+}
+
+/// Targets that do not answer: the start takes no longer for them, and whoever goes to another is let in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_away_holds_nobody_elses_door_shut() {
+    // It takes connections, and says nothing.
+    let away = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = away.local_addr().expect("its address");
+    let dead: String = (1..=4)
+        .map(|n| {
+            format!(
+                "[targets.away{n}]\naddress = \"{address}\"\nuser = \"gate\"\n[targets.away{n}.profiles.read-only]\nselect = [\"public.*\"]\n"
+            )
+        })
+        .collect();
+    let started = Instant::now();
+    let gate = gate_with(&dead);
+    let login = grant(&gate, "10m");
+    Raw::session(&gate, &login).await;
+    let took = started.elapsed();
+    println!("with four targets that are away, somebody was let in at another {took:.1?} after the start");
+    assert!(took < Duration::from_secs(8), "{took:?}");
 }
 
 /// The gate is killed again and again while statements write; `TIDEGATE_KILLS` sets how often. The log is proven after each kill,

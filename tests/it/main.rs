@@ -2,6 +2,7 @@
 //!
 //! One program, one file per behaviour:
 //! - `access`: two people and the commands: ask, approve, work, give back
+//! - `accounts`: the accounts of a target: what `check` refuses of them, and the connection that ends sessions
 //! - `answers`: `tidegate log` of a real gate: stories, who touched what, conditions, follow; and nothing that steers a terminal
 //! - `audit`: the log is proven by command line, while the gate runs and on copies; its key changes
 //! - `audit_fails`: a log that cannot be written stops statements, and nothing else for longer than that
@@ -19,6 +20,7 @@
 //! - `frozen`: backends that hear no signal hold up neither the others nor their own clients
 //! - `hang`: session threads that hang lengthen nothing at the database
 //! - `kill9`: what a gate that dies leaves behind: no backend, and no statement off the record
+//! - `left_behind`: what a grant could leave to others: functions, views, default privileges, gifts
 //! - `log`: what the log says is what the server ran
 //! - `oidc`: a pipeline's token of an OpenID provider that the test starts, and every token that is not good
 //! - `pipelines`: what was sent ahead of its answers when the deadline comes, or a revocation
@@ -51,6 +53,7 @@
 )]
 
 mod access;
+mod accounts;
 mod answers;
 mod audit;
 mod audit_fails;
@@ -69,6 +72,7 @@ mod figures;
 mod frozen;
 mod hang;
 mod kill9;
+mod left_behind;
 mod log;
 mod oidc;
 mod pipelines;

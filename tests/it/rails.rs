@@ -48,6 +48,7 @@ impl Careful {
             target: Arc::clone(&room.target),
             terminator: room.terminator.clone(),
             roles: None,
+            leftovers: room.leftovers.clone(),
             places: Arc::clone(&room.places),
             limit: room.limit,
             show: room.show.clone(),

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use tokio_postgres::Client;
 
 use super::ProfilesError;
+use crate::provision::owned;
 use crate::rights::catalogue::{Account, DefaultRight, Object, Role, Snapshot};
 
 /// Everything there is to know for roles of these names, handed out by this account.
@@ -26,6 +27,8 @@ pub(super) async fn read(client: &Client, roles: &[&str], account: &str) -> Resu
         roles: rows::<Role>(client, &role, &[&roles, &account]).await?,
         objects,
         defaults: rows::<DefaultRight>(client, &format!("{GRANTEES} {DEFAULTS}"), &[&roles]).await?,
+        own_defaults: rows(client, owned::DEFAULTS, &[&roles]).await?,
+        given_away: rows(client, owned::GIVEN_AWAY, &[&roles]).await?,
     })
 }
 
@@ -87,6 +90,9 @@ SELECT jsonb_build_object(
             AND d.dbid IN (0, (SELECT b.oid FROM pg_database AS b WHERE b.datname = current_database()))
             AND d.classid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_proc'::regclass,
                 'pg_database'::regclass, 'pg_default_acl'::regclass, 'pg_auth_members'::regclass)),
+    'is_member', pg_has_role(r.oid, 'USAGE'),
+    'may_join', pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION') OR current_setting('server_version_num')::int4 < 160000
+        AND (SELECT me.rolcreaterole FROM pg_roles AS me WHERE me.rolname = current_user),
     'handed_out', coalesce((
         SELECT pg_has_role(g.oid, r.oid, 'MEMBER WITH ADMIN OPTION') FROM pg_roles AS g WHERE g.rolname = $2), false))::text
 FROM pg_roles AS r WHERE r.rolname = ANY ($1)";

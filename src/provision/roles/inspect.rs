@@ -1,13 +1,14 @@
-//! What a target's account lacks for a role per grant, and what the server would let happen past the gate.
+//! What a target's accounts lack or must not have, and what the server would let happen past the gate.
 //!
 //! It changes nothing. What the account may not see is said to be unseen, never taken for good.
 
 use std::sync::Arc;
 
 use super::line::{Line, Session};
+use super::powers;
 use super::{Fault, Profile};
 use crate::clock::Clock;
-use crate::rights::{RoleName, profile_role, quoted_text};
+use crate::rights::{RoleName, profile_role, quoted, quoted_text};
 use crate::upstream::Target;
 
 /// What was found at a target.
@@ -17,8 +18,18 @@ pub enum Finding {
     Good(String),
     /// It works, but something is open that could be closed, or could not be looked at.
     Warning(String),
-    /// Without it no role can be made or ended.
+    /// Without it no role can be made or no session ended.
     Lack(String),
+    /// With it a grant is more than its profile says.
+    Refused(String),
+}
+
+impl Finding {
+    /// Returns true where the target should not be served as things are.
+    #[must_use]
+    pub fn stops(&self) -> bool {
+        matches!(self, Self::Lack(_) | Self::Refused(_))
+    }
 }
 
 impl std::fmt::Display for Finding {
@@ -27,21 +38,102 @@ impl std::fmt::Display for Finding {
             Self::Good(text) => f.write_str(text),
             Self::Warning(text) => write!(f, "warning: {text}"),
             Self::Lack(text) => write!(f, "missing: {text}"),
+            Self::Refused(text) => write!(f, "refused: {text}"),
         }
     }
 }
 
-/// Looks at what a role for each of its grants needs there.
-pub async fn inspect(target: &Arc<Target>, profiles: &[Profile], clock: &Clock) -> Result<Vec<Finding>, Fault> {
-    let line = Line::new("tidegate (checks)");
+/// As the server's `pg_stat_activity` has it.
+const NAME: &str = "tidegate (checks)";
+
+/// Looks at what a role for each of its grants needs there, and at what the profiles' roles must not have.
+pub async fn inspect_roles(target: &Arc<Target>, profiles: &[Profile], clock: &Clock) -> Result<Vec<Finding>, Fault> {
+    let line = Line::new(NAME);
     let session = line.session(target, clock).await?;
+    let user = quoted(&target.provisioner().user);
     let mut found = account(&session).await?;
     for profile in profiles {
-        found.extend(holder(&session, &profile_role(&target.name, &profile.name), &target.name.to_string()).await?);
+        let role = profile_role(&target.name, &profile.name);
+        found.extend(holder(&session, &role, &user, target.name.as_str()).await?);
+        found.extend(powers::refused(&session, role.as_str(), "the role of a profile").await?);
     }
     found.extend(afterlife(&session).await?);
-    found.push(doors(&session).await);
+    found.push(doors(&session, &user).await);
     Ok(found)
+}
+
+/// Looks at the account that all sessions share, and at the one that ends them.
+pub async fn inspect_shared(target: &Arc<Target>, clock: &Clock) -> Result<Vec<Finding>, Fault> {
+    let line = Line::new(NAME);
+    let session = line.session(target, clock).await?;
+    let user = target.account.user.as_str();
+    let mut found = Vec::new();
+    if target.admin.is_some() {
+        if let Err(fault) = Session::try_login(target, &target.account, NAME).await {
+            found.push(Finding::Lack(format!("sessions cannot log in as {}: {fault}", quoted(user))));
+        }
+        found.extend(admin(&session, user).await?);
+    }
+    found.extend(powers::refused(&session, user, "the account of all sessions").await?);
+    found.extend(afterlife(&session).await?);
+    Ok(found)
+}
+
+/// Whether the account may end the sessions of `user` and see how old they are, and is out of their reach.
+async fn admin(session: &Session, user: &str) -> Result<Vec<Finding>, Fault> {
+    let rows = session
+        .run(&format!(
+            "SELECT me.rolname, me.rolsuper, pg_has_role(u.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'), \
+             pg_has_role(u.oid, 'USAGE') OR pg_has_role('pg_read_all_stats', 'USAGE'), pg_has_role(u.oid, me.oid, 'MEMBER') \
+             FROM pg_roles me CROSS JOIN pg_roles u WHERE me.rolname = current_user AND u.rolname = {}",
+            quoted_text(user)
+        ))
+        .await?;
+    let Some(row) = rows.first() else {
+        let name = quoted(user);
+        let text = format!("there is no account {name} for the sessions; as superuser: CREATE ROLE {name} LOGIN PASSWORD '...'");
+        return Ok(vec![Finding::Lack(text)]);
+    };
+    let is = |column| row.get(column) == Some("t");
+    let name = quoted(row.get(0).unwrap_or_default());
+    if is(1) {
+        return Ok(vec![superuser(&name)]);
+    }
+    let mut found = Vec::new();
+    if !is(2) {
+        let text = format!(
+            "{name} may not end the sessions of {}; as superuser: GRANT pg_signal_backend TO {name}",
+            quoted(user)
+        );
+        found.push(Finding::Lack(text));
+    }
+    if !is(3) {
+        let text = format!(
+            "{name} may not see when a process began, so it could end one that has got the number of another; as superuser: GRANT pg_read_all_stats TO {name}"
+        );
+        found.push(Finding::Lack(text));
+    }
+    if is(4) {
+        let text = format!(
+            "{0} is a member of {name}, so whoever has a grant can end the gate's connection; as superuser: REVOKE {name} FROM {0}",
+            quoted(user)
+        );
+        found.push(Finding::Refused(text));
+    }
+    if found.is_empty() {
+        found.push(Finding::Good(format!(
+            "{name} ends the sessions of {}, and they cannot end its own",
+            quoted(user)
+        )));
+    }
+    Ok(found)
+}
+
+fn superuser(name: &str) -> Finding {
+    Finding::Refused(format!(
+        "{name} is a superuser, and ends sessions and makes roles: a mistake there would have no limit. CREATEROLE and pg_signal_backend \
+         are all it needs; as superuser: CREATE ROLE gate LOGIN CREATEROLE PASSWORD '...'; GRANT pg_signal_backend TO gate"
+    ))
 }
 
 /// Whether the account may make roles and end backends, and no more.
@@ -58,14 +150,17 @@ async fn account(session: &Session) -> Result<Vec<Finding>, Fault> {
         Finding::Good(format!("PostgreSQL {version}: `{name}` may make roles"))
     } else {
         Finding::Lack(format!(
-            "`{name}` may not make roles; as superuser: ALTER ROLE {name} CREATEROLE"
+            "`{name}` may not make roles; as superuser: ALTER ROLE {} CREATEROLE",
+            quoted(name)
         ))
     }];
     if column(2) == "t" {
-        let text = format!("`{name}` is a superuser; CREATEROLE and pg_signal_backend are all it needs");
-        found.push(Finding::Warning(text));
+        found.push(superuser(&quoted(name)));
     } else if column(3) != "t" {
-        let text = format!("`{name}` may not end other roles' backends; as superuser: GRANT pg_signal_backend TO {name}");
+        let text = format!(
+            "`{name}` may not end other roles' backends; as superuser: GRANT pg_signal_backend TO {}",
+            quoted(name)
+        );
         found.push(Finding::Lack(text));
     }
     if column(6) == "on" {
@@ -75,7 +170,8 @@ async fn account(session: &Session) -> Result<Vec<Finding>, Fault> {
     }
     if column(5) != "t" {
         let text = format!(
-            "`{name}` does not inherit, so it cannot see to what grants' roles leave; as superuser: ALTER ROLE {name} INHERIT"
+            "`{name}` does not inherit, so it cannot see to what grants' roles leave; as superuser: ALTER ROLE {} INHERIT",
+            quoted(name)
         );
         found.push(Finding::Lack(text));
     }
@@ -83,7 +179,7 @@ async fn account(session: &Session) -> Result<Vec<Finding>, Fault> {
 }
 
 /// Whether the profile's role is there and can be given to grants.
-async fn holder(session: &Session, role: &RoleName, target: &str) -> Result<Option<Finding>, Fault> {
+async fn holder(session: &Session, role: &RoleName, account: &str, target: &str) -> Result<Option<Finding>, Fault> {
     let rows = session
         .run(&format!(
             "SELECT rolcanlogin, current_setting('server_version_num')::int < 160000 \
@@ -97,8 +193,7 @@ async fn holder(session: &Session, role: &RoleName, target: &str) -> Result<Opti
     };
     if row.get(1) != Some("t") {
         let text = format!(
-            "the account may not give {} to grants; as superuser: GRANT {} TO the account WITH ADMIN OPTION",
-            role.quoted(),
+            "the account may not give {0} to grants; as superuser: GRANT {0} TO {account} WITH ADMIN OPTION",
             role.quoted()
         );
         return Ok(Some(Finding::Lack(text)));
@@ -137,7 +232,7 @@ async fn afterlife(session: &Session) -> Result<Vec<Finding>, Fault> {
 }
 
 /// Whether the server would let a grant's role in from elsewhere than here: each role may set its own password.
-async fn doors(session: &Session) -> Finding {
+async fn doors(session: &Session, account: &str) -> Finding {
     let rows = session
         .run(
             "SELECT h.line_number, concat_ws(' ', h.type, array_to_string(h.database, ','), array_to_string(h.user_name, ','), \
@@ -153,11 +248,10 @@ async fn doors(session: &Session) -> Finding {
         )
         .await;
     match rows {
-        Err(fault) if fault.code() == "42501" => Finding::Warning(
+        Err(fault) if fault.code() == "42501" => Finding::Warning(format!(
             "whether the server lets grants' roles in from elsewhere cannot be seen; as superuser: \
-             GRANT SELECT ON pg_hba_file_rules TO the account, GRANT EXECUTE ON FUNCTION pg_hba_file_rules() TO the account"
-                .to_owned(),
-        ),
+             GRANT SELECT ON pg_hba_file_rules TO {account}; GRANT EXECUTE ON FUNCTION pg_hba_file_rules() TO {account}"
+        )),
         Err(fault) => Finding::Warning(format!(
             "whether the server lets grants' roles in from elsewhere cannot be seen: {fault}"
         )),

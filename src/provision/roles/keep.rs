@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::retire::Role;
 use super::{Fault, Roles, Slot, State, lock};
 use crate::grant::{Grant, Status};
 
@@ -17,6 +18,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long after one try the next one begins; twice as long after each further one, up to [`LONGEST`].
 const AGAIN: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
+
+/// How much of the statements that undid something goes on record.
+const MAX_UNDONE_BYTES: usize = 4096;
 
 impl Roles {
     /// Sees to the role's end, unless somebody does already. Whoever calls has the turn.
@@ -115,12 +119,35 @@ impl Roles {
     pub(super) async fn end(&self, slot: &Arc<Slot>, why: Option<&str>) -> Result<(), Fault> {
         let mut state = slot.turn.lock().await;
         state.account = None;
-        let was_there = self.0.retire(&slot.role).await?;
+        let retired = self.0.retire(&slot.role).await?;
         lock(&self.0.slots).remove(&slot.grant);
-        if was_there {
+        if let Some(role) = retired {
             self.0.counts.retired.fetch_add(1, Ordering::Relaxed);
             self.0.note(slot, "retired", why.map(str::to_owned)).await;
+            self.tidy(slot, &role).await;
         }
         Ok(())
     }
+
+    /// Undoes what sessions of its profile left for others; where that fails it is drift, and told as that.
+    async fn tidy(&self, slot: &Slot, role: &Role) {
+        match self.0.undo_gifts(role).await {
+            Ok(undone) if undone.is_empty() => {}
+            Ok(undone) => {
+                let undone = undone.join("; ");
+                tracing::warn!(role = %slot.role, undone, "sessions had given others what belongs to their profile: it is undone");
+                self.0.note(slot, "undone", Some(truncate(&undone))).await;
+            }
+            Err(fault) => tracing::warn!(
+                role = %slot.role, target_name = %self.0.place().target.name, error = %fault,
+                "what sessions gave others of what belongs to their profile could not be undone: see `tidegate target plan`"
+            ),
+        }
+    }
+}
+
+/// The beginning of a long text.
+fn truncate(text: &str) -> String {
+    let end = text.floor_char_boundary(MAX_UNDONE_BYTES);
+    text.get(..end).unwrap_or(text).to_owned()
 }

@@ -6,10 +6,14 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use serde::de::DeserializeOwned;
+use tokio_postgres::SimpleQueryRow;
+
 use super::line::Session;
 use super::retire::{Other, Role};
 use super::{Fault, Inner};
-use crate::rights::{RoleName, quoted, quoted_text};
+use crate::provision::owned;
+use crate::rights::{GivenAway, OwnDefaults, RoleName, as_member, quoted, quoted_text};
 
 /// As the server's `pg_stat_activity` has it.
 const NAME: &str = "tidegate (ends roles)";
@@ -101,6 +105,39 @@ impl Inner {
         session.run(&format!("{free}DROP ROLE {}", role.quoted())).await.map(drop)
     }
 
+    /// Undoes what sessions made things of the role's profiles come with, and takes back what they gave of these to others. Returns the
+    /// statements.
+    pub(super) async fn undo_gifts(&self, found: &Role) -> Result<Vec<String>, Fault> {
+        let mut undone = Vec::new();
+        for holder in found.member_of.iter().filter(|holder| self.is_profile(holder)) {
+            let steps = self.gifts_of(&holder.name).await?;
+            if steps.is_empty() {
+                continue;
+            }
+            let place = self.place();
+            let _turn = self.legacies.lock().await;
+            let session = Session::open_in(&place.target, &place.target.database, NAME, &self.clock).await?;
+            let sql = steps.join("; ");
+            let sql = if holder.inherited {
+                sql
+            } else {
+                as_member(&holder.name, &sql)
+            };
+            session.run(&sql).await?;
+            undone.extend(steps);
+        }
+        Ok(undone)
+    }
+
+    async fn gifts_of(&self, holder: &str) -> Result<Vec<String>, Fault> {
+        let holder = format!("ARRAY[{}]::text[]", quoted_text(holder));
+        let defaults = self.ask(&owned::DEFAULTS.replace("$1", &holder)).await?;
+        let given = self.ask(&owned::GIVEN_AWAY.replace("$1", &holder)).await?;
+        let defaults = read::<OwnDefaults>(&defaults)?.into_iter().filter(|own| !own.is_ours);
+        let given = read::<GivenAway>(&given)?.into_iter().map(|given| given.undo());
+        Ok(defaults.map(|own| own.undo()).chain(given).collect())
+    }
+
     /// What frees the role in one database. For the handing over the account has to be a member of the profile's role, and for the
     /// taking back of whoever gave; it is made one for as long as this takes.
     async fn freeing(&self, session: &Session, role: &RoleName, found: &Role) -> Result<String, Fault> {
@@ -133,6 +170,12 @@ impl Inner {
             "{join}{taken}REASSIGN OWNED BY {role} TO {heir}; DROP OWNED BY {role}; {leave}"
         ))
     }
+}
+
+fn read<T: DeserializeOwned>(rows: &[SimpleQueryRow]) -> Result<Vec<T>, Fault> {
+    let texts = rows.iter().filter_map(|row| row.get(0));
+    let read = texts.map(serde_json::from_str).collect::<Result<_, _>>();
+    read.map_err(|error| Fault::Unreachable(format!("its catalogue cannot be understood: {error}")))
 }
 
 /// Roles that the account becomes a member of for a while.

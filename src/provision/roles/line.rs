@@ -11,7 +11,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::clock::Clock;
 use crate::provision::link;
-use crate::upstream::Target;
+use crate::upstream::{Account, Target};
 
 /// How long one step may take, connecting included.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -142,12 +142,20 @@ impl Session {
         opened.unwrap_or_else(|_| Err(late()))
     }
 
+    /// Logs in as an account, and out again.
+    pub(super) async fn try_login(target: &Arc<Target>, account: &Account, name: &str) -> Result<(), Fault> {
+        let login = link::login(target, account, &target.database, name, OPTIONS);
+        let (client, driver) = tokio::time::timeout(TIMEOUT, login)
+            .await
+            .map_err(|_| late())?
+            .map_err(not_opened)?;
+        drop(client);
+        driver.abort();
+        Ok(())
+    }
+
     async fn open(target: &Arc<Target>, database: &str, name: &str, clock: &Clock) -> Result<Self, Fault> {
-        let unreachable = |error: link::LinkError| match error {
-            link::LinkError::Postgres(error) => Fault::from(error),
-            other => Fault::Unreachable(crate::causes::in_one_line(&other)),
-        };
-        let (client, driver) = link::client_in(target, database, name, OPTIONS).await.map_err(unreachable)?;
+        let (client, driver) = link::client_in(target, database, name, OPTIONS).await.map_err(not_opened)?;
         let mut session = Self {
             client,
             driver,
@@ -191,6 +199,13 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.driver.abort();
+    }
+}
+
+fn not_opened(error: link::LinkError) -> Fault {
+    match error {
+        link::LinkError::Postgres(error) => Fault::from(error),
+        other => Fault::Unreachable(crate::causes::in_one_line(&other)),
     }
 }
 

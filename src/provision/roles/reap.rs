@@ -69,7 +69,7 @@ impl Roles {
                 "SELECT r.rolname, d.description, r.rolcanlogin, r.rolvaliduntil, \
                  (SELECT string_agg(a.pid::text, ' ') FROM pg_stat_activity a \
                   WHERE a.usesysid = r.oid AND coalesce(a.backend_type, 'client backend') = 'client backend'), \
-                 (SELECT string_agg(m.member::regrole::text, E'\\n') FROM pg_auth_members m JOIN pg_roles b ON b.oid = m.member \
+                 (SELECT jsonb_agg(b.rolname) FROM pg_auth_members m JOIN pg_roles b ON b.oid = m.member \
                   WHERE m.roleid = r.oid AND NOT b.rolcreaterole AND NOT b.rolsuper) \
                  FROM pg_shdescription d JOIN pg_roles r ON r.oid = d.objoid \
                  WHERE d.classoid = 'pg_authid'::regclass AND d.description LIKE 'tidegate grant %' ORDER BY 1",
@@ -89,7 +89,7 @@ impl Roles {
                 can_login: row.get(2) == Some("t"),
                 valid_until: row.get(3).map(str::to_owned),
                 backends: words(row.get(4)).filter_map(|pid| pid.parse().ok()).collect(),
-                given_to: row.get(5).unwrap_or_default().lines().map(str::to_owned).collect(),
+                given_to: row.get(5).map(names).unwrap_or_default(),
             })
         });
         Ok(found.collect())
@@ -188,13 +188,17 @@ impl Roles {
     async fn take_back(&self, found: &Found) {
         tracing::error!(role = %found.role, to = found.given_to.join(", "), "a grant's role was given to others, and is taken back");
         for member in &found.given_to {
-            // As `regrole` writes it: quoted where it has to be.
-            let sql = format!("REVOKE {} FROM {member}", quoted(&found.role));
+            let sql = format!("REVOKE {} FROM {}", quoted(&found.role), quoted(member));
             if let Err(error) = self.0.ask(&sql).await {
                 tracing::error!(role = %found.role, %error, "it cannot be taken back");
             }
         }
     }
+}
+
+/// Names as the server gave them, in JSON: a name can have any character in it, line breaks too.
+fn names(json: &str) -> Vec<String> {
+    serde_json::from_str(json).unwrap_or_default()
 }
 
 fn words(text: Option<&str>) -> impl Iterator<Item = &str> {

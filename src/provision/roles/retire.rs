@@ -46,10 +46,10 @@ impl Inner {
         self.bar(role, "").await
     }
 
-    /// Ends the role. Returns whether it was there.
-    pub(super) async fn retire(&self, role: &RoleName) -> Result<bool, Fault> {
+    /// Ends the role. Returns what it was, if it was there.
+    pub(super) async fn retire(&self, role: &RoleName) -> Result<Option<Role>, Fault> {
         let Some(found) = self.find(&self.ending, role).await? else {
-            return Ok(false);
+            return Ok(None);
         };
         let shut = if found.can_login {
             self.shut(role, &found).await
@@ -74,7 +74,7 @@ impl Inner {
         }
         // Whoever was half in when it was locked out, and came in after the look.
         self.clear(&found.oid).await?;
-        Ok(true)
+        Ok(Some(found))
     }
 
     /// Locks out, whatever its holder does against it. Every role may change its own password, and such a change, not committed

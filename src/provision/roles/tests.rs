@@ -9,6 +9,7 @@ use super::*;
 use crate::audit;
 use crate::grant::{self, Change, Terms};
 use crate::lab::{Options, Postgres};
+use crate::rights::quoted;
 use crate::tls::{ClientTls, TlsMode};
 
 mod stubborn;
@@ -514,4 +515,21 @@ async fn many_come_and_go_and_the_catalogue_is_as_before() {
         took[took.len() * 99 / 100]
     );
     assert_eq!(house.text(sizes).await, before);
+}
+
+/// A role can be called anything, line breaks included.
+#[tokio::test]
+async fn a_role_that_was_given_away_is_taken_back_whatever_the_other_is_called() {
+    let house = House::open().await;
+    let roles = house.roles();
+    let lent = house.grant(LONG);
+    let account = roles.account(lent.0.subscribe()).await.unwrap();
+    let role = quoted(&account.user);
+    let give = format!("CREATE ROLE \"ev\"\"il\nother\" LOGIN; SET ROLE gate; GRANT {role} TO \"ev\"\"il\nother\"");
+    house.server.batch("postgres", &give).await.unwrap();
+    let found = roles.look().await.unwrap();
+    assert_eq!(found[0].given_to, ["ev\"il\nother"]);
+    let grant = lent.0.subscribe();
+    roles.reap(|_| Some(grant.clone()), &HashSet::new(), false).await.unwrap();
+    assert_eq!(roles.look().await.unwrap()[0].given_to, [""; 0]);
 }

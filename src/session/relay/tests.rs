@@ -230,6 +230,7 @@ fn live(who: Arc<Who>, client: SocketAddr, clock: &Clock) -> Live {
         application: None,
         since: clock.now(),
         room: Arc::new(TargetRoom {
+            leftovers: crate::session::Leftovers::none(),
             terminator: Terminator::spawn(Arc::clone(&target), clock.clone()),
             target,
             places: Arc::new(Semaphore::new(1)),

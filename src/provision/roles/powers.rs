@@ -1,0 +1,90 @@
+//! Powers that make an account more than what a profile says, and that no account of sessions may have.
+//!
+//! It changes nothing. The law: each refusal names the power, what it would be used for, and the SQL that takes it away.
+
+use super::Fault;
+use super::inspect::Finding;
+use super::line::Session;
+use crate::rights::{quoted, quoted_text};
+
+/// Roles that an account can take, itself first, with attributes or a name that make a session more than its rights on objects; and
+/// the role it was made a member of on the way there. (`10`: the first superuser, which cannot be made less.)
+const POWERS: &str = "
+    SELECT r.rolname, r.oid = me.oid, r.oid = 10, r.rolsuper, r.rolcreaterole, r.rolbypassrls,
+        (SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+            WHERE m.member = me.oid AND pg_has_role(g.oid, r.oid, 'MEMBER') ORDER BY g.oid = r.oid DESC, 1 LIMIT 1)
+    FROM pg_roles r JOIN pg_roles me ON me.rolname = $role
+    WHERE pg_has_role(me.oid, r.oid, 'MEMBER') AND (r.oid = me.oid OR NOT me.rolsuper)
+        AND (r.rolsuper OR r.rolcreaterole OR r.rolbypassrls
+            OR r.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files', 'pg_signal_backend'))
+    ORDER BY r.oid = me.oid DESC, 1";
+
+/// Predefined roles, and what whoever is a member of one can do.
+const PREDEFINED: [(&str, &str); 4] = [
+    (
+        "pg_execute_server_program",
+        "runs any program on the server (COPY ... FROM PROGRAM), also one that outlives its session",
+    ),
+    (
+        "pg_read_server_files",
+        "reads any file of the server, past all rights on tables",
+    ),
+    ("pg_write_server_files", "writes any file of the server"),
+    (
+        "pg_signal_backend",
+        "ends other sessions, the gate's own connection among them",
+    ),
+];
+
+/// What an account of sessions can do that it must not; `whose` says whose account it is.
+pub(super) async fn refused(session: &Session, account: &str, whose: &str) -> Result<Vec<Finding>, Fault> {
+    let rows = session.run(&POWERS.replace("$role", &quoted_text(account))).await?;
+    let mut found = Vec::new();
+    for row in rows {
+        let is = |column| row.get(column) == Some("t");
+        let (role, own, first) = (row.get(0).unwrap_or_default(), is(1), is(2));
+        let shown = quoted(account);
+        let name = if own {
+            format!("{whose} {shown}")
+        } else {
+            format!("{whose} {shown} may take the role {}, which", quoted(role))
+        };
+        // Taken from the account itself, or the account from the way there.
+        let mend = |attribute: &str| match row.get(6) {
+            None => format!("ALTER ROLE {shown} {attribute}"),
+            Some(through) => format!("REVOKE {} FROM {shown}", quoted(through)),
+        };
+        let mut refuse = |what: &str, mend: String| found.push(Finding::Refused(format!("{name} {what}; as superuser: {mend}")));
+        if is(3) {
+            let what = "is a superuser, whom no right and no row security stops, and who runs programs on the server (COPY ... FROM PROGRAM)";
+            if own && first {
+                let other =
+                    "CREATE ROLE another LOGIN PASSWORD '...', and name that: the server's first superuser cannot be made less";
+                refuse(what, other.to_owned());
+            } else {
+                refuse(what, mend("NOSUPERUSER"));
+            }
+            continue;
+        }
+        if is(4) {
+            refuse(
+                "has CREATEROLE: its sessions can make accounts that outlive every grant",
+                mend("NOCREATEROLE"),
+            );
+        }
+        if is(5) {
+            refuse(
+                "has BYPASSRLS: row security does not hold for its sessions",
+                mend("NOBYPASSRLS"),
+            );
+        }
+        if let Some((_, what)) = PREDEFINED.iter().find(|(name, _)| *name == role) {
+            let through = row.get(6).unwrap_or(role);
+            found.push(Finding::Refused(format!(
+                "{whose} {shown} is a member of {role}, so each of its sessions {what}; as superuser: REVOKE {} FROM {shown}",
+                quoted(through)
+            )));
+        }
+    }
+    Ok(found)
+}
