@@ -295,6 +295,8 @@ pub enum Ending {
         /// The target.
         target: TargetName,
     },
+    /// A fault of the gate's own broke this session off.
+    GateFault,
     /// The gate died; found by the next start.
     GateDied,
 }
@@ -396,6 +398,7 @@ impl Ending {
             Self::TooManyPrepared { .. } => "too_many_prepared",
             Self::TargetClosed => "target_closed",
             Self::TargetLost { .. } => "target_lost",
+            Self::GateFault => "gate_fault",
             Self::GateDied => "gate_died",
         }
     }
@@ -442,6 +445,7 @@ impl Ending {
             Self::Draining | Self::LeftoversPending { .. } => "57P03",
             Self::Expired { .. } | Self::Revoked { .. } | Self::Killed { .. } | Self::Drained | Self::GateDied => "57P01",
             Self::Idle { .. } => "57P05",
+            Self::GateFault => "XX000",
         }
     }
 }

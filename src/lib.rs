@@ -4,6 +4,8 @@
 //! from those above it (`tests/architecture.rs` holds the exact graph).
 //!
 //! - [`causes`], [`clock`], [`duration`], [`ids`], [`names`], [`secret`]: the nouns
+//! - [`diagnostics`]: the gate's own messages, which hold nothing up
+//! - [`supervision`]: the tasks and threads whose end is noticed
 //! - [`ending`]: why sessions end, with SQLSTATE and words (pure)
 //! - [`wire`]: bytes to PostgreSQL messages and back (pure)
 //! - [`scram`]: either side of SCRAM-SHA-256, one message at a time (pure)
@@ -40,6 +42,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod diagnostics;
 pub mod duration;
 pub mod ending;
 pub mod evidence;
@@ -62,6 +65,7 @@ pub mod rights;
 pub mod scram;
 pub mod secret;
 pub mod session;
+pub mod supervision;
 pub mod tls;
 pub mod upstream;
 pub mod wire;

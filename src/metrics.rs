@@ -77,6 +77,7 @@ struct Counters {
     audit_unsigned: Gauge<f64, AtomicU64>,
     waiting: Gauge,
     notices_lost: Counter,
+    messages_lost: Counter,
     forwarded: Counter,
     forward_missed: Counter,
     forward_lag: Gauge<f64, AtomicU64>,
@@ -109,6 +110,7 @@ impl Default for Counters {
             audit_unsigned: Gauge::default(),
             waiting: Gauge::default(),
             notices_lost: Counter::default(),
+            messages_lost: Counter::default(),
             forwarded: Counter::default(),
             forward_missed: Counter::default(),
             forward_lag: Gauge::default(),
@@ -261,6 +263,11 @@ impl Metrics {
         self.0.notices_lost.inner().store(messages, Ordering::Relaxed);
     }
 
+    /// Sets how many of the gate's own messages standard error did not take, since the start.
+    pub fn messages_lost(&self, messages: u64) {
+        self.0.messages_lost.inner().store(messages, Ordering::Relaxed);
+    }
+
     /// The forwarding of the audit log, since the start: records sent, records that were removed before, and how long the
     /// oldest that is not sent has waited.
     pub fn forwarded(&self, sent: u64, missed: u64, lag: Duration) {
@@ -317,6 +324,7 @@ impl Metrics {
             clock_ahead,
             waiting,
             notices_lost,
+            messages_lost,
             drift,
             rail_refusals,
             ..
@@ -347,6 +355,11 @@ impl Metrics {
             "notices_lost",
             "Messages to webhooks that were not kept or were given up",
             notices_lost.clone(),
+        );
+        registry.register(
+            "messages_lost",
+            "Messages of the gate itself that standard error did not take",
+            messages_lost.clone(),
         );
         self.0.register_forwarding(&mut registry);
         registry.register(
@@ -380,6 +393,7 @@ mod tests {
         metrics.refused("bad_secret");
         metrics.waiting(3);
         metrics.notices_lost(2);
+        metrics.messages_lost(5);
         metrics.log(Log {
             lines: 9,
             bytes: 900,
@@ -410,6 +424,7 @@ mod tests {
             "tidegate_connections_refused_total{ending=\"bad_secret\"} 1",
             "tidegate_logins_waiting 3",
             "tidegate_notices_lost_total 2",
+            "tidegate_messages_lost_total 5",
             "tidegate_audit_lines_total 9",
             "tidegate_audit_syncs_total 1",
             "tidegate_audit_segment 2",

@@ -23,6 +23,8 @@ const LAYERS: &[(&str, &str)] = &[
     ("ids", ""),
     ("names", ""),
     ("secret", ""),
+    ("diagnostics", ""),
+    ("supervision", ""),
     ("ending", "ids names"),
     ("wire", "ending"),
     ("scram", ""),
@@ -33,11 +35,14 @@ const LAYERS: &[(&str, &str)] = &[
     ("tls", ""),
     ("identity", "causes names secret tls"),
     ("metrics", "names"),
-    ("audit", "clock ids names ending lexer"),
+    ("audit", "clock ids names supervision ending lexer"),
     ("evidence", "ids names audit"),
     ("rails", "names ending lexer audit"),
     ("policy", "names identity request"),
-    ("ledger", "clock ids names secret ending scram grant request identity audit"),
+    (
+        "ledger",
+        "clock ids names secret supervision ending scram grant request identity audit",
+    ),
     (
         "access",
         "clock ids names secret ending grant request identity audit policy ledger",
@@ -52,8 +57,8 @@ const LAYERS: &[(&str, &str)] = &[
         "session",
         "clock duration ids names secret ending wire lexer grant request metrics tls audit rails ledger access frontend upstream provision",
     ),
-    ("notify", "causes clock ids secret tls request audit ledger"),
-    ("forward", "clock tls audit notify"),
+    ("notify", "causes clock ids secret supervision tls request audit ledger"),
+    ("forward", "clock supervision tls audit notify"),
     (
         "control",
         "clock ids names secret grant request identity tls audit policy ledger access frontend session",
@@ -64,12 +69,12 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "app",
-        "causes clock names secret ending identity metrics tls audit rails ledger access frontend upstream provision session notify forward control config",
+        "causes clock names secret diagnostics supervision ending identity metrics tls audit rails ledger access frontend upstream provision session notify forward control config",
     ),
     ("lab", "secret tls"),
     (
         "cli",
-        "clock duration ids names secret grant request identity tls policy audit evidence provision session control config app lab",
+        "clock duration ids names secret diagnostics supervision grant request identity tls policy audit evidence provision session control config app lab",
     ),
 ];
 

@@ -19,12 +19,19 @@ pub(super) struct Door {
     pub(super) waiting: Waiting,
     pub(super) connections: Arc<Semaphore>,
     pub(super) limit: u32,
+    /// File descriptors of connections that are no session (yet): each holds one until it is a session or closed. Without one
+    /// the next connection waits in the system's queue.
+    pub(super) unproved: Arc<Semaphore>,
     pub(super) shared: Arc<Shared>,
 }
 
 /// Accepts until its task is aborted.
 pub(super) async fn run(listener: TcpListener, door: Door) {
     loop {
+        let Ok(descriptor) = Arc::clone(&door.unproved).acquire_owned().await else {
+            // Nobody closes it.
+            return;
+        };
         let (tcp, client) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -47,6 +54,7 @@ pub(super) async fn run(listener: TcpListener, door: Door) {
             place,
             connections: Arc::clone(&door.connections),
             limit: door.limit,
+            descriptor,
         };
         tokio::spawn(session::run(accepted, Arc::clone(&door.shared)));
     }

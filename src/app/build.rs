@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::StartError;
+use super::descriptors::Places;
 use crate::audit::Journal;
 use crate::audit::values::{ParameterPolicy, Show, ValueKey};
 use crate::clock::Clock;
@@ -32,16 +33,17 @@ const NO_LIMIT: u32 = 100_000;
 pub(super) struct Builder {
     clock: Clock,
     journal: Journal,
+    places: Places,
     pub(super) tls: ServerTlsCell,
     pub(super) waiting: Waiting,
     rooms: HashMap<TargetName, Arc<TargetRoom>>,
 }
 
 impl Builder {
-    pub(super) fn new(settings: &Settings, journal: Journal, clock: Clock) -> Result<Self, StartError> {
+    pub(super) fn new(settings: &Settings, places: Places, journal: Journal, clock: Clock) -> Result<Self, StartError> {
         let limits = frontend::Limits {
-            waiting: settings.limits.handshakes,
-            waiting_per_address: settings.limits.handshakes_per_address,
+            waiting: places.handshakes,
+            waiting_per_address: settings.limits.handshakes_per_address.min(places.handshakes),
             failures_per_address: FAILURES_PER_ADDRESS,
             failure_delay: FAILURE_DELAY,
         };
@@ -50,6 +52,7 @@ impl Builder {
             waiting: Waiting::new(limits, clock.clone()),
             clock,
             journal,
+            places,
             rooms: HashMap::new(),
         })
     }
@@ -80,7 +83,7 @@ impl Builder {
                 handshake: settings.limits.handshake_timeout,
                 clock: self.clock.clone(),
             },
-            session: session(settings),
+            session: session(settings, self.places),
             targets: rooms,
         })
     }
@@ -160,7 +163,7 @@ pub(super) fn profiles(settings: &TargetSettings) -> Option<Vec<Profile>> {
     settings.has_rights().then(|| settings.profiles.iter().map(profile).collect())
 }
 
-fn session(settings: &Settings) -> session::Settings {
+fn session(settings: &Settings, places: Places) -> session::Settings {
     let table = &settings.session;
     session::Settings {
         warnings: table.warnings.clone(),
@@ -171,7 +174,7 @@ fn session(settings: &Settings) -> session::Settings {
         waiting: session::WaitSettings {
             limit: settings.access.login_wait,
             repeat: settings.access.login_notice,
-            logins: settings.limits.waiting_logins,
+            logins: settings.limits.waiting_logins.min(places.waiting_logins),
             of_one: settings.limits.waiting_logins_per_identity,
         },
         keep: Keep {

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::TooFewDescriptorsError;
 use crate::audit::AuditError;
 use crate::audit::values::ValueKeyError;
 use crate::control;
@@ -32,6 +33,9 @@ pub enum StartError {
         /// The operating system's reason.
         source: std::io::Error,
     },
+    /// The system gives too few file descriptors.
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptorsError),
     /// There are no threads.
     #[error("the operating system gives no threads")]
     Threads(#[source] std::io::Error),

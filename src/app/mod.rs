@@ -8,57 +8,59 @@
 mod accept;
 mod build;
 mod crew;
+mod descriptors;
 mod drift;
 mod error;
+mod health;
 mod inspect;
 mod overdue;
 mod policies;
 pub mod profiles;
+mod pulse;
 mod reap;
 mod reload;
 mod roles;
 mod serve;
+mod stop;
+mod systemd;
+mod tick;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::task::JoinHandle;
 
 use crate::access::Desk;
+use crate::audit::Journal;
 use crate::audit::event::{Event, GateStarted};
 use crate::audit::keeper::Keeper;
-use crate::audit::{Health, Journal, Written};
 use crate::clock::Clock;
 use crate::config::{Control, Settings};
 use crate::control::{self, AdminToken, Listeners};
+use crate::diagnostics::Diagnostics;
 use crate::forward::{self, Forwarder};
-use crate::ledger::{self, Ledger};
-use crate::metrics::{Log, Metrics};
+use crate::ledger::{self, Changed, Ledger};
+use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::session::{Lobby, Pool, Registry, Shared};
+use crate::supervision::{Supervisor, ThreadEnd, restarted};
 use crate::tls::TlsError;
 
 use crew::Crew;
+use descriptors::Places;
+pub use descriptors::TooFewDescriptorsError;
 pub use error::StartError;
+use health::{Counts, readiness};
 pub use inspect::{Inspected, inspect};
 use policies::Access;
+use pulse::Vitals;
 use reap::Reaper;
-pub use serve::serve;
-
-/// How often the wall clock is compared with gate time: a step is noticed within this.
-const OBSERVE: Duration = Duration::from_millis(250);
-/// How often the time is noted on disk, so that a clock set back while the gate is down lengthens nothing by more than this.
-const REMEMBER: Duration = Duration::from_secs(10);
-/// After the drain's limit, how long the last sessions have to be ended.
-const LAST_SESSIONS: Duration = Duration::from_secs(8);
-/// At the end, how long a receiver of the log has to take the last records; what it does not take is sent at the next start.
-const LAST_RECORDS: Duration = Duration::from_secs(2);
+pub use serve::{ServeError, serve};
 
 /// A gate that runs.
 pub struct Gate {
@@ -70,6 +72,10 @@ pub struct Gate {
     notifier: Notifier,
     /// The profiles that are looked at.
     looks: watch::Sender<drift::Looks>,
+    diagnostics: Diagnostics,
+    supervisor: Supervisor,
+    vitals: Vitals,
+    places: Places,
     crew: Crew,
     keeper: Keeper,
     /// Where the log is sent on.
@@ -80,7 +86,8 @@ pub struct Gate {
 
 impl Gate {
     /// Starts a gate: it listens when this returns.
-    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+    pub async fn start(settings: Settings, diagnostics: Diagnostics) -> Result<Self, StartError> {
+        let places = places(&settings)?;
         inspect::warn_of_shared_accounts(&settings);
         make_private_folder(&settings.state_dir)?;
         let store = settings.state_dir.join("ledger.sqlite");
@@ -92,7 +99,7 @@ impl Gate {
         };
         journal.record(&Event::GateStarted(std::borrow::Cow::Owned(started))).await?;
         let ledger = Ledger::open(&store, journal.clone(), clock.clone())?;
-        let mut builder = build::Builder::new(&settings, journal.clone(), clock.clone())?;
+        let mut builder = build::Builder::new(&settings, places, journal.clone(), clock.clone())?;
         let rules = builder.rules(&settings)?;
         let reaper = Reaper {
             ledger: ledger.clone(),
@@ -120,11 +127,11 @@ impl Gate {
         });
         let keeper = Keeper::spawn(shared.journal.clone(), shared.clock.clone()).map_err(StartError::Threads)?;
         let crew = Crew::new(settings.limits.session_threads).map_err(StartError::Threads)?;
-        let mut tasks = reaper.begin().await?;
-        tasks.extend([
-            tokio::spawn(checkpoints(&settings, notifier.clone())),
-            tokio::spawn(notifier.clone().run(shared.ledger.clone(), changes)),
-        ]);
+        let (supervisor, vitals) = (Supervisor::default(), Vitals::new(shared.clock.clone()));
+        let mut tasks = watch_threads(&supervisor, &shared, &keeper);
+        tasks.extend(reaper.begin().await?);
+        tasks.push(tokio::spawn(checkpoints(&settings, notifier.clone())));
+        tasks.push(tokio::spawn(tell(notifier.clone(), shared.ledger.clone(), changes)));
         let mut gate = Self {
             looks: watch::Sender::new(drift::looks(&settings)?),
             forwarder: forwarder(&settings, &shared.clock)?,
@@ -134,6 +141,10 @@ impl Gate {
             builder,
             access,
             notifier,
+            diagnostics,
+            supervisor,
+            vitals,
+            places,
             crew,
             keeper,
             tasks,
@@ -165,35 +176,63 @@ impl Gate {
             self.addresses.push(listener.local_addr().unwrap_or(*address));
             listeners.push(listener);
         }
-        let (seen, profiles) = watch::channel(drift::Seen::new());
-        self.tasks.push(self.serve_control(control, token, profiles));
-        self.tasks.push(tokio::spawn(tick(Arc::clone(&self.shared))));
-        let looking = drift::watch(
-            self.looks.subscribe(),
-            self.shared.metrics.clone(),
-            self.shared.clock.clone(),
-            seen,
-        );
-        self.tasks.push(tokio::spawn(looking));
-        self.tasks.push(tokio::spawn(overdue::watch(Arc::clone(&self.shared))));
-        self.tasks.push(tokio::spawn(roles::watch(Arc::clone(&self.shared))));
-        let connections = Arc::new(tokio::sync::Semaphore::new(self.settings.limits.connections as usize));
+        self.spawn_parts(control, token);
+        let connections = Arc::new(Semaphore::new(self.places.connections as usize));
+        let unproved = Arc::new(Semaphore::new(
+            (self.places.handshakes as usize).saturating_add(self.places.waiting_logins as usize),
+        ));
         for listener in listeners {
             let door = accept::Door {
                 waiting: self.builder.waiting.clone(),
                 connections: Arc::clone(&connections),
-                limit: self.settings.limits.connections,
+                limit: self.places.connections,
+                unproved: Arc::clone(&unproved),
                 shared: Arc::clone(&self.shared),
             };
-            self.tasks.extend(self.crew.spawn(accept::run(listener, door)));
+            let accepting = self
+                .supervisor
+                .essential("accepting connections", accept::run(listener, door));
+            self.tasks.extend(self.crew.spawn(accepting));
         }
         Ok(())
     }
 
+    /// What runs as long as the gate does, each part under supervision.
+    fn spawn_parts(&mut self, control: Listeners, token: AdminToken) {
+        let (seen, profiles) = watch::channel(drift::Seen::new());
+        let (supervisor, shared) = (self.supervisor.clone(), &self.shared);
+        let tick = tick::tick(Arc::clone(shared), self.vitals.ticker.clone());
+        let looks = self.looks.clone();
+        let (metrics, clock) = (shared.metrics.clone(), shared.clock.clone());
+        let looking = restarted("the look at the profiles", move || {
+            drift::watch(looks.subscribe(), metrics.clone(), clock.clone(), seen.clone())
+        });
+        let of_roles = Arc::clone(shared);
+        let roles = restarted("the look at the roles of grants", move || roles::watch(Arc::clone(&of_roles)));
+        let overdue = overdue::watch(Arc::clone(shared), supervisor.clone());
+        self.tasks.extend(
+            self.crew
+                .spawn(supervisor.essential("the session threads", self.vitals.beat())),
+        );
+        self.tasks.extend([
+            tokio::spawn(supervisor.essential("the clock's ticker", tick)),
+            tokio::spawn(supervisor.essential("the watch over ends", overdue)),
+            tokio::spawn(looking),
+            tokio::spawn(roles),
+            self.serve_control(control, token, profiles),
+        ]);
+    }
+
     fn serve_control(&self, listeners: Listeners, token: AdminToken, profiles: watch::Receiver<drift::Seen>) -> JoinHandle<()> {
-        let (ready, counted, notifier) = (Arc::clone(&self.shared), Arc::clone(&self.shared), self.notifier.clone());
+        let (ready, supervisor) = (Arc::clone(&self.shared), self.supervisor.clone());
         let rooms = Arc::clone(&self.shared);
-        let forwarder = self.forwarder.clone();
+        let vitals = self.vitals.clone();
+        let counts = Counts {
+            shared: Arc::clone(&self.shared),
+            notifier: self.notifier.clone(),
+            forwarder: self.forwarder.clone(),
+            diagnostics: self.diagnostics.clone(),
+        };
         let gate = control::Gate {
             ledger: self.shared.ledger.clone(),
             desk: self.shared.desk.clone(),
@@ -207,25 +246,17 @@ impl Gate {
             profiles,
             room: Box::new(move |target| rooms.rules.borrow().targets.get(target).cloned()),
             advertise: self.advertise(),
-            ready: Box::new(move || readiness(&ready)),
-            metrics: Box::new(move || {
-                counted.metrics.waiting(counted.lobby.waiting());
-                counted.metrics.notices_lost(notifier.lost());
-                counted.metrics.log(log(&counted));
-                roles::count(&counted);
-                if let Some(forwarder) = &forwarder {
-                    counted
-                        .metrics
-                        .forwarded(forwarder.sent(), forwarder.missed(), forwarder.lag());
-                }
-                counted.metrics.text()
-            }),
+            ready: Box::new(move || readiness(&ready, &supervisor)),
+            alive: Box::new(move || vitals.check(pulse::MAX_SILENCE)),
+            metrics: Box::new(move || counts.text()),
+            places: self.places.callers as usize,
         };
-        tokio::spawn(async move {
+        let serving = async move {
             if let Err(error) = control::serve(listeners, Arc::new(gate), std::future::pending()).await {
                 tracing::error!(%error, "the control API stopped");
             }
-        })
+        };
+        tokio::spawn(self.supervisor.essential("the control API", serving))
     }
 
     /// Host and port as clients are told them.
@@ -248,46 +279,6 @@ impl Gate {
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
-
-    /// Shuts down: lets nobody new in, ends idle sessions at once and the others when they are idle or at the limit.
-    pub async fn drain(self) {
-        let Self {
-            shared,
-            settings,
-            tasks,
-            keeper,
-            forwarder,
-            // Held to the end: the last sessions run on it.
-            crew: _crew,
-            ..
-        } = self;
-        shared.draining.store(true, Ordering::SeqCst);
-        shared.lobby.close();
-        shared.registry.drain(false);
-        if !wait_for_sessions(&shared, settings.drain_limit).await {
-            tracing::warn!(
-                sessions = shared.registry.unfinished(),
-                "the drain's limit is reached: the last sessions are ended"
-            );
-            shared.registry.drain(true);
-            wait_for_sessions(&shared, LAST_SESSIONS).await;
-        }
-        for task in &tasks {
-            task.abort();
-        }
-        roles::close(&shared).await;
-        if let Err(error) = shared.journal.record(&Event::GateStopped {}).await {
-            tracing::error!(%error, "the stop could not be put on record");
-        }
-        // It may be packing a segment just now.
-        let _ = tokio::task::spawn_blocking(move || drop(keeper)).await;
-        shared.journal.close().await;
-        // The last checkpoint is among what is noted.
-        remember_in_store(&shared).await;
-        if let Some(forwarder) = forwarder {
-            forwarder.finish(LAST_RECORDS).await;
-        }
-    }
 }
 
 /// An address to listen on, as an address to connect to: `0.0.0.0` is nobody's address.
@@ -300,73 +291,45 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Whether the gate takes sessions, or why not.
-fn readiness(shared: &Shared) -> Result<(), String> {
-    if shared.draining.load(Ordering::Relaxed) {
-        return Err("the gate is shutting down".to_owned());
-    }
-    match *shared.journal.health().borrow() {
-        Health::Good => Ok(()),
-        Health::Failed { disk_full: true } => Err("the disk of the audit log is full".to_owned()),
-        Health::Failed { disk_full: false } => Err("the audit log cannot be written".to_owned()),
-    }
-}
-
-/// What was written to the log.
-fn log(shared: &Shared) -> Log {
-    let Written {
-        lines,
-        bytes,
-        writes,
-        syncs,
-        segment,
-        signed,
-        last_seq: _,
-    } = shared.journal.written();
-    let age = signed.map(|signed| shared.clock.now().duration_since(signed));
-    Log {
-        lines,
-        bytes,
-        writes,
-        syncs,
-        segment,
-        since_checkpoint: age.and_then(|age| age.try_into().ok()).unwrap_or_default(),
-    }
-}
-
-/// True when there are none left. Sessions of handshakes in flight are refused by themselves.
-async fn wait_for_sessions(shared: &Shared, limit: Duration) -> bool {
-    let none_left = async {
-        while shared.registry.unfinished() > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+/// As many places as are configured, or as the system's limit of open files allows.
+fn places(settings: &Settings) -> Result<Places, StartError> {
+    let limits = &settings.limits;
+    let wanted = Places {
+        connections: limits.connections,
+        handshakes: limits.handshakes,
+        waiting_logins: limits.waiting_logins,
+        callers: control::MOST,
     };
-    tokio::time::timeout(limit, none_left).await.is_ok()
+    Ok(wanted.fitted(descriptors::raise(), settings.targets.len())?)
 }
 
-/// Keeps gate time with the wall clock, notes it on disk, and watches the log's health.
-async fn tick(shared: Arc<Shared>) {
-    let mut health = shared.journal.health();
-    let mut remember = tokio::time::interval(REMEMBER);
-    let mut observe = tokio::time::interval(OBSERVE);
-    shared.metrics.audit(true);
-    loop {
-        tokio::select! {
-            _ = observe.tick() => shared.metrics.clock(shared.clock.observe()),
-            _ = remember.tick() => remember_in_store(&shared).await,
-            changed = health.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                let health = *health.borrow_and_update();
-                shared.metrics.audit(health == Health::Good);
-                match health {
-                    Health::Good => tracing::info!("the audit log can be written again"),
-                    Health::Failed { disk_full } => tracing::error!(disk_full, "the audit log cannot be written: statements are refused"),
-                }
-            }
-        }
-    }
+/// Without these threads nothing can be recorded, stored, or kept.
+fn watch_threads(supervisor: &Supervisor, shared: &Shared, keeper: &Keeper) -> Vec<JoinHandle<()>> {
+    let threads = [
+        ("the audit log's thread", shared.journal.thread_end()),
+        ("the store's thread", shared.ledger.thread_end()),
+        ("the thread that keeps closed segments of the log", keeper.thread_end()),
+    ];
+    let watch = |(part, end): (_, ThreadEnd)| tokio::spawn(supervisor.essential(part, end.wait()));
+    threads.into_iter().map(watch).collect()
+}
+
+/// Tells the webhooks that want them of checkpoints.
+fn checkpoints(settings: &Settings, notifier: Notifier) -> impl Future<Output = ()> + use<> {
+    let (dir, every) = (settings.audit.dir.clone(), settings.checkpoint_every);
+    restarted("telling checkpoints", move || {
+        forward::checkpoints(dir.clone(), every, notifier.clone())
+    })
+}
+
+/// Tells of requests. Begun again it reads the newest ones: what changed meanwhile is told, what was told is not told twice.
+async fn tell(notifier: Notifier, ledger: Ledger, changes: broadcast::Receiver<Changed>) {
+    let mut first = Some(changes);
+    restarted("telling of requests", move || {
+        let changes = first.take().unwrap_or_else(|| ledger.changes());
+        notifier.clone().run(ledger.clone(), changes)
+    })
+    .await;
 }
 
 /// Notes in the store the time, and where the log stands.
@@ -387,11 +350,6 @@ fn forwarder(settings: &Settings, clock: &Clock) -> Result<Option<Arc<Forwarder>
     let position = settings.state_dir.join("forward.position");
     let forwarder = Forwarder::start(to, settings.audit.dir.clone(), position, clock.clone())?;
     Ok(Some(Arc::new(forwarder)))
-}
-
-/// Sends checkpoints to the webhooks that want them.
-fn checkpoints(settings: &Settings, notifier: Notifier) -> impl Future<Output = ()> + use<> {
-    forward::checkpoints(settings.audit.dir.clone(), settings.checkpoint_every, notifier)
 }
 
 fn make_private_folder(path: &Path) -> Result<(), StartError> {

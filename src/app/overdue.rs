@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::session::Shared;
+use crate::supervision::Supervisor;
 
 /// How often sessions are looked at.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Looks after them for as long as the gate runs.
-pub(super) async fn watch(shared: Arc<Shared>) {
+/// Looks after them for as long as the gate runs, and after the tasks that end backends.
+pub(super) async fn watch(shared: Arc<Shared>, supervisor: Supervisor) {
     // Two looks, so that a session has time to do it itself.
     let mut seen = HashSet::new();
     let mut told = HashSet::new();
@@ -23,6 +24,9 @@ pub(super) async fn watch(shared: Arc<Shared>) {
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         look.tick().await;
+        if shared.rules.borrow().targets.values().any(|room| room.terminator.is_dead()) {
+            supervisor.fail("a target's terminator", "has panicked".to_owned());
+        }
         let overdue = shared.registry.overdue(shared.clock.now());
         for live in &overdue {
             let session = live.session();

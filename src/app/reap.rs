@@ -18,6 +18,7 @@ use crate::ending::{Ending, Fate};
 use crate::ledger::{Ledger, LedgerError, OpenSession};
 use crate::names::TargetName;
 use crate::session::TargetRoom;
+use crate::supervision::restarted;
 
 /// How long after one try the next one begins.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -41,7 +42,9 @@ impl Reaper {
         let mut tasks = Vec::new();
         for (name, room) in &self.rooms {
             let sessions = by_target.remove(name).unwrap_or_default();
-            tasks.push(tokio::spawn(self.clone().at_target(Arc::clone(room), sessions)));
+            let (reaper, room) = (self.clone(), Arc::clone(room));
+            let reaping = move || reaper.clone().at_target(Arc::clone(&room), sessions.clone());
+            tasks.push(tokio::spawn(restarted("the end of leftovers", reaping)));
         }
         // Their target is no longer configured: there is nobody to ask, and nothing to be let in to.
         tasks.push(tokio::spawn(async move {

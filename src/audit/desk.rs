@@ -25,6 +25,9 @@ pub(super) enum Errand {
         by: String,
         done: oneshot::Sender<Result<PublicKey, AuditError>>,
     },
+    /// To panic.
+    #[cfg(test)]
+    Panic,
 }
 
 /// The right to write, with the buffers for it.
@@ -106,6 +109,8 @@ impl Desk {
         match errand {
             Errand::Checkpoint(done) => drop(done.send(self.writer.checkpoint(clock.now()))),
             Errand::RotateKey { by, done } => drop(done.send(self.writer.rotate_key(&by, clock.now()))),
+            #[cfg(test)]
+            Errand::Panic => panic!("as a test wants it"),
         }
     }
 

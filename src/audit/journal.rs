@@ -23,6 +23,7 @@ use super::writer::Writer;
 use super::{AuditError, Settings, SignedTip, Written};
 use crate::clock::Clock;
 use crate::ids::LogId;
+use crate::supervision::{self, ThreadEnd};
 
 /// The journal. Cheap to clone; clones are the same journal. When the last is dropped, what is deferred is written.
 #[derive(Debug, Clone)]
@@ -34,6 +35,7 @@ struct Owner {
     shared: Arc<Shared>,
     settings: Settings,
     thread: Mutex<Option<JoinHandle<()>>>,
+    thread_end: ThreadEnd,
 }
 
 /// Whether records can be written.
@@ -91,18 +93,15 @@ impl Journal {
         let writer = Writer::open(settings, clock.now(), &mut first)?;
         let log = writer.log().clone();
         let shared = Arc::new(Shared::new(writer, settings.durability, clock, first));
-        let thread = std::thread::Builder::new()
-            .name("audit".to_owned())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || shared.run()
-            })
-            .map_err(|error| AuditError::open(&settings.dir, error))?;
+        let work = Arc::clone(&shared);
+        let (thread, thread_end) =
+            supervision::thread("audit", move || work.run()).map_err(|error| AuditError::open(&settings.dir, error))?;
         Ok(Self(Arc::new(Owner {
             shared,
             log,
             settings: settings.clone(),
             thread: Mutex::new(Some(thread)),
+            thread_end,
         })))
     }
 
@@ -179,6 +178,18 @@ impl Journal {
         let by = by.to_owned();
         self.0.shared.ask(Errand::RotateKey { by, done });
         answer.await.unwrap_or(Err(AuditError::Closed))
+    }
+
+    /// Returns the end of its thread. It comes with the journal's own; earlier, nothing can be relied on to be written any more.
+    #[must_use]
+    pub fn thread_end(&self) -> ThreadEnd {
+        self.0.thread_end.clone()
+    }
+
+    /// Makes its thread panic.
+    #[cfg(test)]
+    pub(crate) fn break_thread(&self) {
+        self.0.shared.ask(Errand::Panic);
     }
 
     /// What was written so far.

@@ -23,6 +23,7 @@ use super::record::Record;
 use super::segment::{self, Segment, next_line};
 use super::survey::header;
 use super::{AuditError, Journal};
+use crate::supervision::{self, ThreadEnd};
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -60,13 +61,14 @@ pub enum KeepError {
 pub struct Keeper {
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    thread_end: ThreadEnd,
 }
 
 impl Keeper {
     /// Begins to keep the journal's segments.
     pub fn spawn(journal: Journal, clock: crate::clock::Clock) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("audit-keeper".to_owned()).spawn(move || {
+        let (thread, thread_end) = supervision::thread("audit-keeper", move || {
             // Linux counts niceness by thread. Without it the keeper works all the same.
             let _ = rustix::process::setpriority_process(None, NICE);
             let mut told = false;
@@ -93,7 +95,14 @@ impl Keeper {
         Ok(Self {
             stop: Some(stop),
             thread: Some(thread),
+            thread_end,
         })
+    }
+
+    /// Returns the end of its thread: it comes when this is dropped, and earlier only by a panic.
+    #[must_use]
+    pub fn thread_end(&self) -> ThreadEnd {
+        self.thread_end.clone()
     }
 }
 

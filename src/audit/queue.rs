@@ -189,6 +189,7 @@ impl Shared {
 
     /// The journal's thread: writes what nobody else writes, until the end.
     pub(super) fn run(&self) {
+        let _end = ThreadsEnd(self);
         let mut seen = 0;
         let mut ticks = 0_u32;
         let mut state = self.lock();
@@ -257,6 +258,25 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes the journal when its thread ends, however it does: nobody is left who would write what waits.
+struct ThreadsEnd<'a>(&'a Shared);
+
+impl Drop for ThreadsEnd<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        if state.life == Life::Closed {
+            return;
+        }
+        // Whoever waits is told by the end of its channel.
+        state.life = Life::Closed;
+        state.waiting.clear();
+        state.errands.clear();
+        state.closers.clear();
+        drop(state);
+        self.0.health.send_replace(Health::Failed { disk_full: false });
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
@@ -11,11 +12,17 @@ use tracing_subscriber::EnvFilter;
 use super::render;
 use crate::app::{self, Gate, Inspected};
 use crate::config::{self, LogFormat, Logging, Mistake};
+use crate::diagnostics::Diagnostics;
+use crate::supervision::panic_text;
 
 /// What has to be said for a gate without a log to serve.
 const UNLOGGED: &str = "TIDEGATE_NOTHING_ON_RECORD";
 
-pub(super) fn serve(path: &Path) -> anyhow::Result<()> {
+/// Longest wait at the end for standard error to take the last messages.
+const LAST_MESSAGES: Duration = Duration::from_secs(1);
+
+/// Returns the exit code; what went wrong is said by then, in a way that cannot block.
+pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
     if cfg!(feature = "unlogged") {
         if std::env::var_os(UNLOGGED).is_none_or(|said| said != "yes") {
             anyhow::bail!(
@@ -25,7 +32,7 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<()> {
         super::complain("NOTHING IS PUT ON RECORD: this gate was built for benches (--features unlogged)");
     }
     let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
-    messages(&settings.logging)?;
+    let diagnostics = messages(&settings.logging)?;
     let targets = settings
         .targets
         .iter()
@@ -48,18 +55,46 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the operating system gives no threads")?;
-    Ok(runtime.block_on(app::serve(settings, || config::load(path), started))?)
+    let served = runtime.block_on(app::serve(settings, &diagnostics, || config::load(path), started));
+    // Not waited for: what hangs now has had its time.
+    runtime.shutdown_background();
+    let code = match served {
+        Ok(()) => 0,
+        Err(error) => {
+            super::complain_to(&mut diagnostics.clone(), &format!("{:#}", anyhow::Error::from(error)));
+            1
+        }
+    };
+    let _ = diagnostics.flush(LAST_MESSAGES);
+    Ok(code)
 }
 
-/// The gate's own messages go to standard error: standard output is for answers.
-fn messages(logging: &Logging) -> anyhow::Result<()> {
+/// The gate's own messages go to standard error, for standard output is for answers: through a queue that holds nobody up.
+fn messages(logging: &Logging) -> anyhow::Result<Diagnostics> {
     let filter = EnvFilter::try_new(&logging.level).context("log.level")?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let diagnostics = Diagnostics::start(io::stderr()).context("the operating system gives no threads")?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(diagnostics.clone())
+        // It would print them, to the same standard error.
+        .log_internal_errors(false);
     let set = match logging.format {
         LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
-    set.map_err(|error| anyhow::anyhow!("the gate's messages cannot be set up: {error}"))
+    set.map_err(|error| anyhow::anyhow!("the gate's messages cannot be set up: {error}"))?;
+    // The default hook writes to standard error itself, on the thread that panics.
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current().name().unwrap_or("without a name").to_owned();
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(
+            thread,
+            at,
+            panic = panic_text(panic.payload()),
+            "a part of the gate has panicked"
+        );
+    }));
+    Ok(diagnostics)
 }
 
 pub(super) fn check(path: &Path, offline: bool) -> anyhow::Result<()> {

@@ -27,6 +27,7 @@ mod tests;
 pub mod user;
 mod wait;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -76,7 +77,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     let config = cli.config;
     let done = match cli.command {
         Command::People(command) => return wait_for(people::run(&config, command)),
-        Command::Serve => gate::serve(&config),
+        Command::Serve => return gate::serve(&config),
         Command::Check { offline } => gate::check(&config, offline),
         Command::Demo(args) => demo::run(&args),
         Command::Grant(command) => wait_for(grant::run(&config, command)),
@@ -118,9 +119,13 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the one place that tells the user what went wrong")]
 fn complain(text: &str) {
+    complain_to(&mut std::io::stderr(), text);
+}
+
+/// Tells the user what went wrong. Where nobody can be told any more there is nothing else to do.
+fn complain_to(output: &mut impl Write, text: &str) {
     for line in text.lines() {
-        eprintln!("tidegate: {}", render::visible(line));
+        let _ = output.write_all(format!("tidegate: {}\n", render::visible(line)).as_bytes());
     }
 }

@@ -31,7 +31,7 @@ use crate::tls::{ServerTlsCell, Transport};
 
 /// Connections at once on one listener, and handshakes at once besides: people and pipelines that wait for something hold one
 /// each.
-pub(super) const MOST: usize = 1_000;
+pub const MOST: u32 = 1_000;
 /// How long the head of a request may take, from the connection's begin or the answer before: a network that loses packets needs a
 /// few seconds, and clients that keep a connection for later are used to its end.
 pub(super) const SILENCE: Duration = Duration::from_secs(15);
@@ -43,6 +43,8 @@ const BREATH: Duration = Duration::from_millis(50);
 /// Accepts connections, and shakes hands with many at once.
 #[derive(Debug)]
 pub(super) struct Front {
+    /// Handshakes at once.
+    pub(super) most: usize,
     tcp: TcpListener,
     tls: Option<ServerTlsCell>,
     shaking: JoinSet<Option<(Transport, SocketAddr)>>,
@@ -52,6 +54,7 @@ impl Front {
     /// With a certificate: on TLS.
     pub(super) fn new(tcp: TcpListener, tls: Option<ServerTlsCell>) -> Self {
         Self {
+            most: MOST as usize,
             tcp,
             tls,
             shaking: JoinSet::new(),
@@ -85,7 +88,7 @@ impl Listener for Front {
 
     async fn accept(&mut self) -> (Transport, SocketAddr) {
         loop {
-            let room = self.shaking.len() < MOST;
+            let room = self.shaking.len() < self.most;
             tokio::select! {
                 Some(shaken) = self.shaking.join_next() => if let Ok(Some(shaken)) = shaken {
                     return shaken;

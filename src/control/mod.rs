@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+pub use listen::MOST;
 pub use problem::ApiError;
 pub use serve::{ListenError, Listeners, serve};
 pub use token::{AdminToken, TokenError};
@@ -73,6 +74,10 @@ pub struct Gate {
     pub advertise: String,
     /// Whether the gate takes sessions, or why not.
     pub ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Whether what carries sessions makes progress, or what does not.
+    pub alive: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Connections at once on one listener.
+    pub places: usize,
     /// The metrics in their text format.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
 }

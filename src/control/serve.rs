@@ -24,7 +24,7 @@ use utoipa_axum::routes;
 
 use super::caller::{self, Client};
 use super::hold::Hold;
-use super::listen::{self, Front, MOST};
+use super::listen::{self, Front};
 use super::openapi::{self, Document, Written};
 use super::problem::ApiError;
 use super::routes::{audit, events, grants, requests, sessions, targets, users};
@@ -129,13 +129,15 @@ fn bind_unix(socket: &Path) -> io::Result<UnixListener> {
 /// Serves the API until `stop` is done.
 pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Output = ()>) -> io::Result<()> {
     let Listeners { unix, tcp, _file } = listeners;
+    let most = gate.places;
     let (stopping, stopped) = watch::channel(false);
     let (router, _) = router(gate, stopped.clone());
     let service = TowerToHyperService::new(router);
-    let unix = listen::answer(unix, MOST, |_| Client(None), service.clone(), stopped.clone());
+    let unix = listen::answer(unix, most, |_| Client(None), service.clone(), stopped.clone());
     let tcp = async move {
-        if let Some(tcp) = tcp {
-            listen::answer(tcp, MOST, |client| Client(Some(client.ip())), service, stopped).await;
+        if let Some(mut tcp) = tcp {
+            tcp.most = most;
+            listen::answer(tcp, most, |client| Client(Some(client.ip())), service, stopped).await;
         }
     };
     let end = async {
@@ -183,6 +185,7 @@ pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> (Router
         .routes(routes!(openapi::openapi))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), caller::settle))
         .routes(routes!(health))
+        .routes(routes!(alive))
         .routes(routes!(ready))
         .routes(routes!(metrics));
     let (router, mut document) = v1.split_for_parts();
@@ -201,6 +204,14 @@ pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> (Router
 #[utoipa::path(get, path = "/healthz", tag = "health", summary = "Whether the gate runs", responses((status = 200, description = "It does", content_type = "text/plain", body = String)))]
 async fn health() -> &'static str {
     "ok\n"
+}
+
+#[utoipa::path(get, path = "/livez", tag = "health", summary = "Whether what carries sessions makes progress", responses((status = 200, description = "It does", content_type = "text/plain", body = String), (status = 503, description = "What does not", content_type = "text/plain", body = String)))]
+async fn alive(State(gate): State<Arc<Gate>>) -> Response {
+    match (gate.alive)() {
+        Ok(()) => "alive\n".into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not alive: {reason}\n")).into_response(),
+    }
 }
 
 #[utoipa::path(get, path = "/readyz", tag = "health", summary = "Whether the gate takes sessions", responses((status = 200, description = "It does", content_type = "text/plain", body = String), (status = 503, description = "Why not", content_type = "text/plain", body = String)))]

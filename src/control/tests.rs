@@ -95,6 +95,8 @@ impl Wanted {
             room: Box::new(|_| None),
             advertise: "127.0.0.1:7432".to_owned(),
             ready: Box::new(readiness(Arc::clone(&ready))),
+            alive: Box::new(|| Ok(())),
+            places: MOST as usize,
             metrics: Box::new(|| "# EOF\n".to_owned()),
         };
         let listen = tcp.then(|| "127.0.0.1:0".parse().unwrap());

@@ -66,7 +66,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Courier {
     /// Sends until it is dropped.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(&self) {
         let file = self.position.clone();
         let loaded = tokio::task::spawn_blocking(move || file.load()).await;
         // A runtime that goes down reads nothing more.

@@ -28,6 +28,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
+use crate::supervision::restarted;
 use crate::tls::{CollectorTls, TlsError};
 use courier::Courier;
 use position::PositionFile;
@@ -131,7 +132,7 @@ impl Forwarder {
             pace,
             state: Arc::clone(&state),
         };
-        let task = tokio::spawn(courier.run());
+        let task = tokio::spawn(async move { restarted("forwarding the audit log", async || courier.run().await).await });
         Ok(Self { state, clock, task })
     }
 

@@ -43,6 +43,7 @@ use crate::grant::{Grant, IllegalChange, InvalidTerms};
 use crate::ids::{GrantId, RequestId, SessionId};
 use crate::names::{IdentityName, TargetName};
 use crate::scram::Verifier;
+use crate::supervision::ThreadEnd;
 use live::Live;
 use logins::Logins;
 use record::Recorder;
@@ -200,6 +201,18 @@ impl Ledger {
             users_changed: watch::Sender::new(0),
             news: broadcast::Sender::new(NEWS),
         })))
+    }
+
+    /// Returns the end of the store's thread. It comes with the ledger's own; earlier, nothing is stored any more.
+    #[must_use]
+    pub fn thread_end(&self) -> ThreadEnd {
+        self.0.store.thread_end.clone()
+    }
+
+    /// Makes the store's thread panic.
+    #[cfg(test)]
+    pub(crate) fn break_thread(&self) {
+        self.0.store.break_thread();
     }
 
     /// What to check a login by `user` against. For a user that is no grant: a verifier that nothing fits, made with the

@@ -21,6 +21,7 @@ use super::{OpenSession, row};
 use crate::grant::Grant;
 use crate::ids::SessionId;
 use crate::scram::Verifier;
+use crate::supervision::{self, ThreadEnd};
 
 /// Why the store did not do what it was asked. Cheap to clone: one fault can fail many that were written together.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -82,6 +83,7 @@ pub(super) enum SessionChange {
 /// Speaks to the thread. The thread ends when this is dropped.
 pub(super) struct Store {
     jobs: mpsc::Sender<Job>,
+    pub(super) thread_end: ThreadEnd,
 }
 
 type Reply = oneshot::Sender<Result<(), StoreError>>;
@@ -116,14 +118,18 @@ impl Store {
         let loaded = load(&connection, now, mock_key)?;
         durable(&connection, false)?;
         let (jobs, queue) = mpsc::channel();
-        std::thread::Builder::new()
-            .name("ledger".to_owned())
-            .spawn(move || work(connection, &queue))
-            .map_err(|source| StoreError::File {
+        let (_, thread_end) =
+            supervision::thread("ledger", move || work(connection, &queue)).map_err(|source| StoreError::File {
                 path: path.display().to_string(),
                 source: Arc::new(source),
             })?;
-        Ok((Self { jobs }, loaded))
+        Ok((Self { jobs, thread_end }, loaded))
+    }
+
+    /// Makes its thread panic.
+    #[cfg(test)]
+    pub(super) fn break_thread(&self) {
+        let _ = self.jobs.send(Job::Call(Box::new(|_| panic!("as a test wants it"))));
     }
 
     /// Runs `job` on the store's thread.

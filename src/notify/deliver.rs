@@ -39,7 +39,7 @@ enum Trouble {
 
 impl Courier {
     /// For as long as it is let.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(&self) {
         let mut way = None;
         loop {
             if let Err(error) = self.next(&mut way).await {

@@ -30,6 +30,7 @@ use crate::clock::Clock;
 use crate::ids::LogId;
 use crate::ledger::{Changed, Ledger, RequestFilter};
 use crate::secret::Secret;
+use crate::supervision::restarted;
 use deliver::Courier;
 use outbox::Outbox;
 
@@ -144,7 +145,9 @@ impl Notifier {
                 bell,
                 lost: Arc::clone(&self.0.lost),
             };
-            receivers.tasks.spawn(courier.run());
+            receivers
+                .tasks
+                .spawn(async move { restarted("a webhook", async || courier.run().await).await });
         }
         receivers.settings = Arc::new(settings);
         // The tasks of the former receivers end with them.

@@ -5,6 +5,7 @@
 
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -99,7 +100,8 @@ impl Outbox {
             .name("outbox".to_owned())
             .spawn(move || {
                 while let Ok(job) = queue.recv() {
-                    job(&mut connection);
+                    // A panic fails that job: its transaction is rolled back, and whoever waits for it hears of it.
+                    let _ = catch_unwind(AssertUnwindSafe(|| job(&mut connection)));
                 }
             })
             .map_err(told)?;

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -84,9 +85,16 @@ pub struct Terminator {
     /// Orders that have not been answered.
     unanswered: Arc<AtomicUsize>,
     clock: Clock,
+    task: AbortHandle,
 }
 
 impl Terminator {
+    /// Leaves it without a task, as a panic does.
+    #[cfg(test)]
+    pub(crate) fn break_task(&self) {
+        self.task.abort();
+    }
+
     /// Starts the task that holds the connection; it connects at once, so that the first end does not wait for it.
     /// To be called within a tokio runtime.
     #[must_use]
@@ -94,14 +102,21 @@ impl Terminator {
         let (orders, queue) = mpsc::unbounded_channel();
         let (target, changes) = watch::channel(target);
         let (connection, connected) = watch::channel(false);
-        tokio::spawn(Work::new(changes, clock.clone(), queue, connection).run());
+        let task = tokio::spawn(Work::new(changes, clock.clone(), queue, connection).run());
         Self {
             orders,
             target: Arc::new(target),
             connected,
             unanswered: Arc::default(),
             clock,
+            task: task.abort_handle(),
         }
+    }
+
+    /// Returns true when its task is gone, so that it can end nothing any more.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// Whether so many are being ended that each has to wait for the processor: nobody need wait for what one of them says.

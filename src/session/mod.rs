@@ -24,17 +24,21 @@ mod start;
 mod statement;
 mod tail;
 mod tap;
+#[cfg(test)]
+mod tests;
 mod waiting;
 mod watch;
 mod wishes;
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use admit::{Rules, TargetRoom};
 pub use buffer::Pool;
@@ -43,6 +47,7 @@ pub use registry::{Registry, SessionView};
 pub use statement::Keep;
 pub use waiting::{Lobby, WaitSettings};
 
+use registry::Live;
 use start::Started;
 
 use crate::access::Desk;
@@ -110,6 +115,8 @@ pub struct Accepted {
     pub connections: Arc<Semaphore>,
     /// How many places there are.
     pub limit: u32,
+    /// Its file descriptor among those for connections that are no session yet, held until it is one or is closed.
+    pub descriptor: OwnedSemaphorePermit,
 }
 
 /// Leads one connection from accept to its ending.
@@ -118,7 +125,17 @@ pub async fn run(accepted: Accepted, shared: Arc<Shared>) {
     let Some(started) = Box::pin(begin(accepted, &shared)).await else {
         return;
     };
-    watch::run(started, &shared).await;
+    let live = Arc::clone(started.entry.live());
+    carry(&live, watch::run(started, &shared), &shared).await;
+}
+
+/// Runs a session to its end. A panic in it is the end of it, and of nothing else.
+async fn carry(live: &Arc<Live>, session: impl Future<Output = ()>, shared: &Arc<Shared>) {
+    // A shutdown waits until its end is on record, however it ends.
+    let _unfinished = shared.registry.arriving();
+    if AssertUnwindSafe(session).catch_unwind().await.is_err() {
+        watch::broke_off(live, shared).await;
+    }
 }
 
 /// From a stranger to a session; `None` where it did not come to one (which is on record, and the client knows).
@@ -131,6 +148,7 @@ async fn begin(accepted: Accepted, shared: &Shared) -> Option<Started> {
         place,
         connections,
         limit,
+        descriptor: _until_then,
     } = accepted;
     let greeted = match frontend::greet(tcp, client, place, &rules.frontend).await {
         Ok(Hello::Session(greeted)) => greeted,

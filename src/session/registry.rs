@@ -201,6 +201,11 @@ impl Registry {
         views
     }
 
+    /// Returns all running sessions.
+    pub(crate) fn live(&self) -> Vec<Arc<Live>> {
+        self.lock().values().cloned().collect()
+    }
+
     /// The running sessions whose grant is over; in a moment they will have noticed themselves.
     pub(crate) fn overdue(&self, now: Timestamp) -> Vec<Arc<Live>> {
         let over = |live: &&Arc<Live>| {

@@ -417,4 +417,4 @@ fn malformed(error: crate::wire::frame::FrameError) -> Ending {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -34,13 +34,14 @@ pub(super) struct Started {
     pub(super) rules: Arc<Rules>,
     pub(super) since: Moment,
     pub(super) places: Places,
+    /// Its place among the connections: held until its client's is closed.
+    pub(super) connection: OwnedSemaphorePermit,
 }
 
-/// Its places, free again when dropped: under its grant, on the target, among the connections.
+/// Its places, free again when dropped: under its grant, and on the target.
 pub(super) struct Places {
     _grant: Slot,
     _target: OwnedSemaphorePermit,
-    _gate: OwnedSemaphorePermit,
 }
 
 /// Registers a session and prepares what carries it, with its welcome already on the way to the client.
@@ -94,7 +95,6 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     let places = Places {
         _grant: slot,
         _target: opened.place,
-        _gate: gate,
     };
     Started {
         relay,
@@ -104,6 +104,7 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         rules,
         since,
         places,
+        connection: gate,
     }
 }
 

@@ -15,10 +15,11 @@ use super::limits::{Due, Limits};
 use super::registry::{Live, Order};
 use super::relay::{Relay, Stop};
 use super::start::Started;
+use super::tap::Totals;
 use super::{Settings, Shared};
-use crate::audit::Batch;
 use crate::audit::event::{BackendGone, Event as Recorded, SessionEnded};
-use crate::ending::Ending;
+use crate::audit::{AuditError, Batch};
+use crate::ending::{Ending, Fate};
 use crate::grant::Grant;
 use crate::provision::GoneLater;
 
@@ -32,6 +33,7 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
         places,
         rules,
         since,
+        connection: _until_closed,
     } = started;
     let settings = &rules.session;
     let mut orders = entry.live().orders.subscribe();
@@ -65,6 +67,22 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
         let _ = closing.await;
     }
     drop(entry);
+}
+
+/// Ends a session that has panicked: its client's connection is closed by then, its backend and its record are left.
+pub(super) async fn broke_off(live: &Arc<Live>, shared: &Arc<Shared>) {
+    let noticed = shared.clock.moment().instant;
+    let mut ended = Ended {
+        fate: Fate::Unknown,
+        totals: Totals::default(),
+        told: Some(false),
+        gone: Some(live.end_backend().await),
+        closing: None,
+    };
+    put_on_record(live, &Ending::GateFault, &ended, (live.backend.opened, noticed), shared).await;
+    if let Some(later) = ended.gone.as_mut().and_then(|gone| gone.later.take()) {
+        tokio::spawn(gone_late(later, Arc::clone(live), noticed, Arc::clone(shared)));
+    }
 }
 
 /// Carries until there is a reason to end. Limits go before the target, the target before the client.
@@ -224,8 +242,8 @@ async fn put_on_record(live: &Live, ending: &Ending, ended: &Ended, (since, orde
         .metrics
         .session_ended(&live.who.target, ending.name(), ended.totals.statements, overshoot);
     tracing::info!(session = %live.who.session, grant = %live.who.grant, identity = %live.who.identity, ending = ending.name(), "session ended");
-    has_happened(&Recorded::SessionEnded(Cow::Owned(record)), live, shared).await;
-    if confirmed == Some(false) {
+    let kept = has_happened(&Recorded::SessionEnded(Cow::Owned(record)), live, shared).await;
+    if !kept || confirmed == Some(false) {
         // It stays open in the store: the next start reaps it, should the backend live that long.
         return;
     }
@@ -240,18 +258,25 @@ async fn gone_late(later: GoneLater, live: Arc<Live>, ordered: Instant, shared: 
         backend_pid: live.backend.pid,
         overshoot_us: micros(ordered, at),
     };
-    has_happened(&Recorded::BackendGone(record), &live, &shared).await;
-    close(&live, &shared).await;
+    if has_happened(&Recorded::BackendGone(record), &live, &shared).await {
+        close(&live, &shared).await;
+    }
 }
 
-/// Records what has happened, and must not get lost: where the log cannot be written, it is kept until it can.
-async fn has_happened(event: &Recorded<'_>, live: &Live, shared: &Shared) {
-    if let Err(error) = shared.journal.record(event).await {
-        tracing::error!(session = %live.who.session, %error, "the end of a session cannot be put on record yet");
-        let mut batch = Batch::new();
-        batch.push(shared.clock.now(), event);
-        shared.journal.defer(&mut batch);
+/// Records what has happened, and must not get lost: where the log cannot be written, it is kept until it can. Returns false where
+/// that is not in this run: the session has to stay open in the store then, so that the next start puts an end on record.
+async fn has_happened(event: &Recorded<'_>, live: &Live, shared: &Shared) -> bool {
+    let Err(error) = shared.journal.record(event).await else {
+        return true;
+    };
+    tracing::error!(session = %live.who.session, %error, "the end of a session cannot be put on record yet");
+    if matches!(error, AuditError::Closed) {
+        return false;
     }
+    let mut batch = Batch::new();
+    batch.push(shared.clock.now(), event);
+    shared.journal.defer(&mut batch);
+    true
 }
 
 /// Nothing of the session is left that a next start would have to look for.

@@ -10,10 +10,10 @@ use tidegate::lab::Gate;
 use crate::support::{Raw, active, alive, database, ended, eventually, gate_with, grant};
 
 /// The gate's session threads, stopped for as long as this lives. Only the thread that stopped them can let them go.
-struct Stopped(Vec<Pid>);
+pub(crate) struct Stopped(Vec<Pid>);
 
 impl Stopped {
-    fn stop(gate: &Gate) -> Self {
+    pub(crate) fn stop(gate: &Gate) -> Self {
         let tasks = format!("/proc/{}/task", gate.pid().expect("it runs"));
         let threads = fs::read_dir(tasks).expect("the threads").filter_map(|task| {
             let task = task.expect("a thread");

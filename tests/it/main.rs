@@ -10,6 +10,7 @@
 //! - `changes`: extend, shorten, revoke, warnings: what reaches a session that runs
 //! - `deadline`: two hundred sessions of one grant end at one time
 //! - `demo`: what a newcomer runs first
+//! - `descriptors`: the limit of open files, and strangers who take all they can
 //! - `disk`: a disk that is full again and again, that can only be read, a log that was deleted: nothing runs off the record
 //! - `drain`: SIGTERM ends idle sessions first and the others at its limit
 //! - `drivers`: drivers as they are published (`make drivers`, not a part of `make test`)
@@ -21,7 +22,9 @@
 //! - `hang`: session threads that hang lengthen nothing at the database
 //! - `kill9`: what a gate that dies leaves behind: no backend, and no statement off the record
 //! - `left_behind`: what a grant could leave to others: functions, views, default privileges, gifts
+//! - `lifeless`: a gate that is frozen gives no sign of life, to its service manager or at `/livez`
 //! - `log`: what the log says is what the server ran
+//! - `messages`: standard error that is stuck or fails holds nothing up
 //! - `oidc`: a pipeline's token of an OpenID provider that the test starts, and every token that is not good
 //! - `pipelines`: what was sent ahead of its answers when the deadline comes, or a revocation
 //! - `profiles`: profiles that say what they may do: planned, applied, and looked after by a running gate
@@ -62,6 +65,7 @@ mod changes;
 mod deadline;
 mod decisions;
 mod demo;
+mod descriptors;
 mod disk;
 mod drain;
 mod drivers;
@@ -73,7 +77,9 @@ mod frozen;
 mod hang;
 mod kill9;
 mod left_behind;
+mod lifeless;
 mod log;
+mod messages;
 mod oidc;
 mod pipelines;
 mod profiles;

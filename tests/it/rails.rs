@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::app::Gate;
+use tidegate::diagnostics::Diagnostics;
 use tidegate::grant::Terms;
 use tidegate::lab::{Driver, Shop};
 use tidegate::names::ProfileName;
@@ -32,7 +33,9 @@ impl Careful {
         let head = "listen = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n";
         let path = folder.path().join("tidegate.toml");
         std::fs::write(&path, format!("{head}{}", shop.target_table(TARGET, ""))).unwrap();
-        let gate = Gate::start(tidegate::config::load(&path).unwrap()).await.unwrap();
+        let gate = Gate::start(tidegate::config::load(&path).unwrap(), Diagnostics::default())
+            .await
+            .unwrap();
         let profile: ProfileName = "careful".parse().unwrap();
         let rules = Rules {
             statements: Some(vec!["!drop".to_owned()]),
@@ -169,7 +172,7 @@ async fn a_driver_is_refused_a_statement_and_goes_on() {
         assert!(metrics.contains(&line), "{line} not in {metrics}");
     }
     drop((driver, other));
-    careful.gate.drain().await;
+    careful.gate.stop(Duration::from_secs(30)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,5 +207,5 @@ async fn psql_shows_what_to_do() {
     ] {
         assert!(errors.contains(words), "no {words:?} in {errors}");
     }
-    careful.gate.drain().await;
+    careful.gate.stop(Duration::from_secs(30)).await;
 }

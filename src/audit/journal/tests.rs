@@ -593,3 +593,24 @@ async fn measure() {
     }
     println!("one statement, intent and outcome: {} ns", start.elapsed().as_nanos() / count);
 }
+
+/// A thread that dies leaves nobody waiting, whether it or the sessions write.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_thread_the_journal_is_closed() {
+    for durability in [Durability::Process, Durability::Power] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = settings(dir.path());
+        settings.durability = durability;
+        let journal = Journal::open(&settings, clock()).unwrap();
+        journal.record(&note("the first")).await.unwrap();
+        journal.break_thread();
+        journal.thread_end().wait().await;
+        let refused = journal.record(&note("the second")).await;
+        assert!(matches!(refused, Err(AuditError::Closed)), "{refused:?}");
+        assert!(journal.checkpoint().await.is_err());
+        assert_eq!(*journal.health().borrow(), Health::Failed { disk_full: false });
+        // A stop does not wait for it.
+        journal.close().await;
+        assert_eq!(records(&first_file(&settings)).len(), 1);
+    }
+}

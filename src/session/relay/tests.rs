@@ -201,7 +201,8 @@ fn relay((client, address): (Transport, SocketAddr), target: Transport, folder: 
     }
 }
 
-fn live(who: Arc<Who>, client: SocketAddr, clock: &Clock) -> Live {
+/// A session on a target that is not there.
+pub(in crate::session) fn live(who: Arc<Who>, client: SocketAddr, clock: &Clock) -> Live {
     let terms = Terms {
         identity: who.identity.clone(),
         target: who.target.clone(),

@@ -15,6 +15,7 @@ mod raw;
 pub(crate) mod script;
 mod wait;
 mod walls;
+mod wrapped;
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -35,6 +36,7 @@ pub(crate) use random::{Random, seed};
 pub(crate) use raw::{Frame, Raw, Told};
 pub(crate) use wait::{PATIENCE, eventually, within};
 pub(crate) use walls::{ACCOUNT, READER, WRITER, Walls, code, gate_before as roles_gate_before, value};
+pub(crate) use wrapped::{FullPipe, Wrapped, gate_through};
 
 /// The target's name in every test's configuration.
 pub(crate) const TARGET: &str = "shop";

@@ -1,0 +1,157 @@
+//! File descriptors: as many as the system gives, and shared out so that strangers cannot take those that sessions, the log, the
+//! store and the ends of sessions need.
+//!
+//! It opens and counts none: it says how many places there may be, and whoever lets connections in keeps to that.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Kept for what the gate itself has open: the log with its next segment, packing and reading, the store, the outbox, listeners,
+/// runtimes, webhooks, the receiver of the log.
+const RESERVED: u64 = 96;
+/// Kept for each target: the terminator, the connections that make and drop roles, the look at its profiles, a cancel.
+const RESERVED_PER_TARGET: u64 = 6;
+/// Of one session: the client's and the target's.
+const PER_SESSION: u64 = 2;
+/// Of one connection to the control API: its own, and a segment of the log that is read for it.
+const PER_CALLER: u64 = 2;
+/// Listeners of the control API, and the handshakes on it.
+const CALLER_LISTENERS: u64 = 3;
+/// With fewer left for connections nobody could work.
+const MIN_SHARED: u64 = 64;
+
+/// Connections at once, of each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Places {
+    /// `limits.connections`: sessions.
+    pub(super) connections: u32,
+    /// `limits.handshakes`: strangers.
+    pub(super) handshakes: u32,
+    /// `limits.waiting_logins`.
+    pub(super) waiting_logins: u32,
+    /// Connections to the control API, on each of its listeners.
+    pub(super) callers: u32,
+}
+
+/// The limit of open files is too low to run at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the limit of open files is {limit}, and the gate needs {needed} at least: raise it (ulimit -n, or LimitNOFILE= in systemd)"
+)]
+pub struct TooFewDescriptorsError {
+    limit: u64,
+    needed: u64,
+}
+
+/// Raises the soft limit of open files to the hard one, and returns what it is then; `None`: without a limit.
+pub(super) fn raise() -> Option<u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if current == maximum || setrlimit(Resource::Nofile, wanted).is_ok() {
+        return maximum;
+    }
+    current
+}
+
+impl Places {
+    /// Descriptors they take when all are taken.
+    fn descriptors(self) -> u64 {
+        u64::from(self.connections) * PER_SESSION
+            + u64::from(self.handshakes)
+            + u64::from(self.waiting_logins)
+            + u64::from(self.callers) * PER_CALLER * CALLER_LISTENERS
+    }
+
+    /// Returns as many of these places as `limit` descriptors allow: all of them, or else half of what there is to sessions, a
+    /// quarter to strangers, and the rest to callers of the control API and to logins that wait. What one kind does not want,
+    /// sessions get.
+    pub(super) fn within(self, limit: Option<u64>, targets: usize) -> Result<Self, TooFewDescriptorsError> {
+        let Some(limit) = limit else { return Ok(self) };
+        let reserved = RESERVED + RESERVED_PER_TARGET * targets as u64;
+        let shared = limit.saturating_sub(reserved);
+        if shared < MIN_SHARED {
+            let needed = reserved + MIN_SHARED;
+            return Err(TooFewDescriptorsError { limit, needed });
+        }
+        if self.descriptors() <= shared {
+            return Ok(self);
+        }
+        let share = |wanted: u32, descriptors: u64, each: u64| wanted.min(u32::try_from(descriptors / each).unwrap_or(u32::MAX));
+        let callers = share(self.callers, shared * 3 / 16, PER_CALLER * CALLER_LISTENERS);
+        let mut places = Self {
+            connections: 0,
+            handshakes: share(self.handshakes, shared / 4, 1),
+            waiting_logins: share(self.waiting_logins, shared / 16, 1),
+            callers: callers.max(1),
+        };
+        places.connections = share(self.connections, shared.saturating_sub(places.descriptors()), PER_SESSION);
+        Ok(places)
+    }
+
+    /// The same, and says so where they are fewer than wanted.
+    pub(super) fn fitted(self, limit: Option<u64>, targets: usize) -> Result<Self, TooFewDescriptorsError> {
+        let places = self.within(limit, targets)?;
+        if places != self {
+            tracing::warn!(
+                open_files = limit,
+                connections = places.connections,
+                handshakes = places.handshakes,
+                waiting_logins = places.waiting_logins,
+                callers = places.callers,
+                wanted = self.descriptors(),
+                "the limit of open files allows fewer connections than configured: limits.connections, limits.handshakes and \
+                 limits.waiting_logins are lowered; raise the limit (ulimit -Hn, or LimitNOFILE= in systemd)"
+            );
+        }
+        Ok(places)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DEFAULT: Places = Places {
+        connections: 1000,
+        handshakes: 4096,
+        waiting_logins: 200,
+        callers: 1000,
+    };
+
+    #[test]
+    fn what_fits_is_as_configured() {
+        assert_eq!(DEFAULT.within(None, 3), Ok(DEFAULT));
+        assert_eq!(DEFAULT.within(Some(16_384), 3), Ok(DEFAULT));
+        let places = DEFAULT.within(Some(1024), 1).unwrap();
+        assert!(places.connections >= 200 && places.handshakes >= 200, "{places:?}");
+    }
+
+    #[test]
+    fn a_limit_under_which_nobody_could_work_is_an_error() {
+        let refused = DEFAULT.within(Some(100), 1).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the limit of open files is 100, and the gate needs 166 at least: raise it (ulimit -n, or LimitNOFILE= in systemd)"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn the_reserve_is_never_shared_out(
+            (connections, handshakes, waiting_logins, callers) in (1u32.., 1u32.., 0u32.., 1u32..),
+            limit in 0u64..2_000_000,
+            targets in 0usize..50,
+        ) {
+            let wanted = Places { connections, handshakes, waiting_logins, callers };
+            if let Ok(places) = wanted.within(Some(limit), targets) {
+                prop_assert!(places.descriptors() + RESERVED + RESERVED_PER_TARGET * targets as u64 <= limit);
+                prop_assert!(places.connections >= 1 && places.handshakes >= 1 && places.callers >= 1);
+                prop_assert!(places.connections <= connections && places.handshakes <= handshakes);
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What the gate says of itself: whether it takes sessions, whether it is alive, what it counts.
+//!
+//! It changes nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Forwarder, roles};
+use crate::audit::{Health, Written};
+use crate::diagnostics::Diagnostics;
+use crate::metrics::Log;
+use crate::notify::Notifier;
+use crate::session::Shared;
+use crate::supervision::Supervisor;
+
+/// Whether the gate takes sessions, or why not.
+pub(super) fn readiness(shared: &Shared, supervisor: &Supervisor) -> Result<(), String> {
+    if let Some(failure) = supervisor.failure() {
+        return Err(failure.to_string());
+    }
+    if shared.draining.load(Ordering::Relaxed) {
+        return Err("the gate is shutting down".to_owned());
+    }
+    match *shared.journal.health().borrow() {
+        Health::Good => Ok(()),
+        Health::Failed { disk_full: true } => Err("the disk of the audit log is full".to_owned()),
+        Health::Failed { disk_full: false } => Err("the audit log cannot be written".to_owned()),
+    }
+}
+
+/// What is counted, and by whom.
+pub(super) struct Counts {
+    pub(super) shared: Arc<Shared>,
+    pub(super) notifier: Notifier,
+    pub(super) forwarder: Option<Arc<Forwarder>>,
+    pub(super) diagnostics: Diagnostics,
+}
+
+impl Counts {
+    /// The metrics in their text format.
+    pub(super) fn text(&self) -> String {
+        let shared = &self.shared;
+        shared.metrics.waiting(shared.lobby.waiting());
+        shared.metrics.notices_lost(self.notifier.lost());
+        shared.metrics.messages_lost(self.diagnostics.lost());
+        shared.metrics.log(log(shared));
+        roles::count(shared);
+        if let Some(forwarder) = &self.forwarder {
+            let (sent, missed, lag) = (forwarder.sent(), forwarder.missed(), forwarder.lag());
+            shared.metrics.forwarded(sent, missed, lag);
+        }
+        shared.metrics.text()
+    }
+}
+
+/// What was written to the log.
+fn log(shared: &Shared) -> Log {
+    let Written {
+        lines,
+        bytes,
+        writes,
+        syncs,
+        segment,
+        signed,
+        last_seq: _,
+    } = shared.journal.written();
+    let age = signed.map(|signed| shared.clock.now().duration_since(signed));
+    Log {
+        lines,
+        bytes,
+        writes,
+        syncs,
+        segment,
+        since_checkpoint: age.and_then(|age| age.try_into().ok()).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,63 @@
+//! The ticker: keeps gate time with the wall clock, notes it on disk with where the log stands, and watches the log's health.
+//!
+//! Nothing in it waits for a disk: a tick that does would be a clock that stands still.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::pulse::Pulse;
+use crate::audit::Health;
+use crate::session::Shared;
+
+/// How often the wall clock is compared with gate time: a step is noticed within this.
+const OBSERVE: Duration = Duration::from_millis(250);
+/// How often the time is noted on disk, so that a clock set back while the gate is down lengthens nothing by more than this.
+const REMEMBER: Duration = Duration::from_secs(10);
+
+/// Ticks for as long as the gate runs.
+pub(super) async fn tick(shared: Arc<Shared>, pulse: Pulse) {
+    tokio::join!(observe(&shared, &pulse), remember(&shared));
+}
+
+async fn observe(shared: &Shared, pulse: &Pulse) {
+    let mut health = shared.journal.health();
+    let mut observe = tokio::time::interval(OBSERVE);
+    shared.metrics.audit(true);
+    loop {
+        tokio::select! {
+            _ = observe.tick() => {
+                shared.metrics.clock(shared.clock.observe());
+                pulse.beat(&shared.clock);
+            }
+            Ok(()) = health.changed() => {
+                let health = *health.borrow_and_update();
+                shared.metrics.audit(health == Health::Good);
+                match health {
+                    Health::Good => tracing::info!("the audit log can be written again"),
+                    Health::Failed { disk_full } => tracing::error!(disk_full, "the audit log cannot be written: statements are refused"),
+                }
+            }
+        }
+    }
+}
+
+async fn remember(shared: &Shared) {
+    let mut remember = tokio::time::interval(REMEMBER);
+    remember.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        remember.tick().await;
+        remember_in_store(shared).await;
+    }
+}
+
+/// Notes in the store the time, and where the log stands.
+pub(super) async fn remember_in_store(shared: &Shared) {
+    let now = shared.clock.now();
+    let mut noted = shared.ledger.remember_time(now).await;
+    if let (Ok(()), Some(tip)) = (&noted, shared.journal.signed_tip()) {
+        noted = shared.ledger.remember_log_tip(tip, now).await;
+    }
+    if let Err(error) = noted {
+        tracing::warn!(%error, "the time and the log's tip could not be noted in the store");
+    }
+}

@@ -1,0 +1,223 @@
+//! The gate's own messages on their way to standard error: a bounded queue and a thread that writes them.
+//!
+//! It does not format messages and does not decide which there are. `tracing-appender` is not used: it bounds lines and not bytes,
+//! does not count what it cannot write, and itself prints (which blocks, or panics) when its output is stuck or fails.
+//!
+//! INVARIANT: giving a message waits for nothing but a short lock and cannot fail. What standard error does not take in time, or
+//! not at all, is dropped and counted.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Messages that wait for standard error. What comes beyond is dropped.
+const MAX_QUEUED_BYTES: usize = 1 << 20;
+/// What one message beyond its own bytes takes, about: many short ones are bounded too.
+const MESSAGE_OVERHEAD_BYTES: usize = 64;
+/// Between two attempts on an output that is in non-blocking mode and takes nothing now.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The queue of messages. Cheap to clone; clones give to the same output.
+#[derive(Debug, Clone, Default)]
+pub struct Diagnostics(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Rings when the queue or what is known of it has changed.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    messages: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// The thread has a message in its hands.
+    writing: bool,
+    lost: u64,
+}
+
+impl Diagnostics {
+    /// Starts the thread that writes to `output`. It ends with the process: an output that is stuck holds it for as long.
+    pub fn start(output: impl Write + Send + 'static) -> io::Result<Self> {
+        let diagnostics = Self::default();
+        let shared = Arc::clone(&diagnostics.0);
+        std::thread::Builder::new()
+            .name("messages".to_owned())
+            .spawn(move || shared.write_to(output))?;
+        Ok(diagnostics)
+    }
+
+    /// Returns how many messages were dropped since the start.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.0.lock().lost
+    }
+
+    /// Waits until all messages given so far are written or dropped, but not longer than `limit`. Returns false where some are
+    /// left.
+    #[must_use]
+    pub fn flush(&self, limit: Duration) -> bool {
+        let waited = self
+            .0
+            .changed
+            .wait_timeout_while(self.0.lock(), limit, |queue| queue.writing || !queue.messages.is_empty());
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+}
+
+impl<'a> MakeWriter<'a> for Diagnostics {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// Each call is one message: `tracing_subscriber` formats an event whole and writes it at once.
+impl Write for Diagnostics {
+    fn write(&mut self, message: &[u8]) -> io::Result<usize> {
+        self.0.give(message);
+        Ok(message.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give(&self, message: &[u8]) {
+        let mut queue = self.lock();
+        let bytes = message.len() + MESSAGE_OVERHEAD_BYTES;
+        if queue.bytes + bytes > MAX_QUEUED_BYTES {
+            queue.lost += 1;
+            return;
+        }
+        queue.bytes += bytes;
+        queue.messages.push_back(message.to_owned());
+        drop(queue);
+        self.changed.notify_all();
+    }
+
+    fn write_to(&self, mut output: impl Write) {
+        let mut told = 0;
+        loop {
+            let message = self.take();
+            let written = write_whole(&mut output, &message);
+            let mut queue = self.lock();
+            queue.writing = false;
+            queue.lost += u64::from(written.is_err());
+            let lost = queue.lost - told;
+            drop(queue);
+            self.changed.notify_all();
+            // The output takes messages again: the gap in them is said. This message is in the queue like any other.
+            if written.is_ok() && lost > 0 {
+                told += lost;
+                tracing::warn!(lost, "messages of the gate were dropped: standard error did not take them");
+            }
+        }
+    }
+
+    /// Waits for a message.
+    fn take(&self) -> Vec<u8> {
+        let mut queue = self.lock();
+        loop {
+            if let Some(message) = queue.messages.pop_front() {
+                queue.bytes -= message.len() + MESSAGE_OVERHEAD_BYTES;
+                queue.writing = true;
+                return message;
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// `write_all`, for an output that may be in non-blocking mode: whoever has the other end of a terminal or pipe sets that for all.
+fn write_whole(output: &mut impl Write, message: &[u8]) -> io::Result<()> {
+    let mut rest = message;
+    while !rest.is_empty() {
+        match output.write(rest) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(RETRY_INTERVAL),
+            Err(error) => return Err(error),
+        }
+    }
+    output.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// An output that fails each time.
+    struct Failing;
+
+    impl Write for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn messages_arrive_in_order() {
+        let (mut reader, writer) = UnixStream::pair().unwrap();
+        let mut diagnostics = Diagnostics::start(writer).unwrap();
+        for message in ["one\n", "two\n", "three\n"] {
+            diagnostics.write_all(message.as_bytes()).unwrap();
+        }
+        assert!(Diagnostics::flush(&diagnostics, PATIENCE));
+        let mut read = [0; 14];
+        reader.read_exact(&mut read).unwrap();
+        assert_eq!((&read, diagnostics.lost()), (b"one\ntwo\nthree\n", 0));
+    }
+
+    #[test]
+    fn an_output_that_is_stuck_holds_nobody_up_and_takes_no_more_memory() {
+        let (mut reader, writer) = UnixStream::pair().unwrap();
+        let mut diagnostics = Diagnostics::start(writer).unwrap();
+        let message = [b'x'; 1000];
+        let given = 20 * MAX_QUEUED_BYTES / message.len();
+        for _ in 0..given {
+            diagnostics.write_all(&message).unwrap();
+        }
+        assert!(diagnostics.0.lock().bytes <= MAX_QUEUED_BYTES);
+        assert!(!Diagnostics::flush(&diagnostics, Duration::from_millis(10)), "nobody reads");
+        let lost = diagnostics.lost();
+        assert!(lost > 0 && lost < given as u64, "{lost} of {given}");
+        // Read again, it goes on: what was not dropped arrives.
+        let kept = (given - usize::try_from(lost).unwrap()) * message.len();
+        let mut read = vec![0; kept];
+        reader.read_exact(&mut read).unwrap();
+        assert!(Diagnostics::flush(&diagnostics, PATIENCE));
+        assert_eq!(diagnostics.lost(), lost);
+    }
+
+    #[test]
+    fn an_output_that_fails_is_counted_and_its_thread_goes_on() {
+        let mut diagnostics = Diagnostics::start(Failing).unwrap();
+        for _ in 0..3 {
+            diagnostics.write_all(b"a message\n").unwrap();
+            assert!(Diagnostics::flush(&diagnostics, PATIENCE));
+        }
+        assert_eq!(diagnostics.lost(), 3);
+    }
+}

@@ -1,0 +1,89 @@
+//! A gate that is started by a shell, which gives it another standard error, other limits, another environment.
+//!
+//! Commands run by the same program are not touched: only `serve` is.
+
+use std::fs;
+use std::io::Write as _;
+use std::ops::Deref;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::OFlags;
+use tempfile::TempDir;
+use tidegate::lab::Gate;
+
+use super::{Database, TARGET, binary};
+
+/// A gate and the shell script it is started by.
+pub(crate) struct Wrapped {
+    gate: Gate,
+    /// Commands of the gate go through it too.
+    _script: TempDir,
+}
+
+impl Deref for Wrapped {
+    type Target = Gate;
+
+    fn deref(&self) -> &Gate {
+        &self.gate
+    }
+}
+
+/// A gate in front of a database. `shell` is run before `exec` of the gate, which gets `redirections`.
+pub(crate) fn gate_through(database: &Database, shell: &str, redirections: &str, more: &str) -> Wrapped {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("gate");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = serve ] || exec '{binary}' \"$@\"\n{shell}\nexec '{binary}' \"$@\" {redirections}\n",
+        binary = binary().display()
+    );
+    write_program(&program, &script);
+    let config = format!("{}{more}", database.shop.target_table(TARGET, ""));
+    let gate = Gate::start(&program, &config, &[database.shop.password_file()]).expect("a gate");
+    Wrapped { gate, _script: folder }
+}
+
+/// By another process: this one forks at any time, and a program that is open for writing in a child cannot be run.
+fn write_program(path: &Path, script: &str) {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "cat >\"$1\" && chmod 700 \"$1\"", "sh"]).arg(path);
+    let mut shell = shell.stdin(Stdio::piped()).spawn().expect("a shell");
+    shell
+        .stdin
+        .take()
+        .expect("its input")
+        .write_all(script.as_bytes())
+        .expect("written");
+    assert!(shell.wait().expect("its end").success());
+}
+
+/// A pipe with a name whose reader reads nothing, and which is full.
+pub(crate) struct FullPipe {
+    folder: TempDir,
+    /// Holds the pipe open.
+    _reader: fs::File,
+}
+
+impl FullPipe {
+    pub(crate) fn make() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pipe");
+        let made = Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+        assert!(made.success());
+        let mut pipe = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(&path)
+            .expect("the pipe");
+        for size in [4096, 1] {
+            while pipe.write_all(&vec![b'\n'; size]).is_ok() {}
+        }
+        Self { folder, _reader: pipe }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("pipe")
+    }
+}
