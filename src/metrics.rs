@@ -169,6 +169,21 @@ impl Counters {
         );
     }
 
+    /// Those of logins that wait for approval, and of what was not told.
+    fn register_tellings(&self, registry: &mut Registry) {
+        registry.register("logins_waiting", "Logins that wait for approval", self.waiting.clone());
+        registry.register(
+            "notices_lost",
+            "Messages to webhooks that were not kept or were given up",
+            self.notices_lost.clone(),
+        );
+        registry.register(
+            "messages_lost",
+            "Messages of the gate itself that standard error did not take",
+            self.messages_lost.clone(),
+        );
+    }
+
     /// Those of the audit log's way to a receiver.
     fn register_forwarding(&self, registry: &mut Registry) {
         registry.register(
@@ -322,9 +337,6 @@ impl Metrics {
             cancels,
             overshoot,
             clock_ahead,
-            waiting,
-            notices_lost,
-            messages_lost,
             drift,
             rail_refusals,
             ..
@@ -350,17 +362,7 @@ impl Metrics {
             clock_ahead.clone(),
         );
         self.0.register_log(&mut registry);
-        registry.register("logins_waiting", "Logins that wait for approval", waiting.clone());
-        registry.register(
-            "notices_lost",
-            "Messages to webhooks that were not kept or were given up",
-            notices_lost.clone(),
-        );
-        registry.register(
-            "messages_lost",
-            "Messages of the gate itself that standard error did not take",
-            messages_lost.clone(),
-        );
+        self.0.register_tellings(&mut registry);
         self.0.register_forwarding(&mut registry);
         registry.register(
             "profile_drift",

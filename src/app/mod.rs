@@ -25,6 +25,7 @@ mod stop;
 mod systemd;
 mod tick;
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -93,11 +94,7 @@ impl Gate {
         let store = settings.state_dir.join("ledger.sqlite");
         let clock = Clock::system(ledger::highest_time(&store)?);
         let journal = Journal::open(&settings.audit, clock.clone())?;
-        let started = GateStarted {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-        };
-        journal.record(&Event::GateStarted(std::borrow::Cow::Owned(started))).await?;
+        journal.record(&begun()).await?;
         let ledger = Ledger::open(&store, journal.clone(), clock.clone())?;
         let mut builder = build::Builder::new(&settings, places, journal.clone(), clock.clone())?;
         let rules = builder.rules(&settings)?;
@@ -291,6 +288,14 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
+/// The record of the start.
+fn begun() -> Event<'static> {
+    Event::GateStarted(Cow::Owned(GateStarted {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+    }))
+}
+
 /// As many places as are configured, or as the system's limit of open files allows.
 fn places(settings: &Settings) -> Result<Places, StartError> {
     let limits = &settings.limits;
@@ -330,18 +335,6 @@ async fn tell(notifier: Notifier, ledger: Ledger, changes: broadcast::Receiver<C
         notifier.clone().run(ledger.clone(), changes)
     })
     .await;
-}
-
-/// Notes in the store the time, and where the log stands.
-async fn remember_in_store(shared: &Shared) {
-    let now = shared.clock.now();
-    let mut noted = shared.ledger.remember_time(now).await;
-    if let (Ok(()), Some(tip)) = (&noted, shared.journal.signed_tip()) {
-        noted = shared.ledger.remember_log_tip(tip, now).await;
-    }
-    if let Err(error) = noted {
-        tracing::warn!(%error, "the time and the log's tip could not be noted in the store");
-    }
 }
 
 /// Where the log is sent on, if anywhere.
