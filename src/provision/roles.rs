@@ -9,6 +9,7 @@ mod inspect;
 mod keep;
 mod legacy;
 mod line;
+mod lost_host;
 mod make;
 mod powers;
 mod reap;

@@ -32,6 +32,7 @@ mod wishes;
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -126,15 +127,16 @@ pub async fn run(accepted: Accepted, shared: Arc<Shared>) {
         return;
     };
     let live = Arc::clone(started.entry.live());
-    carry(&live, watch::run(started, &shared), &shared).await;
+    // In a box of its own: a task that is still a stranger's does not hold the room for it.
+    carry(&live, Box::pin(watch::run(started, &shared)), &shared).await;
 }
 
 /// Runs a session to its end. A panic in it is the end of it, and of nothing else.
-async fn carry(live: &Arc<Live>, session: impl Future<Output = ()>, shared: &Arc<Shared>) {
+async fn carry(live: &Arc<Live>, session: Pin<Box<dyn Future<Output = ()> + Send + '_>>, shared: &Arc<Shared>) {
     // A shutdown waits until its end is on record, however it ends.
     let _unfinished = shared.registry.arriving();
     if AssertUnwindSafe(session).catch_unwind().await.is_err() {
-        watch::broke_off(live, shared).await;
+        Box::pin(watch::broke_off(live, shared)).await;
     }
 }
 

@@ -34,7 +34,7 @@ async fn a_panic_ends_its_session_alone_and_is_on_record() {
         tokio::task::yield_now().await;
         panic!("as a test wants it");
     };
-    carry(&live, breaking, &shared).await;
+    carry(&live, Box::pin(breaking), &shared).await;
     assert_eq!((shared.registry.unfinished(), shared.registry.list().len()), (0, 0));
     let records = audit::read(&log, &audit::Filter::default()).unwrap();
     let ended = records.filter_map(|record| match record.unwrap().event {

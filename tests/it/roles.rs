@@ -131,6 +131,16 @@ async fn check_says_what_the_account_lacks() {
     let (code, said) = check(&[]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("`gate` may make roles") && said.contains("pg_hba"), "{said}");
+    assert!(
+        said.contains("warning: tcp_user_timeout is 0: if the gate's machine vanishes"),
+        "{said}"
+    );
+    walls.asks("ALTER SYSTEM SET tcp_user_timeout = '60s'").await;
+    walls.asks("SELECT pg_reload_conf()").await;
+    eventually("check sees it", async || {
+        check(&[]).1.contains("end by tcp_user_timeout, 60000 ms").then_some(())
+    })
+    .await;
     walls
         .asks("GRANT SELECT ON pg_hba_file_rules TO gate; GRANT EXECUTE ON FUNCTION pg_hba_file_rules() TO gate")
         .await;

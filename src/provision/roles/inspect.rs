@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::line::{Line, Session};
+use super::lost_host::lost_host;
 use super::powers;
 use super::{Fault, Profile};
 use crate::clock::Clock;
@@ -59,6 +60,7 @@ pub async fn inspect_roles(target: &Arc<Target>, profiles: &[Profile], clock: &C
     }
     found.extend(afterlife(&session).await?);
     found.push(doors(&session, &user).await);
+    found.push(lost_host(&session).await?);
     Ok(found)
 }
 
@@ -76,6 +78,7 @@ pub async fn inspect_shared(target: &Arc<Target>, clock: &Clock) -> Result<Vec<F
     }
     found.extend(powers::refused(&session, user, "the account of all sessions").await?);
     found.extend(afterlife(&session).await?);
+    found.push(lost_host(&session).await?);
     Ok(found)
 }
 

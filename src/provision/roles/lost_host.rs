@@ -1,0 +1,36 @@
+//! What ends a target's backends when the gate's machine vanishes without a word: for `tidegate check`.
+//!
+//! It changes nothing, and does not judge keepalives: the gate asks for its own.
+
+use super::Fault;
+use super::inspect::Finding;
+use super::line::Session;
+
+/// Tells what ends a backend when the gate's machine vanishes while it sends. Keepalives do not run then (RFC 1122, 4.2.3.6), and
+/// `client_connection_check_interval` sees only connections that were closed.
+pub(super) async fn lost_host(session: &Session) -> Result<Finding, Fault> {
+    let names = [
+        "tcp_user_timeout",
+        "tcp_keepalives_idle",
+        "tcp_keepalives_interval",
+        "tcp_keepalives_count",
+    ];
+    let columns = names.map(|name| format!("coalesce((SELECT reset_val FROM pg_settings WHERE name = '{name}'), 'unknown')"));
+    let rows = session.run(&format!("SELECT {}", columns.join(", "))).await?;
+    let value = |at| rows.first().and_then(|row| row.get(at)).unwrap_or("unknown");
+    let keepalives = format!(
+        "tcp_keepalives_idle {}, tcp_keepalives_interval {}, tcp_keepalives_count {} there; the gate asks for 30 s, 10 s, 3",
+        value(1),
+        value(2),
+        value(3)
+    );
+    Ok(match value(0) {
+        timeout @ ("0" | "unknown") => Finding::Warning(format!(
+            "tcp_user_timeout is {timeout}: if the gate's machine vanishes while a result is under way, its backends live until the \
+             server's system gives up (15 minutes on Linux); as superuser: ALTER SYSTEM SET tcp_user_timeout = '60s' ({keepalives})"
+        )),
+        timeout => Finding::Good(format!(
+            "if the gate's machine vanishes while a result is under way, its backends end by tcp_user_timeout, {timeout} ms ({keepalives})"
+        )),
+    })
+}
