@@ -64,7 +64,7 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "app",
-        "causes clock names secret ending identity metrics tls audit rails ledger access frontend upstream provision session notify forward control config",
+        "causes clock names ending identity metrics tls audit rails ledger access frontend upstream provision session notify forward control config",
     ),
     ("lab", "secret tls"),
     (

@@ -19,7 +19,7 @@ mod reload;
 mod roles;
 mod serve;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ use crate::audit::event::{Event, GateStarted};
 use crate::audit::keeper::Keeper;
 use crate::audit::{Health, Journal, Written};
 use crate::clock::Clock;
-use crate::config::{Control, Settings};
+use crate::config::{self, Control, Settings};
 use crate::control::{self, AdminToken, Listeners};
 use crate::forward::{self, Forwarder};
 use crate::ledger::{self, Ledger};
@@ -232,7 +232,7 @@ impl Gate {
     fn advertise(&self) -> String {
         match self.addresses.first() {
             // A port that was left to the system is known only now.
-            Some(address) if self.settings.advertise.ends_with(":0") => reachable(*address).to_string(),
+            Some(address) if self.settings.advertise.ends_with(":0") => config::reachable(*address),
             _ => self.settings.advertise.clone(),
         }
     }
@@ -288,16 +288,6 @@ impl Gate {
             forwarder.finish(LAST_RECORDS).await;
         }
     }
-}
-
-/// An address to listen on, as an address to connect to: `0.0.0.0` is nobody's address.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 /// Whether the gate takes sessions, or why not.
