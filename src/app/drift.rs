@@ -26,6 +26,9 @@ const EVERY: Duration = Duration::from_mins(5);
 /// How long one look may take: a catalogue with very many tables is read in seconds.
 const LIMIT: Duration = Duration::from_mins(1);
 
+/// How many differences of a profile are named.
+const MAX_SHOWN: usize = 5;
+
 /// What is looked at: the targets whose profiles say what they may do.
 pub(super) type Looks = Arc<Vec<(Arc<Target>, Definitions)>>;
 
@@ -92,6 +95,7 @@ impl Said {
                         profile: compared.profile.clone(),
                         looked_at,
                         differences: Some(compared.plan.differences()),
+                        first: compared.plan.first(MAX_SHOWN),
                         problem: None,
                     });
                     self.say(name, compared);
@@ -107,6 +111,7 @@ impl Said {
                     profile: definition.name.clone(),
                     looked_at,
                     differences: None,
+                    first: Vec::new(),
                     problem: Some(reason.clone()),
                 };
                 definitions.profiles.iter().map(status).collect()

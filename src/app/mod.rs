@@ -26,7 +26,7 @@ mod systemd;
 mod tick;
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ use crate::audit::Journal;
 use crate::audit::event::{Event, GateStarted};
 use crate::audit::keeper::Keeper;
 use crate::clock::Clock;
-use crate::config::{Control, Settings};
+use crate::config::{self, Control, Settings};
 use crate::control::{self, AdminToken, Listeners};
 use crate::diagnostics::Diagnostics;
 use crate::forward::{self, Forwarder};
@@ -260,7 +260,7 @@ impl Gate {
     fn advertise(&self) -> String {
         match self.addresses.first() {
             // A port that was left to the system is known only now.
-            Some(address) if self.settings.advertise.ends_with(":0") => reachable(*address).to_string(),
+            Some(address) if self.settings.advertise.ends_with(":0") => config::reachable(*address),
             _ => self.settings.advertise.clone(),
         }
     }
@@ -276,16 +276,6 @@ impl Gate {
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
-}
-
-/// An address to listen on, as an address to connect to: `0.0.0.0` is nobody's address.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 /// The record of the start.

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::ControlAddress;
-use super::file::{Control, FileConfig, SessionTable, TargetTable};
+use super::file::{Control, FileConfig, SessionTable};
 use super::mistake::Mistake;
-use super::settings::{AccountSettings, Settings, TargetSettings, TlsFiles};
+use super::settings::{Settings, TlsFiles};
 use crate::audit;
 use crate::causes::in_one_line;
 use crate::policy::Policies;
-use crate::tls::{ClientTls, ServerTls, TlsMode};
+use crate::tls::ServerTls;
 
 /// The key under which mistakes of the policies are noted.
 pub(super) const POLICIES: &str = "policy.dir";
@@ -234,115 +234,6 @@ impl Checker<'_> {
         }
     }
 
-    fn target(&mut self, table: &TargetTable) -> TargetSettings {
-        let at = |key: &str| format!("targets.{}.{key}", table.name);
-        let ca_file = table.ca_file.as_ref().map(|path| self.base.join(path));
-        if let Some(ca) = &ca_file {
-            self.ca_file(table, ca, &at("ca_file"));
-        }
-        if table.auth.is_empty() {
-            self.note(
-                &at("auth"),
-                "no method is allowed",
-                "write auth = [\"scram-sha-256\"], or leave it out",
-            );
-        }
-        let admin = self.admin(table);
-        let admin_user = admin.as_ref().map_or(&table.user, |admin| &admin.user);
-        for (text, value) in [
-            ("database", &table.database),
-            ("user", &table.user),
-            ("admin_user", admin_user),
-        ] {
-            if value.is_empty() || value.contains('\0') || value.len() > 63 {
-                self.note(&at(text), "a name of 1 to 63 bytes is expected", "");
-            }
-        }
-        for parameter in &table.startup_parameters {
-            if matches!(parameter.as_str(), "user" | "database" | "replication" | "options") || parameter.is_empty() {
-                self.note(
-                    &at("startup_parameters"),
-                    format!("\"{parameter}\" cannot be let through"),
-                    "leave it out",
-                );
-            }
-        }
-        TargetSettings {
-            password: self.secret(
-                &format!("targets.{}", table.name),
-                "password",
-                table.password_file.as_ref(),
-                table.password_env.as_ref(),
-            ),
-            admin,
-            shared_account: table.shared_account,
-            name: table.name.clone(),
-            host: table.host.clone(),
-            port: table.port,
-            database: table.database.clone(),
-            user: table.user.clone(),
-            sslmode: table.sslmode,
-            ca_file,
-            auth: table.auth.clone(),
-            connect_timeout: table.connect_timeout,
-            check_interval: table.check_interval,
-            replication: table.replication,
-            startup_parameters: table.startup_parameters.clone(),
-            max_sessions: table.max_sessions,
-            application_name: table.application_name,
-            parameters: table.parameters,
-            profiles: table.profiles.clone(),
-        }
-    }
-
-    /// The account that ends a target's sessions, where that has one of its own.
-    fn admin(&mut self, table: &TargetTable) -> Option<AccountSettings> {
-        let at = |key: &str| format!("targets.{}.{key}", table.name);
-        let admin = &table.admin;
-        let password = self.secret(
-            &format!("targets.{}", table.name),
-            "admin_password",
-            admin.password_file.as_ref(),
-            admin.password_env.as_ref(),
-        );
-        let Some(user) = admin.user.clone() else {
-            if admin.password_file.is_some() || admin.password_env.is_some() {
-                let key = if admin.password_file.is_some() {
-                    "admin_password_file"
-                } else {
-                    "admin_password_env"
-                };
-                self.note(
-                    &at(key),
-                    "a password without its account",
-                    "name the account too: admin_user = \"gate\"",
-                );
-            }
-            return None;
-        };
-        if user == table.user {
-            let reason = "it is the account of the sessions too, which it is to end";
-            self.note(&at("admin_user"), reason, "name another account, or leave it out");
-        }
-        Some(AccountSettings { user, password })
-    }
-
-    /// The roots a target's certificate is verified with.
-    fn ca_file(&mut self, table: &TargetTable, ca: &Path, key: &str) {
-        if self.readable(key, ca).is_some()
-            && let Err(error) = ClientTls::new(table.sslmode, Some(ca))
-        {
-            self.note(key, in_one_line(&error), "");
-        }
-        if matches!(table.sslmode, TlsMode::Disable | TlsMode::Prefer) {
-            self.note(
-                key,
-                "it has no effect with this sslmode",
-                "set sslmode = \"verify-full\", or leave ca_file out",
-            );
-        }
-    }
-
     fn policies(&mut self) -> Option<Arc<Policies>> {
         match self.file.policy.load(self.base.0) {
             Ok(policies) => policies,
@@ -398,7 +289,8 @@ fn session(table: &SessionTable) -> SessionTable {
 }
 
 /// An address to listen on, as an address to connect to: `0.0.0.0` is nobody's address.
-fn reachable(address: SocketAddr) -> String {
+#[must_use]
+pub fn reachable(address: SocketAddr) -> String {
     let host = match address.ip() {
         ip if !ip.is_unspecified() => ip,
         IpAddr::V4(_) => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),

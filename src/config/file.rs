@@ -11,14 +11,10 @@ use super::forward::{self, ForwardTable};
 use super::issuers::{self, IssuerTable};
 use super::mistake::Mistake;
 use super::notify::{self, NotifyTable};
-use super::profiles::{self, ProfileSettings};
 use super::reader::{Places, Reader, Section};
+use super::targets::{self, TargetTable};
 use crate::audit::Durability;
-use crate::audit::values::ParameterPolicy;
 use crate::frontend::Plaintext;
-use crate::names::TargetName;
-use crate::tls::TlsMode;
-use crate::upstream::{ApplicationName, AuthMethod};
 
 /// The whole file.
 #[derive(Debug)]
@@ -40,48 +36,6 @@ pub(super) struct FileConfig {
     pub(super) logging: Logging,
     /// Where each key stands, for mistakes that are found later.
     pub(super) places: Places,
-}
-
-/// `[targets.NAME]`.
-#[derive(Debug)]
-pub(super) struct TargetTable {
-    pub(super) name: TargetName,
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) database: String,
-    pub(super) user: String,
-    pub(super) password_file: Option<PathBuf>,
-    pub(super) password_env: Option<String>,
-    pub(super) admin: AdminTable,
-    pub(super) shared_account: SharedAccount,
-    pub(super) sslmode: TlsMode,
-    pub(super) ca_file: Option<PathBuf>,
-    pub(super) auth: Vec<AuthMethod>,
-    pub(super) connect_timeout: Duration,
-    pub(super) check_interval: Duration,
-    pub(super) replication: bool,
-    pub(super) startup_parameters: Vec<String>,
-    pub(super) max_sessions: Option<u32>,
-    pub(super) application_name: ApplicationName,
-    pub(super) parameters: ParameterPolicy,
-    pub(super) profiles: Vec<ProfileSettings>,
-}
-
-/// `admin_...` of a target.
-#[derive(Debug)]
-pub(super) struct AdminTable {
-    pub(super) user: Option<String>,
-    pub(super) password_file: Option<PathBuf>,
-    pub(super) password_env: Option<String>,
-}
-
-/// What the operator says of an account that all sessions of a target share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SharedAccount {
-    /// It must not be the one that ends them: `tidegate check` fails.
-    Refused,
-    /// It may be: what that costs is known.
-    Accepted,
 }
 
 /// `[tls]`.
@@ -191,7 +145,7 @@ impl FileConfig {
             listen: root.list("listen", socket_address).unwrap_or_else(|| vec![DEFAULT_LISTEN]),
             advertise: root.parsed("advertise", |text| host_port(text, DEFAULT_PORT).map(joined)),
             state_dir: root.path("state_dir").unwrap_or_else(|| "tidegate-state".into()),
-            targets: root.each("targets", target).into_iter().flatten().collect(),
+            targets: root.each("targets", targets::read).into_iter().flatten().collect(),
             tls: root.within("tls", tls),
             limits: root.within("limits", limits),
             session: root.within("session", session),
@@ -219,88 +173,6 @@ impl FileConfig {
 /// The port of the gate when none is named: PostgreSQL's with a 7.
 const DEFAULT_PORT: u16 = 7432;
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), DEFAULT_PORT);
-const POSTGRES_PORT: u16 = 5432;
-
-const SSL_MODES: &[(&str, TlsMode)] = &[
-    ("disable", TlsMode::Disable),
-    ("prefer", TlsMode::Prefer),
-    ("require", TlsMode::Require),
-    ("verify-ca", TlsMode::VerifyCa),
-    ("verify-full", TlsMode::VerifyFull),
-];
-
-const PARAMETER_POLICIES: &[(&str, ParameterPolicy)] = &[
-    ("full", ParameterPolicy::Full),
-    ("hashed", ParameterPolicy::Hashed),
-    ("none", ParameterPolicy::None),
-];
-
-const SHARED_ACCOUNTS: &[(&str, SharedAccount)] = &[("refused", SharedAccount::Refused), ("accepted", SharedAccount::Accepted)];
-
-const AUTH_METHODS: &[(&str, AuthMethod)] = &[
-    ("scram-sha-256", AuthMethod::ScramSha256),
-    ("md5", AuthMethod::Md5),
-    ("password", AuthMethod::Password),
-    ("trust", AuthMethod::Trust),
-];
-
-fn target(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
-    let name = match name.parse::<TargetName>() {
-        Ok(name) => Some(name),
-        Err(error) => {
-            table.mistake_here(error.to_string());
-            None
-        }
-    };
-    let address = table.required("address", "name the database server: address = \"127.0.0.1:5432\"");
-    let address = address.and_then(|text| match host_port(&text, POSTGRES_PORT) {
-        Ok(address) => Some(address),
-        Err(error) => {
-            table.mistake_at("address", error, None);
-            None
-        }
-    });
-    let database = table.text("database");
-    let user = table.required("user", "name the account the gate uses: user = \"orders_app\"");
-    let read = TargetTable {
-        database: database.unwrap_or_else(|| name.as_ref().map(ToString::to_string).unwrap_or_default()),
-        password_file: table.path("password_file"),
-        password_env: table.text("password_env"),
-        admin: AdminTable {
-            user: table.text("admin_user"),
-            password_file: table.path("admin_password_file"),
-            password_env: table.text("admin_password_env"),
-        },
-        shared_account: table
-            .one_of("shared_account", SHARED_ACCOUNTS)
-            .unwrap_or(SharedAccount::Refused),
-        sslmode: table.one_of("sslmode", SSL_MODES).unwrap_or(TlsMode::Prefer),
-        ca_file: table.path("ca_file"),
-        auth: table
-            .some_of("auth", AUTH_METHODS)
-            .unwrap_or_else(|| vec![AuthMethod::ScramSha256, AuthMethod::Trust]),
-        connect_timeout: table
-            .duration("connect_timeout", Duration::from_millis(1))
-            .unwrap_or(secs(10)),
-        check_interval: table.duration("check_interval", Duration::ZERO).unwrap_or(secs(1)),
-        replication: table.yes_no("replication").unwrap_or(false),
-        startup_parameters: table.texts("startup_parameters").unwrap_or_default(),
-        max_sessions: table.number("max_sessions", 1, u32::MAX),
-        application_name: table
-            .one_of(
-                "application_name",
-                &[("prefix", ApplicationName::Prefix), ("pass", ApplicationName::Pass)],
-            )
-            .unwrap_or(ApplicationName::Prefix),
-        parameters: table.one_of("parameters", PARAMETER_POLICIES).unwrap_or_default(),
-        profiles: profiles::read(table),
-        name: name?,
-        host: address.as_ref()?.0.clone(),
-        port: address?.1,
-        user: user?,
-    };
-    Some(read)
-}
 
 fn tls(table: &Section<'_, '_>) -> TlsTable {
     let words = [
@@ -379,7 +251,7 @@ fn logging(table: &Section<'_, '_>) -> Logging {
     }
 }
 
-fn secs(secs: u64) -> Duration {
+pub(super) fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 

@@ -16,6 +16,7 @@ mod profiles;
 mod reader;
 mod secrets;
 mod settings;
+mod targets;
 #[cfg(test)]
 mod tests;
 
@@ -24,10 +25,12 @@ use std::path::{Path, PathBuf};
 use jiff::tz::TimeZone;
 
 pub use access::AccessTable;
-pub use file::{Control, Limits, LogFormat, Logging, SessionTable, SharedAccount};
+pub use check::reachable;
+pub use file::{Control, Limits, LogFormat, Logging, SessionTable};
 pub use mistake::Mistake;
 pub use profiles::ProfileSettings;
 pub use settings::{AccountSettings, Settings, TargetSettings, TlsFiles};
+pub use targets::SharedAccount;
 
 /// The file that is looked for when none is named.
 pub const DEFAULT_FILE: &str = "tidegate.toml";

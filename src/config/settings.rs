@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::AccessTable;
-use super::file::{Control, Limits, Logging, SessionTable, SharedAccount, joined};
+use super::file::{Control, Limits, Logging, SessionTable, joined};
 use super::profiles::ProfileSettings;
+use super::targets::SharedAccount;
 use crate::audit;
 use crate::audit::values::ParameterPolicy;
 use crate::forward::ForwardSettings;

@@ -87,6 +87,14 @@ impl Plan {
         count.try_into().unwrap_or(u64::MAX)
     }
 
+    /// The first of what differs, each with what mends it.
+    #[must_use]
+    pub fn first(&self, most: usize) -> Vec<String> {
+        let steps = self.steps.iter().map(|step| format!("{};  -- {}", step.sql, step.why));
+        let others = self.beyond.iter().chain(&self.blocked).cloned();
+        steps.chain(others).take(most).collect()
+    }
+
     pub(super) fn step(&mut self, sql: String, why: impl Into<String>) {
         self.steps.push(Step::new(sql, why.into()));
     }

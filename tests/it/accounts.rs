@@ -287,17 +287,18 @@ async fn the_examples_are_safe_as_they_are() {
             .lines()
             .filter(|line| !line.starts_with("address") && !line.starts_with("password_file"))
             .collect();
+        // Under the name that the tests' clients go to.
         let config = format!(
-            "[targets.orders]\naddress = \"{}\"\npassword_file = \"gate.password\"\n{}\n",
+            "[targets.shop]\naddress = \"{}\"\ndatabase = \"orders\"\npassword_file = \"gate.password\"\n{}\n",
             server.address(),
-            target.join("\n")
+            target.join("\n").replace("[targets.orders.", "[targets.shop.")
         );
         let superuser = ("postgres.password", server.password().expose().as_str());
         let gate = Gate::start(binary(), &config, &[("gate.password", "gate"), superuser]).expect("a gate");
         let (code_of_check, said) = check(&gate, &[]);
         assert_eq!(code_of_check, Some(1), "{file}: {said}");
-        assert!(said.contains("make it with: tidegate target apply orders"), "{file}: {said}");
-        let apply = ["target", "apply", "orders", "--user", "postgres", "--password-file", "-"];
+        assert!(said.contains("make it with: tidegate target apply shop"), "{file}: {said}");
+        let apply = ["target", "apply", "shop", "--user", "postgres", "--password-file", "-"];
         let mut apply = gate.operator(&apply);
         let password = fs::File::open(gate.folder().join("postgres.password")).expect("the file");
         let applied = apply.stdin(password).output().expect("tidegate target apply");
@@ -306,7 +307,7 @@ async fn the_examples_are_safe_as_they_are() {
         assert_eq!(code_of_check, Some(0), "{file}: {said}");
 
         let login = gate
-            .grant("ana", "orders", "10m", &["--profile", "read-only"])
+            .grant("ana", "shop", "10m", &["--profile", "read-only"])
             .expect("a grant");
         let session = suite(&gate, &login).await.expect("a session");
         assert_eq!(

@@ -88,6 +88,15 @@ async fn what_a_session_made_gives_nobody_its_profiles_rights() {
     ] {
         assert!(said.contains(words), "{words} not in {said}");
     }
+    walls.gate.reload().expect("SIGHUP, so that it looks now");
+    eventually("the status names it", async || {
+        let status = walls.gate.command(&["target", "status", "shop"]).expect("the command");
+        let shown = String::from_utf8_lossy(&status.stdout).into_owned();
+        shown
+            .contains("REVOKE ALL ON ROUTINE public.leak() FROM PUBLIC")
+            .then_some(())
+    })
+    .await;
     walls.revoke(&login);
     for way in ways {
         eventually(way, async || (code(&reader.client, way).await == NO).then_some(())).await;

@@ -77,11 +77,17 @@ fn of_profile(status: &ProfileStatus, target: &TargetName) -> String {
         profile,
         looked_at,
         differences,
+        first,
         problem,
     } = status;
     let state = match (differences, problem) {
         (Some(0), _) => "the database is as it says".to_owned(),
-        (Some(differences), _) => format!("the database differs in {differences}: see `tidegate target plan {target}`"),
+        (Some(differences), _) => {
+            let named: String = first.iter().map(|first| format!("\n  {}", render::visible(first))).collect();
+            return format!(
+                "Profile {profile}: the database differs in {differences}: see `tidegate target plan {target}` (looked at {looked_at:.0}){named}"
+            );
+        }
         (None, problem) => {
             let problem = problem.as_deref().unwrap_or("it was not looked at");
             format!("it cannot be seen how the database stands: {}", render::visible(problem))

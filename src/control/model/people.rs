@@ -83,6 +83,9 @@ pub struct ProfileStatus {
     /// In how many places the database differed from what the profile says; absent if that could not be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub differences: Option<u64>,
+    /// The first of them, each with what mends it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first: Vec<String>,
     /// Why it could not be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

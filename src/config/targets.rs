@@ -1,0 +1,253 @@
+//! `targets.NAME`: a database, its accounts, and how they log in there; as written, and as meant.
+//!
+//! What can be asked for at a target is read by `profiles`. It connects to nothing; a CA is loaded and dropped again.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::check::Checker;
+use super::file::{host_port, secs};
+use super::profiles::{self, ProfileSettings};
+use super::reader::Section;
+use super::settings::{AccountSettings, TargetSettings};
+use crate::audit::values::ParameterPolicy;
+use crate::causes::in_one_line;
+use crate::names::TargetName;
+use crate::tls::{ClientTls, TlsMode};
+use crate::upstream::{ApplicationName, AuthMethod};
+
+/// `[targets.NAME]`.
+#[derive(Debug)]
+pub(super) struct TargetTable {
+    pub(super) name: TargetName,
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) database: String,
+    pub(super) user: String,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) password_env: Option<String>,
+    pub(super) admin: AdminTable,
+    pub(super) shared_account: SharedAccount,
+    pub(super) sslmode: TlsMode,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) auth: Vec<AuthMethod>,
+    pub(super) connect_timeout: Duration,
+    pub(super) check_interval: Duration,
+    pub(super) replication: bool,
+    pub(super) startup_parameters: Vec<String>,
+    pub(super) max_sessions: Option<u32>,
+    pub(super) application_name: ApplicationName,
+    pub(super) parameters: ParameterPolicy,
+    pub(super) profiles: Vec<ProfileSettings>,
+}
+
+/// `admin_...` of a target.
+#[derive(Debug)]
+pub(super) struct AdminTable {
+    pub(super) user: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) password_env: Option<String>,
+}
+
+/// What the operator says of an account that all sessions of a target share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedAccount {
+    /// It must not be the one that ends them: `tidegate check` fails.
+    Refused,
+    /// It may be: what that costs is known.
+    Accepted,
+}
+
+const POSTGRES_PORT: u16 = 5432;
+
+const SSL_MODES: &[(&str, TlsMode)] = &[
+    ("disable", TlsMode::Disable),
+    ("prefer", TlsMode::Prefer),
+    ("require", TlsMode::Require),
+    ("verify-ca", TlsMode::VerifyCa),
+    ("verify-full", TlsMode::VerifyFull),
+];
+
+const PARAMETER_POLICIES: &[(&str, ParameterPolicy)] = &[
+    ("full", ParameterPolicy::Full),
+    ("hashed", ParameterPolicy::Hashed),
+    ("none", ParameterPolicy::None),
+];
+
+const SHARED_ACCOUNTS: &[(&str, SharedAccount)] = &[("refused", SharedAccount::Refused), ("accepted", SharedAccount::Accepted)];
+
+const AUTH_METHODS: &[(&str, AuthMethod)] = &[
+    ("scram-sha-256", AuthMethod::ScramSha256),
+    ("md5", AuthMethod::Md5),
+    ("password", AuthMethod::Password),
+    ("trust", AuthMethod::Trust),
+];
+
+pub(super) fn read(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
+    let name = match name.parse::<TargetName>() {
+        Ok(name) => Some(name),
+        Err(error) => {
+            table.mistake_here(error.to_string());
+            None
+        }
+    };
+    let address = table.required("address", "name the database server: address = \"127.0.0.1:5432\"");
+    let address = address.and_then(|text| match host_port(&text, POSTGRES_PORT) {
+        Ok(address) => Some(address),
+        Err(error) => {
+            table.mistake_at("address", error, None);
+            None
+        }
+    });
+    let database = table.text("database");
+    let user = table.required("user", "name the account the gate uses: user = \"orders_app\"");
+    let read = TargetTable {
+        database: database.unwrap_or_else(|| name.as_ref().map(ToString::to_string).unwrap_or_default()),
+        password_file: table.path("password_file"),
+        password_env: table.text("password_env"),
+        admin: AdminTable {
+            user: table.text("admin_user"),
+            password_file: table.path("admin_password_file"),
+            password_env: table.text("admin_password_env"),
+        },
+        shared_account: table
+            .one_of("shared_account", SHARED_ACCOUNTS)
+            .unwrap_or(SharedAccount::Refused),
+        sslmode: table.one_of("sslmode", SSL_MODES).unwrap_or(TlsMode::Prefer),
+        ca_file: table.path("ca_file"),
+        auth: table
+            .some_of("auth", AUTH_METHODS)
+            .unwrap_or_else(|| vec![AuthMethod::ScramSha256, AuthMethod::Trust]),
+        connect_timeout: table
+            .duration("connect_timeout", Duration::from_millis(1))
+            .unwrap_or(secs(10)),
+        check_interval: table.duration("check_interval", Duration::ZERO).unwrap_or(secs(1)),
+        replication: table.yes_no("replication").unwrap_or(false),
+        startup_parameters: table.texts("startup_parameters").unwrap_or_default(),
+        max_sessions: table.number("max_sessions", 1, u32::MAX),
+        application_name: table
+            .one_of(
+                "application_name",
+                &[("prefix", ApplicationName::Prefix), ("pass", ApplicationName::Pass)],
+            )
+            .unwrap_or(ApplicationName::Prefix),
+        parameters: table.one_of("parameters", PARAMETER_POLICIES).unwrap_or_default(),
+        profiles: profiles::read(table),
+        name: name?,
+        host: address.as_ref()?.0.clone(),
+        port: address?.1,
+        user: user?,
+    };
+    Some(read)
+}
+
+impl Checker<'_> {
+    pub(super) fn target(&mut self, table: &TargetTable) -> TargetSettings {
+        let at = |key: &str| format!("targets.{}.{key}", table.name);
+        let ca_file = table.ca_file.as_ref().map(|path| self.base.join(path));
+        if let Some(ca) = &ca_file {
+            self.ca_file(table, ca, &at("ca_file"));
+        }
+        if table.auth.is_empty() {
+            self.note(
+                &at("auth"),
+                "no method is allowed",
+                "write auth = [\"scram-sha-256\"], or leave it out",
+            );
+        }
+        let admin = self.admin(table);
+        let admin_user = admin.as_ref().map_or(&table.user, |admin| &admin.user);
+        for (text, value) in [
+            ("database", &table.database),
+            ("user", &table.user),
+            ("admin_user", admin_user),
+        ] {
+            if value.is_empty() || value.contains('\0') || value.len() > 63 {
+                self.note(&at(text), "a name of 1 to 63 bytes is expected", "");
+            }
+        }
+        for parameter in &table.startup_parameters {
+            if matches!(parameter.as_str(), "user" | "database" | "replication" | "options") || parameter.is_empty() {
+                self.note(
+                    &at("startup_parameters"),
+                    format!("\"{parameter}\" cannot be let through"),
+                    "leave it out",
+                );
+            }
+        }
+        TargetSettings {
+            password: self.secret(
+                &format!("targets.{}", table.name),
+                "password",
+                table.password_file.as_ref(),
+                table.password_env.as_ref(),
+            ),
+            admin,
+            shared_account: table.shared_account,
+            name: table.name.clone(),
+            host: table.host.clone(),
+            port: table.port,
+            database: table.database.clone(),
+            user: table.user.clone(),
+            sslmode: table.sslmode,
+            ca_file,
+            auth: table.auth.clone(),
+            connect_timeout: table.connect_timeout,
+            check_interval: table.check_interval,
+            replication: table.replication,
+            startup_parameters: table.startup_parameters.clone(),
+            max_sessions: table.max_sessions,
+            application_name: table.application_name,
+            parameters: table.parameters,
+            profiles: table.profiles.clone(),
+        }
+    }
+
+    /// The account that ends a target's sessions, where that has one of its own.
+    fn admin(&mut self, table: &TargetTable) -> Option<AccountSettings> {
+        let at = |key: &str| format!("targets.{}.{key}", table.name);
+        let admin = &table.admin;
+        let password = self.secret(
+            &format!("targets.{}", table.name),
+            "admin_password",
+            admin.password_file.as_ref(),
+            admin.password_env.as_ref(),
+        );
+        let Some(user) = admin.user.clone() else {
+            if admin.password_file.is_some() || admin.password_env.is_some() {
+                let key = if admin.password_file.is_some() {
+                    "admin_password_file"
+                } else {
+                    "admin_password_env"
+                };
+                self.note(
+                    &at(key),
+                    "a password without its account",
+                    "name the account too: admin_user = \"gate\"",
+                );
+            }
+            return None;
+        };
+        if user == table.user {
+            let reason = "it is the account of the sessions too, which it is to end";
+            self.note(&at("admin_user"), reason, "name another account, or leave it out");
+        }
+        Some(AccountSettings { user, password })
+    }
+
+    /// The roots a target's certificate is verified with.
+    fn ca_file(&mut self, table: &TargetTable, ca: &Path, key: &str) {
+        if self.readable(key, ca).is_some()
+            && let Err(error) = ClientTls::new(table.sslmode, Some(ca))
+        {
+            self.note(key, in_one_line(&error), "");
+        }
+        if matches!(table.sslmode, TlsMode::Disable | TlsMode::Prefer) {
+            self.note(
+                key,
+                "it has no effect with this sslmode",
+                "set sslmode = \"verify-full\", or leave ca_file out",
+            );
+        }
+    }
+}
