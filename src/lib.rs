@@ -3,7 +3,7 @@
 //! A wire-protocol gate in front of QA databases. This page is the table of contents, in layer order: a module imports only
 //! from those above it (`tests/architecture.rs` holds the exact graph).
 //!
-//! - [`causes`], [`clock`], [`duration`], [`ids`], [`names`], [`secret`]: the nouns
+//! - [`causes`], [`clock`], [`folder_lock`], [`duration`], [`ids`], [`names`], [`secret`]: the nouns
 //! - [`ending`]: why sessions end, with SQLSTATE and words (pure)
 //! - [`wire`]: bytes to PostgreSQL messages and back (pure)
 //! - [`scram`]: either side of SCRAM-SHA-256, one message at a time (pure)
@@ -43,6 +43,7 @@ pub mod control;
 pub mod duration;
 pub mod ending;
 pub mod evidence;
+pub mod folder_lock;
 pub mod forward;
 pub mod frontend;
 pub mod grant;

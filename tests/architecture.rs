@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &str)] = &[
     ("causes", ""),
     ("clock", ""),
+    ("folder_lock", ""),
     ("duration", ""),
     ("ids", ""),
     ("names", ""),
@@ -33,7 +34,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("tls", ""),
     ("identity", "causes names secret tls"),
     ("metrics", "names"),
-    ("audit", "clock ids names ending lexer"),
+    ("audit", "clock folder_lock ids names ending lexer"),
     ("evidence", "ids names audit"),
     ("rails", "names ending lexer audit"),
     ("policy", "names identity request"),
@@ -64,7 +65,7 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "app",
-        "causes clock names secret ending identity metrics tls audit rails ledger access frontend upstream provision session notify forward control config",
+        "causes clock folder_lock names secret ending identity metrics tls audit rails ledger access frontend upstream provision session notify forward control config",
     ),
     ("lab", "secret tls"),
     (

@@ -18,10 +18,10 @@ mod reap;
 mod reload;
 mod roles;
 mod serve;
+mod state_folder;
+mod upkeep;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 use crate::access::Desk;
 use crate::audit::event::{Event, GateStarted};
 use crate::audit::keeper::Keeper;
-use crate::audit::{Health, Journal, Written};
+use crate::audit::{Journal, Written};
 use crate::clock::Clock;
 use crate::config::{Control, Settings};
 use crate::control::{self, AdminToken, Listeners};
@@ -51,12 +51,10 @@ use policies::Access;
 use reap::Reaper;
 pub use serve::serve;
 
-/// How often the wall clock is compared with gate time: a step is noticed within this.
-const OBSERVE: Duration = Duration::from_millis(250);
-/// How often the time is noted on disk, so that a clock set back while the gate is down lengthens nothing by more than this.
-const REMEMBER: Duration = Duration::from_secs(10);
 /// After the drain's limit, how long the last sessions have to be ended.
 const LAST_SESSIONS: Duration = Duration::from_secs(8);
+/// At the end, how long the store and the log have to take what was taken away.
+const LAST_CHANGES: Duration = Duration::from_secs(3);
 /// At the end, how long a receiver of the log has to take the last records; what it does not take is sent at the next start.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
 
@@ -72,6 +70,8 @@ pub struct Gate {
     looks: watch::Sender<drift::Looks>,
     crew: Crew,
     keeper: Keeper,
+    /// The lock on the state folder, for as long as the gate lives.
+    _state_folder: Option<std::fs::File>,
     /// Where the log is sent on.
     forwarder: Option<Arc<Forwarder>>,
     /// Accept loops, the ticker, the control API: all that ends with the gate.
@@ -82,7 +82,7 @@ impl Gate {
     /// Starts a gate: it listens when this returns.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         inspect::warn_of_shared_accounts(&settings);
-        make_private_folder(&settings.state_dir)?;
+        let state_folder = state_folder::take(&settings.state_dir, &settings.audit.dir)?;
         let store = settings.state_dir.join("ledger.sqlite");
         let clock = Clock::system(ledger::highest_time(&store)?);
         let journal = Journal::open(&settings.audit, clock.clone())?;
@@ -136,6 +136,7 @@ impl Gate {
             notifier,
             crew,
             keeper,
+            _state_folder: state_folder,
             tasks,
         };
         gate.open().await?;
@@ -167,7 +168,8 @@ impl Gate {
         }
         let (seen, profiles) = watch::channel(drift::Seen::new());
         self.tasks.push(self.serve_control(control, token, profiles));
-        self.tasks.push(tokio::spawn(tick(Arc::clone(&self.shared))));
+        self.tasks.push(tokio::spawn(upkeep::tick(Arc::clone(&self.shared))));
+        self.tasks.push(tokio::spawn(upkeep::remember(Arc::clone(&self.shared))));
         let looking = drift::watch(
             self.looks.subscribe(),
             self.shared.metrics.clone(),
@@ -207,7 +209,7 @@ impl Gate {
             profiles,
             room: Box::new(move |target| rooms.rules.borrow().targets.get(target).cloned()),
             advertise: self.advertise(),
-            ready: Box::new(move || readiness(&ready)),
+            ready: Box::new(move || upkeep::readiness(&ready)),
             metrics: Box::new(move || {
                 counted.metrics.waiting(counted.lobby.waiting());
                 counted.metrics.notices_lost(notifier.lost());
@@ -279,11 +281,16 @@ impl Gate {
         if let Err(error) = shared.journal.record(&Event::GateStopped {}).await {
             tracing::error!(%error, "the stop could not be put on record");
         }
+        if !shared.ledger.finish(LAST_CHANGES).await {
+            tracing::error!(
+                "changes that took rights away are not stored or not on record: the next start holds to the stricter of both"
+            );
+        }
         // It may be packing a segment just now.
         let _ = tokio::task::spawn_blocking(move || drop(keeper)).await;
         shared.journal.close().await;
         // The last checkpoint is among what is noted.
-        remember_in_store(&shared).await;
+        upkeep::remember_in_store(&shared).await;
         if let Some(forwarder) = forwarder {
             forwarder.finish(LAST_RECORDS).await;
         }
@@ -298,18 +305,6 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     };
     SocketAddr::new(ip, address.port())
-}
-
-/// Whether the gate takes sessions, or why not.
-fn readiness(shared: &Shared) -> Result<(), String> {
-    if shared.draining.load(Ordering::Relaxed) {
-        return Err("the gate is shutting down".to_owned());
-    }
-    match *shared.journal.health().borrow() {
-        Health::Good => Ok(()),
-        Health::Failed { disk_full: true } => Err("the disk of the audit log is full".to_owned()),
-        Health::Failed { disk_full: false } => Err("the audit log cannot be written".to_owned()),
-    }
 }
 
 /// What was written to the log.
@@ -344,43 +339,6 @@ async fn wait_for_sessions(shared: &Shared, limit: Duration) -> bool {
     tokio::time::timeout(limit, none_left).await.is_ok()
 }
 
-/// Keeps gate time with the wall clock, notes it on disk, and watches the log's health.
-async fn tick(shared: Arc<Shared>) {
-    let mut health = shared.journal.health();
-    let mut remember = tokio::time::interval(REMEMBER);
-    let mut observe = tokio::time::interval(OBSERVE);
-    shared.metrics.audit(true);
-    loop {
-        tokio::select! {
-            _ = observe.tick() => shared.metrics.clock(shared.clock.observe()),
-            _ = remember.tick() => remember_in_store(&shared).await,
-            changed = health.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                let health = *health.borrow_and_update();
-                shared.metrics.audit(health == Health::Good);
-                match health {
-                    Health::Good => tracing::info!("the audit log can be written again"),
-                    Health::Failed { disk_full } => tracing::error!(disk_full, "the audit log cannot be written: statements are refused"),
-                }
-            }
-        }
-    }
-}
-
-/// Notes in the store the time, and where the log stands.
-async fn remember_in_store(shared: &Shared) {
-    let now = shared.clock.now();
-    let mut noted = shared.ledger.remember_time(now).await;
-    if let (Ok(()), Some(tip)) = (&noted, shared.journal.signed_tip()) {
-        noted = shared.ledger.remember_log_tip(tip, now).await;
-    }
-    if let Err(error) = noted {
-        tracing::warn!(%error, "the time and the log's tip could not be noted in the store");
-    }
-}
-
 /// Where the log is sent on, if anywhere.
 fn forwarder(settings: &Settings, clock: &Clock) -> Result<Option<Arc<Forwarder>>, TlsError> {
     let Some(to) = &settings.forward else { return Ok(None) };
@@ -392,12 +350,4 @@ fn forwarder(settings: &Settings, clock: &Clock) -> Result<Option<Arc<Forwarder>
 /// Sends checkpoints to the webhooks that want them.
 fn checkpoints(settings: &Settings, notifier: Notifier) -> impl Future<Output = ()> + use<> {
     forward::checkpoints(settings.audit.dir.clone(), settings.checkpoint_every, notifier)
-}
-
-fn make_private_folder(path: &Path) -> Result<(), StartError> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| StartError::State {
-        path: path.to_owned(),
-        source,
-    })
 }
