@@ -2,7 +2,7 @@
 
 export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test bench figures deadline kill9 disk soak regress versions fuzz drivers lint setup
+.PHONY: help demo test bench figures deadline kill9 taken disk soak regress versions fuzz drivers lint setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,6 +30,9 @@ deadline: setup ## a thousand sessions in every state at one deadline, again and
 
 kill9: setup ## two hundred times kill -9 under load (KILLS=1000 for more): nothing runs that is not on record
 	TIDEGATE_KILLS=$(or $(KILLS),200) cargo test --locked --test it -- --nocapture --test-threads=1 kill9::whatever
+
+taken: setup ## three hundred times kill -9 in the middle of revocations, disablings and approvals (KILLS=1000 for more): none comes back
+	TIDEGATE_TAKEN=$(or $(KILLS),300) cargo test --locked --test it -- --nocapture --test-threads=1 taking_away::after
 
 soak: setup ## mixed traffic for ten minutes (MINUTES=60 for more): memory, descriptors, threads and log stay flat
 	TIDEGATE_MINUTES=$(or $(MINUTES),10) cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 soak::

@@ -1,21 +1,28 @@
-//! The one place that reads clocks. Gate time follows the wall clock forward and never goes back.
+//! The one place that reads clocks. Gate time follows the wall clock forward as far as it can be believed, and never goes back by itself.
 //!
-//! It decides nothing: it says what time it is, when a moment is due, and that the wall clock stepped.
+//! It decides nothing about grants: it says what time it is, when a moment is due, and that the wall clock stepped.
 //!
-//! INVARIANT: [`Clock::now`] never decreases in the life of a process, so a wall clock set back cannot lengthen a grant; a
-//! wall clock set forward (or a machine that was suspended, for the monotonic clock stands still then) is noticed by
-//! [`Clock::observe`], and every deadline is derived anew from it.
+//! INVARIANT: [`Clock::now`] never decreases in the life of a process, but by [`Clock::set_right`], which an operator asks for: so a
+//! wall clock set back cannot lengthen a grant. A machine that slept (its time since boot tells) and small steps forward are followed by
+//! [`Clock::observe`], and every deadline is derived anew. A large step that nothing confirms is doubted: gate time goes on as before,
+//! which lengthens nothing, until the step has stood for a while or an operator confirms it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// A difference between wall and gate time that counts as a step, not as drift.
-const STEP: Duration = Duration::from_millis(50);
+mod belief;
+
+use belief::{Belief, Reading, micros};
+pub use belief::{MAX_UNCONFIRMED_STEP, PERSISTENCE};
+
+/// At a start: a wall clock further ahead of the latest time a former run has seen is doubted. No gate is down for so long, and a
+/// clock that is wrong by years is.
+const MAX_DOWNTIME: SignedDuration = SignedDuration::from_hours(366 * 24);
 
 /// One reading: the same instant on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +33,13 @@ pub struct Moment {
     pub time: Timestamp,
 }
 
+/// A difference between the machine's clock and gate time that is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockDoubt {
+    /// Wall minus gate time: negative where gate time is ahead.
+    pub ahead: SignedDuration,
+}
+
 /// Tells gate time. Cheap to clone; clones agree.
 #[derive(Debug, Clone)]
 pub struct Clock(Arc<Inner>);
@@ -33,33 +47,52 @@ pub struct Clock(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     origin: Instant,
-    /// Microseconds since the epoch at `origin`; only ever grows.
+    /// Microseconds since the epoch at `origin`; grows, but for [`Clock::set_right`].
     epoch_micros: AtomicI64,
-    /// Counts forward steps; sessions watch it to derive their deadlines anew.
+    /// Counts steps; sessions watch it to derive their deadlines anew.
     steps: watch::Sender<u64>,
+    belief: Mutex<Belief>,
     wall: Wall,
 }
 
 #[derive(Debug)]
 enum Wall {
-    System,
-    /// Tests set it: an offset to the wall time at the origin, in microseconds.
-    Manual(AtomicI64),
+    System {
+        /// The seconds since boot at the origin.
+        booted: i64,
+    },
+    /// Tests set it. Microseconds.
+    Manual {
+        /// Where the wall clock would have been at the origin.
+        epoch: AtomicI64,
+        slept: AtomicI64,
+    },
 }
 
 impl Clock {
-    /// The machine's clock, but not before `not_before` (the latest time a former run has seen).
+    /// The machine's clock, but not before `not_before` (the latest time a former run has seen); see [`Clock::observe`] for what of it
+    /// is believed.
     #[must_use]
     pub fn system(not_before: Option<Timestamp>) -> Self {
-        let wall = system_micros();
-        let start = not_before.map_or(wall, |t| wall.max(t.as_microsecond()));
-        Self::starting(start, Wall::System)
+        let wall = timestamp(system_micros());
+        let start = not_before.map_or(wall, |latest| {
+            let plausible = wall.duration_since(latest) <= MAX_DOWNTIME;
+            if plausible { wall.max(latest) } else { latest }
+        });
+        let booted = seconds_since_boot();
+        Self::starting(start.as_microsecond(), Wall::System { booted })
     }
 
-    /// A clock for tests: starts at `start` and follows tokio's time, which a test may hold still; [`Clock::set_wall_ahead`] steps it.
+    /// A clock for tests: starts at `start` and follows tokio's time, which a test may hold still; [`Clock::set_wall_ahead`] and
+    /// [`Clock::jump_wall`] step it.
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
-        Self::starting(start.as_microsecond(), Wall::Manual(AtomicI64::new(0)))
+        let epoch = start.as_microsecond();
+        let wall = Wall::Manual {
+            epoch: AtomicI64::new(epoch),
+            slept: AtomicI64::new(0),
+        };
+        Self::starting(epoch, wall)
     }
 
     fn starting(epoch_micros: i64, wall: Wall) -> Self {
@@ -67,6 +100,7 @@ impl Clock {
             origin: Instant::now(),
             epoch_micros: AtomicI64::new(epoch_micros),
             steps: watch::Sender::new(0),
+            belief: Mutex::new(Belief::new()),
             wall,
         }))
     }
@@ -119,50 +153,120 @@ impl Clock {
         }
     }
 
-    /// Changes each time the wall clock was found ahead of gate time.
+    /// Changes each time gate time stepped.
     #[must_use]
     pub fn steps(&self) -> watch::Receiver<u64> {
         self.0.steps.subscribe()
     }
 
-    /// Compares gate time with the wall clock: follows it forward, ignores it backward. Returns wall minus gate time, in
-    /// microseconds, as found. The app calls it several times a second.
+    /// Compares gate time with the wall clock: follows it forward as far as it is believed, ignores it backward. Returns wall minus gate
+    /// time, in microseconds, as found. The app calls it several times a second.
     #[must_use]
     pub fn observe(&self) -> i64 {
-        let elapsed = micros(Instant::now().saturating_duration_since(self.0.origin));
-        let epoch = self.0.epoch_micros.load(Ordering::Acquire);
-        let wall = match &self.0.wall {
-            Wall::System => system_micros(),
-            Wall::Manual(ahead) => epoch.saturating_add(elapsed).saturating_add(ahead.swap(0, Ordering::AcqRel)),
-        };
-        let ahead = wall.saturating_sub(epoch.saturating_add(elapsed));
-        if ahead > micros(STEP) {
-            self.0.epoch_micros.fetch_add(ahead, Ordering::AcqRel);
+        let reading = self.read();
+        let step = self.belief().judge(reading);
+        if step > 0 {
+            self.0.epoch_micros.fetch_add(step, Ordering::AcqRel);
             self.0.steps.send_modify(|steps| *steps += 1);
         }
-        ahead
+        reading.ahead
     }
 
-    /// For tests: makes the next [`Clock::observe`] find the wall clock ahead of (or behind) gate time.
-    pub fn set_wall_ahead(&self, by: jiff::SignedDuration) {
-        if let Wall::Manual(ahead) = &self.0.wall {
-            ahead.store(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::Release);
+    /// The difference to the machine's clock that is not believed, as last observed.
+    #[must_use]
+    pub fn doubt(&self) -> Option<ClockDoubt> {
+        let doubted = self.belief().doubted()?;
+        Some(ClockDoubt {
+            ahead: SignedDuration::from_micros(doubted.ahead),
+        })
+    }
+
+    /// The machine's clock, believed or not.
+    #[must_use]
+    pub fn wall(&self) -> Timestamp {
+        let ahead = self.read().ahead;
+        timestamp(self.now().as_microsecond().saturating_add(ahead))
+    }
+
+    /// Makes gate time what the machine's clock says, forward or back: for an operator who has seen that it is right. Nothing that was
+    /// to be over by now may be left when it goes back; the ledger sees to that before.
+    pub fn set_right(&self) {
+        let reading = self.read();
+        self.0.epoch_micros.fetch_add(reading.ahead, Ordering::AcqRel);
+        self.belief().reset(reading.at, reading.slept);
+        self.0.steps.send_modify(|steps| *steps += 1);
+    }
+
+    fn read(&self) -> Reading {
+        let at = micros(Instant::now().saturating_duration_since(self.0.origin));
+        let epoch = self.0.epoch_micros.load(Ordering::Acquire);
+        match &self.0.wall {
+            Wall::System { booted } => Reading {
+                at,
+                ahead: system_micros().saturating_sub(epoch.saturating_add(at)),
+                slept: (seconds_since_boot() - booted)
+                    .saturating_mul(1_000_000)
+                    .saturating_sub(at)
+                    .max(0),
+            },
+            Wall::Manual { epoch: wall, slept } => Reading {
+                at,
+                ahead: wall.load(Ordering::Acquire).saturating_sub(epoch),
+                slept: slept.load(Ordering::Acquire),
+            },
+        }
+    }
+
+    fn belief(&self) -> MutexGuard<'_, Belief> {
+        self.0.belief.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For tests: makes the next [`Clock::observe`] find the wall clock ahead of (or behind) gate time, for the machine slept.
+    pub fn set_wall_ahead(&self, by: SignedDuration) {
+        if let Wall::Manual { slept, .. } = &self.0.wall {
+            let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX).max(0);
+            slept.fetch_add(by, Ordering::AcqRel);
+        }
+        self.jump_wall(by);
+    }
+
+    /// For tests: makes the wall clock be so far ahead of (or behind) gate time, and nothing else tells of it.
+    pub fn jump_wall(&self, by: SignedDuration) {
+        if let Wall::Manual { epoch, .. } = &self.0.wall {
+            let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+            let gate = self.0.epoch_micros.load(Ordering::Acquire);
+            epoch.store(gate.saturating_add(by), Ordering::Release);
         }
     }
 }
 
-fn micros(duration: Duration) -> i64 {
-    // Not `as_micros`, which computes in 128 bits: this is asked for every record.
-    i64::try_from(duration.as_secs())
-        .unwrap_or(i64::MAX)
-        .saturating_mul(1_000_000)
-        .saturating_add(i64::from(duration.subsec_micros()))
+impl ClockDoubt {
+    /// The doubt in words, with what happens and what to do.
+    #[must_use]
+    pub fn words(self) -> String {
+        let by = format!("{:#}", SignedDuration::from_secs(self.ahead.as_secs().abs()));
+        if self.ahead.is_positive() {
+            format!(
+                "the machine's clock is {by} ahead of gate time and nothing confirms that, so it is not believed; deadlines go on by gate time until it is right again, has stood for {} min, or an operator says `tidegate clock set-right`",
+                PERSISTENCE.as_secs() / 60
+            )
+        } else {
+            format!(
+                "gate time is {by} ahead of the machine's clock: where the machine's clock is right, an operator says `tidegate clock set-right`, which ends every grant"
+            )
+        }
+    }
 }
 
 fn system_micros() -> i64 {
     #[expect(clippy::disallowed_methods, reason = "the one place")]
     let now = SystemTime::now();
     now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, micros)
+}
+
+/// With the time the machine was suspended, which monotonic time leaves out.
+fn seconds_since_boot() -> i64 {
+    rustix::system::sysinfo().uptime
 }
 
 fn timestamp(micros: i64) -> Timestamp {
@@ -172,7 +276,6 @@ fn timestamp(micros: i64) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::SignedDuration;
 
     fn start() -> Timestamp {
         Timestamp::from_second(1_800_000_000).unwrap_or_default()
@@ -211,6 +314,44 @@ mod tests {
         clock.set_wall_ahead(SignedDuration::from_hours(1));
         let _ = clock.observe();
         assert_eq!(sleeper.await.ok(), Some(before));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_years_for_a_second_move_nothing_and_an_operator_can_say_so() {
+        let clock = Clock::manual(start());
+        clock.jump_wall(SignedDuration::from_hours(10 * 365 * 24));
+        let _ = clock.observe();
+        assert_eq!((clock.now(), *clock.steps().borrow()), (start(), 0));
+        assert!(clock.doubt().unwrap().words().contains("set-right"));
+        clock.jump_wall(SignedDuration::ZERO);
+        let _ = clock.observe();
+        assert_eq!((clock.now(), clock.doubt()), (start(), None));
+        // What stands is believed; what an operator says is right counts at once, in both directions.
+        clock.jump_wall(SignedDuration::from_hours(48));
+        let _ = clock.observe();
+        tokio::time::advance(PERSISTENCE).await;
+        let _ = clock.observe();
+        assert_eq!(clock.now(), start() + SignedDuration::from_hours(48) + PERSISTENCE);
+        clock.jump_wall(SignedDuration::from_hours(-48));
+        let _ = clock.observe();
+        assert!(clock.doubt().is_some());
+        clock.set_right();
+        assert_eq!((clock.now(), clock.doubt()), (start() + PERSISTENCE, None));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "compares with the real clock")]
+    fn a_start_believes_neither_a_past_nor_a_future_that_cannot_be() {
+        let years = SignedDuration::from_hours(10 * 365 * 24);
+        let (before, after) = (Timestamp::now() - years, Timestamp::now() + years);
+        for stored in [before, after] {
+            let clock = Clock::system(Some(stored));
+            let _ = clock.observe();
+            assert!(clock.now().duration_since(stored).abs() < SignedDuration::from_mins(1));
+            assert!(clock.doubt().is_some());
+            clock.set_right();
+            assert!(clock.now().duration_since(Timestamp::now()).abs() < SignedDuration::from_mins(1));
+        }
     }
 
     #[test]

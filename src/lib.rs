@@ -3,7 +3,7 @@
 //! A wire-protocol gate in front of QA databases. This page is the table of contents, in layer order: a module imports only
 //! from those above it (`tests/architecture.rs` holds the exact graph).
 //!
-//! - [`causes`], [`clock`], [`duration`], [`ids`], [`names`], [`secret`]: the nouns
+//! - [`causes`], [`clock`], [`folder_lock`], [`duration`], [`ids`], [`names`], [`secret`]: the nouns
 //! - [`diagnostics`]: the gate's own messages, which hold nothing up
 //! - [`supervision`]: the tasks and threads whose end is noticed
 //! - [`ending`]: why sessions end, with SQLSTATE and words (pure)
@@ -46,6 +46,7 @@ pub mod diagnostics;
 pub mod duration;
 pub mod ending;
 pub mod evidence;
+pub mod folder_lock;
 pub mod forward;
 pub mod frontend;
 pub mod grant;

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &str)] = &[
     ("causes", ""),
     ("clock", ""),
+    ("folder_lock", ""),
     ("duration", ""),
     ("ids", ""),
     ("names", ""),
@@ -35,7 +36,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("tls", ""),
     ("identity", "causes names secret tls"),
     ("metrics", "names"),
-    ("audit", "clock ids names supervision ending lexer"),
+    ("audit", "clock folder_lock ids names supervision ending lexer"),
     ("evidence", "ids names audit"),
     ("rails", "names ending lexer audit"),
     ("policy", "names identity request"),
@@ -69,7 +70,7 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "app",
-        "causes clock names secret diagnostics supervision ending identity metrics tls audit rails ledger access frontend upstream provision session notify forward control config",
+        "causes clock folder_lock names secret diagnostics supervision ending identity metrics tls audit rails ledger access frontend upstream provision session notify forward control config",
     ),
     ("lab", "secret tls"),
     (

@@ -53,23 +53,20 @@ impl Desk {
         }
         let reasons = self.allowed_on(who, &view.request).await?;
         let by = who.name().clone();
-        let step = move |request: &Request, _, now| -> Result<Next, AccessError> {
-            Ok(not_granted(request.pending(now)?.reject(by, comment, now)))
-        };
-        self.0.ledger.step(id, who.name(), "rejected", reasons, step).await
+        let step =
+            |request: &Request, now| -> Result<Request, AccessError> { Ok(request.pending(now)?.reject(by, comment, now)) };
+        self.0.ledger.settle(id, who.name(), "rejected", reasons, step).await
     }
 
     /// Takes one's own request back. No policy keeps anybody from it.
     pub async fn withdraw(&self, who: &Visitor, id: &RequestId) -> Result<RequestView, AccessError> {
         let by = who.name().clone();
-        let step = move |request: &Request, _, now| -> Result<Next, AccessError> {
-            Ok(not_granted(request.pending(now)?.withdraw(&by, now)?))
-        };
+        let step = |request: &Request, now| -> Result<Request, AccessError> { Ok(request.pending(now)?.withdraw(&by, now)?) };
         // Whose it is, is not told to those who may not see it.
         self.request(who, id).await?;
         self.0
             .ledger
-            .step(id, who.name(), "withdrawn", Reasons::default(), step)
+            .settle(id, who.name(), "withdrawn", Reasons::default(), step)
             .await
     }
 

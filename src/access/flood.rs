@@ -35,7 +35,8 @@ impl Floods {
             }
         }
         let times = asked.entry(who.clone()).or_default();
-        while times.front().is_some_and(|time| *time <= since) {
+        // Those of a future that was taken back with the clock count no more.
+        while times.front().is_some_and(|time| *time <= since || *time > now) {
             times.pop_front();
         }
         let fits = times.len() < usize::try_from(limit).unwrap_or(usize::MAX);

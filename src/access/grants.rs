@@ -94,7 +94,7 @@ impl Desk {
         let rules = self.rules();
         let wish = self.wish_of(&rules, grant, grant.window()).await?;
         let ruling = self.ask(&rules, who, Action::Revoke, Resource::Access(&wish));
-        self.settled(&ruling, grant.id().as_str()).await
+        self.settled_at_once(&ruling, grant.id().as_str()).await
     }
 
     /// A login of one's own grant.

@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{AccessError, Desk, Rules, Visitor, decide};
-use crate::audit::Batch;
 use crate::audit::event::{DecisionMade, Event};
 use crate::grant::Grant;
 use crate::ledger::{LedgerError, Reasons};
@@ -31,6 +30,12 @@ impl Desk {
     pub async fn may(&self, who: &Visitor, action: Action) -> Result<(), AccessError> {
         let ruling = self.ask(&self.rules(), who, action, Resource::Gate);
         self.settled(&ruling, GATE).await
+    }
+
+    /// The same for what takes rights away: a yes is put on record, and nothing waits for that.
+    pub async fn may_take_away(&self, who: &Visitor, action: Action) -> Result<(), AccessError> {
+        let ruling = self.ask(&self.rules(), who, action, Resource::Gate);
+        self.settled_at_once(&ruling, GATE).await
     }
 
     /// The same question where it only shapes an answer (what a list shows): nothing goes on record.
@@ -88,6 +93,15 @@ impl Desk {
         Ok(recorded.map_err(LedgerError::from)?)
     }
 
+    /// As [`Desk::settled`], where a yes must not wait for the log: its record follows when the log can be written.
+    pub(super) async fn settled_at_once(&self, ruling: &Ruling, about: &str) -> Result<(), AccessError> {
+        if !ruling.decision.allowed {
+            return self.settled(ruling, about).await;
+        }
+        self.0.journal.note(&ruling.event(about));
+        Ok(())
+    }
+
     /// The reasons for a step that itself goes on record; a no goes there alone, as an error.
     pub(super) async fn reasons(&self, ruling: Ruling, about: &str) -> Result<Reasons, AccessError> {
         if !ruling.decision.allowed {
@@ -110,9 +124,7 @@ impl Desk {
             client: Some(client.to_canonical()),
             policy_set: policy_set(&self.rules()),
         };
-        let mut batch = Batch::new();
-        batch.push(self.0.clock.now(), &ruling.event(grant.id().as_str()));
-        self.0.journal.defer(&mut batch);
+        self.0.journal.note(&ruling.event(grant.id().as_str()));
     }
 }
 

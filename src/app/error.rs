@@ -25,6 +25,14 @@ pub enum StartError {
         /// The operating system's reason.
         source: std::io::Error,
     },
+    /// Another gate has the state folder.
+    #[error("the state folder {} is in use by {holder}: a store has one gate; stop that one, or give this one a state_dir of its own", path.display())]
+    StateInUse {
+        /// The folder.
+        path: PathBuf,
+        /// Who has it, as far as it is known.
+        holder: String,
+    },
     /// An address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {

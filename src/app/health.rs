@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Forwarder, roles};
 use crate::audit::{Health, Written};
+use crate::clock::ClockDoubt;
 use crate::diagnostics::Diagnostics;
 use crate::metrics::Log;
 use crate::notify::Notifier;
@@ -22,7 +23,11 @@ pub(super) fn readiness(shared: &Shared, supervisor: &Supervisor) -> Result<(), 
         return Err("the gate is shutting down".to_owned());
     }
     match *shared.journal.health().borrow() {
-        Health::Good => Ok(()),
+        Health::Good => shared
+            .ledger
+            .trouble()
+            .or_else(|| shared.clock.doubt().map(ClockDoubt::words))
+            .map_or(Ok(()), Err),
         Health::Failed { disk_full: true } => Err("the disk of the audit log is full".to_owned()),
         Health::Failed { disk_full: false } => Err("the audit log cannot be written".to_owned()),
     }

@@ -21,14 +21,13 @@ mod reap;
 mod reload;
 mod roles;
 mod serve;
+mod state_folder;
 mod stop;
 mod systemd;
 mod tick;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -79,6 +78,8 @@ pub struct Gate {
     places: Places,
     crew: Crew,
     keeper: Keeper,
+    /// The lock on the state folder, for as long as the gate lives.
+    _state_folder: Option<std::fs::File>,
     /// Where the log is sent on.
     forwarder: Option<Arc<Forwarder>>,
     /// Accept loops, the ticker, the control API: all that ends with the gate.
@@ -90,7 +91,7 @@ impl Gate {
     pub async fn start(settings: Settings, diagnostics: Diagnostics) -> Result<Self, StartError> {
         let places = places(&settings)?;
         inspect::warn_of_shared_accounts(&settings);
-        make_private_folder(&settings.state_dir)?;
+        let state_folder = state_folder::take(&settings.state_dir, &settings.audit.dir)?;
         let store = settings.state_dir.join("ledger.sqlite");
         let clock = Clock::system(ledger::highest_time(&store)?);
         let journal = Journal::open(&settings.audit, clock.clone())?;
@@ -144,6 +145,7 @@ impl Gate {
             places,
             crew,
             keeper,
+            _state_folder: state_folder,
             tasks,
         };
         gate.open().await?;
@@ -333,12 +335,4 @@ fn forwarder(settings: &Settings, clock: &Clock) -> Result<Option<Arc<Forwarder>
     let position = settings.state_dir.join("forward.position");
     let forwarder = Forwarder::start(to, settings.audit.dir.clone(), position, clock.clone())?;
     Ok(Some(Arc::new(forwarder)))
-}
-
-fn make_private_folder(path: &Path) -> Result<(), StartError> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| StartError::State {
-        path: path.to_owned(),
-        source,
-    })
 }

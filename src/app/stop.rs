@@ -25,7 +25,7 @@ const LAST_RECORDS: Duration = Duration::from_secs(2);
 /// How long each of the last steps may take: a disk that hangs has had its time.
 const STEP: Duration = Duration::from_secs(2);
 /// All that comes after the drain's limit, in any case.
-const LAST_STEPS: Duration = Duration::from_secs(14);
+const LAST_STEPS: Duration = Duration::from_secs(16);
 /// The last messages, before the process is ended whatever it is at.
 const LAST_MESSAGES: Duration = Duration::from_millis(500);
 
@@ -50,6 +50,11 @@ impl Gate {
         roles::close(&shared).await;
         if let Some(Err(error)) = step("the stop is put on record", shared.journal.record(&Event::GateStopped {})).await {
             tracing::error!(%error, "the stop could not be put on record");
+        }
+        if !shared.ledger.finish(STEP).await {
+            tracing::error!(
+                "changes that took rights away are not stored or not on record: the next start holds to the stricter of both"
+            );
         }
         // It may be packing a segment just now.
         let packed = tokio::task::spawn_blocking(move || drop(keeper));

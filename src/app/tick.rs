@@ -23,11 +23,20 @@ async fn observe(shared: &Shared, pulse: &Pulse) {
     let mut health = shared.journal.health();
     let mut observe = tokio::time::interval(OBSERVE);
     shared.metrics.audit(true);
+    let mut doubted = false;
     loop {
         tokio::select! {
             _ = observe.tick() => {
                 shared.metrics.clock(shared.clock.observe());
                 pulse.beat(&shared.clock);
+                let doubt = shared.clock.doubt();
+                if doubt.is_some() != doubted {
+                    doubted = doubt.is_some();
+                    match doubt {
+                        Some(doubt) => tracing::error!("{}", doubt.words()),
+                        None => tracing::info!("the machine's clock and gate time agree again"),
+                    }
+                }
             }
             Ok(()) = health.changed() => {
                 let health = *health.borrow_and_update();
@@ -53,7 +62,16 @@ async fn remember(shared: &Shared) {
 /// Notes in the store the time, and where the log stands.
 pub(super) async fn remember_in_store(shared: &Shared) {
     let now = shared.clock.now();
+    // Before it is asked what is pending: all that was taken away up to here is stored, or pending.
+    let written = shared.journal.written();
     let mut noted = shared.ledger.remember_time(now).await;
+    if noted.is_ok() {
+        let segment = u32::try_from(written.segment).unwrap_or(u32::MAX);
+        noted = shared
+            .ledger
+            .reflects_log(shared.journal.log(), segment, written.last_seq)
+            .await;
+    }
     if let (Ok(()), Some(tip)) = (&noted, shared.journal.signed_tip()) {
         noted = shared.ledger.remember_log_tip(tip, now).await;
     }

@@ -29,6 +29,8 @@ pub enum Event<'a> {
     GateStopped {},
     /// Configuration and certificates were read again.
     Reloaded(Reloaded),
+    /// An operator made the gate's time what the machine's clock says.
+    ClockSet(ClockSet),
     /// The journal met a fault and goes on.
     JournalHealed(JournalHealed),
     /// A segment of the log begins: the first line of each.
@@ -100,6 +102,20 @@ pub struct Reloaded {
     pub accepted: bool,
     /// What was wrong, or what changed.
     pub detail: String,
+}
+
+/// An operator made the gate's time what the machine's clock says: written before it is done, in the time as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockSet {
+    /// Gate time before.
+    pub from: Timestamp,
+    /// Gate time after. Where that is earlier, every grant was ended first, and later records have earlier times.
+    pub to: Timestamp,
+    /// An operator's name.
+    pub by: String,
+    /// The reason given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The journal met a fault and goes on: the first record after it.
@@ -272,6 +288,9 @@ pub struct GrantChanged {
     /// The window's end, once it is activated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// The time that no window goes past, if the grant has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
     /// The window's length in seconds.
     pub window_seconds: u64,
 }
@@ -377,7 +396,8 @@ pub struct RoleChanged {
 pub struct UserChanged {
     /// Who.
     pub identity: IdentityName,
-    /// `added`, `rotated`, `regrouped`, `disabled`, `enabled`, or `not_stored`.
+    /// `added`, `token_withdrawn` (the old token is good no more), `rotated` (there is a new one), `regrouped`, `disabled`, `enabled`, or
+    /// `not_stored`.
     pub change: String,
     /// An operator's name.
     pub by: String,

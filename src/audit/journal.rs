@@ -140,11 +140,30 @@ impl Journal {
         batch.clear();
     }
 
-    /// Records one event, at this moment, and waits until it is written.
+    /// Records one event, at this moment, and waits until it is written. The journal's thread writes it: a disk that hangs holds up
+    /// who waits for this answer, and not the thread that serves others.
     pub async fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
         let mut batch = Batch::new();
         batch.push(self.0.shared.clock.now(), event);
-        self.submit(&mut batch).wait().await
+        if cfg!(feature = "unlogged") {
+            return Ok(());
+        }
+        if batch.incomplete {
+            return Err(AuditError::Encode);
+        }
+        match self.0.shared.leave(&batch.lines) {
+            Queued::Done(answer) => answer,
+            Queued::Waiting(receiver) => Waiting(receiver).await,
+        }
+    }
+
+    /// Hands over a record of what has happened, at this moment, and waits for nothing; see [`Journal::defer`].
+    pub fn note(&self, event: &Event<'_>) {
+        let mut batch = Batch::new();
+        batch.push(self.0.shared.clock.now(), event);
+        if !cfg!(feature = "unlogged") {
+            self.0.shared.keep(&batch.lines);
+        }
     }
 
     /// The same for a thread that may block.

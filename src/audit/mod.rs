@@ -49,7 +49,7 @@ pub use excerpt::hex;
 pub use filter::{Filter, Selector};
 pub use follow::{Follow, Span, follow};
 pub use journal::{Health, Journal, Submission, Waiting};
-pub use read::{ReadError, Records, read, read_whole};
+pub use read::{ReadError, Records, read, read_since, read_whole};
 pub use record::{EventName, NotARecord, Record, UnknownEvent, VERSION};
 pub use survey::CHECKPOINT;
 pub use tally::{SignedTip, Written};

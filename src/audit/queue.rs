@@ -128,6 +128,22 @@ impl Shared {
             drop(state);
             return Queued::Done(Lease::of(self, desk).lead(order, lines));
         }
+        self.queue(state, lines)
+    }
+
+    /// Leaves lines to who is writing, or to the journal's thread.
+    pub(super) fn leave(&self, lines: &Lines) -> Queued {
+        if lines.is_empty() {
+            return Queued::Done(Ok(()));
+        }
+        let state = self.lock();
+        if state.is_closing() {
+            return Queued::Done(Err(AuditError::Closed));
+        }
+        self.queue(state, lines)
+    }
+
+    fn queue(&self, mut state: MutexGuard<'_, State>, lines: &Lines) -> Queued {
         let (sender, receiver) = oneshot::channel();
         state.intents.append(lines);
         state.waiting.push(sender);
@@ -140,14 +156,34 @@ impl Shared {
         Queued::Waiting(receiver)
     }
 
+    /// Keeps lines for the next write, which the caller never does itself.
+    pub(super) fn keep(&self, lines: &Lines) {
+        let mut state = self.lock();
+        if Self::take_over(&mut state, lines) {
+            let wake = std::mem::take(&mut state.asleep) || state.desk.is_some();
+            drop(state);
+            if wake {
+                self.wake.notify_one();
+            }
+        }
+    }
+
+    /// Whether there was room for lines that were deferred.
+    fn take_over(state: &mut State, lines: &Lines) -> bool {
+        if state.is_closing() || (state.outage.is_some() && state.deferred.size() + lines.size() > RETAINED) {
+            state.lost += lines.count() as u64;
+            return false;
+        }
+        state.deferred.append(lines);
+        true
+    }
+
     /// Keeps lines for the next write.
     pub(super) fn defer(&self, lines: &Lines) {
         let mut state = self.lock();
-        if state.is_closing() || (state.outage.is_some() && state.deferred.size() + lines.size() > RETAINED) {
-            state.lost += lines.count() as u64;
+        if !Self::take_over(&mut state, lines) {
             return;
         }
-        state.deferred.append(lines);
         let full = state.deferred.size() >= DEFERRED && state.outage.is_none();
         let inline = full && self.durability == Durability::Process;
         if inline && let Some(mut desk) = state.desk.take() {

@@ -43,6 +43,13 @@ pub fn read_whole(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
     Ok(records)
 }
 
+/// As [`read_whole`], from the beginning of a segment on. Blocking.
+pub fn read_since(dir: &Path, filter: &Filter, segment: u32) -> Result<Records, ReadError> {
+    let mut records = read_whole(dir, filter)?;
+    records.scan.before = segment.saturating_sub(1);
+    Ok(records)
+}
+
 /// Iterates over what [`read`] found. An error is reported in the place of the line; [`ReadError::Io`] is the last item.
 #[derive(Debug)]
 pub struct Records {
@@ -80,6 +87,8 @@ pub(super) struct Scan {
     dir: PathBuf,
     selector: Selector,
     sieve: Arc<Sieve>,
+    /// Files up to this number are left out.
+    before: u32,
     /// Whether blocks may be passed over for what an index says.
     by_index: bool,
     /// Where a group or a run is asked for: looks for the sessions of it, before anything else.
@@ -124,6 +133,7 @@ impl Scan {
         let scan = |filter: Filter| Self {
             dir: dir.to_owned(),
             sieve: Arc::new(Sieve::of(&filter)),
+            before: 0,
             by_index: true,
             known: u32::MAX,
             selector: Selector::new(filter),
@@ -244,7 +254,7 @@ impl Scan {
 
     /// Opens the file after this one; `false` when there is none.
     fn next_file(&mut self, number: Option<u32>) -> Result<bool, ReadError> {
-        let number = number.unwrap_or(0);
+        let number = number.unwrap_or(self.before);
         self.look_ahead(number)?;
         let (segment, reader) = match self.ahead.pop_front() {
             Some(read) => read,

@@ -146,6 +146,7 @@ names! {
     GateStarted = "gate_started",
     GateStopped = "gate_stopped",
     Reloaded = "reloaded",
+    ClockSet = "clock_set",
     JournalHealed = "journal_healed",
     SegmentBegan = "segment_began",
     Checkpoint = "checkpoint",

@@ -108,6 +108,14 @@ fn short(event: &Event<'_>) -> String {
         Event::GateStarted(event) => format!("version {}, process {}", event.version, event.pid),
         Event::GateStopped {} => "in order".to_owned(),
         Event::Reloaded(event) => format!("{}: {}", if event.accepted { "accepted" } else { "refused" }, event.detail),
+        Event::ClockSet(event) => {
+            let reason = event
+                .reason
+                .as_deref()
+                .map(|reason| format!(": {reason}"))
+                .unwrap_or_default();
+            format!("from {} to {} by {}{reason}", event.from, event.to, event.by)
+        }
         Event::JournalHealed(_)
         | Event::SegmentBegan(_)
         | Event::Checkpoint(_)

@@ -156,6 +156,7 @@ pub(super) fn all() -> Vec<Event<'static>> {
             forwarded: false,
         }),
         Event::GrantChanged(Cow::Owned(GrantChanged {
+            deadline: None,
             grant: ana.grant.clone(),
             identity: ana.identity.clone(),
             target: ana.target.clone(),

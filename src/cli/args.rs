@@ -84,6 +84,9 @@ pub enum Command {
     /// Lists and ends live sessions
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Shows the gate's time beside the machine's, and sets it right
+    #[command(subcommand)]
+    Clock(super::clock::Command),
     /// Checks, explains and tests the policies in a folder
     #[command(subcommand)]
     Policy(super::policy::PolicyCommand),

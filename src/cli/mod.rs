@@ -5,6 +5,7 @@
 pub mod args;
 pub mod audit;
 mod client;
+mod clock;
 mod countdown;
 pub mod demo;
 mod dial;
@@ -82,6 +83,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Demo(args) => demo::run(&args),
         Command::Grant(command) => wait_for(grant::run(&config, command)),
         Command::Session(command) => wait_for(session::run(&config, command)),
+        Command::Clock(command) => wait_for(clock::run(&config, command)),
         Command::Log(args) => wait_for(log::run(&config, *args)),
         Command::Audit(command) => return wait_for(audit::run(&config, command)),
         Command::Target(command) => return wait_for(target::run(&config, command)),

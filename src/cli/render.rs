@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::args::Output;
-use crate::control::model::{GrantView, Issued};
+use crate::control::model::{Effect, GrantView, Issued};
 use crate::duration;
 use crate::grant::Grant;
 use crate::session::SessionView;
@@ -53,6 +53,24 @@ pub(super) fn show<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T
 #[must_use]
 pub(super) fn visible(text: &str) -> String {
     crate::audit::render::safe(text, usize::MAX)
+}
+
+/// How far a change that took rights away has come, in words.
+#[must_use]
+pub(super) fn effect(effect: Effect) -> String {
+    let Effect {
+        in_effect,
+        stored,
+        recorded,
+    } = effect;
+    let said = |yes, word: &str| if yes { word.to_owned() } else { format!("not {word} yet") };
+    let words = [
+        said(in_effect, "in effect"),
+        said(stored, "stored"),
+        said(recorded, "on record"),
+    ];
+    let more = if effect.is_done() { "" } else { " (the gate goes on trying)" };
+    format!("{}{more}", words.join(", "))
 }
 
 /// Grants as a table.
@@ -148,6 +166,7 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
             format!("{} by {}{reason}", time(revocation.at), visible(&revocation.by)),
         ));
     }
+    rows.extend(view.effect.map(|come| ("effect", effect(come))));
     list(&rows)
 }
 

@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 
-use super::render::{ends, list, relative, table, time, to, visible};
+use super::render::{self, ends, list, relative, table, time, to, visible};
 use crate::control::model::{GrantView, IssuedUser, RequestView, UserView};
 use crate::duration;
 use crate::names::IdentityName;
@@ -88,6 +88,7 @@ pub(super) fn request(view: &RequestView, approvers: &[IdentityName], now: Times
     if let Some(review) = &request.review {
         rows.push(("reviewed", by(&review.by, review.at, Some(&review.comment))));
     }
+    rows.extend(view.effect.map(|effect| ("effect", render::effect(effect))));
     list(&rows)
 }
 
@@ -164,7 +165,14 @@ pub(super) fn users(users: &[UserView]) -> String {
             time(user.created_at),
         ]);
     }
-    table.trim_fmt()
+    match users {
+        [
+            UserView {
+                effect: Some(effect), ..
+            },
+        ] => format!("{}\n\nThis is {}.", table.trim_fmt(), render::effect(*effect)),
+        _ => table.trim_fmt(),
+    }
 }
 
 fn groups(user: &UserView) -> String {
@@ -175,11 +183,15 @@ fn groups(user: &UserView) -> String {
 /// A user whose token was just made, with it.
 #[must_use]
 pub(super) fn issued_user(issued: &IssuedUser) -> String {
-    let rows = [
-        ("user", issued.user.name.to_string()),
-        ("groups", groups(&issued.user)),
-        ("token", visible(&issued.token)),
-    ];
+    let mut rows = vec![("user", issued.user.name.to_string()), ("groups", groups(&issued.user))];
+    let Some(token) = &issued.token else {
+        rows.extend(issued.user.effect.map(|effect| ("effect", render::effect(effect))));
+        return format!(
+            "{}\n\nThe old token is good no more. A new one could not be made: rotate again when /readyz says that the gate is ready.",
+            list(&rows)
+        );
+    };
+    rows.push(("token", visible(token)));
     format!(
         "{}\n\nThe token is shown this once; it is not stored. Its owner uses it with: tidegate login",
         list(&rows)

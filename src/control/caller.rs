@@ -221,6 +221,14 @@ impl Caller {
         }
     }
 
+    /// The same for what takes rights away: a yes is put on record, and nothing waits for that.
+    pub(super) async fn may_take_away(&self, gate: &Gate, action: Action) -> Result<(), ApiError> {
+        match self {
+            Self::Admin { .. } => Ok(()),
+            Self::Person(person, _) => Ok(gate.desk.may_take_away(person, action).await?),
+        }
+    }
+
     /// Whether what belongs to others may be seen too. It only shapes answers, so it does not go on record.
     pub(super) fn sees_all(&self, gate: &Gate) -> bool {
         match self {

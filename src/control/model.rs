@@ -15,7 +15,7 @@ use super::schema::{GrantShape, SessionShape};
 use crate::audit::Filter;
 use crate::audit::key::PublicKey;
 use crate::ids::GrantId;
-pub use crate::ledger::GrantView;
+pub use crate::ledger::{ClockView, Effect, GrantView};
 use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::session::SessionView;
 
@@ -136,7 +136,7 @@ pub struct ShortenBody {
     pub reason: Option<String>,
 }
 
-/// `POST /v1/grants/{id}/revoke` and `POST /v1/sessions/{id}/kill`.
+/// `POST /v1/grants/{id}/revoke`, `POST /v1/sessions/{id}/kill` and `POST /v1/clock/set-right`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonBody {

@@ -14,7 +14,7 @@ use super::model::Problem;
 use crate::access::AccessError;
 use crate::audit::AuditError;
 use crate::ids::SessionId;
-use crate::ledger::LedgerError;
+use crate::ledger::{LedgerError, StoreError};
 use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// How to prove oneself.
@@ -331,6 +331,18 @@ fn ledger(error: &LedgerError) -> Class {
             some("`tidegate grant show` tells how they stand; what has ended is replaced by a new grant"),
         ),
         LedgerError::Terms(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-terms", "Not a grant", None),
+        LedgerError::Unsettled => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unsettled",
+            "Not done: something taken away here is not durable yet",
+            some("make room for the state folder and the audit log, and try again; /readyz tells when both can be written"),
+        ),
+        LedgerError::Store(StoreError::Overtaken) => (
+            StatusCode::CONFLICT,
+            "overtaken",
+            "Not as things stand",
+            some("something was taken away here meanwhile: look at it again"),
+        ),
         LedgerError::Audit(error) => audit(error),
         LedgerError::Store(_) | LedgerError::Random(_) => (
             StatusCode::SERVICE_UNAVAILABLE,

@@ -54,6 +54,36 @@ pub(super) struct GrantShape {
     status: String,
     /// Sessions that live under it now.
     live_sessions: u32,
+    /// In the answer to what took something away: how far that has come.
+    #[schema(nullable = false)]
+    effect: Option<EffectShape>,
+}
+
+/// The gate's time beside the machine's.
+#[derive(ToSchema)]
+#[schema(as = Clock)]
+pub(super) struct ClockShape {
+    /// Gate time: what deadlines and records go by.
+    #[schema(format = DateTime)]
+    gate_time: String,
+    /// What the machine's clock says.
+    #[schema(format = DateTime)]
+    machine_time: String,
+    /// Why the machine's clock is not believed, if so.
+    #[schema(nullable = false)]
+    doubt: Option<String>,
+}
+
+/// How far a change that takes rights away has come.
+#[derive(ToSchema)]
+#[schema(as = Effect)]
+pub(super) struct EffectShape {
+    /// Sessions have been told to end, and nobody is let in by what was taken away.
+    in_effect: bool,
+    /// It is in the store, so it holds after a restart.
+    stored: bool,
+    /// It is in the audit log.
+    recorded: bool,
 }
 
 /// Who revoked a grant, when and why.
@@ -125,6 +155,9 @@ pub(super) struct RequestShape {
     status: String,
     /// How many approvals are missing.
     approvals_missing: u32,
+    /// In the answer to what took something away: how far that has come.
+    #[schema(nullable = false)]
+    effect: Option<EffectShape>,
 }
 
 /// One approver's yes.
@@ -226,6 +259,9 @@ pub(super) struct UserShape {
     /// When it was made.
     #[schema(format = DateTime)]
     created_at: String,
+    /// In the answer to what took something away: how far that has come.
+    #[schema(nullable = false)]
+    effect: Option<EffectShape>,
 }
 
 /// A signed checkpoint of the audit log: a record of it.

@@ -27,7 +27,7 @@ use super::hold::Hold;
 use super::listen::{self, Front};
 use super::openapi::{self, Document, Written};
 use super::problem::ApiError;
-use super::routes::{audit, events, grants, requests, sessions, targets, users};
+use super::routes::{audit, clock, events, grants, requests, sessions, targets, users};
 use super::{Gate, log, routes};
 use crate::tls::ServerTlsCell;
 
@@ -182,6 +182,8 @@ pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> (Router
         .routes(routes!(log::records))
         .routes(routes!(audit::checkpoint))
         .routes(routes!(audit::rotate_key))
+        .routes(routes!(clock::show))
+        .routes(routes!(clock::set_right))
         .routes(routes!(openapi::openapi))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), caller::settle))
         .routes(routes!(health))

@@ -402,6 +402,8 @@ async fn answers_are_as_the_document_says() {
         ),
         ("get", "/v1/sessions", "GET /v1/sessions".to_owned(), ""),
         ("get", "/v1/audit/checkpoint", "GET /v1/audit/checkpoint".to_owned(), ""),
+        ("get", "/v1/clock", "GET /v1/clock".to_owned(), ""),
+        ("post", "/v1/clock/set-right", "POST /v1/clock/set-right".to_owned(), ""),
         ("post", "/v1/audit/rotate-key", "POST /v1/audit/rotate-key".to_owned(), ""),
         ("post", "/v1/requests", "POST /v1/requests".to_owned(), ""),
         ("get", "/v1/grants/{id}", "GET /v1/grants/gr_0000000000".to_owned(), ""),

@@ -78,6 +78,17 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Whether it can only make less of a grant.
+    #[must_use]
+    pub fn takes_away(&self) -> bool {
+        match self {
+            Self::Activate | Self::Extend(_) => false,
+            Self::ShortenBy(_) | Self::ShortenTo(_) | Self::Revoke { .. } => true,
+        }
+    }
+}
+
 /// Why a change cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IllegalChange {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::users::{DISABLED, DISABLED_BY};
 use super::{Entry, Ledger, LedgerError};
 use crate::ending::Ending;
 use crate::grant::{self, Grant, Permit, Question, Status};
@@ -67,7 +66,10 @@ impl Ledger {
             // Whoever proved a secret had a grant; it has been forgotten since.
             return Err(Ending::BadSecret { user: id.to_string() });
         };
-        self.shut_out(&entry).await?;
+        self.shut_out(&entry);
+        if !entry.current().status(self.0.clock.now()).ended() {
+            self.0.is_settled(&entry).await.map_err(|error| error.at_login())?;
+        }
         // Before the check: a change made after it is then seen as a change.
         let mut changes = entry.grant.subscribe();
         if entry.current().status(self.0.clock.now()) == Status::Ready {
@@ -93,15 +95,11 @@ impl Ledger {
 
     /// A grant of an identity that is shut out goes before it is used: it was made meanwhile, or the gate died before it
     /// was revoked with the others.
-    async fn shut_out(&self, entry: &Entry) -> Result<(), Ending> {
+    fn shut_out(&self, entry: &Entry) {
         let grant = entry.current();
-        if !self.is_disabled(grant.identity()) || grant.status(self.0.clock.now()).ended() {
-            return Ok(());
-        }
-        match self.revoke(grant.id(), DISABLED_BY, Some(DISABLED)).await {
-            // Somebody else did, or it ended by itself.
-            Ok(_) | Err(LedgerError::Illegal(_)) => Ok(()),
-            Err(error) => Err(error.at_login()),
+        if !grant.status(self.0.clock.now()).ended() {
+            // It is revoked by this, and refused as such below.
+            let _ = self.0.end_if_shut_out(grant.identity());
         }
     }
 

@@ -1,4 +1,5 @@
-//! Makes and changes grants, in the one order that keeps the ledger's law: check, audit, store, publish.
+//! Makes and changes grants. What gives something goes in the one order that keeps the ledger's law: check, audit, store, publish; what
+//! takes something away goes to [`super::restrict`].
 //!
 //! It does not check who asks.
 
@@ -7,9 +8,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::pending::{Item, Key};
 use super::record::Deed;
 use super::{Changed, Entry, GrantView, Inner, Ledger, LedgerError, StoreError, row};
-use crate::grant::{self, Change, Grant, Terms};
+use crate::grant::{self, Change, Grant, IllegalChange, Terms};
 use crate::ids::GrantId;
 use crate::scram::Verifier;
 use crate::secret::Secret;
@@ -71,19 +73,36 @@ impl Ledger {
             // Not in memory: never was, or ended long ago; the answer to the second is better for whoever asks.
             let view = self.grant(id).await?;
             let now = self.0.clock.now();
-            return Err(grant::IllegalChange::Ended(view.grant.status(now)).into());
+            return Err(IllegalChange::Ended(view.grant.status(now)).into());
         };
         let deed = Deed {
             change: name(&change),
             by: by.to_owned(),
             reason: reason.map(str::to_owned),
         };
+        if change.takes_away() {
+            return Ok(self.0.restrict(&entry, &change, &deed).await?);
+        }
         let ledger = self.clone();
         to_the_end(async move {
+            ledger.0.is_settled(&entry).await?;
             let _turn = entry.committing.lock().await;
             let now = ledger.0.clock.now();
+            let seen = entry.restrictions.count();
             let next = grant::apply(&entry.current(), &change, now)?;
-            ledger.0.commit(&entry, next, &deed).await?;
+            ledger
+                .0
+                .commit(
+                    &entry,
+                    Given {
+                        change,
+                        next,
+                        at: now,
+                        seen,
+                    },
+                    &deed,
+                )
+                .await?;
             Ok(entry.view(now))
         })
         .await
@@ -98,8 +117,10 @@ impl Ledger {
         let ledger = self.clone();
         let entry = entry.clone();
         to_the_end(async move {
+            ledger.0.is_settled(&entry).await?;
             let _turn = entry.committing.lock().await;
             let now = ledger.0.clock.now();
+            let seen = entry.restrictions.count();
             let current = entry.current();
             // Many connections of one grant come at once, and the first has opened the window; or it has ended meanwhile.
             let Ok(next) = grant::apply(&current, &Change::Activate, now) else {
@@ -111,14 +132,37 @@ impl Ledger {
                 by: current.identity().to_string(),
                 reason: None,
             };
-            Ok(ledger.0.commit(&entry, next, &deed).await?)
+            let change = Change::Activate;
+            Ok(ledger
+                .0
+                .commit(
+                    &entry,
+                    Given {
+                        change,
+                        next,
+                        at: now,
+                        seen,
+                    },
+                    &deed,
+                )
+                .await?)
         })
         .await
     }
 }
 
+/// A change that gives something, on its way.
+struct Given {
+    change: Change,
+    next: Grant,
+    /// When it was decided.
+    at: Timestamp,
+    /// What had been taken from the grant by then.
+    seen: u64,
+}
+
 impl Inner {
-    async fn create(&self, terms: Terms, by: &str) -> Result<(Grant, Secret<String>), LedgerError> {
+    async fn create(self: &Arc<Self>, terms: Terms, by: &str) -> Result<(Grant, Secret<String>), LedgerError> {
         let _let_in = self.let_in(&terms.identity).await?;
         let now = self.clock.now();
         let grant = grant::create(self.fresh_id().await?, terms, by, now)?;
@@ -136,6 +180,7 @@ impl Inner {
             .await;
         self.settle(stored, &grant, &deed).await?;
         self.publish_new(grant.clone(), Some(verifier), now);
+        self.end_if_shut_out(grant.identity())?;
         Ok((grant, secret))
     }
 
@@ -146,16 +191,75 @@ impl Inner {
         self.tell(|| Changed::Grant(Box::new(view)));
     }
 
+    /// Whether nothing that was taken from the grant is still to be stored or put on record. Until then it is given nothing.
+    pub(super) async fn is_settled(&self, entry: &Entry) -> Result<(), LedgerError> {
+        let key = Key::Grant(entry.current().id().clone());
+        if self.pending.is_settled(&key).await {
+            Ok(())
+        } else {
+            Err(LedgerError::Unsettled)
+        }
+    }
+
     /// Audit, store, publish. The caller has checked, and holds the grant's turn.
-    async fn commit(&self, entry: &Entry, next: Grant, deed: &Deed) -> Result<(), LedgerError> {
-        self.recorder.record(&deed.event(&next)).await?;
-        let next = Arc::new(next);
-        let stored = next.clone();
-        let stored = self.store.call(move |connection| row::update(connection, &stored)).await;
+    async fn commit(self: &Arc<Self>, entry: &Arc<Entry>, given: Given, deed: &Deed) -> Result<(), LedgerError> {
+        self.recorder.record(&deed.event(&given.next)).await?;
+        let (row, asked, seen) = (given.next.clone(), Arc::clone(entry), given.seen);
+        let store = move |connection: &mut rusqlite::Connection| {
+            if asked.restrictions.count() != seen {
+                return Err(StoreError::Overtaken);
+            }
+            row::update(connection, &row)
+        };
+        let stored = self.store.call(store).await;
         self.settle(stored, &entry.current(), deed).await?;
-        entry.grant.send_replace(next);
+        self.publish(entry, given, deed).await?;
         self.tell(|| Changed::Grant(Box::new(entry.view(self.clock.now()))));
         Ok(())
+    }
+
+    /// What is stored comes into force, unless it comes too late: sessions decide about their end by the same value and the same clock,
+    /// so one whose time was up has ended, and one that lives has the new end.
+    async fn publish(self: &Arc<Self>, entry: &Arc<Entry>, given: Given, deed: &Deed) -> Result<(), LedgerError> {
+        let moment = self.clock.moment();
+        let Given { change, next, at, seen } = given;
+        let (mut late, mut behind) = (None, None);
+        entry.grant.send_if_modified(|grant| {
+            let overtaken = entry.restrictions.count() != seen;
+            // The first connect came in time, however long the disk took; what was taken meanwhile holds for it.
+            let next = match change {
+                Change::Activate if overtaken => grant::apply(grant, &change, at).map_err(LedgerError::from),
+                Change::Activate => Ok(next),
+                _ if overtaken => Err(StoreError::Overtaken.into()),
+                _ => {
+                    let status = grant.status(self.clock.now());
+                    let ended = status.ended().then_some(IllegalChange::Ended(status));
+                    ended.map_or(Ok(next), |ended| Err(ended.into()))
+                }
+            };
+            // The store has more than this: it is taken back there.
+            if overtaken || next.is_err() {
+                let less = next.as_ref().map_or_else(|_| Grant::clone(grant), Grant::clone);
+                let event = if next.is_ok() {
+                    deed.event(&less)
+                } else {
+                    deed.undone().event(&less)
+                };
+                let item = Item::about_grant(entry, less, event, moment.instant);
+                self.queue_pending(Arc::clone(&item));
+                behind = Some(item);
+            }
+            let changed = next.is_ok();
+            match next {
+                Ok(next) => *grant = Arc::new(next),
+                Err(error) => late = Some(error),
+            }
+            changed
+        });
+        if behind.is_some() {
+            self.pursue();
+        }
+        late.map_or(Ok(()), Err)
     }
 
     /// A record of something that was then not stored must not stand alone.
@@ -183,7 +287,7 @@ impl Inner {
     }
 }
 
-fn name(change: &Change) -> &'static str {
+pub(super) fn name(change: &Change) -> &'static str {
     match change {
         Change::Activate => "activated",
         Change::Extend(_) => "extended",

@@ -62,6 +62,7 @@ impl Ledger {
 
     async fn issue(&self, entry: &Arc<Entry>, by: String) -> Result<GrantLogin, LedgerError> {
         let (secret, verifier) = fresh_secret().await?;
+        self.0.is_settled(entry).await?;
         let _turn = entry.committing.lock().await;
         let grant = entry.current();
         let status = grant.status(self.0.clock.now());

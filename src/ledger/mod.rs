@@ -2,8 +2,10 @@
 //!
 //! It does not decide who may ask for a change (its callers do), and it ends no session: sessions watch their grant.
 //!
-//! INVARIANT: a change is on record durably before it is stored, and stored before anybody acts on it. If it cannot be put
-//! on record, nothing changes; if the store cannot be read, nobody is let in.
+//! INVARIANT: what gives rights is on record durably before it is stored, and stored before anybody acts on it. If it cannot be put
+//! on record, nothing changes; if the store cannot be read, nobody is let in. What takes rights away is the other way round: it is in
+//! effect first, in memory, and waits for nothing; then it is stored, then put on record, each tried until it is done. After any crash
+//! nobody has more than both the store and the log allow.
 
 mod admit;
 mod commit;
@@ -12,20 +14,27 @@ mod live;
 mod log_tip;
 mod logins;
 mod migrations;
+mod pending;
 mod record;
+mod replay;
 mod requests;
+mod restrict;
 mod row;
+mod set_clock;
 mod store;
 mod turns;
+mod upkeep;
 mod users;
 mod workflow;
 
 pub use admit::{Admission, Slot};
 pub use grants::GrantFilter;
 pub use log_tip::read_log_tip;
+pub use pending::Effect;
 pub use requests::{Changed, GrantLogin, NewRequest, Reasons, RequestFilter, RequestView, Submitted};
+pub use set_clock::ClockView;
 pub use store::{StoreError, highest_time};
-pub use users::UserView;
+pub use users::{RotatedToken, UserView};
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -46,8 +55,10 @@ use crate::scram::Verifier;
 use crate::supervision::ThreadEnd;
 use live::Live;
 use logins::Logins;
+use pending::{Item, Pending};
 use record::Recorder;
 use requests::Requests;
+use restrict::Restrictions;
 use store::Store;
 use users::Users;
 
@@ -71,6 +82,8 @@ struct Inner {
     /// Changes of users follow each other, and nothing is made for anybody meanwhile: see [`Inner::let_in`].
     users_turn: tokio::sync::RwLock<()>,
     users_changed: watch::Sender<u64>,
+    /// What was taken away and is not stored, or not on record, yet.
+    pending: Pending,
     news: broadcast::Sender<Changed>,
 }
 
@@ -90,8 +103,9 @@ struct Entry {
     grant: watch::Sender<Arc<Grant>>,
     /// Sessions that hold a [`Slot`].
     live: Mutex<u32>,
-    /// Held over check, audit, store and publication: changes of one grant follow each other.
+    /// Held over check, audit, store and publication: changes that give follow each other. What takes away does not ask for it.
     committing: tokio::sync::Mutex<()>,
+    restrictions: Restrictions,
 }
 
 /// Why the ledger did not do what it was asked.
@@ -121,6 +135,9 @@ pub enum LedgerError {
     /// It could not be put on record, so it was not done.
     #[error("the change could not be put on record, so it was not made")]
     Audit(#[from] AuditError),
+    /// Something was taken away there and is not stored and on record yet, so nothing is given.
+    #[error("something was taken away here that is not stored and on record yet, so nothing is given meanwhile")]
+    Unsettled,
     /// The store failed.
     #[error("the grant store failed")]
     Store(#[from] StoreError),
@@ -139,6 +156,9 @@ pub struct GrantView {
     pub status: String,
     /// Sessions that live under it now.
     pub live_sessions: u32,
+    /// How far a change that took something away has come, in the answer to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
 }
 
 /// A session as the store remembers it, so that the next start can reap what this one left behind.
@@ -179,7 +199,8 @@ impl Ledger {
         let now = clock.now();
         let mut fresh_key = [0; 32];
         getrandom::fill(&mut fresh_key)?;
-        let (store, loaded) = Store::open(path, now, fresh_key)?;
+        let past = recorder.past();
+        let (store, loaded) = Store::open(path, now, fresh_key, past.as_ref())?;
         let mut book = Book {
             entries: HashMap::new(),
             live: Live::default(),
@@ -188,7 +209,8 @@ impl Ledger {
         for (grant, verifier, logins) in loaded.grants {
             book.insert(Entry::new(grant, verifier, logins), now);
         }
-        Ok(Self(Arc::new(Inner {
+        let since = clock.moment().instant;
+        let inner = Arc::new(Inner {
             clock,
             recorder,
             store,
@@ -199,8 +221,16 @@ impl Ledger {
             users: Mutex::new(Users::new(loaded.users)),
             users_turn: tokio::sync::RwLock::new(()),
             users_changed: watch::Sender::new(0),
+            pending: Pending::default(),
             news: broadcast::Sender::new(NEWS),
-        })))
+        });
+        for (row, event) in loaded.unrecorded {
+            inner.queue_pending(Item::unrecorded(row, event, since));
+        }
+        if !inner.pending.is_empty() {
+            inner.pursue();
+        }
+        Ok(Self(inner))
     }
 
     /// Returns the end of the store's thread. It comes with the ledger's own; earlier, nothing is stored any more.
@@ -259,33 +289,6 @@ impl Ledger {
             None => Err(LedgerError::NoSuchGrant(id.clone())),
         }
     }
-
-    /// Remembers a session, so that the next start knows which backends this one had. Await it before the session's
-    /// first statement. Survives the death of the gate; not awaited onto the disk, for no backend survives a power cut longer
-    /// than its own check interval.
-    pub async fn session_opened(&self, session: OpenSession) -> Result<(), LedgerError> {
-        Ok(self.0.store.session(store::SessionChange::Opened(session)).await?)
-    }
-
-    /// Forgets a session whose backend is confirmed gone.
-    pub async fn session_closed(&self, session: &SessionId) -> Result<(), LedgerError> {
-        Ok(self.0.store.session(store::SessionChange::Closed(session.clone())).await?)
-    }
-
-    /// The sessions that are remembered as open. At start, before the first of this run: those the last run left behind.
-    pub async fn leftovers(&self) -> Result<Vec<OpenSession>, LedgerError> {
-        Ok(self.0.store.call(|connection| row::open_sessions(connection)).await?)
-    }
-
-    /// Puts gate time on disk, so that a wall clock set back while the gate is down lengthens nothing; see [`highest_time`].
-    /// The app calls it every few seconds.
-    pub async fn remember_time(&self, now: Timestamp) -> Result<(), LedgerError> {
-        Ok(self
-            .0
-            .store
-            .call(move |connection| store::remember_time(connection, now))
-            .await?)
-    }
 }
 
 impl Inner {
@@ -340,6 +343,7 @@ impl Entry {
             grant: watch::Sender::new(Arc::new(grant)),
             live: Mutex::new(0),
             committing: tokio::sync::Mutex::new(()),
+            restrictions: Restrictions::default(),
         }
     }
 
@@ -373,6 +377,7 @@ impl GrantView {
             grant: grant.clone(),
             status: grant.status(now).name().to_owned(),
             live_sessions,
+            effect: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::grant::Grant;
 use crate::names::IdentityName;
 use crate::request::{Outcome, Request};
 
+use super::replay::Past;
 use super::requests::Reasons;
 
 /// The change of a record that takes back the one before: it was not stored, so it did not take place.
@@ -31,7 +32,24 @@ impl Recorder {
         match self {
             Self::Journal(journal) => journal.record(event).await,
             #[cfg(test)]
-            Self::Scripted(script) => script.record(event),
+            Self::Scripted(script) => script.record(event).await,
+        }
+    }
+
+    /// The log as former runs have left it, and where it is now.
+    pub(super) fn past(&self) -> Option<Past> {
+        match self {
+            Self::Journal(journal) => {
+                let written = journal.written();
+                Some(Past {
+                    dir: journal.settings().dir.clone(),
+                    log: journal.log().clone(),
+                    segment: u32::try_from(written.segment).unwrap_or(u32::MAX),
+                    seq: written.last_seq,
+                })
+            }
+            #[cfg(test)]
+            Self::Scripted(_) => None,
         }
     }
 
@@ -65,6 +83,7 @@ impl Deed {
             reason: self.reason.clone(),
             activate_by: grant.activate_by(),
             until: grant.until(),
+            deadline: grant.deadline(),
             window_seconds: grant.window().as_secs(),
         }))
     }

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
 use super::live::Live;
+use super::pending::Effect;
+use super::restrict::Restrictions;
 use super::row::requests::{Page, StoredRequest};
 use super::{GrantView, Inner, Ledger, LedgerError, before, row};
 use crate::ids::RequestId;
@@ -74,6 +76,9 @@ pub struct RequestView {
     pub status: String,
     /// How many approvals are missing.
     pub approvals_missing: u32,
+    /// How far a change that took something away has come, in the answer to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
 }
 
 /// Which requests.
@@ -130,8 +135,10 @@ pub(super) struct Entry {
     pub(super) number: i64,
     pub(super) activate_within: Duration,
     pub(super) request: watch::Sender<Arc<Request>>,
-    /// Held over check, audit, store and publication: the steps of one request follow each other.
+    /// Held over check, audit, store and publication: steps that give follow each other. What settles a request without giving does not
+    /// ask for it.
     pub(super) stepping: tokio::sync::Mutex<()>,
+    pub(super) restrictions: Restrictions,
 }
 
 impl Ledger {
@@ -180,16 +187,11 @@ impl Ledger {
     #[must_use]
     pub fn pending_request(&self, who: &IdentityName, target: &TargetName, profile: &ProfileName) -> Option<RequestView> {
         let now = self.0.clock.now();
-        let views = self.pending_of(who, now);
-        views
-            .into_iter()
+        let entries = self.0.requests().pending_entries(who, now);
+        entries
+            .iter()
+            .map(|entry| entry.view(now))
             .find(|view| view.request.wish.target == *target && view.request.wish.profile == *profile)
-    }
-
-    /// What an identity has that waits for approvers.
-    pub(super) fn pending_of(&self, who: &IdentityName, now: Timestamp) -> Vec<RequestView> {
-        let entries = self.0.requests().live.of(who, |entry| entry.pending(now));
-        entries.iter().map(|entry| entry.view(now)).collect()
     }
 
     /// A request, now and after every step; `None` where there is none in memory, for it was settled a while ago. Nothing is
@@ -269,6 +271,26 @@ impl Requests {
         self.entries.get(id).cloned()
     }
 
+    /// What an identity has that waits for approvers.
+    pub(super) fn pending_entries(&mut self, who: &IdentityName, now: Timestamp) -> Vec<Arc<Entry>> {
+        self.live.of(who, |entry| entry.pending(now))
+    }
+
+    /// Everybody who has something that waits, or did lately.
+    pub(super) fn identities(&self) -> Vec<IdentityName> {
+        self.entries
+            .values()
+            .map(|entry| entry.current().wish.identity.clone())
+            .collect()
+    }
+
+    /// Drops what lapsed: after the time has gone back it would be pending again.
+    pub(super) fn forget_unsettled(&mut self, now: Timestamp) {
+        self.swept_at = now;
+        self.live = Live::default();
+        self.entries.retain(|_, entry| entry.current().outcome.is_some());
+    }
+
     /// The request's entry; one that is there already stays, for its turn may be taken.
     pub(super) fn add(&mut self, stored: StoredRequest, now: Timestamp) -> Arc<Entry> {
         self.sweep(now);
@@ -286,6 +308,7 @@ impl Requests {
             activate_within,
             request: watch::Sender::new(Arc::new(request)),
             stepping: tokio::sync::Mutex::new(()),
+            restrictions: Restrictions::default(),
         });
         if entry.pending(now) {
             self.live.add(who, entry.clone());
@@ -341,6 +364,7 @@ impl RequestView {
             status: request.status(now).name().to_owned(),
             approvals_missing: request.approvals_missing(),
             request: request.clone(),
+            effect: None,
         }
     }
 }

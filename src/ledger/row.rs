@@ -5,6 +5,7 @@
 
 pub(super) mod logins;
 pub(super) mod requests;
+pub(super) mod restrict;
 pub(super) mod users;
 
 use std::time::Duration;

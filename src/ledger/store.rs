@@ -6,6 +6,7 @@
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -15,9 +16,12 @@ use tokio::sync::oneshot;
 
 use super::logins::Logins;
 use super::migrations::MIGRATIONS;
+use super::replay::{self, Past};
 use super::row::requests::StoredRequest;
 use super::row::users::StoredUser;
 use super::{OpenSession, row};
+use crate::audit::ReadError;
+use crate::audit::event::Event;
 use crate::grant::Grant;
 use crate::ids::SessionId;
 use crate::scram::Verifier;
@@ -53,6 +57,12 @@ pub enum StoreError {
         /// Of which grant or session.
         of: String,
     },
+    /// The audit log's newest records cannot be read, so it is not known what they take away.
+    #[error("the newest records of the audit log cannot be read: {0}")]
+    Log(Arc<ReadError>),
+    /// Something was taken away from what this would have changed, while it was on its way.
+    #[error("something was taken away meanwhile, so the change was not made")]
+    Overtaken,
     /// The store's thread has stopped: the gate is going down.
     #[error("the store is closed")]
     Stopped,
@@ -71,6 +81,8 @@ pub(super) struct Loaded {
     /// Those that are pending.
     pub(super) requests: Vec<StoredRequest>,
     pub(super) users: Vec<StoredUser>,
+    /// What is stored and still has to be put on record.
+    pub(super) unrecorded: Vec<(i64, Event<'static>)>,
     pub(super) mock_key: [u8; 32],
 }
 
@@ -84,6 +96,8 @@ pub(super) enum SessionChange {
 pub(super) struct Store {
     jobs: mpsc::Sender<Job>,
     pub(super) thread_end: ThreadEnd,
+    /// Whether the last write failed.
+    failing: Arc<AtomicBool>,
 }
 
 type Reply = oneshot::Sender<Result<(), StoreError>>;
@@ -100,7 +114,12 @@ const MOST_TOGETHER: usize = 512;
 
 impl Store {
     /// Opens the file and starts the thread. Loads what may still matter `now`.
-    pub(super) fn open(path: &Path, now: Timestamp, fresh_key: [u8; 32]) -> Result<(Self, Loaded), StoreError> {
+    pub(super) fn open(
+        path: &Path,
+        now: Timestamp,
+        fresh_key: [u8; 32],
+        past: Option<&Past>,
+    ) -> Result<(Self, Loaded), StoreError> {
         private_file(path).map_err(|source| StoreError::File {
             path: path.display().to_string(),
             source: Arc::new(source),
@@ -115,6 +134,7 @@ impl Store {
             [&fresh_key],
         )?;
         let mock_key = connection.query_row("SELECT mock_key FROM gate", [], |row| row.get(0))?;
+        replay::catch_up(&connection, past, now)?;
         let loaded = load(&connection, now, mock_key)?;
         durable(&connection, false)?;
         let (jobs, queue) = mpsc::channel();
@@ -123,7 +143,12 @@ impl Store {
                 path: path.display().to_string(),
                 source: Arc::new(source),
             })?;
-        Ok((Self { jobs, thread_end }, loaded))
+        let store = Self {
+            jobs,
+            thread_end,
+            failing: Arc::default(),
+        };
+        Ok((store, loaded))
     }
 
     /// Makes its thread panic.
@@ -147,6 +172,23 @@ impl Store {
         answer.await.map_err(|_| StoreError::Stopped)?
     }
 
+    /// Runs a `job` that writes, and notes whether it could.
+    pub(super) async fn write<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let written = self.call(job).await;
+        let failed = matches!(written, Err(StoreError::Sqlite(_) | StoreError::Stopped));
+        self.failing.store(failed, Ordering::Release);
+        written
+    }
+
+    /// Whether the last write failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire)
+    }
+
     /// Writes about a session, together with whatever else waits.
     pub(super) async fn session(&self, change: SessionChange) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
@@ -166,6 +208,7 @@ fn load(connection: &Connection, now: Timestamp, mock_key: [u8; 32]) -> Result<L
         grants: grants.into_iter().map(with_logins).collect(),
         requests: row::requests::load_pending(connection, now)?,
         users: row::users::load(connection)?,
+        unrecorded: row::restrict::unrecorded(connection)?,
         mock_key,
     })
 }

@@ -2,6 +2,8 @@ mod log_tip;
 mod logins;
 mod many;
 mod never;
+mod restrict;
+mod set_clock;
 mod users;
 mod workflow;
 
@@ -19,17 +21,22 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 #[derive(Default)]
 pub(super) struct Script {
     full: AtomicBool,
+    /// Nothing comes back, as from a disk that hangs.
+    hangs: watch::Sender<bool>,
     /// The change that it does not take.
     refused: Mutex<&'static str>,
     lines: Mutex<Vec<(String, String)>>,
 }
 
 impl Script {
-    pub(super) fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
+    pub(super) async fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        let mut hangs = self.hangs.subscribe();
+        let _ = hangs.wait_for(|hangs| !hangs).await;
         let line = match event {
             Event::GrantChanged(changed) => (changed.change.clone(), changed.by.clone()),
             Event::RequestChanged(changed) => (format!("request {}", changed.change), changed.by.to_string()),
             Event::UserChanged(changed) => (format!("user {}", changed.change), changed.by.clone()),
+            Event::ClockSet(set) => ("clock_set".to_owned(), set.by.clone()),
             other => panic!("the ledger records no {other:?}"),
         };
         if self.full.load(Ordering::SeqCst) || *self.refused.lock().unwrap() == line.0 {
@@ -221,7 +228,6 @@ async fn what_cannot_be_put_on_record_does_not_happen() {
     ));
     let refused = bench.ledger.admit(id, None, CLIENT, fine).await.unwrap_err();
     assert_eq!(refused, Ending::AuditFailed { disk_full: true });
-    assert!(bench.ledger.revoke(id, "olga", None).await.is_err());
     for ledger in [bench.ledger.clone(), bench.reopened()] {
         assert_eq!(ledger.grants(&everything()).await.unwrap().len(), 1);
         assert_eq!(ledger.grant(id).await.unwrap().status, "ready");
@@ -461,12 +467,13 @@ async fn a_commit_goes_on_when_whoever_asked_has_gone() {
     let mut changes = entry.grant.subscribe();
     let turn = entry.committing.lock().await;
     {
-        let revoke = bench.ledger.revoke(grant.id(), "olga", None);
-        assert!(tokio::time::timeout(Duration::ZERO, revoke).await.is_err());
+        let extend = bench.ledger.extend(grant.id(), Duration::from_mins(1), "olga", None);
+        assert!(tokio::time::timeout(Duration::from_millis(50), extend).await.is_err());
     }
     drop(turn);
     changes.changed().await.unwrap();
-    assert_eq!(bench.ledger.grant(grant.id()).await.unwrap().status, "revoked");
+    let window = bench.ledger.grant(grant.id()).await.unwrap().grant.window();
+    assert_eq!(window, Duration::from_mins(31));
 }
 
 #[tokio::test]

@@ -1,26 +1,28 @@
 //! Local users: their groups, their tokens (as hashes only), and which identities are shut out.
 //!
-//! It does not know what a user may do. A change of a user is on record before it is stored, as a grant's is.
+//! It does not know what a user may do. What gives a user something is on record before it is stored, and stored before it counts;
+//! what takes something away counts at once ([`super::restrict`]).
 //!
 //! INVARIANT: a token is in here as its SHA-256 only, and good for nobody who is shut out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{RwLockReadGuard, watch};
+use tokio::time::timeout;
 
 use super::commit::{random_letters, to_the_end};
+use super::pending::{Effect, Key};
 use super::record::{NOT_STORED, user_event};
-use super::requests::Reasons;
 use super::row::users::StoredUser;
-use super::{Inner, Ledger, LedgerError, row};
+use super::{Inner, Ledger, LedgerError, StoreError, row};
 use crate::audit::hex;
 use crate::identity::{Identity, Source};
 use crate::names::{GroupName, IdentityName};
-use crate::request::{IllegalStep, Next};
 use crate::secret::Secret;
 
 /// A local user, or an identity of an issuer that was disabled here.
@@ -36,8 +38,22 @@ pub struct UserView {
     pub local: bool,
     /// When it was made.
     pub created_at: Timestamp,
+    /// How far a change that took something from it has come, in the answer to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
 }
 
+/// A user's fresh token, as far as there is one.
+#[derive(Debug)]
+pub struct RotatedToken {
+    /// The new token; `None` where it could not be made: the old one is good no more all the same.
+    pub token: Option<Secret<String>>,
+    /// How far the withdrawal of the old one has come.
+    pub effect: Effect,
+}
+
+/// The longest that an answer waits for what is given along with what was taken.
+const GIVE_WAIT: Duration = Duration::from_secs(3);
 /// What a token of a local user begins with.
 const TOKEN_PREFIX: &str = "tg_";
 /// Why the grants and requests of an identity that is shut out end.
@@ -45,13 +61,17 @@ pub(super) const DISABLED: &str = "the identity is disabled";
 /// Who ends those that came up meanwhile.
 pub(super) const DISABLED_BY: &str = "tidegate";
 /// Who rejects requests when the operator's own name is none of an identity.
-const OPERATOR: &str = "operator";
+pub(super) const OPERATOR: &str = "operator";
 
 /// All users in memory.
 pub(super) struct Users {
     by_name: BTreeMap<IdentityName, StoredUser>,
     /// By the SHA-256 of their token.
     by_hash: HashMap<String, IdentityName>,
+    /// What was taken from each, counted, so that a change on its way notices.
+    restrictions: HashMap<IdentityName, u64>,
+    /// Those of whom a change that gives something is on its way.
+    changing: HashSet<IdentityName>,
 }
 
 impl Ledger {
@@ -79,9 +99,13 @@ impl Ledger {
         Ok(token)
     }
 
-    /// A fresh token; the old one is good no more.
-    pub async fn rotate_user(&self, name: &IdentityName, by: &str) -> Result<Secret<String>, LedgerError> {
+    /// A fresh token; the old one is good no more, whatever becomes of the new one.
+    pub async fn rotate_user(&self, name: &IdentityName, by: &str) -> Result<RotatedToken, LedgerError> {
         let (token, hash) = fresh_token()?;
+        local(self.0.users().get(name).cloned(), name.clone())?;
+        let item = self.0.take_token(name, by);
+        self.0.users_changed.send_modify(|changes| *changes += 1);
+        let effect = self.0.answer(item.as_slice()).await;
         let wanted = name.clone();
         let rotate = move |known: Option<StoredUser>, _| {
             let user = local(known, wanted)?;
@@ -90,43 +114,54 @@ impl Ledger {
                 ..user
             }))
         };
-        self.change_user(name, "rotated", by, rotate).await?;
-        Ok(token)
+        let given = timeout(GIVE_WAIT, self.change_user(name, "rotated", by, rotate)).await;
+        let token = matches!(given, Ok(Ok(_))).then_some(token);
+        Ok(RotatedToken { token, effect })
     }
 
-    /// Other groups.
+    /// Other groups. Those it loses are gone at once; those it gets, once that is on record.
     pub async fn regroup_user(
         &self,
         name: &IdentityName,
         groups: BTreeSet<GroupName>,
         by: &str,
     ) -> Result<UserView, LedgerError> {
+        let known = local(self.0.users().get(name).cloned(), name.clone())?;
+        let item = self.0.take_groups(name, &groups, by);
+        if item.is_some() {
+            self.0.users_changed.send_modify(|changes| *changes += 1);
+        }
+        let effect = item.is_some().then_some(self.0.answer(item.as_slice()).await);
+        let now = local(self.0.users().get(name).cloned(), name.clone())?;
+        if effect.is_some() && now.groups == groups {
+            return Ok(UserView {
+                effect,
+                ..UserView::of(&now)
+            });
+        }
         let wanted = name.clone();
         let regroup = move |known: Option<StoredUser>, _| {
             let user = local(known, wanted)?;
             Ok(Some(StoredUser { groups, ..user }))
         };
-        self.change_user(name, "regrouped", by, regroup).await
-    }
-
-    /// Shuts an identity out (a local one or an issuer's): its grants are revoked, so its sessions end at once; what it has pending
-    /// is rejected. Where that fails it stays shut out, and asking again goes on with it.
-    pub async fn disable_user(&self, name: &IdentityName, by: &str) -> Result<UserView, LedgerError> {
-        let wanted = name.clone();
-        let disable = move |known: Option<StoredUser>, now| match known {
-            Some(user) if user.disabled => Ok(None),
-            Some(user) => Ok(Some(StoredUser { disabled: true, ..user })),
-            None => Ok(Some(StoredUser {
-                name: wanted,
-                groups: BTreeSet::new(),
-                token_hash: None,
-                disabled: true,
-                created_at: now,
-            })),
+        let given = timeout(GIVE_WAIT, self.change_user(name, "regrouped", by, regroup)).await;
+        let failed = match given {
+            Ok(Ok(view)) => return Ok(UserView { effect, ..view }),
+            Ok(Err(error)) => error,
+            Err(_) => LedgerError::Unsettled,
         };
-        let view = self.change_user(name, "disabled", by, disable).await?;
-        self.end_what_is_left(name, by).await?;
-        Ok(view)
+        if effect.is_none() {
+            return Err(failed);
+        }
+        tracing::error!(error = %failed, user = %known.name, "a user lost groups; those it was to get could not be given: try again");
+        let now = local(self.0.users().get(name).cloned(), name.clone())?;
+        Ok(UserView {
+            effect: effect.map(|effect| Effect {
+                recorded: false,
+                ..effect
+            }),
+            ..UserView::of(&now)
+        })
     }
 
     /// Lets it in again; what it had does not come back. What is still open (the gate died, or could not write, while it was shut
@@ -180,7 +215,7 @@ impl Ledger {
     /// Whether an identity is shut out.
     #[must_use]
     pub fn is_disabled(&self, name: &IdentityName) -> bool {
-        self.0.users().by_name.get(name).is_some_and(|user| user.disabled)
+        self.0.is_disabled(name)
     }
 
     /// Changes one user in the ledger's order. `change` says what it becomes; `None`: it is that already.
@@ -194,97 +229,70 @@ impl Ledger {
         let (ledger, name, by) = (self.clone(), name.clone(), by.to_owned());
         to_the_end(async move {
             let inner = &ledger.0;
+            if !inner.pending.is_settled(&Key::User(name.clone())).await {
+                return Err(LedgerError::Unsettled);
+            }
             let _turn = inner.users_turn.write().await;
-            let known = inner.users().by_name.get(&name).cloned();
+            let (known, seen) = {
+                let users = inner.users();
+                (users.get(&name).cloned(), users.restrictions_of(&name))
+            };
             let Some(next) = change(known.clone(), inner.clock.now())? else {
                 return known.as_ref().map(UserView::of).ok_or(LedgerError::NoSuchUser(name));
             };
-            inner
-                .recorder
-                .record(&user_event(&name, next.groups.iter(), what, &by))
-                .await?;
-            let stored = next.clone();
-            let stored = inner.store.call(move |connection| row::users::put(connection, &stored)).await;
-            if let Err(error) = stored {
+            let given = inner.give_user(&next, what, &by, seen).await;
+            inner.users().changing.remove(&name);
+            if let Err(error) = given {
                 let groups = known.iter().flat_map(|user| &user.groups);
                 inner.recorder.take_back(&user_event(&name, groups, NOT_STORED, &by)).await;
-                return Err(error.into());
+                return Err(error);
             }
-            let view = UserView::of(&next);
-            inner.users().put(next);
             inner.users_changed.send_modify(|changes| *changes += 1);
-            Ok(view)
+            Ok(UserView::of(&next))
         })
         .await
-    }
-
-    async fn end_what_is_left(&self, name: &IdentityName, by: &str) -> Result<(), LedgerError> {
-        let (ledger, name, by) = (self.clone(), name.clone(), by.to_owned());
-        to_the_end(async move { ledger.end_all_of(&name, &by).await }).await
-    }
-
-    /// Revokes what an identity has and rejects what it has asked for. Goes on when one of them cannot be done: the others
-    /// have to end all the same.
-    async fn end_all_of(&self, name: &IdentityName, by: &str) -> Result<(), LedgerError> {
-        let now = self.0.clock.now();
-        let mut done = Ok(());
-        for entry in self.0.live(name, now) {
-            match self.revoke(entry.current().id(), by, Some(DISABLED)).await {
-                Ok(_) | Err(LedgerError::Illegal(_)) => {}
-                Err(error) => done = Err(error),
-            }
-        }
-        let Ok(operator) = by.parse().or_else(|_| OPERATOR.parse::<IdentityName>()) else {
-            return done;
-        };
-        for view in self.pending_of(name, now) {
-            let by = operator.clone();
-            let reject = move |request: &crate::request::Request, _, now| {
-                let request = request.pending(now)?.reject(by, Some(DISABLED.to_owned()), now);
-                Ok::<_, NotRejected>(Next { request, granted: false })
-            };
-            let outcome = self
-                .step(&view.request.id, &operator, "rejected", Reasons::default(), reject)
-                .await;
-            if let Err(NotRejected::Failed(error)) = outcome {
-                done = Err(error);
-            }
-        }
-        done
-    }
-}
-
-/// Why a request was not rejected: it did not wait any more, or it could not be done.
-enum NotRejected {
-    Settled,
-    Failed(LedgerError),
-}
-
-impl From<IllegalStep> for NotRejected {
-    fn from(_: IllegalStep) -> Self {
-        Self::Settled
-    }
-}
-
-impl From<LedgerError> for NotRejected {
-    fn from(error: LedgerError) -> Self {
-        Self::Failed(error)
     }
 }
 
 impl Inner {
+    /// Record, store, memory, unless something was taken from the user since `seen`. The caller has the turn.
+    async fn give_user(self: &Arc<Self>, next: &StoredUser, what: &'static str, by: &str, seen: u64) -> Result<(), LedgerError> {
+        self.users().changing.insert(next.name.clone());
+        self.recorder
+            .record(&user_event(&next.name, next.groups.iter(), what, by))
+            .await?;
+        let (inner, row) = (Arc::clone(self), next.clone());
+        let store = move |connection: &mut rusqlite::Connection| {
+            if inner.users().restrictions_of(&row.name) != seen {
+                return Err(StoreError::Overtaken);
+            }
+            row::users::put(connection, &row)
+        };
+        self.store.call(store).await?;
+        let mut users = self.users();
+        if users.restrictions_of(&next.name) != seen {
+            return Err(StoreError::Overtaken.into());
+        }
+        users.put(next.clone());
+        Ok(())
+    }
+
+    pub(super) fn is_disabled(&self, name: &IdentityName) -> bool {
+        self.users().get(name).is_some_and(|user| user.disabled)
+    }
+
     /// Whoever makes something for an identity holds this until it is in memory. So what is made before it is shut out is found by
     /// whoever shuts it out, and ended; and after that nothing is made.
     pub(super) async fn let_in(&self, who: &IdentityName) -> Result<RwLockReadGuard<'_, ()>, LedgerError> {
         let held = self.users_turn.read().await;
-        if self.users().by_name.get(who).is_some_and(|user| user.disabled) {
+        if self.is_disabled(who) {
             return Err(LedgerError::Disabled(who.clone()));
         }
         Ok(held)
     }
 
     /// Poisoned or not: see [`Inner::book`].
-    fn users(&self) -> MutexGuard<'_, Users> {
+    pub(super) fn users(&self) -> MutexGuard<'_, Users> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -294,6 +302,8 @@ impl Users {
         let mut users = Self {
             by_name: BTreeMap::new(),
             by_hash: HashMap::new(),
+            restrictions: HashMap::new(),
+            changing: HashSet::new(),
         };
         for user in stored {
             users.put(user);
@@ -301,7 +311,23 @@ impl Users {
         users
     }
 
-    fn put(&mut self, user: StoredUser) {
+    pub(super) fn get(&self, name: &IdentityName) -> Option<&StoredUser> {
+        self.by_name.get(name)
+    }
+
+    pub(super) fn restrictions_of(&self, name: &IdentityName) -> u64 {
+        self.restrictions.get(name).copied().unwrap_or(0)
+    }
+
+    pub(super) fn restrict(&mut self, name: &IdentityName) {
+        *self.restrictions.entry(name.clone()).or_default() += 1;
+    }
+
+    pub(super) fn is_changing(&self, name: &IdentityName) -> bool {
+        self.changing.contains(name)
+    }
+
+    pub(super) fn put(&mut self, user: StoredUser) {
         let name = user.name.clone();
         let hash = user.token_hash.clone();
         let replaced = self.by_name.insert(name.clone(), user);
@@ -315,13 +341,14 @@ impl Users {
 }
 
 impl UserView {
-    fn of(user: &StoredUser) -> Self {
+    pub(super) fn of(user: &StoredUser) -> Self {
         Self {
             name: user.name.clone(),
             groups: user.groups.clone(),
             disabled: user.disabled,
             local: user.token_hash.is_some(),
             created_at: user.created_at,
+            effect: None,
         }
     }
 }

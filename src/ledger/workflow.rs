@@ -10,9 +10,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::commit::to_the_end;
+use super::pending::Key;
 use super::record::{Deed, Step};
 use super::requests::Entry;
 use super::row::requests::StoredRequest;
+use super::users::DISABLED_BY;
 use super::{Changed, Inner, Ledger, LedgerError, NewRequest, Reasons, RequestView, StoreError, Submitted, row};
 use crate::grant::{self, Grant, Terms};
 use crate::ids::{GrantId, RequestId};
@@ -51,8 +53,8 @@ impl Ledger {
     }
 
     /// Takes a request a step further, in its turn: of two that come at once, the second sees what the first has made.
-    /// `change` names the step in the log (`approved`, `rejected`, `withdrawn`, `reviewed`); the grant id is for the step that
-    /// completes it.
+    /// `change` names the step in the log (`approved`, `reviewed`); the grant id is for the step that completes it. What settles a request
+    /// without giving anything is [`Ledger::settle`].
     pub async fn step<E>(
         &self,
         id: &RequestId,
@@ -70,8 +72,12 @@ impl Ledger {
             let inner = &ledger.0;
             let entry = ledger.request_entry(&id).await?;
             let grant_id = inner.fresh_id().await?;
+            if !inner.pending.is_settled(&Key::Request(id)).await {
+                return Err(LedgerError::Unsettled.into());
+            }
             let _turn = entry.stepping.lock().await;
             let now = inner.clock.now();
+            let seen = entry.restrictions.count();
             let before = entry.current();
             let Next { request: after, .. } = step(&before, grant_id, now)?;
             let (_let_in, grant) = match after.grant() {
@@ -89,13 +95,13 @@ impl Ledger {
                 after,
                 grant,
             };
-            inner.take(&entry, taken, now).await?;
+            inner.take(&entry, taken, (now, seen)).await?;
             Ok(entry.view(now))
         })
         .await
     }
 
-    async fn request_entry(&self, id: &RequestId) -> Result<Arc<Entry>, LedgerError> {
+    pub(super) async fn request_entry(&self, id: &RequestId) -> Result<Arc<Entry>, LedgerError> {
         if let Some(entry) = self.0.requests().get(id) {
             return Ok(entry);
         }
@@ -116,7 +122,7 @@ impl Inner {
         Ok(found.map(|stored| RequestView::of(&stored.request, self.clock.now())))
     }
 
-    async fn submit(&self, new: NewRequest, reasons: Reasons) -> Result<RequestView, LedgerError> {
+    async fn submit(self: &Arc<Self>, new: NewRequest, reasons: Reasons) -> Result<RequestView, LedgerError> {
         let (request_id, grant_id) = (fresh_request_id()?, self.fresh_id().await?);
         let _let_in = self.let_in(&new.wish.identity).await?;
         let now = self.clock.now();
@@ -162,18 +168,22 @@ impl Inner {
         let number = self.or_take_back(number, &taken).await?;
         self.requests().add(StoredRequest { number, ..stored }, now);
         self.published(taken, now);
+        self.end_if_shut_out(&request.wish.identity)?;
         Ok(RequestView::of(&request, now))
     }
 
     /// Audit, store, publish. The caller has checked, and holds the request's turn.
-    async fn take(&self, entry: &Entry, taken: Change, now: Timestamp) -> Result<(), LedgerError> {
+    async fn take(self: &Arc<Self>, entry: &Arc<Entry>, taken: Change, (now, seen): (Timestamp, u64)) -> Result<(), LedgerError> {
         self.put_on_record(&taken).await?;
         let (request, grant) = (taken.after.clone(), taken.grant.clone());
         let settled = taken.before.outcome.is_some();
+        let asked = Arc::clone(entry);
         let stored = self
             .store
             .call(move |connection| {
-                if settled {
+                if asked.restrictions.count() != seen {
+                    Err(StoreError::Overtaken)
+                } else if settled {
                     row::requests::review(connection, &request)
                 } else {
                     row::requests::step(connection, &request, grant.as_ref(), now)
@@ -182,10 +192,41 @@ impl Inner {
             .await;
         self.or_take_back(stored, &taken).await?;
         // The grant first: whoever hears that the request became one finds it.
-        let after = Arc::new(taken.after.clone());
+        let (after, who) = (Arc::new(taken.after.clone()), taken.after.wish.identity.clone());
+        let grant = taken.grant.clone();
         self.published(taken, now);
-        entry.request.send_replace(after);
-        Ok(())
+        let in_time = entry.request.send_if_modified(|request| {
+            let in_time = entry.restrictions.count() == seen;
+            if in_time {
+                *request = after;
+            }
+            in_time
+        });
+        if let Some(grant) = grant.filter(|_| !in_time) {
+            // Somebody said no while the yes was being stored: what it gave ends.
+            self.end_at_once(grant.id());
+            return Err(StoreError::Overtaken.into());
+        }
+        self.end_if_shut_out(&who)
+    }
+
+    fn end_at_once(self: &Arc<Self>, grant: &GrantId) {
+        let reason = Some("its request was settled otherwise meanwhile".to_owned());
+        let by = DISABLED_BY.to_owned();
+        let revoke = grant::Change::Revoke {
+            by: by.clone(),
+            reason: reason.clone(),
+        };
+        let deed = Deed {
+            change: "revoked",
+            by,
+            reason,
+        };
+        if let Some(entry) = self.entry(grant) {
+            // If it has ended, all the better.
+            let _ = self.restrict_grant(&entry, &revoke, &deed);
+            self.pursue();
+        }
     }
 
     async fn put_on_record(&self, taken: &Change) -> Result<(), LedgerError> {

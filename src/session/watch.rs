@@ -102,10 +102,15 @@ async fn until_it_ends(
         let mut events = FuturesUnordered::from_iter([wait(&mut steps, orders, changes, at)]);
         let event = tokio::select! {
             biased;
-            event = events.next() => event.unwrap_or(Event::Step),
-            stop = relay.run() => return reason(stop, relay, limits),
+            event = events.next() => Ok(event.unwrap_or(Event::Step)),
+            stop = relay.run() => Err(stop),
         };
         drop(events);
+        let event = match event {
+            Ok(event) => event,
+            Err(Stop::Late) if is_moved(changes) => Event::Change,
+            Err(stop) => return reason(stop, relay, limits),
+        };
         match event {
             // Deadlines are derived anew.
             Event::Step => {}
@@ -126,6 +131,8 @@ async fn until_it_ends(
                 }
             }
             Event::Time => match due {
+                // It is taken in the next turn.
+                Due::Deadline if is_moved(changes) => {}
                 Due::Deadline => return deadline(limits),
                 Due::Warning => relay.insert(limits.warning().unwrap_or_default()),
                 // The timer was set when the client had last been heard then: it may have been heard since.
@@ -136,6 +143,12 @@ async fn until_it_ends(
             },
         }
     }
+}
+
+/// Whether the grant has changed since the session looked. Asked behind the lock of who changes it: an extension that was made before
+/// the end has reached the session, and one that comes after it is refused by the ledger.
+fn is_moved(changes: &watch::Receiver<Arc<Grant>>) -> bool {
+    changes.borrow().has_changed()
 }
 
 /// What concerns a session without coming from either of its sides.

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, ToSpan};
+use serde_json::json;
 
-use crate::support::{Raw, Told, eventually, gate, gate_with, grant, records_of, suite, within};
+use crate::support::{Raw, Told, admin, api, eventually, gate, gate_with, grant, records_of, suite, within};
 
 /// The next notice; other messages before it are passed over.
 async fn notice(raw: &mut Raw) -> Told {
@@ -121,4 +122,42 @@ async fn a_driver_reads_on_while_notices_come_in_between() {
         told.iter().any(|message| message.contains("now ends at")).then_some(())
     })
     .await;
+}
+
+/// Extensions that come in the last milliseconds of a window: each that is answered well has reached the session.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_extension_that_is_answered_well_has_reached_the_session() {
+    let gate = gate();
+    let (mut extended, mut late) = (0, 0);
+    let mut tries = Vec::new();
+    for number in 0..12_u64 {
+        let login = grant(&gate, "2s");
+        let mut session = Raw::session(&gate, &login).await;
+        let until = gate.json(&["grant", "show", &login.grant]).expect("the grant")["until"].clone();
+        let until: Timestamp = until.as_str().expect("a time").parse().expect("a time");
+        // From 22 ms before the end to the end.
+        let before = jiff::SignedDuration::from_millis(22 - 2 * i64::try_from(number).expect("small"));
+        let left = Duration::try_from(until.duration_since(Timestamp::now()) - before).unwrap_or_default();
+        tokio::time::sleep(left).await;
+        let path = format!("/v1/grants/{}/extend", login.grant);
+        let answer = api(&gate, &admin(&gate), "POST", &path, &json!({"by_seconds": 600})).await;
+        tries.push((answer.status, number));
+        if answer.status == 200 {
+            extended += 1;
+            session.query("SELECT 1").await;
+            let mut kinds = Vec::new();
+            while let Some(frame) = session.frame().await {
+                kinds.push(frame.kind);
+                assert_ne!(frame.kind, b'E', "try {number} was answered well and the session has ended");
+                if frame.kind == b'Z' {
+                    break;
+                }
+            }
+            assert_eq!(kinds.last(), Some(&b'Z'), "try {number}: {kinds:?}");
+        } else {
+            late += 1;
+            assert_eq!(answer.status, 409, "{answer:?}");
+        }
+    }
+    println!("{extended} extensions in the last moment reached their session, {late} came too late: {tries:?}");
 }

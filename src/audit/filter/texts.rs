@@ -18,6 +18,7 @@ pub(in crate::audit) fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
         | Event::Outcome(_)
         | Event::TransactionChanged(_) => Vec::new(),
         Event::JournalHealed(event) => named(&[event.detail.as_deref()]),
+        Event::ClockSet(event) => named(&[Some(&event.by), event.reason.as_deref()]),
         Event::KeyChanged(event) => vec![&event.by],
         Event::Reloaded(event) => vec![&event.detail],
         Event::Refused(event) => named(&[

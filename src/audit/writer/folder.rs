@@ -6,16 +6,9 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::Duration;
-
-use rustix::fs::{FlockOperation, flock};
 
 use crate::audit::AuditError;
-
-/// The lock goes with the last copy of its descriptor. A process that has just closed it may have a copy left for a moment, in a
-/// child between fork and exec; so a folder that is in use is tried again before it is given up.
-const LOCK_TRIES: u32 = 10;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
+use crate::folder_lock::{self, FolderLockError};
 
 /// Makes the folder (0700) if need be, with those it is in, and takes it for this process.
 pub(super) fn lock_folder(dir: &Path) -> Result<File, AuditError> {
@@ -37,16 +30,10 @@ pub(super) fn lock_again(dir: &Path) -> Result<File, AuditError> {
 }
 
 fn take(dir: &Path) -> Result<File, AuditError> {
-    let folder = File::open(dir).map_err(|error| AuditError::open(dir, error))?;
-    for tries_left in (0..LOCK_TRIES).rev() {
-        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(folder),
-            Err(rustix::io::Errno::WOULDBLOCK) if tries_left > 0 => std::thread::sleep(LOCK_PAUSE),
-            Err(rustix::io::Errno::WOULDBLOCK) => break,
-            Err(error) => return Err(AuditError::open(dir, error.into())),
-        }
-    }
-    Err(AuditError::Locked { dir: dir.to_owned() })
+    folder_lock::take(dir).map_err(|error| match error {
+        FolderLockError::Held => AuditError::Locked { dir: dir.to_owned() },
+        FolderLockError::Io(error) => AuditError::open(dir, error),
+    })
 }
 
 /// Opens a segment for going on with it, without what stands behind its last whole line. A packed one is closed for good: it is only

@@ -226,7 +226,7 @@ fn requests_for_people() {
     };
     let issued = crate::control::model::IssuedUser {
         user: user("ana", false),
-        token: "tg_0123".to_owned(),
+        token: Some("tg_0123".to_owned()),
     };
     let mine: crate::control::model::GrantView = serde_json::from_value(grant()).unwrap();
     let parts = [

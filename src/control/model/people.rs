@@ -336,8 +336,10 @@ pub struct IssuedUser {
     /// The user.
     #[schema(value_type = UserShape)]
     pub user: UserView,
-    /// Its token; it is not kept and cannot be shown again.
-    pub token: String,
+    /// Its token; it is not kept and cannot be shown again. Absent where the old one was withdrawn and no new one could be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub token: Option<String>,
 }
 
 /// `POST /v1/users/{name}/groups`: all of them, not only new ones.

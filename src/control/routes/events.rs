@@ -121,6 +121,7 @@ impl Subscriber {
                     status: request.status(self.gate.clock.now()).name().to_owned(),
                     approvals_missing: request.approvals_missing(),
                     request: request.clone(),
+                    effect: None,
                 };
                 Some(event("request", &view))
             }

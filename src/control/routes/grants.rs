@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
-use super::{Answer, body, named, query};
+use super::{Answer, Taken, body, named, query, taken};
 use crate::access::AccessError;
 use crate::control::Gate;
 use crate::control::caller::Caller;
@@ -140,14 +140,14 @@ pub(in crate::control) async fn extend(
     }
 }
 
-#[utoipa::path(post, path = "/v1/grants/{id}/shorten", tag = "grants", summary = "Moves the end of a window nearer (operators)", params(("id" = String, Path, description = "The grant")), request_body = ShortenBody, responses((status = 200, description = "The grant", body = GrantShape)))]
+#[utoipa::path(post, path = "/v1/grants/{id}/shorten", tag = "grants", summary = "Moves the end of a window nearer (operators)", params(("id" = String, Path, description = "The grant")), request_body = ShortenBody, responses((status = 200, description = "The grant", body = GrantShape), (status = 202, description = "In effect; `effect` says what is still to come", body = GrantShape)))]
 pub(in crate::control) async fn shorten(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
     Path(id): Path<String>,
     bytes: Bytes,
-) -> Answer<GrantView> {
-    caller.may(&gate, Action::Administer).await?;
+) -> Taken<GrantView> {
+    caller.may_take_away(&gate, Action::Administer).await?;
     let ShortenBody {
         by_seconds,
         until,
@@ -162,27 +162,29 @@ pub(in crate::control) async fn shorten(
             ));
         }
     };
-    change(&gate, &id, shorter, caller.name(), reason).await
+    take(&gate, &id, shorter, caller.name(), reason).await
 }
 
-#[utoipa::path(post, path = "/v1/grants/{id}/release", tag = "grants", summary = "Gives one's own grant back", params(("id" = String, Path, description = "The grant")), request_body = EmptyBody, responses((status = 200, description = "The grant", body = GrantShape)))]
+#[utoipa::path(post, path = "/v1/grants/{id}/release", tag = "grants", summary = "Gives one's own grant back", params(("id" = String, Path, description = "The grant")), request_body = EmptyBody, responses((status = 200, description = "The grant", body = GrantShape), (status = 202, description = "In effect; `effect` says what is still to come", body = GrantShape)))]
 pub(in crate::control) async fn release(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
     Path(id): Path<String>,
     bytes: Bytes,
-) -> Answer<GrantView> {
+) -> Taken<GrantView> {
     let EmptyBody {} = body(&bytes)?;
-    Ok(Json(gate.desk.release(caller.person()?, &named(&id)?).await?))
+    let view = gate.desk.release(caller.person()?, &named(&id)?).await?;
+    let effect = view.effect;
+    taken(view, effect)
 }
 
-#[utoipa::path(post, path = "/v1/grants/{id}/revoke", tag = "grants", summary = "Ends a grant and its sessions at once", params(("id" = String, Path, description = "The grant")), request_body = ReasonBody, responses((status = 200, description = "The grant", body = GrantShape)))]
+#[utoipa::path(post, path = "/v1/grants/{id}/revoke", tag = "grants", summary = "Ends a grant and its sessions at once", params(("id" = String, Path, description = "The grant")), request_body = ReasonBody, responses((status = 200, description = "The grant", body = GrantShape), (status = 202, description = "In effect; `effect` says what is still to come", body = GrantShape)))]
 pub(in crate::control) async fn revoke(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
     Path(id): Path<String>,
     bytes: Bytes,
-) -> Answer<GrantView> {
+) -> Taken<GrantView> {
     let ReasonBody { reason } = body(&bytes)?;
     match &caller {
         Caller::Admin { operator } => {
@@ -190,11 +192,12 @@ pub(in crate::control) async fn revoke(
                 by: operator.clone(),
                 reason: reason.clone(),
             };
-            change(&gate, &id, revoke, operator, reason).await
+            take(&gate, &id, revoke, operator, reason).await
         }
         Caller::Person(person, _) => {
-            let revoked = gate.desk.revoke(person, &named(&id)?, reason.as_deref()).await;
-            Ok(Json(revoked?))
+            let view = gate.desk.revoke(person, &named(&id)?, reason.as_deref()).await?;
+            let effect = view.effect;
+            taken(view, effect)
         }
     }
 }
@@ -202,6 +205,12 @@ pub(in crate::control) async fn revoke(
 async fn change(gate: &Gate, id: &str, change: Change, by: &str, reason: Option<String>) -> Answer<GrantView> {
     let view = gate.ledger.change(&named(id)?, change, by, reason.as_deref()).await?;
     Ok(Json(view))
+}
+
+async fn take(gate: &Gate, id: &str, change: Change, by: &str, reason: Option<String>) -> Taken<GrantView> {
+    let view = gate.ledger.change(&named(id)?, change, by, reason.as_deref()).await?;
+    let effect = view.effect;
+    taken(view, effect)
 }
 
 /// What a tester pastes into a client. The gate always speaks TLS; `require` is right with its own certificate too.

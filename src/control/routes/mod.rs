@@ -4,6 +4,7 @@
 //! Who calls is settled before a handler runs ([`super::caller`]); what may be done is the policies' and the ledger's to say.
 
 pub(super) mod audit;
+pub(super) mod clock;
 pub(super) mod events;
 pub(super) mod grants;
 pub(super) mod requests;
@@ -15,15 +16,26 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use serde::de::DeserializeOwned;
 
 use super::Gate;
 use super::caller::Caller;
 use super::model::Me;
 use super::problem::ApiError;
+use crate::ledger::Effect;
 
 type Answer<T> = Result<Json<T>, ApiError>;
+/// The answer to what took rights away: 200 when that is stored and on record, 202 when it is in effect and one of these is still to come.
+type Taken<T> = Result<(StatusCode, Json<T>), ApiError>;
+
+fn taken<T>(view: T, effect: Option<Effect>) -> Taken<T> {
+    let status = match effect {
+        Some(effect) if !effect.is_done() => StatusCode::ACCEPTED,
+        _ => StatusCode::OK,
+    };
+    Ok((status, Json(view)))
+}
 
 #[utoipa::path(get, path = "/v1/me", tag = "me", summary = "As whom the caller is known", responses((status = 200, description = "The caller", body = Me)))]
 pub(super) async fn me(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<Me> {

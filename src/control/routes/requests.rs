@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 
-use super::{Answer, body, named, query};
+use super::{Answer, Taken, body, named, query, taken};
 use crate::access::{AccessError, Asked, Narrowed};
 use crate::control::caller::{Caller, Standing};
 use crate::control::hold::Hold;
@@ -131,30 +131,32 @@ pub(in crate::control) async fn approve(
     Ok(Json(with_approvers(&gate, view).await))
 }
 
-#[utoipa::path(post, path = "/v1/requests/{id}/reject", tag = "requests", summary = "Says no", params(("id" = String, Path, description = "The request")), request_body = CommentBody, responses((status = 200, description = "The request", body = RequestBody)))]
+#[utoipa::path(post, path = "/v1/requests/{id}/reject", tag = "requests", summary = "Says no", params(("id" = String, Path, description = "The request")), request_body = CommentBody, responses((status = 200, description = "The request", body = RequestBody), (status = 202, description = "In effect; `effect` says what is still to come", body = RequestBody)))]
 pub(in crate::control) async fn reject(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
     Path(id): Path<String>,
     bytes: Bytes,
-) -> Answer<RequestBody> {
+) -> Taken<RequestBody> {
     let person = caller.person()?;
     let CommentBody { comment } = body(&bytes)?;
     let view = gate.desk.reject(person, &named(&id)?, comment).await?;
-    Ok(Json(with_approvers(&gate, view).await))
+    let effect = view.effect;
+    taken(with_approvers(&gate, view).await, effect)
 }
 
-#[utoipa::path(post, path = "/v1/requests/{id}/withdraw", tag = "requests", summary = "Takes one's own request back", params(("id" = String, Path, description = "The request")), request_body = EmptyBody, responses((status = 200, description = "The request", body = RequestBody)))]
+#[utoipa::path(post, path = "/v1/requests/{id}/withdraw", tag = "requests", summary = "Takes one's own request back", params(("id" = String, Path, description = "The request")), request_body = EmptyBody, responses((status = 200, description = "The request", body = RequestBody), (status = 202, description = "In effect; `effect` says what is still to come", body = RequestBody)))]
 pub(in crate::control) async fn withdraw(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
     Path(id): Path<String>,
     bytes: Bytes,
-) -> Answer<RequestBody> {
+) -> Taken<RequestBody> {
     let person = caller.person()?;
     let EmptyBody {} = body(&bytes)?;
     let view = gate.desk.withdraw(person, &named(&id)?).await?;
-    Ok(Json(with_approvers(&gate, view).await))
+    let effect = view.effect;
+    taken(with_approvers(&gate, view).await, effect)
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/review", tag = "requests", summary = "Notes what a break-glass access was found to be", params(("id" = String, Path, description = "The request")), request_body = CommentBody, responses((status = 200, description = "The request", body = RequestBody)))]

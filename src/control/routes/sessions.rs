@@ -42,7 +42,7 @@ pub(in crate::control) async fn kill(
     let id: SessionId = named(&id)?;
     let view = gate.registry.list().into_iter().find(|view| view.who.session == id);
     if !view.as_ref().is_some_and(|view| caller.is(&view.who.identity)) {
-        caller.may(&gate, Action::Administer).await?;
+        caller.may_take_away(&gate, Action::Administer).await?;
     }
     match view {
         Some(view) if gate.registry.kill(&id, caller.name(), reason) => Ok(Json(view)),

@@ -8,13 +8,13 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::{Answer, body, named};
+use super::{Answer, Taken, body, named, taken};
 use crate::control::Gate;
 use crate::control::caller::Caller;
 use crate::control::model::{EmptyBody, GroupsBody, IssuedUser, NewUserBody, UserView, Users};
 use crate::control::problem::ApiError;
 use crate::control::schema::UserShape;
-use crate::ledger::RequestFilter;
+use crate::ledger::{Effect, RequestFilter, RotatedToken};
 use crate::names::IdentityName;
 use crate::policy::Action;
 use crate::secret::Secret;
@@ -37,33 +37,42 @@ pub(in crate::control) async fn create(
     let NewUserBody { name, groups } = body(&bytes)?;
     nobody_elses(&gate, &name).await?;
     let token = gate.ledger.add_user(&name, groups, caller.name()).await?;
-    Ok((StatusCode::CREATED, issued(&gate, name, &token)?).into_response())
+    Ok((StatusCode::CREATED, Json(issued(&gate, name, Some(&token))?)).into_response())
 }
 
-#[utoipa::path(post, path = "/v1/users/{name}/rotate", tag = "users", summary = "Gives a user a fresh token", params(("name" = String, Path, description = "The user")), request_body = EmptyBody, responses((status = 200, description = "The user and its token; the old one is good no more", body = IssuedUser)))]
+#[utoipa::path(post, path = "/v1/users/{name}/rotate", tag = "users", summary = "Gives a user a fresh token", params(("name" = String, Path, description = "The user")), request_body = EmptyBody, responses((status = 200, description = "The user and its token; the old one is good no more", body = IssuedUser), (status = 202, description = "In effect; `effect` says what is still to come", body = IssuedUser)))]
 pub(in crate::control) async fn rotate(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
     Path(name): Path<String>,
     bytes: Bytes,
-) -> Answer<IssuedUser> {
-    caller.may(&gate, Action::Administer).await?;
+) -> Taken<IssuedUser> {
+    caller.may_take_away(&gate, Action::Administer).await?;
     let EmptyBody {} = body(&bytes)?;
     let name: IdentityName = named(&name)?;
-    let token = gate.ledger.rotate_user(&name, caller.name()).await?;
-    issued(&gate, name, &token)
+    let RotatedToken { token, effect } = gate.ledger.rotate_user(&name, caller.name()).await?;
+    // Without a new one the old one is gone all the same: an error would say that nothing was done.
+    let effect = Effect {
+        recorded: effect.recorded && token.is_some(),
+        ..effect
+    };
+    let mut issued = issued(&gate, name, token.as_ref())?;
+    issued.user.effect = Some(effect);
+    taken(issued, Some(effect))
 }
 
-#[utoipa::path(post, path = "/v1/users/{name}/disable", tag = "users", summary = "Shuts an identity out; its sessions end at once", params(("name" = String, Path, description = "The identity: a local user, or an issuer's")), request_body = EmptyBody, responses((status = 200, description = "The user", body = UserShape)))]
+#[utoipa::path(post, path = "/v1/users/{name}/disable", tag = "users", summary = "Shuts an identity out; its sessions end at once", params(("name" = String, Path, description = "The identity: a local user, or an issuer's")), request_body = EmptyBody, responses((status = 200, description = "The user", body = UserShape), (status = 202, description = "In effect; `effect` says what is still to come", body = UserShape)))]
 pub(in crate::control) async fn disable(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
     Path(name): Path<String>,
     bytes: Bytes,
-) -> Answer<UserView> {
-    caller.may(&gate, Action::Administer).await?;
+) -> Taken<UserView> {
+    caller.may_take_away(&gate, Action::Administer).await?;
     let EmptyBody {} = body(&bytes)?;
-    Ok(Json(gate.ledger.disable_user(&named(&name)?, caller.name()).await?))
+    let view = gate.ledger.disable_user(&named(&name)?, caller.name()).await?;
+    let effect = view.effect;
+    taken(view, effect)
 }
 
 #[utoipa::path(post, path = "/v1/users/{name}/enable", tag = "users", summary = "Lets an identity in again", params(("name" = String, Path, description = "The identity")), request_body = EmptyBody, responses((status = 200, description = "The user", body = UserShape)))]
@@ -78,20 +87,22 @@ pub(in crate::control) async fn enable(
     Ok(Json(gate.ledger.enable_user(&named(&name)?, caller.name()).await?))
 }
 
-#[utoipa::path(post, path = "/v1/users/{name}/groups", tag = "users", summary = "Puts a user into other groups", params(("name" = String, Path, description = "The user")), request_body = GroupsBody, responses((status = 200, description = "The user", body = UserShape)))]
+#[utoipa::path(post, path = "/v1/users/{name}/groups", tag = "users", summary = "Puts a user into other groups", params(("name" = String, Path, description = "The user")), request_body = GroupsBody, responses((status = 200, description = "The user", body = UserShape), (status = 202, description = "In effect; `effect` says what is still to come", body = UserShape)))]
 pub(in crate::control) async fn groups(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
     Path(name): Path<String>,
     bytes: Bytes,
-) -> Answer<UserView> {
-    caller.may(&gate, Action::Administer).await?;
+) -> Taken<UserView> {
+    caller.may_take_away(&gate, Action::Administer).await?;
     let GroupsBody { groups } = body(&bytes)?;
     let name: IdentityName = named(&name)?;
     if caller.is(&name) {
         return Err(ApiError::ForOneself);
     }
-    Ok(Json(gate.ledger.regroup_user(&name, groups, caller.name()).await?))
+    let view = gate.ledger.regroup_user(&name, groups, caller.name()).await?;
+    let effect = view.effect;
+    taken(view, effect)
 }
 
 /// Whoever becomes a user gets what belongs to the name: grants, requests, approvals. So it must not be an issuer's to give, now or
@@ -122,10 +133,10 @@ async fn nobody_elses(gate: &Gate, name: &IdentityName) -> Result<(), ApiError> 
     }
 }
 
-fn issued(gate: &Gate, name: IdentityName, token: &Secret<String>) -> Answer<IssuedUser> {
+fn issued(gate: &Gate, name: IdentityName, token: Option<&Secret<String>>) -> Result<IssuedUser, ApiError> {
     let user = gate.ledger.user(&name).ok_or(ApiError::NoSuchUser(name))?;
-    Ok(Json(IssuedUser {
+    Ok(IssuedUser {
         user,
-        token: token.expose().clone(),
-    }))
+        token: token.map(|token| token.expose().clone()),
+    })
 }

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
-use super::super::store::{StoreError, onto_the_disk};
+use super::super::store::StoreError;
+use super::restrict::together;
 use super::{NO_SECRET, damaged, insert_within, micros};
 use crate::grant::Grant;
 use crate::ids::{GrantId, RequestId};
@@ -163,6 +164,14 @@ pub(in crate::ledger) fn step(
     })
 }
 
+/// Stores how a pending request was settled without becoming a grant; one that is settled already keeps its outcome.
+pub(in crate::ledger) fn settle(connection: &Connection, request: &Request) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE requests SET outcome = ?2, unreviewed = 0, body = ?3 WHERE id = ?1 AND outcome IS NULL")?
+        .execute(params![request.id.as_str(), outcome(request), body(request)?])?;
+    Ok(())
+}
+
 /// Stores the review of a request that had none.
 pub(in crate::ledger) fn review(connection: &Connection, request: &Request) -> Result<(), StoreError> {
     let body = body(request)?;
@@ -180,17 +189,6 @@ fn exactly_one(rows: usize, request: &Request) -> Result<(), StoreError> {
     } else {
         Err(damaged("state", request.id.as_str()))
     }
-}
-
-/// One transaction, on the disk when this returns.
-fn together<T>(connection: &Connection, job: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
-    onto_the_disk(connection, |connection| {
-        // Unchecked is only that the compiler does not see that there is no other: the store's thread begins none.
-        let transaction = connection.unchecked_transaction()?;
-        let done = job(&transaction)?;
-        transaction.commit()?;
-        Ok(done)
-    })
 }
 
 fn one<const N: usize>(connection: &Connection, condition: &str, values: [&str; N]) -> Result<Option<StoredRequest>, StoreError> {

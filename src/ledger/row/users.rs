@@ -42,21 +42,23 @@ pub(in crate::ledger) fn load(connection: &Connection) -> Result<Vec<StoredUser>
 
 /// Stores a new user, or what one has become.
 pub(in crate::ledger) fn put(connection: &Connection, user: &StoredUser) -> Result<(), StoreError> {
+    onto_the_disk(connection, |connection| put_within(connection, user))
+}
+
+pub(super) fn put_within(connection: &Connection, user: &StoredUser) -> Result<(), StoreError> {
     let groups = serde_json::to_string(&user.groups).map_err(|_| damaged("in_groups", user.name.as_str()))?;
-    onto_the_disk(connection, |connection| {
-        connection
-            .prepare_cached(
-                "INSERT INTO users (name, in_groups, token_hash, disabled, created_at) VALUES (?1,?2,?3,?4,?5) \
-                 ON CONFLICT (name) DO UPDATE SET in_groups = excluded.in_groups, token_hash = excluded.token_hash, \
-                 disabled = excluded.disabled",
-            )?
-            .execute(params![
-                user.name.as_str(),
-                groups,
-                user.token_hash,
-                user.disabled,
-                user.created_at.as_microsecond(),
-            ])?;
-        Ok(())
-    })
+    connection
+        .prepare_cached(
+            "INSERT INTO users (name, in_groups, token_hash, disabled, created_at) VALUES (?1,?2,?3,?4,?5) \
+             ON CONFLICT (name) DO UPDATE SET in_groups = excluded.in_groups, token_hash = excluded.token_hash, \
+             disabled = excluded.disabled",
+        )?
+        .execute(params![
+            user.name.as_str(),
+            groups,
+            user.token_hash,
+            user.disabled,
+            user.created_at.as_microsecond(),
+        ])?;
+    Ok(())
 }

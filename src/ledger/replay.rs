@@ -1,0 +1,238 @@
+//! What a start makes of a log that knows more than the store: rights that were taken away on record, and not yet in the store when the
+//! gate died, are taken away.
+//!
+//! It gives nothing: where the log allows more than the store, the store holds.
+//!
+//! INVARIANT: after [`catch_up`] the store allows nobody more than the log's last word on them. It reads the records behind the last line
+//! that the store is known to reflect: those of a few seconds, whatever the log's length.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::restrict::{TOKEN_WITHDRAWN, no_token};
+use super::row::restrict::{self, Reflected, Write};
+use super::row::users::StoredUser;
+use super::{StoreError, row};
+use crate::audit::event::{Event, GrantChanged, RequestChanged, UserChanged};
+use crate::audit::{self, Filter, ReadError};
+use crate::grant::{Grant, Revocation};
+use crate::ids::{GrantId, LogId, RequestId};
+use crate::names::{GroupName, IdentityName};
+use crate::request::{Outcome, Request};
+
+/// The log as it stands at the start.
+#[derive(Debug)]
+pub(super) struct Past {
+    pub(super) dir: PathBuf,
+    pub(super) log: LogId,
+    /// Where its end is.
+    pub(super) segment: u32,
+    pub(super) seq: u64,
+}
+
+/// The log's last words, on everything that records behind a line are about.
+#[derive(Debug, Default)]
+struct LastWords {
+    grants: HashMap<GrantId, (GrantChanged, Option<Revocation>)>,
+    requests: HashMap<RequestId, Outcome>,
+    users: HashMap<IdentityName, UserWords>,
+    /// All events, as they are kept for being recorded.
+    seen: HashSet<String>,
+}
+
+/// On one user.
+#[derive(Debug, Default)]
+struct UserWords {
+    disabled: bool,
+    groups: Option<BTreeSet<GroupName>>,
+    token_withdrawn: bool,
+    at: Timestamp,
+}
+
+/// Takes from the store what the log says was taken, and forgets events to be recorded that are on record. Blocks.
+pub(super) fn catch_up(connection: &Connection, past: Option<&Past>, now: Timestamp) -> Result<(), StoreError> {
+    let Some(past) = past else { return Ok(()) };
+    let reached = Reflected {
+        log: past.log.clone(),
+        segment: past.segment,
+        seq: past.seq,
+    };
+    // A store that knows nothing of this log begins with it: no record in it is one of its own, unless it is of a version that noted
+    // nothing.
+    let words = match restrict::reflected(connection)? {
+        Some(from) if from.log == past.log => LastWords::read(past, &from)?,
+        _ => LastWords::default(),
+    };
+    restrict::together(connection, |connection| {
+        let mut taken = 0;
+        for write in words.less_than_stored(connection, now)? {
+            restrict::apply(connection, &write)?;
+            taken += 1;
+        }
+        for (row, event) in restrict::unrecorded(connection)? {
+            let text = serde_json::to_string(&event).unwrap_or_default();
+            if words.seen.contains(&text) {
+                restrict::remove_unrecorded(connection, row)?;
+            }
+        }
+        restrict::put_reflected(connection, &reached)?;
+        if taken > 0 {
+            tracing::warn!(
+                changes = taken,
+                "the audit log has changes that take rights away which the store did not have: they hold"
+            );
+        }
+        Ok(())
+    })
+}
+
+impl LastWords {
+    fn read(past: &Past, from: &Reflected) -> Result<Self, StoreError> {
+        let filter = Filter {
+            after: Some(from.seq),
+            ..Filter::default()
+        };
+        let unreadable = |error: ReadError| StoreError::Log(std::sync::Arc::new(error));
+        let mut words = Self::default();
+        for record in audit::read_since(&past.dir, &filter, from.segment).map_err(unreadable)? {
+            match record {
+                Ok(record) => words.hear(record.time, record.event),
+                Err(error @ ReadError::Io { .. }) => return Err(unreadable(error)),
+                // The start of the log has told of it and begun a new segment; the store has been told first of what was taken.
+                Err(error) => tracing::error!(%error, "a record newer than the store cannot be read: a change in it is not seen"),
+            }
+        }
+        Ok(words)
+    }
+
+    fn hear(&mut self, at: Timestamp, event: Event<'static>) {
+        let about_rights = matches!(
+            event,
+            Event::GrantChanged(_) | Event::RequestChanged(_) | Event::UserChanged(_)
+        );
+        if about_rights && let Ok(text) = serde_json::to_string(&event) {
+            self.seen.insert(text);
+        }
+        match event {
+            Event::GrantChanged(changed) => self.hear_of_grant(at, changed.into_owned()),
+            Event::RequestChanged(changed) => self.hear_of_request(at, changed.into_owned()),
+            Event::UserChanged(changed) => self.hear_of_user(at, changed.into_owned()),
+            _ => {}
+        }
+    }
+
+    fn hear_of_grant(&mut self, at: Timestamp, changed: GrantChanged) {
+        let revoked = (changed.change == "revoked").then(|| Revocation {
+            at,
+            by: changed.by.clone(),
+            reason: changed.reason.clone(),
+        });
+        let before = self.grants.remove(&changed.grant).and_then(|(_, revoked)| revoked);
+        // There is no way back from a revocation.
+        self.grants.insert(changed.grant.clone(), (changed, before.or(revoked)));
+    }
+
+    fn hear_of_request(&mut self, at: Timestamp, changed: RequestChanged) {
+        let outcome = match changed.change.as_str() {
+            "rejected" => Outcome::Rejected {
+                at,
+                by: changed.by,
+                comment: changed.reason,
+            },
+            "withdrawn" => Outcome::Withdrawn { at },
+            _ => return,
+        };
+        self.requests.entry(changed.request).or_insert(outcome);
+    }
+
+    fn hear_of_user(&mut self, at: Timestamp, changed: UserChanged) {
+        let words = self.users.entry(changed.identity).or_default();
+        words.at = at;
+        words.groups = Some(changed.groups.iter().filter_map(|group| group.parse().ok()).collect());
+        match changed.change.as_str() {
+            "disabled" => words.disabled = true,
+            "enabled" => words.disabled = false,
+            TOKEN_WITHDRAWN => words.token_withdrawn = true,
+            "rotated" | "added" => words.token_withdrawn = false,
+            _ => {}
+        }
+    }
+
+    /// What the store has to lose.
+    fn less_than_stored(&self, connection: &Connection, now: Timestamp) -> Result<Vec<Write>, StoreError> {
+        let mut writes = Vec::new();
+        for (id, (changed, revoked)) in &self.grants {
+            let Some(stored) = row::find(connection, id)? else { continue };
+            let less = less_of_grant(&stored, changed, revoked.as_ref());
+            writes.extend((less != stored && !stored.status(now).ended()).then_some(Write::Grant(less)));
+        }
+        for (id, outcome) in &self.requests {
+            let Some(stored) = row::requests::find(connection, id)? else {
+                continue;
+            };
+            if stored.request.outcome.is_none() {
+                let outcome = Some(outcome.clone());
+                writes.push(Write::Request(Request {
+                    outcome,
+                    ..stored.request
+                }));
+            }
+        }
+        let known = row::users::load(connection)?;
+        for (name, words) in &self.users {
+            let stored = known.iter().find(|user| user.name == *name);
+            let less = words.less_of_user(name, stored);
+            writes.extend(less.filter(|less| Some(less) != stored).map(Write::User));
+        }
+        Ok(writes)
+    }
+}
+
+/// The grant with no more than the log's last word allows.
+fn less_of_grant(stored: &Grant, last: &GrantChanged, revoked: Option<&Revocation>) -> Grant {
+    let earlier = |a: Option<Timestamp>, b: Option<Timestamp>| match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
+    };
+    Grant {
+        activate_by: stored.activate_by.min(last.activate_by),
+        // Records have whole seconds; of an open window its end says how long it is.
+        window: match stored.activated_at {
+            Some(_) => stored.window,
+            None => stored.window.min(std::time::Duration::from_secs(last.window_seconds)),
+        },
+        deadline: earlier(stored.deadline, last.deadline),
+        until: stored.until.map(|until| last.until.map_or(until, |last| until.min(last))),
+        revoked: stored.revoked.clone().or_else(|| revoked.cloned()),
+        ..stored.clone()
+    }
+}
+
+impl UserWords {
+    /// The user with no more than the log's last word allows; `None` if there is nobody to take from.
+    fn less_of_user(&self, name: &IdentityName, stored: Option<&StoredUser>) -> Option<StoredUser> {
+        let Some(stored) = stored else {
+            // An issuer's identity is known here only because it is shut out.
+            return self.disabled.then(|| StoredUser {
+                name: name.clone(),
+                groups: BTreeSet::new(),
+                token_hash: None,
+                disabled: true,
+                created_at: self.at,
+            });
+        };
+        let token_hash = stored.token_hash.clone();
+        Some(StoredUser {
+            groups: match &self.groups {
+                Some(groups) => stored.groups.intersection(groups).cloned().collect(),
+                None => stored.groups.clone(),
+            },
+            token_hash: token_hash.map(|hash| if self.token_withdrawn { no_token(name) } else { hash }),
+            disabled: stored.disabled || self.disabled,
+            ..stored.clone()
+        })
+    }
+}

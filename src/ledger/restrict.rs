@@ -1,0 +1,316 @@
+//! Takes rights away: in memory first and at once, waiting for nothing; store and log follow ([`super::pending`]).
+//!
+//! It does not check who asks, and gives nothing.
+//!
+//! INVARIANT: no step in here awaits before the change is in effect: no turn, no store, no log. A change that gives something and is on
+//! its way meanwhile notices (`restrictions`), and does not overwrite what was taken.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use tokio::time::timeout;
+
+use super::commit::name;
+use super::pending::{ANSWER_WAIT, Effect, Item, Key, Subject};
+use super::record::{Deed, Step, user_event};
+use super::requests::Entry as RequestEntry;
+use super::row::restrict::Write;
+use super::row::users::StoredUser;
+use super::users::{DISABLED, DISABLED_BY, OPERATOR, UserView};
+use super::{Changed, Entry, GrantView, Inner, Ledger, LedgerError, Reasons, RequestView};
+use crate::grant::{self, Change, IllegalChange};
+use crate::ids::RequestId;
+use crate::names::{GroupName, IdentityName};
+use crate::request::{IllegalStep, Request};
+
+/// Counts what was taken from one thing, so that a change on its way notices.
+#[derive(Debug, Default)]
+pub(super) struct Restrictions(AtomicU64);
+
+impl Restrictions {
+    pub(super) fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(super) fn add(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl Ledger {
+    /// Settles a request without making it a grant. `change` names the step in the log (`rejected`, `withdrawn`).
+    pub async fn settle<E>(
+        &self,
+        id: &RequestId,
+        by: &IdentityName,
+        change: &'static str,
+        reasons: Reasons,
+        step: impl FnOnce(&Request, Timestamp) -> Result<Request, E> + Send,
+    ) -> Result<RequestView, E>
+    where
+        E: From<LedgerError> + Send,
+    {
+        let entry = self.request_entry(id).await?;
+        let by = by.clone();
+        let item = self.0.restrict_request(&entry, Step { change, by, reasons }, step)?;
+        let effect = self.0.answer(&[item]).await;
+        Ok(RequestView {
+            effect: Some(effect),
+            ..entry.view(self.0.clock.now())
+        })
+    }
+
+    /// Shuts an identity out (a local one or an issuer's): its grants are revoked, so its sessions end at once; what it has pending
+    /// is rejected.
+    pub async fn disable_user(&self, name: &IdentityName, by: &str) -> Result<UserView, LedgerError> {
+        let inner = &self.0;
+        let (view, mut items) = inner.disable(name, by);
+        inner.users_changed.send_modify(|changes| *changes += 1);
+        items.extend(inner.end_all_of(name, by, DISABLED));
+        Ok(UserView {
+            effect: Some(inner.answer(&items).await),
+            ..view
+        })
+    }
+
+    /// Ends what an identity still has, and waits until that is stored and on record: before it is let in again.
+    pub(super) async fn end_what_is_left(&self, name: &IdentityName, by: &str) -> Result<(), LedgerError> {
+        let items = self.0.end_all_of(name, by, DISABLED);
+        // Also what was taken a while ago.
+        if self.0.answer(&items).await.is_done() && self.0.pending.is_empty() {
+            Ok(())
+        } else {
+            Err(LedgerError::Unsettled)
+        }
+    }
+}
+
+impl Inner {
+    /// Takes from a grant. What is returned is in effect; [`Inner::pursue`] sees to the rest.
+    pub(super) fn restrict_grant(&self, entry: &Arc<Entry>, change: &Change, deed: &Deed) -> Result<Arc<Item>, IllegalChange> {
+        let moment = self.clock.moment();
+        let mut done = Err(IllegalChange::Active);
+        entry.grant.send_if_modified(|grant| {
+            done = grant::apply(grant, change, moment.time).map(|next| {
+                entry.restrictions.add();
+                let event = deed.event(&next);
+                let item = Item::about_grant(entry, next.clone(), event, moment.instant);
+                self.queue_pending(Arc::clone(&item));
+                *grant = Arc::new(next);
+                item
+            });
+            done.is_ok()
+        });
+        let item = done?;
+        self.tell(|| Changed::Grant(Box::new(entry.view(moment.time))));
+        Ok(item)
+    }
+
+    /// Takes from a grant and answers how far that has come.
+    pub(super) async fn restrict(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        change: &Change,
+        deed: &Deed,
+    ) -> Result<GrantView, IllegalChange> {
+        let item = self.restrict_grant(entry, change, deed)?;
+        let effect = self.answer(&[item]).await;
+        Ok(GrantView {
+            effect: Some(effect),
+            ..entry.view(self.clock.now())
+        })
+    }
+
+    /// Settles a request.
+    fn restrict_request<E>(
+        &self,
+        entry: &Arc<RequestEntry>,
+        step: Step,
+        settle: impl FnOnce(&Request, Timestamp) -> Result<Request, E>,
+    ) -> Result<Arc<Item>, E>
+    where
+        E: From<LedgerError>,
+    {
+        let moment = self.clock.moment();
+        let mut done = None;
+        entry.request.send_if_modified(|request| {
+            let settled = settle(request, moment.time).map(|next| {
+                entry.restrictions.add();
+                let key = Key::Request(next.id.clone());
+                let subject = Subject::Request(Arc::clone(entry));
+                let item = Item::keyed(subject, key, Write::Request(next.clone()), step.event(&next), moment.instant);
+                self.queue_pending(Arc::clone(&item));
+                *request = Arc::new(next);
+                item
+            });
+            let changed = settled.is_ok();
+            done = Some(settled);
+            changed
+        });
+        // The closure is always called.
+        let settled = done.unwrap_or_else(|| Err(LedgerError::Unsettled.into()));
+        if settled.is_ok() {
+            self.tell(|| Changed::Request(entry.current()));
+        }
+        settled
+    }
+
+    /// Shuts an identity out, if it is not already.
+    fn disable(&self, name: &IdentityName, by: &str) -> (UserView, Vec<Arc<Item>>) {
+        let now = self.clock.now();
+        let disable = |known: Option<StoredUser>| match known {
+            Some(user) => StoredUser { disabled: true, ..user },
+            None => StoredUser {
+                name: name.clone(),
+                groups: BTreeSet::new(),
+                token_hash: None,
+                disabled: true,
+                created_at: now,
+            },
+        };
+        let (user, item) = self.restrict_user(name, "disabled", by, disable);
+        (UserView::of(&user), item.into_iter().collect())
+    }
+
+    /// Makes less of a user. No item: it was that already, and nothing that gives it more is on its way.
+    pub(super) fn restrict_user(
+        &self,
+        name: &IdentityName,
+        what: &'static str,
+        by: &str,
+        less: impl FnOnce(Option<StoredUser>) -> StoredUser,
+    ) -> (StoredUser, Option<Arc<Item>>) {
+        let mut users = self.users();
+        let known = users.get(name).cloned();
+        let next = less(known.clone());
+        users.restrict(name);
+        if known.as_ref() == Some(&next) && !users.is_changing(name) {
+            // It may have been taken a moment ago, and not be stored yet.
+            return (next, self.pending.latest(&Key::User(name.clone())));
+        }
+        let event = user_event(name, next.groups.iter(), what, by);
+        let key = Key::User(name.clone());
+        let item = Item::keyed(
+            Subject::User,
+            key,
+            Write::User(next.clone()),
+            event,
+            self.clock.moment().instant,
+        );
+        self.queue_pending(Arc::clone(&item));
+        users.put(next.clone());
+        (next, Some(item))
+    }
+
+    /// Takes groups away from a user at once; `None` where it loses none.
+    pub(super) fn take_groups(&self, name: &IdentityName, groups: &BTreeSet<GroupName>, by: &str) -> Option<Arc<Item>> {
+        let known = self.users().get(name).cloned()?;
+        let kept: BTreeSet<GroupName> = known.groups.intersection(groups).cloned().collect();
+        if kept == known.groups {
+            return None;
+        }
+        let less = |now: Option<StoredUser>| StoredUser {
+            groups: kept,
+            ..now.unwrap_or(known)
+        };
+        self.restrict_user(name, "regrouped", by, less).1
+    }
+
+    /// Makes a user's token good for nothing, at once.
+    pub(super) fn take_token(&self, name: &IdentityName, by: &str) -> Option<Arc<Item>> {
+        let known = self.users().get(name).cloned()?;
+        let less = |now: Option<StoredUser>| {
+            let user = now.unwrap_or(known);
+            StoredUser {
+                token_hash: user.token_hash.as_ref().map(|_| no_token(name)),
+                ..user
+            }
+        };
+        self.restrict_user(name, TOKEN_WITHDRAWN, by, less).1
+    }
+
+    /// Revokes what an identity has and rejects what it has asked for.
+    pub(super) fn end_all_of(self: &Arc<Self>, who: &IdentityName, by: &str, why: &str) -> Vec<Arc<Item>> {
+        let now = self.clock.now();
+        let revoke = Change::Revoke {
+            by: by.to_owned(),
+            reason: Some(why.to_owned()),
+        };
+        let deed = Deed {
+            change: name(&revoke),
+            by: by.to_owned(),
+            reason: Some(why.to_owned()),
+        };
+        // What has ended meanwhile has ended.
+        let ended = self.live(who, now).into_iter();
+        let mut items: Vec<_> = ended
+            .filter_map(|entry| self.restrict_grant(&entry, &revoke, &deed).ok())
+            .collect();
+        let operator = by.parse().or_else(|_| OPERATOR.parse::<IdentityName>());
+        if let Ok(operator) = operator {
+            let pending = self.requests().pending_entries(who, now);
+            items.extend(pending.iter().filter_map(|entry| self.reject(entry, &operator, why).ok()));
+        }
+        self.pursue();
+        items
+    }
+
+    fn reject(&self, entry: &Arc<RequestEntry>, by: &IdentityName, why: &str) -> Result<Arc<Item>, NotRejected> {
+        let step = Step {
+            change: "rejected",
+            by: by.clone(),
+            reasons: Reasons::default(),
+        };
+        self.restrict_request(entry, step, |request, now| {
+            Ok(request.pending(now)?.reject(by.clone(), Some(why.to_owned()), now))
+        })
+    }
+
+    /// Ends at once what has just been made for an identity that was shut out meanwhile.
+    pub(super) fn end_if_shut_out(self: &Arc<Self>, who: &IdentityName) -> Result<(), LedgerError> {
+        if !self.is_disabled(who) {
+            return Ok(());
+        }
+        self.end_all_of(who, DISABLED_BY, DISABLED);
+        Err(LedgerError::Disabled(who.clone()))
+    }
+
+    /// How far these changes have come, together; none is done. Waits a little, so that it can say more than that they are in effect.
+    pub(super) async fn answer(self: &Arc<Self>, items: &[Arc<Item>]) -> Effect {
+        self.pursue();
+        let tried = async {
+            for item in items {
+                item.tried().await;
+            }
+        };
+        // Too long: what has happened so far is told.
+        let _ = timeout(ANSWER_WAIT, tried).await;
+        items.iter().fold(Effect::DONE, |effect, item| effect.and(item.effect()))
+    }
+}
+
+/// A request was not rejected, for it is settled; what is not pending cannot be approved either.
+#[derive(Debug)]
+struct NotRejected;
+
+impl From<IllegalStep> for NotRejected {
+    fn from(_: IllegalStep) -> Self {
+        Self
+    }
+}
+
+impl From<LedgerError> for NotRejected {
+    fn from(_: LedgerError) -> Self {
+        Self
+    }
+}
+
+/// The change of a user whose token was taken away without another in its place yet.
+pub(super) const TOKEN_WITHDRAWN: &str = "token_withdrawn";
+
+/// Stands for the hash of a token where there is none: no hash looks like it, and no two users share it.
+pub(super) fn no_token(name: &IdentityName) -> String {
+    format!("none:{name}")
+}

@@ -1,0 +1,132 @@
+//! Sets gate time right, for an operator who has seen that the machine's clock is.
+//!
+//! It does not decide which of the two is right.
+//!
+//! INVARIANT: going back revives nothing. Before gate time goes back, everything that would not be over then is ended for good, in memory
+//! and in the store, and that is on record.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
+
+use super::commit::to_the_end;
+use super::pending::Item;
+use super::row::restrict::{self, Write};
+use super::{Inner, Ledger, LedgerError, StoreError, row};
+use crate::audit::event::{ClockSet, Event};
+use crate::grant::Revocation;
+use crate::names::IdentityName;
+use crate::request::{Outcome, Request};
+
+/// The gate's time beside the machine's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockView {
+    /// Gate time: what deadlines and records go by.
+    pub gate_time: Timestamp,
+    /// What the machine's clock says.
+    pub machine_time: Timestamp,
+    /// Why the machine's clock is not believed, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
+}
+
+/// The reason of what ends because the time goes back.
+const SET_BACK: &str = "the gate's clock was set back";
+
+impl Ledger {
+    /// The gate's time beside the machine's.
+    #[must_use]
+    pub fn clock(&self) -> ClockView {
+        let clock = &self.0.clock;
+        ClockView {
+            gate_time: clock.now(),
+            machine_time: clock.wall(),
+            doubt: clock.doubt().map(crate::clock::ClockDoubt::words),
+        }
+    }
+
+    /// Makes gate time what the machine's clock says; where that is back, ends every grant and rejects every pending request first.
+    pub async fn set_clock_right(&self, by: &str, reason: Option<&str>) -> Result<ClockView, LedgerError> {
+        let ledger = self.clone();
+        let (by, reason) = (by.to_owned(), reason.map(str::to_owned));
+        to_the_end(async move {
+            let inner = &ledger.0;
+            // Nothing is made for anybody meanwhile.
+            let _turn = inner.users_turn.write().await;
+            let (from, to) = (inner.clock.now(), inner.clock.wall());
+            if to < from {
+                let items = inner.end_everything(&by);
+                if !inner.answer(&items).await.is_done() || !inner.pending.is_empty() {
+                    return Err(LedgerError::Unsettled);
+                }
+            }
+            let set = ClockSet {
+                from,
+                to,
+                by: by.clone(),
+                reason,
+            };
+            inner.recorder.record(&Event::ClockSet(set)).await?;
+            let store = move |connection: &mut Connection| set_back(connection, (from, to), &by);
+            inner.store.write(store).await?;
+            inner.clock.set_right();
+            if to < from {
+                inner.forget_the_future(to);
+            }
+            Ok(ledger.clock())
+        })
+        .await
+    }
+}
+
+impl Inner {
+    fn end_everything(self: &std::sync::Arc<Self>, by: &str) -> Vec<std::sync::Arc<Item>> {
+        let mut who: Vec<IdentityName> = self
+            .book()
+            .live
+            .all()
+            .map(|entry| entry.current().identity().clone())
+            .collect();
+        who.extend(self.requests().identities());
+        who.sort_unstable();
+        who.dedup();
+        who.iter().flat_map(|who| self.end_all_of(who, by, SET_BACK)).collect()
+    }
+
+    /// What is over stays in the store only: in memory it would be live again.
+    fn forget_the_future(&self, now: Timestamp) {
+        let mut book = self.book();
+        book.entries.retain(|_, entry| entry.current().revoked().is_some());
+        book.swept_at = now;
+        drop(book);
+        self.requests().forget_unsettled(now);
+    }
+}
+
+/// Ends in the store what was over by the old time and would not be by the new one; the highest time is the new one.
+fn set_back(connection: &Connection, (from, to): (Timestamp, Timestamp), by: &str) -> Result<(), StoreError> {
+    restrict::together(connection, |connection| {
+        let back = to < from;
+        for (grant, _) in back.then(|| row::load(connection, to)).transpose()?.unwrap_or_default() {
+            if grant.revoked().is_none() {
+                let revoked = Some(Revocation {
+                    at: from,
+                    by: by.to_owned(),
+                    reason: Some(SET_BACK.to_owned()),
+                });
+                restrict::apply(connection, &Write::Grant(crate::grant::Grant { revoked, ..grant }))?;
+            }
+        }
+        let pending = back.then(|| row::requests::load_pending(connection, to));
+        for pending in pending.transpose()?.unwrap_or_default() {
+            let outcome = Some(Outcome::Withdrawn { at: from });
+            let request = Request {
+                outcome,
+                ..pending.request
+            };
+            restrict::apply(connection, &Write::Request(request))?;
+        }
+        connection.execute("UPDATE gate SET highest_time = ?1", params![to.as_microsecond()])?;
+        Ok(())
+    })
+}

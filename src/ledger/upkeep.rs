@@ -1,0 +1,79 @@
+//! What the gate keeps in the store beside rights: open sessions, the time, how far the store reflects the log; and whether it can.
+//!
+//! It changes no grant, request or user.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::row::restrict::{self, Reflected};
+use super::{Ledger, LedgerError, OpenSession, row, store};
+use crate::ids::{LogId, SessionId};
+
+impl Ledger {
+    /// Why nothing can be given now, if so: the store cannot be written, or what was taken away is not durable yet.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let overdue = self.0.pending.overdue(self.0.clock.moment().instant);
+        if overdue > 0 {
+            return Some(format!(
+                "{overdue} changes that take rights away are in effect but not yet stored and on record"
+            ));
+        }
+        self.0
+            .store
+            .is_failing()
+            .then(|| "the store in the state folder cannot be written".to_owned())
+    }
+
+    /// Notes that the store reflects the log up to here, where it does: `seq` and `segment` are of before this call.
+    pub async fn reflects_log(&self, log: &LogId, segment: u32, seq: u64) -> Result<(), LedgerError> {
+        if !self.0.pending.is_empty() {
+            return Ok(());
+        }
+        let to = Reflected {
+            log: log.clone(),
+            segment,
+            seq,
+        };
+        let write = move |connection: &mut rusqlite::Connection| restrict::put_reflected(connection, &to);
+        Ok(self.0.store.write(write).await?)
+    }
+
+    /// Waits until everything that was taken away is stored and on record, at most so long: before an orderly stop.
+    pub async fn finish(&self, limit: Duration) -> bool {
+        let none = async {
+            while !self.0.pending.is_empty() {
+                self.0.pending.changed().await;
+            }
+        };
+        tokio::time::timeout(limit, none).await.is_ok()
+    }
+
+    /// Remembers a session, so that the next start knows which backends this one had. Await it before the session's
+    /// first statement. Survives the death of the gate; not awaited onto the disk, for no backend survives a power cut longer
+    /// than its own check interval.
+    pub async fn session_opened(&self, session: OpenSession) -> Result<(), LedgerError> {
+        Ok(self.0.store.session(store::SessionChange::Opened(session)).await?)
+    }
+
+    /// Forgets a session whose backend is confirmed gone.
+    pub async fn session_closed(&self, session: &SessionId) -> Result<(), LedgerError> {
+        Ok(self.0.store.session(store::SessionChange::Closed(session.clone())).await?)
+    }
+
+    /// The sessions that are remembered as open. At start, before the first of this run: those the last run left behind.
+    pub async fn leftovers(&self) -> Result<Vec<OpenSession>, LedgerError> {
+        Ok(self.0.store.call(|connection| row::open_sessions(connection)).await?)
+    }
+
+    /// Puts gate time on disk, so that a wall clock set back while the gate is down lengthens nothing; see [`highest_time`].
+    /// The app calls it every few seconds.
+    pub async fn remember_time(&self, now: Timestamp) -> Result<(), LedgerError> {
+        Ok(self
+            .0
+            .store
+            .write(move |connection| store::remember_time(connection, now))
+            .await?)
+    }
+}
