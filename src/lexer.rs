@@ -57,6 +57,16 @@ impl LexerSettings {
         text.is_ascii() && memchr::memchr(b'\\', text).is_none()
     }
 
+    /// Returns true where the text has the same tokens under all settings.
+    #[must_use]
+    pub fn are_all_alike_to(text: &[u8]) -> bool {
+        let is_certain = |masked: Cow<'_, [u8]>| {
+            let mut lexer = Lexer::under(&masked, Self::UNSETTLED);
+            std::iter::from_fn(|| lexer.next()).all(|token| token.kind != Kind::Ambiguous)
+        };
+        Self::do_not_matter_to(text) || Self::UNSETTLED.mask(text).is_some_and(is_certain)
+    }
+
     /// Returns the text with each byte of a multi-byte character above 0x7f, and all else in its place: what a [`Lexer`] reads.
     /// A position in it is a position in the text. `None`: where its characters end cannot be told, or PostgreSQL refuses it.
     #[must_use]

@@ -385,7 +385,9 @@ proptest! {
         };
         let unsettled = shape(LexerSettings::UNSETTLED);
         let settled = LexerSettings { strings, encoding: Encoding::of_name(encoding.as_bytes()) };
-        if unsettled.iter().all(|(kind, _)| *kind != Ambiguous) && settled.mask(&text).is_some() {
+        let certain = unsettled.iter().all(|(kind, _)| *kind != Ambiguous);
+        prop_assert_eq!(LexerSettings::are_all_alike_to(&text), certain);
+        if certain && settled.mask(&text).is_some() {
             prop_assert_eq!(unsettled, shape(settled));
         }
         if LexerSettings::do_not_matter_to(&text) {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::lexer::LexerSettings;
+use super::lexer_settings::TrackedSettings;
 use crate::metrics::Metrics;
 use crate::names::TargetName;
 use crate::rails::{REMEMBERED, Rails, Refused, Verdict};
@@ -81,9 +81,9 @@ impl Guard {
         }
     }
 
-    /// Looks at the next piece of a message, whose text the target reads under these settings; what is to arrive in the place of its
-    /// bytes, if they must not.
-    pub(super) fn refuses(&mut self, piece: &Piece<'_>, settings: LexerSettings) -> Option<Instead> {
+    /// Looks at the next piece of a message, whose text the target reads under settings as they are tracked; what is to arrive in the
+    /// place of its bytes, if they must not.
+    pub(super) fn refuses(&mut self, piece: &Piece<'_>, settings: &TrackedSettings) -> Option<Instead> {
         if piece.first {
             self.message = match piece.tag {
                 b'Q' => Message::Reading(1),
@@ -115,7 +115,7 @@ impl Guard {
         }
     }
 
-    fn read(&mut self, mut strings: u8, piece: &Piece<'_>, settings: LexerSettings) -> Message {
+    fn read(&mut self, mut strings: u8, piece: &Piece<'_>, settings: &TrackedSettings) -> Message {
         let mut bytes = piece.bytes;
         while let Some(end) = memchr::memchr(0, bytes) {
             let (string, rest) = bytes.split_at_checked(end).unwrap_or_default();
@@ -141,14 +141,14 @@ impl Guard {
     }
 
     /// Judges the text that ends with `end`.
-    fn judge(&mut self, end: &[u8], settings: LexerSettings) -> Message {
+    fn judge(&mut self, end: &[u8], settings: &TrackedSettings) -> Message {
         let text = if self.text.is_empty() {
             end
         } else {
             self.text.extend_from_slice(end);
             &self.text
         };
-        let judge = || self.rails.judge(text, settings);
+        let judge = || self.rails.judge(text, settings.of(text));
         verdict(if text.len() > REMEMBERED { aside(judge) } else { judge() })
     }
 }

@@ -1,10 +1,10 @@
 //! The settings of a session that decide how PostgreSQL reads its texts, as far as the target has told them.
 //!
-//! It reads no text: it is told which statements may change a setting, and what the target says of it. PostgreSQL reports both settings
-//! (ParameterStatus), from version 14 on only right before it is ready for the next message.
+//! PostgreSQL reports both settings (ParameterStatus), from version 14 on only right before it is ready for the next message. Any
+//! statement may change them: by its own words, in a function, or because an error or the end of a transaction brings back what was.
 //!
-//! INVARIANT: while a statement that may have changed a setting is not answered, the settings are [`LexerSettings::UNSETTLED`]. A
-//! text that is read under them is read alike under all others, or not at all.
+//! INVARIANT: a text that is sent while a statement is not answered is read alike under all settings, or as one under
+//! [`LexerSettings::UNSETTLED`].
 
 use crate::lexer::{Backslashes, Encoding, LexerSettings};
 
@@ -12,9 +12,7 @@ use crate::lexer::{Backslashes, Encoding, LexerSettings};
 #[derive(Debug)]
 pub(super) struct TrackedSettings {
     told: LexerSettings,
-    /// A statement may have changed them. Any later one may bring back what was before: by the end of a transaction, or an error.
-    changed: bool,
-    /// The last statement that may have changed them and whose answer is not complete.
+    /// The last statement whose answer is not complete.
     waits_for: Option<u64>,
 }
 
@@ -23,7 +21,6 @@ impl TrackedSettings {
     pub(super) fn new() -> Self {
         Self {
             told: LexerSettings::UNSETTLED,
-            changed: false,
             waits_for: None,
         }
     }
@@ -43,20 +40,18 @@ impl TrackedSettings {
         }
     }
 
-    /// Returns the settings under which the target reads a text that is sent now.
-    pub(super) fn now(&self) -> LexerSettings {
-        match self.waits_for {
-            None => self.told,
-            Some(_) => LexerSettings::UNSETTLED,
+    /// Returns the settings under which the target reads this text, if it is sent now.
+    pub(super) fn of(&self, text: &[u8]) -> LexerSettings {
+        if self.waits_for.is_none() || LexerSettings::are_all_alike_to(text) {
+            self.told
+        } else {
+            LexerSettings::UNSETTLED
         }
     }
 
     /// Notes that this statement is on its way to the target.
-    pub(super) fn sent(&mut self, statement: u64, may_change: bool) {
-        self.changed |= may_change;
-        if self.changed {
-            self.waits_for = Some(statement);
-        }
+    pub(super) fn sent(&mut self, statement: u64) {
+        self.waits_for = Some(statement);
     }
 
     /// Notes that the target is ready, and the first statement that it has not answered (`None`: it has answered all).
@@ -77,43 +72,34 @@ mod tests {
         strings: Backslashes::Escape,
         encoding: Encoding::UTF8,
     };
+    /// A text that is another under other settings.
+    const TEXT: &[u8] = br"select '\', '; select 1 --'";
 
     fn after_login() -> TrackedSettings {
         let mut tracked = TrackedSettings::new();
-        assert_eq!(tracked.now(), LexerSettings::UNSETTLED);
+        assert_eq!(tracked.of(TEXT), LexerSettings::UNSETTLED);
         tracked.told(b"client_encoding", b"UTF8");
         tracked.told(b"standard_conforming_strings", b"on");
         tracked.told(b"TimeZone", b"off");
-        assert_eq!(tracked.now(), LexerSettings::default());
+        assert_eq!(tracked.of(TEXT), LexerSettings::default());
         tracked
     }
 
     #[test]
-    fn what_is_pipelined_behind_a_change_is_unsettled() {
+    fn what_is_pipelined_is_unsettled_where_it_matters() {
         let mut tracked = after_login();
-        tracked.sent(1, false);
-        assert_eq!(tracked.now(), LexerSettings::default());
-        tracked.sent(2, true);
-        assert_eq!(tracked.now(), LexerSettings::UNSETTLED);
+        tracked.sent(1);
+        tracked.sent(2);
+        assert_eq!(tracked.of(TEXT), LexerSettings::UNSETTLED);
+        assert_eq!(
+            tracked.of("select '\\d', 'Köln', '日本', E'\\''".as_bytes()),
+            LexerSettings::default()
+        );
         tracked.told(b"standard_conforming_strings", b"off");
         tracked.ready(|| Some(2));
-        assert_eq!(tracked.now(), LexerSettings::UNSETTLED, "an earlier one was answered");
+        assert_eq!(tracked.of(TEXT), LexerSettings::UNSETTLED, "an earlier one was answered");
         tracked.ready(|| Some(3));
-        assert_eq!(tracked.now(), OFF);
-    }
-
-    #[test]
-    fn what_was_changed_may_come_back_with_any_statement() {
-        let mut tracked = after_login();
-        tracked.sent(1, true);
-        tracked.told(b"standard_conforming_strings", b"off");
-        tracked.ready(|| None);
-        // It fails, or ends the transaction.
-        tracked.sent(2, false);
-        assert_eq!(tracked.now(), LexerSettings::UNSETTLED);
-        tracked.told(b"standard_conforming_strings", b"on");
-        tracked.ready(|| None);
-        assert_eq!(tracked.now(), LexerSettings::default());
+        assert_eq!(tracked.of(TEXT), OFF);
     }
 
     #[test]
@@ -121,6 +107,6 @@ mod tests {
         let mut tracked = after_login();
         tracked.told(b"client_encoding", b"EBCDIC");
         tracked.told(b"standard_conforming_strings", b"sometimes");
-        assert_eq!(tracked.now(), LexerSettings::UNSETTLED);
+        assert_eq!(tracked.of(b""), LexerSettings::UNSETTLED);
     }
 }

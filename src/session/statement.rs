@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest as _, Sha256};
 
-use words::{Commands, LONGEST, Words};
+use words::{LONGEST, Words};
 
 use crate::audit::event::{Parameter, Sql, Text};
 use crate::audit::redact::{self, Secrets};
@@ -88,8 +88,6 @@ pub(super) struct Read<'a> {
     pub(super) words: Words,
     /// What it does is not in it.
     pub(super) opaque: bool,
-    /// It may change a setting by which texts are read.
-    sets: bool,
     /// The parameters that are secrets.
     pub(super) secrets: Secrets,
 }
@@ -97,7 +95,6 @@ pub(super) struct Read<'a> {
 /// Reads a text that is here whole, or its beginning with what [`Follow`] knows of the rest. `wary`: one with secret parameters
 /// came before, so an SQL `EXECUTE` may have them. The target reads it under these settings.
 pub(super) fn read<'a>(text: &'a [u8], follow: Option<Follow>, keep: &Keep, wary: bool, settings: LexerSettings) -> Read<'a> {
-    let whole = follow.as_ref().is_none_or(|follow| follow.length == text.len() as u64);
     let (words, length) = match &follow {
         Some(follow) => (follow.words, follow.length),
         None => (Words::of(text), text.len() as u64),
@@ -107,10 +104,8 @@ pub(super) fn read<'a>(text: &'a [u8], follow: Option<Follow>, keep: &Keep, wary
         Some(follow) => (follow.finish(text, keep), Secrets::NONE),
         None => (Sql::of(text, keep.sql), Secrets::NONE),
     };
-    let commands = Commands::of(text, words, settings);
     Read {
-        opaque: commands.are_opaque,
-        sets: !whole || words.settings || commands.set,
+        opaque: words::is_opaque(text, words, settings),
         sql: sql.under(settings, text),
         words,
         secrets,
@@ -118,11 +113,6 @@ pub(super) fn read<'a>(text: &'a [u8], follow: Option<Follow>, keep: &Keep, wary
 }
 
 impl Read<'_> {
-    /// Whether it may change, once executed, a setting by which texts are read.
-    pub(super) fn may_change_settings(&self) -> bool {
-        self.sets || self.opaque
-    }
-
     /// The same, but its own.
     pub(super) fn into_owned(self) -> Read<'static> {
         Read {
@@ -136,7 +126,6 @@ impl Read<'_> {
             },
             words: self.words,
             opaque: self.opaque,
-            sets: self.sets,
             secrets: self.secrets,
         }
     }

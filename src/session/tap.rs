@@ -127,7 +127,7 @@ impl Tap {
 impl Tap {
     /// Looks at a piece before [`Tap::client`] takes it; what is to arrive in its place, where the guard rails refuse the message.
     pub(super) fn refuses(&mut self, piece: &Piece<'_>) -> Option<Instead> {
-        let settings = self.settings.now();
+        let settings = &self.settings;
         self.guard.as_mut().and_then(|guard| guard.refuses(piece, settings))
     }
 
@@ -264,7 +264,7 @@ impl Tap {
 
     fn query(&mut self, body: &[u8], now: Moment) {
         let text = Fields::of(body).text_or_rest();
-        let read = statement::read(text, self.follow.take(), &self.keep, self.wary, self.settings.now());
+        let read = statement::read(text, self.follow.take(), &self.keep, self.wary, self.settings.of(text));
         self.wary |= read.secrets != Secrets::NONE;
         let refused = self.refusal();
         if read.words.renames && refused.is_none() {
@@ -276,8 +276,9 @@ impl Tap {
         let number = self.next_number();
         if refused.is_none() {
             self.count();
-            self.settings.sent(number, read.may_change_settings());
         }
+        // A refused one, too: its error ends a transaction.
+        self.settings.sent(number);
         let intent = Statement {
             sql: Some(read.sql),
             opaque: read.opaque,
@@ -296,9 +297,9 @@ impl Tap {
             return self.unreadable(body);
         };
         let number = self.next_number();
-        let read = statement::read(parse.text, follow, &self.keep, self.wary, self.settings.now()).into_owned();
+        let read = statement::read(parse.text, follow, &self.keep, self.wary, self.settings.of(parse.text)).into_owned();
         // It is not executed yet; but an error ends a transaction.
-        self.settings.sent(number, false);
+        self.settings.sent(number);
         self.wary |= read.secrets != Secrets::NONE;
         let intent = Statement {
             sql: Some(borrow(&read.sql)),
@@ -376,12 +377,7 @@ impl Tap {
         };
         let number = self.next_number();
         self.count();
-        let prepared = portal.as_deref().and_then(|portal| portal.prepared.as_ref());
-        let uncertain = portal
-            .as_deref()
-            .is_none_or(|portal| portal.uncertain.load(Ordering::Relaxed));
-        let may_change = uncertain || prepared.is_none_or(|prepared| prepared.read.may_change_settings());
-        self.settings.sent(number, may_change);
+        self.settings.sent(number);
         let mut intent = Statement {
             portal: Some(Text::of(name)),
             ..blank(&self.who, number, Kind::Execute)
@@ -427,9 +423,8 @@ impl Tap {
         let number = self.next_number();
         if refused.is_none() {
             self.count();
-            // Any function: the one that sets a setting, too.
-            self.settings.sent(number, true);
         }
+        self.settings.sent(number);
         let intent = Statement {
             parameters,
             parameter_count,

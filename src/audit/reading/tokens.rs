@@ -12,14 +12,14 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
 
 use super::Unparsed;
-use crate::lexer::{self, Kind, Lexer, LexerSettings};
+use crate::lexer::{self, Encoding, Kind, Lexer, LexerSettings};
 
 /// Takes a text apart into tokens, as PostgreSQL does under these settings; without blanks and comments.
 pub(crate) fn tokens(text: &[u8], settings: LexerSettings) -> Result<Vec<Token>, Unparsed> {
     let masked = settings.mask(text).ok_or(Unparsed::Ambiguous)?;
     let mut source = Source {
         lexer: Lexer::under(&masked, settings),
-        compares: settings.encoding.is_utf8(),
+        compares: settings.encoding.is_utf8() || settings.encoding == Encoding::UNSETTLED,
     };
     // Between four and five bytes go on a token.
     let mut tokens = Vec::with_capacity(text.len() / 4 + 1);
@@ -32,7 +32,8 @@ pub(crate) fn tokens(text: &[u8], settings: LexerSettings) -> Result<Vec<Token>,
 /// A text with its lexer.
 struct Source<'a> {
     lexer: Lexer<'a>,
-    /// Names that are not ASCII are written as those in the log are.
+    /// Names that are not ASCII are written as those in the log are. Where the encoding is not settled they mostly are; bytes that are
+    /// not UTF-8 are no name in any case.
     compares: bool,
 }
 

@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::lexer::Backslashes;
 use crate::metrics::Metrics;
 use crate::rails::Rules;
 use crate::wire::frontend::Fields;
@@ -27,15 +26,18 @@ fn counted(metrics: &Metrics) -> Guard {
 
 /// Passes a message through, cut at these places: what arrives, and the rule that refused it.
 fn pass(guard: &mut Guard, tag: u8, body: &[u8], cuts: Vec<usize>) -> (Vec<u8>, Option<&'static str>) {
-    pass_under(LexerSettings::default(), guard, (tag, body), cuts)
+    pass_under("on", guard, (tag, body), cuts)
 }
 
 fn pass_under(
-    settings: LexerSettings,
+    conforming: &str,
     guard: &mut Guard,
     (tag, body): (u8, &[u8]),
     mut cuts: Vec<usize>,
 ) -> (Vec<u8>, Option<&'static str>) {
+    let mut settings = TrackedSettings::new();
+    settings.told(b"client_encoding", b"UTF8");
+    settings.told(b"standard_conforming_strings", conforming.as_bytes());
     cuts = cuts.into_iter().map(|cut| cut.min(body.len())).collect();
     cuts.extend([0, body.len()]);
     cuts.sort_unstable();
@@ -53,7 +55,7 @@ fn pass_under(
             first: cut[0] == 0,
             last: cut[1] == body.len(),
         };
-        if let Some(instead) = guard.refuses(&piece, settings) {
+        if let Some(instead) = guard.refuses(&piece, &settings) {
             instead.overwrite(&mut bytes);
         }
         arrived.append(&mut bytes);
@@ -174,17 +176,13 @@ fn other_messages_are_not_looked_at() {
 
 #[test]
 fn a_text_is_judged_as_the_target_reads_it() {
-    let rule = |strings: Backslashes, text: &str| {
-        let settings = LexerSettings {
-            strings,
-            ..LexerSettings::default()
-        };
+    let rule = |conforming: &str, text: &str| {
         let body = format!("{text}\0");
-        pass_under(settings, &mut guard(), (b'Q', body.as_bytes()), Vec::new()).1
+        pass_under(conforming, &mut guard(), (b'Q', body.as_bytes()), Vec::new()).1
     };
     let text = r"select '\', '; delete from t; --'";
-    assert_eq!(rule(Backslashes::Ordinary, text), None);
-    assert_eq!(rule(Backslashes::Escape, text), Some("statements"));
-    assert_eq!(rule(Backslashes::Unsettled, text), Some("unknown"));
-    assert_eq!(rule(Backslashes::Unsettled, r"select '\d'"), None);
+    assert_eq!(rule("on", text), None);
+    assert_eq!(rule("off", text), Some("statements"));
+    assert_eq!(rule("sometimes", text), Some("unknown"));
+    assert_eq!(rule("sometimes", r"select '\d'"), None);
 }
