@@ -12,8 +12,11 @@ mod encoding;
 mod value;
 
 pub use encoding::Encoding;
+pub use value::stored_name;
 
 use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 /// The settings of a session that decide how PostgreSQL reads its texts.
 ///
@@ -26,13 +29,16 @@ pub struct LexerSettings {
     pub encoding: Encoding,
 }
 
-/// The meaning of a backslash in a plain literal (`'…'`), which `standard_conforming_strings` decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// The meaning of a backslash in a plain literal (`'…'`), which `standard_conforming_strings` decides; in records by its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Backslashes {
     /// An ordinary character (`on`, PostgreSQL's default).
     #[default]
+    #[serde(rename = "on")]
     Ordinary,
     /// The beginning of an escape, as in `E'…'` (`off`).
+    #[serde(rename = "off")]
     Escape,
     /// Either: what the setting is now is not known.
     Unsettled,
@@ -49,6 +55,16 @@ impl LexerSettings {
     #[must_use]
     pub fn do_not_matter_to(text: &[u8]) -> bool {
         text.is_ascii() && memchr::memchr(b'\\', text).is_none()
+    }
+
+    /// Returns true where the text has the same tokens under all settings.
+    #[must_use]
+    pub fn are_all_alike_to(text: &[u8]) -> bool {
+        let is_certain = |masked: Cow<'_, [u8]>| {
+            let mut lexer = Lexer::under(&masked, Self::UNSETTLED);
+            std::iter::from_fn(|| lexer.next()).all(|token| token.kind != Kind::Ambiguous)
+        };
+        Self::do_not_matter_to(text) || Self::UNSETTLED.mask(text).is_some_and(is_certain)
     }
 
     /// Returns the text with each byte of a multi-byte character above 0x7f, and all else in its place: what a [`Lexer`] reads.
@@ -135,10 +151,20 @@ impl<'a> Token<'a> {
         self.prefix() == Some(b'u')
     }
 
-    /// Returns the token as it stands in the text that was masked.
+    /// Returns the token as it stands in a text that was masked.
     #[must_use]
-    pub fn within<'t>(&self, text: &'t [u8]) -> &'t [u8] {
-        text.get(self.start..self.end()).unwrap_or_default()
+    pub fn within<'t>(&self, text: &'t [u8]) -> Token<'t> {
+        let text = text.get(self.start..self.end()).unwrap_or_default();
+        let around = self.text.len() - self.inner.len();
+        let from = match self.kind {
+            Kind::Dollar => around / 2,
+            _ => around.saturating_sub(1),
+        };
+        Token {
+            text,
+            inner: text.get(from..from + self.inner.len()).unwrap_or_default(),
+            ..*self
+        }
     }
 }
 
@@ -511,4 +537,4 @@ fn is_operator(byte: u8) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::event::{Parameter, Sql, Text};
 use super::redact::{self, Secrets};
+use crate::lexer::{Backslashes, Encoding, LexerSettings};
 
 impl<'a> Sql<'a> {
     /// SQL text as it came, or its beginning when it is longer than `max` bytes.
@@ -26,7 +27,36 @@ impl<'a> Sql<'a> {
             length: (!whole).then_some(length),
             sha256: (!whole).then(|| Cow::Owned(hex(&hash()))),
             redacted: 0,
+            scs: Backslashes::default(),
+            encoding: Encoding::default(),
         }
+    }
+
+    /// Notes the settings of the session when the text came, where they matter to it; `bytes` are the text as it came.
+    #[must_use]
+    pub fn under(self, settings: LexerSettings, bytes: &[u8]) -> Self {
+        if settings == LexerSettings::default() {
+            return self;
+        }
+        Self {
+            scs: if bytes.contains(&b'\\') { settings.strings } else { self.scs },
+            encoding: if bytes.is_ascii() { self.encoding } else { settings.encoding },
+            ..self
+        }
+    }
+
+    /// Returns the settings under which the recorded text can be read. `None`: its characters are not on record as they came.
+    #[must_use]
+    pub fn settings(&self) -> Option<LexerSettings> {
+        let escaped = || self.text.0.contains("\\x");
+        let lost = match self.encoding {
+            Encoding::UNSETTLED => escaped(),
+            encoding => encoding.overlaps_ascii(),
+        };
+        (!lost).then_some(LexerSettings {
+            strings: self.scs,
+            encoding: self.encoding,
+        })
     }
 
     /// The same for a text that has one of [`redact::TRIGGERS`] anywhere, with its secrets taken out; and which of its
@@ -42,6 +72,8 @@ impl<'a> Sql<'a> {
             sha256: None,
             // What is beyond the cut has not been looked at closely, and its hash is left out.
             redacted: redaction.places.max(u32::from(!whole)),
+            scs: Backslashes::default(),
+            encoding: Encoding::default(),
         };
         (sql, redaction.parameters)
     }
@@ -131,6 +163,8 @@ mod tests {
                 length: None,
                 sha256: None,
                 redacted: 0,
+                scs: Backslashes::default(),
+                encoding: Encoding::default(),
             }
         );
         assert_eq!(Parameter::text(b"x", 1), Parameter::Text(Text::of(b"x")));

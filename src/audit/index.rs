@@ -27,7 +27,7 @@ pub(super) use build::Indexer;
 pub(super) use terms::Demand;
 
 /// Says what it is, and in which version. A change of the terms is a change of the version.
-const MAGIC: &[u8; 8] = b"TGINDEX1";
+const MAGIC: &[u8; 8] = b"TGINDEX2";
 const SUM: usize = 32;
 /// Of the packed file's two ends as much goes into its identity: they have the log's id, the chain's state and signatures.
 const END: u64 = 4096;

@@ -4,6 +4,8 @@
 //! read (and indexed), never while a statement waits, and it is not stored in the chain: a better reading of tomorrow holds for the
 //! records of today.
 //!
+//! Where its tokens end is said by [`crate::lexer`] alone; the parser gets them whole, names and literals as PostgreSQL has them.
+//!
 //! The law: what could not be read is said to be so (`unparsed`); a search by table then goes by the words of the text,
 //! so that it finds too much rather than too little.
 
@@ -16,9 +18,11 @@ use serde::{Deserialize, Serialize};
 use sqlparser::ast::{Ident, ObjectName};
 
 use super::event::Sql;
+use crate::lexer::LexerSettings;
 
 mod budget;
 pub(crate) mod parse;
+mod tokens;
 
 /// A longer text is not read: statements that people and programs write are far shorter.
 const LONGEST: usize = 1 << 20;
@@ -54,6 +58,8 @@ pub enum Unparsed {
     Deep,
     /// Its syntax is not known to the parser (or is wrong: the outcome tells).
     Syntax,
+    /// How PostgreSQL reads it is not certain: it depends on an encoding, or on a setting that was not settled when it came.
+    Ambiguous,
 }
 
 /// What a command does.
@@ -303,13 +309,13 @@ impl From<Table> for String {
 }
 
 impl Reading {
-    /// Reads a text.
+    /// Reads a text as PostgreSQL does under these settings.
     #[must_use]
-    pub fn of(sql: &str) -> Self {
+    pub fn under(settings: LexerSettings, sql: &str) -> Self {
         if sql.len() > LONGEST {
             return Self::unparsed(sql, Unparsed::Long);
         }
-        parse::parse(sql).unwrap_or_else(|why| Self::unparsed(sql, why))
+        parse::parse(sql.as_bytes(), settings).unwrap_or_else(|why| Self::unparsed(sql, why))
     }
 
     fn unparsed(sql: &str, why: Unparsed) -> Self {
@@ -331,8 +337,16 @@ impl Reading {
     #[must_use]
     pub fn may_name(&self, wanted: &Table, sql: &str) -> bool {
         self.tables.iter().any(|table| table.may_be(wanted))
-            || (!self.is_complete() && words(sql).any(|word| word.eq_ignore_ascii_case(&wanted.name)))
+            || (!self.is_complete() && (hides_names(sql) || words(sql).any(|word| word.eq_ignore_ascii_case(&wanted.name))))
     }
+}
+
+/// Returns true where a name may be written in such a way that its letters are not seen (`U&"c\0061rds"`).
+pub(crate) fn hides_names(sql: &str) -> bool {
+    memchr::memchr_iter(b'&', sql.as_bytes()).any(|at| {
+        let around = at.checked_sub(1).and_then(|before| sql.as_bytes().get(before..at + 2));
+        around.is_some_and(|around| around.eq_ignore_ascii_case(b"u&\""))
+    })
 }
 
 /// The words of a text: what may be a name or a part of one. Comments and literals count as well.
@@ -355,11 +369,15 @@ impl Readings {
         if sql.length.is_some() {
             return Arc::new(Reading::unparsed(text, Unparsed::Cut));
         }
-        if let Some(known) = self.known.get(text) {
+        let Some(settings) = sql.settings() else {
+            return Arc::new(Reading::unparsed(text, Unparsed::Ambiguous));
+        };
+        let usual = settings == LexerSettings::default();
+        if let Some(known) = self.known.get(text).filter(|_| usual) {
             return Arc::clone(known);
         }
-        let reading = Arc::new(Reading::of(text));
-        if text.len() <= REMEMBERED {
+        let reading = Arc::new(Reading::under(settings, text));
+        if usual && text.len() <= REMEMBERED {
             if self.bytes + text.len() > MEMORY {
                 self.known.clear();
                 self.bytes = 0;

@@ -52,6 +52,8 @@ pub(super) fn statement(who: &Who, statement: u64, sql: &str, parameters: &[&str
             length: None,
             sha256: None,
             redacted: 0,
+            scs: crate::lexer::Backslashes::default(),
+            encoding: crate::lexer::Encoding::default(),
         }),
         prepared: None,
         portal: None,

@@ -7,6 +7,8 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// An encoding that a client may have chosen (`client_encoding`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoding {
@@ -142,6 +144,18 @@ impl Encoding {
             return OVERLAPPING.iter().all(alike).then_some(Cow::Borrowed(text));
         }
         self.scheme.mask(text).map(Cow::Owned)
+    }
+}
+
+impl Serialize for Encoding {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for Encoding {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::of_name(String::deserialize(deserializer)?.as_bytes()))
     }
 }
 

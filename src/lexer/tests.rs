@@ -1,5 +1,8 @@
 //! Tokens by hand, and laws that hold for any bytes. That they are PostgreSQL's is tested against a server (`against_postgresql`).
 
+mod against_postgresql;
+pub(crate) mod corpus;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -16,7 +19,7 @@ fn tokens(text: &[u8], settings: LexerSettings) -> Vec<(Kind, String)> {
     };
     let mut lexer = Lexer::under(&masked, settings);
     std::iter::from_fn(|| lexer.next())
-        .map(|token| (token.kind, String::from_utf8_lossy(token.within(text)).into_owned()))
+        .map(|token| (token.kind, String::from_utf8_lossy(token.within(text).text).into_owned()))
         .collect()
 }
 
@@ -361,6 +364,7 @@ proptest! {
             prop_assert!(token.start >= end && !token.text.is_empty());
             prop_assert!(text[end..token.start].iter().copied().all(is_space));
             prop_assert_eq!(token.text, &masked[token.start..token.end()]);
+            prop_assert_eq!(token.within(&masked), token);
             prop_assert!(!matches!(token.kind, Ambiguous | Unfinished) || token.end() == text.len());
             let _ = (token.value(), token.identifier(), token.code_points(b'!'));
             end = token.end();
@@ -381,7 +385,9 @@ proptest! {
         };
         let unsettled = shape(LexerSettings::UNSETTLED);
         let settled = LexerSettings { strings, encoding: Encoding::of_name(encoding.as_bytes()) };
-        if unsettled.iter().all(|(kind, _)| *kind != Ambiguous) && settled.mask(&text).is_some() {
+        let certain = unsettled.iter().all(|(kind, _)| *kind != Ambiguous);
+        prop_assert_eq!(LexerSettings::are_all_alike_to(&text), certain);
+        if certain && settled.mask(&text).is_some() {
             prop_assert_eq!(unsettled, shape(settled));
         }
         if LexerSettings::do_not_matter_to(&text) {

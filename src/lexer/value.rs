@@ -100,12 +100,13 @@ impl<'a> Token<'a> {
             },
             _ => return None,
         };
-        truncated(name)
+        stored_name(name)
     }
 }
 
-/// A name, as much of it as PostgreSQL keeps. Of one that is not ASCII that is known only for a server's encoding.
-pub(super) fn truncated(name: Cow<'_, str>) -> Option<Cow<'_, str>> {
+/// Returns a name as much of it as PostgreSQL keeps. `None`: it is too long, and how much is kept depends on the server's encoding.
+#[must_use]
+pub fn stored_name(name: Cow<'_, str>) -> Option<Cow<'_, str>> {
     match name {
         name if name.len() <= MAX_NAME_BYTES => Some(name),
         name if !name.is_ascii() => None,

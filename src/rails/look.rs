@@ -10,7 +10,7 @@ use sqlparser::tokenizer::Token;
 
 use super::rules::DROP;
 use crate::audit::reading::{Class, Table, parse, words};
-use crate::lexer::{Kind, Lexer, Token as Lexeme};
+use crate::lexer::{Kind, Lexer, LexerSettings, Token as Lexeme};
 
 /// Settings that decide how a text is read. Were they changed, the rules would judge another text than the target runs.
 const READING: [&str; 4] = [
@@ -145,31 +145,20 @@ pub(super) fn set_config(tokens: &[Token]) -> Option<&'static str> {
     }
 }
 
-/// Whether two lexers find the same words and semicolons: sqlparser's, and the one that follows PostgreSQL's own. Where they do
-/// not, one of them takes for code what is none to the other.
-pub(super) fn lexers_agree(sql: &str, tokens: &[Token]) -> bool {
-    let mut lexer = Lexer::new(sql.as_bytes());
-    let mut ours = std::iter::from_fn(|| lexer.next_code()).filter_map(|token| match token.kind {
-        Kind::Word => Some(token.text),
-        Kind::Quoted => Some(&b"\""[..]),
-        Kind::Unfinished | Kind::Ambiguous => Some(&b""[..]),
-        _ => token.is_sign(b';').then_some(&b";"[..]),
-    });
-    let theirs = tokens.iter().filter_map(|token| match token {
-        Token::Word(word) if word.quote_style.is_some() => Some("\""),
-        Token::Word(word) => Some(word.value.as_str()),
-        Token::SemiColon => Some(";"),
-        _ => None,
-    });
-    theirs.into_iter().all(|word| ours.next() == Some(word.as_bytes())) && ours.next().is_none()
-}
-
 /// The kinds of the commands of a text that could not be read: by their first words, and by those within that change rows, for
 /// these may stand behind `WITH`, `EXPLAIN` and `PREPARE`. What `DO` runs is looked for in its literal.
-pub(super) fn kinds_by_words(text: &[u8]) -> Vec<&'static str> {
-    let (mut lexer, mut kinds) = (Lexer::new(text), Vec::new());
+pub(super) fn kinds_by_words(text: &[u8], settings: LexerSettings) -> Vec<&'static str> {
+    let Some(masked) = settings.mask(text) else {
+        return changes_anywhere(text);
+    };
+    let (mut lexer, mut kinds) = (Lexer::under(&masked, settings), Vec::new());
     let (mut first, mut before) = (None, None::<Lexeme<'_>>);
     while let Some(token) = lexer.next_code() {
+        if token.kind == Kind::Ambiguous {
+            // Not even where its words end is known: all of them count.
+            kinds.extend(changes_anywhere(token.text));
+            break;
+        }
         let begins = first.is_none() && !token.is_sign(b'(');
         let kind = kind_of_word(token.text);
         if token.is_sign(b';') {
@@ -200,7 +189,7 @@ fn may_begin(first: Option<&str>, before: Option<Lexeme<'_>>, kind: &str) -> boo
 }
 
 /// The kinds of all words that change something, wherever they stand.
-pub(super) fn changes_anywhere(text: &[u8]) -> Vec<&'static str> {
+fn changes_anywhere(text: &[u8]) -> Vec<&'static str> {
     let text = String::from_utf8_lossy(text);
     let kinds = words(&text).map(|word| kind_of_word(word.as_bytes()));
     kinds.filter(|kind| CHANGES.contains(kind)).collect()
@@ -211,9 +200,4 @@ fn kind_of_word(word: &[u8]) -> &'static str {
         Class::Ddl if word.eq_ignore_ascii_case(DROP.as_bytes()) => DROP,
         class => class.name(),
     }
-}
-
-/// Whether a name in it may be written in such a way that its letters are not seen (`U&"c\0061rds"`).
-pub(super) fn hides_names(sql: &str) -> bool {
-    sql.as_bytes().windows(3).any(|three| three.eq_ignore_ascii_case(b"u&\""))
 }

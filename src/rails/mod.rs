@@ -3,8 +3,8 @@
 //! They are the seat belt, and no wall: they know no search path, no view's definition and no function's body. What a session may
 //! do the database decides, by the privileges of its role.
 //!
-//! The law: a text is judged as a whole, or refused as a whole; and a text that is read otherwise by sqlparser than by a lexer that
-//! follows PostgreSQL's is not known.
+//! The law: a text is judged as a whole, or refused as a whole; and it is taken apart as PostgreSQL does it under the session's
+//! settings ([`crate::lexer`]). A text that is not certain to be read so is not known.
 
 mod look;
 mod refused;
@@ -24,7 +24,8 @@ use look::Found;
 use refused::Broken;
 use rules::{Allowed, Denied};
 
-use crate::audit::reading::{Class, Unparsed, parse, words};
+use crate::audit::reading::{Class, Unparsed, hides_names, parse, words};
+use crate::lexer::LexerSettings;
 use crate::names::ProfileName;
 
 /// Longer texts are not read. An `INSERT` of that length takes some 11 ms in a release build, a text of nothing but short statements
@@ -107,22 +108,24 @@ impl Rails {
         self.longest.and_then(|most| usize::try_from(most).ok()).unwrap_or(LONGEST)
     }
 
-    /// Judges a text: a Query's, or a Parse's. What was judged before is not read again.
+    /// Judges a text, a Query's or a Parse's, as the target reads it under the session's settings. A text judged before is not read
+    /// again, unless the settings are others and matter to it.
     #[must_use]
-    pub fn judge(&self, text: &[u8]) -> Verdict {
+    pub fn judge(&self, text: &[u8], settings: LexerSettings) -> Verdict {
         if text.len() > self.longest() {
             return self.judge_long(text);
         }
         if !self.reads() {
             return Verdict::Allowed;
         }
-        if text.len() > REMEMBERED {
-            return self.verdict(self.broken(text));
+        let usual = settings == LexerSettings::default() || LexerSettings::do_not_matter_to(text);
+        if text.len() > REMEMBERED || !usual {
+            return self.verdict(self.broken(text, settings));
         }
         if let Some(verdict) = self.known.get(text) {
             return verdict;
         }
-        let verdict = self.verdict(self.broken(text));
+        let verdict = self.verdict(self.broken(text, settings));
         self.known.insert(text.into(), verdict.clone());
         verdict
     }
@@ -132,23 +135,13 @@ impl Rails {
     pub fn judge_long(&self, beginning: &[u8]) -> Verdict {
         let broken = match self.longest {
             Some(most) => Some(Broken::long(most)),
-            None => self.unknown(&format!("it is longer than {LONGEST} bytes"), beginning),
+            None => self.unknown(
+                &format!("it is longer than {LONGEST} bytes"),
+                beginning,
+                LexerSettings::UNSETTLED,
+            ),
         };
         self.verdict(broken)
-    }
-
-    /// Judges a text that the target may read otherwise than it is read here: a setting is not what it should be.
-    #[must_use]
-    pub fn judge_astray(&self, text: &[u8]) -> Verdict {
-        let why = "this session has a setting under which PostgreSQL reads texts otherwise (standard_conforming_strings, \
-                   client_encoding)";
-        let by_words = || {
-            // Not even where its words end: all of them count.
-            let kinds = look::changes_anywhere(text);
-            self.kinds(&kinds).or_else(|| self.rows_by_words(&kinds))
-        };
-        let broken = self.reads().then(|| self.unknown(why, text).or_else(by_words));
-        self.verdict(broken.flatten())
     }
 
     /// Judges a call of a function by its number, which has no text.
@@ -171,22 +164,17 @@ impl Rails {
     }
 
     /// The first rule that a text breaks.
-    fn broken(&self, text: &[u8]) -> Option<Broken> {
-        let Ok(sql) = std::str::from_utf8(text) else {
-            return self.unknown("its text is not UTF-8", text);
+    fn broken(&self, text: &[u8], settings: LexerSettings) -> Option<Broken> {
+        let tokens = match parse::tokens(text, settings) {
+            Ok(tokens) => tokens,
+            Err(unparsed) => return self.unknown(why(unparsed), text, settings),
         };
-        let Ok(tokens) = parse::tokens(sql) else {
-            return self.unknown(why(Unparsed::Syntax), text);
-        };
-        if !look::lexers_agree(sql, &tokens) {
-            return self.unknown("it is not clear where its literals and comments end", text);
-        }
         if let Some(setting) = look::set_config(&tokens) {
             return Some(Broken::setting(setting));
         }
         let statements = match parse::statements(tokens) {
             Ok(statements) => statements,
-            Err(unparsed) => return self.unknown(why(unparsed), text),
+            Err(unparsed) => return self.unknown(why(unparsed), text, settings),
         };
         let found = Found::of(&statements);
         if let Some(setting) = found.setting {
@@ -194,12 +182,12 @@ impl Rails {
         }
         let broken = self.kinds(&found.kinds).or_else(|| self.opaque(&found.kinds));
         broken
-            .or_else(|| self.tables(&statements, &found, sql))
+            .or_else(|| self.tables(&statements, &found, text))
             .or_else(|| found.without_where.filter(|_| self.need_where).map(Broken::without_where))
     }
 
     /// The tables it names; where not all are looked for, its words.
-    fn tables(&self, statements: &Vec<Statement>, found: &Found, sql: &str) -> Option<Broken> {
+    fn tables(&self, statements: &Vec<Statement>, found: &Found, text: &[u8]) -> Option<Broken> {
         if self.denied.is_empty() {
             return None;
         }
@@ -210,7 +198,7 @@ impl Rails {
             .find(|denied| tables.iter().any(|table| denied.may_be(table)));
         let by_words = || found.kinds.iter().any(|kind| BY_WORDS.contains(kind));
         match denied {
-            None if by_words() => self.tables_by_words(sql),
+            None if by_words() => self.tables_by_words(text),
             denied => denied.map(|denied| Broken::table(&denied.written)),
         }
     }
@@ -228,13 +216,13 @@ impl Rails {
     }
 
     /// A text that cannot be read: refused, or judged by its words as far as they go.
-    fn unknown(&self, why: &str, text: &[u8]) -> Option<Broken> {
+    fn unknown(&self, why: &str, text: &[u8], settings: LexerSettings) -> Option<Broken> {
         if self.refuse_unknown {
             return Some(Broken::unknown(why));
         }
-        let kinds = look::kinds_by_words(text);
+        let kinds = look::kinds_by_words(text, settings);
         let broken = self.kinds(&kinds).or_else(|| self.rows_by_words(&kinds));
-        broken.or_else(|| self.tables_by_words(&String::from_utf8_lossy(text)))
+        broken.or_else(|| self.tables_by_words(text))
     }
 
     /// Whether there is a `WHERE` that belongs to it cannot be told.
@@ -246,12 +234,13 @@ impl Rails {
     }
 
     /// Finds too much rather than too little: words in comments and literals count as well.
-    fn tables_by_words(&self, sql: &str) -> Option<Broken> {
+    fn tables_by_words(&self, text: &[u8]) -> Option<Broken> {
         if self.denied.is_empty() {
             return None;
         }
-        let words: HashSet<String> = words(sql).map(str::to_lowercase).collect();
-        let hidden = look::hides_names(sql);
+        let sql = String::from_utf8_lossy(text);
+        let words: HashSet<String> = words(&sql).map(str::to_lowercase).collect();
+        let hidden = hides_names(&sql);
         let denied = self.denied.iter().find(|denied| hidden || denied.may_be_in(&words));
         denied.map(|denied| Broken::table(&denied.written))
     }
@@ -260,6 +249,10 @@ impl Rails {
 fn why(unparsed: Unparsed) -> &'static str {
     match unparsed {
         Unparsed::Deep => "its expressions are nested too deep to be read",
+        Unparsed::Ambiguous => {
+            "where its literals and comments end, or which names it has, depends on settings that are not certain here \
+             (standard_conforming_strings, client_encoding)"
+        }
         Unparsed::Cut | Unparsed::Long | Unparsed::Syntax => "the gate cannot read it",
     }
 }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::lexer::{Backslashes, Encoding};
 
 mod regression;
 
@@ -19,7 +20,7 @@ fn only(statements: &[&str]) -> Rules {
 
 /// The rule that refuses a text.
 fn rule(rails: &Rails, sql: &str) -> Option<&'static str> {
-    match rails.judge(sql.as_bytes()) {
+    match rails.judge(sql.as_bytes(), LexerSettings::default()) {
         Verdict::Allowed => None,
         Verdict::Refused(refused) => Some(refused.rule.name()),
     }
@@ -160,11 +161,13 @@ fn what_cannot_be_told_is_refused_where_the_profile_is_restricted() {
     });
     all(&open, Some("unknown"), &texts);
     assert_eq!(
-        open.judge(b"select '\xff'"),
-        open.judge(b"select '\xfe'"),
+        open.judge(b"select '\xff'", LexerSettings::default()),
+        open.judge(b"select '\xfe'", LexerSettings::default()),
         "bytes that are no UTF-8"
     );
-    assert!(matches!(open.judge(b"select '\xff'"), Verdict::Refused(refused) if refused.rule == Rule::Unknown));
+    assert!(
+        matches!(open.judge(b"select '\xff'", LexerSettings::default()), Verdict::Refused(refused) if refused.rule == Rule::Unknown)
+    );
     assert!(matches!(open.judge_call(), Verdict::Refused(refused) if refused.rule == Rule::Unknown));
     // Who names it wants it.
     let calls = rails(&Rules {
@@ -307,13 +310,13 @@ fn words_find_kinds_and_tables_where_texts_cannot_be_read() {
     ];
     all(&rails, None, &texts);
     // Where not even words are sure, all count.
-    let astray = |text: &str| match rails.judge_astray(text.as_bytes()) {
+    let unsettled = |text: &str| match rails.judge(text.as_bytes(), LexerSettings::UNSETTLED) {
         Verdict::Allowed => None,
         Verdict::Refused(refused) => Some(refused.rule.name()),
     };
-    assert_eq!(astray(r"select '\'' ; drop table x --'"), Some("statements"));
-    assert_eq!(astray(r"select '\'' ; delete from x --'"), Some("need_where"));
-    assert_eq!(astray("select 1"), None);
+    assert_eq!(unsettled(r"select '\'' ; drop table x --'"), Some("statements"));
+    assert_eq!(unsettled(r"select '\'' ; delete from x --'"), Some("need_where"));
+    assert_eq!(unsettled(r"select '\d', 'a'"), None);
     // By default none of all these passes, whatever rule there is.
     let by_default = self::rails(&Rules {
         need_where: true,
@@ -521,7 +524,7 @@ fn an_empty_list_allows_transactions_only() {
 
 #[test]
 fn a_refusal_says_which_rule_and_how_to_ask_for_more() {
-    let Verdict::Refused(refused) = restricted().judge(b"drop table orders") else {
+    let Verdict::Refused(refused) = restricted().judge(b"drop table orders", LexerSettings::default()) else {
         panic!("it passed")
     };
     let words = refused.words();
@@ -596,6 +599,102 @@ async fn what_only_the_database_can_stop() {
     assert_eq!(left.get::<_, i64>(0), 3);
 }
 
+/// A session's settings and a text of its own, whatever it looks like under others.
+#[test]
+fn texts_are_judged_as_the_session_reads_them() {
+    let rails = rails(&Rules {
+        need_where: true,
+        refuse_unknown: true,
+        ..Rules::default()
+    });
+    let judged = |strings: Backslashes, encoding: &str, text: &[u8]| {
+        let encoding = Encoding::of_name(encoding.as_bytes());
+        match rails.judge(text, LexerSettings { strings, encoding }) {
+            Verdict::Allowed => None,
+            Verdict::Refused(refused) => Some(refused.rule.name()),
+        }
+    };
+    let (on, off, unsettled) = (Backslashes::Ordinary, Backslashes::Escape, Backslashes::Unsettled);
+    // Continued on the next line, it still has escapes.
+    let text = b"SELECT E'a'\n'b\\''; DELETE FROM orders; --'";
+    assert_eq!(judged(on, "UTF8", text), Some("need_where"));
+    let text = br"SELECT '\', '; DELETE FROM orders; --'";
+    assert_eq!(judged(on, "UTF8", text), None);
+    assert_eq!(judged(off, "UTF8", text), Some("need_where"));
+    assert_eq!(judged(unsettled, "UTF8", text), Some("unknown"));
+    assert_eq!(judged(on, "UTF8", text), None, "it is not remembered for other settings");
+    let text = br"select 'a\d' from t where b = 'c\\'";
+    assert_eq!(judged(unsettled, "UTF8", text), None, "the same under both");
+    // The second byte is one of a character: the literal ends behind it.
+    let text = b"SELECT E'\x83\\'; DELETE FROM orders; --'";
+    for encoding in ["SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "GB18030"] {
+        assert_eq!(judged(on, encoding, text), Some("need_where"), "{encoding}");
+    }
+    assert_eq!(
+        judged(on, "JOHAB", text),
+        Some("unknown"),
+        "PostgreSQL takes no such character"
+    );
+    assert_eq!(judged(on, "unsettled", text), Some("unknown"));
+    assert_eq!(judged(on, "LATIN1", text), None, "one literal");
+    assert_eq!(judged(on, "LATIN1", b"select '\xe4' from orders"), None);
+    let text = b"select * from \xe4";
+    assert_eq!(judged(on, "LATIN1", text), Some("unknown"), "a name that cannot be compared");
+    assert_eq!(judged(unsettled, "unsettled", "select '€ straße'".as_bytes()), None);
+}
+
+/// What PostgreSQL reads is read, however seldom it is written.
+#[test]
+fn spellings_that_the_parser_does_not_know() {
+    let rails = rails(&Rules {
+        need_where: true,
+        deny_tables: vec!["shop.cards".to_owned()],
+        refuse_unknown: true,
+        ..Rules::default()
+    });
+    let texts = [
+        "SELECT * FROM orders FOR NO KEY UPDATE",
+        "select * from orders o for key share of o nowait",
+        "TABLE orders",
+        "table only orders order by 1 limit 3",
+        "(table orders)",
+        "with x as (table orders) table x",
+        "explain (costs off) table orders",
+        "explain analyze table orders",
+        "insert into orders table others",
+        "create view v as table orders",
+        "declare c cursor for table orders",
+        "copy (table orders) to stdout",
+        "select 1 union all table orders",
+        "SELECT (c).* FROM customers c",
+        "select (c).name, (f(c)).*, c.* from customers c",
+        "select U&'d!0061ta' uescape '!', U&\"n!0061me\" uescape E'!' from public.U&\"custom\\0065rs\"",
+        "select 'a'\n'b', E'a'\n'b\\'', n'c', b'1' -- x\n '0', x'1F'",
+        "select 0x1F, 1_000, .5, 1., 1e5, a[1:2] from orders",
+        "select a ->> 'b', c #>> '{d}', e @> f, g <-> h, i !~* 'j', |/ 4, l ?| m from orders",
+        "select $a$x$a$, $$ ' $$",
+        "create table x (a int); alter table x add column b int; drop table x",
+    ];
+    all(&rails, None, &texts);
+    let texts = [
+        "table cards",
+        "with x as (select 1) table shop.cards",
+        "select 1 union table cards",
+        "select * from U&\"c\\0061rds\"",
+        "select * from u&\"c!0061rds\" uescape '!'",
+        "insert into orders table only cards",
+    ];
+    all(&rails, Some("deny_tables"), &texts);
+    let texts = [
+        "select 1 \\d",
+        "select 1..2",
+        "select {d '1'}",
+        "select * from u&\"c\\006\"",
+        "select u&'a' uescape 'ab'",
+    ];
+    all(&rails, Some("unknown"), &texts);
+}
+
 /// Texts on which lexers fall out, or once did: none of them may be taken for something harmless.
 #[test]
 fn what_parsers_misread_is_not_known() {
@@ -668,9 +767,9 @@ proptest! {
     #[test]
     fn any_bytes_are_judged(text in proptest::collection::vec(any::<u8>(), 0..80), pieces in "(select|'|\\$\\$|;|--|/\\*|\\*/|delete from t|\"|E'|\\\\|\\(|\\)|,|a| |\n){0,30}") {
         let rails = restricted();
-        let _ = rails.judge(&text);
-        let verdict = rails.judge(pieces.as_bytes());
-        prop_assert_eq!(&verdict, &rails.judge(pieces.as_bytes()), "the same again");
+        let _ = rails.judge(&text, LexerSettings::default());
+        let verdict = rails.judge(pieces.as_bytes(), LexerSettings::default());
+        prop_assert_eq!(&verdict, &rails.judge(pieces.as_bytes(), LexerSettings::default()), "the same again");
     }
 
     /// A statement that is not allowed does not become so by what stands around it.
@@ -713,10 +812,10 @@ fn measure() {
             start.elapsed() / count
         };
         let uncached = time(2000, &|| {
-            std::hint::black_box(rails.broken(std::hint::black_box(text.as_bytes())));
+            std::hint::black_box(rails.broken(std::hint::black_box(text.as_bytes()), LexerSettings::default()));
         });
         let cached = time(200_000, &|| {
-            std::hint::black_box(rails.judge(std::hint::black_box(text.as_bytes())));
+            std::hint::black_box(rails.judge(std::hint::black_box(text.as_bytes()), LexerSettings::default()));
         });
         println!("{} bytes: cached {cached:?}, uncached {uncached:?}", text.len());
     }
@@ -725,6 +824,6 @@ fn measure() {
         "(1234, 'some text', 5.5), ".repeat(LONGEST / 26 - 2)
     );
     let start = std::time::Instant::now();
-    std::hint::black_box(rails.broken(long.as_bytes()));
+    std::hint::black_box(rails.broken(long.as_bytes(), LexerSettings::default()));
     println!("{} bytes: {:?}", long.len(), start.elapsed());
 }

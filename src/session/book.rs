@@ -155,6 +155,11 @@ impl Book {
         self.in_flight > 1
     }
 
+    /// The number of the first statement that is not answered.
+    pub(super) fn unanswered(&self) -> Option<u64> {
+        self.pending.iter().find_map(Pending::statement)
+    }
+
     /// Whether more names are held than the gate keeps account of, or more bytes of what they stand for.
     pub(super) fn too_many_names(&self) -> bool {
         self.statements.len() + self.portals.len() > MOST_NAMES || self.held.bytes() > MOST_HELD

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::lexer_settings::TrackedSettings;
 use crate::metrics::Metrics;
 use crate::names::TargetName;
 use crate::rails::{REMEMBERED, Rails, Refused, Verdict};
@@ -45,10 +46,6 @@ impl Instead {
     }
 }
 
-/// Client encodings in which a byte of ASCII can be a part of another character (PostgreSQL: "Supported Character Sets", those
-/// that no server has).
-const AMBIGUOUS: [&str; 7] = ["SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "GB18030", "UHC", "JOHAB"];
-
 /// The guard rails of one session.
 #[derive(Debug)]
 pub(super) struct Guard {
@@ -60,9 +57,6 @@ pub(super) struct Guard {
     text: Vec<u8>,
     /// Where the text is in the piece at hand, if all of it is.
     here: Option<Range<usize>>,
-    /// The target reads texts as the rails do.
-    strings_conform: bool,
-    encoding_is_clear: bool,
 }
 
 /// What is known of the message at hand.
@@ -84,24 +78,12 @@ impl Guard {
             message: Message::Passed,
             text: Vec::new(),
             here: None,
-            strings_conform: true,
-            encoding_is_clear: true,
         }
     }
 
-    /// The target told a setting of its own, at login or later.
-    pub(super) fn told(&mut self, name: &[u8], value: &[u8]) {
-        match name {
-            b"standard_conforming_strings" => self.strings_conform = value == b"on",
-            b"client_encoding" => {
-                self.encoding_is_clear = !AMBIGUOUS.iter().any(|name| value.eq_ignore_ascii_case(name.as_bytes()));
-            }
-            _ => {}
-        }
-    }
-
-    /// Looks at the next piece of a message; what is to arrive in the place of its bytes, if they must not.
-    pub(super) fn refuses(&mut self, piece: &Piece<'_>) -> Option<Instead> {
+    /// Looks at the next piece of a message, whose text the target reads under settings as they are tracked; what is to arrive in the
+    /// place of its bytes, if they must not.
+    pub(super) fn refuses(&mut self, piece: &Piece<'_>, settings: &TrackedSettings) -> Option<Instead> {
         if piece.first {
             self.message = match piece.tag {
                 b'Q' => Message::Reading(1),
@@ -111,7 +93,7 @@ impl Guard {
             };
         }
         if let Message::Reading(strings) = self.message {
-            self.message = self.read(strings, piece.bytes, piece.last);
+            self.message = self.read(strings, piece, settings);
             if !matches!(self.message, Message::Reading(_)) {
                 self.text = Vec::new();
             }
@@ -133,19 +115,19 @@ impl Guard {
         }
     }
 
-    fn read(&mut self, mut strings: u8, piece: &[u8], last: bool) -> Message {
-        let mut bytes = piece;
+    fn read(&mut self, mut strings: u8, piece: &Piece<'_>, settings: &TrackedSettings) -> Message {
+        let mut bytes = piece.bytes;
         while let Some(end) = memchr::memchr(0, bytes) {
             let (string, rest) = bytes.split_at_checked(end).unwrap_or_default();
             strings -= 1;
             if strings == 0 {
-                let begins = piece.len() - bytes.len();
+                let begins = piece.bytes.len() - bytes.len();
                 self.here = self.text.is_empty().then_some(begins..begins + end);
-                return self.judge(string);
+                return self.judge(string, settings);
             }
             bytes = rest.get(1..).unwrap_or_default();
         }
-        if last {
+        if piece.last {
             // A text without an end: the target refuses it.
             return Message::Passed;
         }
@@ -159,20 +141,14 @@ impl Guard {
     }
 
     /// Judges the text that ends with `end`.
-    fn judge(&mut self, end: &[u8]) -> Message {
+    fn judge(&mut self, end: &[u8], settings: &TrackedSettings) -> Message {
         let text = if self.text.is_empty() {
             end
         } else {
             self.text.extend_from_slice(end);
             &self.text
         };
-        let judge = || {
-            if self.strings_conform && (self.encoding_is_clear || text.is_ascii()) {
-                self.rails.judge(text)
-            } else {
-                self.rails.judge_astray(text)
-            }
-        };
+        let judge = || self.rails.judge(text, settings.of(text));
         verdict(if text.len() > REMEMBERED { aside(judge) } else { judge() })
     }
 }

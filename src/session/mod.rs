@@ -15,6 +15,7 @@ mod cancel;
 mod end;
 mod guard;
 mod leftovers;
+mod lexer_settings;
 mod limits;
 mod pace;
 mod refusal;

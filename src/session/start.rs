@@ -74,7 +74,10 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     let notice = settings.welcome.then(|| limits.welcome(since.time));
     let welcome = welcome(&connected, live, notice, connection.welcomed);
     let mut tap = tap(live, &settings.keep, shared);
-    tap.guard = guard(live, &connected, &shared.metrics);
+    tap.guard = guard(live, &shared.metrics);
+    for (name, value) in &connected.parameters {
+        tap.settings.told(name.as_bytes(), value.as_bytes());
+    }
     let came_with_login = std::mem::take(&mut connected.leftover);
     let mut relay = Relay {
         up: Up::new(),
@@ -116,15 +119,11 @@ fn tap(live: &Live, keep: &Keep, shared: &Shared) -> Tap {
     Tap::new(Arc::clone(&live.who), keep, shared.clock.clone())
 }
 
-/// The guard rails of the grant's profile, which know how the target reads texts.
-fn guard(live: &Live, connected: &Connected, metrics: &Metrics) -> Option<Guard> {
+/// The guard rails of the grant's profile.
+fn guard(live: &Live, metrics: &Metrics) -> Option<Guard> {
     let grant = live.grant.borrow();
     let rails = live.room.rails.get(&grant.profile().cloned())?;
-    let mut guard = Guard::new(Arc::clone(rails), live.who.target.clone(), metrics.clone());
-    for (name, value) in &connected.parameters {
-        guard.told(name.as_bytes(), value.as_bytes());
-    }
-    Some(guard)
+    Some(Guard::new(Arc::clone(rails), live.who.target.clone(), metrics.clone()))
 }
 
 /// From here on it is listed, counted, and takes orders.

@@ -15,6 +15,7 @@ use words::{LONGEST, Words};
 use crate::audit::event::{Parameter, Sql, Text};
 use crate::audit::redact::{self, Secrets};
 use crate::audit::values::Show;
+use crate::lexer::LexerSettings;
 use crate::wire::binary;
 use crate::wire::frontend::Values;
 
@@ -92,8 +93,8 @@ pub(super) struct Read<'a> {
 }
 
 /// Reads a text that is here whole, or its beginning with what [`Follow`] knows of the rest. `wary`: one with secret parameters
-/// came before, so an SQL `EXECUTE` may have them.
-pub(super) fn read<'a>(text: &'a [u8], follow: Option<Follow>, keep: &Keep, wary: bool) -> Read<'a> {
+/// came before, so an SQL `EXECUTE` may have them. The target reads it under these settings.
+pub(super) fn read<'a>(text: &'a [u8], follow: Option<Follow>, keep: &Keep, wary: bool, settings: LexerSettings) -> Read<'a> {
     let (words, length) = match &follow {
         Some(follow) => (follow.words, follow.length),
         None => (Words::of(text), text.len() as u64),
@@ -104,8 +105,8 @@ pub(super) fn read<'a>(text: &'a [u8], follow: Option<Follow>, keep: &Keep, wary
         None => (Sql::of(text, keep.sql), Secrets::NONE),
     };
     Read {
-        opaque: words::is_opaque(text, words),
-        sql,
+        opaque: words::is_opaque(text, words, settings),
+        sql: sql.under(settings, text),
         words,
         secrets,
     }
@@ -120,6 +121,8 @@ impl Read<'_> {
                 length: self.sql.length,
                 sha256: self.sql.sha256.map(|hash| Cow::Owned(hash.into_owned())),
                 redacted: self.sql.redacted,
+                scs: self.sql.scs,
+                encoding: self.sql.encoding,
             },
             words: self.words,
             opaque: self.opaque,
@@ -332,7 +335,7 @@ mod tests {
     };
 
     fn sql(text: &[u8]) -> Sql<'_> {
-        read(text, None, &KEEP, false).sql
+        read(text, None, &KEEP, false, LexerSettings::default()).sql
     }
 
     #[test]
@@ -344,6 +347,8 @@ mod tests {
                 length: None,
                 sha256: None,
                 redacted: 0,
+                scs: crate::lexer::Backslashes::default(),
+                encoding: crate::lexer::Encoding::default(),
             }
         );
     }
@@ -382,7 +387,7 @@ mod tests {
     fn listed_with(text: &str, types: &[u32], values: &[&[u8]], keep: &Keep) -> (Vec<Parameter<'static>>, Option<u32>) {
         let types: Vec<u8> = types.iter().flat_map(|oid| oid.to_be_bytes()).collect();
         let prepared = Prepared::new(
-            read(text.as_bytes(), None, keep, false).into_owned(),
+            read(text.as_bytes(), None, keep, false, LexerSettings::default()).into_owned(),
             0,
             &types,
             &Held::default(),
@@ -417,9 +422,21 @@ mod tests {
 
     #[test]
     fn an_sql_execute_after_a_secret_parameter_is_read_warily() {
-        let prepare = read(b"prepare p as update u set password = $1", None, &WIDE, false);
+        let prepare = read(
+            b"prepare p as update u set password = $1",
+            None,
+            &WIDE,
+            false,
+            LexerSettings::default(),
+        );
         assert!(prepare.secrets.found() == 1);
-        let execute = |wary| read(b"execute p('hunter2')", None, &WIDE, wary).sql.text.0.into_owned();
+        let execute = |wary| {
+            read(b"execute p('hunter2')", None, &WIDE, wary, LexerSettings::default())
+                .sql
+                .text
+                .0
+                .into_owned()
+        };
         assert_eq!(execute(false), "execute p('hunter2')");
         assert_eq!(execute(true), "execute p('***')");
     }
@@ -494,7 +511,7 @@ mod tests {
             let mut follow = Follow::new(1);
             follow.feed(&body.as_bytes()[..cut]);
             follow.feed(&body.as_bytes()[cut..]);
-            prop_assert_eq!(read(text.as_bytes(), Some(follow), &KEEP, false).sql, sql(text.as_bytes()));
+            prop_assert_eq!(read(text.as_bytes(), Some(follow), &KEEP, false, LexerSettings::default()).sql, sql(text.as_bytes()));
         }
     }
 }

@@ -16,6 +16,7 @@ use super::book::{Book, Lookup, MOST_NAMES};
 use records::{blank, borrow, no_outcome, record, transaction};
 
 use super::guard::{Guard, Instead};
+use super::lexer_settings::TrackedSettings;
 use super::pace::Pace;
 use super::statement::{self, Follow, Keep, Portal, Prepared};
 use crate::audit::Batch;
@@ -66,6 +67,8 @@ pub(super) struct Tap {
     pub(super) pace: Pace,
     /// The guard rails of the profile, if it has any.
     pub(super) guard: Option<Guard>,
+    /// How the target reads texts.
+    pub(super) settings: TrackedSettings,
     /// Numbers the statements.
     number: u64,
     /// The last number whose intent the journal has taken.
@@ -101,6 +104,7 @@ impl Tap {
             book: Book::default(),
             pace: Pace::default(),
             guard: None,
+            settings: TrackedSettings::new(),
             number: 0,
             written: 0,
             unwritten: 0,
@@ -123,7 +127,8 @@ impl Tap {
 impl Tap {
     /// Looks at a piece before [`Tap::client`] takes it; what is to arrive in its place, where the guard rails refuse the message.
     pub(super) fn refuses(&mut self, piece: &Piece<'_>) -> Option<Instead> {
-        self.guard.as_mut().and_then(|guard| guard.refuses(piece))
+        let settings = &self.settings;
+        self.guard.as_mut().and_then(|guard| guard.refuses(piece, settings))
     }
 
     /// Whether a message of this type has to wait as a whole until the target has answered what it has.
@@ -259,7 +264,7 @@ impl Tap {
 
     fn query(&mut self, body: &[u8], now: Moment) {
         let text = Fields::of(body).text_or_rest();
-        let read = statement::read(text, self.follow.take(), &self.keep, self.wary);
+        let read = statement::read(text, self.follow.take(), &self.keep, self.wary, self.settings.of(text));
         self.wary |= read.secrets != Secrets::NONE;
         let refused = self.refusal();
         if read.words.renames && refused.is_none() {
@@ -272,6 +277,8 @@ impl Tap {
         if refused.is_none() {
             self.count();
         }
+        // A refused one, too: its error ends a transaction.
+        self.settings.sent(number);
         let intent = Statement {
             sql: Some(read.sql),
             opaque: read.opaque,
@@ -290,7 +297,9 @@ impl Tap {
             return self.unreadable(body);
         };
         let number = self.next_number();
-        let read = statement::read(parse.text, follow, &self.keep, self.wary).into_owned();
+        let read = statement::read(parse.text, follow, &self.keep, self.wary, self.settings.of(parse.text)).into_owned();
+        // It is not executed yet; but an error ends a transaction.
+        self.settings.sent(number);
         self.wary |= read.secrets != Secrets::NONE;
         let intent = Statement {
             sql: Some(borrow(&read.sql)),
@@ -368,6 +377,7 @@ impl Tap {
         };
         let number = self.next_number();
         self.count();
+        self.settings.sent(number);
         let mut intent = Statement {
             portal: Some(Text::of(name)),
             ..blank(&self.who, number, Kind::Execute)
@@ -414,6 +424,7 @@ impl Tap {
         if refused.is_none() {
             self.count();
         }
+        self.settings.sent(number);
         let intent = Statement {
             parameters,
             parameter_count,
@@ -536,6 +547,7 @@ impl Tap {
                     finished_since_stop,
                     written,
                     skipped,
+                    settings,
                     ..
                 } = self;
                 let refused = book.answer(tag, body, |settled| {
@@ -552,6 +564,9 @@ impl Tap {
                     }
                     record(outcomes, who, &settled, now);
                 });
+                if tag == b'Z' {
+                    settings.ready(|| book.unanswered());
+                }
                 let undone = book.undone();
                 if let Some(finished) = finished_since_stop.as_mut().filter(|_| undone.is_some()) {
                     *finished = false;
@@ -572,11 +587,9 @@ impl Tap {
 
     /// A setting of the target: some decide how it reads texts.
     fn told(&mut self, piece: &Piece<'_>) {
-        if let Some(guard) = &mut self.guard
-            && let Some(body) = self.from_target.add(piece, MOST_ANSWER)
-        {
+        if let Some(body) = self.from_target.add(piece, MOST_ANSWER) {
             let mut fields = Fields::of(body);
-            guard.told(fields.text_or_rest(), fields.text_or_rest());
+            self.settings.told(fields.text_or_rest(), fields.text_or_rest());
         }
     }
 }

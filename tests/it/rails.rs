@@ -175,6 +175,86 @@ async fn a_driver_is_refused_a_statement_and_goes_on() {
     careful.gate.stop(Duration::from_secs(30)).await;
 }
 
+/// Whatever a literal looks like at first sight, and whatever the session's settings are.
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_are_judged_as_the_target_reads_them() {
+    // A function of PostgreSQL's own that runs a text: rails do not see what is in it.
+    const TURNS_OFF: &str =
+        "SELECT query_to_xml('SELECT set_config(''standard_conforming_strings'', ''off'', false)', true, true, '')";
+    const ESCAPED: &str = r"SELECT '\', '; DELETE FROM t; --'";
+    let careful = Careful::start().await;
+    let refusal = |result: Result<(), tokio_postgres::Error>| {
+        let error = result.unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.code(), &SqlState::INSUFFICIENT_PRIVILEGE, "{error:?}");
+        error.detail().unwrap().split('"').nth(1).unwrap().to_owned()
+    };
+    let driver = careful.connect(Some(careful.profile.clone())).await;
+    let client = &driver.client;
+    client
+        .batch_execute("CREATE TEMP TABLE t (n int); INSERT INTO t VALUES (1), (2)")
+        .await
+        .unwrap();
+    let continued = client.batch_execute("SELECT E'a'\n'b\\''; DELETE FROM t; --'").await;
+    assert_eq!(refusal(continued), "need_where");
+    for sql in ["SELECT * FROM t FOR NO KEY UPDATE", "TABLE t", "SELECT (t).* FROM t", ESCAPED] {
+        client.batch_execute(sql).await.unwrap();
+    }
+    // Pipelined, it is not known; once it is answered, the text is read as it is meant.
+    let (turned, behind) = tokio::join!(client.batch_execute(TURNS_OFF), client.batch_execute(ESCAPED));
+    turned.unwrap();
+    assert!(["unknown", "need_where"].contains(&refusal(behind).as_str()));
+    assert_eq!(refusal(client.batch_execute(ESCAPED).await), "need_where");
+    let left = client.query_one("SELECT count(*) FROM t", &[]).await.unwrap();
+    assert_eq!(left.get::<_, i64>(0), 2);
+    drop(driver);
+    careful.gate.drain().await;
+}
+
+/// What a text was read under is on record with it, so that the log is read in the same way.
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_are_found_as_the_target_read_them() {
+    let careful = Careful::start().await;
+    let driver = careful.connect(None).await;
+    driver
+        .client
+        .batch_execute("CREATE TEMP TABLE read_thus (n int); CREATE TEMP TABLE read_so (n int)")
+        .await
+        .unwrap();
+    let off = r"SELECT '\', '; DELETE FROM read_thus; --'";
+    for sql in [
+        off,
+        "SET standard_conforming_strings = off",
+        off,
+        "SELECT * FROM U&\"read\\005fso\"",
+        "SELECT E'a'\n'b\\'' FROM read_so; --'",
+    ] {
+        driver.client.batch_execute(sql).await.unwrap();
+    }
+    drop(driver);
+    let found = |table: &str| {
+        let filter = tidegate::audit::Filter {
+            table: Some(table.parse().unwrap()),
+            ..tidegate::audit::Filter::default()
+        };
+        let records = tidegate::audit::read(&careful.folder.path().join("state/audit"), &filter).ok()?;
+        let events = records.filter_map(|record| serde_json::to_value(record.ok()?.event).ok());
+        let statements = events.filter(|event| event["event"] == "statement" && event["sql"]["text"] != serde_json::Value::Null);
+        Some(statements.map(|event| event["sql"].clone()).skip(1).collect::<Vec<_>>())
+    };
+    let thus = eventually("all of it is on record", async || {
+        let so = found("read_so")?;
+        (so.len() == 2).then(|| found("read_thus"))?
+    })
+    .await;
+    assert_eq!(
+        thus,
+        [serde_json::json!({ "text": off, "scs": "off" })],
+        "only the second of the two"
+    );
+    careful.gate.drain().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn psql_shows_what_to_do() {
     let careful = Careful::start().await;

@@ -7,6 +7,7 @@ use serde_json::{Error, Serializer};
 
 use super::{Harmless, decimal};
 use crate::audit::event::{Done, Kind, Outcome, Parameter, Sql, Statement, TransactionStatus, Who};
+use crate::lexer::{Backslashes, Encoding};
 
 /// `,"event":"statement",…}`
 pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<(), Error> {
@@ -24,6 +25,8 @@ pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<
         length,
         sha256,
         redacted,
+        scs,
+        encoding,
     }) = &statement.sql
     {
         string(out, br#","sql":{"text":"#, &text.0)?;
@@ -32,6 +35,14 @@ pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<
             string(out, br#","sha256":"#, sha256)?;
         }
         optional(out, br#","redacted":"#, (*redacted != 0).then_some(u64::from(*redacted)));
+        out.extend_from_slice(match scs {
+            Backslashes::Ordinary => b"",
+            Backslashes::Escape => br#","scs":"off""#,
+            Backslashes::Unsettled => br#","scs":"unsettled""#,
+        });
+        if *encoding != Encoding::default() {
+            string(out, br#","encoding":"#, encoding.name())?;
+        }
         out.push(b'}');
     }
     if let Some(prepared) = &statement.prepared {
@@ -199,6 +210,8 @@ mod tests {
         fn statements_as_serde_writes_them(
             kind in proptest::sample::select(vec![Kind::Query, Kind::Parse, Kind::Execute, Kind::FunctionCall]),
             sql in proptest::option::of((text(), any::<Option<u64>>(), any::<bool>(), 0_u32..3)),
+            scs in proptest::sample::select(vec![Backslashes::Ordinary, Backslashes::Escape, Backslashes::Unsettled]),
+            encoding in proptest::sample::select(vec!["UTF8", "SJIS", "unsettled"]),
             names in (proptest::option::of(text()), proptest::option::of(text())),
             flags in any::<(bool, bool, bool)>(),
             parameters in proptest::collection::vec(parameter(), 0..4),
@@ -209,7 +222,7 @@ mod tests {
                 who: Cow::Borrowed(&who),
                 statement: counts.2,
                 kind,
-                sql: sql.map(|(text, length, hash, redacted)| Sql { text, length, sha256: hash.then(|| "0a1b".into()), redacted }),
+                sql: sql.map(|(text, length, hash, redacted)| Sql { text, length, sha256: hash.then(|| "0a1b".into()), redacted, scs, encoding: Encoding::of_name(encoding.as_bytes()) }),
                 prepared: names.0,
                 portal: names.1,
                 text_uncertain: flags.0,

@@ -30,6 +30,8 @@ fn statement<'a>(who: &'a Who, sql: &'a [u8], parameter: &'a [u8]) -> Event<'a> 
             length: None,
             sha256: None,
             redacted: 0,
+            scs: crate::lexer::Backslashes::default(),
+            encoding: crate::lexer::Encoding::default(),
         }),
         prepared: Some(Text::of(b"")),
         portal: Some(Text::of(parameter)),

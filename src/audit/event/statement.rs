@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::Who;
+use crate::lexer::{Backslashes, Encoding};
 
 /// A statement is about to be forwarded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,6 +76,14 @@ pub struct Sql<'a> {
     /// In how many places a secret was replaced by `***` or left out.
     #[serde(default, skip_serializing_if = "is_none")]
     pub redacted: u32,
+    /// `standard_conforming_strings` of the session when the text came: `off`, or `unsettled` where a statement before it might have
+    /// changed it and was not answered yet. Absent where it was on, and in a text without a backslash.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scs: Backslashes,
+    /// `client_encoding` of the session when the text came, as the server names it, or `unsettled` as above. Absent where it was UTF-8,
+    /// and in a text of ASCII only.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub encoding: Encoding,
 }
 
 /// A parameter's value as recorded.
@@ -282,6 +291,10 @@ impl<'a> Text<'a> {
             }
         }
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]

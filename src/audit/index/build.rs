@@ -16,6 +16,7 @@ use crate::audit::reading::Readings;
 use crate::audit::record::Record;
 use crate::audit::segment;
 use crate::ids::SessionId;
+use crate::lexer::LexerSettings;
 
 /// How much of a packed file is read at once.
 const CHUNK: usize = 256 << 10;
@@ -223,7 +224,8 @@ impl Building {
             return Arc::from([]);
         };
         let text = sql.text.0.as_ref();
-        let whole = sql.length.is_none() && text.len() <= LONGEST;
+        let usual = sql.settings() == Some(LexerSettings::default());
+        let whole = sql.length.is_none() && text.len() <= LONGEST && usual;
         if let Some(known) = self.texts.get(text).filter(|_| whole) {
             return Arc::clone(known);
         }

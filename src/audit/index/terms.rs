@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use crate::audit::event::{Event, Outcome, Sql, Statement};
 use crate::audit::filter::{Filter, beside_sql, texts};
-use crate::audit::reading::{Reading, Readings, Table, words};
+use crate::audit::reading::{Reading, Readings, Table, hides_names, words};
 use crate::audit::record::EventName;
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, TargetName};
@@ -42,6 +42,8 @@ const TABLE: u8 = b'n';
 const BARE: u8 = b'b';
 /// A table's name with its schema.
 const QUALIFIED: u8 = b'q';
+/// A text that could not be read and whose names may be written without their letters.
+const HIDDEN: u8 = b'h';
 const TEXT: u8 = b'x';
 
 /// The terms that an event has by itself, without those of a statement's content or an outcome's result.
@@ -112,6 +114,9 @@ fn tables(reading: &Reading, text: &str, add: &mut impl FnMut(u64)) {
         for word in words(text).map(str::to_ascii_lowercase) {
             add(term(TABLE, word.as_bytes()));
             add(term(BARE, word.as_bytes()));
+        }
+        if hides_names(text) {
+            add(term(HIDDEN, &[]));
         }
     }
 }
@@ -227,11 +232,16 @@ fn joined(filter: &Filter) -> Vec<Vec<u64>> {
 fn any_of_table(table: &Table) -> Vec<u64> {
     let small = table.name.to_ascii_lowercase();
     match &table.schema {
-        None => vec![term(TABLE, table.name.as_bytes()), term(TABLE, small.as_bytes())],
+        None => vec![
+            term(TABLE, table.name.as_bytes()),
+            term(TABLE, small.as_bytes()),
+            term(HIDDEN, &[]),
+        ],
         Some(schema) => vec![
             qualified(schema, &table.name),
             term(BARE, table.name.as_bytes()),
             term(BARE, small.as_bytes()),
+            term(HIDDEN, &[]),
         ],
     }
 }

@@ -569,6 +569,8 @@ async fn measure() {
             length: None,
             sha256: None,
             redacted: 0,
+            scs: crate::lexer::Backslashes::default(),
+            encoding: crate::lexer::Encoding::default(),
         }),
         prepared: None,
         portal: None,

@@ -11,28 +11,23 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{
     CopySource, Cte, Expr, GrantObjects, ObjectName, ObjectType, Query, Select, SetExpr, Statement, TableFactor, Visit, Visitor,
 };
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::{Token, Tokenizer};
+use sqlparser::tokenizer::Token;
 
 use super::budget::Budgeted;
+use super::tokens::as_the_parser_knows;
+pub(crate) use super::tokens::tokens;
 use super::{Class, Reading, Table, Unparsed, folded};
+use crate::lexer::LexerSettings;
 
 /// The deepest tree that is built.
 const DEEPEST: usize = 500;
 
-pub(super) fn parse(sql: &str) -> Result<Reading, Unparsed> {
-    tokens(sql).and_then(statements).map(|statements| read(&statements))
-}
-
-/// Takes a text apart into tokens, as sqlparser understands it. Without blanks and comments: PostgreSQL's dialect asks for none of them,
-/// and the parser would pass over each whenever it looks ahead.
-pub(crate) fn tokens(sql: &str) -> Result<Vec<Token>, Unparsed> {
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize();
-    let mut tokens = tokens.map_err(|_| Unparsed::Syntax)?;
-    tokens.retain(|token| !matches!(token, Token::Whitespace(_)));
-    Ok(tokens)
+pub(super) fn parse(text: &[u8], settings: LexerSettings) -> Result<Reading, Unparsed> {
+    tokens(text, settings)
+        .and_then(statements)
+        .map(|statements| read(&statements))
 }
 
 /// The statements that the tokens of a text are.
@@ -41,7 +36,7 @@ pub(crate) fn statements(tokens: Vec<Token>) -> Result<Vec<Statement>, Unparsed>
         return Err(Unparsed::Deep);
     }
     let dialect = Budgeted::new(tokens.len());
-    let mut rest = without_only(tokens);
+    let mut rest = as_the_parser_knows(tokens);
     let mut statements = Vec::new();
     // From the back, so that what is left need not be moved; mostly there is one.
     while let Some(last) = rest.iter().rposition(|token| *token != Token::SemiColon) {
@@ -75,28 +70,6 @@ pub(crate) fn read(statements: &Vec<Statement>) -> Reading {
     // It never breaks off.
     let _ = statements.visit(&mut finder);
     finder.reading
-}
-
-/// Without the `ONLY` in front of a table's name, which the parser would take for the name.
-fn without_only(mut tokens: Vec<Token>) -> Vec<Token> {
-    let is = |token: &Token, keywords: &[Keyword]| matches!(token, Token::Word(word) if keywords.contains(&word.keyword));
-    let before = [
-        Keyword::FROM,
-        Keyword::JOIN,
-        Keyword::UPDATE,
-        Keyword::INTO,
-        Keyword::TABLE,
-        Keyword::TRUNCATE,
-        Keyword::LOCK,
-        Keyword::USING,
-    ];
-    let mut table_follows = false;
-    tokens.retain(|token| {
-        let only = table_follows && is(token, &[Keyword::ONLY]);
-        table_follows = *token == Token::Comma || is(token, &before);
-        !only
-    });
-    tokens
 }
 
 /// No tree of these tokens is deeper (brackets aside, which the parser limits). Whatever is no name, literal or comma may add a
@@ -222,11 +195,6 @@ impl Visitor for Finder {
                 0
             },
         });
-        if let SetExpr::Table(table) = query.body.as_ref() {
-            let parts = [&table.schema_name, &table.table_name].into_iter().flatten();
-            // The parser keeps no quotes here: without one it cannot have been anything else.
-            self.table(&ObjectName::from(parts.map(|part| part.as_str().into()).collect::<Vec<_>>()));
-        }
         ControlFlow::Continue(())
     }
 

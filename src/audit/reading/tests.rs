@@ -7,8 +7,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::audit::event::Text;
 
+fn reading_of(sql: &str) -> Reading {
+    Reading::under(LexerSettings::default(), sql)
+}
+
 fn read(sql: &str) -> (String, String) {
-    let reading = Reading::of(sql);
+    let reading = reading_of(sql);
     assert_eq!(reading.unparsed, None, "{sql}");
     let tables: Vec<_> = reading.tables.iter().map(ToString::to_string).collect();
     let classes: Vec<_> = reading.classes.iter().map(|class| class.name()).collect();
@@ -103,22 +107,24 @@ fn statements_by_class() {
 
 #[test]
 fn what_cannot_be_read_is_said() {
-    let reading = Reading::of("DELETE FROM customers WHERE (");
+    let reading = reading_of("DELETE FROM customers WHERE (");
     assert_eq!(reading.unparsed, Some(Unparsed::Syntax));
     assert_eq!(reading.classes, [Class::Delete]);
     let table = |name: &str| name.parse::<Table>().unwrap();
     assert!(reading.may_name(&table("public.Customers"), "DELETE FROM customers WHERE ("));
     assert!(!reading.may_name(&table("orders"), "DELETE FROM customers WHERE ("));
-    assert!(Reading::of("EXECUTE p(1)").opaque);
-    assert_eq!(Reading::of("SELECT 1 END; DROP TABLE a").unparsed, Some(Unparsed::Syntax));
+    assert!(reading_of("EXECUTE p(1)").opaque);
+    assert_eq!(reading_of("SELECT 1 END; DROP TABLE a").unparsed, Some(Unparsed::Syntax));
     let block = "DO $$ BEGIN DELETE FROM Customers; END $$";
-    assert!(Reading::of(block).may_name(&table("customers"), block));
+    assert!(reading_of(block).may_name(&table("customers"), block));
     let mut readings = Readings::default();
     let cut = readings.of(&Sql {
         text: Text(Cow::Borrowed("SELECT 1")),
         length: Some(9_000_000),
         sha256: None,
         redacted: 0,
+        scs: crate::lexer::Backslashes::default(),
+        encoding: crate::lexer::Encoding::default(),
     });
     assert_eq!(cut.unparsed, Some(Unparsed::Cut));
 }
@@ -170,27 +176,27 @@ fn a_hostile_text_does_not_use_up_the_stack() {
         format!("SELECT {}1", "CASE WHEN ".repeat(many)),
         format!("SELECT {}1", "ARRAY[".repeat(many)),
     ];
-    let read = move || texts.iter().map(|text| Reading::of(text).unparsed).collect::<Vec<_>>();
+    let read = move || texts.iter().map(|text| reading_of(text).unparsed).collect::<Vec<_>>();
     let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(read).unwrap();
     assert!(thread.join().unwrap().contains(&Some(Unparsed::Deep)));
     let deep = |count: usize| format!("SELECT 1{}", "+1".repeat(count));
     let most = std::thread::Builder::new()
         .stack_size(2 << 20)
-        .spawn(move || Reading::of(&deep(490)).unparsed);
+        .spawn(move || reading_of(&deep(490)).unparsed);
     assert_eq!(most.unwrap().join().unwrap(), None);
     let rows = format!("INSERT INTO a VALUES (1, -1){}", ", (1, 2 + 3)".repeat(10_000));
-    assert_eq!(Reading::of(&rows).unparsed, None);
+    assert_eq!(reading_of(&rows).unparsed, None);
 }
 
 proptest! {
     #[test]
     fn any_text_is_read_or_not(text in "\\PC{0,200}") {
-        let _ = Reading::of(&text);
+        let _ = reading_of(&text);
     }
 
     #[test]
     fn any_words_of_sql_are_read_or_not(words in proptest::collection::vec("(select|from|with|as|a|b|\\(|\\)|,|;|insert into|values|1|'x'|union|delete|copy|do|\\$\\$|where|=|\\.|\"|join|on|in)", 0..30)) {
-        let _ = Reading::of(&words.join(" "));
+        let _ = reading_of(&words.join(" "));
     }
 }
 
@@ -217,11 +223,11 @@ fn no_text_is_thought_about_for_long() {
     let read = move || {
         for (head, open, close) in shapes {
             for levels in [10, 20, 30, 45, 60] {
-                let _ = Reading::of(&format!("{head}{}1{}", open.repeat(levels), close.repeat(levels)));
+                let _ = reading_of(&format!("{head}{}1{}", open.repeat(levels), close.repeat(levels)));
             }
         }
         let nested = format!("SELECT {}1{}", "position(".repeat(45), ")".repeat(45));
-        Reading::of(&nested).unparsed
+        reading_of(&nested).unparsed
     };
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || tell.send(read()));

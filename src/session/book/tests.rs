@@ -12,7 +12,7 @@ fn prepared(text: &'static str) -> Arc<Prepared> {
         parameter: 100,
         show: crate::audit::values::Show::Full,
     };
-    let read = crate::session::statement::read(text.as_bytes(), None, &keep, false);
+    let read = crate::session::statement::read(text.as_bytes(), None, &keep, false, crate::lexer::LexerSettings::default());
     Arc::new(Prepared::new(read.into_owned(), 0, &[], &Held::default()))
 }
 

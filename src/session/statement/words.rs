@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use crate::audit::redact::TRIGGERS;
-use crate::lexer::{Kind, Lexer, Token, in_word};
+use crate::lexer::{Kind, Lexer, LexerSettings, Token, in_word};
 
 /// Words that can give prepared statements other names: then what a name stands for is uncertain.
 /// `EXECUTE` is one: in a `DO` block it runs a text that may be put together from pieces, and alone a prepared `DEALLOCATE`.
@@ -84,9 +84,10 @@ fn stands_alone(text: &[u8], start: usize, end: usize) -> bool {
     !before.copied().is_some_and(in_word) && !text.get(end).copied().is_some_and(in_word)
 }
 
-/// Whether what a text does is not in it, in which `words` were found.
-pub(in crate::session) fn is_opaque(text: &[u8], words: Words) -> bool {
-    let mut lexer = Lexer::new(text);
+/// Whether what a text does is not in it, in which `words` were found, and which the target reads under these settings.
+pub(in crate::session) fn is_opaque(text: &[u8], words: Words, settings: LexerSettings) -> bool {
+    let Some(masked) = settings.mask(text) else { return true };
+    let mut lexer = Lexer::under(&masked, settings);
     let first = lexer.next_code();
     if first.is_some_and(|first| hides(&first)) {
         return true;
@@ -108,7 +109,7 @@ fn hides_later<'a>(first: Token<'a>, mut lexer: Lexer<'a>) -> bool {
     let (mut command, mut before) = (Some(first), first);
     while let Some(token) = lexer.next_code() {
         let begins = command.is_none();
-        if begins && hides(&token) {
+        if token.kind == Kind::Ambiguous || (begins && hides(&token)) {
             return true;
         }
         if token.is("execute") && (before.is("as") || command.is_some_and(|command| command.is("explain"))) {
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn commands_that_hide_what_they_do() {
-        let opaque = |text: &str| is_opaque(text.as_bytes(), of(text));
+        let opaque = |text: &str| is_opaque(text.as_bytes(), of(text), LexerSettings::default());
         for text in [
             "do $$begin end$$",
             " /* a */ -- b\n CALL p(1)",
@@ -165,9 +166,13 @@ mod tests {
             "select ';';;do ''",
             "explain (analyze) execute p",
             "create table t as execute p",
+            "select E'a'\n'b\\''; do $$x$$; --'",
         ] {
             assert!(opaque(text), "{text}");
         }
+        let text = r"select '\', '; do $$x$$; --'";
+        assert!(!opaque(text));
+        assert!(is_opaque(text.as_bytes(), of(text), LexerSettings::UNSETTLED), "nobody knows");
         for text in [
             "",
             ";",
@@ -193,7 +198,7 @@ mod tests {
         for _ in 0..count {
             let text = std::hint::black_box(&text[..]);
             let words = std::hint::black_box(Words::of(text));
-            std::hint::black_box(is_opaque(text, words));
+            std::hint::black_box(is_opaque(text, words, LexerSettings::default()));
         }
         println!("{} bytes looked at: {} ns", text.len(), start.elapsed().as_nanos() / count);
     }

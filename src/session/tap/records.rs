@@ -102,6 +102,8 @@ pub(super) fn borrow<'a>(sql: &'a Sql<'static>) -> Sql<'a> {
         length: sql.length,
         sha256: sql.sha256.as_deref().map(Cow::Borrowed),
         redacted: sql.redacted,
+        scs: sql.scs,
+        encoding: sql.encoding,
     }
 }
 

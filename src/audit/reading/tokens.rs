@@ -1,0 +1,256 @@
+//! From the tokens of PostgreSQL to those of sqlparser, which has no word of its own in where a token ends.
+//!
+//! It parses nothing. Literals come with their values and names as PostgreSQL stores them, however they are written; and of what
+//! PostgreSQL reads and the parser does not, a few spellings become others that mean the same here.
+//!
+//! The law: a token that is not certain is an error, and so is one that no grammar knows.
+
+use std::borrow::Cow;
+
+use sqlparser::ast::DollarQuotedString;
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::Token;
+
+use super::Unparsed;
+use crate::lexer::{self, Encoding, Kind, Lexer, LexerSettings};
+
+/// Takes a text apart into tokens, as PostgreSQL does under these settings; without blanks and comments.
+pub(crate) fn tokens(text: &[u8], settings: LexerSettings) -> Result<Vec<Token>, Unparsed> {
+    let masked = settings.mask(text).ok_or(Unparsed::Ambiguous)?;
+    let mut source = Source {
+        lexer: Lexer::under(&masked, settings),
+        compares: settings.encoding.is_utf8() || settings.encoding == Encoding::UNSETTLED,
+    };
+    // Between four and five bytes go on a token.
+    let mut tokens = Vec::with_capacity(text.len() / 4 + 1);
+    while let Some(token) = source.lexer.next_code() {
+        tokens.push(source.token(&token)?);
+    }
+    Ok(tokens)
+}
+
+/// A text with its lexer.
+struct Source<'a> {
+    lexer: Lexer<'a>,
+    /// Names that are not ASCII are written as those in the log are. Where the encoding is not settled they mostly are; bytes that are
+    /// not UTF-8 are no name in any case.
+    compares: bool,
+}
+
+impl Source<'_> {
+    fn token(&mut self, token: &lexer::Token<'_>) -> Result<Token, Unparsed> {
+        Ok(match token.kind {
+            Kind::Ambiguous => return Err(Unparsed::Ambiguous),
+            Kind::Unfinished | Kind::Comment => return Err(Unparsed::Syntax),
+            Kind::Word => Token::make_word(&self.name(token)?, None),
+            Kind::Quoted => Token::make_word(&self.name(token)?, Some('"')),
+            Kind::Literal | Kind::Escaped | Kind::Dollar => self.literal(token)?,
+            Kind::Parameter => Token::Placeholder(lossy(token.text)),
+            Kind::Number => Token::Number(lossy(token.text), false),
+            Kind::Sign => sign(token.text).ok_or(Unparsed::Syntax)?,
+        })
+    }
+
+    fn name(&mut self, token: &lexer::Token<'_>) -> Result<String, Unparsed> {
+        if token.is_by_code_points() {
+            let name = token.code_points(self.escape()?).ok_or(Unparsed::Syntax)?;
+            return lexer::stored_name(Cow::Owned(name))
+                .map(Cow::into_owned)
+                .ok_or(Unparsed::Ambiguous);
+        }
+        let certain = self.compares || token.text.is_ascii();
+        let name = token.identifier().filter(|_| certain);
+        name.map(Cow::into_owned).ok_or(Unparsed::Ambiguous)
+    }
+
+    fn literal(&mut self, token: &lexer::Token<'_>) -> Result<Token, Unparsed> {
+        if token.is_by_code_points() {
+            let escape = self.escape()?;
+            return token
+                .code_points(escape)
+                .map(Token::SingleQuotedString)
+                .ok_or(Unparsed::Syntax);
+        }
+        // What it says is compared with words of ASCII only, so the bytes that are masked may stay so.
+        let value = lossy(&token.value().ok_or(Unparsed::Syntax)?);
+        Ok(match (token.kind, token.prefix()) {
+            (Kind::Dollar, _) => Token::DollarQuotedString(DollarQuotedString { value, tag: None }),
+            (_, Some(b'n')) => Token::NationalStringLiteral(value),
+            (_, Some(b'b')) => Token::SingleQuotedByteStringLiteral(value),
+            (_, Some(b'x')) => Token::HexStringLiteral(value),
+            _ => Token::SingleQuotedString(value),
+        })
+    }
+
+    /// Takes a `UESCAPE` that follows, and returns the character that begins an escape.
+    fn escape(&mut self) -> Result<u8, Unparsed> {
+        let mut ahead = self.lexer;
+        if !ahead.next_code().is_some_and(|next| next.is("uescape")) {
+            return Ok(b'\\');
+        }
+        let literal = ahead.next_code().filter(|literal| !literal.is_by_code_points());
+        let value = literal.and_then(|literal| literal.value());
+        match value.as_deref() {
+            Some([escape]) => {
+                self.lexer = ahead;
+                Ok(*escape)
+            }
+            _ => Err(Unparsed::Syntax),
+        }
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// An operator, or another sign. `None`: there is no such sign in SQL.
+fn sign(text: &[u8]) -> Option<Token> {
+    Some(match text {
+        b"," => Token::Comma,
+        b";" => Token::SemiColon,
+        b"(" => Token::LParen,
+        b")" => Token::RParen,
+        b"." => Token::Period,
+        b"=" => Token::Eq,
+        b"*" => Token::Mul,
+        b"::" => Token::DoubleColon,
+        b"[" => Token::LBracket,
+        b"]" => Token::RBracket,
+        b":" => Token::Colon,
+        b":=" => Token::Assignment,
+        b"<>" | b"!=" => Token::Neq,
+        b"<" => Token::Lt,
+        b">" => Token::Gt,
+        b"<=" => Token::LtEq,
+        b">=" => Token::GtEq,
+        b"=>" => Token::RArrow,
+        b"+" => Token::Plus,
+        b"-" => Token::Minus,
+        b"/" => Token::Div,
+        b"%" => Token::Mod,
+        b"^" => Token::Caret,
+        _ => return operator(text),
+    })
+}
+
+/// An operator that is none of SQL's own.
+fn operator(text: &[u8]) -> Option<Token> {
+    Some(match text {
+        b"||" => Token::StringConcat,
+        b"&" => Token::Ampersand,
+        b"|" => Token::Pipe,
+        b"#" => Token::Sharp,
+        b"##" => Token::DoubleSharp,
+        b"~" => Token::Tilde,
+        b"~*" => Token::TildeAsterisk,
+        b"!~" => Token::ExclamationMarkTilde,
+        b"!~*" => Token::ExclamationMarkTildeAsterisk,
+        b"~~" => Token::DoubleTilde,
+        b"~~*" => Token::DoubleTildeAsterisk,
+        b"!~~" => Token::ExclamationMarkDoubleTilde,
+        b"!~~*" => Token::ExclamationMarkDoubleTildeAsterisk,
+        b"<<" => Token::ShiftLeft,
+        b">>" => Token::ShiftRight,
+        b"&&" => Token::Overlap,
+        b"!" => Token::ExclamationMark,
+        b"!!" => Token::DoubleExclamationMark,
+        b"@" => Token::AtSign,
+        b"^@" => Token::CaretAt,
+        b"|/" => Token::PGSquareRoot,
+        b"||/" => Token::PGCubeRoot,
+        b"->" => Token::Arrow,
+        b"->>" => Token::LongArrow,
+        b"#>" => Token::HashArrow,
+        b"#>>" => Token::HashLongArrow,
+        b"@>" => Token::AtArrow,
+        b"<@" => Token::ArrowAt,
+        b"#-" => Token::HashMinus,
+        b"@?" => Token::AtQuestion,
+        b"@@" => Token::AtAt,
+        b"?" => Token::Question,
+        b"?&" => Token::QuestionAnd,
+        b"?|" => Token::QuestionPipe,
+        b"@-@" => Token::AtDashAt,
+        b"?-" => Token::QuestionMarkDash,
+        b"?#" => Token::QuestionMarkSharp,
+        b"?-|" => Token::QuestionMarkDashVerticalBar,
+        b"?||" => Token::QuestionMarkDoubleVerticalBar,
+        b".." => return None,
+        text if text.len() > 1 || text == b"`" => Token::CustomBinaryOperator(lossy(text)),
+        _ => return None,
+    })
+}
+
+/// Puts what PostgreSQL reads and the parser does not into words that it knows: `TABLE t` is `SELECT * FROM t`, `FOR NO KEY UPDATE`
+/// is a lock like `FOR UPDATE`, and `ONLY` in front of a table's name, which would be taken for the name, goes.
+pub(super) fn as_the_parser_knows(tokens: Vec<Token>) -> Vec<Token> {
+    let mut known = Vec::with_capacity(tokens.len() + 2);
+    let mut first = None;
+    for token in tokens {
+        let (word, before) = (keyword(&token), known.last());
+        match (before.map(keyword), word) {
+            (before_word, Keyword::TABLE) if is_query(first, before_word, before) => {
+                first = first.or(Some(Keyword::SELECT));
+                known.extend([Token::make_word("select", None), Token::Mul, Token::make_word("from", None)]);
+                continue;
+            }
+            (Some(Keyword::FOR), Keyword::NO | Keyword::KEY) => continue,
+            (Some(before_word), Keyword::ONLY) if BEFORE_TABLES.contains(&before_word) || before == Some(&Token::Comma) => {
+                continue;
+            }
+            _ => {}
+        }
+        first = if token == Token::SemiColon {
+            None
+        } else {
+            first.or(Some(word))
+        };
+        known.push(token);
+    }
+    known
+}
+
+/// Words that names of tables follow.
+const BEFORE_TABLES: [Keyword; 8] = [
+    Keyword::FROM,
+    Keyword::JOIN,
+    Keyword::UPDATE,
+    Keyword::INTO,
+    Keyword::TABLE,
+    Keyword::TRUNCATE,
+    Keyword::LOCK,
+    Keyword::USING,
+];
+
+/// Whether `TABLE` begins a query, in a command that begins with `first`, behind this token.
+fn is_query(first: Option<Keyword>, word: Option<Keyword>, before: Option<&Token>) -> bool {
+    let Some(first) = first else { return true };
+    let set = [
+        Keyword::AS,
+        Keyword::UNION,
+        Keyword::EXCEPT,
+        Keyword::INTERSECT,
+        Keyword::ALL,
+        Keyword::DISTINCT,
+    ];
+    let explained = [Keyword::EXPLAIN, Keyword::ANALYZE, Keyword::VERBOSE];
+    let closed = before == Some(&Token::RParen);
+    match (first, word) {
+        _ if before == Some(&Token::LParen) => true,
+        (_, Some(word)) if set.contains(&word) => true,
+        (Keyword::INSERT, _) => true,
+        (Keyword::WITH, _) => closed,
+        (Keyword::EXPLAIN, Some(word)) => closed || explained.contains(&word),
+        (Keyword::DECLARE, word) => word == Some(Keyword::FOR),
+        _ => false,
+    }
+}
+
+/// The keyword that a token is, if it is one.
+fn keyword(token: &Token) -> Keyword {
+    match token {
+        Token::Word(word) => word.keyword,
+        _ => Keyword::NoKeyword,
+    }
+}
