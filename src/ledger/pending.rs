@@ -216,25 +216,25 @@ impl Pending {
 
     /// Waits a little until nothing is pending for `key`; false if there still is.
     pub(super) async fn is_settled(&self, key: &Key) -> bool {
-        let concerns = || self.queue().items.iter().any(|item| item.key.as_ref() == Some(key));
-        let mut settled = self.settled.subscribe();
-        let until = async {
-            while concerns() {
-                if settled.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        timeout(SETTLE_WAIT, until).await.is_ok()
+        self.settles(SETTLE_WAIT, || {
+            self.queue().items.iter().all(|item| item.key.as_ref() != Some(key))
+        })
+        .await
     }
 
-    /// Waits until something was settled.
-    pub(super) async fn changed(&self) {
-        let mut settled = self.settled.subscribe();
-        if !self.is_empty() {
+    /// Waits a little until nothing is pending; false if something still is.
+    pub(super) async fn is_all_settled(&self) -> bool {
+        self.settles(SETTLE_WAIT, || self.is_empty()).await
+    }
+
+    /// Waits until `settled` holds, at most so long.
+    pub(super) async fn settles(&self, limit: Duration, settled: impl Fn() -> bool) -> bool {
+        let mut news = self.settled.subscribe();
+        let until = async {
             // Its sender lives as long as this.
-            let _ = timeout(RETRY_INTERVAL, settled.changed()).await;
-        }
+            while !settled() && news.changed().await.is_ok() {}
+        };
+        timeout(limit, until).await.is_ok()
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

@@ -78,12 +78,7 @@ impl Ledger {
     /// Ends what an identity still has, and waits until that is stored and on record: before it is let in again.
     pub(super) async fn end_what_is_left(&self, name: &IdentityName, by: &str) -> Result<(), LedgerError> {
         let items = self.0.end_all_of(name, by, DISABLED);
-        // Also what was taken a while ago.
-        if self.0.answer(&items).await.is_done() && self.0.pending.is_empty() {
-            Ok(())
-        } else {
-            Err(LedgerError::Unsettled)
-        }
+        self.0.all_settled(&items).await
     }
 }
 
@@ -275,6 +270,15 @@ impl Inner {
         }
         self.end_all_of(who, DISABLED_BY, DISABLED);
         Err(LedgerError::Disabled(who.clone()))
+    }
+
+    /// Whether all that was taken away, these changes and those before them, is stored and on record; waits a little for it.
+    pub(super) async fn all_settled(self: &Arc<Self>, items: &[Arc<Item>]) -> Result<(), LedgerError> {
+        if self.answer(items).await.is_done() && self.pending.is_all_settled().await {
+            Ok(())
+        } else {
+            Err(LedgerError::Unsettled)
+        }
     }
 
     /// How far these changes have come, together; none is done. Waits a little, so that it can say more than that they are in effect.

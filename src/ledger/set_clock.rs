@@ -56,9 +56,7 @@ impl Ledger {
             let (from, to) = (inner.clock.now(), inner.clock.wall());
             if to < from {
                 let items = inner.end_everything(&by);
-                if !inner.answer(&items).await.is_done() || !inner.pending.is_empty() {
-                    return Err(LedgerError::Unsettled);
-                }
+                inner.all_settled(&items).await?;
             }
             let set = ClockSet {
                 from,

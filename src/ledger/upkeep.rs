@@ -42,12 +42,7 @@ impl Ledger {
 
     /// Waits until everything that was taken away is stored and on record, at most so long: before an orderly stop.
     pub async fn finish(&self, limit: Duration) -> bool {
-        let none = async {
-            while !self.0.pending.is_empty() {
-                self.0.pending.changed().await;
-            }
-        };
-        tokio::time::timeout(limit, none).await.is_ok()
+        self.0.pending.settles(limit, || self.0.pending.is_empty()).await
     }
 
     /// Remembers a session, so that the next start knows which backends this one had. Await it before the session's
