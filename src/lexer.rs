@@ -2,171 +2,21 @@
 //!
 //! It serves the guard rails, the log's reading and redaction. It does not parse: it knows tokens and no statements, and judges
 //! nothing. The versions 13 to 18 of the scanner take apart alike whatever they accept; where they do not, this one follows the
-//! versions that accept the text (see [`Lexer::number`]).
+//! versions that accept the text (see `Lexer::number`).
 //!
 //! The law: what PostgreSQL reads in a way that is not known here is [`Kind::Ambiguous`] and ends the text; it is never guessed.
 //!
 //! INVARIANT: whatever the bytes, each call of [`Lexer::next`] gets on, tokens do not overlap, and one that has no end says so.
 
 mod encoding;
+mod settings;
+mod token;
 mod value;
 
 pub use encoding::Encoding;
+pub use settings::{Backslashes, LexerSettings};
+pub use token::{Kind, Token};
 pub use value::stored_name;
-
-use std::borrow::Cow;
-
-use serde::{Deserialize, Serialize};
-
-/// The settings of a session that decide how PostgreSQL reads its texts.
-///
-/// `backslash_quote` is none of them: where it forbids `\'` the whole text is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LexerSettings {
-    /// The meaning of backslashes in plain literals.
-    pub strings: Backslashes,
-    /// The encoding of the text (`client_encoding`).
-    pub encoding: Encoding,
-}
-
-/// The meaning of a backslash in a plain literal (`'…'`), which `standard_conforming_strings` decides; in records by its values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Backslashes {
-    /// An ordinary character (`on`, PostgreSQL's default).
-    #[default]
-    #[serde(rename = "on")]
-    Ordinary,
-    /// The beginning of an escape, as in `E'…'` (`off`).
-    #[serde(rename = "off")]
-    Escape,
-    /// Either: what the setting is now is not known.
-    Unsettled,
-}
-
-impl LexerSettings {
-    /// Settings of which nothing is known.
-    pub const UNSETTLED: Self = Self {
-        strings: Backslashes::Unsettled,
-        encoding: Encoding::UNSETTLED,
-    };
-
-    /// Returns true where these settings cannot make a difference to the text: PostgreSQL reads it alike under all others.
-    #[must_use]
-    pub fn do_not_matter_to(text: &[u8]) -> bool {
-        text.is_ascii() && memchr::memchr(b'\\', text).is_none()
-    }
-
-    /// Returns true where the text has the same tokens under all settings.
-    #[must_use]
-    pub fn are_all_alike_to(text: &[u8]) -> bool {
-        let is_certain = |masked: Cow<'_, [u8]>| {
-            let mut lexer = Lexer::under(&masked, Self::UNSETTLED);
-            std::iter::from_fn(|| lexer.next()).all(|token| token.kind != Kind::Ambiguous)
-        };
-        Self::do_not_matter_to(text) || Self::UNSETTLED.mask(text).is_some_and(is_certain)
-    }
-
-    /// Returns the text with each byte of a multi-byte character above 0x7f, and all else in its place: what a [`Lexer`] reads.
-    /// A position in it is a position in the text. `None`: where its characters end cannot be told, or PostgreSQL refuses it.
-    #[must_use]
-    pub fn mask<'a>(&self, text: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        self.encoding.mask(text)
-    }
-}
-
-/// The kind of a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// An identifier or keyword.
-    Word,
-    /// `"…"` or `U&"…"`, which is an identifier and no keyword; its inner part is what stands between the quotes.
-    Quoted,
-    /// A literal in which a backslash is an ordinary character, with its continuations on further lines: `'…'`, and with a prefix
-    /// `N'…'`, `B'…'`, `X'…'`, `U&'…'`.
-    Literal,
-    /// A literal in which a backslash can hide a quote, with its continuations: `E'…'`, and `'…'` and `N'…'` under
-    /// [`Backslashes::Escape`].
-    Escaped,
-    /// `$tag$…$tag$`.
-    Dollar,
-    /// `$1`.
-    Parameter,
-    /// `12`, `0.5`, `1e3`, `0x1F`.
-    Number,
-    /// `-- …` or `/* … */`.
-    Comment,
-    /// An operator, or another sign: `::`, `<=`, `,`, `(`. A backslash outside of literals is one that no grammar knows.
-    Sign,
-    /// A token that begins and does not end: PostgreSQL refuses the text.
-    Unfinished,
-    /// The rest of the text, from a token on whose end is not known.
-    Ambiguous,
-}
-
-/// A token, and its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Token<'a> {
-    /// Its kind.
-    pub kind: Kind,
-    /// The place of its first byte.
-    pub start: usize,
-    /// The whole of it.
-    pub text: &'a [u8],
-    /// The part between its quotes (of a continued literal: from the first quote to the last); of others, all of it.
-    pub inner: &'a [u8],
-}
-
-impl<'a> Token<'a> {
-    /// Returns the place behind it.
-    #[must_use]
-    pub fn end(&self) -> usize {
-        self.start + self.text.len()
-    }
-
-    /// Returns true if it is this keyword (given in lower case).
-    #[must_use]
-    pub fn is(&self, keyword: &str) -> bool {
-        self.kind == Kind::Word && self.text.eq_ignore_ascii_case(keyword.as_bytes())
-    }
-
-    /// Returns true if it is this sign.
-    #[must_use]
-    pub fn is_sign(&self, sign: u8) -> bool {
-        self.kind == Kind::Sign && self.text == [sign]
-    }
-
-    /// Returns the letter in front of its quotes, in lower case: `e`, `n`, `b`, `x`, or `u` for `U&`.
-    #[must_use]
-    pub fn prefix(&self) -> Option<u8> {
-        let quoted = matches!(self.kind, Kind::Quoted | Kind::Literal | Kind::Escaped);
-        let first = self.text.first().filter(|first| quoted && first.is_ascii_alphabetic())?;
-        Some(first.to_ascii_lowercase())
-    }
-
-    /// Returns true for a literal or name that is written by code points (`U&'d\0061ta'`): what it says depends on a `UESCAPE`
-    /// behind it, see [`Token::code_points`].
-    #[must_use]
-    pub fn is_by_code_points(&self) -> bool {
-        self.prefix() == Some(b'u')
-    }
-
-    /// Returns the token as it stands in a text that was masked.
-    #[must_use]
-    pub fn within<'t>(&self, text: &'t [u8]) -> Token<'t> {
-        let text = text.get(self.start..self.end()).unwrap_or_default();
-        let around = self.text.len() - self.inner.len();
-        let from = match self.kind {
-            Kind::Dollar => around / 2,
-            _ => around.saturating_sub(1),
-        };
-        Token {
-            text,
-            inner: text.get(from..from + self.inner.len()).unwrap_or_default(),
-            ..*self
-        }
-    }
-}
 
 /// Reads tokens front to back; a copy of it looks ahead.
 ///

@@ -3,6 +3,8 @@
 mod against_postgresql;
 pub(crate) mod corpus;
 
+use std::borrow::Cow;
+
 use proptest::prelude::*;
 
 use super::*;

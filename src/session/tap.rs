@@ -7,12 +7,14 @@
 //! [`Tap::intents`]; the relay holds that last byte back until the log has it.
 
 mod asked;
+mod named;
 mod records;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::book::{Book, Lookup, MOST_NAMES};
+use named::{as_the_server_does, portal_or_statement};
 use records::{blank, borrow, no_outcome, record, transaction};
 
 use super::guard::{Guard, Instead};
@@ -592,18 +594,6 @@ impl Tap {
             self.settings.told(fields.text_or_rest(), fields.text_or_rest());
         }
     }
-}
-
-/// The subject of a Describe or Close: whether it is a portal, and its name.
-fn portal_or_statement(body: &[u8]) -> Option<(bool, &[u8])> {
-    let (kind, rest) = body.split_first()?;
-    Some((*kind == b'P', as_the_server_does(Fields::of(rest).text_or_rest())))
-}
-
-/// A name as far as the server tells names apart: it keeps them in tables of fixed-length strings (`HASH_STRINGS` with
-/// `NAMEDATALEN`, commands/prepare.c and utils/mmgr/portalmem.c), so two long names may be one.
-fn as_the_server_does(name: &[u8]) -> &[u8] {
-    name.get(..63).unwrap_or(name)
 }
 
 #[cfg(test)]

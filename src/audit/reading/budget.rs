@@ -92,11 +92,6 @@ impl Dialect for Budgeted {
         POSTGRES.prec_value(precedence)
     }
 
-    /// `(row).*`, which PostgreSQL knows and its dialect here does not.
-    fn supports_select_expr_star(&self) -> bool {
-        true
-    }
-
     as_postgres! {
         supports_unicode_string_literal
         supports_filter_during_aggregation

@@ -183,7 +183,7 @@ fn operator(text: &[u8]) -> Option<Token> {
 }
 
 /// Puts what PostgreSQL reads and the parser does not into words that it knows: `TABLE t` is `SELECT * FROM t`, `FOR NO KEY UPDATE`
-/// is a lock like `FOR UPDATE`, and `ONLY` in front of a table's name, which would be taken for the name, goes.
+/// is a lock like `FOR UPDATE`, `(row).*` is the row, and `ONLY` in front of a table's name, which would be taken for the name, goes.
 pub(super) fn as_the_parser_knows(tokens: Vec<Token>) -> Vec<Token> {
     let mut known = Vec::with_capacity(tokens.len() + 2);
     let mut first = None;
@@ -200,6 +200,12 @@ pub(super) fn as_the_parser_knows(tokens: Vec<Token>) -> Vec<Token> {
                 continue;
             }
             _ => {}
+        }
+        if token == Token::Mul
+            && let [.., Token::RParen | Token::RBracket, Token::Period] = known.as_slice()
+        {
+            known.pop();
+            continue;
         }
         first = if token == Token::SemiColon {
             None
