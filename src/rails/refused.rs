@@ -157,7 +157,8 @@ impl Broken {
             what: match unloggable {
                 Unloggable::Long { max } => format!("the log keeps {max} bytes of a text, and this one is longer."),
                 Unloggable::Unclear => {
-                    "it speaks of a secret, and where its literals end cannot be told, so the log could not show what it does.".to_owned()
+                    "it speaks of a secret, and where its literals end cannot be told, so the log could not show what it does."
+                        .to_owned()
                 }
             },
             instead: match unloggable {
