@@ -90,12 +90,16 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Goes on at the next space or semicolon, and returns its place.
-    pub fn skip_to_space(&mut self) -> usize {
-        while self.byte(self.at).is_some_and(|byte| !is_space(byte) && byte != b';') {
-            self.at += 1;
+    /// Goes on where a value without quotes cannot go on (a space, a separator, a quote, a comment), and returns its place.
+    pub fn skip_unquoted(&mut self) -> usize {
+        let ends = |byte| is_space(byte) || matches!(byte, b';' | b',' | b'(' | b')' | b'\'' | b'"' | b'$');
+        let comment = |at: usize| matches!(self.text.get(at..at + 2), Some(b"--" | b"/*"));
+        let mut at = self.at;
+        while self.byte(at).is_some_and(|byte| !ends(byte)) && !comment(at) {
+            at += 1;
         }
-        self.at
+        self.at = at;
+        at
     }
 
     fn byte(&self, at: usize) -> Option<u8> {

@@ -60,14 +60,10 @@ impl Builder {
     /// The rules these settings make. Nothing is in force before all of it is made.
     pub(super) fn rules(&mut self, settings: &Settings) -> Result<Rules, StartError> {
         let certificate = certificate(&settings.tls)?;
+        let key = ValueKey::load_or_make(&settings.audit.value_key())?;
         let mut targets = Vec::with_capacity(settings.targets.len());
         for target in &settings.targets {
-            targets.push((
-                self::target(target)?,
-                target,
-                rails(target)?,
-                show(target.parameters, settings)?,
-            ));
+            targets.push((self::target(target)?, target, rails(target)?, show(target.parameters, &key)));
         }
         let rooms: HashMap<_, _> = targets
             .into_iter()
@@ -83,7 +79,7 @@ impl Builder {
                 handshake: settings.limits.handshake_timeout,
                 clock: self.clock.clone(),
             },
-            session: session(settings, self.places),
+            session: session(settings, self.places, key),
             targets: rooms,
         })
     }
@@ -163,7 +159,7 @@ pub(super) fn profiles(settings: &TargetSettings) -> Option<Vec<Profile>> {
     settings.has_rights().then(|| settings.profiles.iter().map(profile).collect())
 }
 
-fn session(settings: &Settings, places: Places) -> session::Settings {
+fn session(settings: &Settings, places: Places, key: ValueKey) -> session::Settings {
     let table = &settings.session;
     session::Settings {
         warnings: table.warnings.clone(),
@@ -181,16 +177,17 @@ fn session(settings: &Settings, places: Places) -> session::Settings {
             sql: settings.audit.max_sql_bytes,
             parameter: settings.audit.max_parameter_bytes,
             show: Show::Full,
+            key,
         },
     }
 }
 
-fn show(policy: ParameterPolicy, settings: &Settings) -> Result<Show, StartError> {
-    Ok(match policy {
+fn show(policy: ParameterPolicy, key: &ValueKey) -> Show {
+    match policy {
         ParameterPolicy::Full => Show::Full,
-        ParameterPolicy::Hashed => Show::Hashed(ValueKey::load_or_make(&settings.audit.value_key())?),
+        ParameterPolicy::Hashed => Show::Hashed(key.clone()),
         ParameterPolicy::None => Show::None,
-    })
+    }
 }
 
 fn certificate(files: &TlsFiles) -> Result<ServerTls, StartError> {

@@ -1,6 +1,9 @@
-//! Cuts what is too long for a record, visibly: the beginning, the whole length, the hash of the whole.
+//! Cuts what is too long for a record, visibly: the beginning, the whole length, the hashes of the whole.
 //!
 //! It does not decide how long is too long.
+//!
+//! INVARIANT: whatever is cut or blanked has the length and the keyed hash of the original beside it. The plain hash is there only where
+//! no word speaks of a secret: who knows the rest of a text could try secrets until it fits.
 
 use std::borrow::Cow;
 
@@ -8,27 +11,96 @@ use sha2::{Digest, Sha256};
 
 use super::event::{Parameter, Sql, Text};
 use super::redact::{self, Secrets};
-use crate::lexer::{Backslashes, Encoding, LexerSettings};
+use super::values::{KeyedHash, ValueKey};
+use crate::lexer::{Encoding, LexerSettings};
 
-impl<'a> Sql<'a> {
-    /// SQL text as it came, or its beginning when it is longer than `max` bytes.
+/// The beginning of an original, which may be all of it.
+#[derive(Debug)]
+pub struct Beginning<'a> {
+    start: &'a [u8],
+    length: u64,
+}
+
+impl<'a> Beginning<'a> {
+    /// Takes at most `max` bytes of `held`, which an original of `length` bytes begins with.
     #[must_use]
-    pub fn of(bytes: &'a [u8], max: usize) -> Self {
-        Self::cut(bytes, max, bytes.len() as u64, || Sha256::digest(bytes).into())
+    pub fn of(held: &'a [u8], max: usize, length: u64) -> Self {
+        Self {
+            start: beginning(held, max),
+            length,
+        }
     }
 
-    /// The same for a text of `length` bytes of which only the `start` is held; `hash` is of the whole.
+    fn is_whole(&self) -> bool {
+        self.start.len() as u64 == self.length
+    }
+}
+
+/// The hashes of an original.
+#[derive(Debug, Clone)]
+pub struct Hashes {
+    sha256: Sha256,
+    keyed: KeyedHash,
+}
+
+impl Hashes {
+    /// Begins them.
     #[must_use]
-    pub fn cut(start: &'a [u8], max: usize, length: u64, hash: impl FnOnce() -> [u8; 32]) -> Self {
-        let start = beginning(start, max);
-        let whole = start.len() as u64 == length;
+    pub fn begin(key: &ValueKey) -> Self {
         Self {
-            text: Text::of(start),
-            length: (!whole).then_some(length),
-            sha256: (!whole).then(|| Cow::Owned(hex(&hash()))),
-            redacted: 0,
-            scs: Backslashes::default(),
-            encoding: Encoding::default(),
+            sha256: Sha256::new(),
+            keyed: key.begin(),
+        }
+    }
+
+    /// Takes the next piece of the original.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.sha256.update(piece);
+        self.keyed.update(piece);
+    }
+
+    /// Hashes an original that is here.
+    #[must_use]
+    pub fn of(original: &[u8], key: &ValueKey) -> Self {
+        let mut hashes = Self::begin(key);
+        hashes.update(original);
+        hashes
+    }
+
+    /// Returns the SHA-256, in hexadecimal.
+    #[must_use]
+    pub fn plain(&self) -> Cow<'static, str> {
+        Cow::Owned(hex(&self.sha256.clone().finalize()))
+    }
+
+    /// Returns the keyed hash of a text.
+    #[must_use]
+    pub fn keyed(&self) -> Cow<'static, str> {
+        Cow::Owned(self.keyed.clone().text())
+    }
+
+    /// Returns the keyed hash of a value.
+    #[must_use]
+    pub fn value(&self) -> Cow<'static, str> {
+        Cow::Owned(self.keyed.clone().value())
+    }
+}
+
+impl<'a> Sql<'a> {
+    /// Makes what is recorded of an SQL text that has none of [`redact::TRIGGERS`].
+    #[must_use]
+    pub fn of(text: &Beginning<'a>, hashes: impl FnOnce() -> Hashes) -> Self {
+        let recorded = Self::whole(Text::of(text.start));
+        if text.is_whole() {
+            return recorded;
+        }
+        let hashes = hashes();
+        Self {
+            length: Some(text.length),
+            sha256: Some(hashes.plain()),
+            hmac_sha256: Some(hashes.keyed()),
+            cut: true,
+            ..recorded
         }
     }
 
@@ -59,21 +131,22 @@ impl<'a> Sql<'a> {
         })
     }
 
-    /// The same for a text that has one of [`redact::TRIGGERS`] anywhere, with its secrets taken out; and which of its
-    /// parameters are secrets: all, where the names of some may stand beyond the cut. It has no hash: who knows the rest of the text could guess the secret by it.
+    /// The same for a text that has one of [`redact::TRIGGERS`] anywhere, with its secrets blanked; and which of its parameters are
+    /// secrets: all, where the names of some may stand beyond the cut.
     #[must_use]
-    pub fn redacted(start: &'a [u8], max: usize, length: u64) -> (Self, Secrets) {
-        let start = beginning(start, max);
-        let whole = start.len() as u64 == length;
-        let redaction = redact::sql(start, whole);
+    pub fn redacted(text: &Beginning<'a>, settings: LexerSettings, hashes: impl FnOnce() -> Hashes) -> (Self, Secrets) {
+        let whole = text.is_whole();
+        let redaction = redact::sql(text.start, whole, settings);
+        let changed = !whole || redaction.places > 0 || redaction.unclear;
         let sql = Self {
             text: Text::from_bytes(redaction.text),
-            length: (!whole || redaction.shortened).then_some(length),
+            length: changed.then_some(text.length),
             sha256: None,
-            // What is beyond the cut has not been looked at closely, and its hash is left out.
-            redacted: redaction.places.max(u32::from(!whole)),
-            scs: Backslashes::default(),
-            encoding: Encoding::default(),
+            hmac_sha256: changed.then(|| hashes().keyed()),
+            cut: !whole,
+            redacted: redaction.places,
+            unclear: redaction.unclear,
+            ..Self::default()
         };
         (sql, redaction.parameters)
     }
@@ -91,6 +164,27 @@ impl<'a> Parameter<'a> {
             start: Text::of(start),
             length: bytes.len() as u64,
             sha256: Cow::Owned(sha256(bytes)),
+        }
+    }
+
+    /// A value that gives a secret away, or is too long to tell.
+    #[must_use]
+    pub fn blanked(length: u64, hmac_sha256: Cow<'a, str>) -> Self {
+        Self::Blanked { length, hmac_sha256 }
+    }
+
+    /// A value of so many bytes of which the `start` is at hand; in hexadecimal if it is binary.
+    #[must_use]
+    pub fn long(start: &[u8], binary: bool, length: u64, sha256: Cow<'a, str>) -> Self {
+        let start = if binary && !start.is_empty() {
+            format!("\\x{}", hex(start))
+        } else {
+            Text::of(beginning(start, start.len())).0.into_owned()
+        };
+        Self::Long {
+            start: Text(Cow::Owned(start)),
+            length,
+            sha256,
         }
     }
 
@@ -154,19 +248,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn of(text: &[u8], max: usize) -> Sql<'_> {
+        let key = ValueKey::for_test();
+        Sql::of(&Beginning::of(text, max, text.len() as u64), || Hashes::of(text, &key))
+    }
+
+    fn redacted(text: &[u8], max: usize) -> (Sql<'_>, Secrets) {
+        let key = ValueKey::for_test();
+        let beginning = Beginning::of(text, max, text.len() as u64);
+        Sql::redacted(&beginning, LexerSettings::default(), || Hashes::of(text, &key))
+    }
+
     #[test]
     fn short_text_is_whole() {
-        assert_eq!(
-            Sql::of(b"SELECT 1", 8),
-            Sql {
-                text: Text::of(b"SELECT 1"),
-                length: None,
-                sha256: None,
-                redacted: 0,
-                scs: Backslashes::default(),
-                encoding: Encoding::default(),
-            }
-        );
+        assert_eq!(of(b"SELECT 1", 8), Sql::whole(Text::of(b"SELECT 1")));
         assert_eq!(Parameter::text(b"x", 1), Parameter::Text(Text::of(b"x")));
         assert_eq!(
             Parameter::binary(17, &[0, 255], 2),
@@ -179,32 +274,53 @@ mod tests {
 
     #[test]
     fn long_text_is_cut_between_characters() {
-        let sql = Sql::of("éé".as_bytes(), 3);
-        assert_eq!((sql.text, sql.length), (Text::of("é".as_bytes()), Some(4)));
+        let sql = of("éé".as_bytes(), 3);
+        assert_eq!((sql.text, sql.length, sql.cut), (Text::of("é".as_bytes()), Some(4), true));
         // SHA-256 of "abc": FIPS 180-4's example.
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(Sql::of(b"abc", 1).sha256.as_deref(), Some(abc));
+        let sql = of(b"abc", 1);
+        assert_eq!(sql.sha256.as_deref(), Some(abc));
+        assert_eq!(sql.hmac_sha256.as_deref(), Some(&*ValueKey::for_test().hash_text(b"abc")));
         let long = Parameter::binary(17, b"abc", 2);
         assert!(matches!(long, Parameter::Long { start, length: 3, .. } if start.0 == "\\x6162"));
     }
 
     #[test]
-    fn a_text_with_secrets_has_no_hash() {
+    fn a_text_with_secrets_has_a_keyed_hash_alone() {
         let text = b"ALTER ROLE a PASSWORD 'x'; SELECT 'y'";
-        let (sql, _) = Sql::redacted(text, 1000, 37);
+        let keyed = ValueKey::for_test().hash_text(text);
+        let (sql, _) = redacted(text, 1000);
         assert_eq!(
-            (&*sql.text.0, sql.length, sql.redacted),
-            ("ALTER ROLE a PASSWORD '***'; SELECT 'y'", None, 1)
+            (
+                &*sql.text.0,
+                sql.length,
+                sql.sha256.as_deref(),
+                sql.hmac_sha256.as_deref(),
+                sql.redacted
+            ),
+            ("ALTER ROLE a PASSWORD '***'; SELECT 'y'", Some(37), None, Some(&*keyed), 1)
         );
-        let (sql, secrets) = Sql::redacted(text, 12, 37);
+        assert!(!sql.is_cut());
+        let (sql, secrets) = redacted(text, 12);
         // Its name may be beyond the cut.
         assert!(secrets.has(1));
         assert_eq!(
-            (&*sql.text.0, sql.length, sql.sha256, sql.redacted),
-            ("ALTER ROLE a", Some(37), None, 1)
+            (
+                &*sql.text.0,
+                sql.length,
+                sql.sha256.as_deref(),
+                sql.hmac_sha256.as_deref(),
+                sql.cut
+            ),
+            ("ALTER ROLE a", Some(37), None, Some(&*keyed), true)
         );
-        let (sql, _) = Sql::redacted(b"SELECT password, '", 1000, 18);
-        assert_eq!((&*sql.text.0, sql.length, sql.redacted), ("SELECT password", Some(18), 1));
+        let (sql, _) = redacted(b"SELECT password, '", 1000);
+        assert_eq!(
+            (&*sql.text.0, sql.length, sql.redacted, sql.unclear),
+            ("SELECT password, '***'", Some(18), 1, true)
+        );
+        let (sql, _) = redacted(b"SELECT password FROM t", 1000);
+        assert_eq!(sql, Sql::whole(Text::of(b"SELECT password FROM t")));
     }
 
     proptest! {
@@ -218,8 +334,9 @@ mod tests {
 
         #[test]
         fn any_bytes_can_be_cut(bytes in proptest::collection::vec(any::<u8>(), 0..40), max in 0_usize..40) {
-            let sql = Sql::of(&bytes, max);
+            let sql = of(&bytes, max);
             prop_assert_eq!(sql.length.is_some(), bytes.len() > max);
+            prop_assert_eq!(sql.is_cut(), bytes.len() > max);
         }
     }
 }

@@ -5,6 +5,8 @@
 //! The law: conditions are joined by "and". Those on a statement (table, class, kind, text) and those on its outcome (SQLSTATE,
 //! duration, rows) are met by the two together, those on a session (group, run) by its first record for all of them.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
@@ -70,10 +72,14 @@ pub struct Filter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub table: Option<Table>,
-    /// Statements with a command of this class, as far as their text can be read.
+    /// Statements with a command of this class, as far as their text can be read or the server says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub class: Option<Class>,
+    /// Executed statements that could not be read: only a part of their text is on record, it is not SQL as the gate knows it, or the
+    /// server ran commands that are not in it. Each may be about any table.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unread: bool,
     /// Statements that came like this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
@@ -119,7 +125,7 @@ impl Filter {
             && self.in_time(record)
             && self.has_names(record)
             && self.has_result(record)
-            && self.has_content(record, readings)
+            && self.has_content(record, None, readings)
     }
 
     /// Whether a session is wanted for what stands in its first record only.
@@ -160,7 +166,12 @@ impl Filter {
 
     /// Whether a condition is set that only a statement can meet.
     fn asks_for_statement(&self) -> bool {
-        self.kind.is_some() || self.table.is_some() || self.class.is_some()
+        self.kind.is_some() || self.table.is_some() || self.asks_for_commands()
+    }
+
+    /// Whether a condition is set that a statement may meet by its outcome's command tags, where its text does not.
+    fn asks_for_commands(&self) -> bool {
+        self.class.is_some() || self.unread
     }
 
     fn asks_for_measures(&self) -> bool {
@@ -186,23 +197,26 @@ impl Filter {
             && fits(self.target.as_ref(), event.target())
     }
 
-    /// The conditions that an outcome cannot meet by itself: of how its statement came and what was in it.
-    fn has_content(&self, record: &Record, readings: &mut Readings) -> bool {
+    /// The conditions that an outcome cannot meet by itself: of how its statement came and what was in it. `outcome` is the
+    /// statement's, if it is known.
+    fn has_content(&self, record: &Record, outcome: Option<&Outcome<'_>>, readings: &mut Readings) -> bool {
         let statement = match &record.event {
             Event::Statement(statement) => Some(statement),
             _ => None,
         };
         fits(self.kind.as_ref(), statement.map(|statement| &statement.kind))
             && self.text.as_ref().is_none_or(|text| contains_text(&record.event, text))
-            && ((self.table.is_none() && self.class.is_none())
-                || statement.is_some_and(|statement| self.has_reading(statement, readings)))
+            && ((self.table.is_none() && !self.asks_for_commands())
+                || statement.is_some_and(|statement| self.has_reading(statement, outcome, readings)))
     }
 
-    fn has_reading(&self, statement: &Statement<'_>, readings: &mut Readings) -> bool {
-        let Some(sql) = &statement.sql else { return false };
-        let reading = readings.of(sql);
+    fn has_reading(&self, statement: &Statement<'_>, outcome: Option<&Outcome<'_>>, readings: &mut Readings) -> bool {
+        let reading = readings.of_statement(statement);
+        let reading = outcome.map_or(Cow::Borrowed(&*reading), |outcome| reading.with_outcome(outcome));
+        let text = statement.sql.as_ref().map_or("", |sql| sql.text.0.as_ref());
         self.class.is_none_or(|class| reading.classes.contains(&class))
-            && self.table.as_ref().is_none_or(|table| reading.may_name(table, &sql.text.0))
+            && (!self.unread || (statement.kind != Kind::Parse && !reading.is_read()))
+            && self.table.as_ref().is_none_or(|table| reading.may_name(table, text))
     }
 
     fn has_result(&self, record: &Record) -> bool {

@@ -19,7 +19,7 @@ pub mod checkpoint;
 mod desk;
 mod encode;
 pub mod event;
-mod excerpt;
+pub(crate) mod excerpt;
 mod filter;
 mod follow;
 mod index;

@@ -23,6 +23,7 @@ use crate::lexer::LexerSettings;
 mod budget;
 pub(crate) mod parse;
 mod tokens;
+mod understood;
 
 /// A longer text is not read: statements that people and programs write are far shorter.
 const LONGEST: usize = 1 << 20;
@@ -41,13 +42,16 @@ pub struct Reading {
     /// It runs what the text does not show (`EXECUTE`, `DO`, `CALL`): it may touch other tables, too.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub opaque: bool,
-    /// Why it could not be read; its class is then the first word's, and no tables are known.
+    /// How many commands it has, where it could be read.
+    #[serde(skip)]
+    pub(crate) commands: u32,
+    /// Why it could not be read; its classes are then those of the words that begin its commands, and tables may be missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unparsed: Option<Unparsed>,
 }
 
 /// Why a text could not be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unparsed {
     /// Only its beginning is in the log.
@@ -60,6 +64,16 @@ pub enum Unparsed {
     Syntax,
     /// How PostgreSQL reads it is not certain: it depends on an encoding, or on a setting that was not settled when it came.
     Ambiguous,
+    /// Where its literals end cannot be told, so whatever may be one is blanked.
+    Unclear,
+    /// A literal is blanked that may be a command.
+    Blanked,
+    /// What was executed may have had another text.
+    Uncertain,
+    /// There is no text.
+    NoText,
+    /// The server ran other commands than it has.
+    Contradicted,
 }
 
 /// What a command does.
@@ -318,16 +332,6 @@ impl Reading {
         parse::parse(sql.as_bytes(), settings).unwrap_or_else(|why| Self::unparsed(sql, why))
     }
 
-    fn unparsed(sql: &str, why: Unparsed) -> Self {
-        let class = words(sql).next().map_or(Class::Other, Class::of_word);
-        Self {
-            tables: Vec::new(),
-            classes: vec![class],
-            opaque: class.is_opaque(),
-            unparsed: Some(why),
-        }
-    }
-
     /// Whether the tables it has are all that the text can tell.
     pub(super) fn is_complete(&self) -> bool {
         self.unparsed.is_none() && !self.opaque
@@ -366,7 +370,7 @@ impl Readings {
     /// The reading of a text as it is recorded.
     pub fn of(&mut self, sql: &Sql<'_>) -> Arc<Reading> {
         let text = sql.text.0.as_ref();
-        if sql.length.is_some() {
+        if sql.is_cut() {
             return Arc::new(Reading::unparsed(text, Unparsed::Cut));
         }
         let Some(settings) = sql.settings() else {

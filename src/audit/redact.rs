@@ -4,9 +4,14 @@
 //! It guards against what people and programs write (passwords, keys, connection strings), not against somebody who hides a
 //! secret of their own: they hurt nobody else.
 //!
-//! INVARIANT: what is not understood is left out, not shown: text that cannot be taken apart ends at its first trigger.
-//! No hash is kept of a text with a secret: who knows the rest of it could try passwords until the hash fits.
+//! INVARIANT: only literals are blanked, never what is executed: text outside of them, and bodies of code (`DO`, `CREATE FUNCTION`)
+//! outside of theirs, stays byte by byte. As literals count numbers, a word where a role or setting is given its secret without quotes,
+//! and what is assigned to a secret's name in a comment.
+//! INVARIANT: where it is not clear which bytes are literals, those of every reading are blanked, and [`Redaction::unclear`] says so.
 
+mod body;
+mod code;
+mod found;
 mod grammar;
 mod nest;
 mod scan;
@@ -18,8 +23,8 @@ use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
 
-use crate::lexer::{in_word, is_space};
-use scan::Scan;
+use crate::lexer::{Backslashes, LexerSettings, in_word, is_space};
+use found::Found;
 
 /// A text without one of these, in capitals or not, has no secret that this module would find.
 pub const TRIGGERS: [&str; 15] = [
@@ -91,15 +96,18 @@ static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
         .expect("an automaton")
 });
 
+/// What stands in the place of what is blanked. In quotes, so that no other token can come of it (`6/***` would begin a comment).
+const BLANK: &[u8] = b"'***'";
+
 /// A text as it may be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redaction<'a> {
-    /// The text, with `'***'` or `***` for each secret.
+    /// The text, with `'***'` for each secret.
     pub text: Cow<'a, [u8]>,
-    /// How many places were replaced or left out.
+    /// How many places were blanked.
     pub places: u32,
-    /// The end of the text was left out.
-    pub shortened: bool,
+    /// Which bytes are literals could not be told: all that may be are blanked.
+    pub unclear: bool,
     /// The parameters (`$1`) that stand where a secret belongs.
     pub parameters: Secrets,
 }
@@ -136,7 +144,11 @@ impl Secrets {
     }
 }
 
-/// A place to be replaced.
+/// A text is nested deeper than PostgreSQL goes.
+#[derive(Debug, Clone, Copy)]
+struct Deep;
+
+/// A place to be blanked.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
     start: usize,
@@ -144,60 +156,54 @@ struct Cut {
     with: &'static [u8],
 }
 
-/// A text cannot be taken apart from here on: a token has no end, or where literals end depends on a setting of the session
-/// (`standard_conforming_strings`), or it is nested deeper than PostgreSQL goes.
-#[derive(Debug, Clone, Copy)]
-struct Stuck {
-    at: usize,
+impl Cut {
+    fn place(&self) -> (usize, usize) {
+        (self.start, self.end)
+    }
 }
 
-/// Replaces the secrets in SQL text. `whole` says that the text is not itself the beginning of a longer one.
+/// Blanks the secrets in SQL text, which PostgreSQL reads under these settings. `whole` says that the text is not itself the
+/// beginning of a longer one.
 #[must_use]
-pub fn sql(text: &[u8], whole: bool) -> Redaction<'_> {
-    let mut scan = Scan::new(text, 0);
-    let stuck = scan.run().err();
-    let mut nest = scan.nest;
-    if stuck.is_some() || !whole {
-        nest.give_up();
-    }
-    // Of a text that was cut the last token may have lost its end; one that never had it may have been misread before.
-    let trigger = FINDER.find(text).filter(|_| whole);
-    let end = stuck.map(|Stuck { at }| trigger.map_or(at, |trigger| trigger.end().min(at)));
-    let parameters = if stuck.is_some() || !whole {
-        Secrets::All
-    } else {
-        nest.parameters.sort_unstable();
-        nest.parameters.dedup();
-        Secrets::These(nest.parameters)
+pub fn sql(text: &[u8], whole: bool, settings: LexerSettings) -> Redaction<'_> {
+    let found = match (settings.mask(text), settings.strings) {
+        (Some(masked), Backslashes::Unsettled) => Found::of_both(&masked, whole, settings),
+        (Some(masked), _) => Found::of(&masked, whole, settings),
+        // A beginning may end within a character.
+        (None, _) => Found::of_any(text, whole, settings),
     };
-    if nest.cuts.is_empty() && end.is_none() {
+    let Found {
+        mut cuts,
+        parameters,
+        unclear,
+        ..
+    } = found;
+    if cuts.is_empty() {
         return Redaction {
             text: Cow::Borrowed(text),
             places: 0,
-            shortened: false,
+            unclear,
             parameters,
         };
     }
-    // A name is found behind its value; and of a place within another one the outer one counts.
-    nest.cuts.sort_unstable_by_key(|cut| (cut.start, std::cmp::Reverse(cut.end)));
-    let shown = end.unwrap_or(text.len());
-    let split = nest.cuts.iter().find(|cut| cut.start < shown && cut.end > shown);
-    let shown = split.map_or(shown, |cut| cut.start);
-    let mut places = u32::from(end.is_some());
-    let mut out = Vec::with_capacity(shown);
-    let mut at = 0;
-    for cut in nest.cuts.iter().take_while(|cut| cut.end <= shown) {
-        let Some(before) = text.get(at..cut.start) else { continue };
-        out.extend_from_slice(before);
+    // A name is found behind its value; of places that meet one comes of both.
+    cuts.sort_unstable_by_key(|cut| (cut.start, std::cmp::Reverse(cut.end)));
+    let (mut out, mut at, mut places) = (Vec::with_capacity(text.len()), 0, 0);
+    for cut in cuts {
+        if cut.start < at || (cut.start == at && places > 0 && cut.end == at) {
+            at = at.max(cut.end);
+            continue;
+        }
+        out.extend_from_slice(text.get(at..cut.start).unwrap_or_default());
         out.extend_from_slice(cut.with);
         at = cut.end;
         places += 1;
     }
-    out.extend_from_slice(text.get(at..shown).unwrap_or_default());
+    out.extend_from_slice(text.get(at..).unwrap_or_default());
     Redaction {
         text: Cow::Owned(out),
         places,
-        shortened: end.is_some(),
+        unclear,
         parameters,
     }
 }
@@ -213,29 +219,25 @@ pub fn gives_away(value: &[u8]) -> bool {
             Some(&AUTHORITY) if found.start() >= address_end => {
                 let address = until(value, found.end(), |byte| is_space(byte) || matches!(byte, b'\'' | b'"'));
                 address_end = found.end() + address.len();
-                names_a_password(address)
+                login_of(address).is_some()
             }
             Some(&PEM) => true,
             Some(&AUTHORITY) | None => false,
             Some(_) if found.start() >= name_end => {
                 let name = until(value, found.start(), |byte| !in_word(byte));
                 name_end = found.start() + name.len();
-                is_secret(name) && is_assigned(value.get(name_end..).unwrap_or_default())
+                is_secret(name) && value_behind(value.get(name_end..).unwrap_or_default()).is_some()
             }
             Some(_) => false,
         })
 }
 
-/// Whether what follows `://` goes on with `user:password@`.
-fn names_a_password(address: &[u8]) -> bool {
-    let login = address
-        .iter()
-        .rposition(|byte| *byte == b'@')
-        .and_then(|at| address.get(..at));
-    login.is_some_and(|login| {
-        let colon = login.iter().position(|byte| *byte == b':');
-        colon.is_some_and(|colon| colon + 1 < login.len())
-    })
+/// The `user:password` that what follows `://` begins with.
+fn login_of(address: &[u8]) -> Option<&[u8]> {
+    let at = address.iter().rposition(|byte| *byte == b'@')?;
+    let login = address.get(..at)?;
+    let colon = login.iter().position(|byte| *byte == b':')?;
+    (colon + 1 < login.len()).then_some(login)
 }
 
 /// What begins at `start`, up to where it ends.
@@ -245,8 +247,8 @@ fn until(text: &[u8], start: usize, ends: impl Fn(u8) -> bool) -> &[u8] {
     rest.get(..length).unwrap_or_default()
 }
 
-/// Whether a name is given a value by what is behind it: `=x`, `": "x"`, ` 'x'`.
-fn is_assigned(behind: &[u8]) -> bool {
+/// The value that a name is given by what is behind it: `=x`, `": "x"`, ` 'x'`.
+fn value_behind(behind: &[u8]) -> Option<&[u8]> {
     let mut value = after(behind, |byte| is_space(byte) || matches!(byte, b'"' | b'\\'));
     let apart = behind.first().copied().is_some_and(is_space);
     value = match value.first() {
@@ -255,9 +257,9 @@ fn is_assigned(behind: &[u8]) -> bool {
         }),
         Some(b'\'') if apart => after(value, |byte| byte == b'\''),
         Some(b'$') if apart => value,
-        _ => return false,
+        _ => return None,
     };
-    !matches!(value, [] | [b'%', ..] | [b'$', b'0'..=b'9', ..])
+    (!matches!(value, [] | [b'%', ..] | [b'$', b'0'..=b'9', ..])).then_some(value)
 }
 
 /// Whether a text has a place for a value behind a secret name, as `format` fills in (`PASSWORD %L`).

@@ -16,6 +16,8 @@ use super::record::Record;
 
 /// A short text is cut after this many characters.
 const LONGEST: usize = 160;
+/// Of an SQL text so many are certainly shown.
+const SHORT: usize = 120;
 
 /// A record in the five columns of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,12 +69,12 @@ pub fn line(record: &Record) -> String {
 #[must_use]
 pub fn json(record: &Record, readings: &mut Readings) -> String {
     let mut line = record.json();
-    let Event::Statement(Statement { sql: Some(sql), .. }) = &record.event else {
+    let Event::Statement(statement) = &record.event else {
         return line;
     };
     let mut reading = Vec::new();
     let written = readings
-        .of(sql)
+        .of_statement(statement)
         .serialize(&mut serde_json::Serializer::with_formatter(&mut reading, Harmless));
     if let (Ok(()), Ok(reading), Some('}')) = (written, std::str::from_utf8(&reading), line.pop()) {
         line.extend([",\"reading\":", reading, "}"]);
@@ -281,7 +283,10 @@ fn statement_text(statement: &Statement<'_>) -> String {
         _ => {}
     }
     match &statement.sql {
-        Some(sql) => text.extend([begin(&sql.text.0), cut_note(sql).as_str()]),
+        Some(sql) => {
+            text.push_str(&not_shown(statement, sql));
+            text.extend([begin(&sql.text.0), cut_note(sql).as_str()]);
+        }
         None if statement.kind == Kind::FunctionCall => {}
         None => {
             let _ = write!(
@@ -304,6 +309,7 @@ fn statement_text(statement: &Statement<'_>) -> String {
         let _ = match parameter {
             Parameter::Null => write!(text, " ${number}=NULL"),
             Parameter::Redacted => write!(text, " ${number}=***"),
+            Parameter::Blanked { length, .. } => write!(text, " ${number}=*** ({length} bytes)"),
             Parameter::Hashed(hash) => write!(text, " ${number}=#{}", begin(hash)),
             Parameter::Text(value) => write!(text, " ${number}='{}'", begin(&value.0)),
             Parameter::Long { start, length, .. } => write!(text, " ${number}='{}…' ({length} bytes)", begin(&start.0)),
@@ -316,6 +322,18 @@ fn statement_text(statement: &Statement<'_>) -> String {
         let _ = write!(text, " and {} more", count - listed.min(20));
     }
     text
+}
+
+/// What is said in front of a text that is too long to be shown: its end may be what matters.
+fn not_shown(statement: &Statement<'_>, sql: &Sql<'_>) -> String {
+    if sql.text.0.chars().nth(SHORT).is_none() && !sql.is_cut() {
+        return String::new();
+    }
+    let reading = Readings::default().of_statement(statement);
+    let mut classes: Vec<&str> = reading.classes.iter().map(|class| class.name()).collect();
+    classes.extend((!reading.is_read()).then_some("not read"));
+    let bytes = sql.length.unwrap_or(sql.text.0.len() as u64);
+    format!("({bytes} bytes: {}) ", classes.join(", "))
 }
 
 fn outcome_text(outcome: &Outcome<'_>) -> String {
@@ -358,7 +376,12 @@ fn transaction_text(status: TransactionStatus) -> &'static str {
 }
 
 fn cut_note(sql: &Sql<'_>) -> String {
-    sql.length.map(|length| format!("… ({length} bytes)")).unwrap_or_default()
+    let bytes = sql.length.map(|length| format!("({length} bytes)")).unwrap_or_default();
+    match (sql.is_cut(), sql.unclear) {
+        (true, _) => format!("… {bytes}"),
+        (false, true) => format!(" (literals unclear) {bytes}"),
+        (false, false) => String::new(),
+    }
 }
 
 /// As much of a long text as can be shown.

@@ -5,6 +5,7 @@
 //! The law: a statement without an outcome is told as such, never as one that ran; numbers are those of the records, and where
 //! the session's own end counts differently, both are told.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use serde::Serialize;
 
 use super::encode::Harmless;
 use super::event::{Done, Event, Kind, SessionEnded, Who};
-use super::reading::{Class, Reading, Readings, Table};
+use super::reading::{Class, Reading, Readings, Table, Unparsed};
 use super::record::Record;
 use super::render::{self, safe};
 use super::undone::Undone;
@@ -105,7 +106,7 @@ impl Story {
                 reading: None,
             });
             if let Event::Statement(statement) = &record.event {
-                told.reading = statement.sql.as_ref().map(|sql| readings.of(sql));
+                told.reading = Some(readings.of_statement(statement));
                 told.statement = Some(record);
             } else {
                 told.outcome = Some(record);
@@ -114,6 +115,7 @@ impl Story {
         let mut statements: Vec<_> = statements.into_values().collect();
         for told in &mut statements {
             told.rolled_back = told.undone_by(&undone);
+            told.compare();
         }
         Self {
             who,
@@ -218,10 +220,26 @@ impl Told {
         if outcome.is_some() || self.is_executed() {
             let _ = write!(line, "\n{:45}-> {}", "", outcome.as_deref().unwrap_or(OUTCOME_UNKNOWN));
         }
+        if self
+            .reading
+            .as_ref()
+            .is_some_and(|reading| reading.unparsed == Some(Unparsed::Contradicted))
+        {
+            line.push_str("; the server ran commands that were not read in the text");
+        }
         if let Some(sqlstate) = &self.rolled_back {
             let _ = write!(line, "; then rolled back ({})", safe(sqlstate, 5));
         }
         Some((record.seq, line))
+    }
+
+    /// Holds what was read against what the server says it ran.
+    fn compare(&mut self) {
+        if let (Some(reading), Some(Event::Outcome(outcome))) = (&self.reading, self.outcome.as_ref().map(|record| &record.event))
+            && let Cow::Owned(compared) = reading.with_outcome(outcome)
+        {
+            self.reading = Some(Arc::new(compared));
+        }
     }
 
     fn undone_by(&self, undone: &Undone) -> Option<String> {

@@ -47,14 +47,7 @@ pub(super) fn statement(who: &Who, statement: u64, sql: &str, parameters: &[&str
         who: Cow::Owned(who.clone()),
         statement,
         kind: if parameters.is_empty() { Kind::Query } else { Kind::Execute },
-        sql: Some(Sql {
-            text: text(sql),
-            length: None,
-            sha256: None,
-            redacted: 0,
-            scs: crate::lexer::Backslashes::default(),
-            encoding: crate::lexer::Encoding::default(),
-        }),
+        sql: Some(Sql::whole(text(sql))),
         prepared: None,
         portal: None,
         text_uncertain: false,
@@ -66,6 +59,15 @@ pub(super) fn statement(who: &Who, statement: u64, sql: &str, parameters: &[&str
     })
 }
 
+/// The outcome of a statement that the server gave these command tags for.
+pub(super) fn tagged(who: &Who, statement: u64, tags: &[&str]) -> Event<'static> {
+    let Event::Outcome(outcome) = outcome(who, statement, None) else {
+        unreachable!("an outcome")
+    };
+    let tags = tags.iter().map(|tag| Text(Cow::Owned((*tag).to_owned()))).collect();
+    Event::Outcome(Outcome { tags, ..outcome })
+}
+
 pub(super) fn outcome(who: &Who, statement: u64, sqlstate: Option<&'static str>) -> Event<'static> {
     Event::Outcome(Outcome {
         who: Cow::Owned(who.clone()),
@@ -73,7 +75,7 @@ pub(super) fn outcome(who: &Who, statement: u64, sqlstate: Option<&'static str>)
         result: if sqlstate.is_some() { Done::Failed } else { Done::Completed },
         sqlstate: sqlstate.map(|code| Text(Cow::Borrowed(code))),
         rule: None,
-        tags: vec![Text(Cow::Borrowed("SELECT 1"))],
+        tags: Vec::new(),
         rows: 1,
         bytes: 80,
         copy_in_bytes: None,

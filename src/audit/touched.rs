@@ -1,14 +1,18 @@
 //! Who touched a table: sums over the statements that name it.
 //!
-//! It chooses no records (the filter does); it is given those of statements that were found, and their outcomes.
+//! It chooses no records (the filter does); it is given those of statements that were found, those of statements that could not be
+//! read, and their outcomes.
+//!
+//! The law: nobody may conclude that a table was not touched as long as there are statements that could not be read.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::event::{Done, Event, Kind};
-use super::reading::{Class, Readings};
+use super::event::{Done, Event, Kind, Outcome, Statement};
+use super::reading::{Class, Reading, Readings};
 use super::record::Record;
 use super::story::add_new;
 use super::undone::Undone;
@@ -36,6 +40,8 @@ pub struct Toucher {
     pub outcome_unknown: u64,
     /// Those that have the table's name, but could not be read or do not show what they run.
     pub not_read: u64,
+    /// Beside them: executed statements without the name that could not be read. Each may have touched the table.
+    pub unread: u64,
     /// Rows returned or changed by these statements, whichever of their tables they came from.
     pub rows: u64,
     /// The first of them.
@@ -46,12 +52,26 @@ pub struct Toucher {
     pub classes: Vec<Class>,
 }
 
+/// What makes a statement one.
+type Key = (SessionId, u64);
+
+/// A statement that waits for its outcome.
+#[derive(Debug)]
+struct Open {
+    by: (IdentityName, TargetName),
+    reading: Arc<Reading>,
+}
+
 /// Sums as they grow.
 #[derive(Debug, Default)]
 pub struct Touched {
     by: BTreeMap<(IdentityName, TargetName), Toucher>,
     /// Statements without an outcome so far.
-    open: HashMap<(SessionId, u64), (IdentityName, TargetName)>,
+    open: BTreeMap<Key, Open>,
+    /// Statements that have the name and could not be read.
+    named: HashSet<Key>,
+    /// Statements that could not be read, without an outcome so far.
+    open_unread: HashMap<Key, (IdentityName, TargetName)>,
     readings: Readings,
     /// Statements from then on do not count; outcomes do.
     until: Option<Timestamp>,
@@ -72,61 +92,112 @@ impl Touched {
     /// Takes a record that was found, in order.
     pub fn add(&mut self, record: &Record) {
         match &record.event {
-            Event::Statement(_) if self.until.is_some_and(|until| record.time >= until) => {}
-            Event::Statement(statement) if statement.kind != Kind::Parse => {
-                let who = &statement.who;
-                let key = (who.identity.clone(), who.target.clone());
-                let toucher = self.by.entry(key.clone()).or_insert_with(|| Toucher {
-                    identity: who.identity.clone(),
-                    target: who.target.clone(),
-                    sessions: BTreeSet::new(),
-                    statements: 0,
-                    skipped: 0,
-                    failed: 0,
-                    rolled_back: 0,
-                    outcome_unknown: 0,
-                    not_read: 0,
-                    rows: 0,
-                    first: record.time,
-                    last: record.time,
-                    classes: Vec::new(),
-                });
-                toucher.sessions.insert(who.session.clone());
+            Event::Statement(statement) if self.counts(record, statement) => {
+                let reading = self.readings.of_statement(statement);
+                let key = (statement.who.session.clone(), statement.statement);
+                let toucher = self.toucher(record, statement);
+                toucher.sessions.insert(statement.who.session.clone());
                 toucher.statements += 1;
                 toucher.last = toucher.last.max(record.time);
-                if let Some(sql) = &statement.sql {
-                    let reading = self.readings.of(sql);
-                    add_new(&mut toucher.classes, &reading.classes);
-                    toucher.not_read += u64::from(!reading.is_complete());
+                let by = (toucher.identity.clone(), toucher.target.clone());
+                if !reading.is_read() {
+                    self.named.insert(key.clone());
                 }
-                self.open.insert((who.session.clone(), statement.statement), key);
+                self.open.insert(key, Open { by, reading });
+            }
+            Event::Outcome(outcome) => self.outcome(outcome),
+            _ => {}
+        }
+    }
+
+    /// Takes a record of those that could not be read, when all that were found are added.
+    pub fn add_unread(&mut self, record: &Record) {
+        match &record.event {
+            Event::Statement(statement) if self.counts(record, statement) => {
+                let key = (statement.who.session.clone(), statement.statement);
+                if !self.named.contains(&key) {
+                    let toucher = self.toucher(record, statement);
+                    toucher.unread += 1;
+                    let by = (toucher.identity.clone(), toucher.target.clone());
+                    self.open_unread.insert(key, by);
+                }
             }
             Event::Outcome(outcome) => {
-                let open = self.open.remove(&(outcome.who.session.clone(), outcome.statement));
-                if let Some(toucher) = open.and_then(|key| self.by.get_mut(&key)) {
-                    let undone = outcome.result.ran() && self.undone.of(&outcome.who.session, outcome.statement).is_some();
-                    let skipped = u64::from(outcome.result == Done::Skipped);
-                    toucher.statements -= skipped;
-                    toucher.skipped += skipped;
-                    toucher.rolled_back += u64::from(undone);
-                    toucher.rows += outcome.rows;
-                    toucher.failed += u64::from(outcome.result == Done::Failed);
-                    toucher.outcome_unknown += u64::from(outcome.result == Done::Unknown);
+                let key = (outcome.who.session.clone(), outcome.statement);
+                let by = self.open_unread.remove(&key).filter(|_| !outcome.was_executed());
+                if let Some(toucher) = by.and_then(|by| self.by.get_mut(&by)) {
+                    toucher.unread -= 1;
                 }
             }
             _ => {}
         }
     }
 
+    fn counts(&self, record: &Record, statement: &Statement<'_>) -> bool {
+        statement.kind != Kind::Parse && self.until.is_none_or(|until| record.time < until)
+    }
+
+    fn toucher(&mut self, record: &Record, statement: &Statement<'_>) -> &mut Toucher {
+        let who = &statement.who;
+        self.by
+            .entry((who.identity.clone(), who.target.clone()))
+            .or_insert_with(|| Toucher {
+                identity: who.identity.clone(),
+                target: who.target.clone(),
+                sessions: BTreeSet::new(),
+                statements: 0,
+                skipped: 0,
+                failed: 0,
+                rolled_back: 0,
+                outcome_unknown: 0,
+                not_read: 0,
+                unread: 0,
+                rows: 0,
+                first: record.time,
+                last: record.time,
+                classes: Vec::new(),
+            })
+    }
+
+    fn outcome(&mut self, outcome: &Outcome<'_>) {
+        let key = (outcome.who.session.clone(), outcome.statement);
+        let Some(open) = self.open.remove(&key) else { return };
+        let reading = open.reading.with_outcome(outcome);
+        if !reading.is_read() {
+            self.named.insert(key);
+        }
+        let Some(toucher) = self.by.get_mut(&open.by) else { return };
+        let undone = outcome.result.ran() && self.undone.of(&outcome.who.session, outcome.statement).is_some();
+        let skipped = u64::from(outcome.result == Done::Skipped);
+        toucher.statements -= skipped;
+        toucher.skipped += skipped;
+        toucher.rolled_back += u64::from(undone);
+        toucher.rows += outcome.rows;
+        toucher.failed += u64::from(outcome.result == Done::Failed);
+        toucher.outcome_unknown += u64::from(outcome.result == Done::Unknown);
+        if skipped == 0 {
+            toucher.read(&reading);
+        }
+    }
+
     /// The sums, by identity and target.
     #[must_use]
     pub fn sums(mut self) -> Vec<Toucher> {
-        for key in self.open.into_values() {
-            if let Some(toucher) = self.by.get_mut(&key) {
+        for open in self.open.into_values() {
+            if let Some(toucher) = self.by.get_mut(&open.by) {
                 toucher.outcome_unknown += 1;
+                toucher.read(&open.reading);
             }
         }
-        self.by.into_values().collect()
+        let noteworthy = |toucher: &Toucher| toucher.statements + toucher.skipped + toucher.unread > 0;
+        self.by.into_values().filter(noteworthy).collect()
+    }
+}
+
+impl Toucher {
+    fn read(&mut self, reading: &Reading) {
+        add_new(&mut self.classes, &reading.classes);
+        self.not_read += u64::from(!reading.is_complete());
     }
 }
 

@@ -1,6 +1,7 @@
-//! What a log tells of parameters' values: all, only whether they are equal, or nothing; and the key for the second.
+//! What a log tells of parameters' values: all, only whether they are equal, or nothing; and the key for keyed hashes.
 //!
-//! It formats no value: what is hashed is the text that would have been recorded.
+//! It formats no value: what is hashed is the text that would have been recorded. The same key hashes statements of which something
+//! was blanked or cut.
 //!
 //! The law: without the key nobody learns more of a hashed value than whether it is equal to another one of the same log. A plain
 //! hash would not do: numbers, names and dates are few enough to be tried one by one.
@@ -112,11 +113,57 @@ impl ValueKey {
         Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &digits.to_ascii_lowercase())))
     }
 
-    /// The hash of a value, in hexadecimal: 16 bytes, enough for two values never to have the same.
+    /// Returns the hash of a value, in hexadecimal: 16 bytes, enough for two values never to have the same.
     #[must_use]
     pub fn hash(&self, value: &[u8]) -> String {
-        hex(hmac::sign(&self.0, value).as_ref().get(..16).unwrap_or_default())
+        short(&hmac::sign(&self.0, value))
     }
+
+    /// Returns the hash of a text, in hexadecimal: all 32 bytes.
+    #[must_use]
+    pub fn hash_text(&self, text: &[u8]) -> String {
+        hex(hmac::sign(&self.0, text).as_ref())
+    }
+
+    /// Begins the hash of something that comes in pieces.
+    #[must_use]
+    pub fn begin(&self) -> KeyedHash {
+        KeyedHash(hmac::Context::with_key(&self.0))
+    }
+
+    /// Returns a key of its own for a test.
+    #[cfg(test)]
+    #[must_use]
+    pub fn for_test() -> Self {
+        Self::of(&[b'0'; 64])
+    }
+}
+
+/// A keyed hash of something that comes in pieces.
+#[derive(Debug, Clone)]
+pub struct KeyedHash(hmac::Context);
+
+impl KeyedHash {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// Returns the hash as [`ValueKey::hash`] does.
+    #[must_use]
+    pub fn value(self) -> String {
+        short(&self.0.sign())
+    }
+
+    /// Returns the hash as [`ValueKey::hash_text`] does.
+    #[must_use]
+    pub fn text(self) -> String {
+        hex(self.0.sign().as_ref())
+    }
+}
+
+fn short(tag: &hmac::Tag) -> String {
+    hex(tag.as_ref().get(..16).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -8,20 +8,23 @@ use std::path::{Path, PathBuf};
 use super::args::Output;
 use super::client::Client;
 use super::reach::Whose;
-use super::render::{self, print, print_line, visible};
+use super::render::{print, print_line, visible};
 use crate::audit::event::{Event, Kind};
 use crate::audit::reading::Readings;
 use crate::audit::story::{OUTCOME_UNKNOWN, Story};
-use crate::audit::touched::{Touched, Toucher};
+use crate::audit::touched::Touched;
 use crate::audit::undone::Undone;
 use crate::audit::{EventName, Filter, Record, Span, follow, render as words};
 use crate::clock::Clock;
 use crate::control::model::{Following, LogQuery, Unreadable};
 use crate::ids::SessionId;
 use args::{Form, LogArgs, LogCommand, Origin};
+use unread::{UnreadCount, of_unread};
 
 pub mod args;
+mod sums;
 mod table;
+mod unread;
 
 pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
     let now = Clock::system(None).now();
@@ -137,16 +140,34 @@ async fn list(source: Source, filter: Filter, endless: bool, limit: Option<u64>,
         room: limit,
         readings: Readings::default(),
         open: BTreeSet::new(),
+        unread: BTreeSet::new(),
+        gone: false,
         cut: false,
         last: None,
     };
     if form == Form::Csv {
         print_line(&table::csv_line(table::HEADER)?);
     }
+    let unread = filter.table.is_some().then(|| of_unread(&filter));
     let read = source.lines(filter, endless, |line| shown.line(line)).await;
     if joined && !shown.cut && form == Form::Table {
-        for (session, statement) in shown.open {
+        for (session, statement) in &shown.open {
             print_line(&format!("statement #{statement} of {session}: {OUTCOME_UNKNOWN}"));
+        }
+    }
+    if let Some(filter) = unread.filter(|_| !endless && !shown.cut && !shown.gone) {
+        let mut count = UnreadCount::default();
+        source
+            .lines(filter, false, |line| {
+                count.line(line, &shown.unread);
+                true
+            })
+            .await?;
+        if count.statements > 0 {
+            super::complain(&format!(
+                "{} other statements could not be read: each may be about the table, too. `tidegate log --unread` shows them.",
+                count.statements
+            ));
         }
     }
     read
@@ -160,6 +181,10 @@ struct Shown {
     readings: Readings,
     /// Statements without an outcome so far.
     open: BTreeSet<(SessionId, u64)>,
+    /// Statements that could not be read.
+    unread: BTreeSet<(SessionId, u64)>,
+    /// Nobody reads any more.
+    gone: bool,
     /// There is more than was to be shown.
     cut: bool,
     /// The number of the last record shown.
@@ -186,15 +211,23 @@ impl Shown {
         match &record.event {
             // A text that was prepared has an outcome only where it failed.
             Event::Statement(statement) if statement.kind == Kind::Parse => {}
-            Event::Statement(statement) => drop(self.open.insert((statement.who.session.clone(), statement.statement))),
+            Event::Statement(statement) => {
+                let key = (statement.who.session.clone(), statement.statement);
+                if !self.readings.of_statement(statement).is_read() {
+                    self.unread.insert(key.clone());
+                }
+                self.open.insert(key);
+            }
             Event::Outcome(outcome) => drop(self.open.remove(&(outcome.who.session.clone(), outcome.statement))),
             _ => {}
         }
-        match self.form {
+        let printed = match self.form {
             Form::Json => print_line(&words::json(&record, &mut self.readings)),
             Form::Table => print_line(&words::line(&record)),
             Form::Csv => table::csv_line(table::cells(&record, &mut self.readings)).is_ok_and(|line| print_line(&line)),
-        }
+        };
+        self.gone |= !printed;
+        printed
     }
 }
 
@@ -258,6 +291,7 @@ async fn touched(source: Source, mut filter: Filter, form: Form) -> anyhow::Resu
         true
     };
     source.lines(steps, false, add).await?;
+    let unread = of_unread(&filter);
     let mut touched = Touched::new(until, undone);
     let read = source.lines(filter, false, |line| {
         if let Ok(record) = Record::parse(line) {
@@ -266,62 +300,23 @@ async fn touched(source: Source, mut filter: Filter, form: Form) -> anyhow::Resu
         true
     });
     let read = read.await;
-    let sums = touched.sums();
+    let not_read = source.lines(unread, false, |line| {
+        if let Ok(record) = Record::parse(line) {
+            touched.add_unread(&record);
+        }
+        true
+    });
+    let read = not_read.await.and(read);
+    let touchers = touched.sums();
     match form {
-        Form::Json => print(&serde_json::to_string_pretty(&sums)?)?,
+        Form::Json => print(&serde_json::to_string_pretty(&touchers)?)?,
         Form::Csv => {
-            print(&table::csv_line(HEADER.map(str::to_ascii_lowercase))?)?;
-            for toucher in &sums {
-                print(&table::csv_line(row(toucher))?)?;
+            print(&table::csv_line(sums::HEADER.map(str::to_ascii_lowercase))?)?;
+            for toucher in &touchers {
+                print(&table::csv_line(sums::row(toucher))?)?;
             }
         }
-        Form::Table if sums.is_empty() => print("Nobody, as far as the log tells.")?,
-        Form::Table => {
-            let mut table = render::table(HEADER);
-            for toucher in &sums {
-                table.add_row(row(toucher));
-            }
-            print(&table.trim_fmt())?;
-            let not_read: u64 = sums.iter().map(|toucher| toucher.not_read).sum();
-            if not_read > 0 {
-                print(&format!(
-                    "\n{not_read} of these statements have the word, but could not be read or do not show what they run."
-                ))?;
-            }
-        }
+        Form::Table => print(&sums::text(&touchers))?,
     }
     read
-}
-
-const HEADER: [&str; 12] = [
-    "IDENTITY",
-    "TARGET",
-    "SESSIONS",
-    "STATEMENTS",
-    "SKIPPED",
-    "FAILED",
-    "ROLLED BACK",
-    "OUTCOME UNKNOWN",
-    "ROWS",
-    "FIRST",
-    "LAST",
-    "WHAT",
-];
-
-fn row(toucher: &Toucher) -> [String; 12] {
-    let classes: Vec<_> = toucher.classes.iter().map(|class| class.name()).collect();
-    [
-        toucher.identity.to_string(),
-        toucher.target.to_string(),
-        toucher.sessions.len().to_string(),
-        toucher.statements.to_string(),
-        toucher.skipped.to_string(),
-        toucher.failed.to_string(),
-        toucher.rolled_back.to_string(),
-        toucher.outcome_unknown.to_string(),
-        toucher.rows.to_string(),
-        format!("{:.0}", toucher.first),
-        format!("{:.0}", toucher.last),
-        classes.join(" "),
-    ]
 }

@@ -232,6 +232,7 @@ fn rails(table: &Section<'_, '_>, profile: Option<&ProfileName>) -> Rules {
         need_where,
         deny_tables,
         max_sql_bytes: table.number("max_sql_bytes", 1, u32::MAX).map(Into::into),
+        refuse_unloggable: table.yes_no("refuse_unloggable").unwrap_or(true),
     };
     if let Some(Err(mistake)) = profile.map(|profile| Rails::new(&rules, profile.clone())) {
         table.mistake_here(mistake.to_string());

@@ -11,6 +11,7 @@ use super::database::Database;
 use super::grants::{Lives, NOT_STORED};
 use super::house::House;
 use super::report::{Denial, GrantLife, LateEnd, Listed, Overshoots, Period, Refusals, Report, Statements};
+use super::unread::Unread;
 use crate::audit::event::{BackendGone, DecisionMade, Done, Event, Kind, Outcome, RequestChanged, SessionEnded, Statement, Who};
 use crate::audit::verify::Verdict;
 use crate::audit::{ReadError, Record};
@@ -31,8 +32,8 @@ pub struct Collector {
     refusals_more: u64,
     endings: BTreeMap<String, u64>,
     open: HashSet<SessionId>,
-    /// Statements of the period that have no outcome yet.
-    flying: HashMap<SessionId, HashSet<u64>>,
+    /// Statements of the period, with those that have no outcome yet.
+    unread: Unread,
     lost_sessions: u64,
     delays_us: Vec<u64>,
     late: Listed<LateEnd>,
@@ -55,7 +56,7 @@ impl Collector {
             refusals_more: 0,
             endings: BTreeMap::new(),
             open: HashSet::new(),
-            flying: HashMap::new(),
+            unread: Unread::default(),
             lost_sessions: 0,
             delays_us: Vec::new(),
             late: Listed::default(),
@@ -97,7 +98,7 @@ impl Collector {
             Event::GateStarted(_) => {
                 // What was open then died with the gate that had it.
                 let open = std::mem::take(&mut self.open).len() as u64;
-                self.statements.unknown += self.flying.drain().map(|(_, left)| left.len() as u64).sum::<u64>();
+                self.statements.unknown += self.unread.end_all();
                 if within {
                     self.lost_sessions += open;
                 }
@@ -178,10 +179,7 @@ impl Collector {
             return;
         }
         self.statements.executed += 1;
-        self.flying
-            .entry(event.who.session.clone())
-            .or_default()
-            .insert(event.statement);
+        self.unread.statement(time, event);
         if let Some(used) = self.lives.used(&event.who.grant) {
             used.statements += 1;
             used.at(time);
@@ -191,9 +189,8 @@ impl Collector {
     fn outcome(&mut self, time: Timestamp, event: &Outcome<'_>) {
         let profile = self.lives.get(&event.who.grant).and_then(GrantLife::profile);
         self.database.outcome(time, event, profile);
-        let flying = self.flying.get_mut(&event.who.session);
         // That of a statement that was only prepared, or of one from before the period.
-        if !flying.is_some_and(|left| left.remove(&event.statement)) {
+        if !self.unread.outcome(event) {
             return;
         }
         let used = self.lives.used(&event.who.grant);
@@ -218,8 +215,7 @@ impl Collector {
 
     fn ended(&mut self, time: Timestamp, event: &SessionEnded) {
         self.open.remove(&event.who.session);
-        let left = self.flying.remove(&event.who.session).unwrap_or_default();
-        self.statements.unknown += left.len() as u64;
+        self.statements.unknown += self.unread.end(&event.who.session);
         if !self.period.has(time) {
             return;
         }
@@ -265,7 +261,7 @@ impl Collector {
         let mut refusals: Vec<Refusals> = self.refusals.into_values().collect();
         refusals.sort_by(|a, b| (b.count, a.first, &a.claimed).cmp(&(a.count, b.first, &b.claimed)));
         self.delays_us.sort_unstable();
-        self.statements.unknown += self.flying.values().map(|left| left.len() as u64).sum::<u64>();
+        self.statements.unknown += self.unread.end_all();
         let overshoots = Overshoots {
             count: self.delays_us.len() as u64,
             p50_us: self.delays_us.get(self.delays_us.len() / 2).copied().unwrap_or(0),
@@ -292,6 +288,7 @@ impl Collector {
             roles,
             rails,
             rails_more,
+            unread: self.unread.finish(),
             undone,
             statements: self.statements,
             records: self.records,

@@ -67,7 +67,7 @@ const fn column(name: &'static str, place: &'static str, holds: Holds) -> Column
     Column { name, place, holds }
 }
 
-const COLUMNS: [Column; 19] = [
+const COLUMNS: [Column; 21] = [
     column("seq", "/seq", Holds::Number),
     column("time", "/time", Holds::Time),
     column("event", "/event", Holds::Text),
@@ -87,6 +87,8 @@ const COLUMNS: [Column; 19] = [
     column("ending", "/ending", Holds::MaybeText),
     column("detail", "/detail", Holds::MaybeText),
     column("raw", "", Holds::Line),
+    column("sql_length", "/sql/length", Holds::MaybeNumber),
+    column("sql_hmac_sha256", "/sql/hmac_sha256", Holds::MaybeText),
 ];
 
 impl Holds {

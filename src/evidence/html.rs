@@ -115,6 +115,7 @@ fn figures(report: &Report) -> Markup {
         ("Statements executed", report.statements.executed),
         ("failed", report.statements.failed),
         ("with unknown outcome", report.statements.unknown),
+        ("that could not be read", report.unread.statements()),
         ("refused by guard rails", refused_by_rails + report.rails_more),
         ("Roles made at databases", roles as u64),
         ("Requests and actions denied", report.denials.count()),

@@ -12,11 +12,13 @@ mod export;
 mod grants;
 mod house;
 mod html;
+mod listed;
 mod report;
 mod sheets;
 mod tables;
 #[cfg(test)]
 mod testing;
+mod unread;
 
 pub use collect::Collector;
 pub use export::{ExportError, export};

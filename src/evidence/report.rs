@@ -6,13 +6,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+pub use super::listed::Listed;
+use super::unread::UnreadStatements;
 use crate::audit::event::Who;
 use crate::audit::verify::Verdict;
 use crate::ids::{GrantId, RequestId, SessionId};
 use crate::names::{IdentityName, ProfileName, TargetName};
-
-/// The most that one list holds: far more than anybody reads, and little enough to be held in memory.
-const MOST: usize = 100_000;
 
 /// From when to when; the end is not in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,41 +27,6 @@ impl Period {
     #[must_use]
     pub fn has(&self, time: Timestamp) -> bool {
         self.from <= time && time < self.to
-    }
-}
-
-/// A list that knows how many did not fit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed<T> {
-    /// The first of them.
-    pub items: Vec<T>,
-    /// How many more there were.
-    pub more: u64,
-}
-
-impl<T> Default for Listed<T> {
-    fn default() -> Self {
-        Self {
-            items: Vec::new(),
-            more: 0,
-        }
-    }
-}
-
-impl<T> Listed<T> {
-    /// Takes one more.
-    pub fn push(&mut self, item: T) {
-        if self.items.len() < MOST {
-            self.items.push(item);
-        } else {
-            self.more += 1;
-        }
-    }
-
-    /// How many there were.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.more + self.items.len() as u64
     }
 }
 
@@ -103,6 +67,8 @@ pub struct Report {
     pub rails: Vec<RailRefusals>,
     /// Refusals of kinds that were too many to be listed.
     pub rails_more: u64,
+    /// Executed statements that could not be read, equal ones together.
+    pub unread: Listed<UnreadStatements>,
     /// Statements that ran and were undone.
     pub undone: Listed<Undone>,
     /// Statements that were let through, and what became of those that have no outcome.

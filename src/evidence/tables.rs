@@ -51,6 +51,7 @@ pub fn tables(report: &Report) -> Vec<Table> {
         overshoots(report),
         database::roles(report),
         database::rails(report),
+        database::unread(report),
         database::undone(report),
         changes("identities", "Identity changes", IDENTITIES, &report.identities),
         changes("policies", "Policy and configuration changes", POLICIES, &report.policies),

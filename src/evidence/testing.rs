@@ -74,6 +74,17 @@ pub(super) fn role(number: u8, change: &str, more: &Value) -> Value {
     with(event, more)
 }
 
+/// A statement that runs, and its outcome with the server's command tags.
+pub(super) fn executed(number: u8, identity: &str, statement: u64, sql: &str, tags: &[&str]) -> [Value; 2] {
+    [
+        with(
+            self::statement(number, identity, statement, "query"),
+            &json!({"sql": {"text": sql}}),
+        ),
+        with(outcome(number, identity, statement, "completed", 0), &json!({"tags": tags})),
+    ]
+}
+
 /// A statement that the guard rails refuse, and its outcome.
 pub(super) fn refused(number: u8, identity: &str, statement: u64, rule: &str) -> [Value; 2] {
     let refused = with(

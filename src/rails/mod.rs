@@ -17,7 +17,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use sqlparser::ast::Statement;
 
-pub use refused::{Refused, Rule, SQLSTATE};
+pub use refused::{Refused, Rule, SQLSTATE, Unloggable};
 pub use rules::{InvalidRules, Rules, kinds};
 
 use look::Found;
@@ -58,6 +58,7 @@ pub struct Rails {
     denied: Vec<Denied>,
     longest: Option<u64>,
     refuse_unknown: bool,
+    refuse_unloggable: bool,
     known: Cache<Box<[u8]>, Verdict, Length>,
 }
 
@@ -92,6 +93,7 @@ impl Rails {
                 .collect::<Result<_, _>>()?,
             longest: rules.max_sql_bytes,
             refuse_unknown: rules.refuse_unknown,
+            refuse_unloggable: rules.refuse_unloggable,
             known: Cache::with_weighter(entries, MEMORY, Length),
         })
     }
@@ -142,6 +144,18 @@ impl Rails {
             ),
         };
         self.verdict(broken)
+    }
+
+    /// Returns whether a text is to be refused that could not be recorded whole.
+    #[must_use]
+    pub fn refuses_unloggable(&self) -> bool {
+        self.refuse_unloggable
+    }
+
+    /// Judges a text that could not be recorded whole, where such are refused.
+    #[must_use]
+    pub fn judge_unloggable(&self, unloggable: Unloggable) -> Verdict {
+        self.verdict(Some(Broken::unloggable(unloggable)))
     }
 
     /// Judges a call of a function by its number, which has no text.
@@ -253,7 +267,7 @@ fn why(unparsed: Unparsed) -> &'static str {
             "where its literals and comments end, or which names it has, depends on settings that are not certain here \
              (standard_conforming_strings, client_encoding)"
         }
-        Unparsed::Cut | Unparsed::Long | Unparsed::Syntax => "the gate cannot read it",
+        _ => "the gate cannot read it",
     }
 }
 

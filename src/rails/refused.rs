@@ -21,6 +21,8 @@ pub enum Rule {
     MaxSqlBytes,
     /// What a statement does is not known.
     Unknown,
+    /// The log could not have all of the text.
+    Unloggable,
     /// It changes how the target reads texts: then the rules would judge others than are run. Every profile with rules has it.
     Settings,
 }
@@ -35,6 +37,7 @@ impl Rule {
             Self::DenyTables => "deny_tables",
             Self::MaxSqlBytes => "max_sql_bytes",
             Self::Unknown => "unknown",
+            Self::Unloggable => "refuse_unloggable",
             Self::Settings => "settings",
         }
     }
@@ -74,6 +77,18 @@ impl Refused {
             hint: Some(self.hint.clone()),
         }
     }
+}
+
+/// Why a text could not be recorded whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unloggable {
+    /// It is longer than what is kept of a text.
+    Long {
+        /// Bytes that are kept.
+        max: usize,
+    },
+    /// Where its literals end cannot be told, and it may have a secret in one.
+    Unclear,
 }
 
 /// A rule that a statement breaks.
@@ -133,6 +148,23 @@ impl Broken {
             rule: Rule::Settings,
             what: format!("{name} decides how statements are read, and must stay as it is."),
             instead: "leave it as it is",
+        }
+    }
+
+    pub(super) fn unloggable(unloggable: Unloggable) -> Self {
+        Self {
+            rule: Rule::Unloggable,
+            what: match unloggable {
+                Unloggable::Long { max } => format!("the log keeps {max} bytes of a text, and this one is longer."),
+                Unloggable::Unclear => {
+                    "it speaks of a secret, and where its literals end cannot be told, so the log could not show what it does."
+                        .to_owned()
+                }
+            },
+            instead: match unloggable {
+                Unloggable::Long { .. } => "send less at once, or bind long values as parameters",
+                Unloggable::Unclear => "write its literals without backslashes, or as E'...'",
+            },
         }
     }
 

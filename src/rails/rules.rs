@@ -26,6 +26,8 @@ pub struct Rules {
     pub max_sql_bytes: Option<u64>,
     /// What cannot be read, or does what its text does not say, is refused.
     pub refuse_unknown: bool,
+    /// What could not be recorded whole is refused.
+    pub refuse_unloggable: bool,
 }
 
 /// Rules that cannot be meant.

@@ -482,8 +482,13 @@ impl Book {
     fn command_complete(&mut self, tag: &[u8], mut settled: impl FnMut(Settled)) {
         self.answer.rows = self.answer.rows.saturating_add(backend::tag_rows(tag));
         self.answer.committed |= matches!(tag, b"COMMIT" | b"PREPARE TRANSACTION");
-        if self.answer.tags.len() < MOST_TAGS {
-            self.answer.tags.push(tag.get(..64).unwrap_or(tag).to_vec());
+        let tag = tag.get(..64).unwrap_or(tag);
+        let command = |tag: &[u8]| tag.split(|byte| *byte == b' ').next().map(<[u8]>::to_vec);
+        let tags = &mut self.answer.tags;
+        // Beyond those kept, a command that has not been seen is told all the same.
+        let is_new = || !tags.iter().any(|known| command(known) == command(tag));
+        if tags.len() < MOST_TAGS || (tags.len() < 2 * MOST_TAGS && is_new()) {
+            tags.push(tag.to_vec());
         }
         if std::mem::take(&mut self.in_copy) {
             // It has read up to the client's CopyDone: the Syncs before that were part of it.

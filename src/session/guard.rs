@@ -14,9 +14,10 @@ use std::sync::Arc;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::lexer_settings::TrackedSettings;
+use super::statement::unloggable;
 use crate::metrics::Metrics;
 use crate::names::TargetName;
-use crate::rails::{REMEMBERED, Rails, Refused, Verdict};
+use crate::rails::{REMEMBERED, Rails, Refused, Unloggable, Verdict};
 use crate::wire::frame::Piece;
 
 /// What a byte of a message becomes that is not to be read.
@@ -57,6 +58,8 @@ pub(super) struct Guard {
     text: Vec<u8>,
     /// Where the text is in the piece at hand, if all of it is.
     here: Option<Range<usize>>,
+    /// Bytes of a text that the log keeps.
+    max_logged: usize,
 }
 
 /// What is known of the message at hand.
@@ -64,13 +67,15 @@ pub(super) struct Guard {
 enum Message {
     /// Its text ends after so many strings.
     Reading(u8),
+    /// The rules allow the text, of which so many bytes have come; the log may not have room for all of it.
+    Counting(usize),
     Passed,
     Refused(Arc<Refused>),
 }
 
 impl Guard {
-    /// What it refuses is counted for this target.
-    pub(super) fn new(rails: Arc<Rails>, target: TargetName, metrics: Metrics) -> Self {
+    /// What it refuses is counted for this target; the log keeps `max_logged` bytes of a text.
+    pub(super) fn new(rails: Arc<Rails>, target: TargetName, metrics: Metrics, max_logged: usize) -> Self {
         Self {
             rails,
             target,
@@ -78,6 +83,7 @@ impl Guard {
             message: Message::Passed,
             text: Vec::new(),
             here: None,
+            max_logged,
         }
     }
 
@@ -92,11 +98,15 @@ impl Guard {
                 _ => Message::Passed,
             };
         }
-        if let Message::Reading(strings) = self.message {
-            self.message = self.read(strings, piece, settings);
-            if !matches!(self.message, Message::Reading(_)) {
-                self.text = Vec::new();
+        match self.message {
+            Message::Reading(strings) => {
+                self.message = self.read(strings, piece, settings);
+                if !matches!(self.message, Message::Reading(_)) {
+                    self.text = Vec::new();
+                }
             }
+            Message::Counting(length) => self.message = self.count(length, piece),
+            Message::Passed | Message::Refused(_) => {}
         }
         let here = self.here.take();
         let instead = || here.map_or(Instead::Unreadable, Instead::Unparseable);
@@ -134,10 +144,30 @@ impl Guard {
         if strings == 1 {
             self.text.extend_from_slice(bytes);
             if self.text.len() > self.rails.longest() {
-                return verdict(self.rails.judge_long(&self.text));
+                return match self.rails.judge_long(&self.text) {
+                    Verdict::Allowed if self.rails.refuses_unloggable() => self.counted(self.text.len()),
+                    judged => verdict(judged),
+                };
             }
         }
         Message::Reading(strings)
+    }
+
+    /// Counts the bytes of a text that is too long to be judged otherwise.
+    fn count(&self, length: usize, piece: &Piece<'_>) -> Message {
+        let end = memchr::memchr(0, piece.bytes);
+        match self.counted(length + end.unwrap_or(piece.bytes.len())) {
+            Message::Counting(_) if end.is_some() || piece.last => Message::Passed,
+            counted => counted,
+        }
+    }
+
+    fn counted(&self, length: usize) -> Message {
+        if length > self.max_logged {
+            verdict(self.rails.judge_unloggable(Unloggable::Long { max: self.max_logged }))
+        } else {
+            Message::Counting(length)
+        }
     }
 
     /// Judges the text that ends with `end`.
@@ -148,7 +178,16 @@ impl Guard {
             self.text.extend_from_slice(end);
             &self.text
         };
-        let judge = || self.rails.judge(text, settings.of(text));
+        let judge = || {
+            let judged = self.rails.judge(text, settings.of(text));
+            let unloggable = || unloggable(text, self.max_logged, settings.of(text));
+            match judged {
+                Verdict::Allowed if self.rails.refuses_unloggable() => {
+                    unloggable().map_or(judged, |why| self.rails.judge_unloggable(why))
+                }
+                judged => judged,
+            }
+        };
         verdict(if text.len() > REMEMBERED { aside(judge) } else { judge() })
     }
 }

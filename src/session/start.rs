@@ -74,7 +74,7 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     let notice = settings.welcome.then(|| limits.welcome(since.time));
     let welcome = welcome(&connected, live, notice, connection.welcomed);
     let mut tap = tap(live, &settings.keep, shared);
-    tap.guard = guard(live, &shared.metrics);
+    tap.guard = guard(live, &shared.metrics, settings.keep.sql);
     for (name, value) in &connected.parameters {
         tap.settings.told(name.as_bytes(), value.as_bytes());
     }
@@ -120,10 +120,15 @@ fn tap(live: &Live, keep: &Keep, shared: &Shared) -> Tap {
 }
 
 /// The guard rails of the grant's profile.
-fn guard(live: &Live, metrics: &Metrics) -> Option<Guard> {
+fn guard(live: &Live, metrics: &Metrics, max_logged: usize) -> Option<Guard> {
     let grant = live.grant.borrow();
     let rails = live.room.rails.get(&grant.profile().cloned())?;
-    Some(Guard::new(Arc::clone(rails), live.who.target.clone(), metrics.clone()))
+    Some(Guard::new(
+        Arc::clone(rails),
+        live.who.target.clone(),
+        metrics.clone(),
+        max_logged,
+    ))
 }
 
 /// From here on it is listed, counted, and takes orders.

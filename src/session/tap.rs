@@ -7,6 +7,7 @@
 //! [`Tap::intents`]; the relay holds that last byte back until the log has it.
 
 mod asked;
+mod follow;
 mod named;
 mod records;
 
@@ -15,12 +16,12 @@ use std::sync::atomic::Ordering;
 
 use super::book::{Book, Lookup, MOST_NAMES};
 use named::{as_the_server_does, portal_or_statement};
-use records::{blank, borrow, no_outcome, record, transaction};
+use records::{blank, no_outcome, record, transaction};
 
 use super::guard::{Guard, Instead};
 use super::lexer_settings::TrackedSettings;
 use super::pace::Pace;
-use super::statement::{self, Follow, Keep, Portal, Prepared};
+use super::statement::{self, Follow, FollowValues, Keep, Manner, Portal, Prepared};
 use crate::audit::Batch;
 use crate::audit::event::{Done, Event, Kind, Outcome, Parameter, Statement, Text, Who};
 use crate::audit::redact::Secrets;
@@ -82,6 +83,7 @@ pub(super) struct Tap {
     from_client: Gather,
     from_target: Gather,
     follow: Option<Follow>,
+    follow_values: Option<FollowValues>,
     /// A text with secret parameters has come: an SQL `EXECUTE` may have the secrets.
     wary: bool,
     /// A message whose last byte waits: its type and body.
@@ -114,6 +116,7 @@ impl Tap {
             from_client: Gather::default(),
             from_target: Gather::default(),
             follow: None,
+            follow_values: None,
             wary: false,
             held: None,
             intents: Batch::new(),
@@ -167,11 +170,12 @@ impl Tap {
             self.book.copy_data(piece.bytes.len() as u64);
             return Ok(Flow::Go);
         }
-        self.follow_text(piece);
         let bound = match piece.tag {
             b'Q' => self.keep.sql + 1,
             _ => MOST_BOUND.max(self.keep.sql),
         };
+        self.follow_text(piece);
+        self.follow_values(piece, bound);
         let mut gather = std::mem::take(&mut self.from_client);
         let flow = match gather.add(piece, bound) {
             Some(body) => self.message(piece.tag, body, now),
@@ -197,20 +201,6 @@ impl Tap {
             }
             Some((tag, body)) => self.message(tag, &body, now),
             None => Ok(Flow::Go),
-        }
-    }
-
-    fn follow_text(&mut self, piece: &Piece<'_>) {
-        if piece.first {
-            let long = piece.whole().is_none() || piece.length as usize > self.keep.sql;
-            self.follow = match piece.tag {
-                b'Q' if long => Some(Follow::new(0)),
-                b'P' if long => Some(Follow::new(1)),
-                _ => None,
-            };
-        }
-        if let Some(follow) = &mut self.follow {
-            follow.feed(piece.bytes);
         }
     }
 
@@ -264,9 +254,18 @@ impl Tap {
         self.book.waits(tag, self.pace) && (self.pace == Pace::Still || !self.book.unflushed())
     }
 
+    /// How a text is to be read that comes now.
+    fn manner(&self, text: &[u8]) -> Manner {
+        Manner {
+            settings: self.settings.of(text),
+            wary: self.wary,
+        }
+    }
+
     fn query(&mut self, body: &[u8], now: Moment) {
         let text = Fields::of(body).text_or_rest();
-        let read = statement::read(text, self.follow.take(), &self.keep, self.wary, self.settings.of(text));
+        let manner = self.manner(text);
+        let read = statement::read(text, self.follow.take(), &self.keep, manner);
         self.wary |= read.secrets != Secrets::NONE;
         let refused = self.refusal();
         if read.words.renames && refused.is_none() {
@@ -299,12 +298,13 @@ impl Tap {
             return self.unreadable(body);
         };
         let number = self.next_number();
-        let read = statement::read(parse.text, follow, &self.keep, self.wary, self.settings.of(parse.text)).into_owned();
+        let manner = self.manner(parse.text);
+        let read = statement::read(parse.text, follow, &self.keep, manner).into_owned();
         // It is not executed yet; but an error ends a transaction.
         self.settings.sent(number);
         self.wary |= read.secrets != Secrets::NONE;
         let intent = Statement {
-            sql: Some(borrow(&read.sql)),
+            sql: Some(read.sql.borrowed()),
             opaque: read.opaque,
             prepared: Some(Text::of(parse.name)),
             ..blank(&self.who, number, Kind::Parse)
@@ -347,7 +347,7 @@ impl Tap {
             Lookup::Unknown => None,
         };
         let (parameters, parameter_count) = match &bind.values {
-            Some(values) => statement::list(values, prepared.as_deref(), &self.keep),
+            Some(values) => statement::list(values, self.follow_values.take().as_ref(), prepared.as_deref(), &self.keep),
             None => (Vec::new(), None),
         };
         // The unnamed statement cannot be renamed by SQL.
@@ -385,7 +385,7 @@ impl Tap {
             ..blank(&self.who, number, Kind::Execute)
         };
         if let Some(portal) = portal.as_deref() {
-            intent.sql = portal.prepared.as_ref().map(|prepared| borrow(&prepared.read.sql));
+            intent.sql = portal.prepared.as_ref().map(|prepared| prepared.read.sql.borrowed());
             intent.opaque = portal.prepared.as_ref().is_some_and(|prepared| prepared.read.opaque);
             intent.prepared = Some(Text::of(&portal.name));
             intent.text_uncertain = portal.uncertain.load(Ordering::Relaxed);
@@ -418,7 +418,7 @@ impl Tap {
         let mut fields = Fields::of(body);
         let function = fields.int32();
         let (parameters, parameter_count) = match Values::of(fields) {
-            Some(values) => statement::list(&values, None, &self.keep),
+            Some(values) => statement::list(&values, self.follow_values.take().as_ref(), None, &self.keep),
             None => (Vec::new(), None),
         };
         let refused = self.refusal();

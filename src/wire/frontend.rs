@@ -116,14 +116,20 @@ impl<'a> Values<'a> {
         })
     }
 
+    /// Returns whether the value of this index is binary. There is one format for all, one for each, or none: all text (protocol:
+    /// Bind).
+    #[must_use]
+    pub fn is_binary(&self, index: usize) -> bool {
+        let at = if self.formats.len() == 2 { 0 } else { index * 2 };
+        self.formats.get(at + 1).is_some_and(|low| *low == 1)
+    }
+
     /// Each value that is whole, in order: whether it is binary, and its bytes (`None` is NULL).
     pub fn iter(&self) -> impl Iterator<Item = (bool, Option<&'a [u8]>)> + use<'a> {
-        let Self { formats, count, body } = *self;
-        let mut fields = Fields::of(body);
-        (0..usize::from(count)).map_while(move |index| {
-            // One format for all, one for each, or none: all text (protocol: Bind).
-            let at = if formats.len() == 2 { 0 } else { index * 2 };
-            let binary = formats.get(at + 1).is_some_and(|low| *low == 1);
+        let this = *self;
+        let mut fields = Fields::of(this.body);
+        (0..usize::from(this.count)).map_while(move |index| {
+            let binary = this.is_binary(index);
             let length = fields.int32()?;
             if length == u32::MAX {
                 return Some((binary, None));

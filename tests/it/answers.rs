@@ -259,6 +259,49 @@ async fn who_touched_a_table() {
     assert_eq!(names, ["ana", "ben"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_read_is_never_nobody() {
+    let gate = gate();
+    let login = |name: &str| gate.grant(name, "shop", "10m", &[]).expect("a grant");
+    let (ana, ben) = (login("ana"), login("ben"));
+    // Nothing in what is kept of it names the table; and one that is read.
+    let long = query(&format!("/*{}*/ SELECT count(*) FROM customers", "x".repeat(66_000)));
+    session(&gate, &ana, None, &[&long, &query("SELECT 1")]).await;
+    session(&gate, &ben, None, &[&query("SELECT count(*) FROM orders")]).await;
+
+    let touched = told(&gate, &["log", "who-touched", "customers"]);
+    in_order(
+        &touched,
+        &[
+            "No statement that could be read.",
+            "1 other statements could not be read",
+            "ana on shop: 1",
+            "log --unread",
+        ],
+    );
+    let said = told(&gate, &["log", "who-touched", "customers", "--output", "json"]);
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(
+        (&said[0]["identity"], &said[0]["statements"], &said[0]["unread"]),
+        (&json!("ana"), &json!(0), &json!(1))
+    );
+    assert_eq!(said.as_array().expect("a list").len(), 1);
+    let listed = told(&gate, &["log", "--unread", "--event", "statement", "--output", "json"]);
+    let listed: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(
+        (&listed[0]["reading"]["unparsed"], &listed[0]["reading"]["classes"]),
+        (&json!("cut"), &json!(["other"]))
+    );
+    // A search by table says so beside what it finds.
+    let found = gate.command(&["log", "--table", "customers"]).expect("the command");
+    let said = String::from_utf8_lossy(&found.stderr).into_owned();
+    assert!(
+        found.stdout.is_empty() && said.contains("1 other statements could not be read"),
+        "{said}"
+    );
+}
+
 /// The marks of the statements that were found.
 fn marks(found: &[Value]) -> BTreeSet<String> {
     let texts = found.iter().filter_map(|record| record["sql"]["text"].as_str());

@@ -41,6 +41,7 @@ impl Careful {
             statements: Some(vec!["!drop".to_owned()]),
             need_where: true,
             refuse_unknown: true,
+            refuse_unloggable: true,
             ..Rules::default()
         };
         let rails = HashMap::from([(Some(profile.clone()), Arc::new(Rails::new(&rules, profile.clone()).unwrap()))]);
@@ -89,6 +90,27 @@ impl Careful {
         config.user(&user).password(&password).dbname(TARGET);
         Driver::connect(self.gate.addresses()[0], &config, false).await.unwrap()
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_log_has_no_room_for_is_refused() {
+    let careful = Careful::start().await;
+    let driver = careful.connect(Some(careful.profile.clone())).await;
+    let client = &driver.client;
+    let value = "x".repeat(200_000);
+    for length in [70_000, 200_000] {
+        let error = client
+            .batch_execute(&format!("SELECT '{}'", &value[..length]))
+            .await
+            .unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.code(), &SqlState::INSUFFICIENT_PRIVILEGE);
+        // What cannot be read at all is refused for that.
+        let rule = if length > 128 << 10 { "unknown" } else { "refuse_unloggable" };
+        assert!(error.detail().is_some_and(|detail| detail.contains(rule)), "{error:?}");
+    }
+    let row = client.query_one("SELECT length($1::text)", &[&value]).await.unwrap();
+    assert_eq!(row.get::<_, i32>(0), 200_000, "a bound value may be of any length");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use tidegate::audit::values::ValueKey;
 use tidegate::lab::{Gate, Login};
 
 use crate::log::{executed, text};
@@ -414,6 +415,11 @@ async fn bytes_are_those_of_the_answer() {
     assert_eq!(bytes, expected);
 }
 
+/// The key that hashes what is blanked or cut.
+fn value_key(gate: &Gate) -> ValueKey {
+    ValueKey::load_or_make(&gate.folder().join("state/audit-key.values")).expect("a key")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_in_the_log() {
     let gate = gate();
@@ -438,7 +444,7 @@ async fn no_secret_is_in_the_log() {
             "CREATE SUBSCRIPTION s CONNECTION 'host=h password=hunter2' PUBLICATION p WITH (connect = false, slot_name = none)",
         ),
         query("SET a.password TO hunter2"),
-        query(long),
+        query(&*long),
         [once("SELECT set_config('a.password', 'hunter2', false)"), sync()].concat(),
         group.concat(),
     ] {
@@ -448,16 +454,110 @@ async fn no_secret_is_in_the_log() {
     let all = executed(&gate, &login).await;
     assert_eq!(text(&all[0].0), "ALTER ROLE none PASSWORD '***' VALID UNTIL '2030-01-01'");
     assert_eq!(all[0].0["sql"]["redacted"], 1);
-    assert_eq!(text(&all[1].0), "ALTER ROLE none PASSWORD");
-    assert!(
-        all[5].0["sql"]["length"].is_u64() && all[5].0["sql"]["sha256"].is_null(),
-        "no hash to guess by"
-    );
-    assert_eq!(all[7].0["parameters"], serde_json::json!(["redacted", "redacted"]));
+    assert_eq!(text(&all[1].0), "ALTER ROLE none PASSWORD '***'");
+    let key = value_key(&gate);
+    for (at, original) in [(0, "ALTER ROLE none PASSWORD 'hunter2' VALID UNTIL '2030-01-01'"), (5, &long)] {
+        let sql = &all[at].0["sql"];
+        assert!(sql["sha256"].is_null(), "no hash to guess by");
+        assert_eq!(
+            (&sql["length"], &sql["hmac_sha256"]),
+            (&original.len().into(), &key.hash_text(original.as_bytes()).into())
+        );
+    }
+    let blanked = serde_json::json!({"blanked": {"length": 23, "hmac_sha256": key.hash_text(b"host=h password=hunter2")}});
+    assert_eq!(all[7].0["parameters"], serde_json::json!([blanked, "redacted"]));
     for file in std::fs::read_dir(gate.audit_folder()).expect("the folder") {
         let bytes = std::fs::read(file.expect("a file").path()).expect("the log");
         assert!(!String::from_utf8_lossy(&bytes).contains("hunter2"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_outside_of_literals_is_left_out() {
+    let gate = gate();
+    let login = grant(&gate, "10m");
+    let mut raw = Scripted::login(&gate, &login, CLEAR).await;
+    let hidden = r"/*token*/ DELETE FROM orders WHERE id=1 AND status<>'\'";
+    let body = r"DO $x$ BEGIN /* token := 'x' */ PERFORM '\'; DELETE FROM orders WHERE id=2; END $x$";
+    let quoted = "DO '/* token := ''x'' */ BEGIN DELETE FROM orders WHERE id=2; END'";
+    let long = format!("/*{}*/ DELETE FROM orders WHERE id=3 /* token */", "x".repeat(66_000));
+    for text in [hidden, body, quoted, &long] {
+        raw.ask(&query(text), 1).await;
+    }
+    drop(raw);
+    let all = executed(&gate, &login).await;
+    assert_eq!(text(&all[0].0), "/*token*/ DELETE FROM orders WHERE id=1 AND status<>'***'");
+    assert_eq!(
+        text(&all[1].0),
+        "DO $x$ BEGIN /* token := '***' */ PERFORM '***'; DELETE FROM orders WHERE id=2; END $x$"
+    );
+    assert_eq!(
+        text(&all[2].0),
+        "DO '/* token := ''***'' */ BEGIN DELETE FROM orders WHERE id=2; END'"
+    );
+    assert!(text(&all[3].0).starts_with("/*xxx") && text(&all[3].0).len() == 64 * 1024);
+    let key = value_key(&gate);
+    for ((statement, outcome), original) in all.iter().zip([hidden, body, quoted, &long]) {
+        let sql = &statement["sql"];
+        assert_eq!(outcome["result"], "completed", "{statement} {outcome}");
+        assert_eq!(
+            (&sql["length"], &sql["hmac_sha256"]),
+            (&original.len().into(), &key.hash_text(original.as_bytes()).into())
+        );
+        assert_eq!(sql["cut"] == true, original.len() > 64 * 1024);
+        assert!(sql["unclear"].is_null(), "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_huge_parameter_hides_no_other() {
+    let gate = gate();
+    let login = grant(&gate, "10m");
+    let mut raw = Scripted::login(&gate, &login, CLEAR).await;
+    let huge = "\u{e9}".repeat(1 << 20);
+    let numbers = [
+        (false, None),
+        (false, Some(huge.as_bytes())),
+        (true, Some(&[0, 0, 0, 7][..])),
+        (false, Some(b"x")),
+    ];
+    let group = [
+        parse("", "SELECT $1::text, length($2), $3::int4, $4::text", &[25, 25, 23, 25]),
+        bind("", "", &numbers),
+        execute("", 0),
+        sync(),
+    ];
+    raw.ask(&group.concat(), 1).await;
+    // strpos(text, text)
+    let argument = |value: &[u8]| [&u32::try_from(value.len()).expect("fits").to_be_bytes()[..], value].concat();
+    let call = [
+        &868_u32.to_be_bytes()[..],
+        b"\0\0\0\x02",
+        &argument(huge.as_bytes()),
+        &argument(b"x"),
+        b"\0\0",
+    ];
+    raw.ask(&frame(b'F', &call.concat()), 1).await;
+    drop(raw);
+    let all = executed(&gate, &login).await;
+    let hash = tidegate::audit::hex(&<sha2::Sha256 as sha2::Digest>::digest(&huge));
+    let long = |parameter: &Value| {
+        let long = &parameter["long"];
+        let start = long["start"].as_str().expect("a beginning");
+        assert!(huge.starts_with(start) && start.len() == 4096, "{} bytes", start.len());
+        assert_eq!((&long["length"], &long["sha256"]), (&huge.len().into(), &hash.clone().into()));
+    };
+    let parameters = &all[0].0["parameters"];
+    assert_eq!((&parameters[0], &parameters[2]["text"]), (&"null".into(), &"7".into()));
+    assert_eq!(parameters[3]["text"], "x");
+    long(&parameters[1]);
+    let parameters = &all[1].0["parameters"];
+    assert_eq!(
+        (all[1].0["kind"].as_str(), &parameters[1]["text"]),
+        (Some("function_call"), &"x".into())
+    );
+    long(&parameters[0]);
+    assert!(all.iter().all(|(statement, _)| statement["parameter_count"].is_null()));
 }
 
 /// The bytes of the first column.

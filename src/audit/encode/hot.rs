@@ -24,9 +24,12 @@ pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<
         text,
         length,
         sha256,
+        hmac_sha256,
+        cut,
         redacted,
         scs,
         encoding,
+        unclear,
     }) = &statement.sql
     {
         string(out, br#","sql":{"text":"#, &text.0)?;
@@ -34,14 +37,16 @@ pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<
         if let Some(sha256) = sha256 {
             string(out, br#","sha256":"#, sha256)?;
         }
+        if let Some(hash) = hmac_sha256 {
+            string(out, br#","hmac_sha256":"#, hash)?;
+        }
+        if *cut {
+            out.extend_from_slice(br#","cut":true"#);
+        }
         optional(out, br#","redacted":"#, (*redacted != 0).then_some(u64::from(*redacted)));
-        out.extend_from_slice(match scs {
-            Backslashes::Ordinary => b"",
-            Backslashes::Escape => br#","scs":"off""#,
-            Backslashes::Unsettled => br#","scs":"unsettled""#,
-        });
-        if *encoding != Encoding::default() {
-            string(out, br#","encoding":"#, encoding.name())?;
+        settings_of_text(out, *scs, *encoding)?;
+        if *unclear {
+            out.extend_from_slice(br#","unclear":true"#);
         }
         out.push(b'}');
     }
@@ -111,6 +116,19 @@ pub(super) fn outcome(out: &mut Vec<u8>, outcome: &Outcome<'_>) -> Result<(), Er
         Some(TransactionStatus::Failed) => br#","transaction":"failed""#,
     });
     out.push(b'}');
+    Ok(())
+}
+
+/// How the session read the text, where that is not as usual.
+fn settings_of_text(out: &mut Vec<u8>, scs: Backslashes, encoding: Encoding) -> Result<(), Error> {
+    out.extend_from_slice(match scs {
+        Backslashes::Ordinary => b"",
+        Backslashes::Escape => br#","scs":"off""#,
+        Backslashes::Unsettled => br#","scs":"unsettled""#,
+    });
+    if encoding != Encoding::default() {
+        string(out, br#","encoding":"#, encoding.name())?;
+    }
     Ok(())
 }
 
@@ -188,6 +206,10 @@ mod tests {
         prop_oneof![
             Just(Parameter::Null),
             Just(Parameter::Redacted),
+            any::<u64>().prop_map(|length| Parameter::Blanked {
+                length,
+                hmac_sha256: "0c".into()
+            }),
             "[0-9a-f]{32}".prop_map(|hash| Parameter::Hashed(hash.into())),
             text().prop_map(Parameter::Text),
             any::<u32>().prop_map(|oid| Parameter::Binary { oid, hex: "00ff".into() }),
@@ -209,7 +231,7 @@ mod tests {
         #[test]
         fn statements_as_serde_writes_them(
             kind in proptest::sample::select(vec![Kind::Query, Kind::Parse, Kind::Execute, Kind::FunctionCall]),
-            sql in proptest::option::of((text(), any::<Option<u64>>(), any::<bool>(), 0_u32..3)),
+            sql in proptest::option::of((text(), any::<Option<u64>>(), any::<[bool; 4]>(), 0_u32..3)),
             scs in proptest::sample::select(vec![Backslashes::Ordinary, Backslashes::Escape, Backslashes::Unsettled]),
             encoding in proptest::sample::select(vec!["UTF8", "SJIS", "unsettled"]),
             names in (proptest::option::of(text()), proptest::option::of(text())),
@@ -222,7 +244,17 @@ mod tests {
                 who: Cow::Borrowed(&who),
                 statement: counts.2,
                 kind,
-                sql: sql.map(|(text, length, hash, redacted)| Sql { text, length, sha256: hash.then(|| "0a1b".into()), redacted, scs, encoding: Encoding::of_name(encoding.as_bytes()) }),
+                sql: sql.map(|(text, length, [hash, keyed, cut, unclear], redacted)| Sql {
+                    text,
+                    length,
+                    sha256: hash.then(|| "0a1b".into()),
+                    hmac_sha256: keyed.then(|| "2c3d".into()),
+                    cut,
+                    redacted,
+                    unclear,
+                    scs,
+                    encoding: Encoding::of_name(encoding.as_bytes()),
+                }),
                 prepared: names.0,
                 portal: names.1,
                 text_uncertain: flags.0,

@@ -63,17 +63,23 @@ pub enum Kind {
 }
 
 /// SQL text as recorded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sql<'a> {
-    /// The text, or its beginning.
+    /// The text: as it came, or its beginning, with secrets blanked.
     pub text: Text<'a>,
-    /// Set when `text` is only the beginning: the whole length in bytes.
+    /// Set when anything is blanked or cut: the length of the original in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<u64>,
-    /// Set when `text` is only the beginning, and nothing was redacted: SHA-256 of the whole, in hexadecimal.
+    /// Set when `text` is only the beginning and no word in the original speaks of secrets: SHA-256 of the original, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Cow<'a, str>>,
-    /// In how many places a secret was replaced by `***` or left out.
+    /// Set when anything is blanked or cut: HMAC-SHA-256 of the original under the log's value key, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hmac_sha256: Option<Cow<'a, str>>,
+    /// `text` is only the beginning.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
+    /// In how many places something was replaced by `***`.
     #[serde(default, skip_serializing_if = "is_none")]
     pub redacted: u32,
     /// `standard_conforming_strings` of the session when the text came: `off`, or `unsettled` where a statement before it might have
@@ -84,6 +90,56 @@ pub struct Sql<'a> {
     /// and in a text of ASCII only.
     #[serde(default, skip_serializing_if = "is_default")]
     pub encoding: Encoding,
+    /// Where literals end could not be told: everything is blanked that may be one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unclear: bool,
+}
+
+impl<'a> Sql<'a> {
+    /// Returns a text of which nothing is blanked or cut.
+    #[must_use]
+    pub fn whole(text: Text<'a>) -> Self {
+        Self { text, ..Self::default() }
+    }
+
+    /// Returns whether `text` is only the beginning. Records from before there was a keyed hash say so by their length alone.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cut || (self.length.is_some() && self.hmac_sha256.is_none())
+    }
+
+    /// Returns the same, its own.
+    #[must_use]
+    pub fn into_owned(self) -> Sql<'static> {
+        let own = |hash: Cow<'_, str>| Cow::Owned(hash.into_owned());
+        Sql {
+            text: Text(Cow::Owned(self.text.0.into_owned())),
+            length: self.length,
+            sha256: self.sha256.map(own),
+            hmac_sha256: self.hmac_sha256.map(own),
+            cut: self.cut,
+            redacted: self.redacted,
+            scs: self.scs,
+            encoding: self.encoding,
+            unclear: self.unclear,
+        }
+    }
+
+    /// Returns the same, borrowed.
+    #[must_use]
+    pub fn borrowed(&'a self) -> Self {
+        Self {
+            text: Text(Cow::Borrowed(&self.text.0)),
+            length: self.length,
+            sha256: self.sha256.as_deref().map(Cow::Borrowed),
+            hmac_sha256: self.hmac_sha256.as_deref().map(Cow::Borrowed),
+            cut: self.cut,
+            redacted: self.redacted,
+            scs: self.scs,
+            encoding: self.encoding,
+            unclear: self.unclear,
+        }
+    }
 }
 
 /// A parameter's value as recorded.
@@ -92,8 +148,15 @@ pub struct Sql<'a> {
 pub enum Parameter<'a> {
     /// SQL NULL.
     Null,
-    /// A secret, or a text that gives one away.
+    /// A secret by its place. In older records also a value that gives one away.
     Redacted,
+    /// A value that gives a secret away, or is too long to tell.
+    Blanked {
+        /// Its length in bytes.
+        length: u64,
+        /// HMAC-SHA-256 of it under the log's value key, in hexadecimal.
+        hmac_sha256: Cow<'a, str>,
+    },
     /// The value as text: sent as text, or a binary one that was decoded.
     Text(Text<'a>),
     /// HMAC-SHA-256 of the value as text under a key of this log (its first 16 bytes, in hexadecimal).
@@ -124,6 +187,10 @@ impl<'a> Parameter<'a> {
         match self {
             Self::Null => Parameter::Null,
             Self::Redacted => Parameter::Redacted,
+            Self::Blanked { length, hmac_sha256 } => Parameter::Blanked {
+                length,
+                hmac_sha256: Cow::Owned(hmac_sha256.into_owned()),
+            },
             Self::Text(text) => Parameter::Text(own(text)),
             Self::Hashed(hash) => Parameter::Hashed(Cow::Owned(hash.into_owned())),
             Self::Binary { oid, hex } => Parameter::Binary {
@@ -144,6 +211,10 @@ impl<'a> Parameter<'a> {
         match self {
             Self::Null => Self::Null,
             Self::Redacted => Self::Redacted,
+            Self::Blanked { length, hmac_sha256 } => Self::Blanked {
+                length: *length,
+                hmac_sha256: Cow::Borrowed(hmac_sha256),
+            },
             Self::Text(text) => Self::Text(Text(Cow::Borrowed(&text.0))),
             Self::Hashed(hash) => Self::Hashed(Cow::Borrowed(hash)),
             Self::Binary { oid, hex } => Self::Binary {
@@ -197,6 +268,14 @@ pub struct Outcome<'a> {
     /// [`TransactionChanged`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transaction: Option<TransactionStatus>,
+}
+
+impl Outcome<'_> {
+    /// Returns whether anything of the statement was executed, or may have been.
+    #[must_use]
+    pub fn was_executed(&self) -> bool {
+        self.rule.is_none() && self.result != Done::Skipped
+    }
 }
 
 /// The transaction's status as the server told it at a Sync, where it is another than before; and where a transaction ended with
@@ -266,7 +345,7 @@ impl Done {
 }
 
 /// Text from outside: any bytes. Valid UTF-8 stays as it is; an invalid byte is written `\xNN`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Text<'a>(pub Cow<'a, str>);
 

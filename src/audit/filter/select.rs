@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::Filter;
 use crate::audit::encode::{TIME_LENGTH, timestamp};
-use crate::audit::event::{Event, SessionStarted};
+use crate::audit::event::{Event, Kind, SessionStarted};
 use crate::audit::reading::Readings;
 use crate::audit::record::{EventName, Record, name_of};
 use crate::ids::SessionId;
@@ -23,9 +23,17 @@ pub struct Selector {
     /// Where a group or a run is asked for: the sessions that were found to be of it.
     sessions: HashSet<SessionId>,
     /// Statements that are wanted if their outcome is what is asked for.
-    held: HashMap<(SessionId, u64), Record>,
+    held: HashMap<(SessionId, u64), Held>,
     /// Statements that were given out and whose outcome is wanted, too.
     given: HashSet<(SessionId, u64)>,
+}
+
+/// A statement that waits for its outcome.
+#[derive(Debug)]
+struct Held {
+    statement: Record,
+    /// What is asked for is not in its text; the server may have run it all the same.
+    unseen: bool,
 }
 
 impl Selector {
@@ -82,12 +90,18 @@ impl Selector {
         match &record.event {
             Event::Statement(statement) if content || result => {
                 let key = (statement.who.session.clone(), statement.statement);
-                if !(self.filter.has_names(&record) && self.filter.has_content(&record, &mut self.readings)) {
+                if !self.filter.has_names(&record) {
                     return;
                 }
-                if result {
-                    self.held.insert(key, record);
-                } else if self.filter.in_time(&record) {
+                let unseen = !self.filter.has_content(&record, None, &mut self.readings);
+                // What is only prepared runs nothing, and has no outcome.
+                if unseen && (!self.filter.asks_for_commands() || statement.kind == Kind::Parse) {
+                    return;
+                }
+                if result || (unseen && self.filter.in_time(&record)) {
+                    let statement = record;
+                    self.held.insert(key, Held { statement, unseen });
+                } else if !unseen && self.filter.in_time(&record) {
                     self.given.insert(key);
                     self.give(record, &mut give);
                 }
@@ -95,10 +109,12 @@ impl Selector {
             Event::Outcome(outcome) if content || result => {
                 let key = (outcome.who.session.clone(), outcome.statement);
                 let (held, given) = (self.held.remove(&key), self.given.remove(&key));
+                let (filter, readings) = (&self.filter, &mut self.readings);
+                let held = held.filter(|held| !held.unseen || filter.has_content(&held.statement, Some(outcome), readings));
                 let by_itself = !content && self.filter.has_names(&record);
                 if (held.is_some() || given || by_itself) && self.filter.in_time(&record) && self.filter.has_result(&record) {
-                    if let Some(statement) = held {
-                        self.give(statement, &mut give);
+                    if let Some(held) = held {
+                        self.give(held.statement, &mut give);
                     }
                     self.give(record, &mut give);
                 }

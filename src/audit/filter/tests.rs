@@ -1,5 +1,5 @@
 use super::*;
-use crate::audit::testing::{all, ended, outcome, record, statement, time, who};
+use crate::audit::testing::{all, ended, outcome, record, statement, tagged, time, who};
 
 const NONE: [u64; 0] = [];
 
@@ -224,4 +224,39 @@ fn by_what_stands_in_the_first_record_of_a_session() {
     assert_eq!(chosen(of(Some("qa"), Some("4711"))), [1, 2, 4, 5]);
     assert_eq!(chosen(of(Some("qa"), Some("4712"))), NONE);
     assert_eq!(chosen(of(Some("leads"), None)), NONE);
+}
+
+#[test]
+fn what_the_server_ran_counts_where_the_text_does_not_have_it() {
+    let ana = who(1, "ana");
+    let history = [
+        statement(&ana, 1, "SELECT 'x; DELETE FROM a'", &[]),
+        tagged(&ana, 1, &["SELECT 1", "DELETE 3"]),
+        statement(&ana, 2, "SELECT 2", &[]),
+        tagged(&ana, 2, &["SELECT 1"]),
+        statement(&ana, 3, "SELECT (", &[]),
+        outcome(&ana, 3, Some("42601")),
+        statement(&ana, 4, "EXECUTE p", &[]),
+        tagged(&ana, 4, &["DELETE 5"]),
+    ];
+    let chosen = |filter: Filter| {
+        let mut selector = Selector::new(filter);
+        let mut chosen = Vec::new();
+        for (seq, event) in (1..).zip(history.clone()) {
+            selector.offer(record(seq, event), |record| chosen.push(record.seq));
+        }
+        assert!(selector.is_idle());
+        chosen
+    };
+    let class = |class| Filter {
+        class: Some(class),
+        ..Filter::default()
+    };
+    assert_eq!(chosen(class(Class::Delete)), [1, 2, 7, 8]);
+    assert_eq!(chosen(class(Class::Update)), NONE);
+    let unread = Filter {
+        unread: true,
+        ..Filter::default()
+    };
+    assert_eq!(chosen(unread), [1, 2, 5, 6]);
 }

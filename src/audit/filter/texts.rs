@@ -56,7 +56,7 @@ pub(in crate::audit) fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
 /// The texts of a statement that are not its SQL.
 pub(in crate::audit) fn beside_sql<'e>(statement: &'e Statement<'_>) -> impl Iterator<Item = &'e str> {
     let parameters = statement.parameters.iter().filter_map(|parameter| match parameter {
-        Parameter::Null | Parameter::Redacted => None,
+        Parameter::Null | Parameter::Redacted | Parameter::Blanked { .. } => None,
         Parameter::Hashed(hash) => Some(hash.as_ref()),
         Parameter::Text(text) | Parameter::Long { start: text, .. } => Some(text.0.as_ref()),
         Parameter::Binary { hex, .. } => Some(hex.as_ref()),

@@ -11,7 +11,7 @@ use xorf::{BinaryFuse8, DmaSerializable};
 
 use super::blocks::LARGEST;
 use super::{Block, Index, make, terms};
-use crate::audit::event::{Event, Kind, Outcome, Statement};
+use crate::audit::event::{Event, Kind, Outcome, Sql, Statement};
 use crate::audit::reading::Readings;
 use crate::audit::record::Record;
 use crate::audit::segment;
@@ -220,21 +220,20 @@ impl Building {
 
     /// The terms of a statement's SQL.
     fn text(&mut self, statement: &Statement<'_>) -> Arc<[u64]> {
-        let Some(sql) = &statement.sql else {
-            return Arc::from([]);
-        };
-        let text = sql.text.0.as_ref();
-        let usual = sql.settings() == Some(LexerSettings::default());
-        let whole = sql.length.is_none() && text.len() <= LONGEST && usual;
-        if let Some(known) = self.texts.get(text).filter(|_| whole) {
+        let reading = self.readings.of_statement(statement);
+        let text = statement.sql.as_ref().map_or("", |sql| sql.text.0.as_ref());
+        // The same text may be the beginning of another one, or not be relied on.
+        let usual = |sql: &Sql<'_>| sql.settings() == Some(LexerSettings::default());
+        let known = reading.is_read() && text.len() <= LONGEST && statement.sql.as_ref().is_none_or(usual);
+        if let Some(known) = self.texts.get(text).filter(|_| known) {
             return Arc::clone(known);
         }
         let mut found = HashSet::new();
-        terms::of_sql(sql, &mut self.readings, &mut |term| {
+        terms::of_text(text, &reading, &mut |term| {
             found.insert(term);
         });
         let found: Arc<[u64]> = found.into_iter().collect();
-        if whole {
+        if known {
             if self.texts.len() >= TEXTS {
                 self.texts.clear();
             }

@@ -8,9 +8,9 @@
 
 use std::collections::HashSet;
 
-use crate::audit::event::{Event, Outcome, Sql, Statement};
+use crate::audit::event::{Event, Outcome, Statement};
 use crate::audit::filter::{Filter, beside_sql, texts};
-use crate::audit::reading::{Reading, Readings, Table, hides_names, words};
+use crate::audit::reading::{Class, Reading, Table, hides_names, words};
 use crate::audit::record::EventName;
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, TargetName};
@@ -74,15 +74,13 @@ pub(super) fn of_names(event: &Event<'_>, mut add: impl FnMut(u64)) {
     }
 }
 
-/// The terms of a statement's text: the same for all statements with that text.
-pub(super) fn of_sql(sql: &Sql<'_>, readings: &mut Readings, add: &mut impl FnMut(u64)) {
-    let text = sql.text.0.as_ref();
-    let reading = readings.of(sql);
+/// The terms of a statement's text, of which this is the reading.
+pub(super) fn of_text(text: &str, reading: &Reading, add: &mut impl FnMut(u64)) {
     reading
         .classes
         .iter()
         .for_each(|class| add(term(CLASS, class.name().as_bytes())));
-    tables(&reading, text, add);
+    tables(reading, text, add);
     grams(text, add);
 }
 
@@ -92,8 +90,11 @@ pub(super) fn beside(statement: &Statement<'_>, add: &mut impl FnMut(u64)) {
     beside_sql(statement).for_each(|text| grams(text, add));
 }
 
-/// The terms of an outcome's result.
+/// The terms of an outcome's result, and of what the server says it ran.
 pub(super) fn of_result(outcome: &Outcome<'_>, add: &mut impl FnMut(u64)) {
+    for tag in &outcome.tags {
+        add(term(CLASS, Class::of_tag(&tag.0).name().as_bytes()));
+    }
     outcome.sqlstate.iter().for_each(|code| sqlstate(&code.0, add));
 }
 

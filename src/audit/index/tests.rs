@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::build;
 use super::*;
-use crate::audit::event::{Event, Kind};
+use crate::audit::event::{Event, Kind, Text};
 use crate::audit::filter::{Filter, Selector};
 use crate::audit::reading::Class;
 use crate::audit::record::{EventName, Record};
@@ -134,6 +134,10 @@ fn history(acts: &[Act]) -> Vec<Record> {
                     if let Event::Outcome(outcome) = &mut event {
                         outcome.rows = asked;
                         outcome.duration_us = asked * 1000;
+                        // The server may have run what was not read.
+                        let tags = [&["SELECT 1"][..], &["DELETE 1"], &["SELECT 1", "UPDATE 2"], &[]];
+                        let tags = tags[usize::try_from(asked % 4).unwrap()].iter();
+                        outcome.tags = tags.map(|tag| Text((*tag).into())).collect();
                     }
                     events.push(event);
                 }
@@ -189,6 +193,7 @@ fn filter() -> impl Strategy<Value = Filter> {
         some(&["customers", "shop.customers", "orders", "Straße", "\"Customers\""]),
         proptest::option::weighted(0.2, proptest::sample::select(Class::ALL)),
         proptest::option::weighted(0.1, proptest::sample::select(&[Kind::Query, Kind::Execute][..])),
+        proptest::bool::weighted(0.1),
     );
     let result = (
         some(&["42", "42501", "5", "57p01", ""]),
@@ -211,6 +216,7 @@ fn filter() -> impl Strategy<Value = Filter> {
         text: content.0.map(str::to_owned),
         table: content.1.map(|name| name.parse().unwrap()),
         class: content.2,
+        unread: content.4,
         kind: content.3,
         sqlstate: result.0.map(str::to_owned),
         min_duration_us: result.1,

@@ -564,14 +564,9 @@ async fn measure() {
         who: Cow::Borrowed(&who),
         statement: 1,
         kind: Kind::Query,
-        sql: Some(Sql {
-            text: Text::of(b"SELECT abalance FROM pgbench_accounts WHERE aid = 4711;"),
-            length: None,
-            sha256: None,
-            redacted: 0,
-            scs: crate::lexer::Backslashes::default(),
-            encoding: crate::lexer::Encoding::default(),
-        }),
+        sql: Some(Sql::whole(Text::of(
+            b"SELECT abalance FROM pgbench_accounts WHERE aid = 4711;",
+        ))),
         prepared: None,
         portal: None,
         text_uncertain: false,

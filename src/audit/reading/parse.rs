@@ -25,9 +25,11 @@ use crate::lexer::LexerSettings;
 const DEEPEST: usize = 500;
 
 pub(super) fn parse(text: &[u8], settings: LexerSettings) -> Result<Reading, Unparsed> {
-    tokens(text, settings)
-        .and_then(statements)
-        .map(|statements| read(&statements))
+    let statements = tokens(text, settings).and_then(statements)?;
+    Ok(Reading {
+        commands: u32::try_from(statements.len()).unwrap_or(u32::MAX),
+        ..read(&statements)
+    })
 }
 
 /// The statements that the tokens of a text are.

@@ -121,10 +121,7 @@ fn what_cannot_be_read_is_said() {
     let cut = readings.of(&Sql {
         text: Text(Cow::Borrowed("SELECT 1")),
         length: Some(9_000_000),
-        sha256: None,
-        redacted: 0,
-        scs: crate::lexer::Backslashes::default(),
-        encoding: crate::lexer::Encoding::default(),
+        ..Sql::default()
     });
     assert_eq!(cut.unparsed, Some(Unparsed::Cut));
 }

@@ -4,7 +4,7 @@
 //!
 //! INVARIANT: whatever the text, a step costs the same on average: no shape of it makes the whole slow.
 
-use super::{Cut, Stuck};
+use super::{Cut, Deep};
 
 /// PostgreSQL's parser goes no deeper (`YYMAXDEPTH` of bison).
 const DEEPEST: usize = 10_000;
@@ -163,9 +163,9 @@ impl Nest {
         self.top.index += 1;
     }
 
-    pub(super) fn open(&mut self, of: Opening, at: usize) -> Result<(), Stuck> {
+    pub(super) fn open(&mut self, of: Opening) -> Result<(), Deep> {
         if self.outer.len() >= DEEPEST {
-            return Err(Stuck { at });
+            return Err(Deep);
         }
         let inner = Level {
             of,

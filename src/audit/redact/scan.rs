@@ -6,10 +6,14 @@
 //! The law: a secret name has a *scope*, from its operator to the end of its expression, in which every literal is secret; what
 //! stood before it in its expression is secret, too; and a call whose arguments are keys marks these.
 
+mod bodies;
+
+use super::body::{shifted, whole};
+use super::code::Place;
 use super::grammar::{BETWEEN, CLAUSES, JOINING, NO_VALUES, OWNERS, PLAIN, is_one_of};
 use super::nest::{Closed, Insert, Nest, Opening, Scope, Value};
-use super::{Cut, FINDER, KEYED, Stuck, ends_in_name, gives_away, has_place, is_data, is_secret};
-use crate::lexer::{Kind, Lexer, Token};
+use super::{BLANK, Cut, Deep, FINDER, KEYED, ends_in_name, gives_away, has_place, is_data, is_secret};
+use crate::lexer::{Kind, Lexer, LexerSettings, Token};
 
 /// SQL in SQL in SQL (dollar quotes) is followed so far.
 const DEEPEST: u8 = 8;
@@ -41,10 +45,24 @@ enum Before {
     Execute,
 }
 
+/// What of a text is not certain.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Doubts {
+    /// The last token does not end.
+    pub(super) open: bool,
+    /// A literal ends elsewhere if backslashes are read otherwise.
+    pub(super) ambiguous: bool,
+    /// In a body of code it could not be told what is a literal.
+    pub(super) unclear: bool,
+}
+
 pub(super) struct Scan<'a> {
     lexer: Lexer<'a>,
     level: u8,
+    settings: LexerSettings,
     pub(super) nest: Nest,
+    pub(super) doubts: Doubts,
+    place: Place,
     name: Name,
     /// The next parenthesis opens a list with these secrets.
     coming: Option<u64>,
@@ -57,11 +75,14 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    pub(super) fn new(text: &'a [u8], level: u8) -> Self {
+    pub(super) fn new(text: &'a [u8], level: u8, settings: LexerSettings) -> Self {
         Self {
-            lexer: Lexer::new(text),
+            lexer: Lexer::under(text, settings),
             level,
+            settings,
             nest: Nest::default(),
+            doubts: Doubts::default(),
+            place: Place::default(),
             name: Name::None,
             coming: None,
             before: Before::Other,
@@ -72,18 +93,18 @@ impl<'a> Scan<'a> {
     }
 
     /// Looks at all tokens. What was found before an error stays found.
-    pub(super) fn run(&mut self) -> Result<(), Stuck> {
+    pub(super) fn run(&mut self) -> Result<(), Deep> {
         while let Some(token) = self.lexer.next() {
+            let code = self.place.is_code();
             match token.kind {
                 Kind::Comment => {
-                    if gives_away(token.text) {
-                        self.nest.cuts.push(cut(&token, b"/***/"));
-                    }
+                    self.comment(&token);
                     continue;
                 }
-                Kind::Unfinished | Kind::Ambiguous => return Err(Stuck { at: token.start }),
+                Kind::Literal | Kind::Escaped | Kind::Dollar | Kind::Unfinished if code => self.code(&token),
+                Kind::Unfinished | Kind::Ambiguous => self.unfinished(&token),
                 Kind::Literal if token.inner.windows(2).any(|pair| pair == br"\'") || token.inner.ends_with(b"\\") => {
-                    return Err(Stuck { at: token.start });
+                    self.ambiguous_literal(&token);
                 }
                 Kind::Word | Kind::Quoted => self.word(&token)?,
                 Kind::Literal | Kind::Escaped => self.literal(&token),
@@ -92,6 +113,9 @@ impl<'a> Scan<'a> {
                 Kind::Number => self.number(&token),
                 Kind::Sign => self.sign(&token)?,
             }
+            self.doubts.open |= matches!(token.kind, Kind::Unfinished | Kind::Ambiguous);
+            self.doubts.unclear |= token.kind == Kind::Ambiguous;
+            self.place.pass(&token);
             self.before = match token.text {
                 b"::" => Before::Cast,
                 _ if self.level == 0 && token.is("execute") => Before::Execute,
@@ -101,7 +125,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn word(&mut self, token: &Token<'_>) -> Result<(), Stuck> {
+    fn word(&mut self, token: &Token<'_>) -> Result<(), Deep> {
         self.count_word(token);
         if self.before == Before::Cast {
             // A type: `password::text = 'x'` is still about the password.
@@ -148,7 +172,7 @@ impl<'a> Scan<'a> {
                 case: true,
                 ..Opening::default()
             };
-            self.nest.open(case, token.start)?;
+            self.nest.open(case)?;
         } else if token.is("end") && self.nest.top.of_case() {
             self.close(true);
         }
@@ -218,7 +242,7 @@ impl<'a> Scan<'a> {
 
     fn literal(&mut self, token: &Token<'_>) {
         self.value_begins();
-        let value = Value::Text(cut(token, b"'***'"));
+        let value = Value::Text(whole(token));
         self.name = Name::None;
         if self.nest.is_secret() || gives_away(token.inner) {
             self.nest.secret(value);
@@ -236,23 +260,20 @@ impl<'a> Scan<'a> {
     fn dollar(&mut self, token: &Token<'a>) {
         self.value_begins();
         self.name = Name::None;
-        let value = Value::Text(cut(token, b"'***'"));
+        let value = Value::Text(whole(token));
         if self.nest.is_secret() {
             return self.nest.secret(value);
         }
         if !FINDER.is_match(token.inner) || (is_data(token.inner) && !gives_away(token.inner)) {
             return self.nest.plain(value);
         }
-        let mut within = Scan::new(token.inner, self.level + 1);
-        if is_data(token.inner) || self.level >= DEEPEST || within.run().is_err() {
+        let mut within = Scan::new(token.inner, self.level + 1, self.settings);
+        let data = is_data(token.inner) || self.level >= DEEPEST;
+        if data || within.run().is_err() || within.doubts.open || within.doubts.ambiguous {
             return self.nest.secret(value);
         }
         let offset = token.start + (token.text.len() - token.inner.len()) / 2;
-        self.nest.cuts.extend(within.nest.cuts.iter().map(|cut| Cut {
-            start: cut.start + offset,
-            end: cut.end + offset,
-            with: cut.with,
-        }));
+        self.nest.cuts.extend(within.nest.cuts.iter().map(|cut| shifted(cut, offset)));
         self.nest.plain(value);
     }
 
@@ -269,7 +290,7 @@ impl<'a> Scan<'a> {
         if self.bare && (self.nest.is_fresh() || matches!(self.name, Name::Password | Name::Operated)) {
             self.cut_bare(token);
         } else {
-            self.value(Value::Text(cut(token, b"***")));
+            self.value(Value::Text(whole(token)));
         }
         self.name = Name::None;
     }
@@ -282,9 +303,9 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn sign(&mut self, token: &Token<'_>) -> Result<(), Stuck> {
+    fn sign(&mut self, token: &Token<'_>) -> Result<(), Deep> {
         match token.text {
-            b"(" | b"[" => return self.open(token.start),
+            b"(" | b"[" => return self.open(),
             b")" | b"]" => self.close(false),
             b"," => {
                 self.nest.next_place();
@@ -299,7 +320,8 @@ impl<'a> Scan<'a> {
                 *self = Self {
                     lexer: self.lexer,
                     nest,
-                    ..Self::new(b"", self.level)
+                    doubts: self.doubts,
+                    ..Self::new(b"", self.level, self.settings)
                 };
             }
             b"::" => {}
@@ -313,7 +335,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn open(&mut self, at: usize) -> Result<(), Stuck> {
+    fn open(&mut self) -> Result<(), Deep> {
         if self.name == Name::Operated {
             self.open_scope(true, false);
         }
@@ -337,7 +359,7 @@ impl<'a> Scan<'a> {
             columns,
             resumes,
         };
-        self.nest.open(opening, at)
+        self.nest.open(opening)
     }
 
     fn close(&mut self, case: bool) {
@@ -368,19 +390,11 @@ impl<'a> Scan<'a> {
 
     /// A value without quotes, as far as it goes.
     fn cut_bare(&mut self, token: &Token<'_>) {
-        let end = self.lexer.skip_to_space().max(token.end());
+        let end = self.lexer.skip_unquoted().max(token.end());
         self.nest.secret(Value::Text(Cut {
             start: token.start,
             end,
-            with: b"***",
+            with: BLANK,
         }));
-    }
-}
-
-fn cut(token: &Token<'_>, with: &'static [u8]) -> Cut {
-    Cut {
-        start: token.start,
-        end: token.end(),
-        with,
     }
 }

@@ -27,6 +27,13 @@ fn long_text_is_cut_visibly() {
     assert!(text.chars().count() < 300);
 }
 
+#[test]
+fn what_is_too_long_to_be_shown_says_what_it_is() {
+    let sql = format!("SELECT 1 /*{}*/; DELETE FROM t", "x".repeat(200));
+    let text = line(&record(1, statement(&who(1, "ana"), 1, &sql, &[])));
+    assert!(text.contains("#1 (228 bytes: select, delete) SELECT 1 /*xxx"), "{text}");
+}
+
 proptest! {
     #[test]
     fn a_terminal_is_safe(sql in any::<String>(), parameter in "[\u{0}-\u{ff}\u{2020}-\u{2070}]*") {

@@ -1,7 +1,7 @@
 //! Who touched a table: sums by identity, with what is not known.
 
 use super::*;
-use crate::audit::testing::{outcome, record, rolled_back, skipped, statement, time, who};
+use crate::audit::testing::{outcome, record, rolled_back, skipped, statement, tagged, time, who};
 
 #[test]
 fn sums_by_identity() {
@@ -56,4 +56,40 @@ fn an_outcome_counts_whenever_it_came() {
         (2, 1, 0, 1, 2)
     );
     assert_eq!(ana.classes, [Class::Select, Class::Delete]);
+}
+
+#[test]
+fn what_could_not_be_read_is_told_beside() {
+    let (ana, ben, eve) = (who(1, "ana"), who(2, "ben"), who(3, "eve"));
+    let mut touched = Touched::default();
+    let found = [
+        statement(&ana, 1, "SELECT * FROM a WHERE (", &[]),
+        outcome(&ana, 1, None),
+        // The server ran more than was read.
+        statement(&ana, 2, "SELECT * FROM a WHERE b = 'x; DELETE FROM a'", &[]),
+        tagged(&ana, 2, &["SELECT 1", "DELETE 3"]),
+    ];
+    for (seq, event) in (1..).zip(found) {
+        touched.add(&record(seq, event));
+    }
+    let unread = [
+        // These have the name and are counted.
+        statement(&ana, 1, "SELECT * FROM a WHERE (", &[]),
+        statement(&ana, 2, "SELECT * FROM a WHERE b = 'x; DELETE FROM a'", &[]),
+        statement(&ana, 3, "SELECT * FROM (", &[]),
+        statement(&ben, 1, "SELECT * FROM (", &[]),
+        skipped(&ben, 1),
+        statement(&eve, 1, "SELECT * FROM (", &[]),
+        outcome(&eve, 1, None),
+    ];
+    for (seq, event) in (1..).zip(unread) {
+        touched.add_unread(&record(seq, event));
+    }
+    let sums = touched.sums();
+    let short: Vec<_> = sums
+        .iter()
+        .map(|one| (one.identity.as_str(), one.statements, one.not_read, one.unread))
+        .collect();
+    assert_eq!(short, [("ana", 2, 2, 1), ("eve", 0, 0, 1)]);
+    assert_eq!(sums[0].classes, [Class::Select, Class::Delete]);
 }

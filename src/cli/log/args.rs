@@ -33,7 +33,8 @@ Examples:
   tidegate log who-touched public.customers --since 7d
 
 Conditions are joined by \"and\". What a statement is about is read from its text; where that cannot
-be done, it is found by --table if it has the word.")]
+be done, it is found by --table if it has the word. Others that could not be read are counted, and
+shown by --unread.")]
 pub struct LogArgs {
     /// What else to do with it.
     #[command(subcommand)]
@@ -79,7 +80,8 @@ Examples:
   tidegate log who-touched public.customers --class delete --output csv
 
 A table is found by its name in the texts of statements. What touches it without naming it (a view, a
-function, a trigger) is not.")]
+function, a trigger) is not. Statements that could not be read may have touched it, too: they are
+counted apart.")]
     WhoTouched {
         /// The table: `name` in any schema, or `schema.name`
         table: Table,
@@ -172,6 +174,9 @@ pub struct Which {
     /// Statements with a command of this class
     #[arg(long, value_name = "CLASS", value_parser = classes())]
     pub class: Option<Class>,
+    /// Statements that could not be read: recorded in part, not SQL as the gate knows it, or the server ran others than they show
+    #[arg(long)]
+    pub unread: bool,
     /// Statements that came like this
     #[arg(long, value_name = "KIND", value_parser = kinds())]
     pub kind: Option<Kind>,
@@ -222,6 +227,7 @@ impl Which {
             text: self.text,
             table: self.table,
             class: self.class,
+            unread: self.unread,
             kind: self.kind,
             sqlstate: self.sqlstate,
             min_duration_us: self.min_duration.map(micros),

@@ -13,7 +13,7 @@ use crate::cli::render::visible;
 use crate::evidence::harmless;
 
 /// The columns of records.
-pub(super) const HEADER: [&str; 16] = [
+pub(super) const HEADER: [&str; 19] = [
     "seq",
     "time",
     "event",
@@ -30,22 +30,28 @@ pub(super) const HEADER: [&str; 16] = [
     "rows",
     "duration_us",
     "text",
+    "not_read",
+    "length",
+    "hmac_sha256",
 ];
 
 /// A record's cells.
-pub(super) fn cells(record: &Record, readings: &mut Readings) -> [String; 16] {
+pub(super) fn cells(record: &Record, readings: &mut Readings) -> [String; 19] {
     let event = &record.event;
     let text = |thing: Option<String>| thing.unwrap_or_default();
     let (mut number, mut kind, mut result, mut rows, mut duration) = <(String, String, String, String, String)>::default();
+    let (mut length, mut hash) = <(String, String)>::default();
     let mut reading: Option<Arc<Reading>> = None;
     let mut words = render::columns(record).text;
     match event {
         Event::Statement(statement) => {
             number = statement.statement.to_string();
             kind = name(&statement.kind);
+            reading = Some(readings.of_statement(statement));
             if let Some(sql) = &statement.sql {
-                reading = Some(readings.of(sql));
                 words = visible(&sql.text.0);
+                length = sql.length.map(|length| length.to_string()).unwrap_or_default();
+                hash = sql.hmac_sha256.clone().unwrap_or_default().into_owned();
             }
         }
         Event::Outcome(outcome) => {
@@ -83,6 +89,13 @@ pub(super) fn cells(record: &Record, readings: &mut Readings) -> [String; 16] {
         rows,
         duration,
         words,
+        reading
+            .as_ref()
+            .and_then(|reading| reading.unparsed)
+            .map(|why| name(&why))
+            .unwrap_or_default(),
+        length,
+        visible(&hash),
     ]
 }
 

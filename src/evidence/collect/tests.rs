@@ -1,5 +1,6 @@
-use super::super::testing::{at, collect, day, grant, records, refused, request, role, started, undone, whole};
+use super::super::testing::{at, collect, day, executed, grant, records, refused, request, role, started, undone, whole};
 use super::*;
+use crate::audit::reading::Unparsed;
 use serde_json::json;
 
 fn life<'a>(report: &'a Report, grant: &str) -> &'a GrantLife {
@@ -119,6 +120,37 @@ fn roles_are_followed_until_they_are_gone() {
     ]);
     let report = collect(&late, 40, 60, Ok(whole()));
     assert_eq!(report.roles[0].gone_after_us(), Some(35 * 60_000_000));
+}
+
+#[test]
+fn what_could_not_be_read_is_counted_by_whose_it_was_and_why() {
+    let mut events = vec![
+        (0, grant(1, "ana", "created", "ops", None)),
+        (1, grant(1, "ana", "activated", "ana", Some(40))),
+        (1, started(1, "ana")),
+    ];
+    for (number, sql, tags) in [
+        (1, "SELECT 1", &["SELECT 1"][..]),
+        (2, "SELECT 'x; DELETE FROM t'", &["SELECT 1", "DELETE 3"]),
+        (3, "SELECT (", &[]),
+        (4, "SELECT (", &[]),
+    ] {
+        events.extend(executed(1, "ana", number, sql, tags).map(|event| (i64::try_from(number).unwrap(), event)));
+    }
+    // A refused one was not executed.
+    events.extend(refused(1, "ana", 5, "unknown").map(|event| (5, event)));
+    let report = collect(&records(events), 0, 60, Ok(whole()));
+    let found: Vec<_> = report
+        .unread
+        .items
+        .iter()
+        .map(|kind| (kind.why, kind.count, kind.first, kind.last))
+        .collect();
+    assert_eq!(
+        found,
+        [(Unparsed::Syntax, 2, at(3), at(4)), (Unparsed::Contradicted, 1, at(2), at(2))]
+    );
+    assert_eq!((report.statements.executed, report.unread.statements()), (4, 3));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 
 use super::{Row, Table, maybe, optional, row, seconds, text, time};
+use crate::audit::reading::Unparsed;
 use crate::evidence::report::{Report, RoleLife};
 
 /// A role that is there for longer than this after its grant's end is one to look at: the reaper has come by since. Microseconds.
@@ -83,6 +84,30 @@ pub(super) fn rails(report: &Report) -> Table {
         head: &["identity", "target", "profile", "rule", "count", "first", "last"],
         rows: rows.collect(),
         more: report.rails_more,
+    }
+}
+
+pub(super) fn unread(report: &Report) -> Table {
+    let rows = report.unread.items.iter().map(|unread| Row {
+        cells: vec![
+            unread.identity.to_string(),
+            unread.target.to_string(),
+            unread.why.words().to_owned(),
+            unread.count.to_string(),
+            time(unread.first),
+            time(unread.last),
+        ],
+        remarkable: unread.why == Unparsed::Contradicted,
+    });
+    Table {
+        name: "unread",
+        title: "Statements that could not be read",
+        note: "They were executed, and the log cannot tell all that they touched: nobody may conclude from it that they did not touch a \
+               table. `tidegate log --unread` shows them."
+            .to_owned(),
+        head: &["identity", "target", "why", "count", "first", "last"],
+        rows: rows.collect(),
+        more: report.unread.more,
     }
 }
 

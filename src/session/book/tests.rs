@@ -11,8 +11,9 @@ fn prepared(text: &'static str) -> Arc<Prepared> {
         sql: 1000,
         parameter: 100,
         show: crate::audit::values::Show::Full,
+        key: crate::audit::values::ValueKey::for_test(),
     };
-    let read = crate::session::statement::read(text.as_bytes(), None, &keep, false, crate::lexer::LexerSettings::default());
+    let read = crate::session::statement::read(text.as_bytes(), None, &keep, crate::session::statement::Manner::default());
     Arc::new(Prepared::new(read.into_owned(), 0, &[], &Held::default()))
 }
 

@@ -9,6 +9,8 @@ fn rails(rules: &Rules) -> Arc<Rails> {
     Arc::new(Rails::new(rules, "read-only".parse().unwrap()).unwrap())
 }
 
+const MAX_LOGGED: usize = 200_000;
+
 /// A profile that reads; its texts have at most 40 bytes.
 fn guard() -> Guard {
     counted(&Metrics::default())
@@ -21,7 +23,7 @@ fn counted(metrics: &Metrics) -> Guard {
         refuse_unknown: true,
         ..Rules::default()
     });
-    Guard::new(rails, "orders".parse().unwrap(), metrics.clone())
+    Guard::new(rails, "orders".parse().unwrap(), metrics.clone(), MAX_LOGGED)
 }
 
 /// Passes a message through, cut at these places: what arrives, and the rule that refused it.
@@ -185,4 +187,44 @@ fn a_text_is_judged_as_the_target_reads_it() {
     assert_eq!(rule("off", text), Some("statements"));
     assert_eq!(rule("sometimes", text), Some("unknown"));
     assert_eq!(rule("sometimes", r"select '\d'"), None);
+}
+
+/// Rails that ask for no more than that all is on record, if for that.
+fn recorder(refuse_unloggable: bool, max_logged: usize) -> Guard {
+    let rules = Rules {
+        refuse_unloggable,
+        ..Rules::default()
+    };
+    Guard::new(rails(&rules), "orders".parse().unwrap(), Metrics::default(), max_logged)
+}
+
+#[test]
+fn what_could_not_be_recorded_whole_is_refused() {
+    let query = |length: usize| [&b"SELECT ".repeat(length / 7 + 1)[..length], b"\0"].concat();
+    let rule = Some("refuse_unloggable");
+    for (max, length, cuts, expected) in [
+        (64_000, 64_000, vec![], None),
+        (64_000, 64_001, vec![], rule),
+        (64_000, 64_001, vec![9, 64_000, 64_001], rule),
+        // Longer than what the rules look at.
+        (64_000, 300_000, vec![100_000, 200_000], rule),
+        (300_000, 300_000, vec![100_000, 200_000], None),
+        (300_000, 300_001, vec![100_000, 200_000], rule),
+        (300_000, 300_001, vec![100_000, 200_000, 300_001], rule),
+    ] {
+        let (arrived, refused) = pass(&mut recorder(true, max), b'Q', &query(length), cuts.clone());
+        assert_eq!(refused, expected, "{length} of {max}");
+        assert_eq!(does_something(&arrived, 1), expected.is_none());
+        assert_eq!(pass(&mut recorder(false, max), b'Q', &query(length), cuts).1, None);
+    }
+    // Its secrets cannot be told from what is executed.
+    let text = b"/* token */ SELECT '\\', '; DELETE FROM orders; --'\0";
+    let mut guard = recorder(true, 64_000);
+    assert_eq!(pass(&mut guard, b'Q', text, vec![]).1, None, "the setting is known");
+    let unclear = b"DO $x$ password = 'y $x$\0";
+    assert_eq!(pass(&mut guard, b'Q', unclear, vec![]).1, rule);
+    assert_eq!(
+        pass(&mut guard, b'P', &[b"name\0", &unclear[..], b"\0\0"].concat(), vec![3]).1,
+        rule
+    );
 }

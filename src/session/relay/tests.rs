@@ -181,10 +181,11 @@ fn relay((client, address): (Transport, SocketAddr), target: Transport, folder: 
         sql: 64 * 1024,
         parameter: 256,
         show: Show::Full,
+        key: crate::audit::values::ValueKey::for_test(),
     };
     let mut tap = Tap::new(Arc::clone(&who), keep, clock.clone());
     let rails = Rails::new(&rules, "careful".parse().unwrap()).unwrap();
-    tap.guard = Some(Guard::new(Arc::new(rails), who.target.clone(), Metrics::default()));
+    tap.guard = Some(Guard::new(Arc::new(rails), who.target.clone(), Metrics::default(), 64 << 10));
     Relay {
         client,
         target,

@@ -7,9 +7,7 @@ use std::borrow::Cow;
 use tokio::time::Instant;
 
 use crate::audit::Batch;
-use crate::audit::event::{
-    Done, Event, Kind, Outcome, RolledBack, Sql, Statement, Text, TransactionChanged, TransactionStatus, Who,
-};
+use crate::audit::event::{Done, Event, Kind, Outcome, RolledBack, Statement, Text, TransactionChanged, TransactionStatus, Who};
 use crate::clock::Moment;
 use crate::session::book::{Settled, Undone};
 use crate::wire::backend::Transaction;
@@ -93,17 +91,6 @@ pub(super) fn blank(who: &Who, statement: u64, kind: Kind) -> Statement<'_> {
         parameters: Vec::new(),
         parameter_count: None,
         function: None,
-    }
-}
-
-pub(super) fn borrow<'a>(sql: &'a Sql<'static>) -> Sql<'a> {
-    Sql {
-        text: Text(Cow::Borrowed(&sql.text.0)),
-        length: sql.length,
-        sha256: sql.sha256.as_deref().map(Cow::Borrowed),
-        redacted: sql.redacted,
-        scs: sql.scs,
-        encoding: sql.encoding,
     }
 }
 

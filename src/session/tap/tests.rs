@@ -1,14 +1,19 @@
 use super::*;
-use crate::audit::values::Show;
+use crate::audit::values::{Show, ValueKey};
 use crate::ending::Fate;
 use crate::ids::{GrantId, SessionId};
 use crate::session::pace::MAX_STATEMENTS_IN_FLIGHT;
 
-const KEEP: Keep = Keep {
-    sql: 64 * 1024,
-    parameter: 256,
-    show: Show::Full,
-};
+const MAX_SQL_BYTES: usize = 64 * 1024;
+
+fn keep() -> Keep {
+    Keep {
+        sql: MAX_SQL_BYTES,
+        parameter: 256,
+        show: Show::Full,
+        key: ValueKey::for_test(),
+    }
+}
 
 fn tap() -> Tap {
     let who = Who {
@@ -17,7 +22,7 @@ fn tap() -> Tap {
         identity: "ana@example.com".parse().unwrap(),
         target: "orders".parse().unwrap(),
     };
-    Tap::new(Arc::new(who), KEEP, Clock::manual("2026-11-23T09:05:07Z".parse().unwrap()))
+    Tap::new(Arc::new(who), keep(), Clock::manual("2026-11-23T09:05:07Z".parse().unwrap()))
 }
 
 /// Hands a message over whole, or in two pieces.
@@ -81,7 +86,7 @@ fn makes_uncertain(text: &str) -> bool {
 fn a_portal_is_uncertain_after_what_may_put_a_cursor_in_its_place() {
     assert!(!makes_uncertain("select 2"));
     assert!(makes_uncertain("declare p cursor for select 2"));
-    let hidden = format!("/*{}*/ declare p cursor for select 2", "-".repeat(KEEP.sql));
+    let hidden = format!("/*{}*/ declare p cursor for select 2", "-".repeat(MAX_SQL_BYTES));
     assert!(makes_uncertain(&hidden), "beyond the cut");
     assert!(makes_uncertain("do $$begin execute 'cur' || 'sor'; end$$"), "put together");
 }
@@ -106,7 +111,7 @@ fn nothing_of_a_message_in_pieces_is_held_after_it() {
 #[test]
 fn names_are_limited_by_bytes() {
     let mut tap = tap();
-    let text = "x".repeat(KEEP.sql);
+    let text = "x".repeat(MAX_SQL_BYTES);
     let mut made = 0;
     let ending = loop {
         if let Err(ending) = send(&mut tap, b'P', &parse(&format!("s{made}"), &text), false) {
@@ -143,14 +148,14 @@ fn portals_are_limited_by_bytes() {
 #[test]
 fn what_is_given_back_does_not_count() {
     let mut tap = tap();
-    let text = "x".repeat(KEEP.sql);
+    let text = "x".repeat(MAX_SQL_BYTES);
     for _ in 0..1500 {
         send(&mut tap, b'P', &parse("", &text), false).unwrap();
         hear(&mut tap, b'1', b"");
         send(&mut tap, b'B', &bind("", ""), false).unwrap();
         hear(&mut tap, b'2', b"");
     }
-    assert!(tap.book.held().bytes() < 2 * KEEP.sql);
+    assert!(tap.book.held().bytes() < 2 * MAX_SQL_BYTES);
     send(&mut tap, b'Q', b"select 1\0", false).unwrap();
     hear(&mut tap, b'C', b"SELECT 1\0");
     hear(&mut tap, b'Z', b"I");

@@ -23,6 +23,7 @@ fn tap() -> Tap {
         sql: 1000,
         parameter: 100,
         show: Show::Full,
+        key: crate::audit::values::ValueKey::for_test(),
     };
     let clock = Clock::manual("2026-11-23T09:05:07Z".parse().unwrap());
     let now = clock.moment();
@@ -32,7 +33,12 @@ fn tap() -> Tap {
         ..Rules::default()
     };
     let rails = Rails::new(&rules, "p".parse().unwrap()).unwrap();
-    tap.guard = Some(Guard::new(Arc::new(rails), "orders".parse().unwrap(), Metrics::default()));
+    tap.guard = Some(Guard::new(
+        Arc::new(rails),
+        "orders".parse().unwrap(),
+        Metrics::default(),
+        64 << 10,
+    ));
     for (text, refused) in [(&b"drop table t\0"[..], true), (b"select 1\0", false)] {
         let piece = Piece {
             tag: b'Q',

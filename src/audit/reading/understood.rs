@@ -1,0 +1,389 @@
+//! Reading of a statement as it is recorded: how far its text can be relied on, and whether the server ran what was read in it.
+//!
+//! All who read the log ask here, so that a statement that could not be read is one for all of them.
+//!
+//! The law: a text that is cut, blanked where it says what is done, perhaps another, or contradicted by the server's command tags could
+//! not be read, whatever it looks like.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::{Class, Reading, Readings, Unparsed};
+use crate::audit::event::{Kind, Outcome, Statement};
+use crate::lexer::{self, Lexer};
+
+/// Command tags of one statement that are compared by number; beyond, the record has only the first of each command.
+const MAX_TAGS: usize = 64;
+/// What changes rows and may stand within other commands.
+const WITHIN: [Class; 4] = [Class::Insert, Class::Update, Class::Delete, Class::Merge];
+
+impl Readings {
+    /// Returns the reading of a statement as it is recorded.
+    pub fn of_statement(&mut self, statement: &Statement<'_>) -> Arc<Reading> {
+        let Some(sql) = &statement.sql else {
+            let call = statement.kind == Kind::FunctionCall;
+            return Arc::new(Reading {
+                classes: call.then_some(Class::Call).into_iter().collect(),
+                opaque: call,
+                unparsed: (!call).then_some(Unparsed::NoText),
+                ..Reading::default()
+            });
+        };
+        let reading = self.of(sql);
+        let why = if statement.text_uncertain {
+            Unparsed::Uncertain
+        } else if sql.unclear {
+            Unparsed::Unclear
+        } else if sql.redacted > 0 && reading.classes.contains(&Class::Call) {
+            // A literal in a body may be the very command that it runs.
+            Unparsed::Blanked
+        } else {
+            return reading;
+        };
+        if reading.unparsed.is_some() {
+            return reading;
+        }
+        let mut reading = Arc::unwrap_or_clone(reading);
+        reading.unparsed = Some(why);
+        if why == Unparsed::Unclear {
+            for class in &mut reading.classes {
+                *class = class.by_itself();
+            }
+        }
+        Arc::new(reading)
+    }
+}
+
+impl Reading {
+    /// Returns what can be told of a text that could not be read.
+    pub(super) fn unparsed(sql: &str, why: Unparsed) -> Self {
+        if why == Unparsed::Syntax && is_do(sql) {
+            return Self {
+                classes: vec![Class::Call],
+                opaque: true,
+                commands: 1,
+                ..Self::default()
+            };
+        }
+        let mut classes = classes_by_words(sql);
+        if why == Unparsed::Cut {
+            // Its beginning does not speak for the rest.
+            for class in &mut classes {
+                *class = class.by_itself();
+            }
+            classes.dedup();
+        }
+        Self {
+            opaque: classes.iter().any(|class| class.is_opaque()),
+            classes,
+            unparsed: Some(why),
+            ..Self::default()
+        }
+    }
+
+    /// Returns whether the text could be read. Of one that could, [`Reading::opaque`] may still say that it does not show all.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.unparsed.is_none()
+    }
+
+    /// Returns the reading as it is once the outcome is known: with what the server says it ran, and as not read if that is not in it.
+    #[must_use]
+    pub fn with_outcome<'r>(&'r self, outcome: &Outcome<'_>) -> Cow<'r, Self> {
+        let ran = || outcome.tags.iter().map(|tag| Class::of_tag(&tag.0));
+        let commands = usize::try_from(self.commands).unwrap_or(usize::MAX);
+        let more = outcome.tags.len() > commands && outcome.tags.len() < MAX_TAGS;
+        let missing = !ran().all(|class| self.covers(class));
+        // SQL's EXECUTE has the tag of what was prepared.
+        let contradicted = self.is_read() && (more || (missing && !self.classes.contains(&Class::Execute)));
+        if !missing && !contradicted {
+            return Cow::Borrowed(self);
+        }
+        let mut reading = self.clone();
+        for class in ran() {
+            if !reading.covers(class) {
+                reading.classes.push(class);
+            }
+        }
+        if contradicted {
+            reading.unparsed = Some(Unparsed::Contradicted);
+        }
+        Cow::Owned(reading)
+    }
+
+    /// Returns whether a command of this class is among those that were read, by the tag a server gives it.
+    fn covers(&self, class: Class) -> bool {
+        let has = |class| self.classes.contains(&class);
+        match class {
+            // `CREATE TABLE … AS`, `SELECT … INTO`: "SELECT 5".
+            Class::Select => has(Class::Select) || has(Class::Ddl),
+            // `CREATE ROLE` is a privilege's command.
+            Class::Ddl => has(Class::Ddl) || has(Class::Privilege),
+            Class::Other => true,
+            class => has(class),
+        }
+    }
+}
+
+impl Unparsed {
+    /// Returns the reason in words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Cut => "only its beginning is on record",
+            Self::Long => "its text is too long",
+            Self::Deep => "its expressions are nested too deep",
+            Self::Syntax => "its syntax is not known, or wrong",
+            Self::Ambiguous => "how PostgreSQL read it is not certain",
+            Self::Unclear => "where its literals end cannot be told",
+            Self::Blanked => "a literal is blanked that may be a command",
+            Self::Uncertain => "what was executed may have had another text",
+            Self::NoText => "its text is not on record",
+            Self::Contradicted => "the server ran commands that were not read in it",
+        }
+    }
+}
+
+impl Class {
+    /// Returns the class of what a server's command tag tells ("INSERT 0 1").
+    pub(crate) fn of_tag(tag: &str) -> Self {
+        Self::of_word(tag.split(' ').next().unwrap_or_default())
+    }
+
+    /// Returns the class that a text has by this one alone, where more may stand in it: what is harmless by itself says nothing.
+    fn by_itself(self) -> Self {
+        match self {
+            Self::Select
+            | Self::Transaction
+            | Self::Set
+            | Self::Show
+            | Self::Explain
+            | Self::Prepare
+            | Self::Cursor
+            | Self::Notify => Self::Other,
+            class => class,
+        }
+    }
+}
+
+/// Returns whether a text is a `DO` and no more: the parser does not know it, but all of it is known.
+fn is_do(sql: &str) -> bool {
+    let mut lexer = Lexer::new(sql.as_bytes());
+    let begins = lexer.next_code().is_some_and(|token| token.is("do"));
+    let (mut bodies, mut only) = (0, true);
+    let mut before = None::<lexer::Token<'_>>;
+    while let Some(token) = lexer.next_code() {
+        let named = before.is_some_and(|before| before.is("language"));
+        match token.kind {
+            lexer::Kind::Literal | lexer::Kind::Escaped | lexer::Kind::Dollar | lexer::Kind::Word if named => {}
+            lexer::Kind::Literal | lexer::Kind::Escaped | lexer::Kind::Dollar => bodies += 1,
+            _ => only &= token.is("language") || token.is_sign(b';'),
+        }
+        before = Some(token);
+    }
+    begins && only && bodies == 1
+}
+
+/// Returns the classes of the commands of a text that could not be parsed, by their first words, and of those within that change rows.
+/// It finds too many rather than too few.
+fn classes_by_words(sql: &str) -> Vec<Class> {
+    let (mut lexer, mut classes) = (Lexer::new(sql.as_bytes()), Vec::new());
+    let (mut begun, mut before) = (false, None::<lexer::Token<'_>>);
+    while let Some(token) = lexer.next_code() {
+        let word = token.kind == lexer::Kind::Word;
+        let class = Class::of_word(&String::from_utf8_lossy(token.text));
+        // `FOR UPDATE`, `ON DELETE`
+        let about = ["for", "key", "on"]
+            .iter()
+            .any(|word| before.is_some_and(|before| before.is(word)));
+        let counts = if begun {
+            WITHIN.contains(&class) && !about
+        } else {
+            !token.is_sign(b'(')
+        };
+        if token.is_sign(b';') {
+            begun = false;
+        } else if word && counts {
+            if !classes.contains(&class) {
+                classes.push(class);
+            }
+            begun = true;
+        }
+        before = Some(token);
+    }
+    if classes.is_empty() {
+        classes.push(Class::Other);
+    }
+    classes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::event::{Event, Sql, Text};
+    use crate::audit::testing::{statement, tagged, who};
+
+    fn told(sql: &str, tags: &[&str]) -> Reading {
+        let who = who(1, "ana");
+        let (statement, outcome) = (statement(&who, 1, sql, &[]), tagged(&who, 1, tags));
+        let (Event::Statement(statement), Event::Outcome(outcome)) = (statement, outcome) else {
+            unreachable!()
+        };
+        Readings::default()
+            .of_statement(&statement)
+            .with_outcome(&outcome)
+            .into_owned()
+    }
+
+    #[test]
+    fn what_the_server_ran_is_among_what_was_read() {
+        for (sql, tags) in [
+            ("SELECT 1", &["SELECT 1"][..]),
+            ("CREATE TABLE t AS SELECT 1", &["SELECT 1"]),
+            ("SELECT 1 AS a INTO t", &["SELECT 1"]),
+            ("WITH d AS (DELETE FROM t RETURNING *) SELECT * FROM d", &["SELECT 3"]),
+            ("WITH s AS (SELECT 1) DELETE FROM t USING s", &["DELETE 3"]),
+            (
+                "INSERT INTO t VALUES (1); UPDATE t SET a = 1; DELETE FROM t",
+                &["INSERT 0 1", "UPDATE 1", "DELETE 1"],
+            ),
+            ("MERGE INTO t USING s ON t.a = s.a WHEN MATCHED THEN DELETE", &["MERGE 2"]),
+            ("EXECUTE p(1)", &["DELETE 2"]),
+            ("CALL p()", &["CALL"]),
+            ("DO $$BEGIN END$$", &["DO"]),
+            ("COPY t TO STDOUT", &["COPY 5"]),
+            ("FETCH 5 FROM c", &["FETCH 5"]),
+            ("END", &["COMMIT"]),
+            ("ABORT", &["ROLLBACK"]),
+            ("CREATE ROLE r", &["CREATE ROLE"]),
+            ("EXPLAIN DELETE FROM t", &["EXPLAIN"]),
+            ("VALUES (1)", &["SELECT 1"]),
+            // It failed half-way.
+            ("INSERT INTO t VALUES (1); SELECT 1/0", &["INSERT 0 1"]),
+            ("TRUNCATE t", &["TRUNCATE TABLE"]),
+            ("VACUUM t", &["VACUUM"]),
+            ("SET a.b = 1; SHOW a.b; RESET a.b", &["SET", "SHOW", "RESET"]),
+            ("GRANT SELECT ON t TO r", &["GRANT"]),
+        ] {
+            let reading = told(sql, tags);
+            assert_ne!(reading.unparsed, Some(Unparsed::Contradicted), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_was_not_read_contradicts() {
+        for (sql, tags, class) in [
+            ("SELECT 'a; DELETE FROM t'", &["SELECT 1", "DELETE 5000"][..], Class::Delete),
+            ("SELECT 1", &["DELETE 1"], Class::Delete),
+            ("SHOW a", &["UPDATE 1"], Class::Update),
+            ("SELECT 1", &["DROP TABLE"], Class::Ddl),
+            ("SELECT 1", &["DO"], Class::Call),
+            (
+                "DELETE FROM t WHERE a = 'x; DELETE FROM t'",
+                &["DELETE 1", "DELETE 5000"],
+                Class::Delete,
+            ),
+            ("SELECT 1", &["COPY 5"], Class::Copy),
+            (
+                "SELECT 'a; DELETE FROM t'; CALL p()",
+                &["SELECT 1", "DELETE 1", "CALL"],
+                Class::Delete,
+            ),
+            ("EXECUTE p('; DELETE FROM t')", &["SELECT 1", "DELETE 1"], Class::Delete),
+        ] {
+            let reading = told(sql, tags);
+            assert_eq!(reading.unparsed, Some(Unparsed::Contradicted), "{sql}");
+            assert!(reading.classes.contains(&class), "{sql}");
+        }
+        // What an EXECUTE runs is told by its tag.
+        let reading = told("EXECUTE p", &["DELETE 1"]);
+        assert_eq!(
+            (reading.classes, reading.unparsed),
+            (vec![Class::Execute, Class::Delete], None)
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_whole_was_not_read() {
+        let mut readings = Readings::default();
+        let who = who(1, "ana");
+        let mut of = |change: &dyn Fn(&mut Statement<'_>)| {
+            let Event::Statement(mut statement) = statement(&who, 1, "SELECT 1", &[]) else {
+                unreachable!()
+            };
+            change(&mut statement);
+            let reading = readings.of_statement(&statement);
+            (reading.unparsed, reading.classes.clone())
+        };
+        let sql = |sql: Sql<'static>| move |statement: &mut Statement<'_>| statement.sql = Some(sql.clone());
+        let text = |text: &'static str| Sql::whole(Text::of(text.as_bytes()));
+        assert_eq!(of(&|_| ()), (None, vec![Class::Select]));
+        let cut = |sql| Sql {
+            cut: true,
+            length: Some(99),
+            ..sql
+        };
+        assert_eq!(of(&sql(cut(text("SELECT 1")))), (Some(Unparsed::Cut), vec![Class::Other]));
+        assert_eq!(
+            of(&sql(cut(text("/* select */ DELETE F")))),
+            (Some(Unparsed::Cut), vec![Class::Delete])
+        );
+        let unclear = Sql {
+            unclear: true,
+            ..text("SELECT 1")
+        };
+        assert_eq!(of(&sql(unclear)), (Some(Unparsed::Unclear), vec![Class::Other]));
+        let blanked = Sql {
+            redacted: 1,
+            ..text("DO $$BEGIN EXECUTE '***'; END$$")
+        };
+        assert_eq!(of(&sql(blanked)).0, Some(Unparsed::Blanked));
+        let harmless = Sql {
+            redacted: 1,
+            ..text("SELECT '***'")
+        };
+        assert_eq!(of(&sql(harmless)), (None, vec![Class::Select]));
+        assert_eq!(of(&|statement| statement.text_uncertain = true).0, Some(Unparsed::Uncertain));
+        assert_eq!(of(&|statement| statement.sql = None).0, Some(Unparsed::NoText));
+        let call = |statement: &mut Statement<'_>| (statement.sql, statement.kind) = (None, Kind::FunctionCall);
+        assert_eq!(of(&call), (None, vec![Class::Call]));
+        // A record from before there was a keyed hash.
+        let old = Sql {
+            length: Some(99),
+            ..text("SELECT 1")
+        };
+        assert_eq!(of(&sql(old)).0, Some(Unparsed::Cut));
+    }
+
+    #[test]
+    fn a_do_is_known_and_shows_nothing() {
+        for sql in [
+            "DO $$BEGIN END$$",
+            "do language 'plpgsql' 'begin end';",
+            "DO E'x' LANGUAGE plperl",
+        ] {
+            let reading = told(sql, &["DO"]);
+            assert_eq!(
+                (reading.unparsed, reading.opaque, &reading.classes[..]),
+                (None, true, &[Class::Call][..]),
+                "{sql}"
+            );
+        }
+        for sql in ["DO $$a$$ $$b$$", "DO x", "DO $$a$$; DELETE FROM t", "DO"] {
+            assert_eq!(told(sql, &[]).unparsed, Some(Unparsed::Syntax), "{sql}");
+        }
+    }
+
+    #[test]
+    fn classes_of_what_cannot_be_parsed_are_those_of_all_its_commands() {
+        for (sql, classes) in [
+            ("SELECT 1 END; DROP TABLE a", &[Class::Select, Class::Ddl][..]),
+            ("WITH x AS (DELETE FROM t) SELECT (", &[Class::Select, Class::Delete]),
+            ("SELECT 1 FOR UPDATE (", &[Class::Select]),
+            ("/* delete */ (SELECT 'delete'", &[Class::Select]),
+            ("", &[Class::Other]),
+        ] {
+            assert_eq!(classes_by_words(sql), classes, "{sql}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Literals that are code: which ones they are, and what stands in them without their quotes.
+//!
+//! It looks for no secrets.
+
+use super::{BLANK, Cut};
+use crate::lexer::{Kind, Token, is_space};
+
+/// The command that a literal stands in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Command {
+    /// No word of it has come.
+    #[default]
+    None,
+    Do,
+    Create,
+    /// `CREATE FUNCTION` and the like.
+    Routine,
+    Other,
+}
+
+/// Where in a text a literal would be the body of `DO`, of a function or of a procedure. It is told of each token that has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    command: Command,
+    /// The token before opens a body, or is one and may go on in the next literal.
+    opens: bool,
+}
+
+impl Place {
+    /// Returns whether a literal that comes next is code.
+    pub(super) fn is_code(self) -> bool {
+        self.opens
+    }
+
+    /// Takes the next token that is no comment.
+    pub(super) fn pass(&mut self, token: &Token<'_>) {
+        if token.is_sign(b';') {
+            *self = Self::default();
+            return;
+        }
+        match self.command {
+            Command::None if token.is("do") => self.command = Command::Do,
+            Command::None if token.is("create") => self.command = Command::Create,
+            Command::None if token.kind == Kind::Word => self.command = Command::Other,
+            Command::Create if token.is("function") || token.is("procedure") => self.command = Command::Routine,
+            _ => {}
+        }
+        let literal = matches!(token.kind, Kind::Literal | Kind::Escaped | Kind::Dollar);
+        self.opens = match self.command {
+            // `DO LANGUAGE 'plpgsql' $$…$$`
+            Command::Do => !token.is("language"),
+            Command::Routine => token.is("as") || (literal && self.opens),
+            _ => false,
+        };
+    }
+}
+
+/// What stands in a quoted literal, with its doubled quotes and its escapes resolved.
+#[derive(Debug, Default)]
+pub(super) struct Unquoted {
+    pub(super) text: Vec<u8>,
+    /// Where in the whole text each byte comes from.
+    at: Vec<usize>,
+    end: usize,
+}
+
+impl Unquoted {
+    /// Resolves a literal whose `inner` part begins at `start`.
+    pub(super) fn of(inner: &[u8], start: usize, escapes: bool) -> Self {
+        let mut all = Self {
+            end: start + inner.len(),
+            ..Self::default()
+        };
+        let mut at = 0;
+        while let Some(byte) = inner.get(at).copied() {
+            let (resolved, length) = match byte {
+                b'\'' if inner.get(at + 1) == Some(&b'\'') => (b'\'', 2),
+                // It was closed and goes on behind the next quote.
+                b'\'' => {
+                    at += gap(inner.get(at + 1..).unwrap_or_default()) + 1;
+                    continue;
+                }
+                b'\\' if escapes => escape(inner.get(at + 1..).unwrap_or_default()),
+                byte => (byte, 1),
+            };
+            all.text.push(resolved);
+            all.at.push(start + at);
+            at += length;
+        }
+        all
+    }
+
+    /// Returns a place of the resolved text as one of the whole text; `None` where its mark cannot be written in so many quotes.
+    pub(super) fn place(&self, cut: &Cut) -> Option<Cut> {
+        let at = |index: usize| self.at.get(index).copied().unwrap_or(self.end);
+        Some(Cut {
+            start: at(cut.start),
+            end: at(cut.end),
+            with: quoted(cut.with)?,
+        })
+    }
+}
+
+/// How long what stands between the parts of a literal is, with the quote behind it (scan.l: `quotecontinue`).
+fn gap(text: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        match text.get(at) {
+            Some(b'-') => {
+                at += text
+                    .get(at..)
+                    .unwrap_or_default()
+                    .iter()
+                    .take_while(|byte| !matches!(byte, b'\n' | b'\r'))
+                    .count();
+            }
+            Some(byte) if is_space(*byte) => at += 1,
+            _ => return at + 1,
+        }
+    }
+}
+
+/// The byte that an escape stands for, and how long it is with its backslash (scan.l: `xeescape` and those after it). Of a character
+/// of several bytes the first one does: it ends no literal.
+fn escape(behind: &[u8]) -> (u8, usize) {
+    let digits = |from: usize, most: usize, radix: u32| {
+        let digit = |byte: u8| char::from(byte).to_digit(radix);
+        let digits = behind.iter().skip(from).take(most).map_while(|byte| digit(*byte));
+        digits.fold((0_u32, from), |(value, end), digit| {
+            (value.wrapping_mul(radix) + digit, end + 1)
+        })
+    };
+    let byte = |(value, end): (u32, usize), least: usize| {
+        // Only ASCII can be a quote or a backslash.
+        let value = u8::try_from(value).unwrap_or(b'?');
+        (end > least).then_some((value, end + 1))
+    };
+    let numbered = match behind.first() {
+        Some(b'x') => byte(digits(1, 2, 16), 1),
+        Some(b'u') => byte(digits(1, 4, 16), 1),
+        Some(b'U') => byte(digits(1, 8, 16), 1),
+        Some(b'0'..=b'7') => byte(digits(0, 3, 8), 0),
+        _ => None,
+    };
+    numbered.unwrap_or(match behind.first() {
+        Some(b'n') => (b'\n', 2),
+        Some(b't') => (b'\t', 2),
+        Some(b'r') => (b'\r', 2),
+        Some(b'b' | b'f') => (b' ', 2),
+        Some(other) => (*other, 2),
+        None => (b'\\', 1),
+    })
+}
+
+/// A mark as it is written within one more pair of quotes.
+fn quoted(mark: &'static [u8]) -> Option<&'static [u8]> {
+    const TWICE: &[u8] = b"''***''";
+    match mark {
+        BLANK => Some(TWICE),
+        TWICE => Some(b"''''***''''"),
+        _ => None,
+    }
+}
+
+/// The length of the mark that a dollar-quoted text begins with.
+pub(super) fn mark_length(text: &[u8]) -> usize {
+    let tag = text.iter().skip(1).position(|byte| *byte == b'$');
+    tag.map_or(0, |tag| tag + 2)
+}

@@ -1,0 +1,102 @@
+//! What is to be blanked in a text, where how PostgreSQL reads it is known, and where it is not.
+//!
+//! It blanks nothing and looks at no token: [`Scan`] does.
+
+use super::scan::Scan;
+use super::{Cut, Secrets, body};
+use crate::lexer::{Backslashes, LexerSettings};
+
+/// What a text comes to under one reading of it.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) cuts: Vec<Cut>,
+    pub(super) parameters: Secrets,
+    /// Every literal ends, and nothing is nested too deep.
+    ends: bool,
+    /// Another reading of backslashes might end a literal elsewhere.
+    ambiguous: bool,
+    pub(super) unclear: bool,
+}
+
+impl Found {
+    /// Looks at a text, masked, under settings that are known. Of one that is not `whole` the last token may have lost its end.
+    pub(super) fn of(text: &[u8], whole: bool, settings: LexerSettings) -> Self {
+        let mut scan = Scan::new(text, 0, settings);
+        let deep = scan.run().is_err();
+        let doubts = scan.doubts;
+        let ends = !deep && !doubts.open;
+        let mut nest = scan.nest;
+        let parameters = if ends && whole {
+            nest.parameters.sort_unstable();
+            nest.parameters.dedup();
+            Secrets::These(nest.parameters)
+        } else {
+            nest.give_up();
+            Secrets::All
+        };
+        let mut found = Self {
+            cuts: nest.cuts,
+            parameters,
+            ends,
+            ambiguous: doubts.ambiguous,
+            unclear: doubts.unclear,
+        };
+        if deep || (whole && !ends) {
+            // PostgreSQL refuses it as a whole, and who wrote it may have meant it otherwise.
+            found.cuts.extend(body::literals(text, settings).cuts);
+            found.cuts.extend(body::assigned(text, body::ends_word));
+            found.unclear = true;
+        }
+        found
+    }
+
+    /// Looks at a text under both readings of backslashes. One that is not in order under one of them runs under the other or not at
+    /// all.
+    pub(super) fn of_both(text: &[u8], whole: bool, settings: LexerSettings) -> Self {
+        let plain = Self::of(text, whole, with(settings, Backslashes::Ordinary));
+        if !plain.ambiguous {
+            return plain;
+        }
+        let escaped = Self::of(text, whole, with(settings, Backslashes::Escape));
+        match (plain.is_in_order(), escaped.is_in_order()) {
+            (true, false) if whole => return plain,
+            (false, true) if whole => return escaped,
+            _ => {}
+        }
+        let literals = |strings| body::literals(text, with(settings, strings)).cuts;
+        let (ours, theirs) = (literals(Backslashes::Ordinary), literals(Backslashes::Escape));
+        let alike = ours.iter().map(Cut::place).eq(theirs.iter().map(Cut::place));
+        if alike && plain.is_in_order() && escaped.is_in_order() {
+            return plain;
+        }
+        Self {
+            cuts: [plain.cuts, escaped.cuts, ours, theirs].concat(),
+            parameters: Secrets::All,
+            unclear: true,
+            ..escaped
+        }
+    }
+
+    /// Looks at a text of which it is not known where its characters end: as it is, and under both readings of backslashes.
+    pub(super) fn of_any(text: &[u8], whole: bool, settings: LexerSettings) -> Self {
+        let [plain, escaped] = [Backslashes::Ordinary, Backslashes::Escape].map(|strings| {
+            let settings = with(settings, strings);
+            [Self::of(text, whole, settings).cuts, body::literals(text, settings).cuts].concat()
+        });
+        Self {
+            cuts: [plain, escaped].concat(),
+            parameters: Secrets::All,
+            ends: false,
+            ambiguous: true,
+            unclear: true,
+        }
+    }
+
+    fn is_in_order(&self) -> bool {
+        self.ends && !self.unclear
+    }
+}
+
+fn with(settings: LexerSettings, strings: Backslashes) -> LexerSettings {
+    LexerSettings { strings, ..settings }
+}

@@ -1,0 +1,77 @@
+//! What the scan does with whole tokens: comments, literals without a clear end, bodies of code.
+//!
+//! It looks at no name.
+
+use super::super::body::{self, Body, shifted, whole};
+use super::super::nest::Value;
+use super::super::{Cut, body::literals};
+use super::{DEEPEST, Name, Scan};
+use crate::lexer::{Kind, Token};
+
+impl Scan<'_> {
+    pub(super) fn comment(&mut self, token: &Token<'_>) {
+        let secrets = body::assigned(token.text, body::ends_line);
+        self.nest.cuts.extend(secrets.iter().map(|cut| shifted(cut, token.start)));
+    }
+
+    /// A token without an end: nobody knows what the rest of it is.
+    pub(super) fn unfinished(&mut self, token: &Token<'_>) {
+        if token.text.starts_with(b"/*") {
+            self.comment(token);
+        } else if Body::of(token, self.settings).is_some() || self.bare {
+            self.nest.secret(Value::Text(whole(token)));
+        }
+    }
+
+    /// Where it ends depends on how backslashes are read. That it is blanked even where this is known costs nobody anything.
+    pub(super) fn ambiguous_literal(&mut self, token: &Token<'_>) {
+        self.doubts.ambiguous = true;
+        self.value_begins();
+        self.name = Name::None;
+        self.nest.secret(Value::Text(whole(token)));
+    }
+
+    /// A body of code, with or without an end: only its own literals are blanked.
+    pub(super) fn code(&mut self, token: &Token<'_>) {
+        self.name = Name::None;
+        let open = token.kind == Kind::Unfinished;
+        let body = Body::of(token, self.settings);
+        // Its letters are not seen.
+        let hidden = matches!(token.text, [b'u' | b'U', ..]);
+        let cuts = match &body {
+            Some(Body::Plain(inner, start)) => self.within(inner, open, |cut| shifted(cut, *start)),
+            Some(Body::Quoted(quoted)) if !hidden => {
+                self.within(&quoted.text, open, |cut| quoted.place(cut).unwrap_or_else(|| whole(token)))
+            }
+            _ => None,
+        };
+        match (cuts, body) {
+            (Some(cuts), _) => self.nest.cuts.extend(cuts),
+            (None, Some(_)) => {
+                self.doubts.unclear = true;
+                self.nest.cuts.push(whole(token));
+            }
+            (None, None) => self.unfinished(token),
+        }
+    }
+
+    /// What is to be blanked in a body of code; `None` if it is one in too many others.
+    fn within(&mut self, text: &[u8], open: bool, place: impl Fn(&Cut) -> Cut) -> Option<Vec<Cut>> {
+        if self.level >= DEEPEST {
+            return None;
+        }
+        let mut within = Scan::new(text, self.level + 1, self.settings);
+        let deep = within.run().is_err();
+        self.doubts.ambiguous |= within.doubts.ambiguous;
+        self.doubts.unclear |= within.doubts.unclear;
+        let mut cuts = std::mem::take(&mut within.nest.cuts);
+        if open {
+            within.nest.give_up();
+            cuts.append(&mut within.nest.cuts);
+        } else if within.doubts.open || deep {
+            cuts.extend(literals(text, self.settings).cuts);
+            self.doubts.unclear = true;
+        }
+        Some(cuts.iter().map(place).collect())
+    }
+}

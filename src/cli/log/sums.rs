@@ -1,0 +1,82 @@
+//! Who touched a table, as a table for people and spreadsheets.
+//!
+//! It counts nothing.
+
+use std::fmt::Write as _;
+
+use crate::audit::touched::Toucher;
+use crate::cli::render;
+
+/// The sums as a person reads them.
+pub(super) fn text(sums: &[Toucher]) -> String {
+    let (by, unread): (Vec<_>, Vec<_>) = (
+        sums.iter()
+            .filter(|toucher| toucher.statements + toucher.skipped > 0)
+            .collect(),
+        sums.iter().filter(|toucher| toucher.unread > 0).collect(),
+    );
+    let mut text = match (by.is_empty(), unread.is_empty()) {
+        (true, true) => "Nobody, as far as the log tells.".to_owned(),
+        (true, false) => "No statement that could be read.".to_owned(),
+        (false, _) => {
+            let mut table = render::table(HEADER);
+            for toucher in &by {
+                table.add_row(row(toucher));
+            }
+            table.trim_fmt()
+        }
+    };
+    let not_read: u64 = sums.iter().map(|toucher| toucher.not_read).sum();
+    if not_read > 0 {
+        let _ = write!(
+            text,
+            "\n\n{not_read} of these statements have the word, but could not be read or do not show what they run."
+        );
+    }
+    if !unread.is_empty() {
+        let count: u64 = unread.iter().map(|toucher| toucher.unread).sum();
+        let of = |toucher: &&Toucher| format!("{} on {}: {}", toucher.identity, toucher.target, toucher.unread);
+        let each: Vec<_> = unread.iter().map(of).collect();
+        let _ = write!(
+            text,
+            "\n\n{count} other statements could not be read: each may have touched it, too ({}).\n`tidegate log --unread` shows them.",
+            each.join(", ")
+        );
+    }
+    text
+}
+
+pub(super) const HEADER: [&str; 13] = [
+    "IDENTITY",
+    "TARGET",
+    "SESSIONS",
+    "STATEMENTS",
+    "SKIPPED",
+    "FAILED",
+    "ROLLED BACK",
+    "OUTCOME UNKNOWN",
+    "NOT READ",
+    "ROWS",
+    "FIRST",
+    "LAST",
+    "WHAT",
+];
+
+pub(super) fn row(toucher: &Toucher) -> [String; 13] {
+    let classes: Vec<_> = toucher.classes.iter().map(|class| class.name()).collect();
+    [
+        toucher.identity.to_string(),
+        toucher.target.to_string(),
+        toucher.sessions.len().to_string(),
+        toucher.statements.to_string(),
+        toucher.skipped.to_string(),
+        toucher.failed.to_string(),
+        toucher.rolled_back.to_string(),
+        toucher.outcome_unknown.to_string(),
+        (toucher.not_read + toucher.unread).to_string(),
+        toucher.rows.to_string(),
+        format!("{:.0}", toucher.first),
+        format!("{:.0}", toucher.last),
+        classes.join(" "),
+    ]
+}

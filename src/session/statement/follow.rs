@@ -1,0 +1,78 @@
+//! Texts that are followed as they pass, of which only the beginning is held.
+//!
+//! It shows nothing: that is in [`super`].
+
+use super::words::{LONGEST, Words};
+use crate::audit::excerpt::Hashes;
+use crate::audit::values::ValueKey;
+
+/// Looks for words in something that comes in pieces.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    pub(super) words: Words,
+    /// The last bytes, for a word may be cut by the end of a piece.
+    last: Vec<u8>,
+}
+
+impl Watch {
+    pub(super) fn look(&mut self, text: &[u8]) {
+        self.last.extend_from_slice(text.get(..LONGEST).unwrap_or(text));
+        self.words.add(Words::of(&self.last));
+        self.words.add(Words::of(text));
+        self.last.extend_from_slice(
+            text.get(LONGEST..)
+                .map_or(&[], |rest| rest.last_chunk::<LONGEST>().map_or(rest, |last| last)),
+        );
+        let old = self.last.len().saturating_sub(LONGEST);
+        self.last.drain(..old);
+    }
+}
+
+/// Follows an SQL text through its message as it comes, so that a text of any size has its whole length and hashes on record
+/// while only its beginning is held.
+#[derive(Debug)]
+pub(in crate::session) struct Follow {
+    /// NULs still to pass before the text begins: the name of a Parse.
+    before: u8,
+    ended: bool,
+    length: u64,
+    hashes: Hashes,
+    watch: Watch,
+}
+
+impl Follow {
+    /// For a message whose text comes after `before` other strings.
+    pub(in crate::session) fn new(before: u8, key: &ValueKey) -> Self {
+        Self {
+            before,
+            ended: false,
+            length: 0,
+            hashes: Hashes::begin(key),
+            watch: Watch::default(),
+        }
+    }
+
+    /// Takes the next bytes of the body.
+    pub(in crate::session) fn feed(&mut self, mut bytes: &[u8]) {
+        while !self.ended {
+            let nul = memchr::memchr(0, bytes);
+            let (text, rest) = bytes.split_at_checked(nul.unwrap_or(bytes.len())).unwrap_or_default();
+            if self.before == 0 {
+                self.length += text.len() as u64;
+                self.hashes.update(text);
+                self.watch.look(text);
+            }
+            if nul.is_none() {
+                return;
+            }
+            bytes = rest.get(1..).unwrap_or_default();
+            self.ended = self.before == 0;
+            self.before = self.before.saturating_sub(1);
+        }
+    }
+
+    /// Returns the words found in the text, its length and its hashes.
+    pub(super) fn finish(self) -> (Words, u64, Option<Hashes>) {
+        (self.watch.words, self.length, Some(self.hashes))
+    }
+}
