@@ -70,7 +70,7 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "app",
-        "causes clock folder_lock names secret diagnostics supervision ending identity metrics tls audit rails ledger access frontend upstream provision session notify forward control config",
+        "causes clock folder_lock names diagnostics supervision ending identity metrics tls audit rails ledger access frontend upstream provision session notify forward control config",
     ),
     ("lab", "secret tls"),
     (
