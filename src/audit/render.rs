@@ -156,6 +156,16 @@ fn short(event: &Event<'_>) -> String {
         | Event::UserChanged(_)
         | Event::IdentityRefused(_)
         | Event::PolicyLoaded(_) => access(event),
+        Event::SessionStarted(_) | Event::SessionEnded(_) | Event::BackendGone(_) => session(event),
+        Event::Statement(statement) => statement_text(statement),
+        Event::Outcome(outcome) => outcome_text(outcome),
+        Event::TransactionChanged(event) => transaction_change(event),
+    }
+}
+
+/// Where a session began, how it ended.
+fn session(event: &Event<'_>) -> String {
+    match event {
         Event::SessionStarted(event) => {
             let application = event.application.as_deref().unwrap_or("unnamed");
             format!(
@@ -174,9 +184,7 @@ fn short(event: &Event<'_>) -> String {
             event.who.target,
             span(event.overshoot_us)
         ),
-        Event::Statement(statement) => statement_text(statement),
-        Event::Outcome(outcome) => outcome_text(outcome),
-        Event::TransactionChanged(event) => transaction_change(event),
+        _ => String::new(),
     }
 }
 

@@ -7,6 +7,7 @@
 //! skips the rest of the group. A name that depends on an unfinished earlier group is answered with [`Lookup::Wait`].
 
 mod answer;
+mod flight;
 mod names;
 mod pending;
 mod work;
@@ -19,12 +20,13 @@ use tokio::time::Instant;
 
 pub(super) use answer::Settled;
 use answer::{Answer, Reach};
+use flight::Flight;
 use names::Names;
 use pending::{Pending, settle};
 pub(super) use work::Undone;
 use work::Work;
 
-use super::pace::{MAX_STATEMENTS_IN_FLIGHT, Pace};
+use super::pace::Pace;
 use super::statement::{Held, Portal, Prepared};
 use crate::audit::event::Done;
 use crate::rails::Refused;
@@ -74,13 +76,8 @@ pub(super) struct Book {
     /// The messages among them that the guard rails refuse, by the number of their statement: they are bound to fail.
     refused: VecDeque<(u64, Arc<Refused>)>,
     held: Held,
-    /// How many of `pending` execute something.
-    in_flight: usize,
-    /// So many were in flight that the client waits until half of them are answered: it goes on with many at once, not with one
-    /// for each answer.
-    crowded: bool,
-    /// An Execute is unanswered behind which nothing makes the server send its answers.
-    unflushed: bool,
+    /// Those of `pending` that execute something.
+    flight: Flight,
     answer: Answer,
     /// The server drops everything until the next Sync, which the client has not sent yet.
     skipping: bool,
@@ -111,11 +108,11 @@ impl Book {
     /// Whether a message of this type has to wait until the server has answered what it has.
     pub(super) fn waits(&mut self, tag: u8, pace: Pace) -> bool {
         match pace {
-            Pace::Pipelined => matches!(tag, b'Q' | b'E' | b'F') && self.too_many_in_flight(),
+            Pace::Pipelined => matches!(tag, b'Q' | b'E' | b'F') && self.flight.is_full(),
             // A Sync ends a transaction: that is work, too.
             Pace::OneByOne => {
                 matches!(tag, b'Q' | b'E' | b'F' | b'P' | b'B' | b'D' | b'C')
-                    && (self.in_flight > 0
+                    && (self.flight.statements() > 0
                         || self
                             .pending
                             .iter()
@@ -125,34 +122,24 @@ impl Book {
         }
     }
 
-    fn too_many_in_flight(&mut self) -> bool {
-        let most = if self.crowded {
-            MAX_STATEMENTS_IN_FLIGHT / 2 + 1
-        } else {
-            MAX_STATEMENTS_IN_FLIGHT
-        };
-        self.crowded = self.in_flight >= most;
-        self.crowded
-    }
-
     /// Whether there are answers for which the server has to be asked (protocol: Flush) before somebody may wait for them.
     pub(super) fn unflushed(&self) -> bool {
-        self.unflushed
+        self.flight.unflushed
     }
 
     /// Whether what comes behind the message just taken will wait for its answer, and nothing makes the server send that.
     pub(super) fn needs_flush(&self, pace: Pace) -> bool {
-        self.unflushed && (pace != Pace::Pipelined || self.in_flight >= MAX_STATEMENTS_IN_FLIGHT)
+        self.flight.needs_flush(pace)
     }
 
     /// A Flush goes to the server: the client's, or one of ours.
     pub(super) fn flush(&mut self) {
-        self.unflushed = false;
+        self.flight.unflushed = false;
     }
 
     /// Whether more than one statement is at the server: it goes on to the next when one is stopped.
     pub(super) fn pipelined(&self) -> bool {
-        self.in_flight > 1
+        self.flight.statements() > 1
     }
 
     /// The number of the first statement that is not answered.
@@ -204,14 +191,12 @@ impl Book {
     }
 
     pub(super) fn query(&mut self, statement: u64, since: Instant) {
-        self.in_flight += 1;
-        self.unflushed = false;
+        self.flight.begin(false);
         self.pending.push_back(Pending::Query { statement, since });
     }
 
     pub(super) fn call(&mut self, statement: u64, since: Instant) {
-        self.in_flight += 1;
-        self.unflushed = false;
+        self.flight.begin(false);
         self.pending.push_back(Pending::Call { statement, since });
     }
 
@@ -232,8 +217,7 @@ impl Book {
     }
 
     pub(super) fn execute(&mut self, statement: u64, since: Instant, portal: Option<Arc<Portal>>) {
-        self.in_flight += 1;
-        self.unflushed = true;
+        self.flight.begin(true);
         self.pending.push_back(Pending::Execute {
             statement,
             since,
@@ -256,7 +240,7 @@ impl Book {
 
     pub(super) fn sync(&mut self) {
         let perhaps = self.copying_in;
-        self.unflushed = false;
+        self.flight.unflushed = false;
         if perhaps {
             // In a COPY from the client the server ignores Sync (protocol: "COPY Operations"), but the COPY may have failed before
             // it reads this one. Many of them are as one: a ReadyForQuery too many is ignored.
@@ -303,7 +287,7 @@ impl Book {
             self.pending.push_back(Pending::CopyEnd);
         }
         // A Flush sent before it was part of the COPY.
-        self.unflushed = self.pending.iter().any(|pending| matches!(pending, Pending::Execute { .. }));
+        self.flight.unflushed = self.pending.iter().any(|pending| matches!(pending, Pending::Execute { .. }));
     }
 
     /// The statement a name stands for at this point of the client's stream.
@@ -653,9 +637,7 @@ impl Book {
     fn take_head(&mut self) -> Option<Pending> {
         let head = self.pending.pop_front()?;
         if head.executes() {
-            self.in_flight -= 1;
-            // Whatever was asked for it, it has come.
-            self.unflushed &= self.in_flight > 0;
+            self.flight.end();
         }
         Some(head)
     }

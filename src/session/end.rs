@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use futures_util::future::Either;
+use futures_util::future::{Either, OptionFuture};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -91,23 +91,15 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
     // It goes on to the next statement, or its client waits for the rest of a message that comes only when it goes.
     let urgent = tap.pipelined() || !tail.whole;
     let gone = async {
-        let gone = if kill {
-            Some(stop_backend(&backstage, urgent).await)
-        } else {
-            None
-        };
+        let gone = OptionFuture::from(kill.then(|| stop_backend(&backstage, urgent))).await;
         // Whoever waits for it may have stopped.
         let _ = stopped.send(());
         gone
     };
     let farewell = async {
         let known = if kill {
-            let patience = if backstage.terminator.crowded() {
-                Duration::ZERO
-            } else {
-                PATIENCE
-            };
-            first_word((&mut down, &mut target, &mut tap), &mut tail, patience).await
+            let crowded = backstage.terminator.crowded();
+            first_word((&mut down, &mut target, &mut tap), &mut tail, crowded).await
         } else {
             Some(false)
         };
@@ -143,13 +135,14 @@ async fn let_go(
     stopped: oneshot::Receiver<()>,
     terminator: &Terminator,
 ) -> Fate {
-    let fate = match known {
-        Some(fate) => fate,
-        None => tokio::select! {
+    let fate = if let Some(fate) = known {
+        fate
+    } else {
+        tokio::select! {
             fate = late_word(down, &mut target, tap) => fate,
             // While it is heard it is let go on.
             () = terminator.cut_off() => tap.fate(false),
-        },
+        }
     };
     tokio::select! {
         _ = timeout(TERMINATE_WAIT, stopped) => {}
@@ -209,11 +202,8 @@ async fn stop_backend(backstage: &Backstage<'_>, urgent: bool) -> Gone {
 
 /// What is heard in time for the client: whether the target broke off within a message, or nothing yet. A message that the
 /// client has in part is waited for all the same.
-async fn first_word(
-    (down, target, tap): (&mut Down, &mut Transport, &mut Tap),
-    tail: &mut Tail,
-    patience: Duration,
-) -> Option<bool> {
+async fn first_word((down, target, tap): (&mut Down, &mut Transport, &mut Tap), tail: &mut Tail, crowded: bool) -> Option<bool> {
+    let patience = if crowded { Duration::ZERO } else { PATIENCE };
     match timeout(patience, hear_out(down, target, tap, tail)).await {
         Ok(cut) => Some(cut),
         Err(_) if tail.whole => None,
