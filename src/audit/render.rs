@@ -155,6 +155,7 @@ fn short(event: &Event<'_>) -> String {
         | Event::DecisionMade(_)
         | Event::UserChanged(_)
         | Event::IdentityRefused(_)
+        | Event::RefusalsCounted(_)
         | Event::PolicyLoaded(_) => access(event),
         Event::SessionStarted(event) => {
             let application = event.application.as_deref().unwrap_or("unnamed");
@@ -252,6 +253,14 @@ fn access(event: &Event<'_>) -> String {
             event.action,
             event.about,
             event.policies.join(", ")
+        ),
+        Event::RefusalsCounted(event) => format!(
+            "{} more from {}: {}, {:.0} to {:.0}",
+            event.count,
+            event.network.as_deref().unwrap_or("many addresses"),
+            event.ending,
+            event.first,
+            event.last
         ),
         Event::UserChanged(event) => format!("{} {} by {}", event.change, event.identity, event.by),
         Event::IdentityRefused(event) => {

@@ -2,6 +2,7 @@
 //!
 //! It bounds what is kept, takes out secrets, and says so; it does not know in which order things happen.
 
+mod deallocate;
 mod words;
 
 use std::borrow::Cow;
@@ -10,8 +11,10 @@ use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest as _, Sha256};
 
+pub(super) use deallocate::deallocated;
 use words::{LONGEST, Words};
 
+use super::quota::Quota;
 use crate::audit::event::{Parameter, Sql, Text};
 use crate::audit::redact::{self, Secrets};
 use crate::audit::values::Show;
@@ -41,13 +44,24 @@ pub struct Keep {
     pub show: Show,
 }
 
-/// Bytes a session's prepared statements and portals take together, confirmed and pending ones alike.
+/// Bytes a session's prepared statements and portals take together, confirmed and pending ones alike; they count for its identity.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Held(Arc<AtomicUsize>);
+pub(super) struct Held(Arc<Quota>);
 
 impl Held {
+    /// To be counted with those of the identity's other sessions.
+    pub(super) fn sharing(quota: Arc<Quota>) -> Self {
+        Self(quota)
+    }
+
+    /// The limit on what the identity's sessions hold, where it is exceeded.
+    pub(super) fn exceeded(&self) -> Option<usize> {
+        self.0.exceeded()
+    }
+
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.held()
     }
 
     /// Counts an entry of `bytes` for as long as the result lives: who drops the entry, and why, need not be known.
@@ -71,13 +85,13 @@ pub(super) struct Weight {
 impl Weight {
     fn add(&self, bytes: usize) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.held.0.fetch_add(bytes, Ordering::Relaxed);
+        self.held.0.hold(bytes);
     }
 }
 
 impl Drop for Weight {
     fn drop(&mut self) {
-        self.held.0.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+        self.held.0.release(*self.bytes.get_mut());
     }
 }
 
@@ -153,6 +167,15 @@ impl Prepared {
             given: types.into(),
             described: OnceLock::new(),
         }
+    }
+
+    /// The name of the prepared statement that it gives up, as far as its text is known.
+    pub(super) fn deallocated(&self) -> Option<Box<[u8]>> {
+        let Sql {
+            text, length, redacted, ..
+        } = &self.read.sql;
+        let whole = *redacted == 0 && length.is_none();
+        deallocated(text.0.as_bytes()).filter(|_| whole)
     }
 
     /// The server said which types the parameters have.
