@@ -2,7 +2,7 @@
 
 export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test bench figures deadline kill9 taken disk soak regress versions fuzz drivers lint setup
+.PHONY: help demo test bench figures deadline kill9 taken disk strangers soak regress versions fuzz drivers lint setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,6 +39,9 @@ soak: setup ## mixed traffic for ten minutes (MINUTES=60 for more): memory, desc
 
 disk: setup ## a disk that is full two hundred times under load (DISKS=1000 for more; as root): the same
 	TIDEGATE_DISKS=$(or $(DISKS),200) cargo test --locked --test it -- --nocapture --test-threads=1 disk::
+
+strangers: setup ## strangers attack a gate whose log has a disk of 6 MB (MINUTES=10; as root): nobody else notices
+	TIDEGATE_MINUTES=$(or $(MINUTES),10) cargo test --locked --release --test it -- --nocapture --test-threads=1 strangers::strangers_who_attack
 
 regress: setup ## PostgreSQL's own regression suite, direct and through the gate
 	tests/regress/run.sh $(ARGS)

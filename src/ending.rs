@@ -229,6 +229,11 @@ pub enum Ending {
         /// The target.
         target: TargetName,
     },
+    /// The target's server has no connection left, for the gate's account or for anybody.
+    TargetFull {
+        /// The target.
+        target: TargetName,
+    },
     /// The target did not make the grant's role, so there is nothing to log in as.
     RoleNotMade {
         /// The target.
@@ -286,6 +291,11 @@ pub enum Ending {
     /// The session holds more prepared statements or portals than the gate keeps account of.
     TooManyPrepared {
         /// How many are allowed.
+        limit: usize,
+    },
+    /// The sessions of the identity hold more bytes of prepared statements and portals than the gate keeps account of.
+    PreparedTooLarge {
+        /// How many bytes are allowed.
         limit: usize,
     },
     /// The target closed the session and said why; its own words went to the client.
@@ -386,6 +396,7 @@ impl Ending {
             Self::TargetUnreachable { .. } => "target_unreachable",
             Self::TargetRefused { .. } => "target_refused",
             Self::LeftoversPending { .. } => "leftovers_pending",
+            Self::TargetFull { .. } => "target_full",
             Self::RoleNotMade { .. } => "role_not_made",
             Self::LedgerFailed => "ledger_failed",
             Self::Draining => "draining",
@@ -396,6 +407,7 @@ impl Ending {
             Self::Drained => "drained",
             Self::AuditFailed { .. } => "audit_failed",
             Self::TooManyPrepared { .. } => "too_many_prepared",
+            Self::PreparedTooLarge { .. } => "prepared_too_large",
             Self::TargetClosed => "target_closed",
             Self::TargetLost { .. } => "target_lost",
             Self::GateFault => "gate_fault",
@@ -438,8 +450,8 @@ impl Ending {
             Self::ParameterRefused { .. } | Self::ReplicationRefused { .. } => "42501",
             // What PostgreSQL itself says when authentication takes too long.
             Self::HandshakeTimeout { .. } => "57014",
-            Self::TooMany { .. } => "53300",
-            Self::TooManyPrepared { .. } => "54000",
+            Self::TooMany { .. } | Self::TargetFull { .. } => "53300",
+            Self::TooManyPrepared { .. } | Self::PreparedTooLarge { .. } => "54000",
             Self::LedgerFailed | Self::AuditFailed { disk_full: false } => "58030",
             Self::AuditFailed { disk_full: true } => "53100",
             Self::Draining | Self::LeftoversPending { .. } => "57P03",

@@ -21,6 +21,7 @@
 //! - [`rails`]: the seat belt: whether a statement is one that a profile wants at all (pure)
 //! - [`policy`]: one access question, and the verdict of the policies (pure)
 //! - [`ledger`]: the only place where a grant changes
+//! - [`strangers`]: those who have proved nothing: their connections, failures and records
 //! - [`access`]: what people and pipelines do: ask, approve, extend, give back
 //! - [`frontend`]: a TCP stranger becomes a named, authenticated client, or is refused properly
 //! - [`upstream`]: an authenticated connection to the target; demands a `Permit`
@@ -66,6 +67,7 @@ pub mod rights;
 pub mod scram;
 pub mod secret;
 pub mod session;
+pub mod strangers;
 pub mod supervision;
 pub mod tls;
 pub mod upstream;

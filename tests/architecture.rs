@@ -44,11 +44,12 @@ const LAYERS: &[(&str, &str)] = &[
         "ledger",
         "clock ids names secret supervision ending scram grant request identity audit",
     ),
+    ("strangers", "clock audit"),
     (
         "access",
-        "clock ids names secret ending grant request identity audit policy ledger",
+        "clock duration ids names secret ending grant request identity audit policy ledger strangers",
     ),
-    ("frontend", "clock secret ending wire scram tls"),
+    ("frontend", "clock secret ending wire scram tls strangers"),
     ("upstream", "ids names secret ending scram grant tls"),
     (
         "provision",
@@ -56,21 +57,21 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "session",
-        "clock duration ids names secret ending wire lexer grant request metrics tls audit rails ledger access frontend upstream provision",
+        "clock duration ids names secret ending wire lexer grant request metrics tls audit rails ledger strangers access frontend upstream provision",
     ),
     ("notify", "causes clock ids secret supervision tls request audit ledger"),
     ("forward", "clock supervision tls audit notify"),
     (
         "control",
-        "clock ids names secret grant request identity tls audit policy ledger access frontend session",
+        "clock ids names secret grant request identity tls audit policy ledger strangers access session",
     ),
     (
         "config",
-        "causes duration names secret rights identity tls audit rails policy frontend upstream notify forward",
+        "causes duration names secret rights identity tls audit rails policy access frontend upstream session notify forward",
     ),
     (
         "app",
-        "causes clock folder_lock names diagnostics supervision ending identity metrics tls audit rails ledger access frontend upstream provision session notify forward control config",
+        "causes clock folder_lock names diagnostics supervision ending identity metrics tls audit rails ledger strangers access frontend upstream provision session notify forward control config",
     ),
     ("lab", "secret tls"),
     (

@@ -18,7 +18,7 @@ impl Desk {
         comment: Option<String>,
     ) -> Result<RequestView, AccessError> {
         let rules = self.rules();
-        let comment = decide::comment(comment.as_deref())?;
+        let comment = decide::comment(&self.rules().caps, comment.as_deref())?;
         let view = self.find(id).await?;
         let profiles = rules.targets.get(&view.request.wish.target).cloned().unwrap_or_default();
         if let Some(given) = &narrowed.profile
@@ -46,7 +46,7 @@ impl Desk {
 
     /// Says no.
     pub async fn reject(&self, who: &Visitor, id: &RequestId, comment: Option<String>) -> Result<RequestView, AccessError> {
-        let comment = decide::comment(comment.as_deref())?;
+        let comment = decide::comment(&self.rules().caps, comment.as_deref())?;
         let view = self.find(id).await?;
         if view.request.wish.identity == *who.name() {
             return Err(AccessError::Invalid("this is your own request: withdraw it".to_owned()));
@@ -72,7 +72,7 @@ impl Desk {
 
     /// Notes what a break-glass access was found to be.
     pub async fn review(&self, who: &Visitor, id: &RequestId, comment: String) -> Result<RequestView, AccessError> {
-        let Some(comment) = decide::comment(Some(&comment))? else {
+        let Some(comment) = decide::comment(&self.rules().caps, Some(&comment))? else {
             return Err(AccessError::Invalid(
                 "a review says what was found: give a comment".to_owned(),
             ));

@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{AccessError, Asked, MAX_SESSIONS, Narrowed, Rules};
-use crate::grant::{Grant, LONGEST_WINDOW, SHORTEST_WINDOW};
+use super::{AccessError, Asked, Caps, Narrowed, Rules};
+use crate::duration;
+use crate::grant::{Grant, SHORTEST_WINDOW};
 use crate::identity::{Identity, Source};
 use crate::ledger::Submitted;
 use crate::names::{ProfileName, TargetName};
 use crate::policy::{Action, Decision, Judgement, NOT_EVALUATED, Verdict};
 use crate::request::{How, Request, Wish};
 
-/// Bytes of a reason or a comment: a paragraph.
-const LONGEST_TEXT: usize = 1000;
 /// Bytes of a ticket or an idempotency key.
 const LONGEST_WORD: usize = 200;
 /// Characters of a name nobody has that are repeated to whoever asked.
@@ -26,17 +25,9 @@ pub(super) fn wish(rules: &Rules, who: &Identity, asked: &Asked) -> Result<Wish,
     let (target, profiles) = find_target(rules, &asked.target)?;
     let profile = find_profile(target, profiles, asked.profile.as_deref())?;
     let window = asked.window.unwrap_or(rules.default_window);
-    if !(SHORTEST_WINDOW..=LONGEST_WINDOW).contains(&window) {
-        return Err(AccessError::Invalid(
-            "a window is between 1 second and 31 days long: ask for 30m or 2h".to_owned(),
-        ));
-    }
-    let max_sessions = asked.max_sessions.unwrap_or(MAX_SESSIONS);
-    if max_sessions == 0 {
-        return Err(AccessError::Invalid(
-            "no session could be opened: ask for at least 1 at once, or leave the number out".to_owned(),
-        ));
-    }
+    window_within(&rules.caps, window)?;
+    let max_sessions = asked.max_sessions.unwrap_or(rules.default_sessions.min(rules.caps.sessions));
+    sessions_within(&rules.caps, max_sessions)?;
     let key = asked.key.as_deref().map(str::len);
     if key.is_some_and(|length| length == 0 || length > LONGEST_WORD) {
         return Err(AccessError::Invalid(format!(
@@ -54,7 +45,7 @@ pub(super) fn wish(rules: &Rules, who: &Identity, asked: &Asked) -> Result<Wish,
         target: target.clone(),
         profile: profile.clone(),
         window,
-        reason: line(asked.reason.as_deref(), "reason", LONGEST_TEXT)?,
+        reason: reason(&rules.caps, asked.reason.as_deref())?,
         ticket: line(asked.ticket.as_deref(), "ticket", LONGEST_WORD)?,
         max_sessions,
         break_glass: asked.break_glass,
@@ -126,13 +117,37 @@ pub(super) fn line(text: Option<&str>, what: &str, longest: usize) -> Result<Opt
 }
 
 /// A comment as one line.
-pub(super) fn comment(text: Option<&str>) -> Result<Option<String>, AccessError> {
-    line(text, "comment", LONGEST_TEXT)
+pub(super) fn comment(caps: &Caps, text: Option<&str>) -> Result<Option<String>, AccessError> {
+    line(text, "comment", caps.reason_bytes)
 }
 
 /// A reason as one line.
-pub(super) fn reason(text: Option<&str>) -> Result<Option<String>, AccessError> {
-    line(text, "reason", LONGEST_TEXT)
+pub(super) fn reason(caps: &Caps, text: Option<&str>) -> Result<Option<String>, AccessError> {
+    line(text, "reason", caps.reason_bytes)
+}
+
+/// Checks the whole window, as long as it is or would become by an extension.
+pub(super) fn window_within(caps: &Caps, window: Duration) -> Result<(), AccessError> {
+    if (SHORTEST_WINDOW..=caps.window).contains(&window) {
+        return Ok(());
+    }
+    let longest = duration::show(caps.window);
+    Err(AccessError::Invalid(format!(
+        "a window here is at least 1 second and at most {longest} long, extensions included: ask for less, like 30m"
+    )))
+}
+
+fn sessions_within(caps: &Caps, sessions: u32) -> Result<(), AccessError> {
+    match sessions {
+        0 => Err(AccessError::Invalid(
+            "no session could be opened: ask for at least 1 at once, or leave the number out".to_owned(),
+        )),
+        more if more > caps.sessions => Err(AccessError::Invalid(format!(
+            "a grant here has at most {} sessions at once, and {more} were asked for: ask for fewer",
+            caps.sessions
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// What is put on record for a new request of that judgement.

@@ -23,7 +23,7 @@ impl Desk {
         if by.is_zero() {
             return Err(AccessError::Invalid("an extension by nothing: name how long".to_owned()));
         }
-        let reason = decide::reason(reason)?;
+        let reason = decide::reason(&self.rules().caps, reason)?;
         // Two extensions at once are each judged on what the other has made of the window.
         let _turn = self.0.turns.take(grant.as_str()).await;
         let grant = self.0.ledger.grant(grant).await?.grant;
@@ -32,6 +32,7 @@ impl Desk {
             self.lasting(&grant)?;
         }
         let window = grant.window().saturating_add(by);
+        decide::window_within(&self.rules().caps, window).map_err(|error| self.hidden(who, &grant, error))?;
         let allowed = self.may_extend(who, &grant, window, reason.as_deref()).await;
         allowed.map_err(|error| self.hidden(who, &grant, error))?;
         let extended = self.0.ledger.extend(grant.id(), by, who.name().as_str(), reason.as_deref());
@@ -77,7 +78,7 @@ impl Desk {
 
     /// Ends somebody's grant: one's own without being asked, another's by policy.
     pub async fn revoke(&self, who: &Visitor, grant: &GrantId, reason: Option<&str>) -> Result<GrantView, AccessError> {
-        let reason = decide::reason(reason)?;
+        let reason = decide::reason(&self.rules().caps, reason)?;
         let grant = self.0.ledger.grant(grant).await?.grant;
         if grant.identity() != who.name() {
             let allowed = self.may_revoke(who, &grant).await;

@@ -37,9 +37,8 @@ impl Desk {
             Ok(identity) => Ok(Visitor { identity, client }),
             Err(Refused { claimed, detail }) => {
                 let refused = IdentityRefused { client, claimed, detail };
-                if let Err(error) = self.0.journal.record(&Event::IdentityRefused(Cow::Owned(refused))).await {
-                    tracing::error!(%error, "a refused token could not be put on record");
-                }
+                let event = Event::IdentityRefused(Cow::Owned(refused));
+                self.0.refusals.record(client, event.name().as_str(), &event).await;
                 Err(AccessError::NotIdentified)
             }
         }

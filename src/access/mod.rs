@@ -36,13 +36,11 @@ use crate::ledger::{GrantView, Ledger, LedgerError, RequestView, Turns};
 use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::policy::Policies;
 use crate::request::IllegalStep;
+use crate::strangers::RefusalLog;
 
 use approvers::Approvers;
 use flood::Floods;
 pub use origin::Origin;
-
-/// Sessions at once under a grant whose request names no number.
-pub const MAX_SESSIONS: u32 = 10;
 
 /// What is decided by configuration; replaced as a whole at a reload.
 #[derive(Debug)]
@@ -53,14 +51,39 @@ pub struct Rules {
     pub targets: BTreeMap<TargetName, Vec<ProfileName>>,
     /// The trusted issuers.
     pub issuers: Arc<Issuers>,
+    /// What may be asked for at all, whatever the policies permit.
+    pub caps: Caps,
     /// The window asked for when none is named.
     pub default_window: Duration,
+    /// Sessions at once, where a request names no number.
+    pub default_sessions: u32,
     /// How long a request waits for approvers.
     pub pending_for: Duration,
     /// How long a grant waits for its first connect.
     pub activate_within: Duration,
     /// How many requests an identity may make in a minute.
     pub requests_per_minute: u32,
+}
+
+/// The most that may be asked for, whatever the policies permit. What asks for more is refused, never narrowed in silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// Sessions at once under one grant.
+    pub sessions: u32,
+    /// The length of a window, extensions included.
+    pub window: Duration,
+    /// Bytes of a reason or a comment.
+    pub reason_bytes: usize,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self {
+            sessions: 50,
+            window: crate::grant::LONGEST_WINDOW,
+            reason_bytes: 1000,
+        }
+    }
 }
 
 /// What somebody asks for, as they say it.
@@ -174,6 +197,7 @@ pub struct Desk(Arc<Inner>);
 struct Inner {
     ledger: Ledger,
     journal: Journal,
+    refusals: RefusalLog,
     clock: Clock,
     rules: watch::Receiver<Arc<Rules>>,
     floods: Floods,
@@ -193,8 +217,9 @@ pub enum Way {
 impl Desk {
     /// A desk with these rules.
     #[must_use]
-    pub fn new(ledger: Ledger, journal: Journal, clock: Clock, rules: watch::Receiver<Arc<Rules>>) -> Self {
+    pub fn new(ledger: Ledger, journal: Journal, refusals: RefusalLog, clock: Clock, rules: watch::Receiver<Arc<Rules>>) -> Self {
         Self(Arc::new(Inner {
+            refusals,
             ledger,
             journal,
             clock,

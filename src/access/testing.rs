@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Rules;
+use super::{Caps, Rules};
 use crate::identity::Issuers;
 use crate::policy::Policies;
 
@@ -23,7 +23,9 @@ pub(crate) fn rules(policies: Option<Arc<Policies>>) -> Rules {
             ("payments".parse().expect("a name"), names(&["default"])),
         ]),
         issuers: Arc::new(Issuers::default()),
+        caps: Caps::default(),
         default_window: Duration::from_mins(30),
+        default_sessions: 10,
         pending_for: Duration::from_hours(1),
         activate_within: Duration::from_hours(1),
         requests_per_minute: 30,

@@ -78,7 +78,13 @@ impl Bench {
         let journal = Journal::open(&settings, clock.clone()).unwrap();
         let ledger = Ledger::open(&folder.path().join("ledger.sqlite"), journal.clone(), clock.clone()).unwrap();
         let rules = watch::Sender::new(Arc::new(testing::rules(policies)));
-        let desk = Desk::new(ledger.clone(), journal, clock.clone(), rules.subscribe());
+        let desk = Desk::new(
+            ledger.clone(),
+            journal.clone(),
+            RefusalLog::new(journal, clock.clone()),
+            clock.clone(),
+            rules.subscribe(),
+        );
         Self {
             folder,
             ledger,

@@ -8,15 +8,15 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::frontend::Waiting;
 use crate::session::{self, Accepted, Shared};
+use crate::strangers::Strangers;
 
 /// When the system has no file descriptors left, accepting again at once would only spin.
 const BREATH: Duration = Duration::from_millis(50);
 
 /// What a listener needs to let somebody in.
 pub(super) struct Door {
-    pub(super) waiting: Waiting,
+    pub(super) strangers: Strangers,
     pub(super) connections: Arc<Semaphore>,
     pub(super) limit: u32,
     /// File descriptors of connections that are no session (yet): each holds one until it is a session or closed. Without one
@@ -40,18 +40,10 @@ pub(super) async fn run(listener: TcpListener, door: Door) {
                 continue;
             }
         };
-        let place = match door.waiting.enter(client.ip()) {
-            Ok(place) => place,
-            // Overloaded: closed without an answer, before it costs more.
-            Err(overload) => {
-                tracing::debug!(%client, %overload, "a connection was closed unheard");
-                continue;
-            }
-        };
         let accepted = Accepted {
             tcp,
             client,
-            place,
+            permit: door.strangers.enter(client.ip()),
             connections: Arc::clone(&door.connections),
             limit: door.limit,
             descriptor,

@@ -13,19 +13,15 @@ use crate::audit::Journal;
 use crate::audit::values::{ParameterPolicy, Show, ValueKey};
 use crate::clock::Clock;
 use crate::config::{AccountSettings, ProfileSettings, Settings, TargetSettings, TlsFiles};
-use crate::frontend::{self, Waiting};
+use crate::frontend;
 use crate::names::{ProfileName, TargetName};
 use crate::provision::{Profile, Roles, Terminator};
 use crate::rails::{InvalidRules, Rails};
-
 use crate::session::{self, Keep, Leftovers, Rules, TargetRoom};
+use crate::strangers::{StrangerLimits, Strangers};
 use crate::tls::{ClientTls, ServerTls, ServerTlsCell, TlsError};
 use crate::upstream::{Account, Target};
 
-/// Failed logins of one address before it has to wait, and how long each one waits: a person who mistypes does not notice.
-const FAILURES_PER_ADDRESS: u32 = 200;
-/// See [`FAILURES_PER_ADDRESS`].
-const FAILURE_DELAY: std::time::Duration = std::time::Duration::from_secs(2);
 /// Sessions on a target that names no limit: more than any server has connections.
 const NO_LIMIT: u32 = 100_000;
 
@@ -35,21 +31,20 @@ pub(super) struct Builder {
     journal: Journal,
     places: Places,
     pub(super) tls: ServerTlsCell,
-    pub(super) waiting: Waiting,
+    pub(super) strangers: Strangers,
     rooms: HashMap<TargetName, Arc<TargetRoom>>,
 }
 
 impl Builder {
     pub(super) fn new(settings: &Settings, places: Places, journal: Journal, clock: Clock) -> Result<Self, StartError> {
-        let limits = frontend::Limits {
-            waiting: places.handshakes,
-            waiting_per_address: settings.limits.handshakes_per_address.min(places.handshakes),
-            failures_per_address: FAILURES_PER_ADDRESS,
-            failure_delay: FAILURE_DELAY,
+        let limits = StrangerLimits {
+            connections: places.handshakes,
+            connections_per_address: settings.limits.handshakes_per_address.min(places.handshakes),
+            ..StrangerLimits::default()
         };
         Ok(Self {
             tls: ServerTlsCell::new(certificate(&settings.tls)?),
-            waiting: Waiting::new(limits, clock.clone()),
+            strangers: Strangers::new(limits, clock.clone()),
             clock,
             journal,
             places,
@@ -179,6 +174,7 @@ fn session(settings: &Settings, places: Places, key: ValueKey) -> session::Setti
             show: Show::Full,
             key,
         },
+        quota: settings.limits.quota,
     }
 }
 

@@ -47,7 +47,8 @@ use crate::forward::{self, Forwarder};
 use crate::ledger::{self, Changed, Ledger};
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
-use crate::session::{Lobby, Pool, Registry, Shared};
+use crate::session::{Lobby, Pool, Quotas, Registry, Shared};
+use crate::strangers::RefusalLog;
 use crate::supervision::{Supervisor, ThreadEnd, restarted};
 use crate::tls::TlsError;
 
@@ -110,15 +111,24 @@ impl Gate {
         let outbox = settings.state_dir.join("outbox.sqlite");
         let notifier = Notifier::start(&outbox, settings.notify.clone(), clock.clone())?;
         let access = Access::start(&settings, journal.clone()).await?;
-        let desk = Desk::new(ledger.clone(), journal.clone(), clock.clone(), access.subscribe());
+        let refusals = RefusalLog::new(journal.clone(), clock.clone());
+        let desk = Desk::new(
+            ledger.clone(),
+            journal.clone(),
+            refusals.clone(),
+            clock.clone(),
+            access.subscribe(),
+        );
         let shared = Arc::new(Shared {
             clock,
             journal,
             ledger,
+            refusals,
             desk,
             lobby: Arc::new(Lobby::default()),
             registry: Arc::new(Registry::default()),
             pool: Pool::default(),
+            quotas: Quotas::default(),
             metrics: Metrics::default(),
             draining: AtomicBool::new(false),
             rules: watch::Sender::new(Arc::new(rules)),
@@ -130,6 +140,7 @@ impl Gate {
         tasks.extend(reaper.begin().await?);
         tasks.push(tokio::spawn(checkpoints(&settings, notifier.clone())));
         tasks.push(tokio::spawn(tell(notifier.clone(), shared.ledger.clone(), changes)));
+        tasks.push(tokio::spawn(shared.refusals.clone().run()));
         let mut gate = Self {
             looks: watch::Sender::new(drift::looks(&settings)?),
             forwarder: forwarder(&settings, &shared.clock)?,
@@ -182,7 +193,7 @@ impl Gate {
         ));
         for listener in listeners {
             let door = accept::Door {
-                waiting: self.builder.waiting.clone(),
+                strangers: self.builder.strangers.clone(),
                 connections: Arc::clone(&connections),
                 limit: self.places.connections,
                 unproved: Arc::clone(&unproved),
@@ -240,7 +251,7 @@ impl Gate {
             audit_dir: self.settings.audit.dir.clone(),
             clock: self.shared.clock.clone(),
             token,
-            waiting: self.builder.waiting.clone(),
+            strangers: self.builder.strangers.beside(control::strangers(self.places.callers)),
             rules: self.access.subscribe(),
             profiles,
             room: Box::new(move |target| rooms.rules.borrow().targets.get(target).cloned()),

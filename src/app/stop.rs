@@ -48,6 +48,7 @@ impl Gate {
             task.abort();
         }
         roles::close(&shared).await;
+        step("the counts of refusals are put on record", shared.refusals.end_interval()).await;
         if let Some(Err(error)) = step("the stop is put on record", shared.journal.record(&Event::GateStopped {})).await {
             tracing::error!(%error, "the stop could not be put on record");
         }

@@ -43,6 +43,8 @@ pub enum Event<'a> {
     SegmentsRemoved(SegmentsRemoved),
     /// A connection did not become a session.
     Refused(Cow<'a, Refused>),
+    /// Strangers were refused more often than has a record each.
+    RefusalsCounted(RefusalsCounted),
     /// Somebody sent a CancelRequest.
     CancelRequested(CancelRequested),
     /// A grant was made or changed.
@@ -250,6 +252,22 @@ pub struct Refused {
     /// More, for the operator; the client was not shown this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+}
+
+/// Strangers were refused more often than has a record each: one kind of refusal, from one address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalsCounted {
+    /// The address, of IPv6 its /64 network; absent where there were more of them than are told apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// The kind: `ending` of [`Refused`], or `identity_refused`, or `cancel_requested` for a key that fits no session.
+    pub ending: String,
+    /// How many, beside those with a record of their own.
+    pub count: u64,
+    /// When the first of them was.
+    pub first: Timestamp,
+    /// When the last was.
+    pub last: Timestamp,
 }
 
 /// Somebody sent a CancelRequest.

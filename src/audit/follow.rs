@@ -4,10 +4,13 @@
 //! writer has nobody to wait for and nothing to tell.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::filter::Filter;
@@ -43,6 +46,8 @@ pub fn follow(dir: &Path, filter: &Filter, span: Span) -> Result<Follow, ReadErr
         ready: VecDeque::new(),
         endless,
         looks: 0,
+        threads: None,
+        place: None,
     })
 }
 
@@ -54,12 +59,16 @@ pub struct Follow {
     endless: bool,
     /// How often an unfinished last line was looked at.
     looks: u32,
+    /// Where several share the threads that read.
+    threads: Option<Arc<Semaphore>>,
+    /// Held until the end of the log is reached for the first time.
+    place: Option<Box<dyn fmt::Debug + Send>>,
 }
 
 #[derive(Debug)]
 enum State {
     Resting(Box<Scan>),
-    Reading(JoinHandle<Turn>),
+    Reading(JoinHandle<Option<Turn>>),
     /// Waits before it looks again.
     Pausing(Box<Scan>),
     Over,
@@ -73,6 +82,17 @@ struct Turn {
 }
 
 impl Follow {
+    /// The same, reading only while one of these threads is free: the readers of a gate are many. `place` is given back as soon as
+    /// all that was there is read; from then on it costs little.
+    #[must_use]
+    pub fn sharing(self, threads: Arc<Semaphore>, place: impl fmt::Debug + Send + 'static) -> Self {
+        Self {
+            threads: Some(threads),
+            place: Some(Box::new(place)),
+            ..self
+        }
+    }
+
     /// The next record, or what is wrong with the next line; `None` at the end. May be dropped and called again without loss.
     pub async fn next(&mut self) -> Option<Result<Record, ReadError>> {
         loop {
@@ -90,7 +110,7 @@ impl Follow {
                     let turn = turn.await;
                     self.state = State::Over;
                     // A reading thread that panicked ends the stream, as a runtime does that shuts down.
-                    self.end_turn(turn.ok()?);
+                    self.end_turn(turn.ok()??);
                 }
             }
         }
@@ -106,13 +126,16 @@ impl Follow {
 
     fn begin_turn(&mut self) {
         self.state = match std::mem::replace(&mut self.state, State::Over) {
-            State::Resting(scan) | State::Pausing(scan) => State::Reading(tokio::task::spawn_blocking(|| turn(scan))),
+            State::Resting(scan) | State::Pausing(scan) => State::Reading(tokio::spawn(in_turn(scan, self.threads.clone()))),
             other => other,
         };
     }
 
     fn end_turn(&mut self, turn: Turn) {
         self.ready = turn.found;
+        if turn.end.is_some() {
+            self.place = None;
+        }
         self.state = match turn.end {
             None => State::Resting(turn.scan),
             Some(Step::Failed(error)) => {
@@ -131,6 +154,15 @@ impl Follow {
             Some(_) => State::Over,
         };
     }
+}
+
+/// A turn, as soon as there is a thread for it.
+async fn in_turn(scan: Box<Scan>, threads: Option<Arc<Semaphore>>) -> Option<Turn> {
+    let _thread = match threads {
+        Some(threads) => Some(threads.acquire_owned().await.ok()?),
+        None => None,
+    };
+    tokio::task::spawn_blocking(|| turn(scan)).await.ok()
 }
 
 fn turn(mut scan: Box<Scan>) -> Turn {

@@ -153,6 +153,7 @@ names! {
     KeyChanged = "key_changed",
     SegmentsRemoved = "segments_removed",
     Refused = "refused",
+    RefusalsCounted = "refusals_counted",
     CancelRequested = "cancel_requested",
     GrantChanged = "grant_changed",
     RequestChanged = "request_changed",

@@ -157,6 +157,7 @@ fn short(event: &Event<'_>) -> String {
         | Event::DecisionMade(_)
         | Event::UserChanged(_)
         | Event::IdentityRefused(_)
+        | Event::RefusalsCounted(_)
         | Event::PolicyLoaded(_) => access(event),
         Event::SessionStarted(_) | Event::SessionEnded(_) | Event::BackendGone(_) => session(event),
         Event::Statement(statement) => statement_text(statement),
@@ -262,6 +263,14 @@ fn access(event: &Event<'_>) -> String {
             event.action,
             event.about,
             event.policies.join(", ")
+        ),
+        Event::RefusalsCounted(event) => format!(
+            "{} more from {}: {}, {:.0} to {:.0}",
+            event.count,
+            event.network.as_deref().unwrap_or("many addresses"),
+            event.ending,
+            event.first,
+            event.last
         ),
         Event::UserChanged(event) => format!("{} {} by {}", event.change, event.identity, event.by),
         Event::IdentityRefused(event) => {

@@ -10,8 +10,9 @@ use super::chain::{Link, Mark};
 use super::checkpoint::Checkpoint;
 use super::event::{
     BackendGone, CancelRequested, DecisionMade, Done, Event, Fault, GateStarted, GrantChanged, IdentityRefused, JournalHealed,
-    KeyChanged, Kind, Outcome, Parameter, PolicyLoaded, Refused, RequestChanged, RoleChanged, RolledBack, SegmentBegan,
-    SegmentsRemoved, SessionEnded, SessionStarted, Sql, Statement, Text, TransactionChanged, TransactionStatus, UserChanged, Who,
+    KeyChanged, Kind, Outcome, Parameter, PolicyLoaded, RefusalsCounted, Refused, RequestChanged, RoleChanged, RolledBack,
+    SegmentBegan, SegmentsRemoved, SessionEnded, SessionStarted, Sql, Statement, Text, TransactionChanged, TransactionStatus,
+    UserChanged, Who,
 };
 use super::key::{PublicKey, Signature};
 use super::record::{Record, VERSION};
@@ -300,6 +301,13 @@ fn access(ana: &Who) -> Vec<Event<'static>> {
             claimed: Some("eve".to_owned()),
             detail: "the token has expired".to_owned(),
         })),
+        Event::RefusalsCounted(RefusalsCounted {
+            network: Some("192.0.2.7".to_owned()),
+            ending: "bad_secret".to_owned(),
+            count: 991,
+            first: Timestamp::UNIX_EPOCH,
+            last: Timestamp::UNIX_EPOCH,
+        }),
         Event::PolicyLoaded(Cow::Owned(PolicyLoaded {
             accepted: true,
             policy_set: Some("ab".repeat(32)),

@@ -87,6 +87,9 @@ pub struct ExplainArgs {
     /// From which address
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<IpAddr>,
+    /// Sessions at once
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub sessions: u32,
     /// How many grants they have already
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub active_grants: u32,
@@ -233,7 +236,7 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
         window: args.window,
         reason: args.reason,
         ticket: args.ticket,
-        max_sessions: 1,
+        max_sessions: args.sessions,
         break_glass: args.break_glass,
     };
     let context = Context {

@@ -11,6 +11,8 @@ use jiff::tz::TimeZone;
 use super::check::Base;
 use super::reader::Section;
 use super::{PolicyPlace, policies};
+use crate::access::Caps;
+use crate::duration;
 use crate::frontend::TokenInClear;
 use crate::policy::Policies;
 
@@ -19,11 +21,20 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// Waiting clients are not to be flooded.
 const SHORTEST_NOTICE: Duration = Duration::from_millis(100);
 
+/// The highest cap on sessions: more than any server has connections.
+const MAX_SESSIONS: u32 = 10_000;
+/// The highest cap on reasons: they are in the log, in notices and on pages.
+const MAX_REASON_BYTES: u32 = 10_000;
+
 /// `[access]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessTable {
     /// The window of a request that names none.
     pub default_window: Duration,
+    /// The most that may be asked for.
+    pub caps: Caps,
+    /// The sessions at once of a request that names no number.
+    pub default_sessions: u32,
     /// How long a request waits for approvers.
     pub pending_for: Duration,
     /// How long a grant waits for its first connect.
@@ -48,8 +59,23 @@ pub(super) struct PolicyTable {
 pub(super) fn access(table: &Section<'_, '_>) -> AccessTable {
     let length = |key, default| table.duration(key, SHORTEST).unwrap_or(Duration::from_mins(default));
     let words = [("loopback", TokenInClear::Loopback), ("never", TokenInClear::Never)];
+    let caps = caps(table);
+    let default_window = length("default_window", 30);
+    if default_window > caps.window {
+        table.mistake_at("default_window", "it is longer than access.max_window".to_owned(), None);
+    }
+    let default_sessions = table.number("default_sessions", 1, MAX_SESSIONS);
+    if default_sessions.is_some_and(|sessions| sessions > caps.sessions) {
+        table.mistake_at(
+            "default_sessions",
+            "there are more of them than access.max_sessions".to_owned(),
+            None,
+        );
+    }
     AccessTable {
-        default_window: length("default_window", 30),
+        default_window,
+        caps,
+        default_sessions: default_sessions.unwrap_or(10).min(caps.sessions),
         pending_for: length("pending_for", 60),
         activate_within: length("activate_within", 60),
         requests_per_minute: table.number("requests_per_minute", 1, 10_000).unwrap_or(30),
@@ -58,6 +84,23 @@ pub(super) fn access(table: &Section<'_, '_>) -> AccessTable {
             .duration("login_notice", SHORTEST_NOTICE)
             .unwrap_or(Duration::from_secs(15)),
         identity_without_tls: table.one_of("identity_without_tls", &words).unwrap_or(TokenInClear::Loopback),
+    }
+}
+
+fn caps(table: &Section<'_, '_>) -> Caps {
+    let usual = Caps::default();
+    let window = table.duration("max_window", SHORTEST).unwrap_or(usual.window);
+    if window > usual.window {
+        let words = format!("a grant's window is never longer than {}", duration::show(usual.window));
+        table.mistake_at("max_window", words, None);
+    }
+    let reason_bytes = table.number("max_reason_bytes", 1, MAX_REASON_BYTES);
+    Caps {
+        sessions: table.number("max_sessions", 1, MAX_SESSIONS).unwrap_or(usual.sessions),
+        window,
+        reason_bytes: reason_bytes.map_or(usual.reason_bytes, |bytes| {
+            usize::try_from(bytes).unwrap_or(usual.reason_bytes)
+        }),
     }
 }
 

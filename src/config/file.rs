@@ -15,6 +15,7 @@ use super::reader::{Places, Reader, Section};
 use super::targets::{self, TargetTable};
 use crate::audit::Durability;
 use crate::frontend::Plaintext;
+use crate::session::QuotaLimits;
 
 /// The whole file.
 #[derive(Debug)]
@@ -62,6 +63,8 @@ pub struct Limits {
     pub waiting_logins: u32,
     /// Of these, of one identity.
     pub waiting_logins_per_identity: u32,
+    /// What the sessions of one identity may use up together.
+    pub quota: QuotaLimits,
     /// Threads that carry sessions; absent: one for every two processors.
     pub session_threads: Option<u32>,
 }
@@ -200,7 +203,19 @@ fn limits(table: &Section<'_, '_>) -> Limits {
             .unwrap_or(secs(20)),
         waiting_logins: table.number("waiting_logins", 0, 1_000_000).unwrap_or(200),
         waiting_logins_per_identity: table.number("waiting_logins_per_identity", 1, 1_000_000).unwrap_or(5),
+        quota: quota(table),
         session_threads: table.number("session_threads", 1, 1024),
+    }
+}
+
+fn quota(table: &Section<'_, '_>) -> QuotaLimits {
+    let usual = QuotaLimits::default();
+    let prepared = table.number("prepared_bytes_per_identity", 1 << 20, 1 << 30);
+    QuotaLimits {
+        prepared_bytes: prepared.map_or(usual.prepared_bytes, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+        log_bytes_per_second: table
+            .number("log_bytes_per_second_per_identity", 64 << 10, 1 << 30)
+            .unwrap_or(usual.log_bytes_per_second),
     }
 }
 

@@ -274,6 +274,46 @@ proptest::proptest! {
 }
 
 #[test]
+fn what_may_be_asked_for_has_caps() {
+    let load = |more: &str| from_text(Path::new("tidegate.toml"), &format!("{SMALLEST}{more}"));
+    let usual = load("").unwrap().access;
+    assert_eq!(
+        (usual.default_sessions, usual.caps.sessions, usual.caps.reason_bytes),
+        (10, 50, 1000)
+    );
+    let few = load("[access]\nmax_sessions = 5\nmax_window = \"4h\"\nmax_reason_bytes = 200\n")
+        .unwrap()
+        .access;
+    assert_eq!((few.default_sessions, few.caps.sessions), (5, 5), "a default gives way");
+    assert_eq!((few.caps.window, few.caps.reason_bytes), (Duration::from_hours(4), 200));
+    for (text, words) in [
+        (
+            "max_sessions = 5\ndefault_sessions = 6",
+            "more of them than access.max_sessions",
+        ),
+        ("max_window = \"32d\"", "never longer than 31d"),
+        (
+            "max_window = \"10m\"\ndefault_window = \"30m\"",
+            "longer than access.max_window",
+        ),
+        ("max_sessions = 4294967295", "max_sessions"),
+    ] {
+        let mistakes = load(&format!("[access]\n{text}\n")).unwrap_err();
+        assert!(
+            mistakes.iter().any(|mistake| mistake.to_string().contains(words)),
+            "{text}: {mistakes:?}"
+        );
+    }
+    let limits = load("[limits]\nprepared_bytes_per_identity = 1048576\nlog_bytes_per_second_per_identity = 65536\n")
+        .unwrap()
+        .limits;
+    assert_eq!(
+        (limits.quota.prepared_bytes, limits.quota.log_bytes_per_second),
+        (1 << 20, 1 << 16)
+    );
+}
+
+#[test]
 fn policies_are_read_with_the_file_and_every_mistake_in_them_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tidegate.toml");

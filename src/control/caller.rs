@@ -7,9 +7,10 @@
 //! long goes by a [`Standing`], and ends when that does.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -18,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::hold::{Hold, Place};
 use super::problem::ApiError;
 use super::{Gate, OPERATOR_HEADER};
 use crate::access::{Rules, Visitor};
@@ -25,6 +27,7 @@ use crate::identity::Source;
 use crate::names::IdentityName;
 use crate::policy::Action;
 use crate::secret::Secret;
+use crate::strangers::Proof;
 
 /// Who calls.
 #[derive(Debug, Clone)]
@@ -50,33 +53,72 @@ pub(super) struct Standing {
     until: Timestamp,
 }
 
-/// Where a call comes from, if it comes over a network.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Client(pub(super) Option<IpAddr>);
+/// Where a call comes from; by default this machine's own socket.
+#[derive(Clone, Default)]
+pub(super) struct Client {
+    /// The address, if it comes over a network.
+    pub(super) address: Option<IpAddr>,
+    connection: Option<Arc<Connection>>,
+}
+
+/// A connection over TCP: a stranger's, until one of its calls has proved whose it is.
+struct Connection {
+    proof: Proof,
+    place: OnceLock<Place>,
+}
+
+impl Client {
+    pub(super) fn over_tcp(address: IpAddr, proof: Proof) -> Self {
+        Self {
+            address: Some(address),
+            connection: Some(Arc::new(Connection {
+                proof,
+                place: OnceLock::new(),
+            })),
+        }
+    }
+
+    /// The connection is this caller's from now on, and no newer one takes its place, as long as they do not have too many.
+    fn proved(&self, caller: &Caller, hold: &Hold) {
+        let Some(connection) = &self.connection else { return };
+        if connection.place.get().is_none()
+            && let Ok(place) = hold.connect(caller)
+            && connection.place.set(place).is_ok()
+        {
+            connection.proof.leave();
+        }
+    }
+
+    /// Counts what proved nothing, with the failed logins of the wire, and waits as long as the answer is to be held back.
+    async fn failed(&self) {
+        if let Some(connection) = &self.connection {
+            tokio::time::sleep(connection.proof.failed(None)).await;
+        }
+    }
+}
 
 /// Lets nobody past who did not prove themselves.
 pub(super) async fn settle(
     State(gate): State<Arc<Gate>>,
-    ConnectInfo(Client(client)): ConnectInfo<Client>,
+    Extension(hold): Extension<Hold>,
+    ConnectInfo(client): ConnectInfo<Client>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match prove(&gate, request.headers(), client).await {
+    match prove(&gate, request.headers(), client.address).await {
         Ok(caller) => {
+            client.proved(&caller, &hold);
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(error) => error.into_response(),
+        Err(error) => {
+            client.failed().await;
+            error.into_response()
+        }
     }
 }
 
 async fn prove(gate: &Gate, headers: &HeaderMap, client: Option<IpAddr>) -> Result<Caller, ApiError> {
-    // Before the token is looked at, as at the wire: an answer that depends on it would let the guessing go on.
-    if let Some(client) = client
-        && let Some(wait) = gate.waiting.shut_out(client)
-    {
-        return Err(ApiError::ShutOut { client, wait });
-    }
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if gate.token.proved_by(authorization) {
         return Ok(Caller::Admin {
@@ -91,15 +133,8 @@ async fn prove(gate: &Gate, headers: &HeaderMap, client: Option<IpAddr>) -> Resu
         return Err(ApiError::Unauthorized);
     }
     let token = Secret::new(token.to_owned());
-    match gate.desk.identify(&token, client).await {
-        Ok(person) => Ok(Caller::Person(person, Arc::new(token))),
-        Err(refused) => {
-            // Counted and held back as a wrong token at the wire is. The socket on this machine is its owner's alone.
-            let delay = client.map(|client| gate.waiting.failed(client)).unwrap_or_default();
-            tokio::time::sleep(delay).await;
-            Err(refused.into())
-        }
-    }
+    let person = gate.desk.identify(&token, client).await?;
+    Ok(Caller::Person(person, Arc::new(token)))
 }
 
 /// The name for the record. It is what the caller says it is: a short printable word, or `admin`.

@@ -1,12 +1,12 @@
-//! Answers that are held back (a long poll, a stream): how many at once, in all and for one identity, and that they end when the
-//! API does.
+//! What callers hold: connections, answers that are held back (a long poll, a stream), readings of the log. How many at once, in
+//! all and for one identity, and that they end when the API does.
 //!
 //! It does not know what they are about. The law: a place is given back when its [`Place`] is dropped.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::caller::Caller;
 use super::problem::ApiError;
@@ -21,10 +21,22 @@ const SUBSCRIBERS: usize = 200;
 /// Of one identity: a person has a few windows open on a few machines.
 pub(super) const SUBSCRIBERS_OF_ONE: usize = 10;
 
-/// What handlers need that hold their answer back.
+/// Connections over TCP at once whose callers have proved who they are, of one identity: its long polls, its streams, and some to ask with.
+const MAX_CONNECTIONS_OF_ONE: usize = 150;
+/// Readings of what is in the log already at once: each unpacks a few segments, which takes megabytes.
+const MAX_READINGS: usize = 24;
+/// Of one identity.
+pub(super) const MAX_READINGS_OF_ONE: usize = 6;
+/// Threads that read the log at once, for readings and for those that follow it.
+const MAX_READING_THREADS: usize = 8;
+
+/// What callers hold.
 #[derive(Debug, Clone)]
 pub(super) struct Hold {
     stopped: watch::Receiver<bool>,
+    connections: Room,
+    readings: Room,
+    reading_threads: Arc<Semaphore>,
     waiters: Room,
     subscribers: Room,
 }
@@ -52,9 +64,13 @@ pub(super) struct Place {
 }
 
 impl Hold {
-    pub(super) fn new(stopped: watch::Receiver<bool>) -> Self {
+    /// `connections`: no more than so many over TCP whose callers have proved who they are.
+    pub(super) fn new(stopped: watch::Receiver<bool>, connections: usize) -> Self {
         Self {
             stopped,
+            connections: Room::new(connections, MAX_CONNECTIONS_OF_ONE),
+            readings: Room::new(MAX_READINGS, MAX_READINGS_OF_ONE),
+            reading_threads: Arc::new(Semaphore::new(MAX_READING_THREADS)),
             waiters: Room::new(WAITERS, WAITERS_OF_ONE),
             subscribers: Room::new(SUBSCRIBERS, SUBSCRIBERS_OF_ONE),
         }
@@ -63,6 +79,21 @@ impl Hold {
     /// Done when the API stops: whoever follows something would otherwise keep it up.
     pub(super) async fn stopped(&mut self) {
         let _ = self.stopped.wait_for(|stopped| *stopped).await;
+    }
+
+    /// A place for a connection.
+    pub(super) fn connect(&self, caller: &Caller) -> Result<Place, ApiError> {
+        self.connections.enter(caller)
+    }
+
+    /// A place for a reading of the log.
+    pub(super) fn read(&self, caller: &Caller) -> Result<Place, ApiError> {
+        self.readings.enter(caller)
+    }
+
+    /// The threads that all readings share.
+    pub(super) fn reading_threads(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.reading_threads)
     }
 
     /// A place for a long poll.

@@ -1,8 +1,8 @@
-//! The connections of the control API: on TCP in clear on this machine, else on TLS with the gate's own certificate; and how long
-//! each may keep silent.
+//! The connections of the control API: on TCP in clear on this machine, else on TLS with the gate's own certificate; how many there
+//! are, and how long each may keep silent or leave an answer unread.
 //!
-//! It knows no path and no caller. The law: handshakes have a deadline and hold nobody up, a connection that sends no whole
-//! request is closed, and there are never more than [`MOST`] of them.
+//! It knows no path and no caller. The law: over TCP a connection that has proved nothing gives way to a newer one, so that no
+//! crowd keeps others out; handshakes have a deadline and hold nobody up; who sends no whole request, or does not read, is closed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,120 +20,85 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::caller::Client;
+use super::stall::StallLimit;
+use crate::strangers::{ConnectionPermit, StrangerLimits, Strangers};
 use crate::tls::{ServerTlsCell, Transport};
 
-/// Connections at once on one listener, and handshakes at once besides: people and pipelines that wait for something hold one
-/// each.
+/// Connections at once on one listener: people and pipelines that wait for something hold one each.
 pub const MOST: u32 = 1_000;
+/// Connections over TCP that have proved nothing. Those that have are counted by who they are ([`super::hold`]).
+const STRANGERS: StrangerLimits = StrangerLimits {
+    connections: 512,
+    connections_per_address: 128,
+    failure_delay: Duration::from_secs(2),
+};
+/// Bytes held of a request's head: twice the longest token.
+const MAX_HEAD_BYTES: usize = 32 << 10;
 /// How long the head of a request may take, from the connection's begin or the answer before: a network that loses packets needs a
 /// few seconds, and clients that keep a connection for later are used to its end.
-pub(super) const SILENCE: Duration = Duration::from_secs(15);
+const SILENCE: Duration = Duration::from_secs(15);
 /// From accept to the end of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// When the system has no file descriptors left, accepting again at once would only spin.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// Accepts connections, and shakes hands with many at once.
+/// The limits on strangers where no more than so many callers may be connected at once.
+#[must_use]
+pub fn strangers(callers: u32) -> StrangerLimits {
+    StrangerLimits {
+        connections: STRANGERS.connections.min(callers),
+        ..STRANGERS
+    }
+}
+
+/// The TCP address of the API.
 #[derive(Debug)]
 pub(super) struct Front {
-    /// Handshakes at once.
-    pub(super) most: usize,
     tcp: TcpListener,
     tls: Option<ServerTlsCell>,
-    shaking: JoinSet<Option<(Transport, SocketAddr)>>,
 }
 
 impl Front {
     /// With a certificate: on TLS.
     pub(super) fn new(tcp: TcpListener, tls: Option<ServerTlsCell>) -> Self {
-        Self {
-            most: MOST as usize,
-            tcp,
-            tls,
-            shaking: JoinSet::new(),
-        }
+        Self { tcp, tls }
     }
 
-    fn welcome(&mut self, tcp: TcpStream, client: SocketAddr) {
-        // Answers are small and waited for.
-        let _ = tcp.set_nodelay(true);
-        let acceptor = self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.current().web()));
-        self.shaking.spawn(async move {
-            let stream = match acceptor {
-                None => Transport::Plain(tcp),
-                Some(acceptor) => match timeout(HANDSHAKE, acceptor.accept(tcp)).await {
-                    Ok(Ok(stream)) => Transport::Tls(Box::new(TlsStream::Server(stream))),
-                    Ok(Err(error)) => {
-                        tracing::debug!(%client, %error, "a caller of the control API did not get through the TLS handshake");
-                        return None;
-                    }
-                    Err(_) => return None,
-                },
-            };
-            Some((stream, client))
-        });
-    }
-}
-
-impl Listener for Front {
-    type Io = Transport;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Transport, SocketAddr) {
-        loop {
-            let room = self.shaking.len() < self.most;
-            tokio::select! {
-                Some(shaken) = self.shaking.join_next() => if let Ok(Some(shaken)) = shaken {
-                    return shaken;
-                },
-                accepted = self.tcp.accept(), if room => match accepted {
-                    Ok((tcp, client)) => self.welcome(tcp, client),
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection to the control API could not be accepted");
-                        sleep(BREATH).await;
-                    }
-                },
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
     }
 }
 
-/// Answers whoever connects, `most` at once, until `stopped`: then it lets nobody in, and returns when the answers under way are
-/// given.
-pub(super) async fn answer<L>(
-    mut listener: L,
-    most: usize,
-    client: impl Fn(&L::Addr) -> Client,
-    service: TowerToHyperService<Router>,
-    stopped: watch::Receiver<bool>,
-) where
-    L: Listener,
-{
+/// One listener's share of the API: its service, and when it stops.
+#[derive(Clone)]
+pub(super) struct Served {
+    pub(super) service: TowerToHyperService<Router>,
+    pub(super) stopped: watch::Receiver<bool>,
+}
+
+/// Answers on the Unix socket, which is the operator's alone, `most` at once, until it is stopped: then it lets nobody in, and returns when the answers under way are given.
+pub(super) async fn answer_unix(mut listener: UnixListener, most: usize, served: Served) {
     let places = Arc::new(Semaphore::new(most));
     let mut connections = JoinSet::new();
     loop {
         // With all places taken, the next wait with the operating system.
         let accept = async {
             let place = Arc::clone(&places).acquire_owned().await;
-            (listener.accept().await, place)
+            (Listener::accept(&mut listener).await, place)
         };
         tokio::select! {
-            () = told(stopped.clone()) => break,
-            ((io, address), place) = accept => {
-                let (service, stopped, client) = (service.clone(), stopped.clone(), client(&address));
+            () = told(served.stopped.clone()) => break,
+            ((io, _), place) = accept => {
+                let served = served.clone();
                 connections.spawn(async move {
-                    converse(io, client, service, stopped).await;
+                    converse(io, Client::default(), served).await;
                     drop(place);
                 });
             }
@@ -144,20 +109,73 @@ pub(super) async fn answer<L>(
     while connections.join_next().await.is_some() {}
 }
 
+/// The same on the TCP address.
+pub(super) async fn answer_tcp(front: Front, strangers: Strangers, served: Served) {
+    let Front { tcp: listener, tls } = front;
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = told(served.stopped.clone()) => break,
+            accepted = listener.accept() => match accepted {
+                Ok((tcp, address)) => {
+                    let permit = strangers.enter(address.ip());
+                    connections.spawn(meet(tcp, address, permit, tls.clone(), served.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection to the control API could not be accepted");
+                    sleep(BREATH).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// One connection over TCP, until it ends or, as a stranger's, gives way to a newer one.
+async fn meet(tcp: TcpStream, address: SocketAddr, mut permit: ConnectionPermit, tls: Option<ServerTlsCell>, served: Served) {
+    // Answers are small and waited for.
+    let _ = tcp.set_nodelay(true);
+    let proof = permit.proof().clone();
+    let talking = async {
+        match shake(tcp, tls).await {
+            Ok(stream) => converse(stream, Client::over_tcp(address.ip(), proof), served).await,
+            Err(error) => {
+                // Nobody waits for an answer that could be held back.
+                let _ = proof.failed(None);
+                tracing::debug!(client = %address, %error, "a caller of the control API did not get through the TLS handshake");
+            }
+        }
+    };
+    tokio::select! {
+        limit = permit.taken() => tracing::debug!(client = %address, limit, "a connection to the control API gave way to a newer one"),
+        () = talking => {}
+    }
+}
+
+async fn shake(tcp: TcpStream, tls: Option<ServerTlsCell>) -> io::Result<Transport> {
+    let Some(tls) = tls else {
+        return Ok(Transport::Plain(tcp));
+    };
+    let acceptor = TlsAcceptor::from(tls.current().web());
+    let stream = timeout(HANDSHAKE, acceptor.accept(tcp)).await??;
+    Ok(Transport::Tls(Box::new(TlsStream::Server(stream))))
+}
+
 /// One connection, from its first byte to its end.
-async fn converse(
-    io: impl AsyncRead + AsyncWrite + Unpin,
-    client: Client,
-    service: TowerToHyperService<Router>,
-    stopped: watch::Receiver<bool>,
-) {
+async fn converse(io: impl AsyncRead + AsyncWrite + Unpin, client: Client, served: Served) {
+    let Served { service, stopped } = served;
+    let address = client.address;
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(client));
+        request.extensions_mut().insert(ConnectInfo(client.clone()));
         service.call(request)
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(SILENCE);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(io), service));
+    http.timer(TokioTimer::new())
+        .header_read_timeout(SILENCE)
+        .max_buf_size(MAX_HEAD_BYTES);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(StallLimit::new(io)), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = told(stopped) => {
@@ -166,7 +184,7 @@ async fn converse(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(client = ?client.0, %error, "a connection to the control API broke off");
+        tracing::debug!(client = ?address, %error, "a connection to the control API broke off");
     }
 }
 

@@ -41,8 +41,10 @@ pub(super) async fn records(
     } else {
         None
     };
+    let reading = hold.read(&caller)?;
     let span = if following.follow { Span::All } else { Span::History };
     let found = follow(&gate.audit_dir, &filter, span).map_err(|error| ApiError::Log(error.to_string()))?;
+    let found = found.sharing(hold.reading_threads(), reading);
     let chunks = futures_util::stream::unfold(Some((found, hold, standing, place)), |reading| async {
         let (mut found, mut hold, standing, place) = reading?;
         let lines = tokio::select! {

@@ -15,6 +15,7 @@ mod problem;
 mod routes;
 mod schema;
 mod serve;
+mod stall;
 #[cfg(test)]
 pub(crate) mod tests;
 mod token;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use listen::MOST;
+pub use listen::{MOST, strangers};
 pub use problem::ApiError;
 pub use serve::{ListenError, Listeners, serve};
 pub use token::{AdminToken, TokenError};
@@ -33,10 +34,10 @@ pub use token::{AdminToken, TokenError};
 use crate::access::{self, Desk};
 use crate::audit::Journal;
 use crate::clock::Clock;
-use crate::frontend::Waiting;
 use crate::ledger::Ledger;
 use crate::names::TargetName;
 use crate::session::{Registry, TargetRoom};
+use crate::strangers::Strangers;
 
 /// The name an operator's client gives for the record; the token proves the right, not this.
 pub const OPERATOR_HEADER: &str = "tidegate-operator";
@@ -62,8 +63,8 @@ pub struct Gate {
     pub clock: Clock,
     /// What operators prove themselves with.
     pub token: AdminToken,
-    /// Where tokens that prove nothing are counted, with the failed logins of the wire.
-    pub waiting: Waiting,
+    /// Who calls over TCP and has proved nothing; what fails there counts with the failed logins of the wire.
+    pub strangers: Strangers,
     /// The targets with their profiles, as configured now: the desk's own rules.
     pub rules: watch::Receiver<Arc<access::Rules>>,
     /// A target as it is configured now, with the roles of its grants.

@@ -3,9 +3,6 @@
 //! It decides nothing; it gives every error of the modules below its status and words. Inner errors are for the gate's own
 //! log: what an operator reads here names no file's content and no secret.
 
-use std::net::IpAddr;
-use std::time::Duration;
-
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -70,14 +67,6 @@ pub enum ApiError {
         identity: IdentityName,
         /// How many there may be.
         limit: usize,
-    },
-    /// Too many tokens that proved nothing came from the caller's address.
-    #[error("too many tokens and secrets from {client} were not accepted")]
-    ShutOut {
-        /// The address.
-        client: IpAddr,
-        /// How long nobody from there is listened to.
-        wait: Duration,
     },
     /// The name belongs to an issuer.
     #[error("{name} is a name of {issuer}")]
@@ -145,7 +134,6 @@ impl ApiError {
             // The limit counts what came within a minute.
             Self::Access(AccessError::TooMany { .. }) => Some(60),
             Self::Busy | Self::HoldsTooMany { .. } => Some(5),
-            Self::ShutOut { wait, .. } => Some(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1)),
             _ => None,
         }
     }
@@ -171,7 +159,7 @@ impl ApiError {
                 "No such user",
                 some("`tidegate user list` shows those there are"),
             ),
-            Self::Busy | Self::HoldsTooMany { .. } | Self::ShutOut { .. } => self.too_much(),
+            Self::Busy | Self::HoldsTooMany { .. } => self.too_much(),
             Self::IssuersName { .. } => (
                 StatusCode::CONFLICT,
                 "issuers-name",
@@ -221,12 +209,6 @@ impl ApiError {
                 "holds-too-many",
                 "Too many answers held open",
                 some("close one, or wait until one ends"),
-            ),
-            Self::ShutOut { .. } => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "shut-out",
-                "Not listened to",
-                some("wait as long as Retry-After says, and see that the token is right: each wrong one counts for a second"),
             ),
             _ => (
                 StatusCode::SERVICE_UNAVAILABLE,

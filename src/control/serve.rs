@@ -22,9 +22,9 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{self, Client};
+use super::caller;
 use super::hold::Hold;
-use super::listen::{self, Front};
+use super::listen::{self, Front, Served};
 use super::openapi::{self, Document, Written};
 use super::problem::ApiError;
 use super::routes::{audit, clock, events, grants, requests, sessions, targets, users};
@@ -107,7 +107,7 @@ impl Listeners {
     /// The TCP address bound, if any.
     #[must_use]
     pub fn tcp_address(&self) -> Option<SocketAddr> {
-        self.tcp.as_ref().and_then(|tcp| axum::serve::Listener::local_addr(tcp).ok())
+        self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
     }
 }
 
@@ -131,13 +131,16 @@ pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Outp
     let Listeners { unix, tcp, _file } = listeners;
     let most = gate.places;
     let (stopping, stopped) = watch::channel(false);
+    let strangers = gate.strangers.clone();
     let (router, _) = router(gate, stopped.clone());
-    let service = TowerToHyperService::new(router);
-    let unix = listen::answer(unix, most, |_| Client(None), service.clone(), stopped.clone());
+    let served = Served {
+        service: TowerToHyperService::new(router),
+        stopped,
+    };
+    let unix = listen::answer_unix(unix, most, served.clone());
     let tcp = async move {
-        if let Some(mut tcp) = tcp {
-            tcp.most = most;
-            listen::answer(tcp, most, |client| Client(Some(client.ip())), service, stopped).await;
+        if let Some(tcp) = tcp {
+            listen::answer_tcp(tcp, strangers, served).await;
         }
     };
     let end = async {
@@ -190,6 +193,7 @@ pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> (Router
         .routes(routes!(alive))
         .routes(routes!(ready))
         .routes(routes!(metrics));
+    let places = gate.places;
     let (router, mut document) = v1.split_for_parts();
     openapi::complete(&mut document);
     let written = Written(document.to_json().unwrap_or_default().into());
@@ -197,7 +201,7 @@ pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> (Router
         .fallback(|uri: Uri| async move { ApiError::NoSuchPath(uri.path().to_owned()) })
         .method_not_allowed_fallback(|method: Method| async move { ApiError::Method(method.to_string()) })
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(Extension(Hold::new(stopped)))
+        .layer(Extension(Hold::new(stopped, places)))
         .layer(Extension(written))
         .with_state(gate);
     (router, document)

@@ -8,9 +8,9 @@ use tokio::net::UnixStream;
 
 use super::*;
 use crate::audit;
-use crate::frontend::Limits;
 use crate::identity::Issuers;
 use crate::policy::{Policies, Source};
+use crate::strangers::{RefusalLog, StrangerLimits};
 use crate::tls::ServerTlsCell;
 
 mod audit_log;
@@ -56,7 +56,7 @@ impl Served {
 struct Wanted {
     policies: Option<Arc<Policies>>,
     issuers: Issuers,
-    limits: Limits,
+    limits: StrangerLimits,
     tcp: bool,
     tls: Option<ServerTlsCell>,
 }
@@ -82,14 +82,20 @@ impl Wanted {
         rules.issuers = Arc::new(issuers);
         let rules = watch::channel(Arc::new(rules)).1;
         let gate = Gate {
-            desk: Desk::new(ledger.clone(), journal.clone(), clock.clone(), rules.clone()),
+            desk: Desk::new(
+                ledger.clone(),
+                journal.clone(),
+                RefusalLog::new(journal.clone(), clock.clone()),
+                clock.clone(),
+                rules.clone(),
+            ),
             ledger,
             registry: Arc::default(),
             journal,
             audit_dir: settings.dir,
             clock,
             token: AdminToken::load_or_make(&state.join("admin.token")).unwrap(),
-            waiting: Waiting::new(limits, Clock::system(None)),
+            strangers: Strangers::new(limits, Clock::system(None)),
             rules,
             profiles: watch::channel(BTreeMap::new()).1,
             room: Box::new(|_| None),

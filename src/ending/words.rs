@@ -9,6 +9,9 @@ use jiff::Timestamp;
 use super::{Ending, Scope, Words};
 use crate::ids::GrantId;
 
+const CLOSE_PREPARED: &str =
+    "give up prepared statements that are not needed any more (DEALLOCATE, or a smaller statement cache of the driver)";
+
 impl Ending {
     /// What the client reads, or nothing where it has already been told or is not there any more.
     #[must_use]
@@ -198,6 +201,11 @@ impl Ending {
                 None,
                 Some("connect again in a few seconds; if it stays so, tell the gate's operator".to_owned()),
             ),
+            Self::TargetFull { target } => (
+                format!("database \"{target}\" has no connection left"),
+                Some("Its server's own limit is reached, not one of your grant or of the gate.".to_owned()),
+                Some("try again when others have finished; the gate's operator can keep `max_sessions` of the target below the server's limit".to_owned()),
+            ),
             Self::RoleNotMade { target, read_only: true } => (
                 format!("database \"{target}\" is read-only at present, so no role can be made for this grant, and without its own role no session begins"),
                 None,
@@ -255,9 +263,14 @@ impl Ending {
                 Some("tell the gate's operator; connect again when the log can be written".to_owned()),
             ),
             Self::TooManyPrepared { limit } => (
-                format!("more than {limit} prepared statements and portals in one session, or more than 64 MiB of them"),
+                format!("more than {limit} prepared statements and portals in one session"),
                 None,
-                Some("close prepared statements that are not needed any more".to_owned()),
+                Some(CLOSE_PREPARED.to_owned()),
+            ),
+            Self::PreparedTooLarge { limit } => (
+                format!("the prepared statements and portals of your sessions take more than {limit} bytes together"),
+                Some("This session is closed, for it asked for more; your other sessions go on.".to_owned()),
+                Some(CLOSE_PREPARED.to_owned()),
             ),
             Self::TargetLost { target } => (
                 format!("the connection to database \"{target}\" was lost"),

@@ -12,7 +12,9 @@ use super::grants::{Lives, NOT_STORED};
 use super::house::House;
 use super::report::{Denial, GrantLife, LateEnd, Listed, Overshoots, Period, Refusals, Report, Statements};
 use super::unread::Unread;
-use crate::audit::event::{BackendGone, DecisionMade, Done, Event, Kind, Outcome, RequestChanged, SessionEnded, Statement, Who};
+use crate::audit::event::{
+    BackendGone, DecisionMade, Done, Event, Kind, Outcome, RefusalsCounted, RequestChanged, SessionEnded, Statement, Who,
+};
 use crate::audit::verify::Verdict;
 use crate::audit::{ReadError, Record};
 use crate::ids::SessionId;
@@ -122,6 +124,7 @@ impl Collector {
                 let client = event.client.map(|client| client.to_string()).unwrap_or_default();
                 self.refused(time, &event.detail, event.claimed.clone().unwrap_or_default(), client);
             }
+            Event::RefusalsCounted(event) if within => self.refusals_counted(event),
             _ => self.house.take(time, event, within),
         }
     }
@@ -155,9 +158,22 @@ impl Collector {
     }
 
     fn refused(&mut self, time: Timestamp, why: &str, claimed: String, client: String) {
-        let key = (why.to_owned(), claimed, client);
+        self.count_refusals((why.to_owned(), claimed, client), 1, (time, time));
+    }
+
+    /// Those that have no record of their own: of no name, for they may have been of many.
+    fn refusals_counted(&mut self, event: &RefusalsCounted) {
+        let client = event.network.clone().unwrap_or_default();
+        self.count_refusals(
+            (event.ending.clone(), String::new(), client),
+            event.count,
+            (event.first, event.last),
+        );
+    }
+
+    fn count_refusals(&mut self, key: (String, String, String), count: u64, (first, last): (Timestamp, Timestamp)) {
         if self.refusals.len() >= MOST_KINDS && !self.refusals.contains_key(&key) {
-            self.refusals_more += 1;
+            self.refusals_more += count;
             return;
         }
         let (why, claimed, client) = key.clone();
@@ -166,11 +182,12 @@ impl Collector {
             claimed,
             client,
             count: 0,
-            first: time,
-            last: time,
+            first,
+            last,
         });
-        refusals.count += 1;
-        refusals.last = time;
+        refusals.count += count;
+        refusals.first = refusals.first.min(first);
+        refusals.last = refusals.last.max(last);
     }
 
     fn statement(&mut self, time: Timestamp, event: &Statement<'_>) {

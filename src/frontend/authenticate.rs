@@ -25,8 +25,9 @@ const SASL_FINAL: u32 = 12;
 
 /// Lets the client prove that it knows the secret behind `verifier`, which is to be the one of the user it named.
 ///
-/// On failure the client has been told and the connection closed. A wrong secret counts against the client's address, and the
-/// answer to it is held back when there were many, but never beyond the handshake's limit.
+/// On failure the client has been told and the connection closed. A wrong secret counts against the client's address and
+/// the name it gave, and the answer to it is held back when there were many, but never beyond the handshake's limit. A good one is
+/// never held back.
 pub async fn authenticate(greeted: Box<Greeted>, verifier: &Verifier) -> Result<Authenticated, Box<Rejected>> {
     let Greeted {
         mut transport,
@@ -41,14 +42,16 @@ pub async fn authenticate(greeted: Box<Greeted>, verifier: &Verifier) -> Result<
     let binding = certificate.as_ref().and_then(|certificate| certificate.end_point());
     let proving = exchange(&mut transport, hello, verifier, binding);
     let Err(error) = budget.spend(STEP, proving).await else {
+        let failed_before = budget.permit.proof().failures_before(&startup.user);
         return Ok(Authenticated {
             transport,
             client,
             startup,
             deadline: budget.deadline,
+            failed_before,
         });
     };
-    Err(unproved(transport, client, startup, budget, error).await)
+    Err(Box::pin(unproved(transport, client, startup, budget, error)).await)
 }
 
 async fn exchange(

@@ -1,32 +1,32 @@
-//! What a stranger may use up: one deadline for all steps, and a place that a newer stranger may take.
+//! What a stranger may use up: one deadline for all steps, and a permit that a newer stranger may take.
 //!
-//! It does not count: [`super::waiting`] does.
+//! It does not count: [`crate::strangers`] does.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
 use super::error::HandshakeError;
-use super::waiting::Place;
 use crate::clock::Clock;
+use crate::strangers::ConnectionPermit;
 
 pub(super) struct Budget {
     pub(super) deadline: Instant,
     limit: Duration,
-    pub(super) place: Place,
+    pub(super) permit: ConnectionPermit,
 }
 
 impl Budget {
-    pub(super) fn new(clock: &Clock, limit: Duration, place: Place) -> Self {
+    pub(super) fn new(clock: &Clock, limit: Duration, permit: ConnectionPermit) -> Self {
         let now = clock.moment().instant;
         Self {
             deadline: now.checked_add(limit).unwrap_or(now),
             limit,
-            place,
+            permit,
         }
     }
 
-    /// Does `work`, unless the deadline passes or the place is taken meanwhile.
+    /// Does `work`, unless the deadline passes or the permit is taken meanwhile.
     pub(super) async fn spend<T>(
         &mut self,
         step: &'static str,
@@ -34,13 +34,25 @@ impl Budget {
     ) -> Result<T, HandshakeError> {
         tokio::select! {
             biased;
-            limit = self.place.taken() => Err(HandshakeError::Displaced { limit }),
+            limit = self.permit.taken() => Err(HandshakeError::Displaced { limit }),
             done = timeout_at(self.deadline, work) => done.unwrap_or(Err(HandshakeError::Timeout { step, limit: self.limit })),
         }
     }
 
-    /// Waits, but not beyond the deadline and not without a place.
-    pub(super) async fn wait(&mut self, delay: Duration) {
+    /// Counts a failure against the client's address (and the name it was for), and holds the answer back when there were many.
+    pub(super) async fn failed(&mut self, error: &HandshakeError, name: Option<&str>) {
+        // Who was displaced did nothing.
+        if matches!(error, HandshakeError::Displaced { .. }) {
+            return;
+        }
+        let delay = self.permit.proof().failed(name.filter(|_| error.is_guess()));
+        if error.told() && !delay.is_zero() {
+            self.wait(delay).await;
+        }
+    }
+
+    /// Waits, but not beyond the deadline and not without a permit.
+    async fn wait(&mut self, delay: Duration) {
         let waiting = async {
             tokio::time::sleep(delay).await;
             Ok(())

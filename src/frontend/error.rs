@@ -48,7 +48,7 @@ pub enum HandshakeError {
         /// The limit for the whole handshake.
         limit: Duration,
     },
-    /// A newer connection took its place.
+    /// A newer connection took its permit.
     #[error("a newer connection took its place: too many unfinished logins")]
     Displaced {
         /// How many there may be.

@@ -15,8 +15,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::budget::Budget;
 use super::error::HandshakeError;
-use super::waiting::Place;
 use super::{Cancelling, Hello, Plaintext, Rejected, Settings, refuse};
+use crate::strangers::ConnectionPermit;
 use crate::tls::{ALPN, ServerTls, Transport};
 use crate::wire::startup::{self, Packet, Startup};
 
@@ -54,15 +54,20 @@ const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Meets a connection just accepted; to be run in a task of its own. On failure the client has been told and the connection
 /// closed; that takes at most 2 s beyond the handshake's limit.
-pub async fn greet(tcp: TcpStream, client: SocketAddr, place: Place, settings: &Settings) -> Result<Hello, Box<Rejected>> {
+pub async fn greet(
+    tcp: TcpStream,
+    client: SocketAddr,
+    permit: ConnectionPermit,
+    settings: &Settings,
+) -> Result<Hello, Box<Rejected>> {
     // Without it small answers wait for an acknowledgement; a failure costs only that.
     let _ = tcp.set_nodelay(true);
-    let mut budget = Budget::new(&settings.clock, settings.handshake, place);
+    let mut budget = Budget::new(&settings.clock, settings.handshake, permit);
     match budget.spend(STARTUP, first_byte(&tcp)).await {
         Ok(None) => Ok(Hello::Gone),
         Ok(Some(TLS_HANDSHAKE)) => greet_tls(tcp, client, budget, settings, First::Direct).await,
         Ok(Some(_)) => greet_plain(tcp, client, budget, settings).await,
-        Err(error) => Err(reject(Some(Transport::Plain(tcp)), client, error).await),
+        Err(error) => Err(Box::pin(reject(Some(Transport::Plain(tcp)), client, budget, error)).await),
     }
 }
 
@@ -80,7 +85,7 @@ async fn greet_plain(
             transport: Transport::Plain(tcp),
             client,
             request,
-            place: budget.place,
+            permit: budget.permit,
         })),
         Ok(Wish::Session(startup)) => {
             let allowed = match settings.plaintext {
@@ -90,7 +95,7 @@ async fn greet_plain(
             };
             let transport = Transport::Plain(tcp);
             if !allowed {
-                let mut rejected = reject(Some(transport), client, HandshakeError::TlsRequired).await;
+                let mut rejected = Box::pin(reject(Some(transport), client, budget, HandshakeError::TlsRequired)).await;
                 rejected.startup = Some(startup);
                 return Err(rejected);
             }
@@ -102,7 +107,7 @@ async fn greet_plain(
                 budget,
             })))
         }
-        Err(error) => Err(reject(Some(Transport::Plain(tcp)), client, error).await),
+        Err(error) => Err(Box::pin(reject(Some(Transport::Plain(tcp)), client, budget, error)).await),
     }
 }
 
@@ -127,7 +132,7 @@ async fn greet_tls(
     let mut transport = match budget.spend("the TLS handshake", accepting).await {
         Ok(transport) => transport,
         // There is no way left to tell: rustls has sent its alert.
-        Err(error) => return Err(reject(None, client, error).await),
+        Err(error) => return Err(Box::pin(reject(None, client, budget, error)).await),
     };
     match budget.spend(STARTUP, packet(&mut transport)).await {
         Ok(Packet::Startup(startup)) => Ok(Hello::Session(Box::new(Greeted {
@@ -141,10 +146,12 @@ async fn greet_tls(
             transport,
             client,
             request,
-            place: budget.place,
+            permit: budget.permit,
         })),
-        Ok(Packet::Ssl | Packet::Gss) => Err(reject(Some(transport), client, HandshakeError::SecondRequest).await),
-        Err(error) => Err(reject(Some(transport), client, error).await),
+        Ok(Packet::Ssl | Packet::Gss) => {
+            Err(Box::pin(reject(Some(transport), client, budget, HandshakeError::SecondRequest)).await)
+        }
+        Err(error) => Err(Box::pin(reject(Some(transport), client, budget, error)).await),
     }
 }
 
@@ -243,8 +250,9 @@ async fn more_is_here(tcp: &TcpStream) -> bool {
     .await
 }
 
-/// Tells the client as much as it may know, closes, and says what it was.
-pub(super) async fn reject(transport: Option<Transport>, client: SocketAddr, error: HandshakeError) -> Box<Rejected> {
+/// Tells the client as much as it may know, closes, and says what it was; it counts against the client's address.
+async fn reject(transport: Option<Transport>, client: SocketAddr, mut budget: Budget, error: HandshakeError) -> Box<Rejected> {
+    budget.failed(&error, None).await;
     let ending = error.ending("");
     if let Some(transport) = transport.filter(|_| error.told()) {
         Box::pin(refuse(transport, &ending)).await;

@@ -5,7 +5,7 @@
 //! begins to wait.
 //!
 //! INVARIANT: until the secret is proved a connection has one deadline, a bounded number of bytes (less than 40 KiB without
-//! TLS) and a place that can be taken away; and nothing it is told depends on whether the user it names exists.
+//! TLS) and a permit that can be taken away; and nothing it is told depends on whether the user it names exists.
 
 mod authenticate;
 mod budget;
@@ -14,7 +14,6 @@ mod greet;
 mod parameters;
 mod refuse;
 mod token;
-mod waiting;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::ending::Ending;
+use crate::strangers::{ConnectionPermit, FailedLogins};
 use crate::tls::{ServerTlsCell, Transport};
 use crate::wire::startup::{CancelRequest, Startup};
 
@@ -32,7 +32,6 @@ pub use greet::{Greeted, greet};
 pub use parameters::allowed;
 pub use refuse::{close, refuse};
 pub use token::{TokenRefused, identify, names_grant};
-pub use waiting::{Limits, Overload, Place, Waiting};
 
 /// What every handshake needs. Cheap to clone.
 #[derive(Clone)]
@@ -88,8 +87,8 @@ pub struct Cancelling {
     pub client: SocketAddr,
     /// What it asks.
     pub request: CancelRequest,
-    /// Its place among the waiting; given back when this is dropped.
-    pub place: Place,
+    /// Its permit, given back when this is dropped.
+    pub permit: ConnectionPermit,
 }
 
 /// A client that proved its secret or its token. It has not read AuthenticationOk yet.
@@ -102,6 +101,8 @@ pub struct Authenticated {
     pub startup: Startup,
     /// The deadline of the handshake, should what follows be bounded by it too.
     pub deadline: Instant,
+    /// What failed before under the name, or from the address, and is to be told.
+    pub failed_before: Option<FailedLogins>,
 }
 
 /// A connection that came to nothing. The client has been told what it may know, and the connection is closed.

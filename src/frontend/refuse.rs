@@ -39,8 +39,8 @@ pub async fn refuse(mut transport: Transport, ending: &Ending) {
     close(transport).await;
 }
 
-/// Turns away a client that has not proved who it is: it has been told, and the connection closed, when this returns. A guess
-/// counts against its address, and the answer to it is held back when there were many, but never beyond the handshake's limit.
+/// Turns away a client that has not proved who it is: it has been told, and the connection closed, when this returns. It
+/// counts against its address, and the answer is held back when there were many, but never beyond the handshake's limit.
 pub(super) async fn unproved(
     transport: Transport,
     client: SocketAddr,
@@ -48,12 +48,7 @@ pub(super) async fn unproved(
     mut budget: Budget,
     error: HandshakeError,
 ) -> Box<Rejected> {
-    if error.is_guess() {
-        let delay = budget.place.failed();
-        if !delay.is_zero() {
-            budget.wait(delay).await;
-        }
-    }
+    budget.failed(&error, Some(&startup.user)).await;
     let ending = error.ending(&startup.user);
     if error.told() {
         Box::pin(refuse(transport, &ending)).await;

@@ -19,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 use super::*;
 use crate::ending::Scope;
 use crate::scram::{ClientKeys, Verifier, client_start};
+use crate::strangers::{StrangerLimits, Strangers};
 use crate::tls::{ClientTls, ServerTls, TlsMode};
 
 mod token;
@@ -33,14 +34,13 @@ const AMPLE: Duration = Duration::from_secs(30);
 struct Gate {
     listener: TcpListener,
     settings: Settings,
-    waiting: Waiting,
+    strangers: Strangers,
     _dir: TempDir,
 }
 
 #[derive(Debug)]
 enum Outcome {
     Gone,
-    Overload,
     Cancel(CancelRequest),
     In(Startup),
     Rejected(Box<Rejected>),
@@ -56,7 +56,7 @@ impl Outcome {
 }
 
 impl Gate {
-    async fn start(plaintext: Plaintext, handshake: Duration, limits: Limits) -> Arc<Self> {
+    async fn start(plaintext: Plaintext, handshake: Duration, limits: StrangerLimits) -> Arc<Self> {
         let dir = TempDir::new().unwrap();
         let clock = Clock::manual(Timestamp::UNIX_EPOCH);
         let tls = ServerTls::self_signed(dir.path(), &["localhost".to_owned()]).unwrap();
@@ -69,13 +69,13 @@ impl Gate {
                 handshake,
                 clock: clock.clone(),
             },
-            waiting: Waiting::new(limits, clock),
+            strangers: Strangers::new(limits, clock),
             _dir: dir,
         })
     }
 
     async fn open() -> Arc<Self> {
-        Self::start(Plaintext::Loopback, AMPLE, Limits::default()).await
+        Self::start(Plaintext::Loopback, AMPLE, StrangerLimits::default()).await
     }
 
     /// A connection, and what will become of it.
@@ -87,10 +87,8 @@ impl Gate {
     }
 
     async fn serve(&self, tcp: TcpStream, address: SocketAddr) -> Outcome {
-        let Ok(place) = self.waiting.enter(address.ip()) else {
-            return Outcome::Overload;
-        };
-        let greeted = match greet(tcp, address, place, &self.settings).await {
+        let permit = self.strangers.enter(address.ip());
+        let greeted = match greet(tcp, address, permit, &self.settings).await {
             Ok(Hello::Session(greeted)) => greeted,
             Ok(Hello::Cancel(cancelling)) => {
                 let request = cancelling.request;
@@ -231,7 +229,7 @@ async fn a_login_in_clear() {
         Outcome::In(startup) => assert_eq!(startup.database.as_deref(), Some("orders")),
         other => panic!("{other:?}"),
     }
-    assert!(gate.waiting.is_empty());
+    assert!(gate.strangers.is_empty());
 }
 
 #[tokio::test]
@@ -409,7 +407,7 @@ async fn rubbish_instead_of_tls_is_closed() {
 
 #[tokio::test]
 async fn a_session_in_clear_only_where_it_may() {
-    let gate = Gate::start(Plaintext::Refuse, AMPLE, Limits::default()).await;
+    let gate = Gate::start(Plaintext::Refuse, AMPLE, StrangerLimits::default()).await;
     let (mut client, outcome) = gate.connect().await;
     client.write_all(&startup(0, "gr_known", b"")).await.unwrap();
     assert_eq!(fatal_code(&mut client).await, "28000");
@@ -425,7 +423,7 @@ async fn a_session_in_clear_only_where_it_may() {
 
 #[tokio::test]
 async fn cancels_come_in_clear_and_on_tls_and_are_answered_by_the_end() {
-    let gate = Gate::start(Plaintext::Refuse, AMPLE, Limits::default()).await;
+    let gate = Gate::start(Plaintext::Refuse, AMPLE, StrangerLimits::default()).await;
     let wanted = CancelRequest {
         pid: 7,
         key: vec![1, 2, 3, 4],
@@ -618,7 +616,7 @@ async fn slowly(client: &mut TcpStream, script: &[u8], drip: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn slowness_is_named_by_its_step() {
     let limit = Duration::from_millis(300);
-    let gate = Gate::start(Plaintext::Loopback, limit, Limits::default()).await;
+    let gate = Gate::start(Plaintext::Loopback, limit, StrangerLimits::default()).await;
     let packet = startup(0, "gr_known", b"");
     let first = initial("SCRAM-SHA-256", b"n,,n=,r=abcdefgh");
     for (script, drip, step) in [
@@ -642,9 +640,9 @@ async fn slowness_is_named_by_its_step() {
 
 #[tokio::test]
 async fn idle_strangers_make_room_for_a_login() {
-    let limits = Limits {
-        waiting_per_address: 3,
-        ..Limits::default()
+    let limits = StrangerLimits {
+        connections_per_address: 3,
+        ..StrangerLimits::default()
     };
     let gate = Gate::start(Plaintext::Loopback, AMPLE, limits).await;
     let mut idle = Vec::new();
@@ -666,44 +664,69 @@ async fn idle_strangers_make_room_for_a_login() {
 }
 
 #[tokio::test]
-async fn failed_logins_shut_their_address_out() {
-    let limits = Limits {
-        failures_per_address: 3,
-        failure_delay: Duration::ZERO,
-        ..Limits::default()
+async fn failures_hold_failures_back_and_a_good_secret_is_let_in_at_once() {
+    let limits = StrangerLimits {
+        failure_delay: AMPLE,
+        ..StrangerLimits::default()
     };
     let gate = Gate::start(Plaintext::Loopback, AMPLE, limits).await;
-    let mut refused = 0;
-    // The clock runs: one failure may be forgiven meanwhile.
-    for _ in 0..20 {
-        let (mut client, outcome) = gate.connect().await;
-        client.write_all(&startup(0, "gr_known", b"")).await.unwrap();
-        let mut byte = [0];
-        if client.peek(&mut byte).await.unwrap_or(0) == 0 {
-            assert!(matches!(outcome.await.unwrap(), Outcome::Overload));
-            refused += 1;
-            break;
+    let permit = gate.strangers.enter([127, 0, 0, 1].into());
+    for user in ["gr_known", "gr_other"] {
+        for _ in 0..300 {
+            let _ = permit.proof().failed(Some(user));
         }
-        log_in(&mut client, b"wrong", None).await.unwrap();
-        drop(client);
-        outcome.await.unwrap();
     }
-    assert_eq!(refused, 1);
-    assert!(gate.waiting.enter([192, 0, 2, 1].into()).is_ok());
+    drop(permit);
+    let (mut guess, held_back) = gate.connect().await;
+    guess.write_all(&startup(0, "gr_known", b"")).await.unwrap();
+    let answer = tokio::spawn(async move { log_in(&mut guess, b"wrong", None).await });
+    let (mut client, outcome) = gate.connect().await;
+    client.write_all(&startup(0, "gr_known", b"")).await.unwrap();
+    let login = timeout(AMPLE / 3, log_in(&mut client, SECRET, None));
+    assert_eq!(login.await.expect("at once"), None);
+    drop(client);
+    assert!(matches!(outcome.await.unwrap(), Outcome::In(_)));
+    assert!(!answer.is_finished() && !held_back.is_finished(), "the guess is held back");
+    answer.abort();
+    held_back.abort();
+}
+
+#[tokio::test]
+async fn whatever_fails_counts_against_the_address() {
+    let gate = Gate::open().await;
+    let cancel_key = [&[0_u8, 0, 0, 14, 4, 210, 22, 46][..], &[0; 6]].concat();
+    let broken: [&[u8]; 5] = [
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0, 0, 0, 9, 0, 2, 0, 0, 0],
+        b"\x16\x03\x01\0\x02no",
+        &cancel_key,
+        b"\0",
+    ];
+    for _ in 0..5 {
+        for bytes in broken {
+            let (mut client, outcome) = gate.connect().await;
+            client.write_all(bytes).await.unwrap();
+            client.shutdown().await.unwrap();
+            let _ = all(&mut client).await;
+            assert!(matches!(outcome.await.unwrap(), Outcome::Rejected(_)));
+        }
+    }
+    let permit = gate.strangers.enter([127, 0, 0, 1].into());
+    assert!(!permit.proof().failed(None).is_zero());
 }
 
 #[tokio::test]
 async fn the_delay_of_a_failure_ends_with_the_handshake() {
-    let limits = Limits {
+    let limits = StrangerLimits {
         failure_delay: AMPLE,
-        ..Limits::default()
+        ..StrangerLimits::default()
     };
     let gate = Gate::start(Plaintext::Loopback, Duration::from_millis(500), limits).await;
-    let place = gate.waiting.enter([127, 0, 0, 1].into()).unwrap();
+    let permit = gate.strangers.enter([127, 0, 0, 1].into());
     for _ in 0..20 {
-        let _ = place.failed();
+        let _ = permit.proof().failed(Some("gr_known"));
     }
-    drop(place);
+    drop(permit);
     let (mut client, outcome) = gate.connect().await;
     client.write_all(&startup(0, "gr_known", b"")).await.unwrap();
     let refused = log_in(&mut client, b"wrong", None).await.unwrap();
@@ -718,8 +741,8 @@ async fn a_stranger_takes_little_memory() {
     let mut client = TcpStream::connect(gate.listener.local_addr().unwrap()).await.unwrap();
     client.write_all(&startup(0, "gr_known", b"")).await.unwrap();
     let (tcp, address) = gate.listener.accept().await.unwrap();
-    let place = gate.waiting.enter(address.ip()).unwrap();
-    let greeting = greet(tcp, address, place, &gate.settings);
+    let permit = gate.strangers.enter(address.ip());
+    let greeting = greet(tcp, address, permit, &gate.settings);
     // Beside them: the packet (10,004 bytes at most), or what is read from it.
     let sizes = size_of_val(&greeting);
     assert!(sizes < 2048, "{sizes}");
@@ -777,10 +800,9 @@ async fn memory_of_many_strangers() {
 #[tokio::test]
 #[ignore = "a measurement: needs a quiet machine"]
 async fn an_unknown_user_takes_the_time_of_a_wrong_secret() {
-    let limits = Limits {
-        failures_per_address: 0,
+    let limits = StrangerLimits {
         failure_delay: Duration::ZERO,
-        ..Limits::default()
+        ..StrangerLimits::default()
     };
     let gate = Gate::start(Plaintext::Loopback, AMPLE, limits).await;
     let known = Verifier::derive(SECRET, b"0123456789abcdef", 4096);
@@ -792,8 +814,8 @@ async fn an_unknown_user_takes_the_time_of_a_wrong_secret() {
         let (tcp, address) = gate.listener.accept().await.unwrap();
         let (serving, known, task_gate) = (user.to_owned(), known.clone(), Arc::clone(&gate));
         let outcome = tokio::spawn(async move {
-            let place = task_gate.waiting.enter(address.ip()).unwrap();
-            let Ok(Hello::Session(greeted)) = greet(tcp, address, place, &task_gate.settings).await else {
+            let permit = task_gate.strangers.enter(address.ip());
+            let Ok(Hello::Session(greeted)) = greet(tcp, address, permit, &task_gate.settings).await else {
                 return false;
             };
             let mock = Verifier::mock(&serving, &[7; 32]);

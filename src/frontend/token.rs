@@ -76,17 +76,19 @@ where
     };
     let error = match budget.spend(STEP, proving).await {
         Ok(proved) => {
+            let failed_before = budget.permit.proof().failures_before(&startup.user);
             let authenticated = Authenticated {
                 transport,
                 client,
                 startup,
                 deadline: budget.deadline,
+                failed_before,
             };
             return Ok((authenticated, proved));
         }
         Err(error) => error,
     };
-    Err(unproved(transport, client, startup, budget, error).await)
+    Err(Box::pin(unproved(transport, client, startup, budget, error)).await)
 }
 
 async fn ask(transport: &mut Transport, mut out: BytesMut) -> Result<Secret<String>, HandshakeError> {

@@ -41,6 +41,7 @@ enum Change {
     Reason,
     Ticket(String),
     Window(Duration),
+    Sessions(u32),
     Profile(ProfileName),
     Network(String, IpAddr),
     Waiting,
@@ -61,6 +62,7 @@ impl Change {
             Self::Reason => case.wish.reason = Some("a reason".to_owned()),
             Self::Ticket(ticket) => case.wish.ticket = Some(ticket.clone()),
             Self::Window(window) => case.wish.window = *window,
+            Self::Sessions(sessions) => case.wish.max_sessions = *sessions,
             Self::Profile(profile) => case.wish.profile = profile.clone(),
             Self::Network(_, address) => case.context.client = Some(*address),
             Self::Waiting => case.wish.break_glass = false,
@@ -78,6 +80,7 @@ impl Change {
             Self::Reason => "with a reason (--reason)".to_owned(),
             Self::Ticket(ticket) => format!("under a ticket like {ticket} (--ticket)"),
             Self::Window(window) => format!("for {} at most (--for {0})", notes::show(*window)),
+            Self::Sessions(sessions) => format!("with {sessions} sessions at most (--sessions {sessions})"),
             Self::Profile(profile) => format!("with profile {profile} (--profile)"),
             Self::Network(network, _) => format!("from {network}"),
             Self::Waiting => "without --break-glass".to_owned(),
@@ -140,6 +143,8 @@ impl Policies {
         }
         let shorter = self.words.windows.range(..case.wish.window).rev();
         changes.extend(shorter.copied().take(MOST).map(Change::Window));
+        let fewer = self.words.sessions.range(..case.wish.max_sessions).rev();
+        changes.extend(fewer.copied().take(MOST).map(Change::Sessions));
         let there = known
             .iter()
             .find(|access| access.target == case.wish.target)
@@ -155,22 +160,22 @@ impl Policies {
         changes
     }
 
-    /// Those changes that alone make it better; of windows only the longest for each verdict.
+    /// Those changes that alone make it better; of windows only the longest for each verdict, of sessions the most.
     fn better(&self, case: &Case, than: &Verdict, changes: &[Change]) -> Vec<Remedy> {
         let mut remedies = Vec::new();
-        let mut shorter = rank(than);
+        let (mut shorter, mut fewer, mut other) = (rank(than), rank(than), rank(than));
         for change in changes {
             let verdict = self.changed(case, &[change]);
-            let best = if matches!(change, Change::Window(_)) {
-                shorter
-            } else {
-                rank(than)
+            let best = match change {
+                Change::Window(_) => &mut shorter,
+                Change::Sessions(_) => &mut fewer,
+                _ => &mut other,
             };
-            if rank(&verdict) >= best {
+            if rank(&verdict) >= *best {
                 continue;
             }
-            if matches!(change, Change::Window(_)) {
-                shorter = rank(&verdict);
+            if matches!(change, Change::Window(_) | Change::Sessions(_)) {
+                *best = rank(&verdict);
             }
             let change = change.words();
             remedies.push(Remedy { change, verdict });

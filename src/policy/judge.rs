@@ -1,9 +1,9 @@
 //! The answer to one question, and what becomes of a request.
 //!
-//! INVARIANT: an error refuses; a permit with `@max_duration` permits nothing longer; nobody approves their own request.
+//! INVARIANT: an error refuses; a permit with `@max_duration` permits nothing longer, one with `@max_sessions` no more at once;
+//! nobody approves their own request.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use super::{Action, Context, Decision, Judgement, NOT_EVALUATED, Policies, Question, Resource, Verdict};
 use crate::identity::Identity;
@@ -13,7 +13,8 @@ use crate::request::Wish;
 const OWN_REQUEST: &str = "tidegate:nobody-approves-their-own-request";
 
 impl Policies {
-    /// Answers one question. Where it is about a window, permits with an `@max_duration` count only for windows up to it.
+    /// Answers one question. Where it is about access, permits with an `@max_duration` count only for windows up to it, and those
+    /// with an `@max_sessions` only for so many sessions at once.
     #[must_use]
     pub fn decide(&self, question: &Question<'_>) -> Decision {
         let refused = |policies: Vec<String>, errors: Vec<String>| Decision {
@@ -34,15 +35,15 @@ impl Policies {
         if !answer.errors.is_empty() || !answer.forbids.is_empty() {
             return refused(answer.forbids.into_iter().collect(), answer.errors);
         }
-        let window = match question.resource {
+        let wish = match question.resource {
             Resource::Gate => None,
-            Resource::Access(wish) => Some(wish.window),
-            Resource::Request(request) => Some(request.wish.window),
+            Resource::Access(wish) => Some(wish),
+            Resource::Request(request) => Some(&request.wish),
         };
         let permits: Vec<_> = answer
             .permits
             .into_iter()
-            .filter(|id| self.covers(id, question.action, window))
+            .filter(|id| self.covers(id, question.action, wish))
             .collect();
         Decision {
             allowed: !permits.is_empty(),
@@ -169,10 +170,14 @@ impl Policies {
         }
     }
 
-    /// Whether a permit is one for so long a window.
-    fn covers(&self, id: &str, action: Action, window: Option<Duration>) -> bool {
-        match (self.notes.get(id).and_then(|notes| notes.max_duration), window) {
-            (Some(most), Some(window)) => window <= most,
+    /// Whether a permit is one for so long a window and so many sessions.
+    fn covers(&self, id: &str, action: Action, wish: Option<&Wish>) -> bool {
+        let Some(notes) = self.notes.get(id) else { return false };
+        if wish.is_some_and(|wish| notes.max_sessions.is_some_and(|most| wish.max_sessions > most)) {
+            return false;
+        }
+        match (notes.max_duration, wish) {
+            (Some(most), Some(wish)) => wish.window <= most,
             (Some(_), None) => true,
             // Not in a set that was read; and if it were, it would not count.
             (None, _) => !action.unattended(),

@@ -1,4 +1,4 @@
-//! What a policy says beside its rule: `@id`, `@advice`, `@approvals`, `@max_duration`.
+//! What a policy says beside its rule: `@id`, `@advice`, `@approvals`, `@max_duration`, `@max_sessions`.
 //!
 //! INVARIANT: a note nobody reads is a mistake; whoever wrote it believes that it bounds something.
 
@@ -17,6 +17,8 @@ pub(super) struct Notes {
     pub(super) approvals: Option<u32>,
     /// The longest window it permits.
     pub(super) max_duration: Option<Duration>,
+    /// The most sessions at once that it permits.
+    pub(super) max_sessions: Option<u32>,
 }
 
 /// More approvers than this will not be found.
@@ -26,9 +28,9 @@ const MOST_APPROVALS: u32 = 20;
 pub(super) fn read(policy: &Policy, actions: &[Action], mut wrong: impl FnMut(String)) -> Notes {
     let permit = policy.effect() == Effect::Permit;
     for (name, _) in policy.annotations() {
-        if !["id", "advice", "approvals", "max_duration", "description"].contains(&name) {
+        if !["id", "advice", "approvals", "max_duration", "max_sessions", "description"].contains(&name) {
             wrong(format!(
-                "@{name} means nothing; there are @id, @advice, @approvals, @max_duration and @description"
+                "@{name} means nothing; there are @id, @advice, @approvals, @max_duration, @max_sessions and @description"
             ));
         }
     }
@@ -52,6 +54,15 @@ pub(super) fn read(policy: &Policy, actions: &[Action], mut wrong: impl FnMut(St
         }
         duration
     });
+    let max_sessions = policy.annotation("max_sessions").and_then(|text| {
+        let number = text.parse().ok().filter(|number| *number > 0);
+        if number.is_none() {
+            wrong(format!("@max_sessions({text:?}) is not a number of sessions, 1 or more"));
+        } else if !permit || !actions.iter().any(|action| windowed(*action)) {
+            wrong("@max_sessions belongs to a permit of access: here it bounds nothing".to_owned());
+        }
+        number
+    });
     let unattended = actions.iter().find(|action| action.unattended());
     if let (true, Some(action), None) = (permit, unattended, policy.annotation("max_duration")) {
         let name = action.name();
@@ -67,6 +78,7 @@ pub(super) fn read(policy: &Policy, actions: &[Action], mut wrong: impl FnMut(St
             .map(str::to_owned),
         approvals,
         max_duration,
+        max_sessions,
     }
 }
 

@@ -63,6 +63,9 @@ struct Case {
     profile: Option<ProfileName>,
     #[serde(rename = "for")]
     window: Option<String>,
+    /// Sessions at once.
+    #[serde(default = "one_session")]
+    sessions: u32,
     reason: Option<String>,
     ticket: Option<String>,
     #[serde(default)]
@@ -74,6 +77,10 @@ struct Case {
     active_grants: u32,
     expect: String,
     by: Option<Vec<String>>,
+}
+
+fn one_session() -> u32 {
+    1
 }
 
 /// When a case is that does not say: a Monday at ten.
@@ -216,7 +223,7 @@ fn wish(case: &Case) -> Result<Wish, String> {
         window: duration(window)?,
         reason: case.reason.clone(),
         ticket: case.ticket.clone(),
-        max_sessions: 1,
+        max_sessions: case.sessions,
         break_glass: case.break_glass,
     })
 }

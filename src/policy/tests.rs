@@ -135,6 +135,12 @@ permit (principal, action == Tidegate::Action::\"request\", resource);
 @id(\"misplaced\")
 @approvals(\"2\") @max_duration(\"2h\")
 forbid (principal, action == Tidegate::Action::\"request\", resource);
+@id(\"none\")
+@max_sessions(\"0\")
+permit (principal, action == Tidegate::Action::\"request\", resource);
+@id(\"reader\")
+@max_sessions(\"5\")
+permit (principal, action == Tidegate::Action::\"read-log\", resource);
 @id(\"template\")
 permit (principal == ?principal, action == Tidegate::Action::\"request\", resource);
 @id(\"unguarded\")
@@ -218,6 +224,36 @@ fn the_longest_bound_of_those_that_permit_counts() {
     assert_eq!(judge(&["qa"], 120).policies, ["two"]);
     assert_eq!(judge(&["qa"], 121).verdict, Verdict::Approvals(1));
     assert_eq!(judge(&[], 61).verdict, Verdict::Approvals(1));
+}
+
+#[test]
+fn a_permit_counts_for_so_many_sessions() {
+    let permits = "\
+        @id(\"asks\") @max_sessions(\"20\") permit (principal, action == Tidegate::Action::\"request\", resource);
+        @id(\"few\") @max_duration(\"1h\") @max_sessions(\"5\")
+        permit (principal, action == Tidegate::Action::\"auto-approve\", resource);
+        @id(\"small\") @max_duration(\"1h\") permit (principal, action == Tidegate::Action::\"auto-approve\", resource)
+        when { context.max_sessions < 8 && context has reason };";
+    let policies = parse(permits).unwrap();
+    let ana = identity("ana", &[]);
+    let asked = |max_sessions, reason: Option<&str>| Wish {
+        max_sessions,
+        reason: reason.map(str::to_owned),
+        ..wish(&ana, "orders", "read-only", 30)
+    };
+    let judge = |wish: &Wish| policies.judge(&ana, wish, context());
+    assert_eq!(judge(&asked(5, None)).verdict, Verdict::Automatic);
+    assert_eq!(judge(&asked(6, None)).verdict, Verdict::Approvals(1));
+    assert_eq!(judge(&asked(7, Some("why"))).policies, ["small"]);
+    let denied = judge(&asked(u32::MAX, None));
+    assert!(
+        why(&denied).contains("with 20 sessions at most (--sessions 20)"),
+        "{denied:?}"
+    );
+    // An approver gives no more than what may be asked for.
+    let explained = policies.explain(&ana, &asked(21, None), context(), &[]);
+    let changes: Vec<_> = explained.remedies.iter().map(|remedy| remedy.change.as_str()).collect();
+    assert!(changes.iter().any(|change| change.contains("--sessions 5")), "{changes:?}");
 }
 
 #[test]

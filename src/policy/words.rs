@@ -19,6 +19,7 @@ pub(super) struct Words {
     pub(super) groups: BTreeSet<GroupName>,
     pub(super) profiles: BTreeSet<ProfileName>,
     pub(super) windows: BTreeSet<Duration>,
+    pub(super) sessions: BTreeSet<u32>,
     pub(super) tickets: BTreeSet<String>,
     /// As they are written, each with an address in it.
     pub(super) networks: BTreeSet<(String, IpAddr)>,
@@ -27,6 +28,7 @@ pub(super) struct Words {
 impl Words {
     pub(super) fn add(&mut self, policy: &Policy, notes: &Notes, cedar: &Cedar) {
         self.windows.extend(notes.max_duration);
+        self.sessions.extend(notes.max_sessions);
         for entity in policy.entity_literals() {
             let id = entity.id().unescaped();
             if cedar.is_group(&entity) {
@@ -87,6 +89,15 @@ impl Words {
                 let seconds = other.get("Value").and_then(Value::as_u64).filter(|seconds| *seconds > 1);
                 let seconds = seconds.into_iter().flat_map(|seconds| [seconds, seconds - 1]);
                 self.windows.extend(seconds.map(Duration::from_secs));
+            }
+            ("max_sessions", Some(other)) => {
+                let sessions = other
+                    .get("Value")
+                    .and_then(Value::as_u64)
+                    .and_then(|sessions| u32::try_from(sessions).ok());
+                let sessions = sessions.filter(|sessions| *sessions > 1);
+                self.sessions
+                    .extend(sessions.into_iter().flat_map(|sessions| [sessions, sessions - 1]));
             }
             _ => {}
         }

@@ -26,6 +26,7 @@ use crate::ledger::{Admission, OpenSession};
 use crate::names::{ProfileName, TargetName};
 use crate::provision::{RoleError, Roles, Terminator};
 use crate::rails::Rails;
+use crate::strangers::FailedLogins;
 use crate::tls::Transport;
 use crate::upstream::{self, Account, BackendKey, ConnectError, Connected, StartupParameters, Target};
 use crate::wire::startup::{Replication, Startup};
@@ -82,6 +83,8 @@ pub(super) struct Connection {
     pub(super) opened: Opened,
     pub(super) application: Option<String>,
     pub(super) since: Moment,
+    /// What failed before under its name or from its address, and is to be told.
+    pub(super) failed_before: Option<FailedLogins>,
 }
 
 /// What a client was given.
@@ -108,6 +111,7 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
         transport,
         client,
         startup,
+        failed_before,
         ..
     } = client;
     let (opened, origin) = match open(&startup, &pass, &mut record, rules, shared).await {
@@ -151,6 +155,7 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
         opened,
         application,
         since,
+        failed_before,
     })
 }
 
@@ -264,13 +269,14 @@ async fn connect(
                 roles.distrust(permit.grant(), &account).await;
             }
             // too_many_connections: of sessions that have just ended the backends may still be there.
-            (Some("53300"), Some(limit)) => {
-                let Some(pause) = pauses.next() else {
+            (Some("53300"), limit) => match (pauses.next(), limit) {
+                (Some(pause), _) => tokio::time::sleep(pause).await,
+                (None, Some(limit)) if error.is_account_limit() => {
                     let scope = Scope::Grant(permit.grant().clone());
                     return Err(Ending::TooMany { scope, limit }.into());
-                };
-                tokio::time::sleep(pause).await;
-            }
+                }
+                (None, _) => return Err(not_connected(error, &target.name)),
+            },
             _ => return Err(not_connected(error, &target.name)),
         }
     }

@@ -27,8 +27,10 @@ pub(super) use work::Undone;
 use work::Work;
 
 use super::pace::Pace;
+use super::quota::Quota;
 use super::statement::{Held, Portal, Prepared};
 use crate::audit::event::Done;
+use crate::ending::Ending;
 use crate::rails::Refused;
 use crate::wire::backend::{self, ErrorCode, Transaction};
 
@@ -37,8 +39,6 @@ use crate::wire::backend::{self, ErrorCode, Transaction};
 const MOST_PENDING: usize = 4096;
 /// Prepared statements and portals of one session.
 pub(super) const MOST_NAMES: usize = 50_000;
-/// Bytes that they may take together, with those that the server has not confirmed yet.
-const MOST_HELD: usize = 64 << 20;
 /// SQLSTATE protocol_violation: the server's own error for a refused message that it could not read.
 const UNREAD: &[u8] = b"08P01";
 /// Command tags kept of one Query message; rows are counted over all.
@@ -75,6 +75,8 @@ pub(super) struct Book {
     pending: VecDeque<Pending>,
     /// The messages among them that the guard rails refuse, by the number of their statement: they are bound to fail.
     refused: VecDeque<(u64, Arc<Refused>)>,
+    /// Those that give up a prepared statement, by the number of theirs.
+    deallocating: VecDeque<(u64, Box<[u8]>)>,
     held: Held,
     /// Those of `pending` that execute something.
     flight: Flight,
@@ -147,9 +149,23 @@ impl Book {
         self.pending.iter().find_map(Pending::statement)
     }
 
-    /// Whether more names are held than the gate keeps account of, or more bytes of what they stand for.
-    pub(super) fn too_many_names(&self) -> bool {
-        self.statements.len() + self.portals.len() > MOST_NAMES || self.held.bytes() > MOST_HELD
+    /// How the session ends where it holds more names than the gate keeps account of, or its identity more bytes of what they
+    /// stand for.
+    pub(super) fn too_much_prepared(&self) -> Option<Ending> {
+        if self.statements.len() + self.portals.len() > MOST_NAMES {
+            return Some(Ending::TooManyPrepared { limit: MOST_NAMES });
+        }
+        self.held.exceeded().map(|limit| Ending::PreparedTooLarge { limit })
+    }
+
+    /// Counts what is held with what the identity's other sessions hold; to be said before anything is.
+    pub(super) fn share(&mut self, quota: Arc<Quota>) {
+        self.held = Held::sharing(quota);
+    }
+
+    /// The text of this statement, taken just now, gives up a prepared statement.
+    pub(super) fn deallocates(&mut self, statement: u64, name: Box<[u8]>) {
+        self.deallocating.push_back((statement, name));
     }
 
     /// Counts the bytes of what is held; every [`Prepared`] and [`Portal`] is weighed by it.
@@ -481,6 +497,7 @@ impl Book {
 
     fn command_complete(&mut self, tag: &[u8], mut settled: impl FnMut(Settled)) {
         self.answer.rows = self.answer.rows.saturating_add(backend::tag_rows(tag));
+        self.given_up(tag);
         self.answer.committed |= matches!(tag, b"COMMIT" | b"PREPARE TRANSACTION");
         let tag = tag.get(..64).unwrap_or(tag);
         let command = |tag: &[u8]| tag.split(|byte| *byte == b' ').next().map(<[u8]>::to_vec);
@@ -500,6 +517,21 @@ impl Book {
             }
         }
         self.finish_execute(Done::Completed, &mut settled);
+    }
+
+    /// What the server has given up needs no memory here. A name given up unseen (in a function) only keeps its memory.
+    fn given_up(&mut self, tag: &[u8]) {
+        match tag {
+            b"DEALLOCATE ALL" | b"DISCARD ALL" => self.statements.clear_named(),
+            b"DEALLOCATE" => {
+                let at_work = self.pending.front().and_then(Pending::statement);
+                let name = self.deallocating.pop_front_if(|(statement, _)| Some(*statement) == at_work);
+                if let Some((_, name)) = name {
+                    self.statements.remove(&name);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// An Execute ends with its tag; a Query goes on to its ReadyForQuery.
@@ -647,9 +679,14 @@ impl Book {
         Some(head)
     }
 
-    /// The statement is answered, or skipped: its refusal is of no use any more.
+    /// The statement is answered, or skipped: its refusal is of no use any more, nor is what it was to give up.
     fn forget_refusals(&mut self, answered: u64) {
         while self.refused.pop_front_if(|(statement, _)| *statement <= answered).is_some() {}
+        while self
+            .deallocating
+            .pop_front_if(|(statement, _)| *statement <= answered)
+            .is_some()
+        {}
     }
 }
 

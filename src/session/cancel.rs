@@ -3,6 +3,7 @@
 //! It answers nothing, whatever happened: the client sees its connection closed, once the target has the request.
 
 use super::Shared;
+use crate::audit::EventName;
 use crate::audit::event::{CancelRequested, Event, Who};
 use crate::frontend::{self, Cancelling};
 use crate::upstream;
@@ -25,10 +26,13 @@ pub(super) async fn run(cancel: Cancelling, shared: &Shared) {
         who,
         forwarded,
     });
-    shared.record(&event).await;
-    if live.is_none() {
-        // Guessing keys costs what guessing secrets costs: time, and in the end the address.
-        tokio::time::sleep(cancel.place.failed()).await;
+    if live.is_some() {
+        shared.record(&event).await;
+    } else {
+        let kind = EventName::CancelRequested.as_str();
+        shared.refusals.record(Some(cancel.client.ip()), kind, &event).await;
+        // Guessing keys costs what guessing secrets costs: time.
+        tokio::time::sleep(cancel.permit.proof().failed(None)).await;
     }
     frontend::close(cancel.transport).await;
 }

@@ -18,6 +18,7 @@ mod leftovers;
 mod lexer_settings;
 mod limits;
 mod pace;
+mod quota;
 mod refusal;
 pub mod registry;
 mod relay;
@@ -45,6 +46,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use admit::{Rules, TargetRoom};
 pub use buffer::Pool;
 pub use leftovers::Leftovers;
+pub use quota::{QuotaLimits, Quotas};
 pub use registry::{Registry, SessionView};
 pub use statement::Keep;
 pub use waiting::{Lobby, WaitSettings};
@@ -60,6 +62,7 @@ use crate::ending::Ending;
 use crate::frontend::{self, Hello};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::strangers::{ConnectionPermit, RefusalLog};
 
 /// What sessions are told, and how long they may take to end.
 #[derive(Debug, Clone)]
@@ -78,6 +81,8 @@ pub struct Settings {
     pub waiting: WaitSettings,
     /// How much of texts and values goes on record.
     pub keep: Keep,
+    /// What the sessions of one identity may use up together.
+    pub quota: QuotaLimits,
 }
 
 /// What all sessions of a gate share.
@@ -88,6 +93,8 @@ pub struct Shared {
     pub journal: Journal,
     /// The grants.
     pub ledger: Ledger,
+    /// The records of those who are refused before they prove anything.
+    pub refusals: RefusalLog,
     /// What people and pipelines ask for.
     pub desk: Desk,
     /// Where logins wait for approval.
@@ -96,6 +103,8 @@ pub struct Shared {
     pub registry: Arc<Registry>,
     /// Read buffers.
     pub pool: Pool,
+    /// What the sessions of each identity use up together.
+    pub quotas: Quotas,
     /// Counters.
     pub metrics: Metrics,
     /// Set while the gate shuts down: nobody new is let in.
@@ -110,8 +119,8 @@ pub struct Accepted {
     pub tcp: TcpStream,
     /// Where it comes from.
     pub client: SocketAddr,
-    /// Its place among the strangers, until it has proved a secret.
-    pub place: frontend::Place,
+    /// Its permit as a stranger, until it has proved a secret.
+    pub permit: ConnectionPermit,
     /// The places for connections, one of which it takes once it has proved a secret and has a grant: strangers take none, so
     /// that no crowd of them keeps others out, and neither do logins that wait for approval.
     pub connections: Arc<Semaphore>,
@@ -148,12 +157,12 @@ async fn begin(accepted: Accepted, shared: &Shared) -> Option<Started> {
     let Accepted {
         tcp,
         client,
-        place,
+        permit,
         connections,
         limit,
         descriptor: _until_then,
     } = accepted;
-    let greeted = match frontend::greet(tcp, client, place, &rules.frontend).await {
+    let greeted = match frontend::greet(tcp, client, permit, &rules.frontend).await {
         Ok(Hello::Session(greeted)) => greeted,
         Ok(Hello::Cancel(request)) => {
             cancel::run(request, shared).await;

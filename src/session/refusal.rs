@@ -114,7 +114,7 @@ impl Refusal {
 
 /// Refuses a client before it proved anything.
 pub(super) async fn refuse(greeted: Greeted, ending: &Ending, shared: &Shared) {
-    put_on_record(blank(greeted.client(), Some(greeted.startup())), ending, shared).await;
+    stranger(blank(greeted.client(), Some(greeted.startup())), ending, shared).await;
     greeted.refuse(ending).await;
 }
 
@@ -122,7 +122,7 @@ pub(super) async fn refuse(greeted: Greeted, ending: &Ending, shared: &Shared) {
 pub(super) async fn rejected(rejected: Rejected, shared: &Shared) {
     let mut record = blank(rejected.client, rejected.startup.as_ref());
     record.detail = Some(rejected.error.to_string());
-    put_on_record(record, &rejected.ending, shared).await;
+    stranger(record, &rejected.ending, shared).await;
 }
 
 /// The record of a refusal, before its reason is known.
@@ -140,12 +140,24 @@ pub(super) fn blank(client: SocketAddr, startup: Option<&Startup>) -> Refused {
     }
 }
 
-async fn put_on_record(mut refused: Refused, ending: &Ending, shared: &Shared) {
+/// Puts the refusal of a client on record that proved its secret.
+async fn put_on_record(refused: Refused, ending: &Ending, shared: &Shared) {
+    shared.record(&event(refused, ending, shared)).await;
+}
+
+/// Puts the refusal of a client on record that proved nothing: one of many may only be counted.
+async fn stranger(refused: Refused, ending: &Ending, shared: &Shared) {
+    let client = refused.client;
+    let event = event(refused, ending, shared);
+    shared.refusals.record(Some(client), ending.name(), &event).await;
+}
+
+fn event(mut refused: Refused, ending: &Ending, shared: &Shared) -> Event<'static> {
     ending.name().clone_into(&mut refused.ending);
     ending.sqlstate().clone_into(&mut refused.sqlstate);
     if refused.detail.is_none() {
         refused.detail = ending.words().map(|words| words.message);
     }
     shared.metrics.refused(ending.name());
-    shared.record(&Event::Refused(Cow::Owned(refused))).await;
+    Event::Refused(Cow::Owned(refused))
 }

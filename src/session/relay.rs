@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 pub(super) use down::Down;
 use down::Step;
@@ -27,6 +27,7 @@ use up::{FLUSH, Intents};
 
 use super::buffer::Pool;
 use super::pace::Pace;
+use super::quota::Quota;
 use super::registry::Live;
 use super::tap::{Flow, Tap};
 use crate::audit::{AuditError, Journal, Submission};
@@ -83,6 +84,9 @@ pub(super) struct Relay {
     pub(super) stop_when_idle: bool,
     /// What others may see of the session while it runs.
     pub(super) live: Arc<Live>,
+    pub(super) quota: Arc<Quota>,
+    /// The client is not read until then: its identity has filled the log too fast.
+    pub(super) pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Relay {
@@ -159,9 +163,7 @@ impl Relay {
     /// Shows a chunk of the target to the tap.
     fn look_down(&mut self) -> Result<(), Stop> {
         self.down.look(&mut self.tap)?;
-        if !self.tap.outcomes.is_empty() {
-            self.journal.defer(&mut self.tap.outcomes);
-        }
+        self.defer_outcomes();
         self.live.note(self.tap.totals.statements, self.tap.executing());
         Ok(())
     }
@@ -186,6 +188,10 @@ impl Relay {
         if self.up.quit {
             // All up to Terminate is written, and nothing counts after it; the target's EOF ends the session.
             return Poll::Pending;
+        }
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
         }
         if self.up.seen < self.up.chunk.bytes().len() {
             return self
@@ -368,14 +374,13 @@ impl Relay {
 
     /// Has the intents written, and clears what they cover.
     fn submit(&mut self) -> Result<(), Stop> {
-        if !self.tap.outcomes.is_empty() {
-            self.journal.defer(&mut self.tap.outcomes);
-        }
+        self.defer_outcomes();
         if self.tap.intents.is_empty() {
             self.up.cleared = self.clear_to();
             return Ok(());
         }
         self.live.note(self.tap.totals.statements, true);
+        self.charge(self.tap.intents.size());
         match self.journal.submit(&mut self.tap.intents) {
             Submission::Done(Ok(())) => self.written(),
             Submission::Done(Err(error)) => return Err(Stop::Audit(error)),
@@ -384,12 +389,25 @@ impl Relay {
         Ok(())
     }
 
+    /// Hands the outcomes over that there are; they are written in good time.
+    fn defer_outcomes(&mut self) {
+        if !self.tap.outcomes.is_empty() {
+            self.charge(self.tap.outcomes.size());
+            self.journal.defer(&mut self.tap.outcomes);
+        }
+    }
+
+    /// Counts bytes of the log for the identity, and has the client wait where there are too many: nothing is left out.
+    fn charge(&mut self, bytes: usize) {
+        if let Some(until) = self.quota.log(bytes, self.clock.moment().instant) {
+            self.pause = Some(Box::pin(sleep_until(until)));
+        }
+    }
+
     /// The log has the intents: what they announce may go on.
     fn written(&mut self) {
         self.tap.written();
-        if !self.tap.outcomes.is_empty() {
-            self.journal.defer(&mut self.tap.outcomes);
-        }
+        self.defer_outcomes();
         self.up.cleared = self.clear_to();
     }
 

@@ -6,24 +6,28 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
+use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::admit::{Connection, Opened, Rules};
 use super::guard::Guard;
 use super::limits::Limits;
+use super::quota::Quota;
 use super::registry::{Entry, Live, Order, Progress};
 use super::relay::{Down, Relay, Up};
 use super::tap::Tap;
 use super::{Keep, Shared, random};
 use crate::audit::event::Who;
 use crate::clock::Moment;
+use crate::ending::Words;
 use crate::grant::Grant;
 use crate::ledger::{Admission, Slot};
 use crate::metrics::Metrics;
 use crate::provision::Backend;
 use crate::secret::Secret;
+use crate::strangers::FailedLogins;
 use crate::upstream::Connected;
-use crate::wire::encode;
+use crate::wire::{encode, error_response};
 
 /// A session that is about to be carried.
 pub(super) struct Started {
@@ -71,10 +75,10 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     let live = entry.live();
     let settings = &rules.session;
     let limits = Limits::new(permit, &settings.warnings, settings.idle_timeout, settings.renew_hint.clone());
-    let notice = settings.welcome.then(|| limits.welcome(since.time));
-    let welcome = welcome(&connected, live, notice, connection.welcomed);
-    let mut tap = tap(live, &settings.keep, shared);
-    tap.guard = guard(live, &shared.metrics, settings.keep.sql);
+    let notices = notices(connection.failed_before, &limits, settings.welcome, since.time);
+    let welcome = welcome(&connected, live, &notices, connection.welcomed);
+    let quota = shared.quotas.of(&live.who.identity, settings.quota);
+    let mut tap = tap(live, (&settings.keep, &quota), shared);
     for (name, value) in &connected.parameters {
         tap.settings.told(name.as_bytes(), value.as_bytes());
     }
@@ -92,6 +96,8 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         heard: since.instant,
         deadline: shared.clock.instant_at(limits.permit().until()),
         live: Arc::clone(live),
+        quota,
+        pause: None,
     };
     relay.insert(welcome);
     relay.came_with_login(&came_with_login);
@@ -111,12 +117,16 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     }
 }
 
-fn tap(live: &Live, keep: &Keep, shared: &Shared) -> Tap {
+fn tap(live: &Live, (keep, quota): (&Keep, &Arc<Quota>), shared: &Shared) -> Tap {
+    let max_logged = keep.sql;
     let keep = Keep {
         show: live.room.show.clone(),
         ..keep.clone()
     };
-    Tap::new(Arc::clone(&live.who), keep, shared.clock.clone())
+    let mut tap = Tap::new(Arc::clone(&live.who), keep, shared.clock.clone());
+    tap.share(quota);
+    tap.guard = guard(live, &shared.metrics, max_logged);
+    tap
 }
 
 /// The guard rails of the grant's profile.
@@ -151,7 +161,7 @@ fn register(live: Live, shared: &Shared) -> Entry {
 }
 
 /// From AuthenticationOk, unless a login that waited has it already, to ReadyForQuery.
-fn welcome(connected: &Connected, live: &Live, notice: Option<Vec<u8>>, welcomed: bool) -> Vec<u8> {
+fn welcome(connected: &Connected, live: &Live, ours: &[u8], welcomed: bool) -> Vec<u8> {
     let mut out = BytesMut::with_capacity(1024);
     if !welcomed {
         encode::authentication_ok(&mut out);
@@ -164,8 +174,41 @@ fn welcome(connected: &Connected, live: &Live, notice: Option<Vec<u8>>, welcomed
     for passed_on in &connected.notices {
         out.extend_from_slice(passed_on);
     }
-    out.extend_from_slice(&notice.unwrap_or_default());
+    out.extend_from_slice(ours);
     encode::ready_for_query(&mut out, connected.status);
+    out.to_vec()
+}
+
+/// What the client is told beside the target's own words.
+fn notices(failed: Option<FailedLogins>, limits: &Limits, welcome: bool, now: Timestamp) -> Vec<u8> {
+    let mut notices = failed.map(failed_before).unwrap_or_default();
+    if welcome {
+        notices.extend(limits.welcome(now));
+    }
+    notices
+}
+
+/// The notice about logins that failed before this one: whoever is named, or shares the address, should know.
+fn failed_before(failed: FailedLogins) -> Vec<u8> {
+    let FailedLogins {
+        under_name,
+        from_address,
+        since,
+    } = failed;
+    let words = Words {
+        code: "01000",
+        message: format!(
+            "failed logins since {}: {under_name} under this name, {from_address} from this address under any name",
+            since.strftime("%Y-%m-%d %H:%M:%S UTC")
+        ),
+        detail: None,
+        hint: Some(
+            "none of them came in; if they were not yours, tell the gate's operator: the log says where they came from"
+                .to_owned(),
+        ),
+    };
+    let mut out = BytesMut::new();
+    error_response::notice(&mut out, &words);
     out.to_vec()
 }
 

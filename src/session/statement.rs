@@ -3,6 +3,7 @@
 //! It bounds what is kept, takes out secrets, and says so; it does not know in which order things happen.
 
 mod bound;
+mod deallocate;
 mod follow;
 mod words;
 
@@ -12,9 +13,11 @@ use std::sync::{Arc, OnceLock};
 
 pub(super) use bound::FollowValues;
 use bound::Part;
+pub(super) use deallocate::deallocated;
 pub(super) use follow::Follow;
 use words::Words;
 
+use super::quota::Quota;
 use crate::audit::event::{Parameter, Sql, Text};
 use crate::audit::excerpt::{Beginning, Hashes};
 use crate::audit::redact::{self, Secrets};
@@ -48,13 +51,24 @@ pub struct Keep {
     pub key: ValueKey,
 }
 
-/// Bytes a session's prepared statements and portals take together, confirmed and pending ones alike.
+/// Bytes a session's prepared statements and portals take together, confirmed and pending ones alike; they count for its identity.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Held(Arc<AtomicUsize>);
+pub(super) struct Held(Arc<Quota>);
 
 impl Held {
+    /// To be counted with those of the identity's other sessions.
+    pub(super) fn sharing(quota: Arc<Quota>) -> Self {
+        Self(quota)
+    }
+
+    /// The limit on what the identity's sessions hold, where it is exceeded.
+    pub(super) fn exceeded(&self) -> Option<usize> {
+        self.0.exceeded()
+    }
+
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.held()
     }
 
     /// Counts an entry of `bytes` for as long as the result lives: who drops the entry, and why, need not be known.
@@ -78,13 +92,13 @@ pub(super) struct Weight {
 impl Weight {
     fn add(&self, bytes: usize) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.held.0.fetch_add(bytes, Ordering::Relaxed);
+        self.held.0.hold(bytes);
     }
 }
 
 impl Drop for Weight {
     fn drop(&mut self) {
-        self.held.0.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+        self.held.0.release(*self.bytes.get_mut());
     }
 }
 
@@ -171,6 +185,15 @@ impl Prepared {
             given: types.into(),
             described: OnceLock::new(),
         }
+    }
+
+    /// The name of the prepared statement that it gives up, as far as its text is known.
+    pub(super) fn deallocated(&self) -> Option<Box<[u8]>> {
+        let Sql {
+            text, length, redacted, ..
+        } = &self.read.sql;
+        let whole = *redacted == 0 && length.is_none();
+        deallocated(text.0.as_bytes()).filter(|_| whole)
     }
 
     /// The server said which types the parameters have.

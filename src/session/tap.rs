@@ -14,13 +14,14 @@ mod records;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::book::{Book, Lookup, MOST_NAMES};
+use super::book::{Book, Lookup};
 use named::{as_the_server_does, portal_or_statement};
 use records::{blank, no_outcome, record, transaction};
 
 use super::guard::{Guard, Instead};
 use super::lexer_settings::TrackedSettings;
 use super::pace::Pace;
+use super::quota::Quota;
 use super::statement::{self, Follow, FollowValues, Keep, Manner, Portal, Prepared};
 use crate::audit::Batch;
 use crate::audit::event::{Done, Event, Kind, Outcome, Parameter, Statement, Text, Who};
@@ -130,6 +131,11 @@ impl Tap {
 
 // From the client.
 impl Tap {
+    /// Counts what is held with what the identity's other sessions hold.
+    pub(super) fn share(&mut self, quota: &Arc<Quota>) {
+        self.book.share(Arc::clone(quota));
+    }
+
     /// Looks at a piece before [`Tap::client`] takes it; what is to arrive in its place, where the guard rails refuse the message.
     pub(super) fn refuses(&mut self, piece: &Piece<'_>) -> Option<Instead> {
         let settings = &self.settings;
@@ -241,11 +247,7 @@ impl Tap {
             b'H' => self.book.flush(),
             _ => {}
         }
-        if self.book.too_many_names() {
-            Err(Ending::TooManyPrepared { limit: MOST_NAMES })
-        } else {
-            Ok(Flow::Go)
-        }
+        self.book.too_much_prepared().map_or(Ok(Flow::Go), Err)
     }
 
     /// As [`Tap::waits`], for the last byte of a message that has begun to be forwarded: it cannot wait for answers that nobody
@@ -288,6 +290,9 @@ impl Tap {
         self.intents.push(now.time, &Event::Statement(intent));
         if self.runs(number, now) {
             self.book.query(number, now.instant);
+            if let Some(name) = statement::deallocated(text).filter(|_| refused.is_none()) {
+                self.book.deallocates(number, name);
+            }
             self.refuse(number, refused);
         }
     }
@@ -408,6 +413,9 @@ impl Tap {
             if let Some(portal) = &portal {
                 // What is pipelined behind goes on where this one stops; a portal that is finished says so.
                 portal.executed.store(true, Ordering::Relaxed);
+                if let Some(name) = portal.prepared.as_ref().and_then(|prepared| prepared.deallocated()) {
+                    self.book.deallocates(number, name);
+                }
             }
             self.book.execute(number, now.instant, portal);
         }

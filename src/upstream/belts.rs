@@ -137,6 +137,7 @@ mod tests {
             frame: Bytes::new(),
             code: code.to_owned(),
             message: message.to_owned(),
+            routine: None,
             authenticated: true,
         };
         let off = belts.take_off(&"orders".parse().unwrap(), &worn, &asked, &rejection);

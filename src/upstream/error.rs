@@ -130,6 +130,8 @@ pub enum ConnectError {
         code: String,
         /// Its message; control characters are escaped.
         message: String,
+        /// The routine of the server that raised it, if it says so.
+        routine: Option<String>,
     },
     /// The target refused a setting that the client gave: the client gets this message as it is.
     #[error("the server refused a startup parameter of the client")]
@@ -162,6 +164,14 @@ impl ConnectError {
         }
     }
 
+    /// Whether the server has too many connections of the account's own, as against too many at all: `InitializeSessionUserId`
+    /// (utils/init/miscinit.c) alone says so.
+    #[must_use]
+    pub fn is_account_limit(&self) -> bool {
+        matches!(self, Self::Refused { code, routine: Some(routine), .. }
+            if code == "53300" && routine == "InitializeSessionUserId")
+    }
+
     /// How the session ends. After [`ConnectError::Startup`] the client gets the frame first: then all has been said.
     #[must_use]
     pub fn ending(&self, target: &TargetName) -> Ending {
@@ -174,6 +184,8 @@ impl ConnectError {
             Self::Refused { code, .. } if matches!(code.as_str(), "57P01" | "57P02" | "57P03") => {
                 Ending::TargetUnreachable { target }
             }
+            // too_many_connections
+            Self::Refused { code, .. } if code == "53300" => Ending::TargetFull { target },
             Self::Startup { .. } => Ending::TargetClosed,
             _ => Ending::TargetRefused { target },
         }

@@ -35,6 +35,9 @@ impl From<ConnectError> for LoginError {
     }
 }
 
+/// Bytes of a routine's name: C has none that are longer.
+const MAX_ROUTINE_BYTES: usize = 63;
+
 /// The server's ErrorResponse.
 pub(super) struct Rejection {
     /// The whole message.
@@ -43,6 +46,8 @@ pub(super) struct Rejection {
     pub(super) code: String,
     /// What it says, control characters escaped.
     pub(super) message: String,
+    /// Where in the server it was raised, if it says so; unlike the message, never translated.
+    pub(super) routine: Option<String>,
     /// Whether it came after the authentication.
     pub(super) authenticated: bool,
 }
@@ -254,7 +259,7 @@ fn read_request(frame: &Bytes) -> Result<Request<'_>, ConnectError> {
 
 /// Reads the two fields that matter here; a message that cannot be read is still a refusal.
 fn rejection(frame: Bytes, authenticated: bool) -> Rejection {
-    let (mut code, mut message) = ("XX000".to_owned(), String::new());
+    let (mut code, mut message, mut routine) = ("XX000".to_owned(), String::new(), None);
     let mut body = frame.get(5..).unwrap_or_default();
     while let Some((kind, rest)) = body.split_first() {
         body = rest;
@@ -263,6 +268,7 @@ fn rejection(frame: Bytes, authenticated: bool) -> Rejection {
             b'C' if value.len() == 5 && value.bytes().all(|byte| byte.is_ascii_alphanumeric()) => code = value,
             // It goes to a log: one line, and not a long one.
             b'M' => message = value.chars().take(500).flat_map(escaped).collect(),
+            b'R' if value.len() <= MAX_ROUTINE_BYTES => routine = Some(value),
             _ => {}
         }
     }
@@ -270,6 +276,7 @@ fn rejection(frame: Bytes, authenticated: bool) -> Rejection {
         frame,
         code,
         message,
+        routine,
         authenticated,
     }
 }

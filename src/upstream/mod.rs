@@ -155,6 +155,7 @@ fn explain(rejection: Rejection, asked: &[(String, String)]) -> ConnectError {
         ConnectError::Refused {
             code: rejection.code,
             message: rejection.message,
+            routine: rejection.routine,
         }
     }
 }

@@ -38,6 +38,7 @@
 //! - `soak`: mixed traffic for a long time leaves memory, descriptors, threads and disk as they were
 //! - `states`: a thousand sessions in every state at one deadline
 //! - `statements`: every way to execute something, by its records; secrets, values, what the log must not show
+//! - `strangers`: those who prove nothing, and greedy testers: nobody else is ended or kept out
 //! - `taking_away`: revoked, shut out, while store or log cannot be written or the gate is killed: in effect at once, and for good
 //! - `terminal`: what happens on a terminal: a token that is not shown, a countdown beside psql
 //! - `tour`: a tester's way from the grant to the first rows, and what the log says about it
@@ -94,6 +95,7 @@ mod shut_out;
 mod soak;
 mod statements;
 mod states;
+mod strangers;
 mod support;
 mod taking_away;
 mod terminal;

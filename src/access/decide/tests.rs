@@ -34,7 +34,7 @@ fn asked(target: &str) -> Asked {
 fn what_is_left_out_is_the_least() {
     let wish = wish(&rules(), &ana(), &asked("orders")).expect("a wish");
     assert_eq!(wish.profile, name("read-only"));
-    assert_eq!((wish.window, wish.max_sessions), (Duration::from_mins(30), MAX_SESSIONS));
+    assert_eq!((wish.window, wish.max_sessions), (Duration::from_mins(30), 10));
     assert_eq!((wish.groups, wish.issuer), (ana().groups, None));
 }
 
@@ -66,7 +66,7 @@ fn what_makes_no_request_says_why() {
         window: Some(Duration::from_millis(10)),
         ..asked("orders")
     });
-    assert!(short.contains("between 1 second and 31 days"), "{short}");
+    assert!(short.contains("at least 1 second and at most 31d"), "{short}");
     let none = said(Asked {
         max_sessions: Some(0),
         ..asked("orders")
@@ -90,13 +90,48 @@ fn what_makes_no_request_says_why() {
 }
 
 #[test]
+fn what_is_more_than_the_caps_is_refused_with_them_and_never_narrowed() {
+    let mut rules = rules();
+    rules.caps = Caps {
+        sessions: 20,
+        window: Duration::from_hours(4),
+        reason_bytes: 10,
+    };
+    let said = |asked: Asked| wish(&rules, &ana(), &asked).expect_err("no wish").to_string();
+    let sessions = |number| Asked {
+        max_sessions: Some(number),
+        ..asked("orders")
+    };
+    let many = said(sessions(u32::MAX));
+    assert!(
+        many.contains("at most 20 sessions at once, and 4294967295 were asked for"),
+        "{many}"
+    );
+    assert!(said(sessions(21)).contains("at most 20"));
+    assert_eq!(wish(&rules, &ana(), &sessions(20)).expect("a wish").max_sessions, 20);
+    let long = said(Asked {
+        window: Some(Duration::from_hours(5)),
+        ..asked("orders")
+    });
+    assert!(long.contains("at most 4h"), "{long}");
+    let words = said(Asked {
+        reason: Some("x".repeat(11)),
+        ..asked("orders")
+    });
+    assert!(words.contains("10 are enough"), "{words}");
+    // A default is no wish: it gives way to the cap.
+    rules.caps.sessions = 3;
+    assert_eq!(wish(&rules, &ana(), &asked("orders")).expect("a wish").max_sessions, 3);
+}
+
+#[test]
 fn a_reason_is_one_line() {
     assert_eq!(
-        reason(Some(" BUG-812\n\tagain ")).expect("fit"),
+        reason(&Caps::default(), Some(" BUG-812\n\tagain ")).expect("fit"),
         Some("BUG-812 again".to_owned())
     );
-    assert_eq!(reason(Some(" \n ")).expect("fit"), None);
-    assert_eq!(reason(None).expect("fit"), None);
+    assert_eq!(reason(&Caps::default(), Some(" \n ")).expect("fit"), None);
+    assert_eq!(reason(&Caps::default(), None).expect("fit"), None);
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub(in crate::audit) fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
             event.database.as_deref(),
             event.detail.as_deref(),
         ]),
+        Event::RefusalsCounted(event) => named(&[event.network.as_deref(), Some(&event.ending)]),
         Event::GrantChanged(event) => named(&[Some(&event.change), Some(&event.by), event.reason.as_deref()]),
         Event::RequestChanged(event) => {
             let mut texts = named(&[

@@ -169,7 +169,7 @@ mod tests {
         for (caller, hears_of_bob) in [(operator, true), (person("ana"), false)] {
             let (sender, sessions) = broadcast::channel(4);
             let (_stopping, stopped) = watch::channel(false);
-            let hold = Hold::new(stopped);
+            let hold = Hold::new(stopped, 10);
             let subscriber = Subscriber {
                 all: matches!(caller, Caller::Admin { .. }),
                 changes: served.gate.ledger.changes(),

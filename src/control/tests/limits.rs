@@ -20,63 +20,31 @@ fn problem(answer: &str) -> Value {
 }
 
 #[tokio::test]
-async fn guesses_are_held_back_and_then_not_listened_to() {
+async fn guesses_are_held_back_and_a_good_token_never_is() {
     let wanted = Wanted {
-        limits: Limits {
-            failures_per_address: 9,
-            failure_delay: Duration::from_millis(200),
-            ..Limits::default()
+        limits: StrangerLimits {
+            failure_delay: Duration::from_secs(60),
+            ..StrangerLimits::default()
         },
         tcp: true,
         ..Wanted::default()
     };
     let served = wanted.start().await;
-    let guess = format!("{BEARER}tg_guess\r\n");
-    let began = Instant::now();
-    let mut guesses = 0;
-    let shut_out = loop {
-        let answer = served.call_tcp("GET /v1/me", &guess, "").await;
-        if answer.starts_with("HTTP/1.1 429") {
-            break answer;
-        }
-        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
-        guesses += 1;
-        assert!(guesses < 50, "it goes on for ever");
-    };
-    // 100 ms after the sixth, 200 ms after each further one.
-    assert!(guesses >= 9 && began.elapsed() >= Duration::from_millis(700), "{guesses}");
-    assert_eq!(problem(&shut_out)["type"], "urn:tidegate:problem:shut-out");
-    let wait: u64 = header(&shut_out, "retry-after").unwrap().parse().unwrap();
-    assert!((1..=3).contains(&wait), "{wait}");
-    // As at the wire, with which it is counted: nobody from there is listened to, whatever they show.
-    let good = format!("{BEARER}{}\r\n", served.token());
-    assert!(served.call_tcp("GET /v1/me", &good, "").await.starts_with("HTTP/1.1 429"));
-    assert!(served.gate.waiting.enter(served.tcp.unwrap().ip()).is_err());
-    // The way of this machine's operator stays open, and a second later so does the other.
-    assert!(served.ask("GET /v1/me", true, "").await.starts_with("HTTP/1.1 200"));
-    tokio::time::sleep(Duration::from_secs(wait)).await;
-    assert!(served.call_tcp("GET /v1/me", &good, "").await.starts_with("HTTP/1.1 200"));
-    served.stop().await;
-}
-
-#[tokio::test]
-async fn what_fails_at_the_wire_counts_here_and_health_is_told_all_the_same() {
-    let wanted = Wanted {
-        limits: Limits {
-            failures_per_address: 2,
-            ..Limits::default()
-        },
-        tcp: true,
-        ..Wanted::default()
-    };
-    let served = wanted.start().await;
-    let client = served.tcp.unwrap().ip();
-    for _ in 0..6 {
-        let _ = served.gate.waiting.failed(client);
+    let wire = served.gate.strangers.beside(StrangerLimits::default());
+    let client = wire.enter(served.tcp.unwrap().ip());
+    for _ in 0..300 {
+        // What fails at the wire counts here.
+        let _ = client.proof().failed(Some("gr_0123456789"));
+    }
+    for guess in [format!("{BEARER}tg_guess\r\n"), String::new()] {
+        let guess = served.call_tcp("GET /v1/me", &guess, "");
+        assert!(timeout(Duration::from_millis(300), guess).await.is_err(), "it is held back");
     }
     let good = format!("{BEARER}{}\r\n", served.token());
-    assert!(served.call_tcp("GET /v1/me", &good, "").await.starts_with("HTTP/1.1 429"));
+    let answer = timeout(Duration::from_secs(20), served.call_tcp("GET /v1/me", &good, "")).await;
+    assert!(answer.expect("at once").starts_with("HTTP/1.1 200"));
     assert!(served.call_tcp("GET /healthz", "", "").await.starts_with("HTTP/1.1 200"));
+    assert!(served.ask("GET /v1/me", true, "").await.starts_with("HTTP/1.1 200"));
     served.stop().await;
 }
 
@@ -228,31 +196,78 @@ async fn who_connects_and_sends_no_request_is_closed() {
     served.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_silent_take_up_so_many_places_and_give_them_back() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let router = axum::Router::new().route("/", axum::routing::get(async || "in"));
-    let (stop, stopped) = watch::channel(false);
-    let service = hyper_util::service::TowerToHyperService::new(router);
-    let front = listen::Front::new(listener, None);
-    let answering = tokio::spawn(listen::answer(front, 2, |_| caller::Client(None), service, stopped));
-    let silent = [
-        tokio::net::TcpStream::connect(address).await.unwrap(),
-        tokio::net::TcpStream::connect(address).await.unwrap(),
-    ];
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let began = Instant::now();
-    let third = tokio::net::TcpStream::connect(address).await.unwrap();
-    let answer = call(third, "GET /", "", "").await;
-    assert!(answer.ends_with("in"), "{answer}");
+#[tokio::test]
+async fn the_silent_make_room_and_who_has_proved_something_stays() {
+    let wanted = Wanted {
+        limits: StrangerLimits {
+            connections_per_address: 4,
+            ..StrangerLimits::default()
+        },
+        tcp: true,
+        ..Wanted::default()
+    };
+    let served = wanted.start().await;
+    let address = served.tcp.unwrap();
+    // Somebody whose stream is open, and a crowd that sends half a request each.
+    let mut proved = tokio::net::TcpStream::connect(address).await.unwrap();
+    let stream = format!("GET /v1/events HTTP/1.1\r\nhost: x\r\n{BEARER}{}\r\n\r\n", served.token());
+    proved.write_all(stream.as_bytes()).await.unwrap();
+    let mut said = [0; 15];
+    proved.read_exact(&mut said).await.unwrap();
+    assert_eq!(&said, b"HTTP/1.1 200 OK");
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        let mut tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+        tcp.write_all(b"GET / HTTP/1.1\r\nx: ").await.unwrap();
+        silent.push(tcp);
+        let answer = served.call_tcp("GET /healthz", "", "").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    let mut oldest = silent.remove(0);
+    let closed = timeout(Duration::from_secs(10), oldest.read(&mut [0; 64]))
+        .await
+        .expect("it gave way");
+    assert!(!matches!(closed, Ok(1..)), "{closed:?}");
+    assert!(served.gate.strangers.len() <= 4);
+    let quiet = timeout(Duration::from_millis(50), async {
+        loop {
+            if proved.read(&mut [0; 64]).await.unwrap() == 0 {
+                return;
+            }
+        }
+    });
+    assert!(quiet.await.is_err(), "the stream goes on");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_takes_little_memory_and_one_that_is_too_long_is_refused() {
+    let wanted = Wanted {
+        tcp: true,
+        ..Wanted::default()
+    };
+    let served = wanted.start().await;
+    // A token of the longest kind fits.
+    let longest = format!("{BEARER}{}\r\n", "x".repeat(16 << 10));
+    assert!(served.call_tcp("GET /v1/me", &longest, "").await.starts_with("HTTP/1.1 401"));
+    let too_long = format!("x: {}\r\n", "x".repeat(64 << 10));
     assert!(
-        began.elapsed() > Duration::from_secs(10),
-        "it came only when a place was free"
+        served
+            .call_tcp("GET /healthz", &too_long, "")
+            .await
+            .starts_with("HTTP/1.1 431")
     );
-    drop(silent);
-    stop.send_replace(true);
-    answering.await.unwrap();
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn one_identity_reads_the_log_so_many_times_at_once() {
+    let caller = caller::tests::person("sam");
+    let hold = hold::Hold::new(watch::channel(false).1, 10);
+    let readings: Vec<_> = (0..hold::MAX_READINGS_OF_ONE).map(|_| hold.read(&caller).unwrap()).collect();
+    assert!(matches!(hold.read(&caller), Err(ApiError::HoldsTooMany { .. })));
+    drop(readings);
+    assert!(hold.read(&caller).is_ok());
 }
 
 #[tokio::test]

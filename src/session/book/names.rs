@@ -53,6 +53,11 @@ impl<T> Names<T> {
         }
     }
 
+    pub(super) fn clear_named(&mut self) {
+        // With its room: a session that had thousands once may live for hours.
+        self.named = HashMap::new();
+    }
+
     /// Those that have a name.
     pub(super) fn named(&self) -> impl Iterator<Item = &Arc<T>> {
         self.named.values()

@@ -29,7 +29,7 @@ use crate::rails::{Rails, Rules};
 use crate::secret::Secret;
 use crate::session::guard::Guard;
 use crate::session::registry::{Order, Progress};
-use crate::session::{Keep, TargetRoom};
+use crate::session::{Keep, QuotaLimits, TargetRoom};
 use crate::tls::{ClientTls, TlsMode};
 use crate::upstream::{BackendKey, Target};
 
@@ -81,6 +81,11 @@ impl Line {
 
     /// The same, so long before its deadline.
     async fn guarded_for(left: Duration) -> Self {
+        Self::under(QuotaLimits::default(), left).await
+    }
+
+    /// The same, under a quota.
+    async fn under(limits: QuotaLimits, left: Duration) -> Self {
         let target = Self::direct().await.stream;
         let doors = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let stream = TcpStream::connect(doors.local_addr().unwrap()).await.unwrap();
@@ -89,6 +94,7 @@ impl Line {
         let folder = tempfile::tempdir().unwrap();
         let mut relay = relay((Transport::Plain(client), address), Transport::Plain(target), folder.path());
         relay.deadline = relay.clock.moment().instant + left;
+        relay.quota = Arc::new(Quota::new(limits));
         let running = tokio::spawn(async move {
             let stop = relay.run().await;
             relay.tap.abandon();
@@ -197,6 +203,8 @@ fn relay((client, address): (Transport, SocketAddr), target: Transport, folder: 
         deadline: clock.moment().instant + Duration::from_hours(1),
         stop_when_idle: false,
         live: Arc::new(live(who, address, &clock)),
+        quota: Arc::default(),
+        pause: None,
         clock,
         journal,
     }
@@ -255,6 +263,36 @@ pub(in crate::session) fn live(who: Arc<Who>, client: SocketAddr, clock: &Clock)
         orders: watch::Sender::new(Order::None),
         progress: Progress::default(),
     }
+}
+
+/// A client that fills the log is read more slowly, and all it sent runs and is on record.
+#[tokio::test]
+async fn who_fills_the_log_waits_and_loses_nothing() {
+    // A minute's worth is let through at once: 6,000 bytes, a fifth of what is written here.
+    let slow = |log_bytes_per_second| QuotaLimits {
+        log_bytes_per_second,
+        ..QuotaLimits::default()
+    };
+    let mut line = Line::under(slow(100), Duration::from_hours(1)).await;
+    let text = format!("SELECT '{}'\0", "x".repeat(3_000));
+    for _ in 0..2 {
+        line.send(&message(b'Q', text.as_bytes())).await;
+        line.until(b'Z', 1).await;
+    }
+    line.send(&message(b'Q', b"SELECT 'late'\0")).await;
+    let waits = tokio::time::timeout(Duration::from_millis(300), line.until(b'Z', 1)).await;
+    assert!(waits.is_err(), "it is not even read");
+    drop(line);
+    let mut line = Line::under(slow(10_000), Duration::from_hours(1)).await;
+    let text = format!("SELECT '{}'\0", "x".repeat(20_000));
+    let began = Instant::now();
+    for _ in 0..31 {
+        line.send(&message(b'Q', text.as_bytes())).await;
+        line.until(b'Z', 1).await;
+    }
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    let outcomes = line.outcomes().await;
+    assert!(outcomes.len() == 31 && outcomes.iter().all(|outcome| outcome.result == Completed));
 }
 
 /// What a client sends. What is refused here is an error of the server's own when it is sent straight to it.

@@ -121,7 +121,7 @@ fn names_are_limited_by_bytes() {
         made += 1;
         assert!(made < 1100, "64 MiB are passed");
     };
-    assert_eq!(ending, Ending::TooManyPrepared { limit: MOST_NAMES });
+    assert_eq!(ending, Ending::PreparedTooLarge { limit: 64 << 20 });
     assert!(made > 900);
 }
 
@@ -165,6 +165,71 @@ fn what_is_given_back_does_not_count() {
     send(&mut tap, b'P', &parse("b", &text), false).unwrap();
     hear(&mut tap, b'E', b"C42601\0\0");
     assert_eq!(tap.book.held().bytes(), 0);
+}
+
+#[test]
+fn what_sql_gives_up_takes_no_memory() {
+    let mut tap = tap();
+    let text = "x".repeat(KEEP.sql);
+    let parsed = |tap: &mut Tap, name: &str, text: &str| {
+        send(tap, b'P', &parse(name, text), false).unwrap();
+        hear(tap, b'1', b"");
+    };
+    for n in 0..2000 {
+        let name = format!("_pg3_{n}");
+        parsed(&mut tap, &name, &text);
+        send(&mut tap, b'Q', format!("DEALLOCATE \"{name}\"\0").as_bytes(), false).unwrap();
+        hear(&mut tap, b'C', b"DEALLOCATE\0");
+        hear(&mut tap, b'Z', b"I");
+    }
+    // In the extended protocol, and of one that is not there: the server says so, and nothing is given up.
+    parsed(&mut tap, "a", &text);
+    parsed(&mut tap, "", "DEALLOCATE a");
+    for fails in [true, false] {
+        send(&mut tap, b'B', &bind("", ""), false).unwrap();
+        hear(&mut tap, b'2', b"");
+        send(&mut tap, b'E', b"\0\0\0\0\0", false).unwrap();
+        if fails {
+            hear(&mut tap, b'E', b"C26000\0\0");
+        } else {
+            hear(&mut tap, b'C', b"DEALLOCATE\0");
+        }
+        send(&mut tap, b'S', b"", false).unwrap();
+        hear(&mut tap, b'Z', b"I");
+        assert_eq!(tap.book.held().bytes() > KEEP.sql, fails);
+    }
+    for sql in ["DEALLOCATE ALL", "DISCARD ALL"] {
+        for n in 0..20 {
+            parsed(&mut tap, &format!("s{n}"), &text);
+        }
+        assert!(tap.book.held().bytes() > 20 * KEEP.sql);
+        send(&mut tap, b'Q', format!("{sql}\0").as_bytes(), false).unwrap();
+        hear(&mut tap, b'C', format!("{sql}\0").as_bytes());
+        hear(&mut tap, b'Z', b"I");
+        assert_eq!(tap.book.held().bytes(), 0, "{sql}");
+    }
+}
+
+#[test]
+fn the_sessions_of_an_identity_share_their_memory() {
+    let quota = Arc::new(Quota::new(crate::session::QuotaLimits {
+        prepared_bytes: 10 * KEEP.sql,
+        ..Default::default()
+    }));
+    let (mut first, mut second) = (tap(), tap());
+    first.share(&quota);
+    second.share(&quota);
+    let text = "x".repeat(KEEP.sql);
+    for n in 0..6 {
+        send(&mut first, b'P', &parse(&format!("s{n}"), &text), false).unwrap();
+    }
+    let mut made = 0;
+    while send(&mut second, b'P', &parse(&format!("s{made}"), &text), false).is_ok() {
+        made += 1;
+    }
+    assert_eq!(made, 3);
+    drop(first);
+    send(&mut second, b'P', &parse("more", &text), false).unwrap();
 }
 
 #[test]

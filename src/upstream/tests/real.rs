@@ -181,7 +181,9 @@ async fn refusals() {
             matches!(&failed, ConnectError::Refused { code: got, .. } if got == code),
             "{failed}"
         );
-        assert_eq!(ending, "target_refused");
+        let expected = if code == "53300" { "target_full" } else { "target_refused" };
+        assert_eq!(ending, expected);
+        assert_eq!(failed.is_account_limit(), code == "53300", "{failed:?}");
     }
     // More rounds than are good for us.
     let (failed, _) = failure(&a_target(port, "heavy"), &[]).await;

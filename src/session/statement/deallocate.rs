@@ -1,0 +1,65 @@
+//! The name of the prepared statement that an SQL text gives up, where that is all the text does.
+//!
+//! It is for memory alone, so it reads only what leaves no doubt: a name that it got wrong would hide another statement's text.
+
+/// Bytes of a name that the server does not cut (`NAMEDATALEN`).
+const MAX_NAME_BYTES: usize = 63;
+
+/// The name in `DEALLOCATE [PREPARE] name`; none where there is more, or anything that could be read in two ways.
+pub(in crate::session) fn deallocated(text: &[u8]) -> Option<Box<[u8]>> {
+    let text = str::from_utf8(text).ok().filter(|text| text.is_ascii())?;
+    let text = text.trim_matches([' ', '\n', '\r', '\t']);
+    let text = text.strip_suffix(';').unwrap_or(text).trim_end();
+    let mut rest = behind(text, "deallocate")?;
+    if let Some(name) = behind(rest, "prepare") {
+        rest = name;
+    }
+    let name = match rest.strip_prefix('"') {
+        Some(quoted) => quoted
+            .strip_suffix('"')
+            .filter(|name| !name.contains(['"', '\\']))?
+            .to_owned(),
+        None => {
+            let first = rest.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
+            let plain = first && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            Some(rest.to_ascii_lowercase()).filter(|name| plain && name != "all" && name != "prepare")?
+        }
+    };
+    (1..=MAX_NAME_BYTES).contains(&name.len()).then(|| name.into_bytes().into())
+}
+
+/// The text behind a word and the space after it.
+fn behind<'t>(text: &'t str, word: &str) -> Option<&'t str> {
+    let (start, rest) = text.split_at_checked(word.len())?;
+    let spaced = rest.starts_with([' ', '\n', '\r', '\t']);
+    (start.eq_ignore_ascii_case(word) && spaced).then(|| rest.trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::deallocated;
+
+    #[test]
+    fn only_a_name_that_leaves_no_doubt() {
+        for (text, name) in [
+            ("DEALLOCATE a", Some("a")),
+            (" deallocate  Prepare A_1 ;\n", Some("a_1")),
+            ("DEALLOCATE \"_pg3_1\"", Some("_pg3_1")),
+            ("deallocate \"Mixed Case\"", Some("Mixed Case")),
+            ("DEALLOCATE ALL", None),
+            ("DEALLOCATE PREPARE ALL", None),
+            ("DEALLOCATE", None),
+            ("DEALLOCATE a; SELECT 1", None),
+            ("DEALLOCATE a -- b", None),
+            ("DEALLOCATE/**/a", None),
+            ("DEALLOCATE U&\"a\"", None),
+            ("DEALLOCATE \"a\"\"b\"", None),
+            ("DEALLOCATE \"a\"; SELECT \"b\"", None),
+            ("SELECT 'DEALLOCATE a'", None),
+            ("DEALLOCATE é", None),
+            ("DEALLOCATE \"\"", None),
+        ] {
+            assert_eq!(deallocated(text.as_bytes()).as_deref(), name.map(str::as_bytes), "{text}");
+        }
+    }
+}

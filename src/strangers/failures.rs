@@ -1,0 +1,234 @@
+//! Proofs that failed, by address and by the name they were for: how long the answer to one more is held back, and what is told
+//! to whoever proves the name.
+//!
+//! It holds nothing back itself, and never counts against a proof that is good. A name nobody has is counted as any other.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::network::Network;
+use crate::clock::Moment;
+
+/// Failures of one name from one address that are answered without delay: people mistype.
+const FREE_FAILURES: f64 = 5.0;
+/// Failures of one address, whatever they were for, that are answered without delay: many people share one.
+const FREE_FAILURES_PER_ADDRESS: f64 = 20.0;
+/// The first delay; each further failure doubles it.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+/// Doublings beyond which any cap is reached (51 s).
+const MAX_DOUBLINGS: f64 = 10.0;
+/// Failures that nobody was told of are kept for so long after the last of them.
+const UNTOLD_FOR: Duration = Duration::from_hours(1);
+/// Pairs of name and address, and again addresses, that are kept count of. To forget one costs nothing but its delay.
+const MAX_REMEMBERED: usize = 4096;
+/// Failures of a name from which on whoever proves it is told of them: fewer are their own slips.
+const MIN_TOLD: u64 = 3;
+
+/// What is told to whoever proved a name of the failures before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailedLogins {
+    /// Under the name, wherever they came from.
+    pub under_name: u64,
+    /// From the address, under whatever names.
+    pub from_address: u64,
+    /// When the first of them was.
+    pub since: Timestamp,
+}
+
+/// The counts.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    hasher: RandomState,
+    by_name: HashMap<(Network, u64), Count>,
+    by_network: HashMap<Network, Count>,
+}
+
+#[derive(Debug)]
+struct Count {
+    /// One is forgiven each second.
+    recent: f64,
+    last: Instant,
+    untold: u64,
+    since: Timestamp,
+}
+
+impl Failures {
+    /// Counts one more; `name` is what it was for, where it came that far. Returns how long its answer is held back, at most
+    /// `longest`.
+    pub(super) fn add(&mut self, network: Network, name: Option<&str>, longest: Duration, now: Moment) -> Duration {
+        let of_address = count(&mut self.by_network, network, now);
+        let mut delay = delay(of_address - FREE_FAILURES_PER_ADDRESS);
+        if let Some(name) = name {
+            let name = self.hasher.hash_one(name);
+            delay = delay.max(self::delay(count(&mut self.by_name, (network, name), now) - FREE_FAILURES));
+        }
+        delay.min(longest)
+    }
+
+    /// What is to be told to whoever proved `name` from `network`, once. How long answers are held back does not change: it would
+    /// tell a stranger that somebody has the name.
+    pub(super) fn told(&mut self, network: Network, name: &str, now: Moment) -> Option<FailedLogins> {
+        let name = self.hasher.hash_one(name);
+        let of_name = self.by_name.iter_mut().filter(|((_, other), _)| *other == name);
+        let mut counts: Vec<_> = of_name.map(|(_, count)| count).filter(|count| !count.is_old(now)).collect();
+        let under_name = counts.iter().map(|count| count.untold).sum();
+        let of_address = self.by_network.get_mut(&network).filter(|count| !count.is_old(now));
+        let from_address = of_address.as_ref().map_or(0, |count| count.untold);
+        // Many share an address, and their slips are no news.
+        let told = under_name >= MIN_TOLD || from_address > FREE_FAILURES_PER_ADDRESS as u64;
+        if !told {
+            return None;
+        }
+        counts.extend(of_address);
+        let since = counts.iter().filter(|count| count.untold > 0).map(|count| count.since).min();
+        for count in counts {
+            count.untold = 0;
+        }
+        Some(FailedLogins {
+            under_name,
+            from_address,
+            since: since.unwrap_or(now.time),
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.by_name.len().max(self.by_network.len())
+    }
+}
+
+impl Count {
+    fn forgive(&mut self, now: Moment) {
+        let passed = now.instant.saturating_duration_since(self.last);
+        self.recent = (self.recent - passed.as_secs_f64()).max(0.0);
+        self.last = self.last.max(now.instant);
+    }
+
+    fn is_old(&self, now: Moment) -> bool {
+        now.instant.saturating_duration_since(self.last) > UNTOLD_FOR
+    }
+}
+
+/// Counts one more, and returns how many are not forgiven.
+fn count<K: Hash + Eq>(counts: &mut HashMap<K, Count>, key: K, now: Moment) -> f64 {
+    if counts.len() >= MAX_REMEMBERED && !counts.contains_key(&key) {
+        forget(counts, now);
+    }
+    let count = counts.entry(key).or_insert(Count {
+        recent: 0.0,
+        last: now.instant,
+        untold: 0,
+        since: now.time,
+    });
+    count.forgive(now);
+    if count.untold == 0 {
+        count.since = now.time;
+    }
+    count.recent += 1.0;
+    count.untold += 1;
+    count.recent
+}
+
+/// Makes room: first the old are forgotten, then those that are forgiven or failed once, then, should that not do, all.
+fn forget<K: Hash + Eq>(counts: &mut HashMap<K, Count>, now: Moment) {
+    counts.retain(|_, count| !count.is_old(now));
+    if counts.len() > MAX_REMEMBERED / 2 {
+        counts.retain(|_, count| {
+            let passed = now.instant.saturating_duration_since(count.last);
+            count.recent - passed.as_secs_f64() > 1.0
+        });
+    }
+    if counts.len() > MAX_REMEMBERED / 2 {
+        counts.clear();
+    }
+}
+
+fn delay(beyond: f64) -> Duration {
+    if beyond <= 0.0 {
+        return Duration::ZERO;
+    }
+    FIRST_DELAY.mul_f64(beyond.min(MAX_DOUBLINGS).exp2() / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use tokio::time::advance;
+
+    const LONGEST: Duration = Duration::from_secs(2);
+
+    fn network(text: &str) -> Network {
+        Network::of(text.parse().unwrap())
+    }
+
+    fn delays(failures: &mut Failures, from: &str, name: Option<&str>, clock: &Clock, times: usize) -> Vec<u128> {
+        let add = |_| failures.add(network(from), name, LONGEST, clock.moment()).as_millis();
+        (0..times).map(add).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_is_slowed_down_where_it_fails_and_no_other() {
+        let (mut failures, clock) = (Failures::default(), Clock::manual(Timestamp::UNIX_EPOCH));
+        let slowed = delays(&mut failures, "10.0.0.1", Some("ana"), &clock, 12);
+        assert_eq!(slowed[..5], [0; 5]);
+        assert_eq!(slowed[5..], [100, 200, 400, 800, 1600, 2000, 2000]);
+        assert_eq!(delays(&mut failures, "10.0.0.1", Some("bo"), &clock, 1), [0]);
+        assert_eq!(delays(&mut failures, "10.0.0.2", Some("ana"), &clock, 1), [0]);
+        advance(Duration::from_mins(1)).await;
+        assert_eq!(delays(&mut failures, "10.0.0.1", Some("ana"), &clock, 1), [0], "forgiven");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_name_each_time_is_slowed_down_by_the_address() {
+        let (mut failures, clock) = (Failures::default(), Clock::manual(Timestamp::UNIX_EPOCH));
+        for n in 0..20 {
+            assert_eq!(delays(&mut failures, "10.0.0.1", Some(&n.to_string()), &clock, 1), [0]);
+        }
+        assert_eq!(delays(&mut failures, "10.0.0.1", Some("x"), &clock, 1), [100]);
+        assert_eq!(delays(&mut failures, "10.0.0.1", None, &clock, 1), [200]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_proves_the_name_is_told_once_and_strangers_learn_nothing_by_it() {
+        let (mut failures, clock) = (Failures::default(), Clock::manual(Timestamp::UNIX_EPOCH));
+        let here = network("10.0.0.1");
+        assert_eq!(failures.told(here, "ana", clock.moment()), None);
+        delays(&mut failures, "10.0.0.1", Some("ana"), &clock, 2);
+        assert_eq!(failures.told(here, "ana", clock.moment()), None, "slips");
+        delays(&mut failures, "10.0.0.2", Some("ana"), &clock, 9);
+        delays(&mut failures, "10.0.0.1", Some("bo"), &clock, 1);
+        let told = failures.told(here, "ana", clock.moment());
+        assert_eq!(
+            told,
+            Some(FailedLogins {
+                under_name: 11,
+                from_address: 3,
+                since: Timestamp::UNIX_EPOCH
+            })
+        );
+        assert_eq!(failures.told(here, "ana", clock.moment()), None, "once");
+        // As if nobody had come in.
+        assert_eq!(delays(&mut failures, "10.0.0.2", Some("ana"), &clock, 1), [1600]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_is_bounded() {
+        let (mut failures, clock) = (Failures::default(), Clock::manual(Timestamp::UNIX_EPOCH));
+        delays(&mut failures, "10.0.0.1", Some("ana"), &clock, 50);
+        for n in 0..3 * u32::try_from(MAX_REMEMBERED).unwrap() {
+            let from = Network::of(n.to_be_bytes().into());
+            let _ = failures.add(from, Some(&n.to_string()), LONGEST, clock.moment());
+            assert!(failures.remembered() <= MAX_REMEMBERED);
+        }
+        assert_eq!(
+            delays(&mut failures, "10.0.0.1", Some("ana"), &clock, 1),
+            [2000],
+            "those that go on are not forgotten for those that fail once"
+        );
+    }
+}
