@@ -170,7 +170,7 @@ fn what_is_given_back_does_not_count() {
 #[test]
 fn what_sql_gives_up_takes_no_memory() {
     let mut tap = tap();
-    let text = "x".repeat(KEEP.sql);
+    let text = "x".repeat(keep().sql);
     let parsed = |tap: &mut Tap, name: &str, text: &str| {
         send(tap, b'P', &parse(name, text), false).unwrap();
         hear(tap, b'1', b"");
@@ -196,13 +196,13 @@ fn what_sql_gives_up_takes_no_memory() {
         }
         send(&mut tap, b'S', b"", false).unwrap();
         hear(&mut tap, b'Z', b"I");
-        assert_eq!(tap.book.held().bytes() > KEEP.sql, fails);
+        assert_eq!(tap.book.held().bytes() > keep().sql, fails);
     }
     for sql in ["DEALLOCATE ALL", "DISCARD ALL"] {
         for n in 0..20 {
             parsed(&mut tap, &format!("s{n}"), &text);
         }
-        assert!(tap.book.held().bytes() > 20 * KEEP.sql);
+        assert!(tap.book.held().bytes() > 20 * keep().sql);
         send(&mut tap, b'Q', format!("{sql}\0").as_bytes(), false).unwrap();
         hear(&mut tap, b'C', format!("{sql}\0").as_bytes());
         hear(&mut tap, b'Z', b"I");
@@ -213,13 +213,13 @@ fn what_sql_gives_up_takes_no_memory() {
 #[test]
 fn the_sessions_of_an_identity_share_their_memory() {
     let quota = Arc::new(Quota::new(crate::session::QuotaLimits {
-        prepared_bytes: 10 * KEEP.sql,
+        prepared_bytes: 10 * keep().sql,
         ..Default::default()
     }));
     let (mut first, mut second) = (tap(), tap());
     first.share(&quota);
     second.share(&quota);
-    let text = "x".repeat(KEEP.sql);
+    let text = "x".repeat(keep().sql);
     for n in 0..6 {
         send(&mut first, b'P', &parse(&format!("s{n}"), &text), false).unwrap();
     }
