@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::database::Database;
 use super::grants::{Lives, NOT_STORED};
 use super::house::House;
+use super::limits::{MAX_FOLLOWED, MAX_NAMED, kept};
 use super::report::{Denial, GrantLife, LateEnd, Listed, Overshoots, Period, Refusals, Report, Statements};
 use crate::audit::event::{BackendGone, DecisionMade, Done, Event, Kind, Outcome, RequestChanged, SessionEnded, Statement, Who};
 use crate::audit::verify::Verdict;
@@ -18,6 +19,10 @@ use crate::ids::SessionId;
 
 /// Kinds of refusals that are kept apart; whoever makes up a new name for each login fills it.
 const MOST_KINDS: usize = 20_000;
+/// Statements without an outcome that are followed at once.
+const MAX_IN_FLIGHT: usize = 2_000_000;
+/// Ends whose delays are kept, for the middle one of them.
+const MAX_DELAYS: usize = 5_000_000;
 /// An end that comes later than this is listed by itself. Microseconds.
 const LATE_US: u64 = 1_000_000;
 
@@ -41,6 +46,10 @@ pub struct Collector {
     statements: Statements,
     records: u64,
     unreadable: Listed<String>,
+    /// How many statements have no outcome yet.
+    in_flight: usize,
+    /// What could not be followed, for there was too much of it.
+    unfollowed: u64,
 }
 
 impl Collector {
@@ -64,6 +73,8 @@ impl Collector {
             statements: Statements::default(),
             records: 0,
             unreadable: Listed::default(),
+            in_flight: 0,
+            unfollowed: 0,
         }
     }
 
@@ -76,7 +87,7 @@ impl Collector {
                 self.record(record.time, &record.event);
             }
             Ok(_) => {}
-            Err(error) => self.unreadable.push(error.to_string()),
+            Err(error) => self.unreadable.push(kept(&error.to_string())),
         }
     }
 
@@ -86,7 +97,11 @@ impl Collector {
             Event::GrantChanged(event) => self.lives.grant(time, event, self.period),
             Event::RequestChanged(event) => self.request(time, event),
             Event::SessionStarted(event) => {
-                self.open.insert(event.who.session.clone());
+                if self.open.len() < MAX_FOLLOWED {
+                    self.open.insert(event.who.session.clone());
+                } else {
+                    self.unfollowed += 1;
+                }
                 if within && let Some(used) = self.lives.used(&event.who.grant) {
                     used.sessions += 1;
                     used.at(time);
@@ -97,6 +112,7 @@ impl Collector {
             Event::GateStarted(_) => {
                 // What was open then died with the gate that had it.
                 let open = std::mem::take(&mut self.open).len() as u64;
+                self.in_flight = 0;
                 self.statements.unknown += self.flying.drain().map(|(_, left)| left.len() as u64).sum::<u64>();
                 if within {
                     self.lost_sessions += open;
@@ -142,9 +158,9 @@ impl Collector {
                 } else {
                     event.by.to_string()
                 },
-                reason: event.reason.clone(),
-                policies: event.policies.clone(),
-                policy_set: event.policy_set.clone(),
+                reason: event.reason.as_deref().map(kept),
+                policies: named(&event.policies),
+                policy_set: event.policy_set.as_deref().map(kept),
             }),
             NOT_STORED if self.denials.items.last().is_some_and(|denial| denial.wanted == wanted) => {
                 self.denials.items.pop();
@@ -154,7 +170,7 @@ impl Collector {
     }
 
     fn refused(&mut self, time: Timestamp, why: &str, claimed: String, client: String) {
-        let key = (why.to_owned(), claimed, client);
+        let key = (kept(why), kept(&claimed), client);
         if self.refusals.len() >= MOST_KINDS && !self.refusals.contains_key(&key) {
             self.refusals_more += 1;
             return;
@@ -178,10 +194,12 @@ impl Collector {
             return;
         }
         self.statements.executed += 1;
-        self.flying
-            .entry(event.who.session.clone())
-            .or_default()
-            .insert(event.statement);
+        if self.in_flight < MAX_IN_FLIGHT {
+            let left = self.flying.entry(event.who.session.clone()).or_default();
+            self.in_flight += usize::from(left.insert(event.statement));
+        } else {
+            self.unfollowed += 1;
+        }
         if let Some(used) = self.lives.used(&event.who.grant) {
             used.statements += 1;
             used.at(time);
@@ -196,6 +214,7 @@ impl Collector {
         if !flying.is_some_and(|left| left.remove(&event.statement)) {
             return;
         }
+        self.in_flight = self.in_flight.saturating_sub(1);
         let used = self.lives.used(&event.who.grant);
         match event.result {
             Done::Completed | Done::Suspended => {}
@@ -219,15 +238,24 @@ impl Collector {
     fn ended(&mut self, time: Timestamp, event: &SessionEnded) {
         self.open.remove(&event.who.session);
         let left = self.flying.remove(&event.who.session).unwrap_or_default();
+        self.in_flight = self.in_flight.saturating_sub(left.len());
         self.statements.unknown += left.len() as u64;
         if !self.period.has(time) {
             return;
         }
-        *self.endings.entry(event.ending.clone()).or_default() += 1;
+        if self.endings.len() < MOST_KINDS || self.endings.contains_key(&event.ending) {
+            *self.endings.entry(kept(&event.ending)).or_default() += 1;
+        } else {
+            self.unfollowed += 1;
+        }
         if let Some(used) = self.lives.used(&event.who.grant) {
             used.at(time);
         }
-        self.delays_us.extend(event.overshoot_us);
+        if self.delays_us.len() < MAX_DELAYS {
+            self.delays_us.extend(event.overshoot_us);
+        } else {
+            self.unfollowed += u64::from(event.overshoot_us.is_some());
+        }
         let unconfirmed = event.backend_gone == Some(false);
         if unconfirmed || event.overshoot_us.is_some_and(|delay| delay > LATE_US) {
             let Who {
@@ -242,7 +270,7 @@ impl Collector {
                 grant,
                 identity,
                 target,
-                ending: event.ending.clone(),
+                ending: kept(&event.ending),
                 overshoot_us: event.overshoot_us,
                 confirmed: !unconfirmed,
             });
@@ -262,6 +290,12 @@ impl Collector {
     /// What it comes to, with what the proof of the log said.
     #[must_use]
     pub fn report(mut self, verdict: Result<Verdict, String>, key_from: Option<String>) -> Report {
+        let unfollowed = self.unfollowed + self.lives.unfollowed() + self.database.unfollowed();
+        if unfollowed > 0 {
+            self.unreadable.push(format!(
+                "{unfollowed} records were about more grants, requests, roles, sessions or statements than one report follows at once: take a shorter time"
+            ));
+        }
         let mut refusals: Vec<Refusals> = self.refusals.into_values().collect();
         refusals.sort_by(|a, b| (b.count, a.first, &a.claimed).cmp(&(a.count, b.first, &b.claimed)));
         self.delays_us.sort_unstable();
@@ -302,16 +336,21 @@ impl Collector {
     }
 }
 
+/// As many names of policies as are shown.
+fn named(policies: &[String]) -> Vec<String> {
+    policies.iter().take(MAX_NAMED).map(|name| kept(name)).collect()
+}
+
 fn forbidden(time: Timestamp, event: &DecisionMade) -> Denial {
     Denial {
         time,
         identity: event.identity.clone(),
-        wanted: format!("{} {}", event.action, event.about),
+        wanted: kept(&format!("{} {}", event.action, event.about)),
         how: "denied".to_owned(),
         by: "policies".to_owned(),
         reason: None,
-        policies: event.policies.clone(),
-        policy_set: Some(event.policy_set.clone()),
+        policies: named(&event.policies),
+        policy_set: Some(kept(&event.policy_set)),
     }
 }
 

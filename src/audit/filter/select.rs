@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use jiff::Timestamp;
 
 use super::Filter;
+use super::texts::texts;
 use crate::audit::encode::{TIME_LENGTH, timestamp};
 use crate::audit::event::{Event, SessionStarted};
 use crate::audit::reading::Readings;
@@ -26,7 +27,16 @@ pub struct Selector {
     held: HashMap<(SessionId, u64), Record>,
     /// Statements that were given out and whose outcome is wanted, too.
     given: HashSet<(SessionId, u64)>,
+    /// The texts of those that are held. Bytes.
+    held_bytes: usize,
+    /// Something was let go of, for there was too much to remember.
+    overfull: bool,
 }
+
+/// The texts of held statements, at most: those in flight in a gate come to a fraction of it.
+const MAX_HELD_BYTES: usize = 256 << 20;
+/// Held statements, given ones and sessions, at most, of each.
+const MAX_REMEMBERED: usize = 1_000_000;
 
 impl Selector {
     /// A selector that has seen nothing yet.
@@ -57,7 +67,11 @@ impl Selector {
     /// Lets it know of a session that began before what it is to be offered.
     pub(in crate::audit) fn know(&mut self, started: &SessionStarted) {
         if self.filter.wants_session(started) {
-            self.sessions.insert(started.who.session.clone());
+            if self.sessions.len() < MAX_REMEMBERED {
+                self.sessions.insert(started.who.session.clone());
+            } else {
+                self.overfull = true;
+            }
         }
     }
 
@@ -86,15 +100,20 @@ impl Selector {
                     return;
                 }
                 if result {
-                    self.held.insert(key, record);
+                    self.hold(key, record);
                 } else if self.filter.in_time(&record) {
-                    self.given.insert(key);
+                    if self.given.len() < MAX_REMEMBERED {
+                        self.given.insert(key);
+                    } else {
+                        self.overfull = true;
+                    }
                     self.give(record, &mut give);
                 }
             }
             Event::Outcome(outcome) if content || result => {
                 let key = (outcome.who.session.clone(), outcome.statement);
                 let (held, given) = (self.held.remove(&key), self.given.remove(&key));
+                self.held_bytes -= held.as_ref().map_or(0, weight);
                 let by_itself = !content && self.filter.has_names(&record);
                 if (held.is_some() || given || by_itself) && self.filter.in_time(&record) && self.filter.has_result(&record) {
                     if let Some(statement) = held {
@@ -108,11 +127,13 @@ impl Selector {
                     // What had no outcome by then never gets one.
                     Event::SessionEnded(ended) => {
                         self.held.retain(|(session, _), _| *session != ended.who.session);
+                        self.held_bytes = self.held.values().map(weight).sum();
                         self.given.retain(|(session, _)| *session != ended.who.session);
                     }
                     Event::GateStarted(_) => {
                         self.held.clear();
                         self.given.clear();
+                        self.held_bytes = 0;
                     }
                     _ => {}
                 }
@@ -123,11 +144,34 @@ impl Selector {
         }
     }
 
+    /// Keeps a statement until its outcome is known.
+    fn hold(&mut self, key: (SessionId, u64), record: Record) {
+        let bytes = weight(&record);
+        if self.held.len() >= MAX_REMEMBERED || self.held_bytes + bytes > MAX_HELD_BYTES {
+            self.overfull = true;
+            return;
+        }
+        self.held_bytes += bytes;
+        if let Some(before) = self.held.insert(key, record) {
+            self.held_bytes -= weight(&before);
+        }
+    }
+
+    /// Says that something was let go of since this was asked last, so that a record may be missing from what was given.
+    pub(in crate::audit) fn let_go(&mut self) -> bool {
+        std::mem::take(&mut self.overfull)
+    }
+
     fn give(&self, record: Record, give: &mut impl FnMut(Record)) {
         if self.filter.wants_event(&record) {
             give(record);
         }
     }
+}
+
+/// The texts of a record. Bytes.
+fn weight(record: &Record) -> usize {
+    texts(&record.event).iter().map(|text| text.len()).sum()
 }
 
 /// A time as it stands in a line; `None` for one that no line can have.
