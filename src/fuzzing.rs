@@ -171,20 +171,23 @@ pub fn lexer(data: &[u8]) {
         Rails::new(&rules, "fuzzed".parse().ok()?).ok()
     });
     for strings in [Backslashes::Ordinary, Backslashes::Escape, Backslashes::Unsettled] {
-        tokens(data, strings);
-    }
-    if let Ok(text) = str::from_utf8(data) {
-        let _ = Reading::of(text);
-    }
-    if let Some(rails) = &*RAILS {
-        let _ = (rails.judge(data), rails.judge_astray(data));
+        let settings = LexerSettings {
+            strings,
+            ..LexerSettings::default()
+        };
+        tokens(data, settings);
+        if let Ok(text) = str::from_utf8(data) {
+            let _ = Reading::under(settings, text);
+        }
+        if let Some(rails) = &*RAILS {
+            let _ = rails.judge(data, settings);
+        }
     }
 }
 
 /// Each token begins behind the one before, and the last ends with the text at the latest.
-fn tokens(text: &[u8], strings: Backslashes) {
-    let encoding = LexerSettings::default().encoding;
-    let (mut lexer, mut at) = (Lexer::under(text, LexerSettings { strings, encoding }), 0);
+fn tokens(text: &[u8], settings: LexerSettings) {
+    let (mut lexer, mut at) = (Lexer::under(text, settings), 0);
     while let Some(token) = lexer.next() {
         assert!(token.end() > at && token.end() <= text.len(), "the lexer goes on");
         at = token.end();

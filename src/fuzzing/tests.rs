@@ -5,7 +5,7 @@ use std::path::Path;
 use super::*;
 
 /// Inputs made for each target, where `TIDEGATE_FUZZ_INPUTS` does not say.
-const INPUTS: usize = 3_000;
+const INPUTS: usize = 1_500;
 
 /// Numbers from a seed (SplitMix64): the same at each run.
 struct Numbers(u64);
