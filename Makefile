@@ -2,11 +2,11 @@
 
 export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test bench figures deadline kill9 taken disk strangers soak regress versions fuzz drivers lint setup
+.PHONY: help demo test bench figures deadline kill9 taken disk strangers soak regress versions fuzz fuzz-targets drivers lint setup
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):[^#]*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /  make \1\t/' | expand -t 22
 
 demo: setup ## see it work: a database, the gate, a tester's psql whose time runs out (ARGS=--stay to try it by hand)
 	@echo 'Building (the first time takes some minutes) ...'
@@ -51,6 +51,14 @@ versions: setup ## the tests of roles and escapes on PostgreSQL 13, 15, 16 and 1
 
 fuzz: setup ## hostile clients for a long time (CLIENTS=5000, TIDEGATE_SEED=... to repeat a run)
 	TIDEGATE_FUZZ=$(or $(CLIENTS),5000) cargo test --locked --test it hostile_clients
+
+fuzz-targets: ## libFuzzer on each reader of bytes from outside (RUNS=1000000 of each, TARGETS="frame jwt"); needs cargo-fuzz
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	@for target in $(or $(TARGETS),$(notdir $(wildcard fuzz/seeds/*))); do \
+	  mkdir -p fuzz/corpus/$$target && \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run -s none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	    -runs=$(or $(RUNS),1000000) -rss_limit_mb=2048 -timeout=20 -max_len=16384 || exit 1; \
+	done
 
 drivers: setup ## published drivers through the gate: psycopg 3 and 2, asyncpg, node-postgres
 	tests/drivers/run.sh

@@ -3,7 +3,7 @@
 //! A wire-protocol gate in front of QA databases. This page is the table of contents, in layer order: a module imports only
 //! from those above it (`tests/architecture.rs` holds the exact graph).
 //!
-//! - [`causes`], [`clock`], [`folder_lock`], [`duration`], [`ids`], [`names`], [`secret`]: the nouns
+//! - [`causes`], [`clock`], [`folder_lock`], [`duration`], [`ids`], [`names`], [`secret`], [`visible`]: the nouns
 //! - [`diagnostics`]: the gate's own messages, which hold nothing up
 //! - [`supervision`]: the tasks and threads whose end is noticed
 //! - [`ending`]: why sessions end, with SQLSTATE and words (pure)
@@ -34,6 +34,7 @@
 //! - [`app`]: assembles, runs, drains
 //! - [`lab`]: a throwaway PostgreSQL for the demo, the tests and the benches
 //! - [`cli`]: the commands
+//! - [`fuzzing`]: each reader of bytes from outside, for fuzzers
 
 pub mod access;
 pub mod app;
@@ -50,6 +51,8 @@ pub mod evidence;
 pub mod folder_lock;
 pub mod forward;
 pub mod frontend;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grant;
 pub mod identity;
 pub mod ids;
@@ -71,4 +74,5 @@ pub mod strangers;
 pub mod supervision;
 pub mod tls;
 pub mod upstream;
+pub mod visible;
 pub mod wire;

@@ -35,6 +35,8 @@ pub struct Log {
     pub syncs: u64,
     /// The number of the segment being written.
     pub segment: u64,
+    /// This start found something of the log to be missing.
+    pub gap: bool,
     /// How long ago the last checkpoint was signed; none is due while nothing is written.
     pub since_checkpoint: Duration,
 }
@@ -74,6 +76,7 @@ struct Counters {
     audit_writes: Counter,
     audit_syncs: Counter,
     audit_segment: Gauge,
+    audit_gap: Gauge,
     audit_unsigned: Gauge<f64, AtomicU64>,
     waiting: Gauge,
     notices_lost: Counter,
@@ -107,6 +110,7 @@ impl Default for Counters {
             audit_writes: Counter::default(),
             audit_syncs: Counter::default(),
             audit_segment: Gauge::default(),
+            audit_gap: Gauge::default(),
             audit_unsigned: Gauge::default(),
             waiting: Gauge::default(),
             notices_lost: Counter::default(),
@@ -144,6 +148,11 @@ impl Counters {
             "audit_segment",
             "The number of the segment being written",
             self.audit_segment.clone(),
+        );
+        registry.register(
+            "audit_gap",
+            "1 where this start found that the audit log is shorter than, or another than, the ledger knows it",
+            self.audit_gap.clone(),
         );
         registry.register(
             "audit_checkpoint_age_seconds",
@@ -265,6 +274,7 @@ impl Metrics {
             counter.inner().store(count, Ordering::Relaxed);
         }
         self.0.audit_segment.set(i64::try_from(log.segment).unwrap_or(i64::MAX));
+        self.0.audit_gap.set(i64::from(log.gap));
         self.0.audit_unsigned.set(log.since_checkpoint.as_secs_f64());
     }
 
@@ -402,6 +412,7 @@ mod tests {
             writes: 4,
             syncs: 1,
             segment: 2,
+            gap: true,
             since_checkpoint: Duration::from_millis(1500),
         });
         metrics.forwarded(7, 1, Duration::from_millis(1500));
@@ -430,6 +441,7 @@ mod tests {
             "tidegate_audit_lines_total 9",
             "tidegate_audit_syncs_total 1",
             "tidegate_audit_segment 2",
+            "tidegate_audit_gap 1",
             "tidegate_audit_checkpoint_age_seconds 1.5",
             "tidegate_audit_forwarded_total 7",
             "tidegate_audit_forward_missed_total 1",

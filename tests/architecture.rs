@@ -24,10 +24,11 @@ const LAYERS: &[(&str, &str)] = &[
     ("ids", ""),
     ("names", ""),
     ("secret", ""),
+    ("visible", ""),
     ("diagnostics", ""),
     ("supervision", ""),
-    ("ending", "ids names"),
-    ("wire", "ending"),
+    ("ending", "ids names visible"),
+    ("wire", "ending visible"),
     ("scram", ""),
     ("lexer", ""),
     ("rights", "ids names"),
@@ -36,8 +37,8 @@ const LAYERS: &[(&str, &str)] = &[
     ("tls", ""),
     ("identity", "causes names secret tls"),
     ("metrics", "names"),
-    ("audit", "clock folder_lock ids names supervision ending lexer"),
-    ("evidence", "ids names audit"),
+    ("audit", "clock folder_lock ids names supervision ending lexer visible"),
+    ("evidence", "ids names audit visible"),
     ("rails", "names ending lexer audit"),
     ("policy", "names identity request"),
     (
@@ -49,17 +50,20 @@ const LAYERS: &[(&str, &str)] = &[
         "access",
         "clock duration ids names secret ending grant request identity audit policy ledger strangers",
     ),
-    ("frontend", "clock secret ending wire scram tls strangers"),
-    ("upstream", "ids names secret ending scram grant tls"),
+    ("frontend", "clock secret ending wire scram tls strangers visible"),
+    ("upstream", "ids names secret ending scram grant tls visible"),
     (
         "provision",
         "causes clock ids names secret ending rights scram grant tls audit ledger upstream",
     ),
     (
         "session",
-        "clock duration ids names secret ending wire lexer grant request metrics tls audit rails ledger strangers access frontend upstream provision",
+        "clock duration ids names secret ending wire lexer grant request metrics tls audit rails ledger strangers access frontend upstream provision visible",
     ),
-    ("notify", "causes clock ids secret supervision tls request audit ledger"),
+    (
+        "notify",
+        "causes clock ids secret supervision tls request audit ledger visible",
+    ),
     ("forward", "clock supervision tls audit notify"),
     (
         "control",
@@ -76,13 +80,14 @@ const LAYERS: &[(&str, &str)] = &[
     ("lab", "secret tls"),
     (
         "cli",
-        "clock duration ids names secret diagnostics supervision grant request identity tls policy audit evidence provision session control config app lab",
+        "clock duration ids names secret diagnostics supervision grant request identity tls policy audit evidence ledger provision session control config app lab visible",
     ),
+    ("fuzzing", "wire scram lexer identity audit rails config visible"),
 ];
 
 /// No task, socket, file, clock or randomness: what these need comes as an argument.
 const PURE: &[&str] = &[
-    "duration", "ids", "names", "ending", "wire", "scram", "lexer", "grant", "request", "rails", "rights", "policy",
+    "duration", "ids", "names", "visible", "ending", "wire", "scram", "lexer", "grant", "request", "rails", "rights", "policy",
 ];
 const IMPURE: &[&str] = &[
     "async ",

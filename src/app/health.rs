@@ -76,6 +76,7 @@ fn log(shared: &Shared) -> Log {
         writes,
         syncs,
         segment,
+        gap: shared.journal.gap().is_some(),
         since_checkpoint: age.and_then(|age| age.try_into().ok()).unwrap_or_default(),
     }
 }

@@ -13,6 +13,7 @@ mod drift;
 mod error;
 mod health;
 mod inspect;
+mod log_end;
 mod overdue;
 mod policies;
 pub mod profiles;
@@ -94,10 +95,14 @@ impl Gate {
         inspect::warn_of_shared_accounts(&settings);
         let state_folder = state_folder::take(&settings.state_dir, &settings.audit.dir)?;
         let store = settings.state_dir.join("ledger.sqlite");
-        let clock = Clock::system(ledger::highest_time(&store)?);
-        let journal = Journal::open(&settings.audit, clock.clone())?;
-        journal.record(&begun()).await?;
+        let known_time = ledger::highest_time(&store)?;
+        let clock = Clock::system(known_time);
+        let remembered = log_end::remembered(&store, known_time.is_some())?;
+        let journal = Journal::open_remembered(&settings.audit, &remembered, clock.clone())?;
+        // Before the log's first line: so a log without a ledger is one whose ledger was taken away.
         let ledger = Ledger::open(&store, journal.clone(), clock.clone())?;
+        journal.record(&begun()).await?;
+        log_end::accept(&ledger, &journal, &clock).await?;
         let mut builder = build::Builder::new(&settings, places, journal.clone(), clock.clone())?;
         let rules = builder.rules(&settings)?;
         let reaper = Reaper {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::log_end;
 use super::pulse::Pulse;
 use crate::audit::Health;
 use crate::session::Shared;
@@ -13,10 +14,12 @@ use crate::session::Shared;
 const OBSERVE: Duration = Duration::from_millis(250);
 /// How often the time is noted on disk, so that a clock set back while the gate is down lengthens nothing by more than this.
 const REMEMBER: Duration = Duration::from_secs(10);
+/// How often the log's end is noted on disk: what is cut off the log while the gate is down is noticed but for so much.
+const REMEMBER_END: Duration = Duration::from_secs(1);
 
 /// Ticks for as long as the gate runs.
 pub(super) async fn tick(shared: Arc<Shared>, pulse: Pulse) {
-    tokio::join!(observe(&shared, &pulse), remember(&shared));
+    tokio::join!(observe(&shared, &pulse), remember(&shared), remember_end(&shared));
 }
 
 async fn observe(shared: &Shared, pulse: &Pulse) {
@@ -47,6 +50,16 @@ async fn observe(shared: &Shared, pulse: &Pulse) {
                 }
             }
         }
+    }
+}
+
+/// That it fails is told with the time.
+async fn remember_end(shared: &Shared) {
+    let (mut remember, mut noted) = (tokio::time::interval(REMEMBER_END), None);
+    remember.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        remember.tick().await;
+        let _ = log_end::remember(shared, &mut noted).await;
     }
 }
 

@@ -58,7 +58,10 @@ impl TryFrom<String> for Mark {
     type Error = InvalidLink;
 
     fn try_from(text: String) -> Result<Self, InvalidLink> {
-        text.as_bytes().try_into().map(Self).map_err(|_| InvalidLink)
+        // Nothing else is written, and nothing else is shown.
+        let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let mark = text.as_bytes().try_into().ok().filter(|_| digits);
+        mark.map(Self).ok_or(InvalidLink)
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! It does not number lines, hold files or read clocks: a line gets its number and its place in the chain when it is written.
 //!
-//! INVARIANT: whatever bytes a client or a server sends, one event is one line of valid JSON, and no character that
-//! moves a cursor, breaks a line or turns text around (C0, DEL, C1, U+2028, U+2029, bidirectional controls) stands in it as
-//! itself: all are JSON escapes. Encoding allocates nothing but the growth of the buffer it writes to.
+//! INVARIANT: whatever bytes a client or a server sends, one event is one line of valid JSON, and no character that moves a
+//! cursor, breaks a line, turns text around or hides in it ([`visible::is_unseen`]) stands in it as itself: all are JSON escapes.
+//! Encoding allocates nothing but the growth of the buffer it writes to, and what texts with such characters take.
 
 mod hot;
 
@@ -17,6 +17,7 @@ use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
 use super::event::Event;
+use crate::visible;
 
 /// Buffers larger than this are given back instead of being kept for the next use.
 const KEEP: usize = 64 * 1024;
@@ -172,7 +173,7 @@ fn encode(out: &mut Vec<u8>, second: &mut Second, time: Timestamp, event: &Event
     Ok(())
 }
 
-/// Writes strings so that no control character, line separator or bidirectional control stands in them as itself.
+/// Writes strings so that no character stands in them as itself which does something instead of being seen.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Harmless;
 
@@ -182,30 +183,8 @@ impl Formatter for Harmless {
     where
         W: ?Sized + io::Write,
     {
-        // Every character to be escaped is DEL or starts with a byte above it.
-        if fragment.bytes().fold(0, |seen: u8, byte| seen | byte.saturating_add(1)) < 0x80 {
-            return writer.write_all(fragment.as_bytes());
-        }
-        let mut rest = fragment;
-        while let Some((at, found)) = rest.char_indices().find(|(_, character)| is_hostile(*character)) {
-            let (before, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
-            writer.write_all(before.as_bytes())?;
-            write!(writer, "\\u{:04x}", u32::from(found))?;
-            rest = from.get(found.len_utf8()..).unwrap_or_default();
-        }
-        writer.write_all(rest.as_bytes())
+        writer.write_all(visible::json(fragment).as_bytes())
     }
-}
-
-/// Whether a character does something to a terminal, a log viewer or the order of a text instead of being seen. All such
-/// are in the basic plane, so four hexadecimal digits name them.
-pub(super) fn is_hostile(character: char) -> bool {
-    matches!(character,
-        '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}'
-        // Line and paragraph separator: line ends to JavaScript and some viewers.
-        | '\u{2028}' | '\u{2029}'
-        // Bidirectional marks, embeddings, overrides and isolates (Unicode annex 9, section 2).
-        | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The second that was written last: most records share it with the one before, and the calendar is slow.

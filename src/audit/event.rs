@@ -160,6 +160,14 @@ pub enum Fault {
     /// The log ends before the last checkpoint that was signed: lines are missing at its end (a machine that lost power can lose
     /// them, with durability `process`).
     LinesMissing,
+    /// The ledger knows the log up to a line, and there is no log: its folder was emptied, or is another.
+    LogMissing,
+    /// The log is not the one that the ledger knows.
+    LogReplaced,
+    /// The log has another line where the ledger knows one: it was written anew.
+    LogRewritten,
+    /// There is a log, and no ledger that knows how far it had come.
+    LedgerMissing,
 }
 
 impl Fault {
@@ -173,13 +181,26 @@ impl Fault {
             Self::FileLost => "the log's file was removed or replaced",
             Self::ChainBroken => "a record was changed while no gate wrote the log",
             Self::LinesMissing => "records are missing at the log's end",
+            Self::LogMissing => "the log that was written before is not there",
+            Self::LogReplaced => "another log stands in the place of the one that was written before",
+            Self::LogRewritten => "the log is not as it was written",
+            Self::LedgerMissing => "nothing tells how far the log had come",
         }
     }
 
     /// Whether records that were written are not there any more, or not as they were.
     #[must_use]
     pub fn is_damage(self) -> bool {
-        matches!(self, Self::FileLost | Self::ChainBroken | Self::LinesMissing)
+        matches!(self, Self::FileLost | Self::ChainBroken) || self.is_gap()
+    }
+
+    /// Whether a start found that something of the log is missing, or may be, which what is left of it does not show.
+    #[must_use]
+    pub fn is_gap(self) -> bool {
+        match self {
+            Self::LinesMissing | Self::LogMissing | Self::LogReplaced | Self::LogRewritten | Self::LedgerMissing => true,
+            Self::TornTail | Self::DiskFull | Self::WriteFailed | Self::FileLost | Self::ChainBroken => false,
+        }
     }
 }
 

@@ -34,6 +34,13 @@ const END: u64 = 4096;
 /// The descriptor of a filter, as xorf writes it.
 const DESCRIPTOR: usize = BinaryFuse8::DESCRIPTOR_LEN;
 
+/// A larger file is not used: an index has a few per cent of its segment's bytes.
+const MAX_INDEX_BYTES: u64 = 64 << 20;
+/// A larger block is not one of ours: it has a line longer than any record.
+const MAX_BLOCK_BYTES: u32 = 80 << 20;
+/// A larger frame is not one of ours: what cannot be packed at all grows by less than that (zstd: ZSTD_COMPRESSBOUND).
+const MAX_FRAME_BYTES: u32 = MAX_BLOCK_BYTES + MAX_BLOCK_BYTES / 128 + 1024;
+
 /// What is known of a packed segment.
 #[derive(Debug, Clone)]
 pub(super) struct Index {
@@ -72,6 +79,12 @@ impl Block {
     /// Whether one of its records may have the term.
     fn may_have(&self, term: u64) -> bool {
         BinaryFuse8Ref::from_dma(&self.descriptor, &self.fingerprints).contains(&term)
+    }
+
+    /// Whether it is one that a segment of so many packed bytes can have, so that it may be asked for room in memory.
+    fn is_of(&self, length: u64) -> bool {
+        let end = self.offset.checked_add(self.length.into());
+        end.is_some_and(|end| end <= length) && self.length <= MAX_FRAME_BYTES && self.size <= MAX_BLOCK_BYTES
     }
 
     /// A descriptor that does not fit its fingerprints would be looked up past their end.
@@ -167,7 +180,17 @@ impl Identity {
 impl Index {
     /// The index of a packed segment, which is open as `packed`; `None` if there is none that fits.
     fn load(segment: &Segment, packed: &mut File) -> Option<Self> {
-        let bytes = std::fs::read(path(segment)).ok()?;
+        let mut bytes = Vec::new();
+        let file = File::open(path(segment)).ok()?;
+        file.take(MAX_INDEX_BYTES + 1).read_to_end(&mut bytes).ok()?;
+        Self::parse(&bytes, Identity::of(packed).ok()?)
+    }
+
+    /// Reads an index that was made for this packed file; `None` if it was not, or is damaged.
+    fn parse(bytes: &[u8], of: Identity) -> Option<Self> {
+        if bytes.len() as u64 > MAX_INDEX_BYTES {
+            return None;
+        }
         let mut rest = bytes.strip_prefix(MAGIC)?;
         let sum: [u8; SUM] = take(&mut rest)?;
         if sum != <[u8; SUM]>::from(Sha256::digest(rest)) {
@@ -177,12 +200,13 @@ impl Index {
             length: u64::from_le_bytes(take(&mut rest)?),
             ends: take(&mut rest)?,
         };
-        if made_for != Identity::of(packed).ok()? {
+        if made_for != of {
             return None;
         }
         let count = u32::from_le_bytes(take(&mut rest)?);
         let blocks = (0..count).map(|_| Block::read(&mut rest)).collect::<Option<Vec<_>>>()?;
-        rest.is_empty().then_some(Self { blocks })
+        let fits = blocks.iter().all(|block| block.is_of(of.length));
+        (rest.is_empty() && fits).then_some(Self { blocks })
     }
 
     /// Puts the index beside its segment, whole or not at all.
@@ -213,6 +237,32 @@ pub(super) fn remove(segment: &Segment) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// Reads an index as one that was made for a large file, whatever its checksum, and asks each block: for fuzzers.
+pub(super) fn ask_hostile(bytes: &[u8], demand: &Demand) {
+    let of = Identity {
+        length: 1 << 40,
+        ends: [0; SUM],
+    };
+    let body = [&of.length.to_le_bytes()[..], &of.ends, bytes].concat();
+    let whole = [MAGIC, &*Sha256::digest(&body), &body].concat();
+    if let Some(index) = Index::parse(&whole, of) {
+        let room: usize = index.blocks.iter().map(|block| block.fingerprints.len()).sum();
+        assert!(room <= bytes.len(), "an index takes no more room than its file");
+        for block in &index.blocks {
+            assert!(
+                block.length <= MAX_FRAME_BYTES && block.size <= MAX_BLOCK_BYTES,
+                "no block asks for more"
+            );
+            let _ = demand.may_be_in(block);
+        }
+    }
+}
+
+/// Makes the index of packed bytes: for fuzzers.
+pub(super) fn build_hostile(packed: &mut &[u8]) -> io::Result<usize> {
+    Ok(build::build(packed)?.blocks.len())
 }
 
 /// Makes the index of a packed segment.

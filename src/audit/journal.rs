@@ -20,7 +20,7 @@ use super::event::Event;
 use super::key::PublicKey;
 use super::queue::{Queued, Shared};
 use super::writer::Writer;
-use super::{AuditError, Settings, SignedTip, Written};
+use super::{AuditError, RememberedTip, Settings, SignedTip, Written};
 use crate::clock::Clock;
 use crate::ids::LogId;
 use crate::supervision::{self, ThreadEnd};
@@ -32,6 +32,7 @@ pub struct Journal(Arc<Owner>);
 #[derive(Debug)]
 struct Owner {
     log: LogId,
+    gap: Option<String>,
     shared: Arc<Shared>,
     settings: Settings,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -89,9 +90,15 @@ impl Journal {
     /// Opens the log's folder (making it, 0700, if need be), takes it for this process, cuts off an unfinished last line,
     /// and goes on with the chain. What it finds to be wrong with the log it puts on record.
     pub fn open(settings: &Settings, clock: Clock) -> Result<Self, AuditError> {
+        Self::open_remembered(settings, &RememberedTip::NotAsked, clock)
+    }
+
+    /// The same for a log whose end a ledger remembers. What is missing of it does not keep the journal from going on: it is the first
+    /// thing on record.
+    pub fn open_remembered(settings: &Settings, remembered: &RememberedTip, clock: Clock) -> Result<Self, AuditError> {
         let mut first = Lines::default();
-        let writer = Writer::open(settings, clock.now(), &mut first)?;
-        let log = writer.log().clone();
+        let writer = Writer::open(settings, remembered, clock.now(), &mut first)?;
+        let (log, gap) = (writer.log().clone(), writer.gap().map(str::to_owned));
         let shared = Arc::new(Shared::new(writer, settings.durability, clock, first));
         let work = Arc::clone(&shared);
         let (thread, thread_end) =
@@ -99,6 +106,7 @@ impl Journal {
         Ok(Self(Arc::new(Owner {
             shared,
             log,
+            gap,
             settings: settings.clone(),
             thread: Mutex::new(Some(thread)),
             thread_end,
@@ -109,6 +117,12 @@ impl Journal {
     #[must_use]
     pub fn log(&self) -> &LogId {
         &self.0.log
+    }
+
+    /// What this start found to be missing of the log, in words.
+    #[must_use]
+    pub fn gap(&self) -> Option<&str> {
+        self.0.gap.as_deref()
     }
 
     /// Submits intents: records of what is about to happen. The batch is empty afterwards, whatever the answer.

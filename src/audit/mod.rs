@@ -22,9 +22,11 @@ pub mod event;
 pub(crate) mod excerpt;
 mod filter;
 mod follow;
+mod hostile;
 mod index;
 mod journal;
 pub mod keeper;
+pub mod kept;
 pub mod key;
 mod queue;
 mod read;
@@ -48,10 +50,11 @@ pub use encode::Batch;
 pub use excerpt::hex;
 pub use filter::{Filter, Selector};
 pub use follow::{Follow, Span, follow};
+pub(crate) use hostile::{folder_hostile, index_hostile, packed_hostile, show_hostile};
 pub use journal::{Health, Journal, Submission, Waiting};
+pub use kept::{CHECKPOINT, RememberedTip};
 pub use read::{ReadError, Records, read, read_since, read_whole};
 pub use record::{EventName, NotARecord, Record, UnknownEvent, VERSION};
-pub use survey::CHECKPOINT;
 pub use tally::{SignedTip, Written};
 
 /// How the journal is to work.

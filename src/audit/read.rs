@@ -23,6 +23,8 @@ mod source;
 
 /// An unfinished last line usually is one being written: it is looked at again this often before it is reported.
 pub(super) const LOOKS: u32 = 5;
+/// Packed segments that are unpacked at once: each may hold a few lines of the greatest length.
+const MAX_SEGMENTS_AHEAD: usize = 5;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -274,7 +276,10 @@ impl Scan {
     /// are wanted: the index is asked for them.
     fn look_ahead(&mut self, number: u32) -> Result<(), ReadError> {
         let last = self.ahead.back().map_or(number, |(segment, _)| segment.number);
-        let most = thread::available_parallelism().map_or(1, usize::from) + 1;
+        let most = thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(MAX_SEGMENTS_AHEAD - 1)
+            + 1;
         let segments = segment::list(&self.dir).map_err(|error| ReadError::io(&self.dir, error))?;
         let next = segments.into_iter().filter(|segment| segment.number > last);
         for segment in next.take(most.saturating_sub(self.ahead.len())) {
@@ -319,6 +324,10 @@ fn choose(
         },
     })?;
     selector.offer(record, |record| ready.push_back(Ok(record)));
+    if selector.let_go() {
+        let file = file.to_owned();
+        return Err(ReadError::TooMuch { file, line: number });
+    }
     Ok(())
 }
 

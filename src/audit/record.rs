@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Mark, open, seal_as};
@@ -79,9 +80,44 @@ pub enum NotARecord {
     Version(u32),
 }
 
+/// A longer line is a statement's: of no other event does a gate write as much.
+const MAX_SHORT_LINE_BYTES: usize = 1 << 20;
+/// A longer line is long for its texts: it has no more values than a statement can have parameters.
+const MAX_LONG_LINE_VALUES: usize = 1 << 17;
+
+/// Refuses what would take many times its own length to read.
+fn is_modest(line: &[u8]) -> Result<(), NotARecord> {
+    if line.len() <= MAX_SHORT_LINE_BYTES {
+        return Ok(());
+    }
+    if name_of(line) != Some(EventName::Statement.as_str()) {
+        return Err(serde_json::Error::custom("longer than any record of its kind").into());
+    }
+    if separators(line) > MAX_LONG_LINE_VALUES {
+        return Err(serde_json::Error::custom("more values than any record has").into());
+    }
+    Ok(())
+}
+
+/// How many commas stand in it outside of strings.
+fn separators(json: &[u8]) -> usize {
+    let (mut count, mut inside, mut escaped) = (0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if inside => escaped = true,
+            b'"' => inside = !inside,
+            b',' if !inside => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
 impl Record {
     /// Reads a line (without its newline). Says nothing of the chain.
     pub fn parse(line: &[u8]) -> Result<Self, NotARecord> {
+        is_modest(line)?;
         // One that begins like a line has said its version.
         if open(line).is_none() {
             let Version { v } = serde_json::from_slice(line)?;

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use serde::Serialize as _;
 
-use super::encode::{Harmless, is_hostile};
+use super::encode::Harmless;
 use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement, TransactionChanged, TransactionStatus};
 use super::reading::Readings;
 use super::record::Record;
+use crate::visible;
 
 /// A short text is cut after this many characters.
 const LONGEST: usize = 160;
@@ -44,7 +45,7 @@ pub fn columns(record: &Record) -> Columns {
         identity: event.identity().map(ToString::to_string).unwrap_or_default(),
         session: session.or_else(|| event.grant().map(ToString::to_string)).unwrap_or_default(),
         event: event.name().as_str(),
-        text: safe(&short(event), LONGEST),
+        text: visible::start(&short(event), LONGEST),
     }
 }
 
@@ -80,29 +81,6 @@ pub fn json(record: &Record, readings: &mut Readings) -> String {
         line.extend([",\"reading\":", reading, "}"]);
     }
     line
-}
-
-/// A text with everything shown as an escape that is not to be seen, cut after so many characters.
-#[must_use]
-pub fn safe(text: &str, longest: usize) -> String {
-    let mut safe = String::with_capacity(text.len().min(longest.saturating_mul(2)));
-    let mut characters = text.chars();
-    for character in characters.by_ref().take(longest) {
-        match character {
-            '\n' => safe.push_str("\\n"),
-            '\r' => safe.push_str("\\r"),
-            '\t' => safe.push_str("\\t"),
-            hostile if is_hostile(hostile) => {
-                // Writing to a string cannot fail.
-                let _ = write!(safe, "\\u{{{:x}}}", u32::from(hostile));
-            }
-            other => safe.push(other),
-        }
-    }
-    if characters.next().is_some() {
-        safe.push('…');
-    }
-    safe
 }
 
 fn short(event: &Event<'_>) -> String {

@@ -14,7 +14,7 @@ const CHUNK: usize = 128 * 1024;
 
 /// A longer line is not one of ours: an SQL text of the greatest length that can be configured is 8 MiB, all parameters listed with it
 /// are 64 KiB, and a byte of either is an escape of at most six. Bytes.
-pub(super) const LONGEST: u64 = 64 * 1024 * 1024;
+pub(crate) const LONGEST: u64 = 64 * 1024 * 1024;
 
 /// A segment in a folder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

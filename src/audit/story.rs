@@ -17,8 +17,9 @@ use super::encode::Harmless;
 use super::event::{Done, Event, Kind, SessionEnded, Who};
 use super::reading::{Class, Reading, Readings, Table, Unparsed};
 use super::record::Record;
-use super::render::{self, safe};
+use super::render;
 use super::undone::Undone;
+use crate::visible;
 
 /// Words for a statement that nobody knows the end of.
 pub const OUTCOME_UNKNOWN: &str = "outcome unknown";
@@ -200,9 +201,9 @@ fn ending(ended: &SessionEnded) -> String {
     format!(
         "It ended after {}: {} ({}), transaction {}; the gate counted {rows}{}.",
         render::span(ended.duration_us),
-        safe(&ended.ending, 100),
-        safe(&ended.sqlstate, 5),
-        safe(&ended.fate, 100),
+        visible::start(&ended.ending, 100),
+        visible::start(&ended.sqlstate, 5),
+        visible::start(&ended.fate, 100),
         late.unwrap_or_default()
     )
 }
@@ -228,7 +229,7 @@ impl Told {
             line.push_str("; the server ran commands that were not read in the text");
         }
         if let Some(sqlstate) = &self.rolled_back {
-            let _ = write!(line, "; then rolled back ({})", safe(sqlstate, 5));
+            let _ = write!(line, "; then rolled back ({})", visible::start(sqlstate, 5));
         }
         Some((record.seq, line))
     }
@@ -300,7 +301,7 @@ impl Totals {
         if self.skipped > 0 {
             lines.push(format!("{} more were skipped: they were not executed", self.skipped));
         }
-        let names = |names: Vec<String>| safe(&names.join(", "), 2000);
+        let names = |names: Vec<String>| visible::start(&names.join(", "), 2000);
         if !self.classes.is_empty() {
             let classes = self.classes.iter().map(|class| class.name().to_owned()).collect();
             lines.push(format!("What: {}", names(classes)));

@@ -1,22 +1,24 @@
 //! What a gate finds in the log's folder when it starts: where the chain stands, and what is wrong with it.
 //!
-//! It changes nothing and judges only the newest segment; the whole log is [`super::verify`]'s.
+//! It changes nothing and judges only the newest segment, and whether the log reaches to the checkpoints that tell where its end has to
+//! be; the whole log is [`super::verify`]'s.
 
 use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::chain::{Mark, Tip, number, split};
+use super::chain::{Link, Mark, Tip, number, split};
 use super::encode::Lines;
 use super::event::{Event, Fault, JournalHealed, KeyChanged, SegmentBegan};
+use super::kept::{Kept, RememberedTip};
 use super::key::PublicKey;
 use super::record::{Record, name_of};
 use super::segment::{self, Next, Segment, next_line};
 use crate::ids::LogId;
 
-/// The file beside the segments that holds the last checkpoint, as its line.
-pub const CHECKPOINT: &str = "checkpoint.json";
+/// Faults that one start tells: a gate leaves a handful.
+const MAX_FAULTS: usize = 100;
 
 /// Where the log stands.
 #[derive(Debug)]
@@ -38,10 +40,22 @@ pub(super) struct Survey {
     /// A segment before the newest ends in the middle of a line, which the newest has to say: it has no line yet.
     pub(super) rest_void: bool,
     pub(super) faults: Vec<JournalHealed>,
+    /// Lines that checkpoints outside the log tell of, and how the log has them.
+    ends: Vec<End>,
 }
 
-/// Looks at the folder.
-pub(super) fn survey(dir: &Path) -> io::Result<Survey> {
+/// A checkpoint outside the log that it has to contain.
+#[derive(Debug)]
+struct End {
+    kept: Kept,
+    /// In words.
+    source: &'static str,
+    /// The chain after that line, as the log has it.
+    found: Option<Link>,
+}
+
+/// Looks at the folder, and holds the log against what the ledger remembers of it.
+pub(super) fn survey(dir: &Path, remembered: &RememberedTip) -> io::Result<Survey> {
     let mut found = Survey {
         log: None,
         newest: None,
@@ -53,6 +67,9 @@ pub(super) fn survey(dir: &Path) -> io::Result<Survey> {
         broken: false,
         rest_void: false,
         faults: Vec::new(),
+        // Read before the log: what a checkpoint covers is in the log before the checkpoint is beside it. One that cannot be read is as
+        // none, for the ledger has it, too.
+        ends: ends(remembered, Kept::beside(dir).ok().flatten()),
     };
     let segments = segment::list(dir)?;
     // A segment without a line has nothing to say of the chain: the one before it has.
@@ -64,15 +81,35 @@ pub(super) fn survey(dir: &Path) -> io::Result<Survey> {
             break;
         }
     }
-    found.compare(dir);
+    found.look_back(&segments)?;
+    found.compare(remembered);
     Ok(found)
+}
+
+fn ends(remembered: &RememberedTip, beside: Option<Kept>) -> Vec<End> {
+    let ledger = remembered.kept().cloned().map(|kept| (kept, "the ledger"));
+    let beside = beside.map(|kept| (kept, "the last checkpoint"));
+    let end = |(kept, source)| End {
+        kept,
+        source,
+        found: None,
+    };
+    ledger.into_iter().chain(beside).map(end).collect()
 }
 
 impl Survey {
     /// Puts what is wrong on record, and that another key signs from here on.
     pub(super) fn note(&self, key: PublicKey, now: Timestamp, notes: &mut Lines) -> Result<(), serde_json::Error> {
-        for fault in &self.faults {
+        if let Some(gap) = self.gap() {
+            tracing::error!(
+                gap,
+                "the audit log is not what was written before: this is on record, and `tidegate audit verify` and reports tell it from here on; look for what is missing in a copy or at the receiver of the log"
+            );
+        }
+        for fault in self.faults.iter().filter(|fault| !fault.fault.is_gap()) {
             tracing::warn!(fault = ?fault.fault, detail = fault.detail, "the audit log was not as it was left");
+        }
+        for fault in &self.faults {
             notes.push(now, &Event::JournalHealed(fault.clone()))?;
         }
         let Some(previous) = self.key.filter(|known| *known != key) else {
@@ -90,6 +127,13 @@ impl Survey {
             by: "gate".to_owned(),
         };
         notes.push(now, &Event::KeyChanged(changed))
+    }
+
+    /// What is missing, in words, if anything is.
+    pub(super) fn gap(&self) -> Option<String> {
+        let gap = self.faults.iter().find(|fault| fault.fault.is_gap())?;
+        let detail = gap.detail.as_deref().unwrap_or_default();
+        Some(format!("{}: {detail}", gap.fault.words()))
     }
 
     /// Follows the chain through a segment; returns where its last whole line ends, and how much there is behind it.
@@ -152,6 +196,11 @@ impl Survey {
                 };
             }
         }
+        for end in &mut self.ends {
+            if end.kept.checkpoint.covers == self.tip.seq {
+                end.found = Some(self.tip.link);
+            }
+        }
         // Few lines are of these kinds: most are not parsed.
         if matches!(name_of(line), Some("checkpoint" | "key_changed")) {
             match Record::parse(line).map(|record| record.event) {
@@ -166,28 +215,71 @@ impl Survey {
         }
     }
 
-    /// Whether the log reaches at least to the last checkpoint that was published.
-    fn compare(&mut self, dir: &Path) {
-        let Ok(text) = std::fs::read(dir.join(CHECKPOINT)) else {
-            return;
-        };
-        let Ok(Event::Checkpoint(last)) = Record::parse(text.trim_ascii_end()).map(|record| record.event) else {
-            return;
-        };
-        let missing = last.covers.saturating_sub(self.tip.seq);
-        if missing > 0 && self.log.as_ref().is_none_or(|log| *log == last.log) {
-            self.fault(
-                Fault::LinesMissing,
-                0,
+    /// Looks for lines that are in segments before the newest: a ledger that could not be written for a while knows of an end long ago.
+    fn look_back(&mut self, segments: &[Segment]) -> io::Result<()> {
+        let Self { log, tip, ends, .. } = self;
+        let inside = |end: &&mut End| Some(&end.kept.checkpoint.log) == log.as_ref() && end.kept.checkpoint.covers <= tip.seq;
+        for end in ends.iter_mut().filter(|end| end.found.is_none()).filter(inside) {
+            end.found = link_at(segments, end.kept.checkpoint.covers)?;
+        }
+        Ok(())
+    }
+
+    /// Holds the log against the checkpoints that tell where its end has to be.
+    fn compare(&mut self, remembered: &RememberedTip) {
+        let gap = match (remembered, &self.log) {
+            (RememberedTip::NoLedger | RememberedTip::Damaged, Some(_)) => Some((
+                Fault::LedgerMissing,
                 format!(
-                    "{missing} lines: the last checkpoint covers {}, the log ends at {}",
-                    last.covers, self.tip.seq
+                    "the ledger that knew the end of the log is not there; what is left of the log ends at line {}",
+                    self.tip.seq
                 ),
-            );
+            )),
+            (RememberedTip::At(kept), log) if log.as_ref() != Some(&kept.checkpoint.log) => {
+                let known = format!(
+                    "the ledger knows log {} up to line {}",
+                    kept.checkpoint.log, kept.checkpoint.covers
+                );
+                Some(match log {
+                    None => (Fault::LogMissing, format!("{known}; a new log begins")),
+                    Some(log) => (Fault::LogReplaced, format!("{known}; this is log {log}")),
+                })
+            }
+            _ => self.shortened().or_else(|| self.rewritten()),
+        };
+        if let Some((fault, detail)) = gap {
+            self.fault(fault, 0, detail);
         }
     }
 
+    /// Tells how much is missing at the end.
+    fn shortened(&self) -> Option<(Fault, String)> {
+        let ours = |end: &&End| self.log.as_ref().is_none_or(|log| *log == end.kept.checkpoint.log);
+        let last = self.ends.iter().filter(ours).max_by_key(|end| end.kept.checkpoint.covers)?;
+        let covers = last.kept.checkpoint.covers;
+        let missing = covers.checked_sub(self.tip.seq).filter(|missing| *missing > 0)?;
+        let detail = format!(
+            "{missing} lines: {} covers {covers}, the log ends at {}",
+            last.source, self.tip.seq
+        );
+        Some((Fault::LinesMissing, detail))
+    }
+
+    /// Tells that a line which was signed is another now. A line that was removed for its age cannot be compared.
+    fn rewritten(&self) -> Option<(Fault, String)> {
+        let other = |end: &&End| end.found.is_some_and(|found| found != end.kept.checkpoint.link);
+        let end = self.ends.iter().find(other)?;
+        let detail = format!(
+            "line {} is not the one that {} covers",
+            end.kept.checkpoint.covers, end.source
+        );
+        Some((Fault::LogRewritten, detail))
+    }
+
     fn fault(&mut self, fault: Fault, cut_bytes: u64, detail: String) {
+        if self.faults.len() >= MAX_FAULTS && !fault.is_gap() {
+            return;
+        }
         self.faults.push(JournalHealed {
             fault,
             since: None,
@@ -197,6 +289,38 @@ impl Survey {
             detail: Some(detail),
         });
     }
+}
+
+/// The chain after this line, as the segment that has it says; `None` if there is none, or it cannot be followed that far.
+fn link_at(segments: &[Segment], seq: u64) -> io::Result<Option<Link>> {
+    let mut line = Vec::new();
+    for segment in segments.iter().rev() {
+        let mut lines = segment.open()?;
+        if next_line(&mut lines, &mut line)? != Next::Line {
+            continue;
+        }
+        let Some((first, began)) = number(&line).zip(header(&line)) else {
+            return Ok(None);
+        };
+        if first > seq {
+            continue;
+        }
+        let mut tip = Tip {
+            seq: first.saturating_sub(1),
+            link: began.previous,
+        };
+        while let Ok(next) = tip.follow(&line) {
+            tip = next;
+            if tip.seq == seq {
+                return Ok(Some(tip.link));
+            }
+            if next_line(&mut lines, &mut line)? != Next::Line {
+                break;
+            }
+        }
+        return Ok(None);
+    }
+    Ok(None)
 }
 
 /// The last line of the segments before, where the first line of the next one says that there may be more in their files.

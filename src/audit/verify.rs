@@ -7,32 +7,25 @@
 //! place, byte by byte, and none between the first and that one is missing. Lines behind the last checkpoint fit the chain, but
 //! nobody has signed them yet: they are no more than a gate leaves that dies.
 
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
-
-use jiff::Timestamp;
 
 use super::chain::{Tip, number};
 use super::checkpoint::Checkpoint;
-use super::event::Event;
+use super::kept::{CHECKPOINT, CheckpointSource};
 use super::key::PublicKey;
-use super::record::Record;
 use super::segment::{self, Segment, next_line};
-use super::survey::CHECKPOINT;
 use hear::{Hearing, Testimony};
 
 mod flaw;
 mod hear;
 mod judge;
 
+pub use super::kept::{Kept, NoneBeside, NotACheckpoint, Unreadable};
 pub use flaw::Flaw;
-pub use judge::Verdict;
-
-/// No checkpoint is longer. Bytes.
-const MOST_CHECKPOINT: u64 = 64 * 1024;
+pub use judge::{Held, Verdict};
 
 /// What the log is held against.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +37,8 @@ pub struct Expected {
     pub kept: Option<Kept>,
     /// The one beside the log, which it must contain, too; [`verify_folder`] finds it itself.
     pub beside: Option<Kept>,
+    /// The one that the gate's ledger was told last: the log must contain it, too.
+    pub ledger: Option<Kept>,
     /// Whether to trust that checkpoint for the segments before it, and not to read them again.
     pub skip: bool,
     /// Whether the log must begin with its first segment, or say that those before were removed.
@@ -51,86 +46,22 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// All that the log must contain.
-    fn checkpoints(&self) -> impl Iterator<Item = &Checkpoint> {
-        self.kept.iter().chain(&self.beside).map(|kept| &kept.checkpoint)
-    }
-}
-
-/// A checkpoint as it was printed, sent or put beside the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
-    /// What was signed.
-    pub checkpoint: Checkpoint,
-    /// When.
-    pub time: Timestamp,
-    /// The line as it was written.
-    pub line: String,
-}
-
-/// A text that is not a checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a checkpoint: expected the line that `tidegate audit checkpoint` prints")]
-pub struct NotACheckpoint;
-
-impl Kept {
-    /// Reads the line of a checkpoint, and checks that it was signed with the key it names.
-    pub fn parse(text: &[u8]) -> Result<Self, NotACheckpoint> {
-        let line = str::from_utf8(text.trim_ascii()).map_err(|_| NotACheckpoint)?;
-        match Record::parse(line.as_bytes()).map_err(|_| NotACheckpoint)? {
-            Record {
-                time,
-                event: Event::Checkpoint(checkpoint),
-                ..
-            } if checkpoint.is_genuine(time) => Ok(Self {
-                checkpoint: checkpoint.into_owned(),
-                time,
-                line: line.to_owned(),
-            }),
-            _ => Err(NotACheckpoint),
-        }
+    /// All that the log must contain, and where that comes from.
+    fn checkpoints(&self) -> impl Iterator<Item = (CheckpointSource, &Checkpoint)> {
+        let sources = [
+            (CheckpointSource::Given, &self.kept),
+            (CheckpointSource::Ledger, &self.ledger),
+            (CheckpointSource::Beside, &self.beside),
+        ];
+        sources
+            .into_iter()
+            .filter_map(|(source, kept)| kept.as_ref().map(|kept| (source, &kept.checkpoint)))
     }
 
-    /// The one that the gate left beside the log in this folder, if there is one.
-    pub fn beside(dir: &Path) -> Result<Option<Self>, NoneBeside> {
-        let path = dir.join(CHECKPOINT);
-        let mut text = Vec::new();
-        let read = std::fs::File::open(&path).and_then(|file| file.take(MOST_CHECKPOINT).read_to_end(&mut text));
-        match read {
-            Ok(_) => Ok(Some(Self::parse(&text)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Unreadable::new(&path, error).into()),
-        }
-    }
-}
-
-/// Why nobody can tell which checkpoint stands beside a log.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum NoneBeside {
-    /// There is one, or there may be, and it cannot be read.
-    #[error(transparent)]
-    Unreadable(#[from] Unreadable),
-    /// The file holds something else.
-    #[error(transparent)]
-    NotACheckpoint(#[from] NotACheckpoint),
-}
-
-/// What could not be read.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{} cannot be read: {source}", path.display())]
-pub struct Unreadable {
-    /// The folder or file.
-    pub path: PathBuf,
-    /// The operating system's reason.
-    pub source: Arc<io::Error>,
-}
-
-impl Unreadable {
-    fn new(path: &Path, error: io::Error) -> Self {
-        Self {
-            path: path.to_owned(),
-            source: Arc::new(error),
-        }
+    /// Faults that the gate noted up to this line are known to whoever names a checkpoint to go on from.
+    fn accepted(&self) -> u64 {
+        let since = self.kept.as_ref().filter(|_| self.skip);
+        since.map_or(0, |kept| kept.checkpoint.covers)
     }
 }
 
@@ -170,22 +101,27 @@ pub fn verify(segments: &[Segment], expected: &Expected, progress: impl Fn(u64) 
     let trusted = expected.kept.as_ref().filter(|_| expected.skip);
     let skip = trusted.map_or(Ok(0), |kept| covered(segments, kept))?;
     let (skipped, segments) = segments.split_at_checked(skip).unwrap_or((&[], segments));
-    let wanted: Vec<Tip> = expected.checkpoints().map(Checkpoint::tip).collect();
+    let wanted: Vec<Tip> = expected.checkpoints().map(|(_, checkpoint)| checkpoint.tip()).collect();
     let hearing = Hearing::for_checkpoints(&wanted);
-    let testimonies = Mutex::new(Vec::new());
+    let testimonies = Mutex::new((Vec::new(), 0));
     let next = AtomicUsize::new(0);
     // Each segment says where the chain stood before it, so they are followed side by side, and joined afterwards.
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(segment) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let testimony = hearing.hear(segment, &progress);
-                    testimonies.lock().unwrap_or_else(PoisonError::into_inner).push(testimony);
+                    let mut testimony = hearing.hear(segment, &progress);
+                    let mut all = testimonies.lock().unwrap_or_else(PoisonError::into_inner);
+                    let (heard, kept) = &mut *all;
+                    if let Ok(testimony) = &mut testimony {
+                        testimony.fit(kept);
+                    }
+                    heard.push(testimony);
                 }
             });
         }
     });
-    let testimonies = testimonies.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (testimonies, _) = testimonies.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut testimonies = testimonies.into_iter().collect::<Result<Vec<_>, _>>()?;
     testimonies.sort_by_key(|testimony| testimony.segment.number);
     leave_out_void(&mut testimonies, hearing)?;

@@ -20,12 +20,13 @@ use super::chain::Tip;
 use super::checkpoint::{Checkpoint, LATE};
 use super::encode::Lines;
 use super::event::{Event, KeyChanged, SegmentBegan};
+use super::kept::{CHECKPOINT, RememberedTip};
 use super::key::{PublicKey, SigningKey};
-use super::survey::{self, CHECKPOINT};
+use super::survey;
 use super::tally::{SignedTip, Tally};
 use super::{AuditError, Durability, Settings, segment};
 use crate::ids::LogId;
-use folder::{lock_again, lock_folder, open_whole, options};
+use folder::{lock_again, lock_folder, open_whole, options, replace_private};
 
 mod folder;
 
@@ -61,6 +62,8 @@ pub(super) struct Writer {
     rest_void: bool,
     out: Vec<u8>,
     own: Lines,
+    /// What the start found to be missing, in words.
+    gap: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,11 +84,22 @@ impl Writer {
         &self.log
     }
 
-    /// Takes the folder and goes on where its log ends, or begins one. What was found to be wrong is put into `notes`.
-    pub(super) fn open(settings: &Settings, now: Timestamp, notes: &mut Lines) -> Result<Self, AuditError> {
+    /// What this start found to be missing, in words.
+    pub(super) fn gap(&self) -> Option<&str> {
+        self.gap.as_deref()
+    }
+
+    /// Takes the folder and goes on where its log ends, or begins one. What was found to be wrong, also by what the ledger remembers, is
+    /// put into `notes`.
+    pub(super) fn open(
+        settings: &Settings,
+        remembered: &RememberedTip,
+        now: Timestamp,
+        notes: &mut Lines,
+    ) -> Result<Self, AuditError> {
         let dir = &settings.dir;
         let lock = lock_folder(dir)?;
-        let found = survey::survey(dir).map_err(|error| AuditError::open(dir, error))?;
+        let found = survey::survey(dir, remembered).map_err(|error| AuditError::open(dir, error))?;
         SigningKey::recover(&settings.key, found.key)?;
         let key = SigningKey::load_or_make(&settings.key)?;
         found.note(key.public(), now, notes).map_err(|_| AuditError::Encode)?;
@@ -96,6 +110,7 @@ impl Writer {
         let packed = found.newest.as_ref().is_some_and(|(segment, _)| segment.packed);
         let path = dir.join(segment::name(segment));
         let file = open_whole(&path, length, packed).map_err(|error| AuditError::open(&path, error))?;
+        let gap = found.gap();
         let log = match found.log {
             Some(log) => log,
             None => new_log()?,
@@ -124,6 +139,7 @@ impl Writer {
             rest_void: found.rest_void,
             out: Vec::new(),
             own: Lines::default(),
+            gap,
         };
         writer.tally.begun(segment);
         writer.tally.reached(writer.tip.seq);
@@ -269,8 +285,7 @@ impl Writer {
         let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
         self.tally
             .signed(now, SignedTip::new(self.log.clone(), self.segment, self.tip, text));
-        let next = self.settings.dir.join("checkpoint.next");
-        let written = std::fs::write(&next, line).and_then(|()| std::fs::rename(&next, self.settings.dir.join(CHECKPOINT)));
+        let written = replace_private(&self.settings.dir.join(CHECKPOINT), line);
         if let Err(error) = written {
             tracing::warn!(%error, "the last checkpoint could not be put beside the audit log");
         }

@@ -2,6 +2,7 @@
 //!
 //! It judges nothing itself ([`crate::audit::verify`] does), and changes nothing: that the key changes is for the gate to do.
 
+mod remembered;
 mod verify;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ use crate::audit::verify::{Kept, NotACheckpoint};
 use crate::config::{self, ControlAddress};
 use crate::control::model::{AuditKeyBody, EmptyBody};
 
+pub(super) use remembered::Remembered;
 pub use verify::VerifyArgs;
 
 /// Where the gate answers with its last checkpoint.
@@ -36,8 +38,12 @@ Examples:
 
 Exit codes: 0 it is whole, 1 it is not, 2 it cannot be read.
 
-Without a key nothing is proven against somebody who could write all of it anew. Without a
-checkpoint that was kept elsewhere nobody can tell whether lines are missing at its end.")]
+Without a key nothing is proven against somebody who could write all of it anew. Whether lines
+are missing at its end is told by the checkpoint beside it and by the gate's ledger; against
+somebody who could write these, too, only by a checkpoint that was kept elsewhere.
+
+A gap that the gate found at a start is on record and makes the log \"not whole\" from then on.
+Once it is understood, --since with a checkpoint made after it goes on from there.")]
     Verify(VerifyArgs),
     /// Prints the latest signed checkpoint, to be kept where whoever can write the log cannot
     #[command(after_help = "\
@@ -179,11 +185,11 @@ fn named(text: &str) -> anyhow::Result<PublicKey> {
 
 /// A checkpoint that was kept, from a file or, for `-`, from standard input.
 fn kept(name: &str) -> anyhow::Result<Kept> {
-    let text = if name == "-" {
-        std::io::read_to_string(std::io::stdin())
+    let read = if name == "-" {
+        Kept::read(std::io::stdin())
     } else {
-        std::fs::read_to_string(name)
+        std::fs::File::open(name).and_then(Kept::read)
     };
-    let text = text.map_err(|error| anyhow::anyhow!("the checkpoint {name} cannot be read: {error}"))?;
-    Kept::parse(text.as_bytes()).map_err(|NotACheckpoint| anyhow::anyhow!("{name}: {NotACheckpoint}"))
+    let read = read.map_err(|error| anyhow::anyhow!("the checkpoint {name} cannot be read: {error}"))?;
+    read.map_err(|NotACheckpoint| anyhow::anyhow!("{name}: {NotACheckpoint}"))
 }

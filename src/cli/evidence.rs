@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::audit::Trusted;
+use super::audit::{Remembered, Trusted};
 use super::log::args::{When, events};
 use super::render::{self, visible};
 use crate::audit::verify::{Expected, Verdict, verify_folder};
@@ -39,6 +39,10 @@ pub struct ReportArgs {
     /// is one]
     #[arg(long, value_name = "PUB")]
     pub key: Option<String>,
+    /// The ledger that remembers where the log ends: a gate's ledger.sqlite, or a copy [default: the one configured here, for the log
+    /// configured here]
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
     /// The folder for the report; made if it does not exist
     #[arg(long, value_name = "FOLDER", default_value = "tidegate-report")]
     pub out: PathBuf,
@@ -103,7 +107,8 @@ pub(super) fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<()> {
         collector.take(found.as_ref());
     }
     let trusted = Trusted::find(config, args.key.as_deref())?;
-    let verdict = verdict(&dir, trusted.as_ref());
+    let remembered = Remembered::find(config, &dir, args.ledger.as_deref())?;
+    let verdict = verdict(&dir, trusted.as_ref(), remembered);
     let whole = verdict.as_ref().is_ok_and(Verdict::is_whole);
     let report = collector.report(verdict, trusted.map(|trusted| trusted.from));
     let tables = tables(&report);
@@ -127,13 +132,16 @@ pub(super) fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<()> {
 }
 
 /// Proves the log; that it cannot be read is a finding, too.
-fn verdict(dir: &Path, trusted: Option<&Trusted>) -> Result<Verdict, String> {
+fn verdict(dir: &Path, trusted: Option<&Trusted>, remembered: Remembered) -> Result<Verdict, String> {
     let expected = Expected {
         key: trusted.map(|trusted| trusted.key),
+        ledger: remembered.kept,
         from_start: true,
         ..Expected::default()
     };
-    verify_folder(dir, &expected, |_| {}).map_err(|error| error.to_string())
+    let mut verdict = verify_folder(dir, &expected, |_| {}).map_err(|error| error.to_string())?;
+    verdict.remarks.extend(remembered.remarks);
+    Ok(verdict)
 }
 
 fn folder(config: &Path, named: Option<&Path>) -> anyhow::Result<PathBuf> {

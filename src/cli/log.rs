@@ -65,6 +65,11 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
     }
 }
 
+/// Records of one session that are told together. Bytes of the log.
+const MAX_STORY_BYTES: usize = 256 << 20;
+/// Statements without an outcome that are remembered while records are listed.
+const MAX_OPEN_STATEMENTS: usize = 1_000_000;
+
 /// No record is of that session.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no record of session {0}: `tidegate log --event session_started` lists those there are")]
@@ -122,12 +127,20 @@ impl Source {
 
     /// The records there are.
     async fn records(&self, filter: Filter) -> anyhow::Result<Vec<Record>> {
-        let mut records = Vec::new();
+        let (mut records, mut room) = (Vec::new(), Some(MAX_STORY_BYTES));
         self.lines(filter, false, |line| {
-            records.extend(Record::parse(line).ok());
-            true
+            room = room.and_then(|room: usize| room.checked_sub(line.len()));
+            if room.is_some() {
+                records.extend(Record::parse(line).ok());
+            }
+            room.is_some()
         })
         .await?;
+        anyhow::ensure!(
+            room.is_some(),
+            "there is more than can be told as one ({} MB): list its records instead, with --session",
+            MAX_STORY_BYTES >> 20
+        );
         Ok(records)
     }
 }
@@ -211,9 +224,11 @@ impl Shown {
         match &record.event {
             // A text that was prepared has an outcome only where it failed.
             Event::Statement(statement) if statement.kind == Kind::Parse => {}
+            // Those of a log with more of them than any gate leaves are not all told.
+            Event::Statement(_) if self.open.len() >= MAX_OPEN_STATEMENTS => {}
             Event::Statement(statement) => {
                 let key = (statement.who.session.clone(), statement.statement);
-                if !self.readings.of_statement(statement).is_read() {
+                if self.unread.len() < MAX_OPEN_STATEMENTS && !self.readings.of_statement(statement).is_read() {
                     self.unread.insert(key.clone());
                 }
                 self.open.insert(key);
@@ -309,7 +324,7 @@ async fn touched(source: Source, mut filter: Filter, form: Form) -> anyhow::Resu
     let read = not_read.await.and(read);
     let touchers = touched.sums();
     match form {
-        Form::Json => print(&serde_json::to_string_pretty(&touchers)?)?,
+        Form::Json => print(&super::render::json(&touchers)?)?,
         Form::Csv => {
             print(&table::csv_line(sums::HEADER.map(str::to_ascii_lowercase))?)?;
             for toucher in &touchers {

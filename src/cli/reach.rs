@@ -244,6 +244,7 @@ mod tests {
             token_file: token_file.into(),
             audit_dir: "/audit".into(),
             audit_key: "/audit-key.pem".into(),
+            ledger: "/ledger.sqlite".into(),
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! It is the one place that writes to standard output, and asks nobody for anything.
 //!
-//! INVARIANT: no byte that came from a client, a database or a log reaches the terminal as a control character.
+//! INVARIANT: no character that came from a client, a database or a log reaches the terminal that does something there instead of
+//! being seen.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -17,9 +18,12 @@ use crate::control::model::{Effect, GrantView, Issued};
 use crate::duration;
 use crate::grant::Grant;
 use crate::session::SessionView;
+use crate::visible;
+pub(super) use crate::visible::visible;
 
 /// Writes what a command says; a reader that has gone away (`| head`) is no error.
 pub(super) fn print(text: &str) -> io::Result<()> {
+    let text = visible::lines(text);
     let mut out = io::stdout().lock();
     match out
         .write_all(text.as_bytes())
@@ -33,6 +37,7 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 
 /// Writes one line; `false` when nobody reads any more.
 pub(super) fn print_line(text: &str) -> bool {
+    let text = visible::lines(text);
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| out.write_all(b"\n"))
@@ -43,16 +48,15 @@ pub(super) fn print_line(text: &str) -> bool {
 /// Writes `value` as JSON, or as `text` makes of it.
 pub(super) fn show<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
     match output {
-        Output::Json => print(&serde_json::to_string_pretty(value)?)?,
+        Output::Json => print(&json(value)?)?,
         Output::Table => print(&text(value))?,
     }
     Ok(())
 }
 
-/// A text with every character that could steer a terminal made visible; whole.
-#[must_use]
-pub(super) fn visible(text: &str) -> String {
-    crate::audit::render::safe(text, usize::MAX)
+/// A value as JSON on several lines, harmless to show.
+pub(super) fn json<T: Serialize>(value: &T) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(value).map(|text| visible::json(&text).into_owned())
 }
 
 /// How far a change that took rights away has come, in words.

@@ -147,7 +147,7 @@ impl Variables {
                     .0
                     .iter()
                     .map(|(name, value)| ((*name).to_owned(), value.expose().as_str().into()));
-                serde_json::to_string_pretty(&serde_json::Value::Object(all.collect()))?
+                render::json(&serde_json::Value::Object(all.collect()))?
             }
         })
     }

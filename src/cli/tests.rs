@@ -102,6 +102,11 @@ fn nothing_steers_the_terminal() {
         render::visible("a\x1b[31mb\u{9b}c\r\nd\u{202e}e\u{7f}é"),
         r"a\u{1b}[31mb\u{9b}c\r\nd\u{202e}e\u{7f}é"
     );
+    // What a script reads is the same text, and harmless where it is looked at.
+    let hidden = "a\u{202e}\u{e0041}\u{200b}\u{85}";
+    let json = render::json(&[hidden]).unwrap();
+    assert!(json.contains(r"a\u202e\udb40\udc41\u200b\u0085"), "{json}");
+    assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), [hidden]);
 }
 
 proptest::proptest! {

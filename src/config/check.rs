@@ -26,6 +26,7 @@ pub(super) fn control_address(path: &Path, file: &FileConfig) -> ControlAddress 
     ControlAddress {
         socket: base.or_in(file.control.socket.as_ref(), &state_dir, "control.sock"),
         token_file: state_dir.join("admin.token"),
+        ledger: state_dir.join("ledger.sqlite"),
         audit_dir: base.or_in(file.audit.dir.as_ref(), &state_dir, "audit"),
         audit_key: base.or_in(file.audit.key.as_ref(), &state_dir, "audit-key.pem"),
     }

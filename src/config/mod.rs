@@ -63,6 +63,8 @@ pub struct ControlAddress {
     pub audit_dir: PathBuf,
     /// The file with the key that signs it.
     pub audit_key: PathBuf,
+    /// The store that remembers the log's end.
+    pub ledger: PathBuf,
 }
 
 /// Reads only [`ControlAddress`] from the file: works for someone who may not read the secrets it names.

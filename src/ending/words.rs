@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::{Ending, Scope, Words};
 use crate::ids::GrantId;
+use crate::visible::visible;
 
 const CLOSE_PREPARED: &str =
     "give up prepared statements that are not needed any more (DEALLOCATE, or a smaller statement cache of the driver)";
@@ -110,7 +111,7 @@ impl Ending {
                 Some("say why and for how long: options='-c tidegate.reason=TEXT -c tidegate.for=30m' (in TEXT a backslash before each space)".to_owned()),
             ),
             Self::AccessDenied { why, policies } => (
-                format!("access denied: {why}"),
+                format!("access denied: {}", visible(why)),
                 (!policies.is_empty()).then(|| format!("Decided by: {}.", policies.join(", "))),
                 Some("what would have to change: tidegate policy explain".to_owned()),
             ),
@@ -125,7 +126,7 @@ impl Ending {
             ),
             Self::RequestRejected { request, by, comment } => (
                 format!("request {request} was rejected by {by}"),
-                comment.as_ref().map(|comment| format!("They say: {comment}")),
+                comment.as_ref().map(|comment| format!("They say: {}", visible(comment))),
                 Some("talk to them, then connect again with another reason or a shorter time".to_owned()),
             ),
             Self::RequestWithdrawn { request } => (
@@ -160,7 +161,7 @@ impl Ending {
             ),
             Self::PolicyRefused { grant, why } => (
                 format!("grant {grant} cannot be used now: the policies do not allow it any more"),
-                Some(format!("Policies: {why}.")),
+                Some(format!("Policies: {}.", visible(why))),
                 Some("ask again for what you need".to_owned()),
             ),
             Self::IdentityDisabled { grant } => (
@@ -237,14 +238,14 @@ impl Ending {
             Self::Revoked { grant, at, by, reason } => (
                 format!("grant {grant} was revoked at {}: the session is closed", clock_time(*at)),
                 by.as_ref().map(|by| match reason {
-                    Some(reason) => format!("Revoked by {by}; reason: {reason}."),
-                    None => format!("Revoked by {by}."),
+                    Some(reason) => format!("Revoked by {}; reason: {}.", visible(by), visible(reason)),
+                    None => format!("Revoked by {}.", visible(by)),
                 }),
                 Some("ask whoever revoked it, or for a new grant".to_owned()),
             ),
             Self::Killed { grant, by, reason } => (
-                format!("operator {by} ended this session under grant {grant}"),
-                reason.as_ref().map(|reason| format!("Reason: {reason}.")),
+                format!("operator {} ended this session under grant {grant}", visible(by)),
+                reason.as_ref().map(|reason| format!("Reason: {}.", visible(reason))),
                 Some("the grant itself is still valid: connect again, or ask the operator".to_owned()),
             ),
             Self::Idle { limit } => (

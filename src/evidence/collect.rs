@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::database::Database;
 use super::grants::{Lives, NOT_STORED};
 use super::house::House;
+use super::limits::{MAX_FOLLOWED, MAX_NAMED, kept};
 use super::report::{Denial, GrantLife, LateEnd, Listed, Overshoots, Period, Refusals, Report, Statements};
 use super::unread::Unread;
 use crate::audit::event::{
@@ -21,6 +22,8 @@ use crate::ids::SessionId;
 
 /// Kinds of refusals that are kept apart; whoever makes up a new name for each login fills it.
 const MOST_KINDS: usize = 20_000;
+/// Ends whose delays are kept, for the middle one of them.
+const MAX_DELAYS: usize = 5_000_000;
 /// An end that comes later than this is listed by itself. Microseconds.
 const LATE_US: u64 = 1_000_000;
 
@@ -44,6 +47,8 @@ pub struct Collector {
     statements: Statements,
     records: u64,
     unreadable: Listed<String>,
+    /// What could not be followed, for there was too much of it.
+    unfollowed: u64,
 }
 
 impl Collector {
@@ -67,6 +72,7 @@ impl Collector {
             statements: Statements::default(),
             records: 0,
             unreadable: Listed::default(),
+            unfollowed: 0,
         }
     }
 
@@ -79,7 +85,7 @@ impl Collector {
                 self.record(record.time, &record.event);
             }
             Ok(_) => {}
-            Err(error) => self.unreadable.push(error.to_string()),
+            Err(error) => self.unreadable.push(kept(&error.to_string())),
         }
     }
 
@@ -89,7 +95,11 @@ impl Collector {
             Event::GrantChanged(event) => self.lives.grant(time, event, self.period),
             Event::RequestChanged(event) => self.request(time, event),
             Event::SessionStarted(event) => {
-                self.open.insert(event.who.session.clone());
+                if self.open.len() < MAX_FOLLOWED {
+                    self.open.insert(event.who.session.clone());
+                } else {
+                    self.unfollowed += 1;
+                }
                 if within && let Some(used) = self.lives.used(&event.who.grant) {
                     used.sessions += 1;
                     used.at(time);
@@ -146,9 +156,9 @@ impl Collector {
                 } else {
                     event.by.to_string()
                 },
-                reason: event.reason.clone(),
-                policies: event.policies.clone(),
-                policy_set: event.policy_set.clone(),
+                reason: event.reason.as_deref().map(kept),
+                policies: named(&event.policies),
+                policy_set: event.policy_set.as_deref().map(kept),
             }),
             NOT_STORED if self.denials.items.last().is_some_and(|denial| denial.wanted == wanted) => {
                 self.denials.items.pop();
@@ -158,14 +168,14 @@ impl Collector {
     }
 
     fn refused(&mut self, time: Timestamp, why: &str, claimed: String, client: String) {
-        self.count_refusals((why.to_owned(), claimed, client), 1, (time, time));
+        self.count_refusals((kept(why), kept(&claimed), client), 1, (time, time));
     }
 
     /// Those that have no record of their own: of no name, for they may have been of many.
     fn refusals_counted(&mut self, event: &RefusalsCounted) {
         let client = event.network.clone().unwrap_or_default();
         self.count_refusals(
-            (event.ending.clone(), String::new(), client),
+            (kept(&event.ending), String::new(), kept(&client)),
             event.count,
             (event.first, event.last),
         );
@@ -196,7 +206,9 @@ impl Collector {
             return;
         }
         self.statements.executed += 1;
-        self.unread.statement(time, event);
+        if !self.unread.statement(time, event) {
+            self.unfollowed += 1;
+        }
         if let Some(used) = self.lives.used(&event.who.grant) {
             used.statements += 1;
             used.at(time);
@@ -236,11 +248,19 @@ impl Collector {
         if !self.period.has(time) {
             return;
         }
-        *self.endings.entry(event.ending.clone()).or_default() += 1;
+        if self.endings.len() < MOST_KINDS || self.endings.contains_key(&event.ending) {
+            *self.endings.entry(kept(&event.ending)).or_default() += 1;
+        } else {
+            self.unfollowed += 1;
+        }
         if let Some(used) = self.lives.used(&event.who.grant) {
             used.at(time);
         }
-        self.delays_us.extend(event.overshoot_us);
+        if self.delays_us.len() < MAX_DELAYS {
+            self.delays_us.extend(event.overshoot_us);
+        } else {
+            self.unfollowed += u64::from(event.overshoot_us.is_some());
+        }
         let unconfirmed = event.backend_gone == Some(false);
         if unconfirmed || event.overshoot_us.is_some_and(|delay| delay > LATE_US) {
             let Who {
@@ -255,7 +275,7 @@ impl Collector {
                 grant,
                 identity,
                 target,
-                ending: event.ending.clone(),
+                ending: kept(&event.ending),
                 overshoot_us: event.overshoot_us,
                 confirmed: !unconfirmed,
             });
@@ -275,6 +295,12 @@ impl Collector {
     /// What it comes to, with what the proof of the log said.
     #[must_use]
     pub fn report(mut self, verdict: Result<Verdict, String>, key_from: Option<String>) -> Report {
+        let unfollowed = self.unfollowed + self.lives.unfollowed() + self.database.unfollowed();
+        if unfollowed > 0 {
+            self.unreadable.push(format!(
+                "{unfollowed} records were about more grants, requests, roles, sessions or statements than one report follows at once: take a shorter time"
+            ));
+        }
         let mut refusals: Vec<Refusals> = self.refusals.into_values().collect();
         refusals.sort_by(|a, b| (b.count, a.first, &a.claimed).cmp(&(a.count, b.first, &b.claimed)));
         self.delays_us.sort_unstable();
@@ -316,16 +342,21 @@ impl Collector {
     }
 }
 
+/// As many names of policies as are shown.
+fn named(policies: &[String]) -> Vec<String> {
+    policies.iter().take(MAX_NAMED).map(|name| kept(name)).collect()
+}
+
 fn forbidden(time: Timestamp, event: &DecisionMade) -> Denial {
     Denial {
         time,
         identity: event.identity.clone(),
-        wanted: format!("{} {}", event.action, event.about),
+        wanted: kept(&format!("{} {}", event.action, event.about)),
         how: "denied".to_owned(),
         by: "policies".to_owned(),
         reason: None,
-        policies: event.policies.clone(),
-        policy_set: Some(event.policy_set.clone()),
+        policies: named(&event.policies),
+        policy_set: Some(kept(&event.policy_set)),
     }
 }
 

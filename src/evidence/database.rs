@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
+use super::limits::{MAX_FOLLOWED, kept};
 use super::report::{Listed, Period, RailRefusals, RoleLife, Undone};
 use crate::audit::event::{Outcome, RoleChanged, TransactionChanged};
 use crate::ids::GrantId;
@@ -24,15 +25,26 @@ pub(super) struct Database {
     refusals: HashMap<Kind, RailRefusals>,
     refusals_more: u64,
     undone: Listed<Undone>,
+    /// Records about roles that are too many to be followed.
+    unfollowed: u64,
 }
 
 impl Database {
+    /// How many records were left out, for they were about too many.
+    pub(super) fn unfollowed(&self) -> u64 {
+        self.unfollowed
+    }
+
     /// A grant's role changed; `over_at` is when the grant was over, or will be, as far as is known.
     pub(super) fn role(&mut self, time: Timestamp, event: &RoleChanged, over_at: Option<Timestamp>, period: Period) {
+        if self.roles.len() >= MAX_FOLLOWED && !self.roles.contains_key(&event.grant) {
+            self.unfollowed += 1;
+            return;
+        }
         let role = self.roles.entry(event.grant.clone()).or_insert_with(|| RoleLife {
             grant: event.grant.clone(),
             target: event.target.clone(),
-            role: event.role.clone(),
+            role: kept(&event.role),
             made_at: None,
             over_at: None,
             retired_at: None,
@@ -43,10 +55,10 @@ impl Database {
         match &*event.change {
             "made" => (role.made_at, role.retired_at) = (Some(time), None),
             "retired" => role.retired_at = Some(time),
-            "left" => role.trouble.clone_from(&event.detail),
+            "left" => role.trouble = event.detail.as_deref().map(kept),
             "intruder_ended" => {
                 role.intruders += u64::from(period.has(time));
-                role.trouble.clone_from(&event.detail);
+                role.trouble = event.detail.as_deref().map(kept);
             }
             _ => {}
         }
@@ -60,12 +72,7 @@ impl Database {
     pub(super) fn outcome(&mut self, time: Timestamp, event: &Outcome<'_>, profile: Option<&ProfileName>) {
         let Some(rule) = &event.rule else { return };
         let who = &event.who;
-        let kind = (
-            who.identity.clone(),
-            who.target.clone(),
-            profile.cloned(),
-            rule.0.clone().into_owned(),
-        );
+        let kind = (who.identity.clone(), who.target.clone(), profile.cloned(), kept(&rule.0));
         if self.refusals.len() >= MOST_KINDS && !self.refusals.contains_key(&kind) {
             self.refusals_more += 1;
             return;
@@ -92,7 +99,7 @@ impl Database {
                 who: event.who.clone().into_owned(),
                 first: undone.first,
                 last: undone.last,
-                sqlstate: undone.sqlstate.0.clone().into_owned(),
+                sqlstate: kept(&undone.sqlstate.0),
             });
         }
     }

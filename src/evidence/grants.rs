@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::limits::{MAX_FOLLOWED, MAX_NAMED, kept};
 use super::report::{Asked, GrantLife, Period, Use};
 use crate::audit::event::{GrantChanged, RequestChanged};
 use crate::ids::{GrantId, RequestId};
@@ -22,6 +23,8 @@ pub(super) struct Lives {
     of: BTreeMap<GrantId, RequestId>,
     /// So many are dropped together.
     since_sweep: usize,
+    /// Records about grants and requests that are too many to be followed.
+    unfollowed: u64,
 }
 
 /// A request on its way.
@@ -50,14 +53,23 @@ impl Lives {
         self.grants.get(grant)
     }
 
+    /// How many records were left out, for they were about too many.
+    pub(super) fn unfollowed(&self) -> u64 {
+        self.unfollowed
+    }
+
     /// A request took a step.
     pub(super) fn request(&mut self, time: Timestamp, event: &RequestChanged) {
+        if self.requests.len() >= MAX_FOLLOWED && !self.requests.contains_key(&event.request) {
+            self.unfollowed += 1;
+            return;
+        }
         let steps = self.requests.entry(event.request.clone()).or_insert_with(|| Steps {
             asked: Asked {
                 request: event.request.clone(),
                 profile: event.profile.clone(),
                 reason: None,
-                ticket: event.ticket.clone(),
+                ticket: event.ticket.as_deref().map(kept),
                 approvers: Vec::new(),
                 policies: Vec::new(),
                 policy_set: None,
@@ -95,6 +107,13 @@ impl Lives {
             self.grants.remove(&event.grant);
             return;
         }
+        if self.grants.len() >= MAX_FOLLOWED && !self.grants.contains_key(&event.grant) {
+            self.sweep(time, period);
+            if self.grants.len() >= MAX_FOLLOWED {
+                self.unfollowed += 1;
+                return;
+            }
+        }
         let asked = self.of.get(&event.grant).and_then(|request| self.requests.get(request));
         let life = self.grants.entry(event.grant.clone()).or_insert_with(|| GrantLife {
             grant: event.grant.clone(),
@@ -102,8 +121,8 @@ impl Lives {
             target: event.target.clone(),
             profile: event.profile.clone(),
             asked: asked.map(|steps| steps.asked.clone()),
-            by: event.by.clone(),
-            reason: event.reason.clone(),
+            by: kept(&event.by),
+            reason: event.reason.as_deref().map(kept),
             // Of one whose beginning is no longer in the log, this is the first that is known.
             created_at: time,
             activated_at: None,
@@ -122,7 +141,7 @@ impl Lives {
             ("extended" | "shortened", _) => life.moved += 1,
             ("revoked", _) => {
                 let why = event.reason.as_deref().map(|reason| format!(": {reason}"));
-                life.revoked = Some((time, format!("{}{}", event.by, why.unwrap_or_default())));
+                life.revoked = Some((time, kept(&format!("{}{}", event.by, why.unwrap_or_default()))));
             }
             (_, Some(undone)) => life.take_back(undone),
             _ => {}
@@ -163,19 +182,19 @@ impl Steps {
         asked.profile = event.profile.clone();
         asked.break_glass |= event.break_glass;
         match &*event.change {
-            "submitted" | "granted" => asked.reason.clone_from(&event.reason),
-            "approved" => asked.approvers.push(event.by.clone()),
-            "reviewed" => asked.review = Some((event.by.clone(), time, event.reason.clone())),
+            "submitted" | "granted" => asked.reason = event.reason.as_deref().map(kept),
+            "approved" if asked.approvers.len() < MAX_NAMED => asked.approvers.push(event.by.clone()),
+            "reviewed" => asked.review = Some((event.by.clone(), time, event.reason.as_deref().map(kept))),
             _ => {}
         }
         if event.change != "reviewed" {
             for policy in &event.policies {
-                if !asked.policies.contains(policy) {
-                    asked.policies.push(policy.clone());
+                if asked.policies.len() < MAX_NAMED && !asked.policies.contains(policy) {
+                    asked.policies.push(kept(policy));
                 }
             }
             if event.policy_set.is_some() {
-                asked.policy_set.clone_from(&event.policy_set);
+                asked.policy_set = event.policy_set.as_deref().map(kept);
             }
         }
         if event.grant.is_some() {

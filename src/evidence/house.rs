@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 
 use super::grants::NOT_STORED;
+use super::limits::kept;
 use super::report::{Change, Listed};
 use crate::audit::event::{Event, JournalHealed};
 
@@ -38,22 +39,22 @@ impl House {
             Event::UserChanged(event) => self.identities.push(Change {
                 time,
                 what: event.identity.to_string(),
-                by: event.by.clone(),
-                detail: format!("{}; groups: {}", event.change, event.groups.join(", ")),
+                by: kept(&event.by),
+                detail: kept(&format!("{}; groups: {}", event.change, event.groups.join(", "))),
                 remarkable: event.change == NOT_STORED,
             }),
             Event::PolicyLoaded(event) => self.policies.push(Change {
                 time,
-                what: format!("policies {}", event.policy_set.as_deref().unwrap_or("(none)")),
+                what: kept(&format!("policies {}", event.policy_set.as_deref().unwrap_or("(none)"))),
                 by: gate(),
-                detail: format!("{}: {}", accepted(event.accepted), event.detail),
+                detail: kept(&format!("{}: {}", accepted(event.accepted), event.detail)),
                 remarkable: !event.accepted,
             }),
             Event::Reloaded(event) => self.policies.push(Change {
                 time,
                 what: "configuration".to_owned(),
                 by: gate(),
-                detail: format!("{}: {}", accepted(event.accepted), event.detail),
+                detail: kept(&format!("{}: {}", accepted(event.accepted), event.detail)),
                 remarkable: !event.accepted,
             }),
             _ => {}
@@ -64,7 +65,7 @@ impl House {
     fn operation(&mut self, time: Timestamp, event: &Event<'_>, within: bool) {
         let mut note = |what: &str, detail: String, remarkable: bool| {
             if within {
-                let (what, by) = (what.to_owned(), String::new());
+                let (what, by, detail) = (what.to_owned(), String::new(), kept(&detail));
                 self.operation.push(Change {
                     time,
                     what,

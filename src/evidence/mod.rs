@@ -12,6 +12,7 @@ mod export;
 mod grants;
 mod house;
 mod html;
+mod limits;
 mod listed;
 mod report;
 mod sheets;

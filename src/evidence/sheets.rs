@@ -4,8 +4,12 @@
 //! before it (OWASP, "CSV injection").
 
 use std::borrow::Cow;
-use std::io;
+use std::fs::DirBuilder;
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 use super::tables::Table;
 
@@ -33,27 +37,45 @@ pub enum SheetError {
 /// Writes `report.html` and a CSV file for each table into the folder, which is made if it does not exist. Files of these names
 /// are replaced. Returns how many files were written.
 pub fn write(folder: &Path, page: &str, tables: &[Table]) -> Result<usize, SheetError> {
-    std::fs::create_dir_all(folder).map_err(|source| SheetError::Io {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| SheetError::Io {
         path: folder.to_owned(),
         source,
     })?;
     for table in tables {
         let path = folder.join(format!("{}.csv", table.name));
-        sheet(&path, table).map_err(|source| SheetError::Csv { path, source })?;
+        let sheet = sheet(table).map_err(|source| SheetError::Csv {
+            path: path.clone(),
+            source,
+        })?;
+        replace(&path, &sheet)?;
     }
-    let path = folder.join("report.html");
-    std::fs::write(&path, page).map_err(|source| SheetError::Io { path, source })?;
+    replace(&folder.join("report.html"), page.as_bytes())?;
     Ok(tables.len() + 1)
 }
 
-fn sheet(path: &Path, table: &Table) -> Result<(), csv::Error> {
-    let mut writer = csv::Writer::from_path(path)?;
+/// Puts a file there whole, for its owner only, whatever was there before: a report has what people did.
+fn replace(path: &Path, text: &[u8]) -> Result<(), SheetError> {
+    let written = || {
+        // NamedTempFile is made with mode 0600.
+        let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+        file.write_all(text)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    written().map_err(|source| SheetError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn sheet(table: &Table) -> Result<Vec<u8>, csv::Error> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(table.head)?;
     for row in &table.rows {
         writer.write_record(row.cells.iter().map(|cell| harmless(cell).into_owned()))?;
     }
-    writer.flush()?;
-    Ok(())
+    writer.into_inner().map_err(|error| error.into_error().into())
 }
 
 /// A cell that no spreadsheet computes: those pass over blanks at its beginning, and take the wide signs of East Asian keyboards
@@ -70,6 +92,8 @@ pub fn harmless(cell: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::super::tables::Row;
     use super::*;
 
@@ -105,5 +129,21 @@ mod tests {
         let found: Vec<&str> = row.iter().collect();
         assert_eq!(found, ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "plain", "a,\"b\"\nc"]);
         assert_eq!(std::fs::read_to_string(folder.join("report.html")).unwrap(), "<html>");
+    }
+
+    #[test]
+    fn a_report_is_for_its_owner_only_also_where_an_older_one_was_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("report");
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        write(&folder, "one", &[]).unwrap();
+        assert_eq!(mode(&folder), 0o700);
+        let page = folder.join("report.html");
+        std::fs::set_permissions(&page, std::fs::Permissions::from_mode(0o644)).unwrap();
+        write(&folder, "two", &[]).unwrap();
+        assert_eq!(
+            (mode(&page), std::fs::read_to_string(&page).unwrap()),
+            (0o600, "two".to_owned())
+        );
     }
 }

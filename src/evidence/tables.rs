@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::controls;
 use super::report::{Change, Listed, Report};
-use crate::audit::render::safe;
+use crate::visible::visible;
 
 mod database;
 mod grants;
@@ -80,7 +80,7 @@ fn maybe(at: Option<Timestamp>) -> String {
 }
 
 fn text(text: &str) -> String {
-    safe(text, usize::MAX)
+    visible(text)
 }
 
 fn optional(part: Option<&str>) -> String {
@@ -126,6 +126,17 @@ fn verification(report: &Report) -> Table {
                 |from| format!("the key {from}"),
             );
             say("Held against", held, report.key_from.is_none());
+            for held in &verdict.held_against {
+                say(
+                    "End held against",
+                    format!("{}, which covers record {}", held.source, held.covers),
+                    false,
+                );
+            }
+            if verdict.held_against.is_empty() {
+                let nothing = "nothing: nobody can tell whether records are missing there";
+                say("End held against", nothing.to_owned(), true);
+            }
             for remark in &verdict.remarks {
                 say("Remark", remark.clone(), true);
             }

@@ -226,6 +226,10 @@ pub(super) fn whole() -> Verdict {
         keys: vec!["0123456789abcdef".to_owned()],
         key_given: true,
         held_to: Some(36),
+        held_against: vec![crate::audit::verify::Held {
+            source: crate::audit::kept::CheckpointSource::Beside,
+            covers: 36,
+        }],
         flaw: None,
         remarks: Vec::new(),
     }

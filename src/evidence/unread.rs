@@ -16,6 +16,9 @@ use crate::names::{IdentityName, TargetName};
 /// Kinds that are kept apart: reasons are few, but people and targets may be many.
 const MAX_KINDS: usize = 20_000;
 
+/// Statements without an outcome that are followed at once.
+const MAX_IN_FLIGHT: usize = 2_000_000;
+
 /// Statements that could not be read, for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnreadStatements {
@@ -39,6 +42,8 @@ pub(super) struct Unread {
     readings: Readings,
     /// Executed statements that have no outcome yet.
     flying: HashMap<SessionId, HashMap<u64, Flying>>,
+    /// How many those are.
+    in_flight: usize,
     kinds: HashMap<(IdentityName, TargetName, Unparsed), UnreadStatements>,
     more: u64,
 }
@@ -51,15 +56,19 @@ struct Flying {
 }
 
 impl Unread {
-    /// Takes a statement that is executed.
-    pub(super) fn statement(&mut self, time: Timestamp, event: &Statement<'_>) {
+    /// Takes a statement that is executed; returns false for one too many, which is not followed.
+    pub(super) fn statement(&mut self, time: Timestamp, event: &Statement<'_>) -> bool {
+        if self.in_flight >= MAX_IN_FLIGHT {
+            return false;
+        }
         let flying = Flying {
             time,
             who: event.who.clone().into_owned(),
             reading: self.readings.of_statement(event),
         };
         let session = self.flying.entry(event.who.session.clone()).or_default();
-        session.insert(event.statement, flying);
+        self.in_flight += usize::from(session.insert(event.statement, flying).is_none());
+        true
     }
 
     /// Takes the outcome of a statement; returns whether it is of one that was taken.
@@ -68,6 +77,7 @@ impl Unread {
         let Some(flying) = session.and_then(|session| session.remove(&event.statement)) else {
             return false;
         };
+        self.in_flight -= 1;
         if event.was_executed() {
             let why = flying.reading.with_outcome(event).unparsed;
             self.count(&flying, why);
@@ -78,6 +88,7 @@ impl Unread {
     /// Takes the end of a session; returns how many of its statements have no outcome.
     pub(super) fn end(&mut self, session: &SessionId) -> u64 {
         let left = self.flying.remove(session).unwrap_or_default();
+        self.in_flight -= left.len();
         for flying in left.values() {
             self.count(flying, flying.reading.unparsed);
         }

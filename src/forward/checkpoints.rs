@@ -5,7 +5,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::audit::CHECKPOINT;
 use crate::audit::verify::Kept;
 use crate::notify::Notifier;
 
@@ -16,18 +15,20 @@ pub async fn checkpoints(dir: PathBuf, every: Duration, notifier: Notifier) {
     // The first tick is at once: what a gate leaves behind that goes down early is the checkpoint of its last start.
     loop {
         clock.tick().await;
-        let path = dir.join(CHECKPOINT);
-        let Ok(text) = tokio::fs::read_to_string(&path).await else {
-            // None is signed yet.
-            continue;
+        let folder = dir.clone();
+        let Ok(found) = tokio::task::spawn_blocking(move || Kept::beside(&folder)).await else {
+            return;
         };
-        match Kept::parse(text.as_bytes()) {
-            Ok(kept) => {
+        match found {
+            // None is signed yet.
+            Ok(None) => {}
+            Ok(Some(kept)) => {
+                let checkpoint = &kept.checkpoint;
                 notifier
-                    .checkpoint(text.trim_end(), &kept.checkpoint.log, kept.checkpoint.covers, kept.time)
+                    .checkpoint(&kept.line, &checkpoint.log, checkpoint.covers, kept.time)
                     .await;
             }
-            Err(error) => tracing::warn!(path = %path.display(), %error, "a checkpoint cannot be sent"),
+            Err(error) => tracing::warn!(folder = %dir.display(), %error, "a checkpoint cannot be sent"),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! It does not know what was sent. A file that cannot be read is as none: then the log is sent from its beginning, which is more
 //! than is needed and never less.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,9 @@ pub(super) struct Position {
     pub(super) began: Mark,
 }
 
+/// A longer file is none of ours.
+const MAX_BYTES: u64 = 4096;
+
 /// The file.
 #[derive(Debug, Clone)]
 pub(super) struct PositionFile(PathBuf);
@@ -40,7 +43,9 @@ impl PositionFile {
 
     /// What it says. Blocking.
     pub(super) fn load(&self) -> Position {
-        let text = match std::fs::read(&self.0) {
+        let mut text = Vec::new();
+        let read = std::fs::File::open(&self.0).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut text));
+        let text = match read.map(|_| text) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Position::default(),
             Err(error) => {

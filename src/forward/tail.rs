@@ -13,10 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::position::Position;
 use crate::audit::chain::{Link, Mark, number, split};
-use crate::audit::segment::{self, Lines, Segment};
-
-/// A longer line is not one of ours.
-const LONGEST: u64 = 64 * 1024 * 1024;
+use crate::audit::segment::{self, LONGEST, Lines, Segment};
 
 /// Lines given out that are remembered, in case that the newest are taken back: a batch of the journal is smaller.
 const REMEMBERED: usize = 4096;

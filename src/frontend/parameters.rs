@@ -6,6 +6,7 @@
 //! listed.
 
 use crate::ending::Ending;
+use crate::visible;
 
 /// What drivers and libpq's environment variables send.
 const ALLOWED: [&str; 8] = [
@@ -49,12 +50,9 @@ pub fn allowed(settings: &[(String, String)], extra: &[String]) -> Result<Vec<(S
             if may(&name.to_ascii_lowercase(), value, extra) {
                 Ok((name.clone(), value.clone()))
             } else {
-                let name = name
-                    .chars()
-                    .filter(|letter| !letter.is_control())
-                    .take(LONGEST_NAME)
-                    .collect();
-                Err(Ending::ParameterRefused { name })
+                Err(Ending::ParameterRefused {
+                    name: visible::start(name, LONGEST_NAME),
+                })
             }
         })
         .collect()

@@ -242,6 +242,40 @@ fn audience(token: &str, settings: &IssuerSettings) -> TokenError {
     }
 }
 
+/// Reads bytes as a token, and as the claims of one that was verified: for fuzzers.
+pub(crate) fn read_hostile(bytes: &[u8]) {
+    let settings = IssuerSettings {
+        issuer: "https://issuer".to_owned(),
+        audience: "tidegate".to_owned(),
+        keys: Keys::File(PathBuf::new()),
+        identity_claim: "email".to_owned(),
+        email_verified: EmailVerified::Required,
+        identity_prefix: "ci:".to_owned(),
+        groups_claim: Some("groups".to_owned()),
+        claims: BTreeMap::from([("repository".to_owned(), "repo".to_owned())]),
+        leeway: Duration::from_secs(60),
+    };
+    if let Ok(token) = str::from_utf8(bytes)
+        && let Ok(says) = unverified(token)
+    {
+        // A key of somebody else: of Ed25519's base point.
+        let key = DecodingKey::from_ed_der(&[0x58; 32]);
+        assert!(
+            verified(token, says.algorithm, &key, &settings).is_err(),
+            "nobody has the key"
+        );
+    }
+    if let Ok(claims) = serde_json::from_slice::<Claims>(bytes)
+        && claims::good_at(&claims, SignedDuration::from_secs(60), Timestamp::UNIX_EPOCH).is_ok()
+        && let Ok(identity) = claims::identity(&claims, &settings)
+    {
+        assert!(
+            identity.name.as_str().starts_with("ci:"),
+            "an issuer names nobody but its own"
+        );
+    }
+}
+
 /// Whether a text has the form of a JWT (three parts, the first a JSON object).
 #[must_use]
 pub fn looks_like_jwt(token: &str) -> bool {

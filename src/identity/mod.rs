@@ -11,6 +11,7 @@ mod keys;
 mod tests;
 
 pub use error::TokenError;
+pub(crate) use issuers::read_hostile;
 pub use issuers::{EmailVerified, IssuerSettings, Issuers, Keys, looks_like_jwt};
 
 use std::collections::{BTreeMap, BTreeSet};

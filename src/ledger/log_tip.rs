@@ -22,6 +22,20 @@ impl Ledger {
     }
 }
 
+impl Ledger {
+    /// Takes this tip for the end of its log, also where one further on was known: what is missing in between is on record by then, and
+    /// is not to be found missing again.
+    pub async fn accept_log_tip(&self, tip: SignedTip, now: Timestamp) -> Result<(), LedgerError> {
+        let accept = move |connection: &mut Connection| {
+            let transaction = connection.transaction()?;
+            transaction.execute("DELETE FROM log_tips WHERE log = ?1", [tip.log.as_str()])?;
+            put(&transaction, &tip, now)?;
+            Ok(transaction.commit()?)
+        };
+        Ok(self.0.store.call(accept).await?)
+    }
+}
+
 /// Reads the last signed tip that the store at `path` knows, without a gate and beside a running one: it opens the SQLite file
 /// read-only, takes no lock that a gate would wait for, and changes nothing. `None` where there is no store, or where it is of a
 /// version that kept no tip.

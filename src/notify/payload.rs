@@ -1,12 +1,14 @@
 //! What receivers read. Pure.
 //!
-//! What people wrote is quoted: in a chat it can neither call everybody nor look like a link.
+//! What people wrote is quoted: in a chat it can neither call everybody nor look like a link, and nothing hides in it. A machine gets the
+//! texts as they are, in JSON that is harmless to show.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{EventKind, Format, Notice};
 use crate::request::{How, Outcome, Request};
+use crate::visible;
 
 /// More of what somebody wrote is cut off in a chat; Slack takes 3000 characters.
 const MOST_CHARS: usize = 500;
@@ -15,11 +17,11 @@ const MOST_CHARS: usize = 500;
 pub(super) fn body(notice: &Notice, format: Format, link: Option<&str>) -> String {
     let request = &notice.request;
     let link = link.map(|base| format!("{}/requests/{}", base.trim_end_matches('/'), request.id));
-    match format {
+    let body = match format {
         Format::Json => json(notice, link.as_deref()),
         Format::Slack => slack(notice, link.as_deref()),
-    }
-    .to_string()
+    };
+    visible::json(&body.to_string()).into_owned()
 }
 
 /// The body of a message with a checkpoint: the line as the log has it, which proves it.
@@ -125,21 +127,17 @@ fn answer(request: &Request) -> Option<&str> {
 
 /// One line, not too long.
 fn quoted(text: &str) -> String {
-    match text.char_indices().nth(MOST_CHARS) {
-        None => escaped(text),
-        Some((cut, _)) => escaped(text.get(..cut).unwrap_or_default()) + "…",
-    }
+    escaped(&visible::start(text, MOST_CHARS))
 }
 
 /// One line; `&`, `<` and `>` as Slack wants them ("Formatting text for app surfaces").
 fn escaped(text: &str) -> String {
     let mut quoted = String::new();
-    for c in text.chars() {
+    for c in visible::visible(text).chars() {
         match c {
             '&' => quoted.push_str("&amp;"),
             '<' => quoted.push_str("&lt;"),
             '>' => quoted.push_str("&gt;"),
-            c if c.is_control() => quoted.push(' '),
             c => quoted.push(c),
         }
     }

@@ -217,6 +217,35 @@ fn each_state_of_a_request_is_an_event() {
     insta::assert_json_snapshot!(slack);
 }
 
+/// Zero-width and bidirectional characters, tags and variation selectors are seen for what they are.
+#[test]
+fn nothing_hides_in_a_chat() {
+    let mut hidden = request(1);
+    hidden.wish.reason = Some("fix\u{202e}txet \u{e0041}\u{e007f}\u{200b}\u{fe0f}\nend".to_owned());
+    hidden.wish.ticket = Some("BUG\u{2066}1".to_owned());
+    hidden.outcome = Some(Outcome::Rejected {
+        at: now(),
+        by: "lea@example.com".parse().unwrap(),
+        comment: Some("no\u{feff}".to_owned()),
+    });
+    let notice = notice(hidden);
+    let body = |format| payload::body(&notice, format, None);
+    let slack: Value = serde_json::from_str(&body(Format::Slack)).unwrap();
+    let text = slack["blocks"][0]["text"]["text"].as_str().unwrap();
+    for seen in [
+        r"fix\u{202e}txet \u{e0041}\u{e007f}\u{200b}\u{fe0f}\nend",
+        r"BUG\u{2066}1",
+        r"no\u{feff}",
+    ] {
+        assert!(text.contains(seen), "{text}");
+    }
+    // A machine gets them as they are, in JSON that hides nothing from who looks at it.
+    let json = body(Format::Json);
+    assert!(!json.contains(crate::visible::is_unseen), "{json}");
+    let value: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["request"]["outcome"]["comment"], "no\u{feff}");
+}
+
 #[tokio::test]
 async fn nothing_is_told_twice_and_only_what_is_wanted() {
     let (_folder, path) = outbox();

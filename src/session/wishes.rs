@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::duration;
 use crate::ending::Ending;
+use crate::visible;
 use crate::wire::startup::Startup;
 
 /// Settings of ours begin so, in any case.
@@ -120,11 +121,7 @@ fn invalid(name: &'static str, wanted: &'static str) -> Ending {
 fn unknown(name: &str) -> Ending {
     let distance = |known: &&&str| strsim::damerau_levenshtein(name, known);
     Ending::UnknownOption {
-        name: name
-            .chars()
-            .filter(|letter| !letter.is_control())
-            .take(LONGEST_NAME)
-            .collect(),
+        name: visible::start(name, LONGEST_NAME),
         nearest: NAMES.iter().min_by_key(distance).copied().unwrap_or_default(),
     }
 }

@@ -16,6 +16,7 @@ use super::target::{ApplicationName, Target};
 use super::{BackendKey, Connected, MOST_BYTES, StartupParameters};
 use crate::grant::Permit;
 use crate::tls::Transport;
+use crate::visible;
 
 /// The longest message before we are in: libpq takes errors of up to 30000 bytes and less of others (fe-connect.c).
 const LONGEST_BEFORE: usize = 30_000;
@@ -267,7 +268,7 @@ fn rejection(frame: Bytes, authenticated: bool) -> Rejection {
         match kind {
             b'C' if value.len() == 5 && value.bytes().all(|byte| byte.is_ascii_alphanumeric()) => code = value,
             // It goes to a log: one line, and not a long one.
-            b'M' => message = value.chars().take(500).flat_map(escaped).collect(),
+            b'M' => message = visible::start(&value, 500),
             b'R' if value.len() <= MAX_ROUTINE_BYTES => routine = Some(value),
             _ => {}
         }
@@ -279,15 +280,6 @@ fn rejection(frame: Bytes, authenticated: bool) -> Rejection {
         routine,
         authenticated,
     }
-}
-
-fn escaped(letter: char) -> impl Iterator<Item = char> {
-    let (plain, escape) = if letter.is_control() {
-        (None, Some(letter.escape_default()))
-    } else {
-        (Some(letter), None)
-    };
-    plain.into_iter().chain(escape.into_iter().flatten())
 }
 
 /// Takes a NUL-terminated text off the front. Not every server reports its names in UTF-8 before `client_encoding` is agreed on.

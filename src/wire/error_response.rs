@@ -3,11 +3,12 @@
 //! It does not choose the words and does not read such messages from a target.
 //!
 //! INVARIANT: a message always carries S, V, C and M (drivers read V, and some crash without C); text is written without NUL,
-//! so that a field cannot end early and another one begin inside it.
+//! so that a field cannot end early and another one begin inside it, and without other characters that do something to who reads it.
 
 use bytes::{BufMut, BytesMut};
 
 use crate::ending::Words;
+use crate::visible;
 
 /// Appends an ErrorResponse of severity FATAL: the session is over after it.
 pub fn fatal(out: &mut BytesMut, words: &Words) {
@@ -49,9 +50,11 @@ fn message(out: &mut BytesMut, kind: u8, severity: &str, words: &Words) {
 const LONGEST_TEXT: usize = 4096;
 
 fn field(body: &mut BytesMut, name: u8, text: &str) {
+    // Cut before, so that no text takes much, and after, for escapes are longer.
+    let text = visible::lines(text.get(..text.floor_char_boundary(LONGEST_TEXT)).unwrap_or_default());
     let cut = text.floor_char_boundary(LONGEST_TEXT);
     body.put_u8(name);
-    body.extend(text.bytes().take(cut).map(|byte| if byte == 0 { b' ' } else { byte }));
+    body.extend(text.bytes().take(cut));
     body.put_u8(0);
 }
 
@@ -85,6 +88,18 @@ mod tests {
         out.clear();
         error(&mut out, &words("a", None));
         assert!(out.starts_with(b"E") && out[5..].starts_with(b"SERROR\0VERROR\0"));
+    }
+
+    #[test]
+    fn nothing_in_a_text_steers_a_terminal_or_hides() {
+        let mut out = BytesMut::new();
+        notice(
+            &mut out,
+            &words("a\u{1b}[2J\u{202e}b\nc", Some("d\u{200b}\u{e0041}\0e".to_owned())),
+        );
+        let text = String::from_utf8_lossy(&out);
+        assert!(text.contains("Ma\\u{1b}[2J\\u{202e}b\nc\0"), "{text:?}");
+        assert!(text.contains("Dd\\u{200b}\\u{e0041}\\u{0}e\0"), "{text:?}");
     }
 
     proptest! {

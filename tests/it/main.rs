@@ -24,6 +24,7 @@
 //! - `left_behind`: what a grant could leave to others: functions, views, default privileges, gifts
 //! - `lifeless`: a gate that is frozen gives no sign of life, to its service manager or at `/livez`
 //! - `log`: what the log says is what the server ran
+//! - `log_trust`: a log that is cut, gone or another is noticed by the ledger; one made to take all memory takes little
 //! - `messages`: standard error that is stuck or fails holds nothing up
 //! - `oidc`: a pipeline's token of an OpenID provider that the test starts, and every token that is not good
 //! - `pipelines`: what was sent ahead of its answers when the deadline comes, or a revocation
@@ -81,6 +82,7 @@ mod kill9;
 mod left_behind;
 mod lifeless;
 mod log;
+mod log_trust;
 mod messages;
 mod oidc;
 mod pipelines;

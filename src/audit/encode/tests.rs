@@ -112,7 +112,7 @@ proptest! {
         let text = line(&event);
         let whole = text.ends_with("}\n");
         prop_assert!(whole);
-        prop_assert!(!text.trim_end_matches('\n').chars().any(is_hostile));
+        prop_assert!(!text.trim_end_matches('\n').chars().any(visible::is_unseen));
         let parsed: Event<'static> = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(parsed, event);
     }
@@ -122,7 +122,7 @@ proptest! {
         let who = who();
         let event = statement(&who, text.as_bytes(), b"");
         let line = line(&event);
-        prop_assert!(!line.trim_end_matches('\n').chars().any(is_hostile));
+        prop_assert!(!line.trim_end_matches('\n').chars().any(visible::is_unseen));
         let parsed: Event<'static> = serde_json::from_str(&line).unwrap();
         prop_assert_eq!(parsed, event);
     }

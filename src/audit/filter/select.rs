@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use jiff::Timestamp;
 
 use super::Filter;
+use super::texts::texts;
 use crate::audit::encode::{TIME_LENGTH, timestamp};
 use crate::audit::event::{Event, Kind, SessionStarted};
 use crate::audit::reading::Readings;
@@ -26,7 +27,16 @@ pub struct Selector {
     held: HashMap<(SessionId, u64), Held>,
     /// Statements that were given out and whose outcome is wanted, too.
     given: HashSet<(SessionId, u64)>,
+    /// The texts of those that are held. Bytes.
+    held_bytes: usize,
+    /// Something was let go of, for there was too much to remember.
+    overfull: bool,
 }
+
+/// The texts of held statements, at most: those in flight in a gate come to a fraction of it.
+const MAX_HELD_BYTES: usize = 256 << 20;
+/// Held statements, given ones and sessions, at most, of each.
+const MAX_REMEMBERED: usize = 1_000_000;
 
 /// A statement that waits for its outcome.
 #[derive(Debug)]
@@ -34,6 +44,13 @@ struct Held {
     statement: Record,
     /// What is asked for is not in its text; the server may have run it all the same.
     unseen: bool,
+}
+
+impl Held {
+    /// The bytes of its texts.
+    fn weight(&self) -> usize {
+        texts(&self.statement.event).iter().map(|text| text.len()).sum()
+    }
 }
 
 impl Selector {
@@ -65,7 +82,11 @@ impl Selector {
     /// Lets it know of a session that began before what it is to be offered.
     pub(in crate::audit) fn know(&mut self, started: &SessionStarted) {
         if self.filter.wants_session(started) {
-            self.sessions.insert(started.who.session.clone());
+            if self.sessions.len() < MAX_REMEMBERED {
+                self.sessions.insert(started.who.session.clone());
+            } else {
+                self.overfull = true;
+            }
         }
     }
 
@@ -100,15 +121,20 @@ impl Selector {
                 }
                 if result || (unseen && self.filter.in_time(&record)) {
                     let statement = record;
-                    self.held.insert(key, Held { statement, unseen });
+                    self.hold(key, Held { statement, unseen });
                 } else if !unseen && self.filter.in_time(&record) {
-                    self.given.insert(key);
+                    if self.given.len() < MAX_REMEMBERED {
+                        self.given.insert(key);
+                    } else {
+                        self.overfull = true;
+                    }
                     self.give(record, &mut give);
                 }
             }
             Event::Outcome(outcome) if content || result => {
                 let key = (outcome.who.session.clone(), outcome.statement);
                 let (held, given) = (self.held.remove(&key), self.given.remove(&key));
+                self.held_bytes -= held.as_ref().map_or(0, Held::weight);
                 let (filter, readings) = (&self.filter, &mut self.readings);
                 let held = held.filter(|held| !held.unseen || filter.has_content(&held.statement, Some(outcome), readings));
                 let by_itself = !content && self.filter.has_names(&record);
@@ -124,11 +150,13 @@ impl Selector {
                     // What had no outcome by then never gets one.
                     Event::SessionEnded(ended) => {
                         self.held.retain(|(session, _), _| *session != ended.who.session);
+                        self.held_bytes = self.held.values().map(Held::weight).sum();
                         self.given.retain(|(session, _)| *session != ended.who.session);
                     }
                     Event::GateStarted(_) => {
                         self.held.clear();
                         self.given.clear();
+                        self.held_bytes = 0;
                     }
                     _ => {}
                 }
@@ -137,6 +165,24 @@ impl Selector {
                 }
             }
         }
+    }
+
+    /// Keeps a statement until its outcome is known.
+    fn hold(&mut self, key: (SessionId, u64), held: Held) {
+        let bytes = held.weight();
+        if self.held.len() >= MAX_REMEMBERED || self.held_bytes + bytes > MAX_HELD_BYTES {
+            self.overfull = true;
+            return;
+        }
+        self.held_bytes += bytes;
+        if let Some(before) = self.held.insert(key, held) {
+            self.held_bytes -= before.weight();
+        }
+    }
+
+    /// Says that something was let go of since this was asked last, so that a record may be missing from what was given.
+    pub(in crate::audit) fn let_go(&mut self) -> bool {
+        std::mem::take(&mut self.overfull)
     }
 
     fn give(&self, record: Record, give: &mut impl FnMut(Record)) {

@@ -10,9 +10,6 @@ use super::terms::Demand;
 use super::{Block, Index};
 use crate::audit::segment::Segment;
 
-/// A larger block is not one of ours: it has a line longer than any record.
-pub(super) const LARGEST: u32 = 80 << 20;
-
 /// The blocks that are left.
 pub(in crate::audit) struct Blocks {
     file: File,
@@ -28,7 +25,7 @@ pub(in crate::audit) fn open(segment: &Segment, demand: &Demand) -> io::Result<O
     let Some(mut index) = Index::load(segment, &mut file) else {
         return Ok(None);
     };
-    if index.blocks.is_empty() || index.blocks.iter().any(|block| block.size > LARGEST) {
+    if index.blocks.is_empty() {
         return Ok(None);
     }
     index.blocks.retain(|block| demand.may_be_in(block));
@@ -61,7 +58,7 @@ impl Blocks {
 
 impl Demand {
     /// Whether the block may have something of what is looked for.
-    fn may_be_in(&self, block: &Block) -> bool {
+    pub(super) fn may_be_in(&self, block: &Block) -> bool {
         if block.unreadable {
             return true;
         }

@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use xorf::{BinaryFuse8, DmaSerializable};
 
-use super::blocks::LARGEST;
-use super::{Block, Index, make, terms};
+use super::{Block, Index, MAX_BLOCK_BYTES, MAX_FRAME_BYTES, MAX_INDEX_BYTES, make, terms};
 use crate::audit::event::{Event, Kind, Outcome, Sql, Statement};
 use crate::audit::reading::Readings;
 use crate::audit::record::Record;
@@ -47,26 +46,44 @@ impl Indexer {
         let now: Vec<_> = left.by_ref().take(AT_ONCE).collect();
         let done = left.next().is_none();
         for segment in now {
+            // Also one that cannot be read: it will not be read any better a second later.
+            self.done.insert(segment.number);
             let fit = Index::load(segment, &mut std::fs::File::open(&segment.path)?).is_some();
             if !fit {
                 make(segment)?;
             }
-            self.done.insert(segment.number);
         }
         Ok(done)
     }
 }
 
-/// Reads a packed segment from its beginning. Of one that is not in frames of whole lines nothing is known: no blocks.
+/// Blocks of one segment: a gate's segments have a few hundred.
+const MAX_BLOCKS: usize = 1 << 16;
+/// What is held of blocks and statements that are not complete, in terms: a gate's segments come to a tenth of it.
+const MAX_TERMS: usize = 8 << 20;
+
+/// Reads a packed segment from its beginning. Of one that is not in frames of whole lines, or has more in it than can be held, nothing
+/// is known: no blocks.
 pub(super) fn build(packed: &mut impl Read) -> io::Result<Index> {
+    build_within(packed, MAX_TERMS)
+}
+
+/// The same with so much room for what is held, in terms.
+pub(super) fn build_within(packed: &mut impl Read, room: usize) -> io::Result<Index> {
     let mut frames = Frames::default();
-    let mut building = Building::default();
+    let mut building = Building {
+        room,
+        ..Building::default()
+    };
     while let Some(frame) = frames.next(packed)? {
         let lines = unpacked(&frame)?;
         let Some(lines) = lines.filter(|_| building.blocks.last().is_none_or(|last| last.whole)) else {
             return Ok(Index { blocks: Vec::new() });
         };
         building.block(frame.len(), &lines);
+        if building.is_too_much() {
+            return Ok(Index { blocks: Vec::new() });
+        }
     }
     Ok(building.finish())
 }
@@ -74,7 +91,7 @@ pub(super) fn build(packed: &mut impl Read) -> io::Result<Index> {
 /// The lines of a frame; nothing if they are more than a block of ours can have, however small the frame is.
 fn unpacked(frame: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let mut lines = Vec::new();
-    let most = u64::from(LARGEST);
+    let most = u64::from(MAX_BLOCK_BYTES);
     Read::take(zstd::Decoder::new(frame)?, most + 1).read_to_end(&mut lines)?;
     Ok((lines.len() as u64 <= most).then_some(lines))
 }
@@ -93,6 +110,9 @@ impl Frames {
                 && length > 0
             {
                 return Ok(Some(self.pending.drain(..length).collect()));
+            }
+            if self.pending.len() >= MAX_FRAME_BYTES as usize + CHUNK {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a longer frame than any of ours"));
             }
             let read = Read::take(&mut *from, CHUNK as u64).read_to_end(&mut self.pending)?;
             if read == 0 {
@@ -115,6 +135,11 @@ struct Building {
     texts: HashMap<Box<str>, Arc<[u64]>>,
     offset: u64,
     lines: u64,
+    /// What is held, in terms, and what may be.
+    held: usize,
+    room: usize,
+    /// The fingerprints of finished blocks. Bytes.
+    finished: usize,
 }
 
 /// A block whose terms are not complete.
@@ -136,6 +161,15 @@ struct Open {
     beside: Vec<u64>,
 }
 
+impl Open {
+    /// What a statement takes beside its terms, in terms.
+    const OVERHEAD: usize = 32;
+
+    fn weight(&self) -> usize {
+        self.text.len() + self.beside.len() + Self::OVERHEAD
+    }
+}
+
 impl Building {
     fn block(&mut self, length: usize, lines: &[u8]) {
         let length = u32::try_from(length).unwrap_or(u32::MAX);
@@ -155,8 +189,24 @@ impl Building {
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
             self.lines += 1;
             self.line(line);
+            if self.is_too_much() {
+                return;
+            }
         }
         self.seal();
+        self.weigh();
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.held > self.room || self.blocks.len() > MAX_BLOCKS || self.finished as u64 > MAX_INDEX_BYTES / 2
+    }
+
+    /// Takes stock of what is held; between two looks it only grows.
+    fn weigh(&mut self) {
+        let open = self.open.values().flat_map(BTreeMap::values).map(Open::weight).sum::<usize>();
+        let drafts = self.blocks.iter().map(|draft| draft.terms.len()).sum::<usize>();
+        self.held = open + drafts + self.open.len() * Open::OVERHEAD;
+        self.finished = self.blocks.iter().map(|draft| draft.block.fingerprints.len()).sum();
     }
 
     fn line(&mut self, line: &[u8]) {
@@ -190,6 +240,8 @@ impl Building {
             text,
             beside,
         };
+        // In the block, in the statement, and for a session that is new.
+        self.held += 2 * open.weight() + Open::OVERHEAD;
         if let Some(draft) = self.blocks.get_mut(at) {
             draft.add_content(&open);
         }

@@ -1,6 +1,7 @@
 //! Reading with an index is reading without it; an index that does not fit is not used.
 
 mod figures;
+mod hostile;
 
 use std::fmt::Write as _;
 use std::path::Path;

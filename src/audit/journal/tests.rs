@@ -1,3 +1,4 @@
+mod remembered;
 mod rotation;
 
 use std::borrow::Cow;
@@ -62,7 +63,7 @@ fn lines(path: &Path) -> Vec<(u64, Event<'static>)> {
 
 /// All lines of the folder follow each other, and the last is signed.
 fn assert_whole(settings: &Settings) {
-    let found = survey(&settings.dir).unwrap();
+    let found = survey(&settings.dir, &RememberedTip::NotAsked).unwrap();
     assert!(!found.broken && found.faults.is_empty(), "{:?}", found.faults);
     let key = SigningKey::load(&settings.key).unwrap().public();
     let mut tip = Tip::START;
@@ -257,7 +258,7 @@ async fn a_key_that_is_lost_is_replaced_and_that_is_on_record() {
     });
     let changed = changed.expect("it is on record");
     assert_eq!((changed.previous, changed.key, changed.vouched), (old, new, false));
-    assert!(survey(&settings.dir).unwrap().faults.is_empty());
+    assert!(survey(&settings.dir, &RememberedTip::NotAsked).unwrap().faults.is_empty());
 }
 
 #[tokio::test]

@@ -47,6 +47,14 @@ pub enum ReadError {
         /// The line, from 1.
         line: u64,
     },
+    /// So many statements have no outcome, or so many sessions are wanted, that not all can be remembered: no gate leaves as many.
+    #[error("{}, line {line}: too much is to be remembered of what stands before it: records may be missing from what is shown", file.display())]
+    TooMuch {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: u64,
+    },
     /// A packed segment cannot be unpacked. Reading goes on with the next.
     #[error("{}: damaged behind line {after}: what is behind it in that file is not shown: {source}", file.display())]
     Damaged {

@@ -20,9 +20,9 @@ use crate::audit::survey::voids_behind;
 
 /// As much is sifted at once; a line may be longer.
 const CHUNK: usize = 1 << 20;
-/// As much of what is left is handed over at once, and so many times before the thread waits.
-const BATCH: usize = 256 << 10;
-const AHEAD: usize = 4;
+/// As much of what is left is handed over at once (a line may be longer), and so many times before the thread waits.
+const BATCH: usize = 1 << 20;
+const AHEAD: usize = 1;
 /// Below the threads of sessions.
 const NICE: i32 = 10;
 

@@ -161,6 +161,29 @@ fn a_folder_that_is_not_there_is_an_error() {
     assert_eq!(read(dir.path(), &Filter::default()).unwrap().count(), 0);
 }
 
+/// Lines that would take many times their length to read, or that no gate writes as long.
+#[test]
+fn lines_made_to_take_memory_are_not_records() {
+    let long = |event: &str, rest: &str| {
+        format!(r#"{{"v":2,"seq":1,"time":"2026-11-23T09:05:07.000042Z","event":"{event}",{rest},"chain":"0123456789abcdef"}}"#)
+    };
+    let padded = format!(r#""accepted":true,"detail":"{}""#, "x".repeat(2 << 20));
+    let many = format!(r#""x":[{}0]"#, "0,".repeat(1 << 20));
+    let deep = format!(r#""x":{}{}"#, "[".repeat(100_000), "]".repeat(100_000));
+    for (line, why) in [
+        (long("reloaded", &padded), "longer than any record of its kind"),
+        (long("statement", &many), "more values than any record has"),
+        (long("reloaded", &deep), "recursion limit"),
+    ] {
+        let error = Record::parse(line.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    // A statement's own text may be as long.
+    let sql = format!("SELECT '{}'", "x,".repeat(2 << 20));
+    let record = record(1, statement(&who(1, "ana"), 1, &sql, &[]));
+    assert_eq!(Record::parse(record.json().as_bytes()).unwrap(), record);
+}
+
 /// Prints how long a line takes to read and parse; run in release.
 #[test]
 #[ignore = "a measurement, not a test"]

@@ -38,6 +38,6 @@ proptest! {
     #[test]
     fn a_terminal_is_safe(sql in any::<String>(), parameter in "[\u{0}-\u{ff}\u{2020}-\u{2070}]*") {
         let text = line(&record(1, statement(&who(1, "ana"), 1, &sql, &[&parameter])));
-        prop_assert!(!text.chars().any(is_hostile));
+        prop_assert!(!text.chars().any(visible::is_unseen));
     }
 }

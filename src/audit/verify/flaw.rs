@@ -4,9 +4,12 @@
 
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::audit::chain::Breach;
+use crate::audit::event::Fault;
+use crate::audit::kept::CheckpointSource;
 use crate::ids::LogId;
 
 /// What is wrong with a log.
@@ -89,9 +92,11 @@ pub enum Flaw {
     },
     /// The log begins behind a checkpoint that was kept, and nothing says why.
     #[error(
-        "the log begins at line {first}, but the checkpoint that was kept covers line {covers}: what was before is not there, and the log does not say that it was removed"
+        "the log begins at line {first}, but {held_against} covers line {covers}: what was before is not there, and the log does not say that it was removed"
     )]
     Beheaded {
+        /// Where the checkpoint comes from.
+        held_against: CheckpointSource,
         /// The log's first line.
         first: u64,
         /// The last that the checkpoint covers.
@@ -114,18 +119,34 @@ pub enum Flaw {
         key: String,
     },
     /// The log ends before a checkpoint that was kept.
-    #[error("the log ends at line {last}, but the checkpoint that was kept covers line {covers}: lines are missing at the end")]
+    #[error("the log ends at line {last}, but {held_against} covers line {covers}: lines are missing at the end")]
     Truncated {
+        /// Where the checkpoint comes from.
+        held_against: CheckpointSource,
         /// The log's last line.
         last: u64,
         /// The last that must be there.
         covers: u64,
     },
     /// The log is another than that of the checkpoint that was kept, or was written anew.
-    #[error("line {covers} is not the one that the checkpoint that was kept has signed: the log was written anew, or is another")]
+    #[error("line {covers} is not the one that {held_against} has signed: the log was written anew, or is another")]
     Diverged {
+        /// Where the checkpoint comes from.
+        held_against: CheckpointSource,
         /// The line.
         covers: u64,
+    },
+    /// The gate found at a start that something was missing, and put that on record: for good, for that does not come back.
+    #[error("{}, on record in line {seq} of {time:.0}: {detail}", fault.words())]
+    Gap {
+        /// The line that says so.
+        seq: u64,
+        /// When the gate found it.
+        time: Timestamp,
+        /// What it found.
+        fault: Fault,
+        /// What is missing.
+        detail: String,
     },
 }
 
@@ -182,6 +203,9 @@ impl Flaw {
             Self::WrongKey { .. } => "name the key of the gate that wrote it: `tidegate audit key` at that gate prints it",
             Self::Unvouched { .. } => {
                 "if the key was lost and a new one made, verify the rest with that one (--key); if not, those lines are not the gate's"
+            }
+            Self::Gap { .. } => {
+                "look for what is missing in a copy, or at the receiver of the log; to accept the gap, verify from a checkpoint made since (--since)"
             }
             Self::Truncated { .. } => "look for a newer copy: those lines were there when the checkpoint was made",
             Self::Diverged { .. } => {

@@ -18,9 +18,14 @@ use crate::audit::encode::TIME_LENGTH;
 use crate::audit::event::{Event, JournalHealed, KeyChanged, SegmentBegan, SegmentsRemoved};
 use crate::audit::record::{Record, event_of, time_of};
 use crate::audit::segment::{Next, Segment, next_line};
+use crate::visible;
 
 /// Lines of one segment that frame the log and are kept, at most: a gate that changed its key every second for a day has fewer.
 const MOST_FRAMES: usize = 200_000;
+/// The same of all segments together.
+const MAX_FRAMES_OF_ALL: usize = 1_000_000;
+/// As much is kept of what the gate said about a fault.
+const MAX_DETAIL_CHARS: usize = 1_000;
 /// Faults of one segment that the gate noted and that are told, at most.
 const MOST_FAULTS: u64 = 1_000;
 /// How much is read between two words about it. Bytes.
@@ -63,7 +68,7 @@ pub(super) enum What {
     Checkpoint(Checkpoint, Timestamp),
     KeyChanged(KeyChanged),
     Removed(SegmentsRemoved),
-    Healed(JournalHealed),
+    Healed(JournalHealed, Timestamp),
 }
 
 /// A time as it stands in a line: the order of such texts is that of the times.
@@ -220,6 +225,16 @@ impl Testimony {
         done && length > 0
     }
 
+    /// Lets go of what it has kept if all segments together have kept too much: then it has a flaw.
+    pub(super) fn fit(&mut self, kept: &mut usize) {
+        *kept += self.frames.len();
+        if *kept > MAX_FRAMES_OF_ALL {
+            *kept -= self.frames.len();
+            (self.frames, self.last_checkpoint) = (Vec::new(), None);
+            self.exceeds(Excess::Frames);
+        }
+    }
+
     /// Whether the signatures that decide were made with the keys that they name.
     fn is_genuine(&self) -> bool {
         self.frames.iter().all(|frame| match &frame.what {
@@ -295,9 +310,12 @@ impl Testimony {
             Event::Checkpoint(checkpoint) if checkpoint.tip() == before => {
                 self.checkpoint(checkpoint.into_owned(), record.time, hearing);
             }
-            Event::KeyChanged(changed) => self.keep(What::KeyChanged(changed)),
+            Event::KeyChanged(mut changed) => {
+                changed.by = String::new();
+                self.keep(What::KeyChanged(changed));
+            }
             Event::SegmentsRemoved(removed) => self.keep(What::Removed(removed)),
-            Event::JournalHealed(healed) => self.fault(healed),
+            Event::JournalHealed(healed) => self.fault(healed, record.time),
             _ => self.breach(Breach::Changed),
         }
     }
@@ -324,13 +342,15 @@ impl Testimony {
         self.keep(What::Checkpoint(checkpoint, time));
     }
 
-    fn fault(&mut self, healed: JournalHealed) {
+    fn fault(&mut self, mut healed: JournalHealed, time: Timestamp) {
         self.faults += 1;
-        if self.faults > MOST_FAULTS {
+        // Gaps are kept however many other faults there are: the log is not whole with one.
+        if self.faults > MOST_FAULTS && !healed.fault.is_gap() {
             self.more_faults += 1;
-        } else {
-            self.keep(What::Healed(healed));
+            return;
         }
+        healed.detail = healed.detail.map(|detail| visible::start(&detail, MAX_DETAIL_CHARS));
+        self.keep(What::Healed(healed, time));
     }
 
     fn keep(&mut self, what: What) {

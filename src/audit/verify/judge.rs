@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::flaw::Sign;
 use super::hear::{Frame, Testimony, What};
-use super::{Checkpoint, Expected, Flaw, PublicKey, Segment, Tip};
+use super::{Checkpoint, CheckpointSource, Expected, Flaw, PublicKey, Segment, Tip};
 use crate::audit::event::{JournalHealed, SegmentsRemoved};
 use crate::ids::LogId;
 
@@ -45,12 +45,23 @@ pub struct Verdict {
     pub keys: Vec<String>,
     /// Whether a key was given to hold the log against.
     pub key_given: bool,
-    /// Up to which line the log had to be there, for a checkpoint that was kept elsewhere or beside it covers that.
+    /// The line up to which the log had to be there, for one of the checkpoints below covers that.
     pub held_to: Option<u64>,
+    /// The checkpoints that its end was held against.
+    pub held_against: Vec<Held>,
     /// What is wrong first, in the order of the log.
     pub flaw: Option<Flaw>,
     /// What the gate itself has put on record about its log, and what else a reader should know.
     pub remarks: Vec<String>,
+}
+
+/// A checkpoint that the log's end was held against.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// Where it comes from.
+    pub source: CheckpointSource,
+    /// The last line it covers.
+    pub covers: u64,
 }
 
 impl Verdict {
@@ -79,7 +90,14 @@ pub(super) fn judge(skipped: &[Segment], heard: &[Testimony], expected: &Expecte
         proven: 0,
         keys: Vec::new(),
         key_given: expected.key.is_some(),
-        held_to: expected.checkpoints().map(|kept| kept.covers).max(),
+        held_to: expected.checkpoints().map(|(_, kept)| kept.covers).max(),
+        held_against: expected
+            .checkpoints()
+            .map(|(source, kept)| Held {
+                source,
+                covers: kept.covers,
+            })
+            .collect(),
         flaw: None,
         remarks: Vec::new(),
     };
@@ -87,12 +105,15 @@ pub(super) fn judge(skipped: &[Segment], heard: &[Testimony], expected: &Expecte
     let broken = chain(heard, &mut trust).err();
     verdict.proven = trust.proven;
     verdict.keys = trust.signed_by.iter().map(PublicKey::id).collect();
-    let missed = expected.checkpoints().find_map(|kept| missed(heard, kept, &verdict));
+    let missed = expected
+        .checkpoints()
+        .find_map(|(source, kept)| missed(heard, source, kept, &verdict));
     let flaw = broken
         .or_else(|| (verdict.lines == 0).then(|| missed.clone().unwrap_or(Flaw::Empty)))
         .or_else(|| trust.flaw())
         .or_else(|| unsigned(heard, verdict.proven))
-        .or(missed);
+        .or(missed)
+        .or_else(|| gap_on_record(heard, expected.accepted()));
     let gone = match (skipped.first(), heard.first()) {
         (None, Some(first)) if expected.from_start => first.segment.number - 1,
         _ => 0,
@@ -218,11 +239,29 @@ fn follows(log: Option<&LogId>, tip: Option<Tip>, segment: &Testimony) -> Result
     Ok(())
 }
 
-/// Whether the checkpoint that was kept is not in the log.
-fn missed(heard: &[Testimony], kept: &Checkpoint, verdict: &Verdict) -> Option<Flaw> {
+/// The first gap behind this line that the gate found and put on record.
+fn gap_on_record(heard: &[Testimony], accepted: u64) -> Option<Flaw> {
+    let mut frames = heard.iter().flat_map(|segment| &segment.frames);
+    frames.find_map(|frame| match &frame.what {
+        What::Healed(healed, time) if frame.seq > accepted && healed.fault.is_gap() => Some(Flaw::Gap {
+            seq: frame.seq,
+            time: *time,
+            fault: healed.fault,
+            detail: healed.detail.clone().unwrap_or_default(),
+        }),
+        _ => None,
+    })
+}
+
+/// Whether the checkpoint is not in the log.
+fn missed(heard: &[Testimony], held_against: CheckpointSource, kept: &Checkpoint, verdict: &Verdict) -> Option<Flaw> {
     let covers = kept.covers;
+    if verdict.log.as_ref().is_some_and(|log| *log != kept.log) {
+        return Some(Flaw::Diverged { held_against, covers });
+    }
     if verdict.last < covers {
         return Some(Flaw::Truncated {
+            held_against,
             last: verdict.last,
             covers,
         });
@@ -231,6 +270,7 @@ fn missed(heard: &[Testimony], kept: &Checkpoint, verdict: &Verdict) -> Option<F
         // What it covers may have been removed as a whole since.
         let removed = removals(heard, verdict.proven).any(|removed| removed.last_seq >= covers);
         return (!removed).then_some(Flaw::Beheaded {
+            held_against,
             first: verdict.first,
             covers,
         });
@@ -238,7 +278,7 @@ fn missed(heard: &[Testimony], kept: &Checkpoint, verdict: &Verdict) -> Option<F
     let same =
         |frame: &Frame| matches!(&frame.what, What::Checkpoint(found, _) if found.tip() == kept.tip() && found.log == kept.log);
     let found = heard.iter().flat_map(|segment| &segment.frames).any(same);
-    (!found).then_some(Flaw::Diverged { covers })
+    (!found).then_some(Flaw::Diverged { held_against, covers })
 }
 
 /// A fault that the gate noted, in words.
@@ -258,21 +298,25 @@ fn remarks(heard: &[Testimony], verdict: &Verdict) -> Vec<String> {
     let mut remarks = Vec::new();
     let mut more = heard.iter().map(|segment| segment.more_faults).sum::<u64>();
     for frame in heard.iter().flat_map(|segment| &segment.frames) {
-        match &frame.what {
-            What::Healed(healed) if remarks.len() < MOST_REMARKS => remarks.push(noted(frame.seq, healed)),
-            What::Healed(_) => more += 1,
+        let remark = match &frame.what {
+            What::Healed(healed, _) => noted(frame.seq, healed),
             What::KeyChanged(changed) if !changed.vouched => {
-                remarks.push(format!("at line {} the key changed without the old one's word", frame.seq));
+                format!("at line {} the key changed without the old one's word", frame.seq)
             }
-            What::Removed(removed) => remarks.push(format!(
+            What::Removed(removed) => format!(
                 "at line {} segments {} to {} were removed, up to line {}",
                 frame.seq, removed.first, removed.last, removed.last_seq
-            )),
-            _ => {}
+            ),
+            _ => continue,
+        };
+        if remarks.len() < MOST_REMARKS {
+            remarks.push(remark);
+        } else {
+            more += 1;
         }
     }
     if more > 0 {
-        remarks.push(format!("the gate noted {more} more faults of its log"));
+        remarks.push(format!("the gate noted {more} more faults, removals and changes of keys"));
     }
     for segment in heard.iter().filter(|segment| segment.void > 0) {
         remarks.push(format!(

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::flaw::{Excess, Sign};
@@ -9,9 +9,9 @@ use super::*;
 use crate::audit::chain::{Breach, Tip};
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::encode::Lines;
-use crate::audit::event::{Fault, JournalHealed, KeyChanged, Reloaded, SegmentBegan, SegmentsRemoved};
+use crate::audit::event::{Event, Fault, JournalHealed, KeyChanged, Reloaded, SegmentBegan, SegmentsRemoved};
 use crate::audit::key::SigningKey;
-use crate::audit::{Journal, Settings};
+use crate::audit::{Journal, Record, Settings};
 use crate::clock::Clock;
 
 /// A log as it is on the disk: its segments as lines, the checkpoint beside it, its key.
@@ -72,6 +72,7 @@ impl Log {
         self.held_against(&Expected {
             key: Some(self.key),
             kept: None,
+            ledger: None,
             beside: None,
             skip: false,
             from_start: true,
@@ -96,6 +97,7 @@ impl Log {
         Expected {
             key: Some(self.key),
             kept: Some(self.kept.clone()),
+            ledger: None,
             beside: None,
             skip: false,
             from_start: true,

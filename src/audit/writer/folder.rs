@@ -3,7 +3,7 @@
 //! It writes no line and knows nothing of what is in them.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -47,6 +47,19 @@ pub(super) fn open_whole(path: &Path, length: u64, packed: bool) -> io::Result<F
         file.set_len(length)?;
     }
     Ok(file)
+}
+
+/// Replaces a file, whole or not at all, by one that only its owner can read.
+pub(super) fn replace_private(path: &Path, text: &[u8]) -> io::Result<()> {
+    let next = path.with_extension("next");
+    // One that a process left which died just here may have any mode.
+    match std::fs::remove_file(&next) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&next)?;
+    file.write_all(text)?;
+    std::fs::rename(&next, path)
 }
 
 pub(super) fn options() -> OpenOptions {

@@ -23,7 +23,13 @@ fn lines(details: &[&str]) -> Lines {
 }
 
 fn open(dir: &Path) -> Writer {
-    Writer::open(&Settings::in_folder(dir), time(0), &mut Lines::default()).unwrap()
+    Writer::open(
+        &Settings::in_folder(dir),
+        &RememberedTip::NotAsked,
+        time(0),
+        &mut Lines::default(),
+    )
+    .unwrap()
 }
 
 impl Writer {
@@ -224,7 +230,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let settings = Settings { segment_bytes: 3000, ..Settings::in_folder(dir.path()) };
         let mut now = time(0);
-        let mut writer = Writer::open(&settings, now, &mut Lines::default()).unwrap();
+        let mut writer = Writer::open(&settings, &RememberedTip::NotAsked, now, &mut Lines::default()).unwrap();
         for deed in deeds {
             now += SignedDuration::from_millis(100 * deed.after);
             match deed.fate {
@@ -232,7 +238,7 @@ proptest! {
                 Fate::Abandoned => writer.state = State::Abandoned,
                 Fate::Restarted => {
                     drop(writer);
-                    writer = Writer::open(&settings, now, &mut Lines::default()).unwrap();
+                    writer = Writer::open(&settings, &RememberedTip::NotAsked, now, &mut Lines::default()).unwrap();
                 }
             }
             let mut lines = Lines::default();

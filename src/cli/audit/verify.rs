@@ -12,9 +12,10 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
+use super::remembered::Remembered;
 use super::{Trusted, here, kept};
 use crate::audit::segment::Segment;
-use crate::audit::verify::{Expected, Flaw, Verdict, verify, verify_folder};
+use crate::audit::verify::{Expected, Flaw, Held, Verdict, verify, verify_folder};
 use crate::cli::args::{Output, Printing};
 use crate::cli::render::{self, list, visible};
 use crate::cli::{complain, terminal};
@@ -37,6 +38,10 @@ pub struct VerifyArgs {
     /// are not read again
     #[arg(long, value_name = "CHECKPOINT")]
     pub since: Option<String>,
+    /// The ledger that remembers where the log ends: a gate's ledger.sqlite, or a copy [default: the one configured here, for the log
+    /// configured here]
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
     /// How to print.
     #[command(flatten)]
     pub printing: Printing,
@@ -76,10 +81,16 @@ fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
     let place = place(config, &args.places)?;
     let trusted = Trusted::find(config, args.key.as_deref())?;
     let since = args.since.as_deref().map(kept).transpose()?;
+    // Before the log is read: what the ledger knows is in it by then.
+    let remembered = match &place {
+        Place::Folder(dir) => Remembered::find(config, dir, args.ledger.as_deref())?,
+        Place::Files(_) => Remembered::named(args.ledger.as_deref())?,
+    };
     let expected = Expected {
         key: trusted.as_ref().map(|trusted| trusted.key),
         skip: since.is_some(),
         kept: since,
+        ledger: remembered.kept.clone(),
         beside: None,
         from_start: matches!(place, Place::Folder(_)),
     };
@@ -92,7 +103,8 @@ fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
     };
     progress.end();
     // Its words name the reason; as a chain it would be said twice.
-    let verdict = found.map_err(|unreadable| anyhow::anyhow!("{unreadable}"))?;
+    let mut verdict = found.map_err(|unreadable| anyhow::anyhow!("{unreadable}"))?;
+    verdict.remarks.extend(remembered.remarks);
     if verdict.segments == 0 && verdict.flaw == Some(Flaw::Empty) {
         bail!("there is no log: no file is named like audit-000001.jsonl or audit-000001.jsonl.zst");
     }
@@ -186,13 +198,7 @@ fn words(report: &Report<'_>, seconds: f64) -> String {
         ),
         ("signed", signed),
         ("key", report.key_from.map_or("none was given".to_owned(), visible)),
-        (
-            "checkpoint",
-            verdict.held_to.map_or(
-                "none to hold it against: nobody can tell whether lines are missing at its end".to_owned(),
-                |line| format!("of line {line}"),
-            ),
-        ),
+        ("end", held(&verdict.held_against)),
     ];
     text.push_str(&list(&rows));
     for remark in &verdict.remarks {
@@ -200,6 +206,18 @@ fn words(report: &Report<'_>, seconds: f64) -> String {
         text.push_str(&visible(remark));
     }
     text
+}
+
+/// What the log's end was held against.
+pub(in crate::cli) fn held(against: &[Held]) -> String {
+    if against.is_empty() {
+        return "held against nothing: nobody can tell whether lines are missing there".to_owned();
+    }
+    let each: Vec<String> = against
+        .iter()
+        .map(|held| format!("{} (line {})", held.source, held.covers))
+        .collect();
+    format!("held against {}", each.join(", "))
 }
 
 fn megabytes(bytes: u64) -> String {

@@ -56,3 +56,12 @@ async fn a_store_in_a_folder_that_cannot_be_written_is_read_all_the_same() {
     assert_eq!(read_log_tip(&path).unwrap(), Some(tip(1, 70)));
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
 }
+
+#[tokio::test]
+async fn a_tip_that_is_accepted_takes_the_place_of_one_further_on() {
+    let bench = Bench::new();
+    let (path, now) = (bench.folder.path().join("ledger.db"), bench.clock.now());
+    bench.ledger.remember_log_tip(tip(1, 70), now).await.unwrap();
+    bench.ledger.accept_log_tip(tip(1, 20), now).await.unwrap();
+    assert_eq!(read_log_tip(&path).unwrap(), Some(tip(1, 20)));
+}

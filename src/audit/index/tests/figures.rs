@@ -147,7 +147,13 @@ fn generate(dir: &Path) {
         ..Settings::in_folder(dir)
     };
     let mut generator = Generator {
-        writer: Writer::open(&settings, time(0), &mut Lines::default()).unwrap(),
+        writer: Writer::open(
+            &settings,
+            &crate::audit::RememberedTip::NotAsked,
+            time(0),
+            &mut Lines::default(),
+        )
+        .unwrap(),
         lines: Lines::default(),
         dir: dir.to_owned(),
         began: time(0),

@@ -328,7 +328,7 @@ fn what_does_not_decide_is_not_held() {
         })
     );
     // A gate that finds it writes nothing behind it.
-    let found = crate::audit::survey::survey(dir.path()).unwrap();
+    let found = crate::audit::survey::survey(dir.path(), &crate::audit::RememberedTip::NotAsked).unwrap();
     assert!(found.broken && matches!(found.faults.as_slice(), [fault] if fault.fault == Fault::ChainBroken));
 }
 

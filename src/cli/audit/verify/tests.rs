@@ -43,6 +43,7 @@ fn code(config: &Path, places: &[&Path], key: Option<&str>, since: Option<&Path>
         places: places.iter().map(|place| place.to_path_buf()).collect(),
         key: key.map(str::to_owned),
         since: since.map(|path| path.display().to_string()),
+        ledger: None,
         printing: Printing { output: Output::Table },
     };
     run(config, &args)
@@ -123,6 +124,10 @@ fn the_report_names_the_line_and_steers_no_terminal() {
         keys: vec!["0123456789abcdef".to_owned()],
         key_given: true,
         held_to: Some(39),
+        held_against: vec![Held {
+            source: crate::audit::kept::CheckpointSource::Beside,
+            covers: 39,
+        }],
         flaw,
         remarks: vec!["cut \u{1b}[2J".to_owned()],
     };

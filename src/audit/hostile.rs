@@ -1,0 +1,149 @@
+//! The readers of the log as fuzzers call them ([`crate::fuzzing`]): bytes in, and nothing but time comes of it.
+//!
+//! It is no part of the product.
+
+use std::io;
+use std::path::Path;
+
+use super::filter::Filter;
+use super::index::{self, Demand};
+use super::kept::{Kept, RememberedTip};
+use super::read::{read, read_whole};
+use super::reading::Readings;
+use super::record::Record;
+use super::story::Story;
+use super::verify::{Expected, verify_folder};
+use super::{render, survey};
+
+/// Reads a line, and shows it in each form; nothing if it is not a record.
+pub(crate) fn show_hostile(line: &[u8]) -> Option<String> {
+    let _ = Kept::parse(line);
+    let record = Record::parse(line).ok()?;
+    let again = Record::parse(record.json().as_bytes());
+    assert_eq!(again.ok().as_ref(), Some(&record), "what is shown can be read");
+    let story = Story::of(vec![record.clone()], vec![record.clone()]);
+    let json = render::json(&record, &mut Readings::default());
+    Some([render::line(&record), json, record.json(), story.lines().join("\n")].join("\n"))
+}
+
+/// Reads the index of a packed segment, and asks it.
+pub(crate) fn index_hostile(bytes: &[u8]) {
+    index::ask_hostile(bytes, &demand());
+}
+
+/// Unpacks a segment, and makes its index.
+pub(crate) fn packed_hostile(mut packed: &[u8]) {
+    let _ = index::build_hostile(&mut packed);
+}
+
+fn filter() -> Filter {
+    Filter {
+        text: Some("orders".to_owned()),
+        sqlstate: Some("42".to_owned()),
+        ..Filter::default()
+    }
+}
+
+fn demand() -> Demand {
+    Demand::of(&filter(), None)
+}
+
+/// Puts a segment into a folder, as it is written or packed by its first byte, with what is behind a blank line as its index and
+/// checkpoint, and has it read by all that read a folder.
+pub(crate) fn folder_hostile(bytes: &[u8]) {
+    let Some((how, bytes)) = bytes.split_first() else { return };
+    // Anything that fails here is the machine's.
+    let _ = in_folder(*how, bytes);
+}
+
+fn in_folder(how: u8, bytes: &[u8]) -> io::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let at = memchr::memmem::find(bytes, b"\n\n").map_or(bytes.len(), |at| at + 1);
+    let (segment, beside) = bytes.split_at_checked(at).unwrap_or((bytes, &[]));
+    let beside = beside.get(1..).unwrap_or_default();
+    if how & 1 == 0 {
+        std::fs::write(dir.path().join("audit-000001.jsonl"), segment)?;
+    } else {
+        // Packed here, so that what is behind the packing is reached.
+        let packed = if how & 2 == 0 {
+            zstd::bulk::compress(segment, 1)?
+        } else {
+            segment.to_vec()
+        };
+        std::fs::write(dir.path().join("audit-000001.jsonl.zst"), packed)?;
+        std::fs::write(dir.path().join("audit-000001.index"), beside)?;
+    }
+    std::fs::write(dir.path().join(super::CHECKPOINT), beside)?;
+    read_all(dir.path());
+    Ok(())
+}
+
+fn read_all(dir: &Path) {
+    let _ = verify_folder(
+        dir,
+        &Expected {
+            from_start: true,
+            ..Expected::default()
+        },
+        |_| {},
+    );
+    let _ = survey::survey(dir, &RememberedTip::NoLedger);
+    let count = |filter: &Filter| read(dir, filter).map(Iterator::count).unwrap_or_default();
+    let found = count(&Filter::default());
+    assert!(count(&filter()) <= found.max(1) * 2, "a search finds no more than there is");
+    let _ = read_whole(dir, &Filter::default()).map(Iterator::count);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::audit::{Journal, Settings, keeper, segment};
+    use crate::clock::Clock;
+
+    /// Writes the seeds of the log's targets; needed again when the format of the log changes.
+    #[tokio::test]
+    #[ignore = "writes into fuzz/seeds"]
+    async fn write_seeds() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings::in_folder(dir.path());
+        let journal = Journal::open(&settings, Clock::system(None)).unwrap();
+        for event in crate::audit::testing::all() {
+            journal.record(&event).await.unwrap();
+        }
+        journal.close().await;
+        let seed = |target: &str, name: &str, bytes: &[u8]| {
+            let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+            std::fs::File::create(folder.join(name)).unwrap().write_all(bytes).unwrap();
+        };
+        let [segment] = segment::list(&settings.dir).unwrap().try_into().unwrap();
+        let text = std::fs::read(&segment.path).unwrap();
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            let line = line.strip_suffix(b"\n").unwrap();
+            let name = super::super::record::name_of(line).unwrap().to_owned();
+            seed("log_line", &name, line);
+        }
+        let checkpoint = std::fs::read(settings.dir.join(crate::audit::CHECKPOINT)).unwrap();
+        seed("log_folder", "written", &[b"\x00", &text[..], b"\n", &checkpoint].concat());
+        keeper::pack(&segment).unwrap();
+        let [packed] = segment::list(&settings.dir).unwrap().try_into().unwrap();
+        index::make(&packed).unwrap();
+        let index = std::fs::read(index::path(&packed)).unwrap();
+        seed("log_folder", "packed", &[b"\x01", &text[..], b"\n", &index].concat());
+        seed("log_packed", "whole", &std::fs::read(&packed.path).unwrap());
+        seed(
+            "log_packed",
+            "two",
+            &[
+                zstd::bulk::compress(b"a\n", 1).unwrap(),
+                zstd::bulk::compress(b"b\n", 1).unwrap(),
+            ]
+            .concat(),
+        );
+        // Behind what it is, its checksum and what it was made for, which the target puts in front of it.
+        seed("log_index", "whole", &index[8 + 32 + 8 + 32..]);
+        seed("log_index", "none", &[0; 4]);
+    }
+}

@@ -1,0 +1,192 @@
+//! A start holds the log against what the ledger remembers of its end, and what is missing is the first thing on record.
+
+use super::*;
+use crate::audit::event::Fault;
+use crate::audit::kept::{CHECKPOINT, Kept, RememberedTip};
+use crate::audit::verify::{Expected, Flaw, Verdict, verify_folder};
+
+/// A log of several segments, and its last checkpoint, as the ledger has it.
+async fn log(dir: &Path) -> (Settings, RememberedTip) {
+    let settings = Settings {
+        segment_bytes: 1500,
+        ..settings(dir)
+    };
+    let journal = Journal::open(&settings, clock()).unwrap();
+    for line in 0..40 {
+        journal.record(&note(format!("line {line}"))).await.unwrap();
+    }
+    journal.close().await;
+    assert!(segment::list(&settings.dir).unwrap().len() >= 5);
+    let kept = Kept::beside(&settings.dir).unwrap().unwrap();
+    (settings, RememberedTip::At(kept))
+}
+
+/// The next start, and what its first record of this run is about.
+async fn start(settings: &Settings, remembered: &RememberedTip) -> Option<(Fault, String)> {
+    let journal = Journal::open_remembered(settings, remembered, clock()).unwrap();
+    let gap = journal.gap().map(str::to_owned);
+    let before = journal.written().last_seq;
+    journal.record(&note("on")).await.unwrap();
+    journal.close().await;
+    let files = segment::list(&settings.dir).unwrap();
+    let all = files.iter().flat_map(|segment| records(&segment.path));
+    let first = all.filter(|(seq, _)| *seq > before).map(|(_, event)| event).next().unwrap();
+    match first {
+        Event::JournalHealed(healed) => {
+            let detail = healed.detail.unwrap();
+            assert_eq!(gap, Some(format!("{}: {detail}", healed.fault.words())));
+            Some((healed.fault, detail))
+        }
+        other => {
+            assert_eq!((other, gap), (note("on"), None));
+            None
+        }
+    }
+}
+
+fn verdict(settings: &Settings, ledger: Option<&RememberedTip>) -> Verdict {
+    let expected = Expected {
+        ledger: ledger.and_then(RememberedTip::kept).cloned(),
+        from_start: true,
+        ..Expected::default()
+    };
+    verify_folder(&settings.dir, &expected, |_| ()).unwrap()
+}
+
+/// All but the first segment are taken away, and the checkpoint beside them is the one from then.
+fn rewind(settings: &Settings) {
+    let segments = segment::list(&settings.dir).unwrap();
+    let (first, rest) = segments.split_first().unwrap();
+    for segment in rest {
+        std::fs::remove_file(&segment.path).unwrap();
+    }
+    let text = std::fs::read_to_string(&first.path).unwrap();
+    let last = text.lines().rfind(|line| line.contains(r#""event":"checkpoint""#)).unwrap();
+    std::fs::write(settings.dir.join(CHECKPOINT), last).unwrap();
+}
+
+#[tokio::test]
+async fn a_first_start_and_one_that_finds_everything_say_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(start(&settings(dir.path()), &RememberedTip::NoLedger).await, None);
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(start(&settings(dir.path()), &RememberedTip::None).await, None);
+    let dir = tempfile::tempdir().unwrap();
+    let (settings, remembered) = log(dir.path()).await;
+    assert_eq!(start(&settings, &remembered).await, None);
+    // A ledger that could not be written for a while knows of a line in a segment long closed.
+    assert_eq!(start(&settings, &remembered).await, None);
+    assert!(verdict(&settings, Some(&remembered)).is_whole());
+}
+
+#[tokio::test]
+async fn segments_that_are_gone_with_the_checkpoint_rewound_are_missed_by_the_ledger() {
+    let dir = tempfile::tempdir().unwrap();
+    let (settings, remembered) = log(dir.path()).await;
+    rewind(&settings);
+    // What is left looks whole by itself.
+    assert!(verdict(&settings, None).is_whole());
+    let flaw = verdict(&settings, Some(&remembered)).flaw;
+    assert!(
+        matches!(&flaw, Some(flaw @ Flaw::Truncated { .. }) if flaw.to_string().contains("the ledger covers line")),
+        "{flaw:?}"
+    );
+    let (fault, detail) = start(&settings, &remembered).await.expect("it is on record");
+    assert_eq!(fault, Fault::LinesMissing);
+    assert!(detail.contains("the ledger covers"), "{detail}");
+    // For ever, and also for who has no ledger; until it is accepted.
+    let found = verdict(&settings, None);
+    let Some(Flaw::Gap {
+        fault: Fault::LinesMissing,
+        ..
+    }) = found.flaw
+    else {
+        panic!("{found:?}");
+    };
+    let accepted = Expected {
+        kept: Kept::beside(&settings.dir).unwrap(),
+        skip: true,
+        from_start: true,
+        ..Expected::default()
+    };
+    assert!(verify_folder(&settings.dir, &accepted, |_| ()).unwrap().is_whole());
+}
+
+#[tokio::test]
+async fn a_log_that_is_gone_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (settings, remembered) = log(dir.path()).await;
+    std::fs::remove_dir_all(&settings.dir).unwrap();
+    let (fault, detail) = start(&settings, &remembered).await.expect("it is on record");
+    assert_eq!(fault, Fault::LogMissing);
+    let known = &remembered.kept().unwrap().checkpoint;
+    assert!(
+        detail.contains(&known.log.to_string()) && detail.contains(&known.covers.to_string()),
+        "{detail}"
+    );
+    assert!(matches!(verdict(&settings, None).flaw, Some(Flaw::Gap { .. })));
+    assert!(matches!(
+        verdict(&settings, Some(&remembered)).flaw,
+        Some(Flaw::Diverged { .. })
+    ));
+}
+
+#[tokio::test]
+async fn another_log_in_its_place_is_noticed() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (settings, _) = log(dir.path()).await;
+    let (_, remembered) = log(other.path()).await;
+    assert_eq!(start(&settings, &remembered).await.unwrap().0, Fault::LogReplaced);
+}
+
+/// By somebody who has the key: each line follows the one before, and is signed.
+#[tokio::test]
+async fn a_log_that_was_written_anew_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (settings, remembered) = log(dir.path()).await;
+    let RememberedTip::At(mut kept) = remembered else {
+        panic!("a checkpoint")
+    };
+    // As if another line had stood there, in a segment long closed and in the newest.
+    let newest = kept.checkpoint.covers;
+    for covers in [newest, 5] {
+        kept.checkpoint.covers = covers;
+        kept.checkpoint.link = crate::audit::chain::Link::START.after(b"another");
+        let found = survey(&settings.dir, &RememberedTip::At(kept.clone())).unwrap();
+        assert!(
+            matches!(found.faults.as_slice(), [fault] if fault.fault == Fault::LogRewritten),
+            "{covers}: {:?}",
+            found.faults
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_gone_is_missed_where_there_is_a_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (settings, _) = log(dir.path()).await;
+    for lost in [RememberedTip::NoLedger, RememberedTip::Damaged] {
+        assert_eq!(start(&settings, &lost).await.unwrap().0, Fault::LedgerMissing);
+    }
+    assert!(matches!(
+        verdict(&settings, None).flaw,
+        Some(Flaw::Gap {
+            fault: Fault::LedgerMissing,
+            ..
+        })
+    ));
+}
+
+#[tokio::test]
+async fn the_checkpoint_beside_the_log_is_for_its_owner_only_whatever_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let mode = |name: &str| std::fs::metadata(settings.dir.join(name)).unwrap().permissions().mode() & 0o777;
+    let journal = Journal::open(&settings, clock()).unwrap();
+    // What a gate has left that was killed in between.
+    std::fs::write(settings.dir.join("checkpoint.next"), "x").unwrap();
+    std::fs::set_permissions(settings.dir.join("checkpoint.next"), std::fs::Permissions::from_mode(0o666)).unwrap();
+    journal.record(&note("one")).await.unwrap();
+    journal.close().await;
+    assert_eq!((mode(CHECKPOINT), mode("audit-000001.jsonl")), (0o600, 0o600));
+}

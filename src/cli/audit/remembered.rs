@@ -1,0 +1,68 @@
+//! What a gate's ledger remembers of the end of its log, for those who verify the log without the gate.
+//!
+//! It compares nothing, and changes nothing in the ledger.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::here;
+use crate::audit::RememberedTip;
+use crate::audit::verify::Kept;
+use crate::ledger::read_log_tip;
+
+/// The end of the log as a ledger knows it, and what there is to say of that ledger.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Remembered {
+    pub(in crate::cli) kept: Option<Kept>,
+    pub(in crate::cli) remarks: Vec<String>,
+}
+
+impl Remembered {
+    /// Asks the ledger that is named, or else the one configured here if the log in this folder is the one configured here.
+    pub(in crate::cli) fn find(config: &Path, dir: &Path, named: Option<&Path>) -> anyhow::Result<Self> {
+        if named.is_some() {
+            return Self::named(named);
+        }
+        let same = |here: &Path| matches!((here.canonicalize(), dir.canonicalize()), (Ok(here), Ok(dir)) if here == dir);
+        match here(config).filter(|here| same(&here.audit_dir)) {
+            // One that cannot be read by who verifies is no reason not to verify.
+            Some(here) => Ok(Self::of(&here.ledger).unwrap_or_else(|error| Self::remark(format!("{error:#}")))),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// Asks the ledger that is named, if one is.
+    pub(in crate::cli) fn named(path: Option<&Path>) -> anyhow::Result<Self> {
+        match path {
+            None => Ok(Self::default()),
+            Some(path) => {
+                anyhow::ensure!(path.exists(), "there is no ledger at {}", path.display());
+                Self::of(path)
+            }
+        }
+    }
+
+    fn of(path: &Path) -> anyhow::Result<Self> {
+        let nothing = |why: &str| Self::remark(format!("the end was not held against the ledger {}: {why}", path.display()));
+        if !path.exists() {
+            return Ok(nothing("it is not there"));
+        }
+        let found = read_log_tip(path).with_context(|| format!("the ledger {} cannot be read", path.display()))?;
+        Ok(match RememberedTip::of_ledger(found.as_ref().map(|tip| tip.line.as_str())) {
+            RememberedTip::At(kept) => Self {
+                kept: Some(kept),
+                remarks: Vec::new(),
+            },
+            RememberedTip::Damaged => nothing("what it knows is not a checkpoint"),
+            _ => nothing("it knows no log yet"),
+        })
+    }
+
+    fn remark(text: String) -> Self {
+        Self {
+            kept: None,
+            remarks: vec![text],
+        }
+    }
+}

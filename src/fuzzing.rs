@@ -1,0 +1,249 @@
+//! One function for each reader of bytes from outside, for fuzzers: `fuzz/` calls them, and so do the tests with some thousand inputs.
+//!
+//! It is no part of the product. A function returns whatever it is given; a panic, a hang or a heap that grows is a finding. What the
+//! readers promise beside that is asserted here.
+#![allow(missing_docs, clippy::missing_panics_doc, reason = "called by fuzzers only")]
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use bytes::BytesMut;
+
+use crate::audit::{self, reading::Reading, redact};
+use crate::config;
+use crate::identity;
+use crate::lexer::{Backslashes, Lexer, LexerSettings};
+use crate::rails::Rails;
+use crate::scram::{self, ClientKeys, Mechanism, Verifier};
+use crate::visible;
+use crate::wire::frame::{Framer, Gather, Limit};
+use crate::wire::startup::{self, Packet};
+use crate::wire::{backend, binary, frontend};
+
+/// A target: its name, which is that of its file and of its folder of seeds, and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    ("frame", frame),
+    ("startup", startup),
+    ("scram_server", scram_server),
+    ("scram_client", scram_client),
+    ("jwt", jwt),
+    ("lexer", lexer),
+    ("redaction", redaction),
+    ("log_line", log_line),
+    ("log_index", log_index),
+    ("log_packed", log_packed),
+    ("log_folder", log_folder),
+    ("configuration", configuration),
+];
+
+/// Cuts a stream into messages twice, whole and in pieces, and reads the bodies.
+pub fn frame(data: &[u8]) {
+    let Some((size, stream)) = data.split_first() else { return };
+    for limit in [frontend::limit as Limit, backend::limit] {
+        let whole = messages(limit, stream, stream.len().max(1));
+        let pieces = messages(limit, stream, usize::from(*size).max(1));
+        assert_eq!(whole, pieces, "where a chunk ends must not matter");
+        for (tag, body) in whole {
+            read_body(tag, &body);
+        }
+    }
+}
+
+/// Messages shorter than this are put together.
+const BODY: usize = 4096;
+
+fn messages(limit: Limit, stream: &[u8], size: usize) -> Vec<(u8, Vec<u8>)> {
+    let (mut framer, mut gather, mut found) = (Framer::new(limit), Gather::default(), Vec::new());
+    for mut chunk in stream.chunks(size) {
+        loop {
+            match framer.next(&mut chunk) {
+                Ok(Some(piece)) => {
+                    let tag = piece.tag;
+                    if let Some(body) = gather.add(&piece, BODY)
+                        && piece.last
+                    {
+                        found.push((tag, body.to_vec()));
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => return found,
+            }
+        }
+    }
+    found
+}
+
+fn read_body(tag: u8, body: &[u8]) {
+    match tag {
+        b'P' => drop(frontend::Parse::of(body)),
+        b'B' => {
+            if let Some(bind) = frontend::Bind::of(body) {
+                for (binary, value) in bind.values.iter().flat_map(frontend::Values::iter) {
+                    if let (true, Some(value)) = (binary, value) {
+                        for oid in [16, 17, 20, 23, 25, 700, 701, 1007, 1082, 1114, 1184, 1186, 1700, 2950] {
+                            let _ = binary::show(oid, value);
+                        }
+                    }
+                }
+            }
+        }
+        b'C' => drop(backend::tag_rows(backend::command_tag(body))),
+        b'E' => drop(backend::error_code(body)),
+        b't' => drop(backend::parameter_types(body).len()),
+        _ => {}
+    }
+    let _ = binary::bytea(body);
+}
+
+/// Reads a packet from its bytes, as the greeting does.
+pub fn startup(data: &[u8]) {
+    let Ok(missing) = startup::missing(data) else { return };
+    if missing > 0 {
+        return;
+    }
+    let Some(length) = data.first_chunk::<4>() else { return };
+    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    if let Ok(Packet::Startup(startup)) = Packet::parse(data.get(..length).unwrap_or(data)) {
+        let _ = (startup.version(), startup.application_name());
+        startup.negotiate(&mut BytesMut::new());
+    }
+}
+
+static KEYS: LazyLock<ClientKeys> = LazyLock::new(|| ClientKeys::derive(b"secret", b"salt of sixteen!", 4096));
+static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| Verifier::of(&KEYS, b"salt of sixteen!", 4096));
+
+/// Plays the server to a client's two messages, which a line break parts: as they are, and with the nonce put right.
+pub fn scram_server(data: &[u8]) {
+    let (first, last) = halves(data);
+    for (mechanism, binding) in [
+        (Mechanism::ScramSha256, None),
+        (Mechanism::ScramSha256, Some(&[7; 32][..])),
+        (Mechanism::ScramSha256Plus, Some(&[7; 32][..])),
+    ] {
+        let start = || scram::server_start(mechanism, first, &VERIFIER, binding, &[1; 18]);
+        let Ok((exchange, answer)) = start() else { continue };
+        assert!(exchange.finish(last).is_err(), "nobody has the secret");
+        let Ok((exchange, _)) = start() else { continue };
+        let nonce = String::from_utf8_lossy(&answer);
+        let nonce = nonce.split(',').next().unwrap_or_default();
+        let last = [b"c=biws,", nonce.as_bytes(), b",p=", last].concat();
+        assert!(exchange.finish(&last).is_err(), "nobody has the secret");
+    }
+}
+
+/// Plays the client to a server's two messages.
+pub fn scram_client(data: &[u8]) {
+    let (first, last) = halves(data);
+    let nonce = "fyko+d2lbbFgONRv9qkxdawL";
+    let ours = [b"r=", nonce.as_bytes(), first].concat();
+    for first in [first, &ours] {
+        let Ok(challenged) = scram::client_start(None, nonce).challenge(first) else {
+            continue;
+        };
+        assert!(challenged.iterations() <= 100_000, "no server makes us compute for long");
+        let answered = challenged.answer(&KEYS);
+        let _ = answered.message();
+        assert!(answered.verify(last).is_err(), "no server has the keys");
+    }
+}
+
+fn halves(data: &[u8]) -> (&[u8], &[u8]) {
+    let at = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (first, rest) = data.split_at_checked(at).unwrap_or((data, &[]));
+    (first, rest.get(1..).unwrap_or_default())
+}
+
+/// Reads a token, and claims as those of a token that was verified.
+pub fn jwt(data: &[u8]) {
+    identity::read_hostile(data);
+}
+
+/// Cuts SQL into tokens, reads it, and judges it.
+pub fn lexer(data: &[u8]) {
+    static RAILS: LazyLock<Option<Rails>> = LazyLock::new(|| {
+        let rules = crate::rails::Rules {
+            need_where: true,
+            ..crate::rails::Rules::default()
+        };
+        Rails::new(&rules, "fuzzed".parse().ok()?).ok()
+    });
+    for strings in [Backslashes::Ordinary, Backslashes::Escape, Backslashes::Unsettled] {
+        let settings = LexerSettings {
+            strings,
+            ..LexerSettings::default()
+        };
+        tokens(data, settings);
+        if let Ok(text) = str::from_utf8(data) {
+            let _ = Reading::under(settings, text);
+        }
+        if let Some(rails) = &*RAILS {
+            let _ = rails.judge(data, settings);
+        }
+    }
+}
+
+/// Each token begins behind the one before, and the last ends with the text at the latest.
+fn tokens(text: &[u8], settings: LexerSettings) {
+    let (mut lexer, mut at) = (Lexer::under(text, settings), 0);
+    while let Some(token) = lexer.next() {
+        assert!(token.end() > at && token.end() <= text.len(), "the lexer goes on");
+        at = token.end();
+        let _ = (token.value(), token.identifier());
+    }
+}
+
+/// Takes secrets out of SQL and of values.
+pub fn redaction(data: &[u8]) {
+    let _ = redact::gives_away(data);
+    for whole in [true, false] {
+        let redacted = redact::sql(data, whole, LexerSettings::default());
+        if redacted.places == 0 {
+            assert_eq!(redacted.text, data, "a text without a secret stays as it is");
+        }
+    }
+    let hidden = [b"ALTER ROLE x PASSWORD 'hunter2'; /*", data, b"*/"].concat();
+    let shown = redact::sql(&hidden, true, LexerSettings::default());
+    assert!(
+        !shown.text.windows(7).any(|part| part == b"hunter2") || data.windows(7).any(|part| part == b"hunter2"),
+        "a password in front of anything is gone"
+    );
+}
+
+/// Reads a line of the log, and shows it.
+pub fn log_line(data: &[u8]) {
+    let Some(shown) = audit::show_hostile(data) else { return };
+    assert!(
+        !shown.contains(|character| character != '\n' && visible::is_unseen(character)),
+        "nothing is shown that does something instead of being seen: {shown:?}"
+    );
+}
+
+/// Reads the index of a packed segment.
+pub fn log_index(data: &[u8]) {
+    audit::index_hostile(data);
+}
+
+/// Reads a packed segment, and makes its index.
+pub fn log_packed(data: &[u8]) {
+    audit::packed_hostile(data);
+}
+
+/// Verifies, reads and surveys a folder with one segment: as it is written, or packed.
+pub fn log_folder(data: &[u8]) {
+    audit::folder_hostile(data);
+}
+
+/// Reads a configuration. Paths in it are none, so that no file is read.
+pub fn configuration(data: &[u8]) {
+    if let Ok(text) = str::from_utf8(data)
+        && !text.contains(['/', '~'])
+    {
+        let _ = config::from_text(Path::new("/nonexistent/tidegate.toml"), text);
+    }
+}
+
+#[cfg(test)]
+mod tests;
