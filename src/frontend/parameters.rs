@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(
             ask(&format!("a\n{}", "b".repeat(100)), "1", &[]),
             Err(Ending::ParameterRefused {
-                name: format!("a{}", "b".repeat(62))
+                name: format!("a\\n{}…", "b".repeat(61))
             })
         );
     }

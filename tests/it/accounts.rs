@@ -227,14 +227,14 @@ async fn reloads_leave_one_connection_that_ends_sessions() {
     .await;
     assert!(active(&database, "SELECT 1").await.is_empty());
     assert_eq!(asks(&database, ENDING).await, before);
-    let ends: Vec<_> = records(&gate)
-        .into_iter()
-        .filter(|record| record["event"] == "session_ended")
-        .collect();
-    assert!(
-        ends.len() == 5 && ends.iter().all(|end| end["backend_gone"] == true),
-        "{ends:?}"
-    );
+    // A session's end is on record when its backend is seen to be gone, so a little later than that.
+    let ends = eventually("all ends are on record", async || {
+        let mut ends = records(&gate);
+        ends.retain(|record| record["event"] == "session_ended");
+        (ends.len() == 5).then_some(ends)
+    })
+    .await;
+    assert!(ends.iter().all(|end| end["backend_gone"] == true), "{ends:?}");
 }
 
 /// A block of a file in `deploy`, from a line that ends with `head` on, without its indentation.

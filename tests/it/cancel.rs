@@ -95,9 +95,10 @@ async fn ctrl_c_in_psql() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_both_protocols_and_no_other() {
-    let gate = gate();
-    let login = grant(&gate, "10m");
     for (way, length) in [(CLEAR, 4), (Way { tls: true, minor: 2 }, 32)] {
+        // A gate for each: of an address's failures it records a few a minute, and counts the others.
+        let gate = gate();
+        let login = grant(&gate, "10m");
         let mut raw = Scripted::login(&gate, &login, way).await;
         assert_eq!(raw.key.len(), length);
         let (pid, key) = (raw.pid, raw.key.clone());
@@ -124,8 +125,7 @@ async fn keys_of_both_protocols_and_no_other() {
         }
         drop(raw);
         eventually("the session is over", async || {
-            let ended = records_of(&gate, &login.grant, "session_ended").len();
-            (ended == if length == 4 { 1 } else { 2 }).then_some(())
+            (records_of(&gate, &login.grant, "session_ended").len() == 1).then_some(())
         })
         .await;
         // A dead key: it goes nowhere.

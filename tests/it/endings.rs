@@ -297,7 +297,7 @@ async fn more_prepared_statements_than_the_gate_keeps_account_of_end_the_session
                 Some(frame) if frame.kind == b'1' => {}
                 Some(frame) => {
                     let told = Told::read(&frame.body);
-                    told.says("FATAL", "54000", &["more than 50000 prepared statements", "close"]);
+                    told.says("FATAL", "54000", &["more than 50000 prepared statements", "DEALLOCATE"]);
                     assert_eq!(ended(&gate, &login.grant).await["ending"], "too_many_prepared");
                     return;
                 }

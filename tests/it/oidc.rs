@@ -331,9 +331,7 @@ impl Story {
         // Gone, the issuer is not missed by a gate that has its keys.
         self.issuer.stop().await;
         self.gets_in(&new).await;
-        self.gate.kill().expect("kill -9");
-        eventually("it is dead", async || self.gate.ended().then_some(())).await;
-        self.gate.start_again().expect("a gate");
+        self.starts_again().await;
         // The grant of before is alive; but nobody can prove to be whose it is.
         self.proves_nothing(&new, "are not to be had").await;
         self.issuer.start_again().await;
@@ -387,6 +385,13 @@ impl Story {
         assert!(said.errors.contains("password authentication failed"), "{said:?}");
     }
 
+    /// The gate dies, and comes back.
+    async fn starts_again(&mut self) {
+        self.gate.kill().expect("kill -9");
+        eventually("it is dead", async || self.gate.ended().then_some(())).await;
+        self.gate.start_again().expect("a gate");
+    }
+
     async fn bad_tokens(&mut self, main: &Value, good: &str) {
         let expired = self.issuer.token(&changed(main, &times(-60))).await;
         self.proves_nothing(&expired, "expired").await;
@@ -402,6 +407,8 @@ impl Story {
         let secret = EncodingKey::from_secret(self.issuer.public_pem().await.as_bytes());
         let confused = jsonwebtoken::encode(&hs, &claims, &secret).expect("a token");
         self.proves_nothing(&confused, "the algorithm \"HS256\"").await;
+        // Of an address's failures a gate records ten a minute, and counts the others: these are to be told one by one.
+        self.starts_again().await;
         // Somebody else's signature under the issuer's name and key id.
         let mut stranger = Own::start(free_port().expect("a port")).await;
         stranger.stop().await;

@@ -132,8 +132,9 @@ async fn let_in(gate: &Gate, logins: &[Login], sessions: usize) -> Vec<Session> 
     while all.len() < sessions {
         let here = all.len()..(all.len() + 20).min(sessions);
         let coming = here.map(|number| async move {
-            let login = &logins[number % logins.len()];
-            let state = STATES[number / logins.len() % STATES.len()];
+            // All states before the second grant, so that few sessions have all of them, too.
+            let state = STATES[number % STATES.len()];
+            let login = &logins[number / STATES.len() % logins.len()];
             let raw = if state == NotReading {
                 Raw::connect_narrow(gate).await
             } else {
