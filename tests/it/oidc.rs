@@ -321,8 +321,10 @@ impl Story {
         self.gets_in(&good).await;
         self.is_on_record().await;
         self.others_are_told_why().await;
+        self.starts_again().await;
         self.bad_tokens(&main, &good).await;
 
+        self.gets_in(&good).await;
         self.issuer.rotate().await;
         let new = self.issuer.token(&main).await;
         self.gets_in(&new).await;
@@ -337,6 +339,8 @@ impl Story {
         self.issuer.start_again().await;
         self.gets_in_soon(&new).await;
 
+        self.starts_again().await;
+        self.gets_in(&new).await;
         // A pipeline can be shut out by its name, whatever its issuer says.
         self.gate.json(&["user", "disable", ORDERS]).expect("disabled");
         self.proves_nothing(&new, "disabled").await;
@@ -385,7 +389,8 @@ impl Story {
         assert!(said.errors.contains("password authentication failed"), "{said:?}");
     }
 
-    /// The gate dies, and comes back.
+    /// The gate dies, and comes back. Of an address's failures it puts ten records a minute, two for each, and counts the others:
+    /// so all of them are told one by one.
     async fn starts_again(&mut self) {
         self.gate.kill().expect("kill -9");
         eventually("it is dead", async || self.gate.ended().then_some(())).await;
@@ -407,7 +412,6 @@ impl Story {
         let secret = EncodingKey::from_secret(self.issuer.public_pem().await.as_bytes());
         let confused = jsonwebtoken::encode(&hs, &claims, &secret).expect("a token");
         self.proves_nothing(&confused, "the algorithm \"HS256\"").await;
-        // Of an address's failures a gate records ten a minute, and counts the others: these are to be told one by one.
         self.starts_again().await;
         // Somebody else's signature under the issuer's name and key id.
         let mut stranger = Own::start(free_port().expect("a port")).await;
