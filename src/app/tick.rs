@@ -35,10 +35,7 @@ async fn observe(shared: &Shared, pulse: &Pulse) {
                 let doubt = shared.clock.doubt();
                 if doubt.is_some() != doubted {
                     doubted = doubt.is_some();
-                    match doubt {
-                        Some(doubt) => tracing::error!("{}", doubt.words()),
-                        None => tracing::info!("the machine's clock and gate time agree again"),
-                    }
+                    if let Some(doubt) = doubt { tracing::error!("{}", doubt.words()) } else { tracing::info!("the machine's clock and gate time agree again") }
                 }
             }
             Ok(()) = health.changed() => {

@@ -253,7 +253,7 @@ pub(crate) fn read_hostile(bytes: &[u8]) {
         identity_prefix: "ci:".to_owned(),
         groups_claim: Some("groups".to_owned()),
         claims: BTreeMap::from([("repository".to_owned(), "repo".to_owned())]),
-        leeway: Duration::from_secs(60),
+        leeway: Duration::from_mins(1),
     };
     if let Ok(token) = str::from_utf8(bytes)
         && let Ok(says) = unverified(token)

@@ -44,7 +44,7 @@ pub struct Token<'a> {
     pub inner: &'a [u8],
 }
 
-impl<'a> Token<'a> {
+impl Token<'_> {
     /// Returns the place behind it.
     #[must_use]
     pub fn end(&self) -> usize {

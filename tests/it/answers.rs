@@ -265,7 +265,7 @@ async fn what_could_not_be_read_is_never_nobody() {
     let login = |name: &str| gate.grant(name, "shop", "10m", &[]).expect("a grant");
     let (ana, ben) = (login("ana"), login("ben"));
     // Nothing in what is kept of it names the table; and one that is read.
-    let long = query(&format!("/*{}*/ SELECT count(*) FROM customers", "x".repeat(66_000)));
+    let long = query(format!("/*{}*/ SELECT count(*) FROM customers", "x".repeat(66_000)));
     session(&gate, &ana, None, &[&long, &query("SELECT 1")]).await;
     session(&gate, &ben, None, &[&query("SELECT count(*) FROM orders")]).await;
 

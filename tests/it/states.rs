@@ -80,7 +80,7 @@ impl Session {
                 PipeliningGroups => return Some(Pipeline::OneGroup.keep_full(raw, insert).await.1),
                 Reading => {
                     raw.query("SELECT repeat('x', 10000), pg_sleep(0.05) FROM generate_series(1, 1000000)")
-                        .await
+                        .await;
                 }
                 NotReading => {
                     raw.query("SELECT repeat('x', 10000) FROM generate_series(1, 1000000)").await;
@@ -96,7 +96,7 @@ impl Session {
                 Listening => raw.query("LISTEN news").await,
                 HoldingLocks => {
                     raw.query(&format!("BEGIN; {insert}; SELECT pg_advisory_xact_lock(4711 + {number})"))
-                        .await
+                        .await;
                 }
             }
             to_its_end(raw).await

@@ -23,7 +23,7 @@ fn problem(answer: &str) -> Value {
 async fn guesses_are_held_back_and_a_good_token_never_is() {
     let wanted = Wanted {
         limits: StrangerLimits {
-            failure_delay: Duration::from_secs(60),
+            failure_delay: Duration::from_mins(1),
             ..StrangerLimits::default()
         },
         tcp: true,

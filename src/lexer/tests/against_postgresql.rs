@@ -316,7 +316,7 @@ fn row(body: &[u8]) -> Vec<Option<Vec<u8>>> {
     values
 }
 
-fn tokens<'m>(masked: &'m [u8], settings: LexerSettings) -> Vec<Token<'m>> {
+fn tokens(masked: &[u8], settings: LexerSettings) -> Vec<Token<'_>> {
     let mut lexer = Lexer::under(masked, settings);
     std::iter::from_fn(|| lexer.next_code()).collect()
 }

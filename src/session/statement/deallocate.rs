@@ -14,16 +14,15 @@ pub(in crate::session) fn deallocated(text: &[u8]) -> Option<Box<[u8]>> {
     if let Some(name) = behind(rest, "prepare") {
         rest = name;
     }
-    let name = match rest.strip_prefix('"') {
-        Some(quoted) => quoted
+    let name = if let Some(quoted) = rest.strip_prefix('"') {
+        quoted
             .strip_suffix('"')
             .filter(|name| !name.contains(['"', '\\']))?
-            .to_owned(),
-        None => {
-            let first = rest.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
-            let plain = first && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            Some(rest.to_ascii_lowercase()).filter(|name| plain && name != "all" && name != "prepare")?
-        }
+            .to_owned()
+    } else {
+        let first = rest.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
+        let plain = first && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        Some(rest.to_ascii_lowercase()).filter(|name| plain && name != "all" && name != "prepare")?
     };
     (1..=MAX_NAME_BYTES).contains(&name.len()).then(|| name.into_bytes().into())
 }
