@@ -22,8 +22,10 @@ use super::writer::Writer;
 use super::{AuditError, Durability, Health};
 use crate::clock::Clock;
 use lease::Lease;
+use threads_end::ThreadsEnd;
 
 mod lease;
+mod threads_end;
 
 /// Deferred lines are written when they are more than this, at the latest.
 const DEFERRED: usize = 64 * 1024;
@@ -294,25 +296,6 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Closes the journal when its thread ends, however it does: nobody is left who would write what waits.
-struct ThreadsEnd<'a>(&'a Shared);
-
-impl Drop for ThreadsEnd<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        if state.life == Life::Closed {
-            return;
-        }
-        // Whoever waits is told by the end of its channel.
-        state.life = Life::Closed;
-        state.waiting.clear();
-        state.errands.clear();
-        state.closers.clear();
-        drop(state);
-        self.0.health.send_replace(Health::Failed { disk_full: false });
     }
 }
 

@@ -113,7 +113,7 @@ impl Writer {
         let gap = found.gap();
         let log = match found.log {
             Some(log) => log,
-            None => new_log()?,
+            None => folder::new_log()?,
         };
         let mut writer = Self {
             settings: settings.clone(),
@@ -222,10 +222,7 @@ impl Writer {
     /// Looks whether the file is still the one that a reader finds under its name. If not, the next write begins a new one;
     /// returns whether that is so. A file that was removed takes writes without complaint and loses them.
     pub(super) fn check_in_place(&mut self) -> bool {
-        let same = match (std::fs::symlink_metadata(&self.path), self.file.metadata()) {
-            (Ok(named), Ok(open)) => named.ino() == open.ino() && named.dev() == open.dev() && open.len() >= self.length,
-            _ => false,
-        };
+        let same = folder::is_in_place(&self.file, &self.path, self.length);
         if !same {
             self.state = State::Abandoned;
         }
@@ -394,18 +391,9 @@ impl Writer {
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        if self.settings.durability == Durability::Power {
-            self.lock.sync_all()
-        } else {
-            Ok(())
-        }
+        let power = self.settings.durability == Durability::Power;
+        if power { self.lock.sync_all() } else { Ok(()) }
     }
-}
-
-fn new_log() -> Result<LogId, AuditError> {
-    let mut bytes = [0; 10];
-    getrandom::fill(&mut bytes).map_err(|_| AuditError::Key(Arc::new(super::key::KeyError::Random)))?;
-    Ok(LogId::from_random(bytes))
 }
 
 #[cfg(test)]

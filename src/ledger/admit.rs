@@ -135,3 +135,15 @@ impl Ledger {
         }
     }
 }
+
+impl LedgerError {
+    /// What a client is told that cannot be let in because of it.
+    pub(crate) fn at_login(&self) -> Ending {
+        match self {
+            Self::Audit(error) => Ending::AuditFailed {
+                disk_full: error.disk_full(),
+            },
+            _ => Ending::LedgerFailed,
+        }
+    }
+}

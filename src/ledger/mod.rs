@@ -47,7 +47,6 @@ use tokio::sync::{broadcast, watch};
 
 use crate::audit::{AuditError, Journal};
 use crate::clock::Clock;
-use crate::ending::Ending;
 use crate::grant::{Grant, IllegalChange, InvalidTerms};
 use crate::ids::{GrantId, RequestId, SessionId};
 use crate::names::{IdentityName, TargetName};
@@ -378,18 +377,6 @@ impl GrantView {
             status: grant.status(now).name().to_owned(),
             live_sessions,
             effect: None,
-        }
-    }
-}
-
-impl LedgerError {
-    /// What a client is told that cannot be let in because of it.
-    pub(crate) fn at_login(&self) -> Ending {
-        match self {
-            Self::Audit(error) => Ending::AuditFailed {
-                disk_full: error.disk_full(),
-            },
-            _ => Ending::LedgerFailed,
         }
     }
 }

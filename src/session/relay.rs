@@ -9,6 +9,7 @@
 //! why nothing is copied or flushed per message.
 
 mod down;
+mod records;
 mod up;
 
 use std::convert::Infallible;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep};
 
 pub(super) use down::Down;
 use down::Step;
@@ -30,7 +31,7 @@ use super::pace::Pace;
 use super::quota::Quota;
 use super::registry::Live;
 use super::tap::{Flow, Tap};
-use crate::audit::{AuditError, Journal, Submission};
+use crate::audit::{AuditError, Journal};
 use crate::clock::{Clock, Moment};
 use crate::ending::Ending;
 use crate::tls::Transport;
@@ -370,50 +371,6 @@ impl Relay {
         } else {
             Err(Stop::Late)
         }
-    }
-
-    /// Has the intents written, and clears what they cover.
-    fn submit(&mut self) -> Result<(), Stop> {
-        self.defer_outcomes();
-        if self.tap.intents.is_empty() {
-            self.up.cleared = self.clear_to();
-            return Ok(());
-        }
-        self.live.note(self.tap.totals.statements, true);
-        self.charge(self.tap.intents.size());
-        match self.journal.submit(&mut self.tap.intents) {
-            Submission::Done(Ok(())) => self.written(),
-            Submission::Done(Err(error)) => return Err(Stop::Audit(error)),
-            Submission::Waiting(waiting) => self.up.intents = Intents::Underway(waiting),
-        }
-        Ok(())
-    }
-
-    /// Hands the outcomes over that there are; they are written in good time.
-    fn defer_outcomes(&mut self) {
-        if !self.tap.outcomes.is_empty() {
-            self.charge(self.tap.outcomes.size());
-            self.journal.defer(&mut self.tap.outcomes);
-        }
-    }
-
-    /// Counts bytes of the log for the identity, and has the client wait where there are too many: nothing is left out.
-    fn charge(&mut self, bytes: usize) {
-        if let Some(until) = self.quota.log(bytes, self.clock.moment().instant) {
-            self.pause = Some(Box::pin(sleep_until(until)));
-        }
-    }
-
-    /// The log has the intents: what they announce may go on.
-    fn written(&mut self) {
-        self.tap.written();
-        self.defer_outcomes();
-        self.up.cleared = self.clear_to();
-    }
-
-    /// Up to where the client's bytes may be written: all that was looked at, but the last byte of a held message.
-    fn clear_to(&self) -> usize {
-        self.up.seen - usize::from(self.tap.holds() && self.up.seen > 0)
     }
 }
 

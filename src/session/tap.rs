@@ -22,7 +22,7 @@ use super::guard::{Guard, Instead};
 use super::lexer_settings::TrackedSettings;
 use super::pace::Pace;
 use super::quota::Quota;
-use super::statement::{self, Follow, FollowValues, Keep, Manner, Portal, Prepared};
+use super::statement::{self, Follow, FollowValues, Keep, Portal, Prepared};
 use crate::audit::Batch;
 use crate::audit::event::{Done, Event, Kind, Outcome, Parameter, Statement, Text, Who};
 use crate::audit::redact::Secrets;
@@ -254,14 +254,6 @@ impl Tap {
     /// has asked for.
     fn must_wait(&mut self, tag: u8) -> bool {
         self.book.waits(tag, self.pace) && (self.pace == Pace::Still || !self.book.unflushed())
-    }
-
-    /// How a text is to be read that comes now.
-    fn manner(&self, text: &[u8]) -> Manner {
-        Manner {
-            settings: self.settings.of(text),
-            wary: self.wary,
-        }
     }
 
     fn query(&mut self, body: &[u8], now: Moment) {
@@ -593,14 +585,6 @@ impl Tap {
             }
         }
         None
-    }
-
-    /// A setting of the target: some decide how it reads texts.
-    fn told(&mut self, piece: &Piece<'_>) {
-        if let Some(body) = self.from_target.add(piece, MOST_ANSWER) {
-            let mut fields = Fields::of(body);
-            self.settings.told(fields.text_or_rest(), fields.text_or_rest());
-        }
     }
 }
 

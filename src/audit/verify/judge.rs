@@ -2,10 +2,12 @@
 //!
 //! It reads nothing: the segments were heard. The first flaw in the order of the log decides.
 
-use std::collections::BTreeSet;
+mod trust;
 
 use jiff::SignedDuration;
 use serde::Serialize;
+
+use trust::Trust;
 
 use super::flaw::Sign;
 use super::hear::{Frame, Testimony, What};
@@ -340,73 +342,4 @@ fn remarks(heard: &[Testimony], verdict: &Verdict) -> Vec<String> {
         remarks.push("no key was given: whoever could write the whole log anew could have done so".to_owned());
     }
     remarks
-}
-
-/// Which keys are trusted, and up to where they prove the log.
-struct Trust {
-    given: Option<PublicKey>,
-    trusted: BTreeSet<String>,
-    signed_by: Vec<PublicKey>,
-    proven: u64,
-    /// A new key that counts as soon as the old one signs.
-    pending: Option<(PublicKey, PublicKey)>,
-    /// A key that is not trusted has signed behind all proven lines.
-    stranger: Option<PublicKey>,
-}
-
-impl Trust {
-    fn new(given: Option<PublicKey>) -> Self {
-        Self {
-            trusted: given.iter().map(PublicKey::to_string).collect(),
-            given,
-            signed_by: Vec::new(),
-            proven: 0,
-            pending: None,
-            stranger: None,
-        }
-    }
-
-    /// Takes what decides in a segment, up to its flaw: the signatures of those checkpoints were looked at.
-    fn hear(&mut self, segment: &Testimony) {
-        for frame in &segment.frames {
-            match &frame.what {
-                What::Checkpoint(checkpoint, _) => self.take(checkpoint.key, frame.seq),
-                What::KeyChanged(changed) if changed.vouched => self.pending = Some((changed.previous, changed.key)),
-                What::KeyChanged(changed) if self.given.is_none() => drop(self.trusted.insert(changed.key.to_string())),
-                _ => {}
-            }
-        }
-    }
-
-    fn take(&mut self, key: PublicKey, seq: u64) {
-        if !self.signed_by.contains(&key) {
-            self.signed_by.push(key);
-        }
-        if self.given.is_none() && self.trusted.is_empty() {
-            self.trusted.insert(key.to_string());
-        }
-        if !self.trusted.contains(&key.to_string()) {
-            self.stranger = Some(key);
-            return;
-        }
-        (self.proven, self.stranger) = (seq, None);
-        if let Some((_, new)) = self.pending.take_if(|(previous, _)| *previous == key) {
-            self.trusted.insert(new.to_string());
-        }
-    }
-
-    fn flaw(&self) -> Option<Flaw> {
-        match (&self.given, &self.stranger) {
-            // A log that nobody has signed is as little proven as one that somebody else has.
-            (Some(given), _) if self.proven == 0 => Some(Flaw::WrongKey {
-                expected: given.id(),
-                found: self.signed_by.iter().map(PublicKey::id).collect(),
-            }),
-            (_, Some(stranger)) => Some(Flaw::Unvouched {
-                after: self.proven,
-                key: stranger.id(),
-            }),
-            _ => None,
-        }
-    }
 }

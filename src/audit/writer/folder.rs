@@ -4,11 +4,13 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::audit::AuditError;
 use crate::folder_lock::{self, FolderLockError};
+use crate::ids::LogId;
 
 /// Makes the folder (0700) if need be, with those it is in, and takes it for this process.
 pub(super) fn lock_folder(dir: &Path) -> Result<File, AuditError> {
@@ -66,4 +68,19 @@ pub(super) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).append(true).mode(0o600);
     options
+}
+
+/// Makes the name of a log that has none yet.
+pub(super) fn new_log() -> Result<LogId, AuditError> {
+    let mut bytes = [0; 10];
+    getrandom::fill(&mut bytes).map_err(|_| AuditError::Key(Arc::new(crate::audit::key::KeyError::Random)))?;
+    Ok(LogId::from_random(bytes))
+}
+
+/// Returns whether a file is the one that a reader finds under its name, and as long as it was.
+pub(super) fn is_in_place(file: &File, path: &Path, length: u64) -> bool {
+    match (std::fs::symlink_metadata(path), file.metadata()) {
+        (Ok(named), Ok(open)) => named.ino() == open.ino() && named.dev() == open.dev() && open.len() >= length,
+        _ => false,
+    }
 }

@@ -1,10 +1,11 @@
-//! What a tap follows of a message that is too long to be held: its text, its values.
+//! What a tap follows beside statements: text and values of a message that is too long to be held, and how texts are read.
 //!
 //! It puts nothing on record.
 
-use super::Tap;
-use crate::session::statement::{Follow, FollowValues};
+use super::{MOST_ANSWER, Tap};
+use crate::session::statement::{Follow, FollowValues, Manner};
 use crate::wire::frame::Piece;
+use crate::wire::frontend::Fields;
 
 impl Tap {
     pub(super) fn follow_text(&mut self, piece: &Piece<'_>) {
@@ -32,6 +33,22 @@ impl Tap {
         }
         if let Some(follow) = &mut self.follow_values {
             follow.feed(piece.bytes);
+        }
+    }
+
+    /// How a text is to be read that comes now.
+    pub(super) fn manner(&self, text: &[u8]) -> Manner {
+        Manner {
+            settings: self.settings.of(text),
+            wary: self.wary,
+        }
+    }
+
+    /// A setting of the target: some decide how it reads texts.
+    pub(super) fn told(&mut self, piece: &Piece<'_>) {
+        if let Some(body) = self.from_target.add(piece, MOST_ANSWER) {
+            let mut fields = Fields::of(body);
+            self.settings.told(fields.text_or_rest(), fields.text_or_rest());
         }
     }
 }

@@ -1,0 +1,76 @@
+//! Trust in the keys that signed the log. Pure.
+
+use std::collections::BTreeSet;
+
+use crate::audit::key::PublicKey;
+use crate::audit::verify::Flaw;
+use crate::audit::verify::hear::{Testimony, What};
+
+/// Keys that are trusted, and up to where they prove the log.
+pub(super) struct Trust {
+    pub(super) given: Option<PublicKey>,
+    pub(super) trusted: BTreeSet<String>,
+    pub(super) signed_by: Vec<PublicKey>,
+    pub(super) proven: u64,
+    /// A new key that counts as soon as the old one signs.
+    pub(super) pending: Option<(PublicKey, PublicKey)>,
+    /// A key that is not trusted has signed behind all proven lines.
+    pub(super) stranger: Option<PublicKey>,
+}
+
+impl Trust {
+    pub(super) fn new(given: Option<PublicKey>) -> Self {
+        Self {
+            trusted: given.iter().map(PublicKey::to_string).collect(),
+            given,
+            signed_by: Vec::new(),
+            proven: 0,
+            pending: None,
+            stranger: None,
+        }
+    }
+
+    /// Takes what decides in a segment, up to its flaw: the signatures of those checkpoints were looked at.
+    pub(super) fn hear(&mut self, segment: &Testimony) {
+        for frame in &segment.frames {
+            match &frame.what {
+                What::Checkpoint(checkpoint, _) => self.take(checkpoint.key, frame.seq),
+                What::KeyChanged(changed) if changed.vouched => self.pending = Some((changed.previous, changed.key)),
+                What::KeyChanged(changed) if self.given.is_none() => drop(self.trusted.insert(changed.key.to_string())),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn take(&mut self, key: PublicKey, seq: u64) {
+        if !self.signed_by.contains(&key) {
+            self.signed_by.push(key);
+        }
+        if self.given.is_none() && self.trusted.is_empty() {
+            self.trusted.insert(key.to_string());
+        }
+        if !self.trusted.contains(&key.to_string()) {
+            self.stranger = Some(key);
+            return;
+        }
+        (self.proven, self.stranger) = (seq, None);
+        if let Some((_, new)) = self.pending.take_if(|(previous, _)| *previous == key) {
+            self.trusted.insert(new.to_string());
+        }
+    }
+
+    pub(super) fn flaw(&self) -> Option<Flaw> {
+        match (&self.given, &self.stranger) {
+            // A log that nobody has signed is as little proven as one that somebody else has.
+            (Some(given), _) if self.proven == 0 => Some(Flaw::WrongKey {
+                expected: given.id(),
+                found: self.signed_by.iter().map(PublicKey::id).collect(),
+            }),
+            (_, Some(stranger)) => Some(Flaw::Unvouched {
+                after: self.proven,
+                key: stranger.id(),
+            }),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The effect of each answer of the server on what the book holds.
+//!
+//! It knows no record: what an answer settles it hands on.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::answer::{Answer, Reach, Settled};
+use super::pending::Pending;
+use super::{AfterCopy, Book};
+use crate::audit::event::Done;
+use crate::rails::Refused;
+use crate::wire::backend::{self, ErrorCode, Transaction};
+
+/// SQLSTATE protocol_violation: the server's own error for a refused message that it could not read.
+const UNREAD: &[u8] = b"08P01";
+/// Command tags kept of one Query message; rows are counted over all.
+const MOST_TAGS: usize = 64;
+
+impl Book {
+    pub(super) fn defined(&mut self) {
+        match self.pending.front() {
+            Some(Pending::Parse { .. } | Pending::Bind { .. } | Pending::CloseStatement { .. } | Pending::ClosePortal { .. }) => {
+            }
+            _ => return,
+        }
+        self.answer = Answer::default();
+        match self.pending.pop_front() {
+            Some(Pending::Parse {
+                name,
+                prepared,
+                statement,
+                ..
+            }) => {
+                self.forget_refusals(statement);
+                self.statements.insert(name, prepared);
+            }
+            Some(Pending::Bind { name, portal }) => {
+                self.portals.insert(name, portal);
+            }
+            Some(Pending::CloseStatement { name }) => {
+                self.statements.remove(&name);
+            }
+            Some(Pending::ClosePortal { name }) => {
+                self.portals.remove(&name);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn described(&mut self, types: Option<&[u8]>) {
+        let Some(Pending::Describe { prepared }) = self.pending.front() else {
+            return;
+        };
+        match (types, prepared) {
+            // Of a statement: the parameters first, the row description after.
+            (Some(types), Some(prepared)) => prepared.described(types),
+            (Some(_), None) => {}
+            (None, _) => {
+                self.answer = Answer::default();
+                self.pending.pop_front();
+            }
+        }
+    }
+
+    pub(super) fn command_complete(&mut self, tag: &[u8], mut settled: impl FnMut(Settled)) {
+        self.answer.rows = self.answer.rows.saturating_add(backend::tag_rows(tag));
+        self.given_up(tag);
+        self.answer.committed |= matches!(tag, b"COMMIT" | b"PREPARE TRANSACTION");
+        let tag = tag.get(..64).unwrap_or(tag);
+        let command = |tag: &[u8]| tag.split(|byte| *byte == b' ').next().map(<[u8]>::to_vec);
+        let tags = &mut self.answer.tags;
+        // Beyond those kept, a command that has not been seen is told all the same.
+        let is_new = || !tags.iter().any(|known| command(known) == command(tag));
+        if tags.len() < MOST_TAGS || (tags.len() < 2 * MOST_TAGS && is_new()) {
+            tags.push(tag.to_vec());
+        }
+        if std::mem::take(&mut self.in_copy) {
+            // It has read up to the client's CopyDone: the Syncs before that were part of it.
+            while let Some(Pending::Sync { perhaps: true }) = self.pending.get(1) {
+                self.pending.remove(1);
+            }
+            if let Some(Pending::CopyEnd) = self.pending.get(1) {
+                self.pending.remove(1);
+            }
+        }
+        self.finish_execute(Done::Completed, &mut settled);
+    }
+
+    /// What the server has given up needs no memory here. A name given up unseen (in a function) only keeps its memory.
+    fn given_up(&mut self, tag: &[u8]) {
+        match tag {
+            b"DEALLOCATE ALL" | b"DISCARD ALL" => self.statements.clear_named(),
+            b"DEALLOCATE" => {
+                let at_work = self.pending.front().and_then(Pending::statement);
+                let name = self.deallocating.pop_front_if(|(statement, _)| Some(*statement) == at_work);
+                if let Some((_, name)) = name {
+                    self.statements.remove(&name);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// An Execute ends with its tag; a Query goes on to its ReadyForQuery.
+    pub(super) fn finish_execute(&mut self, done: Done, settled: &mut impl FnMut(Settled)) {
+        if let Some(Pending::Execute { portal, .. }) = self.pending.front() {
+            if let Some(portal) = portal {
+                portal.executed.store(done == Done::Suspended, Ordering::Relaxed);
+            }
+            self.settle_head(done, settled);
+        }
+        self.copying_in = false;
+    }
+
+    pub(super) fn copy_in_begins(&mut self) {
+        self.answer.copy_in = true;
+        self.in_copy = true;
+        let mut ended = false;
+        // Syncs sent ahead of the data are part of the COPY if the server comes to read data at all (a trigger may fail first).
+        for pending in self.pending.iter_mut().skip(1) {
+            match pending {
+                Pending::Sync { perhaps } => *perhaps = true,
+                Pending::CopyEnd => {
+                    ended = true;
+                    break;
+                }
+                _ => break,
+            }
+        }
+        self.copying_in = !ended;
+    }
+
+    pub(super) fn error(&mut self, code: ErrorCode<'_>, mut settled: impl FnMut(Settled)) -> Option<Arc<Refused>> {
+        self.copying_in = false;
+        let in_copy = std::mem::take(&mut self.in_copy);
+        // A FATAL is about the session, not about the message.
+        let refused = self.refusal().filter(|_| !code.fatal).cloned();
+        match &refused {
+            Some(refused) => {
+                self.answer.refused(refused.rule);
+                if code.sqlstate == UNREAD {
+                    self.answer.reach = Reach::Nothing;
+                }
+            }
+            None => self.answer.error = Some(code.sqlstate.get(..5).unwrap_or(code.sqlstate).to_vec()),
+        }
+        self.work.failed(self.answer.error.as_deref());
+        match self.pending.front() {
+            // These say ReadyForQuery after their error.
+            None | Some(Pending::Query { .. } | Pending::Call { .. } | Pending::Sync { .. }) => return refused,
+            Some(_) => self.settle_head(Done::Failed, &mut settled),
+        }
+        // The server reads and drops everything up to the next Sync.
+        loop {
+            match self.pending.front() {
+                Some(Pending::Sync { perhaps }) => {
+                    if *perhaps && in_copy {
+                        self.copy_failed();
+                    }
+                    break;
+                }
+                Some(_) => self.settle_head(Done::Skipped, &mut settled),
+                None => {
+                    self.skipping = true;
+                    break;
+                }
+            }
+        }
+        refused
+    }
+
+    /// Which Sync ends the skipping after a COPY that failed: any of those that may have been part of it, or the next one.
+    fn copy_failed(&mut self) {
+        let mut behind = self.pending.iter().filter(|pending| !pending.has_no_answer());
+        self.after_copy = match behind.next() {
+            None => AfterCopy::SyncFirst,
+            Some(Pending::Sync { .. }) => AfterCopy::Known,
+            Some(_) => AfterCopy::Lost,
+        };
+    }
+
+    pub(super) fn ready(&mut self, transaction: Transaction, mut settled: impl FnMut(Settled)) {
+        self.copying_in = false;
+        self.in_copy = false;
+        if self.after_copy == AfterCopy::SyncFirst {
+            self.after_copy = AfterCopy::Known;
+        }
+        let changed = std::mem::replace(&mut self.transaction, transaction) != transaction;
+        if transaction == Transaction::Idle {
+            // All portals end with their transaction.
+            self.portals.clear();
+        }
+        let done = if self.answer.error.is_some() {
+            Done::Failed
+        } else {
+            Done::Completed
+        };
+        self.pass_over();
+        self.answer.ready = Some(transaction);
+        let told = self.answer.begun && matches!(self.pending.front(), Some(Pending::Query { .. } | Pending::Call { .. }));
+        self.changed = (changed && !told).then_some(self.settled);
+        match self.pending.front() {
+            Some(Pending::Query { .. }) if self.answer.begun => {
+                // One that could not be read has not come as far as that (`exec_simple_query`, tcop/postgres.c).
+                if self.answer.reach == Reach::Text {
+                    self.statements.remove(&[]);
+                    self.portals.remove(&[]);
+                }
+                self.settle_head(done, &mut settled);
+            }
+            Some(Pending::Call { .. }) if self.answer.begun => self.settle_head(done, &mut settled),
+            Some(Pending::Sync { .. }) => self.settle_head(done, &mut settled),
+            // For a Sync that turned out not to be part of a COPY. It answers nothing that is still open.
+            _ => self.answer = Answer::default(),
+        }
+        self.work.ready(transaction);
+        self.pass_over();
+    }
+}

@@ -1,0 +1,53 @@
+//! The relay's records on their way to the log: intents before their bytes go on, outcomes in good time.
+
+use tokio::time::sleep_until;
+
+use super::up::Intents;
+use super::{Relay, Stop};
+use crate::audit::Submission;
+
+impl Relay {
+    /// Has the intents written, and clears what they cover.
+    pub(super) fn submit(&mut self) -> Result<(), Stop> {
+        self.defer_outcomes();
+        if self.tap.intents.is_empty() {
+            self.up.cleared = self.clear_to();
+            return Ok(());
+        }
+        self.live.note(self.tap.totals.statements, true);
+        self.charge(self.tap.intents.size());
+        match self.journal.submit(&mut self.tap.intents) {
+            Submission::Done(Ok(())) => self.written(),
+            Submission::Done(Err(error)) => return Err(Stop::Audit(error)),
+            Submission::Waiting(waiting) => self.up.intents = Intents::Underway(waiting),
+        }
+        Ok(())
+    }
+
+    /// Hands the outcomes over that there are; they are written in good time.
+    pub(super) fn defer_outcomes(&mut self) {
+        if !self.tap.outcomes.is_empty() {
+            self.charge(self.tap.outcomes.size());
+            self.journal.defer(&mut self.tap.outcomes);
+        }
+    }
+
+    /// Counts bytes of the log for the identity, and has the client wait where there are too many: nothing is left out.
+    pub(super) fn charge(&mut self, bytes: usize) {
+        if let Some(until) = self.quota.log(bytes, self.clock.moment().instant) {
+            self.pause = Some(Box::pin(sleep_until(until)));
+        }
+    }
+
+    /// The log has the intents: what they announce may go on.
+    pub(super) fn written(&mut self) {
+        self.tap.written();
+        self.defer_outcomes();
+        self.up.cleared = self.clear_to();
+    }
+
+    /// Up to where the client's bytes may be written: all that was looked at, but the last byte of a held message.
+    pub(super) fn clear_to(&self) -> usize {
+        self.up.seen - usize::from(self.tap.holds() && self.up.seen > 0)
+    }
+}
