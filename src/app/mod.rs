@@ -90,6 +90,10 @@ pub struct Gate {
 
 impl Gate {
     /// Starts a gate: it listens when this returns.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "what a gate is made of, in the one order in which it can be"
+    )]
     pub async fn start(settings: Settings, diagnostics: Diagnostics) -> Result<Self, StartError> {
         let places = places(&settings)?;
         inspect::warn_of_shared_accounts(&settings);

@@ -250,6 +250,7 @@ fn chain() -> Vec<Event<'static>> {
 }
 
 /// Those of people and their requests.
+#[expect(clippy::too_many_lines, reason = "one of each event")]
 fn access(ana: &Who) -> Vec<Event<'static>> {
     let client = "127.0.0.1".parse().unwrap();
     vec![

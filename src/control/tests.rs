@@ -62,6 +62,7 @@ struct Wanted {
 }
 
 impl Wanted {
+    #[expect(clippy::too_many_lines, reason = "a gate's parts, in order")]
     async fn start(self) -> Served {
         let Self {
             policies,

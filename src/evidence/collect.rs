@@ -128,11 +128,11 @@ impl Collector {
                 let identity = event.identity.as_ref().map(ToString::to_string);
                 let grant = event.grant.as_ref().map(ToString::to_string);
                 let claimed = identity.or(grant).or_else(|| event.user.clone()).unwrap_or_default();
-                self.refused(time, &event.ending, claimed, event.client.to_string());
+                self.refused(time, &event.ending, &claimed, event.client.to_string());
             }
             Event::IdentityRefused(event) if within => {
                 let client = event.client.map(|client| client.to_string()).unwrap_or_default();
-                self.refused(time, &event.detail, event.claimed.clone().unwrap_or_default(), client);
+                self.refused(time, &event.detail, event.claimed.as_deref().unwrap_or_default(), client);
             }
             Event::RefusalsCounted(event) if within => self.refusals_counted(event),
             _ => self.house.take(time, event, within),
@@ -167,8 +167,8 @@ impl Collector {
         }
     }
 
-    fn refused(&mut self, time: Timestamp, why: &str, claimed: String, client: String) {
-        self.count_refusals((kept(why), kept(&claimed), client), 1, (time, time));
+    fn refused(&mut self, time: Timestamp, why: &str, claimed: &str, client: String) {
+        self.count_refusals((kept(why), kept(claimed), client), 1, (time, time));
     }
 
     /// Those that have no record of their own: of no name, for they may have been of many.

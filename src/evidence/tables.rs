@@ -99,6 +99,7 @@ fn listed<T: ToString>(items: &[T]) -> String {
     all.join(", ")
 }
 
+#[expect(clippy::too_many_lines, reason = "one line for each question")]
 fn verification(report: &Report) -> Table {
     let mut rows = Vec::new();
     let mut say = |what: &str, answer: String, remarkable: bool| {

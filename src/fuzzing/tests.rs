@@ -70,7 +70,9 @@ fn each_target_takes_its_seeds_and_what_is_made_of_them() {
     {
         let seeds = seeds(name);
         assert!(seeds.len() >= 2, "{name} has no seeds");
-        seeds.iter().for_each(|seed| target(seed));
+        for seed in &seeds {
+            target(seed);
+        }
         let mut numbers = Numbers(said("TIDEGATE_FUZZ_SEED").map_or(name.len() as u64, |seed| seed.parse().unwrap()));
         for _ in 0..inputs {
             target(&mutated(&mut numbers, &seeds));

@@ -213,14 +213,14 @@ impl Inner {
         };
         let stored = self.store.call(store).await;
         self.settle(stored, &entry.current(), deed).await?;
-        self.publish(entry, given, deed).await?;
+        self.publish(entry, given, deed)?;
         self.tell(|| Changed::Grant(Box::new(entry.view(self.clock.now()))));
         Ok(())
     }
 
     /// What is stored comes into force, unless it comes too late: sessions decide about their end by the same value and the same clock,
     /// so one whose time was up has ended, and one that lives has the new end.
-    async fn publish(self: &Arc<Self>, entry: &Arc<Entry>, given: Given, deed: &Deed) -> Result<(), LedgerError> {
+    fn publish(self: &Arc<Self>, entry: &Arc<Entry>, given: Given, deed: &Deed) -> Result<(), LedgerError> {
         let moment = self.clock.moment();
         let Given { change, next, at, seen } = given;
         let (mut late, mut behind) = (None, None);

@@ -99,6 +99,10 @@ pub(super) struct Item {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and is waited for by itself"
+)]
 struct Progress {
     store_tried: bool,
     stored: bool,

@@ -37,6 +37,7 @@ impl Recorder {
     }
 
     /// The log as former runs have left it, and where it is now.
+    #[cfg_attr(not(test), expect(clippy::unnecessary_wraps, reason = "a scripted log has no past"))]
     pub(super) fn past(&self) -> Option<Past> {
         match self {
             Self::Journal(journal) => {

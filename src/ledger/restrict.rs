@@ -54,7 +54,7 @@ impl Ledger {
     {
         let entry = self.request_entry(id).await?;
         let by = by.clone();
-        let item = self.0.restrict_request(&entry, Step { change, by, reasons }, step)?;
+        let item = self.0.restrict_request(&entry, &Step { change, by, reasons }, step)?;
         let effect = self.0.answer(&[item]).await;
         Ok(RequestView {
             effect: Some(effect),
@@ -122,7 +122,7 @@ impl Inner {
     fn restrict_request<E>(
         &self,
         entry: &Arc<RequestEntry>,
-        step: Step,
+        step: &Step,
         settle: impl FnOnce(&Request, Timestamp) -> Result<Request, E>,
     ) -> Result<Arc<Item>, E>
     where
@@ -258,7 +258,7 @@ impl Inner {
             by: by.clone(),
             reasons: Reasons::default(),
         };
-        self.restrict_request(entry, step, |request, now| {
+        self.restrict_request(entry, &step, |request, now| {
             Ok(request.pending(now)?.reject(by.clone(), Some(why.to_owned()), now))
         })
     }

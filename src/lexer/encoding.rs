@@ -174,7 +174,9 @@ impl Scheme {
             rest = rest.get_mut(high..)?;
             let length = self.length(rest)?;
             let (character, behind) = std::mem::take(&mut rest).split_at_mut_checked(length)?;
-            character.iter_mut().for_each(|byte| *byte |= 0x80);
+            for byte in character {
+                *byte |= 0x80;
+            }
             rest = behind;
         }
         Some(masked)

@@ -49,6 +49,7 @@ pub(super) struct Places {
 }
 
 /// Registers a session and prepares what carries it, with its welcome already on the way to the client.
+#[expect(clippy::too_many_lines, reason = "what a session is made of, in one place")]
 pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: Arc<Rules>, shared: &Shared) -> Started {
     let Connection { opened, since, .. } = connection;
     let Opened { room, mut connected, .. } = opened;

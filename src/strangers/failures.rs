@@ -16,7 +16,7 @@ use crate::clock::Moment;
 /// Failures of one name from one address that are answered without delay: people mistype.
 const FREE_FAILURES: f64 = 5.0;
 /// Failures of one address, whatever they were for, that are answered without delay: many people share one.
-const FREE_FAILURES_PER_ADDRESS: f64 = 20.0;
+const FREE_FAILURES_PER_ADDRESS: u32 = 20;
 /// The first delay; each further failure doubles it.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// Doublings beyond which any cap is reached (51 s).
@@ -61,7 +61,7 @@ impl Failures {
     /// `longest`.
     pub(super) fn add(&mut self, network: Network, name: Option<&str>, longest: Duration, now: Moment) -> Duration {
         let of_address = count(&mut self.by_network, network, now);
-        let mut delay = delay(of_address - FREE_FAILURES_PER_ADDRESS);
+        let mut delay = delay(of_address - f64::from(FREE_FAILURES_PER_ADDRESS));
         if let Some(name) = name {
             let name = self.hasher.hash_one(name);
             delay = delay.max(self::delay(count(&mut self.by_name, (network, name), now) - FREE_FAILURES));
@@ -79,7 +79,7 @@ impl Failures {
         let of_address = self.by_network.get_mut(&network).filter(|count| !count.is_old(now));
         let from_address = of_address.as_ref().map_or(0, |count| count.untold);
         // Many share an address, and their slips are no news.
-        let told = under_name >= MIN_TOLD || from_address > FREE_FAILURES_PER_ADDRESS as u64;
+        let told = under_name >= MIN_TOLD || from_address > u64::from(FREE_FAILURES_PER_ADDRESS);
         if !told {
             return None;
         }

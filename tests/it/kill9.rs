@@ -81,15 +81,13 @@ async fn a_target_that_is_away_holds_nobody_elses_door_shut() {
     // It takes connections, and says nothing.
     let away = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = away.local_addr().expect("its address");
-    let dead: String = (1..=4)
-        .map(|n| {
-            format!(
-                "[targets.away{n}]\naddress = \"{address}\"\nuser = \"gate\"\n[targets.away{n}.profiles.read-only]\nselect = [\"public.*\"]\n"
-            )
-        })
-        .collect();
+    let dead = [1, 2, 3, 4].map(|n| {
+        format!(
+            "[targets.away{n}]\naddress = \"{address}\"\nuser = \"gate\"\n[targets.away{n}.profiles.read-only]\nselect = [\"public.*\"]\n"
+        )
+    });
     let started = Instant::now();
-    let gate = gate_with(&dead);
+    let gate = gate_with(&dead.concat());
     let login = grant(&gate, "10m");
     Raw::session(&gate, &login).await;
     let took = started.elapsed();

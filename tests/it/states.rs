@@ -1,6 +1,12 @@
 //! A thousand sessions of ten grants at one deadline, in every state a session can be in: none ends before it, none is left after
 //! it, nothing begins after it. `make deadline`.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::cast_possible_wrap,
+    reason = "figures are to be seen, and are small"
+)]
+
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};

@@ -309,7 +309,7 @@ async fn strangers_who_attack_a_small_disk_end_no_session_and_keep_nobody_out() 
     println!(
         "{took:.0?}: {tries} tries of strangers ({:.0} a second), {statements} statements, {logins} logins (the longest {longest:?}), \
          the log grew by {grew} bytes, {memory} MiB resident",
-        tries as f64 / took.as_secs_f64()
+        f64::from(u32::try_from(tries).expect("few")) / took.as_secs_f64()
     );
     assert!(tries > 1000, "that is no attack: {tries}");
     // What is not in a record of its own is counted.

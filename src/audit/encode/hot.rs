@@ -10,6 +10,7 @@ use crate::audit::event::{Done, Kind, Outcome, Parameter, Sql, Statement, Transa
 use crate::lexer::{Backslashes, Encoding};
 
 /// `,"event":"statement",…}`
+#[expect(clippy::too_many_lines, reason = "the fields of a record, one after the other")]
 pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<(), Error> {
     out.extend_from_slice(br#","event":"statement""#);
     who(out, &statement.who);

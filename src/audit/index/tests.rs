@@ -98,6 +98,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 /// A log as a gate writes it: nothing of a session after its end, no outcome twice.
+#[expect(clippy::too_many_lines, reason = "one arm for each act")]
 fn history(acts: &[Act]) -> Vec<Record> {
     let mut sessions: [Option<(u8, u64, Vec<u64>)>; 4] = Default::default();
     // Other events tell of session 1, as somebody's: a session has one identity.

@@ -78,7 +78,10 @@ async fn scene(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<St
     let revoke = ["grant", "revoke", &grant, "--reason", "the nightly restore begins"];
     screen.command_of(bo.short(), &shown(&revoke))?;
     let (revoked, told) = tokio::join!(stage.json_as(bo, &revoke), psql.rest(screen));
-    let (_, told) = (revoked?, told?);
+    let (revoked, told) = (revoked?, told?);
+    // It counts before it is on record, so its own time is what to measure from.
+    let revoked = revoked.pointer("/revoked/at").and_then(|at| at.as_str());
+    let revoked = revoked.context("the grant does not say when it was revoked")?.parse()?;
     let lag = |from, to: Option<Timestamp>| Lag { from, to };
     Ok(Steps {
         approved: lag(
@@ -86,10 +89,7 @@ async fn scene(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<St
             Some(prompt.time),
         ),
         extended: lag(extended, Some(more)),
-        revoked: lag(
-            stage.last(&["--grant", &grant, "--event", "grant_changed"]).await?,
-            told.map(|moment| moment.time),
-        ),
+        revoked: lag(revoked, told.map(|moment| moment.time)),
     })
 }
 

@@ -83,7 +83,9 @@ fn of_profile(status: &ProfileStatus, target: &TargetName) -> String {
     let state = match (differences, problem) {
         (Some(0), _) => "the database is as it says".to_owned(),
         (Some(differences), _) => {
-            let named: String = first.iter().map(|first| format!("\n  {}", render::visible(first))).collect();
+            let named = first
+                .iter()
+                .fold(String::new(), |named, first| named + "\n  " + &render::visible(first));
             return format!(
                 "Profile {profile}: the database differs in {differences}: see `tidegate target plan {target}` (looked at {looked_at:.0}){named}"
             );

@@ -175,7 +175,7 @@ pub(in crate::control) async fn release(
     let EmptyBody {} = body(&bytes)?;
     let view = gate.desk.release(caller.person()?, &named(&id)?).await?;
     let effect = view.effect;
-    taken(view, effect)
+    Ok(taken(view, effect))
 }
 
 #[utoipa::path(post, path = "/v1/grants/{id}/revoke", tag = "grants", summary = "Ends a grant and its sessions at once", params(("id" = String, Path, description = "The grant")), request_body = ReasonBody, responses((status = 200, description = "The grant", body = GrantShape), (status = 202, description = "In effect; `effect` says what is still to come", body = GrantShape)))]
@@ -197,7 +197,7 @@ pub(in crate::control) async fn revoke(
         Caller::Person(person, _) => {
             let view = gate.desk.revoke(person, &named(&id)?, reason.as_deref()).await?;
             let effect = view.effect;
-            taken(view, effect)
+            Ok(taken(view, effect))
         }
     }
 }
@@ -210,7 +210,7 @@ async fn change(gate: &Gate, id: &str, change: Change, by: &str, reason: Option<
 async fn take(gate: &Gate, id: &str, change: Change, by: &str, reason: Option<String>) -> Taken<GrantView> {
     let view = gate.ledger.change(&named(id)?, change, by, reason.as_deref()).await?;
     let effect = view.effect;
-    taken(view, effect)
+    Ok(taken(view, effect))
 }
 
 /// What a tester pastes into a client. The gate always speaks TLS; `require` is right with its own certificate too.

@@ -29,12 +29,12 @@ type Answer<T> = Result<Json<T>, ApiError>;
 /// The answer to what took rights away: 200 when that is stored and on record, 202 when it is in effect and one of these is still to come.
 type Taken<T> = Result<(StatusCode, Json<T>), ApiError>;
 
-fn taken<T>(view: T, effect: Option<Effect>) -> Taken<T> {
+fn taken<T>(view: T, effect: Option<Effect>) -> (StatusCode, Json<T>) {
     let status = match effect {
         Some(effect) if !effect.is_done() => StatusCode::ACCEPTED,
         _ => StatusCode::OK,
     };
-    Ok((status, Json(view)))
+    (status, Json(view))
 }
 
 #[utoipa::path(get, path = "/v1/me", tag = "me", summary = "As whom the caller is known", responses((status = 200, description = "The caller", body = Me)))]

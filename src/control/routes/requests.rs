@@ -142,7 +142,7 @@ pub(in crate::control) async fn reject(
     let CommentBody { comment } = body(&bytes)?;
     let view = gate.desk.reject(person, &named(&id)?, comment).await?;
     let effect = view.effect;
-    taken(with_approvers(&gate, view).await, effect)
+    Ok(taken(with_approvers(&gate, view).await, effect))
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/withdraw", tag = "requests", summary = "Takes one's own request back", params(("id" = String, Path, description = "The request")), request_body = EmptyBody, responses((status = 200, description = "The request", body = RequestBody), (status = 202, description = "In effect; `effect` says what is still to come", body = RequestBody)))]
@@ -156,7 +156,7 @@ pub(in crate::control) async fn withdraw(
     let EmptyBody {} = body(&bytes)?;
     let view = gate.desk.withdraw(person, &named(&id)?).await?;
     let effect = view.effect;
-    taken(with_approvers(&gate, view).await, effect)
+    Ok(taken(with_approvers(&gate, view).await, effect))
 }
 
 #[utoipa::path(post, path = "/v1/requests/{id}/review", tag = "requests", summary = "Notes what a break-glass access was found to be", params(("id" = String, Path, description = "The request")), request_body = CommentBody, responses((status = 200, description = "The request", body = RequestBody)))]

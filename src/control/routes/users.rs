@@ -58,7 +58,7 @@ pub(in crate::control) async fn rotate(
     };
     let mut issued = issued(&gate, name, token.as_ref())?;
     issued.user.effect = Some(effect);
-    taken(issued, Some(effect))
+    Ok(taken(issued, Some(effect)))
 }
 
 #[utoipa::path(post, path = "/v1/users/{name}/disable", tag = "users", summary = "Shuts an identity out; its sessions end at once", params(("name" = String, Path, description = "The identity: a local user, or an issuer's")), request_body = EmptyBody, responses((status = 200, description = "The user", body = UserShape), (status = 202, description = "In effect; `effect` says what is still to come", body = UserShape)))]
@@ -72,7 +72,7 @@ pub(in crate::control) async fn disable(
     let EmptyBody {} = body(&bytes)?;
     let view = gate.ledger.disable_user(&named(&name)?, caller.name()).await?;
     let effect = view.effect;
-    taken(view, effect)
+    Ok(taken(view, effect))
 }
 
 #[utoipa::path(post, path = "/v1/users/{name}/enable", tag = "users", summary = "Lets an identity in again", params(("name" = String, Path, description = "The identity")), request_body = EmptyBody, responses((status = 200, description = "The user", body = UserShape)))]
@@ -102,7 +102,7 @@ pub(in crate::control) async fn groups(
     }
     let view = gate.ledger.regroup_user(&name, groups, caller.name()).await?;
     let effect = view.effect;
-    taken(view, effect)
+    Ok(taken(view, effect))
 }
 
 /// Whoever becomes a user gets what belongs to the name: grants, requests, approvals. So it must not be an issuer's to give, now or

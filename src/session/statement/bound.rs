@@ -238,7 +238,9 @@ mod tests {
         } else {
             FollowValues::of_bind(4, &key)
         };
-        pieces.iter().for_each(|piece| follow.feed(piece));
+        for piece in pieces {
+            follow.feed(piece);
+        }
         follow
     }
 
