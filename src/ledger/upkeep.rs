@@ -62,7 +62,7 @@ impl Ledger {
         Ok(self.0.store.call(|connection| row::open_sessions(connection)).await?)
     }
 
-    /// Puts gate time on disk, so that a wall clock set back while the gate is down lengthens nothing; see [`highest_time`].
+    /// Puts gate time on disk, so that a wall clock set back while the gate is down lengthens nothing; see [`super::highest_time`].
     /// The app calls it every few seconds.
     pub async fn remember_time(&self, now: Timestamp) -> Result<(), LedgerError> {
         Ok(self

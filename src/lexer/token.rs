@@ -13,7 +13,7 @@ pub enum Kind {
     /// `N'…'`, `B'…'`, `X'…'`, `U&'…'`.
     Literal,
     /// A literal in which a backslash can hide a quote, with its continuations: `E'…'`, and `'…'` and `N'…'` under
-    /// [`Backslashes::Escape`].
+    /// [`super::Backslashes::Escape`].
     Escaped,
     /// `$tag$…$tag$`.
     Dollar,
