@@ -7,12 +7,15 @@
 //! what it concerns. A row of `unrecorded` is written with each change, so that a gate that dies in between records it at its next
 //! start; a record without a change in the store is found at the next start by [`super::replay`].
 
+mod effect;
+
+pub use effect::Effect;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -22,40 +25,6 @@ use crate::audit::event::Event;
 use crate::grant::Grant;
 use crate::ids::{GrantId, RequestId};
 use crate::names::IdentityName;
-
-/// How far a change that takes rights away has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Effect {
-    /// Sessions have been told to end, and nobody is let in by what was taken away.
-    pub in_effect: bool,
-    /// It is in the store, so it holds after a restart.
-    pub stored: bool,
-    /// It is in the audit log.
-    pub recorded: bool,
-}
-
-impl Effect {
-    /// What a change has come to that needs nothing more.
-    pub const DONE: Self = Self {
-        in_effect: true,
-        stored: true,
-        recorded: true,
-    };
-
-    /// Whether it is in effect, stored and on record.
-    #[must_use]
-    pub fn is_done(self) -> bool {
-        self == Self::DONE
-    }
-
-    pub(super) fn and(self, other: Self) -> Self {
-        Self {
-            in_effect: self.in_effect && other.in_effect,
-            stored: self.stored && other.stored,
-            recorded: self.recorded && other.recorded,
-        }
-    }
-}
 
 /// The longest that an answer waits to be able to say more than "in effect".
 pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(1);
