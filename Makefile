@@ -25,6 +25,7 @@ figures: setup ## the promised figures, on a quiet machine: decisions, first row
 	cargo test --locked --release --lib -- --ignored --nocapture --test-threads=1 policy:: audit:: rails::
 	cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 deadline:: pipelines:: figures:: audit::
 
+# Proofs: TIDEGATE_STDERR=blocked, closed or failing gives every gate such a standard error.
 deadline: setup ## a thousand sessions in every state at one deadline, again and again (MINUTES=60): none early, none left, nothing begins after it
 	TIDEGATE_MINUTES=$(or $(MINUTES),0) cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 states::
 
@@ -32,7 +33,7 @@ kill9: setup ## two hundred times kill -9 under load (KILLS=1000 for more): noth
 	TIDEGATE_KILLS=$(or $(KILLS),200) cargo test --locked --test it -- --nocapture --test-threads=1 kill9::whatever
 
 taken: setup ## three hundred times kill -9 in the middle of revocations, disablings and approvals (KILLS=1000 for more): none comes back
-	TIDEGATE_TAKEN=$(or $(KILLS),300) cargo test --locked --test it -- --nocapture --test-threads=1 taking_away::after
+	TIDEGATE_TAKEN=$(or $(KILLS),300) cargo test --locked --release --test it -- --nocapture --test-threads=1 taking_away::after
 
 soak: setup ## mixed traffic for ten minutes (MINUTES=60 for more): memory, descriptors, threads and log stay flat
 	TIDEGATE_MINUTES=$(or $(MINUTES),10) cargo test --locked --release --test it -- --ignored --nocapture --test-threads=1 soak::

@@ -19,7 +19,7 @@ mod wrapped;
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde_json::Value;
@@ -69,8 +69,18 @@ pub(crate) fn start(options: &Options) -> Database {
     Database { server, shop }
 }
 
-/// The built program.
+/// The built program; with the standard error that `TIDEGATE_STDERR` asks for, if it is set (see [`wrapped::stderr_script`]).
 pub(crate) fn binary() -> &'static Path {
+    static SCRIPT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let script = SCRIPT.get_or_init(|| {
+        let stderr = std::env::var("TIDEGATE_STDERR").ok().filter(|mode| !mode.is_empty())?;
+        Some(wrapped::stderr_script(&stderr))
+    });
+    script.as_deref().unwrap_or(built())
+}
+
+/// The program as cargo built it.
+fn built() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_tidegate"))
 }
 

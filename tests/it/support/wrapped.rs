@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use tempfile::TempDir;
 use tidegate::lab::Gate;
 
-use super::{Database, TARGET, binary};
+use super::{Database, TARGET, binary, built};
 
 /// A gate and the shell script it is started by.
 pub(crate) struct Wrapped {
@@ -42,6 +42,24 @@ pub(crate) fn gate_through(database: &Database, shell: &str, redirections: &str,
     let config = format!("{}{more}", database.shop.target_table(TARGET, ""));
     let gate = Gate::start(&program, &config, &[database.shop.password_file()]).expect("a gate");
     Wrapped { gate, _script: folder }
+}
+
+/// Writes a program that starts gates with a bad standard error: `blocked` (a full pipe that is never read), `closed` (a pipe
+/// whose reader has gone) or `failing` (a full disk). Whole runs of the proofs use it.
+pub(super) fn stderr_script(stderr: &str) -> PathBuf {
+    let redirect = match stderr {
+        "blocked" => "mkfifo \"$pipe\" && exec 2<>\"$pipe\" && rm \"$pipe\" && head -c 65536 /dev/zero >&2",
+        "closed" => "mkfifo \"$pipe\" && { : <\"$pipe\" & } && exec 2>\"$pipe\" && rm \"$pipe\" && wait",
+        "failing" => "exec 2>/dev/full",
+        other => panic!("TIDEGATE_STDERR is `blocked`, `closed` or `failing`, not `{other}`"),
+    };
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("gate-{stderr}"));
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" != serve ] || {{ pipe=$(mktemp -u) && {redirect}; }}\nexec '{}' \"$@\"\n",
+        built().display()
+    );
+    write_program(&program, &script);
+    program
 }
 
 /// By another process: this one forks at any time, and a program that is open for writing in a child cannot be run.
