@@ -65,6 +65,34 @@ impl GoneLater {
     }
 }
 
+/// An order to end a backend, which is carried out even if this is dropped.
+#[derive(Debug)]
+pub struct Termination {
+    signalled: oneshot::Receiver<()>,
+    gone: oneshot::Receiver<Gone>,
+    clock: Clock,
+}
+
+impl Termination {
+    /// Waits until the target has signalled the backend, so that its end is the server's work, or until the order is settled without.
+    pub async fn signalled(&mut self) {
+        let _ = (&mut self.signalled).await;
+    }
+
+    /// Waits until the target confirms that the backend is gone, for at most about [`LIMIT`].
+    pub async fn gone(self) -> Gone {
+        if let Ok(gone) = self.gone.await {
+            return gone;
+        }
+        // The task has ended with the runtime: nothing is known.
+        Gone {
+            confirmed: false,
+            at: self.clock.moment().instant,
+            later: None,
+        }
+    }
+}
+
 /// What became of a session that a former run of the gate left open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reaped {
@@ -150,13 +178,15 @@ impl Terminator {
     /// runs: [`Gone::later`] waits for that. Leave such a session open in the store until then, and the next start will confirm it
     /// if this run does not.
     pub fn end(&self, backend: Backend) -> impl Future<Output = Gone> + Send + use<> {
-        self.order(backend, Duration::ZERO, Sort::Session)
+        self.order(backend, Duration::ZERO, Sort::Session).gone()
     }
 
-    /// As [`Terminator::end`], for one that goes on to more if it is not stopped at once, or whose next words are waited for: a crowd
-    /// does not hold it up.
-    pub fn end_at_once(&self, backend: Backend) -> impl Future<Output = Gone> + Send + use<> {
-        self.order(backend, Duration::ZERO, Sort::Urgent)
+    /// As [`Terminator::end`], and tells when the backend has been signalled. An `urgent` one goes on to more if it is not stopped at
+    /// once, or its next words are waited for: a crowd does not hold it up.
+    #[must_use]
+    pub fn end_watched(&self, backend: Backend, urgent: bool) -> Termination {
+        let sort = if urgent { Sort::Urgent } else { Sort::Session };
+        self.order(backend, Duration::ZERO, sort)
     }
 
     /// Ends the backends of sessions that a former run left open on this target. A process id that has been given to a
@@ -172,7 +202,7 @@ impl Terminator {
                 role: Some(role.as_str().into()),
             };
             let age = Duration::try_from(now.time.duration_since(session.opened_at)).unwrap_or(Duration::ZERO);
-            let gone = self.order(backend, age, Sort::Leftover);
+            let gone = self.order(backend, age, Sort::Leftover).gone();
             async move {
                 Reaped {
                     session: session.session.clone(),
@@ -184,28 +214,24 @@ impl Terminator {
     }
 
     /// `age` is the session's age at `backend.opened`, for sessions that began before our clock did.
-    fn order(&self, backend: Backend, age: Duration, sort: Sort) -> impl Future<Output = Gone> + Send + use<> {
+    fn order(&self, backend: Backend, age: Duration, sort: Sort) -> Termination {
+        let (signal, signalled) = oneshot::channel();
         let (reply, gone) = oneshot::channel();
         let order = Order {
             backend,
             older: age,
             sort,
             given: self.clock.moment().instant,
+            signalled: Some(signal),
             reply,
             _unanswered: Unanswered::count(&self.unanswered),
         };
-        let sent = self.orders.send(order).is_ok();
-        let clock = self.clock.clone();
-        async move {
-            if sent && let Ok(gone) = gone.await {
-                return gone;
-            }
-            // The task has ended with the runtime: nothing is known.
-            Gone {
-                confirmed: false,
-                at: clock.moment().instant,
-                later: None,
-            }
+        // Without a task the order is dropped here, and what waits for it is told so.
+        let _ = self.orders.send(order);
+        Termination {
+            signalled,
+            gone,
+            clock: self.clock.clone(),
         }
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Order {
     pub(super) older: Duration,
     pub(super) sort: Sort,
     pub(super) given: Instant,
+    /// Tells that the backend was signalled, once.
+    pub(super) signalled: Option<oneshot::Sender<()>>,
     pub(super) reply: oneshot::Sender<Gone>,
     pub(super) _unanswered: Unanswered,
 }
@@ -98,10 +100,11 @@ struct Late {
 /// More orders than this at one time are a crowd: to go costs a backend a millisecond of CPU and more, so what goes on beside the end
 /// of hundreds waits for the processor ...
 pub(super) const CROWD: usize = 16;
-/// ... and is told together, when no more of them has come for so long: until then the gate has the processor to tell their clients ...
+/// ... and is told together, when no more of them has come for so long and those whose next words are waited for have gone: until then
+/// the gate has the processor to tell their clients ...
 const GATHER_PAUSE: Duration = Duration::from_millis(2);
 /// ... and after this at the latest.
-const MAX_GATHER: Duration = Duration::from_millis(20);
+const MAX_GATHER: Duration = Duration::from_millis(40);
 /// The next question comes this long after one that saw some of them go ...
 const PAUSE: Duration = Duration::from_millis(3);
 /// ... or so many times as long as the question itself took, if that is more: with a thousand backends it is work, and takes the
@@ -193,7 +196,9 @@ impl Work {
     fn gathering(&self, now: Instant) -> bool {
         let untold = || self.pending.iter().filter(|pending| pending.told.is_none());
         let waited_long = || untold().any(|pending| now.duration_since(pending.order.given) >= MAX_GATHER);
-        now.duration_since(self.newest) < GATHER_PAUSE && untold().count() > CROWD && !waited_long()
+        let coming = || now.duration_since(self.newest) < GATHER_PAUSE;
+        let urgent = |pending: &Pending| pending.told.is_some() && pending.order.sort == Sort::Urgent;
+        untold().count() > CROWD && !waited_long() && (coming() || self.pending.iter().any(urgent))
     }
 
     /// The questions that are due: first those that tell somebody, for they are not to wait for an answer about others.
@@ -238,6 +243,7 @@ impl Work {
             self.settle(at, |_| false);
             return;
         };
+        self.tell_signalled();
         let seen: HashMap<i32, bool> = seen.iter().map(|seen| (seen.pid, seen.ours)).collect();
         if late {
             self.late_gone(&seen, at);
@@ -252,6 +258,16 @@ impl Work {
         let question = at.duration_since(now) * PAUSE_PER_QUESTION;
         self.pause = pause.max(question).min(LONGEST_PAUSE);
         self.next_look = at + self.pause;
+    }
+
+    /// Tells those who wait for the signal: an answer has come to all that was asked.
+    fn tell_signalled(&mut self) {
+        for pending in self.pending.iter_mut().filter(|pending| pending.told.is_some()) {
+            if let Some(signalled) = pending.order.signalled.take() {
+                // The receiver may have stopped waiting.
+                let _ = signalled.send(());
+            }
+        }
     }
 
     /// Answers the orders whose backend is gone, and those that have waited for [`LIMIT`], and forgets them.

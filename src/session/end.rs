@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use futures_util::future::{Either, OptionFuture};
+use futures_util::future::OptionFuture;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -167,30 +167,28 @@ pub(super) fn due(ending: &Ending, clock: &Clock, noticed: Moment) -> Instant {
     }
 }
 
+/// Asks the backend to stop by the session's own key, again and again, where the provisioning connection is slow or down. Our side of
+/// its connection is closed by then, so the backend ends after that.
+async fn cancel_alone(backstage: &Backstage<'_>) {
+    tokio::select! {
+        () = sleep(TERMINATE_WAIT) => {}
+        () = backstage.terminator.cut_off() => {}
+    }
+    loop {
+        let _ = upstream::cancel(backstage.target, backstage.key).await;
+        sleep(CANCEL_INTERVAL).await;
+    }
+}
+
 async fn stop_backend(backstage: &Backstage<'_>, urgent: bool) -> Gone {
-    let ordered = if urgent {
-        Either::Left(backstage.terminator.end_at_once(backstage.backend.clone()))
-    } else {
-        Either::Right(backstage.terminator.end(backstage.backend.clone()))
-    };
-    let mut gone = std::pin::pin!(ordered);
-    let alone = async {
-        tokio::select! {
-            () = sleep(TERMINATE_WAIT) => {}
-            () = backstage.terminator.cut_off() => {}
-        }
-        // The provisioning connection is slow or down: the session's own key can at least stop the statement. Our side of its
-        // connection is closed by then, so the backend ends after that.
-        loop {
-            let _ = upstream::cancel(backstage.target, backstage.key).await;
-            sleep(CANCEL_INTERVAL).await;
-        }
-    };
-    let gone = tokio::select! {
+    let mut order = backstage.terminator.end_watched(backstage.backend.clone(), urgent);
+    // Once it is signalled a cancel adds nothing, and costs the target a process: of a crowd that is going, no backend gets one.
+    tokio::select! {
         biased;
-        gone = &mut gone => gone,
-        () = alone => gone.await,
-    };
+        () = order.signalled() => {}
+        () = cancel_alone(backstage) => {}
+    }
+    let gone = order.gone().await;
     if !gone.confirmed {
         tracing::error!(
             target_name = %backstage.target.name, backend = backstage.backend.pid,

@@ -190,3 +190,30 @@ async fn a_full_target_that_can_be_told_nothing_keeps_nobody() {
     assert!(begun.elapsed() < Duration::from_secs(5));
     assert!(ends.iter().all(|end| end["backend_gone"] == true), "{ends:?}");
 }
+
+/// Each cancel request takes a process of the server, and of a thousand that are going hundreds have not gone by the time that one
+/// would be sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_was_signalled_is_not_cancelled_besides() {
+    let options = Options {
+        settings: vec![("log_connections".to_owned(), "on".to_owned())],
+        ..Options::default()
+    };
+    let database = start(&options);
+    let gate = gate_before(&database, "", "");
+    let login = grant(&gate, "3s");
+    let mut session = Raw::session(&gate, &login).await;
+    let pid = session.backend().await;
+    session.query("SELECT pg_sleep(600)").await;
+    let connections = || database.server.log().matches("connection received").count();
+    let ice = Frozen::now(vec![pid]);
+    let before = connections();
+    session.last_word().await.0.says("FATAL", "57P01", &[&login.grant]);
+    eventually("its end is on record", async || {
+        records_of(&gate, &login.grant, "session_ended").pop()
+    })
+    .await;
+    let more = connections() - before;
+    assert!(more < 4, "{more} connections while it was waited for");
+    drop(ice);
+}
