@@ -8,6 +8,7 @@
 
 mod guard;
 mod link;
+mod order;
 mod owned;
 pub mod profiles;
 mod roles;
@@ -26,8 +27,9 @@ use crate::ids::SessionId;
 use crate::ledger::OpenSession;
 use crate::rights;
 use crate::upstream::Target;
+use order::{Order, Sort, Unanswered};
 pub use roles::{Counted, Fault, Finding, Found, Profile, ReapedRoles, RoleError, Roles, inspect_roles, inspect_shared};
-use terminator::{CROWD, Order, Sort, Unanswered, Work};
+use terminator::{CROWD, Work};
 
 /// How long a backend has to go away once it was told to. After that it is reported as not confirmed.
 pub const LIMIT: Duration = Duration::from_secs(5);

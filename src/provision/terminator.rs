@@ -5,61 +5,17 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::link::{Asked, Link, LinkError, Seen};
-use super::{Backend, Gone, GoneLater, LIMIT};
+use super::order::{Late, Order, Pending, Sort};
+use super::{Gone, GoneLater, LIMIT};
 use crate::clock::Clock;
 use crate::names::TargetName;
 use crate::upstream::Target;
-
-/// An order to end one backend.
-#[derive(Debug)]
-pub(super) struct Order {
-    pub(super) backend: Backend,
-    /// The session's age at `backend.opened`.
-    pub(super) older: Duration,
-    pub(super) sort: Sort,
-    pub(super) given: Instant,
-    /// Tells that the backend was signalled, once.
-    pub(super) signalled: Option<oneshot::Sender<()>>,
-    pub(super) reply: oneshot::Sender<Gone>,
-    pub(super) _unanswered: Unanswered,
-}
-
-/// Whose backend it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sort {
-    /// Of a session of this run.
-    Session,
-    /// The same, and it does not wait for a crowd to gather.
-    Urgent,
-    /// Of a former run. A process of that id that is too young to be the session's then says that the session's is gone; else
-    /// it says nothing that an answer can rely on (the server's clock may have been set back). And whoever asks for leftovers
-    /// asks again, so they are not kept beyond [`LIMIT`].
-    Leftover,
-}
-
-/// Counts an order until it is dropped.
-#[derive(Debug)]
-pub(super) struct Unanswered(Arc<AtomicUsize>);
-
-impl Unanswered {
-    pub(super) fn count(orders: &Arc<AtomicUsize>) -> Self {
-        orders.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(orders))
-    }
-}
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 pub(super) struct Work {
     /// Where to connect; a reload may change it.
@@ -84,27 +40,13 @@ pub(super) struct Work {
     late_told: Option<Instant>,
 }
 
-struct Pending {
-    order: Order,
-    /// When it was last signalled, if it was.
-    told: Option<Instant>,
-}
-
-/// A backend whose order has been answered.
-struct Late {
-    backend: Backend,
-    older: Duration,
-    gone: oneshot::Sender<Instant>,
-}
-
 /// More orders than this at one time are a crowd: to go costs a backend a millisecond of CPU and more, so what goes on beside the end
 /// of hundreds waits for the processor ...
 pub(super) const CROWD: usize = 16;
-/// ... and is told together, when no more of them has come for so long and those whose next words are waited for have gone: until then
-/// the gate has the processor to tell their clients ...
+/// ... and is told together, when no more of them has come for so long: until then the gate has the processor to tell their clients ...
 const GATHER_PAUSE: Duration = Duration::from_millis(2);
 /// ... and after this at the latest.
-const MAX_GATHER: Duration = Duration::from_millis(40);
+const MAX_GATHER: Duration = Duration::from_millis(20);
 /// The next question comes this long after one that saw some of them go ...
 const PAUSE: Duration = Duration::from_millis(3);
 /// ... or so many times as long as the question itself took, if that is more: with a thousand backends it is work, and takes the
@@ -112,8 +54,6 @@ const PAUSE: Duration = Duration::from_millis(3);
 const PAUSE_PER_QUESTION: u32 = 4;
 /// ... and after twice the time, up to this, while none goes.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-/// A backend that does not go is signalled again; the first signal may have come while it was starting something.
-const AGAIN: Duration = Duration::from_secs(1);
 /// How often one that did not go within [`LIMIT`] is told again.
 const LATE: Duration = Duration::from_secs(5);
 /// The most of them that are kept; they are more only if a target is away while thousands of its sessions end.
@@ -196,9 +136,7 @@ impl Work {
     fn gathering(&self, now: Instant) -> bool {
         let untold = || self.pending.iter().filter(|pending| pending.told.is_none());
         let waited_long = || untold().any(|pending| now.duration_since(pending.order.given) >= MAX_GATHER);
-        let coming = || now.duration_since(self.newest) < GATHER_PAUSE;
-        let urgent = |pending: &Pending| pending.told.is_some() && pending.order.sort == Sort::Urgent;
-        untold().count() > CROWD && !waited_long() && (coming() || self.pending.iter().any(urgent))
+        now.duration_since(self.newest) < GATHER_PAUSE && untold().count() > CROWD && !waited_long()
     }
 
     /// The questions that are due: first those that tell somebody, for they are not to wait for an answer about others.
@@ -384,32 +322,5 @@ impl Work {
 
     fn now(&self) -> Instant {
         self.clock.moment().instant
-    }
-}
-
-impl Pending {
-    /// The question about it, which signals it where that was not done lately.
-    fn asked(&mut self, now: Instant) -> Asked {
-        let end = self.told.is_none_or(|at| now.duration_since(at) >= AGAIN);
-        if end {
-            self.told = Some(now);
-        }
-        Asked {
-            pid: self.order.backend.pid,
-            age: self.order.older + now.duration_since(self.order.backend.opened),
-            end,
-            role: self.order.backend.role.clone(),
-        }
-    }
-}
-
-impl Late {
-    fn asked(&self, now: Instant) -> Asked {
-        Asked {
-            pid: self.backend.pid,
-            age: self.older + now.duration_since(self.backend.opened),
-            end: true,
-            role: self.backend.role.clone(),
-        }
     }
 }

@@ -179,9 +179,42 @@ pub(crate) async fn without_gate(database: &Database, sessions: usize) -> Durati
     took
 }
 
-/// The figure that is promised: `make figures` runs it alone, in a release build. Clients have their FATAL within 250 ms, half
-/// of them within 50 ms. Backends are gone within 250 ms where the database can do that at all; on a machine where it alone
-/// needs as long, the gate may add half of that.
+/// How long the database takes to end the same sessions, with the gate between it and its clients, told by one statement of a DBA.
+async fn told_by_a_dba(database: &Database, sessions: usize) -> Duration {
+    let gate: Gate = gate_before(database, "", "[limits]\nconnections = 2500\n");
+    let watcher = database.server.client("postgres").await.expect("a connection");
+    let most = sessions.to_string();
+    let login = gate.grant("ci@example.com", TARGET, "1h", &["--max-sessions", &most]);
+    let login = login.expect("a grant");
+    let mut clients = Vec::new();
+    for n in 0..sessions {
+        let mut raw = Raw::session(&gate, &login).await.patiently(Duration::from_mins(2));
+        raw.occupy(n).await;
+        clients.push(tokio::spawn(to_its_end(raw)));
+    }
+    let ours = format!(
+        "FROM pg_stat_activity WHERE datname = 'shop' AND application_name LIKE '%{}%'",
+        login.grant
+    );
+    let told = Instant::now();
+    let end = format!("SELECT count(pg_terminate_backend(pid)) {ours}");
+    watcher.query_one(&end, &[]).await.expect("signals");
+    let left = format!("SELECT count(*) {ours}");
+    eventually("no backend is left", async || {
+        let row = watcher.query_one(&left, &[]).await.expect("the activity");
+        (row.get::<_, i64>(0) == 0).then_some(())
+    })
+    .await;
+    let took = told.elapsed();
+    for client in clients {
+        client.await.expect("a client");
+    }
+    took
+}
+
+/// The figure that is promised: `make figures` runs it alone, in a release build. Half of the clients have their FATAL within 50 ms,
+/// all within 250 ms, and backends are gone within 250 ms, where the database can do that at all: on a machine where it alone needs as
+/// long, the gate may add half of that. (A client that has a message in part has its FATAL when its backend has said the rest.)
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a figure of a quiet machine and a release build: make figures"]
 async fn the_promised_figure() {
@@ -196,17 +229,16 @@ async fn the_promised_figure() {
         figures.print(200);
         assert!(figures.fatals[0] >= SignedDuration::ZERO);
         let fatal = |n: usize| Duration::try_from(figures.fatals[n]).expect("after the deadline");
+        let bound = all.max(alone.mul_f64(1.5));
         assert!(fatal(100) < half, "FATAL, p50: {:?}", fatal(100));
-        assert!(fatal(199) < all, "FATAL, all: {:?}", fatal(199));
+        assert!(fatal(199) < bound, "FATAL, all: {:?}, without a gate {alone:?}", fatal(199));
         let last = figures.backends[199];
-        assert!(
-            last < all.max(alone.mul_f64(1.5)),
-            "backends: {last:?}, without a gate {alone:?}"
-        );
+        assert!(last < bound, "backends: {last:?}, without a gate {alone:?}");
     }
 }
 
-/// A thousand are gone as soon as the database alone can end a thousand, or a quarter later.
+/// A thousand are gone as soon as the database can end the same thousand when a DBA tells it to, or a quarter later: the median of
+/// three rounds of each.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a figure of a quiet machine and a release build: make figures"]
 async fn a_thousand_are_gone_as_soon_as_the_database_can_end_them() {
@@ -215,16 +247,25 @@ async fn a_thousand_are_gone_as_soon_as_the_database_can_end_them() {
         settings,
         ..Options::default()
     });
+    let millis = |took: Duration| took.as_secs_f64() * 1000.0;
+    let (mut gate, mut dba) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         let alone = without_gate(&database, 1000).await;
         println!(
             "1000 sessions: without a gate, pg_terminate_backend alone takes {:.1} ms",
-            alone.as_secs_f64() * 1000.0
+            millis(alone)
         );
         let figures = measure(&database, 1000, Duration::from_secs(50)).await;
         figures.print(1000);
         assert!(figures.fatals[0] >= SignedDuration::ZERO);
-        let last = figures.backends[999];
-        assert!(last <= alone.mul_f64(1.25), "backends: {last:?}, without a gate {alone:?}");
+        gate.push(figures.backends[999]);
+        dba.push(told_by_a_dba(&database, 1000).await);
+        println!(
+            "1000 sessions: the same sessions, told by one pg_terminate_backend of a DBA: {:.1} ms",
+            millis(dba[dba.len() - 1])
+        );
     }
+    gate.sort();
+    dba.sort();
+    assert!(gate[1] <= dba[1].mul_f64(1.25), "backends: {gate:?}, told by a DBA: {dba:?}");
 }

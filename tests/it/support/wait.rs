@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// More than anything takes on a machine that compiles on all its cores meanwhile.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Asks again and again until there is an answer.
