@@ -192,14 +192,19 @@ impl Raw {
 
     /// Reads up to a message of this kind; fails the test at the end of the stream.
     pub(crate) async fn until(&mut self, kind: u8) -> Frame {
+        self.until_any(&[kind]).await
+    }
+
+    /// Reads up to a message of one of these kinds; fails the test at the end of the stream.
+    pub(crate) async fn until_any(&mut self, kinds: &[u8]) -> Frame {
         let mut seen = Vec::new();
         while let Some(frame) = self.frame().await {
-            if frame.kind == kind {
+            if kinds.contains(&frame.kind) {
                 return frame;
             }
             seen.push((frame.kind as char, frame.body));
         }
-        panic!("no {:?}, only {seen:?}", kind as char)
+        panic!("none of {:?}, only {seen:?}", String::from_utf8_lossy(kinds))
     }
 
     /// Reads to the end, which has to come right behind an error: that error, and how many messages came before it.
