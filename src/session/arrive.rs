@@ -18,6 +18,7 @@ use crate::ids::GrantId;
 use crate::ledger::{LedgerError, RequestView};
 use crate::names::IdentityName;
 use crate::secret::Secret;
+use crate::wire::startup::Replication;
 
 /// Somebody with a grant; whether it covers a session is asked next.
 pub(super) struct Arrival {
@@ -105,6 +106,10 @@ async fn own(client: &mut Authenticated, rules: &Rules, shared: &Shared) -> Resu
     let named = startup.database.is_some() || wishes.profile.is_some();
     // A grant that cannot be read is refused where it is admitted, with the reason.
     let view = shared.ledger.grant(&grant).await.ok();
+    if startup.replication == Replication::Physical {
+        // It has no database: the server looks at no name, and libpq's tools give their own (`replication`).
+        startup.database = None;
+    }
     let granted = view.as_ref().map(|view| view.grant.target().as_str());
     let destination = wishes.destination(startup, &target_names(rules), granted)?;
     Ok(Pass {

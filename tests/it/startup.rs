@@ -1,9 +1,14 @@
 //! What a client says in its startup packet, and what it is told of it: settings, spellings of a profile, its name, the welcome.
 
-use serde_json::Value;
-use tidegate::lab::{Gate, Login};
+use std::process::{Command, Stdio};
 
-use crate::support::{ANA, Frame, House, Raw, TARGET, Told, Walls, binary, database, gate, gate_before, grant, said};
+use serde_json::Value;
+use tidegate::lab::{Gate, Login, Options, Shop};
+
+use crate::support::{
+    ANA, Frame, House, Raw, TARGET, Told, Walls, binary, database, ended, eventually, gate, gate_before, grant, records_of, said,
+    start,
+};
 
 /// The login's notices, and the session.
 async fn let_in(gate: &Gate, login: &Login, parameters: &[(&str, &str)]) -> (Vec<Told>, Raw) {
@@ -155,8 +160,8 @@ async fn a_profile_is_named_in_every_spelling_and_a_target_by_its_own_name_first
         assert_eq!(said.output, "shop\n", "{dbname}: {said:?}");
         assert!(!said.errors.contains("waits"), "{said:?}");
     }
-    let granted = |grants: Vec<serde_json::Value>| -> Vec<String> {
-        let of = |grant: &serde_json::Value| format!("{} {}", grant["target"], grant["profile"]);
+    let granted = |grants: Vec<Value>| -> Vec<String> {
+        let of = |grant: &Value| format!("{} {}", grant["target"], grant["profile"]);
         grants.iter().map(of).collect()
     };
     assert_eq!(granted(house.grants().await), ["\"shop\" \"read-only\""]);
@@ -257,4 +262,113 @@ async fn a_client_may_do_without_the_welcome() {
     )
     .await;
     told.says("FATAL", "22023", &["tidegate.welcome", "on or off"]);
+}
+
+/// Quotes of every kind, a backslash, what SQL and JSON take amiss, letters outside ASCII; and the longest there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_is_called_as_their_provider_calls_them() {
+    let walls = Walls::build().await;
+    let longest = "ö".repeat(127);
+    for name in [r#"auth0|Zoë O'B\"r$$;--"#, &longest] {
+        // By a grant of their own role, which is made, used, ended and dropped.
+        let login = walls.grant_of(name, "read-only", "10m");
+        let mut raw = Raw::session(&walls.gate, &login).await;
+        let user = asked(&mut raw, "SELECT session_user").await;
+        let id = login.grant.split('.').next().expect("an id");
+        assert!(user.starts_with(id) && user.is_ascii(), "{user}");
+        // On record under the name, and found by it.
+        let json_name = serde_json::to_string(name).expect("JSON");
+        eventually("it is found", async || {
+            let log = ["log", "--identity", name, "--text", "session_user", "--output", "json"];
+            let said = walls.gate.command(&log).expect("the command");
+            assert!(said.status.success(), "{said:?}");
+            String::from_utf8_lossy(&said.stdout).contains(&json_name).then_some(())
+        })
+        .await;
+        let listed = walls.gate.command(&["grant", "list", "--identity", name]).expect("a list");
+        assert!(String::from_utf8_lossy(&listed.stdout).contains(id), "{listed:?}");
+        walls.revoke(&login);
+        raw.until(b'E').await;
+
+        // By their own token, as the user of a login.
+        let token = crate::support::user(&walls.gate, name, &["qa"]).await;
+        let mut raw = Raw::connect(&walls.gate).await;
+        raw.startup(&[("user", name), ("database", TARGET), ("options", "-c tidegate.wait=0")])
+            .await;
+        let asked_for = raw.frame().await.expect("a question");
+        assert_eq!(
+            (asked_for.kind, &asked_for.body[..4]),
+            (b'R', &[0, 0, 0, 3][..]),
+            "the token is asked for"
+        );
+        raw.write(|out| postgres_protocol::message::frontend::password_message(token.as_bytes(), out).expect("fits"))
+            .await;
+        let (told, _) = raw.last_word().await;
+        // Nothing permits anything here: the name is known, and that is what the answer is about.
+        assert_eq!(told.code, "28000", "{told:?}");
+        for verb in ["disable", "enable"] {
+            let done = walls.gate.command(&["user", verb, name]).expect("the command");
+            assert!(done.status.success(), "{done:?}");
+        }
+    }
+    walls.empty().await;
+}
+
+/// A base backup and a stream of WAL, by the tools that name a database `replication`; the stream ends with its grant.
+#[tokio::test(flavor = "multi_thread")]
+async fn replication_by_postgresqls_own_tools() {
+    let (database, folder) = (start(&Options::default()), tempfile::tempdir().expect("a folder"));
+    let replicates = format!("ALTER ROLE {} REPLICATION", Shop::ROLE);
+    database
+        .server
+        .batch("postgres", &replicates)
+        .await
+        .expect("a role that may replicate");
+    let gate = gate_before(&database, "replication = true", "");
+    let login = grant(&gate, "10m");
+    let run = |tool: &str, arguments: &[&str], to: &str| {
+        let mut command = Command::new(database.server.binaries().tool(tool).expect("a tool of PostgreSQL"));
+        command
+            .args([
+                "-d",
+                &format!("dbname={TARGET} sslmode=require"),
+                "-h",
+                "127.0.0.1",
+                "-U",
+                &login.grant,
+            ])
+            .args(["-p", &gate.port().to_string(), "-D"])
+            .arg(folder.path().join(to))
+            .args(arguments)
+            .env("PGPASSWORD", login.secret.expose())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command.spawn().expect("it starts")
+    };
+    let backup = run("pg_basebackup", &["--checkpoint=fast", "--wal-method=stream", "--no-sync"], "backup");
+    let output = backup.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{output:?}");
+    assert!(folder.path().join("backup/global/pg_control").exists());
+
+    std::fs::create_dir(folder.path().join("wal")).expect("a folder");
+    let mut receiving = run("pg_receivewal", &["--no-loop", "--no-sync"], "wal");
+    eventually("WAL comes", async || {
+        assert!(receiving.try_wait().expect("its state").is_none(), "it has ended");
+        let files = std::fs::read_dir(folder.path().join("wal")).expect("the folder");
+        files
+            .flatten()
+            .any(|file| file.file_name().to_string_lossy().ends_with(".partial"))
+            .then_some(())
+    })
+    .await;
+    gate.json(&["grant", "revoke", &login.grant]).expect("revoked");
+    let output = receiving.wait_with_output().expect("it ends");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("was revoked"), "{output:?}");
+    let sqls = records_of(&gate, &login.grant, "statement");
+    for command in ["BASE_BACKUP", "START_REPLICATION"] {
+        let on_record = |record: &Value| record["sql"]["text"].as_str().is_some_and(|text| text.starts_with(command));
+        assert!(sqls.iter().any(on_record), "{command} in {sqls:?}");
+    }
+    ended(&gate, &login.grant).await;
 }
