@@ -33,13 +33,19 @@ const SCRIPTS: [(&str, &str); 12] = [
     ("typeorm_.js", "typeorm"),
     ("sequelize_.js", "sequelize"),
 ];
+/// All of them, or those that `DRIVER` names the beginning of.
+fn scripts() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let wanted = std::env::var("DRIVER").unwrap_or_default();
+    SCRIPTS.into_iter().filter(move |(script, _)| script.starts_with(&wanted))
+}
+
 /// The drivers that log in by themselves, each once.
 const DRIVERS: [&str; 4] = ["psycopg", "psycopg2", "asyncpg", "pg"];
 
 impl Driver {
     fn of(script: &str, needs: &'static str) -> Self {
         let home = PathBuf::from(std::env::var_os("DRIVERS").expect("make drivers"));
-        let program = if script.ends_with(".js") {
+        let program = if Path::new(script).extension().is_some_and(|kind| kind == "js") {
             PathBuf::from("node")
         } else {
             home.join("python/bin/python")
@@ -99,7 +105,7 @@ fn certificate(gate: &Gate) -> PathBuf {
 #[ignore = "needs drivers from PyPI and npm: make drivers"]
 fn published_drivers() {
     let gate = gate();
-    for (script, needs) in SCRIPTS {
+    for (script, needs) in scripts() {
         let driver = Driver::of(script, needs);
         if !driver.is_there() {
             continue;
@@ -122,7 +128,7 @@ fn published_drivers_verify_the_gate() {
     let (gate, other) = (gate(), tempfile::tempdir().expect("a folder"));
     ServerTls::self_signed(other.path(), &["127.0.0.1".to_owned()]).expect("a certificate");
     let other = other.path().join("tls.crt");
-    for (script, needs) in SCRIPTS {
+    for (script, needs) in scripts() {
         let driver = Driver::of(script, needs);
         if !driver.is_there() {
             continue;

@@ -346,7 +346,11 @@ async fn replication_by_postgresqls_own_tools() {
             .stderr(Stdio::piped());
         command.spawn().expect("it starts")
     };
-    let backup = run("pg_basebackup", &["--checkpoint=fast", "--wal-method=stream", "--no-sync"], "backup");
+    let backup = run(
+        "pg_basebackup",
+        &["--checkpoint=fast", "--wal-method=stream", "--no-sync"],
+        "backup",
+    );
     let output = backup.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{output:?}");
     assert!(folder.path().join("backup/global/pg_control").exists());
