@@ -61,7 +61,7 @@ fuzz-targets: ## libFuzzer on each reader of bytes from outside (RUNS=1000000 of
 	    -runs=$(or $(RUNS),1000000) -rss_limit_mb=2048 -timeout=20 -max_len=16384 || exit 1; \
 	done
 
-drivers: setup ## published drivers through the gate: psycopg 3 and 2, asyncpg, node-postgres
+drivers: setup ## published drivers and ORMs through the gate, which they verify: psycopg, asyncpg, SQLAlchemy, Django, dbt, node-postgres, knex ...
 	tests/drivers/run.sh
 
 lint: setup ## formatting, lints, documentation

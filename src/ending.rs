@@ -43,10 +43,19 @@ pub enum Ending {
     TlsRequired,
     /// The startup packet names no user.
     NoUser,
-    /// A startup parameter that is not on the list of allowed ones.
+    /// A startup parameter that is the gate's to say.
     ParameterRefused {
         /// Its name as sent, cut to a sane length.
         name: String,
+        /// Why.
+        rule: ParameterRule,
+    },
+    /// The startup parameter `options` cannot be read.
+    OptionsUnreadable {
+        /// The word of it that cannot, cut to a sane length.
+        word: String,
+        /// Why.
+        fault: OptionsFault,
     },
     /// `replication` asked for where the target does not allow it.
     ReplicationRefused {
@@ -311,6 +320,28 @@ pub enum Ending {
     GateDied,
 }
 
+/// The rule by which a startup parameter is not handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParameterRule {
+    /// The gate sets it itself, so that the target notices a connection that is gone.
+    SetByGate,
+    /// It would make another role of the session than the one of its grant.
+    GivenByGrant,
+    /// It is a field of the startup packet and no setting.
+    PacketField,
+}
+
+/// The fault of a word in `options`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OptionsFault {
+    /// A switch other than `-c name=value` and `--name=value`.
+    Switch,
+    /// No switch at all: most often the rest of a value with a space in it.
+    StrayWord,
+    /// A setting without `=` or without a name.
+    NotNameValue,
+}
+
 /// What there is too much of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
@@ -368,6 +399,7 @@ impl Ending {
             Self::TlsRequired => "tls_required",
             Self::NoUser => "no_user",
             Self::ParameterRefused { .. } => "parameter_refused",
+            Self::OptionsUnreadable { .. } => "options_unreadable",
             Self::ReplicationRefused { .. } => "replication_refused",
             Self::HandshakeTimeout { .. } => "handshake_timeout",
             Self::BadSecret { .. } => "bad_secret",
@@ -444,7 +476,13 @@ impl Ending {
             | Self::PolicyRefused { .. }
             | Self::IdentityDisabled { .. } => "28000",
             Self::BadSecret { .. } | Self::BadToken { .. } => "28P01",
-            Self::UnknownOption { .. } => "42704",
+            // Both as the server says it.
+            Self::UnknownOption { .. }
+            | Self::ParameterRefused {
+                rule: ParameterRule::PacketField,
+                ..
+            } => "42704",
+            Self::OptionsUnreadable { .. } => "42601",
             Self::InvalidOption { .. } | Self::InvalidRequest { .. } => "22023",
             Self::NoSuchTarget { .. } | Self::NoSuchProfile { .. } => "3D000",
             Self::ParameterRefused { .. } | Self::ReplicationRefused { .. } => "42501",

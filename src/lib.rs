@@ -3,7 +3,7 @@
 //! A wire-protocol gate in front of QA databases. This page is the table of contents, in layer order: a module imports only
 //! from those above it (`tests/architecture.rs` holds the exact graph).
 //!
-//! - [`causes`], [`clock`], [`folder_lock`], [`duration`], [`ids`], [`names`], [`secret`], [`visible`]: the nouns
+//! - [`causes`], [`clock`], [`folder_lock`], [`duration`], [`ids`], [`visible`], [`names`], [`secret`]: the nouns
 //! - [`diagnostics`]: the gate's own messages, which hold nothing up
 //! - [`supervision`]: the tasks and threads whose end is noticed
 //! - [`ending`]: why sessions end, with SQLSTATE and words (pure)

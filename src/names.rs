@@ -1,4 +1,7 @@
-//! Validated names: of targets, profiles, identities and groups. A name that exists is fit for logs, URLs and PostgreSQL.
+//! Validated names: of targets, profiles, identities and groups.
+//!
+//! A target's, a profile's and a group's name needs no quotes anywhere. An identity's is what its issuer says: it can be seen as a
+//! whole and is one line, but whoever writes it into something else has to quote it there.
 //!
 //! It does not know whether the thing named exists.
 
@@ -6,6 +9,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::visible;
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,11 +21,13 @@ pub enum InvalidName {
         /// `target`, `profile`, `identity` or `group`.
         what: &'static str,
     },
-    /// Longer than PostgreSQL's identifiers (63 bytes).
-    #[error("{} name has at most 63 bytes, this one has {length}", with_article(.what))]
+    /// Too long.
+    #[error("{} name has at most {limit} bytes, this one has {length}", with_article(.what))]
     TooLong {
         /// `target`, `profile`, `identity` or `group`.
         what: &'static str,
+        /// How many bytes are allowed.
+        limit: usize,
         /// Its length in bytes.
         length: usize,
     },
@@ -34,7 +41,26 @@ pub enum InvalidName {
         /// The offending character.
         found: char,
     },
+    /// A character that cannot be seen as what it is.
+    #[error("{} name has no characters that are not seen, such as line breaks; found {found:?}", with_article(.what))]
+    Unseen {
+        /// `identity`.
+        what: &'static str,
+        /// The offending character.
+        found: char,
+    },
+    /// A space at an end.
+    #[error("{} name does not begin or end with a space", with_article(.what))]
+    Space {
+        /// `identity`.
+        what: &'static str,
+    },
 }
+
+/// NAMEDATALEN - 1: PostgreSQL cuts longer names, and two names could become one.
+const MAX_NAME_BYTES: usize = 63;
+/// The most that OpenID Connect Core (section 2, `sub`) lets an issuer call somebody by.
+const MAX_IDENTITY_BYTES: usize = 255;
 
 /// The kind of a name in a sentence: a target, an identity.
 fn with_article(what: &str) -> String {
@@ -47,7 +73,7 @@ fn with_article(what: &str) -> String {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $also:literal) => {
+    ($(#[$doc:meta])* $name:ident, $check:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -77,7 +103,7 @@ macro_rules! name {
             type Err = InvalidName;
 
             fn from_str(text: &str) -> Result<Self, InvalidName> {
-                check($what, $also, text).map(|()| Self(text.to_owned()))
+                $check(text).map(|()| Self(text.to_owned()))
             }
         }
 
@@ -100,39 +126,49 @@ macro_rules! name {
 name!(
     /// Names a target: a database the gate fronts. A client gives it as the database name.
     TargetName,
-    "target",
-    "-_."
+    |text| plain("target", "-_.", text)
 );
 name!(
-    /// Names an identity: the person or workload a statement is recorded under.
+    /// Names an identity: the person or workload a statement is recorded under, as whoever proves it calls it (`auth0|x`,
+    /// `Zoë O'Brien`). Up to 255 bytes; no character in it is unseen ([`visible::is_unseen`]), and its only blank is the space.
     IdentityName,
-    "identity",
-    "-_.@+:/"
+    identity
 );
 name!(
     /// Names a profile: a set of database privileges on a target (`read-only`).
     ProfileName,
-    "profile",
-    "-_"
+    |text| plain("profile", "-_", text)
 );
 name!(
     /// Names a group of identities, as policies do.
     GroupName,
-    "group",
-    "-_.@+:/"
+    |text| plain("group", "-_.@+:/", text)
 );
 
-fn check(what: &'static str, also: &'static str, text: &str) -> Result<(), InvalidName> {
-    if text.is_empty() {
-        return Err(InvalidName::Empty { what });
+fn sized(what: &'static str, limit: usize, text: &str) -> Result<(), InvalidName> {
+    match text.len() {
+        0 => Err(InvalidName::Empty { what }),
+        length if length > limit => Err(InvalidName::TooLong { what, limit, length }),
+        _ => Ok(()),
     }
-    // NAMEDATALEN - 1: PostgreSQL cuts longer names, and two names could become one.
-    if text.len() > 63 {
-        return Err(InvalidName::TooLong {
-            what,
-            length: text.len(),
-        });
+}
+
+fn identity(text: &str) -> Result<(), InvalidName> {
+    let what = "identity";
+    sized(what, MAX_IDENTITY_BYTES, text)?;
+    if text.starts_with(' ') || text.ends_with(' ') {
+        return Err(InvalidName::Space { what });
     }
+    // Other blanks than the space look like it, and two names would look like one.
+    let unseen = |c: &char| visible::is_unseen(*c) || (c.is_whitespace() && *c != ' ');
+    match text.chars().find(unseen) {
+        Some(found) => Err(InvalidName::Unseen { what, found }),
+        None => Ok(()),
+    }
+}
+
+fn plain(what: &'static str, also: &'static str, text: &str) -> Result<(), InvalidName> {
+    sized(what, MAX_NAME_BYTES, text)?;
     match text.chars().find(|c| !c.is_ascii_alphanumeric() && !also.contains(*c)) {
         Some(found) => Err(InvalidName::Character { what, also, found }),
         None => Ok(()),
@@ -147,12 +183,43 @@ mod tests {
     fn accepts_what_people_use() {
         assert!("orders-eu_2".parse::<TargetName>().is_ok());
         assert!("ana@example.com".parse::<IdentityName>().is_ok());
-        assert!("ci:shop/orders".parse::<IdentityName>().is_ok());
+        let long = "ö".repeat(127);
+        for identity in [
+            "ci:shop/orders",
+            "auth0|6507a1",
+            "Zoë O'Brien",
+            "CORP\\jürgen",
+            "a\"b",
+            "東京",
+            &long,
+        ] {
+            assert_eq!(identity.parse::<IdentityName>().map(String::from).as_deref(), Ok(identity));
+        }
     }
 
     #[test]
     fn rejects_what_would_need_quotes() {
         for text in ["", "a b", "a\n", "ä", "a\"b", &"x".repeat(64)] {
+            assert!(text.parse::<TargetName>().is_err(), "{text:?}");
+            assert!(text.parse::<GroupName>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn rejects_identities_that_cannot_be_told_apart_by_eye() {
+        for text in [
+            "",
+            "a\n",
+            "a\0b",
+            " a",
+            "a ",
+            "a\u{a0}b",
+            "a\u{3000}b",
+            "a\u{202e}b",
+            "a\u{200b}",
+            "\u{feff}a",
+            &"ö".repeat(128),
+        ] {
             assert!(text.parse::<IdentityName>().is_err(), "{text:?}");
         }
     }

@@ -204,7 +204,6 @@ pub(super) fn target(settings: &TargetSettings) -> Result<Target, TlsError> {
     target.connect_timeout = settings.connect_timeout;
     target.check_interval = settings.check_interval;
     target.replication = settings.replication;
-    target.startup_parameters.clone_from(&settings.startup_parameters);
     target.max_sessions = settings.max_sessions;
     target.application_name = settings.application_name;
     Ok(target)

@@ -265,6 +265,7 @@ impl Gate {
             profiles,
             room: Box::new(move |target| rooms.rules.borrow().targets.get(target).cloned()),
             advertise: self.advertise(),
+            tls: self.builder.tls.clone(),
             ready: Box::new(move || readiness(&ready, &supervisor)),
             alive: Box::new(move || vitals.check(pulse::MAX_SILENCE)),
             metrics: Box::new(move || counts.text()),

@@ -152,6 +152,11 @@ impl Client {
         &self.address
     }
 
+    /// Whose word is taken that it is the gate.
+    pub(super) fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
     /// Asks for something.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
         let response = self.send(Method::GET, &with_query(path, query)?, Bytes::new(), None).await?;

@@ -54,7 +54,7 @@ const TOKEN_BYTES: u64 = 64 * 1024;
 const TYPED_BYTES: usize = 64 * 1024;
 
 /// `$XDG_CONFIG_HOME/tidegate`, or `~/.config/tidegate`.
-fn folder() -> Option<PathBuf> {
+pub(super) fn folder() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
     base.map(|base| base.join("tidegate"))

@@ -5,6 +5,9 @@
 //!
 //! INVARIANT: nothing secret is in any program's arguments, and the person's own token is not in its environment.
 
+mod variables;
+mod verification;
+
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -12,7 +15,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 
@@ -29,7 +32,10 @@ use crate::duration;
 use crate::ids::GrantId;
 use crate::lab::on_path;
 use crate::names::TargetName;
-use crate::secret::Secret;
+use variables::Variables;
+use verification::Verification;
+
+pub use variables::Format;
 
 /// A psql session.
 #[derive(Debug, Args)]
@@ -42,8 +48,8 @@ Examples:
 A grant of yours that is still good is used, as it is. While you wait for an approver, Ctrl-C
 withdraws the request; later it is psql's. In the last five minutes the terminal's title counts
 down, and a line says when 5 min, 1 min and 10 s are left; so it does when the grant gets more
-time, less, or is revoked. psql gets its login by PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE
-and PGSSLMODE. The exit code is psql's.")]
+time, less, or is revoked. psql gets its login by PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE,
+PGSSLMODE and PGSSLROOTCERT. The exit code is psql's.")]
 pub struct PsqlArgs {
     /// What is asked for.
     #[command(flatten)]
@@ -54,6 +60,9 @@ pub struct PsqlArgs {
     /// Whether the time that is left is counted down
     #[arg(long, value_enum, default_value_t = Shown::Auto, value_name = "WHEN")]
     pub countdown: Shown,
+    /// Begins without the gate's notice of the grant and its end
+    #[arg(long)]
+    pub no_welcome: bool,
     /// Arguments for psql
     #[arg(last = true, value_name = "PSQL ARGUMENTS")]
     pub arguments: Vec<OsString>,
@@ -66,8 +75,10 @@ Examples:
   tidegate exec orders --for 20m --reason \"ci 4711\" -- pytest -n 8
   tidegate exec orders --for 5m --reason backup -- sh -c 'pg_dump > orders.sql'
 
-The command gets PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and DATABASE_URL, and
-does not get TIDEGATE_TOKEN. SIGINT, SIGTERM and SIGHUP are passed on. The exit code is the
+The command gets PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE and DATABASE_URL, and does not get
+TIDEGATE_TOKEN. It verifies the gate: PGSSLROOTCERT and NODE_EXTRA_CA_CERTS name a file with the
+gate's certificate, and PGSSLMODE is verify-full; what you have set that is stronger, or your own
+certificates, stay. SIGINT, SIGTERM and SIGHUP are passed on. The exit code is the
 command's: 128+n when signal n ended it, 127 when it is not found, 126 when it cannot be run.
 The grant is given back at the end, unless it was there before.")]
 pub struct ExecArgs {
@@ -77,6 +88,9 @@ pub struct ExecArgs {
     /// Gives the grant back at the end even if it was there before
     #[arg(long)]
     pub release: bool,
+    /// Begins its sessions without the gate's notice of the grant and its end (by PGOPTIONS)
+    #[arg(long)]
+    pub no_welcome: bool,
     /// The command
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -98,85 +112,13 @@ pub struct EnvArgs {
     /// For which reader
     #[arg(long, value_enum, default_value_t = Format::Sh)]
     pub format: Format,
+    /// Begins sessions without the gate's notice of the grant and its end (by PGOPTIONS)
+    #[arg(long)]
+    pub no_welcome: bool,
 }
-
-/// How variables are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// `export NAME='value'`: sh, bash, zsh
-    Sh,
-    /// `set -gx NAME 'value'`
-    Fish,
-    /// `NAME='value'`
-    Dotenv,
-    /// One object
-    Json,
-}
-
-/// What a program needs to connect. By name, so that it cannot be printed whole by accident.
-struct Variables(Vec<(&'static str, Secret<String>)>);
 
 /// Taken out of a program's environment: what would lead it elsewhere, and the person's own token.
 const REMOVED: [&str; 3] = ["PGHOSTADDR", "PGSERVICE", "TIDEGATE_TOKEN"];
-
-impl Variables {
-    fn of(login: &GrantLoginBody) -> Self {
-        let secret = |text: &str| Secret::new(text.to_owned());
-        Self(vec![
-            ("PGHOST", secret(&login.host)),
-            ("PGPORT", secret(&login.port.to_string())),
-            ("PGUSER", secret(&login.user)),
-            ("PGPASSWORD", secret(&login.secret)),
-            ("PGDATABASE", secret(&login.database)),
-            ("PGSSLMODE", secret(sslmode(&login.connection_string))),
-            ("DATABASE_URL", secret(&login.connection_string)),
-        ])
-    }
-
-    fn written(&self, format: Format) -> anyhow::Result<String> {
-        let lines = |line: &dyn Fn(&str, &str) -> String| {
-            let lines: Vec<String> = self.0.iter().map(|(name, value)| line(name, value.expose())).collect();
-            lines.join("\n")
-        };
-        Ok(match format {
-            Format::Sh => lines(&|name, value| format!("export {name}={}", sh(value))),
-            Format::Fish => lines(&|name, value| format!("set -gx {name} {};", fish(value))),
-            Format::Dotenv => lines(&|name, value| format!("{name}={}", dotenv(value))),
-            Format::Json => {
-                let all = self
-                    .0
-                    .iter()
-                    .map(|(name, value)| ((*name).to_owned(), value.expose().as_str().into()));
-                render::json(&serde_json::Value::Object(all.collect()))?
-            }
-        })
-    }
-}
-
-/// What the gate's connection string says; `require` if it says nothing.
-fn sslmode(connection_string: &str) -> &str {
-    let query = connection_string.split_once('?').map_or("", |(_, query)| query);
-    let found = query.split('&').find_map(|pair| pair.strip_prefix("sslmode="));
-    found.unwrap_or("require")
-}
-
-fn sh(value: &str) -> String {
-    format!("'{}'", value.replace('\'', r"'\''"))
-}
-
-fn fish(value: &str) -> String {
-    format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
-}
-
-/// Single quotes are literal in every reader of these files; a value with one in it needs the other kind.
-fn dotenv(value: &str) -> String {
-    if value.contains('\'') {
-        let escaped = value.replace('\\', r"\\").replace('"', "\\\"").replace('$', r"\$");
-        format!("\"{escaped}\"")
-    } else {
-        format!("'{value}'")
-    }
-}
 
 /// A grant to work under.
 struct Access {
@@ -202,6 +144,7 @@ pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
         arguments: &args.arguments,
         // Ctrl-C stops psql's statement, not psql, and not us.
         interrupts: false,
+        welcome: !args.no_welcome,
     };
     let ended = tokio::select! {
         ended = program.run(&client, &access, &mut stops) => ended,
@@ -224,6 +167,7 @@ pub(super) async fn exec(config: &Path, args: ExecArgs) -> anyhow::Result<u8> {
         name,
         arguments,
         interrupts: !at_the_terminal(),
+        welcome: !args.no_welcome,
     };
     let ended = program.run(&client, &access, &mut stops).await;
     if access.made || args.release {
@@ -235,7 +179,7 @@ pub(super) async fn exec(config: &Path, args: ExecArgs) -> anyhow::Result<u8> {
 pub(super) async fn env(config: &Path, args: EnvArgs) -> anyhow::Result<u8> {
     let client = Client::new(Whose::Person, config, &args.wanted.place)?;
     let access = obtain(&client, &args.wanted, &mut Stops::new()?).await?;
-    let variables = Variables::of(&login(&client, &access).await?);
+    let variables = variables(&client, &access, !args.no_welcome).await?;
     render::print(&variables.written(args.format)?)?;
     Ok(0)
 }
@@ -306,10 +250,16 @@ fn window(view: &GrantView, now: Timestamp) -> String {
     }
 }
 
-async fn login(client: &Client, access: &Access) -> anyhow::Result<GrantLoginBody> {
-    Ok(client
-        .post(&format!("/v1/grants/{}/login", access.grant), &EmptyBody {})
-        .await?)
+/// A fresh login, with all that a program needs to connect by it.
+async fn variables(client: &Client, access: &Access, welcome: bool) -> anyhow::Result<Variables> {
+    let path = format!("/v1/grants/{}/login", access.grant);
+    let login: GrantLoginBody = client.post(&path, &EmptyBody {}).await?;
+    let variables = Variables::of(&login, &Verification::of(&login, client));
+    Ok(if welcome {
+        variables
+    } else {
+        variables.without_welcome(std::env::var("PGOPTIONS").ok().as_deref())
+    })
 }
 
 /// Gives the grant back. What was done is done, so a failure is said and changes no exit code.
@@ -332,12 +282,14 @@ struct Program<'a> {
     arguments: &'a [OsString],
     /// Whether SIGINT and SIGQUIT are passed on; where the terminal sends them to both, they are not.
     interrupts: bool,
+    /// Whether its sessions begin with the gate's notice.
+    welcome: bool,
 }
 
 impl Program<'_> {
     /// Runs it to its end, with a login of its own; passes signals on.
     async fn run(&self, client: &Client, access: &Access, stops: &mut Stops) -> anyhow::Result<u8> {
-        let variables = Variables::of(&login(client, access).await?);
+        let variables = variables(client, access, self.welcome).await?;
         self.run_with(&variables, stops).await
     }
 
@@ -347,9 +299,7 @@ impl Program<'_> {
         for name in REMOVED {
             command.env_remove(name);
         }
-        for (name, value) in &variables.0 {
-            command.env(name, value.expose());
-        }
+        command.envs(variables.all());
         let mut child = command.spawn().map_err(|reason| CannotRun {
             program: self.name.to_string_lossy().into_owned(),
             reason,

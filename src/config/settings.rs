@@ -97,8 +97,6 @@ pub struct TargetSettings {
     pub check_interval: Duration,
     /// Whether replication connections are let through.
     pub replication: bool,
-    /// Startup parameters let through besides the usual ones.
-    pub startup_parameters: Vec<String>,
     /// Sessions at once.
     pub max_sessions: Option<u32>,
     /// What the target sees as `application_name`.

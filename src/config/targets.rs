@@ -34,7 +34,6 @@ pub(super) struct TargetTable {
     pub(super) connect_timeout: Duration,
     pub(super) check_interval: Duration,
     pub(super) replication: bool,
-    pub(super) startup_parameters: Vec<String>,
     pub(super) max_sessions: Option<u32>,
     pub(super) application_name: ApplicationName,
     pub(super) parameters: ParameterPolicy,
@@ -100,6 +99,8 @@ pub(super) fn read(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
         }
     });
     let database = table.text("database");
+    // Up to 0.1 this listed what clients may set; now they may set what a session may. It is still read, for files that have it.
+    let _no_longer_needed = table.texts("startup_parameters");
     let user = table.required("user", "name the account the gate uses: user = \"orders_app\"");
     let read = TargetTable {
         database: database.unwrap_or_else(|| name.as_ref().map(ToString::to_string).unwrap_or_default()),
@@ -123,7 +124,6 @@ pub(super) fn read(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
             .unwrap_or(secs(10)),
         check_interval: table.duration("check_interval", Duration::ZERO).unwrap_or(secs(1)),
         replication: table.yes_no("replication").unwrap_or(false),
-        startup_parameters: table.texts("startup_parameters").unwrap_or_default(),
         max_sessions: table.number("max_sessions", 1, u32::MAX),
         application_name: table
             .one_of(
@@ -166,15 +166,6 @@ impl Checker<'_> {
                 self.note(&at(text), "a name of 1 to 63 bytes is expected", "");
             }
         }
-        for parameter in &table.startup_parameters {
-            if matches!(parameter.as_str(), "user" | "database" | "replication" | "options") || parameter.is_empty() {
-                self.note(
-                    &at("startup_parameters"),
-                    format!("\"{parameter}\" cannot be let through"),
-                    "leave it out",
-                );
-            }
-        }
         TargetSettings {
             password: self.secret(
                 &format!("targets.{}", table.name),
@@ -195,7 +186,6 @@ impl Checker<'_> {
             connect_timeout: table.connect_timeout,
             check_interval: table.check_interval,
             replication: table.replication,
-            startup_parameters: table.startup_parameters.clone(),
             max_sessions: table.max_sessions,
             application_name: table.application_name,
             parameters: table.parameters,

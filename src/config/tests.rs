@@ -183,7 +183,7 @@ fn what_is_wrong_with_an_issuer_is_named() {
         "{SMALLEST}{CI}jwks_file = \"a\"\n[[identity.issuers]]\nissuer = \"a\"\nleeway = \"1h\"\n\
          [[identity.issuers]]\nissuer = \"b\"\naudience = \"a\"\njwks_url = \"http://b.example.org\"\nprefix = \"b\"\n\
          [[identity.issuers]]\nissuer = \"c\"\naudience = \"\"\njwks_file = \"orders.password\"\nclaims = {{ a = 1 }}\n\
-         [[identity.issuers]]\nissuer = \"c\"\naudience = \"a\"\njwks_file = \"nowhere\"\nidentity_prefix = \"a b\"\n\
+         [[identity.issuers]]\nissuer = \"c\"\naudience = \"a\"\njwks_file = \"nowhere\"\nidentity_prefix = \" ab\"\n\
          [[identity.issuers]]\nissuer = \"d\"\naudience = \"a\"\njwks_url = \"https://d.example.org\"\n"
     ));
     insta::assert_snapshot!(said.join("\n"));

@@ -38,6 +38,7 @@ use crate::ledger::Ledger;
 use crate::names::TargetName;
 use crate::session::{Registry, TargetRoom};
 use crate::strangers::Strangers;
+use crate::tls::ServerTlsCell;
 
 /// The name an operator's client gives for the record; the token proves the right, not this.
 pub const OPERATOR_HEADER: &str = "tidegate-operator";
@@ -73,6 +74,8 @@ pub struct Gate {
     pub profiles: watch::Receiver<BTreeMap<TargetName, Vec<model::ProfileStatus>>>,
     /// Host and port that clients connect to, for connection strings.
     pub advertise: String,
+    /// The certificate that clients see there.
+    pub tls: ServerTlsCell,
     /// Whether the gate takes sessions, or why not.
     pub ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// Whether what carries sessions makes progress, or what does not.

@@ -11,7 +11,7 @@ use crate::audit;
 use crate::identity::Issuers;
 use crate::policy::{Policies, Source};
 use crate::strangers::{RefusalLog, StrangerLimits};
-use crate::tls::ServerTlsCell;
+use crate::tls::{ServerTls, ServerTlsCell};
 
 mod audit_log;
 mod limits;
@@ -82,6 +82,7 @@ impl Wanted {
         let mut rules = access::testing::rules(policies);
         rules.issuers = Arc::new(issuers);
         let rules = watch::channel(Arc::new(rules)).1;
+        let certificate = ServerTlsCell::new(ServerTls::self_signed(&state, &["127.0.0.1".to_owned()]).unwrap());
         let gate = Gate {
             desk: Desk::new(
                 ledger.clone(),
@@ -101,6 +102,7 @@ impl Wanted {
             profiles: watch::channel(BTreeMap::new()).1,
             room: Box::new(|_| None),
             advertise: "127.0.0.1:7432".to_owned(),
+            tls: certificate,
             ready: Box::new(readiness(Arc::clone(&ready))),
             alive: Box::new(|| Ok(())),
             places: MOST as usize,

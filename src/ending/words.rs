@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Ending, Scope, Words};
+use super::{Ending, OptionsFault, ParameterRule, Scope, Words};
 use crate::ids::GrantId;
 use crate::visible::visible;
 
@@ -34,10 +34,30 @@ impl Ending {
                 None,
                 Some("give the grant id as user name".to_owned()),
             ),
-            Self::ParameterRefused { name } => (
+            Self::ParameterRefused { name, rule } => (
                 format!("startup parameter \"{name}\" is not allowed through this gate"),
+                Some(match rule {
+                    ParameterRule::SetByGate => "The gate sets it itself, so that the database notices a connection that is gone.",
+                    ParameterRule::GivenByGrant => "A session begins in the role of its grant.",
+                    ParameterRule::PacketField => "It is a field of the startup packet and not a setting.",
+                }.to_owned()),
+                Some(match rule {
+                    ParameterRule::PacketField => "leave it out of `options` (or PGOPTIONS); the connection string has a keyword of its own for it",
+                    _ => "leave it out of the connection string (or PGOPTIONS)",
+                }.to_owned()),
+            ),
+            Self::OptionsUnreadable { word, fault } => (
+                match fault {
+                    OptionsFault::Switch => format!("the switch \"{word}\" in `options` is not taken by this gate"),
+                    OptionsFault::StrayWord => format!("\"{word}\" in `options` is neither a switch nor part of a value"),
+                    OptionsFault::NotNameValue => format!("\"{word}\" in `options` is not name=value"),
+                },
                 None,
-                Some("leave it out of the connection string (or PGOPTIONS), or ask the gate's operator to list it under `startup_parameters` of the target".to_owned()),
+                Some(match fault {
+                    OptionsFault::Switch => "write settings as -c name=value",
+                    OptionsFault::StrayWord => r"a space in options is written `\ `: options='-c tidegate.reason=fix\ the\ totals'",
+                    OptionsFault::NotNameValue => r"write settings as -c name=value; a space in options is written `\ `",
+                }.to_owned()),
             ),
             Self::ReplicationRefused { target } => (
                 format!("replication connections to \"{target}\" are not allowed through this gate"),
@@ -78,7 +98,7 @@ impl Ending {
                 format!("grant {grant} is not for profile \"{asked}\""),
                 profile.as_ref().map(|profile| format!("It is for \"{profile}\".")),
                 Some(match profile {
-                    Some(profile) => format!("connect with dbname={target}/{profile}, or ask for another grant"),
+                    Some(profile) => format!("connect with dbname={target}.{profile}, or ask for another grant"),
                     None => format!("connect with dbname={target}, or ask for another grant"),
                 }),
             ),
@@ -96,14 +116,14 @@ impl Ending {
                 format!("there is no database \"{asked}\" at this gate"),
                 None,
                 Some(nearest.as_ref().map_or_else(
-                    || "name one the gate has: dbname=orders, or dbname=orders/read-only for a profile of it".to_owned(),
+                    || "name one the gate has: dbname=orders, or dbname=orders.read-only for a profile of it".to_owned(),
                     |nearest| format!("did you mean dbname={nearest}?"),
                 )),
             ),
             Self::NoSuchProfile { target, asked, known } => (
                 format!("database \"{target}\" has no profile \"{asked}\""),
                 Some(format!("It has: {}.", listed(known))),
-                known.first().map(|first| format!("connect with dbname={target}/{first}")),
+                known.first().map(|first| format!("connect with dbname={target}.{first}")),
             ),
             Self::InvalidRequest { why } => (
                 why.clone(),

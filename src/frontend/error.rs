@@ -6,8 +6,9 @@ use std::io;
 use std::time::Duration;
 
 use super::token::TokenRefused;
-use crate::ending::{Ending, Scope};
+use crate::ending::{Ending, OptionsFault, Scope};
 use crate::scram::ScramError;
+use crate::visible;
 use crate::wire::startup::{OptionsError, StartupError};
 
 /// Why a handshake failed. Display is for the operator's log.
@@ -169,10 +170,21 @@ fn of_packet(error: &StartupError) -> Ending {
         StartupError::NotUtf8 => malformed("a startup parameter is not UTF-8"),
         StartupError::NoUser => Ending::NoUser,
         StartupError::Replication => malformed("invalid value for startup parameter \"replication\""),
-        StartupError::Options(OptionsError::NotNameValue) => malformed("options: a setting is not name=value"),
-        StartupError::Options(OptionsError::Switch { .. }) => Ending::ParameterRefused {
-            name: "options".to_owned(),
-        },
+        StartupError::Options(error) => of_options(error),
+    }
+}
+
+fn of_options(error: &OptionsError) -> Ending {
+    /// Letters of a word that are repeated to the client.
+    const MAX_WORD_CHARS: usize = 63;
+    let (word, fault) = match error {
+        OptionsError::NotNameValue { word } => (word, OptionsFault::NotNameValue),
+        OptionsError::Switch { word } if word.starts_with('-') => (word, OptionsFault::Switch),
+        OptionsError::Switch { word } => (word, OptionsFault::StrayWord),
+    };
+    Ending::OptionsUnreadable {
+        word: visible::start(word, MAX_WORD_CHARS),
+        fault,
     }
 }
 

@@ -1,35 +1,16 @@
-//! Which settings a client may bring along in its startup packet: an explicit list.
+//! Which settings of a startup packet go on to the target: all that a session may set anyway, and none that is the gate's to say.
 //!
-//! It does not stop a session from changing settings later: that is for the database's privileges.
+//! It does not know which settings there are, nor judge values: what the target does not know, or lets superusers set alone, it
+//! refuses itself, in its own words.
 //!
-//! INVARIANT: what is not listed is refused by name, never dropped in silence; what the gate itself sets for a session cannot be
-//! listed.
+//! INVARIANT: what is not handed on is refused by name, never dropped in silence; and no name is handed on that a server reads
+//! as a field of the startup packet instead of a setting (`-c replication=…` in `options` would make a replication connection).
 
-use crate::ending::Ending;
+use crate::ending::{Ending, ParameterRule};
 use crate::visible;
 
-/// What drivers and libpq's environment variables send.
-const ALLOWED: [&str; 8] = [
-    "application_name",
-    "client_encoding",
-    "datestyle",
-    "extra_float_digits",
-    "geqo",
-    "intervalstyle",
-    "search_path",
-    "timezone",
-];
-
-/// Limits that a client may set for itself, but not lift (0 lifts them).
-const LIMITS: [&str; 4] = [
-    "idle_in_transaction_session_timeout",
-    "lock_timeout",
-    "statement_timeout",
-    "transaction_timeout",
-];
-
-/// What lets the target notice that the gate is gone: set by the gate for every session.
-const OURS: [&str; 5] = [
+/// What lets the target notice that the gate is gone: set by the gate for every session, or kept unset (`tcp_user_timeout`).
+const SET_BY_GATE: [&str; 5] = [
     "client_connection_check_interval",
     "tcp_keepalives_count",
     "tcp_keepalives_idle",
@@ -37,107 +18,99 @@ const OURS: [&str; 5] = [
     "tcp_user_timeout",
 ];
 
+/// The role of a session. From a startup packet it would be what `RESET ROLE` leads back to.
+const GIVEN_BY_GRANT: [&str; 2] = ["role", "session_authorization"];
+
+/// The fields of a startup packet that are no settings (ProcessStartupPacket in src/backend/tcop/backend_startup.c).
+const PACKET_FIELDS: [&str; 4] = ["database", "options", "replication", "user"];
+/// Names of protocol extensions begin so.
+const EXTENSION_PREFIX: &str = "_pq_.";
+
 /// Letters of a refused name that are repeated to the client.
-const LONGEST_NAME: usize = 63;
+const MAX_NAME_CHARS: usize = 63;
 
-/// The settings to hand on, all of them, or [`Ending::ParameterRefused`] for the first that is not allowed.
+/// Returns the settings to hand on, all of them, or [`Ending::ParameterRefused`] for the first that is not.
 ///
-/// `extra` has the names the operator allows in addition. Names are compared without regard to case, as PostgreSQL does.
-pub fn allowed(settings: &[(String, String)], extra: &[String]) -> Result<Vec<(String, String)>, Ending> {
-    settings
-        .iter()
-        .map(|(name, value)| {
-            if may(&name.to_ascii_lowercase(), value, extra) {
-                Ok((name.clone(), value.clone()))
-            } else {
-                Err(Ending::ParameterRefused {
-                    name: visible::start(name, LONGEST_NAME),
-                })
-            }
-        })
-        .collect()
-}
-
-fn may(name: &str, value: &str, extra: &[String]) -> bool {
-    if OURS.contains(&name) {
-        return false;
+/// Names are compared without regard to case, as PostgreSQL does.
+pub fn allowed(settings: &[(String, String)]) -> Result<Vec<(String, String)>, Ending> {
+    let refused = settings.iter().find_map(|(name, _)| Some((name, rule_against(name)?)));
+    match refused {
+        Some((name, rule)) => Err(Ending::ParameterRefused {
+            name: visible::start(name, MAX_NAME_CHARS),
+            rule,
+        }),
+        None => Ok(settings.to_vec()),
     }
-    ALLOWED.contains(&name)
-        || extra.iter().any(|extra| extra.eq_ignore_ascii_case(name))
-        || (LIMITS.contains(&name) && limits(value))
 }
 
-/// Whether a time is a limit: a whole number above zero, with or without a unit (PostgreSQL's parse_int takes more forms;
-/// nobody sends them). Microseconds are left out, for they can be rounded to zero.
-fn limits(value: &str) -> bool {
-    let value = value.trim();
-    let unit = value.trim_start_matches(|letter: char| letter.is_ascii_digit());
-    let number = value.strip_suffix(unit).unwrap_or_default();
-    number.bytes().any(|digit| digit != b'0') && matches!(unit.trim(), "" | "ms" | "s" | "min" | "h" | "d")
+fn rule_against(name: &str) -> Option<ParameterRule> {
+    let name = name.to_ascii_lowercase();
+    let listed = |names: &[&str]| names.contains(&name.as_str());
+    if listed(&SET_BY_GATE) {
+        Some(ParameterRule::SetByGate)
+    } else if listed(&GIVEN_BY_GRANT) {
+        Some(ParameterRule::GivenByGrant)
+    } else if listed(&PACKET_FIELDS) || name.is_empty() || name.starts_with(EXTENSION_PREFIX) {
+        Some(ParameterRule::PacketField)
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ask(name: &str, value: &str, extra: &[&str]) -> Result<Vec<(String, String)>, Ending> {
-        let extra: Vec<String> = extra.iter().map(|name| (*name).to_owned()).collect();
-        allowed(&[(name.to_owned(), value.to_owned())], &extra)
+    fn ask(name: &str, value: &str) -> Result<Vec<(String, String)>, Ending> {
+        allowed(&[(name.to_owned(), value.to_owned())])
     }
 
     #[test]
-    fn what_drivers_send_passes_as_it_is() {
+    fn what_a_session_may_set_passes_as_it_is() {
         for (name, value) in [
             ("application_name", "psql"),
             ("DateStyle", "ISO"),
-            ("TimeZone", "Europe/Berlin"),
             ("client_encoding", "'utf-8'"),
-            ("extra_float_digits", "2"),
-            ("IntervalStyle", "postgres_verbose"),
             ("search_path", "shop, public"),
+            ("client_min_messages", "warning"),
+            ("jit", "off"),
+            ("work_mem", "64MB"),
+            ("default_transaction_read_only", "on"),
+            ("row_security", "off"),
+            ("bytea_output", "escape"),
+            ("app.tenant", "7"),
+            ("statement_timeout", "0"),
+            // For the target to refuse, in its own words.
+            ("session_replication_role", "replica"),
+            ("no_such_setting", "1"),
         ] {
-            assert_eq!(ask(name, value, &[]), Ok(vec![(name.to_owned(), value.to_owned())]));
+            assert_eq!(ask(name, value), Ok(vec![(name.to_owned(), value.to_owned())]));
         }
     }
 
     #[test]
-    fn what_is_not_listed_is_refused_by_name() {
-        for name in [
-            "role",
-            "session_authorization",
-            "session_preload_libraries",
-            "default_transaction_read_only",
-            "authentication_timeout",
-            "myapp.user",
-            "",
-        ] {
-            assert_eq!(ask(name, "1", &[]), Err(Ending::ParameterRefused { name: name.to_owned() }));
-        }
-        assert_eq!(
-            ask(&format!("a\n{}", "b".repeat(100)), "1", &[]),
-            Err(Ending::ParameterRefused {
-                name: format!("a\\n{}…", "b".repeat(61))
-            })
-        );
-    }
-
-    #[test]
-    fn the_operator_may_allow_more_but_not_what_is_ours() {
-        assert!(ask("MyApp.User", "1", &["myapp.user"]).is_ok());
-        assert!(ask("statement_timeout", "0", &["statement_timeout"]).is_ok());
-        for name in OURS {
-            assert!(ask(name, "1", &[name]).is_err());
-            assert!(ask(&name.to_uppercase(), "1", &[name]).is_err());
+    fn what_is_the_gates_to_say_is_refused_by_name_and_with_the_reason() {
+        let cases = [
+            (&SET_BY_GATE[..], ParameterRule::SetByGate),
+            (&GIVEN_BY_GRANT[..], ParameterRule::GivenByGrant),
+            (&PACKET_FIELDS[..], ParameterRule::PacketField),
+            (&["", "_pq_.x", "_PQ_.command"][..], ParameterRule::PacketField),
+        ];
+        for (names, rule) in cases {
+            for name in names.iter().flat_map(|name| [(*name).to_owned(), name.to_uppercase()]) {
+                let mut among = vec![("jit".to_owned(), "off".to_owned()), (name.clone(), "1".to_owned())];
+                assert_eq!(allowed(&among), Err(Ending::ParameterRefused { name, rule }));
+                among.pop();
+                assert!(allowed(&among).is_ok());
+            }
         }
     }
 
     #[test]
-    fn a_limit_may_be_set_but_not_lifted() {
-        for value in ["5000", "30s", " 5 min ", "007", "1h"] {
-            assert!(ask("statement_timeout", value, &[]).is_ok(), "{value}");
-        }
-        for value in ["0", "0s", "00", "", "-1", "0.4", "1us", "0x0", "1e-9", "é", "default"] {
-            assert!(ask("Statement_Timeout", value, &[]).is_err(), "{value}");
-        }
+    fn a_refused_name_is_repeated_in_one_line_of_a_sane_length() {
+        let Err(Ending::ParameterRefused { name, .. }) = ask(&format!("_pq_.\n{}", "b".repeat(100)), "1") else {
+            panic!("it is refused");
+        };
+        assert_eq!(name, format!("_pq_.\\n{}…", "b".repeat(MAX_NAME_CHARS - 6)));
     }
 }

@@ -469,8 +469,9 @@ async fn malformed_startup_packets_are_told_why() {
         (v3(b"user\0a\0"), "08P01"),
         (v3(b"\0"), "28000"),
         (v3(b"user\0a\0user\0b\0\0"), "08P01"),
-        (v3(b"user\0a\0options\0-c\0\0"), "08P01"),
-        (v3(b"user\0a\0options\0-e\0\0"), "42501"),
+        (v3(b"user\0a\0options\0-c\0\0"), "42601"),
+        (v3(b"user\0a\0options\0-e\0\0"), "42601"),
+        (v3(b"user\0a\0options\0-c a=b c\0\0"), "42601"),
         (b"\0\0\0\x09\0\x02\0\0\0".to_vec(), "0A000"),
         (b"\0\0\0\x09\0\x04\0\0\0".to_vec(), "0A000"),
     ] {

@@ -13,6 +13,7 @@ use sha2::Sha256;
 use tokio::sync::Notify;
 
 use super::outbox::{Message, Outbox, OutboxError};
+use super::retry_after::retry_after;
 use super::{Hook, Pace};
 use crate::audit::hex;
 use crate::causes::in_one_line;
@@ -31,10 +32,19 @@ pub(super) struct Courier {
 }
 
 enum Trouble {
-    /// May go away.
-    Passing(String),
+    /// May go away; not before `retry_after`, where the receiver says so.
+    Passing { reason: String, retry_after: Option<Duration> },
     /// This message will never be taken.
     Lasting(String),
+}
+
+impl Trouble {
+    fn passing(reason: String) -> Self {
+        Self::Passing {
+            reason,
+            retry_after: None,
+        }
+    }
 }
 
 impl Courier {
@@ -62,15 +72,16 @@ impl Courier {
             Err(trouble) => trouble,
         };
         let (hook, notice, now) = (&self.hook.name, &message.id, self.clock.now());
-        let next_at = now.saturating_add(self.backoff(message.attempts)).unwrap_or(Timestamp::MAX);
         match trouble {
             Trouble::Lasting(reason) => tracing::error!(hook, %notice, reason, "a webhook was refused and is given up"),
-            Trouble::Passing(reason) if next_at.duration_since(message.made_at) > self.pace.give_up => {
+            Trouble::Passing { reason, retry_after } => {
+                let wait = self.wait(message.attempts, retry_after);
+                let next_at = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+                if next_at.duration_since(message.made_at) <= self.pace.give_up {
+                    tracing::warn!(hook, %notice, reason, "a webhook cannot be delivered; trying again");
+                    return self.outbox.failed(message.seq, next_at).await;
+                }
                 tracing::error!(hook, %notice, reason, "a webhook cannot be delivered and is given up");
-            }
-            Trouble::Passing(reason) => {
-                tracing::warn!(hook, %notice, reason, "a webhook cannot be delivered; trying again");
-                return self.outbox.failed(message.seq, next_at).await;
             }
         }
         self.lost.fetch_add(1, Ordering::Relaxed);
@@ -80,7 +91,7 @@ impl Courier {
     async fn deliver(&self, way: &mut Option<(Client, Url)>, message: &Message) -> Result<(), Trouble> {
         let (client, url) = match way {
             Some((client, url)) => (client.clone(), url.clone()),
-            None => way.insert(self.find_way().await.map_err(Trouble::Passing)?).clone(),
+            None => way.insert(self.find_way().await.map_err(Trouble::passing)?).clone(),
         };
         let response = client
             .post(url)
@@ -93,19 +104,19 @@ impl Courier {
             .body(message.body.clone())
             .send()
             .await;
-        let status = match response {
-            Ok(response) => response.status(),
-            Err(error) => return Err(Trouble::Passing(in_one_line(&error.without_url()))),
-        };
-        match status {
+        let response = response.map_err(|error| Trouble::passing(in_one_line(&error.without_url())))?;
+        match response.status() {
             status if status.is_success() => Ok(()),
             // It was understood and is not wanted. Everything else may be the receiver's own trouble, even 404.
-            StatusCode::BAD_REQUEST
+            status @ (StatusCode::BAD_REQUEST
             | StatusCode::GONE
             | StatusCode::PAYLOAD_TOO_LARGE
             | StatusCode::UNSUPPORTED_MEDIA_TYPE
-            | StatusCode::UNPROCESSABLE_ENTITY => Err(Trouble::Lasting(format!("it answers {status}"))),
-            status => Err(Trouble::Passing(format!("it answers {status}"))),
+            | StatusCode::UNPROCESSABLE_ENTITY) => Err(Trouble::Lasting(format!("it answers {status}"))),
+            status => Err(Trouble::Passing {
+                reason: format!("it answers {status}"),
+                retry_after: retry_after(status, response.headers(), self.clock.now()),
+            }),
         }
     }
 
@@ -120,6 +131,14 @@ impl Courier {
             .map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())?;
         Ok((client, url))
+    }
+
+    /// As long as the receiver says, but no shorter than after a first failure; else ever longer.
+    fn wait(&self, attempts: u32, retry_after: Option<Duration>) -> SignedDuration {
+        let Some(asked) = retry_after else {
+            return self.backoff(attempts);
+        };
+        SignedDuration::try_from(asked).map_or_else(|_| self.backoff(attempts), |asked| asked.max(self.backoff(0)))
     }
 
     /// Twice as long after each failure; somewhere in its upper half, so that many gates do not come together.

@@ -10,6 +10,7 @@ mod deliver;
 mod notice;
 mod outbox;
 mod payload;
+mod retry_after;
 #[cfg(test)]
 mod tests;
 

@@ -58,7 +58,7 @@ fn json(notice: &Notice, link: Option<&str>) -> Value {
 fn slack(notice: &Notice, link: Option<&str>) -> Value {
     let request = &notice.request;
     let wish = &request.wish;
-    let text = headline(notice);
+    let text = escaped(&headline(notice));
     let mut details = vec![format!("*{text}*")];
     if let Some(reason) = &wish.reason {
         details.push(format!("> {}", quoted(reason)));

@@ -82,22 +82,30 @@ fn to(hooks: Vec<Hook>) -> NotifySettings {
 /// A receiver: what it is to answer (then 200), and what it got.
 #[derive(Clone)]
 struct Receiver {
-    answers: Arc<Mutex<VecDeque<StatusCode>>>,
+    answers: Arc<Mutex<VecDeque<(StatusCode, HeaderMap)>>>,
     got: mpsc::UnboundedSender<(HeaderMap, String)>,
 }
 
 type Got = mpsc::UnboundedReceiver<(HeaderMap, String)>;
 
 fn serve(listener: tokio::net::TcpListener, answers: &[u16]) -> Got {
+    let answers = answers.iter().map(|code| (*code, HeaderMap::new()));
+    serve_with_headers(listener, answers.collect())
+}
+
+fn serve_with_headers(listener: tokio::net::TcpListener, answers: Vec<(u16, HeaderMap)>) -> Got {
     let (got, gets) = mpsc::unbounded_channel();
-    let answers = answers.iter().map(|code| StatusCode::from_u16(*code).unwrap()).collect();
+    let answers = answers
+        .into_iter()
+        .map(|(code, headers)| (StatusCode::from_u16(code).unwrap(), headers));
+    let answers = answers.collect();
     let receiver = Receiver {
         answers: Arc::new(Mutex::new(answers)),
         got,
     };
     let answer = |State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes| async move {
         let _ = receiver.got.send((headers, String::from_utf8(body.to_vec()).unwrap()));
-        receiver.answers.lock().unwrap().pop_front().unwrap_or(StatusCode::OK)
+        receiver.answers.lock().unwrap().pop_front().unwrap_or_default()
     };
     let app = axum::Router::new()
         .route("/hook", axum::routing::post(answer))
@@ -246,6 +254,17 @@ fn nothing_hides_in_a_chat() {
     assert_eq!(value["request"]["outcome"]["comment"], "no\u{feff}");
 }
 
+#[test]
+fn a_name_mentions_nobody_in_a_chat() {
+    let mut request = request(1);
+    request.wish.identity = "auth0|<!channel> & O'Brien".parse().unwrap();
+    let slack: Value = serde_json::from_str(&payload::body(&notice(request), Format::Slack, None)).unwrap();
+    for text in [&slack["text"], &slack["blocks"][0]["text"]["text"]] {
+        let text = text.as_str().unwrap();
+        assert!(text.contains("auth0|&lt;!channel&gt; &amp; O'Brien asks for"), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn nothing_is_told_twice_and_only_what_is_wanted() {
     let (_folder, path) = outbox();
@@ -322,6 +341,32 @@ async fn failures_are_tried_again_in_order() {
     for id in expected {
         assert_eq!(next_id(&mut got).await, id);
     }
+}
+
+#[tokio::test]
+async fn a_receiver_that_has_had_too_much_is_left_alone_for_as_long_as_it_says() {
+    let (_folder, path) = outbox();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let headers = HeaderMap::from_iter([("retry-after".parse().unwrap(), "20".parse().unwrap())]);
+    let mut got = serve_with_headers(listener, vec![(429, headers)]);
+    let notifier = start(&path, to(vec![hook("a", &url)]));
+    notifier.enqueue(&pending(1)).await;
+    next_id(&mut got).await;
+    let message = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            let first = notifier.0.outbox.first("a".to_owned()).await.unwrap().unwrap();
+            if first.attempts == 1 {
+                return first;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let wait = message.await.unwrap().next_at.duration_since(now());
+    assert!((20..60).contains(&wait.as_secs()), "{wait}");
+    // It does go on.
+    notifier.0.clock.set_wall_ahead(SignedDuration::from_secs(60));
+    assert_eq!(next_id(&mut got).await, pending(1).id());
 }
 
 #[tokio::test]

@@ -40,9 +40,12 @@ pub fn profile_role(target: &TargetName, profile: &ProfileName) -> RoleName {
 }
 
 /// The role a grant's sessions log in as: `<grant>_<identity>`, so much of the identity as there is room for. The grant's id
-/// alone makes it the grant's.
+/// alone makes it the grant's. What is not printable ASCII in the name is `_`: names of roles are common to all databases of a
+/// server, whose encodings may differ and not know the character.
 #[must_use]
 pub fn grant_role(identity: &IdentityName, grant: &GrantId) -> RoleName {
+    let plain = |c: char| if c.is_ascii_graphic() { c } else { '_' };
+    let identity: String = identity.as_str().chars().map(plain).collect();
     let name = format!("{grant}_{identity}");
     RoleName(cut(&name, LONGEST_NAME).to_owned())
 }
@@ -178,7 +181,9 @@ mod tests {
         assert_eq!(role.quoted(), "\"tg_orders_read-only\"");
         let role = grant_role(&"ana@example.com".parse().unwrap(), &grant());
         assert_eq!(role.as_str(), "gr_1111111111_ana@example.com");
-        let long: IdentityName = "a".repeat(63).parse().unwrap();
+        let role = grant_role(&r#"auth0|Zoë O'B\""#.parse().unwrap(), &grant());
+        assert_eq!(role.quoted(), r#""gr_1111111111_auth0|Zo__O'B\""""#);
+        let long: IdentityName = "a".repeat(255).parse().unwrap();
         assert_eq!(grant_role(&long, &grant()).as_str().len(), LONGEST_NAME);
     }
 

@@ -77,6 +77,8 @@ pub(super) struct Connection {
     pub(super) transport: Transport,
     /// Whether AuthenticationOk has been sent already.
     pub(super) welcomed: bool,
+    /// The client's own word on the notice at login.
+    pub(super) welcome: Option<bool>,
     pub(super) client: SocketAddr,
     /// The protocol's minor version spoken with the client.
     pub(super) version: u16,
@@ -149,6 +151,7 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
     Ok(Connection {
         _arriving: arriving,
         welcomed: pass.welcomed,
+        welcome: pass.welcome,
         transport,
         client,
         version: startup.version(),
@@ -302,7 +305,7 @@ fn parameters(startup: &Startup, target: &Target) -> Result<StartupParameters, E
             target: target.name.clone(),
         });
     }
-    let mut parameters = frontend::allowed(&startup.settings, &target.startup_parameters)?;
+    let mut parameters = frontend::allowed(&startup.settings)?;
     let replication = match startup.replication {
         Replication::No => None,
         Replication::Physical => Some("true"),

@@ -4,6 +4,7 @@
 //!
 //! INVARIANT: an identity is known only by a token that was proved, and comes in only under a grant of its own.
 
+use super::destination::TargetNames;
 use super::refusal::{self, Refusal, Turned};
 use super::registry::Arriving;
 use super::waiting::{self, Wait};
@@ -17,6 +18,7 @@ use crate::ids::GrantId;
 use crate::ledger::{LedgerError, RequestView};
 use crate::names::IdentityName;
 use crate::secret::Secret;
+use crate::wire::startup::Replication;
 
 /// Somebody with a grant; whether it covers a session is asked next.
 pub(super) struct Arrival {
@@ -37,6 +39,8 @@ pub(super) struct Pass {
     pub(super) welcomed: bool,
     /// The run that the client says it belongs to.
     pub(super) run: Option<String>,
+    /// The client's own word on the notice at login.
+    pub(super) welcome: Option<bool>,
 }
 
 /// Brings a stranger to a grant, or says why not.
@@ -55,7 +59,7 @@ pub(super) async fn arrive(greeted: Box<Greeted>, rules: &Rules, shared: &Shared
     let arriving = shared.registry.arriving();
     let found = match &visitor {
         _ if shared.draining() => Err(Ending::Draining),
-        None => own(&mut client, shared),
+        None => own(&mut client, rules, shared).await,
         Some(visitor) => of_visitor(&mut client, visitor, rules, shared).await,
     };
     match found {
@@ -92,7 +96,7 @@ async fn by_token(greeted: Box<Greeted>, rules: &Rules, shared: &Shared) -> Resu
 }
 
 /// The grant whose secret was proved: the user names it.
-fn own(client: &mut Authenticated, shared: &Shared) -> Result<Pass, Ending> {
+async fn own(client: &mut Authenticated, rules: &Rules, shared: &Shared) -> Result<Pass, Ending> {
     let startup = &mut client.startup;
     let wishes = Wishes::take(&mut startup.settings)?;
     let grant = shared.ledger.grant_of_login(&startup.user);
@@ -100,24 +104,37 @@ fn own(client: &mut Authenticated, shared: &Shared) -> Result<Pass, Ending> {
         user: startup.user.clone(),
     })?;
     let named = startup.database.is_some() || wishes.profile.is_some();
-    let destination = wishes.destination(startup)?;
+    // A grant that cannot be read is refused where it is admitted, with the reason.
+    let view = shared.ledger.grant(&grant).await.ok();
+    if startup.replication == Replication::Physical {
+        // It has no database: the server looks at no name, and libpq's tools give their own (`replication`).
+        startup.database = None;
+    }
+    let granted = view.as_ref().map(|view| view.grant.target().as_str());
+    let destination = wishes.destination(startup, &target_names(rules), granted)?;
     Ok(Pass {
         grant,
         database: named.then(|| destination.database()),
         welcomed: false,
         run: wishes.run,
+        welcome: wishes.welcome,
     })
+}
+
+fn target_names(rules: &Rules) -> TargetNames<'_> {
+    TargetNames::of(rules.targets.values().map(|room| &*room.target))
 }
 
 /// The identity's live grant, or what its request becomes.
 async fn of_visitor(client: &mut Authenticated, visitor: &Visitor, rules: &Rules, shared: &Shared) -> Result<Pass, Ending> {
     let wishes = Wishes::take(&mut client.startup.settings)?;
-    let destination = wishes.destination(&client.startup)?;
+    let destination = wishes.destination(&client.startup, &target_names(rules), None)?;
     let pass = |grant, welcomed| Pass {
         grant,
         database: Some(destination.database()),
         welcomed,
         run: wishes.run.clone(),
+        welcome: wishes.welcome,
     };
     let settings = &rules.session.waiting;
     let limit = wishes.wait.map_or(settings.limit, |wait| wait.min(settings.limit));

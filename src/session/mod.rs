@@ -12,6 +12,7 @@ mod arrive;
 mod book;
 mod buffer;
 mod cancel;
+mod destination;
 mod end;
 mod guard;
 mod leftovers;
@@ -69,7 +70,7 @@ use crate::strangers::{ConnectionPermit, RefusalLog};
 pub struct Settings {
     /// How long before the deadline a client is warned by a NOTICE.
     pub warnings: Vec<Duration>,
-    /// Whether a client is told at login under which grant it is, and until when.
+    /// Whether a client that does not say it itself is told at login under which grant it is, and until when.
     pub welcome: bool,
     /// A client that sends nothing for this long, while nothing runs for it, is ended.
     pub idle_timeout: Option<Duration>,

@@ -76,7 +76,8 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     let live = entry.live();
     let settings = &rules.session;
     let limits = Limits::new(permit, &settings.warnings, settings.idle_timeout, settings.renew_hint.clone());
-    let notices = notices(connection.failed_before, &limits, settings.welcome, since.time);
+    let greeted = connection.welcome.unwrap_or(settings.welcome);
+    let notices = notices(connection.failed_before, &limits, greeted, since.time);
     let welcome = welcome(&connected, live, &notices, connection.welcomed);
     let quota = shared.quotas.of(&live.who.identity, settings.quota);
     let mut tap = tap(live, (&settings.keep, &quota), shared);

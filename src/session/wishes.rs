@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::destination::{Destination, TargetNames};
 use crate::duration;
 use crate::ending::Ending;
 use crate::visible;
@@ -14,7 +15,7 @@ use crate::wire::startup::Startup;
 
 /// Settings of ours begin so, in any case.
 const PREFIX: &str = "tidegate.";
-const NAMES: [&str; 7] = ["for", "profile", "reason", "run", "sessions", "ticket", "wait"];
+const NAMES: [&str; 8] = ["for", "profile", "reason", "run", "sessions", "ticket", "wait", "welcome"];
 /// Letters of an unknown name that are repeated to the client.
 const LONGEST_NAME: usize = 63;
 
@@ -36,15 +37,8 @@ pub(super) struct Wishes {
     pub(super) sessions: Option<u32>,
     /// Which run of a suite or a pipeline the session belongs to: for the log alone.
     pub(super) run: Option<String>,
-}
-
-/// Where a client wants to go, as it says it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Destination {
-    /// The target, or what PostgreSQL takes where none is named: the user's name.
-    pub(super) target: String,
-    /// The profile.
-    pub(super) profile: Option<String>,
+    /// Its own word on the notice at login; absent: as the gate's configuration says.
+    pub(super) welcome: Option<bool>,
 }
 
 impl Wishes {
@@ -79,38 +73,39 @@ impl Wishes {
             "ticket" => self.ticket = text(),
             "profile" => self.profile = text(),
             "run" => self.run = text(),
+            "welcome" => self.welcome = Some(switch(value).ok_or_else(|| invalid("welcome", "on or off"))?),
             _ => return Err(unknown(name)),
         }
         Ok(())
     }
 
-    /// Where the client wants to go: `dbname=target` or `dbname=target/profile`, the latter also as a setting.
-    pub(super) fn destination(&self, startup: &Startup) -> Result<Destination, Ending> {
+    /// Returns where the client wants to go, with the profile from the database name or from its own setting.
+    ///
+    /// `granted` is the target of its grant, where it came with one.
+    pub(super) fn destination(
+        &self,
+        startup: &Startup,
+        targets: &TargetNames<'_>,
+        granted: Option<&str>,
+    ) -> Result<Destination, Ending> {
         let database = startup.database.as_ref().unwrap_or(&startup.user);
-        // An identity's name may have a slash, and is the database where none is named: that is no profile.
-        let (target, named) = match database.split_once('/') {
-            Some((target, profile)) if *database != startup.user => (target, Some(profile.to_owned())),
-            _ => (database.as_str(), None),
-        };
-        match (&self.profile, &named) {
-            (Some(wished), Some(named)) if wished != named => {
-                Err(invalid("profile", "the profile that the database name has too"))
+        // An identity's name may have a slash or a dot, and is the database where none is named: that is no profile.
+        let mut destination = if *database == startup.user {
+            Destination {
+                target: database.clone(),
+                profile: None,
             }
-            _ => Ok(Destination {
-                target: target.to_owned(),
-                profile: named.or_else(|| self.profile.clone()),
-            }),
+        } else {
+            Destination::read(database, targets, granted)
+        };
+        match (&self.profile, &destination.profile) {
+            (Some(wished), Some(named)) if wished != named => {
+                return Err(invalid("profile", "the profile that the database name has too"));
+            }
+            (Some(wished), None) => destination.profile = Some(wished.clone()),
+            _ => {}
         }
-    }
-}
-
-impl Destination {
-    /// As one name again: `target` or `target/profile`.
-    pub(super) fn database(&self) -> String {
-        match &self.profile {
-            Some(profile) => format!("{}/{profile}", self.target),
-            None => self.target.clone(),
-        }
+        Ok(destination)
     }
 }
 
@@ -132,6 +127,15 @@ fn length(text: &str) -> Option<Duration> {
         return Some(Duration::ZERO);
     }
     duration::parse(text).ok()
+}
+
+/// A switch, in the words that PostgreSQL takes for one.
+fn switch(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" => Some(true),
+        "off" | "false" | "no" | "0" => Some(false),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -165,6 +169,7 @@ mod tests {
             ("tidegate.profile", "read-only"),
             ("tidegate.sessions", "3"),
             ("tidegate.run", "4711"),
+            ("tidegate.welcome", "Off"),
             ("search_path", "tidegate.x"),
         ]);
         let wishes = Wishes::take(&mut all).unwrap();
@@ -179,6 +184,7 @@ mod tests {
                 profile: Some("read-only".to_owned()),
                 sessions: Some(3),
                 run: Some("4711".to_owned()),
+                welcome: Some(false),
             }
         );
         let mut none = settings(&[("tidegate.wait", "0")]);
@@ -207,6 +213,7 @@ mod tests {
             ("for", "long"),
             ("sessions", "0"),
             ("sessions", "many"),
+            ("welcome", "maybe"),
         ] {
             let refused = Wishes::take(&mut settings(&[(&format!("tidegate.{name}"), value)])).unwrap_err();
             assert!(
@@ -224,9 +231,17 @@ mod tests {
             profile: Some("read-only".to_owned()),
             ..Wishes::default()
         };
+        let orders = crate::upstream::Target::new(
+            "orders".parse().unwrap(),
+            "localhost".to_owned(),
+            "orders".to_owned(),
+            "app".to_owned(),
+            crate::tls::ClientTls::new(crate::tls::TlsMode::Disable, None).unwrap(),
+        );
+        let targets = TargetNames::of(std::iter::once(&orders));
         let to = |wishes: &Wishes, user, database| {
             wishes
-                .destination(&startup(user, database))
+                .destination(&startup(user, database), &targets, None)
                 .map(|destination| destination.database())
         };
         assert_eq!(to(&wishes, "ana", Some("orders")), Ok("orders".to_owned()));
@@ -240,10 +255,10 @@ mod tests {
             Ok("orders/read-only".to_owned())
         );
         assert_eq!(to(&wishes, "ana", None), Ok("ana".to_owned()));
-        let ci = wishes
-            .destination(&startup("ci:shop/orders", Some("ci:shop/orders")))
-            .unwrap();
-        assert_eq!((ci.target.as_str(), ci.profile), ("ci:shop/orders", None));
+        for user in ["ci:shop/orders", "orders.qa"] {
+            let own = wishes.destination(&startup(user, Some(user)), &targets, None).unwrap();
+            assert_eq!((own.target.as_str(), own.profile), (user, None));
+        }
         assert!(matches!(
             to(&read_only, "ana", Some("orders/admin")),
             Err(Ending::InvalidOption { name: "profile", .. })

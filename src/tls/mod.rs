@@ -4,6 +4,7 @@
 //! renegotiation, no resumption (a replayed or resumed connection would carry statements under a login nobody made again);
 //! what a mode promises to verify is verified, and there is no falling back.
 
+mod anchor;
 mod binding;
 mod client;
 mod collector;

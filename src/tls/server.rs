@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256};
 use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use zeroize::Zeroizing;
 
-use super::{ALPN, Fingerprint, TlsError, WEB, end_point_hash, provider, read, read_certificates};
+use super::{ALPN, Fingerprint, TlsError, WEB, anchor, end_point_hash, provider, read, read_certificates};
 
 /// TLS as we offer it to clients, and what SCRAM binds to.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct ServerTls {
     web: Arc<ServerConfig>,
     end_point: Option<Vec<u8>>,
     fingerprint: Fingerprint,
+    leaf: CertificateDer<'static>,
+    anchor: Option<Arc<str>>,
 }
 
 impl ServerTls {
@@ -34,7 +36,11 @@ impl ServerTls {
         let pem = Zeroizing::new(read(key)?);
         let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::NoKey { path: key.to_owned() })?;
         let end_point = chain.first().and_then(|leaf| end_point_hash(leaf));
-        let fingerprint = Fingerprint::of(chain.first().map(AsRef::as_ref).unwrap_or_default());
+        let Some(leaf) = chain.first().cloned() else {
+            return Err(TlsError::NoCertificate { path: cert.to_owned() });
+        };
+        let fingerprint = Fingerprint::of(&leaf);
+        let anchor = anchor::anchor(&chain).map(Arc::from);
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
@@ -56,6 +62,8 @@ impl ServerTls {
             web: Arc::new(web),
             end_point,
             fingerprint,
+            leaf,
+            anchor,
         })
     }
 
@@ -80,6 +88,18 @@ impl ServerTls {
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// The certificate by which clients verify ours, PEM: ours where it signed itself, else its CA's if that is in the chain.
+    #[must_use]
+    pub fn anchor(&self) -> Option<&str> {
+        self.anchor.as_deref()
+    }
+
+    /// Returns true if our certificate is for this host.
+    #[must_use]
+    pub fn is_for(&self, host: &str) -> bool {
+        anchor::is_for(&self.leaf, host)
     }
 
     /// The same certificate for the control API. A connection for PostgreSQL cannot be turned into one for it, nor back.

@@ -21,6 +21,8 @@ use crate::visible;
 /// The longest message before we are in: libpq takes errors of up to 30000 bytes and less of others (fe-connect.c).
 const LONGEST_BEFORE: usize = 30_000;
 const STEP: &str = "login";
+/// NAMEDATALEN - 1.
+const MAX_NAME_BYTES: usize = 63;
 
 /// A login that did not come to its end.
 pub(super) enum LoginError {
@@ -77,7 +79,9 @@ pub(super) fn wanted(permit: &Permit, target: &Target, parameters: &StartupParam
         .collect();
     if target.application_name == ApplicationName::Prefix {
         let given = wanted.iter().find(|(name, _)| is_name(name)).map(|(_, value)| value.as_str());
-        let value = given.map_or_else(|| permit.grant().to_string(), |given| format!("{}/{given}", permit.grant()));
+        let mut value = given.map_or_else(|| permit.grant().to_string(), |given| format!("{}/{given}", permit.grant()));
+        // The server would cut it at the same place, and tell the client of it (42622).
+        value.truncate(value.floor_char_boundary(MAX_NAME_BYTES));
         wanted.retain(|(name, _)| !is_name(name));
         wanted.push(("application_name".to_owned(), value));
     }

@@ -136,6 +136,11 @@ pub async fn cancel(target: &Target, key: &BackendKey) -> Result<(), ConnectErro
     deadline.within("cancel", send).await
 }
 
+fn is_preload(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    matches!(name.as_str(), "local_preload_libraries" | "session_preload_libraries")
+}
+
 /// Whether the target's refusal is about something the client asked for, so that the client should read it as it is.
 fn explain(rejection: Rejection, asked: &[(String, String)]) -> ConnectError {
     let message = rejection.message.to_ascii_lowercase();
@@ -143,10 +148,12 @@ fn explain(rejection: Rejection, asked: &[(String, String)]) -> ConnectError {
         .iter()
         .any(|(name, _)| !name.is_empty() && message.contains(&name.to_ascii_lowercase()));
     let about_settings = match rejection.code.as_str() {
-        // invalid_parameter_value, undefined_object, cant_change_runtime_param: from settings only, at this point.
-        "22023" | "42704" | "55P02" => named || (rejection.authenticated && !asked.is_empty()),
+        // invalid_parameter_value, undefined_object, cant_change_runtime_param, invalid_name: from settings only, at this point.
+        "22023" | "42704" | "55P02" | "42602" => named || (rejection.authenticated && !asked.is_empty()),
         // insufficient_privilege, feature_not_supported; protocol_violation is what pgbouncer says.
         "42501" | "0A000" | "08P01" => named,
+        // undefined_file: a library to be loaded, called by the setting's value.
+        "58P01" => rejection.authenticated && asked.iter().any(|(name, _)| is_preload(name)),
         _ => false,
     };
     if about_settings {

@@ -37,8 +37,6 @@ pub struct Target {
     pub check_interval: Duration,
     /// Whether replication connections are allowed.
     pub replication: bool,
-    /// Startup parameters allowed beside the usual ones.
-    pub startup_parameters: Vec<String>,
     /// The most sessions at once.
     pub max_sessions: Option<u32>,
     /// What the target sees as `application_name`.
@@ -64,7 +62,6 @@ impl Target {
             // Measured: a backend in pg_sleep is gone 0.3 s after its client was killed; the check itself is one poll().
             check_interval: Duration::from_millis(500),
             replication: false,
-            startup_parameters: Vec::new(),
             max_sessions: None,
             application_name: ApplicationName::default(),
             belts: Belts::default(),

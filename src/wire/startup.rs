@@ -22,8 +22,12 @@ const LONGEST_BODY: usize = 10_000;
 const HEADER: usize = 8;
 /// Settings in one packet, those inside `options` included. Drivers send about ten; each costs more memory than bytes.
 const MOST_SETTINGS: usize = 100;
-/// NAMEDATALEN - 1: PostgreSQL cuts longer names of users and databases.
+/// NAMEDATALEN - 1: PostgreSQL cuts longer names.
 const LONGEST_NAME: usize = 63;
+/// The longest name of an identity, which is what a user is here.
+const MAX_USER_BYTES: usize = 255;
+/// The longest name of a target, that of a profile, and what may stand between them (`%2F`).
+const MAX_DATABASE_BYTES: usize = LONGEST_NAME + 3 + LONGEST_NAME;
 const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
@@ -67,9 +71,9 @@ impl std::fmt::Debug for CancelRequest {
 pub struct Startup {
     /// The minor version asked for; see [`Startup::version`] for the one to speak.
     pub minor: u16,
-    /// Who, cut at 63 bytes; never empty. Bytes that are not UTF-8 are written `\xNN`.
+    /// Who, cut at 255 bytes; never empty. Bytes that are not UTF-8 are written `\xNN`.
     pub user: String,
-    /// Which database, cut at 63 bytes; `None` when absent or empty (PostgreSQL takes the user's name then).
+    /// Which database, cut at 129 bytes; `None` when absent or empty (PostgreSQL takes the user's name then).
     pub database: Option<String>,
     /// Settings with names as sent: those inside `options` first, then the packet's own, one per name (the last one counts, as
     /// in PostgreSQL's process_startup_options). Not yet checked against any list. `application_name` is cut at 63 bytes, as the
@@ -213,11 +217,11 @@ impl Startup {
         let mut own = Vec::new();
         for (name, value) in pairs(body)? {
             match name {
-                b"user" => startup.user = name_of(value),
-                b"database" => startup.database = Some(name_of(value)).filter(|name| !name.is_empty()),
+                b"user" => startup.user = name_of(value, MAX_USER_BYTES),
+                b"database" => startup.database = Some(name_of(value, MAX_DATABASE_BYTES)).filter(|name| !name.is_empty()),
                 b"options" => options::parse(text(value)?, |name, value| settings.set(name, value))?,
                 b"replication" => startup.replication = Replication::parse(value)?,
-                b"application_name" => own.push(("application_name".to_owned(), name_of(value))),
+                b"application_name" => own.push(("application_name".to_owned(), name_of(value, LONGEST_NAME))),
                 _ if name.starts_with(EXTENSION_PREFIX) => startup.extensions.push(text(name)?.to_owned()),
                 _ => own.push((text(name)?.to_owned(), text(value)?.to_owned())),
             }
@@ -326,7 +330,9 @@ fn pairs(body: &[u8]) -> Result<Vec<Pair<'_>>, StartupError> {
             return Err(StartupError::TooMany { limit: MOST_SETTINGS });
         }
         if !seen.insert(name.to_ascii_lowercase()) {
-            return Err(StartupError::Twice { name: name_of(name) });
+            return Err(StartupError::Twice {
+                name: name_of(name, LONGEST_NAME),
+            });
         }
         pairs.push((name, value));
         rest = behind;
@@ -357,11 +363,11 @@ fn escaped(bytes: &[u8]) -> String {
     text
 }
 
-/// A name, cut as PostgreSQL cuts it: a name must not be one thing here and another one there.
-fn name_of(bytes: &[u8]) -> String {
+/// A name, cut between characters as PostgreSQL cuts it.
+fn name_of(bytes: &[u8], max_bytes: usize) -> String {
     // A character that begins within the limit ends at most three bytes behind it.
-    let mut name = escaped(bytes.get(..LONGEST_NAME + 3).unwrap_or(bytes));
-    name.truncate(name.floor_char_boundary(LONGEST_NAME));
+    let mut name = escaped(bytes.get(..max_bytes + 3).unwrap_or(bytes));
+    name.truncate(name.floor_char_boundary(max_bytes));
     name
 }
 

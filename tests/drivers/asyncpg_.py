@@ -3,7 +3,7 @@ import asyncio, datetime, decimal, uuid
 import asyncpg
 
 async def main():
-    c = await asyncpg.connect(ssl="prefer")
+    c = await asyncpg.connect()
     values = (7, "ä", 1.5, decimal.Decimal("12.340"), uuid.UUID(int=5), datetime.date(2026, 2, 1), [1, 2], b"\0\xff", None, True)
     row = await c.fetchrow("select $1::int, $2::text, $3::float8, $4::numeric, $5::uuid, $6::date, $7::int[], $8::bytea, $9::text, $10::bool", *values)
     assert tuple(row) == values, row

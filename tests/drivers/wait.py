@@ -6,7 +6,7 @@ sql = "SELECT 'in'"
 async def by_asyncpg():
     import asyncpg
     # It reads no PGOPTIONS.
-    c = await asyncpg.connect(ssl="require", server_settings={"options": os.environ["PGOPTIONS"]})
+    c = await asyncpg.connect(server_settings={"options": os.environ["PGOPTIONS"]})
     print(await c.fetchval(sql))
     await c.close()
 

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 use tidegate::lab::Gate;
+use tidegate::tls::ServerTls;
 
 use crate::support::{ANA, TARGET, binary, database, eventually, gate_before};
 
@@ -65,7 +66,7 @@ impl Person {
         let mut command = Command::new(binary());
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
-            if name.starts_with("PG") || name.starts_with("TIDEGATE") {
+            if name.starts_with("PG") || name.starts_with("TIDEGATE") || name == "NODE_EXTRA_CA_CERTS" {
                 command.env_remove(name);
             }
         }
@@ -103,6 +104,45 @@ impl Person {
         })
         .await
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_exec_starts_verifies_the_gate() {
+    let gate = shipped();
+    let ana = Person::new(&gate, ANA, "qa");
+    let exec = [
+        "exec",
+        TARGET,
+        "--for",
+        "10m",
+        "--reason",
+        "ci",
+        "--no-welcome",
+        "--",
+        "sh",
+        "-c",
+    ];
+    let shows = r#"echo "$PGSSLMODE"; cmp "$PGSSLROOTCERT" "$NODE_EXTRA_CA_CERTS" && psql -XAtc "SELECT 'verified'""#;
+    let output = ana.run(&[&exec[..], &[shows]].concat());
+    assert_eq!(output.stdout, b"verify-full\nverified\n", "{output:?}");
+    assert!(!text(&output).contains("under grant"), "{output:?}");
+
+    // What somebody has set themselves counts: here another's certificate, by which the gate cannot be verified.
+    let other = tempfile::tempdir().expect("a folder");
+    ServerTls::self_signed(other.path(), &["127.0.0.1".to_owned()]).expect("a certificate");
+    let own = other.path().join("tls.crt");
+    let psql = r#"echo "$PGSSLMODE"; psql -XAtc "SELECT 'verified'""#;
+    let mut command = ana.command(&[&exec[..], &[psql]].concat());
+    command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", &own);
+    let output = command.output().expect("exec ends");
+    assert_eq!(output.stdout, b"verify-full\n", "{output:?}");
+    assert!(text(&output).contains("certificate verify failed"), "{output:?}");
+
+    // Node.js reads one file: it gets both.
+    let both = r#"grep -c BEGIN "$NODE_EXTRA_CA_CERTS""#;
+    let mut command = ana.command(&[&exec[..], &[both]].concat());
+    let output = command.env("NODE_EXTRA_CA_CERTS", &own).output().expect("exec ends");
+    assert_eq!(output.stdout, b"2\n", "{output:?}");
 }
 
 fn text(output: &Output) -> String {

@@ -37,6 +37,7 @@
 //! - `rush`: two approvers at once, floods, retries, mistyped names
 //! - `shut_out`: a disabled identity's sessions, requests and grants end at once
 //! - `soak`: mixed traffic for a long time leaves memory, descriptors, threads and disk as they were
+//! - `startup`: settings, spellings of a profile, the application's name: what a startup packet says, and what is said of it
 //! - `states`: a thousand sessions in every state at one deadline
 //! - `statements`: every way to execute something, by its records; secrets, values, what the log must not show
 //! - `strangers`: those who prove nothing, and greedy testers: nobody else is ended or kept out
@@ -95,6 +96,7 @@ mod roles;
 mod rush;
 mod shut_out;
 mod soak;
+mod startup;
 mod statements;
 mod states;
 mod strangers;

@@ -85,9 +85,13 @@ impl Careful {
     }
 
     async fn connect(&self, profile: Option<ProfileName>) -> Driver {
+        self.connect_with(profile, "").await
+    }
+
+    async fn connect_with(&self, profile: Option<ProfileName>, options: &str) -> Driver {
         let (user, password) = self.grant(profile).await;
         let mut config = Config::new();
-        config.user(&user).password(&password).dbname(TARGET);
+        config.user(&user).password(&password).dbname(TARGET).options(options);
         Driver::connect(self.gate.addresses()[0], &config, false).await.unwrap()
     }
 }
@@ -229,7 +233,12 @@ async fn texts_are_judged_as_the_target_reads_them() {
     assert_eq!(refusal(client.batch_execute(ESCAPED).await), "need_where");
     let left = client.query_one("SELECT count(*) FROM t", &[]).await.unwrap();
     assert_eq!(left.get::<_, i64>(0), 2);
-    drop(driver);
+    // What comes with the startup packet is followed from the first text on.
+    let escaping = careful
+        .connect_with(Some(careful.profile.clone()), "-c standard_conforming_strings=off")
+        .await;
+    assert_eq!(refusal(escaping.client.batch_execute(ESCAPED).await), "need_where");
+    drop((driver, escaping));
     careful.gate.stop(Duration::ZERO).await;
 }
 

@@ -173,11 +173,13 @@ async fn what_a_startup_packet_may_not_hold_is_named() {
     told.says(
         "FATAL",
         "42501",
-        &["startup parameter \"role\" is not allowed", "startup_parameters"],
+        &["startup parameter \"role\" is not allowed", "leave it out"],
     );
-    let options = [("database", TARGET), ("options", "-c session_preload_libraries=x")];
+    on_record(&gate, "parameter_refused").await;
+    let options = [("database", TARGET), ("options", "-c tidegate.reason=two words")];
     let told = refused_with(&gate, &login, &options).await;
-    told.says("FATAL", "42501", &["\"session_preload_libraries\""]);
+    told.says("FATAL", "42601", &["\"words\" in `options`"]);
+    on_record(&gate, "options_unreadable").await;
     let told = refused_with(&gate, &login, &[("database", TARGET), ("replication", "database")]).await;
     told.says(
         "FATAL",

@@ -13,7 +13,7 @@ use crate::lexer::{Backslashes, Encoding};
 #[expect(clippy::too_many_lines, reason = "the fields of a record, one after the other")]
 pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<(), Error> {
     out.extend_from_slice(br#","event":"statement""#);
-    who(out, &statement.who);
+    who(out, &statement.who)?;
     number(out, br#","statement":"#, statement.statement);
     out.extend_from_slice(match statement.kind {
         Kind::Query => br#","kind":"query""#,
@@ -82,7 +82,7 @@ pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<
 /// `,"event":"outcome",…}`
 pub(super) fn outcome(out: &mut Vec<u8>, outcome: &Outcome<'_>) -> Result<(), Error> {
     out.extend_from_slice(br#","event":"outcome""#);
-    who(out, &outcome.who);
+    who(out, &outcome.who)?;
     number(out, br#","statement":"#, outcome.statement);
     out.extend_from_slice(match outcome.result {
         Done::Completed => br#","result":"completed""#,
@@ -133,18 +133,16 @@ fn settings_of_text(out: &mut Vec<u8>, scs: Backslashes, encoding: Encoding) -> 
     Ok(())
 }
 
-/// Ids and names: validated, so nothing in them needs an escape.
-fn who(out: &mut Vec<u8>, who: &Who) {
+fn who(out: &mut Vec<u8>, who: &Who) -> Result<(), Error> {
     for (key, value) in [
-        (&br#","session":""#[..], who.session.as_str()),
-        (br#"","grant":""#, who.grant.as_str()),
-        (br#"","identity":""#, who.identity.as_str()),
-        (br#"","target":""#, who.target.as_str()),
+        (&br#","session":"#[..], who.session.as_str()),
+        (br#","grant":"#, who.grant.as_str()),
+        (br#","identity":"#, who.identity.as_str()),
+        (br#","target":"#, who.target.as_str()),
     ] {
-        out.extend_from_slice(key);
-        out.extend_from_slice(value.as_bytes());
+        string(out, key, value)?;
     }
-    out.push(b'"');
+    Ok(())
 }
 
 fn number(out: &mut Vec<u8>, key: &[u8], value: u64) {

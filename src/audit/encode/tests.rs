@@ -11,7 +11,8 @@ pub(super) fn who() -> Who {
     Who {
         session: SessionId::from_random([1; 10]),
         grant: GrantId::from_random([2; 10]),
-        identity: "ana@example.com".parse().unwrap(),
+        // Every character that JSON or a reader of it may take amiss.
+        identity: "auth0|Zoë O'B\\\"<&".parse().unwrap(),
         target: "orders".parse().unwrap(),
     }
 }
@@ -54,7 +55,7 @@ fn a_line_reads_as_documented() {
         line(&statement(&who, b"SELECT 1", b"x")),
         concat!(
             r#"{"v":2,"seq":9,"time":"2026-11-23T09:05:07.000042Z","event":"statement","session":"se_1111111111","#,
-            r#""grant":"gr_2222222222","identity":"ana@example.com","target":"orders","statement":7,"kind":"execute","#,
+            r#""grant":"gr_2222222222","identity":"auth0|Zoë O'B\\\"<&","target":"orders","statement":7,"kind":"execute","#,
             r#""sql":{"text":"SELECT 1"},"prepared":"","portal":"x","parameters":[{"text":"x"},"null"],"#,
             r#""chain":"0000000000000000"}"#,
             "\n"

@@ -44,7 +44,9 @@ fn plain_piece(text: &str) -> Option<&str> {
 impl Condition {
     /// A field with a name or an id, which JSON writes as they are.
     pub(super) fn field(field: &str, value: &str) -> Self {
-        Self(vec![Needle::exact(&format!(r#""{field}":"{value}""#))])
+        // Serializing a text cannot fail; a line has it as it is written here (no name has a character that is not seen).
+        let value = serde_json::to_string(value).unwrap_or_default();
+        Self(vec![Needle::exact(&format!(r#""{field}":{value}"#))])
     }
 
     /// A text, as the filter compares it: in small letters. `None` if any line may have it.

@@ -1,3 +1,5 @@
+use super::variables::{dotenv, fish, sh};
+use super::verification::SslMode;
 use super::*;
 
 fn login(secret: &str) -> GrantLoginBody {
@@ -8,12 +10,23 @@ fn login(secret: &str) -> GrantLoginBody {
         port: 7432,
         database: "orders".to_owned(),
         connection_string: "postgresql://gr_4k2m9x0a7b.k7:s@127.0.0.1:7432/orders?sslmode=require".to_owned(),
+        certificate: None,
+        sslmode: "verify-full".to_owned(),
+    }
+}
+
+fn verified() -> Verification {
+    Verification {
+        sslmode: SslMode::VerifyFull,
+        root_certificates: Some("/home/ana/gate.pem".into()),
+        node_certificates: Some("/home/ana/both.pem".into()),
+        own: None,
     }
 }
 
 #[test]
 fn variables_as_each_reader_takes_them() {
-    let variables = Variables::of(&login("s3cret"));
+    let variables = Variables::of(&login("s3cret"), &verified());
     let all: Vec<String> = [Format::Sh, Format::Fish, Format::Dotenv, Format::Json]
         .iter()
         .map(|format| variables.written(*format).unwrap())
@@ -41,9 +54,20 @@ proptest::proptest! {
 }
 
 #[test]
-fn sslmode_is_the_connection_strings() {
-    assert_eq!(sslmode("postgresql://u:p@h/d?a=b&sslmode=verify-full"), "verify-full");
-    assert_eq!(sslmode("postgresql://u:p@h/d"), "require");
+fn what_the_user_has_set_goes_on() {
+    let own = Verification {
+        own: Some(SslMode::VerifyFull),
+        ..verified()
+    };
+    let variables = Variables::of(&login("s"), &own).without_welcome(Some("-c jit=off"));
+    let value = |name| {
+        variables
+            .all()
+            .find(|(held, _)| *held == name)
+            .map(|(_, value)| value.to_owned())
+    };
+    assert!(value("DATABASE_URL").unwrap().ends_with("?sslmode=verify-full"));
+    assert_eq!(value("PGOPTIONS").as_deref(), Some("-c jit=off -c tidegate.welcome=off"));
 }
 
 fn grant(id: &str, change: impl FnOnce(&mut serde_json::Value)) -> GrantView {
@@ -100,8 +124,11 @@ async fn ran(script: &str) -> anyhow::Result<u8> {
         name: OsStr::new("sh"),
         arguments: &arguments,
         interrupts: true,
+        welcome: true,
     };
-    program.run_with(&Variables::of(&login("s3cret")), &mut Stops::new()?).await
+    program
+        .run_with(&Variables::of(&login("s3cret"), &verified()), &mut Stops::new()?)
+        .await
 }
 
 #[tokio::test]
@@ -126,9 +153,10 @@ async fn what_cannot_be_run() {
             name: OsStr::new(name),
             arguments: &[],
             interrupts: true,
+            welcome: true,
         };
         let error = program
-            .run_with(&Variables(Vec::new()), &mut Stops::new().unwrap())
+            .run_with(&Variables::of(&login("s"), &verified()), &mut Stops::new().unwrap())
             .await
             .unwrap_err();
         super::super::exit_code(&error)

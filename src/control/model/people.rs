@@ -307,6 +307,14 @@ pub struct GrantLoginBody {
     pub database: String,
     /// All of it, ready to paste into any client.
     pub connection_string: String,
+    /// The certificate to verify the gate by, PEM; absent where the gate does not have its CA's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub certificate: Option<String>,
+    /// How much clients can verify at `host` by that certificate: `verify-full`, or `verify-ca` where the gate's own is for other
+    /// names. `require` where that is not known.
+    #[serde(default)]
+    pub sslmode: String,
 }
 
 /// `GET /v1/users`.

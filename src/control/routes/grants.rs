@@ -109,7 +109,15 @@ pub(in crate::control) async fn login(
     let grant = gate.ledger.grant(&id).await?.grant;
     let secret = login.secret.expose().clone();
     let (host, port) = host_and_port(&gate.advertise);
+    let certificate = gate.tls.current();
+    let sslmode = match certificate.anchor() {
+        _ if certificate.is_for(&host) => "verify-full",
+        Some(_) => "verify-ca",
+        None => "require",
+    };
     Ok(Json(GrantLoginBody {
+        certificate: certificate.anchor().map(str::to_owned),
+        sslmode: sslmode.to_owned(),
         connection_string: connection_string(&login.user, &secret, grant.target(), &gate.advertise),
         host,
         port,

@@ -85,6 +85,14 @@ async fn a_request_is_granted_at_once_used_and_given_back() {
         format!("postgresql://{user}:{secret}@127.0.0.1:7432/orders?sslmode=require")
     );
 
+    assert_eq!(login["sslmode"], "verify-full");
+    assert!(
+        login["certificate"]
+            .as_str()
+            .unwrap()
+            .starts_with("-----BEGIN CERTIFICATE-----\n")
+    );
+
     // Of others' grants one sees nothing, and gets no login.
     let (_, others) = team.says(&team.lena, "GET /v1/grants", &Value::Null).await;
     assert_eq!(others, json!({"grants": []}));

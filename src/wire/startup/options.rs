@@ -10,37 +10,39 @@ use super::StartupError;
 /// Why `options` cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
-    /// A switch other than `-c` and `--name`.
-    #[error("a startup packet with the command-line switch {switch:?} in options")]
+    /// A word other than `-c` and `--name`.
+    #[error("a startup packet with the command-line switch {word:?} in options")]
     Switch {
-        /// The beginning of the switch.
-        switch: String,
+        /// The word.
+        word: String,
     },
     /// A setting without `=`, without a name, or `-c` as the last word.
-    #[error("a startup packet with a setting in options that is not name=value")]
-    NotNameValue,
+    #[error("a startup packet with a setting in options that is not name=value: {word:?}")]
+    NotNameValue {
+        /// What stands for the setting.
+        word: String,
+    },
 }
 
 /// Splits `text` and calls `set` with each name and value, in order.
 pub(super) fn parse(text: &str, mut set: impl FnMut(String, String) -> Result<(), StartupError>) -> Result<(), StartupError> {
+    let not_name_value = |word: String| OptionsError::NotNameValue { word };
     let mut words = Words(text.chars());
     while let Some(word) = words.next() {
         let assignment = if let Some(long) = word.strip_prefix("--") {
             long.to_owned()
         } else if let Some(rest) = word.strip_prefix("-c") {
             if rest.is_empty() {
-                words.next().ok_or(OptionsError::NotNameValue)?
+                words.next().ok_or_else(|| not_name_value(word.clone()))?
             } else {
                 rest.to_owned()
             }
         } else {
-            let switch = word.chars().take(20).collect();
-            return Err(OptionsError::Switch { switch }.into());
+            return Err(OptionsError::Switch { word }.into());
         };
-        let (name, value) = assignment.split_once('=').ok_or(OptionsError::NotNameValue)?;
-        if name.is_empty() {
-            return Err(OptionsError::NotNameValue.into());
-        }
+        let Some((name, value)) = assignment.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            return Err(not_name_value(assignment).into());
+        };
         // ParseLongOption (src/backend/utils/misc/guc.c): dashes in the name are underscores.
         set(name.replace('-', "_"), value.to_owned())?;
     }
@@ -121,7 +123,10 @@ mod tests {
             );
         }
         for text in ["-c", "-c=", "-c =x", "--=x", "--", "-c a", "--a", "-c -c"] {
-            assert_eq!(read(text), Err(OptionsError::NotNameValue.into()), "{text}");
+            assert!(
+                matches!(read(text), Err(StartupError::Options(OptionsError::NotNameValue { .. }))),
+                "{text}"
+            );
         }
     }
 

@@ -191,11 +191,13 @@ fn settings_of_the_packet_outweigh_options() {
 }
 
 #[test]
-fn names_are_cut_where_postgresql_cuts() {
-    let long = "x".repeat(70);
-    let read = startup(0, format!("user\0{long}\0database\0{}é\0\0", "y".repeat(62)).as_bytes()).unwrap();
-    assert_eq!(read.user, "x".repeat(63));
-    assert_eq!(read.database, Some("y".repeat(62)));
+fn names_are_cut_between_characters() {
+    let (user, database) = ("x".repeat(300), "y".repeat(MAX_DATABASE_BYTES - 1));
+    let packet = format!("user\0{user}\0database\0{database}é\0application_name\0{user}\0\0");
+    let read = startup(0, packet.as_bytes()).unwrap();
+    assert_eq!(read.user, "x".repeat(MAX_USER_BYTES));
+    assert_eq!(read.database, Some(database));
+    assert_eq!(read.application_name(), Some("x".repeat(LONGEST_NAME).as_str()));
 }
 
 #[test]
@@ -277,7 +279,7 @@ proptest! {
     #[test]
     fn likely_packets_do_not_panic_and_stay_small(minor in any::<u16>(), body in likely_body()) {
         if let Ok(read) = startup(minor, &body) {
-            prop_assert!(!read.user.is_empty() && read.user.len() <= LONGEST_NAME);
+            prop_assert!(!read.user.is_empty() && read.user.len() <= MAX_USER_BYTES);
             prop_assert!(read.settings.len() <= MOST_SETTINGS);
             let kept: usize = read.settings.iter().map(|(name, value)| name.len() + value.len()).sum();
             prop_assert!(kept <= body.len() * 4);

@@ -59,8 +59,13 @@ impl Walls {
 
     /// A grant for Ana with a profile.
     pub(crate) fn grant(&self, profile: &str, window: &str) -> Login {
+        self.grant_of(super::ANA, profile, window)
+    }
+
+    /// A grant for somebody with a profile.
+    pub(crate) fn grant_of(&self, identity: &str, profile: &str, window: &str) -> Login {
         let more = ["--profile", profile];
-        self.gate.grant(super::ANA, TARGET, window, &more).expect("a grant")
+        self.gate.grant(identity, TARGET, window, &more).expect("a grant")
     }
 
     /// A session under a new grant.

@@ -1,0 +1,110 @@
+//! The variables by which a program connects, and how each reader of them is written to.
+//!
+//! It starts nothing and asks nobody.
+
+use clap::ValueEnum;
+
+use super::render;
+use super::verification::{SslMode, Verification};
+use crate::control::model::GrantLoginBody;
+use crate::secret::Secret;
+
+/// How variables are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// `export NAME='value'`: sh, bash, zsh
+    Sh,
+    /// `set -gx NAME 'value'`
+    Fish,
+    /// `NAME='value'`
+    Dotenv,
+    /// One object
+    Json,
+}
+
+/// Settings for a program to connect with. By name, so that they cannot be printed whole by accident.
+pub(super) struct Variables(Vec<(&'static str, Secret<String>)>);
+
+impl Variables {
+    pub(super) fn of(login: &GrantLoginBody, verification: &Verification) -> Self {
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let mut all = vec![
+            ("PGHOST", secret(&login.host)),
+            ("PGPORT", secret(&login.port.to_string())),
+            ("PGUSER", secret(&login.user)),
+            ("PGPASSWORD", secret(&login.secret)),
+            ("PGDATABASE", secret(&login.database)),
+            ("PGSSLMODE", secret(verification.sslmode.name())),
+        ];
+        let files = [
+            ("PGSSLROOTCERT", &verification.root_certificates),
+            ("NODE_EXTRA_CA_CERTS", &verification.node_certificates),
+        ];
+        all.extend(
+            files
+                .iter()
+                .filter_map(|(name, file)| Some((*name, secret(&file.as_ref()?.to_string_lossy())))),
+        );
+        all.push((
+            "DATABASE_URL",
+            Secret::new(with_sslmode(&login.connection_string, verification.own)),
+        ));
+        Self(all)
+    }
+
+    /// Adds that the session is to begin without the gate's notice, to what the user has in PGOPTIONS.
+    pub(super) fn without_welcome(mut self, own_options: Option<&str>) -> Self {
+        let own = own_options.map(|own| format!("{own} ")).unwrap_or_default();
+        self.0
+            .push(("PGOPTIONS", Secret::new(format!("{own}-c tidegate.welcome=off"))));
+        self
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(name, value)| (*name, value.expose().as_str()))
+    }
+
+    pub(super) fn written(&self, format: Format) -> anyhow::Result<String> {
+        let lines = |line: &dyn Fn(&str, &str) -> String| {
+            let lines: Vec<String> = self.all().map(|(name, value)| line(name, value)).collect();
+            lines.join("\n")
+        };
+        Ok(match format {
+            Format::Sh => lines(&|name, value| format!("export {name}={}", sh(value))),
+            Format::Fish => lines(&|name, value| format!("set -gx {name} {};", fish(value))),
+            Format::Dotenv => lines(&|name, value| format!("{name}={}", dotenv(value))),
+            Format::Json => {
+                let all = self.all().map(|(name, value)| (name.to_owned(), value.into()));
+                render::json(&serde_json::Value::Object(all.collect()))?
+            }
+        })
+    }
+}
+
+/// The gate's connection string, with the user's own mode where that is a stronger one. The gate says `require`, for some drivers
+/// know no more; those that follow libpq verify with it too, as soon as PGSSLROOTCERT is set.
+fn with_sslmode(connection_string: &str, own: Option<SslMode>) -> String {
+    const OF_GATE: &str = "sslmode=require";
+    match own {
+        Some(own) if own > SslMode::Require => connection_string.replace(OF_GATE, &format!("sslmode={}", own.name())),
+        _ => connection_string.to_owned(),
+    }
+}
+
+pub(super) fn sh(value: &str) -> String {
+    format!("'{}'", value.replace('\'', r"'\''"))
+}
+
+pub(super) fn fish(value: &str) -> String {
+    format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
+}
+
+/// Single quotes are literal in every reader of these files; a value with one in it needs the other kind.
+pub(super) fn dotenv(value: &str) -> String {
+    if value.contains('\'') {
+        let escaped = value.replace('\\', r"\\").replace('"', "\\\"").replace('$', r"\$");
+        format!("\"{escaped}\"")
+    } else {
+        format!("'{value}'")
+    }
+}
