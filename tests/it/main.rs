@@ -30,6 +30,7 @@
 //! - `pipelines`: what was sent ahead of its answers when the deadline comes, or a revocation
 //! - `profiles`: profiles that say what they may do: planned, applied, and looked after by a running gate
 //! - `rails`: a statement that a profile does not want: the error, what works after it, what is on record
+//! - `recreated`: a target's database is dropped, copied, restored while the gate runs
 //! - `refusals`: every way a login is refused, by its packet
 //! - `reload`: other policies are on record before they decide; those with a mistake never do
 //! - `restarts`: `kill -9` in the middle of every state of a request; what was, is; what was over, stays over
@@ -88,6 +89,7 @@ mod oidc;
 mod pipelines;
 mod profiles;
 mod rails;
+mod recreated;
 mod refusals;
 mod reload;
 mod restarts;
