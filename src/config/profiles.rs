@@ -104,7 +104,13 @@ fn rights(table: &Section<'_, '_>) -> Rights {
         delete: patterns(table, "delete", |text| {
             Pattern::without_columns(text, "rows are deleted whole")
         }),
+        truncate: plain("truncate", "tables are emptied whole"),
+        references: tables("references"),
+        trigger: plain("trigger", "triggers are a table's"),
+        maintain: plain("maintain", "tables are maintained whole"),
         usage: plain("usage", "sequences have none"),
+        sequence_select: plain("sequence_select", "sequences have none"),
+        sequence_update: plain("sequence_update", "sequences have none"),
         execute: plain("execute", "functions are meant with all their arguments"),
         schemas: table.list("schemas", str::parse::<Glob>),
         create: table.list("create", str::parse::<Glob>).unwrap_or_default(),

@@ -180,7 +180,14 @@ SELECT jsonb_build_object(
     'comment', obj_description(c.oid, 'pg_class'),
     'definition', CASE WHEN c.relkind = 'v' AND n.nspname = ANY ($1)
         THEN encode(sha256(convert_to(pg_get_viewdef(c.oid), 'UTF8')), 'hex') END,
-    'nature', CASE WHEN c.relrowsecurity THEN 'RowSecurity' ELSE 'Plain' END)::text
+    'policies', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+            'name', y.polname,
+            'everybody', 0 = ANY (y.polroles),
+            'roles', (SELECT coalesce(jsonb_agg(r.rolname), '[]') FROM pg_roles AS r WHERE r.oid = ANY (y.polroles)),
+            'by_user', concat(pg_get_expr(y.polqual, y.polrelid), pg_get_expr(y.polwithcheck, y.polrelid)) ~* '(current|session)_user')
+            ORDER BY y.polname), '[]')
+        FROM pg_policy AS y WHERE y.polrelid = c.oid AND c.relrowsecurity),
+    'nature', CASE WHEN c.relkind = 'm' THEN 'Materialized' WHEN c.relrowsecurity THEN 'RowSecurity' ELSE 'Plain' END)::text
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (
     SELECT jsonb_agg(p) FILTER (WHERE may) AS may, bool_or(may IS NULL) AS vanished
