@@ -25,6 +25,7 @@
 //! - `lifeless`: a gate that is frozen gives no sign of life, to its service manager or at `/livez`
 //! - `log`: what the log says is what the server ran
 //! - `log_trust`: a log that is cut, gone or another is noticed by the ledger; one made to take all memory takes little
+//! - `masks`: masks beside the search path, qualified names, migrations, restores and dumps
 //! - `messages`: standard error that is stuck or fails holds nothing up
 //! - `oidc`: a pipeline's token of an OpenID provider that the test starts, and every token that is not good
 //! - `pipelines`: what was sent ahead of its answers when the deadline comes, or a revocation
@@ -84,6 +85,7 @@ mod left_behind;
 mod lifeless;
 mod log;
 mod log_trust;
+mod masks;
 mod messages;
 mod oidc;
 mod pipelines;
