@@ -6,8 +6,10 @@
 //! The codes follow what drivers do with them: pools evict a connection on class 08 and on 57P01 to 57P03, so what ends a
 //! session is one of those; refusals at login use 28000, and 28P01 for anything that would tell a stranger whether a grant exists.
 
+mod target;
 mod words;
 
+pub use target::TargetRefusal;
 pub(crate) use words::prolonging;
 
 use std::time::Duration;
@@ -238,10 +240,14 @@ pub enum Ending {
         /// The target.
         target: TargetName,
     },
-    /// The target's server has no connection left, for the gate's account or for anybody.
-    TargetFull {
+    /// The target's server said no for a reason that tools act on: they make what is missing, or try again later.
+    TargetSaysNo {
         /// The target.
         target: TargetName,
+        /// The reason.
+        refusal: TargetRefusal,
+        /// The server's own words, one line of them.
+        message: String,
     },
     /// The target did not make the grant's role, so there is nothing to log in as.
     RoleNotMade {
@@ -428,7 +434,7 @@ impl Ending {
             Self::TargetUnreachable { .. } => "target_unreachable",
             Self::TargetRefused { .. } => "target_refused",
             Self::LeftoversPending { .. } => "leftovers_pending",
-            Self::TargetFull { .. } => "target_full",
+            Self::TargetSaysNo { refusal, .. } => refusal.name(),
             Self::RoleNotMade { .. } => "role_not_made",
             Self::LedgerFailed => "ledger_failed",
             Self::Draining => "draining",
@@ -488,7 +494,8 @@ impl Ending {
             Self::ParameterRefused { .. } | Self::ReplicationRefused { .. } => "42501",
             // What PostgreSQL itself says when authentication takes too long.
             Self::HandshakeTimeout { .. } => "57014",
-            Self::TooMany { .. } | Self::TargetFull { .. } => "53300",
+            Self::TargetSaysNo { refusal, .. } => refusal.sqlstate(),
+            Self::TooMany { .. } => "53300",
             Self::TooManyPrepared { .. } | Self::PreparedTooLarge { .. } => "54000",
             Self::LedgerFailed | Self::AuditFailed { disk_full: false } => "58030",
             Self::AuditFailed { disk_full: true } => "53100",

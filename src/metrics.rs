@@ -3,6 +3,7 @@
 //! Labels have few values by design: endings, rules, and names of the configuration; never a grant, an identity or an address.
 
 mod labels;
+mod profiles;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -85,6 +86,7 @@ struct Counters {
     forward_missed: Counter,
     forward_lag: Gauge<f64, AtomicU64>,
     drift: Family<ByProfile, Gauge>,
+    looked_at: Family<ByTarget, Gauge>,
     roles: Family<ByTarget, Gauge>,
     roles_made: Family<ByTarget, Counter>,
     roles_retired: Family<ByTarget, Counter>,
@@ -119,6 +121,7 @@ impl Default for Counters {
             forward_missed: Counter::default(),
             forward_lag: Gauge::default(),
             drift: Family::default(),
+            looked_at: Family::default(),
             roles: Family::default(),
             roles_made: Family::default(),
             roles_retired: Family::default(),
@@ -301,18 +304,6 @@ impl Metrics {
         self.0.forward_lag.set(lag.as_secs_f64());
     }
 
-    /// Whether a target's database differs from what a profile says.
-    pub fn profile(&self, target: &TargetName, profile: &ProfileName, differs: bool) {
-        let (target, profile) = (target.clone(), profile.clone());
-        let gauge = self.0.drift.get_or_create(&ByProfile { target, profile });
-        gauge.set(i64::from(differs));
-    }
-
-    /// Forgets the profiles: there are others now.
-    pub fn no_profiles(&self) {
-        self.0.drift.clear();
-    }
-
     /// A message was refused by the guard rails of a profile, for it breaks this rule.
     pub fn rail_refused(&self, target: &TargetName, profile: &ProfileName, rule: &'static str) {
         let (target, profile) = (target.clone(), profile.clone());
@@ -347,7 +338,6 @@ impl Metrics {
             cancels,
             overshoot,
             clock_ahead,
-            drift,
             rail_refusals,
             ..
         } = &*self.0;
@@ -374,11 +364,7 @@ impl Metrics {
         self.0.register_log(&mut registry);
         self.0.register_tellings(&mut registry);
         self.0.register_forwarding(&mut registry);
-        registry.register(
-            "profile_drift",
-            "1 while the target's database differs from what the profile says",
-            drift.clone(),
-        );
+        self.0.register_profiles(&mut registry);
         self.0.register_roles(&mut registry);
         registry.register(
             "rail_refusals",
@@ -417,6 +403,7 @@ mod tests {
         });
         metrics.forwarded(7, 1, Duration::from_millis(1500));
         metrics.profile(&target, &"read-only".parse().unwrap(), true);
+        metrics.profiles_looked_at(&target, jiff::Timestamp::from_second(1_764_000_000).unwrap());
         let roles = Roles {
             present: 1,
             made: 3,
@@ -447,6 +434,7 @@ mod tests {
             "tidegate_audit_forward_missed_total 1",
             "tidegate_audit_forward_lag_seconds 1.5",
             "tidegate_profile_drift{target=\"orders\",profile=\"read-only\"} 1",
+            "tidegate_profile_checked_timestamp_seconds{target=\"orders\"} 1764000000",
             "tidegate_rail_refusals_total{target=\"orders\",profile=\"read-only\",rule=\"need_where\"} 1",
             "tidegate_ending_overshoot_seconds_bucket{le=\"0.005\"} 1",
         ] {

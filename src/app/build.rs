@@ -17,7 +17,7 @@ use crate::frontend;
 use crate::names::{ProfileName, TargetName};
 use crate::provision::{Profile, Roles, Terminator};
 use crate::rails::{InvalidRules, Rails};
-use crate::session::{self, Keep, Leftovers, Rules, TargetRoom};
+use crate::session::{self, Keep, Leftovers, MaskedTables, Rules, TargetRoom};
 use crate::strangers::{StrangerLimits, Strangers};
 use crate::tls::{ClientTls, ServerTls, ServerTlsCell, TlsError};
 use crate::upstream::{Account, Target};
@@ -62,7 +62,7 @@ impl Builder {
         }
         let rooms: HashMap<_, _> = targets
             .into_iter()
-            .map(|(target, settings, rails, show)| (target.name.clone(), self.room(target, profiles(settings), rails, show)))
+            .map(|(target, settings, rails, show)| (target.name.clone(), self.room(target, settings, rails, show)))
             .collect();
         self.rooms.clone_from(&rooms);
         self.tls.replace(certificate);
@@ -79,7 +79,7 @@ impl Builder {
         })
     }
 
-    fn room(&self, target: Target, profiles: Option<Vec<Profile>>, rails: RailsOf, show: Show) -> Arc<TargetRoom> {
+    fn room(&self, target: Target, settings: &TargetSettings, rails: RailsOf, show: Show) -> Arc<TargetRoom> {
         let limit = target.max_sessions.unwrap_or(NO_LIMIT);
         let target = Arc::new(target);
         // Places in use stay in use, as long as the limit is the same.
@@ -91,11 +91,12 @@ impl Builder {
             terminator: self.terminator(&target),
             leftovers: self.leftovers(&target),
             target: Arc::clone(&target),
-            roles: profiles.map(|profiles| self.roles(&target, profiles)),
+            roles: profiles(settings).map(|profiles| self.roles(&target, profiles)),
             places,
             limit,
             show,
             rails,
+            masked: masked(settings),
         })
     }
 
@@ -144,12 +145,30 @@ fn rails(target: &TargetSettings) -> Result<RailsOf, InvalidRules> {
     Ok(made)
 }
 
+/// The tables that profiles are shown with masks; the narrowest's also for grants that name none.
+fn masked(target: &TargetSettings) -> HashMap<Option<ProfileName>, Arc<MaskedTables>> {
+    let mut made = HashMap::new();
+    for (at, profile) in target.profiles.iter().enumerate() {
+        let Some((views, rights)) = profile.views(&target.name).zip(profile.rights.as_ref()) else {
+            continue;
+        };
+        let tables = rights.masks.iter().map(|mask| (mask.schema.clone(), mask.name.clone()));
+        let masked = Arc::new(MaskedTables::new(views.quoted(), tables.collect()));
+        if at == 0 {
+            made.insert(None, Arc::clone(&masked));
+        }
+        made.insert(Some(profile.name.clone()), masked);
+    }
+    made
+}
+
 /// What its grants' roles get; `None`: its sessions share its account.
 pub(super) fn profiles(settings: &TargetSettings) -> Option<Vec<Profile>> {
     let profile = |profile: &ProfileSettings| Profile {
         name: profile.name.clone(),
         connections: profile.connection_limit,
-        settings: profile.session_settings(&settings.name),
+        settings: profile.settings.clone(),
+        views: profile.views(&settings.name),
     };
     settings.has_rights().then(|| settings.profiles.iter().map(profile).collect())
 }
@@ -198,6 +217,7 @@ pub(super) fn target(settings: &TargetSettings) -> Result<Target, TlsError> {
     let (name, host) = (settings.name.clone(), settings.host.clone());
     let mut target = Target::new(name, host, settings.database.clone(), settings.user.clone(), tls);
     target.port = settings.port;
+    target.maintenance_database.clone_from(&settings.maintenance_database);
     target.account.password.clone_from(&settings.password);
     target.admin = settings.admin.as_ref().map(account);
     target.auth = settings.auth.iter().copied().collect();

@@ -4,11 +4,13 @@
 //! It changes nothing at a database: `tidegate target apply` does, when somebody has looked at what differs.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::profiles::profiles;
 use crate::causes::in_one_line;
@@ -17,13 +19,17 @@ use crate::config::Settings;
 use crate::control::model::ProfileStatus;
 use crate::metrics::Metrics;
 use crate::names::{ProfileName, TargetName};
-use crate::provision::profiles::{Compared, Definition, Definitions, compare};
+use crate::provision::profiles::{Compared, Definition, Definitions, Looked, compare_if_changed};
 use crate::tls::TlsError;
 use crate::upstream::Target;
 
-/// How often it looks, besides at the start and at each reload.
-const EVERY: Duration = Duration::from_mins(5);
-/// How long one look may take: a catalogue with very many tables is read in seconds.
+/// How often it looks whether anything changed since it compared. A look is one short connection and a few milliseconds; none is kept.
+const EVERY: Duration = Duration::from_secs(5);
+/// A look at a large catalogue takes longer: the pause behind it is so many times as long.
+const PAUSE_PER_LOOK: u32 = 20;
+/// How often everything is compared even if nothing seems to have changed.
+const COMPARE_EVERY: Duration = Duration::from_mins(5);
+/// How long one look may take: a catalogue with very many tables is compared in seconds.
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// How many differences of a profile are named.
@@ -42,25 +48,96 @@ pub(super) fn looks(settings: &Settings) -> Result<Looks, TlsError> {
 /// How the databases stood at the last look.
 pub(super) type Seen = BTreeMap<TargetName, Vec<ProfileStatus>>;
 
-/// Looks for as long as the gate runs.
+/// Looks for as long as the gate runs, at each target in its own time.
 pub(super) async fn watch(mut looks: watch::Receiver<Looks>, metrics: Metrics, clock: Clock, seen: watch::Sender<Seen>) {
-    let mut said = Said::default();
+    let watch = Watch {
+        metrics,
+        clock,
+        seen,
+        said: Mutex::default(),
+    };
     loop {
         let now = looks.borrow_and_update().clone();
-        for (target, definitions) in now.iter() {
-            let statuses = said.look(target, definitions, &metrics, clock.now()).await;
-            seen.send_modify(|seen| drop(seen.insert(definitions.target.clone(), statuses)));
-        }
-        seen.send_modify(|seen| seen.retain(|target, _| now.iter().any(|(_, there)| there.target == *target)));
+        watch
+            .seen
+            .send_modify(|seen| seen.retain(|target, _| now.iter().any(|(_, there)| there.target == *target)));
+        let followed = join_all(now.iter().map(|(target, definitions)| watch.follow(target, definitions)));
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
+            _ = followed, if !now.is_empty() => {}
             changed = looks.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                metrics.no_profiles();
+                watch.metrics.no_profiles();
             }
         }
+    }
+}
+
+/// What the looks at all targets share.
+struct Watch {
+    metrics: Metrics,
+    clock: Clock,
+    seen: watch::Sender<Seen>,
+    said: Mutex<Said>,
+}
+
+/// What the last comparison with a target came to.
+struct Known {
+    fingerprint: String,
+    statuses: Vec<ProfileStatus>,
+    compared_at: Instant,
+}
+
+impl Watch {
+    /// Follows one target, until it is dropped.
+    async fn follow(&self, target: &Arc<Target>, definitions: &Definitions) {
+        let mut known = None;
+        loop {
+            let begun = self.clock.moment().instant;
+            self.look(target, definitions, &mut known).await;
+            let took = self.clock.moment().instant.duration_since(begun);
+            tokio::time::sleep(EVERY.max(took * PAUSE_PER_LOOK)).await;
+        }
+    }
+
+    async fn look(&self, target: &Arc<Target>, definitions: &Definitions, known: &mut Option<Known>) {
+        let name = &definitions.target;
+        let now = self.clock.moment();
+        let fresh = known
+            .as_ref()
+            .filter(|known| now.instant.duration_since(known.compared_at) < COMPARE_EVERY);
+        let asked = compare_if_changed(target, definitions, fresh.map(|known| known.fingerprint.as_str()));
+        let looked = match tokio::time::timeout(LIMIT, asked).await {
+            Ok(Ok(looked)) => Ok(looked),
+            Ok(Err(error)) => Err(in_one_line(&error)),
+            Err(_) => Err(format!("it took longer than {LIMIT:?}")),
+        };
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let statuses = match looked {
+            Ok(Looked::Changed(fingerprint, comparison)) => {
+                let statuses = said.compared(name, comparison.profiles, &self.metrics, now.time);
+                *known = Some(Known {
+                    fingerprint,
+                    statuses: statuses.clone(),
+                    compared_at: now.instant,
+                });
+                statuses
+            }
+            Ok(Looked::AsBefore) => {
+                let mut statuses = known.as_ref().map(|known| known.statuses.clone()).unwrap_or_default();
+                statuses.iter_mut().for_each(|status| status.looked_at = now.time);
+                statuses
+            }
+            Err(reason) => {
+                *known = None;
+                said.failed(definitions, &reason, now.time)
+            }
+        };
+        if known.is_some() {
+            self.metrics.profiles_looked_at(name, now.time);
+        }
+        self.seen.send_modify(|seen| drop(seen.insert(name.clone(), statuses)));
     }
 }
 
@@ -72,51 +149,43 @@ struct Said {
 }
 
 impl Said {
-    async fn look(
+    fn compared(
         &mut self,
-        target: &Arc<Target>,
-        definitions: &Definitions,
+        target: &TargetName,
+        compared: Vec<Compared>,
         metrics: &Metrics,
         looked_at: Timestamp,
     ) -> Vec<ProfileStatus> {
-        let name = &definitions.target;
-        let compared = match tokio::time::timeout(LIMIT, compare(target, definitions)).await {
-            Ok(Ok(comparison)) => Ok(comparison.profiles),
-            Ok(Err(error)) => Err(in_one_line(&error)),
-            Err(_) => Err(format!("it took longer than {LIMIT:?}")),
-        };
-        match compared {
-            Ok(compared) => {
-                self.failed.remove(name);
-                let mut statuses = Vec::new();
-                for compared in compared {
-                    metrics.profile(name, &compared.profile, !compared.plan.in_step());
-                    statuses.push(ProfileStatus {
-                        profile: compared.profile.clone(),
-                        looked_at,
-                        differences: Some(compared.plan.differences()),
-                        first: compared.plan.first(MAX_SHOWN),
-                        problem: None,
-                    });
-                    self.say(name, compared);
-                }
-                statuses
-            }
-            Err(reason) => {
-                if self.failed.get(name) != Some(&reason) {
-                    tracing::warn!(target_name = %name, reason, "it cannot be seen whether the database is as the profiles say");
-                    self.failed.insert(name.clone(), reason.clone());
-                }
-                let status = |definition: &Definition| ProfileStatus {
-                    profile: definition.name.clone(),
-                    looked_at,
-                    differences: None,
-                    first: Vec::new(),
-                    problem: Some(reason.clone()),
-                };
-                definitions.profiles.iter().map(status).collect()
-            }
+        self.failed.remove(target);
+        let mut statuses = Vec::new();
+        for compared in compared {
+            metrics.profile(target, &compared.profile, !compared.plan.in_step());
+            statuses.push(ProfileStatus {
+                profile: compared.profile.clone(),
+                looked_at,
+                differences: Some(compared.plan.differences()),
+                first: compared.plan.first(MAX_SHOWN),
+                problem: None,
+            });
+            self.say(target, compared);
         }
+        statuses
+    }
+
+    fn failed(&mut self, definitions: &Definitions, reason: &str, looked_at: Timestamp) -> Vec<ProfileStatus> {
+        let target = &definitions.target;
+        if self.failed.get(target).is_none_or(|before| before != reason) {
+            tracing::warn!(target_name = %target, reason, "it cannot be seen whether the database is as the profiles say");
+            self.failed.insert(target.clone(), reason.to_owned());
+        }
+        let status = |definition: &Definition| ProfileStatus {
+            profile: definition.name.clone(),
+            looked_at,
+            differences: None,
+            first: Vec::new(),
+            problem: Some(reason.to_owned()),
+        };
+        definitions.profiles.iter().map(status).collect()
     }
 
     fn say(&mut self, target: &TargetName, compared: Compared) {

@@ -10,8 +10,11 @@ use crate::provision::profiles::{Definition, Definitions};
 use crate::tls::TlsError;
 use crate::upstream::Target;
 
+/// A target and the definitions of its profiles.
+pub type TargetProfiles = (Arc<Target>, Definitions);
+
 /// The way to a target, as the account that provisions there or another, and the definitions of its profiles; those that are only names have none.
-pub fn profiles(settings: &TargetSettings, account: Option<&AccountSettings>) -> Result<(Arc<Target>, Definitions), TlsError> {
+pub fn profiles(settings: &TargetSettings, account: Option<&AccountSettings>) -> Result<TargetProfiles, TlsError> {
     let mut target = build::target(settings)?;
     if let Some(account) = account {
         target.admin = Some(build::account(account));
@@ -20,7 +23,7 @@ pub fn profiles(settings: &TargetSettings, account: Option<&AccountSettings>) ->
         Some(Definition {
             name: profile.name.clone(),
             rights: profile.rights.clone()?,
-            settings: profile.session_settings(&settings.name),
+            settings: profile.settings.clone(),
         })
     });
     let definitions = Definitions {

@@ -271,7 +271,7 @@ async fn release(client: &Client, access: &Access) {
 }
 
 /// Whether a Ctrl-C goes to us and to what we started alike: the terminal sends it to the whole foreground group.
-fn at_the_terminal() -> bool {
+pub(super) fn at_the_terminal() -> bool {
     let terminal = std::fs::File::open("/dev/tty");
     terminal.is_ok_and(|terminal| rustix::termios::tcgetpgrp(&terminal).is_ok_and(|foreground| foreground == getpgrp()))
 }
@@ -300,20 +300,26 @@ impl Program<'_> {
             command.env_remove(name);
         }
         command.envs(variables.all());
-        let mut child = command.spawn().map_err(|reason| CannotRun {
+        let ended = run_to_its_end(command, self.interrupts, stops).await;
+        Ok(ended.map_err(|reason| CannotRun {
             program: self.name.to_string_lossy().into_owned(),
             reason,
-        })?;
-        let process = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        loop {
-            tokio::select! {
-                status = child.wait() => return Ok(code(status?)),
-                stop = stops.next() => {
-                    let passed_on = self.interrupts || !matches!(stop, Signal::INT | Signal::QUIT);
-                    if let Some(process) = process.filter(|_| passed_on) {
-                        // It may have ended just now.
-                        let _ = kill_process(process, stop);
-                    }
+        })?)
+    }
+}
+
+/// Runs a command to its end and returns its exit code; passes signals on to it, SIGINT and SIGQUIT only if `interrupts`.
+pub(super) async fn run_to_its_end(mut command: tokio::process::Command, interrupts: bool, stops: &mut Stops) -> io::Result<u8> {
+    let mut child = command.spawn()?;
+    let process = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    loop {
+        tokio::select! {
+            status = child.wait() => return Ok(code(status?)),
+            stop = stops.next() => {
+                let passed_on = interrupts || !matches!(stop, Signal::INT | Signal::QUIT);
+                if let Some(process) = process.filter(|_| passed_on) {
+                    // It may have ended just now.
+                    let _ = kill_process(process, stop);
                 }
             }
         }

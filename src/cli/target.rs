@@ -2,8 +2,9 @@
 //! grants.
 //!
 //! But for these it asks no gate: it reads the configuration and talks to the database itself, also as another account than the gate's, for only
-//! who owns a table may say who reads it. Nothing is changed but by `apply`.
+//! who owns a table may say who reads it. Nothing is changed but by `apply` and `lift`.
 
+mod lift;
 mod status;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use serde_json::json;
 
 use super::args::Output;
 use super::render;
-use crate::app::profiles::profiles;
+use crate::app::profiles::{TargetProfiles, profiles};
 use crate::config::{self, AccountSettings, Mistake, TargetSettings};
 use crate::names::TargetName;
 use crate::provision::profiles::{Compared, Comparison, ProfilesError, apply, compare};
@@ -45,6 +46,20 @@ to be a member of the role that does; a superuser has both. Views with masks bel
 Exit codes: 0 it is as the profiles say, 7 all was done that this account may do, but somebody else
 gave a profile's role more, 1 nothing was done.")]
     Apply(TargetArgs),
+    /// Lifts the masks while a command of the tables' owner runs, and applies them again: for migrations and restores, which the
+    /// views with masks stand in the way of
+    #[command(after_help = "\
+Examples:
+  tidegate target lift orders --user shop_owner --password-file owner.password -- pg_restore --clean -d shop shop.dump
+  tidegate target lift orders --user shop_owner --password-file owner.password -- psql -f migration.sql
+
+Meanwhile who is shown a table with masks is shown nothing of it. The masks are applied again when
+the command has failed or was interrupted, too. Without a command they stay lifted until
+`tidegate target apply`. The command gets this program's own environment, and no password.
+
+Exit codes: the command's, if it is not 0; else those of `apply`; 1 nothing was lifted, or the
+masks could not be applied again.")]
+    Lift(lift::LiftArgs),
     /// Shows the roles of a target's grants as its server has them: whose, until when, how many are logged in, what is left over
     #[command(after_help = "\
 Examples:
@@ -80,6 +95,7 @@ pub(super) async fn run(config: &Path, command: TargetCommand) -> anyhow::Result
     match command {
         TargetCommand::Plan(args) => show_plan(config, &args).await,
         TargetCommand::Apply(args) => bring_in_step(config, &args).await,
+        TargetCommand::Lift(args) => lift::run(config, &args).await,
         TargetCommand::Status(args) => status::run(config, args).await.map(|()| 0),
     }
 }
@@ -139,16 +155,20 @@ async fn show_plan(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
 
 async fn bring_in_step(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
     let settings = args.settings(config)?;
-    let (target, definitions) = profiles(&settings, args.account()?.as_ref())?;
+    applied(args, &settings, &profiles(&settings, args.account()?.as_ref())?).await
+}
+
+/// Applies, and says what was done.
+async fn applied(args: &TargetArgs, settings: &TargetSettings, (target, definitions): &TargetProfiles) -> anyhow::Result<u8> {
     let progress = |profile: &_, step: &crate::provision::profiles::Step| {
         if args.output == Output::Table {
             let line = format!("{profile}: {};", step.sql);
             render::print_line(&render::visible(&line));
         }
     };
-    let done = apply(&target, &definitions, progress)
+    let done = apply(target, definitions, progress)
         .await
-        .map_err(|error| at(&settings, error))?;
+        .map_err(|error| at(settings, error))?;
     let steps: usize = done.profiles.iter().map(|compared| compared.plan.steps.len()).sum();
     let more = done.beyond();
     let value = json!({ "target": settings.name, "in_step": more == 0, "done": done.profiles });

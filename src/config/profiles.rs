@@ -7,7 +7,7 @@ use std::fmt::Display;
 use super::reader::{Own, Section};
 use crate::names::{ProfileName, TargetName};
 use crate::rails::{Rails, Rules};
-use crate::rights::{Glob, Mask, MaskedTable, Pattern, Rights, literal, profile_role};
+use crate::rights::{Glob, Mask, MaskedTable, Pattern, Rights, RoleName, literal, profile_role};
 
 /// What can be asked for at a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,22 +38,12 @@ impl ProfileSettings {
 }
 
 impl ProfileSettings {
-    /// The settings its sessions begin with at a target: where it has masks, with their views before everything else that an
-    /// unqualified name could mean. The value of `search_path` is a list, not to be quoted as one name.
+    /// Returns the schema of its views with masks at a target, where it has masks: it goes before everything else that an unqualified
+    /// name could mean.
     #[must_use]
-    pub fn session_settings(&self, target: &TargetName) -> Vec<(String, String)> {
-        let mut settings = self.settings.clone();
-        if self.rights.as_ref().is_none_or(|rights| rights.masks.is_empty()) {
-            return settings;
-        }
-        let views = profile_role(target, &self.name).quoted();
-        let path = |(name, _): &&mut (String, String)| name.eq_ignore_ascii_case("search_path");
-        match settings.iter_mut().find(path) {
-            Some((_, path)) => *path = format!("{views}, {path}"),
-            // What is not said is as the server has it by default.
-            None => settings.push(("search_path".to_owned(), format!("{views}, \"$user\", public"))),
-        }
-        settings
+    pub fn views(&self, target: &TargetName) -> Option<RoleName> {
+        let rights = self.rights.as_ref()?;
+        (!rights.masks.is_empty()).then(|| profile_role(target, &self.name))
     }
 }
 
@@ -114,7 +104,13 @@ fn rights(table: &Section<'_, '_>) -> Rights {
         delete: patterns(table, "delete", |text| {
             Pattern::without_columns(text, "rows are deleted whole")
         }),
+        truncate: plain("truncate", "tables are emptied whole"),
+        references: tables("references"),
+        trigger: plain("trigger", "triggers are a table's"),
+        maintain: plain("maintain", "tables are maintained whole"),
         usage: plain("usage", "sequences have none"),
+        sequence_select: plain("sequence_select", "sequences have none"),
+        sequence_update: plain("sequence_update", "sequences have none"),
         execute: plain("execute", "functions are meant with all their arguments"),
         schemas: table.list("schemas", str::parse::<Glob>),
         create: table.list("create", str::parse::<Glob>).unwrap_or_default(),

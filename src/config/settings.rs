@@ -77,6 +77,8 @@ pub struct TargetSettings {
     pub port: u16,
     /// The database's own name there.
     pub database: String,
+    /// The database of the same server for the connections that the gate keeps open.
+    pub maintenance_database: String,
     /// The account of its sessions where no grant has a role of its own; it also provisions where `admin` is absent.
     pub user: String,
     /// That account's password.

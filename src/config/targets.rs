@@ -14,7 +14,7 @@ use crate::audit::values::ParameterPolicy;
 use crate::causes::in_one_line;
 use crate::names::TargetName;
 use crate::tls::{ClientTls, TlsMode};
-use crate::upstream::{ApplicationName, AuthMethod};
+use crate::upstream::{ApplicationName, AuthMethod, Target};
 
 /// `[targets.NAME]`.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub(super) struct TargetTable {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) database: String,
+    pub(super) maintenance_database: String,
     pub(super) user: String,
     pub(super) password_file: Option<PathBuf>,
     pub(super) password_env: Option<String>,
@@ -104,6 +105,9 @@ pub(super) fn read(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
     let user = table.required("user", "name the account the gate uses: user = \"orders_app\"");
     let read = TargetTable {
         database: database.unwrap_or_else(|| name.as_ref().map(ToString::to_string).unwrap_or_default()),
+        maintenance_database: table
+            .text("maintenance_database")
+            .unwrap_or_else(|| Target::MAINTENANCE_DATABASE.to_owned()),
         password_file: table.path("password_file"),
         password_env: table.text("password_env"),
         admin: AdminTable {
@@ -159,6 +163,7 @@ impl Checker<'_> {
         let admin_user = admin.as_ref().map_or(&table.user, |admin| &admin.user);
         for (text, value) in [
             ("database", &table.database),
+            ("maintenance_database", &table.maintenance_database),
             ("user", &table.user),
             ("admin_user", admin_user),
         ] {
@@ -179,6 +184,7 @@ impl Checker<'_> {
             host: table.host.clone(),
             port: table.port,
             database: table.database.clone(),
+            maintenance_database: table.maintenance_database.clone(),
             user: table.user.clone(),
             sslmode: table.sslmode,
             ca_file,

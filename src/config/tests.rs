@@ -438,21 +438,24 @@ fn what_cannot_be_read_is_refused_by_default_where_a_rule_is_about_what_is_read(
 }
 
 #[test]
-fn masked_tables_are_found_first() {
-    let path = |settings: &str| {
+fn a_profile_with_masks_has_a_schema_of_views() {
+    let views = |more: &str| {
         let settings = good(&format!(
-            "{SMALLEST}[targets.orders.profiles.masked]\nselect = [\"shop.*\"]\n{settings}"
+            "{SMALLEST}[targets.orders.profiles.masked]\nselect = [\"shop.*\"]\n{more}"
         ));
         let target = settings.targets.first().unwrap();
-        target.profiles[0].session_settings(&target.name)
+        target.profiles[0].views(&target.name).map(|views| views.to_string())
     };
+    assert_eq!(views(""), None);
     let mask = "mask = { \"shop.cards\" = { pan = \"null\" } }\n";
-    let set = "settings = { search_path = \"shop, util\" }\n";
-    let of = |value: &str| vec![("search_path".to_owned(), value.to_owned())];
-    assert_eq!(path(""), []);
-    assert_eq!(path(set), of("shop, util"));
-    assert_eq!(path(mask), of("\"tg_orders_masked\", \"$user\", public"));
-    assert_eq!(path(&format!("{mask}{set}")), of("\"tg_orders_masked\", shop, util"));
+    assert_eq!(views(mask).as_deref(), Some("tg_orders_masked"));
+}
+
+#[test]
+fn the_gate_keeps_its_connections_in_the_maintenance_database() {
+    let database = |more: &str| good(&format!("{SMALLEST}{more}")).targets.remove(0).maintenance_database;
+    assert_eq!(database(""), "postgres");
+    assert_eq!(database("maintenance_database = \"defaultdb\"\n"), "defaultdb");
 }
 
 #[test]

@@ -222,10 +222,10 @@ impl Ending {
                 None,
                 Some("connect again in a few seconds; if it stays so, tell the gate's operator".to_owned()),
             ),
-            Self::TargetFull { target } => (
-                format!("database \"{target}\" has no connection left"),
-                Some("Its server's own limit is reached, not one of your grant or of the gate.".to_owned()),
-                Some("try again when others have finished; the gate's operator can keep `max_sessions` of the target below the server's limit".to_owned()),
+            Self::TargetSaysNo { target, refusal, message } => (
+                message.clone(),
+                Some(format!("The server behind \"{target}\" says so; it is not a limit of your grant or of the gate.")),
+                Some(refusal.hint().to_owned()),
             ),
             Self::RoleNotMade { target, read_only: true } => (
                 format!("database \"{target}\" is read-only at present, so no role can be made for this grant, and without its own role no session begins"),

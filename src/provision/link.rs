@@ -24,6 +24,17 @@ pub(super) enum LinkError {
     Timeout(Duration),
 }
 
+impl LinkError {
+    /// Returns true where the server said no to the database and not to the account: `invalid_catalog_name`,
+    /// `object_not_in_prerequisite_state` (it takes no connections), `insufficient_privilege` (no CONNECT),
+    /// `invalid_authorization_specification` (no line for it in pg_hba.conf).
+    pub(super) fn is_about_the_database(&self) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        let code = error.code().map_or("", tokio_postgres::error::SqlState::code);
+        matches!(code, "3D000" | "55000" | "42501" | "28000")
+    }
+}
+
 /// A connection with the query prepared and its catalogue lookups warm.
 pub(super) struct Link {
     client: Client,
@@ -81,7 +92,7 @@ impl Link {
     }
 
     async fn connect(target: &Arc<Target>) -> Result<Self, LinkError> {
-        let (client, driver) = client(target, "tidegate (ends sessions)", OPTIONS).await?;
+        let (client, driver) = kept_client(target, "tidegate (ends sessions)", OPTIONS).await?;
         let statement = client.prepare(QUERY).await?;
         let link = Self {
             client,
@@ -132,6 +143,24 @@ impl Drop for Link {
 /// ROLE ... SET`, which whoever uses a shared account may do) must not reach it: `options` go before them.
 pub(super) async fn client(target: &Arc<Target>, application: &str, options: &str) -> Result<(Client, Driver), LinkError> {
     client_in(target, &target.database, application, options).await
+}
+
+/// The same, in the maintenance database: for connections that are kept. Where that does not let the gate in, in the target's own.
+pub(super) async fn kept_client(target: &Arc<Target>, application: &str, options: &str) -> Result<(Client, Driver), LinkError> {
+    let maintenance = &target.maintenance_database;
+    match client_in(target, maintenance, application, options).await {
+        Err(error) if error.is_about_the_database() && *maintenance != target.database => {
+            if target.warn_of_maintenance_database() {
+                tracing::warn!(
+                    target_name = %target.name, maintenance_database = maintenance, %error,
+                    "the maintenance database does not let the gate in: its open connections are in the target's own database, where they \
+                     are in the way of DROP DATABASE; name one it may connect to (maintenance_database)"
+                );
+            }
+            client(target, application, options).await
+        }
+        done => done,
+    }
 }
 
 /// The same, in any database of the server.

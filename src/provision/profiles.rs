@@ -5,6 +5,7 @@
 
 mod catalogue;
 mod error;
+mod lift;
 mod lock;
 mod settings;
 
@@ -20,6 +21,7 @@ use crate::rights::catalogue::Snapshot;
 use crate::rights::{Marker, Plan, Profile, Rights, RoleName, everybody, plan, profile_role, quoted};
 use crate::upstream::Target;
 pub use error::ProfilesError;
+pub use lift::lift;
 
 /// How often it is tried when something changes meanwhile, or the server restarts.
 const ATTEMPTS: u32 = 6;
@@ -28,6 +30,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// As for ending backends, catalogue names only; a statement that waits for a lock says so instead of standing in line, where
 /// it would hold up all who come after it.
 const OPTIONS: &str = "-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=20s -c standard_conforming_strings=on";
+
+/// All of it is read as it stood at one moment.
+const LOOK: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// Roles with the comment of a profile's.
 const PROFILES: &str = "
@@ -54,6 +59,15 @@ pub struct Definitions {
     pub account: String,
     /// Its profiles, the narrowest first.
     pub profiles: Vec<Definition>,
+}
+
+impl Definitions {
+    /// The roles of the profiles, in their order.
+    fn roles(&self) -> impl Iterator<Item = RoleName> {
+        self.profiles
+            .iter()
+            .map(|definition| profile_role(&self.target, &definition.name))
+    }
 }
 
 /// A profile, and what differs from it.
@@ -86,6 +100,29 @@ impl Comparison {
         self.profiles.iter().map(|compared| compared.plan.beyond.len()).sum()
     }
 
+    /// What the account that looked cannot change.
+    fn blocked(&self) -> Vec<String> {
+        let of = |compared: &Compared| {
+            let profile = compared.profile.clone();
+            let lines = compared.plan.blocked.clone().into_iter();
+            lines.map(move |why| format!("{profile}: {why}"))
+        };
+        self.profiles.iter().flat_map(of).collect()
+    }
+
+    /// Fails where the account cannot bring the database in step; `locked`: it may make roles.
+    fn may_be_done(&self, locked: bool) -> Result<(), ProfilesError> {
+        let mut blocked = self.blocked();
+        if blocked.is_empty() && !locked {
+            blocked.push("this account may not make or change roles: it lacks CREATEROLE".to_owned());
+        }
+        if blocked.is_empty() {
+            Ok(())
+        } else {
+            Err(ProfilesError::Blocked(blocked))
+        }
+    }
+
     /// Whether the database is as the profiles say.
     #[must_use]
     pub fn in_step(&self) -> bool {
@@ -105,16 +142,42 @@ impl Drop for Session {
     }
 }
 
+/// What a look at a database came to that had been compared before.
+#[derive(Debug)]
+pub enum Looked {
+    /// Nothing that a comparison is about has changed.
+    AsBefore,
+    /// The new comparison, and the fingerprint of what it was made of.
+    Changed(String, Comparison),
+}
+
 /// Compares the database with the definitions, over a connection as `target` says; changes nothing.
 pub async fn compare(target: &Arc<Target>, definitions: &Definitions) -> Result<Comparison, ProfilesError> {
     let session = open(target).await?;
-    session
-        .client
-        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        .await?;
+    session.client.batch_execute(LOOK).await?;
     let compared = look(&session.client, definitions).await?;
     session.client.batch_execute("COMMIT").await?;
     Ok(compared)
+}
+
+/// The same, unless the catalogue has the fingerprint that is `known` still.
+pub async fn compare_if_changed(
+    target: &Arc<Target>,
+    definitions: &Definitions,
+    known: Option<&str>,
+) -> Result<Looked, ProfilesError> {
+    let session = open(target).await?;
+    session.client.batch_execute(LOOK).await?;
+    let roles: Vec<RoleName> = definitions.roles().collect();
+    let roles: Vec<&str> = roles.iter().map(RoleName::as_str).collect();
+    let fingerprint = catalogue::fingerprint(&session.client, &roles, &definitions.account).await?;
+    let looked = if known == Some(fingerprint.as_str()) {
+        Looked::AsBefore
+    } else {
+        Looked::Changed(fingerprint, look(&session.client, definitions).await?)
+    };
+    session.client.batch_execute("COMMIT").await?;
+    Ok(looked)
 }
 
 /// Does what [`compare`] says, in one transaction, and tells `progress` of each step; what it returns was done.
@@ -151,21 +214,11 @@ async fn attempt(
         .await?;
     let locked = lock::take(client).await?;
     let todo = look(client, definitions).await?;
-    let mut blocked: Vec<String> = todo
-        .profiles
-        .iter()
-        .flat_map(|compared| compared.plan.blocked.iter().map(|why| format!("{}: {why}", compared.profile)))
-        .collect();
     let nothing = todo.profiles.iter().all(|compared| compared.plan.steps.is_empty());
-    if blocked.is_empty() && nothing {
+    if nothing && todo.blocked().is_empty() {
         return Ok(todo);
     }
-    if blocked.is_empty() && !locked {
-        blocked.push("this account may not make or change roles: it lacks CREATEROLE".to_owned());
-    }
-    if !blocked.is_empty() {
-        return Err(ProfilesError::Blocked(blocked));
-    }
+    todo.may_be_done(locked)?;
     for compared in &todo.profiles {
         for step in &compared.plan.steps {
             let failed = |error| ProfilesError::Step {
@@ -196,11 +249,7 @@ async fn open(target: &Arc<Target>) -> Result<Session, ProfilesError> {
 }
 
 async fn look(client: &Client, definitions: &Definitions) -> Result<Comparison, ProfilesError> {
-    let names: Vec<RoleName> = definitions
-        .profiles
-        .iter()
-        .map(|definition| profile_role(&definitions.target, &definition.name))
-        .collect();
+    let names: Vec<RoleName> = definitions.roles().collect();
     let texts: Vec<&str> = names.iter().map(RoleName::as_str).collect();
     let snapshot = catalogue::read(client, &texts, &definitions.account).await?;
     let mut profiles = Vec::new();

@@ -14,6 +14,7 @@ mod make;
 mod powers;
 mod reap;
 mod retire;
+mod search_path;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +28,7 @@ use tokio::time::Instant;
 use crate::audit::event::{Event, RoleChanged};
 use crate::audit::{AuditError, Journal};
 use crate::clock::Clock;
-use crate::ending::Ending;
+use crate::ending::{Ending, TargetRefusal};
 use crate::grant::{Grant, Status};
 use crate::ids::{GrantId, LogId};
 use crate::names::ProfileName;
@@ -53,6 +54,8 @@ pub struct Profile {
     pub connections: Option<u32>,
     /// Settings of the role (`ALTER ROLE ... SET`).
     pub settings: Vec<(String, String)>,
+    /// The schema of its views with masks, if it has any: it goes before the rest of its sessions' `search_path`.
+    pub views: Option<RoleName>,
 }
 
 /// The roles of a target's grants. Cheap to clone; clones are one.
@@ -191,6 +194,9 @@ impl RoleError {
                 known: known.clone(),
             },
             Self::Record { disk_full } => Ending::AuditFailed { disk_full: *disk_full },
+            Self::Fault(Fault::Server { code, message }) if let Some(refusal) = TargetRefusal::of(code) => {
+                refusal.ending(target, message)
+            }
             Self::Fault(fault) if fault.unreachable() => Ending::TargetUnreachable { target },
             Self::NotOurs(_) | Self::Fault(_) | Self::Internal(_) => Ending::RoleNotMade {
                 target,

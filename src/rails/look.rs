@@ -5,10 +5,10 @@
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Expr, ObjectName, Reset, Select, Set, Statement, TableFactor, Visit, Visitor};
+use sqlparser::ast::{Expr, LockTableMode, ObjectName, Reset, Select, Set, Statement, TableFactor, Visit, Visitor};
 use sqlparser::tokenizer::Token;
 
-use super::rules::DROP;
+use super::rules::{COPY_TO, DROP, LISTEN, LOCK_SHARED};
 use crate::audit::reading::{Class, Table, parse, words};
 use crate::lexer::{Kind, Lexer, LexerSettings, Token as Lexeme};
 
@@ -76,8 +76,7 @@ impl Visitor for Found {
 
     fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<Infallible> {
         if let Some(class) = parse::class(statement) {
-            let drops = class == Class::Ddl && parse::drops(statement);
-            self.kind(if drops { DROP } else { class.name() });
+            self.kind(kind(statement, class));
         }
         match statement {
             Statement::Update(update) => {
@@ -112,6 +111,17 @@ impl Visitor for Found {
     }
 }
 
+/// The kind of a statement: its class, or a part of that which rules tell apart.
+fn kind(statement: &Statement, class: Class) -> &'static str {
+    match statement {
+        Statement::Copy { to: true, .. } => COPY_TO,
+        Statement::LISTEN { .. } | Statement::UNLISTEN { .. } => LISTEN,
+        Statement::Lock(lock) if lock.lock_mode == Some(LockTableMode::AccessShare) => LOCK_SHARED,
+        _ if class == Class::Ddl && parse::drops(statement) => DROP,
+        _ => class.name(),
+    }
+}
+
 fn of_reading(name: &str) -> Option<&'static str> {
     READING.into_iter().find(|setting| setting.eq_ignore_ascii_case(name))
 }
@@ -140,9 +150,19 @@ pub(super) fn set_config(tokens: &[Token]) -> Option<&'static str> {
                     return Some(setting);
                 }
             }
+            _ if is_by_row(tokens) => {}
             _ => return Some("a setting that is not named"),
         }
     }
+}
+
+/// How `pg_dump` changes a setting that a server may not have: in the row of `pg_settings` that is about it, if there is one.
+const BY_ROW: &str =
+    "SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'";
+
+fn is_by_row(tokens: &[Token]) -> bool {
+    let text = tokens.strip_suffix(&[Token::SemiColon]).unwrap_or(tokens);
+    parse::tokens(BY_ROW.as_bytes(), LexerSettings::default()).is_ok_and(|known| known == text)
 }
 
 /// The kinds of the commands of a text that could not be read: by their first words, and by those within that change rows, for

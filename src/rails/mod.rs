@@ -38,7 +38,15 @@ const MEMORY: u64 = 4 << 20;
 /// What a verdict takes beside its text.
 const ENTRY: u64 = 256;
 /// Kinds of statements that may name a table where it is not looked for.
-const BY_WORDS: [&str; 6] = ["ddl", rules::DROP, "privilege", "lock", "maintenance", "other"];
+const BY_WORDS: [&str; 7] = [
+    "ddl",
+    rules::DROP,
+    "privilege",
+    "lock",
+    rules::LOCK_SHARED,
+    "maintenance",
+    "other",
+];
 
 /// What comes of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]

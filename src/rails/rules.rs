@@ -9,6 +9,49 @@ use crate::audit::reading::{Class, Table, words};
 
 /// What `DROP` is called; all other kinds are the names of [`Class`].
 pub(super) const DROP: &str = "drop";
+/// `COPY ... TO`, which only reads.
+pub(super) const COPY_TO: &str = "copy_to";
+/// `LISTEN` and `UNLISTEN`, which tell nobody anything.
+pub(super) const LISTEN: &str = "listen";
+/// `LOCK TABLE ... IN ACCESS SHARE MODE`, as a `SELECT` takes it.
+pub(super) const LOCK_SHARED: &str = "lock_shared";
+/// Kinds that are part of another: they are allowed, and refused, with it.
+const PARTS: [(&str, &str); 3] = [(COPY_TO, "copy"), (LISTEN, "notify"), (LOCK_SHARED, "lock")];
+
+/// Sets of kinds under one name, each for what a profile is there for; what drivers, pools and tools say by themselves is in both. (Pools
+/// of asyncpg say `CLOSE ALL; UNLISTEN *; RESET ALL`, `pg_dump` locks what it reads and prepares its queries.)
+const PRESETS: [(&str, &[&str]); 2] = [("@read", &READ), ("@write", &WRITE)];
+const READ: [&str; 10] = [
+    "select",
+    "show",
+    "explain",
+    "set",
+    "prepare",
+    "execute",
+    "cursor",
+    COPY_TO,
+    LISTEN,
+    LOCK_SHARED,
+];
+const WRITE: [&str; 17] = [
+    "select",
+    "show",
+    "explain",
+    "set",
+    "prepare",
+    "execute",
+    "cursor",
+    COPY_TO,
+    LISTEN,
+    LOCK_SHARED,
+    "insert",
+    "update",
+    "delete",
+    "merge",
+    "copy",
+    "notify",
+    "lock",
+];
 /// Nothing can be done with it alone, and without it no transaction that failed could be ended.
 const ALWAYS: &str = "transaction";
 
@@ -34,7 +77,7 @@ pub struct Rules {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRules {
     /// A kind of statement there is not.
-    #[error("there is no kind of statement `{found}`: one of {}, with `!` in front to refuse it", kinds().collect::<Vec<_>>().join(", "))]
+    #[error("there is no kind of statement `{found}`: one of @read, @write, {}, with `!` in front to refuse it", kinds().collect::<Vec<_>>().join(", "))]
     Kind {
         /// As it is written.
         found: String,
@@ -55,7 +98,8 @@ pub enum InvalidRules {
 
 /// The kinds of statements there are.
 pub fn kinds() -> impl Iterator<Item = &'static str> {
-    Class::ALL.iter().map(|class| class.name()).chain([DROP])
+    let parts = PARTS.iter().map(|(part, _)| *part);
+    Class::ALL.iter().map(|class| class.name()).chain([DROP]).chain(parts)
 }
 
 /// The kinds that are allowed.
@@ -70,13 +114,18 @@ impl Allowed {
         let mut allowed = Self::default();
         for written in statements.unwrap_or_default() {
             let name = written.strip_prefix('!').unwrap_or(written);
-            let Some(kind) = kinds().find(|kind| *kind == name) else {
-                return Err(InvalidRules::Kind { found: written.clone() });
+            let preset = PRESETS.iter().find(|(preset, _)| *preset == name);
+            let meant: Vec<&'static str> = match preset {
+                Some((_, kinds)) => kinds.to_vec(),
+                None => kinds().filter(|kind| *kind == name).collect(),
             };
+            if meant.is_empty() {
+                return Err(InvalidRules::Kind { found: written.clone() });
+            }
             if name == written {
-                allowed.only.get_or_insert_default().push(kind);
+                allowed.only.get_or_insert_default().extend(meant);
             } else {
-                allowed.not.push(kind);
+                allowed.not.extend(meant);
             }
         }
         if statements.is_some_and(<[_]>::is_empty) {
@@ -91,8 +140,10 @@ impl Allowed {
     }
 
     pub(super) fn has(&self, kind: &str) -> bool {
-        let listed = self.only.as_ref().is_none_or(|only| only.contains(&kind) || kind == ALWAYS);
-        listed && !self.not.contains(&kind)
+        let whole = PARTS.iter().find(|(part, _)| *part == kind).map(|(_, whole)| *whole);
+        let is_in = |kinds: &[&str]| kinds.contains(&kind) || whole.is_some_and(|whole| kinds.contains(&whole));
+        let listed = self.only.as_ref().is_none_or(|only| is_in(only) || kind == ALWAYS);
+        listed && !is_in(&self.not)
     }
 
     /// Whether it is allowed by name, not only by not being refused.

@@ -110,6 +110,110 @@ fn housekeeping_is_known() {
     all(&rails, None, &texts);
 }
 
+/// What ten drivers and their pools say when a connection is opened, tried and given back; what named cursors, `\\copy` and `pg_dump` say.
+#[test]
+fn presets_follow_what_drivers_need() {
+    let of = |preset: &str| {
+        rails(&Rules {
+            refuse_unknown: true,
+            ..only(&[preset])
+        })
+    };
+    let texts = [
+        // asyncpg
+        "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;",
+        "SELECT pg_catalog.set_config('jit', 'off', false)",
+        // psycopg, with a named cursor
+        "DECLARE \"c\" CURSOR WITH HOLD FOR SELECT * FROM orders",
+        "DECLARE \"c\" NO SCROLL CURSOR FOR SELECT * FROM orders",
+        "FETCH FORWARD 100 FROM \"c\"",
+        "FETCH FORWARD ALL FROM \"c\"",
+        "MOVE FORWARD 3 IN \"c\"",
+        "CLOSE \"c\"",
+        "DEALLOCATE ALL",
+        // JDBC, HikariCP
+        "SET extra_float_digits = 3",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        "SET statement_timeout TO '30s'",
+        // node-postgres, postgres.js, knex, sequelize, typeorm
+        "SET client_encoding TO 'utf8'",
+        "SHOW server_version;",
+        "START TRANSACTION;",
+        "DISCARD ALL",
+        "LISTEN orders_changed",
+        // Npgsql
+        "CLOSE ALL;UNLISTEN *;SELECT pg_advisory_unlock_all();DISCARD SEQUENCES;DISCARD TEMP",
+        "RESET ALL",
+        // pgx
+        "-- ping",
+        "deallocate all",
+        // Django, Rails
+        "SELECT set_config('TimeZone', 'UTC', false)",
+        "SET client_min_messages TO 'warning'",
+        "SET SESSION timezone TO 'UTC'",
+        "SAVEPOINT a; ROLLBACK TO SAVEPOINT a; RELEASE SAVEPOINT a",
+        // psql, pg_dump
+        "COPY orders TO STDOUT",
+        "COPY (SELECT * FROM orders) TO STDOUT WITH (FORMAT csv, HEADER)",
+        "LOCK TABLE public.orders, public.customers IN ACCESS SHARE MODE",
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        "SELECT pg_catalog.set_config('search_path', '', false);",
+        "SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'",
+        "PREPARE p(pg_catalog.oid) AS SELECT 1 WHERE $1 = 1",
+        "EXECUTE p('16384')",
+        // People
+        "EXPLAIN (ANALYZE, BUFFERS) SELECT * FROM orders",
+        "EXPLAIN SELECT 1",
+        "TABLE orders",
+        "SELECT * FROM orders FOR NO KEY UPDATE",
+        "SELECT (c).* FROM customers c",
+        "SELECT name COLLATE \"C\" FROM customers ORDER BY name COLLATE \"de-x-icu\"",
+        "SELECT * FROM orders WHERE id BETWEEN SYMMETRIC 9 AND 1",
+        "SELECT * FROM orders WHERE id NOT BETWEEN SYMMETRIC 9 AND 1",
+        "VALUES (1)",
+    ];
+    let (read, write) = (of("@read"), of("@write"));
+    all(&read, None, &texts);
+    all(&write, None, &texts);
+    let changes = [
+        "INSERT INTO orders VALUES (1)",
+        "UPDATE orders SET n = 1 WHERE id = 1",
+        "DELETE FROM orders WHERE id = 1",
+        "COPY orders FROM STDIN",
+        "NOTIFY orders_changed",
+        "LOCK TABLE orders",
+    ];
+    all(&write, None, &changes);
+    all(&read, Some("statements"), &changes);
+    all(
+        &read,
+        Some("statements"),
+        &["EXPLAIN ANALYZE DELETE FROM orders", "LOCK TABLE orders IN SHARE MODE"],
+    );
+    let never = [
+        "DROP TABLE orders",
+        "TRUNCATE orders",
+        "CREATE TABLE t (a int)",
+        "GRANT SELECT ON orders TO PUBLIC",
+    ];
+    all(&read, Some("statements"), &never);
+    all(&write, Some("statements"), &never);
+}
+
+#[test]
+fn a_kind_is_allowed_and_refused_with_its_parts() {
+    let parts = [
+        "COPY orders TO STDOUT",
+        "UNLISTEN *",
+        "LOCK TABLE orders IN ACCESS SHARE MODE",
+    ];
+    all(&rails(&only(&["copy", "notify", "lock"])), None, &parts);
+    all(&rails(&only(&["!copy", "!notify", "!lock"])), Some("statements"), &parts);
+    all(&rails(&only(&["@read", "!cursor"])), Some("statements"), &["CLOSE ALL"]);
+    let with_more = rails(&only(&["@read", "ddl"]));
+    all(&with_more, None, &["CREATE TEMP TABLE t (a int)", "SELECT 1"]);
+}
+
 #[test]
 fn kinds_are_found_wherever_they_are() {
     let texts = [
@@ -496,7 +600,7 @@ fn a_length_is_a_rule_by_itself() {
 #[test]
 fn rules_that_cannot_be_meant() {
     let mistake = |rules: Rules| Rails::new(&rules, "p".parse().unwrap()).unwrap_err().to_string();
-    assert!(mistake(only(&["selekt"])).contains("there is no kind of statement `selekt`: one of select, insert"));
+    assert!(mistake(only(&["selekt"])).contains("there is no kind of statement `selekt`: one of @read, @write, select, insert"));
     assert!(mistake(only(&["!"])).contains("`!`"));
     for table in ["", "a.b.c", "*", "shop.*.*", "a.b.*", "car*", "\"open"] {
         let rules = Rules {

@@ -130,6 +130,9 @@ pub struct Object {
     pub definition: Option<String>,
     /// What has to be known of it before it is given away.
     pub nature: Nature,
+    /// The policies of a table with row security.
+    #[serde(default)]
+    pub policies: Vec<Policy>,
 }
 
 /// What has to be known of an object before it is given away.
@@ -142,6 +145,21 @@ pub enum Nature {
     RowSecurity,
     /// A function that runs with its owner's rights.
     Definer,
+    /// A materialized view.
+    Materialized,
+}
+
+/// A policy of a table with row security.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Policy {
+    /// Its name.
+    pub name: String,
+    /// Whether it is for everybody.
+    pub everybody: bool,
+    /// The roles it is for, if not.
+    pub roles: Vec<String>,
+    /// Whether it asks who the user is (`current_user`, `session_user`).
+    pub by_user: bool,
 }
 
 /// A column of a table.

@@ -13,6 +13,8 @@ use super::role::quoted;
 use super::view::View;
 use super::wants::Want;
 
+/// How many objects a sentence names.
+const SHOWN: usize = 3;
 /// How many objects one statement names: it is to be read by people.
 const TOGETHER: usize = 50;
 
@@ -22,9 +24,17 @@ pub(super) struct Difference<'a> {
     snapshot: &'a Snapshot,
     revoke: Vec<Change>,
     grant: Vec<Change>,
-    blocked: Vec<String>,
+    blocked: Vec<Blocked>,
     beyond: Vec<String>,
     warnings: Vec<String>,
+}
+
+/// Privileges on an object that only somebody else may give.
+struct Blocked {
+    owner: String,
+    privileges: Vec<String>,
+    /// `table shop.orders`.
+    object: String,
 }
 
 /// Privileges of one kind of object.
@@ -78,11 +88,11 @@ impl<'a> Difference<'a> {
         let mut privileges: BTreeSet<&str> = want.0.keys().copied().collect();
         privileges.extend(&ours.whole);
         privileges.extend(ours.columns.keys().copied());
-        let (mut take, mut give, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut take, mut give, mut refused) = (Vec::new(), Vec::new(), Vec::<&str>::new());
         for privilege in ordered(privileges) {
             let (less, more) = change(privilege, want.get(privilege), &ours, &all);
             if more.is_some() && object.may_grant.iter().all(|may| may != privilege) {
-                refused.push(may_not(object, privilege));
+                refused.push(privilege);
             }
             take.extend(less);
             give.extend(more);
@@ -96,7 +106,9 @@ impl<'a> Difference<'a> {
             ));
             return;
         }
-        self.blocked.append(&mut refused);
+        if !refused.is_empty() {
+            self.blocked.push(Blocked::of(object, &refused));
+        }
         note(&mut self.revoke, take.join(", "), object.kind.word(), object.quoted());
         if !options.is_empty() {
             let options = format!("GRANT OPTION FOR {}", options.join(", "));
@@ -140,7 +152,7 @@ impl<'a> Difference<'a> {
                 );
             }
         }
-        plan.blocked.extend(self.blocked.iter().cloned());
+        plan.blocked.extend(by_owner(&self.blocked, &self.snapshot.account.name));
         plan.beyond.extend(self.beyond.iter().cloned());
         plan.warnings.extend(self.warnings.iter().cloned());
     }
@@ -197,12 +209,40 @@ fn change(privilege: &str, want: &Choice, ours: &On<'_>, all: &On<'_>) -> (Optio
     }
 }
 
-fn may_not(object: &Object, privilege: &str) -> String {
-    let (kind, shown) = (object.kind.word().to_lowercase(), object.shown());
-    format!(
-        "this account may not give {privilege} on {kind} {shown}: its owner {} may",
-        object.owner
-    )
+impl Blocked {
+    fn of(object: &Object, privileges: &[&str]) -> Self {
+        let (kind, shown) = (object.kind.word().to_lowercase(), object.shown());
+        Self {
+            owner: object.owner.clone(),
+            privileges: privileges.iter().map(|privilege| (*privilege).to_owned()).collect(),
+            object: format!("{kind} {shown}"),
+        }
+    }
+}
+
+/// What cannot be given, in one sentence for each owner.
+fn by_owner(blocked: &[Blocked], account: &str) -> Vec<String> {
+    let mut owners: BTreeMap<&str, Vec<&Blocked>> = BTreeMap::new();
+    for one in blocked {
+        owners.entry(&one.owner).or_default().push(one);
+    }
+    let sentence = |(owner, blocked): (&str, Vec<&Blocked>)| {
+        let privileges: BTreeSet<&str> = blocked
+            .iter()
+            .flat_map(|one| one.privileges.iter().map(String::as_str))
+            .collect();
+        let objects: Vec<&str> = blocked.iter().take(SHOWN).map(|one| one.object.as_str()).collect();
+        let more = match blocked.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!(
+            "{account} may not give {} on {}{more}, for {owner} owns that: apply as {owner}, or as a superuser (--user)",
+            ordered(privileges).join(", "),
+            objects.join(", "),
+        )
+    };
+    owners.into_iter().map(sentence).collect()
 }
 
 /// What somebody else gave to a role, and has to take back.
@@ -263,7 +303,7 @@ fn listed<'c>(privilege: &str, columns: impl IntoIterator<Item = &'c str>) -> St
 
 /// In the order people say them.
 fn ordered(privileges: BTreeSet<&str>) -> Vec<&str> {
-    const USUAL: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
+    const USUAL: [&str; 5] = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"];
     let mut privileges: Vec<&str> = privileges.into_iter().collect();
     privileges.sort_by_key(|privilege| USUAL.iter().position(|usual| usual == privilege).unwrap_or(USUAL.len()));
     privileges

@@ -28,7 +28,8 @@ pub(super) fn compare(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snaps
     let mut later = Later::default();
     let mut wanted = BTreeSet::new();
     let mut not_given: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for list in lists(profile.rights).iter().filter(|_| profile.rights.future) {
+    let known = |list: &&List<'_>| profile.rights.future && list.is_known_to(snapshot.version);
+    for list in lists(profile.rights).iter().filter(known) {
         for schema in whole_schemas(list, snapshot) {
             match hole(profile.rights, list, &schema.name) {
                 None => wanted.extend(in_schema(profile, list, wants, schema)),

@@ -15,14 +15,30 @@ pub(super) struct List<'a> {
     pub(super) patterns: &'a [Pattern],
 }
 
+/// From this version on there is MAINTAIN.
+const MAINTAIN_SINCE: u32 = 170_000;
+
+impl List<'_> {
+    /// Returns true where a server of this version (`server_version_num`) has the privilege.
+    pub(super) fn is_known_to(&self, version: u32) -> bool {
+        self.privilege != "MAINTAIN" || version >= MAINTAIN_SINCE
+    }
+}
+
 /// Which list of a definition gives which privilege, on what.
-pub(super) fn lists(rights: &Rights) -> [List<'_>; 6] {
+pub(super) fn lists(rights: &Rights) -> [List<'_>; 12] {
     let lists = [
         ("select", Kind::Table, "SELECT", &rights.select),
         ("insert", Kind::Table, "INSERT", &rights.insert),
         ("update", Kind::Table, "UPDATE", &rights.update),
         ("delete", Kind::Table, "DELETE", &rights.delete),
+        ("truncate", Kind::Table, "TRUNCATE", &rights.truncate),
+        ("references", Kind::Table, "REFERENCES", &rights.references),
+        ("trigger", Kind::Table, "TRIGGER", &rights.trigger),
+        ("maintain", Kind::Table, "MAINTAIN", &rights.maintain),
         ("usage", Kind::Sequence, "USAGE", &rights.usage),
+        ("sequence_select", Kind::Sequence, "SELECT", &rights.sequence_select),
+        ("sequence_update", Kind::Sequence, "UPDATE", &rights.sequence_update),
         ("execute", Kind::Routine, "EXECUTE", &rights.execute),
     ];
     lists.map(|(key, kind, privilege, patterns)| List {

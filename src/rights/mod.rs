@@ -39,8 +39,20 @@ pub struct Rights {
     pub update: Vec<Pattern>,
     /// ... deleted from.
     pub delete: Vec<Pattern>,
+    /// ... emptied.
+    pub truncate: Vec<Pattern>,
+    /// ... referred to by a foreign key.
+    pub references: Vec<Pattern>,
+    /// ... given triggers, which see every row that is changed.
+    pub trigger: Vec<Pattern>,
+    /// ... vacuumed, analyzed, reindexed (PostgreSQL 17 and later).
+    pub maintain: Vec<Pattern>,
     /// Sequences that may be used.
     pub usage: Vec<Pattern>,
+    /// ... read as tables are.
+    pub sequence_select: Vec<Pattern>,
+    /// ... set.
+    pub sequence_update: Vec<Pattern>,
     /// Functions and procedures that may be called.
     pub execute: Vec<Pattern>,
     /// The schemas that may be used; absent: those in which something was matched.

@@ -8,14 +8,15 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
-use super::catalogue::{Object, comment_on};
+use super::catalogue::{Nature, Object, comment_on};
 use super::choice::Choice;
 use super::plan::Step;
 use super::role::{RoleName, quoted, quoted_text};
 use super::wants::Want;
 use super::{Mask, MaskedTable};
 
-/// The table with the salt, in the schema of the views.
+/// What holds the salt, in the schema of the views: a materialized view, which is a table that neither lists of tables show nor `pg_dump`
+/// locks and copies. Its text has no salt in it. (Those made by former versions are tables, and stay it.)
 const SALT: &str = "tidegate salt";
 /// Two of 122 random bits each, from the server's own source of strong random numbers (`pg_strong_random`).
 const RANDOM: &str = "gen_random_uuid()::text || gen_random_uuid()::text";
@@ -168,26 +169,35 @@ pub(super) fn schema_steps(role: &RoleName, marker: &str, there: bool, salt: boo
     }
     if salt {
         steps.push(Step::new(
-            format!("CREATE TABLE {} AS SELECT {RANDOM} AS salt", self::salt(role)),
+            format!("CREATE MATERIALIZED VIEW {} AS SELECT {RANDOM} AS salt", self::salt(role)),
             "without it, whoever guesses a value could tell its hash".to_owned(),
         ));
     }
     steps
 }
 
-/// The table with the salt, as it stands in SQL.
+/// The salt's place, as it stands in SQL.
 pub(super) fn salt(role: &RoleName) -> String {
     format!("{}.{}", role.quoted(), quoted(SALT))
 }
 
 /// Takes the salt away, before its schema goes.
-pub(super) fn drop_salt(role: &RoleName) -> Step {
-    Step::new(format!("DROP TABLE {}", salt(role)), "nothing is masked any more".to_owned())
+pub(super) fn drop_salt(role: &RoleName, there: &Object) -> Step {
+    let kind = if there.nature == Nature::Materialized {
+        "MATERIALIZED VIEW"
+    } else {
+        "TABLE"
+    };
+    Step::new(format!("DROP {kind} {}", salt(role)), "nothing is masked any more".to_owned())
 }
 
 /// Another salt, for one that others could read.
-pub(super) fn new_salt(role: &RoleName) -> Step {
-    let sql = format!("UPDATE {} SET salt = {RANDOM}", salt(role));
+pub(super) fn new_salt(role: &RoleName, there: &Object) -> Step {
+    let sql = if there.nature == Nature::Materialized {
+        format!("REFRESH MATERIALIZED VIEW {}", salt(role))
+    } else {
+        format!("UPDATE {} SET salt = {RANDOM}", salt(role))
+    };
     let why = "others could read the one before; from now on hashes are others, too";
     Step::new(sql, why.to_owned())
 }

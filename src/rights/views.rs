@@ -83,7 +83,7 @@ impl<'a> Views<'a> {
             self.shut(profile, plan, salted, &To::of(snapshot, self.own));
         } else if self.schema.is_some() {
             // The salt goes with it; what somebody else put there keeps it from going.
-            let salt = self.salt.map(|_| view::drop_salt(profile.role));
+            let salt = self.salt.map(|there| view::drop_salt(profile.role, there));
             plan.steps.extend(salt);
             plan.step(format!("DROP SCHEMA {}", profile.role.quoted()), "nothing is masked any more");
         }
@@ -105,8 +105,10 @@ impl<'a> Views<'a> {
             let everybody = BTreeSet::from(["PUBLIC".to_owned()]);
             plan.steps.extend(shut("TABLE", &salt, &everybody | &to.tables));
         }
-        if let Some(step) = self.salt.and_then(|there| shut("TABLE", &salt, others(there, None))) {
-            plan.steps.extend([step, view::new_salt(profile.role)]);
+        if let Some(there) = self.salt
+            && let Some(step) = shut("TABLE", &salt, others(there, None))
+        {
+            plan.steps.extend([step, view::new_salt(profile.role, there)]);
         }
         for (view, _) in self.wanted {
             if let Some(there) = self.kept(view) {

@@ -8,7 +8,7 @@ use super::Profile;
 use super::around;
 use super::catalogue::{Kind, Nature, Object, Snapshot};
 use super::choice::{Choice, given};
-use super::lists::lists;
+use super::lists::{List, lists};
 use super::tables::Tables;
 use super::view::View;
 
@@ -63,7 +63,8 @@ impl<'a> Wants<'a> {
             if !nameable(&object.schema) {
                 continue;
             }
-            for list in lists(rights).iter().filter(|list| list.kind == object.kind) {
+            let known = |list: &&List<'_>| list.kind == object.kind && list.is_known_to(snapshot.version);
+            for list in lists(rights).iter().filter(known) {
                 want.0.insert(list.privilege, given(rights, list.patterns, object, tables));
             }
             want.0.retain(|_, choice| *choice != Choice::Nothing);

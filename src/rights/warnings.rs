@@ -5,11 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::around::{self, Mistaken};
-use super::catalogue::{DefaultRight, Kind, Nature, Object, Snapshot, is_system, makes_large_objects};
-use super::choice::names_something;
+use super::catalogue::{DefaultRight, Kind, Nature, Object, Policy, Snapshot, is_system, makes_large_objects};
+use super::choice::{Choice, names_something};
 use super::lists::lists;
 use super::plan::Profile;
-use super::wants::Wants;
+use super::view::View;
+use super::wants::{Want, Wants};
 use super::{Rights, future};
 
 /// How many names one warning has.
@@ -28,11 +29,21 @@ pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot,
             ));
         }
     }
+    for list in lists(profile.rights) {
+        if !list.patterns.is_empty() && !list.is_known_to(snapshot.version) {
+            warnings.push(format!(
+                "`{}` gives nothing here: PostgreSQL has {} from version 17 on",
+                list.key, list.privilege
+            ));
+        }
+    }
     warnings.extend(around::views(wants));
     warnings.extend(wants.foreign.iter().map(|function| {
         let (shown, owner) = (function.shown(), &function.owner);
         format!("{shown} was made under {owner} and runs with its rights: it is not given; if it may be, name it in `execute`")
     }));
+    warnings.extend(row_security(profile, wants));
+    warnings.extend(inserts(profile.rights, wants));
     let masked = snapshot.objects.iter().filter(|object| object.kind == Kind::Table);
     for table in masked.filter(|table| table.nature == Nature::RowSecurity && profile.rights.mask(table).is_some()) {
         warnings.push(format!(
@@ -41,6 +52,55 @@ pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot,
         ));
     }
     warnings
+}
+
+/// What can be inserted into a table behind its mask.
+fn inserts(rights: &Rights, wants: &Wants<'_>) -> Vec<String> {
+    let inserted = wants.views.iter().filter(|(_, want)| *want.get("INSERT") != Choice::Nothing);
+    let told = |(view, _): &(View, Want)| {
+        let mask = rights.masks.iter().find(|mask| mask.name == view.name)?;
+        let columns: Vec<&str> = mask.columns.iter().map(|(column, _)| column.as_str()).collect();
+        Some(format!(
+            "rows are inserted into {} without what is masked ({}): where such a column must not be null and has no default, INSERT fails",
+            view.table,
+            columns.join(", ")
+        ))
+    };
+    inserted.filter_map(told).collect()
+}
+
+/// Row security of tables the profile reads that will not do what it is there for: sessions are the profile's role, whoever is behind them.
+fn row_security(profile: &Profile<'_>, wants: &Wants<'_>) -> Vec<String> {
+    let role = profile.role.as_str();
+    let mut found = Vec::new();
+    for (table, want) in &wants.objects {
+        if table.nature != Nature::RowSecurity || want.0.is_empty() {
+            continue;
+        }
+        let shown = table.shown();
+        let for_it = |policy: &&Policy| policy.everybody || policy.roles.iter().any(|named| named == role);
+        let policies: Vec<&Policy> = table.policies.iter().filter(for_it).collect();
+        if policies.is_empty() {
+            found.push(format!(
+                "{shown} has row security, and none of its policies is for {role}: its sessions see no row of it. As {}: CREATE POLICY ... ON {} TO {}",
+                table.owner,
+                table.quoted(),
+                profile.role.quoted()
+            ));
+        }
+        let by_user: Vec<&str> = policies
+            .iter()
+            .filter(|policy| policy.by_user)
+            .map(|policy| policy.name.as_str())
+            .collect();
+        if !by_user.is_empty() {
+            found.push(format!(
+                "{shown} has row security by who the user is ({}), which does not tell sessions of the profile apart: current_user is {role} for all of them, and session_user the role of a grant",
+                by_user.join(", ")
+            ));
+        }
+    }
+    found
 }
 
 /// Lines of the definition that mean nothing that is there.

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::arrive::{Arrival, Pass};
 use super::leftovers::Leftovers;
+use super::masked::MaskedTables;
 use super::refusal::{Denied, Refusal};
 use super::registry::Arriving;
 use super::{Settings, Shared, random};
@@ -68,6 +69,8 @@ pub struct TargetRoom {
     pub show: Show,
     /// The guard rails of the profiles that have some; those of the narrowest also for grants that name none, as its rights.
     pub rails: HashMap<Option<ProfileName>, Arc<Rails>>,
+    /// The tables that profiles are shown with masks; likewise.
+    pub masked: HashMap<Option<ProfileName>, Arc<MaskedTables>>,
 }
 
 /// A client with a permit and a target that is ready for it; its start is on record.

@@ -128,6 +128,7 @@ fn tap(live: &Live, (keep, quota): (&Keep, &Arc<Quota>), shared: &Shared) -> Tap
     let mut tap = Tap::new(Arc::clone(&live.who), keep, shared.clock.clone());
     tap.share(quota);
     tap.guard = guard(live, &shared.metrics, max_logged);
+    tap.masked = live.room.masked.get(&live.grant.borrow().profile().cloned()).cloned();
     tap
 }
 

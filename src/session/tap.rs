@@ -20,6 +20,7 @@ use records::{blank, no_outcome, record, transaction};
 
 use super::guard::{Guard, Instead};
 use super::lexer_settings::TrackedSettings;
+use super::masked::MaskedTables;
 use super::pace::Pace;
 use super::quota::Quota;
 use super::statement::{self, Follow, FollowValues, Keep, Portal, Prepared};
@@ -71,6 +72,8 @@ pub(super) struct Tap {
     pub(super) pace: Pace,
     /// The guard rails of the profile, if it has any.
     pub(super) guard: Option<Guard>,
+    /// The tables its profile is shown with masks, if there are any.
+    pub(super) masked: Option<Arc<MaskedTables>>,
     /// How the target reads texts.
     pub(super) settings: TrackedSettings,
     /// Numbers the statements.
@@ -109,6 +112,7 @@ impl Tap {
             book: Book::default(),
             pace: Pace::default(),
             guard: None,
+            masked: None,
             settings: TrackedSettings::new(),
             number: 0,
             written: 0,

@@ -42,6 +42,8 @@ struct OfGrant {
     role: String,
     /// How many connections the server lets it have.
     connections: u32,
+    /// The schema that goes before the path a client asks for, as it stands in SQL.
+    path_front: Option<String>,
 }
 
 impl Account {
@@ -64,8 +66,27 @@ impl Account {
             grant,
             role,
             connections,
+            path_front: None,
         });
         Self { grant, ..self }
+    }
+
+    /// The same, with a schema that goes before the `search_path` its clients ask for.
+    #[must_use]
+    pub fn behind(mut self, schema: Option<String>) -> Self {
+        if let Some(grant) = &mut self.grant {
+            grant.path_front = schema;
+        }
+        self
+    }
+
+    /// Returns a `search_path` that a client asks for as its sessions get it.
+    pub(super) fn path(&self, asked: &str) -> String {
+        match self.grant.as_ref().and_then(|of| of.path_front.as_deref()) {
+            Some(front) if asked.trim().is_empty() => front.to_owned(),
+            Some(front) => format!("{front}, {asked}"),
+            None => asked.to_owned(),
+        }
     }
 
     /// The account with a password that was just made, and its keys.

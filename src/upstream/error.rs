@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::target::AuthMethod;
-use crate::ending::Ending;
+use crate::ending::{Ending, TargetRefusal};
 use crate::names::TargetName;
 use crate::scram::ScramError;
 use crate::tls::TlsMode;
@@ -180,12 +180,12 @@ impl ConnectError {
             Self::Resolve { .. } | Self::Unreachable { .. } | Self::Timeout { .. } | Self::Io { .. } | Self::Closed { .. } => {
                 Ending::TargetUnreachable { target }
             }
-            // admin_shutdown, crash_shutdown, cannot_connect_now: up again in a moment.
-            Self::Refused { code, .. } if matches!(code.as_str(), "57P01" | "57P02" | "57P03") => {
-                Ending::TargetUnreachable { target }
-            }
-            // too_many_connections
-            Self::Refused { code, .. } if code == "53300" => Ending::TargetFull { target },
+            // admin_shutdown, crash_shutdown: up again in a moment.
+            Self::Refused { code, .. } if matches!(code.as_str(), "57P01" | "57P02") => Ending::TargetUnreachable { target },
+            Self::Refused { code, message, .. } => match TargetRefusal::of(code) {
+                Some(refusal) => refusal.ending(target, message),
+                None => Ending::TargetRefused { target },
+            },
             Self::Startup { .. } => Ending::TargetClosed,
             _ => Ending::TargetRefused { target },
         }

@@ -89,7 +89,12 @@ pub async fn connect(
             user: account.user.clone(),
         });
     }
-    let wanted = login::wanted(permit, target, parameters);
+    let mut wanted = login::wanted(permit, target, parameters);
+    for (name, value) in &mut wanted {
+        if name.eq_ignore_ascii_case("search_path") {
+            *value = account.path(value);
+        }
+    }
     let mut deadline = Deadline::new(target.connect_timeout);
     loop {
         let transport = dial::dial(target, &mut deadline).await?;

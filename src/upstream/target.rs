@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::account::Account;
@@ -22,6 +23,9 @@ pub struct Target {
     pub port: u16,
     /// The database's own name.
     pub database: String,
+    /// Another database of the server, for the connections that the gate keeps open: in the target's own they would be in the way of
+    /// `DROP DATABASE`, and of `CREATE DATABASE` from it.
+    pub maintenance_database: String,
     /// Its own account: the sessions' where no grant has a role of its own; it also provisions where `admin` is absent.
     pub account: Account,
     /// The account that ends sessions and makes roles, if not `account`.
@@ -42,6 +46,8 @@ pub struct Target {
     /// What the target sees as `application_name`.
     pub application_name: ApplicationName,
     pub(super) belts: Belts,
+    /// It was said that the maintenance database does not let the gate in.
+    maintenance_told: AtomicBool,
 }
 
 impl Target {
@@ -54,6 +60,7 @@ impl Target {
             host,
             port: 5432,
             database,
+            maintenance_database: Self::MAINTENANCE_DATABASE.to_owned(),
             account: Account::own(user),
             admin: None,
             tls,
@@ -65,7 +72,16 @@ impl Target {
             max_sessions: None,
             application_name: ApplicationName::default(),
             belts: Belts::default(),
+            maintenance_told: AtomicBool::new(false),
         }
+    }
+
+    /// The database that PostgreSQL's own tools connect to when they drop or create another.
+    pub const MAINTENANCE_DATABASE: &str = "postgres";
+
+    /// Returns true the first time it is asked, for a warning that is to be given once.
+    pub(crate) fn warn_of_maintenance_database(&self) -> bool {
+        !self.maintenance_told.swap(true, Ordering::Relaxed)
     }
 
     /// The account of the provisioning connections.

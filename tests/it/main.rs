@@ -25,11 +25,13 @@
 //! - `lifeless`: a gate that is frozen gives no sign of life, to its service manager or at `/livez`
 //! - `log`: what the log says is what the server ran
 //! - `log_trust`: a log that is cut, gone or another is noticed by the ledger; one made to take all memory takes little
+//! - `masks`: masks beside the search path, qualified names, migrations, restores and dumps
 //! - `messages`: standard error that is stuck or fails holds nothing up
 //! - `oidc`: a pipeline's token of an OpenID provider that the test starts, and every token that is not good
 //! - `pipelines`: what was sent ahead of its answers when the deadline comes, or a revocation
 //! - `profiles`: profiles that say what they may do: planned, applied, and looked after by a running gate
 //! - `rails`: a statement that a profile does not want: the error, what works after it, what is on record
+//! - `recreated`: a target's database is dropped, copied, restored while the gate runs
 //! - `refusals`: every way a login is refused, by its packet
 //! - `reload`: other policies are on record before they decide; those with a mistake never do
 //! - `restarts`: `kill -9` in the middle of every state of a request; what was, is; what was over, stays over
@@ -84,11 +86,13 @@ mod left_behind;
 mod lifeless;
 mod log;
 mod log_trust;
+mod masks;
 mod messages;
 mod oidc;
 mod pipelines;
 mod profiles;
 mod rails;
+mod recreated;
 mod refusals;
 mod reload;
 mod restarts;

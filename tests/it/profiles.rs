@@ -93,6 +93,18 @@ async fn a_plan_is_shown_applied_and_looked_after() {
     assert_eq!(log.matches("is as the profile says again").count(), 2, "{log}");
     status("Profile masked: the database is as it says (looked at ").await;
 
+    // A change is noticed within seconds, and that it is undone.
+    for (sql, value) in [
+        ("GRANT DELETE ON orders TO \"tg_shop_read-only\"", 1),
+        ("REVOKE DELETE ON orders FROM \"tg_shop_read-only\"", 0),
+        ("CREATE TABLE later (a int)", 1),
+        ("DROP TABLE later", 0),
+    ] {
+        database.server.batch("shop", sql).await.expect(sql);
+        drift("read-only", value).await;
+    }
+    assert!(told(&gate, "metrics").contains("tidegate_profile_checked_timestamp_seconds{target=\"shop\"}"));
+
     // What somebody else gives is told, and nobody's apply is refused for it.
     let given = "GRANT USAGE ON LANGUAGE plpgsql TO \"tg_shop_read-only\"";
     database.server.batch("shop", given).await.expect("it is given");

@@ -57,6 +57,7 @@ impl Careful {
             limit: room.limit,
             show: room.show.clone(),
             rails,
+            masked: HashMap::new(),
         };
         gate.shared().rules.send_replace(Arc::new(session::Rules {
             frontend: before.frontend.clone(),

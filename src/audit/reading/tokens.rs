@@ -183,11 +183,17 @@ fn operator(text: &[u8]) -> Option<Token> {
 }
 
 /// Puts what PostgreSQL reads and the parser does not into words that it knows: `TABLE t` is `SELECT * FROM t`, `FOR NO KEY UPDATE`
-/// is a lock like `FOR UPDATE`, `(row).*` is the row, and `ONLY` in front of a table's name, which would be taken for the name, goes.
+/// is a lock like `FOR UPDATE`, `BETWEEN SYMMETRIC` is like `BETWEEN`, `MOVE` goes where `FETCH` does, `(row).*` is the row, and `ONLY` in
+/// front of a table's name, which would be taken for the name, goes.
 pub(super) fn as_the_parser_knows(tokens: Vec<Token>) -> Vec<Token> {
     let mut known = Vec::with_capacity(tokens.len() + 2);
     let mut first = None;
-    for token in tokens {
+    for mut token in tokens {
+        if first.is_none()
+            && matches!(&token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("move"))
+        {
+            token = Token::make_word("fetch", None);
+        }
         let (word, before) = (keyword(&token), known.last());
         match (before.map(keyword), word) {
             (before_word, Keyword::TABLE) if is_query(first, before_word, before) => {
@@ -195,7 +201,10 @@ pub(super) fn as_the_parser_knows(tokens: Vec<Token>) -> Vec<Token> {
                 known.extend([Token::make_word("select", None), Token::Mul, Token::make_word("from", None)]);
                 continue;
             }
-            (Some(Keyword::FOR), Keyword::NO | Keyword::KEY) => continue,
+            (Some(Keyword::FOR), Keyword::NO | Keyword::KEY)
+            | (Some(Keyword::BETWEEN), Keyword::SYMMETRIC | Keyword::ASYMMETRIC) => {
+                continue;
+            }
             (Some(before_word), Keyword::ONLY) if BEFORE_TABLES.contains(&before_word) || before == Some(&Token::Comma) => {
                 continue;
             }

@@ -32,6 +32,12 @@ pub(super) async fn read(client: &Client, roles: &[&str], account: &str) -> Resu
     })
 }
 
+/// A value that changes with whatever [`read`] looks at.
+pub(super) async fn fingerprint(client: &Client, roles: &[&str], account: &str) -> Result<String, ProfilesError> {
+    let row = client.query_one(FINGERPRINT, &[&roles, &account]).await?;
+    Ok(row.try_get(0)?)
+}
+
 async fn rows<T: DeserializeOwned>(
     client: &Client,
     query: &str,
@@ -44,6 +50,35 @@ async fn rows<T: DeserializeOwned>(
     };
     rows.iter().map(read).collect()
 }
+
+/// Each row of the catalogue has the number of the transaction that wrote it last (`xmin`), so a sum over them tells a change. Of
+/// roles what is shown of them has to do. What sessions do all the time is left out: temporary tables, and the roles of grants.
+const FINGERPRINT: &str = "
+WITH asked AS (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = ANY ($1)),
+named AS (SELECT c.oid, c.xmin FROM pg_class AS c WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
+seen (part, item, version) AS (
+    SELECT 'class', oid::text, xmin::text FROM named
+    UNION ALL SELECT 'attribute', a.attrelid || '.' || a.attnum, a.xmin::text
+        FROM pg_attribute AS a JOIN named AS n ON n.oid = a.attrelid WHERE a.attnum > 0
+    UNION ALL SELECT 'namespace', oid::text, xmin::text FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_'
+    UNION ALL SELECT 'proc', oid::text, xmin::text FROM pg_proc
+    UNION ALL SELECT 'default', oid::text, xmin::text FROM pg_default_acl
+    UNION ALL SELECT 'inherits', i.inhrelid || '.' || i.inhparent, i.xmin::text FROM pg_inherits AS i
+    UNION ALL SELECT 'rewrite', oid::text, xmin::text FROM pg_rewrite
+    UNION ALL SELECT 'policy', oid::text, xmin::text FROM pg_policy
+    UNION ALL SELECT 'comment', d.objoid::text, d.xmin::text FROM pg_description AS d
+        WHERE d.classoid IN ('pg_class'::regclass, 'pg_namespace'::regclass) AND d.objsubid = 0
+    UNION ALL SELECT 'database', oid::text, xmin::text FROM pg_database WHERE datname = current_database()
+    UNION ALL SELECT 'role', r.oid::text, r::text || coalesce(shobj_description(r.oid, 'pg_authid'), '')
+        FROM pg_roles AS r WHERE r.rolname IN (SELECT unnest($1::text[]) UNION ALL SELECT $2 UNION ALL SELECT current_user)
+    UNION ALL SELECT 'left', d.objoid::text, d.xmin::text FROM pg_shdescription AS d WHERE d.description LIKE 'tidegate profile %'
+    UNION ALL SELECT 'member', m.roleid || '.' || m.member, m.xmin::text FROM pg_auth_members AS m
+        WHERE m.member IN (SELECT oid FROM asked UNION ALL SELECT r.oid FROM pg_roles AS r WHERE r.rolname IN ($2, current_user))
+            AND m.roleid NOT IN (SELECT d.objoid FROM pg_shdescription AS d WHERE d.description LIKE 'tidegate grant %')
+    UNION ALL SELECT 'depends', d.classid || '.' || d.objid || '.' || d.objsubid || '.' || d.refobjid || '.' || d.deptype::text, d.xmin::text
+        FROM pg_shdepend AS d JOIN asked ON asked.oid = d.refobjid
+        WHERE d.refclassid = 'pg_authid'::regclass AND d.classid <> 'pg_auth_members'::regclass)
+SELECT coalesce(sum(hashtextextended(part || ' ' || item || ' ' || version, 0)), 0)::text || ' ' || count(*) FROM seen";
 
 const ACCOUNT: &str = "
 SELECT jsonb_build_object(
@@ -180,7 +215,14 @@ SELECT jsonb_build_object(
     'comment', obj_description(c.oid, 'pg_class'),
     'definition', CASE WHEN c.relkind = 'v' AND n.nspname = ANY ($1)
         THEN encode(sha256(convert_to(pg_get_viewdef(c.oid), 'UTF8')), 'hex') END,
-    'nature', CASE WHEN c.relrowsecurity THEN 'RowSecurity' ELSE 'Plain' END)::text
+    'policies', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+            'name', y.polname,
+            'everybody', 0 = ANY (y.polroles),
+            'roles', (SELECT coalesce(jsonb_agg(r.rolname), '[]') FROM pg_roles AS r WHERE r.oid = ANY (y.polroles)),
+            'by_user', concat(pg_get_expr(y.polqual, y.polrelid), pg_get_expr(y.polwithcheck, y.polrelid)) ~* '(current|session)_user')
+            ORDER BY y.polname), '[]')
+        FROM pg_policy AS y WHERE y.polrelid = c.oid AND c.relrowsecurity),
+    'nature', CASE WHEN c.relkind = 'm' THEN 'Materialized' WHEN c.relrowsecurity THEN 'RowSecurity' ELSE 'Plain' END)::text
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (
     SELECT jsonb_agg(p) FILTER (WHERE may) AS may, bool_or(may IS NULL) AS vanished

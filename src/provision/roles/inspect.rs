@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::line::{Line, Session};
+use super::line::Session;
 use super::lost_host::lost_host;
 use super::powers;
 use super::{Fault, Profile};
@@ -49,8 +49,7 @@ const NAME: &str = "tidegate (checks)";
 
 /// Looks at what a role for each of its grants needs there, and at what the profiles' roles must not have.
 pub async fn inspect_roles(target: &Arc<Target>, profiles: &[Profile], clock: &Clock) -> Result<Vec<Finding>, Fault> {
-    let line = Line::new(NAME);
-    let session = line.session(target, clock).await?;
+    let session = Session::open_in(target, &target.database, NAME, clock).await?;
     let user = quoted(&target.provisioner().user);
     let mut found = account(&session).await?;
     for profile in profiles {
@@ -61,13 +60,13 @@ pub async fn inspect_roles(target: &Arc<Target>, profiles: &[Profile], clock: &C
     found.extend(afterlife(&session).await?);
     found.push(doors(&session, &user).await);
     found.push(lost_host(&session).await?);
+    found.extend(maintenance(target, clock).await);
     Ok(found)
 }
 
 /// Looks at the account that all sessions share, and at the one that ends them.
 pub async fn inspect_shared(target: &Arc<Target>, clock: &Clock) -> Result<Vec<Finding>, Fault> {
-    let line = Line::new(NAME);
-    let session = line.session(target, clock).await?;
+    let session = Session::open_in(target, &target.database, NAME, clock).await?;
     let user = target.account.user.as_str();
     let mut found = Vec::new();
     if target.admin.is_some() {
@@ -79,7 +78,20 @@ pub async fn inspect_shared(target: &Arc<Target>, clock: &Clock) -> Result<Vec<F
     found.extend(powers::refused(&session, user, "the account of all sessions").await?);
     found.extend(afterlife(&session).await?);
     found.push(lost_host(&session).await?);
+    found.extend(maintenance(target, clock).await);
     Ok(found)
+}
+
+/// Tells of a maintenance database that does not let the gate in.
+async fn maintenance(target: &Arc<Target>, clock: &Clock) -> Option<Finding> {
+    let name = &target.maintenance_database;
+    let fault = Session::open_in(target, name, NAME, clock).await.err()?;
+    Some(Finding::Warning(format!(
+        "the maintenance database {0} does not let the gate in ({fault}), so the connections that it keeps open are in the target's own \
+         database, in the way of DROP DATABASE; as superuser: GRANT CONNECT ON DATABASE {0} TO {1}, or name another: maintenance_database",
+        quoted(name),
+        quoted(&target.provisioner().user)
+    )))
 }
 
 /// Whether the account may end the sessions of `user` and see how old they are, and is out of their reach.

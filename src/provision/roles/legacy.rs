@@ -17,6 +17,8 @@ use crate::rights::{GivenAway, OwnDefaults, RoleName, as_member, quoted, quoted_
 
 /// As the server's `pg_stat_activity` has it.
 const NAME: &str = "tidegate (ends roles)";
+/// `invalid_catalog_name`.
+const NO_DATABASE: &str = "3D000";
 
 /// Who gave the role something on what, here. Taking a privilege away is for who gave it (`select_best_grantor`,
 /// src/backend/utils/adt/acl.c: `DROP OWNED` only warns), dropping a role from a policy for the table's owner.
@@ -95,12 +97,12 @@ impl Inner {
     pub(super) async fn hand_over(&self, role: &RoleName, found: &Role) -> Result<(), Fault> {
         let place = self.place();
         let _turn = self.legacies.lock().await;
-        for row in self.ask(&ELSEWHERE.replace("$role", &found.oid)).await? {
-            let session = Session::open_in(&place.target, row.get(0).unwrap_or_default(), NAME, &self.clock).await?;
-            session.run(&self.freeing(&session, role, found).await?).await?;
-        }
         // Much may have been left: it is seen to beside the connection that others' ends go over.
-        let session = Session::open_in(&place.target, &place.target.database, NAME, &self.clock).await?;
+        let session = Session::open_kept(&place.target, NAME, &self.clock).await?;
+        for row in session.run(&ELSEWHERE.replace("$role", &found.oid)).await? {
+            let there = Session::open_in(&place.target, row.get(0).unwrap_or_default(), NAME, &self.clock).await?;
+            there.run(&self.freeing(&there, role, found).await?).await?;
+        }
         let free = self.freeing(&session, role, found).await?;
         session.run(&format!("{free}DROP ROLE {}", role.quoted())).await.map(drop)
     }
@@ -109,14 +111,18 @@ impl Inner {
     /// statements.
     pub(super) async fn undo_gifts(&self, found: &Role) -> Result<Vec<String>, Fault> {
         let mut undone = Vec::new();
+        let place = self.place();
         for holder in found.member_of.iter().filter(|holder| self.is_profile(holder)) {
-            let steps = self.gifts_of(&holder.name).await?;
+            let _turn = self.legacies.lock().await;
+            let session = match Session::open_in(&place.target, &place.target.database, NAME, &self.clock).await {
+                // It has been dropped, and all that was given in it.
+                Err(fault) if fault.code() == NO_DATABASE => return Ok(undone),
+                opened => opened?,
+            };
+            let steps = gifts_of(&session, &holder.name).await?;
             if steps.is_empty() {
                 continue;
             }
-            let place = self.place();
-            let _turn = self.legacies.lock().await;
-            let session = Session::open_in(&place.target, &place.target.database, NAME, &self.clock).await?;
             let sql = steps.join("; ");
             let sql = if holder.inherited {
                 sql
@@ -127,15 +133,6 @@ impl Inner {
             undone.extend(steps);
         }
         Ok(undone)
-    }
-
-    async fn gifts_of(&self, holder: &str) -> Result<Vec<String>, Fault> {
-        let holder = format!("ARRAY[{}]::text[]", quoted_text(holder));
-        let defaults = self.ask(&owned::DEFAULTS.replace("$1", &holder)).await?;
-        let given = self.ask(&owned::GIVEN_AWAY.replace("$1", &holder)).await?;
-        let defaults = read::<OwnDefaults>(&defaults)?.into_iter().filter(|own| !own.is_ours);
-        let given = read::<GivenAway>(&given)?.into_iter().map(|given| given.undo());
-        Ok(defaults.map(|own| own.undo()).chain(given).collect())
     }
 
     /// What frees the role in one database. For the handing over the account has to be a member of the profile's role, and for the
@@ -170,6 +167,16 @@ impl Inner {
             "{join}{taken}REASSIGN OWNED BY {role} TO {heir}; DROP OWNED BY {role}; {leave}"
         ))
     }
+}
+
+/// The statements that undo what a profile's role comes with, or gave to others, in the session's database.
+async fn gifts_of(session: &Session, holder: &str) -> Result<Vec<String>, Fault> {
+    let holder = format!("ARRAY[{}]::text[]", quoted_text(holder));
+    let defaults = session.run(&owned::DEFAULTS.replace("$1", &holder)).await?;
+    let given = session.run(&owned::GIVEN_AWAY.replace("$1", &holder)).await?;
+    let defaults = read::<OwnDefaults>(&defaults)?.into_iter().filter(|own| !own.is_ours);
+    let given = read::<GivenAway>(&given)?.into_iter().map(|given| given.undo());
+    Ok(defaults.map(|own| own.undo()).chain(given).collect())
 }
 
 fn read<T: DeserializeOwned>(rows: &[SimpleQueryRow]) -> Result<Vec<T>, Fault> {

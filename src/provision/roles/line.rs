@@ -1,4 +1,5 @@
-//! A connection on which roles are seen to: opened when it is needed, opened anew when it broke.
+//! A connection on which roles are seen to: opened when it is needed, opened anew when it broke. It is in the maintenance
+//! database: roles are the server's.
 //!
 //! It does not know what is asked on it. The law it keeps: everything has an answer within [`TIMEOUT`].
 
@@ -17,8 +18,11 @@ use crate::upstream::{Account, Target};
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// What the server allows a statement; more than a busy server needs for a row in a catalogue. All grants of a target share a
 /// connection, so nobody waits on it for somebody's lock: what is locked is tried again later.
-const OPTIONS: &str = "-c search_path=pg_catalog -c statement_timeout=8s -c lock_timeout=250ms -c idle_in_transaction_session_timeout=8s \
+/// Catalogue names only ([`PATH`]) from the first statement on: what a session begins with says what the server's own path is.
+const OPTIONS: &str = "-c statement_timeout=8s -c lock_timeout=250ms -c idle_in_transaction_session_timeout=8s \
      -c client_min_messages=error -c standard_conforming_strings=on -c datestyle=iso";
+
+const PATH: &str = "SET search_path = pg_catalog";
 
 /// Why the server did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +95,9 @@ pub(super) struct Line {
     open: Mutex<Option<Arc<Session>>>,
 }
 
+/// What became of a login.
+type Login = Result<(Client, link::Driver), link::LinkError>;
+
 /// An open connection.
 pub(super) struct Session {
     client: Client,
@@ -115,7 +122,7 @@ impl Line {
             return Ok(Arc::clone(session));
         }
         *open = None;
-        let session = Arc::new(Session::open_in(target, &target.database, self.name, clock).await?);
+        let session = Arc::new(Session::open_kept(target, self.name, clock).await?);
         *open = Some(Arc::clone(&session));
         Ok(session)
     }
@@ -136,10 +143,14 @@ impl Line {
 }
 
 impl Session {
-    /// A connection to any database of the server.
+    /// A connection to any database of the server, for one task.
     pub(super) async fn open_in(target: &Arc<Target>, database: &str, name: &str, clock: &Clock) -> Result<Self, Fault> {
-        let opened = tokio::time::timeout(TIMEOUT, Self::open(target, database, name, clock)).await;
-        opened.unwrap_or_else(|_| Err(late()))
+        Self::open(target, link::client_in(target, database, name, OPTIONS), clock).await
+    }
+
+    /// A connection that may be kept.
+    pub(super) async fn open_kept(target: &Arc<Target>, name: &str, clock: &Clock) -> Result<Self, Fault> {
+        Self::open(target, link::kept_client(target, name, OPTIONS), clock).await
     }
 
     /// Logs in as an account, and out again.
@@ -154,8 +165,13 @@ impl Session {
         Ok(())
     }
 
-    async fn open(target: &Arc<Target>, database: &str, name: &str, clock: &Clock) -> Result<Self, Fault> {
-        let (client, driver) = link::client_in(target, database, name, OPTIONS).await.map_err(not_opened)?;
+    async fn open(target: &Arc<Target>, login: impl Future<Output = Login>, clock: &Clock) -> Result<Self, Fault> {
+        let opened = tokio::time::timeout(TIMEOUT, Self::set_up(target, login, clock)).await;
+        opened.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn set_up(target: &Arc<Target>, login: impl Future<Output = Login>, clock: &Clock) -> Result<Self, Fault> {
+        let (client, driver) = login.await.map_err(not_opened)?;
         let mut session = Self {
             client,
             driver,
@@ -163,7 +179,9 @@ impl Session {
             ahead: SignedDuration::ZERO,
         };
         let rows = session
-            .run("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8")
+            .run(&format!(
+                "{PATH}; SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8"
+            ))
             .await?;
         let theirs = rows.first().and_then(|row| row.get(0)).and_then(|micros| micros.parse().ok());
         if let Some(theirs) = theirs.and_then(|micros| Timestamp::from_microsecond(micros).ok()) {

@@ -12,12 +12,12 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Inner, Profile, RoleError, Roles, Slot, State};
+use super::{Fault, Inner, Profile, RoleError, Roles, Slot, State, search_path};
 use crate::grant::{Grant, Status};
 use crate::rights::{Marker, RoleName, profile_role, quoted, quoted_text};
 use crate::scram::{ClientKeys, Verifier};
 use crate::secret::Secret;
-use crate::upstream::{Account, MadeKeys};
+use crate::upstream::{Account, MadeKeys, Target};
 
 /// As PostgreSQL's default (RFC 7677 section 4); guessing 256 random bits is hopeless with any number.
 const ITERATIONS: u32 = 4096;
@@ -91,13 +91,20 @@ impl Inner {
         let (password, made, verifier) = fresh_password().await?;
         let holder = profile_role(&place.target.name, &profile.name);
         self.record(slot, "made", Some(until), None).await?;
+        let settings = match self.session_settings(&place.target, profile).await {
+            Ok(settings) => settings,
+            Err(fault) => {
+                self.note(slot, "not_made", Some(fault.to_string())).await;
+                return Err(fault.into());
+            }
+        };
         let wanted = Wanted {
             role: &slot.role,
             holder: &holder,
             marker: self.marker(&slot.grant),
             connections: connections(profile, &grant),
             verifier,
-            settings: &profile.settings,
+            settings: &settings,
         };
         if let Err(error) = self.make_at_the_server(&wanted, until).await {
             tracing::warn!(role = %slot.role, target_name = %place.target.name, %error, "a grant's role could not be made");
@@ -108,8 +115,28 @@ impl Inner {
         self.counts.made.fetch_add(1, Ordering::Relaxed);
         let account = Account::own(slot.role.to_string())
             .for_grant(slot.grant.clone(), holder.to_string(), wanted.connections)
+            .behind(profile.views.as_ref().map(RoleName::quoted))
             .with(password, made);
         Ok(Arc::new(account))
+    }
+
+    /// The settings its sessions begin with: the profile's, and with masks the path that names are looked for by without them, behind
+    /// the views.
+    async fn session_settings(&self, target: &Arc<Target>, profile: &Profile) -> Result<Vec<(String, String)>, Fault> {
+        let mut settings = profile.settings.clone();
+        let Some(views) = &profile.views else {
+            return Ok(settings);
+        };
+        let is_path = |(name, _): &&mut (String, String)| name.eq_ignore_ascii_case("search_path");
+        if let Some((_, path)) = settings.iter_mut().find(is_path) {
+            *path = search_path::behind(views, path);
+        } else {
+            let asked = search_path::effective(&target.database);
+            let rows = self.making.run(target, &self.clock, &asked).await?;
+            let path = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
+            settings.push(("search_path".to_owned(), search_path::behind(views, path)));
+        }
+        Ok(settings)
     }
 
     async fn make_at_the_server(&self, wanted: &Wanted<'_>, until: Timestamp) -> Result<(), RoleError> {
@@ -227,12 +254,12 @@ fn setting(name: &str, value: &str) -> String {
     if !lists.contains(&name.to_ascii_lowercase().as_str()) {
         return quoted_text(value);
     }
-    let elements = value.split(',').map(|element| {
-        let element = element.trim();
-        let bare = element.strip_prefix('"').and_then(|element| element.strip_suffix('"'));
-        quoted_text(&bare.map_or_else(|| element.to_owned(), |bare| bare.replace("\"\"", "\"")))
-    });
-    elements.collect::<Vec<_>>().join(", ")
+    let elements = search_path::elements(value);
+    elements
+        .iter()
+        .map(|element| quoted_text(&element.text))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// As many connections as the profile says, or the grant has sessions.

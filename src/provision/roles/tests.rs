@@ -83,6 +83,7 @@ impl House {
                 ("statement_timeout".to_owned(), "30s".to_owned()),
                 ("search_path".to_owned(), "shop, public".to_owned()),
             ],
+            views: None,
         };
         Roles::new(self.target(), vec![profile], journal.clone(), self.clock.clone())
     }

@@ -17,7 +17,7 @@ use crate::session::buffer::{Chunk, Pool};
 use crate::session::tail::Tail;
 use crate::session::tap::Tap;
 use crate::tls::Transport;
-use crate::wire::frame::Framer;
+use crate::wire::frame::{Framer, Piece};
 use crate::wire::{backend, error_response};
 
 /// From the target to the client.
@@ -158,15 +158,21 @@ impl Down {
                 carried = Some(begins);
                 break;
             }
-            let Some(refused) = tap.target(&piece, &mut now) else {
-                continue;
+            let ours = match tap.target(&piece, &mut now) {
+                Some(_) if !piece.first => {
+                    // It had begun before what it is the answer to was sent.
+                    return Err(Stop::TargetBroken);
+                }
+                Some(refused) => {
+                    let mut ours = BytesMut::new();
+                    error_response::error(&mut ours, &refused.words());
+                    ours
+                }
+                None => match with_hint(&piece, tap) {
+                    Some(hinted) => hinted,
+                    None => continue,
+                },
             };
-            if !piece.first {
-                // It had begun before what it is the answer to was sent.
-                return Err(Stop::TargetBroken);
-            }
-            let mut ours = BytesMut::new();
-            error_response::error(&mut ours, &refused.words());
             self.chunk.replace(begins..all - rest.len(), &ours);
             all = self.chunk.bytes().len();
             rest = self.chunk.bytes().get(begins + ours.len()..).unwrap_or_default();
@@ -307,6 +313,12 @@ impl Down {
     pub(in crate::session) fn release(&mut self, pool: &Pool) {
         self.chunk.release(pool);
     }
+}
+
+/// An error of the target about a masked table, with what to do instead. One that comes in pieces stays as it is.
+fn with_hint(piece: &Piece<'_>, tap: &Tap) -> Option<BytesMut> {
+    let masked = tap.masked.as_ref().filter(|_| piece.tag == b'E')?;
+    masked.with_hint(piece.whole()?)
 }
 
 fn write(to: &mut Transport, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

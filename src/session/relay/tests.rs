@@ -247,6 +247,7 @@ pub(in crate::session) fn live(who: Arc<Who>, client: SocketAddr, clock: &Clock)
             roles: None,
             limit: 1,
             show: Show::Full,
+            masked: HashMap::new(),
             rails: HashMap::new(),
         }),
         backend: Backend {

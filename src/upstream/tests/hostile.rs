@@ -195,7 +195,7 @@ async fn odd_errors() {
         assert!(!failed.reason().chars().any(char::is_control), "{}", failed.reason());
     }
     let starting = error("57P03", "the database system is starting up");
-    assert_eq!(failure(&answering(starting).await, &[]).await.1, "target_unreachable");
+    assert_eq!(failure(&answering(starting).await, &[]).await.1, "target_not_ready");
 }
 
 #[tokio::test]

@@ -1,0 +1,69 @@
+//! `target lift`: the owner's work on tables that masks stand before.
+//!
+//! It changes nothing itself. The law: once the masks are lifted they are applied again, however the command ended.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::Args;
+
+use super::{TargetArgs, applied, at};
+use crate::app::profiles::profiles;
+use crate::cli::args::Output;
+use crate::cli::render;
+use crate::cli::run::{at_the_terminal, run_to_its_end};
+use crate::cli::wait::Stops;
+use crate::provision::profiles::lift;
+
+/// Which target, as whom, and what is to be run meanwhile.
+#[derive(Debug, Args)]
+pub struct LiftArgs {
+    /// Which target, and as whom.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// What is run while the masks are lifted, with its arguments; they are applied again when it has ended
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Lifts, runs, applies; the exit code.
+pub(super) async fn run(config: &Path, args: &LiftArgs) -> anyhow::Result<u8> {
+    let settings = args.target.settings(config)?;
+    let profiles = profiles(&settings, args.target.account()?.as_ref())?;
+    // From here on a Ctrl-C is the command's, and this goes on.
+    let mut stops = Stops::new()?;
+    let lifted = lift(&profiles.0, &profiles.1).await.map_err(|error| at(&settings, error))?;
+    let name = &settings.name;
+    say(
+        args,
+        &format!(
+            "{name}: masks are lifted ({} views); who is shown a table with masks is shown nothing of it",
+            lifted.len()
+        ),
+    );
+    let Some((program, arguments)) = args.command.split_first() else {
+        say(args, &format!("apply them again with: tidegate target apply {name}"));
+        return Ok(0);
+    };
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments);
+    let ran = run_to_its_end(command, !at_the_terminal(), &mut stops).await;
+    let done = applied(&args.target, &settings, &profiles).await;
+    let done = done.map_err(|error| {
+        error.context(format!(
+            "the masks of {name} are lifted still, and who is shown a table with masks is shown nothing of it: mend what is said here, then tidegate target apply {name}"
+        ))
+    })?;
+    match ran {
+        Ok(0) => Ok(done),
+        Ok(code) => Ok(code),
+        Err(reason) => Err(anyhow::Error::new(reason).context(format!("{} cannot be run", program.to_string_lossy()))),
+    }
+}
+
+/// For people; what programs read is what `apply` prints.
+fn say(args: &LiftArgs, line: &str) {
+    if args.target.output == Output::Table {
+        render::print_line(&render::visible(line));
+    }
+}

@@ -1,0 +1,99 @@
+//! The refusals of a target's server that a client is to read as they are.
+//!
+//! It does not connect. Everything else a server refuses is between it and the gate's operator, and is not told.
+
+use crate::names::TargetName;
+
+use super::Ending;
+
+/// A reason of a server to refuse a connection that tools know by its SQLSTATE and act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetRefusal {
+    /// The database does not exist (it was dropped, and is about to be made again).
+    NoDatabase,
+    /// The database takes no connections at present.
+    NoConnections,
+    /// The server, the database or the account has as many connections as it may have.
+    Full,
+    /// The server starts, recovers or stops.
+    NotReady,
+}
+
+impl TargetRefusal {
+    const ALL: [Self; 4] = [Self::NoDatabase, Self::NoConnections, Self::Full, Self::NotReady];
+
+    /// Returns the refusal with the server's SQLSTATE, if it is one of these.
+    #[must_use]
+    pub fn of(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|refusal| refusal.sqlstate() == code)
+    }
+
+    /// Returns how a session ends that is refused so; `message` is the server's.
+    #[must_use]
+    pub fn ending(self, target: TargetName, message: &str) -> Ending {
+        Ending::TargetSaysNo {
+            target,
+            refusal: self,
+            message: crate::visible::start(message, MAX_MESSAGE_CHARS),
+        }
+    }
+
+    /// Returns the SQLSTATE, as the server has it (PostgreSQL: "Error Codes").
+    #[must_use]
+    pub fn sqlstate(self) -> &'static str {
+        match self {
+            Self::NoDatabase => "3D000",
+            Self::NoConnections => "55000",
+            Self::Full => "53300",
+            Self::NotReady => "57P03",
+        }
+    }
+
+    /// Returns the stable name for the log, metrics and scripts.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::NoDatabase => "target_missing",
+            Self::NoConnections => "target_locked",
+            Self::Full => "target_full",
+            Self::NotReady => "target_not_ready",
+        }
+    }
+
+    /// Returns the next thing to do.
+    pub(super) fn hint(self) -> &'static str {
+        match self {
+            Self::NoDatabase => "connect again when it has been made; if nobody is at it, tell the gate's operator",
+            Self::NoConnections => "connect again when it takes connections; if nobody is at it, tell the gate's operator",
+            Self::Full => {
+                "try again when others have finished; the gate's operator can keep `max_sessions` of the target below the server's limit"
+            }
+            Self::NotReady => "connect again in a moment",
+        }
+    }
+}
+
+/// Characters of the server's message that a client reads; PostgreSQL's own are shorter.
+const MAX_MESSAGE_CHARS: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_code_and_words_are_kept() {
+        for (code, said) in [
+            ("3D000", "database \"shop\" does not exist"),
+            ("55000", "database \"shop\" is not currently accepting connections"),
+            ("53300", "sorry, too many clients already"),
+            ("57P03", "the database system is starting up"),
+        ] {
+            let ending = TargetRefusal::of(code).unwrap().ending("shop".parse().unwrap(), said);
+            let words = ending.words().unwrap();
+            assert_eq!((words.code, words.message.as_str()), (code, said));
+            assert_eq!(ending.sqlstate(), code);
+        }
+        for code in ["28P01", "28000", "42501", "57P01", "XX000", ""] {
+            assert_eq!(TargetRefusal::of(code), None, "{code}");
+        }
+    }
+}
