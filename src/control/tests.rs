@@ -10,6 +10,7 @@ use super::*;
 use crate::audit;
 use crate::identity::Issuers;
 use crate::policy::{Policies, Source};
+use crate::quota::Quotas;
 use crate::strangers::{RefusalLog, StrangerLimits};
 use crate::tls::ServerTlsCell;
 
@@ -92,6 +93,7 @@ impl Wanted {
             ),
             ledger,
             registry: Arc::default(),
+            quotas: Quotas::default(),
             journal,
             audit_dir: settings.dir,
             clock,

@@ -12,7 +12,6 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::admit::{Connection, Opened, Rules};
 use super::guard::Guard;
 use super::limits::Limits;
-use super::quota::Quota;
 use super::registry::{Entry, Live, Order, Progress};
 use super::relay::{Down, Relay, Up};
 use super::tap::Tap;
@@ -24,6 +23,7 @@ use crate::grant::Grant;
 use crate::ledger::{Admission, Slot};
 use crate::metrics::Metrics;
 use crate::provision::Backend;
+use crate::quota::{Quota, RECORD_BYTES};
 use crate::secret::Secret;
 use crate::strangers::FailedLogins;
 use crate::upstream::Connected;
@@ -78,7 +78,7 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     let limits = Limits::new(permit, &settings.warnings, settings.idle_timeout, settings.renew_hint.clone());
     let notices = notices(connection.failed_before, &limits, settings.welcome, since.time);
     let welcome = welcome(&connected, live, &notices, connection.welcomed);
-    let quota = shared.quotas.of(&live.who.identity, settings.quota);
+    let quota = shared.quotas.of(&live.who.identity, since.instant);
     let mut tap = tap(live, (&settings.keep, &quota), shared);
     for (name, value) in &connected.parameters {
         tap.settings.told(name.as_bytes(), value.as_bytes());
@@ -100,6 +100,8 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         quota,
         pause: None,
     };
+    // Those of its start and of its end; whoever comes and goes without an end is not even read then.
+    relay.charge(2 * RECORD_BYTES);
     relay.insert(welcome);
     relay.came_with_login(&came_with_login);
     let places = Places {
