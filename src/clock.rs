@@ -181,6 +181,14 @@ impl Clock {
         })
     }
 
+    /// How far the machine's clock is ahead of gate time, now, where that is not believed: what is over by the one may be open by the
+    /// other.
+    #[must_use]
+    pub fn doubted_lead(&self) -> Option<Duration> {
+        let _ = self.observe();
+        Duration::try_from(self.doubt()?.ahead).ok().filter(|ahead| !ahead.is_zero())
+    }
+
     /// The machine's clock, believed or not.
     #[must_use]
     pub fn wall(&self) -> Timestamp {
@@ -247,7 +255,7 @@ impl ClockDoubt {
         let by = format!("{:#}", SignedDuration::from_secs(self.ahead.as_secs().abs()));
         if self.ahead.is_positive() {
             format!(
-                "the machine's clock is {by} ahead of gate time and nothing confirms that, so it is not believed; deadlines go on by gate time until it is right again, has stood for {} min, or an operator says `tidegate clock set-right`",
+                "the machine's clock is {by} ahead of gate time and nothing confirms that, so it is not believed; nobody new is let in, and deadlines go on by gate time, until it is right again, has stood for {} min, or an operator says `tidegate clock set-right`",
                 PERSISTENCE.as_secs() / 60
             )
         } else {

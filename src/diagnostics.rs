@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::visible;
+
 /// Messages that wait for standard error. What comes beyond is dropped.
 const MAX_QUEUED_BYTES: usize = 1 << 20;
 /// What one message beyond its own bytes takes, about: many short ones are bounded too.
@@ -20,9 +22,24 @@ const MESSAGE_OVERHEAD_BYTES: usize = 64;
 /// Between two attempts on an output that is in non-blocking mode and takes nothing now.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
+/// The form in which messages come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MessageForm {
+    /// A line of text.
+    #[default]
+    Text,
+    /// A line of text with colours.
+    Coloured,
+    /// A line of JSON.
+    Json,
+}
+
 /// The queue of messages. Cheap to clone; clones give to the same output.
 #[derive(Debug, Clone, Default)]
-pub struct Diagnostics(Arc<Shared>);
+pub struct Diagnostics {
+    shared: Arc<Shared>,
+    form: MessageForm,
+}
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -42,9 +59,12 @@ struct Queue {
 
 impl Diagnostics {
     /// Starts the thread that writes to `output`. It ends with the process: an output that is stuck holds it for as long.
-    pub fn start(output: impl Write + Send + 'static) -> io::Result<Self> {
-        let diagnostics = Self::default();
-        let shared = Arc::clone(&diagnostics.0);
+    pub fn start(output: impl Write + Send + 'static, form: MessageForm) -> io::Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let diagnostics = Self {
+            shared: Arc::clone(&shared),
+            form,
+        };
         std::thread::Builder::new()
             .name("messages".to_owned())
             .spawn(move || shared.write_to(output))?;
@@ -54,7 +74,7 @@ impl Diagnostics {
     /// Returns how many messages were dropped since the start.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.0.lock().lost
+        self.shared.lock().lost
     }
 
     /// Waits until all messages given so far are written or dropped, but not longer than `limit`. Returns false where some are
@@ -62,9 +82,9 @@ impl Diagnostics {
     #[must_use]
     pub fn flush(&self, limit: Duration) -> bool {
         let waited = self
-            .0
+            .shared
             .changed
-            .wait_timeout_while(self.0.lock(), limit, |queue| queue.writing || !queue.messages.is_empty());
+            .wait_timeout_while(self.shared.lock(), limit, |queue| queue.writing || !queue.messages.is_empty());
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
@@ -77,10 +97,11 @@ impl<'a> MakeWriter<'a> for Diagnostics {
     }
 }
 
-/// Each call is one message: `tracing_subscriber` formats an event whole and writes it at once.
+/// Each call is one message: `tracing_subscriber` formats an event whole and writes it at once. It escapes what steers a terminal, but
+/// neither what hides and turns text around nor the line breaks of a text that is shown as it is.
 impl Write for Diagnostics {
     fn write(&mut self, message: &[u8]) -> io::Result<usize> {
-        self.0.give(message);
+        self.shared.give(shown(message, self.form).as_bytes());
         Ok(message.len())
     }
 
@@ -140,6 +161,36 @@ impl Shared {
     }
 }
 
+/// The message on one line, with every character of others' texts as it may be shown.
+fn shown(message: &[u8], form: MessageForm) -> String {
+    let text = String::from_utf8_lossy(message);
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let mut shown = match form {
+        MessageForm::Json => visible::json(line).into_owned(),
+        MessageForm::Text => visible::visible(line),
+        MessageForm::Coloured => coloured(line),
+    };
+    shown.push('\n');
+    shown
+}
+
+/// As [`visible::visible`], but for colours: `ESC [ digits m`.
+fn coloured(line: &str) -> String {
+    let mut shown = String::with_capacity(line.len());
+    let mut parts = line.split("\u{1b}[");
+    shown.push_str(&visible::visible(parts.next().unwrap_or_default()));
+    for part in parts {
+        let codes = part.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();
+        let (escape, rest) = match part.split_at_checked(codes) {
+            Some((codes, rest)) if rest.starts_with('m') => (format!("\u{1b}[{codes}"), rest),
+            _ => (visible::visible("\u{1b}["), part),
+        };
+        shown.push_str(&escape);
+        shown.push_str(&visible::visible(rest));
+    }
+    shown
+}
+
 /// `write_all`, for an output that may be in non-blocking mode: whoever has the other end of a terminal or pipe sets that for all.
 fn write_whole(output: &mut impl Write, message: &[u8]) -> io::Result<()> {
     let mut rest = message;
@@ -178,9 +229,48 @@ mod tests {
     }
 
     #[test]
+    fn nothing_unseen_of_others_is_shown() {
+        let message = b"WARN a \x1b[31mb\x1b[0m \xe2\x80\xaec\nERROR forged \x1b]0;title\x07 \xe2\x80\x8b\n";
+        let text = shown(message, MessageForm::Text);
+        assert_eq!(
+            text,
+            "WARN a \\u{1b}[31mb\\u{1b}[0m \\u{202e}c\\nERROR forged \\u{1b}]0;title\\u{7} \\u{200b}\n"
+        );
+        assert_eq!(
+            shown(message, MessageForm::Coloured),
+            "WARN a \u{1b}[31mb\u{1b}[0m \\u{202e}c\\nERROR forged \\u{1b}]0;title\\u{7} \\u{200b}\n"
+        );
+        let json = shown("{\"a\":\"\u{202e}\"}\n".as_bytes(), MessageForm::Json);
+        assert_eq!(json, "{\"a\":\"\\u202e\"}\n");
+    }
+
+    /// What `tracing` itself makes of a message.
+    #[test]
+    fn a_message_is_one_line_of_what_can_be_seen() {
+        let (mut reader, writer) = UnixStream::pair().unwrap();
+        let diagnostics = Diagnostics::start(writer, MessageForm::Text).unwrap();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(diagnostics.clone())
+            .with_ansi(false)
+            .finish();
+        let hostile = "a\nb\u{202e}c\x1b[31m";
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(error = %hostile, debug = ?hostile, "of {hostile}");
+        });
+        assert!(Diagnostics::flush(&diagnostics, PATIENCE));
+        drop(diagnostics);
+        let mut read = vec![0; 4096];
+        let length = reader.read(&mut read).unwrap();
+        let text = std::str::from_utf8(&read[..length]).unwrap();
+        assert!(text.contains("error=a") && text.contains("debug="), "{text}");
+        let line = text.strip_suffix('\n').unwrap();
+        assert!(!line.contains(visible::is_unseen), "{text:?}");
+    }
+
+    #[test]
     fn messages_arrive_in_order() {
         let (mut reader, writer) = UnixStream::pair().unwrap();
-        let mut diagnostics = Diagnostics::start(writer).unwrap();
+        let mut diagnostics = Diagnostics::start(writer, MessageForm::Text).unwrap();
         for message in ["one\n", "two\n", "three\n"] {
             diagnostics.write_all(message.as_bytes()).unwrap();
         }
@@ -193,13 +283,13 @@ mod tests {
     #[test]
     fn an_output_that_is_stuck_holds_nobody_up_and_takes_no_more_memory() {
         let (mut reader, writer) = UnixStream::pair().unwrap();
-        let mut diagnostics = Diagnostics::start(writer).unwrap();
-        let message = [b'x'; 1000];
+        let mut diagnostics = Diagnostics::start(writer, MessageForm::Text).unwrap();
+        let message = [&[b'x'; 999][..], b"\n"].concat();
         let given = 20 * MAX_QUEUED_BYTES / message.len();
         for _ in 0..given {
             diagnostics.write_all(&message).unwrap();
         }
-        assert!(diagnostics.0.lock().bytes <= MAX_QUEUED_BYTES);
+        assert!(diagnostics.shared.lock().bytes <= MAX_QUEUED_BYTES);
         assert!(!Diagnostics::flush(&diagnostics, Duration::from_millis(10)), "nobody reads");
         let lost = diagnostics.lost();
         assert!(lost > 0 && lost < given as u64, "{lost} of {given}");
@@ -213,7 +303,7 @@ mod tests {
 
     #[test]
     fn an_output_that_fails_is_counted_and_its_thread_goes_on() {
-        let mut diagnostics = Diagnostics::start(Failing).unwrap();
+        let mut diagnostics = Diagnostics::start(Failing, MessageForm::Text).unwrap();
         for _ in 0..3 {
             diagnostics.write_all(b"a message\n").unwrap();
             assert!(Diagnostics::flush(&diagnostics, PATIENCE));

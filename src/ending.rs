@@ -258,6 +258,11 @@ pub enum Ending {
     },
     /// The grant store cannot be read or written.
     LedgerFailed,
+    /// The machine's clock has stepped ahead and is not believed: a window that is over might be taken for open.
+    ClockDoubted {
+        /// How far it is ahead of gate time.
+        ahead: Duration,
+    },
     /// The gate is shutting down and takes nobody new.
     Draining,
 
@@ -302,16 +307,6 @@ pub enum Ending {
     AuditFailed {
         /// The disk is full (53100), as against any other fault (58030).
         disk_full: bool,
-    },
-    /// The session holds more prepared statements or portals than the gate keeps account of.
-    TooManyPrepared {
-        /// How many are allowed.
-        limit: usize,
-    },
-    /// The sessions of the identity hold more bytes of prepared statements and portals than the gate keeps account of.
-    PreparedTooLarge {
-        /// How many bytes are allowed.
-        limit: usize,
     },
     /// The target closed the session and said why; its own words went to the client.
     TargetClosed,
@@ -437,6 +432,7 @@ impl Ending {
             Self::TargetSaysNo { refusal, .. } => refusal.name(),
             Self::RoleNotMade { .. } => "role_not_made",
             Self::LedgerFailed => "ledger_failed",
+            Self::ClockDoubted { .. } => "clock_doubted",
             Self::Draining => "draining",
             Self::Expired { .. } => "expired",
             Self::Revoked { .. } => "revoked",
@@ -444,8 +440,6 @@ impl Ending {
             Self::Idle { .. } => "idle",
             Self::Drained => "drained",
             Self::AuditFailed { .. } => "audit_failed",
-            Self::TooManyPrepared { .. } => "too_many_prepared",
-            Self::PreparedTooLarge { .. } => "prepared_too_large",
             Self::TargetClosed => "target_closed",
             Self::TargetLost { .. } => "target_lost",
             Self::GateFault => "gate_fault",
@@ -496,10 +490,9 @@ impl Ending {
             Self::HandshakeTimeout { .. } => "57014",
             Self::TargetSaysNo { refusal, .. } => refusal.sqlstate(),
             Self::TooMany { .. } => "53300",
-            Self::TooManyPrepared { .. } | Self::PreparedTooLarge { .. } => "54000",
             Self::LedgerFailed | Self::AuditFailed { disk_full: false } => "58030",
             Self::AuditFailed { disk_full: true } => "53100",
-            Self::Draining | Self::LeftoversPending { .. } => "57P03",
+            Self::Draining | Self::ClockDoubted { .. } | Self::LeftoversPending { .. } => "57P03",
             Self::Expired { .. } | Self::Revoked { .. } | Self::Killed { .. } | Self::Drained | Self::GateDied => "57P01",
             Self::Idle { .. } => "57P05",
             Self::GateFault => "XX000",

@@ -16,6 +16,7 @@
 //! - [`tls`]: the TLS configurations
 //! - [`identity`]: who somebody is, and how it is proved
 //! - [`metrics`]: what the gate counts
+//! - [`quota`]: the limits on what one identity may use up
 //! - [`audit`]: the log: event, journal, reader
 //! - [`evidence`]: what auditors and their tools are given of the log
 //! - [`rails`]: the seat belt: whether a statement is one that a profile wants at all (pure)
@@ -64,6 +65,7 @@ pub mod names;
 pub mod notify;
 pub mod policy;
 pub mod provision;
+pub mod quota;
 pub mod rails;
 pub mod request;
 pub mod rights;

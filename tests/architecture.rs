@@ -25,7 +25,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("visible", ""),
     ("names", "visible"),
     ("secret", ""),
-    ("diagnostics", ""),
+    ("diagnostics", "visible"),
     ("supervision", ""),
     ("ending", "ids names visible"),
     ("wire", "ending visible"),
@@ -37,6 +37,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("tls", ""),
     ("identity", "causes names secret tls"),
     ("metrics", "names"),
+    ("quota", "names"),
     ("audit", "clock folder_lock ids names supervision ending lexer visible"),
     ("evidence", "ids names audit visible"),
     ("rails", "names ending lexer audit"),
@@ -54,11 +55,11 @@ const LAYERS: &[(&str, &str)] = &[
     ("upstream", "ids names secret ending scram grant tls visible"),
     (
         "provision",
-        "causes clock ids names secret ending rights scram grant tls audit ledger upstream",
+        "causes clock ids names secret supervision ending rights scram grant tls audit ledger upstream",
     ),
     (
         "session",
-        "clock duration ids names secret ending wire lexer grant request metrics tls audit rails ledger strangers access frontend upstream provision visible",
+        "clock duration ids names secret ending wire lexer grant request metrics quota tls audit rails ledger strangers access frontend upstream provision visible",
     ),
     (
         "notify",
@@ -67,15 +68,15 @@ const LAYERS: &[(&str, &str)] = &[
     ("forward", "clock supervision tls audit notify"),
     (
         "control",
-        "clock ids names secret grant request identity tls audit policy ledger strangers access session",
+        "clock ids names secret quota grant request identity tls audit policy ledger strangers access session",
     ),
     (
         "config",
-        "causes duration names secret rights identity tls audit rails policy access frontend upstream session notify forward",
+        "causes duration names secret quota rights identity tls audit rails policy access frontend upstream notify forward",
     ),
     (
         "app",
-        "causes clock folder_lock names diagnostics supervision ending identity metrics tls audit rails ledger strangers access frontend upstream provision session notify forward control config",
+        "causes clock folder_lock names diagnostics supervision ending identity metrics quota tls audit rails ledger strangers access frontend upstream provision session notify forward control config",
     ),
     ("lab", "secret tls"),
     (
@@ -117,6 +118,41 @@ const LONGER: &[(&str, &str)] = &[
     ),
     ("session/tap.rs", "one arm for each message of the protocol"),
 ];
+
+/// Tasks that are not `restarted` or `essential` (`supervision`) on the line that spawns them: how many a file has, and why they may.
+const UNWATCHED: &[(&str, usize, &str)] = &[
+    ("app/accept.rs", 1, "one connection; its panic is caught and on record"),
+    ("app/crew.rs", 1, "for those who call it"),
+    ("app/mod.rs", 5, "each is `restarted` or `essential` where it is made"),
+    (
+        "app/reap.rs",
+        1,
+        "records of sessions without a target: what is missing stays open in the store",
+    ),
+    (
+        "app/serve.rs",
+        2,
+        "the start, which is awaited; the watchdog's, whose silence ends the gate",
+    ),
+    ("audit/follow.rs", 1, "one answer"),
+    ("control/listen.rs", 2, "one connection each"),
+    ("identity/jwks.rs", 1, "one fetch of an issuer's keys"),
+    ("ledger/commit.rs", 1, "one change, which is awaited"),
+    ("provision/link.rs", 1, "one connection"),
+    (
+        "provision/mod.rs",
+        1,
+        "a target's terminator: the watch over ends sees that it is there",
+    ),
+    ("provision/roles.rs", 1, "one role, which is awaited"),
+    ("session/end.rs", 1, "the close of one connection"),
+    (
+        "session/watch.rs",
+        2,
+        "the late record of one session; without it the next start puts one",
+    ),
+];
+const SPAWNS: [&str; 4] = ["tokio::spawn(", "runtime.spawn(", "crew.spawn(", "connections.spawn("];
 
 struct Source {
     /// Relative to `src`.
@@ -262,6 +298,30 @@ fn pure_modules_touch_nothing_outside() {
         // clippy.toml names the standard library's; this one it would also forbid to tests.
         if source.module() != "clock" && code.contains("Instant::now(") {
             faults.push(format!("{}: reads a clock; only clock.rs does", source.path.display()));
+        }
+    }
+    check(&faults);
+}
+
+#[test]
+fn tasks_are_watched_over() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        // Tools of tests and commands: their end is the command's.
+        if matches!(source.module().as_str(), "lab" | "cli" | "fuzzing") {
+            continue;
+        }
+        let code = source.code();
+        let spawns = code.lines().filter(|line| SPAWNS.iter().any(|spawn| line.contains(spawn)));
+        let unwatched = spawns.filter(|line| !line.contains("restarted(") && !line.contains("essential("));
+        let found = unwatched.count();
+        let excused = UNWATCHED.iter().find(|(file, ..)| source.path == Path::new(file));
+        let allowed = excused.map_or(0, |(_, count, _)| *count);
+        if found != allowed {
+            faults.push(format!(
+                "{}: {found} tasks that nobody watches over, the table has {allowed}",
+                source.path.display()
+            ));
         }
     }
     check(&faults);

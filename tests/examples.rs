@@ -133,3 +133,21 @@ fn the_policies_in_the_documents_are_good_and_do_what_is_said_of_them() {
     assert_eq!(outcome.failures, Vec::<String>::new());
     assert!(outcome.cases > 5, "{outcome:?}");
 }
+
+#[test]
+fn what_runs_the_gate_waits_for_its_stop() {
+    let folder = folder();
+    let settings = load(folder.path(), &text("tidegate.example.toml")).expect("good");
+    let longest = (settings.drain_limit + tidegate::app::MAX_STOP_AFTER_DRAIN).as_secs_f64();
+    let examples = [
+        ("deploy/kubernetes.yaml", "      terminationGracePeriodSeconds: "),
+        ("deploy/tidegate.service", "TimeoutStopSec="),
+        ("deploy/compose.yaml", "    stop_grace_period: "),
+    ];
+    for (file, key) in examples {
+        let text = text(file);
+        let given = text.lines().find_map(|line| line.strip_prefix(key)).expect("a limit");
+        let given: f64 = given.trim_end_matches('s').parse().expect("seconds");
+        assert!(given > longest, "{file} gives {given} s to a stop that may take {longest} s");
+    }
+}

@@ -24,7 +24,9 @@ const LONGEST: usize = 16 << 10;
 const NAME: usize = 200;
 
 /// Why a token is not accepted; for the log.
-struct Refused {
+#[derive(Debug, thiserror::Error)]
+#[error("{detail}{}", .claimed.as_ref().map(|claimed| format!(" (it claims to be {claimed:?})")).unwrap_or_default())]
+pub struct TokenError {
     claimed: Option<String>,
     detail: String,
 }
@@ -32,10 +34,10 @@ struct Refused {
 impl Desk {
     /// Who holds this token (a local user's or an issuer's) and comes from there. A failure is on record; the caller learns nothing from it.
     pub async fn identify(&self, token: &Secret<String>, client: Option<IpAddr>) -> Result<Visitor, AccessError> {
-        let client = client.map(|client| client.to_canonical());
-        match self.prove(token).await {
-            Ok(identity) => Ok(Visitor { identity, client }),
-            Err(Refused { claimed, detail }) => {
+        match self.prove(token, client).await {
+            Ok(visitor) => Ok(visitor),
+            Err(TokenError { claimed, detail }) => {
+                let client = client.map(|client| client.to_canonical());
                 let refused = IdentityRefused { client, claimed, detail };
                 let event = Event::IdentityRefused(Cow::Owned(refused));
                 self.0.refusals.record(client, event.name().as_str(), &event).await;
@@ -44,8 +46,15 @@ impl Desk {
         }
     }
 
-    async fn prove(&self, token: &Secret<String>) -> Result<Identity, Refused> {
-        let refused = |claimed, detail: &str| Refused {
+    /// As [`Desk::identify`], for a caller that puts a failure on record itself.
+    pub async fn prove(&self, token: &Secret<String>, client: Option<IpAddr>) -> Result<Visitor, TokenError> {
+        let identity = self.identity(token).await?;
+        let client = client.map(|client| client.to_canonical());
+        Ok(Visitor { identity, client })
+    }
+
+    async fn identity(&self, token: &Secret<String>) -> Result<Identity, TokenError> {
+        let refused = |claimed, detail: &str| TokenError {
             claimed,
             detail: detail.to_owned(),
         };

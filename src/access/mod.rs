@@ -40,6 +40,7 @@ use crate::strangers::RefusalLog;
 
 use approvers::Approvers;
 use flood::Floods;
+pub use identify::TokenError;
 pub use origin::Origin;
 
 /// What is decided by configuration; replaced as a whole at a reload.

@@ -35,6 +35,21 @@ pub(super) struct Builder {
     rooms: HashMap<TargetName, Arc<TargetRoom>>,
 }
 
+/// All that can fail of what settings need.
+pub(super) struct Prepared {
+    certificate: ServerTls,
+    key: ValueKey,
+    targets: Vec<PreparedTarget>,
+}
+
+struct PreparedTarget {
+    target: Target,
+    profiles: Option<Vec<Profile>>,
+    rails: RailsOf,
+    show: Show,
+    masked: HashMap<Option<ProfileName>, Arc<MaskedTables>>,
+}
+
 impl Builder {
     pub(super) fn new(settings: &Settings, places: Places, journal: Journal, clock: Clock) -> Result<Self, StartError> {
         let limits = StrangerLimits {
@@ -52,21 +67,41 @@ impl Builder {
         })
     }
 
-    /// The rules these settings make. Nothing is in force before all of it is made.
-    pub(super) fn rules(&mut self, settings: &Settings) -> Result<Rules, StartError> {
+    /// Makes what these settings need. It changes nothing that is in force.
+    pub(super) fn prepare(settings: &Settings) -> Result<Prepared, StartError> {
         let certificate = certificate(&settings.tls)?;
         let key = ValueKey::load_or_make(&settings.audit.value_key())?;
         let mut targets = Vec::with_capacity(settings.targets.len());
         for target in &settings.targets {
-            targets.push((self::target(target)?, target, rails(target)?, show(target.parameters, &key)));
+            targets.push(PreparedTarget {
+                target: self::target(target)?,
+                profiles: profiles(target),
+                rails: rails(target)?,
+                show: show(target.parameters, &key),
+                masked: masked(target),
+            });
         }
+        Ok(Prepared {
+            certificate,
+            key,
+            targets,
+        })
+    }
+
+    /// Puts it in force: connections and roles go by it from here on. It cannot fail.
+    pub(super) fn put_in_force(&mut self, prepared: Prepared, settings: &Settings) -> Rules {
+        let Prepared {
+            certificate,
+            key,
+            targets,
+        } = prepared;
         let rooms: HashMap<_, _> = targets
             .into_iter()
-            .map(|(target, settings, rails, show)| (target.name.clone(), self.room(target, settings, rails, show)))
+            .map(|prepared| (prepared.target.name.clone(), self.room(prepared)))
             .collect();
         self.rooms.clone_from(&rooms);
         self.tls.replace(certificate);
-        Ok(Rules {
+        Rules {
             frontend: frontend::Settings {
                 tls: self.tls.clone(),
                 plaintext: settings.plaintext,
@@ -76,10 +111,22 @@ impl Builder {
             },
             session: session(settings, self.places, key),
             targets: rooms,
-        })
+        }
     }
 
-    fn room(&self, target: Target, settings: &TargetSettings, rails: RailsOf, show: Show) -> Arc<TargetRoom> {
+    #[cfg(test)]
+    pub(super) fn room_in_force(&self, target: &TargetName) -> Option<Arc<TargetRoom>> {
+        self.rooms.get(target).cloned()
+    }
+
+    fn room(&self, prepared: PreparedTarget) -> Arc<TargetRoom> {
+        let PreparedTarget {
+            target,
+            profiles,
+            rails,
+            show,
+            masked,
+        } = prepared;
         let limit = target.max_sessions.unwrap_or(NO_LIMIT);
         let target = Arc::new(target);
         // Places in use stay in use, as long as the limit is the same.
@@ -91,12 +138,12 @@ impl Builder {
             terminator: self.terminator(&target),
             leftovers: self.leftovers(&target),
             target: Arc::clone(&target),
-            roles: profiles(settings).map(|profiles| self.roles(&target, profiles)),
+            roles: profiles.map(|profiles| self.roles(&target, profiles)),
             places,
             limit,
             show,
             rails,
-            masked: masked(settings),
+            masked,
         })
     }
 
@@ -193,7 +240,6 @@ fn session(settings: &Settings, places: Places, key: ValueKey) -> session::Setti
             show: Show::Full,
             key,
         },
-        quota: settings.limits.quota,
     }
 }
 

@@ -48,7 +48,8 @@ use crate::forward::{self, Forwarder};
 use crate::ledger::{self, Changed, Ledger};
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
-use crate::session::{Lobby, Pool, Quotas, Registry, Shared};
+use crate::quota::Quotas;
+use crate::session::{Lobby, Pool, Registry, Shared};
 use crate::strangers::RefusalLog;
 use crate::supervision::{Supervisor, ThreadEnd, restarted};
 use crate::tls::TlsError;
@@ -63,6 +64,7 @@ use policies::Access;
 use pulse::Vitals;
 use reap::Reaper;
 pub use serve::{ServeError, serve};
+pub use stop::MAX_STOP_AFTER_DRAIN;
 
 /// A gate that runs.
 pub struct Gate {
@@ -108,7 +110,7 @@ impl Gate {
         journal.record(&begun()).await?;
         log_end::accept(&ledger, &journal, &clock).await?;
         let mut builder = build::Builder::new(&settings, places, journal.clone(), clock.clone())?;
-        let rules = builder.rules(&settings)?;
+        let rules = builder.put_in_force(build::Builder::prepare(&settings)?, &settings);
         let reaper = Reaper {
             ledger: ledger.clone(),
             journal: journal.clone(),
@@ -137,7 +139,7 @@ impl Gate {
             lobby: Arc::new(Lobby::default()),
             registry: Arc::new(Registry::default()),
             pool: Pool::default(),
-            quotas: Quotas::default(),
+            quotas: Quotas::new(settings.limits.quota),
             metrics: Metrics::default(),
             draining: AtomicBool::new(false),
             rules: watch::Sender::new(Arc::new(rules)),
@@ -149,7 +151,8 @@ impl Gate {
         tasks.extend(reaper.begin().await?);
         tasks.push(tokio::spawn(checkpoints(&settings, notifier.clone())));
         tasks.push(tokio::spawn(tell(notifier.clone(), shared.ledger.clone(), changes)));
-        tasks.push(tokio::spawn(shared.refusals.clone().run()));
+        let refusals = shared.refusals.clone();
+        tasks.push(tokio::spawn(restarted("counting refusals", move || refusals.clone().run())));
         let mut gate = Self {
             looks: watch::Sender::new(drift::looks(&settings)?),
             forwarder: forwarder(&settings, &shared.clock)?,
@@ -256,6 +259,7 @@ impl Gate {
             ledger: self.shared.ledger.clone(),
             desk: self.shared.desk.clone(),
             registry: Arc::clone(&self.shared.registry),
+            quotas: self.shared.quotas.clone(),
             journal: self.shared.journal.clone(),
             audit_dir: self.settings.audit.dir.clone(),
             clock: self.shared.clock.clone(),

@@ -9,13 +9,12 @@ use std::sync::Arc;
 use super::{Gate, StartError, build, drift, inspect};
 use crate::audit::event::{Event, Reloaded};
 use crate::config::{Mistake, Settings};
-use crate::session::Rules;
 
 impl Gate {
     /// Takes new settings, for sessions that begin from now on. On an error the old ones stay in force.
     pub async fn reload(&mut self, settings: Settings) -> Result<(), StartError> {
-        let (rules, looks) = match self.renewed(&settings).await {
-            Ok(renewed) => renewed,
+        let (prepared, looks) = match self.prepared(&settings).await {
+            Ok(prepared) => prepared,
             Err(error) => {
                 self.reloaded(false, error.to_string()).await;
                 return Err(error);
@@ -25,8 +24,10 @@ impl Gate {
             [] => "in force".to_owned(),
             fixed => format!("in force, but for what needs a restart: {}", fixed.join(", ")),
         };
+        let rules = self.builder.put_in_force(prepared, &settings);
         self.shared.rules.send_replace(Arc::new(rules));
         self.looks.send_replace(looks);
+        self.shared.quotas.set_limits(settings.limits.quota);
         self.notifier.renew(settings.notify.clone());
         inspect::warn_of_shared_accounts(&settings);
         self.settings = settings;
@@ -35,10 +36,10 @@ impl Gate {
     }
 
     /// Everything that can fail; the last of it puts the policies in force.
-    async fn renewed(&mut self, settings: &Settings) -> Result<(Rules, drift::Looks), StartError> {
-        let (rules, looks) = (self.builder.rules(settings)?, drift::looks(settings)?);
+    async fn prepared(&self, settings: &Settings) -> Result<(build::Prepared, drift::Looks), StartError> {
+        let prepared = (build::Builder::prepare(settings)?, drift::looks(settings)?);
         self.access.replace(settings).await?;
-        Ok((rules, looks))
+        Ok(prepared)
     }
 
     /// Puts a reload that came to nothing on record.
@@ -61,5 +62,38 @@ impl Gate {
         {
             tracing::error!(%error, "a reload could not be put on record");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::diagnostics::Diagnostics;
+
+    fn settings(folder: &Path, port: u16) -> Settings {
+        std::fs::write(folder.join("orders.password"), "s3cret\n").unwrap();
+        let text = format!(
+            "listen = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n\
+             [targets.orders]\naddress = \"127.0.0.1:{port}\"\ndatabase = \"orders\"\nuser = \"orders_app\"\n"
+        );
+        crate::config::from_text(&folder.join("tidegate.toml"), &text).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_reload_that_fails_late_has_changed_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut gate = Gate::start(settings(folder.path(), 1), Diagnostics::default()).await.unwrap();
+        // The last of what can fail: the policies cannot be put on record.
+        gate.shared.journal.break_thread();
+        let _ = gate.supervisor.failed().await;
+        let refused = gate.reload(settings(folder.path(), 2)).await;
+        assert!(refused.is_err());
+        let target = "orders".parse().unwrap();
+        let rules = gate.shared.rules.borrow().clone();
+        let in_force = gate.builder.room_in_force(&target).unwrap();
+        assert!(Arc::ptr_eq(&in_force, rules.targets.get(&target).unwrap()));
+        assert_eq!(in_force.target.port, 1);
     }
 }

@@ -44,6 +44,11 @@ impl Signals {
         })
     }
 
+    /// Waits until told to stop. To reload there is nothing yet.
+    async fn stop(&mut self) {
+        while !matches!(self.next().await, Told::Stop) {}
+    }
+
     async fn next(&mut self) -> Told {
         tokio::select! {
             _ = self.terminate.recv() => Told::Stop,
@@ -63,7 +68,23 @@ pub async fn serve(
     // Before the gate listens: a signal that comes early is not lost.
     let mut signals = Signals::listen().map_err(StartError::Signals)?;
     let manager = ServiceManager::from_environment();
-    let mut gate = Gate::start(settings, diagnostics.clone()).await?;
+    // On a task of its own: a start that hangs, as with a disk that does not answer, must not hold up a signal.
+    let mut starting = tokio::spawn(Gate::start(settings, diagnostics.clone()));
+    let mut gate = tokio::select! {
+        biased;
+        started = &mut starting => match started {
+            Ok(started) => started?,
+            Err(error) => return Err(ServeError::Failed(FailedError {
+                part: "the start",
+                cause: format!("has panicked ({error})"),
+            })),
+        },
+        () = signals.stop() => {
+            tracing::info!("told to stop during the start: nobody has been let in yet");
+            starting.abort();
+            return Ok(());
+        }
+    };
     let watchdog = manager.clone().watch(gate.vitals.clone());
     gate.tasks.push(tokio::spawn(watchdog));
     manager.ready();

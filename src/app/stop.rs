@@ -28,6 +28,8 @@ const STEP: Duration = Duration::from_secs(2);
 const LAST_STEPS: Duration = Duration::from_secs(16);
 /// The last messages, before the process is ended whatever it is at.
 const LAST_MESSAGES: Duration = Duration::from_millis(500);
+/// The longest that a stop takes behind the drain's limit: what runs the gate has to wait for so long.
+pub const MAX_STOP_AFTER_DRAIN: Duration = LAST_STEPS.saturating_add(LAST_MESSAGES);
 
 impl Gate {
     /// Shuts down: lets nobody new in, ends idle sessions at once and the others when they are idle or after `patience`.
@@ -117,16 +119,23 @@ async fn none_left(shared: &Shared, limit: Duration) -> bool {
 
 /// Ends the process when the stop takes longer than it may, whatever holds it up; until what it returns is dropped.
 pub(super) fn last_resort(patience: Duration, diagnostics: &Diagnostics) -> mpsc::Sender<()> {
+    let diagnostics = diagnostics.clone();
+    at_limit(patience.saturating_add(LAST_STEPS), move |limit| {
+        tracing::error!(
+            ?limit,
+            "the stop takes too long: the process is ended; the next start ends what is left"
+        );
+        let _ = diagnostics.flush(LAST_MESSAGES);
+        std::process::exit(1);
+    })
+}
+
+/// Has a thread of its own call `end` at the limit, unless what it returns is dropped before.
+fn at_limit(limit: Duration, end: impl FnOnce(Duration) + Send + 'static) -> mpsc::Sender<()> {
     let (stopped, wait) = mpsc::channel();
-    let (diagnostics, limit) = (diagnostics.clone(), patience.saturating_add(LAST_STEPS));
     let watch = move || {
         if wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            tracing::error!(
-                ?limit,
-                "the stop takes too long: the process is ended; the next start ends what is left"
-            );
-            let _ = diagnostics.flush(LAST_MESSAGES);
-            std::process::exit(1);
+            end(limit);
         }
     };
     let started = std::thread::Builder::new().name("last-resort".to_owned()).spawn(watch);
@@ -134,4 +143,21 @@ pub(super) fn last_resort(patience: Duration, diagnostics: &Diagnostics) -> mpsc
         tracing::warn!(%error, "nothing watches over the stop");
     }
     stopped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_that_takes_too_long_is_ended_and_one_in_time_is_not() {
+        let (ended, end) = mpsc::channel();
+        let limit = Duration::from_millis(20);
+        let watch = |ended: mpsc::Sender<Duration>| at_limit(limit, move |limit| ended.send(limit).unwrap());
+        let hung = watch(ended.clone());
+        assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(limit));
+        drop(hung);
+        drop(watch(ended));
+        assert_eq!(end.recv(), Err(mpsc::RecvError), "it is gone, and has ended nothing");
+    }
 }

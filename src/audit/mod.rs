@@ -39,7 +39,7 @@ pub mod story;
 mod survey;
 mod tally;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod touched;
 pub mod undone;
 pub mod values;

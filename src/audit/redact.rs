@@ -11,6 +11,7 @@
 
 mod body;
 mod code;
+mod foreign;
 mod found;
 mod grammar;
 mod nest;
@@ -166,12 +167,18 @@ impl Cut {
 /// beginning of a longer one.
 #[must_use]
 pub fn sql(text: &[u8], whole: bool, settings: LexerSettings) -> Redaction<'_> {
-    let found = match (settings.mask(text), settings.strings) {
-        (Some(masked), Backslashes::Unsettled) => Found::of_both(&masked, whole, settings),
-        (Some(masked), _) => Found::of(&masked, whole, settings),
+    let masked = settings.mask(text);
+    let mut found = match (&masked, settings.strings) {
+        (Some(masked), Backslashes::Unsettled) => Found::of_both(masked, whole, settings),
+        (Some(masked), _) => Found::of(masked, whole, settings),
         // A beginning may end within a character.
         (None, _) => Found::of_any(text, whole, settings),
     };
+    let bodies = foreign::bodies(masked.as_deref().unwrap_or(text), settings);
+    if !bodies.is_empty() {
+        bodies.replace(&mut found.cuts);
+        found.unclear = true;
+    }
     let Found {
         mut cuts,
         parameters,

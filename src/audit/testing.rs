@@ -18,12 +18,12 @@ use super::key::{PublicKey, Signature};
 use super::record::{Record, VERSION};
 use crate::ids::{GrantId, LogId, SessionId};
 
-pub(super) fn time(second: i64) -> Timestamp {
+pub(crate) fn time(second: i64) -> Timestamp {
     "2026-11-23T09:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(second)
 }
 
 /// A session of one's own for each number.
-pub(super) fn who(number: u8, identity: &str) -> Who {
+pub(crate) fn who(number: u8, identity: &str) -> Who {
     Who {
         session: SessionId::from_random([number; 10]),
         grant: GrantId::from_random([number; 10]),
@@ -32,7 +32,7 @@ pub(super) fn who(number: u8, identity: &str) -> Who {
     }
 }
 
-pub(super) fn record(seq: u64, event: Event<'static>) -> Record {
+pub(crate) fn record(seq: u64, event: Event<'static>) -> Record {
     Record {
         v: VERSION,
         seq,
@@ -42,7 +42,7 @@ pub(super) fn record(seq: u64, event: Event<'static>) -> Record {
     }
 }
 
-pub(super) fn statement(who: &Who, statement: u64, sql: &str, parameters: &[&str]) -> Event<'static> {
+pub(crate) fn statement(who: &Who, statement: u64, sql: &str, parameters: &[&str]) -> Event<'static> {
     let text = |text: &str| Text(Cow::Owned(text.to_owned()));
     Event::Statement(Statement {
         who: Cow::Owned(who.clone()),
@@ -61,7 +61,7 @@ pub(super) fn statement(who: &Who, statement: u64, sql: &str, parameters: &[&str
 }
 
 /// The outcome of a statement that the server gave these command tags for.
-pub(super) fn tagged(who: &Who, statement: u64, tags: &[&str]) -> Event<'static> {
+pub(crate) fn tagged(who: &Who, statement: u64, tags: &[&str]) -> Event<'static> {
     let Event::Outcome(outcome) = outcome(who, statement, None) else {
         unreachable!("an outcome")
     };
@@ -69,7 +69,7 @@ pub(super) fn tagged(who: &Who, statement: u64, tags: &[&str]) -> Event<'static>
     Event::Outcome(Outcome { tags, ..outcome })
 }
 
-pub(super) fn outcome(who: &Who, statement: u64, sqlstate: Option<&'static str>) -> Event<'static> {
+pub(crate) fn outcome(who: &Who, statement: u64, sqlstate: Option<&'static str>) -> Event<'static> {
     Event::Outcome(Outcome {
         who: Cow::Owned(who.clone()),
         statement,
@@ -87,7 +87,7 @@ pub(super) fn outcome(who: &Who, statement: u64, sqlstate: Option<&'static str>)
     })
 }
 
-pub(super) fn skipped(who: &Who, statement: u64) -> Event<'static> {
+pub(crate) fn skipped(who: &Who, statement: u64) -> Event<'static> {
     match outcome(who, statement, None) {
         Event::Outcome(outcome) => Event::Outcome(Outcome {
             result: Done::Skipped,
@@ -98,7 +98,7 @@ pub(super) fn skipped(who: &Who, statement: u64) -> Event<'static> {
     }
 }
 
-pub(super) fn rolled_back(who: &Who, first: u64, last: u64) -> Event<'static> {
+pub(crate) fn rolled_back(who: &Who, first: u64, last: u64) -> Event<'static> {
     Event::TransactionChanged(TransactionChanged {
         who: Cow::Owned(who.clone()),
         statement: last,
@@ -111,7 +111,7 @@ pub(super) fn rolled_back(who: &Who, first: u64, last: u64) -> Event<'static> {
     })
 }
 
-pub(super) fn ended(who: &Who) -> Event<'static> {
+pub(crate) fn ended(who: &Who) -> Event<'static> {
     Event::SessionEnded(Cow::Owned(SessionEnded {
         who: who.clone(),
         ending: "expired".to_owned(),
@@ -130,7 +130,7 @@ pub(super) fn ended(who: &Who) -> Event<'static> {
 }
 
 /// One event of each kind, or two.
-pub(super) fn all() -> Vec<Event<'static>> {
+pub(crate) fn all() -> Vec<Event<'static>> {
     let ana = who(1, "ana");
     let client = "127.0.0.1".parse().unwrap();
     let mut all = vec![

@@ -55,6 +55,10 @@ pub struct Toucher {
 /// What makes a statement one.
 type Key = (SessionId, u64);
 
+/// The most that is kept account of at once: identities on targets, sessions, statements without an outcome, statements that could
+/// not be read.
+const MAX_KEPT: usize = 1_000_000;
+
 /// A statement that waits for its outcome.
 #[derive(Debug)]
 struct Open {
@@ -63,7 +67,7 @@ struct Open {
 }
 
 /// Sums as they grow.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Touched {
     by: BTreeMap<(IdentityName, TargetName), Toucher>,
     /// Statements without an outcome so far.
@@ -76,6 +80,29 @@ pub struct Touched {
     /// Statements from then on do not count; outcomes do.
     until: Option<Timestamp>,
     undone: Undone,
+    /// Sessions that are named in sums.
+    sessions: usize,
+    left_out: LeftOut,
+    max_kept: usize,
+}
+
+/// What the sums leave out or cannot tell, for there was more than is kept account of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// Statements of identities that have no sum.
+    pub statements: u64,
+    /// Statements whose outcome, or whether they are counted twice as not read, could not be followed.
+    pub not_followed: u64,
+    /// Statements whose session is not named.
+    pub sessions: u64,
+}
+
+impl LeftOut {
+    /// Whether nothing is.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Touched {
@@ -83,9 +110,16 @@ impl Touched {
     #[must_use]
     pub fn new(until: Option<Timestamp>, undone: Undone) -> Self {
         Self {
+            by: BTreeMap::new(),
+            open: BTreeMap::new(),
+            named: HashSet::new(),
+            open_unread: HashMap::new(),
+            readings: Readings::default(),
             until,
             undone,
-            ..Self::default()
+            sessions: 0,
+            left_out: LeftOut::default(),
+            max_kept: MAX_KEPT,
         }
     }
 
@@ -95,15 +129,30 @@ impl Touched {
             Event::Statement(statement) if self.counts(record, statement) => {
                 let reading = self.readings.of_statement(statement);
                 let key = (statement.who.session.clone(), statement.statement);
-                let toucher = self.toucher(record, statement);
-                toucher.sessions.insert(statement.who.session.clone());
+                let named_sessions = self.sessions;
+                let room_for_sessions = named_sessions < self.max_kept;
+                let Some(toucher) = self.toucher(record, statement) else {
+                    return;
+                };
+                let known = toucher.sessions.contains(&statement.who.session);
+                if !known && room_for_sessions {
+                    toucher.sessions.insert(statement.who.session.clone());
+                }
                 toucher.statements += 1;
                 toucher.last = toucher.last.max(record.time);
                 let by = (toucher.identity.clone(), toucher.target.clone());
-                if !reading.is_read() {
-                    self.named.insert(key.clone());
+                if !known {
+                    self.sessions += usize::from(room_for_sessions);
+                    self.left_out.sessions += u64::from(!room_for_sessions);
                 }
-                self.open.insert(key, Open { by, reading });
+                if !reading.is_read() {
+                    self.note_named(key.clone());
+                }
+                if self.open.len() < self.max_kept {
+                    self.open.insert(key, Open { by, reading });
+                } else {
+                    self.left_out.not_followed += 1;
+                }
             }
             Event::Outcome(outcome) => self.outcome(outcome),
             _ => {}
@@ -116,10 +165,16 @@ impl Touched {
             Event::Statement(statement) if self.counts(record, statement) => {
                 let key = (statement.who.session.clone(), statement.statement);
                 if !self.named.contains(&key) {
-                    let toucher = self.toucher(record, statement);
+                    let Some(toucher) = self.toucher(record, statement) else {
+                        return;
+                    };
                     toucher.unread += 1;
                     let by = (toucher.identity.clone(), toucher.target.clone());
-                    self.open_unread.insert(key, by);
+                    if self.open_unread.len() < self.max_kept {
+                        self.open_unread.insert(key, by);
+                    } else {
+                        self.left_out.not_followed += 1;
+                    }
                 }
             }
             Event::Outcome(outcome) => {
@@ -137,26 +192,40 @@ impl Touched {
         statement.kind != Kind::Parse && self.until.is_none_or(|until| record.time < until)
     }
 
-    fn toucher(&mut self, record: &Record, statement: &Statement<'_>) -> &mut Toucher {
+    /// Keeps in mind that a statement which could not be read is counted by its name.
+    fn note_named(&mut self, key: Key) {
+        if self.named.len() < self.max_kept {
+            self.named.insert(key);
+        } else {
+            self.left_out.not_followed += 1;
+        }
+    }
+
+    /// The sum a statement belongs to; `None` where there are too many.
+    fn toucher(&mut self, record: &Record, statement: &Statement<'_>) -> Option<&mut Toucher> {
         let who = &statement.who;
-        self.by
-            .entry((who.identity.clone(), who.target.clone()))
-            .or_insert_with(|| Toucher {
-                identity: who.identity.clone(),
-                target: who.target.clone(),
-                sessions: BTreeSet::new(),
-                statements: 0,
-                skipped: 0,
-                failed: 0,
-                rolled_back: 0,
-                outcome_unknown: 0,
-                not_read: 0,
-                unread: 0,
-                rows: 0,
-                first: record.time,
-                last: record.time,
-                classes: Vec::new(),
-            })
+        let key = (who.identity.clone(), who.target.clone());
+        if self.by.len() >= self.max_kept && !self.by.contains_key(&key) {
+            self.left_out.statements += 1;
+            return None;
+        }
+        let toucher = self.by.entry(key).or_insert_with(|| Toucher {
+            identity: who.identity.clone(),
+            target: who.target.clone(),
+            sessions: BTreeSet::new(),
+            statements: 0,
+            skipped: 0,
+            failed: 0,
+            rolled_back: 0,
+            outcome_unknown: 0,
+            not_read: 0,
+            unread: 0,
+            rows: 0,
+            first: record.time,
+            last: record.time,
+            classes: Vec::new(),
+        });
+        Some(toucher)
     }
 
     fn outcome(&mut self, outcome: &Outcome<'_>) {
@@ -164,7 +233,7 @@ impl Touched {
         let Some(open) = self.open.remove(&key) else { return };
         let reading = open.reading.with_outcome(outcome);
         if !reading.is_read() {
-            self.named.insert(key);
+            self.note_named(key);
         }
         let Some(toucher) = self.by.get_mut(&open.by) else { return };
         let undone = outcome.result.ran() && self.undone.of(&outcome.who.session, outcome.statement).is_some();
@@ -178,6 +247,12 @@ impl Touched {
         if skipped == 0 {
             toucher.read(&reading);
         }
+    }
+
+    /// Returns what the sums leave out or cannot tell.
+    #[must_use]
+    pub fn left_out(&self) -> LeftOut {
+        self.left_out
     }
 
     /// The sums, by identity and target.

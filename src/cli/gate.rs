@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use super::render;
 use crate::app::{self, Gate, Inspected};
 use crate::config::{self, LogFormat, Logging, Mistake};
-use crate::diagnostics::Diagnostics;
+use crate::diagnostics::{Diagnostics, MessageForm};
 use crate::supervision::panic_text;
 
 /// What has to be said for a gate without a log to serve.
@@ -72,14 +72,20 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
 /// The gate's own messages go to standard error, for standard output is for answers: through a queue that holds nobody up.
 fn messages(logging: &Logging) -> anyhow::Result<Diagnostics> {
     let filter = EnvFilter::try_new(&logging.level).context("log.level")?;
-    let diagnostics = Diagnostics::start(io::stderr()).context("the operating system gives no threads")?;
+    let coloured = io::IsTerminal::is_terminal(&io::stderr());
+    let form = match logging.format {
+        LogFormat::Text if coloured => MessageForm::Coloured,
+        LogFormat::Text => MessageForm::Text,
+        LogFormat::Json => MessageForm::Json,
+    };
+    let diagnostics = Diagnostics::start(io::stderr(), form).context("the operating system gives no threads")?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(diagnostics.clone())
         // It would print them, to the same standard error.
         .log_internal_errors(false);
     let set = match logging.format {
-        LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
+        LogFormat::Text => builder.with_ansi(coloured).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     set.map_err(|error| anyhow::anyhow!("the gate's messages cannot be set up: {error}"))?;

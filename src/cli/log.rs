@@ -2,7 +2,6 @@
 //!
 //! It filters nothing itself: the reader does, on either way.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::args::Output;
@@ -19,7 +18,7 @@ use crate::clock::Clock;
 use crate::control::model::{Following, LogQuery, Unreadable};
 use crate::ids::SessionId;
 use args::{Form, LogArgs, LogCommand, Origin};
-use unread::{UnreadCount, of_unread};
+use unread::{KeptStatements, UnreadCount, of_unread};
 
 pub mod args;
 mod sums;
@@ -67,8 +66,6 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
 
 /// Records of one session that are told together. Bytes of the log.
 const MAX_STORY_BYTES: usize = 256 << 20;
-/// Statements without an outcome that are remembered while records are listed.
-const MAX_OPEN_STATEMENTS: usize = 1_000_000;
 
 /// No record is of that session.
 #[derive(Debug, thiserror::Error)]
@@ -152,8 +149,8 @@ async fn list(source: Source, filter: Filter, endless: bool, limit: Option<u64>,
         form,
         room: limit,
         readings: Readings::default(),
-        open: BTreeSet::new(),
-        unread: BTreeSet::new(),
+        open: KeptStatements::default(),
+        unread: KeptStatements::default(),
         gone: false,
         cut: false,
         last: None,
@@ -164,8 +161,14 @@ async fn list(source: Source, filter: Filter, endless: bool, limit: Option<u64>,
     let unread = filter.table.is_some().then(|| of_unread(&filter));
     let read = source.lines(filter, endless, |line| shown.line(line)).await;
     if joined && !shown.cut && form == Form::Table {
-        for (session, statement) in &shown.open {
+        for (session, statement) in shown.open.iter() {
             print_line(&format!("statement #{statement} of {session}: {OUTCOME_UNKNOWN}"));
+        }
+        if shown.open.more > 0 {
+            super::complain(&format!(
+                "{} more statements than can be kept in mind: whether these have an outcome is not told.",
+                shown.open.more
+            ));
         }
     }
     if let Some(filter) = unread.filter(|_| !endless && !shown.cut && !shown.gone) {
@@ -182,6 +185,12 @@ async fn list(source: Source, filter: Filter, endless: bool, limit: Option<u64>,
                 count.statements
             ));
         }
+        let doubtful = count.doubtful(&shown.unread);
+        if doubtful > 0 {
+            super::complain(&format!(
+                "{doubtful} of them are more than can be kept in mind: they are counted though they may be shown above, or not executed."
+            ));
+        }
     }
     read
 }
@@ -193,9 +202,9 @@ struct Shown {
     room: Option<u64>,
     readings: Readings,
     /// Statements without an outcome so far.
-    open: BTreeSet<(SessionId, u64)>,
+    open: KeptStatements,
     /// Statements that could not be read.
-    unread: BTreeSet<(SessionId, u64)>,
+    unread: KeptStatements,
     /// Nobody reads any more.
     gone: bool,
     /// There is more than was to be shown.
@@ -224,11 +233,9 @@ impl Shown {
         match &record.event {
             // A text that was prepared has an outcome only where it failed.
             Event::Statement(statement) if statement.kind == Kind::Parse => {}
-            // Those of a log with more of them than any gate leaves are not all told.
-            Event::Statement(_) if self.open.len() >= MAX_OPEN_STATEMENTS => {}
             Event::Statement(statement) => {
                 let key = (statement.who.session.clone(), statement.statement);
-                if self.unread.len() < MAX_OPEN_STATEMENTS && !self.readings.of_statement(statement).is_read() {
+                if !self.readings.of_statement(statement).is_read() {
                     self.unread.insert(key.clone());
                 }
                 self.open.insert(key);
@@ -322,6 +329,7 @@ async fn touched(source: Source, mut filter: Filter, form: Form) -> anyhow::Resu
         true
     });
     let read = not_read.await.and(read);
+    let left_out = touched.left_out();
     let touchers = touched.sums();
     match form {
         Form::Json => print(&super::render::json(&touchers)?)?,
@@ -332,6 +340,9 @@ async fn touched(source: Source, mut filter: Filter, form: Form) -> anyhow::Resu
             }
         }
         Form::Table => print(&sums::text(&touchers))?,
+    }
+    if !left_out.is_nothing() {
+        super::complain(&sums::left_out(&left_out));
     }
     read
 }

@@ -36,10 +36,11 @@ pub(super) async fn run(config: &Path, command: SessionCommand) -> anyhow::Resul
                 .await?;
             render::show(remote.printing.output, &view, |view| {
                 let who = &view.who;
-                format!(
-                    "Session {} of {} on {} is told to end.",
-                    who.session, who.identity, who.target
-                )
+                let ended = match view.effect {
+                    Some(effect) if effect.is_done() => "has ended, and that is on record",
+                    _ => "is told to end; its end goes on record as soon as it can",
+                };
+                format!("Session {} of {} on {} {ended}.", who.session, who.identity, who.target)
             })
         }
     }

@@ -15,7 +15,7 @@ use super::reader::{Places, Reader, Section};
 use super::targets::{self, TargetTable};
 use crate::audit::Durability;
 use crate::frontend::Plaintext;
-use crate::session::QuotaLimits;
+use crate::quota::QuotaLimits;
 
 /// The whole file.
 #[derive(Debug)]

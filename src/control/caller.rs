@@ -26,6 +26,7 @@ use crate::access::{Rules, Visitor};
 use crate::identity::Source;
 use crate::names::IdentityName;
 use crate::policy::Action;
+use crate::quota::RECORD_BYTES;
 use crate::secret::Secret;
 use crate::strangers::Proof;
 
@@ -43,6 +44,10 @@ pub(super) enum Caller {
 
 /// A person's long answer ends after this: whoever goes on listening proves themselves again.
 const LONGEST: Duration = Duration::from_hours(1);
+/// The records of one call count for so much: a decision, and what was done.
+const CALL_BYTES: usize = 2 * RECORD_BYTES;
+/// The longest that the answer to a person is held back who fills the log too fast.
+const MAX_HOLD: Duration = Duration::from_secs(10);
 
 /// What was settled when a call came, for as long as it holds: a long answer must not outlast what allowed it.
 pub(super) struct Standing {
@@ -108,14 +113,28 @@ pub(super) async fn settle(
     match prove(&gate, request.headers(), client.address).await {
         Ok(caller) => {
             client.proved(&caller, &hold);
+            let wait = wait_of(&caller, &gate);
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let answer = next.run(request).await;
+            // What was asked for is done: only its answer waits.
+            tokio::time::sleep(wait).await;
+            answer
         }
         Err(error) => {
             client.failed().await;
             error.into_response()
         }
     }
+}
+
+/// Counts the records of a person's call for their share of the log. Returns how long its answer is to be held back.
+fn wait_of(caller: &Caller, gate: &Gate) -> Duration {
+    let Caller::Person(person, _) = caller else {
+        return Duration::ZERO;
+    };
+    let now = gate.clock.moment().instant;
+    let until = gate.quotas.of(person.name(), now).log(CALL_BYTES, now);
+    until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now).min(MAX_HOLD))
 }
 
 async fn prove(gate: &Gate, headers: &HeaderMap, client: Option<IpAddr>) -> Result<Caller, ApiError> {

@@ -36,6 +36,7 @@ use crate::audit::Journal;
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::names::TargetName;
+use crate::quota::Quotas;
 use crate::session::{Registry, TargetRoom};
 use crate::strangers::Strangers;
 use crate::tls::ServerTlsCell;
@@ -56,6 +57,8 @@ pub struct Gate {
     pub ledger: Ledger,
     /// The live sessions.
     pub registry: Arc<Registry>,
+    /// What each identity uses up, here and in its sessions.
+    pub quotas: Quotas,
     /// The audit log, to sign.
     pub journal: Journal,
     /// The audit log's folder, to read from.

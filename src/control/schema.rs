@@ -242,6 +242,9 @@ pub(super) struct SessionShape {
     statements: u64,
     /// The process id of the target's backend.
     backend_pid: i32,
+    /// In the answer to what ends it: how far that has come. Nothing has to be stored for it.
+    #[schema(nullable = false)]
+    effect: Option<EffectShape>,
 }
 
 /// A local user, or an identity of an issuer that was disabled here.

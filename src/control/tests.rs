@@ -10,6 +10,7 @@ use super::*;
 use crate::audit;
 use crate::identity::Issuers;
 use crate::policy::{Policies, Source};
+use crate::quota::Quotas;
 use crate::strangers::{RefusalLog, StrangerLimits};
 use crate::tls::{ServerTls, ServerTlsCell};
 
@@ -93,6 +94,7 @@ impl Wanted {
             ),
             ledger,
             registry: Arc::default(),
+            quotas: Quotas::default(),
             journal,
             audit_dir: settings.dir,
             clock,

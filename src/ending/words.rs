@@ -10,9 +10,6 @@ use super::{Ending, OptionsFault, ParameterRule, Scope, Words};
 use crate::ids::GrantId;
 use crate::visible::visible;
 
-const CLOSE_PREPARED: &str =
-    "give up prepared statements that are not needed any more (DEALLOCATE, or a smaller statement cache of the driver)";
-
 impl Ending {
     /// What the client reads, or nothing where it has already been told or is not there any more.
     #[must_use]
@@ -242,6 +239,14 @@ impl Ending {
                 None,
                 Some("tell the gate's operator".to_owned()),
             ),
+            Self::ClockDoubted { ahead } => (
+                "the gate's clock is in doubt: nobody new is let in".to_owned(),
+                Some(format!(
+                    "The machine's clock is {} ahead of gate time, and a window that is over must not be taken for open. Sessions go on to their deadlines.",
+                    span(*ahead)
+                )),
+                Some("connect again in some minutes, or tell the gate's operator: `tidegate clock` says what to do".to_owned()),
+            ),
             Self::Draining => (
                 "the gate is shutting down".to_owned(),
                 None,
@@ -282,16 +287,6 @@ impl Ending {
                 "nothing was run: it could not be put on record".to_owned(),
                 Some(if *disk_full { "The disk of the audit log is full." } else { "The audit log cannot be written." }.to_owned()),
                 Some("tell the gate's operator; connect again when the log can be written".to_owned()),
-            ),
-            Self::TooManyPrepared { limit } => (
-                format!("more than {limit} prepared statements and portals in one session"),
-                None,
-                Some(CLOSE_PREPARED.to_owned()),
-            ),
-            Self::PreparedTooLarge { limit } => (
-                format!("the prepared statements and portals of your sessions take more than {limit} bytes together"),
-                Some("This session is closed, for it asked for more; your other sessions go on.".to_owned()),
-                Some(CLOSE_PREPARED.to_owned()),
             ),
             Self::TargetLost { target } => (
                 format!("the connection to database \"{target}\" was lost"),

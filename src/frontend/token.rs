@@ -26,11 +26,14 @@ const HEADER: usize = 5;
 const ROOM: usize = 1024;
 
 /// Why a token proves nothing, for the operator; the client is told the same in every case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenRefused {
     /// Nobody's, or not good any more.
-    #[error("the token is not accepted")]
-    NotAccepted,
+    #[error("the token is not accepted: {why}")]
+    NotAccepted {
+        /// Why, for the record.
+        why: String,
+    },
     /// Good, but not the token of the user named.
     #[error("the token is another identity's, not the user's who was named")]
     AnotherIdentity,
@@ -154,7 +157,9 @@ fn token(mut body: Zeroizing<Vec<u8>>) -> Result<Secret<String>, HandshakeError>
         .map(Secret::new)
         .map_err(|error| {
             error.into_bytes().zeroize();
-            HandshakeError::Token(TokenRefused::NotAccepted)
+            HandshakeError::Token(TokenRefused::NotAccepted {
+                why: "it is not UTF-8".to_owned(),
+            })
         })
 }
 

@@ -7,6 +7,8 @@
 //! what it concerns. A row of `unrecorded` is written with each change, so that a gate that dies in between records it at its next
 //! start; a record without a change in the store is found at the next start by [`super::replay`].
 
+#[cfg(test)]
+mod breaks;
 mod effect;
 
 pub use effect::Effect;
@@ -25,6 +27,7 @@ use crate::audit::event::Event;
 use crate::grant::Grant;
 use crate::ids::{GrantId, RequestId};
 use crate::names::IdentityName;
+use crate::supervision::restarted;
 
 /// The longest that an answer waits to be able to say more than "in effect".
 pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(1);
@@ -155,6 +158,8 @@ pub(super) struct Pending {
     queue: Mutex<Queue>,
     /// Counts what was settled.
     settled: watch::Sender<u64>,
+    #[cfg(test)]
+    pub(super) breaks: breaks::Breaks,
 }
 
 #[derive(Default)]
@@ -216,6 +221,8 @@ impl Pending {
 
     /// The changes the store is to be told of now; none ends the lane.
     fn for_the_store(&self) -> Vec<Arc<Item>> {
+        #[cfg(test)]
+        self.breaks.break_store();
         let mut queue = self.queue();
         queue.items.retain(|item| !item.progress().is_over());
         let wanted = |item: &&Arc<Item>| {
@@ -229,6 +236,8 @@ impl Pending {
 
     /// The next change to be put on record; none ends the lane.
     fn for_the_log(&self) -> Option<Arc<Item>> {
+        #[cfg(test)]
+        self.breaks.break_log();
         let mut queue = self.queue();
         let next = queue.items.iter().find(|item| !item.progress().recorded).cloned();
         queue.recording = next.is_some();
@@ -257,10 +266,16 @@ impl Inner {
             )
         };
         if store {
-            tokio::spawn(Arc::clone(self).store_pending());
+            let inner = Arc::clone(self);
+            tokio::spawn(restarted("storing what was taken away", move || {
+                Arc::clone(&inner).store_pending()
+            }));
         }
         if log {
-            tokio::spawn(Arc::clone(self).record_pending());
+            let inner = Arc::clone(self);
+            tokio::spawn(restarted("recording what was taken away", move || {
+                Arc::clone(&inner).record_pending()
+            }));
         }
     }
 

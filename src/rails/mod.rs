@@ -17,7 +17,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use sqlparser::ast::Statement;
 
-pub use refused::{Refused, Rule, SQLSTATE, Unloggable};
+pub use refused::{Refused, Rule, Unloggable};
 pub use rules::{InvalidRules, Rules, kinds};
 
 use look::Found;

@@ -1,4 +1,4 @@
-//! A refusal: which rule it comes from, and what the client reads.
+//! A refusal: the rule or limit it comes from, and what the client reads.
 //!
 //! It does not decide.
 
@@ -6,9 +6,11 @@ use crate::ending::Words;
 use crate::names::ProfileName;
 
 /// SQLSTATE insufficient_privilege: drivers take it for an error of the statement and keep the connection.
-pub const SQLSTATE: &str = "42501";
+const NOT_ALLOWED: &str = "42501";
+/// SQLSTATE program_limit_exceeded.
+const LIMIT_EXCEEDED: &str = "54000";
 
-/// A rule, by the name it has in the configuration.
+/// A rule or a limit, by the name it has in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// The kind of a statement is not allowed.
@@ -25,6 +27,10 @@ pub enum Rule {
     Unloggable,
     /// It changes how the target reads texts: then the rules would judge others than are run. Every profile with rules has it.
     Settings,
+    /// The sessions of the identity hold as many bytes of prepared statements and portals as they may.
+    PreparedBytes,
+    /// The session holds as many prepared statements or portals as the gate keeps account of.
+    PreparedNames,
 }
 
 impl Rule {
@@ -39,6 +45,17 @@ impl Rule {
             Self::Unknown => "unknown",
             Self::Unloggable => "refuse_unloggable",
             Self::Settings => "settings",
+            Self::PreparedBytes => "prepared_bytes_per_identity",
+            Self::PreparedNames => "prepared_statements",
+        }
+    }
+
+    /// The SQLSTATE of its refusals.
+    #[must_use]
+    pub fn sqlstate(self) -> &'static str {
+        match self {
+            Self::PreparedBytes | Self::PreparedNames => LIMIT_EXCEEDED,
+            _ => NOT_ALLOWED,
         }
     }
 }
@@ -71,7 +88,7 @@ impl Refused {
     #[must_use]
     pub fn words(&self) -> Words {
         Words {
-            code: SQLSTATE,
+            code: self.rule.sqlstate(),
             message: self.message.clone(),
             detail: Some(self.detail.clone()),
             hint: Some(self.hint.clone()),

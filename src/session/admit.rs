@@ -174,6 +174,10 @@ async fn open(
     shared: &Shared,
 ) -> Result<(Opened, Origin), Denied> {
     let (id, client) = (pass.grant.clone(), record.client);
+    record.grant = Some(id.clone());
+    if let Some(ahead) = shared.clock.doubted_lead() {
+        return Err(Ending::ClockDoubted { ahead }.into());
+    }
     wait_for_leftovers(&id, rules, shared).await?;
     let recheck = shared.desk.recheck(&id, client).await;
     let admission = match shared.ledger.admit(&id, pass.database.as_deref(), client, recheck).await {
@@ -182,14 +186,12 @@ async fn open(
             // The secret was proved, so the record may say whose it is; without a name where the store cannot be asked.
             if let Ok(view) = shared.ledger.grant(&id).await {
                 record.identity = Some(view.grant.identity().clone());
-                record.grant = Some(id);
             }
             return Err(ending.into());
         }
     };
     let permit = &admission.permit;
     let target = permit.target();
-    record.grant = Some(permit.grant().clone());
     record.identity = Some(permit.identity().clone());
     let room = rules
         .targets

@@ -83,9 +83,9 @@ async fn by_token(greeted: Box<Greeted>, rules: &Rules, shared: &Shared) -> Resu
     let named = greeted.startup().user.clone();
     let address = greeted.client().ip();
     let judge = async |token: Secret<String>| {
-        // Why not is on record already; to the client all of it is the same.
-        let visitor = shared.desk.identify(&token, Some(address)).await;
-        let visitor = visitor.map_err(|_| TokenRefused::NotAccepted)?;
+        // To the client all of it is the same; why is put on record with the refusal.
+        let visitor = shared.desk.prove(&token, Some(address)).await;
+        let visitor = visitor.map_err(|error| TokenRefused::NotAccepted { why: error.to_string() })?;
         if visitor.name().as_str() == named {
             Ok(visitor)
         } else {

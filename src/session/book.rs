@@ -8,6 +8,7 @@
 
 mod answer;
 mod flight;
+mod limits;
 mod names;
 mod pending;
 mod settling;
@@ -28,18 +29,15 @@ pub(super) use work::Undone;
 use work::Work;
 
 use super::pace::Pace;
-use super::quota::Quota;
 use super::statement::{Held, Portal, Prepared};
 use crate::audit::event::Done;
-use crate::ending::Ending;
+use crate::quota::Quota;
 use crate::rails::Refused;
 use crate::wire::backend::{self, Transaction};
 
 /// Unanswered messages of one session; beyond it the client is not read. Each answer has at least five bytes and the server's
 /// output buffer 8 KiB (`PQ_SEND_BUFFER_SIZE`, libpq/pqcomm.c), so the server is bound to have answered some by then.
 const MOST_PENDING: usize = 4096;
-/// Prepared statements and portals of one session.
-pub(super) const MOST_NAMES: usize = 50_000;
 
 /// What a name stands for.
 #[derive(Debug)]
@@ -144,15 +142,6 @@ impl Book {
     /// The number of the first statement that is not answered.
     pub(super) fn unanswered(&self) -> Option<u64> {
         self.pending.iter().find_map(Pending::statement)
-    }
-
-    /// How the session ends where it holds more names than the gate keeps account of, or its identity more bytes of what they
-    /// stand for.
-    pub(super) fn too_much_prepared(&self) -> Option<Ending> {
-        if self.statements.len() + self.portals.len() > MOST_NAMES {
-            return Some(Ending::TooManyPrepared { limit: MOST_NAMES });
-        }
-        self.held.exceeded().map(|limit| Ending::PreparedTooLarge { limit })
     }
 
     /// Counts what is held with what the identity's other sessions hold; to be said before anything is.
@@ -284,6 +273,15 @@ impl Book {
         self.refused.push_back((statement, refused));
     }
 
+    /// A Parse, with its statement's number, or a Bind is refused by a limit.
+    pub(super) fn refuse_at_limit(&mut self, statement: Option<u64>, since: Instant, refused: Arc<Refused>) {
+        self.pending.push_back(Pending::Refused {
+            statement,
+            since,
+            refused,
+        });
+    }
+
     /// A message the server is bound to refuse.
     pub(super) fn malformed(&mut self) {
         self.pending.push_back(Pending::Describe { prepared: None });
@@ -321,6 +319,8 @@ impl Book {
                 Pending::CloseStatement { name: closed } if **closed == *name => {
                     return if own_group { Lookup::Unknown } else { Lookup::Wait };
                 }
+                // The server skips the rest of the group.
+                Pending::Refused { .. } if own_group => return Lookup::Unknown,
                 // A simple query drops the unnamed statement, and its SQL may rename the others.
                 Pending::Query { .. } => return Lookup::Wait,
                 _ => {}
@@ -347,6 +347,7 @@ impl Book {
                 Pending::ClosePortal { name: closed } if **closed == *name => {
                     return if own_group { Lookup::Unknown } else { Lookup::Wait };
                 }
+                Pending::Refused { .. } if own_group => return Lookup::Unknown,
                 Pending::Query { .. } => return Lookup::Wait,
                 _ => {}
             }
@@ -372,9 +373,14 @@ impl Book {
 
     /// The refusal that the next error is for.
     pub(super) fn refusal(&self) -> Option<&Arc<Refused>> {
-        let (statement, refused) = self.refused.front()?;
         let head = self.pending.iter().find(|pending| !pending.has_no_answer())?;
-        (head.statement() == Some(*statement) && self.answer.error.is_none()).then_some(refused)
+        let refused = if let Pending::Refused { refused, .. } = head {
+            refused
+        } else {
+            let (statement, refused) = self.refused.front()?;
+            (head.statement() == Some(*statement)).then_some(refused)?
+        };
+        self.answer.error.is_none().then_some(refused)
     }
 
     /// Takes one answer message, its body whole as far as it matters; hands each statement it settles to `settled`. Gives the

@@ -21,16 +21,19 @@ pub(super) async fn run(cancel: Cancelling, shared: &Shared) {
         }
     }
     let who = live.as_ref().map(|live| Who::clone(&live.who));
+    let affords = who.as_ref().is_some_and(|who| shared.affords_record(&who.identity));
     let event = Event::CancelRequested(CancelRequested {
         client: cancel.client.ip(),
         who,
         forwarded,
     });
-    if live.is_some() {
+    if affords {
         shared.record(&event).await;
     } else {
         let kind = EventName::CancelRequested.as_str();
         shared.refusals.record(Some(cancel.client.ip()), kind, &event).await;
+    }
+    if live.is_none() {
         // Guessing keys costs what guessing secrets costs: time.
         tokio::time::sleep(cancel.permit.proof().failed(None)).await;
     }

@@ -20,7 +20,6 @@ mod lexer_settings;
 mod limits;
 mod masked;
 mod pace;
-mod quota;
 mod refusal;
 pub mod registry;
 mod relay;
@@ -49,7 +48,6 @@ pub use admit::{Rules, TargetRoom};
 pub use buffer::Pool;
 pub use leftovers::Leftovers;
 pub use masked::MaskedTables;
-pub use quota::{QuotaLimits, Quotas};
 pub use registry::{Registry, SessionView};
 pub use statement::Keep;
 pub use waiting::{Lobby, WaitSettings};
@@ -65,6 +63,8 @@ use crate::ending::Ending;
 use crate::frontend::{self, Hello};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::names::IdentityName;
+use crate::quota::Quotas;
 use crate::strangers::{ConnectionPermit, RefusalLog};
 
 /// What sessions are told, and how long they may take to end.
@@ -84,8 +84,6 @@ pub struct Settings {
     pub waiting: WaitSettings,
     /// How much of texts and values goes on record.
     pub keep: Keep,
-    /// What the sessions of one identity may use up together.
-    pub quota: QuotaLimits,
 }
 
 /// What all sessions of a gate share.
@@ -135,13 +133,27 @@ pub struct Accepted {
 
 /// Leads one connection from accept to its ending.
 pub async fn run(accepted: Accepted, shared: Arc<Shared>) {
+    let client = accepted.client;
     // Boxed, so that what a handshake needs is not held for the life of the session.
-    let Some(started) = Box::pin(begin(accepted, &shared)).await else {
+    let Some(started) = arrived(Box::pin(begin(accepted, &shared)), client, &shared).await else {
         return;
     };
     let live = Arc::clone(started.entry.live());
     // In a box of its own: a task that is still a stranger's does not hold the room for it.
     carry(&live, Box::pin(watch::run(started, &shared)), &shared).await;
+}
+
+/// Waits for what a connection comes to. A panic in it is the end of it, of nothing else, and on record.
+async fn arrived(
+    begun: Pin<Box<dyn Future<Output = Option<Started>> + Send + '_>>,
+    client: SocketAddr,
+    shared: &Shared,
+) -> Option<Started> {
+    let Ok(started) = AssertUnwindSafe(begun).catch_unwind().await else {
+        Box::pin(refusal::broke_off(client, shared)).await;
+        return None;
+    };
+    started
 }
 
 /// Runs a session to its end. A panic in it is the end of it, and of nothing else.
@@ -208,6 +220,12 @@ impl Shared {
     /// Whether the gate shuts down.
     fn draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Whether one more record may be made that this identity causes; it counts as made.
+    fn affords_record(&self, identity: &IdentityName) -> bool {
+        let now = self.clock.moment().instant;
+        self.quotas.of(identity, now).affords_record(now)
     }
 
     /// Records what may fail to be recorded without letting anything through: a refusal, a cancel.

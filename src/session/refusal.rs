@@ -125,6 +125,11 @@ pub(super) async fn rejected(rejected: Rejected, shared: &Shared) {
     stranger(record, &rejected.ending, shared).await;
 }
 
+/// Puts on record that a connection came to nothing by a fault of the gate; it is closed by then.
+pub(super) async fn broke_off(client: SocketAddr, shared: &Shared) {
+    stranger(blank(client, None), &Ending::GateFault, shared).await;
+}
+
 /// The record of a refusal, before its reason is known.
 pub(super) fn blank(client: SocketAddr, startup: Option<&Startup>) -> Refused {
     Refused {
@@ -140,12 +145,20 @@ pub(super) fn blank(client: SocketAddr, startup: Option<&Startup>) -> Refused {
     }
 }
 
-/// Puts the refusal of a client on record that proved its secret.
+/// Puts the refusal of a client on record that proved its secret. Where its identity fills the log too fast, one of many may only be
+/// counted.
 async fn put_on_record(refused: Refused, ending: &Ending, shared: &Shared) {
+    if !refused
+        .identity
+        .as_ref()
+        .is_some_and(|identity| shared.affords_record(identity))
+    {
+        return stranger(refused, ending, shared).await;
+    }
     shared.record(&event(refused, ending, shared)).await;
 }
 
-/// Puts the refusal of a client on record that proved nothing: one of many may only be counted.
+/// Puts the refusal of a client on record whom nobody answers for: one of many may only be counted.
 async fn stranger(refused: Refused, ending: &Ending, shared: &Shared) {
     let client = refused.client;
     let event = event(refused, ending, shared);

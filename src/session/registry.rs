@@ -7,16 +7,19 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::{broadcast, watch};
+use tokio::time::timeout;
 
 use super::admit::TargetRoom;
 use crate::audit::event::Who;
 use crate::grant::{Grant, Status};
 use crate::ids::SessionId;
+use crate::ledger::Effect;
 use crate::provision::{Backend, Gone};
 use crate::secret::Secret;
 use crate::upstream::BackendKey;
@@ -61,6 +64,8 @@ pub(crate) struct Live {
 pub(crate) struct Progress {
     statements: AtomicU64,
     busy: AtomicBool,
+    /// Whether the log has its end.
+    recorded: watch::Sender<bool>,
 }
 
 /// A running session as operators see it.
@@ -85,8 +90,13 @@ pub struct SessionView {
     pub statements: u64,
     /// The process id of the target's backend.
     pub backend_pid: i32,
+    /// In the answer to an order to end it: how far that has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
 }
 
+/// The longest that the answer to an order waits to be able to say that the end is on record.
+const ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// How many changes a listener can be behind before it misses some.
 const NEWS: usize = 256;
 
@@ -159,7 +169,20 @@ impl Live {
             state: if self.busy() { "active" } else { "idle" }.to_owned(),
             statements: self.progress.statements.load(Ordering::Relaxed),
             backend_pid: self.backend.pid,
+            effect: None,
         }
+    }
+
+    /// Notes that the log has its end.
+    pub(super) fn note_recorded(&self) {
+        self.progress.recorded.send_replace(true);
+    }
+
+    /// Waits until the log has its end.
+    async fn recorded(&self) {
+        let mut recorded = self.progress.recorded.subscribe();
+        // Its sender lives as long as this.
+        let _ = recorded.wait_for(|recorded| *recorded).await;
     }
 }
 
@@ -217,14 +240,26 @@ impl Registry {
         self.lock().values().filter(over).cloned().collect()
     }
 
-    /// Tells a session to end. False when there is none of that id.
-    pub fn kill(&self, session: &SessionId, by: &str, reason: Option<String>) -> bool {
-        let live = self.lock().get(session).cloned();
-        live.is_some_and(|live| {
-            live.orders.send_replace(Order::Kill {
-                by: by.to_owned(),
-                reason,
-            }) != Order::DrainNow
+    /// Tells a session to end, and waits a little to be able to say more of it. `None` when there is none of that id.
+    pub async fn kill(&self, session: &SessionId, by: &str, reason: Option<String>) -> Option<SessionView> {
+        let live = self.lock().get(session).cloned()?;
+        let view = live.view();
+        let before = live.orders.send_replace(Order::Kill {
+            by: by.to_owned(),
+            reason,
+        });
+        if before == Order::DrainNow {
+            return None;
+        }
+        let recorded = timeout(ANSWER_WAIT, live.recorded()).await.is_ok();
+        Some(SessionView {
+            // There is nothing to store: no restart brings a session back.
+            effect: Some(Effect {
+                in_effect: true,
+                stored: true,
+                recorded,
+            }),
+            ..view
         })
     }
 

@@ -28,12 +28,12 @@ use up::{FLUSH, Intents};
 
 use super::buffer::Pool;
 use super::pace::Pace;
-use super::quota::Quota;
 use super::registry::Live;
 use super::tap::{Flow, Tap};
 use crate::audit::{AuditError, Journal};
 use crate::clock::{Clock, Moment};
 use crate::ending::Ending;
+use crate::quota::Quota;
 use crate::tls::Transport;
 
 /// Why the relay stopped.

@@ -12,7 +12,6 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::admit::{Connection, Opened, Rules};
 use super::guard::Guard;
 use super::limits::Limits;
-use super::quota::Quota;
 use super::registry::{Entry, Live, Order, Progress};
 use super::relay::{Down, Relay, Up};
 use super::tap::Tap;
@@ -24,6 +23,7 @@ use crate::grant::Grant;
 use crate::ledger::{Admission, Slot};
 use crate::metrics::Metrics;
 use crate::provision::Backend;
+use crate::quota::{Quota, RECORD_BYTES};
 use crate::secret::Secret;
 use crate::strangers::FailedLogins;
 use crate::upstream::Connected;
@@ -79,7 +79,7 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     let greeted = connection.welcome.unwrap_or(settings.welcome);
     let notices = notices(connection.failed_before, &limits, greeted, since.time);
     let welcome = welcome(&connected, live, &notices, connection.welcomed);
-    let quota = shared.quotas.of(&live.who.identity, settings.quota);
+    let quota = shared.quotas.of(&live.who.identity, since.instant);
     let mut tap = tap(live, (&settings.keep, &quota), shared);
     for (name, value) in &connected.parameters {
         tap.settings.told(name.as_bytes(), value.as_bytes());
@@ -101,6 +101,8 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         quota,
         pause: None,
     };
+    // Those of its start and of its end; whoever comes and goes without an end is not even read then.
+    relay.charge(2 * RECORD_BYTES);
     relay.insert(welcome);
     relay.came_with_login(&came_with_login);
     let places = Places {

@@ -17,12 +17,12 @@ pub(super) use deallocate::deallocated;
 pub(super) use follow::Follow;
 use words::Words;
 
-use super::quota::Quota;
 use crate::audit::event::{Parameter, Sql, Text};
 use crate::audit::excerpt::{Beginning, Hashes};
 use crate::audit::redact::{self, Secrets};
 use crate::audit::values::{Show, ValueKey};
 use crate::lexer::LexerSettings;
+use crate::quota::Quota;
 use crate::rails::Unloggable;
 use crate::wire::binary;
 use crate::wire::frontend::Values;
@@ -61,9 +61,14 @@ impl Held {
         Self(quota)
     }
 
-    /// The limit on what the identity's sessions hold, where it is exceeded.
-    pub(super) fn exceeded(&self) -> Option<usize> {
-        self.0.exceeded()
+    /// As [`Quota::full_for_statements`].
+    pub(super) fn full_for_statements(&self) -> Option<usize> {
+        self.0.full_for_statements()
+    }
+
+    /// As [`Quota::full_for_portals`].
+    pub(super) fn full_for_portals(&self) -> Option<usize> {
+        self.0.full_for_portals()
     }
 
     #[cfg(test)]

@@ -10,6 +10,7 @@ mod asked;
 mod follow;
 mod named;
 mod records;
+mod refusing;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,17 +19,17 @@ use super::book::{Book, Lookup};
 use named::{as_the_server_does, portal_or_statement};
 use records::{blank, no_outcome, record, transaction};
 
-use super::guard::{Guard, Instead};
+use super::guard::Guard;
 use super::lexer_settings::TrackedSettings;
 use super::masked::MaskedTables;
 use super::pace::Pace;
-use super::quota::Quota;
 use super::statement::{self, Follow, FollowValues, Keep, Portal, Prepared};
 use crate::audit::Batch;
 use crate::audit::event::{Done, Event, Kind, Outcome, Parameter, Statement, Text, Who};
 use crate::audit::redact::Secrets;
 use crate::clock::{Clock, Moment};
 use crate::ending::Ending;
+use crate::quota::Quota;
 use crate::rails::Refused;
 use crate::wire::frame::{Gather, Piece};
 use crate::wire::frontend::{Bind, Fields, Parse, Values};
@@ -90,6 +91,8 @@ pub(super) struct Tap {
     follow_values: Option<FollowValues>,
     /// A text with secret parameters has come: an SQL `EXECUTE` may have the secrets.
     wary: bool,
+    /// Why the message at hand is refused, if a limit refuses it.
+    over_limit: Option<Arc<Refused>>,
     /// A message whose last byte waits: its type and body.
     held: Option<(u8, Vec<u8>)>,
     /// Intents to be written before anything is forwarded.
@@ -123,6 +126,7 @@ impl Tap {
             follow: None,
             follow_values: None,
             wary: false,
+            over_limit: None,
             held: None,
             intents: Batch::new(),
             outcomes: Batch::new(),
@@ -138,12 +142,6 @@ impl Tap {
     /// Counts what is held with what the identity's other sessions hold.
     pub(super) fn share(&mut self, quota: &Arc<Quota>) {
         self.book.share(Arc::clone(quota));
-    }
-
-    /// Looks at a piece before [`Tap::client`] takes it; what is to arrive in its place, where the guard rails refuse the message.
-    pub(super) fn refuses(&mut self, piece: &Piece<'_>) -> Option<Instead> {
-        let settings = &self.settings;
-        self.guard.as_mut().and_then(|guard| guard.refuses(piece, settings))
     }
 
     /// Whether a message of this type has to wait as a whole until the target has answered what it has.
@@ -231,7 +229,7 @@ impl Tap {
         match tag {
             b'Q' => self.query(body, now),
             b'P' => self.parse(body, now)?,
-            b'B' if self.bind(body)? == Flow::Hold => return Ok(Flow::Hold),
+            b'B' => return self.bind(body, now),
             b'E' => return Ok(self.execute(body, now)),
             b'F' => self.call(body, now),
             b'D' => return Ok(self.describe(body)),
@@ -251,7 +249,7 @@ impl Tap {
             b'H' => self.book.flush(),
             _ => {}
         }
-        self.book.too_much_prepared().map_or(Ok(Flow::Go), Err)
+        Ok(Flow::Go)
     }
 
     /// As [`Tap::waits`], for the last byte of a message that has begun to be forwarded: it cannot wait for answers that nobody
@@ -294,7 +292,7 @@ impl Tap {
     }
 
     fn parse(&mut self, body: &[u8], now: Moment) -> Result<(), Ending> {
-        let (follow, refused) = (self.follow.take(), self.refusal());
+        let (follow, over_limit, refused) = (self.follow.take(), self.over_limit.take(), self.refusal());
         let Some(parse) = Parse::of(body) else {
             return self.unreadable(body);
         };
@@ -311,8 +309,13 @@ impl Tap {
             ..blank(&self.who, number, Kind::Parse)
         };
         self.intents.push(now.time, &Event::Statement(intent));
-        let prepared = Arc::new(Prepared::new(read, self.book.renamed(), parse.types, self.book.held()));
-        if self.runs(number, now) {
+        if !self.runs(number, now) {
+            return Ok(());
+        }
+        if let Some(refused) = over_limit {
+            self.book.refuse_at_limit(Some(number), now.instant, refused);
+        } else {
+            let prepared = Arc::new(Prepared::new(read, self.book.renamed(), parse.types, self.book.held()));
             self.book.parse(number, now.instant, as_the_server_does(parse.name), prepared);
             self.refuse(number, refused);
         }
@@ -332,11 +335,16 @@ impl Tap {
         Ok(())
     }
 
-    fn bind(&mut self, body: &[u8]) -> Result<Flow, Ending> {
+    fn bind(&mut self, body: &[u8], now: Moment) -> Result<Flow, Ending> {
+        let over_limit = self.over_limit.take();
         let Some(bind) = Bind::of(body) else {
             return self.unreadable(body).map(|()| Flow::Go);
         };
         if self.book.skipping() {
+            return Ok(Flow::Go);
+        }
+        if let Some(refused) = over_limit {
+            self.book.refuse_at_limit(None, now.instant, refused);
             return Ok(Flow::Go);
         }
         let prepared = match self.book.statement(as_the_server_does(bind.statement)) {
@@ -441,17 +449,6 @@ impl Tap {
         if self.runs(number, now) {
             self.book.call(number, now.instant);
             self.refuse(number, refused);
-        }
-    }
-
-    /// Why the message at hand is refused, if it is.
-    fn refusal(&mut self) -> Option<Arc<Refused>> {
-        self.guard.as_mut().and_then(Guard::refusal)
-    }
-
-    fn refuse(&mut self, number: u64, refused: Option<Arc<Refused>>) {
-        if let Some(refused) = refused {
-            self.book.refuse(number, refused);
         }
     }
 

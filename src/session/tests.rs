@@ -1,22 +1,28 @@
 //! A panic within a session, at a gate that runs.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::carry;
 use super::relay::tests::live;
+use super::{arrived, carry};
 use crate::app::Gate;
 use crate::audit;
 use crate::audit::event::{Event, Who};
+use crate::config::Settings;
 use crate::diagnostics::Diagnostics;
+
+fn settings(folder: &Path) -> Settings {
+    std::fs::write(folder.join("orders.password"), "s3cret\n").unwrap();
+    let text = "listen = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n\
+                [targets.orders]\naddress = \"127.0.0.1:1\"\ndatabase = \"orders\"\nuser = \"orders_app\"\n";
+    crate::config::from_text(&folder.join("tidegate.toml"), text).unwrap()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_ends_its_session_alone_and_is_on_record() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("orders.password"), "s3cret\n").unwrap();
-    let text = "listen = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n\
-                [targets.orders]\naddress = \"127.0.0.1:1\"\ndatabase = \"orders\"\nuser = \"orders_app\"\n";
-    let settings = crate::config::from_text(&folder.path().join("tidegate.toml"), text).unwrap();
+    let settings = settings(folder.path());
     let log = settings.audit.dir.clone();
     let gate = Gate::start(settings, Diagnostics::default()).await.unwrap();
     let shared = Arc::clone(gate.shared());
@@ -46,4 +52,25 @@ async fn a_panic_ends_its_session_alone_and_is_on_record() {
     assert_eq!((&ended[0].who, ended[0].ending.as_str()), (&who, "gate_fault"));
     // Its target is not there to say so.
     assert_eq!((ended[0].backend_gone, ended[0].client_told), (Some(false), Some(false)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_panics_is_on_record_and_nobody_elses_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path());
+    let log = settings.audit.dir.clone();
+    let gate = Gate::start(settings, Diagnostics::default()).await.unwrap();
+    let client = SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000));
+    let breaking = async {
+        tokio::task::yield_now().await;
+        panic!("as a test wants it");
+    };
+    assert!(arrived(Box::pin(breaking), client, gate.shared()).await.is_none());
+    let records = audit::read(&log, &audit::Filter::default()).unwrap();
+    let refused = records.filter_map(|record| match record.unwrap().event {
+        Event::Refused(refused) => Some((refused.ending.clone(), refused.client)),
+        _ => None,
+    });
+    let expected = ("gate_fault".to_owned(), client.ip());
+    assert_eq!(refused.collect::<Vec<_>>(), [expected]);
 }

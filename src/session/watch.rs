@@ -280,6 +280,7 @@ async fn gone_late(later: GoneLater, live: Arc<Live>, ordered: Instant, shared: 
 /// that is not in this run: the session has to stay open in the store then, so that the next start puts an end on record.
 async fn has_happened(event: &Recorded<'_>, live: &Live, shared: &Shared) -> bool {
     let Err(error) = shared.journal.record(event).await else {
+        live.note_recorded();
         return true;
     };
     tracing::error!(session = %live.who.session, %error, "the end of a session cannot be put on record yet");

@@ -7,7 +7,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use tidegate::lab::Gate;
 
-use crate::support::{Raw, active, alive, database, ended, eventually, gate_with, grant};
+use crate::support::{Raw, active, alive, binary, database, ended, eventually, gate_with, grant};
 
 /// The gate's session threads, stopped for as long as this lives. Only the thread that stopped them can let them go.
 pub(crate) struct Stopped(Vec<Pid>);
@@ -63,4 +63,46 @@ async fn a_session_that_cannot_end_itself_loses_its_backend_at_the_deadline_all_
     let end = ended(&gate, &login.grant).await;
     assert_eq!((&end["ending"], &end["backend_gone"]), (&"expired".into(), &true.into()));
     assert!(end["overshoot_us"].as_u64().is_some_and(|overshoot| overshoot > 0), "{end}");
+}
+
+/// A file that nobody writes into stands for a disk that does not answer: reading it waits for ever.
+#[tokio::test]
+async fn a_start_that_hangs_is_ended_by_a_signal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    fs::create_dir(&state).expect("the state folder");
+    let made = std::process::Command::new("mkfifo")
+        .args(["-m", "600"])
+        .arg(state.join("audit-key.pem"))
+        .status();
+    assert!(made.expect("mkfifo runs").success());
+    let config = folder.path().join("tidegate.toml");
+    let text = "listen = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n\
+                [targets.orders]\naddress = \"127.0.0.1:1\"\ndatabase = \"orders\"\nuser = \"a\"\npassword_file = \"p\"\n";
+    fs::write(&config, text).expect("a configuration");
+    let password = folder.path().join("p");
+    fs::write(&password, "s3cret").expect("a password");
+    fs::set_permissions(&password, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
+    let mut gate = tokio::process::Command::new(binary())
+        .args(["serve", "--config"])
+        .arg(&config)
+        .kill_on_drop(true)
+        .spawn()
+        .expect("a gate");
+    let pid = gate.id().expect("it runs");
+    // What signals it catches: SIGTERM is the 15th.
+    let catches = || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+        (caught & (1 << 14) != 0).then_some(())
+    };
+    eventually("it listens to signals", async || catches()).await;
+    nix::sys::signal::kill(
+        Pid::from_raw(i32::try_from(pid).expect("a pid")),
+        nix::sys::signal::Signal::SIGTERM,
+    )
+    .expect("told");
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), gate.wait()).await;
+    assert!(ended.expect("it ends").expect("its status").success());
 }

@@ -311,7 +311,7 @@ impl Story {
 
     fn refused(&self) -> Vec<Value> {
         let mut all = records(&self.gate);
-        all.retain(|record| record["event"] == "identity_refused");
+        all.retain(|record| record["event"] == "refused" && record["ending"] == "bad_token");
         all
     }
 

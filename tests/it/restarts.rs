@@ -13,7 +13,7 @@ use tidegate::secret::Secret;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::watch;
 
-use crate::support::{House, Raw, active, database, eventually, id, records, said, within};
+use crate::support::{House, Raw, active, database, eventually, gate, grant, id, records, said, within};
 
 /// Everybody in a state of their own.
 const PEOPLE: [(&str, &str); 13] = [
@@ -298,4 +298,30 @@ async fn approve(gate: &tidegate::lab::Gate, token: &str, request: &str) -> bool
     stream.write_all(text.as_bytes()).await.is_ok()
         && stream.read_to_string(&mut answer).await.is_ok()
         && answer.starts_with("HTTP/1.1 200 ")
+}
+
+/// A clock that is more than a year ahead of the last time that is known is not believed, and a window that is over might seem open.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_let_in_while_the_clock_is_doubted() {
+    let mut gate = gate();
+    let login = grant(&gate, "10m");
+    gate.kill().expect("kill -9");
+    eventually("it is gone", async || gate.ended().then_some(())).await;
+    let store = rusqlite::Connection::open(gate.folder().join("state/ledger.sqlite")).expect("the store");
+    let two_years_us: i64 = 2 * 366 * 24 * 3600 * 1_000_000;
+    store
+        .execute("UPDATE gate SET highest_time = highest_time - ?1", [two_years_us])
+        .expect("another time");
+    drop(store);
+    gate.start_again().expect("a gate");
+    let refused = within("an answer", Raw::refused(&gate, &login)).await;
+    refused.says("FATAL", "57P03", &["clock is in doubt", "tidegate clock"]);
+    let record = eventually("it is on record", async || {
+        records(&gate).into_iter().find(|record| record["ending"] == "clock_doubted")
+    })
+    .await;
+    assert_eq!(record["grant"], login.grant, "{record}");
+    // An operator who has seen that it is right says so.
+    gate.json(&["clock", "set-right"]).expect("set right");
+    let _session = Raw::session(&gate, &login).await;
 }

@@ -124,10 +124,165 @@ async fn prepared_statements_of_an_identity_are_bounded_and_can_be_given_up() {
         kept += 1;
         assert!(kept < 20, "more than a MiB is kept");
     };
-    told.says("FATAL", "54000", &["your sessions", "1048576 bytes", "DEALLOCATE"]);
-    // The other session goes on.
-    first.query("SELECT 1").await;
+    told.says("ERROR", "54000", &["your sessions", "1048576 bytes", "DEALLOCATE"]);
+    // The rest of the group is skipped, and the session goes on.
+    assert_eq!(second.until(b'Z').await.body[..], b"I"[..]);
+    let refused = eventually("it is on record", async || {
+        records(&gate)
+            .into_iter()
+            .find(|record| record["event"] == "outcome" && record["rule"] == "prepared_bytes_per_identity")
+    })
+    .await;
+    assert_eq!(
+        (&refused["result"], &refused["sqlstate"]),
+        (&"failed".into(), &"54000".into())
+    );
+    // What is prepared can be run.
+    second
+        .write(|out| {
+            frontend::bind("", "k0", [], [(); 0], |(), _| unreachable!("no values"), [], out).unwrap_or_else(|_| panic!("fits"));
+            frontend::execute("", 0, out).expect("fits");
+            frontend::sync(out);
+        })
+        .await;
+    second.until(b'D').await;
+    second.until(b'Z').await;
+    // What is given up makes room.
+    first.query("DEALLOCATE ALL").await;
     first.until(b'Z').await;
+    parse(&mut second, "more").await;
+    assert_eq!(second.frame().await.expect("an answer").kind, b'1');
+    second.until(b'Z').await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_prepared_statements_than_are_kept_account_of_are_refused_and_the_session_goes_on() {
+    let gate = gate();
+    let login = grant(&gate, "10m");
+    let mut session = Raw::session(&gate, &login).await;
+    // Whatever the driver asks for at once, it learns which of them are not there.
+    for batch in 0..50 {
+        session
+            .write(|out| {
+                for n in 0..1000 {
+                    frontend::parse(&format!("s{}", batch * 1000 + n), "", [], out).expect("parse");
+                }
+                frontend::flush(out);
+            })
+            .await;
+        for _ in 0..1000 {
+            assert_eq!(session.frame().await.expect("an answer").kind, b'1');
+        }
+    }
+    session
+        .write(|out| {
+            frontend::parse("one_more", "", [], out).expect("parse");
+            frontend::sync(out);
+        })
+        .await;
+    let told = Told::read(&session.until(b'E').await.body);
+    told.says("ERROR", "54000", &["prepared statements", "50000", "DEALLOCATE"]);
+    session.until(b'Z').await;
+    session.query("DEALLOCATE s7").await;
+    session.until(b'Z').await;
+    session
+        .write(|out| {
+            frontend::parse("one_more", "", [], out).expect("parse");
+            frontend::sync(out);
+        })
+        .await;
+    assert_eq!(session.frame().await.expect("an answer").kind, b'1');
+}
+
+/// A login with a token that proves nothing.
+async fn wrong_token(gate: &Gate, user: &str, token: &str) {
+    let mut raw = Raw::connect(gate).await;
+    raw.startup(&[("user", user), ("database", TARGET)]).await;
+    raw.until(b'R').await;
+    raw.write(|out| frontend::password_message(token.as_bytes(), out).expect("fits"))
+        .await;
+    Told::read(&raw.until(b'E').await.body).says("FATAL", "28P01", &["password authentication failed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_token_is_one_record_that_says_why() {
+    let gate = gate();
+    for n in 0..8 {
+        wrong_token(&gate, ANA, &format!("tg_{n}")).await;
+    }
+    let refused = eventually("all are on record", async || {
+        let all = records(&gate).into_iter().filter(|record| record["client"] == "127.0.0.1");
+        let all: Vec<_> = all.collect();
+        (all.len() >= 8).then_some(all)
+    })
+    .await;
+    assert_eq!(refused.len(), 8, "{refused:?}");
+    for record in &refused {
+        assert_eq!(
+            (&record["event"], &record["ending"]),
+            (&"refused".into(), &"bad_token".into()),
+            "{record}"
+        );
+        assert!(
+            record["detail"].as_str().expect("why").contains("nobody has this token"),
+            "{record}"
+        );
+    }
+}
+
+/// A session that sends more than its identity's share of the log has room for.
+async fn filling(gate: &Gate, login: &Login) -> Raw {
+    let mut raw = Raw::session(gate, login).await;
+    raw.write(|out| {
+        for n in 0..40 {
+            frontend::query(&format!("SELECT '{n}{}'", "x".repeat(60_000)), out).expect("fits");
+        }
+    })
+    .await;
+    raw
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_used_up_the_share_of_the_log_does_not_come_and_go_on_it() {
+    let gate = gate_with("[limits]\nlog_bytes_per_second_per_identity = 65536\n");
+    let busy = grant(&gate, "10m");
+    let mut sessions = Vec::new();
+    for _ in 0..4 {
+        sessions.push(filling(&gate, &busy).await);
+    }
+    // A minute's worth is let through; then there is more in the log than it is given time for.
+    let saved_up: u64 = 60 * 65_536;
+    let written = || std::fs::read_dir(gate.audit_folder()).expect("the log").flatten();
+    eventually("the share is used up", async || {
+        let bytes: u64 = written().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
+        (bytes > saved_up + 65_536 * 4).then_some(())
+    })
+    .await;
+    // A new session is let in, and is not even read before the account is even.
+    let mut late = Raw::session(&gate, &busy).await;
+    late.query("SELECT 'late'").await;
+    assert!(
+        tokio::time::timeout(Duration::from_millis(500), late.until(b'Z'))
+            .await
+            .is_err(),
+        "it waits"
+    );
+    // Refusals behind a good secret are counted like those of strangers.
+    for _ in 0..15 {
+        let mut raw = Raw::connect(&gate).await;
+        raw.startup(&[("user", &busy.grant), ("database", "elsewhere")]).await;
+        let binding = postgres_protocol::authentication::sasl::ChannelBinding::unsupported();
+        let refused = raw.prove(busy.secret.expose(), binding).await;
+        assert!(refused.is_err() || Told::read(&raw.until(b'E').await.body).severity == "FATAL");
+    }
+    drop((sessions, late));
+    stopped(&gate).await;
+    let all = records(&gate);
+    let alone = all
+        .iter()
+        .filter(|record| record["event"] == "refused" && record["ending"] == "wrong_database")
+        .count();
+    assert!(alone <= 12, "{alone} of 15");
 }
 
 /// How long the attack goes on.

@@ -233,6 +233,50 @@ fn bodies_of_code_are_shown_without_their_literals() {
 }
 
 #[test]
+fn a_body_in_another_language_is_text_that_could_not_be_read() {
+    let cases = [
+        // To SQL the first literal would end at the second apostrophe, and the secret stand outside of any.
+        (
+            "CREATE FUNCTION f() RETURNS int AS $$\n# don't\nmy $password = \"it's\"; q('a');\n$$ LANGUAGE plperl",
+            &["it's", "'a'"][..],
+            &["CREATE FUNCTION f() RETURNS int AS $$", "$$ LANGUAGE plperl"][..],
+        ),
+        (
+            "DO LANGUAGE plpython3u $x$\ntoken = \"s3cret\"\nplpy.execute('a\\'s3cret2')\nx = 1\n$x$",
+            &["s3cret", "s3cret2"],
+            &["plpy.execute(", "\nx = 1\n$x$"],
+        ),
+        (
+            "DO $x$ token := \"s3cret\" $x$ LANGUAGE \"plperlu\"; SELECT 'shown'",
+            &["s3cret"],
+            &["SELECT 'shown'"],
+        ),
+        (
+            "CREATE FUNCTION f() RETURNS text LANGUAGE 'pltcl' AS 'set password \"s3cret\"'",
+            &["s3cret"],
+            &["LANGUAGE 'pltcl' AS '***'"],
+        ),
+    ];
+    for (text, hidden, shown) in cases {
+        for settings in [LexerSettings::default(), UNSETTLED] {
+            let redaction = super::sql(text.as_bytes(), true, settings);
+            let said = std::str::from_utf8(&redaction.text).unwrap();
+            assert!(redaction.unclear, "{text}");
+            assert!(hidden.iter().all(|secret| !said.contains(secret)), "{said}");
+            assert!(shown.iter().all(|code| said.contains(code)), "{said}");
+        }
+    }
+    // These are SQL's.
+    for text in [
+        "DO LANGUAGE PLpgSQL $$ BEGIN password := 'a'; END $$",
+        "CREATE FUNCTION f(language text, password text) RETURNS text LANGUAGE sql AS $$ SELECT 'a' $$",
+        "SELECT language, password FROM t WHERE x = 'a'",
+    ] {
+        assert!(!sql(text.as_bytes(), true).unclear, "{text}");
+    }
+}
+
+#[test]
 fn no_mark_begins_or_ends_a_comment() {
     becomes("SELECT 6/4711 AS api_key", "SELECT '***'/'***' AS api_key");
     becomes(

@@ -6,7 +6,7 @@ use crate::audit::testing::{outcome, record, rolled_back, skipped, statement, ta
 #[test]
 fn sums_by_identity() {
     let (ana, ben) = (who(1, "ana"), who(2, "ben"));
-    let mut touched = Touched::default();
+    let mut touched = Touched::new(None, Undone::default());
     let events = [
         statement(&ana, 1, "SELECT * FROM a", &[]),
         outcome(&ana, 1, None),
@@ -61,7 +61,7 @@ fn an_outcome_counts_whenever_it_came() {
 #[test]
 fn what_could_not_be_read_is_told_beside() {
     let (ana, ben, eve) = (who(1, "ana"), who(2, "ben"), who(3, "eve"));
-    let mut touched = Touched::default();
+    let mut touched = Touched::new(None, Undone::default());
     let found = [
         statement(&ana, 1, "SELECT * FROM a WHERE (", &[]),
         outcome(&ana, 1, None),
@@ -92,4 +92,50 @@ fn what_could_not_be_read_is_told_beside() {
         .collect();
     assert_eq!(short, [("ana", 2, 2, 1), ("eve", 0, 0, 1)]);
     assert_eq!(sums[0].classes, [Class::Select, Class::Delete]);
+}
+
+#[test]
+fn what_is_kept_is_bounded_and_what_is_left_out_is_told() {
+    let mut touched = Touched {
+        max_kept: 2,
+        ..Touched::new(None, Undone::default())
+    };
+    let mut seq = 0;
+    let mut add = |touched: &mut Touched, event, unread| {
+        seq += 1;
+        let record = record(seq, event);
+        if unread {
+            touched.add_unread(&record)
+        } else {
+            touched.add(&record)
+        }
+    };
+    for session in 1..=4 {
+        let name = format!("u{session}");
+        let of = who(session, &name);
+        add(&mut touched, statement(&of, 1, "SELECT * FROM a WHERE (", &[]), false);
+        add(&mut touched, statement(&of, 2, "SELECT * FROM a", &[]), false);
+    }
+    let of = who(1, "u1");
+    for number in 10..14 {
+        add(&mut touched, statement(&of, number, "SELECT (", &[]), true);
+    }
+    assert_eq!(
+        (
+            touched.by.len(),
+            touched.open.len(),
+            touched.named.len(),
+            touched.open_unread.len()
+        ),
+        (2, 2, 2, 2)
+    );
+    let left_out = touched.left_out();
+    assert_eq!((left_out.statements, left_out.not_followed), (4, 4));
+    assert!(!left_out.is_nothing());
+    // Nothing is lost that has a sum: what has no outcome here is counted all the same.
+    let sums = touched.sums();
+    assert_eq!(
+        sums.iter().map(|sum| (sum.statements, sum.unread)).collect::<Vec<_>>(),
+        [(2, 4), (2, 0)]
+    );
 }

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::audit::touched::Toucher;
+use crate::audit::touched::{LeftOut, Toucher};
 use crate::cli::render;
 
 /// The sums as a person reads them.
@@ -44,6 +44,18 @@ pub(super) fn text(sums: &[Toucher]) -> String {
         );
     }
     text
+}
+
+/// Says that there was more than is kept account of.
+pub(super) fn left_out(left_out: &LeftOut) -> String {
+    let LeftOut {
+        statements,
+        not_followed,
+        sessions,
+    } = left_out;
+    format!(
+        "The log has more than is kept account of at once: {statements} statements are in no sum, the outcomes of {not_followed} are not told, and {sessions} do not count for SESSIONS. Ask for less at once: --since, --until, --identity, --target."
+    )
 }
 
 pub(super) const HEADER: [&str; 13] = [

@@ -19,20 +19,73 @@ pub(super) fn of_unread(filter: &Filter) -> Filter {
     }
 }
 
+/// The most statements that are kept in mind at once.
+const MAX_KEPT: usize = 1_000_000;
+
+/// Statements that are kept in mind, up to a limit.
+pub(super) struct KeptStatements {
+    kept: BTreeSet<(SessionId, u64)>,
+    /// How many more there were than could be kept.
+    pub(super) more: u64,
+    max: usize,
+}
+
+impl Default for KeptStatements {
+    fn default() -> Self {
+        Self {
+            kept: BTreeSet::new(),
+            more: 0,
+            max: MAX_KEPT,
+        }
+    }
+}
+
+impl KeptStatements {
+    pub(super) fn insert(&mut self, key: (SessionId, u64)) {
+        if self.kept.len() < self.max {
+            self.kept.insert(key);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: &(SessionId, u64)) -> bool {
+        self.kept.remove(key)
+    }
+
+    pub(super) fn has(&self, key: &(SessionId, u64)) -> bool {
+        self.kept.contains(key)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(SessionId, u64)> {
+        self.kept.iter()
+    }
+}
+
 /// Counts statements that could not be read and were executed, but for those that are known.
 #[derive(Default)]
 pub(super) struct UnreadCount {
     pub(super) statements: u64,
-    open: BTreeSet<(SessionId, u64)>,
+    open: KeptStatements,
 }
 
 impl UnreadCount {
-    pub(super) fn line(&mut self, line: &[u8], known: &BTreeSet<(SessionId, u64)>) {
-        let Ok(record) = Record::parse(line) else { return };
+    /// How many of them may have been skipped, or be known, for there were more than can be kept in mind.
+    pub(super) fn doubtful(&self, known: &KeptStatements) -> u64 {
+        self.open.more + known.more
+    }
+
+    pub(super) fn line(&mut self, line: &[u8], known: &KeptStatements) {
+        if let Ok(record) = Record::parse(line) {
+            self.record(&record, known);
+        }
+    }
+
+    fn record(&mut self, record: &Record, known: &KeptStatements) {
         match &record.event {
             Event::Statement(statement) => {
                 let key = (statement.who.session.clone(), statement.statement);
-                if !known.contains(&key) {
+                if !known.has(&key) {
                     self.statements += 1;
                     self.open.insert(key);
                 }
@@ -43,5 +96,33 @@ impl UnreadCount {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::testing::{outcome, record, skipped, statement, who};
+
+    #[test]
+    fn what_is_kept_in_mind_is_bounded_and_the_rest_is_told() {
+        let mut count = UnreadCount {
+            open: KeptStatements {
+                max: 2,
+                ..KeptStatements::default()
+            },
+            ..UnreadCount::default()
+        };
+        let (ana, known) = (who(1, "ana"), KeptStatements::default());
+        for number in 1..=4 {
+            count.record(&record(number, statement(&ana, number, "SELECT (", &[])), &known);
+        }
+        count.record(&record(5, outcome(&ana, 1, None)), &known);
+        count.record(&record(6, skipped(&ana, 2)), &known);
+        count.record(&record(7, skipped(&ana, 3)), &known);
+        assert_eq!(
+            (count.statements, count.open.iter().count(), count.doubtful(&known)),
+            (3, 0, 2)
+        );
     }
 }

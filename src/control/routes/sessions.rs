@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 
-use super::{Answer, body, named, query};
+use super::{Answer, Taken, body, named, query, taken};
 use crate::control::Gate;
 use crate::control::caller::Caller;
 use crate::control::model::{ReasonBody, Sessions, SessionsQuery};
@@ -31,21 +31,21 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
     Ok(Json(Sessions { sessions }))
 }
 
-#[utoipa::path(post, path = "/v1/sessions/{id}/kill", tag = "sessions", summary = "Ends a session at once", params(("id" = String, Path, description = "The session")), request_body = ReasonBody, responses((status = 200, description = "As it was", body = SessionShape)))]
+#[utoipa::path(post, path = "/v1/sessions/{id}/kill", tag = "sessions", summary = "Ends a session at once", params(("id" = String, Path, description = "The session")), request_body = ReasonBody, responses((status = 200, description = "As it was", body = SessionShape), (status = 202, description = "In effect; `effect` says what is still to come", body = SessionShape)))]
 pub(in crate::control) async fn kill(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
     Path(id): Path<String>,
     bytes: Bytes,
-) -> Answer<SessionView> {
+) -> Taken<SessionView> {
     let ReasonBody { reason } = body(&bytes)?;
     let id: SessionId = named(&id)?;
     let view = gate.registry.list().into_iter().find(|view| view.who.session == id);
     if !view.as_ref().is_some_and(|view| caller.is(&view.who.identity)) {
         caller.may_take_away(&gate, Action::Administer).await?;
     }
-    match view {
-        Some(view) if gate.registry.kill(&id, caller.name(), reason) => Ok(Json(view)),
-        _ => Err(ApiError::NoSuchSession(id)),
-    }
+    let killed = gate.registry.kill(&id, caller.name(), reason).await;
+    let view = killed.ok_or(ApiError::NoSuchSession(id))?;
+    let effect = view.effect;
+    Ok(taken(view, effect))
 }

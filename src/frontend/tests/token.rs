@@ -13,7 +13,9 @@ impl Gate {
             TOKEN if user == ANA => Ok(()),
             TOKEN => Err(TokenRefused::AnotherIdentity),
             "slow" => std::future::pending().await,
-            _ => Err(TokenRefused::NotAccepted),
+            _ => Err(TokenRefused::NotAccepted {
+                why: "nobody has it".to_owned(),
+            }),
         };
         match identify(greeted, self.settings.token_in_clear, judge).await {
             Ok((authenticated, ())) => {

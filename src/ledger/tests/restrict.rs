@@ -60,6 +60,20 @@ async fn a_revocation_needs_neither_log_nor_store_and_reaches_both_in_the_end() 
 }
 
 #[tokio::test]
+async fn a_revocation_reaches_store_and_log_though_what_takes_it_there_panics() {
+    let bench = Bench::new();
+    let (id, mut admission) = in_use(&bench.ledger).await;
+    let breaks = &bench.ledger.0.pending.breaks;
+    breaks.store.store(true, Ordering::SeqCst);
+    breaks.log.store(true, Ordering::SeqCst);
+    bench.ledger.revoke(&id, "olga", None).await.unwrap();
+    assert!(is_revoked(&mut admission));
+    settled(&bench.ledger).await;
+    assert_eq!(bench.script.changes(), ["created", "activated", "revoked"]);
+    assert!(bench.reopened().grant(&id).await.unwrap().grant.revoked().is_some());
+}
+
+#[tokio::test]
 async fn what_takes_away_waits_for_no_turn_that_something_hanging_holds() {
     let bench = Bench::new();
     let (id, mut admission) = in_use(&bench.ledger).await;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::retire::Role;
 use super::{Fault, Roles, Slot, State, lock};
 use crate::grant::{Grant, Status};
+use crate::supervision::restarted;
 
 /// Sessions end themselves, and better: their clients are told. What is left after this long is ended without that.
 const GRACE: Duration = Duration::from_secs(1);
@@ -27,11 +28,14 @@ impl Roles {
     pub(super) fn keep(&self, slot: &Arc<Slot>, grant: watch::Receiver<Arc<Grant>>, state: &mut State) {
         if !std::mem::replace(&mut state.kept, true) {
             let (roles, slot) = (self.clone(), Arc::clone(slot));
-            self.0.runtime.spawn(async move {
-                if roles.follow(&slot, grant).await {
-                    roles.finish(&slot).await;
+            self.0.runtime.spawn(restarted("the end of a grant's role", move || {
+                let (roles, slot, grant) = (roles.clone(), Arc::clone(&slot), grant.clone());
+                async move {
+                    if roles.follow(&slot, grant).await {
+                        roles.finish(&slot).await;
+                    }
                 }
-            });
+            }));
         }
     }
 
@@ -39,7 +43,10 @@ impl Roles {
     pub(super) fn dispose(&self, slot: &Arc<Slot>, state: &mut State) {
         if !std::mem::replace(&mut state.kept, true) {
             let (roles, slot) = (self.clone(), Arc::clone(slot));
-            self.0.runtime.spawn(async move { roles.finish(&slot).await });
+            self.0.runtime.spawn(restarted("the end of a grant's role", move || {
+                let (roles, slot) = (roles.clone(), Arc::clone(&slot));
+                async move { roles.finish(&slot).await }
+            }));
         }
     }
 

@@ -5,7 +5,7 @@
 use tokio::time::Instant;
 
 use crate::audit::event::Done;
-use crate::rails::{self, Rule};
+use crate::rails::Rule;
 use crate::wire::backend::Transaction;
 
 /// An answered (or skipped) statement.
@@ -15,7 +15,7 @@ pub(in crate::session) struct Settled {
     pub(in crate::session) statement: u64,
     pub(in crate::session) done: Done,
     pub(in crate::session) sqlstate: Option<Vec<u8>>,
-    /// The guard rail that refused it.
+    /// The guard rail or limit that refused it.
     pub(in crate::session) rule: Option<Rule>,
     pub(in crate::session) tags: Vec<Vec<u8>>,
     pub(in crate::session) rows: u64,
@@ -65,7 +65,7 @@ pub(super) struct Answer {
 impl Answer {
     /// The error, whatever it was, stands for a refusal.
     pub(super) fn refused(&mut self, rule: Rule) {
-        self.error = Some(rails::SQLSTATE.into());
+        self.error = Some(rule.sqlstate().into());
         self.rule = Some(rule);
     }
 }

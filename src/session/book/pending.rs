@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, Settled};
 use crate::audit::event::Done;
+use crate::rails::Refused;
 use crate::session::statement::{Portal, Prepared};
 
 /// A message of the client that the server has to answer.
@@ -52,6 +53,13 @@ pub(super) enum Pending {
     },
     /// CopyDone or CopyFail: no answer of its own, but Syncs sent before it are part of the COPY.
     CopyEnd,
+    /// A Parse (which is a statement) or a Bind that a limit refuses. The server gets it in a form that it cannot read, so it
+    /// defines nothing and gives nothing up, and nothing of it is kept here.
+    Refused {
+        statement: Option<u64>,
+        since: Instant,
+        refused: Arc<Refused>,
+    },
 }
 
 impl Pending {
@@ -62,6 +70,7 @@ impl Pending {
             | Self::Call { statement, .. }
             | Self::Parse { statement, .. }
             | Self::Execute { statement, .. } => Some(*statement),
+            Self::Refused { statement, .. } => *statement,
             _ => None,
         }
     }
@@ -83,7 +92,12 @@ pub(super) fn settle(head: &Pending, done: Done, answer: Answer, copy_in_bytes: 
         Pending::Query { statement, since } | Pending::Call { statement, since } | Pending::Execute { statement, since, .. } => {
             (*statement, *since)
         }
-        Pending::Parse { statement, since, .. } if done != Done::Completed => (*statement, *since),
+        Pending::Parse { statement, since, .. }
+        | Pending::Refused {
+            statement: Some(statement),
+            since,
+            ..
+        } if done != Done::Completed => (*statement, *since),
         _ => return None,
     };
     let copy_in = answer.copy_in.then(|| std::mem::take(copy_in_bytes));

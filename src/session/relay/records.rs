@@ -33,7 +33,7 @@ impl Relay {
     }
 
     /// Counts bytes of the log for the identity, and has the client wait where there are too many: nothing is left out.
-    pub(super) fn charge(&mut self, bytes: usize) {
+    pub(in crate::session) fn charge(&mut self, bytes: usize) {
         if let Some(until) = self.quota.log(bytes, self.clock.moment().instant) {
             self.pause = Some(Box::pin(sleep_until(until)));
         }

@@ -25,11 +25,12 @@ use crate::ids::{GrantId, SessionId};
 use crate::lab;
 use crate::metrics::Metrics;
 use crate::provision::{Backend, Terminator};
+use crate::quota::QuotaLimits;
 use crate::rails::{Rails, Rules};
 use crate::secret::Secret;
 use crate::session::guard::Guard;
 use crate::session::registry::{Order, Progress};
-use crate::session::{Keep, QuotaLimits, TargetRoom};
+use crate::session::{Keep, TargetRoom};
 use crate::tls::{ClientTls, TlsMode};
 use crate::upstream::{BackendKey, Target};
 

@@ -36,12 +36,21 @@ fn send(tap: &mut Tap, tag: u8, body: &[u8], cut: bool) -> Result<Flow, Ending> 
         first,
         last,
     };
+    let mut look = |piece: Piece<'_>| {
+        tap.refuses(&piece);
+        tap.client(&piece, now)
+    };
     if !cut {
-        return tap.client(&piece(body, true, true), now);
+        return look(piece(body, true, true));
     }
     let (start, end) = body.split_at(body.len() / 2);
-    tap.client(&piece(start, true, false), now)?;
-    tap.client(&piece(end, false, true), now)
+    look(piece(start, true, false))?;
+    look(piece(end, false, true))
+}
+
+/// The limit that refuses the message just sent.
+fn over_limit(tap: &Tap) -> Option<crate::rails::Rule> {
+    tap.book.refusal().map(|refused| refused.rule)
 }
 
 fn hear(tap: &mut Tap, tag: u8, body: &[u8]) {
@@ -113,16 +122,40 @@ fn names_are_limited_by_bytes() {
     let mut tap = tap();
     let text = "x".repeat(MAX_SQL_BYTES);
     let mut made = 0;
-    let ending = loop {
-        if let Err(ending) = send(&mut tap, b'P', &parse(&format!("s{made}"), &text), false) {
-            break ending;
+    let prepare = |tap: &mut Tap, name: &str| send(tap, b'P', &parse(name, &text), false).unwrap();
+    let refused = loop {
+        prepare(&mut tap, &format!("s{made}"));
+        if let Some(rule) = over_limit(&tap) {
+            break rule;
         }
         hear(&mut tap, b'1', b"");
         made += 1;
-        assert!(made < 1100, "64 MiB are passed");
+        assert!(made < 1000, "64 MiB are passed");
     };
-    assert_eq!(ending, Ending::PreparedTooLarge { limit: 64 << 20 });
-    assert!(made > 900);
+    assert_eq!(refused, crate::rails::Rule::PreparedBytes);
+    assert!(made > 800);
+    // However many are refused, they take nothing.
+    send(&mut tap, b'B', &bind("", &format!("s{made}")), false).unwrap();
+    let held = tap.book.held().bytes();
+    send(&mut tap, b'S', b"", false).unwrap();
+    for _ in 0..100 {
+        prepare(&mut tap, "more");
+        send(&mut tap, b'S', b"", false).unwrap();
+    }
+    assert_eq!(tap.book.held().bytes(), held);
+    for _ in 0..101 {
+        hear(&mut tap, b'E', b"SERROR\0C08P01\0\0");
+        hear(&mut tap, b'Z', b"I");
+    }
+    // What is there can be run, and given up.
+    send(&mut tap, b'B', &bind("", "s0"), false).unwrap();
+    assert_eq!(over_limit(&tap), None);
+    hear(&mut tap, b'2', b"");
+    send(&mut tap, b'Q', b"DEALLOCATE ALL\0", false).unwrap();
+    hear(&mut tap, b'C', b"DEALLOCATE ALL\0");
+    hear(&mut tap, b'Z', b"I");
+    prepare(&mut tap, "s0");
+    assert_eq!(over_limit(&tap), None);
 }
 
 #[test]
@@ -136,7 +169,8 @@ fn portals_are_limited_by_bytes() {
     let mut made = 0;
     while made < 3000 {
         let body = [format!("p{made}\0s\0").as_bytes(), &values, b"\0\0"].concat();
-        if send(&mut tap, b'B', &body, false).is_err() {
+        send(&mut tap, b'B', &body, false).unwrap();
+        if over_limit(&tap).is_some() {
             break;
         }
         hear(&mut tap, b'2', b"");
@@ -212,7 +246,7 @@ fn what_sql_gives_up_takes_no_memory() {
 
 #[test]
 fn the_sessions_of_an_identity_share_their_memory() {
-    let quota = Arc::new(Quota::new(crate::session::QuotaLimits {
+    let quota = Arc::new(Quota::new(crate::quota::QuotaLimits {
         prepared_bytes: 10 * keep().sql,
         ..Default::default()
     }));
@@ -220,16 +254,27 @@ fn the_sessions_of_an_identity_share_their_memory() {
     first.share(&quota);
     second.share(&quota);
     let text = "x".repeat(keep().sql);
+    let prepare = |tap: &mut Tap, name: &str| {
+        send(tap, b'P', &parse(name, &text), false).unwrap();
+        let refused = over_limit(tap).is_some();
+        if !refused {
+            hear(tap, b'1', b"");
+        }
+        refused
+    };
     for n in 0..6 {
-        send(&mut first, b'P', &parse(&format!("s{n}"), &text), false).unwrap();
+        prepare(&mut first, &format!("s{n}"));
     }
     let mut made = 0;
-    while send(&mut second, b'P', &parse(&format!("s{made}"), &text), false).is_ok() {
+    while !prepare(&mut second, &format!("s{made}")) {
         made += 1;
     }
     assert_eq!(made, 3);
     drop(first);
-    send(&mut second, b'P', &parse("more", &text), false).unwrap();
+    hear(&mut second, b'E', b"SERROR\0C08P01\0\0");
+    send(&mut second, b'S', b"", false).unwrap();
+    hear(&mut second, b'Z', b"I");
+    assert!(!prepare(&mut second, "more"));
 }
 
 #[test]

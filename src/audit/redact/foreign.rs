@@ -1,0 +1,143 @@
+//! Bodies of `DO`, functions and procedures in other languages than SQL and PL/pgSQL: where they are, and what may be a literal there.
+//!
+//! It does not know these languages. What stands between two quotes of either kind counts as a literal, whether a backslash escapes a
+//! quote or not.
+
+use super::body::{assigned, ends_word, shifted, whole};
+use super::code::{Place, mark_length};
+use super::{BLANK, Cut};
+use crate::lexer::{Backslashes, Kind, Lexer, LexerSettings, Token};
+
+/// The languages whose literals are SQL's.
+const OURS: [&str; 2] = ["sql", "plpgsql"];
+
+/// The bodies of other languages in a text.
+#[derive(Default)]
+pub(super) struct Bodies {
+    /// Where they begin and end, with their quotes.
+    places: Vec<(usize, usize)>,
+    /// What is to be blanked in them.
+    cuts: Vec<Cut>,
+}
+
+impl Bodies {
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Takes out what begins in one of them, for SQL's literals are not theirs, and puts in their own.
+    pub(super) fn replace(self, cuts: &mut Vec<Cut>) {
+        let Self { places, cuts: own } = self;
+        cuts.retain(|cut| !places.iter().any(|(start, end)| (*start..*end).contains(&cut.start)));
+        cuts.extend(own);
+    }
+}
+
+/// Finds the bodies of other languages.
+pub(super) fn bodies(text: &[u8], settings: LexerSettings) -> Bodies {
+    let readings: &[Backslashes] = match settings.strings {
+        Backslashes::Unsettled => &[Backslashes::Ordinary, Backslashes::Escape],
+        Backslashes::Ordinary => &[Backslashes::Ordinary],
+        Backslashes::Escape => &[Backslashes::Escape],
+    };
+    let mut all = Bodies::default();
+    for strings in readings {
+        let settings = LexerSettings {
+            strings: *strings,
+            ..settings
+        };
+        of_commands(text, settings, &mut all);
+    }
+    all
+}
+
+/// What is known of one command.
+#[derive(Default)]
+struct Command<'a> {
+    bodies: Vec<Token<'a>>,
+    /// How many parentheses are open: in them a word is a name.
+    depth: usize,
+    /// The word before is `LANGUAGE`.
+    names_language: bool,
+    foreign: bool,
+}
+
+fn of_commands(text: &[u8], settings: LexerSettings, all: &mut Bodies) {
+    let (mut lexer, mut place, mut command) = (Lexer::under(text, settings), Place::default(), Command::default());
+    while let Some(token) = lexer.next_code() {
+        let in_list = command.depth > 0;
+        if token.is_sign(b';') {
+            std::mem::take(&mut command).end(all);
+        } else if token.is_sign(b'(') {
+            command.depth += 1;
+        } else if token.is_sign(b')') {
+            command.depth = command.depth.saturating_sub(1);
+        } else if std::mem::replace(&mut command.names_language, !in_list && token.is("language")) {
+            let name = token.inner;
+            command.foreign |= !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()));
+        } else if place.is_code() && matches!(token.kind, Kind::Dollar | Kind::Literal | Kind::Escaped | Kind::Unfinished) {
+            command.bodies.push(token);
+        }
+        place.pass(&token);
+    }
+    command.end(all);
+}
+
+impl Command<'_> {
+    fn end(self, all: &mut Bodies) {
+        if !self.foreign {
+            return;
+        }
+        for body in &self.bodies {
+            all.places.push((body.start, body.end()));
+            if body.text.first() != Some(&b'$') {
+                // Its own quotes are doubled or escaped.
+                all.cuts.push(whole(body));
+                continue;
+            }
+            let mark = mark_length(body.text);
+            let end = body.text.len() - if body.kind == Kind::Dollar { mark } else { 0 };
+            let inner = body.text.get(mark..end).unwrap_or_default();
+            let cuts = [
+                quoted_runs(inner, false),
+                quoted_runs(inner, true),
+                assigned(inner, ends_word),
+            ]
+            .concat();
+            all.cuts.extend(cuts.iter().map(|cut| shifted(cut, body.start + mark)));
+        }
+    }
+}
+
+/// What stands between two quotes of a kind, with these. A quote that has no other is none.
+fn quoted_runs(text: &[u8], escapes: bool) -> Vec<Cut> {
+    let (mut runs, mut at) = (Vec::new(), 0);
+    while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr2(b'\'', b'"', rest)) {
+        let start = at + found;
+        let quote = text.get(start).copied().unwrap_or_default();
+        match end_of_run(text.get(start + 1..).unwrap_or_default(), quote, escapes) {
+            Some(length) => {
+                at = start + 1 + length;
+                runs.push(Cut {
+                    start,
+                    end: at,
+                    with: BLANK,
+                });
+            }
+            None => at = start + 1,
+        }
+    }
+    runs
+}
+
+/// The length up to and with the closing quote.
+fn end_of_run(text: &[u8], quote: u8, escapes: bool) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match *text.get(at)? {
+            b'\\' if escapes => at += 2,
+            byte if byte == quote => return Some(at + 1),
+            _ => at += 1,
+        }
+    }
+}
