@@ -170,6 +170,7 @@ fn presets_follow_what_drivers_need() {
         "SELECT name COLLATE \"C\" FROM customers ORDER BY name COLLATE \"de-x-icu\"",
         "SELECT * FROM orders WHERE id BETWEEN SYMMETRIC 9 AND 1",
         "SELECT * FROM orders WHERE id NOT BETWEEN SYMMETRIC 9 AND 1",
+        "SELECT oid FROM pg_class WHERE relkind OPERATOR(pg_catalog.=) ANY (array['r', 'S']) AND relname OPERATOR(pg_catalog.~) '^(x)$' COLLATE pg_catalog.default",
         "VALUES (1)",
     ];
     let (read, write) = (of("@read"), of("@write"));

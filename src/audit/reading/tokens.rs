@@ -183,8 +183,8 @@ fn operator(text: &[u8]) -> Option<Token> {
 }
 
 /// Puts what PostgreSQL reads and the parser does not into words that it knows: `TABLE t` is `SELECT * FROM t`, `FOR NO KEY UPDATE`
-/// is a lock like `FOR UPDATE`, `BETWEEN SYMMETRIC` is like `BETWEEN`, `MOVE` goes where `FETCH` does, `(row).*` is the row, and `ONLY` in
-/// front of a table's name, which would be taken for the name, goes.
+/// is a lock like `FOR UPDATE`, `BETWEEN SYMMETRIC` is like `BETWEEN`, `MOVE` goes where `FETCH` does, `(row).*` is the row,
+/// `OPERATOR(pg_catalog.=)` is `=`, and `ONLY` in front of a table's name, which would be taken for the name, goes.
 pub(super) fn as_the_parser_knows(tokens: Vec<Token>) -> Vec<Token> {
     let mut known = Vec::with_capacity(tokens.len() + 2);
     let mut first = None;
@@ -214,6 +214,16 @@ pub(super) fn as_the_parser_knows(tokens: Vec<Token>) -> Vec<Token> {
             && let [.., Token::RParen | Token::RBracket, Token::Period] = known.as_slice()
         {
             known.pop();
+            continue;
+        }
+        if token == Token::RParen
+            && let [.., operator, Token::LParen, Token::Word(schema), Token::Period, _] = known.as_slice()
+            && keyword(operator) == Keyword::OPERATOR
+            && schema.value == "pg_catalog"
+            && let Some(named) = known.pop()
+        {
+            known.truncate(known.len().saturating_sub(4));
+            known.push(named);
             continue;
         }
         first = if token == Token::SemiColon {
