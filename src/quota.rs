@@ -139,7 +139,7 @@ impl Quota {
     /// Counts bytes that go into the log at `now`. Returns until when its clients are not to be read, where there were too many.
     pub fn log(&self, bytes: usize, now: Instant) -> Option<Instant> {
         let mut paid_until = self.paid();
-        Self::pay(self.limits, &mut *paid_until, bytes, now)
+        Self::pay(self.limits, &mut paid_until, bytes, now)
     }
 
     /// Counts one record, if the log has been given time for all that was written before. Returns false where it has not.
@@ -148,7 +148,7 @@ impl Quota {
         let mut paid_until = self.paid();
         let even = paid_until.is_none_or(|until| until <= now);
         if even {
-            Self::pay(self.limits, &mut *paid_until, RECORD_BYTES, now);
+            Self::pay(self.limits, &mut paid_until, RECORD_BYTES, now);
         }
         even
     }

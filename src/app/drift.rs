@@ -126,7 +126,9 @@ impl Watch {
             }
             Ok(Looked::AsBefore) => {
                 let mut statuses = known.as_ref().map(|known| known.statuses.clone()).unwrap_or_default();
-                statuses.iter_mut().for_each(|status| status.looked_at = now.time);
+                for status in &mut statuses {
+                    status.looked_at = now.time;
+                }
                 statuses
             }
             Err(reason) => {

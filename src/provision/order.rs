@@ -38,7 +38,7 @@ pub(super) enum Sort {
     Urgent,
     /// Of a former run. A process of that id that is too young to be the session's then says that the session's is gone; else
     /// it says nothing that an answer can rely on (the server's clock may have been set back). And whoever asks for leftovers
-    /// asks again, so they are not kept beyond [`LIMIT`].
+    /// asks again, so they are not kept beyond [`LIMIT`](super::LIMIT).
     Leftover,
 }
 

@@ -112,6 +112,7 @@ fn housekeeping_is_known() {
 
 /// What ten drivers and their pools say when a connection is opened, tried and given back; what named cursors, `\\copy` and `pg_dump` say.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of texts")]
 fn presets_follow_what_drivers_need() {
     let of = |preset: &str| {
         rails(&Rules {

@@ -105,9 +105,9 @@ fn what_is_kept_is_bounded_and_what_is_left_out_is_told() {
         seq += 1;
         let record = record(seq, event);
         if unread {
-            touched.add_unread(&record)
+            touched.add_unread(&record);
         } else {
-            touched.add(&record)
+            touched.add(&record);
         }
     };
     for session in 1..=4 {
