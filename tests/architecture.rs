@@ -33,7 +33,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("lexer", ""),
     ("rights", "ids names"),
     ("grant", "ids names ending"),
-    ("request", "ids names"),
+    ("request", "duration ids names"),
     ("tls", ""),
     ("identity", "causes names secret tls"),
     ("metrics", "names"),
