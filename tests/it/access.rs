@@ -308,7 +308,7 @@ async fn mistakes_and_shut_doors() {
     assert!(text(&output).contains("read-write, read-only"), "{output:?}");
     let output = ana.run(&["request", TARGET, "--profile", "read-write", "--for", "10m"]);
     assert_eq!(code(&output), 5);
-    assert!(text(&output).contains("--reason"), "{output:?}");
+    assert!(text(&output).contains("say why: give a reason"), "{output:?}");
     gate.json(&["user", "disable", ANA]).expect("disabled");
     assert_eq!(code(&ana.run(&["grants"])), 5);
 }
