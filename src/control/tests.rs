@@ -218,7 +218,7 @@ async fn problems_say_what_why_and_what_next() {
         (
             "POST /v1/grants",
             true,
-            r#"{"identity":"a b","target":"orders","window_seconds":60}"#,
+            r#"{"identity":"a\nb","target":"orders","window_seconds":60}"#,
         ),
         (
             "POST /v1/grants",

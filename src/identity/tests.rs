@@ -272,8 +272,8 @@ async fn what_is_wrong_is_said_precisely() {
         without("repository"),
         with("repository", json!("")),
         with("repository", json!(7)),
-        with("repository", json!("shop/orders; drop")),
-        with("repository", json!("x".repeat(61))),
+        with("repository", json!("shop/orders\ndrop")),
+        with("repository", json!("x".repeat(253))),
         with("teams", json!(["qa", 7])),
         with("teams", json!(7)),
     ] {

@@ -57,7 +57,7 @@ async fn who_is_disabled_loses_everything_at_once() {
     let pending = bench.submit(bench.waiting(1)).await.request;
     let mut admission = ledger.admit(granted.grant().unwrap(), None, CLIENT, fine).await.unwrap();
 
-    assert!(ledger.disable_user(&ana, "olga smith").await.unwrap().disabled);
+    assert!(ledger.disable_user(&ana, "olga\nsmith").await.unwrap().disabled);
     admission.changes.changed().await.unwrap();
     assert!(admission.changes.borrow_and_update().revoked().is_some());
     assert!(ledger.user_by_token(&token).is_none());
