@@ -7,6 +7,8 @@
 //! session is one of those; refusals at login use 28000, and 28P01 for anything that would tell a stranger whether a grant exists.
 
 mod target;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use target::TargetRefusal;
@@ -154,6 +156,8 @@ pub enum Ending {
         asked: String,
         /// The nearest there is.
         nearest: Option<String>,
+        /// The names there are.
+        known: Vec<TargetName>,
     },
     /// An identity asked for a profile the target does not have.
     NoSuchProfile {
@@ -161,7 +165,7 @@ pub enum Ending {
         target: TargetName,
         /// The name asked for.
         asked: String,
-        /// Those there are.
+        /// The names there are.
         known: Vec<ProfileName>,
     },
     /// What an identity asked for makes no request: a reason is missing, the time is too long.
@@ -286,6 +290,13 @@ pub enum Ending {
         by: Option<String>,
         /// The reason given, if any.
         reason: Option<String>,
+    },
+    /// Its owner gave the grant back.
+    Released {
+        /// The grant.
+        grant: GrantId,
+        /// When.
+        at: Timestamp,
     },
     /// An operator ended this session.
     Killed {
@@ -436,6 +447,7 @@ impl Ending {
             Self::Draining => "draining",
             Self::Expired { .. } => "expired",
             Self::Revoked { .. } => "revoked",
+            Self::Released { .. } => "released",
             Self::Killed { .. } => "killed",
             Self::Idle { .. } => "idle",
             Self::Drained => "drained",
@@ -493,7 +505,12 @@ impl Ending {
             Self::LedgerFailed | Self::AuditFailed { disk_full: false } => "58030",
             Self::AuditFailed { disk_full: true } => "53100",
             Self::Draining | Self::ClockDoubted { .. } | Self::LeftoversPending { .. } => "57P03",
-            Self::Expired { .. } | Self::Revoked { .. } | Self::Killed { .. } | Self::Drained | Self::GateDied => "57P01",
+            Self::Expired { .. }
+            | Self::Revoked { .. }
+            | Self::Released { .. }
+            | Self::Killed { .. }
+            | Self::Drained
+            | Self::GateDied => "57P01",
             Self::Idle { .. } => "57P05",
             Self::GateFault => "XX000",
         }
@@ -518,7 +535,7 @@ impl Fate {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::None => "No transaction was open.",
-            Self::RolledBack => "The open transaction was rolled back.",
+            Self::RolledBack => "What had not been committed was rolled back.",
             Self::Committed => "The running statement had already been committed.",
             Self::Unknown => "Whether the running statement was committed is not known.",
             Self::Stopping => "The running statement is being stopped: unless it had just ended, its transaction is rolled back.",

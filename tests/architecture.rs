@@ -33,7 +33,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("lexer", ""),
     ("rights", "ids names"),
     ("grant", "ids names ending"),
-    ("request", "ids names"),
+    ("request", "duration ids names"),
     ("tls", ""),
     ("identity", "causes names secret tls"),
     ("metrics", "names"),
@@ -123,7 +123,7 @@ const LONGER: &[(&str, &str)] = &[
 const UNWATCHED: &[(&str, usize, &str)] = &[
     ("app/accept.rs", 1, "one connection; its panic is caught and on record"),
     ("app/crew.rs", 1, "for those who call it"),
-    ("app/mod.rs", 5, "each is `restarted` or `essential` where it is made"),
+    ("app/mod.rs", 6, "each is `restarted` or `essential` where it is made"),
     (
         "app/reap.rs",
         1,

@@ -84,6 +84,12 @@ impl Desk {
         asking.await.unwrap_or_default()
     }
 
+    /// Returns whether a request waits for nobody: none of the users that are enabled may approve it, and nobody else is known, for
+    /// there is no issuer.
+    pub async fn waits_for_nobody(&self, request: &RequestView) -> bool {
+        self.approvers(request).await.is_empty() && self.rules().issuers.settings().next().is_none()
+    }
+
     fn would_approve(&self, rules: &Rules, request: &Request) -> Vec<IdentityName> {
         let approved = |name: &IdentityName| request.approvals.iter().any(|approval| approval.by == *name);
         let users = self.0.ledger.users().into_iter();

@@ -58,6 +58,7 @@ fn find_target<'a>(rules: &'a Rules, asked: &str) -> Result<(&'a TargetName, &'a
         let names = rules.targets.keys().map(TargetName::as_str);
         AccessError::NoSuchTarget {
             nearest: nearest(asked, names).map(str::to_owned),
+            known: rules.targets.keys().cloned().collect(),
             asked: asked.chars().take(REPEATED).collect(),
         }
     })

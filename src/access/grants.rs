@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{AccessError, Desk, Rules, Visitor, decide};
-use crate::grant::{Grant, IllegalChange};
+use crate::grant::{GIVEN_BACK, Grant, IllegalChange};
 use crate::ids::GrantId;
 use crate::ledger::{GrantLogin, GrantView, LedgerError};
 use crate::policy::{Action, Resource};
@@ -32,9 +32,12 @@ impl Desk {
             self.lasting(&grant)?;
         }
         let window = grant.window().saturating_add(by);
-        decide::window_within(&self.rules().caps, window).map_err(|error| self.hidden(who, &grant, error))?;
-        let allowed = self.may_extend(who, &grant, window, reason.as_deref()).await;
-        allowed.map_err(|error| self.hidden(who, &grant, error))?;
+        if let Err(error) = decide::window_within(&self.rules().caps, window) {
+            return Err(self.hidden(who, &grant, error).await);
+        }
+        if let Err(error) = self.may_extend(who, &grant, window, reason.as_deref()).await {
+            return Err(self.hidden(who, &grant, error).await);
+        }
         let extended = self.0.ledger.extend(grant.id(), by, who.name().as_str(), reason.as_deref());
         Ok(extended.await?)
     }
@@ -62,16 +65,13 @@ impl Desk {
     /// Ends one's own grant early. To give back what has ended already is no mistake.
     pub async fn release(&self, who: &Visitor, grant: &GrantId) -> Result<GrantView, AccessError> {
         let view = self.own(who, grant).await?;
-        let now = self.0.clock.now();
-        if view.grant.status(now).ended() {
+        if view.grant.status(self.0.clock.now()).ended() {
             return Ok(view);
         }
-        let released = self.0.ledger.shorten_to(grant, now, who.name().as_str(), Some("given back"));
+        let released = self.0.ledger.revoke(grant, who.name().as_str(), Some(GIVEN_BACK));
         match released.await {
             // It ended while this was on its way.
-            Err(LedgerError::Illegal(IllegalChange::Ended(_) | IllegalChange::NotShorter)) => {
-                Ok(self.0.ledger.grant(grant).await?)
-            }
+            Err(LedgerError::Illegal(IllegalChange::Ended(_))) => Ok(self.0.ledger.grant(grant).await?),
             answer => Ok(answer?),
         }
     }
@@ -81,8 +81,9 @@ impl Desk {
         let reason = decide::reason(&self.rules().caps, reason)?;
         let grant = self.0.ledger.grant(grant).await?.grant;
         if grant.identity() != who.name() {
-            let allowed = self.may_revoke(who, &grant).await;
-            allowed.map_err(|error| self.hidden(who, &grant, error))?;
+            if let Err(error) = self.may_revoke(who, &grant).await {
+                return Err(self.hidden(who, &grant, error).await);
+            }
         }
         Ok(self
             .0
@@ -111,15 +112,15 @@ impl Desk {
         if view.grant.identity() == who.name() {
             Ok(view)
         } else {
-            Err(self.hidden(who, &view.grant, AccessError::NotYours(grant.clone())))
+            Err(self.hidden(who, &view.grant, AccessError::NotYours(grant.clone())).await)
         }
     }
 
     /// The answer about a grant that cannot be had: for those who may not see it, that there is none. That the gate failed is
     /// told to everybody.
-    fn hidden(&self, who: &Visitor, grant: &Grant, error: AccessError) -> AccessError {
+    async fn hidden(&self, who: &Visitor, grant: &Grant, error: AccessError) -> AccessError {
         let failed = matches!(error, AccessError::Ledger(_));
-        if failed || grant.identity() == who.name() || self.would(who, Action::Administer) {
+        if failed || self.sees_grant(who, grant).await {
             error
         } else {
             LedgerError::NoSuchGrant(grant.id().clone()).into()
@@ -135,7 +136,7 @@ impl Desk {
     }
 
     /// What would have to be asked for to get this grant with this window.
-    async fn wish_of(&self, rules: &Rules, grant: &Grant, window: Duration) -> Result<Wish, AccessError> {
+    pub(super) async fn wish_of(&self, rules: &Rules, grant: &Grant, window: Duration) -> Result<Wish, AccessError> {
         let request = match grant.request() {
             Some(id) => Some(self.find(id).await?.request),
             None => None,
@@ -146,6 +147,7 @@ impl Desk {
             return Err(AccessError::NoSuchTarget {
                 asked: grant.target().to_string(),
                 nearest: None,
+                known: rules.targets.keys().cloned().collect(),
             });
         };
         let mut wish = decide::as_wish(grant, request.as_ref(), profile.clone(), window);

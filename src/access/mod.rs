@@ -8,10 +8,13 @@
 mod approve;
 mod approvers;
 mod decide;
+mod explain;
 mod flood;
 mod grants;
 mod identify;
+mod join;
 mod list;
+mod offers;
 mod origin;
 mod recheck;
 mod rule;
@@ -35,12 +38,14 @@ use crate::ids::{GrantId, RequestId};
 use crate::ledger::{GrantView, Ledger, LedgerError, RequestView, Turns};
 use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::policy::Policies;
-use crate::request::IllegalStep;
+use crate::request::{IllegalStep, Request};
 use crate::strangers::RefusalLog;
 
 use approvers::Approvers;
+pub use explain::{About, Explained, ExplainedAnswer, Hypothesis};
 use flood::Floods;
 pub use identify::TokenError;
+pub use offers::Offer;
 pub use origin::Origin;
 
 /// What is decided by configuration; replaced as a whole at a reload.
@@ -50,6 +55,8 @@ pub struct Rules {
     pub policies: Option<Arc<Policies>>,
     /// The targets with their profiles, the narrowest first.
     pub targets: BTreeMap<TargetName, Vec<ProfileName>>,
+    /// The profiles, in words.
+    pub words: BTreeMap<(TargetName, ProfileName), ProfileWords>,
     /// The trusted issuers.
     pub issuers: Arc<Issuers>,
     /// What may be asked for at all, whatever the policies permit.
@@ -64,6 +71,26 @@ pub struct Rules {
     pub activate_within: Duration,
     /// How many requests an identity may make in a minute.
     pub requests_per_minute: u32,
+}
+
+impl Rules {
+    /// A profile in words.
+    #[must_use]
+    pub fn words(&self, target: &TargetName, profile: &ProfileName) -> ProfileWords {
+        let known = self.words.get(&(target.clone(), profile.clone()));
+        known.cloned().unwrap_or_default()
+    }
+}
+
+/// A profile in words, as its configuration has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProfileWords {
+    /// Its rights.
+    pub may: Vec<String>,
+    /// Its masked columns, each with what is shown instead.
+    pub masks: Vec<String>,
+    /// Which statements are refused.
+    pub rails: Vec<String>,
 }
 
 /// The most that may be asked for, whatever the policies permit. What asks for more is refused, never narrowed in silence.
@@ -147,6 +174,8 @@ pub enum AccessError {
         asked: String,
         /// The nearest there is.
         nearest: Option<String>,
+        /// The names there are.
+        known: Vec<TargetName>,
     },
     /// No such profile.
     #[error("target {target} has no profile {asked:?}")]
@@ -209,8 +238,8 @@ struct Inner {
 /// What lets an identity in: a grant it has already, or what became of a request.
 #[derive(Debug, Clone)]
 pub enum Way {
-    /// A grant that can be used now.
-    Grant(Box<GrantView>),
+    /// A grant that can be used now, and was there before; with the request it came of, if it came of one.
+    Grant(Box<GrantView>, Option<Box<Request>>),
     /// A request: granted, or it waits.
     Request(Box<RequestView>),
 }

@@ -52,14 +52,10 @@ impl Desk {
             resource,
             context: self.context(who.name(), who.client),
         };
-        let decision = rules.policies.as_ref().map_or_else(
-            || Decision {
-                allowed: false,
-                policies: Vec::new(),
-                errors: Vec::new(),
-            },
-            |policies| policies.decide(&question),
-        );
+        let decision = rules
+            .policies
+            .as_ref()
+            .map_or_else(nothing, |policies| policies.decide(&question));
         Ruling {
             decision,
             action,
@@ -140,6 +136,15 @@ impl Ruling {
             errors: self.decision.errors.clone(),
             policy_set: self.policy_set.clone().unwrap_or_else(|| "none".to_owned()),
         }))
+    }
+}
+
+/// The answer where there are no policies: nothing is allowed.
+pub(super) fn nothing() -> Decision {
+    Decision {
+        allowed: false,
+        policies: Vec::new(),
+        errors: Vec::new(),
     }
 }
 

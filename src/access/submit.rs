@@ -18,24 +18,20 @@ impl Desk {
         self.submit_in_turn(who, &rules, wish, &asked).await
     }
 
-    /// The live grant for what is asked, or else the request for it. Many at once (the connections of one test run) make one.
+    /// The live grant that is what is asked for, or else the request for it. Many at once (the connections of one test run) make one.
     pub async fn enter(&self, who: &Visitor, asked: Asked) -> Result<Way, AccessError> {
         let rules = self.rules();
         let wish = decide::wish(&rules, &who.identity, &asked)?;
         let _turn = self.0.turns.take(who.name().as_str()).await;
-        // Who names no profile is content with any.
-        let profile = asked.profile.is_some().then_some(&wish.profile);
-        if let Some(view) = self.0.ledger.live_grant(who.name(), &wish.target, profile) {
-            return Ok(Way::Grant(Box::new(view)));
+        if let Some(joined) = self.joined(who, &rules, &asked, &wish).await? {
+            return Ok(Way::Grant(Box::new(joined.view), joined.request.map(Box::new)));
         }
         let view = self.submit_in_turn(who, &rules, wish, &asked).await?;
         Ok(Way::Request(Box::new(view)))
     }
 
     async fn submit_in_turn(&self, who: &Visitor, rules: &Rules, wish: Wish, asked: &Asked) -> Result<RequestView, AccessError> {
-        let pending = self.0.ledger.pending_request(who.name(), &wish.target, &wish.profile);
-        // Who waits and then finds it urgent is not told to go on waiting.
-        if let Some(view) = pending.filter(|view| view.request.wish.break_glass == wish.break_glass) {
+        if let Some(view) = self.asked_again(who, asked, &wish) {
             return Ok(view);
         }
         let now = self.0.clock.now();

@@ -22,6 +22,7 @@ pub(crate) fn rules(policies: Option<Arc<Policies>>) -> Rules {
             ),
             ("payments".parse().expect("a name"), names(&["default"])),
         ]),
+        words: BTreeMap::new(),
         issuers: Arc::new(Issuers::default()),
         caps: Caps::default(),
         default_window: Duration::from_mins(30),

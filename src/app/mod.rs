@@ -26,6 +26,7 @@ mod state_folder;
 mod stop;
 mod systemd;
 mod tick;
+mod unapprovable;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -151,6 +152,7 @@ impl Gate {
         tasks.extend(reaper.begin().await?);
         tasks.push(tokio::spawn(checkpoints(&settings, notifier.clone())));
         tasks.push(tokio::spawn(tell(notifier.clone(), shared.ledger.clone(), changes)));
+        tasks.push(tokio::spawn(without_approver(&shared, &notifier)));
         let refusals = shared.refusals.clone();
         tasks.push(tokio::spawn(restarted("counting refusals", move || refusals.clone().run())));
         let mut gate = Self {
@@ -352,6 +354,19 @@ async fn tell(notifier: Notifier, ledger: Ledger, changes: broadcast::Receiver<C
         notifier.clone().run(ledger.clone(), changes)
     })
     .await;
+}
+
+/// Tells of requests that nobody can approve.
+fn without_approver(shared: &Shared, notifier: &Notifier) -> impl Future<Output = ()> + use<> {
+    let (ledger, desk, notifier) = (shared.ledger.clone(), shared.desk.clone(), notifier.clone());
+    let mut first = Some(ledger.changes());
+    async move {
+        restarted("telling of requests that wait for nobody", move || {
+            let changes = first.take().unwrap_or_else(|| ledger.changes());
+            unapprovable::watch(changes, ledger.clone(), desk.clone(), notifier.clone())
+        })
+        .await;
+    }
 }
 
 /// Where the log is sent on, if anywhere.

@@ -3,15 +3,17 @@
 //! It does not read or judge policies: settings bring them validated.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::access::Rules;
+use crate::access::{ProfileWords, Rules};
 use crate::audit::event::{Event, PolicyLoaded};
 use crate::audit::{AuditError, Journal};
 use crate::config::Settings;
 use crate::identity::Issuers;
+use crate::names::{ProfileName, TargetName};
 
 /// The rules of access in force.
 pub(super) struct Access {
@@ -78,6 +80,7 @@ fn rules(settings: &Settings, issuers: &Issuers) -> Rules {
     Rules {
         policies: settings.policies.clone(),
         targets: targets.map(|target| (target.name.clone(), target.profile_names())).collect(),
+        words: words(settings),
         issuers: Arc::new(issuers.renewed(settings.issuers.clone())),
         caps: access.caps,
         default_window: access.default_window,
@@ -86,6 +89,18 @@ fn rules(settings: &Settings, issuers: &Issuers) -> Rules {
         activate_within: access.activate_within,
         requests_per_minute: access.requests_per_minute,
     }
+}
+
+/// Every profile in words.
+fn words(settings: &Settings) -> BTreeMap<(TargetName, ProfileName), ProfileWords> {
+    let profiles = settings.targets.iter().flat_map(|target| {
+        let name = &target.name;
+        target
+            .profiles
+            .iter()
+            .map(move |profile| ((name.clone(), profile.name.clone()), profile.words()))
+    });
+    profiles.collect()
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub enum Event<'a> {
     CancelRequested(CancelRequested),
     /// A grant was made or changed.
     GrantChanged(Cow<'a, GrantChanged>),
+    /// A live grant was used for a reason of its own, not the one it was asked for.
+    GrantJoined(Cow<'a, GrantJoined>),
     /// Somebody asked for access, or a request took a step.
     RequestChanged(Cow<'a, RequestChanged>),
     /// The policies allowed or forbade something other than a request: an approval, an extension, reading the log.
@@ -406,6 +408,25 @@ pub struct DecisionMade {
     pub errors: Vec<String>,
     /// SHA-256 of the set of policies, in hexadecimal.
     pub policy_set: String,
+}
+
+/// A live grant was used for a reason of its own, not the one it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantJoined {
+    /// The grant.
+    pub grant: GrantId,
+    /// Whose it is.
+    pub identity: IdentityName,
+    /// Where to.
+    pub target: TargetName,
+    /// With which privileges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileName>,
+    /// The reason for using it now.
+    pub reason: String,
+    /// From where, if on a network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
 }
 
 /// A grant's role at its target was made, or came closer to its end.

@@ -192,6 +192,7 @@ names! {
     RefusalsCounted = "refusals_counted",
     CancelRequested = "cancel_requested",
     GrantChanged = "grant_changed",
+    GrantJoined = "grant_joined",
     RequestChanged = "request_changed",
     DecisionMade = "decision_made",
     RoleChanged = "role_changed",
@@ -261,6 +262,7 @@ impl Event<'_> {
         match self {
             Self::Refused(event) => event.grant.as_ref(),
             Self::GrantChanged(event) => Some(&event.grant),
+            Self::GrantJoined(event) => Some(&event.grant),
             Self::RequestChanged(event) => event.grant.as_ref(),
             Self::RoleChanged(event) => Some(&event.grant),
             _ => self.who().map(|who| &who.grant),
@@ -273,6 +275,7 @@ impl Event<'_> {
         match self {
             Self::Refused(event) => event.identity.as_ref(),
             Self::GrantChanged(event) => Some(&event.identity),
+            Self::GrantJoined(event) => Some(&event.identity),
             Self::RequestChanged(event) => Some(&event.identity),
             Self::DecisionMade(event) => Some(&event.identity),
             Self::UserChanged(event) => Some(&event.identity),
@@ -285,6 +288,7 @@ impl Event<'_> {
     pub fn target(&self) -> Option<&TargetName> {
         match self {
             Self::GrantChanged(event) => Some(&event.target),
+            Self::GrantJoined(event) => Some(&event.target),
             Self::RequestChanged(event) => Some(&event.target),
             Self::RoleChanged(event) => Some(&event.target),
             _ => self.who().map(|who| &who.target),

@@ -132,6 +132,7 @@ fn short(event: &Event<'_>) -> String {
             format!("{} role {} on {}{until}{detail}", event.change, event.role, event.target)
         }
         Event::RequestChanged(_)
+        | Event::GrantJoined(_)
         | Event::DecisionMade(_)
         | Event::UserChanged(_)
         | Event::IdentityRefused(_)
@@ -234,6 +235,14 @@ fn access(event: &Event<'_>) -> String {
                 "{} {} {asked} by {}{glass}{ticket}{why}{policies}",
                 event.change, event.request, event.by
             )
+        }
+        Event::GrantJoined(event) => {
+            let profile = event
+                .profile
+                .as_ref()
+                .map(|profile| format!("/{profile}"))
+                .unwrap_or_default();
+            format!("joined {} for {}{profile}: {}", event.grant, event.target, event.reason)
         }
         Event::DecisionMade(event) => format!(
             "{} {} on {} [{}]",

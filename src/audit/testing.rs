@@ -9,10 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::chain::{Link, Mark};
 use super::checkpoint::Checkpoint;
 use super::event::{
-    BackendGone, CancelRequested, DecisionMade, Done, Event, Fault, GateStarted, GrantChanged, IdentityRefused, JournalHealed,
-    KeyChanged, Kind, Outcome, Parameter, PolicyLoaded, RefusalsCounted, Refused, RequestChanged, RoleChanged, RolledBack,
-    SegmentBegan, SegmentsRemoved, SessionEnded, SessionStarted, Sql, Statement, Text, TransactionChanged, TransactionStatus,
-    UserChanged, Who,
+    BackendGone, CancelRequested, DecisionMade, Done, Event, Fault, GateStarted, GrantChanged, GrantJoined, IdentityRefused,
+    JournalHealed, KeyChanged, Kind, Outcome, Parameter, PolicyLoaded, RefusalsCounted, Refused, RequestChanged, RoleChanged,
+    RolledBack, SegmentBegan, SegmentsRemoved, SessionEnded, SessionStarted, Sql, Statement, Text, TransactionChanged,
+    TransactionStatus, UserChanged, Who,
 };
 use super::key::{PublicKey, Signature};
 use super::record::{Record, VERSION};
@@ -272,6 +272,14 @@ fn access(ana: &Who) -> Vec<Event<'static>> {
             client: None,
             issuer: None,
             claims: std::collections::BTreeMap::new(),
+        })),
+        Event::GrantJoined(Cow::Owned(GrantJoined {
+            grant: ana.grant.clone(),
+            identity: ana.identity.clone(),
+            target: ana.target.clone(),
+            profile: Some("read-write".parse().unwrap()),
+            reason: "BUG-813".to_owned(),
+            client: None,
         })),
         Event::DecisionMade(Cow::Owned(DecisionMade {
             identity: ana.identity.clone(),

@@ -73,6 +73,8 @@ pub enum Command {
         #[arg(long)]
         offline: bool,
     },
+    /// Prints the SHA-256 of the gate's certificate, which `login --trust` takes; on the gate's machine
+    Fingerprint,
     /// Shows it all on this machine, with a throwaway database: ask, approve, work, the end on time
     Demo(super::demo::Args),
     /// What people do.

@@ -342,7 +342,7 @@ pub(super) fn escape(value: &str, into: &mut String) {
 
 /// How an untrusted certificate comes to be trusted.
 fn remedy(address: &Address, seen: Option<Fingerprint>) -> String {
-    let how = "The gate's own messages say at its start which one it has (certificate_sha256)";
+    let how = "`tidegate fingerprint` on the gate's machine says which one it has, and so do its messages at the start (certificate_sha256)";
     match seen {
         Some(seen) => format!(
             " Its SHA-256 is {seen}. {how}: if that is it, tidegate login --control {address} --trust {seen} (or name its CA: --ca FILE)"

@@ -11,9 +11,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::render;
 use crate::app::{self, Gate, Inspected};
-use crate::config::{self, LogFormat, Logging, Mistake};
+use crate::config::{self, LogFormat, Logging, Mistake, TlsFiles};
 use crate::diagnostics::{Diagnostics, MessageForm};
 use crate::supervision::panic_text;
+use crate::tls::fingerprint_of;
 
 /// What has to be said for a gate without a log to serve.
 const UNLOGGED: &str = "TIDEGATE_NOTHING_ON_RECORD";
@@ -39,6 +40,9 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
         .map(|target| target.name.to_string())
         .collect::<Vec<_>>()
         .join(", ");
+    for file in &settings.exposed {
+        tracing::warn!(file = %file.display(), "everybody on this machine may read this secret (chmod o=)");
+    }
     let control = settings.control.socket.clone();
     let started = move |gate: &Gate| {
         let listen = gate
@@ -103,6 +107,22 @@ fn messages(logging: &Logging) -> anyhow::Result<Diagnostics> {
     Ok(diagnostics)
 }
 
+/// Prints what people compare before they trust the gate.
+pub(super) fn fingerprint(path: &Path) -> anyhow::Result<()> {
+    let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
+    let cert = match &settings.tls {
+        TlsFiles::Given { cert, .. } => cert.clone(),
+        TlsFiles::SelfSigned { dir, .. } => dir.join("tls.crt"),
+    };
+    if matches!(settings.tls, TlsFiles::SelfSigned { .. }) && !cert.exists() {
+        anyhow::bail!(
+            "the gate has no certificate yet: it makes {} when it starts first",
+            cert.display()
+        );
+    }
+    Ok(render::print(&fingerprint_of(&cert)?.to_string())?)
+}
+
 pub(super) fn check(path: &Path, offline: bool) -> anyhow::Result<()> {
     let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
     let targets: Vec<String> = settings
@@ -125,6 +145,12 @@ pub(super) fn check(path: &Path, offline: bool) -> anyhow::Result<()> {
         log.display(),
         key.display()
     ))?;
+    for file in &settings.exposed {
+        let file = file.display();
+        render::print(&format!(
+            "warning: everybody on this machine may read the secret in {file}: chmod o= {file}"
+        ))?;
+    }
     let inspected = super::wait_for(async { Ok(app::inspect(&settings, offline).await?) })?;
     for Inspected { target, lines, .. } in &inspected {
         for line in lines {

@@ -21,12 +21,15 @@ mod render;
 pub mod run;
 mod session;
 mod show;
+mod table;
 pub mod target;
+mod targets;
 mod terminal;
 #[cfg(test)]
 mod tests;
 pub mod user;
 mod wait;
+mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -80,6 +83,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::People(command) => return wait_for(people::run(&config, command)),
         Command::Serve => return gate::serve(&config),
         Command::Check { offline } => gate::check(&config, offline),
+        Command::Fingerprint => gate::fingerprint(&config),
         Command::Demo(args) => demo::run(&args),
         Command::Grant(command) => wait_for(grant::run(&config, command)),
         Command::Session(command) => wait_for(session::run(&config, command)),
@@ -87,7 +91,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Log(args) => wait_for(log::run(&config, *args)),
         Command::Audit(command) => return wait_for(audit::run(&config, command)),
         Command::Target(command) => return wait_for(target::run(&config, command)),
-        Command::Policy(command) => policy::run(&config, command),
+        Command::Policy(command) => wait_for(policy::run(&config, command)),
         Command::Version => Ok(render::print(concat!("tidegate ", env!("CARGO_PKG_VERSION")))?),
     };
     done.map(|()| 0)

@@ -6,17 +6,19 @@ mod args;
 
 use std::path::Path;
 
+use anyhow::Context as _;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-pub use args::{Command, RequestArgs, RequestsArgs, Wanted};
+pub use args::{Command, RequestArgs, RequestCommand, RequestsArgs, Wanted};
 
 use super::args::Remote;
 use super::client::Client;
 use super::reach::Whose;
-use super::{profile, render, run, show, user, wait};
+use super::{profile, render, run, show, targets, user, wait, watch};
 use crate::clock::Clock;
 use crate::control::model::{
-    ApproveBody, CommentBody, EmptyBody, ExtendBody, GrantView, Grants, GrantsQuery, Me, NewRequestBody, RequestBody,
+    AccessBody, ApproveBody, CommentBody, EmptyBody, ExtendBody, GrantView, Grants, GrantsQuery, Me, NewRequestBody, RequestBody,
     RequestStatus, RequestView, Requests, RequestsQuery,
 };
 use crate::ids::RequestId;
@@ -34,7 +36,11 @@ pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<u8> {
         }
         Command::Logout => profile::logout(),
         Command::Whoami { remote } => profile::whoami(config, &remote).await,
-        Command::Request(args) => request(config, args).await,
+        Command::Targets { target, remote } => targets::run(config, target, &remote).await,
+        Command::Request(args) => match args.command {
+            Some(RequestCommand::Show { request, remote }) => watch::brief(config, &request, &remote).await,
+            None => request(config, *args).await,
+        },
         Command::Requests(args) => requests(config, args).await,
         Command::Grants {
             all,
@@ -126,7 +132,16 @@ async fn moved(config: &Path, remote: &Remote, path: &str, body: &impl Serialize
 }
 
 /// Submits what is wanted.
-pub(super) async fn submit(client: &Client, wanted: &Wanted) -> anyhow::Result<RequestBody> {
+async fn submit(client: &Client, wanted: &Wanted) -> anyhow::Result<RequestBody> {
+    ask(client, "/v1/requests", wanted).await
+}
+
+/// Joins a live grant that is what is wanted, or submits it.
+pub(super) async fn enter(client: &Client, wanted: &Wanted) -> anyhow::Result<AccessBody> {
+    ask(client, "/v1/access", wanted).await
+}
+
+async fn ask<T: DeserializeOwned>(client: &Client, path: &str, wanted: &Wanted) -> anyhow::Result<T> {
     let body = NewRequestBody {
         target: wanted.target.clone(),
         profile: wanted.profile.clone(),
@@ -139,19 +154,23 @@ pub(super) async fn submit(client: &Client, wanted: &Wanted) -> anyhow::Result<R
     let mut random = [0_u8; 16];
     getrandom::fill(&mut random)?;
     let key = format!("cli-{:032x}", u128::from_ne_bytes(random));
-    Ok(client.post_once("/v1/requests", &body, &key).await?)
+    Ok(client.post_once(path, &body, &key).await?)
 }
 
 async fn request(config: &Path, args: RequestArgs) -> anyhow::Result<()> {
-    let client = Client::new(Whose::Person, config, &args.wanted.place)?;
-    let mut request = submit(&client, &args.wanted).await?;
+    let wanted = args.wanted.context("name where to: tidegate request TARGET")?;
+    let client = Client::new(Whose::Person, config, &args.place)?;
+    let mut request = submit(&client, &wanted).await?;
     if args.wait {
         let mut stops = wait::Stops::new()?;
-        request = wait::until_granted(&client, request, args.wanted.wait_at_most, &mut stops).await?;
+        request = wait::until_granted(&client, request, wanted.wait_at_most, &mut stops).await?;
     }
     render::show(args.printing.output, &request, |request| {
         let now = Clock::system(None).now();
         let text = show::request(&request.request, &request.approvers, now);
+        if request.waits_for_nobody {
+            return format!("{text}\n\nNobody who may approve it is enabled at this gate: tell its operator.");
+        }
         match show::next_step(&request.request) {
             Some(next) => format!("{text}\n\n{next}"),
             None => text,
@@ -179,11 +198,15 @@ async fn requests(config: &Path, args: RequestsArgs) -> anyhow::Result<()> {
     render::show(args.remote.printing.output, &requests, |page| {
         let table = show::requests(&page.requests, Clock::system(None).now());
         render::page(table, page.next.as_ref())
-    })
+    })?;
+    if args.watch {
+        watch::requests(&client, args.remote.printing.output).await?;
+    }
+    Ok(())
 }
 
 /// The grants of whoever asks; operators see everybody's with `grant list`.
-pub(super) async fn my_grants(client: &Client, query: GrantsQuery) -> anyhow::Result<Grants> {
+async fn my_grants(client: &Client, query: GrantsQuery) -> anyhow::Result<Grants> {
     let me: Me = client.get("/v1/me", &()).await?;
     let query = GrantsQuery {
         identity: Some(me.name.parse()?),

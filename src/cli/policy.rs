@@ -1,24 +1,31 @@
 //! `policy`: checks a folder of policies, runs its tables of cases, and explains what would become of a request.
 //!
-//! It asks no gate: what it says is of the files in the folder, which a running gate may not have read yet.
+//! `check` and `test` ask no gate: what they say is of the files in the folder, which a running gate may not have read yet. So does
+//! `explain --dir`; without it, [`ask`] puts the question to the gate.
+
+mod ask;
+
+pub(super) use ask::words as verdict_words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::args::Output;
+use super::args::{Output, Place};
 use super::render;
 use crate::clock::Clock;
 use crate::config::{Mistake, PolicyPlace, policies, policy_place};
 use crate::duration;
 use crate::identity::{Identity, Source as Proof};
+use crate::ids::{GrantId, RequestId};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
-use crate::policy::{Context, Explanation, Policies, Verdict, table};
+use crate::policy::{Action, Context, Explanation, Policies, Verdict, table};
 use crate::request::Wish;
 
 /// Checks, explains and tests the policies in a folder.
@@ -30,10 +37,17 @@ pub enum PolicyCommand {
         #[command(flatten)]
         folder: Folder,
     },
-    /// Says what would become of a request, by which policies, and what would have to change
+    /// Says what the gate's policies would answer you, by which of them, and what would have to change
     #[command(after_help = "\
-Example:
-  tidegate policy explain --as ana@example.com --group qa --target orders --for 2h")]
+Examples:
+  tidegate policy explain --target orders --profile read-write --for 2h
+  tidegate policy explain extend --grant gr_4k2m9x0a7b
+  tidegate policy explain approve --request rq_4k2m9x0a7b
+  tidegate policy explain administer --as lena@example.com
+  tidegate policy explain --dir policies --as ana@example.com --group qa --target orders --for 2h
+
+The gate answers about yourself always, about others (--as, --group) those who may read the log or
+administer. With --dir the files of a folder are asked, and no gate.")]
     Explain(Box<ExplainArgs>),
     /// Runs the tables of cases in the folder (tests/*.toml)
     Test {
@@ -57,24 +71,33 @@ pub struct Folder {
     pub output: Output,
 }
 
-/// A request that is not made.
+/// A question that is not acted on.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// Who would ask
+    /// The action: request, auto-approve, break-glass, approve, extend, revoke, read-log, administer [default: request]
+    #[arg(value_parser = PossibleValuesParser::new(Action::ALL.map(Action::name)), hide_possible_values = true, conflicts_with_all = ["dir", "zone"])]
+    pub action: Option<String>,
+    /// Who would do it [default: you]
     #[arg(long = "as", value_name = "NAME")]
-    pub identity: IdentityName,
-    /// A group they are in; again for each
+    pub identity: Option<IdentityName>,
+    /// A group they are in; again for each [default: those they are in]
     #[arg(long, value_name = "GROUP")]
     pub group: Vec<GroupName>,
     /// Where to
     #[arg(long, value_name = "NAME")]
-    pub target: TargetName,
-    /// With which privileges
-    #[arg(long, value_name = "NAME", default_value = "read-only")]
-    pub profile: ProfileName,
-    /// For how long, like 30m or 2h30m
-    #[arg(long = "for", value_parser = duration::parse, value_name = "TIME", default_value = "30m")]
-    pub window: Duration,
+    pub target: Option<TargetName>,
+    /// With which privileges [default: the target's narrowest]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<ProfileName>,
+    /// For how long, like 30m or 2h30m [default: as the gate has it]
+    #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
+    pub window: Option<Duration>,
+    /// Of approve: the request
+    #[arg(long, value_name = "REQUEST", conflicts_with = "dir")]
+    pub request: Option<RequestId>,
+    /// Of extend and revoke: the grant
+    #[arg(long, value_name = "GRANT", conflicts_with = "dir")]
+    pub grant: Option<GrantId>,
     /// Why
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
@@ -87,17 +110,17 @@ pub struct ExplainArgs {
     /// From which address
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<IpAddr>,
-    /// Sessions at once
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub sessions: u32,
-    /// How many grants they have already
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
-    pub active_grants: u32,
-    /// The issuer of their token [default: a local user's token]
-    #[arg(long, value_name = "URL")]
+    /// Sessions at once [default: as the gate has it]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub sessions: Option<u32>,
+    /// With --dir: how many grants they have already
+    #[arg(long, value_name = "NUMBER", requires = "dir")]
+    pub active_grants: Option<u32>,
+    /// With --dir: the issuer of their token [default: a local user's token]
+    #[arg(long, value_name = "URL", requires = "dir")]
     pub issuer: Option<String>,
-    /// What a CI system's token says, like repository=shop/orders; again for each
-    #[arg(long, value_name = "NAME=VALUE", value_parser = claim)]
+    /// With --dir: what a CI system's token says, like repository=shop/orders; again for each
+    #[arg(long, value_name = "NAME=VALUE", value_parser = claim, requires = "dir")]
     pub claim: Vec<(String, String)>,
     /// At once, without an approver, to be reviewed afterwards
     #[arg(long)]
@@ -105,7 +128,13 @@ pub struct ExplainArgs {
     /// Which folder, and how to print.
     #[command(flatten)]
     pub folder: Folder,
+    /// Which gate.
+    #[command(flatten)]
+    pub place: Place,
 }
+
+/// The window that a folder is asked about when none is named.
+const WINDOW: Duration = Duration::from_mins(30);
 
 fn zone(text: &str) -> Result<TimeZone, String> {
     TimeZone::get(text).map_err(|_| format!("{text:?} is not a time zone this machine knows: write it like Europe/Berlin"))
@@ -145,9 +174,10 @@ fn placed(dir: &Path, lines: Vec<String>) -> Vec<String> {
     lines.into_iter().map(place).collect()
 }
 
-pub(super) fn run(config: &Path, command: PolicyCommand) -> anyhow::Result<()> {
+pub(super) async fn run(config: &Path, command: PolicyCommand) -> anyhow::Result<()> {
     match command {
         PolicyCommand::Check { folder } => check(config, &folder),
+        PolicyCommand::Explain(args) if args.folder.dir.is_none() => ask::explain(config, *args).await,
         PolicyCommand::Explain(args) => explain(config, *args),
         PolicyCommand::Test { folder } => test(config, &folder),
     }
@@ -219,9 +249,10 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
             .ok_or_else(|| anyhow::anyhow!("--at {text}: write a time like 2026-08-03T10:00, or 2026-08-03T08:00Z"))?,
         None => Clock::system(None).now(),
     };
+    let missing = |what: &str| anyhow::anyhow!("a folder knows nobody and no gate: name {what}");
     let groups: BTreeSet<_> = args.group.into_iter().collect();
     let identity = Identity {
-        name: args.identity,
+        name: args.identity.ok_or_else(|| missing("who would ask (--as)"))?,
         groups,
         source: args.issuer.map_or(Proof::Local, Proof::Issuer),
         claims: args.claim.into_iter().collect::<BTreeMap<_, _>>(),
@@ -231,18 +262,18 @@ fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
         groups: identity.groups.clone(),
         issuer: None,
         claims: BTreeMap::new(),
-        target: args.target,
-        profile: args.profile,
-        window: args.window,
+        target: args.target.ok_or_else(|| missing("where to (--target)"))?,
+        profile: args.profile.map_or_else(|| "read-only".parse(), Ok)?,
+        window: args.window.unwrap_or(WINDOW),
         reason: args.reason,
         ticket: args.ticket,
-        max_sessions: args.sessions,
+        max_sessions: args.sessions.unwrap_or(1),
         break_glass: args.break_glass,
     };
     let context = Context {
         now,
         client: args.from,
-        active_grants: args.active_grants,
+        active_grants: args.active_grants.unwrap_or(0),
     };
     let explanation = policies.explain(&identity, &wish, context, &[]);
     let value = as_json(&explanation, policies.hash());

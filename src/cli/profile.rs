@@ -185,7 +185,7 @@ fn believed(address: &Address, why: &str, seen: Fingerprint) -> io::Result<bool>
     prompt(&format!(
         "The certificate shown at {address} is not trusted: {why}.\n\
          Its SHA-256 is {seen}\n\
-         The gate's own messages say at its start which one it has (certificate_sha256). Is it this one, for all times? [y/N] "
+         `tidegate fingerprint` on the gate's machine says which one it has, and so do its messages at the start. Is it this one, for all times? [y/N] "
     ))?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;

@@ -9,11 +9,12 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use comfy_table::{ContentArrangement, Table, presets};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::args::Output;
+use super::table::{self, Column, cut, less, whole};
+use super::terminal;
 use crate::control::model::{Effect, GrantView, Issued};
 use crate::duration;
 use crate::grant::Grant;
@@ -83,10 +84,18 @@ pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
     if grants.is_empty() {
         return "No grants.".to_owned();
     }
-    let mut table = table(["GRANT", "IDENTITY", "TARGET", "STATUS", "ENDS", "SESSIONS", "REASON"]);
-    for view in grants {
+    let columns = [
+        whole("GRANT"),
+        cut("IDENTITY", 12),
+        whole("TARGET"),
+        whole("STATUS"),
+        less("ENDS", 1),
+        less("SESSIONS", 2),
+        cut("REASON", 8),
+    ];
+    let row = |view: &GrantView| {
         let grant = &view.grant;
-        table.add_row([
+        [
             grant.id().to_string(),
             grant.identity().to_string(),
             to(grant),
@@ -94,9 +103,9 @@ pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
             ends(view, now),
             format!("{}/{}", view.live_sessions, grant.max_sessions()),
             visible(grant.reason().unwrap_or("")),
-        ]);
-    }
-    table.trim_fmt()
+        ]
+    };
+    table(columns, &grants.iter().map(row).collect::<Vec<_>>())
 }
 
 /// A table, and how to see what it has no room for; `next` is what comes after `--before` then.
@@ -122,7 +131,7 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
     let mut rows = vec![
         ("grant", grant.id().to_string()),
         ("identity", grant.identity().to_string()),
-        ("target", grant.target().to_string()),
+        ("target", to(grant)),
         ("reason", visible(grant.reason().unwrap_or("-"))),
         ("status", visible(&view.status)),
         ("window", duration::show(grant.window())),
@@ -134,9 +143,6 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
     // In front of the reason.
     if let Some(request) = grant.request() {
         rows.insert(3, ("request", request.to_string()));
-    }
-    if let Some(profile) = grant.profile() {
-        rows.insert(3, ("profile", profile.to_string()));
     }
     match grant.activated_at() {
         Some(at) => rows.push(("first used", time(at))),
@@ -166,7 +172,7 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
             .map(|reason| format!(": {}", visible(reason)))
             .unwrap_or_default();
         rows.push((
-            "revoked",
+            if grant.given_back() { "given back" } else { "revoked" },
             format!("{} by {}{reason}", time(revocation.at), visible(&revocation.by)),
         ));
     }
@@ -199,19 +205,19 @@ pub(super) fn sessions(sessions: &[SessionView], now: Timestamp) -> String {
     if sessions.is_empty() {
         return "No live sessions.".to_owned();
     }
-    let mut table = table([
-        "SESSION",
-        "IDENTITY",
-        "TARGET",
-        "GRANT",
-        "CLIENT",
-        "SINCE",
-        "LEFT",
-        "STATE",
-        "STATEMENTS",
-    ]);
-    for session in sessions {
-        table.add_row([
+    let columns = [
+        whole("SESSION"),
+        cut("IDENTITY", 12),
+        whole("TARGET"),
+        less("GRANT", 1),
+        less("CLIENT", 3),
+        less("SINCE", 4),
+        whole("LEFT"),
+        less("STATE", 2),
+        less("STATEMENTS", 5),
+    ];
+    let row = |session: &SessionView| {
+        [
             session.who.session.to_string(),
             session.who.identity.to_string(),
             session.who.target.to_string(),
@@ -221,9 +227,9 @@ pub(super) fn sessions(sessions: &[SessionView], now: Timestamp) -> String {
             session.until.map(|until| left(until, now)).unwrap_or_default(),
             visible(&session.state),
             session.statements.to_string(),
-        ]);
-    }
-    table.trim_fmt()
+        ]
+    };
+    table(columns, &sessions.iter().map(row).collect::<Vec<_>>())
 }
 
 /// A time as a person reads it: to the second, in UTC, and saying so.
@@ -236,7 +242,7 @@ pub(super) fn ends(view: &GrantView, now: Timestamp) -> String {
     match view.status.as_str() {
         "ready" => format!("{} after first use", duration::show(view.grant.window())),
         "active" => view.grant.until().map(|until| relative(until, now)).unwrap_or_default(),
-        "revoked" => view
+        "revoked" | "released" => view
             .grant
             .revoked()
             .map(|revoked| relative(revoked.at, now))
@@ -263,13 +269,10 @@ pub(super) fn left(time: Timestamp, now: Timestamp) -> String {
     duration::show(Duration::from_secs(if secs >= 3_600 { secs / 60 * 60 } else { secs }))
 }
 
-pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header);
-    if io::stdout().is_terminal() {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-    }
-    table
+/// As a table: as wide as the terminal, where there is one.
+pub(super) fn table<const N: usize>(columns: [Column; N], rows: &[[String; N]]) -> String {
+    let width = io::stdout().is_terminal().then(terminal::width_of_output);
+    table::render(columns, rows, width)
 }
 
 pub(super) fn list(rows: &[(&str, String)]) -> String {

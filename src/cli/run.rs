@@ -1,4 +1,4 @@
-//! `psql`, `exec`, `env`: access for a program. The live grant is used, or one is asked for; the program gets a login in its
+//! `psql`, `exec`, `env`: access for a program. The live grant that is what is wanted is joined, or one is asked for; the program gets a login in its
 //! environment.
 //!
 //! It decides nothing about access.
@@ -16,22 +16,22 @@ use std::process::ExitStatus;
 
 use anyhow::Context;
 use clap::Args;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 
+use super::args::Place;
 use super::client::Client;
 use super::countdown::{Shown, follow};
-use super::people::{Wanted, my_grants, submit};
+use super::people::{Wanted, enter};
 use super::reach::Whose;
-use super::render::{left, time, to};
+use super::render::{left, time, to, visible};
 use super::wait::{Stops, code_of, until_granted};
-use super::{CannotRun, complain, render, show};
+use super::{CannotRun, complain, render};
 use crate::clock::Clock;
-use crate::control::model::{EmptyBody, GrantLoginBody, GrantView, GrantsQuery};
+use crate::control::model::{AccessBody, EmptyBody, GrantLoginBody, GrantView};
 use crate::duration;
 use crate::ids::GrantId;
 use crate::lab::on_path;
-use crate::names::TargetName;
 use variables::Variables;
 use verification::Verification;
 
@@ -45,8 +45,10 @@ Examples:
   tidegate psql orders --profile read-write --for 1h --reason \"fix the totals\" --ticket SHOP-99
   tidegate psql orders -- -c 'select count(*) from customers'
 
-A grant of yours that is still good is used, as it is. While you wait for an approver, Ctrl-C
-withdraws the request; later it is psql's. In the last five minutes the terminal's title counts
+A live grant of yours is joined if it is for the same profile (without --profile: the target's
+narrowest), and gives at least the --for, --sessions and --ticket you name; a new --reason goes
+on record. Otherwise access is asked for. While you wait for an approver, Ctrl-C withdraws the
+request; later it is psql's. In the last five minutes the terminal's title counts
 down, and a line says when 5 min, 1 min and 10 s are left; so it does when the grant gets more
 time, less, or is revoked. psql gets its login by PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE,
 PGSSLMODE and PGSSLROOTCERT. The exit code is psql's.")]
@@ -54,6 +56,9 @@ pub struct PsqlArgs {
     /// What is asked for.
     #[command(flatten)]
     pub wanted: Wanted,
+    /// Which gate.
+    #[command(flatten)]
+    pub place: Place,
     /// Gives the grant back when psql ends, instead of keeping it until its window closes
     #[arg(long)]
     pub release: bool,
@@ -85,6 +90,9 @@ pub struct ExecArgs {
     /// What is asked for.
     #[command(flatten)]
     pub wanted: Wanted,
+    /// Which gate.
+    #[command(flatten)]
+    pub place: Place,
     /// Gives the grant back at the end even if it was there before
     #[arg(long)]
     pub release: bool,
@@ -109,6 +117,9 @@ pub struct EnvArgs {
     /// What is asked for.
     #[command(flatten)]
     pub wanted: Wanted,
+    /// Which gate.
+    #[command(flatten)]
+    pub place: Place,
     /// For which reader
     #[arg(long, value_enum, default_value_t = Format::Sh)]
     pub format: Format,
@@ -128,7 +139,7 @@ struct Access {
 }
 
 pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
-    let client = Client::new(Whose::Person, config, &args.wanted.place)?;
+    let client = Client::new(Whose::Person, config, &args.place)?;
     if on_path("psql").is_none() {
         // Before anybody is asked to approve what cannot be used.
         return Err(CannotRun {
@@ -157,7 +168,7 @@ pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
 }
 
 pub(super) async fn exec(config: &Path, args: ExecArgs) -> anyhow::Result<u8> {
-    let client = Client::new(Whose::Person, config, &args.wanted.place)?;
+    let client = Client::new(Whose::Person, config, &args.place)?;
     let Some((name, arguments)) = args.command.split_first() else {
         anyhow::bail!("exec needs a command after --");
     };
@@ -177,33 +188,26 @@ pub(super) async fn exec(config: &Path, args: ExecArgs) -> anyhow::Result<u8> {
 }
 
 pub(super) async fn env(config: &Path, args: EnvArgs) -> anyhow::Result<u8> {
-    let client = Client::new(Whose::Person, config, &args.wanted.place)?;
+    let client = Client::new(Whose::Person, config, &args.place)?;
     let access = obtain(&client, &args.wanted, &mut Stops::new()?).await?;
     let variables = variables(&client, &access, !args.no_welcome).await?;
     render::print(&variables.written(args.format)?)?;
     Ok(0)
 }
 
-/// The live grant for what is wanted, or a new one.
+/// A live grant that is what is wanted, or a new one: the gate decides which.
 async fn obtain(client: &Client, wanted: &Wanted, stops: &mut Stops) -> anyhow::Result<Access> {
-    // A name that cannot be one is left to the gate to answer, with the nearest that is one.
-    let target: Option<TargetName> = wanted.target.parse().ok();
-    if let Some(target) = target.filter(|_| !wanted.break_glass) {
-        let query = GrantsQuery {
-            target: Some(target),
-            ..GrantsQuery::default()
-        };
-        let mine = my_grants(client, query).await?.grants;
+    let AccessBody { joined, request } = enter(client, wanted).await?;
+    if let Some(view) = joined {
         let now = Clock::system(None).now();
-        if let Some(view) = usable(&mine, wanted.profile.as_deref(), now) {
-            complain(&window(view, now));
-            return Ok(Access {
-                grant: view.grant.id().clone(),
-                made: false,
-            });
-        }
+        complain(&joining(&view, wanted));
+        complain(&window(&view, now));
+        return Ok(Access {
+            grant: view.grant.id().clone(),
+            made: false,
+        });
     }
-    let request = submit(client, wanted).await?;
+    let request = request.context("the gate names neither a grant nor a request")?;
     let request = until_granted(client, request, wanted.wait_at_most, stops)
         .await?
         .request
@@ -218,16 +222,15 @@ async fn obtain(client: &Client, wanted: &Wanted, stops: &mut Stops) -> anyhow::
     Ok(Access { grant, made: true })
 }
 
-/// Of the grants that can be used, the one that ends last.
-fn usable<'a>(mine: &'a [GrantView], profile: Option<&str>, now: Timestamp) -> Option<&'a GrantView> {
-    let end = |view: &GrantView| {
-        let window = SignedDuration::try_from(view.grant.window()).unwrap_or_default();
-        view.grant.until().or_else(|| now.checked_add(window).ok())
+/// That nothing is asked anew, and what becomes of the reason.
+fn joining(view: &GrantView, wanted: &Wanted) -> String {
+    let grant = &view.grant;
+    let before = grant.reason().map(|reason| format!(", asked for with: {}", visible(reason)));
+    let now = match wanted.reason.as_deref() {
+        Some(reason) if grant.reason() != Some(reason.trim()) => "; your new reason is on record",
+        _ => "",
     };
-    mine.iter()
-        .filter(|view| show::live(view))
-        .filter(|view| profile.is_none_or(|asked| view.grant.profile().is_some_and(|profile| profile.as_str() == asked)))
-        .max_by_key(|view| end(view))
+    format!("joining your live grant {}{}{now}", grant.id(), before.unwrap_or_default())
 }
 
 /// Until when one can work, said before one begins.

@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 
 use super::render::{self, ends, list, relative, table, time, to, visible};
+use super::table::{cut, less, whole};
 use crate::control::model::{GrantView, IssuedUser, RequestView, UserView};
 use crate::duration;
 use crate::names::IdentityName;
@@ -16,10 +17,19 @@ pub(super) fn requests(requests: &[RequestView], now: Timestamp) -> String {
     if requests.is_empty() {
         return "No requests.".to_owned();
     }
-    let mut table = table(["REQUEST", "IDENTITY", "TARGET", "FOR", "STATUS", "ASKED", "TICKET", "REASON"]);
-    for view in requests {
+    let columns = [
+        whole("REQUEST"),
+        cut("IDENTITY", 12),
+        whole("TARGET"),
+        whole("FOR"),
+        less("STATUS", 2),
+        less("ASKED", 3),
+        less("TICKET", 1),
+        cut("REASON", 12),
+    ];
+    let row = |view: &RequestView| {
         let (request, wish) = (&view.request, &view.request.wish);
-        table.add_row([
+        [
             request.id.to_string(),
             wish.identity.to_string(),
             format!("{}/{}", wish.target, wish.profile),
@@ -28,9 +38,9 @@ pub(super) fn requests(requests: &[RequestView], now: Timestamp) -> String {
             relative(request.submitted_at, now),
             visible(wish.ticket.as_deref().unwrap_or("")),
             visible(wish.reason.as_deref().unwrap_or("")),
-        ]);
-    }
-    table.trim_fmt()
+        ]
+    };
+    table(columns, &requests.iter().map(row).collect::<Vec<_>>())
 }
 
 /// The status, and what it leaves to be done.
@@ -51,13 +61,18 @@ pub(super) fn request(view: &RequestView, approvers: &[IdentityName], now: Times
     let mut rows = vec![
         ("request", request.id.to_string()),
         ("identity", wish.identity.to_string()),
-        ("target", wish.target.to_string()),
-        ("profile", wish.profile.to_string()),
+        ("target", format!("{}/{}", wish.target, wish.profile)),
         ("window", format!("{} from the first connect", duration::show(wish.window))),
         ("reason", visible(wish.reason.as_deref().unwrap_or("-"))),
     ];
     if let Some(ticket) = &wish.ticket {
         rows.push(("ticket", visible(ticket)));
+    }
+    if let Some(extent) = &request.narrowed_from {
+        rows.push((
+            "asked for",
+            format!("{} for {}; less was given", extent.profile, duration::show(extent.window)),
+        ));
     }
     rows.push(("status", standing(view)));
     rows.push(("asked", when(request.submitted_at)));
@@ -134,19 +149,26 @@ pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
     if grants.is_empty() {
         return "No grants. Ask for one: tidegate request TARGET --for 30m --reason WHY".to_owned();
     }
-    let mut table = table(["GRANT", "TARGET", "STATUS", "ENDS", "SESSIONS", "REASON"]);
-    for view in grants {
+    let columns = [
+        whole("GRANT"),
+        whole("TARGET"),
+        whole("STATUS"),
+        whole("ENDS"),
+        less("SESSIONS", 1),
+        cut("REASON", 10),
+    ];
+    let row = |view: &GrantView| {
         let grant = &view.grant;
-        table.add_row([
+        [
             grant.id().to_string(),
             to(grant),
             visible(&view.status),
             ends(view, now),
             format!("{}/{}", view.live_sessions, grant.max_sessions()),
             visible(grant.reason().unwrap_or("")),
-        ]);
-    }
-    table.trim_fmt()
+        ]
+    };
+    table(columns, &grants.iter().map(row).collect::<Vec<_>>())
 }
 
 /// Users as a table.
@@ -155,23 +177,30 @@ pub(super) fn users(users: &[UserView]) -> String {
     if users.is_empty() {
         return "No users. Make one: tidegate user add NAME --group GROUP".to_owned();
     }
-    let mut table = table(["NAME", "GROUPS", "STATUS", "TOKEN", "SINCE"]);
-    for user in users {
-        table.add_row([
+    let columns = [
+        whole("NAME"),
+        cut("GROUPS", 12),
+        whole("STATUS"),
+        less("TOKEN", 1),
+        less("SINCE", 2),
+    ];
+    let row = |user: &UserView| {
+        [
             user.name.to_string(),
             groups(user),
             if user.disabled { "disabled" } else { "enabled" }.to_owned(),
             if user.local { "local" } else { "of an issuer" }.to_owned(),
             time(user.created_at),
-        ]);
-    }
+        ]
+    };
+    let table = table(columns, &users.iter().map(row).collect::<Vec<_>>());
     match users {
         [
             UserView {
                 effect: Some(effect), ..
             },
-        ] => format!("{}\n\nThis is {}.", table.trim_fmt(), render::effect(*effect)),
-        _ => table.trim_fmt(),
+        ] => format!("{table}\n\nThis is {}.", render::effect(*effect)),
+        _ => table,
     }
 }
 

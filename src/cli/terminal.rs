@@ -19,6 +19,13 @@ pub(super) fn columns() -> usize {
     if columns == 0 { 80 } else { columns }
 }
 
+/// Returns the width of the terminal that standard output goes to; 80 where it does not say.
+#[must_use]
+pub(super) fn width_of_output() -> usize {
+    let columns = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).map_or(80, |size| usize::from(size.ws_col));
+    if columns == 0 { 80 } else { columns }
+}
+
 /// The text, or as much of it as fits into so many columns.
 #[must_use]
 pub(super) fn fitted(text: &str, columns: usize) -> String {

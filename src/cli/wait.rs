@@ -256,7 +256,12 @@ fn waiting(request: &RequestBody) -> String {
         0 | 1 => "1 approval".to_owned(),
         several => format!("{several} approvals"),
     };
-    let who = show::who_can(&request.approvers).map(|who| format!(" ({who} can give it)"));
+    let who = match show::who_can(&request.approvers) {
+        None if request.waits_for_nobody => {
+            Some(" (nobody who may give it is enabled at this gate: tell its operator)".to_owned())
+        }
+        who => who.map(|who| format!(" ({who} can give it)")),
+    };
     let wish = &view.request.wish;
     format!(
         "request {} for {}/{} waits for {approvals}{}",

@@ -3,6 +3,7 @@
 //! It changes nothing on disk and connects to nothing; certificates and CAs are loaded and dropped again.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
         base: Base::of(path),
         file,
         mistakes,
+        exposed: Vec::new(),
     };
     let state_dir = checker.base.join(&file.state_dir);
     let addresses = control_address(path, file);
@@ -90,6 +92,7 @@ pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistak
         drain_limit: file.drain_limit,
         logging: file.logging.clone(),
         state_dir,
+        exposed: checker.exposed,
     })
 }
 
@@ -98,6 +101,8 @@ pub(super) struct Checker<'a> {
     pub(super) base: Base<'a>,
     pub(super) file: &'a FileConfig,
     mistakes: &'a mut Vec<Mistake>,
+    /// The files with secrets that others than their owner and group may read.
+    exposed: Vec<PathBuf>,
 }
 
 impl Checker<'_> {
@@ -208,6 +213,7 @@ impl Checker<'_> {
             }),
             (Some(cert), Some(key)) => {
                 let (cert, key) = (self.base.join(cert), self.base.join(key));
+                self.guarded(&key);
                 let readable = [self.readable("tls.cert", &cert), self.readable("tls.key", &key)];
                 if readable.iter().all(Option::is_some)
                     && let Err(error) = ServerTls::load(&cert, &key)
@@ -244,6 +250,15 @@ impl Checker<'_> {
                 }
                 None
             }
+        }
+    }
+
+    /// Notes a file with a secret that everybody on the machine may read.
+    pub(super) fn guarded(&mut self, path: &Path) {
+        const OTHERS_READ: u32 = 0o004;
+        let open = std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & OTHERS_READ != 0);
+        if open && !self.exposed.contains(&path.to_owned()) {
+            self.exposed.push(path.to_owned());
         }
     }
 

@@ -19,6 +19,7 @@ mod settings;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::path::{Path, PathBuf};
 

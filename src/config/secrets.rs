@@ -26,6 +26,7 @@ impl Checker<'_> {
             }
             (Some(file), None) => {
                 let path = self.base.join(file);
+                self.guarded(&path);
                 let text = self.readable(&file_key, &path)?;
                 // Editors end a file with a newline; a secret does not.
                 let secret = text.strip_suffix('\n').unwrap_or(&text);

@@ -32,6 +32,8 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// Host and port as clients are told them (in connection strings).
     pub advertise: String,
+    /// Files with secrets that everybody on the machine may read.
+    pub exposed: Vec<PathBuf>,
     /// What the gate keeps between runs.
     pub state_dir: PathBuf,
     /// The databases, by name.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::identity::EmailVerified;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 const SMALLEST: &str = "[targets.orders]\naddress = \"127.0.0.1:5432\"\ndatabase = \"orders\"\nuser = \"orders_app\"\n";
@@ -480,4 +481,19 @@ fn another_account_can_end_sessions() {
     assert!(said("admin_password_file = \"orders.password\"\n").contains("name the account too"));
     assert!(said("admin_user = \"\"\n").contains("a name of 1 to 63 bytes"));
     assert!(said("shared_account = \"yes\"\n").contains("accepted"));
+}
+
+#[test]
+fn a_secret_that_everybody_may_read_is_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("orders.password");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let text = "[targets.orders]\naddress = \"127.0.0.1:5432\"\nuser = \"gate\"\npassword_file = \"orders.password\"\n";
+    let exposed = |mode| {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        from_text(&folder.path().join("tidegate.toml"), text).unwrap().exposed
+    };
+    assert_eq!(exposed(0o644), [file.clone()]);
+    assert!(exposed(0o640).is_empty());
+    assert!(exposed(0o600).is_empty());
 }

@@ -2,6 +2,7 @@
 //!
 //! Shapes only; nothing is decided or looked up here. Field names are a promise to scripts.
 
+mod access;
 mod people;
 
 use ipnet::IpNet;
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+pub use access::*;
 pub use people::*;
 
 use super::schema::{GrantShape, SessionShape};

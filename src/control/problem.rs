@@ -220,16 +220,24 @@ impl ApiError {
     }
 }
 
+/// The first of them: an answer names no thousand.
+fn first(known: &[TargetName]) -> String {
+    const MAX_NAMES: usize = 10;
+    let names: Vec<&str> = known.iter().take(MAX_NAMES).map(TargetName::as_str).collect();
+    let more = if known.len() > MAX_NAMES { ", ..." } else { "" };
+    format!("{}{more}", names.join(", "))
+}
+
 /// What whoever asks for access is told.
 fn access(error: &AccessError) -> Class {
     let some = |text: &str| Some(text.to_owned());
     let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
     match error {
         AccessError::NotIdentified => (StatusCode::UNAUTHORIZED, "unauthorized", "Not allowed", some(PROVE)),
-        AccessError::NoSuchTarget { nearest, .. } => {
+        AccessError::NoSuchTarget { nearest, known, .. } => {
             let remedy = match nearest {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => "ask the operator which there are (or: GET /v1/targets)".to_owned(),
+                None => format!("`tidegate targets` lists them: {}", first(known)),
             };
             (unprocessable, "no-such-target", "No such target", Some(remedy))
         }
@@ -243,7 +251,7 @@ fn access(error: &AccessError) -> Class {
             StatusCode::FORBIDDEN,
             "denied",
             "The policies do not allow it",
-            some("`tidegate policy explain` tells what would have to change"),
+            some("`tidegate policy explain --target NAME` tells what would have to change"),
         ),
         AccessError::TooMany { .. } => (
             StatusCode::TOO_MANY_REQUESTS,

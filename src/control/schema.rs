@@ -50,7 +50,7 @@ pub(super) struct GrantShape {
     until: Option<String>,
     /// Who ended it early, and why.
     revoked: Option<RevocationShape>,
-    /// `ready`, `active`, `lapsed`, `expired` or `revoked`.
+    /// `ready`, `active`, `lapsed`, `expired`, `revoked` or `released` (given back by its owner).
     status: String,
     /// Sessions that live under it now.
     live_sessions: u32,
@@ -148,6 +148,9 @@ pub(super) struct RequestShape {
     /// What it came to, once that is settled.
     #[schema(nullable = false)]
     outcome: Option<OutcomeShape>,
+    /// The extent that was asked for, where an approver has given less.
+    #[schema(nullable = false)]
+    narrowed_from: Option<ExtentShape>,
     /// What was found of a break-glass access afterwards.
     #[schema(nullable = false)]
     review: Option<ReviewShape>,
@@ -158,6 +161,16 @@ pub(super) struct RequestShape {
     /// In the answer to what took something away: how far that has come.
     #[schema(nullable = false)]
     effect: Option<EffectShape>,
+}
+
+/// The part of a request that an approver can make smaller.
+#[derive(ToSchema)]
+#[schema(as = Extent)]
+pub(super) struct ExtentShape {
+    /// With which privileges.
+    profile: String,
+    /// How long.
+    window_seconds: u64,
 }
 
 /// One approver's yes.

@@ -27,7 +27,7 @@ use super::hold::Hold;
 use super::listen::{self, Front, Served};
 use super::openapi::{self, Document, Written};
 use super::problem::ApiError;
-use super::routes::{audit, clock, events, grants, requests, sessions, targets, users};
+use super::routes::{audit, clock, events, grants, policy, requests, sessions, targets, users};
 use super::{Gate, log, routes};
 use crate::tls::ServerTlsCell;
 
@@ -162,6 +162,9 @@ pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> (Router
         .routes(routes!(targets::list))
         .routes(routes!(targets::status))
         .routes(routes!(requests::list, requests::submit))
+        .routes(routes!(requests::enter))
+        .routes(routes!(requests::briefing))
+        .routes(routes!(policy::explain))
         .routes(routes!(requests::show))
         .routes(routes!(requests::approve))
         .routes(routes!(requests::reject))

@@ -109,13 +109,14 @@ impl Ending {
                 None,
                 None,
             ),
-            Self::NoSuchTarget { asked, nearest } => (
+            Self::NoSuchTarget { asked, nearest, known } => (
                 format!("there is no database \"{asked}\" at this gate"),
-                None,
-                Some(nearest.as_ref().map_or_else(
-                    || "name one the gate has: dbname=orders, or dbname=orders.read-only for a profile of it".to_owned(),
-                    |nearest| format!("did you mean dbname={nearest}?"),
-                )),
+                (!known.is_empty()).then(|| format!("It has: {}.", listed(known))),
+                match (nearest, known.first()) {
+                    (Some(nearest), _) => Some(format!("did you mean dbname={nearest}?")),
+                    (None, Some(first)) => Some(format!("name one of them, like dbname={first}")),
+                    (None, None) => None,
+                },
             ),
             Self::NoSuchProfile { target, asked, known } => (
                 format!("database \"{target}\" has no profile \"{asked}\""),
@@ -130,7 +131,7 @@ impl Ending {
             Self::AccessDenied { why, policies } => (
                 format!("access denied: {}", visible(why)),
                 (!policies.is_empty()).then(|| format!("Decided by: {}.", policies.join(", "))),
-                Some("what would have to change: tidegate policy explain".to_owned()),
+                Some("a reason goes with options='-c tidegate.reason=TEXT' (in TEXT a backslash before each space); what else would have to change: tidegate policy explain --target NAME".to_owned()),
             ),
             Self::ApprovalPending { request, approvers, waited } => (
                 if waited.is_zero() {
@@ -167,7 +168,7 @@ impl Ending {
                 Some("ask for a new grant".to_owned()),
             ),
             Self::LoginExpired { grant, until } => (
-                format!("grant {grant} expired at {}", clock_time(*until)),
+                format!("grant {grant} ended at {}", clock_time(*until)),
                 None,
                 Some("ask for a new grant".to_owned()),
             ),
@@ -255,10 +256,16 @@ impl Ending {
             Self::Expired { grant, until, requested } => (
                 format!("grant {grant} ended at {}: the session is closed", clock_time(*until)),
                 None,
-                Some(format!(
-                    "to go on, ask for a new grant; a live one is prolonged with: {}",
-                    prolonging(grant, *requested)
-                )),
+                Some(if *requested {
+                    "to go on, ask for a new grant: connect again under your own name, or tidegate request TARGET".to_owned()
+                } else {
+                    "to go on, ask the gate's operator for a new grant".to_owned()
+                }),
+            ),
+            Self::Released { grant, at } => (
+                format!("grant {grant} was given back at {}: the session is closed", clock_time(*at)),
+                None,
+                Some("to go on, ask for a new grant".to_owned()),
             ),
             Self::Revoked { grant, at, by, reason } => (
                 format!("grant {grant} was revoked at {}: the session is closed", clock_time(*at)),
@@ -327,12 +334,11 @@ fn span(duration: Duration) -> String {
     }
 }
 
-/// The command that moves a live grant's end: its owner's where it came of a request, else the operator's.
+/// The way to more time while a grant is live: its owner's where it came of a request, else the operator's.
 pub(crate) fn prolonging(grant: &GrantId, requested: bool) -> String {
-    let command = if requested {
-        "tidegate extend"
+    if requested {
+        format!("tidegate extend {grant} --by 30m")
     } else {
-        "tidegate grant extend"
-    };
-    format!("{command} {grant} --by 30m")
+        format!("ask the gate's operator (tidegate grant extend {grant} --by 30m)")
+    }
 }

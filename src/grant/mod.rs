@@ -56,6 +56,9 @@ pub struct Revocation {
     pub reason: Option<String>,
 }
 
+/// The reason on record for a grant that its owner gives back.
+pub const GIVEN_BACK: &str = "given back";
+
 /// Where a grant stands at a moment. Computed, never stored: nothing has to run for a grant to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -199,6 +202,24 @@ impl Grant {
     #[must_use]
     pub fn revoked(&self) -> Option<&Revocation> {
         self.revoked.as_ref()
+    }
+
+    /// Returns whether its owner gave it back.
+    #[must_use]
+    pub fn given_back(&self) -> bool {
+        self.revoked
+            .as_ref()
+            .is_some_and(|revoked| revoked.by == self.identity.as_str() && revoked.reason.as_deref() == Some(GIVEN_BACK))
+    }
+
+    /// [`Status::name`], and `released` for a grant that its owner gave back.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> &'static str {
+        if self.given_back() {
+            "released"
+        } else {
+            self.status(now).name()
+        }
     }
 
     /// With which privileges; `None` where none were named when it was made by hand.

@@ -190,6 +190,7 @@ impl Refusal {
             Self::NotActivated => Ending::LedgerFailed,
             Self::Lapsed { activate_by } => Ending::Lapsed { grant: id, activate_by },
             Self::Expired { until } => Ending::LoginExpired { grant: id, until },
+            Self::Revoked { at } if grant.given_back() => Ending::LoginExpired { grant: id, until: at },
             Self::Revoked { at } => Ending::LoginRevoked { grant: id, at },
             Self::WrongDatabase { asked } => Ending::WrongDatabase {
                 grant: id,
@@ -218,6 +219,10 @@ impl Refusal {
                 grant: grant.id.clone(),
                 until,
                 requested: grant.request.is_some(),
+            },
+            Self::Revoked { at } if grant.given_back() => Ending::Released {
+                grant: grant.id.clone(),
+                at,
             },
             Self::Revoked { at } => Ending::Revoked {
                 grant: grant.id.clone(),

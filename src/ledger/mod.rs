@@ -374,7 +374,7 @@ impl GrantView {
     fn of(grant: &Grant, now: Timestamp, live_sessions: u32) -> Self {
         Self {
             grant: grant.clone(),
-            status: grant.status(now).name().to_owned(),
+            status: grant.standing(now).to_owned(),
             live_sessions,
             effect: None,
         }

@@ -16,8 +16,9 @@ use super::pending::Effect;
 use super::restrict::Restrictions;
 use super::row::requests::{Page, StoredRequest};
 use super::{GrantView, Inner, Ledger, LedgerError, before, row};
+use crate::grant::Grant;
 use crate::ids::RequestId;
-use crate::names::{IdentityName, ProfileName, TargetName};
+use crate::names::{IdentityName, TargetName};
 use crate::request::{How, Request, Status, Wish};
 use crate::secret::Secret;
 
@@ -183,15 +184,14 @@ impl Ledger {
         Ok(found.iter().map(|stored| RequestView::of(&stored.request, now)).collect())
     }
 
-    /// The pending request of an identity for the same thing, if there is one.
+    /// The pending requests of an identity for a target, the latest first.
     #[must_use]
-    pub fn pending_request(&self, who: &IdentityName, target: &TargetName, profile: &ProfileName) -> Option<RequestView> {
+    pub fn pending_requests(&self, who: &IdentityName, target: &TargetName) -> Vec<RequestView> {
         let now = self.0.clock.now();
-        let entries = self.0.requests().pending_entries(who, now);
-        entries
-            .iter()
-            .map(|entry| entry.view(now))
-            .find(|view| view.request.wish.target == *target && view.request.wish.profile == *profile)
+        let mut entries = self.0.requests().pending_entries(who, now);
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.number));
+        let views = entries.iter().map(|entry| entry.view(now));
+        views.filter(|view| view.request.wish.target == *target).collect()
     }
 
     /// A request, now and after every step; `None` where there is none in memory, for it was settled a while ago. Nothing is
@@ -201,20 +201,20 @@ impl Ledger {
         self.0.requests().get(id).map(|entry| entry.request.subscribe())
     }
 
-    /// The grant of an identity that can be used now (ready or active); the one that ends last.
+    /// The grants of an identity for a target that can be used now (ready or active); the one that ends last comes first.
     #[must_use]
-    pub fn live_grant(&self, who: &IdentityName, target: &TargetName, profile: Option<&ProfileName>) -> Option<GrantView> {
+    pub fn live_grants(&self, who: &IdentityName, target: &TargetName) -> Vec<GrantView> {
         let now = self.0.clock.now();
         let views = self.0.live(who, now).into_iter().map(|entry| entry.view(now));
-        let fit = views.filter(|GrantView { grant, .. }| {
-            grant.target() == target && profile.is_none_or(|profile| grant.profile() == Some(profile))
-        });
+        let mut found: Vec<_> = views.filter(|view| view.grant.target() == target).collect();
         // One that is not open yet would end at this time if it were opened now.
-        fit.max_by_key(|GrantView { grant, .. }| {
+        let end = |grant: &Grant| {
             let opened_now = now.checked_add(grant.window()).unwrap_or(Timestamp::MAX);
             let opened_now = grant.deadline().map_or(opened_now, |deadline| deadline.min(opened_now));
             grant.until().unwrap_or(opened_now)
-        })
+        };
+        found.sort_by_key(|view| std::cmp::Reverse(end(&view.grant)));
+        found
     }
 
     /// How many grants of an identity have not ended.

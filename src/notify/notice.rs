@@ -11,6 +11,8 @@ use crate::request::{How, Outcome, Request};
 pub enum EventKind {
     /// Somebody has to approve it.
     RequestPending,
+    /// A request that nobody enabled may approve.
+    RequestWithoutApprover,
     /// It became a grant.
     RequestApproved,
     /// The policies forbade it.
@@ -29,8 +31,9 @@ pub enum EventKind {
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::RequestPending,
+        Self::RequestWithoutApprover,
         Self::RequestApproved,
         Self::RequestDenied,
         Self::RequestRejected,
@@ -50,6 +53,7 @@ impl EventKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::RequestPending => "request_pending",
+            Self::RequestWithoutApprover => "request_without_approver",
             Self::RequestApproved => "request_approved",
             Self::RequestDenied => "request_denied",
             Self::RequestRejected => "request_rejected",

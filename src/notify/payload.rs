@@ -92,6 +92,9 @@ fn headline(notice: &Notice) -> String {
     let who = &wish.identity;
     match notice.event {
         EventKind::RequestPending => format!("{who} asks for {what}"),
+        EventKind::RequestWithoutApprover => {
+            format!("{who} asks for {what}, and nobody who may approve it is enabled at this gate")
+        }
         EventKind::RequestApproved => match request.outcome {
             Some(Outcome::Approved { how: How::People, .. }) => {
                 let by: Vec<&str> = request.approvals.iter().map(|approval| approval.by.as_str()).collect();

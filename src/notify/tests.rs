@@ -43,6 +43,7 @@ fn request(number: u8) -> Request {
         approvals_needed: 1,
         approvals: Vec::new(),
         outcome: None,
+        narrowed_from: None,
         review: None,
     }
 }

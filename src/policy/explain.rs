@@ -77,13 +77,13 @@ impl Change {
 
     fn words(&self) -> String {
         match self {
-            Self::Reason => "with a reason (--reason)".to_owned(),
-            Self::Ticket(ticket) => format!("under a ticket like {ticket} (--ticket)"),
-            Self::Window(window) => format!("for {} at most (--for {0})", notes::show(*window)),
-            Self::Sessions(sessions) => format!("with {sessions} sessions at most (--sessions {sessions})"),
-            Self::Profile(profile) => format!("with profile {profile} (--profile)"),
+            Self::Reason => "with a reason".to_owned(),
+            Self::Ticket(ticket) => format!("under a ticket like {ticket}"),
+            Self::Window(window) => format!("for {} at most", notes::show(*window)),
+            Self::Sessions(sessions) => format!("with {sessions} sessions at most"),
+            Self::Profile(profile) => format!("with profile {profile}"),
             Self::Network(network, _) => format!("from {network}"),
-            Self::Waiting => "without --break-glass".to_owned(),
+            Self::Waiting => "without break-glass".to_owned(),
             Self::Group(group) => format!("in group {group}"),
         }
     }

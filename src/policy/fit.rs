@@ -74,6 +74,7 @@ fn example(full: bool) -> Option<(Identity, Request)> {
         approvals_needed: 1,
         approvals: Vec::new(),
         outcome: None,
+        narrowed_from: None,
         review: None,
     };
     Some((identity, request))

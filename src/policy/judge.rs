@@ -115,7 +115,7 @@ impl Policies {
             Verdict::Automatic
         } else {
             Verdict::Denied {
-                why: "break-glass takes a reason: say why (--reason \"...\")".to_owned(),
+                why: "break-glass takes a reason: say why".to_owned(),
             }
         };
         Judgement {

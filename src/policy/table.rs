@@ -241,6 +241,7 @@ fn request(wish: Wish) -> Result<Request, String> {
         approvals_needed: 1,
         approvals: Vec::new(),
         outcome: None,
+        narrowed_from: None,
         review: None,
     })
 }

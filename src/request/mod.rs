@@ -39,6 +39,9 @@ pub struct Request {
     /// What it came to, once that is settled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// The extent that was asked for, where an approver has given less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub narrowed_from: Option<Extent>,
     /// For a break-glass request: who looked at it afterwards, and what they found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<Review>,
@@ -76,6 +79,16 @@ pub struct Wish {
     /// At once, without waiting for anybody, to be reviewed afterwards.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
+}
+
+/// The part of a wish that an approver can make smaller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// With which privileges.
+    pub profile: ProfileName,
+    /// How long.
+    #[serde(rename = "window_seconds", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
+    pub window: Duration,
 }
 
 /// One approver's yes.
@@ -194,6 +207,16 @@ impl Request {
             None if now < self.expires_at => Status::Pending,
             None => Status::Lapsed,
         }
+    }
+
+    /// Profile and window as they were asked for, whatever an approver has made of them.
+    #[must_use]
+    pub fn asked_for(&self) -> Extent {
+        let asked = || Extent {
+            profile: self.wish.profile.clone(),
+            window: self.wish.window,
+        };
+        self.narrowed_from.clone().unwrap_or_else(asked)
     }
 
     /// The grant it became.

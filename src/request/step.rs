@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Approval, How, Outcome, Request, Review, Status, Wish};
+use crate::duration;
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, ProfileName};
 
@@ -23,7 +24,7 @@ pub enum IllegalStep {
     #[error("{0} has approved it already")]
     Twice(IdentityName),
     /// An approver may narrow only.
-    #[error("the request asks for {asked:?}; an approver can give less, not {given:?}")]
+    #[error("the request asks for {}; an approver can give that or less, not {}", duration::show(*asked), duration::show(*given))]
     Longer {
         /// The window asked for.
         asked: Duration,
@@ -31,7 +32,7 @@ pub enum IllegalStep {
         given: Duration,
     },
     /// An approver may narrow only.
-    #[error("the request asks for {asked}; {given} is not less than that")]
+    #[error("the request asks for profile {asked}; an approver can give that or a narrower one, and {given} is not narrower")]
     Wider {
         /// The profile asked for.
         asked: ProfileName,
@@ -102,6 +103,7 @@ impl Request {
             approvals_needed: approvals.max(1),
             approvals: Vec::new(),
             outcome: None,
+            narrowed_from: None,
             review: None,
         }
     }
@@ -115,6 +117,7 @@ impl Request {
             approvals_needed: 0,
             approvals: Vec::new(),
             outcome: Some(outcome),
+            narrowed_from: None,
             review: None,
         }
     }
@@ -188,6 +191,9 @@ impl Pending<'_> {
                 });
             }
             next.wish.profile = given;
+        }
+        if next.wish != request.wish {
+            next.narrowed_from = Some(request.asked_for());
         }
         next.approvals.push(Approval {
             by: approve.by,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::arrive::{Arrival, Pass};
+use super::arrive::{Arrival, Note, Pass};
 use super::leftovers::Leftovers;
 use super::masked::MaskedTables;
 use super::refusal::{Denied, Refusal};
@@ -90,6 +90,8 @@ pub(super) struct Connection {
     pub(super) since: Moment,
     /// What failed before under its name or from its address, and is to be told.
     pub(super) failed_before: Option<FailedLogins>,
+    /// A note on how it came by its grant.
+    pub(super) note: Option<Note>,
 }
 
 /// What a client was given.
@@ -162,6 +164,7 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
         application,
         since,
         failed_before,
+        note: pass.note,
     })
 }
 

@@ -12,11 +12,13 @@ use super::wishes::Wishes;
 use super::{Rules, Shared};
 use crate::access::{AccessError, Asked, Visitor, Way};
 use crate::audit::event::Refused;
-use crate::ending::{Ending, Scope};
+use crate::ending::{Ending, Scope, Words};
 use crate::frontend::{self, Authenticated, Greeted, TokenRefused};
+use crate::grant::Grant;
 use crate::ids::GrantId;
 use crate::ledger::{LedgerError, RequestView};
-use crate::names::IdentityName;
+use crate::names::{IdentityName, ProfileName};
+use crate::request::Request;
 use crate::secret::Secret;
 use crate::wire::startup::Replication;
 
@@ -41,6 +43,17 @@ pub(super) struct Pass {
     pub(super) run: Option<String>,
     /// The client's own word on the notice at login.
     pub(super) welcome: Option<bool>,
+    /// A note on how it came by the grant.
+    pub(super) note: Option<Note>,
+}
+
+/// A note to a client on how it came by its grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Note {
+    /// The grant was there before; it was asked for with this reason.
+    Joined(Option<String>),
+    /// An approver has given less than was asked for.
+    Narrowed(Words),
 }
 
 /// Brings a stranger to a grant, or says why not.
@@ -118,6 +131,7 @@ async fn own(client: &mut Authenticated, rules: &Rules, shared: &Shared) -> Resu
         welcomed: false,
         run: wishes.run,
         welcome: wishes.welcome,
+        note: None,
     })
 }
 
@@ -129,12 +143,14 @@ fn target_names(rules: &Rules) -> TargetNames<'_> {
 async fn of_visitor(client: &mut Authenticated, visitor: &Visitor, rules: &Rules, shared: &Shared) -> Result<Pass, Ending> {
     let wishes = Wishes::take(&mut client.startup.settings)?;
     let destination = wishes.destination(&client.startup, &target_names(rules), None)?;
-    let pass = |grant, welcomed| Pass {
+    // Which grant it is, the desk decides, and an approver may have narrowed it: the profile is not asked for again.
+    let pass = |grant, welcomed, note| Pass {
         grant,
-        database: Some(destination.database()),
+        database: Some(destination.target.clone()),
         welcomed,
         run: wishes.run.clone(),
         welcome: wishes.welcome,
+        note,
     };
     let settings = &rules.session.waiting;
     let limit = wishes.wait.map_or(settings.limit, |wait| wait.min(settings.limit));
@@ -148,16 +164,20 @@ async fn of_visitor(client: &mut Authenticated, visitor: &Visitor, rules: &Rules
         ..Asked::default()
     };
     let view = match shared.desk.enter(visitor, asked).await {
-        Ok(Way::Grant(view)) => return Ok(pass(view.grant.id().clone(), false)),
+        Ok(Way::Grant(view, request)) => {
+            let note = joined(&view.grant, request.as_deref(), destination.profile.as_deref());
+            return Ok(pass(view.grant.id().clone(), false, Some(note)));
+        }
         Ok(Way::Request(view)) => view,
         Err(error) => return Err(refused(error, visitor.name())),
     };
     if let Some(answer) = waiting::answer(&view.request) {
-        return answer.map(|grant| pass(grant, false));
+        return answer.map(|grant| pass(grant, false, narrowed(&view.request)));
     }
     let wait = Wait {
         request: watched(&view, shared)?,
         approvers: shared.desk.approvers(&view).await,
+        nobody: shared.desk.waits_for_nobody(&view).await,
         limit,
         repeat: settings.repeat,
     };
@@ -166,11 +186,27 @@ async fn of_visitor(client: &mut Authenticated, visitor: &Visitor, rules: &Rules
     }
     let seat = shared.lobby.enter(visitor.name(), settings)?;
     tracing::info!(request = %view.request.id, identity = %visitor.name(), client = %client.client, "a login waits for approval");
+    let watched = wait.request.clone();
     let grant = wait.run(&mut client.transport, &seat, &shared.clock).await?;
-    Ok(pass(grant, true))
+    let note = narrowed(&watched.borrow());
+    Ok(pass(grant, true, note))
 }
 
-type Watched = tokio::sync::watch::Receiver<std::sync::Arc<crate::request::Request>>;
+/// The note about a grant that was there before.
+fn joined(grant: &Grant, request: Option<&Request>, profile: Option<&str>) -> Note {
+    let given = grant.profile().map(ProfileName::as_str);
+    match request.and_then(narrowed) {
+        Some(note) if profile.is_some_and(|profile| given != Some(profile)) => note,
+        _ => Note::Joined(grant.reason().map(str::to_owned)),
+    }
+}
+
+/// The note about a request that an approver has given less than it asked for.
+fn narrowed(request: &Request) -> Option<Note> {
+    waiting::narrowed(request).map(Note::Narrowed)
+}
+
+type Watched = tokio::sync::watch::Receiver<std::sync::Arc<Request>>;
 
 fn watched(view: &RequestView, shared: &Shared) -> Result<Watched, Ending> {
     let id = &view.request.id;
@@ -187,7 +223,7 @@ fn refused(error: AccessError, identity: &IdentityName) -> Ending {
         AccessError::NotIdentified | AccessError::Ledger(LedgerError::Disabled(_)) => Ending::BadToken {
             user: identity.to_string(),
         },
-        AccessError::NoSuchTarget { asked, nearest } => Ending::NoSuchTarget { asked, nearest },
+        AccessError::NoSuchTarget { asked, nearest, known } => Ending::NoSuchTarget { asked, nearest, known },
         AccessError::NoSuchProfile { target, asked, known } => Ending::NoSuchProfile { target, asked, known },
         AccessError::Invalid(why) => Ending::InvalidRequest { why },
         AccessError::Denied { why, policies } => Ending::AccessDenied { why, policies },

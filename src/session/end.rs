@@ -282,6 +282,7 @@ fn with_fate(mut words: Words, ending: &Ending, fate: Fate) -> Words {
         ending,
         Ending::Expired { .. }
             | Ending::Revoked { .. }
+            | Ending::Released { .. }
             | Ending::Killed { .. }
             | Ending::Idle { .. }
             | Ending::Drained

@@ -8,9 +8,11 @@ use bytes::BytesMut;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
+use super::arrive::Note;
 use crate::clock::Clock;
 use crate::ending::{self, Words};
-use crate::grant::Permit;
+use crate::grant::{Grant, Permit};
+use crate::visible::visible;
 use crate::wire::error_response;
 
 /// What is due at a moment.
@@ -87,34 +89,43 @@ impl Limits {
     /// The warning that is due now, as a message; it is not given again.
     pub(super) fn warning(&mut self) -> Option<Vec<u8>> {
         let before = self.warnings.pop()?;
-        Some(self.notice(&format!("grant {} ends in {}", self.permit.grant(), length(before))))
+        Some(self.notice(&format!("grant {} ends in {}", self.permit.grant(), length(before)), None))
     }
 
     /// What a client is told when it comes in.
-    pub(super) fn welcome(&self, now: Timestamp) -> Vec<u8> {
+    pub(super) fn welcome(&self, grant: &Grant, note: Option<&Note>, now: Timestamp) -> Vec<u8> {
         let left = self.permit.until().duration_since(now);
         let left = Duration::try_from(left).unwrap_or_default();
-        self.notice(&format!(
-            "you are {} under grant {}, until {} (in {})",
+        let profile = grant.profile().map(|profile| format!("/{profile}")).unwrap_or_default();
+        let message = format!(
+            "you are {} on {}{profile} under grant {}, until {} (in {})",
             self.permit.identity(),
+            self.permit.target(),
             self.permit.grant(),
             self.permit.until().strftime("%Y-%m-%d %H:%M:%S UTC"),
             length(left)
-        ))
+        );
+        let detail = match note {
+            Some(Note::Joined(Some(reason))) => Some(format!("A grant that you had already, for: {}.", visible(reason))),
+            Some(Note::Joined(None)) => Some("A grant that you had already.".to_owned()),
+            _ => None,
+        };
+        self.notice(&message, detail)
     }
 
     /// What a client is told when the deadline has moved.
     pub(super) fn moved_notice(&self, now: Timestamp) -> Vec<u8> {
         let left = Duration::try_from(self.permit.until().duration_since(now)).unwrap_or_default();
-        self.notice(&format!(
+        let message = format!(
             "grant {} now ends at {} (in {})",
             self.permit.grant(),
             self.permit.until().strftime("%Y-%m-%d %H:%M:%S UTC"),
             length(left)
-        ))
+        );
+        self.notice(&message, None)
     }
 
-    fn notice(&self, message: &str) -> Vec<u8> {
+    fn notice(&self, message: &str, detail: Option<String>) -> Vec<u8> {
         let hint = self.renew.clone().unwrap_or_else(|| {
             let prolonging = ending::prolonging(self.permit.grant(), self.permit.requested());
             format!("every statement is on record; at the end the running one is stopped. To go on: {prolonging}")
@@ -122,7 +133,7 @@ impl Limits {
         let words = Words {
             code: "01000",
             message: message.to_owned(),
-            detail: None,
+            detail,
             hint: Some(hint),
         };
         let mut out = BytesMut::new();

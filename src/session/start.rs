@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
-use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::admit::{Connection, Opened, Rules};
+use super::arrive::Note;
 use super::guard::Guard;
 use super::limits::Limits;
 use super::registry::{Entry, Live, Order, Progress};
@@ -77,7 +77,8 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
     let settings = &rules.session;
     let limits = Limits::new(permit, &settings.warnings, settings.idle_timeout, settings.renew_hint.clone());
     let greeted = connection.welcome.unwrap_or(settings.welcome);
-    let notices = notices(connection.failed_before, &limits, greeted, since.time);
+    let welcoming = greeted.then(|| limits.welcome(&changes.borrow(), connection.note.as_ref(), since.time));
+    let notices = notices(connection.failed_before, connection.note, welcoming);
     let welcome = welcome(&connected, live, &notices, connection.welcomed);
     let quota = shared.quotas.of(&live.who.identity, since.instant);
     let mut tap = tap(live, (&settings.keep, &quota), shared);
@@ -185,11 +186,15 @@ fn welcome(connected: &Connected, live: &Live, ours: &[u8], welcomed: bool) -> V
 }
 
 /// What the client is told beside the target's own words.
-fn notices(failed: Option<FailedLogins>, limits: &Limits, welcome: bool, now: Timestamp) -> Vec<u8> {
+fn notices(failed: Option<FailedLogins>, note: Option<Note>, welcoming: Option<Vec<u8>>) -> Vec<u8> {
     let mut notices = failed.map(failed_before).unwrap_or_default();
-    if welcome {
-        notices.extend(limits.welcome(now));
+    // That somebody has less than they asked for is said without a welcome, too.
+    if let Some(Note::Narrowed(words)) = note {
+        let mut out = BytesMut::new();
+        error_response::notice(&mut out, &words);
+        notices.extend_from_slice(&out);
     }
+    notices.extend(welcoming.unwrap_or_default());
     notices
 }
 

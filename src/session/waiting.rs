@@ -19,8 +19,9 @@ use super::limits::length;
 use crate::clock::Clock;
 use crate::ending::{Ending, Scope, Words};
 use crate::ids::{GrantId, RequestId};
-use crate::names::IdentityName;
+use crate::names::{IdentityName, ProfileName};
 use crate::request::{Outcome, Request};
+use crate::visible::visible;
 use crate::wire::{encode, error_response};
 
 /// How long a client has to take a notice: they are small, so one that does not is gone.
@@ -118,6 +119,8 @@ pub(super) struct Wait {
     pub(super) request: watch::Receiver<Arc<Request>>,
     /// Who can approve it.
     pub(super) approvers: Vec<IdentityName>,
+    /// As far as is known, there is nobody.
+    pub(super) nobody: bool,
     /// The longest this client waits.
     pub(super) limit: Duration,
     /// How often it is told so.
@@ -209,15 +212,19 @@ impl Wait {
             (0, 0 | 1) => format!("{what}: {id}"),
             (have, needed) => format!("{what}: {id} ({have} of {needed} approvals)"),
         };
-        let who = match self.approvers.as_slice() {
-            [] => "somebody the policies let approve it".to_owned(),
-            names => names.iter().take(10).map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        let hint = match self.approvers.as_slice() {
+            [] if self.nobody => "nobody who may approve it is enabled at this gate: tell its operator".to_owned(),
+            [] => format!("somebody the policies let approve it can: tidegate approve {id}"),
+            names => {
+                let names: Vec<_> = names.iter().take(10).map(ToString::to_string).collect();
+                format!("{} can approve it: tidegate approve {id}", names.join(", "))
+            }
         };
         let words = Words {
             code: "01000",
             message,
             detail: None,
-            hint: Some(format!("{who} can approve it: tidegate approve {id}")),
+            hint: Some(hint),
         };
         error_response::notice(out, &words);
     }
@@ -238,6 +245,33 @@ pub(super) fn answer(request: &Request) -> Option<Result<GrantId, Ending>> {
             comment: comment.clone(),
         }),
         Outcome::Withdrawn { .. } => Err(Ending::RequestWithdrawn { request: id }),
+    })
+}
+
+/// The words for a request that was approved for less than it asked for.
+pub(super) fn narrowed(request: &Request) -> Option<Words> {
+    let asked = request.narrowed_from.as_ref()?;
+    let (wish, extent) = (&request.wish, request.asked_for());
+    let said = |profile: &ProfileName, window| format!("{}/{profile} for {}", wish.target, length(window));
+    let by: Vec<String> = request
+        .approvals
+        .iter()
+        .map(|approval| match &approval.comment {
+            Some(comment) => format!("{}: {}", approval.by, visible(comment)),
+            None => approval.by.to_string(),
+        })
+        .collect();
+    let hint = (asked.profile != wish.profile).then(|| format!("you have what {} may do, and no more", wish.profile));
+    Some(Words {
+        code: "01000",
+        message: format!(
+            "request {} was approved for less than it asked for: {}, not {}",
+            request.id,
+            said(&wish.profile, wish.window),
+            said(&extent.profile, extent.window)
+        ),
+        detail: Some(format!("Approved by {}.", by.join("; "))),
+        hint,
     })
 }
 

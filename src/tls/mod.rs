@@ -29,7 +29,7 @@ pub use binding::end_point_hash;
 pub use client::{ClientTls, TlsMode, UnknownMode};
 pub use collector::CollectorTls;
 pub use gate::{Fingerprint, NoFingerprint, Trust, connect, is_distrust, seen};
-pub use server::{ServerTls, ServerTlsCell};
+pub use server::{ServerTls, ServerTlsCell, fingerprint_of};
 pub use transport::Transport;
 pub use web::{web_address, web_client};
 

@@ -18,6 +18,12 @@ use zeroize::Zeroizing;
 
 use super::{ALPN, Fingerprint, TlsError, WEB, anchor, end_point_hash, provider, read, read_certificates};
 
+/// Reads the SHA-256 of the first certificate of a file, for people to compare.
+pub fn fingerprint_of(cert: &Path) -> Result<Fingerprint, TlsError> {
+    let chain = read_certificates(cert)?;
+    Ok(Fingerprint::of(chain.first().map(AsRef::as_ref).unwrap_or_default()))
+}
+
 /// TLS as we offer it to clients, and what SCRAM binds to.
 #[derive(Debug, Clone)]
 pub struct ServerTls {

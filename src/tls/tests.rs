@@ -248,3 +248,12 @@ fn end_points() {
     assert_eq!(hash(&rcgen::PKCS_ED25519), None);
     assert_eq!(end_point_hash(b"not a certificate"), None);
 }
+
+#[test]
+fn the_fingerprint_is_read_without_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let tls = ServerTls::self_signed(dir.path(), &["gate.example.org".to_owned()]).unwrap();
+    fs::remove_file(dir.path().join("tls.key")).unwrap();
+    let read = fingerprint_of(&dir.path().join("tls.crt")).unwrap();
+    assert_eq!(read, tls.fingerprint());
+}

@@ -178,9 +178,14 @@ async fn a_login_then_psql_at_once() {
     ];
     let output = ana.run(&psql);
     assert_eq!((code(&output), said(&output).as_str()), (0, "42"), "{output:?}");
-    // The second one uses the same grant, and psql's exit code comes through.
+    // The second one joins the same grant and says so, and psql's exit code comes through.
     let output = ana.run(&["psql", TARGET, "--", "-XAtc", "SELECT no_such_column"]);
     assert_eq!(code(&output), 1, "{output:?}");
+    let told = text(&output);
+    assert!(
+        told.contains("joining your live grant gr_") && told.contains("BUG-812"),
+        "{told}"
+    );
     let grants = ana.json(&["grants"]);
     assert_eq!(grants["grants"].as_array().expect("grants").len(), 1, "{grants}");
     assert_eq!(grants["grants"][0]["status"], "active");
@@ -190,7 +195,7 @@ async fn a_login_then_psql_at_once() {
         ana.json(&["extend", &id, "--by", "10m", "--reason", "more"])["window_seconds"],
         1_200
     );
-    assert_eq!(ana.json(&["release", &id])["status"], "expired");
+    assert_eq!(ana.json(&["release", &id])["status"], "released");
     assert_eq!(ana.json(&["grants"])["grants"], serde_json::json!([]));
     assert!(ana.run(&["logout"]).status.success());
     assert_eq!(code(&ana.run(&["whoami"])), 1);
@@ -219,7 +224,28 @@ async fn an_approver_says_yes_to_less_and_the_waiting_psql_goes_on() {
         told.contains("waits for 1 approval") && told.contains(TOM) && told.contains("be quick"),
         "{told}"
     );
-    assert_eq!(ana.json(&["grants"])["grants"][0]["window_seconds"], 900);
+    let grant = ana.json(&["grants"])["grants"][0].clone();
+    assert_eq!(grant["window_seconds"], 900);
+    // The approver sees afterwards what became of it, and in words what the profile may do.
+    let id_of_grant = grant["id"].as_str().expect("an id");
+    assert_eq!(tom.json(&["grant", "show", id_of_grant])["id"], id_of_grant);
+    assert_eq!(tom.json(&["requests", "--all"])["requests"][0]["id"], id.as_str());
+    let briefing = tom.json(&["request", "show", &id]);
+    assert_eq!(briefing["request"]["status"], "approved");
+    assert!(
+        briefing["profile"]["may"][0].as_str().expect("words").contains("account"),
+        "{briefing}"
+    );
+    // And a tester can ask why, without any folder.
+    let explained = ana.json(&["policy", "explain", "--target", TARGET, "--profile", "read-write"]);
+    assert_eq!(
+        (&explained["identity"], &explained["action"]),
+        (&ANA.into(), &"request".into())
+    );
+    let refused = ana.run(&["policy", "explain", "--as", TOM, "--target", TARGET]);
+    assert_eq!(code(&refused), 5, "{refused:?}");
+    let targets = ana.json(&["targets"]);
+    assert_eq!(targets["targets"][0]["details"][0]["profile"], "read-only", "{targets}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,7 +308,7 @@ async fn mistakes_and_shut_doors() {
     assert!(text(&output).contains("read-write, read-only"), "{output:?}");
     let output = ana.run(&["request", TARGET, "--profile", "read-write", "--for", "10m"]);
     assert_eq!(code(&output), 5);
-    assert!(text(&output).contains("--reason"), "{output:?}");
+    assert!(text(&output).contains("say why: give a reason"), "{output:?}");
     gate.json(&["user", "disable", ANA]).expect("disabled");
     assert_eq!(code(&ana.run(&["grants"])), 5);
 }

@@ -80,7 +80,7 @@ async fn warnings_come_before_the_end_between_and_within_statements() {
     let clear = postgres_protocol::authentication::sasl::ChannelBinding::unsupported();
     idle.prove(login.secret.expose(), clear).await.expect("let in");
     let welcome = notice(&mut idle).await;
-    let who = format!("you are ana@example.com under grant {}, until 20", login.grant);
+    let who = format!("you are ana@example.com on shop under grant {}, until 20", login.grant);
     welcome.says("NOTICE", "01000", &[&who, "(in 3 s)", "ask #qa-access"]);
     let mut busy = Raw::session(&gate, &login).await;
     busy.query("SELECT 1; SELECT pg_sleep(60)").await;

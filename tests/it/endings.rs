@@ -9,9 +9,16 @@ use crate::support::{Raw, TARGET, Told, active, alive, count, database, ended, e
 
 /// What every end by the grant's window says.
 fn says_expired(told: &Told, login: &Login, fate: &str) {
-    let extend = format!("tidegate grant extend {}", login.grant);
     let ended = format!("grant {} ended at 20", login.grant);
-    told.says("FATAL", "57P01", &[&ended, "the session is closed", &extend, fate]);
+    let parts: [&str; 4] = [
+        &ended,
+        "the session is closed",
+        "ask the gate's operator for a new grant",
+        fate,
+    ];
+    told.says("FATAL", "57P01", &parts);
+    // No command moves the end of a grant that is over.
+    assert!(!told.hint.contains("extend"), "{told:?}");
 }
 
 /// Makes an empty table of the shop's role.

@@ -145,7 +145,7 @@ async fn grants_that_are_over_or_for_something_else_say_so_to_who_proves_the_sec
 
     last.until(b'E').await;
     let told = Raw::refused(&gate, &expired).await;
-    told.says("FATAL", "28000", &[&expired.grant, "expired at 20", "ask for a new grant"]);
+    told.says("FATAL", "28000", &[&expired.grant, "ended at 20", "ask for a new grant"]);
 
     eventually("it has lapsed", async || {
         let shown = gate.json(&["grant", "show", &lapsed.grant]).expect("the grant");

@@ -14,7 +14,8 @@ async fn psql_reads_copies_and_is_on_record() {
         assert_eq!(said.output, "1000\n1\ta\n", "{said:?}");
         assert_eq!(said.code, Some(0));
         assert!(
-            said.errors.contains(&format!("you are {ANA} under grant {}", login.grant)),
+            said.errors
+                .contains(&format!("you are {ANA} on shop under grant {}", login.grant)),
             "{said:?}"
         );
     }

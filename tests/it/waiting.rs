@@ -140,7 +140,7 @@ async fn what_is_automatic_goes_straight_in_and_comes_back_under_the_same_grant(
         assert_eq!(output, "in\n", "{errors}");
         assert!(!errors.contains("waiting"), "{errors}");
     }
-    // No profile: any live grant will do.
+    // No profile: the narrowest, which this is.
     assert_eq!(house.said(TARGET, "").await.0, "in\n");
     let started: Vec<_> = records(&house.gate)
         .into_iter()
@@ -169,6 +169,64 @@ async fn psql_shows_what_it_waits_for_and_gets_in_when_that_is_approved() {
     house.decide(&request, "approve").await;
     let output = within("psql ends", psql.wait_with_output()).await.expect("psql ends");
     assert_eq!(output.stdout, b"in\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_profile_the_narrowest_is_opened_whatever_else_is_live() {
+    let house = House::open("").await;
+    let psql = house.psql(WRITE, REASON);
+    house.decide(&house.request().await, "approve").await;
+    let output = within("psql ends", psql.wait_with_output()).await.expect("psql ends");
+    assert_eq!(output.stdout, b"in\n");
+    let (output, errors) = house.said(TARGET, "").await;
+    assert_eq!(output, "in\n", "{errors}");
+    assert!(
+        errors.contains(&format!("you are {ANA} on shop/read-only under grant gr_")),
+        "{errors}"
+    );
+    // The one that was asked for goes on; that nothing is asked anew is said.
+    let (output, errors) = house.said(WRITE, r"-c tidegate.reason=bug\ 18").await;
+    assert_eq!(output, "in\n", "{errors}");
+    assert!(
+        errors.contains("on shop/read-write under") && errors.contains("had already, for: bug 17."),
+        "{errors}"
+    );
+    let joined = records(&house.gate);
+    let joined: Vec<_> = joined.iter().filter(|record| record["event"] == "grant_joined").collect();
+    assert_eq!(joined.len(), 1, "{joined:?}");
+    assert_eq!(
+        (&joined[0]["reason"], &joined[0]["profile"]),
+        (&json!("bug 18"), &json!("read-write"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_of_less_lets_the_waiting_psql_in_and_says_so() {
+    let house = House::open("").await;
+    let psql = house.psql(WRITE, REASON);
+    let request = house.request().await;
+    let less = json!({"profile": "read-only", "window_seconds": 600, "comment": "reading is enough"});
+    call(
+        &house.gate,
+        &house.lea,
+        "POST",
+        &format!("/v1/requests/{request}/approve"),
+        &less,
+    )
+    .await;
+    let output = within("psql ends", psql.wait_with_output()).await.expect("psql ends");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.stdout, b"in\n", "{errors}");
+    for said in [
+        "approved for less than it asked for: shop/read-only for 10 min, not shop/read-write for 30 min",
+        "reading is enough",
+        "on shop/read-only under grant",
+    ] {
+        assert!(errors.contains(said), "{said}: {errors}");
+    }
+    // The same wish again finds the same grant.
+    let (output, errors) = house.said(WRITE, REASON).await;
+    assert!(output == "in\n" && errors.contains("approved for less"), "{errors}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

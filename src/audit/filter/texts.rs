@@ -29,6 +29,7 @@ pub(in crate::audit) fn texts<'e>(event: &'e Event<'_>) -> Vec<&'e str> {
         ]),
         Event::RefusalsCounted(event) => named(&[event.network.as_deref(), Some(&event.ending)]),
         Event::GrantChanged(event) => named(&[Some(&event.change), Some(&event.by), event.reason.as_deref()]),
+        Event::GrantJoined(event) => vec![&event.reason],
         Event::RequestChanged(event) => {
             let mut texts = named(&[
                 Some(event.request.as_str()),

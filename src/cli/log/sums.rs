@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use crate::audit::touched::{LeftOut, Toucher};
 use crate::cli::render;
+use crate::cli::table::{Column, cut, less, whole};
 
 /// The sums as a person reads them.
 pub(super) fn text(sums: &[Toucher]) -> String {
@@ -19,11 +20,8 @@ pub(super) fn text(sums: &[Toucher]) -> String {
         (true, true) => "Nobody, as far as the log tells.".to_owned(),
         (true, false) => "No statement that could be read.".to_owned(),
         (false, _) => {
-            let mut table = render::table(HEADER);
-            for toucher in &by {
-                table.add_row(row(toucher));
-            }
-            table.trim_fmt()
+            let rows: Vec<_> = by.iter().map(|toucher| row(toucher)).collect();
+            render::table(HEADER.map(column), &rows)
         }
     };
     let not_read: u64 = sums.iter().map(|toucher| toucher.not_read).sum();
@@ -56,6 +54,19 @@ pub(super) fn left_out(left_out: &LeftOut) -> String {
     format!(
         "The log has more than is kept account of at once: {statements} statements are in no sum, the outcomes of {not_followed} are not told, and {sessions} do not count for SESSIONS. Ask for less at once: --since, --until, --identity, --target."
     )
+}
+
+/// The importance of a column where there is no room for all.
+fn column(name: &'static str) -> Column {
+    match name {
+        "IDENTITY" => cut(name, 12),
+        "TARGET" | "STATEMENTS" | "ROWS" => whole(name),
+        "SESSIONS" | "SKIPPED" => less(name, 5),
+        "FAILED" | "ROLLED BACK" => less(name, 4),
+        "FIRST" => less(name, 3),
+        "OUTCOME UNKNOWN" => less(name, 2),
+        _ => less(name, 1),
+    }
 }
 
 pub(super) const HEADER: [&str; 13] = [

@@ -52,8 +52,20 @@ Whoever operates the gate makes your token: tidegate user add NAME.")]
     Exec(run::ExecArgs),
     /// Asks for access, waits for it, and prints the variables a client needs
     Env(run::EnvArgs),
-    /// Asks for access to a target
-    Request(RequestArgs),
+    /// Lists what can be asked for, in words; of one target with masks and guard rails
+    #[command(after_help = "\
+Examples:
+  tidegate targets
+  tidegate targets orders")]
+    Targets {
+        /// Only this one, with everything about it
+        target: Option<String>,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Asks for access to a target; `request show` says what an approver has to know
+    Request(Box<RequestArgs>),
     /// Lists requests: those that wait for somebody, if nothing else is said
     Requests(RequestsArgs),
     /// Says yes to a request, to all of it or to less
@@ -202,9 +214,6 @@ pub struct Wanted {
     /// Waits no longer than this for an approver (exit code 6) [default: until the request lapses]
     #[arg(long, value_parser = duration::parse, value_name = "TIME")]
     pub wait_at_most: Option<Duration>,
-    /// Which gate.
-    #[command(flatten)]
-    pub place: Place,
 }
 
 /// A request to be made.
@@ -215,11 +224,19 @@ Examples:
   tidegate request orders --profile read-write --for 2h --reason \"fix the totals\" --ticket SHOP-99 --wait
   tidegate request payments --for 15m --break-glass --reason \"INC-77: checkout is down\"
 
-When it is granted, `tidegate psql TARGET` uses it. Asking again for what is pending is the same request.")]
+When it is granted, `tidegate psql TARGET --profile PROFILE` uses it. Asking for the same again while it is pending is the
+same request.")]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct RequestArgs {
+    /// A request there is.
+    #[command(subcommand)]
+    pub command: Option<RequestCommand>,
     /// What is asked for.
     #[command(flatten)]
-    pub wanted: Wanted,
+    pub wanted: Option<Wanted>,
+    /// Which gate.
+    #[command(flatten)]
+    pub place: Place,
     /// Waits until it is decided; Ctrl-C withdraws it
     #[arg(long, short)]
     pub wait: bool,
@@ -228,11 +245,28 @@ pub struct RequestArgs {
     pub printing: Printing,
 }
 
+/// The commands about a request there is.
+#[derive(Debug, Subcommand)]
+pub enum RequestCommand {
+    /// Shows a request, what its profile may do, what came before, and who is in
+    #[command(after_help = "\
+Example:
+  tidegate request show rq_4k2m9x0a7b")]
+    Show {
+        /// The request
+        request: RequestId,
+        /// Which gate, and how to print.
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
 /// Which requests.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   tidegate requests                      what waits for an approver
+  tidegate requests --watch              what waits, and every change from now on
   tidegate requests --mine               what became of mine
   tidegate requests --unreviewed         break-glass accesses nobody has looked at
   tidegate requests --all --before rq_4k2m9x0a7b
@@ -256,6 +290,9 @@ pub struct RequestsArgs {
     /// Only break-glass accesses that nobody has reviewed
     #[arg(long)]
     pub unreviewed: bool,
+    /// Goes on with a line for every change, until it is stopped
+    #[arg(long, short, conflicts_with_all = ["before", "unreviewed"])]
+    pub watch: bool,
     /// Only older ones than this request: the next page
     #[arg(long, value_name = "REQUEST")]
     pub before: Option<RequestId>,

@@ -10,7 +10,8 @@ fn at(config: &Path, line: &str) -> Result<(), String> {
     let Command::Policy(command) = cli.command else {
         panic!("not a command of policies")
     };
-    run(config, command).map_err(|error| format!("{error:#}"))
+    let ran = super::super::wait_for(run(config, command));
+    ran.map_err(|error| format!("{error:#}"))
 }
 
 fn shipped() -> PathBuf {
@@ -23,7 +24,7 @@ fn the_shipped_folder() {
     at(&shipped(), "tidegate policy test --zone Europe/Berlin -o json").unwrap();
     at(
         &shipped(),
-        "tidegate policy explain --as ana --group qa --target orders --profile read-write --for 2h --at 2026-08-03T20:00",
+        "tidegate policy explain --dir policies --as ana --group qa --target orders --profile read-write --for 2h --at 2026-08-03T20:00",
     )
     .unwrap();
 }

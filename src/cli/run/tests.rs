@@ -1,3 +1,5 @@
+use clap::Parser as _;
+
 use super::variables::{dotenv, fish, sh};
 use super::verification::SslMode;
 use super::*;
@@ -90,18 +92,27 @@ fn active(id: &str, until: &str) -> GrantView {
 }
 
 #[test]
-fn of_several_grants_the_one_that_ends_last() {
-    let now: Timestamp = "2026-08-01T12:10:00Z".parse().unwrap();
-    let ended = grant("gr_0000000001", |view| view["status"] = "revoked".into());
-    let short = active("gr_0000000002", "2026-08-01T12:15:00Z");
-    let long = active("gr_0000000003", "2026-08-01T12:55:00Z");
-    let ready = grant("gr_0000000004", |_| {});
-    let of = |grants: &[GrantView]| usable(grants, None, now).map(|view| view.grant.id().to_string());
-    assert_eq!(of(&[]), None);
-    assert_eq!(of(std::slice::from_ref(&ended)), None);
-    assert_eq!(of(&[short.clone(), ready.clone(), ended]).as_deref(), Some("gr_0000000004"));
-    assert_eq!(of(&[short, long, ready.clone()]).as_deref(), Some("gr_0000000003"));
-    assert_eq!(usable(&[ready], Some("read-write"), now), None);
+fn that_a_grant_is_joined_is_said() {
+    let view = grant("gr_0000000004", |view| view["reason"] = "BUG-812".into());
+    let wanted = |reason: &[&str]| {
+        let line = [&["tidegate", "psql", "orders"], reason].concat();
+        match super::super::args::Cli::try_parse_from(line).unwrap().command {
+            super::super::args::Command::People(super::super::people::Command::Psql(args)) => args.wanted,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        joining(&view, &wanted(&[])),
+        "joining your live grant gr_0000000004, asked for with: BUG-812"
+    );
+    assert_eq!(
+        joining(&view, &wanted(&["--reason", "BUG-812"])),
+        joining(&view, &wanted(&[]))
+    );
+    assert_eq!(
+        joining(&view, &wanted(&["--reason", "BUG-813"])),
+        "joining your live grant gr_0000000004, asked for with: BUG-812; your new reason is on record"
+    );
 }
 
 #[test]

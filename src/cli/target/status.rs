@@ -10,6 +10,7 @@ use crate::cli::args::Remote;
 use crate::cli::client::Client;
 use crate::cli::reach::Whose;
 use crate::cli::render;
+use crate::cli::table::{cut, less, whole};
 use crate::clock::Clock;
 use crate::control::model::{ProfileStatus, RoleBody, TargetStatus};
 use crate::names::TargetName;
@@ -102,9 +103,17 @@ fn roles(roles: &[RoleBody], now: Timestamp) -> String {
     if roles.is_empty() {
         return "No roles of grants.".to_owned();
     }
-    let mut table = render::table(["ROLE", "IDENTITY", "GRANT", "ENDS", "LOGIN", "BACKENDS", "SESSIONS"]);
-    for role in roles {
-        table.add_row([
+    let columns = [
+        whole("ROLE"),
+        cut("IDENTITY", 12),
+        less("GRANT", 1),
+        whole("ENDS"),
+        less("LOGIN", 2),
+        less("BACKENDS", 3),
+        less("SESSIONS", 4),
+    ];
+    let row = |role: &RoleBody| {
+        [
             render::visible(&role.role),
             role.identity.as_ref().map_or_else(|| "?".to_owned(), ToString::to_string),
             format!("{} ({})", role.grant, render::visible(&role.status)),
@@ -112,7 +121,7 @@ fn roles(roles: &[RoleBody], now: Timestamp) -> String {
             if role.can_login { "yes" } else { "no" }.to_owned(),
             role.backends.to_string(),
             role.sessions.to_string(),
-        ]);
-    }
-    table.trim_fmt()
+        ]
+    };
+    render::table(columns, &roles.iter().map(row).collect::<Vec<_>>())
 }

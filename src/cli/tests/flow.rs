@@ -62,14 +62,20 @@ async fn answer(State(play): State<Played>, method: Method, uri: Uri, headers: H
             "connection_string": "postgresql://gr_4k2m9x0a7b.k7:s3cret@127.0.0.1:7432/orders?sslmode=require",
         }),
         path if path.contains("/v1/grants/gr_4k2m9x0a7b") => grant(),
-        path if path.contains("/v1/requests") => {
-            assert!(path != "POST /v1/requests" || headers.contains_key("idempotency-key"));
+        "POST /v1/access" if play.live => json!({ "joined": grant() }),
+        path if path.contains("/v1/requests") || path == "POST /v1/access" => {
+            let asks = matches!(path, "POST /v1/requests" | "POST /v1/access");
+            assert!(!asks || headers.contains_key("idempotency-key"));
             let stands = if play.stands.len() > 1 {
                 play.stands.remove(0)
             } else {
                 play.stands[0]
             };
-            request(stands)
+            if path == "POST /v1/access" {
+                json!({ "request": request(stands) })
+            } else {
+                request(stands)
+            }
         }
         _ => return (StatusCode::NOT_FOUND, Json(json!({}))),
     };
@@ -114,14 +120,7 @@ async fn exec_asks_runs_and_gives_back() {
     let line = ["exec", "orders", "--for", "30m", "--reason", "ci", "--", "sh", "-c", CHECK];
     let (code, asked) = played(stands(&["approved"]), &line).await;
     assert_eq!(code, 7);
-    let whole = [
-        "GET /v1/me",
-        "GET /v1/grants",
-        "POST /v1/requests",
-        "GET /v1/grants/gr_4k2m9x0a7b",
-        LOGIN,
-        RELEASE,
-    ];
+    let whole = ["POST /v1/access", "GET /v1/grants/gr_4k2m9x0a7b", LOGIN, RELEASE];
     assert_eq!(asked, whole);
     // Also when the program is not there.
     let (code, asked) = played(stands(&["approved"]), &["exec", "orders", "--", "/nonexistent/program"]).await;
@@ -136,7 +135,7 @@ async fn a_grant_that_was_there_is_used_and_kept() {
     };
     let (code, asked) = played(live(), &["exec", "orders", "--", "sh", "-c", CHECK]).await;
     assert_eq!(code, 7);
-    assert_eq!(asked, ["GET /v1/me", "GET /v1/grants", LOGIN]);
+    assert_eq!(asked, ["POST /v1/access", LOGIN]);
     let (_, asked) = played(live(), &["exec", "orders", "--release", "--", "true"]).await;
     assert_eq!(asked.last().unwrap(), RELEASE);
 }

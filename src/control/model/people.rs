@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::schema::{RequestShape, UserShape};
+use super::super::schema::{GrantShape, RequestShape, UserShape};
+use super::{GrantView, ProfileBody};
 use crate::ids::{GrantId, RequestId};
 pub use crate::ledger::{RequestView, UserView};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
@@ -44,6 +45,9 @@ pub struct TargetBody {
     /// Its profiles, the narrowest first; the first is meant when none is named.
     #[schema(value_type = Vec<String>)]
     pub profiles: Vec<ProfileName>,
+    /// The same profiles, in words.
+    #[serde(default)]
+    pub details: Vec<ProfileBody>,
 }
 
 /// `GET /v1/targets/{name}/status`: the roles of a target's grants.
@@ -135,7 +139,7 @@ impl TargetStatus {
     }
 }
 
-/// Access is asked for: `POST /v1/requests`. Names are texts here, so that a mistyped one is answered with the nearest.
+/// Access is asked for: `POST /v1/requests` and `POST /v1/access`. Names are texts here, so that a mistyped one is answered with the nearest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRequestBody {
@@ -161,6 +165,19 @@ pub struct NewRequestBody {
     pub break_glass: bool,
 }
 
+/// The answer of `POST /v1/access`: one of the two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AccessBody {
+    /// A live grant of the caller that is what they ask for: nothing was asked anew, a new reason is on record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<GrantShape>, nullable = false)]
+    pub joined: Option<GrantView>,
+    /// The request, where there was no such grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub request: Option<RequestBody>,
+}
+
 /// A request, and who can say yes to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RequestBody {
@@ -171,6 +188,9 @@ pub struct RequestBody {
     /// The local users who could approve it, while it is pending.
     #[schema(value_type = Vec<String>)]
     pub approvers: Vec<IdentityName>,
+    /// It is pending, and nobody who may approve it is enabled here.
+    #[serde(default)]
+    pub waits_for_nobody: bool,
 }
 
 /// `GET /v1/requests`: a page.

@@ -20,7 +20,7 @@ use crate::control::Gate;
 use crate::control::caller::{Caller, Standing};
 use crate::control::hold::{Hold, Place};
 use crate::control::problem::ApiError;
-use crate::ledger::{Changed, RequestView};
+use crate::ledger::{Changed, GrantView, RequestView};
 use crate::names::IdentityName;
 use crate::request::Request;
 use crate::session::SessionView;
@@ -90,7 +90,7 @@ impl Subscriber {
                 () = self.standing.over() => return None,
                 changed = self.changes.recv() => match changed {
                     Ok(Changed::Request(request)) => self.request(&request).await,
-                    Ok(Changed::Grant(view)) => self.own(view.grant.identity()).then(|| event("grant", &*view)),
+                    Ok(Changed::Grant(view)) => self.grant(&view).await,
                     Err(RecvError::Lagged(missed)) => Some(event("lagged", &Lagged { missed })),
                     Err(RecvError::Closed) => return None,
                 },
@@ -126,6 +126,17 @@ impl Subscriber {
                 Some(event("request", &view))
             }
         }
+    }
+
+    /// A grant is also for those who may revoke it or have approved it.
+    async fn grant(&self, view: &GrantView) -> Option<Event> {
+        let seen = match &self.caller {
+            Caller::Person(person, _) if !self.own(view.grant.identity()) => {
+                self.gate.desk.grant(person, view.grant.id()).await.is_ok()
+            }
+            _ => true,
+        };
+        seen.then(|| event("grant", view))
     }
 
     fn own(&self, identity: &IdentityName) -> bool {

@@ -7,6 +7,7 @@ pub(super) mod audit;
 pub(super) mod clock;
 pub(super) mod events;
 pub(super) mod grants;
+pub(super) mod policy;
 pub(super) mod requests;
 pub(super) mod sessions;
 pub(super) mod targets;

@@ -10,12 +10,12 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 
 use super::{Answer, Taken, body, named, query, taken};
-use crate::access::{AccessError, Asked, Narrowed};
+use crate::access::{AccessError, Asked, Narrowed, Way};
 use crate::control::caller::{Caller, Standing};
 use crate::control::hold::Hold;
 use crate::control::model::{
-    ApproveBody, CommentBody, EmptyBody, LONGEST_PAGE, LONGEST_WAIT_SECONDS, NewRequestBody, PAGE, RequestBody, Requests,
-    RequestsQuery, WaitQuery,
+    AccessBody, ApproveBody, Briefing, CommentBody, EmptyBody, LONGEST_PAGE, LONGEST_WAIT_SECONDS, NewRequestBody, PAGE,
+    ProfileBody, RequestBody, Requests, RequestsQuery, WaitQuery,
 };
 use crate::control::problem::ApiError;
 use crate::control::{Gate, IDEMPOTENCY_HEADER};
@@ -32,9 +32,40 @@ pub(in crate::control) async fn submit(
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
-    let person = caller.person()?;
-    let body: NewRequestBody = body(&bytes)?;
-    let asked = Asked {
+    let view = gate.desk.submit(caller.person()?, asked(&headers, &bytes)?).await?;
+    let request = not_denied(view)?;
+    Ok((StatusCode::CREATED, Json(with_approvers(&gate, request).await)).into_response())
+}
+
+#[utoipa::path(post, path = "/v1/access", tag = "requests", summary = "Joins a live grant that is what is asked for, or asks for access", request_body = NewRequestBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "The caller's own key: asked again with it, it is the same request")),
+    responses((status = 200, description = "A live grant of the caller", body = AccessBody), (status = 201, description = "A request, approved or waiting for approvers", body = AccessBody)))]
+pub(in crate::control) async fn enter(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let (status, body) = match gate.desk.enter(caller.person()?, asked(&headers, &bytes)?).await? {
+        Way::Grant(view, _) => {
+            let joined = Some(*view);
+            (StatusCode::OK, AccessBody { joined, request: None })
+        }
+        Way::Request(view) => {
+            let request = Some(with_approvers(&gate, not_denied(*view)?).await);
+            (StatusCode::CREATED, AccessBody { joined: None, request })
+        }
+    };
+    Ok((status, Json(body)).into_response())
+}
+
+fn asked(headers: &HeaderMap, bytes: &[u8]) -> Result<Asked, ApiError> {
+    Ok(wanted(body(bytes)?, key(headers)?))
+}
+
+/// Turns a body into the wish that the desk takes.
+pub(super) fn wanted(body: NewRequestBody, key: Option<String>) -> Asked {
+    Asked {
         target: body.target,
         profile: body.profile,
         window: body.window_seconds.map(Duration::from_secs),
@@ -42,15 +73,19 @@ pub(in crate::control) async fn submit(
         ticket: body.ticket,
         max_sessions: body.max_sessions,
         break_glass: body.break_glass,
-        key: key(&headers)?,
-    };
-    let view = gate.desk.submit(person, asked).await?;
-    // A request made again under its key may be one that was denied.
-    if let Some(Outcome::Denied { why, .. }) = &view.request.outcome {
-        let (why, policies) = (why.clone(), Vec::new());
-        return Err(AccessError::Denied { why, policies }.into());
+        key,
     }
-    Ok((StatusCode::CREATED, Json(with_approvers(&gate, view).await)).into_response())
+}
+
+/// A request made again under its key may be one that was denied.
+fn not_denied(view: RequestView) -> Result<RequestView, AccessError> {
+    match &view.request.outcome {
+        Some(Outcome::Denied { why, .. }) => Err(AccessError::Denied {
+            why: why.clone(),
+            policies: Vec::new(),
+        }),
+        _ => Ok(view),
+    }
 }
 
 #[utoipa::path(get, path = "/v1/requests", tag = "requests", summary = "The requests", params(RequestsQuery), responses((status = 200, description = "One's own and those one may approve, a page", body = Requests)))]
@@ -174,6 +209,41 @@ pub(in crate::control) async fn review(
     Ok(Json(with_approvers(&gate, view).await))
 }
 
+#[utoipa::path(get, path = "/v1/requests/{id}/briefing", tag = "requests", summary = "What an approver has to know", params(("id" = String, Path, description = "The request")), responses((status = 200, description = "The request, what its profile may do, what came before, who is in", body = Briefing)))]
+pub(in crate::control) async fn briefing(
+    State(gate): State<Arc<Gate>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<Briefing> {
+    let view = see(&gate, &caller, &named(&id)?).await?;
+    let wish = view.request.wish.clone();
+    let filter = RequestFilter {
+        identity: Some(wish.identity.clone()),
+        limit: EARLIER + 1,
+        ..RequestFilter::default()
+    };
+    let mut earlier = match &caller {
+        Caller::Admin { .. } => gate.ledger.requests(filter).await?,
+        Caller::Person(person, _) => gate.desk.requests(person, filter).await?,
+    };
+    earlier.retain(|other| other.request.id != view.request.id);
+    earlier.truncate(EARLIER);
+    let mut sessions = gate.registry.list();
+    sessions.retain(|session| {
+        session.who.target == wish.target && (!caller.is(&wish.identity) || session.who.identity == wish.identity)
+    });
+    let words = gate.rules.borrow().words(&wish.target, &wish.profile);
+    Ok(Json(Briefing {
+        profile: ProfileBody::new(wish.profile, words),
+        earlier,
+        sessions,
+        request: with_approvers(&gate, view).await,
+    }))
+}
+
+/// Requests of the same identity in a briefing.
+const EARLIER: usize = 5;
+
 /// The request, if the caller may see it.
 async fn see(gate: &Gate, caller: &Caller, id: &RequestId) -> Result<RequestView, ApiError> {
     Ok(match caller {
@@ -187,12 +257,19 @@ fn pending(gate: &Gate, view: &RequestView) -> bool {
 }
 
 async fn with_approvers(gate: &Gate, request: RequestView) -> RequestBody {
-    let approvers = if pending(gate, &request) {
-        gate.desk.approvers(&request).await
+    let (approvers, waits_for_nobody) = if pending(gate, &request) {
+        (
+            gate.desk.approvers(&request).await,
+            gate.desk.waits_for_nobody(&request).await,
+        )
     } else {
-        Vec::new()
+        (Vec::new(), false)
     };
-    RequestBody { request, approvers }
+    RequestBody {
+        request,
+        approvers,
+        waits_for_nobody,
+    }
 }
 
 /// The caller's own key: printable, and no longer than one that a person or a machine makes up.

@@ -11,21 +11,38 @@ use axum::extract::{Path, State};
 use super::{Answer, named};
 use crate::control::Gate;
 use crate::control::caller::Caller;
-use crate::control::model::{RoleBody, TargetBody, TargetStatus, Targets};
+use crate::control::model::{ProfileBody, RoleBody, TargetBody, TargetStatus, Targets};
 use crate::control::problem::ApiError;
 use crate::ids::GrantId;
-use crate::names::TargetName;
+use crate::names::{ProfileName, TargetName};
 use crate::policy::Action;
 
 #[utoipa::path(get, path = "/v1/targets", tag = "targets", summary = "What can be asked for", responses((status = 200, description = "All targets", body = Targets)))]
-pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, _caller: Caller) -> Answer<Targets> {
-    let rules = gate.rules.borrow();
-    let target = |(name, profiles): (&_, &Vec<_>)| TargetBody {
-        name: Clone::clone(name),
-        profiles: profiles.clone(),
+pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<Targets> {
+    let details: BTreeMap<TargetName, Vec<ProfileBody>> = match &caller {
+        Caller::Person(person, _) => {
+            let offers = gate.desk.offers(person).into_iter();
+            offers
+                .map(|(target, offers)| (target, offers.into_iter().map(ProfileBody::from).collect()))
+                .collect()
+        }
+        // The operator asks for nothing, so there is no verdict.
+        Caller::Admin { .. } => {
+            let rules = gate.rules.borrow();
+            let details = |(target, profiles): (&TargetName, &Vec<ProfileName>)| {
+                let of = |profile: &ProfileName| ProfileBody::new(profile.clone(), rules.words(target, profile));
+                (target.clone(), profiles.iter().map(of).collect())
+            };
+            rules.targets.iter().map(details).collect()
+        }
+    };
+    let target = |(name, details): (TargetName, Vec<ProfileBody>)| TargetBody {
+        name,
+        profiles: details.iter().map(|detail| detail.profile.clone()).collect(),
+        details,
     };
     Ok(Json(Targets {
-        targets: rules.targets.iter().map(target).collect(),
+        targets: details.into_iter().map(target).collect(),
     }))
 }
 

@@ -93,18 +93,59 @@ async fn a_request_is_granted_at_once_used_and_given_back() {
             .starts_with("-----BEGIN CERTIFICATE-----\n")
     );
 
-    // Of others' grants one sees nothing, and gets no login.
-    let (_, others) = team.says(&team.lena, "GET /v1/grants", &Value::Null).await;
-    assert_eq!(others, json!({"grants": []}));
-    let (status, _) = team.says(&team.lena, &format!("GET /v1/grants/{grant}"), &Value::Null).await;
-    assert_eq!(status, 404);
-    let (status, problem) = team
-        .says(&team.lena, &format!("POST /v1/grants/{grant}/login"), &Value::Null)
-        .await;
-    assert_eq!(status, 404, "{problem}");
+    // Whoever may approve it sees it and gets no login; of others' grants one sees nothing.
+    let fred = team.served.json("POST /v1/users", r#"{"name":"fred","groups":[]}"#).await;
+    let fred = fred["token"].as_str().unwrap();
+    for (token, count, seen, login) in [(team.lena.as_str(), 1, 200, 403), (fred, 0, 404, 404)] {
+        let (_, others) = team.says(token, "GET /v1/grants", &Value::Null).await;
+        assert_eq!(others["grants"].as_array().unwrap().len(), count);
+        let (status, _) = team.says(token, &format!("GET /v1/grants/{grant}"), &Value::Null).await;
+        assert_eq!(status, seen);
+        let (status, problem) = team
+            .says(token, &format!("POST /v1/grants/{grant}/login"), &Value::Null)
+            .await;
+        assert_eq!(status, login, "{problem}");
+    }
+    // The same wish joins it; a longer one is asked for.
+    for (seconds, status, key) in [(600, 200, "joined"), (1_200, 201, "request")] {
+        let wish = json!({"target": "orders", "window_seconds": seconds});
+        let (found, access) = team.says(&team.ana, "POST /v1/access", &wish).await;
+        assert_eq!((found, access[key].is_object()), (status, true), "{access}");
+        valid(&document, &document["paths"]["/v1/access"]["post"], &access);
+    }
+    let briefing = format!("/v1/requests/{}/briefing", request["id"].as_str().unwrap());
+    let (status, answer) = team.says(&team.lena, &format!("GET {briefing}"), &Value::Null).await;
+    assert_eq!(
+        (status, &answer["profile"]["profile"]),
+        (200, &json!("read-only")),
+        "{answer}"
+    );
+    valid(&document, &document["paths"]["/v1/requests/{id}/briefing"]["get"], &answer);
+    let (_, targets) = team.says(&team.ana, "GET /v1/targets", &Value::Null).await;
+    assert_eq!(
+        targets["targets"][0]["details"][0]["verdict"]["verdict"], "automatic",
+        "{targets}"
+    );
+    valid(&document, &document["paths"]["/v1/targets"]["get"], &targets);
+    for (token, question, status) in [
+        (
+            &team.ana,
+            json!({"access": {"target": "orders", "profile": "read-write"}}),
+            200,
+        ),
+        (&team.ana, json!({"action": "extend", "grant": grant}), 200),
+        (&team.ana, json!({"action": "administer"}), 200),
+        (&team.ana, json!({"action": "administer", "identity": "lena"}), 403),
+        (&team.ana, json!({"action": "approve"}), 400),
+        (&team.ana, json!({"action": "fly"}), 400),
+    ] {
+        let (found, answer) = team.says(token, "POST /v1/policy/explain", &question).await;
+        assert_eq!(found, status, "{question}: {answer}");
+        valid(&document, &document["paths"]["/v1/policy/explain"]["post"], &answer);
+    }
 
     let (_, grants) = team.says(&team.ana, "GET /v1/grants", &Value::Null).await;
-    assert_eq!(grants["grants"].as_array().unwrap().len(), 1);
+    assert_eq!(grants["grants"].as_array().unwrap().len(), 2);
     valid(&document, &document["paths"]["/v1/grants"]["get"], &grants);
     let (status, released) = team
         .says(&team.ana, &format!("POST /v1/grants/{grant}/release"), &Value::Null)

@@ -59,6 +59,7 @@ impl Stage {
             approvals_needed: approvals,
             approvals: Vec::new(),
             outcome: None,
+            narrowed_from: None,
             review: None,
         };
         let lobby = Arc::new(Lobby::default());
@@ -67,6 +68,7 @@ impl Stage {
         let wait = Wait {
             request: watched,
             approvers: vec![name("ben@example.com"), name("lea@example.com")],
+            nobody: false,
             limit,
             repeat: REPEAT,
         };

@@ -1,0 +1,171 @@
+//! Explains what the policies would answer and what would have to change, without anything being done.
+//!
+//! It makes no request and puts no decision on record, for none is made. INVARIANT: about others only those are told who may read
+//! the log or administer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use super::{AccessError, Asked, Desk, Rules, Visitor, decide, rule};
+use crate::identity::{Identity, Source};
+use crate::ids::{GrantId, RequestId};
+use crate::names::{GroupName, IdentityName};
+use crate::policy::{Access, Action, Context, Decision, Explanation, Policies, Question, Resource};
+use crate::request::Wish;
+
+/// A question that is not acted on.
+#[derive(Debug, Clone)]
+pub struct Hypothesis {
+    /// The identity that would do it; `None`: that of the question.
+    pub identity: Option<IdentityName>,
+    /// In which groups; `None`: those they are in.
+    pub groups: Option<BTreeSet<GroupName>>,
+    /// When, as the policies' zone has it; `None`: now.
+    pub at: Option<String>,
+    /// From where; `None`: from where the question comes.
+    pub client: Option<IpAddr>,
+    /// The subject of the question.
+    pub about: About,
+}
+
+/// The subject of a question.
+#[derive(Debug, Clone)]
+pub enum About {
+    /// Asking for access: with an approver, without one, or by break-glass.
+    Access(Asked),
+    /// Approving, rejecting or reviewing a request.
+    Request(RequestId),
+    /// Extending or revoking a grant.
+    Grant(Action, GrantId),
+    /// Reading the log, administering.
+    Gate(Action),
+}
+
+/// The answer to a question that is not acted on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained {
+    /// To whom.
+    pub identity: IdentityName,
+    /// The action.
+    pub action: Action,
+    /// The access it is about.
+    pub wish: Option<Wish>,
+    /// The answer.
+    pub answer: ExplainedAnswer,
+    /// SHA-256 of the policies.
+    pub policy_set: String,
+}
+
+/// The answer to a question that is not acted on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExplainedAnswer {
+    /// The verdict on a request, and what would make it better.
+    Access(Explanation),
+    /// The decision, and the reason for a no.
+    Action(Decision, Option<String>),
+}
+
+impl Desk {
+    /// Answers a question without acting on it: about oneself always, about others for those who may read the log or administer.
+    pub async fn explain(&self, who: &Visitor, wanted: Hypothesis) -> Result<Explained, AccessError> {
+        let own = wanted.identity.as_ref().is_none_or(|identity| identity == who.name());
+        let as_they_are = own && wanted.groups.is_none();
+        if !(as_they_are || self.would(who, Action::Administer)) {
+            self.may(who, Action::ReadLog).await?;
+        }
+        let rules = self.rules();
+        let policies = rules
+            .policies
+            .clone()
+            .ok_or_else(|| AccessError::Invalid("this gate has no policies: nobody can ask for anything".to_owned()))?;
+        let identity = self.hypothetical(who, &wanted);
+        let mut context = self.context(&identity.name, wanted.client.or(who.client.filter(|_| own)));
+        if let Some(text) = &wanted.at {
+            context.now = time(&policies, text)?;
+        }
+        let explained = |action, wish, answer| Explained {
+            identity: identity.name.clone(),
+            action,
+            wish,
+            answer,
+            policy_set: policies.hash().to_owned(),
+        };
+        let decided = |action, resource: Resource<'_>| decided(&rules, &identity, (action, resource), context);
+        match &wanted.about {
+            About::Access(asked) => {
+                let wish = decide::wish(&rules, &identity, asked)?;
+                let explanation = policies.explain(&identity, &wish, context, &known(&rules));
+                let action = if wish.break_glass {
+                    Action::BreakGlass
+                } else {
+                    Action::Request
+                };
+                Ok(explained(action, Some(wish), ExplainedAnswer::Access(explanation)))
+            }
+            About::Request(id) => {
+                let request = self.request(who, id).await?.request;
+                let answer = decided(Action::Approve, Resource::Request(&request));
+                Ok(explained(Action::Approve, Some(request.wish.clone()), answer))
+            }
+            About::Grant(action, id) => {
+                let grant = self.grant(who, id).await?.grant;
+                let wish = self.wish_of(&rules, &grant, grant.window()).await?;
+                let answer = decided(*action, Resource::Access(&wish));
+                Ok(explained(*action, Some(wish), answer))
+            }
+            About::Gate(action) => Ok(explained(*action, None, decided(*action, Resource::Gate))),
+        }
+    }
+
+    /// Whoever it is about: as they are known here, or as the question has it.
+    fn hypothetical(&self, who: &Visitor, wanted: &Hypothesis) -> Identity {
+        let named = wanted.identity.as_ref().filter(|named| *named != who.name());
+        let mut identity = named.map_or_else(
+            || who.identity.clone(),
+            |name| Identity {
+                name: name.clone(),
+                groups: self.0.ledger.user(name).map(|user| user.groups).unwrap_or_default(),
+                source: Source::Local,
+                claims: BTreeMap::new(),
+            },
+        );
+        if let Some(groups) = &wanted.groups {
+            identity.groups.clone_from(groups);
+        }
+        identity
+    }
+}
+
+fn time(policies: &Policies, text: &str) -> Result<Timestamp, AccessError> {
+    let wrong = || format!("{text:?} is not a time: write 2026-08-03T10:00, or 2026-08-03T08:00Z");
+    policies.time(text).ok_or_else(|| AccessError::Invalid(wrong()))
+}
+
+/// Names of targets and profiles, for suggestions.
+fn known(rules: &Rules) -> Vec<Access> {
+    let targets = rules.targets.iter();
+    targets
+        .map(|(target, profiles)| Access {
+            target: target.clone(),
+            profiles: profiles.clone(),
+        })
+        .collect()
+}
+
+fn decided(rules: &Rules, identity: &Identity, (action, resource): (Action, Resource<'_>), context: Context) -> ExplainedAnswer {
+    let question = Question {
+        identity,
+        action,
+        resource,
+        context,
+    };
+    let decision = rules
+        .policies
+        .as_ref()
+        .map_or_else(rule::nothing, |policies| policies.decide(&question));
+    let why = rules.policies.as_ref().filter(|_| !decision.allowed);
+    let why = why.map(|policies| policies.why(&question, &decision));
+    ExplainedAnswer::Action(decision, why)
+}

@@ -1,0 +1,114 @@
+//! Compares a wish with what an identity has already: a live grant is joined, a pending request is found again.
+//!
+//! It makes no request. INVARIANT: a grant is joined only by a wish for its profile, and never by one for more than it gives; a
+//! new reason is on record before anybody comes in by it.
+
+use std::borrow::Cow;
+
+use super::{AccessError, Asked, Desk, Rules, Visitor};
+use crate::audit::event::{Event, GrantJoined};
+use crate::grant::Grant;
+use crate::ledger::{GrantView, LedgerError, RequestView};
+use crate::names::ProfileName;
+use crate::request::{Request, Wish};
+
+/// A live grant, with the request it came of where there is one.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    pub(super) view: GrantView,
+    pub(super) request: Option<Request>,
+}
+
+/// Returns the candidate that is what is asked for. One of exactly the profile goes before one that an approver has narrowed from
+/// it; among equals the first goes.
+pub(super) fn fitting(rules: &Rules, mut candidates: Vec<Candidate>, asked: &Asked, wish: &Wish) -> Option<Candidate> {
+    candidates.retain(|candidate| covers(rules, candidate, asked, wish));
+    let exact = candidates
+        .iter()
+        .position(|candidate| profile_of(rules, &candidate.view.grant, asked) == Some(&wish.profile));
+    let chosen = exact.unwrap_or(0);
+    (chosen < candidates.len()).then(|| candidates.swap_remove(chosen))
+}
+
+/// Returns whether a candidate covers a wish. Where the wish names nothing, what there is will do; but the profile is the narrowest then.
+fn covers(rules: &Rules, candidate: &Candidate, asked: &Asked, wish: &Wish) -> bool {
+    let grant = &candidate.view.grant;
+    let request = candidate.request.as_ref();
+    let extent = request.map(Request::asked_for);
+    let profile = profile_of(rules, grant, asked) == Some(&wish.profile)
+        || extent.as_ref().is_some_and(|extent| extent.profile == wish.profile);
+    // The answer to a wish that an approver has narrowed is the answer to the same wish again.
+    let longest = extent.map_or(grant.window(), |extent| extent.window.max(grant.window()));
+    let ticket = request.and_then(|request| request.wish.ticket.as_ref());
+    profile
+        && asked.window.is_none_or(|window| window <= longest)
+        && asked.max_sessions.is_none_or(|sessions| sessions <= grant.max_sessions())
+        && (wish.ticket.is_none() || wish.ticket.as_ref() == ticket)
+}
+
+/// The profile of a grant. One made by hand without a profile has that of a target which has one only, if none is named.
+fn profile_of<'a>(rules: &'a Rules, grant: &'a Grant, asked: &Asked) -> Option<&'a ProfileName> {
+    let only = || match rules.targets.get(grant.target()).map(Vec::as_slice) {
+        Some([only]) if asked.profile.is_none() => Some(only),
+        _ => None,
+    };
+    grant.profile().or_else(only)
+}
+
+/// Returns whether a pending request is the one that is asked for again: in all that is named.
+pub(super) fn same_wish(pending: &Request, asked: &Asked, wish: &Wish) -> bool {
+    let extent = pending.asked_for();
+    let before = &pending.wish;
+    extent.profile == wish.profile
+        && before.break_glass == wish.break_glass
+        && asked.window.is_none_or(|_| extent.window.as_secs() == wish.window.as_secs())
+        && asked.max_sessions.is_none_or(|sessions| sessions == before.max_sessions)
+        && (wish.reason.is_none() || wish.reason == before.reason)
+        && (wish.ticket.is_none() || wish.ticket == before.ticket)
+}
+
+impl Desk {
+    /// Returns the live grant that is what is asked for, with a new reason on record.
+    pub(super) async fn joined(
+        &self,
+        who: &Visitor,
+        rules: &Rules,
+        asked: &Asked,
+        wish: &Wish,
+    ) -> Result<Option<Candidate>, AccessError> {
+        // What is opened at once is opened for the reason given, and reviewed by it.
+        if asked.break_glass {
+            return Ok(None);
+        }
+        let mut candidates = Vec::new();
+        for view in self.0.ledger.live_grants(who.name(), &wish.target) {
+            let request = match view.grant.request() {
+                Some(id) => Some(self.find(id).await?.request),
+                None => None,
+            };
+            candidates.push(Candidate { view, request });
+        }
+        let Some(candidate) = fitting(rules, candidates, asked, wish) else {
+            return Ok(None);
+        };
+        let grant = &candidate.view.grant;
+        if let Some(reason) = wish.reason.as_deref().filter(|reason| Some(*reason) != grant.reason()) {
+            let event = Event::GrantJoined(Cow::Owned(GrantJoined {
+                grant: grant.id().clone(),
+                identity: who.name().clone(),
+                target: grant.target().clone(),
+                profile: grant.profile().cloned(),
+                reason: reason.to_owned(),
+                client: who.client.map(|client| client.to_canonical()),
+            }));
+            self.0.journal.record(&event).await.map_err(LedgerError::from)?;
+        }
+        Ok(Some(candidate))
+    }
+
+    /// Returns the pending request that is asked for again.
+    pub(super) fn asked_again(&self, who: &Visitor, asked: &Asked, wish: &Wish) -> Option<RequestView> {
+        let pending = self.0.ledger.pending_requests(who.name(), &wish.target);
+        pending.into_iter().find(|view| same_wish(&view.request, asked, wish))
+    }
+}

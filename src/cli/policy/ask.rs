@@ -1,0 +1,102 @@
+//! `policy explain` at a gate: the policies in force are asked, with the groups and grants there are.
+//!
+//! It decides nothing; the gate answers for oneself always, for others by policy.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::ExplainArgs;
+use crate::cli::client::Client;
+use crate::cli::reach::Whose;
+use crate::cli::render::{self, visible};
+use crate::control::model::{ExplainBody, Explanation, NewRequestBody, VerdictBody};
+use crate::duration;
+
+/// Asks the gate and prints its answer.
+pub(super) async fn explain(config: &Path, args: ExplainArgs) -> anyhow::Result<()> {
+    let of_access = matches!(
+        args.action.as_deref(),
+        None | Some("request" | "auto-approve" | "break-glass")
+    );
+    if of_access && args.target.is_none() {
+        anyhow::bail!("name where to (--target NAME); what there is: tidegate targets");
+    }
+    let client = Client::new(Whose::Person, config, &args.place)?;
+    let output = args.folder.output;
+    let body = question(args);
+    let explanation: Explanation = client.post("/v1/policy/explain", &body).await?;
+    render::show(output, &explanation, told)
+}
+
+fn question(args: ExplainArgs) -> ExplainBody {
+    let access = args.target.map(|target| NewRequestBody {
+        target: target.to_string(),
+        profile: args.profile.map(|profile| profile.to_string()),
+        window_seconds: args.window.map(|window| window.as_secs()),
+        reason: args.reason,
+        ticket: args.ticket,
+        max_sessions: args.sessions,
+        break_glass: args.break_glass,
+    });
+    ExplainBody {
+        identity: args.identity,
+        groups: (!args.group.is_empty()).then_some(args.group),
+        action: args.action,
+        access,
+        request: args.request,
+        grant: args.grant,
+        at: args.at,
+        client: args.from,
+    }
+}
+
+/// An answer as a person reads it.
+fn told(explanation: &Explanation) -> String {
+    let Explanation {
+        identity,
+        action,
+        target,
+        profile,
+        window_seconds,
+        answer,
+        policies,
+        remedies,
+        ..
+    } = explanation;
+    let about = match (target, profile, window_seconds) {
+        (Some(target), Some(profile), Some(window)) => {
+            format!(
+                "{action} {target}/{profile} for {}",
+                duration::show(Duration::from_secs(*window))
+            )
+        }
+        _ => action.clone(),
+    };
+    let mut text = format!("{identity}, {}: {}", visible(&about), words(answer));
+    if let Some(why) = &answer.why {
+        text = format!("{text}\n  why: {}", visible(why));
+    }
+    let by = match policies.as_slice() {
+        [] => "no policy (what none permits is denied)".to_owned(),
+        policies => policies.join(", "),
+    };
+    text = format!("{text}\n  decided by: {}", visible(&by));
+    if target.is_some() && remedies.is_empty() && !matches!(answer.verdict.as_str(), "automatic" | "allowed") {
+        text.push_str("\n  nothing that could be changed in the request would make it better");
+    }
+    for remedy in remedies {
+        text = format!("{text}\n  {}: {}", visible(&remedy.change), words(&remedy.answer));
+    }
+    text
+}
+
+/// A verdict in words.
+#[must_use]
+pub(in crate::cli) fn words(answer: &VerdictBody) -> String {
+    match (answer.verdict.as_str(), answer.approvals) {
+        ("automatic", _) => "approved automatically".to_owned(),
+        ("approvals", Some(1) | None) => "needs one approver".to_owned(),
+        ("approvals", Some(approvals)) => format!("needs {approvals} approvers"),
+        (other, _) => visible(other),
+    }
+}

@@ -1,0 +1,108 @@
+//! `targets`: what can be asked for, in words.
+//!
+//! It asks; the gate says what would become of a request.
+
+use std::path::Path;
+
+use super::args::Remote;
+use super::client::Client;
+use super::policy::verdict_words;
+use super::reach::Whose;
+use super::render::{self, visible};
+use super::table::{cut, whole};
+use crate::control::model::{ProfileBody, Targets};
+
+pub(super) async fn run(config: &Path, target: Option<String>, remote: &Remote) -> anyhow::Result<()> {
+    let client = Client::new(Whose::Person, config, &remote.place)?;
+    let mut targets: Targets = client.get("/v1/targets", &()).await?;
+    if let Some(wanted) = &target {
+        targets.targets.retain(|target| target.name.as_str() == wanted);
+        if targets.targets.is_empty() {
+            anyhow::bail!("there is no target {wanted} at this gate: `tidegate targets` lists them");
+        }
+    }
+    render::show(remote.printing.output, &targets, |targets| match target {
+        Some(_) => told(targets),
+        None => listed(targets),
+    })
+}
+
+/// One line for each profile.
+fn listed(targets: &Targets) -> String {
+    let rows = targets.targets.iter().flat_map(|target| {
+        target.details.iter().map(|detail| {
+            [
+                format!("{}/{}", target.name, detail.profile),
+                how(detail),
+                visible(&detail.may.join("; ")),
+            ]
+        })
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return "This gate has no targets.".to_owned();
+    }
+    let table = render::table([whole("TARGET"), cut("A REQUEST", 20), cut("MAY", 20)], &rows);
+    format!("{table}\n\nMasks and guard rails of one: tidegate targets NAME")
+}
+
+/// Everything about one target.
+fn told(targets: &Targets) -> String {
+    let of = |name: &str, detail: &ProfileBody| {
+        let mut rows = vec![("target", format!("{name}/{}", detail.profile)), ("a request", how(detail))];
+        rows.extend(words(detail));
+        render::list(&rows)
+    };
+    let targets = targets.targets.iter();
+    let all = targets.flat_map(|target| target.details.iter().map(|detail| of(target.name.as_str(), detail)));
+    all.collect::<Vec<_>>().join("\n\n")
+}
+
+/// Returns the rights, masks and rails of a profile as rows.
+#[must_use]
+pub(super) fn words(detail: &ProfileBody) -> Vec<(&'static str, String)> {
+    let rows = |name, lines: &[String]| lines.iter().map(|line| (name, visible(line))).collect::<Vec<_>>();
+    [
+        rows("may", &detail.may),
+        rows("masked", &detail.masks),
+        rows("rail", &detail.rails),
+    ]
+    .concat()
+}
+
+fn how(detail: &ProfileBody) -> String {
+    let Some(verdict) = &detail.verdict else {
+        return "-".to_owned();
+    };
+    let why = verdict.why.as_ref().map(|why| format!(": {}", visible(why)));
+    let reason = if detail.needs_reason { ", with a --reason" } else { "" };
+    format!("{}{reason}{}", verdict_words(verdict), why.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_asked_for_in_words() {
+        let targets: Targets = serde_json::from_value(serde_json::json!({"targets": [{
+        "name": "orders", "profiles": ["read-only", "read-write"], "details": [
+            {"profile": "read-only", "may": ["read public.*"], "masks": ["public.cards.number: nothing"],
+             "rails": ["only these statements: select"], "verdict": {"verdict": "automatic"}},
+            {"profile": "read-write", "may": ["read public.*", "update public.*"],
+             "verdict": {"verdict": "approvals", "approvals": 2}, "needs_reason": true},
+        ]}]}))
+        .unwrap();
+        let list = listed(&targets);
+        assert!(
+            list.contains("orders/read-only") && list.contains("approved automatically"),
+            "{list}"
+        );
+        assert!(list.contains("needs 2 approvers, with a --reason"), "{list}");
+        let all = told(&targets);
+        assert!(
+            all.contains("masked     public.cards.number: nothing") && all.contains("rail       only these statements: select"),
+            "{all}"
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! `request show` and `requests --watch`: what an approver looks at before and while they decide.
+//!
+//! It decides nothing.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::args::{Output, Remote};
+use super::client::Client;
+use super::reach::Whose;
+use super::render::{self, time, visible};
+use super::{show, targets};
+use crate::clock::Clock;
+use crate::control::model::{Briefing, RequestView};
+use crate::duration;
+use crate::ids::RequestId;
+
+/// Between two attempts to hear of changes.
+const PAUSE: Duration = Duration::from_secs(5);
+/// An event's data.
+const DATA: &[u8] = b"data:";
+
+/// Shows a request with what an approver has to know.
+pub(super) async fn brief(config: &Path, request: &RequestId, remote: &Remote) -> anyhow::Result<()> {
+    let client = Client::new(Whose::Person, config, &remote.place)?;
+    let briefing: Briefing = client.get(&format!("/v1/requests/{request}/briefing"), &()).await?;
+    let now = Clock::system(None).now();
+    render::show(remote.printing.output, &briefing, |briefing| told(briefing, now))
+}
+
+fn told(briefing: &Briefing, now: Timestamp) -> String {
+    let Briefing {
+        request,
+        profile,
+        earlier,
+        sessions,
+    } = briefing;
+    let mut parts = vec![show::request(&request.request, &request.approvers, now)];
+    parts.push(format!(
+        "The profile {}:\n{}",
+        profile.profile,
+        render::list(&targets::words(profile))
+    ));
+    let identity = &request.request.request.wish.identity;
+    parts.push(match earlier.as_slice() {
+        [] => format!("No earlier request of {identity} that you may see."),
+        earlier => format!("Earlier requests of {identity}:\n{}", show::requests(earlier, now)),
+    });
+    let target = &request.request.request.wish.target;
+    parts.push(match sessions.as_slice() {
+        [] => format!("Nobody else is on {target} now."),
+        sessions => format!("On {target} now:\n{}", render::sessions(sessions, now)),
+    });
+    parts.join("\n\n")
+}
+
+/// Prints every change of a request the caller may see, until nobody reads any more.
+pub(super) async fn requests(client: &Client, output: Output) -> anyhow::Result<()> {
+    loop {
+        let mut open = true;
+        let told = client
+            .lines("/v1/events", &(), |line| {
+                open = line
+                    .strip_prefix(DATA)
+                    .and_then(changed)
+                    .is_none_or(|view| print(output, &view));
+                open
+            })
+            .await;
+        if !open {
+            return Ok(());
+        }
+        // A stream ends with the gate, after an hour, and when what may be seen has changed. A gate that says no says why.
+        match told {
+            Err(error) if !error.may_pass() => return Err(error.into()),
+            _ => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// The request of an event; other events are about something else.
+fn changed(data: &[u8]) -> Option<RequestView> {
+    serde_json::from_slice(data).ok()
+}
+
+fn print(output: Output, view: &RequestView) -> bool {
+    match output {
+        Output::Json => serde_json::to_string(view).is_ok_and(|line| render::print_line(&line)),
+        Output::Table => render::print_line(&line(view, Clock::system(None).now())),
+    }
+}
+
+/// One line: what happened, to what, and what can be done.
+fn line(view: &RequestView, now: Timestamp) -> String {
+    let (request, wish) = (&view.request, &view.request.wish);
+    let reason = wish.reason.as_deref().map(|reason| format!(": {}", visible(reason)));
+    let next = if view.status == "pending" {
+        format!("; tidegate request show {}", request.id)
+    } else {
+        String::new()
+    };
+    format!(
+        "{}  {} {} {}, {}/{} for {}{}{next}",
+        time(now),
+        visible(&view.status),
+        request.id,
+        wish.identity,
+        wish.target,
+        wish.profile,
+        duration::show(wish.window),
+        reason.unwrap_or_default()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending() -> serde_json::Value {
+        serde_json::json!({
+            "id": "rq_4k2m9x0a7b", "identity": "ana", "target": "orders", "profile": "read-write", "window_seconds": 1800,
+            "reason": "BUG-812", "max_sessions": 10, "submitted_at": "2026-08-01T12:00:00Z",
+            "expires_at": "2026-08-01T13:00:00Z", "approvals_needed": 1, "status": "pending", "approvals_missing": 1,
+        })
+    }
+
+    #[test]
+    fn only_requests_are_told_and_what_to_do() {
+        let now = "2026-08-01T12:00:01Z".parse().unwrap();
+        let view = changed(pending().to_string().as_bytes()).unwrap();
+        assert_eq!(
+            line(&view, now),
+            "2026-08-01 12:00:01Z  pending rq_4k2m9x0a7b ana, orders/read-write for 30m: BUG-812; tidegate request show rq_4k2m9x0a7b"
+        );
+        assert!(changed(br#"{"missed":3}"#).is_none());
+        assert!(changed(br#"{"id":"gr_4k2m9x0a7b","status":"active"}"#).is_none());
+    }
+
+    #[test]
+    fn an_approver_reads_what_the_profile_may_do() {
+        let mut request = pending();
+        request["approvers"] = serde_json::json!(["lea"]);
+        let briefing: Briefing = serde_json::from_value(serde_json::json!({
+            "request": request, "earlier": [], "sessions": [],
+            "profile": {"profile": "read-write", "may": ["update public.*"], "masks": ["public.cards.number: nothing"],
+                        "rails": ["UPDATE and DELETE only with a WHERE"]},
+        }))
+        .unwrap();
+        let text = told(&briefing, "2026-08-01T12:00:01Z".parse().unwrap());
+        for part in [
+            "orders/read-write",
+            "update public.*",
+            "cards.number: nothing",
+            "only with a WHERE",
+            "can approve",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Profiles in words, for those who ask for them and those who approve.
+//!
+//! It only says what the configuration says; whether the database agrees is for `target status`.
+
+use std::fmt::Display;
+
+use super::profiles::ProfileSettings;
+use crate::access::ProfileWords;
+use crate::rails::Rules;
+use crate::rights::{Mask, Rights};
+
+impl ProfileSettings {
+    /// Returns the profile in words.
+    #[must_use]
+    pub fn words(&self) -> ProfileWords {
+        ProfileWords {
+            may: self.rights.as_ref().map_or_else(unknown, may),
+            masks: self.rights.as_ref().map(masks).unwrap_or_default(),
+            rails: self.rails.as_ref().map(rails).unwrap_or_default(),
+        }
+    }
+}
+
+fn unknown() -> Vec<String> {
+    vec!["whatever the target's own account may do: the profile is only a name".to_owned()]
+}
+
+fn may(rights: &Rights) -> Vec<String> {
+    let parts = [
+        ("read", listed(&rights.select)),
+        ("insert into", listed(&rights.insert)),
+        ("update", listed(&rights.update)),
+        ("delete from", listed(&rights.delete)),
+        ("use sequences", listed(&rights.usage)),
+        ("call", listed(&rights.execute)),
+        ("create objects in", listed(&rights.create)),
+    ];
+    let mut may: Vec<String> = parts
+        .into_iter()
+        .filter_map(|(verb, what)| Some(format!("{verb} {}", what?)))
+        .collect();
+    if rights.future {
+        may.push("the same of what is made later".to_owned());
+    }
+    may
+}
+
+fn masks(rights: &Rights) -> Vec<String> {
+    let shown = |mask: &Mask| match mask {
+        Mask::Partial => "only the last characters".to_owned(),
+        Mask::Hash => "a salted hash".to_owned(),
+        Mask::Null => "nothing".to_owned(),
+        Mask::Constant(text) => format!("always '{text}'"),
+    };
+    let columns = rights.masks.iter().flat_map(|table| {
+        let name = format!("{}.{}", table.schema, table.name);
+        table
+            .columns
+            .iter()
+            .map(move |(column, mask)| format!("{name}.{column}: {}", shown(mask)))
+    });
+    columns.collect()
+}
+
+fn rails(rules: &Rules) -> Vec<String> {
+    let mut said = Vec::new();
+    if let Some(kinds) = &rules.statements {
+        let (refused, allowed): (Vec<_>, Vec<_>) = kinds.iter().partition(|kind| kind.starts_with('!'));
+        if !allowed.is_empty() {
+            said.extend(listed(&allowed).map(|kinds| format!("only these statements: {kinds}")));
+        }
+        let refused: Vec<_> = refused.iter().map(|kind| kind.trim_start_matches('!')).collect();
+        said.extend(listed(&refused).map(|kinds| format!("not these statements: {kinds}")));
+    }
+    if rules.need_where {
+        said.push("UPDATE and DELETE only with a WHERE".to_owned());
+    }
+    said.extend(listed(&rules.deny_tables).map(|tables| format!("no statement names {tables}")));
+    if let Some(bytes) = rules.max_sql_bytes {
+        said.push(format!("no statement is longer than {bytes} bytes"));
+    }
+    if rules.refuse_unknown {
+        said.push("what cannot be read is refused".to_owned());
+    }
+    said
+}
+
+/// Names in a row; `None` where there are none.
+fn listed<T: Display>(names: &[T]) -> Option<String> {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::from_text;
+
+    #[test]
+    fn a_profile_reads_like_one() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("orders.password"), "s3cret\n").unwrap();
+        let text = r#"
+[targets.orders]
+address = "127.0.0.1:5432"
+user = "gate"
+[targets.orders.profiles.read-only]
+select = ["public.*", "!public.secrets"]
+mask = { "public.cards" = { number = "partial", holder = { constant = "***" } } }
+[targets.orders.profiles.read-only.rails]
+statements = ["select"]
+need_where = true
+deny_tables = ["public.secrets"]
+[targets.names]
+address = "127.0.0.1:5432"
+user = "gate"
+profiles = ["default"]
+password_file = "orders.password"
+"#;
+        let settings = from_text(&folder.path().join("tidegate.toml"), text).unwrap();
+        let words = |target: usize| settings.targets[target].profiles[0].words();
+        let all: Vec<_> = settings.targets.iter().map(|target| target.name.to_string()).collect();
+        assert_eq!(all, ["orders", "names"]);
+        let orders = words(0);
+        assert_eq!(orders.may, ["read public.*, !public.secrets"]);
+        let mut masks = orders.masks.clone();
+        masks.sort();
+        assert_eq!(
+            masks,
+            [
+                "public.cards.holder: always '***'",
+                "public.cards.number: only the last characters"
+            ]
+        );
+        assert_eq!(
+            orders.rails,
+            [
+                "only these statements: select",
+                "UPDATE and DELETE only with a WHERE",
+                "no statement names public.secrets",
+                "what cannot be read is refused",
+            ]
+        );
+        assert!(words(1).may[0].contains("only a name"));
+    }
+}

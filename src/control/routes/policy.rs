@@ -1,0 +1,58 @@
+//! `/v1/policy/explain`: what the policies would answer, and what would change that. Nothing is done by it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+
+use super::requests::wanted;
+use super::{Answer, body};
+use crate::access::{About, Hypothesis};
+use crate::control::Gate;
+use crate::control::caller::Caller;
+use crate::control::model::{ExplainBody, Explanation};
+use crate::control::problem::ApiError;
+use crate::policy::Action;
+
+#[utoipa::path(post, path = "/v1/policy/explain", tag = "policy", summary = "What the policies would answer, and what would change it",
+    description = "About oneself always; about others with `read-log` or `administer`.",
+    request_body = ExplainBody, responses((status = 200, description = "The answer; nothing was done", body = Explanation)))]
+pub(in crate::control) async fn explain(State(gate): State<Arc<Gate>>, caller: Caller, bytes: Bytes) -> Answer<Explanation> {
+    let question: ExplainBody = body(&bytes)?;
+    let person = caller.person()?;
+    let about = about(&question)?;
+    let hypothesis = Hypothesis {
+        identity: question.identity,
+        groups: question.groups.map(|groups| groups.into_iter().collect()),
+        at: question.at,
+        client: question.client,
+        about,
+    };
+    Ok(Json(gate.desk.explain(person, hypothesis).await?.into()))
+}
+
+fn about(question: &ExplainBody) -> Result<About, ApiError> {
+    let missing = |what: &str| ApiError::Malformed(format!("this action is about {what}: name it"));
+    let name = question.action.as_deref().unwrap_or(Action::Request.name());
+    let action = Action::ALL.into_iter().find(|action| action.name() == name);
+    let action = action.ok_or_else(|| {
+        let all: Vec<&str> = Action::ALL.iter().map(|action| action.name()).collect();
+        ApiError::Malformed(format!(
+            "`{name}` is no action of the policies; these are: {}",
+            all.join(", ")
+        ))
+    })?;
+    Ok(match action {
+        Action::Request | Action::AutoApprove | Action::BreakGlass => {
+            let mut access = question.access.clone().ok_or_else(|| missing("an access (`access`)"))?;
+            access.break_glass |= action == Action::BreakGlass;
+            About::Access(wanted(access, None))
+        }
+        Action::Approve => About::Request(question.request.clone().ok_or_else(|| missing("a request (`request`)"))?),
+        Action::Extend | Action::Revoke => {
+            About::Grant(action, question.grant.clone().ok_or_else(|| missing("a grant (`grant`)"))?)
+        }
+        Action::ReadLog | Action::Administer => About::Gate(action),
+    })
+}
