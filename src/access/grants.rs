@@ -80,10 +80,10 @@ impl Desk {
     pub async fn revoke(&self, who: &Visitor, grant: &GrantId, reason: Option<&str>) -> Result<GrantView, AccessError> {
         let reason = decide::reason(&self.rules().caps, reason)?;
         let grant = self.0.ledger.grant(grant).await?.grant;
-        if grant.identity() != who.name() {
-            if let Err(error) = self.may_revoke(who, &grant).await {
-                return Err(self.hidden(who, &grant, error).await);
-            }
+        if grant.identity() != who.name()
+            && let Err(error) = self.may_revoke(who, &grant).await
+        {
+            return Err(self.hidden(who, &grant, error).await);
         }
         Ok(self
             .0

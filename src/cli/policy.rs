@@ -1,7 +1,7 @@
 //! `policy`: checks a folder of policies, runs its tables of cases, and explains what would become of a request.
 //!
 //! `check` and `test` ask no gate: what they say is of the files in the folder, which a running gate may not have read yet. So does
-//! `explain --dir`; without it, [`ask`] puts the question to the gate.
+//! `explain --dir`; without it, `ask` puts the question to the gate.
 
 mod ask;
 

@@ -493,7 +493,7 @@ fn a_secret_that_everybody_may_read_is_noted() {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
         from_text(&folder.path().join("tidegate.toml"), text).unwrap().exposed
     };
-    assert_eq!(exposed(0o644), [file.clone()]);
+    assert_eq!(exposed(0o644), std::slice::from_ref(&file));
     assert!(exposed(0o640).is_empty());
     assert!(exposed(0o600).is_empty());
 }

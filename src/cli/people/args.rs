@@ -271,6 +271,7 @@ Examples:
   tidegate requests --unreviewed         break-glass accesses nobody has looked at
   tidegate requests --all --before rq_4k2m9x0a7b
   tidegate requests --status rejected --output json")]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command")]
 pub struct RequestsArgs {
     /// Those that are settled too
     #[arg(long, short, conflicts_with = "status")]

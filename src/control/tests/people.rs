@@ -57,6 +57,7 @@ fn policies() -> Arc<Policies> {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one walk, step by step")]
 async fn a_request_is_granted_at_once_used_and_given_back() {
     let team = Team::start().await;
     let document = team.served.document().await;
