@@ -105,6 +105,15 @@ impl Bench {
         self.desk.identify(&token, None).await.unwrap()
     }
 
+    /// A request of one person for orders/read-write that another has approved as it is, and its grant.
+    async fn approved(&self, ana: &Visitor, lea: &Visitor) -> (RequestId, GrantId) {
+        let asked = self.desk.submit(ana, asked("orders", "read-write")).await.unwrap();
+        let id = asked.request.id;
+        let view = self.desk.approve(lea, &id, Narrowed::default(), None).await.unwrap();
+        let grant = view.request.grant().unwrap().clone();
+        (id, grant)
+    }
+
     fn records(&self) -> Vec<Event<'static>> {
         let records = audit::read(&self.folder.path().join("audit"), &audit::Filter::default()).unwrap();
         records.map(|record| record.unwrap().event).collect()
@@ -534,15 +543,7 @@ async fn an_extension_does_not_stretch_a_break_glass_access() {
 async fn activation_needs_as_many_approvals_as_the_policies_ask_for_now() {
     let bench = Bench::new();
     let (ana, lea) = (bench.user("ana", &["qa"]).await, bench.user("lea", &["leads"]).await);
-    let id = bench
-        .desk
-        .submit(&ana, asked("orders", "read-write"))
-        .await
-        .unwrap()
-        .request
-        .id;
-    let view = bench.desk.approve(&lea, &id, Narrowed::default(), None).await.unwrap();
-    let grant = view.request.grant().unwrap().clone();
+    let (_, grant) = bench.approved(&ana, &lea).await;
     let two = POLICIES.replace(r#"@approvals("1")"#, r#"@approvals("2")"#);
     bench.rules.send_replace(Arc::new(testing::rules(Some(policies(&two)))));
     assert_eq!(bench.connect(&grant).await.unwrap_err().name(), "policy_refused");

@@ -208,11 +208,7 @@ async fn attempt(
 ) -> Result<Comparison, ProfilesError> {
     let session = open(target).await?;
     let client = &session.client;
-    // Each statement is to see what the one who held the lock before has done.
-    client
-        .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-        .await?;
-    let locked = lock::take(client).await?;
+    let locked = lock::begin(client).await?;
     let todo = look(client, definitions).await?;
     let nothing = todo.profiles.iter().all(|compared| compared.plan.steps.is_empty());
     if nothing && todo.blocked().is_empty() {
@@ -221,11 +217,7 @@ async fn attempt(
     todo.may_be_done(locked)?;
     for compared in &todo.profiles {
         for step in &compared.plan.steps {
-            let failed = |error| ProfilesError::Step {
-                sql: step.sql.clone(),
-                error,
-            };
-            client.batch_execute(&step.sql).await.map_err(failed)?;
+            run_step(client, &step.sql).await?;
             progress(&compared.profile, step);
         }
     }
@@ -235,9 +227,17 @@ async fn attempt(
     if !left.is_empty() {
         return Err(ProfilesError::NotReached(left));
     }
-    lock::leave(client).await?;
-    client.batch_execute("COMMIT").await?;
+    lock::commit(client).await?;
     Ok(todo)
+}
+
+/// Runs one statement of a change; an error names it.
+async fn run_step(client: &Client, sql: &str) -> Result<(), ProfilesError> {
+    let failed = |error| ProfilesError::Step {
+        sql: sql.to_owned(),
+        error,
+    };
+    client.batch_execute(sql).await.map_err(failed)
 }
 
 async fn open(target: &Arc<Target>) -> Result<Session, ProfilesError> {

@@ -20,7 +20,7 @@ const PARTS: [(&str, &str); 3] = [(COPY_TO, "copy"), (LISTEN, "notify"), (LOCK_S
 
 /// Sets of kinds under one name, each for what a profile is there for; what drivers, pools and tools say by themselves is in both. (Pools
 /// of asyncpg say `CLOSE ALL; UNLISTEN *; RESET ALL`, `pg_dump` locks what it reads and prepares its queries.)
-const PRESETS: [(&str, &[&str]); 2] = [("@read", &READ), ("@write", &WRITE)];
+const PRESETS: [(&str, &[&[&str]]); 2] = [("@read", &[&READ]), ("@write", &[&READ, &CHANGES])];
 const READ: [&str; 10] = [
     "select",
     "show",
@@ -33,25 +33,8 @@ const READ: [&str; 10] = [
     LISTEN,
     LOCK_SHARED,
 ];
-const WRITE: [&str; 17] = [
-    "select",
-    "show",
-    "explain",
-    "set",
-    "prepare",
-    "execute",
-    "cursor",
-    COPY_TO,
-    LISTEN,
-    LOCK_SHARED,
-    "insert",
-    "update",
-    "delete",
-    "merge",
-    "copy",
-    "notify",
-    "lock",
-];
+/// The kinds that `@write` has beside those of `@read`.
+const CHANGES: [&str; 7] = ["insert", "update", "delete", "merge", "copy", "notify", "lock"];
 /// Nothing can be done with it alone, and without it no transaction that failed could be ended.
 const ALWAYS: &str = "transaction";
 
@@ -116,7 +99,7 @@ impl Allowed {
             let name = written.strip_prefix('!').unwrap_or(written);
             let preset = PRESETS.iter().find(|(preset, _)| *preset == name);
             let meant: Vec<&'static str> = match preset {
-                Some((_, kinds)) => kinds.to_vec(),
+                Some((_, kinds)) => kinds.concat(),
                 None => kinds().filter(|kind| *kind == name).collect(),
             };
             if meant.is_empty() {

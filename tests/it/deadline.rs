@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use tidegate::lab::{Gate, Options};
+use tidegate::lab::{Gate, Login, Options};
+use tokio::task::JoinHandle;
 
 use crate::support::{Database, Frame, Raw, TARGET, Told, database, eventually, gate_before, records_of, start};
 
@@ -50,12 +51,7 @@ async fn measure(database: &Database, sessions: usize, window: Duration) -> Figu
     );
     let login = login.expect("a grant");
     let watcher = database.server.client("postgres").await.expect("a connection");
-    let mut clients = Vec::new();
-    for n in 0..sessions {
-        let mut raw = Raw::session(&gate, &login).await.patiently(window * 2);
-        raw.occupy(n).await;
-        clients.push(tokio::spawn(to_its_end(raw)));
-    }
+    let clients = at_work(&gate, &login, sessions, window * 2).await;
     let shown = gate.json(&["grant", "show", &login.grant]).expect("the grant");
     let until: Timestamp = shown["until"].as_str().expect("a deadline").parse().expect("a time");
     assert!(
@@ -98,6 +94,31 @@ async fn measure(database: &Database, sessions: usize, window: Duration) -> Figu
         backends,
         none_left,
     }
+}
+
+/// Sessions at their work, each read to its end; a client waits for a message for no longer than `patience`.
+async fn at_work(gate: &Gate, login: &Login, sessions: usize, patience: Duration) -> Vec<JoinHandle<(Told, Timestamp)>> {
+    let mut clients = Vec::new();
+    for n in 0..sessions {
+        let mut raw = Raw::session(gate, login).await.patiently(patience);
+        raw.occupy(n).await;
+        clients.push(tokio::spawn(to_its_end(raw)));
+    }
+    clients
+}
+
+/// Ends backends (`ours`: the `FROM` and `WHERE` that find them) by one statement; how long it takes until none is left.
+async fn ended_by_one_statement(watcher: &tokio_postgres::Client, ours: &str) -> Duration {
+    let told = Instant::now();
+    let end = format!("SELECT count(pg_terminate_backend(pid)) {ours}");
+    watcher.query_one(&end, &[]).await.expect("signals");
+    let left = format!("SELECT count(*) {ours}");
+    eventually("no backend is left", async || {
+        let row = watcher.query_one(&left, &[]).await.expect("the activity");
+        (row.get::<_, i64>(0) == 0).then_some(())
+    })
+    .await;
+    told.elapsed()
 }
 
 /// Reads to the FATAL, and notes when it came.
@@ -165,17 +186,8 @@ pub(crate) async fn without_gate(database: &Database, sessions: usize) -> Durati
         (usize::try_from(row.get::<_, i64>(0)) == Ok(sessions - sessions / 4)).then_some(())
     })
     .await;
-    let told = Instant::now();
-    let end = format!("SELECT count(pg_terminate_backend(pid)) {ours}");
-    watcher.query_one(&end, &[]).await.expect("signals");
-    let left = format!("SELECT count(*) {ours}");
-    eventually("no backend is left", async || {
-        let row = watcher.query_one(&left, &[]).await.expect("the activity");
-        (row.get::<_, i64>(0) == 0).then_some(())
-    })
-    .await;
-    let took = told.elapsed();
-    busy.iter().for_each(tokio::task::JoinHandle::abort);
+    let took = ended_by_one_statement(&watcher, ours).await;
+    busy.iter().for_each(JoinHandle::abort);
     took
 }
 
@@ -186,26 +198,12 @@ async fn told_by_a_dba(database: &Database, sessions: usize) -> Duration {
     let most = sessions.to_string();
     let login = gate.grant("ci@example.com", TARGET, "1h", &["--max-sessions", &most]);
     let login = login.expect("a grant");
-    let mut clients = Vec::new();
-    for n in 0..sessions {
-        let mut raw = Raw::session(&gate, &login).await.patiently(Duration::from_mins(2));
-        raw.occupy(n).await;
-        clients.push(tokio::spawn(to_its_end(raw)));
-    }
+    let clients = at_work(&gate, &login, sessions, Duration::from_mins(2)).await;
     let ours = format!(
         "FROM pg_stat_activity WHERE datname = 'shop' AND application_name LIKE '%{}%'",
         login.grant
     );
-    let told = Instant::now();
-    let end = format!("SELECT count(pg_terminate_backend(pid)) {ours}");
-    watcher.query_one(&end, &[]).await.expect("signals");
-    let left = format!("SELECT count(*) {ours}");
-    eventually("no backend is left", async || {
-        let row = watcher.query_one(&left, &[]).await.expect("the activity");
-        (row.get::<_, i64>(0) == 0).then_some(())
-    })
-    .await;
-    let took = told.elapsed();
+    let took = ended_by_one_statement(&watcher, &ours).await;
     for client in clients {
         client.await.expect("a client");
     }

@@ -26,15 +26,7 @@ async fn those_it_concerns_see_it_before_and_after_and_others_never() {
     let (ana, eve) = (bench.user("ana", &["qa"]).await, bench.user("eve", &["qa"]).await);
     let (lea, sam) = (bench.user("lea", &["leads"]).await, bench.user("sam", &["security"]).await);
     let (tom, olga) = (bench.user("tom", &["leads"]).await, bench.user("olga", &["ops"]).await);
-    let id = bench
-        .desk
-        .submit(&ana, asked("orders", "read-write"))
-        .await
-        .unwrap()
-        .request
-        .id;
-    let view = bench.desk.approve(&lea, &id, Narrowed::default(), None).await.unwrap();
-    let grant = view.request.grant().unwrap().clone();
+    let (id, grant) = bench.approved(&ana, &lea).await;
     for after in ["approved", "revoked"] {
         // The approver, another who could have been, who reads the log, who runs the gate, and the owner.
         for who in [&lea, &tom, &sam, &olga, &ana] {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Definitions, ProfilesError, lock, look, open};
+use super::{Definitions, ProfilesError, lock, look, open, run_step};
 use crate::rights::{Marker, RoleName};
 use crate::upstream::Target;
 
@@ -21,10 +21,7 @@ const VIEWS: &str = "
 pub async fn lift(target: &Arc<Target>, definitions: &Definitions) -> Result<Vec<String>, ProfilesError> {
     let session = open(target).await?;
     let client = &session.client;
-    client
-        .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-        .await?;
-    let locked = lock::take(client).await?;
+    let locked = lock::begin(client).await?;
     // Who cannot apply afterwards does not lift.
     look(client, definitions).await?.may_be_done(locked)?;
     let roles: Vec<RoleName> = definitions.roles().collect();
@@ -40,13 +37,9 @@ pub async fn lift(target: &Arc<Target>, definitions: &Definitions) -> Result<Vec
     let mut lifted = Vec::new();
     for row in client.query(VIEWS, &[&roles, &markers]).await? {
         let view: String = row.try_get(0)?;
-        let sql = format!("DROP VIEW {view}");
-        if let Err(error) = client.batch_execute(&sql).await {
-            return Err(ProfilesError::Step { sql, error });
-        }
+        run_step(client, &format!("DROP VIEW {view}")).await?;
         lifted.push(view);
     }
-    lock::leave(client).await?;
-    client.batch_execute("COMMIT").await?;
+    lock::commit(client).await?;
     Ok(lifted)
 }

@@ -41,7 +41,17 @@ pub(super) async fn take(client: &Client) -> Result<bool, ProfilesError> {
     }
 }
 
-/// Leaves it to the next, once the transaction is committed.
-pub(super) async fn leave(client: &Client) -> Result<(), ProfilesError> {
-    Ok(client.batch_execute(LEAVE).await?)
+/// Begins a transaction and takes the lock in it; see [`take`].
+pub(super) async fn begin(client: &Client) -> Result<bool, ProfilesError> {
+    // Each statement is to see what the one who held the lock before has done.
+    client
+        .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        .await?;
+    take(client).await
+}
+
+/// Commits the transaction, and so leaves the lock to the next.
+pub(super) async fn commit(client: &Client) -> Result<(), ProfilesError> {
+    client.batch_execute(LEAVE).await?;
+    Ok(client.batch_execute("COMMIT").await?)
 }
