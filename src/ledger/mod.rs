@@ -86,7 +86,7 @@ struct Inner {
     news: broadcast::Sender<Changed>,
 }
 
-/// What is held in memory: every grant that has not ended, and those that ended a short while ago. The others are in the store
+/// What is held in memory: every grant that has not ended, and those that somebody still holds. The others are in the store
 /// ([`Ledger::recall`]), so that neither a start nor the memory grows with the past.
 struct Book {
     entries: HashMap<GrantId, Arc<Entry>>,
@@ -181,8 +181,8 @@ pub struct OpenSession {
 /// been, to a client; the store and the log still have it.
 pub const REMEMBERED: Duration = Duration::from_hours(7 * 24);
 
-/// How often grants are dropped from memory that ended at least so long ago: longer than any change of one takes.
-const SWEEP: Duration = Duration::from_hours(1);
+/// The time between two sweeps, which drop from memory what is over.
+const SWEEP: Duration = Duration::from_mins(1);
 
 /// Whoever listens to news and falls further behind than this reads again.
 const NEWS: usize = 1024;
@@ -318,8 +318,9 @@ impl Book {
         if self.swept_at < before(now, SWEEP) {
             self.swept_at = now;
             self.live.sweep(|entry| entry.lives(now));
+            // One that a session, a change or a watcher holds stays: a second entry of it would be a second turn.
             self.entries
-                .retain(|_, entry| entry.ended_after(before(now, SWEEP)) || *entry.live() > 0);
+                .retain(|_, entry| entry.lives(now) || Arc::strong_count(entry) > 1 || entry.grant.receiver_count() > 0);
         }
         self.insert(Entry::new(grant, verifier, Logins::default()), now);
     }

@@ -15,7 +15,7 @@ use super::live::Live;
 use super::pending::Effect;
 use super::restrict::Restrictions;
 use super::row::requests::{Page, StoredRequest};
-use super::{GrantView, Inner, Ledger, LedgerError, before, row};
+use super::{GrantView, Inner, Ledger, LedgerError, SWEEP, before, row};
 use crate::grant::Grant;
 use crate::ids::RequestId;
 use crate::names::{IdentityName, TargetName};
@@ -117,8 +117,6 @@ pub struct GrantLogin {
     pub secret: Secret<String>,
 }
 
-/// How often requests that are over are dropped from memory.
-const SWEEP: Duration = Duration::from_mins(1);
 /// So many requests are shown when nothing is said, and at most.
 const PAGE: usize = 100;
 const LONGEST_PAGE: usize = 1000;

@@ -312,6 +312,31 @@ async fn grants_end_by_time_alone_and_are_forgotten_by_clients_later() {
 }
 
 #[tokio::test]
+async fn memory_keeps_nothing_that_is_over_but_what_somebody_holds() {
+    let bench = Bench::new();
+    let (used, _) = bench.ledger.create(terms(), "olga").await.unwrap();
+    let admission = bench.ledger.admit(used.id(), None, CLIENT, fine).await.unwrap();
+    bench.ledger.revoke(used.id(), "olga", None).await.unwrap();
+    for _ in 0..20 {
+        // Its window would have been open for long.
+        let (grant, _) = bench.ledger.create(terms(), "olga").await.unwrap();
+        bench.ledger.revoke(grant.id(), "olga", None).await.unwrap();
+    }
+    let in_memory = async |second| {
+        bench.step(second);
+        let (grant, _) = bench.ledger.create(terms(), "olga").await.unwrap();
+        bench.ledger.revoke(grant.id(), "olga", None).await.unwrap();
+        bench.ledger.0.book().entries.len()
+    };
+    assert_eq!(in_memory(61).await, 2, "the one with a session, and the latest");
+    assert_eq!(bench.ledger.grant(used.id()).await.unwrap().live_sessions, 1);
+    drop(admission);
+    assert_eq!(in_memory(122).await, 1);
+    let refused = bench.ledger.admit(used.id(), None, CLIENT, fine).await.unwrap_err();
+    assert_eq!(refused.name(), "login_revoked");
+}
+
+#[tokio::test]
 async fn whoever_comes_with_what_ended_before_a_start_is_told_so() {
     let bench = Bench::new();
     let (unused, _) = bench.ledger.create(terms(), "olga").await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tidegate::lab::Gate;
@@ -145,16 +145,19 @@ async fn cancels_race_with_ends_and_hit_their_own_session_only() {
     let mut bystander = Scripted::login(&gate, &login, CLEAR).await;
     bystander.send(&query("SELECT pg_sleep(2)")).await;
     let mut raw = Scripted::login(&gate, &login, CLEAR).await;
-    let begun = Instant::now();
-    let mut hit = 0;
     for n in 0..60_u32 {
-        raw.send(&query(format!("SELECT pg_sleep({})", f64::from(n % 6) / 1000.0)))
-            .await;
+        // Five of six may end before their cancel comes; the sixth ends by nothing else.
+        let endless = n % 6 == 5;
+        let seconds = if endless { 600.0 } else { f64::from(n % 6) / 1000.0 };
+        raw.send(&query(format!("SELECT pg_sleep({seconds})"))).await;
         cancel(&gate, raw.pid, &raw.key, false).await;
+        // A cancel may also come before its statement does.
+        while endless && raw.silent_for(Duration::from_millis(100)).await {
+            cancel(&gate, raw.pid, &raw.key, false).await;
+        }
         let got = raw.ready(1).await;
-        hit += u32::from(sqlstate(&got).is_some());
         assert!(["TEZ", "EZ", "TDCZ"].contains(&&*tags(&got)), "{}", tags(&got));
+        assert!(!endless || sqlstate(&got).as_deref() == Some("57014"), "{}", tags(&got));
     }
-    assert!(hit > 5, "{hit} of 60 in {:?}", begun.elapsed());
     assert_eq!(tags(&bystander.ready(1).await), "TDCZ");
 }

@@ -23,7 +23,7 @@ async fn a_dead_gate_ends_a_sleeping_statement_within_seconds_and_the_next_start
     eventually("its backend is gone", async || (!alive(database(), pid).await).then_some(())).await;
     let took = killed.elapsed();
     println!("kill -9 in pg_sleep(3600): the backend is gone after {took:.1?}");
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
     assert!(session.frame().await.is_none(), "the client sees its connection end");
 
     gate.start_again().expect("a gate");

@@ -57,7 +57,7 @@ async fn a_long_past_slows_nothing() {
         ledger.submit(new, reasons()).await.unwrap();
     }
     assert!(
-        begin.elapsed() < Duration::from_secs(1),
+        begin.elapsed() < Duration::from_secs(5),
         "submitting took {:?}",
         begin.elapsed()
     );
@@ -68,7 +68,7 @@ async fn a_long_past_slows_nothing() {
         assert!(ledger.active_grants(who) == 2);
         assert!(!ledger.pending_requests(who, target).is_empty());
     }
-    assert!(begin.elapsed() < Duration::from_secs(1), "looking took {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(5), "looking took {:?}", begin.elapsed());
 
     let begin = Instant::now();
     for _ in 0..1000 {
@@ -79,7 +79,7 @@ async fn a_long_past_slows_nothing() {
         assert_eq!(ledger.grants(&own).await.unwrap().len(), 2);
         assert_eq!(ledger.grants(&GrantFilter::default()).await.unwrap().len(), 2);
     }
-    assert!(begin.elapsed() < Duration::from_secs(1), "listing took {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(5), "listing took {:?}", begin.elapsed());
     let begin = Instant::now();
     grant_pages(&ledger, who, target).await;
     assert!(
@@ -90,7 +90,7 @@ async fn a_long_past_slows_nothing() {
 
     let begin = Instant::now();
     pages(&ledger, who, target).await;
-    assert!(begin.elapsed() < Duration::from_secs(1), "pages took {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(5), "pages took {:?}", begin.elapsed());
     assert_eq!(ledger.grant(granted.request.grant().unwrap()).await.unwrap().status, "ready");
 }
 
