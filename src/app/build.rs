@@ -216,6 +216,8 @@ pub(super) fn profiles(settings: &TargetSettings) -> Option<Vec<Profile>> {
         connections: profile.connection_limit,
         settings: profile.settings.clone(),
         views: profile.views(&settings.name),
+        // Of one that is made by hand it is not known.
+        creates: profile.rights.as_ref().is_none_or(|rights| !rights.create.is_empty()),
     };
     settings.has_rights().then(|| settings.profiles.iter().map(profile).collect())
 }

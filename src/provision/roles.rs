@@ -56,6 +56,8 @@ pub struct Profile {
     pub settings: Vec<(String, String)>,
     /// The schema of its views with masks, if it has any: it goes before the rest of its sessions' `search_path`.
     pub views: Option<RoleName>,
+    /// Whether its sessions make things that stay: these are the profile's, so sessions start in its role. Others are their grant's role.
+    pub creates: bool,
 }
 
 /// The roles of a target's grants. Cheap to clone; clones are one.

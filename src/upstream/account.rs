@@ -38,8 +38,8 @@ pub struct MadeKeys {
 #[derive(Debug)]
 struct OfGrant {
     grant: GrantId,
-    /// In which role its sessions start; the user has to be a member of it.
-    role: String,
+    /// The role in which its sessions start, if not as the user; the user has to be a member of it.
+    role: Option<String>,
     /// How many connections the server lets it have.
     connections: u32,
     /// The schema that goes before the path a client asks for, as it stands in SQL.
@@ -58,10 +58,10 @@ impl Account {
         }
     }
 
-    /// The same user as the account of one grant: its sessions start in `role`, of which the user has to be a member, and the
-    /// server lets it have so many `connections`.
+    /// The same user as the account of one grant: its sessions start in `role`, of which the user has to be a member, or as the user,
+    /// and the server lets it have so many `connections`.
     #[must_use]
-    pub fn for_grant(self, grant: GrantId, role: String, connections: u32) -> Self {
+    pub fn for_grant(self, grant: GrantId, role: Option<String>, connections: u32) -> Self {
         let grant = Some(OfGrant {
             grant,
             role,
@@ -108,7 +108,7 @@ impl Account {
     /// The role its sessions start in; `None`: the user itself.
     #[must_use]
     pub fn role(&self) -> Option<&str> {
-        self.grant.as_ref().map(|of| of.role.as_str())
+        self.grant.as_ref().and_then(|of| of.role.as_deref())
     }
 
     /// Whether a session under this permit may use it.

@@ -90,8 +90,8 @@ pub(super) fn wanted(permit: &Permit, target: &Target, parameters: &StartupParam
 
 /// The whole content of the startup packet. Our own settings win over what was asked for under the same name.
 ///
-/// The session starts in the grant's profile role: what it makes is the profile's, and `RESET ROLE` and `DISCARD ALL` lead
-/// back there (measured on 13 to 18: a setting of the startup packet is what a reset leads to).
+/// Under a profile that makes things the session starts in the profile's role: what it makes is the profile's, and `RESET ROLE` and
+/// `DISCARD ALL` lead back there (measured on 13 to 18: a setting of the startup packet is what a reset leads to).
 pub(super) fn startup_settings<'a>(
     target: &'a Target,
     account: &'a Account,

@@ -5,13 +5,13 @@
 use tidegate::lab::Options;
 use tokio_postgres::{Client, NoTls};
 
-use crate::support::{READER, Walls, code, eventually, suite, value};
+use crate::support::{ACTS_AS, READER, Walls, code, eventually, suite, value};
 
 /// No right: `insufficient_privilege`.
 const NO: &str = "42501";
 
 async fn is_still_the_reader(client: &Client, after: &str) {
-    let said = value(client, "SELECT current_user").await.expect("a name");
+    let said = value(client, ACTS_AS).await.expect("a name");
     assert_eq!(said, READER, "after {after}");
     assert_eq!(code(client, "SELECT pan FROM cards").await, NO, "after {after}");
 }
@@ -38,9 +38,12 @@ async fn no_other_role_can_be_taken() {
         assert_eq!(code(&session.client, sql).await, refused, "{sql}");
         is_still_the_reader(&session.client, sql).await;
     }
-    // Out of the profile there is less, not more.
     value(&session.client, "SET ROLE NONE").await.expect("no role");
-    assert_eq!(code(&session.client, "SELECT * FROM orders").await, NO);
+    is_still_the_reader(&session.client, "SET ROLE NONE").await;
+    // Where sessions start in the profile's role, there is less without it.
+    let (_, writer) = walls.session("read-write").await;
+    value(&writer.client, "SET ROLE NONE").await.expect("no role");
+    assert_eq!(code(&writer.client, "SELECT * FROM orders").await, NO);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,8 +51,8 @@ async fn nothing_can_be_given_to_oneself_or_others() {
     let walls = Walls::build().await;
     let (login, session) = walls.session("read-only").await;
     let role = value(&session.client, "SELECT session_user").await.expect("a name");
-    for start in ["SET ROLE NONE", "RESET ROLE"] {
-        value(&session.client, start).await.expect("a role");
+    for start in [format!("SET ROLE \"{READER}\""), "RESET ROLE".to_owned()] {
+        value(&session.client, &start).await.expect("a role");
         for sql in [
             "ALTER ROLE CURRENT_USER SUPERUSER".to_owned(),
             "ALTER ROLE CURRENT_USER CREATEROLE".to_owned(),

@@ -6,8 +6,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tidegate::lab::{Login, Options};
 
 use crate::support::{
-    READER, Random, Raw, WRITER, Walls, code, counted, eventually, records, records_of, roles_gate_before, seed, suite, trials,
-    value,
+    ACTS_AS, READER, Random, Raw, WRITER, Walls, code, counted, eventually, records, records_of, roles_gate_before, seed, suite,
+    trials, value,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,7 +15,7 @@ async fn a_grant_has_its_own_role_while_it_lives_and_none_after() {
     let walls = Walls::build().await;
     let (login, session) = walls.session("read-only").await;
     let client = &session.client;
-    assert_eq!(value(client, "SELECT current_user").await.expect("a name"), READER);
+    assert_eq!(value(client, ACTS_AS).await.expect("a name"), READER);
     let role = value(client, "SELECT session_user").await.expect("a name");
     assert_eq!(role, format!("{}_ana@example.com", login.grant));
     assert_eq!(value(client, "SELECT count(*) FROM orders").await.expect("a count"), "2");
@@ -58,6 +58,27 @@ async fn a_grant_has_its_own_role_while_it_lives_and_none_after() {
     })
     .await;
     assert_eq!(changes, ["made", "retired"]);
+}
+
+/// As dbt, pgAdmin and others do with a second connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_sees_and_cancels_others_of_its_own_grant_and_no_more() {
+    let walls = Walls::build().await;
+    let (login, session) = walls.session("read-only").await;
+    let second = suite(&walls.gate, &login).await.expect("a second session");
+    let (_, colleague) = walls.session("read-only").await;
+    let pid = value(&second.client, "SELECT pg_backend_pid()").await.expect("a pid");
+    let runs = tokio::spawn(async move { code(&second.client, "SELECT pg_sleep(600) AS theirs").await });
+    let query = format!("SELECT query FROM pg_stat_activity WHERE pid = {pid} AND state = 'active'");
+    eventually("its statement is seen", async || {
+        let seen = value(&session.client, &query).await.unwrap_or_default();
+        (seen == "SELECT pg_sleep(600) AS theirs").then_some(())
+    })
+    .await;
+    let cancel = format!("SELECT pg_cancel_backend({pid})");
+    assert_eq!(code(&colleague.client, &cancel).await, "42501");
+    assert_eq!(value(&session.client, &cancel).await.expect("cancelled"), "t");
+    assert_eq!(runs.await.expect("a code"), "57014");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,7 +203,7 @@ async fn a_role_that_was_tampered_with_is_made_anew() {
     eventually("they are gone", async || (walls.asks(&there).await == "0").then_some(())).await;
     walls.asks(&format!("DROP ROLE \"{role}\"")).await;
     let third = suite(&walls.gate, &login).await.expect("made anew");
-    assert_eq!(value(&third.client, "SELECT current_user").await.expect("a name"), READER);
+    assert_eq!(value(&third.client, ACTS_AS).await.expect("a name"), READER);
 }
 
 /// Without its role no session begins, and what there was of it is not there.
@@ -380,7 +401,7 @@ async fn guard_rails_are_those_of_the_grants_profile() {
 
     let unnamed = walls.gate.grant("ana@example.com", "shop", "10m", &[]).expect("a grant");
     let reader = suite(&walls.gate, &unnamed).await.expect("a session");
-    assert_eq!(value(&reader.client, "SELECT current_user").await.expect("a name"), READER);
+    assert_eq!(value(&reader.client, ACTS_AS).await.expect("a name"), READER);
     assert_eq!(code(&reader.client, "SHOW work_mem").await, "42501");
 }
 
@@ -422,7 +443,7 @@ async fn whatever_the_server_was_doing_when_it_crashed_nothing_is_left() {
         let there = walls.roles().await;
         let next = walls.grant("read-only", "10m");
         let session = eventually("a new login", async || suite(&walls.gate, &next).await.ok()).await;
-        assert_eq!(value(&session.client, "SELECT current_user").await.expect("a name"), READER);
+        assert_eq!(value(&session.client, ACTS_AS).await.expect("a name"), READER);
         for login in logins.iter().skip(2).chain([&next]) {
             walls.revoke(login);
         }
@@ -476,7 +497,7 @@ async fn a_server_that_restarts_is_a_refusal_until_it_is_back() {
     walls.server.start_again().expect("the server again");
     let session = suite(&walls.gate, &login).await;
     let session = session.unwrap_or_else(|error| panic!("let in now, under the same grant: {error:?}\n{}", walls.gate.log()));
-    assert_eq!(value(&session.client, "SELECT current_user").await.expect("a name"), READER);
+    assert_eq!(value(&session.client, ACTS_AS).await.expect("a name"), READER);
     eventually("only its role", async || (walls.roles().await == "1").then_some(())).await;
     walls.revoke(&login);
     walls.empty().await;
@@ -512,7 +533,7 @@ async fn a_standby_is_a_refusal_until_it_is_promoted() {
     walls.asks("SELECT pg_promote()").await;
     let session = suite(&walls.gate, &login).await;
     let session = session.unwrap_or_else(|error| panic!("let in now, under the same grant: {error:?}\n{}", walls.gate.log()));
-    assert_eq!(value(&session.client, "SELECT current_user").await.expect("a name"), READER);
+    assert_eq!(value(&session.client, ACTS_AS).await.expect("a name"), READER);
     walls.revoke(&login);
     walls.empty().await;
 }
@@ -540,7 +561,7 @@ async fn another_account_takes_the_roles_over_and_nobody_is_thrown_out() {
     .await;
     let second = suite(&walls.gate, &login).await.expect("a second session");
     for client in [&session.client, &second.client] {
-        assert_eq!(value(client, "SELECT current_user").await.expect("it lives"), READER);
+        assert_eq!(value(client, ACTS_AS).await.expect("it lives"), READER);
     }
     assert_eq!(walls.roles().await, "1");
     walls.revoke(&login);

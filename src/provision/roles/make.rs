@@ -101,6 +101,7 @@ impl Inner {
         let wanted = Wanted {
             role: &slot.role,
             holder: &holder,
+            inherits: !profile.creates,
             marker: self.marker(&slot.grant),
             connections: connections(profile, &grant),
             verifier,
@@ -114,7 +115,11 @@ impl Inner {
         state.until = Some(until);
         self.counts.made.fetch_add(1, Ordering::Relaxed);
         let account = Account::own(slot.role.to_string())
-            .for_grant(slot.grant.clone(), holder.to_string(), wanted.connections)
+            .for_grant(
+                slot.grant.clone(),
+                profile.creates.then(|| holder.to_string()),
+                wanted.connections,
+            )
             .behind(profile.views.as_ref().map(RoleName::quoted))
             .with(password, made);
         Ok(Arc::new(account))
@@ -186,6 +191,8 @@ struct Wanted<'a> {
     role: &'a RoleName,
     /// The profile's role.
     holder: &'a RoleName,
+    /// Whether it has the profile's rights without `SET ROLE`.
+    inherits: bool,
     marker: Marker,
     connections: u32,
     verifier: Verifier,
@@ -193,15 +200,16 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// `NOINHERIT`: the role itself can do what PUBLIC can, and its member of the profile's role only by `SET ROLE` (16 and later
-    /// take the membership's option from it: INHERIT FALSE, SET TRUE, ADMIN FALSE). `ROLE CURRENT_USER`: so that its backends
-    /// can be seen and ended and what it owns be handed on, on every version by the same words.
+    /// `NOINHERIT`: the role itself can do what PUBLIC can, and has the profile's rights only by `SET ROLE` (16 and later take the
+    /// membership's option from the attribute). `ROLE CURRENT_USER`: so that its backends can be seen and ended and what it owns be handed
+    /// on, on every version by the same words.
     fn create(&self, until: Timestamp) -> String {
         let (role, holder) = (self.role.quoted(), self.holder.quoted());
         let mut sql = format!(
-            "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOINHERIT \
+            "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS {} \
              CONNECTION LIMIT {} PASSWORD '{}' VALID UNTIL '{until}' IN ROLE {holder} ROLE CURRENT_USER; \
              COMMENT ON ROLE {role} IS {};",
+            self.inheritance(),
             self.connections,
             self.verifier,
             quoted_text(&self.marker.to_string())
@@ -215,9 +223,11 @@ impl Wanted<'_> {
     fn alter<'n>(&self, until: Timestamp, former: impl Iterator<Item = &'n str>) -> String {
         let (role, holder) = (self.role.quoted(), self.holder.quoted());
         let mut sql = format!(
-            "ALTER ROLE {role} LOGIN NOINHERIT CONNECTION LIMIT {} PASSWORD '{}' VALID UNTIL '{until}'; \
-             ALTER ROLE {role} RESET ALL; GRANT {role} TO CURRENT_USER; GRANT {holder} TO {role};",
-            self.connections, self.verifier
+            "ALTER ROLE {role} LOGIN {} CONNECTION LIMIT {} PASSWORD '{}' VALID UNTIL '{until}'; \
+             ALTER ROLE {role} RESET ALL; GRANT {role} TO CURRENT_USER; REVOKE {holder} FROM {role}; GRANT {holder} TO {role};",
+            self.inheritance(),
+            self.connections,
+            self.verifier
         );
         for former in former {
             // Writing to a String cannot fail.
@@ -225,6 +235,10 @@ impl Wanted<'_> {
         }
         self.set(&mut sql);
         sql
+    }
+
+    fn inheritance(&self) -> &'static str {
+        if self.inherits { "INHERIT" } else { "NOINHERIT" }
     }
 
     fn set(&self, sql: &mut String) {

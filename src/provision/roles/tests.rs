@@ -15,6 +15,8 @@ use crate::tls::{ClientTls, TlsMode};
 mod stubborn;
 
 const HOLDER: &str = "tg_orders_read-only";
+/// The profiles whose rights a session has.
+const ACTS_AS: &str = "SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolname LIKE 'tg\\_%' AND pg_has_role(oid, 'USAGE')";
 const LONG: Duration = Duration::from_mins(10);
 
 /// A server with an account that may make roles and no more, and a profile it has made.
@@ -72,10 +74,10 @@ impl House {
 
     /// As a start of the gate makes them.
     fn roles(&self) -> Roles {
-        self.roles_of(&self.journal)
+        self.roles_of(&self.journal, false)
     }
 
-    fn roles_of(&self, journal: &Journal) -> Roles {
+    fn roles_of(&self, journal: &Journal, creates: bool) -> Roles {
         let profile = Profile {
             name: "read-only".parse().unwrap(),
             connections: None,
@@ -84,6 +86,7 @@ impl House {
                 ("search_path".to_owned(), "shop, public".to_owned()),
             ],
             views: None,
+            creates,
         };
         Roles::new(self.target(), vec![profile], journal.clone(), self.clock.clone())
     }
@@ -186,11 +189,19 @@ async fn one(client: &Client, sql: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_its_profile_and_nothing_else() {
     let house = House::open().await;
-    let roles = house.roles();
+    for creates in [false, true] {
+        is_its_profile(&house, creates).await;
+    }
+}
+
+/// Where things are made, a session starts in the profile's role and has none of its rights but there.
+async fn is_its_profile(house: &House, creates: bool) {
+    let roles = house.roles_of(&house.journal, creates);
     let lent = house.grant(LONG);
     let account = lent.account(&roles).await.unwrap();
     assert!(Arc::ptr_eq(&account, &lent.account(&roles).await.unwrap()), "made once");
     let session = house.login(&account).await;
+    let user = if creates { HOLDER } else { &account.user };
     for back in [
         "SELECT 1",
         "RESET ROLE",
@@ -199,29 +210,34 @@ async fn a_session_is_its_profile_and_nothing_else() {
         "RESET ALL",
     ] {
         one(&session, back).await;
-        assert_eq!(one(&session, "SELECT current_user").await, HOLDER, "after {back}");
+        assert_eq!(one(&session, "SELECT current_user").await, user, "after {back}");
+        assert_eq!(one(&session, ACTS_AS).await, HOLDER, "after {back}");
         assert_eq!(one(&session, "SELECT count(*) FROM orders").await, "1", "after {back}");
     }
     assert_eq!(one(&session, "SHOW statement_timeout").await, "30s");
     one(&session, "SET ROLE NONE").await;
-    assert!(
-        session.simple_query("SELECT * FROM shop.orders").await.is_err(),
-        "the login itself can do nothing"
-    );
-    let attributes =
+    let login = session.simple_query("SELECT * FROM shop.orders").await;
+    assert_eq!(login.is_err(), creates, "the login itself");
+    let attributes = format!(
         "SELECT concat_ws(' ', rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolconnlimit)
-        FROM pg_roles WHERE rolname LIKE 'gr\\_%'";
-    assert_eq!(house.text(attributes).await, "f f f f f f 8");
-    let members = "SELECT string_agg(concat_ws(' ', roleid::regrole, to_jsonb(m)->>'inherit_option', to_jsonb(m)->>'set_option', admin_option), ', ')
-        FROM pg_auth_members m WHERE member::regrole::text LIKE '%gr\\_%'";
-    let said = house.text(members).await;
-    assert!(
-        [r#""tg_orders_read-only" false true f"#, r#""tg_orders_read-only" f"#].contains(&said.as_str()),
-        "{said}"
+        FROM pg_roles WHERE rolname = '{}'",
+        account.user
     );
-    let stored = house
-        .text("SELECT left(rolpassword, 18) FROM pg_authid WHERE rolname LIKE 'gr\\_%'")
-        .await;
+    let inherits = if creates { "f" } else { "t" };
+    assert_eq!(house.text(&attributes).await, format!("f {inherits} f f f f 8"));
+    let members = format!(
+        "SELECT string_agg(concat_ws(' ', roleid::regrole, to_jsonb(m)->>'inherit_option', to_jsonb(m)->>'set_option', admin_option), ', ')
+        FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member WHERE r.rolname = '{}'",
+        account.user
+    );
+    let said = house.text(&members).await;
+    let later = format!(r#""{HOLDER}" {} true f"#, !creates);
+    assert!(said == later || said == format!(r#""{HOLDER}" f"#), "{said}");
+    let stored = format!(
+        "SELECT left(rolpassword, 18) FROM pg_authid WHERE rolname = '{}'",
+        account.user
+    );
+    let stored = house.text(&stored).await;
     assert_eq!(stored, "SCRAM-SHA-256$4096");
     assert!(
         !house
@@ -385,7 +401,7 @@ async fn the_next_start_takes_over_what_lives_and_ends_what_does_not() {
     let other_gate = journal(elsewhere.path(), &house.clock);
     let (alive, over) = (house.grant(LONG), house.grant(LONG));
     let theirs = house.grant(LONG);
-    let (former, others) = (house.roles(), house.roles_of(&other_gate));
+    let (former, others) = (house.roles(), house.roles_of(&other_gate, false));
     let old = alive.account(&former).await.unwrap();
     let dead = over.account(&former).await.unwrap();
     let foreign = theirs.account(&others).await.unwrap();
@@ -412,7 +428,7 @@ async fn the_next_start_takes_over_what_lives_and_ends_what_does_not() {
     let new = alive.account(&roles).await.unwrap();
     assert_eq!(new.user, old.user);
     assert!(new.password != old.password);
-    assert_eq!(one(&house.login(&new).await, "SELECT current_user").await, HOLDER);
+    assert_eq!(one(&house.login(&new).await, ACTS_AS).await, HOLDER);
     alive.revoke(&house);
     house
         .wait_for("in the end", "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%'", "1")

@@ -35,7 +35,7 @@ pub(crate) use plug::Plug;
 pub(crate) use random::{Random, seed};
 pub(crate) use raw::{Frame, Raw, Told};
 pub(crate) use wait::{PATIENCE, eventually, within};
-pub(crate) use walls::{ACCOUNT, READER, WRITER, Walls, code, gate_before as roles_gate_before, value};
+pub(crate) use walls::{ACCOUNT, ACTS_AS, READER, WRITER, Walls, code, gate_before as roles_gate_before, value};
 pub(crate) use wrapped::{FullPipe, Wrapped, gate_through};
 
 /// The target's name in every test's configuration.

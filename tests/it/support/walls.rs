@@ -11,6 +11,9 @@ use super::{TARGET, binary, eventually, suite};
 pub(crate) const ACCOUNT: &str = "gate";
 /// The role of the profile `read-only`.
 pub(crate) const READER: &str = "tg_shop_read-only";
+/// The profiles whose rights a session has.
+pub(crate) const ACTS_AS: &str =
+    "SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolname LIKE 'tg\\_%' AND pg_has_role(oid, 'USAGE')";
 /// The role of the profile `read-write`.
 pub(crate) const WRITER: &str = "tg_shop_read-write";
 

@@ -212,7 +212,7 @@ async fn a_role_that_is_taken_over_has_one_profile_and_keeps_its_sessions() {
     let anew = house.roles();
     let account = lent.account(&anew).await.unwrap();
     assert_eq!(account.user, former.user);
-    assert_eq!(one(&session, "SELECT current_user").await, HOLDER);
+    assert_eq!(one(&session, ACTS_AS).await, HOLDER);
     let holders =
         "SELECT string_agg(DISTINCT roleid::regrole::text, ' ') FROM pg_auth_members WHERE member::regrole::text LIKE '%gr\\_%'";
     assert_eq!(house.text(holders).await, format!("\"{HOLDER}\""));
