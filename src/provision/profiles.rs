@@ -251,7 +251,12 @@ async fn open(target: &Arc<Target>) -> Result<Session, ProfilesError> {
 async fn look(client: &Client, definitions: &Definitions) -> Result<Comparison, ProfilesError> {
     let names: Vec<RoleName> = definitions.roles().collect();
     let texts: Vec<&str> = names.iter().map(RoleName::as_str).collect();
-    let snapshot = catalogue::read(client, &texts, &definitions.account).await?;
+    let owners = definitions
+        .profiles
+        .iter()
+        .filter_map(|profile| profile.rights.owner.as_deref());
+    let owners: Vec<&str> = owners.collect();
+    let snapshot = catalogue::read(client, &texts, &owners, &definitions.account).await?;
     let mut profiles = Vec::new();
     for (definition, role) in definitions.profiles.iter().zip(&names) {
         let mut compared = one(definitions, definition, role, &snapshot)?;

@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub account: Account,
     /// Of the profiles' roles, those that are there.
     pub roles: Vec<Role>,
+    /// Of the roles that are to own what is made under profiles, those that are there.
+    pub owners: Vec<String>,
     /// The database, its schemas, and what is in them; of the system's own only what one of the roles has a right on.
     pub objects: Vec<Object>,
     /// What objects that are made later come with, for the roles and everybody; of the account's own, for anybody else.
@@ -54,6 +56,8 @@ pub struct Role {
     pub powers: Vec<String>,
     /// What it is a member of.
     pub member_of: Vec<Membership>,
+    /// Its members that have its rights, the roles of grants and the target's account aside.
+    pub members: Vec<String>,
     /// What else in the database it was given rights on.
     pub elsewhere: Vec<Elsewhere>,
     /// Whether the target's account can hand it out.
