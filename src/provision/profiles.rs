@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::link::{self, Driver};
+use crate::causes::in_one_line;
 use crate::names::{ProfileName, TargetName};
 pub use crate::rights::Step;
 use crate::rights::catalogue::Snapshot;
@@ -192,7 +193,7 @@ pub async fn apply(
     let mut pause = PAUSE;
     for _ in 1..ATTEMPTS {
         match attempt(target, definitions, &mut progress).await {
-            Err(error) if error.may_pass() => tracing::debug!(%error, "profiles: tried again"),
+            Err(error) if error.may_pass() => tracing::debug!(error = %in_one_line(&error), "profiles: tried again"),
             done => return done,
         }
         tokio::time::sleep(pause).await;
