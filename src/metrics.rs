@@ -3,20 +3,22 @@
 //! Labels have few values by design: endings, rules, and names of the configuration; never a grant, an identity or an address.
 
 mod labels;
+mod process;
 mod profiles;
+mod requests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
-use labels::{ByBoth, ByEnding, ByProfile, ByRule, ByTarget};
+use labels::{ByBoth, ByEnding, ByOutcome, ByProfile, ByRule, ByTarget};
 
 use crate::names::{ProfileName, TargetName};
 
@@ -68,9 +70,11 @@ struct Counters {
     sessions: Family<ByTarget, Gauge>,
     ended: Family<ByBoth, Counter>,
     statements: Family<ByTarget, Counter>,
+    /// Those of sessions that have ended, which the others are added to.
+    ended_statements: Family<ByTarget, Counter>,
     cancels: Counter,
     overshoot: Histogram,
-    clock_ahead: Gauge<i64, AtomicI64>,
+    clock_ahead: Gauge<f64, AtomicU64>,
     audit_good: Gauge,
     audit_lines: Counter,
     audit_bytes: Counter,
@@ -79,7 +83,10 @@ struct Counters {
     audit_segment: Gauge,
     audit_gap: Gauge,
     audit_unsigned: Gauge<f64, AtomicU64>,
+    certificate_end: Gauge,
     waiting: Gauge,
+    requests_pending: Gauge,
+    decisions: Family<ByOutcome, Histogram, fn() -> Histogram>,
     notices_lost: Counter,
     messages_lost: Counter,
     forwarded: Counter,
@@ -103,6 +110,7 @@ impl Default for Counters {
             sessions: Family::default(),
             ended: Family::default(),
             statements: Family::default(),
+            ended_statements: Family::default(),
             cancels: Counter::default(),
             overshoot: Histogram::new(OVERSHOOT_BOUNDS),
             clock_ahead: Gauge::default(),
@@ -114,7 +122,10 @@ impl Default for Counters {
             audit_segment: Gauge::default(),
             audit_gap: Gauge::default(),
             audit_unsigned: Gauge::default(),
+            certificate_end: Gauge::default(),
             waiting: Gauge::default(),
+            requests_pending: Gauge::default(),
+            decisions: Family::new_with_constructor(requests::decisions),
             notices_lost: Counter::default(),
             messages_lost: Counter::default(),
             forwarded: Counter::default(),
@@ -236,7 +247,7 @@ impl Metrics {
     pub fn session_ended(&self, target: &TargetName, ending: &'static str, statements: u64, overshoot_us: Option<u64>) {
         let by_target = ByTarget { target: target.clone() };
         self.0.sessions.get_or_create(&by_target).dec();
-        self.0.statements.get_or_create(&by_target).inc_by(statements);
+        self.0.ended_statements.get_or_create(&by_target).inc_by(statements);
         self.0
             .ended
             .get_or_create(&ByBoth {
@@ -250,14 +261,32 @@ impl Metrics {
         }
     }
 
+    /// The statements of sessions that are alive. (One that is just ending may be missing here and there; the sum never goes back.)
+    pub fn live_statements(&self, target: &TargetName, statements: u64) {
+        let by_target = ByTarget { target: target.clone() };
+        let all = self
+            .0
+            .ended_statements
+            .get_or_create(&by_target)
+            .get()
+            .saturating_add(statements);
+        let counter = self.0.statements.get_or_create(&by_target);
+        counter.inner().fetch_max(all, Ordering::Relaxed);
+    }
+
+    /// When the certificate that clients see ends; 0 where that cannot be read.
+    pub fn certificate(&self, end: Option<jiff::Timestamp>) {
+        self.0.certificate_end.set(end.map_or(0, jiff::Timestamp::as_second));
+    }
+
     /// A CancelRequest came.
     pub fn cancel(&self) {
         self.0.cancels.inc();
     }
 
-    /// How far the wall clock was found ahead of gate time, in microseconds; negative: behind.
-    pub fn clock(&self, ahead_us: i64) {
-        self.0.clock_ahead.set(ahead_us);
+    /// How far the wall clock was found ahead of gate time; negative: behind.
+    pub fn clock(&self, ahead: jiff::SignedDuration) {
+        self.0.clock_ahead.set(ahead.as_secs_f64());
     }
 
     /// Whether the log can be written.
@@ -349,18 +378,26 @@ impl Metrics {
         );
         registry.register("sessions", "Sessions alive", sessions.clone());
         registry.register("sessions_ended", "Sessions ended", ended.clone());
-        registry.register("statements", "Statements of ended sessions", statements.clone());
+        registry.register("statements", "Statements", statements.clone());
         registry.register("cancel_requests", "CancelRequests received", cancels.clone());
-        registry.register(
-            "ending_overshoot_seconds",
+        registry.register_with_unit(
+            "ending_overshoot",
             "From the order to end until the backend was confirmed gone",
+            Unit::Seconds,
             overshoot.clone(),
         );
-        registry.register(
-            "wall_clock_ahead_microseconds",
+        registry.register_with_unit(
+            "wall_clock_ahead",
             "Wall clock minus gate time; negative after the clock was set back",
+            Unit::Seconds,
             clock_ahead.clone(),
         );
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate that clients see ends (Unix time)",
+            self.0.certificate_end.clone(),
+        );
+        self.0.register_requests(&mut registry);
         self.0.register_log(&mut registry);
         self.0.register_tellings(&mut registry);
         self.0.register_forwarding(&mut registry);
@@ -373,7 +410,9 @@ impl Metrics {
         );
         let mut text = String::new();
         // Writing to a String cannot fail.
-        let _ = encode(&mut text, &registry);
+        let _ = encode_registry(&mut text, &registry);
+        let _ = encode_registry(&mut text, &process::registry());
+        let _ = encode_eof(&mut text);
         text
     }
 }
@@ -389,6 +428,11 @@ mod tests {
         metrics.session_started(&target);
         metrics.session_ended(&target, "expired", 3, Some(4_000));
         metrics.refused("bad_secret");
+        metrics.live_statements(&target, 2);
+        metrics.live_statements(&target, 0);
+        metrics.clock(jiff::SignedDuration::from_millis(-1500));
+        metrics.requests_pending(2);
+        metrics.request_settled("approved", Duration::from_secs(61));
         metrics.waiting(3);
         metrics.notices_lost(2);
         metrics.messages_lost(5);
@@ -420,7 +464,15 @@ mod tests {
             "tidegate_roles_left{target=\"orders\"} 0",
             "tidegate_sessions{target=\"orders\"} 0",
             "tidegate_sessions_ended_total{target=\"orders\",ending=\"expired\"} 1",
-            "tidegate_statements_total{target=\"orders\"} 3",
+            "tidegate_statements_total{target=\"orders\"} 5",
+            "tidegate_wall_clock_ahead_seconds -1.5",
+            "tidegate_requests_pending 2",
+            "tidegate_request_decision_seconds_bucket{le=\"300.0\",outcome=\"approved\"} 1",
+            "tidegate_build_info{version=\"",
+            "process_cpu_seconds_total ",
+            "process_resident_memory_bytes ",
+            "process_open_fds ",
+            "process_start_time_seconds ",
             "tidegate_connections_refused_total{ending=\"bad_secret\"} 1",
             "tidegate_logins_waiting 3",
             "tidegate_notices_lost_total 2",

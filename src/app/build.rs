@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::StartError;
@@ -58,7 +59,7 @@ impl Builder {
             ..StrangerLimits::default()
         };
         Ok(Self {
-            tls: ServerTlsCell::new(certificate(&settings.tls)?),
+            tls: ServerTlsCell::new(certificate(&settings.tls, clock.now())?),
             strangers: Strangers::new(limits, clock.clone()),
             clock,
             journal,
@@ -68,8 +69,8 @@ impl Builder {
     }
 
     /// Makes what these settings need. It changes nothing that is in force.
-    pub(super) fn prepare(settings: &Settings) -> Result<Prepared, StartError> {
-        let certificate = certificate(&settings.tls)?;
+    pub(super) fn prepare(settings: &Settings, now: Timestamp) -> Result<Prepared, StartError> {
+        let certificate = certificate(&settings.tls, now)?;
         let key = ValueKey::load_or_make(&settings.audit.value_key())?;
         let mut targets = Vec::with_capacity(settings.targets.len());
         for target in &settings.targets {
@@ -253,10 +254,10 @@ fn show(policy: ParameterPolicy, key: &ValueKey) -> Show {
     }
 }
 
-fn certificate(files: &TlsFiles) -> Result<ServerTls, StartError> {
+fn certificate(files: &TlsFiles, now: Timestamp) -> Result<ServerTls, StartError> {
     Ok(match files {
         TlsFiles::Given { cert, key } => ServerTls::load(cert, key)?,
-        TlsFiles::SelfSigned { dir, names } => ServerTls::self_signed(dir, names)?,
+        TlsFiles::SelfSigned { dir, names } => ServerTls::self_signed(dir, names, now)?,
     })
 }
 

@@ -13,6 +13,7 @@ use crate::metrics::Log;
 use crate::notify::Notifier;
 use crate::session::Shared;
 use crate::supervision::Supervisor;
+use crate::tls::ServerTlsCell;
 
 /// Whether the gate takes sessions, or why not.
 pub(super) fn readiness(shared: &Shared, supervisor: &Supervisor) -> Result<(), String> {
@@ -39,6 +40,7 @@ pub(super) struct Counts {
     pub(super) notifier: Notifier,
     pub(super) forwarder: Option<Arc<Forwarder>>,
     pub(super) diagnostics: Diagnostics,
+    pub(super) certificate: ServerTlsCell,
 }
 
 impl Counts {
@@ -46,6 +48,13 @@ impl Counts {
     pub(super) fn text(&self) -> String {
         let shared = &self.shared;
         shared.metrics.waiting(shared.lobby.waiting());
+        shared.metrics.certificate(self.certificate.current().expires_at());
+        shared.metrics.requests_pending(shared.ledger.requests_pending());
+        let statements = shared.registry.statements();
+        for target in shared.rules.borrow().targets.keys() {
+            let live = statements.get(target).copied().unwrap_or_default();
+            shared.metrics.live_statements(target, live);
+        }
         shared.metrics.notices_lost(self.notifier.lost());
         shared.metrics.messages_lost(self.diagnostics.lost());
         shared.metrics.log(log(shared));

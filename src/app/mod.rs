@@ -7,7 +7,9 @@
 
 mod accept;
 mod build;
+mod certificate;
 mod crew;
+mod decisions;
 mod descriptors;
 mod drift;
 mod error;
@@ -34,7 +36,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::access::Desk;
@@ -88,6 +90,8 @@ pub struct Gate {
     _state_folder: Option<std::fs::File>,
     /// Where the log is sent on.
     forwarder: Option<Arc<Forwarder>>,
+    /// Orders to reload, from the control API.
+    reload_orders: Option<mpsc::Receiver<control::ReloadOrder>>,
     /// Accept loops, the ticker, the control API: all that ends with the gate.
     tasks: Vec<JoinHandle<()>>,
 }
@@ -112,7 +116,7 @@ impl Gate {
         journal.record(&begun()).await?;
         log_end::accept(&ledger, &journal, &clock).await?;
         let mut builder = build::Builder::new(&settings, places, journal.clone(), clock.clone())?;
-        let rules = builder.put_in_force(build::Builder::prepare(&settings)?, &settings);
+        let rules = builder.put_in_force(build::Builder::prepare(&settings, clock.now())?, &settings);
         let reaper = Reaper {
             ledger: ledger.clone(),
             journal: journal.clone(),
@@ -154,6 +158,11 @@ impl Gate {
         tasks.push(tokio::spawn(checkpoints(&settings, notifier.clone())));
         tasks.push(tokio::spawn(tell(notifier.clone(), shared.ledger.clone(), changes)));
         tasks.push(tokio::spawn(without_approver(&shared, &notifier)));
+        let (ledger, metrics) = (shared.ledger.clone(), shared.metrics.clone());
+        let counting = restarted("counting decisions", move || {
+            decisions::count(ledger.changes(), metrics.clone())
+        });
+        tasks.push(tokio::spawn(counting));
         let refusals = shared.refusals.clone();
         tasks.push(tokio::spawn(restarted("counting refusals", move || refusals.clone().run())));
         let mut gate = Self {
@@ -162,6 +171,7 @@ impl Gate {
             shared,
             settings,
             addresses: Vec::new(),
+            reload_orders: None,
             builder,
             access,
             notifier,
@@ -235,20 +245,33 @@ impl Gate {
         let of_roles = Arc::clone(shared);
         let roles = restarted("the look at the roles of grants", move || roles::watch(Arc::clone(&of_roles)));
         let overdue = overdue::watch(Arc::clone(shared), supervisor.clone());
+        let (certificate, clock) = (self.builder.tls.clone(), shared.clock.clone());
+        let renewing = restarted("renewing the certificate", move || {
+            certificate::renew(certificate.clone(), clock.clone())
+        });
         self.tasks.extend(
             self.crew
                 .spawn(supervisor.essential("the session threads", self.vitals.beat())),
         );
+        let serving = self.serve_control(control, token, profiles);
         self.tasks.extend([
             tokio::spawn(supervisor.essential("the clock's ticker", tick)),
             tokio::spawn(supervisor.essential("the watch over ends", overdue)),
             tokio::spawn(looking),
             tokio::spawn(roles),
-            self.serve_control(control, token, profiles),
+            tokio::spawn(renewing),
+            serving,
         ]);
     }
 
-    fn serve_control(&self, listeners: Listeners, token: AdminToken, profiles: watch::Receiver<drift::Seen>) -> JoinHandle<()> {
+    fn serve_control(
+        &mut self,
+        listeners: Listeners,
+        token: AdminToken,
+        profiles: watch::Receiver<drift::Seen>,
+    ) -> JoinHandle<()> {
+        let (reload, orders) = mpsc::channel(1);
+        self.reload_orders = Some(orders);
         let (ready, supervisor) = (Arc::clone(&self.shared), self.supervisor.clone());
         let rooms = Arc::clone(&self.shared);
         let vitals = self.vitals.clone();
@@ -257,6 +280,7 @@ impl Gate {
             notifier: self.notifier.clone(),
             forwarder: self.forwarder.clone(),
             diagnostics: self.diagnostics.clone(),
+            certificate: self.builder.tls.clone(),
         };
         let gate = control::Gate {
             ledger: self.shared.ledger.clone(),
@@ -276,6 +300,7 @@ impl Gate {
             ready: Box::new(move || readiness(&ready, &supervisor)),
             alive: Box::new(move || vitals.check(pulse::MAX_SILENCE)),
             metrics: Box::new(move || counts.text()),
+            reload,
             places: self.places.callers as usize,
         };
         let serving = async move {

@@ -12,8 +12,9 @@ use crate::causes::in_one_line;
 use crate::config::{Mistake, Settings};
 
 impl Gate {
-    /// Takes new settings, for sessions that begin from now on. On an error the old ones stay in force.
-    pub async fn reload(&mut self, settings: Settings) -> Result<(), StartError> {
+    /// Takes new settings, for sessions that begin from now on; returns in words what of them is in force. On an error the old ones stay
+    /// in force.
+    pub async fn reload(&mut self, settings: Settings) -> Result<String, StartError> {
         let (prepared, looks) = match self.prepared(&settings).await {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -32,13 +33,16 @@ impl Gate {
         self.notifier.renew(settings.notify.clone());
         inspect::warn_of_shared_accounts(&settings);
         self.settings = settings;
-        self.reloaded(true, detail).await;
-        Ok(())
+        self.reloaded(true, detail.clone()).await;
+        Ok(detail)
     }
 
     /// Everything that can fail; the last of it puts the policies in force.
     async fn prepared(&self, settings: &Settings) -> Result<(build::Prepared, drift::Looks), StartError> {
-        let prepared = (build::Builder::prepare(settings)?, drift::looks(settings)?);
+        let prepared = (
+            build::Builder::prepare(settings, self.shared.clock.now())?,
+            drift::looks(settings)?,
+        );
         self.access.replace(settings).await?;
         Ok(prepared)
     }

@@ -5,11 +5,13 @@ use std::io;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::systemd::ServiceManager;
 use super::{Gate, StartError, stop};
 use crate::causes::in_one_line;
 use crate::config::{Mistake, Settings};
+use crate::control::ReloadOrder;
 use crate::diagnostics::Diagnostics;
 use crate::supervision::FailedError;
 
@@ -101,17 +103,18 @@ async fn run(
     mut told: impl AsyncFnMut() -> Told,
 ) -> Result<(), ServeError> {
     let supervisor = gate.supervisor.clone();
+    let mut orders = gate.reload_orders.take();
     let failure = loop {
         tokio::select! {
             failure = supervisor.failed() => break Some(failure),
             told = told() => match told {
                 Told::Stop => break None,
-                Told::Reload => {
-                    manager.reloading();
-                    reload(&mut gate, load()).await;
-                    manager.ready();
-                }
+                Told::Reload => drop(reload(&mut gate, manager, load()).await),
             },
+            Some(order) = next(&mut orders) => {
+                // Whoever asked may have gone.
+                let _ = order.send(reload(&mut gate, manager, load()).await);
+            }
         }
     };
     manager.stopping();
@@ -131,22 +134,31 @@ async fn run(
     failure.map_or(Ok(()), |failure| Err(failure.into()))
 }
 
-async fn reload(gate: &mut Gate, loaded: Result<Settings, Vec<Mistake>>) {
-    match loaded {
-        Ok(settings) => {
-            if let Err(error) = gate.reload(settings).await {
-                tracing::error!(error = %in_one_line(&error), "the new configuration was refused, the old one stays in force");
-            }
-        }
+/// The next order of the control API, as long as there is one.
+async fn next(orders: &mut Option<mpsc::Receiver<ReloadOrder>>) -> Option<ReloadOrder> {
+    orders.as_mut()?.recv().await
+}
+
+/// Puts what was read in force; returns what came of it, or what is wrong.
+async fn reload(
+    gate: &mut Gate,
+    manager: &ServiceManager,
+    loaded: Result<Settings, Vec<Mistake>>,
+) -> Result<String, Vec<String>> {
+    manager.reloading();
+    let done = match loaded {
+        Ok(settings) => gate.reload(settings).await.map_err(|error| vec![in_one_line(&error)]),
         Err(mistakes) => {
-            let all: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
-            tracing::error!(
-                mistakes = all.join("; "),
-                "the new configuration was refused, the old one stays in force"
-            );
             gate.reload_refused(&mistakes).await;
+            Err(mistakes.iter().map(ToString::to_string).collect())
         }
+    };
+    if let Err(wrong) = &done {
+        let mistakes = wrong.join("; ");
+        tracing::error!(mistakes, "the new configuration was refused, the old one stays in force");
     }
+    manager.ready();
+    done
 }
 
 #[cfg(test)]

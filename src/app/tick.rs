@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use super::log_end;
 use super::pulse::Pulse;
 use crate::audit::Health;
@@ -31,7 +33,7 @@ async fn observe(shared: &Shared, pulse: &Pulse) {
     loop {
         tokio::select! {
             _ = observe.tick() => {
-                shared.metrics.clock(shared.clock.observe());
+                shared.metrics.clock(SignedDuration::from_micros(shared.clock.observe()));
                 pulse.beat(&shared.clock);
                 let doubt = shared.clock.doubt();
                 if doubt.is_some() != doubted {

@@ -86,6 +86,8 @@ pub enum Command {
     /// Lists and ends live sessions
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Has the gate read its configuration again (as SIGHUP does), and tells what came of it
+    Reload(Remote),
     /// Shows the gate's time beside the machine's, and sets it right
     #[command(subcommand)]
     Clock(super::clock::Command),

@@ -17,6 +17,7 @@ pub mod people;
 pub mod policy;
 mod profile;
 mod reach;
+mod reload;
 mod render;
 pub mod run;
 mod session;
@@ -87,6 +88,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Demo(args) => demo::run(&args),
         Command::Grant(command) => wait_for(grant::run(&config, command)),
         Command::Session(command) => wait_for(session::run(&config, command)),
+        Command::Reload(remote) => wait_for(reload::run(&config, &remote)),
         Command::Clock(command) => wait_for(clock::run(&config, command)),
         Command::Log(args) => wait_for(log::run(&config, *args)),
         Command::Audit(command) => return wait_for(audit::run(&config, command)),

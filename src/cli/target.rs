@@ -126,10 +126,8 @@ impl TargetArgs {
 
     fn settings(&self, config: &Path) -> anyhow::Result<TargetSettings> {
         let lines = |mistakes: Vec<Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        let settings = config::load(config).map_err(|mistakes| anyhow::anyhow!(lines(mistakes)))?;
-        let names: Vec<String> = settings.targets.iter().map(|target| target.name.to_string()).collect();
-        let found = settings.targets.into_iter().find(|target| target.name == self.target);
-        let target = found.with_context(|| format!("there is no target {}; there are: {}", self.target, names.join(", ")))?;
+        let read = config::target(config, &self.target, self.user.is_none());
+        let target = read.map_err(|mistakes| anyhow::anyhow!(lines(mistakes)))?;
         if !target.has_rights() {
             anyhow::bail!(
                 "the profiles of {} are only names, so there is nothing to compare; say what they may do: [targets.{0}.profiles.NAME]",

@@ -35,13 +35,7 @@ pub(super) fn control_address(path: &Path, file: &FileConfig) -> ControlAddress 
 
 /// Makes settings of what was read; `None` only where `mistakes` says why.
 pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistake>) -> Option<Settings> {
-    let mut checker = Checker {
-        path,
-        base: Base::of(path),
-        file,
-        mistakes,
-        exposed: Vec::new(),
-    };
+    let mut checker = Checker::new(path, file, mistakes);
     let state_dir = checker.base.join(&file.state_dir);
     let addresses = control_address(path, file);
     checker.targets_exist();
@@ -105,7 +99,17 @@ pub(super) struct Checker<'a> {
     exposed: Vec<PathBuf>,
 }
 
-impl Checker<'_> {
+impl<'a> Checker<'a> {
+    pub(super) fn new(path: &'a Path, file: &'a FileConfig, mistakes: &'a mut Vec<Mistake>) -> Self {
+        Self {
+            path,
+            base: Base::of(path),
+            file,
+            mistakes,
+            exposed: Vec::new(),
+        }
+    }
+
     pub(super) fn note(&mut self, key: &str, reason: impl Into<String>, remedy: &str) {
         // A key that is not written is found at the nearest table that is.
         let mut place = key;

@@ -25,6 +25,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 
+use crate::names::TargetName;
+
 pub use access::AccessTable;
 pub use check::reachable;
 pub use file::{Control, Limits, LogFormat, Logging, SessionTable};
@@ -49,6 +51,30 @@ pub fn from_text(path: &Path, text: &str) -> Result<Settings, Vec<Mistake>> {
     mistakes.sort_by_key(Mistake::line);
     match settings {
         Some(settings) if mistakes.is_empty() => Ok(settings),
+        _ => Err(mistakes),
+    }
+}
+
+/// Reads one target from the file, and the passwords of its accounts only if asked to: works for someone who may not read the other
+/// secrets it names. A target that is not there is an error that names those that are.
+pub fn target(path: &Path, name: &TargetName, passwords: bool) -> Result<TargetSettings, Vec<Mistake>> {
+    let text = read(path).map_err(|mistake| vec![mistake])?;
+    let (mut file, mut mistakes) = file::FileConfig::parse(path, &text)?;
+    let names: Vec<String> = file.targets.iter().map(|target| target.name.to_string()).collect();
+    file.targets.retain(|target| target.name == *name);
+    if !passwords {
+        for target in &mut file.targets {
+            target.forget_passwords();
+        }
+    }
+    let mut checker = check::Checker::new(path, &file, &mut mistakes);
+    let settings = file.targets.first().map(|table| checker.target(table));
+    match settings {
+        Some(settings) if mistakes.is_empty() => Ok(settings),
+        None if mistakes.is_empty() => {
+            let reason = format!("there is no target {name}; there are: {}", names.join(", "));
+            Err(vec![Mistake::new(path, None, Some("targets".to_owned()), reason)])
+        }
         _ => Err(mistakes),
     }
 }

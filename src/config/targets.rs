@@ -145,6 +145,18 @@ pub(super) fn read(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
     Some(read)
 }
 
+impl TargetTable {
+    /// Leaves out where the passwords of its accounts are, for whoever uses none of them.
+    pub(super) fn forget_passwords(&mut self) {
+        for place in [&mut self.password_file, &mut self.admin.password_file] {
+            *place = None;
+        }
+        for variable in [&mut self.password_env, &mut self.admin.password_env] {
+            *variable = None;
+        }
+    }
+}
+
 impl Checker<'_> {
     pub(super) fn target(&mut self, table: &TargetTable) -> TargetSettings {
         let at = |key: &str| format!("targets.{}.{key}", table.name);

@@ -497,3 +497,26 @@ fn a_secret_that_everybody_may_read_is_noted() {
     assert!(exposed(0o640).is_empty());
     assert!(exposed(0o600).is_empty());
 }
+
+/// Whoever applies profiles as the tables' owner may read neither the gate's password nor its webhooks'.
+#[test]
+fn one_target_is_read_without_the_secrets_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tidegate.toml");
+    let more = "password_file = \"nowhere\"\nadmin_user = \"gate\"\nadmin_password_env = \"TIDEGATE_NOT_SET\"\n\
+        [targets.other]\naddress = \"127.0.0.1:5433\"\ndatabase = \"other\"\nuser = \"other\"\npassword_file = \"nowhere\"\n\
+        [[notify.webhooks]]\nname = \"a\"\nurl_file = \"nowhere\"\n";
+    std::fs::write(&path, format!("{SMALLEST}{more}")).unwrap();
+    assert!(load(&path).unwrap_err().len() >= 4);
+    let orders = "orders".parse().unwrap();
+    let read = target(&path, &orders, false).unwrap();
+    assert_eq!((read.user.as_str(), read.password.is_some()), ("orders_app", false));
+    let missing = target(&path, &orders, true).unwrap_err();
+    assert_eq!(missing.len(), 2, "{missing:?}");
+    let unknown = target(&path, &"payments".parse().unwrap(), false).unwrap_err();
+    assert!(
+        unknown[0]
+            .to_string()
+            .contains("there is no target payments; there are: orders, other")
+    );
+}

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use listen::{MOST, strangers};
 pub use problem::ApiError;
@@ -48,6 +48,9 @@ pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
 
 /// Finds a target.
 pub type Rooms = Box<dyn Fn(&TargetName) -> Option<Arc<TargetRoom>> + Send + Sync>;
+
+/// An order to read the configuration again; answered with what is in force, or with what is wrong.
+pub type ReloadOrder = oneshot::Sender<Result<String, Vec<String>>>;
 
 /// What the API acts on.
 pub struct Gate {
@@ -83,6 +86,8 @@ pub struct Gate {
     pub ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// Whether what carries sessions makes progress, or what does not.
     pub alive: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Where orders to reload go.
+    pub reload: mpsc::Sender<ReloadOrder>,
     /// Connections at once on one listener.
     pub places: usize,
     /// The metrics in their text format.

@@ -21,6 +21,13 @@ pub use crate::ledger::{ClockView, Effect, GrantView};
 use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::session::SessionView;
 
+/// What came of a reload: `POST /v1/reload`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reload {
+    /// What is in force now, and what of the configuration needs a restart.
+    pub detail: String,
+}
+
 /// A grant to be made: `POST /v1/grants`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

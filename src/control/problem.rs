@@ -76,6 +76,12 @@ pub enum ApiError {
         /// Whose it is.
         issuer: String,
     },
+    /// The configuration could not be put in force.
+    #[error("the new configuration was refused, the old one stays in force: {}", .0.join("; "))]
+    NotReloaded(Vec<String>),
+    /// The gate is on its way down.
+    #[error("the gate is shutting down")]
+    Stopping,
     /// The path leads nowhere.
     #[error("there is nothing at {0}")]
     NoSuchPath(String),
@@ -160,6 +166,18 @@ impl ApiError {
                 some("`tidegate user list` shows those there are"),
             ),
             Self::Busy | Self::HoldsTooMany { .. } => self.too_much(),
+            Self::NotReloaded(_) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "not-reloaded",
+                "Configuration refused",
+                some("mend what is named, try it with `tidegate check`, and reload again"),
+            ),
+            Self::Stopping => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "stopping",
+                "Shutting down",
+                some("start the gate again: it reads its configuration then"),
+            ),
             Self::IssuersName { .. } => (
                 StatusCode::CONFLICT,
                 "issuers-name",

@@ -27,7 +27,7 @@ use super::hold::Hold;
 use super::listen::{self, Front, Served};
 use super::openapi::{self, Document, Written};
 use super::problem::ApiError;
-use super::routes::{audit, clock, events, grants, policy, requests, sessions, targets, users};
+use super::routes::{audit, clock, events, grants, policy, reload, requests, sessions, targets, users};
 use super::{Gate, log, routes};
 use crate::tls::ServerTlsCell;
 
@@ -190,6 +190,7 @@ pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> (Router
         .routes(routes!(audit::rotate_key))
         .routes(routes!(clock::show))
         .routes(routes!(clock::set_right))
+        .routes(routes!(reload::reload))
         .routes(routes!(openapi::openapi))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), caller::settle))
         .routes(routes!(health))

@@ -28,7 +28,7 @@ pub(crate) struct Served {
     pub(super) gate: Arc<Gate>,
     ready: Arc<AtomicBool>,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
-    stop: tokio::sync::oneshot::Sender<()>,
+    stop: oneshot::Sender<()>,
 }
 
 impl Served {
@@ -83,7 +83,8 @@ impl Wanted {
         let mut rules = access::testing::rules(policies);
         rules.issuers = Arc::new(issuers);
         let rules = watch::channel(Arc::new(rules)).1;
-        let certificate = ServerTlsCell::new(ServerTls::self_signed(&state, &["127.0.0.1".to_owned()]).unwrap());
+        let certificate =
+            ServerTlsCell::new(ServerTls::self_signed(&state, &["127.0.0.1".to_owned()], Clock::system(None).now()).unwrap());
         let gate = Gate {
             desk: Desk::new(
                 ledger.clone(),
@@ -107,13 +108,14 @@ impl Wanted {
             tls: certificate,
             ready: Box::new(readiness(Arc::clone(&ready))),
             alive: Box::new(|| Ok(())),
+            reload: mpsc::channel(1).0,
             places: MOST as usize,
             metrics: Box::new(|| "# EOF\n".to_owned()),
         };
         let listen = tcp.then(|| "127.0.0.1:0".parse().unwrap());
         let listeners = Listeners::bind(&state.join("control.sock"), listen, tls).await.unwrap();
         let tcp = listeners.tcp_address();
-        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
         let gate = Arc::new(gate);
         let server = tokio::spawn(serve(listeners, Arc::clone(&gate), async {
             let _ = stopped.await;

@@ -125,7 +125,7 @@ async fn over_tls_every_line_arrives_as_it_stands() {
     let house = House::new();
     house.note("before").await;
     let certificate = tempfile::tempdir().unwrap();
-    let server = ServerTls::self_signed(certificate.path(), &["localhost".to_owned()]).unwrap();
+    let server = ServerTls::self_signed(certificate.path(), &["localhost".to_owned()], Clock::system(None).now()).unwrap();
     let (listener, port) = listener().await;
     let forwarder = house.forward(port, Some(Some(certificate.path().join("tls.crt"))));
     let acceptor = TlsAcceptor::from(server.config());
@@ -147,8 +147,8 @@ async fn a_receiver_that_is_not_who_it_should_be_gets_nothing() {
     let house = House::new();
     house.note("secret").await;
     let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let server = ServerTls::self_signed(own.path(), &["localhost".to_owned()]).unwrap();
-    ServerTls::self_signed(other.path(), &["localhost".to_owned()]).unwrap();
+    let server = ServerTls::self_signed(own.path(), &["localhost".to_owned()], Clock::system(None).now()).unwrap();
+    ServerTls::self_signed(other.path(), &["localhost".to_owned()], Clock::system(None).now()).unwrap();
     let (listener, port) = listener().await;
     let forwarder = house.forward(port, Some(Some(other.path().join("tls.crt"))));
     let acceptor = TlsAcceptor::from(server.config());

@@ -59,7 +59,7 @@ impl Gate {
     async fn start(plaintext: Plaintext, handshake: Duration, limits: StrangerLimits) -> Arc<Self> {
         let dir = TempDir::new().unwrap();
         let clock = Clock::manual(Timestamp::UNIX_EPOCH);
-        let tls = ServerTls::self_signed(dir.path(), &["localhost".to_owned()]).unwrap();
+        let tls = ServerTls::self_signed(dir.path(), &["localhost".to_owned()], Clock::system(None).now()).unwrap();
         Arc::new(Self {
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             settings: Settings {

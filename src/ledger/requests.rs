@@ -221,6 +221,13 @@ impl Ledger {
         u32::try_from(self.0.live(who, self.0.clock.now()).len()).unwrap_or(u32::MAX)
     }
 
+    /// How many requests wait for approvers.
+    #[must_use]
+    pub fn requests_pending(&self) -> usize {
+        let now = self.0.clock.now();
+        self.0.requests().live.all().filter(|entry| entry.pending(now)).count()
+    }
+
     /// News of requests and grants.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<Changed> {

@@ -20,6 +20,7 @@ use crate::audit::event::Who;
 use crate::grant::{Grant, Status};
 use crate::ids::SessionId;
 use crate::ledger::Effect;
+use crate::names::TargetName;
 use crate::provision::{Backend, Gone};
 use crate::secret::Secret;
 use crate::upstream::BackendKey;
@@ -227,6 +228,16 @@ impl Registry {
     /// Returns all running sessions.
     pub(crate) fn live(&self) -> Vec<Arc<Live>> {
         self.lock().values().cloned().collect()
+    }
+
+    /// Statements so far of the live sessions, by target.
+    pub(crate) fn statements(&self) -> HashMap<TargetName, u64> {
+        let mut statements = HashMap::new();
+        for live in self.live() {
+            let so_far = live.progress.statements.load(Ordering::Relaxed);
+            *statements.entry(live.who.target.clone()).or_default() += so_far;
+        }
+        statements
     }
 
     /// The running sessions whose grant is over; in a moment they will have noticed themselves.

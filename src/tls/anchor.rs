@@ -4,6 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
@@ -17,8 +18,24 @@ const PEM_COLUMNS: usize = 64;
 /// Without it clients that follow OpenSSL do not take the chain, whatever else of it they trust.
 pub(super) fn anchor(chain: &[CertificateDer<'_>]) -> Option<String> {
     let last = chain.last()?;
-    let (_, parsed) = X509Certificate::from_der(last).ok()?;
-    (parsed.subject() == parsed.issuer()).then(|| pem(last))
+    is_its_own_issuer(last).then(|| pem(last))
+}
+
+/// Returns the certificate of a chain that is pinned: the last if it is its own issuer, for what comes before may be renewed, else the
+/// first.
+pub(super) fn pinned<'c, 'd>(chain: &'c [CertificateDer<'d>]) -> Option<&'c CertificateDer<'d>> {
+    chain.last().filter(|last| is_its_own_issuer(last)).or_else(|| chain.first())
+}
+
+/// Returns true if a certificate's issuer is its subject.
+pub(super) fn is_its_own_issuer(certificate: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| parsed.subject() == parsed.issuer())
+}
+
+/// Returns when a certificate ends.
+pub(super) fn expires_at(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
 }
 
 /// Returns true if a certificate is for this host, a DNS name or an IP address.
@@ -29,7 +46,7 @@ pub(super) fn is_for(certificate: &CertificateDer<'_>, host: &str) -> bool {
     verify_server_name(&parsed, &name).is_ok()
 }
 
-fn pem(certificate: &CertificateDer<'_>) -> String {
+pub(super) fn pem(certificate: &CertificateDer<'_>) -> String {
     let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
     let encoded = STANDARD.encode(certificate);
     for line in encoded.as_bytes().chunks(PEM_COLUMNS) {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -20,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::client::roots;
 use super::verify::{Check, TargetVerifier};
-use super::{TlsError, WEB, provider};
+use super::{TlsError, WEB, anchor, provider};
 
 /// Whose word a gate's certificate is taken on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -135,7 +135,8 @@ fn by_ca(file: Option<&PathBuf>) -> Result<Arc<dyn ServerCertVerifier>, TlsError
     Ok(Arc::new(TargetVerifier::new(Check::ChainAndName, roots, trusted, algorithms)))
 }
 
-/// Takes the one certificate that is known by its fingerprint; without one, takes none and remembers what it saw.
+/// Takes the one certificate that is known by its fingerprint, or one of the CA that is; without one, takes none and remembers what it
+/// saw.
 #[derive(Debug)]
 struct Pinned {
     pin: Option<Fingerprint>,
@@ -146,18 +147,27 @@ impl ServerCertVerifier for Pinned {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let shown = Fingerprint::of(end_entity);
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
-        if self.pin == Some(shown) {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
+        let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
+        let shown = anchor::pinned(&chain).map(|shown| Fingerprint::of(shown));
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+        let is_pinned = |certificate: &CertificateDer<'_>| self.pin == Some(Fingerprint::of(certificate));
+        if is_pinned(end_entity) {
+            return Ok(ServerCertVerified::assertion());
         }
+        // Only a CA that signed itself: nobody else's names are under one that a gate shows. Names do not count, as with a pin of the
+        // certificate itself.
+        let ca = intermediates.iter().find(|ca| is_pinned(ca) && anchor::is_its_own_issuer(ca));
+        let ca = ca.ok_or(CertificateError::ApplicationVerificationFailure)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.clone().into_owned())?;
+        let algorithms = provider().signature_verification_algorithms;
+        let verifier = TargetVerifier::new(Check::Chain, roots, Vec::new(), algorithms);
+        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(
@@ -238,8 +248,18 @@ mod tests {
     #[tokio::test]
     async fn trusted_by_its_file_or_its_fingerprint_and_by_nothing_else() {
         let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let own = ServerTls::self_signed(dir.path(), &["gate.example.org".into(), "127.0.0.1".into()]).unwrap();
-        let other = ServerTls::self_signed(elsewhere.path(), &["gate.example.org".into()]).unwrap();
+        let own = ServerTls::self_signed(
+            dir.path(),
+            &["gate.example.org".into(), "127.0.0.1".into()],
+            crate::clock::Clock::system(None).now(),
+        )
+        .unwrap();
+        let other = ServerTls::self_signed(
+            elsewhere.path(),
+            &["gate.example.org".into()],
+            crate::clock::Clock::system(None).now(),
+        )
+        .unwrap();
         let file = Trust::Ca(dir.path().join("tls.crt"));
         let pin = Trust::Pin(own.fingerprint());
         assert!(trusted(&own, "gate.example.org", &file).await);
@@ -248,6 +268,13 @@ mod tests {
         assert!(!trusted(&other, "gate.example.org", &file).await);
         assert!(trusted(&own, "whatever.example.org", &pin).await);
         assert!(!trusted(&other, "gate.example.org", &pin).await);
+        // The pin is the CA's: what is renewed under it is trusted, too.
+        let now = crate::clock::Clock::system(None).now();
+        let (aged, names) = (tempfile::tempdir().unwrap(), ["gate.example.org".to_owned()]);
+        let first = ServerTls::self_signed(aged.path(), &names, now - jiff::SignedDuration::from_hours(24 * 65)).unwrap();
+        let renewed = first.renewed(now).unwrap().unwrap();
+        let pin = Trust::Pin(first.fingerprint());
+        assert!(trusted(&renewed, "whatever.example.org", &pin).await);
         // A machine without root certificates verifies nobody either.
         if roots(None).is_ok() {
             assert!(!trusted(&own, "gate.example.org", &Trust::Machine).await);
@@ -257,7 +284,7 @@ mod tests {
     #[tokio::test]
     async fn looking_sees_the_certificate_and_goes_no_further() {
         let dir = tempfile::tempdir().unwrap();
-        let server = ServerTls::self_signed(dir.path(), &["localhost".into()]).unwrap();
+        let server = ServerTls::self_signed(dir.path(), &["localhost".into()], crate::clock::Clock::system(None).now()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = TlsAcceptor::from(server.web());

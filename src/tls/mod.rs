@@ -9,6 +9,7 @@ mod binding;
 mod client;
 mod collector;
 mod gate;
+mod own;
 mod server;
 mod transport;
 mod verify;

@@ -3,25 +3,23 @@
 //! It does not ask clients for certificates, and does not shake hands. The law it keeps: a certificate and its key are
 //! checked to go together before anybody is served with them, so a bad reload changes nothing.
 
-use std::fs::Permissions;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256};
+use jiff::Timestamp;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use zeroize::Zeroizing;
 
+use super::own::{Files, is_due};
 use super::{ALPN, Fingerprint, TlsError, WEB, anchor, end_point_hash, provider, read, read_certificates};
 
-/// Reads the SHA-256 of the first certificate of a file, for people to compare.
+/// Reads the SHA-256 of a file's certificate, for people to compare: as [`ServerTls::fingerprint`] has it.
 pub fn fingerprint_of(cert: &Path) -> Result<Fingerprint, TlsError> {
     let chain = read_certificates(cert)?;
-    Ok(Fingerprint::of(chain.first().map(AsRef::as_ref).unwrap_or_default()))
+    Ok(Fingerprint::of(anchor::pinned(&chain).map(AsRef::as_ref).unwrap_or_default()))
 }
 
 /// TLS as we offer it to clients, and what SCRAM binds to.
@@ -33,6 +31,8 @@ pub struct ServerTls {
     fingerprint: Fingerprint,
     leaf: CertificateDer<'static>,
     anchor: Option<Arc<str>>,
+    /// The folder and names of one that we made.
+    own: Option<(PathBuf, Vec<String>)>,
 }
 
 impl ServerTls {
@@ -45,7 +45,7 @@ impl ServerTls {
         let Some(leaf) = chain.first().cloned() else {
             return Err(TlsError::NoCertificate { path: cert.to_owned() });
         };
-        let fingerprint = Fingerprint::of(&leaf);
+        let fingerprint = Fingerprint::of(anchor::pinned(&chain).unwrap_or(&leaf));
         let anchor = anchor::anchor(&chain).map(Arc::from);
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
@@ -70,17 +70,37 @@ impl ServerTls {
             fingerprint,
             leaf,
             anchor,
+            own: None,
         })
     }
 
-    /// Uses `tls.crt` and `tls.key` in `dir`; makes them first where they are not there, for the names (DNS names and IP
-    /// addresses) given. The key is P-256, whose handshakes cost least, and readable by its owner only.
-    pub fn self_signed(dir: &Path, names: &[String]) -> Result<Self, TlsError> {
-        let (cert, key) = (dir.join("tls.crt"), dir.join("tls.key"));
-        if !(cert.exists() && key.exists()) {
-            generate(&cert, &key, names)?;
+    /// Uses `tls.crt` and `tls.key` in `dir`, of a CA of our own whose key is `tls-ca.key`; makes and renews them for the names (DNS names
+    /// and IP addresses) given.
+    pub fn self_signed(dir: &Path, names: &[String], now: Timestamp) -> Result<Self, TlsError> {
+        let files = Files::within(dir);
+        files.keep(names, now)?;
+        Ok(Self {
+            own: Some((dir.to_owned(), names.to_vec())),
+            ..Self::load(&files.cert, &files.key)?
+        })
+    }
+
+    /// The next one, if it is ours and ends soon.
+    pub fn renewed(&self, now: Timestamp) -> Result<Option<Self>, TlsError> {
+        match &self.own {
+            Some((dir, names)) if is_due(&self.leaf, now) => {
+                // One of an earlier version stays as it is.
+                let next = Self::self_signed(dir, names, now)?;
+                Ok((next.leaf != self.leaf).then_some(next))
+            }
+            _ => Ok(None),
         }
-        Self::load(&cert, &key)
+    }
+
+    /// When our certificate ends.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        anchor::expires_at(&self.leaf)
     }
 
     /// The `tls-server-end-point` hash of our certificate, or nothing where none is defined for it (see
@@ -90,7 +110,8 @@ impl ServerTls {
         self.end_point.as_deref()
     }
 
-    /// The SHA-256 of our certificate, for people to compare.
+    /// The SHA-256 that people compare and pin: of the CA that is shown with our certificate and stays when that is renewed, else of our
+    /// certificate.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
@@ -119,41 +140,6 @@ impl ServerTls {
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
-}
-
-fn generate(cert: &Path, key: &Path, names: &[String]) -> Result<(), TlsError> {
-    let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let mut parameters = CertificateParams::new(names)?;
-    parameters.distinguished_name = rcgen::DistinguishedName::new();
-    parameters.distinguished_name.push(DnType::CommonName, "tidegate");
-    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    // Long enough that nobody is woken by it; whoever wants rotation brings his own certificate.
-    parameters.not_before = rcgen::date_time_ymd(2024, 1, 1);
-    parameters.not_after = rcgen::date_time_ymd(2124, 1, 1);
-    let certificate = parameters.self_signed(&pair)?;
-    let private = Zeroizing::new(pair.serialize_pem());
-    // The certificate last: when both are there, both are whole and go together.
-    write(key, private.as_bytes(), 0o600)?;
-    write(cert, certificate.pem().as_bytes(), 0o644)
-}
-
-/// Writes a file whole or not at all.
-fn write(path: &Path, contents: &[u8], mode: u32) -> Result<(), TlsError> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let attempt = || {
-        // NamedTempFile is made with mode 0600.
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        file.write_all(contents)?;
-        file.as_file().set_permissions(Permissions::from_mode(mode))?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|failed| failed.error)?;
-        Ok(())
-    };
-    attempt().map_err(|source| TlsError::Write {
-        path: path.to_owned(),
-        source,
-    })
 }
 
 /// The configuration in force: a reload replaces it, connections already made keep theirs.

@@ -37,7 +37,12 @@ async fn shake(server: &ServerTls, client: &ClientTls, name: &str) -> io::Result
 }
 
 fn own(dir: &TempDir) -> (ServerTls, PathBuf) {
-    let server = ServerTls::self_signed(dir.path(), &["localhost".into(), "127.0.0.1".into()]).unwrap();
+    let server = ServerTls::self_signed(
+        dir.path(),
+        &["localhost".into(), "127.0.0.1".into()],
+        crate::clock::Clock::system(None).now(),
+    )
+    .unwrap();
     (server, dir.path().join("tls.crt"))
 }
 
@@ -160,7 +165,7 @@ async fn another_application_protocol_is_refused() {
     let (server, ca) = own(&dir);
     let config = |alpn: &[&[u8]]| {
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(read_certificates(&ca).unwrap().remove(0)).unwrap();
+        roots.add(read_certificates(&ca).unwrap().pop().unwrap()).unwrap();
         let mut config = rustls::ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -223,7 +228,7 @@ fn mistakes_are_named() {
         Err(TlsError::Pair { .. })
     ));
     assert!(matches!(
-        ServerTls::self_signed(&nowhere, &["localhost".into()]),
+        ServerTls::self_signed(&nowhere, &["localhost".into()], crate::clock::Clock::system(None).now()),
         Err(TlsError::Write { .. })
     ));
     assert!(matches!(
@@ -252,8 +257,56 @@ fn end_points() {
 #[test]
 fn the_fingerprint_is_read_without_the_key() {
     let dir = tempfile::tempdir().unwrap();
-    let tls = ServerTls::self_signed(dir.path(), &["gate.example.org".to_owned()]).unwrap();
+    let tls = ServerTls::self_signed(
+        dir.path(),
+        &["gate.example.org".to_owned()],
+        crate::clock::Clock::system(None).now(),
+    )
+    .unwrap();
     fs::remove_file(dir.path().join("tls.key")).unwrap();
     let read = fingerprint_of(&dir.path().join("tls.crt")).unwrap();
     assert_eq!(read, tls.fingerprint());
+}
+
+#[test]
+fn our_certificate_is_renewed_under_a_ca_that_stays() {
+    let dir = TempDir::new().unwrap();
+    let names = ["gate.example.org".to_owned()];
+    let start: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let at = |days: i64| start + jiff::SignedDuration::from_hours(24 * days);
+    let first = ServerTls::self_signed(dir.path(), &names, start).unwrap();
+    let ca_key = dir.path().join("tls-ca.key");
+    assert_eq!(fs::metadata(&ca_key).unwrap().permissions().mode() & 0o777, 0o600);
+    let end = first.expires_at().unwrap();
+    assert!(end > at(89) && end < at(93), "{end}");
+    assert!(first.renewed(at(59)).unwrap().is_none());
+    let second = first.renewed(at(62)).unwrap().unwrap();
+    assert!(second.expires_at().unwrap() > at(150));
+    assert_ne!(first.end_point(), second.end_point());
+    // Whoever trusts the CA, by its file or by its fingerprint, trusts both.
+    assert_eq!(first.anchor(), second.anchor());
+    assert_eq!(first.fingerprint(), second.fingerprint());
+    // Another name: at once, under the same CA.
+    let more = ["gate.example.org".to_owned(), "127.0.0.1".to_owned()];
+    let third = ServerTls::self_signed(dir.path(), &more, at(62)).unwrap();
+    assert!(third.is_for("127.0.0.1") && third.is_for("gate.example.org"));
+    assert_eq!(first.fingerprint(), third.fingerprint());
+    // A CA that could not outlive a certificate is made anew.
+    let late = ServerTls::self_signed(dir.path(), &more, at(3600)).unwrap();
+    assert_ne!(first.fingerprint(), late.fingerprint());
+}
+
+#[test]
+fn a_certificate_without_a_ca_of_ours_stays_as_it_is() {
+    let dir = TempDir::new().unwrap();
+    let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut parameters = CertificateParams::new(["gate.example.org".to_owned()]).unwrap();
+    parameters.not_after = rcgen::date_time_ymd(2026, 1, 2);
+    let made = parameters.self_signed(&key).unwrap();
+    fs::write(dir.path().join("tls.crt"), made.pem()).unwrap();
+    fs::write(dir.path().join("tls.key"), key.serialize_pem()).unwrap();
+    let tls = ServerTls::self_signed(dir.path(), &["other.example.org".to_owned()], now).unwrap();
+    assert_eq!(tls.fingerprint(), Fingerprint::of(made.der()));
+    assert!(tls.renewed(now).unwrap().is_none());
 }

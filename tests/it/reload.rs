@@ -133,3 +133,30 @@ async fn an_extension_has_a_bound() {
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(checked.status.success() && said.contains("policies: "), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_tells_the_gate_to_reload_is_told_what_came_of_it() {
+    let gate = gate_before(database(), "", "");
+    let told = gate.command(&["reload"]).expect("the command");
+    assert_eq!(
+        (told.status.code(), &*String::from_utf8_lossy(&told.stdout)),
+        (Some(0), "in force\n")
+    );
+    let file = gate.config_file();
+    let before = fs::read_to_string(&file).expect("the configuration");
+    fs::write(&file, format!("{before}\n[limits]\nconections = 5\n")).expect("written");
+    let refused = gate.command(&["reload"]).expect("the command");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success(), "{said}");
+    for words in ["limits.conections", "the old one stays in force", "tidegate check"] {
+        assert!(said.contains(words), "no {words:?} in {said}");
+    }
+    let records = records_of(&gate, "reloaded");
+    let accepted: Vec<_> = records.iter().map(|record| record["accepted"] == true).collect();
+    assert_eq!(accepted, [true, false]);
+    // Somebody's token is no operator's.
+    let user = gate.json(&["user", "add", "ana@example.com"]).expect("a user");
+    let token = tidegate::secret::Secret::new(user["token"].as_str().expect("a token").to_owned());
+    let ana = gate.command_of(&token, &["reload"]).output().expect("the command");
+    assert_eq!(ana.status.code(), Some(5), "{}", String::from_utf8_lossy(&ana.stderr));
+}

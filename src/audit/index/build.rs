@@ -11,7 +11,7 @@ use xorf::{BinaryFuse8, DmaSerializable};
 
 use super::{Block, Index, MAX_BLOCK_BYTES, MAX_FRAME_BYTES, MAX_INDEX_BYTES, make, terms};
 use crate::audit::event::{Event, Kind, Outcome, Sql, Statement};
-use crate::audit::reading::Readings;
+use crate::audit::reading::{Reading, Readings};
 use crate::audit::record::Record;
 use crate::audit::segment;
 use crate::ids::SessionId;
@@ -157,6 +157,7 @@ struct Open {
     block: usize,
     /// It only parses: if that succeeds, no outcome comes.
     parses: bool,
+    reading: Arc<Reading>,
     text: Arc<[u64]>,
     beside: Vec<u64>,
 }
@@ -231,12 +232,14 @@ impl Building {
     }
 
     fn statement(&mut self, at: usize, statement: &Statement<'_>) {
-        let text = self.text(statement);
+        let reading = self.readings.of_statement(statement);
+        let text = self.text(statement, &reading);
         let mut beside = Vec::new();
         terms::beside(statement, &mut |term| beside.push(term));
         let open = Open {
             block: at,
             parses: statement.kind == Kind::Parse,
+            reading,
             text,
             beside,
         };
@@ -257,22 +260,25 @@ impl Building {
         });
         let Some(draft) = self.blocks.get_mut(at) else { return };
         draft.add_result(outcome);
-        match open {
-            None => draft.block.torn = true,
-            Some(open) if open.block == at => {}
-            Some(open) => {
-                draft.add_content(&open);
-                if let Some(other) = self.blocks.get_mut(open.block) {
-                    other.add_result(outcome);
-                    other.block.last_us = other.block.last_us.max(time);
-                }
+        let Some(open) = open else {
+            draft.block.torn = true;
+            return;
+        };
+        // Its names are not what was read, then.
+        let contradicted = open.reading.is_complete() && !open.reading.with_outcome(outcome).is_complete();
+        draft.hides_names(contradicted);
+        if open.block != at {
+            draft.add_content(&open);
+            if let Some(other) = self.blocks.get_mut(open.block) {
+                other.add_result(outcome);
+                other.hides_names(contradicted);
+                other.block.last_us = other.block.last_us.max(time);
             }
         }
     }
 
     /// The terms of a statement's SQL.
-    fn text(&mut self, statement: &Statement<'_>) -> Arc<[u64]> {
-        let reading = self.readings.of_statement(statement);
+    fn text(&mut self, statement: &Statement<'_>, reading: &Reading) -> Arc<[u64]> {
         let text = statement.sql.as_ref().map_or("", |sql| sql.text.0.as_ref());
         // The same text may be the beginning of another one, or not be relied on.
         let usual = |sql: &Sql<'_>| sql.settings() == Some(LexerSettings::default());
@@ -281,7 +287,7 @@ impl Building {
             return Arc::clone(known);
         }
         let mut found = HashSet::new();
-        terms::of_text(text, &reading, &mut |term| {
+        terms::of_text(text, reading, &mut |term| {
             found.insert(term);
         });
         let found: Arc<[u64]> = found.into_iter().collect();
@@ -332,6 +338,13 @@ impl Draft {
 
     fn add_content(&mut self, open: &Open) {
         self.terms.extend(open.text.iter().chain(&open.beside));
+    }
+
+    /// A search for any table may want something of it.
+    fn hides_names(&mut self, hides: bool) {
+        if hides {
+            self.terms.insert(terms::hidden());
+        }
     }
 
     fn add_result(&mut self, outcome: &Outcome<'_>) {

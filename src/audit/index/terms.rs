@@ -42,7 +42,7 @@ const TABLE: u8 = b'n';
 const BARE: u8 = b'b';
 /// A table's name with its schema.
 const QUALIFIED: u8 = b'q';
-/// A text that could not be read and whose names may be written without their letters.
+/// A text that could not be read and whose names may be written without their letters, or one that is not what the server says it ran.
 const HIDDEN: u8 = b'h';
 const TEXT: u8 = b'x';
 
@@ -117,9 +117,14 @@ fn tables(reading: &Reading, text: &str, add: &mut impl FnMut(u64)) {
             add(term(BARE, word.as_bytes()));
         }
         if hides_names(text) {
-            add(term(HIDDEN, &[]));
+            add(hidden());
         }
     }
+}
+
+/// The term that every search for a table asks for, beside the table's own.
+pub(super) fn hidden() -> u64 {
+    term(HIDDEN, &[])
 }
 
 fn qualified(schema: &str, name: &str) -> u64 {
@@ -233,16 +238,12 @@ fn joined(filter: &Filter) -> Vec<Vec<u64>> {
 fn any_of_table(table: &Table) -> Vec<u64> {
     let small = table.name.to_ascii_lowercase();
     match &table.schema {
-        None => vec![
-            term(TABLE, table.name.as_bytes()),
-            term(TABLE, small.as_bytes()),
-            term(HIDDEN, &[]),
-        ],
+        None => vec![term(TABLE, table.name.as_bytes()), term(TABLE, small.as_bytes()), hidden()],
         Some(schema) => vec![
             qualified(schema, &table.name),
             term(BARE, table.name.as_bytes()),
             term(BARE, small.as_bytes()),
-            term(HIDDEN, &[]),
+            hidden(),
         ],
     }
 }

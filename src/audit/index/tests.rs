@@ -263,6 +263,28 @@ proptest! {
     }
 }
 
+/// What the server says it ran is more than was read, so any word of the text may be a table's name.
+#[test]
+fn a_statement_that_the_server_contradicts_is_found_by_its_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let ana = who(1, "ana");
+    let mut told = outcome(&ana, 1, None);
+    if let Event::Outcome(outcome) = &mut told {
+        outcome.tags = vec![Text("SELECT 1".into()), Text("UPDATE 2".into())];
+    }
+    let events = [statement(&ana, 1, "SELECT 1 FROM \"Orders\"", &[]), told];
+    let records: Vec<_> = (1..).zip(events).map(|(seq, event)| record(seq, event)).collect();
+    let segment = pack(dir.path(), 1, &records, 1);
+    let filter = Filter {
+        table: Some("orders".parse().unwrap()),
+        unread: true,
+        ..Filter::default()
+    };
+    assert_eq!(numbers(dir.path(), &filter), [1, 2]);
+    make(&segment).unwrap();
+    assert_eq!(numbers(dir.path(), &filter), [1, 2]);
+}
+
 /// A hundred blocks, each with a text of its own.
 fn hundred(dir: &Path) -> Segment {
     let ana = who(1, "ana");

@@ -10,7 +10,12 @@ use crate::tls::{ServerTls, ServerTlsCell, Trust};
 #[tokio::test]
 async fn a_gate_is_spoken_to_only_where_it_is_trusted() {
     let dir = tempfile::tempdir().unwrap();
-    let certificate = ServerTls::self_signed(dir.path(), &["localhost".into(), "127.0.0.1".into()]).unwrap();
+    let certificate = ServerTls::self_signed(
+        dir.path(),
+        &["localhost".into(), "127.0.0.1".into()],
+        crate::clock::Clock::system(None).now(),
+    )
+    .unwrap();
     let served = Served::start_on(None, Some(ServerTlsCell::new(certificate.clone()))).await;
     let at = served.tcp.unwrap();
     let gate = Address::Tls(at.to_string());

@@ -7,7 +7,7 @@ use crate::tls::{self, ServerTls, Trust};
 
 fn certificate() -> ServerTls {
     let dir = tempfile::tempdir().unwrap();
-    ServerTls::self_signed(dir.path(), &["localhost".into()]).unwrap()
+    ServerTls::self_signed(dir.path(), &["localhost".into()], Clock::system(None).now()).unwrap()
 }
 
 /// What `/healthz` answers whoever trusts only the gate with that certificate.

@@ -726,7 +726,7 @@ async fn what_is_not_the_gates_is_not_touched() {
         target.port = 1;
         target
     });
-    let said = crate::causes::in_one_line(&compare(&gone, &only).await.unwrap_err());
+    let said = in_one_line(&compare(&gone, &only).await.unwrap_err());
     assert!(said.contains("cannot be reached"), "{said}");
 }
 

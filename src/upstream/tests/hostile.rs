@@ -85,7 +85,7 @@ async fn answering(bytes: Vec<u8>) -> Target {
 #[tokio::test]
 async fn answers_to_the_ssl_request() {
     let dir = tempfile::tempdir().unwrap();
-    ServerTls::self_signed(dir.path(), &["localhost".to_owned()]).unwrap();
+    ServerTls::self_signed(dir.path(), &["localhost".to_owned()], crate::clock::Clock::system(None).now()).unwrap();
     let attempt = async |bytes: &[u8], mode| {
         let mut target = answering(bytes.to_vec()).await;
         target.tls = ClientTls::new(mode, None).unwrap();
@@ -278,7 +278,7 @@ async fn servers_that_cannot_prove_the_password() {
 #[tokio::test]
 async fn a_binding_taken_out_on_the_way_is_noticed_by_the_server() {
     let dir = tempfile::tempdir().unwrap();
-    let tls = ServerTls::self_signed(dir.path(), &["localhost".to_owned()]).unwrap();
+    let tls = ServerTls::self_signed(dir.path(), &["localhost".to_owned()], crate::clock::Clock::system(None).now()).unwrap();
     let port = fake(move |_, mut socket| {
         let acceptor = TlsAcceptor::from(tls.config());
         async move {

@@ -114,7 +114,7 @@ async fn logging_in() {
     assert!(connect_with(&target, &[]).await.is_ok());
     // A certificate nobody here knows.
     let dir = tempfile::tempdir().unwrap();
-    crate::tls::ServerTls::self_signed(dir.path(), &["localhost".to_owned()]).unwrap();
+    crate::tls::ServerTls::self_signed(dir.path(), &["localhost".to_owned()], crate::clock::Clock::system(None).now()).unwrap();
     target.tls = ClientTls::new(TlsMode::VerifyFull, Some(&dir.path().join("tls.crt"))).unwrap();
     let (failed, ending) = failure(&target, &[]).await;
     assert!(matches!(failed, ConnectError::Tls { .. }), "{failed}");
@@ -205,7 +205,8 @@ async fn a_server_without_tls_and_what_clients_ask_for() {
     let port = server.port();
     for mode in [TlsMode::Require, TlsMode::VerifyCa, TlsMode::VerifyFull] {
         let dir = tempfile::tempdir().unwrap();
-        crate::tls::ServerTls::self_signed(dir.path(), &["localhost".to_owned()]).unwrap();
+        crate::tls::ServerTls::self_signed(dir.path(), &["localhost".to_owned()], crate::clock::Clock::system(None).now())
+            .unwrap();
         let mut target = a_target(port, "plain");
         target.tls = ClientTls::new(mode, Some(&dir.path().join("tls.crt"))).unwrap();
         let (failed, ending) = failure(&target, &[]).await;

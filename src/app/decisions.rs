@@ -1,0 +1,43 @@
+//! Counts how long decisions on requests take.
+//!
+//! It changes nothing, and does not see what lapses: nothing happens then.
+
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::ledger::Changed;
+use crate::metrics::Metrics;
+use crate::request::{How, Outcome, Request};
+
+/// Counts until the ledger is gone.
+pub(super) async fn count(mut changes: broadcast::Receiver<Changed>, metrics: Metrics) {
+    loop {
+        match changes.recv().await {
+            Ok(Changed::Request(request)) => {
+                if let Some((outcome, after)) = decision(&request) {
+                    metrics.request_settled(outcome, after);
+                }
+            }
+            // What was missed is not counted.
+            Ok(Changed::Grant(_)) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// The outcome's name and how long it took, unless the request was settled before: what changes afterwards is its review.
+fn decision(request: &Request) -> Option<(&'static str, std::time::Duration)> {
+    let outcome = request.outcome.as_ref().filter(|_| request.review.is_none())?;
+    let (name, at) = match outcome {
+        Outcome::Denied { at, .. } => ("denied", at),
+        Outcome::Approved { at, how, .. } => match how {
+            How::Automatic => ("automatic", at),
+            How::People => ("approved", at),
+            How::BreakGlass => ("break_glass", at),
+        },
+        Outcome::Rejected { at, .. } => ("rejected", at),
+        Outcome::Withdrawn { at } => ("withdrawn", at),
+    };
+    let after = at.duration_since(request.submitted_at);
+    Some((name, after.try_into().unwrap_or_default()))
+}

@@ -1,0 +1,24 @@
+//! `/v1/reload`: reads the configuration again, as SIGHUP does, and says what came of it; for operators and whoever may administer.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use tokio::sync::oneshot;
+
+use super::Answer;
+use crate::control::caller::Caller;
+use crate::control::model::Reload;
+use crate::control::{ApiError, Gate};
+use crate::policy::Action;
+
+#[utoipa::path(post, path = "/v1/reload", tag = "configuration", summary = "Reads the configuration again and puts it in force, whole or not at all", responses((status = 200, description = "It is in force", body = Reload)))]
+pub(in crate::control) async fn reload(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<Reload> {
+    caller.may(&gate, Action::Administer).await?;
+    tracing::info!(by = caller.name(), "told to reload");
+    let (order, done) = oneshot::channel();
+    // Whoever is told to stop takes no orders any more.
+    gate.reload.send(order).await.map_err(|_| ApiError::Stopping)?;
+    let reloaded = done.await.map_err(|_| ApiError::Stopping)?;
+    reloaded.map(|detail| Json(Reload { detail })).map_err(ApiError::NotReloaded)
+}

@@ -1,0 +1,48 @@
+//! Requests for access: those that wait, and how long decisions take.
+//!
+//! It does not watch them.
+
+use std::time::Duration;
+
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::labels::ByOutcome;
+use super::{Counters, Metrics};
+
+/// Upper bounds of the decision histogram, in seconds: policies decide in milliseconds, people in minutes.
+const DECISION_BOUNDS: [f64; 9] = [0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
+
+/// A histogram of decisions.
+pub(super) fn decisions() -> Histogram {
+    Histogram::new(DECISION_BOUNDS)
+}
+
+impl Metrics {
+    /// How many requests wait for approvers.
+    pub fn requests_pending(&self, requests: usize) {
+        self.0.requests_pending.set(i64::try_from(requests).unwrap_or(i64::MAX));
+    }
+
+    /// A request was settled, so long after it was submitted.
+    pub fn request_settled(&self, outcome: &'static str, after: Duration) {
+        let histogram = self.0.decisions.get_or_create(&ByOutcome { outcome });
+        histogram.observe(after.as_secs_f64());
+    }
+}
+
+impl Counters {
+    pub(super) fn register_requests(&self, registry: &mut Registry) {
+        registry.register(
+            "requests_pending",
+            "Requests that wait for approvers",
+            self.requests_pending.clone(),
+        );
+        registry.register_with_unit(
+            "request_decision",
+            "From a request's submission until it was settled, by what it came to",
+            Unit::Seconds,
+            self.decisions.clone(),
+        );
+    }
+}

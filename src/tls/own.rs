@@ -1,0 +1,147 @@
+//! The certificate that the gate makes itself: one of its own CA, so that whoever trusts the CA once goes on trusting what is renewed.
+//!
+//! It serves nobody. The law it keeps: keys are readable by their owner only, a file is written whole or not at all, and what it did not
+//! make itself it leaves as it is.
+
+use std::fs::Permissions;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256,
+};
+use rustls::pki_types::CertificateDer;
+use zeroize::Zeroizing;
+
+use super::{TlsError, anchor, read, read_certificates};
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+/// How long the CA is good for: ten years, after which it has to be trusted anew.
+const CA_DAYS: i32 = 3653;
+/// How long a certificate is good for.
+const DAYS: i32 = 90;
+/// How long before its end it is renewed.
+const RENEWAL_DAYS: i32 = 30;
+
+/// The files, in the gate's state folder.
+pub(super) struct Files {
+    /// The certificate, then its CA's.
+    pub(super) cert: PathBuf,
+    pub(super) key: PathBuf,
+    ca_key: PathBuf,
+}
+
+impl Files {
+    pub(super) fn within(dir: &Path) -> Self {
+        Self {
+            cert: dir.join("tls.crt"),
+            key: dir.join("tls.key"),
+            ca_key: dir.join("tls-ca.key"),
+        }
+    }
+
+    /// Makes what is not there, for the names (DNS names and IP addresses) given, and renews what ends soon or is not for one of them.
+    /// Keys are P-256, whose handshakes cost least. A certificate without a CA's key beside it is taken as it is: an earlier version of
+    /// the gate made it, or somebody else.
+    pub(super) fn keep(&self, names: &[String], now: Timestamp) -> Result<(), TlsError> {
+        if !(self.cert.exists() && self.key.exists()) {
+            return self.make(names, now);
+        }
+        if !self.ca_key.exists() {
+            return Ok(());
+        }
+        match read_certificates(&self.cert)?.as_slice() {
+            [leaf, ca] if ends_after(ca, now, DAYS) => {
+                let good = ends_after(leaf, now, RENEWAL_DAYS) && names.iter().all(|name| anchor::is_for(leaf, name));
+                if good { Ok(()) } else { self.renew(ca, names, now) }
+            }
+            _ => self.make(names, now),
+        }
+    }
+
+    fn make(&self, names: &[String], now: Timestamp) -> Result<(), TlsError> {
+        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let ca_pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let ca = ca_parameters(now).self_signed(&ca_pair)?;
+        let leaf = parameters(names, now)?.signed_by(&pair, &Issuer::new(ca_parameters(now), &ca_pair))?;
+        // The certificate last: when all are there, all are whole and go together.
+        write(&self.ca_key, Zeroizing::new(ca_pair.serialize_pem()).as_bytes(), 0o600)?;
+        write(&self.key, Zeroizing::new(pair.serialize_pem()).as_bytes(), 0o600)?;
+        write(&self.cert, format!("{}{}", leaf.pem(), ca.pem()).as_bytes(), 0o644)
+    }
+
+    /// With the same keys, so that one file is written.
+    fn renew(&self, ca: &CertificateDer<'_>, names: &[String], now: Timestamp) -> Result<(), TlsError> {
+        let (pair, ca_pair) = (key_pair(&self.key)?, key_pair(&self.ca_key)?);
+        let leaf = parameters(names, now)?.signed_by(&pair, &Issuer::new(ca_parameters(now), &ca_pair))?;
+        write(&self.cert, format!("{}{}", leaf.pem(), anchor::pem(ca)).as_bytes(), 0o644)
+    }
+}
+
+/// Whether a certificate is good for so many days yet; one that cannot be read is not.
+pub(super) fn ends_after(certificate: &CertificateDer<'_>, now: Timestamp, days: i32) -> bool {
+    let least = now.checked_add(DAY * days).unwrap_or(Timestamp::MAX);
+    anchor::expires_at(certificate).is_some_and(|end| end > least)
+}
+
+/// Whether a certificate of ours is to be renewed.
+pub(super) fn is_due(certificate: &CertificateDer<'_>, now: Timestamp) -> bool {
+    !ends_after(certificate, now, RENEWAL_DAYS)
+}
+
+fn key_pair(path: &Path) -> Result<KeyPair, TlsError> {
+    let pem = Zeroizing::new(read(path)?);
+    let text = std::str::from_utf8(&pem).map_err(|_| TlsError::NoKey { path: path.to_owned() })?;
+    KeyPair::from_pem(text).map_err(|_| TlsError::NoKey { path: path.to_owned() })
+}
+
+fn ca_parameters(now: Timestamp) -> CertificateParams {
+    let mut parameters = CertificateParams::default();
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    parameters.distinguished_name.push(DnType::CommonName, "tidegate CA");
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    for_days(&mut parameters, now, CA_DAYS);
+    parameters
+}
+
+fn parameters(names: &[String], now: Timestamp) -> Result<CertificateParams, TlsError> {
+    let mut parameters = CertificateParams::new(names)?;
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    parameters.distinguished_name.push(DnType::CommonName, "tidegate");
+    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    for_days(&mut parameters, now, DAYS);
+    Ok(parameters)
+}
+
+/// From the day before, for clients whose clock is behind.
+fn for_days(parameters: &mut CertificateParams, now: Timestamp, days: i32) {
+    let date = |days: i32| {
+        let time = now.checked_add(DAY * days).unwrap_or(Timestamp::MAX);
+        let date = TimeZone::UTC.to_datetime(time).date();
+        rcgen::date_time_ymd(date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
+    };
+    (parameters.not_before, parameters.not_after) = (date(-1), date(days + 1));
+}
+
+fn write(path: &Path, contents: &[u8], mode: u32) -> Result<(), TlsError> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let attempt = || {
+        // NamedTempFile is made with mode 0600.
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        file.write_all(contents)?;
+        file.as_file().set_permissions(Permissions::from_mode(mode))?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|failed| failed.error)?;
+        Ok(())
+    };
+    attempt().map_err(|source| TlsError::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
