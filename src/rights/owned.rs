@@ -150,7 +150,7 @@ fn makes_things(profile: &Profile<'_>, snapshot: &Snapshot) -> bool {
         let schemas = snapshot
             .objects
             .iter()
-            .filter(|object| object.kind == Kind::Schema && nameable(&object.name));
+            .filter(|object| object.kind == Kind::Schema && nameable(object));
         schemas
             .flat_map(|schema| &schema.held)
             .any(|held| held.role.is_none() && held.privilege == "CREATE")

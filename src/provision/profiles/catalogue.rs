@@ -25,6 +25,7 @@ pub(super) async fn read(client: &Client, roles: &[&str], account: &str) -> Resu
         version: u32::try_from(version).unwrap_or_default(),
         account: rows::<Account>(client, ACCOUNT, &[]).await?.pop().unwrap_or_default(),
         roles: rows::<Role>(client, &role, &[&roles, &account]).await?,
+        gate_roles: rows::<String>(client, GATE_ROLES, &[]).await?.into_iter().collect(),
         objects,
         defaults: rows::<DefaultRight>(client, &format!("{GRANTEES} {DEFAULTS}"), &[&roles]).await?,
         own_defaults: rows(client, owned::DEFAULTS, &[&roles]).await?,
@@ -259,6 +260,11 @@ ORDER BY n.nspname, p.proname, 1";
 
 /// Those for the roles and everybody; and, for what the account itself makes in the schemas of profiles' views, those for all others.
 const DEFAULTS: &str = "
+/// All roles that a gate made, by their comment: only who may make roles can write one.
+const GATE_ROLES: &str = "
+SELECT to_jsonb(r.rolname::text)::text FROM pg_shdescription AS d JOIN pg_roles AS r ON r.oid = d.objoid
+WHERE d.classoid = 'pg_authid'::regclass AND (d.description LIKE 'tidegate profile %' OR d.description LIKE 'tidegate grant %')";
+
 SELECT jsonb_build_object(
     'owner', pg_get_userbyid(d.defaclrole), 'schema', n.nspname,
     'kind', CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'ROUTINES'

@@ -210,7 +210,7 @@ async fn a_profile_has_what_it_says_and_nothing_else() {
         .unwrap();
     assert_eq!(tried(&writer, "SELECT count(*) FROM shop.later").await, "0");
     assert_eq!(tried(&reader, "SELECT count(*) FROM shop.later").await, "42501");
-    // The profile's own table is its own: no difference of it, but one for those who may not read it yet.
+    // The profile's own table is its own: no difference of it, for nobody.
     let drifted = server.compare(&both).await;
     let steps: Vec<_> = drifted
         .profiles
@@ -225,6 +225,44 @@ async fn a_profile_has_what_it_says_and_nothing_else() {
         "{:?}",
         drifted.profiles[0].plan.blocked
     );
+}
+
+/// Whatever a session makes, and in whosever schema: nobody's definition means it, so it keeps nobody from applying.
+#[tokio::test]
+async fn what_sessions_make_keeps_nobody_from_applying() {
+    let server = Server::start().await;
+    let maker = Rights {
+        create: vec!["shop".parse().unwrap()],
+        ..Rights::default()
+    };
+    let reader = Rights {
+        select: patterns(&["shop.*"]),
+        usage: patterns(&["shop.*"]),
+        execute: patterns(&["shop.*"]),
+        future: true,
+        ..Rights::default()
+    };
+    let both = definitions(&[("maker", &maker), ("reader", &reader)]);
+    server.apply(&both).await;
+    let session = server.member("maker").await;
+    let made = "CREATE TABLE shop.mine (id serial); CREATE FUNCTION shop.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'";
+    session.batch_execute(made).await.unwrap();
+    for user in ["owner", "postgres", "gate"] {
+        let compared = compare(&server.target(user), &both).await.unwrap();
+        assert!(compared.in_step(), "{user}: {compared:#?}");
+        let done = apply(&server.target(user), &both, |_, _| {}).await;
+        done.unwrap_or_else(|error| panic!("{user}: {error}"));
+    }
+    // A gift to the other profile, and one beforehand, are undone.
+    let given = "GRANT SELECT ON shop.mine TO tg_orders_reader; ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT SELECT ON TABLES TO tg_orders_reader";
+    session.batch_execute(given).await.unwrap();
+    let other = server.member("reader").await;
+    assert_eq!(tried(&other, "SELECT count(*) FROM shop.mine").await, "0");
+    server.apply(&both).await;
+    assert_eq!(tried(&other, "SELECT count(*) FROM shop.mine").await, "42501");
+    session.batch_execute("CREATE TABLE shop.later (id int)").await.unwrap();
+    assert_eq!(tried(&other, "SELECT count(*) FROM shop.later").await, "42501");
+    assert!(server.compare(&both).await.in_step());
 }
 
 #[tokio::test]
