@@ -15,7 +15,7 @@ SELECT jsonb_build_object(
 FROM pg_default_acl AS d JOIN pg_roles AS o ON o.oid = d.defaclrole LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace
 WHERE o.rolname = ANY ($1) ORDER BY 1";
 
-/// What one of the roles owns and others may use, profiles aside (rows of [`crate::rights::GivenAway`]). Without a list of its own a
+/// What one of the roles owns and others may use, other profiles too (rows of [`crate::rights::GivenAway`]). Without a list of its own a
 /// function is everybody's, and everything else its owner's; that everybody may use a type is as it should be. What is temporary goes with its
 /// session.
 pub(super) const GIVEN_AWAY: &str = "
@@ -49,5 +49,4 @@ SELECT jsonb_build_object('owner', owned.rolname, 'what', things.what, 'as_owner
     'to', jsonb_agg(DISTINCT g.rolname))::text
 FROM things JOIN owned ON owned.oid = things.owner LEFT JOIN pg_roles AS g ON g.oid = things.grantee
 WHERE things.grantee <> things.owner AND (things.grantee = 0 OR g.oid IS NOT NULL)
-    AND coalesce(shobj_description(g.oid, 'pg_authid') NOT LIKE 'tidegate profile %', true)
 GROUP BY owned.rolname, things.what ORDER BY 1";
