@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::owned::{GivenAway, OwnDefaults};
+use super::owned::{ForeignTrigger, GivenAway, OwnDefaults};
 use super::role::{quoted, quoted_text};
 
 /// What is at a target's database, seen by one account.
@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub own_defaults: Vec<OwnDefaults>,
     /// What one of the roles owns and has given to others.
     pub given_away: Vec<GivenAway>,
+    /// Where others run what one of the roles owns, by a trigger of theirs.
+    pub foreign_triggers: Vec<ForeignTrigger>,
 }
 
 /// An account at the server.
@@ -253,8 +255,6 @@ impl Snapshot {
         self.account.acts_as.iter().any(|may| may == owner)
     }
 
-    /// Whether patterns may name what is in a schema: it is neither the system's nor a profile's own, with masks in it.
-    pub(super) fn open_schemas(&self) -> impl Fn(&str) -> bool {
     /// Returns true where a role is a profile's or a grant's: what it owns was made by sessions.
     #[must_use]
     pub fn is_gate_role(&self, name: &str) -> bool {
@@ -268,6 +268,8 @@ impl Snapshot {
         move |object| open(&object.schema) && !self.is_gate_role(&object.owner)
     }
 
+    /// Whether patterns may name what is in a schema: it is neither the system's nor a profile's own, with masks in it.
+    pub(super) fn open_schemas(&self) -> impl Fn(&str) -> bool {
         let schemas = self.objects.iter().filter(|object| object.kind == Kind::Schema);
         let ours = |schema: &&Object| {
             let comment = schema.comment.as_deref();

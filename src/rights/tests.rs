@@ -662,6 +662,8 @@ fn what_a_profile_owns_is_taken_back_from_others() {
         },
     ];
     snapshot.given_away = vec![GivenAway {
+        maker: owner.clone(),
+        as_maker: false,
         owner,
         what: "ROUTINE shop.leak()".to_owned(),
         to: vec![None],
@@ -813,4 +815,91 @@ fn nothing_is_given_beforehand_of_what_sessions_make() {
     let plan = sql(&planned(&rights, &snapshot));
     assert!(plan.contains("FOR ROLE \"owner\" IN SCHEMA \"shop\" GRANT SELECT ON TABLES"), "{plan}");
     assert!(!plan.contains("FOR ROLE \"tg_orders_read-write\"") && !plan.contains("FOR ROLE \"gr_"), "{plan}");
+}
+
+/// A trigger runs as whoever writes to its table: it goes, by what the account may do about it.
+#[test]
+fn a_trigger_on_a_table_of_others_is_taken_away() {
+    let owner = "tg_orders_read-only".to_owned();
+    let mut snapshot = snapshot();
+    profile_there(&mut snapshot, true);
+    let trigger = ForeignTrigger {
+        maker: owner.clone(),
+        owner: owner.clone(),
+        as_maker: false,
+        name: "sp\"y".to_owned(),
+        table: "shop.orders".to_owned(),
+        table_owner: "owner".to_owned(),
+        as_table_owner: true,
+        function: "shop.spy()".to_owned(),
+        temporary: false,
+        is_quiet: false,
+    };
+    let undone = |snapshot: &Snapshot| sql(&planned(&Rights::default(), snapshot));
+    let with = |snapshot: &Snapshot, trigger: ForeignTrigger| Snapshot {
+        foreign_triggers: vec![trigger],
+        ..snapshot.clone()
+    };
+    let dropped = undone(&with(&snapshot, trigger.clone()));
+    assert!(dropped.contains("DROP TRIGGER IF EXISTS \"sp\"\"y\" ON shop.orders"), "{dropped}");
+    let first = planned(&Rights::default(), &with(&snapshot, trigger.clone())).first(1).join("");
+    assert!(
+        first.contains("the trigger sp\"y on shop.orders, made under the profile, runs with the rights of whoever writes there"),
+        "{first}"
+    );
+    // Who is not the table's owner takes the function, which is the profile's.
+    let of_another = ForeignTrigger {
+        table_owner: "stranger".to_owned(),
+        as_table_owner: false,
+        ..trigger
+    };
+    let with_function = undone(&with(&snapshot, of_another.clone()));
+    let as_role = as_member(&owner, "DROP FUNCTION IF EXISTS shop.spy() CASCADE");
+    assert!(with_function.contains(&as_role), "{with_function}");
+    // While the table is in use, it does nothing.
+    let quiet = ForeignTrigger {
+        is_quiet: true,
+        ..of_another.clone()
+    };
+    let said = of_another.quiet().unwrap();
+    assert!(said.starts_with("CREATE OR REPLACE FUNCTION shop.spy() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN"), "{said}");
+    assert_eq!(quiet.quiet(), None);
+    // Of a live grant's own it is that role's; of a temporary function, which cannot be named, the table owner's.
+    let of_grant = ForeignTrigger {
+        maker: "gr_1111111111_ana".to_owned(),
+        ..of_another.clone()
+    };
+    let told = undone(&with(&snapshot, of_grant.clone()));
+    assert!(told.contains("beyond: ") && told.contains("may not act as gr_1111111111_ana; as who may: DROP FUNCTION"), "{told}");
+    let by_maker = ForeignTrigger { as_maker: true, ..of_grant };
+    assert!(!undone(&with(&snapshot, by_maker)).contains("beyond"));
+    let temporary = ForeignTrigger {
+        temporary: true,
+        as_maker: true,
+        ..of_another.clone()
+    };
+    let told = undone(&with(&snapshot, temporary));
+    assert!(told.contains("may not act as stranger; as who may: DROP TRIGGER"), "{told}");
+    // Another profile's is in the other's plan.
+    let others = ForeignTrigger {
+        owner: WRITER.to_owned(),
+        ..of_another
+    };
+    assert!(!undone(&with(&snapshot, others)).contains("DROP"));
+    snapshot.foreign_triggers.clear();
+    assert!(!undone(&snapshot).contains("DROP"));
+}
+
+#[test]
+fn what_a_trigger_comes_to_is_told() {
+    let rights = Rights {
+        trigger: patterns(&["shop.*", "!shop.cards"]),
+        ..Rights::default()
+    };
+    let told = planned(&rights, &snapshot()).warnings.join("\n");
+    assert!(
+        told.contains("`trigger` lets sessions put code on shop.orders: it sees whole rows and runs with the rights of whoever writes there"),
+        "{told}"
+    );
+    assert!(!planned(&select(&["shop.*"]), &snapshot()).warnings.join("\n").contains("`trigger`"));
 }

@@ -39,6 +39,7 @@ pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot,
     }
     warnings.extend(around::views(wants));
     warnings.extend(made_by_sessions(wants));
+    warnings.extend(triggers(wants));
     warnings.extend(row_security(profile, wants));
     warnings.extend(inserts(profile.rights, wants));
     let masked = snapshot.objects.iter().filter(|object| object.kind == Kind::Table);
@@ -58,6 +59,18 @@ fn first(names: &[String]) -> String {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
+}
+
+/// What `trigger` comes to: code of sessions' that runs as others.
+fn triggers(wants: &Wants<'_>) -> Option<String> {
+    let given = wants.objects.iter().filter(|(_, want)| *want.get("TRIGGER") != Choice::Nothing);
+    let tables: Vec<String> = given.map(|(table, _)| table.shown()).collect();
+    (!tables.is_empty()).then(|| {
+        format!(
+            "`trigger` lets sessions put code on {}: it sees whole rows and runs with the rights of whoever writes there (the owner, a superuser, another profile) while the grant lives; give it only where testers are trusted as those who write",
+            first(&tables)
+        )
+    })
 }
 
 /// What sessions of others made under names that patterns match: in one sentence for each owner.
