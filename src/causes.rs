@@ -4,11 +4,18 @@
 
 use std::error::Error;
 
-/// `error`, then what caused it, then what caused that, with colons between.
+/// `error`, then what caused it, then what caused that, with colons between; one that an error's own text ends with is not repeated.
 #[must_use]
 pub fn in_one_line(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut line = error.to_string();
+    for cause in std::iter::successors(error.source(), |&error| error.source()) {
+        let cause = cause.to_string();
+        if !line.ends_with(&cause) {
+            line.push_str(": ");
+            line.push_str(&cause);
+        }
+    }
+    line
 }
 
 #[cfg(test)]
@@ -19,9 +26,15 @@ mod tests {
     #[error("the file cannot be read")]
     struct Unreadable(#[source] std::io::Error);
 
+    #[derive(Debug, thiserror::Error)]
+    #[error("no key: {0}")]
+    struct Told(#[source] Unreadable);
+
     #[test]
     fn the_last_cause_stands_last() {
         let error = Unreadable(std::io::Error::other("the disk is gone"));
         assert_eq!(in_one_line(&error), "the file cannot be read: the disk is gone");
+        let told = Told(error);
+        assert_eq!(in_one_line(&told), "no key: the file cannot be read: the disk is gone");
     }
 }

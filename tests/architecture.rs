@@ -38,18 +38,18 @@ const LAYERS: &[(&str, &str)] = &[
     ("identity", "causes names secret tls"),
     ("metrics", "names"),
     ("quota", "names"),
-    ("audit", "clock folder_lock ids names supervision ending lexer visible"),
+    ("audit", "causes clock folder_lock ids names supervision ending lexer visible"),
     ("evidence", "ids names audit visible"),
     ("rails", "names ending lexer audit"),
     ("policy", "names identity request"),
     (
         "ledger",
-        "clock ids names secret supervision ending scram grant request identity audit",
+        "causes clock ids names secret supervision ending scram grant request identity audit",
     ),
-    ("strangers", "clock audit"),
+    ("strangers", "causes clock audit"),
     (
         "access",
-        "clock duration ids names secret ending grant request identity audit policy ledger strangers",
+        "causes clock duration ids names secret ending grant request identity audit policy ledger strangers",
     ),
     ("frontend", "clock secret ending wire scram tls strangers visible"),
     ("upstream", "ids names secret ending scram grant tls visible"),
@@ -59,16 +59,16 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "session",
-        "clock duration ids names secret ending wire lexer grant request metrics quota tls audit rails ledger strangers access frontend upstream provision visible",
+        "causes clock duration ids names secret ending wire lexer grant request metrics quota tls audit rails ledger strangers access frontend upstream provision visible",
     ),
     (
         "notify",
         "causes clock ids secret supervision tls request audit ledger visible",
     ),
-    ("forward", "clock supervision tls audit notify"),
+    ("forward", "causes clock supervision tls audit notify"),
     (
         "control",
-        "clock ids names secret quota grant request identity tls audit policy ledger strangers access session",
+        "causes clock ids names secret quota grant request identity tls audit policy ledger strangers access session",
     ),
     (
         "config",
@@ -323,6 +323,21 @@ fn tasks_are_watched_over() {
                 source.path.display()
             ));
         }
+    }
+    check(&faults);
+}
+
+/// An error's own text is often the least of it: tokio-postgres says "db error", and the reason is what it comes from.
+#[test]
+fn messages_say_what_an_error_comes_from() {
+    let mut faults = Vec::new();
+    for source in sources().iter().filter(|source| source.module() != "diagnostics") {
+        let code = source.code();
+        let bare = |line: &&str| ["%error,", "?error,", "= %fault,"].iter().any(|bare| line.contains(bare));
+        faults.extend(code.lines().filter(bare).map(|line| {
+            let path = source.path.display();
+            format!("{path}: `{}`: write `error = %in_one_line(&error)`", line.trim())
+        }));
     }
     check(&faults);
 }

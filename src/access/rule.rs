@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::{AccessError, Desk, Rules, Visitor, decide};
 use crate::audit::event::{DecisionMade, Event};
+use crate::causes::in_one_line;
 use crate::grant::Grant;
 use crate::ledger::{LedgerError, Reasons};
 use crate::names::IdentityName;
@@ -79,7 +80,7 @@ impl Desk {
         let recorded = self.0.journal.record(&ruling.event(about)).await;
         if !ruling.decision.allowed {
             if let Err(error) = recorded {
-                tracing::error!(%error, who = %ruling.who, about, "a refusal could not be put on record");
+                tracing::error!(error = %in_one_line(&error), who = %ruling.who, about, "a refusal could not be put on record");
             }
             return Err(AccessError::Denied {
                 why: decide::why(ruling.action, &ruling.decision),

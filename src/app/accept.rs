@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::causes::in_one_line;
 use crate::session::{self, Accepted, Shared};
 use crate::strangers::Strangers;
 
@@ -35,7 +36,7 @@ pub(super) async fn run(listener: TcpListener, door: Door) {
         let (tcp, client) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                tracing::warn!(error = %in_one_line(&error), "a connection could not be accepted");
                 tokio::time::sleep(BREATH).await;
                 continue;
             }

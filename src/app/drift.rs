@@ -158,7 +158,9 @@ impl Said {
         metrics: &Metrics,
         looked_at: Timestamp,
     ) -> Vec<ProfileStatus> {
-        self.failed.remove(target);
+        if self.failed.remove(target).is_some() {
+            tracing::info!(target_name = %target, "the database can be compared with its profiles again");
+        }
         let mut statuses = Vec::new();
         for compared in compared {
             metrics.profile(target, &compared.profile, !compared.plan.in_step());

@@ -41,6 +41,7 @@ use crate::access::Desk;
 use crate::audit::Journal;
 use crate::audit::event::{Event, GateStarted};
 use crate::audit::keeper::Keeper;
+use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::config::{self, Control, Settings};
 use crate::control::{self, AdminToken, Listeners};
@@ -279,7 +280,7 @@ impl Gate {
         };
         let serving = async move {
             if let Err(error) = control::serve(listeners, Arc::new(gate), std::future::pending()).await {
-                tracing::error!(%error, "the control API stopped");
+                tracing::error!(error = %in_one_line(&error), "the control API stopped");
             }
         };
         tokio::spawn(self.supervisor.essential("the control API", serving))

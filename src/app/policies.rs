@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::access::{ProfileWords, Rules};
 use crate::audit::event::{Event, PolicyLoaded};
 use crate::audit::{AuditError, Journal};
+use crate::causes::in_one_line;
 use crate::config::Settings;
 use crate::identity::Issuers;
 use crate::names::{ProfileName, TargetName};
@@ -50,7 +51,7 @@ impl Access {
     pub(super) async fn refused(&self, mistakes: String) {
         let stays = self.rules.borrow().clone();
         if let Err(error) = self.record(false, &stays, mistakes).await {
-            tracing::error!(%error, "a set of policies that was refused could not be put on record");
+            tracing::error!(error = %in_one_line(&error), "a set of policies that was refused could not be put on record");
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::roles;
 use crate::audit::Journal;
 use crate::audit::event::{Event, SessionEnded, Who};
+use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::ending::{Ending, Fate};
 use crate::ledger::{Ledger, LedgerError, OpenSession};
@@ -112,11 +113,11 @@ impl Reaper {
             overshoot_us: None,
         };
         if let Err(error) = self.journal.record(&Event::SessionEnded(Cow::Owned(record))).await {
-            tracing::error!(session = %open.session, %error, "the end of a reaped session could not be put on record");
+            tracing::error!(session = %open.session, error = %in_one_line(&error), "the end of a reaped session could not be put on record");
             return;
         }
         if let Err(error) = self.ledger.session_closed(&open.session).await {
-            tracing::error!(session = %open.session, %error, "a reaped session could not be closed in the store");
+            tracing::error!(session = %open.session, error = %in_one_line(&error), "a reaped session could not be closed in the store");
         }
     }
 }

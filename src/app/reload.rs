@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::{Gate, StartError, build, drift, inspect};
 use crate::audit::event::{Event, Reloaded};
+use crate::causes::in_one_line;
 use crate::config::{Mistake, Settings};
 
 impl Gate {
@@ -60,7 +61,7 @@ impl Gate {
             .record(&Event::Reloaded(Reloaded { accepted, detail }))
             .await
         {
-            tracing::error!(%error, "a reload could not be put on record");
+            tracing::error!(error = %in_one_line(&error), "a reload could not be put on record");
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
+use crate::causes::in_one_line;
 use crate::ledger::Ledger;
 use crate::names::TargetName;
 use crate::provision::{ReapedRoles, Roles};
@@ -35,7 +36,7 @@ pub(super) async fn reap_at_start(room: &TargetRoom, ledger: &Ledger, former: &H
         ),
         Ok(Ok(_)) => {}
         Ok(Err(fault)) => {
-            tracing::warn!(target_name = %target, error = %fault, "roles of a former run cannot be looked for yet");
+            tracing::warn!(target_name = %target, error = %in_one_line(&fault), "roles of a former run cannot be looked for yet");
         }
         Err(_) => tracing::warn!(target_name = %target, "roles of a former run cannot be looked for yet: no answer"),
     }
@@ -57,7 +58,7 @@ async fn look(shared: &Shared) -> bool {
     let sessions = match shared.ledger.leftovers().await {
         Ok(sessions) => sessions,
         Err(error) => {
-            tracing::error!(%error, "roles cannot be compared with the sessions");
+            tracing::error!(error = %in_one_line(&error), "roles cannot be compared with the sessions");
             return false;
         }
     };
@@ -67,7 +68,9 @@ async fn look(shared: &Shared) -> bool {
         let held = here.map(|session| session.backend_pid).collect();
         match roles.reap(|grant| shared.ledger.watch(grant), &held, false).await {
             Ok(reaped) => suspects |= reaped.suspects > 0,
-            Err(fault) => tracing::warn!(target_name = %target, error = %fault, "the roles of grants cannot be looked at"),
+            Err(fault) => {
+                tracing::warn!(target_name = %target, error = %in_one_line(&fault), "the roles of grants cannot be looked at")
+            }
         }
     }
     suspects

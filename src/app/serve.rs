@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::systemd::ServiceManager;
 use super::{Gate, StartError, stop};
+use crate::causes::in_one_line;
 use crate::config::{Mistake, Settings};
 use crate::diagnostics::Diagnostics;
 use crate::supervision::FailedError;
@@ -134,7 +135,7 @@ async fn reload(gate: &mut Gate, loaded: Result<Settings, Vec<Mistake>>) {
     match loaded {
         Ok(settings) => {
             if let Err(error) = gate.reload(settings).await {
-                tracing::error!(%error, "the new configuration was refused, the old one stays in force");
+                tracing::error!(error = %in_one_line(&error), "the new configuration was refused, the old one stays in force");
             }
         }
         Err(mistakes) => {

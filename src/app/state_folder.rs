@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use super::StartError;
+use crate::causes::in_one_line;
 use crate::folder_lock::{self, FolderLockError};
 
 /// Names the process that has the folder, for who finds it taken.
@@ -43,7 +44,7 @@ pub(super) fn take(dir: &Path, audit_dir: &Path) -> Result<Option<File>, StartEr
         }
     };
     if let Err(error) = note_pid(dir) {
-        tracing::warn!(%error, "the process id could not be noted in the state folder");
+        tracing::warn!(error = %in_one_line(&error), "the process id could not be noted in the state folder");
     }
     Ok(Some(lock))
 }

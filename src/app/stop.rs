@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::tick::remember_in_store;
 use super::{Gate, roles};
 use crate::audit::event::Event;
+use crate::causes::in_one_line;
 use crate::diagnostics::Diagnostics;
 use crate::session::Shared;
 
@@ -52,7 +53,7 @@ impl Gate {
         roles::close(&shared).await;
         step("the counts of refusals are put on record", shared.refusals.end_interval()).await;
         if let Some(Err(error)) = step("the stop is put on record", shared.journal.record(&Event::GateStopped {})).await {
-            tracing::error!(%error, "the stop could not be put on record");
+            tracing::error!(error = %in_one_line(&error), "the stop could not be put on record");
         }
         if !shared.ledger.finish(STEP).await {
             tracing::error!(
@@ -140,7 +141,7 @@ fn at_limit(limit: Duration, end: impl FnOnce(Duration) + Send + 'static) -> mps
     };
     let started = std::thread::Builder::new().name("last-resort".to_owned()).spawn(watch);
     if let Err(error) = started {
-        tracing::warn!(%error, "nothing watches over the stop");
+        tracing::warn!(error = %in_one_line(&error), "nothing watches over the stop");
     }
     stopped
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pulse::Vitals;
+use crate::causes::in_one_line;
 
 /// The service manager's socket, if there is one. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +32,7 @@ impl ServiceManager {
         };
         let socket = connect(&path)
             .inspect_err(
-                |error| tracing::warn!(%error, "the service manager cannot be told anything: NOTIFY_SOCKET does not work"),
+                |error| tracing::warn!(error = %in_one_line(error), "the service manager cannot be told anything: NOTIFY_SOCKET does not work"),
             )
             .ok();
         let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -86,7 +87,7 @@ impl ServiceManager {
         if let Some(socket) = &self.socket
             && let Err(error) = socket.send(state.as_bytes())
         {
-            tracing::warn!(state, %error, "the service manager did not take a message");
+            tracing::warn!(state, error = %in_one_line(&error), "the service manager did not take a message");
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::log_end;
 use super::pulse::Pulse;
 use crate::audit::Health;
+use crate::causes::in_one_line;
 use crate::session::Shared;
 
 /// How often the wall clock is compared with gate time: a step is noticed within this.
@@ -87,6 +88,6 @@ pub(super) async fn remember_in_store(shared: &Shared) {
         noted = shared.ledger.remember_log_tip(tip, now).await;
     }
     if let Err(error) = noted {
-        tracing::warn!(%error, "the time and the log's tip could not be noted in the store");
+        tracing::warn!(error = %in_one_line(&error), "the time and the log's tip could not be noted in the store");
     }
 }

@@ -17,6 +17,7 @@ use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
 use super::event::Event;
+use crate::causes::in_one_line;
 use crate::visible;
 
 /// Buffers larger than this are given back instead of being kept for the next use.
@@ -129,7 +130,7 @@ impl Batch {
             return;
         }
         if let Err(error) = self.lines.push(time, event) {
-            tracing::error!(%error, "an event could not be encoded for the audit log");
+            tracing::error!(error = %in_one_line(&error), "an event could not be encoded for the audit log");
             self.incomplete = true;
         }
     }

@@ -23,6 +23,7 @@ use super::record::Record;
 use super::segment::{self, Segment, next_line};
 use super::survey::header;
 use super::{AuditError, Journal};
+use crate::causes::in_one_line;
 use crate::supervision::{self, ThreadEnd};
 
 /// How often it looks.
@@ -79,11 +80,15 @@ impl Keeper {
                 let mut index = || indexer.pass(dir).map_err(|error| io_error(dir, error));
                 let mut pause = PERIOD;
                 match keep_while(&journal, clock.now(), go_on).and_then(|()| index()) {
-                    Ok(true) => told = false,
+                    Ok(true) => {
+                        if std::mem::take(&mut told) {
+                            tracing::info!("closed segments of the audit log are packed, indexed and removed again");
+                        }
+                    }
                     Ok(false) => pause = Duration::ZERO,
                     Err(error) if !told => {
                         told = true;
-                        tracing::warn!(%error, "closed segments of the audit log could not be packed, indexed or removed");
+                        tracing::warn!(error = %in_one_line(&error), "closed segments of the audit log could not be packed, indexed or removed");
                     }
                     Err(_) => {}
                 }

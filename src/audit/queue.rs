@@ -20,6 +20,7 @@ use super::event::Fault;
 use super::tally::Tally;
 use super::writer::Writer;
 use super::{AuditError, Durability, Health};
+use crate::causes::in_one_line;
 use crate::clock::Clock;
 use lease::Lease;
 use threads_end::ThreadsEnd;
@@ -323,7 +324,7 @@ impl State {
         if let Some(desk) = self.desk.take()
             && let Err(error) = desk.writer.sync()
         {
-            tracing::error!(%error, "the audit log could not be synced at its end");
+            tracing::error!(error = %in_one_line(&error), "the audit log could not be synced at its end");
         }
         let unwritten = self.deferred.count() as u64 + self.lost;
         if unwritten > 0 {
@@ -366,7 +367,7 @@ impl State {
                 self.sign_due |= order.sign;
                 let disk_full = error.disk_full();
                 if self.outage.is_none() {
-                    tracing::error!(%error, "the audit log cannot be written: statements are refused until it can");
+                    tracing::error!(error = %in_one_line(error), "the audit log cannot be written: statements are refused until it can");
                     // The thread tries again when nobody else does.
                     shared.wake.notify_one();
                 }

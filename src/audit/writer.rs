@@ -25,6 +25,7 @@ use super::key::{PublicKey, SigningKey};
 use super::survey;
 use super::tally::{SignedTip, Tally};
 use super::{AuditError, Durability, Settings, segment};
+use crate::causes::in_one_line;
 use crate::ids::LogId;
 use folder::{lock_again, lock_folder, open_whole, options, replace_private};
 
@@ -209,7 +210,7 @@ impl Writer {
         }
         self.publish(now);
         if let Err(error) = self.key.replace(&self.settings.key) {
-            tracing::warn!(%error, "the new audit key could not take the place of the old one: the next start tries it again");
+            tracing::warn!(error = %in_one_line(&error), "the new audit key could not take the place of the old one: the next start tries it again");
         }
         Ok(self.key.public())
     }
@@ -282,9 +283,8 @@ impl Writer {
         let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
         self.tally
             .signed(now, SignedTip::new(self.log.clone(), self.segment, self.tip, text));
-        let written = replace_private(&self.settings.dir.join(CHECKPOINT), line);
-        if let Err(error) = written {
-            tracing::warn!(%error, "the last checkpoint could not be put beside the audit log");
+        if let Err(error) = replace_private(&self.settings.dir.join(CHECKPOINT), line) {
+            tracing::warn!(error = %in_one_line(&error), "the last checkpoint could not be put beside the audit log");
         }
     }
 

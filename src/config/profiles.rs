@@ -114,11 +114,17 @@ fn rights(table: &Section<'_, '_>) -> Rights {
         execute: plain("execute", "functions are meant with all their arguments"),
         schemas: table.list("schemas", str::parse::<Glob>),
         create: table.list("create", str::parse::<Glob>).unwrap_or_default(),
+        owner: table.text("owner"),
         future: table.yes_no("future").unwrap_or(false),
         masks: masks(table),
     };
+    if rights.owner.is_some() && rights.create.is_empty() {
+        let remedy = "say in which schemas, like create = [\"scratch\"], or leave it out".to_owned();
+        table.mistake_at("owner", "nothing is made under this profile".to_owned(), Some(remedy));
+    }
     let nothing = Rights {
         future: rights.future,
+        owner: rights.owner.clone(),
         ..Rights::default()
     };
     if rights == nothing {

@@ -31,7 +31,13 @@ fn may(rights: &Rights) -> Vec<String> {
         ("insert into", listed(&rights.insert)),
         ("update", listed(&rights.update)),
         ("delete from", listed(&rights.delete)),
+        ("empty", listed(&rights.truncate)),
+        ("refer by foreign keys to", listed(&rights.references)),
+        ("give triggers to", listed(&rights.trigger)),
+        ("vacuum, analyze and reindex", listed(&rights.maintain)),
         ("use sequences", listed(&rights.usage)),
+        ("read sequences", listed(&rights.sequence_select)),
+        ("set sequences", listed(&rights.sequence_update)),
         ("call", listed(&rights.execute)),
         ("create objects in", listed(&rights.create)),
     ];

@@ -28,6 +28,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::caller::Client;
 use super::stall::StallLimit;
+use crate::causes::in_one_line;
 use crate::strangers::{ConnectionPermit, StrangerLimits, Strangers};
 use crate::tls::{ServerTlsCell, Transport};
 
@@ -122,7 +123,7 @@ pub(super) async fn answer_tcp(front: Front, strangers: Strangers, served: Serve
                     connections.spawn(meet(tcp, address, permit, tls.clone(), served.clone()));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection to the control API could not be accepted");
+                    tracing::warn!(error = %in_one_line(&error), "a connection to the control API could not be accepted");
                     sleep(BREATH).await;
                 }
             },
@@ -144,7 +145,7 @@ async fn meet(tcp: TcpStream, address: SocketAddr, mut permit: ConnectionPermit,
             Err(error) => {
                 // Nobody waits for an answer that could be held back.
                 let _ = proof.failed(None);
-                tracing::debug!(client = %address, %error, "a caller of the control API did not get through the TLS handshake");
+                tracing::debug!(client = %address, error = %in_one_line(&error), "a caller of the control API did not get through the TLS handshake");
             }
         }
     };
@@ -184,7 +185,7 @@ async fn converse(io: impl AsyncRead + AsyncWrite + Unpin, client: Client, serve
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(client = ?address, %error, "a connection to the control API broke off");
+        tracing::debug!(client = ?address, error = %in_one_line(&error), "a connection to the control API broke off");
     }
 }
 

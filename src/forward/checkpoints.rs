@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::audit::verify::Kept;
+use crate::causes::in_one_line;
 use crate::notify::Notifier;
 
 /// For as long as it is let: looks every so often, and tells the webhooks that want checkpoints.
@@ -28,7 +29,7 @@ pub async fn checkpoints(dir: PathBuf, every: Duration, notifier: Notifier) {
                     .checkpoint(&kept.line, &checkpoint.log, checkpoint.covers, kept.time)
                     .await;
             }
-            Err(error) => tracing::warn!(folder = %dir.display(), %error, "a checkpoint cannot be sent"),
+            Err(error) => tracing::warn!(folder = %dir.display(), error = %in_one_line(&error), "a checkpoint cannot be sent"),
         }
     }
 }

@@ -20,6 +20,7 @@ use super::position::{Position, PositionFile};
 use super::syslog::Origin;
 use super::tail::Tail;
 use super::{Pace, Receiver, State};
+use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::tls::CollectorTls;
 
@@ -85,7 +86,7 @@ impl Courier {
                 format!("{}:{}", self.receiver.host, self.receiver.port),
                 self.state.lag(self.clock.now()),
             );
-            tracing::warn!(receiver, %error, behind_seconds = lag.as_secs(), "the audit log cannot be forwarded; trying again");
+            tracing::warn!(receiver, error = %in_one_line(&error), behind_seconds = lag.as_secs(), "the audit log cannot be forwarded; trying again");
             sleep(wait).await;
             wait = wait.saturating_mul(2).min(self.pace.most);
         }
@@ -185,7 +186,7 @@ impl Courier {
         let file = self.position.clone();
         let saved = tokio::task::spawn_blocking(move || file.save(position)).await;
         if let Ok(Err(error)) = saved {
-            tracing::warn!(%error, "the position of the log's forwarding cannot be kept: after a restart more is sent twice");
+            tracing::warn!(error = %in_one_line(&error), "the position of the log's forwarding cannot be kept: after a restart more is sent twice");
         }
     }
 

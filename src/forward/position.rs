@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::chain::Mark;
+use crate::causes::in_one_line;
 
 /// Behind which line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -49,12 +50,12 @@ impl PositionFile {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Position::default(),
             Err(error) => {
-                tracing::warn!(path = %self.0.display(), %error, "the position of the log's forwarding cannot be read: it begins anew");
+                tracing::warn!(path = %self.0.display(), error = %in_one_line(&error), "the position of the log's forwarding cannot be read: it begins anew");
                 return Position::default();
             }
         };
         serde_json::from_slice(&text).unwrap_or_else(|error| {
-            tracing::warn!(path = %self.0.display(), %error, "the position of the log's forwarding is damaged: it begins anew");
+            tracing::warn!(path = %self.0.display(), error = %in_one_line(&error), "the position of the log's forwarding is damaged: it begins anew");
             Position::default()
         })
     }

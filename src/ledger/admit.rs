@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{Entry, Ledger, LedgerError};
+use crate::causes::in_one_line;
 use crate::ending::Ending;
 use crate::grant::{self, Grant, Permit, Question, Status};
 use crate::ids::GrantId;
@@ -129,7 +130,7 @@ impl Ledger {
             Ok(()) => Ok(()),
             Err(NotAdmitted::Refused(ending)) => Err(ending),
             Err(NotAdmitted::Failed(error)) => {
-                tracing::error!(grant = %entry.current().id(), error = %error, cause = ?error, "a grant could not be activated");
+                tracing::error!(grant = %entry.current().id(), error = %in_one_line(&error), "a grant could not be activated");
                 Err(error.at_login())
             }
         }

@@ -46,6 +46,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
 use crate::audit::{AuditError, Journal};
+use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::grant::{Grant, IllegalChange, InvalidTerms};
 use crate::ids::{GrantId, RequestId, SessionId};
@@ -255,7 +256,7 @@ impl Ledger {
             Ok(entry) => entry.and_then(|entry| entry.verifier(user)).unwrap_or(mock),
             // Nobody is let in by what cannot be read.
             Err(error) => {
-                tracing::error!(grant = %id, error = %error, cause = ?error, "a grant could not be looked up");
+                tracing::error!(grant = %id, error = %in_one_line(&error), "a grant could not be looked up");
                 mock
             }
         }

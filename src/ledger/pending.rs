@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::row::restrict::{self, Write};
 use super::{Entry, Inner, requests};
 use crate::audit::event::Event;
+use crate::causes::in_one_line;
 use crate::grant::Grant;
 use crate::ids::{GrantId, RequestId};
 use crate::names::IdentityName;
@@ -298,7 +299,7 @@ impl Inner {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
-                        tracing::error!(%error, changes = batch.len(), "changes that take rights away are in effect but cannot be stored yet: make room for the state folder, or see who locks ledger.sqlite");
+                        tracing::error!(error = %in_one_line(&error), changes = batch.len(), "changes that take rights away are in effect but cannot be stored yet: make room for the state folder, or see who locks ledger.sqlite");
                     }
                     for item in &batch {
                         item.progress.send_modify(|progress| progress.store_tried = true);
@@ -326,7 +327,7 @@ impl Inner {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
-                        tracing::error!(%error, "changes that take rights away are in effect but cannot be put on record yet: make room for the audit log, or repair it");
+                        tracing::error!(error = %in_one_line(&error), "changes that take rights away are in effect but cannot be put on record yet: make room for the audit log, or repair it");
                     }
                     item.progress.send_modify(|progress| progress.record_tried = true);
                     sleep(RETRY_INTERVAL).await;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::audit::event::{Event, GrantChanged, RequestChanged, UserChanged};
 use crate::audit::{AuditError, Journal};
+use crate::causes::in_one_line;
 use crate::grant::Grant;
 use crate::names::IdentityName;
 use crate::request::{Outcome, Request};
@@ -57,7 +58,7 @@ impl Recorder {
     /// Takes back `undone` (a record of what was then not stored): it must not stand alone.
     pub(super) async fn take_back(&self, undone: &Event<'_>) {
         if let Err(error) = self.record(undone).await {
-            tracing::error!(%error, record = ?undone, "a failed change is on record as made");
+            tracing::error!(error = %in_one_line(&error), record = ?undone, "a failed change is on record as made");
         }
     }
 }

@@ -18,6 +18,7 @@ use super::row::users::StoredUser;
 use super::{StoreError, row};
 use crate::audit::event::{Event, GrantChanged, RequestChanged, UserChanged};
 use crate::audit::{self, Filter, ReadError};
+use crate::causes::in_one_line;
 use crate::grant::{Grant, Revocation};
 use crate::ids::{GrantId, LogId, RequestId};
 use crate::names::{GroupName, IdentityName};
@@ -102,7 +103,9 @@ impl LastWords {
                 Ok(record) => words.hear(record.time, record.event),
                 Err(error @ ReadError::Io { .. }) => return Err(unreadable(error)),
                 // The start of the log has told of it and begun a new segment; the store has been told first of what was taken.
-                Err(error) => tracing::error!(%error, "a record newer than the store cannot be read: a change in it is not seen"),
+                Err(error) => {
+                    tracing::error!(error = %in_one_line(&error), "a record newer than the store cannot be read: a change in it is not seen")
+                }
             }
         }
         Ok(words)

@@ -53,7 +53,7 @@ impl Courier {
         let mut way = None;
         loop {
             if let Err(error) = self.next(&mut way).await {
-                tracing::error!(hook = self.hook.name, %error, "the outbox cannot be used; trying again");
+                tracing::error!(hook = self.hook.name, error = %in_one_line(&error), "the outbox cannot be used; trying again");
                 tokio::time::sleep(self.pace.most).await;
             }
         }

@@ -27,6 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 
+use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::ids::LogId;
 use crate::ledger::{Changed, Ledger, RequestFilter};
@@ -188,7 +189,7 @@ impl Notifier {
                 full
             }
             Err(error) => {
-                tracing::error!(notice = %id, %error, "a notice cannot be kept, so nobody is told of it");
+                tracing::error!(notice = %id, error = %in_one_line(&error), "a notice cannot be kept, so nobody is told of it");
                 count
             }
         };
@@ -230,7 +231,9 @@ impl Notifier {
                 self.told_of(oldest_first.flat_map(|view| Notice::of(&Arc::new(view.request))))
                     .await;
             }
-            Err(error) => tracing::error!(%error, "requests cannot be read: somebody may not be told of one"),
+            Err(error) => {
+                tracing::error!(error = %in_one_line(&error), "requests cannot be read: somebody may not be told of one")
+            }
         }
     }
 

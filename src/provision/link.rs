@@ -11,6 +11,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
 use super::guard::Guarded;
+use crate::causes::in_one_line;
 use crate::upstream::{self, Account, Target};
 
 /// Why there is no connection.
@@ -152,7 +153,7 @@ pub(super) async fn kept_client(target: &Arc<Target>, application: &str, options
         Err(error) if error.is_about_the_database() && *maintenance != target.database => {
             if target.warn_of_maintenance_database() {
                 tracing::warn!(
-                    target_name = %target.name, maintenance_database = maintenance, %error,
+                    target_name = %target.name, maintenance_database = maintenance, error = %in_one_line(&error),
                     "the maintenance database does not let the gate in: its open connections are in the target's own database, where they \
                      are in the way of DROP DATABASE; name one it may connect to (maintenance_database)"
                 );

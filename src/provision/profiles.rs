@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::link::{self, Driver};
+use crate::causes::in_one_line;
 use crate::names::{ProfileName, TargetName};
 pub use crate::rights::Step;
 use crate::rights::catalogue::Snapshot;
@@ -192,7 +193,7 @@ pub async fn apply(
     let mut pause = PAUSE;
     for _ in 1..ATTEMPTS {
         match attempt(target, definitions, &mut progress).await {
-            Err(error) if error.may_pass() => tracing::debug!(%error, "profiles: tried again"),
+            Err(error) if error.may_pass() => tracing::debug!(error = %in_one_line(&error), "profiles: tried again"),
             done => return done,
         }
         tokio::time::sleep(pause).await;
@@ -251,7 +252,12 @@ async fn open(target: &Arc<Target>) -> Result<Session, ProfilesError> {
 async fn look(client: &Client, definitions: &Definitions) -> Result<Comparison, ProfilesError> {
     let names: Vec<RoleName> = definitions.roles().collect();
     let texts: Vec<&str> = names.iter().map(RoleName::as_str).collect();
-    let snapshot = catalogue::read(client, &texts, &definitions.account).await?;
+    let owners = definitions
+        .profiles
+        .iter()
+        .filter_map(|profile| profile.rights.owner.as_deref());
+    let owners: Vec<&str> = owners.collect();
+    let snapshot = catalogue::read(client, &texts, &owners, &definitions.account).await?;
     let mut profiles = Vec::new();
     for (definition, role) in definitions.profiles.iter().zip(&names) {
         let mut compared = one(definitions, definition, role, &snapshot)?;

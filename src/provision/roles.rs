@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 use crate::audit::event::{Event, RoleChanged};
 use crate::audit::{AuditError, Journal};
+use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::ending::{Ending, TargetRefusal};
 use crate::grant::{Grant, Status};
@@ -167,7 +168,7 @@ pub enum RoleError {
 
 impl From<AuditError> for RoleError {
     fn from(error: AuditError) -> Self {
-        tracing::error!(%error, "a role is not made or changed: it could not be put on record");
+        tracing::error!(error = %in_one_line(&error), "a role is not made or changed: it could not be put on record");
         Self::Record {
             disk_full: error.disk_full(),
         }
@@ -346,7 +347,7 @@ impl Inner {
     /// Puts on record what has happened already.
     async fn note(&self, slot: &Slot, change: &str, detail: Option<String>) {
         if let Err(error) = self.record(slot, change, None, detail).await {
-            tracing::error!(role = %slot.role, change, %error, "what became of a role could not be put on record");
+            tracing::error!(role = %slot.role, change, error = %in_one_line(&error), "what became of a role could not be put on record");
         }
     }
 }

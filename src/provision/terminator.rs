@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::link::{Asked, Link, LinkError, Seen};
 use super::order::{Late, Order, Pending, Sort};
 use super::{Gone, GoneLater, LIMIT};
+use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::names::TargetName;
 use crate::upstream::Target;
@@ -289,13 +290,15 @@ impl Work {
         match Link::open(&target).await {
             Ok(link) => {
                 self.link = Some(link);
-                self.failing = false;
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!(target_name = %target.name, "the provisioning connection stands again");
+                }
                 self.connected.send_replace(true);
                 true
             }
             Err(error) if serves => {
                 tracing::warn!(
-                    target_name = %target.name, %error,
+                    target_name = %target.name, error = %in_one_line(&error),
                     "no provisioning connection with the changed settings: sessions are still ended over the one that is open"
                 );
                 true
@@ -315,7 +318,7 @@ impl Work {
         self.link = None;
         self.connected.send_replace(false);
         if !self.failing {
-            tracing::warn!(target_name = %self.name(), %error, "no provisioning connection: sessions are ended by closing their own connections only");
+            tracing::warn!(target_name = %self.name(), error = %in_one_line(error), "no provisioning connection: sessions are ended by closing their own connections only");
         }
         self.failing = true;
     }

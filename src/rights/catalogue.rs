@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub roles: Vec<Role>,
     /// The names of all roles with a gate's comment: of profiles and of grants, whatever the target and the gate.
     pub gate_roles: BTreeSet<String>,
+    /// Of the roles that are to own what is made under profiles, those that are there.
+    pub owners: Vec<String>,
     /// The database, its schemas, and what is in them; of the system's own only what one of the roles has a right on.
     pub objects: Vec<Object>,
     /// What objects that are made later come with, for the roles and everybody; of the account's own, for anybody else.
@@ -58,6 +60,8 @@ pub struct Role {
     pub powers: Vec<String>,
     /// What it is a member of.
     pub member_of: Vec<Membership>,
+    /// Its members that have its rights, the roles of grants and the target's account aside.
+    pub members: Vec<String>,
     /// What else in the database it was given rights on.
     pub elsewhere: Vec<Elsewhere>,
     /// Whether the target's account can hand it out.

@@ -59,6 +59,8 @@ pub struct Rights {
     pub schemas: Option<Vec<Glob>>,
     /// The schemas in which objects may be made.
     pub create: Vec<Glob>,
+    /// The role that may do with what is made as its owner does.
+    pub owner: Option<String>,
     /// Whether what is made later, by the owners of what there is, is covered too.
     pub future: bool,
     /// The tables shown through masks.

@@ -118,6 +118,8 @@ pub fn plan(profile: &Profile<'_>, snapshot: &Snapshot) -> Result<Plan, PlanErro
     }
     let later = future::compare(profile, &wants, snapshot);
     owned::compare(profile, snapshot, &mut plan);
+    // Behind what is done as a member for a while: whoever applies may be the owner.
+    members(profile, snapshot, &mut plan);
     difference.revoke(&mut plan);
     plan.steps.extend(later.revoke);
     views.make(profile, &mut plan, snapshot);
@@ -175,6 +177,38 @@ fn role(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) -> Result<(
         elsewhere(there, &name, plan);
     }
     Ok(())
+}
+
+/// Makes the owner of what is made under the profile a member of its role, and tells of others who are.
+fn members(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) {
+    let there = snapshot.roles.iter().find(|role| role.name == profile.role.as_str());
+    let (owner, members) = (profile.rights.owner.as_deref(), there.map_or(&[][..], |there| &there.members));
+    if let Some(owner) = owner
+        && !members.iter().any(|member| member == owner)
+    {
+        let sql = format!("GRANT {} TO {}", profile.role.quoted(), quoted(owner));
+        if !snapshot.owners.iter().any(|there| there == owner) {
+            plan.blocked.push(format!(
+                "there is no role {owner}, which is to own what is made under the profile: make it, or change `owner`"
+            ));
+        } else if there.is_none_or(|there| there.may_join || snapshot.account.superuser) {
+            plan.step(
+                sql,
+                "its members may do with what is made under the profile as its owner does",
+            );
+        } else {
+            plan.blocked
+                .push(format!("this account may not hand out {}; as who may: {sql}", profile.role));
+        }
+    }
+    let others = members.iter().filter(|member| Some(member.as_str()) != owner);
+    plan.warnings.extend(others.map(|member| {
+        format!(
+            "{member} is a member of {role}, so it has the profile's rights without a grant; if it should not: REVOKE {role} FROM {member}",
+            member = quoted(member),
+            role = profile.role.quoted()
+        )
+    }));
 }
 
 fn powers(there: &Role, name: &str, account: &str, plan: &mut Plan) {

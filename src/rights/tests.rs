@@ -903,3 +903,39 @@ fn what_a_trigger_comes_to_is_told() {
     );
     assert!(!planned(&select(&["shop.*"]), &snapshot()).warnings.join("\n").contains("`trigger`"));
 }
+
+/// Whoever is to own what is made under a profile is a member of its role; whoever else is one is told.
+#[test]
+fn the_owner_of_what_is_made_is_a_member_and_others_are_told() {
+    let rights = Rights {
+        select: patterns(&["shop.orders"]),
+        create: vec!["shop".parse().unwrap()],
+        owner: Some("shop_owner".to_owned()),
+        ..Rights::default()
+    };
+    let mut snapshot = snapshot();
+    let grant = "GRANT \"tg_orders_read-only\" TO \"shop_owner\"";
+    let missing = planned(&rights, &snapshot);
+    assert!(
+        missing.blocked.iter().any(|why| why.contains("no role shop_owner")),
+        "{missing:?}"
+    );
+    snapshot.owners.push("shop_owner".to_owned());
+    let made = planned(&rights, &snapshot);
+    assert!(made.steps.iter().any(|step| step.sql == grant), "{made:?}");
+    snapshot.roles.push(Role {
+        name: "tg_orders_read-only".to_owned(),
+        comment: Some(MARKER.to_owned()),
+        ..Role::default()
+    });
+    let others = planned(&rights, &snapshot);
+    assert!(others.blocked.iter().any(|why| why.ends_with(grant)), "{others:?}");
+    snapshot.roles[0].may_join = true;
+    snapshot.roles[0].members = vec!["bo".to_owned()];
+    let told = planned(&rights, &snapshot);
+    assert!(told.steps.iter().any(|step| step.sql == grant), "{told:?}");
+    assert!(told.warnings.iter().any(|why| why.contains("\"bo\" is a member")), "{told:?}");
+    snapshot.roles[0].members = vec!["shop_owner".to_owned()];
+    let member = planned(&rights, &snapshot);
+    assert!(!sql(&member).contains("shop_owner"), "{member:?}");
+}

@@ -19,6 +19,7 @@ use super::{Settings, Shared, random};
 use crate::access::Origin;
 use crate::audit::event::{Event, Refused, SessionStarted, Who};
 use crate::audit::values::Show;
+use crate::causes::in_one_line;
 use crate::clock::Moment;
 use crate::ending::{Ending, Scope};
 use crate::frontend::{self, Authenticated};
@@ -207,7 +208,7 @@ async fn open(
     };
     let place = Arc::clone(&room.places).try_acquire_owned().map_err(full)?;
     let origin = shared.desk.origin(permit.grant()).await.map_err(|error| {
-        tracing::error!(%error, "the request of a grant could not be read");
+        tracing::error!(error = %in_one_line(&error), "the request of a grant could not be read");
         Ending::LedgerFailed
     })?;
     let (connected, role) = connect(room, &admission, &parameters, shared).await?;
@@ -297,7 +298,7 @@ async fn connect(
 async fn account(roles: &Roles, admission: &Admission, shared: &Shared) -> Result<Arc<Account>, Denied> {
     let denied = |error: RoleError| {
         let grant = admission.changes.borrow();
-        tracing::warn!(target_name = %grant.target(), grant = %grant.id(), %error, "a session is refused: its grant has no role");
+        tracing::warn!(target_name = %grant.target(), grant = %grant.id(), error = %in_one_line(&error), "a session is refused: its grant has no role");
         Denied {
             detail: Some(error.to_string()),
             ..error.ending(&grant, shared.clock.now()).into()
@@ -342,7 +343,7 @@ fn not_connected(error: ConnectError, target: &TargetName) -> Denied {
 /// The start: in the log first, then in the store (where the next start looks for what a dead gate left behind).
 async fn put_on_record(started: &SessionStarted, since: Moment, shared: &Shared) -> Result<(), Ending> {
     if let Err(error) = shared.journal.record(&Event::SessionStarted(Cow::Borrowed(started))).await {
-        tracing::error!(%error, "a login was refused: its record could not be written");
+        tracing::error!(error = %in_one_line(&error), "a login was refused: its record could not be written");
         return Err(error.ending());
     }
     let Who {
@@ -360,7 +361,7 @@ async fn put_on_record(started: &SessionStarted, since: Moment, shared: &Shared)
         opened_at: since.time,
     };
     shared.ledger.session_opened(open).await.map_err(|error| {
-        tracing::error!(%error, "a login was refused: the session could not be stored");
+        tracing::error!(error = %in_one_line(&error), "a login was refused: the session could not be stored");
         Ending::LedgerFailed
     })
 }

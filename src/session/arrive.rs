@@ -12,6 +12,7 @@ use super::wishes::Wishes;
 use super::{Rules, Shared};
 use crate::access::{AccessError, Asked, Visitor, Way};
 use crate::audit::event::Refused;
+use crate::causes::in_one_line;
 use crate::ending::{Ending, Scope, Words};
 use crate::frontend::{self, Authenticated, Greeted, TokenRefused};
 use crate::grant::Grant;
@@ -232,11 +233,11 @@ fn refused(error: AccessError, identity: &IdentityName) -> Ending {
             limit,
         },
         AccessError::Ledger(error) => {
-            tracing::error!(%identity, %error, "a request could not be made");
+            tracing::error!(%identity, error = %in_one_line(&error), "a request could not be made");
             error.at_login()
         }
         error => {
-            tracing::error!(%identity, %error, "a new request was answered as an old one");
+            tracing::error!(%identity, error = %in_one_line(&error), "a new request was answered as an old one");
             Ending::LedgerFailed
         }
     }

@@ -58,6 +58,7 @@ use start::Started;
 use crate::access::Desk;
 use crate::audit::Journal;
 use crate::audit::event::Event;
+use crate::causes::in_one_line;
 use crate::clock::Clock;
 use crate::ending::Ending;
 use crate::frontend::{self, Hello};
@@ -231,7 +232,7 @@ impl Shared {
     /// Records what may fail to be recorded without letting anything through: a refusal, a cancel.
     async fn record(&self, event: &Event<'_>) {
         if let Err(error) = self.journal.record(event).await {
-            tracing::error!(%error, "an event could not be put on record");
+            tracing::error!(error = %in_one_line(&error), "an event could not be put on record");
         }
     }
 }

@@ -19,6 +19,7 @@ use super::tap::Totals;
 use super::{Settings, Shared};
 use crate::audit::event::{BackendGone, Event as Recorded, SessionEnded};
 use crate::audit::{AuditError, Batch};
+use crate::causes::in_one_line;
 use crate::ending::{Ending, Fate};
 use crate::grant::Grant;
 use crate::provision::GoneLater;
@@ -215,7 +216,7 @@ fn reason(stop: Stop, relay: &Relay, limits: &Limits) -> Ending {
             target: limits.permit().target().clone(),
         },
         Stop::Audit(error) => {
-            tracing::error!(%error, "a statement was refused: its record could not be written");
+            tracing::error!(error = %in_one_line(&error), "a statement was refused: its record could not be written");
             Ending::AuditFailed {
                 disk_full: error.disk_full(),
             }
@@ -283,7 +284,7 @@ async fn has_happened(event: &Recorded<'_>, live: &Live, shared: &Shared) -> boo
         live.note_recorded();
         return true;
     };
-    tracing::error!(session = %live.who.session, %error, "the end of a session cannot be put on record yet");
+    tracing::error!(session = %live.who.session, error = %in_one_line(&error), "the end of a session cannot be put on record yet");
     if matches!(error, AuditError::Closed) {
         return false;
     }
@@ -296,7 +297,7 @@ async fn has_happened(event: &Recorded<'_>, live: &Live, shared: &Shared) -> boo
 /// Nothing of the session is left that a next start would have to look for.
 async fn close(live: &Live, shared: &Shared) {
     if let Err(error) = shared.ledger.session_closed(&live.who.session).await {
-        tracing::error!(session = %live.who.session, %error, "the end of a session could not be stored");
+        tracing::error!(session = %live.who.session, error = %in_one_line(&error), "the end of a session could not be stored");
     }
 }
 

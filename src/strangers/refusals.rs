@@ -17,6 +17,7 @@ use super::network::Network;
 use super::reserve::DiskReserve;
 use crate::audit::event::{Event, RefusalsCounted};
 use crate::audit::{Batch, Journal};
+use crate::causes::in_one_line;
 use crate::clock::Clock;
 
 /// How often counts go on record. A gate that is killed loses those of the interval it was in.
@@ -78,7 +79,7 @@ impl RefusalLog {
         } = &*self.0;
         let Some(network) = address.map(Network::of) else {
             if let Err(error) = journal.record(event).await {
-                tracing::error!(%error, "a refusal could not be put on record");
+                tracing::error!(error = %in_one_line(&error), "a refusal could not be put on record");
             }
             return;
         };
@@ -88,7 +89,7 @@ impl RefusalLog {
             return count();
         }
         if let Err(error) = journal.record(event).await {
-            tracing::error!(%error, "a stranger's refusal could not be put on record: it is counted, and the count is recorded later");
+            tracing::error!(error = %in_one_line(&error), "a stranger's refusal could not be put on record: it is counted, and the count is recorded later");
             count();
         }
     }
@@ -124,7 +125,7 @@ impl RefusalLog {
             return;
         }
         if let Err(error) = journal.submit(&mut batch).wait().await {
-            tracing::error!(%error, "the counts of strangers' refusals could not be put on record: tried again");
+            tracing::error!(error = %in_one_line(&error), "the counts of strangers' refusals could not be put on record: tried again");
             let mut interval = self.interval();
             for (key, count) in counts {
                 interval.count(key, count);

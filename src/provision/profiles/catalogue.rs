@@ -9,8 +9,8 @@ use super::ProfilesError;
 use crate::provision::owned;
 use crate::rights::catalogue::{Account, DefaultRight, Object, Role, Snapshot};
 
-/// Everything there is to know for roles of these names, handed out by this account.
-pub(super) async fn read(client: &Client, roles: &[&str], account: &str) -> Result<Snapshot, ProfilesError> {
+/// Everything there is to know for roles of these names, handed out by this account, and the owners of what is made under them.
+pub(super) async fn read(client: &Client, roles: &[&str], owners: &[&str], account: &str) -> Result<Snapshot, ProfilesError> {
     let version = client
         .query_one("SELECT current_setting('server_version_num')::int4", &[])
         .await?;
@@ -26,6 +26,7 @@ pub(super) async fn read(client: &Client, roles: &[&str], account: &str) -> Resu
         account: rows::<Account>(client, ACCOUNT, &[]).await?.pop().unwrap_or_default(),
         roles: rows::<Role>(client, &role, &[&roles, &account]).await?,
         gate_roles: rows::<String>(client, GATE_ROLES, &[]).await?.into_iter().collect(),
+        owners: rows(client, OWNERS, &[&owners]).await?,
         objects,
         defaults: rows::<DefaultRight>(client, &format!("{GRANTEES} {DEFAULTS}"), &[&roles]).await?,
         own_defaults: rows(client, owned::DEFAULTS, &[&roles]).await?,
@@ -78,10 +79,14 @@ seen (part, item, version) AS (
     UNION ALL SELECT 'member', m.roleid || '.' || m.member, m.xmin::text FROM pg_auth_members AS m
         WHERE m.member IN (SELECT oid FROM asked UNION ALL SELECT r.oid FROM pg_roles AS r WHERE r.rolname IN ($2, current_user))
             AND m.roleid NOT IN (SELECT d.objoid FROM pg_shdescription AS d WHERE d.description LIKE 'tidegate grant %')
+            OR m.roleid IN (SELECT oid FROM asked)
+            AND m.member NOT IN (SELECT d.objoid FROM pg_shdescription AS d WHERE d.description LIKE 'tidegate grant %')
     UNION ALL SELECT 'depends', d.classid || '.' || d.objid || '.' || d.objsubid || '.' || d.refobjid || '.' || d.deptype::text, d.xmin::text
         FROM pg_shdepend AS d JOIN asked ON asked.oid = d.refobjid
         WHERE d.refclassid = 'pg_authid'::regclass AND d.classid <> 'pg_auth_members'::regclass)
 SELECT coalesce(sum(hashtextextended(part || ' ' || item || ' ' || version, 0)), 0)::text || ' ' || count(*) FROM seen";
+
+const OWNERS: &str = "SELECT to_jsonb(rolname)::text FROM pg_roles WHERE rolname = ANY ($1)";
 
 const ACCOUNT: &str = "
 SELECT jsonb_build_object(
@@ -117,6 +122,11 @@ SELECT jsonb_build_object(
                     AND (SELECT me.rolcreaterole FROM pg_roles AS me WHERE me.rolname = current_user) END) ORDER BY g.rolname), '[]')
         FROM pg_auth_members AS m JOIN pg_roles AS g ON g.oid = m.roleid
         CROSS JOIN (SELECT current_setting('server_version_num')::int4 >= 160000 AS grantors) AS v WHERE m.member = r.oid),
+    'members', (
+        SELECT coalesce(jsonb_agg(DISTINCT o.rolname), '[]') FROM pg_auth_members AS m JOIN pg_roles AS o ON o.oid = m.member
+        WHERE m.roleid = r.oid AND o.rolname <> $2
+            AND coalesce((to_jsonb(m)->>'inherit_option')::bool OR (to_jsonb(m)->>'set_option')::bool, true)
+            AND coalesce(shobj_description(o.oid, 'pg_authid') NOT LIKE 'tidegate grant %', true)),
     'elsewhere', (
         SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object(
             'what', coalesce(o.what, pg_describe_object(d.classid, d.objid, d.objsubid)),

@@ -918,3 +918,36 @@ async fn a_thousand_tables() {
         clock.moment().instant - applied
     );
 }
+
+#[tokio::test]
+async fn what_is_made_under_a_profile_has_an_owner_beside_it() {
+    let server = Server::start().await;
+    let making = |owner: &str| Rights {
+        select: patterns(&["shop.orders"]),
+        create: vec!["shop".parse().unwrap()],
+        owner: Some(owner.to_owned()),
+        ..Rights::default()
+    };
+    let unknown = making("nobody");
+    let blocked = server.compare(&definitions(&[("read-write", &unknown)])).await;
+    let told = blocked.profiles[0].plan.blocked.join("\n");
+    assert!(told.contains("there is no role nobody"), "{told}");
+
+    let made = making("owner");
+    let definitions = definitions(&[("read-write", &made)]);
+    server.apply(&definitions).await;
+    assert!(server.compare(&definitions).await.in_step());
+    let maker = server.member("read-write").await;
+    assert_eq!(tried(&maker, "CREATE TABLE shop.notes AS SELECT 1 AS a").await, "");
+    // As the nightly dump, and whoever migrates.
+    let owner = server.postgres.client("shop").await.unwrap();
+    assert_eq!(tried(&owner, "SET ROLE owner").await, "");
+    for (sql, said) in [
+        ("LOCK TABLE shop.notes IN ACCESS SHARE MODE", "25P01"),
+        ("SELECT a FROM shop.notes", "1"),
+        ("ALTER TABLE shop.notes ADD COLUMN b int", ""),
+        ("DROP TABLE shop.notes", ""),
+    ] {
+        assert_eq!(tried(&owner, sql).await, said, "{sql}");
+    }
+}

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::legacy::Undone;
 use super::retire::Role;
 use super::{Fault, Roles, Slot, State, lock};
+use crate::causes::in_one_line;
 use crate::grant::{Grant, Status};
 use crate::supervision::restarted;
 
@@ -64,7 +65,7 @@ impl Roles {
                 Status::Revoked { .. } => {
                     // Before its own time: the server does not know yet.
                     if let Err(error) = self.0.lock_out(&slot.role).await {
-                        tracing::warn!(role = %slot.role, %error, "a revoked grant's role could not be locked out yet");
+                        tracing::warn!(role = %slot.role, error = %in_one_line(&error), "a revoked grant's role could not be locked out yet");
                     }
                     tokio::time::sleep(GRACE).await;
                     return true;
@@ -76,7 +77,7 @@ impl Roles {
             };
             let moved = self.extend(slot, until).await;
             if let Err(error) = &moved {
-                tracing::warn!(role = %slot.role, %error, "the end of a role's logins could not be moved yet");
+                tracing::warn!(role = %slot.role, error = %in_one_line(error), "the end of a role's logins could not be moved yet");
             }
             tokio::select! {
                 () = clock.sleep_until(until) => {}
@@ -100,7 +101,7 @@ impl Roles {
         let known = state.until.replace(until).is_some();
         drop(state);
         if known && let Err(error) = self.0.record(slot, "extended", Some(until), None).await {
-            tracing::error!(role = %slot.role, %error, "that a role was extended could not be put on record");
+            tracing::error!(role = %slot.role, error = %in_one_line(&error), "that a role was extended could not be put on record");
         }
         Ok(())
     }
@@ -111,7 +112,7 @@ impl Roles {
         let mut told = false;
         while let Err(fault) = self.end(slot, None).await {
             tracing::error!(
-                role = %slot.role, target_name = %self.0.place().target.name, error = %fault,
+                role = %slot.role, target_name = %self.0.place().target.name, error = %in_one_line(&fault),
                 "the role of a grant that is over cannot be ended yet: it is tried again"
             );
             if !std::mem::replace(&mut told, true) {
@@ -169,7 +170,7 @@ impl Roles {
         }
         let Some(fault) = fault else { return false };
         tracing::warn!(
-            role = %slot.role, target_name = %self.0.place().target.name, error = %fault,
+            role = %slot.role, target_name = %self.0.place().target.name, error = %in_one_line(&fault),
             "what sessions left others of what belongs to their profile could not all be undone: see `tidegate target plan`"
         );
         fault.collided()

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Fault, Inner, Profile, RoleError, Roles, Slot, State, search_path};
+use crate::causes::in_one_line;
 use crate::grant::{Grant, Status};
 use crate::rights::{Marker, RoleName, profile_role, quoted, quoted_text};
 use crate::scram::{ClientKeys, Verifier};
@@ -108,7 +109,7 @@ impl Inner {
             settings: &settings,
         };
         if let Err(error) = self.make_at_the_server(&wanted, until).await {
-            tracing::warn!(role = %slot.role, target_name = %place.target.name, %error, "a grant's role could not be made");
+            tracing::warn!(role = %slot.role, target_name = %place.target.name, error = %in_one_line(&error), "a grant's role could not be made");
             self.note(slot, "not_made", Some(error.to_string())).await;
             return Err(error);
         }

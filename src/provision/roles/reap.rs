@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{Fault, Roles, Slot, lock};
+use crate::causes::in_one_line;
 use crate::grant::Grant;
 use crate::ids::{GrantId, LogId};
 use crate::names::TargetName;
@@ -207,7 +208,7 @@ impl Roles {
         for member in &found.given_to {
             let sql = format!("REVOKE {} FROM {}", quoted(&found.role), quoted(member));
             if let Err(error) = self.0.ask(&sql).await {
-                tracing::error!(role = %found.role, %error, "it cannot be taken back");
+                tracing::error!(role = %found.role, error = %in_one_line(&error), "it cannot be taken back");
             }
         }
     }

@@ -157,7 +157,7 @@ impl House {
             .user(&account.user)
             .password(account.password.as_ref().unwrap().expose())
             .dbname("postgres")
-            .options(format!("-c role={}", account.role().unwrap()));
+            .options(account.role().map(|role| format!("-c role={role}")).unwrap_or_default());
         let (client, connection) = config.connect(NoTls).await.unwrap();
         tokio::spawn(connection);
         client
