@@ -747,7 +747,9 @@ async fn a_profile_that_is_no_more_is_told_of() {
     let rights = read_only();
     let both = definitions(&[("read-only", &rights), ("old", &masked)]);
     assert_eq!(server.apply(&both).await.left, Vec::<String>::new());
-    let made = "SET ROLE tg_orders_old; CREATE TABLE shop.kept (id int); RESET ROLE";
+    let made = "SET ROLE tg_orders_old; CREATE TABLE shop.kept (id int);
+        CREATE FUNCTION shop.left_behind() RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT current_user::text'; RESET ROLE;
+        ALTER TABLE shop.kept OWNER TO owner";
     server.admin.batch_execute(made).await.unwrap();
     let left = server.compare(&definitions(&[("read-only", &rights)])).await.left;
     let [left] = left.as_slice() else { panic!("{left:?}") };
@@ -756,6 +758,9 @@ async fn a_profile_that_is_no_more_is_told_of() {
     let gone = "SELECT count(*) FROM pg_roles WHERE rolname = 'tg_orders_old'";
     assert_eq!(tried(&server.admin, gone).await, "0");
     assert_eq!(tried(&server.admin, "SELECT count(*) FROM shop.kept").await, "0", "{sql}");
+    // What sessions made comes to run with nobody else's rights, least of all a superuser's.
+    let left_behind = "SELECT count(*) FROM pg_proc WHERE proname = 'left_behind'";
+    assert_eq!(tried(&server.admin, left_behind).await, "0", "{sql}");
 }
 
 #[tokio::test]

@@ -93,7 +93,7 @@ impl Inner {
         Ok(())
     }
 
-    /// What it owns becomes its profile's, in whatever database; what it was given goes; then it goes.
+    /// What it owns becomes its profile's, in whatever database, or goes where that is gone; what it was given goes; then it goes.
     pub(super) async fn hand_over(&self, role: &RoleName, found: &Role) -> Result<(), Fault> {
         let place = self.place();
         let _turn = self.legacies.lock().await;
@@ -167,18 +167,12 @@ impl Inner {
                 );
             }
         }
-        let heir = found.member_of.iter().find(|holder| self.is_profile(holder)).map_or_else(
-            // Its profile is gone: the account has to do.
-            || "CURRENT_USER".to_owned(),
-            |heir| {
-                joined.add(heir);
-                quoted(&heir.name)
-            },
-        );
+        // Where its profile is gone, so is what it owns: in the account's hands, functions and views would run with that one's rights.
+        let heir = found.member_of.iter().find(|holder| self.is_profile(holder)).inspect(|heir| joined.add(heir));
         let (role, join, leave) = (role.quoted(), joined.join(), joined.leave());
-        Ok(format!(
-            "{join}{taken}REASSIGN OWNED BY {role} TO {heir}; DROP OWNED BY {role}; {leave}"
-        ))
+        let reassign = heir.map(|heir| format!("REASSIGN OWNED BY {role} TO {}; ", quoted(&heir.name)));
+        let reassign = reassign.unwrap_or_default();
+        Ok(format!("{join}{taken}{reassign}DROP OWNED BY {role}; {leave}"))
     }
 }
 
