@@ -70,8 +70,8 @@ enum Wall {
 }
 
 impl Clock {
-    /// The machine's clock, but not before `not_before` (the latest time a former run has seen); see [`Clock::observe`] for what of it
-    /// is believed.
+    /// The machine's clock, but not before `not_before` (the latest time a former run has noted); see [`Clock::observe`] for what of it
+    /// is believed. A clock that was set back to before that tells nothing of how long the gate was down: gate time goes on from there.
     #[must_use]
     pub fn system(not_before: Option<Timestamp>) -> Self {
         let wall = timestamp(system_micros());

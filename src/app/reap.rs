@@ -59,7 +59,11 @@ impl Reaper {
     /// Reaps once, sessions beside roles, and opens the target's door; then goes on until nothing is left.
     async fn at_target(self, room: Arc<TargetRoom>, sessions: Vec<OpenSession>) {
         let found = sessions.len();
-        let (mut left, ()) = tokio::join!(self.end(&room, sessions), roles::reap_at_start(&room, &self.ledger));
+        let backends = sessions.iter().map(|session| session.backend_pid).collect();
+        let (mut left, ()) = tokio::join!(
+            self.end(&room, sessions),
+            roles::reap_at_start(&room, &self.ledger, &backends)
+        );
         room.leftovers.settle();
         if found > 0 {
             tracing::warn!(target_name = %room.target.name, found, left = left.len(), "sessions of a gate that died were reaped");

@@ -24,12 +24,12 @@ const AT_START: Duration = Duration::from_secs(10);
 /// How long an orderly stop waits for roles to go.
 const AT_STOP: Duration = Duration::from_secs(5);
 
-/// What a dead gate left behind at a target, before anybody is let in there: whoever is logged in as a grant's role is nobody's
-/// session.
-pub(super) async fn reap_at_start(room: &TargetRoom, ledger: &Ledger) {
+/// What a dead gate left behind at a target, before anybody is let in there: a backend logged in as a grant's role is no session's of
+/// this run. `former` has the backends of the former run's sessions.
+pub(super) async fn reap_at_start(room: &TargetRoom, ledger: &Ledger, former: &HashSet<i32>) {
     let Some(roles) = &room.roles else { return };
-    let (target, nobody) = (&room.target.name, HashSet::new());
-    match timeout(AT_START, roles.reap(|grant| ledger.watch(grant), &nobody, true)).await {
+    let target = &room.target.name;
+    match timeout(AT_START, roles.reap(|grant| ledger.watch(grant), former, true)).await {
         Ok(Ok(reaped)) if reaped.found > 0 => tracing::warn!(
             target_name = %target, found = reaped.found, over = reaped.over, backends = reaped.intruders,
             "found roles of a former run; dropping those of grants that are over"

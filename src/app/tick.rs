@@ -15,7 +15,8 @@ use crate::session::Shared;
 
 /// How often the wall clock is compared with gate time: a step is noticed within this.
 const OBSERVE: Duration = Duration::from_millis(250);
-/// How often the time is noted on disk, so that a clock set back while the gate is down lengthens nothing by more than this.
+/// How often the time is noted on disk, which is the earliest that the next start can take it for. Where the clock was set back while the
+/// gate was down, grants end later by the time it was down, and by so much at most of the time it ran.
 const REMEMBER: Duration = Duration::from_secs(10);
 /// How often the log's end is noted on disk: what is cut off the log while the gate is down is noticed but for so much.
 const REMEMBER_END: Duration = Duration::from_secs(1);

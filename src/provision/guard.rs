@@ -1,24 +1,51 @@
-//! Sees to it that the provisioning connection gives the target's password away in no other way than sessions do.
+//! Sees to it that a provisioning connection gives the target's password away in no other way than sessions do, and that what the target
+//! sends on it takes a bounded place in memory.
 //!
-//! It does not log in: `tokio-postgres` does, which answers whatever the server asks for (also in clear). This stands between
-//! the two and reads along until the login is over; a request that the operator did not allow never reaches the client side.
+//! It does not log in: `tokio-postgres` does, which answers whatever the server asks for (also in clear), keeps a message until it is whole,
+//! and an answer until it is complete. This stands between the two and reads along; what is refused never reaches the client side.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::tls::Transport;
 use crate::upstream::{AuthMethod, Target};
 
-/// A transport whose authentication requests are looked at.
+/// The longest message. The longest that a server has a reason for is the row of one table with all its columns and rights.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+/// The most that one request is answered with: the catalogue of a database with some hundred thousand tables.
+const MAX_ANSWER_BYTES: usize = 1 << 30;
+/// The most that a server tells of its settings on one connection; what it has told is kept by name.
+const MAX_SETTINGS_BYTES: usize = 1 << 20;
+
+/// A tag, and a length that counts itself.
+const HEADER_BYTES: usize = 5;
+/// The same with the kind of an `Authentication` message.
+const REQUEST_BYTES: usize = 9;
+
+/// A transport that is read along.
 pub(super) struct Guarded {
     transport: Transport,
+    frames: Frames,
+}
+
+/// The messages of a server, as their bytes come.
+struct Frames {
     /// `None` once the login is over.
     door: Option<Door>,
+    /// The beginning of a message, until it is complete.
+    header: [u8; REQUEST_BYTES],
+    /// How much of it there is.
+    filled: usize,
+    /// Bytes of the present message still to come.
+    skip: usize,
+    /// Bytes since something was last asked.
+    answered: usize,
+    /// Bytes of the settings that it has told.
+    settings: usize,
 }
 
 /// What the server has asked for so far.
@@ -27,75 +54,112 @@ struct Door {
     tls: bool,
     /// A request that was allowed has been seen.
     asked: bool,
-    /// Bytes of a message whose beginning is not complete.
-    held: BytesMut,
-    /// Bytes of the present message still to come.
-    skip: usize,
 }
 
-/// The server asked for what the operator did not allow.
+/// Why the connection is not read on.
 #[derive(Debug, thiserror::Error)]
-#[error("the target asks for authentication by {0}, which is not allowed for it")]
-struct NotAllowed(&'static str);
+enum Refused {
+    /// The server asked for what the operator did not allow.
+    #[error("the target asks for authentication by {0}, which is not allowed for it")]
+    NotAllowed(&'static str),
+    /// It sent more than it has a reason for.
+    #[error("the target sends {what} of more than {limit} bytes on a provisioning connection: it is closed")]
+    TooLong {
+        what: &'static str,
+        limit: usize,
+    },
+    /// A length that no message has.
+    #[error("the target sends what is no message of PostgreSQL's on a provisioning connection: it is closed")]
+    NoMessage,
+}
 
 impl Guarded {
     pub(super) fn new(transport: Transport, target: Arc<Target>) -> Self {
-        let door = Door::new(target, transport.is_tls());
-        Self {
-            transport,
-            door: Some(door),
-        }
+        let frames = Frames::new(target, transport.is_tls());
+        Self { transport, frames }
     }
 }
 
-impl Door {
+impl Frames {
     fn new(target: Arc<Target>, tls: bool) -> Self {
         Self {
-            target,
-            tls,
-            asked: false,
-            held: BytesMut::new(),
+            door: Some(Door {
+                target,
+                tls,
+                asked: false,
+            }),
+            header: [0; REQUEST_BYTES],
+            filled: 0,
             skip: 0,
+            answered: 0,
+            settings: 0,
         }
     }
 
-    /// Takes bytes as they come, cut anywhere. `Ok(true)`: the login is over.
-    fn pass(&mut self, bytes: &[u8]) -> Result<bool, NotAllowed> {
-        self.held.extend_from_slice(bytes);
-        loop {
-            let skipped = self.skip.min(self.held.len());
-            self.held.advance(skipped);
+    /// Notes that something was asked.
+    fn ask(&mut self) {
+        self.answered = 0;
+    }
+
+    /// Takes bytes as they come, cut anywhere.
+    fn pass(&mut self, mut bytes: &[u8]) -> Result<(), Refused> {
+        self.answered = self.answered.saturating_add(bytes.len());
+        within(self.answered, MAX_ANSWER_BYTES, "an answer")?;
+        while !bytes.is_empty() {
+            let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
-            // Protocol: a tag, a length that counts itself, for `R` (Authentication*) the kind of request.
-            let length = match *self.held.as_ref() {
-                [b'R', l0, l1, l2, l3, k0, k1, k2, k3, ..] => {
-                    if self.judge(u32::from_be_bytes([k0, k1, k2, k3]))? {
-                        return Ok(true);
-                    }
-                    [l0, l1, l2, l3]
-                }
-                [tag, l0, l1, l2, l3, ..] if tag != b'R' => [l0, l1, l2, l3],
-                _ => return Ok(false),
-            };
-            self.skip = usize::try_from(u32::from_be_bytes(length))
-                .unwrap_or(usize::MAX)
-                .max(4)
-                .saturating_add(1);
+            bytes = bytes.get(skipped..).unwrap_or_default();
+            let Some((first, rest)) = bytes.split_first() else { break };
+            if let Some(place) = self.header.get_mut(self.filled) {
+                *place = *first;
+            }
+            (self.filled, bytes) = (self.filled + 1, rest);
+            let [tag, l0, l1, l2, l3, kind @ ..] = self.header;
+            let request = tag == b'R' && self.door.is_some();
+            let wanted = if request { REQUEST_BYTES } else { HEADER_BYTES };
+            if self.filled < wanted {
+                continue;
+            }
+            // At most 32 bits; the tag is not counted in it.
+            let length = usize::try_from(u32::from_be_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
+            within(length, MAX_MESSAGE_BYTES, "a message")?;
+            self.skip = length.checked_sub(wanted - 1).ok_or(Refused::NoMessage)?;
+            self.filled = 0;
+            if tag == b'S' {
+                self.settings = self.settings.saturating_add(length);
+                within(self.settings, MAX_SETTINGS_BYTES, "settings")?;
+            }
+            if let Some(door) = self.door.as_mut().filter(|_| request)
+                && door.judge(u32::from_be_bytes(kind))?
+            {
+                self.door = None;
+            }
         }
+        Ok(())
     }
+}
 
-    fn judge(&mut self, kind: u32) -> Result<bool, NotAllowed> {
+fn within(bytes: usize, limit: usize, what: &'static str) -> Result<(), Refused> {
+    if bytes > limit {
+        return Err(Refused::TooLong { what, limit });
+    }
+    Ok(())
+}
+
+impl Door {
+    /// Judges a request (`Authentication...`) by its kind; true: the login is over.
+    fn judge(&mut self, kind: u32) -> Result<bool, Refused> {
         let method = match kind {
             0 if self.asked => return Ok(true),
             0 => AuthMethod::Trust,
             3 => AuthMethod::Password,
             5 => AuthMethod::Md5,
             10..=12 => AuthMethod::ScramSha256,
-            _ => return Err(NotAllowed("an unknown method")),
+            _ => return Err(Refused::NotAllowed("an unknown method")),
         };
         let in_clear = method == AuthMethod::Password && !self.tls;
         if in_clear || !self.target.auth.allow(method) {
-            return Err(NotAllowed(method.name()));
+            return Err(Refused::NotAllowed(method.name()));
         }
         self.asked = true;
         Ok(method == AuthMethod::Trust)
@@ -107,16 +171,10 @@ impl AsyncRead for Guarded {
         let this = self.get_mut();
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.transport).poll_read(context, buffer))?;
-        if let Some(door) = &mut this.door {
-            let new = buffer.filled().get(before..).unwrap_or_default();
-            match door.pass(new) {
-                Ok(true) => this.door = None,
-                Ok(false) => {}
-                Err(refused) => {
-                    buffer.set_filled(before);
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::PermissionDenied, refused)));
-                }
-            }
+        let new = buffer.filled().get(before..).unwrap_or_default();
+        if let Err(refused) = this.frames.pass(new) {
+            buffer.set_filled(before);
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::PermissionDenied, refused)));
         }
         Poll::Ready(Ok(()))
     }
@@ -124,7 +182,9 @@ impl AsyncRead for Guarded {
 
 impl AsyncWrite for Guarded {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().transport).poll_write(context, bytes)
+        let this = self.get_mut();
+        this.frames.ask();
+        Pin::new(&mut this.transport).poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -150,24 +210,30 @@ mod tests {
         message(b'R', &[kind.to_be_bytes().as_slice(), b"more"].concat())
     }
 
-    /// What the door says to these bytes, given whole and one by one.
-    fn verdict(allowed: &[AuthMethod], tls: bool, bytes: &[u8]) -> Option<bool> {
+    fn frames(allowed: &[AuthMethod], tls: bool) -> Frames {
         let mode = ClientTls::new(TlsMode::Disable, None).unwrap();
         let name = "orders".parse().unwrap();
         let mut target = Target::new(name, "localhost".to_owned(), "db".to_owned(), "app".to_owned(), mode);
         target.auth = allowed.iter().copied().collect();
-        let target = Arc::new(target);
-        let whole = Door::new(target.clone(), tls).pass(bytes).ok();
-        let mut door = Door::new(target, tls);
-        let mut by_byte = Some(false);
-        for byte in bytes {
-            by_byte = door.pass(&[*byte]).ok();
-            if by_byte != Some(false) {
-                break;
-            }
-        }
-        assert_eq!(whole, by_byte);
-        whole
+        Frames::new(Arc::new(target), tls)
+    }
+
+    /// What is said to these bytes, given whole and one by one; true: the login is over.
+    fn verdict(allowed: &[AuthMethod], tls: bool, bytes: &[u8]) -> Option<bool> {
+        let mut whole = frames(allowed, tls);
+        let mut by_byte = frames(allowed, tls);
+        let taken = whole.pass(bytes).ok().map(|()| whole.door.is_none());
+        let one_by_one = bytes.iter().try_for_each(|byte| by_byte.pass(&[*byte]));
+        assert_eq!(taken, one_by_one.ok().map(|()| by_byte.door.is_none()));
+        taken
+    }
+
+    /// After the login: what is said to bytes that come in pieces of a megabyte.
+    fn after_login(bytes: impl IntoIterator<Item = Vec<u8>>) -> String {
+        let mut frames = frames(&[AuthMethod::Trust], false);
+        frames.pass(&request(0)).unwrap();
+        let taken = bytes.into_iter().try_for_each(|bytes| frames.pass(&bytes));
+        taken.err().map_or_else(String::new, |refused| refused.to_string())
     }
 
     #[test]
@@ -187,5 +253,36 @@ mod tests {
         // What comes before does not hide it.
         let hidden = [message(b'N', b"R\0\0\0\x08\0\0\0\0"), request(3)].concat();
         assert_eq!(verdict(&[ScramSha256, Trust], false, &hidden), None);
+        // A length that no message has, with another message's beginning in the place of the kind.
+        assert_eq!(verdict(&[Trust], false, b"R\0\0\0\x04\0\0\0\0"), None);
+        assert_eq!(verdict(&[Trust], false, b"N\0\0\0\x03"), None);
+    }
+
+    #[test]
+    fn a_target_fills_no_memory() {
+        let mib = |count: usize| std::iter::repeat_n(vec![b'x'; 1 << 20], count);
+        let row = |length: usize| [b"D".as_slice(), &u32::try_from(length).unwrap().to_be_bytes()].concat();
+        // One message: it is refused when its length is read, not when it is here.
+        assert_eq!(after_login([row(MAX_MESSAGE_BYTES)]), "");
+        assert!(after_login([row(MAX_MESSAGE_BYTES + 1)]).contains("a message of more than 67108864 bytes"));
+        assert!(after_login([b"D\x7f\xff\xff\xff".to_vec()]).contains("a message of more than"));
+        assert!(after_login([b"E\xff\xff\xff\xff".to_vec()]).contains("a message of more than"));
+        // Many of them.
+        let rows = || (0..17).flat_map(|_| [row((63 << 20) + 4)].into_iter().chain(mib(63)));
+        assert!(after_login(rows()).contains("an answer of more than"));
+        // For as many requests there is room for as many answers.
+        let mut asked = frames(&[AuthMethod::Trust], false);
+        asked.pass(&request(0)).unwrap();
+        for bytes in rows() {
+            asked.ask();
+            asked.pass(&bytes).unwrap();
+        }
+        // Settings are kept, so they are counted whatever is asked.
+        let told = message(b'S', &[b'x'; 60_000]);
+        for _ in 0..17 {
+            asked.ask();
+            asked.pass(&told).unwrap();
+        }
+        assert!(asked.pass(&told).unwrap_err().to_string().contains("settings of more than"));
     }
 }

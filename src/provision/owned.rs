@@ -1,6 +1,9 @@
-//! What the roles of profiles own and gave away, as queries: for profiles that are compared, and for grants that end.
+//! What the roles of profiles own, gave away and have others run, as queries: for profiles that are compared, and for grants that end.
 //!
-//! It runs nothing and decides nothing. Each row is one JSON text, read into the values of `rights`; `$1` are the roles' names.
+//! It runs nothing and decides nothing. Each row is one JSON text, read into the values of `rights`; `$1` are the roles' names. What a
+//! session owns itself, where it is its grant's role and not the profile's, counts as the profile's: it comes to be that at the end.
+
+use crate::rights::{QUIET, quoted_text};
 
 /// What things come with that one of the roles makes (rows of [`crate::rights::OwnDefaults`]). Ours is what `target apply` makes:
 /// functions for nobody but their owner.
@@ -15,13 +18,41 @@ SELECT jsonb_build_object(
 FROM pg_default_acl AS d JOIN pg_roles AS o ON o.oid = d.defaclrole LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace
 WHERE o.rolname = ANY ($1) ORDER BY 1";
 
-/// What one of the roles owns and others may use, profiles aside (rows of [`crate::rights::GivenAway`]). Without a list of its own a
-/// function is everybody's, and everything else its owner's; that everybody may use a type is as it should be. What is temporary goes with its
-/// session.
-pub(super) const GIVEN_AWAY: &str = "
+/// The roles and, each with its profile, those of their live grants.
+const OWNED: &str = "
 WITH owned AS (
-    SELECT o.oid, o.rolname FROM pg_roles AS o WHERE o.rolname = ANY ($1)
-), things AS (
+    SELECT o.oid, o.rolname, o.rolname AS profile FROM pg_roles AS o WHERE o.rolname = ANY ($1)
+    UNION SELECT g.oid, g.rolname, o.rolname FROM pg_roles AS o JOIN pg_auth_members AS m ON m.roleid = o.oid JOIN pg_roles AS g ON g.oid = m.member
+    WHERE o.rolname = ANY ($1) AND shobj_description(g.oid, 'pg_authid') LIKE 'tidegate grant %'
+)";
+
+/// The query for [`crate::rights::GivenAway`].
+pub(super) fn given_away() -> String {
+    format!("{OWNED}{GIVEN_AWAY}")
+}
+
+/// The query for [`crate::rights::ForeignTrigger`].
+pub(super) fn foreign_triggers() -> String {
+    format!("{OWNED}{}", FOREIGN_TRIGGERS.replace("QUIET", &quoted_text(QUIET)))
+}
+
+/// Triggers on tables and views of others that run a function of one of the roles (rows of [`crate::rights::ForeignTrigger`], behind
+/// [`OWNED`]). Of a partitioned table's only that on the table itself, which those on its parts go with (`tgparentid`, from 13 on). Rules
+/// and policies are made by the owner of a table, and by nobody else.
+const FOREIGN_TRIGGERS: &str = "
+SELECT jsonb_build_object('owner', o.profile, 'maker', o.rolname, 'as_maker', pg_has_role(o.oid, 'USAGE'),
+    'name', t.tgname, 'table', format('%I.%I', n.nspname, c.relname), 'table_owner', pg_get_userbyid(c.relowner),
+    'as_table_owner', pg_has_role(c.relowner, 'USAGE'),
+    'function', format('%I.%I()', f.nspname, p.proname), 'temporary', f.nspname ~ '^pg_temp_', 'is_quiet', p.prosrc = QUIET)::text
+FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid JOIN owned AS o ON o.oid = p.proowner JOIN pg_namespace AS f ON f.oid = p.pronamespace
+JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE NOT EXISTS (SELECT FROM owned AS w WHERE w.oid = c.relowner AND w.profile = o.profile)
+    AND NOT t.tgisinternal AND coalesce((to_jsonb(t)->>'tgparentid')::oid, 0) = 0 ORDER BY 1";
+
+/// What one of the roles owns and others may use, other profiles too (rows of [`crate::rights::GivenAway`], behind [`OWNED`]). Without a
+/// list of its own a function is everybody's, and everything else its owner's; that everybody may use a type is as it should be. What is
+/// temporary goes with its session.
+const GIVEN_AWAY: &str = ", things AS (
     SELECT c.relowner AS owner, CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || format('%I.%I', n.nspname, c.relname) AS what,
         a.grantee, c.relkind IN ('v', 'm') AS as_owner
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -45,9 +76,8 @@ WITH owned AS (
     SELECT l.lomowner, format('LARGE OBJECT %s', l.oid), a.grantee, false
     FROM pg_largeobject_metadata AS l CROSS JOIN LATERAL aclexplode(l.lomacl) AS a WHERE l.lomowner IN (SELECT oid FROM owned)
 )
-SELECT jsonb_build_object('owner', owned.rolname, 'what', things.what, 'as_owner', bool_or(things.as_owner),
+SELECT jsonb_build_object('owner', owned.profile, 'maker', owned.rolname, 'as_maker', pg_has_role(owned.oid, 'USAGE'), 'what', things.what, 'as_owner', bool_or(things.as_owner),
     'to', jsonb_agg(DISTINCT g.rolname))::text
 FROM things JOIN owned ON owned.oid = things.owner LEFT JOIN pg_roles AS g ON g.oid = things.grantee
 WHERE things.grantee <> things.owner AND (things.grantee = 0 OR g.oid IS NOT NULL)
-    AND coalesce(shobj_description(g.oid, 'pg_authid') NOT LIKE 'tidegate profile %', true)
-GROUP BY owned.rolname, things.what ORDER BY 1";
+GROUP BY owned.profile, owned.rolname, owned.oid, things.what ORDER BY 1";

@@ -283,7 +283,7 @@ async fn left(client: &Client, definitions: &Definitions) -> Result<Vec<String>,
         if target == definitions.target && definitions.profiles.iter().all(|there| there.name != profile) {
             let role = quoted(role);
             left.push(format!(
-                "{role} has the rights of {profile}, which is no profile of {target} here; if it is none elsewhere: DROP SCHEMA IF EXISTS {role} CASCADE; REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}"
+                "{role} has the rights of {profile}, which is no profile of {target} here; what its sessions made goes with it, unless it has another owner (functions and views run with that one's rights); if it is none elsewhere: DROP SCHEMA IF EXISTS {role} CASCADE; DROP OWNED BY {role}; DROP ROLE {role}"
             ));
         }
     }

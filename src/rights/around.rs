@@ -29,7 +29,7 @@ pub(super) struct Mistaken {
 /// what may come some day writes a wildcard: that is only a warning.)
 pub(super) fn mistaken(rights: &Rights, snapshot: &Snapshot) -> Vec<Mistaken> {
     let nameable = snapshot.nameable();
-    let objects: Vec<&Object> = snapshot.objects.iter().filter(|object| nameable(&object.schema)).collect();
+    let objects: Vec<&Object> = snapshot.objects.iter().filter(|object| nameable(object)).collect();
     let there = |kind, key: (&str, &str)| objects.iter().find(|object| object.kind == kind && object.key() == key);
     let mut found = Vec::new();
     for mask in &rights.masks {
@@ -95,7 +95,7 @@ pub(super) fn parts(rights: &Rights, snapshot: &Snapshot) -> Vec<String> {
     let mut found: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
     for list in lists(rights).iter().filter(|list| list.kind == Kind::Table) {
         let parts = snapshot.objects.iter().filter(|object| object.kind == Kind::Table);
-        for part in parts.filter(|part| !part.parents.is_empty() && nameable(&part.schema)) {
+        for part in parts.filter(|part| !part.parents.is_empty() && nameable(part)) {
             let Some(left) = left_of(rights, list, part) else { continue };
             for table in tables.above(part) {
                 if rights.mask(part).and(rights.mask(table)).is_some() {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::owned::{GivenAway, OwnDefaults};
+use super::owned::{ForeignTrigger, GivenAway, OwnDefaults};
 use super::role::{quoted, quoted_text};
 
 /// What is at a target's database, seen by one account.
@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub account: Account,
     /// Of the profiles' roles, those that are there.
     pub roles: Vec<Role>,
+    /// The names of all roles with a gate's comment: of profiles and of grants, whatever the target and the gate.
+    pub gate_roles: BTreeSet<String>,
     /// Of the roles that are to own what is made under profiles, those that are there.
     pub owners: Vec<String>,
     /// The database, its schemas, and what is in them; of the system's own only what one of the roles has a right on.
@@ -26,8 +28,10 @@ pub struct Snapshot {
     pub defaults: Vec<DefaultRight>,
     /// What objects come with that one of the roles makes.
     pub own_defaults: Vec<OwnDefaults>,
-    /// What one of the roles owns and has given to others than profiles.
+    /// What one of the roles owns and has given to others.
     pub given_away: Vec<GivenAway>,
+    /// Where others run what one of the roles owns, by a trigger of theirs.
+    pub foreign_triggers: Vec<ForeignTrigger>,
 }
 
 /// An account at the server.
@@ -255,8 +259,21 @@ impl Snapshot {
         self.account.acts_as.iter().any(|may| may == owner)
     }
 
+    /// Returns true where a role is a profile's or a grant's: what it owns was made by sessions.
+    #[must_use]
+    pub fn is_gate_role(&self, name: &str) -> bool {
+        self.gate_roles.contains(name) || self.roles.iter().any(|role| role.name == name)
+    }
+
+    /// Whether patterns may name an object: its schema is open to them, and no session made it. INVARIANT: what sessions of a profile
+    /// make is that profile's alone. It may be a copy of what others are not shown, and its name may be chosen to be matched.
+    pub fn nameable(&self) -> impl Fn(&Object) -> bool {
+        let open = self.open_schemas();
+        move |object| open(&object.schema) && !self.is_gate_role(&object.owner)
+    }
+
     /// Whether patterns may name what is in a schema: it is neither the system's nor a profile's own, with masks in it.
-    pub fn nameable(&self) -> impl Fn(&str) -> bool {
+    pub(super) fn open_schemas(&self) -> impl Fn(&str) -> bool {
         let schemas = self.objects.iter().filter(|object| object.kind == Kind::Schema);
         let ours = |schema: &&Object| {
             let comment = schema.comment.as_deref();

@@ -26,7 +26,6 @@ pub(super) struct Difference<'a> {
     grant: Vec<Change>,
     blocked: Vec<Blocked>,
     beyond: Vec<String>,
-    warnings: Vec<String>,
 }
 
 /// Privileges on an object that only somebody else may give.
@@ -61,7 +60,6 @@ impl<'a> Difference<'a> {
             grant: Vec::new(),
             blocked: Vec::new(),
             beyond: Vec::new(),
-            warnings: Vec::new(),
         }
     }
 
@@ -98,14 +96,6 @@ impl<'a> Difference<'a> {
             give.extend(more);
         }
         self.beyond(object, want, &others);
-        if !refused.is_empty() && self.snapshot.roles.iter().any(|role| role.name == object.owner) {
-            let shown = object.shown();
-            self.warnings.push(format!(
-                "{shown} was made under {}, and is that profile's alone",
-                object.owner
-            ));
-            return;
-        }
         if !refused.is_empty() {
             self.blocked.push(Blocked::of(object, &refused));
         }
@@ -154,7 +144,6 @@ impl<'a> Difference<'a> {
         }
         plan.blocked.extend(by_owner(&self.blocked, &self.snapshot.account.name));
         plan.beyond.extend(self.beyond.iter().cloned());
-        plan.warnings.extend(self.warnings.iter().cloned());
     }
 
     pub(super) fn grant(&self, plan: &mut Plan) {

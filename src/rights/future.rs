@@ -88,17 +88,17 @@ fn whole_schemas<'a>(list: &List<'_>, snapshot: &'a Snapshot) -> Vec<&'a Object>
             .filter(all)
             .any(|pattern| pattern.schema.matches(&schema.name))
     };
-    schemas.filter(|schema| nameable(&schema.name)).filter(whole).collect()
+    schemas.filter(|schema| nameable(schema)).filter(whole).collect()
 }
 
-/// What a list needs for a schema: of the owners of what it gives there.
+/// What a list needs for a schema: of the owners of what it gives there. (What sessions made is not given, so no profile's and no
+/// grant's role is among them: what these make is theirs alone, also what they make later.)
 fn in_schema(profile: &Profile<'_>, list: &List<'_>, wants: &Wants<'_>, schema: &Object) -> Vec<DefaultRight> {
     let mut owners: BTreeSet<&str> = wants
         .objects
         .iter()
         .filter(|(object, want)| object.kind == list.kind && object.schema == schema.name && want.0.contains_key(list.privilege))
         .map(|(object, _)| object.owner.as_str())
-        .filter(|owner| *owner != profile.role.as_str())
         .collect();
     if owners.is_empty() {
         owners.insert(&schema.owner);

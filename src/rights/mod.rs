@@ -22,7 +22,7 @@ mod wants;
 mod warnings;
 
 pub use mask::{Mask, MaskedTable};
-pub use owned::{GivenAway, OwnDefaults, as_member};
+pub use owned::{ForeignTrigger, GivenAway, OwnDefaults, QUIET, as_member};
 pub use pattern::{Glob, InvalidPattern, Pattern, literal};
 pub use plan::{Plan, PlanError, Profile, Step, plan};
 pub use role::{InvalidMarker, LONGEST_NAME, Marker, RoleName, grant_role, profile_role, quoted, quoted_text};

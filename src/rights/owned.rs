@@ -1,9 +1,11 @@
-//! What a profile's role owns is that profile's alone: what a session gave of it to others, and what it made it come with, is undone.
+//! What a profile's role owns is that profile's alone: what a session gave of it to others, what it made it come with, and where it had
+//! others run it, is undone.
 //!
 //! It looks at nothing and runs nothing. The laws: PostgreSQL runs a SECURITY DEFINER function, a view and a rule with the rights of
 //! their owner (`fmgr_security_definer` in utils/fmgr/fmgr.c, `setRuleCheckAsUser` in rewrite/rewriteDefine.c), so whoever may use
-//! one that a session made has a part of the profile's rights, for as long as it is there; what another profile of the target was
-//! given is for that profile's own definition to judge.
+//! one that a session made has a part of the profile's rights, for as long as it is there; a trigger runs with the rights of whoever
+//! writes to its table, whoever made it (`ExecCallTriggerFunc` in commands/trigger.c); and no write to that table may begin to fail
+//! by what is undone.
 
 use std::collections::BTreeSet;
 
@@ -11,13 +13,17 @@ use serde::Deserialize;
 
 use super::catalogue::{Kind, Snapshot};
 use super::plan::{Plan, Profile};
-use super::role::quoted;
+use super::role::{quoted, quoted_text};
 
 /// A thing that a profile's role owns and has given to others; a function is everybody's until that is taken.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct GivenAway {
     /// The profile's role.
     pub owner: String,
+    /// Who owns it: the same, or the role of a live grant of the profile.
+    pub maker: String,
+    /// Whether the account that looked may act in the maker's name.
+    pub as_maker: bool,
     /// The thing as it stands in SQL: `TABLE public.notes`.
     pub what: String,
     /// To whom; `None`: everybody (`PUBLIC`).
@@ -25,6 +31,34 @@ pub struct GivenAway {
     /// Whether it runs with its owner's rights: a SECURITY DEFINER function, a view.
     pub as_owner: bool,
 }
+
+/// A trigger on somebody else's table that runs a function of a profile's.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ForeignTrigger {
+    /// The profile's role.
+    pub owner: String,
+    /// Who owns the function: the same, or the role of a live grant of the profile.
+    pub maker: String,
+    /// Whether the account that looked may act in the maker's name.
+    pub as_maker: bool,
+    /// Its name.
+    pub name: String,
+    /// Its table as it stands in SQL.
+    pub table: String,
+    /// Who owns that.
+    pub table_owner: String,
+    /// Whether the account that looked may act in the name of the table's owner.
+    pub as_table_owner: bool,
+    /// The function as it stands in SQL.
+    pub function: String,
+    /// Whether the function, and the trigger with it, goes with its session.
+    pub temporary: bool,
+    /// Whether the function does nothing any more ([`QUIET`]).
+    pub is_quiet: bool,
+}
+
+/// The body of a trigger's function that lets every write through as it is.
+pub const QUIET: &str = "BEGIN IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW; END";
 
 /// What things of one kind come with that a profile's role makes: one `ALTER DEFAULT PRIVILEGES`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -46,6 +80,38 @@ impl GivenAway {
     #[must_use]
     pub fn undo(&self) -> String {
         format!("REVOKE ALL ON {} FROM {} CASCADE", self.what, listed(&self.to))
+    }
+}
+
+impl ForeignTrigger {
+    /// The statement that takes it away. A trigger is its table owner's to drop; for who may not act as that, it goes with its function,
+    /// which is the maker's. (Left there without one, or with one that fails, it would be in the way of every write.)
+    #[must_use]
+    pub fn undo(&self) -> String {
+        if self.as_table_owner || self.temporary {
+            format!("DROP TRIGGER IF EXISTS {} ON {}", quoted(&self.name), self.table)
+        } else {
+            format!("DROP FUNCTION IF EXISTS {} CASCADE", self.function)
+        }
+    }
+
+    /// The statement that has it do nothing, for as long as its table is in use and it cannot be taken away: this waits for nobody.
+    #[must_use]
+    pub fn quiet(&self) -> Option<String> {
+        let body = quoted_text(QUIET);
+        let replace = || {
+            format!(
+                "CREATE OR REPLACE FUNCTION {} RETURNS trigger LANGUAGE plpgsql AS {body}",
+                self.function
+            )
+        };
+        (!self.temporary && !self.is_quiet).then(replace)
+    }
+
+    /// Whether only the table's owner can take it away: no other session's temporary schema can be named.
+    #[must_use]
+    pub fn is_the_table_owners(&self) -> bool {
+        self.temporary && !self.as_table_owner
     }
 }
 
@@ -100,47 +166,83 @@ fn listed(to: &[Option<String>]) -> String {
     to.into_iter().collect::<Vec<_>>().join(", ")
 }
 
+/// Something to be undone, and in whose name.
+struct Undo {
+    sql: String,
+    why: String,
+    /// The role that may.
+    by: String,
+    /// Whether the account that looked may act as that.
+    acts: bool,
+}
+
 /// Adds to a plan what is to be undone of a profile's own.
 pub(super) fn compare(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) {
     let role = profile.role.as_str();
-    let mut found: Vec<(String, String)> = Vec::new();
-    let own: Vec<&OwnDefaults> = snapshot
-        .own_defaults
-        .iter()
-        .filter(|defaults| defaults.owner == role)
-        .collect();
-    for defaults in own.iter().filter(|defaults| !defaults.is_ours) {
-        let kind = defaults.kind.to_lowercase();
-        let why = format!("a session has changed what {kind} come with that are made under the profile");
-        found.push((defaults.undo(), why));
-    }
-    let functions = |defaults: &&&OwnDefaults| defaults.kind == "ROUTINES" && defaults.schema.is_none();
-    // Where there is one that is not ours, undoing it makes it ours.
-    if own.iter().find(functions).is_none() && makes_things(profile, snapshot) {
-        let why = "functions that are made under the profile are the profile's alone".to_owned();
-        found.push((keep_functions(role), why));
-    }
-    for given in snapshot.given_away.iter().filter(|given| given.owner == role) {
+    let there = snapshot.roles.iter().find(|there| there.name == role);
+    // A role that is just made can be handed out by who makes it.
+    let (member, joins) = there.map_or((false, true), |there| (there.is_member, there.may_join));
+    let mut found = defaults(profile, snapshot, member);
+    found.extend(snapshot.given_away.iter().filter(|given| given.owner == role).map(|given| {
         let why = if given.as_owner {
             "made under the profile, it runs with the profile's rights for whoever may use it"
         } else {
             "made under the profile, it is the profile's alone"
         };
-        found.push((given.undo(), why.to_owned()));
-    }
-    let there = snapshot.roles.iter().find(|there| there.name == role);
-    // A role that is just made can be handed out by who makes it.
-    let (member, joins) = there.map_or((false, true), |there| (there.is_member, there.may_join));
-    for (sql, why) in found {
-        if snapshot.account.superuser || member {
+        Undo {
+            sql: given.undo(),
+            why: why.to_owned(),
+            by: given.maker.clone(),
+            acts: given.as_maker,
+        }
+    }));
+    let triggers = snapshot.foreign_triggers.iter().filter(|trigger| trigger.owner == role);
+    found.extend(triggers.map(|trigger| Undo {
+        sql: trigger.undo(),
+        why: format!(
+            "the trigger {} on {}, made under the profile, runs with the rights of whoever writes there",
+            trigger.name, trigger.table
+        ),
+        by: if trigger.is_the_table_owners() { trigger.table_owner.clone() } else { trigger.maker.clone() },
+        acts: trigger.as_table_owner || !trigger.temporary && trigger.as_maker,
+    }));
+    for Undo { sql, why, by, acts } in found {
+        if snapshot.account.superuser || acts {
             plan.step(sql, why);
-        } else if joins {
+        } else if joins && by == role {
             plan.step(as_member(role, &sql), why);
         } else {
             plan.beyond
-                .push(format!("{why}, and this account may not act as {role}; as who may: {sql}"));
+                .push(format!("{why}, and this account may not act as {by}; as who may: {sql}"));
         }
     }
+}
+
+/// What sessions made things of the profile come with, and what they are to come with.
+fn defaults(profile: &Profile<'_>, snapshot: &Snapshot, member: bool) -> Vec<Undo> {
+    let role = profile.role.as_str();
+    let undo = |sql, why| Undo {
+        sql,
+        why,
+        by: role.to_owned(),
+        acts: member,
+    };
+    let own = || snapshot.own_defaults.iter().filter(|defaults| defaults.owner == role);
+    let changed = own().filter(|defaults| !defaults.is_ours);
+    let mut found: Vec<Undo> = changed
+        .map(|defaults| {
+            let kind = defaults.kind.to_lowercase();
+            let why = format!("a session has changed what {kind} come with that are made under the profile");
+            undo(defaults.undo(), why)
+        })
+        .collect();
+    // Where there is one that is not ours, undoing it makes it ours.
+    let functions = own().any(|defaults| defaults.kind == "ROUTINES" && defaults.schema.is_none());
+    if !functions && makes_things(profile, snapshot) {
+        let why = "functions that are made under the profile are the profile's alone".to_owned();
+        found.push(undo(keep_functions(role), why));
+    }
+    found
 }
 
 /// Whether the role can make something that outlives a session.
@@ -150,7 +252,7 @@ fn makes_things(profile: &Profile<'_>, snapshot: &Snapshot) -> bool {
         let schemas = snapshot
             .objects
             .iter()
-            .filter(|object| object.kind == Kind::Schema && nameable(&object.name));
+            .filter(|object| object.kind == Kind::Schema && nameable(object));
         schemas
             .flat_map(|schema| &schema.held)
             .any(|held| held.role.is_none() && held.privilege == "CREATE")

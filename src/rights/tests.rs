@@ -662,6 +662,8 @@ fn what_a_profile_owns_is_taken_back_from_others() {
         },
     ];
     snapshot.given_away = vec![GivenAway {
+        maker: owner.clone(),
+        as_maker: false,
         owner,
         what: "ROUTINE shop.leak()".to_owned(),
         to: vec![None],
@@ -695,28 +697,211 @@ fn what_a_profile_owns_is_taken_back_from_others() {
     assert_eq!(undone(&snapshot), "");
 }
 
-/// A wildcard does not mean a function that runs with another profile's rights; its name does.
+const WRITER: &str = "tg_orders_read-write";
+
+/// Things that sessions made in `shop`: under another profile, and under a grant that is live.
+fn made_by_sessions(snapshot: &mut Snapshot) {
+    let grant = "gr_1111111111_ana";
+    snapshot.gate_roles = [WRITER.to_owned(), grant.to_owned()].into();
+    let by = |owner: &str, object: Object| Object {
+        owner: owner.to_owned(),
+        ..object
+    };
+    let view = Object {
+        reads: vec![("shop".to_owned(), "cards".to_owned())],
+        ..table("peek", &["pan"])
+    };
+    let definer = Object {
+        nature: Nature::Definer,
+        ..object(Kind::Routine, "shop", "leak")
+    };
+    snapshot.objects.extend([
+        by(WRITER, table("copy", &["pan"])),
+        by(WRITER, view),
+        by(WRITER, definer),
+        by(WRITER, object(Kind::Routine, "shop", "plain")),
+        by(WRITER, object(Kind::Sequence, "shop", "numbers")),
+        by(grant, table("notes", &["pan"])),
+        by(WRITER, object(Kind::Schema, "theirs", "theirs")),
+        Object {
+            schema: "theirs".to_owned(),
+            ..table("plans", &["id"])
+        },
+    ]);
+}
+
+/// No pattern means what sessions of others made, whoever applies: it may be a copy of what is kept back.
 #[test]
-fn a_function_of_another_profile_is_given_by_name_only() {
+fn what_sessions_of_others_made_is_not_given() {
     let mut snapshot = snapshot();
     snapshot.account.superuser = true;
-    snapshot.roles.push(Role {
-        name: "tg_orders_read-write".to_owned(),
-        ..Role::default()
-    });
-    let function = snapshot.objects.iter_mut().find(|object| object.name == "total").unwrap();
-    function.owner = "tg_orders_read-write".to_owned();
-    function.nature = Nature::Definer;
-    let given = |pattern: &str| {
-        let rights = Rights {
-            execute: patterns(&[pattern]),
-            ..Rights::default()
-        };
-        sql(&planned(&rights, &snapshot))
+    made_by_sessions(&mut snapshot);
+    let rights = Rights {
+        select: patterns(&["shop.*", "shop.copy", "shop.peek", "theirs.*"]),
+        trigger: patterns(&["shop.copy"]),
+        usage: patterns(&["shop.*"]),
+        execute: patterns(&["shop.*", "shop.leak"]),
+        schemas: Some(vec!["*".parse().unwrap()]),
+        create: vec!["*".parse().unwrap()],
+        masks: vec![masked("cards", "pan")],
+        future: true,
+        ..Rights::default()
     };
-    assert!(!given("shop.*").contains("GRANT EXECUTE"), "{}", given("shop.*"));
-    assert!(given("shop.*").contains("it is not given"), "{}", given("shop.*"));
-    assert!(given("shop.total").contains("GRANT EXECUTE"), "{}", given("shop.total"));
+    let plan = planned(&rights, &snapshot);
+    let steps = plan.steps.iter().map(|step| step.sql.as_str()).collect::<Vec<_>>().join("\n");
+    for name in ["copy", "peek", "leak", "plain", "numbers", "notes", "ON SCHEMA \"theirs\"", WRITER, "gr_"] {
+        assert!(!steps.contains(name), "{name} in\n{steps}");
+    }
+    // What somebody else made in their schema is somebody else's.
+    assert!(steps.contains("GRANT SELECT ON TABLE \"shop\".\"orders\", \"theirs\".\"plans\""), "{steps}");
+    assert_eq!(plan.blocked, [""; 0]);
+    let warnings = plan.warnings.join("\n");
+    for said in [
+        "shop.copy, shop.peek, shop.leak(), shop.plain(), shop.numbers were made under tg_orders_read-write and not given",
+        "shop.notes was made under gr_1111111111_ana and not given",
+    ] {
+        assert!(warnings.contains(said), "{said} not in\n{warnings}");
+    }
+    // What the role has of it all the same is taken from it.
+    for object in snapshot.objects.iter_mut().filter(|object| object.owner == WRITER) {
+        object.held = vec![Held {
+            grantor: WRITER.to_owned(),
+            ..held(Some("tg_orders_read-only"), "SELECT")
+        }];
+    }
+    snapshot.account.acts_as.push(WRITER.to_owned());
+    let plan = sql(&planned(&rights, &snapshot));
+    assert!(plan.contains("REVOKE SELECT ON TABLE \"shop\".\"copy\", \"shop\".\"peek\" FROM"), "{plan}");
+}
+
+/// Names that a session chose neither lift nor put up what stands in an apply's way.
+#[test]
+fn what_sessions_made_keeps_nothing_from_being_done_or_refused() {
+    for owner in [WRITER, "tg_orders_read-only"] {
+        let mut snapshot = snapshot();
+        profile_there(&mut snapshot, true);
+        snapshot.gate_roles = [owner.to_owned()].into();
+        let theirs = |object: Object| Object {
+            owner: owner.to_owned(),
+            ..object
+        };
+        snapshot.objects.extend([
+            theirs(table("staff", &["id"])),
+            theirs(table("whole", &["id"])),
+            theirs(Object {
+                parents: vec![("shop".to_owned(), "whole".to_owned())],
+                ..table("part", &["id"])
+            }),
+        ]);
+        let blocked = |texts: &[&str]| planned(&select(texts), &snapshot).blocked.join("\n");
+        assert!(blocked(&["shop.*", "!shop.staff"]).contains("`!shop.staff` in `select` names nothing"));
+        assert_eq!(blocked(&["shop.*", "!shop.par*"]), "");
+    }
+}
+
+/// Default privileges are for what owners make; what sessions make later is theirs alone, as what they have made.
+#[test]
+fn nothing_is_given_beforehand_of_what_sessions_make() {
+    let mut snapshot = snapshot();
+    snapshot.account.superuser = true;
+    made_by_sessions(&mut snapshot);
+    let rights = Rights {
+        select: patterns(&["shop.*"]),
+        usage: patterns(&["shop.*"]),
+        execute: patterns(&["shop.*"]),
+        future: true,
+        ..Rights::default()
+    };
+    let plan = sql(&planned(&rights, &snapshot));
+    assert!(plan.contains("FOR ROLE \"owner\" IN SCHEMA \"shop\" GRANT SELECT ON TABLES"), "{plan}");
+    assert!(!plan.contains("FOR ROLE \"tg_orders_read-write\"") && !plan.contains("FOR ROLE \"gr_"), "{plan}");
+}
+
+/// A trigger runs as whoever writes to its table: it goes, by what the account may do about it.
+#[test]
+fn a_trigger_on_a_table_of_others_is_taken_away() {
+    let owner = "tg_orders_read-only".to_owned();
+    let mut snapshot = snapshot();
+    profile_there(&mut snapshot, true);
+    let trigger = ForeignTrigger {
+        maker: owner.clone(),
+        owner: owner.clone(),
+        as_maker: false,
+        name: "sp\"y".to_owned(),
+        table: "shop.orders".to_owned(),
+        table_owner: "owner".to_owned(),
+        as_table_owner: true,
+        function: "shop.spy()".to_owned(),
+        temporary: false,
+        is_quiet: false,
+    };
+    let undone = |snapshot: &Snapshot| sql(&planned(&Rights::default(), snapshot));
+    let with = |snapshot: &Snapshot, trigger: ForeignTrigger| Snapshot {
+        foreign_triggers: vec![trigger],
+        ..snapshot.clone()
+    };
+    let dropped = undone(&with(&snapshot, trigger.clone()));
+    assert!(dropped.contains("DROP TRIGGER IF EXISTS \"sp\"\"y\" ON shop.orders"), "{dropped}");
+    let first = planned(&Rights::default(), &with(&snapshot, trigger.clone())).first(1).join("");
+    assert!(
+        first.contains("the trigger sp\"y on shop.orders, made under the profile, runs with the rights of whoever writes there"),
+        "{first}"
+    );
+    // Who is not the table's owner takes the function, which is the profile's.
+    let of_another = ForeignTrigger {
+        table_owner: "stranger".to_owned(),
+        as_table_owner: false,
+        ..trigger
+    };
+    let with_function = undone(&with(&snapshot, of_another.clone()));
+    let as_role = as_member(&owner, "DROP FUNCTION IF EXISTS shop.spy() CASCADE");
+    assert!(with_function.contains(&as_role), "{with_function}");
+    // While the table is in use, it does nothing.
+    let quiet = ForeignTrigger {
+        is_quiet: true,
+        ..of_another.clone()
+    };
+    let said = of_another.quiet().unwrap();
+    assert!(said.starts_with("CREATE OR REPLACE FUNCTION shop.spy() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN"), "{said}");
+    assert_eq!(quiet.quiet(), None);
+    // Of a live grant's own it is that role's; of a temporary function, which cannot be named, the table owner's.
+    let of_grant = ForeignTrigger {
+        maker: "gr_1111111111_ana".to_owned(),
+        ..of_another.clone()
+    };
+    let told = undone(&with(&snapshot, of_grant.clone()));
+    assert!(told.contains("beyond: ") && told.contains("may not act as gr_1111111111_ana; as who may: DROP FUNCTION"), "{told}");
+    let by_maker = ForeignTrigger { as_maker: true, ..of_grant };
+    assert!(!undone(&with(&snapshot, by_maker)).contains("beyond"));
+    let temporary = ForeignTrigger {
+        temporary: true,
+        as_maker: true,
+        ..of_another.clone()
+    };
+    let told = undone(&with(&snapshot, temporary));
+    assert!(told.contains("may not act as stranger; as who may: DROP TRIGGER"), "{told}");
+    // Another profile's is in the other's plan.
+    let others = ForeignTrigger {
+        owner: WRITER.to_owned(),
+        ..of_another
+    };
+    assert!(!undone(&with(&snapshot, others)).contains("DROP"));
+    snapshot.foreign_triggers.clear();
+    assert!(!undone(&snapshot).contains("DROP"));
+}
+
+#[test]
+fn what_a_trigger_comes_to_is_told() {
+    let rights = Rights {
+        trigger: patterns(&["shop.*", "!shop.cards"]),
+        ..Rights::default()
+    };
+    let told = planned(&rights, &snapshot()).warnings.join("\n");
+    assert!(
+        told.contains("`trigger` lets sessions put code on shop.orders: it sees whole rows and runs with the rights of whoever writes there"),
+        "{told}"
+    );
+    assert!(!planned(&select(&["shop.*"]), &snapshot()).warnings.join("\n").contains("`trigger`"));
 }
 
 /// Whoever is to own what is made under a profile is a member of its role; whoever else is one is told.

@@ -1,13 +1,14 @@
 //! What a profile's definition comes to at the objects there are: which privileges its role is to have on each.
 //!
-//! It compares nothing with what is held. The law: objects of the system, and the views of other profiles, are never wanted.
+//! It compares nothing with what is held. The law: objects of the system, the views of other profiles, and what sessions made, are never
+//! wanted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Profile;
 use super::around;
-use super::catalogue::{Kind, Nature, Object, Snapshot};
-use super::choice::{Choice, given};
+use super::catalogue::{Kind, Object, Snapshot};
+use super::choice::{Choice, by_name, given};
 use super::lists::{List, lists};
 use super::tables::Tables;
 use super::view::View;
@@ -37,7 +38,7 @@ pub(super) struct Wants<'a> {
     pub(super) not_masked: Vec<String>,
     /// Views that patterns name and that read what is kept back, with the first of that and whether they are given.
     pub(super) around: Vec<(&'a Object, &'a Object, bool)>,
-    /// Functions that patterns name, that run with another profile's rights, and are not given.
+    /// What patterns would name, had sessions of others not made it.
     pub(super) foreign: Vec<&'a Object>,
 }
 
@@ -50,7 +51,6 @@ impl<'a> Wants<'a> {
         let tables = Tables::of(snapshot);
         wants.in_schemas(profile, snapshot, &tables);
         wants.withhold(profile, &tables);
-        wants.withhold_functions(profile, snapshot);
         wants.masks(profile, snapshot);
         wants.schemas(profile, snapshot);
         wants.database(profile);
@@ -58,12 +58,17 @@ impl<'a> Wants<'a> {
     }
 
     fn in_schemas(&mut self, profile: &Profile<'_>, snapshot: &'a Snapshot, tables: &Tables<'a>) {
-        let (rights, nameable) = (profile.rights, snapshot.nameable());
+        let (rights, nameable, open) = (profile.rights, snapshot.nameable(), snapshot.open_schemas());
         for (object, want) in &mut self.objects {
-            if !nameable(&object.schema) {
+            let known = |list: &&List<'_>| list.kind == object.kind && list.is_known_to(snapshot.version);
+            if !nameable(object) {
+                let mut known = lists(rights).into_iter().filter(|list| known(&list));
+                let named = known.any(|list| by_name(list.patterns, object) != Choice::Nothing);
+                if named && open(&object.schema) && object.owner != profile.role.as_str() {
+                    self.foreign.push(object);
+                }
                 continue;
             }
-            let known = |list: &&List<'_>| list.kind == object.kind && list.is_known_to(snapshot.version);
             for list in lists(rights).iter().filter(known) {
                 want.0.insert(list.privilege, given(rights, list.patterns, object, tables));
             }
@@ -93,23 +98,6 @@ impl<'a> Wants<'a> {
         }
     }
 
-    /// A function that a session made under another profile, and that runs with that profile's rights, is given to who names it, not by
-    /// a wildcard.
-    fn withhold_functions(&mut self, profile: &Profile<'_>, snapshot: &Snapshot) {
-        let of_profile = |owner: &str| owner != profile.role.as_str() && snapshot.roles.iter().any(|role| role.name == owner);
-        let named = |object: &Object| {
-            let mut patterns = profile.rights.execute.iter();
-            patterns.any(|pattern| !pattern.excludes && pattern.is_literal() && pattern.matches(&object.schema, &object.name))
-        };
-        for (object, want) in &mut self.objects {
-            let foreign = object.kind == Kind::Routine && object.nature == Nature::Definer && of_profile(&object.owner);
-            if foreign && *want.get("EXECUTE") != Choice::Nothing && !named(object) {
-                want.0.remove("EXECUTE");
-                self.foreign.push(object);
-            }
-        }
-    }
-
     /// What is wanted on a masked table is wanted on its view instead.
     fn masks(&mut self, profile: &Profile<'_>, snapshot: &Snapshot) {
         let nameable = snapshot.nameable();
@@ -118,7 +106,7 @@ impl<'a> Wants<'a> {
             let found = self
                 .objects
                 .iter_mut()
-                .find(|(object, _)| object.kind == Kind::Table && object.key() == key && nameable(&object.schema));
+                .find(|(object, _)| object.kind == Kind::Table && object.key() == key && nameable(object));
             let Some((table, want)) = found else { continue };
             let of_table = std::mem::take(want);
             match View::of(profile.role, mask, table, of_table.get("SELECT")) {
@@ -148,7 +136,7 @@ impl<'a> Wants<'a> {
             if object.name == own && !self.views.is_empty() {
                 want.whole("USAGE");
             }
-            if !nameable(&object.name) {
+            if !nameable(object) {
                 continue;
             }
             let create = rights.create.iter().any(|glob| glob.matches(&object.name));

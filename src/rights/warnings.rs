@@ -38,10 +38,8 @@ pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot,
         }
     }
     warnings.extend(around::views(wants));
-    warnings.extend(wants.foreign.iter().map(|function| {
-        let (shown, owner) = (function.shown(), &function.owner);
-        format!("{shown} was made under {owner} and runs with its rights: it is not given; if it may be, name it in `execute`")
-    }));
+    warnings.extend(made_by_sessions(wants));
+    warnings.extend(triggers(wants));
     warnings.extend(row_security(profile, wants));
     warnings.extend(inserts(profile.rights, wants));
     let masked = snapshot.objects.iter().filter(|object| object.kind == Kind::Table);
@@ -52,6 +50,43 @@ pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot,
         ));
     }
     warnings
+}
+
+/// The first of some names, and how many more there are.
+fn first(names: &[String]) -> String {
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// What `trigger` comes to: code of sessions' that runs as others.
+fn triggers(wants: &Wants<'_>) -> Option<String> {
+    let given = wants.objects.iter().filter(|(_, want)| *want.get("TRIGGER") != Choice::Nothing);
+    let tables: Vec<String> = given.map(|(table, _)| table.shown()).collect();
+    (!tables.is_empty()).then(|| {
+        format!(
+            "`trigger` lets sessions put code on {}: it sees whole rows and runs with the rights of whoever writes there (the owner, a superuser, another profile) while the grant lives; give it only where testers are trusted as those who write",
+            first(&tables)
+        )
+    })
+}
+
+/// What sessions of others made under names that patterns match: in one sentence for each owner.
+fn made_by_sessions(wants: &Wants<'_>) -> Vec<String> {
+    let mut owners: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for object in &wants.foreign {
+        owners.entry(&object.owner).or_default().push(object.shown());
+    }
+    let told = |(owner, objects): (&str, Vec<String>)| {
+        let was = if objects.len() == 1 { "was" } else { "were" };
+        let shown = first(&objects);
+        format!(
+            "{shown} {was} made under {owner} and not given: what sessions make is their profile's alone, and no pattern names it; to give it, have it owned by another role (ALTER ... OWNER TO)"
+        )
+    };
+    owners.into_iter().map(told).collect()
 }
 
 /// What can be inserted into a table behind its mask.
@@ -111,7 +146,7 @@ fn nothing_matched(rights: &Rights, snapshot: &Snapshot) -> Vec<(String, &'stati
         snapshot
             .objects
             .iter()
-            .filter(move |object| object.kind == kind && nameable(&object.schema))
+            .filter(move |object| object.kind == kind && nameable(object))
     };
     let mut found = Vec::new();
     for list in lists(rights) {
@@ -176,11 +211,7 @@ pub fn everybody(snapshot: &Snapshot) -> Vec<String> {
             Kind::Routine => "functions",
             _ => "tables",
         };
-        let more = names.len().saturating_sub(SHOWN);
-        let mut names = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-        if more > 0 {
-            names.extend([" and ", &more.to_string(), " more"]);
-        }
+        let names = first(&names);
         warnings.push(format!("everybody (PUBLIC) has {privileges} on {what} in {schema}: {names}"));
     }
     warnings.extend(large_objects(snapshot));

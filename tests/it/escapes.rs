@@ -5,7 +5,7 @@
 use tidegate::lab::Options;
 use tokio_postgres::{Client, NoTls};
 
-use crate::support::{ACTS_AS, READER, Walls, code, eventually, suite, value};
+use crate::support::{ACTS_AS, READER, Walls, code, eventually, records_of, suite, value};
 
 /// No right: `insufficient_privilege`.
 const NO: &str = "42501";
@@ -185,12 +185,13 @@ async fn a_colleagues_role_goes_whatever_it_was_given() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_start_ends_who_came_in_past_the_gate() {
     let mut walls = Walls::build().await;
-    let (_, session) = walls.session("read-only").await;
+    let (login, session) = walls.session("read-only").await;
     let role = value(&session.client, "SELECT session_user").await.expect("a name");
     value(&session.client, "SET ROLE NONE; ALTER ROLE CURRENT_USER PASSWORD 'mine'")
         .await
         .expect("its own");
     let intruder = past(&walls, &role).await.expect("past the gate");
+    let backend = value(&intruder, "SELECT pg_backend_pid()").await.expect("a number");
     walls.gate.kill().expect("kill -9");
     eventually("it is dead", async || walls.gate.ended().then_some(())).await;
     walls.gate.start_again().expect("a gate");
@@ -199,6 +200,12 @@ async fn the_next_start_ends_who_came_in_past_the_gate() {
         intruder.simple_query("SELECT 1").await.is_err(),
         "ended before anybody was let in"
     );
+    // On record, and the former run's own session is not taken for one.
+    let changes = records_of(&walls.gate, &login.grant, "role_changed");
+    let intruders: Vec<_> = changes.iter().filter(|record| record["change"] == "intruder_ended").collect();
+    let [intruder] = intruders.as_slice() else { panic!("{changes:?}") };
+    let detail = intruder["detail"].as_str().expect("words");
+    assert!(detail.starts_with(&format!("backend {backend}, found at the gate's start")), "{detail}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,8 +20,23 @@ delete = [\"public.*\"]
 create = [\"public\"]
 ";
 
+/// One that shows less of the same tables than the other.
+const MASKED: &str = "
+[targets.shop.profiles.read-only]
+select = [\"public.*\"]
+mask = { \"public.cards\" = { pan = \"partial\" } }
+[targets.shop.profiles.read-write]
+select = [\"public.*\"]
+insert = [\"public.*\"]
+create = [\"public\"]
+";
+
 async fn walls() -> Walls {
-    let walls = Walls::bare(PROFILES).await;
+    applied(PROFILES).await
+}
+
+async fn applied(profiles: &str) -> Walls {
+    let walls = Walls::bare(profiles).await;
     std::fs::write(walls.gate.folder().join("owner.password"), walls.server.password().expose()).expect("a file");
     let (code, said) = target(&walls, "apply");
     assert_eq!(code, Some(0), "{said}");
@@ -126,6 +141,94 @@ async fn what_a_session_made_gives_nobody_its_profiles_rights() {
         value(&next.client, "SELECT leak()").await.expect("its profile's"),
         "4111111111111111"
     );
+}
+
+/// Patterns match what sessions of another profile made, and the superuser who applies may give it; it is not given.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_masked_table_is_its_profiles_alone() {
+    let walls = applied(MASKED).await;
+    let (login, writer) = walls.session("read-write").await;
+    run(
+        &writer,
+        "CREATE TABLE copy AS SELECT * FROM cards; CREATE VIEW peek AS SELECT pan FROM cards; CREATE MATERIALIZED VIEW kept AS TABLE cards;
+         CREATE SEQUENCE numbers",
+    )
+    .await;
+    let (code_of_apply, said) = target(&walls, "apply");
+    assert_eq!(code_of_apply, Some(0), "{said}");
+    let (_, reader) = walls.session("read-only").await;
+    assert_eq!(value(&reader.client, "SELECT pan FROM cards").await.expect("a mask"), "************1111");
+    let ways = ["SELECT * FROM copy", "SELECT * FROM peek", "SELECT * FROM kept"];
+    for way in ways {
+        assert_eq!(code(&reader.client, way).await, NO, "{way}");
+    }
+    // Given by its maker, it is the other profile's for no longer than the grant.
+    run(&writer, "GRANT SELECT ON copy, peek, kept TO \"tg_shop_read-only\"").await;
+    for way in ways {
+        assert_eq!(value(&reader.client, way).await.expect("for now"), if way.contains("peek") { "4111111111111111" } else { "1" });
+    }
+    assert_eq!(target(&walls, "plan").0, Some(7));
+    walls.revoke(&login);
+    for way in ways {
+        eventually(way, async || (code(&reader.client, way).await == NO).then_some(())).await;
+    }
+    eventually("nothing is left of it", async || {
+        (target(&walls, "plan").0 == Some(0)).then_some(())
+    })
+    .await;
+    // Its own profile goes on with it.
+    let (_, next) = walls.session("read-write").await;
+    assert_eq!(value(&next.client, "SELECT pan FROM copy").await.expect("its profile's"), "4111111111111111");
+}
+
+/// A trigger that a session put on a table of others runs as whoever writes there: not beyond the grant, and no write fails by its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_goes_with_the_grant_that_made_it() {
+    let walls = applied(&format!("{PROFILES}trigger = [\"public.orders\"]\n")).await;
+    let (_, said) = target(&walls, "plan");
+    assert!(said.contains("`trigger` lets sessions put code on public.orders"), "{said}");
+    let (login, writer) = walls.session("read-write").await;
+    run(
+        &writer,
+        "CREATE TABLE seen (who text); GRANT INSERT ON seen TO PUBLIC;
+         CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.seen VALUES (current_user); RETURN NEW; END';
+         CREATE TRIGGER spy BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION spy()",
+    )
+    .await;
+    let owner = walls.server.client("shop").await.expect("the owner");
+    let write = "UPDATE orders SET total = total WHERE id = 1";
+    value(&owner, write).await.expect("a write");
+    let seen = "SELECT count(*) FROM seen WHERE who = 'postgres'";
+    assert_eq!(walls.asks(seen).await, "1");
+    let (code_of_plan, said) = target(&walls, "plan");
+    assert_eq!(code_of_plan, Some(7), "{said}");
+    assert!(said.contains("the trigger spy on public.orders"), "{said}");
+    // Somebody works on the table when the grant ends: the trigger does nothing any more, and goes when they are through.
+    value(&owner, &format!("BEGIN; {write}")).await.expect("a transaction");
+    walls.revoke(&login);
+    let undone = async |what: &str| {
+        eventually(what, async || {
+            let changes = records_of(&walls.gate, &login.grant, "role_changed");
+            let detail = |record: &serde_json::Value| record["detail"].as_str().is_some_and(|detail| detail.contains(what));
+            changes.iter().any(|record| record["change"] == "undone" && detail(record)).then_some(())
+        })
+        .await;
+    };
+    undone("CREATE OR REPLACE FUNCTION public.spy() RETURNS trigger").await;
+    undone("REVOKE ALL ON TABLE public.seen FROM PUBLIC CASCADE").await;
+    let there = "SELECT count(*) FROM pg_trigger WHERE tgname = 'spy'";
+    assert_eq!(walls.asks(there).await, "1", "the table is in use");
+    walls.asks("UPDATE orders SET total = total WHERE id = 2").await;
+    assert_eq!(walls.asks(seen).await, "1", "nobody looks any more");
+    value(&owner, "COMMIT").await.expect("the end of it");
+    undone("DROP FUNCTION IF EXISTS public.spy() CASCADE").await;
+    assert_eq!(walls.asks(there).await, "0");
+    value(&owner, write).await.expect("a write");
+    assert_eq!(walls.asks(seen).await, "2", "of the writes while the grant lived");
+    eventually("nothing is left of it", async || {
+        (target(&walls, "plan").0 == Some(0)).then_some(())
+    })
+    .await;
 }
 
 /// Also what was given while no gate looked is undone, by `apply`.

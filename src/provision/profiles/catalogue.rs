@@ -25,11 +25,13 @@ pub(super) async fn read(client: &Client, roles: &[&str], owners: &[&str], accou
         version: u32::try_from(version).unwrap_or_default(),
         account: rows::<Account>(client, ACCOUNT, &[]).await?.pop().unwrap_or_default(),
         roles: rows::<Role>(client, &role, &[&roles, &account]).await?,
+        gate_roles: rows::<String>(client, GATE_ROLES, &[]).await?.into_iter().collect(),
         owners: rows(client, OWNERS, &[&owners]).await?,
         objects,
         defaults: rows::<DefaultRight>(client, &format!("{GRANTEES} {DEFAULTS}"), &[&roles]).await?,
         own_defaults: rows(client, owned::DEFAULTS, &[&roles]).await?,
-        given_away: rows(client, owned::GIVEN_AWAY, &[&roles]).await?,
+        given_away: rows(client, &owned::given_away(), &[&roles]).await?,
+        foreign_triggers: rows(client, &owned::foreign_triggers(), &[&roles]).await?,
     })
 }
 
@@ -66,6 +68,7 @@ seen (part, item, version) AS (
     UNION ALL SELECT 'default', oid::text, xmin::text FROM pg_default_acl
     UNION ALL SELECT 'inherits', i.inhrelid || '.' || i.inhparent, i.xmin::text FROM pg_inherits AS i
     UNION ALL SELECT 'rewrite', oid::text, xmin::text FROM pg_rewrite
+    UNION ALL SELECT 'trigger', t.oid::text, t.xmin::text FROM pg_trigger AS t JOIN named AS n ON n.oid = t.tgrelid WHERE NOT t.tgisinternal
     UNION ALL SELECT 'policy', oid::text, xmin::text FROM pg_policy
     UNION ALL SELECT 'comment', d.objoid::text, d.xmin::text FROM pg_description AS d
         WHERE d.classoid IN ('pg_class'::regclass, 'pg_namespace'::regclass) AND d.objsubid = 0
@@ -266,6 +269,11 @@ WHERE (n.nspname !~ '^pg_' AND n.nspname <> 'information_schema')
     OR EXISTS (SELECT FROM aclexplode(p.proacl) AS a JOIN asked ON asked.oid = a.grantee)
     OR n.nspname = 'pg_catalog' AND p.proname IN ('lo_creat', 'lo_create', 'lo_from_bytea')
 ORDER BY n.nspname, p.proname, 1";
+
+/// All roles that a gate made, by their comment: only who may make roles can write one.
+const GATE_ROLES: &str = "
+SELECT to_jsonb(r.rolname::text)::text FROM pg_shdescription AS d JOIN pg_roles AS r ON r.oid = d.objoid
+WHERE d.classoid = 'pg_authid'::regclass AND (d.description LIKE 'tidegate profile %' OR d.description LIKE 'tidegate grant %')";
 
 /// Those for the roles and everybody; and, for what the account itself makes in the schemas of profiles' views, those for all others.
 const DEFAULTS: &str = "

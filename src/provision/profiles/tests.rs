@@ -210,7 +210,7 @@ async fn a_profile_has_what_it_says_and_nothing_else() {
         .unwrap();
     assert_eq!(tried(&writer, "SELECT count(*) FROM shop.later").await, "0");
     assert_eq!(tried(&reader, "SELECT count(*) FROM shop.later").await, "42501");
-    // The profile's own table is its own: no difference of it, but one for those who may not read it yet.
+    // The profile's own table is its own: no difference of it, for nobody.
     let drifted = server.compare(&both).await;
     let steps: Vec<_> = drifted
         .profiles
@@ -225,6 +225,132 @@ async fn a_profile_has_what_it_says_and_nothing_else() {
         "{:?}",
         drifted.profiles[0].plan.blocked
     );
+}
+
+/// Whatever a session makes, and in whosever schema: nobody's definition means it, so it keeps nobody from applying.
+#[tokio::test]
+async fn what_sessions_make_keeps_nobody_from_applying() {
+    let server = Server::start().await;
+    let maker = Rights {
+        create: vec!["shop".parse().unwrap()],
+        ..Rights::default()
+    };
+    let reader = Rights {
+        select: patterns(&["shop.*"]),
+        usage: patterns(&["shop.*"]),
+        execute: patterns(&["shop.*"]),
+        future: true,
+        ..Rights::default()
+    };
+    let both = definitions(&[("maker", &maker), ("reader", &reader)]);
+    server.apply(&both).await;
+    let session = server.member("maker").await;
+    let made = "CREATE TABLE shop.mine (id serial); CREATE FUNCTION shop.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'";
+    session.batch_execute(made).await.unwrap();
+    for user in ["owner", "postgres", "gate"] {
+        let compared = compare(&server.target(user), &both).await.unwrap();
+        assert!(compared.in_step(), "{user}: {compared:#?}");
+        let done = apply(&server.target(user), &both, |_, _| {}).await;
+        done.unwrap_or_else(|error| panic!("{user}: {error}"));
+    }
+    // A gift to the other profile, and one beforehand, are undone.
+    let given = "GRANT SELECT ON shop.mine TO tg_orders_reader; ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT SELECT ON TABLES TO tg_orders_reader";
+    session.batch_execute(given).await.unwrap();
+    let other = server.member("reader").await;
+    assert_eq!(tried(&other, "SELECT count(*) FROM shop.mine").await, "0");
+    server.apply(&both).await;
+    assert_eq!(tried(&other, "SELECT count(*) FROM shop.mine").await, "42501");
+    session.batch_execute("CREATE TABLE shop.later (id int)").await.unwrap();
+    assert_eq!(tried(&other, "SELECT count(*) FROM shop.later").await, "42501");
+    assert!(server.compare(&both).await.in_step());
+}
+
+/// Code on a table of others, which runs as whoever writes there: it is told, taken away, and no write fails by it.
+#[tokio::test]
+async fn triggers_on_tables_of_others_are_taken_away() {
+    let server = Server::start().await;
+    let parts = "SET ROLE owner; CREATE TABLE shop.pay (id int) PARTITION BY RANGE (id);
+        CREATE TABLE shop.pay_1 PARTITION OF shop.pay FOR VALUES FROM (0) TO (10); RESET ROLE";
+    server.admin.batch_execute(parts).await.unwrap();
+    let rights = Rights {
+        trigger: patterns(&["shop.orders", "shop.pay", "shop.open_orders"]),
+        create: vec!["shop".parse().unwrap()],
+        ..Rights::default()
+    };
+    let only = definitions(&[("maker", &rights)]);
+    let done = server.apply(&only).await;
+    let warnings = done.profiles[0].plan.warnings.join("\n");
+    assert!(warnings.contains("`trigger` lets sessions put code on shop.open_orders, shop.orders, shop.pay"), "{warnings}");
+    let session = server.member("maker").await;
+    let spy = "CREATE TABLE shop.seen (who text); GRANT INSERT ON shop.seen TO PUBLIC;
+        CREATE FUNCTION shop.spy() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN INSERT INTO shop.seen VALUES (current_user); RETURN coalesce(NEW, OLD); END';
+        CREATE TRIGGER \"sp\"\"y\" BEFORE INSERT OR DELETE ON shop.orders FOR EACH ROW EXECUTE FUNCTION shop.spy();
+        CREATE TRIGGER spy AFTER INSERT ON shop.pay FOR EACH ROW EXECUTE FUNCTION shop.spy();
+        CREATE TRIGGER spy INSTEAD OF INSERT ON shop.open_orders FOR EACH ROW EXECUTE FUNCTION shop.spy();
+        CREATE TRIGGER own BEFORE DELETE ON shop.seen EXECUTE FUNCTION shop.spy()";
+    let temporary = "CREATE FUNCTION pg_temp.peep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+        CREATE TRIGGER peep BEFORE INSERT ON shop.orders FOR EACH ROW EXECUTE FUNCTION pg_temp.peep()";
+    let writes = "SET ROLE owner; INSERT INTO shop.orders (what) VALUES ('x'); INSERT INTO shop.pay VALUES (1);
+        INSERT INTO shop.open_orders (what) VALUES ('x'); DELETE FROM shop.orders WHERE what = 'x'; RESET ROLE";
+    let seen = "SELECT count(*) FROM shop.seen WHERE who = 'owner'";
+    let there = "SELECT count(*) FROM pg_trigger WHERE tgname IN ('sp\"y', 'spy', 'peep') AND (to_jsonb(pg_trigger)->>'tgparentid')::oid = 0";
+    for (user, left, function) in [("owner", "0", "1"), ("postgres", "0", "1"), ("gate", "1", "0")] {
+        session.batch_execute(spy).await.unwrap();
+        session.batch_execute(temporary).await.unwrap();
+        server.admin.batch_execute(writes).await.unwrap();
+        assert_eq!(tried(&server.admin, seen).await, "4");
+        let drifted = compare(&server.target(user), &only).await.unwrap();
+        let plan = &drifted.profiles[0].plan;
+        let told = plan.first(10).join("\n");
+        for trigger in ["sp\"y on shop.orders", "spy on shop.pay,", "spy on shop.open_orders", "peep on shop.orders"] {
+            assert!(told.contains(&format!("the trigger {trigger}")), "{user}: {trigger} not in {told}");
+        }
+        assert!(!told.contains("trigger own") && !told.contains("pay_1"), "{user}: {told}");
+        let done = apply(&server.target(user), &only, |_, _| {}).await;
+        done.unwrap_or_else(|error| panic!("{user}: {error}"));
+        // What only the table's owner can take away goes with its session; nothing else is left, and writes go on.
+        assert_eq!(tried(&server.admin, there).await, left, "{user}");
+        server.admin.batch_execute("TRUNCATE shop.seen").await.unwrap();
+        server.admin.batch_execute(writes).await.unwrap();
+        assert_eq!(tried(&server.admin, seen).await, "0", "{user}");
+        let functions = "SELECT count(*) FROM pg_proc WHERE proname = 'spy'";
+        assert_eq!(tried(&server.admin, functions).await, function, "{user}");
+        let clean = "DROP TRIGGER IF EXISTS peep ON shop.orders; DROP FUNCTION IF EXISTS shop.spy() CASCADE; DROP TABLE shop.seen;
+            DELETE FROM shop.pay; DELETE FROM shop.orders WHERE what = 'x'";
+        server.admin.batch_execute(clean).await.unwrap();
+        session.batch_execute("DROP FUNCTION pg_temp.peep()").await.unwrap();
+    }
+}
+
+/// What a session owns itself (its profile makes nothing, and everybody may) is its profile's, also while the grant lives.
+#[tokio::test]
+async fn what_a_live_grants_role_gave_away_is_told() {
+    let server = Server::start().await;
+    let (maker, reader) = (Rights::default(), read_only());
+    let both = definitions(&[("maker", &maker), ("read-only", &reader)]);
+    server.apply(&both).await;
+    let made = "CREATE ROLE gr_1111111111_ana IN ROLE tg_orders_maker; GRANT CREATE, USAGE ON SCHEMA shop TO gr_1111111111_ana;
+        COMMENT ON ROLE gr_1111111111_ana IS 'tidegate grant gr_1111111111 on orders gate lg_1111111111';
+        SET ROLE gr_1111111111_ana; CREATE FUNCTION shop.leak() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+        CREATE TABLE shop.copy (pan text); GRANT SELECT ON shop.copy TO \"tg_orders_read-only\"; RESET ROLE";
+    server.admin.batch_execute(made).await.unwrap();
+    let drifted = compare(&server.target("owner"), &both).await.unwrap();
+    let beyond = drifted.profiles[0].plan.beyond.join("\n");
+    for said in [
+        "may not act as gr_1111111111_ana; as who may: REVOKE ALL ON ROUTINE shop.leak() FROM PUBLIC CASCADE",
+        "REVOKE ALL ON TABLE shop.copy FROM \"tg_orders_read-only\" CASCADE",
+    ] {
+        assert!(beyond.contains(said), "{said} not in {beyond}");
+    }
+    let warnings = drifted.profiles[1].plan.warnings.join("\n");
+    assert!(warnings.contains("shop.copy was made under gr_1111111111_ana and not given"), "{warnings}");
+    apply(&server.target("postgres"), &both, |_, _| {}).await.unwrap();
+    assert!(server.compare(&both).await.in_step());
+    let session = server.member("read-only").await;
+    for sql in ["SELECT shop.leak()", "SELECT * FROM shop.copy"] {
+        assert_eq!(tried(&session, sql).await, "42501", "{sql}");
+    }
 }
 
 #[tokio::test]
@@ -621,7 +747,9 @@ async fn a_profile_that_is_no_more_is_told_of() {
     let rights = read_only();
     let both = definitions(&[("read-only", &rights), ("old", &masked)]);
     assert_eq!(server.apply(&both).await.left, Vec::<String>::new());
-    let made = "SET ROLE tg_orders_old; CREATE TABLE shop.kept (id int); RESET ROLE";
+    let made = "SET ROLE tg_orders_old; CREATE TABLE shop.kept (id int);
+        CREATE FUNCTION shop.left_behind() RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT current_user::text'; RESET ROLE;
+        ALTER TABLE shop.kept OWNER TO owner";
     server.admin.batch_execute(made).await.unwrap();
     let left = server.compare(&definitions(&[("read-only", &rights)])).await.left;
     let [left] = left.as_slice() else { panic!("{left:?}") };
@@ -630,6 +758,9 @@ async fn a_profile_that_is_no_more_is_told_of() {
     let gone = "SELECT count(*) FROM pg_roles WHERE rolname = 'tg_orders_old'";
     assert_eq!(tried(&server.admin, gone).await, "0");
     assert_eq!(tried(&server.admin, "SELECT count(*) FROM shop.kept").await, "0", "{sql}");
+    // What sessions made comes to run with nobody else's rights, least of all a superuser's.
+    let left_behind = "SELECT count(*) FROM pg_proc WHERE proname = 'left_behind'";
+    assert_eq!(tried(&server.admin, left_behind).await, "0", "{sql}");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::legacy::Undone;
 use super::retire::Role;
 use super::{Fault, Roles, Slot, State, lock};
 use crate::causes::in_one_line;
@@ -20,6 +21,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long after one try the next one begins; twice as long after each further one, up to [`LONGEST`].
 const AGAIN: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
+
+/// How often it is tried again to undo what was left to others, from [`AGAIN`] on: some minutes in all.
+const TRIES: u32 = 10;
 
 /// How much of the statements that undid something goes on record.
 const MAX_UNDONE_BYTES: usize = 4096;
@@ -132,25 +136,44 @@ impl Roles {
         if let Some(role) = retired {
             self.0.counts.retired.fetch_add(1, Ordering::Relaxed);
             self.0.note(slot, "retired", why.map(str::to_owned)).await;
-            self.tidy(slot, &role).await;
+            self.tidy(slot, role).await;
         }
         Ok(())
     }
 
-    /// Undoes what sessions of its profile left for others; where that fails it is drift, and told as that.
-    async fn tidy(&self, slot: &Slot, role: &Role) {
-        match self.0.undo_gifts(role).await {
-            Ok(undone) if undone.is_empty() => {}
-            Ok(undone) => {
-                let undone = undone.join("; ");
-                tracing::warn!(role = %slot.role, undone, "sessions had given others what belongs to their profile: it is undone");
-                self.0.note(slot, "undone", Some(truncate(&undone))).await;
-            }
-            Err(fault) => tracing::warn!(
-                role = %slot.role, target_name = %self.0.place().target.name, error = %in_one_line(&fault),
-                "what sessions gave others of what belongs to their profile could not be undone: see `tidegate target plan`"
-            ),
+    /// Undoes what sessions of its profile left for others. Where somebody keeps that locked it is tried again, for some minutes and
+    /// beside everything else; where it fails for good it is drift, and told as that.
+    async fn tidy(&self, slot: &Arc<Slot>, role: Role) {
+        if !self.undo(slot, &role).await {
+            return;
         }
+        let (roles, slot) = (self.clone(), Arc::clone(slot));
+        self.0.runtime.spawn(async move {
+            let mut pause = AGAIN;
+            for _ in 0..TRIES {
+                tokio::time::sleep(pause).await;
+                if !roles.undo(&slot, &role).await {
+                    return;
+                }
+                pause = (pause * 2).min(LONGEST);
+            }
+        });
+    }
+
+    /// The same, once; true where it can help to try it again.
+    async fn undo(&self, slot: &Slot, role: &Role) -> bool {
+        let Undone { statements, fault } = self.0.undo_gifts(role).await;
+        if !statements.is_empty() {
+            let undone = statements.join("; ");
+            tracing::warn!(role = %slot.role, undone, "sessions had left others what belongs to their profile: it is undone");
+            self.0.note(slot, "undone", Some(truncate(&undone))).await;
+        }
+        let Some(fault) = fault else { return false };
+        tracing::warn!(
+            role = %slot.role, target_name = %self.0.place().target.name, error = %in_one_line(&fault),
+            "what sessions left others of what belongs to their profile could not all be undone: see `tidegate target plan`"
+        );
+        fault.collided()
     }
 }
 

@@ -13,7 +13,7 @@ use super::line::Session;
 use super::retire::{Other, Role};
 use super::{Fault, Inner};
 use crate::provision::owned;
-use crate::rights::{GivenAway, OwnDefaults, RoleName, as_member, quoted, quoted_text};
+use crate::rights::{ForeignTrigger, GivenAway, OwnDefaults, RoleName, as_member, quoted, quoted_text};
 
 /// As the server's `pg_stat_activity` has it.
 const NAME: &str = "tidegate (ends roles)";
@@ -93,7 +93,7 @@ impl Inner {
         Ok(())
     }
 
-    /// What it owns becomes its profile's, in whatever database; what it was given goes; then it goes.
+    /// What it owns becomes its profile's, in whatever database, or goes where that is gone; what it was given goes; then it goes.
     pub(super) async fn hand_over(&self, role: &RoleName, found: &Role) -> Result<(), Fault> {
         let place = self.place();
         let _turn = self.legacies.lock().await;
@@ -107,32 +107,45 @@ impl Inner {
         session.run(&format!("{free}DROP ROLE {}", role.quoted())).await.map(drop)
     }
 
-    /// Undoes what sessions made things of the role's profiles come with, and takes back what they gave of these to others. Returns the
-    /// statements.
-    pub(super) async fn undo_gifts(&self, found: &Role) -> Result<Vec<String>, Fault> {
-        let mut undone = Vec::new();
-        let place = self.place();
+    /// Undoes what sessions made things of the role's profiles come with, gave of these to others, and have others run. What cannot be
+    /// undone keeps nothing else from it.
+    pub(super) async fn undo_gifts(&self, found: &Role) -> Undone {
+        let mut undone = Undone::default();
         for holder in found.member_of.iter().filter(|holder| self.is_profile(holder)) {
-            let _turn = self.legacies.lock().await;
-            let session = match Session::open_in(&place.target, &place.target.database, NAME, &self.clock).await {
-                // It has been dropped, and all that was given in it.
-                Err(fault) if fault.code() == NO_DATABASE => return Ok(undone),
-                opened => opened?,
-            };
-            let steps = gifts_of(&session, &holder.name).await?;
-            if steps.is_empty() {
-                continue;
+            if let Err(fault) = self.undo_gifts_of(holder, &mut undone).await {
+                undone.fault.get_or_insert(fault);
             }
-            let sql = steps.join("; ");
-            let sql = if holder.inherited {
-                sql
-            } else {
-                as_member(&holder.name, &sql)
-            };
-            session.run(&sql).await?;
-            undone.extend(steps);
         }
-        Ok(undone)
+        undone
+    }
+
+    async fn undo_gifts_of(&self, holder: &Other, undone: &mut Undone) -> Result<(), Fault> {
+        let place = self.place();
+        let _turn = self.legacies.lock().await;
+        let session = match Session::open_in(&place.target, &place.target.database, NAME, &self.clock).await {
+            // It has been dropped, and all that was given in it.
+            Err(fault) if fault.code() == NO_DATABASE => return Ok(()),
+            opened => opened?,
+        };
+        for Gifts { sql, as_holder, otherwise } in gifts_of(&session, &holder.name).await? {
+            for (sql, as_holder) in [(sql, as_holder)].into_iter().chain(otherwise.map(|sql| (sql, true))) {
+                let done = if as_holder && !holder.inherited {
+                    session.run(&as_member(&holder.name, &sql)).await
+                } else {
+                    session.run(&sql).await
+                };
+                match done {
+                    Ok(_) => {
+                        undone.statements.push(sql);
+                        break;
+                    }
+                    Err(fault) => {
+                        undone.fault.get_or_insert(fault);
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What frees the role in one database. For the handing over the account has to be a member of the profile's role, and for the
@@ -154,29 +167,66 @@ impl Inner {
                 );
             }
         }
-        let heir = found.member_of.iter().find(|holder| self.is_profile(holder)).map_or_else(
-            // Its profile is gone: the account has to do.
-            || "CURRENT_USER".to_owned(),
-            |heir| {
-                joined.add(heir);
-                quoted(&heir.name)
-            },
-        );
+        // Where its profile is gone, so is what it owns: in the account's hands, functions and views would run with that one's rights.
+        let heir = found.member_of.iter().find(|holder| self.is_profile(holder)).inspect(|heir| joined.add(heir));
         let (role, join, leave) = (role.quoted(), joined.join(), joined.leave());
-        Ok(format!(
-            "{join}{taken}REASSIGN OWNED BY {role} TO {heir}; DROP OWNED BY {role}; {leave}"
-        ))
+        let reassign = heir.map(|heir| format!("REASSIGN OWNED BY {role} TO {}; ", quoted(&heir.name)));
+        let reassign = reassign.unwrap_or_default();
+        Ok(format!("{join}{taken}{reassign}DROP OWNED BY {role}; {leave}"))
     }
 }
 
-/// The statements that undo what a profile's role comes with, or gave to others, in the session's database.
-async fn gifts_of(session: &Session, holder: &str) -> Result<Vec<String>, Fault> {
-    let holder = format!("ARRAY[{}]::text[]", quoted_text(holder));
-    let defaults = session.run(&owned::DEFAULTS.replace("$1", &holder)).await?;
-    let given = session.run(&owned::GIVEN_AWAY.replace("$1", &holder)).await?;
+/// What was undone of what sessions left others.
+#[derive(Default)]
+pub(super) struct Undone {
+    /// The statements.
+    pub(super) statements: Vec<String>,
+    /// Why not all of it could be undone: the first reason.
+    pub(super) fault: Option<Fault>,
+}
+
+/// Statements that undo something, in one transaction.
+struct Gifts {
+    sql: String,
+    /// Only the profile's role may.
+    as_holder: bool,
+    /// What the profile's role does for the time being, where they fail.
+    otherwise: Option<String>,
+}
+
+/// The statements that undo what a profile's role comes with, gave to others or has others run, in the session's database. A trigger is
+/// undone by itself: to drop it takes a lock on the table, which others may keep for long. And before all else: it must not come to lack
+/// what it was given the use of, or the writes that it stands behind would fail.
+async fn gifts_of(session: &Session, holder: &str) -> Result<Vec<Gifts>, Fault> {
+    let holders = format!("ARRAY[{}]::text[]", quoted_text(holder));
+    let query = |query: &str| query.replace("$1", &holders);
+    let defaults = session.run(&query(owned::DEFAULTS)).await?;
+    let given = session.run(&query(&owned::given_away())).await?;
+    let triggers = session.run(&query(&owned::foreign_triggers())).await?;
     let defaults = read::<OwnDefaults>(&defaults)?.into_iter().filter(|own| !own.is_ours);
-    let given = read::<GivenAway>(&given)?.into_iter().map(|given| given.undo());
-    Ok(defaults.map(|own| own.undo()).chain(given).collect())
+    // What another grant's role owns is seen to at that one's end.
+    let given = read::<GivenAway>(&given)?.into_iter().filter(|given| given.maker == holder);
+    let given: Vec<String> = defaults
+        .map(|own| own.undo())
+        .chain(given.map(|given| given.undo()))
+        .collect();
+    let triggers = read::<ForeignTrigger>(&triggers)?.into_iter();
+    let triggers = triggers.filter(|trigger| trigger.maker == holder && !trigger.is_the_table_owners());
+    let mut undo: Vec<Gifts> = triggers
+        .map(|trigger| Gifts {
+            sql: trigger.undo(),
+            as_holder: !trigger.as_table_owner,
+            otherwise: trigger.quiet(),
+        })
+        .collect();
+    if !given.is_empty() {
+        undo.push(Gifts {
+            sql: given.join("; "),
+            as_holder: true,
+            otherwise: None,
+        });
+    }
+    Ok(undo)
 }
 
 fn read<T: DeserializeOwned>(rows: &[SimpleQueryRow]) -> Result<Vec<T>, Fault> {

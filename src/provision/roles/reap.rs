@@ -21,6 +21,17 @@ use crate::rights::{Marker, RoleName, quoted, quoted_text};
 /// A backend that no session holds may be one that is just being opened; after this long it is not.
 const STRANGE: Duration = Duration::from_secs(15);
 
+/// Behind an intruder's backend on record. A session is in the store when it is logged in at the target, not before.
+const AT_THE_START: &str = ", found at the gate's start, and no session that the former run has in its store (unless it was just being opened when that died)";
+
+/// A backend of a grant's role that no session of this run holds.
+struct Unheld {
+    pid: i32,
+    slot: Arc<Slot>,
+    /// A session of the former run had it.
+    former: bool,
+}
+
 /// A role of a grant as the server has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
@@ -103,7 +114,8 @@ impl Roles {
     }
 
     /// Looks for roles of this gate, and ends what has no live grant, in the background. `live` knows the grants; `held` has the
-    /// backends of all sessions. At the `start` there are no sessions yet, so whatever is logged in is ended at once.
+    /// backends of all sessions. At the `start` those are the former run's: whatever is logged in is ended at once, and what they do
+    /// not have came in past the gate.
     pub async fn reap(
         &self,
         live: impl Fn(&GrantId) -> Option<watch::Receiver<Arc<Grant>>>,
@@ -129,7 +141,11 @@ impl Roles {
             }
             // Also of a grant that is over: its role may be there, and open, for as long as it cannot be ended.
             let backends = found.backends.iter().filter(|pid| start || !held.contains(pid));
-            unheld.extend(backends.map(|pid| (*pid, Arc::clone(&slot))));
+            unheld.extend(backends.map(|&pid| Unheld {
+                pid,
+                slot: Arc::clone(&slot),
+                former: held.contains(&pid),
+            }));
             if !found.given_to.is_empty() {
                 self.take_back(found).await;
             }
@@ -151,21 +167,21 @@ impl Roles {
     }
 
     /// Ends the backends that are strange for long enough.
-    async fn judge(&self, unheld: Vec<(i32, Arc<Slot>)>, start: bool, reaped: &mut Reaped) -> Result<(), Fault> {
+    async fn judge(&self, unheld: Vec<Unheld>, start: bool, reaped: &mut Reaped) -> Result<(), Fault> {
         let now = self.0.clock.moment().instant;
         let mut due = Vec::new();
         {
             let mut strangers = lock(&self.0.strangers);
-            strangers.retain(|pid, _| unheld.iter().any(|(there, _)| there == pid));
-            for (pid, slot) in unheld {
-                let since = *strangers.entry(pid).or_insert(now);
+            strangers.retain(|pid, _| unheld.iter().any(|there| there.pid == *pid));
+            for backend in unheld {
+                let since = *strangers.entry(backend.pid).or_insert(now);
                 if start || now.duration_since(since) >= STRANGE {
-                    due.push((pid, slot));
+                    due.push(backend);
                 }
             }
             reaped.suspects = strangers.len() - due.len();
         }
-        for (pid, slot) in due {
+        for Unheld { pid, slot, former } in due {
             // The process id may be another's by now.
             let sql = format!(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = {pid} AND usename = {}",
@@ -173,13 +189,14 @@ impl Roles {
             );
             self.0.ask(&sql).await?;
             reaped.intruders += 1;
-            if !start {
+            if !former {
                 self.0.counts.intruders.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(
                     role = %slot.role, backend = pid, target_name = %self.0.place().target.name,
                     "somebody had logged in as a grant's role past the gate, and was ended: let the server take these roles from the gate only (pg_hba.conf)"
                 );
-                self.0.note(&slot, "intruder_ended", Some(format!("backend {pid}"))).await;
+                let when = if start { AT_THE_START } else { "" };
+                self.0.note(&slot, "intruder_ended", Some(format!("backend {pid}{when}"))).await;
             }
         }
         Ok(())

@@ -126,6 +126,16 @@ impl House {
         row.unwrap_or_default()
     }
 
+    /// All that is on record.
+    fn log(&self) -> String {
+        use std::io::Read as _;
+        let mut log = String::new();
+        for segment in audit::segment::list(&self.folder.path().join("audit")).unwrap() {
+            segment.open().unwrap().read_to_string(&mut log).unwrap();
+        }
+        log
+    }
+
     async fn roles_there(&self) -> String {
         self.text("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%'").await
     }
@@ -407,13 +417,19 @@ async fn the_next_start_takes_over_what_lives_and_ends_what_does_not() {
     let foreign = theirs.account(&others).await.unwrap();
     let (left, kept) = (house.login(&dead).await, house.login(&foreign).await);
     let stray = house.login(&old).await;
+    let session: i32 = one(&stray, "SELECT pg_backend_pid()").await.parse().unwrap();
 
     // As after `kill -9`: nothing but the server and the store remember.
     let roles = house.roles();
     let alive_id = alive.0.borrow().id().clone();
     let live = |id: &GrantId| (*id == alive_id).then(|| alive.0.subscribe());
-    let reaped = roles.reap(live, &HashSet::new(), true).await.unwrap();
+    let reaped = roles.reap(live, &HashSet::from([session]), true).await.unwrap();
     assert_eq!((reaped.found, reaped.over, reaped.intruders), (2, 1, 2), "{reaped:?}");
+    // The former run's own session is no intruder's; who was logged in beside it is, on record.
+    assert_eq!(roles.counted().intruders, 1);
+    let log = house.log();
+    assert_eq!(log.matches("intruder_ended").count(), 1);
+    assert!(log.contains(", found at the gate's start, and no session"), "{log}");
     house
         .wait_for(
             "the dead one's role",
