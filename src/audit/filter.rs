@@ -3,7 +3,8 @@
 //! It reads no files and keeps nothing in mind; [`Selector`] does, for conditions that two records have to meet together.
 //!
 //! The law: conditions are joined by "and". Those on a statement (table, class, kind, text) and those on its outcome (SQLSTATE,
-//! duration, rows) are met by the two together, those on a session (group, run) by its first record for all of them.
+//! duration, rows) are met by the two together, those on a session (group, run) by its first record for all of them, those on a
+//! grant (profile, break-glass) by the record that made it, or its request's, for all that happened under it.
 
 use std::borrow::Cow;
 
@@ -15,7 +16,7 @@ use super::event::{Event, Kind, Outcome, SessionStarted, Statement};
 use super::reading::{Class, Readings, Table};
 use super::record::{EventName, Record};
 use crate::ids::{GrantId, SessionId};
-use crate::names::{GroupName, IdentityName, TargetName};
+use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 
 mod needle;
 mod select;
@@ -54,6 +55,13 @@ pub struct Filter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
+    /// Under grants with this profile, and requests for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub profile: Option<ProfileName>,
+    /// Under grants that were opened without waiting for anybody (break-glass), and their requests.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
     /// After the record of this number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
@@ -142,16 +150,53 @@ impl Filter {
     /// The first records of the sessions in which there may be something that is wanted.
     pub(super) fn of_sessions(&self) -> Self {
         Self {
-            identity: self.identity.clone(),
             group: self.group.clone(),
-            grant: self.grant.clone(),
             session: self.session.clone(),
             run: self.run.clone(),
+            ..self.of_origins(EventName::SessionStarted)
+        }
+    }
+
+    /// The records of this kind that say with which profile, or how, grants came to be under which there may be something that is
+    /// wanted.
+    pub(super) fn of_origins(&self, event: EventName) -> Self {
+        Self {
+            identity: self.identity.clone(),
+            grant: self.grant.clone(),
             target: self.target.clone(),
             until: self.until,
-            event: Some(EventName::SessionStarted),
+            event: Some(event),
             ..Self::default()
         }
+    }
+
+    /// Whether what happened under a grant is wanted for what stands in the records of its origin only.
+    pub(super) fn by_grant(&self) -> bool {
+        self.profile.is_some() || self.break_glass
+    }
+
+    /// Returns the grant that this record shows to be one that is wanted.
+    pub(super) fn wanted_grant<'e>(&self, event: &'e Event<'_>) -> Option<&'e GrantId> {
+        match event {
+            Event::GrantChanged(change) => Some(&change.grant).filter(|_| !self.break_glass && self.has_profile(event)),
+            Event::RequestChanged(request) => request.grant.as_ref().filter(|_| self.has_origin(event)),
+            _ => None,
+        }
+    }
+
+    /// Whether the record has by itself the profile, and the way it came to be, that are asked for.
+    pub(super) fn has_origin(&self, event: &Event<'_>) -> bool {
+        let broken = matches!(event, Event::RequestChanged(request) if request.break_glass);
+        (broken || !self.break_glass) && self.has_profile(event)
+    }
+
+    fn has_profile(&self, event: &Event<'_>) -> bool {
+        fits(self.profile.as_ref(), profile_of(event))
+    }
+
+    /// Whether each record is chosen for what stands in it, and nothing in another.
+    pub(super) fn looks_at_each_alone(&self) -> bool {
+        !self.asks_for_content() && !self.asks_for_result() && !self.by_session() && !self.by_grant()
     }
 
     /// Whether a condition is set that only a statement can meet (or an event that is neither statement nor outcome, by its text).
@@ -232,12 +277,32 @@ impl Filter {
     }
 
     fn has_measures(&self, outcome: &Outcome<'_>) -> bool {
-        let (duration, rows) = (outcome.duration_us, outcome.rows);
+        let (duration, rows) = (outcome.duration_us, rows_of(outcome));
         self.min_duration_us.is_none_or(|least| duration >= least)
             && self.max_duration_us.is_none_or(|most| duration <= most)
             && self.min_rows.is_none_or(|least| rows >= least)
             && self.max_rows.is_none_or(|most| rows <= most)
     }
+}
+
+/// The profile that stands in a record.
+pub(super) fn profile_of<'e>(event: &'e Event<'_>) -> Option<&'e ProfileName> {
+    match event {
+        Event::GrantChanged(change) => change.profile.as_ref(),
+        Event::GrantJoined(joined) => joined.profile.as_ref(),
+        Event::RequestChanged(request) => Some(&request.profile),
+        _ => None,
+    }
+}
+
+/// Whether a record may say with which profile, or how, a grant came to be.
+pub(super) fn is_origin(name: EventName) -> bool {
+    matches!(name, EventName::GrantChanged | EventName::RequestChanged)
+}
+
+/// As how many rows a statement's outcome counts.
+pub(super) fn rows_of(outcome: &Outcome<'_>) -> u64 {
+    outcome.rows
 }
 
 fn fits<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {

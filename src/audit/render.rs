@@ -7,13 +7,17 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use serde::Serialize as _;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::encode::Harmless;
 use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement, TransactionChanged, TransactionStatus};
 use super::reading::Readings;
 use super::record::Record;
-use crate::visible;
+use crate::names::ProfileName;
+use crate::{times, visible};
+
+mod gate;
 
 /// A short text is cut after this many characters.
 const LONGEST: usize = 160;
@@ -23,7 +27,7 @@ const SHORT: usize = 120;
 /// A record in the five columns of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Columns {
-    /// Gate time in UTC, to the millisecond.
+    /// Gate time in the reader's zone, to the millisecond.
     pub time: String,
     /// Under whose name; empty where there is none.
     pub identity: String,
@@ -35,55 +39,74 @@ pub struct Columns {
     pub text: String,
 }
 
-/// A record in the columns of the table; safe for a terminal.
+/// A record in the columns of the table, with times in this zone; safe for a terminal.
 #[must_use]
-pub fn columns(record: &Record) -> Columns {
+pub fn columns(record: &Record, zone: &TimeZone) -> Columns {
     let event = &record.event;
     let session = event.session().map(ToString::to_string);
     Columns {
-        time: record.time.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
+        time: times::millis(record.time, zone),
         identity: event.identity().map(ToString::to_string).unwrap_or_default(),
         session: session.or_else(|| event.grant().map(ToString::to_string)).unwrap_or_default(),
         event: event.name().as_str(),
-        text: visible::start(&short(event), LONGEST),
+        text: visible::start(&short(event, zone), LONGEST),
     }
 }
 
-/// A record on one line: time, identity, session, event, short text; safe for a terminal.
+/// A record on one line: time in this zone, identity, target and profile, session, event, short text; safe for a terminal.
+///
+/// `profile` is that of its session, where it is known.
 #[must_use]
-pub fn line(record: &Record) -> String {
+pub fn line(record: &Record, profile: Option<&ProfileName>, zone: &TimeZone) -> String {
     let Columns {
         time,
         identity,
         session,
         event,
         text,
-    } = columns(record);
+    } = columns(record, zone);
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-    let (identity, session) = (or_dash(identity), or_dash(session));
-    format!("{time}  {identity:<16}  {session:<13}  {event:<15}  {text}")
+    let target = record.event.target().map(|target| match profile {
+        Some(profile) => format!("{target}/{profile}"),
+        None => target.to_string(),
+    });
+    let (identity, session, target) = (or_dash(identity), or_dash(session), or_dash(target.unwrap_or_default()));
+    format!("{time}  {identity:<16}  {target:<18}  {session:<13}  {event:<15}  {text}")
         .trim_end()
         .to_owned()
 }
 
-/// A record as one line of JSON; a statement has what its text is about, beside what stands in the log: `reading`.
+/// A record as one line of JSON; a statement has what its text is about, beside what stands in the log: `reading`. So has what
+/// happened in a session its `profile`, where that is known.
 #[must_use]
-pub fn json(record: &Record, readings: &mut Readings) -> String {
+pub fn json(record: &Record, profile: Option<&ProfileName>, readings: &mut Readings) -> String {
     let mut line = record.json();
-    let Event::Statement(statement) = &record.event else {
-        return line;
-    };
-    let mut reading = Vec::new();
-    let written = readings
-        .of_statement(statement)
-        .serialize(&mut serde_json::Serializer::with_formatter(&mut reading, Harmless));
-    if let (Ok(()), Ok(reading), Some('}')) = (written, std::str::from_utf8(&reading), line.pop()) {
-        line.extend([",\"reading\":", reading, "}"]);
+    if let Some(profile) = profile {
+        add_profile(&mut line, record, profile);
+    }
+    if let Event::Statement(statement) = &record.event {
+        add_field(&mut line, "reading", &*readings.of_statement(statement));
     }
     line
 }
 
-fn short(event: &Event<'_>) -> String {
+/// Adds the profile of its grant to a record's line, if that has none of its own.
+pub(super) fn add_profile(line: &mut String, record: &Record, profile: &ProfileName) {
+    // In strings quotes are escaped, so what is found is a field.
+    if record.event.grant().is_some() && !line.contains(",\"profile\":") {
+        add_field(line, "profile", profile);
+    }
+}
+
+fn add_field(line: &mut String, name: &str, value: &impl serde::Serialize) {
+    let mut json = Vec::new();
+    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, Harmless));
+    if let (Ok(()), Ok(json), Some('}')) = (written, std::str::from_utf8(&json), line.pop()) {
+        line.extend([",\"", name, "\":", json, "}"]);
+    }
+}
+
+fn short(event: &Event<'_>, zone: &TimeZone) -> String {
     match event {
         Event::GateStarted(event) => format!("version {}, process {}", event.version, event.pid),
         Event::GateStopped {} => "in order".to_owned(),
@@ -94,13 +117,14 @@ fn short(event: &Event<'_>) -> String {
                 .as_deref()
                 .map(|reason| format!(": {reason}"))
                 .unwrap_or_default();
-            format!("from {} to {} by {}{reason}", event.from, event.to, event.by)
+            let [from, to] = [event.from, event.to].map(|at| times::millis(at, zone));
+            format!("from {from} to {to} by {}{reason}", event.by)
         }
         Event::JournalHealed(_)
         | Event::SegmentBegan(_)
         | Event::Checkpoint(_)
         | Event::KeyChanged(_)
-        | Event::SegmentsRemoved(_) => of_log(event),
+        | Event::SegmentsRemoved(_) => gate::of_log(event, zone),
         Event::Refused(event) => {
             let user = event.user.as_deref().unwrap_or("?");
             let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
@@ -114,7 +138,7 @@ fn short(event: &Event<'_>) -> String {
             format!("{what}, from {}", event.client)
         }
         Event::GrantChanged(event) => {
-            let until = event.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
+            let until = until(event.until, zone);
             let reason = event.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             let profile = event
                 .profile
@@ -127,7 +151,7 @@ fn short(event: &Event<'_>) -> String {
             )
         }
         Event::RoleChanged(event) => {
-            let until = event.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
+            let until = until(event.until, zone);
             let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
             format!("{} role {} on {}{until}{detail}", event.change, event.role, event.target)
         }
@@ -137,22 +161,31 @@ fn short(event: &Event<'_>) -> String {
         | Event::UserChanged(_)
         | Event::IdentityRefused(_)
         | Event::RefusalsCounted(_)
-        | Event::PolicyLoaded(_) => access(event),
-        Event::SessionStarted(_) | Event::SessionEnded(_) | Event::BackendGone(_) => session(event),
+        | Event::PolicyLoaded(_) => gate::access(event, zone),
+        Event::SessionStarted(_) | Event::SessionEnded(_) | Event::BackendGone(_) => session(event, zone),
         Event::Statement(statement) => statement_text(statement),
         Event::Outcome(outcome) => outcome_text(outcome),
         Event::TransactionChanged(event) => transaction_change(event),
     }
 }
 
+fn until(until: Option<Timestamp>, zone: &TimeZone) -> String {
+    until
+        .map(|until| format!(" until {}", times::seconds(until, zone)))
+        .unwrap_or_default()
+}
+
 /// Where a session began, how it ended.
-fn session(event: &Event<'_>) -> String {
+fn session(event: &Event<'_>, zone: &TimeZone) -> String {
     match event {
         Event::SessionStarted(event) => {
             let application = event.application.as_deref().unwrap_or("unnamed");
             format!(
-                "on {} from {} ({application}, TLS {}) until {:.0}",
-                event.who.target, event.client, event.tls, event.until
+                "on {} from {} ({application}, TLS {}){}",
+                event.who.target,
+                event.client,
+                event.tls,
+                until(Some(event.until), zone)
             )
         }
         Event::SessionEnded(event) => {
@@ -178,94 +211,6 @@ fn transaction_change(event: &TransactionChanged<'_>) -> String {
             undone.first, undone.last, undone.sqlstate.0
         ),
         None => format!("{now} after #{}", event.statement),
-    }
-}
-
-/// What the log says of itself.
-fn of_log(event: &Event<'_>) -> String {
-    match event {
-        Event::JournalHealed(event) => {
-            let since = event.since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
-            let (refused, lost, cut) = (event.refused, event.lost, event.cut_bytes);
-            let detail = event.detail.as_ref().map(|detail| format!("; {detail}")).unwrap_or_default();
-            format!(
-                "{:?}{since}: {refused} refused, {lost} lost, {cut} bytes cut off{detail}",
-                event.fault
-            )
-        }
-        Event::SegmentBegan(event) => format!("segment {} of log {}, key {}", event.segment, event.log, event.key.id()),
-        Event::Checkpoint(event) => format!("lines up to {}, signed with key {}", event.covers, event.key.id()),
-        Event::KeyChanged(event) => {
-            let vouched = if event.vouched {
-                "vouched for by the old one"
-            } else {
-                "not vouched for"
-            };
-            format!(
-                "{} instead of {} by {}, {vouched}",
-                event.key.id(),
-                event.previous.id(),
-                event.by
-            )
-        }
-        Event::SegmentsRemoved(event) => {
-            format!(
-                "{} to {}, up to line {}: older than is to be kept",
-                event.first, event.last, event.last_seq
-            )
-        }
-        _ => String::new(),
-    }
-}
-
-/// Requests, decisions and who takes part in them.
-fn access(event: &Event<'_>) -> String {
-    let allowed = |yes| if yes { "allowed" } else { "forbidden" };
-    match event {
-        Event::RequestChanged(event) => {
-            let why = event.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            let ticket = event.ticket.as_ref().map(|ticket| format!(" ({ticket})")).unwrap_or_default();
-            let glass = if event.break_glass { " (break-glass)" } else { "" };
-            let asked = format!("{} on {}", event.profile, event.target);
-            let policies = match event.policies.as_slice() {
-                [] => String::new(),
-                policies => format!(" [{}]", policies.join(", ")),
-            };
-            format!(
-                "{} {} {asked} by {}{glass}{ticket}{why}{policies}",
-                event.change, event.request, event.by
-            )
-        }
-        Event::GrantJoined(event) => {
-            let profile = event
-                .profile
-                .as_ref()
-                .map(|profile| format!("/{profile}"))
-                .unwrap_or_default();
-            format!("joined {} for {}{profile}: {}", event.grant, event.target, event.reason)
-        }
-        Event::DecisionMade(event) => format!(
-            "{} {} on {} [{}]",
-            allowed(event.allowed),
-            event.action,
-            event.about,
-            event.policies.join(", ")
-        ),
-        Event::RefusalsCounted(event) => format!(
-            "{} more from {}: {}, {:.0} to {:.0}",
-            event.count,
-            event.network.as_deref().unwrap_or("many addresses"),
-            event.ending,
-            event.first,
-            event.last
-        ),
-        Event::UserChanged(event) => format!("{} {} by {}", event.change, event.identity, event.by),
-        Event::IdentityRefused(event) => {
-            let claimed = event.claimed.as_deref().unwrap_or("?");
-            format!("{claimed}: {}", event.detail)
-        }
-        Event::PolicyLoaded(event) => format!("{}: {}", if event.accepted { "in force" } else { "refused" }, event.detail),
-        _ => String::new(),
     }
 }
 

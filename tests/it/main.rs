@@ -92,6 +92,7 @@ mod oidc;
 mod pipelines;
 mod profiles;
 mod rails;
+mod readers;
 mod recreated;
 mod refusals;
 mod reload;

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use super::needle::{Condition, Hunt};
 use super::select::written;
-use super::{Filter, Of};
+use super::{Filter, Of, is_origin};
 use crate::audit::record::{EventName, event_of, time_of};
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, TargetName};
@@ -22,6 +22,8 @@ use crate::names::{IdentityName, TargetName};
 #[derive(Debug)]
 pub(in crate::audit) struct Sieve {
     filter: Filter,
+    /// Records that say with which profile grants came to be are left, whatever is asked for.
+    pub(in crate::audit) keeps_profiles: bool,
     since: Option<String>,
     until: Option<String>,
     conditions: Vec<(Of, Condition)>,
@@ -71,6 +73,7 @@ impl Sieve {
             since: filter.since.and_then(written),
             until: filter.until.and_then(|until| until.checked_add(micro).ok()).and_then(written),
             conditions,
+            keeps_profiles: false,
             filter: filter.clone(),
         }
     }
@@ -216,7 +219,8 @@ impl<'s, 'l> Sifting<'s, 'l> {
         let Some(name) = str::from_utf8(event).ok().and_then(|event| event.parse::<EventName>().ok()) else {
             return true;
         };
-        if filter.by_session() && name == EventName::SessionStarted {
+        let says_origin = (self.sieve.keeps_profiles || filter.by_grant()) && is_origin(name);
+        if says_origin || (filter.by_session() && name == EventName::SessionStarted) {
             return true;
         }
         filter.event.is_none_or(|wanted| wanted == name)

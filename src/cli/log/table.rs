@@ -6,14 +6,17 @@
 
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
+
 use crate::audit::event::Event;
 use crate::audit::reading::{Reading, Readings};
 use crate::audit::{Record, render};
 use crate::cli::render::visible;
 use crate::evidence::harmless;
+use crate::names::ProfileName;
 
 /// The columns of records.
-pub(super) const HEADER: [&str; 19] = [
+pub(super) const HEADER: [&str; 20] = [
     "seq",
     "time",
     "event",
@@ -33,16 +36,17 @@ pub(super) const HEADER: [&str; 19] = [
     "not_read",
     "length",
     "hmac_sha256",
+    "profile",
 ];
 
-/// A record's cells.
-pub(super) fn cells(record: &Record, readings: &mut Readings) -> [String; 19] {
+/// A record's cells; times are in UTC. `profile` is that of its session, where it is known.
+pub(super) fn cells(record: &Record, profile: Option<&ProfileName>, readings: &mut Readings) -> [String; 20] {
     let event = &record.event;
     let text = |thing: Option<String>| thing.unwrap_or_default();
     let (mut number, mut kind, mut result, mut rows, mut duration) = <(String, String, String, String, String)>::default();
     let (mut length, mut hash) = <(String, String)>::default();
     let mut reading: Option<Arc<Reading>> = None;
-    let mut words = render::columns(record).text;
+    let mut words = render::columns(record, &TimeZone::UTC).text;
     match event {
         Event::Statement(statement) => {
             number = statement.statement.to_string();
@@ -96,6 +100,7 @@ pub(super) fn cells(record: &Record, readings: &mut Readings) -> [String; 19] {
             .unwrap_or_default(),
         length,
         visible(&hash),
+        text(profile.map(ToString::to_string)),
     ]
 }
 
