@@ -13,6 +13,7 @@ use super::filter::{Filter, rows_of, texts};
 use super::follow::Found;
 use super::read::ReadError;
 use super::record::EventName;
+use crate::ids::SessionId;
 
 /// The most records that are held back: the newest, or the largest.
 pub const MAX_HELD_BACK: u32 = 10_000;
@@ -203,7 +204,7 @@ impl Gather {
                     let Some(measure) = measure(*key, &found.record.event) else {
                         return;
                     };
-                    let of = |statement: &Found| statement.record.event.session() == found.record.event.session();
+                    let of = |statement: &Found| statement_of(&statement.record.event) == statement_of(&found.record.event);
                     let mut all: Vec<_> = statement.take().into_iter().filter(of).collect();
                     let rank = (measure, Reverse(found.record.seq));
                     all.push(found);
@@ -248,6 +249,15 @@ impl Gather {
                 ready.extend(sorted.filter(wanted).map(Ok));
             }
         }
+    }
+}
+
+/// The statement that a record is about: its session, and its number there.
+fn statement_of<'e>(event: &'e Event<'_>) -> Option<(&'e SessionId, u64)> {
+    match event {
+        Event::Statement(statement) => Some((&statement.who.session, statement.statement)),
+        Event::Outcome(outcome) => Some((&outcome.who.session, outcome.statement)),
+        _ => None,
     }
 }
 

@@ -153,6 +153,7 @@ impl Filter {
             group: self.group.clone(),
             session: self.session.clone(),
             run: self.run.clone(),
+            until: self.until,
             ..self.of_origins(EventName::SessionStarted)
         }
     }
@@ -164,7 +165,6 @@ impl Filter {
             identity: self.identity.clone(),
             grant: self.grant.clone(),
             target: self.target.clone(),
-            until: self.until,
             event: Some(event),
             ..Self::default()
         }

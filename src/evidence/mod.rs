@@ -26,4 +26,4 @@ pub use export::{ExportError, export};
 pub use html::{alarms, figures, page};
 pub use report::{Listed, Period, Report};
 pub use sheets::{SheetError, harmless, write};
-pub use tables::{Table, tables};
+pub use tables::{Row, Table, tables};

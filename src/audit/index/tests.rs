@@ -172,6 +172,8 @@ fn filter() -> impl Strategy<Value = Filter> {
         some(&["qa", "dev"]),
         some(&["0", "1", "2"]),
         proptest::option::weighted(0.2, 1..6_u8),
+        some(&["read-only", "read-write"]),
+        proptest::bool::weighted(0.1),
     );
     let times = (
         proptest::option::weighted(0.25, 0..200_i64),
@@ -211,6 +213,8 @@ fn filter() -> impl Strategy<Value = Filter> {
         session: names.3.map(|number| who(100 + number, "ana").session),
         grant: None,
         target: None,
+        profile: names.4.map(|name| name.parse().unwrap()),
+        break_glass: names.5,
         since: times.0.map(time),
         until: times.1.map(time),
         text: content.0.map(str::to_owned),

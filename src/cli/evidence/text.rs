@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use crate::cli::zone::zone;
 use crate::cli::{render, table, terminal};
-use crate::evidence::{Report, Table, alarms, figures};
+use crate::columns::Column;
+use crate::evidence::{Report, Row, Table, alarms, figures};
 use crate::times;
 
 /// As wide where there is no terminal.
@@ -40,27 +41,13 @@ fn section(table: &Table, width: usize) -> String {
     if table.rows.is_empty() {
         return format!("{title}\nNone.");
     }
-    let rows = || {
-        table
-            .rows
-            .iter()
-            .take(MAX_ROWS)
-            .map(|row| row.cells.iter().map(|cell| local(cell)))
-    };
-    let shown = match table.head {
-        // Questions and their answers, which are not to be cut.
-        [_, _] => {
-            let pairs: Vec<Vec<String>> = rows().map(Iterator::collect).collect();
-            let pair = |row: &[String]| match row {
-                [name, value] => format!("{name}: {value}"),
-                _ => String::new(),
-            };
-            pairs.iter().map(|row| pair(row)).collect::<Vec<_>>().join("\n")
-        }
-        _ => {
-            let rows: Vec<Vec<String>> = rows().map(Iterator::collect).collect();
-            table::render(&table.columns(), &rows, Some(width))
-        }
+    let cells = |row: &Row| row.cells.iter().map(|cell| local(cell)).collect::<Vec<_>>();
+    let rows: Vec<Vec<String>> = table.rows.iter().take(MAX_ROWS).map(cells).collect();
+    let columns = table.columns();
+    let shown = if columns.iter().skip(1).all(Column::is_cut) {
+        rows.iter().map(|row| told(table.head, row)).collect::<Vec<_>>().join("\n")
+    } else {
+        table::render(&columns, &rows, Some(width))
     };
     let left = (table.rows.len().saturating_sub(MAX_ROWS) as u64) + table.more;
     match left {
@@ -70,6 +57,22 @@ fn section(table: &Table, width: usize) -> String {
             table.name,
             table.rows.len()
         ),
+    }
+}
+
+/// A row of sentences, which are not to be cut: what it is about, and what there is to say of that.
+fn told(head: &[&str], row: &[String]) -> String {
+    match row {
+        [what, said] => format!("{what}: {said}"),
+        [what, rest @ ..] => {
+            let each = head
+                .iter()
+                .skip(1)
+                .zip(rest)
+                .map(|(name, cell)| format!("\n  {name}: {cell}"));
+            format!("{what}{}", each.collect::<String>())
+        }
+        [] => String::new(),
     }
 }
 
@@ -92,7 +95,8 @@ mod tests {
         let report_of = collect(&day(), 0, 60, Ok(whole()));
         let tables = tables(&report_of);
         let text = text(&report_of, &tables, report_of.period.to, 80);
-        for table in tables.iter().filter(|table| table.head.len() > 2) {
+        let cut_off = |table: &&Table| !table.columns().iter().skip(1).all(Column::is_cut);
+        for table in tables.iter().filter(cut_off) {
             for line in section(table, 80).lines() {
                 assert!(line.chars().count() <= 80, "{}: {line}", table.name);
             }
