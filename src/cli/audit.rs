@@ -40,6 +40,9 @@ Examples:
   tidegate audit verify --since last-week.json              only what came since that checkpoint
   ssh gate tidegate audit checkpoint | tidegate audit verify copy/ --key audit-key.pub --since -
 
+The log of a gate elsewhere is fetched into a folder of its own below TMPDIR, and removed when it is
+verified. Who may read the log may do that.
+
 Exit codes: 0 it is whole, 1 it is not, 2 it cannot be read.
 
 Without a key nothing is proven against somebody who could write all of it anew. Whether lines
