@@ -93,10 +93,10 @@ pub struct Filter {
     /// Statements that took at most so long. Microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_duration_us: Option<u64>,
-    /// Statements that returned or changed at least so many rows.
+    /// Statements that returned or changed at least so many rows, of a portal all its Executes together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_rows: Option<u64>,
-    /// Statements that returned or changed at most so many rows.
+    /// Statements that returned or changed at most so many rows, of a portal all its Executes together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rows: Option<u64>,
     /// Of this kind.
@@ -215,7 +215,7 @@ impl Filter {
         let reading = outcome.map_or(Cow::Borrowed(&*reading), |outcome| reading.with_outcome(outcome));
         let text = statement.sql.as_ref().map_or("", |sql| sql.text.0.as_ref());
         self.class.is_none_or(|class| reading.classes.contains(&class))
-            && (!self.unread || (statement.kind != Kind::Parse && !reading.is_read()))
+            && (!self.unread || (statement.kind.executes() && !reading.is_read()))
             && self.table.as_ref().is_none_or(|table| reading.may_name(table, text))
     }
 
@@ -232,7 +232,7 @@ impl Filter {
     }
 
     fn has_measures(&self, outcome: &Outcome<'_>) -> bool {
-        let (duration, rows) = (outcome.duration_us, outcome.rows);
+        let (duration, rows) = (outcome.duration_us, outcome.rows_in_all());
         self.min_duration_us.is_none_or(|least| duration >= least)
             && self.max_duration_us.is_none_or(|most| duration <= most)
             && self.min_rows.is_none_or(|least| rows >= least)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize as _;
 
 use super::encode::Harmless;
-use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement, TransactionChanged, TransactionStatus};
+use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement, TransactionChanged, TransactionStatus, Who};
 use super::reading::Readings;
 use super::record::Record;
 use crate::visible;
@@ -150,9 +150,17 @@ fn session(event: &Event<'_>) -> String {
     match event {
         Event::SessionStarted(event) => {
             let application = event.application.as_deref().unwrap_or("unnamed");
+            let masked = match event.masked_tables {
+                0 => String::new(),
+                1 => ", 1 table masked".to_owned(),
+                tables => format!(", {tables} tables masked"),
+            };
             format!(
-                "on {} from {} ({application}, TLS {}) until {:.0}",
-                event.who.target, event.client, event.tls, event.until
+                "on {} from {} ({application}, TLS {}) until {:.0}{masked}",
+                place(&event.who),
+                event.client,
+                event.tls,
+                event.until
             )
         }
         Event::SessionEnded(event) => {
@@ -168,6 +176,12 @@ fn session(event: &Event<'_>) -> String {
         ),
         _ => String::new(),
     }
+}
+
+/// A session's target, with its profile if it has one.
+pub(super) fn place(who: &Who) -> String {
+    let profile = who.profile.as_ref().map(|profile| format!("/{profile}")).unwrap_or_default();
+    format!("{}{profile}", who.target)
 }
 
 fn transaction_change(event: &TransactionChanged<'_>) -> String {
@@ -273,6 +287,7 @@ fn statement_text(statement: &Statement<'_>) -> String {
     let mut text = format!("#{} ", statement.statement);
     match (statement.kind, statement.function) {
         (Kind::Parse, _) => text.push_str("prepare "),
+        (kind @ (Kind::Bind | Kind::Describe | Kind::Close), _) => text.extend([kind.name(), " "]),
         (Kind::FunctionCall, function) => {
             let _ = write!(text, "function {} ", function.unwrap_or(0));
         }
@@ -283,7 +298,7 @@ fn statement_text(statement: &Statement<'_>) -> String {
             text.push_str(&not_shown(statement, sql));
             text.extend([begin(&sql.text.0), cut_note(sql).as_str()]);
         }
-        None if statement.kind == Kind::FunctionCall => {}
+        None if statement.prepared.is_none() => {}
         None => {
             let _ = write!(
                 text,
@@ -350,9 +365,13 @@ fn outcome_text(outcome: &Outcome<'_>) -> String {
     for tag in outcome.tags.iter().take(20) {
         text.extend([" ", begin(&tag.0)]);
     }
+    let portal = outcome
+        .portal_rows_sent
+        .map(|rows| format!(" ({rows} of its portal)"))
+        .unwrap_or_default();
     let _ = write!(
         text,
-        ", {} rows, {} bytes in {}",
+        ", {} rows{portal}, {} bytes in {}",
         outcome.rows,
         outcome.bytes,
         span(outcome.duration_us)

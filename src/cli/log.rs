@@ -8,7 +8,7 @@ use super::args::Output;
 use super::client::Client;
 use super::reach::Whose;
 use super::render::{print, print_line, visible};
-use crate::audit::event::{Event, Kind};
+use crate::audit::event::Event;
 use crate::audit::reading::Readings;
 use crate::audit::story::{OUTCOME_UNKNOWN, Story};
 use crate::audit::touched::Touched;
@@ -232,7 +232,7 @@ impl Shown {
         self.last = Some(record.seq);
         match &record.event {
             // A text that was prepared has an outcome only where it failed.
-            Event::Statement(statement) if statement.kind == Kind::Parse => {}
+            Event::Statement(statement) if !statement.kind.executes() => {}
             Event::Statement(statement) => {
                 let key = (statement.who.session.clone(), statement.statement);
                 if !self.readings.of_statement(statement).is_read() {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::Filter;
 use super::texts::texts;
 use crate::audit::encode::{TIME_LENGTH, timestamp};
-use crate::audit::event::{Event, Kind, SessionStarted};
+use crate::audit::event::{Event, SessionStarted};
 use crate::audit::reading::Readings;
 use crate::audit::record::{EventName, Record, name_of};
 use crate::ids::SessionId;
@@ -117,7 +117,7 @@ impl Selector {
                 }
                 let unseen = !self.filter.has_content(&record, None, &mut self.readings);
                 // What is only prepared runs nothing, and has no outcome.
-                if unseen && (!self.filter.asks_for_commands() || statement.kind == Kind::Parse) {
+                if unseen && (!self.filter.asks_for_commands() || !statement.kind.executes()) {
                     return;
                 }
                 if result || (unseen && self.filter.in_time(&record)) {

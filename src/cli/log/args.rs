@@ -249,7 +249,7 @@ fn classes() -> impl TypedValueParser<Value = Class> {
 }
 
 fn kinds() -> impl TypedValueParser<Value = Kind> {
-    PossibleValuesParser::new(["query", "parse", "execute", "function_call"]).try_map(named)
+    PossibleValuesParser::new(Kind::ALL.map(Kind::name)).try_map(named)
 }
 
 /// A name as it stands in the log.
