@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::event::Event;
-use super::filter::{Filter, rows_of, texts};
-use super::follow::Found;
+use super::filter::{Filter, texts};
 use super::read::ReadError;
-use super::record::EventName;
+use super::record::{EventName, Record};
 use crate::ids::SessionId;
 
 /// The most records that are held back: the newest, or the largest.
@@ -43,9 +42,6 @@ pub struct Extent {
     /// At most so many: records, the earliest first; with `sort` statements, the largest first (20 where nothing is said).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// Says with each record under which profile it happened, where that stands in another record.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub profiles: bool,
 }
 
 /// A measure of statements.
@@ -136,21 +132,21 @@ pub(super) struct Gather {
     left_out: u64,
 }
 
-type Item = Result<Found, ReadError>;
+type Item = Result<Record, ReadError>;
 
 #[derive(Debug)]
 enum Kept {
     /// How many records, and how many there are; errors between them.
     Newest(u32, u32, VecDeque<Item>),
     /// Of which kind and how many; the statement that was found last, whose outcome is next.
-    Largest(SortKey, Option<EventName>, u32, Option<Found>, BinaryHeap<Reverse<Measured>>),
+    Largest(SortKey, Option<EventName>, u32, Option<Record>, BinaryHeap<Reverse<Measured>>),
 }
 
 /// Records that are sorted by one measure. The smallest, and of equal ones the latest, is the least.
 #[derive(Debug)]
 struct Measured {
     rank: (u64, Reverse<u64>),
-    found: Vec<Found>,
+    records: Vec<Record>,
 }
 
 impl PartialEq for Measured {
@@ -173,8 +169,8 @@ impl Ord for Measured {
     }
 }
 
-fn weight(found: &Found) -> usize {
-    RECORD_BYTES + texts(&found.record.event).iter().map(|text| text.len()).sum::<usize>()
+fn weight(record: &Record) -> usize {
+    RECORD_BYTES + texts(&record.event).iter().map(|text| text.len()).sum::<usize>()
 }
 
 impl Gather {
@@ -187,9 +183,9 @@ impl Gather {
                 kept.push_back(item);
                 while *count > *most || (self.bytes > MAX_BYTES && *count > 1) {
                     match kept.pop_front() {
-                        Some(Ok(found)) => {
+                        Some(Ok(record)) => {
                             self.left_out += u64::from(*count <= *most);
-                            self.bytes -= weight(&found);
+                            self.bytes -= weight(&record);
                             *count -= 1;
                         }
                         Some(Err(_)) => {}
@@ -199,20 +195,18 @@ impl Gather {
             }
             Kept::Largest(key, _, most, statement, heap) => match item {
                 Err(error) => ready.push_back(Err(error)),
-                Ok(found) if matches!(found.record.event, Event::Statement(_)) => *statement = Some(found),
-                Ok(found) => {
-                    let Some(measure) = measure(*key, &found.record.event) else {
-                        return;
-                    };
-                    let of = |statement: &Found| statement_of(&statement.record.event) == statement_of(&found.record.event);
-                    let mut all: Vec<_> = statement.take().into_iter().filter(of).collect();
-                    let rank = (measure, Reverse(found.record.seq));
-                    all.push(found);
-                    self.bytes += all.iter().map(weight).sum::<usize>();
-                    heap.push(Reverse(Measured { rank, found: all }));
+                Ok(record) if matches!(record.event, Event::Statement(_)) => *statement = Some(record),
+                Ok(record) => {
+                    let Some(measure) = measure(*key, &record.event) else { return };
+                    let of = |statement: &Record| statement_of(&statement.event) == statement_of(&record.event);
+                    let mut records: Vec<_> = statement.take().into_iter().filter(of).collect();
+                    let rank = (measure, Reverse(record.seq));
+                    records.push(record);
+                    self.bytes += records.iter().map(weight).sum::<usize>();
+                    heap.push(Reverse(Measured { rank, records }));
                     while heap.len() > *most as usize || (self.bytes > MAX_BYTES && heap.len() > 1) {
                         self.left_out += u64::from(heap.len() <= *most as usize);
-                        let least = heap.pop().map(|Reverse(least)| least.found).unwrap_or_default();
+                        let least = heap.pop().map(|Reverse(least)| least.records).unwrap_or_default();
                         self.bytes -= least.iter().map(weight).sum::<usize>();
                     }
                 }
@@ -244,8 +238,8 @@ impl Gather {
         match self.kept {
             Kept::Newest(_, _, kept) => ready.extend(kept),
             Kept::Largest(_, event, _, _, heap) => {
-                let sorted = heap.into_sorted_vec().into_iter().flat_map(|Reverse(item)| item.found);
-                let wanted = |found: &Found| event.is_none_or(|event| event == found.record.event.name());
+                let sorted = heap.into_sorted_vec().into_iter().flat_map(|Reverse(item)| item.records);
+                let wanted = |record: &Record| event.is_none_or(|event| event == record.event.name());
                 ready.extend(sorted.filter(wanted).map(Ok));
             }
         }
@@ -265,9 +259,9 @@ fn statement_of<'e>(event: &'e Event<'_>) -> Option<(&'e SessionId, u64)> {
 fn measure(key: SortKey, event: &Event<'_>) -> Option<u64> {
     match (event, key) {
         (Event::Outcome(outcome), SortKey::Duration) => Some(outcome.duration_us),
-        (Event::Outcome(outcome), SortKey::Rows) => Some(rows_of(outcome)),
+        (Event::Outcome(outcome), SortKey::Rows) => Some(outcome.rows_in_all()),
         (Event::SessionEnded(ended), SortKey::Duration) => Some(ended.duration_us),
-        (Event::SessionEnded(ended), SortKey::Rows) => Some(ended.rows),
+        (Event::SessionEnded(ended), SortKey::Rows) => Some(ended.rows.max(ended.rows_sent)),
         _ => None,
     }
 }

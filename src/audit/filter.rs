@@ -101,10 +101,10 @@ pub struct Filter {
     /// Statements that took at most so long. Microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_duration_us: Option<u64>,
-    /// Statements that returned or changed at least so many rows.
+    /// Statements that returned or changed at least so many rows, of a portal all its Executes together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_rows: Option<u64>,
-    /// Statements that returned or changed at most so many rows.
+    /// Statements that returned or changed at most so many rows, of a portal all its Executes together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rows: Option<u64>,
     /// Of this kind.
@@ -179,6 +179,7 @@ impl Filter {
     pub(super) fn wanted_grant<'e>(&self, event: &'e Event<'_>) -> Option<&'e GrantId> {
         match event {
             Event::GrantChanged(change) => Some(&change.grant).filter(|_| !self.break_glass && self.has_profile(event)),
+            Event::SessionStarted(started) => Some(&started.who.grant).filter(|_| !self.break_glass && self.has_profile(event)),
             Event::RequestChanged(request) => request.grant.as_ref().filter(|_| self.has_origin(event)),
             _ => None,
         }
@@ -191,7 +192,7 @@ impl Filter {
     }
 
     fn has_profile(&self, event: &Event<'_>) -> bool {
-        fits(self.profile.as_ref(), profile_of(event))
+        fits(self.profile.as_ref(), event.profile())
     }
 
     /// Whether each record is chosen for what stands in it, and nothing in another.
@@ -260,7 +261,7 @@ impl Filter {
         let reading = outcome.map_or(Cow::Borrowed(&*reading), |outcome| reading.with_outcome(outcome));
         let text = statement.sql.as_ref().map_or("", |sql| sql.text.0.as_ref());
         self.class.is_none_or(|class| reading.classes.contains(&class))
-            && (!self.unread || (statement.kind != Kind::Parse && !reading.is_read()))
+            && (!self.unread || (statement.kind.executes() && !reading.is_read()))
             && self.table.as_ref().is_none_or(|table| reading.may_name(table, text))
     }
 
@@ -277,7 +278,7 @@ impl Filter {
     }
 
     fn has_measures(&self, outcome: &Outcome<'_>) -> bool {
-        let (duration, rows) = (outcome.duration_us, rows_of(outcome));
+        let (duration, rows) = (outcome.duration_us, outcome.rows_in_all());
         self.min_duration_us.is_none_or(|least| duration >= least)
             && self.max_duration_us.is_none_or(|most| duration <= most)
             && self.min_rows.is_none_or(|least| rows >= least)
@@ -285,24 +286,12 @@ impl Filter {
     }
 }
 
-/// The profile that stands in a record.
-pub(super) fn profile_of<'e>(event: &'e Event<'_>) -> Option<&'e ProfileName> {
-    match event {
-        Event::GrantChanged(change) => change.profile.as_ref(),
-        Event::GrantJoined(joined) => joined.profile.as_ref(),
-        Event::RequestChanged(request) => Some(&request.profile),
-        _ => None,
-    }
-}
-
 /// Whether a record may say with which profile, or how, a grant came to be.
 pub(super) fn is_origin(name: EventName) -> bool {
-    matches!(name, EventName::GrantChanged | EventName::RequestChanged)
-}
-
-/// As how many rows a statement's outcome counts.
-pub(super) fn rows_of(outcome: &Outcome<'_>) -> u64 {
-    outcome.rows
+    matches!(
+        name,
+        EventName::GrantChanged | EventName::RequestChanged | EventName::SessionStarted
+    )
 }
 
 fn fits<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {

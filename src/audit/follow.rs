@@ -17,8 +17,7 @@ use super::extent::{Extent, Gather};
 use super::filter::Filter;
 use super::read::{LOOKS, ReadError, Scan, Step};
 use super::record::Record;
-use super::{render, segment};
-use crate::names::ProfileName;
+use super::segment;
 
 /// How often the end of the log is looked at.
 const POLL: Duration = Duration::from_millis(50);
@@ -29,43 +28,19 @@ const RECORDS: usize = 256;
 /// How many times more segments are looked at where those looked at have too few records.
 const WIDER: u32 = 4;
 
-/// A record that was found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Found {
-    /// The record.
-    pub record: Record,
-    /// Under which profile it happened, where that was asked for and is known.
-    pub profile: Option<Arc<ProfileName>>,
-}
-
-impl Found {
-    /// The record as one line of JSON without the newline, with its profile where that stands in another record: harmless to show.
-    #[must_use]
-    pub fn json(&self) -> String {
-        let mut line = self.record.json();
-        if let Some(profile) = &self.profile {
-            render::add_profile(&mut line, &self.record, profile);
-        }
-        line
-    }
-}
-
 /// Opens the log for asynchronous reading.
 pub fn follow(dir: &Path, filter: &Filter, extent: Extent) -> Result<Follow, ReadError> {
     let (gather, filter) = (extent.gather(filter), extent.filter(filter));
     let from_now = extent.follow && extent.last.is_none() && filter.since.is_none() && filter.after.is_none();
     let older = match &gather {
-        Some(_) if extent.last.is_some() && filter.looks_at_each_alone() => Some(Older::new(dir, &filter, extent)?),
+        Some(_) if extent.last.is_some() && filter.looks_at_each_alone() => Some(Older::new(dir, &filter)?),
         _ => None,
     };
-    let mut scan = match &older {
+    let scan = match &older {
         _ if from_now => Scan::newest(dir, &filter)?,
         Some(older) => Scan::from_segment(dir, &filter, older.from)?,
         None => Scan::oldest(dir, &filter)?,
     };
-    if extent.profiles {
-        scan.keep_profiles();
-    }
     Ok(Follow {
         state: State::Resting(Box::new(scan)),
         ready: VecDeque::new(),
@@ -83,7 +58,7 @@ pub fn follow(dir: &Path, filter: &Filter, extent: Extent) -> Result<Follow, Rea
 #[derive(Debug)]
 pub struct Follow {
     state: State,
-    ready: VecDeque<Result<Found, ReadError>>,
+    ready: VecDeque<Result<Record, ReadError>>,
     /// What is held back until the end is reached for the first time.
     gather: Option<Gather>,
     older: Option<Older>,
@@ -103,19 +78,17 @@ pub struct Follow {
 struct Older {
     dir: PathBuf,
     filter: Filter,
-    extent: Extent,
     /// The first segment that was looked at, and how many there were.
     from: u32,
     count: u32,
 }
 
 impl Older {
-    fn new(dir: &Path, filter: &Filter, extent: Extent) -> Result<Self, ReadError> {
+    fn new(dir: &Path, filter: &Filter) -> Result<Self, ReadError> {
         let newest = segment::list(dir).map_err(|error| ReadError::io(dir, error))?.pop();
         Ok(Self {
             dir: dir.to_owned(),
             filter: filter.clone(),
-            extent,
             from: newest.map_or(1, |newest| newest.number),
             count: 1,
         })
@@ -129,11 +102,7 @@ impl Older {
         }
         self.count = self.count.saturating_mul(WIDER);
         self.from = self.from.saturating_sub(self.count);
-        let mut scan = Scan::from_segment(&self.dir, &self.filter, self.from)?;
-        if self.extent.profiles {
-            scan.keep_profiles();
-        }
-        Ok(Some(scan))
+        Ok(Some(Scan::from_segment(&self.dir, &self.filter, self.from)?))
     }
 }
 
@@ -149,7 +118,7 @@ enum State {
 #[derive(Debug)]
 struct Turn {
     scan: Box<Scan>,
-    found: VecDeque<Result<Found, ReadError>>,
+    found: VecDeque<Result<Record, ReadError>>,
     end: Option<Step>,
 }
 
@@ -166,7 +135,7 @@ impl Follow {
     }
 
     /// The next record, or what is wrong with the next line; `None` at the end. May be dropped and called again without loss.
-    pub async fn next(&mut self) -> Option<Result<Found, ReadError>> {
+    pub async fn next(&mut self) -> Option<Result<Record, ReadError>> {
         loop {
             if self.left == Some(0) {
                 return None;
@@ -193,7 +162,7 @@ impl Follow {
     }
 
     /// The same as a stream.
-    pub fn into_stream(self) -> impl Stream<Item = Result<Found, ReadError>> + Send {
+    pub fn into_stream(self) -> impl Stream<Item = Result<Record, ReadError>> + Send {
         futures_util::stream::unfold(
             self,
             |mut follow| async move { follow.next().await.map(|item| (item, follow)) },
@@ -279,18 +248,10 @@ async fn in_turn(scan: Box<Scan>, threads: Option<Arc<Semaphore>>) -> Option<Tur
 }
 
 fn turn(mut scan: Box<Scan>) -> Turn {
-    let (mut found, mut read) = (VecDeque::new(), VecDeque::new());
+    let mut found = VecDeque::new();
     let mut end = None;
     for _ in 0..LINES {
-        let step = scan.step(&mut read);
-        let join = |item: Result<Record, ReadError>| {
-            item.map(|record| Found {
-                profile: scan.profile(&record),
-                record,
-            })
-        };
-        found.extend(read.drain(..).map(join));
-        match step {
+        match scan.step(&mut found) {
             Step::Read if found.len() < RECORDS => {}
             Step::Read => break,
             other => {

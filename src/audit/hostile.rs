@@ -26,8 +26,8 @@ pub(crate) fn show_hostile(line: &[u8]) -> Option<String> {
     let story = Story::of(vec![record.clone()], vec![record.clone()])
         .lines(&TimeZone::UTC)
         .join("\n");
-    let json = render::json(&record, None, &mut Readings::default());
-    Some([render::line(&record, None, &TimeZone::UTC), json, record.json(), story].join("\n"))
+    let json = render::json(&record, &mut Readings::default());
+    Some([render::line(&record, &TimeZone::UTC), json, record.json(), story].join("\n"))
 }
 
 /// Reads the index of a packed segment, and asks it.

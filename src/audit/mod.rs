@@ -51,7 +51,7 @@ pub use encode::Batch;
 pub use excerpt::hex;
 pub use extent::{DEFAULT_SORTED, Extent, InvalidExtent, MAX_HELD_BACK, SortKey};
 pub use filter::{Filter, Selector};
-pub use follow::{Follow, Found, follow};
+pub use follow::{Follow, follow};
 pub(crate) use hostile::{folder_hostile, index_hostile, packed_hostile, show_hostile};
 pub use journal::{Health, Journal, Submission, Waiting};
 pub use kept::{CHECKPOINT, LEDGER_CHECKPOINT, RememberedTip};

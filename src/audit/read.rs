@@ -13,7 +13,6 @@ use super::filter::{Filter, Selector, Sieve};
 use super::index::Demand;
 use super::record::{EventName, NotARecord, Record};
 use super::segment::{self, LONGEST, Segment};
-use crate::names::ProfileName;
 pub use error::ReadError;
 use file::{Line, Open};
 use source::Source;
@@ -25,7 +24,7 @@ mod source;
 /// An unfinished last line usually is one being written: it is looked at again this often before it is reported.
 pub(super) const LOOKS: u32 = 5;
 /// The records that say how grants came to be, and with which profile.
-const ORIGINS: [EventName; 2] = [EventName::GrantChanged, EventName::RequestChanged];
+const ORIGINS: [EventName; 3] = [EventName::GrantChanged, EventName::RequestChanged, EventName::SessionStarted];
 /// Packed segments that are unpacked at once: each may hold a few lines of the greatest length.
 const MAX_SEGMENTS_AHEAD: usize = 5;
 /// Between two looks.
@@ -152,29 +151,6 @@ impl Scan {
         let mut scan = Self::oldest(dir, filter)?;
         scan.before = segment.saturating_sub(1);
         Ok(scan)
-    }
-
-    /// Keeps the profiles of grants: those from before are looked for first.
-    pub(super) fn keep_profiles(&mut self) {
-        let filter = self.selector.filter();
-        let looked_for = filter.by_grant();
-        let changes = filter.of_origins(EventName::GrantChanged);
-        self.selector.keep_profiles();
-        let mut sieve = Sieve::of(self.selector.filter());
-        sieve.keeps_profiles = true;
-        self.sieve = Arc::new(sieve);
-        if !looked_for {
-            let found = Self::oldest(&self.dir, &changes);
-            self.origins.extend(found);
-        }
-    }
-
-    /// The profile under which something happened, where profiles are kept and it is known.
-    pub(super) fn profile(&self, record: &Record) -> Option<Arc<ProfileName>> {
-        self.selector
-            .keeps_profiles()
-            .then(|| self.selector.profile(&record.event))
-            .flatten()
     }
 
     /// From the end of the newest file. Line numbers in errors count from there.

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde::Serialize as _;
 
 use super::encode::Harmless;
-use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement, TransactionChanged, TransactionStatus};
+use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement, TransactionChanged, TransactionStatus, Who};
 use super::reading::Readings;
 use super::record::Record;
-use crate::names::ProfileName;
 use crate::{times, visible};
 
 mod gate;
@@ -54,10 +54,8 @@ pub fn columns(record: &Record, zone: &TimeZone) -> Columns {
 }
 
 /// A record on one line: time in this zone, identity, target and profile, session, event, short text; safe for a terminal.
-///
-/// `profile` is that of its session, where it is known.
 #[must_use]
-pub fn line(record: &Record, profile: Option<&ProfileName>, zone: &TimeZone) -> String {
+pub fn line(record: &Record, zone: &TimeZone) -> String {
     let Columns {
         time,
         identity,
@@ -66,7 +64,7 @@ pub fn line(record: &Record, profile: Option<&ProfileName>, zone: &TimeZone) -> 
         text,
     } = columns(record, zone);
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-    let target = record.event.target().map(|target| match profile {
+    let target = record.event.target().map(|target| match record.event.profile() {
         Some(profile) => format!("{target}/{profile}"),
         None => target.to_string(),
     });
@@ -76,34 +74,21 @@ pub fn line(record: &Record, profile: Option<&ProfileName>, zone: &TimeZone) -> 
         .to_owned()
 }
 
-/// A record as one line of JSON; a statement has what its text is about, beside what stands in the log: `reading`. So has what
-/// happened in a session its `profile`, where that is known.
+/// A record as one line of JSON; a statement has what its text is about, beside what stands in the log: `reading`.
 #[must_use]
-pub fn json(record: &Record, profile: Option<&ProfileName>, readings: &mut Readings) -> String {
+pub fn json(record: &Record, readings: &mut Readings) -> String {
     let mut line = record.json();
-    if let Some(profile) = profile {
-        add_profile(&mut line, record, profile);
-    }
-    if let Event::Statement(statement) = &record.event {
-        add_field(&mut line, "reading", &*readings.of_statement(statement));
+    let Event::Statement(statement) = &record.event else {
+        return line;
+    };
+    let mut reading = Vec::new();
+    let written = readings
+        .of_statement(statement)
+        .serialize(&mut serde_json::Serializer::with_formatter(&mut reading, Harmless));
+    if let (Ok(()), Ok(reading), Some('}')) = (written, std::str::from_utf8(&reading), line.pop()) {
+        line.extend([",\"reading\":", reading, "}"]);
     }
     line
-}
-
-/// Adds the profile of its grant to a record's line, if that has none of its own.
-pub(super) fn add_profile(line: &mut String, record: &Record, profile: &ProfileName) {
-    // In strings quotes are escaped, so what is found is a field.
-    if record.event.grant().is_some() && !line.contains(",\"profile\":") {
-        add_field(line, "profile", profile);
-    }
-}
-
-fn add_field(line: &mut String, name: &str, value: &impl serde::Serialize) {
-    let mut json = Vec::new();
-    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, Harmless));
-    if let (Ok(()), Ok(json), Some('}')) = (written, std::str::from_utf8(&json), line.pop()) {
-        line.extend([",\"", name, "\":", json, "}"]);
-    }
 }
 
 fn short(event: &Event<'_>, zone: &TimeZone) -> String {
@@ -180,9 +165,14 @@ fn session(event: &Event<'_>, zone: &TimeZone) -> String {
     match event {
         Event::SessionStarted(event) => {
             let application = event.application.as_deref().unwrap_or("unnamed");
+            let masked = match event.masked_tables {
+                0 => String::new(),
+                1 => ", 1 table masked".to_owned(),
+                tables => format!(", {tables} tables masked"),
+            };
             format!(
-                "on {} from {} ({application}, TLS {}){}",
-                event.who.target,
+                "on {} from {} ({application}, TLS {}){}{masked}",
+                place(&event.who),
                 event.client,
                 event.tls,
                 until(Some(event.until), zone)
@@ -203,6 +193,12 @@ fn session(event: &Event<'_>, zone: &TimeZone) -> String {
     }
 }
 
+/// A session's target, with its profile if it has one.
+pub(super) fn place(who: &Who) -> String {
+    let profile = who.profile.as_ref().map(|profile| format!("/{profile}")).unwrap_or_default();
+    format!("{}{profile}", who.target)
+}
+
 fn transaction_change(event: &TransactionChanged<'_>) -> String {
     let now = transaction_text(event.transaction);
     match &event.rolled_back {
@@ -218,6 +214,7 @@ fn statement_text(statement: &Statement<'_>) -> String {
     let mut text = format!("#{} ", statement.statement);
     match (statement.kind, statement.function) {
         (Kind::Parse, _) => text.push_str("prepare "),
+        (kind @ (Kind::Bind | Kind::Describe | Kind::Close), _) => text.extend([kind.name(), " "]),
         (Kind::FunctionCall, function) => {
             let _ = write!(text, "function {} ", function.unwrap_or(0));
         }
@@ -228,7 +225,7 @@ fn statement_text(statement: &Statement<'_>) -> String {
             text.push_str(&not_shown(statement, sql));
             text.extend([begin(&sql.text.0), cut_note(sql).as_str()]);
         }
-        None if statement.kind == Kind::FunctionCall => {}
+        None if statement.prepared.is_none() => {}
         None => {
             let _ = write!(
                 text,
@@ -295,9 +292,13 @@ fn outcome_text(outcome: &Outcome<'_>) -> String {
     for tag in outcome.tags.iter().take(20) {
         text.extend([" ", begin(&tag.0)]);
     }
+    let portal = outcome
+        .portal_rows_sent
+        .map(|rows| format!(" ({rows} of its portal)"))
+        .unwrap_or_default();
     let _ = write!(
         text,
-        ", {} rows, {} bytes in {}",
+        ", {} rows{portal}, {} bytes in {}",
         outcome.rows,
         outcome.bytes,
         span(outcome.duration_us)

@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::encode::Harmless;
-use super::event::{Done, Event, Kind, SessionEnded, Who};
+use super::event::{Done, Event, SessionEnded, Who};
 use super::reading::{Class, Reading, Readings, Table, Unparsed};
 use super::record::Record;
 use super::render;
@@ -74,6 +74,8 @@ pub struct Totals {
     pub not_read: u64,
     /// Rows returned or changed.
     pub rows: u64,
+    /// Rows sent to the client.
+    pub rows_sent: u64,
     /// Bytes of the answers.
     pub bytes: u64,
     /// The tables named.
@@ -179,7 +181,10 @@ impl Story {
             .any(|record| matches!(record.event, Event::SessionStarted(_)));
         let mut heading = format!(
             "Session {} of {} on {}, under grant {}",
-            who.session, who.identity, who.target, who.grant
+            who.session,
+            who.identity,
+            render::place(who),
+            who.grant
         );
         if !started {
             heading.push_str(" (its start is not in what was read)");
@@ -258,7 +263,7 @@ impl Told {
     }
 
     fn is_executed(&self) -> bool {
-        !matches!(&self.statement, Some(Record { event: Event::Statement(statement), .. }) if statement.kind == Kind::Parse)
+        !matches!(&self.statement, Some(Record { event: Event::Statement(statement), .. }) if !statement.kind.executes())
     }
 }
 
@@ -275,6 +280,7 @@ impl Totals {
                     totals.failed += u64::from(outcome.result == Done::Failed);
                     totals.outcome_unknown += u64::from(outcome.result == Done::Unknown);
                     totals.rows += outcome.rows;
+                    totals.rows_sent += outcome.rows_sent;
                     totals.bytes += outcome.bytes;
                 }
                 _ => totals.outcome_unknown += 1,

@@ -9,7 +9,7 @@ use super::client::Client;
 use super::reach::Whose;
 use super::render::{print, print_line, visible};
 use super::zone::{self, zone};
-use crate::audit::event::{Event, Kind};
+use crate::audit::event::Event;
 use crate::audit::reading::Readings;
 use crate::audit::story::{OUTCOME_UNKNOWN, Story};
 use crate::audit::touched::Touched;
@@ -17,7 +17,6 @@ use crate::audit::undone::Undone;
 use crate::audit::{EventName, Extent, Filter, Record, follow, render as words};
 use crate::control::model::{LogQuery, Unreadable};
 use crate::ids::SessionId;
-use crate::names::ProfileName;
 use args::{Form, LogArgs, LogCommand, Origin, Part};
 use unread::{KeptStatements, UnreadCount, of_unread};
 
@@ -102,7 +101,7 @@ impl Source {
                 let mut found = follow(dir, &filter, extent)?;
                 while let Some(item) = found.next().await {
                     let go_on = match item {
-                        Ok(found) => each(found.json().as_bytes()),
+                        Ok(record) => each(record.json().as_bytes()),
                         Err(error) => complain(&error.to_string()),
                     };
                     if !go_on {
@@ -138,10 +137,7 @@ impl Source {
 }
 
 async fn list(source: Source, filter: Filter, part: &Part, form: Form) -> anyhow::Result<()> {
-    let extent = Extent {
-        profiles: true,
-        ..part.extent()
-    };
+    let extent = part.extent();
     // Outcomes are among what is asked for.
     let joined = filter.event.is_none() && filter.until.is_none() && extent.sort.is_none();
     let mut shown = Shown {
@@ -231,7 +227,7 @@ impl Shown {
         self.last = Some(record.seq);
         match &record.event {
             // A text that was prepared has an outcome only where it failed.
-            Event::Statement(statement) if statement.kind == Kind::Parse => {}
+            Event::Statement(statement) if !statement.kind.executes() => {}
             Event::Statement(statement) => {
                 let key = (statement.who.session.clone(), statement.statement);
                 if !self.readings.of_statement(statement).is_read() {
@@ -242,27 +238,14 @@ impl Shown {
             Event::Outcome(outcome) => drop(self.open.remove(&(outcome.who.session.clone(), outcome.statement))),
             _ => {}
         }
-        let profile = profile_in(line);
         let printed = match self.form {
-            Form::Json => print_line(&words::json(&record, profile.as_ref(), &mut self.readings)),
-            Form::Table => print_line(&words::line(&record, profile.as_ref(), &zone())),
-            Form::Csv => {
-                let cells = table::cells(&record, profile.as_ref(), &mut self.readings);
-                table::csv_line(cells).is_ok_and(|line| print_line(&line))
-            }
+            Form::Json => print_line(&words::json(&record, &mut self.readings)),
+            Form::Table => print_line(&words::line(&record, &zone())),
+            Form::Csv => table::csv_line(table::cells(&record, &mut self.readings)).is_ok_and(|line| print_line(&line)),
         };
         self.gone |= !printed;
         printed
     }
-}
-
-/// The profile that stands in a record's line: its own, or that of its session.
-fn profile_in(line: &[u8]) -> Option<ProfileName> {
-    #[derive(serde::Deserialize)]
-    struct Line {
-        profile: Option<ProfileName>,
-    }
-    serde_json::from_slice::<Line>(line).ok()?.profile
 }
 
 /// A session with what led to it: its own records, those of its grant, and those of the request it came of.

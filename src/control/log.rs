@@ -12,7 +12,7 @@ use super::hold::Hold;
 use super::model::{Extent, LogQuery, Unreadable};
 use super::problem::ApiError;
 use super::routes::query;
-use crate::audit::{Filter, Follow, Found, ReadError, follow};
+use crate::audit::{Filter, Follow, ReadError, Record, follow};
 use crate::policy::Action;
 use axum::Extension;
 use axum::body::{Body, Bytes};
@@ -60,12 +60,7 @@ pub(super) async fn records(
 
 /// The query, in its two parts: a form cannot be flattened without its numbers becoming texts.
 fn wanted(uri: &Uri) -> Result<LogQuery, ApiError> {
-    let of_extent = |pair: &&str| {
-        matches!(
-            pair.split('=').next(),
-            Some("follow" | "last" | "sort" | "limit" | "profiles")
-        )
-    };
+    let of_extent = |pair: &&str| matches!(pair.split('=').next(), Some("follow" | "last" | "sort" | "limit"));
     let (extent, filter): (Vec<_>, Vec<_>) = uri.query().unwrap_or_default().split('&').partition(of_extent);
     let part = |pairs: &[&str]| format!("/?{}", pairs.join("&")).parse::<Uri>().unwrap_or_default();
     Ok(LogQuery {
@@ -88,9 +83,9 @@ async fn chunk(found: &mut Follow) -> Option<Bytes> {
 }
 
 /// A line that cannot be read is said, not left out: whoever reads the log must not take a part for the whole.
-fn push(lines: &mut String, item: Result<Found, ReadError>) {
+fn push(lines: &mut String, item: Result<Record, ReadError>) {
     match item {
-        Ok(found) => lines.push_str(&found.json()),
+        Ok(record) => lines.push_str(&record.json()),
         Err(error) => return lines.push_str(&unreadable(error.to_string())),
     }
     lines.push('\n');

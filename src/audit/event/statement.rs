@@ -56,10 +56,50 @@ pub enum Kind {
     Query,
     /// A Parse message: prepared, not executed.
     Parse,
+    /// A Bind message that failed: the server reads its values, and plans. One that did not has no record of its own, its values are
+    /// in those of its Executes.
+    Bind,
+    /// A Describe message that failed.
+    Describe,
     /// An Execute message (extended protocol).
     Execute,
+    /// A Close message that failed.
+    Close,
     /// A FunctionCall message.
     FunctionCall,
+}
+
+impl Kind {
+    /// All there are.
+    pub const ALL: [Self; 7] = [
+        Self::Query,
+        Self::Parse,
+        Self::Bind,
+        Self::Describe,
+        Self::Execute,
+        Self::Close,
+        Self::FunctionCall,
+    ];
+
+    /// Returns whether the server executes a statement of this kind: what is only prepared, bound or described did nothing.
+    #[must_use]
+    pub fn executes(self) -> bool {
+        matches!(self, Self::Query | Self::Execute | Self::FunctionCall)
+    }
+
+    /// Returns its name in records.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Parse => "parse",
+            Self::Bind => "bind",
+            Self::Describe => "describe",
+            Self::Execute => "execute",
+            Self::Close => "close",
+            Self::FunctionCall => "function_call",
+        }
+    }
 }
 
 /// SQL text as recorded.
@@ -80,7 +120,7 @@ pub struct Sql<'a> {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
     /// In how many places something was replaced by `***`.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub redacted: u32,
     /// `standard_conforming_strings` of the session when the text came: `off`, or `unsettled` where a statement before it might have
     /// changed it and was not answered yet. Absent where it was on, and in a text without a backslash.
@@ -90,6 +130,13 @@ pub struct Sql<'a> {
     /// and in a text of ASCII only.
     #[serde(default, skip_serializing_if = "is_default")]
     pub encoding: Encoding,
+    /// `text` is what the server reads, although it came in that encoding: no statement was on its way that could have changed it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub converted: bool,
+    /// How many bytes are no text in the session's encoding, and stand in `text` as `\xNN`. Where there is none, what looks like it was
+    /// typed so.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub escaped: u32,
     /// Where literals end could not be told: everything is blanked that may be one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unclear: bool,
@@ -121,6 +168,8 @@ impl<'a> Sql<'a> {
             redacted: self.redacted,
             scs: self.scs,
             encoding: self.encoding,
+            converted: self.converted,
+            escaped: self.escaped,
             unclear: self.unclear,
         }
     }
@@ -137,6 +186,8 @@ impl<'a> Sql<'a> {
             redacted: self.redacted,
             scs: self.scs,
             encoding: self.encoding,
+            converted: self.converted,
+            escaped: self.escaped,
             unclear: self.unclear,
         }
     }
@@ -161,7 +212,7 @@ pub enum Parameter<'a> {
     Text(Text<'a>),
     /// HMAC-SHA-256 of the value as text under a key of this log (its first 16 bytes, in hexadecimal).
     Hashed(Cow<'a, str>),
-    /// A binary value of a type that is not decoded: hexadecimal.
+    /// A binary value of a type that is not decoded, or one sent as text that is none in the session's encoding: hexadecimal.
     Binary {
         /// The type's OID, 0 if not known.
         oid: u32,
@@ -249,8 +300,14 @@ pub struct Outcome<'a> {
     /// The command tags of a simple query, or the one of an Execute (`SELECT 1`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Text<'a>>,
-    /// Rows, summed over the tags.
+    /// Rows returned or changed: of each command what its tag counts, or the rows that were sent, where those are more.
     pub rows: u64,
+    /// Rows sent to the client, also where no tag counts them: those of a portal executed in part, of a statement that failed later.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rows_sent: u64,
+    /// The same over all Executes of the portal until now, where there is more than this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub portal_rows_sent: Option<u64>,
     /// Bytes of the answer.
     pub bytes: u64,
     /// COPY data from the client.
@@ -271,6 +328,12 @@ pub struct Outcome<'a> {
 }
 
 impl Outcome<'_> {
+    /// Returns the rows returned or changed, of a portal those of all its Executes until now.
+    #[must_use]
+    pub fn rows_in_all(&self) -> u64 {
+        self.rows.max(self.portal_rows_sent.unwrap_or(0))
+    }
+
     /// Returns whether anything of the statement was executed, or may have been.
     #[must_use]
     pub fn was_executed(&self) -> bool {
@@ -344,51 +407,25 @@ impl Done {
     }
 }
 
-/// Text from outside: any bytes. Valid UTF-8 stays as it is; an invalid byte is written `\xNN`.
+/// Text from outside: any bytes. What is text in its encoding stays as it is; a byte that is none is written `\xNN`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Text<'a>(pub Cow<'a, str>);
 
 impl<'a> Text<'a> {
-    /// Takes bytes as they come.
+    /// Takes bytes as they come: UTF-8, as far as they are.
     #[must_use]
     pub fn of(bytes: &'a [u8]) -> Self {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Self(Cow::Borrowed(text)),
-            Err(_) => Self(Cow::Owned(escape(bytes))),
-        }
+        Self::of_encoded(bytes, Encoding::UTF8)
     }
 
-    /// The same of bytes that may be its own.
+    /// Takes bytes of a session with this encoding.
     #[must_use]
-    pub fn from_bytes(bytes: Cow<'a, [u8]>) -> Self {
-        match bytes {
-            Cow::Borrowed(bytes) => Self::of(bytes),
-            Cow::Owned(bytes) => {
-                let text = String::from_utf8(bytes);
-                Self(Cow::Owned(text.unwrap_or_else(|error| escape(error.as_bytes()))))
-            }
-        }
+    pub fn of_encoded(bytes: &'a [u8], encoding: Encoding) -> Self {
+        Self(encoding.decode(bytes, true).text)
     }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
-fn is_none(number: &u32) -> bool {
-    *number == 0
-}
-
-fn escape(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() + 16);
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            use std::fmt::Write as _;
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
 }

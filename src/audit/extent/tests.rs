@@ -4,7 +4,7 @@ use crate::audit::record::Record;
 use crate::audit::testing::{ended, outcome, record, statement, who};
 
 fn found(record: Record) -> Item {
-    Ok(Found { record, profile: None })
+    Ok(record)
 }
 
 /// An outcome that took so long.
@@ -28,7 +28,7 @@ fn gathered(extent: Extent, filter: &Filter, records: Vec<Record>) -> Vec<u64> {
     records.into_iter().for_each(|record| gather.take(found(record), &mut ready));
     assert!(ready.is_empty());
     gather.finish(&mut ready);
-    ready.into_iter().map(|item| item.unwrap().record.seq).collect()
+    ready.into_iter().map(|item| item.unwrap().seq).collect()
 }
 
 fn history() -> Vec<Record> {
@@ -97,7 +97,7 @@ fn what_is_held_back_is_bounded_and_the_rest_is_told() {
     assert!(!gather.wants_older());
     gather.finish(&mut ready);
     assert!(matches!(ready.pop_front(), Some(Err(ReadError::NotHeldBack { count: 5 }))));
-    let kept: Vec<_> = ready.into_iter().map(|item| item.unwrap().record.seq).collect();
+    let kept: Vec<_> = ready.into_iter().map(|item| item.unwrap().seq).collect();
     assert_eq!(kept, [6, 7, 8]);
 }
 
@@ -109,7 +109,6 @@ fn what_does_not_go_together_is_refused() {
             last,
             sort,
             limit,
-            profiles: false,
         };
         extent.check(&Filter::default())
     };

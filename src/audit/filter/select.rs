@@ -5,18 +5,16 @@
 //! search for a text finds what became of it, and one for a profile what happened under it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::texts::texts;
-use super::{Filter, is_origin, profile_of};
+use super::{Filter, is_origin};
 use crate::audit::encode::{TIME_LENGTH, timestamp};
-use crate::audit::event::{Event, Kind};
+use crate::audit::event::Event;
 use crate::audit::reading::Readings;
 use crate::audit::record::{EventName, Record, name_of};
 use crate::ids::{GrantId, SessionId};
-use crate::names::ProfileName;
 
 /// A selector's memory: the statements that have no outcome yet (few: those in flight), and the sessions that are wanted.
 #[derive(Debug, Default)]
@@ -27,9 +25,6 @@ pub struct Selector {
     sessions: HashSet<SessionId>,
     /// Where a profile or break-glass is asked for: the grants that were found to be of it.
     grants: HashSet<GrantId>,
-    /// Where that was wished for: the profiles of the grants seen so far, each name once.
-    profiles: Option<HashMap<GrantId, Arc<ProfileName>>>,
-    names: HashSet<Arc<ProfileName>>,
     /// Statements that are wanted if their outcome is what is asked for.
     held: HashMap<(SessionId, u64), Held>,
     /// Statements that were given out and whose outcome is wanted, too.
@@ -44,9 +39,6 @@ pub struct Selector {
 const MAX_HELD_BYTES: usize = 256 << 20;
 /// Held statements, given ones, sessions and grants, at most, of each.
 const MAX_REMEMBERED: usize = 1_000_000;
-
-/// Grants whose profiles are kept, at most.
-const MAX_PROFILES: usize = 200_000;
 
 /// A statement that waits for its outcome.
 #[derive(Debug)]
@@ -94,23 +86,6 @@ impl Selector {
         self.filter.by_grant().then_some(&self.grants)
     }
 
-    /// Keeps the profiles of grants from now on, for [`Selector::profile`].
-    pub(in crate::audit) fn keep_profiles(&mut self) {
-        self.profiles.get_or_insert_default();
-    }
-
-    /// Whether it keeps them.
-    pub(in crate::audit) fn keeps_profiles(&self) -> bool {
-        self.profiles.is_some()
-    }
-
-    /// The profile of the grant under which something happened, as far as it is known.
-    pub(in crate::audit) fn profile(&self, event: &Event<'_>) -> Option<Arc<ProfileName>> {
-        let own = || profile_of(event).cloned().map(Arc::new);
-        let known = event.grant().and_then(|grant| self.profiles.as_ref()?.get(grant).cloned());
-        known.or_else(own)
-    }
-
     /// Lets it know of a session that began, or a grant that came to be, before what it is to be offered.
     pub(in crate::audit) fn know(&mut self, event: &Event<'_>) {
         if let Event::SessionStarted(started) = event
@@ -123,26 +98,12 @@ impl Selector {
                 self.overfull = true;
             }
         }
-        if !is_origin(event.name()) {
-            return;
-        }
         if let Some(grant) = self.filter.wanted_grant(event).filter(|_| self.filter.by_grant()) {
             if self.grants.len() < MAX_REMEMBERED {
                 self.grants.insert(grant.clone());
             } else {
                 self.overfull = true;
             }
-        }
-        let (Some(profiles), Some(grant), Some(profile)) = (&mut self.profiles, event.grant(), profile_of(event)) else {
-            return;
-        };
-        if profiles.len() < MAX_PROFILES {
-            let name = match self.names.get(profile) {
-                Some(name) => Arc::clone(name),
-                None => Arc::new(profile.clone()),
-            };
-            self.names.insert(Arc::clone(&name));
-            profiles.insert(grant.clone(), name);
         }
     }
 
@@ -157,7 +118,7 @@ impl Selector {
         };
         let of_session = || field_of(line, br#""session":""#).is_some_and(|session| self.sessions.contains(session));
         let of_grant = || field_of(line, br#""grant":""#).is_some_and(|grant| self.grants.contains(grant));
-        is_origin(name)
+        (by_grant && is_origin(name))
             || (by_session && name == EventName::SessionStarted)
             || ((!by_session || of_session()) && (!by_grant || name == EventName::GrantJoined || of_grant()))
     }
@@ -186,7 +147,7 @@ impl Selector {
                 }
                 let unseen = !self.filter.has_content(&record, None, &mut self.readings);
                 // What is only prepared runs nothing, and has no outcome.
-                if unseen && (!self.filter.asks_for_commands() || statement.kind == Kind::Parse) {
+                if unseen && (!self.filter.asks_for_commands() || !statement.kind.executes()) {
                     return;
                 }
                 if result || (unseen && self.filter.in_time(&record)) {

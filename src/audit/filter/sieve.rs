@@ -22,8 +22,6 @@ use crate::names::{IdentityName, TargetName};
 #[derive(Debug)]
 pub(in crate::audit) struct Sieve {
     filter: Filter,
-    /// Records that say with which profile grants came to be are left, whatever is asked for.
-    pub(in crate::audit) keeps_profiles: bool,
     since: Option<String>,
     until: Option<String>,
     conditions: Vec<(Of, Condition)>,
@@ -73,7 +71,6 @@ impl Sieve {
             since: filter.since.and_then(written),
             until: filter.until.and_then(|until| until.checked_add(micro).ok()).and_then(written),
             conditions,
-            keeps_profiles: false,
             filter: filter.clone(),
         }
     }
@@ -108,13 +105,19 @@ impl Sieve {
     /// Whether an outcome's rows and duration may be what is asked for.
     fn measures(&self, line: &[u8]) -> bool {
         let filter = &self.filter;
-        let within = |field: &[u8], least: Option<u64>, most: Option<u64>| {
+        let within = |fields: &[&[u8]], least: Option<u64>, most: Option<u64>| {
             (least.is_none() && most.is_none())
-                || number_in(line, field)
+                || fields
+                    .iter()
+                    .filter_map(|field| number_in(line, field))
+                    .max()
                     .is_none_or(|found| least.is_none_or(|least| found >= least) && most.is_none_or(|most| found <= most))
         };
-        within(br#","rows":"#, filter.min_rows, filter.max_rows)
-            && within(br#","duration_us":"#, filter.min_duration_us, filter.max_duration_us)
+        within(
+            &[br#","rows":"#, br#","portal_rows_sent":"#],
+            filter.min_rows,
+            filter.max_rows,
+        ) && within(&[br#","duration_us":"#], filter.min_duration_us, filter.max_duration_us)
     }
 }
 
@@ -219,7 +222,7 @@ impl<'s, 'l> Sifting<'s, 'l> {
         let Some(name) = str::from_utf8(event).ok().and_then(|event| event.parse::<EventName>().ok()) else {
             return true;
         };
-        let says_origin = (self.sieve.keeps_profiles || filter.by_grant()) && is_origin(name);
+        let says_origin = filter.by_grant() && is_origin(name);
         if says_origin || (filter.by_session() && name == EventName::SessionStarted) {
             return true;
         }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::audit::event::{Event, Reloaded};
-use crate::audit::testing::{all, record, statement, who};
+use crate::audit::testing::record;
 use crate::audit::{Journal, Settings};
 use crate::clock::Clock;
 
@@ -9,7 +9,6 @@ const NEW: Extent = Extent {
     last: None,
     sort: None,
     limit: None,
-    profiles: false,
 };
 
 /// Follows it from its beginning on.
@@ -39,7 +38,7 @@ fn open(dir: &Path) -> Journal {
 async fn next(follow: &mut Follow) -> String {
     loop {
         let item = tokio::time::timeout(Duration::from_secs(10), follow.next()).await.unwrap();
-        match item.unwrap().unwrap().record.event {
+        match item.unwrap().unwrap().event {
             Event::Reloaded(reloaded) => return reloaded.detail,
             Event::SegmentBegan(_) | Event::Checkpoint(_) => {}
             other => panic!("{other:?}"),
@@ -85,7 +84,7 @@ async fn history_ends() {
         journal.record(&note(&number.to_string())).await.unwrap();
     }
     let history = follow(dir.path(), &Filter::default(), Extent::default()).unwrap();
-    let found: Vec<_> = history.into_stream().map(|found| found.unwrap().record.seq).collect().await;
+    let found: Vec<_> = history.into_stream().map(|found| found.unwrap().seq).collect().await;
     // With the segment's first line, and perhaps a checkpoint.
     assert!(found.len() > 1000);
     assert!(found.iter().copied().eq(1..=found.len() as u64));
@@ -102,7 +101,7 @@ async fn a_busy_log_is_read_whole() {
         }
     });
     for seq in 1..=2000 {
-        assert_eq!(all.next().await.unwrap().unwrap().record.seq, seq);
+        assert_eq!(all.next().await.unwrap().unwrap().seq, seq);
     }
     writer.await.unwrap();
 }
@@ -158,7 +157,7 @@ async fn the_newest_are_found_however_far_back_they_are() {
         let mut found = follow(dir.path(), &Filter::default(), newest(last)).unwrap();
         let mut seqs = Vec::new();
         while let Some(item) = found.next().await {
-            seqs.push(item.unwrap().record.seq);
+            seqs.push(item.unwrap().seq);
         }
         let first = 90_u64.saturating_sub(u64::from(last)) + 1;
         assert!(seqs.iter().copied().eq(first..=90), "{last}: {seqs:?}");
@@ -182,65 +181,7 @@ async fn no_more_are_given_than_were_asked_for() {
     };
     let mut found = follow(dir.path(), &Filter::default(), four).unwrap();
     for seq in 1..=4 {
-        assert_eq!(found.next().await.unwrap().unwrap().record.seq, seq);
+        assert_eq!(found.next().await.unwrap().unwrap().seq, seq);
     }
     assert!(found.next().await.is_none());
-}
-
-#[tokio::test]
-async fn a_record_comes_with_the_profile_of_its_grant_wherever_that_stands() {
-    let dir = tempfile::tempdir().unwrap();
-    let (ana, ben) = (who(1, "ana"), who(2, "ben"));
-    let changed = |who: &crate::audit::event::Who, profile: &str| {
-        let made = all().into_iter().find_map(|event| match event {
-            Event::GrantChanged(change) => Some(change.into_owned()),
-            _ => None,
-        });
-        Event::GrantChanged(std::borrow::Cow::Owned(crate::audit::event::GrantChanged {
-            grant: who.grant.clone(),
-            identity: who.identity.clone(),
-            profile: Some(profile.parse().unwrap()),
-            ..made.unwrap()
-        }))
-    };
-    let lines = [
-        changed(&ana, "read-only"),
-        changed(&ben, "read-write"),
-        statement(&ana, 1, "SELECT 1", &[]),
-        statement(&ben, 1, "SELECT 2", &[]),
-        statement(&who(3, "kim"), 1, "SELECT 3", &[]),
-    ];
-    let text: String = (1..)
-        .zip(lines)
-        .map(|(seq, event)| record(seq, event).json() + "\n")
-        .collect();
-    std::fs::write(dir.path().join("audit-000001.jsonl"), text).unwrap();
-    let statements = Filter {
-        event: Some(crate::audit::EventName::Statement),
-        ..Filter::default()
-    };
-    let of = async |filter: &Filter, profiles| {
-        let extent = Extent {
-            profiles,
-            ..Extent::default()
-        };
-        let (mut found, mut told) = (follow(dir.path(), filter, extent).unwrap(), Vec::new());
-        while let Some(item) = found.next().await {
-            let item = item.unwrap();
-            let profile = item.profile.as_ref().map_or("-".to_owned(), ToString::to_string);
-            assert_eq!(item.json().contains(&format!(r#","profile":"{profile}"}}"#)), profile != "-");
-            told.push((item.record.seq, profile));
-        }
-        told
-    };
-    let named = |seq, profile: &str| (seq, profile.to_owned());
-    let all = [named(3, "read-only"), named(4, "read-write"), named(5, "-")];
-    assert_eq!(of(&statements, true).await, all);
-    assert_eq!(of(&statements, false).await, [named(3, "-"), named(4, "-"), named(5, "-")]);
-    // The same decides what is found.
-    let read_write = Filter {
-        profile: Some("read-write".parse().unwrap()),
-        ..statements
-    };
-    assert_eq!(of(&read_write, true).await, [named(4, "read-write")]);
 }

@@ -211,7 +211,12 @@ impl Demand {
         if let Some(grants) = grants.filter(|grants| grants.len() <= SESSIONS) {
             let known = grants.iter().map(|grant| term(GRANT, grant.as_str().as_bytes()));
             // Those have by themselves what is asked for.
-            let own = [EventName::GrantChanged, EventName::GrantJoined, EventName::RequestChanged];
+            let own = [
+                EventName::GrantChanged,
+                EventName::GrantJoined,
+                EventName::RequestChanged,
+                EventName::SessionStarted,
+            ];
             let own = own.map(|name| term(EVENT, name.as_str().as_bytes()));
             names.push(known.chain(own).collect());
         }

@@ -414,8 +414,8 @@ async fn following_uses_it_too() {
         ..Filter::default()
     };
     let mut found = follow(dir.path(), &filter, Extent::default()).unwrap();
-    assert_eq!(found.next().await.unwrap().unwrap().record.seq, 153);
-    assert_eq!(found.next().await.unwrap().unwrap().record.seq, 154);
+    assert_eq!(found.next().await.unwrap().unwrap().seq, 153);
+    assert_eq!(found.next().await.unwrap().unwrap().seq, 154);
 }
 
 /// An index is signed by nobody: what it says may cost a search a record, and never a report.

@@ -107,7 +107,6 @@ impl Part {
                 .limit
                 .filter(|_| self.sort.is_some())
                 .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
-            profiles: false,
         }
     }
 }
@@ -326,7 +325,7 @@ fn classes() -> impl TypedValueParser<Value = Class> {
 }
 
 fn kinds() -> impl TypedValueParser<Value = Kind> {
-    PossibleValuesParser::new(["query", "parse", "execute", "function_call"]).try_map(named)
+    PossibleValuesParser::new(Kind::ALL.map(Kind::name)).try_map(named)
 }
 
 /// A name as it stands in the log.

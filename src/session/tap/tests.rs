@@ -21,6 +21,7 @@ fn tap() -> Tap {
         grant: GrantId::from_random([2; 10]),
         identity: "ana@example.com".parse().unwrap(),
         target: "orders".parse().unwrap(),
+        profile: None,
     };
     Tap::new(Arc::new(who), keep(), Clock::manual("2026-11-23T09:05:07Z".parse().unwrap()))
 }
