@@ -72,7 +72,7 @@ fn what_was_undone_skipped_or_only_prepared_is_told_as_such() {
     let ana = who(1, "ana");
     let mut parse = statement(&ana, 1, "SELECT $1", &[]);
     if let Event::Statement(statement) = &mut parse {
-        statement.kind = Kind::Parse;
+        statement.kind = crate::audit::event::Kind::Parse;
     }
     let events = [
         parse,
