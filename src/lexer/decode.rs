@@ -66,12 +66,14 @@ impl Encoding {
             Conversion::Iso(standard) => decoding.iso(standard, bytes),
             Conversion::Windows(standard) => decoding.windows(standard, bytes),
             Conversion::Standard(standard) => decoding.standard(standard, bytes, whole),
-            Conversion::Ascii => bytes.chunk_by(|a, b| a.is_ascii() == b.is_ascii()).for_each(|run| {
-                match std::str::from_utf8(run) {
-                    Ok(text) if text.is_ascii() => decoding.text.push_str(text),
-                    _ => decoding.escape(run),
-                }
-            }),
+            Conversion::Ascii => {
+                bytes
+                    .chunk_by(|a, b| a.is_ascii() == b.is_ascii())
+                    .for_each(|run| match std::str::from_utf8(run) {
+                        Ok(text) if text.is_ascii() => decoding.text.push_str(text),
+                        _ => decoding.escape(run),
+                    })
+            }
         }
         Decoded {
             text: Cow::Owned(decoding.text),

@@ -18,8 +18,8 @@ use std::sync::atomic::Ordering;
 
 use super::book::{Book, Lookup};
 use named::{as_the_server_does, portal_or_statement};
-use records::{blank, no_outcome, of_portal};
 pub(super) use records::LastWord;
+use records::{blank, no_outcome, of_portal};
 
 use super::guard::Guard;
 use super::lexer_settings::TrackedSettings;

@@ -47,7 +47,10 @@ mod tests {
         assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
         let mapped = canonical("[::ffff:10.0.0.1]:5000".parse().unwrap());
         assert_eq!(mapped.to_string(), "10.0.0.1:5000");
-        assert_eq!(canonical("[2001:db8::1]:5000".parse().unwrap()).to_string(), "[2001:db8::1]:5000");
+        assert_eq!(
+            canonical("[2001:db8::1]:5000".parse().unwrap()).to_string(),
+            "[2001:db8::1]:5000"
+        );
         assert_eq!(network("2001:db8::1").to_string(), "2001:db8::/64");
         assert_eq!(network("10.0.0.1").to_string(), "10.0.0.1");
     }

@@ -108,7 +108,11 @@ pub(super) fn outcome(out: &mut Vec<u8>, outcome: &Outcome<'_>) -> Result<(), Er
         out.push(b']');
     }
     number(out, br#","rows":"#, outcome.rows);
-    optional(out, br#","rows_sent":"#, (outcome.rows_sent != 0).then_some(outcome.rows_sent));
+    optional(
+        out,
+        br#","rows_sent":"#,
+        (outcome.rows_sent != 0).then_some(outcome.rows_sent),
+    );
     optional(out, br#","portal_rows_sent":"#, outcome.portal_rows_sent);
     number(out, br#","bytes":"#, outcome.bytes);
     optional(out, br#","copy_in_bytes":"#, outcome.copy_in_bytes);

@@ -1,6 +1,7 @@
 //! A session's story: everything that belongs to it, in order, with its sums; and nothing raw.
 
 use super::*;
+use crate::audit::event::Kind;
 use crate::audit::testing::{all, ended, outcome, record, rolled_back, skipped, statement, who};
 
 #[test]

@@ -148,7 +148,9 @@ pub(super) fn settle(
         rows,
         rows_sent,
         portal_rows_sent: match head {
-            Pending::Execute { portal, .. } => portal.as_ref().and_then(|portal| portal.sent(rows_sent, done == Done::Suspended)),
+            Pending::Execute { portal, .. } => portal
+                .as_ref()
+                .and_then(|portal| portal.sent(rows_sent, done == Done::Suspended)),
             _ => None,
         },
         bytes: answer.bytes,

@@ -484,7 +484,10 @@ fn rows_are_those_sent_where_no_tag_counts_more() {
         (&[(4, b'C', b"EXPLAIN\0")], (4, 4)),
         // What was changed before the error is not less for what was sent.
         (&[(0, b'C', b"UPDATE 5\0"), (3, b'E', ERROR)], (8, 3)),
-        (&[(0, b'C', b"UPDATE 5\0"), (3, b'C', b"SELECT 3\0"), (1, b'C', b"SHOW\0")], (9, 4)),
+        (
+            &[(0, b'C', b"UPDATE 5\0"), (3, b'C', b"SELECT 3\0"), (1, b'C', b"SHOW\0")],
+            (9, 4),
+        ),
         (&[(0, b'C', b"MOVE 9\0")], (9, 0)),
     ];
     for (answers, expected) in cases {
@@ -528,7 +531,7 @@ fn rows_that_came_before_the_end_are_told_of_what_has_no_answer() {
 #[test]
 fn an_error_is_that_of_the_message_that_caused_it() {
     let mut book = Book::default();
-    let mut failing = |book: &mut Book| {
+    let failing = |book: &mut Book| {
         let mut all = Vec::new();
         book.answer(b'E', ERROR, |settled| {
             let kind = settled.failing.map(|failing| failing.kind);
@@ -538,7 +541,13 @@ fn an_error_is_that_of_the_message_that_caused_it() {
         all
     };
     let skipped = (2, None, Done::Skipped, false);
-    for (messages, kind) in [(1, Kind::Bind), (2, Kind::Describe), (3, Kind::Close), (4, Kind::Close), (5, Kind::Parse)] {
+    for (messages, kind) in [
+        (1, Kind::Bind),
+        (2, Kind::Describe),
+        (3, Kind::Close),
+        (4, Kind::Close),
+        (5, Kind::Parse),
+    ] {
         match messages {
             1 => {
                 book.bind(now(), b"p", portal());
