@@ -10,8 +10,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 mod statement;
+mod text;
 
-pub use statement::{Done, Kind, Outcome, Parameter, RolledBack, Sql, Statement, Text, TransactionChanged, TransactionStatus};
+pub use statement::{Done, Kind, Outcome, Parameter, RolledBack, Statement, TransactionChanged, TransactionStatus};
+pub use text::{Sql, Text};
 
 use super::chain::Link;
 use super::checkpoint::Checkpoint;

@@ -308,6 +308,39 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_read_as_what_it_was_converted_to_where_that_is_certain() {
+        let latin9 = LexerSettings {
+            encoding: Encoding::of_name(b"LATIN9"),
+            ..LexerSettings::default()
+        };
+        let text = b"SELECT '\xa4'";
+        let key = ValueKey::for_test();
+        let sql = |settled| {
+            let beginning = Beginning::of(text, 1000, text.len() as u64);
+            Sql::of(&beginning, latin9.encoding, || Hashes::of(text, &key)).under(latin9, settled, text)
+        };
+        assert_eq!((&*sql(true).text.0, &*sql(false).text.0), ("SELECT '€'", "SELECT '€'"));
+        assert_eq!(sql(true).settings(), Some(LexerSettings::default()));
+        assert_eq!(sql(false).settings(), Some(latin9));
+        // Secrets are found in the bytes, and what is left of them is text.
+        let beginning = Beginning::of(b"ALTER ROLE \"\xa4\" PASSWORD '\xa4\xa4'", 1000, 28);
+        let (sql, _) = Sql::redacted(&beginning, latin9, || Hashes::of(text, &key));
+        assert_eq!((&*sql.text.0, sql.redacted), ("ALTER ROLE \"€\" PASSWORD '***'", 1));
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_told_from_one_that_looks_like_it() {
+        let value = |bytes: &'static [u8], max| Parameter::text(25, bytes, max, Encoding::UTF8);
+        assert_eq!(value(br"\xa4", 9), Parameter::Text(Text::of(br"\xa4")));
+        let hex = Cow::Borrowed("a4");
+        assert_eq!(value(b"\xa4", 9), Parameter::Binary { oid: 25, hex });
+        let long = Parameter::long(b"\xa4", Some(Encoding::of_name(b"LATIN9")), 9, "".into());
+        assert!(matches!(long, Parameter::Long { start, .. } if start.0 == "€"));
+        let long = Parameter::long(b"\xa4", Some(Encoding::UTF8), 9, "".into());
+        assert!(matches!(long, Parameter::Long { start, .. } if start.0 == "\\xa4"));
+    }
+
+    #[test]
     fn a_text_with_secrets_has_a_keyed_hash_alone() {
         let text = b"ALTER ROLE a PASSWORD 'x'; SELECT 'y'";
         let keyed = ValueKey::for_test().hash_text(text);

@@ -341,7 +341,7 @@ fn not_connected(error: ConnectError, target: &TargetName) -> Denied {
     }
 }
 
-/// How many tables the session is shown through masks.
+/// Returns how many tables the session is shown through masks.
 fn masked_tables(opened: &Opened) -> u64 {
     let profile = opened.who.profile.clone();
     opened.room.masked.get(&profile).map_or(0, |masked| masked.count())

@@ -328,7 +328,7 @@ impl Book {
         self.answer.rows_copied += u64::from(whole);
     }
 
-    /// So many rows, or messages of a COPY, of those counted last did not go to the client after all.
+    /// Takes off so many rows, or messages of a COPY, that were counted and did not go to the client after all.
     pub(super) fn not_sent(&mut self, rows: u64) {
         let answer = &mut self.answer;
         let counted = if answer.rows_copied > 0 {
@@ -339,7 +339,7 @@ impl Book {
         *counted = counted.saturating_sub(rows);
     }
 
-    /// Whether the server answers a Query: that ends with its ReadyForQuery and not with each command.
+    /// Returns whether the server answers a Query, which ends with its ReadyForQuery and not with each command.
     pub(super) fn answers_query(&self) -> bool {
         matches!(self.pending.front(), Some(Pending::Query { .. }))
     }

@@ -5,16 +5,18 @@
 mod bound;
 mod deallocate;
 mod follow;
+mod portal;
 mod words;
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub(super) use bound::FollowValues;
 use bound::Part;
 pub(super) use deallocate::deallocated;
 pub(super) use follow::Follow;
+pub(super) use portal::Portal;
 use words::Words;
 
 use crate::audit::event::{Parameter, Sql, Text};
@@ -214,32 +216,6 @@ impl Prepared {
         let types = self.described.get().unwrap_or(&self.given);
         let (whole, _) = types.as_chunks::<4>();
         whole.get(index).map_or(0, |oid| u32::from_be_bytes(*oid))
-    }
-}
-
-/// A portal: a statement with its parameters.
-#[derive(Debug)]
-pub(super) struct Portal {
-    /// The name of the statement, as far as the server tells names apart; its text where the gate has seen it.
-    pub(super) name: Box<[u8]>,
-    pub(super) prepared: Option<Arc<Prepared>>,
-    pub(super) uncertain: AtomicBool,
-    pub(super) parameters: Vec<Parameter<'static>>,
-    /// Set when not all parameters are listed.
-    pub(super) parameter_count: Option<u32>,
-    /// Executed in part: more rows are to be had.
-    pub(super) executed: AtomicBool,
-    /// Rows that were sent of it.
-    pub(super) rows_sent: AtomicU64,
-    /// Held for its count alone.
-    pub(super) _weight: Weight,
-}
-
-impl Portal {
-    /// Counts rows that an Execute of it sent; returns how many all of them sent, where there is more than one or will be.
-    pub(super) fn sent(&self, rows: u64, suspended: bool) -> Option<u64> {
-        let before = self.rows_sent.fetch_add(rows, Ordering::Relaxed);
-        (before > 0 || suspended).then(|| before.saturating_add(rows))
     }
 }
 

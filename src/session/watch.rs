@@ -226,7 +226,7 @@ fn reason(stop: Stop, relay: &Relay, limits: &Limits) -> Ending {
     }
 }
 
-/// The target is gone: by its own words, or without any that a client takes as the end.
+/// Returns the ending for a target that is gone: by its own words, or without any that a client takes as the end.
 fn target_gone(last: Option<&LastWord>, limits: &Limits) -> Ending {
     match last.filter(|last| last.fatal) {
         Some(last) => Ending::TargetClosed {
@@ -239,7 +239,7 @@ fn target_gone(last: Option<&LastWord>, limits: &Limits) -> Ending {
     }
 }
 
-/// The words for the record: those the client was given, by the gate or by the target.
+/// Returns the words for the record: those the client was given, by the gate or by the target.
 fn detail(ending: &Ending, last: Option<&LastWord>) -> Option<String> {
     let ours = match ending {
         Ending::TargetClosed { message, .. } => return Some(message.clone()),

@@ -47,7 +47,7 @@ pub(crate) fn found(gate: &Gate, conditions: &[&str]) -> Vec<Value> {
 
 /// Whether the parts are there, in this order.
 #[track_caller]
-fn in_order(text: &str, parts: &[&str]) {
+pub(crate) fn in_order(text: &str, parts: &[&str]) {
     let mut rest = text;
     for part in parts {
         let at = rest.find(part).unwrap_or_else(|| panic!("no `{part}` there in:\n{text}"));
@@ -92,12 +92,12 @@ async fn a_session_is_told_from_its_request_to_its_end() {
     in_order(
         &story,
         &[
-            &format!("Session {session} of ana on shop, under grant gr_"),
+            &format!("Session {session} of ana on shop/read-write, under grant gr_"),
             &format!("submitted {write} read-write on shop by ana: bug 17 [testers-ask]"),
             &format!("approved {write} read-write on shop by lea: as discussed [leads-approve]"),
             "activated gr_",
             " read-write on shop",
-            "on shop from 127.0.0.1 (psql, TLS TLSv1.3) until",
+            "on shop/read-write from 127.0.0.1 (psql, TLS TLSv1.3) until",
             &format!("#1 {update}"),
             "-> #1 completed UPDATE 1, 1 rows",
             "#2 SELECT 1/0 FROM orders",

@@ -1,6 +1,7 @@
 //! A session's story: everything that belongs to it, in order, with its sums; and nothing raw.
 
 use super::*;
+use crate::audit::event::Kind;
 use crate::audit::testing::{all, ended, outcome, record, rolled_back, skipped, statement, who};
 
 #[test]
@@ -72,7 +73,7 @@ fn what_was_undone_skipped_or_only_prepared_is_told_as_such() {
     let ana = who(1, "ana");
     let mut parse = statement(&ana, 1, "SELECT $1", &[]);
     if let Event::Statement(statement) = &mut parse {
-        statement.kind = crate::audit::event::Kind::Parse;
+        statement.kind = Kind::Parse;
     }
     let events = [
         parse,

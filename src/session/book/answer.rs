@@ -107,7 +107,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// A command has ended, with a tag that counts so many rows.
+    /// Ends a command whose tag counts so many rows.
     pub(super) fn command_ended(&mut self, counted: u64) {
         let sent = self.rows_sent - self.rows_ended;
         self.rows = self.rows.saturating_add(counted.max(sent));
@@ -117,7 +117,7 @@ impl Answer {
         self.rows_ended = self.rows_sent;
     }
 
-    /// The answer has ended, wherever its command was: its rows, and those of them that were sent.
+    /// Ends the answer, wherever its command was. Returns its rows, and those that were sent.
     pub(super) fn rows(&mut self) -> (u64, u64) {
         self.rows_sent += std::mem::take(&mut self.rows_copied);
         let sent = self.rows_sent - self.rows_ended;

@@ -170,7 +170,7 @@ impl Book {
         refused
     }
 
-    /// The message at the head, where it is no statement and failed: what is known of it goes on record with its error.
+    /// Returns what is known of the message at the head, where it is no statement and failed: it goes on record with its error.
     pub(super) fn failing(&self, head: &Pending, done: Done) -> Option<Box<Failing>> {
         if done != Done::Failed {
             return None;
@@ -202,7 +202,7 @@ impl Book {
         Some(Box::new(failing))
     }
 
-    /// A message about a portal, which all that came before it have been answered by now.
+    /// Returns a message about a portal. All that came before it is answered by now, so the name stands for what it did then.
     fn of_portal(&self, kind: Kind, name: &[u8]) -> Failing {
         let portal = self.portals.get(name);
         Failing {

@@ -531,7 +531,7 @@ fn rows_that_came_before_the_end_are_told_of_what_has_no_answer() {
 #[test]
 fn an_error_is_that_of_the_message_that_caused_it() {
     let mut book = Book::default();
-    let mut failing = |book: &mut Book| {
+    let failing = |book: &mut Book| {
         let mut all = Vec::new();
         book.answer(b'E', ERROR, |settled| {
             let kind = settled.failing.map(|failing| failing.kind);

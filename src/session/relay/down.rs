@@ -266,8 +266,8 @@ impl Down {
         }
     }
 
-    /// Rows in the chunk, or messages of a COPY, that will not be written any more, of the answer that has not come to its end: the
-    /// client gets no more than the message at work.
+    /// Returns how many rows of the open answer, or messages of its COPY, are in the chunk and will not be written any more: the client
+    /// gets no more than the message at work.
     pub(in crate::session) fn rows_left(&self, tap: &Tap) -> u64 {
         let begun = self.inserted.as_ref().filter(|insert| insert.sent > 0);
         let Some(from) = begun.map(|insert| insert.at).or_else(|| self.next_boundary()) else {

@@ -13,7 +13,7 @@ use crate::session::book::Settled;
 use crate::wire::frame::Piece;
 
 impl Tap {
-    /// Whether the next error of the target is for a refused message: then it must be here whole.
+    /// Returns whether the next error of the target is for a refused message: then it must be here whole.
     pub(in crate::session) fn refusal_due(&self) -> bool {
         self.book.refusal().is_some()
     }
@@ -40,7 +40,7 @@ impl Tap {
         None
     }
 
-    /// The same of what the client does not get any more.
+    /// Takes the next piece of what the client does not get any more.
     pub(in crate::session) fn target_unsent(&mut self, piece: &Piece<'_>, now: &mut Option<Moment>) {
         match piece.tag {
             b'D' | b'd' => self.answered(piece, now),
@@ -48,12 +48,12 @@ impl Tap {
         }
     }
 
-    /// So many rows, or messages of a COPY, of those taken last did not go to the client after all.
+    /// Takes off so many rows, or messages of a COPY, that were counted and did not go to the client after all.
     pub(in crate::session) fn not_sent(&mut self, rows: u64) {
         self.book.not_sent(rows);
     }
 
-    /// Whether this message is the last one of an answer, which settles it.
+    /// Returns whether a message of this type is the last one of an answer, and settles it.
     pub(in crate::session) fn settles(&self, tag: u8) -> bool {
         match tag {
             b'Z' => true,
@@ -73,9 +73,10 @@ impl Tap {
         self.answered(piece, now);
         let tag = piece.tag;
         let body = self.from_target.add(piece, MOST_ANSWER)?;
-        if tag == b'E' {
-            self.last_word = LastWord::of_error(body, self.settings.encoding());
-        }
+        // Whatever follows a last word shows that it was none.
+        self.last_word = (tag == b'E')
+            .then(|| LastWord::of_error(body, self.settings.encoding()))
+            .flatten();
         let Self {
             book,
             outcomes,
@@ -124,7 +125,7 @@ impl Tap {
         refused
     }
 
-    /// A server that stops at once says so in a warning, and nothing more.
+    /// Keeps a warning by which a server says that it stops at once; it says nothing more then.
     fn noticed(&mut self, piece: &Piece<'_>) {
         if let Some(last) = piece
             .whole()
@@ -142,7 +143,7 @@ impl super::Totals {
     }
 }
 
-/// The number of a message that gets one because it failed. Its intent is no forwarded one's: nobody waits for it.
+/// Gives a message a number because it failed. It has been forwarded, so its record waits for nothing.
 pub(super) fn late_number(number: &mut u64, written: &mut u64, failed: &mut Vec<u64>) -> u64 {
     let all_written = written == number;
     *number += 1;

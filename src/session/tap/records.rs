@@ -76,7 +76,7 @@ pub(super) fn record(outcomes: &mut Batch, who: &Who, settled: &Settled, now: Mo
     outcomes.push(now.time, &Event::Outcome(outcome));
 }
 
-/// A message that has no record but for its failure: what it was, before what became of it.
+/// Records the message that failed and would have no record else, before its outcome.
 pub(super) fn failing(outcomes: &mut Batch, who: &Who, (number, failing): (u64, &Failing), encoding: Encoding, now: Moment) {
     let mut statement = blank(who, number, failing.kind);
     if let Some(portal) = &failing.portal {
@@ -90,7 +90,7 @@ pub(super) fn failing(outcomes: &mut Batch, who: &Who, (number, failing): (u64, 
     outcomes.push(now.time, &Event::Statement(statement));
 }
 
-/// What is known of a portal.
+/// Fills in what is known of a portal.
 pub(super) fn of_portal<'p>(statement: &mut Statement<'p>, portal: &'p Portal, encoding: Encoding) {
     statement.sql = portal.prepared.as_ref().map(|prepared| prepared.read.sql.borrowed());
     statement.opaque = portal.prepared.as_ref().is_some_and(|prepared| prepared.read.opaque);

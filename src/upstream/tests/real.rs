@@ -232,7 +232,7 @@ async fn a_server_without_tls_and_what_clients_ask_for() {
             frame.starts_with(b"E") && String::from_utf8_lossy(frame).contains(&format!("C{code}\0")),
             "{frame:?}"
         );
-        assert_eq!((ending.as_str(), said.as_str()), ("target_closed", code));
+        assert_eq!((ending, said.as_str()), ("target_closed", code));
     }
     // What names another user or database, or ends the packet early, is not sent.
     let odd = [
