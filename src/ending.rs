@@ -320,7 +320,12 @@ pub enum Ending {
         disk_full: bool,
     },
     /// The target closed the session and said why; its own words went to the client.
-    TargetClosed,
+    TargetClosed {
+        /// Its SQLSTATE.
+        sqlstate: String,
+        /// Its message.
+        message: String,
+    },
     /// The connection to the target broke without a word, or it sent what the protocol does not allow.
     TargetLost {
         /// The target.
@@ -452,18 +457,26 @@ impl Ending {
             Self::Idle { .. } => "idle",
             Self::Drained => "drained",
             Self::AuditFailed { .. } => "audit_failed",
-            Self::TargetClosed => "target_closed",
+            Self::TargetClosed { .. } => "target_closed",
             Self::TargetLost { .. } => "target_lost",
             Self::GateFault => "gate_fault",
             Self::GateDied => "gate_died",
         }
     }
 
-    /// The SQLSTATE; the same as in [`Ending::words`] where there are words.
+    /// The SQLSTATE: the target's, where that ended it; the same as in [`Ending::words`] where there are words.
     #[must_use]
-    pub fn sqlstate(&self) -> &'static str {
+    pub fn sqlstate(&self) -> &str {
         match self {
-            Self::Quit | Self::TargetClosed => "00000",
+            Self::TargetClosed { sqlstate, .. } => sqlstate,
+            other => other.code(),
+        }
+    }
+
+    /// The SQLSTATE of the gate's own words, `00000` where there are none.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Quit | Self::TargetClosed { .. } => "00000",
             // read_only_sql_transaction, as the server has it.
             Self::RoleNotMade { read_only: true, .. } => "25006",
             Self::Disconnected | Self::TargetRefused { .. } | Self::RoleNotMade { .. } | Self::TargetLost { .. } => "08006",

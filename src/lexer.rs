@@ -8,11 +8,13 @@
 //!
 //! INVARIANT: whatever the bytes, each call of [`Lexer::next`] gets on, tokens do not overlap, and one that has no end says so.
 
+mod decode;
 mod encoding;
 mod settings;
 mod token;
 mod value;
 
+pub use decode::Decoded;
 pub use encoding::Encoding;
 pub use settings::{Backslashes, LexerSettings};
 pub use token::{Kind, Token};

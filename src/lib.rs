@@ -3,7 +3,7 @@
 //! A wire-protocol gate in front of QA databases. This page is the table of contents, in layer order: a module imports only
 //! from those above it (`tests/architecture.rs` holds the exact graph).
 //!
-//! - [`causes`], [`clock`], [`folder_lock`], [`duration`], [`ids`], [`visible`], [`names`], [`secret`]: the nouns
+//! - [`causes`], [`clock`], [`folder_lock`], [`duration`], [`times`], [`columns`], [`ids`], [`visible`], [`names`], [`secret`]: the nouns
 //! - [`diagnostics`]: the gate's own messages, which hold nothing up
 //! - [`supervision`]: the tasks and threads whose end is noticed
 //! - [`ending`]: why sessions end, with SQLSTATE and words (pure)
@@ -43,6 +43,7 @@ pub mod audit;
 pub mod causes;
 pub mod cli;
 pub mod clock;
+pub mod columns;
 pub mod config;
 pub mod control;
 pub mod diagnostics;
@@ -74,6 +75,7 @@ pub mod secret;
 pub mod session;
 pub mod strangers;
 pub mod supervision;
+pub mod times;
 pub mod tls;
 pub mod upstream;
 pub mod visible;

@@ -21,6 +21,8 @@ const LAYERS: &[(&str, &str)] = &[
     ("clock", ""),
     ("folder_lock", ""),
     ("duration", ""),
+    ("times", "duration"),
+    ("columns", ""),
     ("ids", ""),
     ("visible", ""),
     ("names", "visible"),
@@ -38,8 +40,11 @@ const LAYERS: &[(&str, &str)] = &[
     ("identity", "causes names secret tls"),
     ("metrics", "names"),
     ("quota", "names"),
-    ("audit", "causes clock folder_lock ids names supervision ending lexer visible"),
-    ("evidence", "ids names audit visible"),
+    (
+        "audit",
+        "causes clock folder_lock times ids names supervision ending lexer visible",
+    ),
+    ("evidence", "columns ids names audit visible"),
     ("rails", "names ending lexer audit"),
     ("policy", "names identity request"),
     (
@@ -81,14 +86,15 @@ const LAYERS: &[(&str, &str)] = &[
     ("lab", "secret tls"),
     (
         "cli",
-        "clock duration ids names secret diagnostics supervision grant request identity tls policy audit evidence ledger provision session control config app lab visible",
+        "clock duration times columns ids names secret diagnostics supervision grant request identity tls policy audit evidence ledger provision session control config app lab visible",
     ),
     ("fuzzing", "wire scram lexer identity audit rails config visible"),
 ];
 
 /// No task, socket, file, clock or randomness: what these need comes as an argument.
 const PURE: &[&str] = &[
-    "duration", "ids", "names", "visible", "ending", "wire", "scram", "lexer", "grant", "request", "rails", "rights", "policy",
+    "duration", "times", "columns", "ids", "names", "visible", "ending", "wire", "scram", "lexer", "grant", "request", "rails",
+    "rights", "policy",
 ];
 const IMPURE: &[&str] = &[
     "async ",

@@ -37,7 +37,6 @@ impl Desk {
         match self.prove(token, client).await {
             Ok(visitor) => Ok(visitor),
             Err(TokenError { claimed, detail }) => {
-                let client = client.map(|client| client.to_canonical());
                 let refused = IdentityRefused { client, claimed, detail };
                 let event = Event::IdentityRefused(Cow::Owned(refused));
                 self.0.refusals.record(client, event.name().as_str(), &event).await;
@@ -49,7 +48,6 @@ impl Desk {
     /// As [`Desk::identify`], for a caller that puts a failure on record itself.
     pub async fn prove(&self, token: &Secret<String>, client: Option<IpAddr>) -> Result<Visitor, TokenError> {
         let identity = self.identity(token).await?;
-        let client = client.map(|client| client.to_canonical());
         Ok(Visitor { identity, client })
     }
 

@@ -99,7 +99,7 @@ impl Desk {
                 target: grant.target().clone(),
                 profile: grant.profile().cloned(),
                 reason: reason.to_owned(),
-                client: who.client.map(|client| client.to_canonical()),
+                client: who.client,
             }));
             self.0.journal.record(&event).await.map_err(LedgerError::from)?;
         }

@@ -70,7 +70,7 @@ impl Desk {
     pub(super) fn context(&self, who: &IdentityName, client: Option<IpAddr>) -> Context {
         Context {
             now: self.0.clock.now(),
-            client: client.map(|client| client.to_canonical()),
+            client,
             active_grants: self.0.ledger.active_grants(who),
         }
     }
@@ -118,7 +118,7 @@ impl Desk {
             decision,
             action,
             who: grant.identity().clone(),
-            client: Some(client.to_canonical()),
+            client: Some(client),
             policy_set: policy_set(&self.rules()),
         };
         self.0.journal.note(&ruling.event(grant.id().as_str()));

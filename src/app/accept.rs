@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::causes::in_one_line;
 use crate::session::{self, Accepted, Shared};
-use crate::strangers::Strangers;
+use crate::strangers::{Strangers, canonical};
 
 /// When the system has no file descriptors left, accepting again at once would only spin.
 const BREATH: Duration = Duration::from_millis(50);
@@ -34,7 +34,7 @@ pub(super) async fn run(listener: TcpListener, door: Door) {
             return;
         };
         let (tcp, client) = match listener.accept().await {
-            Ok(accepted) => accepted,
+            Ok((tcp, client)) => (tcp, canonical(client)),
             Err(error) => {
                 tracing::warn!(error = %in_one_line(&error), "a connection could not be accepted");
                 tokio::time::sleep(BREATH).await;

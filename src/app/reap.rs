@@ -91,6 +91,9 @@ impl Reaper {
 
     async fn record(&self, open: &OpenSession, gone: bool) {
         let ending = Ending::GateDied;
+        // Where the grant is known no more, there is a record of the session's start.
+        let grant = self.ledger.grant(&open.grant).await.ok();
+        let profile = grant.and_then(|view| view.grant.profile().cloned());
         let lived = self.clock.now().duration_since(open.opened_at);
         let record = SessionEnded {
             who: Who {
@@ -98,6 +101,7 @@ impl Reaper {
                 grant: open.grant.clone(),
                 identity: open.identity.clone(),
                 target: open.target.clone(),
+                profile,
             },
             ending: ending.name().to_owned(),
             sqlstate: ending.sqlstate().to_owned(),
@@ -106,6 +110,7 @@ impl Reaper {
             duration_us: u64::try_from(lived.as_micros()).unwrap_or(0),
             statements: 0,
             rows: 0,
+            rows_sent: 0,
             bytes_in: 0,
             bytes_out: 0,
             client_told: None,

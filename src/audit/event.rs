@@ -10,8 +10,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 mod statement;
+mod text;
 
-pub use statement::{Done, Kind, Outcome, Parameter, RolledBack, Sql, Statement, Text, TransactionChanged, TransactionStatus};
+pub use statement::{Done, Kind, Outcome, Parameter, RolledBack, Statement, TransactionChanged, TransactionStatus};
+pub use text::{Sql, Text};
 
 use super::chain::Link;
 use super::checkpoint::Checkpoint;
@@ -88,6 +90,9 @@ pub struct Who {
     pub identity: IdentityName,
     /// The target.
     pub target: TargetName,
+    /// With which privileges; absent where the target has no profiles (and in logs from before it was recorded).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileName>,
 }
 
 /// The gate started.
@@ -515,6 +520,9 @@ pub struct SessionStarted {
     /// The run it belongs to: as the client said, or else the pipeline's token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
+    /// How many tables its profile is shown through masks; absent where none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub masked_tables: u64,
 }
 
 /// A session ended.
@@ -525,9 +533,9 @@ pub struct SessionEnded {
     pub who: Who,
     /// Why: [`crate::ending::Ending::name`].
     pub ending: String,
-    /// The SQLSTATE the client was given; `00000` where it left by itself.
+    /// The SQLSTATE the client was given, by the gate or by the target; `00000` where it left by itself.
     pub sqlstate: String,
-    /// The words the client was given, or more for the operator.
+    /// The words the client was given (the target's own, where it ended the session), or more for the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// What became of the transaction: [`crate::ending::Fate::name`].
@@ -536,8 +544,11 @@ pub struct SessionEnded {
     pub duration_us: u64,
     /// Executed statements.
     pub statements: u64,
-    /// Rows returned or changed, as the target's command tags count them.
+    /// Rows returned or changed: the sum of its outcomes' `rows`.
     pub rows: u64,
+    /// Rows sent to the client: the sum of its outcomes' `rows_sent`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows_sent: u64,
     /// Bytes from the client.
     pub bytes_in: u64,
     /// Bytes to the client.

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::event::{Parameter, Sql, Text};
 use super::redact::{self, Secrets};
 use super::values::{KeyedHash, ValueKey};
-use crate::lexer::{Encoding, LexerSettings};
+use crate::lexer::{Decoded, Encoding, LexerSettings};
 
 /// The beginning of an original, which may be all of it.
 #[derive(Debug)]
@@ -89,8 +89,8 @@ impl Hashes {
 impl<'a> Sql<'a> {
     /// Makes what is recorded of an SQL text that has none of [`redact::TRIGGERS`].
     #[must_use]
-    pub fn of(text: &Beginning<'a>, hashes: impl FnOnce() -> Hashes) -> Self {
-        let recorded = Self::whole(Text::of(text.start));
+    pub fn of(text: &Beginning<'a>, encoding: Encoding, hashes: impl FnOnce() -> Hashes) -> Self {
+        let recorded = Self::decoded(encoding.decode(text.start, text.is_whole()));
         if text.is_whole() {
             return recorded;
         }
@@ -104,15 +104,25 @@ impl<'a> Sql<'a> {
         }
     }
 
-    /// Notes the settings of the session when the text came, where they matter to it; `bytes` are the text as it came.
+    fn decoded(decoded: Decoded<'a>) -> Self {
+        Self {
+            escaped: decoded.escaped,
+            ..Self::whole(Text(decoded.text))
+        }
+    }
+
+    /// Notes the settings of the session when the text came, where they matter to it; `bytes` are the text as it came. `settled`: no
+    /// statement is on its way that may have changed them.
     #[must_use]
-    pub fn under(self, settings: LexerSettings, bytes: &[u8]) -> Self {
+    pub fn under(self, settings: LexerSettings, settled: bool, bytes: &[u8]) -> Self {
         if settings == LexerSettings::default() {
             return self;
         }
+        let encoding = if bytes.is_ascii() { self.encoding } else { settings.encoding };
         Self {
             scs: if bytes.contains(&b'\\') { settings.strings } else { self.scs },
-            encoding: if bytes.is_ascii() { self.encoding } else { settings.encoding },
+            converted: settled && encoding.is_converted(),
+            encoding,
             ..self
         }
     }
@@ -120,6 +130,12 @@ impl<'a> Sql<'a> {
     /// Returns the settings under which the recorded text can be read. `None`: its characters are not on record as they came.
     #[must_use]
     pub fn settings(&self) -> Option<LexerSettings> {
+        if self.converted {
+            return Some(LexerSettings {
+                strings: self.scs,
+                encoding: Encoding::UTF8,
+            });
+        }
         let escaped = || self.text.0.contains("\\x");
         let lost = match self.encoding {
             Encoding::UNSETTLED => escaped(),
@@ -139,29 +155,33 @@ impl<'a> Sql<'a> {
         let redaction = redact::sql(text.start, whole, settings);
         let changed = !whole || redaction.places > 0 || redaction.unclear;
         let sql = Self {
-            text: Text::from_bytes(redaction.text),
             length: changed.then_some(text.length),
             sha256: None,
             hmac_sha256: changed.then(|| hashes().keyed()),
             cut: !whole,
             redacted: redaction.places,
             unclear: redaction.unclear,
-            ..Self::default()
+            ..Self::decoded(settings.encoding.decode_own(redaction.text, whole))
         };
         (sql, redaction.parameters)
     }
 }
 
 impl<'a> Parameter<'a> {
-    /// A value in text form, or its beginning when it is longer than `max` bytes.
+    /// A value in text form, or its beginning when it is longer than `max` bytes; as a binary one, where it is no text in the session's
+    /// encoding.
     #[must_use]
-    pub fn text(bytes: &'a [u8], max: usize) -> Self {
+    pub fn text(oid: u32, bytes: &'a [u8], max: usize, encoding: Encoding) -> Self {
         let start = beginning(bytes, max);
-        if start.len() == bytes.len() {
-            return Self::Text(Text::of(bytes));
+        let whole = start.len() == bytes.len();
+        let Decoded { text, escaped: 0 } = encoding.decode(start, whole) else {
+            return Self::binary(oid, bytes, max);
+        };
+        if whole {
+            return Self::Text(Text(text));
         }
         Self::Long {
-            start: Text::of(start),
+            start: Text(text),
             length: bytes.len() as u64,
             sha256: Cow::Owned(sha256(bytes)),
         }
@@ -173,13 +193,14 @@ impl<'a> Parameter<'a> {
         Self::Blanked { length, hmac_sha256 }
     }
 
-    /// A value of so many bytes of which the `start` is at hand; in hexadecimal if it is binary.
+    /// A value of so many bytes of which the `start` is at hand; in hexadecimal if it is no text, which has an encoding.
     #[must_use]
-    pub fn long(start: &[u8], binary: bool, length: u64, sha256: Cow<'a, str>) -> Self {
-        let start = if binary && !start.is_empty() {
-            format!("\\x{}", hex(start))
-        } else {
-            Text::of(beginning(start, start.len())).0.into_owned()
+    pub fn long(start: &[u8], encoding: Option<Encoding>, length: u64, sha256: Cow<'a, str>) -> Self {
+        let decoded = encoding.map(|encoding| encoding.decode(beginning(start, start.len()), false));
+        let start = match decoded {
+            Some(Decoded { text, escaped: 0 }) => text.into_owned(),
+            _ if start.is_empty() => String::new(),
+            _ => format!("\\x{}", hex(start)),
         };
         Self::Long {
             start: Text(Cow::Owned(start)),
@@ -250,7 +271,8 @@ mod tests {
 
     fn of(text: &[u8], max: usize) -> Sql<'_> {
         let key = ValueKey::for_test();
-        Sql::of(&Beginning::of(text, max, text.len() as u64), || Hashes::of(text, &key))
+        let beginning = Beginning::of(text, max, text.len() as u64);
+        Sql::of(&beginning, Encoding::UTF8, || Hashes::of(text, &key))
     }
 
     fn redacted(text: &[u8], max: usize) -> (Sql<'_>, Secrets) {
@@ -262,7 +284,7 @@ mod tests {
     #[test]
     fn short_text_is_whole() {
         assert_eq!(of(b"SELECT 1", 8), Sql::whole(Text::of(b"SELECT 1")));
-        assert_eq!(Parameter::text(b"x", 1), Parameter::Text(Text::of(b"x")));
+        assert_eq!(Parameter::text(25, b"x", 1, Encoding::UTF8), Parameter::Text(Text::of(b"x")));
         assert_eq!(
             Parameter::binary(17, &[0, 255], 2),
             Parameter::Binary {
@@ -283,6 +305,39 @@ mod tests {
         assert_eq!(sql.hmac_sha256.as_deref(), Some(&*ValueKey::for_test().hash_text(b"abc")));
         let long = Parameter::binary(17, b"abc", 2);
         assert!(matches!(long, Parameter::Long { start, length: 3, .. } if start.0 == "\\x6162"));
+    }
+
+    #[test]
+    fn a_text_is_read_as_what_it_was_converted_to_where_that_is_certain() {
+        let latin9 = LexerSettings {
+            encoding: Encoding::of_name(b"LATIN9"),
+            ..LexerSettings::default()
+        };
+        let text = b"SELECT '\xa4'";
+        let key = ValueKey::for_test();
+        let sql = |settled| {
+            let beginning = Beginning::of(text, 1000, text.len() as u64);
+            Sql::of(&beginning, latin9.encoding, || Hashes::of(text, &key)).under(latin9, settled, text)
+        };
+        assert_eq!((&*sql(true).text.0, &*sql(false).text.0), ("SELECT '€'", "SELECT '€'"));
+        assert_eq!(sql(true).settings(), Some(LexerSettings::default()));
+        assert_eq!(sql(false).settings(), Some(latin9));
+        // Secrets are found in the bytes, and what is left of them is text.
+        let beginning = Beginning::of(b"ALTER ROLE \"\xa4\" PASSWORD '\xa4\xa4'", 1000, 28);
+        let (sql, _) = Sql::redacted(&beginning, latin9, || Hashes::of(text, &key));
+        assert_eq!((&*sql.text.0, sql.redacted), ("ALTER ROLE \"€\" PASSWORD '***'", 1));
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_told_from_one_that_looks_like_it() {
+        let value = |bytes: &'static [u8], max| Parameter::text(25, bytes, max, Encoding::UTF8);
+        assert_eq!(value(br"\xa4", 9), Parameter::Text(Text::of(br"\xa4")));
+        let hex = Cow::Borrowed("a4");
+        assert_eq!(value(b"\xa4", 9), Parameter::Binary { oid: 25, hex });
+        let long = Parameter::long(b"\xa4", Some(Encoding::of_name(b"LATIN9")), 9, "".into());
+        assert!(matches!(long, Parameter::Long { start, .. } if start.0 == "€"));
+        let long = Parameter::long(b"\xa4", Some(Encoding::UTF8), 9, "".into());
+        assert!(matches!(long, Parameter::Long { start, .. } if start.0 == "\\xa4"));
     }
 
     #[test]

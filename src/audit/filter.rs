@@ -3,7 +3,8 @@
 //! It reads no files and keeps nothing in mind; [`Selector`] does, for conditions that two records have to meet together.
 //!
 //! The law: conditions are joined by "and". Those on a statement (table, class, kind, text) and those on its outcome (SQLSTATE,
-//! duration, rows) are met by the two together, those on a session (group, run) by its first record for all of them.
+//! duration, rows) are met by the two together, those on a session (group, run) by its first record for all of them, those on a
+//! grant (profile, break-glass) by the record that made it, or its request's, for all that happened under it.
 
 use std::borrow::Cow;
 
@@ -15,7 +16,7 @@ use super::event::{Event, Kind, Outcome, SessionStarted, Statement};
 use super::reading::{Class, Readings, Table};
 use super::record::{EventName, Record};
 use crate::ids::{GrantId, SessionId};
-use crate::names::{GroupName, IdentityName, TargetName};
+use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 
 mod needle;
 mod select;
@@ -54,6 +55,13 @@ pub struct Filter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
+    /// Under grants with this profile, and requests for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub profile: Option<ProfileName>,
+    /// Under grants that were opened without waiting for anybody (break-glass), and their requests.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
     /// After the record of this number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
@@ -93,10 +101,10 @@ pub struct Filter {
     /// Statements that took at most so long. Microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_duration_us: Option<u64>,
-    /// Statements that returned or changed at least so many rows.
+    /// Statements that returned or changed at least so many rows, of a portal all its Executes together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_rows: Option<u64>,
-    /// Statements that returned or changed at most so many rows.
+    /// Statements that returned or changed at most so many rows, of a portal all its Executes together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rows: Option<u64>,
     /// Of this kind.
@@ -142,16 +150,54 @@ impl Filter {
     /// The first records of the sessions in which there may be something that is wanted.
     pub(super) fn of_sessions(&self) -> Self {
         Self {
-            identity: self.identity.clone(),
             group: self.group.clone(),
-            grant: self.grant.clone(),
             session: self.session.clone(),
             run: self.run.clone(),
-            target: self.target.clone(),
             until: self.until,
-            event: Some(EventName::SessionStarted),
+            ..self.of_origins(EventName::SessionStarted)
+        }
+    }
+
+    /// The records of this kind that say with which profile, or how, grants came to be under which there may be something that is
+    /// wanted.
+    pub(super) fn of_origins(&self, event: EventName) -> Self {
+        Self {
+            identity: self.identity.clone(),
+            grant: self.grant.clone(),
+            target: self.target.clone(),
+            event: Some(event),
             ..Self::default()
         }
+    }
+
+    /// Whether what happened under a grant is wanted for what stands in the records of its origin only.
+    pub(super) fn by_grant(&self) -> bool {
+        self.profile.is_some() || self.break_glass
+    }
+
+    /// Returns the grant that this record shows to be one that is wanted.
+    pub(super) fn wanted_grant<'e>(&self, event: &'e Event<'_>) -> Option<&'e GrantId> {
+        match event {
+            Event::GrantChanged(change) => Some(&change.grant).filter(|_| !self.break_glass && self.has_profile(event)),
+            Event::SessionStarted(started) => Some(&started.who.grant).filter(|_| !self.break_glass && self.has_profile(event)),
+            Event::RequestChanged(request) => request.grant.as_ref().filter(|_| self.has_origin(event)),
+            _ => None,
+        }
+    }
+
+    /// Whether the record has by itself the profile, and the way it came to be, that are asked for.
+    pub(super) fn has_origin(&self, event: &Event<'_>) -> bool {
+        let broken = matches!(event, Event::RequestChanged(request) if request.break_glass);
+        (broken || !self.break_glass) && self.has_profile(event)
+    }
+
+    fn has_profile(&self, event: &Event<'_>) -> bool {
+        fits(self.profile.as_ref(), event.profile())
+    }
+
+    /// Whether each record is chosen for what stands in it, and nothing in another.
+    pub(super) fn looks_at_each_alone(&self) -> bool {
+        !self.asks_for_content() && !self.asks_for_result() && !self.by_session() && !self.by_grant()
     }
 
     /// Whether a condition is set that only a statement can meet (or an event that is neither statement nor outcome, by its text).
@@ -215,7 +261,7 @@ impl Filter {
         let reading = outcome.map_or(Cow::Borrowed(&*reading), |outcome| reading.with_outcome(outcome));
         let text = statement.sql.as_ref().map_or("", |sql| sql.text.0.as_ref());
         self.class.is_none_or(|class| reading.classes.contains(&class))
-            && (!self.unread || (statement.kind != Kind::Parse && !reading.is_read()))
+            && (!self.unread || (statement.kind.executes() && !reading.is_read()))
             && self.table.as_ref().is_none_or(|table| reading.may_name(table, text))
     }
 
@@ -232,12 +278,20 @@ impl Filter {
     }
 
     fn has_measures(&self, outcome: &Outcome<'_>) -> bool {
-        let (duration, rows) = (outcome.duration_us, outcome.rows);
+        let (duration, rows) = (outcome.duration_us, outcome.rows_in_all());
         self.min_duration_us.is_none_or(|least| duration >= least)
             && self.max_duration_us.is_none_or(|most| duration <= most)
             && self.min_rows.is_none_or(|least| rows >= least)
             && self.max_rows.is_none_or(|most| rows <= most)
     }
+}
+
+/// Whether a record may say with which profile, or how, a grant came to be.
+pub(super) fn is_origin(name: EventName) -> bool {
+    matches!(
+        name,
+        EventName::GrantChanged | EventName::RequestChanged | EventName::SessionStarted
+    )
 }
 
 fn fits<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +13,11 @@ use futures_util::Stream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use super::extent::{Extent, Gather};
 use super::filter::Filter;
 use super::read::{LOOKS, ReadError, Scan, Step};
 use super::record::Record;
+use super::segment;
 
 /// How often the end of the log is looked at.
 const POLL: Duration = Duration::from_millis(50);
@@ -23,28 +25,29 @@ const POLL: Duration = Duration::from_millis(50);
 const LINES: usize = 20_000;
 const RECORDS: usize = 256;
 
-/// Which part of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Span {
-    /// What is there; then the end.
-    History,
-    /// What is there, then what comes, without end.
-    All,
-    /// What comes from now on, without end.
-    New,
-}
+/// How many times more segments are looked at where those looked at have too few records.
+const WIDER: u32 = 4;
 
 /// Opens the log for asynchronous reading.
-pub fn follow(dir: &Path, filter: &Filter, span: Span) -> Result<Follow, ReadError> {
-    let start = match span {
-        Span::History | Span::All => Scan::oldest(dir, filter)?,
-        Span::New => Scan::newest(dir, filter)?,
+pub fn follow(dir: &Path, filter: &Filter, extent: Extent) -> Result<Follow, ReadError> {
+    let (gather, filter) = (extent.gather(filter), extent.filter(filter));
+    let from_now = extent.follow && extent.last.is_none() && filter.since.is_none() && filter.after.is_none();
+    let older = match &gather {
+        Some(_) if extent.last.is_some() && filter.looks_at_each_alone() => Some(Older::new(dir, &filter)?),
+        _ => None,
     };
-    let endless = span != Span::History;
+    let scan = match &older {
+        _ if from_now => Scan::newest(dir, &filter)?,
+        Some(older) => Scan::from_segment(dir, &filter, older.from)?,
+        None => Scan::oldest(dir, &filter)?,
+    };
     Ok(Follow {
-        state: State::Resting(Box::new(start)),
+        state: State::Resting(Box::new(scan)),
         ready: VecDeque::new(),
-        endless,
+        gather,
+        older,
+        left: extent.limit.filter(|_| extent.sort.is_none()),
+        endless: extent.follow,
         looks: 0,
         threads: None,
         place: None,
@@ -56,6 +59,11 @@ pub fn follow(dir: &Path, filter: &Filter, span: Span) -> Result<Follow, ReadErr
 pub struct Follow {
     state: State,
     ready: VecDeque<Result<Record, ReadError>>,
+    /// What is held back until the end is reached for the first time.
+    gather: Option<Gather>,
+    older: Option<Older>,
+    /// How many more are wanted, where that was said.
+    left: Option<u32>,
     endless: bool,
     /// How often an unfinished last line was looked at.
     looks: u32,
@@ -63,6 +71,39 @@ pub struct Follow {
     threads: Option<Arc<Semaphore>>,
     /// Held until the end of the log is reached for the first time.
     place: Option<Box<dyn fmt::Debug + Send>>,
+}
+
+/// Where the newest records are looked for that were not in the segments looked at: in more of them.
+#[derive(Debug)]
+struct Older {
+    dir: PathBuf,
+    filter: Filter,
+    /// The first segment that was looked at, and how many there were.
+    from: u32,
+    count: u32,
+}
+
+impl Older {
+    fn new(dir: &Path, filter: &Filter) -> Result<Self, ReadError> {
+        let newest = segment::list(dir).map_err(|error| ReadError::io(dir, error))?.pop();
+        Ok(Self {
+            dir: dir.to_owned(),
+            filter: filter.clone(),
+            from: newest.map_or(1, |newest| newest.number),
+            count: 1,
+        })
+    }
+
+    /// A scan that begins further back; `None` where there is nothing further back.
+    fn wider(&mut self) -> Result<Option<Scan>, ReadError> {
+        let first = segment::list(&self.dir).map_err(|error| ReadError::io(&self.dir, error))?;
+        if first.first().is_none_or(|first| first.number >= self.from) {
+            return Ok(None);
+        }
+        self.count = self.count.saturating_mul(WIDER);
+        self.from = self.from.saturating_sub(self.count);
+        Ok(Some(Scan::from_segment(&self.dir, &self.filter, self.from)?))
+    }
 }
 
 #[derive(Debug)]
@@ -96,7 +137,11 @@ impl Follow {
     /// The next record, or what is wrong with the next line; `None` at the end. May be dropped and called again without loss.
     pub async fn next(&mut self) -> Option<Result<Record, ReadError>> {
         loop {
+            if self.left == Some(0) {
+                return None;
+            }
             if let Some(item) = self.ready.pop_front() {
+                self.left = self.left.map(|left| left - u32::from(item.is_ok()));
                 return Some(item);
             }
             match &mut self.state {
@@ -132,8 +177,28 @@ impl Follow {
     }
 
     fn end_turn(&mut self, turn: Turn) {
-        self.ready = turn.found;
-        if turn.end.is_some() {
+        match &mut self.gather {
+            None => self.ready = turn.found,
+            Some(gather) => turn.found.into_iter().for_each(|item| gather.take(item, &mut self.ready)),
+        }
+        let over = match &turn.end {
+            None => false,
+            // It is looked at again before it counts.
+            Some(Step::Partial(_)) => self.endless || self.looks >= LOOKS,
+            Some(_) => true,
+        };
+        if over {
+            match self.further_back(turn.end.as_ref()) {
+                Ok(None) => {}
+                Ok(Some(scan)) => {
+                    self.state = State::Resting(Box::new(scan));
+                    return;
+                }
+                Err(error) => self.ready.push_back(Err(error)),
+            }
+            if let Some(gather) = self.gather.take() {
+                gather.finish(&mut self.ready);
+            }
             self.place = None;
         }
         self.state = match turn.end {
@@ -153,6 +218,23 @@ impl Follow {
             }
             Some(_) => State::Over,
         };
+    }
+}
+
+impl Follow {
+    /// A scan that begins further back, where the newest are wanted and those found are too few.
+    fn further_back(&mut self, end: Option<&Step>) -> Result<Option<Scan>, ReadError> {
+        let (Some(gather), Some(older)) = (&mut self.gather, &mut self.older) else {
+            return Ok(None);
+        };
+        if matches!(end, Some(Step::Failed(_))) || !gather.wants_older() {
+            return Ok(None);
+        }
+        let scan = older.wider()?;
+        if scan.is_some() {
+            gather.clear();
+        }
+        Ok(scan)
     }
 }
 

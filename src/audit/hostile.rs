@@ -5,6 +5,8 @@
 use std::io;
 use std::path::Path;
 
+use jiff::tz::TimeZone;
+
 use super::filter::Filter;
 use super::index::{self, Demand};
 use super::kept::{Kept, RememberedTip};
@@ -21,9 +23,11 @@ pub(crate) fn show_hostile(line: &[u8]) -> Option<String> {
     let record = Record::parse(line).ok()?;
     let again = Record::parse(record.json().as_bytes());
     assert_eq!(again.ok().as_ref(), Some(&record), "what is shown can be read");
-    let story = Story::of(vec![record.clone()], vec![record.clone()]);
+    let story = Story::of(vec![record.clone()], vec![record.clone()])
+        .lines(&TimeZone::UTC)
+        .join("\n");
     let json = render::json(&record, &mut Readings::default());
-    Some([render::line(&record), json, record.json(), story.lines().join("\n")].join("\n"))
+    Some([render::line(&record, &TimeZone::UTC), json, record.json(), story].join("\n"))
 }
 
 /// Reads the index of a packed segment, and asks it.
@@ -45,7 +49,7 @@ fn filter() -> Filter {
 }
 
 fn demand() -> Demand {
-    Demand::of(&filter(), None)
+    Demand::of(&filter(), None, None)
 }
 
 /// Puts a segment into a folder, as it is written or packed by its first byte, with what is behind a blank line as its index and

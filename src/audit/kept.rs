@@ -17,6 +17,8 @@ use super::record::Record;
 
 /// The file beside the segments that holds the last checkpoint, as its line.
 pub const CHECKPOINT: &str = "checkpoint.json";
+/// The checkpoint that the gate's ledger remembers, where the log is handed out.
+pub const LEDGER_CHECKPOINT: &str = "ledger-checkpoint.json";
 /// No checkpoint is longer.
 pub const MAX_CHECKPOINT_BYTES: u64 = 64 * 1024;
 

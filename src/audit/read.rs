@@ -4,25 +4,27 @@
 //! begins and ends like a record and plainly has nothing of what was asked for.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::event::Event;
 use super::filter::{Filter, Selector, Sieve};
 use super::index::Demand;
-use super::record::{NotARecord, Record};
+use super::record::{EventName, NotARecord, Record};
 use super::segment::{self, LONGEST, Segment};
 pub use error::ReadError;
+use file::{Line, Open};
 use source::Source;
 
 mod error;
+mod file;
 mod source;
 
 /// An unfinished last line usually is one being written: it is looked at again this often before it is reported.
 pub(super) const LOOKS: u32 = 5;
+/// The records that say how grants came to be, and with which profile.
+const ORIGINS: [EventName; 3] = [EventName::GrantChanged, EventName::RequestChanged, EventName::SessionStarted];
 /// Packed segments that are unpacked at once: each may hold a few lines of the greatest length.
 const MAX_SEGMENTS_AHEAD: usize = 5;
 /// Between two looks.
@@ -40,16 +42,19 @@ pub fn read(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
 /// As [`read`], of every line that there is: an index, which nobody has signed, leaves none out. For what is handed to others as
 /// complete. Blocking.
 pub fn read_whole(dir: &Path, filter: &Filter) -> Result<Records, ReadError> {
-    let mut records = read(dir, filter)?;
-    records.scan.by_index = false;
-    Ok(records)
+    read_since(dir, filter, 1)
 }
 
 /// As [`read_whole`], from the beginning of a segment on. Blocking.
 pub fn read_since(dir: &Path, filter: &Filter, segment: u32) -> Result<Records, ReadError> {
-    let mut records = read_whole(dir, filter)?;
-    records.scan.before = segment.saturating_sub(1);
-    Ok(records)
+    let mut scan = Scan::from_segment(dir, filter, segment)?;
+    scan.by_index = false;
+    scan.origins.iter_mut().for_each(|origins| origins.by_index = false);
+    Ok(Records {
+        scan,
+        ready: VecDeque::new(),
+        over: false,
+    })
 }
 
 /// Iterates over what [`read`] found. An error is reported in the place of the line; [`ReadError::Io`] is the last item.
@@ -93,26 +98,14 @@ pub(super) struct Scan {
     before: u32,
     /// Whether blocks may be passed over for what an index says.
     by_index: bool,
-    /// Where a group or a run is asked for: looks for the sessions of it, before anything else.
-    sessions: Option<Box<Scan>>,
+    /// Look for the sessions and grants that matter, where a group, a run or a profile is asked for, before anything else.
+    origins: VecDeque<Scan>,
     /// Those that began before this file are known, where they matter.
     known: u32,
     /// Packed segments that are read already, in order, for the processor not to wait.
     ahead: VecDeque<(Segment, Source)>,
     file: Option<Open>,
     line: Vec<u8>,
-}
-
-/// The file being read.
-#[derive(Debug)]
-struct Open {
-    number: u32,
-    path: PathBuf,
-    reader: Source,
-    /// Lines so far, with those that were left out.
-    lines: u64,
-    /// There is a newer file, so this one does not grow any more: its end was read once more since that was seen.
-    final_look: bool,
 }
 
 /// What a step of the scan came to.
@@ -139,17 +132,25 @@ impl Scan {
             by_index: true,
             known: u32::MAX,
             selector: Selector::new(filter),
-            sessions: None,
+            origins: VecDeque::new(),
             ahead: VecDeque::new(),
             file: None,
             line: Vec::new(),
         };
-        let sessions = filter.by_session().then(|| Box::new(scan(filter.of_sessions())));
+        let sessions = filter.by_session().then(|| filter.of_sessions());
+        let grants = ORIGINS.map(|event| filter.of_origins(event));
+        let grants = filter.by_grant().then_some(grants).into_iter().flatten();
         Ok(Self {
-            known: if sessions.is_some() { 0 } else { u32::MAX },
-            sessions,
+            origins: sessions.into_iter().chain(grants).map(&scan).collect(),
             ..scan(filter.clone())
         })
+    }
+
+    /// The same, from the beginning of a segment on.
+    pub(super) fn from_segment(dir: &Path, filter: &Filter, segment: u32) -> Result<Self, ReadError> {
+        let mut scan = Self::oldest(dir, filter)?;
+        scan.before = segment.saturating_sub(1);
+        Ok(scan)
     }
 
     /// From the end of the newest file. Line numbers in errors count from there.
@@ -167,10 +168,14 @@ impl Scan {
 
     /// Reads one more line.
     pub(super) fn step(&mut self, ready: &mut VecDeque<Result<Record, ReadError>>) -> Step {
-        let step = if self.sessions.is_some() {
-            self.find_sessions()
-        } else {
-            self.try_step(ready)
+        let step = match self.origins.front_mut() {
+            Some(scan) => {
+                let mut found = VecDeque::new();
+                let step = scan.try_step(&mut found);
+                self.learn(&found);
+                step.map(|step| self.end_of_origins(&step))
+            }
+            None => self.try_step(ready),
         };
         match step {
             Ok(step) => step,
@@ -178,23 +183,25 @@ impl Scan {
         }
     }
 
-    /// One more step of the search for sessions. A line that cannot be read is reported when it is read for itself.
-    fn find_sessions(&mut self) -> Result<Step, ReadError> {
-        let Some(scan) = &mut self.sessions else {
-            return Ok(Step::Read);
-        };
-        let mut found = VecDeque::new();
-        let step = scan.try_step(&mut found)?;
-        for record in found.into_iter().flatten() {
-            if let Event::SessionStarted(started) = &record.event {
-                self.selector.know(started);
+    /// Lets the selector know what was found of sessions and grants. A line that cannot be read is reported when it is read for itself.
+    fn learn(&mut self, found: &VecDeque<Result<Record, ReadError>>) {
+        for record in found.iter().flatten() {
+            self.selector.know(&record.event);
+        }
+    }
+
+    /// Goes on with the next search where one is at its end.
+    fn end_of_origins(&mut self, step: &Step) -> Step {
+        if !matches!(step, Step::Read)
+            && let Some(scan) = self.origins.pop_front()
+        {
+            // Without a file yet all of them may still have something.
+            let reached = scan.file.as_ref().map_or(0, |file| file.number);
+            if self.selector.filter().by_session() || self.selector.filter().by_grant() {
+                self.known = self.known.min(reached);
             }
         }
-        if !matches!(step, Step::Read) {
-            self.known = scan.file.as_ref().map_or(0, |file| file.number);
-            self.sessions = None;
-        }
-        Ok(Step::Read)
+        Step::Read
     }
 
     fn try_step(&mut self, ready: &mut VecDeque<Result<Record, ReadError>>) -> Result<Step, ReadError> {
@@ -215,7 +222,7 @@ impl Scan {
             answer => answer.map_err(|error| ReadError::io(&open.path, error))?,
         };
         match found {
-            Found::Line => {
+            Line::Whole => {
                 open.final_look = false;
                 let place = (open.path.as_path(), open.lines);
                 if let Err(error) = choose(&self.line, place, &mut self.selector, ready) {
@@ -223,12 +230,12 @@ impl Scan {
                 }
                 Ok(Step::Read)
             }
-            Found::TooLong => {
+            Line::TooLong => {
                 let (file, line) = (open.path.clone(), open.lines);
                 ready.push_back(Err(ReadError::TooLong { file, line }));
                 Ok(Step::Read)
             }
-            Found::End(bytes) => {
+            Line::End(bytes) => {
                 let (number, looked) = (open.number, std::mem::replace(&mut open.final_look, true));
                 let unfinished = (bytes > 0).then(|| ReadError::Unfinished {
                     file: open.path.clone(),
@@ -294,7 +301,9 @@ impl Scan {
 
     fn open(&self, segment: &Segment) -> Result<Source, ReadError> {
         // Anew for each file: sessions that are wanted may have begun in the one before.
-        let demand = Demand::of(self.selector.filter(), self.selector.sessions());
+        let sure = segment.number < self.known;
+        let (sessions, grants) = (self.selector.sessions(), self.selector.grants());
+        let demand = Demand::of(self.selector.filter(), sessions.filter(|_| sure), grants.filter(|_| sure));
         let demand = Some(demand).filter(|demand| self.by_index && !demand.is_empty());
         Source::open(&self.dir, segment, demand, &self.sieve).map_err(|error| ReadError::io(&segment.path, error))
     }
@@ -329,47 +338,6 @@ fn choose(
         return Err(ReadError::TooMuch { file, line: number });
     }
     Ok(())
-}
-
-enum Found {
-    /// A whole line; the newline is cut off.
-    Line,
-    TooLong,
-    /// Nothing more, or this many bytes of a line without its end.
-    End(u64),
-}
-
-impl Open {
-    fn new(segment: Segment, reader: Source) -> Self {
-        Self {
-            number: segment.number,
-            path: segment.path,
-            reader,
-            lines: 0,
-            final_look: false,
-        }
-    }
-
-    fn line(&mut self, line: &mut Vec<u8>) -> io::Result<Found> {
-        line.clear();
-        let read = Read::take(&mut self.reader, LONGEST).read_until(b'\n', line)? as u64;
-        if line.last() == Some(&b'\n') {
-            line.pop();
-            self.lines = self.reader.jumped().unwrap_or(self.lines) + 1;
-            return Ok(Found::Line);
-        }
-        if read == LONGEST {
-            self.lines = self.reader.jumped().unwrap_or(self.lines) + 1;
-            self.reader.skip_until(b'\n')?;
-            line.clear();
-            line.shrink_to(0);
-            return Ok(Found::TooLong);
-        }
-        // The writer may take an unfinished line back and write another: it is read anew from its beginning.
-        self.lines = self.reader.jumped().unwrap_or(self.lines);
-        self.reader.take_back(read);
-        Ok(Found::End(read))
-    }
 }
 
 #[cfg(test)]

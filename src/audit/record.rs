@@ -13,7 +13,7 @@ use super::chain::{Mark, open, seal_as};
 use super::encode::{Lines, TIME_LENGTH};
 use super::event::{Event, Who};
 use crate::ids::{GrantId, SessionId};
-use crate::names::{IdentityName, TargetName};
+use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// The version of the line format this program writes and reads.
 pub const VERSION: u32 = 2;
@@ -254,6 +254,17 @@ impl Event<'_> {
     #[must_use]
     pub fn session(&self) -> Option<&SessionId> {
         self.who().map(|who| &who.session)
+    }
+
+    /// The profile it is about: a session's, a grant's, that of a request.
+    #[must_use]
+    pub fn profile(&self) -> Option<&ProfileName> {
+        match self {
+            Self::GrantChanged(event) => event.profile.as_ref(),
+            Self::GrantJoined(event) => event.profile.as_ref(),
+            Self::RequestChanged(event) => Some(&event.profile),
+            _ => self.who()?.profile.as_ref(),
+        }
     }
 
     /// The grant it belongs to.

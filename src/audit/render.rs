@@ -4,16 +4,21 @@
 //!
 //! INVARIANT: the result has no character that does something to a terminal instead of being seen: all are shown as escapes.
 
-use std::fmt::Write as _;
+mod gate;
+mod statement;
+
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize as _;
 
 use super::encode::Harmless;
-use super::event::{Done, Event, Kind, Outcome, Parameter, Sql, Statement, TransactionChanged, TransactionStatus};
+use super::event::{Event, TransactionChanged, Who};
 use super::reading::Readings;
 use super::record::Record;
-use crate::visible;
+use crate::{times, visible};
+use statement::{outcome_text, statement_text, transaction_text};
 
 /// A short text is cut after this many characters.
 const LONGEST: usize = 160;
@@ -23,7 +28,7 @@ const SHORT: usize = 120;
 /// A record in the five columns of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Columns {
-    /// Gate time in UTC, to the millisecond.
+    /// Gate time in the reader's zone, to the millisecond.
     pub time: String,
     /// Under whose name; empty where there is none.
     pub identity: String,
@@ -35,33 +40,37 @@ pub struct Columns {
     pub text: String,
 }
 
-/// A record in the columns of the table; safe for a terminal.
+/// A record in the columns of the table, with times in this zone; safe for a terminal.
 #[must_use]
-pub fn columns(record: &Record) -> Columns {
+pub fn columns(record: &Record, zone: &TimeZone) -> Columns {
     let event = &record.event;
     let session = event.session().map(ToString::to_string);
     Columns {
-        time: record.time.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
+        time: times::millis(record.time, zone),
         identity: event.identity().map(ToString::to_string).unwrap_or_default(),
         session: session.or_else(|| event.grant().map(ToString::to_string)).unwrap_or_default(),
         event: event.name().as_str(),
-        text: visible::start(&short(event), LONGEST),
+        text: visible::start(&short(event, zone), LONGEST),
     }
 }
 
-/// A record on one line: time, identity, session, event, short text; safe for a terminal.
+/// A record on one line: time in this zone, identity, target and profile, session, event, short text; safe for a terminal.
 #[must_use]
-pub fn line(record: &Record) -> String {
+pub fn line(record: &Record, zone: &TimeZone) -> String {
     let Columns {
         time,
         identity,
         session,
         event,
         text,
-    } = columns(record);
+    } = columns(record, zone);
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-    let (identity, session) = (or_dash(identity), or_dash(session));
-    format!("{time}  {identity:<16}  {session:<13}  {event:<15}  {text}")
+    let target = record.event.target().map(|target| match record.event.profile() {
+        Some(profile) => format!("{target}/{profile}"),
+        None => target.to_string(),
+    });
+    let (identity, session, target) = (or_dash(identity), or_dash(session), or_dash(target.unwrap_or_default()));
+    format!("{time}  {identity:<16}  {target:<18}  {session:<13}  {event:<15}  {text}")
         .trim_end()
         .to_owned()
 }
@@ -83,7 +92,7 @@ pub fn json(record: &Record, readings: &mut Readings) -> String {
     line
 }
 
-fn short(event: &Event<'_>) -> String {
+fn short(event: &Event<'_>, zone: &TimeZone) -> String {
     match event {
         Event::GateStarted(event) => format!("version {}, process {}", event.version, event.pid),
         Event::GateStopped {} => "in order".to_owned(),
@@ -94,13 +103,14 @@ fn short(event: &Event<'_>) -> String {
                 .as_deref()
                 .map(|reason| format!(": {reason}"))
                 .unwrap_or_default();
-            format!("from {} to {} by {}{reason}", event.from, event.to, event.by)
+            let [from, to] = [event.from, event.to].map(|at| times::millis(at, zone));
+            format!("from {from} to {to} by {}{reason}", event.by)
         }
         Event::JournalHealed(_)
         | Event::SegmentBegan(_)
         | Event::Checkpoint(_)
         | Event::KeyChanged(_)
-        | Event::SegmentsRemoved(_) => of_log(event),
+        | Event::SegmentsRemoved(_) => gate::of_log(event, zone),
         Event::Refused(event) => {
             let user = event.user.as_deref().unwrap_or("?");
             let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
@@ -114,7 +124,7 @@ fn short(event: &Event<'_>) -> String {
             format!("{what}, from {}", event.client)
         }
         Event::GrantChanged(event) => {
-            let until = event.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
+            let until = until(event.until, zone);
             let reason = event.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             let profile = event
                 .profile
@@ -127,7 +137,7 @@ fn short(event: &Event<'_>) -> String {
             )
         }
         Event::RoleChanged(event) => {
-            let until = event.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
+            let until = until(event.until, zone);
             let detail = event.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
             format!("{} role {} on {}{until}{detail}", event.change, event.role, event.target)
         }
@@ -137,22 +147,36 @@ fn short(event: &Event<'_>) -> String {
         | Event::UserChanged(_)
         | Event::IdentityRefused(_)
         | Event::RefusalsCounted(_)
-        | Event::PolicyLoaded(_) => access(event),
-        Event::SessionStarted(_) | Event::SessionEnded(_) | Event::BackendGone(_) => session(event),
+        | Event::PolicyLoaded(_) => gate::access(event, zone),
+        Event::SessionStarted(_) | Event::SessionEnded(_) | Event::BackendGone(_) => session(event, zone),
         Event::Statement(statement) => statement_text(statement),
         Event::Outcome(outcome) => outcome_text(outcome),
         Event::TransactionChanged(event) => transaction_change(event),
     }
 }
 
+fn until(until: Option<Timestamp>, zone: &TimeZone) -> String {
+    until
+        .map(|until| format!(" until {}", times::seconds(until, zone)))
+        .unwrap_or_default()
+}
+
 /// Where a session began, how it ended.
-fn session(event: &Event<'_>) -> String {
+fn session(event: &Event<'_>, zone: &TimeZone) -> String {
     match event {
         Event::SessionStarted(event) => {
             let application = event.application.as_deref().unwrap_or("unnamed");
+            let masked = match event.masked_tables {
+                0 => String::new(),
+                1 => ", 1 table masked".to_owned(),
+                tables => format!(", {tables} tables masked"),
+            };
             format!(
-                "on {} from {} ({application}, TLS {}) until {:.0}",
-                event.who.target, event.client, event.tls, event.until
+                "on {} from {} ({application}, TLS {}){}{masked}",
+                place(&event.who),
+                event.client,
+                event.tls,
+                until(Some(event.until), zone)
             )
         }
         Event::SessionEnded(event) => {
@@ -170,6 +194,12 @@ fn session(event: &Event<'_>) -> String {
     }
 }
 
+/// Returns a session's target, with its profile if it has one.
+pub(super) fn place(who: &Who) -> String {
+    let profile = who.profile.as_ref().map(|profile| format!("/{profile}")).unwrap_or_default();
+    format!("{}{profile}", who.target)
+}
+
 fn transaction_change(event: &TransactionChanged<'_>) -> String {
     let now = transaction_text(event.transaction);
     match &event.rolled_back {
@@ -178,205 +208,6 @@ fn transaction_change(event: &TransactionChanged<'_>) -> String {
             undone.first, undone.last, undone.sqlstate.0
         ),
         None => format!("{now} after #{}", event.statement),
-    }
-}
-
-/// What the log says of itself.
-fn of_log(event: &Event<'_>) -> String {
-    match event {
-        Event::JournalHealed(event) => {
-            let since = event.since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
-            let (refused, lost, cut) = (event.refused, event.lost, event.cut_bytes);
-            let detail = event.detail.as_ref().map(|detail| format!("; {detail}")).unwrap_or_default();
-            format!(
-                "{:?}{since}: {refused} refused, {lost} lost, {cut} bytes cut off{detail}",
-                event.fault
-            )
-        }
-        Event::SegmentBegan(event) => format!("segment {} of log {}, key {}", event.segment, event.log, event.key.id()),
-        Event::Checkpoint(event) => format!("lines up to {}, signed with key {}", event.covers, event.key.id()),
-        Event::KeyChanged(event) => {
-            let vouched = if event.vouched {
-                "vouched for by the old one"
-            } else {
-                "not vouched for"
-            };
-            format!(
-                "{} instead of {} by {}, {vouched}",
-                event.key.id(),
-                event.previous.id(),
-                event.by
-            )
-        }
-        Event::SegmentsRemoved(event) => {
-            format!(
-                "{} to {}, up to line {}: older than is to be kept",
-                event.first, event.last, event.last_seq
-            )
-        }
-        _ => String::new(),
-    }
-}
-
-/// Requests, decisions and who takes part in them.
-fn access(event: &Event<'_>) -> String {
-    let allowed = |yes| if yes { "allowed" } else { "forbidden" };
-    match event {
-        Event::RequestChanged(event) => {
-            let why = event.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            let ticket = event.ticket.as_ref().map(|ticket| format!(" ({ticket})")).unwrap_or_default();
-            let glass = if event.break_glass { " (break-glass)" } else { "" };
-            let asked = format!("{} on {}", event.profile, event.target);
-            let policies = match event.policies.as_slice() {
-                [] => String::new(),
-                policies => format!(" [{}]", policies.join(", ")),
-            };
-            format!(
-                "{} {} {asked} by {}{glass}{ticket}{why}{policies}",
-                event.change, event.request, event.by
-            )
-        }
-        Event::GrantJoined(event) => {
-            let profile = event
-                .profile
-                .as_ref()
-                .map(|profile| format!("/{profile}"))
-                .unwrap_or_default();
-            format!("joined {} for {}{profile}: {}", event.grant, event.target, event.reason)
-        }
-        Event::DecisionMade(event) => format!(
-            "{} {} on {} [{}]",
-            allowed(event.allowed),
-            event.action,
-            event.about,
-            event.policies.join(", ")
-        ),
-        Event::RefusalsCounted(event) => format!(
-            "{} more from {}: {}, {:.0} to {:.0}",
-            event.count,
-            event.network.as_deref().unwrap_or("many addresses"),
-            event.ending,
-            event.first,
-            event.last
-        ),
-        Event::UserChanged(event) => format!("{} {} by {}", event.change, event.identity, event.by),
-        Event::IdentityRefused(event) => {
-            let claimed = event.claimed.as_deref().unwrap_or("?");
-            format!("{claimed}: {}", event.detail)
-        }
-        Event::PolicyLoaded(event) => format!("{}: {}", if event.accepted { "in force" } else { "refused" }, event.detail),
-        _ => String::new(),
-    }
-}
-
-fn statement_text(statement: &Statement<'_>) -> String {
-    let mut text = format!("#{} ", statement.statement);
-    match (statement.kind, statement.function) {
-        (Kind::Parse, _) => text.push_str("prepare "),
-        (Kind::FunctionCall, function) => {
-            let _ = write!(text, "function {} ", function.unwrap_or(0));
-        }
-        _ => {}
-    }
-    match &statement.sql {
-        Some(sql) => {
-            text.push_str(&not_shown(statement, sql));
-            text.extend([begin(&sql.text.0), cut_note(sql).as_str()]);
-        }
-        None if statement.kind == Kind::FunctionCall => {}
-        None => {
-            let _ = write!(
-                text,
-                "(prepared elsewhere as {:?})",
-                statement.prepared.as_ref().map_or("", |name| name.0.as_ref())
-            );
-        }
-    }
-    if statement.text_uncertain {
-        text.push_str(" (text uncertain)");
-    }
-    if statement.continued {
-        text.push_str(" (continued)");
-    }
-    if statement.opaque {
-        text.push_str(" (opaque)");
-    }
-    for (number, parameter) in (1..).zip(statement.parameters.iter().take(20)) {
-        let _ = match parameter {
-            Parameter::Null => write!(text, " ${number}=NULL"),
-            Parameter::Redacted => write!(text, " ${number}=***"),
-            Parameter::Blanked { length, .. } => write!(text, " ${number}=*** ({length} bytes)"),
-            Parameter::Hashed(hash) => write!(text, " ${number}=#{}", begin(hash)),
-            Parameter::Text(value) => write!(text, " ${number}='{}'", begin(&value.0)),
-            Parameter::Long { start, length, .. } => write!(text, " ${number}='{}…' ({length} bytes)", begin(&start.0)),
-            Parameter::Binary { hex, .. } => write!(text, " ${number}=\\x{}", begin(hex)),
-        };
-    }
-    let listed = statement.parameters.len();
-    let count = statement.parameter_count.map_or(listed, |count| count as usize);
-    if count > listed.min(20) {
-        let _ = write!(text, " and {} more", count - listed.min(20));
-    }
-    text
-}
-
-/// What is said in front of a text that is too long to be shown: its end may be what matters.
-fn not_shown(statement: &Statement<'_>, sql: &Sql<'_>) -> String {
-    if sql.text.0.chars().nth(SHORT).is_none() && !sql.is_cut() {
-        return String::new();
-    }
-    let reading = Readings::default().of_statement(statement);
-    let mut classes: Vec<&str> = reading.classes.iter().map(|class| class.name()).collect();
-    classes.extend((!reading.is_read()).then_some("not read"));
-    let bytes = sql.length.unwrap_or(sql.text.0.len() as u64);
-    format!("({bytes} bytes: {}) ", classes.join(", "))
-}
-
-fn outcome_text(outcome: &Outcome<'_>) -> String {
-    let result = match outcome.result {
-        Done::Completed => "completed",
-        Done::Failed => "failed",
-        Done::Suspended => "suspended",
-        Done::Skipped => "skipped",
-        Done::Unknown => super::story::OUTCOME_UNKNOWN,
-    };
-    let mut text = format!("#{} {result}", outcome.statement);
-    if let Some(code) = &outcome.sqlstate {
-        text.extend([" ", code.0.as_ref()]);
-    }
-    if let Some(rule) = &outcome.rule {
-        text.extend([", refused by rule ", begin(&rule.0)]);
-    }
-    for tag in outcome.tags.iter().take(20) {
-        text.extend([" ", begin(&tag.0)]);
-    }
-    let _ = write!(
-        text,
-        ", {} rows, {} bytes in {}",
-        outcome.rows,
-        outcome.bytes,
-        span(outcome.duration_us)
-    );
-    if let Some(status @ (TransactionStatus::Open | TransactionStatus::Failed)) = outcome.transaction {
-        let _ = write!(text, ", transaction {}", transaction_text(status));
-    }
-    text
-}
-
-fn transaction_text(status: TransactionStatus) -> &'static str {
-    match status {
-        TransactionStatus::Idle => "idle",
-        TransactionStatus::Open => "open",
-        TransactionStatus::Failed => "failed",
-    }
-}
-
-fn cut_note(sql: &Sql<'_>) -> String {
-    let bytes = sql.length.map(|length| format!("({length} bytes)")).unwrap_or_default();
-    match (sql.is_cut(), sql.unclear) {
-        (true, _) => format!("… {bytes}"),
-        (false, true) => format!(" (literals unclear) {bytes}"),
-        (false, false) => String::new(),
     }
 }
 

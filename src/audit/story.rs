@@ -10,16 +10,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::encode::Harmless;
-use super::event::{Done, Event, Kind, SessionEnded, Who};
+use super::event::{Done, Event, SessionEnded, Who};
 use super::reading::{Class, Reading, Readings, Table, Unparsed};
 use super::record::Record;
 use super::render;
 use super::undone::Undone;
-use crate::visible;
+use crate::{times, visible};
 
 /// Words for a statement that nobody knows the end of.
 pub const OUTCOME_UNKNOWN: &str = "outcome unknown";
@@ -74,6 +74,8 @@ pub struct Totals {
     pub not_read: u64,
     /// Rows returned or changed.
     pub rows: u64,
+    /// Rows sent to the client.
+    pub rows_sent: u64,
     /// Bytes of the answers.
     pub bytes: u64,
     /// The tables named.
@@ -130,17 +132,22 @@ impl Story {
         }
     }
 
-    /// The story in lines for people, in the order of time; safe for a terminal.
+    /// The story in lines for people, in the order of time, with times in this zone; safe for a terminal.
     #[must_use]
-    pub fn lines(&self) -> Vec<String> {
+    pub fn lines(&self, zone: &TimeZone) -> Vec<String> {
         let mut told: Vec<(u64, String)> = Vec::new();
         for record in self.background.iter().chain(&self.events) {
             told.push((
                 record.seq,
-                at(record.time, &render::columns(record).text, record.event.name().as_str()),
+                at(
+                    record,
+                    &render::columns(record, zone).text,
+                    record.event.name().as_str(),
+                    zone,
+                ),
             ));
         }
-        told.extend(self.statements.iter().filter_map(Told::line));
+        told.extend(self.statements.iter().filter_map(|told| told.line(zone)));
         told.sort_by_key(|(seq, _)| *seq);
         let mut lines = vec![self.heading(), String::new()];
         lines.extend(told.into_iter().map(|(_, line)| line));
@@ -174,7 +181,10 @@ impl Story {
             .any(|record| matches!(record.event, Event::SessionStarted(_)));
         let mut heading = format!(
             "Session {} of {} on {}, under grant {}",
-            who.session, who.identity, who.target, who.grant
+            who.session,
+            who.identity,
+            render::place(who),
+            who.grant
         );
         if !started {
             heading.push_str(" (its start is not in what was read)");
@@ -189,8 +199,8 @@ fn in_order(mut records: Vec<Record>) -> Vec<Record> {
     records
 }
 
-fn at(time: Timestamp, text: &str, what: &str) -> String {
-    format!("{}  {what:<16}  {text}", time.strftime("%Y-%m-%d %H:%M:%S%.3f"))
+fn at(record: &Record, text: &str, what: &str, zone: &TimeZone) -> String {
+    format!("{}  {what:<16}  {text}", times::millis(record.time, zone))
 }
 
 fn ending(ended: &SessionEnded) -> String {
@@ -210,16 +220,16 @@ fn ending(ended: &SessionEnded) -> String {
 
 impl Told {
     /// Where it belongs, and how it reads.
-    fn line(&self) -> Option<(u64, String)> {
-        let outcome = self.outcome.as_ref().map(|record| render::columns(record).text);
+    fn line(&self, zone: &TimeZone) -> Option<(u64, String)> {
+        let outcome = self.outcome.as_ref().map(|record| render::columns(record, zone).text);
         let Some(record) = &self.statement else {
             let record = self.outcome.as_ref()?;
-            return Some((record.seq, at(record.time, &outcome.unwrap_or_default(), "outcome")));
+            return Some((record.seq, at(record, &outcome.unwrap_or_default(), "outcome", zone)));
         };
-        let mut line = at(record.time, &render::columns(record).text, "statement");
+        let mut line = at(record, &render::columns(record, zone).text, "statement", zone);
         // A text that was prepared has an outcome only where it failed.
         if outcome.is_some() || self.is_executed() {
-            let _ = write!(line, "\n{:45}-> {}", "", outcome.as_deref().unwrap_or(OUTCOME_UNKNOWN));
+            let _ = write!(line, "\n{:47}-> {}", "", outcome.as_deref().unwrap_or(OUTCOME_UNKNOWN));
         }
         if self
             .reading
@@ -253,7 +263,7 @@ impl Told {
     }
 
     fn is_executed(&self) -> bool {
-        !matches!(&self.statement, Some(Record { event: Event::Statement(statement), .. }) if statement.kind == Kind::Parse)
+        !matches!(&self.statement, Some(Record { event: Event::Statement(statement), .. }) if !statement.kind.executes())
     }
 }
 
@@ -270,6 +280,7 @@ impl Totals {
                     totals.failed += u64::from(outcome.result == Done::Failed);
                     totals.outcome_unknown += u64::from(outcome.result == Done::Unknown);
                     totals.rows += outcome.rows;
+                    totals.rows_sent += outcome.rows_sent;
                     totals.bytes += outcome.bytes;
                 }
                 _ => totals.outcome_unknown += 1,

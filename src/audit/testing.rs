@@ -29,6 +29,7 @@ pub(crate) fn who(number: u8, identity: &str) -> Who {
         grant: GrantId::from_random([number; 10]),
         identity: identity.parse().unwrap(),
         target: "orders".parse().unwrap(),
+        profile: None,
     }
 }
 
@@ -78,6 +79,8 @@ pub(crate) fn outcome(who: &Who, statement: u64, sqlstate: Option<&'static str>)
         rule: None,
         tags: Vec::new(),
         rows: 1,
+        rows_sent: 1,
+        portal_rows_sent: None,
         bytes: 80,
         copy_in_bytes: None,
         copy_out_bytes: None,
@@ -92,6 +95,7 @@ pub(crate) fn skipped(who: &Who, statement: u64) -> Event<'static> {
         Event::Outcome(outcome) => Event::Outcome(Outcome {
             result: Done::Skipped,
             rows: 0,
+            rows_sent: 0,
             ..outcome
         }),
         other => other,
@@ -121,6 +125,7 @@ pub(crate) fn ended(who: &Who) -> Event<'static> {
         duration_us: 61_000_000,
         statements: 2,
         rows: 1,
+        rows_sent: 1,
         bytes_in: 10,
         bytes_out: 20,
         client_told: Some(true),
@@ -193,6 +198,7 @@ fn session(ana: &Who, client: std::net::IpAddr) -> Vec<Event<'static>> {
             until: time(1800),
             groups: vec!["qa".to_owned()],
             run: Some("4711".to_owned()),
+            masked_tables: 2,
         })),
         ended(ana),
         Event::BackendGone(BackendGone {

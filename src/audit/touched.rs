@@ -11,7 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::event::{Done, Event, Kind, Outcome, Statement};
+use super::event::{Done, Event, Outcome, Statement};
 use super::reading::{Class, Reading, Readings};
 use super::record::Record;
 use super::story::add_new;
@@ -189,7 +189,7 @@ impl Touched {
     }
 
     fn counts(&self, record: &Record, statement: &Statement<'_>) -> bool {
-        statement.kind != Kind::Parse && self.until.is_none_or(|until| record.time < until)
+        statement.kind.executes() && self.until.is_none_or(|until| record.time < until)
     }
 
     /// Keeps in mind that a statement which could not be read is counted by its name.

@@ -3,6 +3,7 @@
 //! It runs nothing. The help texts are compared with a snapshot, for they are what a user reads first.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::duration;
 use crate::ids::{GrantId, SessionId};
-use crate::names::{IdentityName, ProfileName, TargetName};
+use crate::names::{IdentityName, InvalidName, ProfileName, TargetName};
 
 /// What every command may end with; shown at the end of `--help`.
 const EXIT_CODES: &str = "\
@@ -57,9 +58,37 @@ pub struct Cli {
     #[arg(hide_env_values = true, help_heading = COMMON)]
     pub config: PathBuf,
 
+    /// Shows times in UTC, and means UTC where a time has no zone [default: the time zone of this machine, or TZ]
+    #[arg(long, global = true, help_heading = COMMON)]
+    pub utc: bool,
+
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// A target, and one of its profiles where that is named, too: `orders` or `orders/read-only`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnTarget {
+    /// The target.
+    pub target: TargetName,
+    /// The profile.
+    pub profile: Option<ProfileName>,
+}
+
+impl FromStr for OnTarget {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let (target, profile) = match text.split_once('/') {
+            Some((target, profile)) => (target, Some(profile.parse()?)),
+            None => (text, None),
+        };
+        Ok(Self {
+            target: target.parse()?,
+            profile,
+        })
+    }
 }
 
 /// What to do.
@@ -129,6 +158,13 @@ pub struct Place {
     /// [default: as `tidegate login` or the configuration says]
     #[arg(long, value_name = "FILE", help_heading = COMMON)]
     pub token_file: Option<PathBuf>,
+}
+
+impl Place {
+    /// Whether somebody has said which gate is meant.
+    pub(super) fn is_named(&self) -> bool {
+        self.control.is_some() || self.token_file.is_some() || super::reach::Environment::read().control.is_some()
+    }
 }
 
 /// How to print what the gate says.
@@ -202,7 +238,7 @@ The window opens at the first connect and closes after --for, whatever is runnin
     #[command(after_help = "\
 Examples:
   tidegate grant shorten gr_4k2m9x0a7b --by 10m --reason \"the restore begins at noon\"
-  tidegate grant shorten gr_4k2m9x0a7b --to 2026-08-01T12:00:00Z")]
+  tidegate grant shorten gr_4k2m9x0a7b --until 2026-08-01T12:00:00Z")]
     #[command(group = clap::ArgGroup::new("end").required(true))]
     Shorten {
         /// The grant
@@ -212,7 +248,7 @@ Examples:
         by: Option<Duration>,
         /// The new end, like 2026-08-01T12:00:00Z
         #[arg(long, value_name = "WHEN", group = "end")]
-        to: Option<Timestamp>,
+        until: Option<Timestamp>,
         /// Why
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,

@@ -2,6 +2,7 @@
 //!
 //! It judges nothing itself ([`crate::audit::verify`] does), and changes nothing: that the key changes is for the gate to do.
 
+mod copy;
 mod remembered;
 mod verify;
 
@@ -19,6 +20,7 @@ use crate::audit::verify::{Kept, NotACheckpoint};
 use crate::config::{self, ControlAddress};
 use crate::control::model::{AuditKeyBody, EmptyBody};
 
+pub(super) use copy::Copy;
 pub(super) use remembered::Remembered;
 pub use verify::VerifyArgs;
 
@@ -28,13 +30,18 @@ const CHECKPOINT: &str = "/v1/audit/checkpoint";
 /// Proves the log, and what that takes.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Proves that a log is whole, or names the first line that is wrong; needs no gate
+    /// Proves that a log is whole, or names the first line that is wrong: of the gate here, of a copy, or of a gate elsewhere
     #[command(after_help = "\
 Examples:
   tidegate audit verify                                     the log of the gate configured here
+  tidegate audit verify --control https://gate:7433 --key audit-key.pub --since kept.json
+                                                            that of a gate elsewhere, fetched from it
   tidegate audit verify /backup/audit --key audit-key.pub   a copy of it, anywhere
   tidegate audit verify --since last-week.json              only what came since that checkpoint
   ssh gate tidegate audit checkpoint | tidegate audit verify copy/ --key audit-key.pub --since -
+
+The log of a gate elsewhere is fetched into a folder of its own below TMPDIR, and removed when it is
+verified. Who may read the log may do that.
 
 Exit codes: 0 it is whole, 1 it is not, 2 it cannot be read.
 
@@ -78,12 +85,12 @@ Example:
 /// Runs it; the exit code.
 pub(super) async fn run(config: &Path, command: AuditCommand) -> anyhow::Result<u8> {
     match command {
-        AuditCommand::Verify(args) => return Ok(verify::run(config, &args)),
+        AuditCommand::Verify(args) => return Ok(verify::run(config, &args).await),
         AuditCommand::Checkpoint { place } => checkpoint(config, &place).await?,
         AuditCommand::Key { remote } => key(config, &remote).await?,
         AuditCommand::RotateKey { remote } => rotate_key(config, &remote).await?,
-        AuditCommand::Report(args) => evidence::report(config, &args)?,
-        AuditCommand::Export(args) => evidence::export(config, &args)?,
+        AuditCommand::Report(args) => evidence::report(config, &args).await?,
+        AuditCommand::Export(args) => evidence::export(config, &args).await?,
     }
     Ok(0)
 }
@@ -134,6 +141,18 @@ async fn asked(config: &Path, place: &Place) -> Result<String, ClientError> {
     Ok(answer)
 }
 
+/// Fetches the log of the gate that is named, or, where none is configured on this machine, of the gate of the login.
+pub(super) async fn fetched(config: &Path, place: &Place) -> anyhow::Result<Option<Copy>> {
+    if !place.is_named() && here(config).is_some() {
+        return Ok(None);
+    }
+    let client = match Client::new(Whose::Operator, config, place) {
+        Err(ClientError::Nowhere | ClientError::Config(_)) if !place.is_named() => return Ok(None),
+        client => client?,
+    };
+    Ok(Some(Copy::fetch(&client).await?))
+}
+
 /// The gate that is configured on this machine.
 fn here(config: &Path) -> Option<ControlAddress> {
     config::control_address(config).ok()
@@ -154,11 +173,21 @@ pub(super) struct Trusted {
 }
 
 impl Trusted {
+    /// The key that is named, or none: one that is configured here is of another gate.
+    pub(super) fn named(name: Option<&str>) -> anyhow::Result<Option<Self>> {
+        let trusted = |from: &str| {
+            Ok(Self {
+                key: named(from)?,
+                from: from.to_owned(),
+            })
+        };
+        name.map(trusted).transpose()
+    }
+
     /// The key that is named, or else the public half of the configured one, where that can be read.
     pub(super) fn find(config: &Path, name: Option<&str>) -> anyhow::Result<Option<Self>> {
-        if let Some(name) = name {
-            let from = name.to_owned();
-            return Ok(Some(Self { key: named(name)?, from }));
+        if name.is_some() {
+            return Self::named(name);
         }
         let Some(file) = here(config).map(|here| public_path(&here.audit_key)) else {
             return Ok(None);

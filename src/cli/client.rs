@@ -192,20 +192,37 @@ impl Client {
         query: &impl Serialize,
         mut each: impl FnMut(&[u8]) -> bool,
     ) -> Result<(), ClientError> {
-        let mut response = self.send(Method::GET, &with_query(path, query)?, Bytes::new(), None).await?;
-        if !response.status().is_success() {
-            return read::<serde_json::Value>(response).await.map(drop);
-        }
         let mut pending = Vec::new();
-        while let Some(frame) = response.body_mut().frame().await {
-            let frame = frame?;
-            let Some(data) = frame.data_ref() else { continue };
+        let take = |data: &[u8]| {
             pending.extend_from_slice(data);
             while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = pending.drain(..=end).collect();
                 if !each(line.trim_ascii_end()) {
-                    return Ok(());
+                    return false;
                 }
+            }
+            true
+        };
+        self.bytes(path, query, take).await
+    }
+
+    /// Asks for bytes; hands each piece to `each` as it comes, until there are no more or `each` wants none.
+    pub(super) async fn bytes(
+        &self,
+        path: &str,
+        query: &impl Serialize,
+        mut each: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), ClientError> {
+        let mut response = self.send(Method::GET, &with_query(path, query)?, Bytes::new(), None).await?;
+        if !response.status().is_success() {
+            return read::<serde_json::Value>(response).await.map(drop);
+        }
+        while let Some(frame) = response.body_mut().frame().await {
+            let frame = frame?;
+            if let Some(data) = frame.data_ref()
+                && !each(data)
+            {
+                return Ok(());
             }
         }
         Ok(())
@@ -373,7 +390,7 @@ fn problem(problem: &Problem) -> String {
 mod tests {
     use super::*;
     use crate::audit::Filter;
-    use crate::control::model::{Following, LogQuery};
+    use crate::control::model::{Extent, LogQuery};
 
     #[test]
     fn queries_are_escaped() {
@@ -383,7 +400,10 @@ mod tests {
                 min_rows: Some(7),
                 ..Filter::default()
             },
-            following: Following { follow: true },
+            extent: Extent {
+                follow: true,
+                ..Extent::default()
+            },
         };
         assert_eq!(
             with_query("/v1/log", &query).unwrap(),

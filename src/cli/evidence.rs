@@ -1,39 +1,46 @@
 //! `audit report` and `audit export`: what others are given of the log.
 //!
-//! It reads the log's folder itself and needs no gate; counting and laying out is `evidence`'s.
+//! It reads the log's folder, or a copy that it fetches from a gate elsewhere; counting and laying out is `evidence`'s.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::audit::{Remembered, Trusted};
-use super::log::args::{When, events};
+use super::args::{OnTarget, Place};
+use super::audit::{Copy, Remembered, Trusted, fetched};
+use super::log::args::{self, events};
 use super::render::{self, visible};
+use super::zone;
 use crate::audit::verify::{Expected, Verdict, verify_folder};
 use crate::audit::{EventName, Filter, read_whole};
-use crate::clock::Clock;
 use crate::config;
 use crate::evidence::{self, Collector, Period, page, tables, write};
 use crate::ids::{GrantId, SessionId};
-use crate::names::{IdentityName, TargetName};
+use crate::names::IdentityName;
+use crate::times::When;
+
+mod text;
 
 /// Which time, and where to.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  tidegate audit report --from 2026-07-01 --to 2026-08-01 --key gate-audit.pub --out july
+  tidegate audit report --since 2026-07-01 --until 2026-08-01 --key gate-audit.pub --out july
 
-Writes report.html (to read and print) and a CSV file for each table into the folder.")]
+Writes report.html (to read and print) and a CSV file for each table into the folder. Without --out
+the report is printed as text, as wide as the terminal or 80 columns; ids are never cut, the least
+important columns go first. From another machine it is made of the log that the gate hands out:
+  tidegate audit report --since 30d --control https://gate:7433 --key gate-audit.pub --out july")]
 pub struct ReportArgs {
-    /// From this time on: a time (2026-07-01, yesterday, 2026-07-01T12:00:00Z) or how long ago (30d)
+    /// From this time on: how long ago (30d) or a time (2026-07-01, yesterday, last tuesday, 2026-07-01T12:00Z)
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
-    pub from: When,
-    /// Before this time; as --from [default: now]
+    pub since: When,
+    /// Before this time; as --since [default: now]
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
-    pub to: Option<When>,
-    /// The log's folder, or a copy of it [default: as the configuration says]
-    #[arg(long, value_name = "FOLDER")]
+    pub until: Option<When>,
+    /// The log's folder, or a copy of it [default: as the configuration says, or else the log of your login's gate]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["control", "token_file"])]
     pub dir: Option<PathBuf>,
     /// The public key that has to have signed it: a file, or its base 64 [default: the one beside the key configured here, if there
     /// is one]
@@ -41,26 +48,26 @@ pub struct ReportArgs {
     pub key: Option<String>,
     /// The ledger that remembers where the log ends: a gate's ledger.sqlite, or a copy [default: the one configured here, for the log
     /// configured here]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["control", "token_file"])]
     pub ledger: Option<PathBuf>,
-    /// The folder for the report; made if it does not exist
-    #[arg(long, value_name = "FOLDER", default_value = "tidegate-report")]
-    pub out: PathBuf,
+    /// The folder for the page and the CSV files; made if it does not exist [default: prints the report as text]
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// Which gate, if that is another one.
+    #[command(flatten)]
+    pub place: Place,
 }
 
 /// Which records, and where to.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  tidegate audit export --from 30d --out log.parquet
+  tidegate audit export --since 30d --out log.parquet
   duckdb -c \"SELECT identity, count(*) FROM 'log.parquet' WHERE event = 'statement' GROUP BY identity\"")]
 pub struct ExportArgs {
-    /// From this time on: a time (2026-07-01, yesterday, 2026-07-01T12:00:00Z) or how long ago (30d)
-    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
-    pub from: Option<When>,
-    /// Before this time; as --from
-    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
-    pub to: Option<When>,
+    /// In which time.
+    #[command(flatten)]
+    pub period: args::Period,
     /// Of this identity
     #[arg(long, value_name = "NAME")]
     pub identity: Option<IdentityName>,
@@ -70,55 +77,69 @@ pub struct ExportArgs {
     /// Of this session
     #[arg(long, value_name = "SESSION")]
     pub session: Option<SessionId>,
-    /// On this target
-    #[arg(long, value_name = "NAME")]
-    pub target: Option<TargetName>,
+    /// On this target, and with this profile where one is named: `orders` or `orders/read-only`
+    #[arg(long, value_name = "TARGET[/PROFILE]")]
+    pub target: Option<OnTarget>,
     /// Only this kind of record
     #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(events()).try_map(|kind| kind.parse::<EventName>()))]
     pub event: Option<EventName>,
-    /// The log's folder, or a copy of it [default: as the configuration says]
-    #[arg(long, value_name = "FOLDER")]
+    /// The log's folder, or a copy of it [default: as the configuration says, or else the log of your login's gate]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["control", "token_file"])]
     pub dir: Option<PathBuf>,
     /// The file to be written; it is replaced if it exists
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    /// Which gate, if that is another one.
+    #[command(flatten)]
+    pub place: Place,
 }
 
-pub(super) fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<()> {
-    let now = Clock::system(None).now();
+pub(super) async fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<()> {
+    let now = zone::now();
+    let made_at = now.timestamp();
     let period = Period {
-        from: args.from.time(now),
-        to: args.to.map_or(now, |to| to.time(now)),
+        from: args.since.time(&now),
+        to: args.until.as_ref().map_or(made_at, |until| until.time(&now)),
     };
     anyhow::ensure!(
         period.from < period.to,
-        "the time from {} to {} is none",
-        period.from,
-        period.to
+        "the time since {} until {} is none",
+        render::time(period.from),
+        render::time(period.to)
     );
-    let dir = folder(config, args.dir.as_deref())?;
+    let log = Log::find(config, args.dir.as_deref(), &args.place).await?;
     let mut collector = Collector::new(period);
     // From the log's beginning: what was there at the period's began before it.
     let filter = Filter {
         until: Some(period.to),
         ..Filter::default()
     };
-    for found in read_whole(&dir, &filter)? {
+    for found in read_whole(log.folder(), &filter)? {
         collector.take(found.as_ref());
     }
-    let trusted = Trusted::find(config, args.key.as_deref())?;
-    let remembered = Remembered::find(config, &dir, args.ledger.as_deref())?;
-    let verdict = verdict(&dir, trusted.as_ref(), remembered);
+    let (trusted, remembered) = match &log {
+        Log::Copy(copy) => (Trusted::named(args.key.as_deref())?, copy.remembered()),
+        Log::Folder(dir) => (
+            Trusted::find(config, args.key.as_deref())?,
+            Remembered::find(config, dir, args.ledger.as_deref())?,
+        ),
+    };
+    let verdict = verdict(&log, trusted.as_ref(), remembered);
     let whole = verdict.as_ref().is_ok_and(Verdict::is_whole);
     let report = collector.report(verdict, trusted.map(|trusted| trusted.from));
     let tables = tables(&report);
-    let files = write(&args.out, &page(&report, &tables, now), &tables)?;
     let key = report
         .key_from
         .as_ref()
         .map_or("no key, which proves little".to_owned(), |from| format!("the key {from}"));
-    let found = format!("{files} files are in {}; the log was held against {key}", args.out.display());
-    render::print(&visible(&found))?;
+    match &args.out {
+        Some(out) => {
+            let files = write(out, &page(&report, &tables, made_at), &tables)?;
+            let found = format!("{files} files are in {}; the log was held against {key}", out.display());
+            render::print(&visible(&found))?;
+        }
+        None => render::print(&text::report(&report, &tables, made_at))?,
+    }
     anyhow::ensure!(
         whole,
         "the log is not whole, or could not be verified: the report says what was found"
@@ -132,43 +153,71 @@ pub(super) fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<()> {
 }
 
 /// Proves the log; that it cannot be read is a finding, too.
-fn verdict(dir: &Path, trusted: Option<&Trusted>, remembered: Remembered) -> Result<Verdict, String> {
+fn verdict(log: &Log, trusted: Option<&Trusted>, remembered: Remembered) -> Result<Verdict, String> {
     let expected = Expected {
         key: trusted.map(|trusted| trusted.key),
         ledger: remembered.kept,
         from_start: true,
         ..Expected::default()
     };
-    let mut verdict = verify_folder(dir, &expected, |_| {}).map_err(|error| error.to_string())?;
+    let mut verdict = verify_folder(log.folder(), &expected, |_| {}).map_err(|error| error.to_string())?;
+    if let Log::Copy(copy) = log {
+        verdict = verdict.without_folder(copy.folder());
+    }
     verdict.remarks.extend(remembered.remarks);
     Ok(verdict)
 }
 
-fn folder(config: &Path, named: Option<&Path>) -> anyhow::Result<PathBuf> {
-    if let Some(dir) = named {
-        return Ok(dir.to_owned());
-    }
-    let place = config::control_address(config).map_err(|mistakes| {
-        let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("{}\nor name the log's folder: --dir", lines.join("\n"))
-    })?;
-    Ok(place.audit_dir)
+/// A log to be read.
+enum Log {
+    Folder(PathBuf),
+    Copy(Copy),
 }
 
-pub(super) fn export(config: &Path, args: &ExportArgs) -> anyhow::Result<()> {
-    let now = Clock::system(None).now();
+impl Log {
+    /// The folder that is named, or that of the gate configured here, or what the gate meant hands out.
+    async fn find(config: &Path, named: Option<&Path>, place: &Place) -> anyhow::Result<Self> {
+        if let Some(dir) = named {
+            return Ok(Self::Folder(dir.to_owned()));
+        }
+        if let Some(copy) = fetched(config, place).await? {
+            return Ok(Self::Copy(copy));
+        }
+        let place = config::control_address(config).map_err(|mistakes| {
+            let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!(
+                "{}\nor name the log's folder (--dir), or the gate (--control)",
+                lines.join("\n")
+            )
+        })?;
+        Ok(Self::Folder(place.audit_dir))
+    }
+
+    fn folder(&self) -> &Path {
+        match self {
+            Self::Folder(dir) => dir,
+            Self::Copy(copy) => copy.folder(),
+        }
+    }
+}
+
+pub(super) async fn export(config: &Path, args: &ExportArgs) -> anyhow::Result<()> {
+    let now = zone::now();
+    let named = args.target.clone();
     let filter = Filter {
         identity: args.identity.clone(),
         grant: args.grant.clone(),
         session: args.session.clone(),
-        target: args.target.clone(),
-        since: args.from.map(|from| from.time(now)),
-        until: args.to.map(|to| to.time(now)),
+        target: named.as_ref().map(|named| named.target.clone()),
+        profile: named.and_then(|named| named.profile),
+        since: args.period.since.as_ref().map(|since| since.time(&now)),
+        until: args.period.until.as_ref().map(|until| until.time(&now)),
         event: args.event,
         ..Filter::default()
     };
     let mut unreadable = 0_u64;
-    let records = read_whole(&folder(config, args.dir.as_deref())?, &filter)?.filter_map(|found| {
+    let log = Log::find(config, args.dir.as_deref(), &args.place).await?;
+    let records = read_whole(log.folder(), &filter)?.filter_map(|found| {
         found
             .inspect_err(|error| {
                 unreadable += 1;

@@ -56,13 +56,13 @@ pub(super) async fn run(config: &Path, command: GrantCommand) -> anyhow::Result<
         GrantCommand::Shorten {
             grant,
             by,
-            to,
+            until,
             reason,
             remote,
         } => {
             let body = ShortenBody {
                 by_seconds: by.map(|by| by.as_secs()),
-                until: to,
+                until,
                 reason,
             };
             change(config, &remote, &path(&grant, "/shorten"), &body).await

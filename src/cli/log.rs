@@ -8,16 +8,16 @@ use super::args::Output;
 use super::client::Client;
 use super::reach::Whose;
 use super::render::{print, print_line, visible};
-use crate::audit::event::{Event, Kind};
+use super::zone::{self, zone};
+use crate::audit::event::Event;
 use crate::audit::reading::Readings;
 use crate::audit::story::{OUTCOME_UNKNOWN, Story};
 use crate::audit::touched::Touched;
 use crate::audit::undone::Undone;
-use crate::audit::{EventName, Filter, Record, Span, follow, render as words};
-use crate::clock::Clock;
-use crate::control::model::{Following, LogQuery, Unreadable};
+use crate::audit::{EventName, Extent, Filter, Record, follow, render as words};
+use crate::control::model::{LogQuery, Unreadable};
 use crate::ids::SessionId;
-use args::{Form, LogArgs, LogCommand, Origin};
+use args::{Form, LogArgs, LogCommand, Origin, Part};
 use unread::{KeptStatements, UnreadCount, of_unread};
 
 pub mod args;
@@ -26,21 +26,16 @@ mod table;
 mod unread;
 
 pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
-    let now = Clock::system(None).now();
+    let now = zone::now();
     match args.command {
         None => {
             let filter = Filter {
-                after: args.after,
-                ..args.which.filter(now)
+                after: args.part.after,
+                ..args.which.filter(&now)?
             };
-            list(
-                Source::new(config, &args.origin)?,
-                filter,
-                args.follow,
-                args.limit,
-                args.printing.output,
-            )
-            .await
+            let extent = args.part.extent();
+            extent.check(&filter)?;
+            list(Source::new(config, &args.origin)?, filter, &args.part, args.printing.output).await
         }
         Some(LogCommand::Session {
             session,
@@ -57,7 +52,7 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
             let filter = Filter {
                 table: Some(table),
                 class,
-                ..which.filter(now)
+                ..which.filter(&now)?
             };
             touched(Source::new(config, &origin)?, filter, printing.output).await
         }
@@ -87,7 +82,7 @@ impl Source {
     }
 
     /// Hands each record to `each`, as its line, until it wants none; says which cannot be read.
-    async fn lines(&self, filter: Filter, endless: bool, mut each: impl FnMut(&[u8]) -> bool) -> anyhow::Result<()> {
+    async fn lines(&self, filter: Filter, extent: Extent, mut each: impl FnMut(&[u8]) -> bool) -> anyhow::Result<()> {
         let mut unreadable = 0_u64;
         let mut complain = |error: &str| {
             unreadable += 1;
@@ -96,15 +91,14 @@ impl Source {
         };
         match self {
             Self::Gate(client) => {
-                let following = Following { follow: endless };
                 let each = |line: &[u8]| match serde_json::from_slice(line) {
                     Ok(Unreadable { error }) => complain(&error),
                     Err(_) => each(line),
                 };
-                client.lines("/v1/log", &LogQuery { filter, following }, each).await?;
+                client.lines("/v1/log", &LogQuery { filter, extent }, each).await?;
             }
             Self::Folder(dir) => {
-                let mut found = follow(dir, &filter, if endless { Span::All } else { Span::History })?;
+                let mut found = follow(dir, &filter, extent)?;
                 while let Some(item) = found.next().await {
                     let go_on = match item {
                         Ok(record) => each(record.json().as_bytes()),
@@ -125,7 +119,7 @@ impl Source {
     /// The records there are.
     async fn records(&self, filter: Filter) -> anyhow::Result<Vec<Record>> {
         let (mut records, mut room) = (Vec::new(), Some(MAX_STORY_BYTES));
-        self.lines(filter, false, |line| {
+        self.lines(filter, Extent::default(), |line| {
             room = room.and_then(|room: usize| room.checked_sub(line.len()));
             if room.is_some() {
                 records.extend(Record::parse(line).ok());
@@ -142,12 +136,13 @@ impl Source {
     }
 }
 
-async fn list(source: Source, filter: Filter, endless: bool, limit: Option<u64>, form: Form) -> anyhow::Result<()> {
+async fn list(source: Source, filter: Filter, part: &Part, form: Form) -> anyhow::Result<()> {
+    let extent = part.extent();
     // Outcomes are among what is asked for.
-    let joined = filter.event.is_none() && filter.until.is_none();
+    let joined = filter.event.is_none() && filter.until.is_none() && extent.sort.is_none();
     let mut shown = Shown {
         form,
-        room: limit,
+        room: part.limit.filter(|_| extent.sort.is_none()),
         readings: Readings::default(),
         open: KeptStatements::default(),
         unread: KeptStatements::default(),
@@ -159,7 +154,7 @@ async fn list(source: Source, filter: Filter, endless: bool, limit: Option<u64>,
         print_line(&table::csv_line(table::HEADER)?);
     }
     let unread = filter.table.is_some().then(|| of_unread(&filter));
-    let read = source.lines(filter, endless, |line| shown.line(line)).await;
+    let read = source.lines(filter, extent, |line| shown.line(line)).await;
     if joined && !shown.cut && form == Form::Table {
         for (session, statement) in shown.open.iter() {
             print_line(&format!("statement #{statement} of {session}: {OUTCOME_UNKNOWN}"));
@@ -171,10 +166,10 @@ async fn list(source: Source, filter: Filter, endless: bool, limit: Option<u64>,
             ));
         }
     }
-    if let Some(filter) = unread.filter(|_| !endless && !shown.cut && !shown.gone) {
+    if let Some(filter) = unread.filter(|_| !part.follow && !shown.cut && !shown.gone) {
         let mut count = UnreadCount::default();
         source
-            .lines(filter, false, |line| {
+            .lines(filter, Extent::default(), |line| {
                 count.line(line, &shown.unread);
                 true
             })
@@ -232,7 +227,7 @@ impl Shown {
         self.last = Some(record.seq);
         match &record.event {
             // A text that was prepared has an outcome only where it failed.
-            Event::Statement(statement) if statement.kind == Kind::Parse => {}
+            Event::Statement(statement) if !statement.kind.executes() => {}
             Event::Statement(statement) => {
                 let key = (statement.who.session.clone(), statement.statement);
                 if !self.readings.of_statement(statement).is_read() {
@@ -245,7 +240,7 @@ impl Shown {
         }
         let printed = match self.form {
             Form::Json => print_line(&words::json(&record, &mut self.readings)),
-            Form::Table => print_line(&words::line(&record)),
+            Form::Table => print_line(&words::line(&record, &zone())),
             Form::Csv => table::csv_line(table::cells(&record, &mut self.readings)).is_ok_and(|line| print_line(&line)),
         };
         self.gone |= !printed;
@@ -291,7 +286,7 @@ async fn tell(source: Source, session: SessionId, output: Output) -> anyhow::Res
     let story = Story::of(records, background);
     match output {
         Output::Json => print(&story.json()?)?,
-        Output::Table => print(&story.lines().join("\n"))?,
+        Output::Table => print(&story.lines(&zone()).join("\n"))?,
     }
     Ok(())
 }
@@ -312,17 +307,17 @@ async fn touched(source: Source, mut filter: Filter, form: Form) -> anyhow::Resu
         }
         true
     };
-    source.lines(steps, false, add).await?;
+    source.lines(steps, Extent::default(), add).await?;
     let unread = of_unread(&filter);
     let mut touched = Touched::new(until, undone);
-    let read = source.lines(filter, false, |line| {
+    let read = source.lines(filter, Extent::default(), |line| {
         if let Ok(record) = Record::parse(line) {
             touched.add(&record);
         }
         true
     });
     let read = read.await;
-    let not_read = source.lines(unread, false, |line| {
+    let not_read = source.lines(unread, Extent::default(), |line| {
         if let Ok(record) = Record::parse(line) {
             touched.add_unread(&record);
         }
@@ -336,7 +331,7 @@ async fn touched(source: Source, mut filter: Filter, form: Form) -> anyhow::Resu
         Form::Csv => {
             print(&table::csv_line(sums::HEADER.map(str::to_ascii_lowercase))?)?;
             for toucher in &touchers {
-                print(&table::csv_line(sums::row(toucher))?)?;
+                print(&table::csv_line(sums::row(toucher, |at| format!("{at:.0}")))?)?;
             }
         }
         Form::Table => print(&sums::text(&touchers))?,

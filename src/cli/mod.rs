@@ -31,6 +31,7 @@ mod tests;
 pub mod user;
 mod wait;
 mod watch;
+mod zone;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -68,6 +69,7 @@ fn remedy(program: &str) -> &'static str {
 pub fn main() -> ExitCode {
     // clap itself prints usage errors and leaves with 2.
     let cli = Cli::parse();
+    zone::settle(cli.utc);
     match dispatch(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

@@ -15,12 +15,13 @@ use serde::Serialize;
 use super::args::Output;
 use super::table::{self, Column, cut, less, whole};
 use super::terminal;
+use super::zone::zone;
 use crate::control::model::{Effect, GrantView, Issued};
 use crate::duration;
 use crate::grant::Grant;
 use crate::session::SessionView;
-use crate::visible;
 pub(super) use crate::visible::visible;
+use crate::{times, visible};
 
 /// Writes what a command says; a reader that has gone away (`| head`) is no error.
 pub(super) fn print(text: &str) -> io::Result<()> {
@@ -232,10 +233,10 @@ pub(super) fn sessions(sessions: &[SessionView], now: Timestamp) -> String {
     table(columns, &sessions.iter().map(row).collect::<Vec<_>>())
 }
 
-/// A time as a person reads it: to the second, in UTC, and saying so.
+/// A time as a person reads it: to the second, in the reader's zone, with its offset.
 #[must_use]
 pub(super) fn time(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+    times::seconds(time, &zone())
 }
 
 pub(super) fn ends(view: &GrantView, now: Timestamp) -> String {
@@ -272,7 +273,7 @@ pub(super) fn left(time: Timestamp, now: Timestamp) -> String {
 /// As a table: as wide as the terminal, where there is one.
 pub(super) fn table<const N: usize>(columns: [Column; N], rows: &[[String; N]]) -> String {
     let width = io::stdout().is_terminal().then(terminal::width_of_output);
-    table::render(columns, rows, width)
+    table::render(&columns, rows, width)
 }
 
 pub(super) fn list(rows: &[(&str, String)]) -> String {

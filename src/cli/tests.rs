@@ -39,7 +39,7 @@ fn usage_is_checked() {
         ("tidegate grant shorten gr_0123456789", false),
         ("tidegate grant shorten gr_0123456789 --by 5m", true),
         (
-            "tidegate grant shorten gr_0123456789 --by 5m --to 2026-01-01T00:00:00Z",
+            "tidegate grant shorten gr_0123456789 --by 5m --until 2026-01-01T00:00:00Z",
             false,
         ),
         ("tidegate grant show se_0123456789", false),
@@ -56,6 +56,20 @@ fn usage_is_checked() {
         ("tidegate requests --limit 0", false),
         ("tidegate grants --limit 20 --before gr_0123456789", true),
         ("tidegate log --limit 5 --follow", false),
+        ("tidegate log --last 5 --follow", true),
+        ("tidegate log --last 5 --limit 5", false),
+        ("tidegate log --last 0", false),
+        ("tidegate log --last 10001", false),
+        ("tidegate log --sort duration --limit 5", true),
+        ("tidegate log --sort rows --last 5", false),
+        ("tidegate log --sort rows --follow", false),
+        ("tidegate log --sort size", false),
+        ("tidegate log --target orders/read-write --break-glass", true),
+        ("tidegate log --target orders/ --break-glass", false),
+        ("tidegate log --from yesterday", false),
+        ("tidegate audit report --since 7d --until today --utc", true),
+        ("tidegate audit report --from 7d", false),
+        ("tidegate audit export --since 7d --target orders/read-only --out x", true),
         ("tidegate log --event session_ended", true),
         ("tidegate log --event session_over", false),
         ("tidegate psql orders --countdown sometimes", false),
@@ -70,7 +84,10 @@ fn usage_is_checked() {
             "tidegate audit verify a/audit-000001.jsonl a/audit-000002.jsonl.zst --key k.pub --since -",
             true,
         ),
-        ("tidegate audit verify --control unix:/x", false),
+        ("tidegate audit verify --control unix:/x --key k.pub --since -", true),
+        ("tidegate audit verify copy --control unix:/x", false),
+        ("tidegate audit verify --ledger l.sqlite --control unix:/x", false),
+        ("tidegate audit report --since 1d --dir copy --control unix:/x", false),
         ("tidegate target plan orders", true),
         (
             "tidegate target apply orders --user owner --password-file owner.password -o json",
@@ -87,13 +104,38 @@ fn usage_is_checked() {
 
 #[test]
 fn since_is_a_time_or_a_length() {
-    let now: Timestamp = "2026-08-01T12:00:00Z".parse().unwrap();
+    let now = "2026-08-01T12:00:00Z".parse::<Timestamp>().unwrap();
+    let zoned = now.to_zoned_datetime(jiff::tz::TimeZone::UTC);
     let since = |text: &str| match Cli::try_parse_from(["tidegate", "log", "--since", text]).unwrap().command {
-        Command::Log(args) => args.which.scope.since.unwrap().time(now),
+        Command::Log(args) => args.which.scope.period.since.unwrap().time(&zoned),
         _ => panic!("not log"),
     };
     assert_eq!(since("2h"), now - SignedDuration::from_hours(2));
     assert_eq!(since("2026-01-01T00:00:00Z"), "2026-01-01T00:00:00Z".parse().unwrap());
+    let error = Cli::try_parse_from(["tidegate", "log", "--since", "last teusday"])
+        .unwrap_err()
+        .to_string();
+    for words in ["--since", "`last teusday`", "`teusday` is no weekday", "last tuesday"] {
+        assert!(error.contains(words), "{words}: {error}");
+    }
+}
+
+#[test]
+fn a_target_and_a_profile_that_contradict_each_other_are_refused() {
+    let filter = |line: &str| match Cli::try_parse_from(line.split(' ')).unwrap().command {
+        Command::Log(args) => args.which.filter(&zone::now()),
+        _ => panic!("not log"),
+    };
+    let named = filter("tidegate log --target orders/read-only").unwrap();
+    assert_eq!(
+        (named.target.unwrap().as_str(), named.profile.unwrap().as_str()),
+        ("orders", "read-only")
+    );
+    assert!(filter("tidegate log --target orders/read-only --profile read-only").is_ok());
+    let error = filter("tidegate log --target orders/read-only --profile read-write")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("read-only") && error.contains("read-write"), "{error}");
 }
 
 #[test]

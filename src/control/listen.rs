@@ -29,7 +29,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 use super::caller::Client;
 use super::stall::StallLimit;
 use crate::causes::in_one_line;
-use crate::strangers::{ConnectionPermit, StrangerLimits, Strangers};
+use crate::strangers::{ConnectionPermit, StrangerLimits, Strangers, canonical};
 use crate::tls::{ServerTlsCell, Transport};
 
 /// Connections at once on one listener: people and pipelines that wait for something hold one each.
@@ -119,6 +119,7 @@ pub(super) async fn answer_tcp(front: Front, strangers: Strangers, served: Serve
             () = told(served.stopped.clone()) => break,
             accepted = listener.accept() => match accepted {
                 Ok((tcp, address)) => {
+                    let address = canonical(address);
                     let permit = strangers.enter(address.ip());
                     connections.spawn(meet(tcp, address, permit, tls.clone(), served.clone()));
                 }

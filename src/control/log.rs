@@ -1,4 +1,4 @@
-//! `GET /v1/log`: records of the audit log as JSON Lines, those there are and, if asked, those that come.
+//! `GET /v1/log`: records of the audit log as JSON Lines: those there are, the newest, the largest, those that come.
 //!
 //! It filters and parses nothing itself; it hands on what the reader finds, at the caller's pace, as long as the caller may read
 //! the log.
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use super::Gate;
 use super::caller::{Caller, Standing};
 use super::hold::Hold;
-use super::model::{Following, LogQuery, Unreadable};
+use super::model::{Extent, LogQuery, Unreadable};
 use super::problem::ApiError;
 use super::routes::query;
-use crate::audit::{Filter, Follow, ReadError, Record, Span, follow};
+use crate::audit::{Filter, Follow, ReadError, Record, follow};
 use crate::policy::Action;
 use axum::Extension;
 use axum::body::{Body, Bytes};
@@ -26,7 +26,7 @@ const CHUNK: usize = 32 << 10;
 /// Said last where the answer does not go on to its end.
 const ENDED: &str = "whether you may read the log is to be settled anew, so this answer ends here: ask again";
 
-#[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`)", params(Filter, Following), responses((status = 200, description = "JSON Lines: a record each; where a line cannot be read, why (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
+#[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`)", params(Filter, Extent), responses((status = 200, description = "JSON Lines: a record each; where a line cannot be read, why (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
 pub(super) async fn records(
     State(gate): State<Arc<Gate>>,
     Extension(hold): Extension<Hold>,
@@ -35,15 +35,13 @@ pub(super) async fn records(
 ) -> Result<Response, ApiError> {
     let standing = Standing::of(&caller, &gate);
     caller.may(&gate, Action::ReadLog).await?;
-    let LogQuery { filter, following } = wanted(&uri)?;
-    let place = if following.follow {
-        Some(hold.subscribe(&caller)?)
-    } else {
-        None
-    };
+    let LogQuery { filter, extent } = wanted(&uri)?;
+    extent
+        .check(&filter)
+        .map_err(|error| ApiError::Malformed(error.to_string()))?;
+    let place = if extent.follow { Some(hold.subscribe(&caller)?) } else { None };
     let reading = hold.read(&caller)?;
-    let span = if following.follow { Span::All } else { Span::History };
-    let found = follow(&gate.audit_dir, &filter, span).map_err(|error| ApiError::Log(error.to_string()))?;
+    let found = follow(&gate.audit_dir, &filter, extent).map_err(|error| ApiError::Log(error.to_string()))?;
     let found = found.sharing(hold.reading_threads(), reading);
     let chunks = futures_util::stream::unfold(Some((found, hold, standing, place)), |reading| async {
         let (mut found, mut hold, standing, place) = reading?;
@@ -62,12 +60,12 @@ pub(super) async fn records(
 
 /// The query, in its two parts: a form cannot be flattened without its numbers becoming texts.
 fn wanted(uri: &Uri) -> Result<LogQuery, ApiError> {
-    let follow = |pair: &&str| pair.split('=').next() == Some("follow");
-    let (following, filter): (Vec<_>, Vec<_>) = uri.query().unwrap_or_default().split('&').partition(follow);
+    let of_extent = |pair: &&str| matches!(pair.split('=').next(), Some("follow" | "last" | "sort" | "limit"));
+    let (extent, filter): (Vec<_>, Vec<_>) = uri.query().unwrap_or_default().split('&').partition(of_extent);
     let part = |pairs: &[&str]| format!("/?{}", pairs.join("&")).parse::<Uri>().unwrap_or_default();
     Ok(LogQuery {
         filter: query(&part(&filter))?,
-        following: query(&part(&following))?,
+        extent: query(&part(&extent))?,
     })
 }
 
@@ -103,18 +101,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_is_a_filter_and_whether_to_follow() {
+    fn a_query_is_a_filter_and_an_extent() {
         let query = |text: &str| wanted(&format!("/v1/log?{text}").parse().unwrap());
-        let LogQuery { filter, following } = query("follow=true&table=Shop.Customers&min_rows=7&class=update&group=qa").unwrap();
-        assert!(following.follow);
+        let LogQuery { filter, extent } =
+            query("follow=true&table=Shop.Customers&min_rows=7&class=update&group=qa&last=5").unwrap();
+        assert!(extent.follow);
+        assert_eq!(extent.last, Some(5));
         assert_eq!(filter.table.unwrap().to_string(), "shop.customers");
         assert_eq!(
             (filter.min_rows, filter.class),
             (Some(7), Some(crate::audit::reading::Class::Update))
         );
         assert_eq!(filter.group.unwrap().as_str(), "qa");
+        let LogQuery { filter, extent } = query("sort=rows&limit=3&profile=read-write&break_glass=true").unwrap();
+        assert_eq!((extent.sort, extent.limit), (Some(crate::audit::SortKey::Rows), Some(3)));
+        assert!(filter.break_glass && filter.profile.is_some());
         assert_eq!(wanted(&"/v1/log".parse().unwrap()).unwrap(), LogQuery::default());
-        for text in ["follw=true", "min_rows=many", "follow=perhaps", "table=", "since=yesterday"] {
+        for text in [
+            "follw=true",
+            "min_rows=many",
+            "follow=perhaps",
+            "table=",
+            "since=yesterday",
+            "sort=size",
+            "from=2026-01-01T00:00:00Z",
+        ] {
             assert!(query(text).is_err(), "{text}");
         }
     }

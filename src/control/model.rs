@@ -16,6 +16,7 @@ pub use people::*;
 use super::schema::{GrantShape, SessionShape};
 use crate::audit::Filter;
 use crate::audit::key::PublicKey;
+pub use crate::audit::{Extent, SortKey};
 use crate::ids::GrantId;
 pub use crate::ledger::{ClockView, Effect, GrantView};
 use crate::names::{IdentityName, ProfileName, TargetName};
@@ -187,18 +188,9 @@ pub struct LogQuery {
     /// What they must have.
     #[serde(flatten)]
     pub filter: Filter,
-    /// See [`Following`].
+    /// How much of it, and in which order.
     #[serde(flatten)]
-    pub following: Following,
-}
-
-/// Where the answer of `GET /v1/log` ends.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct Following {
-    /// Goes on with what comes.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub follow: bool,
+    pub extent: Extent,
 }
 
 /// Stands in the answer of `GET /v1/log` where a line of the log cannot be read.

@@ -28,7 +28,7 @@ use super::listen::{self, Front, Served};
 use super::openapi::{self, Document, Written};
 use super::problem::ApiError;
 use super::routes::{audit, clock, events, grants, policy, reload, requests, sessions, targets, users};
-use super::{Gate, log, routes};
+use super::{Gate, files, log, routes};
 use crate::tls::ServerTlsCell;
 
 /// Bodies are a few fields; nothing here is ever larger. Bytes.
@@ -188,6 +188,7 @@ pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> (Router
         .routes(routes!(log::records))
         .routes(routes!(audit::checkpoint))
         .routes(routes!(audit::rotate_key))
+        .routes(routes!(files::files))
         .routes(routes!(clock::show))
         .routes(routes!(clock::set_right))
         .routes(routes!(reload::reload))

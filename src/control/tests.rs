@@ -341,7 +341,7 @@ async fn the_log_says_what_it_cannot_read_and_follows() {
     let mut stream = UnixStream::connect(served.state("control.sock")).await.unwrap();
     let token = std::fs::read_to_string(served.state("admin.token")).unwrap();
     let request = format!(
-        "GET /v1/log?follow=true HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
+        "GET /v1/log?follow=true&last=100 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
         token.trim()
     );
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -16,7 +16,7 @@ impl Ending {
     #[expect(clippy::too_many_lines, reason = "one entry for each ending: a table, not a procedure")]
     pub fn words(&self) -> Option<Words> {
         let (message, detail, hint) = match self {
-            Self::Quit | Self::Disconnected | Self::TargetClosed | Self::GateFault | Self::GateDied => return None,
+            Self::Quit | Self::Disconnected | Self::TargetClosed { .. } | Self::GateFault | Self::GateDied => return None,
             Self::Malformed { what } => ((*what).to_owned(), None, None),
             Self::ProtocolUnsupported { major, minor } => {
                 (format!("unsupported frontend protocol {major}.{minor}: this gate speaks 3.0 to 3.2"), None, None)
@@ -302,7 +302,7 @@ impl Ending {
             ),
         };
         Some(Words {
-            code: self.sqlstate(),
+            code: self.code(),
             message,
             detail,
             hint,

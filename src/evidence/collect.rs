@@ -14,7 +14,7 @@ use super::limits::{MAX_FOLLOWED, MAX_NAMED, kept};
 use super::report::{Denial, GrantLife, LateEnd, Listed, Overshoots, Period, Refusals, Report, Statements};
 use super::unread::Unread;
 use crate::audit::event::{
-    BackendGone, DecisionMade, Done, Event, Kind, Outcome, RefusalsCounted, RequestChanged, SessionEnded, Statement, Who,
+    BackendGone, DecisionMade, Done, Event, Outcome, RefusalsCounted, RequestChanged, SessionEnded, Statement, Who,
 };
 use crate::audit::verify::Verdict;
 use crate::audit::{ReadError, Record};
@@ -201,8 +201,8 @@ impl Collector {
     }
 
     fn statement(&mut self, time: Timestamp, event: &Statement<'_>) {
-        // What was only prepared did nothing.
-        if event.kind == Kind::Parse {
+        // What was only prepared or bound did nothing.
+        if !event.kind.executes() {
             return;
         }
         self.statements.executed += 1;
@@ -268,6 +268,7 @@ impl Collector {
                 grant,
                 identity,
                 target,
+                profile: _,
             } = event.who.clone();
             self.late.push(LateEnd {
                 time,

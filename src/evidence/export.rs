@@ -67,7 +67,7 @@ const fn column(name: &'static str, place: &'static str, holds: Holds) -> Column
     Column { name, place, holds }
 }
 
-const COLUMNS: [Column; 21] = [
+const COLUMNS: [Column; 25] = [
     column("seq", "/seq", Holds::Number),
     column("time", "/time", Holds::Time),
     column("event", "/event", Holds::Text),
@@ -89,6 +89,10 @@ const COLUMNS: [Column; 21] = [
     column("raw", "", Holds::Line),
     column("sql_length", "/sql/length", Holds::MaybeNumber),
     column("sql_hmac_sha256", "/sql/hmac_sha256", Holds::MaybeText),
+    column("profile", "/profile", Holds::MaybeText),
+    column("masked_tables", "/masked_tables", Holds::MaybeNumber),
+    column("rows_sent", "/rows_sent", Holds::MaybeNumber),
+    column("portal_rows_sent", "/portal_rows_sent", Holds::MaybeNumber),
 ];
 
 impl Holds {

@@ -7,7 +7,11 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::report::{Report, RoleLife};
 use super::tables::{Row, Table};
+use crate::columns::{Column, fitted};
 
+/// As many characters, with blanks between the columns, fit beside each other on the narrower of the usual sheets, Letter across:
+/// 255 mm of them, in the print's 8 pixels. What may be cut on a screen is broken into lines here.
+const PAGE_CHARS: usize = 196;
 /// A table on paper has this many rows at most; its file has them all.
 const MOST_ROWS: usize = 1_000;
 
@@ -16,19 +20,20 @@ body{font:14px/1.45 system-ui,sans-serif;color:#1b1f24;margin:2rem auto;max-widt
 h1{font-size:1.6rem;margin:0 0 .2rem}h2{font-size:1.15rem;margin:2.2rem 0 .3rem;border-bottom:1px solid #c9d1d9;padding-bottom:.2rem}\
 p.note{color:#57606a;margin:.2rem 0 .6rem;max-width:60rem}\
 table{border-collapse:collapse;width:100%;font-size:12px}\
-th,td{border:1px solid #d0d7de;padding:.25rem .4rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}\
+th,td{border:1px solid #d0d7de;padding:.25rem .4rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}td.whole{white-space:nowrap;overflow-wrap:normal}\
 th{background:#f3f5f7}tr.mark td{background:#fff1f0;font-weight:600}\
 dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(11rem,1fr));gap:.6rem;margin:1rem 0}\
 dl div{border:1px solid #d0d7de;border-radius:6px;padding:.5rem .7rem}dt{color:#57606a;font-size:12px}dd{margin:0;font-size:1.25rem}\
 ul.alarm{border:2px solid #b42318;border-radius:6px;padding:.6rem 1rem .6rem 2rem}ul.alarm li{color:#b42318;font-weight:600}\
 nav a{margin-right:1rem}\
-@media print{body{margin:0;max-width:none;font-size:10px}table{font-size:8px}tr{break-inside:avoid}thead{display:table-header-group}nav{display:none}\
-@page{size:A4 landscape;margin:12mm}}";
+@media print{body{margin:0;max-width:none;font-size:10px}table{font-size:8px}th,td{padding:1px 3px}tr{break-inside:avoid}thead{display:table-header-group}nav{display:none}\
+@page{size:landscape;margin:12mm}}";
 
 /// The page; `made_at` is when it is made.
 #[must_use]
 pub fn page(report: &Report, tables: &[Table], made_at: Timestamp) -> String {
     let period = format!("{:.0} to {:.0}", report.period.from, report.period.to);
+    let alarms = alarms(report);
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -44,8 +49,8 @@ pub fn page(report: &Report, tables: &[Table], made_at: Timestamp) -> String {
                     "Tidegate " (env!("CARGO_PKG_VERSION")) ", " (period) " (the end is not in it), made " (format!("{made_at:.0}"))
                     ". All times are UTC, as the gate kept them."
                 }
-                (alarms(report))
-                (figures(report))
+                @if !alarms.is_empty() { ul.alarm { @for alarm in &alarms { li { (alarm) } } } }
+                dl { @for (name, value) in figures(report) { div { dt { (name) } dd { (value) } } } }
                 nav { @for table in tables { a href={ "#" (table.name) } { (table.title) } } }
                 @for table in tables { (section(table)) }
             }
@@ -54,8 +59,9 @@ pub fn page(report: &Report, tables: &[Table], made_at: Timestamp) -> String {
     page.into_string()
 }
 
-/// What nobody should have to look for.
-fn alarms(report: &Report) -> Markup {
+/// What nobody should have to look for, in words.
+#[must_use]
+pub fn alarms(report: &Report) -> Vec<String> {
     let mut alarms = Vec::new();
     match &report.verdict {
         Err(_) => alarms.push("The log was not verified.".to_owned()),
@@ -94,21 +100,19 @@ fn alarms(report: &Report) -> Markup {
             alarms.push(format!("{what}: {count}."));
         }
     }
-    html! {
-        @if !alarms.is_empty() {
-            ul.alarm { @for alarm in &alarms { li { (alarm) } } }
-        }
-    }
+    alarms
 }
 
-fn figures(report: &Report) -> Markup {
+/// The figures that sum it up.
+#[must_use]
+pub fn figures(report: &Report) -> [(&'static str, u64); 11] {
     let sessions: u64 = report.grants.iter().map(|life| life.used.sessions).sum();
     let unused = report.grants.iter().filter(|life| life.is_unused()).count();
     let refused: u64 = report.refusals.iter().map(|refusals| refusals.count).sum();
-    let refused_by_rails: u64 = report.rails.iter().map(|refusals| refusals.count).sum();
+    let statements_refused: u64 = report.rails.iter().map(|refusals| refusals.count).sum();
     let made = |role: &&RoleLife| role.made_at.is_some_and(|at| report.period.has(at));
     let roles = report.roles.iter().filter(made).count();
-    let figures = [
+    [
         ("Grants", report.grants.len() as u64),
         ("of these unused", unused as u64),
         ("Sessions begun", sessions),
@@ -116,16 +120,22 @@ fn figures(report: &Report) -> Markup {
         ("failed", report.statements.failed),
         ("with unknown outcome", report.statements.unknown),
         ("that could not be read", report.unread.statements()),
-        ("refused by guard rails", refused_by_rails + report.rails_more),
+        ("refused by the gate", statements_refused + report.rails_more),
         ("Roles made at databases", roles as u64),
         ("Requests and actions denied", report.denials.count()),
         ("Logins refused", refused + report.refusals_more),
-    ];
-    html! { dl { @for (name, value) in figures { div { dt { (name) } dd { (value) } } } } }
+    ]
 }
 
 fn section(table: &Table) -> Markup {
     let left = (table.rows.len().saturating_sub(MOST_ROWS) as u64) + table.more;
+    let columns = table.columns();
+    let shown = on_page(table, &columns);
+    let head = |place: &usize| table.head.get(*place).copied().unwrap_or_default();
+    let gone: Vec<&str> = (0..table.head.len())
+        .filter(|place| !shown.contains(place))
+        .map(|place| head(&place))
+        .collect();
     html! {
         section id=(table.name) {
             h2 { (table.title) }
@@ -134,8 +144,11 @@ fn section(table: &Table) -> Markup {
                 p { "None." }
             } @else {
                 table {
-                    thead { tr { @for name in table.head { th { (name) } } } }
-                    tbody { @for row in table.rows.iter().take(MOST_ROWS) { (line(row)) } }
+                    thead { tr { @for place in &shown { th { (head(place)) } } } }
+                    tbody { @for row in table.rows.iter().take(MOST_ROWS) { (line(row, &columns, &shown)) } }
+                }
+                @if !gone.is_empty() {
+                    p.note { "Not on the page, for there is no room: " (gone.join(", ")) ". " (table.name) ".csv has them." }
                 }
             }
             @if left > 0 {
@@ -145,8 +158,36 @@ fn section(table: &Table) -> Markup {
     }
 }
 
-fn line(row: &Row) -> Markup {
-    html! { tr class=[row.remarkable.then_some("mark")] { @for cell in &row.cells { td { (cell) } } } }
+/// The columns that a sheet of paper has room for, by their places.
+fn on_page(table: &Table, columns: &[Column]) -> Vec<usize> {
+    let rows = || table.rows.iter().take(MOST_ROWS);
+    let widest = |place: usize| {
+        rows()
+            .filter_map(|row| row.cells.get(place))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
+    // Headings are broken between words.
+    let heading = |name: &str| name.split(' ').map(str::len).max().unwrap_or(0);
+    let natural: Vec<usize> = (0..)
+        .zip(table.head)
+        .map(|(place, name)| widest(place).unwrap_or(0).max(heading(name)))
+        .collect();
+    fitted(columns, &natural, PAGE_CHARS)
+        .into_iter()
+        .map(|(place, _)| place)
+        .collect()
+}
+
+fn line(row: &Row, columns: &[Column], shown: &[usize]) -> Markup {
+    let cells = shown
+        .iter()
+        .filter_map(|place| Some((row.cells.get(*place)?, columns.get(*place)?)));
+    html! {
+        tr class=[row.remarkable.then_some("mark")] {
+            @for (cell, column) in cells { td class=[(!column.is_cut()).then_some("whole")] { (cell) } }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -18,12 +18,12 @@ mod report;
 mod sheets;
 mod tables;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod unread;
 
 pub use collect::Collector;
 pub use export::{ExportError, export};
-pub use html::page;
+pub use html::{alarms, figures, page};
 pub use report::{Listed, Period, Report};
 pub use sheets::{SheetError, harmless, write};
-pub use tables::{Table, tables};
+pub use tables::{Row, Table, tables};

@@ -8,6 +8,7 @@ use super::controls;
 use super::report::{Change, Listed, Report};
 use crate::visible::visible;
 
+mod columns;
 mod database;
 mod grants;
 

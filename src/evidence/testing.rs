@@ -109,7 +109,7 @@ pub(super) fn ended(number: u8, identity: &str, more: &Value) -> Value {
 
 /// A day on which everything happens once.
 #[expect(clippy::too_many_lines, reason = "a list")]
-pub(super) fn day() -> Vec<Record> {
+pub(crate) fn day() -> Vec<Record> {
     let policies = json!({"policies": ["testers-ask"], "reason": "BUG-812", "ticket": "BUG-812"});
     let approved = json!({"policies": ["leads-approve"], "grant": "gr_0000000001"});
     let glass = json!({"policies": ["oncall"], "reason": "it <burns>", "break_glass": true, "grant": "gr_0000000002"});
@@ -203,7 +203,7 @@ pub(super) fn day() -> Vec<Record> {
     ])
 }
 
-pub(super) fn collect(records: &[Record], from: i64, to: i64, verdict: Result<Verdict, String>) -> Report {
+pub(crate) fn collect(records: &[Record], from: i64, to: i64, verdict: Result<Verdict, String>) -> Report {
     let mut collector = Collector::new(Period {
         from: at(from),
         to: at(to),
@@ -214,7 +214,7 @@ pub(super) fn collect(records: &[Record], from: i64, to: i64, verdict: Result<Ve
     collector.report(verdict, Some("audit-key.pub".to_owned()))
 }
 
-pub(super) fn whole() -> Verdict {
+pub(crate) fn whole() -> Verdict {
     Verdict {
         log: Some("lg_0123456789".parse().unwrap()),
         segments: 1,

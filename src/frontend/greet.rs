@@ -90,7 +90,7 @@ async fn greet_plain(
         Ok(Wish::Session(startup)) => {
             let allowed = match settings.plaintext {
                 Plaintext::Refuse => false,
-                Plaintext::Loopback => client.ip().to_canonical().is_loopback(),
+                Plaintext::Loopback => client.ip().is_loopback(),
                 Plaintext::Allow => true,
             };
             let transport = Transport::Plain(tcp);

@@ -67,7 +67,7 @@ where
         mut budget,
         ..
     } = *greeted;
-    let safe = transport.is_tls() || (clear == TokenInClear::Loopback && client.ip().to_canonical().is_loopback());
+    let safe = transport.is_tls() || (clear == TokenInClear::Loopback && client.ip().is_loopback());
     let mut hello = BytesMut::new();
     startup.negotiate(&mut hello);
     let proving = async {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::{Grant, Revocation, Status};
+use super::{Grant, Revocation, Status, canonical_network};
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 
@@ -138,7 +138,7 @@ pub fn create(id: GrantId, terms: Terms, by: &str, now: Timestamp) -> Result<Gra
         window: terms.window,
         deadline: terms.deadline,
         max_sessions: terms.max_sessions,
-        client_network: terms.client_network,
+        client_network: terms.client_network.map(canonical_network),
         activated_at: None,
         until: None,
         revoked: None,

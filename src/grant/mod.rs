@@ -13,7 +13,7 @@ pub use permit::{Permit, Question, Refusal, permit};
 
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -42,6 +42,21 @@ pub struct Grant {
     pub(crate) profile: Option<ProfileName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) request: Option<RequestId>,
+}
+
+/// Returns the network in the form in which clients' addresses are compared with it: one of IPv4 that is written within IPv6
+/// (`::ffff:192.0.2.0/120`) as IPv4.
+#[must_use]
+pub fn canonical_network(network: IpNet) -> IpNet {
+    const MAPPED_BITS: u8 = 96;
+    match network {
+        IpNet::V6(mapped) if mapped.prefix_len() >= MAPPED_BITS => {
+            let address = mapped.addr().to_ipv4_mapped();
+            let own = address.and_then(|address| Ipv4Net::new(address, mapped.prefix_len() - MAPPED_BITS).ok());
+            own.map_or(network, IpNet::V4)
+        }
+        other => other,
+    }
 }
 
 /// Who revoked a grant, when and why.

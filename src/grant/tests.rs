@@ -306,3 +306,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_network_has_the_form_of_the_addresses_that_it_is_compared_with() {
+    for (written, kept) in [
+        ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+        ("::ffff:192.0.2.7/128", "192.0.2.7/32"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+        ("2001:db8::/32", "2001:db8::/32"),
+        ("10.0.0.0/8", "10.0.0.0/8"),
+    ] {
+        let network = canonical_network(written.parse().unwrap());
+        assert_eq!(network.to_string(), kept, "{written}");
+    }
+}

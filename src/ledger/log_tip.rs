@@ -34,6 +34,11 @@ impl Ledger {
         };
         Ok(self.0.store.call(accept).await?)
     }
+
+    /// The last signed tip that it knows, as [`read_log_tip`] finds it.
+    pub async fn log_tip(&self) -> Result<Option<SignedTip>, LedgerError> {
+        Ok(self.0.store.call(|connection| newest(connection)).await?)
+    }
 }
 
 /// Reads the last signed tip that the store at `path` knows, without a gate and beside a running one: it opens the SQLite file
@@ -49,6 +54,10 @@ pub fn read_log_tip(path: &Path) -> Result<Option<SignedTip>, StoreError> {
     if !has_table(&connection, "log_tips")? {
         return Ok(None);
     }
+    newest(&connection)
+}
+
+fn newest(connection: &Connection) -> Result<Option<SignedTip>, StoreError> {
     let found = connection
         .query_row(
             "SELECT log, segment, seq, link, line FROM log_tips ORDER BY noted_at DESC, seq DESC LIMIT 1",

@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::OpenSession;
 use super::logins::Logins;
 use super::store::{StoreError, onto_the_disk};
-use crate::grant::{Grant, Revocation};
+use crate::grant::{Grant, Revocation, canonical_network};
 use crate::ids::{GrantId, RequestId, SessionId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::scram::Verifier;
@@ -234,7 +234,8 @@ fn read(row: &Row<'_>) -> Result<Grant, StoreError> {
         max_sessions: row.get("max_sessions")?,
         client_network: network
             .map(|network| network.parse().map_err(|_| damaged("client_network", &id)))
-            .transpose()?,
+            .transpose()?
+            .map(canonical_network),
         activated_at: time(row, "activated_at", &id)?,
         until: time(row, "until", &id)?,
         revoked,

@@ -1,6 +1,6 @@
 //! Where characters end in a client's encoding, as far as a byte of ASCII can be the second one of a character.
 //!
-//! It converts nothing. PostgreSQL converts a text to the server's encoding before it reads it, and no server has one of those
+//! It converts nothing: [`decode`](super::decode) does, for records. PostgreSQL converts a text to the server's encoding before it reads it, and no server has one of those
 //! encodings; so a byte that belongs to a character there must not be taken for a quote here (`src/common/wchar.c`).
 //!
 //! The law: where the characters of a text end is said as PostgreSQL says it, or not said.

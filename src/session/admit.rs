@@ -144,6 +144,7 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
         until: opened.admission.permit.until(),
         groups: origin.groups.iter().map(ToString::to_string).collect(),
         run: pass.run.or(origin.run),
+        masked_tables: masked_tables(&opened),
     };
     if let Err(ending) = put_on_record(&started, since, shared).await {
         return Err(Refusal {
@@ -225,6 +226,7 @@ async fn open(
         grant: permit.grant().clone(),
         identity: permit.identity().clone(),
         target: target.clone(),
+        profile: admission.changes.borrow().profile().cloned(),
     });
     let opened = Opened {
         who,
@@ -328,7 +330,7 @@ fn not_connected(error: ConnectError, target: &TargetName) -> Denied {
     let reason = error.reason();
     tracing::warn!(target_name = %target, reason, "a target did not take a session");
     let ending = error.ending(target);
-    let words = if let ConnectError::Startup { frame } = error {
+    let words = if let ConnectError::Startup { frame, .. } = error {
         Some(frame)
     } else {
         None
@@ -338,6 +340,12 @@ fn not_connected(error: ConnectError, target: &TargetName) -> Denied {
         words,
         detail: Some(reason),
     }
+}
+
+/// Returns how many tables the session is shown through masks.
+fn masked_tables(opened: &Opened) -> u64 {
+    let profile = opened.who.profile.clone();
+    opened.room.masked.get(&profile).map_or(0, |masked| masked.count())
 }
 
 /// The start: in the log first, then in the store (where the next start looks for what a dead gate left behind).
@@ -351,6 +359,7 @@ async fn put_on_record(started: &SessionStarted, since: Moment, shared: &Shared)
         grant,
         identity,
         target,
+        profile: _,
     } = started.who.clone();
     let open = OpenSession {
         session,

@@ -9,6 +9,7 @@
 mod answer;
 mod flight;
 mod limits;
+mod lookup;
 mod names;
 mod pending;
 mod settling;
@@ -21,7 +22,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 use answer::Answer;
-pub(super) use answer::Settled;
+pub(super) use answer::{Failing, Settled};
 use flight::Flight;
 use names::Names;
 use pending::{Pending, settle};
@@ -30,7 +31,7 @@ use work::Work;
 
 use super::pace::Pace;
 use super::statement::{Held, Portal, Prepared};
-use crate::audit::event::Done;
+use crate::audit::event::{Done, Kind};
 use crate::quota::Quota;
 use crate::rails::Refused;
 use crate::wire::backend::{self, Transaction};
@@ -179,7 +180,7 @@ impl Book {
     /// SQL text is on its way that may put a cursor in the place of a portal.
     pub(super) fn portals_may_change(&mut self) {
         let coming = self.pending.iter().filter_map(|pending| match pending {
-            Pending::Bind { name, portal } if !name.is_empty() => Some(portal),
+            Pending::Bind { name, portal, .. } if !name.is_empty() => Some(portal),
             _ => None,
         });
         for portal in self.portals.named().chain(coming) {
@@ -211,8 +212,9 @@ impl Book {
         });
     }
 
-    pub(super) fn bind(&mut self, name: &[u8], portal: Arc<Portal>) {
+    pub(super) fn bind(&mut self, since: Instant, name: &[u8], portal: Arc<Portal>) {
         self.pending.push_back(Pending::Bind {
+            since,
             name: name.into(),
             portal,
         });
@@ -227,16 +229,21 @@ impl Book {
         });
     }
 
-    pub(super) fn describe(&mut self, prepared: Option<Arc<Prepared>>) {
-        self.pending.push_back(Pending::Describe { prepared });
+    pub(super) fn describe(&mut self, since: Instant, (portal, name): (bool, &[u8]), prepared: Option<Arc<Prepared>>) {
+        self.pending.push_back(Pending::Describe {
+            since,
+            portal,
+            name: name.into(),
+            prepared,
+        });
     }
 
-    pub(super) fn close(&mut self, portal: bool, name: &[u8]) {
+    pub(super) fn close(&mut self, since: Instant, (portal, name): (bool, &[u8])) {
         let name = name.into();
         self.pending.push_back(if portal {
-            Pending::ClosePortal { name }
+            Pending::ClosePortal { since, name }
         } else {
-            Pending::CloseStatement { name }
+            Pending::CloseStatement { since, name }
         });
     }
 
@@ -283,8 +290,8 @@ impl Book {
     }
 
     /// A message the server is bound to refuse.
-    pub(super) fn malformed(&mut self) {
-        self.pending.push_back(Pending::Describe { prepared: None });
+    pub(super) fn malformed(&mut self, since: Instant, kind: Kind) {
+        self.pending.push_back(Pending::Malformed { since, kind });
     }
 
     pub(super) fn copy_data(&mut self, bytes: u64) {
@@ -300,62 +307,6 @@ impl Book {
         // A Flush sent before it was part of the COPY.
         self.flight.unflushed = self.pending.iter().any(|pending| matches!(pending, Pending::Execute { .. }));
     }
-
-    /// The statement a name stands for at this point of the client's stream.
-    pub(super) fn statement(&self, name: &[u8]) -> Lookup<Prepared> {
-        let mut own_group = true;
-        for pending in self.pending.iter().rev() {
-            match pending {
-                Pending::Sync { .. } => own_group = false,
-                Pending::Parse {
-                    name: defined, prepared, ..
-                } if **defined == *name => {
-                    return if own_group {
-                        Lookup::Known(Arc::clone(prepared))
-                    } else {
-                        Lookup::Wait
-                    };
-                }
-                Pending::CloseStatement { name: closed } if **closed == *name => {
-                    return if own_group { Lookup::Unknown } else { Lookup::Wait };
-                }
-                // The server skips the rest of the group.
-                Pending::Refused { .. } if own_group => return Lookup::Unknown,
-                // A simple query drops the unnamed statement, and its SQL may rename the others.
-                Pending::Query { .. } => return Lookup::Wait,
-                _ => {}
-            }
-        }
-        self.statements
-            .get(name)
-            .map_or(Lookup::Unknown, |prepared| Lookup::Known(Arc::clone(prepared)))
-    }
-
-    /// The portal a name stands for at this point of the client's stream.
-    pub(super) fn portal(&self, name: &[u8]) -> Lookup<Portal> {
-        let mut own_group = true;
-        for pending in self.pending.iter().rev() {
-            match pending {
-                Pending::Sync { .. } => own_group = false,
-                Pending::Bind { name: defined, portal } if **defined == *name => {
-                    return if own_group {
-                        Lookup::Known(Arc::clone(portal))
-                    } else {
-                        Lookup::Wait
-                    };
-                }
-                Pending::ClosePortal { name: closed } if **closed == *name => {
-                    return if own_group { Lookup::Unknown } else { Lookup::Wait };
-                }
-                Pending::Refused { .. } if own_group => return Lookup::Unknown,
-                Pending::Query { .. } => return Lookup::Wait,
-                _ => {}
-            }
-        }
-        self.portals
-            .get(name)
-            .map_or(Lookup::Unknown, |portal| Lookup::Known(Arc::clone(portal)))
-    }
 }
 
 // What the server answered.
@@ -366,9 +317,31 @@ impl Book {
         self.answer.first.get_or_insert_with(now);
     }
 
-    /// Counts COPY data to the client.
-    pub(super) fn copied_out(&mut self, bytes: u64) {
+    /// Counts a row to the client, when it is `whole`.
+    pub(super) fn row(&mut self, whole: bool) {
+        self.answer.rows_sent += u64::from(whole);
+    }
+
+    /// Counts COPY data to the client; a message is a row, when it is `whole`.
+    pub(super) fn copied_out(&mut self, bytes: u64, whole: bool) {
         *self.answer.copy_out.get_or_insert(0) += bytes;
+        self.answer.rows_copied += u64::from(whole);
+    }
+
+    /// Takes off so many rows, or messages of a COPY, that were counted and did not go to the client after all.
+    pub(super) fn not_sent(&mut self, rows: u64) {
+        let answer = &mut self.answer;
+        let counted = if answer.rows_copied > 0 {
+            &mut answer.rows_copied
+        } else {
+            &mut answer.rows_sent
+        };
+        *counted = counted.saturating_sub(rows);
+    }
+
+    /// Returns whether the server answers a Query, which ends with its ReadyForQuery and not with each command.
+    pub(super) fn answers_query(&self) -> bool {
+        matches!(self.pending.front(), Some(Pending::Query { .. }))
     }
 
     /// The refusal that the next error is for.
@@ -447,7 +420,8 @@ impl Book {
                 Done::Unknown
             };
             let answer = std::mem::take(&mut self.answer);
-            if let Some(record) = settle(&head, done, answer, &mut self.copy_in_bytes) {
+            let failing = self.failing(&head, done);
+            if let Some(record) = settle(&head, done, failing, answer, &mut self.copy_in_bytes) {
                 settled(record);
             }
         }
@@ -467,8 +441,11 @@ impl Book {
         let committed = answer.committed;
         let Some(head) = self.take_head() else { return };
         self.forget_refusals(head.statement().unwrap_or_default());
-        if let Some(record) = settle(&head, done, answer, &mut self.copy_in_bytes) {
-            self.settled = record.statement;
+        let failing = self.failing(&head, done);
+        if let Some(record) = settle(&head, done, failing, answer, &mut self.copy_in_bytes) {
+            if record.failing.is_none() {
+                self.settled = record.statement;
+            }
             self.work.settled(record.statement, record.done, committed);
             settled(record);
         }

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::relay::{Down, Relay, Up};
 use super::tail::Tail;
-use super::tap::{Tap, Totals};
+use super::tap::{LastWord, Tap, Totals};
 use crate::clock::{Clock, Moment};
 use crate::ending::{Ending, Fate, Words};
 use crate::frontend;
@@ -48,6 +48,8 @@ const CANCEL_INTERVAL: Duration = Duration::from_millis(250);
 pub(super) struct Ended {
     pub(super) fate: Fate,
     pub(super) totals: Totals,
+    /// What the target said last, if it ended the session by it.
+    pub(super) last_word: Option<LastWord>,
     /// Whether the client's socket took the FATAL whole; `None` where there was none to send.
     pub(super) told: Option<bool>,
     /// What became of the backend; `None` where it was not ours to end.
@@ -79,9 +81,10 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
         pool,
         ..
     } = relay;
-    let kill = !matches!(ending, Ending::Quit | Ending::TargetClosed);
+    let kill = !matches!(ending, Ending::Quit | Ending::TargetClosed { .. });
     tap.stopping();
     let mut tail = down.tail();
+    tap.not_sent(down.rows_left(&tap));
     if kill && !tail.whole {
         let wait = if tap.pipelined() { PIPELINED_FRAME_WAIT } else { FRAME_WAIT };
         let _ = timeout(wait, down.finish_message(&mut target, &mut tap, &mut tail)).await;
@@ -120,6 +123,7 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
     Ended {
         fate,
         totals: tap.totals,
+        last_word: tap.last_word,
         told,
         gone,
         closing,

@@ -49,6 +49,16 @@ impl TrackedSettings {
         }
     }
 
+    /// Returns the encoding of what is said in the session, as the target told it last.
+    pub(super) fn encoding(&self) -> Encoding {
+        self.told.encoding
+    }
+
+    /// Returns whether no statement is on its way that may have changed what the target told.
+    pub(super) fn are_settled(&self) -> bool {
+        self.waits_for.is_none()
+    }
+
     /// Notes that this statement is on its way to the target.
     pub(super) fn sent(&mut self, statement: u64) {
         self.waits_for = Some(statement);

@@ -25,6 +25,11 @@ impl MaskedTables {
         Self { views, tables }
     }
 
+    /// Returns how many tables they are.
+    pub(super) fn count(&self) -> u64 {
+        self.tables.len() as u64
+    }
+
     /// Returns an ErrorResponse of the target with a hint in it, where it refuses one of the tables; `body` is all of the target's.
     pub(super) fn with_hint(&self, body: &[u8]) -> Option<BytesMut> {
         let (mut fields, mut refused, mut table) = (Fields::of(body), false, None);

@@ -160,6 +160,7 @@ fn register(live: Live, shared: &Shared) -> Entry {
         grant,
         identity,
         target,
+        profile: _,
     } = &*live.who;
     shared.metrics.session_started(target);
     tracing::info!(%session, %grant, %identity, target_name = %target, client = %live.client, "session started");

@@ -5,23 +5,25 @@
 mod bound;
 mod deallocate;
 mod follow;
+mod portal;
 mod words;
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub(super) use bound::FollowValues;
 use bound::Part;
 pub(super) use deallocate::deallocated;
 pub(super) use follow::Follow;
+pub(super) use portal::Portal;
 use words::Words;
 
 use crate::audit::event::{Parameter, Sql, Text};
 use crate::audit::excerpt::{Beginning, Hashes};
 use crate::audit::redact::{self, Secrets};
 use crate::audit::values::{Show, ValueKey};
-use crate::lexer::LexerSettings;
+use crate::lexer::{Encoding, LexerSettings};
 use crate::quota::Quota;
 use crate::rails::Unloggable;
 use crate::wire::binary;
@@ -122,6 +124,8 @@ pub(super) struct Read<'a> {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Manner {
     pub(super) settings: LexerSettings,
+    /// No statement is on its way that may have changed them.
+    pub(super) settled: bool,
     /// A text with secret parameters came before, so an SQL `EXECUTE` may have them.
     pub(super) wary: bool,
 }
@@ -137,11 +141,11 @@ pub(super) fn read<'a>(text: &'a [u8], follow: Option<Follow>, keep: &Keep, mann
     let (sql, secrets) = if words.secrets || (manner.wary && words.renames) {
         Sql::redacted(&beginning, manner.settings, hashes)
     } else {
-        (Sql::of(&beginning, hashes), Secrets::NONE)
+        (Sql::of(&beginning, manner.settings.encoding, hashes), Secrets::NONE)
     };
     Read {
         opaque: words::is_opaque(text, words, manner.settings),
-        sql: sql.under(manner.settings, text),
+        sql: sql.under(manner.settings, manner.settled, text),
         words,
         secrets,
     }
@@ -215,22 +219,6 @@ impl Prepared {
     }
 }
 
-/// A portal: a statement with its parameters.
-#[derive(Debug)]
-pub(super) struct Portal {
-    /// The name of the statement, as far as the server tells names apart; its text where the gate has seen it.
-    pub(super) name: Box<[u8]>,
-    pub(super) prepared: Option<Arc<Prepared>>,
-    pub(super) uncertain: AtomicBool,
-    pub(super) parameters: Vec<Parameter<'static>>,
-    /// Set when not all parameters are listed.
-    pub(super) parameter_count: Option<u32>,
-    /// Executed in part: more rows are to be had.
-    pub(super) executed: AtomicBool,
-    /// Held for its count alone.
-    pub(super) _weight: Weight,
-}
-
 /// A value as it was sent: all of it, or what is known of one in a long message.
 #[derive(Debug, Clone, Copy)]
 enum Value<'a> {
@@ -273,7 +261,7 @@ pub(super) fn list(
     values: &Values<'_>,
     followed: Option<&FollowValues>,
     prepared: Option<&Prepared>,
-    keep: &Keep,
+    (keep, encoding): (&Keep, Encoding),
 ) -> (Vec<Parameter<'static>>, Option<u32>) {
     if matches!(keep.show, Show::None) {
         return (Vec::new(), (values.count > 0).then(|| u32::from(values.count)));
@@ -284,13 +272,13 @@ pub(super) fn list(
             list_each(
                 all.map(|(index, part)| (values.is_binary(index), part.as_ref().map(Value::of))),
                 prepared,
-                keep,
+                (keep, encoding),
             )
         }
         None => list_each(
             values.iter().map(|(binary, value)| (binary, value.map(Value::Whole))),
             prepared,
-            keep,
+            (keep, encoding),
         ),
     };
     let all = listed.len() == usize::from(values.count);
@@ -300,7 +288,7 @@ pub(super) fn list(
 fn list_each<'a>(
     values: impl Iterator<Item = (bool, Option<Value<'a>>)>,
     prepared: Option<&Prepared>,
-    keep: &Keep,
+    (keep, encoding): (&Keep, Encoding),
 ) -> Vec<Parameter<'static>> {
     let secrets = prepared.map(|prepared| &prepared.read.secrets);
     let mut listed = Vec::with_capacity(values.size_hint().0.min(64));
@@ -320,10 +308,11 @@ fn list_each<'a>(
             Some(value) if value.is_secret() => blank(value, keep),
             Some(Value::Part(part, whole)) => {
                 let has_room = left.is_some() && oid != binary::BYTEA;
-                show_part(part, whole, binary && !binary::is_text(oid), has_room, keep)
+                let encoding = (!binary || binary::is_text(oid)).then_some(encoding);
+                show_part((part, whole), encoding, has_room, keep)
             }
             Some(Value::Whole(value)) if left.is_none() && !matches!(keep.show, Show::Hashed(_)) => Parameter::bytes(value),
-            Some(Value::Whole(value)) => show(value, binary, oid, keep),
+            Some(Value::Whole(value)) => show(value, binary, oid, (keep, encoding)),
         });
     }
     listed
@@ -337,12 +326,12 @@ fn blank(value: Value<'_>, keep: &Keep) -> Parameter<'static> {
 }
 
 /// Shows a value too long to be held. One that is hashed is hashed as it was sent.
-fn show_part(part: &Part, hashes: &Hashes, binary: bool, has_room: bool, keep: &Keep) -> Parameter<'static> {
+fn show_part((part, hashes): (&Part, &Hashes), encoding: Option<Encoding>, has_room: bool, keep: &Keep) -> Parameter<'static> {
     if matches!(keep.show, Show::Hashed(_)) {
         return Parameter::Hashed(hashes.value());
     }
     let start = if has_room { &*part.start } else { &[] };
-    Parameter::long(start, binary, part.length, hashes.plain())
+    Parameter::long(start, encoding, part.length, hashes.plain())
 }
 
 /// Bytes that listed values take.
@@ -358,10 +347,13 @@ pub(super) fn size(parameters: &Vec<Parameter<'static>>) -> usize {
     parameters.capacity() * size_of::<Parameter<'static>>() + texts.sum::<usize>()
 }
 
-fn show(value: &[u8], binary: bool, oid: u32, keep: &Keep) -> Parameter<'static> {
+fn show(value: &[u8], binary: bool, oid: u32, (keep, encoding): (&Keep, Encoding)) -> Parameter<'static> {
     if let Show::Hashed(key) = &keep.show {
         // Of the text, so that the same value has the same hash however it was sent.
-        let text = binary.then(|| binary::show(oid, value)).flatten();
+        let text = match encoding.decode(value, true) {
+            _ if binary && !binary::is_text(oid) => binary::show(oid, value).map(Cow::Owned),
+            decoded => (decoded.escaped == 0).then_some(decoded.text),
+        };
         let hash = key.hash(text.as_deref().map_or(value, str::as_bytes));
         return Parameter::Hashed(Cow::Owned(hash));
     }
@@ -371,7 +363,7 @@ fn show(value: &[u8], binary: bool, oid: u32, keep: &Keep) -> Parameter<'static>
         return Parameter::bytes(written.as_deref().unwrap_or(value));
     }
     if !binary || binary::is_text(oid) {
-        return Parameter::text(value, keep.parameter).into_owned();
+        return Parameter::text(oid, value, keep.parameter, encoding).into_owned();
     }
     // What is too long is not decoded.
     let decoded = (value.len() <= keep.parameter).then(|| binary::show(oid, value)).flatten();
@@ -458,7 +450,7 @@ mod tests {
         );
         let body = bound(values);
         let values = Values::of(crate::wire::frontend::Fields::of(&body)).unwrap();
-        list(&values, None, Some(&prepared), keep)
+        list(&values, None, Some(&prepared), (keep, Encoding::UTF8))
     }
 
     fn text(text: &str) -> Parameter<'_> {

@@ -6,6 +6,7 @@
 //! INVARIANT: when [`Tap::client`] says [`Flow::Go`] to the last piece of a message that executes something, its intent is in
 //! [`Tap::intents`]; the relay holds that last byte back until the log has it.
 
+mod answers;
 mod asked;
 mod follow;
 mod named;
@@ -17,7 +18,8 @@ use std::sync::atomic::Ordering;
 
 use super::book::{Book, Lookup};
 use named::{as_the_server_does, portal_or_statement};
-use records::{blank, no_outcome, record, transaction};
+pub(super) use records::LastWord;
+use records::{blank, no_outcome, of_portal};
 
 use super::guard::Guard;
 use super::lexer_settings::TrackedSettings;
@@ -25,7 +27,7 @@ use super::masked::MaskedTables;
 use super::pace::Pace;
 use super::statement::{self, Follow, FollowValues, Keep, Portal, Prepared};
 use crate::audit::Batch;
-use crate::audit::event::{Done, Event, Kind, Outcome, Parameter, Statement, Text, Who};
+use crate::audit::event::{Done, Event, Kind, Outcome, Statement, Text, Who};
 use crate::audit::redact::Secrets;
 use crate::clock::{Clock, Moment};
 use crate::ending::Ending;
@@ -55,8 +57,10 @@ pub(super) enum Flow {
 pub(super) struct Totals {
     /// Executed statements.
     pub(super) statements: u64,
-    /// Rows the command tags count.
+    /// Rows returned or changed.
     pub(super) rows: u64,
+    /// Rows sent to the client.
+    pub(super) rows_sent: u64,
     /// Bytes from the client.
     pub(super) bytes_in: u64,
     /// Bytes from the target.
@@ -85,6 +89,8 @@ pub(super) struct Tap {
     unwritten: u64,
     /// Statements beyond it that the target drops.
     skipped: Vec<(u64, Moment)>,
+    /// Numbers beyond it of messages that failed: they got theirs when they did.
+    failed: Vec<u64>,
     from_client: Gather,
     from_target: Gather,
     follow: Option<Follow>,
@@ -100,8 +106,8 @@ pub(super) struct Tap {
     /// Outcomes to be written in good time.
     pub(super) outcomes: Batch,
     pub(super) totals: Totals,
-    /// The last word of the target was a FATAL of its own.
-    pub(super) target_said_fatal: bool,
+    /// The last word of the target, where it was one by which it ends the session.
+    pub(super) last_word: Option<LastWord>,
     /// A COMMIT-like end has been seen since the session was told to stop: what ran is durable.
     finished_since_stop: Option<bool>,
 }
@@ -121,6 +127,7 @@ impl Tap {
             written: 0,
             unwritten: 0,
             skipped: Vec::new(),
+            failed: Vec::new(),
             from_client: Gather::default(),
             from_target: Gather::default(),
             follow: None,
@@ -131,7 +138,7 @@ impl Tap {
             intents: Batch::new(),
             outcomes: Batch::new(),
             totals: Totals::default(),
-            target_said_fatal: false,
+            last_word: None,
             finished_since_stop: None,
         }
     }
@@ -232,10 +239,10 @@ impl Tap {
             b'B' => return self.bind(body, now),
             b'E' => return Ok(self.execute(body, now)),
             b'F' => self.call(body, now),
-            b'D' => return Ok(self.describe(body)),
+            b'D' => self.describe(body, now),
             b'C' if !self.book.skipping() => match portal_or_statement(body) {
-                Some((portal, name)) => self.book.close(portal, name),
-                None => self.book.malformed(),
+                Some(subject) => self.book.close(now.instant, subject),
+                None => self.book.malformed(now.instant, Kind::Close),
             },
             // PostgreSQL's error for these would be answered out of step with the Syncs around it.
             b'S' | b'H' if !body.is_empty() => {
@@ -294,7 +301,7 @@ impl Tap {
     fn parse(&mut self, body: &[u8], now: Moment) -> Result<(), Ending> {
         let (follow, over_limit, refused) = (self.follow.take(), self.over_limit.take(), self.refusal());
         let Some(parse) = Parse::of(body) else {
-            return self.unreadable(body);
+            return self.unreadable(body, Kind::Parse, now);
         };
         let number = self.next_number();
         let manner = self.manner(parse.text);
@@ -305,7 +312,7 @@ impl Tap {
         let intent = Statement {
             sql: Some(read.sql.borrowed()),
             opaque: read.opaque,
-            prepared: Some(Text::of(parse.name)),
+            prepared: Some(Text::of_encoded(parse.name, self.settings.encoding())),
             ..blank(&self.who, number, Kind::Parse)
         };
         self.intents.push(now.time, &Event::Statement(intent));
@@ -323,14 +330,14 @@ impl Tap {
     }
 
     /// A message whose names are not to be had: the server refuses it too, unless it is only longer than what is read of it.
-    fn unreadable(&mut self, body: &[u8]) -> Result<(), Ending> {
+    fn unreadable(&mut self, body: &[u8], kind: Kind, now: Moment) -> Result<(), Ending> {
         if body.len() >= MOST_BOUND {
             return Err(Ending::Malformed {
                 what: "a name of more than a megabyte",
             });
         }
         if !self.book.skipping() {
-            self.book.malformed();
+            self.book.malformed(now.instant, kind);
         }
         Ok(())
     }
@@ -338,7 +345,7 @@ impl Tap {
     fn bind(&mut self, body: &[u8], now: Moment) -> Result<Flow, Ending> {
         let over_limit = self.over_limit.take();
         let Some(bind) = Bind::of(body) else {
-            return self.unreadable(body).map(|()| Flow::Go);
+            return self.unreadable(body, Kind::Bind, now).map(|()| Flow::Go);
         };
         if self.book.skipping() {
             return Ok(Flow::Go);
@@ -355,8 +362,9 @@ impl Tap {
             Lookup::Known(prepared) => Some(prepared),
             Lookup::Unknown => None,
         };
+        let kept = (&self.keep, self.settings.encoding());
         let (parameters, parameter_count) = match &bind.values {
-            Some(values) => statement::list(values, self.follow_values.take().as_ref(), prepared.as_deref(), &self.keep),
+            Some(values) => statement::list(values, self.follow_values.take().as_ref(), prepared.as_deref(), kept),
             None => (Vec::new(), None),
         };
         // The unnamed statement cannot be renamed by SQL.
@@ -371,8 +379,9 @@ impl Tap {
             parameters,
             parameter_count,
             executed: false.into(),
+            rows_sent: 0.into(),
         };
-        self.book.bind(as_the_server_does(bind.portal), Arc::new(portal));
+        self.book.bind(now.instant, as_the_server_does(bind.portal), Arc::new(portal));
         Ok(Flow::Go)
     }
 
@@ -390,17 +399,12 @@ impl Tap {
         self.count();
         self.settings.sent(number);
         let mut intent = Statement {
-            portal: Some(Text::of(name)),
+            portal: Some(Text::of_encoded(name, self.settings.encoding())),
             ..blank(&self.who, number, Kind::Execute)
         };
         if let Some(portal) = portal.as_deref() {
-            intent.sql = portal.prepared.as_ref().map(|prepared| prepared.read.sql.borrowed());
-            intent.opaque = portal.prepared.as_ref().is_some_and(|prepared| prepared.read.opaque);
-            intent.prepared = Some(Text::of(&portal.name));
-            intent.text_uncertain = portal.uncertain.load(Ordering::Relaxed);
+            of_portal(&mut intent, portal, self.settings.encoding());
             intent.continued = portal.executed.load(Ordering::Relaxed);
-            intent.parameters = portal.parameters.iter().map(Parameter::borrowed).collect();
-            intent.parameter_count = portal.parameter_count;
         }
         self.intents.push(now.time, &Event::Statement(intent));
         if let Some(prepared) = portal.as_deref().and_then(|portal| portal.prepared.as_ref()) {
@@ -429,8 +433,9 @@ impl Tap {
     fn call(&mut self, body: &[u8], now: Moment) {
         let mut fields = Fields::of(body);
         let function = fields.int32();
+        let kept = (&self.keep, self.settings.encoding());
         let (parameters, parameter_count) = match Values::of(fields) {
-            Some(values) => statement::list(&values, self.follow_values.take().as_ref(), None, &self.keep),
+            Some(values) => statement::list(&values, self.follow_values.take().as_ref(), None, kept),
             None => (Vec::new(), None),
         };
         let refused = self.refusal();
@@ -452,19 +457,18 @@ impl Tap {
         }
     }
 
-    fn describe(&mut self, body: &[u8]) -> Flow {
+    fn describe(&mut self, body: &[u8], now: Moment) {
         if self.book.skipping() {
-            return Flow::Go;
+            return;
         }
-        let prepared = match portal_or_statement(body) {
-            Some((false, name)) => match self.book.statement(name) {
-                Lookup::Known(prepared) => Some(prepared),
-                Lookup::Unknown | Lookup::Wait => None,
-            },
+        let Some((portal, name)) = portal_or_statement(body) else {
+            return self.book.malformed(now.instant, Kind::Describe);
+        };
+        let prepared = match self.book.statement(name) {
+            Lookup::Known(prepared) if !portal => Some(prepared),
             _ => None,
         };
-        self.book.describe(prepared);
-        Flow::Go
+        self.book.describe(now.instant, (portal, name), prepared);
     }
 
     fn next_number(&mut self) -> u64 {
@@ -480,6 +484,7 @@ impl Tap {
     /// The journal has taken all of [`Tap::intents`]: their outcomes may be put on record.
     pub(super) fn written(&mut self) {
         self.written = self.number;
+        self.failed.clear();
         self.unwritten = 0;
         for (number, now) in self.skipped.drain(..) {
             let outcome = Outcome {
@@ -493,7 +498,7 @@ impl Tap {
     /// The journal has taken all of [`Tap::intents`], but it is too late to forward them: none of them runs.
     pub(super) fn not_forwarded(&mut self, now: Moment) {
         self.skipped.clear();
-        for number in self.written + 1..=self.number {
+        for number in (self.written + 1..=self.number).filter(|number| !self.failed.contains(number)) {
             let outcome = Outcome {
                 result: Done::Skipped,
                 ..no_outcome(&self.who, number)
@@ -509,83 +514,6 @@ impl Tap {
         }
         self.skipped.push((number, now));
         false
-    }
-}
-
-// From the target.
-impl Tap {
-    /// Whether the next error of the target is for a refused message: then it must be here whole.
-    pub(super) fn refusal_due(&self) -> bool {
-        self.book.refusal().is_some()
-    }
-
-    /// Takes the next piece of what the target sent; `now` is read at most once per chunk. Gives the refusal that the client is to
-    /// read in the place of this message.
-    pub(super) fn target(&mut self, piece: &Piece<'_>, now: &mut Option<Moment>) -> Option<Arc<Refused>> {
-        let bytes = piece.bytes.len() as u64 + if piece.first { 5 } else { 0 };
-        let clock = &self.clock;
-        let mut instant = || now.get_or_insert_with(|| clock.moment()).instant;
-        match piece.tag {
-            // Rows: the bulk of it.
-            b'D' => self.book.answered(bytes, instant),
-            b'd' => {
-                self.book.answered(bytes, instant);
-                self.book.copied_out(piece.bytes.len() as u64);
-            }
-            // These come at any time and answer nothing.
-            b'S' => self.told(piece),
-            b'N' | b'A' | b'K' => {}
-            tag => {
-                self.book.answered(bytes, &mut instant);
-                let body = self.from_target.add(piece, MOST_ANSWER)?;
-                if tag == b'E' {
-                    self.target_said_fatal = crate::wire::backend::error_code(body).fatal;
-                }
-                let Self {
-                    book,
-                    outcomes,
-                    totals,
-                    who,
-                    clock,
-                    finished_since_stop,
-                    written,
-                    skipped,
-                    settings,
-                    ..
-                } = self;
-                let refused = book.answer(tag, body, |settled| {
-                    let now = *now.get_or_insert_with(|| clock.moment());
-                    if settled.statement > *written {
-                        // Its intent is still on its way to the log, so it has not been forwarded: an error before it makes
-                        // the target drop it when it comes. Its outcome must not stand before its intent.
-                        skipped.push((settled.statement, now));
-                        return;
-                    }
-                    totals.rows = totals.rows.saturating_add(settled.rows);
-                    if let Some(finished) = finished_since_stop {
-                        *finished = settled.done == Done::Completed;
-                    }
-                    record(outcomes, who, &settled, now);
-                });
-                if tag == b'Z' {
-                    settings.ready(|| book.unanswered());
-                }
-                let undone = book.undone();
-                if let Some(finished) = finished_since_stop.as_mut().filter(|_| undone.is_some()) {
-                    *finished = false;
-                }
-                let changed = book.transaction_changed().or(undone.as_ref().map(|undone| undone.last));
-                if let Some(statement) = changed {
-                    let now = *now.get_or_insert_with(|| clock.moment());
-                    transaction(outcomes, who, (statement, book.transaction()), undone.as_ref(), now);
-                }
-                if !piece.first {
-                    self.from_target.release();
-                }
-                return refused;
-            }
-        }
-        None
     }
 }
 

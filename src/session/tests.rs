@@ -31,6 +31,7 @@ async fn a_panic_ends_its_session_alone_and_is_on_record() {
         grant: "gr_0000000000".parse().unwrap(),
         identity: "ana@example.com".parse().unwrap(),
         target: "orders".parse().unwrap(),
+        profile: None,
     };
     let client = SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000));
     let entry = shared.registry.enter(live(Arc::new(who.clone()), client, &shared.clock));

@@ -15,7 +15,7 @@ use super::limits::{Due, Limits};
 use super::registry::{Live, Order};
 use super::relay::{Relay, Stop};
 use super::start::Started;
-use super::tap::Totals;
+use super::tap::{LastWord, Totals};
 use super::{Settings, Shared};
 use crate::audit::event::{BackendGone, Event as Recorded, SessionEnded};
 use crate::audit::{AuditError, Batch};
@@ -76,6 +76,7 @@ pub(super) async fn broke_off(live: &Arc<Live>, shared: &Arc<Shared>) {
     let mut ended = Ended {
         fate: Fate::Unknown,
         totals: Totals::default(),
+        last_word: None,
         told: Some(false),
         gone: Some(live.end_backend().await),
         closing: None,
@@ -211,8 +212,8 @@ fn reason(stop: Stop, relay: &Relay, limits: &Limits) -> Ending {
         Stop::TargetGone if relay.client_quit() => Ending::Quit,
         Stop::ClientGone => Ending::Disconnected,
         Stop::Client(ending) => ending,
-        Stop::TargetGone if relay.tap.target_said_fatal => Ending::TargetClosed,
-        Stop::TargetGone | Stop::TargetBroken => Ending::TargetLost {
+        Stop::TargetGone => target_gone(relay.tap.last_word.as_ref(), limits),
+        Stop::TargetBroken => Ending::TargetLost {
             target: limits.permit().target().clone(),
         },
         Stop::Audit(error) => {
@@ -223,6 +224,37 @@ fn reason(stop: Stop, relay: &Relay, limits: &Limits) -> Ending {
         }
         Stop::Late => deadline(limits),
         Stop::Idle => Ending::Drained,
+    }
+}
+
+/// Returns the ending for a target that is gone: by its own words, or without any that a client takes as the end.
+fn target_gone(last: Option<&LastWord>, limits: &Limits) -> Ending {
+    match last.filter(|last| last.fatal) {
+        Some(last) => Ending::TargetClosed {
+            sqlstate: last.sqlstate.clone(),
+            message: last.message.clone(),
+        },
+        None => Ending::TargetLost {
+            target: limits.permit().target().clone(),
+        },
+    }
+}
+
+/// Returns the words for the record: those the client was given, by the gate or by the target.
+fn detail(ending: &Ending, last: Option<&LastWord>) -> Option<String> {
+    let ours = match ending {
+        Ending::TargetClosed { message, .. } => return Some(message.clone()),
+        // An operator's reason is in the words' detail.
+        other => other.words().map(|words| match words.detail {
+            Some(detail) => format!("{}. {detail}", words.message),
+            None => words.message,
+        }),
+    };
+    match (ending, last) {
+        (Ending::TargetLost { .. }, Some(LastWord { sqlstate, message, .. })) => {
+            Some(format!("{} ({sqlstate}: {message})", ours.unwrap_or_default()))
+        }
+        _ => ours,
     }
 }
 
@@ -237,15 +269,12 @@ async fn put_on_record(live: &Live, ending: &Ending, ended: &Ended, (since, orde
         who: (*live.who).clone(),
         ending: ending.name().to_owned(),
         sqlstate: ending.sqlstate().to_owned(),
-        // An operator's reason is in the words' detail.
-        detail: ending.words().map(|words| match words.detail {
-            Some(detail) => format!("{}. {detail}", words.message),
-            None => words.message,
-        }),
+        detail: detail(ending, ended.last_word.as_ref()),
         fate: ended.fate.name().to_owned(),
         duration_us: micros(since, shared.clock.moment().instant),
         statements: ended.totals.statements,
         rows: ended.totals.rows,
+        rows_sent: ended.totals.rows_sent,
         bytes_in: ended.totals.bytes_in,
         bytes_out: ended.totals.bytes_out,
         client_told: ended.told,

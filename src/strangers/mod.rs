@@ -13,5 +13,6 @@ mod refusals;
 mod reserve;
 
 pub use failures::FailedLogins;
+pub use network::canonical;
 pub use permits::{ConnectionPermit, Proof, StrangerLimits, Strangers};
 pub use refusals::RefusalLog;

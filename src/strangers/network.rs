@@ -1,7 +1,14 @@
 //! The part of an address that tells strangers apart.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Returns where a client that was accepted is, in the one form that the gate records, shows and compares: a listener for both
+/// families shows one with IPv4 as `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
+#[must_use]
+pub fn canonical(client: SocketAddr) -> SocketAddr {
+    SocketAddr::new(client.ip().to_canonical(), client.port())
+}
 
 /// An address, of IPv6 its /64 network: one host has all of it to choose from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,7 +19,7 @@ pub(super) enum Network {
 
 impl Network {
     pub(super) fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
+        match address {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
             IpAddr::V6(address) => Self::V6(u64::try_from(address.to_bits() >> 64).unwrap_or(u64::MAX)),
         }
@@ -38,7 +45,12 @@ mod tests {
         let network = |text: &str| Network::of(text.parse().unwrap());
         assert_eq!(network("2001:db8::1"), network("2001:db8::2"));
         assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
-        assert_eq!(network("::ffff:10.0.0.1"), network("10.0.0.1"));
+        let mapped = canonical("[::ffff:10.0.0.1]:5000".parse().unwrap());
+        assert_eq!(mapped.to_string(), "10.0.0.1:5000");
+        assert_eq!(
+            canonical("[2001:db8::1]:5000".parse().unwrap()).to_string(),
+            "[2001:db8::1]:5000"
+        );
         assert_eq!(network("2001:db8::1").to_string(), "2001:db8::/64");
         assert_eq!(network("10.0.0.1").to_string(), "10.0.0.1");
     }

@@ -138,6 +138,10 @@ pub enum ConnectError {
     Startup {
         /// The whole ErrorResponse.
         frame: Bytes,
+        /// Its SQLSTATE.
+        code: String,
+        /// Its message; control characters are escaped.
+        message: String,
     },
 }
 
@@ -186,7 +190,10 @@ impl ConnectError {
                 Some(refusal) => refusal.ending(target, message),
                 None => Ending::TargetRefused { target },
             },
-            Self::Startup { .. } => Ending::TargetClosed,
+            Self::Startup { code, message, .. } => Ending::TargetClosed {
+                sqlstate: code.clone(),
+                message: message.clone(),
+            },
             _ => Ending::TargetRefused { target },
         }
     }

@@ -162,7 +162,11 @@ fn explain(rejection: Rejection, asked: &[(String, String)]) -> ConnectError {
         _ => false,
     };
     if about_settings {
-        ConnectError::Startup { frame: rejection.frame }
+        ConnectError::Startup {
+            frame: rejection.frame,
+            code: rejection.code,
+            message: rejection.message,
+        }
     } else {
         ConnectError::Refused {
             code: rejection.code,

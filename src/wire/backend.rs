@@ -12,18 +12,20 @@ pub fn limit(tag: u8) -> Option<u32> {
     (tag.is_ascii_alphabetic() || tag.is_ascii_digit()).then_some(LARGE)
 }
 
-/// The severity and SQLSTATE of an ErrorResponse body; the severity is the one that is not translated (`V`).
+/// The severity, SQLSTATE and message of an ErrorResponse or NoticeResponse body; the severity is the one that is not translated (`V`).
 #[must_use]
 pub fn error_code(body: &[u8]) -> ErrorCode<'_> {
     let mut fields = Fields::of(body);
     let mut code = ErrorCode {
         fatal: false,
         sqlstate: b"XX000",
+        message: b"",
     };
     while let Some(text) = fields.text() {
         match text.split_first() {
             Some((b'V', severity)) => code.fatal = severity == b"FATAL" || severity == b"PANIC",
             Some((b'C', sqlstate)) => code.sqlstate = sqlstate,
+            Some((b'M', message)) => code.message = message,
             Some(_) => {}
             None => break,
         }
@@ -38,6 +40,8 @@ pub struct ErrorCode<'a> {
     pub fatal: bool,
     /// Its SQLSTATE.
     pub sqlstate: &'a [u8],
+    /// Its message, in the session's encoding and language.
+    pub message: &'a [u8],
 }
 
 /// The command tag of a CommandComplete body.
@@ -122,14 +126,16 @@ mod tests {
             code,
             ErrorCode {
                 fatal: true,
-                sqlstate: b"57P01"
+                sqlstate: b"57P01",
+                message: b"terminating"
             }
         );
         assert_eq!(
             error_code(b""),
             ErrorCode {
                 fatal: false,
-                sqlstate: b"XX000"
+                sqlstate: b"XX000",
+                message: b""
             }
         );
     }

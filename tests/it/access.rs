@@ -129,7 +129,7 @@ async fn what_exec_starts_verifies_the_gate() {
 
     // What somebody has set themselves counts: here another's certificate, by which the gate cannot be verified.
     let other = tempfile::tempdir().expect("a folder");
-    ServerTls::self_signed(other.path(), &["127.0.0.1".to_owned()]).expect("a certificate");
+    ServerTls::self_signed(other.path(), &["127.0.0.1".to_owned()], jiff::Timestamp::now()).expect("a certificate");
     let own = other.path().join("tls.crt");
     let psql = r#"echo "$PGSSLMODE"; psql -XAtc "SELECT 'verified'""#;
     let mut command = ana.command(&[&exec[..], &[psql]].concat());

@@ -14,7 +14,7 @@ use crate::support::{House, Raw, binary, ended, eventually, gate, grant, psql_co
 
 /// What a command has to answer without a complaint. Whatever it is asked for, it has to be harmless.
 #[track_caller]
-fn told(gate: &Gate, arguments: &[&str]) -> String {
+pub(crate) fn told(gate: &Gate, arguments: &[&str]) -> String {
     let output = gate.command(arguments).expect("the command");
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     harmless(&output);
@@ -36,7 +36,7 @@ fn harmless(output: &Output) {
 
 /// The records that conditions find: what the gate says, which is what is read from its folder.
 #[track_caller]
-fn found(gate: &Gate, conditions: &[&str]) -> Vec<Value> {
+pub(crate) fn found(gate: &Gate, conditions: &[&str]) -> Vec<Value> {
     let answer = told(gate, &[&["log", "--output", "json"], conditions].concat());
     let folder = gate.audit_folder();
     let dir = ["--dir", folder.to_str().expect("UTF-8")];
@@ -47,7 +47,7 @@ fn found(gate: &Gate, conditions: &[&str]) -> Vec<Value> {
 
 /// Whether the parts are there, in this order.
 #[track_caller]
-fn in_order(text: &str, parts: &[&str]) {
+pub(crate) fn in_order(text: &str, parts: &[&str]) {
     let mut rest = text;
     for part in parts {
         let at = rest.find(part).unwrap_or_else(|| panic!("no `{part}` there in:\n{text}"));
@@ -92,12 +92,12 @@ async fn a_session_is_told_from_its_request_to_its_end() {
     in_order(
         &story,
         &[
-            &format!("Session {session} of ana on shop, under grant gr_"),
+            &format!("Session {session} of ana on shop/read-write, under grant gr_"),
             &format!("submitted {write} read-write on shop by ana: bug 17 [testers-ask]"),
             &format!("approved {write} read-write on shop by lea: as discussed [leads-approve]"),
             "activated gr_",
             " read-write on shop",
-            "on shop from 127.0.0.1 (psql, TLS TLSv1.3) until",
+            "on shop/read-write from 127.0.0.1 (psql, TLS TLSv1.3) until",
             &format!("#1 {update}"),
             "-> #1 completed UPDATE 1, 1 rows",
             "#2 SELECT 1/0 FROM orders",
@@ -163,7 +163,7 @@ async fn what_ran_when_the_gate_died_has_an_unknown_outcome() {
 }
 
 /// Runs statements one after the other in a session of its own.
-async fn session(gate: &Gate, login: &Login, run: Option<&str>, statements: &[&[u8]]) {
+pub(crate) async fn session(gate: &Gate, login: &Login, run: Option<&str>, statements: &[&[u8]]) {
     let mut parameters = vec![("database", "shop")];
     parameters.extend(run.map(|run| ("tidegate.run", run)));
     let mut raw = Raw::connect(gate).await.login_with(login, &parameters).await.expect("let in");
@@ -303,7 +303,7 @@ async fn what_could_not_be_read_is_never_nobody() {
 }
 
 /// The marks of the statements that were found.
-fn marks(found: &[Value]) -> BTreeSet<String> {
+pub(crate) fn marks(found: &[Value]) -> BTreeSet<String> {
     let texts = found.iter().filter_map(|record| record["sql"]["text"].as_str());
     texts
         .filter_map(|text| Some(text.split("/*").nth(1)?.split("*/").next()?.to_owned()))
@@ -442,13 +442,13 @@ async fn a_spreadsheet_gets_rows_that_do_nothing() {
 }
 
 /// `tidegate log --follow` as it runs.
-struct Following {
+pub(crate) struct Following {
     _process: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Following {
-    fn start(gate: &Gate, conditions: &[&str]) -> Self {
+    pub(crate) fn start(gate: &Gate, conditions: &[&str]) -> Self {
         let mut process = Command::new(binary())
             .arg("--config")
             .arg(gate.config_file())
@@ -468,7 +468,7 @@ impl Following {
         }
     }
 
-    async fn next(&mut self) -> Value {
+    pub(crate) async fn next(&mut self) -> Value {
         let line = within("a line", self.lines.next_line()).await.expect("readable");
         serde_json::from_str(&line.expect("it goes on")).expect("JSON")
     }
@@ -480,7 +480,7 @@ async fn it_goes_on_with_what_comes() {
     user(&gate, "ana", &["qa"]).await;
     let (ana, ben) = (gate.grant("ana", "shop", "10m", &[]).expect("a grant"), grant(&gate, "10m"));
     session(&gate, &ana, None, &[&query("SELECT 'marked, before'")]).await;
-    let mut following = Following::start(&gate, &["--group", "qa", "--text", "marked"]);
+    let mut following = Following::start(&gate, &["--group", "qa", "--text", "marked", "--since", "1h"]);
     let is = |record: &Value, event: &str, text: Option<&str>| {
         assert_eq!(
             (&record["event"], record["sql"]["text"].as_str()),
@@ -630,7 +630,7 @@ async fn nothing_from_outside_steers_a_terminal() {
     // What was sent can still be told from what is shown, and found.
     let shown = told(&gate, &["log", "--text", "\u{202e}", "--event", "statement"]);
     assert_eq!(shown.matches(r"\u{1b}[2J\u{1b}]0;x\u{7}").count(), 3, "{shown}");
-    told(&gate, &["audit", "report", "--from", "1h", "--out", out]);
+    told(&gate, &["audit", "report", "--since", "1h", "--out", out]);
     for file in std::fs::read_dir(out).expect("the report") {
         let bytes = std::fs::read(file.expect("a file").path()).expect("readable");
         assert!(

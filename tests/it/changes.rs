@@ -32,7 +32,7 @@ async fn an_extension_reaches_a_session_in_the_middle_of_a_statement() {
 
     // And nearer again: to a moment from now.
     let soon = (Timestamp::now() + 1.second()).to_string();
-    gate.json(&["grant", "shorten", &login.grant, "--to", &soon])
+    gate.json(&["grant", "shorten", &login.grant, "--until", &soon])
         .expect("shortened");
     let moved = notice(&mut session).await;
     moved.says("NOTICE", "01000", &["now ends at 20", "(in "]);
@@ -56,7 +56,7 @@ async fn every_session_of_a_grant_moves_with_it_and_ends_at_one_time() {
     let other = grant(&gate, "10m");
     let mut untouched = Raw::session(&gate, &other).await;
     let soon = (Timestamp::now() + 1.second()).to_string();
-    gate.json(&["grant", "shorten", &login.grant, "--to", &soon])
+    gate.json(&["grant", "shorten", &login.grant, "--until", &soon])
         .expect("shortened");
     for session in &mut sessions {
         notice(session).await.says("NOTICE", "01000", &["now ends at"]);
@@ -66,7 +66,7 @@ async fn every_session_of_a_grant_moves_with_it_and_ends_at_one_time() {
     }
     // To a time that is past: the end comes at once.
     let past = (Timestamp::now() - 1.minute()).to_string();
-    gate.json(&["grant", "shorten", &other.grant, "--to", &past])
+    gate.json(&["grant", "shorten", &other.grant, "--until", &past])
         .expect("shortened");
     untouched.last_word().await.0.says("FATAL", "57P01", &[&other.grant]);
 }

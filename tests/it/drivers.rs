@@ -126,7 +126,7 @@ fn published_drivers() {
 #[ignore = "needs drivers from PyPI and npm: make drivers"]
 fn published_drivers_verify_the_gate() {
     let (gate, other) = (gate(), tempfile::tempdir().expect("a folder"));
-    ServerTls::self_signed(other.path(), &["127.0.0.1".to_owned()]).expect("a certificate");
+    ServerTls::self_signed(other.path(), &["127.0.0.1".to_owned()], jiff::Timestamp::now()).expect("a certificate");
     let other = other.path().join("tls.crt");
     for (script, needs) in scripts() {
         let driver = Driver::of(script, needs);

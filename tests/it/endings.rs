@@ -284,7 +284,14 @@ async fn the_databases_own_words_pass_when_its_administrator_ends_a_backend() {
     told.says("FATAL", "57P01", &["terminating connection due to administrator command"]);
     assert_eq!(before, 0);
     let record = ended(&gate, &login.grant).await;
-    assert_eq!(record["ending"], "target_closed");
+    assert_eq!(
+        (&record["ending"], &record["sqlstate"], &record["detail"]),
+        (
+            &"target_closed".into(),
+            &"57P01".into(),
+            &"terminating connection due to administrator command".into()
+        )
+    );
 }
 
 /// What a late byte would do: nothing of a client is forwarded after the deadline.

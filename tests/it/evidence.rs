@@ -48,7 +48,7 @@ async fn the_report_tells_who_was_let_in_by_whom_and_what_they_did() {
     let arguments = [
         "audit",
         "report",
-        "--from",
+        "--since",
         "1h",
         "--key",
         key.to_str().unwrap(),
@@ -92,7 +92,7 @@ async fn the_report_tells_who_was_let_in_by_whom_and_what_they_did() {
 
     // Reviewed, it is no alarm any more. A key that is not named is the one configured here.
     house.step("lea", &glass, "review").await.good();
-    let output = run(gate, &["audit", "report", "--from", "1h", "--out", out.to_str().unwrap()]);
+    let output = run(gate, &["audit", "report", "--since", "1h", "--out", out.to_str().unwrap()]);
     let said = String::from_utf8_lossy(&output.stdout);
     let by_default = format!("the log was held against the key {}, as configured here", key.display());
     assert!(said.contains(&by_default), "{said}");
@@ -123,7 +123,7 @@ async fn the_report_tells_of_roles_of_refusals_and_of_what_was_undone() {
     let out = walls.gate.folder().join("report");
     run(
         &walls.gate,
-        &["audit", "report", "--from", "1h", "--out", out.to_str().unwrap()],
+        &["audit", "report", "--since", "1h", "--out", out.to_str().unwrap()],
     );
     let [role] = &sheet(&out, "roles.csv")[..] else {
         panic!("one role")
@@ -156,7 +156,7 @@ async fn a_log_that_was_changed_is_reported_as_such() {
     std::fs::write(&file, text.replacen(ANA, "eve@example.com", 1)).unwrap();
     let out = gate.folder().join("report");
     let output = gate
-        .command(&["audit", "report", "--from", "1h", "--out", out.to_str().unwrap()])
+        .command(&["audit", "report", "--since", "1h", "--out", out.to_str().unwrap()])
         .expect("the command");
     assert_eq!(output.status.code(), Some(1));
     let page = std::fs::read_to_string(out.join("report.html")).expect("a page all the same");

@@ -10,7 +10,7 @@ use crate::support::script::{
 use crate::support::{eventually, gate, gate_before, grant, records_of, start};
 
 /// The statements of a grant with their outcomes, once each has one.
-async fn statements(gate: &Gate, login: &Login) -> Vec<(Value, Value)> {
+pub(crate) async fn statements(gate: &Gate, login: &Login) -> Vec<(Value, Value)> {
     eventually("every statement but a Parse has its outcome", async || {
         let outcomes = records_of(gate, &login.grant, "outcome");
         let all = records_of(gate, &login.grant, "statement");
@@ -32,7 +32,9 @@ async fn statements(gate: &Gate, login: &Login) -> Vec<(Value, Value)> {
 
 pub(crate) async fn executed(gate: &Gate, login: &Login) -> Vec<(Value, Value)> {
     let mut all = statements(gate, login).await;
-    all.retain(|(statement, _)| statement["kind"] != "parse");
+    // Beside what was prepared: what could not even be bound or described.
+    let executes = |kind: &Value| ["query", "execute", "function_call"].iter().any(|executes| kind == executes);
+    all.retain(|(statement, _)| executes(&statement["kind"]));
     all
 }
 
@@ -367,8 +369,8 @@ async fn every_way_to_execute_is_on_record_with_its_outcome() {
             " completed 0".to_owned(),
             format!("{selected} completed 2"),
             format!("{selected} completed 1"),
-            "SELECT n FROM t suspended 0".to_owned(),
-            "SELECT n FROM t suspended 0 continued".to_owned(),
+            "SELECT n FROM t suspended 2".to_owned(),
+            "SELECT n FROM t suspended 2 continued".to_owned(),
             "SELECT n FROM t completed 1 continued".to_owned(),
             "SELECT 1/(random() * 0)::int failed 0 22012".to_owned(),
             "SELECT 1/(random() * 0)::int skipped 0 continued".to_owned(),
@@ -412,7 +414,10 @@ async fn no_bytes_in_sql_harm_a_record() {
         let sent = sql.split(|byte| *byte == 0).next().unwrap_or_default();
         match std::str::from_utf8(sent) {
             Ok(sent) => assert_eq!(text(statement), sent),
-            Err(_) => assert_eq!(text(statement), r"SELECT '\xff\xfe\xc0'"),
+            Err(_) => {
+                assert_eq!(text(statement), r"SELECT '\xff\xfe\xc0'");
+                assert_eq!(statement["sql"]["escaped"], 3, "{statement}");
+            }
         }
     }
     for file in std::fs::read_dir(gate.audit_folder()).expect("the folder") {

@@ -73,7 +73,7 @@ async fn a_log_that_vanished_while_the_gate_was_down_is_the_first_thing_on_recor
         assert_eq!(verdict["flaw"]["fault"], "log_missing", "{verdict}");
         let report = gate.folder().join("report");
         let made = gate
-            .command(&["audit", "report", "--from", "1d", "--out", report.to_str().expect("UTF-8")])
+            .command(&["audit", "report", "--since", "1d", "--out", report.to_str().expect("UTF-8")])
             .expect("a report");
         assert!(!made.status.success());
         let page = fs::read_to_string(report.join("report.html")).expect("a page");
@@ -212,7 +212,7 @@ fn a_log_made_to_take_all_memory_takes_little() {
         vec!["audit", "verify", place],
         vec!["log", "--dir", place],
         vec!["log", "--dir", place, "--text", "orders", "--sqlstate", "42"],
-        vec!["audit", "report", "--from", "1d", "--dir", place],
+        vec!["audit", "report", "--since", "1d", "--dir", place],
         vec!["audit", "export", "--dir", place, "--out", "log.parquet"],
     ] {
         let said = confined(dir.path(), 1200, &arguments);

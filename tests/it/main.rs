@@ -47,6 +47,7 @@
 //! - `terminal`: what happens on a terminal: a token that is not shown, a countdown beside psql
 //! - `tour`: a tester's way from the grant to the first rows, and what the log says about it
 //! - `waiting`: plain psql under a name and a token, which waits for approval
+//! - `what_ran`: rows as they were sent, errors where they came, a target's last words, texts in their encoding
 //! - `wire`: the protocol from the first byte to bulk data, broken and slow
 //! - `support`: the servers, the clients, the waiting
 #![allow(missing_docs, reason = "tests, not a library")]
@@ -92,6 +93,7 @@ mod oidc;
 mod pipelines;
 mod profiles;
 mod rails;
+mod readers;
 mod recreated;
 mod refusals;
 mod reload;
@@ -109,4 +111,5 @@ mod taking_away;
 mod terminal;
 mod tour;
 mod waiting;
+mod what_ran;
 mod wire;

@@ -163,8 +163,8 @@ fn extended() -> Vec<Path> {
             parts.concat(),
             1,
             &[
-                "execute SELECT n FROM p -> suspended [] 0",
-                "execute SELECT n FROM p +continued -> suspended [] 0",
+                "execute SELECT n FROM p -> suspended [] 2",
+                "execute SELECT n FROM p +continued -> suspended [] 2",
                 "execute SELECT n FROM p +continued -> completed [SELECT 1] 1",
             ],
         ),

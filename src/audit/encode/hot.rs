@@ -6,7 +6,7 @@ use serde::Serialize as _;
 use serde_json::{Error, Serializer};
 
 use super::{Harmless, decimal};
-use crate::audit::event::{Done, Kind, Outcome, Parameter, Sql, Statement, TransactionStatus, Who};
+use crate::audit::event::{Done, Outcome, Parameter, Sql, Statement, TransactionStatus, Who};
 use crate::lexer::{Backslashes, Encoding};
 
 /// `,"event":"statement",…}`
@@ -15,12 +15,9 @@ pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<
     out.extend_from_slice(br#","event":"statement""#);
     who(out, &statement.who)?;
     number(out, br#","statement":"#, statement.statement);
-    out.extend_from_slice(match statement.kind {
-        Kind::Query => br#","kind":"query""#,
-        Kind::Parse => br#","kind":"parse""#,
-        Kind::Execute => br#","kind":"execute""#,
-        Kind::FunctionCall => br#","kind":"function_call""#,
-    });
+    out.extend_from_slice(br#","kind":""#);
+    out.extend_from_slice(statement.kind.name().as_bytes());
+    out.push(b'"');
     if let Some(Sql {
         text,
         length,
@@ -30,6 +27,8 @@ pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<
         redacted,
         scs,
         encoding,
+        converted,
+        escaped,
         unclear,
     }) = &statement.sql
     {
@@ -46,6 +45,10 @@ pub(super) fn statement(out: &mut Vec<u8>, statement: &Statement<'_>) -> Result<
         }
         optional(out, br#","redacted":"#, (*redacted != 0).then_some(u64::from(*redacted)));
         settings_of_text(out, *scs, *encoding)?;
+        if *converted {
+            out.extend_from_slice(br#","converted":true"#);
+        }
+        optional(out, br#","escaped":"#, (*escaped != 0).then_some(u64::from(*escaped)));
         if *unclear {
             out.extend_from_slice(br#","unclear":true"#);
         }
@@ -105,6 +108,12 @@ pub(super) fn outcome(out: &mut Vec<u8>, outcome: &Outcome<'_>) -> Result<(), Er
         out.push(b']');
     }
     number(out, br#","rows":"#, outcome.rows);
+    optional(
+        out,
+        br#","rows_sent":"#,
+        (outcome.rows_sent != 0).then_some(outcome.rows_sent),
+    );
+    optional(out, br#","portal_rows_sent":"#, outcome.portal_rows_sent);
     number(out, br#","bytes":"#, outcome.bytes);
     optional(out, br#","copy_in_bytes":"#, outcome.copy_in_bytes);
     optional(out, br#","copy_out_bytes":"#, outcome.copy_out_bytes);
@@ -141,6 +150,9 @@ fn who(out: &mut Vec<u8>, who: &Who) -> Result<(), Error> {
         (br#","target":"#, who.target.as_str()),
     ] {
         string(out, key, value)?;
+    }
+    if let Some(profile) = &who.profile {
+        string(out, br#","profile":"#, profile.as_str())?;
     }
     Ok(())
 }
@@ -195,7 +207,7 @@ mod tests {
 
     use super::*;
     use crate::audit::encode::tests::who as somebody;
-    use crate::audit::event::{Event, Text};
+    use crate::audit::event::{Event, Kind, Text};
 
     fn text() -> impl Strategy<Value = Text<'static>> {
         prop_oneof!["[ -~]{0,20}", any::<String>()].prop_map(|text| Text(Cow::Owned(text)))
@@ -229,8 +241,8 @@ mod tests {
     proptest! {
         #[test]
         fn statements_as_serde_writes_them(
-            kind in proptest::sample::select(vec![Kind::Query, Kind::Parse, Kind::Execute, Kind::FunctionCall]),
-            sql in proptest::option::of((text(), any::<Option<u64>>(), any::<[bool; 4]>(), 0_u32..3)),
+            kind in proptest::sample::select(vec![Kind::Query, Kind::Parse, Kind::Bind, Kind::Describe, Kind::Execute, Kind::Close, Kind::FunctionCall]),
+            sql in proptest::option::of((text(), any::<Option<u64>>(), any::<[bool; 5]>(), 0_u32..3)),
             scs in proptest::sample::select(vec![Backslashes::Ordinary, Backslashes::Escape, Backslashes::Unsettled]),
             encoding in proptest::sample::select(vec!["UTF8", "SJIS", "unsettled"]),
             names in (proptest::option::of(text()), proptest::option::of(text())),
@@ -243,7 +255,7 @@ mod tests {
                 who: Cow::Borrowed(&who),
                 statement: counts.2,
                 kind,
-                sql: sql.map(|(text, length, [hash, keyed, cut, unclear], redacted)| Sql {
+                sql: sql.map(|(text, length, [hash, keyed, cut, unclear, converted], redacted)| Sql {
                     text,
                     length,
                     sha256: hash.then(|| "0a1b".into()),
@@ -253,6 +265,8 @@ mod tests {
                     unclear,
                     scs,
                     encoding: Encoding::of_name(encoding.as_bytes()),
+                    converted,
+                    escaped: redacted,
                 }),
                 prepared: names.0,
                 portal: names.1,
@@ -275,6 +289,7 @@ mod tests {
             rule in proptest::option::of(text()),
             tags in proptest::collection::vec(text(), 0..3),
             numbers in any::<(u64, u64, u64, u64)>(),
+            sent in (prop_oneof![Just(0), any::<u64>()], any::<Option<u64>>()),
             copies in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
             transaction in proptest::sample::select(vec![None, Some(TransactionStatus::Idle), Some(TransactionStatus::Open), Some(TransactionStatus::Failed)]),
         ) {
@@ -282,7 +297,7 @@ mod tests {
             let (statement, rows, bytes, duration_us) = numbers;
             let (copy_in_bytes, copy_out_bytes, first_byte_us) = copies;
             let who = Cow::Borrowed(&who);
-            let record = Outcome { who, statement, result, sqlstate, rule, tags, rows, bytes, copy_in_bytes, copy_out_bytes, first_byte_us, duration_us, transaction };
+            let record = Outcome { who, statement, result, sqlstate, rule, tags, rows, rows_sent: sent.0, portal_rows_sent: sent.1, bytes, copy_in_bytes, copy_out_bytes, first_byte_us, duration_us, transaction };
             let mut out = Vec::new();
             outcome(&mut out, &record).unwrap();
             prop_assert_eq!(String::from_utf8(out).unwrap(), by_serde(&Event::Outcome(record)));

@@ -14,6 +14,7 @@ pub(super) fn who() -> Who {
         // Every character that JSON or a reader of it may take amiss.
         identity: "auth0|Zoë O'B\\\"<&".parse().unwrap(),
         target: "orders".parse().unwrap(),
+        profile: None,
     }
 }
 
@@ -150,6 +151,8 @@ fn measure() {
                 rule: None,
                 tags: vec![Text::of(b"SELECT 1")],
                 rows: 1,
+                rows_sent: 1,
+                portal_rows_sent: None,
                 bytes: 80,
                 copy_in_bytes: None,
                 copy_out_bytes: None,

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::Who;
-use crate::lexer::{Backslashes, Encoding};
+use super::text::{Sql, Text, is_default};
 
 /// A statement is about to be forwarded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,88 +56,48 @@ pub enum Kind {
     Query,
     /// A Parse message: prepared, not executed.
     Parse,
+    /// A Bind message that failed: the server reads its values, and plans. One that did not has no record of its own, its values are
+    /// in those of its Executes.
+    Bind,
+    /// A Describe message that failed.
+    Describe,
     /// An Execute message (extended protocol).
     Execute,
+    /// A Close message that failed.
+    Close,
     /// A FunctionCall message.
     FunctionCall,
 }
 
-/// SQL text as recorded.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sql<'a> {
-    /// The text: as it came, or its beginning, with secrets blanked.
-    pub text: Text<'a>,
-    /// Set when anything is blanked or cut: the length of the original in bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub length: Option<u64>,
-    /// Set when `text` is only the beginning and no word in the original speaks of secrets: SHA-256 of the original, in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<Cow<'a, str>>,
-    /// Set when anything is blanked or cut: HMAC-SHA-256 of the original under the log's value key, in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hmac_sha256: Option<Cow<'a, str>>,
-    /// `text` is only the beginning.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub cut: bool,
-    /// In how many places something was replaced by `***`.
-    #[serde(default, skip_serializing_if = "is_none")]
-    pub redacted: u32,
-    /// `standard_conforming_strings` of the session when the text came: `off`, or `unsettled` where a statement before it might have
-    /// changed it and was not answered yet. Absent where it was on, and in a text without a backslash.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub scs: Backslashes,
-    /// `client_encoding` of the session when the text came, as the server names it, or `unsettled` as above. Absent where it was UTF-8,
-    /// and in a text of ASCII only.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub encoding: Encoding,
-    /// Where literals end could not be told: everything is blanked that may be one.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub unclear: bool,
-}
+impl Kind {
+    /// All there are.
+    pub const ALL: [Self; 7] = [
+        Self::Query,
+        Self::Parse,
+        Self::Bind,
+        Self::Describe,
+        Self::Execute,
+        Self::Close,
+        Self::FunctionCall,
+    ];
 
-impl<'a> Sql<'a> {
-    /// Returns a text of which nothing is blanked or cut.
+    /// Returns whether the server executes a statement of this kind: what is only prepared, bound or described did nothing.
     #[must_use]
-    pub fn whole(text: Text<'a>) -> Self {
-        Self { text, ..Self::default() }
+    pub fn executes(self) -> bool {
+        matches!(self, Self::Query | Self::Execute | Self::FunctionCall)
     }
 
-    /// Returns whether `text` is only the beginning. Records from before there was a keyed hash say so by their length alone.
+    /// Returns its name in records.
     #[must_use]
-    pub fn is_cut(&self) -> bool {
-        self.cut || (self.length.is_some() && self.hmac_sha256.is_none())
-    }
-
-    /// Returns the same, its own.
-    #[must_use]
-    pub fn into_owned(self) -> Sql<'static> {
-        let own = |hash: Cow<'_, str>| Cow::Owned(hash.into_owned());
-        Sql {
-            text: Text(Cow::Owned(self.text.0.into_owned())),
-            length: self.length,
-            sha256: self.sha256.map(own),
-            hmac_sha256: self.hmac_sha256.map(own),
-            cut: self.cut,
-            redacted: self.redacted,
-            scs: self.scs,
-            encoding: self.encoding,
-            unclear: self.unclear,
-        }
-    }
-
-    /// Returns the same, borrowed.
-    #[must_use]
-    pub fn borrowed(&'a self) -> Self {
-        Self {
-            text: Text(Cow::Borrowed(&self.text.0)),
-            length: self.length,
-            sha256: self.sha256.as_deref().map(Cow::Borrowed),
-            hmac_sha256: self.hmac_sha256.as_deref().map(Cow::Borrowed),
-            cut: self.cut,
-            redacted: self.redacted,
-            scs: self.scs,
-            encoding: self.encoding,
-            unclear: self.unclear,
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Parse => "parse",
+            Self::Bind => "bind",
+            Self::Describe => "describe",
+            Self::Execute => "execute",
+            Self::Close => "close",
+            Self::FunctionCall => "function_call",
         }
     }
 }
@@ -161,7 +121,7 @@ pub enum Parameter<'a> {
     Text(Text<'a>),
     /// HMAC-SHA-256 of the value as text under a key of this log (its first 16 bytes, in hexadecimal).
     Hashed(Cow<'a, str>),
-    /// A binary value of a type that is not decoded: hexadecimal.
+    /// A binary value of a type that is not decoded, or one sent as text that is none in the session's encoding: hexadecimal.
     Binary {
         /// The type's OID, 0 if not known.
         oid: u32,
@@ -249,8 +209,14 @@ pub struct Outcome<'a> {
     /// The command tags of a simple query, or the one of an Execute (`SELECT 1`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Text<'a>>,
-    /// Rows, summed over the tags.
+    /// Rows returned or changed: of each command what its tag counts, or the rows that were sent, where those are more.
     pub rows: u64,
+    /// Rows sent to the client, also where no tag counts them: those of a portal executed in part, of a statement that failed later.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rows_sent: u64,
+    /// The same over all Executes of the portal until now, where there is more than this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub portal_rows_sent: Option<u64>,
     /// Bytes of the answer.
     pub bytes: u64,
     /// COPY data from the client.
@@ -271,6 +237,12 @@ pub struct Outcome<'a> {
 }
 
 impl Outcome<'_> {
+    /// Returns the rows returned or changed, of a portal those of all its Executes until now.
+    #[must_use]
+    pub fn rows_in_all(&self) -> u64 {
+        self.rows.max(self.portal_rows_sent.unwrap_or(0))
+    }
+
     /// Returns whether anything of the statement was executed, or may have been.
     #[must_use]
     pub fn was_executed(&self) -> bool {
@@ -342,53 +314,4 @@ impl Done {
     pub fn ran(self) -> bool {
         matches!(self, Self::Completed | Self::Suspended)
     }
-}
-
-/// Text from outside: any bytes. Valid UTF-8 stays as it is; an invalid byte is written `\xNN`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Text<'a>(pub Cow<'a, str>);
-
-impl<'a> Text<'a> {
-    /// Takes bytes as they come.
-    #[must_use]
-    pub fn of(bytes: &'a [u8]) -> Self {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Self(Cow::Borrowed(text)),
-            Err(_) => Self(Cow::Owned(escape(bytes))),
-        }
-    }
-
-    /// The same of bytes that may be its own.
-    #[must_use]
-    pub fn from_bytes(bytes: Cow<'a, [u8]>) -> Self {
-        match bytes {
-            Cow::Borrowed(bytes) => Self::of(bytes),
-            Cow::Owned(bytes) => {
-                let text = String::from_utf8(bytes);
-                Self(Cow::Owned(text.unwrap_or_else(|error| escape(error.as_bytes()))))
-            }
-        }
-    }
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
-fn is_none(number: &u32) -> bool {
-    *number == 0
-}
-
-fn escape(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() + 16);
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            use std::fmt::Write as _;
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
 }

@@ -1,20 +1,20 @@
 //! Chooses from a sequence of records, with memory of what belongs together.
 //!
 //! It reads no files. A statement and its outcome are two records, and a session's groups and its run stand in its first record
-//! only: the selector brings them together, so that a search for an SQLSTATE finds the statement, and a search for a text finds
-//! what became of it.
+//! only, a grant's profile in its own: the selector brings them together, so that a search for an SQLSTATE finds the statement, a
+//! search for a text finds what became of it, and one for a profile what happened under it.
 
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::Filter;
 use super::texts::texts;
+use super::{Filter, is_origin};
 use crate::audit::encode::{TIME_LENGTH, timestamp};
-use crate::audit::event::{Event, Kind, SessionStarted};
+use crate::audit::event::Event;
 use crate::audit::reading::Readings;
 use crate::audit::record::{EventName, Record, name_of};
-use crate::ids::SessionId;
+use crate::ids::{GrantId, SessionId};
 
 /// A selector's memory: the statements that have no outcome yet (few: those in flight), and the sessions that are wanted.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ pub struct Selector {
     readings: Readings,
     /// Where a group or a run is asked for: the sessions that were found to be of it.
     sessions: HashSet<SessionId>,
+    /// Where a profile or break-glass is asked for: the grants that were found to be of it.
+    grants: HashSet<GrantId>,
     /// Statements that are wanted if their outcome is what is asked for.
     held: HashMap<(SessionId, u64), Held>,
     /// Statements that were given out and whose outcome is wanted, too.
@@ -35,7 +37,7 @@ pub struct Selector {
 
 /// The texts of held statements, at most: those in flight in a gate come to a fraction of it.
 const MAX_HELD_BYTES: usize = 256 << 20;
-/// Held statements, given ones and sessions, at most, of each.
+/// Held statements, given ones, sessions and grants, at most, of each.
 const MAX_REMEMBERED: usize = 1_000_000;
 
 /// A statement that waits for its outcome.
@@ -79,34 +81,62 @@ impl Selector {
         self.filter.by_session().then_some(&self.sessions)
     }
 
-    /// Lets it know of a session that began before what it is to be offered.
-    pub(in crate::audit) fn know(&mut self, started: &SessionStarted) {
-        if self.filter.wants_session(started) {
+    /// The grants that are wanted, where a profile or break-glass is asked for.
+    pub(in crate::audit) fn grants(&self) -> Option<&HashSet<GrantId>> {
+        self.filter.by_grant().then_some(&self.grants)
+    }
+
+    /// Lets it know of a session that began, or a grant that came to be, before what it is to be offered.
+    pub(in crate::audit) fn know(&mut self, event: &Event<'_>) {
+        if let Event::SessionStarted(started) = event
+            && self.filter.by_session()
+            && self.filter.wants_session(started)
+        {
             if self.sessions.len() < MAX_REMEMBERED {
                 self.sessions.insert(started.who.session.clone());
             } else {
                 self.overfull = true;
             }
         }
+        if let Some(grant) = self.filter.wanted_grant(event).filter(|_| self.filter.by_grant()) {
+            if self.grants.len() < MAX_REMEMBERED {
+                self.grants.insert(grant.clone());
+            } else {
+                self.overfull = true;
+            }
+        }
     }
 
-    /// A quick look at a line that was not parsed: `false` only if it is plainly of a session that is not wanted.
+    /// A quick look at a line that was not parsed: `false` only if it is plainly of a session or a grant that is not wanted.
     pub(in crate::audit) fn may_want(&self, line: &[u8]) -> bool {
-        !self.filter.by_session()
-            || name_of(line).is_none_or(|name| name == EventName::SessionStarted.as_str())
-            || session_of(line).is_some_and(|session| self.sessions.contains(session))
+        let (by_session, by_grant) = (self.filter.by_session(), self.filter.by_grant());
+        if !by_session && !by_grant {
+            return true;
+        }
+        let Some(name) = name_of(line).and_then(|name| name.parse().ok()) else {
+            return true;
+        };
+        let of_session = || field_of(line, br#""session":""#).is_some_and(|session| self.sessions.contains(session));
+        let of_grant = || field_of(line, br#""grant":""#).is_some_and(|grant| self.grants.contains(grant));
+        (by_grant && is_origin(name))
+            || (by_session && name == EventName::SessionStarted)
+            || ((!by_session || of_session()) && (!by_grant || name == EventName::GrantJoined || of_grant()))
+    }
+
+    /// Whether a record is of a session and a grant that are wanted, as far as these are asked for.
+    fn is_of_wanted(&self, event: &Event<'_>) -> bool {
+        let of_session = event.session().is_some_and(|session| self.sessions.contains(session));
+        let of_grant = event.grant().is_some_and(|grant| self.grants.contains(grant));
+        (!self.filter.by_session() || of_session)
+            && (!self.filter.by_grant() || of_grant || (event.session().is_none() && self.filter.has_origin(event)))
     }
 
     /// Looks at the next record; `give` gets what is wanted now: nothing, the record, or a statement with its outcome.
     #[expect(clippy::too_many_lines, reason = "one arm for each kind of record")]
     pub fn offer(&mut self, record: Record, mut give: impl FnMut(Record)) {
-        if self.filter.by_session() {
-            if let Event::SessionStarted(started) = &record.event {
-                self.know(started);
-            }
-            if record.event.session().is_none_or(|session| !self.sessions.contains(session)) {
-                return;
-            }
+        self.know(&record.event);
+        if !self.is_of_wanted(&record.event) {
+            return;
         }
         let (content, result) = (self.filter.asks_for_content(), self.filter.asks_for_result());
         match &record.event {
@@ -117,7 +147,7 @@ impl Selector {
                 }
                 let unseen = !self.filter.has_content(&record, None, &mut self.readings);
                 // What is only prepared runs nothing, and has no outcome.
-                if unseen && (!self.filter.asks_for_commands() || statement.kind == Kind::Parse) {
+                if unseen && (!self.filter.asks_for_commands() || !statement.kind.executes()) {
                     return;
                 }
                 if result || (unseen && self.filter.in_time(&record)) {
@@ -200,9 +230,8 @@ pub(super) fn written(time: Timestamp) -> Option<String> {
     String::from_utf8(text).ok().filter(|text| text.len() == TIME_LENGTH)
 }
 
-/// The session in a line that has one. In strings quotes are escaped, so what is found is a field.
-fn session_of(line: &[u8]) -> Option<&str> {
-    let field = br#""session":""#;
+/// The value of a field with a name or an id, in a line that has one. In strings quotes are escaped, so what is found is a field.
+fn field_of<'l>(line: &'l [u8], field: &[u8]) -> Option<&'l str> {
     let rest = line.get(memchr::memmem::find(line, field)? + field.len()..)?;
     str::from_utf8(rest.get(..memchr::memchr(b'"', rest)?)?).ok()
 }

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use super::needle::{Condition, Hunt};
 use super::select::written;
-use super::{Filter, Of};
+use super::{Filter, Of, is_origin};
 use crate::audit::record::{EventName, event_of, time_of};
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, TargetName};
@@ -105,13 +105,19 @@ impl Sieve {
     /// Whether an outcome's rows and duration may be what is asked for.
     fn measures(&self, line: &[u8]) -> bool {
         let filter = &self.filter;
-        let within = |field: &[u8], least: Option<u64>, most: Option<u64>| {
+        let within = |fields: &[&[u8]], least: Option<u64>, most: Option<u64>| {
             (least.is_none() && most.is_none())
-                || number_in(line, field)
+                || fields
+                    .iter()
+                    .filter_map(|field| number_in(line, field))
+                    .max()
                     .is_none_or(|found| least.is_none_or(|least| found >= least) && most.is_none_or(|most| found <= most))
         };
-        within(br#","rows":"#, filter.min_rows, filter.max_rows)
-            && within(br#","duration_us":"#, filter.min_duration_us, filter.max_duration_us)
+        within(
+            &[br#","rows":"#, br#","portal_rows_sent":"#],
+            filter.min_rows,
+            filter.max_rows,
+        ) && within(&[br#","duration_us":"#], filter.min_duration_us, filter.max_duration_us)
     }
 }
 
@@ -216,7 +222,8 @@ impl<'s, 'l> Sifting<'s, 'l> {
         let Some(name) = str::from_utf8(event).ok().and_then(|event| event.parse::<EventName>().ok()) else {
             return true;
         };
-        if filter.by_session() && name == EventName::SessionStarted {
+        let says_origin = filter.by_grant() && is_origin(name);
+        if says_origin || (filter.by_session() && name == EventName::SessionStarted) {
             return true;
         }
         filter.event.is_none_or(|wanted| wanted == name)

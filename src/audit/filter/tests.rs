@@ -260,3 +260,87 @@ fn what_the_server_ran_counts_where_the_text_does_not_have_it() {
     };
     assert_eq!(chosen(unread), [1, 2, 5, 6]);
 }
+
+/// The numbers of the records chosen by a grant's profile or by break-glass, where its origin is among them, or known before.
+fn by_origin(filter: &Filter, known_before: bool) -> Vec<u64> {
+    use crate::audit::event::{GrantChanged, RequestChanged, Who};
+    let (ana, ben, kim) = (who(1, "ana"), who(2, "ben"), who(3, "kim"));
+    let made = |who: &Who, profile: &str| {
+        let template = all().into_iter().find_map(|event| match event {
+            Event::GrantChanged(change) => Some(change.into_owned()),
+            _ => None,
+        });
+        Event::GrantChanged(Cow::Owned(GrantChanged {
+            grant: who.grant.clone(),
+            identity: who.identity.clone(),
+            profile: Some(profile.parse().unwrap()),
+            ..template.unwrap()
+        }))
+    };
+    let asked = |who: &Who, profile: &str, granted: bool, break_glass| {
+        let template = all().into_iter().find_map(|event| match event {
+            Event::RequestChanged(change) => Some(change.into_owned()),
+            _ => None,
+        });
+        Event::RequestChanged(Cow::Owned(RequestChanged {
+            grant: granted.then(|| who.grant.clone()),
+            identity: who.identity.clone(),
+            profile: profile.parse().unwrap(),
+            break_glass,
+            ..template.unwrap()
+        }))
+    };
+    let history = [
+        asked(&ana, "read-write", true, false),
+        made(&ana, "read-write"),
+        asked(&ben, "read-only", true, true),
+        made(&ben, "read-only"),
+        asked(&kim, "read-write", false, false),
+        statement(&ana, 1, "SELECT 1", &[]),
+        outcome(&ana, 1, None),
+        statement(&ben, 1, "SELECT 2", &[]),
+        outcome(&ben, 1, None),
+        statement(&kim, 1, "SELECT 3", &[]),
+        ended(&ben),
+    ];
+    let (mut selector, mut chosen) = (Selector::new(filter.clone()), Vec::new());
+    let records = (1..).zip(history).map(|(seq, event)| record(seq, event));
+    for record in records {
+        if known_before && record.seq <= 5 {
+            selector.know(&record.event);
+        } else {
+            selector.offer(record, |record| chosen.push(record.seq));
+        }
+    }
+    chosen
+}
+
+#[test]
+fn by_the_profile_of_a_grant_and_by_break_glass() {
+    let profile = |name: &str| Filter {
+        profile: Some(name.parse().unwrap()),
+        ..Filter::default()
+    };
+    assert_eq!(by_origin(&profile("read-write"), false), [1, 2, 5, 6, 7]);
+    assert_eq!(by_origin(&profile("read-write"), true), [6, 7]);
+    assert_eq!(by_origin(&profile("read-only"), false), [3, 4, 8, 9, 11]);
+    assert_eq!(by_origin(&profile("other"), false), NONE);
+    let broken = Filter {
+        break_glass: true,
+        ..Filter::default()
+    };
+    assert_eq!(by_origin(&broken, false), [3, 4, 8, 9, 11]);
+    assert_eq!(by_origin(&broken, true), [8, 9, 11]);
+    let both = |name: &str| Filter {
+        break_glass: true,
+        ..profile(name)
+    };
+    assert_eq!(by_origin(&both("read-only"), true), [8, 9, 11]);
+    assert_eq!(by_origin(&both("read-write"), true), NONE);
+    let joined = Filter {
+        text: Some("select".to_owned()),
+        min_rows: Some(1),
+        ..profile("read-write")
+    };
+    assert_eq!(by_origin(&joined, true), [6, 7]);
+}

@@ -352,7 +352,7 @@ impl Draft {
             self.terms.insert(term);
         });
         self.block.max_duration_us = self.block.max_duration_us.max(outcome.duration_us);
-        self.block.max_rows = self.block.max_rows.max(outcome.rows);
+        self.block.max_rows = self.block.max_rows.max(outcome.rows_in_all());
     }
 
     /// Makes the filter, once.

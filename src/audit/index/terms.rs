@@ -15,7 +15,7 @@ use crate::audit::record::EventName;
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, TargetName};
 
-/// For more sessions than these blocks are not skipped by session.
+/// For more sessions, or grants, than these blocks are not skipped by them.
 const SESSIONS: usize = 256;
 /// Characters of a text that make a term.
 const GRAM: usize = 3;
@@ -177,7 +177,13 @@ impl Demand {
     }
 
     /// What the filter asks for, in the sessions that are known to be wanted where a group or a run is asked for.
-    pub(in crate::audit) fn of(filter: &Filter, sessions: Option<&HashSet<SessionId>>) -> Self {
+    ///
+    /// Whatever is in a segment for which sessions and grants may still be found that are wanted is not to be asked for by it.
+    pub(in crate::audit) fn of(
+        filter: &Filter,
+        sessions: Option<&HashSet<SessionId>>,
+        grants: Option<&HashSet<GrantId>>,
+    ) -> Self {
         let mut names = Vec::new();
         let simple = [
             (IDENTITY, filter.identity.as_ref().map(IdentityName::as_str)),
@@ -206,6 +212,18 @@ impl Demand {
                 names.push(known.chain(starts).collect());
             }
             None => {}
+        }
+        if let Some(grants) = grants.filter(|grants| grants.len() <= SESSIONS) {
+            let known = grants.iter().map(|grant| term(GRANT, grant.as_str().as_bytes()));
+            // Those have by themselves what is asked for.
+            let own = [
+                EventName::GrantChanged,
+                EventName::GrantJoined,
+                EventName::RequestChanged,
+                EventName::SessionStarted,
+            ];
+            let own = own.map(|name| term(EVENT, name.as_str().as_bytes()));
+            names.push(known.chain(own).collect());
         }
         // Of a time between two microseconds the record has the earlier one.
         let micros = |time: jiff::Timestamp| time.as_microsecond();

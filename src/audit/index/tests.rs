@@ -15,7 +15,7 @@ use crate::audit::filter::{Filter, Selector};
 use crate::audit::reading::Class;
 use crate::audit::record::{EventName, Record};
 use crate::audit::testing::{all, ended, outcome, record, statement, time, who};
-use crate::audit::{Span, follow, read, read_whole};
+use crate::audit::{Extent, follow, read, read_whole};
 
 /// Puts records into a packed segment, so many to a block.
 fn pack(dir: &Path, number: u32, records: &[Record], block: usize) -> Segment {
@@ -42,9 +42,7 @@ fn numbers(dir: &Path, filter: &Filter) -> Vec<u64> {
 fn chosen(records: &[Record], filter: &Filter) -> Vec<u64> {
     let mut selector = Selector::new(filter.clone());
     for record in records {
-        if let Event::SessionStarted(started) = &record.event {
-            selector.know(started);
-        }
+        selector.know(&record.event);
     }
     let mut chosen = Vec::new();
     for record in records {
@@ -55,7 +53,7 @@ fn chosen(records: &[Record], filter: &Filter) -> Vec<u64> {
 
 /// How many blocks are left for a filter.
 fn left(segment: &Segment, filter: &Filter) -> usize {
-    let mut blocks = open(segment, &Demand::of(filter, None)).unwrap().expect("an index");
+    let mut blocks = open(segment, &Demand::of(filter, None, None)).unwrap().expect("an index");
     let mut left = 0;
     while blocks.next().unwrap().is_some() {
         left += 1;
@@ -174,6 +172,8 @@ fn filter() -> impl Strategy<Value = Filter> {
         some(&["qa", "dev"]),
         some(&["0", "1", "2"]),
         proptest::option::weighted(0.2, 1..6_u8),
+        some(&["read-only", "read-write"]),
+        proptest::bool::weighted(0.1),
     );
     let times = (
         proptest::option::weighted(0.25, 0..200_i64),
@@ -213,6 +213,8 @@ fn filter() -> impl Strategy<Value = Filter> {
         session: names.3.map(|number| who(100 + number, "ana").session),
         grant: None,
         target: None,
+        profile: names.4.map(|name| name.parse().unwrap()),
+        break_glass: names.5,
         since: times.0.map(time),
         until: times.1.map(time),
         text: content.0.map(str::to_owned),
@@ -433,7 +435,7 @@ async fn following_uses_it_too() {
         text: Some("needle77".to_owned()),
         ..Filter::default()
     };
-    let mut found = follow(dir.path(), &filter, Span::All).unwrap();
+    let mut found = follow(dir.path(), &filter, Extent::default()).unwrap();
     assert_eq!(found.next().await.unwrap().unwrap().seq, 153);
     assert_eq!(found.next().await.unwrap().unwrap().seq, 154);
 }

@@ -560,6 +560,7 @@ async fn measure() {
         grant: GrantId::from_random([2; 10]),
         identity: "ana".parse().unwrap(),
         target: "orders".parse().unwrap(),
+        profile: None,
     };
     let event = Event::Statement(Statement {
         who: Cow::Borrowed(&who),

@@ -55,6 +55,14 @@ pub enum ReadError {
         /// The line, from 1.
         line: u64,
     },
+    /// Records that were to be held back, to be sorted or for the newest of them, take too much memory.
+    #[error(
+        "{count} of the records asked for are too large to be held back with the others: ask for fewer, or for a shorter time"
+    )]
+    NotHeldBack {
+        /// How many.
+        count: u64,
+    },
     /// A packed segment cannot be unpacked. Reading goes on with the next.
     #[error("{}: damaged behind line {after}: what is behind it in that file is not shown: {source}", file.display())]
     Damaged {
@@ -78,7 +86,7 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    pub(super) fn io(path: &Path, error: io::Error) -> Self {
+    pub(in crate::audit) fn io(path: &Path, error: io::Error) -> Self {
         Self::Io {
             path: path.to_owned(),
             source: Arc::new(error),

@@ -3,19 +3,32 @@ use proptest::prelude::*;
 use super::*;
 use crate::audit::testing::{all, record, statement, who};
 
+/// As it reads in UTC.
+fn line(record: &Record) -> String {
+    super::line(record, &TimeZone::UTC)
+}
+
 #[test]
 fn a_line_reads_well() {
-    let ana = who(1, "ana");
+    let record = record(3, statement(&who(1, "ana"), 7, "SELECT\n1", &["x"]));
     assert_eq!(
-        line(&record(3, statement(&ana, 7, "SELECT\n1", &["x"]))),
-        r"2026-11-23 09:00:03.000  ana               se_1111111111  statement        #7 SELECT\n1 $1='x'"
+        line(&record),
+        r"2026-11-23 09:00:03.000Z  ana               orders              se_1111111111  statement        #7 SELECT\n1 $1='x'"
+    );
+    let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+    let mut reading = who(1, "ana");
+    reading.profile = Some("read-only".parse().unwrap());
+    let record = crate::audit::testing::record(3, statement(&reading, 7, "SELECT\n1", &["x"]));
+    assert_eq!(
+        super::line(&record, &zone),
+        r"2026-11-23 10:00:03.000+01  ana               orders/read-only    se_1111111111  statement        #7 SELECT\n1 $1='x'"
     );
 }
 
 #[test]
 fn every_event_has_words() {
     for event in all() {
-        let columns = columns(&record(1, event));
+        let columns = columns(&record(1, event), &TimeZone::UTC);
         assert!(!columns.text.is_empty(), "{}", columns.event);
     }
 }

@@ -1,6 +1,7 @@
 //! A session's story: everything that belongs to it, in order, with its sums; and nothing raw.
 
 use super::*;
+use crate::audit::event::Kind;
 use crate::audit::testing::{all, ended, outcome, record, rolled_back, skipped, statement, who};
 
 #[test]
@@ -27,7 +28,7 @@ fn a_session_from_request_to_ending() {
         (story.totals.failed, story.totals.outcome_unknown, story.totals.rows),
         (1, 1, 2)
     );
-    let lines = story.lines().join("\n");
+    let lines = story.lines(&TimeZone::UTC).join("\n");
     let places: Vec<_> = [
         "granted",
         "TLSv1.3",
@@ -56,13 +57,13 @@ fn a_session_from_request_to_ending() {
 fn a_session_that_nobody_knows_the_end_of() {
     let ana = who(1, "ana");
     let story = Story::of(vec![record(1, statement(&ana, 1, "SELECT 1", &[]))], Vec::new());
-    let lines = story.lines().join("\n");
+    let lines = story.lines(&TimeZone::UTC).join("\n");
     assert!(
         lines.contains("its start is not in what was read") && lines.contains("has not ended"),
         "{lines}"
     );
     assert_eq!(
-        Story::of(Vec::new(), Vec::new()).lines()[0],
+        Story::of(Vec::new(), Vec::new()).lines(&TimeZone::UTC)[0],
         "There is no record of this session."
     );
 }
@@ -98,7 +99,7 @@ fn what_was_undone_skipped_or_only_prepared_is_told_as_such() {
         ),
         (3, 1, 1, 1, 0)
     );
-    let lines = story.lines().join("\n");
+    let lines = story.lines(&TimeZone::UTC).join("\n");
     assert_eq!(lines.matches("; then rolled back (23505)").count(), 1, "{lines}");
     assert!(lines.contains("idle: #2 to #2 rolled back (23505)"), "{lines}");
     assert!(

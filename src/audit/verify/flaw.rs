@@ -175,6 +175,19 @@ pub enum Sign {
 }
 
 impl Flaw {
+    /// The file with the flaw, where it is in one.
+    pub(super) fn file_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::Line { file, .. }
+            | Self::Damaged { file, .. }
+            | Self::Follows { file, .. }
+            | Self::Unfinished { file }
+            | Self::Forged { file, .. }
+            | Self::Excess { file, .. } => Some(file),
+            _ => None,
+        }
+    }
+
     /// What whoever finds it does next.
     #[must_use]
     pub fn remedy(&self) -> &'static str {

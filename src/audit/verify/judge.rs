@@ -4,6 +4,8 @@
 
 mod trust;
 
+use std::path::Path;
+
 use jiff::SignedDuration;
 use serde::Serialize;
 
@@ -71,6 +73,21 @@ impl Verdict {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.flaw.is_none()
+    }
+
+    /// The same of files named without the folder they were verified in: that of a copy, which is there no longer.
+    #[must_use]
+    pub fn without_folder(mut self, folder: &Path) -> Self {
+        if let Some(file) = self.flaw.as_mut().and_then(Flaw::file_mut)
+            && let Ok(name) = file.strip_prefix(folder)
+        {
+            *file = name.to_owned();
+        }
+        let folder = format!("{}/", folder.display());
+        for remark in &mut self.remarks {
+            *remark = remark.replace(&folder, "");
+        }
+        self
     }
 }
 

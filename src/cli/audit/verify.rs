@@ -1,6 +1,6 @@
 //! `audit verify`: which files, held against which key and checkpoint, and what is said about what was found.
 //!
-//! It opens no network connection; a gate may be writing the log meanwhile.
+//! A gate may be writing the log meanwhile. That of a gate elsewhere is fetched first, and verified here.
 //!
 //! INVARIANT: the exit code is 0 only where lines were read and nothing is wrong with them.
 
@@ -13,10 +13,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::remembered::Remembered;
-use super::{Trusted, here, kept};
+use super::{Copy, Trusted, fetched, here, kept};
 use crate::audit::segment::Segment;
 use crate::audit::verify::{Expected, Flaw, Held, Verdict, verify, verify_folder};
-use crate::cli::args::{Output, Printing};
+use crate::cli::args::{self, Output, Printing};
 use crate::cli::render::{self, list, visible};
 use crate::cli::{complain, terminal};
 use crate::clock::Clock;
@@ -27,8 +27,8 @@ const STEP: u64 = 64 << 20;
 /// What is to be proven.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The folder of a log, or some of its segments [default: the log of the gate configured here]
-    #[arg(value_name = "DIR|FILES")]
+    /// The folder of a log, or some of its segments [default: the log of the gate configured here, or else that of your login's gate]
+    #[arg(value_name = "DIR|FILES", conflicts_with_all = ["control", "token_file"])]
     pub places: Vec<PathBuf>,
     /// The public key that has to have signed it: a file, or its base 64 [default: the one beside the key configured here, if there
     /// is one]
@@ -40,8 +40,11 @@ pub struct VerifyArgs {
     pub since: Option<String>,
     /// The ledger that remembers where the log ends: a gate's ledger.sqlite, or a copy [default: the one configured here, for the log
     /// configured here]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["control", "token_file"])]
     pub ledger: Option<PathBuf>,
+    /// Which gate, if that is another one.
+    #[command(flatten)]
+    pub place: args::Place,
     /// How to print.
     #[command(flatten)]
     pub printing: Printing,
@@ -51,6 +54,7 @@ pub struct VerifyArgs {
 enum Place {
     Folder(PathBuf),
     Files(Vec<Segment>),
+    Copy(Copy),
 }
 
 /// What is said, in JSON.
@@ -66,8 +70,8 @@ struct Report<'a> {
     verdict: &'a Verdict,
 }
 
-pub(super) fn run(config: &Path, args: &VerifyArgs) -> u8 {
-    match proven(config, args) {
+pub(super) async fn run(config: &Path, args: &VerifyArgs) -> u8 {
+    match proven(config, args).await {
         Ok(whole) => u8::from(!whole),
         Err(error) => {
             complain(&format!("{error:#}"));
@@ -77,14 +81,18 @@ pub(super) fn run(config: &Path, args: &VerifyArgs) -> u8 {
 }
 
 /// Whether the log is whole; says so.
-fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
-    let place = place(config, &args.places)?;
-    let trusted = Trusted::find(config, args.key.as_deref())?;
+async fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
+    let place = place(config, args).await?;
+    let trusted = match &place {
+        Place::Copy(_) => Trusted::named(args.key.as_deref())?,
+        Place::Folder(_) | Place::Files(_) => Trusted::find(config, args.key.as_deref())?,
+    };
     let since = args.since.as_deref().map(kept).transpose()?;
     // Before the log is read: what the ledger knows is in it by then.
     let remembered = match &place {
         Place::Folder(dir) => Remembered::find(config, dir, args.ledger.as_deref())?,
         Place::Files(_) => Remembered::named(args.ledger.as_deref())?,
+        Place::Copy(copy) => copy.remembered(),
     };
     let expected = Expected {
         key: trusted.as_ref().map(|trusted| trusted.key),
@@ -92,7 +100,7 @@ fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
         kept: since,
         ledger: remembered.kept.clone(),
         beside: None,
-        from_start: matches!(place, Place::Folder(_)),
+        from_start: !matches!(place, Place::Files(_)),
     };
     let clock = Clock::system(None);
     let began = clock.moment().instant;
@@ -100,6 +108,8 @@ fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
     let found = match &place {
         Place::Folder(dir) => verify_folder(dir, &expected, |bytes| progress.read(bytes)),
         Place::Files(segments) => verify(segments, &expected, |bytes| progress.read(bytes)),
+        Place::Copy(copy) => verify_folder(copy.folder(), &expected, |bytes| progress.read(bytes))
+            .map(|verdict| verdict.without_folder(copy.folder())),
     };
     progress.end();
     // Its words name the reason; as a chain it would be said twice.
@@ -124,12 +134,16 @@ fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
 }
 
 /// What is to be read.
-fn place(config: &Path, places: &[PathBuf]) -> anyhow::Result<Place> {
-    match places {
+async fn place(config: &Path, args: &VerifyArgs) -> anyhow::Result<Place> {
+    match args.places.as_slice() {
         [] => {
+            let asked = args.ledger.is_none();
+            if let Some(copy) = if asked { fetched(config, &args.place).await? } else { None } {
+                return Ok(Place::Copy(copy));
+            }
             let here = here(config).with_context(|| {
                 format!(
-                    "{} cannot be read as a gate's configuration: name the folder of the log, or --config",
+                    "{} cannot be read as a gate's configuration: name the folder of the log, the gate (--control), or --config",
                     config.display()
                 )
             })?;

@@ -7,24 +7,27 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
-use jiff::tz::Offset;
-use jiff::{Span, Timestamp, civil};
+use jiff::ZonedDateTime;
 use serde::de::DeserializeOwned;
 
 use crate::audit::event::Kind;
 use crate::audit::reading::{Class, Table};
-use crate::audit::{EventName, Filter};
-use crate::cli::args::Place;
+use crate::audit::{EventName, Extent, Filter, MAX_HELD_BACK, SortKey};
+use crate::cli::args::{OnTarget, Place};
 use crate::duration;
 use crate::ids::{GrantId, SessionId};
-use crate::names::{GroupName, IdentityName, TargetName};
+use crate::names::{GroupName, IdentityName, ProfileName};
+use crate::times::When;
 
 /// Which records of the audit log.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
 Examples:
-  tidegate log --follow
+  tidegate log --last 20
+  tidegate log --follow --last 5
+  tidegate log --target orders/read-write --since \"last tuesday\" --sort duration
+  tidegate log --break-glass --since 7d
   tidegate log --identity ana@example.com --since 2h --text customers
   tidegate log --table customers --class update --min-rows 100 --output csv
   tidegate log --event session_ended --limit 100
@@ -34,7 +37,11 @@ Examples:
 
 Conditions are joined by \"and\". What a statement is about is read from its text; where that cannot
 be done, it is found by --table if it has the word. Others that could not be read are counted, and
-shown by --unread.")]
+shown by --unread.
+
+Times that have no zone are meant in the time zone of this machine, as those shown (--utc: UTC):
+2h ago, 7d, today, yesterday 17:30, 14:00, last tuesday, tuesday 14:00, 2026-08-01,
+2026-08-01T12:00Z. JSON and CSV have UTC.")]
 pub struct LogArgs {
     /// What else to do with it.
     #[command(subcommand)]
@@ -42,21 +49,70 @@ pub struct LogArgs {
     /// Which records.
     #[command(flatten)]
     pub which: Which,
-    /// At most so many, the earliest first; says how to have the next ones
-    #[arg(long, value_name = "NUMBER", conflicts_with = "follow", value_parser = clap::value_parser!(u64).range(1..))]
-    pub limit: Option<u64>,
-    /// After the record of this number (`seq`)
-    #[arg(long, value_name = "SEQ")]
-    pub after: Option<u64>,
-    /// Goes on with what comes, until Ctrl-C
-    #[arg(long, short)]
-    pub follow: bool,
+    /// Which part of what is found.
+    #[command(flatten)]
+    pub part: Part,
     /// Where the log is.
     #[command(flatten)]
     pub origin: Origin,
     /// How to print.
     #[command(flatten)]
     pub printing: Printing,
+}
+
+/// Which part of what is found, and in which order.
+#[derive(Debug, Clone, Args)]
+pub struct Part {
+    /// Only the newest, so many, in the order of time
+    #[arg(long, short = 'n', value_name = "NUMBER", conflicts_with_all = ["limit", "sort"], value_parser = held_back())]
+    pub last: Option<u32>,
+    /// At most so many, the earliest first (the newest: --last); says how to have the next ones. With --sort so many statements
+    /// [default with --sort: 20]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "follow", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// Statements with their outcomes, the largest first; those without an outcome are left out. Ends of sessions with
+    /// --event session_ended
+    #[arg(long, value_name = "MEASURE", conflicts_with = "follow", value_enum)]
+    pub sort: Option<Measure>,
+    /// After the record of this number (`seq`)
+    #[arg(long, value_name = "SEQ")]
+    pub after: Option<u64>,
+    /// Goes on with what comes, until Ctrl-C. It begins now; with --last, --since or --after with those from before
+    #[arg(long, short)]
+    pub follow: bool,
+}
+
+/// By what statements are sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Measure {
+    /// How long they took
+    Duration,
+    /// How many rows they returned or changed
+    Rows,
+}
+
+impl Part {
+    /// The same, for the reader.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        Extent {
+            follow: self.follow,
+            last: self.last,
+            sort: self.sort.map(|measure| match measure {
+                Measure::Duration => SortKey::Duration,
+                Measure::Rows => SortKey::Rows,
+            }),
+            // What is not sorted is counted where it is shown, so that it can be told that there is more.
+            limit: self
+                .limit
+                .filter(|_| self.sort.is_some())
+                .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
+        }
+    }
+}
+
+fn held_back() -> impl TypedValueParser<Value = u32> {
+    clap::value_parser!(u32).range(1..=i64::from(MAX_HELD_BACK))
 }
 
 /// What else to do with the log.
@@ -145,10 +201,24 @@ pub struct Scope {
     /// In sessions of this run: of the client's `tidegate.run`, or of a pipeline's token
     #[arg(long, value_name = "ID")]
     pub run: Option<String>,
-    /// On this target
+    /// On this target, and with this profile where one is named: `orders` or `orders/read-only`
+    #[arg(long, value_name = "TARGET[/PROFILE]")]
+    pub target: Option<OnTarget>,
+    /// Under grants with this profile, and requests for it
     #[arg(long, value_name = "NAME")]
-    pub target: Option<TargetName>,
-    /// From this time on: how long ago (2h, 7d) or a time (2026-08-01, yesterday, 09:30, 2026-08-01T12:00Z); UTC if it does not say
+    pub profile: Option<ProfileName>,
+    /// Under grants that were opened without waiting for anybody, and their requests
+    #[arg(long)]
+    pub break_glass: bool,
+    /// In which time.
+    #[command(flatten)]
+    pub period: Period,
+}
+
+/// A time from one moment to another.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Period {
+    /// From this time on: how long ago (2h, 7d) or a time (yesterday, 09:30, last tuesday, 2026-08-01, 2026-08-01T12:00Z)
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     pub since: Option<When>,
     /// Before this time; as --since
@@ -202,27 +272,33 @@ pub struct Which {
 
 impl Scope {
     /// The same, for the reader, when it is `now`.
-    #[must_use]
-    pub fn filter(self, now: Timestamp) -> Filter {
-        Filter {
+    pub fn filter(self, now: &ZonedDateTime) -> anyhow::Result<Filter> {
+        let (target, profile) = self.target.map_or((None, None), |named| (Some(named.target), named.profile));
+        if let (Some(named), Some(other)) = (&profile, &self.profile)
+            && named != other
+        {
+            anyhow::bail!("--target names the profile {named} and --profile {other}: nothing happens under both");
+        }
+        Ok(Filter {
             identity: self.identity,
             group: self.group,
             grant: self.grant,
             run: self.run,
-            target: self.target,
-            since: self.since.map(|when| when.time(now)),
-            until: self.until.map(|when| when.time(now)),
+            target,
+            profile: profile.or(self.profile),
+            break_glass: self.break_glass,
+            since: self.period.since.map(|when| when.time(now)),
+            until: self.period.until.map(|when| when.time(now)),
             ..Filter::default()
-        }
+        })
     }
 }
 
 impl Which {
     /// The same, for the reader, when it is `now`.
-    #[must_use]
-    pub fn filter(self, now: Timestamp) -> Filter {
+    pub fn filter(self, now: &ZonedDateTime) -> anyhow::Result<Filter> {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        Filter {
+        Ok(Filter {
             session: self.session,
             text: self.text,
             table: self.table,
@@ -235,8 +311,8 @@ impl Which {
             min_rows: self.min_rows,
             max_rows: self.max_rows,
             event: self.event,
-            ..self.scope.filter(now)
-        }
+            ..self.scope.filter(now)?
+        })
     }
 }
 
@@ -249,117 +325,10 @@ fn classes() -> impl TypedValueParser<Value = Class> {
 }
 
 fn kinds() -> impl TypedValueParser<Value = Kind> {
-    PossibleValuesParser::new(["query", "parse", "execute", "function_call"]).try_map(named)
+    PossibleValuesParser::new(Kind::ALL.map(Kind::name)).try_map(named)
 }
 
 /// A name as it stands in the log.
 fn named<T: DeserializeOwned>(name: String) -> Result<T, serde_json::Error> {
     serde_json::from_value(serde_json::Value::String(name))
-}
-
-/// A time as people write it. Without a zone it is UTC, as in everything the log shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// That time.
-    At(Timestamp),
-    /// So long ago.
-    Ago(Duration),
-    /// So many days before today, at that time of day.
-    Day(i8, civil::Time),
-}
-
-impl When {
-    pub(in crate::cli) fn parse(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        if let Some(time) = text.parse().ok().or_else(|| in_utc(text)) {
-            return Ok(Self::At(time));
-        }
-        let day = |word| match word {
-            "today" => Some(0),
-            "yesterday" => Some(1),
-            _ => None,
-        };
-        if let Some(back) = day(text) {
-            return Ok(Self::Day(back, civil::Time::midnight()));
-        }
-        let named = text.split_once(' ').and_then(|(word, time)| Some((day(word)?, time)));
-        let (back, time) = named.unwrap_or((0, text));
-        // A number alone would be an hour, and of a date and a zone nothing would be left.
-        let plain = time.contains(':') && time.bytes().all(|byte| byte.is_ascii_digit() || b":.".contains(&byte));
-        if let Some(time) = time.parse().ok().filter(|_| plain) {
-            return Ok(Self::Day(back, time));
-        }
-        duration::parse(text.strip_suffix(" ago").unwrap_or(text))
-            .map(Self::Ago)
-            .map_err(|_| format!("`{text}` is no time: write how long ago (2h, 7d), or a time (2026-08-01, 2026-08-01T12:00Z, yesterday, 09:30)"))
-    }
-
-    /// The time meant, when it is `now`.
-    #[must_use]
-    pub fn time(self, now: Timestamp) -> Timestamp {
-        let meant = match self {
-            Self::At(time) => Some(time),
-            Self::Ago(ago) => jiff::SignedDuration::try_from(ago)
-                .ok()
-                .and_then(|ago| now.checked_sub(ago).ok()),
-            Self::Day(back, time) => {
-                let today = Offset::UTC.to_datetime(now).date();
-                let day = today.checked_sub(Span::new().days(back)).ok();
-                day.and_then(|day| Offset::UTC.to_timestamp(day.to_datetime(time)).ok())
-            }
-        };
-        meant.unwrap_or(Timestamp::MIN)
-    }
-}
-
-/// A date, or a date and a time of day, without a zone.
-fn in_utc(text: &str) -> Option<Timestamp> {
-    // The name of a zone would be passed over.
-    let time: civil::DateTime = text.parse().ok().filter(|_| !text.contains('['))?;
-    Offset::UTC.to_timestamp(time).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_as_people_write_them() {
-        let now: Timestamp = "2026-11-23T09:05:07Z".parse().unwrap();
-        for (text, meant) in [
-            ("2h", "2026-11-23T07:05:07Z"),
-            ("7d", "2026-11-16T09:05:07Z"),
-            ("30 minutes ago", "2026-11-23T08:35:07Z"),
-            ("today", "2026-11-23T00:00:00Z"),
-            (" yesterday ", "2026-11-22T00:00:00Z"),
-            ("yesterday 17:30", "2026-11-22T17:30:00Z"),
-            ("09:04", "2026-11-23T09:04:00Z"),
-            ("2026-08-01", "2026-08-01T00:00:00Z"),
-            ("2026-08-01 12:00", "2026-08-01T12:00:00Z"),
-            // As a line of the log has it.
-            ("2026-08-01 12:00:07.042", "2026-08-01T12:00:07.042Z"),
-            ("2026-08-01T12:00:07Z", "2026-08-01T12:00:07Z"),
-            ("2026-08-01T12:00+02:00", "2026-08-01T10:00:00Z"),
-        ] {
-            let when = When::parse(text).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(when.time(now), meant.parse().unwrap(), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_time() {
-        for text in [
-            "",
-            "10",
-            "tomorrow",
-            "25:00",
-            "2026-13-01",
-            "yesterday at noon",
-            "2026-08-01T12:00[Europe/Berlin]",
-            "-2h",
-        ] {
-            assert!(When::parse(text).is_err(), "{text:?} is {:?}", When::parse(text));
-        }
-        assert_eq!(When::Ago(Duration::MAX).time(Timestamp::MIN), Timestamp::MIN);
-    }
 }

@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
+
 use crate::audit::touched::{LeftOut, Toucher};
 use crate::cli::render;
 use crate::cli::table::{Column, cut, less, whole};
@@ -20,7 +22,7 @@ pub(super) fn text(sums: &[Toucher]) -> String {
         (true, true) => "Nobody, as far as the log tells.".to_owned(),
         (true, false) => "No statement that could be read.".to_owned(),
         (false, _) => {
-            let rows: Vec<_> = by.iter().map(|toucher| row(toucher)).collect();
+            let rows: Vec<_> = by.iter().map(|toucher| row(toucher, render::time)).collect();
             render::table(HEADER.map(column), &rows)
         }
     };
@@ -85,7 +87,7 @@ pub(super) const HEADER: [&str; 13] = [
     "WHAT",
 ];
 
-pub(super) fn row(toucher: &Toucher) -> [String; 13] {
+pub(super) fn row(toucher: &Toucher, time: impl Fn(Timestamp) -> String) -> [String; 13] {
     let classes: Vec<_> = toucher.classes.iter().map(|class| class.name()).collect();
     [
         toucher.identity.to_string(),
@@ -98,8 +100,8 @@ pub(super) fn row(toucher: &Toucher) -> [String; 13] {
         toucher.outcome_unknown.to_string(),
         (toucher.not_read + toucher.unread).to_string(),
         toucher.rows.to_string(),
-        format!("{:.0}", toucher.first),
-        format!("{:.0}", toucher.last),
+        time(toucher.first),
+        time(toucher.last),
         classes.join(" "),
     ]
 }

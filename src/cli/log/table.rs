@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
+
 use crate::audit::event::Event;
 use crate::audit::reading::{Reading, Readings};
 use crate::audit::{Record, render};
@@ -13,7 +15,7 @@ use crate::cli::render::visible;
 use crate::evidence::harmless;
 
 /// The columns of records.
-pub(super) const HEADER: [&str; 19] = [
+pub(super) const HEADER: [&str; 23] = [
     "seq",
     "time",
     "event",
@@ -33,16 +35,21 @@ pub(super) const HEADER: [&str; 19] = [
     "not_read",
     "length",
     "hmac_sha256",
+    "profile",
+    "masked_tables",
+    "rows_sent",
+    "portal_rows_sent",
 ];
 
-/// A record's cells.
-pub(super) fn cells(record: &Record, readings: &mut Readings) -> [String; 19] {
+/// A record's cells; times are in UTC.
+pub(super) fn cells(record: &Record, readings: &mut Readings) -> [String; 23] {
     let event = &record.event;
     let text = |thing: Option<String>| thing.unwrap_or_default();
     let (mut number, mut kind, mut result, mut rows, mut duration) = <(String, String, String, String, String)>::default();
     let (mut length, mut hash) = <(String, String)>::default();
+    let (mut masked, mut sent, mut portal_sent) = <(String, String, String)>::default();
     let mut reading: Option<Arc<Reading>> = None;
-    let mut words = render::columns(record).text;
+    let mut words = render::columns(record, &TimeZone::UTC).text;
     match event {
         Event::Statement(statement) => {
             number = statement.statement.to_string();
@@ -58,9 +65,13 @@ pub(super) fn cells(record: &Record, readings: &mut Readings) -> [String; 19] {
             number = outcome.statement.to_string();
             result = name(&outcome.result);
             rows = outcome.rows.to_string();
+            sent = outcome.rows_sent.to_string();
+            portal_sent = text(outcome.portal_rows_sent.map(|rows| rows.to_string()));
             duration = outcome.duration_us.to_string();
         }
+        Event::SessionStarted(started) => masked = started.masked_tables.to_string(),
         Event::SessionEnded(ended) => {
+            sent = ended.rows_sent.to_string();
             rows = ended.rows.to_string();
             duration = ended.duration_us.to_string();
         }
@@ -96,6 +107,10 @@ pub(super) fn cells(record: &Record, readings: &mut Readings) -> [String; 19] {
             .unwrap_or_default(),
         length,
         visible(&hash),
+        text(event.profile().map(ToString::to_string)),
+        masked,
+        sent,
+        portal_sent,
     ]
 }
 

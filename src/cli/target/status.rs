@@ -81,6 +81,7 @@ fn of_profile(status: &ProfileStatus, target: &TargetName) -> String {
         first,
         problem,
     } = status;
+    let looked_at = render::time(*looked_at);
     let state = match (differences, problem) {
         (Some(0), _) => "the database is as it says".to_owned(),
         (Some(differences), _) => {
@@ -88,7 +89,7 @@ fn of_profile(status: &ProfileStatus, target: &TargetName) -> String {
                 .iter()
                 .fold(String::new(), |named, first| named + "\n  " + &render::visible(first));
             return format!(
-                "Profile {profile}: the database differs in {differences}: see `tidegate target plan {target}` (looked at {looked_at:.0}){named}"
+                "Profile {profile}: the database differs in {differences}: see `tidegate target plan {target}` (looked at {looked_at}){named}"
             );
         }
         (None, problem) => {
@@ -96,7 +97,7 @@ fn of_profile(status: &ProfileStatus, target: &TargetName) -> String {
             format!("it cannot be seen how the database stands: {}", render::visible(problem))
         }
     };
-    format!("Profile {profile}: {state} (looked at {looked_at:.0})")
+    format!("Profile {profile}: {state} (looked at {looked_at})")
 }
 
 fn roles(roles: &[RoleBody], now: Timestamp) -> String {

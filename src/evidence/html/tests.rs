@@ -50,7 +50,7 @@ fn what_is_wrong_comes_first() {
         "{}",
         alarm(&role_left)
     );
-    assert!(shown(&role_left).contains("<td>NOT GONE</td>"));
+    assert!(shown(&role_left).contains("<td class=\"whole\">NOT GONE</td>"));
     let mut cut = collect(&day(), 0, 30, Ok(whole()));
     cut.log_damaged = 1;
     assert!(alarm(&cut).contains("changed or missing, or the file gone: 1."));
@@ -75,6 +75,42 @@ fn long_tables_are_cut_on_paper_only() {
         more: 3,
     };
     let text = section(&table).into_string();
-    assert_eq!(text.matches("<td>").count(), MOST_ROWS);
+    assert_eq!(text.matches("<td").count(), MOST_ROWS);
     assert!(text.contains("8 more; grants.csv has 1005 rows"), "{text}");
+}
+
+#[test]
+fn a_table_fits_the_page_and_no_id_is_broken() {
+    let report = collect(&day(), 0, 60, Ok(whole()));
+    let all = tables(&report);
+    for table in &all {
+        let columns = table.columns();
+        let shown = on_page(table, &columns);
+        let least = |place: &usize| {
+            let widest = table
+                .rows
+                .iter()
+                .map(|row| row.cells[*place].chars().count())
+                .max()
+                .unwrap_or(0);
+            if columns[*place].is_cut() { widest.min(14) } else { widest }
+        };
+        let room: usize = shown.iter().map(|place| least(place) + crate::columns::PADDING).sum();
+        assert!(room <= PAGE_CHARS, "{}: {room}", table.name);
+        for (place, name) in table.head.iter().enumerate() {
+            let is_id = matches!(*name, "grant" | "session" | "role");
+            assert!(
+                !is_id || (shown.contains(&place) && !columns[place].is_cut()),
+                "{}: {name}",
+                table.name
+            );
+        }
+    }
+    let grants = all.iter().find(|table| table.name == "grants").unwrap();
+    let text = section(grants).into_string();
+    assert!(text.contains("<td class=\"whole\">gr_"), "{text}");
+    assert!(
+        text.contains("for there is no room: ") && text.contains("policy set"),
+        "{text}"
+    );
 }

@@ -76,10 +76,11 @@ pub(super) fn rails(report: &Report) -> Table {
     });
     Table {
         name: "rails",
-        title: "Statements that guard rails refused",
+        title: "Statements that the gate refused",
         note:
-            "They were not executed; equal ones together. Guard rails stop mistakes early and clearly; what a profile may do the \
-               database decides by its privileges."
+            "They were not executed; equal ones together. By the guard rails of a profile, which stop mistakes early and clearly \
+               (what a profile may do the database decides by its privileges), and by what holds for every session, like a text \
+               that is too long to be judged (54000) or a statement after the deadline."
                 .to_owned(),
         head: &["identity", "target", "profile", "rule", "count", "first", "last"],
         rows: rows.collect(),

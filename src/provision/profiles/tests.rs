@@ -280,7 +280,10 @@ async fn triggers_on_tables_of_others_are_taken_away() {
     let only = definitions(&[("maker", &rights)]);
     let done = server.apply(&only).await;
     let warnings = done.profiles[0].plan.warnings.join("\n");
-    assert!(warnings.contains("`trigger` lets sessions put code on shop.open_orders, shop.orders, shop.pay"), "{warnings}");
+    assert!(
+        warnings.contains("`trigger` lets sessions put code on shop.open_orders, shop.orders, shop.pay"),
+        "{warnings}"
+    );
     let session = server.member("maker").await;
     let spy = "CREATE TABLE shop.seen (who text); GRANT INSERT ON shop.seen TO PUBLIC;
         CREATE FUNCTION shop.spy() RETURNS trigger LANGUAGE plpgsql AS
@@ -303,8 +306,16 @@ async fn triggers_on_tables_of_others_are_taken_away() {
         let drifted = compare(&server.target(user), &only).await.unwrap();
         let plan = &drifted.profiles[0].plan;
         let told = plan.first(10).join("\n");
-        for trigger in ["sp\"y on shop.orders", "spy on shop.pay,", "spy on shop.open_orders", "peep on shop.orders"] {
-            assert!(told.contains(&format!("the trigger {trigger}")), "{user}: {trigger} not in {told}");
+        for trigger in [
+            "sp\"y on shop.orders",
+            "spy on shop.pay,",
+            "spy on shop.open_orders",
+            "peep on shop.orders",
+        ] {
+            assert!(
+                told.contains(&format!("the trigger {trigger}")),
+                "{user}: {trigger} not in {told}"
+            );
         }
         assert!(!told.contains("trigger own") && !told.contains("pay_1"), "{user}: {told}");
         let done = apply(&server.target(user), &only, |_, _| {}).await;
@@ -316,7 +327,8 @@ async fn triggers_on_tables_of_others_are_taken_away() {
         assert_eq!(tried(&server.admin, seen).await, "0", "{user}");
         let functions = "SELECT count(*) FROM pg_proc WHERE proname = 'spy'";
         assert_eq!(tried(&server.admin, functions).await, function, "{user}");
-        let clean = "DROP TRIGGER IF EXISTS peep ON shop.orders; DROP FUNCTION IF EXISTS shop.spy() CASCADE; DROP TABLE shop.seen;
+        let clean =
+            "DROP TRIGGER IF EXISTS peep ON shop.orders; DROP FUNCTION IF EXISTS shop.spy() CASCADE; DROP TABLE shop.seen;
             DELETE FROM shop.pay; DELETE FROM shop.orders WHERE what = 'x'";
         server.admin.batch_execute(clean).await.unwrap();
         session.batch_execute("DROP FUNCTION pg_temp.peep()").await.unwrap();
@@ -344,7 +356,10 @@ async fn what_a_live_grants_role_gave_away_is_told() {
         assert!(beyond.contains(said), "{said} not in {beyond}");
     }
     let warnings = drifted.profiles[1].plan.warnings.join("\n");
-    assert!(warnings.contains("shop.copy was made under gr_1111111111_ana and not given"), "{warnings}");
+    assert!(
+        warnings.contains("shop.copy was made under gr_1111111111_ana and not given"),
+        "{warnings}"
+    );
     apply(&server.target("postgres"), &both, |_, _| {}).await.unwrap();
     assert!(server.compare(&both).await.in_step());
     let session = server.member("read-only").await;

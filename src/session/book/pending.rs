@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::answer::{Answer, Settled};
-use crate::audit::event::Done;
+use super::answer::{Answer, Failing, Settled};
+use crate::audit::event::{Done, Kind};
 use crate::rails::Refused;
 use crate::session::statement::{Portal, Prepared};
 
@@ -29,6 +29,7 @@ pub(super) enum Pending {
         prepared: Arc<Prepared>,
     },
     Bind {
+        since: Instant,
         name: Box<[u8]>,
         portal: Arc<Portal>,
     },
@@ -38,13 +39,24 @@ pub(super) enum Pending {
         portal: Option<Arc<Portal>>,
     },
     Describe {
+        since: Instant,
+        /// The portal or statement of this name.
+        portal: bool,
+        name: Box<[u8]>,
         prepared: Option<Arc<Prepared>>,
     },
     CloseStatement {
+        since: Instant,
         name: Box<[u8]>,
     },
     ClosePortal {
+        since: Instant,
         name: Box<[u8]>,
+    },
+    /// A message that the server is bound to refuse.
+    Malformed {
+        since: Instant,
+        kind: Kind,
     },
     Sync {
         /// It came in a COPY from the client, or right before one: the server has either passed over it as a part of the COPY or
@@ -75,6 +87,23 @@ impl Pending {
         }
     }
 
+    /// When it was forwarded.
+    fn since(&self) -> Option<Instant> {
+        match self {
+            Self::Query { since, .. }
+            | Self::Call { since, .. }
+            | Self::Parse { since, .. }
+            | Self::Bind { since, .. }
+            | Self::Execute { since, .. }
+            | Self::Describe { since, .. }
+            | Self::CloseStatement { since, .. }
+            | Self::ClosePortal { since, .. }
+            | Self::Malformed { since, .. }
+            | Self::Refused { since, .. } => Some(*since),
+            Self::Sync { .. } | Self::CopyEnd => None,
+        }
+    }
+
     /// Whether the server executes something for it.
     pub(super) fn executes(&self) -> bool {
         matches!(self, Self::Query { .. } | Self::Call { .. } | Self::Execute { .. })
@@ -86,8 +115,14 @@ impl Pending {
     }
 }
 
-/// The record of an answered message, if it is a statement. A Parse that succeeds has none: nothing was executed.
-pub(super) fn settle(head: &Pending, done: Done, answer: Answer, copy_in_bytes: &mut u64) -> Option<Settled> {
+/// The record of an answered message, if it is a statement, or failed. A Parse that succeeds has none: nothing was executed.
+pub(super) fn settle(
+    head: &Pending,
+    done: Done,
+    failing: Option<Box<Failing>>,
+    mut answer: Answer,
+    copy_in_bytes: &mut u64,
+) -> Option<Settled> {
     let (statement, since) = match head {
         Pending::Query { statement, since } | Pending::Call { statement, since } | Pending::Execute { statement, since, .. } => {
             (*statement, *since)
@@ -98,16 +133,26 @@ pub(super) fn settle(head: &Pending, done: Done, answer: Answer, copy_in_bytes: 
             since,
             ..
         } if done != Done::Completed => (*statement, *since),
+        _ if failing.is_some() => (0, head.since()?),
         _ => return None,
     };
     let copy_in = answer.copy_in.then(|| std::mem::take(copy_in_bytes));
+    let (rows, rows_sent) = answer.rows();
     Some(Settled {
         statement,
+        failing,
         done,
         rule: answer.rule,
         sqlstate: if done == Done::Failed { answer.error } else { None },
         tags: answer.tags,
-        rows: answer.rows,
+        rows,
+        rows_sent,
+        portal_rows_sent: match head {
+            Pending::Execute { portal, .. } => portal
+                .as_ref()
+                .and_then(|portal| portal.sent(rows_sent, done == Done::Suspended)),
+            _ => None,
+        },
         bytes: answer.bytes,
         copy_in,
         copy_out: answer.copy_out,

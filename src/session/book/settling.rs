@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::answer::{Answer, Reach, Settled};
+use super::answer::{Answer, Failing, Reach, Settled};
 use super::pending::Pending;
 use super::{AfterCopy, Book};
-use crate::audit::event::Done;
+use crate::audit::event::{Done, Kind};
 use crate::rails::Refused;
 use crate::wire::backend::{self, ErrorCode, Transaction};
 
@@ -35,13 +35,13 @@ impl Book {
                 self.forget_refusals(statement);
                 self.statements.insert(name, prepared);
             }
-            Some(Pending::Bind { name, portal }) => {
+            Some(Pending::Bind { name, portal, .. }) => {
                 self.portals.insert(name, portal);
             }
-            Some(Pending::CloseStatement { name }) => {
+            Some(Pending::CloseStatement { name, .. }) => {
                 self.statements.remove(&name);
             }
-            Some(Pending::ClosePortal { name }) => {
+            Some(Pending::ClosePortal { name, .. }) => {
                 self.portals.remove(&name);
             }
             _ => {}
@@ -49,7 +49,7 @@ impl Book {
     }
 
     pub(super) fn described(&mut self, types: Option<&[u8]>) {
-        let Some(Pending::Describe { prepared }) = self.pending.front() else {
+        let Some(Pending::Describe { prepared, .. }) = self.pending.front() else {
             return;
         };
         match (types, prepared) {
@@ -64,7 +64,7 @@ impl Book {
     }
 
     pub(super) fn command_complete(&mut self, tag: &[u8], mut settled: impl FnMut(Settled)) {
-        self.answer.rows = self.answer.rows.saturating_add(backend::tag_rows(tag));
+        self.answer.command_ended(backend::tag_rows(tag));
         self.given_up(tag);
         self.answer.committed |= matches!(tag, b"COMMIT" | b"PREPARE TRANSACTION");
         let tag = tag.get(..64).unwrap_or(tag);
@@ -168,6 +168,49 @@ impl Book {
             }
         }
         refused
+    }
+
+    /// Returns what is known of the message at the head, where it is no statement and failed: it goes on record with its error.
+    pub(super) fn failing(&self, head: &Pending, done: Done) -> Option<Box<Failing>> {
+        if done != Done::Failed {
+            return None;
+        }
+        let failing = match head {
+            Pending::Bind { name, portal, .. } => Failing {
+                portal_name: Some(name.clone()),
+                portal: Some(Arc::clone(portal)),
+                name: Some(portal.name.clone()),
+                prepared: portal.prepared.clone(),
+                ..Failing::of(Kind::Bind)
+            },
+            Pending::Describe { portal: true, name, .. } => self.of_portal(Kind::Describe, name),
+            Pending::ClosePortal { name, .. } => self.of_portal(Kind::Close, name),
+            Pending::Describe { name, prepared, .. } => Failing {
+                name: Some(name.clone()),
+                prepared: prepared.clone(),
+                ..Failing::of(Kind::Describe)
+            },
+            Pending::CloseStatement { name, .. } => Failing {
+                name: Some(name.clone()),
+                prepared: self.statements.get(name).map(Arc::clone),
+                ..Failing::of(Kind::Close)
+            },
+            Pending::Malformed { kind, .. } => Failing::of(*kind),
+            Pending::Refused { statement: None, .. } => Failing::of(Kind::Bind),
+            _ => return None,
+        };
+        Some(Box::new(failing))
+    }
+
+    /// Returns a message about a portal. All that came before it is answered by now, so the name stands for what it did then.
+    fn of_portal(&self, kind: Kind, name: &[u8]) -> Failing {
+        let portal = self.portals.get(name);
+        Failing {
+            portal_name: Some(name.into()),
+            name: portal.map(|portal| portal.name.clone()),
+            prepared: portal.and_then(|portal| portal.prepared.clone()),
+            ..Failing::of(kind)
+        }
     }
 
     /// Which Sync ends the skipping after a COPY that failed: any of those that may have been part of it, or the next one.

@@ -25,6 +25,7 @@ fn portal() -> Arc<Portal> {
         parameters: Vec::new(),
         parameter_count: None,
         executed: false.into(),
+        rows_sent: 0.into(),
         _weight: Held::default().weigh(0),
     })
 }
@@ -84,7 +85,7 @@ fn a_failed_query_says_so_and_its_tags_before_the_error_stay() {
 fn an_error_skips_to_sync_and_no_further() {
     let mut book = Book::default();
     book.parse(1, now(), b"", prepared("select 1/0"));
-    book.bind(b"", portal());
+    book.bind(now(), b"", portal());
     book.execute(2, now(), None);
     book.execute(3, now(), None);
     book.sync();
@@ -168,7 +169,7 @@ fn a_simple_query_drops_the_unnamed_statement() {
 fn a_portal_in_parts_is_continued_and_ends_with_its_transaction() {
     let mut book = Book::default();
     let one = portal();
-    book.bind(b"p", Arc::clone(&one));
+    book.bind(now(), b"p", Arc::clone(&one));
     book.execute(1, now(), Some(Arc::clone(&one)));
     answer(&mut book, b'2', b"");
     assert_eq!(answer(&mut book, b's', b""), [(1, Done::Suspended, 0)]);
@@ -240,7 +241,7 @@ fn syncs_in_a_copy_that_fails_do_not_shift_what_comes_after() {
         book.sync();
         book.sync();
         book.copy_end();
-        book.close(false, b"s");
+        book.close(now(), (false, b"s"));
         book.parse(2, now(), b"s", prepared("delete"));
         book.sync();
         answer(&mut book, b'E', ERROR);
@@ -370,10 +371,10 @@ proptest! {
             match kind {
                 0 => { book.query(number, now()); expected.push(number); }
                 1 => book.parse(number, now(), b"s", prepared("x")),
-                2 => book.bind(b"", portal()),
+                2 => book.bind(now(), b"", portal()),
                 3 => { book.execute(number, now(), Some(portal())); expected.push(number); }
-                4 => book.describe(Some(prepared("x"))),
-                5 => book.close(false, b"s"),
+                4 => book.describe(now(), (false, b"x"), Some(prepared("x"))),
+                5 => book.close(now(), (false, b"s")),
                 6 => book.sync(),
                 _ => book.copy_end(),
             }
@@ -443,4 +444,145 @@ fn what_a_failed_end_of_a_transaction_undid_is_known() {
     book.query(15, now());
     let failed = undone(&mut book, &[(b'E', DUPLICATE), (b'Z', b"I")]);
     assert_eq!(failed, Some((13, 14, "23505".to_owned())));
+}
+
+/// Answers a statement with rows; what it settles: the rows, those that were sent, those of its portal.
+fn with_rows(book: &mut Book, answers: &[(u64, u8, &[u8])]) -> Vec<(u64, u64, Option<u64>)> {
+    let mut all = Vec::new();
+    for (rows, tag, body) in answers {
+        (0..*rows).for_each(|_| book.row(true));
+        book.answer(*tag, body, |settled| {
+            all.push((settled.rows, settled.rows_sent, settled.portal_rows_sent));
+        });
+    }
+    all
+}
+
+#[test]
+fn rows_of_a_portal_are_counted_with_each_execute_and_in_sum() {
+    let mut book = Book::default();
+    let portal = portal();
+    for number in 1..=3 {
+        book.execute(number, now(), Some(Arc::clone(&portal)));
+    }
+    book.execute(4, now(), Some(Arc::clone(&portal)));
+    let answers: [(u64, u8, &[u8]); 4] = [(50, b's', b""), (50, b's', b""), (7, b'C', b"SELECT 7\0"), (0, b'E', ERROR)];
+    let expected = [(50, 50, Some(50)), (50, 50, Some(100)), (7, 7, Some(107)), (0, 0, Some(107))];
+    assert_eq!(with_rows(&mut book, &answers), expected);
+    // One that is executed once has no sum.
+    let mut book = Book::default();
+    book.execute(1, now(), Some(self::portal()));
+    assert_eq!(with_rows(&mut book, &[(7, b'C', b"SELECT 7\0")]), [(7, 7, None)]);
+}
+
+#[test]
+fn rows_are_those_sent_where_no_tag_counts_more() {
+    let cases: [(&[(u64, u8, &[u8])], (u64, u64)); 7] = [
+        (&[(899, b'E', ERROR)], (899, 899)),
+        (&[(0, b'C', b"UPDATE 5\0")], (5, 0)),
+        (&[(2, b'C', b"INSERT 0 2\0")], (2, 2)),
+        (&[(4, b'C', b"EXPLAIN\0")], (4, 4)),
+        // What was changed before the error is not less for what was sent.
+        (&[(0, b'C', b"UPDATE 5\0"), (3, b'E', ERROR)], (8, 3)),
+        (
+            &[(0, b'C', b"UPDATE 5\0"), (3, b'C', b"SELECT 3\0"), (1, b'C', b"SHOW\0")],
+            (9, 4),
+        ),
+        (&[(0, b'C', b"MOVE 9\0")], (9, 0)),
+    ];
+    for (answers, expected) in cases {
+        let mut book = Book::default();
+        book.query(1, now());
+        let ready: [(u64, u8, &[u8]); 1] = [(0, b'Z', b"I")];
+        assert_eq!(with_rows(&mut book, answers), []);
+        assert_eq!(with_rows(&mut book, &ready), [(expected.0, expected.1, None)], "{answers:?}");
+    }
+}
+
+#[test]
+fn rows_of_a_copy_are_those_of_its_tag_or_its_messages() {
+    for (end, expected) in [
+        // The format has a header.
+        ((b'C', &b"COPY 2\0"[..]), (2, 2)),
+        ((b'E', ERROR), (3, 3)),
+    ] {
+        let mut book = Book::default();
+        book.query(1, now());
+        answer(&mut book, b'H', b"");
+        (0..3).for_each(|_| book.copied_out(10, true));
+        book.copied_out(10, false);
+        let settled = with_rows(&mut book, &[(0, end.0, end.1), (0, b'Z', b"I")]);
+        assert_eq!(settled, [(expected.0, expected.1, None)]);
+    }
+}
+
+#[test]
+fn rows_that_came_before_the_end_are_told_of_what_has_no_answer() {
+    let mut book = Book::default();
+    book.execute(1, now(), Some(portal()));
+    (0..5).for_each(|_| book.row(true));
+    book.row(false);
+    book.not_sent(2);
+    let mut all = Vec::new();
+    book.abandon(|settled| all.push((settled.done, settled.rows, settled.rows_sent)));
+    assert_eq!(all, [(Done::Unknown, 3, 3)]);
+}
+
+#[test]
+fn an_error_is_that_of_the_message_that_caused_it() {
+    let mut book = Book::default();
+    let failing = |book: &mut Book| {
+        let mut all = Vec::new();
+        book.answer(b'E', ERROR, |settled| {
+            let kind = settled.failing.map(|failing| failing.kind);
+            all.push((settled.statement, kind, settled.done, settled.sqlstate.is_some()));
+        });
+        answer(book, b'Z', b"I");
+        all
+    };
+    let skipped = (2, None, Done::Skipped, false);
+    for (messages, kind) in [
+        (1, Kind::Bind),
+        (2, Kind::Describe),
+        (3, Kind::Close),
+        (4, Kind::Close),
+        (5, Kind::Parse),
+    ] {
+        match messages {
+            1 => {
+                book.bind(now(), b"p", portal());
+                book.describe(now(), (true, b"p"), None);
+            }
+            2 => book.describe(now(), (false, b"s"), None),
+            3 => book.close(now(), (true, b"p")),
+            4 => book.close(now(), (false, b"s")),
+            _ => book.malformed(now(), Kind::Parse),
+        }
+        book.execute(2, now(), None);
+        book.sync();
+        assert_eq!(failing(&mut book), [(0, Some(kind), Done::Failed, true), skipped]);
+    }
+    book.refuse_at_limit(None, now(), refusal());
+    book.sync();
+    assert_eq!(failing(&mut book), [(0, Some(Kind::Bind), Done::Failed, true)]);
+}
+
+#[test]
+fn a_message_that_failed_is_told_with_what_it_was_about() {
+    let mut book = Book::default();
+    let made = Arc::new(Portal {
+        name: (*b"s").into(),
+        prepared: Some(prepared("select $1::int")),
+        ..Arc::into_inner(portal()).unwrap()
+    });
+    book.bind(now(), b"p", Arc::clone(&made));
+    book.describe(now(), (true, b"p"), None);
+    answer(&mut book, b'2', b"");
+    let mut all = Vec::new();
+    book.answer(b'E', ERROR, |settled| {
+        let failing = settled.failing.unwrap();
+        let text = failing.prepared.unwrap().read.sql.text.0.to_string();
+        all.push((failing.portal_name.unwrap(), failing.name.unwrap(), text));
+    });
+    assert_eq!(all, [((*b"p").into(), (*b"s").into(), "select $1::int".to_owned())]);
 }

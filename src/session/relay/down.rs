@@ -266,6 +266,25 @@ impl Down {
         }
     }
 
+    /// Returns how many rows of the open answer, or messages of its COPY, are in the chunk and will not be written any more: the client
+    /// gets no more than the message at work.
+    pub(in crate::session) fn rows_left(&self, tap: &Tap) -> u64 {
+        let begun = self.inserted.as_ref().filter(|insert| insert.sent > 0);
+        let Some(from) = begun.map(|insert| insert.at).or_else(|| self.next_boundary()) else {
+            return 0;
+        };
+        let (all, mut framer, mut left) = (self.chunk.bytes(), self.before, 0);
+        let mut rest = all;
+        while let Ok(Some(piece)) = framer.next(&mut rest) {
+            match piece.tag {
+                b'D' | b'd' => left += u64::from(piece.last && all.len() - rest.len() > from),
+                tag if tap.settles(tag) => left = 0,
+                _ => {}
+            }
+        }
+        left
+    }
+
     /// Reads the message at work to its end, into `tail`.
     pub(in crate::session) async fn finish_message(&mut self, target: &mut Transport, tap: &mut Tap, tail: &mut Tail) {
         while !tail.whole && self.hear(target, tap, Some(tail)).await {}
@@ -286,7 +305,8 @@ impl Down {
         loop {
             match self.framer.next(&mut rest) {
                 // Whatever it is: the client gets no more than the end of the message at work.
-                Ok(Some(piece)) => drop(tap.target(&piece, &mut now)),
+                Ok(Some(piece)) if tail.as_deref().is_some_and(|tail| !tail.whole) => drop(tap.target(&piece, &mut now)),
+                Ok(Some(piece)) => tap.target_unsent(&piece, &mut now),
                 Ok(None) => break,
                 Err(_) => return false,
             }

@@ -178,6 +178,7 @@ fn relay((client, address): (Transport, SocketAddr), target: Transport, folder: 
         grant: GrantId::from_random([2; 10]),
         identity: "ana@example.com".parse().unwrap(),
         target: "orders".parse().unwrap(),
+        profile: None,
     });
     let rules = Rules {
         statements: Some(vec!["!drop".to_owned(), "!call".to_owned()]),

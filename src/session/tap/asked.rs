@@ -3,7 +3,8 @@
 //! It looks at no message.
 
 use super::Tap;
-use super::records::record;
+use super::answers::late_number;
+use super::records::{failing, record};
 use crate::ending::Fate;
 use crate::wire::backend::Transaction;
 
@@ -42,7 +43,7 @@ impl Tap {
         match self.finished_since_stop {
             None if open => Fate::RolledBack,
             None => Fate::None,
-            Some(_) if self.target_said_fatal || self.book.failed() || cut => Fate::RolledBack,
+            Some(_) if self.target_said_fatal() || self.book.failed() || cut => Fate::RolledBack,
             Some(true) if open => Fate::RolledBack,
             Some(true) => Fate::Committed,
             Some(false) if self.book.executing() => Fate::Unknown,
@@ -61,13 +62,27 @@ impl Tap {
             book,
             outcomes,
             who,
+            number,
             written,
+            failed,
+            totals,
+            settings,
             ..
         } = self;
-        book.abandon(|settled| {
-            if settled.statement <= *written {
-                record(outcomes, who, &settled, now);
+        book.abandon(|mut settled| {
+            if let Some(message) = settled.failing.take() {
+                settled.statement = late_number(number, written, failed);
+                failing(outcomes, who, (settled.statement, &message), settings.encoding(), now);
+            } else if settled.statement > *written {
+                return;
             }
+            totals.add(&settled);
+            record(outcomes, who, &settled, now);
         });
+    }
+
+    /// Whether the target has ended the session by a FATAL of its own.
+    fn target_said_fatal(&self) -> bool {
+        self.last_word.as_ref().is_some_and(|last| last.fatal)
     }
 }

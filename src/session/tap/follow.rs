@@ -40,6 +40,7 @@ impl Tap {
     pub(super) fn manner(&self, text: &[u8]) -> Manner {
         Manner {
             settings: self.settings.of(text),
+            settled: self.settings.are_settled(),
             wary: self.wary,
         }
     }

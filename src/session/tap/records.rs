@@ -3,14 +3,58 @@
 //! It observes nothing and writes nothing.
 
 use std::borrow::Cow;
+use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
 use crate::audit::Batch;
-use crate::audit::event::{Done, Event, Kind, Outcome, RolledBack, Statement, Text, TransactionChanged, TransactionStatus, Who};
+use crate::audit::event::{
+    Done, Event, Kind, Outcome, Parameter, RolledBack, Statement, Text, TransactionChanged, TransactionStatus, Who,
+};
 use crate::clock::Moment;
-use crate::session::book::{Settled, Undone};
-use crate::wire::backend::Transaction;
+use crate::lexer::Encoding;
+use crate::session::book::{Failing, Settled, Undone};
+use crate::session::statement::Portal;
+use crate::wire::backend::{self, Transaction};
+
+/// Bytes that are kept of a target's last word.
+const MAX_LAST_WORD: usize = 1024;
+
+/// The word by which a target ends a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::session) struct LastWord {
+    /// A FATAL, which a client takes as the end; not the warning of a server that stops at once.
+    pub(in crate::session) fatal: bool,
+    pub(in crate::session) sqlstate: String,
+    pub(in crate::session) message: String,
+}
+
+impl LastWord {
+    /// Takes it from an ErrorResponse, if that ends the session.
+    pub(super) fn of_error(body: &[u8], encoding: Encoding) -> Option<Self> {
+        let error = backend::error_code(body);
+        error.fatal.then(|| Self {
+            fatal: true,
+            ..Self::of(error, encoding)
+        })
+    }
+
+    /// Takes it from a NoticeResponse: a server that stops at once, or has to after a crash, says no more (`quickdie`, tcop/postgres.c).
+    pub(super) fn of_notice(body: &[u8], encoding: Encoding) -> Option<Self> {
+        let at_once = body.len() < MAX_LAST_WORD && memchr::memmem::find(body, b"C57P0").is_some();
+        let notice = at_once.then(|| backend::error_code(body))?;
+        matches!(notice.sqlstate, b"57P01" | b"57P02").then(|| Self::of(notice, encoding))
+    }
+
+    fn of(error: backend::ErrorCode<'_>, encoding: Encoding) -> Self {
+        let message = error.message.get(..MAX_LAST_WORD).unwrap_or(error.message);
+        Self {
+            fatal: false,
+            sqlstate: String::from_utf8_lossy(error.sqlstate.get(..5).unwrap_or(error.sqlstate)).into_owned(),
+            message: Text::of_encoded(message, encoding).0.into_owned(),
+        }
+    }
+}
 
 pub(super) fn record(outcomes: &mut Batch, who: &Who, settled: &Settled, now: Moment) {
     let outcome = Outcome {
@@ -19,6 +63,8 @@ pub(super) fn record(outcomes: &mut Batch, who: &Who, settled: &Settled, now: Mo
         rule: settled.rule.map(|rule| Text(Cow::Borrowed(rule.name()))),
         tags: settled.tags.iter().map(|tag| Text::of(tag)).collect(),
         rows: settled.rows,
+        rows_sent: settled.rows_sent,
+        portal_rows_sent: settled.portal_rows_sent,
         bytes: settled.bytes,
         copy_in_bytes: settled.copy_in,
         copy_out_bytes: settled.copy_out,
@@ -28,6 +74,30 @@ pub(super) fn record(outcomes: &mut Batch, who: &Who, settled: &Settled, now: Mo
         ..no_outcome(who, settled.statement)
     };
     outcomes.push(now.time, &Event::Outcome(outcome));
+}
+
+/// Records the message that failed and would have no record else, before its outcome.
+pub(super) fn failing(outcomes: &mut Batch, who: &Who, (number, failing): (u64, &Failing), encoding: Encoding, now: Moment) {
+    let mut statement = blank(who, number, failing.kind);
+    if let Some(portal) = &failing.portal {
+        of_portal(&mut statement, portal, encoding);
+    } else {
+        statement.sql = failing.prepared.as_ref().map(|prepared| prepared.read.sql.borrowed());
+        statement.opaque = failing.prepared.as_ref().is_some_and(|prepared| prepared.read.opaque);
+        statement.prepared = failing.name.as_deref().map(|name| Text::of_encoded(name, encoding));
+    }
+    statement.portal = failing.portal_name.as_deref().map(|name| Text::of_encoded(name, encoding));
+    outcomes.push(now.time, &Event::Statement(statement));
+}
+
+/// Fills in what is known of a portal.
+pub(super) fn of_portal<'p>(statement: &mut Statement<'p>, portal: &'p Portal, encoding: Encoding) {
+    statement.sql = portal.prepared.as_ref().map(|prepared| prepared.read.sql.borrowed());
+    statement.opaque = portal.prepared.as_ref().is_some_and(|prepared| prepared.read.opaque);
+    statement.prepared = Some(Text::of_encoded(&portal.name, encoding));
+    statement.text_uncertain = portal.uncertain.load(Ordering::Relaxed);
+    statement.parameters = portal.parameters.iter().map(Parameter::borrowed).collect();
+    statement.parameter_count = portal.parameter_count;
 }
 
 /// After the statement the transaction is this, and what may have been undone is.
@@ -68,6 +138,8 @@ pub(super) fn no_outcome(who: &Who, statement: u64) -> Outcome<'_> {
         rule: None,
         tags: Vec::new(),
         rows: 0,
+        rows_sent: 0,
+        portal_rows_sent: None,
         bytes: 0,
         copy_in_bytes: None,
         copy_out_bytes: None,

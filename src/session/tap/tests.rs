@@ -21,6 +21,7 @@ fn tap() -> Tap {
         grant: GrantId::from_random([2; 10]),
         identity: "ana@example.com".parse().unwrap(),
         target: "orders".parse().unwrap(),
+        profile: None,
     };
     Tap::new(Arc::new(who), keep(), Clock::manual("2026-11-23T09:05:07Z".parse().unwrap()))
 }
@@ -458,4 +459,52 @@ fn right_before_the_deadline_nothing_begins() {
     tap.pace = Pace::OneByOne;
     assert_eq!(tap.held(tap.clock.moment()), Ok(Flow::Go));
     assert!(!tap.intents.is_empty());
+}
+
+/// A Bind fails while a statement behind it waits for the log: that keeps its number, and only that was not forwarded.
+#[test]
+fn what_failed_has_the_next_number_and_no_intent_that_waits() {
+    let mut tap = tap();
+    send(&mut tap, b'B', &bind("", "none"), false).unwrap();
+    send(&mut tap, b'S', b"", false).unwrap();
+    hear(&mut tap, b'E', b"SERROR\0VERROR\0C26000\0\0");
+    assert_eq!((tap.number, tap.written, tap.failed.len()), (1, 1, 0));
+    hear(&mut tap, b'Z', b"I");
+    send(&mut tap, b'B', &bind("", "none"), false).unwrap();
+    send(&mut tap, b'S', b"", false).unwrap();
+    send(&mut tap, b'Q', b"select 1\0", false).unwrap();
+    hear(&mut tap, b'E', b"SERROR\0VERROR\0C26000\0\0");
+    assert_eq!((tap.number, tap.written, tap.failed.as_slice()), (3, 1, &[3][..]));
+    let before = tap.outcomes.size();
+    tap.not_forwarded(tap.clock.moment());
+    let one = tap.outcomes.size() - before;
+    tap.failed.clear();
+    tap.not_forwarded(tap.clock.moment());
+    assert!(
+        tap.outcomes.size() - before > 2 * one,
+        "the second would have told of the Bind, too"
+    );
+    tap.written();
+    assert_eq!((tap.written, tap.failed.len()), (3, 0));
+}
+
+/// Only the last thing a target says is its last word.
+#[test]
+fn a_last_word_is_one_that_ends_the_session() {
+    let mut tap = tap();
+    let said = |tap: &Tap| {
+        tap.last_word
+            .as_ref()
+            .map(|last| (last.fatal, last.sqlstate.clone(), last.message.clone()))
+    };
+    hear(&mut tap, b'N', b"SWARNUNG\0VWARNING\0C57P02\0Mcrash of another\0\0");
+    assert_eq!(said(&tap), Some((false, "57P02".to_owned(), "crash of another".to_owned())));
+    // Whoever raises a warning like it goes on after it.
+    hear(&mut tap, b'C', b"DO\0");
+    assert_eq!(said(&tap), None);
+    hear(&mut tap, b'N', b"SWARNING\0VWARNING\0C01000\0Mask C57P01\0\0");
+    hear(&mut tap, b'E', b"SERROR\0VERROR\0C22012\0Mdivision\0\0");
+    assert_eq!(said(&tap), None);
+    hear(&mut tap, b'E', b"SFATAL\0VFATAL\0C25P03\0Mtoo long\0\0");
+    assert_eq!(said(&tap), Some((true, "25P03".to_owned(), "too long".to_owned())));
 }

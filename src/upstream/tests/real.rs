@@ -226,14 +226,14 @@ async fn a_server_without_tls_and_what_clients_ask_for() {
         (("role", "postgres"), "42501"),
     ] {
         let (failed, ending) = failure(&a_target(port, "plain"), &[setting]).await;
-        let ConnectError::Startup { frame } = &failed else {
+        let ConnectError::Startup { frame, code: said, .. } = &failed else {
             panic!("{setting:?}: {}", failed.reason())
         };
         assert!(
             frame.starts_with(b"E") && String::from_utf8_lossy(frame).contains(&format!("C{code}\0")),
             "{frame:?}"
         );
-        assert_eq!(ending, "target_closed");
+        assert_eq!((ending, said.as_str()), ("target_closed", code));
     }
     // What names another user or database, or ends the packet early, is not sent.
     let odd = [

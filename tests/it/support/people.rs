@@ -117,7 +117,7 @@ pub(crate) fn policies(text: &str) -> TempDir {
     dir
 }
 
-/// A small house: testers read at once, write with one approval and migrate with two, of leads; who is on call breaks the glass.
+/// A small house: testers read at once, write with one approval and migrate with two, of leads; who is on call breaks the glass, auditors read the log.
 const HOUSE: &str = r#"
 @id("testers-ask")
 permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"request", resource);
@@ -129,6 +129,8 @@ permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"request
 permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"auto-approve", resource == Tidegate::Access::"shop/read-only");
 @id("leads-approve")
 permit (principal in Tidegate::Group::"leads", action == Tidegate::Action::"approve", resource);
+@id("auditors-read-the-log")
+permit (principal in Tidegate::Group::"auditors", action == Tidegate::Action::"read-log", resource);
 @id("oncall-breaks-the-glass")
 @max_duration("30m")
 permit (

@@ -51,6 +51,7 @@ fn session(number: u64) -> Who {
         target: ["orders", "billing", "stock", "crm"][usize::try_from(number % 4).unwrap()]
             .parse()
             .unwrap(),
+        profile: None,
     }
 }
 

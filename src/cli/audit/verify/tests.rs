@@ -44,9 +44,13 @@ fn code(config: &Path, places: &[&Path], key: Option<&str>, since: Option<&Path>
         key: key.map(str::to_owned),
         since: since.map(|path| path.display().to_string()),
         ledger: None,
+        place: args::Place {
+            control: None,
+            token_file: None,
+        },
         printing: Printing { output: Output::Table },
     };
-    run(config, &args)
+    crate::cli::wait_for(async { Ok(run(config, &args).await) }).unwrap()
 }
 
 #[test]

@@ -18,6 +18,7 @@ fn tap() -> Tap {
         grant: GrantId::from_random([2; 10]),
         identity: "ana@example.com".parse().unwrap(),
         target: "orders".parse().unwrap(),
+        profile: None,
     };
     let keep = Keep {
         sql: 1000,

@@ -1,0 +1,270 @@
+//! How much of what a search finds is wanted, and in which order.
+//!
+//! It finds nothing. What it holds back is bounded: so many records, of so many bytes.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::event::Event;
+use super::filter::{Filter, texts};
+use super::read::ReadError;
+use super::record::{EventName, Record};
+use crate::ids::SessionId;
+
+/// The most records that are held back: the newest, or the largest.
+pub const MAX_HELD_BACK: u32 = 10_000;
+/// Their texts, at most; the rest of a record is small. Bytes.
+const MAX_BYTES: usize = 16 << 20;
+/// A record without its texts. Bytes.
+const RECORD_BYTES: usize = 1_000;
+/// As many are shown of what is sorted where nothing is said.
+pub const DEFAULT_SORTED: u32 = 20;
+
+/// Which part of what is found: all of it, the newest, the largest, what comes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Extent {
+    /// Goes on with what comes. It begins now; with `last`, `since` or `after` with those from before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follow: bool,
+    /// Only the newest, so many, in the order of time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(maximum = 10_000)]
+    pub last: Option<u32>,
+    /// Statements with their outcomes (or ends of sessions, where `event` says so), the largest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
+    pub sort: Option<SortKey>,
+    /// At most so many: records, the earliest first; with `sort` statements, the largest first (20 where nothing is said).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// A measure of statements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SortKey {
+    /// How long it took.
+    Duration,
+    /// How many rows it returned or changed.
+    Rows,
+}
+
+/// Conditions that cannot be met together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidExtent {
+    /// What is sorted has to be all there.
+    #[error("what is sorted has an end: sort goes neither with follow nor with last")]
+    Sorted,
+    /// The earliest and the newest.
+    #[error("limit gives the earliest: it goes neither with last nor with follow")]
+    Limited,
+    /// So many are not held back.
+    #[error("at most {MAX_HELD_BACK} records are held back: ask for fewer, or for a shorter time")]
+    TooMany,
+    /// Of those there is nothing to sort by.
+    #[error("only statements, outcomes and session_ended have a duration and rows to sort by")]
+    Unmeasured,
+}
+
+impl Extent {
+    /// Checks that what is asked for goes together.
+    pub fn check(&self, filter: &Filter) -> Result<(), InvalidExtent> {
+        let sorted = [EventName::Statement, EventName::Outcome, EventName::SessionEnded];
+        let held_back = self.last.max(self.limit.filter(|_| self.sort.is_some()));
+        match self {
+            Self { sort: Some(_), .. } if self.follow || self.last.is_some() => Err(InvalidExtent::Sorted),
+            Self { limit: Some(_), .. } if self.follow || self.last.is_some() => Err(InvalidExtent::Limited),
+            _ if held_back > Some(MAX_HELD_BACK) => Err(InvalidExtent::TooMany),
+            Self { sort: Some(_), .. } if filter.event.is_some_and(|event| !sorted.contains(&event)) => {
+                Err(InvalidExtent::Unmeasured)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The filter that finds what is to be looked at: for what is sorted, statements together with their outcomes.
+    pub(super) fn filter(&self, filter: &Filter) -> Filter {
+        let mut filter = filter.clone();
+        let measure = match self.sort {
+            Some(SortKey::Duration) => &mut filter.min_duration_us,
+            Some(SortKey::Rows) => &mut filter.min_rows,
+            None => return filter,
+        };
+        if filter.event != Some(EventName::SessionEnded) {
+            measure.get_or_insert(0);
+            filter.event = None;
+        }
+        filter
+    }
+
+    /// What is to be held back until the end is reached.
+    pub(super) fn gather(&self, filter: &Filter) -> Option<Gather> {
+        let kept = match (self.sort, self.last) {
+            (Some(key), _) => Kept::Largest(
+                key,
+                filter.event,
+                self.limit.unwrap_or(DEFAULT_SORTED),
+                None,
+                BinaryHeap::new(),
+            ),
+            (None, Some(last)) => Kept::Newest(last, 0, VecDeque::new()),
+            (None, None) => return None,
+        };
+        Some(Gather {
+            kept,
+            bytes: 0,
+            left_out: 0,
+        })
+    }
+}
+
+/// What is found and held back.
+#[derive(Debug)]
+pub(super) struct Gather {
+    kept: Kept,
+    bytes: usize,
+    /// Records that were asked for and let go of, for there was too much.
+    left_out: u64,
+}
+
+type Item = Result<Record, ReadError>;
+
+#[derive(Debug)]
+enum Kept {
+    /// How many records, and how many there are; errors between them.
+    Newest(u32, u32, VecDeque<Item>),
+    /// Of which kind and how many; the statement that was found last, whose outcome is next.
+    Largest(SortKey, Option<EventName>, u32, Option<Record>, BinaryHeap<Reverse<Measured>>),
+}
+
+/// Records that are sorted by one measure. The smallest, and of equal ones the latest, is the least.
+#[derive(Debug)]
+struct Measured {
+    rank: (u64, Reverse<u64>),
+    records: Vec<Record>,
+}
+
+impl PartialEq for Measured {
+    fn eq(&self, other: &Self) -> bool {
+        self.rank == other.rank
+    }
+}
+
+impl Eq for Measured {}
+
+impl PartialOrd for Measured {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Measured {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.rank.cmp(&other.rank)
+    }
+}
+
+fn weight(record: &Record) -> usize {
+    RECORD_BYTES + texts(&record.event).iter().map(|text| text.len()).sum::<usize>()
+}
+
+impl Gather {
+    /// Takes what was found; `ready` gets what is not held back.
+    pub(super) fn take(&mut self, item: Item, ready: &mut VecDeque<Item>) {
+        match &mut self.kept {
+            Kept::Newest(most, count, kept) => {
+                self.bytes += item.as_ref().map_or(0, weight);
+                *count += u32::from(item.is_ok());
+                kept.push_back(item);
+                while *count > *most || (self.bytes > MAX_BYTES && *count > 1) {
+                    match kept.pop_front() {
+                        Some(Ok(record)) => {
+                            self.left_out += u64::from(*count <= *most);
+                            self.bytes -= weight(&record);
+                            *count -= 1;
+                        }
+                        Some(Err(_)) => {}
+                        None => break,
+                    }
+                }
+            }
+            Kept::Largest(key, _, most, statement, heap) => match item {
+                Err(error) => ready.push_back(Err(error)),
+                Ok(record) if matches!(record.event, Event::Statement(_)) => *statement = Some(record),
+                Ok(record) => {
+                    let Some(measure) = measure(*key, &record.event) else { return };
+                    let of = |statement: &Record| statement_of(&statement.event) == statement_of(&record.event);
+                    let mut records: Vec<_> = statement.take().into_iter().filter(of).collect();
+                    let rank = (measure, Reverse(record.seq));
+                    records.push(record);
+                    self.bytes += records.iter().map(weight).sum::<usize>();
+                    heap.push(Reverse(Measured { rank, records }));
+                    while heap.len() > *most as usize || (self.bytes > MAX_BYTES && heap.len() > 1) {
+                        self.left_out += u64::from(heap.len() <= *most as usize);
+                        let least = heap.pop().map(|Reverse(least)| least.records).unwrap_or_default();
+                        self.bytes -= least.iter().map(weight).sum::<usize>();
+                    }
+                }
+            },
+        }
+    }
+
+    /// Whether what is further back in the log may belong to it.
+    pub(super) fn wants_older(&self) -> bool {
+        match &self.kept {
+            Kept::Newest(most, count, _) => self.left_out == 0 && count < most,
+            Kept::Largest(..) => false,
+        }
+    }
+
+    /// Forgets all, to begin further back.
+    pub(super) fn clear(&mut self) {
+        if let Kept::Newest(_, count, kept) = &mut self.kept {
+            kept.clear();
+            (*count, self.bytes) = (0, 0);
+        }
+    }
+
+    /// What was held back, in the order in which it is wanted.
+    pub(super) fn finish(self, ready: &mut VecDeque<Item>) {
+        if self.left_out > 0 {
+            ready.push_back(Err(ReadError::NotHeldBack { count: self.left_out }));
+        }
+        match self.kept {
+            Kept::Newest(_, _, kept) => ready.extend(kept),
+            Kept::Largest(_, event, _, _, heap) => {
+                let sorted = heap.into_sorted_vec().into_iter().flat_map(|Reverse(item)| item.records);
+                let wanted = |record: &Record| event.is_none_or(|event| event == record.event.name());
+                ready.extend(sorted.filter(wanted).map(Ok));
+            }
+        }
+    }
+}
+
+/// The statement that a record is about: its session, and its number there.
+fn statement_of<'e>(event: &'e Event<'_>) -> Option<(&'e SessionId, u64)> {
+    match event {
+        Event::Statement(statement) => Some((&statement.who.session, statement.statement)),
+        Event::Outcome(outcome) => Some((&outcome.who.session, outcome.statement)),
+        _ => None,
+    }
+}
+
+/// By how much an event is sorted.
+fn measure(key: SortKey, event: &Event<'_>) -> Option<u64> {
+    match (event, key) {
+        (Event::Outcome(outcome), SortKey::Duration) => Some(outcome.duration_us),
+        (Event::Outcome(outcome), SortKey::Rows) => Some(outcome.rows_in_all()),
+        (Event::SessionEnded(ended), SortKey::Duration) => Some(ended.duration_us),
+        (Event::SessionEnded(ended), SortKey::Rows) => Some(ended.rows.max(ended.rows_sent)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! Records about the gate, its log and who takes part, in short words.
+//!
+//! As all of rendering it prints nothing; what it makes is made safe for a terminal by who asks for it.
+
+use jiff::tz::TimeZone;
+
+use crate::audit::event::Event;
+use crate::times;
+
+/// What the log says of itself.
+pub(super) fn of_log(event: &Event<'_>, zone: &TimeZone) -> String {
+    match event {
+        Event::JournalHealed(event) => {
+            let since = event
+                .since
+                .map(|since| format!(" since {}", times::seconds(since, zone)))
+                .unwrap_or_default();
+            let (refused, lost, cut) = (event.refused, event.lost, event.cut_bytes);
+            let detail = event.detail.as_ref().map(|detail| format!("; {detail}")).unwrap_or_default();
+            format!(
+                "{:?}{since}: {refused} refused, {lost} lost, {cut} bytes cut off{detail}",
+                event.fault
+            )
+        }
+        Event::SegmentBegan(event) => format!("segment {} of log {}, key {}", event.segment, event.log, event.key.id()),
+        Event::Checkpoint(event) => format!("lines up to {}, signed with key {}", event.covers, event.key.id()),
+        Event::KeyChanged(event) => {
+            let vouched = if event.vouched {
+                "vouched for by the old one"
+            } else {
+                "not vouched for"
+            };
+            format!(
+                "{} instead of {} by {}, {vouched}",
+                event.key.id(),
+                event.previous.id(),
+                event.by
+            )
+        }
+        Event::SegmentsRemoved(event) => {
+            format!(
+                "{} to {}, up to line {}: older than is to be kept",
+                event.first, event.last, event.last_seq
+            )
+        }
+        _ => String::new(),
+    }
+}
+
+/// Requests, decisions and who takes part in them.
+pub(super) fn access(event: &Event<'_>, zone: &TimeZone) -> String {
+    let allowed = |yes| if yes { "allowed" } else { "forbidden" };
+    match event {
+        Event::RequestChanged(event) => {
+            let why = event.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let ticket = event.ticket.as_ref().map(|ticket| format!(" ({ticket})")).unwrap_or_default();
+            let glass = if event.break_glass { " (break-glass)" } else { "" };
+            let asked = format!("{} on {}", event.profile, event.target);
+            let policies = match event.policies.as_slice() {
+                [] => String::new(),
+                policies => format!(" [{}]", policies.join(", ")),
+            };
+            format!(
+                "{} {} {asked} by {}{glass}{ticket}{why}{policies}",
+                event.change, event.request, event.by
+            )
+        }
+        Event::GrantJoined(event) => {
+            let profile = event
+                .profile
+                .as_ref()
+                .map(|profile| format!("/{profile}"))
+                .unwrap_or_default();
+            format!("joined {} for {}{profile}: {}", event.grant, event.target, event.reason)
+        }
+        Event::DecisionMade(event) => format!(
+            "{} {} on {} [{}]",
+            allowed(event.allowed),
+            event.action,
+            event.about,
+            event.policies.join(", ")
+        ),
+        Event::RefusalsCounted(event) => format!(
+            "{} more from {}: {}, {} to {}",
+            event.count,
+            event.network.as_deref().unwrap_or("many addresses"),
+            event.ending,
+            times::seconds(event.first, zone),
+            times::seconds(event.last, zone)
+        ),
+        Event::UserChanged(event) => format!("{} {} by {}", event.change, event.identity, event.by),
+        Event::IdentityRefused(event) => {
+            let claimed = event.claimed.as_deref().unwrap_or("?");
+            format!("{claimed}: {}", event.detail)
+        }
+        Event::PolicyLoaded(event) => format!("{}: {}", if event.accepted { "in force" } else { "refused" }, event.detail),
+        _ => String::new(),
+    }
+}

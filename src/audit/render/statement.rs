@@ -1,0 +1,124 @@
+//! A statement and its outcome as a person reads them.
+
+use std::fmt::Write as _;
+
+use super::{SHORT, begin, span};
+use crate::audit::event::{Done, Kind, Outcome, Parameter, Sql, Statement, TransactionStatus};
+use crate::audit::reading::Readings;
+use crate::audit::story::OUTCOME_UNKNOWN;
+
+pub(super) fn statement_text(statement: &Statement<'_>) -> String {
+    let mut text = format!("#{} ", statement.statement);
+    match (statement.kind, statement.function) {
+        (Kind::Parse, _) => text.push_str("prepare "),
+        (kind @ (Kind::Bind | Kind::Describe | Kind::Close), _) => text.extend([kind.name(), " "]),
+        (Kind::FunctionCall, function) => {
+            let _ = write!(text, "function {} ", function.unwrap_or(0));
+        }
+        _ => {}
+    }
+    match &statement.sql {
+        Some(sql) => {
+            text.push_str(&not_shown(statement, sql));
+            text.extend([begin(&sql.text.0), cut_note(sql).as_str()]);
+        }
+        None if statement.prepared.is_none() => {}
+        None => {
+            let _ = write!(
+                text,
+                "(prepared elsewhere as {:?})",
+                statement.prepared.as_ref().map_or("", |name| name.0.as_ref())
+            );
+        }
+    }
+    if statement.text_uncertain {
+        text.push_str(" (text uncertain)");
+    }
+    if statement.continued {
+        text.push_str(" (continued)");
+    }
+    if statement.opaque {
+        text.push_str(" (opaque)");
+    }
+    for (number, parameter) in (1..).zip(statement.parameters.iter().take(20)) {
+        let _ = match parameter {
+            Parameter::Null => write!(text, " ${number}=NULL"),
+            Parameter::Redacted => write!(text, " ${number}=***"),
+            Parameter::Blanked { length, .. } => write!(text, " ${number}=*** ({length} bytes)"),
+            Parameter::Hashed(hash) => write!(text, " ${number}=#{}", begin(hash)),
+            Parameter::Text(value) => write!(text, " ${number}='{}'", begin(&value.0)),
+            Parameter::Long { start, length, .. } => write!(text, " ${number}='{}…' ({length} bytes)", begin(&start.0)),
+            Parameter::Binary { hex, .. } => write!(text, " ${number}=\\x{}", begin(hex)),
+        };
+    }
+    let listed = statement.parameters.len();
+    let count = statement.parameter_count.map_or(listed, |count| count as usize);
+    if count > listed.min(20) {
+        let _ = write!(text, " and {} more", count - listed.min(20));
+    }
+    text
+}
+
+/// What is said in front of a text that is too long to be shown: its end may be what matters.
+fn not_shown(statement: &Statement<'_>, sql: &Sql<'_>) -> String {
+    if sql.text.0.chars().nth(SHORT).is_none() && !sql.is_cut() {
+        return String::new();
+    }
+    let reading = Readings::default().of_statement(statement);
+    let mut classes: Vec<&str> = reading.classes.iter().map(|class| class.name()).collect();
+    classes.extend((!reading.is_read()).then_some("not read"));
+    let bytes = sql.length.unwrap_or(sql.text.0.len() as u64);
+    format!("({bytes} bytes: {}) ", classes.join(", "))
+}
+
+pub(super) fn outcome_text(outcome: &Outcome<'_>) -> String {
+    let result = match outcome.result {
+        Done::Completed => "completed",
+        Done::Failed => "failed",
+        Done::Suspended => "suspended",
+        Done::Skipped => "skipped",
+        Done::Unknown => OUTCOME_UNKNOWN,
+    };
+    let mut text = format!("#{} {result}", outcome.statement);
+    if let Some(code) = &outcome.sqlstate {
+        text.extend([" ", code.0.as_ref()]);
+    }
+    if let Some(rule) = &outcome.rule {
+        text.extend([", refused by rule ", begin(&rule.0)]);
+    }
+    for tag in outcome.tags.iter().take(20) {
+        text.extend([" ", begin(&tag.0)]);
+    }
+    let portal = outcome
+        .portal_rows_sent
+        .map(|rows| format!(" ({rows} of its portal)"))
+        .unwrap_or_default();
+    let _ = write!(
+        text,
+        ", {} rows{portal}, {} bytes in {}",
+        outcome.rows,
+        outcome.bytes,
+        span(outcome.duration_us)
+    );
+    if let Some(status @ (TransactionStatus::Open | TransactionStatus::Failed)) = outcome.transaction {
+        let _ = write!(text, ", transaction {}", transaction_text(status));
+    }
+    text
+}
+
+pub(super) fn transaction_text(status: TransactionStatus) -> &'static str {
+    match status {
+        TransactionStatus::Idle => "idle",
+        TransactionStatus::Open => "open",
+        TransactionStatus::Failed => "failed",
+    }
+}
+
+fn cut_note(sql: &Sql<'_>) -> String {
+    let bytes = sql.length.map(|length| format!("({length} bytes)")).unwrap_or_default();
+    match (sql.is_cut(), sql.unclear) {
+        (true, _) => format!("… {bytes}"),
+        (false, true) => format!(" (literals unclear) {bytes}"),
+        (false, false) => String::new(),
+    }
+}

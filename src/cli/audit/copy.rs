@@ -1,0 +1,159 @@
+//! A copy of a gate's audit log, fetched over its API to be verified and read on this machine.
+//!
+//! It judges nothing. The copy lies in a folder of its own, for its owner only, and goes with the command that fetched it.
+//!
+//! INVARIANT: a file that the gate sends gets a name only if it is that of a part of a log.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+
+use super::remembered::Remembered;
+use crate::audit::segment::Segment;
+use crate::audit::verify::Kept;
+use crate::audit::{CHECKPOINT, LEDGER_CHECKPOINT};
+use crate::cli::client::Client;
+
+/// Pieces that wait to be unpacked.
+const AHEAD: usize = 8;
+
+/// A copy of a log.
+#[derive(Debug)]
+pub(in crate::cli) struct Copy {
+    folder: TempDir,
+    /// The end of the log as the gate's ledger knows it.
+    ledger: Option<Kept>,
+    from: String,
+}
+
+impl Copy {
+    /// Fetches the log of a gate.
+    pub(in crate::cli) async fn fetch(client: &Client) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("tidegate-log-").tempdir()?;
+        let from = client.address().to_string();
+        let (send, pieces) = sync_channel(AHEAD);
+        let dir = folder.path().to_owned();
+        let unpacking = tokio::task::spawn_blocking(move || unpack(Pieces::new(pieces), &dir));
+        let fetched = client
+            .bytes("/v1/audit/files", &(), |piece| send.send(piece.to_vec()).is_ok())
+            .await;
+        drop(send);
+        let unpacked = unpacking.await.context("the copy of the log was not unpacked")?;
+        // Where the answer broke off, so did what was unpacked of it.
+        fetched.with_context(|| format!("the log could not be fetched whole from the gate at {from}: ask again"))?;
+        let ledger = unpacked.with_context(|| format!("the gate at {from} did not send a log"))?;
+        Ok(Self { folder, ledger, from })
+    }
+
+    /// Where it lies.
+    pub(in crate::cli) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The end of the log as the gate's ledger knows it, and what there is to say of it all.
+    pub(in crate::cli) fn remembered(&self) -> Remembered {
+        let from = &self.from;
+        let mut remarks = vec![format!(
+            "the log and the checkpoints of its end came from the gate at {from}: against somebody who has that machine, only a key (--key) and a checkpoint (--since of verify) that were kept elsewhere prove anything"
+        )];
+        if self.ledger.is_none() {
+            remarks.push("the end was not held against the ledger of the gate: it knows no log yet".to_owned());
+        }
+        Remembered {
+            kept: self.ledger.clone(),
+            remarks,
+        }
+    }
+}
+
+/// Writes the files of an archive into the folder. Returns the checkpoint that the ledger remembers.
+fn unpack(archive: impl Read, dir: &Path) -> anyhow::Result<Option<Kept>> {
+    let (mut archive, mut ledger) = (tar::Archive::new(archive), None);
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let name = entry.path()?.to_string_lossy().into_owned();
+        let of_log = !name.contains('/') && (name == CHECKPOINT || Segment::at(Path::new(&name)).is_some());
+        if name == LEDGER_CHECKPOINT {
+            ledger = Some(Kept::read(&mut entry)??);
+        } else if of_log {
+            let mut file = std::fs::File::create_new(dir.join(&name))?;
+            io::copy(&mut entry, &mut file)?;
+        } else {
+            anyhow::bail!("it sent a file `{name}`, which is no part of a log");
+        }
+    }
+    Ok(ledger)
+}
+
+/// Pieces as they come, to be read one behind the other.
+struct Pieces {
+    pieces: Receiver<Vec<u8>>,
+    piece: Vec<u8>,
+    at: usize,
+}
+
+impl Pieces {
+    fn new(pieces: Receiver<Vec<u8>>) -> Self {
+        Self {
+            pieces,
+            piece: Vec::new(),
+            at: 0,
+        }
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at >= self.piece.len() {
+            // Nobody sends any more: that is the end, or the answer broke off, which its sender tells.
+            let Ok(piece) = self.pieces.recv() else { return Ok(0) };
+            (self.piece, self.at) = (piece, 0);
+        }
+        let read = self.piece.get(self.at..).unwrap_or_default().read(buffer)?;
+        self.at += read;
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (name, content) in files {
+            let mut head = tar::Header::new_gnu();
+            // Names that `set_path` would refuse.
+            head.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+            head.set_size(content.len() as u64);
+            head.set_cksum();
+            archive.append(&head, *content).unwrap();
+        }
+        archive.into_inner().unwrap()
+    }
+
+    #[test]
+    fn only_parts_of_a_log_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = archive(&[("checkpoint.json", b"{}"), ("audit-000001.jsonl", b"line\n")]);
+        assert_eq!(unpack(&good[..], dir.path()).unwrap(), None);
+        assert_eq!(std::fs::read(dir.path().join("audit-000001.jsonl")).unwrap(), b"line\n");
+        for name in [
+            "../audit-000002.jsonl",
+            "/tmp/audit-000002.jsonl",
+            "x",
+            "a/audit-000002.jsonl",
+            "audit-000001.index",
+        ] {
+            let error = unpack(&archive(&[(name, b"x")])[..], dir.path()).unwrap_err().to_string();
+            assert!(error.contains("no part of a log"), "{name}: {error}");
+        }
+        // None is replaced, and what is no checkpoint is not taken for one.
+        assert!(unpack(&good[..], dir.path()).is_err());
+        assert!(unpack(&archive(&[("ledger-checkpoint.json", b"{}")])[..], dir.path()).is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+}

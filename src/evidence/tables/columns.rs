@@ -1,0 +1,42 @@
+//! The importance of a report's columns where there is no room for all of them: on a page, in a terminal. Pure.
+
+use super::Table;
+use crate::columns::{Column, cut, cut_or_less, less, whole};
+
+impl Table {
+    /// Its columns, by their importance.
+    #[must_use]
+    pub fn columns(&self) -> Vec<Column> {
+        self.head.iter().map(|name| column(name)).collect()
+    }
+}
+
+/// Ids are whole and stay; what says who, where and what is cut at most; the others go, those with the highest number first.
+fn column(name: &'static str) -> Column {
+    match name {
+        "grant" | "session" | "role" | "rule" | "count" | "state" | "ending" | "control" => whole(name),
+        "identity" | "name given" | "what" | "wanted" | "why" => cut(name, 12),
+        "target" | "reviewed by" | "detail" | "asks" | "shown here" | "not shown here" | "found" => cut(name, 10),
+        "reason" => cut_or_less(name, 12, 1),
+        "profile" => less(name, 2),
+        "approvers" => cut_or_less(name, 10, 3),
+        "statements" | "how" | "time" => less(name, 4),
+        "made at" | "late s" | "confirmed gone" | "gone after s" | "logins past the gate" => less(name, 5),
+        "ends or ended" | "could be used until" | "last" => less(name, 6),
+        "sessions" => less(name, 7),
+        "rows" | "from" => less(name, 8),
+        "trouble" | "by" => cut_or_less(name, 10, 8),
+        "revoked" | "review" => cut_or_less(name, 10, 9),
+        "first" | "gone at" => less(name, 10),
+        "ticket" => cut_or_less(name, 8, 10),
+        "policies" => cut_or_less(name, 14, 11),
+        "opened at" | "grant over at" | "reviewed at" => less(name, 12),
+        "made by" => cut_or_less(name, 10, 13),
+        "moved" => less(name, 14),
+        "window s" => less(name, 15),
+        "last use" => less(name, 16),
+        "first use" => less(name, 17),
+        "policy set" => cut_or_less(name, 12, 18),
+        _ => less(name, 3),
+    }
+}

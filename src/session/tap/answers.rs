@@ -1,0 +1,156 @@
+//! What the target answers, message by message: what it settles goes on record.
+//!
+//! It does not know which message an answer is for: [`book`](crate::session::book) does.
+
+use std::sync::Arc;
+
+use super::records::{LastWord, failing, record, transaction};
+use super::{MOST_ANSWER, Tap};
+use crate::audit::event::Done;
+use crate::clock::Moment;
+use crate::rails::Refused;
+use crate::session::book::Settled;
+use crate::wire::frame::Piece;
+
+impl Tap {
+    /// Returns whether the next error of the target is for a refused message: then it must be here whole.
+    pub(in crate::session) fn refusal_due(&self) -> bool {
+        self.book.refusal().is_some()
+    }
+
+    /// Takes the next piece of what the target sent; `now` is read at most once per chunk. Gives the refusal that the client is to
+    /// read in the place of this message.
+    pub(in crate::session) fn target(&mut self, piece: &Piece<'_>, now: &mut Option<Moment>) -> Option<Arc<Refused>> {
+        match piece.tag {
+            // Rows: the bulk of it.
+            b'D' => {
+                self.answered(piece, now);
+                self.book.row(piece.last);
+            }
+            b'd' => {
+                self.answered(piece, now);
+                self.book.copied_out(piece.bytes.len() as u64, piece.last);
+            }
+            // These come at any time and answer nothing.
+            b'S' => self.told(piece),
+            b'N' => self.noticed(piece),
+            b'A' | b'K' => {}
+            _ => return self.answer(piece, now),
+        }
+        None
+    }
+
+    /// Takes the next piece of what the client does not get any more.
+    pub(in crate::session) fn target_unsent(&mut self, piece: &Piece<'_>, now: &mut Option<Moment>) {
+        match piece.tag {
+            b'D' | b'd' => self.answered(piece, now),
+            _ => drop(self.target(piece, now)),
+        }
+    }
+
+    /// Takes off so many rows, or messages of a COPY, that were counted and did not go to the client after all.
+    pub(in crate::session) fn not_sent(&mut self, rows: u64) {
+        self.book.not_sent(rows);
+    }
+
+    /// Returns whether a message of this type is the last one of an answer, and settles it.
+    pub(in crate::session) fn settles(&self, tag: u8) -> bool {
+        match tag {
+            b'Z' => true,
+            b'C' | b'I' | b's' | b'E' => !self.book.answers_query(),
+            _ => false,
+        }
+    }
+
+    fn answered(&mut self, piece: &Piece<'_>, now: &mut Option<Moment>) {
+        let bytes = piece.bytes.len() as u64 + if piece.first { 5 } else { 0 };
+        let clock = &self.clock;
+        self.book
+            .answered(bytes, || now.get_or_insert_with(|| clock.moment()).instant);
+    }
+
+    fn answer(&mut self, piece: &Piece<'_>, now: &mut Option<Moment>) -> Option<Arc<Refused>> {
+        self.answered(piece, now);
+        let tag = piece.tag;
+        let body = self.from_target.add(piece, MOST_ANSWER)?;
+        // Whatever follows a last word shows that it was none.
+        self.last_word = (tag == b'E')
+            .then(|| LastWord::of_error(body, self.settings.encoding()))
+            .flatten();
+        let Self {
+            book,
+            outcomes,
+            totals,
+            who,
+            clock,
+            finished_since_stop,
+            number,
+            written,
+            failed,
+            skipped,
+            settings,
+            ..
+        } = self;
+        let refused = book.answer(tag, body, |mut settled| {
+            let now = *now.get_or_insert_with(|| clock.moment());
+            if let Some(message) = settled.failing.take() {
+                settled.statement = late_number(number, written, failed);
+                failing(outcomes, who, (settled.statement, &message), settings.encoding(), now);
+            } else if settled.statement > *written {
+                // Its intent is still on its way to the log, so it has not been forwarded: an error before it makes
+                // the target drop it when it comes. Its outcome must not stand before its intent.
+                skipped.push((settled.statement, now));
+                return;
+            } else if let Some(finished) = finished_since_stop {
+                *finished = settled.done == Done::Completed;
+            }
+            totals.add(&settled);
+            record(outcomes, who, &settled, now);
+        });
+        if tag == b'Z' {
+            settings.ready(|| book.unanswered());
+        }
+        let undone = book.undone();
+        if let Some(finished) = finished_since_stop.as_mut().filter(|_| undone.is_some()) {
+            *finished = false;
+        }
+        let changed = book.transaction_changed().or(undone.as_ref().map(|undone| undone.last));
+        if let Some(statement) = changed {
+            let now = *now.get_or_insert_with(|| clock.moment());
+            transaction(outcomes, who, (statement, book.transaction()), undone.as_ref(), now);
+        }
+        if !piece.first {
+            self.from_target.release();
+        }
+        refused
+    }
+
+    /// Keeps a warning by which a server says that it stops at once; it says nothing more then.
+    fn noticed(&mut self, piece: &Piece<'_>) {
+        if let Some(last) = piece
+            .whole()
+            .and_then(|body| LastWord::of_notice(body, self.settings.encoding()))
+        {
+            self.last_word = Some(last);
+        }
+    }
+}
+
+impl super::Totals {
+    pub(super) fn add(&mut self, settled: &Settled) {
+        self.rows = self.rows.saturating_add(settled.rows);
+        self.rows_sent = self.rows_sent.saturating_add(settled.rows_sent);
+    }
+}
+
+/// Gives a message a number because it failed. It has been forwarded, so its record waits for nothing.
+pub(super) fn late_number(number: &mut u64, written: &mut u64, failed: &mut Vec<u64>) -> u64 {
+    let all_written = written == number;
+    *number += 1;
+    if all_written {
+        *written = *number;
+    } else {
+        failed.push(*number);
+    }
+    *number
+}

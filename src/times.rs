@@ -1,0 +1,323 @@
+//! Points in time as people write and read them: `2h ago`, `last tuesday`, `tuesday 14:00`; `2026-11-28 19:35:24+01`.
+//!
+//! It reads no clock and no zone of a machine: both are arguments. Lengths of time are [`crate::duration`]'s; spans, dates, zones and
+//! the names of weekdays are read by jiff.
+
+use std::time::Duration;
+
+use jiff::civil::{Date, DateTime, Time, Weekday};
+use jiff::fmt::friendly::SpanParser;
+use jiff::fmt::strtime::BrokenDownTime;
+use jiff::tz::{Offset, TimeZone};
+use jiff::{SignedDuration, Span, SpanFieldwise, Timestamp, ZonedDateTime};
+
+use crate::duration;
+
+/// Times that are understood, for those whose text was not.
+const EXAMPLES: &str = "2h ago, 7d, today, yesterday 17:30, 14:00, last tuesday, tuesday 14:00, 2026-08-01, 2026-08-01T12:00Z";
+
+/// A text that is no time, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not understood as a time: {reason}. Times are written like: {EXAMPLES}")]
+pub struct InvalidTime {
+    text: String,
+    reason: String,
+}
+
+/// A time as somebody wrote it: for what has happened, so that a day is the latest of its name.
+///
+/// What has no zone of its own is meant in the zone of whoever wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum When {
+    /// That time.
+    At(Timestamp),
+    /// That date and time of day.
+    Civil(DateTime),
+    /// So long ago.
+    Ago(Duration),
+    /// So many weeks, months or years ago, by the calendar.
+    CalendarAgo(SpanFieldwise),
+    /// So many days before today, at that time of day.
+    Day(i8, Time),
+    /// The latest such weekday whose time has come.
+    Weekday(Weekday, Time),
+    /// The latest such weekday before today, at that time of day.
+    LastWeekday(Weekday, Time),
+}
+
+impl When {
+    /// Reads a time.
+    pub fn parse(text: &str) -> Result<Self, InvalidTime> {
+        let text = text.trim();
+        let found = read(text);
+        found.map_err(|reason| InvalidTime {
+            text: text.chars().take(60).collect(),
+            reason,
+        })
+    }
+
+    /// Returns the time that is meant when it is `now`, in the zone of `now`; the earliest there is where it would be before that.
+    #[must_use]
+    pub fn time(&self, now: &ZonedDateTime) -> Timestamp {
+        let zone = now.time_zone();
+        let at = |day: Date, time: Time| zone.to_timestamp(day.to_datetime(time)).ok();
+        let weekday = |day: Weekday| now.date().nth_weekday(-1, day).ok();
+        let meant = match self {
+            Self::At(time) => Some(*time),
+            Self::Civil(time) => zone.to_timestamp(*time).ok(),
+            Self::Ago(ago) => SignedDuration::try_from(*ago)
+                .ok()
+                .and_then(|ago| now.timestamp().checked_sub(ago).ok()),
+            Self::CalendarAgo(ago) => now.checked_sub(ago.0).ok().map(|then| then.timestamp()),
+            Self::Day(back, time) => {
+                let day = now.date().checked_sub(Span::new().days(*back)).ok();
+                day.and_then(|day| at(day, *time))
+            }
+            Self::Weekday(day, time) => {
+                let today = Some(now.date()).filter(|today| today.weekday() == *day && now.time() >= *time);
+                today.or_else(|| weekday(*day)).and_then(|day| at(day, *time))
+            }
+            Self::LastWeekday(day, time) => weekday(*day).and_then(|day| at(day, *time)),
+        };
+        meant.unwrap_or(Timestamp::MIN)
+    }
+}
+
+/// The time in a text, or why there is none.
+fn read(text: &str) -> Result<When, String> {
+    if text.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("a number alone may be an hour, a day or a length of time".to_owned());
+    }
+    if text.starts_with(|first: char| first.is_ascii_digit()) && text.get(4..5) == Some("-") {
+        return dated(text);
+    }
+    let small = text.to_lowercase();
+    if let Some(found) = named(&small) {
+        return found;
+    }
+    let ago = small.strip_suffix(" ago").unwrap_or(&small).trim_end();
+    if let Ok(length) = duration::parse(ago) {
+        return Ok(When::Ago(length));
+    }
+    if ago.starts_with(['-', '+']) {
+        return Err("a length of time has no sign: it is how long ago".to_owned());
+    }
+    if let Some(span) = SpanParser::new().parse_span(ago).ok().filter(|span| !span.is_negative()) {
+        return Ok(When::CalendarAgo(span.fieldwise()));
+    }
+    if time_of_day(&small).is_none() && small.contains(':') && small.starts_with(|first: char| first.is_ascii_digit()) {
+        return Err("it is no time of day".to_owned());
+    }
+    Err("it is no date, no time of day, no weekday and no length of time".to_owned())
+}
+
+/// A date, with or without a time of day and a zone (RFC 3339, RFC 9557).
+fn dated(text: &str) -> Result<When, String> {
+    if text.contains('[') {
+        return match text.parse::<ZonedDateTime>() {
+            Ok(time) => Ok(When::At(time.timestamp())),
+            Err(error) => Err(error.to_string()),
+        };
+    }
+    if let Ok(time) = text.parse() {
+        return Ok(When::At(time));
+    }
+    text.parse().map(When::Civil).map_err(|error: jiff::Error| error.to_string())
+}
+
+/// A time of day, or a day by its name with or without one; `None` where the text begins with neither.
+fn named(text: &str) -> Option<Result<When, String>> {
+    if let Some(time) = time_of_day(text) {
+        return Some(Ok(When::Day(0, time)));
+    }
+    let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let (last, word, rest) = match word {
+        "last" => {
+            let (word, rest) = rest.trim_start().split_once(' ').unwrap_or((rest.trim_start(), ""));
+            (true, word, rest)
+        }
+        word => (false, word, rest),
+    };
+    let rest = rest.trim_start().strip_prefix("at ").unwrap_or(rest).trim_start();
+    let time = match rest {
+        "" => Ok(Time::midnight()),
+        rest => time_of_day(rest).ok_or_else(|| format!("`{rest}` is no time of day")),
+    };
+    let when = |meant: fn(Weekday, Time) -> When, day: Weekday| time.clone().map(|time| meant(day, time));
+    match (word, weekday(word)) {
+        ("now", _) if !last && rest.is_empty() => Some(Ok(When::Ago(Duration::ZERO))),
+        ("today", _) if !last => Some(time.map(|time| When::Day(0, time))),
+        ("yesterday", _) if !last => Some(time.map(|time| When::Day(1, time))),
+        ("tomorrow" | "next", _) => Some(Err("it is still to come".to_owned())),
+        (_, Some(day)) if last => Some(when(When::LastWeekday, day)),
+        (_, Some(day)) => Some(when(When::Weekday, day)),
+        (_, None) if last => Some(Err(format!("`{word}` is no weekday"))),
+        _ => None,
+    }
+}
+
+/// A weekday by its name, or the first three letters of it.
+fn weekday(word: &str) -> Option<Weekday> {
+    if !word.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+        return None;
+    }
+    let read = |format: &str| BrokenDownTime::parse(format, word).ok()?.weekday();
+    read("%A").or_else(|| read("%a"))
+}
+
+/// A time of day, with minutes: a number alone would be an hour, and of a date and a zone nothing would be left.
+fn time_of_day(text: &str) -> Option<Time> {
+    let plain = text.contains(':') && text.bytes().all(|byte| byte.is_ascii_digit() || b":.".contains(&byte));
+    text.parse().ok().filter(|_| plain)
+}
+
+/// Writes a time to the second, with the offset of the zone: `2026-11-28 19:35:24+01`, or `Z` where it is that of UTC.
+#[must_use]
+pub fn seconds(time: Timestamp, zone: &TimeZone) -> String {
+    written(time, zone, "%Y-%m-%d %H:%M:%S")
+}
+
+/// Writes a time as [`seconds`] does, to the millisecond.
+#[must_use]
+pub fn millis(time: Timestamp, zone: &TimeZone) -> String {
+    written(time, zone, "%Y-%m-%d %H:%M:%S%.3f")
+}
+
+fn written(time: Timestamp, zone: &TimeZone, format: &str) -> String {
+    let time = time.to_zoned_datetime(zone.clone());
+    let offset = if time.offset() == Offset::UTC { "Z" } else { "%:::z" };
+    time.strftime(&format!("{format}{offset}")).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Central Europe, whatever zones the machine knows.
+    fn zone() -> TimeZone {
+        TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap()
+    }
+
+    /// A Monday.
+    fn now(zone: TimeZone) -> ZonedDateTime {
+        "2026-11-23T09:05:07Z".parse::<Timestamp>().unwrap().to_zoned_datetime(zone)
+    }
+
+    #[test]
+    fn times_as_people_write_them() {
+        for (text, meant) in [
+            ("2h", "2026-11-23T07:05:07Z"),
+            ("2h ago", "2026-11-23T07:05:07Z"),
+            ("7d", "2026-11-16T09:05:07Z"),
+            ("30 minutes ago", "2026-11-23T08:35:07Z"),
+            ("2 weeks ago", "2026-11-09T09:05:07Z"),
+            ("1 month ago", "2026-10-23T09:05:07Z"),
+            ("now", "2026-11-23T09:05:07Z"),
+            ("today", "2026-11-23T00:00:00Z"),
+            (" yesterday ", "2026-11-22T00:00:00Z"),
+            ("Yesterday 17:30", "2026-11-22T17:30:00Z"),
+            ("yesterday at 17:30", "2026-11-22T17:30:00Z"),
+            ("09:04", "2026-11-23T09:04:00Z"),
+            ("tuesday", "2026-11-17T00:00:00Z"),
+            ("last tuesday", "2026-11-17T00:00:00Z"),
+            ("Tue 14:00", "2026-11-17T14:00:00Z"),
+            ("tuesday 14:00", "2026-11-17T14:00:00Z"),
+            // It is one: the time has come, or has not.
+            ("monday", "2026-11-23T00:00:00Z"),
+            ("monday 09:05", "2026-11-23T09:05:00Z"),
+            ("monday 09:06", "2026-11-16T09:06:00Z"),
+            ("last monday", "2026-11-16T00:00:00Z"),
+            ("last monday 09:05", "2026-11-16T09:05:00Z"),
+            ("2026-08-01", "2026-08-01T00:00:00Z"),
+            ("2026-08-01 12:00", "2026-08-01T12:00:00Z"),
+            ("2026-08-01T12:00:07Z", "2026-08-01T12:00:07Z"),
+            ("2026-08-01T12:00+02:00", "2026-08-01T10:00:00Z"),
+            ("2026-08-01T12:00+02:00[+02:00]", "2026-08-01T10:00:00Z"),
+        ] {
+            let when = When::parse(text).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(when.time(&now(TimeZone::UTC)), meant.parse().unwrap(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_zone_is_meant_in_the_readers() {
+        for (text, meant) in [
+            ("today", "2026-11-22T23:00:00Z"),
+            ("10:04", "2026-11-23T09:04:00Z"),
+            ("monday 10:06", "2026-11-16T09:06:00Z"),
+            ("2026-08-01", "2026-07-31T22:00:00Z"),
+            ("2026-08-01T12:00:07Z", "2026-08-01T12:00:07Z"),
+            // By the calendar: the clock was set back in between.
+            ("1 month ago", "2026-10-23T08:05:07Z"),
+        ] {
+            let when = When::parse(text).unwrap();
+            assert_eq!(when.time(&now(zone())), meant.parse().unwrap(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_said_with_its_reason() {
+        for (text, reason) in [
+            ("", "it is empty"),
+            ("10", "a number alone may be an hour, a day or a length of time"),
+            ("tomorrow", "it is still to come"),
+            ("next tuesday", "it is still to come"),
+            ("25:00", "it is no time of day"),
+            ("last teusday", "`teusday` is no weekday"),
+            ("yesterday at noon", "`noon` is no time of day"),
+            ("tuesday 25:00", "`25:00` is no time of day"),
+            ("-2h", "a length of time has no sign: it is how long ago"),
+            (
+                "yesterday-ish",
+                "it is no date, no time of day, no weekday and no length of time",
+            ),
+            ("5 apples", "it is no date, no time of day, no weekday and no length of time"),
+        ] {
+            let error = When::parse(text).unwrap_err();
+            assert_eq!(error.reason, reason, "{text:?}");
+            let said = error.to_string();
+            assert!(
+                said.starts_with(&format!("`{text}` is not understood")) && said.contains("last tuesday"),
+                "{said}"
+            );
+        }
+        for text in ["2026-13-01", "2026-08-01T12:00[Nowhere/Here]", "2026-08-01T12:00:61Z"] {
+            assert!(When::parse(text).is_err(), "{text:?} is {:?}", When::parse(text));
+        }
+        assert_eq!(When::Ago(Duration::MAX).time(&now(TimeZone::UTC)), Timestamp::MIN);
+    }
+
+    #[test]
+    fn examples_work() {
+        for text in EXAMPLES.split(", ") {
+            assert!(When::parse(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_has_its_offset_and_is_read_again() {
+        let time: Timestamp = "2026-11-28T18:35:24.123456Z".parse().unwrap();
+        let summer: Timestamp = "2026-07-28T18:35:24Z".parse().unwrap();
+        assert_eq!(seconds(time, &TimeZone::UTC), "2026-11-28 18:35:24Z");
+        assert_eq!(seconds(time, &zone()), "2026-11-28 19:35:24+01");
+        assert_eq!(millis(time, &zone()), "2026-11-28 19:35:24.123+01");
+        assert_eq!(millis(summer, &zone()), "2026-07-28 20:35:24.000+02");
+        let half = TimeZone::fixed(Offset::from_seconds(19_800).unwrap());
+        assert_eq!(seconds(time, &half), "2026-11-29 00:05:24+05:30");
+        for zone in [zone(), half, TimeZone::UTC] {
+            let read = When::parse(&millis(time, &zone)).unwrap();
+            assert_eq!(read, When::At("2026-11-28T18:35:24.123Z".parse().unwrap()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".{0,40}") {
+            let _ = When::parse(&text).map(|when| when.time(&now(TimeZone::UTC)));
+        }
+    }
+}
