@@ -98,6 +98,9 @@ fn read(text: &str) -> Result<When, String> {
     if let Some(found) = named(&small) {
         return found;
     }
+    if small.contains(':') && small.starts_with(|first: char| first.is_ascii_digit()) {
+        return Err("it is no time of day".to_owned());
+    }
     let ago = small.strip_suffix(" ago").unwrap_or(&small).trim_end();
     if let Ok(length) = duration::parse(ago) {
         return Ok(When::Ago(length));
@@ -107,9 +110,6 @@ fn read(text: &str) -> Result<When, String> {
     }
     if let Some(span) = SpanParser::new().parse_span(ago).ok().filter(|span| !span.is_negative()) {
         return Ok(When::CalendarAgo(span.fieldwise()));
-    }
-    if time_of_day(&small).is_none() && small.contains(':') && small.starts_with(|first: char| first.is_ascii_digit()) {
-        return Err("it is no time of day".to_owned());
     }
     Err("it is no date, no time of day, no weekday and no length of time".to_owned())
 }
@@ -267,6 +267,7 @@ mod tests {
             ("tomorrow", "it is still to come"),
             ("next tuesday", "it is still to come"),
             ("25:00", "it is no time of day"),
+            ("25:00:00", "it is no time of day"),
             ("last teusday", "`teusday` is no weekday"),
             ("yesterday at noon", "`noon` is no time of day"),
             ("tuesday 25:00", "`25:00` is no time of day"),

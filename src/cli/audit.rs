@@ -35,7 +35,7 @@ pub enum AuditCommand {
 Examples:
   tidegate audit verify                                     the log of the gate configured here
   tidegate audit verify --control https://gate:7433 --key audit-key.pub --since kept.json
-                                                            that of a gate elsewhere, fetched from it
+                                                            that of a gate elsewhere
   tidegate audit verify /backup/audit --key audit-key.pub   a copy of it, anywhere
   tidegate audit verify --since last-week.json              only what came since that checkpoint
   ssh gate tidegate audit checkpoint | tidegate audit verify copy/ --key audit-key.pub --since -
