@@ -64,10 +64,7 @@ enum Refused {
     NotAllowed(&'static str),
     /// It sent more than it has a reason for.
     #[error("the target sends {what} of more than {limit} bytes on a provisioning connection: it is closed")]
-    TooLong {
-        what: &'static str,
-        limit: usize,
-    },
+    TooLong { what: &'static str, limit: usize },
     /// A length that no message has.
     #[error("the target sends what is no message of PostgreSQL's on a provisioning connection: it is closed")]
     NoMessage,

@@ -203,7 +203,11 @@ pub(super) fn compare(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Pla
             "the trigger {} on {}, made under the profile, runs with the rights of whoever writes there",
             trigger.name, trigger.table
         ),
-        by: if trigger.is_the_table_owners() { trigger.table_owner.clone() } else { trigger.maker.clone() },
+        by: if trigger.is_the_table_owners() {
+            trigger.table_owner.clone()
+        } else {
+            trigger.maker.clone()
+        },
         acts: trigger.as_table_owner || !trigger.temporary && trigger.as_maker,
     }));
     for Undo { sql, why, by, acts } in found {

@@ -749,11 +749,24 @@ fn what_sessions_of_others_made_is_not_given() {
     };
     let plan = planned(&rights, &snapshot);
     let steps = plan.steps.iter().map(|step| step.sql.as_str()).collect::<Vec<_>>().join("\n");
-    for name in ["copy", "peek", "leak", "plain", "numbers", "notes", "ON SCHEMA \"theirs\"", WRITER, "gr_"] {
+    for name in [
+        "copy",
+        "peek",
+        "leak",
+        "plain",
+        "numbers",
+        "notes",
+        "ON SCHEMA \"theirs\"",
+        WRITER,
+        "gr_",
+    ] {
         assert!(!steps.contains(name), "{name} in\n{steps}");
     }
     // What somebody else made in their schema is somebody else's.
-    assert!(steps.contains("GRANT SELECT ON TABLE \"shop\".\"orders\", \"theirs\".\"plans\""), "{steps}");
+    assert!(
+        steps.contains("GRANT SELECT ON TABLE \"shop\".\"orders\", \"theirs\".\"plans\""),
+        "{steps}"
+    );
     assert_eq!(plan.blocked, [""; 0]);
     let warnings = plan.warnings.join("\n");
     for said in [
@@ -771,7 +784,10 @@ fn what_sessions_of_others_made_is_not_given() {
     }
     snapshot.account.acts_as.push(WRITER.to_owned());
     let plan = sql(&planned(&rights, &snapshot));
-    assert!(plan.contains("REVOKE SELECT ON TABLE \"shop\".\"copy\", \"shop\".\"peek\" FROM"), "{plan}");
+    assert!(
+        plan.contains("REVOKE SELECT ON TABLE \"shop\".\"copy\", \"shop\".\"peek\" FROM"),
+        "{plan}"
+    );
 }
 
 /// Names that a session chose neither lift nor put up what stands in an apply's way.
@@ -813,8 +829,14 @@ fn nothing_is_given_beforehand_of_what_sessions_make() {
         ..Rights::default()
     };
     let plan = sql(&planned(&rights, &snapshot));
-    assert!(plan.contains("FOR ROLE \"owner\" IN SCHEMA \"shop\" GRANT SELECT ON TABLES"), "{plan}");
-    assert!(!plan.contains("FOR ROLE \"tg_orders_read-write\"") && !plan.contains("FOR ROLE \"gr_"), "{plan}");
+    assert!(
+        plan.contains("FOR ROLE \"owner\" IN SCHEMA \"shop\" GRANT SELECT ON TABLES"),
+        "{plan}"
+    );
+    assert!(
+        !plan.contains("FOR ROLE \"tg_orders_read-write\"") && !plan.contains("FOR ROLE \"gr_"),
+        "{plan}"
+    );
 }
 
 /// A trigger runs as whoever writes to its table: it goes, by what the account may do about it.
@@ -841,8 +863,13 @@ fn a_trigger_on_a_table_of_others_is_taken_away() {
         ..snapshot.clone()
     };
     let dropped = undone(&with(&snapshot, trigger.clone()));
-    assert!(dropped.contains("DROP TRIGGER IF EXISTS \"sp\"\"y\" ON shop.orders"), "{dropped}");
-    let first = planned(&Rights::default(), &with(&snapshot, trigger.clone())).first(1).join("");
+    assert!(
+        dropped.contains("DROP TRIGGER IF EXISTS \"sp\"\"y\" ON shop.orders"),
+        "{dropped}"
+    );
+    let first = planned(&Rights::default(), &with(&snapshot, trigger.clone()))
+        .first(1)
+        .join("");
     assert!(
         first.contains("the trigger sp\"y on shop.orders, made under the profile, runs with the rights of whoever writes there"),
         "{first}"
@@ -862,7 +889,10 @@ fn a_trigger_on_a_table_of_others_is_taken_away() {
         ..of_another.clone()
     };
     let said = of_another.quiet().unwrap();
-    assert!(said.starts_with("CREATE OR REPLACE FUNCTION shop.spy() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN"), "{said}");
+    assert!(
+        said.starts_with("CREATE OR REPLACE FUNCTION shop.spy() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN"),
+        "{said}"
+    );
     assert_eq!(quiet.quiet(), None);
     // Of a live grant's own it is that role's; of a temporary function, which cannot be named, the table owner's.
     let of_grant = ForeignTrigger {
@@ -870,8 +900,14 @@ fn a_trigger_on_a_table_of_others_is_taken_away() {
         ..of_another.clone()
     };
     let told = undone(&with(&snapshot, of_grant.clone()));
-    assert!(told.contains("beyond: ") && told.contains("may not act as gr_1111111111_ana; as who may: DROP FUNCTION"), "{told}");
-    let by_maker = ForeignTrigger { as_maker: true, ..of_grant };
+    assert!(
+        told.contains("beyond: ") && told.contains("may not act as gr_1111111111_ana; as who may: DROP FUNCTION"),
+        "{told}"
+    );
+    let by_maker = ForeignTrigger {
+        as_maker: true,
+        ..of_grant
+    };
     assert!(!undone(&with(&snapshot, by_maker)).contains("beyond"));
     let temporary = ForeignTrigger {
         temporary: true,
@@ -898,10 +934,17 @@ fn what_a_trigger_comes_to_is_told() {
     };
     let told = planned(&rights, &snapshot()).warnings.join("\n");
     assert!(
-        told.contains("`trigger` lets sessions put code on shop.orders: it sees whole rows and runs with the rights of whoever writes there"),
+        told.contains(
+            "`trigger` lets sessions put code on shop.orders: it sees whole rows and runs with the rights of whoever writes there"
+        ),
         "{told}"
     );
-    assert!(!planned(&select(&["shop.*"]), &snapshot()).warnings.join("\n").contains("`trigger`"));
+    assert!(
+        !planned(&select(&["shop.*"]), &snapshot())
+            .warnings
+            .join("\n")
+            .contains("`trigger`")
+    );
 }
 
 /// Whoever is to own what is made under a profile is a member of its role; whoever else is one is told.

@@ -63,7 +63,10 @@ fn first(names: &[String]) -> String {
 
 /// What `trigger` comes to: code of sessions' that runs as others.
 fn triggers(wants: &Wants<'_>) -> Option<String> {
-    let given = wants.objects.iter().filter(|(_, want)| *want.get("TRIGGER") != Choice::Nothing);
+    let given = wants
+        .objects
+        .iter()
+        .filter(|(_, want)| *want.get("TRIGGER") != Choice::Nothing);
     let tables: Vec<String> = given.map(|(table, _)| table.shown()).collect();
     (!tables.is_empty()).then(|| {
         format!(

@@ -203,9 +203,14 @@ async fn the_next_start_ends_who_came_in_past_the_gate() {
     // On record, and the former run's own session is not taken for one.
     let changes = records_of(&walls.gate, &login.grant, "role_changed");
     let intruders: Vec<_> = changes.iter().filter(|record| record["change"] == "intruder_ended").collect();
-    let [intruder] = intruders.as_slice() else { panic!("{changes:?}") };
+    let [intruder] = intruders.as_slice() else {
+        panic!("{changes:?}")
+    };
     let detail = intruder["detail"].as_str().expect("words");
-    assert!(detail.starts_with(&format!("backend {backend}, found at the gate's start")), "{detail}");
+    assert!(
+        detail.starts_with(&format!("backend {backend}, found at the gate's start")),
+        "{detail}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

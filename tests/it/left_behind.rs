@@ -157,7 +157,10 @@ async fn a_copy_of_a_masked_table_is_its_profiles_alone() {
     let (code_of_apply, said) = target(&walls, "apply");
     assert_eq!(code_of_apply, Some(0), "{said}");
     let (_, reader) = walls.session("read-only").await;
-    assert_eq!(value(&reader.client, "SELECT pan FROM cards").await.expect("a mask"), "************1111");
+    assert_eq!(
+        value(&reader.client, "SELECT pan FROM cards").await.expect("a mask"),
+        "************1111"
+    );
     let ways = ["SELECT * FROM copy", "SELECT * FROM peek", "SELECT * FROM kept"];
     for way in ways {
         assert_eq!(code(&reader.client, way).await, NO, "{way}");
@@ -165,7 +168,10 @@ async fn a_copy_of_a_masked_table_is_its_profiles_alone() {
     // Given by its maker, it is the other profile's for no longer than the grant.
     run(&writer, "GRANT SELECT ON copy, peek, kept TO \"tg_shop_read-only\"").await;
     for way in ways {
-        assert_eq!(value(&reader.client, way).await.expect("for now"), if way.contains("peek") { "4111111111111111" } else { "1" });
+        assert_eq!(
+            value(&reader.client, way).await.expect("for now"),
+            if way.contains("peek") { "4111111111111111" } else { "1" }
+        );
     }
     assert_eq!(target(&walls, "plan").0, Some(7));
     walls.revoke(&login);
@@ -178,7 +184,10 @@ async fn a_copy_of_a_masked_table_is_its_profiles_alone() {
     .await;
     // Its own profile goes on with it.
     let (_, next) = walls.session("read-write").await;
-    assert_eq!(value(&next.client, "SELECT pan FROM copy").await.expect("its profile's"), "4111111111111111");
+    assert_eq!(
+        value(&next.client, "SELECT pan FROM copy").await.expect("its profile's"),
+        "4111111111111111"
+    );
 }
 
 /// A trigger that a session put on a table of others runs as whoever writes there: not beyond the grant, and no write fails by its end.
@@ -210,7 +219,10 @@ async fn a_trigger_goes_with_the_grant_that_made_it() {
         eventually(what, async || {
             let changes = records_of(&walls.gate, &login.grant, "role_changed");
             let detail = |record: &serde_json::Value| record["detail"].as_str().is_some_and(|detail| detail.contains(what));
-            changes.iter().any(|record| record["change"] == "undone" && detail(record)).then_some(())
+            changes
+                .iter()
+                .any(|record| record["change"] == "undone" && detail(record))
+                .then_some(())
         })
         .await;
     };

@@ -127,7 +127,12 @@ impl Inner {
             Err(fault) if fault.code() == NO_DATABASE => return Ok(()),
             opened => opened?,
         };
-        for Gifts { sql, as_holder, otherwise } in gifts_of(&session, &holder.name).await? {
+        for Gifts {
+            sql,
+            as_holder,
+            otherwise,
+        } in gifts_of(&session, &holder.name).await?
+        {
             for (sql, as_holder) in [(sql, as_holder)].into_iter().chain(otherwise.map(|sql| (sql, true))) {
                 let done = if as_holder && !holder.inherited {
                     session.run(&as_member(&holder.name, &sql)).await
@@ -168,7 +173,11 @@ impl Inner {
             }
         }
         // Where its profile is gone, so is what it owns: in the account's hands, functions and views would run with that one's rights.
-        let heir = found.member_of.iter().find(|holder| self.is_profile(holder)).inspect(|heir| joined.add(heir));
+        let heir = found
+            .member_of
+            .iter()
+            .find(|holder| self.is_profile(holder))
+            .inspect(|heir| joined.add(heir));
         let (role, join, leave) = (role.quoted(), joined.join(), joined.leave());
         let reassign = heir.map(|heir| format!("REASSIGN OWNED BY {role} TO {}; ", quoted(&heir.name)));
         let reassign = reassign.unwrap_or_default();

@@ -196,7 +196,9 @@ impl Roles {
                     "somebody had logged in as a grant's role past the gate, and was ended: let the server take these roles from the gate only (pg_hba.conf)"
                 );
                 let when = if start { AT_THE_START } else { "" };
-                self.0.note(&slot, "intruder_ended", Some(format!("backend {pid}{when}"))).await;
+                self.0
+                    .note(&slot, "intruder_ended", Some(format!("backend {pid}{when}")))
+                    .await;
             }
         }
         Ok(())

@@ -209,7 +209,8 @@ async fn without_a_profile_there_is_no_heir() {
         .await;
     lent.revoke(&house);
     house.wait_for("its role is gone", GONE, "0").await;
-    let left = "SELECT (SELECT count(*) FROM pg_proc WHERE proname = 'left_behind') + (SELECT count(*) FROM pg_largeobject_metadata)";
+    let left =
+        "SELECT (SELECT count(*) FROM pg_proc WHERE proname = 'left_behind') + (SELECT count(*) FROM pg_largeobject_metadata)";
     assert_eq!(house.text(left).await, "0");
 }
 
