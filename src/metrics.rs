@@ -3,6 +3,7 @@
 //! Labels have few values by design: endings, rules, and names of the configuration; never a grant, an identity or an address.
 
 mod labels;
+mod log;
 mod process;
 mod profiles;
 mod requests;
@@ -18,31 +19,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use log::Log;
+
 use labels::{ByBoth, ByEnding, ByOutcome, ByProfile, ByRule, ByTarget};
 
 use crate::names::{ProfileName, TargetName};
 
 /// Upper bounds of the overshoot histogram, in seconds: the promise is 0.25.
 const OVERSHOOT_BOUNDS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
-
-/// What was written to the audit log since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Log {
-    /// Lines.
-    pub lines: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// System calls that wrote them.
-    pub writes: u64,
-    /// How many of these were synced to the disk.
-    pub syncs: u64,
-    /// The number of the segment being written.
-    pub segment: u64,
-    /// This start found something of the log to be missing.
-    pub gap: bool,
-    /// How long ago the last checkpoint was signed; none is due while nothing is written.
-    pub since_checkpoint: Duration,
-}
 
 /// The roles of grants at a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,37 +128,6 @@ impl Default for Counters {
 }
 
 impl Counters {
-    fn register_log(&self, registry: &mut Registry) {
-        registry.register(
-            "audit_writable",
-            "1 while the audit log can be written",
-            self.audit_good.clone(),
-        );
-        registry.register("audit_lines", "Lines written to the audit log", self.audit_lines.clone());
-        registry.register("audit_bytes", "Bytes written to the audit log", self.audit_bytes.clone());
-        registry.register("audit_writes", "Writes of the audit log", self.audit_writes.clone());
-        registry.register(
-            "audit_syncs",
-            "Writes of the audit log that were synced",
-            self.audit_syncs.clone(),
-        );
-        registry.register(
-            "audit_segment",
-            "The number of the segment being written",
-            self.audit_segment.clone(),
-        );
-        registry.register(
-            "audit_gap",
-            "1 where this start found that the audit log is shorter than, or another than, the ledger knows it",
-            self.audit_gap.clone(),
-        );
-        registry.register(
-            "audit_checkpoint_age_seconds",
-            "Since the last checkpoint was signed; none is due while nothing is written",
-            self.audit_unsigned.clone(),
-        );
-    }
-
     /// Those of the roles of grants.
     fn register_roles(&self, registry: &mut Registry) {
         registry.register("roles", "Roles of grants at the target", self.roles.clone());
@@ -292,22 +245,6 @@ impl Metrics {
     /// Whether the log can be written.
     pub fn audit(&self, good: bool) {
         self.0.audit_good.set(i64::from(good));
-    }
-
-    /// What was written to the log.
-    pub fn log(&self, log: Log) {
-        let counts = [
-            (&self.0.audit_lines, log.lines),
-            (&self.0.audit_bytes, log.bytes),
-            (&self.0.audit_writes, log.writes),
-            (&self.0.audit_syncs, log.syncs),
-        ];
-        for (counter, count) in counts {
-            counter.inner().store(count, Ordering::Relaxed);
-        }
-        self.0.audit_segment.set(i64::try_from(log.segment).unwrap_or(i64::MAX));
-        self.0.audit_gap.set(i64::from(log.gap));
-        self.0.audit_unsigned.set(log.since_checkpoint.as_secs_f64());
     }
 
     /// How many logins wait for approval.

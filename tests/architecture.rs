@@ -81,7 +81,7 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     (
         "app",
-        "causes clock folder_lock names diagnostics supervision ending identity metrics quota tls audit rails ledger strangers access frontend upstream provision session notify forward control config",
+        "causes clock folder_lock names diagnostics supervision ending identity metrics quota request tls audit rails ledger strangers access frontend upstream provision session notify forward control config",
     ),
     ("lab", "secret tls"),
     (
@@ -129,7 +129,7 @@ const LONGER: &[(&str, &str)] = &[
 const UNWATCHED: &[(&str, usize, &str)] = &[
     ("app/accept.rs", 1, "one connection; its panic is caught and on record"),
     ("app/crew.rs", 1, "for those who call it"),
-    ("app/mod.rs", 6, "each is `restarted` or `essential` where it is made"),
+    ("app/mod.rs", 8, "each is `restarted` or `essential` where it is made"),
     (
         "app/reap.rs",
         1,
@@ -141,6 +141,11 @@ const UNWATCHED: &[(&str, usize, &str)] = &[
         "the start, which is awaited; the watchdog's, whose silence ends the gate",
     ),
     ("audit/follow.rs", 1, "one answer"),
+    (
+        "provision/roles/keep.rs",
+        1,
+        "further tries to tidy up; what stays is drift, and told",
+    ),
     ("control/listen.rs", 2, "one connection each"),
     ("identity/jwks.rs", 1, "one fetch of an issuer's keys"),
     ("ledger/commit.rs", 1, "one change, which is awaited"),

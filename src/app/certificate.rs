@@ -6,13 +6,18 @@ use std::time::Duration;
 
 use crate::causes::in_one_line;
 use crate::clock::Clock;
+use crate::supervision::restarted;
 use crate::tls::ServerTlsCell;
 
 /// The time between two looks.
 const INTERVAL: Duration = Duration::from_hours(6);
 
 /// Looks for as long as the gate runs.
-pub(super) async fn renew(certificate: ServerTlsCell, clock: Clock) {
+pub(super) fn renewing(certificate: ServerTlsCell, clock: Clock) -> impl Future<Output = ()> {
+    restarted("renewing the certificate", move || renew(certificate.clone(), clock.clone()))
+}
+
+async fn renew(certificate: ServerTlsCell, clock: Clock) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         match certificate.current().renewed(clock.now()) {

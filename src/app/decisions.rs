@@ -8,9 +8,16 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::ledger::Changed;
 use crate::metrics::Metrics;
 use crate::request::{How, Outcome, Request};
+use crate::session::Shared;
+use crate::supervision::restarted;
 
-/// Counts until the ledger is gone.
-pub(super) async fn count(mut changes: broadcast::Receiver<Changed>, metrics: Metrics) {
+/// Counts for as long as the gate runs.
+pub(super) fn counting(shared: &Shared) -> impl Future<Output = ()> + use<> {
+    let (ledger, metrics) = (shared.ledger.clone(), shared.metrics.clone());
+    restarted("counting decisions", move || count(ledger.changes(), metrics.clone()))
+}
+
+async fn count(mut changes: broadcast::Receiver<Changed>, metrics: Metrics) {
     loop {
         match changes.recv().await {
             Ok(Changed::Request(request)) => {

@@ -158,11 +158,7 @@ impl Gate {
         tasks.push(tokio::spawn(checkpoints(&settings, notifier.clone())));
         tasks.push(tokio::spawn(tell(notifier.clone(), shared.ledger.clone(), changes)));
         tasks.push(tokio::spawn(without_approver(&shared, &notifier)));
-        let (ledger, metrics) = (shared.ledger.clone(), shared.metrics.clone());
-        let counting = restarted("counting decisions", move || {
-            decisions::count(ledger.changes(), metrics.clone())
-        });
-        tasks.push(tokio::spawn(counting));
+        tasks.push(tokio::spawn(decisions::counting(&shared)));
         let refusals = shared.refusals.clone();
         tasks.push(tokio::spawn(restarted("counting refusals", move || refusals.clone().run())));
         let mut gate = Self {
@@ -245,10 +241,7 @@ impl Gate {
         let of_roles = Arc::clone(shared);
         let roles = restarted("the look at the roles of grants", move || roles::watch(Arc::clone(&of_roles)));
         let overdue = overdue::watch(Arc::clone(shared), supervisor.clone());
-        let (certificate, clock) = (self.builder.tls.clone(), shared.clock.clone());
-        let renewing = restarted("renewing the certificate", move || {
-            certificate::renew(certificate.clone(), clock.clone())
-        });
+        let renewing = certificate::renewing(self.builder.tls.clone(), shared.clock.clone());
         self.tasks.extend(
             self.crew
                 .spawn(supervisor.essential("the session threads", self.vitals.beat())),

@@ -137,8 +137,7 @@ impl ApiError {
     /// After how many seconds trying again makes sense, where it does.
     fn retry_after(&self) -> Option<u32> {
         match self {
-            // The limit counts what came within a minute.
-            Self::Access(AccessError::TooMany { .. }) => Some(60),
+            Self::Access(AccessError::TooMany { .. }) => Some(60), // The limit is one of a minute.
             Self::Busy | Self::HoldsTooMany { .. } => Some(5),
             _ => None,
         }
@@ -165,18 +164,12 @@ impl ApiError {
                 "No such user",
                 some("`tidegate user list` shows those there are"),
             ),
-            Self::Busy | Self::HoldsTooMany { .. } => self.too_much(),
+            Self::Busy | Self::HoldsTooMany { .. } | Self::Stopping => self.too_much(),
             Self::NotReloaded(_) => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "not-reloaded",
                 "Configuration refused",
                 some("mend what is named, try it with `tidegate check`, and reload again"),
-            ),
-            Self::Stopping => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "stopping",
-                "Shutting down",
-                some("start the gate again: it reads its configuration then"),
             ),
             Self::IssuersName { .. } => (
                 StatusCode::CONFLICT,
@@ -227,6 +220,12 @@ impl ApiError {
                 "holds-too-many",
                 "Too many answers held open",
                 some("close one, or wait until one ends"),
+            ),
+            Self::Stopping => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "stopping",
+                "Shutting down",
+                some("start it again"),
             ),
             _ => (
                 StatusCode::SERVICE_UNAVAILABLE,
