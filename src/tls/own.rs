@@ -17,7 +17,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use super::{TlsError, anchor, read, read_certificates};
+use super::{Fingerprint, TlsError, anchor, read, read_certificates};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// How long the CA is good for: ten years, after which it has to be trusted anew.
@@ -66,8 +66,8 @@ impl Files {
     fn make(&self, names: &[String], now: Timestamp) -> Result<(), TlsError> {
         let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let ca_pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let ca = ca_parameters(now).self_signed(&ca_pair)?;
-        let leaf = parameters(names, now)?.signed_by(&pair, &Issuer::new(ca_parameters(now), &ca_pair))?;
+        let ca = ca_parameters(&ca_pair, now).self_signed(&ca_pair)?;
+        let leaf = parameters(names, now)?.signed_by(&pair, &Issuer::new(ca_parameters(&ca_pair, now), &ca_pair))?;
         // The certificate last: when all are there, all are whole and go together.
         write(&self.ca_key, Zeroizing::new(ca_pair.serialize_pem()).as_bytes(), 0o600)?;
         write(&self.key, Zeroizing::new(pair.serialize_pem()).as_bytes(), 0o600)?;
@@ -77,7 +77,7 @@ impl Files {
     /// With the same keys, so that one file is written.
     fn renew(&self, ca: &CertificateDer<'_>, names: &[String], now: Timestamp) -> Result<(), TlsError> {
         let (pair, ca_pair) = (key_pair(&self.key)?, key_pair(&self.ca_key)?);
-        let leaf = parameters(names, now)?.signed_by(&pair, &Issuer::new(ca_parameters(now), &ca_pair))?;
+        let leaf = parameters(names, now)?.signed_by(&pair, &Issuer::new(ca_parameters(&ca_pair, now), &ca_pair))?;
         write(&self.cert, format!("{}{}", leaf.pem(), anchor::pem(ca)).as_bytes(), 0o644)
     }
 }
@@ -99,10 +99,13 @@ fn key_pair(path: &Path) -> Result<KeyPair, TlsError> {
     KeyPair::from_pem(text).map_err(|_| TlsError::NoKey { path: path.to_owned() })
 }
 
-fn ca_parameters(now: Timestamp) -> CertificateParams {
+/// Each key has a name of its own: where two CAs have one name, OpenSSL may take the wrong one for an issuer.
+fn ca_parameters(pair: &KeyPair, now: Timestamp) -> CertificateParams {
+    let key = Fingerprint::of(pair.public_key_raw()).to_string();
+    let name = format!("tidegate CA {}", key.get(..16).unwrap_or_default());
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = rcgen::DistinguishedName::new();
-    parameters.distinguished_name.push(DnType::CommonName, "tidegate CA");
+    parameters.distinguished_name.push(DnType::CommonName, name);
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     for_days(&mut parameters, now, CA_DAYS);

@@ -138,11 +138,11 @@ async fn what_exec_starts_verifies_the_gate() {
     assert_eq!(output.stdout, b"verify-full\n", "{output:?}");
     assert!(text(&output).contains("certificate verify failed"), "{output:?}");
 
-    // Node.js reads one file: it gets both.
+    // Node.js reads one file: it gets both, the other's of two certificates.
     let both = r#"grep -c BEGIN "$NODE_EXTRA_CA_CERTS""#;
     let mut command = ana.command(&[&exec[..], &[both]].concat());
     let output = command.env("NODE_EXTRA_CA_CERTS", &own).output().expect("exec ends");
-    assert_eq!(output.stdout, b"2\n", "{output:?}");
+    assert_eq!(output.stdout, b"3\n", "{output:?}");
 }
 
 fn text(output: &Output) -> String {

@@ -144,11 +144,11 @@ async fn whoever_tells_the_gate_to_reload_is_told_what_came_of_it() {
     );
     let file = gate.config_file();
     let before = fs::read_to_string(&file).expect("the configuration");
-    fs::write(&file, format!("{before}\n[limits]\nconections = 5\n")).expect("written");
+    fs::write(&file, format!("{before}\n[tls]\ncert = \"nowhere\"\nkey = \"nowhere\"\n")).expect("written");
     let refused = gate.command(&["reload"]).expect("the command");
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success(), "{said}");
-    for words in ["limits.conections", "the old one stays in force", "tidegate check"] {
+    for words in ["tls.cert", "the old one stays in force", "tidegate check"] {
         assert!(said.contains(words), "no {words:?} in {said}");
     }
     let records = records_of(&gate, "reloaded");
