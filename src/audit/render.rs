@@ -17,7 +17,8 @@ use super::encode::Harmless;
 use super::event::{Event, TransactionChanged, Who};
 use super::reading::Readings;
 use super::record::Record;
-use crate::{times, visible};
+use crate::times;
+use crate::visible;
 use statement::{outcome_text, statement_text, transaction_text};
 
 /// A short text is cut after this many characters.

@@ -19,7 +19,8 @@ use super::reading::{Class, Reading, Readings, Table, Unparsed};
 use super::record::Record;
 use super::render;
 use super::undone::Undone;
-use crate::{times, visible};
+use crate::times;
+use crate::visible;
 
 /// Words for a statement that nobody knows the end of.
 pub const OUTCOME_UNKNOWN: &str = "outcome unknown";

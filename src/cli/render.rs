@@ -20,8 +20,9 @@ use crate::control::model::{Effect, GrantView, Issued};
 use crate::duration;
 use crate::grant::Grant;
 use crate::session::SessionView;
+use crate::times;
+use crate::visible;
 pub(super) use crate::visible::visible;
-use crate::{times, visible};
 
 /// Writes what a command says; a reader that has gone away (`| head`) is no error.
 pub(super) fn print(text: &str) -> io::Result<()> {
