@@ -139,7 +139,13 @@ enum Kept {
     /// How many records, and how many there are; errors between them.
     Newest(u32, u32, VecDeque<Item>),
     /// Of which kind and how many; the statement that was found last, whose outcome is next.
-    Largest(SortKey, Option<EventName>, u32, Option<Record>, BinaryHeap<Reverse<Measured>>),
+    Largest(
+        SortKey,
+        Option<EventName>,
+        u32,
+        Option<Box<Record>>,
+        BinaryHeap<Reverse<Measured>>,
+    ),
 }
 
 /// Records that are sorted by one measure. The smallest, and of equal ones the latest, is the least.
@@ -195,11 +201,12 @@ impl Gather {
             }
             Kept::Largest(key, _, most, statement, heap) => match item {
                 Err(error) => ready.push_back(Err(error)),
-                Ok(record) if matches!(record.event, Event::Statement(_)) => *statement = Some(record),
+                Ok(record) if matches!(record.event, Event::Statement(_)) => *statement = Some(Box::new(record)),
                 Ok(record) => {
                     let Some(measure) = measure(*key, &record.event) else { return };
                     let of = |statement: &Record| statement_of(&statement.event) == statement_of(&record.event);
-                    let mut records: Vec<_> = statement.take().into_iter().filter(of).collect();
+                    let before = statement.take().map(|statement| *statement);
+                    let mut records: Vec<_> = before.into_iter().filter(of).collect();
                     let rank = (measure, Reverse(record.seq));
                     records.push(record);
                     self.bytes += records.iter().map(weight).sum::<usize>();

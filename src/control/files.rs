@@ -27,6 +27,8 @@ use crate::policy::Action;
 
 /// As much is read and sent at once. Bytes.
 const PIECE: usize = 128 << 10;
+/// Two empty blocks are the end of an archive.
+const END: [u8; 1024] = [0; 1024];
 /// Why an answer is broken off.
 const ANEW: &str = "whether you may read the log is to be settled anew";
 /// Files in a tar archive are filled up to a multiple of this. Bytes.
@@ -125,8 +127,7 @@ impl Archive {
         if std::mem::replace(&mut self.ended, true) {
             return Ok(None);
         }
-        // Two empty blocks are the end of an archive.
-        Ok(Some(Bytes::from_static(&[0; 2 * BLOCK as usize])))
+        Ok(Some(Bytes::from_static(&END)))
     }
 }
 

@@ -132,7 +132,6 @@ impl Selector {
     }
 
     /// Looks at the next record; `give` gets what is wanted now: nothing, the record, or a statement with its outcome.
-    #[expect(clippy::too_many_lines, reason = "one arm for each kind of record")]
     pub fn offer(&mut self, record: Record, mut give: impl FnMut(Record)) {
         self.know(&record.event);
         if !self.is_of_wanted(&record.event) {

@@ -95,11 +95,15 @@ impl Verdict {
 pub(super) fn judge(skipped: &[Segment], heard: &[Testimony], expected: &Expected) -> Verdict {
     let spoken = heard.iter().find(|segment| segment.began.is_some()).or(heard.first());
     let first = spoken.map_or(0, |first| first.start.seq + 1);
+    let log = heard
+        .iter()
+        .find_map(|segment| segment.began.as_ref())
+        .map(|began| &began.log);
+    // What is older than the checkpoint for which segments were skipped is in those, if it is of this log.
+    let comparable = |kept: &Checkpoint| skipped.is_empty() || kept.covers >= first || log.is_some_and(|log| *log != kept.log);
+    let checkpoints = || expected.checkpoints().filter(|(_, kept)| comparable(kept));
     let mut verdict = Verdict {
-        log: heard
-            .iter()
-            .find_map(|segment| segment.began.as_ref())
-            .map(|began| began.log.clone()),
+        log: log.cloned(),
         segments: heard.len(),
         lines: heard.iter().map(|segment| segment.lines).sum(),
         bytes: heard.iter().map(|segment| segment.bytes).sum(),
@@ -109,9 +113,8 @@ pub(super) fn judge(skipped: &[Segment], heard: &[Testimony], expected: &Expecte
         proven: 0,
         keys: Vec::new(),
         key_given: expected.key.is_some(),
-        held_to: expected.checkpoints().map(|(_, kept)| kept.covers).max(),
-        held_against: expected
-            .checkpoints()
+        held_to: checkpoints().map(|(_, kept)| kept.covers).max(),
+        held_against: checkpoints()
             .map(|(source, kept)| Held {
                 source,
                 covers: kept.covers,
@@ -124,9 +127,7 @@ pub(super) fn judge(skipped: &[Segment], heard: &[Testimony], expected: &Expecte
     let broken = chain(heard, &mut trust).err();
     verdict.proven = trust.proven;
     verdict.keys = trust.signed_by.iter().map(PublicKey::id).collect();
-    let missed = expected
-        .checkpoints()
-        .find_map(|(source, kept)| missed(heard, source, kept, &verdict));
+    let missed = checkpoints().find_map(|(source, kept)| missed(heard, source, kept, &verdict));
     let flaw = broken
         .or_else(|| (verdict.lines == 0).then(|| missed.clone().unwrap_or(Flaw::Empty)))
         .or_else(|| trust.flaw())

@@ -326,6 +326,20 @@ fn a_checkpoint_kept_elsewhere_spares_what_is_before_it() {
     let verdict = verify_folder(dir.path(), &expected, |_| ()).unwrap();
     assert_eq!(verdict.segments, 1);
     assert!(verdict.is_whole() && verdict.first > 1);
+    // A ledger that was told of the log a while ago covers lines that are spared: it says nothing then, and is not named.
+    let early = log.segments[0].iter().find_map(|line| Kept::parse(line).ok()).unwrap();
+    let expected = Expected {
+        ledger: Some(early),
+        ..expected
+    };
+    let verdict = verify_folder(dir.path(), &expected, |_| ()).unwrap();
+    assert_eq!(verdict.flaw, None);
+    let sources: Vec<_> = verdict.held_against.iter().map(|held| held.source).collect();
+    assert_eq!(sources, [CheckpointSource::Given]);
+    // All of it is held against the ledger, too.
+    let all = Expected { skip: false, ..expected };
+    let verdict = verify_folder(dir.path(), &all, |_| ()).unwrap();
+    assert_eq!((verdict.flaw, verdict.held_against.len()), (None, 2));
 }
 
 mod forged;

@@ -90,15 +90,15 @@ fn unpack(archive: impl Read, dir: &Path) -> anyhow::Result<Option<Kept>> {
 
 /// Pieces as they come, to be read one behind the other.
 struct Pieces {
-    pieces: Receiver<Vec<u8>>,
+    coming: Receiver<Vec<u8>>,
     piece: Vec<u8>,
     at: usize,
 }
 
 impl Pieces {
-    fn new(pieces: Receiver<Vec<u8>>) -> Self {
+    fn new(coming: Receiver<Vec<u8>>) -> Self {
         Self {
-            pieces,
+            coming,
             piece: Vec::new(),
             at: 0,
         }
@@ -109,7 +109,7 @@ impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at >= self.piece.len() {
             // Nobody sends any more: that is the end, or the answer broke off, which its sender tells.
-            let Ok(piece) = self.pieces.recv() else { return Ok(0) };
+            let Ok(piece) = self.coming.recv() else { return Ok(0) };
             (self.piece, self.at) = (piece, 0);
         }
         let read = self.piece.get(self.at..).unwrap_or_default().read(buffer)?;

@@ -104,7 +104,7 @@ mod tests {
                 .head
                 .iter()
                 .enumerate()
-                .filter(|(_, name)| matches!(**name, "grant" | "session"))
+                .filter(|(_, name)| matches!(**name, "grant" | "session" | "wanted"))
             {
                 for row in &table.rows {
                     assert!(text.contains(&row.cells[place]), "{} {name}: {:?}", table.name, row.cells);

@@ -143,7 +143,7 @@ counted apart.")]
         table: Table,
         /// Which statements.
         #[command(flatten)]
-        which: Scope,
+        which: Box<Scope>,
         /// Only commands of this class
         #[arg(long, value_name = "CLASS", value_parser = classes())]
         class: Option<Class>,

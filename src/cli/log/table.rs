@@ -42,6 +42,7 @@ pub(super) const HEADER: [&str; 23] = [
 ];
 
 /// A record's cells; times are in UTC.
+#[expect(clippy::too_many_lines, reason = "one line for each column")]
 pub(super) fn cells(record: &Record, readings: &mut Readings) -> [String; 23] {
     let event = &record.event;
     let text = |thing: Option<String>| thing.unwrap_or_default();

@@ -14,8 +14,8 @@ impl Table {
 /// Ids are whole and stay; what says who, where and what is cut at most; the others go, those with the highest number first.
 fn column(name: &'static str) -> Column {
     match name {
-        "grant" | "session" | "role" | "rule" | "count" | "state" | "ending" | "control" => whole(name),
-        "identity" | "name given" | "what" | "wanted" | "why" => cut(name, 12),
+        "grant" | "session" | "role" | "wanted" | "rule" | "count" | "state" | "ending" | "control" => whole(name),
+        "identity" | "name given" | "what" | "why" => cut(name, 12),
         "target" | "reviewed by" | "detail" | "asks" | "shown here" | "not shown here" | "found" => cut(name, 10),
         "reason" => cut_or_less(name, 12, 1),
         "profile" => less(name, 2),
