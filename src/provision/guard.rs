@@ -275,7 +275,7 @@ mod tests {
             asked.pass(&bytes).unwrap();
         }
         // Settings are kept, so they are counted whatever is asked.
-        let told = message(b'S', &[b'x'; 60_000]);
+        let told = message(b'S', &vec![b'x'; 60_000]);
         for _ in 0..17 {
             asked.ask();
             asked.pass(&told).unwrap();

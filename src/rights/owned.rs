@@ -33,6 +33,7 @@ pub struct GivenAway {
 }
 
 /// A trigger on somebody else's table that runs a function of a profile's.
+#[expect(clippy::struct_excessive_bools, reason = "a row of the catalogue, not a state")]
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ForeignTrigger {
     /// The profile's role.

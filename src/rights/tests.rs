@@ -839,91 +839,91 @@ fn nothing_is_given_beforehand_of_what_sessions_make() {
     );
 }
 
-/// A trigger runs as whoever writes to its table: it goes, by what the account may do about it.
-#[test]
-fn a_trigger_on_a_table_of_others_is_taken_away() {
-    let owner = "tg_orders_read-only".to_owned();
+/// What is to be done about a trigger of the profile's on a table of others.
+fn about(trigger: &ForeignTrigger) -> Plan {
     let mut snapshot = snapshot();
     profile_there(&mut snapshot, true);
-    let trigger = ForeignTrigger {
-        maker: owner.clone(),
-        owner: owner.clone(),
+    snapshot.foreign_triggers = vec![trigger.clone()];
+    planned(&Rights::default(), &snapshot)
+}
+
+/// On a table of somebody's whom the account may not act as.
+fn trigger_of_another() -> ForeignTrigger {
+    ForeignTrigger {
+        owner: "tg_orders_read-only".to_owned(),
+        maker: "tg_orders_read-only".to_owned(),
         as_maker: false,
         name: "sp\"y".to_owned(),
         table: "shop.orders".to_owned(),
-        table_owner: "owner".to_owned(),
-        as_table_owner: true,
+        table_owner: "stranger".to_owned(),
+        as_table_owner: false,
         function: "shop.spy()".to_owned(),
         temporary: false,
         is_quiet: false,
+    }
+}
+
+/// A trigger runs as whoever writes to its table: it goes, by what the account may do about it.
+#[test]
+fn a_trigger_on_a_table_of_others_is_taken_away() {
+    let trigger = ForeignTrigger {
+        as_table_owner: true,
+        ..trigger_of_another()
     };
-    let undone = |snapshot: &Snapshot| sql(&planned(&Rights::default(), snapshot));
-    let with = |snapshot: &Snapshot, trigger: ForeignTrigger| Snapshot {
-        foreign_triggers: vec![trigger],
-        ..snapshot.clone()
-    };
-    let dropped = undone(&with(&snapshot, trigger.clone()));
-    assert!(
-        dropped.contains("DROP TRIGGER IF EXISTS \"sp\"\"y\" ON shop.orders"),
-        "{dropped}"
-    );
-    let first = planned(&Rights::default(), &with(&snapshot, trigger.clone()))
-        .first(1)
-        .join("");
-    assert!(
-        first.contains("the trigger sp\"y on shop.orders, made under the profile, runs with the rights of whoever writes there"),
-        "{first}"
-    );
+    let first = about(&trigger).first(1).join("");
+    for said in [
+        "DROP TRIGGER IF EXISTS \"sp\"\"y\" ON shop.orders",
+        "the trigger sp\"y on shop.orders, made under the profile, runs with the rights of whoever writes there",
+    ] {
+        assert!(first.contains(said), "{said} not in {first}");
+    }
     // Who is not the table's owner takes the function, which is the profile's.
-    let of_another = ForeignTrigger {
-        table_owner: "stranger".to_owned(),
-        as_table_owner: false,
-        ..trigger
-    };
-    let with_function = undone(&with(&snapshot, of_another.clone()));
-    let as_role = as_member(&owner, "DROP FUNCTION IF EXISTS shop.spy() CASCADE");
+    let with_function = sql(&about(&trigger_of_another()));
+    let as_role = as_member("tg_orders_read-only", "DROP FUNCTION IF EXISTS shop.spy() CASCADE");
     assert!(with_function.contains(&as_role), "{with_function}");
     // While the table is in use, it does nothing.
-    let quiet = ForeignTrigger {
-        is_quiet: true,
-        ..of_another.clone()
-    };
-    let said = of_another.quiet().unwrap();
+    let said = trigger_of_another().quiet().unwrap();
     assert!(
         said.starts_with("CREATE OR REPLACE FUNCTION shop.spy() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN"),
         "{said}"
     );
+    let quiet = ForeignTrigger {
+        is_quiet: true,
+        ..trigger_of_another()
+    };
     assert_eq!(quiet.quiet(), None);
-    // Of a live grant's own it is that role's; of a temporary function, which cannot be named, the table owner's.
+}
+
+#[test]
+fn a_trigger_is_for_who_may_take_it_away() {
+    // Of a live grant's own it is that role; of a temporary function, which cannot be named, the table's owner.
     let of_grant = ForeignTrigger {
         maker: "gr_1111111111_ana".to_owned(),
-        ..of_another.clone()
+        ..trigger_of_another()
     };
-    let told = undone(&with(&snapshot, of_grant.clone()));
+    let told = about(&of_grant).beyond.join("\n");
     assert!(
-        told.contains("beyond: ") && told.contains("may not act as gr_1111111111_ana; as who may: DROP FUNCTION"),
+        told.contains("may not act as gr_1111111111_ana; as who may: DROP FUNCTION"),
         "{told}"
     );
     let by_maker = ForeignTrigger {
         as_maker: true,
         ..of_grant
     };
-    assert!(!undone(&with(&snapshot, by_maker)).contains("beyond"));
+    assert_eq!(about(&by_maker).beyond, [""; 0]);
     let temporary = ForeignTrigger {
         temporary: true,
         as_maker: true,
-        ..of_another.clone()
+        ..trigger_of_another()
     };
-    let told = undone(&with(&snapshot, temporary));
+    let told = about(&temporary).beyond.join("\n");
     assert!(told.contains("may not act as stranger; as who may: DROP TRIGGER"), "{told}");
     // Another profile's is in the other's plan.
     let others = ForeignTrigger {
         owner: WRITER.to_owned(),
-        ..of_another
+        ..trigger_of_another()
     };
-    assert!(!undone(&with(&snapshot, others)).contains("DROP"));
-    snapshot.foreign_triggers.clear();
-    assert!(!undone(&snapshot).contains("DROP"));
+    assert!(!sql(&about(&others)).contains("DROP"));
 }
 
 #[test]

@@ -209,9 +209,9 @@ async fn without_a_profile_there_is_no_heir() {
         .await;
     lent.revoke(&house);
     house.wait_for("its role is gone", GONE, "0").await;
-    let left =
+    let remains =
         "SELECT (SELECT count(*) FROM pg_proc WHERE proname = 'left_behind') + (SELECT count(*) FROM pg_largeobject_metadata)";
-    assert_eq!(house.text(left).await, "0");
+    assert_eq!(house.text(remains).await, "0");
 }
 
 /// A reload can change which profile is the narrowest, or the account: what is made anew has one profile, and whoever is in stays.
