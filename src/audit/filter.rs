@@ -212,12 +212,12 @@ impl Filter {
 
     /// Whether a condition is set that only a statement can meet.
     fn asks_for_statement(&self) -> bool {
-        self.kind.is_some() || self.table.is_some() || self.asks_for_commands()
+        self.kind.is_some() || self.asks_for_commands()
     }
 
     /// Whether a condition is set that a statement may meet by its outcome's command tags, where its text does not.
     fn asks_for_commands(&self) -> bool {
-        self.class.is_some() || self.unread
+        self.class.is_some() || self.table.is_some() || self.unread
     }
 
     fn asks_for_measures(&self) -> bool {
@@ -252,8 +252,7 @@ impl Filter {
         };
         fits(self.kind.as_ref(), statement.map(|statement| &statement.kind))
             && self.text.as_ref().is_none_or(|text| contains_text(&record.event, text))
-            && ((self.table.is_none() && !self.asks_for_commands())
-                || statement.is_some_and(|statement| self.has_reading(statement, outcome, readings)))
+            && (!self.asks_for_commands() || statement.is_some_and(|statement| self.has_reading(statement, outcome, readings)))
     }
 
     fn has_reading(&self, statement: &Statement<'_>, outcome: Option<&Outcome<'_>>, readings: &mut Readings) -> bool {
