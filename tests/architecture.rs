@@ -141,11 +141,6 @@ const UNWATCHED: &[(&str, usize, &str)] = &[
         "the start, which is awaited; the watchdog's, whose silence ends the gate",
     ),
     ("audit/follow.rs", 1, "one answer"),
-    (
-        "provision/roles/keep.rs",
-        1,
-        "further tries to tidy up; what stays is drift, and told",
-    ),
     ("control/listen.rs", 2, "one connection each"),
     ("identity/jwks.rs", 1, "one fetch of an issuer's keys"),
     ("ledger/commit.rs", 1, "one change, which is awaited"),

@@ -147,17 +147,22 @@ impl Roles {
         if !self.undo(slot, &role).await {
             return;
         }
-        let (roles, slot) = (self.clone(), Arc::clone(slot));
-        self.0.runtime.spawn(async move {
-            let mut pause = AGAIN;
-            for _ in 0..TRIES {
-                tokio::time::sleep(pause).await;
-                if !roles.undo(&slot, &role).await {
-                    return;
-                }
-                pause = (pause * 2).min(LONGEST);
+        let (roles, slot, role) = (self.clone(), Arc::clone(slot), Arc::new(role));
+        self.0.runtime.spawn(restarted("what sessions left others", move || {
+            let (roles, slot, role) = (roles.clone(), Arc::clone(&slot), Arc::clone(&role));
+            async move { roles.tidy_later(&slot, &role).await }
+        }));
+    }
+
+    async fn tidy_later(&self, slot: &Slot, role: &Role) {
+        let mut pause = AGAIN;
+        for _ in 0..TRIES {
+            tokio::time::sleep(pause).await;
+            if !self.undo(slot, role).await {
+                return;
             }
-        });
+            pause = (pause * 2).min(LONGEST);
+        }
     }
 
     /// The same, once; true where it can help to try it again.
