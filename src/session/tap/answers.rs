@@ -74,7 +74,9 @@ impl Tap {
         let tag = piece.tag;
         let body = self.from_target.add(piece, MOST_ANSWER)?;
         // Whatever follows a last word shows that it was none.
-        self.last_word = (tag == b'E').then(|| LastWord::of_error(body, self.settings.encoding())).flatten();
+        self.last_word = (tag == b'E')
+            .then(|| LastWord::of_error(body, self.settings.encoding()))
+            .flatten();
         let Self {
             book,
             outcomes,

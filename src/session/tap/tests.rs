@@ -482,7 +482,10 @@ fn what_failed_has_the_next_number_and_no_intent_that_waits() {
     let one = tap.outcomes.size() - before;
     tap.failed.clear();
     tap.not_forwarded(tap.clock.moment());
-    assert!(tap.outcomes.size() - before > 2 * one, "the second would have told of the Bind, too");
+    assert!(
+        tap.outcomes.size() - before > 2 * one,
+        "the second would have told of the Bind, too"
+    );
     tap.written();
     assert_eq!((tap.written, tap.failed.len()), (3, 0));
 }
@@ -491,7 +494,11 @@ fn what_failed_has_the_next_number_and_no_intent_that_waits() {
 #[test]
 fn a_last_word_is_one_that_ends_the_session() {
     let mut tap = tap();
-    let said = |tap: &Tap| tap.last_word.as_ref().map(|last| (last.fatal, last.sqlstate.clone(), last.message.clone()));
+    let said = |tap: &Tap| {
+        tap.last_word
+            .as_ref()
+            .map(|last| (last.fatal, last.sqlstate.clone(), last.message.clone()))
+    };
     hear(&mut tap, b'N', b"SWARNUNG\0VWARNING\0C57P02\0Mcrash of another\0\0");
     assert_eq!(said(&tap), Some((false, "57P02".to_owned(), "crash of another".to_owned())));
     // Whoever raises a warning like it goes on after it.
