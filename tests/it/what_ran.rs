@@ -420,7 +420,10 @@ async fn texts_are_on_record_as_they_were_typed() {
             json!({"text": "表"}),
         ]
     );
-    assert_eq!(found(&gate, &["--text", "€", "--kind", "query"]).len(), 2);
+    assert_eq!(
+        found(&gate, &["--text", "€", "--kind", "query", "--event", "statement"]).len(),
+        2
+    );
     // What is no text in the session's encoding is no text to the server either.
     let escaped: Vec<_> = all.iter().filter(|statement| statement["sql"]["escaped"] == 1).collect();
     let refused = eventually("they have their outcomes", async || {
