@@ -40,6 +40,7 @@ pub(super) const HEADER: [&str; 23] = [
 ];
 
 /// A record's cells.
+#[expect(clippy::too_many_lines, reason = "one cell after the other")]
 pub(super) fn cells(record: &Record, readings: &mut Readings) -> [String; 23] {
     let event = &record.event;
     let text = |thing: Option<String>| thing.unwrap_or_default();
