@@ -69,7 +69,7 @@ async fn look(shared: &Shared) -> bool {
         match roles.reap(|grant| shared.ledger.watch(grant), &held, false).await {
             Ok(reaped) => suspects |= reaped.suspects > 0,
             Err(fault) => {
-                tracing::warn!(target_name = %target, error = %in_one_line(&fault), "the roles of grants cannot be looked at")
+                tracing::warn!(target_name = %target, error = %in_one_line(&fault), "the roles of grants cannot be looked at");
             }
         }
     }

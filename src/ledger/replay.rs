@@ -104,7 +104,7 @@ impl LastWords {
                 Err(error @ ReadError::Io { .. }) => return Err(unreadable(error)),
                 // The start of the log has told of it and begun a new segment; the store has been told first of what was taken.
                 Err(error) => {
-                    tracing::error!(error = %in_one_line(&error), "a record newer than the store cannot be read: a change in it is not seen")
+                    tracing::error!(error = %in_one_line(&error), "a record newer than the store cannot be read: a change in it is not seen");
                 }
             }
         }

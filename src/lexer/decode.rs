@@ -72,7 +72,7 @@ impl Encoding {
                     .for_each(|run| match std::str::from_utf8(run) {
                         Ok(text) if text.is_ascii() => decoding.text.push_str(text),
                         _ => decoding.escape(run),
-                    })
+                    });
             }
         }
         Decoded {

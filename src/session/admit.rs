@@ -154,7 +154,6 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
             denied: ending.into(),
         });
     }
-    let application = started.application;
     Ok(Connection {
         _arriving: arriving,
         welcomed: pass.welcomed,
@@ -163,7 +162,7 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
         client,
         version: startup.version(),
         opened,
-        application,
+        application: started.application,
         since,
         failed_before,
         note: pass.note,

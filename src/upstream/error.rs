@@ -134,7 +134,7 @@ pub enum ConnectError {
         routine: Option<String>,
     },
     /// The target refused a setting that the client gave: the client gets this message as it is.
-    #[error("the server refused a startup parameter of the client")]
+    #[error("the server refused a startup parameter of the client: {message} ({code})")]
     Startup {
         /// The whole ErrorResponse.
         frame: Bytes,

@@ -378,7 +378,7 @@ async fn texts_are_on_record_as_they_were_typed() {
     let all = eventually("all are on record", async || {
         let all = records_of(&gate, &login.grant, "statement");
         let all: Vec<_> = all.into_iter().filter(|statement| statement["kind"] != "bind").collect();
-        (all.len() == 14).then_some(all)
+        (all.len() == 15).then_some(all)
     })
     .await;
     let simple: Vec<_> = all.iter().filter(|statement| statement["kind"] == "query").collect();
@@ -415,14 +415,35 @@ async fn texts_are_on_record_as_they_were_typed() {
             json!({"text": "€"}),
             json!({"text": "€"}),
             json!({"text": r"\xa4"}),
+            // It was skipped, for the text before it was refused.
+            json!({"binary": {"oid": 25, "hex": "a4"}}),
             json!({"text": "表"}),
         ]
     );
-    assert_eq!(found(&gate, &["--text", "€", "--kind", "query"]).len(), 2);
-    // What is no text in the session's encoding is no text on record.
-    let failed = records_of(&gate, &login.grant, "outcome");
-    let refused = failed.iter().filter(|outcome| outcome["sqlstate"] == "22021").count();
-    assert_eq!(refused, 2, "the Parse and the Query");
+    assert_eq!(
+        found(&gate, &["--text", "€", "--kind", "query", "--event", "statement"]).len(),
+        2
+    );
+    // What is no text in the session's encoding is no text to the server either.
+    let escaped: Vec<_> = all.iter().filter(|statement| statement["sql"]["escaped"] == 1).collect();
+    let refused = eventually("they have their outcomes", async || {
+        let outcomes = records_of(&gate, &login.grant, "outcome");
+        let of = |statement: &&&Value| {
+            outcomes.iter().any(|outcome| {
+                outcome["session"] == statement["session"]
+                    && outcome["statement"] == statement["statement"]
+                    && outcome["sqlstate"] == "22021"
+            })
+        };
+        let kinds: Vec<_> = escaped
+            .iter()
+            .filter(of)
+            .filter_map(|statement| statement["kind"].as_str())
+            .collect();
+        (kinds.len() == 2).then(|| kinds.join(" "))
+    })
+    .await;
+    assert_eq!(refused, "parse query");
 }
 
 #[tokio::test(flavor = "multi_thread")]
