@@ -3,6 +3,8 @@
 //! It decides nothing; it gives every error of the modules below its status and words. Inner errors are for the gate's own
 //! log: what an operator reads here names no file's content and no secret.
 
+mod inner;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -11,7 +13,7 @@ use super::model::Problem;
 use crate::access::AccessError;
 use crate::audit::AuditError;
 use crate::ids::SessionId;
-use crate::ledger::{LedgerError, StoreError};
+use crate::ledger::LedgerError;
 use crate::names::{IdentityName, ProfileName, TargetName};
 
 /// How to prove oneself.
@@ -165,12 +167,7 @@ impl ApiError {
                 some("`tidegate user list` shows those there are"),
             ),
             Self::Busy | Self::HoldsTooMany { .. } | Self::Stopping => self.too_much(),
-            Self::NotReloaded(_) => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "not-reloaded",
-                "Configuration refused",
-                some("mend what is named, try it with `tidegate check`, and reload again"),
-            ),
+            Self::NotReloaded(_) => inner::not_reloaded(),
             Self::IssuersName { .. } => (
                 StatusCode::CONFLICT,
                 "issuers-name",
@@ -200,8 +197,8 @@ impl ApiError {
             ),
             Self::NoSuchPath(_) => (StatusCode::NOT_FOUND, "no-such-path", "No such path", None),
             Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method", "Not with this method", None),
-            Self::Ledger(error) => ledger(error),
-            Self::Audit(error) => audit(error),
+            Self::Ledger(error) => inner::ledger(error),
+            Self::Audit(error) => inner::audit(error),
             Self::Log(_) => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "log-unreadable",
@@ -294,87 +291,7 @@ fn access(error: &AccessError) -> Class {
             "Not as things stand",
             some("`tidegate requests --all` tells how they stand; what is settled is asked for anew"),
         ),
-        AccessError::Ledger(error) => ledger(error),
-    }
-}
-
-fn ledger(error: &LedgerError) -> Class {
-    let some = |text: &str| Some(text.to_owned());
-    match error {
-        LedgerError::NoSuchGrant(_) => (
-            StatusCode::NOT_FOUND,
-            "no-such-grant",
-            "No such grant",
-            some("`tidegate grants --all` shows yours, `tidegate grant list --all` an operator those there are"),
-        ),
-        LedgerError::NoSuchRequest(_) => (
-            StatusCode::NOT_FOUND,
-            "no-such-request",
-            "No such request",
-            some("`tidegate requests` shows those there are"),
-        ),
-        LedgerError::NoSuchUser(_) => (
-            StatusCode::NOT_FOUND,
-            "no-such-user",
-            "No such user",
-            some("`tidegate user list` shows those there are"),
-        ),
-        LedgerError::UserExists(_) => (
-            StatusCode::CONFLICT,
-            "user-exists",
-            "There is one already",
-            some("`tidegate user rotate` gives it a fresh token"),
-        ),
-        LedgerError::Disabled(_) => (
-            StatusCode::CONFLICT,
-            "identity-disabled",
-            "The identity is shut out",
-            some("`tidegate user enable` lets it in again"),
-        ),
-        LedgerError::Illegal(_) => (
-            StatusCode::CONFLICT,
-            "illegal-change",
-            "Not as things stand",
-            some("`tidegate grant show` tells how they stand; what has ended is replaced by a new grant"),
-        ),
-        LedgerError::Terms(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-terms", "Not a grant", None),
-        LedgerError::Unsettled => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "unsettled",
-            "Not done: something taken away here is not durable yet",
-            some("make room for the state folder and the audit log, and try again; /readyz tells when both can be written"),
-        ),
-        LedgerError::Store(StoreError::Overtaken) => (
-            StatusCode::CONFLICT,
-            "overtaken",
-            "Not as things stand",
-            some("something was taken away here meanwhile: look at it again"),
-        ),
-        LedgerError::Audit(error) => audit(error),
-        LedgerError::Store(_) | LedgerError::Random(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "ledger-failed",
-            "Not done: the gate cannot store it",
-            some("look into the gate's own messages"),
-        ),
-    }
-}
-
-fn audit(error: &AuditError) -> Class {
-    let some = |text: &str| Some(text.to_owned());
-    match error {
-        AuditError::Key(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "key-kept",
-            "Not done: there is no new key",
-            some("see that the gate can write the folder of its key (audit.key), and try again"),
-        ),
-        _ => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not-on-record",
-            "Not done: it cannot be put on record",
-            some("make room for the audit log, or repair it, and try again"),
-        ),
+        AccessError::Ledger(error) => inner::ledger(error),
     }
 }
 

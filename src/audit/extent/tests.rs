@@ -3,10 +3,6 @@ use crate::audit::event::Outcome;
 use crate::audit::record::Record;
 use crate::audit::testing::{ended, outcome, record, statement, who};
 
-fn found(record: Record) -> Item {
-    Ok(record)
-}
-
 /// An outcome that took so long.
 fn took(seq: u64, number: u64, duration_us: u64) -> Record {
     let Event::Outcome(outcome) = outcome(&who(1, "ana"), number, None) else {
@@ -25,7 +21,9 @@ fn took(seq: u64, number: u64, duration_us: u64) -> Record {
 /// The numbers of the records that come out of a gathering.
 fn gathered(extent: Extent, filter: &Filter, records: Vec<Record>) -> Vec<u64> {
     let (mut gather, mut ready) = (extent.gather(filter).unwrap(), VecDeque::new());
-    records.into_iter().for_each(|record| gather.take(found(record), &mut ready));
+    for record in records {
+        gather.take(Ok(record), &mut ready);
+    }
     assert!(ready.is_empty());
     gather.finish(&mut ready);
     ready.into_iter().map(|item| item.unwrap().seq).collect()
@@ -91,7 +89,7 @@ fn what_is_held_back_is_bounded_and_the_rest_is_told() {
     };
     let (mut gather, mut ready) = (extent.gather(&Filter::default()).unwrap(), VecDeque::new());
     for seq in 1..=8 {
-        gather.take(found(record(seq, statement(&ana, seq, &long, &[]))), &mut ready);
+        gather.take(Ok(record(seq, statement(&ana, seq, &long, &[]))), &mut ready);
         assert!(gather.bytes <= MAX_BYTES + MAX_BYTES / 4 + RECORD_BYTES);
     }
     assert!(!gather.wants_older());

@@ -165,6 +165,7 @@ fn history(acts: &[Act]) -> Vec<Record> {
     (1..).zip(events).map(|(seq, event)| record(seq, event)).collect()
 }
 
+#[expect(clippy::too_many_lines, reason = "one line for each condition")]
 fn filter() -> impl Strategy<Value = Filter> {
     let some = |list: &'static [&'static str]| proptest::option::weighted(0.25, proptest::sample::select(list));
     let names = (
