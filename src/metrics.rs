@@ -359,6 +359,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one line for each metric")]
     fn counts_are_shown() {
         let metrics = Metrics::default();
         let target: TargetName = "orders".parse().unwrap();

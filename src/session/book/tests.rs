@@ -477,7 +477,8 @@ fn rows_of_a_portal_are_counted_with_each_execute_and_in_sum() {
 
 #[test]
 fn rows_are_those_sent_where_no_tag_counts_more() {
-    let cases: [(&[(u64, u8, &[u8])], (u64, u64)); 7] = [
+    type Piece = (u64, u8, &'static [u8]);
+    let cases: [(&[Piece], (u64, u64)); 7] = [
         (&[(899, b'E', ERROR)], (899, 899)),
         (&[(0, b'C', b"UPDATE 5\0")], (5, 0)),
         (&[(2, b'C', b"INSERT 0 2\0")], (2, 2)),
