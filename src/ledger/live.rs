@@ -3,6 +3,7 @@
 //! It does not know when something is over: whoever asks says so, and what is over never comes back.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use crate::names::IdentityName;
@@ -39,11 +40,18 @@ impl<T> Live<T> {
         self.0.values().flatten()
     }
 
-    /// Forgets what is over.
-    pub(super) fn sweep(&mut self, alive: impl Fn(&T) -> bool) {
+    /// Forgets what is over, here and among `entries`. There it stays while somebody holds it, or watches it (`is_watched`): a second entry of it
+    /// would be a second turn.
+    pub(super) fn sweep<K: Eq + Hash>(
+        &mut self,
+        entries: &mut HashMap<K, Arc<T>>,
+        alive: impl Fn(&T) -> bool,
+        is_watched: impl Fn(&T) -> bool,
+    ) {
         self.0.retain(|_, things| {
             things.retain(|thing| alive(thing));
             !things.is_empty()
         });
+        entries.retain(|_, entry| alive(entry) || Arc::strong_count(entry) > 1 || is_watched(entry));
     }
 }

@@ -318,10 +318,8 @@ impl Book {
     fn add(&mut self, grant: Grant, verifier: Option<Verifier>, now: Timestamp) {
         if self.swept_at < before(now, SWEEP) {
             self.swept_at = now;
-            self.live.sweep(|entry| entry.lives(now));
-            // One that a session, a change or a watcher holds stays: a second entry of it would be a second turn.
-            self.entries
-                .retain(|_, entry| entry.lives(now) || Arc::strong_count(entry) > 1 || entry.grant.receiver_count() > 0);
+            let is_watched = |entry: &Entry| entry.grant.receiver_count() > 0;
+            self.live.sweep(&mut self.entries, |entry| entry.lives(now), is_watched);
         }
         self.insert(Entry::new(grant, verifier, Logins::default()), now);
     }

@@ -327,10 +327,8 @@ impl Requests {
             return;
         }
         self.swept_at = now;
-        self.live.sweep(|entry| entry.pending(now));
-        // One that somebody holds or watches stays: a second entry of it would be a second turn.
-        self.entries
-            .retain(|_, entry| entry.pending(now) || Arc::strong_count(entry) > 1 || entry.request.receiver_count() > 0);
+        let is_watched = |entry: &Entry| entry.request.receiver_count() > 0;
+        self.live.sweep(&mut self.entries, |entry| entry.pending(now), is_watched);
     }
 
     fn pending(&self, filter: &RequestFilter, before: Option<i64>, limit: usize, now: Timestamp) -> Vec<RequestView> {

@@ -8,62 +8,53 @@ use super::pending::Pending;
 use super::{Book, Lookup};
 use crate::session::statement::{Portal, Prepared};
 
+/// A message that says what a name stands for from there on.
+enum Said<T> {
+    Defined(Arc<T>),
+    Closed,
+}
+
 impl Book {
     /// The statement a name stands for at this point of the client's stream.
     pub(in crate::session) fn statement(&self, name: &[u8]) -> Lookup<Prepared> {
-        let mut own_group = true;
-        for pending in self.pending.iter().rev() {
-            match pending {
-                Pending::Sync { .. } => own_group = false,
-                Pending::Parse {
-                    name: defined, prepared, ..
-                } if **defined == *name => {
-                    return if own_group {
-                        Lookup::Known(Arc::clone(prepared))
-                    } else {
-                        Lookup::Wait
-                    };
-                }
-                Pending::CloseStatement { name: closed, .. } if **closed == *name => {
-                    return if own_group { Lookup::Unknown } else { Lookup::Wait };
-                }
-                // The server skips the rest of the group.
-                Pending::Refused { .. } if own_group => return Lookup::Unknown,
-                // A simple query drops the unnamed statement, and its SQL may rename the others.
-                Pending::Query { .. } => return Lookup::Wait,
-                _ => {}
-            }
-        }
-        self.statements
-            .get(name)
-            .map_or(Lookup::Unknown, |prepared| Lookup::Known(Arc::clone(prepared)))
+        let said = |pending: &Pending| match pending {
+            Pending::Parse {
+                name: defined, prepared, ..
+            } if **defined == *name => Some(Said::Defined(Arc::clone(prepared))),
+            Pending::CloseStatement { name: closed, .. } if **closed == *name => Some(Said::Closed),
+            _ => None,
+        };
+        self.look_up(said, self.statements.get(name))
     }
 
     /// The portal a name stands for at this point of the client's stream.
     pub(in crate::session) fn portal(&self, name: &[u8]) -> Lookup<Portal> {
+        let said = |pending: &Pending| match pending {
+            Pending::Bind {
+                name: defined, portal, ..
+            } if **defined == *name => Some(Said::Defined(Arc::clone(portal))),
+            Pending::ClosePortal { name: closed, .. } if **closed == *name => Some(Said::Closed),
+            _ => None,
+        };
+        self.look_up(said, self.portals.get(name))
+    }
+
+    /// Goes back through what is not answered, to what was `settled` before it.
+    fn look_up<T>(&self, said: impl Fn(&Pending) -> Option<Said<T>>, settled: Option<&Arc<T>>) -> Lookup<T> {
         let mut own_group = true;
         for pending in self.pending.iter().rev() {
-            match pending {
-                Pending::Sync { .. } => own_group = false,
-                Pending::Bind {
-                    name: defined, portal, ..
-                } if **defined == *name => {
-                    return if own_group {
-                        Lookup::Known(Arc::clone(portal))
-                    } else {
-                        Lookup::Wait
-                    };
-                }
-                Pending::ClosePortal { name: closed, .. } if **closed == *name => {
-                    return if own_group { Lookup::Unknown } else { Lookup::Wait };
-                }
-                Pending::Refused { .. } if own_group => return Lookup::Unknown,
-                Pending::Query { .. } => return Lookup::Wait,
+            match (said(pending), pending) {
+                (Some(_), _) if !own_group => return Lookup::Wait,
+                (Some(Said::Defined(thing)), _) => return Lookup::Known(thing),
+                (Some(Said::Closed), _) => return Lookup::Unknown,
+                (None, Pending::Sync { .. }) => own_group = false,
+                // The server skips the rest of the group.
+                (None, Pending::Refused { .. }) if own_group => return Lookup::Unknown,
+                // A simple query drops the unnamed statement, and its SQL may rename the others.
+                (None, Pending::Query { .. }) => return Lookup::Wait,
                 _ => {}
             }
         }
-        self.portals
-            .get(name)
-            .map_or(Lookup::Unknown, |portal| Lookup::Known(Arc::clone(portal)))
+        settled.map_or(Lookup::Unknown, |thing| Lookup::Known(Arc::clone(thing)))
     }
 }
