@@ -126,6 +126,10 @@ impl Record {
             }
         }
         let Head { v, seq, time, chain } = serde_json::from_slice(line)?;
+        // Shown again it would be another line.
+        if time.subsec_nanosecond() % 1_000 != 0 {
+            return Err(serde_json::Error::custom("a time finer than the microseconds of a record").into());
+        }
         let event = serde_json::from_slice(line)?;
         Ok(Self {
             v,

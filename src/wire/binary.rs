@@ -148,6 +148,10 @@ fn show_array(element: u32, bytes: &[u8]) -> Option<String> {
         let _ = write!(bounds, "[{lower}:{upper}]");
         lengths.push((length, lower));
     }
+    // Empty, however long the other dimensions are (`ArrayGetNItems`, utils/adt/arrayutils.c): nothing in the message bounds them.
+    if lengths.iter().any(|(length, _)| *length == 0) {
+        return Some("{}".to_owned());
+    }
     let mut text = String::new();
     if lengths.iter().any(|(_, lower)| *lower != 1) {
         text = bounds + "=";
@@ -362,6 +366,16 @@ mod tests {
         }
         bytes.extend_from_slice(b"\0\0\0\x01a\xff\xff\xff\xff\0\0\0\x03b c");
         assert_eq!(show(1009, &bytes).unwrap(), "{a,NULL,\"b c\"}");
+    }
+
+    /// Four bytes of length cost the sender nothing; each "{}" would cost the gate three.
+    #[test]
+    fn an_array_without_elements_is_empty_however_long_it_says_it_is() {
+        let mut bytes = Vec::new();
+        for word in [2_i32, 0, 23, i32::MAX, 1, 0, 1] {
+            bytes.extend_from_slice(&word.to_be_bytes());
+        }
+        assert_eq!(show(1007, &bytes).unwrap(), "{}");
     }
 
     proptest! {
