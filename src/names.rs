@@ -145,6 +145,17 @@ name!(
     |text| plain("group", "-_.@+:/", text)
 );
 
+impl TargetName {
+    /// Returns a target and the profile it is used with as one name: `orders/read-only`, or `orders` without a profile.
+    #[must_use]
+    pub fn with(&self, profile: Option<&ProfileName>) -> String {
+        match profile {
+            Some(profile) => format!("{self}/{profile}"),
+            None => self.to_string(),
+        }
+    }
+}
+
 fn sized(what: &'static str, limit: usize, text: &str) -> Result<(), InvalidName> {
     match text.len() {
         0 => Err(InvalidName::Empty { what }),

@@ -3,6 +3,8 @@
 //! It reads no clock and no zone of a machine: both are arguments. Lengths of time are [`crate::duration`]'s; spans, dates, zones and
 //! the names of weekdays are read by jiff.
 
+mod coming;
+
 use std::time::Duration;
 
 use jiff::civil::{Date, DateTime, Time, Weekday};
@@ -12,16 +14,26 @@ use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Span, SpanFieldwise, Timestamp, ZonedDateTime};
 
 use crate::duration;
+pub use coming::Coming;
 
 /// Times that are understood, for those whose text was not.
 const EXAMPLES: &str = "2h ago, 7d, today, yesterday 17:30, 14:00, last tuesday, tuesday 14:00, 2026-08-01, 2026-08-01T12:00Z";
 
 /// A text that is no time, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not understood as a time: {reason}. Times are written like: {EXAMPLES}")]
+#[error("`{text}` is not understood as a time: {reason}. Times are written like: {examples}")]
 pub struct InvalidTime {
     text: String,
     reason: String,
+    examples: &'static str,
+}
+
+fn invalid(text: &str, reason: String, examples: &'static str) -> InvalidTime {
+    InvalidTime {
+        text: text.trim().chars().take(60).collect(),
+        reason,
+        examples,
+    }
 }
 
 /// A time as somebody wrote it: for what has happened, so that a day is the latest of its name.
@@ -48,12 +60,7 @@ pub enum When {
 impl When {
     /// Reads a time.
     pub fn parse(text: &str) -> Result<Self, InvalidTime> {
-        let text = text.trim();
-        let found = read(text);
-        found.map_err(|reason| InvalidTime {
-            text: text.chars().take(60).collect(),
-            reason,
-        })
+        read(text.trim()).map_err(|reason| invalid(text, reason, EXAMPLES))
     }
 
     /// Returns the time that is meant when it is `now`, in the zone of `now`; the earliest there is where it would be before that.
@@ -141,11 +148,8 @@ fn named(text: &str) -> Option<Result<When, String>> {
         }
         word => (false, word, rest),
     };
-    let rest = rest.trim_start().strip_prefix("at ").unwrap_or(rest).trim_start();
-    let time = match rest {
-        "" => Ok(Time::midnight()),
-        rest => time_of_day(rest).ok_or_else(|| format!("`{rest}` is no time of day")),
-    };
+    let time = day_with_time(rest);
+    let rest = rest.trim_start();
     let when = |meant: fn(Weekday, Time) -> When, day: Weekday| time.clone().map(|time| meant(day, time));
     match (word, weekday(word)) {
         ("now", _) if !last && rest.is_empty() => Some(Ok(When::Ago(Duration::ZERO))),
@@ -156,6 +160,15 @@ fn named(text: &str) -> Option<Result<When, String>> {
         (_, Some(day)) => Some(when(When::Weekday, day)),
         (_, None) if last => Some(Err(format!("`{word}` is no weekday"))),
         _ => None,
+    }
+}
+
+/// The time of day that is named after a day: midnight where there is none.
+fn day_with_time(rest: &str) -> Result<Time, String> {
+    let rest = rest.trim_start();
+    match rest.strip_prefix("at ").unwrap_or(rest).trim_start() {
+        "" => Ok(Time::midnight()),
+        rest => time_of_day(rest).ok_or_else(|| format!("`{rest}` is no time of day")),
     }
 }
 
@@ -171,7 +184,12 @@ fn weekday(word: &str) -> Option<Weekday> {
 /// A time of day, with minutes: a number alone would be an hour, and of a date and a zone nothing would be left.
 fn time_of_day(text: &str) -> Option<Time> {
     let plain = text.contains(':') && text.bytes().all(|byte| byte.is_ascii_digit() || b":.".contains(&byte));
-    text.parse().ok().filter(|_| plain)
+    let whole = if text.find(':') == Some(1) {
+        format!("0{text}")
+    } else {
+        text.to_owned()
+    };
+    whole.parse().ok().filter(|_| plain)
 }
 
 /// Writes a time to the second, with the offset of the zone: `2026-11-28 19:35:24+01`, or `Z` where it is that of UTC.
@@ -222,6 +240,7 @@ mod tests {
             ("Yesterday 17:30", "2026-11-22T17:30:00Z"),
             ("yesterday at 17:30", "2026-11-22T17:30:00Z"),
             ("09:04", "2026-11-23T09:04:00Z"),
+            ("9:04", "2026-11-23T09:04:00Z"),
             ("tuesday", "2026-11-17T00:00:00Z"),
             ("last tuesday", "2026-11-17T00:00:00Z"),
             ("Tue 14:00", "2026-11-17T14:00:00Z"),

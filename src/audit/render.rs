@@ -66,10 +66,7 @@ pub fn line(record: &Record, zone: &TimeZone) -> String {
         text,
     } = columns(record, zone);
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-    let target = record.event.target().map(|target| match record.event.profile() {
-        Some(profile) => format!("{target}/{profile}"),
-        None => target.to_string(),
-    });
+    let target = record.event.target().map(|target| target.with(record.event.profile()));
     let (identity, session, target) = (or_dash(identity), or_dash(session), or_dash(target.unwrap_or_default()));
     format!("{time}  {identity:<16}  {target:<18}  {session:<13}  {event:<15}  {text}")
         .trim_end()
@@ -127,15 +124,8 @@ fn short(event: &Event<'_>, zone: &TimeZone) -> String {
         Event::GrantChanged(event) => {
             let until = until(event.until, zone);
             let reason = event.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            let profile = event
-                .profile
-                .as_ref()
-                .map(|profile| format!(" {profile}"))
-                .unwrap_or_default();
-            format!(
-                "{} {}{profile} on {} by {}{until}{reason}",
-                event.change, event.grant, event.target, event.by
-            )
+            let place = event.target.with(event.profile.as_ref());
+            format!("{} {} {place} by {}{until}{reason}", event.change, event.grant, event.by)
         }
         Event::RoleChanged(event) => {
             let until = until(event.until, zone);
@@ -188,7 +178,7 @@ fn session(event: &Event<'_>, zone: &TimeZone) -> String {
         Event::BackendGone(event) => format!(
             "process {} on {}, {} after the order to end it",
             event.backend_pid,
-            event.who.target,
+            place(&event.who),
             span(event.overshoot_us)
         ),
         _ => String::new(),
@@ -197,8 +187,7 @@ fn session(event: &Event<'_>, zone: &TimeZone) -> String {
 
 /// Returns a session's target, with its profile if it has one.
 pub(super) fn place(who: &Who) -> String {
-    let profile = who.profile.as_ref().map(|profile| format!("/{profile}")).unwrap_or_default();
-    format!("{}{profile}", who.target)
+    who.target.with(who.profile.as_ref())
 }
 
 fn transaction_change(event: &TransactionChanged<'_>) -> String {

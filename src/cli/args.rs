@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use jiff::Timestamp;
 
+use super::complete;
 use crate::duration;
 use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, InvalidName, ProfileName, TargetName};
+use crate::times::Coming;
 
 /// What every command may end with; shown at the end of `--help`.
 const EXIT_CODES: &str = "\
@@ -25,22 +26,23 @@ Exit codes:
   5  refused: the gate or an approver does not allow it (as things stand)
   6  nobody has decided in time: the request has lapsed, or is still pending
   7  the database differs from what the profiles say (target plan)
-psql and exec leave with the exit code of what they ran; 130, 143: stopped by Ctrl-C, by SIGTERM";
+psql and exec leave with the exit code of what they ran; 130, 143: stopped by
+Ctrl-C, by SIGTERM";
 
 /// Heads the options that many commands have.
 const COMMON: &str = "Common options";
 
 const EXAMPLES: &str = "\
 Examples:
-  tidegate demo                                        see it work, nothing configured
-  tidegate check && tidegate serve                     check tidegate.toml, then run the gate
-  tidegate user add ana@example.com --group qa         makes her token
-  tidegate login --control https://gate:7433           once on her machine
-  tidegate psql orders --for 30m --reason BUG-812      asks, waits if need be, starts psql
+  tidegate demo                                    see it work, nothing needed
+  tidegate check && tidegate serve                 check, then run the gate
+  tidegate user add ana@example.com --group qa     makes her token
+  tidegate login --control https://gate:7433       once on her machine
+  tidegate psql orders --for 30m --reason BUG-812  asks, waits, starts psql
   tidegate exec orders --for 20m --reason ci -- pytest
-  tidegate requests                                    what waits for an approver
-  tidegate approve rq_4k2m9x0a7b --for 15m             yes, but shorter
-  tidegate log --identity ana@example.com --since 1h   what did she do?";
+  tidegate requests                                what waits for an approver
+  tidegate approve rq_4k2m9x0a7b --for 15m         yes, but shorter
+  tidegate log --identity ana@example.com --since 1h";
 
 /// PostgreSQL access that closes on time.
 #[derive(Debug, Parser)]
@@ -61,6 +63,14 @@ pub struct Cli {
     /// Shows times in UTC, and means UTC where a time has no zone [default: the time zone of this machine, or TZ]
     #[arg(long, global = true, help_heading = COMMON)]
     pub utc: bool,
+
+    /// Says nothing but errors and what was asked for
+    #[arg(long, short, global = true, help_heading = COMMON)]
+    pub quiet: bool,
+
+    /// Colours words of status; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value_t = clap::ColorChoice::Auto, help_heading = COMMON)]
+    pub color: clap::ColorChoice,
 
     /// What to do.
     #[command(subcommand)]
@@ -131,6 +141,15 @@ pub enum Command {
     /// Proves the audit log, and what that takes
     #[command(subcommand)]
     Audit(super::audit::AuditCommand),
+    /// Writes the manual pages, one for each command
+    #[command(after_help = "\
+Example:
+  tidegate man /usr/local/share/man/man1")]
+    Man {
+        /// The folder; made if it does not exist
+        #[arg(value_name = "DIR", default_value = "man")]
+        dir: PathBuf,
+    },
     /// Prints the version
     Version,
 }
@@ -203,7 +222,7 @@ The window opens at the first connect and closes after --for, whatever is runnin
         #[arg(long, value_name = "NAME")]
         identity: Option<IdentityName>,
         /// Only for this target
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", add = complete::targets())]
         target: Option<TargetName>,
         /// Which part of the list.
         #[command(flatten)]
@@ -215,6 +234,7 @@ The window opens at the first connect and closes after --for, whatever is runnin
     /// Shows one grant
     Show {
         /// The grant
+        #[arg(add = complete::grants())]
         grant: GrantId,
         /// Which gate, and how to print.
         #[command(flatten)]
@@ -223,6 +243,7 @@ The window opens at the first connect and closes after --for, whatever is runnin
     /// Moves the end of a grant's window further off; open sessions go on
     Extend {
         /// The grant
+        #[arg(add = complete::grants())]
         grant: GrantId,
         /// By how much, like 30m or 2h30m
         #[arg(long, value_parser = duration::parse, value_name = "TIME")]
@@ -238,17 +259,19 @@ The window opens at the first connect and closes after --for, whatever is runnin
     #[command(after_help = "\
 Examples:
   tidegate grant shorten gr_4k2m9x0a7b --by 10m --reason \"the restore begins at noon\"
-  tidegate grant shorten gr_4k2m9x0a7b --until 2026-08-01T12:00:00Z")]
+  tidegate grant shorten gr_4k2m9x0a7b --until 18:30
+  tidegate grant shorten gr_4k2m9x0a7b --until 2026-08-01T12:00Z")]
     #[command(group = clap::ArgGroup::new("end").required(true))]
     Shorten {
         /// The grant
+        #[arg(add = complete::grants())]
         grant: GrantId,
         /// By how much, like 10m
         #[arg(long, value_parser = duration::parse, value_name = "TIME", group = "end")]
         by: Option<Duration>,
-        /// The new end, like 2026-08-01T12:00:00Z
-        #[arg(long, value_name = "WHEN", group = "end")]
-        until: Option<Timestamp>,
+        /// The new end: 18:30, tomorrow 9:00, tuesday 14:00, 2026-08-01T12:00Z, or how long from now (2h)
+        #[arg(long, value_name = "WHEN", group = "end", value_parser = Coming::parse)]
+        until: Option<Coming>,
         /// Why
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
@@ -262,6 +285,7 @@ Example:
   tidegate grant revoke gr_4k2m9x0a7b --reason \"the nightly restore begins\"")]
     Revoke {
         /// The grant
+        #[arg(add = complete::grants())]
         grant: GrantId,
         /// Why
         #[arg(long, value_name = "TEXT")]
@@ -287,12 +311,13 @@ pub struct GrantsPage {
 #[derive(Debug, Args)]
 pub struct CreateArgs {
     /// The database, by its name in the configuration
+    #[arg(add = complete::targets())]
     pub target: TargetName,
     /// Whom it is for
     #[arg(long, value_name = "NAME")]
     pub identity: IdentityName,
     /// With which of the target's profiles [default: the narrowest where profiles say what they may do, else none]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::profiles())]
     pub profile: Option<ProfileName>,
     /// How long, from the first connect; like 30m or 2h30m
     #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
@@ -303,9 +328,10 @@ pub struct CreateArgs {
     /// How long it waits for the first connect [default: 1h]
     #[arg(long, value_parser = duration::parse, value_name = "TIME")]
     pub activate_within: Option<Duration>,
-    /// A time it does not go past, whenever it is first used, like 2026-08-01T12:00:00Z
-    #[arg(long, value_name = "WHEN")]
-    pub deadline: Option<Timestamp>,
+    /// A time it does not go past, whenever it is first used: 18:30, tomorrow 9:00, tuesday 14:00, 2026-08-01T12:00Z, or how long
+    /// from now (2h)
+    #[arg(long, value_name = "WHEN", value_parser = Coming::parse)]
+    pub deadline: Option<Coming>,
     /// Sessions at once [default: 10]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_sessions: Option<u32>,
@@ -323,13 +349,13 @@ pub enum SessionCommand {
     /// Lists the live sessions
     List {
         /// Only under this grant
-        #[arg(long, value_name = "GRANT")]
+        #[arg(long, value_name = "GRANT", add = complete::grants())]
         grant: Option<GrantId>,
         /// Only of this identity
         #[arg(long, value_name = "NAME")]
         identity: Option<IdentityName>,
         /// Only on this target
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", add = complete::targets())]
         target: Option<TargetName>,
         /// Which gate, and how to print.
         #[command(flatten)]

@@ -14,6 +14,7 @@ use super::args::{Output, Place, Remote};
 use super::client::{Client, ClientError};
 use super::reach::Whose;
 use super::render::{print, show, visible};
+use super::speech::note;
 use super::{complain, evidence};
 use crate::audit::key::{PublicKey, public_path};
 use crate::audit::verify::{Kept, NotACheckpoint};
@@ -34,11 +35,11 @@ pub enum AuditCommand {
     #[command(after_help = "\
 Examples:
   tidegate audit verify                                     the log of the gate configured here
-  tidegate audit verify --control https://gate:7433 --key audit-key.pub --since kept.json
+  tidegate audit verify --control https://gate:7433 --key audit-key.pub --checkpoint kept.json
                                                             that of a gate elsewhere
   tidegate audit verify /backup/audit --key audit-key.pub   a copy of it, anywhere
-  tidegate audit verify --since last-week.json              only what came since that checkpoint
-  ssh gate tidegate audit checkpoint | tidegate audit verify copy/ --key audit-key.pub --since -
+  tidegate audit verify --checkpoint last-week.json         only what came since that checkpoint
+  ssh gate tidegate audit checkpoint | tidegate audit verify copy/ --key audit-key.pub --checkpoint -
 
 The log of a gate elsewhere is fetched into a folder of its own below TMPDIR, and removed when it is
 verified. Who may read the log may do that.
@@ -50,7 +51,7 @@ are missing at its end is told by the checkpoint beside it and by the gate's led
 somebody who could write these, too, only by a checkpoint that was kept elsewhere.
 
 A gap that the gate found at a start is on record and makes the log \"not whole\" from then on.
-Once it is understood, --since with a checkpoint made after it goes on from there.")]
+Once it is understood, --checkpoint with one made after it goes on from there.")]
     Verify(VerifyArgs),
     /// Prints the latest signed checkpoint, to be kept where whoever can write the log cannot
     #[command(after_help = "\
@@ -125,7 +126,7 @@ async fn key(config: &Path, remote: &Remote) -> anyhow::Result<()> {
 async fn rotate_key(config: &Path, remote: &Remote) -> anyhow::Result<()> {
     let client = Client::new(Whose::Operator, config, &remote.place)?;
     let key: AuditKeyBody = client.post("/v1/audit/rotate-key", &EmptyBody {}).await?;
-    complain("the log is signed with a new key from here on; the old one still proves it, for it has vouched for the new one");
+    note("the log is signed with a new key from here on; the old one still proves it, for it has vouched for the new one");
     told(remote.printing.output, &key)
 }
 
@@ -161,7 +162,7 @@ fn here(config: &Path) -> Option<ControlAddress> {
 /// The key alone goes to standard output, so that it can be sent into a file.
 fn told(output: Output, key: &AuditKeyBody) -> anyhow::Result<()> {
     if output == Output::Table {
-        complain(&format!("key {}", key.id));
+        note(&format!("key {}", key.id));
     }
     show(output, key, |key| key.pem.trim_end().to_owned())
 }

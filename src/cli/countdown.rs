@@ -42,7 +42,6 @@ struct Countdown {
     /// What the grant is for.
     name: String,
     id: String,
-    target: String,
     /// Its end, once its window is open.
     until: Option<Timestamp>,
     /// What was left when it was last looked at.
@@ -60,7 +59,6 @@ impl Countdown {
         }
         self.name = to(grant);
         self.id = grant.id().to_string();
-        self.target = grant.target().to_string();
         if let Some(revocation) = grant.revoked() {
             self.over = true;
             let reason = revocation.reason.as_deref().map(|reason| format!(": {}", visible(reason)));
@@ -85,7 +83,7 @@ impl Countdown {
         let before = self.left.replace(left)?;
         if left <= SignedDuration::ZERO {
             self.over = true;
-            return Some(format!("the time is over; to go on: tidegate psql {}", self.target));
+            return Some(format!("the time is over; to go on: tidegate psql {}", self.name));
         }
         let passed = MARKS.iter().any(|mark| before > *mark && left <= *mark);
         passed.then(|| {

@@ -11,7 +11,7 @@ use super::args::{OnTarget, Place};
 use super::audit::{Copy, Remembered, Trusted, fetched};
 use super::log::args::{self, events};
 use super::render::{self, visible};
-use super::zone;
+use super::{complete, zone};
 use crate::audit::verify::{Expected, Verdict, verify_folder};
 use crate::audit::{EventName, Filter, read_whole};
 use crate::config;
@@ -72,13 +72,13 @@ pub struct ExportArgs {
     #[arg(long, value_name = "NAME")]
     pub identity: Option<IdentityName>,
     /// Under this grant
-    #[arg(long, value_name = "GRANT")]
+    #[arg(long, value_name = "GRANT", add = complete::grants())]
     pub grant: Option<GrantId>,
     /// Of this session
     #[arg(long, value_name = "SESSION")]
     pub session: Option<SessionId>,
     /// On this target, and with this profile where one is named: `orders` or `orders/read-only`
-    #[arg(long, value_name = "TARGET[/PROFILE]")]
+    #[arg(long, value_name = "TARGET[/PROFILE]", add = complete::destinations())]
     pub target: Option<OnTarget>,
     /// Only this kind of record
     #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(events()).try_map(|kind| kind.parse::<EventName>()))]

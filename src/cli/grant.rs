@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::args::{CreateArgs, GrantCommand, Remote};
 use super::client::Client;
 use super::reach::Whose;
-use super::render;
+use super::{render, zone};
 use crate::clock::Clock;
 use crate::control::model::{ExtendBody, GrantView, Grants, GrantsQuery, Issued, NewGrantBody, ReasonBody, ShortenBody};
 use crate::ids::GrantId;
@@ -62,7 +62,7 @@ pub(super) async fn run(config: &Path, command: GrantCommand) -> anyhow::Result<
         } => {
             let body = ShortenBody {
                 by_seconds: by.map(|by| by.as_secs()),
-                until,
+                until: until.map(|until| until.time(&zone::now())),
                 reason,
             };
             change(config, &remote, &path(&grant, "/shorten"), &body).await
@@ -81,7 +81,7 @@ async fn create(config: &Path, args: CreateArgs) -> anyhow::Result<()> {
         reason: args.reason,
         window_seconds: args.window.as_secs(),
         activate_within_seconds: args.activate_within.map(|within| within.as_secs()),
-        deadline: args.deadline,
+        deadline: args.deadline.map(|deadline| deadline.time(&zone::now())),
         max_sessions: args.max_sessions,
         client_network: args.client_network,
     };

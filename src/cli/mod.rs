@@ -6,13 +6,16 @@ pub mod args;
 pub mod audit;
 mod client;
 mod clock;
+mod complete;
 mod countdown;
 pub mod demo;
 mod dial;
 pub mod evidence;
 mod gate;
 mod grant;
+mod groups;
 pub mod log;
+mod man;
 pub mod people;
 pub mod policy;
 mod profile;
@@ -22,6 +25,7 @@ mod render;
 pub mod run;
 mod session;
 mod show;
+mod speech;
 mod table;
 pub mod target;
 mod targets;
@@ -36,7 +40,8 @@ mod zone;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches as _;
+use clap_complete::CompleteEnv;
 
 use args::{Cli, Command};
 pub use client::ClientError;
@@ -67,9 +72,12 @@ fn remedy(program: &str) -> &'static str {
 /// Runs the command line this process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Where a shell asks for candidates, this answers and leaves.
+    CompleteEnv::with_factory(groups::command).var(complete::VARIABLE).complete();
     // clap itself prints usage errors and leaves with 2.
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&groups::command().get_matches()).unwrap_or_else(|error| error.exit());
     zone::settle(cli.utc);
+    speech::settle(cli.quiet, cli.color);
     match dispatch(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -96,6 +104,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Audit(command) => return wait_for(audit::run(&config, command)),
         Command::Target(command) => return wait_for(target::run(&config, command)),
         Command::Policy(command) => wait_for(policy::run(&config, command)),
+        Command::Man { dir } => man::write(&dir),
         Command::Version => Ok(render::print(concat!("tidegate ", env!("CARGO_PKG_VERSION")))?),
     };
     done.map(|()| 0)

@@ -7,6 +7,7 @@ mod args;
 use std::path::Path;
 
 use anyhow::Context as _;
+use clap_complete::env::Shells;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -15,7 +16,8 @@ pub use args::{Command, RequestArgs, RequestCommand, RequestsArgs, Wanted};
 use super::args::Remote;
 use super::client::Client;
 use super::reach::Whose;
-use super::{profile, render, run, show, targets, user, wait, watch};
+use super::speech::is_quiet;
+use super::{complete, profile, render, run, show, targets, user, wait, watch};
 use crate::clock::Clock;
 use crate::control::model::{
     AccessBody, ApproveBody, CommentBody, EmptyBody, ExtendBody, GrantView, Grants, GrantsQuery, Me, NewRequestBody, RequestBody,
@@ -142,9 +144,10 @@ pub(super) async fn enter(client: &Client, wanted: &Wanted) -> anyhow::Result<Ac
 }
 
 async fn ask<T: DeserializeOwned>(client: &Client, path: &str, wanted: &Wanted) -> anyhow::Result<T> {
+    let (target, profile) = wanted.destination()?;
     let body = NewRequestBody {
-        target: wanted.target.clone(),
-        profile: wanted.profile.clone(),
+        target,
+        profile,
         window_seconds: wanted.window.map(|window| window.as_secs()),
         reason: wanted.reason.clone(),
         ticket: wanted.ticket.clone(),
@@ -171,7 +174,7 @@ async fn request(config: &Path, args: RequestArgs) -> anyhow::Result<()> {
         if request.waits_for_nobody {
             return format!("{text}\n\nNobody who may approve it is enabled at this gate: tell its operator.");
         }
-        match show::next_step(&request.request) {
+        match show::next_step(&request.request).filter(|_| !is_quiet()) {
             Some(next) => format!("{text}\n\n{next}"),
             None => text,
         }
@@ -231,10 +234,14 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     Ok(render::print(completion_script(shell)?.trim_end())?)
 }
 
-/// What a shell has to know.
+/// Returns what has a shell ask this program for candidates.
 pub(super) fn completion_script(shell: clap_complete::Shell) -> anyhow::Result<String> {
-    let mut command = <super::args::Cli as clap::CommandFactory>::command();
+    let shells = Shells::builtins();
+    let name = shell.to_string();
+    let known = shells
+        .completer(&name)
+        .with_context(|| format!("there are no completions for {name}"))?;
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, "tidegate", &mut script);
+    known.write_registration(complete::VARIABLE, "tidegate", "tidegate", "tidegate", &mut script)?;
     Ok(String::from_utf8(script)?)
 }

@@ -18,7 +18,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::args::{Output, Place};
-use super::render;
+use super::{complete, render};
 use crate::clock::Clock;
 use crate::config::{Mistake, PolicyPlace, policies, policy_place};
 use crate::duration;
@@ -27,6 +27,7 @@ use crate::ids::{GrantId, RequestId};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 use crate::policy::{Action, Context, Explanation, Policies, Verdict, table};
 use crate::request::Wish;
+use crate::times::{Coming, InvalidTime};
 
 /// Checks, explains and tests the policies in a folder.
 #[derive(Debug, Subcommand)]
@@ -84,19 +85,19 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "GROUP")]
     pub group: Vec<GroupName>,
     /// Where to
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::targets())]
     pub target: Option<TargetName>,
     /// With which privileges [default: the target's narrowest]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::profiles())]
     pub profile: Option<ProfileName>,
     /// For how long, like 30m or 2h30m [default: as the gate has it]
     #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
     pub window: Option<Duration>,
     /// Of approve: the request
-    #[arg(long, value_name = "REQUEST", conflicts_with = "dir")]
+    #[arg(long, value_name = "REQUEST", conflicts_with = "dir", add = complete::requests())]
     pub request: Option<RequestId>,
     /// Of extend and revoke: the grant
-    #[arg(long, value_name = "GRANT", conflicts_with = "dir")]
+    #[arg(long, value_name = "GRANT", conflicts_with = "dir", add = complete::grants())]
     pub grant: Option<GrantId>,
     /// Why
     #[arg(long, value_name = "TEXT")]
@@ -104,8 +105,8 @@ pub struct ExplainArgs {
     /// Under which ticket
     #[arg(long, value_name = "TICKET")]
     pub ticket: Option<String>,
-    /// When: 2026-08-03T10:00 in the zone, or 2026-08-03T08:00Z [default: now]
-    #[arg(long, value_name = "WHEN")]
+    /// When: 2026-08-03T10:00 in the policies' zone, 2026-08-03T08:00Z; or 18:30, tomorrow 9:00 in yours [default: now]
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub at: Option<String>,
     /// From which address
     #[arg(long, value_name = "ADDRESS")]
@@ -135,6 +136,15 @@ pub struct ExplainArgs {
 
 /// The window that a folder is asked about when none is named.
 const WINDOW: Duration = Duration::from_mins(30);
+
+/// A date is left to the zone of the policies; other times are this machine's.
+fn moment(text: &str) -> Result<String, InvalidTime> {
+    let coming = Coming::parse(text)?;
+    if text.trim().get(4..5) == Some("-") {
+        return Ok(text.trim().to_owned());
+    }
+    Ok(coming.time(&super::zone::now()).to_string())
+}
 
 fn zone(text: &str) -> Result<TimeZone, String> {
     TimeZone::get(text).map_err(|_| format!("{text:?} is not a time zone this machine knows: write it like Europe/Berlin"))
@@ -310,12 +320,9 @@ fn verdict_json(verdict: &Verdict) -> Value {
 }
 
 fn told(explanation: &Explanation, wish: &Wish) -> String {
-    let (target, profile, window) = (&wish.target, &wish.profile, duration::show(wish.window));
+    let (wanted, window) = (wish.target.with(Some(&wish.profile)), duration::show(wish.window));
     let who = &wish.identity;
-    let mut text = format!(
-        "{who}, {profile} on {target} for {window}: {}",
-        words(&explanation.judgement.verdict)
-    );
+    let mut text = format!("{who}, {wanted} for {window}: {}", words(&explanation.judgement.verdict));
     if let Verdict::Denied { why } = &explanation.judgement.verdict {
         text = format!("{text}\n  why: {}", render::visible(why));
     }

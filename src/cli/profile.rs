@@ -17,7 +17,8 @@ use super::args::Remote;
 use super::client::{Client, ClientError};
 use super::dial::{self, Address, address};
 use super::reach::{self, Environment, Whose};
-use super::{complain, render};
+use super::render;
+use super::speech::note;
 use crate::control::model::Me;
 use crate::secret::Secret;
 use crate::tls::{Fingerprint, Trust};
@@ -143,7 +144,7 @@ pub(super) async fn login(config: &Path, remote: &Remote, trust: Option<Trust>) 
     store_in(&folder, (&place, &trust), &me.name, &token)
         .with_context(|| format!("storing the login in {}", folder.display()))?;
     if place.is_exposed() {
-        complain(&format!("note: {place} is not encrypted; your token travels in clear text"));
+        note(&format!("note: {place} is not encrypted; your token travels in clear text"));
     }
     render::show(remote.printing.output, &me, |me| {
         format!("You are {} at {place}{}.", me.name, groups(me))

@@ -19,13 +19,15 @@ use crate::tls::Trust;
 pub(super) const HELP: &str = "\
 Which gate, and who you are (the first that is there):
   1. --control and --token-file
-  2. TIDEGATE_CONTROL; TIDEGATE_TOKEN (a token) or TIDEGATE_TOKEN_FILE (a file with one)
+  2. TIDEGATE_CONTROL; TIDEGATE_TOKEN (a token) or TIDEGATE_TOKEN_FILE (its file)
   3. what `tidegate login` stored
-  4. the gate's own configuration and admin token, where they are on this machine
-What operators do (grant, session, log, user) has 4 before 3. A login's token goes to no other gate,
-and the admin token to no other machine.
-An https:// gate is trusted by TIDEGATE_CA (a file) or TIDEGATE_TRUST (its certificate's SHA-256),
-as `login` was told to (--ca, --trust), or by the CAs of this machine.";
+  4. the gate's own configuration and admin token, where they are on this
+     machine
+What operators do (grant, session, log, user) has 4 before 3. A login's token
+goes to no other gate, and the admin token to no other machine.
+An https:// gate is trusted by TIDEGATE_CA (a file) or TIDEGATE_TRUST (its
+certificate's SHA-256), as `login` was told to (--ca, --trust), or by the CAs of
+this machine.";
 
 /// Who usually gives such a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,14 +6,18 @@
 //! being seen.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+#[cfg(not(test))]
+use std::io::IsTerminal;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::args::Output;
+use super::speech;
 use super::table::{self, Column, cut, less, whole};
+#[cfg(not(test))]
 use super::terminal;
 use super::zone::zone;
 use crate::control::model::{Effect, GrantView, Issued};
@@ -26,7 +30,10 @@ pub(super) use crate::visible::visible;
 
 /// Writes what a command says; a reader that has gone away (`| head`) is no error.
 pub(super) fn print(text: &str) -> io::Result<()> {
-    let text = visible::lines(text);
+    write(&visible::lines(text))
+}
+
+fn write(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out
         .write_all(text.as_bytes())
@@ -52,7 +59,7 @@ pub(super) fn print_line(text: &str) -> bool {
 pub(super) fn show<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
     match output {
         Output::Json => print(&json(value)?)?,
-        Output::Table => print(&text(value))?,
+        Output::Table => write(&speech::in_colour(visible::lines(&text(value)).into_owned()))?,
     }
     Ok(())
 }
@@ -122,8 +129,7 @@ pub(super) fn page(table: String, next: Option<&impl Display>) -> String {
 /// What a grant is for: `target`, or `target/profile`.
 #[must_use]
 pub(super) fn to(grant: &Grant) -> String {
-    let profile = grant.profile().map(|profile| format!("/{profile}"));
-    format!("{}{}", grant.target(), profile.unwrap_or_default())
+    grant.target().with(grant.profile())
 }
 
 /// One grant, every field.
@@ -222,7 +228,7 @@ pub(super) fn sessions(sessions: &[SessionView], now: Timestamp) -> String {
         [
             session.who.session.to_string(),
             session.who.identity.to_string(),
-            session.who.target.to_string(),
+            session.who.target.with(session.who.profile.as_ref()),
             session.who.grant.to_string(),
             session.client.to_string(),
             time(session.since),
@@ -273,8 +279,23 @@ pub(super) fn left(time: Timestamp, now: Timestamp) -> String {
 
 /// As a table: as wide as the terminal, where there is one.
 pub(super) fn table<const N: usize>(columns: [Column; N], rows: &[[String; N]]) -> String {
-    let width = io::stdout().is_terminal().then(terminal::width_of_output);
-    table::render(&columns, rows, width)
+    table::render(&columns, rows, width())
+}
+
+#[cfg(not(test))]
+fn width() -> Option<usize> {
+    io::stdout().is_terminal().then(terminal::width_of_output)
+}
+
+/// As wide as the running test says.
+#[cfg(test)]
+fn width() -> Option<usize> {
+    WIDTH.get()
+}
+
+#[cfg(test)]
+thread_local! {
+    pub(super) static WIDTH: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
 }
 
 pub(super) fn list(rows: &[(&str, String)]) -> String {

@@ -25,6 +25,7 @@ use super::countdown::{Shown, follow};
 use super::people::{Wanted, enter};
 use super::reach::Whose;
 use super::render::{left, time, to, visible};
+use super::speech::note;
 use super::wait::{Stops, code_of, until_granted};
 use super::{CannotRun, complain, render};
 use crate::clock::Clock;
@@ -200,8 +201,8 @@ async fn obtain(client: &Client, wanted: &Wanted, stops: &mut Stops) -> anyhow::
     let AccessBody { joined, request } = enter(client, wanted).await?;
     if let Some(view) = joined {
         let now = Clock::system(None).now();
-        complain(&joining(&view, wanted));
-        complain(&window(&view, now));
+        note(&joining(&view, wanted));
+        note(&window(&view, now));
         return Ok(Access {
             grant: view.grant.id().clone(),
             made: false,
@@ -217,7 +218,7 @@ async fn obtain(client: &Client, wanted: &Wanted, stops: &mut Stops) -> anyhow::
         .context("the gate approved the request and names no grant")?
         .clone();
     if let Ok(view) = client.get::<GrantView>(&format!("/v1/grants/{grant}"), &()).await {
-        complain(&window(&view, Clock::system(None).now()));
+        note(&window(&view, Clock::system(None).now()));
     }
     Ok(Access { grant, made: true })
 }

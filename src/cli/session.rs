@@ -40,7 +40,12 @@ pub(super) async fn run(config: &Path, command: SessionCommand) -> anyhow::Resul
                     Some(effect) if effect.is_done() => "has ended, and that is on record",
                     _ => "is told to end; its end goes on record as soon as it can",
                 };
-                format!("Session {} of {} on {} {ended}.", who.session, who.identity, who.target)
+                format!(
+                    "Session {} of {} on {} {ended}.",
+                    who.session,
+                    who.identity,
+                    who.target.with(who.profile.as_ref())
+                )
             })
         }
     }

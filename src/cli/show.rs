@@ -32,7 +32,7 @@ pub(super) fn requests(requests: &[RequestView], now: Timestamp) -> String {
         [
             request.id.to_string(),
             wish.identity.to_string(),
-            format!("{}/{}", wish.target, wish.profile),
+            wish.target.with(Some(&wish.profile)),
             duration::show(wish.window),
             standing(view),
             relative(request.submitted_at, now),
@@ -61,7 +61,7 @@ pub(super) fn request(view: &RequestView, approvers: &[IdentityName], now: Times
     let mut rows = vec![
         ("request", request.id.to_string()),
         ("identity", wish.identity.to_string()),
-        ("target", format!("{}/{}", wish.target, wish.profile)),
+        ("target", wish.target.with(Some(&wish.profile))),
         ("window", format!("{} from the first connect", duration::show(wish.window))),
         ("reason", visible(wish.reason.as_deref().unwrap_or("-"))),
     ];
@@ -129,10 +129,11 @@ pub(super) fn next_step(view: &RequestView) -> Option<String> {
     let wish = &view.request.wish;
     match view.status.as_str() {
         "pending" => Some(format!(
-            "An approver says: tidegate approve {}\nThen, or to wait for it: tidegate psql {} --profile {}",
-            view.request.id, wish.target, wish.profile
+            "An approver says: tidegate approve {}\nThen, or to wait for it: tidegate psql {}",
+            view.request.id,
+            wish.target.with(Some(&wish.profile))
         )),
-        "approved" => Some(format!("Use it: tidegate psql {} --profile {}", wish.target, wish.profile)),
+        "approved" => Some(format!("Use it: tidegate psql {}", wish.target.with(Some(&wish.profile)))),
         _ => None,
     }
 }

@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::args::Output;
-use super::render;
+use super::{complete, render};
 use crate::app::profiles::{TargetProfiles, profiles};
 use crate::config::{self, AccountSettings, Mistake, TargetSettings};
 use crate::names::TargetName;
@@ -75,6 +75,7 @@ past the gate, and is ended within a minute or so.")]
 #[derive(Debug, Args)]
 pub struct TargetArgs {
     /// The database, by its name in the configuration
+    #[arg(add = complete::targets())]
     pub target: TargetName,
     /// Log in there as another account than the configuration says
     #[arg(long, value_name = "NAME")]

@@ -32,7 +32,7 @@ fn listed(targets: &Targets) -> String {
     let rows = targets.targets.iter().flat_map(|target| {
         target.details.iter().map(|detail| {
             [
-                format!("{}/{}", target.name, detail.profile),
+                target.name.with(Some(&detail.profile)),
                 how(detail),
                 visible(&detail.may.join("; ")),
             ]

@@ -1,7 +1,7 @@
 mod flow;
 mod tls;
 
-use clap::CommandFactory;
+use clap::{CommandFactory, Parser};
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
@@ -21,7 +21,7 @@ fn help(command: &mut clap::Command, into: &mut String) {
 
 #[test]
 fn help_explains_itself() {
-    let mut command = Cli::command().term_width(100);
+    let mut command = groups::command().term_width(100);
     command.build();
     let mut text = String::new();
     help(&mut command, &mut text);
@@ -78,14 +78,32 @@ fn usage_is_checked() {
         ("tidegate user add ana --group qa -g leads", true),
         ("tidegate user groups ana", true),
         ("tidegate completions tcsh", false),
+        ("tidegate man", true),
+        ("tidegate man share/man1", true),
+        ("tidegate --quiet grants", true),
+        ("tidegate grants -q --color never", true),
+        ("tidegate grants --color sometimes", false),
+        ("tidegate psql orders/read-only --for 5m", true),
         ("tidegate log --since 2h --until 2026-01-01T00:00:00Z -f", true),
         ("tidegate log --since yesterday-ish", false),
         ("tidegate audit verify", true),
         (
-            "tidegate audit verify a/audit-000001.jsonl a/audit-000002.jsonl.zst --key k.pub --since -",
+            "tidegate audit verify a/audit-000001.jsonl a/audit-000002.jsonl.zst --key k.pub --checkpoint -",
             true,
         ),
         ("tidegate audit verify --control unix:/x --key k.pub --since -", true),
+        ("tidegate audit verify --checkpoint 7d", false),
+        ("tidegate audit verify --since yesterday", false),
+        ("tidegate audit verify --checkpoint kept.json", true),
+        ("tidegate grant create orders --identity ana --for 30m --deadline 18:30", true),
+        (
+            "tidegate grant create orders --identity ana --for 30m --deadline yesterday",
+            false,
+        ),
+        ("tidegate grant shorten gr_0123456789 --until 2h", true),
+        ("tidegate policy explain --target orders --at 18:30", true),
+        ("tidegate policy explain --target orders --at 2026-08-03T10:00", true),
+        ("tidegate policy explain --target orders --at noon", false),
         ("tidegate audit verify copy --control unix:/x", false),
         ("tidegate audit verify --ledger l.sqlite --control unix:/x", false),
         ("tidegate audit report --since 1d --dir copy --control unix:/x", false),
@@ -113,12 +131,23 @@ fn since_is_a_time_or_a_length() {
     };
     assert_eq!(since("2h"), now - SignedDuration::from_hours(2));
     assert_eq!(since("2026-01-01T00:00:00Z"), "2026-01-01T00:00:00Z".parse().unwrap());
-    let error = Cli::try_parse_from(["tidegate", "log", "--since", "last teusday"])
-        .unwrap_err()
-        .to_string();
-    for words in ["--since", "`last teusday`", "`teusday` is no weekday", "last tuesday"] {
-        assert!(error.contains(words), "{words}: {error}");
-    }
+    let refused = |line: &[&str], words: &[&str]| {
+        let error = Cli::try_parse_from(line).unwrap_err().to_string();
+        for word in words {
+            assert!(error.contains(word), "{word}: {error}");
+        }
+    };
+    let unknown = [
+        "`last teusday`",
+        "`teusday` is no weekday",
+        "is not understood as a time",
+        "tuesday 14:00",
+    ];
+    refused(&["tidegate", "log", "--since", "last teusday"], &unknown);
+    let shorten = ["tidegate", "grant", "shorten", "gr_0123456789", "--until", "last teusday"];
+    refused(&shorten, &unknown);
+    let verify = ["tidegate", "audit", "verify", "--since", "7d"];
+    refused(&verify, &["--checkpoint", "`7d` is a time", "audit report --since '7d'"]);
 }
 
 #[test]
@@ -173,7 +202,7 @@ async fn run_at(served: &Served, line: &str) -> Result<(), (u8, String)> {
     result.map_err(|error| (exit_code(&error), format!("{error:#}")))
 }
 
-async fn made(served: &Served) -> String {
+pub(super) async fn made(served: &Served) -> String {
     let config = served.dir.path().join("tidegate.toml");
     let place = args::Place {
         control: None,
@@ -305,6 +334,45 @@ fn view(change: impl FnOnce(&mut serde_json::Value)) -> crate::control::model::G
     serde_json::from_value(value).unwrap()
 }
 
+/// Every list, with names of usual length, in a terminal of 80 columns.
+#[test]
+fn lists_name_the_profile_fit_and_cut_no_id() {
+    let now: Timestamp = "2026-08-01T12:20:30Z".parse().unwrap();
+    let grant = view(|view| {
+        view["profile"] = "read-write".into();
+        view["reason"] = "the totals of march are wrong since the last import".into();
+        view["identity"] = "anastasia.winterbottom@testing.example.org".into();
+    });
+    let session = serde_json::json!({
+        "session": "se_0123456789", "grant": "gr_4k2m9x0a7b", "identity": "anastasia.winterbottom@testing.example.org",
+        "target": "orders", "profile": "read-write", "client": "127.0.0.1:50123", "since": "2026-08-01T12:10:00Z",
+        "until": "2026-08-01T12:40:00Z", "state": "active", "statements": 17, "backend_pid": 4711,
+    });
+    let request = serde_json::json!({
+        "id": "rq_4k2m9x0a7b", "identity": "anastasia.winterbottom@testing.example.org", "target": "orders",
+        "profile": "read-write", "window_seconds": 1800, "reason": "the totals of march are wrong", "ticket": "SHOP-99",
+        "max_sessions": 10, "submitted_at": "2026-08-01T12:00:00Z", "expires_at": "2026-08-01T13:00:00Z",
+        "approvals_needed": 2, "status": "pending", "approvals_missing": 2,
+    });
+    let (sessions, requests) = (
+        [serde_json::from_value(session).unwrap()],
+        [serde_json::from_value(request).unwrap()],
+    );
+    render::WIDTH.set(Some(80));
+    let lists = [
+        (render::grants(std::slice::from_ref(&grant), now), "gr_4k2m9x0a7b"),
+        (show::grants(&[grant], now), "gr_4k2m9x0a7b"),
+        (render::sessions(&sessions, now), "se_0123456789"),
+        (show::requests(&requests, now), "rq_4k2m9x0a7b"),
+    ];
+    render::WIDTH.set(None);
+    for (list, id) in lists {
+        assert!(list.contains(id) && list.contains("orders/read-write"), "{list}");
+        assert!(list.lines().all(|line| line.chars().count() <= 80), "{list}");
+        assert_eq!(list.lines().count(), 2, "{list}");
+    }
+}
+
 #[test]
 fn tables_for_people() {
     let now: Timestamp = "2026-08-01T12:20:30Z".parse().unwrap();
@@ -331,7 +399,7 @@ fn tables_for_people() {
     };
     let who = serde_json::json!({
         "session": "se_0123456789", "grant": "gr_4k2m9x0a7b", "identity": "ana@example.com", "target": "orders",
-        "client": "127.0.0.1:50123", "since": "2026-08-01T12:10:00Z", "until": "2026-08-01T12:40:00Z",
+        "profile": "read-only", "client": "127.0.0.1:50123", "since": "2026-08-01T12:10:00Z", "until": "2026-08-01T12:40:00Z",
         "state": "active", "statements": 17, "backend_pid": 4711,
     });
     let parts = [

@@ -9,7 +9,8 @@ use clap::Subcommand;
 use super::args::Remote;
 use super::client::{Client, escape};
 use super::reach::Whose;
-use super::{complain, render, show};
+use super::speech::note;
+use super::{render, show};
 use crate::control::model::{EmptyBody, GroupsBody, IssuedUser, NewUserBody, UserView, Users};
 use crate::names::{GroupName, IdentityName};
 
@@ -97,7 +98,7 @@ pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<()> {
         Command::Disable { name, remote } => {
             let user: UserView = client(&remote)?.post(&path(&name, "disable"), &EmptyBody {}).await?;
             if !user.local {
-                complain(&format!(
+                note(&format!(
                     "note: {name} is no local user; whoever comes by that name with an issuer's token is shut out"
                 ));
             }

@@ -12,6 +12,7 @@ use tokio::signal::unix::{self, SignalKind, signal};
 
 use super::client::{Client, ClientError};
 use super::render::{left, relative, visible};
+use super::speech::{is_quiet, note};
 use super::terminal::{columns, fitted, write};
 use super::{Interrupted, complain, show};
 use crate::clock::Clock;
@@ -135,7 +136,7 @@ pub(super) async fn until_granted(
     screen.clear();
     settled(&request.request)?;
     if screen.waited {
-        complain(&decision(&request.request));
+        note(&decision(&request.request));
     }
     Ok(request)
 }
@@ -241,9 +242,8 @@ fn decision(view: &RequestView) -> String {
         _ => "the gate".to_owned(),
     };
     format!(
-        "approved by {by}: {}/{} for {}",
-        wish.target,
-        wish.profile,
+        "approved by {by}: {} for {}",
+        wish.target.with(Some(&wish.profile)),
         duration::show(wish.window)
     )
 }
@@ -264,10 +264,9 @@ fn waiting(request: &RequestBody) -> String {
     };
     let wish = &view.request.wish;
     format!(
-        "request {} for {}/{} waits for {approvals}{}",
+        "request {} for {} waits for {approvals}{}",
         view.request.id,
-        wish.target,
-        wish.profile,
+        wish.target.with(Some(&wish.profile)),
         who.unwrap_or_default()
     )
 }
@@ -284,12 +283,11 @@ fn status_line(request: &RequestBody, frame: usize, since: Timestamp, now: Times
         several => format!("{several} of "),
     };
     let text = format!(
-        "{spinner} {} request {} waits for {several}{} (Ctrl-C withdraws it): {}/{}, lapses {}",
+        "{spinner} {} request {} waits for {several}{} (Ctrl-C withdraws it): {}, lapses {}",
         left(now, since),
         view.request.id,
         visible(&who),
-        view.request.wish.target,
-        view.request.wish.profile,
+        view.request.wish.target.with(Some(&view.request.wish.profile)),
         relative(view.request.expires_at, now)
     );
     fitted(&text, width)
@@ -308,7 +306,7 @@ impl Screen {
     fn new() -> Self {
         let clock = Clock::system(None);
         Self {
-            terminal: io::stderr().is_terminal(),
+            terminal: io::stderr().is_terminal() && !is_quiet(),
             since: clock.now(),
             clock,
             frame: 0,
@@ -320,7 +318,7 @@ impl Screen {
     fn change(&mut self, request: &RequestBody) {
         self.waited = true;
         if !self.terminal {
-            complain(&waiting(request));
+            note(&waiting(request));
         }
     }
 

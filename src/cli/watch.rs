@@ -102,13 +102,12 @@ fn line(view: &RequestView, now: Timestamp) -> String {
         String::new()
     };
     format!(
-        "{}  {} {} {}, {}/{} for {}{}{next}",
+        "{}  {} {} {}, {} for {}{}{next}",
         time(now),
         visible(&view.status),
         request.id,
         wish.identity,
-        wish.target,
-        wish.profile,
+        wish.target.with(Some(&wish.profile)),
         duration::show(wish.window),
         reason.unwrap_or_default()
     )

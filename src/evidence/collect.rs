@@ -144,7 +144,7 @@ impl Collector {
         if !self.period.has(time) {
             return;
         }
-        let wanted = format!("{} {} on {}", event.request, event.profile, event.target);
+        let wanted = format!("{} {}", event.request, event.target.with(Some(&event.profile)));
         match &*event.change {
             how @ ("denied" | "rejected") => self.denials.push(Denial {
                 time,

@@ -88,7 +88,11 @@ fn slack(notice: &Notice, link: Option<&str>) -> Value {
 fn headline(notice: &Notice) -> String {
     let request = &notice.request;
     let wish = &request.wish;
-    let what = format!("{} on {} for {}", wish.profile, wish.target, minutes(wish.window.as_secs()));
+    let what = format!(
+        "{} for {}",
+        wish.target.with(Some(&wish.profile)),
+        minutes(wish.window.as_secs())
+    );
     let who = &wish.identity;
     match notice.event {
         EventKind::RequestPending => format!("{who} asks for {what}"),

@@ -120,10 +120,10 @@ impl Policies {
         };
         let verdict = Verdict::Denied { why: String::new() };
         let remedies = self.better(&case, &verdict, &self.changes(&case, &[]));
-        let (Wish { target, profile, .. }, name) = (wish, &identity.name);
+        let (wanted, name) = (wish.target.with(Some(&wish.profile)), &identity.name);
         let window = notes::show(wish.window);
         let what = if wish.break_glass { " by break-glass" } else { "" };
-        let why = format!("no policy permits {profile} on {target} for {window}{what} to {name}");
+        let why = format!("no policy permits {wanted} for {window}{what} to {name}");
         if remedies.is_empty() {
             return why;
         }

@@ -325,7 +325,7 @@ fn a_refusal_says_what_would_help() {
     let judgement = policies.judge(&pia, &asked, office);
     assert!(judgement.policies.is_empty());
     assert!(
-        why(&judgement).contains("no policy permits read-write on payments for 30m to pia"),
+        why(&judgement).contains("no policy permits payments/read-write for 30m to pia"),
         "{judgement:?}"
     );
     assert!(why(&judgement).contains("ticket"), "{judgement:?}");

@@ -96,11 +96,10 @@ impl Limits {
     pub(super) fn welcome(&self, grant: &Grant, note: Option<&Note>, now: Timestamp) -> Vec<u8> {
         let left = self.permit.until().duration_since(now);
         let left = Duration::try_from(left).unwrap_or_default();
-        let profile = grant.profile().map(|profile| format!("/{profile}")).unwrap_or_default();
         let message = format!(
-            "you are {} on {}{profile} under grant {}, until {} (in {})",
+            "you are {} on {} under grant {}, until {} (in {})",
             self.permit.identity(),
-            self.permit.target(),
+            self.permit.target().with(grant.profile()),
             self.permit.grant(),
             self.permit.until().strftime("%Y-%m-%d %H:%M:%S UTC"),
             length(left)

@@ -93,10 +93,10 @@ async fn a_session_is_told_from_its_request_to_its_end() {
         &story,
         &[
             &format!("Session {session} of ana on shop/read-write, under grant gr_"),
-            &format!("submitted {write} read-write on shop by ana: bug 17 [testers-ask]"),
-            &format!("approved {write} read-write on shop by lea: as discussed [leads-approve]"),
+            &format!("submitted {write} shop/read-write by ana: bug 17 [testers-ask]"),
+            &format!("approved {write} shop/read-write by lea: as discussed [leads-approve]"),
             "activated gr_",
-            " read-write on shop",
+            " shop/read-write",
             "on shop/read-write from 127.0.0.1 (psql, TLS TLSv1.3) until",
             &format!("#1 {update}"),
             "-> #1 completed UPDATE 1, 1 rows",
@@ -560,7 +560,7 @@ async fn an_operators_grant_has_its_profile_on_record() {
     assert!(changes.iter().all(|change| change["profile"] == "read-write"), "{changes:?}");
     let listed = told(gate, &["log", "--grant", &made.grant]);
     assert!(
-        listed.contains(&format!("created {} read-write on shop by ", made.grant)),
+        listed.contains(&format!("created {} shop/read-write by ", made.grant)),
         "{listed}"
     );
 }

@@ -78,7 +78,7 @@ async fn what_is_changed_or_cut_in_a_copy_is_found() {
     let copy = copied(&gate);
     let file = copy.path().join("audit-000001.jsonl");
     let verify = |more: &[&str]| audit(&gate, &[&["verify", text(copy.path()), "--key", text(&key)], more].concat());
-    let since = ["--since", text(&kept)];
+    let since = ["--checkpoint", text(&kept)];
     let (code, verdict) = verify(&since);
     assert_eq!(code, Some(0), "{verdict:#}");
 
@@ -150,7 +150,7 @@ async fn what_belongs_elsewhere_or_is_half_there_is_named() {
     let (code, verdict) = verify(&key_of(&gate), &[]);
     assert_eq!(code, Some(0), "{verdict:#}");
     assert!(verdict["remarks"].to_string().contains("what is left of one"), "{verdict:#}");
-    let (code, verdict) = verify(&key_of(&gate), &["--since", text(&kept)]);
+    let (code, verdict) = verify(&key_of(&gate), &["--checkpoint", text(&kept)]);
     assert_eq!(
         (code, &verdict["flaw"]["flaw"]),
         (Some(1), &"truncated".into()),

@@ -91,7 +91,7 @@ async fn a_log_that_vanished_while_the_gate_was_down_is_the_first_thing_on_recor
     // Who has understood it goes on from there.
     let kept = gate.folder().join("kept.json");
     fs::write(&kept, gate.command(&["audit", "checkpoint"]).expect("a checkpoint").stdout).expect("kept");
-    let (code, verdict) = audit(&gate, &["verify", "--since", kept.to_str().expect("UTF-8")]);
+    let (code, verdict) = audit(&gate, &["verify", "--checkpoint", kept.to_str().expect("UTF-8")]);
     assert_eq!(code, Some(0), "{verdict}");
 }
 

@@ -55,7 +55,7 @@ pub(super) fn access(event: &Event<'_>, zone: &TimeZone) -> String {
             let why = event.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             let ticket = event.ticket.as_ref().map(|ticket| format!(" ({ticket})")).unwrap_or_default();
             let glass = if event.break_glass { " (break-glass)" } else { "" };
-            let asked = format!("{} on {}", event.profile, event.target);
+            let asked = event.target.with(Some(&event.profile));
             let policies = match event.policies.as_slice() {
                 [] => String::new(),
                 policies => format!(" [{}]", policies.join(", ")),
@@ -66,12 +66,8 @@ pub(super) fn access(event: &Event<'_>, zone: &TimeZone) -> String {
             )
         }
         Event::GrantJoined(event) => {
-            let profile = event
-                .profile
-                .as_ref()
-                .map(|profile| format!("/{profile}"))
-                .unwrap_or_default();
-            format!("joined {} for {}{profile}: {}", event.grant, event.target, event.reason)
+            let joined = event.target.with(event.profile.as_ref());
+            format!("joined {} for {joined}: {}", event.grant, event.reason)
         }
         Event::DecisionMade(event) => format!(
             "{} {} on {} [{}]",

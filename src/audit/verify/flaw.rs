@@ -218,7 +218,7 @@ impl Flaw {
                 "if the key was lost and a new one made, verify the rest with that one (--key); if not, those lines are not the gate's"
             }
             Self::Gap { .. } => {
-                "look for what is missing in a copy, or at the receiver of the log; to accept the gap, verify from a checkpoint made since (--since)"
+                "look for what is missing in a copy, or at the receiver of the log; to accept the gap, verify from a checkpoint made since (--checkpoint)"
             }
             Self::Truncated { .. } => "look for a newer copy: those lines were there when the checkpoint was made",
             Self::Diverged { .. } => {

@@ -18,8 +18,10 @@ use crate::audit::segment::Segment;
 use crate::audit::verify::{Expected, Flaw, Held, Verdict, verify, verify_folder};
 use crate::cli::args::{self, Output, Printing};
 use crate::cli::render::{self, list, visible};
+use crate::cli::speech::is_quiet;
 use crate::cli::{complain, terminal};
 use crate::clock::Clock;
+use crate::times::When;
 
 /// How much is read between two words about it.
 const STEP: u64 = 64 << 20;
@@ -34,10 +36,10 @@ pub struct VerifyArgs {
     /// is one]
     #[arg(long, value_name = "PUB")]
     pub key: Option<String>,
-    /// A checkpoint that was kept elsewhere (- reads it from standard input): the log has to contain it, and segments before it
-    /// are not read again
-    #[arg(long, value_name = "CHECKPOINT")]
-    pub since: Option<String>,
+    /// The file of a checkpoint that was kept elsewhere (- reads it from standard input), no time: the log has to contain it, and
+    /// segments before it are not read again
+    #[arg(long, value_name = "FILE", alias = "since", value_parser = checkpoint_file)]
+    pub checkpoint: Option<String>,
     /// The ledger that remembers where the log ends: a gate's ledger.sqlite, or a copy [default: the one configured here, for the log
     /// configured here]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["control", "token_file"])]
@@ -48,6 +50,17 @@ pub struct VerifyArgs {
     /// How to print.
     #[command(flatten)]
     pub printing: Printing,
+}
+
+/// The name of a checkpoint's file; a time is refused with the command that takes one.
+fn checkpoint_file(name: &str) -> Result<String, String> {
+    if Path::new(name).exists() || When::parse(name).is_err() {
+        return Ok(name.to_owned());
+    }
+    Err(format!(
+        "`{name}` is a time, and a log is verified from a checkpoint on: name the file of one (tidegate audit checkpoint prints it). \
+         Ranges of time are for the report, which verifies the log too: tidegate audit report --since '{name}'"
+    ))
 }
 
 /// What is read.
@@ -87,7 +100,7 @@ async fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
         Place::Copy(_) => Trusted::named(args.key.as_deref())?,
         Place::Folder(_) | Place::Files(_) => Trusted::find(config, args.key.as_deref())?,
     };
-    let since = args.since.as_deref().map(kept).transpose()?;
+    let since = args.checkpoint.as_deref().map(kept).transpose()?;
     // Before the log is read: what the ledger knows is in it by then.
     let remembered = match &place {
         Place::Folder(dir) => Remembered::find(config, dir, args.ledger.as_deref())?,
@@ -248,7 +261,7 @@ impl Progress {
     fn new() -> Self {
         Self {
             read: AtomicU64::new(0),
-            shown: io::stderr().is_terminal(),
+            shown: io::stderr().is_terminal() && !is_quiet(),
         }
     }
 

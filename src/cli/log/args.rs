@@ -14,6 +14,7 @@ use crate::audit::event::Kind;
 use crate::audit::reading::{Class, Table};
 use crate::audit::{EventName, Extent, Filter, MAX_HELD_BACK, SortKey};
 use crate::cli::args::{OnTarget, Place};
+use crate::cli::complete;
 use crate::duration;
 use crate::ids::{GrantId, SessionId};
 use crate::names::{GroupName, IdentityName, ProfileName};
@@ -196,16 +197,16 @@ pub struct Scope {
     #[arg(long, value_name = "NAME")]
     pub group: Option<GroupName>,
     /// Under this grant
-    #[arg(long, value_name = "GRANT")]
+    #[arg(long, value_name = "GRANT", add = complete::grants())]
     pub grant: Option<GrantId>,
     /// In sessions of this run: of the client's `tidegate.run`, or of a pipeline's token
     #[arg(long, value_name = "ID")]
     pub run: Option<String>,
     /// On this target, and with this profile where one is named: `orders` or `orders/read-only`
-    #[arg(long, value_name = "TARGET[/PROFILE]")]
+    #[arg(long, value_name = "TARGET[/PROFILE]", add = complete::destinations())]
     pub target: Option<OnTarget>,
     /// Under grants with this profile, and requests for it
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::profiles())]
     pub profile: Option<ProfileName>,
     /// Under grants that were opened without waiting for anybody, and their requests
     #[arg(long)]

@@ -9,7 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
 use super::super::args::{GrantsPage, Place, Printing, Remote};
-use super::super::{run, user};
+use super::super::{complete, run, user};
 use crate::control::model::RequestStatus;
 use crate::duration;
 use crate::ids::{GrantId, RequestId};
@@ -59,6 +59,7 @@ Examples:
   tidegate targets orders")]
     Targets {
         /// Only this one, with everything about it
+        #[arg(add = complete::targets())]
         target: Option<String>,
         /// Which gate, and how to print.
         #[command(flatten)]
@@ -75,12 +76,13 @@ Examples:
   tidegate approve rq_4k2m9x0a7b --for 15m --profile read-only --comment \"reading is enough\"")]
     Approve {
         /// The request
+        #[arg(add = complete::pending())]
         request: RequestId,
         /// A shorter window than was asked for
         #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
         window: Option<Duration>,
         /// A narrower profile than was asked for
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", add = complete::profiles())]
         profile: Option<ProfileName>,
         /// In your words; kept in the log
         #[arg(long, value_name = "TEXT")]
@@ -95,6 +97,7 @@ Example:
   tidegate reject rq_4k2m9x0a7b --comment \"the copy on staging has the same data\"")]
     Reject {
         /// The request
+        #[arg(add = complete::pending())]
         request: RequestId,
         /// Why; whoever asked reads it
         #[arg(long, value_name = "TEXT")]
@@ -106,6 +109,7 @@ Example:
     /// Takes a request of yours back
     Withdraw {
         /// The request
+        #[arg(add = complete::pending())]
         request: RequestId,
         /// Which gate, and how to print.
         #[command(flatten)]
@@ -118,6 +122,7 @@ Examples:
   tidegate review rq_4k2m9x0a7b --comment \"INC-77, as agreed with the on-call lead\"")]
     Review {
         /// The request
+        #[arg(add = complete::unreviewed())]
         request: RequestId,
         /// What you found
         #[arg(long, value_name = "TEXT")]
@@ -136,7 +141,7 @@ Examples:
         #[arg(long, short)]
         all: bool,
         /// Only for this target
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", add = complete::targets())]
         target: Option<TargetName>,
         /// Which part of the list.
         #[command(flatten)]
@@ -151,6 +156,7 @@ Example:
   tidegate extend gr_4k2m9x0a7b --by 30m --reason \"still reproducing BUG-812\"")]
     Extend {
         /// The grant
+        #[arg(add = complete::own_grants())]
         grant: GrantId,
         /// By how much, like 30m or 2h30m
         #[arg(long, value_parser = duration::parse, value_name = "TIME")]
@@ -168,6 +174,7 @@ Example:
   tidegate release gr_4k2m9x0a7b")]
     Release {
         /// The grant
+        #[arg(add = complete::own_grants())]
         grant: GrantId,
         /// Which gate, and how to print.
         #[command(flatten)]
@@ -176,12 +183,15 @@ Example:
     /// Makes, lists and changes local users
     #[command(subcommand)]
     User(user::Command),
-    /// Prints the completions for a shell
+    /// Prints what has a shell complete commands, targets, profiles, requests and grants
     #[command(after_help = "\
 Examples:
-  tidegate completions bash > ~/.local/share/bash-completion/completions/tidegate
-  tidegate completions zsh > ~/.zfunc/_tidegate
-  tidegate completions fish > ~/.config/fish/completions/tidegate.fish")]
+  source <(tidegate completions bash)      in ~/.bashrc
+  source <(tidegate completions zsh)       in ~/.zshrc, after compinit
+  tidegate completions fish | source       in ~/.config/fish/config.fish
+
+Targets, profiles, requests and grants come from the gate of your login, TIDEGATE_CONTROL or the
+configuration; where it does not answer within half a second there are none.")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -191,10 +201,11 @@ Examples:
 /// What is asked for.
 #[derive(Debug, Clone, Args)]
 pub struct Wanted {
-    /// The database, by its name at the gate
+    /// The database, by its name at the gate, and with which profile: `orders` or `orders/read-only`
+    #[arg(value_name = "TARGET[/PROFILE]", add = complete::destinations())]
     pub target: String,
-    /// With which privileges [default: the target's narrowest]
-    #[arg(long, short, value_name = "NAME")]
+    /// With which profile [default: the target's narrowest]
+    #[arg(long, short, value_name = "NAME", add = complete::profiles())]
     pub profile: Option<String>,
     /// How long, from the first connect; like 30m or 2h30m [default: as the gate has it]
     #[arg(long = "for", value_parser = duration::parse, value_name = "TIME")]
@@ -214,6 +225,24 @@ pub struct Wanted {
     /// Waits no longer than this for an approver (exit code 6) [default: until the request lapses]
     #[arg(long, value_parser = duration::parse, value_name = "TIME")]
     pub wait_at_most: Option<Duration>,
+}
+
+impl Wanted {
+    /// Returns the target and the profile, which is named after a slash or by `--profile`.
+    pub(in crate::cli) fn destination(&self) -> anyhow::Result<(String, Option<String>)> {
+        let Some((target, named)) = self.target.split_once('/') else {
+            return Ok((self.target.clone(), self.profile.clone()));
+        };
+        match &self.profile {
+            Some(other) if other != named => {
+                anyhow::bail!(
+                    "{} names the profile {named} and --profile {other}: name one of them",
+                    self.target
+                )
+            }
+            _ => Ok((target.to_owned(), Some(named.to_owned()))),
+        }
+    }
 }
 
 /// A request to be made.
@@ -254,6 +283,7 @@ Example:
   tidegate request show rq_4k2m9x0a7b")]
     Show {
         /// The request
+        #[arg(add = complete::requests())]
         request: RequestId,
         /// Which gate, and how to print.
         #[command(flatten)]
@@ -286,7 +316,7 @@ pub struct RequestsArgs {
     #[arg(long, value_name = "NAME")]
     pub identity: Option<IdentityName>,
     /// Only for this target
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::targets())]
     pub target: Option<TargetName>,
     /// Only break-glass accesses that nobody has reviewed
     #[arg(long)]

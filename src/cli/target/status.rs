@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::cli::args::Remote;
 use crate::cli::client::Client;
+use crate::cli::complete;
 use crate::cli::reach::Whose;
 use crate::cli::render;
 use crate::cli::table::{cut, less, whole};
@@ -19,6 +20,7 @@ use crate::names::TargetName;
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// The database, by its name in the gate's configuration
+    #[arg(add = complete::targets())]
     pub target: TargetName,
     /// Which gate, and how to print.
     #[command(flatten)]

@@ -245,7 +245,7 @@ fn requests_for_people() {
 }
 
 #[test]
-fn completions_know_the_commands() {
+fn completions_ask_this_program() {
     for shell in ["bash", "zsh", "fish"] {
         let Command::People(people::Command::Completions { shell }) =
             Cli::try_parse_from(["tidegate", "completions", shell]).unwrap().command
@@ -253,34 +253,46 @@ fn completions_know_the_commands() {
             panic!("not completions");
         };
         let script = people::completion_script(shell).unwrap();
-        assert!(script.contains("break-glass") && script.contains("withdraw"), "{shell}");
         assert!(
-            script.contains("lapsed") && script.contains("session_ended"),
-            "{shell}: values too"
+            script.contains("TIDEGATE_COMPLETE=") && script.contains("tidegate"),
+            "{shell}: {script}"
         );
     }
 }
 
-/// bash itself completes; where there is none, there is nothing to complete.
 #[test]
-fn bash_completes() {
-    let script = people::completion_script(clap_complete::Shell::Bash).unwrap();
-    let complete = |words: &str, last: usize, word: &str| {
-        let line = format!(
-            "COMP_WORDS=({words}); COMP_CWORD={last}; _tidegate tidegate '{word}' ''; printf '%s ' \"${{COMPREPLY[@]}}\""
-        );
-        let said = std::process::Command::new("bash")
-            .args(["--norc", "-c", &format!("{script}\n{line}")])
-            .output();
-        said.ok().map(|said| String::from_utf8(said.stdout).unwrap())
+fn commands_options_and_values_are_completed() {
+    let completed = |line: &str| {
+        let words: Vec<std::ffi::OsString> = line.split(' ').map(Into::into).collect();
+        let last = words.len() - 1;
+        let found = clap_complete::engine::complete(&mut groups::command(), words, last, None).unwrap();
+        let words = found.iter().map(|found| found.get_value().to_string_lossy().into_owned());
+        words.collect::<Vec<_>>()
     };
-    for (words, last, word, expected) in [
-        ("tidegate withd", 1, "withd", "withdraw "),
-        ("tidegate grant sho", 2, "sho", "show shorten "),
-        ("tidegate psql --count", 2, "--count", "--countdown "),
+    for (line, expected) in [
+        ("tidegate withd", vec!["withdraw"]),
+        ("tidegate grant sho", vec!["show", "shorten"]),
+        ("tidegate psql --count", vec!["--countdown"]),
+        ("tidegate requests --status lap", vec!["lapsed"]),
+        ("tidegate log --event session_e", vec!["session_ended"]),
     ] {
-        if let Some(said) = complete(words, last, word) {
-            assert_eq!(said, expected, "{words}");
-        }
+        assert_eq!(completed(line), expected, "{line}");
     }
+}
+
+#[test]
+fn a_profile_is_named_after_a_slash_or_by_its_option() {
+    let wanted = |line: &str| match Cli::try_parse_from(line.split(' ')).unwrap().command {
+        Command::People(people::Command::Psql(args)) => args.wanted.destination(),
+        _ => panic!("not psql"),
+    };
+    let both = ("orders".to_owned(), Some("read-only".to_owned()));
+    assert_eq!(wanted("tidegate psql orders/read-only").unwrap(), both);
+    assert_eq!(wanted("tidegate psql orders --profile read-only").unwrap(), both);
+    assert_eq!(wanted("tidegate psql orders/read-only --profile read-only").unwrap(), both);
+    assert_eq!(wanted("tidegate psql orders").unwrap(), ("orders".to_owned(), None));
+    let error = wanted("tidegate psql orders/read-only --profile read-write")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("read-only") && error.contains("read-write"), "{error}");
 }

@@ -42,7 +42,7 @@ fn code(config: &Path, places: &[&Path], key: Option<&str>, since: Option<&Path>
     let args = VerifyArgs {
         places: places.iter().map(|place| place.to_path_buf()).collect(),
         key: key.map(str::to_owned),
-        since: since.map(|path| path.display().to_string()),
+        checkpoint: since.map(|path| path.display().to_string()),
         ledger: None,
         place: args::Place {
             control: None,

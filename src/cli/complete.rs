@@ -1,0 +1,225 @@
+//! Words that only the gate knows, for the shell that completes: targets, profiles, requests, grants.
+//!
+//! It asks the gate of the environment, the login or the configuration; options in the line being typed are not looked at.
+//!
+//! INVARIANT: it writes nothing and takes no longer than [`LIMIT`]. Where the gate does not answer there are no candidates.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap_complete::CompletionCandidate;
+use clap_complete::engine::ArgValueCandidates;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::args::Place;
+use super::client::Client;
+use super::reach::Whose;
+use super::render::{to, visible};
+use crate::config::DEFAULT_FILE;
+use crate::control::model::{Grants, GrantsQuery, RequestStatus, Requests, RequestsQuery, Targets};
+use crate::duration;
+
+/// The environment variable by which a shell asks for candidates, and says which shell it is.
+pub(super) const VARIABLE: &str = "TIDEGATE_COMPLETE";
+/// The most that somebody who presses the tab key waits.
+const LIMIT: Duration = Duration::from_millis(500);
+
+/// Returns the candidates of an argument that names a target.
+pub(super) fn targets() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| Gate::here().targets())
+}
+
+/// Returns the candidates of an argument that names a target, and a profile after a slash.
+pub(super) fn destinations() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| Gate::here().destinations())
+}
+
+/// Returns the candidates of an argument that names a profile.
+pub(super) fn profiles() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| Gate::here().profiles())
+}
+
+/// Returns the candidates of an argument that names a request to be decided.
+pub(super) fn pending() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| Gate::here().requests(&by_status(Some(RequestStatus::Pending))))
+}
+
+/// Returns the candidates of an argument that names any request.
+pub(super) fn requests() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| Gate::here().requests(&by_status(None)))
+}
+
+/// Returns the candidates of an argument that names a break-glass access to be reviewed.
+pub(super) fn unreviewed() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        Gate::here().requests(&RequestsQuery {
+            unreviewed: true,
+            ..RequestsQuery::default()
+        })
+    })
+}
+
+/// Returns the candidates of an argument that names a live grant, for the person who has it.
+pub(super) fn own_grants() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| Gate::here().grants(Whose::Person))
+}
+
+/// Returns the candidates of an argument that names a live grant, for an operator.
+pub(super) fn grants() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| Gate::here().grants(Whose::Operator))
+}
+
+fn by_status(status: Option<RequestStatus>) -> RequestsQuery {
+    RequestsQuery {
+        status,
+        ..RequestsQuery::default()
+    }
+}
+
+/// The gate that is asked: that of this configuration, where no other is named or logged in to.
+struct Gate {
+    config: PathBuf,
+}
+
+impl Gate {
+    fn here() -> Self {
+        let config = std::env::var_os("TIDEGATE_CONFIG").filter(|name| !name.is_empty());
+        Self {
+            config: config.map_or_else(|| PathBuf::from(DEFAULT_FILE), PathBuf::from),
+        }
+    }
+
+    fn targets(&self) -> Vec<CompletionCandidate> {
+        let targets = self.known_targets().into_iter().flat_map(|known| known.targets);
+        targets.map(|target| CompletionCandidate::new(target.name.as_str())).collect()
+    }
+
+    fn destinations(&self) -> Vec<CompletionCandidate> {
+        let targets = self.known_targets().into_iter().flat_map(|known| known.targets);
+        let names = targets.flat_map(|target| {
+            let profiles: Vec<_> = target
+                .profiles
+                .iter()
+                .map(|profile| target.name.with(Some(profile)))
+                .collect();
+            std::iter::once(target.name.to_string()).chain(profiles)
+        });
+        names.map(CompletionCandidate::new).collect()
+    }
+
+    fn profiles(&self) -> Vec<CompletionCandidate> {
+        let targets = self.known_targets().into_iter().flat_map(|known| known.targets);
+        let mut names: Vec<_> = targets.flat_map(|target| target.profiles).collect();
+        names.sort();
+        names.dedup();
+        names.iter().map(|name| CompletionCandidate::new(name.as_str())).collect()
+    }
+
+    fn known_targets(&self) -> Option<Targets> {
+        ask(&self.config, Whose::Person, "/v1/targets", &())
+    }
+
+    fn requests(&self, query: &RequestsQuery) -> Vec<CompletionCandidate> {
+        let found: Option<Requests> = ask(&self.config, Whose::Person, "/v1/requests", query);
+        let views = found.into_iter().flat_map(|found| found.requests);
+        let candidate = |view: crate::control::model::RequestView| {
+            let wish = &view.request.wish;
+            let (place, window) = (wish.target.with(Some(&wish.profile)), duration::show(wish.window));
+            let about = format!("{} {place} for {window}, {}", wish.identity, view.status);
+            CompletionCandidate::new(view.request.id.to_string()).help(Some(visible(&about).into()))
+        };
+        views.map(candidate).collect()
+    }
+
+    fn grants(&self, whose: Whose) -> Vec<CompletionCandidate> {
+        let found: Option<Grants> = ask(&self.config, whose, "/v1/grants", &GrantsQuery::default());
+        let views = found.into_iter().flat_map(|found| found.grants);
+        let candidate = |view: crate::control::model::GrantView| {
+            let about = format!("{} {}, {}", view.grant.identity(), to(&view.grant), view.status);
+            CompletionCandidate::new(view.grant.id().to_string()).help(Some(visible(&about).into()))
+        };
+        views.map(candidate).collect()
+    }
+}
+
+/// Asks the gate, if it can be found and answers in time.
+fn ask<T: DeserializeOwned>(config: &Path, whose: Whose, path: &str, query: &impl Serialize) -> Option<T> {
+    let place = Place {
+        control: None,
+        token_file: None,
+    };
+    within(&Client::new(whose, config, &place).ok()?, path, query)
+}
+
+fn within<T: DeserializeOwned>(client: &Client, path: &str, query: &impl Serialize) -> Option<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let answer = runtime.block_on(async { tokio::time::timeout(LIMIT, client.get(path, query)).await });
+    // A host name that is still being looked up is not waited for.
+    runtime.shutdown_background();
+    answer.ok()?.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::tests::Served;
+
+    fn words(candidates: &[CompletionCandidate]) -> Vec<String> {
+        let word = |candidate: &CompletionCandidate| candidate.get_value().to_string_lossy().into_owned();
+        candidates.iter().map(word).collect()
+    }
+
+    #[tokio::test]
+    async fn the_gate_knows_the_words() {
+        let served = Served::start().await;
+        let id = super::super::tests::made(&served).await;
+        let gate = Gate {
+            config: served.dir.path().join("tidegate.toml"),
+        };
+        let asked = move || {
+            let grants = gate.grants(Whose::Operator);
+            let about = grants.first().and_then(|grant| grant.get_help()).map(ToString::to_string);
+            (
+                words(&gate.targets()),
+                words(&gate.destinations()),
+                words(&gate.profiles()),
+                words(&grants),
+                about,
+            )
+        };
+        let (targets, destinations, profiles, grants, about) = tokio::task::spawn_blocking(asked).await.unwrap();
+        assert!(targets.contains(&"orders".to_owned()), "{targets:?}");
+        assert!(destinations.contains(&"orders/read-only".to_owned()), "{destinations:?}");
+        assert!(profiles.contains(&"read-only".to_owned()), "{profiles:?}");
+        assert_eq!(grants, [id]);
+        let about = about.unwrap();
+        assert!(about.contains("ana@example.com orders") && about.contains("ready"), "{about}");
+        served.stop().await;
+    }
+
+    /// A gate that accepts and never answers, and one that is not there.
+    #[test]
+    fn where_no_gate_answers_there_are_no_words_soon() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, token) = (dir.path().join("tidegate.toml"), dir.path().join("token"));
+        std::fs::write(&token, "tg_0123").unwrap();
+        let clock = crate::clock::Clock::system(None);
+        let silent = std::os::unix::net::UnixListener::bind(dir.path().join("control.sock")).unwrap();
+        for socket in ["control.sock", "nobody.sock"] {
+            let address = super::super::dial::address(&format!("unix:{}", dir.path().join(socket).display())).unwrap();
+            let place = Place {
+                control: Some(address.to_string()),
+                token_file: Some(token.clone()),
+            };
+            let client = Client::new(Whose::Person, &config, &place).unwrap();
+            let began = clock.moment().instant;
+            let found: Option<Targets> = within(&client, "/v1/targets", &());
+            assert!(found.is_none());
+            let took = clock.moment().instant.saturating_duration_since(began);
+            assert!(took < LIMIT * 20, "{took:?}");
+        }
+        drop(silent);
+        assert!(Gate { config }.targets().is_empty());
+    }
+}

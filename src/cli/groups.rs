@@ -1,0 +1,146 @@
+//! The subcommands by those who use them: the first screen of `tidegate --help`.
+//!
+//! clap has no headings for subcommands. The help's template is made of the table here, and of what each says about itself.
+
+use std::fmt::Write as _;
+
+use clap::{Command, CommandFactory};
+
+use super::args::Cli;
+
+/// Characters in a line.
+const WIDTH: usize = 80;
+/// Characters in front of what a subcommand says about itself.
+const INDENT: usize = 15;
+
+/// Every subcommand that is not hidden, in one group.
+const GROUPS: [(&str, &[&str]); 4] = [
+    (
+        "For testers",
+        &[
+            "login",
+            "logout",
+            "whoami",
+            "targets",
+            "psql",
+            "exec",
+            "env",
+            "request",
+            "withdraw",
+            "grants",
+            "extend",
+            "release",
+            "completions",
+        ],
+    ),
+    ("For approvers", &["requests", "approve", "reject", "review"]),
+    ("For auditors", &["log", "audit"]),
+    (
+        "For operators",
+        &[
+            "demo",
+            "serve",
+            "check",
+            "reload",
+            "fingerprint",
+            "clock",
+            "user",
+            "grant",
+            "session",
+            "target",
+            "policy",
+            "man",
+            "version",
+        ],
+    ),
+];
+
+/// Returns the command line with its subcommands under headings.
+#[must_use]
+pub(super) fn command() -> Command {
+    let command = Cli::command();
+    let template = template(&command);
+    command.help_template(template)
+}
+
+fn template(command: &Command) -> String {
+    let (header, literal) = (command.get_styles().get_header(), command.get_styles().get_literal());
+    let mut text = "{about-with-newline}\n{usage-heading} {usage}\n".to_owned();
+    // Writing to a String cannot fail.
+    for (heading, names) in GROUPS {
+        let _ = write!(text, "\n{header}{heading}:{header:#}\n");
+        for name in names {
+            let about = command.find_subcommand(name).and_then(Command::get_about);
+            let lines = wrapped(&about.map(ToString::to_string).unwrap_or_default());
+            let pad = INDENT.saturating_sub(name.len() + 2);
+            let _ = writeln!(text, "  {literal}{name}{literal:#}{:pad$}{lines}", "");
+        }
+    }
+    let _ = write!(
+        text,
+        "\n`tidegate help COMMAND` explains a command, with examples.\n\n{header}Options:{header:#}\n{{options}}{{after-help}}"
+    );
+    text
+}
+
+/// The text in lines, each but the first behind the indent.
+fn wrapped(text: &str) -> String {
+    let mut lines = String::new();
+    let mut column = INDENT;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if column > INDENT && column + 1 + length > WIDTH {
+            lines.push('\n');
+            lines.extend(std::iter::repeat_n(' ', INDENT));
+            column = INDENT;
+        } else if column > INDENT {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += length;
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_subcommand_is_in_one_group() {
+        let command = Cli::command();
+        let shown = command.get_subcommands().filter(|below| !below.is_hide_set());
+        let mut all: Vec<_> = shown.map(|below| below.get_name().to_owned()).collect();
+        let mut grouped: Vec<_> = GROUPS
+            .iter()
+            .flat_map(|(_, names)| *names)
+            .map(|name| (*name).to_owned())
+            .collect();
+        all.sort();
+        grouped.sort();
+        assert_eq!(grouped, all);
+        assert!(
+            GROUPS
+                .iter()
+                .flat_map(|(_, names)| *names)
+                .all(|name| name.len() + 2 < INDENT)
+        );
+    }
+
+    #[test]
+    fn the_first_screen_has_each_once_and_fits() {
+        let mut command = command().term_width(WIDTH);
+        for text in [command.render_help().to_string(), command.render_long_help().to_string()] {
+            for (heading, names) in GROUPS {
+                assert_eq!(text.matches(&format!("\n{heading}:\n")).count(), 1, "{text}");
+                for name in names {
+                    assert_eq!(text.matches(&format!("\n  {name} ")).count(), 1, "{name}: {text}");
+                }
+            }
+            let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > WIDTH).collect();
+            assert!(wide.is_empty(), "{wide:#?}");
+            assert!(text.contains("--config <FILE>") && text.contains("Examples:"), "{text}");
+        }
+    }
+}

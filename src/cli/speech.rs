@@ -1,0 +1,140 @@
+//! What is said beside an answer (`--quiet`), and the colours of an answer's words of status (`--color`).
+//!
+//! Both are settled once, before a command runs. Where they were not, as in tests, notes are given and nothing is coloured. Colours are
+//! put in after all that steers a terminal was made visible, and never into JSON or CSV.
+
+use std::io;
+use std::sync::OnceLock;
+
+use anstream::AutoStream;
+use clap::ColorChoice;
+use clap::builder::styling::{AnsiColor, Style};
+
+use super::complain;
+
+static SETTLED: OnceLock<Speech> = OnceLock::new();
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Speech {
+    quiet: bool,
+    coloured: bool,
+}
+
+/// Settles both. Without a choice there are colours on a terminal, unless `NO_COLOR` is set.
+pub(super) fn settle(quiet: bool, color: ColorChoice) {
+    let coloured = match color {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never,
+    };
+    let _ = SETTLED.set(Speech { quiet, coloured });
+}
+
+fn settled() -> Speech {
+    SETTLED.get().copied().unwrap_or_default()
+}
+
+/// Returns whether nothing is to be said but errors and what was asked for.
+pub(super) fn is_quiet() -> bool {
+    settled().quiet
+}
+
+/// Tells the user something that is neither an error nor what was asked for.
+pub(super) fn note(text: &str) {
+    if !is_quiet() {
+        complain(text);
+    }
+}
+
+/// Returns the text with its words of status coloured, where colours are wanted.
+pub(super) fn in_colour(text: String) -> String {
+    if settled().coloured { painted(&text) } else { text }
+}
+
+/// Headings of columns, and names of fields, whose values are words of status.
+const HEADINGS: [&str; 2] = ["STATUS", "STATE"];
+const FIELD: &str = "status ";
+
+/// Colours a status in each row below a heading, up to an empty line, and in a field of that name.
+fn painted(text: &str) -> String {
+    let mut at = None;
+    let mut lines = Vec::new();
+    for line in text.split('\n') {
+        let head = HEADINGS.iter().find_map(|head| place_of(line, head));
+        at = match (head, line.is_empty()) {
+            (Some(_), _) => head,
+            (None, true) => None,
+            (None, false) => at,
+        };
+        let field = line.strip_prefix(FIELD).map(|rest| line.len() - rest.trim_start().len());
+        let here = if head.is_some() { None } else { field.or(at) };
+        lines.push(here.and_then(|at| with_colour(line, at)).unwrap_or_else(|| line.to_owned()));
+    }
+    lines.join("\n")
+}
+
+/// The place of a heading in a line that consists of headings.
+fn place_of(line: &str, head: &str) -> Option<usize> {
+    let heads = !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b' ');
+    let at = format!("{line} ").find(&format!(" {head} "))?;
+    heads.then_some(at + 1)
+}
+
+/// The line with the word there in its colour: a word that is known, behind a blank. `at` counts characters.
+fn with_colour(line: &str, at: usize) -> Option<String> {
+    let (start, _) = line.char_indices().nth(at)?;
+    let (before, rest) = line.split_at_checked(start)?;
+    let end = rest.find([' ', ',']).unwrap_or(rest.len());
+    let (word, after) = rest.split_at_checked(end)?;
+    let style = style_of(word).filter(|_| before.ends_with(' '))?;
+    Some(format!("{before}{style}{word}{style:#}{after}"))
+}
+
+/// The colour of a word of status: what works, what waits, what was refused or taken away, what is over.
+fn style_of(word: &str) -> Option<Style> {
+    let style = match word {
+        "ready" | "active" | "approved" | "enabled" => AnsiColor::Green.on_default(),
+        "pending" => AnsiColor::Yellow.on_default(),
+        "denied" | "rejected" | "revoked" | "disabled" => AnsiColor::Red.on_default(),
+        "lapsed" | "expired" | "ended" | "released" | "withdrawn" | "idle" => Style::new().dimmed(),
+        _ => return None,
+    };
+    Some(style)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GREEN: &str = "\u{1b}[32m";
+    const RED: &str = "\u{1b}[31m";
+    const PLAIN: &str = "\u{1b}[0m";
+
+    #[test]
+    fn words_of_status_have_colours_and_others_none() {
+        let table = " GRANT          TARGET  STATUS   REASON\n gr_0123456789  orders  active   revoked\n gr_0123456780  öders   revoked, x\n\n gr_0123456780  active  active";
+        let expected = format!(
+            " GRANT          TARGET  STATUS   REASON\n gr_0123456789  orders  {GREEN}active{PLAIN}   revoked\n gr_0123456780  öders   {RED}revoked{PLAIN}, x\n\n gr_0123456780  active  active"
+        );
+        assert_eq!(painted(table), expected);
+        assert_eq!(
+            painted("grant   active\nstatus  active\nreason  status  active"),
+            format!("grant   active\nstatus  {GREEN}active{PLAIN}\nreason  status  active")
+        );
+        // A word that is not known, and one that is in the way of another column.
+        for plain in [
+            " STATUS\n unheard-of",
+            " STATE\n xactive",
+            "The STATUS\n active",
+            "status",
+            "",
+        ] {
+            assert_eq!(painted(plain), plain);
+        }
+    }
+
+    #[test]
+    fn nothing_is_coloured_that_was_not_settled() {
+        assert_eq!(in_colour("status  active".to_owned()), "status  active");
+    }
+}

@@ -1,0 +1,179 @@
+//! Times that are still to come, as people write them: `18:30`, `tomorrow 9:00`, `in 2h`, `tuesday 14:00`.
+
+use std::time::Duration;
+
+use jiff::civil::{Date, DateTime, Time, Weekday};
+use jiff::{SignedDuration, Span, SpanFieldwise, Timestamp, ZonedDateTime};
+
+use super::{InvalidTime, When, day_with_time, invalid, read};
+
+/// Times to come that are understood, for those whose text was not.
+const EXAMPLES: &str = "in 2h, 30m, 14:00, tomorrow 9:00, tuesday 14:00, 2026-08-01, 2026-08-01T12:00Z";
+
+/// A time to come as somebody wrote it, so that a day is the next of its name.
+///
+/// A time of day alone is today's. Text without a zone is meant in the zone of its writer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coming(Kind);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    At(Timestamp),
+    Civil(DateTime),
+    In(Duration),
+    CalendarIn(SpanFieldwise),
+    /// So many days after today, at that time of day.
+    Day(i8, Time),
+    /// The next such weekday whose time has not come.
+    Weekday(Weekday, Time),
+    /// The next such weekday after today, at that time of day.
+    NextWeekday(Weekday, Time),
+}
+
+impl Coming {
+    /// Reads a time.
+    pub fn parse(text: &str) -> Result<Self, InvalidTime> {
+        kind(text.trim()).map(Self).map_err(|reason| invalid(text, reason, EXAMPLES))
+    }
+
+    /// Returns the time that is meant when it is `now`, in the zone of `now`; the latest there is where it would be after that.
+    #[must_use]
+    pub fn time(&self, now: &ZonedDateTime) -> Timestamp {
+        let zone = now.time_zone();
+        let at = |day: Date, time: Time| zone.to_timestamp(day.to_datetime(time)).ok();
+        let weekday = |day: Weekday| now.date().nth_weekday(1, day).ok();
+        let meant = match self.0 {
+            Kind::At(time) => Some(time),
+            Kind::Civil(time) => zone.to_timestamp(time).ok(),
+            Kind::In(length) => SignedDuration::try_from(length)
+                .ok()
+                .and_then(|length| now.timestamp().checked_add(length).ok()),
+            Kind::CalendarIn(span) => now.checked_add(span.0).ok().map(|then| then.timestamp()),
+            Kind::Day(after, time) => {
+                let day = now.date().checked_add(Span::new().days(after)).ok();
+                day.and_then(|day| at(day, time))
+            }
+            Kind::Weekday(day, time) => {
+                let today = Some(now.date()).filter(|today| today.weekday() == day && now.time() < time);
+                today.or_else(|| weekday(day)).and_then(|day| at(day, time))
+            }
+            Kind::NextWeekday(day, time) => weekday(day).and_then(|day| at(day, time)),
+        };
+        meant.unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// The time in a text, or why there is none. What the two directions share is read as a time that has been.
+fn kind(text: &str) -> Result<Kind, String> {
+    let small = text.to_lowercase();
+    let over = || Err("it is over".to_owned());
+    if let Some(day) = small.strip_prefix("tomorrow")
+        && (day.is_empty() || day.starts_with(' '))
+    {
+        return day_with_time(day).map(|time| Kind::Day(1, time));
+    }
+    if small.ends_with(" ago") {
+        return over();
+    }
+    if small.starts_with(['-', '+']) {
+        return Err("a length of time has no sign: it is how long from now".to_owned());
+    }
+    if let Some(day) = small.strip_prefix("next ") {
+        return match read(day)? {
+            When::Weekday(day, time) => Ok(Kind::NextWeekday(day, time)),
+            _ => Err(format!("`{day}` is no weekday")),
+        };
+    }
+    let length = small.strip_prefix("in ").map(str::trim_start);
+    match (read(length.unwrap_or(text))?, length) {
+        (When::Ago(length), _) => Ok(Kind::In(length)),
+        (When::CalendarAgo(span), _) => Ok(Kind::CalendarIn(span)),
+        (_, Some(length)) => Err(format!("`{length}` is no length of time")),
+        (When::At(time), None) => Ok(Kind::At(time)),
+        (When::Civil(time), None) => Ok(Kind::Civil(time)),
+        (When::Day(0, time), None) => Ok(Kind::Day(0, time)),
+        (When::Weekday(day, time), None) => Ok(Kind::Weekday(day, time)),
+        (When::Day(..) | When::LastWeekday(..), None) => over(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::tz::TimeZone;
+    use proptest::prelude::*;
+
+    /// A Monday.
+    fn now(zone: TimeZone) -> ZonedDateTime {
+        "2026-11-23T09:05:07Z".parse::<Timestamp>().unwrap().to_zoned_datetime(zone)
+    }
+
+    #[test]
+    fn times_to_come_as_people_write_them() {
+        for (text, meant) in [
+            ("2h", "2026-11-23T11:05:07Z"),
+            ("in 2h", "2026-11-23T11:05:07Z"),
+            ("In 30 minutes", "2026-11-23T09:35:07Z"),
+            ("2 weeks", "2026-12-07T09:05:07Z"),
+            ("now", "2026-11-23T09:05:07Z"),
+            ("18:30", "2026-11-23T18:30:00Z"),
+            ("9:06", "2026-11-23T09:06:00Z"),
+            // Today's, though it is over: the gate refuses it. Another day is named.
+            ("09:04", "2026-11-23T09:04:00Z"),
+            ("today 17:30", "2026-11-23T17:30:00Z"),
+            ("tomorrow", "2026-11-24T00:00:00Z"),
+            ("Tomorrow 9:00", "2026-11-24T09:00:00Z"),
+            (" tomorrow at 09:00 ", "2026-11-24T09:00:00Z"),
+            ("tuesday 14:00", "2026-11-24T14:00:00Z"),
+            ("monday", "2026-11-30T00:00:00Z"),
+            ("monday 09:06", "2026-11-23T09:06:00Z"),
+            ("monday 09:05", "2026-11-30T09:05:00Z"),
+            ("next monday 09:06", "2026-11-30T09:06:00Z"),
+            ("2026-12-01", "2026-12-01T00:00:00Z"),
+            ("2026-12-01 12:00", "2026-12-01T12:00:00Z"),
+            ("2026-12-01T12:00:07Z", "2026-12-01T12:00:07Z"),
+            ("2026-12-01T12:00+02:00", "2026-12-01T10:00:00Z"),
+        ] {
+            let coming = Coming::parse(text).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(coming.time(&now(TimeZone::UTC)), meant.parse().unwrap(), "{text}");
+        }
+        let there = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let coming = Coming::parse("tomorrow 9:00").unwrap();
+        assert_eq!(coming.time(&now(there)), "2026-11-24T08:00:00Z".parse().unwrap());
+    }
+
+    #[test]
+    fn what_is_over_or_no_time_is_refused_with_its_reason() {
+        for (text, reason) in [
+            ("yesterday", "it is over"),
+            ("2h ago", "it is over"),
+            ("last tuesday", "it is over"),
+            ("10", "a number alone may be an hour, a day or a length of time"),
+            ("-2h", "a length of time has no sign: it is how long from now"),
+            ("in tuesday", "`tuesday` is no length of time"),
+            ("next year", "it is no date, no time of day, no weekday and no length of time"),
+            ("next 14:00", "`14:00` is no weekday"),
+            ("tomorrow noon", "`noon` is no time of day"),
+            ("25:00", "it is no time of day"),
+        ] {
+            let said = Coming::parse(text).unwrap_err().to_string();
+            let wanted = format!("`{text}` is not understood as a time: {reason}. Times are written like: {EXAMPLES}");
+            assert_eq!(said, wanted);
+        }
+        assert_eq!(Coming(Kind::In(Duration::MAX)).time(&now(TimeZone::UTC)), Timestamp::MAX);
+    }
+
+    #[test]
+    fn examples_work() {
+        for text in EXAMPLES.split(", ") {
+            assert!(Coming::parse(text).is_ok(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".{0,40}") {
+            let _ = Coming::parse(&text).map(|coming| coming.time(&now(TimeZone::UTC)));
+        }
+    }
+}
