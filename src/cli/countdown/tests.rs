@@ -62,7 +62,10 @@ fn three_marks_and_the_end() {
             ("5m".to_owned(), format!("5m {more}")),
             ("1m".to_owned(), format!("1m {more}")),
             ("10s".to_owned(), format!("10s {more}")),
-            ("0s".to_owned(), "the time is over; to go on: tidegate psql orders".to_owned()),
+            (
+                "0s".to_owned(),
+                "the time is over; to go on: tidegate psql orders --profile read-only".to_owned()
+            ),
         ]
     );
     let begins: Vec<&str> = titles.iter().map(|title| title.split(" left").next().unwrap()).collect();
