@@ -6,11 +6,13 @@
 //! The codes follow what drivers do with them: pools evict a connection on class 08 and on 57P01 to 57P03, so what ends a
 //! session is one of those; refusals at login use 28000, and 28P01 for anything that would tell a stranger whether a grant exists.
 
+mod scope;
 mod target;
 #[cfg(test)]
 mod tests;
 mod words;
 
+pub use scope::{HeldBack, HeldBackBy, Scope};
 pub use target::TargetRefusal;
 pub(crate) use words::prolonging;
 
@@ -20,6 +22,9 @@ use jiff::Timestamp;
 
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, ProfileName, TargetName};
+
+/// The reason of a revocation that shuts out the grant's identity: who is shut out cannot ask again.
+pub const IDENTITY_DISABLED: &str = "the identity is disabled";
 
 /// Why a session ended, or a connection was refused before it became one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,11 +82,15 @@ pub enum Ending {
     BadSecret {
         /// The user name as sent.
         user: String,
+        /// The answer came late, and why.
+        held: Option<HeldBack>,
     },
     /// A token nobody has, one that is not good any more, or another identity's: deliberately not told apart.
     BadToken {
         /// The user name as sent.
         user: String,
+        /// The answer came late, and why.
+        held: Option<HeldBack>,
     },
     /// A token would have to cross the network in clear.
     TokenInClear,
@@ -359,23 +368,6 @@ pub enum OptionsFault {
     NotNameValue,
 }
 
-/// What there is too much of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    /// Connections to the gate.
-    Gate,
-    /// Sessions on one target.
-    Target(TargetName),
-    /// Sessions under one grant.
-    Grant(GrantId),
-    /// Logins that wait for approval.
-    Waiting,
-    /// Of these, those of one identity.
-    WaitingOf(IdentityName),
-    /// Requests of one identity within a minute.
-    Requests(IdentityName),
-}
-
 /// What became of the transaction when a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
@@ -383,6 +375,8 @@ pub enum Fate {
     None,
     /// It was rolled back: nothing of it remains.
     RolledBack,
+    /// Nothing was open but the running statement, which was stopped. On record as rolled back, which its own transaction was.
+    Stopped,
     /// The running statement had finished and was committed before it could be stopped.
     Committed,
     /// The target's answer did not arrive. Look into the database to know.
@@ -441,7 +435,7 @@ impl Ending {
             Self::RequestRejected { .. } => "request_rejected",
             Self::RequestWithdrawn { .. } => "request_withdrawn",
             Self::RequestLapsed { .. } => "request_lapsed",
-            Self::TooMany { .. } => "too_many",
+            Self::TooMany { scope, .. } => scope.name(),
             Self::TargetUnreachable { .. } => "target_unreachable",
             Self::TargetRefused { .. } => "target_refused",
             Self::LeftoversPending { .. } => "leftovers_pending",
@@ -470,6 +464,15 @@ impl Ending {
         match self {
             Self::TargetClosed { sqlstate, .. } => sqlstate,
             other => other.code(),
+        }
+    }
+
+    /// Why the answer to a failed login came late, where it did.
+    #[must_use]
+    pub fn held_back(&self) -> Option<&HeldBack> {
+        match self {
+            Self::BadSecret { held, .. } | Self::BadToken { held, .. } => held.as_ref(),
+            _ => None,
         }
     }
 
@@ -536,7 +539,7 @@ impl Fate {
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
-            Self::RolledBack => "rolled_back",
+            Self::RolledBack | Self::Stopped => "rolled_back",
             Self::Committed => "committed",
             Self::Unknown => "unknown",
             Self::Stopping => "stopping",
@@ -549,6 +552,7 @@ impl Fate {
         match self {
             Self::None => "No transaction was open.",
             Self::RolledBack => "What had not been committed was rolled back.",
+            Self::Stopped => "What was running was stopped, and what it had changed, if anything, was rolled back.",
             Self::Committed => "The running statement had already been committed.",
             Self::Unknown => "Whether the running statement was committed is not known.",
             Self::Stopping => "The running statement is being stopped: unless it had just ended, its transaction is rolled back.",

@@ -21,7 +21,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub use log::Log;
 
-use labels::{ByBoth, ByEnding, ByOutcome, ByProfile, ByRule, ByTarget};
+use labels::{ByBoth, ByEnding, ByOutcome, ByProfile, ByReason, ByRule, ByTarget};
 
 use crate::names::{ProfileName, TargetName};
 
@@ -70,6 +70,8 @@ struct Counters {
     certificate_end: Gauge,
     waiting: Gauge,
     requests_pending: Gauge,
+    requests_refused: Family<ByReason, Counter>,
+    held_back: Family<ByReason, Counter>,
     decisions: Family<ByOutcome, Histogram, fn() -> Histogram>,
     notices_lost: Counter,
     messages_lost: Counter,
@@ -109,6 +111,8 @@ impl Default for Counters {
             certificate_end: Gauge::default(),
             waiting: Gauge::default(),
             requests_pending: Gauge::default(),
+            requests_refused: Family::default(),
+            held_back: Family::default(),
             decisions: Family::new_with_constructor(requests::decisions),
             notices_lost: Counter::default(),
             messages_lost: Counter::default(),
@@ -371,6 +375,7 @@ mod tests {
         metrics.clock(jiff::SignedDuration::from_millis(-1500));
         metrics.requests_pending(2);
         metrics.request_settled("approved", Duration::from_secs(61));
+        metrics.held_up(4, 5, 6);
         metrics.waiting(3);
         metrics.notices_lost(2);
         metrics.messages_lost(5);
@@ -405,6 +410,9 @@ mod tests {
             "tidegate_statements_total{target=\"orders\"} 5",
             "tidegate_wall_clock_ahead_seconds -1.5",
             "tidegate_requests_pending 2",
+            "tidegate_requests_refused_total{reason=\"too_many_requests\"} 4",
+            "tidegate_answers_held_back_total{reason=\"address\"} 5",
+            "tidegate_answers_held_back_total{reason=\"name\"} 6",
             "tidegate_request_decision_seconds_bucket{le=\"300.0\",outcome=\"approved\"} 1",
             "tidegate_build_info{version=\"",
             "process_cpu_seconds_total ",

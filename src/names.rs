@@ -57,6 +57,21 @@ pub enum InvalidName {
     },
 }
 
+/// The longest text that is compared with names, in characters: it may come from anybody.
+const MAX_COMPARED_CHARS: usize = 63;
+
+/// Returns the one of `known` that was most likely meant by `found`, if one is near enough.
+#[must_use]
+pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let found: String = found.chars().take(MAX_COMPARED_CHARS).flat_map(char::to_lowercase).collect();
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&found, &name.to_lowercase()), name))
+        .filter(|(distance, name)| *distance <= (name.len() / 3).max(1))
+        .min()
+        .map(|(_, name)| name)
+}
+
 /// NAMEDATALEN - 1: PostgreSQL cuts longer names, and two names could become one.
 const MAX_NAME_BYTES: usize = 63;
 /// The most that OpenID Connect Core (section 2, `sub`) lets an issuer call somebody by.

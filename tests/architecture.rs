@@ -51,7 +51,7 @@ const LAYERS: &[(&str, &str)] = &[
         "ledger",
         "causes clock ids names secret supervision ending scram grant request identity audit",
     ),
-    ("strangers", "causes clock audit"),
+    ("strangers", "causes clock ending audit"),
     (
         "access",
         "causes clock duration ids names secret ending grant request identity audit policy ledger strangers",
@@ -73,7 +73,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("forward", "causes clock supervision tls audit notify"),
     (
         "control",
-        "causes clock ids names secret quota grant request identity tls audit policy ledger strangers access session",
+        "causes clock ids names secret ending quota grant request identity tls audit policy ledger strangers access session",
     ),
     (
         "config",

@@ -11,7 +11,7 @@ use crate::duration;
 use crate::grant::{Grant, SHORTEST_WINDOW};
 use crate::identity::{Identity, Source};
 use crate::ledger::Submitted;
-use crate::names::{ProfileName, TargetName};
+use crate::names::{ProfileName, TargetName, nearest};
 use crate::policy::{Action, Decision, Judgement, NOT_EVALUATED, Verdict};
 use crate::request::{How, Request, Wish};
 
@@ -79,17 +79,6 @@ fn find_profile<'a>(
         asked: asked.unwrap_or_default().chars().take(REPEATED).collect(),
         known: by_nearness(asked.unwrap_or_default(), profiles),
     })
-}
-
-/// The one of `known` that was most likely meant, if one is near enough.
-fn nearest<'a>(asked: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let asked: String = asked.chars().take(REPEATED).flat_map(char::to_lowercase).collect();
-    known
-        .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&asked, &name.to_lowercase()), name))
-        .filter(|(distance, name)| *distance <= (name.len() / 3).max(1))
-        .min()
-        .map(|(_, name)| name)
 }
 
 /// The profiles there are, the most likely one first.

@@ -20,8 +20,9 @@ const IDENTITIES: usize = 4096;
 pub(super) struct Floods(Mutex<HashMap<IdentityName, VecDeque<Timestamp>>>);
 
 impl Floods {
-    /// Counts one more of `who` at `now`; false when there have been `limit` within the minute before it.
-    pub(super) fn admit(&self, who: &IdentityName, limit: u32, now: Timestamp) -> bool {
+    /// Counts one more of `who` at `now`. When there have been `limit` within the minute before it, it returns how long until the next
+    /// one is taken, in whole seconds.
+    pub(super) fn admit(&self, who: &IdentityName, limit: u32, now: Timestamp) -> Result<(), Duration> {
         let since = now.checked_sub(MINUTE).unwrap_or(Timestamp::MIN);
         let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if asked.len() >= IDENTITIES && !asked.contains_key(who) {
@@ -39,11 +40,15 @@ impl Floods {
         while times.front().is_some_and(|time| *time <= since || *time > now) {
             times.pop_front();
         }
-        let fits = times.len() < usize::try_from(limit).unwrap_or(usize::MAX);
-        if fits {
+        if times.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
             times.push_back(now);
+            return Ok(());
         }
-        fits
+        // With a lower limit since a reload more than one has to leave the minute.
+        let over = times.len() - usize::try_from(limit).unwrap_or(usize::MAX).min(times.len());
+        let leaving = times.get(over).or(times.back()).copied().unwrap_or(now);
+        let passed = now.duration_since(leaving).unsigned_abs();
+        Err(Duration::from_secs_f64(MINUTE.saturating_sub(passed).as_secs_f64().ceil()))
     }
 }
 
@@ -59,15 +64,19 @@ mod tests {
     fn a_minute_slides() {
         let floods = Floods::default();
         let (ana, bo): (IdentityName, IdentityName) = ("ana".parse().unwrap(), "bo".parse().unwrap());
-        assert!(floods.admit(&ana, 2, at(0)));
-        assert!(floods.admit(&ana, 2, at(30)));
-        assert!(!floods.admit(&ana, 2, at(59)));
-        assert!(floods.admit(&bo, 2, at(59)), "everybody has a minute of their own");
-        assert!(
+        let wait = |seconds| Err(Duration::from_secs(seconds));
+        assert_eq!(floods.admit(&ana, 2, at(0)), Ok(()));
+        assert_eq!(floods.admit(&ana, 2, at(30)), Ok(()));
+        assert_eq!(floods.admit(&ana, 2, at(59)), wait(1));
+        assert_eq!(floods.admit(&bo, 2, at(59)), Ok(()), "everybody has a minute of their own");
+        assert_eq!(
             floods.admit(&ana, 2, at(60)),
+            Ok(()),
             "the first is a minute ago; what was refused does not count"
         );
-        assert!(!floods.admit(&ana, 2, at(61)));
+        assert_eq!(floods.admit(&ana, 2, at(61)), wait(29));
+        assert_eq!(floods.admit(&ana, 1, at(61)), wait(59), "with a lower limit");
+        assert_eq!(floods.admit(&ana, 1, at(120)), Ok(()));
     }
 
     #[test]
@@ -75,10 +84,10 @@ mod tests {
         let floods = Floods::default();
         let count = i64::try_from(IDENTITIES).unwrap();
         for i in 0..count * 2 {
-            assert!(floods.admit(&format!("u{i}").parse().unwrap(), 1, at(0)));
+            assert_eq!(floods.admit(&format!("u{i}").parse().unwrap(), 1, at(0)), Ok(()));
         }
         assert_eq!(floods.0.lock().unwrap().len(), IDENTITIES);
-        assert!(floods.admit(&"late".parse().unwrap(), 1, at(120)));
+        assert_eq!(floods.admit(&"late".parse().unwrap(), 1, at(120)), Ok(()));
         assert_eq!(floods.0.lock().unwrap().len(), 1, "the quiet ones are forgotten");
     }
 }

@@ -27,6 +27,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -199,12 +200,14 @@ pub enum AccessError {
         policies: Vec<String>,
     },
     /// Too many requests of one identity.
-    #[error("{identity} has made {limit} requests within a minute: wait a little")]
+    #[error("{identity} has made {limit} requests within a minute: the next one is taken in {} s", .wait.as_secs())]
     TooMany {
         /// Who.
         identity: IdentityName,
         /// How many are allowed.
         limit: u32,
+        /// How long until the next one is taken, in whole seconds.
+        wait: Duration,
     },
     /// No such request, or none that this identity may see.
     #[error("there is no request {0}")]
@@ -231,6 +234,8 @@ struct Inner {
     clock: Clock,
     rules: watch::Receiver<Arc<Rules>>,
     floods: Floods,
+    /// Requests refused because their identity asked too often.
+    floods_refused: AtomicU64,
     approvers: Approvers,
     turns: Turns,
 }
@@ -255,9 +260,16 @@ impl Desk {
             clock,
             rules,
             floods: Floods::default(),
+            floods_refused: AtomicU64::new(0),
             approvers: Approvers::default(),
             turns: Turns::default(),
         }))
+    }
+
+    /// How many requests were refused since the start because their identity asked too often.
+    #[must_use]
+    pub fn floods_refused(&self) -> u64 {
+        self.0.floods_refused.load(Ordering::Relaxed)
     }
 
     /// The rules as they are now.

@@ -2,12 +2,18 @@
 //!
 //! It does not decide: the policies judge, and the ledger makes the request (and its grant) last.
 
+use std::borrow::Cow;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{AccessError, Asked, Desk, Rules, Visitor, Way, decide, rule};
+use crate::audit::event::{DecisionMade, Event};
 use crate::ledger::{NewRequest, Reasons, RequestView};
-use crate::policy::Judgement;
+use crate::policy::{Action, Judgement};
 use crate::request::{Outcome, Wish};
+
+/// The setting that refuses a request, where the record names policies.
+const RATE: &str = "access.requests_per_minute";
 
 impl Desk {
     /// Asks for access. What is pending already is not asked for twice; what the policies deny is on record and an error.
@@ -35,11 +41,12 @@ impl Desk {
             return Ok(view);
         }
         let now = self.0.clock.now();
-        if !self.0.floods.admit(who.name(), rules.requests_per_minute, now) {
-            tracing::warn!(identity = %who.name(), limit = rules.requests_per_minute, "an identity asks too often");
+        if let Err(wait) = self.0.floods.admit(who.name(), rules.requests_per_minute, now) {
+            self.flooded(who, rules, &wish).await;
             return Err(AccessError::TooMany {
                 identity: who.name().clone(),
                 limit: rules.requests_per_minute,
+                wait,
             });
         }
         let judgement = rules.policies.as_ref().map_or_else(decide::no_policies, |policies| {
@@ -76,5 +83,22 @@ impl Desk {
             }),
             _ => Ok(view),
         }
+    }
+
+    /// Puts on record that somebody asks too often; what is too much for that is counted.
+    async fn flooded(&self, who: &Visitor, rules: &Rules, wish: &Wish) {
+        tracing::warn!(identity = %who.name(), limit = rules.requests_per_minute, "an identity asks too often");
+        self.0.floods_refused.fetch_add(1, Ordering::Relaxed);
+        let event = Event::DecisionMade(Cow::Owned(DecisionMade {
+            identity: who.name().clone(),
+            action: Action::Request.name().to_owned(),
+            about: format!("{}/{}", wish.target, wish.profile),
+            allowed: false,
+            client: who.client,
+            policies: vec![RATE.to_owned()],
+            errors: Vec::new(),
+            policy_set: rule::policy_set(rules).unwrap_or_else(|| "none".to_owned()),
+        }));
+        self.0.refusals.record(who.client, "too_many_requests", &event).await;
     }
 }

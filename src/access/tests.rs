@@ -345,7 +345,22 @@ async fn a_flood_is_stopped_and_others_are_not() {
         bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();
     }
     let flood = bench.desk.submit(&ana, asked("orders", "read-only")).await;
-    assert!(matches!(flood, Err(AccessError::TooMany { limit: 30, .. })), "{flood:?}");
+    let wait = Duration::from_mins(1);
+    assert!(
+        matches!(flood, Err(AccessError::TooMany { limit: 30, wait: told, .. }) if told == wait),
+        "{flood:?}"
+    );
+    let refused = bench.records().into_iter().filter_map(|event| match event {
+        Event::DecisionMade(made) => Some((made.about.clone(), made.allowed, made.policies.clone())),
+        _ => None,
+    });
+    let rate = vec!["access.requests_per_minute".to_owned()];
+    assert_eq!(
+        refused.last(),
+        Some(("orders/read-only".to_owned(), false, rate)),
+        "on record"
+    );
+    assert_eq!(bench.desk.floods_refused(), 1);
     bench.desk.submit(&bo, asked("orders", "read-only")).await.unwrap();
     bench.pass(Duration::from_secs(61));
     bench.desk.submit(&ana, asked("orders", "read-only")).await.unwrap();

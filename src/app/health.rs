@@ -12,6 +12,7 @@ use crate::diagnostics::Diagnostics;
 use crate::metrics::Log;
 use crate::notify::Notifier;
 use crate::session::Shared;
+use crate::strangers::Strangers;
 use crate::supervision::Supervisor;
 use crate::tls::ServerTlsCell;
 
@@ -41,6 +42,7 @@ pub(super) struct Counts {
     pub(super) forwarder: Option<Arc<Forwarder>>,
     pub(super) diagnostics: Diagnostics,
     pub(super) certificate: ServerTlsCell,
+    pub(super) strangers: Strangers,
 }
 
 impl Counts {
@@ -50,6 +52,8 @@ impl Counts {
         shared.metrics.waiting(shared.lobby.waiting());
         shared.metrics.certificate(self.certificate.current().expires_at());
         shared.metrics.requests_pending(shared.ledger.requests_pending());
+        let held = self.strangers.held_back();
+        shared.metrics.held_up(shared.desk.floods_refused(), held.address, held.name);
         let statements = shared.registry.statements();
         for target in shared.rules.borrow().targets.keys() {
             let live = statements.get(target).copied().unwrap_or_default();

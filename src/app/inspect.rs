@@ -20,8 +20,31 @@ pub struct Inspected {
     pub target: TargetName,
     /// What, a line each.
     pub lines: Vec<String>,
-    /// Whether something is missing or refused, so that the gate should not serve it as it is.
-    pub lacks: bool,
+    /// Whether it can be served as it is.
+    pub state: Readiness,
+}
+
+/// The readiness of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Readiness {
+    /// It can be served, or is away and may be ready when it is back.
+    Ready,
+    /// Its server lacks something or does not let the gate in. Its sessions are refused until that is mended; those of other targets
+    /// are not concerned.
+    Lacking,
+    /// By the configuration, or by what an account there may do, a grant would be more than its profile says.
+    Refused,
+}
+
+impl Readiness {
+    fn of(configured: Option<&Finding>, found: &[Finding]) -> Self {
+        let refused = configured.is_some_and(Finding::stops) || found.iter().any(|one| matches!(one, Finding::Refused(_)));
+        match (refused, found.iter().any(Finding::stops)) {
+            (true, _) => Self::Refused,
+            (false, true) => Self::Lacking,
+            (false, false) => Self::Ready,
+        }
+    }
 }
 
 /// Looks at all targets at once: at what the configuration says of them and, unless `offline`, at their servers.
@@ -32,18 +55,17 @@ pub async fn inspect(settings: &Settings, offline: bool) -> Result<Vec<Inspected
         asked.push((target, Arc::new(build::target(target)?)));
     }
     let look = async |(settings, target): (&TargetSettings, Arc<Target>)| {
-        let mut found = Vec::from_iter(shared_account(settings));
-        if !offline {
-            found.extend(
-                ask(settings, &target, &clock)
-                    .await
-                    .unwrap_or_else(|fault| vec![unasked(&fault)]),
-            );
-        }
+        let configured = shared_account(settings);
+        let found = if offline {
+            Vec::new()
+        } else {
+            let asked = ask(settings, &target, &clock).await;
+            asked.unwrap_or_else(|fault| vec![unasked(&fault)])
+        };
         Inspected {
             target: settings.name.clone(),
-            lines: found.iter().map(ToString::to_string).collect(),
-            lacks: found.iter().any(Finding::stops),
+            lines: configured.iter().chain(&found).map(ToString::to_string).collect(),
+            state: Readiness::of(configured.as_ref(), &found),
         }
     };
     Ok(join_all(asked.into_iter().map(look)).await)
@@ -98,5 +120,24 @@ pub(super) fn warn_of_shared_accounts(settings: &Settings) {
         if let Some(finding @ Finding::Lack(_)) = shared_account(target) {
             tracing::warn!(target_name = %target.name, "{finding}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_lacks_is_not_what_must_not_be_served() {
+        let (lack, refused) = (|| Finding::Lack("x".to_owned()), || Finding::Refused("x".to_owned()));
+        let (good, warning) = (Finding::Good("x".to_owned()), Finding::Warning("x".to_owned()));
+        assert_eq!(Readiness::of(None, &[good, warning]), Readiness::Ready);
+        assert_eq!(Readiness::of(None, &[lack()]), Readiness::Lacking);
+        assert_eq!(Readiness::of(None, &[lack(), refused()]), Readiness::Refused);
+        assert_eq!(
+            Readiness::of(Some(&lack()), &[]),
+            Readiness::Refused,
+            "the configuration itself"
+        );
     }
 }

@@ -63,7 +63,7 @@ use descriptors::Places;
 pub use descriptors::TooFewDescriptorsError;
 pub use error::StartError;
 use health::{Counts, readiness};
-pub use inspect::{Inspected, inspect};
+pub use inspect::{Inspected, Readiness, inspect};
 use policies::Access;
 use pulse::Vitals;
 use reap::Reaper;
@@ -274,6 +274,7 @@ impl Gate {
             forwarder: self.forwarder.clone(),
             diagnostics: self.diagnostics.clone(),
             certificate: self.builder.tls.clone(),
+            strangers: self.builder.strangers.clone(),
         };
         let gate = control::Gate {
             ledger: self.shared.ledger.clone(),

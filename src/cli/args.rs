@@ -26,6 +26,7 @@ Exit codes:
   5  refused: the gate or an approver does not allow it (as things stand)
   6  nobody has decided in time: the request has lapsed, or is still pending
   7  the database differs from what the profiles say (target plan)
+  8  a target is not ready: it lacks something, or keeps the gate out (check)
 psql and exec leave with the exit code of what they ran; 130, 143: stopped by
 Ctrl-C, by SIGTERM";
 
@@ -111,6 +112,9 @@ pub enum Command {
         /// Does not ask the targets
         #[arg(long)]
         offline: bool,
+        /// Fails only for what must keep a gate from starting; a target that lacks something is named, and keeps no other from being served
+        #[arg(long)]
+        start: bool,
     },
     /// Prints the SHA-256 of the gate's certificate, which `login --trust` takes; on the gate's machine
     Fingerprint,

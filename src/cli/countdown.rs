@@ -38,7 +38,7 @@ const MINUTE: i64 = 60;
 
 /// What is known of a grant, and how far down the counting is.
 #[derive(Debug, Default)]
-struct Countdown {
+pub(super) struct Countdown {
     /// What the grant is for.
     name: String,
     id: String,
@@ -52,13 +52,17 @@ struct Countdown {
 
 impl Countdown {
     /// The grant is found to be so. What is new about it, if it was known before.
-    fn see(&mut self, view: &GrantView, now: Timestamp) -> Option<String> {
+    pub(super) fn see(&mut self, view: &GrantView, now: Timestamp) -> Option<String> {
         let grant = &view.grant;
         if self.over {
             return None;
         }
         self.name = to(grant);
         self.id = grant.id().to_string();
+        if grant.given_back() {
+            self.over = true;
+            return Some(format!("given back (grant {}); to go on: tidegate psql {}", self.id, self.name));
+        }
         if let Some(revocation) = grant.revoked() {
             self.over = true;
             let reason = revocation.reason.as_deref().map(|reason| format!(": {}", visible(reason)));
@@ -77,7 +81,7 @@ impl Countdown {
     }
 
     /// It is that late. What is to be said about it, if something is.
-    fn tick(&mut self, now: Timestamp) -> Option<String> {
+    pub(super) fn tick(&mut self, now: Timestamp) -> Option<String> {
         let until = self.until.filter(|_| !self.over)?;
         let left = until.duration_since(now);
         let before = self.left.replace(left)?;

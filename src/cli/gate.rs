@@ -2,6 +2,7 @@
 //!
 //! They read the configuration, set up the gate's own messages and hand on; running is `app`'s.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -10,14 +11,18 @@ use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 use super::render;
-use crate::app::{self, Gate, Inspected};
-use crate::config::{self, LogFormat, Logging, Mistake, TlsFiles};
+use crate::app::{self, Gate, Inspected, Readiness};
+use crate::config::{self, LogFormat, Logging, Mistake, Settings, TlsFiles};
 use crate::diagnostics::{Diagnostics, MessageForm};
+use crate::ledger;
 use crate::supervision::panic_text;
 use crate::tls::fingerprint_of;
 
 /// What has to be said for a gate without a log to serve.
 const UNLOGGED: &str = "TIDEGATE_NOTHING_ON_RECORD";
+
+/// The exit code of a check that finds all good but a target.
+const NOT_READY: u8 = 8;
 
 /// Longest wait at the end for standard error to take the last messages.
 const LAST_MESSAGES: Duration = Duration::from_secs(1);
@@ -123,7 +128,8 @@ pub(super) fn fingerprint(path: &Path) -> anyhow::Result<()> {
     Ok(render::print(&fingerprint_of(&cert)?.to_string())?)
 }
 
-pub(super) fn check(path: &Path, offline: bool) -> anyhow::Result<()> {
+/// Returns the exit code: [`NOT_READY`] where all is good but a target, unless the check is for a start.
+pub(super) fn check(path: &Path, offline: bool, start: bool) -> anyhow::Result<u8> {
     let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
     let targets: Vec<String> = settings
         .targets
@@ -145,25 +151,52 @@ pub(super) fn check(path: &Path, offline: bool) -> anyhow::Result<()> {
         log.display(),
         key.display()
     ))?;
-    for file in &settings.exposed {
-        let file = file.display();
-        render::print(&format!(
-            "warning: everybody on this machine may read the secret in {file}: chmod o= {file}"
-        ))?;
-    }
+    warn(&settings)?;
     let inspected = super::wait_for(async { Ok(app::inspect(&settings, offline).await?) })?;
     for Inspected { target, lines, .. } in &inspected {
         for line in lines {
             render::print(&format!("{target}: {line}"))?;
         }
     }
-    let lacking = inspected.iter().filter(|inspected| inspected.lacks);
-    let lacking: Vec<String> = lacking.map(|inspected| inspected.target.to_string()).collect();
+    let named = |state: Readiness| {
+        let those = inspected.iter().filter(|inspected| inspected.state == state);
+        those
+            .map(|inspected| inspected.target.to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let (refused, lacking) = (named(Readiness::Refused), named(Readiness::Lacking));
     anyhow::ensure!(
-        lacking.is_empty(),
-        "{} should not be served as things are: see above for what is missing or refused",
-        lacking.join(", ")
+        refused.is_empty(),
+        "{refused} should not be served as things are: see above for what is missing or refused"
     );
+    if lacking.is_empty() {
+        return Ok(0);
+    }
+    super::complain(&format!(
+        "not ready: {lacking}; see above for what is missing. Sessions there are refused until it is mended; other targets are served"
+    ));
+    Ok(if start { 0 } else { NOT_READY })
+}
+
+/// Says what is no mistake and may be meant otherwise.
+fn warn(settings: &Settings) -> anyhow::Result<()> {
+    for file in &settings.exposed {
+        let file = file.display();
+        render::print(&format!(
+            "warning: everybody on this machine may read the secret in {file}: chmod o= {file}"
+        ))?;
+    }
+    let users = match ledger::groups_of_users(&settings.state_dir.join("ledger.sqlite")) {
+        Ok(users) => users,
+        Err(error) => {
+            render::print(&format!("warning: the groups of users cannot be read: {error}"))?;
+            BTreeMap::new()
+        }
+    };
+    for line in config::unknown_names(settings, &users) {
+        render::print(&format!("warning: {line}"))?;
+    }
     Ok(())
 }
 

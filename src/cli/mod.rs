@@ -93,7 +93,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     let done = match cli.command {
         Command::People(command) => return wait_for(people::run(&config, command)),
         Command::Serve => return gate::serve(&config),
-        Command::Check { offline } => gate::check(&config, offline),
+        Command::Check { offline, start } => return gate::check(&config, offline, start),
         Command::Fingerprint => gate::fingerprint(&config),
         Command::Demo(args) => demo::run(&args),
         Command::Grant(command) => wait_for(grant::run(&config, command)),

@@ -224,7 +224,7 @@ async fn obtain(client: &Client, wanted: &Wanted, stops: &mut Stops) -> anyhow::
 }
 
 /// That nothing is asked anew, and what becomes of the reason.
-fn joining(view: &GrantView, wanted: &Wanted) -> String {
+pub(super) fn joining(view: &GrantView, wanted: &Wanted) -> String {
     let grant = &view.grant;
     let before = grant.reason().map(|reason| format!(", asked for with: {}", visible(reason)));
     let now = match wanted.reason.as_deref() {
@@ -235,7 +235,7 @@ fn joining(view: &GrantView, wanted: &Wanted) -> String {
 }
 
 /// Until when one can work, said before one begins.
-fn window(view: &GrantView, now: Timestamp) -> String {
+pub(super) fn window(view: &GrantView, now: Timestamp) -> String {
     let grant = &view.grant;
     match grant.until() {
         Some(until) => format!(

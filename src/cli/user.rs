@@ -11,7 +11,7 @@ use super::client::{Client, escape};
 use super::reach::Whose;
 use super::speech::note;
 use super::{render, show};
-use crate::control::model::{EmptyBody, GroupsBody, IssuedUser, NewUserBody, UserView, Users};
+use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, UserView, Users};
 use crate::names::{GroupName, IdentityName};
 
 /// Makes, lists and changes local users.
@@ -42,6 +42,9 @@ Examples:
     Disable {
         /// Who; also somebody who comes with an issuer's token
         name: IdentityName,
+        /// Also somebody the gate has never met: no user of its own, and without a grant or a request
+        #[arg(long)]
+        unseen: bool,
         /// Which gate, and how to print.
         #[command(flatten)]
         remote: Remote,
@@ -95,8 +98,9 @@ pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<()> {
             let users: Users = client(&remote)?.get("/v1/users", &()).await?;
             render::show(remote.printing.output, &users, |users| show::users(&users.users))
         }
-        Command::Disable { name, remote } => {
-            let user: UserView = client(&remote)?.post(&path(&name, "disable"), &EmptyBody {}).await?;
+        Command::Disable { name, unseen, remote } => {
+            let body = DisableBody { unseen };
+            let user: UserView = client(&remote)?.post(&path(&name, "disable"), &body).await?;
             if !user.local {
                 note(&format!(
                     "note: {name} is no local user; whoever comes by that name with an issuer's token is shut out"

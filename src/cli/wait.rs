@@ -227,7 +227,7 @@ pub(super) fn settled(view: &RequestView) -> Result<(), WaitError> {
 }
 
 /// Who said yes, and to what.
-fn decision(view: &RequestView) -> String {
+pub(super) fn decision(view: &RequestView) -> String {
     let (request, wish) = (&view.request, &view.request.wish);
     let by: Vec<String> = request
         .approvals
@@ -250,7 +250,7 @@ fn decision(view: &RequestView) -> String {
 
 /// What is being waited for.
 #[must_use]
-fn waiting(request: &RequestBody) -> String {
+pub(super) fn waiting(request: &RequestBody) -> String {
     let view = &request.request;
     let approvals = match view.approvals_missing {
         0 | 1 => "1 approval".to_owned(),

@@ -66,13 +66,3 @@ impl fmt::Display for Mistake {
         }
     }
 }
-
-/// The one of `known` that was most likely meant by `found`, if one is near enough.
-pub(super) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&found.to_lowercase(), name), name))
-        .filter(|(distance, name)| *distance <= (name.len() / 3).max(1))
-        .min()
-        .map(|(_, name)| name)
-}

@@ -19,6 +19,7 @@ mod settings;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod unknown;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ pub use mistake::Mistake;
 pub use profiles::ProfileSettings;
 pub use settings::{AccountSettings, Settings, TargetSettings, TlsFiles};
 pub use targets::SharedAccount;
+pub use unknown::unknown_names;
 
 /// The file that is looked for when none is named.
 pub const DEFAULT_FILE: &str = "tidegate.toml";

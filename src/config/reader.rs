@@ -14,8 +14,9 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::mistake::{Mistake, nearest};
+use super::mistake::Mistake;
 use crate::duration;
+use crate::names::nearest;
 pub(super) use own::Own;
 
 /// Which line each key was written in; keys with their tables, as `targets.orders.user`.

@@ -22,7 +22,8 @@ use tokio::sync::watch;
 use super::hold::{Hold, Place};
 use super::problem::ApiError;
 use super::{Gate, OPERATOR_HEADER};
-use crate::access::{Rules, Visitor};
+use crate::access::{AccessError, Rules, Visitor};
+use crate::ending::HeldBack;
 use crate::identity::Source;
 use crate::names::IdentityName;
 use crate::policy::Action;
@@ -94,11 +95,12 @@ impl Client {
         }
     }
 
-    /// Counts what proved nothing, with the failed logins of the wire, and waits as long as the answer is to be held back.
-    async fn failed(&self) {
-        if let Some(connection) = &self.connection {
-            tokio::time::sleep(connection.proof.failed(None)).await;
-        }
+    /// Counts what proved nothing, with the failed logins of the wire, and waits as long as the answer is to be held back; then it
+    /// returns why.
+    async fn failed(&self) -> Option<HeldBack> {
+        let delay = self.connection.as_ref()?.proof.failed(None);
+        tokio::time::sleep(delay.time).await;
+        delay.held
     }
 }
 
@@ -121,7 +123,10 @@ pub(super) async fn settle(
             answer
         }
         Err(error) => {
-            client.failed().await;
+            let error = match (client.failed().await, error) {
+                (Some(held), ApiError::Unauthorized | ApiError::Access(AccessError::NotIdentified)) => ApiError::HeldBack(held),
+                (_, error) => error,
+            };
             error.into_response()
         }
     }

@@ -151,7 +151,7 @@ async fn meet(tcp: TcpStream, address: SocketAddr, mut permit: ConnectionPermit,
         }
     };
     tokio::select! {
-        limit = permit.taken() => tracing::debug!(client = %address, limit, "a connection to the control API gave way to a newer one"),
+        displaced = permit.taken() => tracing::debug!(client = %address, limit = displaced.limit, "a connection to the control API gave way to a newer one"),
         () = talking => {}
     }
 }

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use super::model::Problem;
 use crate::access::AccessError;
 use crate::audit::AuditError;
+use crate::ending::HeldBack;
 use crate::ids::SessionId;
 use crate::ledger::LedgerError;
 use crate::names::{IdentityName, ProfileName, TargetName};
@@ -28,6 +29,9 @@ pub enum ApiError {
     /// No token, or not the right one.
     #[error("the token is missing or not accepted")]
     Unauthorized,
+    /// The same, and the answer came late.
+    #[error("the token is missing or not accepted. {}", .0.told())]
+    HeldBack(HeldBack),
     /// The admin token proves no person.
     #[error("this is for a person or a pipeline; the admin token is neither")]
     NoPerson,
@@ -57,8 +61,21 @@ pub enum ApiError {
     #[error("there is no session {0}")]
     NoSuchSession(SessionId),
     /// No such user.
-    #[error("there is no user {0}")]
-    NoSuchUser(IdentityName),
+    #[error("there is no user {name}")]
+    NoSuchUser {
+        /// The name.
+        name: IdentityName,
+        /// The nearest there is.
+        nearest: Option<IdentityName>,
+    },
+    /// A name that the gate has never met, to be shut out.
+    #[error("there is no user {name}, and no grant or request was ever theirs: nobody has been shut out")]
+    NeverSeen {
+        /// The name.
+        name: IdentityName,
+        /// The nearest there is.
+        nearest: Option<IdentityName>,
+    },
     /// Too many callers wait for something already.
     #[error("too many callers are waiting already")]
     Busy,
@@ -132,6 +149,7 @@ impl ApiError {
             Self::Access(AccessError::NoSuchTarget { nearest, .. }) => nearest.clone(),
             // The most likely one is the first.
             Self::Access(AccessError::NoSuchProfile { known, .. }) => known.first().map(ProfileName::to_string),
+            Self::NoSuchUser { nearest, .. } | Self::NeverSeen { nearest, .. } => nearest.as_ref().map(IdentityName::to_string),
             _ => None,
         }
     }
@@ -139,7 +157,7 @@ impl ApiError {
     /// After how many seconds trying again makes sense, where it does.
     fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::Access(AccessError::TooMany { .. }) => Some(60), // The limit is one of a minute.
+            Self::Access(AccessError::TooMany { wait, .. }) => Some(u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX)),
             Self::Busy | Self::HoldsTooMany { .. } => Some(5),
             _ => None,
         }
@@ -160,12 +178,7 @@ impl ApiError {
                 "Not for yourself",
                 some("ask for access (`tidegate request`), or have another operator do it"),
             ),
-            Self::NoSuchUser(_) => (
-                StatusCode::NOT_FOUND,
-                "no-such-user",
-                "No such user",
-                some("`tidegate user list` shows those there are"),
-            ),
+            Self::NoSuchUser { nearest, .. } | Self::NeverSeen { nearest, .. } => self.nobody(nearest.as_ref()),
             Self::Busy | Self::HoldsTooMany { .. } | Self::Stopping => self.too_much(),
             Self::NotReloaded(_) => inner::not_reloaded(),
             Self::IssuersName { .. } => (
@@ -175,7 +188,7 @@ impl ApiError {
                 some("choose another name: what belongs to this one would be for both"),
             ),
             Self::Access(error) => access(error),
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Not allowed", some(PROVE)),
+            Self::Unauthorized | Self::HeldBack(_) => (StatusCode::UNAUTHORIZED, "unauthorized", "Not allowed", some(PROVE)),
             Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "Not understood", None),
             Self::NoSuchTarget { known, .. } => (
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -206,6 +219,19 @@ impl ApiError {
                 some("look into the gate's own messages"),
             ),
         }
+    }
+
+    /// A user there is not, with the one that may have been meant.
+    fn nobody(&self, nearest: Option<&IdentityName>) -> Class {
+        let unseen = match self {
+            Self::NeverSeen { .. } => "; to shut out somebody of an issuer before they first come: `--unseen`",
+            _ => "",
+        };
+        let remedy = match nearest {
+            Some(nearest) => format!("did you mean {nearest}? `tidegate user list` shows those there are{unseen}"),
+            None => format!("`tidegate user list` shows those there are{unseen}"),
+        };
+        (StatusCode::NOT_FOUND, "no-such-user", "No such user", Some(remedy))
     }
 
     /// What whoever asks too often, or for too much at once, is told.
@@ -271,7 +297,7 @@ fn access(error: &AccessError) -> Class {
             StatusCode::TOO_MANY_REQUESTS,
             "too-many-requests",
             "Too many requests",
-            some("wait a minute; what is pending already need not be asked for again"),
+            some("ask again then; what is pending already is found again and does not count"),
         ),
         AccessError::NoSuchRequest(_) => (
             StatusCode::NOT_FOUND,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Ending, OptionsFault, ParameterRule, Scope, Words};
+use super::{Ending, IDENTITY_DISABLED, OptionsFault, ParameterRule, Words};
 use crate::ids::GrantId;
 use crate::visible::visible;
 
@@ -66,14 +66,14 @@ impl Ending {
                 None,
                 Some("connect again".to_owned()),
             ),
-            Self::BadSecret { user } => (
+            Self::BadSecret { user, held } => (
                 format!("password authentication failed for user \"{user}\""),
-                None,
+                held.map(|held| held.told()),
                 Some("user is the grant id (gr_…), password is the secret shown when the grant was made".to_owned()),
             ),
-            Self::BadToken { user } => (
+            Self::BadToken { user, held } => (
                 format!("password authentication failed for user \"{user}\""),
-                None,
+                held.map(|held| held.told()),
                 Some("user is your name at the gate, password is your token (tg_…) or the token of your CI job; or log in with a grant id (gr_…) and its secret".to_owned()),
             ),
             Self::TokenInClear => (
@@ -187,24 +187,7 @@ impl Ending {
                 None,
                 Some("ask the gate's operator".to_owned()),
             ),
-            Self::TooMany { scope, limit } => (
-                match scope {
-                    Scope::Gate => "the gate has no connection slot left".to_owned(),
-                    Scope::Target(target) => format!("too many sessions on \"{target}\""),
-                    Scope::Grant(grant) => format!("too many sessions under grant {grant}"),
-                    Scope::Waiting => "too many logins wait for approval".to_owned(),
-                    Scope::WaitingOf(identity) => format!("too many logins of {identity} wait for approval"),
-                    Scope::Requests(identity) => format!("too many requests of {identity} within a minute"),
-                },
-                match scope {
-                    Scope::Requests(_) => Some(format!("At most {limit} in a minute.")),
-                    _ => Some(format!("At most {limit} at once.")),
-                },
-                match scope {
-                    Scope::Requests(_) => Some("try again later".to_owned()),
-                    _ => Some("close another one, or try again later".to_owned()),
-                },
-            ),
+            Self::TooMany { scope, limit } => scope.words(*limit),
             Self::TargetUnreachable { target } => (
                 format!("database \"{target}\" cannot be reached"),
                 None,
@@ -273,7 +256,10 @@ impl Ending {
                     Some(reason) => format!("Revoked by {}; reason: {}.", visible(by), visible(reason)),
                     None => format!("Revoked by {}.", visible(by)),
                 }),
-                Some("ask whoever revoked it, or for a new grant".to_owned()),
+                Some(match reason.as_deref() {
+                    Some(IDENTITY_DISABLED) => "ask the gate's operator: the identity gets no grant before it is enabled again",
+                    _ => "ask whoever revoked it, or for a new grant",
+                }.to_owned()),
             ),
             Self::Killed { grant, by, reason } => (
                 format!("operator {} ended this session under grant {grant}", visible(by)),
@@ -326,7 +312,7 @@ fn clock_time(time: Timestamp) -> String {
 }
 
 /// A length of time as a person reads it.
-fn span(duration: Duration) -> String {
+pub(super) fn span(duration: Duration) -> String {
     match duration.as_secs() {
         0 => format!("{} ms", duration.as_millis()),
         secs if secs < 120 => format!("{secs} s"),

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::HandshakeError;
 use crate::clock::Clock;
+use crate::ending::HeldBack;
 use crate::strangers::ConnectionPermit;
 
 pub(super) struct Budget {
@@ -34,21 +35,22 @@ impl Budget {
     ) -> Result<T, HandshakeError> {
         tokio::select! {
             biased;
-            limit = self.permit.taken() => Err(HandshakeError::Displaced { limit }),
+            displaced = self.permit.taken() => Err(HandshakeError::Displaced(displaced)),
             done = timeout_at(self.deadline, work) => done.unwrap_or(Err(HandshakeError::Timeout { step, limit: self.limit })),
         }
     }
 
-    /// Counts a failure against the client's address (and the name it was for), and holds the answer back when there were many.
-    pub(super) async fn failed(&mut self, error: &HandshakeError, name: Option<&str>) {
+    /// Counts a failure against the client's address (and the name it was for), and holds the answer back when there were many: then
+    /// it returns why.
+    pub(super) async fn failed(&mut self, error: &HandshakeError, name: Option<&str>) -> Option<HeldBack> {
         // Who was displaced did nothing.
-        if matches!(error, HandshakeError::Displaced { .. }) {
-            return;
+        if matches!(error, HandshakeError::Displaced(_)) {
+            return None;
         }
         let delay = self.permit.proof().failed(name.filter(|_| error.is_guess()));
-        if error.told() && !delay.is_zero() {
-            self.wait(delay).await;
-        }
+        let held = delay.held.filter(|_| error.told())?;
+        self.wait(delay.time).await;
+        Some(held)
     }
 
     /// Waits, but not beyond the deadline and not without a permit.

@@ -6,8 +6,9 @@ use std::io;
 use std::time::Duration;
 
 use super::token::TokenRefused;
-use crate::ending::{Ending, OptionsFault, Scope};
+use crate::ending::{Ending, HeldBack, OptionsFault, Scope};
 use crate::scram::ScramError;
+use crate::strangers::Displaced;
 use crate::visible;
 use crate::wire::startup::{OptionsError, StartupError};
 
@@ -51,10 +52,7 @@ pub enum HandshakeError {
     },
     /// A newer connection took its permit.
     #[error("a newer connection took its place: too many unfinished logins")]
-    Displaced {
-        /// How many there may be.
-        limit: u32,
-    },
+    Displaced(Displaced),
     /// Another message than a SASL response.
     #[error("expected a SASL response, got message type {got:#04x}")]
     NotAResponse {
@@ -103,9 +101,9 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// What the log and the client call it; `user` as the client gave it.
+    /// What the log and the client call it; `user` as the client gave it, `held` where the answer was held back.
     #[must_use]
-    pub fn ending(&self, user: &str) -> Ending {
+    pub fn ending(&self, user: &str, held: Option<HeldBack>) -> Ending {
         let malformed = |what| Ending::Malformed { what };
         match self {
             Self::Closed { .. } | Self::Io(_) | Self::Random(_) => Ending::Disconnected,
@@ -118,19 +116,26 @@ impl HandshakeError {
             Self::NoAlpn => malformed("received direct SSL connection request without ALPN protocol negotiation extension"),
             Self::TlsRequired => Ending::TlsRequired,
             Self::Timeout { step, limit } => Ending::HandshakeTimeout { step, limit: *limit },
-            Self::Displaced { limit } => Ending::TooMany {
-                scope: Scope::Gate,
-                limit: *limit,
+            Self::Displaced(displaced) => Ending::TooMany {
+                scope: if displaced.of_address {
+                    Scope::UnfinishedOfAddress
+                } else {
+                    Scope::Unfinished
+                },
+                limit: displaced.limit,
             },
             Self::NotAResponse { .. } => malformed("expected SASL response"),
             Self::ResponseLength { .. } | Self::PasswordLength { .. } => malformed("invalid message length"),
             Self::InitialResponse => malformed("malformed SASLInitialResponse message"),
             Self::Mechanism => malformed("client selected an invalid SASL authentication mechanism"),
-            Self::Scram(error) => of_scram(error, user),
+            Self::Scram(error) => of_scram(error, user, held),
             Self::TokenInClear => Ending::TokenInClear,
             Self::NotAPassword { .. } => malformed("expected password response"),
             Self::PasswordLayout => malformed("invalid password packet size"),
-            Self::Token(_) => Ending::BadToken { user: user.to_owned() },
+            Self::Token(_) => Ending::BadToken {
+                user: user.to_owned(),
+                held,
+            },
         }
     }
 
@@ -150,7 +155,7 @@ impl HandshakeError {
                 | Self::Packet(StartupError::Length { .. } | StartupError::CancelKey { .. })
                 | Self::Tls(_)
                 | Self::NoAlpn
-                | Self::Displaced { .. }
+                | Self::Displaced(_)
         )
     }
 }
@@ -188,9 +193,12 @@ fn of_options(error: &OptionsError) -> Ending {
     }
 }
 
-fn of_scram(error: &ScramError, user: &str) -> Ending {
+fn of_scram(error: &ScramError, user: &str, held: Option<HeldBack>) -> Ending {
     match error {
-        ScramError::BadProof => Ending::BadSecret { user: user.to_owned() },
+        ScramError::BadProof => Ending::BadSecret {
+            user: user.to_owned(),
+            held,
+        },
         ScramError::Downgrade | ScramError::BindingMismatch => Ending::BindingFailed,
         ScramError::Malformed { what } | ScramError::Unsupported { what } => Ending::Malformed { what },
         _ => Ending::Malformed {

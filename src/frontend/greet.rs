@@ -252,8 +252,8 @@ async fn more_is_here(tcp: &TcpStream) -> bool {
 
 /// Tells the client as much as it may know, closes, and says what it was; it counts against the client's address.
 async fn reject(transport: Option<Transport>, client: SocketAddr, mut budget: Budget, error: HandshakeError) -> Box<Rejected> {
-    budget.failed(&error, None).await;
-    let ending = error.ending("");
+    let held = budget.failed(&error, None).await;
+    let ending = error.ending("", held);
     if let Some(transport) = transport.filter(|_| error.told()) {
         Box::pin(refuse(transport, &ending)).await;
     }

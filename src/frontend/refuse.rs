@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -39,6 +40,20 @@ pub async fn refuse(mut transport: Transport, ending: &Ending) {
     close(transport).await;
 }
 
+/// Tells the client why if its socket takes the words at once, and drops the connection: nothing is waited for where a newer connection
+/// has the place already.
+fn mention(mut transport: Transport, ending: &Ending) {
+    let Some(words) = ending.words() else { return };
+    let mut out = BytesMut::new();
+    error_response::fatal(&mut out, &words);
+    let telling = async {
+        transport.write_all(&out).await?;
+        transport.shutdown().await
+    };
+    // Whether it took them or not, it is dropped next.
+    let _ = telling.now_or_never();
+}
+
 /// Turns away a client that has not proved who it is: it has been told, and the connection closed, when this returns. It
 /// counts against its address, and the answer is held back when there were many, but never beyond the handshake's limit.
 pub(super) async fn unproved(
@@ -48,10 +63,12 @@ pub(super) async fn unproved(
     mut budget: Budget,
     error: HandshakeError,
 ) -> Box<Rejected> {
-    budget.failed(&error, Some(&startup.user)).await;
-    let ending = error.ending(&startup.user);
+    let held = budget.failed(&error, Some(&startup.user)).await;
+    let ending = error.ending(&startup.user, held);
     if error.told() {
         Box::pin(refuse(transport, &ending)).await;
+    } else if matches!(error, HandshakeError::Displaced(_)) {
+        mention(transport, &ending);
     }
     Box::new(Rejected {
         ending,

@@ -312,7 +312,13 @@ async fn an_unknown_user_reads_what_a_wrong_secret_reads() {
         assert_eq!(code_of(&refused), "28P01");
         assert_eq!(all(&mut client).await, b"");
         drop(client);
-        assert_eq!(outcome.await.unwrap().ending(), &Ending::BadSecret { user: user.to_owned() });
+        assert_eq!(
+            outcome.await.unwrap().ending(),
+            &Ending::BadSecret {
+                user: user.to_owned(),
+                held: None
+            }
+        );
         answers.push(String::from_utf8(refused).unwrap().replace(user, "?"));
     }
     assert_eq!(answers[0], answers[1]);
@@ -658,7 +664,7 @@ async fn idle_strangers_make_room_for_a_login() {
     let (mut oldest, outcome) = idle.remove(0);
     assert_eq!(all(&mut oldest).await, b"");
     let displaced = Ending::TooMany {
-        scope: Scope::Gate,
+        scope: Scope::UnfinishedOfAddress,
         limit: 3,
     };
     assert_eq!(outcome.await.unwrap().ending(), &displaced);
@@ -713,7 +719,7 @@ async fn whatever_fails_counts_against_the_address() {
         }
     }
     let permit = gate.strangers.enter([127, 0, 0, 1].into());
-    assert!(!permit.proof().failed(None).is_zero());
+    assert!(!permit.proof().failed(None).time.is_zero());
 }
 
 #[tokio::test]
@@ -733,7 +739,37 @@ async fn the_delay_of_a_failure_ends_with_the_handshake() {
     let refused = log_in(&mut client, b"wrong", None).await.unwrap();
     assert_eq!(code_of(&refused), "28P01");
     drop(client);
-    assert!(matches!(outcome.await.unwrap().ending(), Ending::BadSecret { .. }));
+    let text = String::from_utf8_lossy(&refused).into_owned();
+    assert!(text.contains("was held back: too many have failed under this name"), "{text}");
+    let held = matches!(outcome.await.unwrap().ending(), Ending::BadSecret { held: Some(_), .. });
+    assert!(held, "it is on record, too");
+}
+
+#[tokio::test]
+async fn a_login_that_loses_its_place_reads_why() {
+    let limits = StrangerLimits {
+        connections_per_address: 1,
+        ..StrangerLimits::default()
+    };
+    let gate = Gate::start(Plaintext::Loopback, AMPLE, limits).await;
+    let (mut oldest, outcome) = gate.connect().await;
+    oldest.write_all(&startup(0, "gr_known", b"")).await.unwrap();
+    // It is asked for its proof, and takes its time.
+    assert_eq!(oldest.read_u8().await.unwrap(), b'R');
+    let _newest = gate.connect().await;
+    let text = String::from_utf8_lossy(&all(&mut oldest).await).into_owned();
+    for said in [
+        "C53300",
+        "too many unfinished logins from your address",
+        "At most 1 at once",
+        "connect again now",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    assert_eq!(
+        outcome.await.unwrap().ending().name(),
+        "too_many_unfinished_logins_of_address"
+    );
 }
 
 #[tokio::test]

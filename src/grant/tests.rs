@@ -236,7 +236,10 @@ fn each_refusal_has_its_ending() {
         "address_refused"
     );
     assert_eq!(named(&Question { live_sessions: 1, ..ok }, &grant), "permitted");
-    assert_eq!(named(&Question { live_sessions: 2, ..ok }, &grant), "too_many");
+    assert_eq!(
+        named(&Question { live_sessions: 2, ..ok }, &grant),
+        "too_many_sessions_of_grant"
+    );
     assert_eq!(named(&ask(at(1810)), &grant), "login_expired");
     assert_eq!(named(&ask(at(3600)), &made(terms())), "lapsed");
     assert_eq!(named(&ask(at(1)), &made(terms())), "ledger_failed");

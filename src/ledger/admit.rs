@@ -65,7 +65,10 @@ impl Ledger {
         let found = self.recall(id).await.map_err(|error| error.at_login())?;
         let Some(entry) = found else {
             // Whoever proved a secret had a grant; it has been forgotten since.
-            return Err(Ending::BadSecret { user: id.to_string() });
+            return Err(Ending::BadSecret {
+                user: id.to_string(),
+                held: None,
+            });
         };
         self.shut_out(&entry);
         if !entry.current().status(self.0.clock.now()).ended() {

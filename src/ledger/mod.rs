@@ -10,6 +10,7 @@
 mod admit;
 mod commit;
 mod grants;
+mod known;
 mod live;
 mod log_tip;
 mod logins;
@@ -29,6 +30,7 @@ mod workflow;
 
 pub use admit::{Admission, Slot};
 pub use grants::GrantFilter;
+pub use known::groups_of_users;
 pub use log_tip::read_log_tip;
 pub use pending::Effect;
 pub use requests::{Changed, GrantLogin, NewRequest, Reasons, RequestFilter, RequestView, Submitted};

@@ -18,8 +18,9 @@ use super::record::{Deed, Step, user_event};
 use super::requests::Entry as RequestEntry;
 use super::row::restrict::Write;
 use super::row::users::StoredUser;
-use super::users::{DISABLED, DISABLED_BY, OPERATOR, UserView};
+use super::users::{DISABLED_BY, OPERATOR, UserView};
 use super::{Changed, Entry, GrantView, Inner, Ledger, LedgerError, Reasons, RequestView};
+use crate::ending::IDENTITY_DISABLED;
 use crate::grant::{self, Change, IllegalChange};
 use crate::ids::RequestId;
 use crate::names::{GroupName, IdentityName};
@@ -68,7 +69,7 @@ impl Ledger {
         let inner = &self.0;
         let (view, mut items) = inner.disable(name, by);
         inner.users_changed.send_modify(|changes| *changes += 1);
-        items.extend(inner.end_all_of(name, by, DISABLED));
+        items.extend(inner.end_all_of(name, by, IDENTITY_DISABLED));
         Ok(UserView {
             effect: Some(inner.answer(&items).await),
             ..view
@@ -77,7 +78,7 @@ impl Ledger {
 
     /// Ends what an identity still has, and waits until that is stored and on record: before it is let in again.
     pub(super) async fn end_what_is_left(&self, name: &IdentityName, by: &str) -> Result<(), LedgerError> {
-        let items = self.0.end_all_of(name, by, DISABLED);
+        let items = self.0.end_all_of(name, by, IDENTITY_DISABLED);
         self.0.all_settled(&items).await
     }
 }
@@ -268,7 +269,7 @@ impl Inner {
         if !self.is_disabled(who) {
             return Ok(());
         }
-        self.end_all_of(who, DISABLED_BY, DISABLED);
+        self.end_all_of(who, DISABLED_BY, IDENTITY_DISABLED);
         Err(LedgerError::Disabled(who.clone()))
     }
 

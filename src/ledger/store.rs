@@ -215,12 +215,9 @@ fn load(connection: &Connection, now: Timestamp, mock_key: [u8; 32]) -> Result<L
 
 /// The latest gate time on disk, if the store exists: needed before the clock is made, hence before [`super::Ledger::open`].
 pub fn highest_time(path: &Path) -> Result<Option<Timestamp>, StoreError> {
-    if !path.exists() {
+    let Some(connection) = open_existing(path)? else {
         return Ok(None);
-    }
-    // Not read-only: a store that was not closed in order has its last words in the write-ahead log.
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    connection.busy_timeout(BUSY)?;
+    };
     let there: bool = connection.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'gate'", [], |row| row.get(0))?;
     if !there {
         return Ok(None);
@@ -229,6 +226,17 @@ pub fn highest_time(path: &Path) -> Result<Option<Timestamp>, StoreError> {
         .query_row("SELECT highest_time FROM gate", [], |row| row.get(0))
         .optional()?;
     Ok(micros.and_then(|micros| Timestamp::from_microsecond(micros).ok()))
+}
+
+/// Opens a store to be looked at; `None` where there is none.
+pub(super) fn open_existing(path: &Path) -> Result<Option<Connection>, StoreError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    // Not read-only: a store that was not closed in order has its last words in the write-ahead log.
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.busy_timeout(BUSY)?;
+    Ok(Some(connection))
 }
 
 pub(super) fn remember_time(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {

@@ -179,7 +179,7 @@ async fn the_first_connect_opens_the_window_and_only_it() {
         .admit(grant.id(), Some("orders"), CLIENT, fine)
         .await
         .unwrap_err();
-    assert_eq!(refused.name(), "too_many");
+    assert_eq!(refused.name(), "too_many_sessions_of_grant");
     admissions.pop();
     assert!(bench.ledger.admit(grant.id(), Some("orders"), CLIENT, fine).await.is_ok());
 }

@@ -56,8 +56,6 @@ pub struct RotatedToken {
 const GIVE_WAIT: Duration = Duration::from_secs(3);
 /// What a token of a local user begins with.
 const TOKEN_PREFIX: &str = "tg_";
-/// Why the grants and requests of an identity that is shut out end.
-pub(super) const DISABLED: &str = "the identity is disabled";
 /// Who ends those that came up meanwhile.
 pub(super) const DISABLED_BY: &str = "tidegate";
 /// Who rejects requests when the operator's own name is none of an identity.

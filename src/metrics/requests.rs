@@ -1,13 +1,15 @@
-//! Requests for access: those that wait, and how long decisions take.
+//! Requests for access: those that wait, how long decisions take, and those that came too often. Beside them the failed logins whose
+//! answers were held back.
 //!
 //! It does not watch them.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::labels::ByOutcome;
+use super::labels::{ByOutcome, ByReason};
 use super::{Counters, Metrics};
 
 /// Upper bounds of the decision histogram, in seconds: policies decide in milliseconds, people in minutes.
@@ -31,6 +33,26 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    /// How many requests were refused because their identity asked too often, and how many answers to failed logins were held back for
+    /// the failures of an address or of a name; since the start.
+    pub fn held_up(&self, requests: u64, address: u64, name: u64) {
+        let Counters {
+            requests_refused,
+            held_back,
+            ..
+        } = &*self.0;
+        for (family, reason, count) in [
+            (requests_refused, "too_many_requests", requests),
+            (held_back, "address", address),
+            (held_back, "name", name),
+        ] {
+            let counter = family.get_or_create(&ByReason { reason });
+            counter.inner().store(count, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Counters {
     pub(super) fn register_requests(&self, registry: &mut Registry) {
         registry.register(
@@ -43,6 +65,16 @@ impl Counters {
             "From a request's submission until it was settled, by what it came to",
             Unit::Seconds,
             self.decisions.clone(),
+        );
+        registry.register(
+            "requests_refused",
+            "Requests that were not even decided, by the reason",
+            self.requests_refused.clone(),
+        );
+        registry.register(
+            "answers_held_back",
+            "Answers to failed logins and calls that were held back, by whose failures before were too many",
+            self.held_back.clone(),
         );
     }
 }

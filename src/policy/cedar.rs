@@ -66,6 +66,10 @@ impl Cedar {
         uid(&self.types.action, action.name())
     }
 
+    pub(super) fn is_target(&self, entity: &EntityUid) -> bool {
+        *entity.type_name() == self.types.target
+    }
+
     pub(super) fn is_group(&self, entity: &EntityUid) -> bool {
         *entity.type_name() == self.types.group
     }

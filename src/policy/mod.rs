@@ -19,13 +19,13 @@ mod words;
 
 pub use explain::{Explanation, Remedy};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 
 use crate::identity::Identity;
-use crate::names::{ProfileName, TargetName};
+use crate::names::{GroupName, ProfileName, TargetName};
 use crate::request::{Request, Wish};
 
 /// What somebody wants to do.
@@ -167,6 +167,30 @@ impl Policies {
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// The groups it names.
+    #[must_use]
+    pub fn groups(&self) -> &BTreeSet<GroupName> {
+        &self.words.groups
+    }
+
+    /// The profiles it names, with their targets or without.
+    #[must_use]
+    pub fn profiles(&self) -> &BTreeSet<ProfileName> {
+        &self.words.profiles
+    }
+
+    /// The targets it names, each with the id of a policy that does.
+    #[must_use]
+    pub fn targets(&self) -> &BTreeMap<String, String> {
+        &self.words.targets
+    }
+
+    /// The same for what it names as `target/profile`.
+    #[must_use]
+    pub fn accesses(&self) -> &BTreeMap<String, String> {
+        &self.words.accesses
     }
 
     /// The ids of its policies, in order.

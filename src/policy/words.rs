@@ -2,7 +2,7 @@
 //!
 //! Nothing is decided by it: a value it misses is a suggestion not made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,6 +18,10 @@ use crate::names::{GroupName, ProfileName};
 pub(super) struct Words {
     pub(super) groups: BTreeSet<GroupName>,
     pub(super) profiles: BTreeSet<ProfileName>,
+    /// Targets, each with a policy that names it.
+    pub(super) targets: BTreeMap<String, String>,
+    /// `target/profile`, each with a policy that names it.
+    pub(super) accesses: BTreeMap<String, String>,
     pub(super) windows: BTreeSet<Duration>,
     pub(super) sessions: BTreeSet<u32>,
     pub(super) tickets: BTreeSet<String>,
@@ -33,7 +37,10 @@ impl Words {
             let id = entity.id().unescaped();
             if cedar.is_group(&entity) {
                 self.groups.extend(id.parse::<GroupName>());
+            } else if cedar.is_target(&entity) {
+                self.targets.insert(id.to_owned(), policy.id().to_string());
             } else if cedar.is_access(&entity) {
+                self.accesses.insert(id.to_owned(), policy.id().to_string());
                 self.profiles
                     .extend(id.rsplit('/').next().and_then(|profile| profile.parse::<ProfileName>().ok()));
             }

@@ -182,6 +182,10 @@ impl RoleError {
         let target = grant.target().clone();
         match self {
             Self::Over => match grant.status(now) {
+                Status::Revoked { at } if grant.given_back() => Ending::LoginExpired {
+                    grant: grant.id().clone(),
+                    until: at,
+                },
                 Status::Revoked { at } => Ending::LoginRevoked {
                     grant: grant.id().clone(),
                     at,

@@ -116,6 +116,7 @@ async fn own(client: &mut Authenticated, rules: &Rules, shared: &Shared) -> Resu
     let grant = shared.ledger.grant_of_login(&startup.user);
     let grant = grant.ok_or_else(|| Ending::BadSecret {
         user: startup.user.clone(),
+        held: None,
     })?;
     let named = startup.database.is_some() || wishes.profile.is_some();
     // A grant that cannot be read is refused where it is admitted, with the reason.
@@ -223,13 +224,14 @@ fn refused(error: AccessError, identity: &IdentityName) -> Ending {
         // Shut out since the token was proved: as if it were proved now.
         AccessError::NotIdentified | AccessError::Ledger(LedgerError::Disabled(_)) => Ending::BadToken {
             user: identity.to_string(),
+            held: None,
         },
         AccessError::NoSuchTarget { asked, nearest, known } => Ending::NoSuchTarget { asked, nearest, known },
         AccessError::NoSuchProfile { target, asked, known } => Ending::NoSuchProfile { target, asked, known },
         AccessError::Invalid(why) => Ending::InvalidRequest { why },
         AccessError::Denied { why, policies } => Ending::AccessDenied { why, policies },
-        AccessError::TooMany { identity, limit } => Ending::TooMany {
-            scope: Scope::Requests(identity),
+        AccessError::TooMany { identity, limit, wait } => Ending::TooMany {
+            scope: Scope::Requests { identity, wait },
             limit,
         },
         AccessError::Ledger(error) => {

@@ -35,7 +35,7 @@ pub(super) async fn run(cancel: Cancelling, shared: &Shared) {
     }
     if live.is_none() {
         // Guessing keys costs what guessing secrets costs: time.
-        tokio::time::sleep(cancel.permit.proof().failed(None)).await;
+        tokio::time::sleep(cancel.permit.proof().failed(None).time).await;
     }
     frontend::close(cancel.transport).await;
 }

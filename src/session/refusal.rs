@@ -121,7 +121,14 @@ pub(super) async fn refuse(greeted: Greeted, ending: &Ending, shared: &Shared) {
 /// Puts on record that a client was refused before it proved anything; it has been told.
 pub(super) async fn rejected(rejected: Rejected, shared: &Shared) {
     let mut record = blank(rejected.client, rejected.startup.as_ref());
-    record.detail = Some(rejected.error.to_string());
+    record.detail = Some(match rejected.ending.held_back() {
+        Some(held) => format!(
+            "{}; the answer was held back for the failures of the {} before",
+            rejected.error,
+            held.name()
+        ),
+        None => rejected.error.to_string(),
+    });
     stranger(record, &rejected.ending, shared).await;
 }
 

@@ -1,5 +1,7 @@
 //! A panic within a session, at a gate that runs.
 
+mod notices;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;

@@ -206,7 +206,7 @@ impl Wait {
         }
     }
 
-    fn notice(&self, out: &mut BytesMut, request: &Request, what: &str) {
+    pub(super) fn notice(&self, out: &mut BytesMut, request: &Request, what: &str) {
         let id = &request.id;
         let message = match (request.approvals.len(), request.approvals_needed) {
             (0, 0 | 1) => format!("{what}: {id}"),

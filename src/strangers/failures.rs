@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::network::Network;
 use crate::clock::Moment;
+use crate::ending::{HeldBack, HeldBackBy};
 
 /// Failures of one name from one address that are answered without delay: people mistype.
 const FREE_FAILURES: f64 = 5.0;
@@ -39,9 +40,28 @@ pub struct FailedLogins {
     pub since: Timestamp,
 }
 
+/// The delay of the answer to a failure, and its reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delay {
+    /// How long to hold the answer back; zero: not at all.
+    pub time: Duration,
+    /// The reason, where it is held back.
+    pub held: Option<HeldBack>,
+}
+
+/// How many answers to failures were held back since the start, by the reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeldBackCounts {
+    /// For the failures of the address.
+    pub address: u64,
+    /// For those of the name from the address.
+    pub name: u64,
+}
+
 /// The counts.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
+    counts: HeldBackCounts,
     hasher: RandomState,
     by_name: HashMap<(Network, u64), Count>,
     by_network: HashMap<Network, Count>,
@@ -59,14 +79,30 @@ struct Count {
 impl Failures {
     /// Counts one more; `name` is what it was for, where it came that far. Returns how long its answer is held back, at most
     /// `longest`.
-    pub(super) fn add(&mut self, network: Network, name: Option<&str>, longest: Duration, now: Moment) -> Duration {
-        let of_address = count(&mut self.by_network, network, now);
-        let mut delay = delay(of_address - f64::from(FREE_FAILURES_PER_ADDRESS));
-        if let Some(name) = name {
-            let name = self.hasher.hash_one(name);
-            delay = delay.max(self::delay(count(&mut self.by_name, (network, name), now) - FREE_FAILURES));
+    pub(super) fn add(&mut self, network: Network, name: Option<&str>, longest: Duration, now: Moment) -> Delay {
+        let beyond = count(&mut self.by_network, network, now) - f64::from(FREE_FAILURES_PER_ADDRESS);
+        let of_address = Delay::of(beyond, HeldBackBy::Address, longest);
+        let Some(name) = name else {
+            return self.held(of_address);
+        };
+        let name = self.hasher.hash_one(name);
+        let beyond = count(&mut self.by_name, (network, name), now) - FREE_FAILURES;
+        let of_name = Delay::of(beyond, HeldBackBy::Name, longest);
+        self.held(if of_name.time > of_address.time { of_name } else { of_address })
+    }
+
+    fn held(&mut self, delay: Delay) -> Delay {
+        match delay.held.map(|held| held.by) {
+            Some(HeldBackBy::Address) => self.counts.address += 1,
+            Some(HeldBackBy::Name) => self.counts.name += 1,
+            None => {}
         }
-        delay.min(longest)
+        delay
+    }
+
+    /// How many answers were held back since the start.
+    pub(super) fn counts(&self) -> HeldBackCounts {
+        self.counts
     }
 
     /// What is to be told to whoever proved `name` from `network`, once. How long answers are held back does not change: it would
@@ -147,11 +183,24 @@ fn forget<K: Hash + Eq>(counts: &mut HashMap<K, Count>, now: Moment) {
     }
 }
 
-fn delay(beyond: f64) -> Duration {
-    if beyond <= 0.0 {
-        return Duration::ZERO;
+impl Delay {
+    /// The delay for so many failures beyond those that are free. One is forgiven each second, so it is over after as many seconds.
+    fn of(beyond: f64, by: HeldBackBy, longest: Duration) -> Self {
+        let held = beyond > 0.0 && !longest.is_zero();
+        if !held {
+            return Self {
+                time: Duration::ZERO,
+                held: None,
+            };
+        }
+        Self {
+            time: FIRST_DELAY.mul_f64(beyond.min(MAX_DOUBLINGS).exp2() / 2.0).min(longest),
+            held: Some(HeldBack {
+                by,
+                over_in: Duration::from_secs_f64(beyond.ceil()),
+            }),
+        }
     }
-    FIRST_DELAY.mul_f64(beyond.min(MAX_DOUBLINGS).exp2() / 2.0)
 }
 
 #[cfg(test)]
@@ -167,7 +216,7 @@ mod tests {
     }
 
     fn delays(failures: &mut Failures, from: &str, name: Option<&str>, clock: &Clock, times: usize) -> Vec<u128> {
-        let add = |_| failures.add(network(from), name, LONGEST, clock.moment()).as_millis();
+        let add = |_| failures.add(network(from), name, LONGEST, clock.moment()).time.as_millis();
         (0..times).map(add).collect()
     }
 
@@ -191,6 +240,35 @@ mod tests {
         }
         assert_eq!(delays(&mut failures, "10.0.0.1", Some("x"), &clock, 1), [100]);
         assert_eq!(delays(&mut failures, "10.0.0.1", None, &clock, 1), [200]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_held_back_has_a_reason_and_an_end() {
+        let (mut failures, clock) = (Failures::default(), Clock::manual(Timestamp::UNIX_EPOCH));
+        let mut fail = |name: Option<&str>| failures.add(network("10.0.0.1"), name, LONGEST, clock.moment()).held;
+        let by_name = |over_in| {
+            Some(HeldBack {
+                by: HeldBackBy::Name,
+                over_in: Duration::from_secs(over_in),
+            })
+        };
+        let held: Vec<_> = (0..7).map(|_| fail(Some("ana"))).collect();
+        assert_eq!(held[4..], [None, by_name(1), by_name(2)]);
+        // So long without a failure, and the next one is answered at once.
+        advance(Duration::from_secs(3)).await;
+        assert_eq!(fail(Some("ana")), None);
+        for n in 0..16 {
+            let _ = fail(Some(&n.to_string()));
+        }
+        let held = fail(None).expect("held back");
+        assert_eq!((held.by, held.over_in), (HeldBackBy::Address, Duration::from_secs(2)));
+        assert!(failures.counts().name >= 2 && failures.counts().address >= 1);
+        let unheld = failures.add(network("10.0.0.1"), Some("ana"), Duration::ZERO, clock.moment());
+        assert_eq!(
+            (unheld.time, unheld.held),
+            (Duration::ZERO, None),
+            "the configuration holds none back"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ mod permits;
 mod refusals;
 mod reserve;
 
-pub use failures::FailedLogins;
+pub use failures::{Delay, FailedLogins, HeldBackCounts};
 pub use network::canonical;
-pub use permits::{ConnectionPermit, Proof, StrangerLimits, Strangers};
+pub use permits::{ConnectionPermit, Displaced, Proof, StrangerLimits, Strangers};
 pub use refusals::RefusalLog;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::failures::{FailedLogins, Failures};
+use super::failures::{Delay, FailedLogins, Failures, HeldBackCounts};
 use super::network::Network;
 use crate::clock::Clock;
 
@@ -53,15 +53,24 @@ struct Inner {
 struct Permits {
     next: u64,
     /// By order of arrival.
-    given: BTreeMap<u64, (Network, oneshot::Sender<u32>)>,
+    given: BTreeMap<u64, (Network, oneshot::Sender<Displaced>)>,
     of: HashMap<Network, BTreeSet<u64>>,
+}
+
+/// The limit that cost a stranger its permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Displaced {
+    /// How many there may be.
+    pub limit: u32,
+    /// Of the stranger's own address, and not of all.
+    pub of_address: bool,
 }
 
 /// One stranger's permit to be connected. Dropping it gives it back.
 pub struct ConnectionPermit {
     proof: Proof,
     /// `None` once it has told that the permit was taken.
-    taken: Option<oneshot::Receiver<u32>>,
+    taken: Option<oneshot::Receiver<Displaced>>,
 }
 
 /// Where it is told what came of a connection's proof. Cheap to clone.
@@ -106,10 +115,10 @@ impl Strangers {
         let here = permits.of.entry(network).or_default();
         let oldest_here = here.first().copied();
         if over(here.len(), limits.connections_per_address) {
-            permits.displace(oldest_here, limits.connections_per_address);
+            permits.displace(oldest_here, limits.connections_per_address, true);
         } else if over(permits.given.len(), limits.connections) {
             let oldest = permits.given.keys().next().copied();
-            permits.displace(oldest, limits.connections);
+            permits.displace(oldest, limits.connections, false);
         }
         let (sender, taken) = oneshot::channel();
         let id = permits.next;
@@ -131,6 +140,12 @@ impl Strangers {
     #[must_use]
     pub fn len(&self) -> usize {
         self.permits().given.len()
+    }
+
+    /// How many answers to failures were held back since the start, at every door.
+    #[must_use]
+    pub fn held_back(&self) -> HeldBackCounts {
+        self.failures().counts()
     }
 
     /// Whether there are none.
@@ -156,12 +171,12 @@ fn over(count: usize, limit: u32) -> bool {
 
 impl ConnectionPermit {
     /// Ends when a newer stranger took this permit, with the limit that was reached; never once the connection has proved itself.
-    pub async fn taken(&mut self) -> u32 {
+    pub async fn taken(&mut self) -> Displaced {
         if let Some(taken) = &mut self.taken {
             let told = taken.await;
             self.taken = None;
-            if let Ok(limit) = told {
-                return limit;
+            if let Ok(displaced) = told {
+                return displaced;
             }
         }
         std::future::pending().await
@@ -184,7 +199,7 @@ impl Proof {
     /// Counts a failure against the address and the name it was for, where it came that far; returns how long to hold the answer
     /// back.
     #[must_use]
-    pub fn failed(&self, name: Option<&str>) -> Duration {
+    pub fn failed(&self, name: Option<&str>) -> Delay {
         let Seat { strangers, network, .. } = &*self.0;
         let Inner { limits, clock, .. } = &*strangers.0;
         let now = clock.moment();
@@ -207,7 +222,7 @@ impl Proof {
 }
 
 impl Permits {
-    fn remove(&mut self, id: u64) -> Option<oneshot::Sender<u32>> {
+    fn remove(&mut self, id: u64) -> Option<oneshot::Sender<Displaced>> {
         let (network, sender) = self.given.remove(&id)?;
         if let Some(here) = self.of.get_mut(&network) {
             here.remove(&id);
@@ -218,10 +233,10 @@ impl Permits {
         Some(sender)
     }
 
-    fn displace(&mut self, id: Option<u64>, limit: u32) {
+    fn displace(&mut self, id: Option<u64>, limit: u32, of_address: bool) {
         if let Some(sender) = id.and_then(|id| self.remove(id)) {
             // Its task may just be ending by itself.
-            let _ = sender.send(limit);
+            let _ = sender.send(Displaced { limit, of_address });
         }
     }
 }
@@ -255,7 +270,11 @@ mod tests {
         let mut second = strangers.enter(ip("10.0.0.1"));
         let mut elsewhere = strangers.enter(ip("10.0.0.2"));
         let mut third = strangers.enter(ip("10.0.0.1"));
-        assert_eq!(first.taken().await, 2);
+        let displaced = Displaced {
+            limit: 2,
+            of_address: true,
+        };
+        assert_eq!(first.taken().await, displaced);
         assert!(!is_taken(&mut second) && !is_taken(&mut elsewhere) && !is_taken(&mut third));
         assert_eq!(strangers.len(), 3);
         drop((first, second, elsewhere, third));
@@ -297,7 +316,7 @@ mod tests {
             let _ = wire.enter(ip("10.0.0.1")).proof().failed(Some("ana"));
         }
         let elsewhere = other.enter(ip("10.0.0.1"));
-        assert_eq!(elsewhere.proof().failed(Some("ana")), Duration::from_millis(150));
+        assert_eq!(elsewhere.proof().failed(Some("ana")).time, Duration::from_millis(150));
         let told = elsewhere.proof().failures_before("ana").unwrap();
         assert_eq!((told.under_name, told.from_address), (301, 301));
         assert!(wire.is_empty() && other.len() == 1);

@@ -394,11 +394,26 @@ fn an_operator_reads_what_to_do() {
     let output = gate.command(&["request", TARGET]).expect("a command");
     assert_eq!(code(&output), 5, "{output:?}");
     assert!(text(&output).contains("log in as yourself: tidegate login"), "{output:?}");
-    // A name that is mistyped shuts nobody out whom one knows.
-    let output = gate.command(&["user", "disable", "anna@example.com"]).expect("a command");
+    let output = gate.command(&["user", "add", ANA]).expect("a command");
+    assert_eq!(code(&output), 0, "{output:?}");
+    // A name that is mistyped shuts nobody out, and does not look as if.
+    for verb in [&["disable"][..], &["enable"], &["rotate"], &["groups"]] {
+        let output = gate
+            .command(&[&["user"], verb, &["anna@example.com"]].concat())
+            .expect("a command");
+        assert_eq!(code(&output), 4, "{verb:?}: {output:?}");
+        for said in ["there is no user anna@example.com", "did you mean ana@example.com?"] {
+            assert!(text(&output).contains(said), "{verb:?}, {said}: {output:?}");
+        }
+    }
+    let output = gate
+        .command(&["user", "disable", "anna@example.com", "--unseen"])
+        .expect("a command");
     assert_eq!(code(&output), 0, "{output:?}");
     assert!(text(&output).contains("anna@example.com is no local user"), "{output:?}");
-    let output = gate.command(&["user", "add", ANA]).expect("a command");
+    // Of a grant it is known, though no user.
+    gate.grant("bo@example.com", TARGET, "10m", &[]).expect("a grant");
+    let output = gate.command(&["user", "disable", "bo@example.com"]).expect("a command");
     assert_eq!(code(&output), 0, "{output:?}");
     let output = gate.command(&["user", "disable", ANA]).expect("a command");
     assert!(!text(&output).contains("note:"), "{output:?}");

@@ -73,14 +73,14 @@ async fn who_asks_too_often_waits_and_nobody_else_does() {
     for answer in refused {
         assert_eq!(answer.status, 429, "{answer:?}");
         let text = answer.body.to_string();
-        assert!(text.contains("within a minute") && text.contains("wait a minute"), "{text}");
+        assert!(text.contains("within a minute: the next one is taken in "), "{text}");
     }
     let told = said(house.psql("ana", "migrate", "SELECT 1")).await;
     assert_eq!(told.code, Some(2));
     for word in [
         "too many requests of ana within a minute",
-        "At most 5 in a minute",
-        "try again later",
+        "At most 5 in a minute; the next one is taken in ",
+        "wait so long, then ask again",
     ] {
         assert!(told.errors.contains(word), "no {word:?} in {told:?}");
     }
@@ -91,10 +91,14 @@ async fn who_asks_too_often_waits_and_nobody_else_does() {
     })
     .await;
     assert_eq!(
-        (&record["sqlstate"], &record["identity"]),
-        (&json!("53300"), &json!("ana")),
+        (&record["sqlstate"], &record["identity"], &record["ending"]),
+        (&json!("53300"), &json!("ana"), &json!("too_many_requests")),
         "{record}"
     );
+    let mut decisions = records(&house.gate);
+    decisions.retain(|record| record["event"] == "decision_made" && record["allowed"] == false);
+    let by = json!(["access.requests_per_minute"]);
+    assert!(!decisions.is_empty() && decisions.iter().all(|record| record["policies"] == by), "{decisions:?}");
     // She still gets in with what she has, and others get what they ask for.
     assert_eq!(said(house.psql("ana", "read-only", "SELECT 'in'")).await.output, "in\n");
     assert_eq!(house.ask("bob", "read-only", None).await.status, 201);

@@ -312,6 +312,15 @@ pub struct CommentBody {
 #[serde(deny_unknown_fields)]
 pub struct EmptyBody {}
 
+/// `POST /v1/users/{name}/disable`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DisableBody {
+    /// Also somebody whom the gate has never met: no user of its own, and without a grant or a request.
+    #[serde(default)]
+    pub unseen: bool,
+}
+
 /// `POST /v1/grants/{id}/login`: what a client connects with. The secret is in here and nowhere else.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct GrantLoginBody {

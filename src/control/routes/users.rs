@@ -11,10 +11,10 @@ use axum::response::{IntoResponse, Response};
 use super::{Answer, Taken, body, named, taken};
 use crate::control::Gate;
 use crate::control::caller::Caller;
-use crate::control::model::{EmptyBody, GroupsBody, IssuedUser, NewUserBody, UserView, Users};
+use crate::control::model::{DisableBody, EmptyBody, GroupsBody, IssuedUser, NewUserBody, UserView, Users};
 use crate::control::problem::ApiError;
 use crate::control::schema::UserShape;
-use crate::ledger::{Effect, RequestFilter, RotatedToken};
+use crate::ledger::{Effect, LedgerError, RequestFilter, RotatedToken};
 use crate::names::IdentityName;
 use crate::policy::Action;
 use crate::secret::Secret;
@@ -50,7 +50,8 @@ pub(in crate::control) async fn rotate(
     caller.may_take_away(&gate, Action::Administer).await?;
     let EmptyBody {} = body(&bytes)?;
     let name: IdentityName = named(&name)?;
-    let RotatedToken { token, effect } = gate.ledger.rotate_user(&name, caller.name()).await?;
+    let rotated = gate.ledger.rotate_user(&name, caller.name()).await;
+    let RotatedToken { token, effect } = rotated.map_err(|error| with_nearest(&gate, error))?;
     // Without a new one the old one is gone all the same: an error would say that nothing was done.
     let effect = Effect {
         recorded: effect.recorded && token.is_some(),
@@ -61,7 +62,7 @@ pub(in crate::control) async fn rotate(
     Ok(taken(issued, Some(effect)))
 }
 
-#[utoipa::path(post, path = "/v1/users/{name}/disable", tag = "users", summary = "Shuts an identity out; its sessions end at once", params(("name" = String, Path, description = "The identity: a local user, or an issuer's")), request_body = EmptyBody, responses((status = 200, description = "The user", body = UserShape), (status = 202, description = "In effect; `effect` says what is still to come", body = UserShape)))]
+#[utoipa::path(post, path = "/v1/users/{name}/disable", tag = "users", summary = "Shuts an identity out; its sessions end at once", params(("name" = String, Path, description = "The identity: a local user, or an issuer's")), request_body = DisableBody, responses((status = 200, description = "The user", body = UserShape), (status = 202, description = "In effect; `effect` says what is still to come", body = UserShape)))]
 pub(in crate::control) async fn disable(
     State(gate): State<Arc<Gate>>,
     caller: Caller,
@@ -69,8 +70,14 @@ pub(in crate::control) async fn disable(
     bytes: Bytes,
 ) -> Taken<UserView> {
     caller.may_take_away(&gate, Action::Administer).await?;
-    let EmptyBody {} = body(&bytes)?;
-    let view = gate.ledger.disable_user(&named(&name)?, caller.name()).await?;
+    let DisableBody { unseen } = body(&bytes)?;
+    let name: IdentityName = named(&name)?;
+    // A slip in the name must not look like somebody shut out.
+    if !unseen && !gate.ledger.knows(&name).await {
+        let nearest = gate.ledger.nearest_user(&name);
+        return Err(ApiError::NeverSeen { name, nearest });
+    }
+    let view = gate.ledger.disable_user(&name, caller.name()).await?;
     let effect = view.effect;
     Ok(taken(view, effect))
 }
@@ -84,7 +91,8 @@ pub(in crate::control) async fn enable(
 ) -> Answer<UserView> {
     caller.may(&gate, Action::Administer).await?;
     let EmptyBody {} = body(&bytes)?;
-    Ok(Json(gate.ledger.enable_user(&named(&name)?, caller.name()).await?))
+    let enabled = gate.ledger.enable_user(&named(&name)?, caller.name()).await;
+    Ok(Json(enabled.map_err(|error| with_nearest(&gate, error))?))
 }
 
 #[utoipa::path(post, path = "/v1/users/{name}/groups", tag = "users", summary = "Puts a user into other groups", params(("name" = String, Path, description = "The user")), request_body = GroupsBody, responses((status = 200, description = "The user", body = UserShape), (status = 202, description = "In effect; `effect` says what is still to come", body = UserShape)))]
@@ -100,7 +108,8 @@ pub(in crate::control) async fn groups(
     if caller.is(&name) {
         return Err(ApiError::ForOneself);
     }
-    let view = gate.ledger.regroup_user(&name, groups, caller.name()).await?;
+    let regrouped = gate.ledger.regroup_user(&name, groups, caller.name()).await;
+    let view = regrouped.map_err(|error| with_nearest(&gate, error))?;
     let effect = view.effect;
     Ok(taken(view, effect))
 }
@@ -133,8 +142,20 @@ async fn nobody_elses(gate: &Gate, name: &IdentityName) -> Result<(), ApiError> 
     }
 }
 
+/// The error; of a user there is not, with the one that may have been meant.
+fn with_nearest(gate: &Gate, error: LedgerError) -> ApiError {
+    match error {
+        LedgerError::NoSuchUser(name) => ApiError::NoSuchUser {
+            nearest: gate.ledger.nearest_user(&name),
+            name,
+        },
+        error => error.into(),
+    }
+}
+
 fn issued(gate: &Gate, name: IdentityName, token: Option<&Secret<String>>) -> Result<IssuedUser, ApiError> {
-    let user = gate.ledger.user(&name).ok_or(ApiError::NoSuchUser(name))?;
+    let user = gate.ledger.user(&name);
+    let user = user.ok_or_else(|| with_nearest(gate, LedgerError::NoSuchUser(name)))?;
     Ok(IssuedUser {
         user,
         token: token.map(|token| token.expose().clone()),

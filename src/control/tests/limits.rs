@@ -48,6 +48,32 @@ async fn guesses_are_held_back_and_a_good_token_never_is() {
     served.stop().await;
 }
 
+#[tokio::test]
+async fn an_answer_that_was_held_back_says_why_and_until_when() {
+    let wanted = Wanted {
+        limits: StrangerLimits {
+            failure_delay: Duration::from_millis(5),
+            ..StrangerLimits::default()
+        },
+        tcp: true,
+        ..Wanted::default()
+    };
+    let served = wanted.start().await;
+    let guess = format!("{BEARER}tg_guess\r\n");
+    let first = served.call_tcp("GET /v1/me", &guess, "").await;
+    assert!(first.starts_with("HTTP/1.1 401") && !first.contains("held back"), "{first}");
+    let client = served.gate.strangers.enter(served.tcp.unwrap().ip());
+    for _ in 0..60 {
+        let _ = client.proof().failed(None);
+    }
+    let late = served.call_tcp("GET /v1/me", &guess, "").await;
+    assert!(late.starts_with("HTTP/1.1 401"), "{late}");
+    for said in ["held back: too many have failed from your address", "s without a failure"] {
+        assert!(late.contains(said), "{said}: {late}");
+    }
+    served.stop().await;
+}
+
 /// A connection that asks for this and stays.
 async fn open(team: &Team, path: &str, token: &str) -> (UnixStream, String) {
     let mut stream = UnixStream::connect(team.served.state("control.sock")).await.unwrap();

@@ -40,15 +40,16 @@ impl Tap {
     /// half-way: then the statement had not finished.
     pub(in crate::session) fn fate(&self, cut: bool) -> Fate {
         let open = self.book.transaction() != Transaction::Idle;
+        let undone = if open { Fate::RolledBack } else { Fate::Stopped };
         match self.finished_since_stop {
             None if open => Fate::RolledBack,
             None => Fate::None,
-            Some(_) if self.target_said_fatal() || self.book.failed() || cut => Fate::RolledBack,
+            Some(_) if self.target_said_fatal() || self.book.failed() || cut => undone,
             Some(true) if open => Fate::RolledBack,
             Some(true) => Fate::Committed,
             Some(false) if self.book.executing() => Fate::Unknown,
             // Answered with an error, and ready again.
-            Some(false) => Fate::RolledBack,
+            Some(false) => undone,
         }
     }
 

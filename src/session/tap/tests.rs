@@ -367,7 +367,25 @@ fn a_transaction_undone_at_its_end_has_a_record_and_was_not_committed() {
     hear(&mut tap, b'E', b"C23505\0\0");
     hear(&mut tap, b'Z', b"I");
     assert!(tap.outcomes.size() > before);
-    assert_eq!(tap.fate(false), Fate::RolledBack);
+    // Not a transaction block, but it had one of its own.
+    assert_eq!(tap.fate(false), Fate::Stopped);
+    assert_eq!(Fate::Stopped.name(), "rolled_back");
+}
+
+#[test]
+fn a_lone_statement_that_is_stopped_is_no_transaction_rolled_back() {
+    for (before, fate) in [(&b"I"[..], Fate::Stopped), (b"T", Fate::RolledBack)] {
+        let mut tap = tap();
+        send(&mut tap, b'Q', b"begin\0", false).unwrap();
+        tap.written();
+        hear(&mut tap, b'C', b"BEGIN\0");
+        hear(&mut tap, b'Z', before);
+        send(&mut tap, b'Q', b"select pg_sleep(60)\0", false).unwrap();
+        tap.written();
+        tap.stopping();
+        hear(&mut tap, b'E', b"SFATAL\0VFATAL\0C57P01\0Mterminating connection\0\0");
+        assert_eq!(tap.fate(false), fate, "{}", before.escape_ascii());
+    }
 }
 
 #[test]

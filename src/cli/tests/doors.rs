@@ -1,0 +1,333 @@
+//! Situations, and what is read in each of them at each door: a plain client of the wire, `tidegate psql`, the control API. One
+//! snapshot, to be read as a whole: is it true there, and can its reader do what it advises?
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::access::AccessError;
+use crate::cli::countdown::Countdown;
+use crate::cli::wait::{WaitError, settled, waiting};
+use crate::cli::{run, wait};
+use crate::control::ApiError;
+use crate::control::model::{GrantView, RequestBody, RequestView};
+use crate::ending::{Ending, Fate, HeldBack, HeldBackBy, IDENTITY_DISABLED, Scope, TargetRefusal};
+use crate::grant::{IllegalChange, Status};
+use crate::ids::{GrantId, RequestId};
+use crate::ledger::LedgerError;
+use crate::request::{IllegalStep, Status as RequestStatus};
+
+const GRANT: &str = "gr_4k2m9x0a7b";
+const REQUEST: &str = "rq_7c1n5d8e2f";
+
+fn name<T: std::str::FromStr>(text: &str) -> T
+where
+    T::Err: std::fmt::Debug,
+{
+    text.parse().unwrap()
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// The deadline is within a second: what is announced is not after it, and less than a second before it.
+fn until() -> Timestamp {
+    at("2026-08-01T12:30:00.7Z")
+}
+
+fn grant(change: Value) -> GrantView {
+    let mut value = json!({
+        "id": GRANT, "identity": "ana", "target": "orders", "profile": "read-write", "reason": "BUG-812", "request": REQUEST,
+        "created_at": "2026-08-01T12:00:00Z", "created_by": "ana", "activate_by": "2026-08-01T13:00:00Z",
+        "window_seconds": 1800, "deadline": null, "max_sessions": 10, "client_network": null,
+        "activated_at": "2026-08-01T12:00:00.7Z", "until": until(), "revoked": null, "status": "active", "live_sessions": 1,
+    });
+    merge(&mut value, change);
+    serde_json::from_value(value).unwrap()
+}
+
+fn request(change: Value) -> RequestView {
+    let mut value = json!({
+        "id": REQUEST, "identity": "ana", "target": "orders", "profile": "read-write", "window_seconds": 1800,
+        "reason": "BUG-812", "max_sessions": 10, "submitted_at": "2026-08-01T12:00:00Z", "expires_at": "2026-08-01T13:00:00Z",
+        "approvals_needed": 1, "status": "pending", "approvals_missing": 1,
+    });
+    merge(&mut value, change);
+    serde_json::from_value(value).unwrap()
+}
+
+fn merge(into: &mut Value, from: Value) {
+    let Value::Object(from) = from else { return };
+    for (key, value) in from {
+        into[key] = value;
+    }
+}
+
+/// What `tidegate psql` says beside the client's own output when the grant it works under is found to be this.
+fn seen(change: Value) -> String {
+    let mut countdown = Countdown::default();
+    let now = at("2026-08-01T12:10:00Z");
+    assert_eq!(countdown.see(&grant(json!({})), now), None);
+    countdown.see(&grant(change), now).unwrap_or_default()
+}
+
+fn over() -> String {
+    let mut countdown = Countdown::default();
+    let _ = countdown.see(&grant(json!({})), until() - SignedDuration::from_secs(5));
+    assert_eq!(
+        countdown.tick(until() - SignedDuration::from_millis(1)),
+        None,
+        "not before the end"
+    );
+    countdown.tick(until()).unwrap_or_default()
+}
+
+fn refused(change: Value) -> String {
+    let told = settled(&request(change)).expect_err("no grant came of it");
+    assert!(told.exit_code() > 4, "{told}");
+    told.to_string()
+}
+
+/// The table, as it is written down.
+#[derive(Default)]
+struct Table(String);
+
+impl Table {
+    fn situation(&mut self, title: &str) {
+        let _ = write!(self.0, "\n== {title}\n");
+    }
+
+    fn plain(&mut self, ending: &Ending) {
+        let words = ending.words().expect("words");
+        let _ = writeln!(self.0, "psql           {} {}", words.code, words.message);
+        for (part, text) in [("DETAIL", words.detail), ("HINT", words.hint)] {
+            if let Some(text) = text {
+                assert!(
+                    !text.contains(" --reason") && !text.contains(" --for "),
+                    "{text}: psql has no such option"
+                );
+                let _ = writeln!(self.0, "               {part}: {text}");
+            }
+        }
+    }
+
+    fn command(&mut self, text: &str) {
+        let _ = writeln!(self.0, "tidegate psql  {text}");
+    }
+
+    fn api(&mut self, error: impl Into<ApiError>) {
+        let problem = error.into().problem();
+        let _ = writeln!(
+            self.0,
+            "API            {} {}: {}",
+            problem.status, problem.title, problem.detail
+        );
+        if let Some(remedy) = problem.remedy {
+            let _ = writeln!(self.0, "               remedy: {remedy}");
+        }
+    }
+}
+
+fn illegal(status: Status) -> LedgerError {
+    LedgerError::Illegal(IllegalChange::Ended(status))
+}
+
+/// Ends of a grant and of its sessions.
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn ends(table: &mut Table) {
+    let id = || name::<GrantId>(GRANT);
+    let expired = |requested| Ending::Expired {
+        grant: id(),
+        until: until(),
+        requested,
+    };
+    table.situation("the window closes on a session");
+    table.plain(&expired(true));
+    table.command(&over());
+    table.api(illegal(Status::Expired { until: until() }));
+    table.situation("the same, of a grant made by hand");
+    table.plain(&expired(false));
+    table.situation("its owner gives the grant back from elsewhere");
+    table.plain(&Ending::Released {
+        grant: id(),
+        at: at("2026-08-01T12:10:00Z"),
+    });
+    table.command(&seen(
+        json!({"status": "released", "revoked": {"at": "2026-08-01T12:10:00Z", "by": "ana", "reason": crate::grant::GIVEN_BACK}}),
+    ));
+    table.situation("somebody revokes it");
+    let revoked = |reason: &str| Ending::Revoked {
+        grant: id(),
+        at: at("2026-08-01T12:10:00Z"),
+        by: Some("olga".to_owned()),
+        reason: Some(reason.to_owned()),
+    };
+    let by_olga =
+        |reason| json!({"status": "revoked", "revoked": {"at": "2026-08-01T12:10:00Z", "by": "olga", "reason": reason}});
+    table.plain(&revoked("locks the nightly load"));
+    table.command(&seen(by_olga("locks the nightly load")));
+    table.api(illegal(Status::Revoked {
+        at: at("2026-08-01T12:10:00Z"),
+    }));
+    table.situation("its identity is disabled");
+    table.plain(&revoked(IDENTITY_DISABLED));
+    table.command(&seen(by_olga(IDENTITY_DISABLED)));
+    table.api(LedgerError::Disabled(name("ana")));
+    table.situation("its owner's token is rotated, and the old one is used");
+    table.plain(&Ending::BadToken {
+        user: "ana".to_owned(),
+        held: None,
+    });
+    table.api(ApiError::Unauthorized);
+    table.situation("it is shortened");
+    table.command(&seen(json!({"until": "2026-08-01T12:20:00.7Z"})));
+    table.api(LedgerError::Illegal(IllegalChange::NotShorter));
+    table.situation("it is extended");
+    table.command(&seen(json!({"until": "2026-08-01T13:00:00.7Z"})));
+    table.api(LedgerError::Illegal(IllegalChange::Deadline(at("2026-08-01T13:00:00Z"))));
+    table.situation("an operator ends one session");
+    table.plain(&Ending::Killed {
+        grant: id(),
+        by: "olga".to_owned(),
+        reason: None,
+    });
+    table.situation("the gate drains: a session, a login");
+    table.plain(&Ending::Drained);
+    table.plain(&Ending::Draining);
+    table.api(ApiError::Stopping);
+    table.situation("the target goes, does not answer, is about to be made again");
+    table.plain(&Ending::TargetLost { target: name("orders") });
+    table.plain(&Ending::TargetUnreachable { target: name("orders") });
+    table.plain(&TargetRefusal::NoDatabase.ending(name("orders"), "database \"orders\" does not exist"));
+    table.api(ApiError::TargetAway {
+        target: name("orders"),
+        reason: "connection refused".to_owned(),
+    });
+    table.situation("what became of what ran, at any of these ends");
+    for (case, fate) in [
+        ("nothing ran, nothing was open", Fate::None),
+        ("a transaction was open", Fate::RolledBack),
+        ("a lone SELECT ran", Fate::Stopped),
+        ("a lone statement had just ended", Fate::Committed),
+        ("the server did not say", Fate::Unknown),
+        ("the server is slow to say", Fate::Stopping),
+    ] {
+        let _ = writeln!(table.0, "psql           DETAIL: {} [{case}]", fate.sentence());
+    }
+}
+
+/// Requests and what becomes of them.
+fn requests(table: &mut Table) {
+    let id = || name::<RequestId>(REQUEST);
+    let pending = |waited| Ending::ApprovalPending {
+        request: id(),
+        approvers: vec![name("lea")],
+        waited,
+    };
+    table.situation("a request waits, and the client waits no longer");
+    table.plain(&pending(Duration::ZERO));
+    table.plain(&pending(Duration::from_mins(5)));
+    let body = RequestBody {
+        request: request(json!({})),
+        approvers: vec![name("lea")],
+        waits_for_nobody: false,
+    };
+    table.command(&waiting(&body));
+    table.command(&WaitError::Pending(id()).to_string());
+    table.situation("it is approved for less");
+    let approval = json!([{"by": "lea", "at": "2026-08-01T12:05:00Z", "comment": "reading will do"}]);
+    table.command(&wait::decision(&request(json!({
+        "profile": "read-only", "window_seconds": 900, "status": "approved", "approvals": approval, "approvals_missing": 0,
+        "narrowed_from": {"profile": "read-write", "window_seconds": 1800},
+        "outcome": {"outcome": "approved", "at": "2026-08-01T12:05:00Z", "grant": GRANT, "how": "people"},
+    }))));
+    table.command(&run::window(&grant(json!({})), at("2026-08-01T12:00:00.7Z")));
+    table.situation("it is rejected");
+    table.plain(&Ending::RequestRejected {
+        request: id(),
+        by: name("lea"),
+        comment: Some("not today".to_owned()),
+    });
+    table.command(&refused(json!({
+        "status": "rejected", "outcome": {"outcome": "rejected", "at": "2026-08-01T12:05:00Z", "by": "lea", "comment": "not today"},
+    })));
+    table.api(AccessError::Illegal(IllegalStep::Settled(RequestStatus::Rejected)));
+    table.situation("nobody decides in time");
+    table.plain(&Ending::RequestLapsed {
+        request: id(),
+        until: at("2026-08-01T13:00:00Z"),
+    });
+    table.command(&WaitError::Lapsed(id()).to_string());
+    table.api(AccessError::Illegal(IllegalStep::Settled(RequestStatus::Lapsed)));
+    table.situation("the policies say no");
+    table.plain(&Ending::AccessDenied {
+        why: "say why: give a reason".to_owned(),
+        policies: vec!["testers-say-why".to_owned()],
+    });
+    table.api(AccessError::Denied {
+        why: "say why: give a reason".to_owned(),
+        policies: vec!["testers-say-why".to_owned()],
+    });
+}
+
+/// Limits that were reached.
+fn limits(table: &mut Table) {
+    table.situation("more sessions than a grant has, and than a target has");
+    for scope in [Scope::Grant(name(GRANT)), Scope::Target(name("orders"))] {
+        table.plain(&Ending::TooMany { scope, limit: 10 });
+    }
+    table.situation("more requests than one may make");
+    let wait = Duration::from_secs(37);
+    table.plain(&Ending::TooMany {
+        scope: Scope::Requests {
+            identity: name("ana"),
+            wait,
+        },
+        limit: 30,
+    });
+    table.api(AccessError::TooMany {
+        identity: name("ana"),
+        limit: 30,
+        wait,
+    });
+    table.situation("more logins that wait, and that are not finished");
+    for scope in [
+        Scope::Waiting,
+        Scope::WaitingOf(name("ana")),
+        Scope::Unfinished,
+        Scope::UnfinishedOfAddress,
+        Scope::Gate,
+    ] {
+        table.plain(&Ending::TooMany { scope, limit: 5 });
+    }
+    table.situation("logins that fail too often");
+    for by in [HeldBackBy::Name, HeldBackBy::Address] {
+        let held = HeldBack {
+            by,
+            over_in: Duration::from_secs(7),
+        };
+        table.plain(&Ending::BadSecret {
+            user: GRANT.to_owned(),
+            held: Some(held),
+        });
+        table.api(ApiError::HeldBack(held));
+    }
+}
+
+#[test]
+fn what_is_read_in_each_situation_at_each_door() {
+    let mut table = Table::default();
+    ends(&mut table);
+    requests(&mut table);
+    limits(&mut table);
+    let Table(text) = table;
+    // A grant that is over gets no more time.
+    let after_the_end = text.split("== it is shortened").next().unwrap();
+    assert!(!after_the_end.contains("extend"), "{after_the_end}");
+    // What is announced is the second in which it ends.
+    assert!(text.contains("12:30:00") && !text.contains("12:30:01"), "{text}");
+    insta::assert_snapshot!(text);
+}

@@ -1,0 +1,147 @@
+//! Names that policies and users have and nothing else knows: most often a slip that lets nobody in, or keeps nobody out.
+//!
+//! They are no mistakes: a policy may come before its target, and a group from an issuer. So each is a warning.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Settings;
+use crate::names::{GroupName, IdentityName, nearest};
+
+/// Returns a line for each name that is not known as far as that can be told; `users` are the local ones, with their groups.
+#[must_use]
+pub fn unknown_names(settings: &Settings, users: &BTreeMap<IdentityName, BTreeSet<GroupName>>) -> Vec<String> {
+    let Some(policies) = &settings.policies else {
+        return Vec::new();
+    };
+    let mut lines = Vec::new();
+    let targets: BTreeSet<&str> = settings.targets.iter().map(|target| target.name.as_str()).collect();
+    for (target, policy) in policies.targets() {
+        if !targets.contains(target.as_str()) {
+            let meant = meant(target, targets.iter().copied());
+            lines.push(format!(
+                "policy {policy} names the target `{target}`, which is not configured{meant}"
+            ));
+        }
+    }
+    let profiles = || {
+        settings
+            .targets
+            .iter()
+            .flat_map(|target| target.profiles.iter().map(move |profile| (target, profile)))
+    };
+    let accesses: BTreeSet<String> = profiles()
+        .map(|(target, profile)| format!("{}/{}", target.name, profile.name))
+        .collect();
+    for (access, policy) in policies.accesses() {
+        if !accesses.contains(access) {
+            let meant = meant(access, accesses.iter().map(String::as_str));
+            lines.push(format!(
+                "policy {policy} names `{access}`, and no target has such a profile{meant}"
+            ));
+        }
+    }
+    let known: BTreeSet<&str> = profiles().map(|(_, profile)| profile.name.as_str()).collect();
+    let with_target = |profile: &str| {
+        policies
+            .accesses()
+            .keys()
+            .any(|access| access.ends_with(&format!("/{profile}")))
+    };
+    for profile in policies.profiles() {
+        let profile = profile.as_str();
+        if !known.contains(profile) && !with_target(profile) {
+            let meant = meant(profile, known.iter().copied());
+            lines.push(format!("a policy names the profile `{profile}`, which no target has{meant}"));
+        }
+    }
+    lines.extend(groups(settings, policies.groups(), users));
+    lines
+}
+
+/// The groups of users that no policy names; and those of policies in which nobody is, where all who have groups are known here.
+fn groups(settings: &Settings, named: &BTreeSet<GroupName>, users: &BTreeMap<IdentityName, BTreeSet<GroupName>>) -> Vec<String> {
+    let mut lines = Vec::new();
+    let known: BTreeSet<&GroupName> = users.values().flatten().collect();
+    for group in known.iter().filter(|group| !named.contains(**group)) {
+        let members: Vec<&str> = users
+            .iter()
+            .filter(|(_, groups)| groups.contains(*group))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let (first, others) = (members.first().copied().unwrap_or_default(), members.len().saturating_sub(1));
+        let others = if others == 0 {
+            String::new()
+        } else {
+            format!(" and {others} more")
+        };
+        let meant = meant(group.as_str(), named.iter().map(GroupName::as_str));
+        lines.push(format!(
+            "no policy names the group `{group}` of {first}{others}: it gives them nothing{meant}"
+        ));
+    }
+    if !users.is_empty() && settings.issuers.is_empty() {
+        for group in named.iter().filter(|group| !known.contains(group)) {
+            let meant = meant(group.as_str(), known.iter().map(|group| group.as_str()));
+            lines.push(format!("policies name the group `{group}`, in which nobody is{meant}"));
+        }
+    }
+    lines
+}
+
+fn meant<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(found, known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::from_text;
+
+    const POLICIES: &str = r#"
+@id("ask") permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"request", resource in Tidegate::Target::"order");
+@id("approve") permit (principal in Tidegate::Group::"leads", action == Tidegate::Action::"approve", resource);
+@id("write") permit (principal, action == Tidegate::Action::"request", resource == Tidegate::Access::"orders/read-wite");
+@id("read") permit (principal, action == Tidegate::Action::"request", resource == Tidegate::Access::"orders/read-only");
+@id("day") forbid (principal, action == Tidegate::Action::"request", resource) when { resource.profile == "read-olny" };
+"#;
+    const CONFIG: &str =
+        "[targets.orders]\naddress = \"127.0.0.1:5432\"\nuser = \"app\"\nprofiles = [\"read-only\", \"read-write\"]\n";
+
+    fn warned(config: &str, users: &[(&str, &[&str])]) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("policies");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("a.cedar"), POLICIES).unwrap();
+        let schema = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/schema.cedarschema");
+        std::fs::copy(schema, folder.join("schema.cedarschema")).unwrap();
+        let settings = from_text(&dir.path().join("tidegate.toml"), config).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+        let groups = |groups: &[&str]| groups.iter().map(|group| group.parse().unwrap()).collect();
+        let users = users.iter().map(|(name, of)| (name.parse().unwrap(), groups(of)));
+        unknown_names(&settings, &users.collect())
+    }
+
+    #[test]
+    fn names_that_nothing_else_knows_are_said_with_the_nearest() {
+        let users: &[(&str, &[&str])] = &[("ana", &["qaa"]), ("bo", &["qaa", "leads"])];
+        assert_eq!(
+            warned(CONFIG, users),
+            [
+                "policy ask names the target `order`, which is not configured; did you mean `orders`?",
+                "policy write names `orders/read-wite`, and no target has such a profile; did you mean `orders/read-write`?",
+                "a policy names the profile `read-olny`, which no target has; did you mean `read-only`?",
+                "no policy names the group `qaa` of ana and 1 more: it gives them nothing; did you mean `qa`?",
+                "policies name the group `qa`, in which nobody is; did you mean `qaa`?",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_an_issuer_may_say_is_not_unknown() {
+        let groups = |lines: Vec<String>| lines.into_iter().filter(|line| line.contains("group")).count();
+        let issuer = "[[identity.issuers]]\nissuer = \"https://id.example.org\"\naudience = \"tidegate\"\njwks_url = \"https://id.example.org/keys\"\n\
+                      identity_prefix = \"id:\"\ngroups_claim = \"groups\"\n";
+        assert_eq!(groups(warned(&format!("{CONFIG}{issuer}"), &[("ana", &["qa"])])), 0);
+        assert_eq!(groups(warned(CONFIG, &[("ana", &["qa"])])), 1, "leads");
+        assert_eq!(groups(warned(CONFIG, &[])), 0, "nobody is known yet");
+    }
+}

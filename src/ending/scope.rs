@@ -1,0 +1,129 @@
+//! Limits that were reached, and answers that were held back: the reason, when it is over, and the way on.
+//!
+//! It counts nothing.
+
+use std::time::Duration;
+
+use super::words::span;
+use crate::ids::GrantId;
+use crate::names::{IdentityName, TargetName};
+
+/// What there is too much of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Connections to the gate.
+    Gate,
+    /// Logins that are not finished, from anywhere.
+    Unfinished,
+    /// Of these, those of one address.
+    UnfinishedOfAddress,
+    /// Sessions on one target.
+    Target(TargetName),
+    /// Sessions under one grant.
+    Grant(GrantId),
+    /// Logins that wait for approval.
+    Waiting,
+    /// Of these, those of one identity.
+    WaitingOf(IdentityName),
+    /// Requests of one identity within a minute.
+    Requests {
+        /// Whose.
+        identity: IdentityName,
+        /// How long until the next one is taken.
+        wait: Duration,
+    },
+}
+
+/// An answer to a failed login that came late, because many had failed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldBack {
+    /// Which failures were too many.
+    pub by: HeldBackBy,
+    /// After so long without another failure answers come at once again.
+    pub over_in: Duration,
+}
+
+/// The failures that hold an answer back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldBackBy {
+    /// Those of the address, under whatever names.
+    Address,
+    /// Those of the name, from the address.
+    Name,
+}
+
+impl Scope {
+    /// The stable name for the log, metrics and scripts.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Gate => "too_many_connections",
+            Self::Unfinished => "too_many_unfinished_logins",
+            Self::UnfinishedOfAddress => "too_many_unfinished_logins_of_address",
+            Self::Target(_) => "too_many_sessions_of_target",
+            Self::Grant(_) => "too_many_sessions_of_grant",
+            Self::Waiting => "too_many_waiting_logins",
+            Self::WaitingOf(_) => "too_many_waiting_logins_of_identity",
+            Self::Requests { .. } => "too_many_requests",
+        }
+    }
+
+    /// Message, detail and hint.
+    pub(super) fn words(&self, limit: u32) -> (String, Option<String>, Option<String>) {
+        let message = match self {
+            Self::Gate => "the gate has no connection slot left".to_owned(),
+            Self::Unfinished => "too many unfinished logins at the gate".to_owned(),
+            Self::UnfinishedOfAddress => "too many unfinished logins from your address".to_owned(),
+            Self::Target(target) => format!("too many sessions on \"{target}\""),
+            Self::Grant(grant) => format!("too many sessions under grant {grant}"),
+            Self::Waiting => "too many logins wait for approval".to_owned(),
+            Self::WaitingOf(identity) => format!("too many logins of {identity} wait for approval"),
+            Self::Requests { identity, .. } => format!("too many requests of {identity} within a minute"),
+        };
+        let detail = match self {
+            Self::Unfinished | Self::UnfinishedOfAddress => {
+                format!("At most {limit} at once; the newest takes the place of the oldest, which this one was.")
+            }
+            Self::Requests { wait, .. } => format!("At most {limit} in a minute; the next one is taken in {}.", span(*wait)),
+            _ => format!("At most {limit} at once."),
+        };
+        let hint = match self {
+            Self::Unfinished => "connect again now, and log in without a pause",
+            Self::UnfinishedOfAddress => {
+                "connect again now, and log in without a pause; other clients behind your address (a proxy, say) leave logins unfinished"
+            }
+            Self::Gate => "connect again when others have left; the gate's operator can raise limits.connections",
+            Self::Target(_) => "close another session, or connect again when others have left",
+            Self::Grant(_) => "close another session under it, or ask for a grant of more sessions",
+            Self::Waiting => "connect again later; a request that is pending stays so",
+            Self::WaitingOf(_) => {
+                "close another login that waits, or connect again when it is settled; a request that is pending stays so"
+            }
+            Self::Requests { .. } => "wait so long, then ask again; what is pending already is found again and does not count",
+        };
+        (message, Some(detail), Some(hint.to_owned()))
+    }
+}
+
+impl HeldBack {
+    /// The stable name of the reason, for the log and metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self.by {
+            HeldBackBy::Address => "address",
+            HeldBackBy::Name => "name",
+        }
+    }
+
+    /// The sentences for the one whose answer it was. They tell nothing of the name: failures count whether somebody has it or not.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let many = match self.by {
+            HeldBackBy::Address => "too many have failed from your address, which others may share",
+            HeldBackBy::Name => "too many have failed under this name from your address",
+        };
+        format!(
+            "This answer was held back: {many}. That is over after {} without a failure; what is right is never held back.",
+            span(self.over_in)
+        )
+    }
+}
