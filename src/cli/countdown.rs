@@ -61,7 +61,10 @@ impl Countdown {
         self.id = grant.id().to_string();
         if grant.given_back() {
             self.over = true;
-            return Some(format!("given back (grant {}); to go on: tidegate psql {}", self.id, self.name));
+            return Some(format!(
+                "given back (grant {}); to go on: tidegate psql {}",
+                self.id, self.name
+            ));
         }
         if let Some(revocation) = grant.revoked() {
             self.over = true;

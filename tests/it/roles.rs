@@ -489,7 +489,11 @@ async fn a_server_that_restarts_is_a_refusal_until_it_is_back() {
     walls.server.start_again().expect("the server again");
     let told = Raw::refused(&walls.gate, &login).await;
     // In its own words, which differ with its version and with how far it is.
-    told.says("FATAL", "57P03", &["the database system is ", "The server behind \"shop\" says so"]);
+    told.says(
+        "FATAL",
+        "57P03",
+        &["the database system is ", "The server behind \"shop\" says so"],
+    );
     walls.revoke(&over);
     walls.server.stop().expect("stopped");
     std::fs::remove_file(data.join("standby.signal")).expect("removed");

@@ -98,7 +98,10 @@ async fn who_asks_too_often_waits_and_nobody_else_does() {
     let mut decisions = records(&house.gate);
     decisions.retain(|record| record["event"] == "decision_made" && record["allowed"] == false);
     let by = json!(["access.requests_per_minute"]);
-    assert!(!decisions.is_empty() && decisions.iter().all(|record| record["policies"] == by), "{decisions:?}");
+    assert!(
+        !decisions.is_empty() && decisions.iter().all(|record| record["policies"] == by),
+        "{decisions:?}"
+    );
     // She still gets in with what she has, and others get what they ask for.
     assert_eq!(said(house.psql("ana", "read-only", "SELECT 'in'")).await.output, "in\n");
     assert_eq!(house.ask("bob", "read-only", None).await.status, 201);

@@ -134,21 +134,39 @@ fn what_is_noticed_in_each_situation() {
     less.approvals.push(approval("lea", Some("reading will do")));
     let table = [
         ("a login", fields(&limits(&asked).welcome(&asked, None, began()))),
-        ("a login under a grant made by hand", fields(&limits(&by_hand).welcome(&by_hand, None, began()))),
-        ("a login that joins a live grant", fields(&limits(&asked).welcome(&asked, Some(&joined), began()))),
+        (
+            "a login under a grant made by hand",
+            fields(&limits(&by_hand).welcome(&by_hand, None, began())),
+        ),
+        (
+            "a login that joins a live grant",
+            fields(&limits(&asked).welcome(&asked, Some(&joined), began())),
+        ),
         ("the end is near", fields(&limits(&asked).warning().unwrap())),
         ("extended", fields(&limits(&extended).moved_notice(began()))),
         ("shortened", fields(&limits(&shortened).moved_notice(began()))),
-        ("a request waits", of_login(&waiting, &["lea", "ben"], false, "waiting for approval")),
-        ("it waits for people of an issuer", of_login(&waiting, &[], false, "waiting for approval")),
+        (
+            "a request waits",
+            of_login(&waiting, &["lea", "ben"], false, "waiting for approval"),
+        ),
+        (
+            "it waits for people of an issuer",
+            of_login(&waiting, &[], false, "waiting for approval"),
+        ),
         ("it waits for nobody", of_login(&waiting, &[], true, "waiting for approval")),
-        ("one of two has approved", of_login(&in_part, &["ben"], false, "approved in part")),
+        (
+            "one of two has approved",
+            of_login(&in_part, &["ben"], false, "approved in part"),
+        ),
         ("approved for less", of_words(&narrowed(&less).unwrap())),
     ];
     let text: Vec<_> = table.iter().map(|(title, said)| format!("== {title}\n{said}")).collect();
     let text = text.join("\n\n");
     // The second in which it ends, and never the next.
-    assert!(text.contains("until 2026-08-01 12:30:00 UTC") && text.contains("now ends at 2026-08-01 13:00:00 UTC"), "{text}");
+    assert!(
+        text.contains("until 2026-08-01 12:30:00 UTC") && text.contains("now ends at 2026-08-01 13:00:00 UTC"),
+        "{text}"
+    );
     assert!(!text.contains(":01 UTC"), "{text}");
     insta::assert_snapshot!(text);
 }
