@@ -350,13 +350,13 @@ async fn a_flood_is_stopped_and_others_are_not() {
         matches!(flood, Err(AccessError::TooMany { limit: 30, wait: told, .. }) if told == wait),
         "{flood:?}"
     );
-    let refused = bench.records().into_iter().filter_map(|event| match event {
+    let mut refused = bench.records().into_iter().filter_map(|event| match event {
         Event::DecisionMade(made) => Some((made.about.clone(), made.allowed, made.policies.clone())),
         _ => None,
     });
     let rate = vec!["access.requests_per_minute".to_owned()];
     assert_eq!(
-        refused.last(),
+        refused.next_back(),
         Some(("orders/read-only".to_owned(), false, rate)),
         "on record"
     );

@@ -124,7 +124,7 @@ pub(super) async fn settle(
         }
         Err(error) => {
             let error = match (client.failed().await, error) {
-                (Some(held), ApiError::Unauthorized | ApiError::Access(AccessError::NotIdentified)) => ApiError::HeldBack(held),
+                (Some(delay), ApiError::Unauthorized | ApiError::Access(AccessError::NotIdentified)) => ApiError::HeldBack(delay),
                 (_, error) => error,
             };
             error.into_response()

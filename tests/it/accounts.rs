@@ -299,7 +299,7 @@ async fn the_examples_are_safe_as_they_are() {
         let superuser = ("postgres.password", server.password().expose().as_str());
         let gate = Gate::start(binary(), &config, &[("gate.password", "gate"), superuser]).expect("a gate");
         let (code_of_check, said) = check(&gate, &[]);
-        assert_eq!(code_of_check, Some(1), "{file}: {said}");
+        assert_eq!(code_of_check, Some(8), "{file}: {said}");
         assert!(said.contains("make it with: tidegate target apply shop"), "{file}: {said}");
         let apply = ["target", "apply", "shop", "--user", "postgres", "--password-file", "-"];
         let mut apply = gate.operator(&apply);
