@@ -92,7 +92,7 @@ impl Desk {
         let event = Event::DecisionMade(Cow::Owned(DecisionMade {
             identity: who.name().clone(),
             action: Action::Request.name().to_owned(),
-            about: format!("{}/{}", wish.target, wish.profile),
+            about: wish.target.with(Some(&wish.profile)),
             allowed: false,
             client: who.client,
             policies: vec![RATE.to_owned()],

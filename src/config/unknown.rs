@@ -30,7 +30,7 @@ pub fn unknown_names(settings: &Settings, users: &BTreeMap<IdentityName, BTreeSe
             .flat_map(|target| target.profiles.iter().map(move |profile| (target, profile)))
     };
     let accesses: BTreeSet<String> = profiles()
-        .map(|(target, profile)| format!("{}/{}", target.name, profile.name))
+        .map(|(target, profile)| target.name.with(Some(&profile.name)))
         .collect();
     for (access, policy) in policies.accesses() {
         if !accesses.contains(access) {
