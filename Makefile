@@ -16,6 +16,7 @@ demo: setup ## see it work: a database, the gate, a tester's psql whose time run
 test: ## all tests, against real PostgreSQL servers they start themselves
 	@.ci/setup node
 	@tests/oidc/setup.sh
+	@tests/drivers/setup.sh short
 	cargo test --locked $(ARGS)
 
 bench: setup ## the figures, side by side: writes benches/RESULTS.md

@@ -1,4 +1,5 @@
-//! Drivers as they are published work through the gate; `make drivers` fetches them and runs this.
+//! Drivers as they are published work through the gate: those that `tests/drivers/setup.sh` has fetched. `make test` has it fetch three of
+//! them, `make drivers` all. What is not there is left out.
 #![expect(clippy::print_stdout, reason = "what is left out is said")]
 
 use std::path::{Path, PathBuf};
@@ -6,10 +7,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use tidegate::lab::Gate;
+use tidegate::lab::{Gate, Options};
 use tidegate::tls::ServerTls;
 
-use crate::support::{House, TARGET, database, eventually, gate, grant, id, records_of};
+use crate::support::{House, TARGET, Walls, database, eventually, gate, grant, id, records_of};
 
 /// A driver's script: its program, the script, the package it is about.
 struct Driver {
@@ -33,10 +34,18 @@ const SCRIPTS: [(&str, &str); 12] = [
     ("typeorm_.js", "typeorm"),
     ("sequelize_.js", "sequelize"),
 ];
-/// All of them, or those that `DRIVER` names the beginning of.
+/// Tells whether it is one of those that `DRIVER` names the beginning of; all are, if it is not set.
+fn is_wanted(name: &str) -> bool {
+    std::env::var("DRIVER").map_or(true, |wanted| name.starts_with(&wanted))
+}
+
 fn scripts() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let wanted = std::env::var("DRIVER").unwrap_or_default();
-    SCRIPTS.into_iter().filter(move |(script, _)| script.starts_with(&wanted))
+    SCRIPTS.into_iter().filter(|(script, _)| is_wanted(script))
+}
+
+/// The folder that `tests/drivers/setup.sh` fills.
+pub(crate) fn home() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/drivers")
 }
 
 /// The drivers that log in by themselves, each once.
@@ -44,13 +53,22 @@ const DRIVERS: [&str; 4] = ["psycopg", "psycopg2", "asyncpg", "pg"];
 
 impl Driver {
     fn of(script: &str, needs: &'static str) -> Self {
-        let home = PathBuf::from(std::env::var_os("DRIVERS").expect("make drivers"));
-        let program = if Path::new(script).extension().is_some_and(|kind| kind == "js") {
-            PathBuf::from("node")
-        } else {
-            home.join("python/bin/python")
+        let home = home();
+        let program = match Path::new(script).extension().and_then(|kind| kind.to_str()) {
+            Some("js") => PathBuf::from("node"),
+            Some("java") => PathBuf::from("java"),
+            _ => home.join("python/bin/python"),
         };
         Self { home, program, needs }
+    }
+
+    fn java(&self) -> bool {
+        self.program == Path::new("java")
+    }
+
+    /// The class path of Debian's packages.
+    fn jars() -> String {
+        JARS.map(|jar| format!("/usr/share/java/{jar}")).join(":")
     }
 
     fn node(&self) -> bool {
@@ -61,6 +79,9 @@ impl Driver {
         let mut there = Command::new(&self.program);
         if self.node() {
             there.args(["-e", &format!("require('{}')", self.needs)]);
+        } else if self.java() {
+            // It compiles the script, which takes a JDK.
+            there.args(["-cp", &Self::jars(), "--add-modules", "jdk.compiler", "-version"]);
         } else {
             // A package that needs settings before it can be imported is there too.
             there.args([
@@ -71,8 +92,9 @@ impl Driver {
                 ),
             ]);
         }
-        there.env("NODE_PATH", self.home.join("node_modules"));
-        let there = there.status().is_ok_and(|status| status.success());
+        there.env("NODE_PATH", self.home.join("node_modules")).stderr(Stdio::null());
+        let jars = || JARS.iter().all(|jar| Path::new("/usr/share/java").join(jar).exists());
+        let there = (!self.java() || jars()) && there.status().is_ok_and(|status| status.success());
         if !there {
             println!("left out, {} is not installed", self.needs);
         }
@@ -82,6 +104,9 @@ impl Driver {
     fn run(&self, gate: &Gate, script: &str, (user, password): (&str, &str)) -> Command {
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers");
         let mut command = Command::new(&self.program);
+        if self.java() {
+            command.args(["-cp", &Self::jars()]);
+        }
         command
             .arg(here.join(script))
             .env("NODE_PATH", self.home.join("node_modules"))
@@ -96,13 +121,29 @@ impl Driver {
     }
 }
 
+/// The pools of drivers and query builders: the script, its first argument, and the package it is about.
+const POOLS: [(&str, &str, &str); 10] = [
+    ("pools.py", "psycopg", "psycopg_pool"),
+    ("pools.py", "psycopg2", "psycopg2"),
+    ("pools.py", "asyncpg", "asyncpg"),
+    ("pools.py", "sqlalchemy", "sqlalchemy"),
+    ("pools.py", "django", "django"),
+    ("pools.js", "pg", "pg"),
+    ("pools.js", "postgres", "postgres"),
+    ("pools.js", "knex", "knex"),
+    ("pools.js", "typeorm", "typeorm"),
+    ("pools.js", "sequelize", "sequelize"),
+];
+
+/// Where Debian's packages of pgJDBC and HikariCP put what they have.
+const JARS: [&str; 4] = ["postgresql.jar", "HikariCP.jar", "slf4j-api.jar", "slf4j-nop.jar"];
+
 /// What `tidegate env` would give a client to verify the gate by.
 fn certificate(gate: &Gate) -> PathBuf {
     gate.folder().join("state/tls.crt")
 }
 
 #[test]
-#[ignore = "needs drivers from PyPI and npm: make drivers"]
 fn published_drivers() {
     let gate = gate();
     for (script, needs) in scripts() {
@@ -121,9 +162,40 @@ fn published_drivers() {
     }
 }
 
+/// Each pool under the preset that is there for it, with a role of its grant at the database: what it says by itself passes, what is refused
+/// costs it no connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn published_pools_work_under_the_presets() {
+    let rails = "[targets.shop.profiles.read-only.rails]\nstatements = [\"@read\"]\n\
+                 [targets.shop.profiles.read-write.rails]\nstatements = [\"@write\"]\n";
+    let walls = Walls::build_with(&Options::default(), rails).await;
+    for (script, kind, needs) in POOLS.into_iter().chain([("Pool.java", "hikari", "HikariCP")]) {
+        let driver = Driver::of(script, needs);
+        if !is_wanted(kind) || !driver.is_there() {
+            continue;
+        }
+        for (profile, mode) in [("read-only", "read"), ("read-write", "write")] {
+            let login = walls.grant(profile, "10m");
+            let mut command = driver.run(&walls.gate, script, (&login.grant, login.secret.expose()));
+            command.args([kind, mode]).env("PGSSLMODE", "verify-full");
+            let ended = tokio::task::spawn_blocking(move || command.status().expect("it starts"))
+                .await
+                .expect("it ends");
+            let outcomes = records_of(&walls.gate, &login.grant, "outcome");
+            let refused = outcomes.iter().filter(|outcome| outcome["rule"] == "statements").count();
+            let sessions = records_of(&walls.gate, &login.grant, "session_started").len();
+            println!(
+                "{kind} under @{mode}: {ended}, {} outcomes, {refused} refused, {sessions} sessions",
+                outcomes.len()
+            );
+            assert!(ended.success() && outcomes.len() > 200, "{kind} under @{mode}");
+            assert_eq!(refused > 0, mode == "read", "{kind} under @{mode}");
+        }
+    }
+}
+
 /// A gate that shows another certificate than the one that was given is not spoken to.
 #[test]
-#[ignore = "needs drivers from PyPI and npm: make drivers"]
 fn published_drivers_verify_the_gate() {
     let (gate, other) = (gate(), tempfile::tempdir().expect("a folder"));
     ServerTls::self_signed(other.path(), &["127.0.0.1".to_owned()], jiff::Timestamp::now()).expect("a certificate");
@@ -186,7 +258,6 @@ fn postgresqls_own_tools() {
 
 /// Each waits through the first notice and a reminder, and is let in by the approval.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs drivers from PyPI and npm: make drivers"]
 async fn published_drivers_wait_for_an_approval() {
     let people = [
         ("psycopg", "qa"),

@@ -206,7 +206,7 @@ async fn the_export_has_every_record_or_those_asked_for() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs DuckDB: make drivers"]
 async fn duckdb_reads_the_export() {
-    let python = Path::new(&std::env::var_os("DRIVERS").expect("make drivers")).join("python/bin/python");
+    let python = super::drivers::home().join("python/bin/python");
     let gate = gate();
     let out = exported(&gate);
     let script = format!(

@@ -1,0 +1,39 @@
+#!/bin/sh
+# Drivers and tools as they are published, into target/drivers: from PyPI psycopg 3 and 2, asyncpg, SQLAlchemy, Django, pgcli, dbt, and
+# DuckDB, which reads an export of the log; from npm node-postgres, postgres.js, knex, TypeORM, Sequelize. With the argument `short`
+# (what `make test` takes) psycopg 3, asyncpg and node-postgres. pgJDBC and HikariCP are Debian's packages, used where they are there.
+# It says what cannot be had; the tests leave that out and say so, too.
+set -euf
+home=$(cd "$(dirname "$0")/../.." && pwd)/target/drivers
+say() { printf 'drivers: %s; the tests leave that out\n' "$1" >&2; }
+mkdir -p "$home"
+
+pip() { timeout 300 "$home/python/bin/pip" --quiet --disable-pip-version-check install "$@" >"$home/pip.log" 2>&1 || say "$* cannot be had from PyPI"; }
+npm_install() {
+    timeout 300 npm install --silent --no-audit --no-fund --prefix "$home" "$@" >"$home/npm.log" 2>&1 || say "$* cannot be had from npm"
+}
+
+if [ "${1:-}" = short ]; then
+    python='psycopg[binary,pool]==3.* asyncpg' node='pg@8' done=$home/short
+    [ ! -e "$done" ] || exit 0
+    echo 'drivers: fetching psycopg, asyncpg and node-postgres from PyPI and npm (once) ...' >&2
+else
+    python='psycopg[binary,pool]==3.* psycopg2-binary==2.* asyncpg sqlalchemy django pgcli duckdb' done=''
+    node='pg@8 postgres@3 knex pg-query-stream typeorm sequelize@6'
+    [ -e /usr/share/java/HikariCP.jar ] || say 'pgJDBC (apt install libpostgresql-jdbc-java libhikaricp-java default-jdk-headless)'
+fi
+if [ -x "$home/python/bin/pip" ] || python3 -m venv "$home/python" >"$home/venv.log" 2>&1; then
+    # Each word is a package.
+    pip $python
+    # Later ones fetch a part of theirs from elsewhere than PyPI.
+    [ -n "$done" ] || pip 'dbt-core==1.10.*' 'dbt-postgres==1.*'
+else
+    rm -rf "$home/python"
+    say 'Python with venv is not installed: what is written in it'
+fi
+if command -v npm >/dev/null 2>&1; then
+    npm_install $node
+else
+    say 'npm is not installed: what Node.js runs'
+fi
+[ -z "$done" ] || touch "$done"
