@@ -79,8 +79,6 @@ Example:
     },
     /// Writes the evidence auditors ask for, as a page and as CSV files
     Report(evidence::ReportArgs),
-    /// Writes records as a Parquet file, for DuckDB and others
-    Export(evidence::ExportArgs),
 }
 
 /// Runs it; the exit code.
@@ -91,7 +89,6 @@ pub(super) async fn run(config: &Path, command: AuditCommand) -> anyhow::Result<
         AuditCommand::Key { remote } => key(config, &remote).await?,
         AuditCommand::RotateKey { remote } => rotate_key(config, &remote).await?,
         AuditCommand::Report(args) => evidence::report(config, &args).await?,
-        AuditCommand::Export(args) => evidence::export(config, &args).await?,
     }
     Ok(0)
 }

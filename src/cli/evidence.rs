@@ -1,23 +1,19 @@
-//! `audit report` and `audit export`: what others are given of the log.
+//! `audit report`: the evidence that auditors ask for, as a page, as CSV files, or as text.
 //!
 //! It reads the log's folder, or a copy that it fetches from a gate elsewhere; counting and laying out is `evidence`'s.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::args::{OnTarget, Place};
+use super::args::Place;
 use super::audit::{Copy, Remembered, Trusted, fetched};
-use super::log::args::{self, events};
 use super::render::{self, visible};
-use super::{complete, zone};
+use super::zone;
 use crate::audit::verify::{Expected, Verdict, verify_folder};
-use crate::audit::{EventName, Filter, read_whole};
+use crate::audit::{Filter, read_whole};
 use crate::config;
-use crate::evidence::{self, Collector, Period, page, tables, write};
-use crate::ids::{GrantId, SessionId};
-use crate::names::IdentityName;
+use crate::evidence::{Collector, Period, page, tables, write};
 use crate::times::When;
 
 mod text;
@@ -53,42 +49,6 @@ pub struct ReportArgs {
     /// The folder for the page and the CSV files; made if it does not exist [default: prints the report as text]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
-    /// Which gate, if that is another one.
-    #[command(flatten)]
-    pub place: Place,
-}
-
-/// Which records, and where to.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  tidegate audit export --since 30d --out log.parquet
-  duckdb -c \"SELECT identity, count(*) FROM 'log.parquet' WHERE event = 'statement' GROUP BY identity\"")]
-pub struct ExportArgs {
-    /// In which time.
-    #[command(flatten)]
-    pub period: args::Period,
-    /// Of this identity
-    #[arg(long, value_name = "NAME")]
-    pub identity: Option<IdentityName>,
-    /// Under this grant
-    #[arg(long, value_name = "GRANT", add = complete::grants())]
-    pub grant: Option<GrantId>,
-    /// Of this session
-    #[arg(long, value_name = "SESSION")]
-    pub session: Option<SessionId>,
-    /// On this target, and with this profile where one is named: `orders` or `orders/read-only`
-    #[arg(long, value_name = "TARGET[/PROFILE]", add = complete::destinations())]
-    pub target: Option<OnTarget>,
-    /// Only this kind of record
-    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(events()).try_map(|kind| kind.parse::<EventName>()))]
-    pub event: Option<EventName>,
-    /// The log's folder, or a copy of it [default: as the configuration says, or else the log of your login's gate]
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["control", "token_file"])]
-    pub dir: Option<PathBuf>,
-    /// The file to be written; it is replaced if it exists
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
     /// Which gate, if that is another one.
     #[command(flatten)]
     pub place: Place,
@@ -199,37 +159,4 @@ impl Log {
             Self::Copy(copy) => copy.folder(),
         }
     }
-}
-
-pub(super) async fn export(config: &Path, args: &ExportArgs) -> anyhow::Result<()> {
-    let now = zone::now();
-    let named = args.target.clone();
-    let filter = Filter {
-        identity: args.identity.clone(),
-        grant: args.grant.clone(),
-        session: args.session.clone(),
-        target: named.as_ref().map(|named| named.target.clone()),
-        profile: named.and_then(|named| named.profile),
-        since: args.period.since.as_ref().map(|since| since.time(&now)),
-        until: args.period.until.as_ref().map(|until| until.time(&now)),
-        event: args.event,
-        ..Filter::default()
-    };
-    let mut unreadable = 0_u64;
-    let log = Log::find(config, args.dir.as_deref(), &args.place).await?;
-    let records = read_whole(log.folder(), &filter)?.filter_map(|found| {
-        found
-            .inspect_err(|error| {
-                unreadable += 1;
-                super::complain(&error.to_string());
-            })
-            .ok()
-    });
-    let rows = evidence::export(&args.out, records)?;
-    render::print(&format!("{rows} records are in {}", args.out.display()))?;
-    anyhow::ensure!(
-        unreadable == 0,
-        "{unreadable} lines of the log could not be read: the file has not all there is"
-    );
-    Ok(())
 }

@@ -71,7 +71,6 @@ fn usage_is_checked() {
         ("tidegate log --from yesterday", false),
         ("tidegate audit report --since 7d --until today --utc", true),
         ("tidegate audit report --from 7d", false),
-        ("tidegate audit export --since 7d --target orders/read-only --out x", true),
         ("tidegate log --event session_ended", true),
         ("tidegate log --event session_over", false),
         ("tidegate psql orders --countdown sometimes", false),

@@ -8,7 +8,6 @@
 mod collect;
 mod controls;
 mod database;
-mod export;
 mod grants;
 mod house;
 mod html;
@@ -22,7 +21,6 @@ pub(crate) mod testing;
 mod unread;
 
 pub use collect::Collector;
-pub use export::{ExportError, export};
 pub use html::{alarms, figures, page};
 pub use report::{Listed, Period, Report};
 pub use sheets::{SheetError, harmless, write};

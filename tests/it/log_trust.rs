@@ -213,7 +213,6 @@ fn a_log_made_to_take_all_memory_takes_little() {
         vec!["log", "--dir", place],
         vec!["log", "--dir", place, "--text", "orders", "--sqlstate", "42"],
         vec!["audit", "report", "--since", "1d", "--dir", place],
-        vec!["audit", "export", "--dir", place, "--out", "log.parquet"],
     ] {
         let said = confined(dir.path(), 1200, &arguments);
         let text = String::from_utf8_lossy(&said.stderr);
