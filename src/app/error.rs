@@ -18,15 +18,15 @@ pub enum StartError {
     /// The state folder cannot be created.
     #[error("the state folder {} cannot be made", path.display())]
     State {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// The operating system's reason.
+        /// Reason from the operating system.
         source: std::io::Error,
     },
     /// The state folder is in use by another gate.
     #[error("the state folder {} is in use by {holder}: a store has one gate; stop that one, or give this one a state_dir of its own", path.display())]
     StateInUse {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
         /// The process that holds the folder, as far as it is known.
         holder: String,
@@ -34,9 +34,9 @@ pub enum StartError {
     /// The gate cannot listen on a configured address.
     #[error("cannot listen on {address}")]
     Listen {
-        /// The address.
+        /// Address from the configuration.
         address: SocketAddr,
-        /// The operating system's reason.
+        /// Reason from the operating system.
         source: std::io::Error,
     },
     /// The limit of open files is too low.
