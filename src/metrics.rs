@@ -1,7 +1,6 @@
 //! Metrics of the gate in the Prometheus text format.
 //!
-//! Labels have few values by design: endings, rules, and names of the configuration; never a grant, an identity or an
-//! address.
+//! Labels have few values by design: endings, rules, and names of the configuration; never a grant, an identity or an address.
 
 mod labels;
 mod log;
@@ -201,8 +200,8 @@ impl Metrics {
         self.0.sessions.get_or_create(&ByTarget { target: target.clone() }).inc();
     }
 
-    /// Counts the end of a session. `overshoot_us` is the time in microseconds from the order to end until its backend
-    /// was confirmed gone.
+    /// Counts the end of a session. `overshoot_us` is the time in microseconds from the order to end until its backend was
+    /// confirmed gone.
     pub fn session_ended(&self, target: &TargetName, ending: &'static str, statements: u64, overshoot_us: Option<u64>) {
         let by_target = ByTarget { target: target.clone() };
         self.0.sessions.get_or_create(&by_target).dec();
@@ -220,8 +219,8 @@ impl Metrics {
         }
     }
 
-    /// Sets the number of statements of live sessions. A session that is just ending may be missing for a moment; the
-    /// sum never decreases.
+    /// Sets the number of statements of live sessions. A session that is just ending may be missing for a moment; the sum never
+    /// decreases.
     pub fn live_statements(&self, target: &TargetName, statements: u64) {
         let by_target = ByTarget { target: target.clone() };
         let all = self
@@ -269,8 +268,8 @@ impl Metrics {
         self.0.messages_lost.inner().store(messages, Ordering::Relaxed);
     }
 
-    /// Sets the figures of forwarding the audit log since the start: records sent, records removed before they were
-    /// sent, and the time that the oldest unsent record has waited.
+    /// Sets the figures of forwarding the audit log since the start: records sent, records removed before they were sent, and
+    /// the time that the oldest unsent record has waited.
     pub fn forwarded(&self, sent: u64, missed: u64, lag: Duration) {
         self.0.forwarded.inner().store(sent, Ordering::Relaxed);
         self.0.forward_missed.inner().store(missed, Ordering::Relaxed);

@@ -20,8 +20,8 @@ pub(super) struct Door {
     pub(super) strangers: Strangers,
     pub(super) connections: Arc<Semaphore>,
     pub(super) limit: u32,
-    /// File descriptors for connections that are not yet a session: each connection holds one until it becomes a
-    /// session or closes. If none is free, the next connection waits in the system's queue.
+    /// File descriptors for connections that are not yet a session: each connection holds one until it becomes a session or
+    /// closes. If none is free, the next connection waits in the system's queue.
     pub(super) unproved: Arc<Semaphore>,
     pub(super) shared: Arc<Shared>,
 }

@@ -148,9 +148,8 @@ impl Builder {
         })
     }
 
-    /// Returns the target's terminator. It outlives a reload: the same connection ends sessions from before and after.
-    /// If the target's server has changed, the sessions on the old server keep their terminator until the last of them
-    /// has ended.
+    /// Returns the target's terminator. It outlives a reload: the same connection ends sessions from before and after. If the
+    /// target's server has changed, the sessions on the old server keep their terminator until the last of them has ended.
     fn terminator(&self, target: &Arc<Target>) -> Terminator {
         let known = self.rooms.get(&target.name).map(|room| room.terminator.clone());
         known
@@ -158,8 +157,7 @@ impl Builder {
             .unwrap_or_else(|| Terminator::spawn(Arc::clone(target), self.clock.clone()))
     }
 
-    /// Returns the target's leftovers: unknown at the start, before the first check; none for a target that a reload
-    /// adds.
+    /// Returns the target's leftovers: unknown at the start, before the first check; none for a target that a reload adds.
     fn leftovers(&self, target: &Target) -> Leftovers {
         match self.rooms.get(&target.name) {
             Some(room) => room.leftovers.clone(),
@@ -168,8 +166,8 @@ impl Builder {
         }
     }
 
-    /// Returns the target's roles. They outlive a reload, because their passwords exist in memory only and their ends
-    /// are still due. If the target's server has changed, the roles on the old server end with their grants.
+    /// Returns the target's roles. They outlive a reload, because their passwords exist in memory only and their ends are still
+    /// due. If the target's server has changed, the roles on the old server end with their grants.
     fn roles(&self, target: &Arc<Target>, profiles: Vec<Profile>) -> Roles {
         let known = self.rooms.get(&target.name).and_then(|room| room.roles.clone());
         known
@@ -212,8 +210,7 @@ fn masked(target: &TargetSettings) -> HashMap<Option<ProfileName>, Arc<MaskedTab
     made
 }
 
-/// Returns the profiles that the roles of the target's grants are made from. `None` means that its sessions share one
-/// account.
+/// Returns the profiles that the roles of the target's grants are made from. `None` means that its sessions share one account.
 pub(super) fn profiles(settings: &TargetSettings) -> Option<Vec<Profile>> {
     let profile = |profile: &ProfileSettings| Profile {
         name: profile.name.clone(),

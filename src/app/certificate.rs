@@ -1,5 +1,5 @@
-//! Renews the certificate that the gate made itself, before it expires. A certificate from the operator's files is
-//! never renewed here.
+//! Renews the certificate that the gate made itself, before it expires. A certificate from the operator's files is never
+//! renewed here.
 //!
 //! Open connections are unaffected.
 

@@ -1,10 +1,9 @@
 //! Thread pool of the sessions: a few threads, separate from all others.
 //!
-//! It is small, because sessions on one thread share its wake-ups: on two cores, one thread for eight busy sessions
-//! costs 15 to 20 percent less CPU per statement than two threads that steal work from each other (ARCHITECTURE.md has
-//! the figures). It is separate, because a session writes its records itself: if a disk hangs, its thread hangs, while
-//! session ends, the control API and the clock must go on ([`super::overdue`] ends the backends of sessions that cannot
-//! do it themselves).
+//! It is small, because sessions on one thread share its wake-ups: on two cores, one thread for eight busy sessions costs 15 to
+//! 20 percent less CPU per statement than two threads that steal work from each other (ARCHITECTURE.md has the figures). It is
+//! separate, because a session writes its records itself: if a disk hangs, its thread hangs, while session ends, the control
+//! API and the clock must go on ([`super::overdue`] ends the backends of sessions that cannot do it themselves).
 
 use std::io;
 use std::num::NonZero;
@@ -16,8 +15,8 @@ use tokio::task::JoinHandle;
 pub(super) struct Crew(Option<Runtime>);
 
 impl Crew {
-    /// Starts the given number of threads; by default one for every two processors, which leaves the others to the
-    /// database and its clients.
+    /// Starts the given number of threads; by default one for every two processors, which leaves the others to the database and
+    /// its clients.
     pub(super) fn new(threads: Option<u32>) -> io::Result<Self> {
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = threads.map_or((processors / 2).max(1), |threads| threads as usize);

@@ -32,8 +32,8 @@ async fn count(mut changes: broadcast::Receiver<Changed>, metrics: Metrics) {
     }
 }
 
-/// Returns the name of the outcome and the time it took. A request that is already under review was decided earlier and
-/// is skipped.
+/// Returns the name of the outcome and the time it took. A request that is already under review was decided earlier and is
+/// skipped.
 fn decision(request: &Request) -> Option<(&'static str, std::time::Duration)> {
     let outcome = request.outcome.as_ref().filter(|_| request.review.is_none())?;
     let (name, at) = match outcome {

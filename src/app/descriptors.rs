@@ -1,15 +1,15 @@
-//! Budget of file descriptors: divided so that unauthenticated connections cannot take those that sessions, the log,
-//! the store and the ends of sessions need.
+//! Budget of file descriptors: divided so that unauthenticated connections cannot take those that sessions, the log, the store
+//! and the ends of sessions need.
 //!
 //! It opens and counts no descriptors. It only computes the limits that the listeners enforce.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors reserved for the gate's own use: the log with its next segment, packing and reading, the store, the
-/// outbox, listeners, runtimes, webhooks, the receiver of the log.
+/// Descriptors reserved for the gate's own use: the log with its next segment, packing and reading, the store, the outbox,
+/// listeners, runtimes, webhooks, the receiver of the log.
 const RESERVED: u64 = 96;
-/// Descriptors reserved per target: the terminator, the connections that create and drop roles, the check of its
-/// profiles, a cancel request.
+/// Descriptors reserved per target: the terminator, the connections that create and drop roles, the check of its profiles, a
+/// cancel request.
 const RESERVED_PER_TARGET: u64 = 6;
 /// Descriptors per session: one to the client, one to the target.
 const PER_SESSION: u64 = 2;
@@ -65,9 +65,9 @@ impl Places {
             + u64::from(self.callers) * PER_CALLER * CALLER_LISTENERS
     }
 
-    /// Returns the limits that fit into `limit` descriptors. If they do not fit as they are, half goes to sessions, a
-    /// quarter to unauthenticated connections, and the rest to the control API and to waiting logins; sessions get what
-    /// the other kinds leave over.
+    /// Returns the limits that fit into `limit` descriptors. If they do not fit as they are, half goes to sessions, a quarter
+    /// to unauthenticated connections, and the rest to the control API and to waiting logins; sessions get what the other kinds
+    /// leave over.
     pub(super) fn within(self, limit: Option<u64>, targets: usize) -> Result<Self, TooFewDescriptorsError> {
         let Some(limit) = limit else { return Ok(self) };
         let reserved = RESERVED + RESERVED_PER_TARGET * targets as u64;

@@ -1,5 +1,5 @@
-//! Checks at intervals that the targets' databases still match their profiles, and reports differences: as a metric,
-//! and in the gate's own log once for each change.
+//! Checks at intervals that the targets' databases still match their profiles, and reports differences: as a metric, and in the
+//! gate's own log once for each change.
 //!
 //! It changes nothing at a database. `tidegate target apply` does that, after an operator has read the differences.
 
@@ -23,8 +23,8 @@ use crate::provision::profiles::{Compared, Definition, Definitions, Looked, comp
 use crate::tls::TlsError;
 use crate::upstream::Target;
 
-/// Interval between two checks for a change since the last comparison. A check is one short connection of a few
-/// milliseconds, which is not kept open.
+/// Interval between two checks for a change since the last comparison. A check is one short connection of a few milliseconds,
+/// which is not kept open.
 const EVERY: Duration = Duration::from_secs(5);
 /// Pause after a check, as a multiple of its duration: checks of a large catalogue take longer and run less often.
 const PAUSE_PER_LOOK: u32 = 20;

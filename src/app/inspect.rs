@@ -29,8 +29,8 @@ pub struct Inspected {
 pub enum Readiness {
     /// The target can be served, or is unreachable and may be ready when it is back.
     Ready,
-    /// The target's server lacks something or does not let the gate in. Its sessions are refused until that is mended;
-    /// other targets are unaffected.
+    /// The target's server lacks something or does not let the gate in. Its sessions are refused until that is mended; other
+    /// targets are unaffected.
     Lacking,
     /// The configuration, or the rights of an account at the target, would give a grant more than its profile says.
     Refused,

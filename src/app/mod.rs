@@ -1,10 +1,9 @@
 //! Builds a gate from its settings, runs it, reloads it, drains it.
 //!
-//! It adds only the order of these steps: the start brings up each part after the parts it needs, and the stop closes
-//! the log last.
+//! It adds only the order of these steps: each part starts after the parts it needs, and the log closes last.
 //!
-//! INVARIANT: at each target, sessions and roles that a crashed gate left are ended before any session is let in; no
-//! session runs without a log; and the log is the last to close.
+//! INVARIANT: at each target, sessions and roles that a crashed gate left are ended before any session is let in; no session
+//! runs without a log; and the log is the last to close.
 
 mod accept;
 mod build;
@@ -112,8 +111,7 @@ impl Gate {
         let clock = Clock::system(known_time);
         let remembered = log_end::remembered(&store, known_time.is_some())?;
         let journal = Journal::open_remembered(&settings.audit, &remembered, clock.clone())?;
-        // The ledger is opened before the log's first line. So a log without a ledger means that its ledger was
-        // removed.
+        // The ledger is opened before the log's first line. So a log without a ledger means that its ledger was removed.
         let ledger = Ledger::open(&store, journal.clone(), clock.clone())?;
         journal.record(&begun()).await?;
         log_end::accept(&ledger, &journal, &clock).await?;
@@ -349,8 +347,7 @@ fn places(settings: &Settings) -> Result<Places, StartError> {
     Ok(wanted.fitted(descriptors::raise(), settings.targets.len())?)
 }
 
-/// Watches the threads of the log, the store and the segment keeper. The end of any of them is a failure of the gate,
-/// since nothing can be recorded or stored without it.
+/// Watches the threads of the log, the store and the segment keeper: the gate cannot record or store without them.
 fn watch_threads(supervisor: &Supervisor, shared: &Shared, keeper: &Keeper) -> Vec<JoinHandle<()>> {
     let threads = [
         ("the audit log's thread", shared.journal.thread_end()),
@@ -369,8 +366,7 @@ fn checkpoints(settings: &Settings, notifier: Notifier) -> impl Future<Output = 
     })
 }
 
-/// Sends notifications about requests. After a restart it reads the newest requests: changes in between are sent, and
-/// none is sent twice.
+/// Sends notifications about requests. A restart reads the newest requests: no change is missed, none is sent twice.
 async fn tell(notifier: Notifier, ledger: Ledger, changes: broadcast::Receiver<Changed>) {
     let mut first = Some(changes);
     restarted("telling of requests", move || {

@@ -1,9 +1,9 @@
-//! Ends the backends of overdue sessions, which have reached their end but did not end themselves because their thread
-//! hangs, most likely on the log's disk.
+//! Ends the backends of overdue sessions, which have reached their end but did not end themselves because their thread hangs,
+//! most likely on the log's disk.
 //!
-//! A session that ends itself informs its client, knows its transaction's fate and records its end. This task is the
-//! fallback for a thread that hangs, so that a hanging disk lengthens no grant at the database. The rest of the
-//! session's end follows when its thread goes on.
+//! A session that ends itself informs its client, knows its transaction's fate and records its end. This task is the fallback
+//! for a thread that hangs, so that a hanging disk lengthens no grant at the database. The rest of the session's end follows
+//! when its thread goes on.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Definitions of a target's profiles, in the form that `provision` compares and applies, for the drift check and the
-//! command line.
+//! Definitions of a target's profiles, in the form that `provision` compares and applies, for the drift check and the command
+//! line.
 //!
 //! It compares and applies nothing.
 
@@ -14,8 +14,8 @@ use crate::upstream::Target;
 /// Target with the definitions of its profiles.
 pub type TargetProfiles = (Arc<Target>, Definitions);
 
-/// Returns the target, with `account` in place of the provisioning account if given, and the definitions of its
-/// profiles. Profiles without rights in the configuration have no definition.
+/// Returns the target, with `account` in place of the provisioning account if given, and the definitions of its profiles.
+/// Profiles without rights in the configuration have no definition.
 pub fn profiles(settings: &TargetSettings, account: Option<&AccountSettings>) -> Result<TargetProfiles, TlsError> {
     let mut target = build::target(settings)?;
     if let Some(account) = account {

@@ -11,8 +11,7 @@ use crate::clock::Clock;
 
 /// Interval between two signals of the session threads.
 const BEAT_INTERVAL: Duration = Duration::from_millis(500);
-/// Age of a signal above which `/livez` fails; a multiple of the interval, so that a busy machine is not taken for a
-/// dead gate.
+/// Age of a signal above which `/livez` fails; a multiple of the interval, so that a busy machine is not taken for a dead gate.
 pub(super) const MAX_SILENCE: Duration = Duration::from_secs(10);
 
 /// Time of the last signal of one part. Cheap to clone; clones share it.

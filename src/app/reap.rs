@@ -1,5 +1,4 @@
-//! Cleanup after a crashed gate: ends the backends of the sessions that the store still lists as open, and records
-//! their end.
+//! Cleanup after a crashed gate: ends the backends of the sessions that the store still lists as open, and records their end.
 //!
 //! It runs before the first session is let in at a target, concurrently with the start, for each target separately: an
 //! unreachable target delays no other. An end that cannot be confirmed in time is tried again until it is.
@@ -57,8 +56,8 @@ impl Reaper {
         Ok(tasks)
     }
 
-    /// Cleans up once, sessions and roles concurrently, and opens the target for sessions; then repeats until no
-    /// session is left.
+    /// Cleans up once, sessions and roles concurrently, and opens the target for sessions; then repeats until no session is
+    /// left.
     async fn at_target(self, room: Arc<TargetRoom>, sessions: Vec<OpenSession>) {
         let found = sessions.len();
         let backends = sessions.iter().map(|session| session.backend_pid).collect();

@@ -12,8 +12,8 @@ use crate::causes::in_one_line;
 use crate::config::{Mistake, Settings};
 
 impl Gate {
-    /// Applies new settings to sessions that begin from now on, and returns a description of the parts in force. On an
-    /// error the old settings stay in force.
+    /// Applies new settings to sessions that begin from now on, and returns a description of the parts in force. On an error
+    /// the old settings stay in force.
     pub async fn reload(&mut self, settings: Settings) -> Result<String, StartError> {
         let (prepared, looks) = match self.prepared(&settings).await {
             Ok(prepared) => prepared,

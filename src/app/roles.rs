@@ -1,7 +1,7 @@
 //! Ensures that no grant's role, and no backend logged in as one, outlives its grant: at the start, and every minute.
 //!
-//! It only compares; each target's `Roles` drops and terminates, by the state of the grants in the ledger. Anything not
-//! visible now is looked for again.
+//! It only compares; each target's `Roles` drops and terminates, by the state of the grants in the ledger. Anything not visible
+//! now is looked for again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::session::{Shared, TargetRoom};
 
 /// Interval between two comparisons of roles and backends with the grants.
 const EVERY: Duration = Duration::from_mins(1);
-/// Delay of the first comparison after the start: a role that the previous run was about to create may appear after the
-/// check at the start.
+/// Delay of the first comparison after the start: a role that the previous run was about to create may appear after the check
+/// at the start.
 const FIRST: Duration = Duration::from_secs(5);
 /// Time that the start waits for a target's list of roles; an unreachable target is checked when it is back.
 const AT_START: Duration = Duration::from_secs(10);
 /// Time that an orderly stop waits for roles to be dropped.
 const AT_STOP: Duration = Duration::from_secs(5);
 
-/// Cleans up the roles that a crashed gate left at a target, before the first session is let in there. A backend logged
-/// in as a grant's role belongs to no session of this run. `former` lists the backends of the previous run's sessions.
+/// Cleans up the roles that a crashed gate left at a target, before the first session is let in there. A backend logged in as a
+/// grant's role belongs to no session of this run. `former` lists the backends of the previous run's sessions.
 pub(super) async fn reap_at_start(room: &TargetRoom, ledger: &Ledger, former: &HashSet<i32>) {
     let Some(roles) = &room.roles else { return };
     let target = &room.target.name;
@@ -78,8 +78,8 @@ async fn look(shared: &Shared) -> bool {
     suspects
 }
 
-/// Drops all roles, for an orderly stop. A role not dropped in time expires at the server (`VALID UNTIL`), and is
-/// dropped at the next start.
+/// Drops all roles, for an orderly stop. A role not dropped in time still has its end at the server (`VALID UNTIL`), and the
+/// next start drops it.
 pub(super) async fn close(shared: &Shared) {
     let rules = shared.rules.borrow().clone();
     let ends = of(&rules.targets).map(|(_, roles)| roles.close());

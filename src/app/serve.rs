@@ -1,5 +1,5 @@
-//! `tidegate serve`: a gate with signal handling and supervision. SIGTERM and SIGINT drain it, SIGHUP reloads it; the
-//! failure of an essential part ends it.
+//! `tidegate serve`: a gate with signal handling and supervision. SIGTERM and SIGINT drain it, SIGHUP reloads it; the failure
+//! of an essential part ends it.
 
 use std::io;
 use std::time::Duration;
@@ -61,8 +61,7 @@ impl Signals {
     }
 }
 
-/// Serves until told to stop. `load` reads the configuration again, for a reload; `started` is called once the gate
-/// listens.
+/// Serves until told to stop. `load` reads the configuration again, for a reload; `started` is called once the gate listens.
 pub async fn serve(
     settings: Settings,
     diagnostics: &Diagnostics,

@@ -14,8 +14,8 @@ use crate::folder_lock::{self, FolderLockError};
 /// File with the id of the process that holds the folder, for the error message of a second gate.
 const PID_FILE: &str = "gate.pid";
 
-/// Creates the folder (mode 0700) if needed and locks it. Returns `None` if the audit log is in the same folder, since
-/// the log's own lock holds it then.
+/// Creates the folder (mode 0700) if needed and locks it. Returns `None` if the audit log is in the same folder, since the
+/// log's own lock holds it then.
 pub(super) fn take(dir: &Path, audit_dir: &Path) -> Result<Option<File>, StartError> {
     let failed = |source| StartError::State {
         path: dir.to_owned(),

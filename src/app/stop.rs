@@ -1,7 +1,7 @@
 //! Stop of a gate: an orderly drain when told to stop, an immediate end when an essential part has failed.
 //!
-//! INVARIANT: nothing can hold up the stop. Each step has a time limit, and so has the whole ([`last_resort`]), which a
-//! thread enforces that depends on nothing else in the gate.
+//! INVARIANT: nothing can hold up the stop. Each step has a time limit, and so has the whole ([`last_resort`]), which a thread
+//! enforces that depends on nothing else in the gate.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -21,8 +21,7 @@ use crate::session::Shared;
 const LAST_SESSIONS: Duration = Duration::from_secs(2);
 /// ... and time that their backends have after that, when they are ended from outside.
 const LAST_BACKENDS: Duration = Duration::from_secs(6);
-/// Time that the receiver of the log has to take the last records. Records that it does not take are sent at the next
-/// start.
+/// Time that the receiver of the log has to take the last records. Records that it does not take are sent at the next start.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
 /// Time limit of each of the last steps, so that a hanging disk cannot hold up the stop.
 const STEP: Duration = Duration::from_secs(2);
@@ -34,8 +33,7 @@ const LAST_MESSAGES: Duration = Duration::from_millis(500);
 pub const MAX_STOP_AFTER_DRAIN: Duration = LAST_STEPS.saturating_add(LAST_MESSAGES);
 
 impl Gate {
-    /// Shuts down: refuses new sessions, ends idle sessions at once and the others when they become idle, or after
-    /// `patience`.
+    /// Shuts down: refuses new sessions, ends idle sessions at once and the others when they become idle, or after `patience`.
     pub async fn stop(self, patience: Duration) {
         let Self {
             shared,
@@ -83,8 +81,8 @@ async fn step<T>(what: &str, doing: impl Future<Output = T>) -> Option<T> {
     done
 }
 
-/// Ends all sessions: idle ones now, others as they become idle, those left after `patience` at once. Sessions that
-/// cannot end themselves have their backends ended.
+/// Ends all sessions: idle ones now, others as they become idle, those left after `patience` at once. Sessions that cannot end
+/// themselves have their backends ended.
 async fn end_sessions(shared: &Shared, patience: Duration) {
     shared.registry.drain(patience.is_zero());
     if none_left(shared, patience).await {
@@ -110,8 +108,8 @@ async fn end_sessions(shared: &Shared, patience: Duration) {
     let _ = timeout(LAST_BACKENDS, both).await;
 }
 
-/// Waits until no session is left, and returns false if `limit` passes first. Sessions still in their handshake are
-/// refused by themselves.
+/// Waits until no session is left, and returns false if `limit` passes first. Handshakes in progress end in a refusal by
+/// themselves.
 async fn none_left(shared: &Shared, limit: Duration) -> bool {
     let none_left = async {
         while shared.registry.unfinished() > 0 {
@@ -121,8 +119,7 @@ async fn none_left(shared: &Shared, limit: Duration) -> bool {
     timeout(limit, none_left).await.is_ok()
 }
 
-/// Ends the process if the stop takes longer than its limit, whatever holds it up. Dropping the returned sender cancels
-/// that.
+/// Ends the process if the stop takes longer than its limit, whatever holds it up. Dropping the returned sender cancels that.
 pub(super) fn last_resort(patience: Duration, diagnostics: &Diagnostics) -> mpsc::Sender<()> {
     let diagnostics = diagnostics.clone();
     at_limit(patience.saturating_add(LAST_STEPS), move |limit| {

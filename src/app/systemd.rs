@@ -1,9 +1,7 @@
-//! Messages to the service manager: ready, reloading, stopping and, if a watchdog is configured, alive
-//! (`sd_notify(3)`).
+//! Messages to the service manager: ready, reloading, stopping and, if a watchdog is configured, alive (`sd_notify(3)`).
 //!
-//! The protocol is one datagram per message. It is implemented here rather than by a crate, because a service manager
-//! that takes no messages must not hold up the gate: the socket does not block, and a message that is not taken is not
-//! repeated.
+//! The protocol is one datagram per message. It is implemented here rather than by a crate, because a service manager that
+//! takes no messages must not hold up the gate: the socket does not block, and a message that is not taken is not repeated.
 
 use std::env;
 use std::ffi::OsStr;
@@ -26,8 +24,7 @@ pub(super) struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`, as specified by `sd_notify(3)` and
-    /// `sd_watchdog_enabled(3)`.
+    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`, as specified by `sd_notify(3)` and `sd_watchdog_enabled(3)`.
     pub(super) fn from_environment() -> Self {
         let Some(path) = env::var_os("NOTIFY_SOCKET") else {
             return Self::default();
@@ -62,8 +59,8 @@ impl ServiceManager {
         self.tell("STOPPING=1");
     }
 
-    /// Sends watchdog messages for as long as all parts show progress. A gate that hangs sends none, and the service
-    /// manager ends it.
+    /// Sends watchdog messages for as long as all parts show progress. A gate that hangs sends none, and the service manager
+    /// ends it.
     pub(super) async fn watch(self, vitals: Vitals) {
         let Some(within) = self.watchdog else {
             return std::future::pending().await;

@@ -1,5 +1,4 @@
-//! Ticker: compares gate time with the wall clock, stores the time and the end of the log, and watches the log's
-//! health.
+//! Ticker: compares gate time with the wall clock, stores the time and the end of the log, and watches the log's health.
 //!
 //! The tick itself waits for no disk, since the clock would stand still meanwhile.
 
@@ -16,11 +15,11 @@ use crate::session::Shared;
 
 /// Interval between two comparisons of the wall clock with gate time: a step of the clock is noticed within this time.
 const OBSERVE: Duration = Duration::from_millis(250);
-/// Interval at which the time is stored; the next start takes no earlier time than this. If the clock is set back while
-/// the gate is down, grants end later by the time it was down, plus up to this interval of the time it ran.
+/// Interval at which the time is stored; the next start takes no earlier time than this. If the clock is set back while the
+/// gate is down, grants end later by the time it was down, plus up to this interval of the time it ran.
 const REMEMBER: Duration = Duration::from_secs(10);
-/// Interval at which the end of the log is stored. If the log is truncated while the gate is down, the loss of records
-/// newer than this can go unnoticed.
+/// Interval at which the end of the log is stored. If the log is truncated while the gate is down, the loss of records newer
+/// than this can go unnoticed.
 const REMEMBER_END: Duration = Duration::from_secs(1);
 
 /// Ticks for as long as the gate runs.
@@ -78,7 +77,7 @@ async fn remember(shared: &Shared) {
 /// Stores the time and the end of the log.
 pub(super) async fn remember_in_store(shared: &Shared) {
     let now = shared.clock.now();
-    // Read before asking for pending changes: every change recorded up to here is then either stored or pending.
+    // Read before asking for pending changes: every change up to here that takes rights away is then stored or pending.
     let written = shared.journal.written();
     let mut noted = shared.ledger.remember_time(now).await;
     if noted.is_ok() {

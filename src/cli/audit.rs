@@ -1,5 +1,5 @@
-//! `audit`: verifies the log from its files, and prints what a verification needs: the public key, and a checkpoint to
-//! keep elsewhere.
+//! `audit`: verifies the log from its files, and prints what a verification needs: the public key, and a checkpoint to keep
+//! elsewhere.
 //!
 //! [`crate::audit::verify`] verifies. This module changes nothing: the gate itself rotates its key.
 
@@ -143,8 +143,8 @@ async fn asked(config: &Path, place: &Place) -> Result<String, ClientError> {
     Ok(answer)
 }
 
-/// Fetches the log of the named gate or, if none is configured on this machine, of the gate of the login. Returns
-/// `None` if the log of the configured gate is meant.
+/// Fetches the log of the named gate or, if none is configured on this machine, of the gate of the login. Returns `None` if the
+/// log of the configured gate is meant.
 pub(super) async fn fetched(config: &Path, place: &Place) -> anyhow::Result<Option<Copy>> {
     if !place.is_named() && here(config).is_some() {
         return Ok(None);

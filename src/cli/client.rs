@@ -1,7 +1,6 @@
 //! Client of the running gate's control API.
 //!
-//! It does not interpret the answers. `reach` selects the gate and the token, `dial` connects. Errors map to exit
-//! codes.
+//! It does not interpret the answers. `reach` selects the gate and the token, `dial` connects. Errors map to exit codes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -170,8 +169,8 @@ impl Client {
         read(response).await
     }
 
-    /// Sends a POST request that must not take effect twice: by `key` the gate recognizes a repetition. If the
-    /// connection breaks, its effect is unknown, and it is sent once more.
+    /// Sends a POST request that must not take effect twice: by `key` the gate recognizes a repetition. If the connection
+    /// breaks, its effect is unknown, and it is sent once more.
     pub(super) async fn post_once<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -186,8 +185,8 @@ impl Client {
         read(response).await
     }
 
-    /// Sends a GET request and passes each line of the answer to `each` as it arrives, until the end or until `each`
-    /// returns false.
+    /// Sends a GET request and passes each line of the answer to `each` as it arrives, until the end or until `each` returns
+    /// false.
     pub(super) async fn lines(
         &self,
         path: &str,
@@ -208,8 +207,8 @@ impl Client {
         self.bytes(path, query, take).await
     }
 
-    /// Sends a GET request and passes each piece of the answer to `each` as it arrives, until the end or until `each`
-    /// returns false.
+    /// Sends a GET request and passes each piece of the answer to `each` as it arrives, until the end or until `each` returns
+    /// false.
     pub(super) async fn bytes(
         &self,
         path: &str,

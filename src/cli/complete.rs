@@ -2,8 +2,7 @@
 //!
 //! It asks the gate of the environment, the login or the configuration; options in the line being typed are ignored.
 //!
-//! INVARIANT: it writes nothing and takes no longer than [`LIMIT`]. If the gate does not answer, there are no
-//! candidates.
+//! INVARIANT: it writes nothing and takes no longer than [`LIMIT`]. If the gate does not answer, there are no candidates.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! `tidegate demo`: the main use case on one machine with nothing configured.
 //!
-//! It uses only what a user could: the program's own commands, `psql`, a driver. Everything it started ends with it,
-//! also on Ctrl-C and `kill -9` (by the lab's keepers).
+//! It uses only what a user could: the program's own commands, `psql`, a driver. Everything it started ends with it, also on
+//! Ctrl-C and `kill -9` (by the lab's keepers).
 //!
 //! INVARIANT: every figure it prints was checked, and a broken promise makes it fail.
 

@@ -78,8 +78,7 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
     Ok(code)
 }
 
-/// Sends the gate's own messages to standard error, through a queue that does not block; standard output is for
-/// answers.
+/// Sends the gate's own messages to standard error, through a queue that does not block; standard output is for answers.
 fn messages(logging: &Logging) -> anyhow::Result<Diagnostics> {
     let filter = EnvFilter::try_new(&logging.level).context("log.level")?;
     let coloured = io::IsTerminal::is_terminal(&io::stderr());
@@ -129,8 +128,8 @@ pub(super) fn fingerprint(path: &Path) -> anyhow::Result<()> {
     Ok(render::print(&fingerprint_of(&cert)?.to_string())?)
 }
 
-/// Checks the configuration and returns the exit code: [`NOT_READY`] if only a target is not ready, unless the check is
-/// for a start.
+/// Checks the configuration and returns the exit code: [`NOT_READY`] if only a target is not ready, unless the check is for a
+/// start.
 pub(super) fn check(path: &Path, offline: bool, start: bool) -> anyhow::Result<u8> {
     let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
     let targets: Vec<String> = settings

@@ -1,7 +1,6 @@
 //! Subcommands grouped by user role: the first screen of `tidegate --help`.
 //!
-//! clap has no headings for subcommands, so the help template is built from this table and the subcommands'
-//! descriptions.
+//! clap has no headings for subcommands, so the help template is built from this table and the subcommands' descriptions.
 
 use std::fmt::Write as _;
 

@@ -248,8 +248,7 @@ impl Shown {
     }
 }
 
-/// Shows the timeline of a session: its own records, those of its grant, and those of the request that the grant came
-/// from.
+/// Shows the timeline of a session: its own records, those of its grant, and those of the request that the grant came from.
 async fn tell(source: Source, session: SessionId, output: Output) -> anyhow::Result<()> {
     let records = source
         .records(Filter {

@@ -1,7 +1,6 @@
 //! Commands of people under their own name: request access, decide on requests, extend grants, give them back.
 //!
-//! Each is one call to the control API, which decides what is permitted. `wait` waits for decisions, `run` runs
-//! programs.
+//! Each is one call to the control API, which decides what is permitted. `wait` waits for decisions, `run` runs programs.
 
 mod args;
 

@@ -104,8 +104,8 @@ fn store_in(folder: &Path, (control, trust): (&Address, &Trust), identity: &str,
             _ => None,
         },
     };
-    // The old login is removed first, and the token is written before the new one: an interruption leaves no login, and
-    // sends no token to the wrong gate.
+    // The old login is removed first, and the token is written before the new one: an interruption leaves no login, and sends
+    // no token to the wrong gate.
     match fs::remove_file(folder.join(CLIENT)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
@@ -115,8 +115,7 @@ fn store_in(folder: &Path, (control, trust): (&Address, &Trust), identity: &str,
     Ok(())
 }
 
-/// Writes a temporary file and renames it, so that there is never a partial file; readable only by its owner from the
-/// start.
+/// Writes a temporary file and renames it, so that there is never a partial file; readable only by its owner from the start.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let _ = fs::remove_file(&beside);

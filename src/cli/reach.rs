@@ -1,10 +1,9 @@
-//! Selection of the gate and the token: from the command line, the environment, the login, or the configuration of a
-//! gate on this machine.
+//! Selection of the gate and the token: from the command line, the environment, the login, or the configuration of a gate on
+//! this machine.
 //!
 //! It connects to nothing. One pure function, [`choose`], decides the order.
 //!
-//! INVARIANT: a login's token goes to no other gate than the one it was made for, and the admin token to this machine
-//! only.
+//! INVARIANT: a login's token goes to no other gate than the one it was made for, and the admin token to this machine only.
 
 use std::path::{Path, PathBuf};
 

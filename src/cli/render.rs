@@ -2,8 +2,7 @@
 //!
 //! It is the only module that writes to standard output.
 //!
-//! INVARIANT: no control character from a client, a database or a log reaches the terminal; such characters are made
-//! visible.
+//! INVARIANT: no control character from a client, a database or a log reaches the terminal; such characters are made visible.
 
 use std::fmt::Display;
 #[cfg(not(test))]

@@ -313,8 +313,7 @@ impl Program<'_> {
     }
 }
 
-/// Runs a command to its end and returns its exit code; passes signals on to it, SIGINT and SIGQUIT only if
-/// `interrupts`.
+/// Runs a command to its end and returns its exit code; passes signals on to it, SIGINT and SIGQUIT only if `interrupts`.
 pub(super) async fn run_to_its_end(mut command: tokio::process::Command, interrupts: bool, stops: &mut Stops) -> io::Result<u8> {
     let mut child = command.spawn()?;
     let process = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);

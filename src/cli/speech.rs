@@ -1,7 +1,7 @@
 //! Notes beside a command's output (`--quiet`), and colours of status words in it (`--color`).
 //!
-//! Both are set once, before a command runs. If they are not set, as in tests, notes are printed and nothing is
-//! coloured. Colours are added after control characters were made visible, and never to JSON or CSV.
+//! Both are set once, before a command runs. If they are not set, as in tests, notes are printed and nothing is coloured.
+//! Colours are added after control characters were made visible, and never to JSON or CSV.
 
 use std::io;
 use std::sync::OnceLock;
@@ -90,8 +90,7 @@ fn with_colour(line: &str, at: usize) -> Option<String> {
     Some(format!("{before}{style}{word}{style:#}{after}"))
 }
 
-/// Returns the colour of a status word: green for usable, yellow for pending, red for refused or revoked, dimmed for
-/// ended.
+/// Returns the colour of a status word: green for usable, yellow for pending, red for refused or revoked, dimmed for ended.
 fn style_of(word: &str) -> Option<Style> {
     let style = match word {
         "ready" | "active" | "approved" | "enabled" => AnsiColor::Green.on_default(),

@@ -7,8 +7,7 @@ use comfy_table::{Table, presets};
 use crate::columns::fitted;
 pub(super) use crate::columns::{Column, cut, less, whole};
 
-/// Renders rows in at most `width` characters, if that is possible without breaking whole columns; `None` means no
-/// limit.
+/// Renders rows in at most `width` characters, if that is possible without breaking whole columns; `None` means no limit.
 #[must_use]
 pub(super) fn render(columns: &[Column], rows: &[impl AsRef<[String]>], width: Option<usize>) -> String {
     let natural: Vec<usize> = (0..columns.len()).map(|at| widest(columns, rows, at)).collect();

@@ -57,14 +57,14 @@ impl Ability {
     }
 }
 
-/// Returns the sequence that writes `line` above the cursor's line, which it leaves as it is together with the cursor,
-/// so that the user's input stays visible. `line` must fit into one row.
+/// Returns the sequence that writes `line` above the cursor's line, which it leaves as it is together with the cursor, so that
+/// the user's input stays visible. `line` must fit into one row.
 #[must_use]
 pub(super) fn above(line: &str, ability: Ability) -> String {
     match ability {
         Ability::Lines => format!("\n{line}\n"),
-        // Make sure that there is a row below (IND, CUU), save the column (DECSC), insert a row (IL) and write there,
-        // and go back one row further down (DECRC, CUD). ECMA-48 and DEC VT102: every terminal emulator has them.
+        // Make sure that there is a row below (IND, CUU), save the column (DECSC), insert a row (IL) and write there, and go
+        // back one row further down (DECRC, CUD). ECMA-48 and DEC VT102: every terminal emulator has them.
         Ability::Cursor | Ability::Title => format!("\u{1b}D\u{1b}[A\u{1b}7\r\u{1b}[L{line}\u{1b}8\u{1b}[B"),
     }
 }
@@ -99,8 +99,8 @@ impl Drop for Title {
     }
 }
 
-/// Returns the sequence from one title to the next. The terminal stores the original title (XTWINOPS 22 and 23); if it
-/// cannot, there is none afterwards.
+/// Returns the sequence from one title to the next. The terminal stores the original title (XTWINOPS 22 and 23); if it cannot,
+/// there is none afterwards.
 fn change(from: Option<&str>, to: Option<&str>) -> String {
     match (from, to) {
         (None, Some(to)) => format!("\u{1b}[22;2t\u{1b}]2;{to}\u{7}"),

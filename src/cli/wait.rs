@@ -1,8 +1,7 @@
-//! Waits until a request is decided and shows its status meanwhile: a moving line on a terminal, otherwise one line per
-//! change.
+//! Waits until a request is decided and shows its status meanwhile: a moving line on a terminal, otherwise one line per change.
 //!
-//! It decides nothing. A signal (Ctrl-C, a kill) ends the waiting and withdraws the request, so that no approver
-//! approves a request that is no longer needed.
+//! It decides nothing. A signal (Ctrl-C, a kill) ends the waiting and withdraws the request, so that no approver approves a
+//! request that is no longer needed.
 
 use std::convert::Infallible;
 use std::io::{self, IsTerminal};
@@ -69,8 +68,7 @@ pub(super) struct Stops {
 
 impl Stops {
     pub(super) fn new() -> io::Result<Self> {
-        // An ignored signal stays ignored, also for the program that is started: `nohup`, and the background of a
-        // script.
+        // An ignored signal stays ignored, also for the program that is started: `nohup`, and the background of a script.
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let caught = |kind: SignalKind| (!ignored(&status, kind.as_raw_value())).then(|| signal(kind)).transpose();
         Ok(Self {

@@ -70,8 +70,8 @@ pub(super) async fn requests(client: &Client, output: Output) -> anyhow::Result<
         if !open {
             return Ok(());
         }
-        // A stream ends with the gate, after an hour, and when the caller's rights have changed. A refusal comes with
-        // its reason.
+        // A stream ends with the gate, after an hour, and when the caller's rights have changed. A refusal comes with its
+        // reason.
         match told {
             Err(error) if !error.may_pass() => return Err(error.into()),
             _ => tokio::time::sleep(PAUSE).await,

@@ -123,8 +123,7 @@ impl PolicyTable {
         }
     }
 
-    /// Loads and validates the policies, or returns all mistakes in them. Returns `None` if the default folder does not
-    /// exist.
+    /// Loads and validates the policies, or returns all mistakes in them. Returns `None` if the default folder does not exist.
     pub(super) fn load(&self, base: &Path) -> Result<Option<Arc<Policies>>, Vec<String>> {
         let dir = base.join(&self.dir);
         if self.dir == Path::new(policies::DEFAULT_DIR) && !dir.exists() {

@@ -1,5 +1,5 @@
-//! Builds settings from the parsed configuration: makes paths absolute, reads and tries the named files, checks rules
-//! between keys.
+//! Builds settings from the parsed configuration: makes paths absolute, reads and tries the named files, checks rules between
+//! keys.
 //!
 //! It changes nothing on disk and connects to nothing. Certificates and CAs are loaded and dropped again.
 
@@ -19,8 +19,8 @@ use crate::tls::ServerTls;
 
 /// Key that mistakes in the policies are reported under.
 pub(super) const POLICIES: &str = "policy.dir";
-/// Maximum length of a Unix socket path in bytes: `sun_path` without its terminator (unix(7)), and without the suffix
-/// of the temporary name that the socket is created under.
+/// Maximum length of a Unix socket path in bytes: `sun_path` without its terminator (unix(7)), and without the suffix of the
+/// temporary name that the socket is created under.
 const SOCKET_PATH: usize = 107 - ".new".len();
 
 pub(super) fn control_address(path: &Path, file: &FileConfig) -> ControlAddress {
@@ -196,8 +196,8 @@ impl<'a> Checker<'a> {
             Ok(found) if !found.is_dir() => self.note(key, format!("{} is not a folder", dir.display()), "name a folder"),
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                // The gate creates only the last part of the path: with a misspelt mount point, creating the whole tree
-                // would hide the mistake.
+                // The gate creates only the last part of the path: with a misspelt mount point, creating the whole tree would
+                // hide the mistake.
                 let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
                 if parent.is_some_and(|parent| !parent.is_dir()) {
                     self.note(

@@ -1,7 +1,6 @@
 //! Configuration as written: every key with its type, limits and default.
 //!
-//! It opens no other file and reads no environment variable; [`super::check`] does. This file is the reference of the
-//! keys.
+//! It opens no other file and reads no environment variable; [`super::check`] does. This file is the reference of the keys.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -140,8 +139,8 @@ pub enum LogFormat {
 }
 
 impl FileConfig {
-    /// Reads the whole text. Each mistake is listed, and a default takes the place of its value. Fails only if the text
-    /// is not TOML.
+    /// Reads the whole text. Each mistake is listed, and a default takes the place of its value. Fails only if the text is not
+    /// TOML.
     pub(super) fn parse(path: &Path, text: &str) -> Result<(Self, Vec<Mistake>), Vec<Mistake>> {
         let reader = Reader::new(path, text);
         let table = reader.parse()?;

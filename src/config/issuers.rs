@@ -2,8 +2,8 @@
 //!
 //! It fetches no keys.
 //!
-//! INVARIANT: two issuers never give the same name to two bearers, and no issuer gives the name of a local user unless
-//! the configuration allows it.
+//! INVARIANT: two issuers never give the same name to two bearers, and no issuer gives the name of a local user unless the
+//! configuration allows it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,10 +1,9 @@
 //! Configuration: turns one TOML file into checked settings, or into a list of all mistakes in it.
 //!
-//! It opens no socket, starts no task and keeps no state: a reload is a second [`load`], whose result is used as a
-//! whole or not at all.
+//! It opens no socket, starts no task and keeps no state: a reload is a second [`load`], whose result is used as a whole or not
+//! at all.
 //!
-//! INVARIANT: every mistake names the file, the line, the key, the reason and the remedy, and all of them are found in
-//! one run.
+//! INVARIANT: every mistake names the file, the line, the key, the reason and the remedy, and all of them are found in one run.
 
 mod access;
 mod check;
@@ -48,8 +47,7 @@ pub fn load(path: &Path) -> Result<Settings, Vec<Mistake>> {
     from_text(path, &text)
 }
 
-/// Does the same as [`load`] for a text that is not (yet) in a file. Relative paths are resolved against the folder of
-/// `path`.
+/// Does the same as [`load`] for a text that is not (yet) in a file. Relative paths are resolved against the folder of `path`.
 pub fn from_text(path: &Path, text: &str) -> Result<Settings, Vec<Mistake>> {
     let (file, mut mistakes) = file::FileConfig::parse(path, text)?;
     let settings = check::settings(path, &file, &mut mistakes);
@@ -60,8 +58,8 @@ pub fn from_text(path: &Path, text: &str) -> Result<Settings, Vec<Mistake>> {
     }
 }
 
-/// Reads one target from the file, and the passwords of its accounts only if `passwords` is set: this works without the
-/// right to read the other secrets in the file. An unknown target is an error that names the known ones.
+/// Reads one target from the file, and the passwords of its accounts only if `passwords` is set: this works without the right
+/// to read the other secrets in the file. An unknown target is an error that names the known ones.
 pub fn target(path: &Path, name: &TargetName, passwords: bool) -> Result<TargetSettings, Vec<Mistake>> {
     let text = read(path).map_err(|mistake| vec![mistake])?;
     let (mut file, mut mistakes) = file::FileConfig::parse(path, &text)?;
@@ -120,8 +118,7 @@ pub struct PolicyPlace {
 }
 
 impl PolicyPlace {
-    /// Returns the defaults, for a configuration that does not mention policies and for a folder without a
-    /// configuration.
+    /// Returns the defaults, for a configuration that does not mention policies and for a folder without a configuration.
     #[must_use]
     pub fn beside(path: &Path) -> Self {
         Self {

@@ -14,8 +14,8 @@ use crate::rights::{Glob, Mask, MaskedTable, Pattern, Rights, RoleName, literal,
 pub struct ProfileSettings {
     /// Name of the profile.
     pub name: ProfileName,
-    /// Rights at the database. `None` means that the profile is only a name, and sessions have the rights of the
-    /// target's own account.
+    /// Rights at the database. `None` means that the profile is only a name, and sessions have the rights of the target's own
+    /// account.
     pub rights: Option<Rights>,
     /// Guard rails.
     pub rails: Option<Rules>,
@@ -39,8 +39,8 @@ impl ProfileSettings {
 }
 
 impl ProfileSettings {
-    /// Returns the schema with the profile's masking views at a target, if it has masks. It comes first in the search
-    /// path, so that an unqualified name means the view.
+    /// Returns the schema with the profile's masking views at a target, if it has masks. It comes first in the search path, so
+    /// that an unqualified name means the view.
     #[must_use]
     pub fn views(&self, target: &TargetName) -> Option<RoleName> {
         let rights = self.rights.as_ref()?;

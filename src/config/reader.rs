@@ -1,5 +1,5 @@
-//! Reads values out of a TOML table, one key at a time, and notes every mistake with its place instead of stopping at
-//! the first.
+//! Reads values out of a TOML table, one key at a time, and notes every mistake with its place instead of stopping at the
+//! first.
 //!
 //! It knows TOML's types, not the meaning of keys. The keys that are read are the schema: any other key is a mistake.
 

@@ -1,5 +1,4 @@
-//! Secrets, read from the files and environment variables that the configuration names. The configuration never
-//! contains them.
+//! Secrets, read from the files and environment variables that the configuration names. The configuration never contains them.
 //!
 //! No mistake contains a secret.
 

@@ -36,7 +36,7 @@ pub struct Settings {
     pub exposed: Vec<PathBuf>,
     /// Folder for the gate's persistent state.
     pub state_dir: PathBuf,
-    /// Targets, in the order of their names.
+    /// Targets, in the order of the file.
     pub targets: Vec<TargetSettings>,
     /// Certificate for TLS with clients.
     pub tls: TlsFiles,
@@ -81,8 +81,8 @@ pub struct TargetSettings {
     pub database: String,
     /// Database of the same server for the connections that the gate keeps open.
     pub maintenance_database: String,
-    /// Account of the target's sessions if grants have no roles of their own; also the provisioning account if `admin`
-    /// is absent.
+    /// Account of the target's sessions if grants have no roles of their own; also the provisioning account if `admin` is
+    /// absent.
     pub user: String,
     /// Password of that account.
     pub password: Option<Secret<String>>,
@@ -153,8 +153,8 @@ impl TargetSettings {
         self.admin.as_ref().map_or(&self.user, |admin| &admin.user)
     }
 
-    /// Returns true if the sessions share the account that ends them. A grant can then be used to lock the gate out of
-    /// the server.
+    /// Returns true if the sessions share the account that ends them. A grant can then be used to lock the gate out of the
+    /// server.
     #[must_use]
     pub fn is_ended_by_its_sessions_account(&self) -> bool {
         !self.has_rights() && self.admin.is_none()
@@ -166,8 +166,8 @@ impl TargetSettings {
         self.profiles.iter().map(|profile| profile.name.clone()).collect()
     }
 
-    /// Returns true if the profiles define rights, so that each grant has its own role; otherwise all sessions share
-    /// the target's account.
+    /// Returns true if the profiles define rights, so that each grant has its own role; otherwise all sessions share the
+    /// target's account.
     #[must_use]
     pub fn has_rights(&self) -> bool {
         self.profiles.iter().any(|profile| profile.rights.is_some())

@@ -1,5 +1,4 @@
-//! `targets.NAME`: a database, its accounts and their authentication; its values as written, and the settings made from
-//! them.
+//! `targets.NAME`: a database, its accounts and their authentication; its values as written, and the settings made from them.
 //!
 //! `profiles` reads the profiles of a target. No connection is opened; a CA is loaded and dropped again.
 
@@ -101,8 +100,8 @@ pub(super) fn read(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
         }
     });
     let database = table.text("database");
-    // Up to 0.1 this key listed the parameters that clients may set. Clients may now set what a session may; the key is
-    // still read so that older files stay valid.
+    // Up to 0.1 this key listed the parameters that clients may set. Clients may now set what a session may; the key is still
+    // read so that older files stay valid.
     let _no_longer_needed = table.texts("startup_parameters");
     let user = table.required("user", "name the account the gate uses: user = \"orders_app\"");
     let read = TargetTable {

@@ -1,5 +1,4 @@
-//! Names in policies and of users' groups that match nothing: most often a typing error that keeps people out, or lets
-//! them in.
+//! Names in policies and of users' groups that match nothing: most often a typing error that keeps people out, or lets them in.
 //!
 //! They are warnings, not mistakes: a policy may be written before its target, and a group may come from an issuer.
 

@@ -1,10 +1,10 @@
 //! Identification of the caller, once per call and before any handler runs, from the token that the call carries.
 //!
-//! It is independent of the handlers. The admin token identifies an operator, not a person: an operator can neither
-//! request access nor approve it.
+//! It is independent of the handlers. The admin token identifies an operator, not a person: an operator can neither request
+//! access nor approve it.
 //!
-//! INVARIANT: every handler that runs has a [`Caller`]; a call without a valid token is answered here. An answer that
-//! goes on for long depends on a [`Standing`], and ends with it.
+//! INVARIANT: every handler that runs has a [`Caller`]; a call without a valid token is answered here. An answer that goes on
+//! for long depends on a [`Standing`], and ends with it.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -96,8 +96,8 @@ impl Client {
         }
     }
 
-    /// Counts a failed authentication together with the failed logins of the wire, waits for as long as the answer is
-    /// to be held back, and returns the reason of the delay.
+    /// Counts a failed authentication together with the failed logins of the wire, waits for as long as the answer is to be
+    /// held back, and returns the reason of the delay.
     async fn failed(&self) -> Option<HeldBack> {
         let delay = self.connection.as_ref()?.proof.failed(None);
         tokio::time::sleep(delay.time).await;
@@ -133,8 +133,7 @@ pub(super) async fn settle(
     }
 }
 
-/// Counts the records of a person's call against that person's share of the log. Returns the time to hold the answer
-/// back.
+/// Counts the records of a person's call against that person's share of the log. Returns the time to hold the answer back.
 fn wait_of(caller: &Caller, gate: &Gate) -> Duration {
     let Caller::Person(person, _) = caller else {
         return Duration::ZERO;
@@ -260,8 +259,7 @@ impl Caller {
         matches!(self, Self::Person(person, _) if person.name() == name)
     }
 
-    /// Returns true if the caller is unchanged since the call arrived: enabled, with the same token, and in the same
-    /// groups.
+    /// Returns true if the caller is unchanged since the call arrived: enabled, with the same token, and in the same groups.
     pub(super) fn is_as_before(&self, gate: &Gate) -> bool {
         let Self::Person(Visitor { identity, .. }, token) = self else {
             return true;

@@ -1,10 +1,10 @@
 //! `GET /v1/audit/files`: the files of the audit log as a tar archive, for verification elsewhere.
 //!
-//! It does not parse the log. Each file is sent at the caller's pace, in pieces of bounded memory, for as long as the
-//! caller may read the log.
+//! It does not parse the log. Each file is sent at the caller's pace, in pieces of bounded memory, for as long as the caller
+//! may read the log.
 //!
-//! INVARIANT: the segments in the archive contain all that the checkpoints at its beginning cover. An incomplete answer
-//! is broken off, so that a part is never taken for the whole.
+//! INVARIANT: the segments in the archive contain all that the checkpoints at its beginning cover. An incomplete answer is
+//! broken off, so that a part is never taken for the whole.
 
 use std::collections::VecDeque;
 use std::io;
@@ -73,8 +73,7 @@ struct Archive {
 }
 
 impl Archive {
-    /// Reads the checkpoints first and lists the segments after, so that the segments contain all that the checkpoints
-    /// cover.
+    /// Reads the checkpoints first and lists the segments after, so that the segments contain all that the checkpoints cover.
     async fn open(gate: &Gate) -> Result<Self, ApiError> {
         let unreadable = |error: io::Error| ApiError::Log(error.to_string());
         let mut small = VecDeque::new();
@@ -133,8 +132,8 @@ impl Archive {
     }
 }
 
-/// Opens a segment, which may have been packed since it was listed. Returns `None` if it was removed; a later segment
-/// records that.
+/// Opens a segment, which may have been packed since it was listed. Returns `None` if it was removed; a later segment records
+/// that.
 async fn open(segment: &Segment) -> io::Result<Option<(String, File)>> {
     for path in [segment.path.clone(), segment.path.with_extension("jsonl.zst")] {
         match File::open(&path).await {

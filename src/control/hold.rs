@@ -1,5 +1,5 @@
-//! Limits on the resources that callers hold: connections, open answers (a long poll, a stream) and readings of the
-//! log. Each is limited in total and per identity, and ends with the API.
+//! Limits on the resources that callers hold: connections, open answers (a long poll, a stream) and readings of the log. Each
+//! is limited in total and per identity, and ends with the API.
 //!
 //! INVARIANT: dropping a [`Place`] frees it.
 
@@ -14,16 +14,15 @@ use crate::names::IdentityName;
 
 /// Number of simultaneous long polls; each is one small task.
 const WAITERS: usize = 2_000;
-/// Number of simultaneous long polls of one identity. All jobs of a pipeline share its name, and a large matrix has a
-/// hundred jobs.
+/// Number of simultaneous long polls of one identity. All jobs of a pipeline share its name, and a large matrix has a hundred
+/// jobs.
 pub(super) const WAITERS_OF_ONE: usize = 100;
 /// Number of simultaneous event streams; each receives every change.
 const SUBSCRIBERS: usize = 200;
 /// Number of simultaneous event streams of one identity: a person has a few windows open on a few machines.
 pub(super) const SUBSCRIBERS_OF_ONE: usize = 10;
 
-/// Number of simultaneous authenticated TCP connections of one identity: its long polls, its streams, and some for
-/// other calls.
+/// Number of simultaneous authenticated TCP connections of one identity: its long polls, its streams, and some for other calls.
 const MAX_CONNECTIONS_OF_ONE: usize = 150;
 /// Number of simultaneous readings of existing records; each unpacks a few segments, which takes megabytes.
 const MAX_READINGS: usize = 24;
@@ -118,8 +117,7 @@ impl Room {
         }
     }
 
-    /// Takes a place. The limit per identity does not apply to the admin token, whose bearer could end the other calls
-    /// anyway.
+    /// Takes a place. The limit per identity does not apply to the admin token, whose bearer could end the other calls anyway.
     fn enter(&self, caller: &Caller) -> Result<Place, ApiError> {
         let who = caller.person().ok().map(|person| person.name().clone());
         let mut taken = self.taken();

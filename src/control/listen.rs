@@ -1,11 +1,10 @@
-//! Connections of the control API: plain TCP on a loopback address, otherwise TLS with the gate's own certificate; with
-//! limits on their number, on silence and on unread answers.
+//! Connections of the control API: plain TCP on a loopback address, otherwise TLS with the gate's own certificate; with limits
+//! on their number, on silence and on unread answers.
 //!
 //! It knows no path and no caller.
 //!
-//! INVARIANT: an unauthenticated TCP connection gives way to a newer one, so that no crowd keeps others out; handshakes
-//! have a deadline and delay no other connection; a client that sends no whole request, or does not read, is
-//! disconnected.
+//! INVARIANT: an unauthenticated TCP connection gives way to a newer one, so that no crowd keeps others out; handshakes have a
+//! deadline and delay no other connection; a client that sends no whole request, or does not read, is disconnected.
 
 use std::io;
 use std::net::SocketAddr;
@@ -45,8 +44,8 @@ const STRANGERS: StrangerLimits = StrangerLimits {
 };
 /// Maximum size of a request's head in bytes: twice the longest token.
 const MAX_HEAD_BYTES: usize = 32 << 10;
-/// Time limit for the head of a request, from the start of the connection or from the previous answer. A network that
-/// loses packets needs a few seconds, and clients that keep a connection open expect it to be closed.
+/// Time limit for the head of a request, from the start of the connection or from the previous answer. A network that loses
+/// packets needs a few seconds, and clients that keep a connection open expect it to be closed.
 const SILENCE: Duration = Duration::from_secs(15);
 /// Time limit from accept to the end of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -87,8 +86,8 @@ pub(super) struct Served {
     pub(super) stopped: watch::Receiver<bool>,
 }
 
-/// Serves the Unix socket, which only the operator can open, with up to `most` connections at once. Once stopped it
-/// accepts no connection, and returns when the answers in progress are complete.
+/// Serves the Unix socket, which only the operator can open, with up to `most` connections at once. Once stopped it accepts no
+/// connection, and returns when the answers in progress are complete.
 pub(super) async fn answer_unix(mut listener: UnixListener, most: usize, served: Served) {
     let places = Arc::new(Semaphore::new(most));
     let mut connections = JoinSet::new();

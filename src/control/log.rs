@@ -1,8 +1,7 @@
-//! `GET /v1/log`: records of the audit log as JSON Lines: the existing ones, the newest, the largest, or new ones as
-//! they are written.
+//! `GET /v1/log`: records of the audit log as JSON Lines: the existing ones, the newest, the largest, or new ones as they are
+//! written.
 //!
-//! Filtering and parsing are the reader's. Records are sent at the caller's pace, for as long as the caller may read
-//! the log.
+//! Filtering and parsing are the reader's. Records are sent at the caller's pace, for as long as the caller may read the log.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -83,8 +82,8 @@ async fn chunk(found: &mut Follow) -> Option<Bytes> {
     Some(lines.into())
 }
 
-/// Appends a record. A line that cannot be read becomes an error line instead of being left out, so that a part is
-/// never taken for the whole.
+/// Appends a record. A line that cannot be read becomes an error line instead of being left out, so that a part is never taken
+/// for the whole.
 fn push(lines: &mut String, item: Result<Record, ReadError>) {
     match item {
         Ok(record) => lines.push_str(&record.json()),

@@ -2,8 +2,8 @@
 //!
 //! It keeps no state of its own: grants belong to the ledger, sessions to the registry, records to the audit log.
 //!
-//! INVARIANT: nothing under `/v1` is answered to an unauthenticated caller, and every change goes through the desk or
-//! the ledger, which record it first.
+//! INVARIANT: nothing under `/v1` is answered to an unauthenticated caller, and every change goes through the desk or the
+//! ledger, which record it first.
 
 mod caller;
 mod files;

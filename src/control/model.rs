@@ -39,8 +39,8 @@ pub struct NewGrantBody {
     /// Target that the grant is for.
     #[schema(value_type = String)]
     pub target: TargetName,
-    /// Profile of the target. If absent: the narrowest one if the target's profiles define rights; otherwise none, and
-    /// the sessions use the target's own account.
+    /// Profile of the target. If absent: the narrowest one if the target's profiles define rights; otherwise none, and the
+    /// sessions use the target's own account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub profile: Option<ProfileName>,
@@ -130,8 +130,7 @@ pub struct ExtendBody {
     pub reason: Option<String>,
 }
 
-/// New end of a grant, relative or absolute: `POST /v1/grants/{id}/shorten`. Exactly one of `by_seconds` and `until` is
-/// set.
+/// New end of a grant, relative or absolute: `POST /v1/grants/{id}/shorten`. Exactly one of `by_seconds` and `until` is set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShortenBody {

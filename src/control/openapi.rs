@@ -1,5 +1,4 @@
-//! OpenAPI document, built from the handlers that are served, so that every path is described and every description has
-//! a path.
+//! OpenAPI document, built from the handlers that are served, so that every path is described and every description has a path.
 //!
 //! It only describes; the handlers define the answers.
 

@@ -46,7 +46,7 @@ pub enum ApiError {
     NoSuchTarget {
         /// Name in the request.
         asked: String,
-        /// Nearest existing name, or all names.
+        /// Nearest existing name, or the existing names.
         known: String,
     },
     /// The target's server is unreachable, or refuses the gate.

@@ -199,8 +199,8 @@ pub(super) struct OutcomeShape {
     /// Reason, if denied.
     #[schema(nullable = false)]
     why: Option<String>,
-    /// Kind of approval, if approved: `automatic` (by the policies alone), `people`, or `break_glass` (by no approver,
-    /// to be reviewed).
+    /// Kind of approval, if approved: `automatic` (by the policies alone), `people`, or `break_glass` (by no approver, to be
+    /// reviewed).
     #[schema(nullable = false)]
     how: Option<String>,
     /// New grant, if approved.
@@ -304,6 +304,6 @@ pub(super) struct CheckpointShape {
     key: String,
     /// Signature in base 64.
     signature: String,
-    /// Chain value of the record's own line.
+    /// First hexadecimal digits of the chain value after the record's own line.
     chain: String,
 }

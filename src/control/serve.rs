@@ -81,8 +81,8 @@ impl Drop for SocketFile {
 }
 
 impl Listeners {
-    /// Binds the Unix socket (mode 0600) and, if configured, a TCP address, with TLS if a certificate is given. The
-    /// socket of a crashed gate is replaced.
+    /// Binds the Unix socket (mode 0600) and, if configured, a TCP address, with TLS if a certificate is given. The socket of a
+    /// crashed gate is replaced.
     pub async fn bind(socket: &Path, listen: Option<SocketAddr>, tls: Option<ServerTlsCell>) -> Result<Self, ListenError> {
         if tokio::net::UnixStream::connect(socket).await.is_ok() {
             return Err(ListenError::InUse {

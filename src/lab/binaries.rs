@@ -20,8 +20,8 @@ pub(super) struct Account {
 }
 
 impl Binaries {
-    /// Searches `PG_BIN` (and only it, if it is set), then `PATH`, then the usual folders of distributions, the newest
-    /// version first.
+    /// Searches `PG_BIN` (and only it, if it is set), then `PATH`, then the usual folders of distributions, the newest version
+    /// first.
     pub fn find() -> Result<Self, LabError> {
         if let Some(folder) = std::env::var_os("PG_BIN") {
             return Self::in_folder(Path::new(&folder));
@@ -62,8 +62,8 @@ impl Binaries {
         &self.folder
     }
 
-    /// Returns the path of a client program (`psql`, `pgbench`): beside the server, otherwise in `PATH`; `None` if
-    /// there is none.
+    /// Returns the path of a client program (`psql`, `pgbench`): beside the server, otherwise in `PATH`; `None` if there is
+    /// none.
     #[must_use]
     pub fn tool(&self, name: &str) -> Option<PathBuf> {
         let beside = self.folder.join(name);
@@ -89,8 +89,8 @@ fn versions(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     found.into_iter().map(|(_, folder)| folder).collect()
 }
 
-/// Returns the account to run the server under: `None` for the current one, an unprivileged one for root, since
-/// PostgreSQL refuses to run as root.
+/// Returns the account to run the server under: `None` for the current one, an unprivileged one for root, since PostgreSQL
+/// refuses to run as root.
 pub(super) fn server_account() -> Result<Option<Account>, LabError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);

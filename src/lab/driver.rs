@@ -1,5 +1,4 @@
-//! Test client on tokio-postgres, with or without TLS, that gives access to its notices and to the end of its
-//! connection.
+//! Test client on tokio-postgres, with or without TLS, that gives access to its notices and to the end of its connection.
 //!
 //! It does not verify the server's certificate: it is for throwaway servers on this machine.
 
@@ -66,8 +65,7 @@ impl Driver {
         self.notices.recv().await
     }
 
-    /// Waits until the server closes the connection. Returns the error that the server sent while no query was running,
-    /// if any.
+    /// Waits until the server closes the connection. Returns the error that the server sent while no query was running, if any.
     pub async fn closed(&mut self) -> Option<Error> {
         (&mut self.end).await.ok().flatten()
     }

@@ -16,8 +16,8 @@ use super::scratch::Scratch;
 use super::{LabError, step};
 use crate::secret::Secret;
 
-/// Range of ports below those that Linux assigns to outgoing connections (32768 and up), so that no client takes a port
-/// before the server does.
+/// Range of ports below those that Linux assigns to outgoing connections (32768 and up), so that no client takes a port before
+/// the server does.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// Gate in its own process. It is killed and its files are removed on drop, and also when this process dies.
@@ -54,8 +54,8 @@ impl Login {
 impl Gate {
     /// Starts `binary` and waits until it takes connections and commands (blocks the calling thread).
     ///
-    /// `config` is the text of its `tidegate.toml` without `listen` and `state_dir`; `files` (name, content) are
-    /// written beside it, readable by the owner only.
+    /// `config` is the text of its `tidegate.toml` without `listen` and `state_dir`; `files` (name, content) are written beside
+    /// it, readable by the owner only.
     pub fn start(binary: &Path, config: &str, files: &[(&str, &str)]) -> Result<Self, LabError> {
         let scratch = Scratch::new(None)?;
         let port = free_port()?;

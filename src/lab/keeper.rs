@@ -139,8 +139,8 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        // `wait` closes the pipe first. The keeper ends when the command is gone and the folder removed. It waits for
-        // `init` and for an immediate shutdown, both bounded by PostgreSQL itself.
+        // `wait` closes the pipe first. The keeper ends when the command is gone and the folder removed. It waits for `initdb`
+        // and for an immediate shutdown, both bounded by PostgreSQL itself.
         let _ = self.process.wait();
         // In case the keeper was killed.
         if self.folder.exists() {

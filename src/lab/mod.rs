@@ -2,8 +2,8 @@
 //!
 //! It is unfit for real databases: durability is switched off, and everything is removed at the end.
 //!
-//! INVARIANT: nothing it started outlives the process that started it, however that process ends (`kill -9` too): a
-//! *keeper* process holds the other end of a pipe and stops the server and removes its folder when the pipe closes.
+//! INVARIANT: nothing it started outlives the process that started it, however that process ends (`kill -9` too): a *keeper*
+//! process holds the other end of a pipe and stops the server and removes its folder when the pipe closes.
 
 mod binaries;
 mod driver;

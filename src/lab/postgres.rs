@@ -149,8 +149,8 @@ impl Postgres {
         self.end(Signal::INT)
     }
 
-    /// Starts it again on the same data and the same port, after [`Postgres::kill`] or [`Postgres::stop`], and waits
-    /// until it takes connections.
+    /// Starts it again on the same data and the same port, after [`Postgres::kill`] or [`Postgres::stop`], and waits until it
+    /// takes connections.
     pub fn start_again(&mut self) -> Result<(), LabError> {
         for _ in 0..CHILDREN {
             self.again = None;
@@ -237,8 +237,8 @@ impl Postgres {
         &self.binaries
     }
 
-    /// Connects as superuser through its Unix socket, past any gate. The connection's driver runs as a task of the
-    /// current runtime.
+    /// Connects as superuser through its Unix socket, past any gate. The connection's driver runs as a task of the current
+    /// runtime.
     pub async fn client(&self, database: &str) -> Result<tokio_postgres::Client, LabError> {
         let (client, connection) = tokio_postgres::Config::new()
             .host_path(self.folder())
@@ -252,8 +252,8 @@ impl Postgres {
         Ok(client)
     }
 
-    /// Runs a script as superuser. A script with several statements runs in one transaction, so it cannot contain
-    /// statements such as `CREATE DATABASE`.
+    /// Runs a script as superuser. A script with several statements runs in one transaction, so it cannot contain statements
+    /// such as `CREATE DATABASE`.
     pub async fn batch(&self, database: &str, script: &str) -> Result<(), LabError> {
         Ok(self.client(database).await?.batch_execute(script).await?)
     }
@@ -271,10 +271,9 @@ impl Auth {
     }
 }
 
-/// Returns true if the server takes sessions. The eighth line of `postmaster.pid` is the server's status, as `pg_ctl`
-/// reads it (src/include/utils/pidfile.h); the first line is its process id, which tells it from the file that a killed
-/// server left. A standby that takes no sessions counts as ready. `home` contains the data, `run` is the folder of the
-/// run's keeper.
+/// Returns true if the server takes sessions. The eighth line of `postmaster.pid` is the server's status, as `pg_ctl` reads it
+/// (src/include/utils/pidfile.h); the first line is its process id, which tells it from the file that a killed server left. A
+/// standby that takes no sessions counts as ready. `home` contains the data, `run` is the folder of the run's keeper.
 fn ready(home: &Path, run: &Path) -> bool {
     let Ok(file) = std::fs::read_to_string(home.join("data/postmaster.pid")) else {
         return false;

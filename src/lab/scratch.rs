@@ -65,8 +65,7 @@ fn own(path: &Path, mode: u32, account: Option<Account>) -> Result<(), LabError>
     }
 }
 
-/// Returns the system's temporary folder, unless the other account cannot reach it or its path is too long for a
-/// socket.
+/// Returns the system's temporary folder, unless the other account cannot reach it or its path is too long for a socket.
 fn parent(account: Option<Account>) -> PathBuf {
     let usual = std::env::temp_dir();
     let reachable = account.is_none()

@@ -56,8 +56,8 @@ impl Shop {
         })
     }
 
-    /// Returns the same shop for a gate whose grants have their own roles: the gate logs in as [`Shop::GATE`], which
-    /// this creates.
+    /// Returns the same shop for a gate whose grants have their own roles: the gate logs in as [`Shop::GATE`], which this
+    /// creates.
     pub async fn behind_roles(self, server: &Postgres) -> Result<Self, LabError> {
         let password = random_password()?;
         let account = format!(
@@ -80,8 +80,7 @@ impl Shop {
         &self.password
     }
 
-    /// Returns the name and the content of the file that [`Shop::target_table`] refers to, to be put beside the
-    /// configuration.
+    /// Returns the name and the content of the file that [`Shop::target_table`] refers to, to be put beside the configuration.
     #[must_use]
     pub fn password_file(&self) -> (&'static str, &str) {
         ("shop.password", self.password.expose())

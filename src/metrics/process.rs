@@ -1,5 +1,5 @@
-//! Metrics of the gate's own process, under the names that Prometheus' client libraries use ("Writing client
-//! libraries", process metrics).
+//! Metrics of the gate's own process, under the names that Prometheus' client libraries use ("Writing client libraries",
+//! process metrics).
 //!
 //! They come from `/proc`; metrics that cannot be read there are left out.
 

@@ -1,5 +1,5 @@
-//! Metrics of requests for access: pending requests, the time that decisions take, requests refused because they came
-//! too often; and of failed logins whose answers were held back.
+//! Metrics of requests for access: pending requests, the time that decisions take, requests refused because they came too
+//! often; and of failed logins whose answers were held back.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,8 +32,8 @@ impl Metrics {
 }
 
 impl Metrics {
-    /// Sets the number, since the start, of requests refused because their identity asked too often, and of answers to
-    /// failed logins that were held back because of failures of an address or of a name.
+    /// Sets the number, since the start, of requests refused because their identity asked too often, and of answers to failed
+    /// logins that were held back because of failures of an address or of a name.
     pub fn held_up(&self, requests: u64, address: u64, name: u64) {
         let Counters {
             requests_refused,

@@ -1,5 +1,5 @@
-//! Scene with a request that no rule approves by itself: plain psql waits in its login, an approver grants less, the
-//! tester asks for more time, and the access is revoked in the middle of a query.
+//! Scene with a request that no rule approves by itself: plain psql waits in its login, an approver grants less, the tester
+//! asks for more time, and the access is revoked in the middle of a query.
 //!
 //! It records times; [`super::measure`] evaluates them.
 

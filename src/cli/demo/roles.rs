@@ -1,5 +1,5 @@
-//! Roles in the demo's database: those of the profiles, applied with the program's own command, and those of grants, as
-//! `\du` shows them.
+//! Roles in the demo's database: those of the profiles, applied with the program's own command, and those of grants, as `\du`
+//! shows them.
 //!
 //! It creates and drops no role: `target apply` and the gate do.
 //!

@@ -1,5 +1,4 @@
-//! `tidegate demo --stay`: a grant to try by hand, with a countdown; and commands to request and to approve as Ana and
-//! Bo.
+//! `tidegate demo --stay`: a grant to try by hand, with a countdown; and commands to request and to approve as Ana and Bo.
 //!
 //! It ends nothing by itself: the gate ends the grant, and Ctrl-C ends the demo.
 

@@ -1,5 +1,5 @@
-//! Scene with a tester whom a rule lets in at once: `tidegate psql`, whose last query is longer than the grant, and a
-//! driver with a prepared statement beside it.
+//! Scene with a tester whom a rule lets in at once: `tidegate psql`, whose last query is longer than the grant, and a driver
+//! with a prepared statement beside it.
 //!
 //! It records times; [`super::measure`] evaluates them.
 

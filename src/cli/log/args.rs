@@ -103,8 +103,8 @@ impl Part {
                 Measure::Duration => SortKey::Duration,
                 Measure::Rows => SortKey::Rows,
             }),
-            // Without sorting, the limit is applied where records are shown, so that the command can report that there
-            // are more.
+            // Without sorting, the limit is applied where records are shown, so that the command can report that there are
+            // more.
             limit: self
                 .limit
                 .filter(|_| self.sort.is_some())

@@ -6,8 +6,7 @@ use crate::audit::event::Event;
 use crate::audit::{Filter, Record};
 use crate::ids::SessionId;
 
-/// Returns the filter for statements that could not be parsed within the scope of another filter, independent of their
-/// content.
+/// Returns the filter for statements that could not be parsed within the scope of another filter, independent of their content.
 pub(super) fn of_unread(filter: &Filter) -> Filter {
     Filter {
         table: None,

@@ -20,8 +20,7 @@ pub enum Format {
     Json,
 }
 
-/// Variables for a program to connect with. A list of names and secrets, so that they cannot be printed whole by
-/// accident.
+/// Variables for a program to connect with. A list of names and secrets, so that they cannot be printed whole by accident.
 pub(super) struct Variables(Vec<(&'static str, Secret<String>)>);
 
 impl Variables {
@@ -80,9 +79,8 @@ impl Variables {
     }
 }
 
-/// Returns the gate's connection string, with the user's own sslmode if it is stricter. The gate uses `require`, since
-/// some drivers know no more; drivers that follow libpq verify the certificate in that mode too once PGSSLROOTCERT is
-/// set.
+/// Returns the gate's connection string, with the user's own sslmode if it is stricter. The gate uses `require`, since some
+/// drivers know no more; drivers that follow libpq verify the certificate in that mode too once PGSSLROOTCERT is set.
 fn with_sslmode(connection_string: &str, own: Option<SslMode>) -> String {
     const OF_GATE: &str = "sslmode=require";
     match own {
@@ -99,8 +97,8 @@ pub(super) fn fish(value: &str) -> String {
     format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
 }
 
-/// Quotes a value for a dotenv file. Single quotes are literal in every reader of these files; a value that contains
-/// one needs double quotes.
+/// Quotes a value for a dotenv file. Single quotes are literal in every reader of these files; a value that contains one needs
+/// double quotes.
 pub(super) fn dotenv(value: &str) -> String {
     if value.contains('\'') {
         let escaped = value.replace('\\', r"\\").replace('"', "\\\"").replace('$', r"\$");

@@ -157,8 +157,8 @@ fn kept(folder: Option<&Path>, pem: &[u8]) -> io::Result<Option<PathBuf>> {
     Ok(Some(path))
 }
 
-/// Returns the single file that Node.js reads besides its own CAs: the user's, with the gate's certificate appended.
-/// Returns `None` if the user's file already contains it.
+/// Returns the single file that Node.js reads besides its own CAs: the user's, with the gate's certificate appended. Returns
+/// `None` if the user's file already contains it.
 fn joined(folder: Option<&Path>, own: Option<&Path>, root: &Path) -> Option<PathBuf> {
     // Node.js treats a missing file as an empty one.
     let Some(held) = own.and_then(|own| read(own).ok()) else {

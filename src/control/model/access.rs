@@ -1,5 +1,5 @@
-//! Bodies of queries without effect: the targets and profiles to request, the answers of the policies, the briefing for
-//! an approver.
+//! Bodies of queries without effect: the targets and profiles to request, the answers of the policies, the briefing for an
+//! approver.
 //!
 //! They are plain data, like all of [`super`].
 
@@ -121,8 +121,8 @@ pub struct ExplainBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     pub groups: Option<Vec<GroupName>>,
-    /// Action to ask about: `request` (also for `auto-approve` and `break-glass`), `approve`, `extend`, `revoke`,
-    /// `read-log` or `administer`; `request` if absent.
+    /// Action to ask about: `request` (also for `auto-approve` and `break-glass`), `approve`, `extend`, `revoke`, `read-log` or
+    /// `administer`; `request` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
     /// Access to request, for `request`.

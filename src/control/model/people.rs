@@ -23,8 +23,7 @@ pub struct Me {
     /// Groups of the identity.
     #[schema(value_type = BTreeSet<String>)]
     pub groups: BTreeSet<GroupName>,
-    /// Source of the identity: `local` (a local user's token), `admin` (the admin token), or the URL of a token's
-    /// issuer.
+    /// Source of the identity: `local` (a local user's token), `admin` (the admin token), or the URL of a token's issuer.
     pub source: String,
     /// True if the caller may administer.
     pub admin: bool,
@@ -57,8 +56,7 @@ pub struct TargetStatus {
     /// Name of the target.
     #[schema(value_type = String)]
     pub target: TargetName,
-    /// True if each grant has its own role there. If not, all sessions share the target's account, and the rest is
-    /// empty.
+    /// True if each grant has its own role there. If not, all sessions share the target's account, and the rest is empty.
     pub role_per_grant: bool,
     /// Existing roles of this gate's grants, ordered by name.
     pub roles: Vec<RoleBody>,
@@ -66,8 +64,8 @@ pub struct TargetStatus {
     pub made: u64,
     /// Number of roles dropped since the gate's start.
     pub retired: u64,
-    /// Number of roles of ended grants that could not be dropped yet. They cannot log in, and the gate keeps trying to
-    /// drop them.
+    /// Number of roles of ended grants that could not be dropped yet. They cannot log in, and the gate keeps trying to drop
+    /// them.
     pub left: u64,
     /// Number of backends ended since the start that had logged in as a grant's role without going through the gate.
     pub intruders: u64,
@@ -90,7 +88,7 @@ pub struct ProfileStatus {
     /// Number of differences between the database and the profile; absent if they could not be determined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub differences: Option<u64>,
-    /// First differences, each with the statement that corrects it.
+    /// First differences, each with the SQL that corrects it, if there is any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first: Vec<String>,
     /// Reason that the differences could not be determined.
@@ -120,8 +118,7 @@ pub struct RoleBody {
     pub can_login: bool,
     /// Number of backends that are logged in as the role.
     pub backends: u32,
-    /// Number of the gate's sessions under the grant. Fewer than `backends` means a login without going through the
-    /// gate.
+    /// Number of the gate's sessions under the grant. Fewer than `backends` means a login without going through the gate.
     pub sessions: u32,
 }
 
@@ -143,8 +140,8 @@ impl TargetStatus {
     }
 }
 
-/// New request: `POST /v1/requests` and `POST /v1/access`. Names are strings, so that a mistyped one can be answered
-/// with the nearest.
+/// New request: `POST /v1/requests` and `POST /v1/access`. Names are strings, so that a mistyped one can be answered with the
+/// nearest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRequestBody {
@@ -345,8 +342,8 @@ pub struct GrantLoginBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub certificate: Option<String>,
-    /// Strictest verification that works at `host` with that certificate: `verify-full`, or `verify-ca` if the gate's
-    /// own certificate is for other names. `require` if unknown.
+    /// Strictest verification that works at `host` with that certificate: `verify-full`, or `verify-ca` if the gate's own
+    /// certificate is for other names. `require` if unknown.
     #[serde(default)]
     pub sslmode: String,
 }
@@ -378,8 +375,8 @@ pub struct IssuedUser {
     /// The user.
     #[schema(value_type = UserShape)]
     pub user: UserView,
-    /// Token of the user. It is not stored and cannot be shown again. Absent if the old token was revoked and no new
-    /// one could be made.
+    /// Token of the user. It is not stored and cannot be shown again. Absent if the old token was revoked and no new one could
+    /// be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub token: Option<String>,

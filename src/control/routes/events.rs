@@ -1,8 +1,7 @@
-//! `GET /v1/events`: changes as server-sent events, as they happen: `request`, `grant` and `session`, each with its
-//! view.
+//! `GET /v1/events`: changes as server-sent events, as they happen: `request`, `grant` and `session`, each with its view.
 //!
-//! It keeps no history: a subscriber that falls behind gets `lagged` and must read the state again. Each caller
-//! receives only the objects that they may see, also after their rights have changed.
+//! It keeps no history: a subscriber that falls behind gets `lagged` and must read the state again. Each caller receives only
+//! the objects that they may see, also after their rights have changed.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

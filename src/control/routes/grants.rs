@@ -215,8 +215,7 @@ async fn take(gate: &Gate, id: &str, change: Change, by: &str, reason: Option<St
     Ok(taken(view, effect))
 }
 
-/// Returns the connection string for a client. The gate always offers TLS, and `require` works also with its own
-/// certificate.
+/// Returns the connection string for a client. The gate always offers TLS, and `require` works also with its own certificate.
 fn connection_string(user: &str, secret: &str, target: &TargetName, advertise: &str) -> String {
     // Ids, secrets and target names consist of characters that need no escape in a URI.
     format!("postgresql://{user}:{secret}@{advertise}/{target}?sslmode=require")

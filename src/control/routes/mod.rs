@@ -1,8 +1,7 @@
-//! Paths of the control API, one file per resource: each handler parses its request, makes one call, and answers with a
-//! body of [`super::model`].
+//! Paths of the control API, one file per resource: each handler parses its request, makes one call, and answers with a body of
+//! [`super::model`].
 //!
-//! The caller is identified before a handler runs ([`super::caller`]); the policies and the ledger decide what is
-//! permitted.
+//! The caller is identified before a handler runs ([`super::caller`]); the policies and the ledger decide what is permitted.
 
 pub(super) mod audit;
 pub(super) mod clock;
@@ -29,8 +28,8 @@ use super::problem::ApiError;
 use crate::ledger::Effect;
 
 type Answer<T> = Result<Json<T>, ApiError>;
-/// Answer to a change that takes rights away: 200 if it is stored and recorded, 202 if it is in effect and one of these
-/// is still to come.
+/// Answer to a change that takes rights away: 200 if it is stored and recorded, 202 if it is in effect and one of these is
+/// still to come.
 type Taken<T> = Result<(StatusCode, Json<T>), ApiError>;
 
 fn taken<T>(view: T, effect: Option<Effect>) -> (StatusCode, Json<T>) {

@@ -1,5 +1,4 @@
-//! `/v1/policy/explain`: the answer that the policies would give, and the changes that would alter it. Nothing is
-//! changed.
+//! `/v1/policy/explain`: the answer that the policies would give, and the changes that would alter it. Nothing is changed.
 
 use std::sync::Arc;
 

@@ -114,8 +114,8 @@ pub(in crate::control) async fn groups(
     Ok(taken(view, effect))
 }
 
-/// Checks that the name belongs to no issuer, now or when it was used in a request. A new user takes over all that
-/// belongs to the name: grants, requests, approvals.
+/// Checks that the name belongs to no issuer, now or when it was used in a request. A new user takes over all that belongs to
+/// the name: grants, requests, approvals.
 async fn nobody_elses(gate: &Gate, name: &IdentityName) -> Result<(), ApiError> {
     let foreign = |issuer| ApiError::IssuersName {
         name: name.clone(),
