@@ -136,7 +136,7 @@ impl Client {
         })
     }
 
-    /// Makes a client for this address and token.
+    /// Makes a client for this address and a token that the user gave.
     pub(super) fn with(address: Address, trust: Trust, token: Secret<String>) -> Self {
         Self {
             address,

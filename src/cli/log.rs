@@ -59,7 +59,7 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
     }
 }
 
-/// Maximum size of the records of one session that are shown as a timeline. Bytes of the log.
+/// Maximum number of bytes of the log that the timeline of one session may take.
 const MAX_STORY_BYTES: usize = 256 << 20;
 
 /// Error of a session without records.
