@@ -198,7 +198,7 @@ struct Shown {
     readings: Readings,
     /// Statements without an outcome so far.
     open: KeptStatements,
-    /// Statements that could not be parsed.
+    /// Statements that could not be analysed.
     unread: KeptStatements,
     /// True if standard output is closed.
     gone: bool,

@@ -1,7 +1,7 @@
 //! `target`: the meaning of a target's profiles at the database, the differences, and the commands that apply them; the roles
 //! of the target's grants.
 //!
-//! All but the roles is done without the gate: the command reads the configuration and connects to the database itself, also
+//! No gate is involved, except for the roles: the command reads the configuration and connects to the database itself, also
 //! with another account than the gate's, since only the owner of a table may grant its rights. Only `apply` and `lift` change
 //! anything.
 

@@ -1,4 +1,4 @@
-//! Statements that could not be parsed, reported beside the results of a search.
+//! Statements that could not be analysed, reported beside the results of a search.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,8 @@ use crate::audit::event::Event;
 use crate::audit::{Filter, Record};
 use crate::ids::SessionId;
 
-/// Returns the filter for statements that could not be parsed within the scope of another filter, independent of their content.
+/// Returns the filter for statements that could not be analysed within the scope of another filter, independent of their
+/// content.
 pub(super) fn of_unread(filter: &Filter) -> Filter {
     Filter {
         table: None,
@@ -60,7 +61,7 @@ impl KeptStatements {
     }
 }
 
-/// Count of executed statements that could not be parsed, without those that are already known.
+/// Count of executed statements that could not be analysed, without those that are already known.
 #[derive(Default)]
 pub(super) struct UnreadCount {
     pub(super) statements: u64,
