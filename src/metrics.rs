@@ -1,4 +1,4 @@
-//! What the gate counts, in Prometheus' text format. It measures; it decides nothing.
+//! Metrics of the gate in the Prometheus text format.
 //!
 //! Labels have few values by design: endings, rules, and names of the configuration; never a grant, an identity or an address.
 
@@ -25,25 +25,25 @@ use labels::{ByBoth, ByEnding, ByOutcome, ByProfile, ByReason, ByRule, ByTarget}
 
 use crate::names::{ProfileName, TargetName};
 
-/// Upper bounds of the overshoot histogram, in seconds: the promise is 0.25.
+/// Upper bounds of the overshoot histogram in seconds; the promised maximum is 0.25.
 const OVERSHOOT_BOUNDS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// The roles of grants at a target.
+/// Counts of the roles of grants at a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Roles {
-    /// There now, as far as the gate knows.
+    /// Number of existing roles, as far as the gate knows.
     pub present: u64,
-    /// Made since the start.
+    /// Number of roles created since the start.
     pub made: u64,
-    /// Ended since the start.
+    /// Number of roles dropped since the start.
     pub retired: u64,
-    /// Of grants that are over, and not ended yet.
+    /// Number of roles of ended grants that are not dropped yet.
     pub left: u64,
-    /// Backends ended since the start that had logged in as one past the gate.
+    /// Number of backends ended since the start that had logged in as a grant's role without going through the gate.
     pub intruders: u64,
 }
 
-/// The counters of a gate. Cheap to clone; clones count together.
+/// Counters of a gate. Cheap to clone; clones count together.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics(Arc<Counters>);
 
@@ -54,7 +54,7 @@ struct Counters {
     sessions: Family<ByTarget, Gauge>,
     ended: Family<ByBoth, Counter>,
     statements: Family<ByTarget, Counter>,
-    /// Those of sessions that have ended, which the others are added to.
+    /// Statements of ended sessions, to which those of live sessions are added.
     ended_statements: Family<ByTarget, Counter>,
     cancels: Counter,
     overshoot: Histogram,
@@ -132,7 +132,7 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Those of the roles of grants.
+    /// Registers the metrics of the roles of grants.
     fn register_roles(&self, registry: &mut Registry) {
         registry.register("roles", "Roles of grants at the target", self.roles.clone());
         registry.register("roles_made", "Roles of grants made", self.roles_made.clone());
@@ -149,7 +149,7 @@ impl Counters {
         );
     }
 
-    /// Those of logins that wait for approval, and of what was not told.
+    /// Registers the metrics of waiting logins and of lost notifications and messages.
     fn register_tellings(&self, registry: &mut Registry) {
         registry.register("logins_waiting", "Logins that wait for approval", self.waiting.clone());
         registry.register(
@@ -164,7 +164,7 @@ impl Counters {
         );
     }
 
-    /// Those of the audit log's way to a receiver.
+    /// Registers the metrics of forwarding the audit log.
     fn register_forwarding(&self, registry: &mut Registry) {
         registry.register(
             "audit_forwarded",
@@ -185,22 +185,23 @@ impl Counters {
 }
 
 impl Metrics {
-    /// A TCP connection was accepted.
+    /// Counts an accepted TCP connection.
     pub fn connection(&self) {
         self.0.connections.inc();
     }
 
-    /// A connection was refused.
+    /// Counts a refused connection.
     pub fn refused(&self, ending: &'static str) {
         self.0.refused.get_or_create(&ByEnding { ending }).inc();
     }
 
-    /// A session began.
+    /// Counts the start of a session.
     pub fn session_started(&self, target: &TargetName) {
         self.0.sessions.get_or_create(&ByTarget { target: target.clone() }).inc();
     }
 
-    /// A session ended. `overshoot_us`: microseconds from the order to end until its backend was confirmed gone.
+    /// Counts the end of a session. `overshoot_us` is the time in microseconds from the order to end until its backend was
+    /// confirmed gone.
     pub fn session_ended(&self, target: &TargetName, ending: &'static str, statements: u64, overshoot_us: Option<u64>) {
         let by_target = ByTarget { target: target.clone() };
         self.0.sessions.get_or_create(&by_target).dec();
@@ -218,7 +219,8 @@ impl Metrics {
         }
     }
 
-    /// The statements of sessions that are alive. (One that is just ending may be missing here and there; the sum never goes back.)
+    /// Sets the number of statements of live sessions. A session that is just ending may be missing for a moment; the sum never
+    /// decreases.
     pub fn live_statements(&self, target: &TargetName, statements: u64) {
         let by_target = ByTarget { target: target.clone() };
         let all = self
@@ -231,56 +233,56 @@ impl Metrics {
         counter.inner().fetch_max(all, Ordering::Relaxed);
     }
 
-    /// When the certificate that clients see ends; 0 where that cannot be read.
+    /// Sets the expiry of the certificate that clients see; 0 if it cannot be read.
     pub fn certificate(&self, end: Option<jiff::Timestamp>) {
         self.0.certificate_end.set(end.map_or(0, jiff::Timestamp::as_second));
     }
 
-    /// A CancelRequest came.
+    /// Counts a CancelRequest.
     pub fn cancel(&self) {
         self.0.cancels.inc();
     }
 
-    /// How far the wall clock was found ahead of gate time; negative: behind.
+    /// Sets the difference of the wall clock from gate time; negative if the wall clock is behind.
     pub fn clock(&self, ahead: jiff::SignedDuration) {
         self.0.clock_ahead.set(ahead.as_secs_f64());
     }
 
-    /// Whether the log can be written.
+    /// Sets whether the audit log can be written.
     pub fn audit(&self, good: bool) {
         self.0.audit_good.set(i64::from(good));
     }
 
-    /// How many logins wait for approval.
+    /// Sets the number of logins that wait for approval.
     pub fn waiting(&self, logins: u32) {
         self.0.waiting.set(i64::from(logins));
     }
 
-    /// How many messages to webhooks were not kept or given up, since the start.
+    /// Sets the number of messages to webhooks, since the start, that were not kept or were given up.
     pub fn notices_lost(&self, messages: u64) {
         self.0.notices_lost.inner().store(messages, Ordering::Relaxed);
     }
 
-    /// Sets how many of the gate's own messages standard error did not take, since the start.
+    /// Sets the number of the gate's own messages, since the start, that standard error did not take.
     pub fn messages_lost(&self, messages: u64) {
         self.0.messages_lost.inner().store(messages, Ordering::Relaxed);
     }
 
-    /// The forwarding of the audit log, since the start: records sent, records that were removed before, and how long the
-    /// oldest that is not sent has waited.
+    /// Sets the figures of forwarding the audit log since the start: records sent, records removed before they were sent, and
+    /// the time that the oldest unsent record has waited.
     pub fn forwarded(&self, sent: u64, missed: u64, lag: Duration) {
         self.0.forwarded.inner().store(sent, Ordering::Relaxed);
         self.0.forward_missed.inner().store(missed, Ordering::Relaxed);
         self.0.forward_lag.set(lag.as_secs_f64());
     }
 
-    /// A message was refused by the guard rails of a profile, for it breaks this rule.
+    /// Counts a message refused by the guard rails of a profile because it breaks this rule.
     pub fn rail_refused(&self, target: &TargetName, profile: &ProfileName, rule: &'static str) {
         let (target, profile) = (target.clone(), profile.clone());
         self.0.rail_refusals.get_or_create(&ByRule { target, profile, rule }).inc();
     }
 
-    /// The roles of grants at a target.
+    /// Sets the counts of the roles of grants at a target.
     pub fn roles(&self, target: &TargetName, roles: Roles) {
         let by_target = ByTarget { target: target.clone() };
         let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
@@ -295,7 +297,7 @@ impl Metrics {
         }
     }
 
-    /// All of it as Prometheus reads it.
+    /// Returns all metrics in the Prometheus text format.
     #[must_use]
     pub fn text(&self) -> String {
         let mut registry = Registry::with_prefix("tidegate");

@@ -1,6 +1,6 @@
-//! Takes connections off a listener, each into a task of its own at once: no handshake holds up another.
+//! Accept loop of one listener. Each connection gets its own task at once, so that no handshake delays another.
 //!
-//! It reads nothing from them.
+//! It reads no byte from a connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,25 +12,25 @@ use crate::causes::in_one_line;
 use crate::session::{self, Accepted, Shared};
 use crate::strangers::{Strangers, canonical};
 
-/// When the system has no file descriptors left, accepting again at once would only spin.
+/// Pause after a failed accept. Without file descriptors the next accept would fail at once, and the loop would spin.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// What a listener needs to let somebody in.
+/// Resources that the accept loop needs to admit a connection.
 pub(super) struct Door {
     pub(super) strangers: Strangers,
     pub(super) connections: Arc<Semaphore>,
     pub(super) limit: u32,
-    /// File descriptors of connections that are no session (yet): each holds one until it is a session or closed. Without one
-    /// the next connection waits in the system's queue.
+    /// File descriptors for connections that are not yet a session: each connection holds one until it becomes a session or
+    /// closes. If none is free, the next connection waits in the system's queue.
     pub(super) unproved: Arc<Semaphore>,
     pub(super) shared: Arc<Shared>,
 }
 
-/// Accepts until its task is aborted.
+/// Accepts connections until its task is aborted.
 pub(super) async fn run(listener: TcpListener, door: Door) {
     loop {
         let Ok(descriptor) = Arc::clone(&door.unproved).acquire_owned().await else {
-            // Nobody closes it.
+            // The semaphore is never closed; this is unreachable.
             return;
         };
         let (tcp, client) = match listener.accept().await {

@@ -1,6 +1,6 @@
-//! Settings as the operator meant them become what each room works with.
+//! Builds the runtime state of the gate from its settings.
 //!
-//! Nothing is decided here and nothing is started but the provisioning connections.
+//! It decides nothing, and starts only the provisioning connections.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use crate::strangers::{StrangerLimits, Strangers};
 use crate::tls::{ClientTls, ServerTls, ServerTlsCell, TlsError};
 use crate::upstream::{Account, Target};
 
-/// Sessions on a target that names no limit: more than any server has connections.
+/// Session limit of a target whose settings name none; higher than the connection limit of any server.
 const NO_LIMIT: u32 = 100_000;
 
-/// Makes rules, at the start and at each reload; keeps what must outlive a reload.
+/// Builder of the rules, at the start and at each reload. It keeps the state that must outlive a reload.
 pub(super) struct Builder {
     clock: Clock,
     journal: Journal,
@@ -36,7 +36,7 @@ pub(super) struct Builder {
     rooms: HashMap<TargetName, Arc<TargetRoom>>,
 }
 
-/// All that can fail of what settings need.
+/// Result of the steps of a reload that can fail.
 pub(super) struct Prepared {
     certificate: ServerTls,
     key: ValueKey,
@@ -68,7 +68,7 @@ impl Builder {
         })
     }
 
-    /// Makes what these settings need. It changes nothing that is in force.
+    /// Builds the fallible parts of `settings`. Nothing in force changes.
     pub(super) fn prepare(settings: &Settings, now: Timestamp) -> Result<Prepared, StartError> {
         let certificate = certificate(&settings.tls, now)?;
         let key = ValueKey::load_or_make(&settings.audit.value_key())?;
@@ -89,7 +89,7 @@ impl Builder {
         })
     }
 
-    /// Puts it in force: connections and roles go by it from here on. It cannot fail.
+    /// Puts the prepared parts in force for new connections and roles. It cannot fail.
     pub(super) fn put_in_force(&mut self, prepared: Prepared, settings: &Settings) -> Rules {
         let Prepared {
             certificate,
@@ -130,7 +130,7 @@ impl Builder {
         } = prepared;
         let limit = target.max_sessions.unwrap_or(NO_LIMIT);
         let target = Arc::new(target);
-        // Places in use stay in use, as long as the limit is the same.
+        // Permits in use stay in use as long as the limit is the same.
         let places = match self.rooms.get(&target.name) {
             Some(room) if room.limit == limit => Arc::clone(&room.places),
             _ => Arc::new(Semaphore::new(limit as usize)),
@@ -148,8 +148,8 @@ impl Builder {
         })
     }
 
-    /// It outlives a reload: sessions that go on are ended over the connection that ends those that begin. Where the target is at
-    /// another server now, those at the old one keep theirs until the last has ended.
+    /// Returns the target's terminator. It outlives a reload: the same connection ends sessions from before and after. If the
+    /// target's server has changed, the sessions on the old server keep their terminator until the last of them has ended.
     fn terminator(&self, target: &Arc<Target>) -> Terminator {
         let known = self.rooms.get(&target.name).map(|room| room.terminator.clone());
         known
@@ -157,7 +157,7 @@ impl Builder {
             .unwrap_or_else(|| Terminator::spawn(Arc::clone(target), self.clock.clone()))
     }
 
-    /// At the start nobody has looked yet; a target that a reload brings has nothing that this run did not make.
+    /// Returns the target's leftovers: unknown at the start, before the first check; none for a target that a reload adds.
     fn leftovers(&self, target: &Target) -> Leftovers {
         match self.rooms.get(&target.name) {
             Some(room) => room.leftovers.clone(),
@@ -166,8 +166,8 @@ impl Builder {
         }
     }
 
-    /// They outlive a reload: the passwords are in memory only, and their ends have to be seen to. Where the target is another
-    /// place now, the roles at the old one are ended with their grants.
+    /// Returns the target's roles. They outlive a reload, because their passwords exist in memory only and their ends are still
+    /// due. If the target's server has changed, the roles on the old server end with their grants.
     fn roles(&self, target: &Arc<Target>, profiles: Vec<Profile>) -> Roles {
         let known = self.rooms.get(&target.name).and_then(|room| room.roles.clone());
         known
@@ -176,7 +176,7 @@ impl Builder {
     }
 }
 
-/// The guard rails of profiles that have some; `None` is the profile of grants that name none.
+/// Guard rails by profile, for profiles that have some. `None` is the key of grants that name no profile.
 type RailsOf = HashMap<Option<ProfileName>, Arc<Rails>>;
 
 fn rails(target: &TargetSettings) -> Result<RailsOf, InvalidRules> {
@@ -185,7 +185,7 @@ fn rails(target: &TargetSettings) -> Result<RailsOf, InvalidRules> {
         let Some(rules) = &profile.rails else { continue };
         let rails = Arc::new(Rails::new(rules, profile.name.clone())?);
         if at == 0 {
-            // As its rights: the narrowest.
+            // Like its rights, the guard rails of a grant without a profile are those of the narrowest profile.
             made.insert(None, Arc::clone(&rails));
         }
         made.insert(Some(profile.name.clone()), rails);
@@ -193,7 +193,7 @@ fn rails(target: &TargetSettings) -> Result<RailsOf, InvalidRules> {
     Ok(made)
 }
 
-/// The tables that profiles are shown with masks; the narrowest's also for grants that name none.
+/// Returns the masked tables of each profile. Those of the narrowest profile also serve grants that name no profile.
 fn masked(target: &TargetSettings) -> HashMap<Option<ProfileName>, Arc<MaskedTables>> {
     let mut made = HashMap::new();
     for (at, profile) in target.profiles.iter().enumerate() {
@@ -210,14 +210,14 @@ fn masked(target: &TargetSettings) -> HashMap<Option<ProfileName>, Arc<MaskedTab
     made
 }
 
-/// What its grants' roles get; `None`: its sessions share its account.
+/// Returns the profiles that the roles of the target's grants are made from. `None` means that its sessions share one account.
 pub(super) fn profiles(settings: &TargetSettings) -> Option<Vec<Profile>> {
     let profile = |profile: &ProfileSettings| Profile {
         name: profile.name.clone(),
         connections: profile.connection_limit,
         settings: profile.settings.clone(),
         views: profile.views(&settings.name),
-        // Of one that is made by hand it is not known.
+        // The rights of a profile made by hand are unknown: assume that it may create objects.
         creates: profile.rights.as_ref().is_none_or(|rights| !rights.create.is_empty()),
     };
     settings.has_rights().then(|| settings.profiles.iter().map(profile).collect())
@@ -284,7 +284,7 @@ pub(super) fn account(settings: &AccountSettings) -> Account {
     account
 }
 
-/// What differs and is read at the start only.
+/// Returns the names of changed settings that are read only at the start.
 pub(super) fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let handshakes = |settings: &Settings| (settings.limits.handshakes, settings.limits.handshakes_per_address);
     let logging = |settings: &Settings| format!("{:?}", settings.logging);

@@ -1,6 +1,7 @@
-//! Renews the certificate that the gate made itself, before it ends. One from the operator's files is the operator's to renew.
+//! Renews the certificate that the gate made itself, before it expires. A certificate from the operator's files is never
+//! renewed here.
 //!
-//! It changes no connection that is open.
+//! Open connections are unaffected.
 
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use crate::clock::Clock;
 use crate::supervision::restarted;
 use crate::tls::ServerTlsCell;
 
-/// The time between two looks.
+/// Time between two checks of the certificate's expiry.
 const INTERVAL: Duration = Duration::from_hours(6);
 
-/// Looks for as long as the gate runs.
+/// Checks and renews the certificate for as long as the gate runs.
 pub(super) fn renewing(certificate: ServerTlsCell, clock: Clock) -> impl Future<Output = ()> {
     restarted("renewing the certificate", move || renew(certificate.clone(), clock.clone()))
 }

@@ -1,9 +1,9 @@
-//! The threads that carry sessions: few, and apart from all others.
+//! Thread pool of the sessions: a few threads, separate from all others.
 //!
-//! Few, because sessions that share a thread share its wake-ups: on two cores, one thread for eight busy sessions costs 15 to
-//! 20 percent less CPU per statement than two that steal from each other (ARCHITECTURE.md has the figures). Apart, because a
-//! session writes its records itself: while a disk hangs its thread hangs, and ends, control and the clock must go on
-//! ([`super::overdue`] ends the backends of sessions that cannot do it themselves).
+//! It is small, because sessions on one thread share its wake-ups: on two cores, one thread for eight busy sessions costs 15 to
+//! 20 percent less CPU per statement than two threads that steal work from each other (ARCHITECTURE.md has the figures). It is
+//! separate, because a session writes its records itself: if a disk hangs, its thread hangs, while session ends, the control
+//! API and the clock must go on ([`super::overdue`] ends the backends of sessions that cannot do it themselves).
 
 use std::io;
 use std::num::NonZero;
@@ -11,11 +11,12 @@ use std::num::NonZero;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-/// The session threads; they stop when it is dropped, and what they were at is dropped with them.
+/// Session threads. They stop when this is dropped, and their tasks are dropped with them.
 pub(super) struct Crew(Option<Runtime>);
 
 impl Crew {
-    /// As many as asked for, or one for every two processors: the others are for the database and its clients.
+    /// Starts the given number of threads; by default one for every two processors, which leaves the others to the database and
+    /// its clients.
     pub(super) fn new(threads: Option<u32>) -> io::Result<Self> {
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = threads.map_or((processors / 2).max(1), |threads| threads as usize);
@@ -27,7 +28,7 @@ impl Crew {
         Ok(Self(Some(runtime)))
     }
 
-    /// Runs a task, and everything it spawns, on these threads.
+    /// Runs a task, and every task that it spawns, on the session threads.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<JoinHandle<()>> {
         self.0.as_ref().map(|runtime| runtime.spawn(task))
     }
@@ -36,7 +37,7 @@ impl Crew {
 impl Drop for Crew {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            // Not waited for: this may itself be within a runtime.
+            // Do not wait: this may itself run within a runtime.
             runtime.shutdown_background();
         }
     }

@@ -1,6 +1,6 @@
-//! Counts how long decisions on requests take.
+//! Measures how long decisions on requests take.
 //!
-//! It changes nothing, and does not see what lapses: nothing happens then.
+//! It changes nothing. Requests that lapse are not counted, since a lapse is no event.
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -11,7 +11,7 @@ use crate::request::{How, Outcome, Request};
 use crate::session::Shared;
 use crate::supervision::restarted;
 
-/// Counts for as long as the gate runs.
+/// Counts decisions for as long as the gate runs.
 pub(super) fn counting(shared: &Shared) -> impl Future<Output = ()> + use<> {
     let (ledger, metrics) = (shared.ledger.clone(), shared.metrics.clone());
     restarted("counting decisions", move || count(ledger.changes(), metrics.clone()))
@@ -25,14 +25,15 @@ async fn count(mut changes: broadcast::Receiver<Changed>, metrics: Metrics) {
                     metrics.request_settled(outcome, after);
                 }
             }
-            // What was missed is not counted.
+            // Missed changes are not counted.
             Ok(Changed::Grant(_)) | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-/// The outcome's name and how long it took, unless the request was settled before: what changes afterwards is its review.
+/// Returns the name of the outcome and the time it took. A request that is already under review was decided earlier and is
+/// skipped.
 fn decision(request: &Request) -> Option<(&'static str, std::time::Duration)> {
     let outcome = request.outcome.as_ref().filter(|_| request.review.is_none())?;
     let (name, at) = match outcome {

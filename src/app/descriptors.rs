@@ -1,38 +1,39 @@
-//! File descriptors: as many as the system gives, and shared out so that strangers cannot take those that sessions, the log, the
-//! store and the ends of sessions need.
+//! Budget of file descriptors: divided so that unauthenticated connections cannot take those that sessions, the log, the store
+//! and the ends of sessions need.
 //!
-//! It opens and counts none: it says how many places there may be, and whoever lets connections in keeps to that.
+//! It opens and counts no descriptors. It only computes the limits that the listeners enforce.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Kept for what the gate itself has open: the log with its next segment, packing and reading, the store, the outbox, listeners,
-/// runtimes, webhooks, the receiver of the log.
+/// Descriptors reserved for the gate's own use: the log with its next segment, packing and reading, the store, the outbox,
+/// listeners, runtimes, webhooks, the receiver of the log.
 const RESERVED: u64 = 96;
-/// Kept for each target: the terminator, the connections that make and drop roles, the look at its profiles, a cancel.
+/// Descriptors reserved per target: the terminator, the connections that create and drop roles, the check of its profiles, a
+/// cancel request.
 const RESERVED_PER_TARGET: u64 = 6;
-/// Of one session: the client's and the target's.
+/// Descriptors per session: one to the client, one to the target.
 const PER_SESSION: u64 = 2;
-/// Of one connection to the control API: its own, and a segment of the log that is read for it.
+/// Descriptors per connection to the control API: its own, and a log segment that is read for it.
 const PER_CALLER: u64 = 2;
-/// Listeners of the control API, and the handshakes on it.
+/// Listeners of the control API, counting the handshakes in progress as one.
 const CALLER_LISTENERS: u64 = 3;
-/// With fewer left for connections nobody could work.
+/// Smallest number of descriptors that must remain for connections; with fewer the gate is of no use.
 const MIN_SHARED: u64 = 64;
 
-/// Connections at once, of each kind.
+/// Limits on simultaneous connections, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Places {
-    /// `limits.connections`: sessions.
+    /// `limits.connections`: number of sessions.
     pub(super) connections: u32,
-    /// `limits.handshakes`: strangers.
+    /// `limits.handshakes`: number of unauthenticated connections.
     pub(super) handshakes: u32,
-    /// `limits.waiting_logins`.
+    /// `limits.waiting_logins`: number of logins that wait for an approval.
     pub(super) waiting_logins: u32,
-    /// Connections to the control API, on each of its listeners.
+    /// Number of connections to the control API, per listener.
     pub(super) callers: u32,
 }
 
-/// The limit of open files is too low to run at all.
+/// Error of a limit of open files that is too low to run at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the limit of open files is {limit}, and the gate needs {needed} at least: raise it (ulimit -n, or LimitNOFILE= in systemd)"
@@ -42,7 +43,7 @@ pub struct TooFewDescriptorsError {
     needed: u64,
 }
 
-/// Raises the soft limit of open files to the hard one, and returns what it is then; `None`: without a limit.
+/// Raises the soft limit of open files to the hard limit and returns the resulting limit; `None` means unlimited.
 pub(super) fn raise() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = Rlimit {
@@ -56,7 +57,7 @@ pub(super) fn raise() -> Option<u64> {
 }
 
 impl Places {
-    /// Descriptors they take when all are taken.
+    /// Returns the number of descriptors in use when every limit is reached.
     fn descriptors(self) -> u64 {
         u64::from(self.connections) * PER_SESSION
             + u64::from(self.handshakes)
@@ -64,9 +65,9 @@ impl Places {
             + u64::from(self.callers) * PER_CALLER * CALLER_LISTENERS
     }
 
-    /// Returns as many of these places as `limit` descriptors allow: all of them, or else half of what there is to sessions, a
-    /// quarter to strangers, and the rest to callers of the control API and to logins that wait. What one kind does not want,
-    /// sessions get.
+    /// Returns the limits that fit into `limit` descriptors. If they do not fit as they are, half goes to sessions, a quarter
+    /// to unauthenticated connections, and the rest to the control API and to waiting logins; sessions get what the other kinds
+    /// leave over.
     pub(super) fn within(self, limit: Option<u64>, targets: usize) -> Result<Self, TooFewDescriptorsError> {
         let Some(limit) = limit else { return Ok(self) };
         let reserved = RESERVED + RESERVED_PER_TARGET * targets as u64;
@@ -90,7 +91,7 @@ impl Places {
         Ok(places)
     }
 
-    /// The same, and says so where they are fewer than wanted.
+    /// Returns the same as [`Self::within`], and logs a warning if limits had to be lowered.
     pub(super) fn fitted(self, limit: Option<u64>, targets: usize) -> Result<Self, TooFewDescriptorsError> {
         let places = self.within(limit, targets)?;
         if places != self {

@@ -1,7 +1,7 @@
-//! Looks whether the targets' databases still are as their profiles say, and says so where they are not: as a metric, and in the
+//! Checks at intervals that the targets' databases still match their profiles, and reports differences: as a metric, and in the
 //! gate's own log once for each change.
 //!
-//! It changes nothing at a database: `tidegate target apply` does, when somebody has looked at what differs.
+//! It changes nothing at a database. `tidegate target apply` does that, after an operator has read the differences.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,19 +23,20 @@ use crate::provision::profiles::{Compared, Definition, Definitions, Looked, comp
 use crate::tls::TlsError;
 use crate::upstream::Target;
 
-/// How often it looks whether anything changed since it compared. A look is one short connection and a few milliseconds; none is kept.
+/// Interval between two checks for a change since the last comparison. A check is one short connection of a few milliseconds,
+/// which is not kept open.
 const EVERY: Duration = Duration::from_secs(5);
-/// A look at a large catalogue takes longer: the pause behind it is so many times as long.
+/// Pause after a check, as a multiple of its duration: checks of a large catalogue take longer and run less often.
 const PAUSE_PER_LOOK: u32 = 20;
-/// How often everything is compared even if nothing seems to have changed.
+/// Time after which everything is compared again, even if no change was detected.
 const COMPARE_EVERY: Duration = Duration::from_mins(5);
-/// How long one look may take: a catalogue with very many tables is compared in seconds.
+/// Time limit of one check; a catalogue with very many tables is compared in seconds.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// How many differences of a profile are named.
+/// Number of a profile's differences that are listed.
 const MAX_SHOWN: usize = 5;
 
-/// What is looked at: the targets whose profiles say what they may do.
+/// Targets to check: those whose profiles define rights.
 pub(super) type Looks = Arc<Vec<(Arc<Target>, Definitions)>>;
 
 pub(super) fn looks(settings: &Settings) -> Result<Looks, TlsError> {
@@ -45,10 +46,10 @@ pub(super) fn looks(settings: &Settings) -> Result<Looks, TlsError> {
     ))
 }
 
-/// How the databases stood at the last look.
+/// Status of the profiles at the last check, by target.
 pub(super) type Seen = BTreeMap<TargetName, Vec<ProfileStatus>>;
 
-/// Looks for as long as the gate runs, at each target in its own time.
+/// Checks the targets for as long as the gate runs, each at its own interval.
 pub(super) async fn watch(mut looks: watch::Receiver<Looks>, metrics: Metrics, clock: Clock, seen: watch::Sender<Seen>) {
     let watch = Watch {
         metrics,
@@ -74,7 +75,7 @@ pub(super) async fn watch(mut looks: watch::Receiver<Looks>, metrics: Metrics, c
     }
 }
 
-/// What the looks at all targets share.
+/// State that the checks of all targets share.
 struct Watch {
     metrics: Metrics,
     clock: Clock,
@@ -82,7 +83,7 @@ struct Watch {
     said: Mutex<Said>,
 }
 
-/// What the last comparison with a target came to.
+/// Result of the last comparison with a target.
 struct Known {
     fingerprint: String,
     statuses: Vec<ProfileStatus>,
@@ -90,7 +91,7 @@ struct Known {
 }
 
 impl Watch {
-    /// Follows one target, until it is dropped.
+    /// Checks one target at intervals, until dropped.
     async fn follow(&self, target: &Arc<Target>, definitions: &Definitions) {
         let mut known = None;
         loop {
@@ -143,7 +144,7 @@ impl Watch {
     }
 }
 
-/// What was said last, so that it is said once.
+/// Last reported state, so that each change is reported once.
 #[derive(Default)]
 struct Said {
     differs: HashMap<(TargetName, ProfileName), Compared>,

@@ -1,6 +1,4 @@
-//! Why a gate does not start: every cause has its own words.
-//!
-//! It decides nothing.
+//! Errors of a gate that does not start.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,67 +12,67 @@ use crate::notify::OutboxError;
 use crate::rails::InvalidRules;
 use crate::tls::TlsError;
 
-/// Why a gate does not start, or does not take a new configuration.
+/// Error of a start, or of a reload.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The state folder cannot be made.
+    /// The state folder cannot be created.
     #[error("the state folder {} cannot be made", path.display())]
     State {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// The operating system's reason.
+        /// Reason from the operating system.
         source: std::io::Error,
     },
-    /// Another gate has the state folder.
+    /// The state folder is in use by another gate.
     #[error("the state folder {} is in use by {holder}: a store has one gate; stop that one, or give this one a state_dir of its own", path.display())]
     StateInUse {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// Who has it, as far as it is known.
+        /// The process that holds the folder, as far as it is known.
         holder: String,
     },
-    /// An address cannot be listened on.
+    /// The gate cannot listen on a configured address.
     #[error("cannot listen on {address}")]
     Listen {
-        /// The address.
+        /// Address from the configuration.
         address: SocketAddr,
-        /// The operating system's reason.
+        /// Reason from the operating system.
         source: std::io::Error,
     },
-    /// The system gives too few file descriptors.
+    /// The limit of open files is too low.
     #[error(transparent)]
     Descriptors(#[from] TooFewDescriptorsError),
-    /// There are no threads.
+    /// The session threads cannot be started.
     #[error("the operating system gives no threads")]
     Threads(#[source] std::io::Error),
-    /// Signals cannot be listened for.
+    /// The signal handlers cannot be installed.
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
-    /// A certificate, key or CA.
+    /// A certificate, key or CA is invalid.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The guard rails of a profile.
+    /// The guard rails of a profile are invalid.
     #[error(transparent)]
     Rails(#[from] InvalidRules),
-    /// The log.
+    /// The audit log cannot be opened or written.
     #[error(transparent)]
     Audit(#[from] AuditError),
-    /// The key for hashed parameters.
+    /// The key for hashed parameters cannot be read or created.
     #[error(transparent)]
     Values(#[from] ValueKeyError),
-    /// The store of the grants.
+    /// The store of the grants cannot be opened.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The store of the grants, before it is opened.
+    /// The store of the grants cannot be read before it is opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The outbox of notifications.
+    /// The outbox of notifications cannot be opened.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
-    /// The control API.
+    /// The control API cannot listen.
     #[error(transparent)]
     Control(#[from] control::ListenError),
-    /// The admin token.
+    /// The admin token cannot be read or created.
     #[error(transparent)]
     Token(#[from] control::TokenError),
 }

@@ -1,4 +1,4 @@
-//! What the gate says of itself: whether it takes sessions, whether it is alive, what it counts.
+//! Readiness, liveness and metrics of the gate.
 //!
 //! It changes nothing.
 
@@ -16,7 +16,7 @@ use crate::strangers::Strangers;
 use crate::supervision::Supervisor;
 use crate::tls::ServerTlsCell;
 
-/// Whether the gate takes sessions, or why not.
+/// Returns `Ok` if the gate takes sessions, and the reason otherwise.
 pub(super) fn readiness(shared: &Shared, supervisor: &Supervisor) -> Result<(), String> {
     if let Some(failure) = supervisor.failure() {
         return Err(failure.to_string());
@@ -35,7 +35,7 @@ pub(super) fn readiness(shared: &Shared, supervisor: &Supervisor) -> Result<(), 
     }
 }
 
-/// What is counted, and by whom.
+/// Sources of the metrics.
 pub(super) struct Counts {
     pub(super) shared: Arc<Shared>,
     pub(super) notifier: Notifier,
@@ -46,7 +46,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// The metrics in their text format.
+    /// Returns the metrics in the Prometheus text format.
     pub(super) fn text(&self) -> String {
         let shared = &self.shared;
         shared.metrics.waiting(shared.lobby.waiting());
@@ -71,7 +71,7 @@ impl Counts {
     }
 }
 
-/// What was written to the log.
+/// Returns the counters of the audit log.
 fn log(shared: &Shared) -> Log {
     let Written {
         lines,

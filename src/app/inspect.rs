@@ -1,4 +1,4 @@
-//! Asks the targets whether sessions can be let in and ended there as they should be: for `tidegate check`.
+//! Checks that sessions can be opened and ended at each target, for `tidegate check`.
 //!
 //! It changes nothing, at the gate or at a target.
 
@@ -13,26 +13,26 @@ use crate::names::TargetName;
 use crate::provision::{Fault, Finding, inspect_roles, inspect_shared};
 use crate::upstream::Target;
 
-/// What was found at one target.
+/// Findings of the check of one target.
 #[derive(Debug)]
 pub struct Inspected {
-    /// Which.
+    /// Name of the target.
     pub target: TargetName,
-    /// What, a line each.
+    /// Findings in words, one per line.
     pub lines: Vec<String>,
-    /// Whether it can be served as it is.
+    /// Readiness that follows from the findings.
     pub state: Readiness,
 }
 
 /// The readiness of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Readiness {
-    /// It can be served, or is away and may be ready when it is back.
+    /// The target can be served, or is unreachable and may be ready when it is back.
     Ready,
-    /// Its server lacks something or does not let the gate in. Its sessions are refused until that is mended; those of other targets
-    /// are not concerned.
+    /// The target's server lacks something or does not let the gate in. Its sessions are refused until that is mended; other
+    /// targets are unaffected.
     Lacking,
-    /// By the configuration, or by what an account there may do, a grant would be more than its profile says.
+    /// The configuration, or the rights of an account at the target, would give a grant more than its profile says.
     Refused,
 }
 
@@ -47,7 +47,7 @@ impl Readiness {
     }
 }
 
-/// Looks at all targets at once: at what the configuration says of them and, unless `offline`, at their servers.
+/// Checks all targets concurrently: their configuration and, unless `offline`, their servers.
 pub async fn inspect(settings: &Settings, offline: bool) -> Result<Vec<Inspected>, StartError> {
     let clock = Clock::system(None);
     let mut asked = Vec::new();
@@ -81,14 +81,14 @@ async fn ask(settings: &TargetSettings, target: &Arc<Target>, clock: &Clock) -> 
 fn unasked(fault: &Fault) -> Finding {
     let text = format!("it could not be asked: {fault}");
     if fault.unreachable() {
-        // The configuration can be good while a database is away.
+        // An unreachable database does not make the configuration wrong.
         Finding::Warning(text)
     } else {
         Finding::Lack(text)
     }
 }
 
-/// Says what it means for a target that its sessions share an account; `None` where each grant has its own role.
+/// Returns the consequences of sessions that share one account at the target; `None` if each grant has its own role.
 pub(super) fn shared_account(settings: &TargetSettings) -> Option<Finding> {
     if settings.has_rights() {
         return None;
@@ -114,7 +114,7 @@ pub(super) fn shared_account(settings: &TargetSettings) -> Option<Finding> {
     })
 }
 
-/// Says at the start, and at each reload, where a target's sessions share the account that is to end them.
+/// Warns, at the start and at each reload, of targets whose sessions share the account that ends them.
 pub(super) fn warn_of_shared_accounts(settings: &Settings) {
     for target in &settings.targets {
         if let Some(finding @ Finding::Lack(_)) = shared_account(target) {

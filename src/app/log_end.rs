@@ -1,6 +1,6 @@
-//! The end of the log as the ledger remembers it: read at the start, noted while the gate runs.
+//! End of the audit log as stored in the ledger: read at the start, written while the gate runs.
 //!
-//! It compares nothing (the journal does) and decides nothing: a gate whose log is not what it was starts all the same, and says so.
+//! The journal compares it with the log. A gate whose log has lost records starts all the same, and reports the loss.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::ledger::{self, Ledger, LedgerError, StoreError};
 use crate::session::Shared;
 
-/// Reads the end of the log that the ledger in this file remembers. A file that knows no time is no ledger.
+/// Reads the end of the log that the ledger in this file remembers. A store without a stored time counts as no ledger.
 pub(super) fn remembered(store: &Path, is_ledger: bool) -> Result<RememberedTip, StoreError> {
     if !is_ledger {
         return Ok(RememberedTip::NoLedger);
@@ -19,7 +19,7 @@ pub(super) fn remembered(store: &Path, is_ledger: bool) -> Result<RememberedTip,
     Ok(RememberedTip::of_ledger(tip.as_ref().map(|tip| tip.line.as_str())))
 }
 
-/// Has the ledger take the log as it is, where something of it is missing and that is on record now.
+/// Makes the ledger accept the log as it is, if the log has a gap and that gap is on record now.
 pub(super) async fn accept(ledger: &Ledger, journal: &Journal, clock: &Clock) -> Result<(), StartError> {
     if journal.gap().is_some() {
         journal.checkpoint().await?;
@@ -30,7 +30,7 @@ pub(super) async fn accept(ledger: &Ledger, journal: &Journal, clock: &Clock) ->
     Ok(())
 }
 
-/// Notes in the store where the log stands, if that has changed since the line that was noted last.
+/// Stores the end of the log, if it has changed since the last stored one.
 pub(super) async fn remember(shared: &Shared, noted: &mut Option<u64>) -> Result<(), LedgerError> {
     let Some(tip) = shared.journal.signed_tip() else {
         return Ok(());

@@ -1,9 +1,9 @@
-//! Assembles a gate from its settings, runs it, reloads it, drains it.
+//! Builds a gate from its settings, runs it, reloads it, drains it.
 //!
-//! It has no behaviour of its own beyond order: what must be up before what, and what goes down last.
+//! It adds only the order of these steps: each part starts after the parts it needs, and the log closes last.
 //!
-//! The law: what a dead gate left behind at a target is reaped before anybody is let in there; nothing is let in without a log; and the log is
-//! the last to close.
+//! INVARIANT: at each target, sessions and roles that a crashed gate left are ended before any session is let in; no session
+//! runs without a log; and the log is the last to close.
 
 mod accept;
 mod build;
@@ -70,7 +70,7 @@ use reap::Reaper;
 pub use serve::{ServeError, serve};
 pub use stop::MAX_STOP_AFTER_DRAIN;
 
-/// A gate that runs.
+/// A running gate.
 pub struct Gate {
     shared: Arc<Shared>,
     settings: Settings,
@@ -78,7 +78,7 @@ pub struct Gate {
     builder: build::Builder,
     access: Access,
     notifier: Notifier,
-    /// The profiles that are looked at.
+    /// Definitions of the profiles that are checked for drift.
     looks: watch::Sender<drift::Looks>,
     diagnostics: Diagnostics,
     supervisor: Supervisor,
@@ -86,18 +86,18 @@ pub struct Gate {
     places: Places,
     crew: Crew,
     keeper: Keeper,
-    /// The lock on the state folder, for as long as the gate lives.
+    /// Lock on the state folder, held for as long as the gate lives.
     _state_folder: Option<std::fs::File>,
-    /// Where the log is sent on.
+    /// Forwarder of the log, if one is configured.
     forwarder: Option<Arc<Forwarder>>,
-    /// Orders to reload, from the control API.
+    /// Reload orders of the control API.
     reload_orders: Option<mpsc::Receiver<control::ReloadOrder>>,
-    /// Accept loops, the ticker, the control API: all that ends with the gate.
+    /// Tasks that end with the gate: accept loops, the ticker, the control API.
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Gate {
-    /// Starts a gate: it listens when this returns.
+    /// Starts a gate. It listens when this returns.
     #[expect(
         clippy::too_many_lines,
         reason = "what a gate is made of, in the one order in which it can be"
@@ -111,7 +111,7 @@ impl Gate {
         let clock = Clock::system(known_time);
         let remembered = log_end::remembered(&store, known_time.is_some())?;
         let journal = Journal::open_remembered(&settings.audit, &remembered, clock.clone())?;
-        // Before the log's first line: so a log without a ledger is one whose ledger was taken away.
+        // The ledger is opened before the log's first line. So a log without a ledger means that its ledger was removed.
         let ledger = Ledger::open(&store, journal.clone(), clock.clone())?;
         journal.record(&begun()).await?;
         log_end::accept(&ledger, &journal, &clock).await?;
@@ -123,7 +123,7 @@ impl Gate {
             clock: clock.clone(),
             rooms: rules.targets.clone(),
         };
-        // From before anybody can ask for anything.
+        // Subscribe before the first request can arrive.
         let changes = ledger.changes();
         let outbox = settings.state_dir.join("outbox.sqlite");
         let notifier = Notifier::start(&outbox, settings.notify.clone(), clock.clone())?;
@@ -184,7 +184,7 @@ impl Gate {
         Ok(gate)
     }
 
-    /// Opens the doors; control first, so that whoever finds the gate listening can also ask it.
+    /// Opens the listeners. The control API comes first, so that it answers by the time the gate accepts sessions.
     async fn open(&mut self) -> Result<(), StartError> {
         let Control {
             socket,
@@ -228,7 +228,7 @@ impl Gate {
         Ok(())
     }
 
-    /// What runs as long as the gate does, each part under supervision.
+    /// Spawns the tasks that run as long as the gate does, each under supervision.
     fn spawn_parts(&mut self, control: Listeners, token: AdminToken) {
         let (seen, profiles) = watch::channel(drift::Seen::new());
         let (supervisor, shared) = (self.supervisor.clone(), &self.shared);
@@ -305,29 +305,29 @@ impl Gate {
         tokio::spawn(self.supervisor.essential("the control API", serving))
     }
 
-    /// Host and port as clients are told them.
+    /// Returns the host and port that clients are told to connect to.
     fn advertise(&self) -> String {
         match self.addresses.first() {
-            // A port that was left to the system is known only now.
+            // A port chosen by the system is known only now.
             Some(address) if self.settings.advertise.ends_with(":0") => config::reachable(*address),
             _ => self.settings.advertise.clone(),
         }
     }
 
-    /// Where it listens; ports that were left to the system are known by now.
+    /// Returns the addresses that the gate listens on, with the ports that the system chose.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// What its sessions share: the ledger, the registry, the clock.
+    /// Returns the state that all sessions share: the ledger, the registry, the clock.
     #[must_use]
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 }
 
-/// The record of the start.
+/// Returns the audit record of the start.
 fn begun() -> Event<'static> {
     Event::GateStarted(Cow::Owned(GateStarted {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -335,7 +335,7 @@ fn begun() -> Event<'static> {
     }))
 }
 
-/// As many places as are configured, or as the system's limit of open files allows.
+/// Returns the configured connection limits, lowered to what the limit of open files allows.
 fn places(settings: &Settings) -> Result<Places, StartError> {
     let limits = &settings.limits;
     let wanted = Places {
@@ -347,7 +347,7 @@ fn places(settings: &Settings) -> Result<Places, StartError> {
     Ok(wanted.fitted(descriptors::raise(), settings.targets.len())?)
 }
 
-/// Without these threads nothing can be recorded, stored, or kept.
+/// Watches the threads of the log, the store and the segment keeper: the gate cannot record or store without them.
 fn watch_threads(supervisor: &Supervisor, shared: &Shared, keeper: &Keeper) -> Vec<JoinHandle<()>> {
     let threads = [
         ("the audit log's thread", shared.journal.thread_end()),
@@ -358,7 +358,7 @@ fn watch_threads(supervisor: &Supervisor, shared: &Shared, keeper: &Keeper) -> V
     threads.into_iter().map(watch).collect()
 }
 
-/// Tells the webhooks that want them of checkpoints.
+/// Sends checkpoints to the webhooks that subscribe to them.
 fn checkpoints(settings: &Settings, notifier: Notifier) -> impl Future<Output = ()> + use<> {
     let (dir, every) = (settings.audit.dir.clone(), settings.checkpoint_every);
     restarted("telling checkpoints", move || {
@@ -366,7 +366,7 @@ fn checkpoints(settings: &Settings, notifier: Notifier) -> impl Future<Output = 
     })
 }
 
-/// Tells of requests. Begun again it reads the newest ones: what changed meanwhile is told, what was told is not told twice.
+/// Sends notifications about requests. A restart reads the newest requests: no change is missed, none is sent twice.
 async fn tell(notifier: Notifier, ledger: Ledger, changes: broadcast::Receiver<Changed>) {
     let mut first = Some(changes);
     restarted("telling of requests", move || {
@@ -376,7 +376,7 @@ async fn tell(notifier: Notifier, ledger: Ledger, changes: broadcast::Receiver<C
     .await;
 }
 
-/// Tells of requests that nobody can approve.
+/// Sends notifications about requests that have no possible approver.
 fn without_approver(shared: &Shared, notifier: &Notifier) -> impl Future<Output = ()> + use<> {
     let (ledger, desk, notifier) = (shared.ledger.clone(), shared.desk.clone(), notifier.clone());
     let mut first = Some(ledger.changes());
@@ -389,7 +389,7 @@ fn without_approver(shared: &Shared, notifier: &Notifier) -> impl Future<Output 
     }
 }
 
-/// Where the log is sent on, if anywhere.
+/// Starts the forwarder of the log, if one is configured.
 fn forwarder(settings: &Settings, clock: &Clock) -> Result<Option<Arc<Forwarder>>, TlsError> {
     let Some(to) = &settings.forward else { return Ok(None) };
     let position = settings.state_dir.join("forward.position");

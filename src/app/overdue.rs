@@ -1,9 +1,9 @@
-//! Ends the backends of sessions that are over and have not ended themselves: their thread hangs, with the log's disk most
-//! likely.
+//! Ends the backends of overdue sessions, which have reached their end but did not end themselves because their thread hangs,
+//! most likely on the log's disk.
 //!
-//! A session ends itself, and does it better: its client is told, its transaction's fate is known, its end is on record. This
-//! is for the day it cannot, so that a hanging disk lengthens no grant at the database. The rest of its end follows when its
-//! thread goes on.
+//! A session that ends itself informs its client, knows its transaction's fate and records its end. This task is the fallback
+//! for a thread that hangs, so that a hanging disk lengthens no grant at the database. The rest of the session's end follows
+//! when its thread goes on.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use std::time::Duration;
 use crate::session::Shared;
 use crate::supervision::Supervisor;
 
-/// How often sessions are looked at.
+/// Interval between two checks of the sessions.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Looks after them for as long as the gate runs, and after the tasks that end backends.
+/// Checks for overdue sessions, and for terminators that have panicked, for as long as the gate runs.
 pub(super) async fn watch(shared: Arc<Shared>, supervisor: Supervisor) {
-    // Two looks, so that a session has time to do it itself.
+    // A session is ended here only if two checks in a row find it overdue: it has had the time to end itself.
     let mut seen = HashSet::new();
     let mut told = HashSet::new();
     let mut look = tokio::time::interval(EVERY);
@@ -32,7 +32,7 @@ pub(super) async fn watch(shared: Arc<Shared>, supervisor: Supervisor) {
             let session = live.session();
             if seen.contains(session) && told.insert(session.clone()) {
                 tracing::error!(%session, "a session is over and does not end itself: its backend is ended without it");
-                // The order is given by the call; that it is gone is asked for again by the session's own end.
+                // The call alone sends the order. The session's own end confirms later that the backend is gone.
                 drop(live.end_backend());
             }
         }

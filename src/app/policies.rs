@@ -1,6 +1,6 @@
-//! The rules of access in force: made of settings, replaced whole at a reload, each set of policies on record.
+//! Access rules in force: built from settings, replaced as a whole at a reload, and every set of policies recorded.
 //!
-//! It does not read or judge policies: settings bring them validated.
+//! It neither parses nor validates policies: settings arrive validated.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,14 +16,14 @@ use crate::config::Settings;
 use crate::identity::Issuers;
 use crate::names::{ProfileName, TargetName};
 
-/// The rules of access in force.
+/// Access rules in force.
 pub(super) struct Access {
     rules: watch::Sender<Arc<Rules>>,
     journal: Journal,
 }
 
 impl Access {
-    /// The rules at the start; they are on record when this returns.
+    /// Builds the rules at the start. They are on record when this returns.
     pub(super) async fn start(settings: &Settings, journal: Journal) -> Result<Self, AuditError> {
         let access = Self {
             rules: watch::Sender::new(Arc::new(rules(settings, &Issuers::default()))),
@@ -34,12 +34,12 @@ impl Access {
         Ok(access)
     }
 
-    /// The rules, now and after every reload.
+    /// Returns a receiver of the rules that are in force now and after every reload.
     pub(super) fn subscribe(&self) -> watch::Receiver<Arc<Rules>> {
         self.rules.subscribe()
     }
 
-    /// Puts others in their place, once they are on record; where that fails, those there are stay in force.
+    /// Replaces the rules, once the new ones are on record. If they cannot be recorded, the old ones stay in force.
     pub(super) async fn replace(&self, settings: &Settings) -> Result<(), AuditError> {
         let rules = Arc::new(rules(settings, &self.rules.borrow().issuers));
         self.record(true, &rules, in_force(settings)).await?;
@@ -47,7 +47,7 @@ impl Access {
         Ok(())
     }
 
-    /// Puts a set on record that was not taken; the one before stays.
+    /// Records a refused set of policies. The old set stays in force.
     pub(super) async fn refused(&self, mistakes: String) {
         let stays = self.rules.borrow().clone();
         if let Err(error) = self.record(false, &stays, mistakes).await {
@@ -74,7 +74,7 @@ fn in_force(settings: &Settings) -> String {
     }
 }
 
-/// Keys of issuers that are there already are not fetched again.
+/// Builds the rules. Keys already fetched from issuers are kept.
 fn rules(settings: &Settings, issuers: &Issuers) -> Rules {
     let targets = settings.targets.iter();
     let access = &settings.access;
@@ -92,7 +92,7 @@ fn rules(settings: &Settings, issuers: &Issuers) -> Rules {
     }
 }
 
-/// Every profile in words.
+/// Returns the description of every profile.
 fn words(settings: &Settings) -> BTreeMap<(TargetName, ProfileName), ProfileWords> {
     let profiles = settings.targets.iter().flat_map(|target| {
         let name = &target.name;

@@ -1,4 +1,5 @@
-//! The profiles of a configured target, as `provision` compares and applies them: for the gate's own look and for the command line.
+//! Definitions of a target's profiles, in the form that `provision` compares and applies, for the drift check and the command
+//! line.
 //!
 //! It compares and applies nothing.
 
@@ -10,10 +11,11 @@ use crate::provision::profiles::{Definition, Definitions};
 use crate::tls::TlsError;
 use crate::upstream::Target;
 
-/// A target and the definitions of its profiles.
+/// Target with the definitions of its profiles.
 pub type TargetProfiles = (Arc<Target>, Definitions);
 
-/// The way to a target, as the account that provisions there or another, and the definitions of its profiles; those that are only names have none.
+/// Returns the target, with `account` in place of the provisioning account if given, and the definitions of its profiles.
+/// Profiles without rights in the configuration have no definition.
 pub fn profiles(settings: &TargetSettings, account: Option<&AccountSettings>) -> Result<TargetProfiles, TlsError> {
     let mut target = build::target(settings)?;
     if let Some(account) = account {

@@ -1,6 +1,6 @@
-//! Signs of life of what the gate is carried by: the session threads and the ticker of its clock.
+//! Liveness signals of the session threads and of the clock's ticker.
 //!
-//! It does nothing about one that is missing: `/livez` and the service manager's watchdog do, by not answering.
+//! It only detects a missing signal. `/livez` and the service manager's watchdog act on it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,12 +9,12 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 
-/// How often the session threads give a sign.
+/// Interval between two signals of the session threads.
 const BEAT_INTERVAL: Duration = Duration::from_millis(500);
-/// `/livez` says no when a sign is older than this: many beats, so that a busy machine is not taken for a dead gate.
+/// Age of a signal above which `/livez` fails; a multiple of the interval, so that a busy machine is not taken for a dead gate.
 pub(super) const MAX_SILENCE: Duration = Duration::from_secs(10);
 
-/// The moment of the last sign of life of one part. Cheap to clone; clones are the same.
+/// Time of the last signal of one part. Cheap to clone; clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Pulse(Arc<Mutex<Instant>>);
 
@@ -23,7 +23,7 @@ impl Pulse {
         Self(Arc::new(Mutex::new(clock.moment().instant)))
     }
 
-    /// Gives a sign of life.
+    /// Records a signal.
     pub(super) fn beat(&self, clock: &Clock) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = clock.moment().instant;
     }
@@ -33,13 +33,13 @@ impl Pulse {
     }
 }
 
-/// The signs of life of a gate. Cheap to clone.
+/// Liveness signals of a gate. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Vitals {
     clock: Clock,
-    /// Given by a task on the session threads.
+    /// Signal of a task on the session threads.
     sessions: Pulse,
-    /// Given by the clock's ticker, on the threads of the control API.
+    /// Signal of the clock's ticker, on the threads of the control API.
     pub(super) ticker: Pulse,
 }
 
@@ -52,7 +52,7 @@ impl Vitals {
         }
     }
 
-    /// Gives signs for the threads it runs on, for as long as they run it.
+    /// Emits signals from the threads that run this future, for as long as they run it.
     pub(super) fn beat(&self) -> impl Future<Output = ()> + Send + use<> {
         let (pulse, clock) = (self.sessions.clone(), self.clock.clone());
         async move {
@@ -65,7 +65,7 @@ impl Vitals {
         }
     }
 
-    /// Returns what has given no sign for longer than `limit`.
+    /// Returns an error that names the first part without a signal for longer than `limit`.
     pub(super) fn check(&self, limit: Duration) -> Result<(), String> {
         let now = self.clock.moment().instant;
         let parts = [("the session threads", &self.sessions), ("the clock's ticker", &self.ticker)];

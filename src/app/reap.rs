@@ -1,7 +1,7 @@
-//! What a dead gate left behind: sessions the store still has open. Their backends are ended and their end is put on record.
+//! Cleanup after a crashed gate: ends the backends of the sessions that the store still lists as open, and records their end.
 //!
-//! It runs before anybody is let in at a target, beside the start, each target by itself: one that is away holds up no other. What
-//! cannot be confirmed in time is tried again until it is.
+//! It runs before the first session is let in at a target, concurrently with the start, for each target separately: an
+//! unreachable target delays no other. An end that cannot be confirmed in time is tried again until it is.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,10 +21,10 @@ use crate::names::TargetName;
 use crate::session::TargetRoom;
 use crate::supervision::restarted;
 
-/// How long after one try the next one begins.
+/// Time between two attempts.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// What reaping needs.
+/// Handles that the cleanup needs.
 #[derive(Clone)]
 pub(super) struct Reaper {
     pub(super) ledger: Ledger,
@@ -34,7 +34,7 @@ pub(super) struct Reaper {
 }
 
 impl Reaper {
-    /// Begins to reap at all targets, in a task for each.
+    /// Starts the cleanup at all targets, in one task per target.
     pub(super) async fn begin(self) -> Result<Vec<JoinHandle<()>>, LedgerError> {
         let mut by_target: HashMap<TargetName, Vec<OpenSession>> = HashMap::new();
         for session in self.ledger.leftovers().await? {
@@ -47,7 +47,7 @@ impl Reaper {
             let reaping = move || reaper.clone().at_target(Arc::clone(&room), sessions.clone());
             tasks.push(tokio::spawn(restarted("the end of leftovers", reaping)));
         }
-        // Their target is no longer configured: there is nobody to ask, and nothing to be let in to.
+        // Targets that are no longer configured: there is no server to ask, and no session to let in.
         tasks.push(tokio::spawn(async move {
             for session in by_target.into_values().flatten() {
                 self.record(&session, false).await;
@@ -56,7 +56,8 @@ impl Reaper {
         Ok(tasks)
     }
 
-    /// Reaps once, sessions beside roles, and opens the target's door; then goes on until nothing is left.
+    /// Cleans up once, sessions and roles concurrently, and opens the target for sessions; then repeats until no session is
+    /// left.
     async fn at_target(self, room: Arc<TargetRoom>, sessions: Vec<OpenSession>) {
         let found = sessions.len();
         let backends = sessions.iter().map(|session| session.backend_pid).collect();
@@ -74,7 +75,7 @@ impl Reaper {
         }
     }
 
-    /// Ends their backends; returns those that are not confirmed gone.
+    /// Ends the backends of these sessions and returns the sessions whose backend is not confirmed gone.
     async fn end(&self, room: &TargetRoom, sessions: Vec<OpenSession>) -> Vec<OpenSession> {
         let reaped = room.terminator.reap(&sessions).await;
         let mut left = Vec::new();
@@ -91,7 +92,7 @@ impl Reaper {
 
     async fn record(&self, open: &OpenSession, gone: bool) {
         let ending = Ending::GateDied;
-        // Where the grant is known no more, there is a record of the session's start.
+        // If the grant is no longer known, the record of the session's start names the profile.
         let grant = self.ledger.grant(&open.grant).await.ok();
         let profile = grant.and_then(|view| view.grant.profile().cloned());
         let lived = self.clock.now().duration_since(open.opened_at);

@@ -1,6 +1,6 @@
-//! Puts a changed configuration in force while the gate runs, all of it or nothing, and on record either way.
+//! Puts a changed configuration in force while the gate runs, as a whole or not at all, and records either result.
 //!
-//! It reads no file: whoever reloads brings settings, or the mistakes in them.
+//! It reads no file: its caller passes the settings, or the mistakes in them.
 //!
 //! INVARIANT: a set of policies decides nothing before it is on record.
 
@@ -12,8 +12,8 @@ use crate::causes::in_one_line;
 use crate::config::{Mistake, Settings};
 
 impl Gate {
-    /// Takes new settings, for sessions that begin from now on; returns in words what of them is in force. On an error the old ones stay
-    /// in force.
+    /// Applies new settings to sessions that begin from now on, and returns a description of the parts in force. On an error
+    /// the old settings stay in force.
     pub async fn reload(&mut self, settings: Settings) -> Result<String, StartError> {
         let (prepared, looks) = match self.prepared(&settings).await {
             Ok(prepared) => prepared,
@@ -37,7 +37,7 @@ impl Gate {
         Ok(detail)
     }
 
-    /// Everything that can fail; the last of it puts the policies in force.
+    /// Does every step that can fail. The last of them puts the policies in force.
     async fn prepared(&self, settings: &Settings) -> Result<(build::Prepared, drift::Looks), StartError> {
         let prepared = (
             build::Builder::prepare(settings, self.shared.clock.now())?,
@@ -47,7 +47,7 @@ impl Gate {
         Ok(prepared)
     }
 
-    /// Puts a reload that came to nothing on record.
+    /// Records a reload that was refused because of mistakes in the configuration.
     pub async fn reload_refused(&self, mistakes: &[Mistake]) {
         let all = |mistakes: Vec<&Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         let of_policies: Vec<_> = mistakes.iter().filter(|mistake| mistake.is_of_policies()).collect();

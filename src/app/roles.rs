@@ -1,6 +1,7 @@
-//! Sees to it that no role of a grant, and nobody logged in as one, outlives its grant: at the start, and every minute.
+//! Ensures that no grant's role, and no backend logged in as one, outlives its grant: at the start, and every minute.
 //!
-//! It ends nothing itself: each target's roles do, by what the ledger says. What it cannot see now it looks for again.
+//! It only compares; each target's `Roles` drops and terminates, by the state of the grants in the ledger. Anything not visible
+//! now is looked for again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,17 +16,18 @@ use crate::names::TargetName;
 use crate::provision::{ReapedRoles, Roles};
 use crate::session::{Shared, TargetRoom};
 
-/// How often roles and backends are compared with the grants.
+/// Interval between two comparisons of roles and backends with the grants.
 const EVERY: Duration = Duration::from_mins(1);
-/// The first look after the start: what the former run was about to make may have been made behind the start's own look.
+/// Delay of the first comparison after the start: a role that the previous run was about to create may appear after the check
+/// at the start.
 const FIRST: Duration = Duration::from_secs(5);
-/// How long the start waits for a target to say what is there; a target that is away is looked at when it is back.
+/// Time that the start waits for a target's list of roles; an unreachable target is checked when it is back.
 const AT_START: Duration = Duration::from_secs(10);
-/// How long an orderly stop waits for roles to go.
+/// Time that an orderly stop waits for roles to be dropped.
 const AT_STOP: Duration = Duration::from_secs(5);
 
-/// What a dead gate left behind at a target, before anybody is let in there: a backend logged in as a grant's role is no session's of
-/// this run. `former` has the backends of the former run's sessions.
+/// Cleans up the roles that a crashed gate left at a target, before the first session is let in there. A backend logged in as a
+/// grant's role belongs to no session of this run. `former` lists the backends of the previous run's sessions.
 pub(super) async fn reap_at_start(room: &TargetRoom, ledger: &Ledger, former: &HashSet<i32>) {
     let Some(roles) = &room.roles else { return };
     let target = &room.target.name;
@@ -42,7 +44,7 @@ pub(super) async fn reap_at_start(room: &TargetRoom, ledger: &Ledger, former: &H
     }
 }
 
-/// Looks for as long as the gate runs.
+/// Compares for as long as the gate runs.
 pub(super) async fn watch(shared: Arc<Shared>) {
     let mut pause = FIRST;
     loop {
@@ -52,7 +54,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
     }
 }
 
-/// Whether there are backends that have to be looked at again soon.
+/// Compares once, and returns true if some backends must be checked again soon.
 async fn look(shared: &Shared) -> bool {
     let rules = shared.rules.borrow().clone();
     let sessions = match shared.ledger.leftovers().await {
@@ -76,7 +78,8 @@ async fn look(shared: &Shared) -> bool {
     suspects
 }
 
-/// An orderly stop leaves no roles; what does not go in time has its end at the server, and goes at the next start.
+/// Drops all roles, for an orderly stop. A role not dropped in time still has its end at the server (`VALID UNTIL`), and the
+/// next start drops it.
 pub(super) async fn close(shared: &Shared) {
     let rules = shared.rules.borrow().clone();
     let ends = of(&rules.targets).map(|(_, roles)| roles.close());
@@ -85,7 +88,7 @@ pub(super) async fn close(shared: &Shared) {
     }
 }
 
-/// Puts the counts where they are read.
+/// Copies the counters of the roles to the metrics.
 pub(super) fn count(shared: &Shared) {
     for (target, roles) in of(&shared.rules.borrow().targets) {
         let counted = roles.counted();

@@ -1,5 +1,5 @@
-//! `tidegate serve`: a gate under signals, and under supervision. SIGTERM and SIGINT drain it, SIGHUP reloads it; a part that is
-//! gone without which it keeps no promise ends it.
+//! `tidegate serve`: a gate with signal handling and supervision. SIGTERM and SIGINT drain it, SIGHUP reloads it; the failure
+//! of an essential part ends it.
 
 use std::io;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use crate::control::ReloadOrder;
 use crate::diagnostics::Diagnostics;
 use crate::supervision::FailedError;
 
-/// Why a gate serves no more, other than that it was told to stop.
+/// Reason that a gate stopped, other than a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// It did not start.
+    /// The start failed.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// An essential part of it ended.
+    /// An essential part ended.
     #[error(transparent)]
     Failed(#[from] FailedError),
 }
 
-/// What a gate is told by a signal.
+/// Command that a signal stands for.
 enum Told {
     Stop,
     Reload,
@@ -47,7 +47,7 @@ impl Signals {
         })
     }
 
-    /// Waits until told to stop. To reload there is nothing yet.
+    /// Waits until told to stop. Reload signals are ignored, since nothing runs yet.
     async fn stop(&mut self) {
         while !matches!(self.next().await, Told::Stop) {}
     }
@@ -61,17 +61,17 @@ impl Signals {
     }
 }
 
-/// Serves until told to stop. `load` reads the configuration again, for a reload. `started` is called once the gate listens.
+/// Serves until told to stop. `load` reads the configuration again, for a reload; `started` is called once the gate listens.
 pub async fn serve(
     settings: Settings,
     diagnostics: &Diagnostics,
     load: impl Fn() -> Result<Settings, Vec<Mistake>>,
     started: impl FnOnce(&Gate),
 ) -> Result<(), ServeError> {
-    // Before the gate listens: a signal that comes early is not lost.
+    // Before the gate listens, so that an early signal is not lost.
     let mut signals = Signals::listen().map_err(StartError::Signals)?;
     let manager = ServiceManager::from_environment();
-    // On a task of its own: a start that hangs, as with a disk that does not answer, must not hold up a signal.
+    // On its own task: a start that hangs, for example on a disk that does not answer, must not delay a signal.
     let mut starting = tokio::spawn(Gate::start(settings, diagnostics.clone()));
     let mut gate = tokio::select! {
         biased;
@@ -112,7 +112,7 @@ async fn run(
                 Told::Reload => drop(reload(&mut gate, manager, load()).await),
             },
             Some(order) = next(&mut orders) => {
-                // Whoever asked may have gone.
+                // The caller may have gone.
                 let _ = order.send(reload(&mut gate, manager, load()).await);
             }
         }
@@ -123,7 +123,7 @@ async fn run(
             tracing::info!("draining");
             gate.settings.drain_limit
         }
-        // What its sessions would do meanwhile is not on record, or does not end.
+        // Sessions cannot go on: without that part their statements may go unrecorded, or their end may not come.
         Some(failure) => {
             tracing::error!("{failure}; all sessions are ended");
             Duration::ZERO
@@ -134,12 +134,12 @@ async fn run(
     failure.map_or(Ok(()), |failure| Err(failure.into()))
 }
 
-/// The next order of the control API, as long as there is one.
+/// Returns the next reload order of the control API; `None` once there is no sender.
 async fn next(orders: &mut Option<mpsc::Receiver<ReloadOrder>>) -> Option<ReloadOrder> {
     orders.as_mut()?.recv().await
 }
 
-/// Puts what was read in force; returns what came of it, or what is wrong.
+/// Puts the loaded settings in force and returns a description of the result, or the mistakes.
 async fn reload(
     gate: &mut Gate,
     manager: &ServiceManager,

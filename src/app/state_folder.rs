@@ -1,6 +1,6 @@
-//! The gate's state folder: made for its owner only, and taken for this process before anything in it is read.
+//! State folder of the gate: created for its owner only, and locked for this process before anything in it is read.
 //!
-//! Two gates on one store would each let in what the other has revoked: each has its own memory, and its own log.
+//! Two gates on one store would each let in what the other has revoked, since each has its own memory and its own log.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -11,10 +11,11 @@ use super::StartError;
 use crate::causes::in_one_line;
 use crate::folder_lock::{self, FolderLockError};
 
-/// Names the process that has the folder, for who finds it taken.
+/// File with the id of the process that holds the folder, for the error message of a second gate.
 const PID_FILE: &str = "gate.pid";
 
-/// Makes the folder (0700) if need be and takes it. `None` where the audit log is in the same folder: the log's own lock holds it then.
+/// Creates the folder (mode 0700) if needed and locks it. Returns `None` if the audit log is in the same folder, since the
+/// log's own lock holds it then.
 pub(super) fn take(dir: &Path, audit_dir: &Path) -> Result<Option<File>, StartError> {
     let failed = |source| StartError::State {
         path: dir.to_owned(),
@@ -55,7 +56,7 @@ fn note_pid(dir: &Path) -> std::io::Result<()> {
     writeln!(options.open(dir.join(PID_FILE))?, "{}", std::process::id())
 }
 
-/// The process that has it, in words.
+/// Returns a description of the process that holds the folder.
 fn holder(dir: &Path) -> String {
     let noted = std::fs::read_to_string(dir.join(PID_FILE)).ok();
     let pid = noted.and_then(|text| text.trim().parse::<u32>().ok());

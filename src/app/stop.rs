@@ -1,7 +1,7 @@
-//! How a gate goes down: in order when it is told to, at once when a part of it is gone without which it keeps no promise.
+//! Stop of a gate: an orderly drain when told to stop, an immediate end when an essential part has failed.
 //!
-//! The law: nothing holds it up. Each step has a limit, and all of them together have one too ([`last_resort`]), kept by a thread
-//! that needs nothing of the gate.
+//! INVARIANT: nothing can hold up the stop. Each step has a time limit, and so has the whole ([`last_resort`]), which a thread
+//! enforces that depends on nothing else in the gate.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -17,30 +17,30 @@ use crate::causes::in_one_line;
 use crate::diagnostics::Diagnostics;
 use crate::session::Shared;
 
-/// After the drain's limit, how long the last sessions have to end themselves ...
+/// Time that the last sessions have to end themselves after the drain's limit ...
 const LAST_SESSIONS: Duration = Duration::from_secs(2);
-/// ... and how long, after that, their backends have when they are ended without them.
+/// ... and time that their backends have after that, when they are ended from outside.
 const LAST_BACKENDS: Duration = Duration::from_secs(6);
-/// At the end, how long a receiver of the log has to take the last records; what it does not take is sent at the next start.
+/// Time that the receiver of the log has to take the last records. Records that it does not take are sent at the next start.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
-/// How long each of the last steps may take: a disk that hangs has had its time.
+/// Time limit of each of the last steps, so that a hanging disk cannot hold up the stop.
 const STEP: Duration = Duration::from_secs(2);
-/// All that comes after the drain's limit, in any case.
+/// Time limit of all steps after the drain's limit together.
 const LAST_STEPS: Duration = Duration::from_secs(16);
-/// The last messages, before the process is ended whatever it is at.
+/// Time limit of writing the last messages, before the process is ended unconditionally.
 const LAST_MESSAGES: Duration = Duration::from_millis(500);
-/// The longest that a stop takes behind the drain's limit: what runs the gate has to wait for so long.
+/// Longest duration of a stop beyond the drain's limit. A service manager must wait at least this long.
 pub const MAX_STOP_AFTER_DRAIN: Duration = LAST_STEPS.saturating_add(LAST_MESSAGES);
 
 impl Gate {
-    /// Shuts down: lets nobody new in, ends idle sessions at once and the others when they are idle or after `patience`.
+    /// Shuts down: refuses new sessions, ends idle sessions at once and the others when they become idle, or after `patience`.
     pub async fn stop(self, patience: Duration) {
         let Self {
             shared,
             tasks,
             keeper,
             forwarder,
-            // Held to the end: the last sessions run on it.
+            // Held to the end, since the last sessions run on it.
             crew: _crew,
             ..
         } = self;
@@ -64,7 +64,7 @@ impl Gate {
         let packed = tokio::task::spawn_blocking(move || drop(keeper));
         step("a segment of the log is packed", packed).await;
         step("the log is closed", shared.journal.close()).await;
-        // The last checkpoint is among what is noted.
+        // The stored end of the log includes the last checkpoint.
         step("the time and the log's tip are noted", remember_in_store(&shared)).await;
         if let Some(forwarder) = forwarder {
             forwarder.finish(LAST_RECORDS).await;
@@ -72,7 +72,7 @@ impl Gate {
     }
 }
 
-/// Does one of the last steps, within its limit.
+/// Runs one of the last steps, within its time limit.
 async fn step<T>(what: &str, doing: impl Future<Output = T>) -> Option<T> {
     let done = timeout(STEP, doing).await.ok();
     if done.is_none() {
@@ -81,8 +81,8 @@ async fn step<T>(what: &str, doing: impl Future<Output = T>) -> Option<T> {
     done
 }
 
-/// Ends all sessions: those that are idle now, the others by and by, those left after `patience` at once; and the backends of
-/// those that cannot end themselves.
+/// Ends all sessions: idle ones now, others as they become idle, those left after `patience` at once. Sessions that cannot end
+/// themselves have their backends ended.
 async fn end_sessions(shared: &Shared, patience: Duration) {
     shared.registry.drain(patience.is_zero());
     if none_left(shared, patience).await {
@@ -108,7 +108,8 @@ async fn end_sessions(shared: &Shared, patience: Duration) {
     let _ = timeout(LAST_BACKENDS, both).await;
 }
 
-/// True when there are none left. Sessions of handshakes in flight are refused by themselves.
+/// Waits until no session is left, and returns false if `limit` passes first. Handshakes in progress end in a refusal by
+/// themselves.
 async fn none_left(shared: &Shared, limit: Duration) -> bool {
     let none_left = async {
         while shared.registry.unfinished() > 0 {
@@ -118,7 +119,7 @@ async fn none_left(shared: &Shared, limit: Duration) -> bool {
     timeout(limit, none_left).await.is_ok()
 }
 
-/// Ends the process when the stop takes longer than it may, whatever holds it up; until what it returns is dropped.
+/// Ends the process if the stop takes longer than its limit, whatever holds it up. Dropping the returned sender cancels that.
 pub(super) fn last_resort(patience: Duration, diagnostics: &Diagnostics) -> mpsc::Sender<()> {
     let diagnostics = diagnostics.clone();
     at_limit(patience.saturating_add(LAST_STEPS), move |limit| {
@@ -131,7 +132,7 @@ pub(super) fn last_resort(patience: Duration, diagnostics: &Diagnostics) -> mpsc
     })
 }
 
-/// Has a thread of its own call `end` at the limit, unless what it returns is dropped before.
+/// Calls `end` at the limit, on a thread of its own, unless the returned sender is dropped before.
 fn at_limit(limit: Duration, end: impl FnOnce(Duration) + Send + 'static) -> mpsc::Sender<()> {
     let (stopped, wait) = mpsc::channel();
     let watch = move || {

@@ -1,8 +1,7 @@
-//! What the gate tells its service manager: that it is ready, reloads, stops; and, where that is wanted, that it is alive
-//! (`sd_notify(3)`).
+//! Messages to the service manager: ready, reloading, stopping and, if a watchdog is configured, alive (`sd_notify(3)`).
 //!
-//! The protocol is one datagram for each message. It is written here and not by a crate, for a service manager that takes nothing
-//! must not hold the gate up: the socket does not block, and what is not taken is not repeated.
+//! The protocol is one datagram per message. It is implemented here rather than by a crate, because a service manager that
+//! takes no messages must not hold up the gate: the socket does not block, and a message that is not taken is not repeated.
 
 use std::env;
 use std::ffi::OsStr;
@@ -16,16 +15,16 @@ use std::time::Duration;
 use super::pulse::Vitals;
 use crate::causes::in_one_line;
 
-/// The service manager's socket, if there is one. Cheap to clone.
+/// Socket of the service manager, if there is one. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ServiceManager {
     socket: Option<Arc<UnixDatagram>>,
-    /// Within which time it wants a sign of life each time; `None`: it wants none.
+    /// Interval within which the watchdog expects a message; `None` means that there is no watchdog.
     watchdog: Option<Duration>,
 }
 
 impl ServiceManager {
-    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`, as `sd_notify(3)` and `sd_watchdog_enabled(3)` say.
+    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`, as specified by `sd_notify(3)` and `sd_watchdog_enabled(3)`.
     pub(super) fn from_environment() -> Self {
         let Some(path) = env::var_os("NOTIFY_SOCKET") else {
             return Self::default();
@@ -45,22 +44,23 @@ impl ServiceManager {
         }
     }
 
-    /// The gate listens; after a reload, too.
+    /// Reports that the gate listens, also after a reload.
     pub(super) fn ready(&self) {
         self.tell("READY=1");
     }
 
-    /// The gate reads its configuration again.
+    /// Reports that the gate reads its configuration again.
     pub(super) fn reloading(&self) {
         self.tell("RELOADING=1");
     }
 
-    /// The gate goes down.
+    /// Reports that the gate stops.
     pub(super) fn stopping(&self) {
         self.tell("STOPPING=1");
     }
 
-    /// Gives signs of life for as long as all parts give theirs. A gate that hangs gives none, and is ended for it.
+    /// Sends watchdog messages for as long as all parts show progress. A gate that hangs sends none, and the service manager
+    /// ends it.
     pub(super) async fn watch(self, vitals: Vitals) {
         let Some(within) = self.watchdog else {
             return std::future::pending().await;
@@ -92,7 +92,7 @@ impl ServiceManager {
     }
 }
 
-/// A path, or with `@` in front an abstract name.
+/// Connects to a path or, with a leading `@`, to an abstract name.
 fn connect(path: &OsStr) -> io::Result<UnixDatagram> {
     let address = match path.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,

@@ -1,6 +1,6 @@
-//! The ticker: keeps gate time with the wall clock, notes it on disk with where the log stands, and watches the log's health.
+//! Ticker: compares gate time with the wall clock, stores the time and the end of the log, and watches the log's health.
 //!
-//! Nothing in it waits for a disk: a tick that does would be a clock that stands still.
+//! The tick itself waits for no disk, since the clock would stand still meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,13 @@ use crate::audit::Health;
 use crate::causes::in_one_line;
 use crate::session::Shared;
 
-/// How often the wall clock is compared with gate time: a step is noticed within this.
+/// Interval between two comparisons of the wall clock with gate time: a step of the clock is noticed within this time.
 const OBSERVE: Duration = Duration::from_millis(250);
-/// How often the time is noted on disk, which is the earliest that the next start can take it for. Where the clock was set back while the
-/// gate was down, grants end later by the time it was down, and by so much at most of the time it ran.
+/// Interval at which the time is stored; the next start takes no earlier time than this. If the clock is set back while the
+/// gate is down, grants end later by the time it was down, plus up to this interval of the time it ran.
 const REMEMBER: Duration = Duration::from_secs(10);
-/// How often the log's end is noted on disk: what is cut off the log while the gate is down is noticed but for so much.
+/// Interval at which the end of the log is stored. If the log is truncated while the gate is down, the loss of records newer
+/// than this can go unnoticed.
 const REMEMBER_END: Duration = Duration::from_secs(1);
 
 /// Ticks for as long as the gate runs.
@@ -54,7 +55,7 @@ async fn observe(shared: &Shared, pulse: &Pulse) {
     }
 }
 
-/// That it fails is told with the time.
+/// Stores the end of the log at each interval. A failure is reported by [`remember_in_store`].
 async fn remember_end(shared: &Shared) {
     let (mut remember, mut noted) = (tokio::time::interval(REMEMBER_END), None);
     remember.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -73,10 +74,10 @@ async fn remember(shared: &Shared) {
     }
 }
 
-/// Notes in the store the time, and where the log stands.
+/// Stores the time and the end of the log.
 pub(super) async fn remember_in_store(shared: &Shared) {
     let now = shared.clock.now();
-    // Before it is asked what is pending: all that was taken away up to here is stored, or pending.
+    // Read before asking for pending changes: every change up to here that takes rights away is then stored or pending.
     let written = shared.journal.written();
     let mut noted = shared.ledger.remember_time(now).await;
     if noted.is_ok() {

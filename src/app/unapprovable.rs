@@ -1,6 +1,6 @@
-//! Tells when a request waits for nobody: none who may approve it is enabled.
+//! Warns about requests without a possible approver: no identity that may approve them is enabled.
 //!
-//! It decides nothing; the desk says who could approve.
+//! The desk determines the possible approvers.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::access::Desk;
 use crate::ledger::{Changed, Ledger};
 use crate::notify::{EventKind, Notice, Notifier};
 
-/// Looks at every new request, until the ledger is gone. What is missed is told to its requester all the same.
+/// Checks every new request, until the ledger is gone. The requester of a request missed here is told all the same.
 pub(super) async fn watch(mut changes: Receiver<Changed>, ledger: Ledger, desk: Desk, notifier: Notifier) {
     loop {
         let request = match changes.recv().await {

@@ -1,6 +1,6 @@
-//! The command line: which commands there are, what they take and how they explain themselves.
+//! Command line: the commands, their arguments and their help texts.
 //!
-//! It runs nothing. The help texts are compared with a snapshot, for they are what a user reads first.
+//! It runs nothing. The help texts are compared with a snapshot, since users read them first.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ use crate::ids::{GrantId, SessionId};
 use crate::names::{IdentityName, InvalidName, ProfileName, TargetName};
 use crate::times::Coming;
 
-/// What every command may end with; shown at the end of `--help`.
+/// Exit codes of all commands; shown at the end of `--help`.
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -30,7 +30,7 @@ Exit codes:
 psql and exec leave with the exit code of what they ran; 130, 143: stopped by
 Ctrl-C, by SIGTERM";
 
-/// Heads the options that many commands have.
+/// Heading of the options that many commands share.
 const COMMON: &str = "Common options";
 
 const EXAMPLES: &str = "\
@@ -78,12 +78,12 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// A target, and one of its profiles where that is named, too: `orders` or `orders/read-only`.
+/// Target, with one of its profiles if named: `orders` or `orders/read-only`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OnTarget {
-    /// The target.
+    /// Name of the target.
     pub target: TargetName,
-    /// The profile.
+    /// Name of the profile.
     pub profile: Option<ProfileName>,
 }
 
@@ -184,7 +184,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Whether somebody has said which gate is meant.
+    /// Returns true if the command line or the environment names a gate.
     pub(super) fn is_named(&self) -> bool {
         self.control.is_some() || self.token_file.is_some() || super::reach::Environment::read().control.is_some()
     }

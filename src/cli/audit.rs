@@ -1,6 +1,7 @@
-//! `audit`: proves the log from its files, and hands out what that takes: the public key, a checkpoint to be kept elsewhere.
+//! `audit`: verifies the log from its files, and prints what a verification needs: the public key, and a checkpoint to keep
+//! elsewhere.
 //!
-//! It judges nothing itself ([`crate::audit::verify`] does), and changes nothing: that the key changes is for the gate to do.
+//! [`crate::audit::verify`] verifies. This module changes nothing: the gate itself rotates its key.
 
 mod copy;
 mod remembered;
@@ -25,7 +26,7 @@ pub(super) use copy::Copy;
 pub(super) use remembered::Remembered;
 pub use verify::VerifyArgs;
 
-/// Where the gate answers with its last checkpoint.
+/// API path of the gate's last checkpoint.
 const CHECKPOINT: &str = "/v1/audit/checkpoint";
 
 /// Proves the log, and what that takes.
@@ -81,7 +82,7 @@ Example:
     Report(evidence::ReportArgs),
 }
 
-/// Runs it; the exit code.
+/// Runs the command and returns its exit code.
 pub(super) async fn run(config: &Path, command: AuditCommand) -> anyhow::Result<u8> {
     match command {
         AuditCommand::Verify(args) => return Ok(verify::run(config, &args).await),
@@ -97,7 +98,7 @@ async fn checkpoint(config: &Path, place: &Place) -> anyhow::Result<()> {
     let line = match asked(config, place).await {
         Ok(line) => line,
         Err(error) => {
-            // A gate that is not running has left its last one beside the log.
+            // A gate that is not running has left its last checkpoint beside the log.
             let left = here(config).filter(|_| place.control.is_none() && matches!(error, ClientError::Connect { .. }));
             let Some(kept) = left.map(|here| Kept::beside(&here.audit_dir)).transpose()?.flatten() else {
                 return Err(error.into());
@@ -127,7 +128,7 @@ async fn rotate_key(config: &Path, remote: &Remote) -> anyhow::Result<()> {
     told(remote.printing.output, &key)
 }
 
-/// The line of the checkpoint that the gate answers with.
+/// Returns the line of the gate's last checkpoint.
 async fn asked(config: &Path, place: &Place) -> Result<String, ClientError> {
     let client = Client::new(Whose::Operator, config, place)?;
     let mut answer = String::new();
@@ -139,7 +140,8 @@ async fn asked(config: &Path, place: &Place) -> Result<String, ClientError> {
     Ok(answer)
 }
 
-/// Fetches the log of the gate that is named, or, where none is configured on this machine, of the gate of the login.
+/// Fetches the log of the named gate or, if none is configured on this machine, of the gate of the login. Returns `None` if the
+/// log of the configured gate is meant.
 pub(super) async fn fetched(config: &Path, place: &Place) -> anyhow::Result<Option<Copy>> {
     if !place.is_named() && here(config).is_some() {
         return Ok(None);
@@ -151,12 +153,12 @@ pub(super) async fn fetched(config: &Path, place: &Place) -> anyhow::Result<Opti
     Ok(Some(Copy::fetch(&client).await?))
 }
 
-/// The gate that is configured on this machine.
+/// Returns the addresses and files of the gate that is configured on this machine.
 fn here(config: &Path) -> Option<ControlAddress> {
     config::control_address(config).ok()
 }
 
-/// The key alone goes to standard output, so that it can be sent into a file.
+/// Prints the key. Only the key goes to standard output, so that it can be redirected to a file.
 fn told(output: Output, key: &AuditKeyBody) -> anyhow::Result<()> {
     if output == Output::Table {
         note(&format!("key {}", key.id));
@@ -164,14 +166,14 @@ fn told(output: Output, key: &AuditKeyBody) -> anyhow::Result<()> {
     show(output, key, |key| key.pem.trim_end().to_owned())
 }
 
-/// A key to hold a log against, and where it comes from.
+/// Key to verify a log with, and its source.
 pub(super) struct Trusted {
     pub(super) key: PublicKey,
     pub(super) from: String,
 }
 
 impl Trusted {
-    /// The key that is named, or none: one that is configured here is of another gate.
+    /// Returns the named key, or none: the key that is configured here belongs to another gate.
     pub(super) fn named(name: Option<&str>) -> anyhow::Result<Option<Self>> {
         let trusted = |from: &str| {
             Ok(Self {
@@ -182,7 +184,7 @@ impl Trusted {
         name.map(trusted).transpose()
     }
 
-    /// The key that is named, or else the public half of the configured one, where that can be read.
+    /// Returns the named key; otherwise the public half of the configured one, if it can be read.
     pub(super) fn find(config: &Path, name: Option<&str>) -> anyhow::Result<Option<Self>> {
         if name.is_some() {
             return Self::named(name);
@@ -201,7 +203,7 @@ impl Trusted {
     }
 }
 
-/// A public key as somebody names it: a file with it, or its base 64.
+/// Reads a public key from its base 64 or from a file.
 fn named(text: &str) -> anyhow::Result<PublicKey> {
     if let Ok(key) = text.parse() {
         return Ok(key);
@@ -210,7 +212,7 @@ fn named(text: &str) -> anyhow::Result<PublicKey> {
     found.parse().map_err(|error| anyhow::anyhow!("{text}: {error}"))
 }
 
-/// A checkpoint that was kept, from a file or, for `-`, from standard input.
+/// Reads a stored checkpoint from a file or, for `-`, from standard input.
 fn kept(name: &str) -> anyhow::Result<Kept> {
     let read = if name == "-" {
         Kept::read(std::io::stdin())

@@ -1,6 +1,6 @@
-//! Speaks with the running gate's control API.
+//! Client of the running gate's control API.
 //!
-//! It does not know what the answers mean, nor whose token it sends (`reach` does) and over what (`dial` does); it says how the call failed in a way that maps onto an exit code.
+//! It does not interpret the answers. `reach` selects the gate and the token, `dial` connects. Errors map to exit codes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,103 +20,103 @@ use crate::control::model::Problem;
 use crate::secret::Secret;
 use crate::tls::{Fingerprint, NoFingerprint, Trust};
 
-/// Why a call brought no answer, or not the one wished for.
+/// Error of a call to the control API.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The configuration does not say where the gate is.
+    /// The configuration is invalid, so the gate's address is unknown.
     #[error("{}", lines(.0))]
     Config(Vec<Mistake>),
-    /// The address given with `--control` is none.
+    /// The address given with `--control` is invalid.
     #[error("`{0}` is not the address of a control API; write unix:/path/to/control.sock or https://gate.example.org:7433")]
     Address(String),
-    /// `TIDEGATE_TRUST` is no fingerprint.
+    /// `TIDEGATE_TRUST` is not a fingerprint.
     #[error("TIDEGATE_TRUST is `{0}`; {NoFingerprint}")]
     Fingerprint(String),
     /// The token cannot be read.
     #[error("the token {path} cannot be read: {reason}; {remedy}", path = path.display())]
     Token {
-        /// Its file.
+        /// File of the token.
         path: PathBuf,
-        /// Why.
+        /// Reason from the operating system.
         reason: std::io::Error,
-        /// What to do about it.
+        /// Next step for the user.
         remedy: &'static str,
     },
     /// The stored login cannot be read.
     #[error("the login {path} cannot be read: {reason}; `tidegate logout` removes it", path = path.display())]
     Login {
-        /// Its file.
+        /// File of the login.
         path: PathBuf,
-        /// Why.
+        /// Reason in words.
         reason: String,
     },
-    /// Nothing says which gate is meant.
+    /// No gate is specified.
     #[error("which gate? Log in first: tidegate login --control https://gate:7433 (or name its configuration with --config)")]
     Nowhere,
-    /// The gate is known, and no token for it.
+    /// The gate is known, but there is no token for it.
     #[error("there is no token for {0}: tidegate login --control {0} (or --token-file, TIDEGATE_TOKEN)")]
     NoToken(Address),
-    /// Nobody listens there.
+    /// No gate listens at the address.
     #[error("the gate does not answer at {address}: {reason}; is it running (tidegate serve), with this configuration?")]
     Connect {
-        /// Where it should be.
+        /// Address of the gate.
         address: String,
-        /// Why.
+        /// Reason from the operating system.
         reason: std::io::Error,
     },
-    /// It is not sure that it is the gate.
+    /// The certificate of the gate is not trusted.
     #[error("the certificate shown at {address} is not trusted: {why}.{}", remedy(address, *seen))]
     Untrusted {
-        /// Where it should be.
+        /// Address of the gate.
         address: Address,
-        /// Why.
+        /// Reason in words.
         why: String,
-        /// Its fingerprint, where it was looked at.
+        /// Fingerprint of the certificate, if it was fetched.
         seen: Option<Fingerprint>,
     },
-    /// There is no TLS with it.
+    /// The TLS handshake failed.
     #[error("no TLS with the gate at {address}: {reason} (is it http:// there? And is that the port of control.listen?)")]
     Handshake {
-        /// Where it should be.
+        /// Address of the gate.
         address: String,
-        /// Why.
+        /// Reason in words.
         reason: String,
     },
-    /// It took too long.
+    /// The gate did not answer in time.
     #[error("the gate at {address} did not answer within {} s", ANSWER.as_secs())]
     Timeout {
-        /// Where it is.
+        /// Address of the gate.
         address: String,
     },
     /// The connection broke.
     #[error("the connection to the gate broke{}", if .0.is_parse() { ": what came is not HTTP (is it https:// there?)" } else { "" })]
     Broken(#[from] hyper::Error),
-    /// The request cannot be written down.
+    /// The request cannot be encoded as HTTP.
     #[error("the request cannot be sent")]
     Request(#[from] hyper::http::Error),
-    /// What came is not what the API answers.
+    /// The answer is not one of the control API.
     #[error("the answer is not one of a gate (is something else listening there?)")]
     Answer(#[from] serde_json::Error),
-    /// The gate does not know the token.
+    /// The gate does not accept the token.
     #[error("{} is not accepted at {address}: it may be mistyped, replaced or expired; {}", words.what, words.remedy)]
     Unaccepted {
-        /// Where it was sent.
+        /// Address that the token was sent to.
         address: Address,
-        /// How it is spoken of.
+        /// Description of the token for messages.
         words: TokenWords,
     },
-    /// The gate said no.
+    /// The gate refused.
     #[error("{}", problem(.0))]
     Refused(Box<Problem>),
 }
 
-/// What to do where the admin token is nobody's.
+/// Remedy for a call that needs a person's token instead of the admin token.
 const AS_A_PERSON: &str =
     "log in as yourself: tidegate login (whoever operates the gate makes your token: tidegate user add NAME)";
-/// How long an answer may take.
+/// Time limit of an answer.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// The control API of one gate.
+/// Client of one gate's control API.
 #[derive(Debug)]
 pub(super) struct Client {
     address: Address,
@@ -127,7 +127,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Finds out where the gate is and reads the token; connects to nothing yet.
+    /// Finds the gate's address and reads the token; does not connect yet.
     pub(super) fn new(whose: Whose, config: &std::path::Path, place: &Place) -> Result<Self, ClientError> {
         let (address, trust, from) = reach::find(whose, config, place)?;
         Ok(Self {
@@ -136,7 +136,7 @@ impl Client {
         })
     }
 
-    /// The gate there, by a token somebody has given.
+    /// Makes a client for this address and a token that the user gave.
     pub(super) fn with(address: Address, trust: Trust, token: Secret<String>) -> Self {
         Self {
             address,
@@ -147,30 +147,30 @@ impl Client {
         }
     }
 
-    /// Where it is.
+    /// Returns the address of the gate.
     pub(super) fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Whose word is taken that it is the gate.
+    /// Returns the basis on which the gate is trusted.
     pub(super) fn trust(&self) -> &Trust {
         &self.trust
     }
 
-    /// Asks for something.
+    /// Sends a GET request and parses the answer.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
         let response = self.send(Method::GET, &with_query(path, query)?, Bytes::new(), None).await?;
         read(response).await
     }
 
-    /// Orders something.
+    /// Sends a POST request and parses the answer.
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
         let response = self.send(Method::POST, path, serde_json::to_vec(body)?.into(), None).await?;
         read(response).await
     }
 
-    /// Orders something that must not happen twice: `key` tells the gate that it is the same order. Tried again once when the
-    /// connection breaks, for nobody knows then whether it has been done.
+    /// Sends a POST request that must not take effect twice: by `key` the gate recognizes a repetition. If the connection
+    /// breaks, its effect is unknown, and it is sent once more.
     pub(super) async fn post_once<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -185,7 +185,8 @@ impl Client {
         read(response).await
     }
 
-    /// Asks for lines; hands each to `each` as it comes, until there are no more or `each` wants none.
+    /// Sends a GET request and passes each line of the answer to `each` as it arrives, until the end or until `each` returns
+    /// false.
     pub(super) async fn lines(
         &self,
         path: &str,
@@ -206,7 +207,8 @@ impl Client {
         self.bytes(path, query, take).await
     }
 
-    /// Asks for bytes; hands each piece to `each` as it comes, until there are no more or `each` wants none.
+    /// Sends a GET request and passes each piece of the answer to `each` as it arrives, until the end or until `each` returns
+    /// false.
     pub(super) async fn bytes(
         &self,
         path: &str,
@@ -263,7 +265,7 @@ async fn read<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, Cl
     if status.is_success() {
         return Ok(serde_json::from_slice(&body)?);
     }
-    // Whatever stands in front of a gate may answer without a problem body.
+    // A proxy in front of the gate may answer without a problem body.
     let problem = serde_json::from_slice(&body).unwrap_or_else(|_| Problem {
         kind: "about:blank".to_owned(),
         title: status.canonical_reason().unwrap_or("failed").to_owned(),
@@ -277,7 +279,7 @@ async fn read<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, Cl
 }
 
 impl ClientError {
-    /// Whether asking again later may help: a gate that restarts, a network that comes back.
+    /// Returns true if a retry may help: a gate that restarts, a network that comes back.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Timeout { .. } | Self::Broken(_) => true,
@@ -286,7 +288,7 @@ impl ClientError {
         }
     }
 
-    /// The exit code a script sees; [`super::args`] documents them.
+    /// Returns the exit code for scripts; [`super::args`] documents them.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -314,7 +316,7 @@ impl ClientError {
     }
 }
 
-/// Who is at the keyboard, for the record. A name a client gives itself: the token is what proves the right.
+/// Returns the name of the user at the keyboard, for the record. It is unverified: the token proves the right.
 fn operator() -> String {
     ["SUDO_USER", "USER", "LOGNAME"]
         .iter()
@@ -323,12 +325,12 @@ fn operator() -> String {
         .unwrap_or_else(|| "admin".to_owned())
 }
 
-/// The query as `?a=b&c=d`; what is absent or false is left out.
+/// Appends the query as `?a=b&c=d`, without absent and false values.
 fn with_query(path: &str, query: &impl Serialize) -> Result<String, ClientError> {
     let mut text = path.to_owned();
     if let serde_json::Value::Object(fields) = serde_json::to_value(query)? {
         let mut mark = '?';
-        // By name: a map's own order depends on how the crate was built.
+        // Sorted by name: the order of the map itself depends on how the crate was built.
         for (name, value) in fields.into_iter().collect::<BTreeMap<_, _>>() {
             let value = match value {
                 serde_json::Value::String(value) => value,
@@ -345,7 +347,7 @@ fn with_query(path: &str, query: &impl Serialize) -> Result<String, ClientError>
     Ok(text)
 }
 
-/// Percent-encoding of a query's value: only RFC 3986's unreserved characters stay.
+/// Percent-encodes a query's value: only RFC 3986's unreserved characters stay.
 pub(super) fn escape(value: &str, into: &mut String) {
     use std::fmt::Write as _;
     for byte in value.bytes() {
@@ -357,7 +359,7 @@ pub(super) fn escape(value: &str, into: &mut String) {
     }
 }
 
-/// How an untrusted certificate comes to be trusted.
+/// Returns the remedy for an untrusted certificate.
 fn remedy(address: &Address, seen: Option<Fingerprint>) -> String {
     let how = "`tidegate fingerprint` on the gate's machine says which one it has, and so do its messages at the start (certificate_sha256)";
     match seen {
@@ -379,7 +381,7 @@ fn problem(problem: &Problem) -> String {
         &problem.detail
     };
     match &problem.remedy {
-        // The API's remedy is for who calls it; here somebody has a command at hand.
+        // The API's remedy is for its caller; here a user can run a command.
         Some(_) if problem.kind.ends_with(":no-person") => format!("{detail}; {AS_A_PERSON}"),
         Some(remedy) => format!("{detail}; {remedy}"),
         None => detail.clone(),

@@ -1,6 +1,6 @@
 //! `clock show|set-right`: the gate's time beside the machine's, for operators.
 //!
-//! Each is one call to the control API; what goes with it is the ledger's.
+//! Each command is one call to the control API; the ledger handles the consequences.
 
 use std::path::Path;
 

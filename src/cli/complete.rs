@@ -1,8 +1,8 @@
-//! Words that only the gate knows, for the shell that completes: targets, profiles, requests, grants.
+//! Shell completion of words that only the gate knows: targets, profiles, requests, grants.
 //!
-//! It asks the gate of the environment, the login or the configuration; options in the line being typed are not looked at.
+//! It asks the gate of the environment, the login or the configuration; options in the line being typed are ignored.
 //!
-//! INVARIANT: it writes nothing and takes no longer than [`LIMIT`]. Where the gate does not answer there are no candidates.
+//! INVARIANT: it writes nothing and takes no longer than [`LIMIT`]. If the gate does not answer, there are no candidates.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,9 +20,9 @@ use crate::config::DEFAULT_FILE;
 use crate::control::model::{Grants, GrantsQuery, RequestStatus, Requests, RequestsQuery, Targets};
 use crate::duration;
 
-/// The environment variable by which a shell asks for candidates, and says which shell it is.
+/// Environment variable with which a shell asks for candidates; its value names the shell.
 pub(super) const VARIABLE: &str = "TIDEGATE_COMPLETE";
-/// The most that somebody who presses the tab key waits.
+/// Longest time that the user waits after pressing the tab key.
 const LIMIT: Duration = Duration::from_millis(500);
 
 /// Returns the candidates of an argument that names a target.
@@ -77,7 +77,7 @@ fn by_status(status: Option<RequestStatus>) -> RequestsQuery {
     }
 }
 
-/// The gate that is asked: that of this configuration, where no other is named or logged in to.
+/// Gate to ask: that of the configuration, unless the environment or the login names another.
 struct Gate {
     config: PathBuf,
 }
@@ -143,7 +143,7 @@ impl Gate {
     }
 }
 
-/// Asks the gate, if it can be found and answers in time.
+/// Asks the gate, and returns `None` if it cannot be found or does not answer in time.
 fn ask<T: DeserializeOwned>(config: &Path, whose: Whose, path: &str, query: &impl Serialize) -> Option<T> {
     let place = Place {
         control: None,
@@ -155,7 +155,7 @@ fn ask<T: DeserializeOwned>(config: &Path, whose: Whose, path: &str, query: &imp
 fn within<T: DeserializeOwned>(client: &Client, path: &str, query: &impl Serialize) -> Option<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let answer = runtime.block_on(async { tokio::time::timeout(LIMIT, client.get(path, query)).await });
-    // A host name that is still being looked up is not waited for.
+    // Do not wait for a pending host name lookup.
     runtime.shutdown_background();
     answer.ok()?.ok()
 }

@@ -1,9 +1,9 @@
-//! `tidegate demo`: the main job on one machine with nothing configured.
+//! `tidegate demo`: the main use case on one machine with nothing configured.
 //!
-//! It uses nothing a user could not: the program's own commands, `psql`, a driver. What it started goes away with it, also on
-//! Ctrl-C and `kill -9` (the lab's keepers see to that).
+//! It uses only what a user could: the program's own commands, `psql`, a driver. Everything it started ends with it, also on
+//! Ctrl-C and `kill -9` (by the lab's keepers).
 //!
-//! INVARIANT: what it says it has measured it has checked; a promise not kept makes it fail.
+//! INVARIANT: every figure it prints was checked, and a broken promise makes it fail.
 
 mod approval;
 mod measure;
@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ctrl-C, a polite kill, or the terminal's end.
+/// Waits for Ctrl-C, SIGTERM, or the end of the terminal.
 async fn stopped() -> std::io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -109,7 +109,7 @@ async fn play(screen: &mut Screen, stage: &mut Option<Stage>) -> anyhow::Result<
     measure::report(screen, stage, &end, steps.as_ref(), left).await
 }
 
-/// How a client connects, without the password.
+/// Returns the connection string of a client, without the password.
 fn connection_string(port: u16, user: &str, database: &str) -> String {
     format!("host=127.0.0.1 port={port} dbname={database} user={user} sslmode=require")
 }

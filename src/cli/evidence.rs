@@ -1,6 +1,6 @@
 //! `audit report`: the evidence that auditors ask for, as a page, as CSV files, or as text.
 //!
-//! It reads the log's folder, or a copy that it fetches from a gate elsewhere; counting and laying out is `evidence`'s.
+//! It reads the log's folder, or a copy fetched from a remote gate; `evidence` counts and formats.
 
 use std::path::{Path, PathBuf};
 
@@ -69,7 +69,7 @@ pub(super) async fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<(
     );
     let log = Log::find(config, args.dir.as_deref(), &args.place).await?;
     let mut collector = Collector::new(period);
-    // From the log's beginning: what was there at the period's began before it.
+    // From the log's beginning, since some of the state at the start of the period comes from before it.
     let filter = Filter {
         until: Some(period.to),
         ..Filter::default()
@@ -112,7 +112,7 @@ pub(super) async fn report(config: &Path, args: &ReportArgs) -> anyhow::Result<(
     Ok(())
 }
 
-/// Proves the log; that it cannot be read is a finding, too.
+/// Verifies the log. A log that cannot be read is a result too.
 fn verdict(log: &Log, trusted: Option<&Trusted>, remembered: Remembered) -> Result<Verdict, String> {
     let expected = Expected {
         key: trusted.map(|trusted| trusted.key),
@@ -128,14 +128,14 @@ fn verdict(log: &Log, trusted: Option<&Trusted>, remembered: Remembered) -> Resu
     Ok(verdict)
 }
 
-/// A log to be read.
+/// Log to read.
 enum Log {
     Folder(PathBuf),
     Copy(Copy),
 }
 
 impl Log {
-    /// The folder that is named, or that of the gate configured here, or what the gate meant hands out.
+    /// Returns the named folder, the folder of the gate configured here, or a copy fetched from the specified gate.
     async fn find(config: &Path, named: Option<&Path>, place: &Place) -> anyhow::Result<Self> {
         if let Some(dir) = named {
             return Ok(Self::Folder(dir.to_owned()));

@@ -1,6 +1,6 @@
 //! `serve` and `check`: the commands about the gate itself.
 //!
-//! They read the configuration, set up the gate's own messages and hand on; running is `app`'s.
+//! They read the configuration and set up the gate's own messages; `app` runs the gate.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,16 +18,16 @@ use crate::ledger;
 use crate::supervision::panic_text;
 use crate::tls::fingerprint_of;
 
-/// What has to be said for a gate without a log to serve.
+/// Environment variable that permits a gate without a log to serve.
 const UNLOGGED: &str = "TIDEGATE_NOTHING_ON_RECORD";
 
-/// The exit code of a check that finds all good but a target.
+/// Exit code of a check whose only findings are about a target.
 const NOT_READY: u8 = 8;
 
-/// Longest wait at the end for standard error to take the last messages.
+/// Longest time to wait at the end for standard error to take the last messages.
 const LAST_MESSAGES: Duration = Duration::from_secs(1);
 
-/// Returns the exit code; what went wrong is said by then, in a way that cannot block.
+/// Runs the gate and returns the exit code. Errors are printed by then, in a way that cannot block.
 pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
     if cfg!(feature = "unlogged") {
         if std::env::var_os(UNLOGGED).is_none_or(|said| said != "yes") {
@@ -58,14 +58,14 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
             .join(", ");
         tracing::info!(listen, targets, control = %control.display(), version = env!("CARGO_PKG_VERSION"), "the gate is open");
     };
-    // For control, provisioning and the clock; sessions have threads of their own.
+    // For the control API, provisioning and the clock; sessions have threads of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("the operating system gives no threads")?;
     let served = runtime.block_on(app::serve(settings, &diagnostics, || config::load(path), started));
-    // Not waited for: what hangs now has had its time.
+    // Do not wait: every task has had its time limit.
     runtime.shutdown_background();
     let code = match served {
         Ok(()) => 0,
@@ -78,7 +78,7 @@ pub(super) fn serve(path: &Path) -> anyhow::Result<u8> {
     Ok(code)
 }
 
-/// The gate's own messages go to standard error, for standard output is for answers: through a queue that holds nobody up.
+/// Sends the gate's own messages to standard error, through a queue that does not block; standard output is for answers.
 fn messages(logging: &Logging) -> anyhow::Result<Diagnostics> {
     let filter = EnvFilter::try_new(&logging.level).context("log.level")?;
     let coloured = io::IsTerminal::is_terminal(&io::stderr());
@@ -91,7 +91,7 @@ fn messages(logging: &Logging) -> anyhow::Result<Diagnostics> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(diagnostics.clone())
-        // It would print them, to the same standard error.
+        // It would print them to the same standard error.
         .log_internal_errors(false);
     let set = match logging.format {
         LogFormat::Text => builder.with_ansi(coloured).try_init(),
@@ -112,7 +112,7 @@ fn messages(logging: &Logging) -> anyhow::Result<Diagnostics> {
     Ok(diagnostics)
 }
 
-/// Prints what people compare before they trust the gate.
+/// Prints the fingerprint that users compare before they trust the gate.
 pub(super) fn fingerprint(path: &Path) -> anyhow::Result<()> {
     let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
     let cert = match &settings.tls {
@@ -128,7 +128,8 @@ pub(super) fn fingerprint(path: &Path) -> anyhow::Result<()> {
     Ok(render::print(&fingerprint_of(&cert)?.to_string())?)
 }
 
-/// Returns the exit code: [`NOT_READY`] where all is good but a target, unless the check is for a start.
+/// Checks the configuration and returns the exit code: [`NOT_READY`] if only a target is not ready, unless the check is for a
+/// start.
 pub(super) fn check(path: &Path, offline: bool, start: bool) -> anyhow::Result<u8> {
     let settings = config::load(path).map_err(|mistakes| listed(&mistakes))?;
     let targets: Vec<String> = settings
@@ -179,7 +180,7 @@ pub(super) fn check(path: &Path, offline: bool, start: bool) -> anyhow::Result<u
     Ok(if start { 0 } else { NOT_READY })
 }
 
-/// Says what is no mistake and may be meant otherwise.
+/// Prints warnings about settings that are valid but may be unintended.
 fn warn(settings: &Settings) -> anyhow::Result<()> {
     for file in &settings.exposed {
         let file = file.display();

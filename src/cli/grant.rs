@@ -1,6 +1,6 @@
 //! `grant create|list|show|extend|shorten|revoke`.
 //!
-//! Each is one call to the control API; the rules are there.
+//! Each command is one call to the control API, which enforces the rules.
 
 use std::path::Path;
 

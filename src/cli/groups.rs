@@ -1,6 +1,6 @@
-//! The subcommands by those who use them: the first screen of `tidegate --help`.
+//! Subcommands grouped by user role: the first screen of `tidegate --help`.
 //!
-//! clap has no headings for subcommands. The help's template is made of the table here, and of what each says about itself.
+//! clap has no headings for subcommands, so the help template is built from this table and the subcommands' descriptions.
 
 use std::fmt::Write as _;
 
@@ -8,12 +8,12 @@ use clap::{Command, CommandFactory};
 
 use super::args::Cli;
 
-/// Characters in a line.
+/// Number of characters per line.
 const WIDTH: usize = 80;
-/// Characters in front of what a subcommand says about itself.
+/// Number of characters before a subcommand's description.
 const INDENT: usize = 15;
 
-/// Every subcommand that is not hidden, in one group.
+/// Groups of subcommands; every visible one is in exactly one group.
 const GROUPS: [(&str, &[&str]); 4] = [
     (
         "For testers",
@@ -83,7 +83,7 @@ fn template(command: &Command) -> String {
     text
 }
 
-/// The text in lines, each but the first behind the indent.
+/// Wraps the text, with each line but the first indented.
 fn wrapped(text: &str) -> String {
     let mut lines = String::new();
     let mut column = INDENT;

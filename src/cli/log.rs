@@ -1,6 +1,6 @@
-//! `log`: asks the gate for records, or reads the log's folder when the gate is not running.
+//! `log`: asks the gate for records, or reads the log's folder if the gate is not running.
 //!
-//! It filters nothing itself: the reader does, on either way.
+//! In either case the reader filters.
 
 use std::path::{Path, PathBuf};
 
@@ -59,15 +59,15 @@ pub(super) async fn run(config: &Path, args: LogArgs) -> anyhow::Result<()> {
     }
 }
 
-/// Records of one session that are told together. Bytes of the log.
+/// Maximum number of bytes of the log that the timeline of one session may take.
 const MAX_STORY_BYTES: usize = 256 << 20;
 
-/// No record is of that session.
+/// Error of a session without records.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no record of session {0}: `tidegate log --event session_started` lists those there are")]
 pub(super) struct NoSuchSession(SessionId);
 
-/// Where records come from.
+/// Source of the records.
 enum Source {
     Gate(Client),
     Folder(PathBuf),
@@ -81,7 +81,7 @@ impl Source {
         })
     }
 
-    /// Hands each record to `each`, as its line, until it wants none; says which cannot be read.
+    /// Passes the line of each record to `each`, until it returns false; reports lines that cannot be read.
     async fn lines(&self, filter: Filter, extent: Extent, mut each: impl FnMut(&[u8]) -> bool) -> anyhow::Result<()> {
         let mut unreadable = 0_u64;
         let mut complain = |error: &str| {
@@ -116,7 +116,7 @@ impl Source {
         }
     }
 
-    /// The records there are.
+    /// Returns the records that match.
     async fn records(&self, filter: Filter) -> anyhow::Result<Vec<Record>> {
         let (mut records, mut room) = (Vec::new(), Some(MAX_STORY_BYTES));
         self.lines(filter, Extent::default(), |line| {
@@ -138,7 +138,7 @@ impl Source {
 
 async fn list(source: Source, filter: Filter, part: &Part, form: Form) -> anyhow::Result<()> {
     let extent = part.extent();
-    // Outcomes are among what is asked for.
+    // The selected records include the outcomes.
     let joined = filter.event.is_none() && filter.until.is_none() && extent.sort.is_none();
     let mut shown = Shown {
         form,
@@ -190,26 +190,26 @@ async fn list(source: Source, filter: Filter, part: &Part, form: Form) -> anyhow
     read
 }
 
-/// What was shown so far, and how.
+/// State of the output.
 struct Shown {
     form: Form,
-    /// How many more are to be shown, where that was said.
+    /// Number of records that may still be shown, if there is a limit.
     room: Option<u64>,
     readings: Readings,
     /// Statements without an outcome so far.
     open: KeptStatements,
-    /// Statements that could not be read.
+    /// Statements that could not be analysed.
     unread: KeptStatements,
-    /// Nobody reads any more.
+    /// True if standard output is closed.
     gone: bool,
-    /// There is more than was to be shown.
+    /// True if there are more records than the limit.
     cut: bool,
-    /// The number of the last record shown.
+    /// Number of the last record shown.
     last: Option<u64>,
 }
 
 impl Shown {
-    /// Prints a record; `false` when nobody reads any more, or it is one too many.
+    /// Prints a record; returns false if standard output is closed, or if the limit is exceeded.
     fn line(&mut self, line: &[u8]) -> bool {
         let record = Record::parse(line);
         if let Some(room) = &mut self.room {
@@ -226,7 +226,7 @@ impl Shown {
         };
         self.last = Some(record.seq);
         match &record.event {
-            // A text that was prepared has an outcome only where it failed.
+            // The preparation of a statement has an outcome only if it failed.
             Event::Statement(statement) if !statement.kind.executes() => {}
             Event::Statement(statement) => {
                 let key = (statement.who.session.clone(), statement.statement);
@@ -248,7 +248,7 @@ impl Shown {
     }
 }
 
-/// A session with what led to it: its own records, those of its grant, and those of the request it came of.
+/// Shows the timeline of a session: its own records, those of its grant, and those of the request that the grant came from.
 async fn tell(source: Source, session: SessionId, output: Output) -> anyhow::Result<()> {
     let records = source
         .records(Filter {
@@ -292,7 +292,7 @@ async fn tell(source: Source, session: SessionId, output: Output) -> anyhow::Res
 }
 
 async fn touched(source: Source, mut filter: Filter, form: Form) -> anyhow::Result<()> {
-    // What came of a statement may stand behind that time.
+    // The outcome of a statement may be recorded after that time.
     let until = filter.until.take();
     let steps = Filter {
         table: None,

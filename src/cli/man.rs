@@ -1,4 +1,4 @@
-//! `man`: the manual pages, made of what each command says about itself.
+//! `man`: the manual pages, generated from the commands' descriptions.
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,6 @@
-//! The commands: each turns words on the command line into one call, and its answer into a table or JSON.
+//! Commands: each converts its arguments to one call, and the answer to a table or JSON.
 //!
-//! It holds no rules of its own; what may be done is decided by the gate. Exit codes are in [`args`].
+//! They contain no rules; the gate decides what is permitted. Exit codes are in [`args`].
 
 pub mod args;
 pub mod audit;
@@ -47,12 +47,12 @@ use args::{Cli, Command};
 pub use client::ClientError;
 pub use wait::WaitError;
 
-/// A signal stopped it; what there is to say about it is said.
+/// Error of a command that a signal stopped; all messages about it are printed.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped")]
 pub(crate) struct Interrupted(u8);
 
-/// A program cannot be started.
+/// Error of a program that cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[error("{program} cannot be run: {reason}; {}", remedy(program))]
 pub(crate) struct CannotRun {
@@ -69,12 +69,12 @@ fn remedy(program: &str) -> &'static str {
     }
 }
 
-/// Runs the command line this process was started with.
+/// Runs the command line that this process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Where a shell asks for candidates, this answers and leaves.
+    // If a shell asks for completion candidates, this answers and exits.
     CompleteEnv::with_factory(groups::command).var(complete::VARIABLE).complete();
-    // clap itself prints usage errors and leaves with 2.
+    // clap itself prints usage errors and exits with 2.
     let cli = Cli::from_arg_matches(&groups::command().get_matches()).unwrap_or_else(|error| error.exit());
     zone::settle(cli.utc);
     speech::settle(cli.quiet, cli.color);
@@ -87,7 +87,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs a command; its exit code is 0 unless it ran a program that left with another.
+/// Runs a command and returns its exit code: 0, or that of the program it ran.
 fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     let config = cli.config;
     let done = match cli.command {
@@ -110,7 +110,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     done.map(|()| 0)
 }
 
-/// One thread is enough for a command that makes one call.
+/// Runs a command on a single thread, which is enough for one call.
 fn wait_for<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -142,7 +142,7 @@ fn complain(text: &str) {
     complain_to(&mut std::io::stderr(), text);
 }
 
-/// Tells the user what went wrong. Where nobody can be told any more there is nothing else to do.
+/// Prints an error. If the output is closed, there is no other way to report it.
 fn complain_to(output: &mut impl Write, text: &str) {
     for line in text.lines() {
         let _ = output.write_all(format!("tidegate: {}\n", render::visible(line)).as_bytes());

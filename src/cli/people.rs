@@ -1,6 +1,6 @@
-//! What people do under their own name: ask for access, decide about it, prolong it, give it back.
+//! Commands of people under their own name: request access, decide on requests, extend grants, give them back.
 //!
-//! Each command is one call to the control API; who may do what is decided there. Waiting is `wait`'s, programs are `run`'s.
+//! Each is one call to the control API, which decides what is permitted. `wait` waits for decisions, `run` runs programs.
 
 mod args;
 
@@ -26,7 +26,7 @@ use crate::control::model::{
 use crate::ids::RequestId;
 use crate::tls::Trust;
 
-/// Runs a command; the exit code is that of the program it ran, if it ran one.
+/// Runs a command and returns its exit code: that of the program it ran, if it ran one.
 pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Psql(args) => return run::psql(config, args).await,
@@ -66,7 +66,7 @@ pub(super) async fn run(config: &Path, command: Command) -> anyhow::Result<u8> {
     .map(|()| 0)
 }
 
-/// The commands that change one request or grant.
+/// Runs a command that changes one request or grant.
 async fn change(config: &Path, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Approve {
@@ -110,7 +110,7 @@ async fn change(config: &Path, command: Command) -> anyhow::Result<()> {
             .await
         }
         Command::Release { grant, remote } => moved(config, &remote, &format!("/v1/grants/{grant}/release"), &EmptyBody {}).await,
-        // `run` has done all others.
+        // `run` has handled all others.
         _ => Ok(()),
     }
 }
@@ -133,12 +133,12 @@ async fn moved(config: &Path, remote: &Remote, path: &str, body: &impl Serialize
     })
 }
 
-/// Submits what is wanted.
+/// Submits a request.
 async fn submit(client: &Client, wanted: &Wanted) -> anyhow::Result<RequestBody> {
     ask(client, "/v1/requests", wanted).await
 }
 
-/// Joins a live grant that is what is wanted, or submits it.
+/// Joins a live grant that covers the request, or submits the request.
 pub(super) async fn enter(client: &Client, wanted: &Wanted) -> anyhow::Result<AccessBody> {
     ask(client, "/v1/access", wanted).await
 }
@@ -208,7 +208,7 @@ async fn requests(config: &Path, args: RequestsArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The grants of whoever asks; operators see everybody's with `grant list`.
+/// Returns the caller's own grants; operators see those of all identities with `grant list`.
 async fn my_grants(client: &Client, query: GrantsQuery) -> anyhow::Result<Grants> {
     let me: Me = client.get("/v1/me", &()).await?;
     let query = GrantsQuery {
@@ -216,7 +216,7 @@ async fn my_grants(client: &Client, query: GrantsQuery) -> anyhow::Result<Grants
         ..query
     };
     let mut mine: Grants = client.get("/v1/grants", &query).await?;
-    // Those that can be used first; the order is otherwise the gate's, the latest first.
+    // Usable ones first; otherwise in the order of the gate, the latest first.
     mine.grants.sort_by_key(|view| !show::live(view));
     Ok(mine)
 }
@@ -234,7 +234,7 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     Ok(render::print(completion_script(shell)?.trim_end())?)
 }
 
-/// Returns what has a shell ask this program for candidates.
+/// Returns the script that makes a shell ask this program for completion candidates.
 pub(super) fn completion_script(shell: clap_complete::Shell) -> anyhow::Result<String> {
     let shells = Shells::builtins();
     let name = shell.to_string();

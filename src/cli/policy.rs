@@ -1,7 +1,7 @@
-//! `policy`: checks a folder of policies, runs its tables of cases, and explains what would become of a request.
+//! `policy`: checks a folder of policies, runs its test tables, and explains the answer to a request.
 //!
-//! `check` and `test` ask no gate: what they say is of the files in the folder, which a running gate may not have read yet. So does
-//! `explain --dir`; without it, `ask` puts the question to the gate.
+//! `check`, `test` and `explain --dir` use the files in the folder, which a running gate may not have read yet. Without
+//! `--dir`, `ask` sends the query of `explain` to the gate.
 
 mod ask;
 
@@ -134,10 +134,10 @@ pub struct ExplainArgs {
     pub place: Place,
 }
 
-/// The window that a folder is asked about when none is named.
+/// Window of a query to a folder if none is named.
 const WINDOW: Duration = Duration::from_mins(30);
 
-/// A date is left to the zone of the policies; other times are this machine's.
+/// Parses a time. A date stays as written, for the zone of the policies; other times are in this machine's zone.
 fn moment(text: &str) -> Result<String, InvalidTime> {
     let coming = Coming::parse(text)?;
     if text.trim().get(4..5) == Some("-") {
@@ -156,7 +156,7 @@ fn claim(text: &str) -> Result<(String, String), String> {
 }
 
 impl Folder {
-    /// What is named; the rest as the configuration has it, where there is one.
+    /// Returns the named folder and zone; values that are not named come from the configuration, if there is one.
     fn place(&self, config: &Path) -> anyhow::Result<PolicyPlace> {
         let configured = if config.exists() && (self.dir.is_none() || self.zone.is_none()) {
             let lines = |mistakes: Vec<Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
@@ -171,14 +171,14 @@ impl Folder {
     }
 }
 
-/// The set; or every mistake with the path of its file.
+/// Loads the policies, or returns all mistakes with the paths of their files.
 fn load(place: &PolicyPlace) -> Result<Policies, Vec<String>> {
     let (schema, sources) = policies::read(&place.dir).map_err(|error| vec![error.to_string()])?;
     let parsed = Policies::parse(&schema, &sources, place.zone.clone());
     parsed.map_err(|error| placed(&place.dir, error.0))
 }
 
-/// Lines that begin with the name of a file, with the path of it.
+/// Adds the folder to lines that begin with the name of a file.
 fn placed(dir: &Path, lines: Vec<String>) -> Vec<String> {
     let place = |line: String| dir.join(line).display().to_string();
     lines.into_iter().map(place).collect()
@@ -193,7 +193,7 @@ pub(super) async fn run(config: &Path, command: PolicyCommand) -> anyhow::Result
     }
 }
 
-/// For scripts what is wrong is an answer too.
+/// Returns the error; for scripts also prints the mistakes as JSON.
 fn failed(output: Output, what: &str, wrong: &[String]) -> anyhow::Result<()> {
     if output == Output::Json {
         render::show(output, &json!({ "good": false, "wrong": wrong }), Value::to_string)?;

@@ -1,8 +1,8 @@
-//! `login`, `logout`, `whoami`: a person's own token, kept on their machine.
+//! `login`, `logout`, `whoami`: a person's own token, stored on their machine.
 //!
-//! It does not decide when the login is used (`reach` does). `client.toml` has no secret in it.
+//! `reach` decides when the login is used. `client.toml` contains no secret.
 //!
-//! INVARIANT: the token's file is readable for its owner only from the moment it exists, and the token is never printed.
+//! INVARIANT: the token's file is readable only by its owner from the moment it exists, and the token is never printed.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
@@ -23,20 +23,20 @@ use crate::control::model::Me;
 use crate::secret::Secret;
 use crate::tls::{Fingerprint, Trust};
 
-/// A login that is stored.
+/// Stored login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Login {
-    /// Its gate.
+    /// Address of its gate.
     pub(super) control: Address,
-    /// Who it was when it was made.
+    /// Identity of the user when the login was made.
     pub(super) identity: String,
-    /// Whose word is taken that it is that gate, where one was named.
+    /// Basis on which that gate is trusted, if one was named.
     pub(super) trust: Option<Trust>,
-    /// Where the token is.
+    /// Path of the token's file.
     pub(super) token_file: PathBuf,
 }
 
-/// `client.toml`.
+/// Content of `client.toml`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -48,20 +48,20 @@ struct File {
     trust: Option<String>,
 }
 
-/// Where the gate is, and who one is there.
+/// Name of the file with the gate's address and the identity.
 const CLIENT: &str = "client.toml";
-/// The most a token may have; a JWT with many groups has some kilobytes.
+/// Maximum size of a token in bytes; a JWT with many groups has some kilobytes.
 const TOKEN_BYTES: u64 = 64 * 1024;
 const TYPED_BYTES: usize = 64 * 1024;
 
-/// `$XDG_CONFIG_HOME/tidegate`, or `~/.config/tidegate`.
+/// Returns `$XDG_CONFIG_HOME/tidegate`, or `~/.config/tidegate`.
 pub(super) fn folder() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
     base.map(|base| base.join("tidegate"))
 }
 
-/// The login, if there is one.
+/// Returns the login, if there is one.
 pub(super) fn load() -> Result<Option<Login>, ClientError> {
     folder().map_or(Ok(None), |folder| load_from(&folder))
 }
@@ -104,7 +104,8 @@ fn store_in(folder: &Path, (control, trust): (&Address, &Trust), identity: &str,
             _ => None,
         },
     };
-    // The old login goes, and the token comes first: one that is half there is none, and sends no token to the wrong gate.
+    // The old login is removed first, and the token is written before the new one: an interruption leaves no login, and sends
+    // no token to the wrong gate.
     match fs::remove_file(folder.join(CLIENT)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
@@ -114,7 +115,7 @@ fn store_in(folder: &Path, (control, trust): (&Address, &Trust), identity: &str,
     Ok(())
 }
 
-/// Written beside and renamed, so that there is no half of a file; for its owner only from the start.
+/// Writes a temporary file and renames it, so that there is never a partial file; readable only by its owner from the start.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let _ = fs::remove_file(&beside);
@@ -124,7 +125,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     fs::rename(&beside, path)
 }
 
-/// Proves a token at the gate and stores it.
+/// Checks a token at the gate and stores it.
 pub(super) async fn login(config: &Path, remote: &Remote, trust: Option<Trust>) -> anyhow::Result<()> {
     let folder = folder().context("there is nowhere to store the login: neither XDG_CONFIG_HOME nor HOME is set")?;
     let place = reach::place(config, &remote.place)?;
@@ -151,10 +152,10 @@ pub(super) async fn login(config: &Path, remote: &Remote, trust: Option<Trust>) 
     })
 }
 
-/// Whose word is taken that the gate there is it; found out before a token is asked for, let alone sent.
+/// Determines the basis on which the gate is trusted, before a token is asked for, let alone sent.
 async fn settle(place: &Address, named: Option<Trust>) -> anyhow::Result<Trust> {
     let trust = match named {
-        // The stored path has to mean the same from every folder.
+        // The stored path must mean the same from every folder.
         Some(Trust::Ca(path)) => {
             let whole = fs::canonicalize(&path).with_context(|| format!("--ca {}", path.display()))?;
             Some(Trust::Ca(whole))
@@ -177,7 +178,7 @@ async fn settle(place: &Address, named: Option<Trust>) -> anyhow::Result<Trust> 
     }
 }
 
-/// Asks whoever is at the terminal whether a certificate is the gate's; nobody there: no.
+/// Asks the user whether a certificate is the gate's; without a terminal the answer is no.
 fn believed(address: &Address, why: &str, seen: Fingerprint) -> io::Result<bool> {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         return Ok(false);
@@ -193,7 +194,7 @@ fn believed(address: &Address, why: &str, seen: Fingerprint) -> io::Result<bool>
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
-/// Forgets the login.
+/// Removes the login.
 pub(super) fn logout() -> anyhow::Result<()> {
     let Some(folder) = folder() else { return Ok(()) };
     let mut found = false;
@@ -212,7 +213,7 @@ pub(super) fn logout() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says who the gate takes one for.
+/// Prints the identity that the gate recognizes the user as.
 pub(super) async fn whoami(config: &Path, remote: &Remote) -> anyhow::Result<()> {
     let client = Client::new(Whose::Person, config, &remote.place)?;
     let me: Me = client.get("/v1/me", &()).await?;
@@ -230,7 +231,7 @@ fn groups(me: &Me) -> String {
     }
 }
 
-/// Reads the token from standard input: without echo where that is a terminal.
+/// Reads the token from standard input, without echo on a terminal.
 fn ask_for_token(place: &Address) -> anyhow::Result<Secret<String>> {
     let mut input = io::stdin().lock();
     if !input.is_terminal() {
@@ -238,7 +239,7 @@ fn ask_for_token(place: &Address) -> anyhow::Result<Secret<String>> {
         input.take(TOKEN_BYTES).read_to_string(&mut text)?;
         return Ok(Secret::new(text.trim().to_owned()));
     }
-    // In this order: what is typed as soon as there is the question is not shown either.
+    // Echo is disabled before the prompt, so that characters typed right after it are not shown either.
     let mut quiet = Quiet::start()?;
     prompt(&format!("Token for {place}: "))?;
     let token = typed(&mut input);
@@ -247,7 +248,7 @@ fn ask_for_token(place: &Address) -> anyhow::Result<Secret<String>> {
     token
 }
 
-/// One line, key by key.
+/// Reads one line, key by key.
 fn typed(input: &mut impl Read) -> anyhow::Result<Secret<String>> {
     let mut line = Vec::new();
     let mut key = [0_u8];
@@ -256,7 +257,7 @@ fn typed(input: &mut impl Read) -> anyhow::Result<Secret<String>> {
         let [key] = key;
         match key {
             b'\n' | b'\r' | 0x04 => break,
-            // Ctrl-C is a key here, so that the terminal is put right before we leave.
+            // Ctrl-C is a key here, so that the terminal is restored before the exit.
             0x03 => return Err(super::Interrupted(130).into()),
             0x08 | 0x7f => drop(line.pop()),
             // Ctrl-U
@@ -274,7 +275,7 @@ fn prompt(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// A terminal that does not show what is typed, until dropped.
+/// Terminal without echo, until dropped.
 struct Quiet(Option<Termios>);
 
 impl Quiet {

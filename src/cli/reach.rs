@@ -1,7 +1,7 @@
-//! Where the gate is, and with which token it is spoken to: from the command line, the environment, the login, or the
-//! configuration of a gate on this machine.
+//! Selection of the gate and the token: from the command line, the environment, the login, or the configuration of a gate on
+//! this machine.
 //!
-//! It connects to nothing. The order is decided in one pure function, [`choose`].
+//! It connects to nothing. One pure function, [`choose`], decides the order.
 //!
 //! INVARIANT: a login's token goes to no other gate than the one it was made for, and the admin token to this machine only.
 
@@ -15,7 +15,7 @@ use crate::config::{self, ControlAddress, Mistake};
 use crate::secret::Secret;
 use crate::tls::Trust;
 
-/// What `tidegate --help` says about it.
+/// Help text about the selection.
 pub(super) const HELP: &str = "\
 Which gate, and who you are (the first that is there):
   1. --control and --token-file
@@ -29,16 +29,16 @@ An https:// gate is trusted by TIDEGATE_CA (a file) or TIDEGATE_TRUST (its
 certificate's SHA-256), as `login` was told to (--ca, --trust), or by the CAs of
 this machine.";
 
-/// Who usually gives such a command.
+/// Usual caller of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whose {
-    /// A person, under their own name.
+    /// Person, under their own name.
     Person,
-    /// Whoever operates the gate.
+    /// Operator of the gate.
     Operator,
 }
 
-/// What the environment says.
+/// Settings from the environment.
 #[derive(Debug, Default)]
 pub(super) struct Environment {
     pub(super) control: Option<String>,
@@ -49,7 +49,7 @@ pub(super) struct Environment {
 }
 
 impl Environment {
-    /// Reads it; an empty variable is none.
+    /// Reads the environment; an empty variable counts as unset.
     pub(super) fn read() -> Self {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self {
@@ -62,21 +62,21 @@ impl Environment {
     }
 }
 
-/// Where a token comes from.
+/// Source of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TokenFrom {
-    /// A file somebody named.
+    /// File named by the user.
     File(PathBuf),
-    /// The environment.
+    /// Environment variable.
     Environment(Secret<String>),
-    /// The login.
+    /// Stored login.
     Login(PathBuf),
-    /// The gate's own configuration.
+    /// Configuration of the gate.
     Admin(PathBuf),
 }
 
 impl TokenFrom {
-    /// The token, in words for whoever is told that it is not accepted; and what to do then.
+    /// Returns the description of the token and the remedy, for a token that is not accepted.
     pub(super) fn words(&self) -> TokenWords {
         let words = |what, remedy| TokenWords { what, remedy };
         match self {
@@ -97,17 +97,17 @@ impl TokenFrom {
     }
 }
 
-/// How a token is spoken of.
+/// Description of a token for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenWords {
-    /// Which one.
+    /// Source of the token in words.
     pub what: String,
-    /// What to do when it is not accepted.
+    /// Remedy if it is not accepted.
     pub remedy: &'static str,
 }
 
 impl TokenWords {
-    /// One that was typed, or piped in.
+    /// Returns the words for a token that was typed, or piped in.
     pub(super) fn given() -> Self {
         Self {
             what: "the token you gave".to_owned(),
@@ -116,10 +116,10 @@ impl TokenWords {
     }
 }
 
-/// The gate on this machine, as its configuration has it.
+/// Gate on this machine, by its configuration.
 type Configured = Result<ControlAddress, Vec<Mistake>>;
 
-/// Finds out where the gate is and by which token one speaks.
+/// Selects the gate's address, the basis of its trust, and the token's source.
 pub(super) fn find(whose: Whose, config: &Path, place: &Place) -> Result<(Address, Trust, TokenFrom), ClientError> {
     let login = profile::load()?;
     let environment = Environment::read();
@@ -130,7 +130,7 @@ pub(super) fn find(whose: Whose, config: &Path, place: &Place) -> Result<(Addres
     Ok((address, trust, from))
 }
 
-/// Whose word is taken that the gate at `address` is it: as the environment says, or the login that was made with it.
+/// Returns the basis on which the gate at `address` is trusted: from the environment, or from the login made with it.
 pub(super) fn trust(address: &Address, environment: &Environment, login: Option<&Login>) -> Result<Option<Trust>, ClientError> {
     if let Some(pin) = &environment.trust {
         let pin = pin.parse().map_err(|_| ClientError::Fingerprint(pin.clone()))?;
@@ -140,7 +140,7 @@ pub(super) fn trust(address: &Address, environment: &Environment, login: Option<
     Ok(environment.ca.clone().map(Trust::Ca).or_else(by_login))
 }
 
-/// The order in which places are looked at.
+/// Selects the gate's address and the token's source, in the order that [`HELP`] states.
 pub(super) fn choose(
     whose: Whose,
     flags: &Place,
@@ -159,7 +159,7 @@ pub(super) fn choose(
     let (home, its_token) = match (whose, login) {
         (Whose::Person, Some(login)) => by_login(login),
         (_, login) => match (configured(), login) {
-            // Who cannot read the admin token is not this gate's operator, but may be one under their own name.
+            // A user who cannot read the admin token is not this gate's operator, but may be one under their own name.
             (Some(Ok(here)), Some(login)) if std::fs::File::open(&here.token_file).is_err() => by_login(login),
             (Some(Ok(here)), _) => (Address::Unix(here.socket), TokenFrom::Admin(here.token_file)),
             (_, Some(login)) => by_login(login),
@@ -168,14 +168,14 @@ pub(super) fn choose(
         },
     };
     let (address, token) = (given.unwrap_or(home), token.unwrap_or(its_token));
-    // Whoever listens elsewhere, or on the way there, is not this gate.
+    // The admin token must not go to another machine, or over a network on the way there.
     if address.is_exposed() && matches!(token, TokenFrom::Admin(_)) {
         return Err(ClientError::NoToken(address));
     }
     Ok((address, token))
 }
 
-/// Only the address, for a login that is being made. A stored one that cannot be read is about to be replaced.
+/// Returns only the address, for a new login. A stored login that cannot be read is about to be replaced.
 pub(super) fn place(config: &Path, place: &Place) -> Result<Address, ClientError> {
     let environment = Environment::read();
     if let Some(given) = place.control.as_deref().or(environment.control.as_deref()) {
@@ -191,14 +191,14 @@ pub(super) fn place(config: &Path, place: &Place) -> Result<Address, ClientError
     Ok(Address::Unix(configured.socket))
 }
 
-/// A token somebody gave.
+/// Returns the source of the token that the user specified, if any.
 pub(super) fn given_token(flags: &Place, environment: &Environment) -> Option<TokenFrom> {
     let flag = flags.token_file.clone().map(TokenFrom::File);
     flag.or_else(|| environment.token.clone().map(TokenFrom::Environment))
         .or_else(|| environment.token_file.clone().map(TokenFrom::File))
 }
 
-/// Reads the token from where it is.
+/// Reads the token from its source.
 pub(super) fn token(from: &TokenFrom) -> Result<Secret<String>, ClientError> {
     let (path, remedy) = match from {
         TokenFrom::Environment(token) => return Ok(Secret::new(token.expose().trim().to_owned())),

@@ -1,6 +1,6 @@
-//! `reload`: has the gate read its configuration again, and shows what came of it.
+//! `reload`: makes the gate read its configuration again, and shows the result.
 //!
-//! It reads no file itself: which one, and what is wrong with it, is the gate's to say.
+//! It reads no file itself: the gate knows its file, and reports the mistakes in it.
 
 use std::path::Path;
 

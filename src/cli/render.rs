@@ -1,9 +1,8 @@
-//! What the commands print: tables and sentences for people, JSON for scripts.
+//! Output of the commands: tables and sentences for people, JSON for scripts.
 //!
-//! It is the one place that writes to standard output, and asks nobody for anything.
+//! Apart from the demo's screen it is the only module that writes to standard output.
 //!
-//! INVARIANT: no character that came from a client, a database or a log reaches the terminal that does something there instead of
-//! being seen.
+//! INVARIANT: no control character from a client, a database or a log reaches the terminal; such characters are made visible.
 
 use std::fmt::Display;
 #[cfg(not(test))]
@@ -28,7 +27,7 @@ use crate::times;
 use crate::visible;
 pub(super) use crate::visible::visible;
 
-/// Writes what a command says; a reader that has gone away (`| head`) is no error.
+/// Writes a command's output. A reader that has gone away (`| head`) is no error.
 pub(super) fn print(text: &str) -> io::Result<()> {
     write(&visible::lines(text))
 }
@@ -45,7 +44,7 @@ fn write(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes one line; `false` when nobody reads any more.
+/// Writes one line; returns false if standard output is closed.
 pub(super) fn print_line(text: &str) -> bool {
     let text = visible::lines(text);
     let mut out = io::stdout().lock();
@@ -55,7 +54,7 @@ pub(super) fn print_line(text: &str) -> bool {
         .is_ok()
 }
 
-/// Writes `value` as JSON, or as `text` makes of it.
+/// Writes `value` as JSON, or as the text that `text` makes of it.
 pub(super) fn show<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
     match output {
         Output::Json => print(&json(value)?)?,
@@ -64,12 +63,12 @@ pub(super) fn show<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T
     Ok(())
 }
 
-/// A value as JSON on several lines, harmless to show.
+/// Returns a value as JSON on several lines, safe to show on a terminal.
 pub(super) fn json<T: Serialize>(value: &T) -> serde_json::Result<String> {
     serde_json::to_string_pretty(value).map(|text| visible::json(&text).into_owned())
 }
 
-/// How far a change that took rights away has come, in words.
+/// Describes the progress of a change that takes rights away.
 #[must_use]
 pub(super) fn effect(effect: Effect) -> String {
     let Effect {
@@ -87,7 +86,7 @@ pub(super) fn effect(effect: Effect) -> String {
     format!("{}{more}", words.join(", "))
 }
 
-/// Grants as a table.
+/// Returns grants as a table.
 #[must_use]
 pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
     if grants.is_empty() {
@@ -117,7 +116,7 @@ pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
     table(columns, &grants.iter().map(row).collect::<Vec<_>>())
 }
 
-/// A table, and how to see what it has no room for; `next` is what comes after `--before` then.
+/// Returns a table and, if there is another page, the option for it: `next` is the value of `--before`.
 #[must_use]
 pub(super) fn page(table: String, next: Option<&impl Display>) -> String {
     match next {
@@ -126,13 +125,13 @@ pub(super) fn page(table: String, next: Option<&impl Display>) -> String {
     }
 }
 
-/// What a grant is for: `target`, or `target/profile`.
+/// Returns the target of a grant as `target` or `target/profile`.
 #[must_use]
 pub(super) fn to(grant: &Grant) -> String {
     grant.target().with(grant.profile())
 }
 
-/// One grant, every field.
+/// Returns all fields of a grant.
 #[must_use]
 pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
     let grant = &view.grant;
@@ -148,7 +147,7 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
             format!("{} by {}", time(grant.created_at()), visible(grant.created_by())),
         ),
     ];
-    // In front of the reason.
+    // Before the reason.
     if let Some(request) = grant.request() {
         rows.insert(3, ("request", request.to_string()));
     }
@@ -159,7 +158,7 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
             format!("{} ({})", time(grant.activate_by()), relative(grant.activate_by(), now)),
         )),
     }
-    // That it is revoked is said below, with the reason.
+    // A revocation is shown below, with its reason.
     if let (None, Some(until)) = (grant.revoked(), grant.until()) {
         rows.push(("until", format!("{} ({})", time(until), relative(until, now))));
     }
@@ -188,7 +187,7 @@ pub(super) fn grant(view: &GrantView, now: Timestamp) -> String {
     list(&rows)
 }
 
-/// A grant just made, with its secret.
+/// Returns a new grant, with its secret.
 #[must_use]
 pub(super) fn issued(issued: &Issued) -> String {
     let grant = &issued.grant.grant;
@@ -207,7 +206,7 @@ pub(super) fn issued(issued: &Issued) -> String {
     format!("{}\n\nThe secret is shown this once; it is not stored.", list(&rows))
 }
 
-/// Sessions as a table.
+/// Returns sessions as a table.
 #[must_use]
 pub(super) fn sessions(sessions: &[SessionView], now: Timestamp) -> String {
     if sessions.is_empty() {
@@ -240,7 +239,7 @@ pub(super) fn sessions(sessions: &[SessionView], now: Timestamp) -> String {
     table(columns, &sessions.iter().map(row).collect::<Vec<_>>())
 }
 
-/// A time as a person reads it: to the second, in the reader's zone, with its offset.
+/// Formats a time: to the second, in the reader's zone, with its offset.
 #[must_use]
 pub(super) fn time(time: Timestamp) -> String {
     times::seconds(time, &zone())
@@ -260,7 +259,7 @@ pub(super) fn ends(view: &GrantView, now: Timestamp) -> String {
     }
 }
 
-/// `in 4m12s`, `3h ago`.
+/// Formats a time relative to `now`, as `in 4m12s` or `3h ago`.
 pub(super) fn relative(time: Timestamp, now: Timestamp) -> String {
     if time >= now {
         format!("in {}", left(time, now))
@@ -272,12 +271,12 @@ pub(super) fn relative(time: Timestamp, now: Timestamp) -> String {
 pub(super) fn left(time: Timestamp, now: Timestamp) -> String {
     let left: SignedDuration = time.duration_since(now);
     let left = Duration::try_from(left).unwrap_or_default();
-    // Seconds say nothing when there are hours left.
+    // With hours left, seconds are irrelevant.
     let secs = left.as_secs();
     duration::show(Duration::from_secs(if secs >= 3_600 { secs / 60 * 60 } else { secs }))
 }
 
-/// As a table: as wide as the terminal, where there is one.
+/// Renders a table, as wide as the terminal if there is one.
 pub(super) fn table<const N: usize>(columns: [Column; N], rows: &[[String; N]]) -> String {
     table::render(&columns, rows, width())
 }

@@ -1,9 +1,9 @@
-//! `psql`, `exec`, `env`: access for a program. The live grant that is what is wanted is joined, or one is asked for; the program gets a login in its
-//! environment.
+//! `psql`, `exec`, `env`: access for a program. A live grant that covers the request is joined, otherwise a new one is
+//! requested; the program gets a login in its environment.
 //!
-//! It decides nothing about access.
+//! The gate decides on the access.
 //!
-//! INVARIANT: nothing secret is in any program's arguments, and the person's own token is not in its environment.
+//! INVARIANT: no program has a secret in its arguments, and the person's own token is not in the program's environment.
 
 mod variables;
 mod verification;
@@ -129,20 +129,20 @@ pub struct EnvArgs {
     pub no_welcome: bool,
 }
 
-/// Taken out of a program's environment: what would lead it elsewhere, and the person's own token.
+/// Variables removed from a program's environment: those that would lead it elsewhere, and the person's own token.
 const REMOVED: [&str; 3] = ["PGHOSTADDR", "PGSERVICE", "TIDEGATE_TOKEN"];
 
-/// A grant to work under.
+/// Grant to work under.
 struct Access {
     grant: GrantId,
-    /// Whether it was made for this.
+    /// True if the grant was made for this command.
     made: bool,
 }
 
 pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
     let client = Client::new(Whose::Person, config, &args.place)?;
     if on_path("psql").is_none() {
-        // Before anybody is asked to approve what cannot be used.
+        // Before an approver is asked for access that cannot be used.
         return Err(CannotRun {
             program: "psql".to_owned(),
             reason: io::ErrorKind::NotFound.into(),
@@ -154,7 +154,7 @@ pub(super) async fn psql(config: &Path, args: PsqlArgs) -> anyhow::Result<u8> {
     let program = Program {
         name: OsStr::new("psql"),
         arguments: &args.arguments,
-        // Ctrl-C stops psql's statement, not psql, and not us.
+        // Ctrl-C stops psql's statement, not psql and not this program.
         interrupts: false,
         welcome: !args.no_welcome,
     };
@@ -196,7 +196,7 @@ pub(super) async fn env(config: &Path, args: EnvArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// A live grant that is what is wanted, or a new one: the gate decides which.
+/// Joins a live grant that covers the request, or waits for a new one: the gate decides which.
 async fn obtain(client: &Client, wanted: &Wanted, stops: &mut Stops) -> anyhow::Result<Access> {
     let AccessBody { joined, request } = enter(client, wanted).await?;
     if let Some(view) = joined {
@@ -223,7 +223,7 @@ async fn obtain(client: &Client, wanted: &Wanted, stops: &mut Stops) -> anyhow::
     Ok(Access { grant, made: true })
 }
 
-/// That nothing is asked anew, and what becomes of the reason.
+/// Returns the message that a live grant is joined, and whether the new reason is recorded.
 pub(super) fn joining(view: &GrantView, wanted: &Wanted) -> String {
     let grant = &view.grant;
     let before = grant.reason().map(|reason| format!(", asked for with: {}", visible(reason)));
@@ -234,7 +234,7 @@ pub(super) fn joining(view: &GrantView, wanted: &Wanted) -> String {
     format!("joining your live grant {}{}{now}", grant.id(), before.unwrap_or_default())
 }
 
-/// Until when one can work, said before one begins.
+/// Returns the message with the end of the window, shown before the program starts.
 pub(super) fn window(view: &GrantView, now: Timestamp) -> String {
     let grant = &view.grant;
     match grant.until() {
@@ -254,7 +254,7 @@ pub(super) fn window(view: &GrantView, now: Timestamp) -> String {
     }
 }
 
-/// A fresh login, with all that a program needs to connect by it.
+/// Returns a new login, as the variables that a program needs to connect with it.
 async fn variables(client: &Client, access: &Access, welcome: bool) -> anyhow::Result<Variables> {
     let path = format!("/v1/grants/{}/login", access.grant);
     let login: GrantLoginBody = client.post(&path, &EmptyBody {}).await?;
@@ -266,7 +266,7 @@ async fn variables(client: &Client, access: &Access, welcome: bool) -> anyhow::R
     })
 }
 
-/// Gives the grant back. What was done is done, so a failure is said and changes no exit code.
+/// Gives the grant back. A failure is reported but does not change the exit code, since the program has done its work.
 async fn release(client: &Client, access: &Access) {
     let path = format!("/v1/grants/{}/release", access.grant);
     if let Err(error) = client.post::<GrantView>(&path, &EmptyBody {}).await {
@@ -274,19 +274,20 @@ async fn release(client: &Client, access: &Access) {
     }
 }
 
-/// Whether a Ctrl-C goes to us and to what we started alike: the terminal sends it to the whole foreground group.
+/// Returns true if this process is in the terminal's foreground group: then a Ctrl-C reaches both it and the program it
+/// started.
 pub(super) fn at_the_terminal() -> bool {
     let terminal = std::fs::File::open("/dev/tty");
     terminal.is_ok_and(|terminal| rustix::termios::tcgetpgrp(&terminal).is_ok_and(|foreground| foreground == getpgrp()))
 }
 
-/// What is run.
+/// Program to run.
 struct Program<'a> {
     name: &'a OsStr,
     arguments: &'a [OsString],
-    /// Whether SIGINT and SIGQUIT are passed on; where the terminal sends them to both, they are not.
+    /// True if SIGINT and SIGQUIT are passed on; they are not if the terminal sends them to both.
     interrupts: bool,
-    /// Whether its sessions begin with the gate's notice.
+    /// True if its sessions begin with the gate's notice.
     welcome: bool,
 }
 
@@ -330,7 +331,7 @@ pub(super) async fn run_to_its_end(mut command: tokio::process::Command, interru
     }
 }
 
-/// The exit code, as a shell has it.
+/// Returns the exit code, as a shell reports it.
 fn code(status: ExitStatus) -> u8 {
     let exited = status.code().map(|code| u8::try_from(code).unwrap_or(1));
     exited.or_else(|| status.signal().map(code_of)).unwrap_or(1)

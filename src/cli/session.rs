@@ -1,6 +1,6 @@
 //! `session list|kill`.
 //!
-//! Each is one call to the control API; the sessions themselves are the gate's.
+//! Each command is one call to the control API.
 
 use std::path::Path;
 

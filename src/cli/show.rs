@@ -1,6 +1,6 @@
-//! Requests, users and a person's grants as people read them.
+//! Requests, users and a person's grants as text.
 //!
-//! It prints nothing itself (`render` does), and every text of others goes through [`visible`].
+//! `render` prints them. All text from others goes through [`visible`].
 
 use jiff::Timestamp;
 
@@ -11,7 +11,7 @@ use crate::duration;
 use crate::names::IdentityName;
 use crate::request::{How, Outcome};
 
-/// Requests as a table.
+/// Returns requests as a table.
 #[must_use]
 pub(super) fn requests(requests: &[RequestView], now: Timestamp) -> String {
     if requests.is_empty() {
@@ -43,7 +43,7 @@ pub(super) fn requests(requests: &[RequestView], now: Timestamp) -> String {
     table(columns, &requests.iter().map(row).collect::<Vec<_>>())
 }
 
-/// The status, and what it leaves to be done.
+/// Returns the status, with the missing approvals or review.
 fn standing(view: &RequestView) -> String {
     let status = visible(&view.status);
     match (view.status.as_str(), view.approvals_missing) {
@@ -53,7 +53,7 @@ fn standing(view: &RequestView) -> String {
     }
 }
 
-/// One request, every field.
+/// Returns all fields of a request.
 #[must_use]
 pub(super) fn request(view: &RequestView, approvers: &[IdentityName], now: Timestamp) -> String {
     let (request, wish) = (&view.request, &view.request.wish);
@@ -112,7 +112,7 @@ fn by(who: &IdentityName, at: Timestamp, comment: Option<&str>) -> String {
     format!("{} by {who}{comment}", time(at))
 }
 
-/// `lead@example.com, tom and 3 more`; `None` where nobody is known.
+/// Returns `lead@example.com, tom and 3 more`; `None` if no approver is known.
 #[must_use]
 pub(super) fn who_can(approvers: &[IdentityName]) -> Option<String> {
     let named: Vec<&str> = approvers.iter().take(3).map(IdentityName::as_str).collect();
@@ -123,7 +123,7 @@ pub(super) fn who_can(approvers: &[IdentityName]) -> Option<String> {
     }
 }
 
-/// What whoever asked does next.
+/// Returns the next step of the requester.
 #[must_use]
 pub(super) fn next_step(view: &RequestView) -> Option<String> {
     let wish = &view.request.wish;
@@ -138,13 +138,13 @@ pub(super) fn next_step(view: &RequestView) -> Option<String> {
     }
 }
 
-/// Whether a grant can be used.
+/// Returns true if a grant can be used.
 #[must_use]
 pub(super) fn live(view: &GrantView) -> bool {
     matches!(view.status.as_str(), "ready" | "active")
 }
 
-/// A person's own grants as a table.
+/// Returns a person's own grants as a table.
 #[must_use]
 pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
     if grants.is_empty() {
@@ -172,7 +172,7 @@ pub(super) fn grants(grants: &[GrantView], now: Timestamp) -> String {
     table(columns, &grants.iter().map(row).collect::<Vec<_>>())
 }
 
-/// Users as a table.
+/// Returns users as a table.
 #[must_use]
 pub(super) fn users(users: &[UserView]) -> String {
     if users.is_empty() {
@@ -210,7 +210,7 @@ fn groups(user: &UserView) -> String {
     groups.join(", ")
 }
 
-/// A user whose token was just made, with it.
+/// Returns a user with their new token.
 #[must_use]
 pub(super) fn issued_user(issued: &IssuedUser) -> String {
     let mut rows = vec![("user", issued.user.name.to_string()), ("groups", groups(&issued.user))];

@@ -1,7 +1,7 @@
-//! What is said beside an answer (`--quiet`), and the colours of an answer's words of status (`--color`).
+//! Notes beside a command's output (`--quiet`), and colours of status words in it (`--color`).
 //!
-//! Both are settled once, before a command runs. Where they were not, as in tests, notes are given and nothing is coloured. Colours are
-//! put in after all that steers a terminal was made visible, and never into JSON or CSV.
+//! Both are set once, before a command runs. If they are not set, as in tests, notes are printed and nothing is coloured.
+//! Colours are added after control characters were made visible, and never to JSON or CSV.
 
 use std::io;
 use std::sync::OnceLock;
@@ -20,7 +20,7 @@ struct Speech {
     coloured: bool,
 }
 
-/// Settles both. Without a choice there are colours on a terminal, unless `NO_COLOR` is set.
+/// Sets both. Without a choice, output is coloured on a terminal, unless `NO_COLOR` is set.
 pub(super) fn settle(quiet: bool, color: ColorChoice) {
     let coloured = match color {
         ColorChoice::Always => true,
@@ -34,24 +34,24 @@ fn settled() -> Speech {
     SETTLED.get().copied().unwrap_or_default()
 }
 
-/// Returns whether nothing is to be said but errors and what was asked for.
+/// Returns true if only errors and the command's output are to be printed.
 pub(super) fn is_quiet() -> bool {
     settled().quiet
 }
 
-/// Tells the user something that is neither an error nor what was asked for.
+/// Prints a note, which is neither an error nor the command's output.
 pub(super) fn note(text: &str) {
     if !is_quiet() {
         complain(text);
     }
 }
 
-/// Returns the text with its words of status coloured, where colours are wanted.
+/// Returns the text with its status words coloured, if colours are enabled.
 pub(super) fn in_colour(text: String) -> String {
     if settled().coloured { painted(&text) } else { text }
 }
 
-/// Headings of columns, and names of fields, whose values are words of status.
+/// Column headings and a field name whose values are status words.
 const HEADINGS: [&str; 2] = ["STATUS", "STATE"];
 const FIELD: &str = "status ";
 
@@ -73,14 +73,14 @@ fn painted(text: &str) -> String {
     lines.join("\n")
 }
 
-/// The place of a heading in a line that consists of headings.
+/// Returns the position of a heading in a line that consists of headings.
 fn place_of(line: &str, head: &str) -> Option<usize> {
     let heads = !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b' ');
     let at = format!("{line} ").find(&format!(" {head} "))?;
     heads.then_some(at + 1)
 }
 
-/// The line with the word there in its colour: a word that is known, behind a blank. `at` counts characters.
+/// Returns the line with the status word at character `at` coloured, if there is a known one after a space.
 fn with_colour(line: &str, at: usize) -> Option<String> {
     let (start, _) = line.char_indices().nth(at)?;
     let (before, rest) = line.split_at_checked(start)?;
@@ -90,7 +90,7 @@ fn with_colour(line: &str, at: usize) -> Option<String> {
     Some(format!("{before}{style}{word}{style:#}{after}"))
 }
 
-/// The colour of a word of status: what works, what waits, what was refused or taken away, what is over.
+/// Returns the colour of a status word: green for usable, yellow for pending, red for refused or revoked, dimmed for ended.
 fn style_of(word: &str) -> Option<Style> {
     let style = match word {
         "ready" | "active" | "approved" | "enabled" => AnsiColor::Green.on_default(),

@@ -1,13 +1,13 @@
-//! Tables that fit: what is wide is cut, the least important column goes, an id is never broken.
+//! Tables that fit the width: wide cells are cut, the least important column is dropped, an id is never broken.
 //!
-//! It prints nothing and asks no terminal: the width is an argument.
+//! The width is an argument.
 
 use comfy_table::{Table, presets};
 
 use crate::columns::fitted;
 pub(super) use crate::columns::{Column, cut, less, whole};
 
-/// Renders rows in at most `width` characters, if it can be done without breaking what is whole; `None`: as wide as it takes.
+/// Renders rows in at most `width` characters, if that is possible without breaking whole columns; `None` means no limit.
 #[must_use]
 pub(super) fn render(columns: &[Column], rows: &[impl AsRef<[String]>], width: Option<usize>) -> String {
     let natural: Vec<usize> = (0..columns.len()).map(|at| widest(columns, rows, at)).collect();
@@ -34,7 +34,7 @@ fn widest(columns: &[Column], rows: &[impl AsRef<[String]>], at: usize) -> usize
     cells.max().unwrap_or(0).max(head)
 }
 
-/// The cell, or as much of it as there is room for.
+/// Returns the cell, cut to the available width.
 fn shortened(cell: &str, room: usize) -> String {
     super::terminal::fitted(cell, room)
 }

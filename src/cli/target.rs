@@ -1,8 +1,9 @@
-//! `target`: what a target's profiles mean at the database, what differs there, and how it is brought in step; the roles of its
-//! grants.
+//! `target`: the meaning of a target's profiles at the database, the differences, and the commands that apply them; the roles
+//! of the target's grants.
 //!
-//! But for these it asks no gate: it reads the configuration and talks to the database itself, also as another account than the gate's, for only
-//! who owns a table may say who reads it. Nothing is changed but by `apply` and `lift`.
+//! No gate is involved, except for the roles: the command reads the configuration and connects to the database itself, also
+//! with another account than the gate's, since only the owner of a table may grant its rights. Only `apply` and `lift` change
+//! anything.
 
 mod lift;
 mod status;
@@ -21,7 +22,7 @@ use crate::names::TargetName;
 use crate::provision::profiles::{Compared, Comparison, ProfilesError, apply, compare};
 use crate::secret::Secret;
 
-/// `plan`: the database is not as the profiles say.
+/// Exit code of `plan` if the database differs from the profiles.
 const DIFFERS: u8 = 7;
 
 /// Brings a target's database in step with its profiles; shows the roles of its grants.
@@ -91,7 +92,7 @@ pub struct TargetArgs {
     pub output: Output,
 }
 
-/// Runs it; the exit code.
+/// Runs the command and returns its exit code.
 pub(super) async fn run(config: &Path, command: TargetCommand) -> anyhow::Result<u8> {
     match command {
         TargetCommand::Plan(args) => show_plan(config, &args).await,
@@ -102,7 +103,7 @@ pub(super) async fn run(config: &Path, command: TargetCommand) -> anyhow::Result
 }
 
 impl TargetArgs {
-    /// The account that was named.
+    /// Returns the named account.
     fn account(&self) -> anyhow::Result<Option<AccountSettings>> {
         let Some(user) = self.user.clone() else { return Ok(None) };
         let password = match (&self.password_file, &self.password_env) {
@@ -157,7 +158,7 @@ async fn bring_in_step(config: &Path, args: &TargetArgs) -> anyhow::Result<u8> {
     applied(args, &settings, &profiles(&settings, args.account()?.as_ref())?).await
 }
 
-/// Applies, and says what was done.
+/// Applies the profiles, and prints the statements.
 async fn applied(args: &TargetArgs, settings: &TargetSettings, (target, definitions): &TargetProfiles) -> anyhow::Result<u8> {
     let progress = |profile: &_, step: &crate::provision::profiles::Step| {
         if args.output == Output::Table {
@@ -187,7 +188,7 @@ async fn applied(args: &TargetArgs, settings: &TargetSettings, (target, definiti
     Ok(if more == 0 { 0 } else { DIFFERS })
 }
 
-/// Names where it was.
+/// Adds the target to an error.
 fn at(settings: &TargetSettings, error: ProfilesError) -> anyhow::Error {
     let place = format!("{} ({})", settings.name, settings.address());
     anyhow::Error::new(error).context(place)
@@ -234,7 +235,7 @@ fn of_profile(compared: &Compared) -> String {
     text
 }
 
-/// Each on a line of its own.
+/// Adds each line, after `word`.
 fn say(text: &mut String, word: &str, lines: &[String]) {
     for line in lines {
         text.extend([word, &render::visible(line), "\n"]);

@@ -1,6 +1,6 @@
-//! `targets`: what can be asked for, in words.
+//! `targets`: targets and profiles that can be requested, in words.
 //!
-//! It asks; the gate says what would become of a request.
+//! The gate provides the verdict on a request.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ pub(super) async fn run(config: &Path, target: Option<String>, remote: &Remote) 
     })
 }
 
-/// One line for each profile.
+/// Returns one line per profile.
 fn listed(targets: &Targets) -> String {
     let rows = targets.targets.iter().flat_map(|target| {
         target.details.iter().map(|detail| {
@@ -46,7 +46,7 @@ fn listed(targets: &Targets) -> String {
     format!("{table}\n\nMasks and guard rails of one: tidegate targets NAME")
 }
 
-/// Everything about one target.
+/// Returns all details of one target.
 fn told(targets: &Targets) -> String {
     let of = |name: &str, detail: &ProfileBody| {
         let mut rows = vec![("target", format!("{name}/{}", detail.profile)), ("a request", how(detail))];

@@ -1,32 +1,32 @@
-//! Standard error where it is a terminal: how wide it is, a line that moves, a line above the one being typed, the window's title.
+//! Standard error on a terminal: its width, a moving line, a line above the input line, the window's title.
 //!
 //! It reads nothing and changes no mode of the terminal.
 //!
-//! INVARIANT: a title that was set is put back when its [`Title`] is dropped.
+//! INVARIANT: the previous title is restored when a [`Title`] is dropped.
 
 use std::io::{self, Write};
 
-/// A terminal that has gone away is no reason to stop.
+/// Writes text; errors are ignored, since a terminal that has gone away is no reason to stop.
 pub(super) fn write(text: &str) {
     let mut out = io::stderr().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// How many letters fit into a line.
+/// Returns the width of the terminal in characters.
 pub(super) fn columns() -> usize {
     let columns = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).map_or(80, |size| usize::from(size.ws_col));
-    // A terminal that does not say how wide it is says 0.
+    // A terminal that does not know its width reports 0.
     if columns == 0 { 80 } else { columns }
 }
 
-/// Returns the width of the terminal that standard output goes to; 80 where it does not say.
+/// Returns the width of the terminal that standard output goes to; 80 if it reports none.
 #[must_use]
 pub(super) fn width_of_output() -> usize {
     let columns = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).map_or(80, |size| usize::from(size.ws_col));
     if columns == 0 { 80 } else { columns }
 }
 
-/// The text, or as much of it as fits into so many columns.
+/// Returns the text, cut to this number of columns.
 #[must_use]
 pub(super) fn fitted(text: &str, columns: usize) -> String {
     if text.chars().count() <= columns {
@@ -35,14 +35,14 @@ pub(super) fn fitted(text: &str, columns: usize) -> String {
     text.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// What a terminal is able to do, by its name (`TERM`).
+/// Capabilities of a terminal, by its name (`TERM`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ability {
     /// Writes one line after the other.
     Lines,
     /// Moves its cursor and inserts lines.
     Cursor,
-    /// Has a title too.
+    /// Also has a title.
     Title,
 }
 
@@ -50,26 +50,26 @@ impl Ability {
     pub(super) fn of(name: Option<&str>) -> Self {
         match name {
             None | Some("" | "dumb" | "unknown") => Self::Lines,
-            // The Linux console has no window; an old one waits for the end of the title in vain.
+            // The Linux console has no window, and an old one waits in vain for the end of the title.
             Some("linux") => Self::Cursor,
             Some(_) => Self::Title,
         }
     }
 }
 
-/// What writes `line` above the one the cursor is in, and leaves that one and the cursor as they are: whatever is being typed there
-/// stays in sight. One row, so `line` has to fit.
+/// Returns the sequence that writes `line` above the cursor's line, which it leaves as it is together with the cursor, so that
+/// the user's input stays visible. `line` must fit into one row.
 #[must_use]
 pub(super) fn above(line: &str, ability: Ability) -> String {
     match ability {
         Ability::Lines => format!("\n{line}\n"),
-        // Make sure that there is a row below (IND, CUU), remember the column (DECSC), insert a row (IL) and write there, and go
+        // Make sure that there is a row below (IND, CUU), save the column (DECSC), insert a row (IL) and write there, and go
         // back one row further down (DECRC, CUD). ECMA-48 and DEC VT102: every terminal emulator has them.
         Ability::Cursor | Ability::Title => format!("\u{1b}D\u{1b}[A\u{1b}7\r\u{1b}[L{line}\u{1b}8\u{1b}[B"),
     }
 }
 
-/// The title of the terminal's window.
+/// Title of the terminal's window.
 #[derive(Debug)]
 pub(super) struct Title {
     possible: bool,
@@ -84,7 +84,7 @@ impl Title {
         }
     }
 
-    /// Shows `text`; nothing: what was there before.
+    /// Shows `text`; `None` restores the previous title.
     pub(super) fn show(&mut self, text: Option<String>) {
         if self.possible && self.shown != text {
             write(&change(self.shown.as_deref(), text.as_deref()));
@@ -99,8 +99,8 @@ impl Drop for Title {
     }
 }
 
-/// From one title to the next. The one that was there before ours is kept by the terminal (XTWINOPS 22 and 23); where it cannot do
-/// that, it has none afterwards.
+/// Returns the sequence from one title to the next. The terminal stores the original title (XTWINOPS 22 and 23); if it cannot,
+/// there is none afterwards.
 fn change(from: Option<&str>, to: Option<&str>) -> String {
     match (from, to) {
         (None, Some(to)) => format!("\u{1b}[22;2t\u{1b}]2;{to}\u{7}"),

@@ -1,6 +1,6 @@
 //! `user add|list|disable|enable|rotate|groups`: local users, for operators.
 //!
-//! Each is one call to the control API; tokens are made and kept (as hashes) there.
+//! Each command is one call to the control API; the gate makes the tokens and stores their hashes.
 
 use std::path::Path;
 
@@ -128,7 +128,7 @@ fn changed(remote: &Remote, user: &UserView) -> anyhow::Result<()> {
     render::show(remote.printing.output, user, |user| show::users(std::slice::from_ref(user)))
 }
 
-/// Names may have slashes in them.
+/// Returns the API path of an action. Names may contain slashes, so they are escaped.
 fn path(name: &IdentityName, verb: &str) -> String {
     let mut path = "/v1/users/".to_owned();
     escape(name.as_str(), &mut path);

@@ -1,6 +1,7 @@
-//! Waits until a request is decided, and shows meanwhile how it stands: a line that moves on a terminal, else a line per change.
+//! Waits until a request is decided and shows its status meanwhile: a moving line on a terminal, otherwise one line per change.
 //!
-//! It decides nothing. Whoever stops waiting (Ctrl-C, a kill) takes the request back, so that nobody approves what nobody waits for.
+//! It decides nothing. A signal (Ctrl-C, a kill) ends the waiting and withdraws the request, so that no approver approves a
+//! request that is no longer needed.
 
 use std::convert::Infallible;
 use std::io::{self, IsTerminal};
@@ -21,16 +22,16 @@ use crate::duration;
 use crate::ids::RequestId;
 use crate::request::{How, Outcome};
 
-/// Why there is no grant at the end of the waiting.
+/// Reason that the waiting ended without a grant.
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
-    /// Somebody or something said no.
+    /// The request was denied or rejected.
     #[error("{0}")]
     Refused(String),
-    /// Nobody said anything in time.
+    /// The request was not decided in time.
     #[error("nobody has decided about request {0} in time, and it has lapsed; ask again, or ask an approver first")]
     Lapsed(RequestId),
-    /// It is still pending when `--wait-at-most` is over.
+    /// The request is still pending at the end of `--wait-at-most`.
     #[error(
         "request {0} is still pending; it stays open: `tidegate requests --mine` shows it, `tidegate withdraw {0}` takes it back"
     )]
@@ -38,7 +39,7 @@ pub enum WaitError {
 }
 
 impl WaitError {
-    /// The exit code a script sees; [`super::args`] documents them.
+    /// Returns the exit code for scripts; [`super::args`] documents them.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -48,16 +49,16 @@ impl WaitError {
     }
 }
 
-/// How long the gate holds back an answer; well under [`super::client`]'s patience.
+/// Number of seconds that the gate may delay an answer; well below the time limit of [`super::client`].
 const HELD_BACK_SECONDS: u64 = 20;
-/// How often a gate that does not answer (it restarts, say) is asked again, a second apart.
+/// Number of retries, one second apart, for a gate that does not answer, for example because it restarts.
 const TRIES: u32 = 60;
-/// Between two looks at what has not changed.
+/// Pause after an answer without a change.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often the moving line moves.
+/// Interval between two frames of the moving line.
 const TICK: Duration = Duration::from_millis(120);
 
-/// The signals that ask a program to stop. Caught from the first one made on.
+/// Signals that ask a program to stop. They are caught from the moment the first instance is created.
 pub(super) struct Stops {
     interrupt: Option<unix::Signal>,
     terminate: Option<unix::Signal>,
@@ -67,7 +68,7 @@ pub(super) struct Stops {
 
 impl Stops {
     pub(super) fn new() -> io::Result<Self> {
-        // What is ignored stays so, for the program that is started too: `nohup`, and the background of a script.
+        // An ignored signal stays ignored, also for the program that is started: `nohup`, and the background of a script.
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let caught = |kind: SignalKind| (!ignored(&status, kind.as_raw_value())).then(|| signal(kind)).transpose();
         Ok(Self {
@@ -78,7 +79,7 @@ impl Stops {
         })
     }
 
-    /// The next one.
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
             () = heard(&mut self.interrupt) => Signal::INT,
@@ -96,7 +97,7 @@ async fn heard(signal: &mut Option<unix::Signal>) {
     }
 }
 
-/// Whether a signal is ignored, by what Linux says of a process (`/proc/PID/status`).
+/// Returns true if a signal is ignored, by Linux's status of the process (`/proc/PID/status`).
 fn ignored(status: &str, signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
@@ -104,12 +105,12 @@ fn ignored(status: &str, signal: i32) -> bool {
     bit.is_some_and(|bit| mask & bit != 0)
 }
 
-/// What a shell says of a program a signal has ended.
+/// Returns the exit code that a shell reports for a program ended by a signal.
 pub(super) fn code_of(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(255)
 }
 
-/// Waits until `request` is a grant; an error if it becomes none.
+/// Waits until `request` becomes a grant; returns an error if it does not.
 pub(super) async fn until_granted(
     client: &Client,
     request: RequestBody,
@@ -141,13 +142,13 @@ pub(super) async fn until_granted(
     Ok(request)
 }
 
-/// Why the waiting ended before the request did.
+/// Reason for leaving before the request is decided.
 enum Left {
-    /// By a signal.
+    /// A signal arrived.
     Stopped(Signal),
-    /// By `--wait-at-most`.
+    /// `--wait-at-most` is over.
     Tired,
-    /// The gate cannot be asked any more.
+    /// The gate no longer answers.
     Failed(ClientError),
 }
 
@@ -172,7 +173,7 @@ async fn over(limit: Option<Duration>) {
     }
 }
 
-/// The request as it is after a change, or after a while.
+/// Waits for a change, and returns the request as it is then.
 async fn news(client: &Client, known: &RequestBody) -> Result<RequestBody, Left> {
     let path = format!("/v1/requests/{}", known.request.request.id);
     let query = WaitQuery {
@@ -200,7 +201,7 @@ async fn withdraw(client: &Client, view: &RequestView) {
         Ok(_) => return complain(&format!("request {id} is withdrawn")),
         Err(error) => complain(&format!("request {id} could not be withdrawn: {error}")),
     }
-    // It may have been approved just now: then the grant goes back.
+    // It may have been approved just now: give the grant back.
     let now = client.get::<RequestBody>(&format!("/v1/requests/{id}"), &()).await;
     if let Some(grant) = now.ok().as_ref().and_then(|now| now.request.request.grant()) {
         let path = format!("/v1/grants/{grant}/release");
@@ -210,7 +211,7 @@ async fn withdraw(client: &Client, view: &RequestView) {
     }
 }
 
-/// An error for what has ended without a grant.
+/// Returns an error for a request that has ended without a grant.
 pub(super) fn settled(view: &RequestView) -> Result<(), WaitError> {
     let id = &view.request.id;
     let refused = |text: String| Err(WaitError::Refused(text));
@@ -226,7 +227,7 @@ pub(super) fn settled(view: &RequestView) -> Result<(), WaitError> {
     }
 }
 
-/// Who said yes, and to what.
+/// Describes the decision and its approvers.
 pub(super) fn decision(view: &RequestView) -> String {
     let (request, wish) = (&view.request, &view.request.wish);
     let by: Vec<String> = request
@@ -248,7 +249,7 @@ pub(super) fn decision(view: &RequestView) -> String {
     )
 }
 
-/// What is being waited for.
+/// Describes a pending request and its possible approvers.
 #[must_use]
 pub(super) fn waiting(request: &RequestBody) -> String {
     let view = &request.request;
@@ -271,7 +272,7 @@ pub(super) fn waiting(request: &RequestBody) -> String {
     )
 }
 
-/// The moving line, no wider than `width`: what is worth the most comes first.
+/// Returns the moving line, at most `width` wide, with the most important part first.
 #[must_use]
 fn status_line(request: &RequestBody, frame: usize, since: Timestamp, now: Timestamp, width: usize) -> String {
     const FRAMES: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
@@ -293,7 +294,7 @@ fn status_line(request: &RequestBody, frame: usize, since: Timestamp, now: Times
     fitted(&text, width)
 }
 
-/// Standard error, as it can be used.
+/// Standard error, with a moving line if it is a terminal.
 struct Screen {
     terminal: bool,
     clock: Clock,
@@ -314,7 +315,7 @@ impl Screen {
         }
     }
 
-    /// Something is new.
+    /// Shows a change.
     fn change(&mut self, request: &RequestBody) {
         self.waited = true;
         if !self.terminal {
@@ -322,7 +323,7 @@ impl Screen {
         }
     }
 
-    /// Draws again and again.
+    /// Redraws the line forever.
     async fn move_on(&mut self, request: &RequestBody) -> Infallible {
         loop {
             self.draw(request);

@@ -1,6 +1,4 @@
-//! `request show` and `requests --watch`: what an approver looks at before and while they decide.
-//!
-//! It decides nothing.
+//! `request show` and `requests --watch`: information for an approver, before and during the decision.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,12 +15,12 @@ use crate::control::model::{Briefing, RequestView};
 use crate::duration;
 use crate::ids::RequestId;
 
-/// Between two attempts to hear of changes.
+/// Pause before the event stream is opened again.
 const PAUSE: Duration = Duration::from_secs(5);
-/// An event's data.
+/// Prefix of an event's data line.
 const DATA: &[u8] = b"data:";
 
-/// Shows a request with what an approver has to know.
+/// Shows a request with the information for an approver.
 pub(super) async fn brief(config: &Path, request: &RequestId, remote: &Remote) -> anyhow::Result<()> {
     let client = Client::new(Whose::Person, config, &remote.place)?;
     let briefing: Briefing = client.get(&format!("/v1/requests/{request}/briefing"), &()).await?;
@@ -56,7 +54,7 @@ fn told(briefing: &Briefing, now: Timestamp) -> String {
     parts.join("\n\n")
 }
 
-/// Prints every change of a request the caller may see, until nobody reads any more.
+/// Prints every change of a request that the caller may see, until standard output is closed.
 pub(super) async fn requests(client: &Client, output: Output) -> anyhow::Result<()> {
     loop {
         let mut open = true;
@@ -72,7 +70,8 @@ pub(super) async fn requests(client: &Client, output: Output) -> anyhow::Result<
         if !open {
             return Ok(());
         }
-        // A stream ends with the gate, after an hour, and when what may be seen has changed. A gate that says no says why.
+        // A stream ends with the gate, after an hour, and when the caller's rights have changed. A refusal comes with its
+        // reason.
         match told {
             Err(error) if !error.may_pass() => return Err(error.into()),
             _ => tokio::time::sleep(PAUSE).await,
@@ -80,7 +79,7 @@ pub(super) async fn requests(client: &Client, output: Output) -> anyhow::Result<
     }
 }
 
-/// The request of an event; other events are about something else.
+/// Parses the request of an event; events about other objects are skipped.
 fn changed(data: &[u8]) -> Option<RequestView> {
     serde_json::from_slice(data).ok()
 }
@@ -92,7 +91,7 @@ fn print(output: Output, view: &RequestView) -> bool {
     }
 }
 
-/// One line: what happened, to what, and what can be done.
+/// Returns one line: the change, the request, and the next step.
 fn line(view: &RequestView, now: Timestamp) -> String {
     let (request, wish) = (&view.request, &view.request.wish);
     let reason = wish.reason.as_deref().map(|reason| format!(": {}", visible(reason)));

@@ -1,6 +1,6 @@
-//! The time zone in which people read times, and mean them where they write none: that of this machine, or UTC.
+//! Time zone for times in output, and for input without a zone: that of this machine, or UTC.
 //!
-//! It is settled once, before a command runs. Where it was not, as in tests, it is UTC.
+//! It is set once, before a command runs. If it is not set, as in tests, it is UTC.
 
 use std::sync::OnceLock;
 
@@ -11,17 +11,17 @@ use crate::clock::Clock;
 
 static ZONE: OnceLock<TimeZone> = OnceLock::new();
 
-/// Settles it.
+/// Sets the time zone.
 pub(super) fn settle(utc: bool) {
     ZONE.get_or_init(|| if utc { TimeZone::UTC } else { TimeZone::system() });
 }
 
-/// Returns the zone.
+/// Returns the time zone.
 pub(super) fn zone() -> TimeZone {
     ZONE.get().cloned().unwrap_or(TimeZone::UTC)
 }
 
-/// Returns the time it is, in the zone.
+/// Returns the current time in this zone.
 pub(super) fn now() -> ZonedDateTime {
     Clock::system(None).now().to_zoned_datetime(zone())
 }

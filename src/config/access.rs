@@ -1,6 +1,6 @@
-//! `[access]` and `[policy]`: what people get who ask, and the rules that decide it.
+//! `[access]` and `[policy]`: limits and defaults of requests and grants, and the place of the policies.
 //!
-//! It reads the folder of policies ([`super::policies`]) and has it validated; it decides nothing by it.
+//! The folder of policies is read ([`super::policies`]) and validated here, not evaluated.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,40 +16,40 @@ use crate::duration;
 use crate::frontend::TokenInClear;
 use crate::policy::Policies;
 
-/// A request is not to wait, nor a grant, for less than a person needs to see it.
+/// Shortest time that a request or a grant may wait: a person needs that long to see it.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// Waiting clients are not to be flooded.
+/// Shortest interval between notices to a waiting client, so that it is not flooded.
 const SHORTEST_NOTICE: Duration = Duration::from_millis(100);
 
-/// The highest cap on sessions: more than any server has connections.
+/// Highest configurable cap on sessions; above the connection limit of any server.
 const MAX_SESSIONS: u32 = 10_000;
-/// The highest cap on reasons: they are in the log, in notices and on pages.
+/// Highest configurable cap on the length of a reason, which is written to the log, to notices and to pages.
 const MAX_REASON_BYTES: u32 = 10_000;
 
-/// `[access]`.
+/// Values of `[access]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessTable {
-    /// The window of a request that names none.
+    /// Window of a request that names none.
     pub default_window: Duration,
-    /// The most that may be asked for.
+    /// Upper limits of a request.
     pub caps: Caps,
-    /// The sessions at once of a request that names no number.
+    /// Number of simultaneous sessions of a request that names none.
     pub default_sessions: u32,
-    /// How long a request waits for approvers.
+    /// Time that a request waits for approvers.
     pub pending_for: Duration,
-    /// How long a grant waits for its first connect.
+    /// Time that a grant waits for its first connection.
     pub activate_within: Duration,
-    /// How many requests an identity may make in a minute.
+    /// Number of requests that an identity may make per minute.
     pub requests_per_minute: u32,
-    /// The longest a login waits for approval; a client may ask for less.
+    /// Longest time that a login waits for approval; a client may ask for less.
     pub login_wait: Duration,
-    /// How often a client that waits is told so.
+    /// Interval between notices to a waiting client.
     pub login_notice: Duration,
-    /// Who may send a token without TLS.
+    /// Connections on which a token is accepted without TLS.
     pub identity_without_tls: TokenInClear,
 }
 
-/// `[policy]`.
+/// Values of `[policy]`.
 #[derive(Debug)]
 pub(super) struct PolicyTable {
     dir: PathBuf,
@@ -115,7 +115,7 @@ pub(super) fn policy(table: &Section<'_, '_>) -> PolicyTable {
 }
 
 impl PolicyTable {
-    /// Where it says the policies are.
+    /// Returns the place of the policies.
     pub(super) fn place(&self, base: &Base<'_>) -> PolicyPlace {
         PolicyPlace {
             dir: base.join(&self.dir),
@@ -123,7 +123,7 @@ impl PolicyTable {
         }
     }
 
-    /// The policies of the folder, validated, or all that is wrong with them; none where there is no folder and none was named.
+    /// Loads and validates the policies, or returns all mistakes in them. Returns `None` if the default folder does not exist.
     pub(super) fn load(&self, base: &Path) -> Result<Option<Arc<Policies>>, Vec<String>> {
         let dir = base.join(&self.dir);
         if self.dir == Path::new(policies::DEFAULT_DIR) && !dir.exists() {

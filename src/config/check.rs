@@ -1,6 +1,7 @@
-//! Makes settings of what was written: paths made absolute, named files read and tried, rules between keys checked.
+//! Builds settings from the parsed configuration: makes paths absolute, reads and tries the named files, checks rules between
+//! keys.
 //!
-//! It changes nothing on disk and connects to nothing; certificates and CAs are loaded and dropped again.
+//! It changes nothing on disk and connects to nothing. Certificates and CAs are loaded and dropped again.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,9 +17,10 @@ use crate::causes::in_one_line;
 use crate::policy::Policies;
 use crate::tls::ServerTls;
 
-/// The key under which mistakes of the policies are noted.
+/// Key that mistakes in the policies are reported under.
 pub(super) const POLICIES: &str = "policy.dir";
-/// Longest path of a Unix socket on Linux (`sun_path` less its terminator, unix(7)); it is made under a longer name first.
+/// Maximum length of a Unix socket path in bytes: `sun_path` without its terminator (unix(7)), and without the suffix of the
+/// temporary name that the socket is created under.
 const SOCKET_PATH: usize = 107 - ".new".len();
 
 pub(super) fn control_address(path: &Path, file: &FileConfig) -> ControlAddress {
@@ -33,7 +35,7 @@ pub(super) fn control_address(path: &Path, file: &FileConfig) -> ControlAddress 
     }
 }
 
-/// Makes settings of what was read; `None` only where `mistakes` says why.
+/// Builds settings from the parsed file. Returns `None` only if `mistakes` states the reason.
 pub(super) fn settings(path: &Path, file: &FileConfig, mistakes: &mut Vec<Mistake>) -> Option<Settings> {
     let mut checker = Checker::new(path, file, mistakes);
     let state_dir = checker.base.join(&file.state_dir);
@@ -95,7 +97,7 @@ pub(super) struct Checker<'a> {
     pub(super) base: Base<'a>,
     pub(super) file: &'a FileConfig,
     mistakes: &'a mut Vec<Mistake>,
-    /// The files with secrets that others than their owner and group may read.
+    /// Files with secrets that are readable by others than their owner and group.
     exposed: Vec<PathBuf>,
 }
 
@@ -111,7 +113,7 @@ impl<'a> Checker<'a> {
     }
 
     pub(super) fn note(&mut self, key: &str, reason: impl Into<String>, remedy: &str) {
-        // A key that is not written is found at the nearest table that is.
+        // A key that is not written is reported at the nearest enclosing table that is.
         let mut place = key;
         let line = loop {
             match (self.file.places.get(place), place.rsplit_once('.')) {
@@ -194,7 +196,8 @@ impl<'a> Checker<'a> {
             Ok(found) if !found.is_dir() => self.note(key, format!("{} is not a folder", dir.display()), "name a folder"),
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                // The gate makes the last part of the path, not a whole tree: a misspelt mount point must not go unseen.
+                // The gate creates only the last part of the path: with a misspelt mount point, creating the whole tree would
+                // hide the mistake.
                 let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
                 if parent.is_some_and(|parent| !parent.is_dir()) {
                     self.note(
@@ -257,7 +260,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Notes a file with a secret that everybody on the machine may read.
+    /// Notes a file with a secret that every user of the machine may read.
     pub(super) fn guarded(&mut self, path: &Path) {
         const OTHERS_READ: u32 = 0o004;
         let open = std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & OTHERS_READ != 0);
@@ -278,7 +281,7 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// The folder that relative paths start at.
+/// Folder that relative paths are resolved against.
 pub(super) struct Base<'a>(&'a Path);
 
 impl<'a> Base<'a> {
@@ -295,7 +298,7 @@ impl<'a> Base<'a> {
     }
 }
 
-/// Whether the control API's TCP address is on TLS.
+/// Returns true if the control API's TCP address uses TLS; by default, if it is not a loopback address.
 fn control_tls(file: &FileConfig) -> bool {
     let remote = file.control.listen.is_some_and(|listen| !listen.ip().is_loopback());
     file.control.tls.unwrap_or(remote)
@@ -308,7 +311,8 @@ fn session(table: &SessionTable) -> SessionTable {
     session
 }
 
-/// An address to listen on, as an address to connect to: `0.0.0.0` is nobody's address.
+/// Returns the address to connect to for an address to listen on: the loopback address in place of an unspecified one
+/// (`0.0.0.0`).
 #[must_use]
 pub fn reachable(address: SocketAddr) -> String {
     let host = match address.ip() {

@@ -1,6 +1,6 @@
-//! The configuration as written: every key there is, its type, its limits and its default.
+//! Configuration as written: every key with its type, limits and default.
 //!
-//! It opens no other file and looks at no environment variable; [`super::check`] does that. The reference of keys is this file.
+//! It opens no other file and reads no environment variable; [`super::check`] does. This file is the reference of the keys.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::audit::Durability;
 use crate::frontend::Plaintext;
 use crate::quota::QuotaLimits;
 
-/// The whole file.
+/// Values of the whole file.
 #[derive(Debug)]
 pub(super) struct FileConfig {
     pub(super) listen: Vec<SocketAddr>,
@@ -35,11 +35,11 @@ pub(super) struct FileConfig {
     pub(super) notify: NotifyTable,
     pub(super) drain_limit: Duration,
     pub(super) logging: Logging,
-    /// Where each key stands, for mistakes that are found later.
+    /// Line of each key, for mistakes that are found later.
     pub(super) places: Places,
 }
 
-/// `[tls]`.
+/// Values of `[tls]`.
 #[derive(Debug)]
 pub(super) struct TlsTable {
     pub(super) cert: Option<PathBuf>,
@@ -48,43 +48,43 @@ pub(super) struct TlsTable {
     pub(super) plaintext: Plaintext,
 }
 
-/// `[limits]`.
+/// Values of `[limits]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Sessions and logins at once.
+    /// Number of simultaneous sessions and logins.
     pub connections: u32,
-    /// Logins not yet finished at once.
+    /// Number of simultaneous unfinished logins.
     pub handshakes: u32,
-    /// Of these, from one address.
+    /// Number of simultaneous unfinished logins from one address.
     pub handshakes_per_address: u32,
-    /// From accept to authenticated.
+    /// Time limit from accepting the connection to the end of authentication.
     pub handshake_timeout: Duration,
-    /// Logins that wait for approval at once; they count neither as handshakes nor as connections.
+    /// Number of simultaneous logins that wait for approval. They count neither as handshakes nor as connections.
     pub waiting_logins: u32,
-    /// Of these, of one identity.
+    /// Number of simultaneous logins of one identity that wait for approval.
     pub waiting_logins_per_identity: u32,
-    /// What the sessions of one identity may use up together.
+    /// Resources that all sessions of one identity together may use.
     pub quota: QuotaLimits,
-    /// Threads that carry sessions; absent: one for every two processors.
+    /// Number of session threads; if absent, one for every two processors.
     pub session_threads: Option<u32>,
 }
 
-/// `[session]`.
+/// Values of `[session]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionTable {
-    /// How long before the end the client is warned.
+    /// Times before the end at which the client is warned.
     pub warnings: Vec<Duration>,
-    /// Whether the client is told at login under which grant it is, and until when.
+    /// True if the client is told at login its grant and the grant's end.
     pub welcome: bool,
-    /// How long a client may send nothing.
+    /// Time after which a client that sends nothing is disconnected.
     pub idle_timeout: Option<Duration>,
-    /// How long a client that does not read is waited for at the end.
+    /// Time that the end of a session waits for a client that does not read.
     pub end_grace: Duration,
-    /// What the client is told about getting more time.
+    /// Text that tells the client how to get more time.
     pub renew_hint: Option<String>,
 }
 
-/// `[audit]`.
+/// Values of `[audit]`.
 #[derive(Debug)]
 pub(super) struct AuditTable {
     pub(super) dir: Option<PathBuf>,
@@ -98,7 +98,7 @@ pub(super) struct AuditTable {
     pub(super) forward: ForwardTable,
 }
 
-/// `[control]`.
+/// Values of `[control]`.
 #[derive(Debug)]
 pub(super) struct ControlTable {
     pub(super) socket: Option<PathBuf>,
@@ -107,39 +107,40 @@ pub(super) struct ControlTable {
     pub(super) tls: Option<bool>,
 }
 
-/// Where the control API listens.
+/// Addresses and token of the control API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Control {
-    /// The Unix socket.
+    /// Path of the Unix socket.
     pub socket: PathBuf,
-    /// A TCP address as well.
+    /// TCP address to listen on as well.
     pub listen: Option<SocketAddr>,
-    /// Whether that is on TLS.
+    /// True if the TCP address uses TLS.
     pub tls: bool,
-    /// The file with the admin token.
+    /// File with the admin token.
     pub token_file: PathBuf,
 }
 
-/// `[log]`: the gate's own messages, not the audit log.
+/// Values of `[log]`: the gate's own messages, not the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logging {
-    /// Their form.
+    /// Format of the messages.
     pub format: LogFormat,
-    /// A `tracing` filter, as `info` or `tidegate=debug`.
+    /// Filter in the syntax of `tracing`, such as `info` or `tidegate=debug`.
     pub level: String,
 }
 
-/// The form of the gate's own messages.
+/// Format of the gate's own messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Plain lines of text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl FileConfig {
-    /// Reads the whole text; what is wrong is in the list, and its default is in its place. Fails only where it is not TOML.
+    /// Reads the whole text. Each mistake is listed, and a default takes the place of its value. Fails only if the text is not
+    /// TOML.
     pub(super) fn parse(path: &Path, text: &str) -> Result<(Self, Vec<Mistake>), Vec<Mistake>> {
         let reader = Reader::new(path, text);
         let table = reader.parse()?;
@@ -173,7 +174,7 @@ impl FileConfig {
     }
 }
 
-/// The port of the gate when none is named: PostgreSQL's with a 7.
+/// Default port of the gate: PostgreSQL's with a leading 7.
 const DEFAULT_PORT: u16 = 7432;
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), DEFAULT_PORT);
 
@@ -276,7 +277,7 @@ fn socket_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Host and port in one text again, with brackets where they are needed.
+/// Joins a host and a port, with brackets around an IPv6 address.
 pub(super) fn joined((host, port): (String, u16)) -> String {
     if host.contains(':') {
         format!("[{host}]:{port}")
@@ -285,7 +286,7 @@ pub(super) fn joined((host, port): (String, u16)) -> String {
     }
 }
 
-/// `host`, `host:port`, `[::1]:port`.
+/// Parses `host`, `host:port` or `[::1]:port`.
 pub(super) fn host_port(text: &str, default: u16) -> Result<(String, u16), String> {
     let bad = || format!("`{text}` is not a host and a port; write it like db.example.org:5432, 10.0.0.5:5432 or [::1]:5432");
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {

@@ -1,6 +1,6 @@
-//! `[audit.forward]`: as written, and as meant.
+//! `[audit.forward]`: its values as written, and the settings made from them.
 //!
-//! It connects to nobody.
+//! It opens no connection.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -13,12 +13,12 @@ use crate::causes::in_one_line;
 use crate::forward::{ForwardSettings, Receiver, hostname};
 use crate::tls::CollectorTls;
 
-/// The port of syslog over TLS (RFC 5425, section 4.1).
+/// Port of syslog over TLS (RFC 5425, section 4.1).
 const TLS_PORT: u16 = 6514;
-/// The port of syslog over TCP (RFC 6587, section 4.1, and IANA's list).
+/// Port of syslog over TCP (RFC 6587, section 4.1, and the IANA registry).
 const TCP_PORT: u16 = 601;
 
-/// `[audit.forward]`.
+/// Values of `[audit.forward]`.
 #[derive(Debug)]
 pub(super) struct ForwardTable {
     address: Option<Address>,
@@ -68,7 +68,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Where the log is sent, if anywhere.
+/// Returns the settings for forwarding the log, if an address is configured.
 pub(super) fn check(checker: &mut Checker<'_>) -> Option<ForwardSettings> {
     let table = &checker.file.audit.forward;
     let ca_file = table.ca_file.as_ref().map(|path| checker.base.join(path));

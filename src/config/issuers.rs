@@ -1,7 +1,9 @@
-//! `[[identity.issuers]]`: as written, and as meant.
+//! `[[identity.issuers]]`: its values as written, and the settings made from them.
 //!
-//! It fetches no keys. The law: two issuers never give the same name to two bearers, nor one of them a local user's unless that is
-//! said.
+//! It fetches no keys.
+//!
+//! INVARIANT: two issuers never give the same name to two bearers, and no issuer gives the name of a local user unless the
+//! configuration allows it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,14 +15,14 @@ use crate::identity::{EmailVerified, IssuerSettings, Keys};
 use crate::names::IdentityName;
 use crate::tls::web_address;
 
-/// Clocks differ by seconds; more would be a longer life for tokens.
+/// Largest tolerance for clock differences. Clocks differ by seconds; a larger value would lengthen the life of tokens.
 const MOST_LEEWAY: Duration = Duration::from_mins(5);
 
-/// What an issuer without a prefix is answered: with `sub = "ana"` its token would be the local user ana's.
+/// Remedy for an issuer without a prefix: a token with `sub = "ana"` would otherwise be that of the local user ana.
 const NO_PREFIX: &str = "without one its tokens could name local users: give it its own, as identity_prefix = \"ci:\", or write \
                          identity_prefix = \"\" where no name that it gives is ever a local user's";
 
-/// `[[identity.issuers]]`; a file with keys still as it is written.
+/// Values of `[[identity.issuers]]`; the path of a key file is still as written.
 #[derive(Debug)]
 pub(super) struct IssuerTable {
     place: String,
@@ -78,7 +80,7 @@ pub(super) fn read(table: &Section<'_, '_>) -> Option<IssuerTable> {
     })
 }
 
-/// The issuers, each with keys that could be read.
+/// Returns the issuers, with keys that could be read.
 pub(super) fn check(checker: &mut Checker<'_>) -> Vec<IssuerSettings> {
     let (mut names, mut prefixes) = (BTreeSet::new(), BTreeSet::new());
     let mut issuers = Vec::new();

@@ -1,11 +1,11 @@
-//! One thing that is wrong with the configuration, in words that lead to its repair.
+//! Mistake in the configuration, in words that lead to its repair.
 //!
-//! It does not look for mistakes; it only says them, always in the same form: `file:line: key: reason; remedy`.
+//! It does not look for mistakes. It formats them, always as `file:line: key: reason; remedy`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// One thing that is wrong with the configuration.
+/// Mistake in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     file: PathBuf,
@@ -31,19 +31,19 @@ impl Mistake {
         self
     }
 
-    /// The line in the file, counted from 1; `None` when the mistake is not in one place.
+    /// Returns the line in the file, counted from 1; `None` if the mistake has no single place.
     #[must_use]
     pub fn line(&self) -> Option<usize> {
         self.line
     }
 
-    /// The key with the tables it is in, as `targets.orders.user`.
+    /// Returns the key with its tables, such as `targets.orders.user`.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
     }
 
-    /// Whether it is a mistake of the policies.
+    /// Returns true if the mistake is in the policies.
     #[must_use]
     pub fn is_of_policies(&self) -> bool {
         self.key.as_deref() == Some(super::check::POLICIES)

@@ -1,8 +1,9 @@
-//! Configuration: one TOML file becomes checked settings, or a list of everything that is wrong with it.
+//! Configuration: turns one TOML file into checked settings, or into a list of all mistakes in it.
 //!
-//! It opens no socket, starts nothing and keeps nothing: a reload is a second [`load`], whose result is used whole or not at all.
+//! It opens no socket, starts no task and keeps no state: a reload is a second [`load`], whose result is used as a whole or not
+//! at all.
 //!
-//! INVARIANT: every mistake names the file, the line, the key, the reason and the way out, and all of them are found in one run.
+//! INVARIANT: every mistake names the file, the line, the key, the reason and the remedy, and all of them are found in one run.
 
 mod access;
 mod check;
@@ -37,16 +38,16 @@ pub use settings::{AccountSettings, Settings, TargetSettings, TlsFiles};
 pub use targets::SharedAccount;
 pub use unknown::unknown_names;
 
-/// The file that is looked for when none is named.
+/// Configuration file to use if none is named.
 pub const DEFAULT_FILE: &str = "tidegate.toml";
 
-/// Reads the file and every file it names, checks everything, and returns settings that can be used, or all mistakes found.
+/// Reads the file and every file it names, checks everything, and returns usable settings, or all mistakes found.
 pub fn load(path: &Path) -> Result<Settings, Vec<Mistake>> {
     let text = read(path).map_err(|mistake| vec![mistake])?;
     from_text(path, &text)
 }
 
-/// As [`load`], for a text that is not (yet) in a file; relative paths in it start at the folder of `path`.
+/// Does the same as [`load`] for a text that is not (yet) in a file. Relative paths are resolved against the folder of `path`.
 pub fn from_text(path: &Path, text: &str) -> Result<Settings, Vec<Mistake>> {
     let (file, mut mistakes) = file::FileConfig::parse(path, text)?;
     let settings = check::settings(path, &file, &mut mistakes);
@@ -57,8 +58,8 @@ pub fn from_text(path: &Path, text: &str) -> Result<Settings, Vec<Mistake>> {
     }
 }
 
-/// Reads one target from the file, and the passwords of its accounts only if asked to: works for someone who may not read the other
-/// secrets it names. A target that is not there is an error that names those that are.
+/// Reads one target from the file, and the passwords of its accounts only if `passwords` is set: this works without the right
+/// to read the other secrets in the file. An unknown target is an error that names the known ones.
 pub fn target(path: &Path, name: &TargetName, passwords: bool) -> Result<TargetSettings, Vec<Mistake>> {
     let text = read(path).map_err(|mistake| vec![mistake])?;
     let (mut file, mut mistakes) = file::FileConfig::parse(path, &text)?;
@@ -81,22 +82,22 @@ pub fn target(path: &Path, name: &TargetName, passwords: bool) -> Result<TargetS
     }
 }
 
-/// What a client of the control API has to know: where the gate listens for it, and where its token is.
+/// Addresses and files that the command line needs from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlAddress {
-    /// The Unix socket.
+    /// Unix socket of the control API.
     pub socket: PathBuf,
-    /// The file with the admin token.
+    /// File with the admin token.
     pub token_file: PathBuf,
-    /// The folder of the audit log.
+    /// Folder of the audit log.
     pub audit_dir: PathBuf,
-    /// The file with the key that signs it.
+    /// File with the key that signs the audit log.
     pub audit_key: PathBuf,
-    /// The store that remembers the log's end.
+    /// Store that remembers the end of the log.
     pub ledger: PathBuf,
 }
 
-/// Reads only [`ControlAddress`] from the file: works for someone who may not read the secrets it names.
+/// Reads only [`ControlAddress`] from the file: this works without the right to read the secrets that it names.
 pub fn control_address(path: &Path) -> Result<ControlAddress, Vec<Mistake>> {
     let text = read(path).map_err(|mistake| vec![mistake])?;
     let (file, mistakes) = file::FileConfig::parse(path, &text)?;
@@ -107,17 +108,17 @@ pub fn control_address(path: &Path) -> Result<ControlAddress, Vec<Mistake>> {
     }
 }
 
-/// Where the policies are, and where their hours and weekdays are.
+/// Place of the policies, and the time zone of their hours and weekdays.
 #[derive(Debug, Clone)]
 pub struct PolicyPlace {
-    /// The folder.
+    /// Folder of the policies.
     pub dir: PathBuf,
-    /// The zone.
+    /// Time zone in which policies see hours and weekdays.
     pub zone: TimeZone,
 }
 
 impl PolicyPlace {
-    /// Of a gate whose configuration says nothing of it, and of a folder without a configuration.
+    /// Returns the defaults, for a configuration that does not mention policies and for a folder without a configuration.
     #[must_use]
     pub fn beside(path: &Path) -> Self {
         Self {
@@ -127,7 +128,7 @@ impl PolicyPlace {
     }
 }
 
-/// Reads only [`PolicyPlace`] from the file: works for someone who may not read the secrets it names.
+/// Reads only [`PolicyPlace`] from the file: this works without the right to read the secrets that it names.
 pub fn policy_place(path: &Path) -> Result<PolicyPlace, Vec<Mistake>> {
     let text = read(path).map_err(|mistake| vec![mistake])?;
     let (file, mistakes) = file::FileConfig::parse(path, &text)?;

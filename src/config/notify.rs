@@ -1,6 +1,6 @@
-//! `[notify]`: as written, and as meant.
+//! `[notify]`: its values as written, and the settings made from them.
 //!
-//! It calls nobody.
+//! It sends no notification.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,14 +11,14 @@ use crate::notify::{EventKind, Format, Hook, NotifySettings};
 use crate::secret::Secret;
 use crate::tls::web_address;
 
-/// `[notify]`.
+/// Values of `[notify]`.
 #[derive(Debug)]
 pub(super) struct NotifyTable {
     link: Option<String>,
     webhooks: Vec<HookTable>,
 }
 
-/// `[[notify.webhooks]]`.
+/// Values of `[[notify.webhooks]]`.
 #[derive(Debug)]
 struct HookTable {
     place: String,
@@ -60,7 +60,7 @@ fn webhook(table: &Section<'_, '_>) -> Option<HookTable> {
     Some(read)
 }
 
-/// Who is told, each with an address that may be called and a secret.
+/// Returns the webhooks, each with a permitted address and a secret.
 pub(super) fn check(checker: &mut Checker<'_>) -> NotifySettings {
     let mut names = BTreeSet::new();
     let mut hooks = Vec::new();

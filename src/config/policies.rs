@@ -1,46 +1,46 @@
-//! Reads a folder of policies: `schema.cedarschema`, the `*.cedar` files beside it, and the tables of cases in `tests/`.
+//! Reads a folder of policies: `schema.cedarschema`, the `*.cedar` files beside it, and the test tables in `tests/`.
 //!
-//! It does not look at what the texts say; `policy` does.
+//! The texts are not interpreted here; `policy` does that.
 
 use std::path::{Path, PathBuf};
 
 use crate::policy::Source;
 
-/// The folder of the policies when none is named, beside the configuration.
+/// Default folder of the policies, beside the configuration.
 pub const DEFAULT_DIR: &str = "policies";
 
-/// The schema's file in the folder.
+/// Name of the schema's file in the folder.
 const SCHEMA: &str = "schema.cedarschema";
 
-/// No file of a set is near as long; a device or a dump would be.
+/// Maximum size of a file in bytes. No policy file is nearly as long; a device or a dump would be.
 const LONGEST: u64 = 4 << 20;
 
-/// Why a folder of policies could not be read.
+/// Error of reading a folder of policies.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// A file or folder could not be read.
+    /// A file or folder cannot be read.
     #[error("{}: cannot be read: {error}; a folder of policies holds {SCHEMA} and *.cedar files", .path.display())]
     Unreadable {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// Reason from the operating system.
         error: std::io::Error,
     },
-    /// A file is longer than a file of policies would be.
+    /// A file is longer than any policy file would be.
     #[error("{}: is longer than 4 MiB: that is no file of policies", .path.display())]
     TooLong {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// The folder has no policies in it.
+    /// The folder contains no policies.
     #[error("{}: there is no *.cedar file: without a policy nothing is permitted, and nobody could ask for anything", .path.display())]
     Empty {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
     },
 }
 
-/// The schema and the policies of a folder, each named by its file, in the order of the names.
+/// Reads the schema and the policies of a folder, named by their files, in the order of the names.
 pub fn read(dir: &Path) -> Result<(Source, Vec<Source>), ReadError> {
     let schema = source(&dir.join(SCHEMA))?;
     let policies = all(dir, "cedar")?;
@@ -50,7 +50,7 @@ pub fn read(dir: &Path) -> Result<(Source, Vec<Source>), ReadError> {
     Ok((schema, policies))
 }
 
-/// The tables of cases of a folder of policies: `tests/*.toml`; none where there is no such folder.
+/// Reads the test tables of a folder of policies, `tests/*.toml`; there are none if the folder does not exist.
 pub fn read_tables(dir: &Path) -> Result<Vec<Source>, ReadError> {
     let tests = dir.join("tests");
     if !tests.exists() {
@@ -59,7 +59,7 @@ pub fn read_tables(dir: &Path) -> Result<Vec<Source>, ReadError> {
     all(&tests, "toml")
 }
 
-/// All files of a folder that end so; hidden ones are an editor's.
+/// Reads all files of a folder with this extension. Hidden files are skipped: they belong to editors.
 fn all(dir: &Path, extension: &str) -> Result<Vec<Source>, ReadError> {
     let unreadable = |error| ReadError::Unreadable {
         path: dir.to_owned(),

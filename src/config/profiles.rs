@@ -1,6 +1,6 @@
-//! `targets.NAME.profiles`: what can be asked for at a target, as names or with what each of them may do.
+//! `targets.NAME.profiles`: profiles of a target, as plain names or with rights, masks and guard rails.
 //!
-//! It knows how rights, masks and guard rails are written; what they mean is for `rights` and `rails`.
+//! It only parses them; `rights` and `rails` give them their meaning.
 
 use std::fmt::Display;
 
@@ -9,23 +9,24 @@ use crate::names::{ProfileName, TargetName};
 use crate::rails::{Rails, Rules};
 use crate::rights::{Glob, Mask, MaskedTable, Pattern, Rights, RoleName, literal, profile_role};
 
-/// What can be asked for at a target.
+/// Profile of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProfileSettings {
-    /// Its name.
+    /// Name of the profile.
     pub name: ProfileName,
-    /// What it may do at the database; `None`: it is only a name, and whatever the target's own account may do is done.
+    /// Rights at the database. `None` means that the profile is only a name, and sessions have the rights of the target's own
+    /// account.
     pub rights: Option<Rights>,
-    /// Its guard rails.
+    /// Guard rails.
     pub rails: Option<Rules>,
     /// Settings of its sessions (`statement_timeout`), in the order of the file, as values without quotes.
     pub settings: Vec<(String, String)>,
-    /// Connections at once of one grant's role; absent: as many as the grant has sessions.
+    /// Connection limit of one grant's role; if absent, the number of sessions of the grant.
     pub connection_limit: Option<u32>,
 }
 
 impl ProfileSettings {
-    /// Only a name.
+    /// Returns a profile that is only a name.
     fn named(name: ProfileName) -> Self {
         Self {
             name,
@@ -38,8 +39,8 @@ impl ProfileSettings {
 }
 
 impl ProfileSettings {
-    /// Returns the schema of its views with masks at a target, where it has masks: it goes before everything else that an unqualified
-    /// name could mean.
+    /// Returns the schema with the profile's masking views at a target, if it has masks. It comes first in the search path, so
+    /// that an unqualified name means the view.
     #[must_use]
     pub fn views(&self, target: &TargetName) -> Option<RoleName> {
         let rights = self.rights.as_ref()?;
@@ -47,10 +48,10 @@ impl ProfileSettings {
     }
 }
 
-/// Settings that would take the place of what a grant's role is there for.
+/// Settings that a profile may not set, since they would replace the role of the grant.
 const NOT_SETTABLE: &[&str] = &["role", "session_authorization"];
 
-/// `profiles` of a target: at least one, each once.
+/// Reads `profiles` of a target: at least one, without duplicates.
 pub(super) fn read(table: &Section<'_, '_>) -> Vec<ProfileSettings> {
     let profiles = if table.is_table("profiles") {
         table.each("profiles", defined).into_iter().flatten().collect()
@@ -75,7 +76,7 @@ fn named(table: &Section<'_, '_>, names: Vec<ProfileName>) -> Vec<ProfileSetting
     names.into_iter().map(ProfileSettings::named).collect()
 }
 
-/// `[targets.NAME.profiles.NAME]`.
+/// Reads `[targets.NAME.profiles.NAME]`.
 fn defined(name: &str, table: &Section<'_, '_>) -> Option<ProfileSettings> {
     let name = name
         .parse::<ProfileName>()
@@ -181,7 +182,7 @@ fn masks(table: &Section<'_, '_>) -> Vec<MaskedTable> {
             continue;
         };
         if let Some(other) = masks.iter().find(|other| other.name == name) {
-            // Their views share a schema.
+            // The views of all masked tables share a schema.
             let reason = format!("its view would be named as the one of {}.{}", other.schema, other.name);
             wrong(reason, "mask one of them, and exclude the other");
             continue;
@@ -199,7 +200,7 @@ fn masks(table: &Section<'_, '_>) -> Vec<MaskedTable> {
     masks
 }
 
-/// `pan = "partial"`, `cvv = { constant = "***" }`.
+/// Parses `pan = "partial"` or `cvv = { constant = "***" }`.
 fn mask(table: &Section<'_, '_>, key: &str, column: &str, value: Own) -> Option<(String, Mask)> {
     let mask = match value {
         Own::Text(word) => match word.as_str() {
@@ -221,14 +222,14 @@ fn mask(table: &Section<'_, '_>, key: &str, column: &str, value: Own) -> Option<
     Some((column.to_owned(), mask.map_err(wrong).ok()?))
 }
 
-/// `rails` of a profile.
+/// Reads the `rails` of a profile.
 fn rails(table: &Section<'_, '_>, profile: Option<&ProfileName>) -> Rules {
     let unknown = table.one_of("unknown", &[("refuse", true), ("allow", false)]);
     let statements = table.texts("statements");
     let need_where = table.yes_no("need_where").unwrap_or(false);
     let deny_tables = table.texts("deny_tables").unwrap_or_default();
     let rules = Rules {
-        // What cannot be read could be what any of them is against.
+        // A statement that cannot be parsed may break any of the rules, so refuse it by default if there is one.
         refuse_unknown: unknown.unwrap_or(statements.is_some() || need_where || !deny_tables.is_empty()),
         statements,
         need_where,

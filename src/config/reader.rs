@@ -1,6 +1,7 @@
-//! Reads values out of a TOML table, one key at a time, and notes every mistake with its place instead of stopping at the first.
+//! Reads values out of a TOML table, one key at a time, and notes every mistake with its place instead of stopping at the
+//! first.
 //!
-//! It knows TOML's types but not what any key means. A key that nobody asked for is a mistake, so the keys asked for are the schema.
+//! It knows TOML's types, not the meaning of keys. The keys that are read are the schema: any other key is a mistake.
 
 mod own;
 mod tables;
@@ -19,10 +20,10 @@ use crate::duration;
 use crate::names::nearest;
 pub(super) use own::Own;
 
-/// Which line each key was written in; keys with their tables, as `targets.orders.user`.
+/// Line of each key, by the key with its tables, such as `targets.orders.user`.
 pub(super) type Places = BTreeMap<String, usize>;
 
-/// The text being read and what was found out about it.
+/// Text to parse, with the mistakes and the lines of keys found so far.
 pub(super) struct Reader<'a> {
     path: &'a Path,
     text: &'a str,
@@ -40,7 +41,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Parses the text, or says all that is wrong with its syntax; what it means is then not to be guessed.
+    /// Parses the text, or returns all syntax errors. After a syntax error the meaning of the rest is not guessed.
     pub(super) fn parse(&self) -> Result<DeTable<'a>, Vec<Mistake>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         if errors.is_empty() {
@@ -77,7 +78,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// One table of the file.
+/// Table of the file.
 pub(super) struct Section<'t, 'a> {
     reader: &'t Reader<'a>,
     table: &'t DeTable<'a>,
@@ -86,7 +87,7 @@ pub(super) struct Section<'t, 'a> {
 }
 
 impl<'t, 'a> Section<'t, 'a> {
-    /// The table under `key`; an absent one reads as empty.
+    /// Reads the table under `key`; an absent table reads as an empty one.
     pub(super) fn within<R>(&self, key: &'static str, read: impl FnOnce(&Section<'_, 'a>) -> R) -> R {
         let empty = DeTable::new();
         let table = match self.value(key) {
@@ -107,7 +108,7 @@ impl<'t, 'a> Section<'t, 'a> {
         result
     }
 
-    /// The tables under `key`, each with its own name, in the order of the file: `[targets.orders]`.
+    /// Reads the tables under `key` with their names, such as `[targets.orders]`, in the order of the file.
     pub(super) fn each<R>(&self, key: &'static str, mut read: impl FnMut(&str, &Section<'_, 'a>) -> R) -> Vec<R> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let Some(tables) = value.get_ref().as_table() else {
@@ -143,7 +144,7 @@ impl<'t, 'a> Section<'t, 'a> {
         results
     }
 
-    /// A text.
+    /// Reads a string.
     pub(super) fn text(&self, key: &'static str) -> Option<String> {
         let value = self.value(key)?;
         let text = value.get_ref().as_str();
@@ -157,7 +158,7 @@ impl<'t, 'a> Section<'t, 'a> {
         text.map(str::to_owned)
     }
 
-    /// A text that must be there.
+    /// Reads a string, and notes a mistake with this remedy if it is missing.
     pub(super) fn required(&self, key: &'static str, remedy: &str) -> Option<String> {
         if self.value(key).is_none() {
             let line = self.reader.places.borrow().get(&self.prefix).copied();
@@ -168,7 +169,7 @@ impl<'t, 'a> Section<'t, 'a> {
         self.text(key)
     }
 
-    /// A text that `read` understands.
+    /// Reads a string and parses it with `read`.
     pub(super) fn parsed<T, E: Display>(&self, key: &'static str, read: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
         let text = self.text(key)?;
         read(&text)
@@ -176,19 +177,19 @@ impl<'t, 'a> Section<'t, 'a> {
             .ok()
     }
 
-    /// One of a few words.
+    /// Reads one word out of `words`.
     pub(super) fn one_of<T: Copy>(&self, key: &'static str, words: &[(&'static str, T)]) -> Option<T> {
         let text = self.text(key)?;
         self.word(key, &text, words)
     }
 
-    /// Several of a few words.
+    /// Reads a list of words out of `words`.
     pub(super) fn some_of<T: Copy>(&self, key: &'static str, words: &[(&'static str, T)]) -> Option<Vec<T>> {
         let texts = self.texts(key)?;
         Some(texts.iter().filter_map(|text| self.word(key, text, words)).collect())
     }
 
-    /// A list of texts.
+    /// Reads a list of strings.
     pub(super) fn texts(&self, key: &'static str) -> Option<Vec<String>> {
         let value = self.value(key)?;
         let list: Option<Vec<String>> = value
@@ -206,7 +207,7 @@ impl<'t, 'a> Section<'t, 'a> {
         list
     }
 
-    /// A list of texts that `read` understands, all of them.
+    /// Reads a list of strings and parses each with `read`.
     pub(super) fn list<T, E: Display>(&self, key: &'static str, read: impl Fn(&str) -> Result<T, E>) -> Option<Vec<T>> {
         let texts = self.texts(key)?;
         let mut items = Vec::with_capacity(texts.len());
@@ -219,12 +220,12 @@ impl<'t, 'a> Section<'t, 'a> {
         (items.len() == texts.len()).then_some(items)
     }
 
-    /// A path.
+    /// Reads a path.
     pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
         self.text(key).map(PathBuf::from)
     }
 
-    /// `true` or `false`.
+    /// Reads a boolean.
     pub(super) fn yes_no(&self, key: &'static str) -> Option<bool> {
         let value = self.value(key)?;
         let answer = value.get_ref().as_bool();
@@ -234,7 +235,7 @@ impl<'t, 'a> Section<'t, 'a> {
         answer
     }
 
-    /// A whole number between `least` and `most`.
+    /// Reads an integer between `least` and `most`.
     pub(super) fn number(&self, key: &'static str, least: u32, most: u32) -> Option<u32> {
         let value = self.value(key)?;
         let number = value
@@ -256,7 +257,7 @@ impl<'t, 'a> Section<'t, 'a> {
         number
     }
 
-    /// A length of time, in a text like `"30m"`, at least `least`.
+    /// Reads a duration such as `"30m"`, of at least `least`.
     pub(super) fn duration(&self, key: &'static str, least: Duration) -> Option<Duration> {
         let value = self.value(key)?;
         let Some(text) = value.get_ref().as_str() else {
@@ -281,7 +282,7 @@ impl<'t, 'a> Section<'t, 'a> {
         }
     }
 
-    /// Notes a mistake about a key of this table.
+    /// Notes a mistake in a key of this table.
     pub(super) fn mistake_at(&self, key: &str, reason: String, remedy: Option<String>) {
         let path = self.path_of(key);
         let line = self.reader.places.borrow().get(&path).copied();
@@ -292,14 +293,14 @@ impl<'t, 'a> Section<'t, 'a> {
         });
     }
 
-    /// Notes a mistake about this table itself.
+    /// Notes a mistake in this table itself.
     pub(super) fn mistake_here(&self, reason: String) {
         let line = self.reader.places.borrow().get(&self.prefix).copied();
         self.reader
             .note(Mistake::new(self.reader.path, line, Some(self.prefix.clone()), reason));
     }
 
-    /// Notes every key that nobody asked for.
+    /// Notes every key that was not read.
     pub(super) fn finish(&self) {
         let known = self.known.borrow();
         for key in self.table.keys() {
@@ -345,7 +346,7 @@ impl<'t, 'a> Section<'t, 'a> {
     }
 }
 
-/// What to write instead of a key that does not exist.
+/// Returns a suggestion for a key that does not exist.
 fn instead(name: &str, known: &[&'static str]) -> String {
     let (file, variable) = (format!("{name}_file"), format!("{name}_env"));
     if known.contains(&file.as_str()) && known.contains(&variable.as_str()) {
@@ -357,7 +358,7 @@ fn instead(name: &str, known: &[&'static str]) -> String {
     }
 }
 
-/// What a value is, with its article.
+/// Returns the name of a value's type, with its article.
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",

@@ -1,6 +1,6 @@
-//! Secrets: never in the configuration itself, but in files and environment variables it names.
+//! Secrets, read from the files and environment variables that the configuration names. The configuration never contains them.
 //!
-//! It does not say what a secret is for. No mistake has the secret in it.
+//! No mistake contains a secret.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use super::check::Checker;
 use crate::secret::Secret;
 
 impl Checker<'_> {
-    /// The secret in `WORD_file` or `WORD_env` of a table; `None` where there is neither.
+    /// Reads the secret named by `WORD_file` or `WORD_env` of a table; `None` if neither is set.
     pub(super) fn secret(
         &mut self,
         table: &str,
@@ -28,7 +28,7 @@ impl Checker<'_> {
                 let path = self.base.join(file);
                 self.guarded(&path);
                 let text = self.readable(&file_key, &path)?;
-                // Editors end a file with a newline; a secret does not.
+                // Editors end a file with a newline that is not part of the secret.
                 let secret = text.strip_suffix('\n').unwrap_or(&text);
                 let secret = secret.strip_suffix('\r').unwrap_or(secret);
                 self.fit_secret(&file_key, word, secret)

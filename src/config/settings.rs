@@ -1,6 +1,6 @@
-//! The configuration as meant: every value with its type, every default in its place.
+//! Settings of the gate: every value with its type, every default filled in.
 //!
-//! It holds values, no live objects: nothing here is connected, locked or listening. [`super::check`] makes it.
+//! They are plain values: no connection, no lock, no listener. [`super::check`] makes them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,148 +23,150 @@ use crate::secret::Secret;
 use crate::tls::TlsMode;
 use crate::upstream::{ApplicationName, AuthMethod};
 
-/// Everything the gate is told by its operator.
+/// Settings of the gate.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The file it comes from.
+    /// File that the settings come from.
     pub file: PathBuf,
-    /// Where PostgreSQL clients connect.
+    /// Addresses to listen on for PostgreSQL clients.
     pub listen: Vec<SocketAddr>,
-    /// Host and port as clients are told them (in connection strings).
+    /// Host and port that clients are told to connect to (in connection strings).
     pub advertise: String,
-    /// Files with secrets that everybody on the machine may read.
+    /// Files with secrets that every user of the machine may read.
     pub exposed: Vec<PathBuf>,
-    /// What the gate keeps between runs.
+    /// Folder for the gate's persistent state.
     pub state_dir: PathBuf,
-    /// The databases, by name.
+    /// Targets, in the order of the file.
     pub targets: Vec<TargetSettings>,
-    /// TLS towards clients.
+    /// Certificate for TLS with clients.
     pub tls: TlsFiles,
-    /// Who may connect without TLS.
+    /// Clients that may connect without TLS.
     pub plaintext: Plaintext,
-    /// Connections and logins.
+    /// Limits on connections and logins.
     pub limits: Limits,
-    /// What sessions are told and how they end.
+    /// Warnings, time limits and texts of sessions.
     pub session: SessionTable,
-    /// The audit log.
+    /// Settings of the audit log.
     pub audit: audit::Settings,
-    /// The control API.
+    /// Settings of the control API.
     pub control: Control,
-    /// What people get who ask for access.
+    /// Limits and defaults of requests and grants.
     pub access: AccessTable,
-    /// What decides on it, validated; `None`: nobody can ask.
+    /// Validated policies; `None` means that no identity can request access.
     pub policies: Option<Arc<Policies>>,
-    /// Whose tokens prove who somebody is.
+    /// Issuers of accepted tokens.
     pub issuers: Vec<IssuerSettings>,
-    /// Who is told of requests.
+    /// Webhooks that are notified of requests.
     pub notify: NotifySettings,
-    /// Where the audit log is sent on, if anywhere.
+    /// Receiver of the audit log, if one is configured.
     pub forward: Option<ForwardSettings>,
-    /// How often webhooks that want checkpoints of the audit log are sent the newest.
+    /// Interval at which the newest checkpoint of the audit log is sent to webhooks that subscribe to it.
     pub checkpoint_every: Duration,
-    /// How long sessions in use are waited for at shutdown.
+    /// Time that a shutdown waits for sessions in use.
     pub drain_limit: Duration,
-    /// The gate's own messages.
+    /// Format and level of the gate's own messages.
     pub logging: Logging,
 }
 
-/// One database.
+/// Settings of a target: one database.
 #[derive(Debug, Clone)]
 pub struct TargetSettings {
-    /// Its name; also the database name clients ask for.
+    /// Name of the target; also the database name that clients connect to.
     pub name: TargetName,
-    /// Its server's host name or address.
+    /// Host name or address of its server.
     pub host: String,
-    /// Its server's port.
+    /// Port of its server.
     pub port: u16,
-    /// The database's own name there.
+    /// Name of the database at the server.
     pub database: String,
-    /// The database of the same server for the connections that the gate keeps open.
+    /// Database of the same server for the connections that the gate keeps open.
     pub maintenance_database: String,
-    /// The account of its sessions where no grant has a role of its own; it also provisions where `admin` is absent.
+    /// Account of the target's sessions if grants have no roles of their own; also the provisioning account if `admin` is
+    /// absent.
     pub user: String,
-    /// That account's password.
+    /// Password of that account.
     pub password: Option<Secret<String>>,
-    /// The account that ends sessions and makes roles, if not `user`.
+    /// Account that ends sessions and creates roles, if it is not `user`.
     pub admin: Option<AccountSettings>,
-    /// Whether one account may do both where no grant has a role of its own.
+    /// Consent to one account for both purposes, if grants have no roles of their own.
     pub shared_account: SharedAccount,
-    /// TLS towards the target.
+    /// TLS mode of connections to the target.
     pub sslmode: TlsMode,
-    /// The CA the target's certificate must come from; absent: the system's.
+    /// CA of the target's certificate; if absent, the system's CAs.
     pub ca_file: Option<PathBuf>,
-    /// How the gate may prove who it is.
+    /// Methods that the gate may authenticate with.
     pub auth: Vec<AuthMethod>,
-    /// From dialling to ready.
+    /// Time limit from connecting to ready.
     pub connect_timeout: Duration,
-    /// How often a busy backend looks whether the gate is still there; zero: never.
+    /// Interval at which a busy backend checks that the gate is still connected; zero disables the check.
     pub check_interval: Duration,
-    /// Whether replication connections are let through.
+    /// True if replication connections are allowed.
     pub replication: bool,
-    /// Sessions at once.
+    /// Number of simultaneous sessions.
     pub max_sessions: Option<u32>,
-    /// What the target sees as `application_name`.
+    /// `application_name` that the target sees.
     pub application_name: ApplicationName,
-    /// What the log tells of parameters' values there.
+    /// Policy for parameter values in the audit log.
     pub parameters: ParameterPolicy,
-    /// What can be asked for there, the narrowest first.
+    /// Profiles, from the narrowest to the widest.
     pub profiles: Vec<ProfileSettings>,
 }
 
-/// An account at a target's server.
+/// Account at a target's server.
 #[derive(Debug, Clone)]
 pub struct AccountSettings {
-    /// Its name.
+    /// Name of the account.
     pub user: String,
-    /// Its password.
+    /// Password of the account.
     pub password: Option<Secret<String>>,
 }
 
-/// The certificate shown to clients.
+/// Certificate that clients see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsFiles {
-    /// The operator's own.
+    /// Certificate from the operator's files.
     Given {
         /// Certificate chain, PEM.
         cert: PathBuf,
         /// Private key, PEM.
         key: PathBuf,
     },
-    /// One the gate makes once and keeps.
+    /// Certificate that the gate creates once and keeps.
     SelfSigned {
-        /// Where.
+        /// Folder of the certificate.
         dir: PathBuf,
-        /// The names in it.
+        /// Names in the certificate.
         names: Vec<String>,
     },
 }
 
 impl TargetSettings {
-    /// `host:port`, for people.
+    /// Returns `host:port`, for display.
     #[must_use]
     pub fn address(&self) -> String {
         joined((self.host.clone(), self.port))
     }
 
-    /// The name of the account that ends sessions and makes roles.
+    /// Returns the name of the account that ends sessions and creates roles.
     #[must_use]
     pub fn provisioner(&self) -> &str {
         self.admin.as_ref().map_or(&self.user, |admin| &admin.user)
     }
 
-    /// Returns true where all sessions share the account that is to end them: whoever has a grant can lock the gate out with it.
+    /// Returns true if the sessions share the account that ends them. A grant can then be used to lock the gate out of the
+    /// server.
     #[must_use]
     pub fn is_ended_by_its_sessions_account(&self) -> bool {
         !self.has_rights() && self.admin.is_none()
     }
 
-    /// The names of its profiles, the narrowest first.
+    /// Returns the names of the profiles, from the narrowest to the widest.
     #[must_use]
     pub fn profile_names(&self) -> Vec<ProfileName> {
         self.profiles.iter().map(|profile| profile.name.clone()).collect()
     }
 
-    /// Whether its profiles say what they may do, so that each grant has a role of its own; if not, all sessions share the
+    /// Returns true if the profiles define rights, so that each grant has its own role; otherwise all sessions share the
     /// target's account.
     #[must_use]
     pub fn has_rights(&self) -> bool {

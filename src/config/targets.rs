@@ -1,6 +1,6 @@
-//! `targets.NAME`: a database, its accounts, and how they log in there; as written, and as meant.
+//! `targets.NAME`: a database, its accounts and their authentication; its values as written, and the settings made from them.
 //!
-//! What can be asked for at a target is read by `profiles`. It connects to nothing; a CA is loaded and dropped again.
+//! `profiles` reads the profiles of a target. No connection is opened; a CA is loaded and dropped again.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::names::TargetName;
 use crate::tls::{ClientTls, TlsMode};
 use crate::upstream::{ApplicationName, AuthMethod, Target};
 
-/// `[targets.NAME]`.
+/// Values of `[targets.NAME]`.
 #[derive(Debug)]
 pub(super) struct TargetTable {
     pub(super) name: TargetName,
@@ -41,7 +41,7 @@ pub(super) struct TargetTable {
     pub(super) profiles: Vec<ProfileSettings>,
 }
 
-/// `admin_...` of a target.
+/// Values of the `admin_...` keys of a target.
 #[derive(Debug)]
 pub(super) struct AdminTable {
     pub(super) user: Option<String>,
@@ -49,12 +49,12 @@ pub(super) struct AdminTable {
     pub(super) password_env: Option<String>,
 }
 
-/// What the operator says of an account that all sessions of a target share.
+/// Consent of the operator to an account that all sessions of a target share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SharedAccount {
-    /// It must not be the one that ends them: `tidegate check` fails.
+    /// The shared account must not be the one that ends sessions: `tidegate check` fails.
     Refused,
-    /// It may be: what that costs is known.
+    /// The operator accepts that the shared account also ends sessions, with its risks.
     Accepted,
 }
 
@@ -100,7 +100,8 @@ pub(super) fn read(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
         }
     });
     let database = table.text("database");
-    // Up to 0.1 this listed what clients may set; now they may set what a session may. It is still read, for files that have it.
+    // Up to 0.1 this key listed the parameters that clients may set. Clients may now set what a session may; the key is still
+    // read so that older files stay valid.
     let _no_longer_needed = table.texts("startup_parameters");
     let user = table.required("user", "name the account the gate uses: user = \"orders_app\"");
     let read = TargetTable {
@@ -146,7 +147,7 @@ pub(super) fn read(name: &str, table: &Section<'_, '_>) -> Option<TargetTable> {
 }
 
 impl TargetTable {
-    /// Leaves out where the passwords of its accounts are, for whoever uses none of them.
+    /// Removes the places of the passwords, for callers that use none.
     pub(super) fn forget_passwords(&mut self) {
         for place in [&mut self.password_file, &mut self.admin.password_file] {
             *place = None;
@@ -211,7 +212,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The account that ends a target's sessions, where that has one of its own.
+    /// Returns the account that ends the target's sessions, if it is a separate one.
     fn admin(&mut self, table: &TargetTable) -> Option<AccountSettings> {
         let at = |key: &str| format!("targets.{}.{key}", table.name);
         let admin = &table.admin;
@@ -243,7 +244,7 @@ impl Checker<'_> {
         Some(AccountSettings { user, password })
     }
 
-    /// The roots a target's certificate is verified with.
+    /// Checks the root certificates that verify a target.
     fn ca_file(&mut self, table: &TargetTable, ca: &Path, key: &str) {
         if self.readable(key, ca).is_some()
             && let Err(error) = ClientTls::new(table.sslmode, Some(ca))

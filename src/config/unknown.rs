@@ -1,13 +1,13 @@
-//! Names that policies and users have and nothing else knows: most often a slip that lets nobody in, or keeps nobody out.
+//! Names in policies and of users' groups that match nothing: most often a typing error that keeps people out, or lets them in.
 //!
-//! They are no mistakes: a policy may come before its target, and a group from an issuer. So each is a warning.
+//! They are warnings, not mistakes: a policy may be written before its target, and a group may come from an issuer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Settings;
 use crate::names::{GroupName, IdentityName, nearest};
 
-/// Returns a line for each name that is not known as far as that can be told; `users` are the local ones, with their groups.
+/// Returns a line for each unknown name, as far as it can be determined. `users` are the local users with their groups.
 #[must_use]
 pub fn unknown_names(settings: &Settings, users: &BTreeMap<IdentityName, BTreeSet<GroupName>>) -> Vec<String> {
     let Some(policies) = &settings.policies else {
@@ -58,7 +58,7 @@ pub fn unknown_names(settings: &Settings, users: &BTreeMap<IdentityName, BTreeSe
     lines
 }
 
-/// The groups of users that no policy names; and those of policies in which nobody is, where all who have groups are known here.
+/// Reports groups of users that no policy names and, if all users are local, groups in policies that have no members.
 fn groups(settings: &Settings, named: &BTreeSet<GroupName>, users: &BTreeMap<IdentityName, BTreeSet<GroupName>>) -> Vec<String> {
     let mut lines = Vec::new();
     let known: BTreeSet<&GroupName> = users.values().flatten().collect();

@@ -1,6 +1,6 @@
-//! Profiles in words, for those who ask for them and those who approve.
+//! Descriptions of profiles in words, for requesters and approvers.
 //!
-//! It only says what the configuration says; whether the database agrees is for `target status`.
+//! They follow the configuration; `target status` shows whether the database agrees with it.
 
 use std::fmt::Display;
 
@@ -10,7 +10,7 @@ use crate::rails::Rules;
 use crate::rights::{Mask, Rights};
 
 impl ProfileSettings {
-    /// Returns the profile in words.
+    /// Returns the description of the profile.
     #[must_use]
     pub fn words(&self) -> ProfileWords {
         ProfileWords {
@@ -91,7 +91,7 @@ fn rails(rules: &Rules) -> Vec<String> {
     said
 }
 
-/// Names in a row; `None` where there are none.
+/// Joins names with commas; `None` if there are none.
 fn listed<T: Display>(names: &[T]) -> Option<String> {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     (!names.is_empty()).then(|| names.join(", "))

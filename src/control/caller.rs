@@ -1,10 +1,10 @@
-//! Who calls: settled once, before any handler runs, from the token the call carries.
+//! Identification of the caller, once per call and before any handler runs, from the token that the call carries.
 //!
-//! It does not know what a handler does. Whoever holds the admin token is an operator and no person: they can neither ask for
+//! It is independent of the handlers. The admin token identifies an operator, not a person: an operator can neither request
 //! access nor approve it.
 //!
-//! INVARIANT: a handler that runs has a [`Caller`]; a call whose token proves nobody is answered here. An answer that goes on for
-//! long goes by a [`Standing`], and ends when that does.
+//! INVARIANT: every handler that runs has a [`Caller`]; a call without a valid token is answered here. An answer that goes on
+//! for long depends on a [`Standing`], and ends with it.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -31,26 +31,26 @@ use crate::quota::RECORD_BYTES;
 use crate::secret::Secret;
 use crate::strangers::Proof;
 
-/// Who calls.
+/// Identified caller.
 #[derive(Debug, Clone)]
 pub(super) enum Caller {
-    /// Whoever holds the admin token.
+    /// Bearer of the admin token.
     Admin {
-        /// The name they give for the record.
+        /// Name that the operator gives for the record.
         operator: String,
     },
-    /// A person or a workload that proved who it is, and the token that proved it.
+    /// Identified person or workload, with the token that proved the identity.
     Person(Visitor, Arc<Secret<String>>),
 }
 
-/// A person's long answer ends after this: whoever goes on listening proves themselves again.
+/// Longest duration of an answer to a person; after it the client must authenticate again.
 const LONGEST: Duration = Duration::from_hours(1);
-/// The records of one call count for so much: a decision, and what was done.
+/// Number of bytes that the records of one call count for: a decision, and its effect.
 const CALL_BYTES: usize = 2 * RECORD_BYTES;
-/// The longest that the answer to a person is held back who fills the log too fast.
+/// Longest time that the answer to a person who fills the log too fast is held back.
 const MAX_HOLD: Duration = Duration::from_secs(10);
 
-/// What was settled when a call came, for as long as it holds: a long answer must not outlast what allowed it.
+/// Permission to go on with a long answer. It ends as soon as the reasons that allowed the answer no longer hold.
 pub(super) struct Standing {
     gate: Arc<Gate>,
     caller: Caller,
@@ -59,15 +59,15 @@ pub(super) struct Standing {
     until: Timestamp,
 }
 
-/// Where a call comes from; by default this machine's own socket.
+/// Origin of a call; by default this machine's own socket.
 #[derive(Clone, Default)]
 pub(super) struct Client {
-    /// The address, if it comes over a network.
+    /// Address of the caller, if the call comes over a network.
     pub(super) address: Option<IpAddr>,
     connection: Option<Arc<Connection>>,
 }
 
-/// A connection over TCP: a stranger's, until one of its calls has proved whose it is.
+/// Connection over TCP: unauthenticated, until one of its calls has proved an identity.
 struct Connection {
     proof: Proof,
     place: OnceLock<Place>,
@@ -84,7 +84,8 @@ impl Client {
         }
     }
 
-    /// The connection is this caller's from now on, and no newer one takes its place, as long as they do not have too many.
+    /// Counts the connection as this caller's from now on, unless the caller has too many, so that no newer connection
+    /// displaces it.
     fn proved(&self, caller: &Caller, hold: &Hold) {
         let Some(connection) = &self.connection else { return };
         if connection.place.get().is_none()
@@ -95,8 +96,8 @@ impl Client {
         }
     }
 
-    /// Counts what proved nothing, with the failed logins of the wire, and waits as long as the answer is to be held back; then it
-    /// returns why.
+    /// Counts a failed authentication together with the failed logins of the wire, waits for as long as the answer is to be
+    /// held back, and returns the reason of the delay.
     async fn failed(&self) -> Option<HeldBack> {
         let delay = self.connection.as_ref()?.proof.failed(None);
         tokio::time::sleep(delay.time).await;
@@ -104,7 +105,7 @@ impl Client {
     }
 }
 
-/// Lets nobody past who did not prove themselves.
+/// Identifies the caller and runs the handler, or answers with an error.
 pub(super) async fn settle(
     State(gate): State<Arc<Gate>>,
     Extension(hold): Extension<Hold>,
@@ -118,7 +119,7 @@ pub(super) async fn settle(
             let wait = wait_of(&caller, &gate);
             request.extensions_mut().insert(caller);
             let answer = next.run(request).await;
-            // What was asked for is done: only its answer waits.
+            // The action is done; only its answer waits.
             tokio::time::sleep(wait).await;
             answer
         }
@@ -132,7 +133,7 @@ pub(super) async fn settle(
     }
 }
 
-/// Counts the records of a person's call for their share of the log. Returns how long its answer is to be held back.
+/// Counts the records of a person's call against that person's share of the log. Returns the time to hold the answer back.
 fn wait_of(caller: &Caller, gate: &Gate) -> Duration {
     let Caller::Person(person, _) = caller else {
         return Duration::ZERO;
@@ -161,7 +162,7 @@ async fn prove(gate: &Gate, headers: &HeaderMap, client: Option<IpAddr>) -> Resu
     Ok(Caller::Person(person, Arc::new(token)))
 }
 
-/// The name for the record. It is what the caller says it is: a short printable word, or `admin`.
+/// Returns the name for the record, as the caller claims it: a short printable word, or `admin`.
 fn operator(headers: &HeaderMap) -> String {
     headers
         .get(OPERATOR_HEADER)
@@ -172,7 +173,7 @@ fn operator(headers: &HeaderMap) -> String {
 }
 
 impl Standing {
-    /// To be taken before the caller is asked about, so that no change in between is missed.
+    /// Subscribes to changes. Call it before checking the caller's rights, so that no change in between is missed.
     pub(super) fn of(caller: &Caller, gate: &Arc<Gate>) -> Self {
         let mut rules = gate.rules.clone();
         rules.mark_unchanged();
@@ -185,7 +186,7 @@ impl Standing {
         }
     }
 
-    /// Whether it holds still: the rules are the same, and the person is as they were. The admin token's does always.
+    /// Returns true while the rules and the person are unchanged; always true for the admin token.
     pub(super) fn holds(&self) -> bool {
         let same_rules = !self.rules.has_changed().unwrap_or(false);
         match &self.caller {
@@ -194,7 +195,7 @@ impl Standing {
         }
     }
 
-    /// Done when it does not hold any more, at once.
+    /// Completes as soon as it no longer holds.
     pub(super) async fn over(&self) {
         if let Caller::Admin { .. } = self.caller {
             std::future::pending::<()>().await;
@@ -210,7 +211,7 @@ impl Standing {
     }
 }
 
-/// Done at the next change; never when there can be none any more.
+/// Completes at the next change; never, if no further change is possible.
 async fn change<T>(watched: &mut watch::Receiver<T>) {
     if watched.changed().await.is_err() {
         std::future::pending::<()>().await;
@@ -226,7 +227,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 }
 
 impl Caller {
-    /// The name for the record.
+    /// Returns the name for the record.
     pub(super) fn name(&self) -> &str {
         match self {
             Self::Admin { operator } => operator,
@@ -234,7 +235,7 @@ impl Caller {
         }
     }
 
-    /// How it was proved.
+    /// Returns the source of the identity: `admin`, `local`, or the issuer.
     pub(super) fn source(&self) -> &str {
         match self {
             Self::Admin { .. } => "admin",
@@ -245,7 +246,7 @@ impl Caller {
         }
     }
 
-    /// The person, where an operator will not do.
+    /// Returns the person, or an error for an operator.
     pub(super) fn person(&self) -> Result<&Visitor, ApiError> {
         match self {
             Self::Admin { .. } => Err(ApiError::NoPerson),
@@ -253,12 +254,12 @@ impl Caller {
         }
     }
 
-    /// Whether this is `name`, by its own token.
+    /// Returns true if this is the person `name`, identified by their own token.
     pub(super) fn is(&self, name: &IdentityName) -> bool {
         matches!(self, Self::Person(person, _) if person.name() == name)
     }
 
-    /// Whether the caller is who they were when the call came: let in, by the same token, and in the same groups.
+    /// Returns true if the caller is unchanged since the call arrived: enabled, with the same token, and in the same groups.
     pub(super) fn is_as_before(&self, gate: &Gate) -> bool {
         let Self::Person(Visitor { identity, .. }, token) = self else {
             return true;
@@ -272,7 +273,7 @@ impl Caller {
         }
     }
 
-    /// Lets through an operator, and persons whom the policies let do this.
+    /// Returns an error unless the caller is an operator, or a person that the policies permit this action.
     pub(super) async fn may(&self, gate: &Gate, action: Action) -> Result<(), ApiError> {
         match self {
             Self::Admin { .. } => Ok(()),
@@ -280,7 +281,7 @@ impl Caller {
         }
     }
 
-    /// The same for what takes rights away: a yes is put on record, and nothing waits for that.
+    /// Does the same for actions that take rights away: permission is recorded, but nothing waits for the record.
     pub(super) async fn may_take_away(&self, gate: &Gate, action: Action) -> Result<(), ApiError> {
         match self {
             Self::Admin { .. } => Ok(()),
@@ -288,7 +289,7 @@ impl Caller {
         }
     }
 
-    /// Whether what belongs to others may be seen too. It only shapes answers, so it does not go on record.
+    /// Returns true if the caller may see other people's objects too. It only shapes answers, so it is not recorded.
     pub(super) fn sees_all(&self, gate: &Gate) -> bool {
         match self {
             Self::Admin { .. } => true,

@@ -1,9 +1,10 @@
-//! `GET /v1/audit/files`: the audit log as it lies on the disk, as a tar archive, for those who verify it elsewhere.
+//! `GET /v1/audit/files`: the files of the audit log as a tar archive, for verification elsewhere.
 //!
-//! It reads no line. It hands on each file at the caller's pace, as long as the caller may read the log; memory is that of a piece.
+//! It does not parse the log. Each file is sent at the caller's pace, in pieces of bounded memory, for as long as the caller
+//! may read the log.
 //!
-//! The law: what the checkpoints at the beginning cover is in the segments behind them. An answer that does not go on to its end is
-//! broken off, so that nobody takes a part for the whole.
+//! INVARIANT: the segments in the archive contain all that the checkpoints at its beginning cover. An incomplete answer is
+//! broken off, so that a part is never taken for the whole.
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,13 +26,13 @@ use crate::audit::segment::{self, Segment};
 use crate::audit::{CHECKPOINT, LEDGER_CHECKPOINT};
 use crate::policy::Action;
 
-/// As much is read and sent at once. Bytes.
+/// Number of bytes that are read and sent at once.
 const PIECE: usize = 128 << 10;
-/// Two empty blocks are the end of an archive.
+/// End of a tar archive: two empty blocks.
 const END: [u8; 1024] = [0; 1024];
-/// Why an answer is broken off.
+/// Reason for breaking off an answer.
 const ANEW: &str = "whether you may read the log is to be settled anew";
-/// Files in a tar archive are filled up to a multiple of this. Bytes.
+/// Block size of a tar archive in bytes; files are padded to a multiple of it.
 const BLOCK: u64 = 512;
 
 #[utoipa::path(get, path = "/v1/audit/files", tag = "log", summary = "The audit log's files as they are, to be verified elsewhere (operators, and with `read-log`)", responses((status = 200, description = "A tar archive: `ledger-checkpoint.json` (the checkpoint that the ledger remembers), `checkpoint.json`, and the segments in their order", content_type = "application/x-tar", body = String)))]
@@ -61,18 +62,18 @@ fn broken(why: &'static str) -> io::Error {
     io::Error::other(why)
 }
 
-/// What is still to be sent.
+/// Rest of the archive that is still to be sent.
 struct Archive {
-    /// Small files, whole.
+    /// Small files, held in memory.
     small: VecDeque<(&'static str, Vec<u8>)>,
     segments: VecDeque<Segment>,
-    /// The file being sent: how much of it is left, and what fills its last block.
+    /// File being sent, its remaining bytes, and the padding of its last block.
     open: Option<(File, u64, u64)>,
     ended: bool,
 }
 
 impl Archive {
-    /// Takes the checkpoints first: what they cover is in the segments by then.
+    /// Reads the checkpoints first and lists the segments after, so that the segments contain all that the checkpoints cover.
     async fn open(gate: &Gate) -> Result<Self, ApiError> {
         let unreadable = |error: io::Error| ApiError::Log(error.to_string());
         let mut small = VecDeque::new();
@@ -95,7 +96,7 @@ impl Archive {
         })
     }
 
-    /// The next piece; nothing behind the end.
+    /// Returns the next piece; `None` after the end.
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         if let Some((file, left, filling)) = &mut self.open {
             let mut piece = Vec::with_capacity(PIECE);
@@ -131,7 +132,8 @@ impl Archive {
     }
 }
 
-/// Opens a segment, which may have been packed since it was listed; `None` if it was removed, which is on record in one behind it.
+/// Opens a segment, which may have been packed since it was listed. Returns `None` if it was removed; a later segment records
+/// that.
 async fn open(segment: &Segment) -> io::Result<Option<(String, File)>> {
     for path in [segment.path.clone(), segment.path.with_extension("jsonl.zst")] {
         match File::open(&path).await {
@@ -146,12 +148,12 @@ async fn open(segment: &Segment) -> io::Result<Option<(String, File)>> {
     Ok(None)
 }
 
-/// What fills the last block of a file of this length.
+/// Returns the number of padding bytes after a file of this length.
 fn filling(length: u64) -> u64 {
     length.next_multiple_of(BLOCK) - length
 }
 
-/// The block in front of a file.
+/// Returns the header block of a file.
 fn head(name: &str, length: u64) -> io::Result<Vec<u8>> {
     let mut head = tar::Header::new_gnu();
     head.set_path(name)?;

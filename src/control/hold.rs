@@ -1,7 +1,7 @@
-//! What callers hold: connections, answers that are held back (a long poll, a stream), readings of the log. How many at once, in
-//! all and for one identity, and that they end when the API does.
+//! Limits on the resources that callers hold: connections, open answers (a long poll, a stream) and readings of the log. Each
+//! is limited in total and per identity, and ends with the API.
 //!
-//! It does not know what they are about. The law: a place is given back when its [`Place`] is dropped.
+//! INVARIANT: dropping a [`Place`] frees it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,25 +12,26 @@ use super::caller::Caller;
 use super::problem::ApiError;
 use crate::names::IdentityName;
 
-/// Long polls at once: each is one small task.
+/// Number of simultaneous long polls; each is one small task.
 const WAITERS: usize = 2_000;
-/// Of one identity: a pipeline's name is that of all its jobs, and a big matrix has a hundred.
+/// Number of simultaneous long polls of one identity. All jobs of a pipeline share its name, and a large matrix has a hundred
+/// jobs.
 pub(super) const WAITERS_OF_ONE: usize = 100;
-/// Event streams at once: each is told of every change.
+/// Number of simultaneous event streams; each receives every change.
 const SUBSCRIBERS: usize = 200;
-/// Of one identity: a person has a few windows open on a few machines.
+/// Number of simultaneous event streams of one identity: a person has a few windows open on a few machines.
 pub(super) const SUBSCRIBERS_OF_ONE: usize = 10;
 
-/// Connections over TCP at once whose callers have proved who they are, of one identity: its long polls, its streams, and some to ask with.
+/// Number of simultaneous authenticated TCP connections of one identity: its long polls, its streams, and some for other calls.
 const MAX_CONNECTIONS_OF_ONE: usize = 150;
-/// Readings of what is in the log already at once: each unpacks a few segments, which takes megabytes.
+/// Number of simultaneous readings of existing records; each unpacks a few segments, which takes megabytes.
 const MAX_READINGS: usize = 24;
-/// Of one identity.
+/// Number of simultaneous readings of one identity.
 pub(super) const MAX_READINGS_OF_ONE: usize = 6;
-/// Threads that read the log at once, for readings and for those that follow it.
+/// Number of threads that read the log at once, for readings and for followers.
 const MAX_READING_THREADS: usize = 8;
 
-/// What callers hold.
+/// Limits on the resources of all callers.
 #[derive(Debug, Clone)]
 pub(super) struct Hold {
     stopped: watch::Receiver<bool>,
@@ -41,7 +42,7 @@ pub(super) struct Hold {
     subscribers: Room,
 }
 
-/// Places, so many in all and so many for one identity.
+/// Semaphore with a limit in total and a limit per identity.
 #[derive(Debug, Clone)]
 struct Room {
     in_all: usize,
@@ -52,11 +53,11 @@ struct Room {
 #[derive(Debug, Default)]
 struct Taken {
     in_all: usize,
-    /// Only those who have one.
+    /// Places per identity; an identity without any has no entry.
     of: HashMap<IdentityName, usize>,
 }
 
-/// A place. Dropping it gives it back.
+/// Permit for one resource. Dropping it frees it.
 #[derive(Debug)]
 pub(super) struct Place {
     room: Room,
@@ -64,7 +65,7 @@ pub(super) struct Place {
 }
 
 impl Hold {
-    /// `connections`: no more than so many over TCP whose callers have proved who they are.
+    /// `connections` is the number of simultaneous authenticated TCP connections.
     pub(super) fn new(stopped: watch::Receiver<bool>, connections: usize) -> Self {
         Self {
             stopped,
@@ -76,32 +77,32 @@ impl Hold {
         }
     }
 
-    /// Done when the API stops: whoever follows something would otherwise keep it up.
+    /// Waits until the API stops. Open answers must end then, since they would hold up the stop.
     pub(super) async fn stopped(&mut self) {
         let _ = self.stopped.wait_for(|stopped| *stopped).await;
     }
 
-    /// A place for a connection.
+    /// Takes a place for a connection.
     pub(super) fn connect(&self, caller: &Caller) -> Result<Place, ApiError> {
         self.connections.enter(caller)
     }
 
-    /// A place for a reading of the log.
+    /// Takes a place for a reading of the log.
     pub(super) fn read(&self, caller: &Caller) -> Result<Place, ApiError> {
         self.readings.enter(caller)
     }
 
-    /// The threads that all readings share.
+    /// Returns the semaphore of the threads that all readings share.
     pub(super) fn reading_threads(&self) -> Arc<Semaphore> {
         Arc::clone(&self.reading_threads)
     }
 
-    /// A place for a long poll.
+    /// Takes a place for a long poll.
     pub(super) fn wait(&self, caller: &Caller) -> Result<Place, ApiError> {
         self.waiters.enter(caller)
     }
 
-    /// A place for an event stream.
+    /// Takes a place for an event stream.
     pub(super) fn subscribe(&self, caller: &Caller) -> Result<Place, ApiError> {
         self.subscribers.enter(caller)
     }
@@ -116,7 +117,7 @@ impl Room {
         }
     }
 
-    /// Whoever holds the admin token is limited with all others only: they could end those anyway.
+    /// Takes a place. The limit per identity does not apply to the admin token, whose bearer could end the other calls anyway.
     fn enter(&self, caller: &Caller) -> Result<Place, ApiError> {
         let who = caller.person().ok().map(|person| person.name().clone());
         let mut taken = self.taken();
@@ -140,7 +141,7 @@ impl Room {
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
-        // Nothing between lock and unlock can leave the counts half changed.
+        // The counts are consistent even after a panic: no code between lock and unlock can leave them half changed.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,10 @@
-//! The connections of the control API: on TCP in clear on this machine, else on TLS with the gate's own certificate; how many there
-//! are, and how long each may keep silent or leave an answer unread.
+//! Connections of the control API: plain TCP on a loopback address, otherwise TLS with the gate's own certificate; with limits
+//! on their number, on silence and on unread answers.
 //!
-//! It knows no path and no caller. The law: over TCP a connection that has proved nothing gives way to a newer one, so that no
-//! crowd keeps others out; handshakes have a deadline and hold nobody up; who sends no whole request, or does not read, is closed.
+//! It knows no path and no caller.
+//!
+//! INVARIANT: an unauthenticated TCP connection gives way to a newer one, so that no crowd keeps others out; handshakes have a
+//! deadline and delay no other connection; a client that sends no whole request, or does not read, is disconnected.
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,25 +34,25 @@ use crate::causes::in_one_line;
 use crate::strangers::{ConnectionPermit, StrangerLimits, Strangers, canonical};
 use crate::tls::{ServerTlsCell, Transport};
 
-/// Connections at once on one listener: people and pipelines that wait for something hold one each.
+/// Number of simultaneous connections per listener; a person or pipeline that waits for an event holds one.
 pub const MOST: u32 = 1_000;
-/// Connections over TCP that have proved nothing. Those that have are counted by who they are ([`super::hold`]).
+/// Limits on unauthenticated TCP connections. Authenticated ones are counted by identity ([`super::hold`]).
 const STRANGERS: StrangerLimits = StrangerLimits {
     connections: 512,
     connections_per_address: 128,
     failure_delay: Duration::from_secs(2),
 };
-/// Bytes held of a request's head: twice the longest token.
+/// Maximum size of a request's head in bytes: twice the longest token.
 const MAX_HEAD_BYTES: usize = 32 << 10;
-/// How long the head of a request may take, from the connection's begin or the answer before: a network that loses packets needs a
-/// few seconds, and clients that keep a connection for later are used to its end.
+/// Time limit for the head of a request, from the start of the connection or from the previous answer. A network that loses
+/// packets needs a few seconds, and clients that keep a connection open expect it to be closed.
 const SILENCE: Duration = Duration::from_secs(15);
-/// From accept to the end of the handshake.
+/// Time limit from accept to the end of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// When the system has no file descriptors left, accepting again at once would only spin.
+/// Pause after a failed accept. Without file descriptors the next accept would fail at once, and the loop would spin.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// The limits on strangers where no more than so many callers may be connected at once.
+/// Returns the limits on unauthenticated connections if no more than `callers` may be connected at once.
 #[must_use]
 pub fn strangers(callers: u32) -> StrangerLimits {
     StrangerLimits {
@@ -59,7 +61,7 @@ pub fn strangers(callers: u32) -> StrangerLimits {
     }
 }
 
-/// The TCP address of the API.
+/// TCP listener of the API.
 #[derive(Debug)]
 pub(super) struct Front {
     tcp: TcpListener,
@@ -67,7 +69,7 @@ pub(super) struct Front {
 }
 
 impl Front {
-    /// With a certificate: on TLS.
+    /// Makes a listener that uses TLS if a certificate is given.
     pub(super) fn new(tcp: TcpListener, tls: Option<ServerTlsCell>) -> Self {
         Self { tcp, tls }
     }
@@ -77,19 +79,20 @@ impl Front {
     }
 }
 
-/// One listener's share of the API: its service, and when it stops.
+/// Service of the API for one listener, and its stop signal.
 #[derive(Clone)]
 pub(super) struct Served {
     pub(super) service: TowerToHyperService<Router>,
     pub(super) stopped: watch::Receiver<bool>,
 }
 
-/// Answers on the Unix socket, which is the operator's alone, `most` at once, until it is stopped: then it lets nobody in, and returns when the answers under way are given.
+/// Serves the Unix socket, which only the operator can open, with up to `most` connections at once. Once stopped it accepts no
+/// connection, and returns when the answers in progress are complete.
 pub(super) async fn answer_unix(mut listener: UnixListener, most: usize, served: Served) {
     let places = Arc::new(Semaphore::new(most));
     let mut connections = JoinSet::new();
     loop {
-        // With all places taken, the next wait with the operating system.
+        // With all places taken, further connections wait in the system's queue.
         let accept = async {
             let place = Arc::clone(&places).acquire_owned().await;
             (Listener::accept(&mut listener).await, place)
@@ -110,7 +113,7 @@ pub(super) async fn answer_unix(mut listener: UnixListener, most: usize, served:
     while connections.join_next().await.is_some() {}
 }
 
-/// The same on the TCP address.
+/// Does the same for the TCP address.
 pub(super) async fn answer_tcp(front: Front, strangers: Strangers, served: Served) {
     let Front { tcp: listener, tls } = front;
     let mut connections = JoinSet::new();
@@ -135,16 +138,16 @@ pub(super) async fn answer_tcp(front: Front, strangers: Strangers, served: Serve
     while connections.join_next().await.is_some() {}
 }
 
-/// One connection over TCP, until it ends or, as a stranger's, gives way to a newer one.
+/// Serves one TCP connection, until it ends or, while unauthenticated, gives way to a newer one.
 async fn meet(tcp: TcpStream, address: SocketAddr, mut permit: ConnectionPermit, tls: Option<ServerTlsCell>, served: Served) {
-    // Answers are small and waited for.
+    // Answers are small, and clients wait for them.
     let _ = tcp.set_nodelay(true);
     let proof = permit.proof().clone();
     let talking = async {
         match shake(tcp, tls).await {
             Ok(stream) => converse(stream, Client::over_tcp(address.ip(), proof), served).await,
             Err(error) => {
-                // Nobody waits for an answer that could be held back.
+                // There is no answer to hold back.
                 let _ = proof.failed(None);
                 tracing::debug!(client = %address, error = %in_one_line(&error), "a caller of the control API did not get through the TLS handshake");
             }
@@ -165,7 +168,7 @@ async fn shake(tcp: TcpStream, tls: Option<ServerTlsCell>) -> io::Result<Transpo
     Ok(Transport::Tls(Box::new(TlsStream::Server(stream))))
 }
 
-/// One connection, from its first byte to its end.
+/// Serves one connection, from its first byte to its end.
 async fn converse(io: impl AsyncRead + AsyncWrite + Unpin, client: Client, served: Served) {
     let Served { service, stopped } = served;
     let address = client.address;

@@ -1,7 +1,7 @@
-//! `GET /v1/log`: records of the audit log as JSON Lines: those there are, the newest, the largest, those that come.
+//! `GET /v1/log`: records of the audit log as JSON Lines: the existing ones, the newest, the largest, or new ones as they are
+//! written.
 //!
-//! It filters and parses nothing itself; it hands on what the reader finds, at the caller's pace, as long as the caller may read
-//! the log.
+//! Filtering and parsing are the reader's. Records are sent at the caller's pace, for as long as the caller may read the log.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 
-/// Lines that are there at once are sent together, up to about this many bytes.
+/// Approximate size in bytes up to which available lines are sent together.
 const CHUNK: usize = 32 << 10;
-/// Said last where the answer does not go on to its end.
+/// Last line of an answer that ends early.
 const ENDED: &str = "whether you may read the log is to be settled anew, so this answer ends here: ask again";
 
 #[utoipa::path(get, path = "/v1/log", tag = "log", summary = "Records of the audit log (operators, and with `read-log`)", params(Filter, Extent), responses((status = 200, description = "JSON Lines: a record each; where a line cannot be read, why (`Unreadable`)", content_type = "application/x-ndjson", body = String)))]
@@ -58,7 +58,7 @@ pub(super) async fn records(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(chunks)).into_response())
 }
 
-/// The query, in its two parts: a form cannot be flattened without its numbers becoming texts.
+/// Parses the query in two parts, since a flattened form would turn numbers into strings.
 fn wanted(uri: &Uri) -> Result<LogQuery, ApiError> {
     let of_extent = |pair: &&str| matches!(pair.split('=').next(), Some("follow" | "last" | "sort" | "limit"));
     let (extent, filter): (Vec<_>, Vec<_>) = uri.query().unwrap_or_default().split('&').partition(of_extent);
@@ -69,7 +69,7 @@ fn wanted(uri: &Uri) -> Result<LogQuery, ApiError> {
     })
 }
 
-/// The next line, and what else is there without waiting.
+/// Returns the next line, together with all lines that are available without waiting.
 async fn chunk(found: &mut Follow) -> Option<Bytes> {
     let mut lines = String::new();
     push(&mut lines, found.next().await?);
@@ -82,7 +82,8 @@ async fn chunk(found: &mut Follow) -> Option<Bytes> {
     Some(lines.into())
 }
 
-/// A line that cannot be read is said, not left out: whoever reads the log must not take a part for the whole.
+/// Appends a record. A line that cannot be read becomes an error line instead of being left out, so that a part is never taken
+/// for the whole.
 fn push(lines: &mut String, item: Result<Record, ReadError>) {
     match item {
         Ok(record) => lines.push_str(&record.json()),
@@ -91,7 +92,7 @@ fn push(lines: &mut String, item: Result<Record, ReadError>) {
     lines.push('\n');
 }
 
-/// Why there is no record, as a line.
+/// Returns the line that stands for an unreadable record.
 fn unreadable(error: String) -> String {
     serde_json::to_string(&Unreadable { error }).unwrap_or_default() + "\n"
 }

@@ -1,9 +1,9 @@
-//! The use-cases of operators and their HTTP API.
+//! Use cases of operators, and the HTTP API.
 //!
-//! It keeps no state of its own: grants are the ledger's, sessions the registry's, records the audit log's.
+//! It keeps no state of its own: grants belong to the ledger, sessions to the registry, records to the audit log.
 //!
-//! INVARIANT: nothing under `/v1` is answered to a caller who has not proved who they are, and every change goes through the
-//! desk or the ledger, which put it on record first.
+//! INVARIANT: nothing under `/v1` is answered to an unauthenticated caller, and every change goes through the desk or the
+//! ledger, which record it first.
 
 mod caller;
 mod files;
@@ -42,55 +42,55 @@ use crate::session::{Registry, TargetRoom};
 use crate::strangers::Strangers;
 use crate::tls::ServerTlsCell;
 
-/// The name an operator's client gives for the record; the token proves the right, not this.
+/// Header with the operator's name for the record. Only the token proves the operator's right.
 pub const OPERATOR_HEADER: &str = "tidegate-operator";
-/// A caller's own key for a request: asked again with it, it is the same request.
+/// Header with a key that the caller chooses for a request; a repeated key stands for the same request.
 pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
 
-/// Finds a target.
+/// Function that looks up a target.
 pub type Rooms = Box<dyn Fn(&TargetName) -> Option<Arc<TargetRoom>> + Send + Sync>;
 
-/// An order to read the configuration again; answered with what is in force, or with what is wrong.
+/// Reload order. It is answered with a description of the settings in force, or with the mistakes found.
 pub type ReloadOrder = oneshot::Sender<Result<String, Vec<String>>>;
 
-/// What the API acts on.
+/// Parts of the gate that the API acts on.
 pub struct Gate {
-    /// What people and pipelines may do, and do.
+    /// Use cases of people and pipelines.
     pub desk: Desk,
-    /// The grants, the requests, the users.
+    /// Grants, requests and users.
     pub ledger: Ledger,
-    /// The live sessions.
+    /// Live sessions.
     pub registry: Arc<Registry>,
-    /// What each identity uses up, here and in its sessions.
+    /// Resources used by each identity, in API calls and in sessions.
     pub quotas: Quotas,
-    /// The audit log, to sign.
+    /// Audit log, for signing.
     pub journal: Journal,
-    /// The audit log's folder, to read from.
+    /// Folder of the audit log, for reading.
     pub audit_dir: PathBuf,
     /// Gate time.
     pub clock: Clock,
-    /// What operators prove themselves with.
+    /// Token that identifies operators.
     pub token: AdminToken,
-    /// Who calls over TCP and has proved nothing; what fails there counts with the failed logins of the wire.
+    /// Unauthenticated TCP callers. Their failures are counted together with the failed logins of the wire.
     pub strangers: Strangers,
-    /// The targets with their profiles, as configured now: the desk's own rules.
+    /// Targets and profiles of the configuration in force, as the desk sees them.
     pub rules: watch::Receiver<Arc<access::Rules>>,
-    /// A target as it is configured now, with the roles of its grants.
+    /// Lookup of a target of the configuration in force, with the roles of its grants.
     pub room: Rooms,
-    /// How the targets' databases stood with their profiles at the last look.
+    /// Status of the targets' databases at the last check of their profiles.
     pub profiles: watch::Receiver<BTreeMap<TargetName, Vec<model::ProfileStatus>>>,
     /// Host and port that clients connect to, for connection strings.
     pub advertise: String,
-    /// The certificate that clients see there.
+    /// Certificate that clients see at that address.
     pub tls: ServerTlsCell,
-    /// Whether the gate takes sessions, or why not.
+    /// Readiness: `Ok` if the gate takes sessions, and the reason otherwise.
     pub ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
-    /// Whether what carries sessions makes progress, or what does not.
+    /// Liveness: `Ok` if the parts that carry sessions make progress, and the stuck part otherwise.
     pub alive: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
-    /// Where orders to reload go.
+    /// Channel for reload orders.
     pub reload: mpsc::Sender<ReloadOrder>,
-    /// Connections at once on one listener.
+    /// Number of simultaneous connections per listener.
     pub places: usize,
-    /// The metrics in their text format.
+    /// Metrics in the Prometheus text format.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
 }

@@ -1,6 +1,6 @@
-//! The bodies of the control API: what is asked and what is answered, shared by the server and the command line.
+//! Bodies of the control API's requests and answers, shared by the server and the command line.
 //!
-//! Shapes only; nothing is decided or looked up here. Field names are a promise to scripts.
+//! They are plain data. Scripts depend on the field names.
 
 mod access;
 mod people;
@@ -22,198 +22,198 @@ pub use crate::ledger::{ClockView, Effect, GrantView};
 use crate::names::{IdentityName, ProfileName, TargetName};
 use crate::session::SessionView;
 
-/// What came of a reload: `POST /v1/reload`.
+/// Result of a reload: `POST /v1/reload`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reload {
-    /// What is in force now, and what of the configuration needs a restart.
+    /// Parts of the configuration that are in force now, and parts that need a restart.
     pub detail: String,
 }
 
-/// A grant to be made: `POST /v1/grants`.
+/// New grant: `POST /v1/grants`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewGrantBody {
-    /// Whom it is for.
+    /// Identity that the grant is for.
     #[schema(value_type = String)]
     pub identity: IdentityName,
-    /// What it is for.
+    /// Target that the grant is for.
     #[schema(value_type = String)]
     pub target: TargetName,
-    /// With which of the target's profiles; absent: the narrowest where profiles say what they may do, else
-    /// none, for the target's own account.
+    /// Profile of the target. If absent: the narrowest one if the target's profiles define rights; otherwise none, and the
+    /// sessions use the target's own account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub profile: Option<ProfileName>,
-    /// Why.
+    /// Reason for the grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The window's length in seconds, from the first connect.
+    /// Length of the window in seconds, from the first connection.
     pub window_seconds: u64,
-    /// How many seconds it waits for the first connect; absent: [`ACTIVATE_WITHIN_SECONDS`].
+    /// Number of seconds that the grant waits for its first connection; 3,600 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activate_within_seconds: Option<u64>,
-    /// The time no window goes past.
+    /// Latest end of the window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub deadline: Option<Timestamp>,
-    /// Sessions at once; absent: [`MAX_SESSIONS`].
+    /// Number of simultaneous sessions; 10 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_sessions: Option<u32>,
-    /// Where its clients have to come from.
+    /// Network that its clients must connect from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub client_network: Option<IpNet>,
 }
 
-/// How long a grant waits for its first connect when nothing is said.
+/// Default number of seconds that a grant waits for its first connection.
 pub const ACTIVATE_WITHIN_SECONDS: u64 = 3_600;
-/// Sessions at once when nothing is said: enough for a database tool with several windows or a small test suite.
+/// Default number of simultaneous sessions: enough for a database tool with several windows or a small test suite.
 pub const MAX_SESSIONS: u32 = 10;
 
-/// The answer to a grant made. The secret is in here and nowhere else.
+/// Answer to a new grant. It is the only place where the secret appears.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct Issued {
-    /// The grant.
+    /// The new grant.
     #[schema(value_type = GrantShape)]
     pub grant: GrantView,
-    /// The password of the login; it is not kept and cannot be shown again.
+    /// Password of the login. It is not stored and cannot be shown again.
     pub secret: String,
-    /// Ready to paste into any client.
+    /// Connection string to paste into any client.
     pub connection_string: String,
 }
 
-/// `GET /v1/grants`.
+/// Page of grants: `GET /v1/grants`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Grants {
-    /// The latest first.
+    /// Grants, the newest first.
     #[schema(value_type = Vec<GrantShape>)]
     pub grants: Vec<GrantView>,
-    /// There are more: the next page is asked for with this as `before`.
+    /// Value of `before` for the next page, if there are more grants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub next: Option<GrantId>,
 }
 
-/// Which grants: the query of `GET /v1/grants`.
+/// Query of `GET /v1/grants`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct GrantsQuery {
-    /// Ended ones too.
+    /// Include grants that have ended.
     #[serde(default)]
     pub all: bool,
-    /// Of this identity.
+    /// Only grants of this identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
-    /// For this target.
+    /// Only grants for this target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
-    /// Older than this one: the last of the page before.
+    /// Only grants older than this one: the last of the previous page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub before: Option<GrantId>,
-    /// At most so many, up to 1,000, which it is when nothing is said.
+    /// Maximum number of grants, up to 1,000; 1,000 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }
 
-/// `POST /v1/grants/{id}/extend`.
+/// Extension of a grant: `POST /v1/grants/{id}/extend`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExtendBody {
-    /// By how many seconds the window's end moves further off.
+    /// Number of seconds to add to the window's end.
     pub by_seconds: u64,
-    /// Why.
+    /// Reason for the extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// `POST /v1/grants/{id}/shorten`: one of the two.
+/// New end of a grant, relative or absolute: `POST /v1/grants/{id}/shorten`. Exactly one of `by_seconds` and `until` is set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShortenBody {
-    /// By how many seconds the window's end moves nearer.
+    /// Number of seconds to subtract from the window's end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_seconds: Option<u64>,
-    /// The new end.
+    /// New end of the window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
-    /// Why.
+    /// Reason for the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// `POST /v1/grants/{id}/revoke`, `POST /v1/sessions/{id}/kill` and `POST /v1/clock/set-right`.
+/// Optional reason: `POST /v1/grants/{id}/revoke`, `POST /v1/sessions/{id}/kill` and `POST /v1/clock/set-right`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonBody {
-    /// Why.
+    /// Reason for the action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// `GET /v1/sessions`.
+/// Running sessions: `GET /v1/sessions`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Sessions {
-    /// The oldest first.
+    /// Sessions, the oldest first.
     #[schema(value_type = Vec<SessionShape>)]
     pub sessions: Vec<SessionView>,
 }
 
-/// Which sessions: the query of `GET /v1/sessions`.
+/// Query of `GET /v1/sessions`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct SessionsQuery {
-    /// Under this grant.
+    /// Only sessions under this grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub grant: Option<GrantId>,
-    /// Of this identity.
+    /// Only sessions of this identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
-    /// On this target.
+    /// Only sessions on this target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
 }
 
-/// Which records: the query of `GET /v1/log`. Conditions are joined by "and".
+/// Query of `GET /v1/log`. A record must meet all conditions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LogQuery {
-    /// What they must have.
+    /// Conditions that a record must meet.
     #[serde(flatten)]
     pub filter: Filter,
-    /// How much of it, and in which order.
+    /// Amount and order of the records.
     #[serde(flatten)]
     pub extent: Extent,
 }
 
-/// Stands in the answer of `GET /v1/log` where a line of the log cannot be read.
+/// Line in the answer of `GET /v1/log` in place of a record that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unreadable {
-    /// Which line, and why.
+    /// Place of the record, and the reason.
     pub error: String,
 }
 
-/// The public key that proves the log: the answer of `POST /v1/audit/rotate-key`.
+/// Public key that verifies the log: the answer of `POST /v1/audit/rotate-key`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditKeyBody {
-    /// Its short name.
+    /// Short name of the key.
     pub id: String,
     /// Base 64 of its 32 bytes.
     pub key: String,
-    /// As OpenSSL reads it.
+    /// Key in PEM format, as OpenSSL reads it.
     pub pem: String,
 }
 
 impl AuditKeyBody {
-    /// A key as it is shown.
+    /// Converts a key to its body.
     #[must_use]
     pub fn of(key: &PublicKey) -> Self {
         Self {
@@ -224,25 +224,25 @@ impl AuditKeyBody {
     }
 }
 
-/// What went wrong, as RFC 9457 has it (`application/problem+json`).
+/// Error as defined by RFC 9457 (`application/problem+json`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// What kind of problem: `urn:tidegate:problem:…`; stable.
+    /// Stable identifier of the kind of problem: `urn:tidegate:problem:…`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The kind in words.
+    /// Kind of the problem in words.
     pub title: String,
-    /// The HTTP status.
+    /// HTTP status code.
     pub status: u16,
-    /// The thing and the reason.
+    /// Object concerned, and the reason.
     pub detail: String,
-    /// What to do next.
+    /// Next step that solves the problem.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// The policies that decided, where policies did.
+    /// Policies that decided, if policies did.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
-    /// The name nearest to a mistyped one.
+    /// Existing name that is nearest to a mistyped one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nearest: Option<String>,
 }

@@ -1,7 +1,6 @@
-//! The OpenAPI document: made from the handlers that are served, so that there is no path without its description and no
-//! description without its path.
+//! OpenAPI document, built from the handlers that are served, so that every path is described and every description has a path.
 //!
-//! It describes; what is answered is the handlers' own.
+//! It only describes; the handlers define the answers.
 
 use axum::Extension;
 use axum::body::Bytes;
@@ -17,10 +16,10 @@ use super::caller::Caller;
 use super::model::{Problem, Unreadable};
 use super::schema::{GrantShape, RequestShape, SessionShape, UserShape};
 
-/// The name of the one way to prove oneself.
+/// Name of the security scheme.
 const BEARER: &str = "bearer";
 
-/// What the document says beside the paths.
+/// General part of the document, beside the paths.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -44,7 +43,7 @@ impl Modify for Bearer {
     }
 }
 
-/// What is the same on every path: the token, and the form of a refusal.
+/// Adds to every path the parts they share: the security requirement and the error response.
 pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
     let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let refused = ResponseBuilder::new()
@@ -63,7 +62,7 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// The document as it is sent.
+/// Serialized document.
 #[derive(Debug, Clone)]
 pub(super) struct Written(pub(super) Bytes);
 

@@ -1,7 +1,7 @@
-//! Refusals of the control API as `application/problem+json` (RFC 9457): the thing, the reason, the way out.
+//! Errors of the control API as `application/problem+json` (RFC 9457): the object, the reason, the remedy.
 //!
-//! It decides nothing; it gives every error of the modules below its status and words. Inner errors are for the gate's own
-//! log: what an operator reads here names no file's content and no secret.
+//! It maps the errors of the modules below to a status and words. Inner errors go to the gate's own log only: an answer
+//! contains no file content and no secret.
 
 mod inner;
 
@@ -17,94 +17,94 @@ use crate::ids::SessionId;
 use crate::ledger::LedgerError;
 use crate::names::{IdentityName, ProfileName, TargetName};
 
-/// How to prove oneself.
+/// Remedy for a missing or wrong token.
 const PROVE: &str = "send `Authorization: Bearer …` with your token, or as an operator with the content of admin.token in the gate's state folder";
 
 /// Status, stable name, title and remedy of a problem.
 type Class = (StatusCode, &'static str, &'static str, Option<String>);
 
-/// Why the API does not do what it was asked.
+/// Error of the control API.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// No token, or not the right one.
+    /// The token is missing or wrong.
     #[error("the token is missing or not accepted")]
     Unauthorized,
-    /// The same, and the answer came late.
+    /// The token is missing or wrong, and the answer was delayed.
     #[error("the token is missing or not accepted. {}", .0.told())]
     HeldBack(HeldBack),
-    /// The admin token proves no person.
+    /// The call is only for persons, and the admin token identifies none.
     #[error("this is for a person or a pipeline; the admin token is neither")]
     NoPerson,
-    /// Nobody gives themselves what policies or others have to give.
+    /// Callers cannot make grants for themselves or add themselves to groups.
     #[error("nobody makes grants for themselves, or puts themselves into groups")]
     ForOneself,
-    /// The request is not understood.
+    /// The request cannot be parsed.
     #[error("{0}")]
     Malformed(String),
-    /// The target is none of the configuration's.
+    /// The target is not configured.
     #[error("there is no target `{asked}`")]
     NoSuchTarget {
-        /// The name asked for.
+        /// Name in the request.
         asked: String,
-        /// The nearest there is, or all.
+        /// Nearest existing name, or the existing names.
         known: String,
     },
-    /// The target's server does not answer the gate, or says no.
+    /// The target's server is unreachable, or refuses the gate.
     #[error("{target} cannot be asked: {reason}")]
     TargetAway {
-        /// Which.
+        /// Name of the target.
         target: TargetName,
-        /// Why.
+        /// Reason in words.
         reason: String,
     },
-    /// No such session (any more).
+    /// The session does not exist, or no longer.
     #[error("there is no session {0}")]
     NoSuchSession(SessionId),
-    /// No such user.
+    /// The user does not exist.
     #[error("there is no user {name}")]
     NoSuchUser {
-        /// The name.
+        /// Name in the request.
         name: IdentityName,
-        /// The nearest there is.
+        /// Nearest existing name.
         nearest: Option<IdentityName>,
     },
-    /// A name that the gate has never met, to be shut out.
+    /// The name to disable has never been seen by the gate.
     #[error("there is no user {name}, and no grant or request was ever theirs: nobody has been shut out")]
     NeverSeen {
-        /// The name.
+        /// Name in the request.
         name: IdentityName,
-        /// The nearest there is.
+        /// Nearest existing name.
         nearest: Option<IdentityName>,
     },
-    /// Too many callers wait for something already.
+    /// Too many callers are waiting already.
     #[error("too many callers are waiting already")]
     Busy,
     /// One identity holds too many answers open.
     #[error("{identity} has {limit} answers of this kind open already")]
     HoldsTooMany {
-        /// Whose they are.
+        /// Identity that holds the answers open.
         identity: IdentityName,
-        /// How many there may be.
+        /// Limit of open answers.
         limit: usize,
     },
     /// The name belongs to an issuer.
     #[error("{name} is a name of {issuer}")]
     IssuersName {
-        /// The name.
+        /// Name in the request.
         name: IdentityName,
-        /// Whose it is.
+        /// Issuer that the name belongs to.
         issuer: String,
     },
     /// The configuration could not be put in force.
     #[error("the new configuration was refused, the old one stays in force: {}", .0.join("; "))]
     NotReloaded(Vec<String>),
-    /// The gate is on its way down.
+    /// The gate is shutting down.
     #[error("the gate is shutting down")]
     Stopping,
-    /// The path leads nowhere.
+    /// The path does not exist.
     #[error("there is nothing at {0}")]
     NoSuchPath(String),
-    /// The path is there, for another method.
+    /// The path exists, but not for this method.
     #[error("this path does not take {0}")]
     Method(String),
     /// The desk refused.
@@ -116,13 +116,13 @@ pub enum ApiError {
     /// The audit log cannot be read.
     #[error("the audit log cannot be read: {0}")]
     Log(String),
-    /// The audit log cannot be written, or its key not be changed.
+    /// The audit log cannot be written, or its key cannot be changed.
     #[error(transparent)]
     Audit(#[from] AuditError),
 }
 
 impl ApiError {
-    /// What is sent.
+    /// Returns the body of the answer.
     #[must_use]
     pub fn problem(&self) -> Problem {
         let (status, kind, title, remedy) = self.class();
@@ -147,14 +147,14 @@ impl ApiError {
     fn nearest(&self) -> Option<String> {
         match self {
             Self::Access(AccessError::NoSuchTarget { nearest, .. }) => nearest.clone(),
-            // The most likely one is the first.
+            // The most likely name comes first.
             Self::Access(AccessError::NoSuchProfile { known, .. }) => known.first().map(ProfileName::to_string),
             Self::NoSuchUser { nearest, .. } | Self::NeverSeen { nearest, .. } => nearest.as_ref().map(IdentityName::to_string),
             _ => None,
         }
     }
 
-    /// After how many seconds trying again makes sense, where it does.
+    /// Returns the number of seconds after which a retry makes sense, if it does.
     fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Access(AccessError::TooMany { wait, .. }) => Some(u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX)),
@@ -221,7 +221,7 @@ impl ApiError {
         }
     }
 
-    /// A user there is not, with the one that may have been meant.
+    /// Returns the class of an unknown user, with the nearest existing name.
     fn nobody(&self, nearest: Option<&IdentityName>) -> Class {
         let unseen = match self {
             Self::NeverSeen { .. } => "; to shut out somebody of an issuer before they first come: `--unseen`",
@@ -234,7 +234,7 @@ impl ApiError {
         (StatusCode::NOT_FOUND, "no-such-user", "No such user", Some(remedy))
     }
 
-    /// What whoever asks too often, or for too much at once, is told.
+    /// Returns the class of an error about too many calls or too many held answers.
     fn too_much(&self) -> Class {
         let some = |text: &str| Some(text.to_owned());
         match self {
@@ -260,7 +260,7 @@ impl ApiError {
     }
 }
 
-/// The first of them: an answer names no thousand.
+/// Joins the first 10 names; an answer never lists a thousand.
 fn first(known: &[TargetName]) -> String {
     const MAX_NAMES: usize = 10;
     let names: Vec<&str> = known.iter().take(MAX_NAMES).map(TargetName::as_str).collect();
@@ -268,7 +268,7 @@ fn first(known: &[TargetName]) -> String {
     format!("{}{more}", names.join(", "))
 }
 
-/// What whoever asks for access is told.
+/// Returns the class of an error of the desk.
 fn access(error: &AccessError) -> Class {
     let some = |text: &str| Some(text.to_owned());
     let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;

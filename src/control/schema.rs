@@ -1,308 +1,309 @@
-//! What the views of other modules look like in JSON, for the OpenAPI document.
+//! JSON form of the views of other modules, for the OpenAPI document.
 //!
-//! Never made: they only describe. That they describe what is really answered is tested.
+//! These types are never constructed. A test checks that they match the real answers.
 #![allow(dead_code, reason = "shapes are described by their derive and never made")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use utoipa::ToSchema;
 
-/// A grant.
+/// Grant of access.
 #[derive(ToSchema)]
 #[schema(as = Grant)]
 pub(super) struct GrantShape {
-    /// Its id.
+    /// Id of the grant.
     id: String,
-    /// Whom it is for.
+    /// Identity that the grant is for.
     identity: String,
-    /// What it is for.
+    /// Target that the grant is for.
     target: String,
-    /// With which privileges.
+    /// Profile of the grant.
     #[schema(required = false)]
     profile: Option<String>,
-    /// The request it came of.
+    /// Request that the grant came from.
     #[schema(required = false)]
     request: Option<String>,
-    /// Why.
+    /// Reason for the grant.
     reason: Option<String>,
-    /// When it was made.
+    /// Time of creation.
     #[schema(format = DateTime)]
     created_at: String,
-    /// By whom.
+    /// Identity or operator that created the grant.
     created_by: String,
-    /// Until when the first connect has to come.
+    /// Latest time of the first connection.
     #[schema(format = DateTime)]
     activate_by: String,
-    /// The window's length.
+    /// Length of the window in seconds.
     window_seconds: u64,
-    /// The time no window goes past.
+    /// Latest end of the window.
     #[schema(format = DateTime)]
     deadline: Option<String>,
-    /// Sessions at once.
+    /// Number of simultaneous sessions.
     max_sessions: u32,
-    /// Where its clients have to come from.
+    /// Network that its clients must connect from.
     client_network: Option<String>,
-    /// When its window opened.
+    /// Time at which the window opened.
     #[schema(format = DateTime)]
     activated_at: Option<String>,
-    /// When its window closes.
+    /// Time at which the window closes.
     #[schema(format = DateTime)]
     until: Option<String>,
-    /// Who ended it early, and why.
+    /// Early end of the grant.
     revoked: Option<RevocationShape>,
     /// `ready`, `active`, `lapsed`, `expired`, `revoked` or `released` (given back by its owner).
     status: String,
-    /// Sessions that live under it now.
+    /// Number of sessions that are alive under the grant.
     live_sessions: u32,
-    /// In the answer to what took something away: how far that has come.
+    /// Progress of the change, in the answer to one that takes rights away.
     #[schema(nullable = false)]
     effect: Option<EffectShape>,
 }
 
-/// The gate's time beside the machine's.
+/// Gate time beside the machine's clock.
 #[derive(ToSchema)]
 #[schema(as = Clock)]
 pub(super) struct ClockShape {
-    /// Gate time: what deadlines and records go by.
+    /// Gate time, which deadlines and records use.
     #[schema(format = DateTime)]
     gate_time: String,
-    /// What the machine's clock says.
+    /// Time of the machine's clock.
     #[schema(format = DateTime)]
     machine_time: String,
-    /// Why the machine's clock is not believed, if so.
+    /// Reason that the machine's clock is not trusted, if it is not.
     #[schema(nullable = false)]
     doubt: Option<String>,
 }
 
-/// How far a change that takes rights away has come.
+/// Progress of a change that takes rights away.
 #[derive(ToSchema)]
 #[schema(as = Effect)]
 pub(super) struct EffectShape {
-    /// Sessions have been told to end, and nobody is let in by what was taken away.
+    /// Affected sessions have been told to end, and nothing new is let in by the lost right.
     in_effect: bool,
-    /// It is in the store, so it holds after a restart.
+    /// The change is in the store, so it survives a restart.
     stored: bool,
-    /// It is in the audit log.
+    /// The change is in the audit log.
     recorded: bool,
 }
 
-/// Who revoked a grant, when and why.
+/// Revocation of a grant.
 #[derive(ToSchema)]
 #[schema(as = Revocation)]
 pub(super) struct RevocationShape {
-    /// When.
+    /// Time of the revocation.
     #[schema(format = DateTime)]
     at: String,
-    /// Who.
+    /// Identity or operator that revoked the grant.
     by: String,
-    /// Why.
+    /// Reason for the revocation.
     #[schema(nullable = false)]
     reason: Option<String>,
 }
 
-/// A request for access.
+/// Request for access.
 #[derive(ToSchema)]
 #[schema(as = Request)]
 pub(super) struct RequestShape {
-    /// Its id.
+    /// Id of the request.
     id: String,
-    /// Who asks.
+    /// Identity that requests.
     identity: String,
-    /// The groups it was in when it asked.
+    /// Groups of the identity at the time of the request.
     #[schema(required = false)]
     groups: BTreeSet<String>,
-    /// The issuer whose token proved it; absent: a local user.
+    /// Issuer of the token that proved the identity; absent for a local user.
     #[schema(nullable = false)]
     issuer: Option<String>,
-    /// What that token said of the run (`repository`, `ref`, ...).
+    /// Claims of that token about the pipeline's run (`repository`, `ref`, ...).
     #[schema(required = false)]
     claims: BTreeMap<String, String>,
-    /// Where to.
+    /// Requested target.
     target: String,
-    /// With which privileges.
+    /// Requested profile.
     profile: String,
-    /// How long the window is to be, from the first connect.
+    /// Length of the window in seconds, from the first connection.
     window_seconds: u64,
-    /// Why.
+    /// Reason for the request.
     #[schema(nullable = false)]
     reason: Option<String>,
-    /// Under which ticket.
+    /// Ticket that the request belongs to.
     #[schema(nullable = false)]
     ticket: Option<String>,
-    /// How many sessions at once.
+    /// Number of simultaneous sessions.
     max_sessions: u32,
-    /// At once, to be reviewed afterwards.
+    /// Immediate access without approval, to be reviewed afterwards.
     #[schema(required = false)]
     break_glass: bool,
-    /// When it was submitted.
+    /// Time of the request.
     #[schema(format = DateTime)]
     submitted_at: String,
-    /// Until when it can be approved.
+    /// Latest time of an approval.
     #[schema(format = DateTime)]
     expires_at: String,
-    /// How many distinct approvers it needs; 0: it needed none.
+    /// Number of distinct approvers that are needed; 0 if none is.
     approvals_needed: u32,
-    /// The approvals so far, in order.
+    /// Approvals so far, in order.
     #[schema(required = false)]
     approvals: Vec<ApprovalShape>,
-    /// What it came to, once that is settled.
+    /// Outcome, once there is one.
     #[schema(nullable = false)]
     outcome: Option<OutcomeShape>,
-    /// The extent that was asked for, where an approver has given less.
+    /// Originally requested extent, if an approver has reduced it.
     #[schema(nullable = false)]
     narrowed_from: Option<ExtentShape>,
-    /// What was found of a break-glass access afterwards.
+    /// Review of a break-glass access.
     #[schema(nullable = false)]
     review: Option<ReviewShape>,
     /// `pending`, `lapsed`, `denied`, `approved`, `rejected` or `withdrawn`.
     status: String,
-    /// How many approvals are missing.
+    /// Number of missing approvals.
     approvals_missing: u32,
-    /// In the answer to what took something away: how far that has come.
+    /// Progress of the change, in the answer to one that takes rights away.
     #[schema(nullable = false)]
     effect: Option<EffectShape>,
 }
 
-/// The part of a request that an approver can make smaller.
+/// Part of a request that an approver can reduce.
 #[derive(ToSchema)]
 #[schema(as = Extent)]
 pub(super) struct ExtentShape {
-    /// With which privileges.
+    /// Name of the profile.
     profile: String,
-    /// How long.
+    /// Length of the window in seconds.
     window_seconds: u64,
 }
 
-/// One approver's yes.
+/// Approval by one approver.
 #[derive(ToSchema)]
 #[schema(as = Approval)]
 pub(super) struct ApprovalShape {
-    /// Who.
+    /// Identity of the approver.
     by: String,
-    /// When.
+    /// Time of the approval.
     #[schema(format = DateTime)]
     at: String,
-    /// In their words.
+    /// Comment of the approver.
     #[schema(nullable = false)]
     comment: Option<String>,
 }
 
-/// What a request came to.
+/// Outcome of a request.
 #[derive(ToSchema)]
 #[schema(as = Outcome)]
 pub(super) struct OutcomeShape {
     /// `denied`, `approved`, `rejected` or `withdrawn`.
     outcome: String,
-    /// When.
+    /// Time of the outcome.
     #[schema(format = DateTime)]
     at: String,
-    /// Denied: why.
+    /// Reason, if denied.
     #[schema(nullable = false)]
     why: Option<String>,
-    /// Approved: `automatic` (by the policies alone), `people`, or `break_glass` (by nobody, to be reviewed).
+    /// Kind of approval, if approved: `automatic` (by the policies alone), `people`, or `break_glass` (by no approver, to be
+    /// reviewed).
     #[schema(nullable = false)]
     how: Option<String>,
-    /// Approved: the grant it became.
+    /// New grant, if approved.
     #[schema(nullable = false)]
     grant: Option<String>,
-    /// Rejected: by whom.
+    /// Identity that rejected it, if rejected.
     #[schema(nullable = false)]
     by: Option<String>,
-    /// Rejected: in their words.
+    /// Comment of the approver, if rejected.
     #[schema(nullable = false)]
     comment: Option<String>,
 }
 
-/// What somebody found who looked at a break-glass access afterwards.
+/// Review of a break-glass access.
 #[derive(ToSchema)]
 #[schema(as = Review)]
 pub(super) struct ReviewShape {
-    /// Who.
+    /// Identity of the reviewer.
     by: String,
-    /// When.
+    /// Time of the review.
     #[schema(format = DateTime)]
     at: String,
-    /// What they found.
+    /// Comment of the reviewer.
     comment: String,
 }
 
-/// A running session.
+/// Running session.
 #[derive(ToSchema)]
 #[schema(as = Session)]
 pub(super) struct SessionShape {
-    /// Its id.
+    /// Id of the session.
     session: String,
-    /// Its grant.
+    /// Id of its grant.
     grant: String,
-    /// Whose it is.
+    /// Identity of the session.
     identity: String,
-    /// Where it leads.
+    /// Target of the session.
     target: String,
-    /// The client's address and port.
+    /// Address and port of the client.
     client: String,
-    /// The application name it gave.
+    /// Application name that the client gave.
     #[schema(nullable = false)]
     application: Option<String>,
-    /// When it began.
+    /// Start of the session.
     #[schema(format = DateTime)]
     since: String,
-    /// When its grant ends, as things stand.
+    /// End of its grant, as currently known.
     #[schema(format = DateTime, nullable = false)]
     until: Option<String>,
-    /// `active` while a statement runs, else `idle`; in an event of its end, `ended`.
+    /// `active` while a statement runs, otherwise `idle`; `ended` in the event of its end.
     state: String,
-    /// Executed statements.
+    /// Number of executed statements.
     statements: u64,
-    /// The process id of the target's backend.
+    /// Process id of the target's backend.
     backend_pid: i32,
-    /// In the answer to what ends it: how far that has come. Nothing has to be stored for it.
+    /// Progress of the change, in the answer to one that ends the session. Nothing has to be stored for it.
     #[schema(nullable = false)]
     effect: Option<EffectShape>,
 }
 
-/// A local user, or an identity of an issuer that was disabled here.
+/// Local user, or disabled identity of an issuer.
 #[derive(ToSchema)]
 #[schema(as = User)]
 pub(super) struct UserShape {
-    /// Its name.
+    /// Name of the user.
     name: String,
-    /// Its groups.
+    /// Groups of the user.
     groups: BTreeSet<String>,
-    /// Whether it is shut out.
+    /// True if the user is disabled.
     disabled: bool,
-    /// Whether it has a token here.
+    /// True if the user has a token here.
     local: bool,
-    /// When it was made.
+    /// Time of creation.
     #[schema(format = DateTime)]
     created_at: String,
-    /// In the answer to what took something away: how far that has come.
+    /// Progress of the change, in the answer to one that takes rights away.
     #[schema(nullable = false)]
     effect: Option<EffectShape>,
 }
 
-/// A signed checkpoint of the audit log: a record of it.
+/// Signed checkpoint of the audit log, as its record.
 #[derive(ToSchema)]
 #[schema(as = Checkpoint)]
 pub(super) struct CheckpointShape {
-    /// The version of the line format.
+    /// Version of the line format.
     v: u32,
-    /// Its number.
+    /// Sequence number of the record.
     seq: u64,
-    /// When it was signed.
+    /// Time of the signature.
     #[schema(format = DateTime)]
     time: String,
-    /// `checkpoint`.
+    /// Always `checkpoint`.
     event: String,
-    /// The log.
+    /// Id of the log.
     log: String,
-    /// The last line that it covers.
+    /// Sequence number of the last line that it covers.
     covers: u64,
-    /// The chain after that line: SHA-256, in hexadecimal digits.
+    /// Chain value after that line: SHA-256, in hexadecimal digits.
     link: String,
-    /// Whose signature it is: base 64 of an Ed25519 public key.
+    /// Ed25519 public key of the signature, in base 64.
     key: String,
-    /// The signature in base 64.
+    /// Signature in base 64.
     signature: String,
-    /// What the line shows of the chain.
+    /// First hexadecimal digits of the chain value after the record's own line.
     chain: String,
 }

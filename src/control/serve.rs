@@ -1,6 +1,6 @@
-//! Where the control API listens, and who may call it.
+//! Listeners of the control API, and its routing.
 //!
-//! It knows no use-case. Everything under `/v1` needs a token, on the Unix socket too; health and metrics do not.
+//! Everything under `/v1` needs a token, on the Unix socket too; health and metrics do not.
 
 use std::future::Future;
 use std::io;
@@ -31,39 +31,39 @@ use super::routes::{audit, clock, events, grants, policy, reload, requests, sess
 use super::{Gate, files, log, routes};
 use crate::tls::ServerTlsCell;
 
-/// Bodies are a few fields; nothing here is ever larger. Bytes.
+/// Maximum size of a body in bytes; bodies are a few fields.
 const LARGEST_BODY: usize = 64 << 10;
-/// How long answers under way are waited for when the gate stops.
+/// Time that a stop waits for answers in progress.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Why the control API does not listen.
+/// Error of a control API that cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another gate listens there.
     #[error("another gate listens on {socket}: stop it, or set control.socket (or state_dir) to another path", socket = socket.display())]
     InUse {
-        /// The Unix socket.
+        /// Path of the Unix socket.
         socket: PathBuf,
     },
-    /// The Unix socket cannot be made.
+    /// The Unix socket cannot be created.
     #[error("the control socket {socket} cannot be made", socket = socket.display())]
     Unix {
-        /// The Unix socket.
+        /// Path of the Unix socket.
         socket: PathBuf,
-        /// Why.
+        /// Reason from the operating system.
         source: io::Error,
     },
-    /// The TCP address cannot be listened on.
+    /// The TCP address cannot be bound.
     #[error("the control API cannot listen on {address}")]
     Tcp {
-        /// The address.
+        /// TCP address from the configuration.
         address: SocketAddr,
-        /// Why.
+        /// Reason from the operating system.
         source: io::Error,
     },
 }
 
-/// The sockets of the control API, bound and not yet served. Dropping them removes the Unix socket's file.
+/// Bound sockets of the control API, not yet served. Dropping them removes the Unix socket's file.
 #[derive(Debug)]
 pub struct Listeners {
     unix: UnixListener,
@@ -81,8 +81,8 @@ impl Drop for SocketFile {
 }
 
 impl Listeners {
-    /// Binds the Unix socket (mode 0600) and, if wished, a TCP address, on TLS where there is a certificate for it. A socket
-    /// left behind by a gate that died is replaced.
+    /// Binds the Unix socket (mode 0600) and, if configured, a TCP address, with TLS if a certificate is given. The socket of a
+    /// crashed gate is replaced.
     pub async fn bind(socket: &Path, listen: Option<SocketAddr>, tls: Option<ServerTlsCell>) -> Result<Self, ListenError> {
         if tokio::net::UnixStream::connect(socket).await.is_ok() {
             return Err(ListenError::InUse {
@@ -104,14 +104,14 @@ impl Listeners {
         Ok(Self { unix, tcp, _file: file })
     }
 
-    /// The TCP address bound, if any.
+    /// Returns the bound TCP address, if any.
     #[must_use]
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
     }
 }
 
-/// Under another name first: from the moment the socket has its own name, nobody but its owner can connect to it.
+/// Binds the Unix socket under a temporary name and renames it: once it has its final name, only its owner can connect.
 fn bind_unix(socket: &Path) -> io::Result<UnixListener> {
     let mut beside = socket.as_os_str().to_owned();
     beside.push(".new");
@@ -126,7 +126,7 @@ fn bind_unix(socket: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves the API until `stop` is done.
+/// Serves the API until `stop` completes.
 pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Output = ()>) -> io::Result<()> {
     let Listeners { unix, tcp, _file } = listeners;
     let most = gate.places;
@@ -155,7 +155,7 @@ pub async fn serve(listeners: Listeners, gate: Arc<Gate>, stop: impl Future<Outp
     Ok(())
 }
 
-/// The whole API, and the document that describes it.
+/// Returns the router of the whole API, and the document that describes it.
 pub(super) fn router(gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> (Router, utoipa::openapi::OpenApi) {
     let v1 = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(routes::me))

@@ -1,6 +1,6 @@
-//! A connection whose peer has to go on reading: one that takes nothing for too long is broken off.
+//! Write time limit of a connection: it is broken off if its peer reads nothing for too long.
 //!
-//! It bounds waiting, not slowness: who reads a little is waited for.
+//! A slow peer is no problem, as long as it reads a little.
 
 use std::io;
 use std::pin::Pin;
@@ -10,14 +10,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// How long a peer may take nothing of what is written.
+/// Longest time that a peer may read nothing of the data written to it.
 const MAX_STALL: Duration = Duration::from_secs(30);
 
-/// A connection with that limit on its writes.
+/// Connection with that limit on its writes.
 #[derive(Debug)]
 pub(super) struct StallLimit<T> {
     io: T,
-    /// Set while a write waits.
+    /// Timer that runs while a write is blocked.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 

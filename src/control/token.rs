@@ -1,6 +1,4 @@
-//! The admin token: made once, kept in a file only its owner can read, compared without telling how near a guess was.
-//!
-//! It knows one token and no persons.
+//! Admin token: created once, stored in a file that only its owner can read, compared in constant time.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -12,45 +10,45 @@ use subtle::ConstantTimeEq;
 use crate::audit::hex;
 use crate::secret::Secret;
 
-/// Why there is no token.
+/// Error of loading or creating the admin token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// The file cannot be read or made.
+    /// The file cannot be read or created.
     #[error("the admin token {path} cannot be read or made", path = path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Reason from the operating system.
         source: io::Error,
     },
     /// Others than the owner can read the file.
     #[error("the admin token {path} can be read by others (mode {mode:o}): chmod 600 it, or remove it to have a new one made", path = path.display())]
     Exposed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its mode.
+        /// Mode of the file.
         mode: u32,
     },
-    /// What is in the file is too short to be secret.
+    /// The content of the file is too short to be secret.
     #[error("the admin token {path} has less than {LEAST} letters: remove it to have a new one made", path = path.display())]
     Weak {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// The operating system gives no random numbers.
+    /// The operating system provides no random numbers.
     #[error("the operating system gives no random numbers")]
     Random(#[from] getrandom::Error),
 }
 
-/// Shorter tokens are refused: 32 hexadecimal digits are 128 bits.
+/// Minimum length of the token; 32 hexadecimal digits are 128 bits.
 const LEAST: usize = 32;
 
-/// The token operators prove themselves with.
+/// Token that identifies operators.
 #[derive(Debug)]
 pub struct AdminToken(Secret<String>);
 
 impl AdminToken {
-    /// Reads the token, or makes one (256 random bits, hexadecimal) if the file is not there.
+    /// Reads the token, or creates one (256 random bits, hexadecimal) if the file does not exist.
     pub fn load_or_make(path: &Path) -> Result<Self, TokenError> {
         let failed = |source| TokenError::File {
             path: path.to_owned(),
@@ -80,7 +78,7 @@ impl AdminToken {
         let mut bytes = [0_u8; 32];
         getrandom::fill(&mut bytes)?;
         let token = Secret::new(hex(&bytes));
-        // Written beside and renamed: a gate that dies here leaves no half of a token.
+        // Write to a temporary file and rename: a crash here leaves no partial token.
         let beside = path.with_extension("new");
         let write = || {
             let _ = fs::remove_file(&beside);
@@ -97,7 +95,7 @@ impl AdminToken {
         Ok(Self(token))
     }
 
-    /// Whether an `Authorization` header proves the token.
+    /// Returns true if an `Authorization` header contains the token.
     #[must_use]
     pub fn proved_by(&self, authorization: Option<&str>) -> bool {
         let given = authorization.and_then(|text| text.split_once(' '));

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::{LabError, on_path};
 
-/// A folder with `initdb` and `postgres`.
+/// Folder with `initdb` and `postgres`.
 #[derive(Debug, Clone)]
 pub struct Binaries {
     folder: PathBuf,
 }
 
-/// An account of this machine.
+/// Account of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Account {
     pub(super) uid: u32,
@@ -20,13 +20,14 @@ pub(super) struct Account {
 }
 
 impl Binaries {
-    /// Looks in `PG_BIN` (and only there, if it is set), then in `PATH`, then where distributions put them, the newest version first.
+    /// Searches `PG_BIN` (and only it, if it is set), then `PATH`, then the usual folders of distributions, the newest version
+    /// first.
     pub fn find() -> Result<Self, LabError> {
         if let Some(folder) = std::env::var_os("PG_BIN") {
             return Self::in_folder(Path::new(&folder));
         }
         let mut folders = Vec::new();
-        // The real folder: initdb looks for its siblings and its share folder from there.
+        // Resolve symbolic links: initdb finds its sibling programs and its share folder relative to its real folder.
         if let Some(file) = on_path("initdb").and_then(|file| file.canonicalize().ok()) {
             folders.extend(file.parent().map(Path::to_owned));
         }
@@ -41,7 +42,7 @@ impl Binaries {
             })
     }
 
-    /// Takes the binaries of one folder.
+    /// Uses the binaries of one folder.
     pub fn in_folder(folder: &Path) -> Result<Self, LabError> {
         let complete = ["initdb", "postgres"].iter().all(|name| folder.join(name).is_file());
         if complete {
@@ -55,13 +56,14 @@ impl Binaries {
         }
     }
 
-    /// The folder they are in.
+    /// Returns the folder of the binaries.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// A client program (`psql`, `pgbench`): beside the server, else in `PATH`, else not there.
+    /// Returns the path of a client program (`psql`, `pgbench`): beside the server, otherwise in `PATH`; `None` if there is
+    /// none.
     #[must_use]
     pub fn tool(&self, name: &str) -> Option<PathBuf> {
         let beside = self.folder.join(name);
@@ -69,7 +71,7 @@ impl Binaries {
     }
 }
 
-/// `PARENT/PREFIX*/bin`, the highest version number first.
+/// Returns the folders `PARENT/PREFIX*/bin`, the highest version number first.
 fn versions(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir(parent)
         .into_iter()
@@ -78,7 +80,7 @@ fn versions(parent: &Path, prefix: &str) -> Vec<PathBuf> {
         .filter_map(|entry| {
             let version = entry.file_name().to_str()?.strip_prefix(prefix)?.to_owned();
             let folder = entry.path().join("bin");
-            // Old versions were numbered 9.6; an unnumbered folder comes last.
+            // Old versions have numbers like 9.6; a folder without a number comes last.
             let major = version.split('.').next().unwrap_or_default().parse().unwrap_or(0);
             folder.is_dir().then_some((major, folder))
         })
@@ -87,7 +89,8 @@ fn versions(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     found.into_iter().map(|(_, folder)| folder).collect()
 }
 
-/// The account to run the server under: our own, or an unprivileged one when we are root, as whom PostgreSQL refuses to run.
+/// Returns the account to run the server under: `None` for the current one, an unprivileged one for root, since PostgreSQL
+/// refuses to run as root.
 pub(super) fn server_account() -> Result<Option<Account>, LabError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
@@ -100,7 +103,7 @@ pub(super) fn server_account() -> Result<Option<Account>, LabError> {
         .ok_or(LabError::NoAccount)
 }
 
-/// One line of passwd(5): `name:password:uid:gid:...`.
+/// Parses one line of passwd(5): `name:password:uid:gid:...`.
 fn account(accounts: &str, name: &str) -> Option<Account> {
     let mut fields = accounts.lines().map(|line| line.split(':')).find_map(|mut fields| {
         let found = fields.next()? == name;

@@ -1,6 +1,6 @@
-//! A client as a test suite has one: tokio-postgres, over TLS or in clear, with its notices and its end at hand.
+//! Test client on tokio-postgres, with or without TLS, that gives access to its notices and to the end of its connection.
 //!
-//! It does not check the server's certificate: it is for servers of this machine, made a moment ago.
+//! It does not verify the server's certificate: it is for throwaway servers on this machine.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -20,17 +20,17 @@ use crate::tls::{ClientTls, TlsMode, Transport};
 /// Int32(8) Int32(80877103): protocol page, "SSLRequest".
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// A connection; its driver runs as a task of the current runtime.
+/// Connection whose driver runs as a task of the current runtime.
 #[derive(Debug)]
 pub struct Driver {
-    /// What queries go through.
+    /// Client for queries.
     pub client: tokio_postgres::Client,
     notices: mpsc::UnboundedReceiver<DbError>,
     end: JoinHandle<Option<Error>>,
 }
 
 impl Driver {
-    /// Connects and logs in. `config` has user, password and database; its hosts are not looked at.
+    /// Connects and logs in. `config` contains user, password and database; its hosts are ignored.
     pub async fn connect(address: SocketAddr, config: &Config, over_tls: bool) -> Result<Self, LabError> {
         let tcp = step(TcpStream::connect(address).await, || format!("connecting to {address}"))?;
         step(tcp.set_nodelay(true), || format!("setting up the connection to {address}"))?;
@@ -44,7 +44,7 @@ impl Driver {
         let end = tokio::spawn(async move {
             loop {
                 match poll_fn(|cx| connection.poll_message(cx)).await {
-                    // Whether anybody listens does not matter.
+                    // The receiver may be gone.
                     Some(Ok(AsyncMessage::Notice(notice))) => drop(sender.send(notice)),
                     Some(Ok(_)) => {}
                     Some(Err(error)) => return Some(error),
@@ -55,17 +55,17 @@ impl Driver {
         Ok(Self { client, notices, end })
     }
 
-    /// The notices that have come since the last call.
+    /// Returns the notices since the last call.
     pub fn notices(&mut self) -> Vec<DbError> {
         std::iter::from_fn(|| self.notices.try_recv().ok()).collect()
     }
 
-    /// Waits for the next notice; nothing once the connection is closed.
+    /// Waits for the next notice; `None` once the connection is closed.
     pub async fn notice(&mut self) -> Option<DbError> {
         self.notices.recv().await
     }
 
-    /// Waits until the server closes the connection: the error it sent while no query was running, or nothing.
+    /// Waits until the server closes the connection. Returns the error that the server sent while no query was running, if any.
     pub async fn closed(&mut self) -> Option<Error> {
         (&mut self.end).await.ok().flatten()
     }

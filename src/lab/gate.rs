@@ -1,6 +1,6 @@
-//! A throwaway gate: the built binary with a configuration in a temporary folder.
+//! Throwaway gate: the built binary with a configuration in a temporary folder.
 //!
-//! It knows the gate from outside only: its command line, its configuration file, its port, its process.
+//! It uses only the gate's external interfaces: command line, configuration file, port, process.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -16,26 +16,27 @@ use super::scratch::Scratch;
 use super::{LabError, step};
 use crate::secret::Secret;
 
-/// Below what Linux gives to outgoing connections (32768 and up), so that no client takes a port before the server does.
+/// Range of ports below those that Linux assigns to outgoing connections (32768 and up), so that no client takes a port before
+/// the server does.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
-/// A gate as its own process. On drop it is killed and every trace of it removed; also when this process dies.
+/// Gate in its own process. It is killed and its files are removed on drop, and also when this process dies.
 #[derive(Debug)]
 pub struct Gate {
     // Dropped before the home, in which it runs.
     again: Option<Keeper>,
-    /// The first run, and the keeper of the folder.
+    /// Keeper of the first run, which also keeps the folder.
     home: Keeper,
     binary: PathBuf,
     port: u16,
 }
 
-/// What a tester is given.
+/// Login of a tester.
 #[derive(Debug)]
 pub struct Login {
-    /// The grant id: the user name.
+    /// Grant id, which is the user name.
     pub grant: String,
-    /// The password.
+    /// Password of the login.
     pub secret: Secret<String>,
 }
 
@@ -53,8 +54,8 @@ impl Login {
 impl Gate {
     /// Starts `binary` and waits until it takes connections and commands (blocks the calling thread).
     ///
-    /// `config` is the text of its `tidegate.toml` without `listen` and `state_dir`; `files` (name, content) are put beside it,
-    /// readable by the owner only.
+    /// `config` is the text of its `tidegate.toml` without `listen` and `state_dir`; `files` (name, content) are written beside
+    /// it, readable by the owner only.
     pub fn start(binary: &Path, config: &str, files: &[(&str, &str)]) -> Result<Self, LabError> {
         let scratch = Scratch::new(None)?;
         let port = free_port()?;
@@ -79,66 +80,66 @@ impl Gate {
         Ok(())
     }
 
-    /// Where clients connect to.
+    /// Returns the address that clients connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
-    /// Its port.
+    /// Returns the port that clients connect to.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Its folder, with `tidegate.toml` and `state`.
+    /// Returns its folder, with `tidegate.toml` and `state`.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.home.folder()
     }
 
-    /// Its configuration file.
+    /// Returns its configuration file.
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
         self.folder().join("tidegate.toml")
     }
 
-    /// The folder of its audit log.
+    /// Returns the folder of its audit log.
     #[must_use]
     pub fn audit_folder(&self) -> PathBuf {
         self.folder().join("state/audit")
     }
 
-    /// What the present run has written to its own log.
+    /// Returns the messages of the current run.
     #[must_use]
     pub fn log(&self) -> String {
         let log = std::fs::read(self.run().log()).unwrap_or_default();
         String::from_utf8_lossy(&log).into_owned()
     }
 
-    /// Its process id.
+    /// Returns its process id.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
         self.run().pid()
     }
 
-    /// Whether the process has ended.
+    /// Returns true if the process has ended.
     #[must_use]
     pub fn ended(&self) -> bool {
         self.run().ended()
     }
 
-    /// `kill -9`: as a crash.
+    /// Sends SIGKILL, to simulate a crash.
     pub fn kill(&self) -> Result<(), LabError> {
         self.run().signal(Signal::KILL)
     }
 
-    /// `SIGTERM`: asks it to drain and stop.
+    /// Sends SIGTERM, which makes it drain and stop.
     pub fn terminate(&self) -> Result<(), LabError> {
         self.run().signal(Signal::TERM)
     }
 
-    /// `SIGHUP`: asks it to read its configuration again.
+    /// Sends SIGHUP, which makes it read its configuration again.
     pub fn reload(&self) -> Result<(), LabError> {
         self.run().signal(Signal::HUP)
     }
@@ -150,16 +151,16 @@ impl Gate {
         })
     }
 
-    /// The program, ready to be run as an operator's command.
+    /// Returns an operator command against this gate, not yet started.
     #[must_use]
     pub fn operator(&self, arguments: &[&str]) -> Command {
         let mut command = self.program();
-        // Before a `--`, whatever follows it.
+        // Options must come before a `--` in the arguments.
         command.arg("--config").arg(self.config_file()).args(arguments);
         command
     }
 
-    /// The program, ready to be run by the owner of a token against this gate.
+    /// Returns a command of a token's owner against this gate, not yet started.
     #[must_use]
     pub fn command_of(&self, token: &Secret<String>, arguments: &[&str]) -> Command {
         let mut command = self.program();
@@ -170,13 +171,13 @@ impl Gate {
         command
     }
 
-    /// Where its control API is, as `--control` takes it.
+    /// Returns the address of its control API, as `--control` takes it.
     #[must_use]
     pub fn control(&self) -> String {
         format!("unix:{}", self.folder().join("state/control.sock").display())
     }
 
-    /// The program without input, and without what its caller's account says of other gates.
+    /// Returns the program without input, and without the caller's environment variables that refer to other gates.
     fn program(&self) -> Command {
         let mut command = Command::new(&self.binary);
         for name in ["TIDEGATE_CONFIG", "TIDEGATE_CONTROL", "TIDEGATE_TOKEN", "TIDEGATE_TOKEN_FILE"] {
@@ -186,7 +187,7 @@ impl Gate {
         command
     }
 
-    /// Runs an operator command that must succeed, and reads its JSON.
+    /// Runs an operator command that must succeed, and parses its JSON output.
     pub fn json(&self, arguments: &[&str]) -> Result<serde_json::Value, LabError> {
         let output = self.command(&[arguments, &["--output", "json"]].concat())?;
         let value = serde_json::from_slice(&output.stdout)
@@ -198,7 +199,7 @@ impl Gate {
         })
     }
 
-    /// Makes a grant; `more` are further arguments of `tidegate grant create`.
+    /// Creates a grant; `more` are further arguments of `tidegate grant create`.
     pub fn grant(&self, identity: &str, target: &str, window: &str, more: &[&str]) -> Result<Login, LabError> {
         let arguments = [&["grant", "create", target, "--identity", identity, "--for", window], more].concat();
         let issued = self.json(&arguments)?;
@@ -231,7 +232,7 @@ fn serve(scratch: Scratch, binary: &Path, home: &Path, port: u16) -> Result<Keep
     Ok(keeper)
 }
 
-/// Whether the control API answers: then operator commands work.
+/// Returns true if the control API answers, so that operator commands work.
 fn healthy(socket: &Path) -> std::io::Result<bool> {
     let mut control = UnixStream::connect(socket)?;
     control.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -241,7 +242,7 @@ fn healthy(socket: &Path) -> std::io::Result<bool> {
     Ok(answer.starts_with("HTTP/1.1 200 "))
 }
 
-/// A port of 127.0.0.1 nobody listens on.
+/// Returns a free port of 127.0.0.1.
 pub fn free_port() -> Result<u16, LabError> {
     let mut failure = None;
     for _ in 0..100 {

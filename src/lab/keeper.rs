@@ -1,6 +1,4 @@
-//! Ties the life of a command and its folder to ours: see `keeper.sh`.
-//!
-//! It does not know what the command is.
+//! Ties the lifetime of a command and its folder to this process; see `keeper.sh`.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -15,15 +13,15 @@ use super::scratch::Scratch;
 use super::{LabError, step, tail};
 
 const SCRIPT: &str = include_str!("keeper.sh");
-/// Between two looks at whether a server is ready.
+/// Interval between two checks whether a server is ready.
 const LOOK: Duration = Duration::from_millis(5);
-/// A machine that compiles on all its cores meanwhile is slow.
+/// Time limit for a server to be ready; long enough for a machine that compiles on all its cores meanwhile.
 const READY: Duration = Duration::from_mins(1);
 
-/// How to run a command.
+/// Description of a command to run.
 pub(super) struct Run<'a> {
     pub(super) what: &'static str,
-    /// What ends it: a signal's name without `SIG`.
+    /// Signal that ends it: the name without `SIG`.
     pub(super) signal: &'static str,
     pub(super) account: Option<Account>,
     pub(super) command: &'a [&'a str],
@@ -31,12 +29,12 @@ pub(super) struct Run<'a> {
     pub(super) environment: &'a [(&'a str, &'a str)],
 }
 
-/// A running command; on drop it is ended, and its folder removed.
+/// Running command. On drop it is ended and its folder removed.
 #[derive(Debug)]
 pub(super) struct Keeper {
     what: &'static str,
     folder: PathBuf,
-    /// Its standard input is the pipe.
+    /// Keeper process; its standard input is the pipe.
     process: Child,
 }
 
@@ -52,7 +50,7 @@ impl Keeper {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Out of the reach of a terminal's Ctrl-C.
+            // A terminal's Ctrl-C must not reach it.
             .process_group(0);
         for (name, _) in std::env::vars_os() {
             if name
@@ -82,19 +80,19 @@ impl Keeper {
         self.folder.join("log")
     }
 
-    /// Whether the command has ended by itself.
+    /// Returns true if the command has ended by itself.
     pub(super) fn ended(&self) -> bool {
         self.folder.join("ended").exists()
     }
 
-    /// The command's process id.
+    /// Returns the command's process id.
     pub(super) fn pid(&self) -> Option<i32> {
         let pid = fs::read_to_string(self.folder.join("pid")).ok()?;
         pid.trim().parse().ok()
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<(), LabError> {
-        // A process that has ended has given its id away.
+        // The id of an ended process may belong to another process by now.
         match self.pid().and_then(Pid::from_raw) {
             Some(pid) if !self.ended() => step(kill_process(pid, signal).map_err(Into::into), || {
                 format!("signalling {}", self.what)
@@ -117,7 +115,7 @@ impl Keeper {
         })
     }
 
-    /// Blocks until `ready` says so.
+    /// Blocks until `ready` returns true.
     pub(super) fn wait_until(&mut self, ready: impl Fn(&Path) -> bool) -> Result<(), LabError> {
         for _ in 0..READY.as_millis() / LOOK.as_millis() {
             if ready(&self.folder) {
@@ -141,10 +139,10 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        // `wait` closes the pipe first. The keeper ends when the command is gone and the folder removed; it goes through init
-        // and immediate shutdown, both bounded by PostgreSQL itself.
+        // `wait` closes the pipe first. The keeper ends when the command is gone and the folder removed. It waits for `initdb`
+        // and for an immediate shutdown, both bounded by PostgreSQL itself.
         let _ = self.process.wait();
-        // In case somebody killed the keeper.
+        // In case the keeper was killed.
         if self.folder.exists() {
             let _ = fs::remove_dir_all(&self.folder);
         }

@@ -1,6 +1,6 @@
-//! A throwaway PostgreSQL, and a throwaway gate in front of it, for the demo, the tests and the benches.
+//! Throwaway PostgreSQL, and a throwaway gate in front of it, for the demo, the tests and the benches.
 //!
-//! It is no way to run a database that matters: durability is switched off, and everything is removed at the end.
+//! It is unfit for real databases: durability is switched off, and everything is removed at the end.
 //!
 //! INVARIANT: nothing it started outlives the process that started it, however that process ends (`kill -9` too): a *keeper*
 //! process holds the other end of a pipe and stops the server and removes its folder when the pipe closes.
@@ -24,15 +24,15 @@ pub use self::gate::{Gate, Login, free_port};
 pub use self::postgres::{Auth, Options, Postgres, Tls};
 pub use self::shop::Shop;
 
-/// Why a throwaway server could not be had.
+/// Error of a throwaway server.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
-    /// No server binaries anywhere.
+    /// No server binaries were found.
     #[error(
         "no PostgreSQL server binaries (initdb, postgres) found in {searched}; install them (Debian: apt install postgresql) or set PG_BIN to their folder"
     )]
     NoBinaries {
-        /// Where they were looked for.
+        /// Folders that were searched.
         searched: String,
     },
     /// PostgreSQL refuses to run as root, and there is no other account to run it under.
@@ -41,59 +41,59 @@ pub enum LabError {
     /// A step failed.
     #[error("{what}")]
     Io {
-        /// Which step.
+        /// Name of the step.
         what: String,
-        /// Why.
+        /// Reason from the operating system.
         source: io::Error,
     },
-    /// A certificate could not be made.
+    /// A certificate could not be created.
     #[error("making a certificate for the throwaway server")]
     Certificate(#[from] rcgen::Error),
     /// The server ended instead of starting.
     #[error("{what} did not start; its log ends with:\n{log}")]
     Ended {
-        /// What was to start.
+        /// Name of the server.
         what: &'static str,
-        /// The last lines of its output.
+        /// Last lines of its output.
         log: String,
     },
     /// The server was not ready in time.
     #[error("{what} was not ready after {seconds} s; its log ends with:\n{log}")]
     Slow {
-        /// What was to start.
+        /// Name of the server.
         what: &'static str,
-        /// The limit in seconds.
+        /// Time limit in seconds.
         seconds: u64,
-        /// The last lines of its output.
+        /// Last lines of its output.
         log: String,
     },
-    /// It did not end in time.
+    /// The server did not end in time.
     #[error("{what} has not ended after {seconds} s")]
     Lasting {
-        /// What was to end.
+        /// Name of the server.
         what: &'static str,
-        /// The limit in seconds.
+        /// Time limit in seconds.
         seconds: u64,
     },
     /// A command of the gate failed.
     #[error("`tidegate {command}` failed: {output}")]
     Command {
-        /// Its arguments.
+        /// Arguments of the command.
         command: String,
-        /// What it printed.
+        /// Output of the command.
         output: String,
     },
-    /// A statement for setting up failed.
+    /// A setup statement failed.
     #[error("a statement for the throwaway server failed")]
     Sql(#[from] tokio_postgres::Error),
 }
 
-/// Names the step that failed.
+/// Adds the name of the step to an error.
 fn step<T>(result: io::Result<T>, what: impl FnOnce() -> String) -> Result<T, LabError> {
     result.map_err(|source| LabError::Io { what: what(), source })
 }
 
-/// The end of a log, for an error message.
+/// Returns the last 15 lines of a log, for an error message.
 fn tail(log: &Path) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -101,7 +101,7 @@ fn tail(log: &Path) -> String {
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
-/// The first file called `name` in the folders of `PATH`.
+/// Returns the first file called `name` in the folders of `PATH`.
 pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)

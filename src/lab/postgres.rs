@@ -1,4 +1,4 @@
-//! One throwaway PostgreSQL server.
+//! Throwaway PostgreSQL server.
 //!
 //! It does not install PostgreSQL, and does not survive the process that started it.
 
@@ -17,15 +17,15 @@ use super::scratch::Scratch;
 use super::{Binaries, LabError};
 use crate::secret::Secret;
 
-/// Another process may take the port between our look at it and the server's bind.
+/// Number of attempts to start: another process may take the port between the check and the server's bind.
 const ATTEMPTS: u32 = 5;
-/// How often a killed server's children may still be in the way of the next start ...
+/// Number of attempts to restart while children of a killed server are still alive ...
 const CHILDREN: u32 = 200;
-/// ... and how long after one look the next one comes.
+/// ... and the interval between two of them.
 const LOOK: Duration = Duration::from_millis(50);
 const SUPERUSER: &str = "postgres";
 
-/// What the server runs: `$1` its binaries, `$2` its folder, `$3` how it authenticates.
+/// Start script of the server: `$1` is the folder of the binaries, `$2` its own folder, `$3` the authentication method.
 const START: &str = r#"
 "$1/initdb" -D "$2/data" -U postgres --pwfile="$2/password" -A "$3" -E UTF8 --locale=C --no-sync || exit 1
 cat "$2/lab.conf" >>"$2/data/postgresql.conf"
@@ -33,48 +33,48 @@ cat "$2/lab.hba" >"$2/data/pg_hba.conf"
 exec "$1/postgres" -D "$2/data"
 "#;
 
-/// How the server authenticates who comes over TCP.
+/// Authentication method of the server for TCP connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Auth {
     /// SCRAM-SHA-256 (and -PLUS over TLS).
     #[default]
     Scram,
-    /// The old MD5 challenge; passwords are stored as MD5.
+    /// MD5 challenge; passwords are stored as MD5.
     Md5,
-    /// The password in clear.
+    /// Password in clear text.
     Password,
-    /// Everybody is believed.
+    /// No authentication.
     Trust,
 }
 
-/// Whether the server speaks TLS.
+/// TLS mode of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tls {
-    /// It does not.
+    /// TLS is disabled.
     #[default]
     Off,
-    /// To who asks.
+    /// TLS is used if the client requests it.
     Offered,
-    /// To everybody: connections in clear are refused.
+    /// TLS is required: plain connections are refused.
     Required,
 }
 
-/// What kind of server to start. The default is a plain one with SCRAM.
+/// Options of a server. The default is a plain one with SCRAM.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How it authenticates.
+    /// Authentication method.
     pub auth: Auth,
-    /// Whether it speaks TLS; its certificate is for `localhost` and 127.0.0.1, see [`Postgres::ca_file`].
+    /// TLS mode. The certificate is for `localhost` and 127.0.0.1, see [`Postgres::ca_file`].
     pub tls: Tls,
-    /// Lines that go before all others into `pg_hba.conf`.
+    /// Lines that go before all others in `pg_hba.conf`.
     pub hba: Vec<String>,
-    /// Settings for `postgresql.conf`, names and plain values.
+    /// Settings for `postgresql.conf`, as names and plain values.
     pub settings: Vec<(String, String)>,
-    /// Which binaries; found by [`Binaries::find`] if not given.
+    /// Server binaries; by default those that [`Binaries::find`] returns.
     pub binaries: Option<Binaries>,
 }
 
-/// A running server. On drop it is stopped and every trace of it removed; also when this process dies.
+/// Running server. It is stopped and its files are removed on drop, and also when this process dies.
 #[derive(Debug)]
 pub struct Postgres {
     // Dropped before the keeper of the folder, in which it runs.
@@ -120,7 +120,7 @@ impl Postgres {
             scratch,
             &Run {
                 what: "PostgreSQL",
-                // Immediate shutdown: what it would write down is thrown away.
+                // Immediate shutdown, since the data is thrown away.
                 signal: "QUIT",
                 account,
                 command: &["/bin/sh", "-c", START, "start", &bin, &folder, options.auth.method()],
@@ -138,7 +138,8 @@ impl Postgres {
         })
     }
 
-    /// `kill -9` of the postmaster: as a crash of the server. Blocks until it is dead; its children notice and go by themselves.
+    /// Kills the postmaster (SIGKILL), to simulate a crash. Blocks until it is dead; its children notice and exit by
+    /// themselves.
     pub fn kill(&self) -> Result<(), LabError> {
         self.end(Signal::KILL)
     }
@@ -148,13 +149,13 @@ impl Postgres {
         self.end(Signal::INT)
     }
 
-    /// Starts it again on the same data and the same port, after [`Postgres::kill`] or [`Postgres::stop`], and waits until it takes
-    /// connections.
+    /// Starts it again on the same data and the same port, after [`Postgres::kill`] or [`Postgres::stop`], and waits until it
+    /// takes connections.
     pub fn start_again(&mut self) -> Result<(), LabError> {
         for _ in 0..CHILDREN {
             self.again = None;
             match self.attempt_again() {
-                // Children of the one that was killed are still there: no server starts beside them.
+                // Children of the killed server are still alive: no server starts beside them.
                 Err(LabError::Ended { log, .. }) if log.contains("pre-existing shared memory block") => {
                     std::thread::sleep(LOOK);
                 }
@@ -186,37 +187,37 @@ impl Postgres {
         run.wait_for_its_end()
     }
 
-    /// Where it listens: 127.0.0.1 and a free port.
+    /// Returns the address it listens on: 127.0.0.1 and a free port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.port)
     }
 
-    /// Its port.
+    /// Returns the port it listens on.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The name of its superuser.
+    /// Returns the name of its superuser.
     #[must_use]
     pub fn superuser(&self) -> &'static str {
         SUPERUSER
     }
 
-    /// The superuser's password.
+    /// Returns the superuser's password.
     #[must_use]
     pub fn password(&self) -> &Secret<String> {
         &self.password
     }
 
-    /// Its own folder; also where its Unix socket is.
+    /// Returns its own folder, which also contains its Unix socket.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.keeper.folder()
     }
 
-    /// What it has written to its log: at first, and since it was last started again.
+    /// Returns its log: of the first run, and of the current one if it was started again.
     #[must_use]
     pub fn log(&self) -> String {
         let runs = std::iter::once(&self.keeper).chain(&self.again);
@@ -224,19 +225,20 @@ impl Postgres {
         String::from_utf8_lossy(&log.collect::<Vec<_>>()).into_owned()
     }
 
-    /// The certificate authority its certificate is from (PEM); only there if [`Options::tls`] is on.
+    /// Returns the certificate of the CA that signed its certificate (PEM); the file exists only with TLS.
     #[must_use]
     pub fn ca_file(&self) -> PathBuf {
         self.folder().join("ca.crt")
     }
 
-    /// The binaries it runs.
+    /// Returns the binaries it runs.
     #[must_use]
     pub fn binaries(&self) -> &Binaries {
         &self.binaries
     }
 
-    /// A connection as superuser, past any gate, through its Unix socket. Its driver runs as a task of the current runtime.
+    /// Connects as superuser through its Unix socket, past any gate. The connection's driver runs as a task of the current
+    /// runtime.
     pub async fn client(&self, database: &str) -> Result<tokio_postgres::Client, LabError> {
         let (client, connection) = tokio_postgres::Config::new()
             .host_path(self.folder())
@@ -250,15 +252,15 @@ impl Postgres {
         Ok(client)
     }
 
-    /// Runs a script as superuser; it may hold many statements, but not such as cannot be in a transaction (`CREATE DATABASE`)
-    /// beside others.
+    /// Runs a script as superuser. A script with several statements runs in one transaction, so it cannot contain statements
+    /// such as `CREATE DATABASE`.
     pub async fn batch(&self, database: &str, script: &str) -> Result<(), LabError> {
         Ok(self.client(database).await?.batch_execute(script).await?)
     }
 }
 
 impl Auth {
-    /// Its name in `pg_hba.conf`.
+    /// Returns the name of the method in `pg_hba.conf`.
     fn method(self) -> &'static str {
         match self {
             Self::Scram => "scram-sha-256",
@@ -269,8 +271,9 @@ impl Auth {
     }
 }
 
-/// The eighth line of `postmaster.pid` is the server's status, as `pg_ctl` reads it (src/include/utils/pidfile.h); the first one
-/// is whose: one that was killed has left its file. A standby that takes no sessions is as ready as it gets. `home` has the data, `run` is the folder of the run's keeper.
+/// Returns true if the server takes sessions. The eighth line of `postmaster.pid` is the server's status, as `pg_ctl` reads it
+/// (src/include/utils/pidfile.h); the first line is its process id, which tells it from the file that a killed server left. A
+/// standby that takes no sessions counts as ready. `home` contains the data, `run` is the folder of the run's keeper.
 fn ready(home: &Path, run: &Path) -> bool {
     let Ok(file) = std::fs::read_to_string(home.join("data/postmaster.pid")) else {
         return false;
@@ -289,7 +292,7 @@ fn configuration(options: &Options, port: u16, folder: &Path) -> String {
         ("unix_socket_directories", &socket),
         ("max_connections", "500"),
         ("password_encryption", encryption),
-        // Thrown away at the end, so never written out for safety.
+        // The data is thrown away at the end, so durability is not needed.
         ("fsync", "off"),
         ("synchronous_commit", "off"),
         ("full_page_writes", "off"),
@@ -314,7 +317,7 @@ fn access(options: &Options) -> String {
     }
     let host = if options.tls == Tls::Required { "hostssl" } else { "host" };
     let method = options.auth.method();
-    // The socket is in a folder only the server's account (and root) can enter.
+    // The socket is in a folder that only the server's account (and root) can enter.
     let _ = writeln!(text, "local all all trust");
     let _ = writeln!(text, "{host} all all all {method}");
     let _ = writeln!(text, "{host} replication all all {method}");

@@ -1,6 +1,6 @@
-//! A temporary folder that belongs to the account its server runs under.
+//! Temporary folder owned by the account that its server runs under.
 //!
-//! It does not remove the folder once a keeper has it: that is the keeper's job.
+//! Once a keeper has the folder, the keeper removes it.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -11,10 +11,11 @@ use tempfile::TempDir;
 use super::binaries::Account;
 use super::{LabError, step};
 
-/// sockaddr_un holds 107 bytes; our folder and the gate's `state/control.sock` in it take some of them.
+/// Maximum length of the parent folder's path in bytes: `sockaddr_un` holds 107, of which this folder and the gate's
+/// `state/control.sock` in it take some.
 const LONGEST: usize = 60;
 
-/// A private folder, removed on drop until [`Scratch::hand_over`].
+/// Private folder, removed on drop until [`Scratch::hand_over`].
 pub(super) struct Scratch {
     folder: TempDir,
     account: Option<Account>,
@@ -34,7 +35,7 @@ impl Scratch {
         self.folder.path()
     }
 
-    /// Writes a file only its owner can read; `name` may have a folder before it.
+    /// Writes a file that only its owner can read; `name` may have a folder before it.
     pub(super) fn write(&self, name: &str, content: &str) -> Result<PathBuf, LabError> {
         let path = self.path().join(name);
         if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
@@ -46,7 +47,7 @@ impl Scratch {
         Ok(path)
     }
 
-    /// From now on somebody else removes it.
+    /// Hands the folder over to a keeper, which removes it.
     pub(super) fn hand_over(self) -> PathBuf {
         self.folder.keep()
     }
@@ -64,7 +65,7 @@ fn own(path: &Path, mode: u32, account: Option<Account>) -> Result<(), LabError>
     }
 }
 
-/// The system's temporary folder, unless another account could not get there or its name is too long for a socket.
+/// Returns the system's temporary folder, unless the other account cannot reach it or its path is too long for a socket.
 fn parent(account: Option<Account>) -> PathBuf {
     let usual = std::env::temp_dir();
     let reachable = account.is_none()

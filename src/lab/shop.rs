@@ -1,41 +1,41 @@
-//! The small shop database that the demo shows and the tests work on: customers, cards, orders.
+//! Small shop database for the demo and the tests: customers, cards, orders.
 //!
-//! It knows nothing of the gate beyond the table of a configuration file that names it as a target.
+//! It knows nothing of the gate except the configuration table of a target.
 
 use super::postgres::random_password;
 use super::{LabError, Postgres};
 use crate::secret::Secret;
 
-/// 1,000 customers, 1,500 cards, 5,000 orders; the same every time.
+/// Script that creates 1,000 customers, 1,500 cards and 5,000 orders; always the same.
 const SCHEMA: &str = include_str!("shop.sql");
 
-/// The shop on a throwaway server, and the account the gate uses there.
+/// Shop database on a throwaway server, with the account that the gate uses there.
 #[derive(Debug)]
 pub struct Shop {
     account: &'static str,
-    /// The account that ends sessions, if not `account`; it has the same password.
+    /// Account that ends sessions, if not `account`; it has the same password.
     admin: Option<&'static str>,
     password: Secret<String>,
     address: String,
 }
 
 impl Shop {
-    /// The name of the database.
+    /// Name of the database.
     pub const DATABASE: &str = "shop";
-    /// The account of sessions that share one; it owns the database and is no superuser.
+    /// Account that sessions share; it owns the database and is no superuser.
     pub const ROLE: &str = "shop_app";
 
-    /// The account that ends these sessions.
+    /// Account that ends these sessions.
     pub const ADMIN: &str = "shop_admin";
 
-    /// An account that owns nothing: it may make roles and end backends, which is all a gate needs.
+    /// Account that owns nothing: it may create roles and end backends, which is all a gate needs.
     pub const GATE: &str = "gate";
 
-    /// Makes the database and its accounts.
+    /// Creates the database and its accounts.
     pub async fn make(server: &Postgres) -> Result<Self, LabError> {
         let password = random_password()?;
         let client = server.client("postgres").await?;
-        // Letters and digits only: it needs no quoting.
+        // Letters and digits only, so it needs no quoting.
         let accounts = format!(
             "CREATE ROLE {} LOGIN PASSWORD '{2}'; CREATE ROLE {1} LOGIN PASSWORD '{2}'; GRANT pg_signal_backend, pg_read_all_stats TO {1}",
             Self::ROLE,
@@ -45,7 +45,7 @@ impl Shop {
         client.batch_execute(&accounts).await?;
         let database = format!("CREATE DATABASE {} OWNER {}", Self::DATABASE, Self::ROLE);
         client.batch_execute(&database).await?;
-        // As its role, which is to own the tables.
+        // Run as the shared role, which must own the tables.
         let schema = format!("BEGIN; SET LOCAL ROLE {}; {SCHEMA} COMMIT;", Self::ROLE);
         server.batch(Self::DATABASE, &schema).await?;
         Ok(Self {
@@ -56,7 +56,8 @@ impl Shop {
         })
     }
 
-    /// The same shop for a gate whose profiles have roles of their own: it logs in as [`Shop::GATE`], which this makes.
+    /// Returns the same shop for a gate whose grants have their own roles: the gate logs in as [`Shop::GATE`], which this
+    /// creates.
     pub async fn behind_roles(self, server: &Postgres) -> Result<Self, LabError> {
         let password = random_password()?;
         let account = format!(
@@ -73,19 +74,19 @@ impl Shop {
         })
     }
 
-    /// The account's password.
+    /// Returns the account's password.
     #[must_use]
     pub fn password(&self) -> &Secret<String> {
         &self.password
     }
 
-    /// The file beside the configuration that [`Shop::target_table`] names: its name and its content.
+    /// Returns the name and the content of the file that [`Shop::target_table`] refers to, to be put beside the configuration.
     #[must_use]
     pub fn password_file(&self) -> (&'static str, &str) {
         ("shop.password", self.password.expose())
     }
 
-    /// The shop as a target of a configuration file; `more` are further lines of its table.
+    /// Returns the shop as a target of a configuration file; `more` are further lines of its table.
     #[must_use]
     pub fn target_table(&self, name: &str, more: &str) -> String {
         let file = self.password_file().0;

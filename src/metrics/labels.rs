@@ -1,6 +1,6 @@
-//! The labels that counts are told apart by.
+//! Labels of the metrics.
 //!
-//! They count nothing. The law: each has few values, known from the configuration or the program.
+//! INVARIANT: each label has few values, known from the configuration or the program.
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 

@@ -1,6 +1,4 @@
-//! What is written to the audit log.
-//!
-//! It writes nothing.
+//! Metrics of the audit log.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,27 +7,27 @@ use prometheus_client::registry::Registry;
 
 use super::{Counters, Metrics};
 
-/// What was written to the audit log since the start.
+/// Figures of the audit log since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Log {
-    /// Lines.
+    /// Number of lines written.
     pub lines: u64,
-    /// Their bytes.
+    /// Number of bytes written.
     pub bytes: u64,
-    /// System calls that wrote them.
+    /// Number of system calls that wrote them.
     pub writes: u64,
-    /// How many of these were synced to the disk.
+    /// Number of these writes that were synced to the disk.
     pub syncs: u64,
-    /// The number of the segment being written.
+    /// Number of the segment being written.
     pub segment: u64,
-    /// This start found something of the log to be missing.
+    /// True if this start found that a part of the log is missing.
     pub gap: bool,
-    /// How long ago the last checkpoint was signed; none is due while nothing is written.
+    /// Time since the last checkpoint was signed. No checkpoint is due while nothing is written.
     pub since_checkpoint: Duration,
 }
 
 impl Metrics {
-    /// What was written to the log.
+    /// Sets the figures of the audit log.
     pub fn log(&self, log: Log) {
         let counts = [
             (&self.0.audit_lines, log.lines),

@@ -1,6 +1,7 @@
-//! The gate's own process, under the names that Prometheus' client libraries use ("Writing client libraries", process metrics).
+//! Metrics of the gate's own process, under the names that Prometheus' client libraries use ("Writing client libraries",
+//! process metrics).
 //!
-//! It reads `/proc`; what cannot be read there is left out.
+//! They come from `/proc`; metrics that cannot be read there are left out.
 
 use std::sync::atomic::AtomicU64;
 
@@ -11,12 +12,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-/// The process's metrics, and the program's version.
+/// Returns the metrics of the process, and the program's version.
 pub(super) fn registry() -> Registry {
     let mut registry = Registry::default();
     let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("tidegate_build", "Version of the program", version);
-    // Without /proc there is nothing to tell.
+    // Without /proc there are no process metrics.
     let _ = register(&mut registry);
     registry
 }

@@ -1,6 +1,4 @@
-//! How targets' databases stand to their profiles.
-//!
-//! It does not look at them.
+//! Metrics of the differences between targets' databases and their profiles.
 
 use prometheus_client::registry::Registry;
 
@@ -9,20 +7,20 @@ use super::{Counters, Metrics};
 use crate::names::{ProfileName, TargetName};
 
 impl Metrics {
-    /// Whether a target's database differs from what a profile says.
+    /// Sets whether a target's database differs from a profile.
     pub fn profile(&self, target: &TargetName, profile: &ProfileName, differs: bool) {
         let (target, profile) = (target.clone(), profile.clone());
         let gauge = self.0.drift.get_or_create(&ByProfile { target, profile });
         gauge.set(i64::from(differs));
     }
 
-    /// Forgets the profiles: there are others now.
+    /// Removes the metrics of all profiles, because a reload has replaced them.
     pub fn no_profiles(&self) {
         self.0.drift.clear();
         self.0.looked_at.clear();
     }
 
-    /// When a target's database was last compared with its profiles, or seen unchanged since.
+    /// Sets the time at which a target's database was last compared with its profiles, or seen unchanged since.
     pub fn profiles_looked_at(&self, target: &TargetName, at: jiff::Timestamp) {
         let gauge = self.0.looked_at.get_or_create(&ByTarget { target: target.clone() });
         gauge.set(at.as_second());

@@ -1,7 +1,5 @@
-//! Requests for access: those that wait, how long decisions take, and those that came too often. Beside them the failed logins whose
-//! answers were held back.
-//!
-//! It does not watch them.
+//! Metrics of requests for access: pending requests, the time that decisions take, requests refused because they came too
+//! often; and of failed logins whose answers were held back.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,21 +10,21 @@ use prometheus_client::registry::{Registry, Unit};
 use super::labels::{ByOutcome, ByReason};
 use super::{Counters, Metrics};
 
-/// Upper bounds of the decision histogram, in seconds: policies decide in milliseconds, people in minutes.
+/// Upper bounds of the decision histogram in seconds: policies decide in milliseconds, people in minutes.
 const DECISION_BOUNDS: [f64; 9] = [0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
 
-/// A histogram of decisions.
+/// Returns an empty histogram of decisions.
 pub(super) fn decisions() -> Histogram {
     Histogram::new(DECISION_BOUNDS)
 }
 
 impl Metrics {
-    /// How many requests wait for approvers.
+    /// Sets the number of requests that wait for approvers.
     pub fn requests_pending(&self, requests: usize) {
         self.0.requests_pending.set(i64::try_from(requests).unwrap_or(i64::MAX));
     }
 
-    /// A request was settled, so long after it was submitted.
+    /// Counts a settled request and the time from its submission.
     pub fn request_settled(&self, outcome: &'static str, after: Duration) {
         let histogram = self.0.decisions.get_or_create(&ByOutcome { outcome });
         histogram.observe(after.as_secs_f64());
@@ -34,8 +32,8 @@ impl Metrics {
 }
 
 impl Metrics {
-    /// How many requests were refused because their identity asked too often, and how many answers to failed logins were held back for
-    /// the failures of an address or of a name; since the start.
+    /// Sets the number, since the start, of requests refused because their identity asked too often, and of answers to failed
+    /// logins that were held back because of failures of an address or of a name.
     pub fn held_up(&self, requests: u64, address: u64, name: u64) {
         let Counters {
             requests_refused,

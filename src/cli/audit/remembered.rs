@@ -1,4 +1,4 @@
-//! What a gate's ledger remembers of the end of its log, for those who verify the log without the gate.
+//! End of the log as a gate's ledger remembers it, for verification without the gate.
 //!
 //! It compares nothing, and changes nothing in the ledger.
 
@@ -11,7 +11,7 @@ use crate::audit::RememberedTip;
 use crate::audit::verify::Kept;
 use crate::ledger::read_log_tip;
 
-/// The end of the log as a ledger knows it, and what there is to say of that ledger.
+/// End of the log in a ledger, with remarks about that ledger.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Remembered {
     pub(in crate::cli) kept: Option<Kept>,
@@ -19,20 +19,20 @@ pub(in crate::cli) struct Remembered {
 }
 
 impl Remembered {
-    /// Asks the ledger that is named, or else the one configured here if the log in this folder is the one configured here.
+    /// Reads the named ledger; otherwise the configured one, if the log in this folder is the configured one.
     pub(in crate::cli) fn find(config: &Path, dir: &Path, named: Option<&Path>) -> anyhow::Result<Self> {
         if named.is_some() {
             return Self::named(named);
         }
         let same = |here: &Path| matches!((here.canonicalize(), dir.canonicalize()), (Ok(here), Ok(dir)) if here == dir);
         match here(config).filter(|here| same(&here.audit_dir)) {
-            // One that cannot be read by who verifies is no reason not to verify.
+            // A configured ledger that cannot be read does not prevent the verification.
             Some(here) => Ok(Self::of(&here.ledger).unwrap_or_else(|error| Self::remark(format!("{error:#}")))),
             None => Ok(Self::default()),
         }
     }
 
-    /// Asks the ledger that is named, if one is.
+    /// Reads the named ledger, if one is named.
     pub(in crate::cli) fn named(path: Option<&Path>) -> anyhow::Result<Self> {
         match path {
             None => Ok(Self::default()),

@@ -1,8 +1,8 @@
-//! `audit verify`: which files, held against which key and checkpoint, and what is said about what was found.
+//! `audit verify`: selects the files, the key and the checkpoint, and prints the result of the verification.
 //!
-//! A gate may be writing the log meanwhile. That of a gate elsewhere is fetched first, and verified here.
+//! A gate may be writing the log at the same time. The log of a remote gate is fetched first, and verified here.
 //!
-//! INVARIANT: the exit code is 0 only where lines were read and nothing is wrong with them.
+//! INVARIANT: the exit code is 0 only if lines were read and all of them are correct.
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::cli::{complain, terminal};
 use crate::clock::Clock;
 use crate::times::When;
 
-/// How much is read between two words about it.
+/// Number of bytes between two updates of the progress line.
 const STEP: u64 = 64 << 20;
 
 /// What is to be proven.
@@ -52,7 +52,7 @@ pub struct VerifyArgs {
     pub printing: Printing,
 }
 
-/// The name of a checkpoint's file; a time is refused with the command that takes one.
+/// Parses the name of a checkpoint's file. A time is refused, with a hint at the command that takes one.
 fn checkpoint_file(name: &str) -> Result<String, String> {
     if Path::new(name).exists() || When::parse(name).is_err() {
         return Ok(name.to_owned());
@@ -63,21 +63,21 @@ fn checkpoint_file(name: &str) -> Result<String, String> {
     ))
 }
 
-/// What is read.
+/// Log to verify.
 enum Place {
     Folder(PathBuf),
     Files(Vec<Segment>),
     Copy(Copy),
 }
 
-/// What is said, in JSON.
+/// Report in JSON.
 #[derive(Serialize)]
 struct Report<'a> {
     whole: bool,
-    /// What is wrong, in words, and what to do.
+    /// Description of the flaw.
     reason: Option<String>,
     remedy: Option<&'static str>,
-    /// Where the key comes from that it was held against.
+    /// Source of the key that the log was verified with.
     key_from: Option<&'a str>,
     #[serde(flatten)]
     verdict: &'a Verdict,
@@ -93,7 +93,7 @@ pub(super) async fn run(config: &Path, args: &VerifyArgs) -> u8 {
     }
 }
 
-/// Whether the log is whole; says so.
+/// Verifies the log and prints the report. Returns true if the log is whole.
 async fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
     let place = place(config, args).await?;
     let trusted = match &place {
@@ -101,7 +101,7 @@ async fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
         Place::Folder(_) | Place::Files(_) => Trusted::find(config, args.key.as_deref())?,
     };
     let since = args.checkpoint.as_deref().map(kept).transpose()?;
-    // Before the log is read: what the ledger knows is in it by then.
+    // Read before the log: by then, the log contains all that the ledger knows of it.
     let remembered = match &place {
         Place::Folder(dir) => Remembered::find(config, dir, args.ledger.as_deref())?,
         Place::Files(_) => Remembered::named(args.ledger.as_deref())?,
@@ -125,7 +125,7 @@ async fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
             .map(|verdict| verdict.without_folder(copy.folder())),
     };
     progress.end();
-    // Its words name the reason; as a chain it would be said twice.
+    // Its text already names the reason; as an error source it would be printed twice.
     let mut verdict = found.map_err(|unreadable| anyhow::anyhow!("{unreadable}"))?;
     verdict.remarks.extend(remembered.remarks);
     if verdict.segments == 0 && verdict.flaw == Some(Flaw::Empty) {
@@ -146,7 +146,7 @@ async fn proven(config: &Path, args: &VerifyArgs) -> anyhow::Result<bool> {
     Ok(report.whole)
 }
 
-/// What is to be read.
+/// Returns the log to verify.
 async fn place(config: &Path, args: &VerifyArgs) -> anyhow::Result<Place> {
     match args.places.as_slice() {
         [] => {
@@ -167,7 +167,7 @@ async fn place(config: &Path, args: &VerifyArgs) -> anyhow::Result<Place> {
     }
 }
 
-/// Files as segments in their order; a segment that is there twice, packed and not, counts once.
+/// Returns the files as segments in their order. A segment that exists both packed and unpacked counts once.
 fn segments(files: &[PathBuf]) -> anyhow::Result<Vec<Segment>> {
     let mut segments = Vec::with_capacity(files.len());
     for file in files {
@@ -195,7 +195,7 @@ fn segments(files: &[PathBuf]) -> anyhow::Result<Vec<Segment>> {
     Ok(segments)
 }
 
-/// The report for people.
+/// Returns the report as text.
 fn words(report: &Report<'_>, seconds: f64) -> String {
     let verdict = report.verdict;
     let mut text = match (&report.reason, report.remedy) {
@@ -235,7 +235,7 @@ fn words(report: &Report<'_>, seconds: f64) -> String {
     text
 }
 
-/// What the log's end was held against.
+/// Describes the checkpoints that the log's end was compared with.
 pub(in crate::cli) fn held(against: &[Held]) -> String {
     if against.is_empty() {
         return "held against nothing: nobody can tell whether lines are missing there".to_owned();
@@ -251,7 +251,7 @@ fn megabytes(bytes: u64) -> String {
     format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000)
 }
 
-/// How much was read, on a terminal.
+/// Progress line on a terminal.
 struct Progress {
     read: AtomicU64,
     shown: bool,
@@ -265,7 +265,7 @@ impl Progress {
         }
     }
 
-    /// Called from several threads.
+    /// Counts bytes read. Called from several threads.
     fn read(&self, bytes: u64) {
         let before = self.read.fetch_add(bytes, Ordering::Relaxed);
         if self.shown && (before + bytes) / STEP > before / STEP {
@@ -273,7 +273,7 @@ impl Progress {
         }
     }
 
-    /// Takes the line away.
+    /// Clears the line.
     fn end(&self) {
         if self.shown {
             terminal::write(&format!("\r{:30}\r", ""));

@@ -1,7 +1,7 @@
-//! A wish that no rule grants by itself: plain psql waits in its login, an approver says yes to less, more time is asked for, and
-//! the access is taken back in the middle of a query.
+//! Scene with a request that no rule approves by itself: plain psql waits in its login, an approver grants less, the tester
+//! asks for more time, and the access is revoked in the middle of a query.
 //!
-//! It measures when things happened; whether that is good is for [`super::measure`] to say.
+//! It records times; [`super::measure`] evaluates them.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,31 +15,31 @@ use super::screen::Screen;
 use super::stage::{Stage, shown};
 use super::{TARGET, connection_string};
 
-/// What she may do only with somebody's yes.
+/// Profile that needs an approval.
 const PROFILE: &str = "read-write";
 const OPTIONS: &str = r"-c tidegate.for=30m -c tidegate.reason=fix\ the\ totals";
 const WORK: &str = "UPDATE orders SET total = total + 1 WHERE id = 42;";
-/// What her role may, and a guard rail does not let through.
+/// Statement that the role permits and a guard rail refuses.
 const CARELESS: &str = "DELETE FROM orders;";
 const LONG: &str = "SELECT pg_sleep(60), 'the nightly report';";
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often the database is asked.
+/// Interval between two queries to the database.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// From what was decided (by the log) to what the client was told.
+/// Delays from a decision (in the log) to its arrival at the client.
 pub(super) struct Steps {
     pub(super) approved: Lag,
     pub(super) extended: Lag,
     pub(super) revoked: Lag,
 }
 
-/// When something was put on record, and when the client noticed.
+/// Time at which a change was recorded, and time at which the client noticed it.
 pub(super) struct Lag {
     pub(super) from: Timestamp,
     pub(super) to: Option<Timestamp>,
 }
 
-/// The scene; nothing where there is no psql to wait.
+/// Plays the scene; returns `None` if there is no psql.
 pub(super) async fn play(screen: &Screen, stage: &Stage) -> anyhow::Result<Option<Steps>> {
     let Some(psql) = stage.server.binaries().tool("psql") else {
         screen.note("(no psql on this machine, so this scene is left out; postgresql-client has it on Debian and Ubuntu)")?;
@@ -56,7 +56,7 @@ async fn scene(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<St
     stage.show_as(screen, bo, &["requests"]).await?;
     let approve = ["approve", &request, "--for", "20m", "--comment", "the totals only"];
     screen.command_of(bo.short(), &shown(&approve))?;
-    // Its first line is what it does when its prompt is there.
+    // The first line is sent ahead, and runs as soon as there is a prompt.
     psql.enter(&format!("{WORK}\n")).await?;
     let (approved, prompt) = tokio::join!(stage.json_as(bo, &approve), psql.until(screen, WORK));
     let (approved, (_, prompt)) = (approved?, prompt?);
@@ -79,7 +79,7 @@ async fn scene(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<St
     screen.command_of(bo.short(), &shown(&revoke))?;
     let (revoked, told) = tokio::join!(stage.json_as(bo, &revoke), psql.rest(screen));
     let (revoked, told) = (revoked?, told?);
-    // It counts before it is on record, so its own time is what to measure from.
+    // A revocation is in effect before it is on record, so its own time is the start of the measurement.
     let revoked = revoked.pointer("/revoked/at").and_then(|at| at.as_str());
     let revoked = revoked.context("the grant does not say when it was revoked")?.parse()?;
     let lag = |from, to: Option<Timestamp>| Lag { from, to };
@@ -93,7 +93,7 @@ async fn scene(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<St
     })
 }
 
-/// psql, as it is on any machine, up to where it waits; and for which request.
+/// Starts psql with a request in its options, until it waits; returns it with the request's id.
 async fn wish(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<(Psql, String)> {
     let ana = &stage.ana;
     let connection = connection_string(stage.gate.port(), ana.name, &format!("{TARGET}/{PROFILE}"));
@@ -116,7 +116,7 @@ async fn wish(screen: &Screen, stage: &Stage, psql: &Path) -> anyhow::Result<(Ps
     Ok((psql, request))
 }
 
-/// The whole of the next notice, and when it began.
+/// Waits for the whole of the next notice, and returns the time at which it began.
 async fn more(screen: &Screen, psql: &mut Psql) -> anyhow::Result<Timestamp> {
     let (_, notice) = psql.until(screen, "NOTICE:").await?;
     psql.until(screen, "HINT:").await?;

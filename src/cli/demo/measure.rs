@@ -1,6 +1,6 @@
-//! What happened at the deadline, by the demo's own clock and by the gate's log, and whether that keeps the promise.
+//! Measurement of the deadline, by the demo's own clock and by the gate's log, against the promised limits.
 //!
-//! It ends nothing: it looks at the database past the gate.
+//! It ends no session. It observes the database directly, not through the gate.
 
 use std::time::Duration;
 
@@ -12,48 +12,48 @@ use super::approval::{Lag, Steps};
 use super::screen::Screen;
 use super::stage::Stage;
 
-/// From a wish that a rule grants to its first row.
+/// Limit from a request that a rule approves to its first row.
 const FIRST_ROW: Duration = Duration::from_millis(300);
-/// From an approval to the waiting client's prompt.
+/// Limit from an approval to the waiting client's prompt.
 const PROMPT: Duration = Duration::from_millis(200);
-/// From a change of the grant to the sessions it is about.
+/// Limit from a change of a grant to its sessions.
 const CHANGE: Duration = Duration::from_millis(100);
-/// The promise for 200 sessions; two must be well within it.
+/// Limit from the deadline to the end of the sessions; promised for 200 sessions, so two must be well within it.
 const LIMIT: Duration = Duration::from_millis(250);
-/// How often the database is asked.
+/// Interval between two queries to the database.
 const LOOK: Duration = Duration::from_millis(2);
-/// How long before the deadline it is asked whether all is still there.
+/// Time before the deadline at which all backends must still be there.
 const BEFORE: SignedDuration = SignedDuration::from_millis(100);
-/// How many sessions the tester has.
+/// Number of the tester's sessions.
 const SESSIONS: usize = 2;
 
-/// How many statements the tester ran, at least: whether preparing one counts is the log's own matter.
+/// Smallest number of the tester's statements; the log may also count the preparation of one.
 const STATEMENTS: usize = 4;
 
-/// When things happened.
+/// Measured times of the tester's scene.
 pub(super) struct Moments {
     pub(super) grant: String,
-    /// From the wish on.
+    /// Time from the request to the first row.
     pub(super) first_row: Duration,
     pub(super) until: Timestamp,
-    /// The client in the middle of a query had its FATAL.
+    /// Time of the FATAL error at the client in the middle of a query.
     pub(super) psql_told: Option<Timestamp>,
-    /// The idle client had its FATAL.
+    /// Time of the FATAL error at the idle client.
     pub(super) driver_told: Option<Timestamp>,
     pub(super) backends: Backends,
-    /// How many grants had a role in the database meanwhile.
+    /// Number of grants that had a role in the database meanwhile.
     pub(super) roles: usize,
 }
 
-/// The tester's backends in the database.
+/// Backends of the tester in the database.
 pub(super) struct Backends {
-    /// How many there were shortly before the deadline.
+    /// Number of backends shortly before the deadline.
     before: i64,
-    /// When none was left; absent if some never went.
+    /// Time at which none was left; absent if some never ended.
     gone: Option<Timestamp>,
 }
 
-/// Looks at `pg_stat_activity` from shortly before the deadline until the tester's backends are gone.
+/// Watches `pg_stat_activity` from shortly before the deadline until the tester's backends are gone.
 pub(super) async fn watch_backends(stage: &Stage, grant: &str, until: Timestamp) -> anyhow::Result<Backends> {
     stage.clock.sleep_until(until - BEFORE - BEFORE).await;
     let started = stage.records(grant, "session_started").await?;
@@ -70,7 +70,7 @@ pub(super) async fn watch_backends(stage: &Stage, grant: &str, until: Timestamp)
     Ok(Backends { before, gone })
 }
 
-/// The records of the sessions' ends, once they are there: they are written after the backends are gone.
+/// Waits for the records of the sessions' ends, which are written after the backends are gone.
 pub(super) async fn ended(stage: &Stage, grant: &str) -> anyhow::Result<Vec<Value>> {
     let mut records = Vec::new();
     for _ in 0..50 {
@@ -95,7 +95,7 @@ async fn count(stage: &Stage, pids: &[i32]) -> anyhow::Result<i64> {
     Ok(row.get(0))
 }
 
-/// Prints the figures; an error if one is not as promised.
+/// Prints the figures; returns an error if one breaks its promise.
 pub(super) async fn report(
     screen: &Screen,
     stage: &Stage,
@@ -163,7 +163,7 @@ pub(super) async fn report(
     Ok(())
 }
 
-/// How fast each change came to the client.
+/// Returns the delay of each change, compared with its limit.
 fn changes(steps: &Steps) -> Vec<(&'static str, bool, String)> {
     let judged = |what, lag: &Lag, limit| {
         let (good, figure) = judge(lag.from, lag.to, limit);
@@ -184,7 +184,7 @@ fn changes(steps: &Steps) -> Vec<(&'static str, bool, String)> {
     ]
 }
 
-/// Not before it was due, and not late.
+/// Returns true if the time is neither before `from` nor later than the limit, and the figure.
 fn judge(from: Timestamp, at: Option<Timestamp>, limit: Duration) -> (bool, String) {
     let Some(at) = at else {
         return (false, "never".to_owned());

@@ -1,6 +1,6 @@
-//! A psql that runs, with what it prints as it comes.
+//! Running psql, with its output as it arrives.
 //!
-//! Whether it is psql itself or `tidegate psql` makes no difference here.
+//! The program may be psql itself or `tidegate psql`.
 
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use super::screen::Screen;
 use crate::clock::{Clock, Moment};
 
-/// So that what it prints can be read and shown, whoever's account this is.
+/// Arguments that make the output readable, whatever the account's own settings are.
 pub(super) const ARGUMENTS: [&str; 3] = ["--no-psqlrc", "--echo-all", "--pset=pager=off"];
 
-/// The process, and both ends of it.
+/// Process with both ends of its pipes.
 pub(super) struct Psql {
     child: Child,
     input: Option<ChildStdin>,
@@ -28,7 +28,7 @@ pub(super) struct Psql {
 }
 
 impl Psql {
-    /// Starts it. Its standard output and error go into one pipe, in the order they are written.
+    /// Starts the program. Its standard output and error go into one pipe, in the order they are written.
     pub(super) fn start(mut command: Command, clock: &Clock) -> anyhow::Result<Self> {
         let (reader, writer) = std::io::pipe()?;
         for (name, _) in std::env::vars_os() {
@@ -46,7 +46,7 @@ impl Psql {
         let begun = clock.moment().instant;
         let mut command = tokio::process::Command::from(command);
         let mut child = command.kill_on_drop(true).spawn().context("starting psql")?;
-        // `command` has our copies of the pipe's writing end: without it the reader sees the end when psql ends.
+        // `command` owns copies of the pipe's writing end: without them the reader sees the end when psql ends.
         drop(command);
         let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
         Ok(Self {
@@ -58,18 +58,18 @@ impl Psql {
         })
     }
 
-    /// Types something.
+    /// Writes to its standard input.
     pub(super) async fn enter(&mut self, sql: &str) -> anyhow::Result<()> {
         let input = self.input.as_mut().context("psql has no standard input")?;
         Ok(input.write_all(sql.as_bytes()).await?)
     }
 
-    /// Types Ctrl-D.
+    /// Closes its standard input, like Ctrl-D.
     pub(super) fn leave(&mut self) {
         self.input = None;
     }
 
-    /// Shows what it prints, up to a line with `text` in it: that line, and when it came.
+    /// Shows its output up to a line that contains `text`; returns that line and the time it arrived.
     pub(super) async fn until(&mut self, screen: &Screen, text: &str) -> anyhow::Result<(String, Moment)> {
         loop {
             match self.line(screen).await? {
@@ -80,7 +80,7 @@ impl Psql {
         }
     }
 
-    /// Shows the rest. When it was told why it ends, if it was.
+    /// Shows the rest of its output. Returns the time of the FATAL error, if there was one.
     pub(super) async fn rest(&mut self, screen: &Screen) -> anyhow::Result<Option<Moment>> {
         let mut told = None;
         while let Some((line, moment)) = self.line(screen).await? {
@@ -92,7 +92,7 @@ impl Psql {
         Ok(told)
     }
 
-    /// How long after its start that was.
+    /// Returns the time from its start to this moment.
     pub(super) fn after_start(&self, moment: Moment) -> Duration {
         moment.instant.saturating_duration_since(self.begun)
     }

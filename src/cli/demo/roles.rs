@@ -1,9 +1,9 @@
-//! The roles in the demo's database: those of the profiles, brought in step by the program's own command, and those of grants, as
-//! `\du` has them.
+//! Roles in the demo's database: those of the profiles, applied with the program's own command, and those of grants, as `\du`
+//! shows them.
 //!
-//! It makes and drops none: `target apply` and the gate do.
+//! It creates and drops no role: `target apply` and the gate do.
 //!
-//! INVARIANT: what it shows it has just asked the server, past the gate.
+//! INVARIANT: everything it shows was just queried from the server, not through the gate.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::TARGET;
 use super::screen::Screen;
 use super::stage::{Stage, shown};
 
-/// What the two profiles may do, as lines of the target's table.
+/// Rights of the two profiles, as lines of the target's table.
 pub(super) const PROFILES: &str = r#"
 [targets.shop.profiles.read-only]
 select = ["public.*"]
@@ -27,7 +27,7 @@ delete = ["public.*"]
 usage = ["public.*"]
 rails = { need_where = true }
 "#;
-/// What `\du` tells, without the columns and the roles that matter to nobody here.
+/// Query for the output of `\du`, without the columns and roles that do not matter here.
 const LIST: &str = "
 SELECT rolname::text,
        CASE WHEN rolcanlogin THEN 'Password valid until ' || to_char(rolvaliduntil AT TIME ZONE 'UTC', 'HH24:MI:SS') || ' UTC'
@@ -36,25 +36,25 @@ SELECT rolname::text,
         JOIN pg_roles AS of ON of.oid = roleid WHERE member = role.oid)
 FROM pg_roles AS role WHERE rolname ~ '^(gr|tg)_' ORDER BY rolname";
 const LEFT: &str = r"SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\_%'";
-/// How long after the end of its grant a role may still be there.
+/// Longest time that a role may exist after the end of its grant.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often the database is asked.
+/// Interval between two queries to the database.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Gives the profiles their roles, their rights and their masks.
+/// Applies the profiles: their roles, rights and masks.
 pub(super) async fn apply(screen: &Screen, stage: &Stage) -> anyhow::Result<()> {
     screen.note("what its two profiles may do becomes two roles, made once by who may (their SQL: `target plan`):")?;
     let who = ["target", "apply", TARGET, "--user", stage.server.superuser()];
     screen.command(&format!("{} --password-file .../password", shown(&who)))?;
     let file = stage.server.folder().join("password").display().to_string();
     let output = stage.operate(&[&who[..], &["--password-file", &file]].concat()).await?;
-    // Before that is each statement.
+    // The lines before it are the statements.
     let output = String::from_utf8_lossy(&output).into_owned();
     screen.output(output.lines().last().context("`target apply` says nothing")?)?;
     Ok(())
 }
 
-/// The roles there are now; how many of them are of grants.
+/// Shows the existing roles and returns the number of those that belong to grants.
 pub(super) async fn show(screen: &Screen, stage: &Stage) -> anyhow::Result<usize> {
     screen.command_of(stage.server.superuser(), r"psql -c '\du (gr|tg)_*'   (shortened)")?;
     let mut grants = 0;
@@ -67,7 +67,7 @@ pub(super) async fn show(screen: &Screen, stage: &Stage) -> anyhow::Result<usize
     Ok(grants)
 }
 
-/// Waits until no grant has a role, or one has had its time.
+/// Waits until no grant has a role, or until the time limit.
 pub(super) async fn gone(stage: &Stage) -> anyhow::Result<()> {
     let begun = stage.clock.moment().instant;
     loop {

@@ -1,8 +1,6 @@
-//! The policies of the demo's gate: those of `policies/` in the source tree, as they were when the program was built.
-//!
-//! It judges nothing.
+//! Policies of the demo's gate: those of `policies/` in the source tree, compiled into the program.
 
-/// Their names beside the configuration, and their texts.
+/// Names of the files beside the configuration, with their texts.
 pub(super) const FILES: [(&str, &str); 7] = [
     (
         "policies/schema.cedarschema",

@@ -1,6 +1,4 @@
-//! What the demo prints: headings, commands, the output of others; with colours on a terminal only.
-//!
-//! It knows no content.
+//! Output of the demo: headings, commands, the output of other programs; coloured on a terminal only.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -33,7 +31,7 @@ impl Screen {
         }
     }
 
-    /// Whether a line can be written over.
+    /// Returns true if a line can be overwritten.
     pub(super) fn is_terminal(&self) -> bool {
         self.terminal
     }
@@ -42,7 +40,7 @@ impl Screen {
         self.line(&self.paint(BOLD, text))
     }
 
-    /// A numbered heading.
+    /// Prints a numbered heading.
     pub(super) fn heading(&mut self, text: &str) -> io::Result<()> {
         self.headings += 1;
         self.blank()?;
@@ -57,28 +55,28 @@ impl Screen {
         self.line(&format!("   {text}"))
     }
 
-    /// A command as one would type it.
+    /// Prints a command as a user would type it.
     pub(super) fn command(&self, text: &str) -> io::Result<()> {
         self.line(&self.paint(DIM, &format!("   $ {text}")))
     }
 
-    /// A command one of several people types.
+    /// Prints a command of one of several users.
     pub(super) fn command_of(&self, who: &str, text: &str) -> io::Result<()> {
         self.line(&self.paint(DIM, &format!("   {who}$ {text}")))
     }
 
-    /// A line of another program.
+    /// Prints a line of another program.
     pub(super) fn output(&self, text: &str) -> io::Result<()> {
         self.line(&format!("   {}", self.tinted(text)))
     }
 
-    /// A line of another program, and when it came.
+    /// Prints a line of another program, with the time it arrived.
     pub(super) fn timed(&self, at: Duration, text: &str) -> io::Result<()> {
         let at = self.paint(DIM, &format!("{:5.1} s |", at.as_secs_f64()));
         self.line(format!("{at} {}", self.tinted(text)).trim_end())
     }
 
-    /// Something checked, and how it came out.
+    /// Prints the result of a check.
     pub(super) fn finding(&self, good: bool, what: &str, figure: &str) -> io::Result<()> {
         let mark = if good {
             self.paint(GREEN, "ok    ")
@@ -88,7 +86,7 @@ impl Screen {
         self.line(&format!("   {mark}  {what:<64}{figure:>12}"))
     }
 
-    /// Writes over the last such line (terminal only).
+    /// Overwrites the current line (terminal only).
     pub(super) fn replace(&self, text: &str) -> io::Result<()> {
         let mut out = self.out.lock();
         write!(out, "\r\x1b[K   {}", self.paint(BOLD, text))?;

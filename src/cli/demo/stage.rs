@@ -1,6 +1,4 @@
-//! What the demo plays on: the throwaway database, the gate in front of it, its people, and the program's own commands.
-//!
-//! It plays nothing.
+//! Environment of the demo: the throwaway database, the gate in front of it, its users, and the program's own commands.
 //!
 //! INVARIANT: no token is printed whole; commands get theirs in their environment.
 
@@ -19,33 +17,33 @@ use crate::clock::Clock;
 use crate::lab::{Gate, Options, Postgres, Shop};
 use crate::secret::Secret;
 
-/// Warnings as near as the demo's window needs; everything else as it comes.
+/// Configuration of warnings close to the end, as the demo's short window needs; everything else is the default.
 const SESSION: &str = "[session]\nwarnings = [\"3s\"]\n";
-/// What is shown of a token.
+/// Number of characters of a token that are shown.
 const SHOWN: usize = 6;
 
-/// A running database and gate; both end with it.
+/// Running database and gate; both end when it is dropped.
 pub(super) struct Stage {
-    // The gate goes first, so that it does not complain about a lost database.
+    // The gate is dropped first, so that it does not report a lost database.
     pub(super) gate: Arc<Gate>,
     pub(super) server: Postgres,
-    /// Straight to the database, as its superuser.
+    /// Direct connection to the database, as its superuser.
     pub(super) admin: Client,
     pub(super) clock: Clock,
-    /// A tester.
+    /// Tester.
     pub(super) ana: Person,
-    /// Who may approve what she asks for.
+    /// Approver of the tester's requests.
     pub(super) bo: Person,
 }
 
-/// A local user.
+/// Local user.
 pub(super) struct Person {
     pub(super) name: &'static str,
     pub(super) token: Secret<String>,
 }
 
 impl Person {
-    /// The name without what follows its `@`.
+    /// Returns the name without the part after `@`.
     pub(super) fn short(&self) -> &'static str {
         self.name.split('@').next().unwrap_or(self.name)
     }
@@ -102,35 +100,35 @@ impl Stage {
         })
     }
 
-    /// Runs one of the gate's commands and shows what it prints.
+    /// Runs an operator command and shows its output.
     pub(super) async fn show(&self, screen: &Screen, arguments: &[&str]) -> anyhow::Result<()> {
         screen.command(&shown(arguments))?;
         display(screen, &self.operate(arguments).await?)
     }
 
-    /// Runs a command under somebody's name and shows what it prints.
+    /// Runs a command as this person and shows its output.
     pub(super) async fn show_as(&self, screen: &Screen, who: &Person, arguments: &[&str]) -> anyhow::Result<()> {
         screen.command_of(who.short(), &shown(arguments))?;
         display(screen, &self.run_as(who, arguments).await?)
     }
 
-    /// What one of the gate's commands prints.
+    /// Runs an operator command and returns its output.
     pub(super) async fn operate(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
         operate(&self.gate, arguments).await
     }
 
-    /// One of the gate's commands that answers with one JSON value.
+    /// Runs an operator command and parses its JSON output.
     pub(super) async fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         json(&self.gate, arguments).await
     }
 
-    /// Such a command under somebody's name.
+    /// Runs a command as this person and parses its JSON output.
     pub(super) async fn json_as(&self, who: &Person, arguments: &[&str]) -> anyhow::Result<Value> {
         let output = self.run_as(who, &[arguments, &["--output", "json"]].concat()).await?;
         Ok(serde_json::from_slice(&output)?)
     }
 
-    /// A command under somebody's name, with psql where it looks for it.
+    /// Returns a command of this person, with the folder of psql in its `PATH`.
     pub(super) fn command_of(&self, who: &Person, arguments: &[&str], psql: &std::path::Path) -> anyhow::Result<Command> {
         let mut command = self.gate.command_of(&who.token, arguments);
         let usual = std::env::var_os("PATH").unwrap_or_default();
@@ -139,12 +137,12 @@ impl Stage {
         Ok(command)
     }
 
-    /// Records of the log about a grant.
+    /// Returns the records of the log about a grant.
     pub(super) async fn records(&self, grant: &str, event: &str) -> anyhow::Result<Vec<Value>> {
         self.read(&["log", "--grant", grant, "--event", event]).await
     }
 
-    /// When somebody's last record of a kind was written.
+    /// Returns the time of the last record that matches.
     pub(super) async fn last(&self, arguments: &[&str]) -> anyhow::Result<Timestamp> {
         let records = self.read(&[&["log"], arguments].concat()).await?;
         let time = records.last().and_then(|record| record.get("time")?.as_str());
@@ -163,7 +161,7 @@ impl Stage {
     }
 }
 
-/// Makes a user with the gate's command.
+/// Creates a user with an operator command.
 async fn person(screen: &Screen, gate: &Arc<Gate>, name: &'static str, group: &str) -> anyhow::Result<Person> {
     let add = ["user", "add", name, "--group", group];
     let issued = json(gate, &add).await?;
@@ -180,7 +178,7 @@ async fn json(gate: &Arc<Gate>, arguments: &[&str]) -> anyhow::Result<Value> {
     Ok(serde_json::from_slice(&output)?)
 }
 
-/// What the operator's command printed.
+/// Runs an operator command and returns its output.
 async fn operate(gate: &Arc<Gate>, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
     let gate = Arc::clone(gate);
     let words: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
@@ -203,7 +201,7 @@ fn display(screen: &Screen, output: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A command of ours as one would type it.
+/// Returns a command of this program as a user would type it.
 pub(super) fn shown(arguments: &[&str]) -> String {
     let quoted = arguments.iter().map(|&argument| {
         if argument.contains(' ') {

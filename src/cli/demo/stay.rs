@@ -1,6 +1,6 @@
-//! `tidegate demo --stay`: a grant to try by hand, with a countdown; and what to ask for and to approve as Ana and Bo.
+//! `tidegate demo --stay`: a grant to try by hand, with a countdown; and commands to request and to approve as Ana and Bo.
 //!
-//! It does not end anything by itself: the gate does, and Ctrl-C ends the demo.
+//! It ends nothing by itself: the gate ends the grant, and Ctrl-C ends the demo.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,10 +15,10 @@ use super::stage::{Person, Stage, shown};
 use super::{TARGET, connection_string};
 use crate::lab::Login;
 
-/// How often the grant is looked at.
+/// Interval between two queries of the grant's state.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Shows how to connect, then how much time is left, until somebody ends the demo.
+/// Shows how to connect, then the remaining time, until the user ends the demo.
 pub(super) async fn hold(screen: &mut Screen, stage: &Stage, window: &str) -> anyhow::Result<()> {
     screen.heading("Your turn")?;
     let login = grant(screen, stage, window).await?;
@@ -65,7 +65,7 @@ pub(super) async fn hold(screen: &mut Screen, stage: &Stage, window: &str) -> an
     }
 }
 
-/// A grant by the operator's hand: user name and secret, for whatever connects.
+/// Creates a grant as the operator; returns its user name and secret.
 async fn grant(screen: &Screen, stage: &Stage, window: &str) -> anyhow::Result<Login> {
     let (name, why) = (stage.ana.name, "by hand");
     let create = [
@@ -84,7 +84,7 @@ async fn grant(screen: &Screen, stage: &Stage, window: &str) -> anyhow::Result<L
     login.context("the answer to `grant create` has no grant or no secret")
 }
 
-/// A person's token in a file only its owner can read; it goes away with the gate's folder.
+/// Writes a person's token to a file that only its owner can read; it is removed with the gate's folder.
 fn token_file(stage: &Stage, person: &Person) -> anyhow::Result<String> {
     let path = stage.gate.folder().join(format!("{}.token", person.short()));
     let mut file = std::fs::File::options();
@@ -93,11 +93,11 @@ fn token_file(stage: &Stage, person: &Person) -> anyhow::Result<String> {
     Ok(path.display().to_string())
 }
 
-/// How the grant stands, in words.
+/// State of the grant in words.
 struct State {
-    /// With the seconds left.
+    /// State with the remaining seconds.
     live: String,
-    /// Changes only when something happens: for output that is kept.
+    /// State that changes only with an event, for output that is kept.
     coarse: String,
 }
 

@@ -1,7 +1,7 @@
-//! The tester at work under a rule that lets her in at once: `tidegate psql`, whose last query is longer than the grant, and a
-//! driver with a prepared statement beside it.
+//! Scene with a tester whom a rule lets in at once: `tidegate psql`, whose last query is longer than the grant, and a driver
+//! with a prepared statement beside it.
 //!
-//! It measures when things happened; whether that is good is for [`super::measure`] to say.
+//! It records times; [`super::measure`] evaluates them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -22,30 +22,30 @@ use super::screen::Screen;
 use super::stage::{Person, Stage, shown};
 use crate::lab::Driver;
 
-/// How long the tester's window is. Seconds, so that one can watch it close.
+/// Length of the tester's window; short enough to watch it close.
 const WINDOW: &str = "6s";
 const REASON: &str = "BUG-812";
-/// What the tester types: what she may, what she sees masked, and what her role may not.
+/// Statements of the tester: some permitted, one with masked columns, and one that her role may not run.
 const SCRIPT: &str = "\
 SELECT status, count(*), sum(total) FROM orders GROUP BY status ORDER BY status;
 COPY (SELECT id, total, placed_at FROM orders WHERE status = 'returned' ORDER BY id LIMIT 3) TO STDOUT WITH CSV HEADER;
 SELECT brand, number FROM cards WHERE customer_id = 42;
 UPDATE orders SET total = 1 WHERE id = 42;
 ";
-/// The last one would take a minute; the grant does not.
+/// Query of one minute, which is longer than the grant.
 const LONG: &str = "SELECT pg_sleep(60);";
 const PREPARED: &str = "SELECT brand, last_four FROM cards WHERE customer_id = $1";
-/// No step before the deadline takes long; the deadline itself comes within seconds.
+/// Time limit of the scene. No step before the deadline takes long, and the deadline comes within seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Who runs the query that outlives its grant.
+/// Client that runs the query beyond the end of the grant.
 enum Client {
     Psql(Box<Psql>),
-    /// On a machine that has the server but no psql.
+    /// Driver, for a machine that has the server but no psql.
     Driver(Box<Driver>, Instant),
 }
 
-/// Everything up to the deadline and over it.
+/// Plays the scene up to the deadline and past it.
 pub(super) async fn work(screen: &Screen, stage: &Stage) -> anyhow::Result<Moments> {
     let all = async {
         let ask = ["psql", TARGET, "--for", WINDOW, "--reason", REASON];
@@ -88,7 +88,7 @@ pub(super) async fn work(screen: &Screen, stage: &Stage) -> anyhow::Result<Momen
         .context("the demo hangs; this is a bug")?
 }
 
-/// Up to the long query; and how long the first row took, from the wish.
+/// Works with psql up to the long query; returns the client and the time from the request to the first row.
 async fn with_psql(screen: &Screen, stage: &Stage, ask: &[&str], psql: &Path) -> anyhow::Result<(Client, Duration)> {
     let arguments = [ask, &["--"], &psql::ARGUMENTS].concat();
     let mut psql = Psql::start(stage.command_of(&stage.ana, &arguments, psql)?, &stage.clock)?;
@@ -124,7 +124,7 @@ async fn without_psql(screen: &Screen, stage: &Stage) -> anyhow::Result<(Client,
 }
 
 impl Client {
-    /// The query that outlives its grant. When the client was told, if it was.
+    /// Runs the long query until the grant ends it. Returns the time at which the client got the error, if it did.
     async fn rest(&mut self, screen: &Screen, stage: &Stage, until: Timestamp) -> anyhow::Result<Option<Timestamp>> {
         let (driver, begun) = match self {
             Self::Psql(psql) => return Ok(psql.rest(screen).await?.map(|moment| moment.time)),
@@ -142,7 +142,7 @@ impl Client {
     }
 }
 
-/// Her grant, and its end.
+/// Returns the id and the end of her grant.
 async fn grant(stage: &Stage) -> anyhow::Result<(String, Timestamp)> {
     let grants = stage.json_as(&stage.ana, &["grants"]).await?;
     let field = |name: &str| grants.pointer("/grants/0")?.get(name).and_then(Value::as_str);
@@ -151,7 +151,7 @@ async fn grant(stage: &Stage) -> anyhow::Result<(String, Timestamp)> {
     Ok((id.to_owned(), until.parse()?))
 }
 
-/// The test suite's: under her name and the same grant, with nothing but a connection string.
+/// Connects the driver of a test suite: with her name and the same grant, by nothing but a connection string.
 async fn driver(screen: &Screen, stage: &Stage) -> anyhow::Result<Driver> {
     let driver = Driver::connect(stage.gate.address(), &config(&stage.ana), true).await?;
     let statement = driver.client.prepare(PREPARED).await?;
@@ -197,7 +197,7 @@ fn show(screen: &Screen, text: &str) -> std::io::Result<()> {
     text.lines().try_for_each(|line| screen.output(line))
 }
 
-/// As psql would print it.
+/// Formats an error like psql.
 fn said(error: &DbError) -> String {
     let mut text = format!("{}:  {}", error.severity(), error.message());
     for (name, more) in [("DETAIL", error.detail()), ("HINT", error.hint())] {

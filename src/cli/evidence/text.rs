@@ -1,6 +1,6 @@
-//! A report as text for a terminal: what is wrong first, then the figures, then each table in as many columns as fit.
+//! Report as text for a terminal: first the flaws, then the figures, then each table in as many columns as fit.
 //!
-//! It prints nothing. Times are in the reader's zone, as in all that is read in a terminal; files have UTC.
+//! Times are in the reader's time zone, like all terminal output; files have UTC.
 
 use std::io::IsTerminal as _;
 
@@ -12,9 +12,9 @@ use crate::columns::Column;
 use crate::evidence::{Report, Row, Table, alarms, figures};
 use crate::times;
 
-/// As wide where there is no terminal.
+/// Width in characters if there is no terminal.
 const WIDTH: usize = 80;
-/// So many rows of a table are shown; its file has them all.
+/// Maximum number of rows shown of a table; its file contains all of them.
 const MAX_ROWS: usize = 1_000;
 
 pub(super) fn report(report: &Report, tables: &[Table], made_at: Timestamp) -> String {
@@ -60,7 +60,7 @@ fn section(table: &Table, width: usize) -> String {
     }
 }
 
-/// A row of sentences, which are not to be cut: what it is about, and what there is to say of that.
+/// Formats a row of sentences, which must not be cut: the subject, and the sentences about it.
 fn told(head: &[&str], row: &[String]) -> String {
     match row {
         [what, said] => format!("{what}: {said}"),
@@ -76,7 +76,7 @@ fn told(head: &[&str], row: &[String]) -> String {
     }
 }
 
-/// A cell, in the reader's zone where it is a time.
+/// Returns a cell, in the reader's time zone if it is a time.
 fn local(cell: &str) -> String {
     match cell.parse::<Timestamp>() {
         Ok(time) if cell.ends_with('Z') => times::seconds(time, &zone()),

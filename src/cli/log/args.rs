@@ -1,6 +1,6 @@
-//! What `log` takes.
+//! Arguments of `log`.
 //!
-//! It reads nothing; the conditions become a filter, which the reader knows how to use.
+//! They become a filter, which the reader applies.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -93,7 +93,7 @@ pub enum Measure {
 }
 
 impl Part {
-    /// The same, for the reader.
+    /// Returns these options in the reader's form.
     #[must_use]
     pub fn extent(&self) -> Extent {
         Extent {
@@ -103,7 +103,8 @@ impl Part {
                 Measure::Duration => SortKey::Duration,
                 Measure::Rows => SortKey::Rows,
             }),
-            // What is not sorted is counted where it is shown, so that it can be told that there is more.
+            // Without sorting, the limit is applied where records are shown, so that the command can report that there are
+            // more.
             limit: self
                 .limit
                 .filter(|_| self.sort.is_some())
@@ -272,7 +273,7 @@ pub struct Which {
 }
 
 impl Scope {
-    /// The same, for the reader, when it is `now`.
+    /// Returns these conditions as the reader's filter; `now` is the reference for relative times.
     pub fn filter(self, now: &ZonedDateTime) -> anyhow::Result<Filter> {
         let (target, profile) = self.target.map_or((None, None), |named| (Some(named.target), named.profile));
         if let (Some(named), Some(other)) = (&profile, &self.profile)
@@ -296,7 +297,7 @@ impl Scope {
 }
 
 impl Which {
-    /// The same, for the reader, when it is `now`.
+    /// Returns these conditions as the reader's filter; `now` is the reference for relative times.
     pub fn filter(self, now: &ZonedDateTime) -> anyhow::Result<Filter> {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         Ok(Filter {
@@ -329,7 +330,7 @@ fn kinds() -> impl TypedValueParser<Value = Kind> {
     PossibleValuesParser::new(Kind::ALL.map(Kind::name)).try_map(named)
 }
 
-/// A name as it stands in the log.
+/// Parses a name in the form that the log uses.
 fn named<T: DeserializeOwned>(name: String) -> Result<T, serde_json::Error> {
     serde_json::from_value(serde_json::Value::String(name))
 }

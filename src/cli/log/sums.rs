@@ -1,6 +1,6 @@
-//! Who touched a table, as a table for people and spreadsheets.
+//! Accesses to a table by identity, as a table for people and spreadsheets.
 //!
-//! It counts nothing.
+//! It only formats.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::audit::touched::{LeftOut, Toucher};
 use crate::cli::render;
 use crate::cli::table::{Column, cut, less, whole};
 
-/// The sums as a person reads them.
+/// Returns the sums as text.
 pub(super) fn text(sums: &[Toucher]) -> String {
     let (by, unread): (Vec<_>, Vec<_>) = (
         sums.iter()
@@ -46,7 +46,7 @@ pub(super) fn text(sums: &[Toucher]) -> String {
     text
 }
 
-/// Says that there was more than is kept account of.
+/// Returns the message that the limits of the account were exceeded.
 pub(super) fn left_out(left_out: &LeftOut) -> String {
     let LeftOut {
         statements,
@@ -58,7 +58,7 @@ pub(super) fn left_out(left_out: &LeftOut) -> String {
     )
 }
 
-/// The importance of a column where there is no room for all.
+/// Returns a column with its priority, for tables that do not fit.
 fn column(name: &'static str) -> Column {
     match name {
         "IDENTITY" => cut(name, 12),

@@ -1,8 +1,6 @@
 //! Records as rows of a spreadsheet.
 //!
-//! It prints nothing.
-//!
-//! INVARIANT: no cell begins like a formula, whatever SQL says: a spreadsheet would run it (CWE-1236).
+//! INVARIANT: no cell begins like a formula, whatever SQL it contains, since a spreadsheet would run it (CWE-1236).
 
 use std::sync::Arc;
 
@@ -14,7 +12,7 @@ use crate::audit::{Record, render};
 use crate::cli::render::visible;
 use crate::evidence::harmless;
 
-/// The columns of records.
+/// Columns of a record.
 pub(super) const HEADER: [&str; 23] = [
     "seq",
     "time",
@@ -41,7 +39,7 @@ pub(super) const HEADER: [&str; 23] = [
     "portal_rows_sent",
 ];
 
-/// A record's cells; times are in UTC.
+/// Returns a record's cells; times are in UTC.
 #[expect(clippy::too_many_lines, reason = "one line for each column")]
 pub(super) fn cells(record: &Record, readings: &mut Readings) -> [String; 23] {
     let event = &record.event;
@@ -115,13 +113,13 @@ pub(super) fn cells(record: &Record, readings: &mut Readings) -> [String; 23] {
     ]
 }
 
-/// How a value is named in the log.
+/// Returns the name that the log uses for a value.
 fn name(value: &impl serde::Serialize) -> String {
     let name = serde_json::to_value(value).ok();
     name.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// Cells as a line of CSV, without its end.
+/// Formats cells as a line of CSV, without its end.
 pub(super) fn csv_line<S: AsRef<str>>(cells: impl IntoIterator<Item = S>) -> anyhow::Result<String> {
     let mut writer = csv::WriterBuilder::new().from_writer(Vec::new());
     writer.write_record(cells.into_iter().map(|cell| harmless(cell.as_ref()).into_owned()))?;

@@ -1,6 +1,4 @@
-//! Statements that could not be read, beside those that a search finds.
-//!
-//! It reads no log.
+//! Statements that could not be analysed, reported beside the results of a search.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +6,8 @@ use crate::audit::event::Event;
 use crate::audit::{Filter, Record};
 use crate::ids::SessionId;
 
-/// The statements that could not be read among those that a filter asks for, whatever they are about.
+/// Returns the filter for statements that could not be analysed within the scope of another filter, independent of their
+/// content.
 pub(super) fn of_unread(filter: &Filter) -> Filter {
     Filter {
         table: None,
@@ -19,13 +18,13 @@ pub(super) fn of_unread(filter: &Filter) -> Filter {
     }
 }
 
-/// The most statements that are kept in mind at once.
+/// Maximum number of statements to remember at once.
 const MAX_KEPT: usize = 1_000_000;
 
-/// Statements that are kept in mind, up to a limit.
+/// Set of remembered statements, up to a limit.
 pub(super) struct KeptStatements {
     kept: BTreeSet<(SessionId, u64)>,
-    /// How many more there were than could be kept.
+    /// Number of statements beyond the limit.
     pub(super) more: u64,
     max: usize,
 }
@@ -62,7 +61,7 @@ impl KeptStatements {
     }
 }
 
-/// Counts statements that could not be read and were executed, but for those that are known.
+/// Count of executed statements that could not be analysed, without those that are already known.
 #[derive(Default)]
 pub(super) struct UnreadCount {
     pub(super) statements: u64,
@@ -70,7 +69,7 @@ pub(super) struct UnreadCount {
 }
 
 impl UnreadCount {
-    /// How many of them may have been skipped, or be known, for there were more than can be kept in mind.
+    /// Returns the number of them that may have been skipped, or may be known: those beyond the limits.
     pub(super) fn doubtful(&self, known: &KeptStatements) -> u64 {
         self.open.more + known.more
     }

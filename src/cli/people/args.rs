@@ -1,6 +1,4 @@
-//! The commands of people: what they take and how they explain themselves.
-//!
-//! It runs nothing.
+//! Commands of people: their arguments and help texts.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -335,7 +333,7 @@ pub struct RequestsArgs {
     pub remote: Remote,
 }
 
-/// As the API names them.
+/// Names of the statuses in the API.
 const STATUSES: [&str; 6] = ["pending", "approved", "rejected", "denied", "withdrawn", "lapsed"];
 
 fn status(text: String) -> Result<RequestStatus, serde_json::Error> {

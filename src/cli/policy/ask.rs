@@ -1,6 +1,6 @@
-//! `policy explain` at a gate: the policies in force are asked, with the groups and grants there are.
+//! `policy explain` at a gate: asks the policies in force, with the existing groups and grants.
 //!
-//! It decides nothing; the gate answers for oneself always, for others by policy.
+//! The gate always answers queries about the caller; the policies decide on queries about others.
 
 use std::path::Path;
 use std::time::Duration;
@@ -50,7 +50,7 @@ fn question(args: ExplainArgs) -> ExplainBody {
     }
 }
 
-/// An answer as a person reads it.
+/// Returns an answer as text.
 fn told(explanation: &Explanation) -> String {
     let Explanation {
         identity,
@@ -90,7 +90,7 @@ fn told(explanation: &Explanation) -> String {
     text
 }
 
-/// A verdict in words.
+/// Returns a verdict in words.
 #[must_use]
 pub(in crate::cli) fn words(answer: &VerdictBody) -> String {
     match (answer.verdict.as_str(), answer.approvals) {

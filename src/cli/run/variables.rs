@@ -1,6 +1,4 @@
-//! The variables by which a program connects, and how each reader of them is written to.
-//!
-//! It starts nothing and asks nobody.
+//! Environment variables with which a program connects, and their output formats.
 
 use clap::ValueEnum;
 
@@ -22,7 +20,7 @@ pub enum Format {
     Json,
 }
 
-/// Settings for a program to connect with. By name, so that they cannot be printed whole by accident.
+/// Variables for a program to connect with. A list of names and secrets, so that they cannot be printed whole by accident.
 pub(super) struct Variables(Vec<(&'static str, Secret<String>)>);
 
 impl Variables {
@@ -52,7 +50,7 @@ impl Variables {
         Self(all)
     }
 
-    /// Adds that the session is to begin without the gate's notice, to what the user has in PGOPTIONS.
+    /// Disables the gate's notice at the start of a session, in addition to the user's own PGOPTIONS.
     pub(super) fn without_welcome(mut self, own_options: Option<&str>) -> Self {
         let own = own_options.map(|own| format!("{own} ")).unwrap_or_default();
         self.0
@@ -81,8 +79,8 @@ impl Variables {
     }
 }
 
-/// The gate's connection string, with the user's own mode where that is a stronger one. The gate says `require`, for some drivers
-/// know no more; those that follow libpq verify with it too, as soon as PGSSLROOTCERT is set.
+/// Returns the gate's connection string, with the user's own sslmode if it is stricter. The gate uses `require`, since some
+/// drivers know no more; drivers that follow libpq verify the certificate in that mode too once PGSSLROOTCERT is set.
 fn with_sslmode(connection_string: &str, own: Option<SslMode>) -> String {
     const OF_GATE: &str = "sslmode=require";
     match own {
@@ -99,7 +97,8 @@ pub(super) fn fish(value: &str) -> String {
     format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
 }
 
-/// Single quotes are literal in every reader of these files; a value with one in it needs the other kind.
+/// Quotes a value for a dotenv file. Single quotes are literal in every reader of these files; a value that contains one needs
+/// double quotes.
 pub(super) fn dotenv(value: &str) -> String {
     if value.contains('\'') {
         let escaped = value.replace('\\', r"\\").replace('"', "\\\"").replace('$', r"\$");

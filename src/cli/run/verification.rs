@@ -1,8 +1,8 @@
-//! The certificates by which a program verifies the gate, kept in files that its environment names.
+//! Certificates with which a program verifies the gate, stored in files that its environment names.
 //!
-//! It decides in one pure function, [`choose`], and writes nothing but certificates, which are no secret.
+//! One pure function, [`choose`], decides. Only certificates are written, which are no secret.
 //!
-//! INVARIANT: what the user has set is never made weaker, and certificates of their own are never left out.
+//! INVARIANT: the user's own settings are never weakened, and their own certificates are never left out.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -18,7 +18,7 @@ use crate::audit::hex;
 use crate::control::model::GrantLoginBody;
 use crate::tls::Trust;
 
-/// How much a client verifies, in libpq's words and order.
+/// Strictness of a client's verification, with libpq's names and order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SslMode {
     Disable,
@@ -55,17 +55,17 @@ impl SslMode {
     }
 }
 
-/// The variables about certificates, those that are to be set.
+/// Variables about certificates that are to be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verification {
     pub(super) sslmode: SslMode,
     pub(super) root_certificates: Option<PathBuf>,
     pub(super) node_certificates: Option<PathBuf>,
-    /// The mode that the user has set.
+    /// Mode that the user has set.
     pub(super) own: Option<SslMode>,
 }
 
-/// The user's own settings, without those that an earlier `tidegate env` left in the shell.
+/// Settings of the user, without those that an earlier `tidegate env` left in the shell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct OwnSettings {
     sslmode: Option<SslMode>,
@@ -88,7 +88,7 @@ impl OwnSettings {
     }
 }
 
-/// The most that a file of certificates may have to be joined with the gate's: a whole system's have 220 kB.
+/// Maximum size in bytes of a certificate file that is joined with the gate's; that of a whole system has 220 kB.
 const MAX_BUNDLE_BYTES: u64 = 4 << 20;
 
 /// Files with the certificates that a system trusts: Debian, Fedora, Alpine and macOS.
@@ -100,7 +100,7 @@ const SYSTEM_BUNDLES: [&str; 4] = [
 ];
 
 impl Verification {
-    /// Chooses by what the gate says of itself, over a connection on which it has been verified, and keeps its certificate.
+    /// Chooses by the gate's own information, received over a verified connection, and stores the gate's certificate.
     pub(super) fn of(login: &GrantLoginBody, client: &Client) -> Self {
         let folder = profile::folder().map(|folder| folder.join("certificates"));
         let own = OwnSettings::read(folder.as_deref());
@@ -125,7 +125,7 @@ impl Verification {
     }
 }
 
-/// `root` and `node` are the files with the certificates to verify the gate by, where there are such.
+/// Chooses the variables. `root` and `node` are the files with the gate's certificates, if there are any.
 fn choose(own: &OwnSettings, offered: Option<SslMode>, root: Option<PathBuf>, node: Option<PathBuf>) -> Verification {
     let ours = root.filter(|_| own.root_certificates.is_none());
     let least = match (&ours, offered) {
@@ -140,7 +140,7 @@ fn choose(own: &OwnSettings, offered: Option<SslMode>, root: Option<PathBuf>, no
     }
 }
 
-/// Keeps certificates under a name that is their hash, so that what another program still reads is not changed under it.
+/// Stores certificates under their hash as the name, so that a file in use by another program never changes.
 fn kept(folder: Option<&Path>, pem: &[u8]) -> io::Result<Option<PathBuf>> {
     let Some(folder) = folder else {
         let reason = "neither XDG_CONFIG_HOME nor HOME is set";
@@ -157,9 +157,10 @@ fn kept(folder: Option<&Path>, pem: &[u8]) -> io::Result<Option<PathBuf>> {
     Ok(Some(path))
 }
 
-/// The one file that Node.js reads beside its own CAs: the user's with the gate's certificate behind it. `None`: theirs has it.
+/// Returns the single file that Node.js reads besides its own CAs: the user's, with the gate's certificate appended. Returns
+/// `None` if the user's file already contains it.
 fn joined(folder: Option<&Path>, own: Option<&Path>, root: &Path) -> Option<PathBuf> {
-    // It reads a file that is not there as one with nothing in it.
+    // Node.js treats a missing file as an empty one.
     let Some(held) = own.and_then(|own| read(own).ok()) else {
         return Some(root.to_owned());
     };

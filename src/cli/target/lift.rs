@@ -1,6 +1,6 @@
-//! `target lift`: the owner's work on tables that masks stand before.
+//! `target lift`: work of the owner on tables that masking views depend on.
 //!
-//! It changes nothing itself. The law: once the masks are lifted they are applied again, however the command ended.
+//! INVARIANT: once the masks are lifted they are applied again, however the command ended.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -26,11 +26,11 @@ pub struct LiftArgs {
     pub command: Vec<OsString>,
 }
 
-/// Lifts, runs, applies; the exit code.
+/// Lifts the masks, runs the command and applies the masks again; returns the exit code.
 pub(super) async fn run(config: &Path, args: &LiftArgs) -> anyhow::Result<u8> {
     let settings = args.target.settings(config)?;
     let profiles = profiles(&settings, args.target.account()?.as_ref())?;
-    // From here on a Ctrl-C is the command's, and this goes on.
+    // From here on Ctrl-C is for the command; this program goes on.
     let mut stops = Stops::new()?;
     let lifted = lift(&profiles.0, &profiles.1).await.map_err(|error| at(&settings, error))?;
     let name = &settings.name;
@@ -61,7 +61,7 @@ pub(super) async fn run(config: &Path, args: &LiftArgs) -> anyhow::Result<u8> {
     }
 }
 
-/// For people; what programs read is what `apply` prints.
+/// Prints a line for people; scripts read the output of `apply`.
 fn say(args: &LiftArgs, line: &str) {
     if args.target.output == Output::Table {
         render::print_line(&render::visible(line));

@@ -1,4 +1,4 @@
-//! `target status`: the roles of a target's grants, one call to the control API.
+//! `target status`: the roles of a target's grants, by one call to the control API.
 
 use std::fmt::Write as _;
 use std::path::Path;

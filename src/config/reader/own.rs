@@ -1,24 +1,24 @@
-//! Values under keys that are the operator's own: names of settings, of tables, of columns.
+//! Values under keys that the operator chooses: names of settings, of tables, of columns.
 //!
-//! As all of the reader, it knows no key's meaning.
+//! Like the rest of the reader, it knows no key's meaning.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Section, kind};
 
-/// A value under a key of the operator's own.
+/// Value under a key that the operator chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::config) enum Own {
-    /// A text, or a number or a truth as it is written.
+    /// String; or a number or boolean as it is written.
     Text(String),
-    /// More of them, in the order of the file.
+    /// Table, in the order of the file.
     Table(Vec<(String, Own)>),
-    /// What none of that is, with its article.
+    /// Value of any other type; the name of the type, with its article.
     Other(&'static str),
 }
 
-/// The entries of a table in the order of the file: TOML's own order is that of the names.
+/// Returns the entries of a table in the order of the file. TOML itself orders them by name.
 pub(super) fn in_file_order<'t, 'a>(
     table: &'t DeTable<'a>,
 ) -> impl Iterator<Item = (&'t Spanned<std::borrow::Cow<'a, str>>, &'t Spanned<DeValue<'a>>)> {
@@ -28,12 +28,12 @@ pub(super) fn in_file_order<'t, 'a>(
 }
 
 impl<'a> Section<'_, 'a> {
-    /// Whether there is a table under the key.
+    /// Returns true if there is a table under the key.
     pub(in crate::config) fn is_table(&self, key: &'static str) -> bool {
         self.value(key).is_some_and(|value| value.get_ref().as_table().is_some())
     }
 
-    /// The table under `key`, whose keys may be anything, in the order of the file; empty where there is none.
+    /// Reads the table under `key`, with any keys, in the order of the file; empty if it is absent.
     pub(in crate::config) fn own(&self, key: &'static str) -> Vec<(String, Own)> {
         let Some(value) = self.value(key) else { return Vec::new() };
         if let Own::Table(entries) = self.read_own(&self.path_of(key), value.get_ref()) {
@@ -44,7 +44,7 @@ impl<'a> Section<'_, 'a> {
         Vec::new()
     }
 
-    /// Notes where each key stands, so that a mistake in it is found.
+    /// Reads a value and notes the line of each key in it, for mistakes found later.
     fn read_own(&self, path: &str, value: &DeValue<'a>) -> Own {
         match value {
             DeValue::String(text) => Own::Text(text.to_string()),

@@ -1,6 +1,6 @@
-//! Values of several parts: tables in a list, and tables whose keys are the operator's own.
+//! Compound values: lists of tables, and tables with keys that the operator chooses.
 //!
-//! As all of the reader, it knows no key's meaning.
+//! Like the rest of the reader, it knows no key's meaning.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use super::{Section, kind};
 use crate::config::mistake::Mistake;
 
 impl<'a> Section<'_, 'a> {
-    /// The tables of a list: each `[[key]]`. In mistakes they are counted from 1.
+    /// Reads each table of the list `[[key]]`. Mistakes number the tables from 1.
     pub(in crate::config) fn tables<R>(&self, key: &'static str, mut read: impl FnMut(&Section<'_, 'a>) -> R) -> Vec<R> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let Some(list) = value.get_ref().as_array() else {
@@ -44,7 +44,7 @@ impl<'a> Section<'_, 'a> {
         results
     }
 
-    /// A table of texts whose keys may be anything: `{ branch = "ref" }`.
+    /// Reads a table of strings with any keys, such as `{ branch = "ref" }`.
     pub(in crate::config) fn map(&self, key: &'static str) -> Option<BTreeMap<String, String>> {
         let value = self.value(key)?;
         let entries = value.get_ref().as_table().and_then(|table| {
@@ -61,7 +61,7 @@ impl<'a> Section<'_, 'a> {
         entries
     }
 
-    /// Its name with the tables it is in, as mistakes have it.
+    /// Returns the name of the table with its parents, as mistakes show it.
     pub(in crate::config) fn place(&self) -> &str {
         &self.prefix
     }

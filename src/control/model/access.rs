@@ -1,6 +1,7 @@
-//! The bodies of questions that are not acted on: what may be asked for, what would be answered, what an approver has to know.
+//! Bodies of queries without effect: the targets and profiles to request, the answers of the policies, the briefing for an
+//! approver.
 //!
-//! Shapes only, as all of [`super`].
+//! They are plain data, like all of [`super`].
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,16 +14,16 @@ use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 use crate::policy::{Remedy, Verdict};
 use crate::session::SessionView;
 
-/// A verdict of the policies.
+/// Verdict of the policies.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VerdictBody {
-    /// `automatic`, `approvals` or `denied`; of an action that is no request, `allowed` or `denied`.
+    /// `automatic`, `approvals` or `denied`; for actions other than requests, `allowed` or `denied`.
     pub verdict: String,
-    /// The number of approvers it takes.
+    /// Number of approvers that are needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub approvals: Option<u32>,
-    /// The reason for a denial.
+    /// Reason for a denial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub why: Option<String>,
@@ -43,26 +44,26 @@ impl From<Verdict> for VerdictBody {
     }
 }
 
-/// A profile, in words.
+/// Profile, described in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProfileBody {
-    /// Its name.
+    /// Name of the profile.
     #[schema(value_type = String)]
     pub profile: ProfileName,
-    /// Its rights.
+    /// Rights of the profile.
     #[serde(default)]
     pub may: Vec<String>,
-    /// Its masked columns, each with what is shown instead.
+    /// Masked columns, each with the value shown instead.
     #[serde(default)]
     pub masks: Vec<String>,
-    /// Which statements are refused.
+    /// Statements that are refused.
     #[serde(default)]
     pub rails: Vec<String>,
-    /// The verdict on the caller's request for it; absent for the operator, who asks for nothing.
+    /// Verdict on a request of the caller for this profile; absent for operators, who cannot request access.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub verdict: Option<VerdictBody>,
-    /// The verdict is that on a request with a reason; without one it is denied.
+    /// True if the verdict applies only to a request with a reason; without one it is denied.
     #[serde(default)]
     pub needs_reason: bool,
 }
@@ -93,92 +94,93 @@ impl From<Offer> for ProfileBody {
     }
 }
 
-/// `GET /v1/requests/{id}/briefing`: what an approver has to know.
+/// Information for an approver: `GET /v1/requests/{id}/briefing`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Briefing {
     /// The request.
     pub request: RequestBody,
-    /// The profile, in words.
+    /// Requested profile, described in words.
     pub profile: ProfileBody,
-    /// The last requests of the same identity, of those the caller may see; the newest first.
+    /// Latest requests of the same identity that the caller may see, the newest first.
     #[schema(value_type = Vec<RequestShape>)]
     pub earlier: Vec<RequestView>,
-    /// The sessions on the target now; for the requester only their own.
+    /// Current sessions on the target; for the requester only their own.
     #[schema(value_type = Vec<SessionShape>)]
     pub sessions: Vec<SessionView>,
 }
 
-/// A question to the policies that is not acted on: `POST /v1/policy/explain`.
+/// Query to the policies without effect: `POST /v1/policy/explain`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainBody {
-    /// The identity that would do it; absent: the caller's.
+    /// Identity to ask about; if absent, the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
-    /// In which groups; absent: those they are in.
+    /// Groups of the identity; if absent, its actual groups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     pub groups: Option<Vec<GroupName>>,
-    /// `request` (also for `auto-approve` and `break-glass`), `approve`, `extend`, `revoke`, `read-log` or `administer`; absent: `request`.
+    /// Action to ask about: `request` (also for `auto-approve` and `break-glass`), `approve`, `extend`, `revoke`, `read-log` or
+    /// `administer`; `request` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
-    /// The access that would be asked for, for `request`.
+    /// Access to request, for `request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<NewRequestBody>,
-    /// The request, for `approve`.
+    /// Request to approve, for `approve`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub request: Option<RequestId>,
-    /// The grant, for `extend` and `revoke`.
+    /// Grant to change, for `extend` and `revoke`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub grant: Option<GrantId>,
-    /// When, like `2026-08-03T10:00` in the zone of the policies; absent: now.
+    /// Time of the action, such as `2026-08-03T10:00` in the time zone of the policies; now if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
-    /// From which address; absent: from the caller's.
+    /// Address of the client; if absent, the caller's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub client: Option<std::net::IpAddr>,
 }
 
-/// The answer to a question that is not acted on.
+/// Answer of the policies to a query without effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
-    /// To whom.
+    /// Identity that the answer is about.
     #[schema(value_type = String)]
     pub identity: IdentityName,
-    /// The action.
+    /// Action that the answer is about.
     pub action: String,
-    /// Where to, of what is about access.
+    /// Target, for actions about access.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false)]
     pub target: Option<TargetName>,
-    /// With which privileges.
+    /// Profile, for actions about access.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false)]
     pub profile: Option<ProfileName>,
-    /// How long.
+    /// Length of the window in seconds, for actions about access.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub window_seconds: Option<u64>,
-    /// The answer.
+    /// Verdict of the policies.
     pub answer: VerdictBody,
-    /// The policies that decided.
+    /// Policies that decided.
     pub policies: Vec<String>,
-    /// The changes that would make it better.
+    /// Changes that would improve the verdict.
     pub remedies: Vec<RemedyBody>,
     /// SHA-256 of the policies.
     pub policy_set: String,
 }
 
-/// A change of a request, and what would become of it then.
+/// Change to a request, with the verdict it would lead to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RemedyBody {
-    /// In words: `with a reason (--reason)`.
+    /// Change in words, such as `with a reason (--reason)`.
     pub change: String,
-    /// The answer then.
+    /// Verdict after the change.
     pub answer: VerdictBody,
 }
 

@@ -1,6 +1,6 @@
-//! The bodies of what people and pipelines do: requests, approvals, logins; and of local users.
+//! Bodies of the use cases of people and pipelines (requests, approvals, logins), and of local users.
 //!
-//! Shapes only, as all of [`super`].
+//! They are plain data, like all of [`super`].
 
 use std::collections::BTreeSet;
 
@@ -15,114 +15,115 @@ pub use crate::ledger::{RequestView, UserView};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 use crate::request::Status;
 
-/// `GET /v1/me`: as whom the caller is known.
+/// Identity of the caller: `GET /v1/me`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Me {
-    /// The identity; with the admin token, the operator's name.
+    /// Name of the identity; with the admin token, the operator's name.
     pub name: String,
-    /// Its groups.
+    /// Groups of the identity.
     #[schema(value_type = BTreeSet<String>)]
     pub groups: BTreeSet<GroupName>,
-    /// How it was proved: `local` (a local user's token), `admin` (the admin token), or the URL of a token's issuer.
+    /// Source of the identity: `local` (a local user's token), `admin` (the admin token), or the URL of a token's issuer.
     pub source: String,
-    /// Whether it may administer.
+    /// True if the caller may administer.
     pub admin: bool,
 }
 
-/// `GET /v1/targets`.
+/// Targets: `GET /v1/targets`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Targets {
-    /// By name.
+    /// Targets, ordered by name.
     pub targets: Vec<TargetBody>,
 }
 
-/// A target, as somebody needs to know it who asks for access.
+/// Target, with the information that a request needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TargetBody {
-    /// Its name; a client gives it as the database.
+    /// Name of the target; a client gives it as the database name.
     #[schema(value_type = String)]
     pub name: TargetName,
-    /// Its profiles, the narrowest first; the first is meant when none is named.
+    /// Profiles, from the narrowest to the widest; the first is the default.
     #[schema(value_type = Vec<String>)]
     pub profiles: Vec<ProfileName>,
-    /// The same profiles, in words.
+    /// Same profiles, described in words.
     #[serde(default)]
     pub details: Vec<ProfileBody>,
 }
 
-/// `GET /v1/targets/{name}/status`: the roles of a target's grants.
+/// Roles of a target's grants: `GET /v1/targets/{name}/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TargetStatus {
-    /// The target.
+    /// Name of the target.
     #[schema(value_type = String)]
     pub target: TargetName,
-    /// Whether each grant has a role of its own there; if not, all sessions share the target's account, and the rest is empty.
+    /// True if each grant has its own role there. If not, all sessions share the target's account, and the rest is empty.
     pub role_per_grant: bool,
-    /// The roles of this gate's grants that are there now, by name.
+    /// Existing roles of this gate's grants, ordered by name.
     pub roles: Vec<RoleBody>,
-    /// Roles made since the gate's start.
+    /// Number of roles created since the gate's start.
     pub made: u64,
-    /// Roles ended since then.
+    /// Number of roles dropped since the gate's start.
     pub retired: u64,
-    /// Roles of grants that are over and could not be ended yet: they can log nobody in, and it is tried again.
+    /// Number of roles of ended grants that could not be dropped yet. They cannot log in, and the gate keeps trying to drop
+    /// them.
     pub left: u64,
-    /// Backends ended since the start that had logged in as a grant's role past the gate.
+    /// Number of backends ended since the start that had logged in as a grant's role without going through the gate.
     pub intruders: u64,
-    /// Roles of grants there that are another gate's, or of another target.
+    /// Number of roles there that belong to grants of another gate or of another target.
     pub elsewhere: u64,
-    /// How its database stood with each of its profiles when the gate looked last.
+    /// Status of its database at the gate's last check, by profile.
     #[serde(default)]
     pub profiles: Vec<ProfileStatus>,
 }
 
-/// How a target's database stood with a profile.
+/// Difference between a target's database and a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProfileStatus {
-    /// The profile.
+    /// Name of the profile.
     #[schema(value_type = String)]
     pub profile: ProfileName,
-    /// When the gate looked.
+    /// Time of the check.
     #[schema(value_type = String, format = DateTime)]
     pub looked_at: Timestamp,
-    /// In how many places the database differed from what the profile says; absent if that could not be seen.
+    /// Number of differences between the database and the profile; absent if they could not be determined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub differences: Option<u64>,
-    /// The first of them, each with what mends it.
+    /// First differences, each with the SQL that corrects it, if there is any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first: Vec<String>,
-    /// Why it could not be seen.
+    /// Reason that the differences could not be determined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// A grant's role, as the target's server has it.
+/// Role of a grant, as found on the target's server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RoleBody {
-    /// Its name there.
+    /// Name of the role on the server.
     pub role: String,
-    /// The grant.
+    /// Grant that the role belongs to.
     #[schema(value_type = String)]
     pub grant: GrantId,
-    /// Whose grant, if the gate knows it still.
+    /// Identity of the grant, if the gate still knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
-    /// How the grant stands; `unknown` when the gate does not know it any more.
+    /// Status of the grant; `unknown` if the gate no longer knows it.
     pub status: String,
-    /// When the grant ends.
+    /// End of the grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
-    /// Whether the role can log in.
+    /// True if the role can log in.
     pub can_login: bool,
-    /// Backends that are logged in as it.
+    /// Number of backends that are logged in as the role.
     pub backends: u32,
-    /// Sessions of the gate under the grant: as many as backends, or somebody has come in past the gate.
+    /// Number of the gate's sessions under the grant. Fewer than `backends` means a login without going through the gate.
     pub sessions: u32,
 }
 
 impl TargetStatus {
-    /// Of a target whose sessions share its account.
+    /// Returns the status of a target whose sessions share its account.
     #[must_use]
     pub fn shared(target: TargetName) -> Self {
         Self {
@@ -139,120 +140,121 @@ impl TargetStatus {
     }
 }
 
-/// Access is asked for: `POST /v1/requests` and `POST /v1/access`. Names are texts here, so that a mistyped one is answered with the nearest.
+/// New request: `POST /v1/requests` and `POST /v1/access`. Names are strings, so that a mistyped one can be answered with the
+/// nearest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRequestBody {
-    /// Where to.
+    /// Target of the request.
     pub target: String,
-    /// With which privileges; absent: the target's narrowest profile.
+    /// Profile of the request; if absent, the target's narrowest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
-    /// How long, from the first connect; absent: the gate's default.
+    /// Length of the window in seconds, from the first connection; if absent, the gate's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_seconds: Option<u64>,
-    /// Why.
+    /// Reason for the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Under which ticket.
+    /// Ticket that the request belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
-    /// How many sessions at once.
+    /// Number of simultaneous sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_sessions: Option<u32>,
-    /// At once, without waiting for anybody, to be reviewed afterwards.
+    /// Immediate access without approval, to be reviewed afterwards.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
 }
 
-/// The answer of `POST /v1/access`: one of the two.
+/// Answer of `POST /v1/access`; exactly one of the two fields is set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AccessBody {
-    /// A live grant of the caller that is what they ask for: nothing was asked anew, a new reason is on record.
+    /// Live grant of the caller that covers the request. No new request was made; a new reason is recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<GrantShape>, nullable = false)]
     pub joined: Option<GrantView>,
-    /// The request, where there was no such grant.
+    /// New request, if there was no such grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub request: Option<RequestBody>,
 }
 
-/// A request, and who can say yes to it.
+/// Request with its possible approvers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RequestBody {
     /// The request.
     #[serde(flatten)]
     #[schema(value_type = RequestShape)]
     pub request: RequestView,
-    /// The local users who could approve it, while it is pending.
+    /// Local users who could approve it, while it is pending.
     #[schema(value_type = Vec<String>)]
     pub approvers: Vec<IdentityName>,
-    /// It is pending, and nobody who may approve it is enabled here.
+    /// True if the request is pending and no enabled identity here may approve it.
     #[serde(default)]
     pub waits_for_nobody: bool,
 }
 
-/// `GET /v1/requests`: a page.
+/// Page of requests: `GET /v1/requests`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Requests {
-    /// The newest first.
+    /// Requests, the newest first.
     #[schema(value_type = Vec<RequestShape>)]
     pub requests: Vec<RequestView>,
-    /// There may be more: the next page is asked for with this as `before`.
+    /// Value of `before` for the next page, if there may be more requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub next: Option<RequestId>,
 }
 
-/// Which requests: the query of `GET /v1/requests`.
+/// Query of `GET /v1/requests`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RequestsQuery {
-    /// With this status.
+    /// Only requests with this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<RequestStatus>,
-    /// Of this identity.
+    /// Only requests of this identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub identity: Option<IdentityName>,
-    /// For this target.
+    /// Only requests for this target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
-    /// Only break-glass accesses that nobody has reviewed.
+    /// Only break-glass accesses without a review.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unreviewed: bool,
-    /// Older than this one: `next` of the page before.
+    /// Only requests older than this one: `next` of the previous page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub before: Option<RequestId>,
-    /// At most so many, up to [`LONGEST_PAGE`]; absent: [`PAGE`].
+    /// Maximum number of requests, up to 1,000; 100 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }
 
-/// Requests on a page when nothing is said.
+/// Default number of requests on a page.
 pub const PAGE: u32 = 100;
-/// Requests on a page at most.
+/// Maximum number of requests on a page.
 pub const LONGEST_PAGE: u32 = 1_000;
 
-/// Where a request stands, as it is asked for.
+/// Status of a request, as a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestStatus {
     /// Waits for approvers.
     Pending,
-    /// Nobody approved it in time.
+    /// Was not approved in time.
     Lapsed,
-    /// The policies forbade it.
+    /// Was denied by the policies.
     Denied,
-    /// It became a grant.
+    /// Was approved and became a grant.
     Approved,
-    /// An approver said no.
+    /// Was rejected by an approver.
     Rejected,
-    /// The requester took it back.
+    /// Was withdrawn by the requester.
     Withdrawn,
 }
 
@@ -269,121 +271,122 @@ impl From<RequestStatus> for Status {
     }
 }
 
-/// The query of `GET /v1/requests/{id}`.
+/// Query of `GET /v1/requests/{id}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WaitQuery {
-    /// While it is pending, wait up to so many seconds (at most [`LONGEST_WAIT_SECONDS`]) for it to change.
+    /// Number of seconds, at most 60, to wait for a change while the request is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_seconds: Option<u64>,
 }
 
-/// How long an answer is held back at most; whoever wants to wait longer asks again.
+/// Longest time in seconds that an answer is delayed. Clients that want to wait longer ask again.
 pub const LONGEST_WAIT_SECONDS: u64 = 60;
 
-/// `POST /v1/requests/{id}/approve`. Less than was asked for can be given, never more.
+/// Approval: `POST /v1/requests/{id}/approve`. It can reduce the request, never widen it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApproveBody {
-    /// A shorter window.
+    /// Shorter window, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_seconds: Option<u64>,
-    /// A narrower profile.
+    /// Narrower profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub profile: Option<ProfileName>,
-    /// In the approver's words.
+    /// Comment of the approver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }
 
-/// `POST /v1/requests/{id}/reject` and `/review`; a review needs the comment.
+/// Optional comment: `POST /v1/requests/{id}/reject` and `/review`. A review requires it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommentBody {
-    /// In the caller's words.
+    /// Comment of the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }
 
-/// Where there is nothing to say: `{}`, or no body at all.
+/// Empty body: `{}`, or no body at all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmptyBody {}
 
-/// `POST /v1/users/{name}/disable`.
+/// Body of `POST /v1/users/{name}/disable`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DisableBody {
-    /// Also somebody whom the gate has never met: no user of its own, and without a grant or a request.
+    /// Accept an identity that the gate has never seen: not a local user, and without a grant or a request.
     #[serde(default)]
     pub unseen: bool,
 }
 
-/// `POST /v1/grants/{id}/login`: what a client connects with. The secret is in here and nowhere else.
+/// Login of a grant: `POST /v1/grants/{id}/login`. It is the only place where the secret appears.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct GrantLoginBody {
-    /// The user name.
+    /// User name of the login.
     pub user: String,
-    /// The password; it is not kept and cannot be shown again.
+    /// Password of the login. It is not stored and cannot be shown again.
     pub secret: String,
-    /// Where clients connect to.
+    /// Host that clients connect to.
     pub host: String,
-    /// See `host`.
+    /// Port that clients connect to.
     pub port: u16,
-    /// The database name: the target's.
+    /// Database name: that of the target.
     pub database: String,
-    /// All of it, ready to paste into any client.
+    /// Connection string to paste into any client.
     pub connection_string: String,
-    /// The certificate to verify the gate by, PEM; absent where the gate does not have its CA's.
+    /// Certificate that verifies the gate, in PEM format; absent if the gate does not have the certificate of its CA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub certificate: Option<String>,
-    /// How much clients can verify at `host` by that certificate: `verify-full`, or `verify-ca` where the gate's own is for other
-    /// names. `require` where that is not known.
+    /// Strictest verification that works at `host` with that certificate: `verify-full`, or `verify-ca` if the gate's own
+    /// certificate is for other names. `require` if unknown.
     #[serde(default)]
     pub sslmode: String,
 }
 
-/// `GET /v1/users`.
+/// Users: `GET /v1/users`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Users {
-    /// By name.
+    /// Users, ordered by name.
     #[schema(value_type = Vec<UserShape>)]
     pub users: Vec<UserView>,
 }
 
-/// A local user to be made: `POST /v1/users`.
+/// New local user: `POST /v1/users`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUserBody {
-    /// Its name.
+    /// Name of the user.
     #[schema(value_type = String)]
     pub name: IdentityName,
-    /// Its groups.
+    /// Groups of the user.
     #[serde(default)]
     #[schema(value_type = BTreeSet<String>)]
     pub groups: BTreeSet<GroupName>,
 }
 
-/// The answer where a token was made: `POST /v1/users` and `/rotate`. The token is in here and nowhere else.
+/// Answer with a new token: `POST /v1/users` and `/rotate`. It is the only place where the token appears.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct IssuedUser {
     /// The user.
     #[schema(value_type = UserShape)]
     pub user: UserView,
-    /// Its token; it is not kept and cannot be shown again. Absent where the old one was withdrawn and no new one could be made.
+    /// Token of the user. It is not stored and cannot be shown again. Absent if the old token was revoked and no new one could
+    /// be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub token: Option<String>,
 }
 
-/// `POST /v1/users/{name}/groups`: all of them, not only new ones.
+/// New groups of a user, in place of the old ones: `POST /v1/users/{name}/groups`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GroupsBody {
-    /// The groups.
+    /// Complete set of groups.
     #[schema(value_type = BTreeSet<String>)]
     pub groups: BTreeSet<GroupName>,
 }

@@ -1,6 +1,4 @@
-//! The classes of problems that the ledger, the audit log and the configuration have.
-//!
-//! It decides nothing.
+//! Problem classes of errors from the ledger, the audit log and the configuration.
 
 use axum::http::StatusCode;
 

@@ -1,4 +1,4 @@
-//! `/v1/audit`: what proves the log. Whoever may read it gets its checkpoint; whoever may administer changes its key.
+//! `/v1/audit`: proof of the log. Its readers get the checkpoint; administrators rotate its key.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `/v1/clock`: the gate's time beside the machine's, and setting it right; for operators and whoever may administer.
+//! `/v1/clock`: gate time beside the machine's clock, and correcting gate time; for operators and administrators.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! `GET /v1/events`: what changes, as it changes (server-sent events): `request`, `grant` and `session`, each with its view.
+//! `GET /v1/events`: changes as server-sent events, as they happen: `request`, `grant` and `session`, each with its view.
 //!
-//! It keeps nothing: whoever falls behind is told so (`lagged`) and reads again. Each caller hears of what they may see, and of
-//! nothing more once that has changed.
+//! It keeps no history: a subscriber that falls behind gets `lagged` and must read the state again. Each caller receives only
+//! the objects that they may see, also after their rights have changed.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -25,10 +25,10 @@ use crate::names::IdentityName;
 use crate::request::Request;
 use crate::session::SessionView;
 
-/// How often a stream on which nothing happens says that it is alive.
+/// Interval of the keep-alive comments on an idle stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// What a subscriber missed.
+/// Number of changes that a subscriber missed.
 #[derive(Serialize)]
 struct Lagged {
     missed: u64,
@@ -42,7 +42,7 @@ struct Subscriber {
     sessions: Receiver<SessionView>,
     hold: Hold,
     standing: Standing,
-    /// What is said first.
+    /// Events to send before all others.
     first: VecDeque<Event>,
     _place: Place,
 }
@@ -61,7 +61,7 @@ pub(in crate::control) async fn stream(
         changes: gate.ledger.changes(),
         sessions: gate.registry.changes(),
         standing,
-        // Whoever reads this reads the state next and misses nothing.
+        // A client that reads the state after this comment misses no change.
         first: VecDeque::from([Event::default().comment("subscribed")]),
         _place: hold.subscribe(&caller)?,
         gate,
@@ -79,7 +79,7 @@ impl Subscriber {
         })
     }
 
-    /// The next event that is for this subscriber; none when the stream ends.
+    /// Returns the next event for this subscriber; `None` when the stream ends.
     async fn next(&mut self) -> Option<Event> {
         if let Some(event) = self.first.pop_front() {
             return Some(event);
@@ -109,7 +109,7 @@ impl Subscriber {
         }
     }
 
-    /// A request is also for those who may approve it; the desk knows who that is.
+    /// Returns the event of a request for its requester and, as the desk decides, for those who may approve it.
     async fn request(&self, request: &Request) -> Option<Event> {
         match &self.caller {
             Caller::Person(person, _) if !self.own(&request.wish.identity) => {
@@ -128,7 +128,7 @@ impl Subscriber {
         }
     }
 
-    /// A grant is also for those who may revoke it or have approved it.
+    /// Returns the event of a grant for its owner, and for those who may revoke it or have approved it.
     async fn grant(&self, view: &GrantView) -> Option<Event> {
         let seen = match &self.caller {
             Caller::Person(person, _) if !self.own(view.grant.identity()) => {
@@ -145,7 +145,7 @@ impl Subscriber {
 }
 
 fn event(kind: &str, data: &impl Serialize) -> Event {
-    // One line of JSON: what it is made of always has that form.
+    // JSON without line breaks; serialization of these types cannot fail.
     Event::default()
         .event(kind)
         .data(serde_json::to_string(data).unwrap_or_default())

@@ -1,4 +1,4 @@
-//! `/v1/grants`: made and changed by operators, used by those they are for.
+//! `/v1/grants`: created and changed by operators, used by their owners.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +68,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
         target: wanted.target,
         ended: wanted.all,
         before: wanted.before,
-        // One more than is shown tells whether there is a next page.
+        // One more than the page shows, to detect a next page.
         limit: limit + 1,
     };
     let mut grants = match &caller {
@@ -215,13 +215,13 @@ async fn take(gate: &Gate, id: &str, change: Change, by: &str, reason: Option<St
     Ok(taken(view, effect))
 }
 
-/// What a tester pastes into a client. The gate always speaks TLS; `require` is right with its own certificate too.
+/// Returns the connection string for a client. The gate always offers TLS, and `require` works also with its own certificate.
 fn connection_string(user: &str, secret: &str, target: &TargetName, advertise: &str) -> String {
     // Ids, secrets and target names consist of characters that need no escape in a URI.
     format!("postgresql://{user}:{secret}@{advertise}/{target}?sslmode=require")
 }
 
-/// The two halves of `host:port`, as drivers take them.
+/// Splits `host:port` into its parts, without the brackets of an IPv6 address.
 fn host_and_port(advertise: &str) -> (String, u16) {
     let (host, port) = match advertise.rsplit_once(':') {
         Some((host, port)) => (host, port.parse().ok()),
@@ -231,7 +231,7 @@ fn host_and_port(advertise: &str) -> (String, u16) {
     (host.to_owned(), port.unwrap_or(5432))
 }
 
-/// A grant for a target that does not exist would never let anyone in: better said now. So with a profile.
+/// Checks that the target and the profile exist: a grant for unknown ones could never be used.
 fn known(gate: &Gate, asked: &TargetName, profile: Option<&ProfileName>) -> Result<(), ApiError> {
     let rules = gate.rules.borrow();
     if let Some(profiles) = rules.targets.get(asked) {

@@ -1,7 +1,7 @@
-//! The paths of the control API, one file for each resource: each reads its request, makes one call, and answers with a body
-//! of [`super::model`].
+//! Paths of the control API, one file per resource: each handler parses its request, makes one call, and answers with a body of
+//! [`super::model`].
 //!
-//! Who calls is settled before a handler runs ([`super::caller`]); what may be done is the policies' and the ledger's to say.
+//! The caller is identified before a handler runs ([`super::caller`]); the policies and the ledger decide what is permitted.
 
 pub(super) mod audit;
 pub(super) mod clock;
@@ -28,7 +28,8 @@ use super::problem::ApiError;
 use crate::ledger::Effect;
 
 type Answer<T> = Result<Json<T>, ApiError>;
-/// The answer to what took rights away: 200 when that is stored and on record, 202 when it is in effect and one of these is still to come.
+/// Answer to a change that takes rights away: 200 if it is stored and recorded, 202 if it is in effect and one of these is
+/// still to come.
 type Taken<T> = Result<(StatusCode, Json<T>), ApiError>;
 
 fn taken<T>(view: T, effect: Option<Effect>) -> (StatusCode, Json<T>) {
@@ -52,7 +53,7 @@ pub(super) async fn me(State(gate): State<Arc<Gate>>, caller: Caller) -> Answer<
     }))
 }
 
-/// Reads an id or a name out of a path.
+/// Parses an id or a name in a path.
 fn named<T: std::str::FromStr>(text: &str) -> Result<T, ApiError>
 where
     T::Err: std::fmt::Display,
@@ -60,7 +61,7 @@ where
     text.parse().map_err(|error: T::Err| ApiError::Malformed(error.to_string()))
 }
 
-/// Reads a body; an absent one is an empty object.
+/// Parses a body; an absent one counts as an empty object.
 fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
     serde_json::from_slice(text).map_err(|error| ApiError::Malformed(format!("the body is not understood: {error}")))

@@ -1,4 +1,4 @@
-//! `/v1/policy/explain`: what the policies would answer, and what would change that. Nothing is done by it.
+//! `/v1/policy/explain`: the answer that the policies would give, and the changes that would alter it. Nothing is changed.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `/v1/reload`: reads the configuration again, as SIGHUP does, and says what came of it; for operators and whoever may administer.
+//! `/v1/reload`: reads the configuration again, like SIGHUP, and reports the result; for operators and administrators.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub(in crate::control) async fn reload(State(gate): State<Arc<Gate>>, caller: Ca
     caller.may(&gate, Action::Administer).await?;
     tracing::info!(by = caller.name(), "told to reload");
     let (order, done) = oneshot::channel();
-    // Whoever is told to stop takes no orders any more.
+    // A gate that is stopping takes no more orders.
     gate.reload.send(order).await.map_err(|_| ApiError::Stopping)?;
     let reloaded = done.await.map_err(|_| ApiError::Stopping)?;
     reloaded.map(|detail| Json(Reload { detail })).map_err(ApiError::NotReloaded)

@@ -1,4 +1,4 @@
-//! `/v1/requests`: asked for, looked at, waited for, and settled, by persons only; an operator may look.
+//! `/v1/requests`: submitted, viewed, awaited and settled by persons; operators can only view.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +63,7 @@ fn asked(headers: &HeaderMap, bytes: &[u8]) -> Result<Asked, ApiError> {
     Ok(wanted(body(bytes)?, key(headers)?))
 }
 
-/// Turns a body into the wish that the desk takes.
+/// Converts a body to the type that the desk takes.
 pub(super) fn wanted(body: NewRequestBody, key: Option<String>) -> Asked {
     Asked {
         target: body.target,
@@ -77,7 +77,7 @@ pub(super) fn wanted(body: NewRequestBody, key: Option<String>) -> Asked {
     }
 }
 
-/// A request made again under its key may be one that was denied.
+/// Returns an error if the request was denied: a request repeated under its key may be one that was.
 fn not_denied(view: RequestView) -> Result<RequestView, AccessError> {
     match &view.request.outcome {
         Some(Outcome::Denied { why, .. }) => Err(AccessError::Denied {
@@ -98,7 +98,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
         target: wanted.target,
         unreviewed: wanted.unreviewed,
         before: wanted.before,
-        // One more than is shown tells whether there is a next page.
+        // One more than the page shows, to detect a next page.
         limit: limit + 1,
     };
     let mut requests = match &caller {
@@ -122,7 +122,7 @@ pub(in crate::control) async fn show(
     let WaitQuery { wait_seconds } = query(&uri)?;
     let id: RequestId = named(&id)?;
     let wait = Duration::from_secs(wait_seconds.unwrap_or(0).min(LONGEST_WAIT_SECONDS));
-    // Watched before it is read: a change between the two is not missed.
+    // Subscribe before reading, so that a change in between is not missed.
     let watched = (!wait.is_zero()).then(|| gate.ledger.watch_request(&id)).flatten();
     let mut view = see(&gate, &caller, &id).await?;
     if let Some(mut watched) = watched
@@ -241,10 +241,10 @@ pub(in crate::control) async fn briefing(
     }))
 }
 
-/// Requests of the same identity in a briefing.
+/// Number of earlier requests of the same identity in a briefing.
 const EARLIER: usize = 5;
 
-/// The request, if the caller may see it.
+/// Returns the request, if the caller may see it.
 async fn see(gate: &Gate, caller: &Caller, id: &RequestId) -> Result<RequestView, ApiError> {
     Ok(match caller {
         Caller::Admin { .. } => gate.ledger.request(id).await?,
@@ -272,7 +272,7 @@ async fn with_approvers(gate: &Gate, request: RequestView) -> RequestBody {
     }
 }
 
-/// The caller's own key: printable, and no longer than one that a person or a machine makes up.
+/// Returns the caller's idempotency key: 1 to 200 printable characters.
 fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(value) = headers.get(IDEMPOTENCY_HEADER) else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! `/v1/sessions`: those that run, and ending one. A person sees and ends their own.
+//! `/v1/sessions`: lists the running sessions and ends one. A person sees and ends only their own.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! `/v1/targets`: what can be asked for, and how a target stands with the roles of its grants.
+//! `/v1/targets`: targets that can be requested, and the state of the roles of their grants.
 //!
-//! It looks; it changes nothing.
+//! It changes nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(in crate::control) async fn list(State(gate): State<Arc<Gate>>, caller: Call
                 .map(|(target, offers)| (target, offers.into_iter().map(ProfileBody::from).collect()))
                 .collect()
         }
-        // The operator asks for nothing, so there is no verdict.
+        // An operator cannot request access, so there is no verdict.
         Caller::Admin { .. } => {
             let rules = gate.rules.borrow();
             let details = |(target, profiles): (&TargetName, &Vec<ProfileName>)| {
@@ -87,7 +87,7 @@ pub(in crate::control) async fn status(
             status.elsewhere += 1;
             continue;
         }
-        // One whose grant is in no store of this gate is told as what it is.
+        // The status of a role whose grant is not in this gate's store is `unknown`.
         let grant = gate.ledger.grant(&role.grant).await.ok();
         status.roles.push(RoleBody {
             sessions: sessions.get(&role.grant).copied().unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! `/v1/users`: local users and their tokens; for operators and whoever may administer.
+//! `/v1/users`: local users and their tokens; for operators and administrators.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ pub(in crate::control) async fn rotate(
     let name: IdentityName = named(&name)?;
     let rotated = gate.ledger.rotate_user(&name, caller.name()).await;
     let RotatedToken { token, effect } = rotated.map_err(|error| with_nearest(&gate, error))?;
-    // Without a new one the old one is gone all the same: an error would say that nothing was done.
+    // The old token is revoked even if no new one could be made: an error would claim that nothing was done.
     let effect = Effect {
         recorded: effect.recorded && token.is_some(),
         ..effect
@@ -72,7 +72,7 @@ pub(in crate::control) async fn disable(
     caller.may_take_away(&gate, Action::Administer).await?;
     let DisableBody { unseen } = body(&bytes)?;
     let name: IdentityName = named(&name)?;
-    // A slip in the name must not look like somebody shut out.
+    // A typing error in the name must not look like a successful disable.
     if !unseen && !gate.ledger.knows(&name).await {
         let nearest = gate.ledger.nearest_user(&name);
         return Err(ApiError::NeverSeen { name, nearest });
@@ -114,8 +114,8 @@ pub(in crate::control) async fn groups(
     Ok(taken(view, effect))
 }
 
-/// Whoever becomes a user gets what belongs to the name: grants, requests, approvals. So it must not be an issuer's to give, now or
-/// when something was asked for under it.
+/// Checks that the name belongs to no issuer, now or when it was used in a request. A new user takes over all that belongs to
+/// the name: grants, requests, approvals.
 async fn nobody_elses(gate: &Gate, name: &IdentityName) -> Result<(), ApiError> {
     let foreign = |issuer| ApiError::IssuersName {
         name: name.clone(),
@@ -142,7 +142,7 @@ async fn nobody_elses(gate: &Gate, name: &IdentityName) -> Result<(), ApiError> 
     }
 }
 
-/// The error; of a user there is not, with the one that may have been meant.
+/// Converts the error, and adds the nearest existing name for an unknown user.
 fn with_nearest(gate: &Gate, error: LedgerError) -> ApiError {
     match error {
         LedgerError::NoSuchUser(name) => ApiError::NoSuchUser {
