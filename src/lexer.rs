@@ -5,7 +5,7 @@
 //! scanners of versions 13 to 18 split every text alike that all of them accept; where they do not, this lexer follows the
 //! versions that accept the text (see `Lexer::number`).
 //!
-//! INVARIANT: a text whose tokens cannot be determined as PostgreSQL does ends with a [`Kind::Ambiguous`] token; they are never
+//! INVARIANT: a text whose tokens cannot be determined as PostgreSQL does ends with a [`Kind::Ambiguous`] token; tokens are never
 //! guessed.
 //!
 //! INVARIANT: for any bytes, each call of [`Lexer::next`] advances, tokens do not overlap, and a token without an end is marked

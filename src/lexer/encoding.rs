@@ -20,9 +20,9 @@ pub struct Encoding {
 /// Rule that determines the length of a character in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scheme {
-    /// As in UTF-8: no byte of a longer character is ASCII. Also for encodings in which PostgreSQL does not interpret bytes.
+    /// UTF-8, in which no byte of a longer character is ASCII. Also encodings in which PostgreSQL does not interpret bytes.
     Utf8,
-    /// As in UTF-8, but with another set of characters.
+    /// The same property, but with other characters.
     Apart,
     /// `SJIS`, `SHIFT_JIS_2004`.
     ShiftJis,

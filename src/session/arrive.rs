@@ -1,6 +1,7 @@
 //! Arrival of a client: authentication by a grant's secret or an identity's token, and the choice of the grant.
 //!
-//! This module does not decide: the ledger has the verifiers, and the desk knows the holder of a token and decides on requests.
+//! This module does not decide: the ledger has the verifiers, and the access service knows the holder of a token and decides on
+//! requests.
 //!
 //! INVARIANT: an identity is known only by a token that was proved, and enters only under a grant of its own.
 
@@ -145,7 +146,7 @@ fn target_names(rules: &Rules) -> TargetNames<'_> {
 async fn of_visitor(client: &mut Authenticated, visitor: &Visitor, rules: &Rules, shared: &Shared) -> Result<Pass, Ending> {
     let wishes = Wishes::take(&mut client.startup.settings)?;
     let destination = wishes.destination(&client.startup, &target_names(rules), None)?;
-    // The desk decides on the grant, and an approver may have narrowed it, so the profile is not checked again.
+    // The access service decides on the grant, and an approver may have narrowed it, so the profile is not checked again.
     let pass = |grant, welcomed, note| Pass {
         grant,
         database: Some(destination.target.clone()),

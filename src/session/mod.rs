@@ -1,8 +1,8 @@
 //! Life of one connection from accept to ending, as a sequence of owned stages; each consumes the previous one.
 //!
 //! This module composes others: the frontend authenticates the client, the ledger gives a permit (if an identity has no grant
-//! yet, the desk makes a request, and the login may wait for it), upstream connects to the target, the relay forwards, and `end`
-//! ends. It makes no access decisions of its own.
+//! yet, the access service makes a request, and the login may wait for it), upstream connects to the target, the relay forwards,
+//! and `end` ends. It makes no access decisions of its own.
 //!
 //! INVARIANT: no message of a client reaches its target before the session's start is on record. However a session ends, its
 //! ending is on record, and its backend is gone or recorded as not confirmed gone.

@@ -1,4 +1,5 @@
-//! Forwards bytes in both directions between a client and its target, through the tap, until one of them stops.
+//! Forwards bytes in both directions between a client and its target, past the statement recorder ([`Tap`]), until one of them
+//! stops.
 //!
 //! This module decides nothing and ends nothing: it stops and returns the reason. Its caller handles limits (deadlines, orders).
 //!
@@ -51,7 +52,7 @@ pub(super) enum Stop {
     Audit(AuditError),
     /// A statement arrived at or after the deadline.
     Late,
-    /// Nothing is running, and the caller asked to stop then.
+    /// The session is idle, and the caller asked to stop then.
     Idle,
 }
 
@@ -77,7 +78,7 @@ pub(super) struct Relay {
     pub(super) pool: Pool,
     pub(super) clock: Clock,
     pub(super) journal: Journal,
-    /// Time at which the client last sent something.
+    /// Time from which the client counts as idle: its last message, or a later check that found a statement running.
     pub(super) heard: Instant,
     /// Instant from which no statement is forwarded any more.
     pub(super) deadline: Instant,
@@ -161,7 +162,7 @@ impl Relay {
         Poll::Ready(Ok(()))
     }
 
-    /// Passes a chunk of the target to the tap.
+    /// Passes a chunk of the target to the statement recorder.
     fn look_down(&mut self) -> Result<(), Stop> {
         self.down.look(&mut self.tap)?;
         self.defer_outcomes();
@@ -302,8 +303,8 @@ impl Relay {
         }
     }
 
-    /// Passes the client's bytes to the tap, up to a message that must wait, and submits the intents. Returns false if the first
-    /// message must wait: an answer of the target, or another deadline, releases it.
+    /// Passes the client's bytes to the statement recorder, up to a message that must wait, and submits the intents. Returns
+    /// false if the first message must wait: an answer of the target, or another deadline, releases it.
     fn look_up(&mut self) -> Result<bool, Stop> {
         let now = self.in_time()?;
         self.tap.pace = Pace::at(now.instant, self.deadline);

@@ -1,4 +1,4 @@
-//! Recorder of both directions of a session: an intent before each statement, an outcome after it.
+//! Statement recorder for both directions of a session: it records an intent before each statement, an outcome after it.
 //!
 //! It changes and forwards no bytes: it decides whether a message may be forwarded, and whether unchanged. [`super::book`]
 //! determines the meaning of names, [`super::statement`] the recorded parts of a statement.
@@ -67,7 +67,7 @@ pub(super) struct Totals {
     pub(super) bytes_out: u64,
 }
 
-/// Recorder of one session.
+/// Statement recorder of one session.
 pub(super) struct Tap {
     who: Arc<Who>,
     keep: Keep,
@@ -108,8 +108,7 @@ pub(super) struct Tap {
     pub(super) totals: Totals,
     /// Message by which the target announced the end of the session, if it was its last one.
     pub(super) last_word: Option<LastWord>,
-    /// State of the running statement since the session was told to stop; true if it has completed, so that its effects are
-    /// durable.
+    /// Set when the session is told to stop while a statement runs; true once that statement has completed.
     finished_since_stop: Option<bool>,
 }
 

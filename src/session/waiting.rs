@@ -3,8 +3,8 @@
 //! This module approves nothing and makes no request. If a client disconnects, its request stays pending: a later login for the
 //! same access finds it, approved or not.
 //!
-//! INVARIANT: a waiting login has no target, no buffer and no slot among handshakes or connections, only a seat in the lobby; the
-//! seats are limited, in total and per identity, and free again when dropped.
+//! INVARIANT: a waiting login has no target, no buffer and no slot among handshakes or connections, only a permit to wait; these
+//! permits are limited, in total and per identity, and returned when dropped.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,7 +55,7 @@ struct Seats {
     of: HashMap<IdentityName, u32>,
 }
 
-/// Seat of a waiting login. Dropping it returns it.
+/// Permit of a login to wait for approval. Dropping it returns it.
 #[derive(Debug)]
 pub(super) struct Seat {
     lobby: Arc<Lobby>,
@@ -74,7 +74,7 @@ impl Lobby {
         self.seats().taken
     }
 
-    /// Returns a seat if one is left.
+    /// Returns a permit to wait if one is left.
     pub(super) fn enter(self: &Arc<Self>, identity: &IdentityName, settings: &WaitSettings) -> Result<Seat, Ending> {
         let mut seats = self.seats();
         let of_one = seats.of.get(identity).copied().unwrap_or_default();

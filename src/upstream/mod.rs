@@ -73,7 +73,8 @@ impl std::fmt::Debug for BackendKey {
 
 /// Connects to `target` and logs in as `account`, within the target's `connect_timeout`.
 ///
-/// The first connections to a target that does not know one of the gate's own settings (see `belts`) are tried again without it.
+/// The first connections to a target that does not know one of the gate's own settings (see the module `belts`) are tried again
+/// without it.
 pub async fn connect(
     permit: &Permit,
     target: &Target,

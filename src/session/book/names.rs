@@ -1,6 +1,6 @@
 //! Names of prepared statements or portals in one session, with their values.
 //!
-//! This module does not know when a name counts: the book decides that.
+//! This module does not know when a name counts: [`Book`](super::Book) does.
 
 use std::collections::HashMap;
 use std::sync::Arc;

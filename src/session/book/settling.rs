@@ -1,4 +1,4 @@
-//! Effect of each answer of the server on the book's state.
+//! Effect of each answer of the server on the state of the extended query protocol.
 //!
 //! This module does not depend on records: it passes on what an answer settles.
 

@@ -1,7 +1,8 @@
 //! Direction from the target to the client: the bytes of a chunk to be written, the message boundaries in it, and the gate's own
 //! messages in between or in the place of a message.
 //!
-//! This module does not know the reasons: the relay passes the gate's own messages, and the tap the replacement of an error.
+//! This module does not know the reasons: the relay passes the gate's own messages, and the statement recorder the replacement of
+//! an error.
 //!
 //! INVARIANT: every inserted message stands at a message boundary of the client's stream.
 
@@ -143,7 +144,7 @@ impl Down {
         }
     }
 
-    /// Passes a chunk to the tap, message by message, and replaces an error for which the tap returns a refusal.
+    /// Passes a chunk to the statement recorder, message by message, and replaces an error for which it returns a refusal.
     pub(super) fn look(&mut self, tap: &mut Tap) -> Result<(), Stop> {
         self.before = self.framer;
         let (mut now, mut carried) = (None, None);

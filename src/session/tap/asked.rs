@@ -1,4 +1,4 @@
-//! Queries of a session to its tap besides messages: what waits, what runs, the fate of the transaction.
+//! Queries to the statement recorder besides messages: what waits, what runs, the fate of the transaction.
 //!
 //! This module does not process messages.
 

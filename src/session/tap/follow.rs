@@ -1,4 +1,5 @@
-//! Data that a tap follows besides statements: text and values of a message that is too long to be held, and the lexer settings.
+//! Data that the recorder follows besides statements: text and values of a message that is too long to be held, and the lexer
+//! settings.
 //!
 //! This module records nothing.
 

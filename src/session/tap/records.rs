@@ -1,4 +1,4 @@
-//! Records of a statement, built from the tap's data.
+//! Records of a statement, built from the recorder's data.
 //!
 //! This module observes nothing and writes nothing.
 
