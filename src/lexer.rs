@@ -1,15 +1,12 @@
-//! Lexer for SQL text that finds tokens as PostgreSQL's scanner does (`src/backend/parser/scan.l`), under the settings of a
-//! session.
+//! Lexer for SQL text: it finds tokens as PostgreSQL's scanner does (`src/backend/parser/scan.l`), under a session's settings.
 //!
 //! The guard rails, the SQL analysis for the log and the redaction use it. It does not parse statements and judges nothing. The
 //! scanners of versions 13 to 18 split every text alike that all of them accept; where they do not, this lexer follows the
 //! versions that accept the text (see `Lexer::number`).
 //!
-//! INVARIANT: a text whose tokens cannot be determined as PostgreSQL does ends with a [`Kind::Ambiguous`] token; tokens are never
-//! guessed.
+//! INVARIANT: a text whose tokens cannot be determined as in PostgreSQL ends in a [`Kind::Ambiguous`] token; none is guessed.
 //!
-//! INVARIANT: for any bytes, each call of [`Lexer::next`] advances, tokens do not overlap, and a token without an end is marked
-//! as such.
+//! INVARIANT: for any bytes, each [`Lexer::next`] advances, tokens do not overlap, and a token without an end is marked as such.
 
 mod decode;
 mod encoding;
