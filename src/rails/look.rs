@@ -203,8 +203,8 @@ pub(super) fn kinds_by_words(text: &[u8], settings: LexerSettings) -> Vec<&'stat
     kinds
 }
 
-/// Returns true if a command of this kind may be nested in one whose kind is `first`. `FOR UPDATE` locks rows, and `ON DELETE`
-/// and `KEY` belong to other clauses.
+/// Returns true if a command of this kind may be nested in one whose kind is `first`. `FOR UPDATE` and `FOR NO KEY UPDATE` lock
+/// rows, and `ON DELETE` belongs to another clause.
 fn may_begin(first: Option<&str>, before: Option<Lexeme<'_>>, kind: &str) -> bool {
     let other = |word| before.is_some_and(|before| before.is(word));
     let explained = || first == Some(Class::Explain.name()) && [Class::Ddl.name(), Class::Execute.name()].contains(&kind);

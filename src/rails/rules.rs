@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use super::LONGEST;
 use crate::audit::reading::{Class, Table, words};
 
-/// Name of the kind of `DROP`; all other kinds are the names of [`Class`].
+/// Kind of `DROP`. The other kinds are the names of [`Class`], and the parts of those in [`PARTS`].
 pub(super) const DROP: &str = "drop";
 /// Kind of `COPY ... TO`, which only reads.
 pub(super) const COPY_TO: &str = "copy_to";
