@@ -1,10 +1,11 @@
-//! Why a session ends or a connection is refused: one closed set, each with its SQLSTATE and its words.
+//! Reasons for the end of a session or the refusal of a connection: one closed set, each with its SQLSTATE and its texts.
 //!
-//! It does not end anything. What a client may read is written in `words` and nowhere else; inner errors never reach a client
-//! except by conversion into one of these variants.
+//! This module does not end anything. The texts that a client may read are in `words` and nowhere else; inner errors never reach
+//! a client except by conversion into one of these variants.
 //!
-//! The codes follow what drivers do with them: pools evict a connection on class 08 and on 57P01 to 57P03, so what ends a
-//! session is one of those; refusals at login use 28000, and 28P01 for anything that would tell a stranger whether a grant exists.
+//! The codes follow the behaviour of drivers: pools evict a connection on class 08 and on 57P01 to 57P03, so the end of a session
+//! has one of those. Refusals at login use 28000, and 28P01 for anything that would reveal to an unauthenticated client whether a
+//! grant exists.
 
 mod scope;
 mod target;
@@ -23,20 +24,20 @@ use jiff::Timestamp;
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 
-/// The reason of a revocation that shuts out the grant's identity: who is shut out cannot ask again.
+/// Reason of a revocation that disables the grant's identity: a disabled identity cannot ask again.
 pub const IDENTITY_DISABLED: &str = "the identity is disabled";
 
-/// Why a session ended, or a connection was refused before it became one.
+/// Reason for the end of a session, or for the refusal of a connection before it became one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
-    // The client's own doing.
-    /// The client said Terminate.
+    // Ended by the client.
+    /// The client sent Terminate.
     Quit,
     /// The client's connection broke or closed without Terminate.
     Disconnected,
-    /// The client sent what the protocol does not allow.
+    /// The client violated the protocol.
     Malformed {
-        /// What was wrong, in words for the client.
+        /// Description of the violation, for the client.
         what: &'static str,
     },
 
@@ -48,358 +49,359 @@ pub enum Ending {
         /// Minor version asked for.
         minor: u16,
     },
-    /// The startup packet came in clear where TLS is required.
+    /// The startup packet came in clear text although TLS is required.
     TlsRequired,
     /// The startup packet names no user.
     NoUser,
-    /// A startup parameter that is the gate's to say.
+    /// A startup parameter that only the gate may set.
     ParameterRefused {
-        /// Its name as sent, cut to a sane length.
+        /// Name of the parameter as sent, shortened for display.
         name: String,
-        /// Why.
+        /// Rule that forbids it.
         rule: ParameterRule,
     },
-    /// The startup parameter `options` cannot be read.
+    /// The startup parameter `options` cannot be parsed.
     OptionsUnreadable {
-        /// The word of it that cannot, cut to a sane length.
+        /// Word of it that cannot be parsed, shortened for display.
         word: String,
-        /// Why.
+        /// Kind of the mistake.
         fault: OptionsFault,
     },
-    /// `replication` asked for where the target does not allow it.
+    /// A replication connection was requested, but the target does not allow it.
     ReplicationRefused {
-        /// The target.
+        /// Target of the connection.
         target: TargetName,
     },
     /// A step of the handshake took longer than its limit.
     HandshakeTimeout {
-        /// Which step.
+        /// Name of the step.
         step: &'static str,
-        /// The limit.
+        /// Time limit of the step.
         limit: Duration,
     },
-    /// Wrong secret or unknown grant: deliberately not told apart.
+    /// Wrong secret or unknown grant: deliberately not distinguished.
     BadSecret {
-        /// The user name as sent.
+        /// User name as sent.
         user: String,
-        /// The answer came late, and why.
+        /// Reason for delaying the answer, if it was delayed.
         held: Option<HeldBack>,
     },
-    /// A token nobody has, one that is not good any more, or another identity's: deliberately not told apart.
+    /// An unknown token, one that is no longer valid, or another identity's: deliberately not distinguished.
     BadToken {
-        /// The user name as sent.
+        /// User name as sent.
         user: String,
-        /// The answer came late, and why.
+        /// Reason for delaying the answer, if it was delayed.
         held: Option<HeldBack>,
     },
-    /// A token would have to cross the network in clear.
+    /// A token would have to cross the network in clear text.
     TokenInClear,
 
-    /// The login is not bound to this TLS connection as it should be: somebody may stand between client and gate.
+    /// The login is not bound to this TLS connection as it should be: a man in the middle is possible.
     BindingFailed,
 
     // Refused after the secret was proved.
     /// The grant is for another database than the one asked for.
     WrongDatabase {
-        /// The grant.
+        /// Grant used for the login.
         grant: GrantId,
-        /// The target it is for.
+        /// Target of the grant.
         target: TargetName,
-        /// The database asked for.
+        /// Database asked for.
         asked: String,
     },
     /// The grant is for another profile than the one asked for.
     WrongProfile {
-        /// The grant.
+        /// Grant used for the login.
         grant: GrantId,
-        /// The target it is for.
+        /// Target of the grant.
         target: TargetName,
-        /// The profile it is for; none where it was made by hand without one.
+        /// Profile of the grant; `None` if it was made by hand without one.
         profile: Option<ProfileName>,
-        /// The profile asked for.
+        /// Profile asked for.
         asked: String,
     },
     /// The client's address is outside the grant's network.
     AddressRefused {
-        /// The grant.
+        /// Grant used for the login.
         grant: GrantId,
     },
     /// The grant was not activated in time.
     Lapsed {
-        /// The grant.
+        /// Grant used for the login.
         grant: GrantId,
-        /// By when it had to be activated.
+        /// Time until which it had to be activated.
         activate_by: Timestamp,
     },
     /// The grant's window had closed before this login.
     LoginExpired {
-        /// The grant.
+        /// Grant used for the login.
         grant: GrantId,
-        /// When it closed.
+        /// Time at which its window closed.
         until: Timestamp,
     },
     /// The grant had been revoked before this login.
     LoginRevoked {
-        /// The grant.
+        /// Grant used for the login.
         grant: GrantId,
-        /// When.
+        /// Time of the revocation.
         at: Timestamp,
     },
-    /// A setting of ours (`tidegate.…`) that there is not.
+    /// An unknown setting of the gate's own (`tidegate.…`).
     UnknownOption {
-        /// Its name as sent, cut to a sane length.
+        /// Name of the setting as sent, shortened for display.
         name: String,
-        /// The nearest there is.
+        /// Most similar name of an existing setting.
         nearest: &'static str,
     },
-    /// A setting of ours with a value that makes no sense.
+    /// A setting of the gate's own with an invalid value.
     InvalidOption {
-        /// Its name.
+        /// Name of the setting.
         name: &'static str,
-        /// What it has to be.
+        /// Description of a valid value.
         wanted: &'static str,
     },
-    /// An identity asked for a database the gate does not have.
+    /// An identity asked for a target that does not exist.
     NoSuchTarget {
-        /// The name asked for.
+        /// Name asked for.
         asked: String,
-        /// The nearest there is.
+        /// Most similar name of a target.
         nearest: Option<String>,
-        /// The names there are.
+        /// Names of the targets.
         known: Vec<TargetName>,
     },
-    /// An identity asked for a profile the target does not have.
+    /// An identity asked for a profile that the target does not have.
     NoSuchProfile {
-        /// The target.
+        /// Target asked for.
         target: TargetName,
-        /// The name asked for.
+        /// Name asked for.
         asked: String,
-        /// The names there are.
+        /// Names of the target's profiles.
         known: Vec<ProfileName>,
     },
-    /// What an identity asked for makes no request: a reason is missing, the time is too long.
+    /// The startup settings of an identity do not make a valid request, for example because a reason is missing or the time is
+    /// too long.
     InvalidRequest {
-        /// Why.
+        /// Description of the mistake.
         why: String,
     },
-    /// The policies do not let the identity in.
+    /// The policies do not allow the identity's request.
     AccessDenied {
-        /// Why, in words.
+        /// Reason, in words.
         why: String,
-        /// The policies that decided.
+        /// Names of the policies that decided.
         policies: Vec<String>,
     },
-    /// A request of the identity waits for approval, and the login waits no longer.
+    /// A request of the identity waits for approval, and the login has reached the end of its wait.
     ApprovalPending {
-        /// The request.
+        /// Pending request.
         request: RequestId,
-        /// Who can approve it.
+        /// Identities that can approve it.
         approvers: Vec<IdentityName>,
-        /// How long the login waited.
+        /// Time that the login waited.
         waited: Duration,
     },
-    /// An approver said no while the login waited.
+    /// An approver rejected the request while the login waited.
     RequestRejected {
-        /// The request.
+        /// Rejected request.
         request: RequestId,
-        /// Who.
+        /// Approver who rejected it.
         by: IdentityName,
-        /// In their words.
+        /// Comment of the approver.
         comment: Option<String>,
     },
-    /// The request was taken back while the login waited.
+    /// The request was withdrawn while the login waited.
     RequestWithdrawn {
-        /// The request.
+        /// Withdrawn request.
         request: RequestId,
     },
-    /// Nobody approved the request in time.
+    /// The request was not approved in time.
     RequestLapsed {
-        /// The request.
+        /// Lapsed request.
         request: RequestId,
-        /// Until when it could be approved.
+        /// Time until which it could be approved.
         until: Timestamp,
     },
-    /// The policies no longer allow what the grant was made for; asked again before its window opens.
+    /// The policies no longer allow the grant; they are evaluated again before its window opens.
     PolicyRefused {
-        /// The grant.
+        /// Grant used for the login.
         grant: GrantId,
-        /// Why, as the policies say it.
+        /// Reason, as the policies state it.
         why: String,
     },
-    /// The identity was shut out.
+    /// The identity is disabled.
     IdentityDisabled {
-        /// The grant.
+        /// Grant used for the login.
         grant: GrantId,
     },
-    /// Too many at once.
+    /// A limit on a number is reached.
     TooMany {
-        /// Of what.
+        /// Things that are limited.
         scope: Scope,
-        /// How many are allowed.
+        /// Limit on their number.
         limit: u32,
     },
     /// The target does not answer.
     TargetUnreachable {
-        /// The target.
+        /// Target that does not answer.
         target: TargetName,
     },
-    /// The target answered, but does not let the gate in (its credentials, its TLS, its limits).
+    /// The target answered, but does not accept the gate's login (its credentials, its TLS, its limits).
     TargetRefused {
-        /// The target.
+        /// Target that refused.
         target: TargetName,
     },
-    /// What a former run of the gate left at the target is still being ended.
+    /// Sessions of a previous run of the gate are still being ended at the target.
     LeftoversPending {
-        /// The target.
+        /// Target with the leftovers.
         target: TargetName,
     },
-    /// The target's server said no for a reason that tools act on: they make what is missing, or try again later.
+    /// The target's server refused for a reason that tools act on: they create what is missing, or try again later.
     TargetSaysNo {
-        /// The target.
+        /// Target that refused.
         target: TargetName,
-        /// The reason.
+        /// Reason of the refusal.
         refusal: TargetRefusal,
-        /// The server's own words, one line of them.
+        /// Server's own message, one line of it.
         message: String,
     },
-    /// The target did not make the grant's role, so there is nothing to log in as.
+    /// The target did not create the grant's role, so there is no account to log in as.
     RoleNotMade {
-        /// The target.
+        /// Target without the role.
         target: TargetName,
-        /// Because its server takes no changes at present.
+        /// True if the server is read-only at present.
         read_only: bool,
     },
     /// The grant store cannot be read or written.
     LedgerFailed,
-    /// The machine's clock has stepped ahead and is not believed: a window that is over might be taken for open.
+    /// The machine's clock has stepped ahead and is not trusted: a window that is over might be taken for open.
     ClockDoubted {
-        /// How far it is ahead of gate time.
+        /// Difference between the machine's clock and gate time.
         ahead: Duration,
     },
-    /// The gate is shutting down and takes nobody new.
+    /// The gate is shutting down and accepts no new connections.
     Draining,
 
-    // A session's end.
+    // End of a session.
     /// The grant's window closed.
     Expired {
-        /// The grant.
+        /// Grant of the session.
         grant: GrantId,
-        /// The deadline.
+        /// Deadline of the session.
         until: Timestamp,
-        /// It came of a request, so its owner can ask for more time.
+        /// True if the grant came from a request, so that its owner can ask for more time.
         requested: bool,
     },
     /// The grant was revoked.
     Revoked {
-        /// The grant.
+        /// Grant of the session.
         grant: GrantId,
-        /// When.
+        /// Time of the revocation.
         at: Timestamp,
-        /// By whom, where that is known.
+        /// Name of the revoker, if known.
         by: Option<String>,
-        /// The reason given, if any.
+        /// Reason given, if any.
         reason: Option<String>,
     },
-    /// Its owner gave the grant back.
+    /// The grant's owner released it.
     Released {
-        /// The grant.
+        /// Grant of the session.
         grant: GrantId,
-        /// When.
+        /// Time of the release.
         at: Timestamp,
     },
     /// An operator ended this session.
     Killed {
-        /// The grant.
+        /// Grant of the session.
         grant: GrantId,
-        /// The operator.
+        /// Operator who ended it.
         by: String,
-        /// The reason given, if any.
+        /// Reason given, if any.
         reason: Option<String>,
     },
-    /// The client sent nothing for too long.
+    /// The client sent nothing for longer than the limit.
     Idle {
-        /// The limit.
+        /// Limit on the idle time.
         limit: Duration,
     },
     /// The gate is shutting down.
     Drained,
-    /// A record could not be written, so the statement must not run.
+    /// A record could not be written, so the statement must not be executed.
     AuditFailed {
-        /// The disk is full (53100), as against any other fault (58030).
+        /// True if the disk is full (53100), false for any other fault (58030).
         disk_full: bool,
     },
-    /// The target closed the session and said why; its own words went to the client.
+    /// The target closed the session with an error of its own, which was forwarded to the client.
     TargetClosed {
-        /// Its SQLSTATE.
+        /// SQLSTATE of that error.
         sqlstate: String,
-        /// Its message.
+        /// Message of that error.
         message: String,
     },
-    /// The connection to the target broke without a word, or it sent what the protocol does not allow.
+    /// The connection to the target broke without an error message, or the target violated the protocol.
     TargetLost {
-        /// The target.
+        /// Target that was lost.
         target: TargetName,
     },
-    /// A fault of the gate's own broke this session off.
+    /// An internal fault of the gate ended this session.
     GateFault,
-    /// The gate died; found by the next start.
+    /// The gate crashed or was killed; the next start records this ending.
     GateDied,
 }
 
-/// The rule by which a startup parameter is not handed on.
+/// Rule by which a startup parameter is not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParameterRule {
-    /// The gate sets it itself, so that the target notices a connection that is gone.
+    /// The gate sets the parameter itself, so that the target detects a broken connection.
     SetByGate,
-    /// It would make another role of the session than the one of its grant.
+    /// The parameter would give the session another role than the one of its grant.
     GivenByGrant,
-    /// It is a field of the startup packet and no setting.
+    /// The name is a field of the startup packet and not a setting.
     PacketField,
 }
 
-/// The fault of a word in `options`.
+/// Kind of mistake of a word in `options`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OptionsFault {
     /// A switch other than `-c name=value` and `--name=value`.
     Switch,
-    /// No switch at all: most often the rest of a value with a space in it.
+    /// A word that is not a switch: most often the rest of a value with a space in it.
     StrayWord,
     /// A setting without `=` or without a name.
     NotNameValue,
 }
 
-/// What became of the transaction when a session ended.
+/// Fate of the transaction at the end of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// No transaction was open.
     None,
-    /// It was rolled back: nothing of it remains.
+    /// The transaction was rolled back completely.
     RolledBack,
-    /// Nothing was open but the running statement, which was stopped. On record as rolled back, which its own transaction was.
+    /// Only the running statement was open, and it was stopped. The record says rolled back, as its own transaction was.
     Stopped,
     /// The running statement had finished and was committed before it could be stopped.
     Committed,
-    /// The target's answer did not arrive. Look into the database to know.
+    /// The target's answer did not arrive. The database must be checked.
     Unknown,
-    /// The target has been told to stop, and its answer is not waited for. Said to clients only: the record waits.
+    /// The target was told to stop, and the gate does not wait for its answer. Only clients get this; the record waits.
     Stopping,
 }
 
-/// What a client reads: the fields of an ErrorResponse (protocol: "Error and Notice Message Fields").
+/// Text for the client: the fields of an ErrorResponse (protocol: "Error and Notice Message Fields").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Words {
     /// SQLSTATE.
     pub code: &'static str,
-    /// `M`: one sentence: the thing and the reason.
+    /// `M`: one sentence with the object and the reason.
     pub message: String,
     /// `D`: names and times.
     pub detail: Option<String>,
-    /// `H`: what to do next.
+    /// `H`: remedy.
     pub hint: Option<String>,
 }
 
 impl Ending {
-    /// A stable name for the log, metrics and scripts.
+    /// Returns a stable name for the log, metrics and scripts.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -458,7 +460,7 @@ impl Ending {
         }
     }
 
-    /// The SQLSTATE: the target's, where that ended it; the same as in [`Ending::words`] where there are words.
+    /// Returns the SQLSTATE: the target's, if the target ended the session; the same as in [`Ending::words`] if there are words.
     #[must_use]
     pub fn sqlstate(&self) -> &str {
         match self {
@@ -467,7 +469,7 @@ impl Ending {
         }
     }
 
-    /// Why the answer to a failed login came late, where it did.
+    /// Returns the reason for delaying the answer to a failed login, if it was delayed.
     #[must_use]
     pub fn held_back(&self) -> Option<&HeldBack> {
         match self {
@@ -476,11 +478,11 @@ impl Ending {
         }
     }
 
-    /// The SQLSTATE of the gate's own words, `00000` where there are none.
+    /// Returns the SQLSTATE of the gate's own text, `00000` if there is none.
     fn code(&self) -> &'static str {
         match self {
             Self::Quit | Self::TargetClosed { .. } => "00000",
-            // read_only_sql_transaction, as the server has it.
+            // read_only_sql_transaction, as the server reports it.
             Self::RoleNotMade { read_only: true, .. } => "25006",
             Self::Disconnected | Self::TargetRefused { .. } | Self::RoleNotMade { .. } | Self::TargetLost { .. } => "08006",
             Self::TargetUnreachable { .. } => "08001",
@@ -504,7 +506,7 @@ impl Ending {
             | Self::PolicyRefused { .. }
             | Self::IdentityDisabled { .. } => "28000",
             Self::BadSecret { .. } | Self::BadToken { .. } => "28P01",
-            // Both as the server says it.
+            // Both as the server reports them.
             Self::UnknownOption { .. }
             | Self::ParameterRefused {
                 rule: ParameterRule::PacketField,
@@ -514,7 +516,7 @@ impl Ending {
             Self::InvalidOption { .. } | Self::InvalidRequest { .. } => "22023",
             Self::NoSuchTarget { .. } | Self::NoSuchProfile { .. } => "3D000",
             Self::ParameterRefused { .. } | Self::ReplicationRefused { .. } => "42501",
-            // What PostgreSQL itself says when authentication takes too long.
+            // query_canceled, as PostgreSQL itself reports an authentication timeout.
             Self::HandshakeTimeout { .. } => "57014",
             Self::TargetSaysNo { refusal, .. } => refusal.sqlstate(),
             Self::TooMany { .. } => "53300",
@@ -534,7 +536,7 @@ impl Ending {
 }
 
 impl Fate {
-    /// A stable name for the log.
+    /// Returns a stable name for the log.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -546,7 +548,7 @@ impl Fate {
         }
     }
 
-    /// What the client reads about it, as the detail of the FATAL.
+    /// Returns the sentence for the client, as the detail of the FATAL.
     #[must_use]
     pub fn sentence(self) -> &'static str {
         match self {

@@ -1,12 +1,12 @@
-//! The lexer: takes SQL text apart as PostgreSQL's scanner does (`src/backend/parser/scan.l`), under the settings of a session.
+//! Lexer for SQL text: it finds tokens as PostgreSQL's scanner does (`src/backend/parser/scan.l`), under a session's settings.
 //!
-//! It serves the guard rails, the log's reading and redaction. It does not parse: it knows tokens and no statements, and judges
-//! nothing. The versions 13 to 18 of the scanner take apart alike whatever they accept; where they do not, this one follows the
+//! The guard rails, the SQL analysis for the log and the redaction use it. It does not parse statements and judges nothing. The
+//! scanners of versions 13 to 18 split every text alike that all of them accept; where they do not, this lexer follows the
 //! versions that accept the text (see `Lexer::number`).
 //!
-//! The law: what PostgreSQL reads in a way that is not known here is [`Kind::Ambiguous`] and ends the text; it is never guessed.
+//! INVARIANT: a text whose tokens cannot be determined as in PostgreSQL ends in a [`Kind::Ambiguous`] token; none is guessed.
 //!
-//! INVARIANT: whatever the bytes, each call of [`Lexer::next`] gets on, tokens do not overlap, and one that has no end says so.
+//! INVARIANT: for any bytes, each [`Lexer::next`] advances, tokens do not overlap, and a token without an end is marked as such.
 
 mod decode;
 mod encoding;
@@ -20,26 +20,26 @@ pub use settings::{Backslashes, LexerSettings};
 pub use token::{Kind, Token};
 pub use value::stored_name;
 
-/// Reads tokens front to back; a copy of it looks ahead.
+/// Reader of tokens, front to back; a copy of it serves to look ahead.
 ///
-/// A text that is not ASCII is masked before ([`LexerSettings::mask`]), unless its encoding is known to be one of a server's.
+/// A text that is not ASCII must be masked first ([`LexerSettings::mask`]), unless its encoding is known to be one of a server's.
 #[derive(Debug, Clone, Copy)]
 pub struct Lexer<'a> {
     text: &'a [u8],
     at: usize,
     strings: Backslashes,
-    /// Two tags are the same where their bytes are.
+    /// True if two dollar-quote tags are equal exactly if their bytes are.
     tags_compare: bool,
 }
 
 impl<'a> Lexer<'a> {
-    /// Makes a lexer for a text that PostgreSQL reads under its default settings.
+    /// Creates a lexer for a text that PostgreSQL reads under its default settings.
     #[must_use]
     pub fn new(text: &'a [u8]) -> Self {
         Self::under(text, LexerSettings::default())
     }
 
-    /// Makes a lexer for a text that PostgreSQL reads under these settings, by which it is masked.
+    /// Creates a lexer for a text that PostgreSQL reads under these settings; the text must be masked by them.
     #[must_use]
     pub fn under(text: &'a [u8], settings: LexerSettings) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Returns the next token; nothing at the end.
+    /// Returns the next token; `None` at the end.
     #[expect(clippy::should_implement_trait, reason = "an iterator is not `Copy`, and copies look ahead")]
     pub fn next(&mut self) -> Option<Token<'a>> {
         let rest = self.text.get(self.at..)?;
@@ -82,7 +82,7 @@ impl<'a> Lexer<'a> {
         Some(token)
     }
 
-    /// Returns the next token that is no comment.
+    /// Returns the next token that is not a comment.
     pub fn next_code(&mut self) -> Option<Token<'a>> {
         loop {
             match self.next()? {
@@ -92,7 +92,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Goes on where a value without quotes cannot go on (a space, a separator, a quote, a comment), and returns its place.
+    /// Skips to the first byte that cannot be part of an unquoted value (a space, a separator, a quote, a comment), and returns
+    /// its position.
     pub fn skip_unquoted(&mut self) -> usize {
         let ends = |byte| is_space(byte) || matches!(byte, b';' | b',' | b'(' | b')' | b'\'' | b'"' | b'$');
         let comment = |at: usize| matches!(self.text.get(at..at + 2), Some(b"--" | b"/*"));
@@ -118,7 +119,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// A token that takes all that is left of the text.
+    /// Returns a token that takes the rest of the text.
     fn rest(&self, kind: Kind, start: usize) -> Token<'a> {
         self.token(kind, start, self.text.len())
     }
@@ -136,7 +137,7 @@ impl<'a> Lexer<'a> {
         self.text.get(from..).and_then(find).map(|found| from + found)
     }
 
-    /// A literal whose backslashes mean what the setting says.
+    /// Reads a literal in which the meaning of backslashes depends on the setting.
     fn plain(&self, start: usize, quote: usize) -> Token<'a> {
         let quoting = match self.strings {
             Backslashes::Ordinary => Quoting::Plain,
@@ -146,8 +147,8 @@ impl<'a> Lexer<'a> {
         self.literal(quoting, start, quote)
     }
 
-    /// A literal from its opening quote on. Spaces with a line break in them, and another quote, continue it with the same meaning of
-    /// backslashes as it began with (scan.l: `quotecontinue`).
+    /// Reads a literal from its opening quote on. White space with a line break, followed by another quote, continues it with the
+    /// same meaning of backslashes (scan.l: `quotecontinue`).
     fn literal(&self, quoting: Quoting, start: usize, quote: usize) -> Token<'a> {
         let mut from = quote + 1;
         loop {
@@ -167,10 +168,10 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The place of the quote that closes; else what the rest of the text is.
+    /// Returns the position of the closing quote, or else the kind of token that the rest of the text is.
     fn closing_quote(&self, quoting: Quoting, from: usize) -> Result<usize, Kind> {
         match quoting {
-            // Two quotes are not one in these: the second begins another literal (scan.l: `xb`, `xh`).
+            // Two quotes do not stand for one in these: the second begins another literal (scan.l: `xb`, `xh`).
             Quoting::Bits => self.find(from, |rest| memchr::memchr(b'\'', rest)).ok_or(Kind::Unfinished),
             Quoting::Plain => self.single_quote(from, b'\'').ok_or(Kind::Unfinished),
             Quoting::Escapes => self.unescaped_quote(from).ok_or(Kind::Unfinished),
@@ -185,7 +186,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The next quote that is not doubled.
+    /// Returns the position of the next quote that is not doubled.
     fn single_quote(&self, mut from: usize, quote: u8) -> Option<usize> {
         loop {
             let found = self.find(from, |rest| memchr::memchr(quote, rest))?;
@@ -196,7 +197,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The next quote that is neither doubled nor behind a backslash.
+    /// Returns the position of the next quote that is neither doubled nor escaped by a backslash.
     fn unescaped_quote(&self, mut from: usize) -> Option<usize> {
         loop {
             let found = self.find(from, |rest| memchr::memchr2(b'\'', b'\\', rest))?;
@@ -207,7 +208,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The quote with which a literal goes on that was closed before `at`. Comments to the end of a line may stand between.
+    /// Returns the position of the quote that continues a literal closed before `at`. Line comments may stand in between.
     fn continuation(&self, mut at: usize) -> Option<usize> {
         let mut on_a_new_line = false;
         loop {
@@ -259,9 +260,9 @@ impl<'a> Lexer<'a> {
         self.rest(Kind::Unfinished, start)
     }
 
-    /// A number. Letters behind it begin a word: PostgreSQL before 15 reads them so, later ones refuse the text (`integer_junk`). Only
-    /// digits to another base and with `_` are one number to those that know them (16); the older ones take a name for what
-    /// follows, which can only be an alias.
+    /// Reads a number. Letters after it begin a word: PostgreSQL before 15 reads them so, later versions refuse the text
+    /// (`integer_junk`). Only a number in another base or with `_` is one token for the versions that support those (16 on);
+    /// older versions read what follows the first digits as a name, which can only be an alias.
     fn number(&self, start: usize) -> Token<'a> {
         let is_other: fn(u8) -> bool = match (self.byte(start), self.byte(start + 1)) {
             (Some(b'0'), Some(b'x' | b'X')) => |byte| byte.is_ascii_hexdigit(),
@@ -288,7 +289,7 @@ impl<'a> Lexer<'a> {
         self.token(Kind::Number, start, end)
     }
 
-    /// The end of the digits from here on, between any two of which an underscore may stand.
+    /// Returns the end of the digits from here on; an underscore may stand between any two of them.
     fn digits(&self, from: usize, is_digit: impl Fn(u8) -> bool) -> usize {
         let mut end = self.end_of_run(from, &is_digit);
         while end > from && self.byte(end) == Some(b'_') && self.byte(end + 1).is_some_and(&is_digit) {
@@ -297,8 +298,8 @@ impl<'a> Lexer<'a> {
         end
     }
 
-    /// An operator as long as it goes, but a comment begins within it; and where it has only signs of SQL's own operators, a `+` or
-    /// `-` at its end is another one (scan.l: `operator`).
+    /// Reads the longest operator, up to a comment. If it has only characters of SQL's own operators, a `+` or `-` at its end is
+    /// a separate operator (scan.l: `operator`).
     fn operator(&self, start: usize) -> Token<'a> {
         let run = self.run(Kind::Sign, start, is_operator).text;
         let comment = run.windows(2).position(|two| two == b"/*" || two == b"--");
@@ -332,7 +333,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// `$tag$` at this place.
+    /// Returns the `$tag$` at this position.
     fn dollar_tag(&self, start: usize) -> Option<&'a [u8]> {
         let end = match self.byte(start + 1)? {
             b'$' => start + 1,
@@ -342,24 +343,24 @@ impl<'a> Lexer<'a> {
         (self.byte(end) == Some(b'$')).then(|| self.text.get(start..=end)).flatten()
     }
 
-    /// Whether a tag that is not ASCII stands between. PostgreSQL compares tags in the server's encoding, in which two that differ here
-    /// may be one.
+    /// Returns true if a tag that is not ASCII stands between these positions. PostgreSQL compares tags in the server's encoding,
+    /// in which two tags that differ here may be equal.
     fn has_another_spelling(&self, from: usize, to: usize) -> bool {
         let dollars = self.text.get(from..to).unwrap_or_default();
         memchr::memchr_iter(b'$', dollars).any(|at| self.dollar_tag(from + at).is_some_and(|tag| !tag.is_ascii()))
     }
 }
 
-/// Where a literal ends.
+/// Rule that determines the end of a literal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quoting {
-    /// At the next quote.
+    /// It ends at the next quote.
     Bits,
-    /// At the next quote that is not doubled.
+    /// It ends at the next quote that is not doubled.
     Plain,
-    /// The same, but a backslash hides a quote.
+    /// It ends at the next quote that is neither doubled nor escaped by a backslash.
     Escapes,
-    /// One of the two.
+    /// Either [`Self::Plain`] or [`Self::Escapes`]: the setting is not known.
     Unsettled,
 }
 
@@ -372,19 +373,20 @@ impl Quoting {
     }
 }
 
-/// Returns true for what separates tokens (scan.l: `space`). A vertical tab is one from version 16 on; before, no grammar knows it.
+/// Returns true for white space (scan.l: `space`). A vertical tab is white space from version 16 on; before, no grammar accepts
+/// it.
 #[must_use]
 pub fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
 }
 
-/// Returns true for a byte that goes on with a word before it or after it (scan.l: `ident_cont`).
+/// Returns true for a byte that can continue a word (scan.l: `ident_cont`).
 #[must_use]
 pub fn in_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..)
 }
 
-/// scan.l: `op_chars`.
+/// Returns true for a character of operators (scan.l: `op_chars`).
 fn is_operator(byte: u8) -> bool {
     matches!(
         byte,

@@ -1,6 +1,6 @@
-//! Limits that were reached, and answers that were held back: the reason, when it is over, and the way on.
+//! Limits that were reached and answers that were delayed, with the reason, the duration and the remedy.
 //!
-//! It counts nothing.
+//! This module does not count anything.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use super::words::span;
 use crate::ids::GrantId;
 use crate::names::{IdentityName, TargetName};
 
-/// What there is too much of.
+/// Things of which there are too many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     /// Connections to the gate.
     Gate,
     /// Logins that are not finished, from anywhere.
     Unfinished,
-    /// Of these, those of one address.
+    /// Unfinished logins of one address.
     UnfinishedOfAddress,
     /// Sessions on one target.
     Target(TargetName),
@@ -23,37 +23,37 @@ pub enum Scope {
     Grant(GrantId),
     /// Logins that wait for approval.
     Waiting,
-    /// Of these, those of one identity.
+    /// Logins of one identity that wait for approval.
     WaitingOf(IdentityName),
     /// Requests of one identity within a minute.
     Requests {
-        /// Whose.
+        /// Identity that made the requests.
         identity: IdentityName,
-        /// How long until the next one is taken.
+        /// Time until the next request is accepted.
         wait: Duration,
     },
 }
 
-/// An answer to a failed login that came late, because many had failed before.
+/// Delay of the answer to a failed login, because many logins had failed before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldBack {
-    /// Which failures were too many.
+    /// Failures that were too many.
     pub by: HeldBackBy,
-    /// After so long without another failure answers come at once again.
+    /// Time without another failure after which answers are immediate again.
     pub over_in: Duration,
 }
 
-/// The failures that hold an answer back.
+/// Group of failures that delays an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeldBackBy {
-    /// Those of the address, under whatever names.
+    /// Failures of the address, under any names.
     Address,
-    /// Those of the name, from the address.
+    /// Failures of the name, from the address.
     Name,
 }
 
 impl Scope {
-    /// The stable name for the log, metrics and scripts.
+    /// Returns the stable name for the log, metrics and scripts.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Gate => "too_many_connections",
@@ -67,7 +67,7 @@ impl Scope {
         }
     }
 
-    /// Message, detail and hint.
+    /// Returns message, detail and hint.
     pub(super) fn words(&self, limit: u32) -> (String, Option<String>, Option<String>) {
         let message = match self {
             Self::Gate => "the gate has no connection slot left".to_owned(),
@@ -105,7 +105,7 @@ impl Scope {
 }
 
 impl HeldBack {
-    /// The stable name of the reason, for the log and metrics.
+    /// Returns the stable name of the reason, for the log and metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self.by {
@@ -114,7 +114,8 @@ impl HeldBack {
         }
     }
 
-    /// The sentences for the one whose answer it was. They tell nothing of the name: failures count whether somebody has it or not.
+    /// Returns the sentences for the client whose answer was delayed. They reveal nothing about the name: failures count whether
+    /// it exists or not.
     #[must_use]
     pub fn told(&self) -> String {
         let many = match self.by {

@@ -1,21 +1,21 @@
-//! The refusals of a target's server that a client is to read as they are.
+//! Refusals by a target's server that are forwarded to the client.
 //!
-//! It does not connect. Everything else a server refuses is between it and the gate's operator, and is not told.
+//! This module does not connect. All other refusals of a server concern the gate's operator and are not forwarded.
 
 use crate::names::TargetName;
 
 use super::Ending;
 
-/// A reason of a server to refuse a connection that tools know by its SQLSTATE and act on.
+/// Reason of a server for refusing a connection that tools recognise by its SQLSTATE and act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetRefusal {
-    /// The database does not exist (it was dropped, and is about to be made again).
+    /// The database does not exist (it was dropped, and is about to be created again).
     NoDatabase,
-    /// The database takes no connections at present.
+    /// The database accepts no connections at present.
     NoConnections,
-    /// The server, the database or the account has as many connections as it may have.
+    /// The server, the database or the account has reached its connection limit.
     Full,
-    /// The server starts, recovers or stops.
+    /// The server is starting, recovering or stopping.
     NotReady,
 }
 
@@ -28,7 +28,7 @@ impl TargetRefusal {
         Self::ALL.into_iter().find(|refusal| refusal.sqlstate() == code)
     }
 
-    /// Returns how a session ends that is refused so; `message` is the server's.
+    /// Returns the ending of a session that is refused for this reason; `message` is the server's.
     #[must_use]
     pub fn ending(self, target: TargetName, message: &str) -> Ending {
         Ending::TargetSaysNo {
@@ -38,7 +38,7 @@ impl TargetRefusal {
         }
     }
 
-    /// Returns the SQLSTATE, as the server has it (PostgreSQL: "Error Codes").
+    /// Returns the SQLSTATE, as the server reports it (PostgreSQL: "Error Codes").
     #[must_use]
     pub fn sqlstate(self) -> &'static str {
         match self {
@@ -59,7 +59,7 @@ impl TargetRefusal {
         }
     }
 
-    /// Returns the next thing to do.
+    /// Returns the remedy for the client.
     pub(super) fn hint(self) -> &'static str {
         match self {
             Self::NoDatabase => "connect again when it has been made; if nobody is at it, tell the gate's operator",
@@ -72,7 +72,7 @@ impl TargetRefusal {
     }
 }
 
-/// Characters of the server's message that a client reads; PostgreSQL's own are shorter.
+/// Maximum number of characters of the server's message that a client reads; PostgreSQL's own messages are shorter.
 const MAX_MESSAGE_CHARS: usize = 200;
 
 #[cfg(test)]

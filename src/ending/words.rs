@@ -1,6 +1,6 @@
-//! What clients read: message, detail and hint of each ending.
+//! Texts that clients read: message, detail and hint of each ending.
 //!
-//! It chooses no ending and writes no message.
+//! This module does not choose endings and does not encode messages.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::ids::GrantId;
 use crate::visible::visible;
 
 impl Ending {
-    /// What the client reads, or nothing where it has already been told or is not there any more.
+    /// Returns the text for the client; `None` if the client already has it or is no longer connected.
     #[must_use]
     #[expect(clippy::too_many_lines, reason = "one entry for each ending: a table, not a procedure")]
     pub fn words(&self) -> Option<Words> {
@@ -296,7 +296,7 @@ impl Ending {
     }
 }
 
-/// Names as a person reads them; of a long list the beginning.
+/// Joins names for a person to read; a long list is shortened.
 fn listed<T: std::fmt::Display>(names: &[T]) -> String {
     const MOST: usize = 10;
     let mut said: Vec<_> = names.iter().take(MOST).map(ToString::to_string).collect();
@@ -306,12 +306,12 @@ fn listed<T: std::fmt::Display>(names: &[T]) -> String {
     said.join(", ")
 }
 
-/// A time as a person reads it: to the second, in UTC, and saying so.
+/// Formats a time for a person to read: to the second, with its zone UTC.
 fn clock_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-/// A length of time as a person reads it.
+/// Formats a length of time for a person to read.
 pub(super) fn span(duration: Duration) -> String {
     match duration.as_secs() {
         0 => format!("{} ms", duration.as_millis()),
@@ -320,7 +320,7 @@ pub(super) fn span(duration: Duration) -> String {
     }
 }
 
-/// The way to more time while a grant is live: its owner's where it came of a request, else the operator's.
+/// Returns the command that extends a live grant: its owner's if it came from a request, else the operator's.
 pub(crate) fn prolonging(grant: &GrantId, requested: bool) -> String {
     if requested {
         format!("tidegate extend {grant} --by 30m")

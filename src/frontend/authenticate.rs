@@ -1,9 +1,12 @@
-//! From the startup packet to the proof of the secret: SCRAM-SHA-256, bound to the TLS connection where the client can do that.
+//! Authentication by the grant's secret, after the startup packet: SCRAM-SHA-256, bound to the TLS connection if the client
+//! supports that.
 //!
-//! It does not look the verifier up, and does not know whether it is a real one: a mock takes the same way to the same refusal.
+//! This module does not look up the verifier, and does not know whether it is a mock: both lead to the same refusal in the same
+//! way.
 //!
-//! INVARIANT: after the startup packet only SASL responses are read, two of them (three when the first is empty), each bounded
-//! before it is held; anything else, a second StartupMessage included, ends the connection (CVE-2026-107350 of pgbouncer).
+//! INVARIANT: after the startup packet only SASL responses are read, two of them (three if the first is empty), each with its
+//! length checked before it is stored; any other message, also a second StartupMessage, ends the connection (CVE-2026-107350 of
+//! pgbouncer).
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::AsyncWriteExt;
@@ -16,18 +19,18 @@ use crate::scram::{self, MAX_MESSAGE, Mechanism, Verifier};
 use crate::tls::Transport;
 
 const STEP: &str = "authentication";
-/// Random bytes in our nonce: SCRAM_RAW_NONCE_LEN of PostgreSQL.
+/// Number of random bytes in the gate's nonce: SCRAM_RAW_NONCE_LEN of PostgreSQL.
 const NONCE: usize = 18;
-/// Requests of the Authentication message (protocol, "AuthenticationSASL" and its neighbours).
+/// Request codes of the Authentication message (protocol, "AuthenticationSASL" and the following).
 const SASL: u32 = 10;
 const SASL_CONTINUE: u32 = 11;
 const SASL_FINAL: u32 = 12;
 
-/// Lets the client prove that it knows the secret behind `verifier`, which is to be the one of the user it named.
+/// Authenticates the client by SCRAM; `verifier` must be that of the user it named.
 ///
-/// On failure the client has been told and the connection closed. A wrong secret counts against the client's address and
-/// the name it gave, and the answer to it is held back when there were many, but never beyond the handshake's limit. A good one is
-/// never held back.
+/// If this fails, the client has got its error and the connection is closed. A wrong secret counts against the client's address
+/// and the name it gave. After many failures the answer is delayed, but never beyond the handshake's limit. The answer to a
+/// correct secret is never delayed.
 pub async fn authenticate(greeted: Box<Greeted>, verifier: &Verifier) -> Result<Authenticated, Box<Rejected>> {
     let Greeted {
         mut transport,
@@ -38,7 +41,8 @@ pub async fn authenticate(greeted: Box<Greeted>, verifier: &Verifier) -> Result<
     } = *greeted;
     let mut hello = BytesMut::new();
     startup.negotiate(&mut hello);
-    // None also for a certificate whose signature has no hash to bind to (RFC 5929, section 4.1): PLUS is not offered then.
+    // A certificate whose signature has no hash to bind to (RFC 5929, section 4.1) has no binding either: PLUS is not offered
+    // then.
     let binding = certificate.as_ref().and_then(|certificate| certificate.end_point());
     let proving = exchange(&mut transport, hello, verifier, binding);
     let Err(error) = budget.spend(STEP, proving).await else {
@@ -100,7 +104,7 @@ async fn exchange(
 
 fn authentication(out: &mut BytesMut, request: u32, data: &[u8]) {
     out.put_u8(b'R');
-    // Our own messages are far below 4 GiB.
+    // The gate's own messages are far below 4 GiB.
     out.put_u32(u32::try_from(data.len() + 8).unwrap_or(u32::MAX));
     out.put_u32(request);
     out.extend_from_slice(data);
@@ -113,14 +117,14 @@ async fn send(transport: &mut Transport, out: &mut BytesMut) -> Result<(), Hands
     Ok(())
 }
 
-/// Type and length.
+/// Bytes of type and length.
 const HEADER: usize = 5;
 
 async fn response(transport: &mut Transport) -> Result<Vec<u8>, HandshakeError> {
     read(transport, STEP, missing).await
 }
 
-/// How many bytes of a SASL response are still missing. Fails as soon as the type or the length is there and wrong.
+/// Returns the number of bytes of a SASL response still missing. Fails as soon as the type or the length is received and wrong.
 fn missing(held: &[u8]) -> Result<usize, HandshakeError> {
     if let Some(got) = held.first().copied().filter(|kind| *kind != b'p') {
         return Err(HandshakeError::NotAResponse { got });
@@ -130,7 +134,7 @@ fn missing(held: &[u8]) -> Result<usize, HandshakeError> {
     };
     let length = u32::from_be_bytes(*length);
     match usize::try_from(length) {
-        // As pq_getmessage counts it, the length word included.
+        // pq_getmessage counts in the same way, including the length word.
         Ok(whole) if (4..=MAX_MESSAGE).contains(&whole) => Ok((whole + 1).saturating_sub(held.len())),
         _ => Err(HandshakeError::ResponseLength { length }),
     }
@@ -140,7 +144,7 @@ fn body(message: &[u8]) -> &[u8] {
     message.get(HEADER..).unwrap_or_default()
 }
 
-/// The mechanism, and the client's first message unless it waits for a challenge.
+/// Returns the mechanism, and the client's first message unless it waits for a challenge.
 fn initial_response(message: &[u8]) -> Result<(&[u8], Option<&[u8]>), HandshakeError> {
     let read = || {
         let body = body(message);

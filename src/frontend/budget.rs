@@ -1,6 +1,6 @@
-//! What a stranger may use up: one deadline for all steps, and a permit that a newer stranger may take.
+//! Limits of an unauthenticated connection: one deadline for all steps, and a permit that a newer connection may take.
 //!
-//! It does not count: [`crate::strangers`] does.
+//! This module does not count: [`crate::strangers`] does.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ impl Budget {
         }
     }
 
-    /// Does `work`, unless the deadline passes or the permit is taken meanwhile.
+    /// Runs `work` until the deadline passes or the permit is taken.
     pub(super) async fn spend<T>(
         &mut self,
         step: &'static str,
@@ -40,10 +40,10 @@ impl Budget {
         }
     }
 
-    /// Counts a failure against the client's address (and the name it was for), and holds the answer back when there were many: then
-    /// it returns why.
+    /// Counts a failure against the client's address (and the name that was to be proved), and delays the answer if there were
+    /// many: then it returns the reason.
     pub(super) async fn failed(&mut self, error: &HandshakeError, name: Option<&str>) -> Option<HeldBack> {
-        // Who was displaced did nothing.
+        // A displaced client made no attempt.
         if matches!(error, HandshakeError::Displaced(_)) {
             return None;
         }
@@ -59,7 +59,7 @@ impl Budget {
             tokio::time::sleep(delay).await;
             Ok(())
         };
-        // Either end of it is as good: the client is refused next.
+        // The result does not matter: the client is refused next.
         let _ = self.spend("authentication", waiting).await;
     }
 }

@@ -1,6 +1,6 @@
-//! Why a handshake failed, for the operator, and what the client may know of it.
+//! Errors of handshakes for the operator, and the endings that clients get for them.
 //!
-//! It does not tell the client: [`mod@super::refuse`] does.
+//! This module does not send anything to the client: [`mod@super::refuse`] does.
 
 use std::io;
 use std::time::Duration;
@@ -12,60 +12,60 @@ use crate::strangers::Displaced;
 use crate::visible;
 use crate::wire::startup::{OptionsError, StartupError};
 
-/// Why a handshake failed. Display is for the operator's log.
+/// Error of a failed handshake. Its Display is for the operator's log.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
     /// The client closed, or its connection broke.
     #[error("the client closed the connection during {step}")]
     Closed {
-        /// During which step.
+        /// Step of the handshake.
         step: &'static str,
     },
     /// Reading or writing failed.
     #[error("the connection failed")]
     Io(#[from] io::Error),
-    /// The first packet is not one.
+    /// The first packet is invalid.
     #[error(transparent)]
     Packet(#[from] StartupError),
-    /// A request for encryption where none may come any more.
+    /// A request for encryption at a point where none is allowed.
     #[error("a second request for encryption")]
     SecondRequest,
-    /// Bytes in clear behind the SSLRequest: somebody may have put them there (CVE-2021-23214).
+    /// Bytes in clear text after the SSLRequest: a man in the middle may have inserted them (CVE-2021-23214).
     #[error("unencrypted data behind the SSLRequest")]
     UnencryptedData,
     /// The TLS handshake failed.
     #[error("the TLS handshake failed: {0}")]
     Tls(#[source] io::Error),
-    /// TLS from the first byte, but not for PostgreSQL's protocol.
+    /// TLS from the first byte, but without ALPN for PostgreSQL's protocol.
     #[error("direct TLS without ALPN \"postgresql\"")]
     NoAlpn,
-    /// A session without TLS where that is not allowed.
+    /// A session without TLS although it is required.
     #[error("a startup packet without TLS")]
     TlsRequired,
     /// The deadline passed.
     #[error("{step} not done after {limit:?}")]
     Timeout {
-        /// The step that was not done.
+        /// Step that was not completed.
         step: &'static str,
-        /// The limit for the whole handshake.
+        /// Time limit of the whole handshake.
         limit: Duration,
     },
-    /// A newer connection took its permit.
+    /// A newer connection took this one's permit.
     #[error("a newer connection took its place: too many unfinished logins")]
     Displaced(Displaced),
-    /// Another message than a SASL response.
+    /// A message other than a SASL response.
     #[error("expected a SASL response, got message type {got:#04x}")]
     NotAResponse {
-        /// The type byte.
+        /// Type byte as sent.
         got: u8,
     },
-    /// A SASL message of an impossible or unacceptable length.
+    /// A SASL message whose length is impossible or above the limit.
     #[error("a SASL message of length {length}")]
     ResponseLength {
-        /// The length as sent, itself included.
+        /// Length as sent, including the length word itself.
         length: u32,
     },
-    /// A SASLInitialResponse that is not one.
+    /// A malformed SASLInitialResponse.
     #[error("malformed SASLInitialResponse")]
     InitialResponse,
     /// A mechanism that was not offered.
@@ -74,34 +74,34 @@ pub enum HandshakeError {
     /// The SCRAM exchange failed.
     #[error(transparent)]
     Scram(#[from] ScramError),
-    /// An identity's login without TLS where that is not allowed.
+    /// A login with a token without TLS although TLS is required.
     #[error("a login with a token without TLS")]
     TokenInClear,
-    /// Another message than a password.
+    /// A message other than a password.
     #[error("expected a password, got message type {got:#04x}")]
     NotAPassword {
-        /// The type byte.
+        /// Type byte as sent.
         got: u8,
     },
-    /// A password of an impossible or unacceptable length.
+    /// A password message whose length is impossible or above the limit.
     #[error("a password message of length {length}")]
     PasswordLength {
-        /// The length as sent, itself included.
+        /// Length as sent, including the length word itself.
         length: u32,
     },
     /// A password without its terminator, or with one inside.
     #[error("malformed password message")]
     PasswordLayout,
-    /// The token proves nothing.
+    /// The token is not accepted.
     #[error(transparent)]
     Token(TokenRefused),
-    /// The operating system gave no random bytes.
+    /// The operating system returned no random bytes.
     #[error("no random bytes: {0}")]
     Random(#[from] getrandom::Error),
 }
 
 impl HandshakeError {
-    /// What the log and the client call it; `user` as the client gave it, `held` where the answer was held back.
+    /// Returns the ending for the log and the client; `user` as the client gave it, `held` if the answer was delayed.
     #[must_use]
     pub fn ending(&self, user: &str, held: Option<HeldBack>) -> Ending {
         let malformed = |what| Ending::Malformed { what };
@@ -109,7 +109,7 @@ impl HandshakeError {
             Self::Closed { .. } | Self::Io(_) | Self::Random(_) => Ending::Disconnected,
             Self::Packet(error) => of_packet(error),
             Self::SecondRequest => malformed("a second request for encryption is not allowed"),
-            // PostgreSQL's own words, so that its tests find them.
+            // PostgreSQL's own text, which its tests look for.
             Self::UnencryptedData => malformed("received unencrypted data after SSL request"),
             Self::Tls(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ending::Disconnected,
             Self::Tls(_) => malformed("the TLS handshake failed"),
@@ -139,13 +139,13 @@ impl HandshakeError {
         }
     }
 
-    /// Whether a secret or a token was tried that is not good: guessing has to cost something.
+    /// Returns true if a wrong secret or token was tried: guesses must be expensive.
     pub(super) fn is_guess(&self) -> bool {
         matches!(self, Self::Scram(ScramError::BadProof) | Self::Token(_))
     }
 
-    /// Whether the client is told, or the connection just closed: as PostgreSQL does where the peer does not seem to speak the
-    /// protocol, and where it could not read an answer (or must not get one, for a CancelRequest).
+    /// Returns true if the client gets the error, false if the connection is only closed. PostgreSQL also only closes it if the
+    /// peer does not seem to speak the protocol, could not read an answer, or must not get one (CancelRequest).
     pub(super) fn told(&self) -> bool {
         !matches!(
             self,
@@ -180,7 +180,7 @@ fn of_packet(error: &StartupError) -> Ending {
 }
 
 fn of_options(error: &OptionsError) -> Ending {
-    /// Letters of a word that are repeated to the client.
+    /// Maximum number of characters of a word that are repeated to the client.
     const MAX_WORD_CHARS: usize = 63;
     let (word, fault) = match error {
         OptionsError::NotNameValue { word } => (word, OptionsFault::NotNameValue),

@@ -1,9 +1,9 @@
-//! From the first byte to the startup packet: TLS if asked for, then what the client wants.
+//! Beginning of a connection, up to the startup packet: TLS if requested, then the client's first packet.
 //!
-//! It does not check who the client is.
+//! This module does not authenticate the client.
 //!
-//! INVARIANT: reads exactly the packets it answers and not a byte more, so that nothing sent in clear can be taken for something
-//! sent under TLS (CVE-2021-23214), and there is nothing left over to hand on.
+//! INVARIANT: exactly the packets that are answered are read, and no byte more, so that no bytes sent in clear text can be taken
+//! for bytes sent under TLS (CVE-2021-23214), and no read bytes are left over.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,47 +20,48 @@ use crate::strangers::ConnectionPermit;
 use crate::tls::{ALPN, ServerTls, Transport};
 use crate::wire::startup::{self, Packet, Startup};
 
-/// A client that said what it wants and who it claims to be.
+/// Client that sent its startup packet and is not authenticated.
 pub struct Greeted {
     pub(super) transport: Transport,
     pub(super) client: SocketAddr,
     pub(super) startup: Startup,
-    /// The certificate this connection is bound to, on TLS.
+    /// Certificate of this connection, if it uses TLS.
     pub(super) certificate: Option<Arc<ServerTls>>,
     pub(super) budget: Budget,
 }
 
 impl Greeted {
-    /// What it asked for. Nothing of it is proved.
+    /// Returns the startup packet. None of it is proved.
     #[must_use]
     pub fn startup(&self) -> &Startup {
         &self.startup
     }
 
-    /// Where it came from.
+    /// Returns the client's address.
     #[must_use]
     pub fn client(&self) -> SocketAddr {
         self.client
     }
 
-    /// Refuses it for a reason found outside (the grants cannot be read, the gate is draining), and closes. Takes at most 2 s.
+    /// Refuses the client for a reason found outside (the grants cannot be read, the gate is draining), and closes. Takes at most
+    /// 2 s.
     pub async fn refuse(self, ending: &crate::ending::Ending) {
         refuse(self.transport, ending).await;
     }
 }
 
-/// First byte of a TLS record with a ClientHello (RFC 8446, section 5.1). As the first byte of a length it would be 350 MB.
+/// First byte of a TLS record with a ClientHello (RFC 8446, section 5.1). As the first byte of a length it would mean 350 MB.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// Meets a connection just accepted; to be run in a task of its own. On failure the client has been told and the connection
-/// closed; that takes at most 2 s beyond the handshake's limit.
+/// Handles a connection just accepted; it needs a task of its own. If this fails, the client has got its error and the connection
+/// is closed; that takes at most 2 s beyond the handshake's limit.
 pub async fn greet(
     tcp: TcpStream,
     client: SocketAddr,
     permit: ConnectionPermit,
     settings: &Settings,
 ) -> Result<Hello, Box<Rejected>> {
-    // Without it small answers wait for an acknowledgement; a failure costs only that.
+    // Without it small answers wait for an acknowledgement; a failure has no other effect.
     let _ = tcp.set_nodelay(true);
     let mut budget = Budget::new(&settings.clock, settings.handshake, permit);
     match budget.spend(STARTUP, first_byte(&tcp)).await {
@@ -111,12 +112,12 @@ async fn greet_plain(
     }
 }
 
-/// How TLS began.
+/// Way in which TLS began.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum First {
-    /// With the first byte.
+    /// TLS from the first byte.
     Direct,
-    /// After an SSLRequest.
+    /// TLS after an SSLRequest.
     Asked,
 }
 
@@ -131,7 +132,7 @@ async fn greet_tls(
     let accepting = Box::pin(accept(tcp, &certificate, first));
     let mut transport = match budget.spend("the TLS handshake", accepting).await {
         Ok(transport) => transport,
-        // There is no way left to tell: rustls has sent its alert.
+        // The client cannot get another message: rustls has sent its alert.
         Err(error) => return Err(Box::pin(reject(None, client, budget, error)).await),
     };
     match budget.spend(STARTUP, packet(&mut transport)).await {
@@ -160,15 +161,16 @@ async fn accept(tcp: TcpStream, certificate: &ServerTls, first: First) -> Result
         .accept(tcp)
         .await
         .map_err(HandshakeError::Tls)?;
-    // Without ALPN a browser could be made to speak to us (ALPACA); after an SSLRequest it is a PostgreSQL client anyway. A
-    // client that offers only other protocols has already got its alert (no_application_protocol) from rustls.
+    // Without the ALPN check a browser could be made to send requests to the gate (ALPACA); a client that sent an SSLRequest
+    // speaks PostgreSQL anyway. rustls has already sent its alert (no_application_protocol) to a client that offers only other
+    // protocols.
     if first == First::Direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
         return Err(HandshakeError::NoAlpn);
     }
     Ok(Transport::Tls(Box::new(stream.into())))
 }
 
-/// What packets in clear lead to.
+/// Result of the packets sent in clear text.
 enum Wish {
     Tls,
     Cancel(startup::CancelRequest),
@@ -202,10 +204,10 @@ async fn packet(stream: &mut (impl AsyncRead + Unpin)) -> Result<Packet, Handsha
     Ok(Packet::parse(&bytes)?)
 }
 
-/// Most bytes made room for before they have come.
+/// Maximum number of bytes allocated before they have arrived.
 const ROOM: usize = 1024;
 
-/// Reads until `missing` says that nothing is, and not a byte more.
+/// Reads until `missing` returns 0, and not a byte more.
 pub(super) async fn read(
     stream: &mut (impl AsyncRead + Unpin),
     step: &'static str,
@@ -217,7 +219,7 @@ pub(super) async fn read(
         if wanted == 0 {
             return Ok(held);
         }
-        // Exact: a vector that doubles could hold twice what has come.
+        // Exact: a vector that doubles could allocate twice the bytes received.
         held.reserve_exact(wanted.min(ROOM));
         let mut exactly = (&mut *stream).take(u64::try_from(wanted).unwrap_or(0));
         if exactly.read_buf(&mut held).await? == 0 {
@@ -226,7 +228,7 @@ pub(super) async fn read(
     }
 }
 
-/// The first byte, left where it is; `None` when the client closed without one.
+/// Returns the first byte without consuming it; `None` if the client closed without sending one.
 async fn first_byte(tcp: &TcpStream) -> Result<Option<u8>, HandshakeError> {
     let mut byte = [0];
     match tcp.peek(&mut byte).await {
@@ -238,8 +240,8 @@ async fn first_byte(tcp: &TcpStream) -> Result<Option<u8>, HandshakeError> {
     }
 }
 
-/// Whether the client has sent more than it should have before our answer. What comes later than this look goes to the TLS
-/// handshake, where it can do no harm.
+/// Returns true if the client has sent bytes before the gate's answer, which it should not. Bytes that arrive after this check go
+/// to the TLS handshake, where they do no harm.
 async fn more_is_here(tcp: &TcpStream) -> bool {
     let mut byte = [0];
     let mut buffer = ReadBuf::new(&mut byte);
@@ -250,7 +252,8 @@ async fn more_is_here(tcp: &TcpStream) -> bool {
     .await
 }
 
-/// Tells the client as much as it may know, closes, and says what it was; it counts against the client's address.
+/// Sends the client its error, if it may have one, closes the connection and returns the rejection; it counts against the
+/// client's address.
 async fn reject(transport: Option<Transport>, client: SocketAddr, mut budget: Budget, error: HandshakeError) -> Box<Rejected> {
     let held = budget.failed(&error, None).await;
     let ending = error.ending("", held);

@@ -1,11 +1,11 @@
-//! A TCP stranger becomes a named, authenticated client, or is refused properly.
+//! Handshake with a client: a new TCP connection becomes an authenticated client, or is refused with an error.
 //!
-//! It knows neither grants nor identities: it is handed a verifier, or a judge of tokens, and whether the client may have a
-//! session is decided after it. It does not send AuthenticationOk: that goes out with the session's welcome, or when a login
+//! This module does not depend on grants or identities: it gets a verifier, or a function that judges tokens, and the decision on
+//! the session comes afterwards. It does not send AuthenticationOk: that is sent with the start of the session, or when a login
 //! begins to wait.
 //!
-//! INVARIANT: until the secret is proved a connection has one deadline, a bounded number of bytes (less than 40 KiB without
-//! TLS) and a permit that can be taken away; and nothing it is told depends on whether the user it names exists.
+//! INVARIANT: until the secret is proved a connection has one deadline, a bounded number of bytes (less than 40 KiB without TLS)
+//! and a permit that can be taken away; and no answer depends on whether the named user exists.
 
 mod authenticate;
 mod budget;
@@ -33,88 +33,88 @@ pub use parameters::allowed;
 pub use refuse::{close, refuse};
 pub use token::{TokenRefused, identify, names_grant};
 
-/// What every handshake needs. Cheap to clone.
+/// Settings of every handshake. Cheap to clone.
 #[derive(Clone)]
 pub struct Settings {
-    /// The certificate in force.
+    /// Current certificate.
     pub tls: ServerTlsCell,
-    /// Who may speak without TLS.
+    /// Clients that may connect without TLS.
     pub plaintext: Plaintext,
-    /// Who may send a token without TLS; beyond that they must be allowed to speak without it at all.
+    /// Clients that may send a token without TLS; `plaintext` must allow them to connect without it as well.
     pub token_in_clear: TokenInClear,
-    /// From accept to the proof of the secret, in all; 10 to 15 s is usual.
+    /// Time limit from accept to the proof of the secret, in total; 10 to 15 s is usual.
     pub handshake: Duration,
-    /// Tells the deadline.
+    /// Clock for the deadline.
     pub clock: Clock,
 }
 
-/// Who may have a session without TLS. (A CancelRequest may always come in clear: libpq before 17 sends it so.)
+/// Clients that may have a session without TLS. (A CancelRequest is always allowed in clear text: libpq before 17 sends it so.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plaintext {
-    /// Nobody.
+    /// No client.
     Refuse,
     /// Clients on this machine, by loopback address.
     Loopback,
-    /// Everybody.
+    /// All clients.
     Allow,
 }
 
-/// Who may log in with a token without TLS. (A grant's secret never crosses the network, with TLS or without.)
+/// Clients that may log in with a token without TLS. (A grant's secret never crosses the network, with or without TLS.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenInClear {
-    /// Nobody.
+    /// No client.
     Never,
     /// Clients on this machine, by loopback address.
     Loopback,
 }
 
-/// What a stranger turned out to want.
+/// Request of a new connection.
 pub enum Hello {
-    /// A session: to be authenticated next.
+    /// A session: the client is to be authenticated next.
     Session(Box<Greeted>),
-    /// Another connection's statement cancelled.
+    /// A cancel of another connection's statement.
     Cancel(Cancelling),
-    /// Nothing: it closed before it sent a byte, as health checks do. Not worth a record.
+    /// None: the client closed before it sent a byte, as health checks do. It needs no record.
     Gone,
 }
 
-/// A CancelRequest. Whatever becomes of it, the answer is [`close`] and nothing else, after it was handed on: libpq takes the
-/// end of this connection as "the cancel was sent".
+/// CancelRequest. The only answer to it is [`close`], after it was forwarded, whatever its result: libpq takes the end of this
+/// connection as "the cancel was sent".
 pub struct Cancelling {
-    /// The connection to close.
+    /// Connection to close.
     pub transport: Transport,
-    /// Where it came from.
+    /// Address of the client.
     pub client: SocketAddr,
-    /// What it asks.
+    /// Request as received.
     pub request: CancelRequest,
-    /// Its permit, given back when this is dropped.
+    /// Permit of the connection, returned when this is dropped.
     pub permit: ConnectionPermit,
 }
 
-/// A client that proved its secret or its token. It has not read AuthenticationOk yet.
+/// Client that proved its secret or its token. It has not got AuthenticationOk yet.
 pub struct Authenticated {
-    /// The connection; nothing of the client's next message has been read.
+    /// Connection; none of the client's next message has been read.
     pub transport: Transport,
-    /// Where it came from.
+    /// Address of the client.
     pub client: SocketAddr,
-    /// What it asked for; `user` is the grant or the identity it proved to be.
+    /// Startup packet; `user` is the grant or the identity that was proved.
     pub startup: Startup,
-    /// The deadline of the handshake, should what follows be bounded by it too.
+    /// Deadline of the handshake, for later steps that it limits too.
     pub deadline: Instant,
-    /// What failed before under the name, or from the address, and is to be told.
+    /// Earlier failures under the name or from the address, to be reported to the client.
     pub failed_before: Option<FailedLogins>,
 }
 
-/// A connection that came to nothing. The client has been told what it may know, and the connection is closed.
+/// Connection that was refused. The client has got the error it may have, and the connection is closed.
 #[derive(Debug)]
 pub struct Rejected {
-    /// Why, in the terms of the log.
+    /// Ending for the log.
     pub ending: Ending,
-    /// Where it came from.
+    /// Address of the client.
     pub client: SocketAddr,
-    /// What it asked for, if it came that far. Nothing in it is proved.
+    /// Startup packet, if the client sent one. Nothing in it is proved.
     pub startup: Option<Startup>,
-    /// More for the operator (its Display); not for the client.
+    /// Details for the operator (its Display); not for the client.
     pub error: HandshakeError,
 }
 

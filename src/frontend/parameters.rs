@@ -1,15 +1,18 @@
-//! Which settings of a startup packet go on to the target: all that a session may set anyway, and none that is the gate's to say.
+//! Settings of a startup packet that are forwarded to the target: all that a session may set anyway, except those that only the
+//! gate may set.
 //!
-//! It does not know which settings there are, nor judge values: what the target does not know, or lets superusers set alone, it
-//! refuses itself, in its own words.
+//! This module has no list of valid settings and does not judge values: the target itself refuses a setting that it does not
+//! know, or that only superusers may set, with its own message.
 //!
-//! INVARIANT: what is not handed on is refused by name, never dropped in silence; and no name is handed on that a server reads
-//! as a field of the startup packet instead of a setting (`-c replication=…` in `options` would make a replication connection).
+//! INVARIANT: a setting that is not forwarded is refused by name, never silently dropped; and no name is forwarded that a server
+//! reads as a field of the startup packet instead of a setting (`-c replication=…` in `options` would make a replication
+//! connection).
 
 use crate::ending::{Ending, ParameterRule};
 use crate::visible;
 
-/// What lets the target notice that the gate is gone: set by the gate for every session, or kept unset (`tcp_user_timeout`).
+/// Settings by which the target detects a broken connection to the gate: the gate sets them for every session, or keeps them
+/// unset (`tcp_user_timeout`).
 const SET_BY_GATE: [&str; 5] = [
     "client_connection_check_interval",
     "tcp_keepalives_count",
@@ -18,18 +21,18 @@ const SET_BY_GATE: [&str; 5] = [
     "tcp_user_timeout",
 ];
 
-/// The role of a session. From a startup packet it would be what `RESET ROLE` leads back to.
+/// Settings for the role of a session. From a startup packet they would be the values that `RESET ROLE` restores.
 const GIVEN_BY_GRANT: [&str; 2] = ["role", "session_authorization"];
 
-/// The fields of a startup packet that are no settings (ProcessStartupPacket in src/backend/tcop/backend_startup.c).
+/// Fields of a startup packet that are not settings (ProcessStartupPacket in src/backend/tcop/backend_startup.c).
 const PACKET_FIELDS: [&str; 4] = ["database", "options", "replication", "user"];
-/// Names of protocol extensions begin so.
+/// Prefix of the names of protocol extensions.
 const EXTENSION_PREFIX: &str = "_pq_.";
 
-/// Letters of a refused name that are repeated to the client.
+/// Maximum number of characters of a refused name that are repeated to the client.
 const MAX_NAME_CHARS: usize = 63;
 
-/// Returns the settings to hand on, all of them, or [`Ending::ParameterRefused`] for the first that is not.
+/// Returns all settings, to be forwarded, or [`Ending::ParameterRefused`] for the first one that is not allowed.
 ///
 /// Names are compared without regard to case, as PostgreSQL does.
 pub fn allowed(settings: &[(String, String)]) -> Result<Vec<(String, String)>, Ending> {

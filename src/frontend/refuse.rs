@@ -1,6 +1,6 @@
-//! The last words to a client that does not get a session, and a close that lets it read them.
+//! Refusal of a client that does not get a session: the last message, and a close that lets the client read it.
 //!
-//! It does not choose the words. Both functions are bounded in time and bytes, whatever the client does.
+//! This module does not choose the text. Both functions are bounded in time and bytes, whatever the client does.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,12 +19,12 @@ use crate::tls::Transport;
 use crate::wire::error_response;
 use crate::wire::startup::Startup;
 
-/// For the words, and again for the close.
+/// Time limit for the last message, and again for the close.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// What is still read, and thrown away, after the words.
+/// Maximum number of bytes that are still read and discarded after the last message.
 const UNREAD: u64 = 64 * 1024;
 
-/// Tells the client why (FATAL), if there are words for it, and closes. Takes at most 2 s.
+/// Sends the client the reason as FATAL, if the ending has a text, and closes. Takes at most 2 s.
 pub async fn refuse(mut transport: Transport, ending: &Ending) {
     if let Some(words) = ending.words() {
         let mut out = BytesMut::new();
@@ -40,8 +40,8 @@ pub async fn refuse(mut transport: Transport, ending: &Ending) {
     close(transport).await;
 }
 
-/// Tells the client why if its socket takes the words at once, and drops the connection: nothing is waited for where a newer connection
-/// has the place already.
+/// Sends the client the reason if its socket takes the bytes at once, and drops the connection. It does not wait, because a newer
+/// connection already has the permit.
 fn mention(mut transport: Transport, ending: &Ending) {
     let Some(words) = ending.words() else { return };
     let mut out = BytesMut::new();
@@ -50,12 +50,12 @@ fn mention(mut transport: Transport, ending: &Ending) {
         transport.write_all(&out).await?;
         transport.shutdown().await
     };
-    // Whether it took them or not, it is dropped next.
+    // The connection is dropped next, with or without success.
     let _ = telling.now_or_never();
 }
 
-/// Turns away a client that has not proved who it is: it has been told, and the connection closed, when this returns. It
-/// counts against its address, and the answer is held back when there were many, but never beyond the handshake's limit.
+/// Refuses a client that is not authenticated: when this returns, the client has got its error and the connection is closed. The
+/// failure counts against its address. After many failures the answer is delayed, but never beyond the handshake's limit.
 pub(super) async fn unproved(
     transport: Transport,
     client: SocketAddr,
@@ -78,15 +78,15 @@ pub(super) async fn unproved(
     })
 }
 
-/// Closes in order: TLS close_notify, end of our side, then a bounded wait for the end of the client's. Takes at most 1 s.
+/// Closes in order: TLS close_notify, end of the gate's side, then a bounded wait for the end of the client's. Takes at most 1 s.
 ///
-/// A socket closed with bytes unread is reset, and a reset can take the words away before the client has read them.
+/// A socket closed with unread bytes is reset, and a reset can discard the last message before the client has read it.
 pub async fn close(mut transport: Transport) {
     let closing = async {
         transport.shutdown().await?;
         tokio::io::copy(&mut transport.take(UNREAD), &mut tokio::io::sink()).await?;
         io::Result::Ok(())
     };
-    // Whether or not the client plays its part, the connection is dropped here.
+    // The connection is dropped here, even if the client does not close its side.
     let _ = timeout(FAREWELL, closing).await;
 }

@@ -1,9 +1,10 @@
-//! From the startup packet to a proved identity: the client's token, asked for as a password in clear.
+//! Authentication of an identity, after the startup packet: by the client's token, requested as a password in clear text.
 //!
-//! It does not know whose token it is: it is handed a judge, and does not tell an unknown name from a wrong token.
+//! This module does not know the identities: its caller passes a function that judges the token. It does not distinguish an
+//! unknown name from a wrong token.
 //!
-//! INVARIANT: a token is asked for on TLS only, or from a client on this machine where the operator allows that; it is bounded
-//! before it is held, and every copy made of it here is wiped.
+//! INVARIANT: a token is requested over TLS only, or from a client on this machine if the operator allows that; its length is
+//! checked before it is stored, and every copy made of it here is wiped.
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -16,42 +17,43 @@ use crate::secret::Secret;
 use crate::tls::Transport;
 
 const STEP: &str = "authentication";
-/// Request of the Authentication message (protocol, "AuthenticationCleartextPassword").
+/// Request code of the Authentication message (protocol, "AuthenticationCleartextPassword").
 const CLEARTEXT: u32 = 3;
-/// Bytes of a token: a JWT of a CI system has two or three thousand, one with many groups ten.
+/// Maximum length of a token in bytes: a JWT of a CI system has two or three thousand, one with many groups ten thousand.
 pub(super) const LONGEST_TOKEN: usize = 16 * 1024;
-/// Type and length.
+/// Bytes of type and length.
 const HEADER: usize = 5;
-/// Bytes made room for at first; more only when these have come.
+/// Number of bytes allocated at first; more only after these have arrived.
 const ROOM: usize = 1024;
 
-/// Why a token proves nothing, for the operator; the client is told the same in every case.
+/// Reason why a token is refused, for the operator; the client gets the same answer in every case.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenRefused {
-    /// Nobody's, or not good any more.
+    /// An unknown token, or one that is no longer valid.
     #[error("the token is not accepted: {why}")]
     NotAccepted {
-        /// Why, for the record.
+        /// Reason for the record.
         why: String,
     },
-    /// Good, but not the token of the user named.
+    /// A valid token, but not of the named user.
     #[error("the token is another identity's, not the user's who was named")]
     AnotherIdentity,
 }
 
-/// Whether a user name means a grant: its login is SCRAM. Any other name is an identity's.
+/// Returns true if a user name means a grant, whose login is SCRAM. Any other name is an identity's.
 ///
-/// All names that begin as grants do are taken so: who mistypes a grant's id must not be asked for its secret in clear.
+/// All names with the prefix of grants count as grants: a client with a mistyped grant id must not be asked for its secret in
+/// clear text.
 #[must_use]
 pub fn names_grant(user: &str) -> bool {
     user.starts_with("gr_")
 }
 
-/// Asks the client for its token and has it judged; `clear` says who may send one without TLS.
+/// Asks the client for its token and has it judged; `clear` names the clients that may send one without TLS.
 ///
-/// On failure the client has been told and the connection closed. A token that is refused counts against the client's address as
-/// a wrong secret does, and the answer to it is held back when there were many, but never beyond the handshake's limit, which
-/// holds for the judge too.
+/// If this fails, the client has got its error and the connection is closed. A refused token counts against the client's address
+/// like a wrong secret. After many failures the answer is delayed, but never beyond the handshake's limit, which applies to the
+/// judge too.
 pub async fn identify<T, F>(
     greeted: Box<Greeted>,
     clear: TokenInClear,
@@ -113,7 +115,7 @@ async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<Secret<String>,
             return Err(HandshakeError::Closed { step: STEP });
         }
         have += came;
-        // Whoever speaks another protocol is told at its first byte.
+        // A client of another protocol gets its error after the first byte.
         if let [got, ..] = header
             && got != b'p'
         {
@@ -130,7 +132,7 @@ async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<Secret<String>,
     token(body_of(stream, body).await?)
 }
 
-/// The body of `length` bytes; room is made for what has come already, and outgrown rooms are wiped.
+/// Reads a body of `length` bytes; the buffer grows only after bytes have arrived, and outgrown buffers are wiped.
 async fn body_of(stream: &mut (impl AsyncRead + Unpin), length: usize) -> Result<Zeroizing<Vec<u8>>, HandshakeError> {
     let mut held = Zeroizing::new(Vec::with_capacity(length.min(ROOM)));
     while held.len() < length {
@@ -148,7 +150,7 @@ async fn body_of(stream: &mut (impl AsyncRead + Unpin), length: usize) -> Result
     Ok(held)
 }
 
-/// The text without its terminator, in the room it was read into.
+/// Returns the text without its terminator, in the buffer it was read into.
 fn token(mut body: Zeroizing<Vec<u8>>) -> Result<Secret<String>, HandshakeError> {
     if body.pop() != Some(0) || body.contains(&0) {
         return Err(HandshakeError::PasswordLayout);

@@ -1,9 +1,9 @@
-//! Bytes in a client's encoding as text, so that a record shows what a person typed.
+//! Conversion of bytes in a client's encoding to text, so that a record shows the characters that a person typed.
 //!
-//! It decides nothing by what it reads. PostgreSQL's conversions are those of the Encoding Standard, but for the places named here; of
+//! Nothing is decided by the result. PostgreSQL's conversions are those of the Encoding Standard, except where noted here; in
 //! encodings that the standard does not have, only ASCII is text.
 //!
-//! INVARIANT: a byte that is no text in its encoding stands in the result as `\xNN`, and is counted.
+//! INVARIANT: a byte that is not valid in its encoding appears in the result as `\xNN`, and is counted.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -12,40 +12,40 @@ use encoding_rs::{DecoderResult, Encoding as Standard};
 
 use super::Encoding;
 
-/// A text, and how many bytes of it are none.
+/// Decoded text, and the number of its invalid bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decoded<'a> {
-    /// The text, with `\xNN` for each byte that is none.
+    /// Text, with `\xNN` for each invalid byte.
     pub text: Cow<'a, str>,
-    /// Those bytes.
+    /// Number of invalid bytes.
     pub escaped: u32,
 }
 
-/// The way from bytes to characters.
+/// Method of conversion from bytes to characters.
 #[derive(Debug, Clone, Copy)]
 enum Conversion {
-    /// They are UTF-8, as far as they are text.
+    /// UTF-8, as far as the bytes are valid.
     Utf8,
     /// ISO 8859-1: each byte is the character of its number.
     Latin1,
-    /// ISO 8859: of 0x80 to 0x9f each is the character of its number.
+    /// ISO 8859: each byte of 0x80 to 0x9f is the character of its number.
     Iso(&'static Standard),
-    /// A code page of Windows: of 0x80 to 0x9f those that have no character are no text.
+    /// Windows code page: bytes of 0x80 to 0x9f without a character are invalid.
     Windows(&'static Standard),
-    /// As the standard has it.
+    /// Conversion exactly as the Encoding Standard defines it.
     Standard(&'static Standard),
-    /// Not known: only ASCII is text.
+    /// Unknown conversion: only ASCII is text.
     Ascii,
 }
 
 impl Encoding {
-    /// Returns whether [`Encoding::decode`] makes other characters of bytes beyond ASCII than UTF-8 has, and knows them.
+    /// Returns true if [`Encoding::decode`] knows this encoding and converts its bytes beyond ASCII differently from UTF-8.
     #[must_use]
     pub fn is_converted(self) -> bool {
         !matches!(self.conversion(), Conversion::Utf8 | Conversion::Ascii)
     }
 
-    /// Returns bytes as text. Of a beginning that is not the `whole`, a part of a character at its end is left out.
+    /// Returns bytes as text. If they are a prefix (not `whole`), an incomplete character at the end is left out.
     #[must_use]
     pub fn decode(self, bytes: &[u8], whole: bool) -> Decoded<'_> {
         if let Ok(text) = std::str::from_utf8(bytes)
@@ -81,7 +81,7 @@ impl Encoding {
         }
     }
 
-    /// Returns the same of bytes that may be their own.
+    /// Returns the same as [`Encoding::decode`] for bytes that may be owned.
     #[must_use]
     pub fn decode_own(self, bytes: Cow<'_, [u8]>, whole: bool) -> Decoded<'_> {
         match bytes {
@@ -109,7 +109,7 @@ impl Encoding {
             "LATIN2" => Conversion::Iso(ISO_8859_2),
             "LATIN3" => Conversion::Iso(ISO_8859_3),
             "LATIN4" => Conversion::Iso(ISO_8859_4),
-            // ISO 8859-9, which the standard takes for the code page that has more below 0xa0.
+            // ISO 8859-9; the standard has only the code page instead, which has more characters below 0xa0.
             "LATIN5" => Conversion::Iso(WINDOWS_1254),
             "LATIN6" => Conversion::Iso(ISO_8859_10),
             "LATIN7" => Conversion::Iso(ISO_8859_13),
@@ -137,7 +137,7 @@ impl Encoding {
             "BIG5" => Conversion::Standard(BIG5),
             "GBK" | "EUC_CN" => Conversion::Standard(GBK),
             "GB18030" => Conversion::Standard(GB18030),
-            // UHC is a superset of EUC_KR, and the standard has no other.
+            // UHC is a superset of EUC_KR, and the standard has only UHC.
             "UHC" | "EUC_KR" => Conversion::Standard(EUC_KR),
             "EUC_JP" => Conversion::Standard(EUC_JP),
             _ => Conversion::Ascii,
@@ -145,7 +145,7 @@ impl Encoding {
     }
 }
 
-/// A text as it grows.
+/// Text under construction, and the number of its invalid bytes.
 #[derive(Default)]
 struct Decoding {
     text: String,
@@ -177,7 +177,7 @@ impl Decoding {
         self.escaped = self.escaped.saturating_add(decoded.escaped);
         for character in decoded.text.chars() {
             match u8::try_from(u32::from(character)) {
-                // The standard has the character of its number, PostgreSQL has none.
+                // The standard maps the byte to the character of its number; PostgreSQL has no character there.
                 Ok(byte @ 0x80..=0x9f) => self.escape(&[byte]),
                 _ => self.text.push(character),
             }

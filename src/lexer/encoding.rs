@@ -1,27 +1,28 @@
-//! Where characters end in a client's encoding, as far as a byte of ASCII can be the second one of a character.
+//! Boundaries of characters in a client's encoding, as far as an ASCII byte can be the second byte of a character.
 //!
-//! It converts nothing: [`decode`](super::decode) does, for records. PostgreSQL converts a text to the server's encoding before it reads it, and no server has one of those
-//! encodings; so a byte that belongs to a character there must not be taken for a quote here (`src/common/wchar.c`).
+//! It converts nothing: [`decode`](super::decode) does, for records. PostgreSQL converts a text to the server's encoding before
+//! it scans it, and no server has one of those encodings. So a byte that belongs to a character there must not be taken for a
+//! quote here (`src/common/wchar.c`).
 //!
-//! The law: where the characters of a text end is said as PostgreSQL says it, or not said.
+//! INVARIANT: the boundaries of characters are either those that PostgreSQL finds, or reported as unknown.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An encoding that a client may have chosen (`client_encoding`).
+/// Encoding that a client may have chosen (`client_encoding`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoding {
     name: &'static str,
     scheme: Scheme,
 }
 
-/// How many bytes a character has.
+/// Rule that determines the length of a character in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scheme {
-    /// As in UTF-8: no byte of a longer character is ASCII. Also where PostgreSQL takes bytes as they come.
+    /// UTF-8, in which no byte of a longer character is ASCII. Also encodings in which PostgreSQL does not interpret bytes.
     Utf8,
-    /// The same, but the characters are others.
+    /// The same property, but with other characters.
     Apart,
     /// `SJIS`, `SHIFT_JIS_2004`.
     ShiftJis,
@@ -29,16 +30,16 @@ enum Scheme {
     Two,
     /// `GB18030`.
     Four,
-    /// `JOHAB`, of which PostgreSQL takes only what is like EUC.
+    /// `JOHAB`, of which PostgreSQL accepts only the part that is encoded like EUC.
     Euc,
-    /// Any of them: what the setting is now is not known.
+    /// Any of them: the current setting is not known.
     Unsettled,
 }
 
-/// The schemes under which a text can be other than it looks.
+/// Schemes under which an ASCII byte can be part of a longer character.
 const OVERLAPPING: [Scheme; 4] = [Scheme::ShiftJis, Scheme::Two, Scheme::Four, Scheme::Euc];
 
-/// PostgreSQL's encodings, by their names as a server reports them.
+/// PostgreSQL's encodings, by the names that a server reports.
 const ENCODINGS: [(&str, Scheme); 43] = [
     ("UTF8", Scheme::Utf8),
     ("SQL_ASCII", Scheme::Utf8),
@@ -82,11 +83,11 @@ const ENCODINGS: [(&str, Scheme); 43] = [
     ("WIN1255", Scheme::Apart),
     ("WIN1257", Scheme::Apart),
     ("KOI8U", Scheme::Apart),
-    // No server's: what a record says where it could not be told.
+    // Not an encoding of a server: the name in a record if the encoding could not be determined.
     (UNSETTLED, Scheme::Unsettled),
 ];
 
-/// The name of an encoding that is not known.
+/// Name of an encoding that is not known.
 const UNSETTLED: &str = "unsettled";
 
 impl Default for Encoding {
@@ -101,13 +102,13 @@ impl Encoding {
         name: "UTF8",
         scheme: Scheme::Utf8,
     };
-    /// Any encoding: which one is not known.
+    /// Unknown encoding, which may be any.
     pub const UNSETTLED: Self = Self {
         name: UNSETTLED,
         scheme: Scheme::Unsettled,
     };
 
-    /// Returns the encoding of this name, as a server reports it; of another name, one of which nothing is known.
+    /// Returns the encoding of this name, as a server reports it; [`Self::UNSETTLED`] for any other name.
     #[must_use]
     pub fn of_name(name: &[u8]) -> Self {
         let known = ENCODINGS
@@ -116,25 +117,25 @@ impl Encoding {
         known.map_or(Self::UNSETTLED, |(name, scheme)| Self { name, scheme: *scheme })
     }
 
-    /// Returns its name.
+    /// Returns the encoding's name.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.name
     }
 
-    /// Returns true where names that are not ASCII can be compared with those of UTF-8 texts.
+    /// Returns true if names that are not ASCII can be compared with those of UTF-8 texts.
     #[must_use]
     pub fn is_utf8(self) -> bool {
         self.scheme == Scheme::Utf8
     }
 
-    /// Returns true where a byte of ASCII can be the second one of a character, or nothing is known.
+    /// Returns true if an ASCII byte can be the second byte of a character, or if the encoding is not known.
     #[must_use]
     pub fn overlaps_ascii(self) -> bool {
         !matches!(self.scheme, Scheme::Utf8 | Scheme::Apart)
     }
 
-    /// See [`super::LexerSettings::mask`].
+    /// Masks a text, see [`super::LexerSettings::mask`].
     pub(super) fn mask(self, text: &[u8]) -> Option<Cow<'_, [u8]>> {
         if !self.overlaps_ascii() || text.is_ascii() {
             return Some(Cow::Borrowed(text));
@@ -159,14 +160,14 @@ impl<'de> Deserialize<'de> for Encoding {
     }
 }
 
-/// Whether a lexer finds the same tokens: the bytes that are masked would have continued a word all the same.
+/// Returns true if a lexer finds the same tokens in both: each masked byte would have continued a word anyway.
 fn is_read_alike(text: &[u8], masked: &[u8]) -> bool {
     let unlike = |(byte, masked): (&u8, &u8)| byte != masked && !byte.is_ascii_alphanumeric() && *byte != b'_';
     !text.iter().zip(masked).any(unlike)
 }
 
 impl Scheme {
-    /// The text with no byte of ASCII in its longer characters; `None` where PostgreSQL refuses it.
+    /// Returns the text with no ASCII byte in its longer characters; `None` if PostgreSQL refuses it.
     fn mask(self, text: &[u8]) -> Option<Vec<u8>> {
         let mut masked = text.to_vec();
         let mut rest = masked.as_mut_slice();
@@ -182,7 +183,8 @@ impl Scheme {
         Some(masked)
     }
 
-    /// How many bytes the character has that begins so, with a byte that is not ASCII; `None` if none does.
+    /// Returns the number of bytes of the character at the beginning of `text`, whose first byte is not ASCII; `None` if it is
+    /// invalid.
     fn length(self, text: &[u8]) -> Option<usize> {
         let tail = |byte: &u8| matches!(byte, 0x40..=0x7e | 0x80..=0xfe);
         let lead = |byte: &u8| matches!(byte, 0x81..=0xfe);

@@ -1,6 +1,6 @@
-//! The settings by which a text is read.
+//! Settings under which PostgreSQL reads a text.
 //!
-//! They are given: what a session's are is followed elsewhere.
+//! They are inputs here: the settings of a session are tracked elsewhere.
 
 use std::borrow::Cow;
 
@@ -8,29 +8,30 @@ use serde::{Deserialize, Serialize};
 
 use super::{Encoding, Kind, Lexer};
 
-/// The settings of a session that decide how PostgreSQL reads its texts.
+/// Settings of a session that determine how PostgreSQL reads its texts.
 ///
-/// `backslash_quote` is none of them: where it forbids `\'` the whole text is refused.
+/// `backslash_quote` is not among them: if it forbids `\'`, the whole text is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LexerSettings {
-    /// The meaning of backslashes in plain literals.
+    /// Meaning of backslashes in plain literals.
     pub strings: Backslashes,
-    /// The encoding of the text (`client_encoding`).
+    /// Encoding of the text (`client_encoding`).
     pub encoding: Encoding,
 }
 
-/// The meaning of a backslash in a plain literal (`'…'`), which `standard_conforming_strings` decides; in records by its values.
+/// Meaning of a backslash in a plain literal (`'…'`), which `standard_conforming_strings` determines; records have the setting's
+/// values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Backslashes {
-    /// An ordinary character (`on`, PostgreSQL's default).
+    /// Ordinary character (`on`, PostgreSQL's default).
     #[default]
     #[serde(rename = "on")]
     Ordinary,
-    /// The beginning of an escape, as in `E'…'` (`off`).
+    /// Beginning of an escape, as in `E'…'` (`off`).
     #[serde(rename = "off")]
     Escape,
-    /// Either: what the setting is now is not known.
+    /// Either: the current setting is not known.
     Unsettled,
 }
 
@@ -41,13 +42,13 @@ impl LexerSettings {
         encoding: Encoding::UNSETTLED,
     };
 
-    /// Returns true where these settings cannot make a difference to the text: PostgreSQL reads it alike under all others.
+    /// Returns true if these settings cannot make a difference to the text: PostgreSQL reads it alike under all of them.
     #[must_use]
     pub fn do_not_matter_to(text: &[u8]) -> bool {
         text.is_ascii() && memchr::memchr(b'\\', text).is_none()
     }
 
-    /// Returns true where the text has the same tokens under all settings.
+    /// Returns true if the text has the same tokens under all settings.
     #[must_use]
     pub fn are_all_alike_to(text: &[u8]) -> bool {
         let is_certain = |masked: Cow<'_, [u8]>| {
@@ -57,8 +58,9 @@ impl LexerSettings {
         Self::do_not_matter_to(text) || Self::UNSETTLED.mask(text).is_some_and(is_certain)
     }
 
-    /// Returns the text with each byte of a multi-byte character above 0x7f, and all else in its place: what a [`Lexer`] reads.
-    /// A position in it is a position in the text. `None`: where its characters end cannot be told, or PostgreSQL refuses it.
+    /// Returns the text as a [`Lexer`] must read it: each byte of a multi-byte character is above 0x7f, and all else is
+    /// unchanged. Positions are the same as in the text. `None` if the boundaries of its characters cannot be determined, or if
+    /// PostgreSQL refuses it.
     #[must_use]
     pub fn mask<'a>(&self, text: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         self.encoding.mask(text)

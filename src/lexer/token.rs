@@ -1,51 +1,51 @@
-//! A token: its kind, its place, and the parts that can be told without its value.
+//! Token: its kind, its position, and the properties that do not depend on its value.
 //!
-//! It is made by the [`Lexer`](super::Lexer) alone.
+//! Only the [`Lexer`](super::Lexer) makes tokens.
 
-/// The kind of a token.
+/// Kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// An identifier or keyword.
+    /// Identifier or keyword.
     Word,
-    /// `"…"` or `U&"…"`, which is an identifier and no keyword; its inner part is what stands between the quotes.
+    /// `"…"` or `U&"…"`, which is an identifier and not a keyword; its inner part is the text between the quotes.
     Quoted,
-    /// A literal in which a backslash is an ordinary character, with its continuations on further lines: `'…'`, and with a prefix
+    /// Literal in which a backslash is an ordinary character, with its continuations on further lines: `'…'`, and with a prefix
     /// `N'…'`, `B'…'`, `X'…'`, `U&'…'`.
     Literal,
-    /// A literal in which a backslash can hide a quote, with its continuations: `E'…'`, and `'…'` and `N'…'` under
+    /// Literal in which a backslash can escape a quote, with its continuations: `E'…'`, and `'…'` and `N'…'` under
     /// [`super::Backslashes::Escape`].
     Escaped,
-    /// `$tag$…$tag$`.
+    /// Dollar-quoted literal: `$tag$…$tag$`.
     Dollar,
-    /// `$1`.
+    /// Parameter: `$1`.
     Parameter,
-    /// `12`, `0.5`, `1e3`, `0x1F`.
+    /// Number: `12`, `0.5`, `1e3`, `0x1F`.
     Number,
-    /// `-- …` or `/* … */`.
+    /// Comment: `-- …` or `/* … */`.
     Comment,
-    /// An operator, or another sign: `::`, `<=`, `,`, `(`. A backslash outside of literals is one that no grammar knows.
+    /// Operator, or another sign: `::`, `<=`, `,`, `(`. A backslash outside of literals is a sign that no grammar accepts.
     Sign,
-    /// A token that begins and does not end: PostgreSQL refuses the text.
+    /// Token that begins and does not end: PostgreSQL refuses the text.
     Unfinished,
-    /// The rest of the text, from a token on whose end is not known.
+    /// Rest of the text, from the first token whose end is not known.
     Ambiguous,
 }
 
-/// A token, and its place.
+/// Token and its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token<'a> {
-    /// Its kind.
+    /// Kind of the token.
     pub kind: Kind,
-    /// The place of its first byte.
+    /// Position of its first byte.
     pub start: usize,
-    /// The whole of it.
+    /// All of its bytes.
     pub text: &'a [u8],
-    /// The part between its quotes (of a continued literal: from the first quote to the last); of others, all of it.
+    /// Bytes between its quotes (of a continued literal: from the first quote to the last); the whole token if it has no quotes.
     pub inner: &'a [u8],
 }
 
 impl Token<'_> {
-    /// Returns the place behind it.
+    /// Returns the position after its last byte.
     #[must_use]
     pub fn end(&self) -> usize {
         self.start + self.text.len()
@@ -63,7 +63,7 @@ impl Token<'_> {
         self.kind == Kind::Sign && self.text == [sign]
     }
 
-    /// Returns the letter in front of its quotes, in lower case: `e`, `n`, `b`, `x`, or `u` for `U&`.
+    /// Returns the letter before its quotes, in lower case: `e`, `n`, `b`, `x`, or `u` for `U&`.
     #[must_use]
     pub fn prefix(&self) -> Option<u8> {
         let quoted = matches!(self.kind, Kind::Quoted | Kind::Literal | Kind::Escaped);
@@ -71,14 +71,14 @@ impl Token<'_> {
         Some(first.to_ascii_lowercase())
     }
 
-    /// Returns true for a literal or name that is written by code points (`U&'d\0061ta'`): what it says depends on a `UESCAPE`
-    /// behind it, see [`Token::code_points`].
+    /// Returns true for a literal or name with Unicode escapes (`U&'d\0061ta'`). Its value depends on a `UESCAPE` that may follow
+    /// it, see [`Token::code_points`].
     #[must_use]
     pub fn is_by_code_points(&self) -> bool {
         self.prefix() == Some(b'u')
     }
 
-    /// Returns the token as it stands in a text that was masked.
+    /// Returns the same token in the text before it was masked.
     #[must_use]
     pub fn within<'t>(&self, text: &'t [u8]) -> Token<'t> {
         let text = text.get(self.start..self.end()).unwrap_or_default();

@@ -1,17 +1,17 @@
-//! What a token says: the characters of a literal without its quotes and escapes, and a name as PostgreSQL stores it.
+//! Values of tokens: the characters of a literal without its quotes and escapes, and a name as PostgreSQL stores it.
 //!
-//! It knows no server's encoding: code points become UTF-8.
+//! It does not depend on the server's encoding: code points become UTF-8.
 
 use std::borrow::Cow;
 
 use super::{Kind, Token};
 
-/// The longest name in bytes; of a longer one PostgreSQL keeps the beginning (`NAMEDATALEN`).
+/// Maximum length of a name in bytes; PostgreSQL keeps the beginning of a longer one (`NAMEDATALEN`).
 const MAX_NAME_BYTES: usize = 63;
 
 impl<'a> Token<'a> {
-    /// Returns the value of a literal: without quotes, continuations joined, escapes resolved. `None`: it is no literal, or
-    /// PostgreSQL refuses it. One by code points has its value from [`Token::code_points`].
+    /// Returns the value of a literal: without quotes, continuations joined, escapes resolved. `None` if it is not a literal, or
+    /// if PostgreSQL refuses it. A literal with Unicode escapes (`U&'…'`) gets its value from [`Token::code_points`].
     #[must_use]
     pub fn value(&self) -> Option<Cow<'a, [u8]>> {
         let inner = self.inner;
@@ -34,7 +34,8 @@ impl<'a> Token<'a> {
                     value.push(b'\'');
                     rest = rest.get(1..)?;
                 }
-                // It was closed, and goes on behind the next quote; a comment between has none, or it would not go on.
+                // The literal was closed and continues after the next quote. A comment in between has no quote, or it would not
+                // be continued.
                 b'\'' => rest = behind_gap(rest)?,
                 b'\\' if self.kind == Kind::Escaped => rest = escape(rest, &mut value)?,
                 byte => value.push(*byte),
@@ -43,7 +44,7 @@ impl<'a> Token<'a> {
         Some(value)
     }
 
-    /// Returns what a literal or name by code points says, with the character that begins an escape (`\` if no `UESCAPE` follows).
+    /// Returns the value of a literal or name with Unicode escapes, given the escape character (`\` if no `UESCAPE` follows).
     #[must_use]
     pub fn code_points(&self, escape: u8) -> Option<String> {
         let quote = if self.kind == Kind::Quoted { b'"' } else { b'\'' };
@@ -79,14 +80,14 @@ impl<'a> Token<'a> {
         units.is_empty().then_some(said)
     }
 
-    /// Returns the identifier that a word or a name in quotes is, as PostgreSQL stores it where no `UESCAPE` follows. `None`: it is
-    /// none, or its end would depend on the server's encoding.
+    /// Returns the identifier that a word or a quoted name stands for, as PostgreSQL stores it if no `UESCAPE` follows. `None` if
+    /// it is not an identifier, or if its end depends on the server's encoding.
     #[must_use]
     pub fn identifier(&self) -> Option<Cow<'a, str>> {
         let name = match self.kind {
             Kind::Word => {
                 let word = std::str::from_utf8(self.text).ok()?;
-                // ASCII only, where characters have more than one byte (scansup.c, downcase_identifier).
+                // Only ASCII is lowered if characters have more than one byte (scansup.c, downcase_identifier).
                 if word.bytes().any(|byte| byte.is_ascii_uppercase()) {
                     Cow::Owned(word.to_ascii_lowercase())
                 } else {
@@ -104,7 +105,7 @@ impl<'a> Token<'a> {
     }
 }
 
-/// Returns a name as much of it as PostgreSQL keeps. `None`: it is too long, and how much is kept depends on the server's encoding.
+/// Returns the part of a name that PostgreSQL keeps. `None` if it is too long and that part depends on the server's encoding.
 #[must_use]
 pub fn stored_name(name: Cow<'_, str>) -> Option<Cow<'_, str>> {
     match name {
@@ -130,7 +131,7 @@ fn undoubled(inner: &[u8]) -> Vec<u8> {
     name
 }
 
-/// What follows the quote that continues a literal.
+/// Returns the text after the quote that continues a literal.
 fn behind_gap(mut rest: &[u8]) -> Option<&[u8]> {
     loop {
         let at = memchr::memchr2(b'\'', b'-', rest)?;
@@ -142,7 +143,7 @@ fn behind_gap(mut rest: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Resolves the escape that `rest` begins with, behind its backslash; gives what follows it.
+/// Resolves the escape at the beginning of `rest`, whose backslash is already consumed; returns the text after it.
 fn escape<'a>(rest: &'a [u8], value: &mut Vec<u8>) -> Option<&'a [u8]> {
     let (byte, behind) = rest.split_first()?;
     let number = |from: &'a [u8], most: usize, radix: u32| {
@@ -172,7 +173,7 @@ fn escape<'a>(rest: &'a [u8], value: &mut Vec<u8>) -> Option<&'a [u8]> {
     Some(behind)
 }
 
-/// `\uXXXX` or `\UXXXXXXXX`, and the second half of a pair right behind the first.
+/// Resolves `\uXXXX` or `\UXXXXXXXX`, and the second half of a surrogate pair directly after the first.
 fn unicode_escape<'a>(rest: &'a [u8], value: &mut Vec<u8>) -> Option<&'a [u8]> {
     let (mut said, mut units) = (String::new(), Vec::new());
     let mut rest = rest;

@@ -1,6 +1,6 @@
-//! What of a statement the rules are about, found in sqlparser's tree and tokens.
+//! Properties of a statement that the rules depend on, found in sqlparser's tree and tokens.
 //!
-//! It finds and judges nothing: which tables are named is the business of [`crate::audit::reading`].
+//! This module does not judge. The tables that a statement names are found by [`crate::audit::reading`].
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -12,36 +12,36 @@ use super::rules::{COPY_TO, DROP, LISTEN, LOCK_SHARED};
 use crate::audit::reading::{Class, Table, parse, words};
 use crate::lexer::{Kind, Lexer, LexerSettings, Token as Lexeme};
 
-/// Settings that decide how a text is read. Were they changed, the rules would judge another text than the target runs.
+/// Settings that determine how a text is read. If they were changed, the rules would judge another text than the target runs.
 const READING: [&str; 4] = [
     "standard_conforming_strings",
     "client_encoding",
     "backslash_quote",
     "escape_string_warning",
 ];
-/// The values that are taken for granted; dumps set them.
+/// Values of these settings that change nothing; dumps set them.
 const AS_IT_IS: [&str; 5] = ["on", "true", "utf8", "utf-8", "unicode"];
 
-/// Kinds of commands that change rows and may stand within others.
+/// Kinds of commands that change rows and may be nested in others.
 const WITHIN: [&str; 4] = ["insert", "update", "delete", "merge"];
-/// Kinds that take or change something.
+/// Kinds of commands that take or change something.
 pub(super) const CHANGES: [&str; 8] = ["insert", "update", "delete", "merge", "truncate", "ddl", DROP, "privilege"];
 
-/// What was found.
+/// Properties found in a text.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// The kinds of its statements.
+    /// Kinds of its statements.
     pub(super) kinds: Vec<&'static str>,
-    /// An `UPDATE` or `DELETE` without `WHERE`.
+    /// `UPDATE` or `DELETE`, if one of its statements is such a command without `WHERE`.
     pub(super) without_where: Option<&'static str>,
-    /// A setting of [`READING`] that it changes.
+    /// Setting of [`READING`] that it changes.
     pub(super) setting: Option<&'static str>,
 }
 
 impl Found {
     pub(super) fn of(statements: &Vec<Statement>) -> Self {
         let mut found = Self::default();
-        // It never breaks off.
+        // The visitor never stops early.
         let _ = statements.visit(&mut found);
         found
     }
@@ -86,14 +86,14 @@ impl Visitor for Found {
                 if let TableFactor::Table { name, .. } = &update.table.relation
                     && Table::of(name).is_some_and(|table| table.name == "pg_settings")
                 {
-                    // Its rule calls set_config.
+                    // An update of `pg_settings` calls set_config, by a rule of that view.
                     self.setting = Some("pg_settings");
                 }
             }
             Statement::Delete(delete) if delete.selection.is_none() => self.without_where = Some("DELETE"),
             Statement::Set(set) => self.set(set),
             Statement::Reset(reset) => {
-                // RESET ALL goes back to what the session began with, which was looked at.
+                // RESET ALL restores the settings of the session's start, which were checked.
                 if let Reset::ConfigurationParameter(name) = &reset.reset {
                     self.setting(name);
                 }
@@ -111,7 +111,7 @@ impl Visitor for Found {
     }
 }
 
-/// The kind of a statement: its class, or a part of that which rules tell apart.
+/// Returns the kind of a statement: its class, or a part of its class that rules distinguish.
 fn kind(statement: &Statement, class: Class) -> &'static str {
     match statement {
         Statement::Copy { to: true, .. } => COPY_TO,
@@ -134,7 +134,7 @@ fn is_as_it_is(value: &str) -> bool {
     AS_IT_IS.iter().any(|known| known.eq_ignore_ascii_case(value))
 }
 
-/// A setting of [`READING`] that `set_config` changes, or may change: its name is put together, or comes as a parameter.
+/// Returns the setting of [`READING`] that `set_config` changes or may change: its name may be computed or a parameter.
 pub(super) fn set_config(tokens: &[Token]) -> Option<&'static str> {
     let mut code = tokens.iter();
     loop {
@@ -156,7 +156,8 @@ pub(super) fn set_config(tokens: &[Token]) -> Option<&'static str> {
     }
 }
 
-/// How `pg_dump` changes a setting that a server may not have: in the row of `pg_settings` that is about it, if there is one.
+/// Statement by which `pg_dump` changes a setting that a server may not have: in the row of `pg_settings` for it, if there is
+/// one.
 const BY_ROW: &str =
     "SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'";
 
@@ -165,8 +166,9 @@ fn is_by_row(tokens: &[Token]) -> bool {
     parse::tokens(BY_ROW.as_bytes(), LexerSettings::default()).is_ok_and(|known| known == text)
 }
 
-/// The kinds of the commands of a text that could not be read: by their first words, and by those within that change rows, for
-/// these may stand behind `WITH`, `EXPLAIN` and `PREPARE`. What `DO` runs is looked for in its literal.
+/// Returns the kinds of the commands of a text that cannot be parsed: by the first word of each, and by nested commands that
+/// change rows, because these may follow `WITH`, `EXPLAIN` and `PREPARE`. The commands that `DO` runs are looked for in its
+/// literal.
 pub(super) fn kinds_by_words(text: &[u8], settings: LexerSettings) -> Vec<&'static str> {
     let Some(masked) = settings.mask(text) else {
         return changes_anywhere(text);
@@ -175,7 +177,7 @@ pub(super) fn kinds_by_words(text: &[u8], settings: LexerSettings) -> Vec<&'stat
     let (mut first, mut before) = (None, None::<Lexeme<'_>>);
     while let Some(token) = lexer.next_code() {
         if token.kind == Kind::Ambiguous {
-            // Not even where its words end is known: all of them count.
+            // Not even the boundaries of its words are known: all words count.
             kinds.extend(changes_anywhere(token.text));
             break;
         }
@@ -191,7 +193,7 @@ pub(super) fn kinds_by_words(text: &[u8], settings: LexerSettings) -> Vec<&'stat
         } else if token.kind == Kind::Word && may_begin(first, before, kind) {
             kinds.push(kind);
         } else if token.is("into") && !before.is_some_and(|before| before.is("insert") || before.is("merge")) {
-            // That of a SELECT, which makes a table.
+            // The `INTO` of a SELECT, which creates a table.
             kinds.push(Class::Ddl.name());
         } else if first == Some(Class::Ddl.name()) && ["role", "user", "group"].into_iter().any(|word| token.is(word)) {
             kinds.push(Class::Privilege.name());
@@ -201,14 +203,15 @@ pub(super) fn kinds_by_words(text: &[u8], settings: LexerSettings) -> Vec<&'stat
     kinds
 }
 
-/// Whether a command of this kind may begin within one that begins so. `FOR UPDATE` locks rows, `ON DELETE` is about others.
+/// Returns true if a command of this kind may be nested in one whose kind is `first`. `FOR UPDATE` and `FOR NO KEY UPDATE` lock
+/// rows, and `ON DELETE` belongs to another clause.
 fn may_begin(first: Option<&str>, before: Option<Lexeme<'_>>, kind: &str) -> bool {
     let other = |word| before.is_some_and(|before| before.is(word));
     let explained = || first == Some(Class::Explain.name()) && [Class::Ddl.name(), Class::Execute.name()].contains(&kind);
     (WITHIN.contains(&kind) && !["for", "key", "on"].into_iter().any(other)) || explained()
 }
 
-/// The kinds of all words that change something, wherever they stand.
+/// Returns the kinds of all words that change something, anywhere in the text.
 fn changes_anywhere(text: &[u8]) -> Vec<&'static str> {
     let text = String::from_utf8_lossy(text);
     let kinds = words(&text).map(|word| kind_of_word(word.as_bytes()));

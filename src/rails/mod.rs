@@ -1,10 +1,10 @@
-//! The guard rails of a profile: whether a statement is one that the profile wants at all, told from its text.
+//! Guard rails of a profile: rules on which statements the profile allows, judged by their text.
 //!
-//! They are the seat belt, and no wall: they know no search path, no view's definition and no function's body. What a session may
-//! do the database decides, by the privileges of its role.
+//! They protect against mistakes and are not a security boundary: they do not know the search path, the definition of a view or
+//! the body of a function. The database decides what a session may do, by the privileges of its role.
 //!
-//! The law: a text is judged as a whole, or refused as a whole; and it is taken apart as PostgreSQL does it under the session's
-//! settings ([`crate::lexer`]). A text that is not certain to be read so is not known.
+//! INVARIANT: a text is allowed as a whole or refused as a whole, and it is scanned as PostgreSQL does under the session's
+//! settings ([`crate::lexer`]). A text that cannot be scanned with certainty counts as unknown.
 
 mod look;
 mod refused;
@@ -28,16 +28,17 @@ use crate::audit::reading::{Class, Unparsed, hides_names, parse, words};
 use crate::lexer::LexerSettings;
 use crate::names::ProfileName;
 
-/// Longer texts are not read. An `INSERT` of that length takes some 11 ms in a release build, a text of nothing but short statements
-/// 150 ms: no session's end may have to wait for much more.
+/// Maximum length of a text that is parsed, in bytes. An `INSERT` of that length takes some 11 ms in a release build, a text of
+/// only short statements 150 ms: the end of a session may not have to wait for much longer.
 const LONGEST: usize = 128 << 10;
-/// Longer texts are judged each time they come, for they seldom come twice, and may take milliseconds.
+/// Maximum length in bytes of a text whose verdict is cached. Longer texts are judged each time: they seldom repeat, and may take
+/// milliseconds.
 pub const REMEMBERED: usize = 16 << 10;
-/// Bytes of texts that are remembered.
+/// Capacity of the cache of verdicts in bytes.
 const MEMORY: u64 = 4 << 20;
-/// What a verdict takes beside its text.
+/// Bytes that a cached verdict takes in addition to its text.
 const ENTRY: u64 = 256;
-/// Kinds of statements that may name a table where it is not looked for.
+/// Kinds of statements that may name a table in a place that is not analysed.
 const BY_WORDS: [&str; 7] = [
     "ddl",
     rules::DROP,
@@ -48,16 +49,16 @@ const BY_WORDS: [&str; 7] = [
     "other",
 ];
 
-/// What comes of a text.
+/// Result of judging a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It may go on.
+    /// The text may be forwarded.
     Allowed,
-    /// It may not.
+    /// The text may not be forwarded.
     Refused(Arc<Refused>),
 }
 
-/// The rules of one profile, ready to judge. Shared by all sessions of the profile.
+/// Rules of one profile, ready to judge. All sessions of the profile share them.
 #[derive(Debug)]
 pub struct Rails {
     profile: ProfileName,
@@ -70,7 +71,7 @@ pub struct Rails {
     known: Cache<Box<[u8]>, Verdict, Length>,
 }
 
-/// Entries weigh what they take.
+/// Weigher of cache entries by the bytes they take.
 #[derive(Debug, Clone)]
 struct Length;
 
@@ -81,10 +82,10 @@ impl Weighter<Box<[u8]>, Verdict> for Length {
 }
 
 impl Rails {
-    /// Rails for a profile.
+    /// Compiles the rules of a profile.
     ///
     /// # Errors
-    /// A rule that cannot be meant.
+    /// Fails if a rule makes no sense.
     pub fn new(rules: &Rules, profile: ProfileName) -> Result<Self, InvalidRules> {
         if let Some(found) = rules.max_sql_bytes.filter(|most| !(1..=LONGEST as u64).contains(most)) {
             return Err(InvalidRules::Length { found });
@@ -106,20 +107,20 @@ impl Rails {
         })
     }
 
-    /// Whose they are.
+    /// Returns the profile that these rules belong to.
     #[must_use]
     pub fn profile(&self) -> &ProfileName {
         &self.profile
     }
 
-    /// How much of a text has to be at hand to judge it; what is longer goes to [`Rails::judge_long`].
+    /// Returns the number of bytes of a text that are needed to judge it; a longer text goes to [`Rails::judge_long`].
     #[must_use]
     pub fn longest(&self) -> usize {
         self.longest.and_then(|most| usize::try_from(most).ok()).unwrap_or(LONGEST)
     }
 
-    /// Judges a text, a Query's or a Parse's, as the target reads it under the session's settings. A text judged before is not read
-    /// again, unless the settings are others and matter to it.
+    /// Judges the text of a Query or Parse message as the target reads it under the session's settings. A text that was judged
+    /// before is not parsed again, unless the settings differ from the defaults and matter to it.
     #[must_use]
     pub fn judge(&self, text: &[u8], settings: LexerSettings) -> Verdict {
         if text.len() > self.longest() {
@@ -140,7 +141,7 @@ impl Rails {
         verdict
     }
 
-    /// Judges a text of which only the beginning is at hand, for it is longer than [`Rails::longest`].
+    /// Judges a text that is longer than [`Rails::longest`], by its beginning.
     #[must_use]
     pub fn judge_long(&self, beginning: &[u8]) -> Verdict {
         let broken = match self.longest {
@@ -154,26 +155,26 @@ impl Rails {
         self.verdict(broken)
     }
 
-    /// Returns whether a text is to be refused that could not be recorded whole.
+    /// Returns true if a text that could not be recorded completely is to be refused.
     #[must_use]
     pub fn refuses_unloggable(&self) -> bool {
         self.refuse_unloggable
     }
 
-    /// Judges a text that could not be recorded whole, where such are refused.
+    /// Judges a text that could not be recorded completely, if such texts are refused.
     #[must_use]
     pub fn judge_unloggable(&self, unloggable: Unloggable) -> Verdict {
         self.verdict(Some(Broken::unloggable(unloggable)))
     }
 
-    /// Judges a call of a function by its number, which has no text.
+    /// Judges a FunctionCall, which names a function by its OID and has no text.
     #[must_use]
     pub fn judge_call(&self) -> Verdict {
         let broken = self.kinds(&[Class::Call.name()]);
         self.verdict(broken.or_else(|| self.opaque(&[Class::Call.name()])))
     }
 
-    /// Whether anything is asked but the length.
+    /// Returns true if any rule needs more than the length of the text.
     fn reads(&self) -> bool {
         self.refuse_unknown || self.need_where || !self.denied.is_empty() || !self.allowed.is_all()
     }
@@ -185,7 +186,7 @@ impl Rails {
         }
     }
 
-    /// The first rule that a text breaks.
+    /// Returns the first rule that a text breaks.
     fn broken(&self, text: &[u8], settings: LexerSettings) -> Option<Broken> {
         let tokens = match parse::tokens(text, settings) {
             Ok(tokens) => tokens,
@@ -208,7 +209,7 @@ impl Rails {
             .or_else(|| found.without_where.filter(|_| self.need_where).map(Broken::without_where))
     }
 
-    /// The tables it names; where not all are looked for, its words.
+    /// Checks the tables that the statements name; for kinds whose tables are not all found, the words of the text.
     fn tables(&self, statements: &Vec<Statement>, found: &Found, text: &[u8]) -> Option<Broken> {
         if self.denied.is_empty() {
             return None;
@@ -230,14 +231,15 @@ impl Rails {
         Some(Broken::kind(refused, &self.allowed.listed()))
     }
 
-    /// `DO` and `CALL` run what their text does not show. SQL's `EXECUTE` runs what was judged when it was prepared.
+    /// Refuses `DO` and `CALL`, which run code that their text does not show. SQL's `EXECUTE` runs a statement that was judged
+    /// when it was prepared.
     fn opaque(&self, kinds: &[&str]) -> Option<Broken> {
         let call = Class::Call.name();
         let refused = self.refuse_unknown && kinds.contains(&call) && !self.allowed.names(call);
         refused.then(|| Broken::unknown("DO, CALL and function calls run what their text does not show"))
     }
 
-    /// A text that cannot be read: refused, or judged by its words as far as they go.
+    /// Judges a text that cannot be parsed: it is refused, or judged by its words as far as possible.
     fn unknown(&self, why: &str, text: &[u8], settings: LexerSettings) -> Option<Broken> {
         if self.refuse_unknown {
             return Some(Broken::unknown(why));
@@ -247,7 +249,7 @@ impl Rails {
         broken.or_else(|| self.tables_by_words(text))
     }
 
-    /// Whether there is a `WHERE` that belongs to it cannot be told.
+    /// Refuses UPDATE and DELETE in a text that cannot be parsed: a `WHERE` in it may belong to another command.
     fn rows_by_words(&self, kinds: &[&str]) -> Option<Broken> {
         let changes = kinds
             .iter()
@@ -255,7 +257,7 @@ impl Rails {
         (self.need_where && changes).then(Broken::where_unseen)
     }
 
-    /// Finds too much rather than too little: words in comments and literals count as well.
+    /// Checks denied tables by words. It finds too many rather than too few: words in comments and literals count as well.
     fn tables_by_words(&self, text: &[u8]) -> Option<Broken> {
         if self.denied.is_empty() {
             return None;

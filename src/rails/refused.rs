@@ -1,16 +1,16 @@
-//! A refusal: the rule or limit it comes from, and what the client reads.
+//! Refusal of a statement: the rule or limit behind it, and the text for the client.
 //!
-//! It does not decide.
+//! This module does not decide.
 
 use crate::ending::Words;
 use crate::names::ProfileName;
 
-/// SQLSTATE insufficient_privilege: drivers take it for an error of the statement and keep the connection.
+/// SQLSTATE insufficient_privilege: drivers treat it as an error of the statement and keep the connection.
 const NOT_ALLOWED: &str = "42501";
 /// SQLSTATE program_limit_exceeded.
 const LIMIT_EXCEEDED: &str = "54000";
 
-/// A rule or a limit, by the name it has in the configuration.
+/// Rule or limit, by its name in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// The kind of a statement is not allowed.
@@ -21,20 +21,21 @@ pub enum Rule {
     DenyTables,
     /// The text is too long.
     MaxSqlBytes,
-    /// What a statement does is not known.
+    /// The effect of a statement is not known.
     Unknown,
-    /// The log could not have all of the text.
+    /// The log could not store all of the text.
     Unloggable,
-    /// It changes how the target reads texts: then the rules would judge others than are run. Every profile with rules has it.
+    /// The statement changes how the target reads texts, so the rules would judge other texts than the target runs. Every profile
+    /// with rules has this one.
     Settings,
-    /// The sessions of the identity hold as many bytes of prepared statements and portals as they may.
+    /// The sessions of the identity have reached the limit on bytes of prepared statements and portals.
     PreparedBytes,
-    /// The session holds as many prepared statements or portals as the gate keeps account of.
+    /// The session has reached the limit on prepared statements or portals that the gate tracks.
     PreparedNames,
 }
 
 impl Rule {
-    /// Its name.
+    /// Returns the rule's name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -50,7 +51,7 @@ impl Rule {
         }
     }
 
-    /// The SQLSTATE of its refusals.
+    /// Returns the SQLSTATE of its refusals.
     #[must_use]
     pub fn sqlstate(self) -> &'static str {
         match self {
@@ -60,16 +61,16 @@ impl Rule {
     }
 }
 
-/// Why a statement is refused.
+/// Reason for refusing a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// The rule.
+    /// Rule or limit that was broken.
     pub rule: Rule,
     /// One sentence: the statement was refused, and for which profile.
     pub message: String,
-    /// What of the statement breaks the rule.
+    /// Part of the statement that breaks the rule.
     pub detail: String,
-    /// What to do, or where to ask for more.
+    /// Remedy, or the place to ask for more.
     pub hint: String,
 }
 
@@ -84,7 +85,7 @@ impl Refused {
         }
     }
 
-    /// What the client reads.
+    /// Returns the text for the client.
     #[must_use]
     pub fn words(&self) -> Words {
         Words {
@@ -96,25 +97,25 @@ impl Refused {
     }
 }
 
-/// Why a text could not be recorded whole.
+/// Reason why a text could not be recorded completely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unloggable {
-    /// It is longer than what is kept of a text.
+    /// The text is longer than the part that the log keeps.
     Long {
-        /// Bytes that are kept.
+        /// Number of bytes that the log keeps.
         max: usize,
     },
-    /// Where its literals end cannot be told, and it may have a secret in one.
+    /// The ends of its literals cannot be determined, and one of them may contain a secret.
     Unclear,
 }
 
-/// A rule that a statement breaks.
+/// Rule that a statement breaks.
 #[derive(Debug)]
 pub(super) struct Broken {
     pub(super) rule: Rule,
-    /// A sentence.
+    /// Description of the violation, one sentence.
     what: String,
-    /// What to do about it.
+    /// Remedy.
     instead: &'static str,
 }
 

@@ -1,25 +1,26 @@
-//! The guard rails of a profile as its operator writes them, and what of them cannot be meant.
+//! Guard rails of a profile as its operator writes them, and the errors in them.
 //!
-//! It judges nothing.
+//! This module does not judge statements.
 
 use std::collections::HashSet;
 
 use super::LONGEST;
 use crate::audit::reading::{Class, Table, words};
 
-/// What `DROP` is called; all other kinds are the names of [`Class`].
+/// Kind of `DROP`. The other kinds are the names of [`Class`], and the parts of those in [`PARTS`].
 pub(super) const DROP: &str = "drop";
-/// `COPY ... TO`, which only reads.
+/// Kind of `COPY ... TO`, which only reads.
 pub(super) const COPY_TO: &str = "copy_to";
-/// `LISTEN` and `UNLISTEN`, which tell nobody anything.
+/// Kind of `LISTEN` and `UNLISTEN`, which send nothing to other sessions.
 pub(super) const LISTEN: &str = "listen";
-/// `LOCK TABLE ... IN ACCESS SHARE MODE`, as a `SELECT` takes it.
+/// Kind of `LOCK TABLE ... IN ACCESS SHARE MODE`, the lock that a `SELECT` takes.
 pub(super) const LOCK_SHARED: &str = "lock_shared";
-/// Kinds that are part of another: they are allowed, and refused, with it.
+/// Kinds that are part of another: they are allowed and refused with it.
 const PARTS: [(&str, &str); 3] = [(COPY_TO, "copy"), (LISTEN, "notify"), (LOCK_SHARED, "lock")];
 
-/// Sets of kinds under one name, each for what a profile is there for; what drivers, pools and tools say by themselves is in both. (Pools
-/// of asyncpg say `CLOSE ALL; UNLISTEN *; RESET ALL`, `pg_dump` locks what it reads and prepares its queries.)
+/// Named sets of kinds, one for each common purpose of a profile. Both include the statements that drivers, pools and tools send
+/// on their own. (Pools of asyncpg send `CLOSE ALL; UNLISTEN *; RESET ALL`, `pg_dump` locks what it reads and prepares its
+/// queries.)
 const PRESETS: [(&str, &[&[&str]]); 2] = [("@read", &[&READ]), ("@write", &[&READ, &CHANGES])];
 const READ: [&str; 10] = [
     "select",
@@ -33,59 +34,59 @@ const READ: [&str; 10] = [
     LISTEN,
     LOCK_SHARED,
 ];
-/// The kinds that `@write` has beside those of `@read`.
+/// Kinds that `@write` has in addition to those of `@read`.
 const CHANGES: [&str; 7] = ["insert", "update", "delete", "merge", "copy", "notify", "lock"];
-/// Nothing can be done with it alone, and without it no transaction that failed could be ended.
+/// Kind that is always allowed: it is harmless alone, and without it a failed transaction could not be ended.
 const ALWAYS: &str = "transaction";
 
-/// The rules of one profile, as they are written (`rails = { … }`); without any, everything passes.
+/// Rules of one profile as written in the configuration (`rails = { … }`); without any rule, all statements are allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {
-    /// The kinds of statements that are allowed (`select`, `insert`, …, see [`kinds`]); `transaction` always is. One with `!` in
-    /// front is refused; if all have it, every other kind is allowed. `None`: all kinds.
+    /// Kinds of statements that are allowed (`select`, `insert`, …, see [`kinds`]); `transaction` always is. A kind preceded by
+    /// `!` is refused; if all have it, every other kind is allowed. `None`: all kinds.
     pub statements: Option<Vec<String>>,
-    /// `UPDATE` and `DELETE` need a `WHERE`.
+    /// True if `UPDATE` and `DELETE` need a `WHERE`.
     pub need_where: bool,
-    /// Tables no statement may name: `schema.table`, `table` (in any schema), `schema.*`.
+    /// Tables that no statement may name: `schema.table`, `table` (in any schema), `schema.*`.
     pub deny_tables: Vec<String>,
-    /// The longest text, in bytes.
+    /// Maximum length of a text, in bytes.
     pub max_sql_bytes: Option<u64>,
-    /// What cannot be read, or does what its text does not say, is refused.
+    /// True if statements are refused that cannot be parsed, or that run code which their text does not show.
     pub refuse_unknown: bool,
-    /// What could not be recorded whole is refused.
+    /// True if statements are refused that could not be recorded completely.
     pub refuse_unloggable: bool,
 }
 
-/// Rules that cannot be meant.
+/// Error in the rules of a profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRules {
-    /// A kind of statement there is not.
+    /// A kind of statement that does not exist.
     #[error("there is no kind of statement `{found}`: one of @read, @write, {}, with `!` in front to refuse it", kinds().collect::<Vec<_>>().join(", "))]
     Kind {
-        /// As it is written.
+        /// Kind as written.
         found: String,
     },
-    /// Not a table.
+    /// A text that is not a table.
     #[error("`{found}` names no table: write `schema.table`, `table` or `schema.*`, each in double quotes where SQL needs them")]
     Table {
-        /// As it is written.
+        /// Text as written.
         found: String,
     },
-    /// A length that allows nothing, or more than is read.
+    /// A length that allows nothing, or more than is parsed.
     #[error("max_sql_bytes = {found}: it has to be from 1 to {LONGEST}, for longer texts are not read")]
     Length {
-        /// As it is written.
+        /// Length as written.
         found: u64,
     },
 }
 
-/// The kinds of statements there are.
+/// Returns the names of all kinds of statements.
 pub fn kinds() -> impl Iterator<Item = &'static str> {
     let parts = PARTS.iter().map(|(part, _)| *part);
     Class::ALL.iter().map(|class| class.name()).chain([DROP]).chain(parts)
 }
 
-/// The kinds that are allowed.
+/// Kinds that are allowed.
 #[derive(Debug, Default)]
 pub(super) struct Allowed {
     only: Option<Vec<&'static str>>,
@@ -117,7 +118,7 @@ impl Allowed {
         Ok(allowed)
     }
 
-    /// Whether it is everything.
+    /// Returns true if all kinds are allowed.
     pub(super) fn is_all(&self) -> bool {
         self.only.is_none() && self.not.is_empty()
     }
@@ -129,12 +130,12 @@ impl Allowed {
         listed && !is_in(&self.not)
     }
 
-    /// Whether it is allowed by name, not only by not being refused.
+    /// Returns true if the kind is allowed by name, not only by not being refused.
     pub(super) fn names(&self, kind: &str) -> bool {
         self.only.as_ref().is_some_and(|only| only.contains(&kind)) && self.has(kind)
     }
 
-    /// In words, for who was refused.
+    /// Returns the allowed kinds as a sentence for the refused client.
     pub(super) fn listed(&self) -> String {
         match &self.only {
             Some(only) => {
@@ -152,10 +153,10 @@ impl Allowed {
 /// Tables that may not be named.
 #[derive(Debug)]
 pub(super) struct Denied {
-    /// As it is written.
+    /// Rule as written.
     pub(super) written: String,
     schema: Option<String>,
-    /// `None`: all of the schema.
+    /// Name of the table; `None` for all tables of the schema.
     name: Option<String>,
 }
 
@@ -184,8 +185,8 @@ impl Denied {
         })
     }
 
-    /// Whether the table may be one of them: a name without a schema may be in any; that it is in a schema that is denied whole
-    /// nobody can tell from the text.
+    /// Returns true if the table may be one of them. A name without a schema may be in any schema, except that it is not taken
+    /// for a table of a schema that is denied as a whole: the text does not show that.
     pub(super) fn may_be(&self, table: &Table) -> bool {
         match (&self.name, &self.schema, &table.schema) {
             (None, schema, written) => schema == written,
@@ -194,7 +195,7 @@ impl Denied {
         }
     }
 
-    /// Whether a text of these words, in small letters, may be about them.
+    /// Returns true if a text with these words, in lower case, may name one of them.
     pub(super) fn may_be_in(&self, found: &HashSet<String>) -> bool {
         let wanted = self.name.as_ref().or(self.schema.as_ref());
         wanted.is_some_and(|wanted| words(wanted).all(|word| found.contains(&word.to_lowercase())))

@@ -1,23 +1,24 @@
-//! The client's half of an exchange, as three stages: started, challenged, answered.
+//! Client side of a SCRAM exchange, in three stages: started, challenged, answered.
 //!
-//! It does not hold the password: between challenge and answer the caller brings [`ClientKeys`], freshly derived or kept. The
-//! law it keeps: the exchange ends well only with the server's own signature verified.
+//! It does not hold the password: between challenge and answer the caller provides [`ClientKeys`], freshly derived or cached.
+//!
+//! INVARIANT: the exchange succeeds only if the server's own signature is verified.
 
 use super::ScramError;
 use super::keys::{ClientKeys, Key, hmac, same};
 use super::message::{self, Attributes, malformed};
 use super::server::BINDING_TYPE;
 
-/// An exchange whose first message is to be sent.
+/// Exchange whose first message is to be sent.
 pub struct ClientExchange {
-    /// The GS2 flag: `n`, `y` or `p=tls-server-end-point`.
+    /// GS2 flag: `n`, `y` or `p=tls-server-end-point`.
     flag: String,
-    /// The GS2 header and, where bound, the binding behind it.
+    /// GS2 header, followed by the channel binding data if the exchange is bound.
     binding: Vec<u8>,
     nonce: String,
 }
 
-/// An exchange that has the server's challenge and needs keys for it.
+/// Exchange that has the server's challenge and needs keys for it.
 pub struct Challenged {
     client_first_bare: String,
     server_first: String,
@@ -27,14 +28,14 @@ pub struct Challenged {
     iterations: u32,
 }
 
-/// An exchange whose last message is to be sent.
+/// Exchange whose last message is to be sent.
 pub struct Answered {
     message: Vec<u8>,
     signature: Key,
 }
 
-/// Begins an exchange: SCRAM-SHA-256-PLUS with the `tls-server-end-point` hash of the server's certificate, SCRAM-SHA-256
-/// without. `nonce` is random text, fresh for each exchange: visible ASCII without a comma (base 64 of 18 bytes or more).
+/// Begins an exchange: SCRAM-SHA-256-PLUS if given the `tls-server-end-point` hash of the server's certificate, else
+/// SCRAM-SHA-256. `nonce` is random text, fresh for each exchange: visible ASCII without a comma (base 64 of 18 bytes or more).
 #[must_use]
 pub fn client_start(binding: Option<&[u8]>, nonce: &str) -> ClientExchange {
     let flag = binding.map_or_else(|| "n".to_owned(), |_| format!("p={BINDING_TYPE}"));
@@ -48,8 +49,8 @@ pub fn client_start(binding: Option<&[u8]>, nonce: &str) -> ClientExchange {
 }
 
 impl ClientExchange {
-    /// Says to the server that we could have bound to its certificate but saw no offer. A server that did offer then knows that
-    /// somebody took the offer out of its message, and refuses (RFC 5802 section 6, flag `y`).
+    /// Tells the server that the client could have bound to its certificate but saw no offer. A server that did offer then
+    /// detects that its offer was removed from the message on the way, and refuses (RFC 5802 section 6, flag `y`).
     #[must_use]
     pub fn binding_not_offered(mut self) -> Self {
         if self.flag == "n" {
@@ -59,13 +60,13 @@ impl ClientExchange {
         self
     }
 
-    /// The first message.
+    /// Returns the first message.
     #[must_use]
     pub fn first(&self) -> Vec<u8> {
         format!("{},,{}", self.flag, self.bare()).into_bytes()
     }
 
-    /// Without a user name, as libpq: the startup packet has said it.
+    /// Returns the message without its GS2 header. It has no user name, as with libpq: the startup packet has already sent it.
     fn bare(&self) -> String {
         format!("n=,r={}", self.nonce)
     }
@@ -82,7 +83,7 @@ impl ClientExchange {
         if letter != 'r' {
             return Err(malformed("no nonce"));
         }
-        // The server's own part makes replay of an old exchange impossible, so it must be there.
+        // Only the server's own part of the nonce prevents the replay of an old exchange, so it must not be empty.
         let extended = nonce.strip_prefix(self.nonce.as_str()).is_some_and(message::is_nonce);
         if !extended {
             return Err(ScramError::Nonce);
@@ -110,7 +111,7 @@ fn read_iterations(text: &str) -> Result<u32, ScramError> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(malformed("the number of rounds is not a number"));
     }
-    // More digits than u64 has: as many rounds as there can be.
+    // A number with more digits than u64 holds counts as the largest one.
     let got = text.parse::<u64>().unwrap_or(u64::MAX);
     u32::try_from(got)
         .ok()
@@ -119,13 +120,13 @@ fn read_iterations(text: &str) -> Result<u32, ScramError> {
 }
 
 impl Challenged {
-    /// The salt to derive [`ClientKeys`] with.
+    /// Returns the salt to derive [`ClientKeys`] with.
     #[must_use]
     pub fn salt(&self) -> &[u8] {
         &self.salt
     }
 
-    /// The rounds of PBKDF2 to derive [`ClientKeys`] with: 1 to [`MAX_ITERATIONS`](super::MAX_ITERATIONS).
+    /// Returns the number of PBKDF2 rounds to derive [`ClientKeys`] with: 1 to [`MAX_ITERATIONS`](super::MAX_ITERATIONS).
     #[must_use]
     pub fn iterations(&self) -> u32 {
         self.iterations
@@ -151,13 +152,13 @@ impl Challenged {
 }
 
 impl Answered {
-    /// The last message.
+    /// Returns the last message.
     #[must_use]
     pub fn message(&self) -> &[u8] {
         &self.message
     }
 
-    /// Reads the server's last message: right only from a server that knows the verifier.
+    /// Verifies the server's last message: only a server that knows the verifier can produce it.
     pub fn verify(self, server_final: &[u8]) -> Result<(), ScramError> {
         let mut attributes = Attributes::new(message::text(server_final)?);
         let (letter, value) = attributes.next()?.ok_or(malformed("empty"))?;

@@ -1,7 +1,8 @@
-//! The keys of SCRAM-SHA-256 (RFC 5802 section 3) and the few computations on them.
+//! Keys of SCRAM-SHA-256 (RFC 5802 section 3) and the computations on them.
 //!
-//! It does not know messages. The law it keeps: what can be used to log in is wiped on drop, never printed, and compared in
-//! constant time.
+//! This module does not depend on messages.
+//!
+//! INVARIANT: keys that can be used to log in are wiped on drop, never printed, and compared in constant time.
 
 use std::fmt;
 
@@ -10,16 +11,16 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
-/// The length of SHA-256 and so of every key here, in bytes.
+/// Length of a SHA-256 hash and so of every key here, in bytes.
 pub(super) const KEY: usize = 32;
 
-/// A key, a signature or a proof.
+/// Key, signature or proof.
 pub(super) type Key = [u8; KEY];
 
-/// What a client computes from a password, a salt and a number of rounds.
+/// Keys that a client computes from a password, a salt and a number of rounds.
 ///
-/// The rounds of PBKDF2 are nearly all the work of a login, so whoever logs in again and again with one password keeps this.
-/// It is as good as the password for the one server it was made for: treat it as a secret.
+/// The PBKDF2 rounds are nearly all the work of a login, so a client that logs in repeatedly with one password caches these keys.
+/// They are equivalent to the password for the one server they were derived for: treat them as a secret.
 #[derive(Clone)]
 pub struct ClientKeys {
     client_key: Key,
@@ -27,7 +28,8 @@ pub struct ClientKeys {
 }
 
 impl ClientKeys {
-    /// Runs PBKDF2: about a millisecond for 4096 rounds, so not on a thread that others wait for when there are many.
+    /// Derives the keys by PBKDF2. This takes about a millisecond for 4096 rounds, so many derivations must not run on a thread
+    /// that others wait for.
     #[must_use]
     pub fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Self {
         let prepared = prepare(password);
@@ -47,7 +49,7 @@ impl ClientKeys {
         &self.server_key
     }
 
-    /// `ClientKey XOR HMAC(StoredKey, AuthMessage)`.
+    /// Computes `ClientKey XOR HMAC(StoredKey, AuthMessage)`.
     pub(super) fn proof(&self, auth_message: &[&[u8]]) -> Key {
         xor(&self.client_key, &hmac(&self.stored_key(), auth_message))
     }
@@ -66,7 +68,8 @@ impl fmt::Debug for ClientKeys {
     }
 }
 
-/// SASLprep (RFC 4013); a password that is not UTF-8 or that SASLprep forbids is used as it is, as libpq and PostgreSQL do.
+/// Prepares a password by SASLprep (RFC 4013). A password that is not UTF-8 or that SASLprep forbids is used unchanged, as in
+/// libpq and PostgreSQL.
 fn prepare(password: &[u8]) -> Zeroizing<Vec<u8>> {
     let prepared = std::str::from_utf8(password)
         .ok()
@@ -74,9 +77,9 @@ fn prepare(password: &[u8]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(prepared.map_or_else(|| password.to_vec(), |text| text.as_bytes().to_vec()))
 }
 
-/// HMAC-SHA-256 over the parts one after the other.
+/// Computes HMAC-SHA-256 over the concatenated parts.
 pub(super) fn hmac(key: &[u8], parts: &[&[u8]]) -> Key {
-    // HMAC takes keys of any length (RFC 2104); a failure cannot happen, and the answer to one would match nothing.
+    // HMAC takes keys of any length (RFC 2104), so this cannot fail; the zero key would match nothing.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
         return [0; KEY];
     };
@@ -98,7 +101,7 @@ pub(super) fn xor(left: &Key, right: &Key) -> Key {
     out
 }
 
-/// Equality in a time that does not depend on where the difference is.
+/// Compares in a time that does not depend on the position of the first difference.
 pub(super) fn same(left: &[u8], right: &[u8]) -> bool {
     left.ct_eq(right).into()
 }

@@ -1,14 +1,15 @@
-//! The attributes of a SCRAM message, read in order.
+//! Reader of the attributes of a SCRAM message, in order.
 //!
-//! It does not know which message has which attributes. The law it keeps: a reader only moves forward, and what it gives out
-//! is a slice of the input.
+//! It does not know which message has which attributes.
+//!
+//! INVARIANT: a reader only moves forward, and its results are slices of the input.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{MAX_MESSAGE, ScramError};
 
-/// Reads `name=value` attributes, separated by commas (RFC 5802 section 7).
+/// Reader of `name=value` attributes, separated by commas (RFC 5802 section 7).
 pub(super) struct Attributes<'a> {
     rest: Option<&'a str>,
 }
@@ -18,7 +19,7 @@ impl<'a> Attributes<'a> {
         Self { rest: Some(text) }
     }
 
-    /// The next attribute: its one-letter name and its value.
+    /// Reads the next attribute: its one-letter name and its value.
     pub(super) fn next(&mut self) -> Result<Option<(char, &'a str)>, ScramError> {
         let Some(rest) = self.rest else { return Ok(None) };
         let (attribute, rest) = match rest.split_once(',') {
@@ -38,7 +39,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// The next attribute, which must be the one named.
+    /// Reads the next attribute, which must have the name `letter`.
     pub(super) fn expect(&mut self, letter: char, missing: &'static str) -> Result<&'a str, ScramError> {
         match self.next()? {
             Some((found, value)) if found == letter => Ok(value),
@@ -46,7 +47,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// Passes over extensions, which we do not know and which are optional (RFC 5802 section 5.1).
+    /// Skips extensions; all are unknown here, and they are optional (RFC 5802 section 5.1).
     pub(super) fn skip_extensions(&mut self) -> Result<(), ScramError> {
         while let Some((letter, _)) = self.next()? {
             mandatory(letter)?;
@@ -55,7 +56,7 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// `m=` announces an extension that must be understood; we know none.
+/// Rejects `m=`, which announces an extension that must be understood; none is supported.
 pub(super) fn mandatory(letter: char) -> Result<(), ScramError> {
     if letter == 'm' {
         return Err(ScramError::Unsupported {
@@ -65,7 +66,7 @@ pub(super) fn mandatory(letter: char) -> Result<(), ScramError> {
     Ok(())
 }
 
-/// The message as text, if it is short enough and has no NUL.
+/// Returns the message as text if it is short enough, UTF-8 and without NUL.
 pub(super) fn text(message: &[u8]) -> Result<&str, ScramError> {
     if message.len() > MAX_MESSAGE {
         return Err(ScramError::TooLong { length: message.len() });
@@ -76,7 +77,7 @@ pub(super) fn text(message: &[u8]) -> Result<&str, ScramError> {
     std::str::from_utf8(message).map_err(|_| malformed("not UTF-8"))
 }
 
-/// `printable` of RFC 5802 section 7: what a nonce may consist of.
+/// Returns true if the text consists of characters allowed in a nonce: `printable` of RFC 5802 section 7.
 pub(super) fn is_nonce(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| matches!(byte, 0x21..=0x2b | 0x2d..=0x7e))
 }

@@ -1,11 +1,11 @@
-//! Either side of SCRAM-SHA-256 and SCRAM-SHA-256-PLUS, one message at a time.
+//! Client and server side of SCRAM-SHA-256 and SCRAM-SHA-256-PLUS, one message at a time.
 //!
-//! It does not read sockets, clocks or random numbers: nonces, salts and the channel binding are arguments. It does not know
-//! which grant or target a login is for.
+//! This module does not read sockets, clocks or random numbers: nonces, salts and the channel binding are arguments. It does not
+//! know which grant or target a login is for.
 //!
-//! The law it keeps: a client is let in only with a proof made from the password behind the verifier, over exactly the messages
-//! exchanged (RFC 5802 section 3) and bound to our own TLS certificate where the client can do that; a server is believed
-//! only with a signature that shows it knows the verifier. Nothing a peer sends makes it panic or work without limit.
+//! INVARIANT: a client is admitted only with a proof made from the password that the verifier was derived from, over exactly the
+//! messages exchanged (RFC 5802 section 3), and bound to the gate's own TLS certificate if the client supports that. A server is
+//! accepted only with a signature that proves that it knows the verifier. No message of a peer causes a panic or unbounded work.
 
 mod client;
 mod keys;
@@ -21,19 +21,21 @@ pub use keys::ClientKeys;
 pub use server::{ServerExchange, server_start};
 pub use verifier::{InvalidVerifier, Verifier};
 
-/// Rounds of PBKDF2 in the verifiers we make: PostgreSQL's default (`scram_iterations`), RFC 7677 section 4's minimum.
+/// Rounds of PBKDF2 in the verifiers that the gate makes: PostgreSQL's default (`scram_iterations`), the minimum of RFC 7677
+/// section 4.
 pub const ITERATIONS: u32 = 4096;
 
-/// Length of the salts in the verifiers we make; the fake ones are as long. PostgreSQL's SCRAM_DEFAULT_SALT_LEN.
+/// Length of the salts in the verifiers that the gate makes, in bytes; mock verifiers have the same. PostgreSQL's
+/// SCRAM_DEFAULT_SALT_LEN.
 pub const SALT_BYTES: usize = 16;
 
-/// The most rounds a server may ask us for. A hostile one would otherwise keep us busy for hours.
+/// Maximum number of rounds that a server may ask for. A hostile server could otherwise keep the gate busy for hours.
 pub const MAX_ITERATIONS: u32 = 100_000;
 
-/// The longest SASL message either side takes: PG_MAX_SASL_MESSAGE_LENGTH of PostgreSQL's auth-sasl.h.
+/// Maximum length of a SASL message in either direction, in bytes: PG_MAX_SASL_MESSAGE_LENGTH of PostgreSQL's auth-sasl.h.
 pub const MAX_MESSAGE: usize = 1024;
 
-/// Which of the two mechanisms an exchange uses.
+/// SASL mechanism of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mechanism {
     /// Without channel binding.
@@ -43,7 +45,7 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    /// The name in SASL messages.
+    /// Returns the mechanism's name in SASL messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -52,7 +54,7 @@ impl Mechanism {
         }
     }
 
-    /// The mechanism of that name.
+    /// Returns the mechanism with this name.
     #[must_use]
     pub fn from_name(name: &[u8]) -> Option<Self> {
         [Self::ScramSha256, Self::ScramSha256Plus]
@@ -61,31 +63,32 @@ impl Mechanism {
     }
 }
 
-/// Why an exchange failed.
+/// Error of a failed exchange.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScramError {
-    /// The peer's message is not what RFC 5802 section 7 allows.
+    /// The peer's message does not follow RFC 5802 section 7.
     #[error("malformed SCRAM message: {what}")]
     Malformed {
-        /// What is wrong with it.
+        /// Description of the violation.
         what: &'static str,
     },
     /// The message is longer than [`MAX_MESSAGE`].
     #[error("SCRAM message of {length} bytes, at most {MAX_MESSAGE} are allowed")]
     TooLong {
-        /// Its length in bytes.
+        /// Length of the message in bytes.
         length: usize,
     },
-    /// The client asks for something we do not do.
+    /// The client asks for something that is not supported.
     #[error("not supported in SCRAM: {what}")]
     Unsupported {
-        /// What it asked for.
+        /// Name of the unsupported feature.
         what: &'static str,
     },
-    /// The client would do channel binding but was made to believe that we do not: somebody is in the middle (RFC 5802 section 6).
+    /// The client supports channel binding but saw no offer of it, although there was one: its messages were changed by a man in
+    /// the middle (RFC 5802 section 6).
     #[error("the client believes that this server cannot do channel binding, which it offered: somebody changed the messages")]
     Downgrade,
-    /// The client is bound to another TLS connection than this one: somebody is in the middle.
+    /// The client is bound to another TLS connection than this one: a man in the middle.
     #[error("SCRAM channel binding does not match this TLS connection")]
     BindingMismatch,
     /// The client does not know the secret.
@@ -94,16 +97,16 @@ pub enum ScramError {
     /// The server asks for more work than [`MAX_ITERATIONS`], or for none.
     #[error("the server asks for {got} rounds of PBKDF2, 1 to {MAX_ITERATIONS} are allowed")]
     Iterations {
-        /// What it asks for.
+        /// Number of rounds that the server asks for.
         got: u64,
     },
     /// The server's nonce does not begin with ours, or adds nothing to it.
     #[error("the server's SCRAM nonce does not extend ours")]
     Nonce,
-    /// The server ended the exchange with an error of its own.
+    /// The server ended the exchange with its own error.
     #[error("the server ended the SCRAM exchange with an error")]
     ServerError,
-    /// The server could not show that it knows the verifier: it is not the server the password is for.
+    /// The server could not prove that it knows the verifier: it is not the server that the password belongs to.
     #[error("the server's SCRAM signature is wrong: it does not know the password")]
     BadSignature,
 }

@@ -1,31 +1,33 @@
-//! The server's half of an exchange: two client messages, two answers.
+//! Server side of a SCRAM exchange: two client messages, two answers.
 //!
-//! It does not choose the verifier nor say what the user is called: the name inside the SCRAM message is ignored, as PostgreSQL
-//! does, for the startup packet has already said it. The law it keeps: only a right proof over these very messages ends well,
-//! and a mock verifier never does, with the same work done for it.
+//! It does not choose the verifier. It ignores the user name inside the SCRAM message, as PostgreSQL does, because the startup
+//! packet has already given it.
+//!
+//! INVARIANT: only a correct proof over exactly these messages succeeds, and a mock verifier never does, with the same work done
+//! for it.
 
 use super::keys::{Key, hash, hmac, same, xor};
 use super::message::{self, Attributes, malformed};
 use super::verifier::Verifier;
 use super::{Mechanism, ScramError};
 
-/// The one channel binding type we do (RFC 5929 section 4), which libpq uses too.
+/// Only supported channel binding type (RFC 5929 section 4), which libpq uses too.
 pub(super) const BINDING_TYPE: &str = "tls-server-end-point";
 
-/// An exchange that has sent the server's first message and waits for the client's last.
+/// Exchange that has sent the server's first message and waits for the client's last.
 pub struct ServerExchange {
     client_first_bare: String,
     server_first: String,
-    /// What the client has to repeat in `c=`: the GS2 header, then the binding.
+    /// Bytes that the client must repeat in `c=`: the GS2 header, then the channel binding data.
     expected_binding: Vec<u8>,
     bound: bool,
     nonce: String,
     verifier: Verifier,
 }
 
-/// Reads the client's first message; the second value is the answer to it.
+/// Reads the client's first message. Returns the exchange and the answer to the client.
 ///
-/// `binding` is the `tls-server-end-point` hash of our certificate where the connection is on TLS and PLUS was offered.
+/// `binding` is the `tls-server-end-point` hash of the gate's certificate if the connection uses TLS and PLUS was offered.
 /// `nonce` is random bytes, 18 or more, fresh for each exchange.
 pub fn server_start(
     mechanism: Mechanism,
@@ -74,7 +76,7 @@ pub(super) fn start_with_nonce(
     Ok((exchange, answer))
 }
 
-/// Whether this exchange is bound to the TLS connection; the rules of RFC 5802 section 6.
+/// Returns true if this exchange is bound to the TLS connection, by the rules of RFC 5802 section 6.
 fn check_flag(flag: &str, mechanism: Mechanism, offered: bool) -> Result<bool, ScramError> {
     match (flag, mechanism) {
         ("y", Mechanism::ScramSha256) if offered => Err(ScramError::Downgrade),
@@ -92,7 +94,7 @@ fn check_flag(flag: &str, mechanism: Mechanism, offered: bool) -> Result<bool, S
     }
 }
 
-/// client-first-message-bare = [reserved-mext ","] username "," nonce ["," extensions]
+/// Reads the nonce from client-first-message-bare = [reserved-mext ","] username "," nonce ["," extensions]
 fn read_bare(bare: &str) -> Result<&str, ScramError> {
     let mut attributes = Attributes::new(bare);
     let Some((letter, _)) = attributes.next()? else {
@@ -111,7 +113,7 @@ fn read_bare(bare: &str) -> Result<&str, ScramError> {
 }
 
 impl ServerExchange {
-    /// Reads the client's last message. The answer is server-final: to be sent, and then the client is in.
+    /// Verifies the client's last message. Returns server-final: once it is sent, the client is authenticated.
     pub fn finish(self, client_final: &[u8]) -> Result<Vec<u8>, ScramError> {
         let text = message::text(client_final)?;
         // The proof is the last attribute and its base 64 has no comma.

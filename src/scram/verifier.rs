@@ -1,7 +1,8 @@
-//! What a server keeps instead of a password, in the form PostgreSQL keeps it in `pg_authid.rolpassword`.
+//! Verifiers, which a server stores instead of passwords, in the form of PostgreSQL's `pg_authid.rolpassword`.
 //!
-//! It does not store anything. The law it keeps: nobody can log in with a verifier, and a fake one cannot be told from a genuine
-//! one by a client.
+//! This module does not store anything.
+//!
+//! INVARIANT: a verifier is not sufficient to log in, and a client cannot tell a mock verifier from a genuine one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,36 +11,36 @@ use super::keys::{ClientKeys, KEY, Key, hmac};
 use super::message::{decode, encode};
 use super::{ITERATIONS, SALT_BYTES};
 
-/// The scheme's name in front of a verifier.
+/// Name of the scheme at the beginning of a verifier.
 const SCHEME: &str = "SCRAM-SHA-256";
 
-/// The most rounds a stored verifier may name; PostgreSQL's `scram_iterations` has no lower limit of its own than `i32::MAX`.
+/// Maximum number of rounds in a stored verifier; PostgreSQL's `scram_iterations` has no lower limit of its own than `i32::MAX`.
 const MOST_ITERATIONS: u32 = i32::MAX.unsigned_abs();
 
-/// A SCRAM-SHA-256 verifier. Text form: `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`, base 64.
+/// SCRAM-SHA-256 verifier. Text form: `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`, base 64.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Verifier {
     iterations: u32,
     salt: Vec<u8>,
     stored_key: Key,
     server_key: Key,
-    /// Made for a user that does not exist: no proof is right.
+    /// True for the verifier of a user that does not exist: no proof is right.
     mock: bool,
 }
 
-/// Why a text is not a verifier. The text itself is a secret and so not in here.
+/// Error of a text that is not a verifier. It does not contain the text, which is a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a SCRAM verifier: expected SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>")]
 pub struct InvalidVerifier;
 
 impl Verifier {
-    /// Makes the verifier of a password. Runs PBKDF2: about a millisecond for 4096 rounds.
+    /// Derives the verifier of a password. It runs PBKDF2: about a millisecond for 4096 rounds.
     #[must_use]
     pub fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Self {
         Self::of(&ClientKeys::derive(password, salt, iterations), salt, iterations)
     }
 
-    /// The verifier that a client with these keys logs in to; salt and rounds are those they were derived with.
+    /// Returns the verifier for a client with these keys. Salt and rounds must be those that the keys were derived with.
     #[must_use]
     pub fn of(keys: &ClientKeys, salt: &[u8], iterations: u32) -> Self {
         Self {
@@ -51,8 +52,8 @@ impl Verifier {
         }
     }
 
-    /// A verifier for a user that does not exist: the exchange looks as with a genuine one and always ends in
-    /// [`BadProof`](super::ScramError::BadProof). The same user and key give the same salt, so asking twice tells nothing.
+    /// Returns a verifier for a user that does not exist. The exchange looks like a genuine one and always ends in
+    /// [`BadProof`](super::ScramError::BadProof). The same user and key give the same salt, so repeated attempts reveal nothing.
     #[must_use]
     pub fn mock(user: &str, key: &[u8; 32]) -> Self {
         let part = |label: &[u8]| hmac(key, &[label, user.as_bytes()]);
@@ -65,13 +66,13 @@ impl Verifier {
         }
     }
 
-    /// Rounds of PBKDF2.
+    /// Returns the number of PBKDF2 rounds.
     #[must_use]
     pub fn iterations(&self) -> u32 {
         self.iterations
     }
 
-    /// The salt.
+    /// Returns the salt.
     #[must_use]
     pub fn salt(&self) -> &[u8] {
         &self.salt
@@ -116,7 +117,8 @@ impl FromStr for Verifier {
     }
 }
 
-/// The text form: what is stored. It lets nobody log in, but lets one pose as the server and guess passwords offline.
+/// Writes the text form, which is stored. It does not allow a login, but allows posing as the server and guessing passwords
+/// offline.
 impl fmt::Display for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

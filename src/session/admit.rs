@@ -1,6 +1,6 @@
-//! From an authenticated client to a connected one: a permit, a place, a target, the start on record.
+//! Admission: gives an authenticated client a permit, a slot of the target, a connection to it, and the record of its start.
 //!
-//! It lets nobody in by itself: the ledger says yes or no. What it refuses goes to [`super::refusal`].
+//! This module does not decide: the ledger does. [`super::refusal`] handles refusals.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ use crate::tls::Transport;
 use crate::upstream::{self, Account, BackendKey, ConnectError, Connected, StartupParameters, Target};
 use crate::wire::startup::{Replication, Startup};
 
-/// How long is waited each time for backends that have just ended, where the server says that a grant's role has too many.
+/// Waiting times for backends that have just ended, if the server reports that the grant's role has too many connections.
 const FULL: [Duration; 4] = [
     Duration::from_millis(20),
     Duration::from_millis(60),
@@ -41,61 +41,62 @@ const FULL: [Duration; 4] = [
     Duration::from_millis(300),
 ];
 
-/// What a reload replaces, for sessions that begin after it.
+/// Settings that a reload replaces, for sessions that begin after it.
 pub struct Rules {
-    /// How strangers are met.
+    /// Settings of handshakes.
     pub frontend: frontend::Settings,
-    /// What sessions are told.
+    /// Settings of sessions.
     pub session: Settings,
-    /// The targets.
+    /// Targets by name.
     pub targets: HashMap<TargetName, Arc<TargetRoom>>,
 }
 
-/// A target with what belongs to it while the gate runs.
+/// Runtime state of a target.
 #[derive(Debug)]
 pub struct TargetRoom {
-    /// Where and how to connect.
+    /// Address and account of the target.
     pub target: Arc<Target>,
-    /// Ends its backends.
+    /// Connection that ends its backends.
     pub terminator: Terminator,
-    /// The roles of its grants; `None`: all its sessions share its own account.
+    /// Roles of its grants; `None`: all its sessions share its own account.
     pub roles: Option<Roles>,
-    /// What a former run left there; nobody is let in before that is ended.
+    /// Sessions of a previous run of the gate; no session begins before they are ended.
     pub leftovers: Leftovers,
-    /// Its places for sessions.
+    /// Slots for its sessions.
     pub places: Arc<Semaphore>,
-    /// How many places there are.
+    /// Number of slots.
     pub limit: u32,
-    /// What the log tells of bound values.
+    /// Extent to which the log shows bound values.
     pub show: Show,
-    /// The guard rails of the profiles that have some; those of the narrowest also for grants that name none, as its rights.
+    /// Guard rails of the profiles that have some. `None` stands for grants without a profile: they get those of the narrowest
+    /// profile, as for its rights.
     pub rails: HashMap<Option<ProfileName>, Arc<Rails>>,
-    /// The tables that profiles are shown with masks; likewise.
+    /// Tables that profiles see through masks; `None` as above.
     pub masked: HashMap<Option<ProfileName>, Arc<MaskedTables>>,
 }
 
-/// A client with a permit and a target that is ready for it; its start is on record.
+/// Client with a permit and a connection to the target; its start is on record.
 pub(super) struct Connection {
-    /// Until it is a session.
+    /// Registration as an arriving client, until it is a session.
     pub(super) _arriving: Arriving,
     pub(super) transport: Transport,
-    /// Whether AuthenticationOk has been sent already.
+    /// True if AuthenticationOk has already been sent.
     pub(super) welcomed: bool,
-    /// The client's own word on the notice at login.
+    /// Client's own setting for the notice at login.
     pub(super) welcome: Option<bool>,
     pub(super) client: SocketAddr,
-    /// The protocol's minor version spoken with the client.
+    /// Minor version of the protocol spoken with the client.
     pub(super) version: u16,
     pub(super) opened: Opened,
     pub(super) application: Option<String>,
     pub(super) since: Moment,
-    /// What failed before under its name or from its address, and is to be told.
+    /// Earlier failures under its name or from its address, to be reported.
     pub(super) failed_before: Option<FailedLogins>,
-    /// A note on how it came by its grant.
+    /// Note on the origin of its grant.
     pub(super) note: Option<Note>,
 }
 
-/// What a client was given.
+/// Permit, slot and connection of an admitted client.
 pub(super) struct Opened {
     pub(super) who: Arc<Who>,
     pub(super) admission: Admission,
@@ -103,11 +104,11 @@ pub(super) struct Opened {
     pub(super) place: OwnedSemaphorePermit,
     pub(super) connected: Connected,
     pub(super) backend: BackendKey,
-    /// As which role it is logged in, if not as the target's own account.
+    /// Role that it is logged in as.
     pub(super) role: Option<Arc<str>>,
 }
 
-/// Admits a client and connects it, or says why not.
+/// Admits a client and connects it, or returns the refusal.
 pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> Result<Connection, Refusal> {
     let Arrival {
         arriving,
@@ -169,7 +170,7 @@ pub(super) async fn admit(arrival: Arrival, rules: &Rules, shared: &Shared) -> R
     })
 }
 
-/// Everything that can be refused, in order. What is proved on the way is noted in `record`.
+/// Runs all steps that can refuse the client, in order. Facts proved on the way are noted in `record`.
 async fn open(
     startup: &Startup,
     pass: &Pass,
@@ -187,7 +188,7 @@ async fn open(
     let admission = match shared.ledger.admit(&id, pass.database.as_deref(), client, recheck).await {
         Ok(admission) => admission,
         Err(ending) => {
-            // The secret was proved, so the record may say whose it is; without a name where the store cannot be asked.
+            // The secret was proved, so the record may name the identity; the name stays empty if the store cannot be read.
             if let Ok(view) = shared.ledger.grant(&id).await {
                 record.identity = Some(view.grant.identity().clone());
             }
@@ -213,7 +214,7 @@ async fn open(
     })?;
     let (connected, role) = connect(room, &admission, &parameters, shared).await?;
     let Some(backend) = connected.backend.clone() else {
-        // Without its process id a backend cannot be ended on time.
+        // A backend without a known process id cannot be ended on time.
         let detail = Some("the target gave no BackendKeyData".to_owned());
         return Err(Denied {
             detail,
@@ -239,7 +240,8 @@ async fn open(
     Ok((opened, origin))
 }
 
-/// Waits until what a former run left at the grant's target is ended: before its window opens. (What is no grant is refused later.)
+/// Waits until the sessions of a previous run at the grant's target are ended, before its window opens. (An unknown grant is
+/// refused later.)
 async fn wait_for_leftovers(id: &GrantId, rules: &Rules, shared: &Shared) -> Result<(), Ending> {
     if rules.targets.values().all(|room| room.leftovers.settled()) {
         return Ok(());
@@ -254,7 +256,7 @@ async fn wait_for_leftovers(id: &GrantId, rules: &Rules, shared: &Shared) -> Res
     }
 }
 
-/// Connects to the target: as the grant's role where grants have roles, and in no other way there.
+/// Connects to the target: as the grant's role if grants have roles there, and in no other way.
 async fn connect(
     room: &TargetRoom,
     admission: &Admission,
@@ -265,7 +267,7 @@ async fn connect(
     let Some(roles) = &room.roles else {
         let connected = upstream::connect(permit, target, &target.account, parameters).await;
         let connected = connected.map_err(|error| not_connected(error, &target.name))?;
-        // By name: a reload may change the target's account while this session lives.
+        // The name is copied, because a reload may change the target's account while this session lives.
         return Ok((connected, Some(target.account.user.as_str().into())));
     };
     let mut pauses = FULL.into_iter();
@@ -277,11 +279,11 @@ async fn connect(
             Err(error) => error,
         };
         match (error.code(), account.connections()) {
-            // invalid_password, invalid_authorization_specification: dropped, or with another password.
+            // invalid_password, invalid_authorization_specification: the role was dropped or has another password.
             (Some("28P01" | "28000"), _) if !std::mem::replace(&mut fresh, true) => {
                 roles.distrust(permit.grant(), &account).await;
             }
-            // too_many_connections: of sessions that have just ended the backends may still be there.
+            // too_many_connections: the backends of sessions that have just ended may still exist.
             (Some("53300"), limit) => match (pauses.next(), limit) {
                 (Some(pause), _) => tokio::time::sleep(pause).await,
                 (None, Some(limit)) if error.is_account_limit() => {
@@ -295,7 +297,7 @@ async fn connect(
     }
 }
 
-/// The account of the grant's role, made if need be.
+/// Returns the account of the grant's role, which is created if necessary.
 async fn account(roles: &Roles, admission: &Admission, shared: &Shared) -> Result<Arc<Account>, Denied> {
     let denied = |error: RoleError| {
         let grant = admission.changes.borrow();
@@ -308,7 +310,7 @@ async fn account(roles: &Roles, admission: &Admission, shared: &Shared) -> Resul
     roles.account(admission.changes.clone()).await.map_err(denied)
 }
 
-/// The settings of the startup packet that go on to the target.
+/// Returns the settings of the startup packet that are forwarded to the target.
 fn parameters(startup: &Startup, target: &Target) -> Result<StartupParameters, Ending> {
     if startup.replication != Replication::No && !target.replication {
         return Err(Ending::ReplicationRefused {
@@ -341,13 +343,13 @@ fn not_connected(error: ConnectError, target: &TargetName) -> Denied {
     }
 }
 
-/// Returns how many tables the session is shown through masks.
+/// Returns the number of tables that the session sees through masks.
 fn masked_tables(opened: &Opened) -> u64 {
     let profile = opened.who.profile.clone();
     opened.room.masked.get(&profile).map_or(0, |masked| masked.count())
 }
 
-/// The start: in the log first, then in the store (where the next start looks for what a dead gate left behind).
+/// Records the start: first in the log, then in the store (where the next start looks for sessions of a crashed gate).
 async fn put_on_record(started: &SessionStarted, since: Moment, shared: &Shared) -> Result<(), Ending> {
     if let Err(error) = shared.journal.record(&Event::SessionStarted(Cow::Borrowed(started))).await {
         tracing::error!(error = %in_one_line(&error), "a login was refused: its record could not be written");

@@ -1,8 +1,9 @@
-//! From a greeted stranger to somebody with a grant: by the grant's own secret, or by an identity's token.
+//! Arrival of a client: authentication by a grant's secret or an identity's token, and the choice of the grant.
 //!
-//! It decides nothing: the ledger has the verifiers, the desk says who holds a token and what becomes of a request.
+//! This module does not decide: the ledger has the verifiers, and the access service knows the holder of a token and decides on
+//! requests.
 //!
-//! INVARIANT: an identity is known only by a token that was proved, and comes in only under a grant of its own.
+//! INVARIANT: an identity is known only by a token that was proved, and enters only under a grant of its own.
 
 use super::destination::TargetNames;
 use super::refusal::{self, Refusal, Turned};
@@ -23,41 +24,41 @@ use crate::request::Request;
 use crate::secret::Secret;
 use crate::wire::startup::Replication;
 
-/// Somebody with a grant; whether it covers a session is asked next.
+/// Authenticated client with a grant; the next step checks whether the grant covers the session.
 pub(super) struct Arrival {
-    /// So that a shutdown waits for it.
+    /// Registration as an arriving client, so that a shutdown waits for it.
     pub(super) arriving: Arriving,
     pub(super) client: Authenticated,
     pub(super) pass: Pass,
-    /// What a refusal would say.
+    /// Record of a refusal, in case one follows.
     pub(super) record: Refused,
 }
 
-/// Under which grant, and where to.
+/// Grant and destination of a login.
 pub(super) struct Pass {
     pub(super) grant: GrantId,
-    /// `target` or `target/profile`, as the grant has to have it; `None`: whatever it has.
+    /// `target` or `target/profile`, which must match the grant; `None`: the grant's own.
     pub(super) database: Option<String>,
-    /// Whether AuthenticationOk has been sent already.
+    /// True if AuthenticationOk has already been sent.
     pub(super) welcomed: bool,
-    /// The run that the client says it belongs to.
+    /// Run that the client claims to belong to.
     pub(super) run: Option<String>,
-    /// The client's own word on the notice at login.
+    /// Client's own setting for the notice at login.
     pub(super) welcome: Option<bool>,
-    /// A note on how it came by the grant.
+    /// Note on the origin of the grant.
     pub(super) note: Option<Note>,
 }
 
-/// A note to a client on how it came by its grant.
+/// Note to a client on the origin of its grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Note {
-    /// The grant was there before; it was asked for with this reason.
+    /// The grant existed before; it was requested with this reason.
     Joined(Option<String>),
-    /// An approver has given less than was asked for.
+    /// An approver granted less than was requested.
     Narrowed(Words),
 }
 
-/// Brings a stranger to a grant, or says why not.
+/// Authenticates a client and finds its grant, or returns the refusal.
 pub(super) async fn arrive(greeted: Box<Greeted>, rules: &Rules, shared: &Shared) -> Result<Arrival, Turned> {
     let by_grant = frontend::names_grant(&greeted.startup().user);
     let (mut client, visitor) = if by_grant {
@@ -69,7 +70,7 @@ pub(super) async fn arrive(greeted: Box<Greeted>, rules: &Rules, shared: &Shared
     };
     let mut record = refusal::blank(client.client, Some(&client.startup));
     record.identity = visitor.as_ref().map(|visitor| visitor.name().clone());
-    // Counted before it is asked: either the shutdown waits for this login, or this login sees the shutdown.
+    // Registered before the check: either the shutdown waits for this login, or this login sees the shutdown.
     let arriving = shared.registry.arriving();
     let found = match &visitor {
         _ if shared.draining() => Err(Ending::Draining),
@@ -92,12 +93,12 @@ pub(super) async fn arrive(greeted: Box<Greeted>, rules: &Rules, shared: &Shared
     }
 }
 
-/// The identity that holds the client's token, if it is the one the client named.
+/// Returns the identity that holds the client's token, if it is the one the client named.
 async fn by_token(greeted: Box<Greeted>, rules: &Rules, shared: &Shared) -> Result<(Authenticated, Visitor), Turned> {
     let named = greeted.startup().user.clone();
     let address = greeted.client().ip();
     let judge = async |token: Secret<String>| {
-        // To the client all of it is the same; why is put on record with the refusal.
+        // The client always gets the same error; the refusal's record has the reason.
         let visitor = shared.desk.prove(&token, Some(address)).await;
         let visitor = visitor.map_err(|error| TokenRefused::NotAccepted { why: error.to_string() })?;
         if visitor.name().as_str() == named {
@@ -109,7 +110,7 @@ async fn by_token(greeted: Box<Greeted>, rules: &Rules, shared: &Shared) -> Resu
     Ok(frontend::identify(greeted, rules.frontend.token_in_clear, judge).await?)
 }
 
-/// The grant whose secret was proved: the user names it.
+/// Returns the pass for the grant whose secret was proved; the user name is the grant.
 async fn own(client: &mut Authenticated, rules: &Rules, shared: &Shared) -> Result<Pass, Ending> {
     let startup = &mut client.startup;
     let wishes = Wishes::take(&mut startup.settings)?;
@@ -119,10 +120,10 @@ async fn own(client: &mut Authenticated, rules: &Rules, shared: &Shared) -> Resu
         held: None,
     })?;
     let named = startup.database.is_some() || wishes.profile.is_some();
-    // A grant that cannot be read is refused where it is admitted, with the reason.
+    // A grant that cannot be read is refused at admission, with the reason.
     let view = shared.ledger.grant(&grant).await.ok();
     if startup.replication == Replication::Physical {
-        // It has no database: the server looks at no name, and libpq's tools give their own (`replication`).
+        // Physical replication has no database: the server ignores the name, and libpq's tools send their own (`replication`).
         startup.database = None;
     }
     let granted = view.as_ref().map(|view| view.grant.target().as_str());
@@ -141,11 +142,11 @@ fn target_names(rules: &Rules) -> TargetNames<'_> {
     TargetNames::of(rules.targets.values().map(|room| &*room.target))
 }
 
-/// The identity's live grant, or what its request becomes.
+/// Returns the pass for the identity's live grant, or for the one that results from its request.
 async fn of_visitor(client: &mut Authenticated, visitor: &Visitor, rules: &Rules, shared: &Shared) -> Result<Pass, Ending> {
     let wishes = Wishes::take(&mut client.startup.settings)?;
     let destination = wishes.destination(&client.startup, &target_names(rules), None)?;
-    // Which grant it is, the desk decides, and an approver may have narrowed it: the profile is not asked for again.
+    // The access service decides on the grant, and an approver may have narrowed it, so the profile is not checked again.
     let pass = |grant, welcomed, note| Pass {
         grant,
         database: Some(destination.target.clone()),
@@ -194,7 +195,7 @@ async fn of_visitor(client: &mut Authenticated, visitor: &Visitor, rules: &Rules
     Ok(pass(grant, true, note))
 }
 
-/// The note about a grant that was there before.
+/// Returns the note about a grant that existed before.
 fn joined(grant: &Grant, request: Option<&Request>, profile: Option<&str>) -> Note {
     let given = grant.profile().map(ProfileName::as_str);
     match request.and_then(narrowed) {
@@ -203,7 +204,7 @@ fn joined(grant: &Grant, request: Option<&Request>, profile: Option<&str>) -> No
     }
 }
 
-/// The note about a request that an approver has given less than it asked for.
+/// Returns the note about a request for which an approver granted less than it asked for.
 fn narrowed(request: &Request) -> Option<Note> {
     waiting::narrowed(request).map(Note::Narrowed)
 }
@@ -218,10 +219,10 @@ fn watched(view: &RequestView, shared: &Shared) -> Result<Watched, Ending> {
     })
 }
 
-/// What a client is told whose request was not even taken.
+/// Returns the ending of a client whose request was refused at once.
 fn refused(error: AccessError, identity: &IdentityName) -> Ending {
     match error {
-        // Shut out since the token was proved: as if it were proved now.
+        // The identity was disabled after its token was proved: the answer is the same as before.
         AccessError::NotIdentified | AccessError::Ledger(LedgerError::Disabled(_)) => Ending::BadToken {
             user: identity.to_string(),
             held: None,

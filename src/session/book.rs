@@ -1,10 +1,11 @@
-//! Keeps account of one session's prepared statements, portals and unanswered messages (protocol: "Extended Query").
+//! State of the extended query protocol in one session: prepared statements, portals and unanswered messages (protocol: "Extended
+//! Query").
 //!
-//! It sees messages only as facts and time only as an argument; it writes no record and touches no socket.
+//! It depends only on facts about messages and on times passed as arguments; it writes no record and uses no socket.
 //!
 //! INVARIANT: a name resolves to a text only if the server would resolve it to the same one. A definition counts from the
-//! server's ParseComplete or BindComplete; before that it counts only within its own Sync group, for if it fails the server
-//! skips the rest of the group. A name that depends on an unfinished earlier group is answered with [`Lookup::Wait`].
+//! server's ParseComplete or BindComplete. Before that it counts only within its own Sync group, because the server skips the
+//! rest of the group if it fails. A name that depends on an unfinished earlier group is answered with [`Lookup::Wait`].
 
 mod answer;
 mod flight;
@@ -36,78 +37,80 @@ use crate::quota::Quota;
 use crate::rails::Refused;
 use crate::wire::backend::{self, Transaction};
 
-/// Unanswered messages of one session; beyond it the client is not read. Each answer has at least five bytes and the server's
-/// output buffer 8 KiB (`PQ_SEND_BUFFER_SIZE`, libpq/pqcomm.c), so the server is bound to have answered some by then.
+/// Maximum number of unanswered messages of one session; at this number the gate stops reading from the client. Each answer has
+/// at least five bytes and the server's output buffer has 8 KiB (`PQ_SEND_BUFFER_SIZE`, libpq/pqcomm.c), so by then the server
+/// must have sent some answers.
 const MOST_PENDING: usize = 4096;
 
-/// What a name stands for.
+/// Result of resolving a name.
 #[derive(Debug)]
 pub(super) enum Lookup<T> {
-    /// This.
+    /// The name stands for this.
     Known(Arc<T>),
-    /// Nothing the gate has seen.
+    /// The name stands for nothing that the gate has seen.
     Unknown,
-    /// It depends on messages the server has not answered yet.
+    /// The result depends on messages that the server has not answered yet.
     Wait,
 }
 
-/// What is known of the server after a COPY from the client failed in the extended protocol.
+/// Knowledge of the server's state after a COPY from the client failed in the extended protocol.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum AfterCopy {
-    /// All there is to know.
+    /// The state is known.
     #[default]
     Known,
-    /// Only a Sync may come next: it makes no difference whether it is the first the server sees or the second.
+    /// Only a Sync may come next; then it makes no difference whether it is the first or the second that the server reads.
     SyncFirst,
-    /// More has been forwarded, and nobody can say what of it was skipped.
+    /// More was forwarded, and it is unknown which part of that the server skipped.
     Lost,
 }
 
-/// The account.
+/// State of the extended query protocol in one session.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     statements: Names<Prepared>,
     portals: Names<Portal>,
     pending: VecDeque<Pending>,
-    /// The messages among them that the guard rails refuse, by the number of their statement: they are bound to fail.
+    /// Messages in `pending` that the guard rails refuse, by the number of their statement: they are certain to fail.
     refused: VecDeque<(u64, Arc<Refused>)>,
-    /// Those that give up a prepared statement, by the number of theirs.
+    /// Messages that deallocate a prepared statement, by the number of their statement.
     deallocating: VecDeque<(u64, Box<[u8]>)>,
     held: Held,
-    /// Those of `pending` that execute something.
+    /// Messages in `pending` that execute something.
     flight: Flight,
     answer: Answer,
-    /// The server drops everything until the next Sync, which the client has not sent yet.
+    /// True if the server drops everything until the next Sync, which the client has not sent yet.
     skipping: bool,
-    /// A COPY from the client is going on, and the client has not ended it: Sync and Flush are part of it.
+    /// True during a COPY from the client that the client has not ended: Sync and Flush are part of it.
     copying_in: bool,
-    /// The server reads COPY data, as far as it has said.
+    /// True if the server reads COPY data, according to its last answer.
     in_copy: bool,
-    /// A COPY failed, and whether the server skips to the next Sync or is ready depends on which Syncs it took as part of it.
+    /// State after a failed COPY: the server skips to the next Sync or is ready, depending on which Syncs it took as part of the
+    /// COPY.
     after_copy: AfterCopy,
     copy_in_bytes: u64,
     transaction: Transaction,
     settled: u64,
-    /// After this statement (the last one `settled`) the transaction is another, and no statement's record says so.
+    /// Last settled statement, if the transaction status changed after it and no statement's record has the new status.
     changed: Option<u64>,
-    /// What has been done in it.
+    /// Work done in the current transaction.
     work: Work,
-    /// SQL may have given names away since; texts parsed before are uncertain.
+    /// Number of times that SQL may have reassigned names; texts parsed before are uncertain.
     renamed: u64,
 }
 
-// What the client sent.
+// Messages from the client.
 impl Book {
-    /// Whether the client must wait before it is heard further.
+    /// Returns true if the gate must stop reading from the client.
     pub(super) fn full(&self) -> bool {
         self.pending.len() >= MOST_PENDING
     }
 
-    /// Whether a message of this type has to wait until the server has answered what it has.
+    /// Returns true if a message of this type must wait until the server has answered the earlier ones.
     pub(super) fn waits(&mut self, tag: u8, pace: Pace) -> bool {
         match pace {
             Pace::Pipelined => matches!(tag, b'Q' | b'E' | b'F') && self.flight.is_full(),
-            // A Sync ends a transaction: that is work, too.
+            // A Sync ends a transaction, so it counts as work too.
             Pace::OneByOne => {
                 matches!(tag, b'Q' | b'E' | b'F' | b'P' | b'B' | b'D' | b'C')
                     && (self.flight.statements() > 0
@@ -120,64 +123,64 @@ impl Book {
         }
     }
 
-    /// Whether there are answers for which the server has to be asked (protocol: Flush) before somebody may wait for them.
+    /// Returns true if the server must be asked to send answers (protocol: Flush) before anything may wait for them.
     pub(super) fn unflushed(&self) -> bool {
         self.flight.unflushed
     }
 
-    /// Whether what comes behind the message just taken will wait for its answer, and nothing makes the server send that.
+    /// Returns true if the next message will wait for the answer to the last one, and nothing makes the server send that answer.
     pub(super) fn needs_flush(&self, pace: Pace) -> bool {
         self.flight.needs_flush(pace)
     }
 
-    /// A Flush goes to the server: the client's, or one of ours.
+    /// Notes that a Flush goes to the server: the client's, or one of the gate's own.
     pub(super) fn flush(&mut self) {
         self.flight.unflushed = false;
     }
 
-    /// Whether more than one statement is at the server: it goes on to the next when one is stopped.
+    /// Returns true if more than one statement is at the server: it continues with the next when one is stopped.
     pub(super) fn pipelined(&self) -> bool {
         self.flight.statements() > 1
     }
 
-    /// The number of the first statement that is not answered.
+    /// Returns the number of the first statement without an answer.
     pub(super) fn unanswered(&self) -> Option<u64> {
         self.pending.iter().find_map(Pending::statement)
     }
 
-    /// Counts what is held with what the identity's other sessions hold; to be said before anything is.
+    /// Counts the bytes held together with those of the identity's other sessions; it must be called before anything is held.
     pub(super) fn share(&mut self, quota: Arc<Quota>) {
         self.held = Held::sharing(quota);
     }
 
-    /// The text of this statement, taken just now, gives up a prepared statement.
+    /// Notes that the text of this statement, just taken, deallocates a prepared statement.
     pub(super) fn deallocates(&mut self, statement: u64, name: Box<[u8]>) {
         self.deallocating.push_back((statement, name));
     }
 
-    /// Counts the bytes of what is held; every [`Prepared`] and [`Portal`] is weighed by it.
+    /// Returns the counter of held bytes, which every [`Prepared`] and [`Portal`] is added to.
     pub(super) fn held(&self) -> &Held {
         &self.held
     }
 
-    /// Whether the server is known to drop what comes, up to the next Sync.
+    /// Returns true if the server is known to drop all messages up to the next Sync.
     pub(super) fn skipping(&self) -> bool {
         self.skipping
     }
 
-    /// SQL text that has the words is on its way: names parsed until now may be given to other texts (`DEALLOCATE`, `PREPARE`,
-    /// `DISCARD` share the protocol's name space).
+    /// Notes that SQL text with words like `DEALLOCATE`, `PREPARE` or `DISCARD` is on its way, which share the protocol's name
+    /// space: names parsed until now may be reassigned to other texts.
     pub(super) fn names_may_change(&mut self) {
         self.renamed += 1;
     }
 
-    /// Whether there are portals, or will be, that have a name.
+    /// Returns true if there are named portals, or if one is about to be created.
     pub(super) fn has_named_portals(&self) -> bool {
         let coming = |pending: &Pending| matches!(pending, Pending::Bind { name, .. } if !name.is_empty());
         self.portals.named().next().is_some() || self.pending.iter().any(coming)
     }
 
-    /// SQL text is on its way that may put a cursor in the place of a portal.
+    /// Notes that SQL text is on its way that may replace a portal by a cursor.
     pub(super) fn portals_may_change(&mut self) {
         let coming = self.pending.iter().filter_map(|pending| match pending {
             Pending::Bind { name, portal, .. } if !name.is_empty() => Some(portal),
@@ -188,7 +191,7 @@ impl Book {
         }
     }
 
-    /// How often names may have changed; a [`Prepared`] remembers the count at its Parse.
+    /// Returns the number of times that names may have changed; a [`Prepared`] stores the number at its Parse.
     pub(super) fn renamed(&self) -> u64 {
         self.renamed
     }
@@ -251,8 +254,8 @@ impl Book {
         let perhaps = self.copying_in;
         self.flight.unflushed = false;
         if perhaps {
-            // In a COPY from the client the server ignores Sync (protocol: "COPY Operations"), but the COPY may have failed before
-            // it reads this one. Many of them are as one: a ReadyForQuery too many is ignored.
+            // During a COPY from the client the server ignores Sync (protocol: "COPY Operations"), but the COPY may have failed
+            // before the server reads this one. Several of them count as one: an extra ReadyForQuery is ignored.
             if matches!(self.pending.back(), Some(Pending::Sync { perhaps: true })) {
                 return;
             }
@@ -265,8 +268,8 @@ impl Book {
         self.pending.push_back(Pending::Sync { perhaps });
     }
 
-    /// Whether a message may not come now: where the server reads COPY data it is an error that ends the session (`CopyGetData`,
-    /// commands/copyfromparse.c), and after a COPY that failed nobody could tell whether the server skipped it.
+    /// Returns true if a message is not allowed now. If the server reads COPY data, it is an error that ends the session
+    /// (`CopyGetData`, commands/copyfromparse.c), and after a failed COPY it would be unknown whether the server skipped it.
     pub(super) fn out_of_place(&self, tag: u8) -> bool {
         match self.after_copy {
             AfterCopy::Lost => tag != b'X',
@@ -275,12 +278,12 @@ impl Book {
         }
     }
 
-    /// The message of this statement, taken just now, is refused: the server gets it in a form in which it has to fail.
+    /// Notes that the message of this statement, just taken, is refused: the server gets it in a form that must fail.
     pub(super) fn refuse(&mut self, statement: u64, refused: Arc<Refused>) {
         self.refused.push_back((statement, refused));
     }
 
-    /// A Parse, with its statement's number, or a Bind is refused by a limit.
+    /// Notes that a Parse, with its statement's number, or a Bind is refused by a limit.
     pub(super) fn refuse_at_limit(&mut self, statement: Option<u64>, since: Instant, refused: Arc<Refused>) {
         self.pending.push_back(Pending::Refused {
             statement,
@@ -289,7 +292,7 @@ impl Book {
         });
     }
 
-    /// A message the server is bound to refuse.
+    /// Notes a message that the server is certain to refuse.
     pub(super) fn malformed(&mut self, since: Instant, kind: Kind) {
         self.pending.push_back(Pending::Malformed { since, kind });
     }
@@ -304,31 +307,31 @@ impl Book {
         } else if !self.pending.is_empty() {
             self.pending.push_back(Pending::CopyEnd);
         }
-        // A Flush sent before it was part of the COPY.
+        // A Flush sent before was part of the COPY.
         self.flight.unflushed = self.pending.iter().any(|pending| matches!(pending, Pending::Execute { .. }));
     }
 }
 
-// What the server answered.
+// Answers of the server.
 impl Book {
-    /// Counts bytes of an answer; asks for the time at the first.
+    /// Counts bytes of an answer; calls `now` at the first.
     pub(super) fn answered(&mut self, bytes: u64, now: impl FnOnce() -> Instant) {
         self.answer.bytes += bytes;
         self.answer.first.get_or_insert_with(now);
     }
 
-    /// Counts a row to the client, when it is `whole`.
+    /// Counts a row sent to the client if it is `whole`.
     pub(super) fn row(&mut self, whole: bool) {
         self.answer.rows_sent += u64::from(whole);
     }
 
-    /// Counts COPY data to the client; a message is a row, when it is `whole`.
+    /// Counts COPY data to the client; a message is a row if it is `whole`.
     pub(super) fn copied_out(&mut self, bytes: u64, whole: bool) {
         *self.answer.copy_out.get_or_insert(0) += bytes;
         self.answer.rows_copied += u64::from(whole);
     }
 
-    /// Takes off so many rows, or messages of a COPY, that were counted and did not go to the client after all.
+    /// Subtracts rows, or messages of a COPY, that were counted but not sent to the client.
     pub(super) fn not_sent(&mut self, rows: u64) {
         let answer = &mut self.answer;
         let counted = if answer.rows_copied > 0 {
@@ -339,12 +342,12 @@ impl Book {
         *counted = counted.saturating_sub(rows);
     }
 
-    /// Returns whether the server answers a Query, which ends with its ReadyForQuery and not with each command.
+    /// Returns true if the server is answering a Query, which ends with its ReadyForQuery and not with each command.
     pub(super) fn answers_query(&self) -> bool {
         matches!(self.pending.front(), Some(Pending::Query { .. }))
     }
 
-    /// The refusal that the next error is for.
+    /// Returns the refusal that the next error belongs to.
     pub(super) fn refusal(&self) -> Option<&Arc<Refused>> {
         let head = self.pending.iter().find(|pending| !pending.has_no_answer())?;
         let refused = if let Pending::Refused { refused, .. } = head {
@@ -356,10 +359,10 @@ impl Book {
         self.answer.error.is_none().then_some(refused)
     }
 
-    /// Takes one answer message, its body whole as far as it matters; hands each statement it settles to `settled`. Gives the
-    /// refusal that the client is to read in the place of an error.
+    /// Processes one answer message, whose body is complete as far as it matters, and passes each statement it settles to
+    /// `settled`. Returns the refusal that replaces an error for the client.
     pub(super) fn answer(&mut self, tag: u8, body: &[u8], mut settled: impl FnMut(Settled)) -> Option<Arc<Refused>> {
-        // Nothing (more) answers these: what comes now is for the message behind.
+        // These messages get no (further) answer: the answer belongs to the next message.
         if tag != b'Z' {
             self.pass_over();
             self.answer.begun = true;
@@ -380,36 +383,36 @@ impl Book {
         None
     }
 
-    /// As the last ReadyForQuery said.
+    /// Returns the transaction status of the last ReadyForQuery.
     pub(super) fn transaction(&self) -> Transaction {
         self.transaction
     }
 
-    /// See [`Book::changed`]; once.
+    /// Returns the statement described at [`Book::changed`], once.
     pub(super) fn transaction_changed(&mut self) -> Option<u64> {
         self.changed.take()
     }
 
-    /// What was told as done and then undone, for the transaction's end failed; once.
+    /// Returns the statements that were recorded as done and then undone because the end of the transaction failed; once.
     pub(super) fn undone(&mut self) -> Option<Undone> {
         self.work.undone()
     }
 
-    /// Whether the server still owes answers to something that executes.
+    /// Returns true if the server still owes answers to messages that execute something.
     pub(super) fn executing(&self) -> bool {
         self.pending.iter().any(|pending| !pending.has_no_answer())
     }
 
-    /// Whether an error has come that belongs to the transaction at work.
+    /// Returns true if an error has arrived that belongs to the current transaction.
     pub(super) fn failed(&self) -> bool {
         self.answer.error.is_some() || self.skipping
     }
 
-    /// Settles what is left when the session ends.
+    /// Settles the remaining messages at the end of the session.
     pub(super) fn abandon(&mut self, mut settled: impl FnMut(Settled)) {
         loop {
             if let Some(rule) = self.refusal().map(|refused| refused.rule) {
-                // Whether the server had the time to say so or not: it cannot have executed it.
+                // The server cannot have executed it, with or without time to report the error.
                 self.answer.refused(rule);
             }
             let Some(head) = self.take_head() else { break };
@@ -427,7 +430,7 @@ impl Book {
         }
     }
 
-    /// Drops what has no answer of its own from the head.
+    /// Removes messages without an answer of their own from the head.
     fn pass_over(&mut self) {
         while self.pending.pop_front_if(|pending| pending.has_no_answer()).is_some() {}
         if self.pending.is_empty() && !self.copying_in {
@@ -459,7 +462,7 @@ impl Book {
         Some(head)
     }
 
-    /// The statement is answered, or skipped: its refusal is of no use any more, nor is what it was to give up.
+    /// Removes the refusal and the deallocation of statements that are answered or skipped.
     fn forget_refusals(&mut self, answered: u64) {
         while self.refused.pop_front_if(|(statement, _)| *statement <= answered).is_some() {}
         while self

@@ -1,15 +1,15 @@
-//! Lends read buffers to sessions while bytes are on their way, and takes them back: an idle session holds none.
+//! Pool of read buffers for sessions. A session holds a buffer only while it transfers bytes, so an idle session holds none.
 //!
-//! It does not read or write.
+//! This module does not read or write.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What a session reads into while messages are short.
+/// Size of a buffer for short messages, in bytes.
 const SMALL: usize = 16 * 1024;
-/// What it reads into once a read filled the small one: a bulk transfer.
+/// Size of a buffer after a read filled the small one, as in a bulk transfer, in bytes.
 const LARGE: usize = 128 * 1024;
-/// Buffers of a size that are kept for the next borrower.
+/// Number of buffers of each size that are kept for reuse.
 const KEPT: usize = 32;
 
 /// Buffers shared by all sessions of a gate.
@@ -23,14 +23,14 @@ struct Shelves {
 }
 
 impl Pool {
-    /// Lends a buffer; give it back with [`Pool::give_back`].
+    /// Lends a buffer; it must be returned with [`Pool::give_back`].
     pub(super) fn lend(&self, large: bool) -> Box<[u8]> {
         let kept = self.shelf(large).lock().unwrap_or_else(PoisonError::into_inner).pop();
         kept.unwrap_or_else(|| vec![0; if large { LARGE } else { SMALL }].into_boxed_slice())
     }
 
-    /// Takes a buffer back, unless it was made for one chunk. Its bytes stay in it: it is only ever read as far as it was filled
-    /// anew.
+    /// Takes a buffer back, unless it was made for one chunk. Its bytes are not cleared: a buffer is only read as far as it was
+    /// filled again.
     pub(super) fn give_back(&self, buffer: Box<[u8]>) {
         if !matches!(buffer.len(), SMALL | LARGE) {
             return;
@@ -49,24 +49,24 @@ impl Pool {
     }
 }
 
-/// One direction's bytes: read in one go, and written out before the next read.
+/// Bytes of one direction: read in one call, and written out before the next read.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
     buffer: Option<Box<[u8]>>,
     filled: usize,
-    /// Written so far.
+    /// Number of bytes written so far.
     pub(super) sent: usize,
-    /// The last read filled the buffer, so the next one may be larger.
+    /// True if the last read filled the buffer, so the next one may be larger.
     bulk: bool,
 }
 
 impl Chunk {
-    /// Whether everything read has been written.
+    /// Returns true if everything read has been written.
     pub(super) fn is_done(&self) -> bool {
         self.sent == self.filled
     }
 
-    /// All that was read.
+    /// Returns all bytes that were read.
     pub(super) fn bytes(&self) -> &[u8] {
         self.buffer
             .as_deref()
@@ -74,12 +74,12 @@ impl Chunk {
             .unwrap_or_default()
     }
 
-    /// What was read, from the byte to be written next up to `end`.
+    /// Returns the bytes from the next one to be written up to `end`.
     pub(super) fn unsent(&self, end: usize) -> &[u8] {
         self.bytes().get(self.sent..end).unwrap_or_default()
     }
 
-    /// An empty buffer to read into.
+    /// Returns an empty buffer to read into.
     pub(super) fn empty(&mut self, pool: &Pool) -> &mut [u8] {
         self.filled = 0;
         self.sent = 0;
@@ -91,23 +91,23 @@ impl Chunk {
         self.buffer.as_deref_mut().unwrap_or_default()
     }
 
-    /// `n` bytes were read into it.
+    /// Notes that `n` bytes were read into the buffer.
     pub(super) fn fill(&mut self, n: usize) {
         let size = self.buffer.as_ref().map_or(0, |buffer| buffer.len());
         self.filled = n.min(size);
         self.sent = 0;
-        // TLS reads one record at a time, 16 KiB at most; a short read of the large buffer ends the bulk.
+        // TLS reads one record at a time, 16 KiB at most; a short read of the large buffer ends the bulk transfer.
         self.bulk = self.filled * if size == LARGE { 16 } else { 1 } >= size;
     }
 
-    /// Has bytes that are not written yet overwritten.
+    /// Overwrites bytes that are not written yet.
     pub(super) fn overwrite(&mut self, range: Range<usize>, write: impl FnOnce(&mut [u8])) {
         if let Some(bytes) = self.buffer.as_deref_mut().and_then(|buffer| buffer.get_mut(range)) {
             write(bytes);
         }
     }
 
-    /// Puts others in the place of bytes that are not written yet. It is for what seldom happens: the rest is copied.
+    /// Replaces bytes that are not written yet by others. It copies the rest, so it is for rare cases.
     pub(super) fn replace(&mut self, range: Range<usize>, others: &[u8]) {
         let mut bytes = self.bytes().to_vec();
         bytes.splice(range, others.iter().copied());
@@ -115,14 +115,14 @@ impl Chunk {
         self.buffer = Some(bytes.into_boxed_slice());
     }
 
-    /// Takes off what stands from `at` on.
+    /// Removes and returns the bytes from `at` on.
     pub(super) fn cut(&mut self, at: usize) -> Vec<u8> {
         let rest = self.bytes().get(at..).unwrap_or_default().to_vec();
         self.filled = self.filled.min(at);
         rest
     }
 
-    /// Takes bytes that came with the login.
+    /// Stores bytes that came with the login.
     pub(super) fn preset(&mut self, pool: &Pool, bytes: &[u8]) {
         self.bulk = bytes.len() > SMALL;
         let buffer = self.empty(pool);
@@ -133,7 +133,7 @@ impl Chunk {
         self.filled = n;
     }
 
-    /// Gives the buffer back; nothing may be unsent.
+    /// Returns the buffer to the pool; all bytes must be written.
     pub(super) fn release(&mut self, pool: &Pool) {
         self.filled = 0;
         self.sent = 0;

@@ -1,6 +1,6 @@
-//! A CancelRequest: finds the session its key belongs to and asks the target to stop that session's statement.
+//! CancelRequest: finds the session of its key and asks the target to stop that session's statement.
 //!
-//! It answers nothing, whatever happened: the client sees its connection closed, once the target has the request.
+//! It never sends an answer: the client's connection is closed once the target has the request.
 
 use super::Shared;
 use crate::audit::EventName;
@@ -8,13 +8,13 @@ use crate::audit::event::{CancelRequested, Event, Who};
 use crate::frontend::{self, Cancelling};
 use crate::upstream;
 
-/// Serves one request, then closes.
+/// Handles one request, then closes.
 pub(super) async fn run(cancel: Cancelling, shared: &Shared) {
     shared.metrics.cancel();
     let live = shared.registry.by_key(cancel.request.pid, &cancel.request.key);
     let mut forwarded = false;
     if let Some(live) = &live {
-        // An idle session has nothing to cancel, and its next statement must not be hit.
+        // An idle session has nothing to cancel, and its next statement must not be affected.
         if live.busy() {
             let sent = upstream::cancel(&live.room.target, &live.backend_key).await;
             forwarded = sent.is_ok();
@@ -34,7 +34,7 @@ pub(super) async fn run(cancel: Cancelling, shared: &Shared) {
         shared.refusals.record(Some(cancel.client.ip()), kind, &event).await;
     }
     if live.is_none() {
-        // Guessing keys costs what guessing secrets costs: time.
+        // A wrong key is delayed like a wrong secret, to slow down guessing.
         tokio::time::sleep(cancel.permit.proof().failed(None).time).await;
     }
     frontend::close(cancel.transport).await;

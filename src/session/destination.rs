@@ -1,24 +1,23 @@
-//! The target and the profile that a client names in its startup packet.
+//! Target and profile that a client names in its startup packet.
 //!
-//! It knows the names of the targets and nothing else: which profiles there are, and whether the client may go there, is decided
-//! later.
+//! This module knows only the names of the targets: the existence of a profile and the client's rights are checked later.
 //!
-//! INVARIANT: a name that is a target's own means that target, whatever characters are in it.
+//! INVARIANT: a name that is a target's own means that target, whatever characters it contains.
 
 use std::borrow::Cow;
 
 use crate::upstream::Target;
 
-/// A place where a client wants to go, as it says it.
+/// Destination that a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Destination {
-    /// The target, or the text as it was sent where it names none.
+    /// Name of the target, or the text as sent if it is not one.
     pub(super) target: String,
-    /// The profile.
+    /// Name of the profile.
     pub(super) profile: Option<String>,
 }
 
-/// The names by which targets can be reached: each target's own, and that of its database.
+/// Names by which targets can be reached: each target's own, and that of its database.
 pub(super) struct TargetNames<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> TargetNames<'a> {
@@ -34,8 +33,8 @@ impl<'a> TargetNames<'a> {
         self.0.iter().any(|(target, _)| *target == name)
     }
 
-    /// Returns the target that a name means: the one that is called so; else the one whose database is, so that the name may be
-    /// what `current_database()` says. Of several with that database it is the one of the client's grant, or none.
+    /// Returns the target that a name means: the one with this name, else the one with a database of this name, so that the
+    /// result of `current_database()` works too. If several have that database, it is the one of the client's grant, or none.
     fn meant(&self, name: &str, granted: Option<&str>) -> Option<&'a str> {
         if let Some((target, _)) = self.0.iter().find(|(target, _)| *target == name) {
             return Some(target);
@@ -52,9 +51,9 @@ impl<'a> TargetNames<'a> {
 }
 
 impl Destination {
-    /// Reads a database name: `target`, or with a profile `target.profile`, `target/profile` or `target%2Fprofile`.
+    /// Parses a database name: `target`, or with a profile `target.profile`, `target/profile` or `target%2Fprofile`.
     ///
-    /// `granted` is the target of the client's grant, where it came with one.
+    /// `granted` is the target of the client's grant, if it came with one.
     pub(super) fn read(database: &str, targets: &TargetNames<'_>, granted: Option<&str>) -> Self {
         let (name, profile) = if targets.has(database) {
             (Cow::Borrowed(database), None)
@@ -67,7 +66,7 @@ impl Destination {
         }
     }
 
-    /// Returns both as one name, as a grant is asked about it: `target` or `target/profile`.
+    /// Returns both as one name, as a grant is checked against it: `target` or `target/profile`.
     pub(super) fn database(&self) -> String {
         match &self.profile {
             Some(profile) => format!("{}/{profile}", self.target),
@@ -76,10 +75,10 @@ impl Destination {
     }
 }
 
-/// Splits the profile off. Names of profiles have no dots, and those of targets no slashes; a dot divides only where a target is
-/// before it, so that a mistyped name is told as it was typed.
+/// Splits off the profile. Names of profiles have no dots, and those of targets no slashes. A dot divides only after the name of
+/// a target, so that errors show a mistyped name as it was typed.
 fn split(database: &str, is_target: impl Fn(&str) -> bool) -> (Cow<'_, str>, Option<String>) {
-    // Drivers take what is behind the last `/` of their URL as it is, still encoded.
+    // Drivers send the text after the last `/` of their URL unchanged, still encoded.
     let decoded = database.replace("%2F", "/").replace("%2f", "/");
     if let Some((target, profile)) = decoded.split_once('/') {
         return (Cow::Owned(target.to_owned()), Some(profile.to_owned()));

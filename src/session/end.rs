@@ -1,13 +1,13 @@
-//! Ends a session: the statement stops, the backend goes, the client is told at a message boundary, both sockets close.
+//! End of a session: the statement stops, the backend ends, the client gets its error at a message boundary, both sockets close.
 //!
-//! It does not choose the reason. It waits for nobody without a bound: stopping the backend never waits for the client, and
-//! a client that does not read is cut off.
+//! This module does not choose the reason. Every wait is bounded: stopping the backend never waits for the client, and a client
+//! that does not read is disconnected.
 //!
-//! The order matters. A backend that is told to die while it is blocked in writing drops the rest of its message
-//! (`ProcessClientWriteInterrupt`, tcop/postgres.c), so the message at work is read to its end first, for a short while;
-//! then the backend is terminated; what the target still says is read for the transaction's fate, for a short while; then the
-//! client is told and let go, and the record has the fate in any case. A client waits for no backend: libpq takes a FATAL for the
-//! last word only when the connection ends behind it.
+//! The order matters. A backend that is terminated while it is blocked in writing drops the rest of its message
+//! (`ProcessClientWriteInterrupt`, tcop/postgres.c), so the current message is read to its end first, for a short time. Then the
+//! backend is terminated, and the target's last messages are read for the transaction's fate, for a short time. Then the client
+//! gets its error and is disconnected, and the record has the fate in any case. A client does not wait for a backend: libpq
+//! treats a FATAL as the last message only if the connection ends after it.
 
 use std::time::Duration;
 
@@ -29,46 +29,46 @@ use crate::tls::Transport;
 use crate::upstream::{self, BackendKey, Target};
 use crate::wire::error_response;
 
-/// How long the target has to finish the message it is writing.
+/// Time for the target to finish the message that it is writing.
 const FRAME_WAIT: Duration = Duration::from_millis(50);
-/// The same for one that has more statements to go on with: it is the time that they are given.
+/// The same for a target with further statements in its pipeline, which can run during that time.
 const PIPELINED_FRAME_WAIT: Duration = Duration::from_millis(5);
-/// How long a client is kept waiting for its transaction's fate. A backend alone needs some milliseconds to say it; of
-/// hundreds that end at once the last needs hundreds, and no client of a crowd waits for that.
+/// Time that a client waits for its transaction's fate. A single backend needs some milliseconds to report it. If hundreds end at
+/// once, the last needs hundreds of milliseconds, and then no client waits for that.
 const PATIENCE: Duration = Duration::from_millis(15);
-/// How long the target is heard for what became of the statement.
+/// Time that the gate reads from the target for the statement's fate.
 const FATE_WAIT: Duration = Duration::from_millis(500);
-/// After this the provisioning connection is not relied on alone.
+/// Time after which the gate no longer relies on the provisioning connection alone.
 const TERMINATE_WAIT: Duration = Duration::from_millis(500);
-/// How often a backend is asked to stop by its own key meanwhile. Where its connection is closed it ends at the first statement
-/// that it stops, for it cannot say so to anybody.
+/// Interval at which a backend is then cancelled by its own key. If its connection is closed, it ends at the first statement that
+/// a cancel stops, because it cannot send the error.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How a session ended.
+/// Result of ending a session.
 pub(super) struct Ended {
     pub(super) fate: Fate,
     pub(super) totals: Totals,
-    /// What the target said last, if it ended the session by it.
+    /// Last error of the target, if the target ended the session with it.
     pub(super) last_word: Option<LastWord>,
-    /// Whether the client's socket took the FATAL whole; `None` where there was none to send.
+    /// True if the client's socket took the FATAL completely; `None` if there was none to send.
     pub(super) told: Option<bool>,
-    /// What became of the backend; `None` where it was not ours to end.
+    /// Result for the backend; `None` if the gate did not have to end it.
     pub(super) gone: Option<Gone>,
-    /// The close of the client's connection, which has begun and takes its time.
+    /// Close of the client's connection, which is in progress.
     pub(super) closing: Option<JoinHandle<()>>,
 }
 
-/// What an ending needs of the target.
+/// Objects of the target that are needed to end a session.
 pub(super) struct Backstage<'a> {
     pub(super) target: &'a Target,
     pub(super) terminator: &'a Terminator,
     pub(super) backend: Backend,
     pub(super) key: &'a BackendKey,
-    /// How long a client has to take the last message.
+    /// Time for a client to take the last message.
     pub(super) grace: Duration,
 }
 
-/// Ends it. `ordered` is when the reason arose.
+/// Ends the session for the reason `ending`.
 pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>) -> Ended {
     let Relay {
         client,
@@ -91,11 +91,12 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
     }
     down.release(&pool);
     let (stopped, wait_for_stop) = oneshot::channel();
-    // It goes on to the next statement, or its client waits for the rest of a message that comes only when it goes.
+    // The backend would run its next statement, or the client waits for the rest of a message that the backend sends only when it
+    // ends.
     let urgent = tap.pipelined() || !tail.whole;
     let gone = async {
         let gone = OptionFuture::from(kill.then(|| stop_backend(&backstage, urgent))).await;
-        // Whoever waits for it may have stopped.
+        // The receiver may have stopped waiting.
         let _ = stopped.send(());
         gone
     };
@@ -130,8 +131,8 @@ pub(super) async fn end(relay: Relay, ending: &Ending, backstage: Backstage<'_>)
     }
 }
 
-/// Hears for the record what the client did not wait for, and closes the target's connection. A backend goes because it is told to,
-/// and not because its connection closes, unless nobody can tell it.
+/// Reads the fate for the record, if the client did not wait for it, and closes the target's connection. A backend ends because
+/// it is terminated and not because its connection closes, unless the provisioning connection is cut off.
 async fn let_go(
     mut target: Transport,
     (down, tap): (&mut Down, &mut Tap),
@@ -144,7 +145,7 @@ async fn let_go(
     } else {
         tokio::select! {
             fate = late_word(down, &mut target, tap) => fate,
-            // While it is heard it is let go on.
+            // The backend must not continue while its messages are read.
             () = terminator.cut_off() => tap.fate(false),
         }
     };
@@ -155,7 +156,7 @@ async fn let_go(
     fate
 }
 
-/// Puts on record what has no outcome: what was never forwarded did not run, and of the rest nobody knows.
+/// Records the statements without an outcome: those never forwarded did not run, and the outcome of the others is unknown.
 fn last_outcomes(tap: &mut Tap, up: Up, clock: &Clock) {
     if up.written_in_vain() {
         tap.not_forwarded(clock.moment());
@@ -163,7 +164,7 @@ fn last_outcomes(tap: &mut Tap, up: Up, clock: &Clock) {
     tap.abandon();
 }
 
-/// When the reason for an ending arose: a deadline at its own time, anything else when it was noticed.
+/// Returns the time at which the reason for an ending arose: the deadline itself, or else the time at which it was noticed.
 pub(super) fn due(ending: &Ending, clock: &Clock, noticed: Moment) -> Instant {
     match ending {
         Ending::Expired { until, .. } => clock.instant_at(*until).min(noticed.instant),
@@ -171,8 +172,8 @@ pub(super) fn due(ending: &Ending, clock: &Clock, noticed: Moment) -> Instant {
     }
 }
 
-/// Asks the backend to stop by the session's own key, again and again, where the provisioning connection is slow or down. Our side of
-/// its connection is closed by then, so the backend ends after that.
+/// Cancels the backend's statement by the session's own key, repeatedly, if the provisioning connection is slow or down. The
+/// gate's side of its connection is closed by then, so the backend ends after that.
 async fn cancel_alone(backstage: &Backstage<'_>) {
     tokio::select! {
         () = sleep(TERMINATE_WAIT) => {}
@@ -186,7 +187,8 @@ async fn cancel_alone(backstage: &Backstage<'_>) {
 
 async fn stop_backend(backstage: &Backstage<'_>, urgent: bool) -> Gone {
     let mut order = backstage.terminator.end_watched(backstage.backend.clone(), urgent);
-    // Once it is signalled a cancel adds nothing, and costs the target a process: of a crowd that is going, no backend gets one.
+    // Once the backend is signalled, a cancel has no further effect and costs the target a process. If many end at once, none is
+    // cancelled.
     tokio::select! {
         biased;
         () = order.signalled() => {}
@@ -202,8 +204,8 @@ async fn stop_backend(backstage: &Backstage<'_>, urgent: bool) -> Gone {
     gone
 }
 
-/// What is heard in time for the client: whether the target broke off within a message, or nothing yet. A message that the
-/// client has in part is waited for all the same.
+/// Reads the target's messages until the client must get its error. Returns whether the target broke off within a message, or
+/// `None` if that is not known yet. If the client has part of a message, its rest is awaited in any case.
 async fn first_word((down, target, tap): (&mut Down, &mut Transport, &mut Tap), tail: &mut Tail, crowded: bool) -> Option<bool> {
     let patience = if crowded { Duration::ZERO } else { PATIENCE };
     match timeout(patience, hear_out(down, target, tap, tail)).await {
@@ -213,7 +215,7 @@ async fn first_word((down, target, tap): (&mut Down, &mut Transport, &mut Tap), 
     }
 }
 
-/// The transaction's fate for the record, of a target that did not say it in time for the client.
+/// Returns the transaction's fate for the record, of a target that did not report it in time for the client.
 async fn late_word(down: &mut Down, target: &mut Transport, tap: &mut Tap) -> Fate {
     let mut nothing = Tail {
         whole: true,
@@ -223,8 +225,8 @@ async fn late_word(down: &mut Down, target: &mut Transport, tap: &mut Tap) -> Fa
     tap.fate(cut)
 }
 
-/// Reads on until the target has answered or closed: for the record, and for the rest of the message at work (a backend that
-/// runs on with a result half in its buffer sends that rest only when it is stopped). True when it broke off within a message.
+/// Reads until the target has answered or closed: for the record, and for the rest of the current message (a backend that runs on
+/// with part of a result in its buffer sends that only when it is stopped). Returns true if it broke off within a message.
 async fn hear_out(down: &mut Down, target: &mut Transport, tap: &mut Tap, tail: &mut Tail) -> bool {
     if !tap.executing() && tail.whole {
         return false;
@@ -240,7 +242,7 @@ async fn hear_out(down: &mut Down, target: &mut Transport, tap: &mut Tap, tail: 
     heard.await.is_ok() && !down.at_boundary()
 }
 
-/// Says the last word to the client, and begins to close its connection where that can be done in peace.
+/// Sends the client the last message, and begins to close its connection if that is possible in order.
 async fn tell(
     mut client: Transport,
     tail: Tail,
@@ -259,7 +261,7 @@ async fn tell(
         if tail.whole {
             error_response::fatal(&mut last, &words);
         } else {
-            // A FATAL inside a message would only look like garbage.
+            // The client could not parse a FATAL inside a message.
             last.clear();
         }
     }
@@ -268,15 +270,15 @@ async fn tell(
         client.flush().await
     });
     if matches!(written.await, Ok(Ok(()))) {
-        // Beside the rest of the end, which may have to wait for the backend.
+        // It runs concurrently with the rest of the end, which may have to wait for the backend.
         return (due, Some(tokio::spawn(frontend::close(client))));
     }
-    // It does not read: what is queued for it must not be delivered later either.
+    // The client does not read: messages queued for it must not be delivered later either.
     reset_on_close(&client);
     (due.map(|_| false), None)
 }
 
-/// Has the connection reset when it is closed: nothing that is queued for its other side is delivered any more.
+/// Sets the connection to be reset when it is closed, so that queued bytes are not delivered any more.
 fn reset_on_close(transport: &Transport) {
     let _ = socket2::SockRef::from(transport.tcp()).set_linger(Some(Duration::ZERO));
 }

@@ -1,11 +1,11 @@
-//! Has the guard rails judge each text of a client as soon as all of it is here, and says which bytes must not arrive.
+//! Applies the guard rails to each text of a client as soon as it is complete, and determines which bytes must not be forwarded.
 //!
-//! It answers nothing and forwards nothing: the relay puts [`Instead`] in the place of a refused message, and the target's own error
-//! for it is answered in our words ([`super::book::Book::refuse`]). So the target is in the state that any error puts it in, and there
-//! is nothing to keep in step.
+//! This module answers and forwards nothing: the relay puts [`Instead`] in the place of a refused message, and replaces the
+//! target's own error for it by the gate's ([`super::book::Book::refuse`]). So the target is in the same state as after any
+//! error, and no state must be kept in step.
 //!
-//! INVARIANT: when a message is refused, the end of its text has not been forwarded. A text of which nothing has been becomes one that
-//! has a mistake in it. Otherwise there is no NUL from there on, so the target finds a string without an end (`pq_getmsgstring`,
+//! INVARIANT: when a message is refused, the end of its text has not been forwarded. If no part of the text was forwarded, it is
+//! replaced by one with a syntax error. Otherwise no NUL follows, so the target finds a string without an end (`pq_getmsgstring`,
 //! libpq/pqformat.c), or for a FunctionCall no such function.
 
 use std::ops::Range;
@@ -20,16 +20,16 @@ use crate::names::TargetName;
 use crate::rails::{REMEMBERED, Rails, Refused, Unloggable, Verdict};
 use crate::wire::frame::Piece;
 
-/// What a byte of a message becomes that is not to be read.
+/// Value that replaces a byte of a message that must not be parsed.
 const UNREADABLE: u8 = 0xff;
 
-/// What becomes of a piece of a refused message.
+/// Replacement for a piece of a refused message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Instead {
-    /// Its text, which is here, is a literal without an end. The target does with it all it does with a mistake in a text: the unnamed
-    /// statement is dropped (`exec_simple_query` and `exec_parse_message`, tcop/postgres.c).
+    /// Its text, which is in this piece, becomes a literal without an end. The target treats it like any syntax error: the
+    /// unnamed statement is dropped (`exec_simple_query` and `exec_parse_message`, tcop/postgres.c).
     Unparseable(Range<usize>),
-    /// No text: it has begun in a piece that is forwarded, or there is none.
+    /// The piece has no text to replace: the text began in a piece that was forwarded, or there is none.
     Unreadable,
 }
 
@@ -39,7 +39,7 @@ impl Instead {
             && let Some([before @ .., quote]) = bytes.get_mut(text)
         {
             before.fill(b' ');
-            // The last character, for the target's error repeats what follows it.
+            // The quote is the last character, because the target's error repeats the text after it.
             *quote = b'\'';
         } else {
             bytes.fill(UNREADABLE);
@@ -47,34 +47,34 @@ impl Instead {
     }
 }
 
-/// The guard rails of one session.
+/// Guard rails of one session.
 #[derive(Debug)]
 pub(super) struct Guard {
     rails: Arc<Rails>,
     target: TargetName,
     metrics: Metrics,
     message: Message,
-    /// The beginning of a text that comes in pieces.
+    /// Beginning of a text that comes in pieces.
     text: Vec<u8>,
-    /// Where the text is in the piece at hand, if all of it is.
+    /// Range of the text in the current piece, if it contains all of it.
     here: Option<Range<usize>>,
-    /// Bytes of a text that the log keeps.
+    /// Number of bytes of a text that the log keeps.
     max_logged: usize,
 }
 
-/// What is known of the message at hand.
+/// State of the current message.
 #[derive(Debug)]
 enum Message {
     /// Its text ends after so many strings.
     Reading(u8),
-    /// The rules allow the text, of which so many bytes have come; the log may not have room for all of it.
+    /// The rules allow the text, and this number of its bytes has arrived; it may be too long for the log.
     Counting(usize),
     Passed,
     Refused(Arc<Refused>),
 }
 
 impl Guard {
-    /// What it refuses is counted for this target; the log keeps `max_logged` bytes of a text.
+    /// Creates the guard of a session. Refusals are counted for this target; the log keeps `max_logged` bytes of a text.
     pub(super) fn new(rails: Arc<Rails>, target: TargetName, metrics: Metrics, max_logged: usize) -> Self {
         Self {
             rails,
@@ -87,8 +87,8 @@ impl Guard {
         }
     }
 
-    /// Looks at the next piece of a message, whose text the target reads under settings as they are tracked; what is to arrive in the
-    /// place of its bytes, if they must not.
+    /// Inspects the next piece of a message, whose text the target reads under the tracked settings. Returns the replacement for
+    /// its bytes if they must not be forwarded.
     pub(super) fn refuses(&mut self, piece: &Piece<'_>, settings: &TrackedSettings) -> Option<Instead> {
         if piece.first {
             self.message = match piece.tag {
@@ -113,7 +113,7 @@ impl Guard {
         matches!(self.message, Message::Refused(_)).then(instead)
     }
 
-    /// Why the message at hand is refused, if it is; once.
+    /// Returns the reason if the current message is refused; once.
     pub(super) fn refusal(&mut self) -> Option<Arc<Refused>> {
         match std::mem::replace(&mut self.message, Message::Passed) {
             Message::Refused(refused) => {
@@ -153,7 +153,7 @@ impl Guard {
         Message::Reading(strings)
     }
 
-    /// Counts the bytes of a text that is too long to be judged otherwise.
+    /// Counts the bytes of a text that is too long for any other rule.
     fn count(&self, length: usize, piece: &Piece<'_>) -> Message {
         let end = memchr::memchr(0, piece.bytes);
         match self.counted(length + end.unwrap_or(piece.bytes.len())) {
@@ -192,7 +192,7 @@ impl Guard {
     }
 }
 
-/// Does what may take many milliseconds, and lets the thread's other sessions go on elsewhere meanwhile.
+/// Runs work that may take many milliseconds, while other sessions of the thread continue on another one.
 fn aside<T>(long: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
     if matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {

@@ -1,44 +1,46 @@
-//! Holds a target's door shut until what a former run of the gate left there is ended.
+//! Sessions of a previous run of the gate at a target: new sessions wait until these are ended.
 //!
-//! It ends nothing. INVARIANT: once the door is open it stays open; each target has its own, and holds up no other.
+//! This module does not end them.
+//!
+//! INVARIANT: once they are settled, they stay settled; each target has its own, and does not delay another.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// How long a login waits for the door. The start gives up before that, so a client is refused only where the gate has no time left
-/// for its own work.
+/// Maximum time that a login waits. The start of the gate gives up earlier, so a client is refused only if the gate has no time
+/// left for its own work.
 const WAIT_LIMIT: Duration = Duration::from_secs(15);
 
-/// Whether what a former run left at a target is ended. Cheap to clone; clones are one.
+/// Progress of ending the sessions of a previous run at a target. Cheap to clone; clones share their state.
 #[derive(Debug, Clone)]
 pub struct Leftovers(watch::Sender<bool>);
 
 impl Leftovers {
-    /// Those of a target at which nothing was left.
+    /// Returns the state of a target at which nothing was left.
     #[must_use]
     pub fn none() -> Self {
         Self(watch::Sender::new(true))
     }
 
-    /// Those of a target at which nobody has looked yet.
+    /// Returns the state of a target that has not been checked yet.
     #[must_use]
     pub fn unknown() -> Self {
         Self(watch::Sender::new(false))
     }
 
-    /// Opens the door: they are ended, or the time for that is over.
+    /// Notes that they are ended, or that the time for that is over.
     pub fn settle(&self) {
         self.0.send_replace(true);
     }
 
-    /// Returns true once they are ended.
+    /// Returns true once they are ended, or the time for that is over.
     #[must_use]
     pub fn settled(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Waits until they are ended, for a bounded time; false where they are not by then.
+    /// Waits until they are settled, for a bounded time; returns false if they are not by then.
     pub async fn wait(&self) -> bool {
         let mut changes = self.0.subscribe();
         let settled = changes.wait_for(|settled| *settled);

@@ -1,23 +1,24 @@
-//! The settings of a session that decide how PostgreSQL reads its texts, as far as the target has told them.
+//! Settings of a session that determine how PostgreSQL reads its texts, as far as the target has reported them.
 //!
-//! PostgreSQL reports both settings (ParameterStatus), from version 14 on only right before it is ready for the next message. Any
-//! statement may change them: by its own words, in a function, or because an error or the end of a transaction brings back what was.
+//! PostgreSQL reports both settings (ParameterStatus), from version 14 on only directly before it is ready for the next message.
+//! Any statement may change them: by its own SQL, in a function, or because an error or the end of a transaction restores earlier
+//! values.
 //!
-//! INVARIANT: a text that is sent while a statement is not answered is read alike under all settings, or as one under
+//! INVARIANT: a text that is sent while a statement is unanswered is either read alike under all settings, or read under
 //! [`LexerSettings::UNSETTLED`].
 
 use crate::lexer::{Backslashes, Encoding, LexerSettings};
 
-/// The settings, and which statement may have changed them since.
+/// Settings, and the statement that may have changed them since.
 #[derive(Debug)]
 pub(super) struct TrackedSettings {
     told: LexerSettings,
-    /// The last statement whose answer is not complete.
+    /// Last statement whose answer is not complete.
     waits_for: Option<u64>,
 }
 
 impl TrackedSettings {
-    /// Makes settings of which the target has told nothing yet.
+    /// Creates settings of which the target has reported nothing yet.
     pub(super) fn new() -> Self {
         Self {
             told: LexerSettings::UNSETTLED,
@@ -25,7 +26,7 @@ impl TrackedSettings {
         }
     }
 
-    /// Takes a setting that the target tells, at login or later.
+    /// Takes a setting that the target reports, at login or later.
     pub(super) fn told(&mut self, name: &[u8], value: &[u8]) {
         match name {
             b"standard_conforming_strings" => {
@@ -49,12 +50,12 @@ impl TrackedSettings {
         }
     }
 
-    /// Returns the encoding of what is said in the session, as the target told it last.
+    /// Returns the encoding of the session, as the target reported it last.
     pub(super) fn encoding(&self) -> Encoding {
         self.told.encoding
     }
 
-    /// Returns whether no statement is on its way that may have changed what the target told.
+    /// Returns true if no statement is on its way that may have changed the reported settings.
     pub(super) fn are_settled(&self) -> bool {
         self.waits_for.is_none()
     }

@@ -1,6 +1,6 @@
-//! When a session has to be told something or ended: its deadline, the warnings before it, its idle limit.
+//! Times at which a session gets a notice or ends: its deadline, the warnings before it, its idle limit.
 //!
-//! It computes moments and words; it waits for nothing and ends nothing.
+//! This module computes times and texts; it does not wait and does not end anything.
 
 use std::time::Duration;
 
@@ -15,25 +15,25 @@ use crate::grant::{Grant, Permit};
 use crate::visible::visible;
 use crate::wire::error_response;
 
-/// What is due at a moment.
+/// Event that is due at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
     /// The window closes.
     Deadline,
-    /// The client is told that it closes soon.
+    /// The client gets a warning that the window closes soon.
     Warning,
     /// The client may have been idle for too long.
     Idle(Duration),
 }
 
-/// The limits of one session.
+/// Limits of one session.
 #[derive(Debug)]
 pub(super) struct Limits {
     permit: Permit,
-    /// How long before the deadline to warn, longest first; those that are past are gone.
+    /// Times before the deadline at which warnings are due, longest last; those in the past are removed.
     warnings: Vec<Duration>,
     idle: Option<Duration>,
-    /// What a client can do to go on, in the operator's words.
+    /// Text for the client on how to continue, set by the operator.
     renew: Option<String>,
 }
 
@@ -49,12 +49,12 @@ impl Limits {
         limits
     }
 
-    /// The permit as it stands.
+    /// Returns the current permit.
     pub(super) fn permit(&self) -> &Permit {
         &self.permit
     }
 
-    /// The grant has changed: the deadline moves, and the warnings with it.
+    /// Takes the permit of a changed grant: the deadline moves, and the warnings with it.
     pub(super) fn moved(&mut self, permit: Permit, warnings: &[Duration]) {
         self.permit = permit;
         self.arm(warnings);
@@ -66,11 +66,11 @@ impl Limits {
         self.warnings.dedup();
     }
 
-    /// The next moment something is due, and what.
+    /// Returns the time of the next event, and the event.
     pub(super) fn next(&mut self, clock: &Clock, heard: Instant) -> (Instant, Due) {
         let until = self.permit.until();
         let now = clock.now();
-        // Warnings whose time had passed when they were armed are not given late: the welcome said it already.
+        // Warnings whose time had passed when they were set are not sent late: the welcome has already said it.
         let left = until.duration_since(now);
         while self.warnings.last().is_some_and(|before| left < signed(*before)) {
             self.warnings.pop();
@@ -86,13 +86,13 @@ impl Limits {
         next
     }
 
-    /// The warning that is due now, as a message; it is not given again.
+    /// Returns the warning that is due now, as a message; it is not sent again.
     pub(super) fn warning(&mut self) -> Option<Vec<u8>> {
         let before = self.warnings.pop()?;
         Some(self.notice(&format!("grant {} ends in {}", self.permit.grant(), length(before)), None))
     }
 
-    /// What a client is told when it comes in.
+    /// Returns the notice for a client at login.
     pub(super) fn welcome(&self, grant: &Grant, note: Option<&Note>, now: Timestamp) -> Vec<u8> {
         let left = self.permit.until().duration_since(now);
         let left = Duration::try_from(left).unwrap_or_default();
@@ -112,7 +112,7 @@ impl Limits {
         self.notice(&message, detail)
     }
 
-    /// What a client is told when the deadline has moved.
+    /// Returns the notice for a client whose deadline has moved.
     pub(super) fn moved_notice(&self, now: Timestamp) -> Vec<u8> {
         let left = Duration::try_from(self.permit.until().duration_since(now)).unwrap_or_default();
         let message = format!(
@@ -149,9 +149,9 @@ fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
-/// A length of time as a person says it: `2 h 30 min`, `5 min`, `40 s`.
+/// Formats a length of time for a person to read: `2 h 30 min`, `5 min`, `40 s`.
 pub(super) fn length(duration: Duration) -> String {
-    // To the nearest second: the welcome of a 30 min window says 30 min, not 29 min 59 s.
+    // Rounded to the nearest second: the welcome of a 30 min window says 30 min, not 29 min 59 s.
     let seconds = duration.as_millis().saturating_add(500) / 1000;
     let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
     let said: Vec<_> = parts

@@ -1,43 +1,44 @@
-//! The tables that a profile is shown through masks, and the hint that names the view where the target refuses the table itself.
+//! Tables that a profile sees through masks, and the hint that names the view if the target refuses the table itself.
 //!
-//! It refuses nothing: the target does, for the profile's role has no right on such a table.
+//! This module refuses nothing: the target does, because the profile's role has no right on such a table.
 
 use bytes::{BufMut as _, BytesMut};
 
 use crate::wire::frontend::Fields;
 
-/// insufficient_privilege
+/// SQLSTATE insufficient_privilege.
 const REFUSED: &[u8] = b"42501";
 
-/// The masked tables of one profile.
+/// Masked tables of one profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MaskedTables {
-    /// The schema of the views, as it stands in SQL.
+    /// Schema of the views, as SQL text.
     views: String,
-    /// Schema and name of each table, which is its view's name too.
+    /// Schema and name of each table; its view has the same name.
     tables: Vec<(String, String)>,
 }
 
 impl MaskedTables {
-    /// The tables whose views are in a schema, as that stands in SQL.
+    /// Creates the list of tables whose views are in a schema, given as SQL text.
     #[must_use]
     pub fn new(views: String, tables: Vec<(String, String)>) -> Self {
         Self { views, tables }
     }
 
-    /// Returns how many tables they are.
+    /// Returns the number of tables.
     pub(super) fn count(&self) -> u64 {
         self.tables.len() as u64
     }
 
-    /// Returns an ErrorResponse of the target with a hint in it, where it refuses one of the tables; `body` is all of the target's.
+    /// Returns the target's ErrorResponse with a hint added, if it refuses one of the tables; `body` is the complete body of the
+    /// original.
     pub(super) fn with_hint(&self, body: &[u8]) -> Option<BytesMut> {
         let (mut fields, mut refused, mut table) = (Fields::of(body), false, None);
         while let Some((kind, text)) = fields.text().and_then(<[u8]>::split_first) {
             match kind {
                 b'C' => refused = text == REFUSED,
                 b'M' => table = self.tables.iter().find(|(_, name)| names(text, name.as_bytes())),
-                // It has one of its own.
+                // The error already has a hint.
                 b'H' => return None,
                 _ => {}
             }
@@ -60,7 +61,8 @@ impl MaskedTables {
     }
 }
 
-/// Returns true where a message has the name as a word. Its language is the server's, so nothing else in it is looked at.
+/// Returns true if a message contains the name as a word. The message is in the server's language, so nothing else in it is
+/// examined.
 fn names(message: &[u8], name: &[u8]) -> bool {
     let within = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii());
     let found = memchr::memmem::find_iter(message, name);

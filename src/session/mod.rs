@@ -1,11 +1,11 @@
-//! One connection from accept to ending, as a sequence of owned stages; each consumes the one before.
+//! Life of one connection from accept to ending, as a sequence of owned stages; each consumes the previous one.
 //!
-//! It composes: the frontend brings a client, the ledger a permit (where an identity has no grant yet, the desk a request, for
-//! which its login may wait), upstream a target; the relay carries, `end` ends. It makes no decision of its own about who may
-//! do what.
+//! This module composes others: the frontend authenticates the client, the ledger gives a permit (if an identity has no grant
+//! yet, the access service makes a request, and the login may wait for it), upstream connects to the target, the relay forwards,
+//! and `end` ends. It makes no access decisions of its own.
 //!
-//! The law: nothing of a client reaches its target before the session's start is on record; and however a session ends, its
-//! ending is on record and its backend is gone, or is said not to be.
+//! INVARIANT: no message of a client reaches its target before the session's start is on record. However a session ends, its
+//! ending is on record, and its backend is gone or recorded as not confirmed gone.
 
 mod admit;
 mod arrive;
@@ -68,83 +68,83 @@ use crate::names::IdentityName;
 use crate::quota::Quotas;
 use crate::strangers::{ConnectionPermit, RefusalLog};
 
-/// What sessions are told, and how long they may take to end.
+/// Settings of sessions: their notices, limits and records.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How long before the deadline a client is warned by a NOTICE.
+    /// Times before the deadline at which a client is warned by a NOTICE.
     pub warnings: Vec<Duration>,
-    /// Whether a client that does not say it itself is told at login under which grant it is, and until when.
+    /// True if clients get a notice of their grant and its end at login; a client's own setting has precedence.
     pub welcome: bool,
-    /// A client that sends nothing for this long, while nothing runs for it, is ended.
+    /// Time after which a client that sends nothing, while nothing runs for it, is disconnected.
     pub idle_timeout: Option<Duration>,
-    /// How long a client has to take the last message.
+    /// Time for a client to take the last message.
     pub end_grace: Duration,
-    /// What a client can do to go on, said in notices; `None`: the command that extends the grant.
+    /// Text on how to continue, used in notices; `None`: the command that extends the grant.
     pub renew_hint: Option<String>,
-    /// How logins wait for approval.
+    /// Settings for logins that wait for approval.
     pub waiting: WaitSettings,
-    /// How much of texts and values goes on record.
+    /// Extent to which texts and values are recorded.
     pub keep: Keep,
 }
 
-/// What all sessions of a gate share.
+/// State that all sessions of a gate share.
 pub struct Shared {
-    /// Gate time.
+    /// Clock of gate time.
     pub clock: Clock,
-    /// The log.
+    /// Journal of the audit log.
     pub journal: Journal,
-    /// The grants.
+    /// Grants.
     pub ledger: Ledger,
-    /// The records of those who are refused before they prove anything.
+    /// Records of clients that are refused before they are authenticated.
     pub refusals: RefusalLog,
-    /// What people and pipelines ask for.
+    /// Use cases of requests and grants.
     pub desk: Desk,
-    /// Where logins wait for approval.
+    /// Logins that wait for approval.
     pub lobby: Arc<Lobby>,
-    /// The sessions.
+    /// Running sessions.
     pub registry: Arc<Registry>,
-    /// Read buffers.
+    /// Pool of read buffers.
     pub pool: Pool,
-    /// What the sessions of each identity use up together.
+    /// Resources that the sessions of each identity use in total.
     pub quotas: Quotas,
     /// Counters.
     pub metrics: Metrics,
-    /// Set while the gate shuts down: nobody new is let in.
+    /// True while the gate shuts down: no new session begins.
     pub draining: AtomicBool,
-    /// What a reload replaces.
+    /// Settings that a reload replaces.
     pub rules: tokio::sync::watch::Sender<Arc<Rules>>,
 }
 
-/// A TCP connection just accepted.
+/// TCP connection just accepted.
 pub struct Accepted {
-    /// The connection.
+    /// Accepted connection.
     pub tcp: TcpStream,
-    /// Where it comes from.
+    /// Address of the client.
     pub client: SocketAddr,
-    /// Its permit as a stranger, until it has proved a secret.
+    /// Permit as a stranger, until the client has proved a secret.
     pub permit: ConnectionPermit,
-    /// The places for connections, one of which it takes once it has proved a secret and has a grant: strangers take none, so
-    /// that no crowd of them keeps others out, and neither do logins that wait for approval.
+    /// Slots for connections. A connection takes one once it has proved a secret and has a grant. Strangers take none, so that a
+    /// large number of them cannot keep others out; logins that wait for approval take none either.
     pub connections: Arc<Semaphore>,
-    /// How many places there are.
+    /// Number of slots.
     pub limit: u32,
-    /// Its file descriptor among those for connections that are no session yet, held until it is one or is closed.
+    /// Permit for its file descriptor, out of those for connections that are not sessions yet; held until it is one or is closed.
     pub descriptor: OwnedSemaphorePermit,
 }
 
-/// Leads one connection from accept to its ending.
+/// Handles one connection from accept to its ending.
 pub async fn run(accepted: Accepted, shared: Arc<Shared>) {
     let client = accepted.client;
-    // Boxed, so that what a handshake needs is not held for the life of the session.
+    // Boxed, so that the memory of the handshake is not held for the life of the session.
     let Some(started) = arrived(Box::pin(begin(accepted, &shared)), client, &shared).await else {
         return;
     };
     let live = Arc::clone(started.entry.live());
-    // In a box of its own: a task that is still a stranger's does not hold the room for it.
+    // A separate box: the task of a stranger does not hold the memory of a session.
     carry(&live, Box::pin(watch::run(started, &shared)), &shared).await;
 }
 
-/// Waits for what a connection comes to. A panic in it is the end of it, of nothing else, and on record.
+/// Waits for the result of the handshake. A panic in it ends this connection only, and is recorded.
 async fn arrived(
     begun: Pin<Box<dyn Future<Output = Option<Started>> + Send + '_>>,
     client: SocketAddr,
@@ -157,16 +157,16 @@ async fn arrived(
     started
 }
 
-/// Runs a session to its end. A panic in it is the end of it, and of nothing else.
+/// Runs a session to its end. A panic in it ends this session only.
 async fn carry(live: &Arc<Live>, session: Pin<Box<dyn Future<Output = ()> + Send + '_>>, shared: &Arc<Shared>) {
-    // A shutdown waits until its end is on record, however it ends.
+    // A shutdown waits until the session's end is on record, however it ends.
     let _unfinished = shared.registry.arriving();
     if AssertUnwindSafe(session).catch_unwind().await.is_err() {
         Box::pin(watch::broke_off(live, shared)).await;
     }
 }
 
-/// From a stranger to a session; `None` where it did not come to one (which is on record, and the client knows).
+/// Turns a connection into a session; `None` if it did not become one (which is recorded, and the client got its error).
 async fn begin(accepted: Accepted, shared: &Shared) -> Option<Started> {
     let rules = shared.rules.borrow().clone();
     shared.metrics.connection();
@@ -201,12 +201,12 @@ async fn begin(accepted: Accepted, shared: &Shared) -> Option<Started> {
             return None;
         }
     };
-    // Only now: a login that waits for approval takes no place.
+    // Taken only here, because a login that waits for approval takes no slot.
     let Ok(connection) = connections.try_acquire_owned() else {
         refusal::no_place(arrival, limit).settle(shared).await;
         return None;
     };
-    // And under the rules that are in force now: it may have waited through a reload.
+    // The current rules are read again, because the login may have waited through a reload.
     let rules = shared.rules.borrow().clone();
     match admit::admit(arrival, &rules, shared).await {
         Ok(admitted) => Some(start::start(admitted, connection, rules, shared)),
@@ -218,18 +218,18 @@ async fn begin(accepted: Accepted, shared: &Shared) -> Option<Started> {
 }
 
 impl Shared {
-    /// Whether the gate shuts down.
+    /// Returns true if the gate is shutting down.
     fn draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
     }
 
-    /// Whether one more record may be made that this identity causes; it counts as made.
+    /// Returns true if one more record caused by this identity may be written; it counts as written.
     fn affords_record(&self, identity: &IdentityName) -> bool {
         let now = self.clock.moment().instant;
         self.quotas.of(identity, now).affords_record(now)
     }
 
-    /// Records what may fail to be recorded without letting anything through: a refusal, a cancel.
+    /// Records an event whose loss has no effect on access: a refusal, a cancel.
     async fn record(&self, event: &Event<'_>) {
         if let Err(error) = self.journal.record(event).await {
             tracing::error!(error = %in_one_line(&error), "an event could not be put on record");
@@ -237,7 +237,7 @@ impl Shared {
     }
 }
 
-/// Bytes from the operating system's generator.
+/// Returns bytes from the operating system's random generator.
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     #[expect(

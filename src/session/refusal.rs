@@ -1,6 +1,6 @@
-//! A connection that does not become a session: the refusal is put on record, and the client is told.
+//! Refusal of a connection that does not become a session: it is recorded, and the client gets an error.
 //!
-//! It does not decide to refuse. What a client is told is in [`Ending::words`], or the target's own words.
+//! This module does not decide to refuse. The text for the client is [`Ending::words`], or the target's own message.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -19,15 +19,15 @@ use crate::frontend::{self, Greeted, Rejected};
 use crate::tls::Transport;
 use crate::wire::startup::Startup;
 
-/// How long a client has to take the target's own refusal.
+/// Time for a client to take the target's own refusal.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Why a client is refused that proved its secret.
+/// Reason for refusing a client that proved its secret.
 pub(super) struct Denied {
     pub(super) ending: Ending,
-    /// The target's own ErrorResponse, to be passed on instead of our words.
+    /// Target's own ErrorResponse, to be forwarded instead of the gate's text.
     pub(super) words: Option<Bytes>,
-    /// More for the operator.
+    /// Details for the operator.
     pub(super) detail: Option<String>,
 }
 
@@ -41,11 +41,11 @@ impl From<Ending> for Denied {
     }
 }
 
-/// A client that does not come in.
+/// Client that does not get a session.
 pub(super) enum Turned {
-    /// It proved nothing, and has been told.
+    /// It is not authenticated, and has got its error.
     Rejected(Box<Rejected>),
-    /// It proved its secret.
+    /// It is authenticated.
     Refused(Box<Refusal>),
 }
 
@@ -56,7 +56,7 @@ impl From<Box<Rejected>> for Turned {
 }
 
 impl Turned {
-    /// Puts it on record; whoever has not been told is told.
+    /// Records the refusal, and sends the client its error unless it has got it.
     pub(super) async fn settle(self, shared: &Shared) {
         match self {
             Self::Rejected(rejected) => self::rejected(*rejected, shared).await,
@@ -65,16 +65,16 @@ impl Turned {
     }
 }
 
-/// A client that proved its secret and is refused all the same.
+/// Refusal of a client that proved its secret.
 pub(super) struct Refusal {
-    /// A shutdown waits until it has been told.
+    /// Registration as an arriving client: a shutdown waits until it has got its error.
     pub(super) arriving: Arriving,
     pub(super) transport: Transport,
     pub(super) record: Refused,
     pub(super) denied: Denied,
 }
 
-/// The gate is full.
+/// Returns the refusal if all slots for connections are used.
 pub(super) fn no_place(arrival: Arrival, limit: u32) -> Refusal {
     let ending = Ending::TooMany {
         scope: Scope::Gate,
@@ -89,7 +89,7 @@ pub(super) fn no_place(arrival: Arrival, limit: u32) -> Refusal {
 }
 
 impl Refusal {
-    /// Puts the refusal on record and tells the client.
+    /// Records the refusal and sends the client its error.
     pub(super) async fn settle(self, shared: &Shared) {
         let Self {
             arriving: _arriving,
@@ -106,19 +106,19 @@ impl Refusal {
             transport.write_all(&words).await?;
             transport.flush().await
         });
-        // Whether it took them or not, it is closed next.
+        // The connection is closed next, with or without success.
         let _ = written.await;
         frontend::close(transport).await;
     }
 }
 
-/// Refuses a client before it proved anything.
+/// Refuses a client before it is authenticated.
 pub(super) async fn refuse(greeted: Greeted, ending: &Ending, shared: &Shared) {
     stranger(blank(greeted.client(), Some(greeted.startup())), ending, shared).await;
     greeted.refuse(ending).await;
 }
 
-/// Puts on record that a client was refused before it proved anything; it has been told.
+/// Records the refusal of a client that was not authenticated; it has already got its error.
 pub(super) async fn rejected(rejected: Rejected, shared: &Shared) {
     let mut record = blank(rejected.client, rejected.startup.as_ref());
     record.detail = Some(match rejected.ending.held_back() {
@@ -132,12 +132,12 @@ pub(super) async fn rejected(rejected: Rejected, shared: &Shared) {
     stranger(record, &rejected.ending, shared).await;
 }
 
-/// Puts on record that a connection came to nothing by a fault of the gate; it is closed by then.
+/// Records that a connection failed by a fault of the gate; it is closed by then.
 pub(super) async fn broke_off(client: SocketAddr, shared: &Shared) {
     stranger(blank(client, None), &Ending::GateFault, shared).await;
 }
 
-/// The record of a refusal, before its reason is known.
+/// Returns the record of a refusal without its reason.
 pub(super) fn blank(client: SocketAddr, startup: Option<&Startup>) -> Refused {
     Refused {
         client: client.ip(),
@@ -152,7 +152,7 @@ pub(super) fn blank(client: SocketAddr, startup: Option<&Startup>) -> Refused {
     }
 }
 
-/// Puts the refusal of a client on record that proved its secret. Where its identity fills the log too fast, one of many may only be
+/// Records the refusal of a client that proved its secret. If its identity fills the log too fast, the refusal may only be
 /// counted.
 async fn put_on_record(refused: Refused, ending: &Ending, shared: &Shared) {
     if !refused
@@ -165,7 +165,7 @@ async fn put_on_record(refused: Refused, ending: &Ending, shared: &Shared) {
     shared.record(&event(refused, ending, shared)).await;
 }
 
-/// Puts the refusal of a client on record whom nobody answers for: one of many may only be counted.
+/// Records the refusal of a client without a known identity; one of many may only be counted.
 async fn stranger(refused: Refused, ending: &Ending, shared: &Shared) {
     let client = refused.client;
     let event = event(refused, ending, shared);

@@ -1,7 +1,7 @@
-//! The sessions that are alive: to list them, to give them orders, to find the one a cancel key belongs to.
+//! Registry of the running sessions: to list them, to send them orders, to find the session of a cancel key.
 //!
-//! It holds handles only: a session ends itself when it is told to. A handle leaves with its session, and its cancel key is
-//! dead from that moment.
+//! It holds handles only: a session ends itself on an order. A handle is removed with its session, and its cancel key is invalid
+//! from then on.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -25,25 +25,25 @@ use crate::provision::{Backend, Gone};
 use crate::secret::Secret;
 use crate::upstream::BackendKey;
 
-/// What a session can be told. A later order replaces an earlier one that was not taken yet.
+/// Order to a session. A later order replaces an earlier one that was not taken yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Go on.
+    /// Continue.
     None,
-    /// End now, for an operator wants it.
+    /// End now, by order of an operator.
     Kill {
-        /// Who gave the order.
+        /// Name of the operator.
         by: String,
-        /// The reason given.
+        /// Reason given.
         reason: Option<String>,
     },
-    /// End as soon as nothing is at work.
+    /// End as soon as nothing is running.
     Drain,
-    /// End now, for the gate stops.
+    /// End now, because the gate stops.
     DrainNow,
 }
 
-/// What is known of a running session; shared between it and the registry.
+/// Data of a running session, shared between it and the registry.
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) who: Arc<Who>,
@@ -54,60 +54,60 @@ pub(crate) struct Live {
     pub(crate) backend: Backend,
     pub(crate) backend_key: BackendKey,
     pub(crate) grant: watch::Receiver<Arc<Grant>>,
-    /// The key the client was given.
+    /// Cancel key that the client got.
     pub(crate) key: Secret<Box<[u8]>>,
     pub(crate) orders: watch::Sender<Order>,
     pub(crate) progress: Progress,
 }
 
-/// How far a session has come; it notes it itself.
+/// Progress of a session, which the session itself updates.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     statements: AtomicU64,
     busy: AtomicBool,
-    /// Whether the log has its end.
+    /// True once the log has its end.
     recorded: watch::Sender<bool>,
 }
 
-/// A running session as operators see it.
+/// Running session as operators see it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionView {
-    /// Who, under which grant, where to.
+    /// Identity, grant and target.
     #[serde(flatten)]
     pub who: Who,
-    /// The client's address and port.
+    /// Address and port of the client.
     pub client: SocketAddr,
-    /// The application name it gave.
+    /// Application name that the client gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub application: Option<String>,
-    /// When it began.
+    /// Time of its start.
     pub since: Timestamp,
-    /// When its grant ends, as things stand.
+    /// Current end of its grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// `active` while a statement runs, else `idle`; `ended` in the news of its end.
+    /// `active` while a statement runs, else `idle`; `ended` in the notification of its end.
     pub state: String,
-    /// Executed statements.
+    /// Number of executed statements.
     pub statements: u64,
-    /// The process id of the target's backend.
+    /// Process id of the target's backend.
     pub backend_pid: i32,
-    /// In the answer to an order to end it: how far that has come.
+    /// Progress of the end, in the answer to an order to end the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
 }
 
-/// The longest that the answer to an order waits to be able to say that the end is on record.
+/// Maximum time that the answer to an order waits for the end to be on record.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
-/// How many changes a listener can be behind before it misses some.
+/// Number of changes that a listener may fall behind before it misses some.
 const NEWS: usize = 256;
 
-/// The running sessions of a gate.
+/// Running sessions of a gate.
 #[derive(Debug)]
 pub struct Registry {
     sessions: Mutex<HashMap<SessionId, Arc<Live>>>,
-    /// Sessions that run, and those whose end is under way: what a shutdown waits for.
+    /// Number of sessions that run or are ending, for which a shutdown waits.
     unfinished: AtomicUsize,
-    /// Begins and ends, for whoever listens.
+    /// Notifications of begins and ends.
     news: broadcast::Sender<SessionView>,
 }
 
@@ -121,7 +121,7 @@ impl Default for Registry {
     }
 }
 
-/// A login that is counted.
+/// Login that counts as unfinished until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Arriving(Arc<Registry>);
 
@@ -131,7 +131,7 @@ impl Drop for Arriving {
     }
 }
 
-/// Keeps a session registered until [`Entry::leave`], and counted as long as it is held.
+/// Registration of a session until [`Entry::leave`]; the session counts as unfinished as long as it is held.
 #[derive(Debug)]
 pub(crate) struct Entry {
     registry: Arc<Registry>,
@@ -139,23 +139,23 @@ pub(crate) struct Entry {
 }
 
 impl Live {
-    /// Notes what the session is at.
+    /// Updates the number of statements and whether one is running.
     pub(super) fn note(&self, statements: u64, busy: bool) {
         self.progress.statements.store(statements, Ordering::Relaxed);
         self.progress.busy.store(busy, Ordering::Relaxed);
     }
 
-    /// Whether a statement runs: only then a cancel has anything to cancel.
+    /// Returns true if a statement is running: only then a cancel has an effect.
     pub(super) fn busy(&self) -> bool {
         self.progress.busy.load(Ordering::Relaxed)
     }
 
-    /// Its id.
+    /// Returns the session's id.
     pub(crate) fn session(&self) -> &SessionId {
         &self.who.session
     }
 
-    /// Ends its backend; the order is given by the call itself.
+    /// Ends the session's backend; the call itself orders that, not the future's first poll.
     pub(crate) fn end_backend(&self) -> impl Future<Output = Gone> + Send + use<> {
         self.room.terminator.end(self.backend.clone())
     }
@@ -174,21 +174,21 @@ impl Live {
         }
     }
 
-    /// Notes that the log has its end.
+    /// Notes that the log has the session's end.
     pub(super) fn note_recorded(&self) {
         self.progress.recorded.send_replace(true);
     }
 
-    /// Waits until the log has its end.
+    /// Waits until the log has the session's end.
     async fn recorded(&self) {
         let mut recorded = self.progress.recorded.subscribe();
-        // Its sender lives as long as this.
+        // The sender lives as long as `self`.
         let _ = recorded.wait_for(|recorded| *recorded).await;
     }
 }
 
 impl Registry {
-    /// Registers a session; it leaves when the entry says so or is dropped.
+    /// Registers a session until its entry leaves or is dropped.
     pub(crate) fn enter(self: &Arc<Self>, live: Live) -> Entry {
         let live = Arc::new(live);
         self.unfinished.fetch_add(1, Ordering::Relaxed);
@@ -200,7 +200,8 @@ impl Registry {
         }
     }
 
-    /// Begins and ends of sessions from now on; the state of one that ended is `ended`. A listener that is too slow misses some.
+    /// Returns the begins and ends of sessions from now on; the state of an ended session is `ended`. A listener that is too slow
+    /// misses some.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<SessionView> {
         self.news.subscribe()
@@ -217,7 +218,7 @@ impl Registry {
         let _ = self.news.send(view);
     }
 
-    /// The running sessions, oldest first.
+    /// Returns the running sessions, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<SessionView> {
         let mut views: Vec<_> = self.lock().values().map(|live| live.view()).collect();
@@ -230,7 +231,7 @@ impl Registry {
         self.lock().values().cloned().collect()
     }
 
-    /// Statements so far of the live sessions, by target.
+    /// Returns the number of statements so far of the running sessions, by target.
     pub(crate) fn statements(&self) -> HashMap<TargetName, u64> {
         let mut statements = HashMap::new();
         for live in self.live() {
@@ -240,7 +241,7 @@ impl Registry {
         statements
     }
 
-    /// The running sessions whose grant is over; in a moment they will have noticed themselves.
+    /// Returns the running sessions whose grant is over; they will notice it themselves in a moment.
     pub(crate) fn overdue(&self, now: Timestamp) -> Vec<Arc<Live>> {
         let over = |live: &&Arc<Live>| {
             matches!(
@@ -251,7 +252,8 @@ impl Registry {
         self.lock().values().filter(over).cloned().collect()
     }
 
-    /// Tells a session to end, and waits a little to be able to say more of it. `None` when there is none of that id.
+    /// Orders a session to end, and waits briefly to be able to report the result. `None` if there is no session with that id, or
+    /// if it is already ending because the gate stops.
     pub async fn kill(&self, session: &SessionId, by: &str, reason: Option<String>) -> Option<SessionView> {
         let live = self.lock().get(session).cloned()?;
         let view = live.view();
@@ -264,7 +266,7 @@ impl Registry {
         }
         let recorded = timeout(ANSWER_WAIT, live.recorded()).await.is_ok();
         Some(SessionView {
-            // There is nothing to store: no restart brings a session back.
+            // Nothing needs to be stored: a session does not survive a restart.
             effect: Some(Effect {
                 in_effect: true,
                 stored: true,
@@ -274,24 +276,24 @@ impl Registry {
         })
     }
 
-    /// Counts a login on its way to a session, so that a shutdown waits for it; until what it returns is dropped.
+    /// Counts a login as unfinished, so that a shutdown waits for it, until the result is dropped.
     pub(crate) fn arriving(self: &Arc<Self>) -> Arriving {
         self.unfinished.fetch_add(1, Ordering::Relaxed);
         Arriving(Arc::clone(self))
     }
 
-    /// How many sessions run or are being ended: their backend, their record, their client's last word.
+    /// Returns the number of sessions that run or are ending (their backend, their record, the last message to their client).
     #[must_use]
     pub fn unfinished(&self) -> usize {
         self.unfinished.load(Ordering::Relaxed)
     }
 
-    /// Tells every session to end: at its next idle moment, or at once.
+    /// Orders every session to end: at its next idle moment, or at once.
     pub(crate) fn drain(&self, now: bool) {
         let order = if now { Order::DrainNow } else { Order::Drain };
         for live in self.lock().values() {
             live.orders.send_if_modified(|given| {
-                // Orders to end at once stand.
+                // An earlier order to end at once stays.
                 let weaker = matches!(given, Order::None | Order::Drain);
                 if weaker {
                     given.clone_from(&order);
@@ -301,7 +303,7 @@ impl Registry {
         }
     }
 
-    /// The session a cancel key belongs to. Every key is compared in constant time.
+    /// Returns the session of a cancel key. Every key is compared in constant time.
     pub(crate) fn by_key(&self, pid: i32, key: &[u8]) -> Option<Arc<Live>> {
         let sessions = self.lock();
         sessions
@@ -316,12 +318,12 @@ impl Registry {
 }
 
 impl Entry {
-    /// The registered session.
+    /// Returns the registered session.
     pub(crate) fn live(&self) -> &Arc<Live> {
         &self.live
     }
 
-    /// The session is being ended: it takes no orders any more, and its cancel key is dead.
+    /// Removes the session, which is being ended: it takes no more orders, and its cancel key is invalid.
     pub(crate) fn leave(&self) {
         let left = self.registry.lock().remove(&self.live.who.session);
         if let Some(live) = left {

@@ -1,12 +1,13 @@
-//! Carries bytes both ways between a client and its target, past the tap, until one of them stops.
+//! Forwards bytes in both directions between a client and its target, past the statement recorder ([`Tap`]), until one of them
+//! stops.
 //!
-//! It decides nothing and ends nothing: it stops, and says why. Limits (deadlines, orders) are the business of its caller.
+//! This module decides nothing and ends nothing: it stops and returns the reason. Its caller handles limits (deadlines, orders).
 //!
-//! INVARIANT: of every message of the client that executes something, at least the last byte is held back until the log has
-//! its intent; so the target never has a whole statement that is not on record. Messages of any size pass in bounded memory.
+//! INVARIANT: of every client message that executes something, at least the last byte is held back until the log has its intent,
+//! so the target never has a complete statement that is not on record. Messages of any size pass in bounded memory.
 //!
-//! Each direction has one chunk: read, looked at, written, and only then read anew. That is the back-pressure, and the reason
-//! why nothing is copied or flushed per message.
+//! Each direction has one chunk: it is read, inspected and written before the next one is read. That is the back-pressure, and it
+//! avoids copying or flushing per message.
 
 mod down;
 mod records;
@@ -36,35 +37,35 @@ use crate::ending::Ending;
 use crate::quota::Quota;
 use crate::tls::Transport;
 
-/// Why the relay stopped.
+/// Reason for which the relay stopped.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// The client is gone, with or without a goodbye.
+    /// The client is gone, with or without Terminate.
     ClientGone,
-    /// The client sent what it may not, or more than is kept account of.
+    /// The client sent a message that is not allowed, or more than the gate tracks.
     Client(Ending),
     /// The target closed the connection.
     TargetGone,
-    /// The target sent what is not PostgreSQL.
+    /// The target violated the protocol.
     TargetBroken,
     /// A record could not be written.
     Audit(AuditError),
-    /// A statement came at or after the deadline.
+    /// A statement arrived at or after the deadline.
     Late,
-    /// Nothing is at work, and the caller asked to stop then.
+    /// The session is idle, and the caller asked to stop then.
     Idle,
 }
 
-/// Bytes of records that are collected before they are written.
+/// Number of bytes of records that are collected before they are written.
 const MOST_UNWRITTEN: usize = 256 * 1024;
 
-/// Steps of one direction before the other is heard.
+/// Number of steps of one direction before the other has its turn.
 const TURN: usize = 16;
 
 /// Bytes of a Terminate.
 const TERMINATE_BYTES: usize = 5;
 
-/// One step of one direction: `Ready` when it got on.
+/// One step of one direction: `Ready` if it made progress.
 type Stepping = fn(&mut Relay, &mut Context<'_>) -> Poll<Result<(), Stop>>;
 
 /// Both directions of a session.
@@ -77,40 +78,40 @@ pub(super) struct Relay {
     pub(super) pool: Pool,
     pub(super) clock: Clock,
     pub(super) journal: Journal,
-    /// When the client was last heard.
+    /// Time from which the client counts as idle: its last message, or a later check that found a statement running.
     pub(super) heard: Instant,
-    /// No statement is forwarded at or after this instant.
+    /// Instant from which no statement is forwarded any more.
     pub(super) deadline: Instant,
-    /// Stop as soon as nothing is at work: the gate drains.
+    /// True to stop as soon as nothing is running: the gate drains.
     pub(super) stop_when_idle: bool,
-    /// What others may see of the session while it runs.
+    /// Data of the session that others may read while it runs.
     pub(super) live: Arc<Live>,
     pub(super) quota: Arc<Quota>,
-    /// The client is not read until then: its identity has filled the log too fast.
+    /// Time until which the gate does not read from the client, because its identity has filled the log too fast.
     pub(super) pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Relay {
-    /// Carries until one side stops. Cancel-safe: it may be dropped at any await and called again.
+    /// Forwards until one side stops. Cancel-safe: it may be dropped at any await and called again.
     pub(super) async fn run(&mut self) -> Stop {
         match std::future::poll_fn(|cx| self.poll(cx)).await {
             Err(stop) => stop,
         }
     }
 
-    /// Puts a message of our own into the client's stream, at the next message boundary.
+    /// Inserts a message of the gate's own into the client's stream, at the next message boundary.
     pub(super) fn insert(&mut self, bytes: Vec<u8>) {
         self.down.insert(bytes);
     }
 
-    /// Bytes the target sent behind its login.
+    /// Takes bytes that the target sent after its login.
     pub(super) fn came_with_login(&mut self, bytes: &[u8]) {
         self.down.preset(&self.pool, bytes);
-        // What is not PostgreSQL is found again with the next chunk.
+        // A protocol violation is found again with the next chunk.
         let _ = self.look_down();
     }
 
-    /// Whether nothing is at work: no statement, no transaction, no byte on its way.
+    /// Returns true if nothing is running: no statement, no transaction, no byte on its way.
     pub(super) fn idle(&self) -> bool {
         !self.tap.executing()
             && !self.tap.in_transaction()
@@ -120,14 +121,14 @@ impl Relay {
             && self.up.framer.at_boundary()
     }
 
-    /// Whether the client has said goodbye.
+    /// Returns true if the client has sent Terminate.
     pub(super) fn client_quit(&self) -> bool {
         self.up.quit
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Infallible, Stop>> {
         loop {
-            // The target first: its answers free what the client's direction may be waiting for.
+            // The target comes first: its answers release messages of the client that wait for them.
             let target_waits = self.steps(cx, Self::poll_down)?;
             let client_waits = self.steps(cx, Self::poll_up)?;
             if self.stop_when_idle && self.idle() {
@@ -139,7 +140,7 @@ impl Relay {
         }
     }
 
-    /// Goes on in one direction until it has to wait (true) or has had its turn.
+    /// Continues in one direction until it has to wait (true) or its turn is over.
     fn steps(&mut self, cx: &mut Context<'_>, step: Stepping) -> Result<bool, Stop> {
         for _ in 0..TURN {
             match step(self, cx) {
@@ -150,7 +151,7 @@ impl Relay {
         Ok(false)
     }
 
-    /// One step from the target to the client: `Ready` when it got on.
+    /// Runs one step from the target to the client: `Ready` if it made progress.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
         let Self {
             client, target, pool, ..
@@ -161,7 +162,7 @@ impl Relay {
         Poll::Ready(Ok(()))
     }
 
-    /// Shows a chunk of the target to the tap.
+    /// Passes a chunk of the target to the statement recorder.
     fn look_down(&mut self) -> Result<(), Stop> {
         self.down.look(&mut self.tap)?;
         self.defer_outcomes();
@@ -169,7 +170,7 @@ impl Relay {
         Ok(())
     }
 
-    /// One step from the client to the target: `Ready` when it got on.
+    /// Runs one step from the client to the target: `Ready` if it made progress.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
         ready!(self.poll_intents(cx))?;
         if self.up.chunk.sent < self.up.cleared || !self.up.flush.is_empty() {
@@ -187,7 +188,7 @@ impl Relay {
             return self.poll_held();
         }
         if self.up.quit {
-            // All up to Terminate is written, and nothing counts after it; the target's EOF ends the session.
+            // All bytes up to Terminate are written, and nothing counts after it; the target's EOF ends the session.
             return Poll::Pending;
         }
         if let Some(pause) = &mut self.pause {
@@ -202,7 +203,7 @@ impl Relay {
         self.poll_read_client(cx)
     }
 
-    /// Waits until the log has the intents of what was looked at.
+    /// Waits until the log has the intents of the inspected messages.
     fn poll_intents(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
         match &mut self.up.intents {
             Intents::None => return Poll::Ready(Ok(())),
@@ -220,7 +221,7 @@ impl Relay {
             return Poll::Ready(Err(late));
         }
         if self.still() {
-            // Until the deadline, or until that is moved.
+            // It waits for the deadline, or until the deadline is moved.
             return Poll::Pending;
         }
         self.up.intents = Intents::None;
@@ -228,7 +229,7 @@ impl Relay {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether the deadline is so near that nothing begins any more.
+    /// Returns true if the deadline is so near that no statement may begin any more.
     fn still(&self) -> bool {
         Pace::at(self.clock.moment().instant, self.deadline) == Pace::Still
     }
@@ -262,7 +263,7 @@ impl Relay {
     fn poll_forward(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
         let goodbye = self.up.quit && self.up.chunk.unsent(self.up.cleared).len() <= TERMINATE_BYTES;
         if !goodbye && self.still() {
-            // It was cleared in time, and the target has not taken it since.
+            // The bytes were cleared in time, but the target has not taken them since.
             return Poll::Pending;
         }
         let up = &mut self.up;
@@ -283,7 +284,7 @@ impl Relay {
         }
     }
 
-    /// Asks again about a held message; only an answer of the target can have changed anything.
+    /// Tries a held message again; only an answer of the target can have changed the result.
     fn poll_held(&mut self) -> Poll<Result<(), Stop>> {
         let now = self.in_time()?;
         self.tap.pace = Pace::at(now.instant, self.deadline);
@@ -302,8 +303,8 @@ impl Relay {
         }
     }
 
-    /// Shows what the client sent to the tap, up to a message that has to wait, and has the intents written. False where the first
-    /// message has to wait: an answer of the target, or another deadline, lets it go on.
+    /// Passes the client's bytes to the statement recorder, up to a message that must wait, and submits the intents. Returns
+    /// false if the first message must wait: an answer of the target, or another deadline, releases it.
     fn look_up(&mut self) -> Result<bool, Stop> {
         let now = self.in_time()?;
         self.tap.pace = Pace::at(now.instant, self.deadline);
@@ -328,7 +329,7 @@ impl Relay {
             up.seen = all - rest.len();
             match flow {
                 _ if instead.is_some() => refused = instead.map(|instead| (instead, up.seen - piece.bytes.len()..up.seen)),
-                // A record can be thousands of times as long as its message: they are written in bounded batches.
+                // A record can be thousands of times as long as its message, so records are written in bounded batches.
                 Flow::Go if self.tap.records_size() < MOST_UNWRITTEN && !self.tap.needs_flush() => {
                     before = up.framer;
                     continue;
@@ -343,7 +344,7 @@ impl Relay {
             up.chunk.overwrite(bytes, |bytes| instead.overwrite(bytes));
         }
         if whole {
-            // What is left is part of a header.
+            // The remaining bytes are part of a header.
             up.seen = all;
         }
         self.flush_if_needed();
@@ -355,7 +356,7 @@ impl Relay {
         Ok(got_on)
     }
 
-    /// What comes next has to wait for answers: the target is asked for them, behind what was looked at so far.
+    /// Asks the target for its answers, after the messages inspected so far, if the next message must wait for them.
     fn flush_if_needed(&mut self) {
         if self.tap.needs_flush() && !self.tap.holds() {
             self.tap.flush();
@@ -363,7 +364,7 @@ impl Relay {
         }
     }
 
-    /// Now, if that is before the deadline: nothing is forwarded after it.
+    /// Returns the current time if it is before the deadline: nothing is forwarded after it.
     fn in_time(&self) -> Result<Moment, Stop> {
         let now = self.clock.moment();
         if now.instant < self.deadline {
@@ -382,7 +383,7 @@ fn read(from: &mut Transport, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<i
 
 fn malformed(error: crate::wire::frame::FrameError) -> Ending {
     use crate::wire::frame::FrameError;
-    // PostgreSQL's own words.
+    // PostgreSQL's own texts.
     Ending::Malformed {
         what: match error {
             FrameError::Type { .. } => "invalid frontend message type",

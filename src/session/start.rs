@@ -1,6 +1,6 @@
-//! From a connected client to a running session: registered, welcomed, ready to be carried.
+//! Start of a session for a connected client: it is registered, gets its welcome, and its relay is prepared.
 //!
-//! Nothing can be refused any more.
+//! No refusal is possible at this stage.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,7 +29,7 @@ use crate::strangers::FailedLogins;
 use crate::upstream::Connected;
 use crate::wire::{encode, error_response};
 
-/// A session that is about to be carried.
+/// Session that is ready to run.
 pub(super) struct Started {
     pub(super) relay: Relay,
     pub(super) entry: Entry,
@@ -38,17 +38,17 @@ pub(super) struct Started {
     pub(super) rules: Arc<Rules>,
     pub(super) since: Moment,
     pub(super) places: Places,
-    /// Its place among the connections: held until its client's is closed.
+    /// Slot among the connections: held until the client's connection is closed.
     pub(super) connection: OwnedSemaphorePermit,
 }
 
-/// Its places, free again when dropped: under its grant, and on the target.
+/// Slots under its grant and on the target, free again when dropped.
 pub(super) struct Places {
     _grant: Slot,
     _target: OwnedSemaphorePermit,
 }
 
-/// Registers a session and prepares what carries it, with its welcome already on the way to the client.
+/// Registers a session and prepares its relay, with its welcome already on the way to the client.
 #[expect(clippy::too_many_lines, reason = "what a session is made of, in one place")]
 pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: Arc<Rules>, shared: &Shared) -> Started {
     let Connection { opened, since, .. } = connection;
@@ -102,7 +102,7 @@ pub(super) fn start(connection: Connection, gate: OwnedSemaphorePermit, rules: A
         quota,
         pause: None,
     };
-    // Those of its start and of its end; whoever comes and goes without an end is not even read then.
+    // Charged for the records of its start and its end; a client that connects and disconnects endlessly is not even read then.
     relay.charge(2 * RECORD_BYTES);
     relay.insert(welcome);
     relay.came_with_login(&came_with_login);
@@ -135,7 +135,7 @@ fn tap(live: &Live, (keep, quota): (&Keep, &Arc<Quota>), shared: &Shared) -> Tap
     tap
 }
 
-/// The guard rails of the grant's profile.
+/// Returns the guard rails of the grant's profile.
 fn guard(live: &Live, metrics: &Metrics, max_logged: usize) -> Option<Guard> {
     let grant = live.grant.borrow();
     let rails = live.room.rails.get(&grant.profile().cloned())?;
@@ -147,12 +147,12 @@ fn guard(live: &Live, metrics: &Metrics, max_logged: usize) -> Option<Guard> {
     ))
 }
 
-/// From here on it is listed, counted, and takes orders.
+/// Registers the session: from here on it is listed, counted, and takes orders.
 fn register(live: Live, shared: &Shared) -> Entry {
     let entry = shared.registry.enter(live);
     let live = entry.live();
     if shared.draining.load(Ordering::Relaxed) {
-        // It came in while the order to drain went out to the others.
+        // It began while the order to drain was sent to the other sessions.
         live.orders.send_replace(Order::DrainNow);
     }
     let Who {
@@ -167,7 +167,7 @@ fn register(live: Live, shared: &Shared) -> Entry {
     entry
 }
 
-/// From AuthenticationOk, unless a login that waited has it already, to ReadyForQuery.
+/// Returns the messages from AuthenticationOk (unless a login that waited already has it) to ReadyForQuery.
 fn welcome(connected: &Connected, live: &Live, ours: &[u8], welcomed: bool) -> Vec<u8> {
     let mut out = BytesMut::with_capacity(1024);
     if !welcomed {
@@ -176,7 +176,8 @@ fn welcome(connected: &Connected, live: &Live, ours: &[u8], welcomed: bool) -> V
     for (name, value) in &connected.parameters {
         encode::parameter_status(&mut out, name, value);
     }
-    // The real process id, so that pg_backend_pid() agrees; the key is ours, and dies with the session.
+    // The process id is the real one, so that pg_backend_pid() agrees; the key is the gate's own, and becomes invalid with the
+    // session.
     encode::backend_key_data(&mut out, live.backend.pid, live.key.expose());
     for passed_on in &connected.notices {
         out.extend_from_slice(passed_on);
@@ -186,10 +187,10 @@ fn welcome(connected: &Connected, live: &Live, ours: &[u8], welcomed: bool) -> V
     out.to_vec()
 }
 
-/// What the client is told beside the target's own words.
+/// Returns the gate's own notices for the client, in addition to the target's.
 fn notices(failed: Option<FailedLogins>, note: Option<Note>, welcoming: Option<Vec<u8>>) -> Vec<u8> {
     let mut notices = failed.map(failed_before).unwrap_or_default();
-    // That somebody has less than they asked for is said without a welcome, too.
+    // A client with less than it asked for gets a notice of that even without a welcome.
     if let Some(Note::Narrowed(words)) = note {
         let mut out = BytesMut::new();
         error_response::notice(&mut out, &words);
@@ -199,7 +200,7 @@ fn notices(failed: Option<FailedLogins>, note: Option<Note>, welcoming: Option<V
     notices
 }
 
-/// The notice about logins that failed before this one: whoever is named, or shares the address, should know.
+/// Returns the notice about earlier failed logins, for the owner of the name and for others at the address.
 fn failed_before(failed: FailedLogins) -> Vec<u8> {
     let FailedLogins {
         under_name,
@@ -223,7 +224,7 @@ fn failed_before(failed: FailedLogins) -> Vec<u8> {
     out.to_vec()
 }
 
-/// A cancel key: 4 bytes up to protocol 3.1, 32 from 3.2 on (protocol: BackendKeyData).
+/// Returns a new cancel key: 4 bytes up to protocol 3.1, 32 from 3.2 on (protocol: BackendKeyData).
 fn cancel_key(minor: u16) -> Box<[u8]> {
     let bytes: [u8; 32] = random();
     let length = if minor >= 2 { 32 } else { 4 };

@@ -1,6 +1,6 @@
-//! What is kept of a statement for the record: its text, its parameter types, its bound values.
+//! Parts of a statement that are kept for the record: its text, its parameter types, its bound values.
 //!
-//! It bounds what is kept, takes out secrets, and says so; it does not know in which order things happen.
+//! This module limits the kept parts, redacts secrets, and marks both in the record; it does not know the order of events.
 
 mod bound;
 mod deallocate;
@@ -29,46 +29,47 @@ use crate::rails::Unloggable;
 use crate::wire::binary;
 use crate::wire::frontend::Values;
 
-/// How much of a statement's parameters is shown in one record.
+/// Maximum number of bytes of a statement's parameters that are shown in one record.
 const MAX_SHOWN: usize = 64 * 1024;
-/// How many more are listed by their length and hash.
+/// Maximum number of further parameters that are listed by their length and hash.
 const MAX_HASHED: usize = 1024;
-/// A value beyond that is not looked at closely: with one of the words it is taken for a secret.
+/// Maximum length in bytes of a value that is examined closely; a longer one with one of the words counts as a secret.
 const MAX_LOOKED_AT: usize = 64 * 1024;
-/// What an entry takes beside its texts: its names (63 bytes at most), places in tables and queues, the allocator's own.
+/// Bytes that an entry takes in addition to its texts: its names (63 bytes at most), slots in tables and queues, the allocator's
+/// overhead.
 const ENTRY: usize = 512;
-/// `pwd=x`: nothing shorter gives a password away.
+/// Minimum length of a value with a password in it, in bytes, as in `pwd=x`.
 const SHORTEST_SECRET: usize = 5;
 
-/// How much of texts and values goes into a record.
+/// Extent to which texts and values are recorded.
 #[derive(Debug, Clone)]
 pub struct Keep {
-    /// Bytes of an SQL text.
+    /// Maximum number of bytes of an SQL text.
     pub sql: usize,
-    /// Bytes of a parameter's value.
+    /// Maximum number of bytes of a parameter's value.
     pub parameter: usize,
-    /// What is shown of values at all.
+    /// Form in which values are shown.
     pub show: Show,
-    /// What hashes originals of which something is blanked or cut.
+    /// Key for hashes of originals that were blanked or cut.
     pub key: ValueKey,
 }
 
-/// Bytes a session's prepared statements and portals take together, confirmed and pending ones alike; they count for its identity.
+/// Bytes of a session's prepared statements and portals in total, confirmed and pending ones; they count for its identity.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Held(Arc<Quota>);
 
 impl Held {
-    /// To be counted with those of the identity's other sessions.
+    /// Creates a counter that includes the identity's other sessions.
     pub(super) fn sharing(quota: Arc<Quota>) -> Self {
         Self(quota)
     }
 
-    /// As [`Quota::full_for_statements`].
+    /// Returns the limit if it is reached, see [`Quota::full_for_statements`].
     pub(super) fn full_for_statements(&self) -> Option<usize> {
         self.0.full_for_statements()
     }
 
-    /// As [`Quota::full_for_portals`].
+    /// Returns the limit if it is reached, see [`Quota::full_for_portals`].
     pub(super) fn full_for_portals(&self) -> Option<usize> {
         self.0.full_for_portals()
     }
@@ -78,7 +79,7 @@ impl Held {
         self.0.held()
     }
 
-    /// Counts an entry of `bytes` for as long as the result lives: who drops the entry, and why, need not be known.
+    /// Counts an entry of `bytes` as long as the result lives, so that the code that drops the entry needs no bookkeeping.
     pub(super) fn weigh(&self, bytes: usize) -> Weight {
         let weight = Weight {
             held: self.clone(),
@@ -89,7 +90,7 @@ impl Held {
     }
 }
 
-/// What one entry adds to [`Held`].
+/// Share of one entry in [`Held`].
 #[derive(Debug)]
 pub(super) struct Weight {
     held: Held,
@@ -109,28 +110,28 @@ impl Drop for Weight {
     }
 }
 
-/// An SQL text as it goes on record, with what was found in it.
+/// SQL text as it is recorded, with the results of its analysis.
 #[derive(Debug)]
 pub(super) struct Read<'a> {
     pub(super) sql: Sql<'a>,
     pub(super) words: Words,
-    /// What it does is not in it.
+    /// True if the text does not show its effects.
     pub(super) opaque: bool,
-    /// The parameters that are secrets.
+    /// Parameters that are secrets.
     pub(super) secrets: Secrets,
 }
 
-/// How a session's texts are to be read.
+/// Conditions under which a session's texts are analysed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Manner {
     pub(super) settings: LexerSettings,
-    /// No statement is on its way that may have changed them.
+    /// True if no statement is on its way that may have changed the settings.
     pub(super) settled: bool,
-    /// A text with secret parameters came before, so an SQL `EXECUTE` may have them.
+    /// True if an earlier text had secret parameters, so that an SQL `EXECUTE` may have them.
     pub(super) wary: bool,
 }
 
-/// Reads a text that is here whole, or its beginning with what [`Follow`] knows of the rest.
+/// Analyses a complete text, or its beginning with the facts that [`Follow`] has on the rest.
 pub(super) fn read<'a>(text: &'a [u8], follow: Option<Follow>, keep: &Keep, manner: Manner) -> Read<'a> {
     let (words, length, hashes) = match follow {
         Some(follow) => follow.finish(),
@@ -151,7 +152,7 @@ pub(super) fn read<'a>(text: &'a [u8], follow: Option<Follow>, keep: &Keep, mann
     }
 }
 
-/// Why not all of a text outside of its secrets could be recorded, if the log keeps `max` bytes of it.
+/// Returns the reason if a text outside of its secrets could not be recorded completely, given that the log keeps `max` bytes.
 pub(super) fn unloggable(text: &[u8], max: usize, settings: LexerSettings) -> Option<Unloggable> {
     if text.len() > max {
         return Some(Unloggable::Long { max });
@@ -161,7 +162,7 @@ pub(super) fn unloggable(text: &[u8], max: usize, settings: LexerSettings) -> Op
 }
 
 impl Read<'_> {
-    /// The same, but its own.
+    /// Returns the same with owned data.
     pub(super) fn into_owned(self) -> Read<'static> {
         Read {
             sql: self.sql.into_owned(),
@@ -172,15 +173,15 @@ impl Read<'_> {
     }
 }
 
-/// A prepared statement.
+/// Prepared statement.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) read: Read<'static>,
-    /// How often names might have been given away before its Parse ([`super::book::Book::renamed`]).
+    /// Number of times that names might have changed before its Parse ([`super::book::Book::renamed`]).
     pub(super) renamed: u64,
-    /// The parameter types of its Parse, four bytes each; a zero leaves the type to the server.
+    /// Parameter types of its Parse, four bytes each; a zero leaves the type to the server.
     given: Box<[u8]>,
-    /// Those the server told.
+    /// Parameter types that the server reported.
     described: OnceLock<Box<[u8]>>,
     weight: Weight,
 }
@@ -196,7 +197,7 @@ impl Prepared {
         }
     }
 
-    /// The name of the prepared statement that it gives up, as far as its text is known.
+    /// Returns the name of the prepared statement that it deallocates, if its complete text is known.
     pub(super) fn deallocated(&self) -> Option<Box<[u8]>> {
         let Sql {
             text, length, redacted, ..
@@ -205,7 +206,7 @@ impl Prepared {
         deallocated(text.0.as_bytes()).filter(|_| whole)
     }
 
-    /// The server said which types the parameters have.
+    /// Takes the parameter types that the server reports.
     pub(super) fn described(&self, types: &[u8]) {
         if self.described.set(types.into()).is_ok() {
             self.weight.add(types.len());
@@ -219,7 +220,7 @@ impl Prepared {
     }
 }
 
-/// A value as it was sent: all of it, or what is known of one in a long message.
+/// Value as it was sent: all of it, or the kept facts of one in a long message.
 #[derive(Debug, Clone, Copy)]
 enum Value<'a> {
     Whole(&'a [u8]),
@@ -241,7 +242,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Whether it gives a password away.
+    /// Returns true if it reveals a password.
     fn is_secret(self) -> bool {
         match self {
             Self::Whole(value) => {
@@ -254,9 +255,9 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Lists bound values as they go on record; the count as well where not all are listed. Whatever stands before it, a value that
-/// has no room any more is listed by its length and hash, as long as there are not too many of them. `followed` are the values of a
-/// message of which not all is at hand.
+/// Lists bound values for the record, and their number if not all are listed. A value that has no room left for its text is
+/// listed by its length and hash, wherever it stands, up to a limit on their number. `followed` has the values of a message that
+/// is not available completely.
 pub(super) fn list(
     values: &Values<'_>,
     followed: Option<&FollowValues>,
@@ -325,7 +326,7 @@ fn blank(value: Value<'_>, keep: &Keep) -> Parameter<'static> {
     }
 }
 
-/// Shows a value too long to be held. One that is hashed is hashed as it was sent.
+/// Shows a value that was too long to be held. If it is to be hashed, the bytes as sent are hashed.
 fn show_part((part, hashes): (&Part, &Hashes), encoding: Option<Encoding>, has_room: bool, keep: &Keep) -> Parameter<'static> {
     if matches!(keep.show, Show::Hashed(_)) {
         return Parameter::Hashed(hashes.value());
@@ -334,7 +335,7 @@ fn show_part((part, hashes): (&Part, &Hashes), encoding: Option<Encoding>, has_r
     Parameter::long(start, encoding, part.length, hashes.plain())
 }
 
-/// Bytes that listed values take.
+/// Returns the number of bytes that listed values take.
 pub(super) fn size(parameters: &Vec<Parameter<'static>>) -> usize {
     let texts = parameters.iter().map(|parameter| match parameter {
         Parameter::Null | Parameter::Redacted => 0,
@@ -349,7 +350,7 @@ pub(super) fn size(parameters: &Vec<Parameter<'static>>) -> usize {
 
 fn show(value: &[u8], binary: bool, oid: u32, (keep, encoding): (&Keep, Encoding)) -> Parameter<'static> {
     if let Show::Hashed(key) = &keep.show {
-        // Of the text, so that the same value has the same hash however it was sent.
+        // The text is hashed, so that the same value has the same hash in either format.
         let text = match encoding.decode(value, true) {
             _ if binary && !binary::is_text(oid) => binary::show(oid, value).map(Cow::Owned),
             decoded => (decoded.escaped == 0).then_some(decoded.text),
@@ -358,14 +359,14 @@ fn show(value: &[u8], binary: bool, oid: u32, (keep, encoding): (&Keep, Encoding
         return Parameter::Hashed(Cow::Owned(hash));
     }
     if oid == binary::BYTEA {
-        // The same bytes have the same hash however they were sent.
+        // The decoded bytes are hashed, so that they have the same hash in either format.
         let written = (!binary).then(|| binary::bytea(value)).flatten();
         return Parameter::bytes(written.as_deref().unwrap_or(value));
     }
     if !binary || binary::is_text(oid) {
         return Parameter::text(oid, value, keep.parameter, encoding).into_owned();
     }
-    // What is too long is not decoded.
+    // A value that is too long is not decoded.
     let decoded = (value.len() <= keep.parameter).then(|| binary::show(oid, value)).flatten();
     match decoded {
         Some(text) => Parameter::Text(Text(Cow::Owned(text))),

@@ -1,25 +1,25 @@
-//! The rest of the message that was at work when a session ended: what must go out before a last word can.
+//! Rest of the message that was being sent when a session ended, which must be sent before the last message.
 //!
-//! It holds a bounded part of it, and writes nothing.
+//! It holds a limited part of that message, and writes nothing.
 
-/// How much is kept of a message that has to be finished for a client.
+/// Maximum number of bytes kept of a message that has to be completed for a client.
 const MOST_TAIL: usize = 1 << 20;
 
-/// What must still be written so that the client's stream ends with a whole message.
+/// Bytes that must still be written so that the client's stream ends with a whole message.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     pub(super) bytes: Vec<u8>,
-    /// Whether the bytes end at a message boundary.
+    /// True if the bytes end at a message boundary.
     pub(super) whole: bool,
 }
 
 impl Tail {
-    /// Whether the rest of the message is still to be had.
+    /// Returns true if the rest of the message is still needed.
     pub(super) fn wanted(&self) -> bool {
         !self.whole && self.bytes.len() <= MOST_TAIL
     }
 
-    /// Takes more of the message; false when it is too long to be held.
+    /// Adds more of the message; returns false if it is too long to be held.
     pub(super) fn add(&mut self, bytes: &[u8]) -> bool {
         self.bytes.extend_from_slice(bytes);
         self.bytes.len() <= MOST_TAIL

@@ -1,9 +1,9 @@
-//! Watches both directions of a session and puts on record what passes: an intent before each statement, an outcome after.
+//! Statement recorder for both directions of a session: it records an intent before each statement, an outcome after it.
 //!
-//! It changes no byte and forwards none: it says whether a message may go on, and whether as it is. What names mean is the business of
-//! [`super::book`], what is kept of a statement that of [`super::statement`].
+//! It changes and forwards no bytes: it decides whether a message may be forwarded, and whether unchanged. [`super::book`]
+//! determines the meaning of names, [`super::statement`] the recorded parts of a statement.
 //!
-//! INVARIANT: when [`Tap::client`] says [`Flow::Go`] to the last piece of a message that executes something, its intent is in
+//! INVARIANT: when [`Tap::client`] returns [`Flow::Go`] for the last piece of a message that executes something, its intent is in
 //! [`Tap::intents`]; the relay holds that last byte back until the log has it.
 
 mod answers;
@@ -36,79 +36,79 @@ use crate::rails::Refused;
 use crate::wire::frame::{Gather, Piece};
 use crate::wire::frontend::{Bind, Fields, Parse, Values};
 
-/// Bytes of a Bind or FunctionCall that are read for the record.
+/// Maximum number of bytes of a Bind or FunctionCall that are read for the record.
 const MOST_BOUND: usize = 1 << 20;
-/// Bytes of a message of the target that are read.
+/// Maximum number of bytes of a message of the target that are read.
 const MOST_ANSWER: usize = 256 * 1024;
 
-/// What is to be done with a message.
+/// Decision on a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// It may go on.
+    /// The message may be forwarded.
     Go,
-    /// Its last byte has to wait until the target has answered what went before; ask [`Tap::held`] then.
+    /// Its last byte must wait until the target has answered the earlier messages; then call [`Tap::held`].
     Hold,
-    /// The client says goodbye.
+    /// The client sent Terminate.
     Quit,
 }
 
-/// What a session amounts to.
+/// Totals of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Totals {
-    /// Executed statements.
+    /// Number of executed statements.
     pub(super) statements: u64,
-    /// Rows returned or changed.
+    /// Number of rows returned or changed.
     pub(super) rows: u64,
-    /// Rows sent to the client.
+    /// Number of rows sent to the client.
     pub(super) rows_sent: u64,
-    /// Bytes from the client.
+    /// Number of bytes from the client.
     pub(super) bytes_in: u64,
-    /// Bytes from the target.
+    /// Number of bytes from the target.
     pub(super) bytes_out: u64,
 }
 
-/// The observer of one session.
+/// Statement recorder of one session.
 pub(super) struct Tap {
     who: Arc<Who>,
     keep: Keep,
     clock: Clock,
     book: Book,
-    /// What may be forwarded at this time.
+    /// Pace that the remaining time allows.
     pub(super) pace: Pace,
-    /// The guard rails of the profile, if it has any.
+    /// Guard rails of the profile, if it has any.
     pub(super) guard: Option<Guard>,
-    /// The tables its profile is shown with masks, if there are any.
+    /// Tables that its profile sees through masks, if there are any.
     pub(super) masked: Option<Arc<MaskedTables>>,
-    /// How the target reads texts.
+    /// Settings under which the target reads texts.
     pub(super) settings: TrackedSettings,
-    /// Numbers the statements.
+    /// Number of the last statement.
     number: u64,
-    /// The last number whose intent the journal has taken.
+    /// Last number whose intent the journal has taken.
     written: u64,
-    /// What `totals.statements` counts beyond it.
+    /// Number of statements after `written` that `totals.statements` includes.
     unwritten: u64,
-    /// Statements beyond it that the target drops.
+    /// Statements after `written` that the target drops.
     skipped: Vec<(u64, Moment)>,
-    /// Numbers beyond it of messages that failed: they got theirs when they did.
+    /// Numbers after `written` of messages that failed: they got their number when they failed.
     failed: Vec<u64>,
     from_client: Gather,
     from_target: Gather,
     follow: Option<Follow>,
     follow_values: Option<FollowValues>,
-    /// A text with secret parameters has come: an SQL `EXECUTE` may have the secrets.
+    /// True if a text with secret parameters has come: an SQL `EXECUTE` may have the secrets.
     wary: bool,
-    /// Why the message at hand is refused, if a limit refuses it.
+    /// Refusal of the current message by a limit.
     over_limit: Option<Arc<Refused>>,
-    /// A message whose last byte waits: its type and body.
+    /// Message whose last byte waits: its type and body.
     held: Option<(u8, Vec<u8>)>,
     /// Intents to be written before anything is forwarded.
     pub(super) intents: Batch,
-    /// Outcomes to be written in good time.
+    /// Outcomes to be written soon.
     pub(super) outcomes: Batch,
     pub(super) totals: Totals,
-    /// The last word of the target, where it was one by which it ends the session.
+    /// Message by which the target announced the end of the session, if it was its last one.
     pub(super) last_word: Option<LastWord>,
-    /// A COMMIT-like end has been seen since the session was told to stop: what ran is durable.
+    /// Set when the session is told to stop while a statement runs; true once that statement has completed.
     finished_since_stop: Option<bool>,
 }
 
@@ -144,42 +144,42 @@ impl Tap {
     }
 }
 
-// From the client.
+// Messages from the client.
 impl Tap {
-    /// Counts what is held with what the identity's other sessions hold.
+    /// Counts the bytes held together with those of the identity's other sessions.
     pub(super) fn share(&mut self, quota: &Arc<Quota>) {
         self.book.share(Arc::clone(quota));
     }
 
-    /// Whether a message of this type has to wait as a whole until the target has answered what it has.
+    /// Returns true if a message of this type must wait as a whole until the target has answered the earlier ones.
     pub(super) fn waits(&mut self, tag: u8) -> bool {
         self.book.waits(tag, self.pace)
     }
 
-    /// Whether the target has to be asked for its answers before anything can wait for them.
+    /// Returns true if the target must be asked for its answers before anything can wait for them.
     pub(super) fn unflushed(&self) -> bool {
         self.book.unflushed()
     }
 
-    /// Whether it has to be asked right behind the message just taken.
+    /// Returns true if the target must be asked directly after the message just taken.
     pub(super) fn needs_flush(&self) -> bool {
         self.book.needs_flush(self.pace)
     }
 
-    /// A Flush that the client did not send is on its way.
+    /// Notes that a Flush of the gate's own is on its way.
     pub(super) fn flush(&mut self) {
         self.book.flush();
     }
 
-    /// Whether the target has more to go on with when the statement at work is stopped.
+    /// Returns true if the target would continue with another statement when the current one is stopped.
     pub(super) fn pipelined(&self) -> bool {
         self.book.pipelined()
     }
 
-    /// Takes the next piece of what the client sent.
+    /// Processes the next piece of the client's stream.
     ///
     /// # Errors
-    /// The ending, where the client may not send this.
+    /// Fails with the ending if the client may not send this.
     pub(super) fn client(&mut self, piece: &Piece<'_>, now: Moment) -> Result<Flow, Ending> {
         if piece.tag == b'd' {
             self.book.copy_data(piece.bytes.len() as u64);
@@ -197,17 +197,17 @@ impl Tap {
             None => Ok(Flow::Go),
         };
         if piece.last && !piece.first {
-            // An idle session holds nothing of what it has sent.
+            // An idle session holds no bytes of its earlier messages.
             gather.release();
         }
         self.from_client = gather;
         flow
     }
 
-    /// Asks again about a message that was held.
+    /// Tries a held message again.
     ///
     /// # Errors
-    /// As [`Tap::client`].
+    /// The same as those of [`Tap::client`].
     pub(super) fn held(&mut self, now: Moment) -> Result<Flow, Ending> {
         match self.held.take() {
             Some((tag, body)) if self.must_wait(tag) => {
@@ -259,8 +259,8 @@ impl Tap {
         Ok(Flow::Go)
     }
 
-    /// As [`Tap::waits`], for the last byte of a message that has begun to be forwarded: it cannot wait for answers that nobody
-    /// has asked for.
+    /// Decides as [`Tap::waits`], for the last byte of a message whose beginning was forwarded: it cannot wait for answers that
+    /// the target was not asked for.
     fn must_wait(&mut self, tag: u8) -> bool {
         self.book.waits(tag, self.pace) && (self.pace == Pace::Still || !self.book.unflushed())
     }
@@ -281,7 +281,7 @@ impl Tap {
         if refused.is_none() {
             self.count();
         }
-        // A refused one, too: its error ends a transaction.
+        // This includes a refused one: its error ends a transaction.
         self.settings.sent(number);
         let intent = Statement {
             sql: Some(read.sql),
@@ -306,7 +306,7 @@ impl Tap {
         let number = self.next_number();
         let manner = self.manner(parse.text);
         let read = statement::read(parse.text, follow, &self.keep, manner).into_owned();
-        // It is not executed yet; but an error ends a transaction.
+        // The statement is not executed yet, but an error ends a transaction.
         self.settings.sent(number);
         self.wary |= read.secrets != Secrets::NONE;
         let intent = Statement {
@@ -329,7 +329,7 @@ impl Tap {
         Ok(())
     }
 
-    /// A message whose names are not to be had: the server refuses it too, unless it is only longer than what is read of it.
+    /// Notes a message whose names cannot be read: the server refuses it too, unless it only exceeds the length that is read.
     fn unreadable(&mut self, body: &[u8], kind: Kind, now: Moment) -> Result<(), Ending> {
         if body.len() >= MOST_BOUND {
             return Err(Ending::Malformed {
@@ -367,7 +367,7 @@ impl Tap {
             Some(values) => statement::list(values, self.follow_values.take().as_ref(), prepared.as_deref(), kept),
             None => (Vec::new(), None),
         };
-        // The unnamed statement cannot be renamed by SQL.
+        // SQL cannot rename the unnamed statement.
         let uncertain = prepared
             .as_ref()
             .is_some_and(|p| !bind.statement.is_empty() && p.renamed != self.book.renamed());
@@ -412,14 +412,14 @@ impl Tap {
             if words.renames {
                 self.book.names_may_change();
             }
-            // A text put together by the server is not seen at all.
+            // A text that the server itself assembles is not visible at all.
             if (words.renames || words.reopens) && self.book.has_named_portals() {
                 self.book.portals_may_change();
             }
         }
         if self.runs(number, now) {
             if let Some(portal) = &portal {
-                // What is pipelined behind goes on where this one stops; a portal that is finished says so.
+                // A pipelined Execute continues where this one stops; the answer shows whether the portal is finished.
                 portal.executed.store(true, Ordering::Relaxed);
                 if let Some(name) = portal.prepared.as_ref().and_then(|prepared| prepared.deallocated()) {
                     self.book.deallocates(number, name);
@@ -481,7 +481,7 @@ impl Tap {
         self.unwritten += 1;
     }
 
-    /// The journal has taken all of [`Tap::intents`]: their outcomes may be put on record.
+    /// Notes that the journal has taken all of [`Tap::intents`]: their outcomes may be recorded.
     pub(super) fn written(&mut self) {
         self.written = self.number;
         self.failed.clear();
@@ -495,7 +495,7 @@ impl Tap {
         }
     }
 
-    /// The journal has taken all of [`Tap::intents`], but it is too late to forward them: none of them runs.
+    /// Notes that the journal has taken all of [`Tap::intents`], but too late to forward them: none of them runs.
     pub(super) fn not_forwarded(&mut self, now: Moment) {
         self.skipped.clear();
         for number in (self.written + 1..=self.number).filter(|number| !self.failed.contains(number)) {
@@ -507,7 +507,7 @@ impl Tap {
         }
     }
 
-    /// False, with the outcome to follow its intent, where the target is known to drop the message.
+    /// Returns false if the target is known to drop the message; its outcome then follows its intent.
     fn runs(&mut self, number: u64, now: Moment) -> bool {
         if !self.book.skipping() {
             return true;

@@ -1,10 +1,10 @@
-//! A login that waits for somebody to approve its request: told so at once and every so often, until there is an answer.
+//! Login that waits for the approval of its request: the client gets a notice at once and repeatedly, until there is an answer.
 //!
-//! It approves nothing and makes no request. A client that goes away leaves its request pending: whoever connects again for the
-//! same thing finds it, approved meanwhile or not.
+//! This module approves nothing and makes no request. If a client disconnects, its request stays pending: a later login for the
+//! same access finds it, approved or not.
 //!
-//! INVARIANT: a waiting login has no target, no buffer and no place among handshakes or connections, only a seat in the lobby;
-//! seats are bounded, in all and for each identity, and free again when dropped.
+//! INVARIANT: a waiting login has no target, no buffer and no slot among handshakes or connections, only a permit to wait; these
+//! permits are limited, in total and per identity, and returned when dropped.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,25 +24,25 @@ use crate::request::{Outcome, Request};
 use crate::visible::visible;
 use crate::wire::{encode, error_response};
 
-/// How long a client has to take a notice: they are small, so one that does not is gone.
+/// Time for a client to take a notice; notices are small, so a client that does not take it counts as gone.
 const TAKES: Duration = Duration::from_secs(10);
-/// The message Terminate.
+/// Type byte of Terminate.
 const TERMINATE: u8 = b'X';
 
-/// How long logins wait, and how many.
+/// Limits on waiting logins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaitSettings {
-    /// The longest wait.
+    /// Maximum time that a login waits.
     pub limit: Duration,
-    /// How often a client that waits is told so.
+    /// Interval between notices to a waiting client.
     pub repeat: Duration,
-    /// Waiting logins at once.
+    /// Maximum number of logins that wait at the same time.
     pub logins: u32,
-    /// Of these, of one identity.
+    /// Maximum number of these for one identity.
     pub of_one: u32,
 }
 
-/// Where logins wait.
+/// Logins that wait for approval.
 #[derive(Debug, Default)]
 pub struct Lobby {
     seats: Mutex<Seats>,
@@ -55,7 +55,7 @@ struct Seats {
     of: HashMap<IdentityName, u32>,
 }
 
-/// A waiting login's seat. Dropping it gives it back.
+/// Permit of a login to wait for approval. Dropping it returns it.
 #[derive(Debug)]
 pub(super) struct Seat {
     lobby: Arc<Lobby>,
@@ -63,18 +63,18 @@ pub(super) struct Seat {
 }
 
 impl Lobby {
-    /// Sends everybody away, and whoever comes: the gate shuts down.
+    /// Ends the wait of all logins, also of those to come: the gate shuts down.
     pub fn close(&self) {
         self.closed.send_replace(true);
     }
 
-    /// How many logins wait.
+    /// Returns the number of waiting logins.
     #[must_use]
     pub fn waiting(&self) -> u32 {
         self.seats().taken
     }
 
-    /// A seat, if there is one left.
+    /// Returns a permit to wait if one is left.
     pub(super) fn enter(self: &Arc<Self>, identity: &IdentityName, settings: &WaitSettings) -> Result<Seat, Ending> {
         let mut seats = self.seats();
         let of_one = seats.of.get(identity).copied().unwrap_or_default();
@@ -95,7 +95,7 @@ impl Lobby {
     }
 
     fn seats(&self) -> MutexGuard<'_, Seats> {
-        // Nothing between lock and unlock leaves the counts half changed.
+        // No panic between lock and unlock leaves the counts half changed.
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -113,32 +113,32 @@ impl Drop for Seat {
     }
 }
 
-/// What is waited for.
+/// Request that a login waits for, and the limits of the wait.
 pub(super) struct Wait {
-    /// The request, now and after every step.
+    /// Request, now and after every change.
     pub(super) request: watch::Receiver<Arc<Request>>,
-    /// Who can approve it.
+    /// Identities that can approve it.
     pub(super) approvers: Vec<IdentityName>,
-    /// As far as is known, there is nobody.
+    /// True if, as far as is known, no identity can approve it.
     pub(super) nobody: bool,
-    /// The longest this client waits.
+    /// Maximum time that this client waits.
     pub(super) limit: Duration,
-    /// How often it is told so.
+    /// Interval between notices to the client.
     pub(super) repeat: Duration,
 }
 
-/// What a waiting login has to look at.
+/// Event that a waiting login has to handle.
 enum Woken {
-    /// The request took a step.
+    /// The request has changed.
     Step,
-    /// The login has waited long enough.
+    /// The login has waited for its maximum time.
     Enough,
-    /// The client is to be told again.
+    /// The next notice is due.
     Again,
 }
 
 impl Wait {
-    /// Waits until the request is a grant. AuthenticationOk goes out first: before it libpq takes no notices.
+    /// Waits until the request becomes a grant. AuthenticationOk is sent first: libpq accepts no notices before it.
     pub(super) async fn run(
         mut self,
         client: &mut (impl AsyncRead + AsyncWrite + Unpin),
@@ -189,7 +189,7 @@ impl Wait {
             biased;
             changed = self.request.changed() => match changed {
                 Ok(()) => Ok(Woken::Step),
-                // Only a ledger that is gone lets go of a request that is pending.
+                // Only a ledger that is shut down drops the sender of a pending request.
                 Err(_) => Err(Ending::LedgerFailed),
             },
             () = sleep_until(enough) => Ok(Woken::Enough),
@@ -197,7 +197,7 @@ impl Wait {
         }
     }
 
-    /// The refusal of a client that waits no longer, or does not want to.
+    /// Returns the ending of a client that has reached the end of its wait, or does not wait.
     pub(super) fn pending(&self, request: &RequestId, waited: Duration) -> Ending {
         Ending::ApprovalPending {
             request: request.clone(),
@@ -230,7 +230,7 @@ impl Wait {
     }
 }
 
-/// What the request came to, if it has come to something.
+/// Returns the result of the request if it is settled.
 pub(super) fn answer(request: &Request) -> Option<Result<GrantId, Ending>> {
     let id = request.id.clone();
     Some(match request.outcome.as_ref()? {
@@ -248,7 +248,7 @@ pub(super) fn answer(request: &Request) -> Option<Result<GrantId, Ending>> {
     })
 }
 
-/// The words for a request that was approved for less than it asked for.
+/// Returns the text for a request that was approved for less than it asked for.
 pub(super) fn narrowed(request: &Request) -> Option<Words> {
     let asked = request.narrowed_from.as_ref()?;
     let (wish, extent) = (&request.wish, request.asked_for());
@@ -298,7 +298,7 @@ async fn tell(client: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> Res
     }
 }
 
-/// Ends when the client goes away, or says anything: before ReadyForQuery it has nothing to say but that it goes.
+/// Waits until the client disconnects or sends anything: before ReadyForQuery it may only send Terminate.
 async fn left(client: &mut (impl AsyncRead + Unpin)) -> Ending {
     let mut byte = [0];
     match client.read(&mut byte).await {

@@ -1,6 +1,7 @@
-//! The life of a session: the relay runs until a limit is reached, an order comes, or one side stops; then it is ended.
+//! Supervision of a session: the relay runs until a limit is reached, an order arrives, or one side stops; then the session is
+//! ended.
 //!
-//! It does not look into the bytes, and does not end anything itself.
+//! This module does not inspect the bytes, and does not end the session itself.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::ending::{Ending, Fate};
 use crate::grant::Grant;
 use crate::provision::GoneLater;
 
-/// Runs a session to its end and puts the end on record.
+/// Runs a session to its end and records the end.
 pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
     let Started {
         mut relay,
@@ -45,7 +46,7 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
     let noticed = shared.clock.moment();
     let ordered = end::due(&ending, &shared.clock, noticed);
     let live = Arc::clone(entry.live());
-    // Its cancel key is dead from here on. The entry itself is held to the very end, for a shutdown waits for it.
+    // The cancel key is invalid from here on. The entry itself is held until the end, because a shutdown waits for it.
     entry.leave();
     let backstage = Backstage {
         target: &live.room.target,
@@ -54,7 +55,7 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
         key: &live.backend_key,
         grace: settings.end_grace,
     };
-    // Boxed, so that a running session does not hold what only its end needs.
+    // Boxed, so that a running session does not hold the memory for its end.
     let mut ended = Box::pin(end::end(relay, &ending, backstage)).await;
     drop(places);
     Box::pin(put_on_record(&live, &ending, &ended, (since.instant, ordered), shared)).await;
@@ -64,13 +65,13 @@ pub(super) async fn run(started: Started, shared: &Arc<Shared>) {
     }
     let closing = ended.closing;
     if let Some(closing) = closing {
-        // It bounds itself; that it failed is no news.
+        // It has its own time limit; a failure needs no report.
         let _ = closing.await;
     }
     drop(entry);
 }
 
-/// Ends a session that has panicked: its client's connection is closed by then, its backend and its record are left.
+/// Ends a session that has panicked: its client's connection is closed by then, so its backend and its record remain.
 pub(super) async fn broke_off(live: &Arc<Live>, shared: &Arc<Shared>) {
     let noticed = shared.clock.moment().instant;
     let mut ended = Ended {
@@ -87,7 +88,7 @@ pub(super) async fn broke_off(live: &Arc<Live>, shared: &Arc<Shared>) {
     }
 }
 
-/// Carries until there is a reason to end. Limits go before the target, the target before the client.
+/// Runs the relay until there is a reason to end. Limits take precedence over the target, the target over the client.
 async fn until_it_ends(
     relay: &mut Relay,
     limits: &mut Limits,
@@ -100,7 +101,7 @@ async fn until_it_ends(
     loop {
         relay.deadline = clock.instant_at(limits.permit().until());
         let (at, due) = limits.next(clock, relay.heard);
-        // Polled only when one of them was woken, not with every byte: a tenth of the gate's own work per statement.
+        // Polled only if one of them was woken, not with every byte: that saves a tenth of the gate's own work per statement.
         let mut events = FuturesUnordered::from_iter([wait(&mut steps, orders, changes, at)]);
         let event = tokio::select! {
             biased;
@@ -114,7 +115,7 @@ async fn until_it_ends(
             Err(stop) => return reason(stop, relay, limits),
         };
         match event {
-            // Deadlines are derived anew.
+            // Deadlines are computed again.
             Event::Step => {}
             Event::Order => {
                 if let Some(ending) = obey(&orders.borrow_and_update(), relay, limits) {
@@ -133,35 +134,35 @@ async fn until_it_ends(
                 }
             }
             Event::Time => match due {
-                // It is taken in the next turn.
+                // The change is handled in the next iteration.
                 Due::Deadline if is_moved(changes) => {}
                 Due::Deadline => return deadline(limits),
                 Due::Warning => relay.insert(limits.warning().unwrap_or_default()),
-                // The timer was set when the client had last been heard then: it may have been heard since.
+                // The timer was set at an earlier message of the client; another may have come since.
                 Due::Idle(limit) if clock.moment().instant < relay.heard + limit => {}
                 Due::Idle(limit) if relay.idle() => return Ending::Idle { limit },
-                // Something runs: its time does not count.
+                // A statement runs: its time does not count.
                 Due::Idle(_) => relay.heard = clock.moment().instant,
             },
         }
     }
 }
 
-/// Whether the grant has changed since the session looked. Asked behind the lock of who changes it: an extension that was made before
-/// the end has reached the session, and one that comes after it is refused by the ledger.
+/// Returns true if the grant has changed since the session last read it. The check takes the lock of the writer: an extension
+/// made before the end has reached the session, and the ledger refuses a later one.
 fn is_moved(changes: &watch::Receiver<Arc<Grant>>) -> bool {
     changes.borrow().has_changed()
 }
 
-/// What concerns a session without coming from either of its sides.
+/// Event for a session that comes from neither of its sides.
 enum Event {
     /// The wall clock jumped.
     Step,
-    /// Somebody gave an order.
+    /// An order arrived.
     Order,
     /// The grant changed.
     Change,
-    /// What was due is due.
+    /// The timer for the next limit fired.
     Time,
 }
 
@@ -205,10 +206,11 @@ fn deadline(limits: &Limits) -> Ending {
     }
 }
 
-/// Why the relay stopped, as an ending.
+/// Returns the ending for the reason that the relay stopped.
 fn reason(stop: Stop, relay: &Relay, limits: &Limits) -> Ending {
     match stop {
-        // Only the target's own end shows that a goodbye was heard: a client that is gone may have left something running.
+        // Only the end of the target's connection shows that it received Terminate: a client that disconnects may have left a
+        // statement running.
         Stop::TargetGone if relay.client_quit() => Ending::Quit,
         Stop::ClientGone => Ending::Disconnected,
         Stop::Client(ending) => ending,
@@ -227,7 +229,7 @@ fn reason(stop: Stop, relay: &Relay, limits: &Limits) -> Ending {
     }
 }
 
-/// Returns the ending for a target that is gone: by its own words, or without any that a client takes as the end.
+/// Returns the ending for a target that closed the connection: by its own FATAL, or without one.
 fn target_gone(last: Option<&LastWord>, limits: &Limits) -> Ending {
     match last.filter(|last| last.fatal) {
         Some(last) => Ending::TargetClosed {
@@ -240,11 +242,11 @@ fn target_gone(last: Option<&LastWord>, limits: &Limits) -> Ending {
     }
 }
 
-/// Returns the words for the record: those the client was given, by the gate or by the target.
+/// Returns the text for the record: the one that the client got, from the gate or from the target.
 fn detail(ending: &Ending, last: Option<&LastWord>) -> Option<String> {
     let ours = match ending {
         Ending::TargetClosed { message, .. } => return Some(message.clone()),
-        // An operator's reason is in the words' detail.
+        // An operator's reason is in the detail of the text.
         other => other.words().map(|words| match words.detail {
             Some(detail) => format!("{}. {detail}", words.message),
             None => words.message,
@@ -287,13 +289,13 @@ async fn put_on_record(live: &Live, ending: &Ending, ended: &Ended, (since, orde
     tracing::info!(session = %live.who.session, grant = %live.who.grant, identity = %live.who.identity, ending = ending.name(), "session ended");
     let kept = has_happened(&Recorded::SessionEnded(Cow::Owned(record)), live, shared).await;
     if !kept || confirmed == Some(false) {
-        // It stays open in the store: the next start reaps it, should the backend live that long.
+        // The session stays open in the store: the next start ends the backend, if it lives that long.
         return;
     }
     close(live, shared).await;
 }
 
-/// Puts on record that a backend is gone which the end of its session could not confirm.
+/// Records the end of a backend that could not be confirmed at the end of its session.
 async fn gone_late(later: GoneLater, live: Arc<Live>, ordered: Instant, shared: Arc<Shared>) {
     let Some(at) = later.wait().await else { return };
     let record = BackendGone {
@@ -306,8 +308,8 @@ async fn gone_late(later: GoneLater, live: Arc<Live>, ordered: Instant, shared: 
     }
 }
 
-/// Records what has happened, and must not get lost: where the log cannot be written, it is kept until it can. Returns false where
-/// that is not in this run: the session has to stay open in the store then, so that the next start puts an end on record.
+/// Records an event that must not be lost: if the log cannot be written, the event is kept until it can. Returns false if the log
+/// is closed for this run: then the session must stay open in the store, so that the next start records an end.
 async fn has_happened(event: &Recorded<'_>, live: &Live, shared: &Shared) -> bool {
     let Err(error) = shared.journal.record(event).await else {
         live.note_recorded();
@@ -323,7 +325,7 @@ async fn has_happened(event: &Recorded<'_>, live: &Live, shared: &Shared) -> boo
     true
 }
 
-/// Nothing of the session is left that a next start would have to look for.
+/// Marks the session as closed in the store: the next start has nothing left to look for.
 async fn close(live: &Live, shared: &Shared) {
     if let Err(error) = shared.ledger.session_closed(&live.who.session).await {
         tracing::error!(session = %live.who.session, error = %in_one_line(&error), "the end of a session could not be stored");

@@ -1,9 +1,8 @@
-//! What a client tells the gate itself in its startup packet: the settings `tidegate.…`, in `options` or beside it.
+//! Settings for the gate itself in a client's startup packet: `tidegate.…`, inside `options` or as parameters.
 //!
-//! It asks for nothing and decides nothing; PostgreSQL never sees these settings.
+//! This module makes no requests and decides nothing; PostgreSQL never gets these settings.
 //!
-//! INVARIANT: every setting that begins with `tidegate.` is taken out; one that is not understood is refused by name, never
-//! dropped.
+//! INVARIANT: every setting that begins with `tidegate.` is removed; an unknown one is refused by name, never dropped.
 
 use std::time::Duration;
 
@@ -13,36 +12,36 @@ use crate::ending::Ending;
 use crate::visible;
 use crate::wire::startup::Startup;
 
-/// Settings of ours begin so, in any case.
+/// Prefix of the gate's own settings, in any case.
 const PREFIX: &str = "tidegate.";
 const NAMES: [&str; 8] = ["for", "profile", "reason", "run", "sessions", "ticket", "wait", "welcome"];
-/// Letters of an unknown name that are repeated to the client.
+/// Maximum number of characters of an unknown name that are repeated to the client.
 const LONGEST_NAME: usize = 63;
 
-/// What a client told the gate. A login with a grant's secret may send all of it too, so that one connection string serves both:
-/// the profile must be the grant's then, and the rest has been decided already.
+/// Settings that a client sent to the gate. A login with a grant's secret may send all of them too, so that one connection string
+/// serves both: the profile must then be the grant's, and the others have no effect on the grant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Wishes {
-    /// The longest to wait for approval; zero: not at all.
+    /// Maximum time to wait for approval; zero: no wait.
     pub(super) wait: Option<Duration>,
-    /// How long the access is to last.
+    /// Duration of the access.
     pub(super) window: Option<Duration>,
-    /// Why it is asked for.
+    /// Reason for the request.
     pub(super) reason: Option<String>,
-    /// Under which ticket.
+    /// Ticket of the request.
     pub(super) ticket: Option<String>,
-    /// With which privileges.
+    /// Profile, which determines the privileges.
     pub(super) profile: Option<String>,
-    /// How many sessions at once.
+    /// Maximum number of concurrent sessions.
     pub(super) sessions: Option<u32>,
-    /// Which run of a suite or a pipeline the session belongs to: for the log alone.
+    /// Run of a suite or a pipeline that the session belongs to; only for the log.
     pub(super) run: Option<String>,
-    /// Its own word on the notice at login; absent: as the gate's configuration says.
+    /// Client's own setting for the notice at login; `None`: the gate's configuration.
     pub(super) welcome: Option<bool>,
 }
 
 impl Wishes {
-    /// Takes our settings out of those of a startup packet.
+    /// Takes the gate's settings out of those of a startup packet.
     pub(super) fn take(settings: &mut Vec<(String, String)>) -> Result<Self, Ending> {
         let ours = |(name, _): &mut (String, String)| {
             name.get(..PREFIX.len())
@@ -79,9 +78,9 @@ impl Wishes {
         Ok(())
     }
 
-    /// Returns where the client wants to go, with the profile from the database name or from its own setting.
+    /// Returns the destination of the client, with the profile from the database name or from its own setting.
     ///
-    /// `granted` is the target of its grant, where it came with one.
+    /// `granted` is the target of its grant, if it came with one.
     pub(super) fn destination(
         &self,
         startup: &Startup,
@@ -89,7 +88,7 @@ impl Wishes {
         granted: Option<&str>,
     ) -> Result<Destination, Ending> {
         let database = startup.database.as_ref().unwrap_or(&startup.user);
-        // An identity's name may have a slash or a dot, and is the database where none is named: that is no profile.
+        // An identity's name may have a slash or a dot, and stands for the database if none is named: that is not a profile.
         let mut destination = if *database == startup.user {
             Destination {
                 target: database.clone(),
@@ -121,7 +120,7 @@ fn unknown(name: &str) -> Ending {
     }
 }
 
-/// A length of time as the commands take it too. A number needs a unit, but for 0.
+/// Parses a length of time, as the commands do. A number needs a unit, except 0.
 fn length(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
@@ -129,7 +128,7 @@ fn length(text: &str) -> Option<Duration> {
     duration::parse(text).ok()
 }
 
-/// A switch, in the words that PostgreSQL takes for one.
+/// Parses a switch, in PostgreSQL's words for booleans.
 fn switch(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Some(true),

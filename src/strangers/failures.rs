@@ -1,7 +1,7 @@
-//! Proofs that failed, by address and by the name they were for: how long the answer to one more is held back, and what is told
-//! to whoever proves the name.
+//! Failed proofs, counted by address and by name: the delay of the answer to the next failure, and the report to the owner of the
+//! name at the next success.
 //!
-//! It holds nothing back itself, and never counts against a proof that is good. A name nobody has is counted as any other.
+//! This module does not delay anything itself, and a success is never delayed. A name that does not exist counts like any other.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
@@ -14,51 +14,51 @@ use super::network::Network;
 use crate::clock::Moment;
 use crate::ending::{HeldBack, HeldBackBy};
 
-/// Failures of one name from one address that are answered without delay: people mistype.
+/// Number of failures of one name from one address that are answered without delay: people mistype.
 const FREE_FAILURES: f64 = 5.0;
-/// Failures of one address, whatever they were for, that are answered without delay: many people share one.
+/// Number of failures of one address, under any names, that are answered without delay: many people share one address.
 const FREE_FAILURES_PER_ADDRESS: u32 = 20;
-/// The first delay; each further failure doubles it.
+/// First delay; each further failure doubles it.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// Doublings beyond which any cap is reached (51 s).
+/// Number of doublings after which any limit is reached (51 s).
 const MAX_DOUBLINGS: f64 = 10.0;
-/// Failures that nobody was told of are kept for so long after the last of them.
+/// Time that failures are kept after the last of them, if they have not been reported.
 const UNTOLD_FOR: Duration = Duration::from_hours(1);
-/// Pairs of name and address, and again addresses, that are kept count of. To forget one costs nothing but its delay.
+/// Maximum number of pairs of name and address that are remembered, and also of addresses. A forgotten one only loses its delay.
 const MAX_REMEMBERED: usize = 4096;
-/// Failures of a name from which on whoever proves it is told of them: fewer are their own slips.
+/// Minimum number of failures of a name that are reported to its owner: fewer are the owner's own mistakes.
 const MIN_TOLD: u64 = 3;
 
-/// What is told to whoever proved a name of the failures before.
+/// Report of failed logins to a client that has proved a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailedLogins {
-    /// Under the name, wherever they came from.
+    /// Number of failures under the name, from any address.
     pub under_name: u64,
-    /// From the address, under whatever names.
+    /// Number of failures from the address, under any name.
     pub from_address: u64,
-    /// When the first of them was.
+    /// Time of the first of them.
     pub since: Timestamp,
 }
 
-/// The delay of the answer to a failure, and its reason.
+/// Delay of the answer to a failure, and its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delay {
-    /// How long to hold the answer back; zero: not at all.
+    /// Duration of the delay; zero: none.
     pub time: Duration,
-    /// The reason, where it is held back.
+    /// Reason, if the answer is delayed.
     pub held: Option<HeldBack>,
 }
 
-/// How many answers to failures were held back since the start, by the reason.
+/// Number of delayed answers to failures since the start, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HeldBackCounts {
-    /// For the failures of the address.
+    /// Delays because of failures of the address.
     pub address: u64,
-    /// For those of the name from the address.
+    /// Delays because of failures of the name from the address.
     pub name: u64,
 }
 
-/// The counts.
+/// Counts of failures by name and by address.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     counts: HeldBackCounts,
@@ -69,7 +69,7 @@ pub(super) struct Failures {
 
 #[derive(Debug)]
 struct Count {
-    /// One is forgiven each second.
+    /// Failures that still count; one is forgiven each second.
     recent: f64,
     last: Instant,
     untold: u64,
@@ -77,8 +77,8 @@ struct Count {
 }
 
 impl Failures {
-    /// Counts one more; `name` is what it was for, where it came that far. Returns how long its answer is held back, at most
-    /// `longest`.
+    /// Counts one more failure; `name` is the name that was to be proved, if the client came that far. Returns the delay of the
+    /// answer, at most `longest`.
     pub(super) fn add(&mut self, network: Network, name: Option<&str>, longest: Duration, now: Moment) -> Delay {
         let beyond = count(&mut self.by_network, network, now) - f64::from(FREE_FAILURES_PER_ADDRESS);
         let of_address = Delay::of(beyond, HeldBackBy::Address, longest);
@@ -100,13 +100,13 @@ impl Failures {
         delay
     }
 
-    /// How many answers were held back since the start.
+    /// Returns the number of delayed answers since the start.
     pub(super) fn counts(&self) -> HeldBackCounts {
         self.counts
     }
 
-    /// What is to be told to whoever proved `name` from `network`, once. How long answers are held back does not change: it would
-    /// tell a stranger that somebody has the name.
+    /// Returns the failures to report to the client that proved `name` from `network`, once. The delays stay unchanged: otherwise
+    /// they would reveal to an unauthenticated client that the name exists.
     pub(super) fn told(&mut self, network: Network, name: &str, now: Moment) -> Option<FailedLogins> {
         let name = self.hasher.hash_one(name);
         let of_name = self.by_name.iter_mut().filter(|((_, other), _)| *other == name);
@@ -114,7 +114,7 @@ impl Failures {
         let under_name = counts.iter().map(|count| count.untold).sum();
         let of_address = self.by_network.get_mut(&network).filter(|count| !count.is_old(now));
         let from_address = of_address.as_ref().map_or(0, |count| count.untold);
-        // Many share an address, and their slips are no news.
+        // Many clients share an address, so a few failures from it are not worth a report.
         let told = under_name >= MIN_TOLD || from_address > u64::from(FREE_FAILURES_PER_ADDRESS);
         if !told {
             return None;
@@ -149,7 +149,7 @@ impl Count {
     }
 }
 
-/// Counts one more, and returns how many are not forgiven.
+/// Counts one more, and returns the number that is not yet forgiven.
 fn count<K: Hash + Eq>(counts: &mut HashMap<K, Count>, key: K, now: Moment) -> f64 {
     if counts.len() >= MAX_REMEMBERED && !counts.contains_key(&key) {
         forget(counts, now);
@@ -169,7 +169,7 @@ fn count<K: Hash + Eq>(counts: &mut HashMap<K, Count>, key: K, now: Moment) -> f
     count.recent
 }
 
-/// Makes room: first the old are forgotten, then those that are forgiven or failed once, then, should that not do, all.
+/// Frees entries: first the old ones, then those that are forgiven or failed once, then, if that is not enough, all.
 fn forget<K: Hash + Eq>(counts: &mut HashMap<K, Count>, now: Moment) {
     counts.retain(|_, count| !count.is_old(now));
     if counts.len() > MAX_REMEMBERED / 2 {
@@ -184,7 +184,8 @@ fn forget<K: Hash + Eq>(counts: &mut HashMap<K, Count>, now: Moment) {
 }
 
 impl Delay {
-    /// The delay for so many failures beyond those that are free. One is forgiven each second, so it is over after as many seconds.
+    /// Returns the delay after so many failures beyond the free ones. One is forgiven each second, so the delay ends after that
+    /// many seconds.
     fn of(beyond: f64, by: HeldBackBy, longest: Duration) -> Self {
         let held = beyond > 0.0 && !longest.is_zero();
         if !held {

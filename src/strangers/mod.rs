@@ -1,10 +1,10 @@
-//! Those who have proved nothing yet: the connections they hold, the proofs that failed, and the records they cause.
+//! Unauthenticated clients ("strangers"): limits on their connections, on failed proofs, and on the records they cause.
 //!
-//! It reads nothing of a connection and proves nothing. The wire and the control API share it, so that the same failures count
-//! at both.
+//! This module reads nothing from connections and checks no proofs. The wire and the control API share it, so that a failure
+//! counts at both.
 //!
-//! INVARIANT: a stranger takes nothing from those who proved themselves. Silence displaces strangers only; failures slow down
-//! failures only; and their records leave room on the disk.
+//! INVARIANT: strangers cannot reduce the service for authenticated clients. An idle stranger displaces only strangers, failures
+//! delay only failures, and the records of strangers leave a reserve on the disk.
 
 mod failures;
 mod network;

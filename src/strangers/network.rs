@@ -1,16 +1,16 @@
-//! The part of an address that tells strangers apart.
+//! Part of an address that distinguishes strangers.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Returns where a client that was accepted is, in the one form that the gate records, shows and compares: a listener for both
-/// families shows one with IPv4 as `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
+/// Returns an accepted client's address in the one form that the gate records, shows and compares. A listener for both families
+/// shows IPv4 addresses as `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
 #[must_use]
 pub fn canonical(client: SocketAddr) -> SocketAddr {
     SocketAddr::new(client.ip().to_canonical(), client.port())
 }
 
-/// An address, of IPv6 its /64 network: one host has all of it to choose from.
+/// IPv4 address, or /64 network of an IPv6 address: one host can choose any address of its /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Network {
     V4(u32),
@@ -26,7 +26,7 @@ impl Network {
     }
 }
 
-/// As in a record: `10.0.0.1`, `2001:db8::/64`.
+/// Writes the form used in records: `10.0.0.1`, `2001:db8::/64`.
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

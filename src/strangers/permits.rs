@@ -1,9 +1,9 @@
-//! Connections of strangers: how many there may be, in all and of one address, and which gives way to a newer one.
+//! Limits on the connections of strangers, in total and per address, and the choice of the one that a newer connection displaces.
 //!
-//! It does not touch connections: a stranger whose permit is taken learns it from its [`ConnectionPermit`] and closes itself.
+//! This module does not touch connections: a displaced stranger is notified by its [`ConnectionPermit`] and closes itself.
 //!
-//! INVARIANT: neither silence nor failures lock anybody out. When the permits are used up the oldest stranger makes room for the
-//! newest, so a connection is always let in.
+//! INVARIANT: neither idle connections nor failures lock anybody out. If all permits are used, the newest stranger displaces the
+//! oldest, so a new connection is always accepted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -19,11 +19,11 @@ use crate::clock::Clock;
 /// Limits on strangers.
 #[derive(Debug, Clone)]
 pub struct StrangerLimits {
-    /// Connections that have proved nothing, in all; at least 1.
+    /// Maximum number of unauthenticated connections, in total; at least 1.
     pub connections: u32,
-    /// Of these, those of one address (IPv6: one /64); at least 1.
+    /// Maximum number of these from one address (IPv6: one /64); at least 1.
     pub connections_per_address: u32,
-    /// The longest time the answer to a failed proof is held back; the first few are not. Zero: none is.
+    /// Maximum delay of the answer to a failed proof; the first few are not delayed. Zero: no delays.
     pub failure_delay: Duration,
 }
 
@@ -37,7 +37,7 @@ impl Default for StrangerLimits {
     }
 }
 
-/// The strangers at one door. Cheap to clone; clones count together.
+/// Strangers at one entrance (the wire or the control API). Cheap to clone; clones share their counts.
 #[derive(Clone)]
 pub struct Strangers(Arc<Inner>);
 
@@ -45,35 +45,35 @@ struct Inner {
     limits: StrangerLimits,
     clock: Clock,
     permits: Mutex<Permits>,
-    /// The same at every door.
+    /// Failures, shared by all entrances.
     failures: Arc<Mutex<Failures>>,
 }
 
 #[derive(Default)]
 struct Permits {
     next: u64,
-    /// By order of arrival.
+    /// Permits by order of arrival.
     given: BTreeMap<u64, (Network, oneshot::Sender<Displaced>)>,
     of: HashMap<Network, BTreeSet<u64>>,
 }
 
-/// The limit that cost a stranger its permit.
+/// Limit that cost a stranger its permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Displaced {
-    /// How many there may be.
+    /// Maximum number of strangers under that limit.
     pub limit: u32,
-    /// Of the stranger's own address, and not of all.
+    /// True for the limit of the stranger's own address, false for the total.
     pub of_address: bool,
 }
 
-/// One stranger's permit to be connected. Dropping it gives it back.
+/// Permit of one stranger to be connected. Dropping it returns it.
 pub struct ConnectionPermit {
     proof: Proof,
-    /// `None` once it has told that the permit was taken.
+    /// Notification that the permit was taken; `None` once it was delivered.
     taken: Option<oneshot::Receiver<Displaced>>,
 }
 
-/// Where it is told what came of a connection's proof. Cheap to clone.
+/// Receiver of the result of a connection's proof. Cheap to clone.
 #[derive(Clone)]
 pub struct Proof(Arc<Seat>);
 
@@ -84,13 +84,13 @@ struct Seat {
 }
 
 impl Strangers {
-    /// A door at which nobody waits yet.
+    /// Creates an entrance without strangers.
     #[must_use]
     pub fn new(limits: StrangerLimits, clock: Clock) -> Self {
         Self::with_failures(limits, clock, Arc::default())
     }
 
-    /// Another door, with permits of its own: what fails at one of them counts at both.
+    /// Creates another entrance with its own permits; failures at one of them count at both.
     #[must_use]
     pub fn beside(&self, limits: StrangerLimits) -> Self {
         Self::with_failures(limits, self.0.clock.clone(), Arc::clone(&self.0.failures))
@@ -105,8 +105,8 @@ impl Strangers {
         }))
     }
 
-    /// A permit for a connection from `address`, at the cost of the oldest stranger (from the same address, if that has too
-    /// many) when there is none left.
+    /// Returns a permit for a connection from `address`. If none is left, the oldest stranger (from the same address, if that has
+    /// too many) loses its permit.
     #[must_use]
     pub fn enter(&self, address: IpAddr) -> ConnectionPermit {
         let network = Network::of(address);
@@ -136,26 +136,26 @@ impl Strangers {
         }
     }
 
-    /// How many strangers there are.
+    /// Returns the number of strangers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.permits().given.len()
     }
 
-    /// How many answers to failures were held back since the start, at every door.
+    /// Returns the number of delayed answers to failures since the start, at all entrances.
     #[must_use]
     pub fn held_back(&self) -> HeldBackCounts {
         self.failures().counts()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no strangers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     fn permits(&self) -> MutexGuard<'_, Permits> {
-        // Nothing between lock and unlock leaves the counts half changed.
+        // No panic between lock and unlock leaves the counts half changed.
         self.0.permits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -170,7 +170,8 @@ fn over(count: usize, limit: u32) -> bool {
 }
 
 impl ConnectionPermit {
-    /// Ends when a newer stranger took this permit, with the limit that was reached; never once the connection has proved itself.
+    /// Waits until a newer stranger takes this permit, and returns the limit that was reached. Never returns once the connection
+    /// has proved itself.
     pub async fn taken(&mut self) -> Displaced {
         if let Some(taken) = &mut self.taken {
             let told = taken.await;
@@ -182,7 +183,7 @@ impl ConnectionPermit {
         std::future::pending().await
     }
 
-    /// Where it is told what came of the proof.
+    /// Returns the receiver of the proof's result.
     #[must_use]
     pub fn proof(&self) -> &Proof {
         &self.proof
@@ -196,8 +197,8 @@ impl Drop for ConnectionPermit {
 }
 
 impl Proof {
-    /// Counts a failure against the address and the name it was for, where it came that far; returns how long to hold the answer
-    /// back.
+    /// Counts a failure of the address and of the name that was to be proved, if the client came that far; returns the delay of
+    /// the answer.
     #[must_use]
     pub fn failed(&self, name: Option<&str>) -> Delay {
         let Seat { strangers, network, .. } = &*self.0;
@@ -206,7 +207,7 @@ impl Proof {
         strangers.failures().add(*network, name, limits.failure_delay, now)
     }
 
-    /// What there is to tell of failures before to whoever proved `name`; once.
+    /// Returns the earlier failures to report to the client that proved `name`; each is reported once.
     #[must_use]
     pub fn failures_before(&self, name: &str) -> Option<FailedLogins> {
         let Seat { strangers, network, .. } = &*self.0;
@@ -214,7 +215,7 @@ impl Proof {
         strangers.failures().told(*network, name, now)
     }
 
-    /// The connection is no stranger's any more: nobody takes its place, and it has none among them.
+    /// Ends the connection's time as a stranger: it is not counted or displaced any more.
     pub fn leave(&self) {
         let Seat { strangers, id, .. } = &*self.0;
         strangers.permits().remove(*id);
@@ -235,7 +236,7 @@ impl Permits {
 
     fn displace(&mut self, id: Option<u64>, limit: u32, of_address: bool) {
         if let Some(sender) = id.and_then(|id| self.remove(id)) {
-            // Its task may just be ending by itself.
+            // Its task may be ending already.
             let _ = sender.send(Displaced { limit, of_address });
         }
     }

@@ -1,10 +1,10 @@
-//! Records of strangers that were refused: the first few each, the rest counted, so that the log grows with time and not with
-//! what strangers do.
+//! Records of refused strangers: the first few are written each, the rest are counted, so that the log grows with time and not
+//! with the number of attempts.
 //!
-//! It decides nothing. What is counted goes on record at the end of each interval, by address and kind.
+//! This module does not decide on refusals. Counts are recorded at the end of each interval, by address and kind.
 //!
-//! INVARIANT: a stranger's record is written only while the disk has more room than the reserve. What is not written is counted,
-//! and the count is written as soon as there is room.
+//! INVARIANT: the record of a stranger is written only while the disk has more room than the reserve. A record that is not
+//! written is counted, and the count is written as soon as there is room.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -20,16 +20,16 @@ use crate::audit::{Batch, Journal};
 use crate::causes::in_one_line;
 use crate::clock::Clock;
 
-/// How often counts go on record. A gate that is killed loses those of the interval it was in.
+/// Interval between records of counts. A gate that is killed loses the counts of the current interval.
 const INTERVAL: Duration = Duration::from_mins(1);
-/// Records of their own within an interval: of one address, and in all.
+/// Number of individual records within an interval: per address, and in total.
 const MAX_ALONE_PER_ADDRESS: u32 = 10;
 const MAX_ALONE: u32 = 100;
-/// Addresses told apart within an interval, and pairs of address and kind that get a count of their own.
+/// Number of addresses that are distinguished within an interval, and of pairs of address and kind that have their own count.
 const MAX_ADDRESSES: usize = 1024;
 const MAX_COUNTS: usize = 64;
 
-/// The records of strangers. Cheap to clone; clones count together.
+/// Writer of the records of strangers. Cheap to clone; clones share their counts.
 #[derive(Debug, Clone)]
 pub struct RefusalLog(Arc<Inner>);
 
@@ -41,7 +41,7 @@ struct Inner {
     interval: Mutex<Interval>,
 }
 
-/// What came since the last counts went on record.
+/// Refusals since the last record of counts.
 #[derive(Debug, Default)]
 struct Interval {
     alone: HashMap<Network, u32>,
@@ -49,7 +49,7 @@ struct Interval {
     counts: BTreeMap<Key, Count>,
 }
 
-/// An address (none: one of those that are not told apart) and a kind of refusal.
+/// Address (`None`: one of those that are not distinguished) and kind of refusal.
 type Key = (Option<Network>, &'static str);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ struct Count {
 }
 
 impl RefusalLog {
-    /// Writes to this journal; [`Self::run`] has to be running too.
+    /// Creates a writer to this journal; [`Self::run`] must be running too.
     #[must_use]
     pub fn new(journal: Journal, clock: Clock) -> Self {
         Self(Arc::new(Inner {
@@ -71,8 +71,8 @@ impl RefusalLog {
         }))
     }
 
-    /// Puts on record that somebody from `address` was refused (none: at the gate's own socket, which is its operator's alone), or
-    /// counts it. Never fails: what cannot be written is counted.
+    /// Records the refusal of a client from `address` (`None`: at the gate's own socket, which only its operator can use), or
+    /// counts it. Never fails: a record that cannot be written is counted.
     pub async fn record(&self, address: Option<IpAddr>, kind: &'static str, event: &Event<'_>) {
         let Inner {
             journal, clock, reserve, ..
@@ -94,7 +94,7 @@ impl RefusalLog {
         }
     }
 
-    /// Puts the counts on record each minute, until it is dropped.
+    /// Records the counts each minute, until it is dropped.
     pub async fn run(self) {
         loop {
             tokio::time::sleep(INTERVAL).await;
@@ -102,7 +102,7 @@ impl RefusalLog {
         }
     }
 
-    /// Puts the counts on record that there are, if there is room; a new interval begins.
+    /// Records the current counts, if there is room, and begins a new interval.
     pub async fn end_interval(&self) {
         let Inner {
             journal, clock, reserve, ..
@@ -134,13 +134,13 @@ impl RefusalLog {
     }
 
     fn interval(&self) -> MutexGuard<'_, Interval> {
-        // Nothing between lock and unlock leaves the counts half changed.
+        // No panic between lock and unlock leaves the counts half changed.
         self.0.interval.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Interval {
-    /// Whether one more from there may have a record of its own; it is taken to have it.
+    /// Returns true if one more refusal from this address gets an individual record, and counts that record.
     fn alone(&mut self, network: Network) -> bool {
         let known = self.alone.contains_key(&network) || self.alone.len() < MAX_ADDRESSES;
         if !known || self.alone_in_all >= MAX_ALONE {

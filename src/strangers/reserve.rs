@@ -1,11 +1,11 @@
-//! Room on the log's disk that strangers may not use up: it is for those whose statements have to go on record.
+//! Reserve on the log's disk that records of strangers may not use: it is for the records of statements of authenticated clients.
 
 use std::path::{Path, PathBuf};
 
-/// A quarter of the file system is kept back, but no more than this.
+/// Maximum size of the reserve in bytes; it is a quarter of the file system up to this size.
 const MAX_RESERVE_BYTES: u64 = 64 << 20;
 
-/// The reserve of one folder's file system.
+/// Reserve on the file system of one directory.
 #[derive(Debug)]
 pub(super) struct DiskReserve {
     dir: PathBuf,
@@ -16,7 +16,8 @@ impl DiskReserve {
         Self { dir: dir.to_owned() }
     }
 
-    /// Whether there is more room than the reserve. What cannot be asked is taken to be there: the write tells.
+    /// Returns true if there is more room than the reserve, or if the file system cannot be asked: then the write itself shows
+    /// it.
     pub(super) fn has_room(&self) -> bool {
         let Ok(space) = rustix::fs::statvfs(&self.dir) else {
             return true;

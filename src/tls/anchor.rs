@@ -1,6 +1,6 @@
-//! The certificate that clients verify ours by, and the names that ours is for.
+//! Certificate that clients verify the gate's by, and the names that the gate's certificate is for.
 //!
-//! It trusts nothing and fetches nothing: what is not in the chain is not known.
+//! This module does not establish trust and fetches nothing: it knows only the certificates of the chain.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,18 +11,18 @@ use rustls::server::ParsedCertificate;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-/// Letters in a line of PEM (RFC 7468 section 2).
+/// Characters in a line of PEM (RFC 7468 section 2).
 const PEM_COLUMNS: usize = 64;
 
-/// Returns the last certificate of a chain as PEM, if it is its own issuer: the one to put into a file of trusted certificates.
-/// Without it clients that follow OpenSSL do not take the chain, whatever else of it they trust.
+/// Returns the last certificate of a chain as PEM, if it is its own issuer: the one for a client's file of trusted certificates.
+/// Clients that use OpenSSL reject the chain without it, whatever other certificates of the chain they trust.
 pub(super) fn anchor(chain: &[CertificateDer<'_>]) -> Option<String> {
     let last = chain.last()?;
     is_its_own_issuer(last).then(|| pem(last))
 }
 
-/// Returns the certificate of a chain that is pinned: the last if it is its own issuer, for what comes before may be renewed, else the
-/// first.
+/// Returns the certificate of a chain that clients pin: the last if it is its own issuer, because those before it may be renewed,
+/// else the first.
 pub(super) fn pinned<'c, 'd>(chain: &'c [CertificateDer<'d>]) -> Option<&'c CertificateDer<'d>> {
     chain.last().filter(|last| is_its_own_issuer(last)).or_else(|| chain.first())
 }
@@ -32,7 +32,7 @@ pub(super) fn is_its_own_issuer(certificate: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| parsed.subject() == parsed.issuer())
 }
 
-/// Returns when a certificate ends.
+/// Returns the end of a certificate's validity.
 pub(super) fn expires_at(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()

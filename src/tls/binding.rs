@@ -1,6 +1,6 @@
-//! The `tls-server-end-point` channel binding: a hash of the server's certificate (RFC 5929 section 4.1).
+//! Channel binding `tls-server-end-point`: a hash of the server's certificate (RFC 5929 section 4.1).
 //!
-//! It does not decide whether binding is used.
+//! This module does not decide whether binding is used.
 
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 use x509_parser::certificate::X509Certificate;
@@ -9,8 +9,8 @@ use x509_parser::signature_algorithm::RsaSsaPssParams;
 
 /// Hashes a server's own certificate (DER) with the hash function of the signature on it, SHA-256 instead of MD5 and SHA-1.
 ///
-/// `None` where the signature names no single hash function (Ed25519, Ed448) or one we do not have: RFC 5929 does not define
-/// the binding there, and libpq gives up the whole login when it is offered one, so it must not be offered.
+/// Returns `None` if the signature names no single hash function (Ed25519, Ed448) or one that is not supported. RFC 5929 does not
+/// define the binding for these, and libpq aborts the whole login if it is offered, so it must not be offered.
 #[must_use]
 pub fn end_point_hash(leaf_der: &[u8]) -> Option<Vec<u8>> {
     let (_, certificate) = X509Certificate::from_der(leaf_der).ok()?;

@@ -1,6 +1,6 @@
-//! TLS towards a target: libpq's modes.
+//! TLS on connections to a target, in libpq's modes.
 //!
-//! It does not send the SSLRequest and does not decide what to do when the target has no TLS.
+//! This module does not send the SSLRequest and does not decide what to do if the target has no TLS.
 
 use std::fmt;
 use std::path::Path;
@@ -15,22 +15,22 @@ use tokio_rustls::TlsConnector;
 use super::verify::{Check, TargetVerifier};
 use super::{ALPN, TlsError, provider, read_certificates};
 
-/// Whether a connection to a target is on TLS and what is verified, by the names of libpq's `sslmode`.
+/// Use of TLS and extent of verification on a connection to a target, by the names of libpq's `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsMode {
-    /// Never on TLS.
+    /// No TLS.
     Disable,
-    /// On TLS where the target offers it; nothing is verified. Protects against nobody who can change what is sent.
+    /// TLS if the target offers it; nothing is verified. It does not protect against an attacker who can change messages.
     Prefer,
-    /// On TLS or not at all. Nothing is verified unless a CA file is named, then as [`TlsMode::VerifyCa`] (so does libpq).
+    /// TLS is required. Nothing is verified unless a CA file is named, then as in [`TlsMode::VerifyCa`] (as libpq does).
     Require,
-    /// On TLS, with a certificate from a CA we trust.
+    /// TLS is required, with a certificate from a trusted CA.
     VerifyCa,
-    /// On TLS, with a certificate from a CA we trust that was made for the target's host name.
+    /// TLS is required, with a certificate from a trusted CA for the target's host name.
     VerifyFull,
 }
 
-/// A text that is not a mode.
+/// Error of a text that is not a mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown TLS mode `{text}`: one of disable, prefer, require, verify-ca, verify-full")]
 pub struct UnknownMode {
@@ -40,7 +40,7 @@ pub struct UnknownMode {
 impl TlsMode {
     pub(super) const ALL: [Self; 5] = [Self::Disable, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
 
-    /// libpq's name.
+    /// Returns the mode's name in libpq.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ impl fmt::Display for TlsMode {
     }
 }
 
-/// TLS as we use it towards one target.
+/// TLS settings for connections to one target.
 #[derive(Debug, Clone)]
 pub struct ClientTls {
     mode: TlsMode,
@@ -80,8 +80,8 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
-    /// `ca_file` is PEM: the CA certificates trusted, or the target's own certificate. Without it, the verifying modes trust
-    /// the machine's root certificates (libpq's `sslrootcert=system`).
+    /// Creates the settings. `ca_file` is PEM: the CA certificates trusted, or the target's own certificate. Without it, the
+    /// verifying modes trust the machine's root certificates (libpq's `sslrootcert=system`).
     pub fn new(mode: TlsMode, ca_file: Option<&Path>) -> Result<Self, TlsError> {
         let check = match (mode, ca_file) {
             (TlsMode::Disable | TlsMode::Prefer, _) | (TlsMode::Require, None) => Check::Nothing,
@@ -99,7 +99,7 @@ impl ClientTls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
-        // libpq 17 sends it on the SSLRequest path too; older servers pass over it.
+        // libpq 17 sends ALPN on the SSLRequest path too; older servers ignore it.
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
         Ok(Self {
@@ -108,20 +108,20 @@ impl ClientTls {
         })
     }
 
-    /// The mode.
+    /// Returns the mode.
     #[must_use]
     pub fn mode(&self) -> TlsMode {
         self.mode
     }
 
-    /// Shakes hands as the mode says.
+    /// Returns a connector that performs the handshake according to the mode.
     #[must_use]
     pub fn connector(&self) -> TlsConnector {
         TlsConnector::from(Arc::clone(&self.config))
     }
 }
 
-/// The CAs to verify with, and the certificates that are trusted as they are: of a PEM file, or this machine's CAs.
+/// Returns the CAs to verify with, and the certificates that are trusted themselves: of a PEM file, or of this machine.
 pub(super) fn roots(file: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TlsError> {
     let Some(path) = file else {
         return Ok((machine_roots()?, Vec::new()));
@@ -138,7 +138,7 @@ pub(super) fn roots(file: Option<&Path>) -> Result<(RootCertStore, Vec<Certifica
 
 fn machine_roots() -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    // Some of a machine's roots are usually too old to be read; those that can be read count.
+    // A machine usually has some roots that are too old to be parsed; the others count.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         return Err(TlsError::NoRoots);

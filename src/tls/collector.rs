@@ -1,6 +1,6 @@
-//! TLS towards a receiver of the audit log: certificate and name verified, always (RFC 5425, section 5).
+//! TLS on connections to a receiver of the audit log: certificate and name are always verified (RFC 5425, section 5).
 //!
-//! It sends nothing but the handshake, offers no ALPN (syslog has none registered) and shows no certificate of its own.
+//! It sends only the handshake, offers no ALPN (none is registered for syslog) and shows no client certificate.
 
 use std::io;
 use std::path::Path;
@@ -17,12 +17,13 @@ use super::client::roots;
 use super::verify::{Check, TargetVerifier};
 use super::{TlsError, provider};
 
-/// TLS as it is used towards one receiver. Cheap to clone.
+/// TLS settings for connections to one receiver. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct CollectorTls(Arc<ClientConfig>);
 
 impl CollectorTls {
-    /// `ca_file` is PEM: the CA certificates trusted, or the receiver's own certificate. Without it, the machine's are.
+    /// Creates the settings. `ca_file` is PEM: the CA certificates trusted, or the receiver's own certificate. Without it, the
+    /// machine's root certificates are trusted.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, TlsError> {
         let (roots, trusted) = roots(ca_file)?;
         let provider = provider();
@@ -41,7 +42,7 @@ impl CollectorTls {
         Ok(Self(Arc::new(config)))
     }
 
-    /// Shakes hands over `tcp` with the receiver called `host`.
+    /// Performs the handshake over `tcp` with the receiver named `host`.
     pub async fn connect(&self, tcp: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(host.to_owned()).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         TlsConnector::from(Arc::clone(&self.0)).connect(name, tcp).await

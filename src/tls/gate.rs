@@ -1,7 +1,9 @@
-//! TLS towards a gate's control API: what a person's own machine trusts there.
+//! TLS on connections to a gate's control API, as a client: the certificates that a person's own machine trusts there.
 //!
-//! It sends nothing but the handshake. The law: a certificate is trusted because a CA says so or because it is the very one that
-//! was named by its fingerprint; a name given for the gate is not enough. [`seen`] is the one exception, and only looks.
+//! It sends only the handshake.
+//!
+//! INVARIANT: a certificate is trusted because a CA signed it or because its fingerprint was given; a matching name is not
+//! enough. [`seen`] is the one exception, and sends nothing.
 
 use std::fmt;
 use std::io;
@@ -22,29 +24,29 @@ use super::client::roots;
 use super::verify::{Check, TargetVerifier};
 use super::{TlsError, WEB, anchor, provider};
 
-/// Whose word a gate's certificate is taken on.
+/// Basis on which a gate's certificate is trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Trust {
-    /// That of the CAs this machine knows.
+    /// CAs that this machine trusts.
     #[default]
     Machine,
-    /// That of the certificates in this PEM file, CAs or the gate's own.
+    /// Certificates in this PEM file: CAs or the gate's own.
     Ca(PathBuf),
-    /// Nobody's: it must be this one.
+    /// Fingerprint of the certificate or of its CA; no other CA is trusted.
     Pin(Fingerprint),
 }
 
-/// The SHA-256 of a certificate (DER).
+/// SHA-256 of a certificate (DER).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
-/// A text that is no fingerprint.
+/// Error of a text that is not a fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a certificate's SHA-256 is expected: 64 hexadecimal digits, with or without colons")]
 pub struct NoFingerprint;
 
 impl Fingerprint {
-    /// Of a certificate.
+    /// Computes the fingerprint of a certificate.
     #[must_use]
     pub fn of(certificate_der: &[u8]) -> Self {
         Self(Sha256::digest(certificate_der).into())
@@ -60,7 +62,7 @@ impl fmt::Display for Fingerprint {
 impl FromStr for Fingerprint {
     type Err = NoFingerprint;
 
-    /// As [`Fingerprint`] prints it, or as `openssl x509 -fingerprint -sha256` does.
+    /// Parses the form that [`Fingerprint`] prints, or that of `openssl x509 -fingerprint -sha256`.
     fn from_str(text: &str) -> Result<Self, NoFingerprint> {
         let bare = text.trim().rsplit('=').next().unwrap_or_default();
         let digits: Vec<u8> = bare.bytes().filter(|byte| *byte != b':').collect();
@@ -78,7 +80,7 @@ impl FromStr for Fingerprint {
     }
 }
 
-/// Shakes hands over `tcp` with the gate called `host`. An error about the certificate is one that [`is_distrust`] knows.
+/// Performs the handshake over `tcp` with the gate named `host`. [`is_distrust`] recognises an error about the certificate.
 pub async fn connect(tcp: TcpStream, host: &str, trust: &Trust) -> Result<TlsStream<TcpStream>, io::Error> {
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
         Trust::Machine => by_ca(None).map_err(io::Error::other)?,
@@ -91,13 +93,13 @@ pub async fn connect(tcp: TcpStream, host: &str, trust: &Trust) -> Result<TlsStr
     shake(tcp, host, verifier).await
 }
 
-/// The fingerprint of the certificate that is shown there, which proves nothing yet.
+/// Returns the fingerprint of the certificate that is shown there, which proves nothing yet.
 pub async fn seen(tcp: TcpStream, host: &str) -> Result<Fingerprint, io::Error> {
     let looking = Arc::new(Pinned {
         pin: None,
         seen: Mutex::default(),
     });
-    // It is not gone on with: whoever is there is sent nothing.
+    // The connection is not used further: nothing is sent to the peer, which is not verified.
     let shaken = shake(tcp, host, Arc::clone(&looking) as Arc<dyn ServerCertVerifier>).await;
     let seen = *looking.seen.lock().unwrap_or_else(PoisonError::into_inner);
     match (seen, shaken) {
@@ -107,7 +109,7 @@ pub async fn seen(tcp: TcpStream, host: &str) -> Result<Fingerprint, io::Error> 
     }
 }
 
-/// Whether a handshake failed because the certificate is not trusted.
+/// Returns true if a handshake failed because the certificate is not trusted.
 #[must_use]
 pub fn is_distrust(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
@@ -135,8 +137,8 @@ fn by_ca(file: Option<&PathBuf>) -> Result<Arc<dyn ServerCertVerifier>, TlsError
     Ok(Arc::new(TargetVerifier::new(Check::ChainAndName, roots, trusted, algorithms)))
 }
 
-/// Takes the one certificate that is known by its fingerprint, or one of the CA that is; without one, takes none and remembers what it
-/// saw.
+/// Verifier that accepts the one certificate with the given fingerprint, or one issued by the CA with it. Without a fingerprint
+/// it accepts none and stores the one that was shown.
 #[derive(Debug)]
 struct Pinned {
     pin: Option<Fingerprint>,
@@ -159,8 +161,8 @@ impl ServerCertVerifier for Pinned {
         if is_pinned(end_entity) {
             return Ok(ServerCertVerified::assertion());
         }
-        // Only a CA that signed itself: nobody else's names are under one that a gate shows. Names do not count, as with a pin of the
-        // certificate itself.
+        // Only a self-signed CA is accepted, because the one that a gate shows issues certificates for that gate alone. Names are
+        // not compared, as with a pin of the certificate itself.
         let ca = intermediates.iter().find(|ca| is_pinned(ca) && anchor::is_its_own_issuer(ca));
         let ca = ca.ok_or(CertificateError::ApplicationVerificationFailure)?;
         let mut roots = RootCertStore::empty();

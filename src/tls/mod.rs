@@ -1,8 +1,10 @@
-//! The TLS configurations, towards clients, towards a target, towards web servers, towards receivers of the log and towards a gate, and the stream that may or may not be on TLS.
+//! TLS configurations (for clients, targets, web servers, receivers of the log and gates), and the stream that is or is not
+//! encrypted.
 //!
-//! It does not speak PostgreSQL: the requests that lead to TLS are `frontend`'s and `upstream`'s. The laws it keeps: no 0-RTT, no
-//! renegotiation, no resumption (a replayed or resumed connection would carry statements under a login nobody made again);
-//! what a mode promises to verify is verified, and there is no falling back.
+//! This module does not speak PostgreSQL: `frontend` and `upstream` handle the requests that lead to TLS.
+//!
+//! INVARIANT: there is no 0-RTT, no renegotiation and no resumption (a replayed or resumed connection would carry statements
+//! under a login that was not repeated); everything that a mode promises to verify is verified, and there is no fallback.
 
 mod anchor;
 mod binding;
@@ -34,73 +36,73 @@ pub use server::{ServerTls, ServerTlsCell, fingerprint_of};
 pub use transport::Transport;
 pub use web::{web_address, web_client};
 
-/// The ALPN name of the PostgreSQL protocol (IANA; required for direct TLS since PostgreSQL 17).
+/// ALPN name of the PostgreSQL protocol (IANA; required for direct TLS since PostgreSQL 17).
 pub const ALPN: &[u8] = b"postgresql";
-/// The ALPN name of what the control API speaks.
+/// ALPN name of the control API's protocol.
 pub const WEB: &[u8] = b"http/1.1";
 
-/// Why a TLS configuration cannot be made.
+/// Error of a TLS configuration that cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("cannot read {path}")]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: io::Error,
     },
     /// A file cannot be written.
     #[error("cannot write {path}")]
     Write {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: io::Error,
     },
-    /// A file that should have certificates in it has none.
+    /// A file of certificates contains none.
     #[error("no PEM certificate in {path} (expected a block that begins with -----BEGIN CERTIFICATE-----)")]
     NoCertificate {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// A file that should have a private key in it has none that can be used.
+    /// A file of a private key contains none that can be used.
     #[error("no usable PEM private key in {path} (expected an unencrypted block that begins with -----BEGIN PRIVATE KEY-----)")]
     NoKey {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// A certificate cannot be read as X.509.
+    /// A certificate cannot be parsed as X.509.
     #[error("a certificate in {path} is not valid X.509")]
     BadCertificate {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// Certificate and key do not go together, or are of a kind that cannot be used.
+    /// Certificate and key do not belong together, or are of a kind that is not supported.
     #[error("certificate {cert} cannot be used with key {key}")]
     Pair {
-        /// The certificate's file.
+        /// Path of the certificate's file.
         cert: PathBuf,
-        /// The key's file.
+        /// Path of the key's file.
         key: PathBuf,
-        /// Why.
+        /// Cause.
         source: rustls::Error,
     },
     /// The self-signed certificate cannot be made.
     #[error("cannot make a self-signed certificate")]
     Generate(#[from] rcgen::Error),
-    /// Verification asked for, but this machine has no root certificates.
+    /// Verification is required, but this machine has no root certificates.
     #[error("no root certificates found on this machine: name a CA file (`ca_file`, --ca) to verify the certificate with")]
     NoRoots,
-    /// The TLS library does not take the configuration.
+    /// The TLS library rejects the configuration.
     #[error("TLS cannot be configured")]
     Configure(#[from] rustls::Error),
-    /// The HTTP library does not take the configuration.
+    /// The HTTP library rejects the configuration.
     #[error("HTTP to other servers cannot be configured")]
     Web(#[source] reqwest::Error),
 }
 
-/// The cryptography, named explicitly: no process-wide default is relied on.
+/// Returns the cryptography provider. It is named explicitly, so that no process-wide default is needed.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -112,7 +114,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     })
 }
 
-/// The certificates of a PEM file, at least one.
+/// Reads the certificates of a PEM file, at least one.
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = read(path)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();

@@ -1,7 +1,10 @@
-//! The certificate that the gate makes itself: one of its own CA, so that whoever trusts the CA once goes on trusting what is renewed.
+//! Certificate that the gate makes itself. It is issued by the gate's own CA, so that a client that trusts the CA once also
+//! trusts renewed certificates.
 //!
-//! It serves nobody. The law it keeps: keys are readable by their owner only, a file is written whole or not at all, and what it did not
-//! make itself it leaves as it is.
+//! This module does not serve connections.
+//!
+//! INVARIANT: keys are readable by their owner only, a file is written completely or not at all, and a certificate that the gate
+//! did not make stays unchanged.
 
 use std::fs::Permissions;
 use std::io::Write;
@@ -20,16 +23,16 @@ use zeroize::Zeroizing;
 use super::{Fingerprint, TlsError, anchor, read, read_certificates};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
-/// How long the CA is good for: ten years, after which it has to be trusted anew.
+/// Validity of the CA in days: ten years, after which clients have to trust a new one.
 const CA_DAYS: i32 = 3653;
-/// How long a certificate is good for.
+/// Validity of a certificate in days.
 const DAYS: i32 = 90;
-/// How long before its end it is renewed.
+/// Number of days before its end at which a certificate is renewed.
 const RENEWAL_DAYS: i32 = 30;
 
-/// The files, in the gate's state folder.
+/// Paths of the files, in the gate's state directory.
 pub(super) struct Files {
-    /// The certificate, then its CA's.
+    /// Path of the certificate, followed in the file by its CA's.
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
     ca_key: PathBuf,
@@ -44,9 +47,9 @@ impl Files {
         }
     }
 
-    /// Makes what is not there, for the names (DNS names and IP addresses) given, and renews what ends soon or is not for one of them.
-    /// Keys are P-256, whose handshakes cost least. A certificate without a CA's key beside it is taken as it is: an earlier version of
-    /// the gate made it, or somebody else.
+    /// Makes the files that are missing, for the names (DNS names and IP addresses) given, and renews a certificate that ends
+    /// soon or is not for one of them. Keys are P-256, whose handshakes cost least. A certificate without a CA's key beside it
+    /// stays unchanged: an earlier version of the gate made it, or a person did.
     pub(super) fn keep(&self, names: &[String], now: Timestamp) -> Result<(), TlsError> {
         if !(self.cert.exists() && self.key.exists()) {
             return self.make(names, now);
@@ -68,13 +71,13 @@ impl Files {
         let ca_pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let ca = ca_parameters(&ca_pair, now).self_signed(&ca_pair)?;
         let leaf = parameters(names, now)?.signed_by(&pair, &Issuer::new(ca_parameters(&ca_pair, now), &ca_pair))?;
-        // The certificate last: when all are there, all are whole and go together.
+        // The certificate is written last: if all files exist, all are complete and belong together.
         write(&self.ca_key, Zeroizing::new(ca_pair.serialize_pem()).as_bytes(), 0o600)?;
         write(&self.key, Zeroizing::new(pair.serialize_pem()).as_bytes(), 0o600)?;
         write(&self.cert, format!("{}{}", leaf.pem(), ca.pem()).as_bytes(), 0o644)
     }
 
-    /// With the same keys, so that one file is written.
+    /// Renews the certificate with the same keys, so that only one file is written.
     fn renew(&self, ca: &CertificateDer<'_>, names: &[String], now: Timestamp) -> Result<(), TlsError> {
         let (pair, ca_pair) = (key_pair(&self.key)?, key_pair(&self.ca_key)?);
         let leaf = parameters(names, now)?.signed_by(&pair, &Issuer::new(ca_parameters(&ca_pair, now), &ca_pair))?;
@@ -82,13 +85,13 @@ impl Files {
     }
 }
 
-/// Whether a certificate is good for so many days yet; one that cannot be read is not.
+/// Returns true if a certificate is valid for at least this number of days; false for one that cannot be parsed.
 pub(super) fn ends_after(certificate: &CertificateDer<'_>, now: Timestamp, days: i32) -> bool {
     let least = now.checked_add(DAY * days).unwrap_or(Timestamp::MAX);
     anchor::expires_at(certificate).is_some_and(|end| end > least)
 }
 
-/// Whether a certificate of ours is to be renewed.
+/// Returns true if a certificate of the gate's own CA must be renewed.
 pub(super) fn is_due(certificate: &CertificateDer<'_>, now: Timestamp) -> bool {
     !ends_after(certificate, now, RENEWAL_DAYS)
 }
@@ -99,7 +102,8 @@ fn key_pair(path: &Path) -> Result<KeyPair, TlsError> {
     KeyPair::from_pem(text).map_err(|_| TlsError::NoKey { path: path.to_owned() })
 }
 
-/// Each key has a name of its own: where two CAs have one name, OpenSSL may take the wrong one for an issuer.
+/// Returns the CA's parameters. Each key has its own name: if two CAs have the same name, OpenSSL may take the wrong one for an
+/// issuer.
 fn ca_parameters(pair: &KeyPair, now: Timestamp) -> CertificateParams {
     let key = Fingerprint::of(pair.public_key_raw()).to_string();
     let name = format!("tidegate CA {}", key.get(..16).unwrap_or_default());
@@ -122,7 +126,7 @@ fn parameters(names: &[String], now: Timestamp) -> Result<CertificateParams, Tls
     Ok(parameters)
 }
 
-/// From the day before, for clients whose clock is behind.
+/// Sets the validity. It begins a day earlier, for clients whose clock is behind.
 fn for_days(parameters: &mut CertificateParams, now: Timestamp, days: i32) {
     let date = |days: i32| {
         let time = now.checked_add(DAY * days).unwrap_or(Timestamp::MAX);
@@ -135,7 +139,7 @@ fn for_days(parameters: &mut CertificateParams, now: Timestamp, days: i32) {
 fn write(path: &Path, contents: &[u8], mode: u32) -> Result<(), TlsError> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let attempt = || {
-        // NamedTempFile is made with mode 0600.
+        // NamedTempFile is created with mode 0600.
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
         file.write_all(contents)?;
         file.as_file().set_permissions(Permissions::from_mode(mode))?;

@@ -1,7 +1,9 @@
-//! TLS towards clients: our certificate, from the operator's files or made by ourselves.
+//! TLS for clients of the gate: its certificate, from the operator's files or made by the gate itself.
 //!
-//! It does not ask clients for certificates, and does not shake hands. The law it keeps: a certificate and its key are
-//! checked to go together before anybody is served with them, so a bad reload changes nothing.
+//! This module does not ask clients for certificates, and does not perform handshakes.
+//!
+//! INVARIANT: a certificate and its key are checked to belong together before they are used for a client, so a bad reload changes
+//! nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,13 +18,13 @@ use zeroize::Zeroizing;
 use super::own::{Files, is_due};
 use super::{ALPN, Fingerprint, TlsError, WEB, anchor, end_point_hash, provider, read, read_certificates};
 
-/// Reads the SHA-256 of a file's certificate, for people to compare: as [`ServerTls::fingerprint`] has it.
+/// Reads the fingerprint of a file's certificate, for people to compare: the same as [`ServerTls::fingerprint`].
 pub fn fingerprint_of(cert: &Path) -> Result<Fingerprint, TlsError> {
     let chain = read_certificates(cert)?;
     Ok(Fingerprint::of(anchor::pinned(&chain).map(AsRef::as_ref).unwrap_or_default()))
 }
 
-/// TLS as we offer it to clients, and what SCRAM binds to.
+/// TLS configuration that clients get, and the value that SCRAM binds to.
 #[derive(Debug, Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
@@ -31,12 +33,12 @@ pub struct ServerTls {
     fingerprint: Fingerprint,
     leaf: CertificateDer<'static>,
     anchor: Option<Arc<str>>,
-    /// The folder and names of one that we made.
+    /// Directory and names, for a certificate of the gate's own CA.
     own: Option<(PathBuf, Vec<String>)>,
 }
 
 impl ServerTls {
-    /// Reads a PEM certificate chain (ours first) and its PEM private key.
+    /// Reads a PEM certificate chain (the gate's own first) and its PEM private key.
     pub fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
         let chain = read_certificates(cert)?;
         let pem = Zeroizing::new(read(key)?);
@@ -56,7 +58,7 @@ impl ServerTls {
                 key: key.to_owned(),
                 source,
             })?;
-        // A client that offers other protocols only is turned away by rustls, on the SSLRequest path too: ALPACA.
+        // rustls rejects a client that offers only other protocols, on the SSLRequest path too: this protects against ALPACA.
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.max_early_data_size = 0;
         config.send_tls13_tickets = 0;
@@ -74,8 +76,8 @@ impl ServerTls {
         })
     }
 
-    /// Uses `tls.crt` and `tls.key` in `dir`, of a CA of our own whose key is `tls-ca.key`; makes and renews them for the names (DNS names
-    /// and IP addresses) given.
+    /// Uses `tls.crt` and `tls.key` in `dir`, of the gate's own CA whose key is `tls-ca.key`; makes and renews them for the names
+    /// (DNS names and IP addresses) given.
     pub fn self_signed(dir: &Path, names: &[String], now: Timestamp) -> Result<Self, TlsError> {
         let files = Files::within(dir);
         files.keep(names, now)?;
@@ -85,11 +87,11 @@ impl ServerTls {
         })
     }
 
-    /// The next one, if it is ours and ends soon.
+    /// Returns the next certificate, if the current one was made by the gate and ends soon.
     pub fn renewed(&self, now: Timestamp) -> Result<Option<Self>, TlsError> {
         match &self.own {
             Some((dir, names)) if is_due(&self.leaf, now) => {
-                // One of an earlier version stays as it is.
+                // A certificate of an earlier version stays unchanged.
                 let next = Self::self_signed(dir, names, now)?;
                 Ok((next.leaf != self.leaf).then_some(next))
             }
@@ -97,69 +99,71 @@ impl ServerTls {
         }
     }
 
-    /// When our certificate ends.
+    /// Returns the end of the certificate's validity.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         anchor::expires_at(&self.leaf)
     }
 
-    /// The `tls-server-end-point` hash of our certificate, or nothing where none is defined for it (see
+    /// Returns the `tls-server-end-point` hash of the certificate. `None` if it is not defined for this certificate (see
     /// [`end_point_hash`]): then SCRAM-SHA-256-PLUS must not be offered.
     #[must_use]
     pub fn end_point(&self) -> Option<&[u8]> {
         self.end_point.as_deref()
     }
 
-    /// The SHA-256 that people compare and pin: of the CA that is shown with our certificate and stays when that is renewed, else of our
-    /// certificate.
+    /// Returns the SHA-256 that people compare and pin: of the CA in the chain, which stays when the certificate is renewed, else
+    /// of the certificate itself.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// The certificate by which clients verify ours, PEM: ours where it signed itself, else its CA's if that is in the chain.
+    /// Returns the certificate by which clients verify the gate's, as PEM: the gate's if it is self-signed, else its CA's if that
+    /// is in the chain.
     #[must_use]
     pub fn anchor(&self) -> Option<&str> {
         self.anchor.as_deref()
     }
 
-    /// Returns true if our certificate is for this host.
+    /// Returns true if the certificate is for this host.
     #[must_use]
     pub fn is_for(&self, host: &str) -> bool {
         anchor::is_for(&self.leaf, host)
     }
 
-    /// The same certificate for the control API. A connection for PostgreSQL cannot be turned into one for it, nor back.
+    /// Returns the configuration with the same certificate for the control API. A connection for PostgreSQL cannot be redirected
+    /// to the control API, nor the reverse.
     #[must_use]
     pub fn web(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.web)
     }
 
-    /// The configuration for [`tokio_rustls::TlsAcceptor`].
+    /// Returns the configuration for [`tokio_rustls::TlsAcceptor`].
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
 }
 
-/// The configuration in force: a reload replaces it, connections already made keep theirs.
+/// Current configuration: a reload replaces it, existing connections keep theirs.
 #[derive(Debug, Clone)]
 pub struct ServerTlsCell(Arc<Mutex<Arc<ServerTls>>>);
 
 impl ServerTlsCell {
-    /// Starts with `tls`.
+    /// Creates a cell with `tls`.
     #[must_use]
     pub fn new(tls: ServerTls) -> Self {
         Self(Arc::new(Mutex::new(Arc::new(tls))))
     }
 
-    /// The configuration for the next connection.
+    /// Returns the configuration for the next connection.
     #[must_use]
     pub fn current(&self) -> Arc<ServerTls> {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// From now on, `tls`.
+    /// Replaces the configuration for the connections that follow.
     pub fn replace(&self, tls: ServerTls) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(tls);
     }

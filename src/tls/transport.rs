@@ -1,6 +1,6 @@
-//! A connection that is on TLS or is not: the relay need not know which.
+//! Connection that may or may not use TLS; the relay does not need to distinguish.
 //!
-//! It does not shake hands.
+//! This module does not perform handshakes.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,17 +11,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-/// A TCP connection, in clear or on TLS, on either side of the gate.
+/// TCP connection, in clear text or with TLS, on either side of the gate.
 #[derive(Debug)]
 pub enum Transport {
-    /// In clear.
+    /// Clear text.
     Plain(TcpStream),
-    /// On TLS. An end of the connection without TLS's own goodbye reads as `UnexpectedEof`, not as an end.
+    /// TLS. A connection that ends without TLS's close_notify reads as `UnexpectedEof`, not as an end.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Transport {
-    /// The TCP connection below.
+    /// Returns the TCP connection below.
     #[must_use]
     pub fn tcp(&self) -> &TcpStream {
         match self {
@@ -30,7 +30,7 @@ impl Transport {
         }
     }
 
-    /// `none`, `TLSv1.2` or `TLSv1.3`: as `pg_stat_ssl.version` writes it.
+    /// Returns `none`, `TLSv1.2` or `TLSv1.3`, as `pg_stat_ssl.version` does.
     #[must_use]
     pub fn tls_version(&self) -> &'static str {
         match self {
@@ -42,13 +42,13 @@ impl Transport {
         }
     }
 
-    /// Whether the connection is on TLS.
+    /// Returns true if the connection uses TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 
-    /// The peer's own certificate (DER), where it showed one.
+    /// Returns the peer's own certificate (DER), if it showed one.
     #[must_use]
     pub fn peer_certificate(&self) -> Option<&[u8]> {
         match self {

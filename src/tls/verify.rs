@@ -1,11 +1,12 @@
-//! Verifies a target's certificate as far as the mode says, by libpq's rules where they differ from the web's.
+//! Verification of a target's certificate to the extent of the mode, by libpq's rules where they differ from the web's.
 //!
-//! It does not do revocation lists. The law it keeps: the handshake's own signature is verified in every mode, so whoever
-//! shows a certificate has its key.
+//! It does not support revocation lists.
 //!
-//! Two rules of libpq's that the web's do not have, because the certificates that PostgreSQL's own documentation tells people
-//! to make ("Creating Certificates") need them: a certificate that is itself in the CA file is trusted even if it calls itself
-//! a CA, and a certificate without DNS names is matched by its common name.
+//! INVARIANT: the handshake's own signature is verified in every mode, so a peer that shows a certificate has its key.
+//!
+//! Two rules of libpq are not among the web's, but certificates made as PostgreSQL's own documentation says ("Creating
+//! Certificates") need them: a certificate that is itself in the CA file is trusted even if it is marked as a CA, and a
+//! certificate without DNS names is matched by its common name.
 
 use rustls::DigitallySignedStruct;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -18,7 +19,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
-/// How much is verified.
+/// Extent of verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Check {
     Nothing,
@@ -30,7 +31,7 @@ pub(super) enum Check {
 pub(super) struct TargetVerifier {
     check: Check,
     roots: RootCertStore,
-    /// The certificates of the CA file themselves.
+    /// Certificates of the CA file, which are trusted themselves.
     trusted: Vec<CertificateDer<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -87,7 +88,8 @@ fn verify_name(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> Resul
     })
 }
 
-/// Whether a certificate without DNS names has `name` as its common name (libpq: pq_verify_peer_name_matches_certificate).
+/// Returns true if a certificate without DNS names has `name` as its common name (libpq:
+/// pq_verify_peer_name_matches_certificate).
 fn is_common_name(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
     let (Ok((_, parsed)), ServerName::DnsName(name)) = (X509Certificate::from_der(certificate), name) else {
         return false;
@@ -99,7 +101,7 @@ fn is_common_name(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bo
             .iter()
             .any(|name| matches!(name, GeneralName::DNSName(_))),
         Ok(None) => false,
-        // Names that cannot be read: as if there were some, and none matched.
+        // Names that cannot be parsed count as names that do not match.
         Err(_) => true,
     };
     let mut common_names = parsed.subject().iter_common_name();

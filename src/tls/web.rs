@@ -1,7 +1,9 @@
-//! HTTP to somewhere else: keys of issuers are fetched by it, webhooks sent. Encrypted and verified, or to this machine only.
+//! HTTP client for the keys of issuers and for webhooks. Connections are encrypted and verified, or to this machine only.
 //!
-//! It does not say what is asked or answered. The law: no redirect is followed (what was named in the configuration is what is
-//! called), and the machine's root certificates decide (`SSL_CERT_FILE` names others).
+//! This module does not define requests or responses.
+//!
+//! INVARIANT: redirects are not followed (only addresses of the configuration are called), and the machine's root certificates
+//! decide (`SSL_CERT_FILE` names others).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,9 +13,9 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::{TlsError, provider};
 
-/// A web address that may be called: `https`, or `http` to a loopback address.
+/// Parses a web address that may be called: `https`, or `http` to a loopback address.
 ///
-/// The error says what is wrong, and not what the address is: it may have a secret in it.
+/// The error describes the fault and does not contain the address, which may include a secret.
 pub fn web_address(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("it is not a web address: {error}"))?;
     if url.host_str().is_none_or(str::is_empty) {
@@ -30,7 +32,8 @@ pub fn web_address(text: &str) -> Result<Url, String> {
     }
 }
 
-/// A client for one address. Loads the machine's root certificates: not for a thread that must not be kept waiting.
+/// Creates a client for one address. It loads the machine's root certificates, so it must not run on a thread that others wait
+/// for.
 pub fn web_client(address: &Url, timeout: Duration) -> Result<Client, TlsError> {
     let mut roots = RootCertStore::empty();
     if address.scheme() == "https" {

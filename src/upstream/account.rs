@@ -1,6 +1,8 @@
-//! Who logs in at a target, and with what it proves who it is.
+//! Accounts for logins at a target, with their credentials.
 //!
-//! It does not log in. The law it keeps: what is made for one grant serves no other.
+//! This module does not log in.
+//!
+//! INVARIANT: an account made for one grant serves no other.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,43 +13,43 @@ use crate::ids::GrantId;
 use crate::scram::ClientKeys;
 use crate::secret::Secret;
 
-/// A login at a target: the target's own, for all its sessions, or a grant's.
+/// Account at a target: the target's own, for all its sessions, or a grant's.
 #[derive(Debug)]
 pub struct Account {
-    /// The user the gate logs in as.
+    /// User that the gate logs in as.
     pub user: String,
-    /// That user's password.
+    /// Password of that user.
     pub password: Option<Secret<String>>,
-    /// Whose it is, if not the target's.
+    /// Grant of the account; `None` for the target's own.
     grant: Option<OfGrant>,
     pub(super) keys: KeyCache,
 }
 
-/// The SCRAM keys of an account whose password was just made, so that no login has to derive them.
+/// SCRAM keys of an account whose password was just made, so that no login has to derive them.
 #[derive(Debug)]
 pub struct MadeKeys {
-    /// The keys.
+    /// Derived keys.
     pub keys: ClientKeys,
-    /// The salt they were derived with.
+    /// Salt that they were derived with.
     pub salt: Vec<u8>,
-    /// And the rounds.
+    /// Number of PBKDF2 rounds that they were derived with.
     pub iterations: u32,
 }
 
-/// What is different about a grant's account.
+/// Properties of a grant's account.
 #[derive(Debug)]
 struct OfGrant {
     grant: GrantId,
-    /// The role in which its sessions start, if not as the user; the user has to be a member of it.
+    /// Role in which its sessions start, if it is not the user; the user must be a member of it.
     role: Option<String>,
-    /// How many connections the server lets it have.
+    /// Connection limit of the account at the server.
     connections: u32,
-    /// The schema that goes before the path a client asks for, as it stands in SQL.
+    /// Schema that is put before the search path that a client asks for, as SQL text.
     path_front: Option<String>,
 }
 
 impl Account {
-    /// The target's own account.
+    /// Returns the target's own account.
     #[must_use]
     pub fn own(user: String) -> Self {
         Self {
@@ -58,8 +60,8 @@ impl Account {
         }
     }
 
-    /// The same user as the account of one grant: its sessions start in `role`, of which the user has to be a member, or as the user,
-    /// and the server lets it have so many `connections`.
+    /// Returns the same user as the account of one grant: its sessions start in `role`, of which the user must be a member, or as
+    /// the user, and `connections` is its connection limit at the server.
     #[must_use]
     pub fn for_grant(self, grant: GrantId, role: Option<String>, connections: u32) -> Self {
         let grant = Some(OfGrant {
@@ -71,7 +73,7 @@ impl Account {
         Self { grant, ..self }
     }
 
-    /// The same, with a schema that goes before the `search_path` its clients ask for.
+    /// Returns the same account with a schema that is put before the `search_path` of its clients.
     #[must_use]
     pub fn behind(mut self, schema: Option<String>) -> Self {
         if let Some(grant) = &mut self.grant {
@@ -80,7 +82,7 @@ impl Account {
         self
     }
 
-    /// Returns a `search_path` that a client asks for as its sessions get it.
+    /// Returns the `search_path` that sessions get if a client asks for `asked`.
     pub(super) fn path(&self, asked: &str) -> String {
         match self.grant.as_ref().and_then(|of| of.path_front.as_deref()) {
             Some(front) if asked.trim().is_empty() => front.to_owned(),
@@ -89,7 +91,7 @@ impl Account {
         }
     }
 
-    /// The account with a password that was just made, and its keys.
+    /// Returns the account with a password that was just made, and its keys.
     #[must_use]
     pub fn with(self, password: Secret<String>, made: MadeKeys) -> Self {
         Self {
@@ -99,25 +101,25 @@ impl Account {
         }
     }
 
-    /// How many connections the server lets it have; `None`: not known.
+    /// Returns the connection limit of the account at the server; `None` if not known.
     #[must_use]
     pub fn connections(&self) -> Option<u32> {
         self.grant.as_ref().map(|of| of.connections)
     }
 
-    /// The role its sessions start in; `None`: the user itself.
+    /// Returns the role that its sessions start in; `None` for the user itself.
     #[must_use]
     pub fn role(&self) -> Option<&str> {
         self.grant.as_ref().and_then(|of| of.role.as_deref())
     }
 
-    /// Whether a session under this permit may use it.
+    /// Returns true if a session with this permit may use the account.
     pub(super) fn serves(&self, permit: &Permit) -> bool {
         self.grant.as_ref().is_none_or(|of| of.grant == *permit.grant())
     }
 }
 
-/// The SCRAM keys of the last login: with them a login costs no PBKDF2, which would be most of it.
+/// Cache of the SCRAM keys of the last login: they save the PBKDF2, which is most of the cost of a login.
 #[derive(Debug, Default)]
 pub(super) struct KeyCache(Mutex<Option<CachedKeys>>);
 
@@ -137,8 +139,8 @@ impl KeyCache {
         })))
     }
 
-    /// The place of the keys for this salt and number of rounds: filled by the first login that needs them, while others that
-    /// come at the same time wait for it.
+    /// Returns the cell of the keys for this salt and number of rounds. The first login that needs them fills it, and concurrent
+    /// logins wait for it.
     pub(super) fn place(&self, salt: &[u8], iterations: u32) -> Arc<OnceCell<ClientKeys>> {
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match cached.as_ref() {

@@ -1,7 +1,9 @@
-//! Answers the target's authentication requests.
+//! Answers to the target's authentication requests.
 //!
-//! It does not read the messages from the connection. The laws it keeps: only allowed methods are answered; once a SCRAM
-//! exchange has begun, the target is believed only after its signature was verified.
+//! This module does not read messages from the connection.
+//!
+//! INVARIANT: only allowed methods are answered; once a SCRAM exchange has begun, a login succeeds only after the target's
+//! signature was verified.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,24 +18,24 @@ use super::target::AuthMethod;
 use crate::scram::{self, Answered, Challenged, ClientExchange, ClientKeys, Mechanism};
 use crate::tls::{Transport, end_point_hash};
 
-/// Where the authentication stands.
+/// State of the authentication.
 pub(super) enum Authentication {
-    /// Nothing was asked yet.
+    /// No request has arrived yet.
     Begun,
-    /// A password was given, in clear or as MD5.
+    /// A password was sent, in clear text or as MD5.
     Given,
-    /// SCRAM: our first message is sent.
+    /// SCRAM: the client's first message was sent.
     Started(ClientExchange),
-    /// SCRAM: our last message is sent.
+    /// SCRAM: the client's last message was sent.
     Answered(Answered),
-    /// SCRAM: the server has shown that it knows the verifier.
+    /// SCRAM: the server has proved that it knows the verifier.
     Verified,
-    /// We are in.
+    /// The login was accepted.
     Done,
 }
 
 impl Authentication {
-    /// Takes the next request; `out` gets the answer to it.
+    /// Processes the next request and appends the answer to `out`.
     pub(super) async fn advance(
         self,
         request: Request<'_>,
@@ -84,7 +86,7 @@ impl Authentication {
     }
 }
 
-/// What an operator calls the methods we do not have (protocol: "Authentication*").
+/// Returns the name that operators know for a method that is not supported (protocol: "Authentication*").
 fn name_of(code: u32) -> &'static str {
     match code {
         2 => "Kerberos V5",
@@ -117,7 +119,7 @@ fn give(password: &[u8], out: &mut BytesMut) -> Result<Authentication, ConnectEr
 }
 
 fn start_scram(mechanisms: &[u8], transport: &Transport, out: &mut BytesMut) -> Result<Authentication, ConnectError> {
-    // Names, each with its NUL, and one more NUL behind the last.
+    // The list has names, each followed by NUL, and one more NUL after the last.
     let offered = |wanted: Mechanism| {
         mechanisms
             .split(|byte| *byte == 0)
@@ -128,7 +130,7 @@ fn start_scram(mechanisms: &[u8], transport: &Transport, out: &mut BytesMut) -> 
     let nonce = nonce()?;
     let (mechanism, exchange) = match (&end_point, plus, plain) {
         (Some(end_point), true, _) => (Mechanism::ScramSha256Plus, scram::client_start(Some(end_point), &nonce)),
-        // We could have bound: the server will know whether it is true that it did not offer to.
+        // The client supports binding; the server can check whether it really made no offer.
         (Some(_), false, true) => (
             Mechanism::ScramSha256,
             scram::client_start(None, &nonce).binding_not_offered(),
@@ -144,8 +146,8 @@ fn start_scram(mechanisms: &[u8], transport: &Transport, out: &mut BytesMut) -> 
     Ok(Authentication::Started(exchange))
 }
 
-/// Answers with the keys of the last login where salt and rounds are the same, else with new ones: deriving them takes a
-/// millisecond and more, on a thread that nobody waits for.
+/// Answers with the keys of the last login if salt and rounds are the same. Otherwise it derives new ones, which takes a
+/// millisecond or more, on a thread for blocking work.
 async fn answer(challenged: Challenged, by: By<'_>) -> Result<Answered, ConnectError> {
     let place = by.account.keys.place(challenged.salt(), challenged.iterations());
     let derive = async || {
@@ -160,7 +162,7 @@ async fn answer(challenged: Challenged, by: By<'_>) -> Result<Answered, ConnectE
 }
 
 fn nonce() -> Result<String, ConnectError> {
-    // As many bytes as PostgreSQL's SCRAM_RAW_NONCE_LEN.
+    // Same length as PostgreSQL's SCRAM_RAW_NONCE_LEN.
     let mut bytes = [0; 18];
     getrandom::fill(&mut bytes).map_err(|_| ConnectError::Internal { what: "random bytes" })?;
     Ok(STANDARD.encode(bytes))

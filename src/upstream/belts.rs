@@ -1,11 +1,13 @@
-//! Settings of our own that make the target notice a gate that is gone.
+//! Settings that the gate sends so that the target detects a broken connection to the gate.
 //!
-//! It does not decide how often it looks. The law it keeps: a target that does not know one of them is used without it, said
-//! once in the gate's log and remembered, never silently and never with a login lost.
+//! This module does not decide the check interval.
 //!
-//! `tcp_user_timeout` is not among them, on neither side: it also breaks connections whose receiver merely does not read for a
-//! while (tcp(7): "buffered data may remain untransmitted"), as happens to a COPY that waits for a lock, or behind a client that
-//! is slow to read a result.
+//! INVARIANT: if a target does not know one of the settings, it is used without that setting. The gate remembers this and logs it
+//! once; no login fails because of it.
+//!
+//! `tcp_user_timeout` is not among them, on neither side. It also breaks connections whose receiver does not read for a while
+//! (tcp(7): "buffered data may remain untransmitted"), for example a COPY that waits for a lock, or a client that reads a result
+//! slowly.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,17 +15,17 @@ use std::time::Duration;
 use super::login::Rejection;
 use crate::names::TargetName;
 
-/// A busy backend looks every so often whether its connection is still there; since PostgreSQL 14, on systems that can tell.
+/// Setting by which a busy backend regularly checks its connection; since PostgreSQL 14, on systems that support it.
 const CHECK_INTERVAL: &str = "client_connection_check_interval";
 
-/// A backend notices within a minute that the gate's machine is gone; the system's default is two hours.
+/// Settings by which a backend detects within a minute that the gate's machine is gone; the system's default is two hours.
 const KEEPALIVES: [(&str, &str); 3] = [
     ("tcp_keepalives_idle", "30"),
     ("tcp_keepalives_interval", "10"),
     ("tcp_keepalives_count", "3"),
 ];
 
-/// Which of them the target has refused.
+/// Settings that the target has refused.
 #[derive(Debug, Default)]
 pub(super) struct Belts {
     no_check_interval: AtomicBool,
@@ -31,11 +33,11 @@ pub(super) struct Belts {
 }
 
 impl Belts {
-    /// What to send with the next startup packet.
+    /// Returns the settings to send with the next startup packet.
     pub(super) fn worn(&self, check_interval: Duration) -> Vec<(&'static str, String)> {
         let mut worn = Vec::with_capacity(4);
         if !check_interval.is_zero() && !self.no_check_interval.load(Ordering::Relaxed) {
-            // PostgreSQL takes whole milliseconds up to i32::MAX; zero would mean never.
+            // PostgreSQL accepts whole milliseconds up to i32::MAX; zero would mean never.
             let millis = check_interval.as_millis().clamp(1, i32::MAX.unsigned_abs().into());
             worn.push((CHECK_INTERVAL, millis.to_string()));
         }
@@ -45,11 +47,11 @@ impl Belts {
         worn
     }
 
-    /// Whether the refusal is about one of those that were `worn`; then it is not worn again. A server before 14 says 42704, one
-    /// that cannot check says 22023, pgbouncer says 08P01; each names the setting.
+    /// Returns true if the refusal is about one of the settings in `worn`, which is then not sent any more. A server before 14
+    /// answers 42704, one that cannot check answers 22023, pgbouncer answers 08P01; each names the setting.
     ///
-    /// Servers also quote what the client `asked` for, and what one client asks must not take a belt off for everybody: if any of
-    /// that could be read as the setting's name, the refusal is the client's own.
+    /// Servers also quote settings that the client `asked` for, and one client's request must not remove a setting for all. So if
+    /// any of those could be read as the setting's name, the refusal counts as the client's own.
     pub(super) fn take_off(
         &self,
         target: &TargetName,
@@ -86,8 +88,8 @@ impl Belts {
     }
 }
 
-/// Whether the server's message is about the setting `belt`. In English the name follows the word, quoted (guc.c) or after a
-/// colon (pgbouncer's client.c); translated messages are told by the whole name only.
+/// Returns true if the server's message is about the setting `belt`. In English the name follows the word, quoted (guc.c) or
+/// after a colon (pgbouncer's client.c); in a translated message only the complete name is recognised.
 fn names(message: &str, belt: &str) -> bool {
     for (word, end) in [("parameter \"", "\""), ("startup parameter: ", "")] {
         if let Some((_, named)) = message.split_once(word) {
@@ -113,8 +115,8 @@ fn in_names(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || letter == '_'
 }
 
-/// Whether a text of a client's can come out of a server as the setting's name: in `options` backslashes are taken off
-/// (`pg_split_opts`), and a dash in a name is an underscore (`ParseLongOption`).
+/// Returns true if a server may print a client's text as the setting's name: in `options` backslashes are removed
+/// (`pg_split_opts`), and a dash in a name becomes an underscore (`ParseLongOption`).
 fn mentions(text: &str, belt: &str) -> bool {
     text.replace('\\', "").replace('-', "_").to_ascii_lowercase().contains(belt)
 }

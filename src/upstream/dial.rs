@@ -1,6 +1,9 @@
-//! The connection as far as TLS.
+//! Opens the connection to a target, up to and including TLS.
 //!
-//! It does not send a startup packet. The law it keeps: what the mode asks for or nothing; the answer to an SSLRequest is one byte.
+//! This module does not send a startup packet.
+//!
+//! INVARIANT: the connection has the encryption that the mode requires, or there is none; the answer to an SSLRequest is one
+//! byte.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -19,12 +22,12 @@ use super::error::ConnectError;
 use super::target::Target;
 use crate::tls::{TlsMode, Transport};
 
-/// How soon a target's machine that is gone is noticed on an idle connection: after 30 s + 3 × 10 s.
+/// Keepalive settings by which a target's lost machine is detected on an idle connection: after 30 s + 3 × 10 s.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// One limit for all steps together.
+/// One time limit for all steps together.
 pub(super) struct Deadline {
     timer: Pin<Box<Sleep>>,
     limit: Duration,
@@ -38,7 +41,7 @@ impl Deadline {
         }
     }
 
-    /// Does a step, or says that the limit was reached in it.
+    /// Runs a step. Returns an error that names the step if the limit is reached in it.
     pub(super) async fn within<T, E: From<ConnectError>>(
         &mut self,
         step: &'static str,
@@ -69,7 +72,7 @@ async fn connect_tcp(target: &Target) -> Result<TcpStream, ConnectError> {
         .await
         .map_err(resolve)?
         .collect();
-    // So that a first address that swallows packets leaves time for the others.
+    // Each address gets a share, so that a first one that drops packets leaves time for the others.
     let share = target.connect_timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut failed = None;
     for address in addresses {
@@ -114,7 +117,7 @@ async fn start_tls(target: &Target, mut tcp: TcpStream) -> Result<Transport, Con
         (b"S", _) => {}
         (b"N", TlsMode::Prefer) => return Ok(Transport::Plain(tcp)),
         (b"N", mode) => return Err(ConnectError::TlsRefused { mode }),
-        // An ErrorResponse here came in clear: anybody may have written it, so it is not even read (CVE-2024-10977).
+        // An ErrorResponse here came in clear text and may be forged, so it is not read (CVE-2024-10977).
         (b"E", _) => {
             return Err(ConnectError::Protocol {
                 what: "an error instead of an answer to the SSLRequest",
@@ -138,8 +141,8 @@ async fn start_tls(target: &Target, mut tcp: TcpStream) -> Result<Transport, Con
     Ok(Transport::Tls(Box::new(TlsStream::Client(tls))))
 }
 
-/// Behind the answer the server waits for us. What comes here in spite of that would otherwise fail in the handshake, less
-/// clearly: nothing read in clear is ever taken for what came over TLS.
+/// Checks that no bytes follow the answer, after which the server must wait for the client. Such bytes would otherwise fail in
+/// the handshake with a less clear error; bytes read in clear text are never treated as received over TLS.
 fn nothing_behind(tcp: &TcpStream) -> Result<(), ConnectError> {
     match tcp.try_read(&mut [0]) {
         Ok(read) if read > 0 => Err(ConnectError::BytesBehindTls),

@@ -1,6 +1,6 @@
-//! Why there is no connection to the target, and what a client is told of it.
+//! Errors of connections to a target, and the endings that clients get for them.
 //!
-//! It does not log: whoever gets an error here writes it into the gate's log, where the operator finds the reason.
+//! This module does not log: the caller that gets an error writes it to the gate's log, where the operator finds the reason.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,139 +14,139 @@ use crate::names::TargetName;
 use crate::scram::ScramError;
 use crate::tls::TlsMode;
 
-/// Why a connection to a target could not be made. The texts are for the operator.
+/// Error of a connection to a target. The texts are for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The permit is for another target.
     #[error("the permit is for target `{permitted}`, not for `{target}`")]
     NotPermitted {
-        /// What it is for.
+        /// Target of the permit.
         permitted: TargetName,
-        /// What was asked.
+        /// Target of the connection.
         target: TargetName,
     },
-    /// The account is another grant's.
+    /// The account belongs to another grant.
     #[error("the account `{user}` is not this grant's")]
     OtherGrant {
-        /// Its user.
+        /// User of the account.
         user: String,
     },
     /// The host name has no address.
     #[error("cannot resolve host `{host}`")]
     Resolve {
-        /// The name.
+        /// Host name.
         host: String,
-        /// Why.
+        /// Cause.
         source: io::Error,
     },
-    /// Nothing answers at any of the addresses.
+    /// No connection was accepted at any of the addresses.
     #[error("cannot connect to {address}")]
     Unreachable {
-        /// The last address tried.
+        /// Last address tried.
         address: SocketAddr,
-        /// Why.
+        /// Cause.
         source: io::Error,
     },
     /// All steps together took longer than `connect_timeout`.
     #[error("no answer within connect_timeout ({limit:?}), at the step: {step}")]
     Timeout {
-        /// The step it was at.
+        /// Step at which the limit was reached.
         step: &'static str,
-        /// The limit.
+        /// Time limit.
         limit: Duration,
     },
     /// The connection broke.
     #[error("the connection broke at the step: {step}")]
     Io {
-        /// The step.
+        /// Step at which it broke.
         step: &'static str,
-        /// How.
+        /// Cause.
         source: io::Error,
     },
-    /// The target closed the connection without a word.
+    /// The target closed the connection without an error message.
     #[error("the server closed the connection without a word, at the step: {step}")]
     Closed {
-        /// The step.
+        /// Step at which it was closed.
         step: &'static str,
     },
-    /// The target has no TLS, or not for us.
+    /// The target does not offer TLS, at least not to the gate.
     #[error("the server does not offer TLS, but sslmode is {mode}")]
     TlsRefused {
-        /// The mode.
+        /// TLS mode of the target.
         mode: TlsMode,
     },
-    /// The host is not a name TLS can verify.
+    /// The host is not a name that TLS can verify.
     #[error("`{host}` is neither a DNS name nor an IP address, so TLS cannot be used with it")]
     TlsName {
-        /// The host.
+        /// Host as configured.
         host: String,
     },
-    /// The TLS handshake failed; a certificate that is not trusted is here too.
+    /// The TLS handshake failed; this includes a certificate that is not trusted.
     #[error("the TLS handshake failed")]
     Tls {
-        /// Why.
+        /// Cause.
         source: io::Error,
     },
-    /// Bytes came in clear where TLS begins: somebody in the middle may have put them there (CVE-2021-23222).
+    /// Bytes came in clear text where TLS begins: a man in the middle may have inserted them (CVE-2021-23222).
     #[error("the server sent unencrypted data behind its answer to the SSLRequest")]
     BytesBehindTls,
-    /// The target does not speak the protocol.
+    /// The target violated the protocol.
     #[error("the server sent what the protocol does not allow: {what}")]
     Protocol {
-        /// What.
+        /// Description of the violation.
         what: &'static str,
     },
-    /// The target asks for the password in a way the operator did not allow.
+    /// The target asks for an authentication method that the operator did not allow.
     #[error("the server asks for {method} authentication, which is not among the target's `auth`")]
     NotAllowed {
-        /// Which way.
+        /// Method that the target asks for.
         method: AuthMethod,
     },
-    /// The target asks for a way of authentication that we do not have.
+    /// The target asks for an authentication method that is not supported.
     #[error("the server asks for {what} authentication, which is not supported")]
     Unsupported {
-        /// Which way.
+        /// Name of the method.
         what: &'static str,
     },
-    /// The target asks for the password in clear, and the connection is not on TLS.
+    /// The target asks for the password in clear text, and the connection does not use TLS.
     #[error("the server asks for the password in clear on a connection without TLS")]
     CleartextWithoutTls,
-    /// The target asks for a password and there is none.
+    /// The target asks for a password and none is configured.
     #[error("the server asks for a password, and the target has none configured")]
     NoPassword,
     /// The SCRAM exchange failed.
     #[error("SCRAM with the server failed")]
     Scram(#[from] ScramError),
-    /// The operating system's random generator failed, or a worker thread did.
+    /// The operating system's random generator or a worker thread failed.
     #[error("an internal step failed: {what}")]
     Internal {
-        /// Which.
+        /// Step that failed.
         what: &'static str,
     },
-    /// The target refused, in words not meant for the client.
+    /// The target refused, with a message that is not meant for the client.
     #[error("the server refused: {message} ({code})")]
     Refused {
         /// SQLSTATE.
         code: String,
-        /// Its message; control characters are escaped.
+        /// Message; control characters are escaped.
         message: String,
-        /// The routine of the server that raised it, if it says so.
+        /// Routine of the server that raised it, if reported.
         routine: Option<String>,
     },
-    /// The target refused a setting that the client gave: the client gets this message as it is.
+    /// The target refused a setting of the client. The client gets this message unchanged.
     #[error("the server refused a startup parameter of the client: {message} ({code})")]
     Startup {
-        /// The whole ErrorResponse.
+        /// Complete ErrorResponse.
         frame: Bytes,
-        /// Its SQLSTATE.
+        /// SQLSTATE.
         code: String,
-        /// Its message; control characters are escaped.
+        /// Message; control characters are escaped.
         message: String,
     },
 }
 
 impl ConnectError {
-    /// What happened and why, in one line, for the gate's log.
+    /// Returns the error with its causes in one line, for the gate's log.
     #[must_use]
     pub fn reason(&self) -> String {
         let mut reason = self.to_string();
@@ -159,7 +159,7 @@ impl ConnectError {
         reason
     }
 
-    /// The server's SQLSTATE, where it said no.
+    /// Returns the server's SQLSTATE, if the server refused.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         match self {
@@ -168,15 +168,16 @@ impl ConnectError {
         }
     }
 
-    /// Whether the server has too many connections of the account's own, as against too many at all: `InitializeSessionUserId`
-    /// (utils/init/miscinit.c) alone says so.
+    /// Returns true if the account's connection limit is reached, as opposed to a limit of the database or the server: only
+    /// `InitializeSessionUserId` (utils/init/miscinit.c) reports that.
     #[must_use]
     pub fn is_account_limit(&self) -> bool {
         matches!(self, Self::Refused { code, routine: Some(routine), .. }
             if code == "53300" && routine == "InitializeSessionUserId")
     }
 
-    /// How the session ends. After [`ConnectError::Startup`] the client gets the frame first: then all has been said.
+    /// Returns the ending of the session. For [`ConnectError::Startup`] the client has already got the frame, so no other message
+    /// follows.
     #[must_use]
     pub fn ending(&self, target: &TargetName) -> Ending {
         let target = target.clone();
@@ -184,7 +185,7 @@ impl ConnectError {
             Self::Resolve { .. } | Self::Unreachable { .. } | Self::Timeout { .. } | Self::Io { .. } | Self::Closed { .. } => {
                 Ending::TargetUnreachable { target }
             }
-            // admin_shutdown, crash_shutdown: up again in a moment.
+            // admin_shutdown, crash_shutdown: available again in a moment.
             Self::Refused { code, .. } if matches!(code.as_str(), "57P01" | "57P02") => Ending::TargetUnreachable { target },
             Self::Refused { code, message, .. } => match TargetRefusal::of(code) {
                 Some(refusal) => refusal.ending(target, message),

@@ -1,7 +1,9 @@
-//! From the startup packet to the first ReadyForQuery.
+//! Login at the target, from the startup packet to the first ReadyForQuery.
 //!
-//! It does not open connections and does not judge refusals. The laws it keeps: user and database are the target's; messages
-//! are read whole but only up to limits, and what does not belong here ends the login.
+//! This module does not open connections and does not judge refusals.
+//!
+//! INVARIANT: user and database are the target's; messages are read completely but only up to limits, and an unexpected message
+//! ends the login.
 
 use std::io;
 
@@ -18,17 +20,18 @@ use crate::grant::Permit;
 use crate::tls::Transport;
 use crate::visible;
 
-/// The longest message before we are in: libpq takes errors of up to 30000 bytes and less of others (fe-connect.c).
+/// Maximum length of a message before authentication, in bytes: libpq accepts errors of up to 30000 bytes and less of others
+/// (fe-connect.c).
 const LONGEST_BEFORE: usize = 30_000;
 const STEP: &str = "login";
-/// NAMEDATALEN - 1.
+/// Maximum length of a PostgreSQL name in bytes: NAMEDATALEN - 1.
 const MAX_NAME_BYTES: usize = 63;
 
-/// A login that did not come to its end.
+/// Failure of a login.
 pub(super) enum LoginError {
-    /// The server said why.
+    /// The server refused with an ErrorResponse.
     Rejected(Rejection),
-    /// Anything else.
+    /// Any other failure.
     Failed(ConnectError),
 }
 
@@ -38,24 +41,24 @@ impl From<ConnectError> for LoginError {
     }
 }
 
-/// Bytes of a routine's name: C has none that are longer.
+/// Maximum length of a routine's name in bytes: no name in PostgreSQL's C code is longer.
 const MAX_ROUTINE_BYTES: usize = 63;
 
-/// The server's ErrorResponse.
+/// ErrorResponse of the server.
 pub(super) struct Rejection {
-    /// The whole message.
+    /// Complete message.
     pub(super) frame: Bytes,
-    /// SQLSTATE; XX000 where there was none (pgbouncer CVE-2026-6666 came of counting on one).
+    /// SQLSTATE; XX000 if it is missing (code that relied on its presence caused CVE-2026-6666 in pgbouncer).
     pub(super) code: String,
-    /// What it says, control characters escaped.
+    /// Text of the message, control characters escaped.
     pub(super) message: String,
-    /// Where in the server it was raised, if it says so; unlike the message, never translated.
+    /// Routine of the server that raised it, if reported; unlike the message, it is never translated.
     pub(super) routine: Option<String>,
-    /// Whether it came after the authentication.
+    /// True if it came after the authentication.
     pub(super) authenticated: bool,
 }
 
-/// What the server asks for (protocol: "Authentication*").
+/// Authentication request of the server (protocol: "Authentication*").
 #[derive(Clone, Copy)]
 pub(super) enum Request<'a> {
     Ok,
@@ -67,7 +70,7 @@ pub(super) enum Request<'a> {
     Other(u32),
 }
 
-/// The settings to ask for, `application_name` as the target wants it.
+/// Returns the settings to ask for, with `application_name` as the target is configured.
 pub(super) fn wanted(permit: &Permit, target: &Target, parameters: &StartupParameters) -> Vec<(String, String)> {
     let is_name = |name: &str| name.eq_ignore_ascii_case("application_name");
     let mut wanted: Vec<(String, String)> = parameters
@@ -80,7 +83,7 @@ pub(super) fn wanted(permit: &Permit, target: &Target, parameters: &StartupParam
     if target.application_name == ApplicationName::Prefix {
         let given = wanted.iter().find(|(name, _)| is_name(name)).map(|(_, value)| value.as_str());
         let mut value = given.map_or_else(|| permit.grant().to_string(), |given| format!("{}/{given}", permit.grant()));
-        // The server would cut it at the same place, and tell the client of it (42622).
+        // The server would cut it at the same place, and notify the client of it (42622).
         value.truncate(value.floor_char_boundary(MAX_NAME_BYTES));
         wanted.retain(|(name, _)| !is_name(name));
         wanted.push(("application_name".to_owned(), value));
@@ -88,10 +91,10 @@ pub(super) fn wanted(permit: &Permit, target: &Target, parameters: &StartupParam
     wanted
 }
 
-/// The whole content of the startup packet. Our own settings win over what was asked for under the same name.
+/// Returns the contents of the startup packet. The gate's own settings replace requested ones of the same name.
 ///
-/// Under a profile that makes things the session starts in the profile's role: what it makes is the profile's, and `RESET ROLE` and
-/// `DISCARD ALL` lead back there (measured on 13 to 18: a setting of the startup packet is what a reset leads to).
+/// If the profile allows creating objects, the session starts in the profile's role. Then the role owns the objects, and `RESET
+/// ROLE` and `DISCARD ALL` return to it (measured on 13 to 18: a reset restores the settings of the startup packet).
 pub(super) fn startup_settings<'a>(
     target: &'a Target,
     account: &'a Account,
@@ -114,7 +117,7 @@ pub(super) fn startup_settings<'a>(
     settings
 }
 
-/// Who logs in where.
+/// Target and account of a login.
 #[derive(Clone, Copy)]
 pub(super) struct By<'a> {
     pub(super) target: &'a Target,
@@ -143,7 +146,7 @@ pub(super) async fn login(transport: Transport, by: By<'_>, settings: &[(&str, &
                 line.send(&mut out).await?;
             }
             Some(b'E') => return Err(LoginError::Rejected(rejection(frame, false))),
-            // From whom is not known yet, so nobody reads it.
+            // The sender is not authenticated yet, so the notice is ignored.
             Some(b'N') => {}
             _ => return Err(protocol("a message that does not belong into the authentication").into()),
         }
@@ -151,7 +154,7 @@ pub(super) async fn login(transport: Transport, by: By<'_>, settings: &[(&str, &
     settle(line).await
 }
 
-/// What comes between AuthenticationOk and ReadyForQuery.
+/// Reads the messages between AuthenticationOk and ReadyForQuery.
 async fn settle(mut line: Line) -> Result<Connected, LoginError> {
     let (mut parameters, mut notices, mut backend) = (Vec::new(), Vec::new(), None);
     loop {
@@ -186,11 +189,11 @@ async fn settle(mut line: Line) -> Result<Connected, LoginError> {
     }
 }
 
-/// The connection with what has been read from it and not been looked at.
+/// Connection with the bytes that have been read from it but not processed.
 struct Line {
     transport: Transport,
     buffer: BytesMut,
-    /// Bytes taken as messages so far.
+    /// Number of bytes processed as messages so far.
     read: usize,
 }
 
@@ -205,7 +208,7 @@ impl Line {
         Ok(())
     }
 
-    /// The next message, whole: type, length, body.
+    /// Reads the next message completely: type, length, body.
     async fn frame(&mut self, longest: usize) -> Result<Bytes, ConnectError> {
         loop {
             if let Some(length) = self.length(longest)?
@@ -222,14 +225,14 @@ impl Line {
             match read {
                 Ok(0) => return Err(ConnectError::Closed { step: STEP }),
                 Ok(_) => {}
-                // TLS that ends without its goodbye.
+                // TLS that ended without close_notify.
                 Err(failed) if failed.kind() == io::ErrorKind::UnexpectedEof => return Err(ConnectError::Closed { step: STEP }),
                 Err(failed) => return Err(broken(failed)),
             }
         }
     }
 
-    /// The length of the message at the front, header included, once its header is there.
+    /// Returns the length of the first message, including its header, once the header is complete.
     fn length(&self, longest: usize) -> Result<Option<usize>, ConnectError> {
         let Some((kind, mut length)) = self.buffer.split_first().map(|(kind, rest)| (*kind, rest)) else {
             return Ok(None);
@@ -262,7 +265,7 @@ fn read_request(frame: &Bytes) -> Result<Request<'_>, ConnectError> {
     })
 }
 
-/// Reads the two fields that matter here; a message that cannot be read is still a refusal.
+/// Reads the fields that matter here; a message that cannot be parsed is still a refusal.
 fn rejection(frame: Bytes, authenticated: bool) -> Rejection {
     let (mut code, mut message, mut routine) = ("XX000".to_owned(), String::new(), None);
     let mut body = frame.get(5..).unwrap_or_default();
@@ -271,7 +274,7 @@ fn rejection(frame: Bytes, authenticated: bool) -> Rejection {
         let Ok(value) = string(&mut body) else { break };
         match kind {
             b'C' if value.len() == 5 && value.bytes().all(|byte| byte.is_ascii_alphanumeric()) => code = value,
-            // It goes to a log: one line, and not a long one.
+            // The text goes to a log: one line of limited length.
             b'M' => message = visible::start(&value, 500),
             b'R' if value.len() <= MAX_ROUTINE_BYTES => routine = Some(value),
             _ => {}
@@ -286,7 +289,8 @@ fn rejection(frame: Bytes, authenticated: bool) -> Rejection {
     }
 }
 
-/// Takes a NUL-terminated text off the front. Not every server reports its names in UTF-8 before `client_encoding` is agreed on.
+/// Takes a NUL-terminated text off the front. Some servers report names in another encoding than UTF-8 before `client_encoding`
+/// is agreed on.
 fn string(body: &mut &[u8]) -> Result<String, ConnectError> {
     let end = body
         .iter()

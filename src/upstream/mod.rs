@@ -1,9 +1,11 @@
-//! An authenticated connection to the target, ready for the client's first query; demands a [`Permit`].
+//! Authenticated connection to the target, ready for the client's first query; it requires a [`Permit`].
 //!
-//! It does not relay, and does not know clients: what a client may set is decided before it comes here. The laws it keeps: no
-//! connection without a permit for that target; user and database come from the target or the grant's own account only; the target's password is
-//! answered only in ways the operator allowed, and over TLS as the mode says, with no falling back; all of it within one
-//! `connect_timeout`; nothing a hostile target sends makes it panic, wait for ever or hold more than [`MOST_BYTES`].
+//! This module does not relay, and does not depend on clients: the settings that a client may send are checked before.
+//!
+//! INVARIANT: there is no connection without a permit for that target; user and database come only from the target or the grant's
+//! own account; the target's password is sent only by methods that the operator allowed, and over TLS as the mode requires,
+//! without fallback; all steps together take at most one `connect_timeout`; no message of a hostile target causes a panic, an
+//! endless wait or more than [`MOST_BYTES`] of memory.
 
 mod account;
 mod auth;
@@ -29,37 +31,37 @@ pub use account::{Account, MadeKeys};
 pub use error::ConnectError;
 pub use target::{ApplicationName, AuthMethod, AuthMethods, Target, UnknownMethod};
 
-/// The most bytes a target may send between the login and its first ReadyForQuery.
+/// Maximum number of bytes that a target may send between the login and its first ReadyForQuery.
 pub const MOST_BYTES: usize = 1 << 20;
 
-/// Settings to send to the target with the startup packet, already allowed. What is here under the name of `user`,
-/// `database` or a protocol extension (`_pq_.`) is not sent.
+/// Settings to send to the target with the startup packet, already checked. Entries named `user`, `database` or like a protocol
+/// extension (`_pq_.`) are not sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StartupParameters(pub Vec<(String, String)>);
 
-/// A connection that has had its first ReadyForQuery.
+/// Connection that has had its first ReadyForQuery.
 #[derive(Debug)]
 pub struct Connected {
-    /// The connection.
+    /// Open connection.
     pub transport: Transport,
-    /// What the target reported (ParameterStatus), in order.
+    /// Settings that the target reported (ParameterStatus), in order.
     pub parameters: Vec<(String, String)>,
-    /// The key to cancel with. Not for the client: it gets one of ours.
+    /// Key for cancel requests. It is not for the client, which gets one of the gate's own.
     pub backend: Option<BackendKey>,
-    /// NoticeResponses that came with the login, whole messages, to be passed on as they are.
+    /// NoticeResponses that came with the login, complete messages, to be forwarded unchanged.
     pub notices: Vec<Bytes>,
-    /// The transaction status of ReadyForQuery.
+    /// Transaction status of ReadyForQuery.
     pub status: u8,
-    /// What came behind ReadyForQuery: read already, so to be passed on before anything else.
+    /// Bytes after ReadyForQuery that were already read, to be forwarded before any others.
     pub leftover: BytesMut,
 }
 
-/// What a CancelRequest names a session by (BackendKeyData).
+/// Key by which a CancelRequest identifies a session (BackendKeyData).
 #[derive(Clone, PartialEq, Eq)]
 pub struct BackendKey {
     /// Process id of the backend.
     pub pid: i32,
-    /// Its secret.
+    /// Secret of the backend.
     pub secret: Vec<u8>,
 }
 
@@ -71,7 +73,8 @@ impl std::fmt::Debug for BackendKey {
 
 /// Connects to `target` and logs in as `account`, within the target's `connect_timeout`.
 ///
-/// The first connections to a target that does not know one of our own settings (see `belts`) are tried once more without.
+/// The first connections to a target that does not know one of the gate's own settings (see the module `belts`) are tried again
+/// without it.
 pub async fn connect(
     permit: &Permit,
     target: &Target,
@@ -112,15 +115,15 @@ pub async fn connect(
     }
 }
 
-/// Opens the connection as far as TLS, within the target's `connect_timeout`; the startup packet is the caller's.
+/// Opens the connection up to and including TLS, within the target's `connect_timeout`; the caller sends the startup packet.
 pub async fn dial(target: &Target) -> Result<Transport, ConnectError> {
     dial::dial(target, &mut Deadline::new(target.connect_timeout)).await
 }
 
-/// Asks the target to cancel what the backend is running; over TLS as its sessions are. Done when the target has closed the
-/// connection, which is when it has passed the signal on; within the target's `connect_timeout`.
+/// Asks the target to cancel the backend's statement; over TLS if its sessions use TLS. Returns when the target has closed the
+/// connection, which it does after forwarding the signal; within the target's `connect_timeout`.
 pub async fn cancel(target: &Target, key: &BackendKey) -> Result<(), ConnectError> {
-    /// Protocol: "CancelRequest".
+    /// Request code (protocol: "CancelRequest").
     const CANCEL_REQUEST: u32 = 80_877_102;
     let mut deadline = Deadline::new(target.connect_timeout);
     let mut transport = dial::dial(target, &mut deadline).await?;
@@ -133,7 +136,7 @@ pub async fn cancel(target: &Target, key: &BackendKey) -> Result<(), ConnectErro
         let io = |source| ConnectError::Io { step: "cancel", source };
         transport.write_all(&request).await.map_err(io)?;
         transport.flush().await.map_err(io)?;
-        // An end without TLS's goodbye, and a reset, are how it ends as well.
+        // An end without TLS's close_notify, and a reset, are regular ends as well.
         let mut nothing = [0; 64];
         while matches!(transport.read(&mut nothing).await, Ok(read) if read > 0) {}
         Ok::<(), ConnectError>(())
@@ -146,18 +149,18 @@ fn is_preload(name: &str) -> bool {
     matches!(name.as_str(), "local_preload_libraries" | "session_preload_libraries")
 }
 
-/// Whether the target's refusal is about something the client asked for, so that the client should read it as it is.
+/// Classifies the target's refusal. If it is about a setting that the client asked for, the client gets it unchanged.
 fn explain(rejection: Rejection, asked: &[(String, String)]) -> ConnectError {
     let message = rejection.message.to_ascii_lowercase();
     let named = asked
         .iter()
         .any(|(name, _)| !name.is_empty() && message.contains(&name.to_ascii_lowercase()));
     let about_settings = match rejection.code.as_str() {
-        // invalid_parameter_value, undefined_object, cant_change_runtime_param, invalid_name: from settings only, at this point.
+        // invalid_parameter_value, undefined_object, cant_change_runtime_param, invalid_name: at this point only about settings.
         "22023" | "42704" | "55P02" | "42602" => named || (rejection.authenticated && !asked.is_empty()),
-        // insufficient_privilege, feature_not_supported; protocol_violation is what pgbouncer says.
+        // insufficient_privilege, feature_not_supported; protocol_violation is pgbouncer's code.
         "42501" | "0A000" | "08P01" => named,
-        // undefined_file: a library to be loaded, called by the setting's value.
+        // undefined_file: a library to be loaded, named by the setting's value.
         "58P01" => rejection.authenticated && asked.iter().any(|(name, _)| is_preload(name)),
         _ => false,
     };

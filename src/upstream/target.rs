@@ -1,6 +1,6 @@
-//! A target as settings, with the little that is remembered about it between connections.
+//! Settings of a target, and the state that is kept about it between connections.
 //!
-//! It does not connect.
+//! This module does not connect.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,47 +12,46 @@ use super::belts::Belts;
 use crate::names::TargetName;
 use crate::tls::ClientTls;
 
-/// A database the gate fronts: where it is and how to log in there.
+/// Database behind the gate: its address and the way to log in.
 #[derive(Debug)]
 pub struct Target {
-    /// What clients call it.
+    /// Name by which clients know it.
     pub name: TargetName,
     /// Host name or IP address.
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// The database's own name.
+    /// Name of the database at its server.
     pub database: String,
-    /// Another database of the server, for the connections that the gate keeps open: in the target's own they would be in the way of
-    /// `DROP DATABASE`, and of `CREATE DATABASE` from it.
+    /// Another database of the server, for the gate's long-lived connections: in the target's own database they would block `DROP
+    /// DATABASE`, and `CREATE DATABASE` with it as template.
     pub maintenance_database: String,
-    /// Its own account: the sessions' where no grant has a role of its own; it also provisions where `admin` is absent.
+    /// Target's own account, used for sessions if grants have no roles; it also provisions if `admin` is absent.
     pub account: Account,
-    /// The account that ends sessions and makes roles, if not `account`.
+    /// Account that ends sessions and creates roles, if not `account`.
     pub admin: Option<Account>,
-    /// Whether and how TLS is used.
+    /// TLS settings.
     pub tls: ClientTls,
-    /// In which ways the target may let us in.
+    /// Authentication methods that the target may ask for.
     pub auth: AuthMethods,
-    /// The limit for a whole connection, from the name to the first ReadyForQuery.
+    /// Time limit for a whole connection attempt, from name resolution to the first ReadyForQuery.
     pub connect_timeout: Duration,
-    /// How often the target looks whether the gate is still there while a statement runs
-    /// (`client_connection_check_interval`, milliseconds); zero: it does not.
+    /// Interval at which the target checks its connection to the gate while a statement runs (`client_connection_check_interval`,
+    /// milliseconds); zero: no checks.
     pub check_interval: Duration,
-    /// Whether replication connections are allowed.
+    /// True if replication connections are allowed.
     pub replication: bool,
-    /// The most sessions at once.
+    /// Maximum number of concurrent sessions.
     pub max_sessions: Option<u32>,
-    /// What the target sees as `application_name`.
+    /// Value of `application_name` that the target gets.
     pub application_name: ApplicationName,
     pub(super) belts: Belts,
-    /// It was said that the maintenance database does not let the gate in.
+    /// True once the log has a warning that the maintenance database rejects the gate.
     maintenance_told: AtomicBool,
 }
 
 impl Target {
-    /// A target with everything else at its default: port 5432, no password, SCRAM or trust, 10 s to connect, a check every
-    /// 500 ms.
+    /// Creates a target with the defaults: port 5432, no password, SCRAM or trust, 10 s to connect, a check every 500 ms.
     #[must_use]
     pub fn new(name: TargetName, host: String, database: String, user: String, tls: ClientTls) -> Self {
         Self {
@@ -66,7 +65,7 @@ impl Target {
             tls,
             auth: AuthMethods::default(),
             connect_timeout: Duration::from_secs(10),
-            // Measured: a backend in pg_sleep is gone 0.3 s after its client was killed; the check itself is one poll().
+            // Measured: a backend in pg_sleep ends 0.3 s after its client was killed; the check itself is one poll().
             check_interval: Duration::from_millis(500),
             replication: false,
             max_sessions: None,
@@ -76,51 +75,51 @@ impl Target {
         }
     }
 
-    /// The database that PostgreSQL's own tools connect to when they drop or create another.
+    /// Database that PostgreSQL's own tools connect to when they drop or create another.
     pub const MAINTENANCE_DATABASE: &str = "postgres";
 
-    /// Returns true the first time it is asked, for a warning that is to be given once.
+    /// Returns true on the first call only, for a warning that is to be logged once.
     pub(crate) fn warn_of_maintenance_database(&self) -> bool {
         !self.maintenance_told.swap(true, Ordering::Relaxed)
     }
 
-    /// The account of the provisioning connections.
+    /// Returns the account of the provisioning connections.
     #[must_use]
     pub fn provisioner(&self) -> &Account {
         self.admin.as_ref().unwrap_or(&self.account)
     }
 
-    /// Returns true where `other` is a database of the same server: its backends can be ended over one connection.
+    /// Returns true if `other` is a database of the same server: its backends can be ended over one connection.
     #[must_use]
     pub fn same_server(&self, other: &Self) -> bool {
         self.host == other.host && self.port == other.port
     }
 }
 
-/// What the target sees as `application_name`.
+/// Value of `application_name` that the target gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ApplicationName {
-    /// The grant, a slash and what the client gave: `pg_stat_activity` shows who it is.
+    /// The grant, a slash and the client's own value, so that `pg_stat_activity` shows the grant.
     #[default]
     Prefix,
-    /// What the client gave.
+    /// The client's own value.
     Pass,
 }
 
-/// A way in which a server lets a client in.
+/// Method by which a server authenticates a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthMethod {
-    /// SCRAM-SHA-256 and -PLUS: both sides prove that they know the password, neither shows it.
+    /// SCRAM-SHA-256 and -PLUS: both sides prove that they know the password, neither reveals it.
     ScramSha256,
-    /// An MD5 challenge: whoever hears it can try passwords, and a hostile server can use the answer elsewhere.
+    /// An MD5 challenge: an eavesdropper can try passwords against it, and a hostile server can use the answer elsewhere.
     Md5,
-    /// The password in clear; given over TLS only, but to whoever is at the other end of it.
+    /// The password in clear text; it is sent over TLS only, but the peer gets it.
     Password,
-    /// No proof is asked for, and the server gives none.
+    /// No proof is required, and the server gives none.
     Trust,
 }
 
-/// A text that names no method.
+/// Error of a text that is not a method.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown authentication method `{text}`: one of scram-sha-256, md5, password, trust")]
 pub struct UnknownMethod {
@@ -130,7 +129,7 @@ pub struct UnknownMethod {
 impl AuthMethod {
     const ALL: [Self; 4] = [Self::ScramSha256, Self::Md5, Self::Password, Self::Trust];
 
-    /// PostgreSQL's name in `pg_hba.conf`.
+    /// Returns PostgreSQL's name in `pg_hba.conf`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -161,12 +160,12 @@ impl FromStr for AuthMethod {
     }
 }
 
-/// The ways in which a target may let us in. The default is SCRAM and trust: neither gives the password away.
+/// Authentication methods that a target may ask for. The default is SCRAM and trust: neither reveals the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthMethods(Vec<AuthMethod>);
 
 impl AuthMethods {
-    /// Whether the method may be used.
+    /// Returns true if the method may be used.
     #[must_use]
     pub fn allow(&self, method: AuthMethod) -> bool {
         self.0.contains(&method)

@@ -1,18 +1,19 @@
-//! What a server may send once the client is logged in, taken apart (protocol: "Message Formats", marked B).
+//! Parser of the messages that a server sends after login (protocol: "Message Formats", marked B).
 //!
-//! It reads what the record needs: tags, codes, states. Rows are never looked into.
+//! It reads the fields that the audit record needs: tags, codes, states. It never looks into rows.
 
 use super::frame::LARGE;
 use super::frontend::Fields;
 
-/// The bound of a message body: PostgreSQL never sends more. Any letter passes, for a newer server may have messages this
-/// gate does not know; what is no letter is not PostgreSQL.
+/// Returns the maximum length of a message body in bytes: PostgreSQL never sends more. Any letter or digit is accepted as a type,
+/// because a newer server may have messages this gate does not know; any other byte does not come from PostgreSQL.
 #[must_use]
 pub fn limit(tag: u8) -> Option<u32> {
     (tag.is_ascii_alphabetic() || tag.is_ascii_digit()).then_some(LARGE)
 }
 
-/// The severity, SQLSTATE and message of an ErrorResponse or NoticeResponse body; the severity is the one that is not translated (`V`).
+/// Returns the severity, SQLSTATE and message of an ErrorResponse or NoticeResponse body. The severity is the untranslated one
+/// (`V`).
 #[must_use]
 pub fn error_code(body: &[u8]) -> ErrorCode<'_> {
     let mut fields = Fields::of(body);
@@ -33,24 +34,24 @@ pub fn error_code(body: &[u8]) -> ErrorCode<'_> {
     code
 }
 
-/// What an error is.
+/// Severity, SQLSTATE and message of an error or notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorCode<'a> {
-    /// The server ends the session with it.
+    /// True if the server ends the session with this error.
     pub fatal: bool,
-    /// Its SQLSTATE.
+    /// SQLSTATE.
     pub sqlstate: &'a [u8],
     /// Its message, in the session's encoding and language.
     pub message: &'a [u8],
 }
 
-/// The command tag of a CommandComplete body.
+/// Returns the command tag of a CommandComplete body.
 #[must_use]
 pub fn command_tag(body: &[u8]) -> &[u8] {
     Fields::of(body).text_or_rest()
 }
 
-/// The rows a command tag counts: its last word, if that is a number (`SELECT 5`, `INSERT 0 5`, `COPY 5`).
+/// Returns the number of rows in a command tag: its last word, if that is a number (`SELECT 5`, `INSERT 0 5`, `COPY 5`).
 #[must_use]
 pub fn tag_rows(tag: &[u8]) -> u64 {
     let digits = tag.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
@@ -65,7 +66,7 @@ pub fn tag_rows(tag: &[u8]) -> u64 {
         .fold(0_u64, |n, d| n.saturating_mul(10).saturating_add(u64::from(d - b'0')))
 }
 
-/// The transaction status of a ReadyForQuery body.
+/// Transaction status in a ReadyForQuery body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transaction {
     /// No transaction is open.
@@ -73,12 +74,12 @@ pub enum Transaction {
     Idle,
     /// A transaction is open.
     Open,
-    /// A transaction is open, has failed, and waits for its end.
+    /// A transaction is open, has failed, and waits for its end (COMMIT or ROLLBACK).
     Failed,
 }
 
 impl Transaction {
-    /// Reads the status byte; anything unknown counts as open, the careful reading.
+    /// Reads the status byte. An unknown status counts as an open transaction, which is the cautious choice.
     #[must_use]
     pub fn of(body: &[u8]) -> Self {
         match body {
@@ -89,7 +90,7 @@ impl Transaction {
     }
 }
 
-/// The parameter types of a ParameterDescription body, four bytes each.
+/// Returns the parameter types of a ParameterDescription body, four bytes each.
 #[must_use]
 pub fn parameter_types(body: &[u8]) -> &[u8] {
     let mut fields = Fields::of(body);

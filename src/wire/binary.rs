@@ -1,7 +1,7 @@
-//! Shows a parameter that was sent in binary format as PostgreSQL would print it, for the common built-in types.
+//! Formats a parameter that was sent in binary format as PostgreSQL would print it, for the common built-in types.
 //!
-//! It is for reading, not for computing: what it does not know it leaves to be shown as hexadecimal, and a malformed value
-//! is never an error (the server will say so itself). Layouts: the `*send` functions under `src/backend/utils/adt`.
+//! The text is for reading, not for computing. A value of an unknown type is left to be shown as hexadecimal, and a malformed
+//! value is never an error (the server reports it itself). Layouts: the `*send` functions under `src/backend/utils/adt`.
 
 mod time;
 
@@ -11,14 +11,14 @@ use postgres_protocol::types;
 
 use super::frontend::Fields;
 
-/// `bytea`.
+/// OID of `bytea`.
 pub const BYTEA: u32 = 17;
-/// Elements of an array that are shown.
+/// Number of array elements that are shown.
 const MOST_ELEMENTS: usize = 100;
-/// As many as an array can have (`MAXDIM`, utils/array.h).
+/// Maximum number of dimensions of an array (`MAXDIM`, utils/array.h).
 const MOST_DIMENSIONS: u32 = 6;
 
-/// The bytes that a `bytea` in its text form stands for; `None` where it is not written in hexadecimal (`\x…`).
+/// Decodes the text form of a `bytea`. Returns `None` unless it is written in hexadecimal (`\x…`).
 #[must_use]
 pub fn bytea(text: &[u8]) -> Option<Vec<u8>> {
     let digits = text.strip_prefix(b"\\x")?;
@@ -32,13 +32,14 @@ pub fn bytea(text: &[u8]) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// Whether a type's binary form is its text: name, text, json, xml, unknown, char(n), varchar.
+/// Returns true if the binary form of a type is its text: name, text, json, xml, unknown, char(n), varchar.
 #[must_use]
 pub fn is_text(oid: u32) -> bool {
     matches!(oid, 19 | 25 | 114 | 142 | 705 | 1042 | 1043)
 }
 
-/// The value as text, or `None` where the type (by its OID in `pg_type.dat`) is not known or the bytes are not of it.
+/// Formats the value as text. Returns `None` if the type (by its OID in `pg_type.dat`) is unknown or the bytes are not a value of
+/// it.
 #[must_use]
 pub fn show(oid: u32, bytes: &[u8]) -> Option<String> {
     if let Some(element) = element_of(oid) {
@@ -87,7 +88,7 @@ pub fn show(oid: u32, bytes: &[u8]) -> Option<String> {
         }
         1700 => show_numeric(bytes)?,
         2950 => show_uuid(bytes)?,
-        // jsonb: a version byte, then text
+        // jsonb: a version byte, then text.
         3802 => match bytes.split_first()? {
             (1, text) => std::str::from_utf8(text).ok()?.to_owned(),
             _ => return None,
@@ -97,7 +98,7 @@ pub fn show(oid: u32, bytes: &[u8]) -> Option<String> {
     Some(text)
 }
 
-/// The element type of an array type.
+/// Returns the element type of an array type.
 fn element_of(oid: u32) -> Option<u32> {
     let element = match oid {
         143 => 142,
@@ -131,7 +132,7 @@ fn element_of(oid: u32) -> Option<u32> {
     Some(element)
 }
 
-/// `array_out`, utils/adt/arrayfuncs.c.
+/// Formats an array as `array_out` (utils/adt/arrayfuncs.c) does.
 fn show_array(element: u32, bytes: &[u8]) -> Option<String> {
     let mut fields = Fields::of(bytes);
     let dimensions = fields.int32().filter(|count| *count <= MOST_DIMENSIONS)?;
@@ -148,7 +149,8 @@ fn show_array(element: u32, bytes: &[u8]) -> Option<String> {
         let _ = write!(bounds, "[{lower}:{upper}]");
         lengths.push((length, lower));
     }
-    // Empty, however long the other dimensions are (`ArrayGetNItems`, utils/adt/arrayutils.c): nothing in the message bounds them.
+    // One dimension of length 0 makes the array empty, however long the others are (`ArrayGetNItems`, utils/adt/arrayutils.c).
+    // The message does not bound those.
     if lengths.iter().any(|(length, _)| *length == 0) {
         return Some("{}".to_owned());
     }
@@ -192,7 +194,7 @@ fn show_element(text: &mut String, element: u32, fields: &mut Fields<'_>) -> Opt
     }
     let bytes = fields.bytes(length as usize)?;
     let item = match element {
-        // Elsewhere it is cast to text, here it is written as itself.
+        // An array element is printed by `boolout`; a boolean outside an array is shown as its cast to text.
         16 => (if types::bool_from_sql(bytes).ok()? { "t" } else { "f" }).to_owned(),
         element => show(element, bytes)?,
     };
@@ -210,7 +212,7 @@ fn int64(fields: &mut Fields<'_>) -> Option<i64> {
     bytes.try_into().ok().map(i64::from_be_bytes)
 }
 
-/// `charout`, utils/adt/char.c.
+/// Formats a `"char"` as `charout` (utils/adt/char.c) does.
 fn show_char(bytes: &[u8]) -> Option<String> {
     match bytes {
         [0] => Some(String::new()),
@@ -220,8 +222,8 @@ fn show_char(bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// From the shortest digits that say which number it is, once with an exponent and once without: PostgreSQL writes an
-/// exponent below -4 and from `most` digits on (`to_chars`, common/d2s.c and f2s.c).
+/// Chooses between the shortest exact digits with an exponent and those without: PostgreSQL writes an exponent below -4 and from
+/// `most` digits on (`to_chars`, common/d2s.c and f2s.c).
 fn show_float(with_exponent: &str, without: &str, most: i32) -> String {
     match without {
         "inf" => return "Infinity".to_owned(),
@@ -240,7 +242,7 @@ fn show_float(with_exponent: &str, without: &str, most: i32) -> String {
     }
 }
 
-/// A `cidr` shows its mask always.
+/// Formats an `inet` or `cidr`. A `cidr` always shows its mask.
 fn show_inet(bytes: &[u8], network: bool) -> Option<String> {
     let inet = types::inet_from_sql(bytes).ok()?;
     let whole = if inet.addr().is_ipv4() { 32 } else { 128 };
@@ -263,7 +265,7 @@ fn show_uuid(bytes: &[u8]) -> Option<String> {
     Some(text)
 }
 
-/// Base 10 000 digits with a weight and a scale (`numeric_send`).
+/// Formats a `numeric`: digits of base 10 000 with a weight and a scale (`numeric_send`).
 fn show_numeric(bytes: &[u8]) -> Option<String> {
     let mut fields = Fields::of(bytes);
     let count = fields.int16()?;
@@ -288,7 +290,7 @@ fn show_numeric(bytes: &[u8]) -> Option<String> {
             .copied()
             .unwrap_or(0)
     };
-    // A value of 4 kB of zeros says nothing to a reader.
+    // A value of 4 kB of zeros is of no use to a reader.
     if weight > 500 || scale > 2_000 {
         return None;
     }

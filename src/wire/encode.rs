@@ -1,15 +1,15 @@
-//! The messages the gate itself says to a client after authentication (protocol: "Message Formats", marked B).
+//! Encoder of the messages that the gate itself sends to a client after authentication (protocol: "Message Formats", marked B).
 //!
-//! Messages of the target are never encoded here: they pass as they came.
+//! Messages of the target are never encoded here: they are forwarded unchanged.
 
 use bytes::{BufMut, BytesMut};
 
-/// AuthenticationOk.
+/// Appends an AuthenticationOk.
 pub fn authentication_ok(out: &mut BytesMut) {
     message(out, b'R', |body| body.put_u32(0));
 }
 
-/// ParameterStatus.
+/// Appends a ParameterStatus.
 pub fn parameter_status(out: &mut BytesMut, name: &str, value: &str) {
     message(out, b'S', |body| {
         text(body, name);
@@ -17,7 +17,7 @@ pub fn parameter_status(out: &mut BytesMut, name: &str, value: &str) {
     });
 }
 
-/// BackendKeyData: the real process id with a key of our own.
+/// Appends a BackendKeyData: the backend's real process id with a secret key of the gate's own.
 pub fn backend_key_data(out: &mut BytesMut, pid: i32, key: &[u8]) {
     message(out, b'K', |body| {
         body.put_i32(pid);
@@ -25,12 +25,12 @@ pub fn backend_key_data(out: &mut BytesMut, pid: i32, key: &[u8]) {
     });
 }
 
-/// ReadyForQuery.
+/// Appends a ReadyForQuery.
 pub fn ready_for_query(out: &mut BytesMut, status: u8) {
     message(out, b'Z', |body| body.put_u8(status));
 }
 
-/// Writes one message: type, length, and the body that `fill` writes.
+/// Appends one message: type, length, and the body that `fill` writes.
 pub fn message(out: &mut BytesMut, tag: u8, fill: impl FnOnce(&mut BytesMut)) {
     out.put_u8(tag);
     let at = out.len();
@@ -42,7 +42,7 @@ pub fn message(out: &mut BytesMut, tag: u8, fill: impl FnOnce(&mut BytesMut)) {
     }
 }
 
-/// A C string: a NUL inside would end it early, so it is replaced.
+/// Appends a C string. A NUL inside would end it early, so it is replaced by `?`.
 pub fn text(out: &mut BytesMut, text: &str) {
     for byte in text.bytes() {
         out.put_u8(if byte == 0 { b'?' } else { byte });

@@ -1,21 +1,22 @@
-//! Writes ErrorResponse and NoticeResponse messages from the words of an ending.
+//! Encoder of ErrorResponse and NoticeResponse messages from the texts of an ending.
 //!
-//! It does not choose the words and does not read such messages from a target.
+//! It does not choose the texts and does not read such messages from a target.
 //!
-//! INVARIANT: a message always carries S, V, C and M (drivers read V, and some crash without C); text is written without NUL,
-//! so that a field cannot end early and another one begin inside it, and without other characters that do something to who reads it.
+//! INVARIANT: a message always has the fields S, V, C and M (drivers read V, and some crash without C). Text is written without
+//! NUL, so that a field cannot end early and another one begin inside it, and without other characters that act on the reader's
+//! terminal.
 
 use bytes::{BufMut, BytesMut};
 
 use crate::ending::Words;
 use crate::visible;
 
-/// Appends an ErrorResponse of severity FATAL: the session is over after it.
+/// Appends an ErrorResponse of severity FATAL: the session ends after it.
 pub fn fatal(out: &mut BytesMut, words: &Words) {
     message(out, b'E', "FATAL", words);
 }
 
-/// Appends an ErrorResponse of severity ERROR: the statement failed, the session goes on.
+/// Appends an ErrorResponse of severity ERROR: the statement failed, the session continues.
 pub fn error(out: &mut BytesMut, words: &Words) {
     message(out, b'E', "ERROR", words);
 }
@@ -25,7 +26,7 @@ pub fn notice(out: &mut BytesMut, words: &Words) {
     message(out, b'N', "NOTICE", words);
 }
 
-/// Protocol: "Message Formats", ErrorResponse; fields: "Error and Notice Message Fields".
+/// Appends the message (protocol: "Message Formats", ErrorResponse; fields: "Error and Notice Message Fields").
 fn message(out: &mut BytesMut, kind: u8, severity: &str, words: &Words) {
     let mut body = BytesMut::with_capacity(64 + words.message.len());
     field(&mut body, b'S', severity);
@@ -46,11 +47,12 @@ fn message(out: &mut BytesMut, kind: u8, severity: &str, words: &Words) {
     out.extend_from_slice(&body);
 }
 
-/// Bytes of one text; more than any of our own words need. libpq gives up on an ErrorResponse of 30,000 bytes before login.
+/// Maximum length of one text in bytes; more than any text of the gate needs. libpq gives up on an ErrorResponse of 30,000 bytes
+/// before login.
 const LONGEST_TEXT: usize = 4096;
 
 fn field(body: &mut BytesMut, name: u8, text: &str) {
-    // Cut before, so that no text takes much, and after, for escapes are longer.
+    // Cut before, to bound the work for a long text, and after, because escapes make it longer.
     let text = visible::lines(text.get(..text.floor_char_boundary(LONGEST_TEXT)).unwrap_or_default());
     let cut = text.floor_char_boundary(LONGEST_TEXT);
     body.put_u8(name);

@@ -1,60 +1,61 @@
 //! Finds message boundaries in a byte stream, in place (protocol: "Message Formats": type byte, length, body).
 //!
-//! It does not look into bodies and holds no byte but an incomplete header.
+//! It does not look into bodies and buffers only an incomplete header.
 //!
-//! INVARIANT: cutting the stream anywhere changes only how a body is cut into [`Piece`]s, never the messages.
+//! INVARIANT: the messages do not depend on how the stream is cut into chunks; only the [`Piece`]s of their bodies do.
 
-/// The largest message either side accepts: PostgreSQL's own bound (`PQ_LARGE_MESSAGE_LIMIT`, libpq/libpq.h).
+/// Maximum length of a message body that carries data, in either direction, in bytes: PostgreSQL's own limit
+/// (`PQ_LARGE_MESSAGE_LIMIT`, libpq/libpq.h).
 pub const LARGE: u32 = 0x3fff_ffff;
-/// The bound of messages that carry no data: PostgreSQL's own (`PQ_SMALL_MESSAGE_LIMIT`).
+/// Maximum length of the body of a message that carries no data, in bytes: PostgreSQL's own limit (`PQ_SMALL_MESSAGE_LIMIT`).
 pub const SMALL: u32 = 10_000;
 
-/// Type byte and length word.
+/// Bytes of the type byte and the length word.
 const HEADER: usize = 5;
 
-/// A part of one message's body, as found in one chunk; the whole body where the chunk holds it whole.
+/// Part of one message's body, as found in one chunk; the whole body if all of it is in the chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece<'a> {
-    /// The message's type byte.
+    /// Type byte of the message.
     pub tag: u8,
-    /// The length of the whole body in bytes.
+    /// Length of the whole body in bytes.
     pub length: u32,
-    /// The part of the body.
+    /// Bytes of this part of the body.
     pub bytes: &'a [u8],
-    /// The body begins with this piece.
+    /// True if the body begins with this piece.
     pub first: bool,
-    /// The body ends with this piece.
+    /// True if the body ends with this piece.
     pub last: bool,
 }
 
 impl<'a> Piece<'a> {
-    /// The whole body, if this piece is all of it.
+    /// Returns the whole body, if this piece is all of it.
     #[must_use]
     pub fn whole(&self) -> Option<&'a [u8]> {
         (self.first && self.last).then_some(self.bytes)
     }
 }
 
-/// What no peer may send.
+/// Violation of the protocol's framing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// A type byte the protocol does not have in this direction.
+    /// A type byte that the protocol does not have in this direction.
     #[error("invalid message type {tag:#04x}")]
     Type {
-        /// The byte.
+        /// Type byte as sent.
         tag: u8,
     },
     /// A length below 4 or above the limit of its type.
     #[error("invalid length {length} of message type {tag:#04x}")]
     Length {
-        /// The type byte.
+        /// Type byte as sent.
         tag: u8,
-        /// The length word as sent.
+        /// Length word as sent.
         length: u32,
     },
 }
 
-/// Says how long a message of a type may be (its body, in bytes), or that the type does not exist.
+/// Function from a message type to the maximum length of its body in bytes; `None` if the type does not exist.
 pub type Limit = fn(u8) -> Option<u32>;
 
 /// Cuts one direction of a connection into messages.
@@ -62,15 +63,15 @@ pub type Limit = fn(u8) -> Option<u32>;
 pub struct Framer {
     limit: Limit,
     header: [u8; HEADER],
-    /// Bytes of the header that are here.
+    /// Number of header bytes received.
     have: u8,
-    /// The body's length, and how much of it is still to come; valid once the header is complete.
+    /// Length of the body, and the number of its bytes still to come; valid once the header is complete.
     length: u32,
     left: u32,
 }
 
 impl Framer {
-    /// A framer at a message boundary.
+    /// Creates a framer at a message boundary.
     #[must_use]
     pub fn new(limit: Limit) -> Self {
         Self {
@@ -82,28 +83,28 @@ impl Framer {
         }
     }
 
-    /// Whether the bytes so far end with a whole message.
+    /// Returns true if the bytes so far end with a whole message.
     #[must_use]
     pub fn at_boundary(&self) -> bool {
         self.have == 0
     }
 
-    /// How many bytes of an incomplete header are here; 0 at a boundary, and 0 within a body.
+    /// Returns the number of received bytes of an incomplete header; 0 at a boundary and within a body.
     #[must_use]
     pub fn header_begun(&self) -> usize {
         usize::from(self.have) % HEADER
     }
 
-    /// How many bytes of the current message's body are still to come; 0 at a boundary, and 0 while its header is incomplete.
+    /// Returns the number of bytes of the current body still to come; 0 at a boundary and while the header is incomplete.
     #[must_use]
     pub fn left(&self) -> u32 {
         if usize::from(self.have) == HEADER { self.left } else { 0 }
     }
 
-    /// Takes the next piece off `chunk`, or `None` when the chunk is used up.
+    /// Takes the next piece off `chunk`. Returns `None` if the chunk is used up.
     ///
     /// # Errors
-    /// On what no peer may send; the stream cannot be read any further then.
+    /// Fails if the peer violates the framing; the stream cannot be read any further then.
     pub fn next<'a>(&mut self, chunk: &mut &'a [u8]) -> Result<Option<Piece<'a>>, FrameError> {
         let first = usize::from(self.have) < HEADER;
         if first && !self.take_header(chunk)? {
@@ -132,7 +133,7 @@ impl Framer {
         }))
     }
 
-    /// Completes the header from `chunk`; false when the chunk ends before.
+    /// Completes the header from `chunk`. Returns false if the chunk ends before.
     fn take_header(&mut self, chunk: &mut &[u8]) -> Result<bool, FrameError> {
         // The common case: a whole header in the chunk.
         if self.have == 0
@@ -168,14 +169,14 @@ impl Framer {
     }
 }
 
-/// Keeps the body of a message that comes in pieces, up to a bound.
+/// Buffer for the body of a message that comes in pieces, up to a limit.
 #[derive(Debug, Default)]
 pub struct Gather {
     kept: Vec<u8>,
 }
 
 impl Gather {
-    /// Adds a piece. Returns the body once it is complete: the whole of it, or its first `bound` bytes.
+    /// Adds a piece. Returns the body once it is complete: all of it, or its first `bound` bytes.
     pub fn add<'a>(&'a mut self, piece: &Piece<'a>, bound: usize) -> Option<&'a [u8]> {
         if let Some(whole) = piece.whole() {
             return Some(whole.get(..bound).unwrap_or(whole));
@@ -188,7 +189,7 @@ impl Gather {
         piece.last.then_some(self.kept.as_slice())
     }
 
-    /// Gives the memory back.
+    /// Frees the memory.
     pub fn release(&mut self) {
         if self.kept.capacity() > 0 {
             self.kept = Vec::new();

@@ -1,11 +1,11 @@
-//! What a client may send once it is logged in, taken apart (protocol: "Message Formats", marked F).
+//! Parser of the messages that a client sends after login (protocol: "Message Formats", marked F).
 //!
-//! It reads what the record needs and leaves the rest alone: the bytes themselves go on unchanged, and PostgreSQL judges them.
+//! It reads only the fields that the audit record needs. The bytes are forwarded unchanged, and PostgreSQL judges them.
 
 use super::frame::{LARGE, SMALL};
 
-/// The bound of a message body by type, as PostgreSQL has it (`SocketBackend`, tcop/postgres.c); `None` for a type that may
-/// not come after login.
+/// Returns the maximum length of a message body by type, in bytes, as PostgreSQL has it (`SocketBackend`, tcop/postgres.c);
+/// `None` for a type that may not come after login.
 #[must_use]
 pub fn limit(tag: u8) -> Option<u32> {
     match tag {
@@ -15,18 +15,18 @@ pub fn limit(tag: u8) -> Option<u32> {
     }
 }
 
-/// Reads fields off a message body, front to back.
+/// Reader of the fields of a message body, front to back.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// Starts at the beginning of `body`.
+    /// Creates a reader at the beginning of `body`.
     #[must_use]
     pub fn of(body: &'a [u8]) -> Self {
         Self(body)
     }
 
-    /// Bytes up to the next NUL, which is taken off too; `None` when there is none.
+    /// Reads up to the next NUL and consumes it too. Returns `None` if there is none.
     pub fn text(&mut self) -> Option<&'a [u8]> {
         let end = self.0.iter().position(|byte| *byte == 0)?;
         let (text, rest) = self.0.split_at_checked(end)?;
@@ -34,52 +34,52 @@ impl<'a> Fields<'a> {
         Some(text)
     }
 
-    /// Bytes up to the next NUL, or all that is left.
+    /// Reads up to the next NUL, or all that is left.
     pub fn text_or_rest(&mut self) -> &'a [u8] {
         self.text().unwrap_or_else(|| std::mem::take(&mut self.0))
     }
 
-    /// The next `n` bytes.
+    /// Reads the next `n` bytes.
     pub fn bytes(&mut self, n: usize) -> Option<&'a [u8]> {
         let (bytes, rest) = self.0.split_at_checked(n)?;
         self.0 = rest;
         Some(bytes)
     }
 
-    /// A 16-bit integer.
+    /// Reads a 16-bit integer.
     pub fn int16(&mut self) -> Option<u16> {
         let (bytes, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(u16::from_be_bytes(*bytes))
     }
 
-    /// A 32-bit integer.
+    /// Reads a 32-bit integer.
     pub fn int32(&mut self) -> Option<u32> {
         let (bytes, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(u32::from_be_bytes(*bytes))
     }
 
-    /// What is left.
+    /// Returns the bytes that are left.
     #[must_use]
     pub fn rest(&self) -> &'a [u8] {
         self.0
     }
 }
 
-/// A Parse message.
+/// Parsed Parse message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parse<'a> {
-    /// The name the statement is to have; empty: the unnamed one.
+    /// Name of the prepared statement to make; empty: the unnamed one.
     pub name: &'a [u8],
-    /// Its text, or its beginning where the body was cut.
+    /// SQL text, or its beginning if the body was cut.
     pub text: &'a [u8],
-    /// The parameter types, four bytes each, as far as they are given and here.
+    /// Parameter types, four bytes each, as far as they are given and received.
     pub types: &'a [u8],
 }
 
 impl<'a> Parse<'a> {
-    /// Takes a body apart; a body cut short gives a text cut short. `None` when not even the name is whole.
+    /// Parses a body. A body cut short gives a text cut short; `None` if the name is not complete.
     #[must_use]
     pub fn of(body: &'a [u8]) -> Option<Self> {
         let mut fields = Fields::of(body);
@@ -93,17 +93,17 @@ impl<'a> Parse<'a> {
     }
 }
 
-/// A Bind message, or the arguments of a FunctionCall: values with their formats.
+/// Values with their formats, from a Bind message or the arguments of a FunctionCall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Values<'a> {
     formats: &'a [u8],
-    /// How many values the message says it has.
+    /// Number of values that the message claims to have.
     pub count: u16,
     body: &'a [u8],
 }
 
 impl<'a> Values<'a> {
-    /// Takes formats, count and values apart.
+    /// Parses formats, count and values.
     #[must_use]
     pub fn of(mut fields: Fields<'a>) -> Option<Self> {
         let formats = fields.int16()?;
@@ -116,15 +116,15 @@ impl<'a> Values<'a> {
         })
     }
 
-    /// Returns whether the value of this index is binary. There is one format for all, one for each, or none: all text (protocol:
-    /// Bind).
+    /// Returns true if the value of this index is binary. There is one format for all values, one for each, or none: all text
+    /// (protocol: Bind).
     #[must_use]
     pub fn is_binary(&self, index: usize) -> bool {
         let at = if self.formats.len() == 2 { 0 } else { index * 2 };
         self.formats.get(at + 1).is_some_and(|low| *low == 1)
     }
 
-    /// Each value that is whole, in order: whether it is binary, and its bytes (`None` is NULL).
+    /// Iterates over the complete values in order: true if the value is binary, and its bytes (`None` is NULL).
     pub fn iter(&self) -> impl Iterator<Item = (bool, Option<&'a [u8]>)> + use<'a> {
         let this = *self;
         let mut fields = Fields::of(this.body);
@@ -139,19 +139,19 @@ impl<'a> Values<'a> {
     }
 }
 
-/// A Bind message.
+/// Parsed Bind message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bind<'a> {
-    /// The portal to make; empty: the unnamed one.
+    /// Name of the portal to make; empty: the unnamed one.
     pub portal: &'a [u8],
-    /// The statement to bind.
+    /// Name of the prepared statement to bind.
     pub statement: &'a [u8],
-    /// The parameters; `None` where the body is not even that far in order.
+    /// Parameters; `None` if formats and count cannot be read.
     pub values: Option<Values<'a>>,
 }
 
 impl<'a> Bind<'a> {
-    /// Takes a body apart. `None` when not even the names are whole.
+    /// Parses a body. Returns `None` if the names are not complete.
     #[must_use]
     pub fn of(body: &'a [u8]) -> Option<Self> {
         let mut fields = Fields::of(body);

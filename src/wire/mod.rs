@@ -1,7 +1,8 @@
-//! Bytes to PostgreSQL messages and back, incrementally, with limits.
+//! Encoders and incremental parsers of PostgreSQL messages, with limits.
 //!
-//! It touches no socket, no clock and no memory beyond what it is handed, and it knows nothing of sessions.
-//! The law: the same bytes give the same messages however they are cut.
+//! This module uses no socket, no clock and no memory beyond its arguments, and does not depend on sessions.
+//!
+//! INVARIANT: the same bytes give the same messages however they are cut.
 
 pub mod backend;
 pub mod binary;

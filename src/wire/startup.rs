@@ -1,9 +1,9 @@
-//! The first packets of a connection: SSLRequest, GSSENCRequest, CancelRequest, StartupMessage, and our answer to the version.
+//! First packets of a connection: SSLRequest, GSSENCRequest, CancelRequest, StartupMessage, and the gate's answer to the version.
 //!
-//! It does not read sockets, and does not decide which settings or whose plaintext is acceptable.
+//! This module does not read sockets. It does not decide which settings are acceptable, nor which clients may use plaintext.
 //!
-//! INVARIANT: no byte is trusted before it is checked: lengths are compared unsigned and bounded before anything is kept, a
-//! packet has exactly one reading (no doubled names), and what is made of it stays within a few times its own size.
+//! INVARIANT: no byte is used before it is checked: lengths are compared unsigned and bounded before anything is stored, a packet
+//! has exactly one meaning (no repeated names), and the parsed form is at most a few times as large as the packet.
 
 mod options;
 
@@ -13,30 +13,31 @@ use bytes::{BufMut, BytesMut};
 
 pub use options::OptionsError;
 
-/// The newest minor version of protocol 3 that the gate speaks.
+/// Newest minor version of protocol 3 that the gate speaks.
 pub const NEWEST_MINOR: u16 = 2;
 
-/// Bytes behind the length word: MAX_STARTUP_PACKET_LENGTH of src/include/libpq/pqcomm.h.
+/// Maximum number of bytes after the length word: MAX_STARTUP_PACKET_LENGTH of src/include/libpq/pqcomm.h.
 const LONGEST_BODY: usize = 10_000;
-/// Length and code: no packet is shorter.
+/// Bytes of length and code: no packet is shorter.
 const HEADER: usize = 8;
-/// Settings in one packet, those inside `options` included. Drivers send about ten; each costs more memory than bytes.
+/// Maximum number of settings in one packet, including those inside `options`. Drivers send about ten. The number is limited
+/// because a setting takes more memory than its bytes in the packet.
 const MOST_SETTINGS: usize = 100;
-/// NAMEDATALEN - 1: PostgreSQL cuts longer names.
+/// Maximum length of a PostgreSQL name in bytes, NAMEDATALEN - 1: PostgreSQL cuts longer names.
 const LONGEST_NAME: usize = 63;
-/// The longest name of an identity, which is what a user is here.
+/// Maximum length of an identity's name in bytes; a user is an identity here.
 const MAX_USER_BYTES: usize = 255;
-/// The longest name of a target, that of a profile, and what may stand between them (`%2F`).
+/// Maximum length in bytes of a target's name, a profile's name, and the separator between them (`%2F`).
 const MAX_DATABASE_BYTES: usize = LONGEST_NAME + 3 + LONGEST_NAME;
 const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
-/// Shortest and longest secret key of a CancelRequest (protocol 3.2, "CancelRequest").
+/// Length of the secret key of a CancelRequest in bytes, shortest and longest (protocol 3.2, "CancelRequest").
 const CANCEL_KEY: std::ops::RangeInclusive<usize> = 4..=256;
-/// Names of protocol extensions begin so; the gate knows none.
+/// Prefix of the names of protocol extensions; the gate knows none.
 const EXTENSION_PREFIX: &[u8] = b"_pq_.";
 
-/// A first packet.
+/// First packet of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet {
     /// The client asks for TLS.
@@ -49,12 +50,12 @@ pub enum Packet {
     Startup(Startup),
 }
 
-/// A CancelRequest: unauthenticated but for its key.
+/// CancelRequest: authenticated only by its key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CancelRequest {
-    /// The process id of the BackendKeyData it was copied from.
+    /// Process id of the BackendKeyData that the client received.
     pub pid: i32,
-    /// The secret key: 4 to 256 bytes.
+    /// Secret key of 4 to 256 bytes.
     pub key: Vec<u8>,
 }
 
@@ -66,26 +67,26 @@ impl std::fmt::Debug for CancelRequest {
     }
 }
 
-/// A StartupMessage of protocol 3.
+/// StartupMessage of protocol 3.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Startup {
-    /// The minor version asked for; see [`Startup::version`] for the one to speak.
+    /// Minor version asked for; see [`Startup::version`] for the one to speak.
     pub minor: u16,
-    /// Who, cut at 255 bytes; never empty. Bytes that are not UTF-8 are written `\xNN`.
+    /// User name, cut at 255 bytes; never empty. Bytes that are not UTF-8 are written `\xNN`.
     pub user: String,
-    /// Which database, cut at 129 bytes; `None` when absent or empty (PostgreSQL takes the user's name then).
+    /// Database name, cut at 129 bytes; `None` if absent or empty (PostgreSQL takes the user's name then).
     pub database: Option<String>,
-    /// Settings with names as sent: those inside `options` first, then the packet's own, one per name (the last one counts, as
-    /// in PostgreSQL's process_startup_options). Not yet checked against any list. `application_name` is cut at 63 bytes, as the
-    /// server would (GUC_IS_NAME).
+    /// Settings with names as sent: those inside `options` first, then the packet's own, one per name (the last one counts, as in
+    /// PostgreSQL's process_startup_options). They are not yet checked against any list. `application_name` is cut at 63 bytes,
+    /// as the server would (GUC_IS_NAME).
     pub settings: Vec<(String, String)>,
-    /// Whether a replication connection is wanted.
+    /// Kind of replication connection asked for, if any.
     pub replication: Replication,
-    /// Names of protocol extensions (`_pq_.…`): all of them unknown, to be named in the answer and otherwise ignored.
+    /// Names of protocol extensions (`_pq_.…`). The gate knows none: it names them in its answer and otherwise ignores them.
     pub extensions: Vec<String>,
 }
 
-/// The value of the startup parameter `replication`.
+/// Value of the startup parameter `replication`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replication {
     /// Absent or false: an ordinary session.
@@ -96,19 +97,19 @@ pub enum Replication {
     Logical,
 }
 
-/// Why bytes are not a first packet. All are the client's fault.
+/// Error of a first packet that cannot be parsed. All are the client's fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StartupError {
     /// The length word is out of bounds, or does not fit the kind of packet: probably not a PostgreSQL client.
     #[error("invalid length {length} of the first packet")]
     Length {
-        /// The length as sent, itself included.
+        /// Length as sent, including the length word itself.
         length: u32,
     },
     /// A CancelRequest with a key of an impossible length.
     #[error("a cancel request with a key of {length} bytes")]
     CancelKey {
-        /// The length of its key.
+        /// Length of the key in bytes.
         length: usize,
     },
     /// A protocol version other than 3.x.
@@ -125,13 +126,13 @@ pub enum StartupError {
     /// A name occurs twice.
     #[error("a startup packet that names \"{name}\" twice")]
     Twice {
-        /// The name.
+        /// Name that occurs twice, cut at 63 bytes.
         name: String,
     },
-    /// More settings than anyone needs.
+    /// More settings than any client needs.
     #[error("a startup packet with more than {limit} settings")]
     TooMany {
-        /// How many are allowed.
+        /// Number of settings allowed.
         limit: usize,
     },
     /// A setting is not UTF-8.
@@ -143,12 +144,13 @@ pub enum StartupError {
     /// `replication` is neither a boolean nor `database`.
     #[error("a startup packet with an invalid value of replication")]
     Replication,
-    /// `options` cannot be read.
+    /// The parameter `options` cannot be parsed.
     #[error(transparent)]
     Options(#[from] OptionsError),
 }
 
-/// How many bytes of the packet that begins in `buffer` are still missing; 0 when it is whole. Never asks for a byte behind it.
+/// Returns the number of bytes still missing of the packet that begins in `buffer`; 0 if it is complete. Never asks for a byte
+/// after the packet.
 ///
 /// Fails with [`StartupError::Length`] as soon as the length word is there and out of bounds.
 pub fn missing(buffer: &[u8]) -> Result<usize, StartupError> {
@@ -163,7 +165,7 @@ pub fn missing(buffer: &[u8]) -> Result<usize, StartupError> {
 }
 
 impl Packet {
-    /// Reads a packet from its bytes, length word included: exactly those that [`missing`] asked for.
+    /// Parses a packet from its bytes, including the length word: exactly those that [`missing`] asked for.
     pub fn parse(packet: &[u8]) -> Result<Self, StartupError> {
         let length = u32::try_from(packet.len()).unwrap_or(u32::MAX);
         let Some((header, body)) = packet.split_first_chunk::<HEADER>() else {
@@ -226,7 +228,8 @@ impl Startup {
                 _ => own.push((text(name)?.to_owned(), text(value)?.to_owned())),
             }
         }
-        // A setting of the packet outweighs one inside `options`, wherever that stands (src/backend/utils/init/postinit.c).
+        // A setting of the packet overrides one inside `options`, wherever `options` stands in the packet
+        // (src/backend/utils/init/postinit.c).
         for (name, value) in own {
             settings.set(name, value)?;
         }
@@ -237,20 +240,20 @@ impl Startup {
         Ok(startup)
     }
 
-    /// The minor version to speak: 2 or 0. There has never been a 3.1; who asks for it gets 3.0.
+    /// Returns the minor version to speak: 2 or 0. A 3.1 has never existed; a client that asks for it gets 3.0.
     #[must_use]
     pub fn version(&self) -> u16 {
         if self.minor >= NEWEST_MINOR { NEWEST_MINOR } else { 0 }
     }
 
-    /// The application name the client gave, if any.
+    /// Returns the application name that the client gave, if any.
     #[must_use]
     pub fn application_name(&self) -> Option<&str> {
         let named = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("application_name");
         self.settings.iter().find(named).map(|(_, value)| value.as_str())
     }
 
-    /// Appends a NegotiateProtocolVersion, when what the client asked for is not what it gets.
+    /// Appends a NegotiateProtocolVersion if the client does not get the version or the extensions it asked for.
     ///
     /// The version is written whole (major and minor), as src/backend/tcop/backend_startup.c does and libpq expects, and never
     /// higher than the one asked for: libpq ends the connection on that.
@@ -273,7 +276,8 @@ impl Startup {
 }
 
 impl Replication {
-    /// As ProcessStartupPacket: `database`, or any boolean that parse_bool takes (unique beginnings, any case).
+    /// Parses the value as ProcessStartupPacket does: `database`, or any boolean that parse_bool takes (unique prefixes, any
+    /// case).
     fn parse(value: &[u8]) -> Result<Self, StartupError> {
         if value == b"database" {
             return Ok(Self::Logical);
@@ -290,7 +294,7 @@ impl Replication {
     }
 }
 
-/// One value per name, in the order of first appearance.
+/// Settings with one value per name, in the order of first appearance.
 #[derive(Default)]
 struct Settings(Vec<(String, String)>);
 
@@ -311,7 +315,7 @@ impl Settings {
 
 type Pair<'a> = (&'a [u8], &'a [u8]);
 
-/// Names and values up to the terminator, which must be the last byte.
+/// Splits a body into names and values up to the terminator, which must be the last byte.
 fn pairs(body: &[u8]) -> Result<Vec<Pair<'_>>, StartupError> {
     let mut pairs = Vec::new();
     let mut seen = HashSet::new();
@@ -339,7 +343,7 @@ fn pairs(body: &[u8]) -> Result<Vec<Pair<'_>>, StartupError> {
     }
 }
 
-/// The string up to a NUL, and what is behind it.
+/// Returns the string up to a NUL, and the bytes after it.
 fn string(bytes: &[u8]) -> Result<(&[u8], &[u8]), StartupError> {
     let end = bytes.iter().position(|byte| *byte == 0).ok_or(StartupError::Layout)?;
     let (string, rest) = bytes.split_at_checked(end).ok_or(StartupError::Layout)?;
@@ -350,7 +354,7 @@ fn text(bytes: &[u8]) -> Result<&str, StartupError> {
     std::str::from_utf8(bytes).map_err(|_| StartupError::NotUtf8)
 }
 
-/// Any bytes as text; what is not UTF-8 as `\xNN`.
+/// Returns the bytes as text, with `\xNN` for those that are not UTF-8.
 fn escaped(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -363,9 +367,9 @@ fn escaped(bytes: &[u8]) -> String {
     text
 }
 
-/// A name, cut between characters as PostgreSQL cuts it.
+/// Returns a name cut between characters, as PostgreSQL cuts it.
 fn name_of(bytes: &[u8], max_bytes: usize) -> String {
-    // A character that begins within the limit ends at most three bytes behind it.
+    // A character that begins within the limit ends at most three bytes after it.
     let mut name = escaped(bytes.get(..max_bytes + 3).unwrap_or(bytes));
     name.truncate(name.floor_char_boundary(max_bytes));
     name

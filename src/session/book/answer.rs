@@ -1,6 +1,6 @@
-//! What comes of a statement: collected while it is answered, and settled when it is.
+//! Result of a statement: collected while it is answered, and settled afterwards.
 //!
-//! It does not know which message belongs to which statement.
+//! This module does not know which message belongs to which statement.
 
 use std::sync::Arc;
 
@@ -11,50 +11,50 @@ use crate::rails::Rule;
 use crate::session::statement::{Portal, Prepared};
 use crate::wire::backend::Transaction;
 
-/// An answered (or skipped) statement, or another message that failed.
+/// Answered (or skipped) statement, or another message that failed.
 #[derive(Debug)]
 pub(in crate::session) struct Settled {
-    /// Its number in the session; 0 for a message that has a record only because it failed.
+    /// Number of the statement in the session; 0 for a message that has a record only because it failed.
     pub(in crate::session) statement: u64,
-    /// That message.
+    /// Details of a message that is not a statement and failed.
     pub(in crate::session) failing: Option<Box<Failing>>,
     pub(in crate::session) done: Done,
     pub(in crate::session) sqlstate: Option<Vec<u8>>,
-    /// The guard rail or limit that refused it.
+    /// Guard rail or limit that refused it.
     pub(in crate::session) rule: Option<Rule>,
     pub(in crate::session) tags: Vec<Vec<u8>>,
-    /// Rows returned or changed.
+    /// Number of rows returned or changed.
     pub(in crate::session) rows: u64,
-    /// Rows that the client was sent.
+    /// Number of rows sent to the client.
     pub(in crate::session) rows_sent: u64,
-    /// The same over all Executes of its portal, where there is more than this one.
+    /// Number of rows sent by all Executes of its portal, if there are several.
     pub(in crate::session) portal_rows_sent: Option<u64>,
     pub(in crate::session) bytes: u64,
     pub(in crate::session) copy_in: Option<u64>,
     pub(in crate::session) copy_out: Option<u64>,
     pub(in crate::session) since: Instant,
-    /// When the first byte of the answer came.
+    /// Time of the answer's first byte.
     pub(in crate::session) first: Option<Instant>,
-    /// The transaction after it, where its answer ends with that.
+    /// Transaction status after it, if its answer ends with that.
     pub(in crate::session) transaction: Option<Transaction>,
 }
 
-/// A message that is no statement by itself, and failed.
+/// Message that is not a statement by itself, and failed.
 #[derive(Debug)]
 pub(in crate::session) struct Failing {
     pub(in crate::session) kind: Kind,
-    /// The name of the portal that it makes or is about.
+    /// Name of the portal that it creates or refers to.
     pub(in crate::session) portal_name: Option<Box<[u8]>>,
-    /// That portal, as far as it is known.
+    /// That portal, if known.
     pub(in crate::session) portal: Option<Arc<Portal>>,
-    /// The name of the statement that it is about.
+    /// Name of the statement that it refers to.
     pub(in crate::session) name: Option<Box<[u8]>>,
-    /// That statement, as far as it is known.
+    /// That statement, if known.
     pub(in crate::session) prepared: Option<Arc<Prepared>>,
 }
 
 impl Failing {
-    /// Makes a message of which only its kind is known.
+    /// Creates a message of which only the kind is known.
     pub(super) fn of(kind: Kind) -> Self {
         Self {
             kind,
@@ -66,40 +66,40 @@ impl Failing {
     }
 }
 
-/// How far the server came with a message that it was to fail at.
+/// Extent to which the server processed a message that it had to fail at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// It read the text, and did before what it does with any.
+    /// It read the text, and did the work that precedes the processing of any text.
     #[default]
     Text,
-    /// It could not even read the message, and did nothing of that.
+    /// It could not read the message, and did none of that work.
     Nothing,
 }
 
-/// What has come of the answer to the message at the head.
+/// Answer so far to the message at the head.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
-    /// Something other than ReadyForQuery has come.
+    /// True if something other than ReadyForQuery has arrived.
     pub(super) begun: bool,
-    /// When anything has come.
+    /// Time of the first byte.
     pub(super) first: Option<Instant>,
-    /// It ends with a ReadyForQuery, which said this.
+    /// Transaction status of the ReadyForQuery that ends the answer.
     pub(super) ready: Option<Transaction>,
     pub(super) error: Option<Vec<u8>>,
-    /// The error is that of a message that was refused by this rule.
+    /// Rule that refused the message, if the error belongs to a refusal.
     pub(super) rule: Option<Rule>,
-    /// How far the server came with a message that was refused.
+    /// Extent to which the server processed a refused message.
     pub(super) reach: Reach,
-    /// A command in it has ended a transaction for good.
+    /// True if one of its commands has committed or prepared a transaction.
     pub(super) committed: bool,
     pub(super) tags: Vec<Vec<u8>>,
-    /// Rows of the commands that have ended: what their tags count, or the rows sent, where those are more.
+    /// Number of rows of the commands that have ended: the number in their tags, or that of the rows sent if it is larger.
     rows: u64,
-    /// Rows sent to the client.
+    /// Number of rows sent to the client.
     pub(super) rows_sent: u64,
-    /// Those of commands that have ended.
+    /// Number of rows sent by commands that have ended.
     rows_ended: u64,
-    /// Messages of the COPY to the client that is going on: each is a row, but for the header and the end that some formats have.
+    /// Number of messages of the current COPY to the client: each is a row, except the header and the end that some formats have.
     pub(super) rows_copied: u64,
     pub(super) bytes: u64,
     pub(super) copy_in: bool,
@@ -107,7 +107,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Ends a command whose tag counts so many rows.
+    /// Ends a command whose tag counts `counted` rows.
     pub(super) fn command_ended(&mut self, counted: u64) {
         let sent = self.rows_sent - self.rows_ended;
         self.rows = self.rows.saturating_add(counted.max(sent));
@@ -124,7 +124,7 @@ impl Answer {
         (self.rows.saturating_add(sent), self.rows_sent)
     }
 
-    /// The error, whatever it was, stands for a refusal.
+    /// Replaces the error by the one for a refusal.
     pub(super) fn refused(&mut self, rule: Rule) {
         self.error = Some(rule.sqlstate().into());
         self.rule = Some(rule);

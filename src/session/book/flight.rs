@@ -1,31 +1,31 @@
-//! How many statements are at the server, and whether their answers are bound to come.
+//! Number of statements at the server, and whether their answers are certain to be sent.
 //!
-//! It does not know which they are.
+//! This module does not know the statements themselves.
 
 use crate::session::pace::{MAX_STATEMENTS_IN_FLIGHT, Pace};
 
-/// The statements of a session that the server has not answered.
+/// Unanswered statements of a session.
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     statements: usize,
-    /// So many were in flight that the client waits until half of them are answered: it goes on with many at once, not with one
-    /// for each answer.
+    /// True if so many were in flight that the client waits until half of them are answered. Then it continues with many at once
+    /// instead of one for each answer.
     crowded: bool,
-    /// An Execute is unanswered behind which nothing makes the server send its answers.
+    /// True if an Execute is unanswered and no later message makes the server send its answers.
     pub(super) unflushed: bool,
 }
 
 impl Flight {
-    /// A statement goes to the server; `unflushed` where its answer does not come by itself.
+    /// Counts a statement sent to the server; `unflushed` if the server does not send its answer without being asked.
     pub(super) fn begin(&mut self, unflushed: bool) {
         self.statements += 1;
         self.unflushed = unflushed;
     }
 
-    /// One is answered, or skipped.
+    /// Counts a statement that is answered or skipped.
     pub(super) fn end(&mut self) {
         self.statements = self.statements.saturating_sub(1);
-        // What was asked for it has come.
+        // The answer that a Flush was needed for has arrived.
         self.unflushed &= self.statements > 0;
     }
 
@@ -33,7 +33,7 @@ impl Flight {
         self.statements
     }
 
-    /// Whether no more may join them now.
+    /// Returns true if no more statements may be sent now.
     pub(super) fn is_full(&mut self) -> bool {
         let most = if self.crowded {
             MAX_STATEMENTS_IN_FLIGHT / 2 + 1
@@ -44,7 +44,7 @@ impl Flight {
         self.crowded
     }
 
-    /// Whether the next statement will wait for an answer that nothing makes the server send.
+    /// Returns true if the next statement will wait for an answer that nothing makes the server send.
     pub(super) fn needs_flush(&self, pace: Pace) -> bool {
         self.unflushed && (pace != Pace::Pipelined || self.statements >= MAX_STATEMENTS_IN_FLIGHT)
     }

@@ -1,21 +1,21 @@
-//! The limits on what a session, and all sessions of an identity, may have prepared: what is beyond is refused as a statement is, and the
-//! session goes on.
+//! Limits on the prepared statements and portals of a session and of all sessions of an identity. A message beyond a limit is
+//! refused like a statement, and the session continues.
 //!
-//! Executing, closing and SQL (`DEALLOCATE`) pass in any case, so there is always a way back.
+//! Executing, closing and SQL (`DEALLOCATE`) are always allowed, so a client can always get below the limit again.
 
 use std::sync::Arc;
 
 use super::Book;
 use crate::rails::{Refused, Rule};
 
-/// Prepared statements of one session; portals too.
+/// Maximum number of prepared statements of one session, and of portals.
 const MAX_NAMES: usize = 50_000;
 const GIVE_UP: &str =
     "give up prepared statements that are not needed any more (DEALLOCATE, or a smaller statement cache of the driver)";
 
 impl Book {
-    /// Why no Parse or Bind (by its tag) is to be forwarded now, if so. A Parse is refused a little before a Bind: what is prepared
-    /// already can be run all the same.
+    /// Returns the refusal if a Parse or Bind (by its tag) must not be forwarded now. A Parse is refused slightly earlier than a
+    /// Bind, so that statements that are already prepared can still be executed.
     pub(in crate::session) fn over_limit(&self, tag: u8) -> Option<Arc<Refused>> {
         let (names, bytes) = match tag {
             b'P' => (self.statements.len(), self.held.full_for_statements()),

@@ -1,6 +1,6 @@
-//! The meaning of a name at the point of the client's stream that the tap has come to.
+//! Meaning of a name at the current point of the client's stream.
 //!
-//! It changes nothing.
+//! This module changes nothing.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use super::pending::Pending;
 use super::{Book, Lookup};
 use crate::session::statement::{Portal, Prepared};
 
-/// A message that says what a name stands for from there on.
+/// Effect of a message on the meaning of a name.
 enum Said<T> {
     Defined(Arc<T>),
     Closed,
 }
 
 impl Book {
-    /// The statement a name stands for at this point of the client's stream.
+    /// Returns the prepared statement that a name stands for at this point of the client's stream.
     pub(in crate::session) fn statement(&self, name: &[u8]) -> Lookup<Prepared> {
         let said = |pending: &Pending| match pending {
             Pending::Parse {
@@ -27,7 +27,7 @@ impl Book {
         self.look_up(said, self.statements.get(name))
     }
 
-    /// The portal a name stands for at this point of the client's stream.
+    /// Returns the portal that a name stands for at this point of the client's stream.
     pub(in crate::session) fn portal(&self, name: &[u8]) -> Lookup<Portal> {
         let said = |pending: &Pending| match pending {
             Pending::Bind {
@@ -39,7 +39,7 @@ impl Book {
         self.look_up(said, self.portals.get(name))
     }
 
-    /// Goes back through what is not answered, to what was `settled` before it.
+    /// Searches the unanswered messages backwards, then the entries `settled` before them.
     fn look_up<T>(&self, said: impl Fn(&Pending) -> Option<Said<T>>, settled: Option<&Arc<T>>) -> Lookup<T> {
         let mut own_group = true;
         for pending in self.pending.iter().rev() {

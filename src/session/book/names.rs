@@ -1,11 +1,11 @@
-//! What the names of prepared statements and portals stand for, in one session.
+//! Names of prepared statements or portals in one session, with their values.
 //!
-//! It does not know when a name counts: that is the book's business.
+//! This module does not know when a name counts: [`Book`](super::Book) does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What names stand for. The unnamed one is by far the most used, and needs no hashing.
+/// Map from names to values. The unnamed one is by far the most used, and needs no hashing.
 #[derive(Debug)]
 pub(super) struct Names<T> {
     unnamed: Option<Arc<T>>,
@@ -54,11 +54,11 @@ impl<T> Names<T> {
     }
 
     pub(super) fn clear_named(&mut self) {
-        // With its room: a session that had thousands once may live for hours.
+        // This frees the capacity too: a session that had thousands once may live for hours.
         self.named = HashMap::new();
     }
 
-    /// Those that have a name.
+    /// Returns the values that have a name.
     pub(super) fn named(&self) -> impl Iterator<Item = &Arc<T>> {
         self.named.values()
     }

@@ -1,6 +1,6 @@
-//! The messages of a client that the server has to answer, and the records that come of the answers.
+//! Client messages that the server has to answer, and the records that result from the answers.
 //!
-//! It does not know in which order they are answered.
+//! This module does not know the order of the answers.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::audit::event::{Done, Kind};
 use crate::rails::Refused;
 use crate::session::statement::{Portal, Prepared};
 
-/// A message of the client that the server has to answer.
+/// Client message that the server has to answer.
 #[derive(Debug)]
 pub(super) enum Pending {
     Query {
@@ -40,7 +40,7 @@ pub(super) enum Pending {
     },
     Describe {
         since: Instant,
-        /// The portal or statement of this name.
+        /// True for a portal of this name, false for a prepared statement.
         portal: bool,
         name: Box<[u8]>,
         prepared: Option<Arc<Prepared>>,
@@ -53,20 +53,20 @@ pub(super) enum Pending {
         since: Instant,
         name: Box<[u8]>,
     },
-    /// A message that the server is bound to refuse.
+    /// A message that the server is certain to refuse.
     Malformed {
         since: Instant,
         kind: Kind,
     },
     Sync {
-        /// It came in a COPY from the client, or right before one: the server has either passed over it as a part of the COPY or
-        /// answered it, and if the COPY fails nobody can tell which.
+        /// True if it came in a COPY from the client, or directly before one: the server has either ignored it as a part of the
+        /// COPY or answered it, and if the COPY fails it is unknown which.
         perhaps: bool,
     },
     /// CopyDone or CopyFail: no answer of its own, but Syncs sent before it are part of the COPY.
     CopyEnd,
-    /// A Parse (which is a statement) or a Bind that a limit refuses. The server gets it in a form that it cannot read, so it
-    /// defines nothing and gives nothing up, and nothing of it is kept here.
+    /// A Parse (which is a statement) or a Bind that a limit refuses. The server gets it in a form that it cannot parse, so it
+    /// defines and deallocates nothing, and no part of it is kept here.
     Refused {
         statement: Option<u64>,
         since: Instant,
@@ -75,7 +75,7 @@ pub(super) enum Pending {
 }
 
 impl Pending {
-    /// The number of the statement it is on record as.
+    /// Returns the number of the statement in its record.
     pub(super) fn statement(&self) -> Option<u64> {
         match self {
             Self::Query { statement, .. }
@@ -87,7 +87,7 @@ impl Pending {
         }
     }
 
-    /// When it was forwarded.
+    /// Returns the time at which it was forwarded.
     fn since(&self) -> Option<Instant> {
         match self {
             Self::Query { since, .. }
@@ -104,18 +104,19 @@ impl Pending {
         }
     }
 
-    /// Whether the server executes something for it.
+    /// Returns true if the server executes something for it.
     pub(super) fn executes(&self) -> bool {
         matches!(self, Self::Query { .. } | Self::Call { .. } | Self::Execute { .. })
     }
 
-    /// Whether nothing, or nothing more, answers it.
+    /// Returns true if no (further) answer belongs to it.
     pub(super) fn has_no_answer(&self) -> bool {
         matches!(self, Self::CopyEnd | Self::Sync { perhaps: true })
     }
 }
 
-/// The record of an answered message, if it is a statement, or failed. A Parse that succeeds has none: nothing was executed.
+/// Returns the record of an answered message, if it is a statement or failed. A Parse that succeeds has none: nothing was
+/// executed.
 pub(super) fn settle(
     head: &Pending,
     done: Done,

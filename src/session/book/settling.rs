@@ -1,6 +1,6 @@
-//! The effect of each answer of the server on what the book holds.
+//! Effect of each answer of the server on the state of the extended query protocol.
 //!
-//! It knows no record: what an answer settles it hands on.
+//! This module does not depend on records: it passes on what an answer settles.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,9 +12,9 @@ use crate::audit::event::{Done, Kind};
 use crate::rails::Refused;
 use crate::wire::backend::{self, ErrorCode, Transaction};
 
-/// SQLSTATE protocol_violation: the server's own error for a refused message that it could not read.
+/// SQLSTATE protocol_violation: the server's own error for a refused message that it could not parse.
 const UNREAD: &[u8] = b"08P01";
-/// Command tags kept of one Query message; rows are counted over all.
+/// Maximum number of command tags kept for one Query message; rows are counted over all commands.
 const MOST_TAGS: usize = 64;
 
 impl Book {
@@ -53,7 +53,7 @@ impl Book {
             return;
         };
         match (types, prepared) {
-            // Of a statement: the parameters first, the row description after.
+            // For a prepared statement the parameters come first and the row description after them.
             (Some(types), Some(prepared)) => prepared.described(types),
             (Some(_), None) => {}
             (None, _) => {
@@ -70,13 +70,13 @@ impl Book {
         let tag = tag.get(..64).unwrap_or(tag);
         let command = |tag: &[u8]| tag.split(|byte| *byte == b' ').next().map(<[u8]>::to_vec);
         let tags = &mut self.answer.tags;
-        // Beyond those kept, a command that has not been seen is told all the same.
+        // Beyond that number, the tag of a command that has not occurred yet is kept as well.
         let is_new = || !tags.iter().any(|known| command(known) == command(tag));
         if tags.len() < MOST_TAGS || (tags.len() < 2 * MOST_TAGS && is_new()) {
             tags.push(tag.to_vec());
         }
         if std::mem::take(&mut self.in_copy) {
-            // It has read up to the client's CopyDone: the Syncs before that were part of it.
+            // The server has read up to the client's CopyDone: the Syncs before that were part of the COPY.
             while let Some(Pending::Sync { perhaps: true }) = self.pending.get(1) {
                 self.pending.remove(1);
             }
@@ -87,7 +87,8 @@ impl Book {
         self.finish_execute(Done::Completed, &mut settled);
     }
 
-    /// What the server has given up needs no memory here. A name given up unseen (in a function) only keeps its memory.
+    /// Forgets the prepared statements that the server has deallocated. One that is deallocated unnoticed (in a function) only
+    /// keeps its memory.
     fn given_up(&mut self, tag: &[u8]) {
         match tag {
             b"DEALLOCATE ALL" | b"DISCARD ALL" => self.statements.clear_named(),
@@ -102,7 +103,7 @@ impl Book {
         }
     }
 
-    /// An Execute ends with its tag; a Query goes on to its ReadyForQuery.
+    /// Ends an Execute at its tag; a Query continues to its ReadyForQuery.
     pub(super) fn finish_execute(&mut self, done: Done, settled: &mut impl FnMut(Settled)) {
         if let Some(Pending::Execute { portal, .. }) = self.pending.front() {
             if let Some(portal) = portal {
@@ -117,7 +118,7 @@ impl Book {
         self.answer.copy_in = true;
         self.in_copy = true;
         let mut ended = false;
-        // Syncs sent ahead of the data are part of the COPY if the server comes to read data at all (a trigger may fail first).
+        // Syncs sent before the data are part of the COPY if the server reads data at all (a trigger may fail first).
         for pending in self.pending.iter_mut().skip(1) {
             match pending {
                 Pending::Sync { perhaps } => *perhaps = true,
@@ -134,7 +135,7 @@ impl Book {
     pub(super) fn error(&mut self, code: ErrorCode<'_>, mut settled: impl FnMut(Settled)) -> Option<Arc<Refused>> {
         self.copying_in = false;
         let in_copy = std::mem::take(&mut self.in_copy);
-        // A FATAL is about the session, not about the message.
+        // A FATAL belongs to the session, not to the message.
         let refused = self.refusal().filter(|_| !code.fatal).cloned();
         match &refused {
             Some(refused) => {
@@ -147,7 +148,7 @@ impl Book {
         }
         self.work.failed(self.answer.error.as_deref());
         match self.pending.front() {
-            // These say ReadyForQuery after their error.
+            // After an error the server answers these with ReadyForQuery.
             None | Some(Pending::Query { .. } | Pending::Call { .. } | Pending::Sync { .. }) => return refused,
             Some(_) => self.settle_head(Done::Failed, &mut settled),
         }
@@ -170,7 +171,7 @@ impl Book {
         refused
     }
 
-    /// Returns what is known of the message at the head, where it is no statement and failed: it goes on record with its error.
+    /// Returns the details of the message at the head, if it is not a statement and failed: it is recorded with its error.
     pub(super) fn failing(&self, head: &Pending, done: Done) -> Option<Box<Failing>> {
         if done != Done::Failed {
             return None;
@@ -202,7 +203,7 @@ impl Book {
         Some(Box::new(failing))
     }
 
-    /// Returns a message about a portal. All that came before it is answered by now, so the name stands for what it did then.
+    /// Returns a message about a portal. All earlier messages are answered by now, so the name still has the same meaning.
     fn of_portal(&self, kind: Kind, name: &[u8]) -> Failing {
         let portal = self.portals.get(name);
         Failing {
@@ -213,7 +214,7 @@ impl Book {
         }
     }
 
-    /// Which Sync ends the skipping after a COPY that failed: any of those that may have been part of it, or the next one.
+    /// Determines which Sync ends the skipping after a failed COPY: any of those that may have been part of it, or the next one.
     fn copy_failed(&mut self) {
         let mut behind = self.pending.iter().filter(|pending| !pending.has_no_answer());
         self.after_copy = match behind.next() {
@@ -245,7 +246,7 @@ impl Book {
         self.changed = (changed && !told).then_some(self.settled);
         match self.pending.front() {
             Some(Pending::Query { .. }) if self.answer.begun => {
-                // One that could not be read has not come as far as that (`exec_simple_query`, tcop/postgres.c).
+                // A text that could not be parsed has not reached that step (`exec_simple_query`, tcop/postgres.c).
                 if self.answer.reach == Reach::Text {
                     self.statements.remove(&[]);
                     self.portals.remove(&[]);
@@ -254,7 +255,7 @@ impl Book {
             }
             Some(Pending::Call { .. }) if self.answer.begun => self.settle_head(done, &mut settled),
             Some(Pending::Sync { .. }) => self.settle_head(done, &mut settled),
-            // For a Sync that turned out not to be part of a COPY. It answers nothing that is still open.
+            // It belongs to a Sync that was not part of a COPY after all, and answers no message that is still open.
             _ => self.answer = Answer::default(),
         }
         self.work.ready(transaction);

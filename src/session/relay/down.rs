@@ -1,9 +1,10 @@
-//! The direction from the target to the client: what is to be written of a chunk, where messages end in it, what the gate puts
-//! in between or in the place of a message.
+//! Direction from the target to the client: the bytes of a chunk to be written, the message boundaries in it, and the gate's own
+//! messages in between or in the place of a message.
 //!
-//! It does not know why: the relay brings a message of the gate's own, the tap has other words for an error.
+//! This module does not know the reasons: the relay passes the gate's own messages, and the statement recorder the replacement of
+//! an error.
 //!
-//! INVARIANT: whatever is put in stands at a message boundary of the client's stream.
+//! INVARIANT: every inserted message stands at a message boundary of the client's stream.
 
 use std::io;
 use std::pin::Pin;
@@ -20,35 +21,35 @@ use crate::tls::Transport;
 use crate::wire::frame::{Framer, Piece};
 use crate::wire::{backend, error_response};
 
-/// From the target to the client.
+/// State of the direction from the target to the client.
 pub(in crate::session) struct Down {
     chunk: Chunk,
     framer: Framer,
-    /// The framer as it was at the start of the chunk: to find the boundaries in it again.
+    /// Framer at the start of the chunk, to find the boundaries in it again.
     before: Framer,
-    /// A message of our own, to go out at the next boundary: where in the chunk, and the bytes.
+    /// Message of the gate's own for the next boundary: its position in the chunk, and the bytes.
     inserted: Option<Insert>,
-    /// The beginning of an error that other words are for, or of a header that may be its: it goes before the next chunk, so that
-    /// the error is replaced whole.
+    /// Beginning of an error that will be replaced, or of a header that may belong to it. It is put before the next chunk, so
+    /// that the error is replaced completely.
     carried: Vec<u8>,
     unflushed: bool,
-    /// The last read found nothing, in the socket nor in TLS.
+    /// True if the last read found nothing, neither in the socket nor in TLS.
     dry: bool,
 }
 
-/// The longest error that is carried; those of a message that cannot be read are far shorter.
+/// Maximum length of an error that is carried over, in bytes; those of a message that cannot be parsed are far shorter.
 const MOST_CARRIED: usize = 8 * 1024;
 
-/// How [`Down::poll`] got on.
+/// Progress of [`Down::poll`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// There is a new chunk to look at.
+    /// There is a new chunk to inspect.
     Read,
     /// Something was written.
     Written,
 }
 
-/// Not in this chunk.
+/// Position of a message that does not fit in this chunk.
 const LATER: usize = usize::MAX;
 
 struct Insert {
@@ -73,13 +74,13 @@ impl Down {
 }
 
 impl Down {
-    /// Puts a message of our own into the client's stream, at the next message boundary.
+    /// Inserts a message of the gate's own into the client's stream, at the next message boundary.
     pub(super) fn insert(&mut self, bytes: Vec<u8>) {
         if bytes.is_empty() {
             return;
         }
         if let Some(before) = &mut self.inserted {
-            // It has not gone out whole yet: this one follows it.
+            // The earlier message has not been written completely: this one follows it.
             before.bytes.extend_from_slice(&bytes);
             return;
         }
@@ -92,12 +93,12 @@ impl Down {
         self.chunk.preset(pool, bytes);
     }
 
-    /// Whether everything read has been written.
+    /// Returns true if everything read has been written.
     pub(super) fn is_done(&self) -> bool {
         self.chunk.is_done()
     }
 
-    /// One step: `Ready` when it got on.
+    /// Runs one step: `Ready` if it made progress.
     pub(super) fn poll(
         &mut self,
         client: &mut Transport,
@@ -121,7 +122,7 @@ impl Down {
 
     fn poll_read(&mut self, target: &mut Transport, pool: &Pool, cx: &mut Context<'_>) -> Poll<Result<Step, Stop>> {
         if self.dry {
-            // Nothing was left to read: before a buffer is borrowed the socket must have something.
+            // Nothing was left to read, so the socket must be readable before a buffer is borrowed.
             let _ = ready!(target.tcp().poll_read_ready(cx));
             self.dry = false;
         }
@@ -143,7 +144,7 @@ impl Down {
         }
     }
 
-    /// Shows a chunk to the tap, message by message, and puts its words in the place of an error that it has other words for.
+    /// Passes a chunk to the statement recorder, message by message, and replaces an error for which it returns a refusal.
     pub(super) fn look(&mut self, tap: &mut Tap) -> Result<(), Stop> {
         self.before = self.framer;
         let (mut now, mut carried) = (None, None);
@@ -160,7 +161,7 @@ impl Down {
             }
             let ours = match tap.target(&piece, &mut now) {
                 Some(_) if !piece.first => {
-                    // It had begun before what it is the answer to was sent.
+                    // The error began before the message that it answers was sent.
                     return Err(Stop::TargetBroken);
                 }
                 Some(refused) => {
@@ -193,7 +194,7 @@ impl Down {
         Ok(())
     }
 
-    /// Keeps what begins here for the next chunk.
+    /// Carries the bytes from here on over to the next chunk.
     fn carry(&mut self, at: usize) -> Result<(), Stop> {
         self.carried = self.chunk.cut(at);
         self.framer = Framer::new(backend::limit);
@@ -203,7 +204,7 @@ impl Down {
         Ok(())
     }
 
-    /// Writes what is to be written next: of the chunk, or the message of our own that stands at this place.
+    /// Writes the next bytes: of the chunk, or of the gate's own message at this position.
     fn poll_write(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let end = match &mut self.inserted {
             Some(insert) if insert.at == self.chunk.sent => {
@@ -223,7 +224,8 @@ impl Down {
         Poll::Ready(Ok(()))
     }
 
-    /// The first message boundary in the chunk at or after what was written; `None` when the current message goes on beyond.
+    /// Returns the first message boundary in the chunk at or after the written bytes; `None` if the current message extends
+    /// beyond the chunk.
     fn next_boundary(&self) -> Option<usize> {
         let all = self.chunk.bytes();
         if all.is_empty() {
@@ -244,9 +246,9 @@ impl Down {
     }
 }
 
-// For the end of a session.
+// Methods for the end of a session.
 impl Down {
-    /// What of the chunk must still be written so that the client's stream ends with a whole message.
+    /// Returns the bytes of the chunk that must still be written so that the client's stream ends with a whole message.
     pub(in crate::session) fn tail(&self) -> Tail {
         if let Some(insert) = self.inserted.as_ref().filter(|insert| insert.sent > 0) {
             return Tail {
@@ -266,8 +268,8 @@ impl Down {
         }
     }
 
-    /// Returns how many rows of the open answer, or messages of its COPY, are in the chunk and will not be written any more: the client
-    /// gets no more than the message at work.
+    /// Returns the number of rows of the open answer, or messages of its COPY, in the chunk that will not be written any more:
+    /// the client gets only the rest of the current message.
     pub(in crate::session) fn rows_left(&self, tap: &Tap) -> u64 {
         let begun = self.inserted.as_ref().filter(|insert| insert.sent > 0);
         let Some(from) = begun.map(|insert| insert.at).or_else(|| self.next_boundary()) else {
@@ -285,12 +287,12 @@ impl Down {
         left
     }
 
-    /// Reads the message at work to its end, into `tail`.
+    /// Reads the current message to its end, into `tail`.
     pub(in crate::session) async fn finish_message(&mut self, target: &mut Transport, tap: &mut Tap, tail: &mut Tail) {
         while !tail.whole && self.hear(target, tap, Some(tail)).await {}
     }
 
-    /// Reads once, for the record; the part of it that ends the message at work goes into `tail`. False at the end.
+    /// Reads once, for the record; the part that completes the current message goes into `tail`. Returns false at the end.
     pub(in crate::session) async fn hear(&mut self, target: &mut Transport, tap: &mut Tap, mut tail: Option<&mut Tail>) -> bool {
         let mut buffer = self.carried.clone();
         buffer.resize(self.carried.len() + 8192, 0);
@@ -304,7 +306,7 @@ impl Down {
         let mut before = 0;
         loop {
             match self.framer.next(&mut rest) {
-                // Whatever it is: the client gets no more than the end of the message at work.
+                // A refusal is dropped: the client gets only the rest of the current message.
                 Ok(Some(piece)) if tail.as_deref().is_some_and(|tail| !tail.whole) => drop(tap.target(&piece, &mut now)),
                 Ok(Some(piece)) => tap.target_unsent(&piece, &mut now),
                 Ok(None) => break,
@@ -320,7 +322,7 @@ impl Down {
             before = at;
         }
         if let Some(tail) = tail.filter(|tail| !tail.whole) {
-            // Part of a header.
+            // The remaining bytes are part of a header.
             return tail.add(bytes.get(before..).unwrap_or_default());
         }
         true
@@ -335,7 +337,7 @@ impl Down {
     }
 }
 
-/// An error of the target about a masked table, with what to do instead. One that comes in pieces stays as it is.
+/// Returns an error of the target about a masked table with a hint added. An error that comes in pieces stays unchanged.
 fn with_hint(piece: &Piece<'_>, tap: &Tap) -> Option<BytesMut> {
     let masked = tap.masked.as_ref().filter(|_| piece.tag == b'E')?;
     masked.with_hint(piece.whole()?)

@@ -1,4 +1,4 @@
-//! The relay's records on their way to the log: intents before their bytes go on, outcomes in good time.
+//! Records of the relay on their way to the log: intents before their bytes are forwarded, outcomes deferred.
 
 use tokio::time::sleep_until;
 
@@ -7,7 +7,7 @@ use super::{Relay, Stop};
 use crate::audit::Submission;
 
 impl Relay {
-    /// Has the intents written, and clears what they cover.
+    /// Submits the intents, and clears the bytes that they cover.
     pub(super) fn submit(&mut self) -> Result<(), Stop> {
         self.defer_outcomes();
         if self.tap.intents.is_empty() {
@@ -24,7 +24,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Hands the outcomes over that there are; they are written in good time.
+    /// Passes the current outcomes to the journal, which writes them soon.
     pub(super) fn defer_outcomes(&mut self) {
         if !self.tap.outcomes.is_empty() {
             self.charge(self.tap.outcomes.size());
@@ -32,21 +32,22 @@ impl Relay {
         }
     }
 
-    /// Counts bytes of the log for the identity, and has the client wait where there are too many: nothing is left out.
+    /// Counts bytes of the log for the identity. If there are too many, the client has to wait: no record is omitted.
     pub(in crate::session) fn charge(&mut self, bytes: usize) {
         if let Some(until) = self.quota.log(bytes, self.clock.moment().instant) {
             self.pause = Some(Box::pin(sleep_until(until)));
         }
     }
 
-    /// The log has the intents: what they announce may go on.
+    /// Notes that the log has the intents: the statements that they announce may be forwarded.
     pub(super) fn written(&mut self) {
         self.tap.written();
         self.defer_outcomes();
         self.up.cleared = self.clear_to();
     }
 
-    /// Up to where the client's bytes may be written: all that was looked at, but the last byte of a held message.
+    /// Returns the position up to which the client's bytes may be written: all that were inspected, except the last byte of a
+    /// held message.
     pub(super) fn clear_to(&self) -> usize {
         self.up.seen - usize::from(self.tap.holds() && self.up.seen > 0)
     }

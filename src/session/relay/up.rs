@@ -1,6 +1,6 @@
-//! The direction from the client to the target: what was read, looked at, cleared and written, and where its intents are.
+//! Direction from the client to the target: the bytes read, inspected, cleared and written, and the state of their intents.
 //!
-//! It moves nothing: the relay does.
+//! This module does not move bytes: the relay does.
 
 use futures_util::FutureExt as _;
 
@@ -9,34 +9,34 @@ use crate::session::buffer::Chunk;
 use crate::wire::frame::Framer;
 use crate::wire::frontend;
 
-/// Has the target send the answers it has (protocol: Flush). It answers nothing itself.
+/// Flush message, which makes the target send the answers it has (protocol: Flush). It has no answer itself.
 pub(super) const FLUSH: &[u8] = b"H\0\0\0\x04";
 
-/// From the client to the target.
+/// State of the direction from the client to the target.
 pub(in crate::session) struct Up {
     pub(super) chunk: Chunk,
     pub(super) framer: Framer,
-    /// Looked at so far.
+    /// Number of bytes inspected so far.
     pub(super) seen: usize,
-    /// May be written so far.
+    /// Number of bytes that may be written so far.
     pub(super) cleared: usize,
     pub(super) intents: Intents,
-    /// What is left to write of a [`FLUSH`] of our own that goes out behind what is cleared.
+    /// Rest to be written of a [`FLUSH`] of the gate's own, which follows the cleared bytes.
     pub(super) flush: &'static [u8],
     pub(super) unflushed: bool,
-    /// The last read found nothing, in the socket nor in TLS.
+    /// True if the last read found nothing, neither in the socket nor in TLS.
     pub(super) dry: bool,
-    /// The client said Terminate: it is written, and no more is read.
+    /// True if the client sent Terminate: it is forwarded, and no more is read.
     pub(super) quit: bool,
 }
 
-/// Where the intents are of what was looked at and is not cleared.
+/// State of the intents of bytes that were inspected and are not cleared.
 pub(super) enum Intents {
-    /// There are none: all are in the log, and what they announce is cleared.
+    /// There are none: all are in the log, and the bytes that they announce are cleared.
     None,
-    /// On their way to the log.
+    /// They are on their way to the log.
     Underway(Waiting),
-    /// In the log, but it has become too late to begin anything.
+    /// They are in the log, but it has become too late to begin anything.
     Withheld,
 }
 
@@ -55,7 +55,7 @@ impl Up {
         }
     }
 
-    /// Whether the log has taken intents by now of which nothing was forwarded: the session ended while they were on their way.
+    /// Returns true if the log has intents of which nothing was forwarded: the session ended while they were on their way.
     pub(in crate::session) fn written_in_vain(self) -> bool {
         match self.intents {
             Intents::None => false,

@@ -1,6 +1,6 @@
-//! Bound values of a message too long to be held: what goes on record of each, taken as the message passes.
+//! Bound values of a message that is too long to be held: the recorded parts of each are collected as the message passes.
 //!
-//! It bounds what is kept, whatever the message says of itself. It shows nothing: that is in [`super`].
+//! The kept bytes are limited, whatever the message claims. This module shows nothing: [`super`] does.
 
 use super::follow::Watch;
 use super::words::Words;
@@ -8,18 +8,18 @@ use super::{MAX_HASHED, MAX_LOOKED_AT};
 use crate::audit::excerpt::Hashes;
 use crate::audit::values::ValueKey;
 
-/// Bytes of values that are kept of one message.
+/// Maximum number of bytes of values that are kept of one message.
 const MAX_KEPT: usize = 1 << 20;
 
-/// A value, or what is kept of it.
+/// Value, or the part that is kept of it.
 #[derive(Debug)]
 pub(in crate::session) struct Part {
-    /// All of it, or the beginning.
+    /// All of the value, or its beginning.
     pub(super) start: Vec<u8>,
     pub(super) length: u64,
-    /// How much of it is kept.
+    /// Maximum number of its bytes that are kept.
     most: usize,
-    /// Of one that is not kept whole.
+    /// Hashes of a value that is not kept completely.
     pub(super) hashes: Option<Hashes>,
     watch: Watch,
 }
@@ -39,42 +39,42 @@ impl Part {
     }
 }
 
-/// What is to come next of a message.
+/// Next field of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// So many names, each with a NUL.
+    /// This number of names, each with a NUL.
     Names(u8),
-    /// So many bytes of the function's number.
+    /// This number of bytes of the function's OID.
     Function(u64),
     FormatCount,
-    /// So many bytes of formats.
+    /// This number of bytes of formats.
     Formats(u64),
     Count,
     Length,
-    /// So many bytes of a value.
+    /// This number of bytes of a value.
     Value(u64),
     Nothing,
 }
 
-/// Follows the values of a Bind or a FunctionCall (protocol: "Message Formats").
+/// Parser of the values of a Bind or a FunctionCall, in pieces (protocol: "Message Formats").
 #[derive(Debug)]
 pub(in crate::session) struct FollowValues {
     next: Next,
-    /// A number that has begun, and how many of its bytes are here.
+    /// Integer read so far, and the number of its bytes read.
     number: (u32, u8),
-    /// Values still to come.
+    /// Number of values still to come.
     left: u32,
-    /// Bytes that may still be kept.
+    /// Number of bytes that may still be kept.
     room: usize,
     without_room: usize,
     pub(super) values: Vec<Option<Part>>,
-    /// Bytes of a long value that are kept.
+    /// Maximum number of bytes of a long value that are kept.
     most: usize,
     key: ValueKey,
 }
 
 impl FollowValues {
-    /// Begins with a Bind, of whose long values `most` bytes are kept.
+    /// Begins with a Bind; `most` bytes of its long values are kept.
     pub(in crate::session) fn of_bind(most: usize, key: &ValueKey) -> Self {
         Self::new(Next::Names(2), most, key)
     }
@@ -97,7 +97,7 @@ impl FollowValues {
         }
     }
 
-    /// Takes the next bytes of the body.
+    /// Processes the next bytes of the body.
     pub(in crate::session) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             bytes = match self.next {
@@ -118,7 +118,7 @@ impl FollowValues {
         }
     }
 
-    /// Takes what belongs to the field at hand, of which so many bytes are left.
+    /// Processes the bytes of the current field, of which `left` bytes are still to come.
     fn pass<'b>(&mut self, left: u64, bytes: &'b [u8]) -> &'b [u8] {
         let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         let (taken, rest) = bytes.split_at_checked(here).unwrap_or_default();
@@ -137,7 +137,7 @@ impl FollowValues {
         rest
     }
 
-    /// Takes bytes of a number that has so many.
+    /// Processes bytes of an integer with `size` bytes.
     fn number<'b>(&mut self, size: u8, mut bytes: &'b [u8]) -> &'b [u8] {
         while let Some((byte, rest)) = bytes.split_first() {
             bytes = rest;

@@ -1,11 +1,11 @@
-//! The name of the prepared statement that an SQL text gives up, where that is all the text does.
+//! Name of the prepared statement that an SQL text deallocates, if the text does nothing else.
 //!
-//! It is for memory alone, so it reads only what leaves no doubt: a name that it got wrong would hide another statement's text.
+//! It only serves to free memory, so it accepts only unambiguous texts: a wrong name would hide another statement's text.
 
-/// Bytes of a name that the server does not cut (`NAMEDATALEN`).
+/// Maximum length of a name that the server does not cut, in bytes (`NAMEDATALEN`).
 const MAX_NAME_BYTES: usize = 63;
 
-/// The name in `DEALLOCATE [PREPARE] name`; none where there is more, or anything that could be read in two ways.
+/// Returns the name in `DEALLOCATE [PREPARE] name`; `None` if there is more, or anything ambiguous.
 pub(in crate::session) fn deallocated(text: &[u8]) -> Option<Box<[u8]>> {
     let text = str::from_utf8(text).ok().filter(|text| text.is_ascii())?;
     let text = text.trim_matches([' ', '\n', '\r', '\t']);
@@ -27,7 +27,7 @@ pub(in crate::session) fn deallocated(text: &[u8]) -> Option<Box<[u8]>> {
     (1..=MAX_NAME_BYTES).contains(&name.len()).then(|| name.into_bytes().into())
 }
 
-/// The text behind a word and the space after it.
+/// Returns the text after a word and the space that follows it.
 fn behind<'t>(text: &'t str, word: &str) -> Option<&'t str> {
     let (start, rest) = text.split_at_checked(word.len())?;
     let spaced = rest.starts_with([' ', '\n', '\r', '\t']);

@@ -1,16 +1,16 @@
-//! Texts that are followed as they pass, of which only the beginning is held.
+//! Followers of texts that pass in pieces, of which only the beginning is held.
 //!
-//! It shows nothing: that is in [`super`].
+//! This module shows nothing: [`super`] does.
 
 use super::words::{LONGEST, Words};
 use crate::audit::excerpt::Hashes;
 use crate::audit::values::ValueKey;
 
-/// Looks for words in something that comes in pieces.
+/// Searcher for words in a text that comes in pieces.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     pub(super) words: Words,
-    /// The last bytes, for a word may be cut by the end of a piece.
+    /// Last bytes, because the end of a piece may cut a word.
     last: Vec<u8>,
 }
 
@@ -28,11 +28,11 @@ impl Watch {
     }
 }
 
-/// Follows an SQL text through its message as it comes, so that a text of any size has its whole length and hashes on record
+/// Follower of an SQL text through the pieces of its message, so that a text of any size has its full length and hashes on record
 /// while only its beginning is held.
 #[derive(Debug)]
 pub(in crate::session) struct Follow {
-    /// NULs still to pass before the text begins: the name of a Parse.
+    /// Number of NULs to pass before the text begins: the name of a Parse.
     before: u8,
     ended: bool,
     length: u64,
@@ -41,7 +41,7 @@ pub(in crate::session) struct Follow {
 }
 
 impl Follow {
-    /// For a message whose text comes after `before` other strings.
+    /// Creates a follower for a message whose text comes after `before` other strings.
     pub(in crate::session) fn new(before: u8, key: &ValueKey) -> Self {
         Self {
             before,
@@ -52,7 +52,7 @@ impl Follow {
         }
     }
 
-    /// Takes the next bytes of the body.
+    /// Processes the next bytes of the body.
     pub(in crate::session) fn feed(&mut self, mut bytes: &[u8]) {
         while !self.ended {
             let nul = memchr::memchr(0, bytes);

@@ -1,7 +1,7 @@
-//! Looks at an SQL text once for all words that matter to somebody: names given away, cursors, secrets, commands that hide what
-//! they do.
+//! Searches an SQL text once for all words that matter to the gate: reassigned names, cursors, secrets, commands that hide their
+//! effects.
 //!
-//! It decides nothing by them. It may find a word in a literal or comment: who asks has to live with that.
+//! This module decides nothing. It may find a word in a literal or comment, which its callers must tolerate.
 
 use std::sync::LazyLock;
 
@@ -10,22 +10,22 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use crate::audit::redact::TRIGGERS;
 use crate::lexer::{Kind, Lexer, LexerSettings, Token, in_word};
 
-/// Words that can give prepared statements other names: then what a name stands for is uncertain.
-/// `EXECUTE` is one: in a `DO` block it runs a text that may be put together from pieces, and alone a prepared `DEALLOCATE`.
-/// A function that does so unseen, made before, is not found by this; its own text is on record where it was made.
+/// Words that can reassign the names of prepared statements, which makes the meaning of a name uncertain. `EXECUTE` is one of
+/// them: in a `DO` block it runs a text that may be assembled from pieces, and alone it may run a prepared `DEALLOCATE`. A
+/// function that does so unseen and was created earlier is not found; its own text was recorded at its creation.
 const RENAMING: [&str; 4] = ["prepare", "deallocate", "discard", "execute"];
-/// A cursor may be put in a portal's place (`CLOSE` and `DECLARE CURSOR` share the protocol's names).
+/// Word of commands that may replace a portal by a cursor (`CLOSE` and `DECLARE CURSOR` share the protocol's names).
 const REOPENING: &str = "cursor";
-/// Commands whose effects are not in their text; `PREPARE` does nothing yet, and what it names is executed unseen.
+/// Commands whose text does not show their effects; `PREPARE` itself does nothing, but its statement is executed unseen.
 const OPAQUE: [&str; 4] = ["do", "call", "execute", "prepare"];
 
-/// The longest of all words, with the character behind it.
+/// Length of the longest of all words plus the character after it, in bytes.
 pub(super) const LONGEST: usize = 17;
 
-/// So many bytes are looked at together.
+/// Number of bytes that are searched together.
 const CHUNK: usize = 256;
 
-/// In lower case, for only then does it look at many bytes at once: half of what looking at them one by one costs.
+/// Automaton for words in lower case: only then does it examine many bytes at once, at half the cost of one by one.
 #[expect(clippy::expect_used, reason = "a few short words always make an automaton")]
 static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
     AhoCorasick::builder()
@@ -34,14 +34,14 @@ static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
         .expect("an automaton")
 });
 
-/// What was found in a text.
+/// Words found in a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::session) struct Words {
-    /// It has a word that can give prepared statements other names.
+    /// True if there is a word that can reassign the names of prepared statements.
     pub(in crate::session) renames: bool,
-    /// It may put another cursor in a portal's place.
+    /// True if the text may replace a portal by another cursor.
     pub(in crate::session) reopens: bool,
-    /// There may be a secret in it.
+    /// True if there may be a secret in the text.
     pub(in crate::session) secrets: bool,
 }
 
@@ -67,7 +67,7 @@ impl Words {
             if piece.len() == rest.len() {
                 return words;
             }
-            // A word on the edge is whole in the next piece.
+            // A word across the boundary is complete in the next piece.
             start += CHUNK - LONGEST;
         }
     }
@@ -84,7 +84,7 @@ fn stands_alone(text: &[u8], start: usize, end: usize) -> bool {
     !before.copied().is_some_and(in_word) && !text.get(end).copied().is_some_and(in_word)
 }
 
-/// Whether what a text does is not in it, in which `words` were found, and which the target reads under these settings.
+/// Returns true if a text does not show its effects. `words` were found in it, and the target reads it under these settings.
 pub(in crate::session) fn is_opaque(text: &[u8], words: Words, settings: LexerSettings) -> bool {
     let Some(masked) = settings.mask(text) else { return true };
     let mut lexer = Lexer::under(&masked, settings);
@@ -103,7 +103,7 @@ fn hides(token: &Token<'_>) -> bool {
     token.kind == Kind::Word && matches!(token.text.len(), 2 | 4 | 7) && OPAQUE.iter().any(|word| token.is(word))
 }
 
-/// Whether a further command hides what it does, or executes something prepared within it (`EXPLAIN ANALYZE EXECUTE p`,
+/// Returns true if a later command hides its effects, or executes a prepared statement within it (`EXPLAIN ANALYZE EXECUTE p`,
 /// `CREATE TABLE t AS EXECUTE p`).
 fn hides_later<'a>(first: Token<'a>, mut lexer: Lexer<'a>) -> bool {
     let (mut command, mut before) = (Some(first), first);

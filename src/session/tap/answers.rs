@@ -1,6 +1,6 @@
-//! What the target answers, message by message: what it settles goes on record.
+//! Answers of the target, message by message: statements that they settle are recorded.
 //!
-//! It does not know which message an answer is for: [`book`](crate::session::book) does.
+//! This module does not know which message an answer belongs to: [`book`](crate::session::book) does.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use crate::session::book::Settled;
 use crate::wire::frame::Piece;
 
 impl Tap {
-    /// Returns whether the next error of the target is for a refused message: then it must be here whole.
+    /// Returns true if the next error of the target belongs to a refused message: then the error must be complete.
     pub(in crate::session) fn refusal_due(&self) -> bool {
         self.book.refusal().is_some()
     }
 
-    /// Takes the next piece of what the target sent; `now` is read at most once per chunk. Gives the refusal that the client is to
-    /// read in the place of this message.
+    /// Processes the next piece of the target's stream; `now` is read at most once per chunk. Returns the refusal that replaces
+    /// this message for the client.
     pub(in crate::session) fn target(&mut self, piece: &Piece<'_>, now: &mut Option<Moment>) -> Option<Arc<Refused>> {
         match piece.tag {
-            // Rows: the bulk of it.
+            // Rows: most of the data.
             b'D' => {
                 self.answered(piece, now);
                 self.book.row(piece.last);
@@ -31,7 +31,7 @@ impl Tap {
                 self.answered(piece, now);
                 self.book.copied_out(piece.bytes.len() as u64, piece.last);
             }
-            // These come at any time and answer nothing.
+            // These arrive at any time and answer nothing.
             b'S' => self.told(piece),
             b'N' => self.noticed(piece),
             b'A' | b'K' => {}
@@ -40,7 +40,7 @@ impl Tap {
         None
     }
 
-    /// Takes the next piece of what the client does not get any more.
+    /// Processes the next piece that is not sent to the client any more.
     pub(in crate::session) fn target_unsent(&mut self, piece: &Piece<'_>, now: &mut Option<Moment>) {
         match piece.tag {
             b'D' | b'd' => self.answered(piece, now),
@@ -48,12 +48,12 @@ impl Tap {
         }
     }
 
-    /// Takes off so many rows, or messages of a COPY, that were counted and did not go to the client after all.
+    /// Subtracts rows, or messages of a COPY, that were counted but not sent to the client.
     pub(in crate::session) fn not_sent(&mut self, rows: u64) {
         self.book.not_sent(rows);
     }
 
-    /// Returns whether a message of this type is the last one of an answer, and settles it.
+    /// Returns true if a message of this type is the last one of an answer, and settles it.
     pub(in crate::session) fn settles(&self, tag: u8) -> bool {
         match tag {
             b'Z' => true,
@@ -73,7 +73,7 @@ impl Tap {
         self.answered(piece, now);
         let tag = piece.tag;
         let body = self.from_target.add(piece, MOST_ANSWER)?;
-        // Whatever follows a last word shows that it was none.
+        // Any further message shows that it was not the last one.
         self.last_word = (tag == b'E')
             .then(|| LastWord::of_error(body, self.settings.encoding()))
             .flatten();
@@ -97,8 +97,8 @@ impl Tap {
                 settled.statement = late_number(number, written, failed);
                 failing(outcomes, who, (settled.statement, &message), settings.encoding(), now);
             } else if settled.statement > *written {
-                // Its intent is still on its way to the log, so it has not been forwarded: an error before it makes
-                // the target drop it when it comes. Its outcome must not stand before its intent.
+                // Its intent is still on its way to the log, so it has not been forwarded. An earlier error makes the target drop
+                // it on arrival. Its outcome must not precede its intent.
                 skipped.push((settled.statement, now));
                 return;
             } else if let Some(finished) = finished_since_stop {
@@ -125,7 +125,7 @@ impl Tap {
         refused
     }
 
-    /// Keeps a warning by which a server says that it stops at once; it says nothing more then.
+    /// Keeps the warning of a server that stops at once, which sends no further message.
     fn noticed(&mut self, piece: &Piece<'_>) {
         if let Some(last) = piece
             .whole()
@@ -143,7 +143,7 @@ impl super::Totals {
     }
 }
 
-/// Gives a message a number because it failed. It has been forwarded, so its record waits for nothing.
+/// Assigns a number to a message because it failed. It has been forwarded, so its record need not wait.
 pub(super) fn late_number(number: &mut u64, written: &mut u64, failed: &mut Vec<u64>) -> u64 {
     let all_written = written == number;
     *number += 1;

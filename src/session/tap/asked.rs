@@ -1,6 +1,6 @@
-//! What a session asks its tap beside the passing messages: what waits, what runs, what became of the transaction.
+//! Queries to the statement recorder besides messages: what waits, what runs, the fate of the transaction.
 //!
-//! It looks at no message.
+//! This module does not process messages.
 
 use super::Tap;
 use super::answers::late_number;
@@ -9,35 +9,35 @@ use crate::ending::Fate;
 use crate::wire::backend::Transaction;
 
 impl Tap {
-    /// Bytes of records that wait to be written.
+    /// Returns the number of bytes of records that wait to be written.
     pub(in crate::session) fn records_size(&self) -> usize {
         self.intents.size() + self.outcomes.size()
     }
 
-    /// Whether a message of the client is held until the target has answered.
+    /// Returns true if a message of the client is held until the target has answered.
     pub(in crate::session) fn holds(&self) -> bool {
         self.held.is_some()
     }
 
-    /// Whether the target owes an answer.
+    /// Returns true if the target owes an answer.
     pub(in crate::session) fn executing(&self) -> bool {
         self.book.executing()
     }
 
-    /// Whether a transaction is open, as the target said last.
+    /// Returns true if a transaction is open, according to the target's last message on that.
     pub(in crate::session) fn in_transaction(&self) -> bool {
         self.book.transaction() != Transaction::Idle
     }
 
-    /// From now on, notes what becomes of the statement that is running.
+    /// Starts to track whether the running statement completes.
     pub(in crate::session) fn stopping(&mut self) {
         if self.book.executing() {
             self.finished_since_stop = Some(false);
         }
     }
 
-    /// What became of the transaction, from all that came until now. `cut` says that the target's last message was cut off
-    /// half-way: then the statement had not finished.
+    /// Returns the fate of the transaction, judging by all messages until now. `cut` means that the target's last message was cut
+    /// off: then the statement had not finished.
     pub(in crate::session) fn fate(&self, cut: bool) -> Fate {
         let open = self.book.transaction() != Transaction::Idle;
         let undone = if open { Fate::RolledBack } else { Fate::Stopped };
@@ -53,8 +53,8 @@ impl Tap {
         }
     }
 
-    /// Puts on record what has no answer when the session ends. What has no intent on record was never forwarded: it is
-    /// dropped, and is not counted.
+    /// Records the statements without an answer at the end of the session. A statement without a recorded intent was never
+    /// forwarded: it is dropped and not counted.
     pub(in crate::session) fn abandon(&mut self) {
         let now = self.clock.moment();
         self.skipped.clear();
@@ -82,7 +82,7 @@ impl Tap {
         });
     }
 
-    /// Whether the target has ended the session by a FATAL of its own.
+    /// Returns true if the target has ended the session by a FATAL of its own.
     fn target_said_fatal(&self) -> bool {
         self.last_word.as_ref().is_some_and(|last| last.fatal)
     }

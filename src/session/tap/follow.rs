@@ -1,6 +1,7 @@
-//! What a tap follows beside statements: text and values of a message that is too long to be held, and how texts are read.
+//! Data that the recorder follows besides statements: text and values of a message that is too long to be held, and the lexer
+//! settings.
 //!
-//! It puts nothing on record.
+//! This module records nothing.
 
 use super::{MOST_ANSWER, Tap};
 use crate::session::statement::{Follow, FollowValues, Manner};
@@ -36,7 +37,7 @@ impl Tap {
         }
     }
 
-    /// How a text is to be read that comes now.
+    /// Returns the conditions under which a text sent now is analysed.
     pub(super) fn manner(&self, text: &[u8]) -> Manner {
         Manner {
             settings: self.settings.of(text),
@@ -45,7 +46,7 @@ impl Tap {
         }
     }
 
-    /// A setting of the target: some decide how it reads texts.
+    /// Takes a setting that the target reports: some determine how it reads texts.
     pub(super) fn told(&mut self, piece: &Piece<'_>) {
         if let Some(body) = self.from_target.add(piece, MOST_ANSWER) {
             let mut fields = Fields::of(body);

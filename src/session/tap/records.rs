@@ -1,6 +1,6 @@
-//! The records of a statement, put together from what the tap knows.
+//! Records of a statement, built from the recorder's data.
 //!
-//! It observes nothing and writes nothing.
+//! This module observes nothing and writes nothing.
 
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
@@ -17,20 +17,20 @@ use crate::session::book::{Failing, Settled, Undone};
 use crate::session::statement::Portal;
 use crate::wire::backend::{self, Transaction};
 
-/// Bytes that are kept of a target's last word.
+/// Maximum number of bytes that are kept of a target's last message.
 const MAX_LAST_WORD: usize = 1024;
 
-/// The word by which a target ends a session.
+/// Message by which a target ends a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::session) struct LastWord {
-    /// A FATAL, which a client takes as the end; not the warning of a server that stops at once.
+    /// True for a FATAL, which a client takes as the end; false for the warning of a server that stops at once.
     pub(in crate::session) fatal: bool,
     pub(in crate::session) sqlstate: String,
     pub(in crate::session) message: String,
 }
 
 impl LastWord {
-    /// Takes it from an ErrorResponse, if that ends the session.
+    /// Returns it for an ErrorResponse that ends the session.
     pub(super) fn of_error(body: &[u8], encoding: Encoding) -> Option<Self> {
         let error = backend::error_code(body);
         error.fatal.then(|| Self {
@@ -39,7 +39,8 @@ impl LastWord {
         })
     }
 
-    /// Takes it from a NoticeResponse: a server that stops at once, or has to after a crash, says no more (`quickdie`, tcop/postgres.c).
+    /// Returns it for a NoticeResponse of a server that stops at once, or has to after a crash: it sends no further message
+    /// (`quickdie`, tcop/postgres.c).
     pub(super) fn of_notice(body: &[u8], encoding: Encoding) -> Option<Self> {
         let at_once = body.len() < MAX_LAST_WORD && memchr::memmem::find(body, b"C57P0").is_some();
         let notice = at_once.then(|| backend::error_code(body))?;
@@ -76,7 +77,7 @@ pub(super) fn record(outcomes: &mut Batch, who: &Who, settled: &Settled, now: Mo
     outcomes.push(now.time, &Event::Outcome(outcome));
 }
 
-/// Records the message that failed and would have no record else, before its outcome.
+/// Records a message that failed and has no other record, before its outcome.
 pub(super) fn failing(outcomes: &mut Batch, who: &Who, (number, failing): (u64, &Failing), encoding: Encoding, now: Moment) {
     let mut statement = blank(who, number, failing.kind);
     if let Some(portal) = &failing.portal {
@@ -90,7 +91,7 @@ pub(super) fn failing(outcomes: &mut Batch, who: &Who, (number, failing): (u64, 
     outcomes.push(now.time, &Event::Statement(statement));
 }
 
-/// Fills in what is known of a portal.
+/// Fills in the known data of a portal.
 pub(super) fn of_portal<'p>(statement: &mut Statement<'p>, portal: &'p Portal, encoding: Encoding) {
     statement.sql = portal.prepared.as_ref().map(|prepared| prepared.read.sql.borrowed());
     statement.opaque = portal.prepared.as_ref().is_some_and(|prepared| prepared.read.opaque);
@@ -100,7 +101,7 @@ pub(super) fn of_portal<'p>(statement: &mut Statement<'p>, portal: &'p Portal, e
     statement.parameter_count = portal.parameter_count;
 }
 
-/// After the statement the transaction is this, and what may have been undone is.
+/// Records the transaction status after the statement, and the statements that were undone, if any.
 pub(super) fn transaction(
     outcomes: &mut Batch,
     who: &Who,

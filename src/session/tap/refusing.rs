@@ -1,6 +1,6 @@
-//! Messages of the client that do not reach the target as they are: the guard rails or a limit refuse them.
+//! Messages of the client that do not reach the target unchanged, because the guard rails or a limit refuse them.
 //!
-//! It decides nothing.
+//! This module decides nothing.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::session::guard::{Guard, Instead};
 use crate::wire::frame::Piece;
 
 impl Tap {
-    /// Looks at a piece before [`Tap::client`] takes it; what is to arrive in its place, where the guard rails or a limit refuse the
+    /// Inspects a piece before [`Tap::client`] takes it. Returns its replacement if the guard rails or a limit refuse the
     /// message.
     pub(in crate::session) fn refuses(&mut self, piece: &Piece<'_>) -> Option<Instead> {
         if piece.first {
@@ -19,13 +19,14 @@ impl Tap {
         let settings = &self.settings;
         let by_rails = self.guard.as_mut().and_then(|guard| guard.refuses(piece, settings));
         if self.over_limit.is_some() {
-            // From the first byte on, for what a limit refuses is to do nothing: not even drop the unnamed statement.
+            // From the first byte on, because a message refused by a limit must have no effect: it may not even drop the unnamed
+            // statement.
             return Some(Instead::Unreadable);
         }
         by_rails
     }
 
-    /// Why the message at hand is refused, if it is.
+    /// Returns the refusal of the current message, if it is refused.
     pub(super) fn refusal(&mut self) -> Option<Arc<Refused>> {
         self.guard.as_mut().and_then(Guard::refusal)
     }

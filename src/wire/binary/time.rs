@@ -1,12 +1,12 @@
-//! Dates, times and intervals as PostgreSQL prints them (`DateStyle` ISO, `IntervalStyle` postgres, `TimeZone` UTC).
+//! Formats dates, times and intervals as PostgreSQL prints them (`DateStyle` ISO, `IntervalStyle` postgres, `TimeZone` UTC).
 //!
-//! It reads no bytes: numbers come in, text goes out. The calendar is the proleptic Gregorian one, from 4713 BC to 294276
-//! (datetime.c), which is more than calendar libraries have.
+//! It takes numbers, not bytes, and returns text. The calendar is the proleptic Gregorian one, from 4713 BC to 294276
+//! (datetime.c), a wider range than calendar libraries have.
 
 use std::fmt::Write as _;
 
 const DAY: i64 = 86_400_000_000;
-/// Days from 0000-03-01 to 2000-01-01, PostgreSQL's own epoch.
+/// Number of days from 0000-03-01 to 2000-01-01, PostgreSQL's own epoch.
 const EPOCH: i64 = 730_425;
 
 pub(super) fn date(days: i32) -> String {
@@ -31,12 +31,12 @@ pub(super) fn timestamp(micros: i64, zone: &str) -> String {
     }
 }
 
-/// Microseconds since midnight; `24:00:00` is one.
+/// Formats microseconds since midnight; `24:00:00` is a valid time.
 pub(super) fn time(micros: i64) -> String {
     clock(micros.unsigned_abs())
 }
 
-/// With the zone in seconds west of Greenwich (`EncodeTimezone`).
+/// Formats a time of day with its zone, which is given in seconds west of Greenwich (`EncodeTimezone`).
 pub(super) fn time_with_zone(micros: i64, west: i32) -> String {
     let mut text = time(micros);
     let (sign, east) = (if west <= 0 { '+' } else { '-' }, west.unsigned_abs());
@@ -51,7 +51,7 @@ pub(super) fn time_with_zone(micros: i64, west: i32) -> String {
     text
 }
 
-/// `EncodeInterval`, datetime.c.
+/// Formats an interval as `EncodeInterval` (datetime.c) does.
 pub(super) fn interval(micros: i64, days: i32, months: i32) -> String {
     match (micros, days, months) {
         (i64::MAX, i32::MAX, i32::MAX) => return "infinity".to_owned(),
@@ -81,7 +81,7 @@ pub(super) fn interval(micros: i64, days: i32, months: i32) -> String {
     text
 }
 
-/// Hours, minutes, seconds, and as much of a fraction as there is.
+/// Formats hours, minutes, seconds and the significant digits of the fraction.
 fn clock(micros: u64) -> String {
     let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -92,9 +92,9 @@ fn clock(micros: u64) -> String {
     format!("{text}.{fraction:06}").trim_end_matches('0').to_owned()
 }
 
-/// Year, month and day of a number of days since 2000-01-01, and what stands behind them in years before Christ.
+/// Returns year, month and day of a number of days since 2000-01-01, and the suffix for years before Christ.
 fn calendar(days: i64) -> (String, &'static str) {
-    // Years that begin in March have their leap day at the end; 400 of them are always 146 097 days.
+    // The leap day of a year that begins in March is its last day; 400 such years are always 146 097 days.
     let days = days + EPOCH;
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;

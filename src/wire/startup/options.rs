@@ -1,25 +1,25 @@
-//! The startup parameter `options`: command-line switches for the server, as text.
+//! Parser of the startup parameter `options`: command-line switches for the server, as text.
 //!
-//! It reads only what sets a setting (`-c name=value`, `--name=value`), and does not judge the setting.
+//! It reads only switches that set a setting (`-c name=value`, `--name=value`), and does not check the setting.
 //!
-//! INVARIANT: splits as PostgreSQL does (pg_split_opts in src/backend/utils/init/postinit.c); a switch of any other kind is
-//! refused, never skipped.
+//! INVARIANT: the text is split as PostgreSQL does (pg_split_opts in src/backend/utils/init/postinit.c); a switch of any other
+//! kind is refused, never skipped.
 
 use super::StartupError;
 
-/// Why `options` cannot be read.
+/// Error of `options` that cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
     /// A word other than `-c` and `--name`.
     #[error("a startup packet with the command-line switch {word:?} in options")]
     Switch {
-        /// The word.
+        /// Switch as sent.
         word: String,
     },
     /// A setting without `=`, without a name, or `-c` as the last word.
     #[error("a startup packet with a setting in options that is not name=value: {word:?}")]
     NotNameValue {
-        /// What stands for the setting.
+        /// Text in the place of the setting.
         word: String,
     },
 }
@@ -49,7 +49,7 @@ pub(super) fn parse(text: &str, mut set: impl FnMut(String, String) -> Result<()
     Ok(())
 }
 
-/// Words between white space; a backslash takes the next character as it is, at the end it is dropped.
+/// Iterator over words between white space. A backslash takes the next character literally; at the end it is dropped.
 struct Words<'a>(std::str::Chars<'a>);
 
 impl Iterator for Words<'_> {
@@ -75,7 +75,7 @@ impl Iterator for Words<'_> {
     }
 }
 
-/// C's isspace in the C locale.
+/// Returns true for white space as C's isspace in the C locale defines it.
 fn space(letter: char) -> bool {
     matches!(letter, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
 }
