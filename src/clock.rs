@@ -1,12 +1,12 @@
 //! Gate time, and the only code that reads clocks. Gate time follows the wall clock forward as far as that is plausible, and
 //! never goes back by itself.
 //!
-//! It decides nothing about grants: it tells the time, the instant at which a time is due, and steps of the wall clock.
+//! It decides nothing about grants: it returns the time, the instant at which a time is due, and steps of the wall clock.
 //!
 //! INVARIANT: [`Clock::now`] never decreases during a process, except by [`Clock::set_right`], which an operator asks for, so a
 //! wall clock that is set back cannot lengthen a grant. [`Clock::observe`] follows small steps forward and a suspension of the
 //! machine (confirmed by its time since boot), and every deadline is derived anew. A large step without confirmation is doubted:
-//! gate time goes on as before, which lengthens nothing, until the step has stood for a while or an operator confirms it.
+//! gate time continues as before, which lengthens nothing, until the step has stood for a while or an operator confirms it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,7 @@ pub use belief::{MAX_UNCONFIRMED_STEP, PERSISTENCE};
 /// gate is down for so long, but a clock may be wrong by years.
 const MAX_DOWNTIME: SignedDuration = SignedDuration::from_hours(366 * 24);
 
-/// The same instant on both clocks.
+/// Reading of both clocks at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     /// Monotonic time, for durations.

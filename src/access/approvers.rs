@@ -1,7 +1,7 @@
 //! Names of the users that could approve a pending request. The policies are asked about every local user, on a blocking
 //! thread; an answer is kept for a minute at most.
 //!
-//! The names are a hint: the policies decide again when somebody approves, with the approver's address. The address is not known
+//! The names are a hint: the policies decide again at the approval, with the approver's address. The address is not known
 //! here, so approvers that may approve only from certain networks are not named.
 //!
 //! INVARIANT: at most one such question is evaluated at a time, on no thread that serves sessions, however many callers ask.
@@ -17,7 +17,7 @@ use crate::names::IdentityName;
 use crate::policy::{Action, Resource};
 use crate::request::Request;
 
-/// Maximum number of approvers named to a waiting requester; nobody reads a longer list.
+/// Maximum number of approvers named to a waiting requester; a longer list would not be read.
 const APPROVERS: usize = 20;
 /// Maximum number of users evaluated per question; more would take over half a second of processor time for a hint.
 const CANDIDATES: usize = 500;
@@ -71,7 +71,7 @@ impl Desk {
         }
         let (desk, request) = (self.clone(), request.clone());
         let asking = tokio::task::spawn_blocking(move || {
-            // Held by the thread, because the evaluation goes on when its caller hangs up.
+            // Held by the thread, because the evaluation continues when its caller hangs up.
             let _turn = turn;
             let names = desk.would_approve(&rules, &request);
             let answer = Answer {

@@ -54,7 +54,7 @@ impl Desk {
         }
         let ruling = self.ask(&rules, who, Action::Extend, Resource::Access(&wish));
         self.settled(&ruling, grant.id().as_str()).await?;
-        // A break-glass grant was approved by nobody, so its owner may extend it only as far as the policies allow break-glass.
+        // A break-glass grant had no approver, so its owner may extend it only as far as the policies allow break-glass.
         if wish.break_glass && own {
             let ruling = self.ask(&rules, who, Action::BreakGlass, Resource::Access(&wish));
             self.settled(&ruling, grant.id().as_str()).await?;

@@ -53,7 +53,7 @@ pub use origin::Origin;
 /// Configuration of access decisions; replaced as a whole at a reload.
 #[derive(Debug)]
 pub struct Rules {
-    /// Policies; `None`: nobody can ask for anything.
+    /// Policies; `None`: all requests are denied.
     pub policies: Option<Arc<Policies>>,
     /// Targets with their profiles, the narrowest first.
     pub targets: BTreeMap<TargetName, Vec<ProfileName>>,

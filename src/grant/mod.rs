@@ -77,18 +77,18 @@ pub const GIVEN_BACK: &str = "given back";
 /// State of a grant at a moment. Computed, never stored: nothing has to run for a grant to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Not used yet; the first connect opens the window.
+    /// Unused so far; the first connect opens the window.
     Ready,
-    /// In its window: `from` included, `until` not.
+    /// Active within its window: `from` included, `until` not.
     Active {
         /// Time the window opened.
         from: Timestamp,
         /// Time the window closes.
         until: Timestamp,
     },
-    /// Not used in time; it can never be used.
+    /// Unused by its activation deadline; it can never be used.
     Lapsed,
-    /// The window has closed.
+    /// Past the end of its window.
     Expired {
         /// Time the window closed.
         until: Timestamp,

@@ -186,7 +186,7 @@ impl Refusal {
     pub fn at_login(self, grant: &Grant) -> Ending {
         let id = grant.id.clone();
         match self {
-            // The ledger activates before it asks, so this is a fault of the gate, and a fault admits nobody.
+            // The ledger activates before it asks, so this is a fault of the gate, and a fault must not admit a client.
             Self::NotActivated => Ending::LedgerFailed,
             Self::Lapsed { activate_by } => Ending::Lapsed { grant: id, activate_by },
             Self::Expired { until } => Ending::LoginExpired { grant: id, until },

@@ -103,7 +103,7 @@ impl Jwks {
         let need = self.state().need(id, now);
         match need {
             Need::Nothing => {}
-            // The cached keys verify the token, so nobody waits. Another task may be fetching already.
+            // The cached keys verify the token, so this call does not wait. Another task may be fetching already.
             Need::Newer => {
                 if let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() {
                     drop(self.fetch(url, now, turn));

@@ -12,7 +12,7 @@ use crate::identity::Identity;
 use crate::names::{GroupName, ProfileName};
 use crate::request::Wish;
 
-/// Maximum number of values tried per kind of change: somebody waits for the answer, and a large policy set names thousands.
+/// Maximum number of values tried per kind of change: a user waits for the answer, and a large policy set names thousands.
 const MOST: usize = 16;
 /// Maximum number of suggested pairs of changes.
 const MOST_PAIRS: usize = 8;

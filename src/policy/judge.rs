@@ -9,7 +9,7 @@ use super::{Action, Context, Decision, Judgement, NOT_EVALUATED, Policies, Quest
 use crate::identity::Identity;
 use crate::request::Wish;
 
-/// Id of the built-in rule that nobody approves their own request.
+/// Id of the built-in rule against the approval of one's own request.
 const OWN_REQUEST: &str = "tidegate:nobody-approves-their-own-request";
 
 impl Policies {

@@ -8,7 +8,7 @@
 use crate::rights::{QUIET, quoted_text};
 
 /// Default privileges of objects that one of the roles creates (rows of [`crate::rights::OwnDefaults`]). The gate's own are those
-/// that `target apply` sets: functions are for nobody but their owner.
+/// that `target apply` sets: functions are usable by their owner alone.
 pub(super) const DEFAULTS: &str = "
 SELECT jsonb_build_object(
     'owner', o.rolname, 'schema', n.nspname,

@@ -106,7 +106,7 @@ struct State {
     account: Option<Arc<Account>>,
     /// True if a task waits for its end.
     kept: bool,
-    /// End of its logins, as the server was told.
+    /// End of its logins, as set at the server.
     until: Option<Timestamp>,
     /// Last error of creating it, with its time, for callers that waited meanwhile.
     failed: Option<(Instant, RoleError)>,

@@ -168,7 +168,7 @@ pub struct Review {
 pub enum Status {
     /// Waits for approvers.
     Pending,
-    /// Not approved in time.
+    /// Past its expiry without enough approvals.
     Lapsed,
     /// See [`Outcome`].
     Denied,

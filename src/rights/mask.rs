@@ -5,7 +5,7 @@
 /// Replacement of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mask {
-    /// As many stars as the value has characters, except for the last four of more than eight.
+    /// Stars in place of the characters; of more than eight characters the last four are kept.
     Partial,
     /// Salted SHA-256: equal values stay equal, so that tables can still be joined.
     Hash,

@@ -201,7 +201,7 @@ WHERE (n.nspname !~ '^pg_' AND n.nspname <> 'information_schema')
     OR EXISTS (SELECT FROM aclexplode(n.nspacl) AS a JOIN asked ON asked.oid = a.grantee)
 ORDER BY n.nspname";
 
-/// Tables, views and sequences. Rights on columns are listed with those on the whole relation; the rule of a view tells which
+/// Tables, views and sequences. Rights on columns are listed with those on the whole relation; the rule of a view shows which
 /// relations it reads. A relation that has vanished since the statement began has privileges of NULL.
 const RELATIONS: &str = "
 SELECT jsonb_build_object(

@@ -10,7 +10,7 @@ use tokio_postgres::error::SqlState;
 
 use super::ProfilesError;
 
-/// Query that tells if the account may create roles.
+/// Query that returns true if the account may create roles.
 const MAY: &str = "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user";
 pub(super) const TAKE: &str = "CREATE ROLE \"tidegate applies\" NOLOGIN";
 const LEAVE: &str = "DROP ROLE \"tidegate applies\"";

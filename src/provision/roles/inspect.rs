@@ -16,9 +16,9 @@ use crate::upstream::Target;
 /// Result of one check at a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// As required.
+    /// Requirement that is met.
     Good(String),
-    /// Usable, but something is open that could be closed, or could not be checked.
+    /// Warning: something is open that could be closed, or could not be checked.
     Warning(String),
     /// Missing: without it no role can be created or no session ended.
     Lack(String),

@@ -16,7 +16,7 @@ use crate::causes::in_one_line;
 use crate::grant::{Grant, Status};
 use crate::supervision::restarted;
 
-/// Time for sessions to end themselves, which tells their clients why. Backends left after it are ended without that.
+/// Time for sessions to end themselves, which informs their clients of the reason. Backends left after it are ended without that.
 const GRACE: Duration = Duration::from_secs(1);
 /// Retry interval of dropping a role; doubled after each further attempt, up to [`LONGEST`].
 const AGAIN: Duration = Duration::from_secs(1);
@@ -127,7 +127,7 @@ impl Roles {
         }
     }
 
-    /// Drops the role once; nobody can create it meanwhile.
+    /// Drops the role once; its lock prevents its creation meanwhile.
     pub(super) async fn end(&self, slot: &Arc<Slot>, why: Option<&str>) -> Result<(), Fault> {
         let mut state = slot.turn.lock().await;
         state.account = None;

@@ -1,7 +1,7 @@
 //! Handing over and undoing of what a role leaves behind: objects it owned, rights it was given, transactions it prepared.
 //!
 //! It ends no session. INVARIANT: only what roles of this gate and this target gave or prepared is undone. What others gave stays
-//! (`DROP OWNED` is RESTRICT), and the role with it, but nobody can log in as it.
+//! (`DROP OWNED` is RESTRICT), and the role with it, but it cannot log in.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -17,7 +17,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// `dependent_objects_still_exist`.
 const OWNS: &str = "2BP01";
-/// `undefined_object`: somebody else has dropped it.
+/// `undefined_object`: the role was dropped by somebody else.
 const NOT_THERE: &str = "42704";
 
 /// Facts about a role that is to be dropped.
