@@ -1,4 +1,7 @@
 //! Benchmark of the gate's cost, side by side in one run: direct, a bare forwarder (the floor), the installed peers, the gate.
+//!
+//! Run `make bench`, or `cargo bench --bench gate -- --help`. Rates of one machine say nothing about another, so every figure is
+//! a ratio within one round, or CPU time of the process in the middle. The results are written to benches/RESULTS.md.
 #![allow(missing_docs, reason = "a program, not a library")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to a person")]
 #![allow(clippy::disallowed_methods, reason = "a bench must read the real clock")]

@@ -1,4 +1,18 @@
 //! Tables of test cases for a policy set: requests with their expected verdicts.
+//!
+//! It reads no file: tables come as texts.
+//!
+//! ```toml
+//! [[case]]
+//! name = "a tester reads at once"
+//! who = "ana"
+//! groups = ["qa"]
+//! target = "orders"
+//! profile = "read-only"
+//! for = "2h"
+//! expect = "automatic"          # or "denied", "1 approval", "2 approvals"; for other actions "allowed", "denied"
+//! by = ["reading-is-automatic"] # the policies that decide, if that matters
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -154,6 +154,8 @@ impl Request {
 
 impl Pending<'_> {
     /// Returns the request with one approval more. If no more are needed, it becomes the grant `grant`.
+    ///
+    /// `profiles` are those of the target, the narrowest first: an approver can only move towards the front.
     pub fn approve(
         self,
         approve: Approve,
