@@ -23,8 +23,9 @@ use crate::tls::{web_address, web_client};
 const FRESH: SignedDuration = SignedDuration::from_mins(10);
 /// Maximum age of keys while they cannot be fetched again.
 const USABLE: SignedDuration = SignedDuration::from_hours(24);
-/// Minimum interval between fetches for an unknown key id: anybody can invent ids. Fetches without an id do not count, because an
-/// issuer may change its keys a moment after the gate was started.
+/// Minimum interval between two fetches for an unknown key id, because anybody can invent ids, and between two attempts to
+/// refresh old keys. Only fetches for an id count for the former: an issuer may change its keys a moment after the gate was
+/// started.
 const EVERY: SignedDuration = SignedDuration::from_secs(30);
 /// Retry interval while there are no keys at all.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
