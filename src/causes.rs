@@ -1,10 +1,10 @@
-//! An error with all that it comes from, as one line of text.
+//! Text of an error with all its causes, on one line.
 //!
-//! It does not choose who may read that: it is for operators and their logs.
+//! It does not choose the reader: the text is for operators and their logs.
 
 use std::error::Error;
 
-/// `error`, then what caused it, then what caused that, with colons between; one that an error's own text ends with is not repeated.
+/// Returns the error and its causes, separated by colons; a cause that the text so far ends with is not repeated.
 #[must_use]
 pub fn in_one_line(error: &(dyn Error + 'static)) -> String {
     let mut line = error.to_string();

@@ -1,11 +1,12 @@
-//! The one place that reads clocks. Gate time follows the wall clock forward as far as it can be believed, and never goes back by itself.
+//! Gate time, and the only code that reads clocks. Gate time follows the wall clock forward as far as that is plausible, and
+//! never goes back by itself.
 //!
-//! It decides nothing about grants: it says what time it is, when a moment is due, and that the wall clock stepped.
+//! It decides nothing about grants: it returns the time, the instant at which a time is due, and steps of the wall clock.
 //!
-//! INVARIANT: [`Clock::now`] never decreases in the life of a process, but by [`Clock::set_right`], which an operator asks for: so a
-//! wall clock set back cannot lengthen a grant. A machine that slept (its time since boot tells) and small steps forward are followed by
-//! [`Clock::observe`], and every deadline is derived anew. A large step that nothing confirms is doubted: gate time goes on as before,
-//! which lengthens nothing, until the step has stood for a while or an operator confirms it.
+//! INVARIANT: [`Clock::now`] never decreases during a process, except by [`Clock::set_right`], which an operator asks for, so a
+//! wall clock that is set back cannot lengthen a grant. [`Clock::observe`] follows small steps forward and a suspension of the
+//! machine (confirmed by its time since boot), and every deadline is derived anew. A large step without confirmation is doubted:
+//! gate time continues as before, which lengthens nothing, until the step has stood for a while or an operator confirms it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,36 +21,36 @@ mod belief;
 use belief::{Belief, Reading, micros};
 pub use belief::{MAX_UNCONFIRMED_STEP, PERSISTENCE};
 
-/// At a start: a wall clock further ahead of the latest time a former run has seen is doubted. No gate is down for so long, and a
-/// clock that is wrong by years is.
+/// Maximum plausible downtime at a start: a wall clock further ahead of the latest time that a former run recorded is doubted. No
+/// gate is down for so long, but a clock may be wrong by years.
 const MAX_DOWNTIME: SignedDuration = SignedDuration::from_hours(366 * 24);
 
-/// One reading: the same instant on both clocks.
+/// Reading of both clocks at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// Monotonic; for durations.
+    /// Monotonic time, for durations.
     pub instant: Instant,
-    /// Gate time; for records and deadlines.
+    /// Gate time, for records and deadlines.
     pub time: Timestamp,
 }
 
-/// A difference between the machine's clock and gate time that is not believed.
+/// Difference between the machine's clock and gate time that is doubted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockDoubt {
-    /// Wall minus gate time: negative where gate time is ahead.
+    /// Wall clock minus gate time; negative if gate time is ahead.
     pub ahead: SignedDuration,
 }
 
-/// Tells gate time. Cheap to clone; clones agree.
+/// Source of gate time. Cheap to clone; clones agree.
 #[derive(Debug, Clone)]
 pub struct Clock(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     origin: Instant,
-    /// Microseconds since the epoch at `origin`; grows, but for [`Clock::set_right`].
+    /// Gate time at `origin`, in microseconds since the epoch; it only grows, except by [`Clock::set_right`].
     epoch_micros: AtomicI64,
-    /// Counts steps; sessions watch it to derive their deadlines anew.
+    /// Number of steps; sessions watch it to derive their deadlines anew.
     steps: watch::Sender<u64>,
     belief: Mutex<Belief>,
     wall: Wall,
@@ -58,20 +59,21 @@ struct Inner {
 #[derive(Debug)]
 enum Wall {
     System {
-        /// The seconds since boot at the origin.
+        /// Time since boot at the origin, in seconds.
         booted: i64,
     },
-    /// Tests set it. Microseconds.
+    /// Wall clock that tests set, in microseconds.
     Manual {
-        /// Where the wall clock would have been at the origin.
+        /// Wall-clock time at the origin.
         epoch: AtomicI64,
         slept: AtomicI64,
     },
 }
 
 impl Clock {
-    /// The machine's clock, but not before `not_before` (the latest time a former run has noted); see [`Clock::observe`] for what of it
-    /// is believed. A clock that was set back to before that tells nothing of how long the gate was down: gate time goes on from there.
+    /// Creates a clock that follows the machine's clock, but starts no earlier than `not_before` (the latest time that a former
+    /// run recorded); see [`Clock::observe`] for the steps it follows. A wall clock before `not_before` tells nothing about the
+    /// downtime of the gate, so gate time continues from there.
     #[must_use]
     pub fn system(not_before: Option<Timestamp>) -> Self {
         let wall = timestamp(system_micros());
@@ -83,8 +85,8 @@ impl Clock {
         Self::starting(start.as_microsecond(), Wall::System { booted })
     }
 
-    /// A clock for tests: starts at `start` and follows tokio's time, which a test may hold still; [`Clock::set_wall_ahead`] and
-    /// [`Clock::jump_wall`] step it.
+    /// Creates a clock for tests: it starts at `start` and follows tokio's time, which a test may pause;
+    /// [`Clock::set_wall_ahead`] and [`Clock::jump_wall`] step it.
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
         let epoch = start.as_microsecond();
@@ -105,13 +107,13 @@ impl Clock {
         }))
     }
 
-    /// Gate time.
+    /// Returns gate time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.moment().time
     }
 
-    /// Both clocks from one reading (one system call).
+    /// Returns both clocks from one reading (one system call).
     #[must_use]
     pub fn moment(&self) -> Moment {
         let instant = Instant::now();
@@ -121,28 +123,29 @@ impl Clock {
         }
     }
 
-    /// The gate time at a monotonic instant.
+    /// Returns the gate time at a monotonic instant.
     #[must_use]
     pub fn time_at(&self, instant: Instant) -> Timestamp {
         let elapsed = micros(instant.saturating_duration_since(self.0.origin));
         timestamp(self.0.epoch_micros.load(Ordering::Acquire).saturating_add(elapsed))
     }
 
-    /// When gate time will be `time`, as things stand now; derive it anew after a step. A time in the past is due at once.
+    /// Returns the instant at which gate time will be `time`. A step of gate time makes it obsolete. A time in the past is due at
+    /// once.
     #[must_use]
     pub fn instant_at(&self, time: Timestamp) -> Instant {
         let elapsed = time
             .as_microsecond()
             .saturating_sub(self.0.epoch_micros.load(Ordering::Acquire));
         let elapsed = Duration::from_micros(u64::try_from(elapsed).unwrap_or(0));
-        // A time centuries away: any instant far enough in the future will do.
+        // For a time centuries away any instant far enough in the future will do.
         self.0
             .origin
             .checked_add(elapsed)
             .unwrap_or_else(|| self.0.origin + Duration::from_hours(24 * 365))
     }
 
-    /// Waits until gate time is `time`, whatever the wall clock does meanwhile.
+    /// Waits until gate time is `time`, regardless of steps of the wall clock.
     pub async fn sleep_until(&self, time: Timestamp) {
         let mut steps = self.steps();
         loop {
@@ -153,14 +156,14 @@ impl Clock {
         }
     }
 
-    /// Changes each time gate time stepped.
+    /// Returns a counter that changes each time gate time steps.
     #[must_use]
     pub fn steps(&self) -> watch::Receiver<u64> {
         self.0.steps.subscribe()
     }
 
-    /// Compares gate time with the wall clock: follows it forward as far as it is believed, ignores it backward. Returns wall minus gate
-    /// time, in microseconds, as found. The app calls it several times a second.
+    /// Compares gate time with the wall clock: follows plausible steps forward, and ignores steps backward. Returns wall clock
+    /// minus gate time as found, in microseconds. The app calls it several times a second.
     #[must_use]
     pub fn observe(&self) -> i64 {
         let reading = self.read();
@@ -172,7 +175,7 @@ impl Clock {
         reading.ahead
     }
 
-    /// The difference to the machine's clock that is not believed, as last observed.
+    /// Returns the doubted difference to the machine's clock, as last observed.
     #[must_use]
     pub fn doubt(&self) -> Option<ClockDoubt> {
         let doubted = self.belief().doubted()?;
@@ -181,23 +184,23 @@ impl Clock {
         })
     }
 
-    /// How far the machine's clock is ahead of gate time, now, where that is not believed: what is over by the one may be open by the
-    /// other.
+    /// Returns the time by which the machine's clock is ahead of gate time now, if that is doubted: a window may have ended by
+    /// the one and be open by the other.
     #[must_use]
     pub fn doubted_lead(&self) -> Option<Duration> {
         let _ = self.observe();
         Duration::try_from(self.doubt()?.ahead).ok().filter(|ahead| !ahead.is_zero())
     }
 
-    /// The machine's clock, believed or not.
+    /// Returns the time of the machine's clock, doubted or not.
     #[must_use]
     pub fn wall(&self) -> Timestamp {
         let ahead = self.read().ahead;
         timestamp(self.now().as_microsecond().saturating_add(ahead))
     }
 
-    /// Makes gate time what the machine's clock says, forward or back: for an operator who has seen that it is right. Nothing that was
-    /// to be over by now may be left when it goes back; the ledger sees to that before.
+    /// Sets gate time to the machine's clock, forward or back, for an operator who has verified that clock. Before it goes back,
+    /// everything that was to end by now has to be ended; the ledger does that.
     pub fn set_right(&self) {
         let reading = self.read();
         self.0.epoch_micros.fetch_add(reading.ahead, Ordering::AcqRel);
@@ -229,7 +232,7 @@ impl Clock {
         self.0.belief.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For tests: makes the next [`Clock::observe`] find the wall clock ahead of (or behind) gate time, for the machine slept.
+    /// Makes the next [`Clock::observe`] find the wall clock ahead of (or behind) gate time after a suspension, for tests.
     pub fn set_wall_ahead(&self, by: SignedDuration) {
         if let Wall::Manual { slept, .. } = &self.0.wall {
             let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX).max(0);
@@ -238,7 +241,7 @@ impl Clock {
         self.jump_wall(by);
     }
 
-    /// For tests: makes the wall clock be so far ahead of (or behind) gate time, and nothing else tells of it.
+    /// Makes the wall clock differ from gate time by `by`, without a suspension that confirms it, for tests.
     pub fn jump_wall(&self, by: SignedDuration) {
         if let Wall::Manual { epoch, .. } = &self.0.wall {
             let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
@@ -249,7 +252,7 @@ impl Clock {
 }
 
 impl ClockDoubt {
-    /// The doubt in words, with what happens and what to do.
+    /// Describes the doubt, its effect, and the remedy.
     #[must_use]
     pub fn words(self) -> String {
         let by = format!("{:#}", SignedDuration::from_secs(self.ahead.as_secs().abs()));
@@ -272,7 +275,7 @@ fn system_micros() -> i64 {
     now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, micros)
 }
 
-/// With the time the machine was suspended, which monotonic time leaves out.
+/// Returns the time since boot in seconds, suspensions included, which monotonic time leaves out.
 fn seconds_since_boot() -> i64 {
     rustix::system::sysinfo().uptime
 }

@@ -1,22 +1,22 @@
-//! Columns of a table where there is no room for all: which stay, and how wide each of them is.
+//! Layout of a table that is too wide: the columns to keep, and their widths.
 //!
-//! It renders nothing. The law: what is whole is never cut; the least important column goes first.
+//! It renders nothing. INVARIANT: a whole column is never truncated; the least important column is dropped first.
 
-/// Blanks beside each cell.
+/// Number of blanks beside each cell.
 pub const PADDING: usize = 2;
 
-/// One column, and what may become of it where there is no room.
+/// Column with its rules for a table that is too wide.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
-    /// Its heading.
+    /// Heading of the column.
     pub name: &'static str,
-    /// Cells may be cut to so many characters; `None`: never.
+    /// Minimum width to which cells may be truncated, in characters; `None`: never.
     least: Option<usize>,
-    /// The column with the highest goes first; 0: never.
+    /// Order of dropping: the column with the highest number is dropped first; 0: never.
     goes: u8,
 }
 
-/// A column that stays, with whole cells: ids, and what decides.
+/// Returns a column that stays, with whole cells, for ids and essential values.
 #[must_use]
 pub const fn whole(name: &'static str) -> Column {
     Column {
@@ -26,13 +26,13 @@ pub const fn whole(name: &'static str) -> Column {
     }
 }
 
-/// A column that goes before all with a lower number.
+/// Returns a column that is dropped before all with a lower number.
 #[must_use]
 pub const fn less(name: &'static str, goes: u8) -> Column {
     Column { name, least: None, goes }
 }
 
-/// A column whose cells may be cut to so many characters, and that goes before all with a lower number.
+/// Returns a column whose cells may be truncated to `least` characters, and that is dropped before all with a lower number.
 #[must_use]
 pub const fn cut_or_less(name: &'static str, least: usize, goes: u8) -> Column {
     Column {
@@ -42,7 +42,7 @@ pub const fn cut_or_less(name: &'static str, least: usize, goes: u8) -> Column {
     }
 }
 
-/// A column whose cells may be cut to so many characters.
+/// Returns a column whose cells may be truncated to `least` characters.
 #[must_use]
 pub const fn cut(name: &'static str, least: usize) -> Column {
     Column {
@@ -53,14 +53,14 @@ pub const fn cut(name: &'static str, least: usize) -> Column {
 }
 
 impl Column {
-    /// Whether its cells may be cut.
+    /// Returns true if its cells may be truncated.
     #[must_use]
     pub fn is_cut(&self) -> bool {
         self.least.is_some()
     }
 }
 
-/// Returns the columns that stay where there is so much room, by their places, each with its own: `natural` is how wide its widest cell is.
+/// Returns the columns that fit into `width`, by index, each with its width; `natural` is the width of its widest cell.
 #[must_use]
 pub fn fitted(columns: &[Column], natural: &[usize], width: usize) -> Vec<(usize, usize)> {
     let mut kept: Vec<(usize, Column, usize)> = columns
@@ -82,7 +82,7 @@ pub fn fitted(columns: &[Column], natural: &[usize], width: usize) -> Vec<(usize
             _ => break,
         }
     }
-    // What is left over goes to what was cut, from the left.
+    // Distribute the remaining width to truncated columns, from the left.
     let mut spare = width.saturating_sub(need(&kept));
     let room = |column: &(usize, Column, usize)| {
         let more = (column.2 - least(column)).min(spare);

@@ -1,10 +1,10 @@
-//! The gate's own messages on their way to standard error: a bounded queue and a thread that writes them.
+//! Queue and writer thread for the gate's own messages to standard error.
 //!
-//! It does not format messages and does not decide which there are. `tracing-appender` is not used: it bounds lines and not bytes,
-//! does not count what it cannot write, and itself prints (which blocks, or panics) when its output is stuck or fails.
+//! It does not format messages and does not decide which exist. `tracing-appender` is not used: it bounds lines and not bytes,
+//! does not count the lines it cannot write, and prints itself (which blocks, or panics) when its output is stuck or fails.
 //!
-//! INVARIANT: giving a message waits for nothing but a short lock and cannot fail. What standard error does not take in time, or
-//! not at all, is dropped and counted.
+//! INVARIANT: adding a message waits for nothing but a short lock and cannot fail. Messages that standard error does not accept,
+//! or not in time, are dropped and counted.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -15,26 +15,26 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::visible;
 
-/// Messages that wait for standard error. What comes beyond is dropped.
+/// Maximum size of all queued messages, in bytes. Further messages are dropped.
 const MAX_QUEUED_BYTES: usize = 1 << 20;
-/// What one message beyond its own bytes takes, about: many short ones are bounded too.
+/// Approximate memory of a message beyond its own bytes, so that many short ones are bounded too.
 const MESSAGE_OVERHEAD_BYTES: usize = 64;
-/// Between two attempts on an output that is in non-blocking mode and takes nothing now.
+/// Retry interval for an output in non-blocking mode that accepts nothing now.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The form in which messages come.
+/// Form of the messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum MessageForm {
-    /// A line of text.
+    /// Line of text.
     #[default]
     Text,
-    /// A line of text with colours.
+    /// Line of text with colours.
     Coloured,
-    /// A line of JSON.
+    /// Line of JSON.
     Json,
 }
 
-/// The queue of messages. Cheap to clone; clones give to the same output.
+/// Queue of messages. Cheap to clone; clones share the output.
 #[derive(Debug, Clone, Default)]
 pub struct Diagnostics {
     shared: Arc<Shared>,
@@ -44,7 +44,7 @@ pub struct Diagnostics {
 #[derive(Debug, Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// Rings when the queue or what is known of it has changed.
+    /// Notified when the queue or its state has changed.
     changed: Condvar,
 }
 
@@ -52,13 +52,13 @@ struct Shared {
 struct Queue {
     messages: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// The thread has a message in its hands.
+    /// True while the thread writes a message.
     writing: bool,
     lost: u64,
 }
 
 impl Diagnostics {
-    /// Starts the thread that writes to `output`. It ends with the process: an output that is stuck holds it for as long.
+    /// Starts the thread that writes to `output`. It ends with the process, because a stuck output can block it for ever.
     pub fn start(output: impl Write + Send + 'static, form: MessageForm) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let diagnostics = Self {
@@ -71,14 +71,13 @@ impl Diagnostics {
         Ok(diagnostics)
     }
 
-    /// Returns how many messages were dropped since the start.
+    /// Returns the number of messages dropped since the start.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.shared.lock().lost
     }
 
-    /// Waits until all messages given so far are written or dropped, but not longer than `limit`. Returns false where some are
-    /// left.
+    /// Waits until all messages so far are written or dropped, for at most `limit`. Returns false if some are left.
     #[must_use]
     pub fn flush(&self, limit: Duration) -> bool {
         let waited = self
@@ -97,8 +96,8 @@ impl<'a> MakeWriter<'a> for Diagnostics {
     }
 }
 
-/// Each call is one message: `tracing_subscriber` formats an event whole and writes it at once. It escapes what steers a terminal, but
-/// neither what hides and turns text around nor the line breaks of a text that is shown as it is.
+/// Each call is one message: `tracing_subscriber` formats an event completely and writes it at once. It escapes terminal control
+/// characters, but neither invisible and bidirectional characters nor the line breaks of a text that is displayed verbatim.
 impl Write for Diagnostics {
     fn write(&mut self, message: &[u8]) -> io::Result<usize> {
         self.shared.give(shown(message, self.form).as_bytes());
@@ -139,7 +138,7 @@ impl Shared {
             let lost = queue.lost - told;
             drop(queue);
             self.changed.notify_all();
-            // The output takes messages again: the gap in them is said. This message is in the queue like any other.
+            // The output accepts messages again, so the gap is reported, in a message like any other.
             if written.is_ok() && lost > 0 {
                 told += lost;
                 tracing::warn!(lost, "messages of the gate were dropped: standard error did not take them");
@@ -147,7 +146,7 @@ impl Shared {
         }
     }
 
-    /// Waits for a message.
+    /// Waits for a message and takes it.
     fn take(&self) -> Vec<u8> {
         let mut queue = self.lock();
         loop {
@@ -161,7 +160,7 @@ impl Shared {
     }
 }
 
-/// The message on one line, with every character of others' texts as it may be shown.
+/// Returns the message on one line, with unsafe characters of foreign text escaped.
 fn shown(message: &[u8], form: MessageForm) -> String {
     let text = String::from_utf8_lossy(message);
     let line = text.strip_suffix('\n').unwrap_or(&text);
@@ -174,7 +173,7 @@ fn shown(message: &[u8], form: MessageForm) -> String {
     shown
 }
 
-/// As [`visible::visible`], but for colours: `ESC [ digits m`.
+/// Escapes a line as [`visible::visible`] does, but keeps colours: `ESC [ digits m`.
 fn coloured(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
     let mut parts = line.split("\u{1b}[");
@@ -191,7 +190,8 @@ fn coloured(line: &str) -> String {
     shown
 }
 
-/// `write_all`, for an output that may be in non-blocking mode: whoever has the other end of a terminal or pipe sets that for all.
+/// Writes like `write_all`, but also to an output in non-blocking mode: other users of a terminal or pipe may set that mode for
+/// all.
 fn write_whole(output: &mut impl Write, message: &[u8]) -> io::Result<()> {
     let mut rest = message;
     while !rest.is_empty() {

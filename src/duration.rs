@@ -1,17 +1,17 @@
-//! Lengths of time as people write and read them: `30m`, `2h30m`, `90s`, `500ms`, `1d`.
+//! Durations as people write them: `30m`, `2h30m`, `90s`, `500ms`, `1d`.
 //!
 //! It knows nothing of points in time.
 
 use std::time::Duration;
 
-/// Why a text is not a length of time.
+/// Error of a text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a length of time: write a number and a unit, like 30m, 2h30m, 90s or 500ms")]
 pub struct InvalidDuration {
     text: String,
 }
 
-/// Reads a length of time. A number needs a unit; days are always 24 hours.
+/// Parses a duration. A number needs a unit; days are always 24 hours.
 pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     let invalid = || InvalidDuration {
         text: text.chars().take(60).collect(),
@@ -35,7 +35,7 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     days.checked_add(rest).ok_or_else(invalid)
 }
 
-/// Writes a length of time so that [`parse`] reads it again: `2h30m`. Whole milliseconds; what is less is cut off.
+/// Formats a duration so that [`parse`] accepts it: `2h30m`. Fractions of a millisecond are cut off.
 #[must_use]
 pub fn show(duration: Duration) -> String {
     let millis = duration.subsec_millis();

@@ -1,6 +1,7 @@
-//! A folder that one process has for itself, for as long as it lives.
+//! Exclusive lock of a process on a directory, for the process's lifetime.
 //!
-//! It makes no folder and writes nothing. The lock goes with the process, however that dies: there is no stale one to remove.
+//! It creates no directory and writes nothing. The system releases the lock at any end of the process, so there is no stale lock
+//! to remove.
 
 use std::fs::File;
 use std::io;
@@ -9,23 +10,23 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-/// The lock goes with the last copy of its descriptor. A process that has just closed it may have a copy left for a moment, in a
-/// child between fork and exec; so a folder that is in use is tried again before it is given up.
+/// Number of attempts to take the lock. The lock is released with the last copy of its descriptor. A child of its former holder
+/// may have a copy for a moment between fork and exec, so a held lock is retried before that is an error.
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Why a folder is not this process's.
+/// Error of taking the lock.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderLockError {
-    /// Another process has it.
+    /// Another process holds it.
     #[error("another process has it")]
     Held,
-    /// It cannot be opened or locked.
+    /// The directory cannot be opened or locked.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Takes a folder for this process until the file that is returned is dropped.
+/// Locks a directory for this process until the returned file is dropped.
 pub fn take(dir: &Path) -> Result<File, FolderLockError> {
     let folder = File::open(dir)?;
     for tries_left in (0..LOCK_TRIES).rev() {

@@ -1,18 +1,18 @@
-//! Opaque identifiers: of a grant, a session, a request and an audit log. They are names, not secrets.
+//! Opaque identifiers of grants, sessions, requests and audit logs. They are names, not secrets.
 //!
-//! They carry no meaning but their prefix, and do not know what they identify.
+//! They have no meaning except their prefix, and do not refer to their objects.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Crockford's base 32 without the letters people misread; lower case, so that PostgreSQL never needs quotes.
+/// Crockford's base 32, without easily confused letters; lower case, so that PostgreSQL never needs quotes.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-/// Letters after the prefix: 10 × 5 = 50 random bits.
+/// Number of letters after the prefix: 10 × 5 = 50 random bits.
 const LETTERS: usize = 10;
 
-/// Why a text is not an identifier.
+/// Error of a text that is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a {what} id: expected `{prefix}` and {LETTERS} letters or digits")]
 pub struct InvalidId {
@@ -29,14 +29,14 @@ macro_rules! id {
         pub struct $name(String);
 
         impl $name {
-            /// Makes an id from random bytes (from the operating system's generator, drawn by the caller).
+            /// Creates an id from random bytes, which the caller gets from the operating system's generator.
             #[must_use]
             pub fn from_random(bytes: [u8; 10]) -> Self {
                 let letters = bytes.iter().map(|byte| letter(*byte));
                 Self($prefix.chars().chain(letters).collect())
             }
 
-            /// The id as text.
+            /// Returns the id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -93,36 +93,36 @@ macro_rules! id {
 }
 
 id!(
-    /// Identifies a grant; also the user name of a grant login.
+    /// Identifier of a grant; also a user name for its logins.
     GrantId,
     "grant",
     "gr_"
 );
 id!(
-    /// Identifies a session: one client connection under a grant.
+    /// Identifier of a session: one client connection under a grant.
     SessionId,
     "session",
     "se_"
 );
 id!(
-    /// Identifies a request for access.
+    /// Identifier of a request for access.
     RequestId,
     "request",
     "rq_"
 );
 
 id!(
-    /// Identifies an audit log: all segments of one chain carry it.
+    /// Identifier of an audit log; all segments of one chain have it.
     LogId,
     "log",
     "lg_"
 );
 
-/// Letters after the dot of a login's name.
+/// Number of letters after the dot of a login's user name.
 const LOGIN_LETTERS: usize = 4;
 
 impl GrantId {
-    /// The user name of one of the grant's logins; several can be good at once. Random bytes as for
+    /// Returns the user name of one of the grant's logins; several can be valid at once. Random bytes as for
     /// [`GrantId::from_random`].
     #[must_use]
     pub fn login(&self, bytes: [u8; LOGIN_LETTERS]) -> String {
@@ -130,7 +130,7 @@ impl GrantId {
         self.0.chars().chain(std::iter::once('.')).chain(letters).collect()
     }
 
-    /// The grant that a client logs in to under this user name: the grant's id itself, or one of its logins.
+    /// Returns the grant that a user name logs in to: the grant's id itself, or one of its logins.
     #[must_use]
     pub fn of_login(user: &str) -> Option<Self> {
         let id = match user.split_once('.') {

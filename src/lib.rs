@@ -3,39 +3,40 @@
 //! A wire-protocol gate in front of QA databases. This page is the table of contents, in layer order: a module imports only
 //! from those above it (`tests/architecture.rs` holds the exact graph).
 //!
-//! - [`causes`], [`clock`], [`folder_lock`], [`duration`], [`times`], [`columns`], [`ids`], [`visible`], [`names`], [`secret`]: the nouns
-//! - [`diagnostics`]: the gate's own messages, which hold nothing up
-//! - [`supervision`]: the tasks and threads whose end is noticed
-//! - [`ending`]: why sessions end, with SQLSTATE and words (pure)
+//! - [`causes`], [`clock`], [`folder_lock`], [`duration`], [`times`], [`columns`], [`ids`], [`visible`], [`names`], [`secret`]:
+//!   the nouns
+//! - [`diagnostics`]: non-blocking output of the gate's own messages
+//! - [`supervision`]: tasks and threads whose end is noticed
+//! - [`ending`]: reasons why sessions end, with SQLSTATE and message (pure)
 //! - [`wire`]: bytes to PostgreSQL messages and back (pure)
-//! - [`scram`]: either side of SCRAM-SHA-256, one message at a time (pure)
-//! - [`lexer`]: takes SQL text apart as PostgreSQL does, under the settings of a session (pure)
-//! - [`rights`]: what a profile may do at the database, and what has to change there (pure)
-//! - [`grant`]: what a grant is, which events may follow which, `Permit` (pure)
-//! - [`request`]: what a request for access is, and which steps may follow which (pure)
-//! - [`tls`]: the TLS configurations
-//! - [`identity`]: who somebody is, and how it is proved
-//! - [`metrics`]: what the gate counts
-//! - [`quota`]: the limits on what one identity may use up
-//! - [`audit`]: the log: event, journal, reader
-//! - [`evidence`]: what auditors and their tools are given of the log
-//! - [`rails`]: the seat belt: whether a statement is one that a profile wants at all (pure)
-//! - [`policy`]: one access question, and the verdict of the policies (pure)
+//! - [`scram`]: both sides of SCRAM-SHA-256, one message at a time (pure)
+//! - [`lexer`]: tokens of SQL text as PostgreSQL reads it, under the settings of a session (pure)
+//! - [`rights`]: rights of a profile, and the changes that give a database these rights (pure)
+//! - [`grant`]: grants, their legal changes, and the `Permit` (pure)
+//! - [`request`]: requests for access, and their legal steps (pure)
+//! - [`tls`]: TLS configurations
+//! - [`identity`]: identities and their verification
+//! - [`metrics`]: counters of the gate, for Prometheus
+//! - [`quota`]: limits on the resources of one identity
+//! - [`audit`]: the audit log: event, journal, reader
+//! - [`evidence`]: reports and exports of the log for auditors and their tools
+//! - [`rails`]: guard rails: a check of statements against the rules of a profile (pure)
+//! - [`policy`]: access decisions by Cedar policies (pure)
 //! - [`ledger`]: the only place where a grant changes
-//! - [`strangers`]: those who have proved nothing: their connections, failures and records
-//! - [`access`]: what people and pipelines do: ask, approve, extend, give back
-//! - [`frontend`]: a TCP stranger becomes a named, authenticated client, or is refused properly
-//! - [`upstream`]: an authenticated connection to the target; demands a `Permit`
-//! - [`provision`]: the provisioning connections: end backends, make and end the roles of grants, bring profiles in step
+//! - [`strangers`]: connections, failures and records of unauthenticated peers
+//! - [`access`]: use cases of requests and grants: ask, approve, extend, give back
+//! - [`frontend`]: handshake with a client, up to its authentication or refusal
+//! - [`upstream`]: authenticated connection to the target; requires a `Permit`
+//! - [`provision`]: provisioning connections: end backends, create and drop the roles of grants, apply profiles
 //! - [`session`]: one connection from accept to ending
 //! - [`notify`]: signed webhooks about requests, from a durable outbox
-//! - [`forward`]: the log on its way to a syslog receiver, checkpoints to webhooks
-//! - [`control`]: the use-cases and their HTTP API
-//! - [`config`]: file to checked settings
-//! - [`app`]: assembles, runs, drains
-//! - [`lab`]: a throwaway PostgreSQL for the demo, the tests and the benches
-//! - [`cli`]: the commands
-//! - [`fuzzing`]: each reader of bytes from outside, for fuzzers
+//! - [`forward`]: forwarding of the log to a syslog receiver, and of checkpoints to webhooks
+//! - [`control`]: HTTP API
+//! - [`config`]: configuration file to checked settings
+//! - [`app`]: startup, operation and drain of the gate
+//! - [`lab`]: throwaway PostgreSQL for the demo, the tests and the benches
+//! - [`cli`]: command line
+//! - [`fuzzing`]: entry points of all parsers of foreign bytes, for fuzzers
 
 pub mod access;
 pub mod app;

@@ -1,9 +1,9 @@
-//! The program. Everything is in the library; here is only the way out, and where memory comes from.
+//! Entry point of the program, and its memory allocator; everything else is in the library.
 
 use std::process::ExitCode;
 
-/// The system's allocator keeps what sessions freed for as long as their threads have nothing to do. jemalloc's own threads give it
-/// back to the system within seconds.
+/// Memory allocator. The system's allocator keeps memory that sessions freed while their threads are idle; jemalloc's background
+/// threads return it to the system within seconds.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -1,9 +1,9 @@
-//! Validated names: of targets, profiles, identities and groups.
+//! Validated names of targets, profiles, identities and groups.
 //!
-//! A target's, a profile's and a group's name needs no quotes anywhere. An identity's is what its issuer says: it can be seen as a
-//! whole and is one line, but whoever writes it into something else has to quote it there.
+//! Names of targets, profiles and groups need no quotes anywhere. The name of an identity comes from its issuer: all its
+//! characters are visible and it is one line, but code that inserts it into other text has to quote it.
 //!
-//! It does not know whether the thing named exists.
+//! It does not know the objects named.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,44 +12,44 @@ use serde::{Deserialize, Serialize};
 
 use crate::visible;
 
-/// Why a text is not a name.
+/// Error of a text that is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
-    /// Nothing there.
+    /// The text is empty.
     #[error("{} name must not be empty", with_article(.what))]
     Empty {
         /// `target`, `profile`, `identity` or `group`.
         what: &'static str,
     },
-    /// Too long.
+    /// The text is too long.
     #[error("{} name has at most {limit} bytes, this one has {length}", with_article(.what))]
     TooLong {
         /// `target`, `profile`, `identity` or `group`.
         what: &'static str,
-        /// How many bytes are allowed.
+        /// Maximum length, in bytes.
         limit: usize,
-        /// Its length in bytes.
+        /// Length of the text, in bytes.
         length: usize,
     },
-    /// A character outside the allowed set.
+    /// The text has a character outside the allowed set.
     #[error("{} name consists of letters, digits and `{also}`; found {found:?}", with_article(.what))]
     Character {
         /// `target`, `profile`, `identity` or `group`.
         what: &'static str,
-        /// Which punctuation is allowed.
+        /// Allowed punctuation.
         also: &'static str,
-        /// The offending character.
+        /// The disallowed character.
         found: char,
     },
-    /// A character that cannot be seen as what it is.
+    /// The text has an invisible character.
     #[error("{} name has no characters that are not seen, such as line breaks; found {found:?}", with_article(.what))]
     Unseen {
         /// `identity`.
         what: &'static str,
-        /// The offending character.
+        /// The invisible character.
         found: char,
     },
-    /// A space at an end.
+    /// The text begins or ends with a space.
     #[error("{} name does not begin or end with a space", with_article(.what))]
     Space {
         /// `identity`.
@@ -57,10 +57,10 @@ pub enum InvalidName {
     },
 }
 
-/// The longest text that is compared with names, in characters: it may come from anybody.
+/// Maximum length of a text that is compared with names, in characters: it may come from anybody.
 const MAX_COMPARED_CHARS: usize = 63;
 
-/// Returns the one of `known` that was most likely meant by `found`, if one is near enough.
+/// Returns the name in `known` that is most similar to `found`, if one is similar enough.
 #[must_use]
 pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let found: String = found.chars().take(MAX_COMPARED_CHARS).flat_map(char::to_lowercase).collect();
@@ -72,12 +72,12 @@ pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         .map(|(_, name)| name)
 }
 
-/// NAMEDATALEN - 1: PostgreSQL cuts longer names, and two names could become one.
+/// Maximum length of a name, in bytes: NAMEDATALEN - 1. PostgreSQL truncates longer names, so two names could become one.
 const MAX_NAME_BYTES: usize = 63;
-/// The most that OpenID Connect Core (section 2, `sub`) lets an issuer call somebody by.
+/// Maximum length of an identity's name, in bytes: the limit of `sub` in OpenID Connect Core 1.0, section 2.
 const MAX_IDENTITY_BYTES: usize = 255;
 
-/// The kind of a name in a sentence: a target, an identity.
+/// Returns the kind of a name with its article: a target, an identity.
 fn with_article(what: &str) -> String {
     let article = if what.starts_with(['a', 'e', 'i', 'o', 'u']) {
         "an"
@@ -95,7 +95,7 @@ macro_rules! name {
         pub struct $name(String);
 
         impl $name {
-            /// The name as text.
+            /// Returns the name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -139,29 +139,29 @@ macro_rules! name {
 }
 
 name!(
-    /// Names a target: a database the gate fronts. A client gives it as the database name.
+    /// Name of a target: a database behind the gate. Clients send it as the database name.
     TargetName,
     |text| plain("target", "-_.", text)
 );
 name!(
-    /// Names an identity: the person or workload a statement is recorded under, as whoever proves it calls it (`auth0|x`,
-    /// `Zoë O'Brien`). Up to 255 bytes; no character in it is unseen ([`visible::is_unseen`]), and its only blank is the space.
+    /// Name of an identity: the person or workload that statements are recorded under, as its issuer names it (`auth0|x`, `Zoë
+    /// O'Brien`). Up to 255 bytes; it has no invisible characters ([`visible::is_unseen`]), and its only blank is the space.
     IdentityName,
     identity
 );
 name!(
-    /// Names a profile: a set of database privileges on a target (`read-only`).
+    /// Name of a profile: a set of database privileges on a target (`read-only`).
     ProfileName,
     |text| plain("profile", "-_", text)
 );
 name!(
-    /// Names a group of identities, as policies do.
+    /// Name of a group of identities in policies.
     GroupName,
     |text| plain("group", "-_.@+:/", text)
 );
 
 impl TargetName {
-    /// Returns a target and the profile it is used with as one name: `orders/read-only`, or `orders` without a profile.
+    /// Returns the target with a profile as one name: `orders/read-only`, or `orders` without a profile.
     #[must_use]
     pub fn with(&self, profile: Option<&ProfileName>) -> String {
         match profile {
@@ -185,7 +185,7 @@ fn identity(text: &str) -> Result<(), InvalidName> {
     if text.starts_with(' ') || text.ends_with(' ') {
         return Err(InvalidName::Space { what });
     }
-    // Other blanks than the space look like it, and two names would look like one.
+    // Other blanks look like a space, so two names would look the same.
     let unseen = |c: &char| visible::is_unseen(*c) || (c.is_whitespace() && *c != ' ');
     match text.chars().find(unseen) {
         Some(found) => Err(InvalidName::Unseen { what, found }),

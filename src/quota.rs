@@ -1,7 +1,6 @@
-//! The limits on what one identity may use up, whichever of its sessions and calls that is: memory for prepared statements, and the log's
-//! bytes a second.
+//! Quotas of each identity, over all its sessions and calls: memory for prepared statements, and bytes of the log per second.
 //!
-//! It ends nothing and waits for nothing: it counts, and says until when somebody is to wait. Nothing is lost by it.
+//! It ends nothing and waits for nothing: it counts, and returns the time to wait for. No record is dropped.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,19 +11,19 @@ use tokio::time::Instant;
 
 use crate::names::IdentityName;
 
-/// The time that is saved up while nothing is logged: a burst of a minute's worth passes unhindered.
+/// Maximum unused time that is saved: a burst of a minute's worth is not slowed down.
 const SAVED_UP: Duration = Duration::from_mins(1);
-/// One part in so many of what may be held is for portals alone.
+/// Reciprocal of the share of the memory that is reserved for portals.
 const PORTALS_SHARE: usize = 8;
-/// The size that a record counts for which is about no statement: of a session's start or end, a refusal, a decision.
+/// Size that a record counts for if it is not about a statement (start or end of a session, refusal, decision), in bytes.
 pub const RECORD_BYTES: usize = 1024;
 
 /// Limits for each identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaLimits {
-    /// Bytes of prepared statements and portals that are kept account of.
+    /// Maximum size of tracked prepared statements and portals, in bytes.
     pub prepared_bytes: usize,
-    /// Bytes of the log a second, in the long run.
+    /// Long-term rate of log output, in bytes per second.
     pub log_bytes_per_second: u32,
 }
 
@@ -37,7 +36,7 @@ impl Default for QuotaLimits {
     }
 }
 
-/// The quotas of all identities that hold something or have lately been heard of. Cheap to clone; clones are the same.
+/// Quotas of all identities that hold memory or have logged recently. Cheap to clone; clones share their state.
 #[derive(Debug, Clone, Default)]
 pub struct Quotas(Arc<Mutex<All>>);
 
@@ -47,29 +46,29 @@ struct All {
     quotas: HashMap<IdentityName, Arc<Quota>>,
 }
 
-/// What one identity uses. Its sessions share it.
+/// Usage of one identity, shared by its sessions.
 #[derive(Debug)]
 pub struct Quota {
     limits: QuotaLimits,
     held: AtomicUsize,
-    /// When the log has been given time for all that was written; at most [`SAVED_UP`] ago.
+    /// Time at which the log output so far is within the rate; at most [`SAVED_UP`] in the past.
     paid_until: Mutex<Option<Instant>>,
 }
 
 impl Quotas {
-    /// Quotas with these limits.
+    /// Creates quotas with these limits.
     #[must_use]
     pub fn new(limits: QuotaLimits) -> Self {
         let quotas = HashMap::new();
         Self(Arc::new(Mutex::new(All { limits, quotas })))
     }
 
-    /// Takes other limits, for sessions that begin from now on.
+    /// Replaces the limits, for sessions that begin from now on.
     pub fn set_limits(&self, limits: QuotaLimits) {
         self.lock().limits = limits;
     }
 
-    /// Returns the quota of an identity. With other limits than before it is another one, which counts from nothing.
+    /// Returns the quota of an identity. After a change of the limits it is a new one, which starts at zero.
     #[must_use]
     pub fn of(&self, identity: &IdentityName, now: Instant) -> Arc<Quota> {
         let mut all = self.lock();
@@ -78,7 +77,7 @@ impl Quotas {
         if let Some(quota) = known {
             return Arc::clone(quota);
         }
-        // Sessions are many more than identities: this is seldom, and keeps the list as short as it can be.
+        // New identities are much rarer than sessions, so cleaning up here is cheap and keeps the map small.
         all.quotas
             .retain(|_, quota| Arc::strong_count(quota) > 1 || quota.has_logged_lately(now));
         let quota = Arc::new(Quota::new(limits));
@@ -87,7 +86,7 @@ impl Quotas {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, All> {
-        // Nothing between lock and unlock leaves the list half changed.
+        // No code path leaves the map half changed under the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -99,7 +98,7 @@ impl Default for Quota {
 }
 
 impl Quota {
-    /// A quota of which nothing is used.
+    /// Creates an unused quota.
     #[must_use]
     pub fn new(limits: QuotaLimits) -> Self {
         Self {
@@ -109,12 +108,12 @@ impl Quota {
         }
     }
 
-    /// Counts bytes held for prepared statements.
+    /// Adds bytes held for prepared statements and portals.
     pub fn hold(&self, bytes: usize) {
         self.held.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Counts bytes held no longer.
+    /// Subtracts bytes that are no longer held.
     pub fn release(&self, bytes: usize) {
         self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -124,25 +123,26 @@ impl Quota {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Returns the limit where there is no room for another prepared statement; an eighth is left to portals.
+    /// Returns the limit if there is no room for another prepared statement; an eighth is reserved for portals.
     pub fn full_for_statements(&self) -> Option<usize> {
         let limit = self.limits.prepared_bytes;
         (self.held.load(Ordering::Relaxed) >= limit - limit / PORTALS_SHARE).then_some(limit)
     }
 
-    /// Returns the limit where there is no room for another portal either.
+    /// Returns the limit if there is no room for another portal either.
     pub fn full_for_portals(&self) -> Option<usize> {
         let limit = self.limits.prepared_bytes;
         (self.held.load(Ordering::Relaxed) >= limit).then_some(limit)
     }
 
-    /// Counts bytes that go into the log at `now`. Returns until when its clients are not to be read, where there were too many.
+    /// Counts bytes logged at `now`. If they exceed the rate, returns the time until which the identity's clients must not be
+    /// read.
     pub fn log(&self, bytes: usize, now: Instant) -> Option<Instant> {
         let mut paid_until = self.paid();
         Self::pay(self.limits, &mut paid_until, bytes, now)
     }
 
-    /// Counts one record, if the log has been given time for all that was written before. Returns false where it has not.
+    /// Counts one record if the log output so far is within the rate, and returns true; otherwise returns false.
     #[must_use]
     pub fn affords_record(&self, now: Instant) -> bool {
         let mut paid_until = self.paid();
@@ -163,7 +163,7 @@ impl Quota {
         (until > now).then_some(until)
     }
 
-    /// Whether forgetting it would give it more than it has.
+    /// Returns true if a new quota would allow more than this one.
     fn has_logged_lately(&self, now: Instant) -> bool {
         self.paid().is_some_and(|until| until + SAVED_UP > now)
     }

@@ -1,12 +1,12 @@
-//! Values that must not be printed. A [`Secret`] has no `Display`, and its `Debug` shows only that it is there.
+//! Secret values that must not be printed. A [`Secret`] has no `Display`, and its `Debug` hides the value.
 //!
-//! It does not encrypt memory; it wipes it on drop and keeps it out of logs, errors and process lists.
+//! It does not encrypt memory; it wipes it on drop and keeps the value out of logs, errors and process lists.
 
 use std::fmt;
 
 use zeroize::Zeroize;
 
-/// A value that never reaches a log, an error text or a process list by accident.
+/// Value that cannot reach a log, an error text or a process list by accident.
 ///
 /// Read it with [`Secret::expose`]; every call of it is a place to review.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ impl<T: Zeroize> Secret<T> {
         Self(value)
     }
 
-    /// The value itself. Do not format it.
+    /// Returns the value itself. Do not format it.
     pub fn expose(&self) -> &T {
         &self.0
     }

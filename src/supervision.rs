@@ -1,9 +1,9 @@
-//! The tasks and threads the gate lives by: their end is noticed, and what follows from it is decided here.
+//! Supervision of the gate's long-lived tasks and threads: their end is noticed and handled here.
 //!
-//! It does not know what any of them does. There are three kinds:
-//! - *essential* ([`Supervisor::essential`]): without it a promise is not kept, so when it ends or panics the gate ends;
-//! - *restarted* ([`restarted`]): it tells others, or looks after things; when it panics it begins again;
-//! - all others belong to one session or one call: a panic ends that one.
+//! It does not know their work. There are three kinds:
+//! - *essential* ([`Supervisor::essential`]): a promise depends on it, so the gate ends when it ends or panics;
+//! - *restarted* ([`restarted`]): it notifies or maintains something, and is started again after a panic;
+//! - all others belong to one session or one call, which a panic ends.
 
 use std::any::Any;
 use std::io;
@@ -14,22 +14,22 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
-/// From a panic to the next beginning; twice as long after each further one ...
+/// Retry interval after a panic; doubled after each further one.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
-/// ... up to this.
+/// Maximum retry interval.
 const MAX_RESTART_PAUSE: Duration = Duration::from_mins(1);
 
-/// Why a gate cannot go on.
+/// Reason why a gate cannot continue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{part} {cause}: without it the gate cannot keep its promises, so it ends")]
 pub struct FailedError {
-    /// What ended.
+    /// Name of the part that failed.
     pub part: &'static str,
-    /// How.
+    /// Kind of failure, with the text of a panic.
     pub cause: String,
 }
 
-/// The essential parts of one gate. Cheap to clone; clones are the same.
+/// Failure state of a gate's essential parts. Cheap to clone; clones share their state.
 #[derive(Debug, Clone)]
 pub struct Supervisor(watch::Sender<Option<FailedError>>);
 
@@ -40,7 +40,7 @@ impl Default for Supervisor {
 }
 
 impl Supervisor {
-    /// Returns the task with its end watched, ready to be spawned. A task that is aborted was ended on purpose.
+    /// Wraps a task so that its end is a failure of the gate; the caller spawns it. Aborting the task is no failure.
     pub fn essential<T>(&self, part: &'static str, task: T) -> impl Future<Output = ()> + Send + use<T>
     where
         T: Future<Output = ()> + Send,
@@ -55,7 +55,7 @@ impl Supervisor {
         }
     }
 
-    /// Notes that an essential part is gone. The first one counts: the others may follow from it.
+    /// Records the failure of an essential part. Only the first one counts, because others may be its consequences.
     pub fn fail(&self, part: &'static str, cause: String) {
         self.0.send_if_modified(|failed| {
             let first = failed.is_none();
@@ -78,14 +78,14 @@ impl Supervisor {
                 return failure;
             }
             if failed.changed().await.is_err() {
-                // Not while `self` has the sender.
+                // Cannot happen while `self` has the sender.
                 std::future::pending::<()>().await;
             }
         }
     }
 }
 
-/// Runs a task until it ends by itself; after a panic it is begun anew.
+/// Runs a task until it ends by itself; starts it again after a panic.
 pub async fn restarted<T: Future<Output = ()>>(part: &'static str, mut begin: impl FnMut() -> T) {
     let mut pause = RESTART_PAUSE;
     while let Err(panic) = AssertUnwindSafe(async { begin().await }).catch_unwind().await {
@@ -95,30 +95,30 @@ pub async fn restarted<T: Future<Output = ()>>(part: &'static str, mut begin: im
     }
 }
 
-/// The end of a thread, to be waited for. Cheap to clone.
+/// Notification of the end of a thread. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ThreadEnd(watch::Receiver<()>);
 
 impl ThreadEnd {
     /// Waits until the thread has returned or panicked.
     pub async fn wait(mut self) {
-        // Nothing is ever sent: it errs when the thread has dropped its end.
+        // Nothing is ever sent: the call fails when the thread has dropped the sender.
         while self.0.changed().await.is_ok() {}
     }
 }
 
-/// Starts a thread whose end can be waited for.
+/// Starts a thread and returns it with the notification of its end.
 pub fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<(JoinHandle<()>, ThreadEnd)> {
     let (alive, end) = watch::channel(());
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        // Dropped with the thread, and by a panic too.
+        // Dropped with the thread, also by a panic.
         let _alive = alive;
         work();
     })?;
     Ok((thread, ThreadEnd(end)))
 }
 
-/// Returns what a panic says, as far as it is text.
+/// Returns the message of a panic, if it is text.
 #[must_use]
 pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);

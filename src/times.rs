@@ -1,7 +1,7 @@
-//! Points in time as people write and read them: `2h ago`, `last tuesday`, `tuesday 14:00`; `2026-11-28 19:35:24+01`.
+//! Points in time as people write them: `2h ago`, `last tuesday`, `tuesday 14:00`; `2026-11-28 19:35:24+01`.
 //!
-//! It reads no clock and no zone of a machine: both are arguments. Lengths of time are [`crate::duration`]'s; spans, dates, zones and
-//! the names of weekdays are read by jiff.
+//! It reads neither a clock nor the machine's time zone: both are arguments. Durations are parsed by [`crate::duration`]; spans,
+//! dates, zones and the names of weekdays by jiff.
 
 mod coming;
 
@@ -16,10 +16,10 @@ use jiff::{SignedDuration, Span, SpanFieldwise, Timestamp, ZonedDateTime};
 use crate::duration;
 pub use coming::Coming;
 
-/// Times that are understood, for those whose text was not.
+/// Examples of valid times, for error messages.
 const EXAMPLES: &str = "2h ago, 7d, today, yesterday 17:30, 14:00, last tuesday, tuesday 14:00, 2026-08-01, 2026-08-01T12:00Z";
 
-/// A text that is no time, and why.
+/// Error of a text that is not a time, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not understood as a time: {reason}. Times are written like: {examples}")]
 pub struct InvalidTime {
@@ -36,34 +36,34 @@ fn invalid(text: &str, reason: String, examples: &'static str) -> InvalidTime {
     }
 }
 
-/// A time as somebody wrote it: for what has happened, so that a day is the latest of its name.
+/// Past time as it was written: a weekday is its latest occurrence.
 ///
-/// What has no zone of its own is meant in the zone of whoever wrote it.
+/// A time without a zone is in the zone of its writer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum When {
-    /// That time.
+    /// Point in time.
     At(Timestamp),
-    /// That date and time of day.
+    /// Date and time of day.
     Civil(DateTime),
-    /// So long ago.
+    /// Duration before now.
     Ago(Duration),
-    /// So many weeks, months or years ago, by the calendar.
+    /// Calendar span before now, in weeks, months or years.
     CalendarAgo(SpanFieldwise),
-    /// So many days before today, at that time of day.
+    /// Time of day, this number of days before today.
     Day(i8, Time),
-    /// The latest such weekday whose time has come.
+    /// Latest occurrence of the weekday and time of day that is not in the future.
     Weekday(Weekday, Time),
-    /// The latest such weekday before today, at that time of day.
+    /// Latest such weekday before today, at that time of day.
     LastWeekday(Weekday, Time),
 }
 
 impl When {
-    /// Reads a time.
+    /// Parses a time.
     pub fn parse(text: &str) -> Result<Self, InvalidTime> {
         read(text.trim()).map_err(|reason| invalid(text, reason, EXAMPLES))
     }
 
-    /// Returns the time that is meant when it is `now`, in the zone of `now`; the earliest there is where it would be before that.
+    /// Returns the time relative to `now`, in the zone of `now`; the earliest possible time if it would be before that.
     #[must_use]
     pub fn time(&self, now: &ZonedDateTime) -> Timestamp {
         let zone = now.time_zone();
@@ -90,7 +90,7 @@ impl When {
     }
 }
 
-/// The time in a text, or why there is none.
+/// Parses a time, or returns the reason why it is none.
 fn read(text: &str) -> Result<When, String> {
     if text.is_empty() {
         return Err("it is empty".to_owned());
@@ -121,7 +121,7 @@ fn read(text: &str) -> Result<When, String> {
     Err("it is no date, no time of day, no weekday and no length of time".to_owned())
 }
 
-/// A date, with or without a time of day and a zone (RFC 3339, RFC 9557).
+/// Parses a date, with or without a time of day and a zone (RFC 3339, RFC 9557).
 fn dated(text: &str) -> Result<When, String> {
     if text.contains('[') {
         return match text.parse::<ZonedDateTime>() {
@@ -135,7 +135,7 @@ fn dated(text: &str) -> Result<When, String> {
     text.parse().map(When::Civil).map_err(|error: jiff::Error| error.to_string())
 }
 
-/// A time of day, or a day by its name with or without one; `None` where the text begins with neither.
+/// Parses a time of day, or a named day with or without one; `None` if the text begins with neither.
 fn named(text: &str) -> Option<Result<When, String>> {
     if let Some(time) = time_of_day(text) {
         return Some(Ok(When::Day(0, time)));
@@ -163,7 +163,7 @@ fn named(text: &str) -> Option<Result<When, String>> {
     }
 }
 
-/// The time of day that is named after a day: midnight where there is none.
+/// Parses the time of day after a day: midnight if there is none.
 fn day_with_time(rest: &str) -> Result<Time, String> {
     let rest = rest.trim_start();
     match rest.strip_prefix("at ").unwrap_or(rest).trim_start() {
@@ -172,7 +172,7 @@ fn day_with_time(rest: &str) -> Result<Time, String> {
     }
 }
 
-/// A weekday by its name, or the first three letters of it.
+/// Parses a weekday, by its name or the first three letters.
 fn weekday(word: &str) -> Option<Weekday> {
     if !word.bytes().all(|byte| byte.is_ascii_alphabetic()) {
         return None;
@@ -181,7 +181,8 @@ fn weekday(word: &str) -> Option<Weekday> {
     read("%A").or_else(|| read("%a"))
 }
 
-/// A time of day, with minutes: a number alone would be an hour, and of a date and a zone nothing would be left.
+/// Parses a time of day with minutes. A single number would be taken for an hour, and a text with a date and a zone would lose
+/// these.
 fn time_of_day(text: &str) -> Option<Time> {
     let plain = text.contains(':') && text.bytes().all(|byte| byte.is_ascii_digit() || b":.".contains(&byte));
     let whole = if text.find(':') == Some(1) {
@@ -192,13 +193,13 @@ fn time_of_day(text: &str) -> Option<Time> {
     whole.parse().ok().filter(|_| plain)
 }
 
-/// Writes a time to the second, with the offset of the zone: `2026-11-28 19:35:24+01`, or `Z` where it is that of UTC.
+/// Formats a time to the second, with the offset of the zone: `2026-11-28 19:35:24+01`, or `Z` for UTC.
 #[must_use]
 pub fn seconds(time: Timestamp, zone: &TimeZone) -> String {
     written(time, zone, "%Y-%m-%d %H:%M:%S")
 }
 
-/// Writes a time as [`seconds`] does, to the millisecond.
+/// Formats a time as [`seconds`] does, to the millisecond.
 #[must_use]
 pub fn millis(time: Timestamp, zone: &TimeZone) -> String {
     written(time, zone, "%Y-%m-%d %H:%M:%S%.3f")

@@ -1,16 +1,17 @@
-//! Text of others as a person may read it: every character that does something instead of being seen becomes an escape.
+//! Escaping of foreign text for display: every invisible or controlling character becomes an escape.
 //!
-//! It knows no output: terminals, pages, spreadsheets, chats and messages to clients all show what this makes.
+//! It knows no output: terminals, pages, spreadsheets, chats and messages to clients all use it.
 //!
-//! INVARIANT: no result has a character of which [`is_unseen`] says so, but the line breaks that [`lines`] and [`json`] leave.
+//! INVARIANT: no result has a character for which [`is_unseen`] is true, except the line breaks that [`lines`] and [`json`] keep.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Returns whether a character steers a terminal, turns a text around or hides in it instead of being seen.
+/// Returns true if a character is invisible: it controls a terminal, changes the direction of text, or has no glyph.
 ///
-/// These are the categories Cc, Cf, Zl, Zp and Co of Unicode, its noncharacters, and what it calls default ignorable: zero-width
-/// characters, bidirectional controls, tags, variation selectors, fillers. Braille's blank is one of them to an eye.
+/// These are the Unicode categories Cc, Cf, Zl, Zp and Co, the noncharacters, and the default ignorable characters: zero-width
+/// characters, bidirectional controls, tags, variation selectors, fillers. The blank Braille pattern is included because it looks
+/// like a space.
 #[must_use]
 pub fn is_unseen(character: char) -> bool {
     matches!(character,
@@ -25,13 +26,13 @@ pub fn is_unseen(character: char) -> bool {
         || u32::from(character) & 0xfffe == 0xfffe
 }
 
-/// A text on one line with every unseen character as an escape.
+/// Returns a text on one line with every invisible character escaped.
 #[must_use]
 pub fn visible(text: &str) -> String {
     start(text, usize::MAX)
 }
 
-/// The same, cut after so many characters of the text.
+/// Escapes as [`visible`] does, and truncates after `most` characters of the text.
 #[must_use]
 pub fn start(text: &str, most: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(most.saturating_mul(2)));
@@ -46,7 +47,7 @@ pub fn start(text: &str, most: usize) -> String {
     shown
 }
 
-/// A text with every unseen character as an escape but its line breaks: for words of our own that have several lines.
+/// Returns a text with every invisible character escaped except its line breaks, for the gate's own texts of several lines.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     let unseen = |character: char| character != '\n' && is_unseen(character);
@@ -76,8 +77,8 @@ fn push(shown: &mut String, character: char) {
     }
 }
 
-/// JSON, or a piece of it, that means the same and has no unseen character but the line breaks and blanks between its parts: those in
-/// its strings that its writer has left become JSON escapes.
+/// Returns equivalent JSON, or a piece of it, without invisible characters except the line breaks and blanks between its parts:
+/// those left in strings become JSON escapes.
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
     // Every character to be escaped is DEL or starts with a byte above it.

@@ -1,6 +1,7 @@
-//! The floor: the least a tokio program can do between a client and a server, with and without TLS towards the client.
+//! Bare forwarder, the floor of the comparison: the least a tokio program can do between a client and a server, with and without
+//! TLS towards the client.
 //!
-//! It reads no message, keeps no record and knows no grant: what a gate costs above it is the price of being a gate.
+//! It reads no message, keeps no record and knows no grant: the cost of the gate is the difference to it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ pub(crate) async fn forward(listen: &str, server: String, tls: Option<TlsAccepto
         let (client, _) = listener.accept().await?;
         let (server, tls) = (Arc::clone(&server), tls.clone());
         tokio::spawn(async move {
-            // A connection that breaks concerns nobody but its client.
+            // A broken connection concerns its client alone.
             let _ = connection(client, &server, tls).await;
         });
     }
@@ -35,7 +36,7 @@ async fn connection(mut client: TcpStream, server: &str, tls: Option<TlsAcceptor
         copy_bidirectional(&mut client, &mut server).await?;
         return Ok(());
     };
-    // The SSLRequest (8 bytes) is taken for granted: only the bench's own clients come here.
+    // The SSLRequest (8 bytes) is not checked: only the bench's own clients connect.
     client.read_exact(&mut [0; 8]).await?;
     client.write_all(b"S").await?;
     let mut client = tls.accept(client).await?;
@@ -43,7 +44,7 @@ async fn connection(mut client: TcpStream, server: &str, tls: Option<TlsAcceptor
     Ok(())
 }
 
-/// The TLS of the floor: what rustls does by default.
+/// Returns the TLS settings of the floor: rustls' defaults.
 pub(crate) fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
     let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
     let config = ServerConfig::builder()

@@ -1,6 +1,6 @@
-//! Many sessions that do nothing: what the process in the middle keeps in memory for each.
+//! Memory of idle sessions in the process in the middle.
 //!
-//! It knows only the process's resident memory, so it says nothing of what the kernel keeps for a socket.
+//! It reads only the resident memory of that process, without the kernel's memory for its sockets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,20 +22,21 @@ use crate::process::resident;
 /// SSLRequest: its length and its code (PostgreSQL documentation, 55.7 Message Formats).
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// KiB of resident memory per idle session.
+/// Resident memory per idle session, in KiB.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Idle {
     pub(crate) lane: Kind,
-    /// After the login and one small query.
+    /// Memory after the login and one small query.
     pub(crate) fresh: f64,
-    /// After each has also fetched a row of 1 MB.
+    /// Memory after each session has also fetched a row of 1 MB.
     pub(crate) used: f64,
 }
 
-/// Opens `sessions` sessions through a lane that has just been started; memory is read when they have been idle for `settle`.
+/// Opens `sessions` sessions through a lane that has just been started, and reads the memory after they have been idle for
+/// `settle`.
 pub(crate) async fn measure(lane: &Lane, stage: &Stage, sessions: u32, settle: Duration) -> Result<Idle> {
     let pid = lane.pid().context("nothing in the middle")?;
-    // What the first session brings in (code, tables, the threads' own heaps) is not the price of each.
+    // Memory that the first session adds (code, tables, the heaps of the threads) is not the cost of each.
     let first = Session::open(lane, stage).await?;
     first.client.simple_query("SELECT 1").await?;
     tokio::time::sleep(settle).await;

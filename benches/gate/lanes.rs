@@ -1,6 +1,6 @@
-//! The lanes: the ways from a client to the one server that are compared.
+//! Lanes: the compared ways from a client to the one server.
 //!
-//! A lane has a process of its own, so that what it costs can be read from the kernel. No lane outlives the bench.
+//! Each lane has a process of its own, so that its cost can be read from the kernel. No lane outlives the bench.
 
 use std::cell::Cell;
 use std::fs;
@@ -54,27 +54,27 @@ impl Kind {
         matches!(self, Self::ForwarderTls | Self::PgbouncerTls | Self::GateTls)
     }
 
-    /// The bare forwarder with the same TLS setting.
+    /// Returns the bare forwarder with the same TLS setting.
     pub(crate) fn floor(self) -> Self {
         if self.tls() { Self::ForwarderTls } else { Self::Forwarder }
     }
 }
 
-/// The server and what every lane needs to reach it.
+/// The server, and the files and credentials that the lanes need.
 pub(crate) struct Stage {
     pub(crate) server: Postgres,
-    /// The bench role's password.
+    /// Password of the bench role.
     pub(crate) password: String,
-    /// The bench role's SCRAM verifier as the server stores it: all that pgbouncer is given.
+    /// SCRAM verifier of the bench role as the server stores it; pgbouncer gets nothing else.
     pub(crate) verifier: String,
-    /// The certificate (for localhost) that every lane with TLS shows.
+    /// Certificate (for localhost) of every lane with TLS.
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
-    /// The gate's program.
+    /// Program of the gate.
     pub(crate) gate: PathBuf,
-    /// The same, built without a log.
+    /// Program of a gate built without a log.
     pub(crate) unlogged: Option<PathBuf>,
-    /// For the lanes' own files.
+    /// Folder for the lanes' own files.
     pub(crate) folder: PathBuf,
 }
 
@@ -84,7 +84,7 @@ pub(crate) struct Lane {
     pub(crate) port: u16,
     pub(crate) user: String,
     pub(crate) password: String,
-    /// Queries it has been given so far.
+    /// Number of queries sent through it so far.
     pub(crate) queries: Cell<f64>,
     process: Process,
 }
@@ -115,7 +115,7 @@ impl Lane {
         })
     }
 
-    /// The process in the middle; none when direct.
+    /// Returns the process id of the process in the middle; `None` for the direct lane.
     pub(crate) fn pid(&self) -> Option<i32> {
         match &self.process {
             Process::None => None,
@@ -124,7 +124,7 @@ impl Lane {
         }
     }
 
-    /// The gate's audit log, if this is a gate.
+    /// Returns the folder of the audit log, if the lane is a gate with one.
     pub(crate) fn audit_folder(&self) -> Option<PathBuf> {
         match &self.process {
             Process::Gate(gate) if self.kind != Kind::GateUnlogged => Some(gate.audit_folder()),
@@ -132,7 +132,7 @@ impl Lane {
         }
     }
 
-    /// One of the gate's own counts, if this is a gate.
+    /// Returns one of the gate's metrics, if the lane is a gate.
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
         let Process::Gate(gate) = &self.process else { return None };
         let mut control = UnixStream::connect(gate.folder().join("state/control.sock")).ok()?;
@@ -145,7 +145,7 @@ impl Lane {
         line?.parse().ok()
     }
 
-    /// A command that talks to this lane, as libpq takes it from its environment.
+    /// Returns a command with libpq's environment variables for this lane.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
@@ -173,7 +173,7 @@ impl Drop for Lane {
     }
 }
 
-/// Starts a process that ends with us even when we are killed, and waits until it takes connections.
+/// Starts a process that ends with the bench even if that is killed, and waits until it accepts connections.
 fn start(command: &mut Command, port: u16) -> Result<Child> {
     let program = command.get_args().last().unwrap_or_default().to_string_lossy().into_owned();
     let mut child = command
@@ -188,7 +188,8 @@ fn start(command: &mut Command, port: u16) -> Result<Child> {
     Ok(child)
 }
 
-/// util-linux's setpriv gives a child the parent-death signal, and another account where a program refuses to be root.
+/// Returns a command through util-linux's setpriv, which sets the parent-death signal, and another account for programs that
+/// refuse to run as root.
 fn with_us(account: Option<&str>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
@@ -198,7 +199,7 @@ fn with_us(account: Option<&str>) -> Command {
     command
 }
 
-/// This program again, as the bare forwarder.
+/// Returns the command that runs this program as the bare forwarder.
 fn forwarder(kind: Kind, stage: &Stage, port: u16) -> Result<Command> {
     let mut command = with_us(None);
     command
@@ -218,7 +219,7 @@ fn pgbouncer(stage: &Stage, port: u16) -> Result<Command> {
     let folder = stage.folder.join(format!("pgbouncer-{port}"));
     fs::create_dir(&folder)?;
     fs::write(folder.join("users"), format!("\"{BENCH}\" \"{}\"\n", stage.verifier))?;
-    // server_lifetime 0: one server connection per client connection, as the others do it.
+    // server_lifetime 0: one server connection per client connection, as in the other lanes.
     let text = format!(
         "[databases]\n{BENCH} = host=127.0.0.1 port={server} dbname={BENCH}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
          unix_socket_dir =\npool_mode = session\nauth_type = scram-sha-256\nauth_file = {users}\nmax_client_conn = 2000\n\
@@ -252,7 +253,7 @@ fn haproxy(stage: &Stage, port: u16) -> Result<Command> {
     Ok(command)
 }
 
-/// The gate as it comes: every statement on record before it is forwarded.
+/// Starts the gate with its default behaviour: every statement is recorded before it is forwarded.
 fn gate(kind: Kind, stage: &Stage) -> Result<Lane> {
     let durability = if kind == Kind::GatePower { "power" } else { "process" };
     let program = match kind {
@@ -271,7 +272,7 @@ fn gate(kind: Kind, stage: &Stage) -> Result<Lane> {
         server = stage.server.address(),
     );
     let gate = Gate::start(program, &config, &[("target.password", &stage.password)])?;
-    // It takes connections a moment before its control API does.
+    // Its connections are accepted a moment before its control API is ready.
     wait_for(|| gate.json(&["grant", "list"]).is_ok());
     let login = gate.grant("bench", BENCH, "12h", &["--max-sessions", "2000"])?;
     Ok(Lane {

@@ -1,4 +1,4 @@
-//! The stage everything runs on, and what a reader must know of the machine to make sense of the figures.
+//! Setup that all lanes share, and the description of the machine at the head of the results.
 //!
 //! It measures nothing.
 
@@ -16,7 +16,8 @@ use tidegate::lab::{Options, Postgres};
 
 use crate::lanes::{BENCH, Lane, Stage};
 
-/// A server without durability (so that it is the gate one sees, not the disk), a role, a database and a certificate.
+/// Starts a server without durability (so that the figures show the gate and not the disk), with a role, a database and a
+/// certificate.
 pub(crate) async fn stage(gate: &Path, unlogged: Option<&Path>, sessions: u32) -> Result<Stage> {
     let connections = (sessions + 200).to_string();
     let settings = [
@@ -29,7 +30,7 @@ pub(crate) async fn stage(gate: &Path, unlogged: Option<&Path>, sessions: u32) -
         settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
         ..Options::default()
     })?;
-    // Within the server's folder, which goes away however we end, and whose owner pgbouncer runs as.
+    // In the server's folder, which is removed at any end of the bench, and whose owner pgbouncer runs as.
     let folder = server.folder().join("bench");
     fs::create_dir(&folder)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
@@ -61,7 +62,7 @@ pub(crate) async fn stage(gate: &Path, unlogged: Option<&Path>, sessions: u32) -
     })
 }
 
-/// The head of the results: when, where, with what.
+/// Returns the head of the results: date, machine and versions.
 pub(crate) fn heading(gate: &Path) -> String {
     let mut text = String::from("# What the gate costs\n\nWritten by `make bench`; do not edit. ");
     let _ = writeln!(text, "{}.\n", jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC"));
@@ -91,14 +92,15 @@ pub(crate) fn heading(gate: &Path) -> String {
     text
 }
 
-/// Whether a gate has a record of every query it was given. pgbench sends some of its own at its start, so there are more.
+/// Returns a note that compares the statements on record with the queries sent. pgbench sends some of its own at its start, so
+/// there are more records.
 pub(crate) fn audit_note(lane: &Lane) -> Option<String> {
     let (mut records, mut bytes) = (0.0, 0);
     for segment in segment::list(&lane.audit_folder()?).ok()? {
         for record in segment.open().ok()?.split(b'\n') {
             let record = record.ok()?;
             bytes += record.len();
-            // Quotes in SQL are escaped, so no statement can look like this.
+            // Quotes in SQL are escaped, so no statement can contain this text.
             if find_bytes(&record, b",\"event\":\"statement\"") {
                 records += 1.0;
             }
@@ -123,7 +125,7 @@ fn find_bytes(line: &[u8], wanted: &[u8]) -> bool {
     line.windows(wanted.len()).any(|window| window == wanted)
 }
 
-/// The value of `name: value` or `name=value`.
+/// Returns the value of `name: value` or `name=value`.
 fn find(file: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;

@@ -1,7 +1,7 @@
-//! What does the gate cost? Side by side in one run: direct, a bare forwarder (the floor), the peers that are installed, the gate.
+//! Benchmark of the gate's cost, side by side in one run: direct, a bare forwarder (the floor), the installed peers, the gate.
 //!
-//! `make bench`, or `cargo bench --bench gate -- --help`. Rates of one machine say nothing about another, so every figure is a
-//! ratio within one round, or CPU time of the process in the middle. It writes benches/RESULTS.md.
+//! Run `make bench`, or `cargo bench --bench gate -- --help`. Rates of one machine say nothing about another, so every figure is
+//! a ratio within one round, or CPU time of the process in the middle. The results are written to benches/RESULTS.md.
 #![allow(missing_docs, reason = "a program, not a library")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to a person")]
 #![allow(clippy::disallowed_methods, reason = "a bench must read the real clock")]
@@ -128,7 +128,7 @@ impl Arguments {
         self.out = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench-smoke.md").into();
     }
 
-    /// How long idle sessions are left alone before memory is read: a gate that gives buffers back may do so on a timer.
+    /// Returns the time that idle sessions are left alone before memory is read: a gate may return buffers on a timer.
     fn settle(&self) -> Duration {
         Duration::from_secs(self.seconds.min(3).into())
     }
@@ -170,7 +170,7 @@ impl Arguments {
         Ok(results)
     }
 
-    /// The lanes that can be had; what cannot is told.
+    /// Starts the lanes that are available, and notes the others.
     fn start(&self, stage: &Stage, results: &mut Results) -> Vec<Lane> {
         let mut lanes = Vec::new();
         for &kind in &self.lanes {
@@ -207,7 +207,7 @@ impl Arguments {
         }
     }
 
-    /// Each lane in a process of its own that has done nothing else yet.
+    /// Measures memory; each lane is a new process that has done nothing else yet.
     fn memory(&self, runtime: &tokio::runtime::Runtime, stage: &Stage, lanes: &[Lane], results: &mut Results) {
         for kind in lanes.iter().map(|lane| lane.kind).filter(|kind| *kind != Kind::Direct) {
             let measured = Lane::start(kind, stage)

@@ -1,4 +1,4 @@
-//! What the kernel knows of a process: CPU time, resident memory, and the system calls it makes.
+//! Process figures from the kernel: CPU time, resident memory, and system calls.
 //!
 //! It starts nothing but `strace`, and judges nothing.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The unit of times in /proc: USER_HZ, 100 on every Linux that runs here (proc_pid_stat(5)).
+/// Unit of times in /proc: USER_HZ, 100 on every Linux that runs here (proc_pid_stat(5)).
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// CPU time in seconds.
@@ -33,10 +33,10 @@ impl Cpu {
     }
 }
 
-/// CPU time of a process so far; with `children`, also that of its children that have ended and been waited for.
+/// Returns the CPU time of a process so far; with `children`, also that of its children that have ended and been waited for.
 pub(crate) fn cpu(pid: i32, children: bool) -> Result<Cpu> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
-    // The name, in parentheses, may hold anything; behind it the state is field 3, utime 14, stime 15, cutime 16, cstime 17.
+    // The name, in parentheses, may contain anything; after it the state is field 3, utime 14, stime 15, cutime 16, cstime 17.
     let (_, fields) = stat.rsplit_once(") ").context("no process name in /proc/pid/stat")?;
     let ticks: Vec<f64> = fields
         .split(' ')
@@ -54,7 +54,7 @@ pub(crate) fn cpu(pid: i32, children: bool) -> Result<Cpu> {
     })
 }
 
-/// CPU seconds of a server and its living and ended children: PostgreSQL with one process per session.
+/// Returns the CPU seconds of a server with its living and ended children: PostgreSQL has one process per session.
 pub(crate) fn cpu_of_family(pid: i32) -> Result<f64> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let living = children.split_whitespace().filter_map(|child| child.parse().ok());
@@ -63,7 +63,7 @@ pub(crate) fn cpu_of_family(pid: i32) -> Result<f64> {
     Ok(own + living.filter_map(|child| cpu(child, false).ok()).map(Cpu::total).sum::<f64>())
 }
 
-/// CPU seconds that all cores have been busy since boot.
+/// Returns the CPU seconds that all cores have been busy since boot.
 pub(crate) fn cpu_of_machine() -> Result<f64> {
     let stat = fs::read_to_string("/proc/stat")?;
     let fields: Vec<f64> = stat
@@ -81,7 +81,7 @@ pub(crate) fn cpu_of_machine() -> Result<f64> {
     Ok((user + nice + system + irq + softirq) / TICKS_PER_SECOND)
 }
 
-/// Resident memory in KiB.
+/// Returns the resident memory of a process, in KiB.
 pub(crate) fn resident(pid: i32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -89,14 +89,14 @@ pub(crate) fn resident(pid: i32) -> Result<f64> {
     value.context("no VmRSS in /proc/pid/status")
 }
 
-/// How often a process made system calls.
+/// Number of system calls of a process.
 pub(crate) struct Calls {
     pub(crate) total: f64,
-    /// The most frequent first.
+    /// Numbers by name, the most frequent first.
     pub(crate) by_name: Vec<(String, f64)>,
 }
 
-/// Counts the system calls of a process while `work` runs; also gives back what that returned.
+/// Counts the system calls of a process while `work` runs; also returns the result of `work`.
 pub(crate) fn system_calls(pid: i32, output: &Path, work: impl FnOnce() -> Result<f64>) -> Result<(f64, Calls)> {
     let mut strace = Command::new("strace")
         .args(["-c", "-f", "-qq", "-U", "calls,name", "-p", &pid.to_string(), "-o"])
@@ -147,7 +147,7 @@ fn threads_traced(pid: i32) -> bool {
     threads.flatten().all(traced)
 }
 
-/// Waits until something is so; false after ten seconds.
+/// Waits until the condition is true; returns false after ten seconds.
 pub(crate) fn wait_for(mut so: impl FnMut() -> bool) -> bool {
     for _ in 0..1000 {
         if so() {

@@ -1,4 +1,4 @@
-//! Tables of what was measured, with ratios to direct and to the floor taken within one round.
+//! Tables of the measurements, with ratios to direct and to the floor taken within one round.
 //!
 //! It measures nothing; figures it cannot compare are left blank, never guessed.
 
@@ -7,14 +7,14 @@ use std::fmt::Write as _;
 use crate::lanes::Kind;
 use crate::work::Sample;
 
-/// How the figures of one kind of work are named and scaled.
+/// Names and scale of the figures of one kind of work.
 pub(crate) struct Units {
     pub(crate) case: &'static str,
-    /// Of the amount per second.
+    /// Unit of the amount per second.
     pub(crate) rate: &'static str,
-    /// Of the CPU time per piece of work.
+    /// Unit of the CPU time per piece of work.
     pub(crate) cpu: &'static str,
-    /// From seconds per unit of amount to that.
+    /// Factor from seconds per unit of amount to the unit of `cpu`.
     pub(crate) scale: f64,
 }
 
@@ -55,7 +55,7 @@ impl Samples<'_> {
         self.0.iter().filter(move |sample| sample.case == case && sample.lane == lane)
     }
 
-    /// The median over the rounds of `figure` on one lane over the same on another, each pair from one round.
+    /// Returns the median over the rounds of the ratio of `figure` between two lanes, each pair from one round.
     fn ratio(&self, case: &str, lane: Kind, to: Kind, figure: fn(&Sample) -> f64) -> Option<f64> {
         let ratios = self.of(case, lane).filter_map(|sample| {
             let other = figure(self.of(case, to).find(|other| other.round == sample.round)?);
@@ -64,7 +64,7 @@ impl Samples<'_> {
         median(ratios)
     }
 
-    /// CPU of the process in the middle against the floor's.
+    /// Returns the CPU time of the process in the middle relative to the floor's.
     pub(crate) fn cpu_to_floor(&self, case: &str, lane: Kind) -> Option<f64> {
         self.ratio(case, lane, lane.floor(), Sample::cpu)
     }
@@ -73,12 +73,12 @@ impl Samples<'_> {
         self.ratio(case, lane, lane.floor(), Sample::rate)
     }
 
-    /// CPU of the process in the middle, seconds per unit of amount.
+    /// Returns the CPU time of the process in the middle, in seconds per unit of amount.
     pub(crate) fn cpu(&self, case: &str, lane: Kind) -> Option<f64> {
         median(self.of(case, lane).map(Sample::cpu))
     }
 
-    /// One row per case and lane, in the order they were first measured.
+    /// Returns a table with one row per case and lane, in the order of the first measurement.
     pub(crate) fn table(&self, units: &Units, lanes: &[Kind]) -> String {
         let mut cases: Vec<&str> = Vec::new();
         for sample in self.0 {
@@ -126,12 +126,12 @@ impl Samples<'_> {
     }
 }
 
-/// One aim and what came out.
+/// Aim and the measured value.
 pub(crate) struct Aim {
     pub(crate) what: String,
     pub(crate) wanted: f64,
     pub(crate) got: Option<f64>,
-    /// Whether more is better.
+    /// True if more is better.
     pub(crate) more: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Everything one run measured, and the page that is written of it.
+//! Results of one run, and the page written from them.
 //!
 //! It measures nothing.
 
@@ -13,7 +13,7 @@ use crate::machine;
 use crate::report::{self, Aim, BULK, LOGINS, QUERIES, Samples, Units, number};
 use crate::work::{BULK_WORK, Sample};
 
-/// Everything one run measured.
+/// All measurements of one run.
 #[derive(Default)]
 pub(crate) struct Results {
     pub(crate) queries: Vec<Sample>,
@@ -29,7 +29,7 @@ pub(crate) struct Counted {
     pub(crate) lane: Kind,
     pub(crate) case: String,
     pub(crate) per_query: f64,
-    /// The most frequent ones.
+    /// Names and numbers of the most frequent ones.
     pub(crate) most: String,
 }
 
@@ -62,7 +62,7 @@ impl Results {
         }
     }
 
-    /// The page; `settings` says how long and how much was measured.
+    /// Returns the page; `settings` describes the duration and extent of the run.
     pub(crate) fn page(&self, gate: &Path, settings: &str, lanes: &[Kind]) -> String {
         let mut text = machine::heading(gate);
         let _ = writeln!(text, "{settings}\n");
@@ -115,7 +115,7 @@ impl Results {
         }
     }
 
-    /// What is wanted of the gate, and what came out.
+    /// Returns the aims for the gate with their measured values.
     fn aims(&self) -> Vec<Aim> {
         let (queries, logins, bulk) = (Samples(&self.queries), Samples(&self.logins), Samples(&self.bulk));
         let mut aims = Vec::new();

@@ -1,4 +1,4 @@
-//! The work the lanes are given, and what doing it cost whom.
+//! Workloads of the lanes, and the cost of each for the processes involved.
 //!
 //! It compares nothing: a sample is one measurement on one lane in one round.
 
@@ -14,33 +14,33 @@ use crate::process::{Cpu, cpu, cpu_of_family, cpu_of_machine};
 /// One measurement.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
-    /// What was measured: "8 simple".
+    /// Case that was measured: "8 simple".
     pub(crate) case: String,
     pub(crate) lane: Kind,
     pub(crate) round: usize,
-    /// How much was done: queries, logins, or MB.
+    /// Amount of work: queries, logins, or MB.
     pub(crate) amount: f64,
-    /// In how many seconds.
+    /// Duration, in seconds.
     pub(crate) seconds: f64,
-    /// CPU of the process in the middle.
+    /// CPU time of the process in the middle.
     pub(crate) middle: Cpu,
     /// CPU seconds of PostgreSQL.
     pub(crate) server: f64,
-    /// Cores kept busy by anything that is not client, middle or server: how much to trust this sample.
+    /// Number of cores kept busy by anything but client, middle and server: a measure of the sample's reliability.
     pub(crate) others: f64,
 }
 
-/// The programs and the length of the measurements.
+/// Programs and duration of the measurements.
 pub(crate) struct Tools {
     pub(crate) pgbench: PathBuf,
     pub(crate) psql: PathBuf,
     pub(crate) seconds: u32,
-    /// What COPY in reads.
+    /// File that COPY in reads.
     pub(crate) bulk_file: PathBuf,
     server: i32,
 }
 
-/// CPU used by everyone, at one moment or between two.
+/// CPU time of all processes, at one moment or between two.
 struct Costs {
     middle: Cpu,
     server: f64,
@@ -69,8 +69,8 @@ impl Tools {
         })
     }
 
-    /// `pgbench -S` in one of its protocols. The cost of logging in is measured by itself and taken off, so that a short run with
-    /// many clients does not count it as cost of queries.
+    /// Measures `pgbench -S` in one of its protocols. The cost of logging in is measured separately and subtracted, so that a
+    /// short run with many clients does not count it as cost of queries.
     pub(crate) fn queries(&self, lane: &Lane, protocol: &str, clients: usize, round: usize) -> Result<Sample> {
         let threads = clients.min(2).to_string();
         let clients_text = clients.to_string();
@@ -93,7 +93,7 @@ impl Tools {
         })
     }
 
-    /// `pgbench -S -C`: a new connection for every query, eight at a time.
+    /// Measures `pgbench -S -C`: a new connection for every query, eight at a time.
     pub(crate) fn logins(&self, lane: &Lane, round: usize) -> Result<Sample> {
         let seconds = self.seconds.to_string();
         let before = Instant::now();
@@ -113,7 +113,7 @@ impl Tools {
         })
     }
 
-    /// A run of psql, repeated for about half the set time. `megabytes` is what one of them moves.
+    /// Measures a run of psql, repeated for about half the set time. `megabytes` is the volume of one run.
     pub(crate) fn bulk(&self, lane: &Lane, (case, commands): (&str, &[String]), megabytes: f64, round: usize) -> Result<Sample> {
         let before = Instant::now();
         let mut times = 0.0;
@@ -137,7 +137,7 @@ impl Tools {
         })
     }
 
-    /// Queries by one client for `seconds`; how many there were.
+    /// Runs queries for `seconds` and returns their number.
     pub(crate) fn count_queries(&self, lane: &Lane, protocol: &str, clients: usize, seconds: u32) -> Result<f64> {
         let (clients, seconds) = (clients.to_string(), seconds.to_string());
         Ok(self
@@ -145,7 +145,7 @@ impl Tools {
             .transactions)
     }
 
-    /// Runs psql commands in one session and throws their results away.
+    /// Runs psql commands in one session and discards their results.
     pub(crate) fn psql(&self, lane: &Lane, commands: &[String]) -> Result<()> {
         let mut command = lane.command(&self.psql);
         command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null"]);
@@ -163,7 +163,7 @@ impl Tools {
     fn costing<T>(&self, lane: &Lane, work: impl FnOnce() -> Result<T>) -> Result<(T, Costs)> {
         let before = self.costs(lane.pid())?;
         let done = work()?;
-        // Its backends end just after the client does; their time shows when they are gone.
+        // The backends end just after the client; their time is counted once they are gone.
         std::thread::sleep(std::time::Duration::from_millis(100));
         let after = self.costs(lane.pid())?;
         let costs = Costs {
@@ -192,10 +192,10 @@ impl Costs {
     }
 }
 
-/// What pgbench reports at its end.
+/// Result that pgbench reports at its end.
 struct Done {
     transactions: f64,
-    /// Per second.
+    /// Transactions per second.
     rate: f64,
 }
 
@@ -212,7 +212,7 @@ impl Done {
     }
 }
 
-/// Runs a command to its end; its standard output.
+/// Runs a command to its end and returns its standard output.
 pub(crate) fn output_of(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -232,11 +232,11 @@ fn program(command: &Command) -> &Path {
     Path::new(command.get_program())
 }
 
-/// Bytes of a bulk row as COPY text: what rates per MB are counted by.
+/// Length of a bulk row as COPY text, in bytes; rates per MB use it.
 pub(crate) const BULK_ROW: u32 = 100;
 pub(crate) const BULK_WORK: [&str; 3] = ["SELECT", "COPY out", "COPY in"];
 
-/// The psql commands of one of them; COPY in reads `file`.
+/// Returns the psql commands of a bulk workload; COPY in reads `file`.
 pub(crate) fn bulk_commands(work: &str, file: &Path) -> Vec<String> {
     match work {
         "SELECT" => vec!["SELECT * FROM bulk".to_owned()],
@@ -248,7 +248,7 @@ pub(crate) fn bulk_commands(work: &str, file: &Path) -> Vec<String> {
     }
 }
 
-/// Makes the table that is read, an empty one like it, and the file that is copied into that.
+/// Creates the table that is read, an empty one like it, and the file that is copied into that.
 pub(crate) fn fill_bulk(tools: &Tools, direct: &Lane, rows: u32, file: &Path) -> Result<()> {
     let make = format!(
         "CREATE TABLE bulk AS SELECT lpad(n::text, 9, '0') AS id, repeat('x', 79) AS filler, lpad((n % 1000)::text, 9, '0') AS price \

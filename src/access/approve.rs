@@ -1,6 +1,6 @@
-//! What others do with a request, and its requester: approve, reject, withdraw, review.
+//! Steps on a submitted request: approve, reject, withdraw, review.
 //!
-//! The policies are asked before the request's turn; what a step needs to be legal is checked within it, by `request`.
+//! The policies are asked before the ledger serializes the step; `request` checks the legality of the step inside it.
 
 use super::{AccessError, Desk, Narrowed, Visitor, decide};
 use crate::ids::RequestId;
@@ -9,7 +9,8 @@ use crate::policy::{Action, Resource};
 use crate::request::{Approve, IllegalStep, Next, Request};
 
 impl Desk {
-    /// Says yes. The policies are asked about what is to be given: an approver can give less than they may not approve.
+    /// Approves a request. The policies judge the narrowed request, so an approver may give less than a request they may not
+    /// approve as a whole.
     pub async fn approve(
         &self,
         who: &Visitor,
@@ -44,7 +45,7 @@ impl Desk {
         self.0.ledger.step(id, who.name(), "approved", reasons, step).await
     }
 
-    /// Says no.
+    /// Rejects a request.
     pub async fn reject(&self, who: &Visitor, id: &RequestId, comment: Option<String>) -> Result<RequestView, AccessError> {
         let comment = decide::comment(&self.rules().caps, comment.as_deref())?;
         let view = self.find(id).await?;
@@ -58,11 +59,11 @@ impl Desk {
         self.0.ledger.settle(id, who.name(), "rejected", reasons, step).await
     }
 
-    /// Takes one's own request back. No policy keeps anybody from it.
+    /// Withdraws the caller's own request. No policy can forbid it.
     pub async fn withdraw(&self, who: &Visitor, id: &RequestId) -> Result<RequestView, AccessError> {
         let by = who.name().clone();
         let step = |request: &Request, now| -> Result<Request, AccessError> { Ok(request.pending(now)?.withdraw(&by, now)?) };
-        // Whose it is, is not told to those who may not see it.
+        // The requester's name is not disclosed to callers that may not see the request.
         self.request(who, id).await?;
         self.0
             .ledger
@@ -70,7 +71,7 @@ impl Desk {
             .await
     }
 
-    /// Notes what a break-glass access was found to be.
+    /// Records the review of a break-glass access.
     pub async fn review(&self, who: &Visitor, id: &RequestId, comment: String) -> Result<RequestView, AccessError> {
         let Some(comment) = decide::comment(&self.rules().caps, Some(&comment))? else {
             return Err(AccessError::Invalid(
@@ -89,7 +90,8 @@ impl Desk {
         self.0.ledger.step(id, who.name(), "reviewed", reasons, step).await
     }
 
-    /// Whether the policies let `who` approve this. One's own request is no exception, and has words of its own.
+    /// Returns the policies that let `who` approve this request, or the refusal. The caller's own request is refused with an
+    /// error of its own.
     async fn allowed_on(&self, who: &Visitor, request: &Request) -> Result<Reasons, AccessError> {
         let ruling = self.ask(&self.rules(), who, Action::Approve, Resource::Request(request));
         match self.reasons(ruling, request.id.as_str()).await {

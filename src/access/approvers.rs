@@ -1,9 +1,10 @@
-//! Who could approve a request, for whoever waits: the policies are asked about every local user, aside and once a minute at most.
+//! Names of the users that could approve a pending request. The policies are asked about every local user, on a blocking
+//! thread; an answer is kept for a minute at most.
 //!
-//! It decides nothing: whoever approves is asked about then, from where they are. Where they are is not known here, so who may
-//! approve from some network only is not named.
+//! The names are a hint: the policies decide again at the approval, with the approver's address. The address is not known
+//! here, so approvers that may approve only from certain networks are not named.
 //!
-//! INVARIANT: at most one such question is worked on at a time, on no thread that serves sessions, however many ask.
+//! INVARIANT: at most one such question is evaluated at a time, on no thread that serves sessions, however many callers ask.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,18 +17,18 @@ use crate::names::IdentityName;
 use crate::policy::{Action, Resource};
 use crate::request::Request;
 
-/// Approvers named to somebody who waits: more would not be read.
+/// Maximum number of approvers named to a waiting requester; a longer list would not be read.
 const APPROVERS: usize = 20;
-/// Users asked about for that: half a second of somebody's processor is enough for a hint.
+/// Maximum number of users evaluated per question; more would take over half a second of processor time for a hint.
 const CANDIDATES: usize = 500;
-/// Answers remembered.
+/// Maximum number of cached answers.
 const ANSWERS: usize = 256;
 
-/// What was found out lately.
+/// Cache of recent answers, and the lock of the one evaluation.
 #[derive(Debug, Default)]
 pub(super) struct Approvers {
     known: Mutex<HashMap<RequestId, Answer>>,
-    /// Whose turn it is to ask.
+    /// Lock held during an evaluation.
     asking: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -37,20 +38,20 @@ struct Answer {
     names: Vec<IdentityName>,
 }
 
-/// What an answer depends on: while it is the same, so is the answer.
+/// Inputs of an answer. A cached answer is valid while they are equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Basis {
     policy_set: Option<String>,
-    /// The users and their groups.
+    /// Version of the users and their groups.
     users: u64,
-    /// Approvals change what is to be given, and who has given theirs.
+    /// Number of approvals; each changes what is to be granted and which approvers are left.
     approvals: usize,
-    /// The hour, and the grants that approvers have, are looked at again.
+    /// Minute of gate time, so that the time of day and the approvers' grants are evaluated again.
     minute: i64,
 }
 
 impl Desk {
-    /// Local users whom the policies would let approve, for "who can approve this"; not those who have.
+    /// Returns the local users that the policies would let approve the request, without those that have approved it already.
     pub async fn approvers(&self, request: &RequestView) -> Vec<IdentityName> {
         let (rules, request) = (self.rules(), &request.request);
         let basis = Basis {
@@ -64,13 +65,13 @@ impl Desk {
             return names;
         }
         let turn = Arc::clone(&approvers.asking).lock_owned().await;
-        // Whoever had the turn before may have asked the same.
+        // The previous holder of the lock may have answered the same question.
         if let Some(names) = approvers.known(&request.id, &basis) {
             return names;
         }
         let (desk, request) = (self.clone(), request.clone());
         let asking = tokio::task::spawn_blocking(move || {
-            // Held here: it goes on when whoever asked hangs up.
+            // Held by the thread, because the evaluation continues when its caller hangs up.
             let _turn = turn;
             let names = desk.would_approve(&rules, &request);
             let answer = Answer {
@@ -80,12 +81,12 @@ impl Desk {
             desk.0.approvers.remember(request.id, answer);
             names
         });
-        // It fails only when the gate goes down.
+        // The join fails only when the gate shuts down.
         asking.await.unwrap_or_default()
     }
 
-    /// Returns whether a request waits for nobody: none of the users that are enabled may approve it, and nobody else is known, for
-    /// there is no issuer.
+    /// Returns true if no known identity can approve a request: no enabled user may, and no issuer is configured that could name
+    /// another.
     pub async fn waits_for_nobody(&self, request: &RequestView) -> bool {
         self.approvers(request).await.is_empty() && self.rules().issuers.settings().next().is_none()
     }
@@ -133,7 +134,7 @@ impl Approvers {
         known.insert(request, answer);
     }
 
-    /// Poisoned or not: each answer is whole at any time.
+    /// Ignores poisoning: each answer is complete at any time.
     fn answers(&self) -> MutexGuard<'_, HashMap<RequestId, Answer>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

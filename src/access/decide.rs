@@ -1,6 +1,6 @@
-//! What follows from rules and answers: pure functions without a store, a log or a clock.
+//! Consequences of rules and policy answers: pure functions without a store, a log or a clock.
 //!
-//! They ask no policy; the callers do, and bring the answer.
+//! They ask no policy; the callers pass the answer.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::names::{ProfileName, TargetName, nearest};
 use crate::policy::{Action, Decision, Judgement, NOT_EVALUATED, Verdict};
 use crate::request::{How, Request, Wish};
 
-/// Bytes of a ticket or an idempotency key.
+/// Maximum length of a ticket or an idempotency key, in bytes.
 const LONGEST_WORD: usize = 200;
-/// Characters of a name nobody has that are repeated to whoever asked.
+/// Maximum number of characters of an unknown name that an error message repeats.
 const REPEATED: usize = 63;
 
-/// What somebody asks for, made definite: names that exist, and what was left out filled in.
+/// Resolves typed arguments into a wish: looks up the names, fills in defaults and checks the caps.
 pub(super) fn wish(rules: &Rules, who: &Identity, asked: &Asked) -> Result<Wish, AccessError> {
     let (target, profiles) = find_target(rules, &asked.target)?;
     let profile = find_profile(target, profiles, asked.profile.as_deref())?;
@@ -71,7 +71,7 @@ fn find_profile<'a>(
 ) -> Result<&'a ProfileName, AccessError> {
     let found = match asked {
         Some(asked) => profiles.iter().find(|profile| profile.as_str() == asked),
-        // The narrowest: who names none gets the least.
+        // The narrowest profile is the default.
         None => profiles.first(),
     };
     found.ok_or_else(|| AccessError::NoSuchProfile {
@@ -81,7 +81,7 @@ fn find_profile<'a>(
     })
 }
 
-/// The profiles there are, the most likely one first.
+/// Returns the known profiles, the most similar name first.
 pub(super) fn by_nearness(asked: &str, profiles: &[ProfileName]) -> Vec<ProfileName> {
     let asked: String = asked.chars().take(REPEATED).flat_map(char::to_lowercase).collect();
     let mut known = profiles.to_vec();
@@ -89,7 +89,7 @@ pub(super) fn by_nearness(asked: &str, profiles: &[ProfileName]) -> Vec<ProfileN
     known
 }
 
-/// A text of a person as one line: whitespace runs are one space each, nothing is an absent text.
+/// Returns a typed text as one line: each run of whitespace becomes one space, and an empty text becomes `None`.
 pub(super) fn line(text: Option<&str>, what: &str, longest: usize) -> Result<Option<String>, AccessError> {
     let text = text.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
     if text.len() > longest {
@@ -106,17 +106,17 @@ pub(super) fn line(text: Option<&str>, what: &str, longest: usize) -> Result<Opt
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
-/// A comment as one line.
+/// Returns a comment as one line.
 pub(super) fn comment(caps: &Caps, text: Option<&str>) -> Result<Option<String>, AccessError> {
     line(text, "comment", caps.reason_bytes)
 }
 
-/// A reason as one line.
+/// Returns a reason as one line.
 pub(super) fn reason(caps: &Caps, text: Option<&str>) -> Result<Option<String>, AccessError> {
     line(text, "reason", caps.reason_bytes)
 }
 
-/// Checks the whole window, as long as it is or would become by an extension.
+/// Checks the length of a whole window, extensions included.
 pub(super) fn window_within(caps: &Caps, window: Duration) -> Result<(), AccessError> {
     if (SHORTEST_WINDOW..=caps.window).contains(&window) {
         return Ok(());
@@ -140,13 +140,13 @@ fn sessions_within(caps: &Caps, sessions: u32) -> Result<(), AccessError> {
     }
 }
 
-/// What is put on record for a new request of that judgement.
+/// Returns the state in which a new request with this verdict is recorded.
 pub(super) fn submitted(verdict: Verdict, wish: &Wish, pending_for: Duration, now: Timestamp) -> Submitted {
     match verdict {
         Verdict::Denied { why } => Submitted::Denied { why },
         Verdict::Automatic if wish.break_glass => Submitted::Granted(How::BreakGlass),
         Verdict::Automatic => Submitted::Granted(How::Automatic),
-        // Break-glass does not wait: either it is allowed at once or it is not.
+        // Break-glass does not wait: it is allowed at once or not at all.
         Verdict::Approvals(_) if wish.break_glass => Submitted::Denied {
             why: "break-glass access is not allowed here: ask without it, and somebody can approve".to_owned(),
         },
@@ -157,13 +157,13 @@ pub(super) fn submitted(verdict: Verdict, wish: &Wish, pending_for: Duration, no
     }
 }
 
-/// Whether a request is the one for this wish. Window and profile may have been narrowed since it was made.
+/// Returns true if a request was made for this wish. Window and profile are not compared: an approver may have narrowed them.
 pub(super) fn same_request(request: &Wish, wish: &Wish) -> bool {
     let what = |wish: &Wish| (wish.target.clone(), wish.reason.clone(), wish.ticket.clone());
     what(request) == what(wish) && request.max_sessions == wish.max_sessions && request.break_glass == wish.break_glass
 }
 
-/// The answer where there are no policies at all.
+/// Returns the judgement of a gate without policies.
 pub(super) fn no_policies() -> Judgement {
     Judgement {
         verdict: Verdict::Denied {
@@ -174,7 +174,8 @@ pub(super) fn no_policies() -> Judgement {
     }
 }
 
-/// Whether what was approved so, with so many approvals, may still be activated under this judgement; if not, why.
+/// Checks a request that was approved in the way `how`, with this number of approvals, against a new verdict. The error says why
+/// it may no longer be activated.
 pub(super) fn still_good(how: How, approvals: usize, verdict: &Verdict) -> Result<(), String> {
     match (how, verdict) {
         (_, Verdict::Denied { why }) => Err(why.clone()),
@@ -191,8 +192,8 @@ pub(super) fn still_good(how: How, approvals: usize, verdict: &Verdict) -> Resul
     }
 }
 
-/// The request as an approver would narrow it, for the policies to judge what is to be given. What widens is left as it was: the
-/// step refuses it.
+/// Returns the request as an approver would narrow it, so that the policies judge what would be granted. Values that widen it are
+/// ignored here; the step refuses them.
 pub(super) fn narrowed(request: &Request, narrowed: &Narrowed, profiles: &[ProfileName]) -> Request {
     let mut request = request.clone();
     if let Some(window) = narrowed.window {
@@ -207,7 +208,7 @@ pub(super) fn narrowed(request: &Request, narrowed: &Narrowed, profiles: &[Profi
     request
 }
 
-/// A grant as the wish it would take to get it with this window.
+/// Returns the wish that would lead to this grant with this window.
 pub(super) fn as_wish(grant: &Grant, request: Option<&Request>, profile: ProfileName, window: Duration) -> Wish {
     let asked = request.map(|request| &request.wish);
     Wish {
@@ -225,7 +226,7 @@ pub(super) fn as_wish(grant: &Grant, request: Option<&Request>, profile: Profile
     }
 }
 
-/// Why a decision is a no, in words for whoever wanted it.
+/// Returns the reason of a refusal, in words for the caller.
 pub(super) fn why(action: Action, decision: &Decision) -> String {
     let what = match action {
         Action::Request => "ask for this",

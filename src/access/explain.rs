@@ -1,7 +1,7 @@
-//! Explains what the policies would answer and what would have to change, without anything being done.
+//! Explanations of what the policies would answer and what would have to change, without side effects.
 //!
-//! It makes no request and puts no decision on record, for none is made. INVARIANT: about others only those are told who may read
-//! the log or administer.
+//! It makes no request and records no decision, because none is made. INVARIANT: a question about another identity is answered
+//! only for callers that may read the log or administer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,60 +15,61 @@ use crate::names::{GroupName, IdentityName};
 use crate::policy::{Access, Action, Context, Decision, Explanation, Policies, Question, Resource};
 use crate::request::Wish;
 
-/// A question that is not acted on.
+/// Hypothetical question to the policies.
 #[derive(Debug, Clone)]
 pub struct Hypothesis {
-    /// The identity that would do it; `None`: that of the question.
+    /// Identity that would act; `None`: the caller's.
     pub identity: Option<IdentityName>,
-    /// In which groups; `None`: those they are in.
+    /// Groups of that identity; `None`: its present groups.
     pub groups: Option<BTreeSet<GroupName>>,
-    /// When, as the policies' zone has it; `None`: now.
+    /// Time of the action, in the policies' time zone; `None`: now.
     pub at: Option<String>,
-    /// From where; `None`: from where the question comes.
+    /// Client address; `None`: the caller's.
     pub client: Option<IpAddr>,
-    /// The subject of the question.
+    /// Subject of the question.
     pub about: About,
 }
 
-/// The subject of a question.
+/// Subject of a hypothetical question.
 #[derive(Debug, Clone)]
 pub enum About {
-    /// Asking for access: with an approver, without one, or by break-glass.
+    /// Request for access: with an approver, without one, or by break-glass.
     Access(Asked),
-    /// Approving, rejecting or reviewing a request.
+    /// Approval, rejection or review of a request.
     Request(RequestId),
-    /// Extending or revoking a grant.
+    /// Extension or revocation of a grant.
     Grant(Action, GrantId),
-    /// Reading the log, administering.
+    /// Reading the log, or administering.
     Gate(Action),
 }
 
-/// The answer to a question that is not acted on.
+/// Answer to a hypothetical question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explained {
-    /// To whom.
+    /// Identity the answer is about.
     pub identity: IdentityName,
-    /// The action.
+    /// Action the answer is about.
     pub action: Action,
-    /// The access it is about.
+    /// Access the answer is about; `None` for questions about the gate.
     pub wish: Option<Wish>,
-    /// The answer.
+    /// Verdict or decision.
     pub answer: ExplainedAnswer,
-    /// SHA-256 of the policies.
+    /// SHA-256 of the policies, in hexadecimal.
     pub policy_set: String,
 }
 
-/// The answer to a question that is not acted on.
+/// Verdict on a request, or decision on another action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExplainedAnswer {
-    /// The verdict on a request, and what would make it better.
+    /// Verdict on a request, and the changes that would make it better.
     Access(Explanation),
-    /// The decision, and the reason for a no.
+    /// Decision, and the reason if it is a refusal.
     Action(Decision, Option<String>),
 }
 
 impl Desk {
-    /// Answers a question without acting on it: about oneself always, about others for those who may read the log or administer.
+    /// Answers a hypothetical question. Everybody may ask about themselves; questions about others need the right to read the log
+    /// or to administer.
     pub async fn explain(&self, who: &Visitor, wanted: Hypothesis) -> Result<Explained, AccessError> {
         let own = wanted.identity.as_ref().is_none_or(|identity| identity == who.name());
         let as_they_are = own && wanted.groups.is_none();
@@ -119,7 +120,7 @@ impl Desk {
         }
     }
 
-    /// Whoever it is about: as they are known here, or as the question has it.
+    /// Returns the identity of the question: as known to the gate, with the groups that the question names.
     fn hypothetical(&self, who: &Visitor, wanted: &Hypothesis) -> Identity {
         let named = wanted.identity.as_ref().filter(|named| *named != who.name());
         let mut identity = named.map_or_else(
@@ -143,7 +144,7 @@ fn time(policies: &Policies, text: &str) -> Result<Timestamp, AccessError> {
     policies.time(text).ok_or_else(|| AccessError::Invalid(wrong()))
 }
 
-/// Names of targets and profiles, for suggestions.
+/// Returns the names of targets and profiles, for suggestions.
 fn known(rules: &Rules) -> Vec<Access> {
     let targets = rules.targets.iter();
     targets

@@ -1,6 +1,6 @@
-//! How often an identity has asked within the last minute.
+//! Rate limit on requests: counts the requests of each identity within the last minute of gate time.
 //!
-//! It counts what is asked of it, in gate time; it does not know what a request is.
+//! It does not know what a request is.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -10,18 +10,18 @@ use jiff::Timestamp;
 
 use crate::names::IdentityName;
 
-/// The window that slides.
+/// Length of the sliding window.
 const MINUTE: Duration = Duration::from_mins(1);
-/// Identities remembered at once; when there are more, those are forgotten that have asked for nothing the longest.
+/// Maximum number of identities remembered. Beyond it, the identity that has been silent the longest is forgotten.
 const IDENTITIES: usize = 4096;
 
-/// What each identity has asked for lately.
+/// Times of recent requests, by identity.
 #[derive(Debug, Default)]
 pub(super) struct Floods(Mutex<HashMap<IdentityName, VecDeque<Timestamp>>>);
 
 impl Floods {
-    /// Counts one more of `who` at `now`. When there have been `limit` within the minute before it, it returns how long until the next
-    /// one is taken, in whole seconds.
+    /// Counts one request of `who` at `now`. If `limit` requests were counted within the minute before, returns the time until
+    /// the next one is accepted, in whole seconds.
     pub(super) fn admit(&self, who: &IdentityName, limit: u32, now: Timestamp) -> Result<(), Duration> {
         let since = now.checked_sub(MINUTE).unwrap_or(Timestamp::MIN);
         let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,7 +36,7 @@ impl Floods {
             }
         }
         let times = asked.entry(who.clone()).or_default();
-        // Those of a future that was taken back with the clock count no more.
+        // Times after `now` come from a clock that was since set back; they no longer count.
         while times.front().is_some_and(|time| *time <= since || *time > now) {
             times.pop_front();
         }
@@ -44,7 +44,7 @@ impl Floods {
             times.push_back(now);
             return Ok(());
         }
-        // With a lower limit since a reload more than one has to leave the minute.
+        // After a reload with a lower limit, more than one request has to leave the window.
         let over = times.len() - usize::try_from(limit).unwrap_or(usize::MAX).min(times.len());
         let leaving = times.get(over).or(times.back()).copied().unwrap_or(now);
         let passed = now.duration_since(leaving).unsigned_abs();

@@ -1,4 +1,4 @@
-//! What people do with grants: extend, give back, revoke, log in.
+//! Operations of users on grants: extend, give back, revoke, log in.
 //!
 //! It makes no grant (requests do) and ends no session (sessions watch their grant).
 
@@ -12,7 +12,7 @@ use crate::policy::{Action, Resource};
 use crate::request::Wish;
 
 impl Desk {
-    /// Moves the end of a grant further off; the policies decide again, as for a request of the whole window.
+    /// Extends the window of a grant. The policies decide again, as for a request of the whole window.
     pub async fn extend(
         &self,
         who: &Visitor,
@@ -24,7 +24,7 @@ impl Desk {
             return Err(AccessError::Invalid("an extension by nothing: name how long".to_owned()));
         }
         let reason = decide::reason(&self.rules().caps, reason)?;
-        // Two extensions at once are each judged on what the other has made of the window.
+        // Concurrent extensions are serialized, so that each is judged on the window that the other one left.
         let _turn = self.0.turns.take(grant.as_str()).await;
         let grant = self.0.ledger.grant(grant).await?.grant;
         let own = grant.identity() == who.name();
@@ -54,7 +54,7 @@ impl Desk {
         }
         let ruling = self.ask(&rules, who, Action::Extend, Resource::Access(&wish));
         self.settled(&ruling, grant.id().as_str()).await?;
-        // What nobody approved does not grow beyond what is allowed without approval by extending it oneself.
+        // A break-glass grant had no approver, so its owner may extend it only as far as the policies allow break-glass.
         if wish.break_glass && own {
             let ruling = self.ask(&rules, who, Action::BreakGlass, Resource::Access(&wish));
             self.settled(&ruling, grant.id().as_str()).await?;
@@ -62,7 +62,7 @@ impl Desk {
         Ok(())
     }
 
-    /// Ends one's own grant early. To give back what has ended already is no mistake.
+    /// Ends the caller's own grant early. A grant that has ended already is returned unchanged.
     pub async fn release(&self, who: &Visitor, grant: &GrantId) -> Result<GrantView, AccessError> {
         let view = self.own(who, grant).await?;
         if view.grant.status(self.0.clock.now()).ended() {
@@ -70,13 +70,13 @@ impl Desk {
         }
         let released = self.0.ledger.revoke(grant, who.name().as_str(), Some(GIVEN_BACK));
         match released.await {
-            // It ended while this was on its way.
+            // The grant ended before this change reached the ledger.
             Err(LedgerError::Illegal(IllegalChange::Ended(_))) => Ok(self.0.ledger.grant(grant).await?),
             answer => Ok(answer?),
         }
     }
 
-    /// Ends somebody's grant: one's own without being asked, another's by policy.
+    /// Revokes a grant. The caller's own needs no permission; for another's the policies decide.
     pub async fn revoke(&self, who: &Visitor, grant: &GrantId, reason: Option<&str>) -> Result<GrantView, AccessError> {
         let reason = decide::reason(&self.rules().caps, reason)?;
         let grant = self.0.ledger.grant(grant).await?.grant;
@@ -99,14 +99,14 @@ impl Desk {
         self.settled_at_once(&ruling, grant.id().as_str()).await
     }
 
-    /// A login of one's own grant.
+    /// Issues a login of the caller's own grant.
     pub async fn login(&self, who: &Visitor, grant: &GrantId) -> Result<GrantLogin, AccessError> {
         let view = self.own(who, grant).await?;
         self.lasting(&view.grant)?;
         Ok(self.0.ledger.issue_login(grant, who.name().as_str()).await?)
     }
 
-    /// A grant, if it is one's own.
+    /// Returns a grant if it belongs to the caller.
     async fn own(&self, who: &Visitor, grant: &GrantId) -> Result<GrantView, AccessError> {
         let view = self.0.ledger.grant(grant).await?;
         if view.grant.identity() == who.name() {
@@ -116,8 +116,8 @@ impl Desk {
         }
     }
 
-    /// The answer about a grant that cannot be had: for those who may not see it, that there is none. That the gate failed is
-    /// told to everybody.
+    /// Returns the error to report about a grant: "no such grant" to callers that may not see it. Failures of the ledger are
+    /// reported to everybody.
     async fn hidden(&self, who: &Visitor, grant: &Grant, error: AccessError) -> AccessError {
         let failed = matches!(error, AccessError::Ledger(_));
         if failed || self.sees_grant(who, grant).await {
@@ -135,13 +135,13 @@ impl Desk {
         Ok(())
     }
 
-    /// What would have to be asked for to get this grant with this window.
+    /// Returns the wish that would lead to this grant with this window.
     pub(super) async fn wish_of(&self, rules: &Rules, grant: &Grant, window: Duration) -> Result<Wish, AccessError> {
         let request = match grant.request() {
             Some(id) => Some(self.find(id).await?.request),
             None => None,
         };
-        // A grant made by hand may name no profile; it counts as the widest there is.
+        // A grant made by hand may name no profile; the policies then judge it as the target's widest profile.
         let widest = || rules.targets.get(grant.target()).and_then(|profiles| profiles.last());
         let Some(profile) = grant.profile().or_else(widest) else {
             return Err(AccessError::NoSuchTarget {
@@ -151,7 +151,7 @@ impl Desk {
             });
         };
         let mut wish = decide::as_wish(grant, request.as_ref(), profile.clone(), window);
-        // Whose grant it is, in the groups they are in now.
+        // The owner's present groups.
         wish.groups = self.present(&wish).groups;
         Ok(wish)
     }

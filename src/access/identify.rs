@@ -1,9 +1,9 @@
-//! Who holds a token: a local user's, or an issuer's.
+//! Identification of the bearer of a token: a local user's token, or an issuer's JWT.
 //!
-//! It proves nothing itself: the ledger knows the users' tokens, the issuers their signatures.
+//! It proves nothing itself: the ledger knows the users' tokens, and the issuers verify signatures.
 //!
-//! INVARIANT: whoever is refused learns that, and nothing else; why is on record. The name of a local user is proved by that
-//! user's token alone: no issuer can say that somebody is one.
+//! INVARIANT: a refused caller learns only that it was refused; the reason is recorded. The name of a local user is proved by
+//! that user's token alone; an issuer cannot name one.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -16,14 +16,14 @@ use crate::audit::event::{Event, IdentityRefused};
 use crate::identity::{Identity, looks_like_jwt};
 use crate::secret::Secret;
 
-/// How the tokens of local users begin.
+/// Prefix of the tokens of local users.
 const LOCAL: &str = "tg_";
-/// Longer tokens are not looked at: no issuer's has so many bytes.
+/// Maximum length of a token, in bytes; issuers' tokens are shorter.
 const LONGEST: usize = 16 << 10;
-/// Characters kept of a name that nobody has proved.
+/// Maximum number of characters recorded of an unproved name.
 const NAME: usize = 200;
 
-/// Why a token is not accepted; for the log.
+/// Reason for refusing a token, for the log.
 #[derive(Debug, thiserror::Error)]
 #[error("{detail}{}", .claimed.as_ref().map(|claimed| format!(" (it claims to be {claimed:?})")).unwrap_or_default())]
 pub struct TokenError {
@@ -32,7 +32,8 @@ pub struct TokenError {
 }
 
 impl Desk {
-    /// Who holds this token (a local user's or an issuer's) and comes from there. A failure is on record; the caller learns nothing from it.
+    /// Identifies the bearer of a token (a local user's or an issuer's) that connects from `client`. A failure is recorded in
+    /// detail; the caller gets no detail.
     pub async fn identify(&self, token: &Secret<String>, client: Option<IpAddr>) -> Result<Visitor, AccessError> {
         match self.prove(token, client).await {
             Ok(visitor) => Ok(visitor),
@@ -45,7 +46,7 @@ impl Desk {
         }
     }
 
-    /// As [`Desk::identify`], for a caller that puts a failure on record itself.
+    /// Identifies as [`Desk::identify`] does, for callers that record a failure themselves.
     pub async fn prove(&self, token: &Secret<String>, client: Option<IpAddr>) -> Result<Visitor, TokenError> {
         let identity = self.identity(token).await?;
         Ok(Visitor { identity, client })
@@ -69,7 +70,7 @@ impl Desk {
             let issuers = self.rules().issuers.clone();
             let verified = issuers.verify(token, self.0.clock.now()).await;
             let identity = verified.map_err(|error| refused(claimed(text), &error.to_string()))?;
-            // What belongs to a name (grants, requests, approvals) would be whoever's the issuer calls so.
+            // Otherwise the issuer's bearer would own the grants, requests and approvals of the local user with the same name.
             if self.0.ledger.user(&identity.name).is_some_and(|user| user.local) {
                 let detail = "a local user has this name: give the issuer an identity_prefix";
                 return Err(refused(Some(identity.name.to_string()), detail));
@@ -85,7 +86,7 @@ impl Desk {
     }
 }
 
-/// The subject a JWT claims, unproved.
+/// Returns the subject that a JWT claims, without proof.
 fn claimed(jwt: &str) -> Option<String> {
     let payload = URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1)?).ok()?;
     let payload: serde_json::Value = serde_json::from_slice(&payload).ok()?;

@@ -1,7 +1,7 @@
-//! Compares a wish with what an identity has already: a live grant is joined, a pending request is found again.
+//! Matching of a wish with what an identity has already: a live grant to join, or a pending request.
 //!
-//! It makes no request. INVARIANT: a grant is joined only by a wish for its profile, and never by one for more than it gives; a
-//! new reason is on record before anybody comes in by it.
+//! It makes no request. INVARIANT: a wish joins only a grant of its profile, and only one that covers it; a new reason is
+//! recorded before a session opens under the joined grant.
 
 use std::borrow::Cow;
 
@@ -12,15 +12,15 @@ use crate::ledger::{GrantView, LedgerError, RequestView};
 use crate::names::ProfileName;
 use crate::request::{Request, Wish};
 
-/// A live grant, with the request it came of where there is one.
+/// Live grant, with its request if it has one.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
     pub(super) view: GrantView,
     pub(super) request: Option<Request>,
 }
 
-/// Returns the candidate that is what is asked for. One of exactly the profile goes before one that an approver has narrowed from
-/// it; among equals the first goes.
+/// Returns the candidate that covers the wish. A grant of exactly the profile goes before one that an approver narrowed from it;
+/// among equals the first one is taken.
 pub(super) fn fitting(rules: &Rules, mut candidates: Vec<Candidate>, asked: &Asked, wish: &Wish) -> Option<Candidate> {
     candidates.retain(|candidate| covers(rules, candidate, asked, wish));
     let exact = candidates
@@ -30,14 +30,15 @@ pub(super) fn fitting(rules: &Rules, mut candidates: Vec<Candidate>, asked: &Ask
     (chosen < candidates.len()).then(|| candidates.swap_remove(chosen))
 }
 
-/// Returns whether a candidate covers a wish. Where the wish names nothing, what there is will do; but the profile is the narrowest then.
+/// Returns true if a candidate covers a wish. Values that the caller did not name match anything, except the profile: it defaults
+/// to the narrowest.
 fn covers(rules: &Rules, candidate: &Candidate, asked: &Asked, wish: &Wish) -> bool {
     let grant = &candidate.view.grant;
     let request = candidate.request.as_ref();
     let extent = request.map(Request::asked_for);
     let profile = profile_of(rules, grant, asked) == Some(&wish.profile)
         || extent.as_ref().is_some_and(|extent| extent.profile == wish.profile);
-    // The answer to a wish that an approver has narrowed is the answer to the same wish again.
+    // A grant that an approver narrowed still answers the same wish.
     let longest = extent.map_or(grant.window(), |extent| extent.window.max(grant.window()));
     let ticket = request.and_then(|request| request.wish.ticket.as_ref());
     profile
@@ -46,7 +47,8 @@ fn covers(rules: &Rules, candidate: &Candidate, asked: &Asked, wish: &Wish) -> b
         && (wish.ticket.is_none() || wish.ticket.as_ref() == ticket)
 }
 
-/// The profile of a grant. One made by hand without a profile has that of a target which has one only, if none is named.
+/// Returns the profile of a grant. A grant made by hand without a profile gets that of a target with a single profile, unless the
+/// caller names one.
 fn profile_of<'a>(rules: &'a Rules, grant: &'a Grant, asked: &Asked) -> Option<&'a ProfileName> {
     let only = || match rules.targets.get(grant.target()).map(Vec::as_slice) {
         Some([only]) if asked.profile.is_none() => Some(only),
@@ -55,7 +57,7 @@ fn profile_of<'a>(rules: &'a Rules, grant: &'a Grant, asked: &Asked) -> Option<&
     grant.profile().or_else(only)
 }
 
-/// Returns whether a pending request is the one that is asked for again: in all that is named.
+/// Returns true if a pending request equals the wish in every value that the caller named.
 pub(super) fn same_wish(pending: &Request, asked: &Asked, wish: &Wish) -> bool {
     let extent = pending.asked_for();
     let before = &pending.wish;
@@ -68,7 +70,7 @@ pub(super) fn same_wish(pending: &Request, asked: &Asked, wish: &Wish) -> bool {
 }
 
 impl Desk {
-    /// Returns the live grant that is what is asked for, with a new reason on record.
+    /// Returns the live grant that covers the wish, after recording a new reason.
     pub(super) async fn joined(
         &self,
         who: &Visitor,
@@ -76,7 +78,7 @@ impl Desk {
         asked: &Asked,
         wish: &Wish,
     ) -> Result<Option<Candidate>, AccessError> {
-        // What is opened at once is opened for the reason given, and reviewed by it.
+        // A break-glass access is opened for its own reason and reviewed by it.
         if asked.break_glass {
             return Ok(None);
         }
@@ -106,7 +108,7 @@ impl Desk {
         Ok(Some(candidate))
     }
 
-    /// Returns the pending request that is asked for again.
+    /// Returns the pending request that equals the wish.
     pub(super) fn asked_again(&self, who: &Visitor, asked: &Asked, wish: &Wish) -> Option<RequestView> {
         let pending = self.0.ledger.pending_requests(who.name(), &wish.target);
         pending.into_iter().find(|view| same_wish(&view.request, asked, wish))

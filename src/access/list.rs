@@ -1,7 +1,8 @@
-//! What people may see of requests.
+//! Visibility of requests and grants.
 //!
-//! It changes nothing. INVARIANT: a request, and the grant it became, are shown to its requester, to those who may approve it (or
-//! have) or revoke the grant, and to those who may read the log or administer; before and after, and to nobody else.
+//! It changes nothing. INVARIANT: a request and its grant are visible to the requester, to identities that have approved it or
+//! may approve it, to those that may revoke the grant, and to those that may read the log or administer. They are visible to
+//! nobody else, before or after the decision.
 
 use super::{AccessError, Desk, Visitor};
 use crate::grant::Grant;
@@ -10,13 +11,13 @@ use crate::ledger::{GrantFilter, GrantView, LedgerError, RequestFilter, RequestV
 use crate::policy::{Action, Resource};
 use crate::request::Request;
 
-/// Requests in an answer when no number is named.
+/// Default number of requests in an answer.
 const PAGE: usize = 100;
-/// Pages looked through for what is of others: nobody decides from a list of thousands.
+/// Maximum number of pages searched for requests and grants of others.
 const PAGES: usize = 10;
 
 impl Desk {
-    /// One request: one's own, or one that may be approved.
+    /// Returns a request that the caller may see.
     pub async fn request(&self, who: &Visitor, id: &RequestId) -> Result<RequestView, AccessError> {
         let view = self.find(id).await?;
         if self.sees(who, &view.request) || self.sees_everything(who) {
@@ -26,8 +27,8 @@ impl Desk {
         }
     }
 
-    /// Requests, the newest first: one's own, and those of others that one may approve, or revoke what they became.
-    /// Those who may read the log or administer see all.
+    /// Returns requests, the newest first: the caller's own, and those that the caller may approve or whose grant they may
+    /// revoke. Callers that may read the log or administer see all.
     pub async fn requests(&self, who: &Visitor, filter: RequestFilter) -> Result<Vec<RequestView>, AccessError> {
         let limit = if filter.limit == 0 { PAGE } else { filter.limit };
         let filter = RequestFilter { limit, ..filter };
@@ -44,13 +45,13 @@ impl Desk {
             found.extend(self.0.ledger.requests(mine).await?);
         }
         found.extend(self.of_others(who, filter).await?);
-        // Each part is in order already; what came at the same moment stays as it is.
+        // Each part is sorted already, and the sort is stable.
         found.sort_by_key(|view| std::cmp::Reverse(view.request.submitted_at));
         found.truncate(limit);
         Ok(found)
     }
 
-    /// Grants, the newest first, as [`Self::requests`] are.
+    /// Returns grants, the newest first, with the visibility of [`Self::requests`].
     pub async fn grants(&self, who: &Visitor, filter: GrantFilter) -> Result<Vec<GrantView>, AccessError> {
         let own = filter.identity.as_ref() == Some(who.name());
         if own || self.sees_everything(who) {
@@ -92,7 +93,7 @@ impl Desk {
         Ok(found)
     }
 
-    /// One grant: one's own, or one that may be revoked, or whose request may be approved.
+    /// Returns a grant that the caller may see: their own, one they may revoke, or one whose request they may approve.
     pub async fn grant(&self, who: &Visitor, id: &GrantId) -> Result<GrantView, AccessError> {
         let view = self.0.ledger.grant(id).await?;
         if self.sees_grant(who, &view.grant).await {
@@ -102,7 +103,7 @@ impl Desk {
         }
     }
 
-    /// Returns whether somebody is shown a grant.
+    /// Returns true if `who` may see a grant.
     pub(super) async fn sees_grant(&self, who: &Visitor, grant: &Grant) -> bool {
         if grant.identity() == who.name() || self.sees_everything(who) {
             return true;
@@ -122,7 +123,7 @@ impl Desk {
         self.would(who, Action::ReadLog) || self.would(who, Action::Administer)
     }
 
-    /// As many as the filter's limit that `who` sees, of those that are not their own.
+    /// Returns the requests of others that `who` may see, up to the limit of the filter.
     async fn of_others(&self, who: &Visitor, mut filter: RequestFilter) -> Result<Vec<RequestView>, AccessError> {
         let mut found = Vec::new();
         for _ in 0..PAGES {
@@ -139,7 +140,7 @@ impl Desk {
         Ok(found)
     }
 
-    /// A request, whoever asks.
+    /// Returns a request without a check of visibility.
     pub(super) async fn find(&self, id: &RequestId) -> Result<RequestView, AccessError> {
         match self.0.ledger.request(id).await {
             Err(LedgerError::NoSuchRequest(id)) => Err(AccessError::NoSuchRequest(id)),
@@ -152,7 +153,7 @@ impl Desk {
         if named || self.would_on(who, Action::Approve, Resource::Request(request)) {
             return true;
         }
-        // What became a grant also concerns those who may end it, in the groups its owner is in now.
+        // A granted request is visible to those that may revoke its grant, judged with the owner's present groups.
         request.grant().is_some() && {
             let mut wish = request.wish.clone();
             wish.groups = self.present(&wish).groups;

@@ -1,8 +1,9 @@
-//! What people and pipelines do: ask for access, approve, extend, give back. Each is decided by the policies and made by the ledger.
+//! Use cases of requests and grants: ask for access, approve, extend, give back. The policies decide each of them, and the ledger
+//! carries it out.
 //!
-//! It knows neither HTTP nor the wire: the control API, waiting logins and pages call it.
+//! It knows neither HTTP nor the wire protocol: the control API, waiting logins and pages call it.
 //!
-//! INVARIANT: nothing is done for an identity that the policies, asked now, do not allow; nobody approves their own request,
+//! INVARIANT: nothing is done for an identity unless the policies allow it at that moment; nobody approves their own request,
 //! whatever the policies say.
 
 mod approve;
@@ -49,33 +50,33 @@ pub use identify::TokenError;
 pub use offers::Offer;
 pub use origin::Origin;
 
-/// What is decided by configuration; replaced as a whole at a reload.
+/// Configuration of access decisions; replaced as a whole at a reload.
 #[derive(Debug)]
 pub struct Rules {
-    /// The policies; `None`: nobody can ask for anything.
+    /// Policies; `None`: all requests are denied.
     pub policies: Option<Arc<Policies>>,
-    /// The targets with their profiles, the narrowest first.
+    /// Targets with their profiles, the narrowest first.
     pub targets: BTreeMap<TargetName, Vec<ProfileName>>,
-    /// The profiles, in words.
+    /// Descriptions of the profiles.
     pub words: BTreeMap<(TargetName, ProfileName), ProfileWords>,
-    /// The trusted issuers.
+    /// Trusted issuers.
     pub issuers: Arc<Issuers>,
-    /// What may be asked for at all, whatever the policies permit.
+    /// Upper limits on requests, whatever the policies permit.
     pub caps: Caps,
-    /// The window asked for when none is named.
+    /// Default length of a window.
     pub default_window: Duration,
-    /// Sessions at once, where a request names no number.
+    /// Default number of concurrent sessions under a grant.
     pub default_sessions: u32,
-    /// How long a request waits for approvers.
+    /// Time a request waits for approvers.
     pub pending_for: Duration,
-    /// How long a grant waits for its first connect.
+    /// Time a grant waits for its first connect.
     pub activate_within: Duration,
-    /// How many requests an identity may make in a minute.
+    /// Maximum number of requests of one identity per minute.
     pub requests_per_minute: u32,
 }
 
 impl Rules {
-    /// A profile in words.
+    /// Returns the description of a profile.
     #[must_use]
     pub fn words(&self, target: &TargetName, profile: &ProfileName) -> ProfileWords {
         let known = self.words.get(&(target.clone(), profile.clone()));
@@ -83,25 +84,25 @@ impl Rules {
     }
 }
 
-/// A profile in words, as its configuration has it.
+/// Description of a profile, from its configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProfileWords {
-    /// Its rights.
+    /// Rights, one text each.
     pub may: Vec<String>,
-    /// Its masked columns, each with what is shown instead.
+    /// Masked columns, each with its replacement.
     pub masks: Vec<String>,
-    /// Which statements are refused.
+    /// Kinds of statements that its guard rails refuse.
     pub rails: Vec<String>,
 }
 
-/// The most that may be asked for, whatever the policies permit. What asks for more is refused, never narrowed in silence.
+/// Upper limits on requests, whatever the policies permit. A request for more is refused, never narrowed silently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
-    /// Sessions at once under one grant.
+    /// Maximum number of concurrent sessions under one grant.
     pub sessions: u32,
-    /// The length of a window, extensions included.
+    /// Maximum length of a window, extensions included.
     pub window: Duration,
-    /// Bytes of a reason or a comment.
+    /// Maximum length of a reason or a comment, in bytes.
     pub reason_bytes: usize,
 }
 
@@ -115,115 +116,115 @@ impl Default for Caps {
     }
 }
 
-/// What somebody asks for, as they say it.
+/// Arguments of a request for access, as typed.
 #[derive(Debug, Clone, Default)]
 pub struct Asked {
-    /// The target's name.
+    /// Name of the target.
     pub target: String,
-    /// The profile's; absent: the target's narrowest.
+    /// Name of the profile; `None`: the target's narrowest.
     pub profile: Option<String>,
-    /// How long.
+    /// Length of the window.
     pub window: Option<Duration>,
-    /// Why.
+    /// Reason for the access.
     pub reason: Option<String>,
-    /// Under which ticket.
+    /// Ticket the access belongs to.
     pub ticket: Option<String>,
-    /// How many sessions at once.
+    /// Maximum number of concurrent sessions.
     pub max_sessions: Option<u32>,
-    /// At once, to be reviewed afterwards.
+    /// Break-glass: access at once, reviewed afterwards.
     pub break_glass: bool,
-    /// The caller's own key, so that asking again is the same request.
+    /// Idempotency key of the caller; a repeated key returns the same request.
     pub key: Option<String>,
 }
 
-/// Somebody at the desk: who they have proved to be, and where they are. All they do is judged by both.
+/// Proven identity and address of a caller. The policies judge every operation by both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visitor {
-    /// Who.
+    /// Proven identity.
     pub identity: Identity,
-    /// The address of their client, if it is on a network.
+    /// Address of the client; `None` if it is not on a network.
     pub client: Option<IpAddr>,
 }
 
 impl Visitor {
-    /// Their name.
+    /// Returns the name of the identity.
     #[must_use]
     pub fn name(&self) -> &IdentityName {
         &self.identity.name
     }
 }
 
-/// How an approver narrows what was asked for.
+/// Changes by which an approver narrows a request.
 #[derive(Debug, Clone, Default)]
 pub struct Narrowed {
-    /// A shorter window.
+    /// Shorter window.
     pub window: Option<Duration>,
-    /// A narrower profile.
+    /// Narrower profile.
     pub profile: Option<ProfileName>,
 }
 
-/// Why something was not done.
+/// Error of an access operation.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// Whoever it is did not prove it. Why is in the log.
+    /// The caller did not prove an identity. The log has the reason.
     #[error("the token is not accepted")]
     NotIdentified,
-    /// No such target.
+    /// The target does not exist.
     #[error("there is no target {asked:?}")]
     NoSuchTarget {
-        /// The name asked for.
+        /// Name asked for.
         asked: String,
-        /// The nearest there is.
+        /// Most similar known name.
         nearest: Option<String>,
-        /// The names there are.
+        /// All known names.
         known: Vec<TargetName>,
     },
-    /// No such profile.
+    /// The target has no such profile.
     #[error("target {target} has no profile {asked:?}")]
     NoSuchProfile {
-        /// The target.
+        /// Name of the target.
         target: TargetName,
-        /// The name asked for.
+        /// Name asked for.
         asked: String,
-        /// Those there are, the most likely one first.
+        /// Known profiles, the most similar name first.
         known: Vec<ProfileName>,
     },
-    /// What was asked for makes no request.
+    /// The arguments are invalid; the text says why and what to do.
     #[error("{0}")]
     Invalid(String),
-    /// The policies do not allow it.
+    /// The policies refuse the operation.
     #[error("not allowed: {why}")]
     Denied {
-        /// Why, in words.
+        /// Reason, in words for the caller.
         why: String,
-        /// The policies that decided.
+        /// Ids of the policies that decided.
         policies: Vec<String>,
     },
-    /// Too many requests of one identity.
+    /// The identity exceeded its request rate.
     #[error("{identity} has made {limit} requests within a minute: the next one is taken in {} s", .wait.as_secs())]
     TooMany {
-        /// Who.
+        /// Identity that asked.
         identity: IdentityName,
-        /// How many are allowed.
+        /// Maximum number of requests per minute.
         limit: u32,
-        /// How long until the next one is taken, in whole seconds.
+        /// Time until the next request is accepted, in whole seconds.
         wait: Duration,
     },
-    /// No such request, or none that this identity may see.
+    /// The request does not exist, or the caller may not see it.
     #[error("there is no request {0}")]
     NoSuchRequest(RequestId),
-    /// The grant is somebody else's, and whoever asked may see it.
+    /// The grant belongs to another identity, and the caller may see it.
     #[error("grant {0} is not yours")]
     NotYours(GrantId),
-    /// The step cannot be taken.
+    /// The request is not in a state that allows the step.
     #[error(transparent)]
     Illegal(#[from] IllegalStep),
-    /// The ledger refused, or failed.
+    /// The ledger refused or failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
 
-/// Where people and pipelines come to. Cheap to clone.
+/// Service for requests and grants. Cheap to clone.
 #[derive(Clone)]
 pub struct Desk(Arc<Inner>);
 
@@ -234,23 +235,23 @@ struct Inner {
     clock: Clock,
     rules: watch::Receiver<Arc<Rules>>,
     floods: Floods,
-    /// Requests refused because their identity asked too often.
+    /// Number of requests refused by the rate limit.
     floods_refused: AtomicU64,
     approvers: Approvers,
     turns: Turns,
 }
 
-/// What lets an identity in: a grant it has already, or what became of a request.
+/// Result of a login's request for access: an existing grant or a request.
 #[derive(Debug, Clone)]
 pub enum Way {
-    /// A grant that can be used now, and was there before; with the request it came of, if it came of one.
+    /// Live grant that existed already, with its request if it has one.
     Grant(Box<GrantView>, Option<Box<Request>>),
-    /// A request: granted, or it waits.
+    /// Request that was granted or is pending.
     Request(Box<RequestView>),
 }
 
 impl Desk {
-    /// A desk with these rules.
+    /// Creates the service with the current and future rules of `rules`.
     #[must_use]
     pub fn new(ledger: Ledger, journal: Journal, refusals: RefusalLog, clock: Clock, rules: watch::Receiver<Arc<Rules>>) -> Self {
         Self(Arc::new(Inner {
@@ -266,13 +267,13 @@ impl Desk {
         }))
     }
 
-    /// How many requests were refused since the start because their identity asked too often.
+    /// Returns the number of requests refused by the rate limit since the start.
     #[must_use]
     pub fn floods_refused(&self) -> u64 {
         self.0.floods_refused.load(Ordering::Relaxed)
     }
 
-    /// The rules as they are now.
+    /// Returns the current rules.
     fn rules(&self) -> Arc<Rules> {
         self.0.rules.borrow().clone()
     }

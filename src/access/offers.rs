@@ -1,4 +1,4 @@
-//! The offers to an identity: every target and profile in words, with the verdict on a request.
+//! Offers to an identity: every target and profile with a description and the verdict on a request for it.
 //!
 //! It asks the policies and makes no request.
 
@@ -8,21 +8,21 @@ use super::{Asked, Desk, ProfileWords, Rules, Visitor, decide};
 use crate::names::{ProfileName, TargetName};
 use crate::policy::Verdict;
 
-/// A profile that can be asked for.
+/// Profile that can be requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// Its name.
+    /// Name of the profile.
     pub profile: ProfileName,
-    /// Its rights.
+    /// Description of its rights.
     pub words: ProfileWords,
-    /// The verdict on a request for it, for the gate's default window.
+    /// Verdict on a request for it with the default window.
     pub verdict: Verdict,
-    /// That would become of a request with a reason; without one it is denied.
+    /// True if the verdict needs a reason in the request; without one it is denied.
     pub needs_reason: bool,
 }
 
 impl Desk {
-    /// The profiles of every target, each with what would become of a request for it; the narrowest first.
+    /// Returns the profiles of every target, the narrowest first, each with the verdict on a request for it.
     #[must_use]
     pub fn offers(&self, who: &Visitor) -> BTreeMap<TargetName, Vec<Offer>> {
         let rules = self.rules();

@@ -1,4 +1,4 @@
-//! Where a grant comes from: what the record of a session says of it beside its name.
+//! Origin of a grant, as the record of a session shows it beside the identity's name.
 //!
 //! It decides nothing.
 
@@ -9,20 +9,20 @@ use crate::ids::GrantId;
 use crate::ledger::LedgerError;
 use crate::names::GroupName;
 
-/// What a pipeline's token calls its run: GitHub's and GitLab's names.
+/// Claims that hold the id of a pipeline's run: GitHub's and GitLab's names.
 const RUNS: [&str; 2] = ["run_id", "pipeline_id"];
 
-/// Where a grant comes from.
+/// Origin of a grant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// The groups of its identity when it was asked for; those of now, where an operator made it.
+    /// Groups of the identity at the time of the request; its present groups if an operator made the grant.
     pub groups: BTreeSet<GroupName>,
-    /// The pipeline's run that asked for it.
+    /// Pipeline run that requested it.
     pub run: Option<String>,
 }
 
 impl Desk {
-    /// Where a grant comes from.
+    /// Returns the origin of a grant.
     pub async fn origin(&self, id: &GrantId) -> Result<Origin, LedgerError> {
         let grant = self.0.ledger.grant(id).await?.grant;
         let Some(request) = grant.request() else {

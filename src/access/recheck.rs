@@ -1,7 +1,7 @@
-//! Asks once more whether a grant may be activated, at its first connect.
+//! Second check of a grant at its first connect, before its activation.
 //!
-//! It activates nothing. What was decided when the grant was made can have changed since: the policies, the hour, the
-//! identity's groups, whether it is let in at all.
+//! It activates nothing. The policies, the time of day, the groups of the identity and its enabled state may have changed since
+//! the grant was made.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,15 +16,15 @@ use crate::policy::{Action, Decision, Judgement};
 use crate::request::{How, Outcome, Request, Wish};
 
 impl Desk {
-    /// Whether the grant may still be activated from there, to be asked in the turn of its activation. The request it came of is
-    /// read beforehand: nothing waits for the store in that turn.
+    /// Returns a check that the grant may still be activated from `client`, to be run inside the serialized activation. The
+    /// request is read here, so that the activation does not wait for the store.
     pub async fn recheck(&self, id: &GrantId, client: IpAddr) -> impl FnOnce(&Grant) -> Result<(), Ending> + Send + use<> {
         let request = self.request_to_recheck(id).await;
         let desk = self.clone();
         move |grant| desk.judge_activation(grant, request, client)
     }
 
-    /// The request of a grant that waits for its first connect; `None`: there is nothing to ask.
+    /// Returns the request of a grant that waits for its first connect; `None` if there is nothing to check.
     async fn request_to_recheck(&self, id: &GrantId) -> Result<Option<Request>, LedgerError> {
         let grant = self.0.ledger.grant(id).await?.grant;
         match grant.request() {
@@ -35,7 +35,7 @@ impl Desk {
         }
     }
 
-    /// A grant that was made by hand may be activated as long as its identity is not shut out.
+    /// Checks an activation. A grant made by hand is refused only if its identity is disabled.
     fn judge_activation(
         &self,
         grant: &Grant,
@@ -69,7 +69,7 @@ impl Desk {
             policies,
             errors,
         } = self.judge_again(&request.wish, client);
-        // Whoever was shut out since may have been somebody else when they said yes.
+        // An approver disabled since then may not have been the person the account belongs to.
         let approvals = request
             .approvals
             .iter()
@@ -89,19 +89,20 @@ impl Desk {
         good.map_err(refused)
     }
 
-    /// What would become of the wish if it were asked for now, from there.
+    /// Judges the wish as if it were submitted now from `client`.
     fn judge_again(&self, wish: &Wish, client: IpAddr) -> Judgement {
         let rules = self.rules();
         let Some(policies) = &rules.policies else {
             return decide::no_policies();
         };
         let mut context = self.context(&wish.identity, Some(client));
-        // The grant itself was not among them when it was asked for.
+        // The grant itself did not count when it was requested.
         context.active_grants = context.active_grants.saturating_sub(1);
         policies.judge(&self.present(wish), wish, context)
     }
 
-    /// Whoever asked, as they are now: local users in the groups they are in now, others as their token had it.
+    /// Returns the requester's present identity: local users with their present groups, others with the groups and claims of
+    /// their token.
     pub(super) fn present(&self, wish: &Wish) -> Identity {
         let local = self.0.ledger.user(&wish.identity).filter(|user| user.local);
         let asked_as = wish.issuer.as_ref();

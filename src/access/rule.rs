@@ -1,6 +1,6 @@
-//! Asks the policies, and puts on record what they answered where nothing else does.
+//! Questions to the policies, and the record of answers that no other event records.
 //!
-//! It does nothing with the answer.
+//! It does not act on the answers.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -14,10 +14,10 @@ use crate::ledger::{LedgerError, Reasons};
 use crate::names::IdentityName;
 use crate::policy::{Action, Context, Decision, Question, Resource};
 
-/// What a decision is about, in the log, where it is about no request and no grant.
+/// Subject of a recorded decision that is about no request and no grant.
 const GATE: &str = "gate";
 
-/// An answer of the policies to a question of somebody.
+/// Answer of the policies, with the question it answers.
 pub(super) struct Ruling {
     pub(super) decision: Decision,
     action: Action,
@@ -27,25 +27,25 @@ pub(super) struct Ruling {
 }
 
 impl Desk {
-    /// Whether `who` may read the log or administer; the decision is on record.
+    /// Checks that `who` may read the log or administer, and records the decision.
     pub async fn may(&self, who: &Visitor, action: Action) -> Result<(), AccessError> {
         let ruling = self.ask(&self.rules(), who, action, Resource::Gate);
         self.settled(&ruling, GATE).await
     }
 
-    /// The same for what takes rights away: a yes is put on record, and nothing waits for that.
+    /// Checks the same for an operation that takes rights away. A permission is recorded without waiting for the log.
     pub async fn may_take_away(&self, who: &Visitor, action: Action) -> Result<(), AccessError> {
         let ruling = self.ask(&self.rules(), who, action, Resource::Gate);
         self.settled_at_once(&ruling, GATE).await
     }
 
-    /// The same question where it only shapes an answer (what a list shows): nothing goes on record.
+    /// Returns true if the policies would allow the action. Nothing is recorded: the answer only shapes output, such as a list.
     #[must_use]
     pub fn would(&self, who: &Visitor, action: Action) -> bool {
         self.ask(&self.rules(), who, action, Resource::Gate).decision.allowed
     }
 
-    /// Asks the policies as they are in `rules`; without policies nothing is allowed.
+    /// Asks the policies in `rules`; without policies nothing is allowed.
     pub(super) fn ask(&self, rules: &Rules, who: &Visitor, action: Action, resource: Resource<'_>) -> Ruling {
         let question = Question {
             identity: &who.identity,
@@ -66,7 +66,7 @@ impl Desk {
         }
     }
 
-    /// What the policies may look at beside the question itself.
+    /// Returns the context of a question: time, client address and number of live grants.
     pub(super) fn context(&self, who: &IdentityName, client: Option<IpAddr>) -> Context {
         Context {
             now: self.0.clock.now(),
@@ -75,7 +75,7 @@ impl Desk {
         }
     }
 
-    /// Puts the answer on record; a no becomes an error, and so does a yes that cannot be put on record.
+    /// Records the answer. A refusal becomes an error, and so does a permission that cannot be recorded.
     pub(super) async fn settled(&self, ruling: &Ruling, about: &str) -> Result<(), AccessError> {
         let recorded = self.0.journal.record(&ruling.event(about)).await;
         if !ruling.decision.allowed {
@@ -90,7 +90,8 @@ impl Desk {
         Ok(recorded.map_err(LedgerError::from)?)
     }
 
-    /// As [`Desk::settled`], where a yes must not wait for the log: its record follows when the log can be written.
+    /// Records the answer as [`Desk::settled`] does, but a permission does not wait for the log; it is written when the log can
+    /// be written.
     pub(super) async fn settled_at_once(&self, ruling: &Ruling, about: &str) -> Result<(), AccessError> {
         if !ruling.decision.allowed {
             return self.settled(ruling, about).await;
@@ -99,7 +100,7 @@ impl Desk {
         Ok(())
     }
 
-    /// The reasons for a step that itself goes on record; a no goes there alone, as an error.
+    /// Returns the reasons for a step that is recorded itself. A refusal is recorded here and becomes an error.
     pub(super) async fn reasons(&self, ruling: Ruling, about: &str) -> Result<Reasons, AccessError> {
         if !ruling.decision.allowed {
             self.settled(&ruling, about).await?;
@@ -112,7 +113,7 @@ impl Desk {
         })
     }
 
-    /// Puts an answer about a grant on record that is given where nobody can wait for the log.
+    /// Records an answer about a grant without waiting for the log.
     pub(super) fn note(&self, grant: &Grant, action: Action, decision: Decision, client: IpAddr) {
         let ruling = Ruling {
             decision,
@@ -140,7 +141,7 @@ impl Ruling {
     }
 }
 
-/// The answer where there are no policies: nothing is allowed.
+/// Returns the decision of a gate without policies: nothing is allowed.
 pub(super) fn nothing() -> Decision {
     Decision {
         allowed: false,
@@ -149,7 +150,7 @@ pub(super) fn nothing() -> Decision {
     }
 }
 
-/// SHA-256 of the policies in force.
+/// Returns the SHA-256 of the policies in force.
 pub(super) fn policy_set(rules: &Rules) -> Option<String> {
     rules.policies.as_ref().map(|policies: &Arc<_>| policies.hash().to_owned())
 }

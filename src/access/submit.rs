@@ -1,6 +1,6 @@
-//! Asking for access.
+//! Submission of requests for access.
 //!
-//! It does not decide: the policies judge, and the ledger makes the request (and its grant) last.
+//! It does not decide: the policies judge, and the ledger stores the request and its grant.
 
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
@@ -12,11 +12,12 @@ use crate::ledger::{NewRequest, Reasons, RequestView};
 use crate::policy::{Action, Judgement};
 use crate::request::{Outcome, Wish};
 
-/// The setting that refuses a request, where the record names policies.
+/// Setting recorded in place of a policy when the rate limit refuses a request.
 const RATE: &str = "access.requests_per_minute";
 
 impl Desk {
-    /// Asks for access. What is pending already is not asked for twice; what the policies deny is on record and an error.
+    /// Submits a request. A pending request for the same wish is returned instead of a second one. A denial by the policies is
+    /// recorded and returned as an error.
     pub async fn submit(&self, who: &Visitor, asked: Asked) -> Result<RequestView, AccessError> {
         let rules = self.rules();
         let wish = decide::wish(&rules, &who.identity, &asked)?;
@@ -24,7 +25,8 @@ impl Desk {
         self.submit_in_turn(who, &rules, wish, &asked).await
     }
 
-    /// The live grant that is what is asked for, or else the request for it. Many at once (the connections of one test run) make one.
+    /// Returns the live grant that covers the wish, or a request for it. Concurrent calls of one identity (the connections of one
+    /// test run) share one request.
     pub async fn enter(&self, who: &Visitor, asked: Asked) -> Result<Way, AccessError> {
         let rules = self.rules();
         let wish = decide::wish(&rules, &who.identity, &asked)?;
@@ -70,7 +72,7 @@ impl Desk {
             client: who.client,
         };
         let view = self.0.ledger.submit(new, reasons).await?;
-        // The answer to the one would be taken for the answer to the other.
+        // Otherwise the caller would take the answer to the earlier request for the answer to this one.
         if !decide::same_request(&view.request.wish, &wish) {
             return Err(AccessError::Invalid(
                 "this idempotency key was another request's: take a fresh one for each".to_owned(),
@@ -85,7 +87,7 @@ impl Desk {
         }
     }
 
-    /// Puts on record that somebody asks too often; what is too much for that is counted.
+    /// Counts and records a request refused by the rate limit; the record itself is rate limited.
     async fn flooded(&self, who: &Visitor, rules: &Rules, wish: &Wish) {
         tracing::warn!(identity = %who.name(), limit = rules.requests_per_minute, "an identity asks too often");
         self.0.floods_refused.fetch_add(1, Ordering::Relaxed);

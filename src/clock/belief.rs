@@ -1,35 +1,36 @@
-//! How much of a step of the wall clock is believed. Pure: readings come in, decisions go out.
+//! Plausibility of steps of the wall clock. Pure: readings come in, decisions go out.
 //!
-//! INVARIANT: belief only ever moves gate time forward. What the machine slept through is believed whatever the wall clock says, so a
-//! step back during a suspension lengthens nothing.
+//! INVARIANT: a decision only ever moves gate time forward. The duration of a suspension is always followed, regardless of the
+//! wall clock, so a step back during a suspension lengthens nothing.
 
 use std::time::Duration;
 
-/// A difference between wall and gate time that counts as a step, not as drift. Microseconds.
+/// Minimum difference between wall clock and gate time that counts as a step rather than drift, in microseconds.
 pub(super) const STEP_MICROS: i64 = 50_000;
-/// The most that unexplained forward steps may come to at once. It is given back slowly, so many small steps come to no more.
+/// Maximum total of forward steps that are followed without confirmation. It refills slowly, so many small steps do not exceed
+/// it.
 pub const MAX_UNCONFIRMED_STEP: Duration = Duration::from_hours(2);
-/// Within so long the whole of it is given back.
+/// Time in which the whole allowance refills.
 const ALLOWANCE_REFILL: Duration = Duration::from_hours(24);
-/// A doubted step that stands for so long is believed.
+/// Time after which a doubted step that persists is followed.
 pub const PERSISTENCE: Duration = Duration::from_mins(10);
-/// The counters of sleep have whole seconds: less is no sleep. Microseconds.
+/// Maximum difference between the sleep counters that is no sleep, in microseconds: the time since boot has whole seconds.
 const SLEEP_NOISE_MICROS: i64 = 2_500_000;
-/// A doubted step that moves by more than this is another one. Microseconds.
+/// Minimum change of a doubted step that makes it a new one, in microseconds.
 const STEADY_MICROS: i64 = 60_000_000;
 
-/// What the clocks say at one moment. Microseconds.
+/// Reading of the clocks at one moment, in microseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reading {
     /// Monotonic time since the origin.
     pub(super) at: i64,
-    /// Wall minus gate time.
+    /// Wall clock minus gate time.
     pub(super) ahead: i64,
-    /// How long the machine has slept since the origin: what its time since boot gained on monotonic time.
+    /// Time the machine was suspended since the origin: the gain of its time since boot on monotonic time.
     pub(super) slept: i64,
 }
 
-/// What is not believed.
+/// Step that is doubted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Doubted {
     pub(super) ahead: i64,
@@ -38,9 +39,9 @@ pub(super) struct Doubted {
 
 #[derive(Debug)]
 pub(super) struct Belief {
-    /// Sleep that gate time has followed.
+    /// Suspended time that gate time has followed.
     slept: i64,
-    /// What may still be believed without being confirmed.
+    /// Rest of the steps that may be followed without confirmation.
     allowance: i64,
     refilled_at: i64,
     doubted: Option<Doubted>,
@@ -60,7 +61,7 @@ impl Belief {
         self.doubted
     }
 
-    /// The wall clock was set right by hand: what it says from here on counts.
+    /// Resets the state after the wall clock was confirmed by hand.
     pub(super) fn reset(&mut self, at: i64, slept: i64) {
         *self = Self {
             slept,
@@ -69,7 +70,7 @@ impl Belief {
         };
     }
 
-    /// How far gate time is to step forward.
+    /// Returns the step forward of gate time, in microseconds.
     pub(super) fn judge(&mut self, reading: Reading) -> i64 {
         let Reading { at, ahead, slept } = reading;
         let most = micros(MAX_UNCONFIRMED_STEP);
@@ -104,9 +105,9 @@ impl Belief {
     }
 }
 
-/// Microseconds of a length of time.
+/// Returns a duration in microseconds.
 pub(super) fn micros(duration: Duration) -> i64 {
-    // Not `as_micros`, which computes in 128 bits: this is asked for every record.
+    // Not `as_micros`, which computes in 128 bits: this runs for every record.
     i64::try_from(duration.as_secs())
         .unwrap_or(i64::MAX)
         .saturating_mul(1_000_000)

@@ -1,6 +1,6 @@
-//! Which changes may follow which: the one function that makes a grant another.
+//! State machine of a grant: [`apply`] is the one function that changes a grant.
 //!
-//! It does not decide who may ask for a change, and it does not make it last: the ledger does.
+//! It does not decide who may ask for a change, and it does not store one: the ledger does.
 
 use std::time::Duration;
 
@@ -11,75 +11,75 @@ use super::{Grant, Revocation, Status, canonical_network};
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 
-/// The shortest window there is.
+/// Minimum length of a window.
 pub const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
-/// The longest window there is, extensions included: a gate of short-lived grants holds none for longer than this.
+/// Maximum length of a window, extensions included: the gate is for short-lived grants.
 pub const LONGEST_WINDOW: Duration = Duration::from_hours(31 * 24);
 
-/// What a new grant is to be.
+/// Terms of a new grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
-    /// Whom it is for.
+    /// Identity it is for.
     pub identity: IdentityName,
-    /// What it is for.
+    /// Target it opens.
     pub target: TargetName,
-    /// Why.
+    /// Reason for the access.
     pub reason: Option<String>,
-    /// The window's length, from the first connect.
+    /// Length of the window, from the first connect.
     pub window: Duration,
-    /// How long it waits for the first connect.
+    /// Time it waits for the first connect.
     pub activate_within: Duration,
-    /// The time no window goes past.
+    /// Absolute deadline: no window ends after it.
     pub deadline: Option<Timestamp>,
-    /// How many sessions at once; at least 1.
+    /// Maximum number of concurrent sessions; at least 1.
     pub max_sessions: u32,
-    /// Where its clients have to come from.
+    /// Network its clients have to connect from; `None`: any.
     pub client_network: Option<IpNet>,
-    /// With which privileges, if it names them.
+    /// Profile whose privileges it gives, if it names one.
     pub profile: Option<ProfileName>,
-    /// The request it comes of.
+    /// Request it results from.
     pub request: Option<RequestId>,
 }
 
-/// Why terms make no grant.
+/// Error of terms that make no grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTerms {
-    /// The window is out of bounds.
+    /// The window is shorter than [`SHORTEST_WINDOW`] or longer than [`LONGEST_WINDOW`].
     #[error("a window is between {SHORTEST_WINDOW:?} and 31 days long, not {0:?}")]
     Window(Duration),
-    /// The time to wait for the first connect is out of bounds.
+    /// The time to wait for the first connect is outside the same bounds.
     #[error("a grant waits between {SHORTEST_WINDOW:?} and 31 days for its first connect, not {0:?}")]
     ActivateWithin(Duration),
     /// The deadline is not in the future.
     #[error("the deadline {0} has passed")]
     Deadline(Timestamp),
-    /// No session allowed.
+    /// The maximum number of sessions is 0.
     #[error("a grant allows at least one session")]
     NoSessions,
 }
 
-/// What can happen to a grant.
+/// Change of a grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The first connect, or an explicit activation: opens the window.
+    /// Opens the window: the first connect, or an explicit activation.
     Activate,
-    /// Moves the window's end further off.
+    /// Moves the end of the window to a later time.
     Extend(Duration),
-    /// Moves the window's end nearer; at most to now, which ends the grant.
+    /// Moves the end of the window to an earlier time; at the earliest to now, which ends the grant.
     ShortenBy(Duration),
-    /// Moves the window's end to a time before the present one; at most to now, which ends the grant.
+    /// Moves the end of the window to a given time before the present end; at the earliest to now, which ends the grant.
     ShortenTo(Timestamp),
     /// Ends the grant.
     Revoke {
-        /// The operator's name.
+        /// Name of the operator.
         by: String,
-        /// The reason given.
+        /// Reason given.
         reason: Option<String>,
     },
 }
 
 impl Change {
-    /// Whether it can only make less of a grant.
+    /// Returns true if the change can only reduce what a grant gives.
     #[must_use]
     pub fn takes_away(&self) -> bool {
         match self {
@@ -89,22 +89,22 @@ impl Change {
     }
 }
 
-/// Why a change cannot be made.
+/// Error of a change that cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IllegalChange {
-    /// It has ended; there is no way back.
+    /// The grant has ended, and no change reverses that.
     #[error("the grant has ended ({}) and cannot be changed any more", .0.name())]
     Ended(Status),
-    /// Its window is open already.
+    /// The window is open already.
     #[error("the grant is active already")]
     Active,
-    /// The extension brings nothing: the grant's own deadline is in the way.
+    /// The extension has no effect: the window ends at the absolute deadline of the grant already.
     #[error("the grant has an absolute deadline, {0}, which an extension cannot move")]
     Deadline(Timestamp),
-    /// The window would become longer than any may be.
+    /// The window would become longer than [`LONGEST_WINDOW`].
     #[error("no window is longer than 31 days")]
     TooLong,
-    /// A window that is not open yet would become shorter than any may be; revoke it instead.
+    /// A window that is not open yet would become shorter than [`SHORTEST_WINDOW`]; revoke the grant instead.
     #[error("no window is shorter than {SHORTEST_WINDOW:?}: revoke the grant instead")]
     TooShort,
     /// The new end is not before the present one.
@@ -112,7 +112,7 @@ pub enum IllegalChange {
     NotShorter,
 }
 
-/// Makes a grant, waiting for its first connect.
+/// Creates a grant that waits for its first connect.
 pub fn create(id: GrantId, terms: Terms, by: &str, now: Timestamp) -> Result<Grant, InvalidTerms> {
     let bounds = SHORTEST_WINDOW..=LONGEST_WINDOW;
     if !bounds.contains(&terms.window) {
@@ -147,7 +147,7 @@ pub fn create(id: GrantId, terms: Terms, by: &str, now: Timestamp) -> Result<Gra
     })
 }
 
-/// The grant after `change`, if it may follow. Pure: the grant given stays as it is.
+/// Returns the grant after `change`, if the change is legal. Pure: the grant given stays as it is.
 pub fn apply(grant: &Grant, change: &Change, now: Timestamp) -> Result<Grant, IllegalChange> {
     let status = grant.status(now);
     if status.ended() {
@@ -173,7 +173,7 @@ pub fn apply(grant: &Grant, change: &Change, now: Timestamp) -> Result<Grant, Il
     }
 }
 
-/// An open window: `from` included, `until` not.
+/// Open window: `from` included, `until` not.
 #[derive(Clone, Copy)]
 struct Window {
     from: Timestamp,
@@ -200,7 +200,8 @@ fn change_active(grant: &Grant, change: &Change, window: Window, now: Timestamp)
     Ok(with_window(grant, Window { from, until }))
 }
 
-/// The new end of an open window: `to`, but not in the past, for what was done under the grant until now stays covered.
+/// Returns the new end of an open window: `to`, but not in the past, so that everything done under the grant until now stays
+/// covered.
 fn shorter(until: Timestamp, to: Timestamp, now: Timestamp) -> Result<Timestamp, IllegalChange> {
     if to < until {
         Ok(to.max(now))
@@ -219,7 +220,7 @@ fn resize(grant: &Grant, window: Duration) -> Result<Grant, IllegalChange> {
     Ok(Grant { window, ..grant.clone() })
 }
 
-/// A window that is not open yet has no end to move, but the grant gets a deadline.
+/// Shortens a window that is not open yet. It has no end to move, so the grant gets a deadline instead.
 fn shorten_ready(grant: &Grant, to: Timestamp, now: Timestamp) -> Result<Grant, IllegalChange> {
     if grant.deadline.is_some_and(|deadline| deadline <= to) {
         return Err(IllegalChange::NotShorter);

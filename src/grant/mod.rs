@@ -1,9 +1,9 @@
-//! What a grant is, which changes may follow which, and whether it covers a session now ([`Permit`]).
+//! Grants: their data, the legal changes, and the check that a grant covers a session now ([`Permit`]).
 //!
-//! It does not store a grant, tell anyone of a change or read a clock: `now` is an argument, and the ledger does the rest.
+//! It does not store a grant, announce a change or read a clock: `now` is an argument, and the ledger does the rest.
 //!
-//! INVARIANT: a grant that has ended (lapsed, expired or revoked) never becomes active again, and no window goes past the
-//! grant's absolute deadline.
+//! INVARIANT: a grant that has ended (lapsed, expired or revoked) never becomes active again, and no window goes past the grant's
+//! absolute deadline.
 
 mod lifecycle;
 mod permit;
@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 
-/// Lets one identity into one target for a while. Made by [`create`], changed by [`apply`] and in no other way.
+/// Right of one identity to one target for a limited time. Made by [`create`], changed only by [`apply`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     pub(crate) id: GrantId,
@@ -44,8 +44,8 @@ pub struct Grant {
     pub(crate) request: Option<RequestId>,
 }
 
-/// Returns the network in the form in which clients' addresses are compared with it: one of IPv4 that is written within IPv6
-/// (`::ffff:192.0.2.0/120`) as IPv4.
+/// Returns the network in the form that client addresses are compared with: an IPv4-mapped IPv6 network (`::ffff:192.0.2.0/120`)
+/// becomes its IPv4 network.
 #[must_use]
 pub fn canonical_network(network: IpNet) -> IpNet {
     const MAPPED_BITS: u8 = 96;
@@ -59,49 +59,49 @@ pub fn canonical_network(network: IpNet) -> IpNet {
     }
 }
 
-/// Who revoked a grant, when and why.
+/// Revocation of a grant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocation {
-    /// When.
+    /// Time of the revocation.
     pub at: Timestamp,
-    /// The operator's name.
+    /// Name of the operator.
     pub by: String,
-    /// The reason given.
+    /// Reason given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// The reason on record for a grant that its owner gives back.
+/// Recorded reason of the revocation of a grant that its owner gives back.
 pub const GIVEN_BACK: &str = "given back";
 
-/// Where a grant stands at a moment. Computed, never stored: nothing has to run for a grant to end.
+/// State of a grant at a moment. Computed, never stored: nothing has to run for a grant to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Made, not used yet; the first connect opens its window.
+    /// Unused so far; the first connect opens the window.
     Ready,
-    /// In its window: `from` included, `until` not.
+    /// Active within its window: `from` included, `until` not.
     Active {
-        /// When the window opened.
+        /// Time the window opened.
         from: Timestamp,
-        /// When it closes.
+        /// Time the window closes.
         until: Timestamp,
     },
-    /// Not used in time; it never will be.
+    /// Unused by its activation deadline; it can never be used.
     Lapsed,
-    /// Its window has closed.
+    /// Past the end of its window.
     Expired {
-        /// When it closed.
+        /// Time the window closed.
         until: Timestamp,
     },
-    /// Revoked before its window closed.
+    /// Revoked before the window closed.
     Revoked {
-        /// When.
+        /// Time of the revocation.
         at: Timestamp,
     },
 }
 
 impl Status {
-    /// A stable name for the log, tables and scripts.
+    /// Returns a stable name for the log, tables and scripts.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -113,7 +113,7 @@ impl Status {
         }
     }
 
-    /// Whether this is one of the three ends, from which no change leads back.
+    /// Returns true for the three final states, which no change leaves.
     #[must_use]
     pub fn ended(self) -> bool {
         matches!(self, Self::Lapsed | Self::Expired { .. } | Self::Revoked { .. })
@@ -121,7 +121,7 @@ impl Status {
 }
 
 impl Grant {
-    /// Where the grant stands at `now`.
+    /// Returns the state of the grant at `now`.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> Status {
         if let Some(revocation) = &self.revoked {
@@ -135,91 +135,91 @@ impl Grant {
         }
     }
 
-    /// Its id, which is also the user name of a login.
+    /// Returns the id, which is also the user name of a login.
     #[must_use]
     pub fn id(&self) -> &GrantId {
         &self.id
     }
 
-    /// Whom it is for.
+    /// Returns the identity it is for.
     #[must_use]
     pub fn identity(&self) -> &IdentityName {
         &self.identity
     }
 
-    /// What it is for.
+    /// Returns the target it opens.
     #[must_use]
     pub fn target(&self) -> &TargetName {
         &self.target
     }
 
-    /// Why it was made.
+    /// Returns the reason for the access.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
 
-    /// When it was made.
+    /// Returns the time it was made.
     #[must_use]
     pub fn created_at(&self) -> Timestamp {
         self.created_at
     }
 
-    /// Who made it.
+    /// Returns the name of its creator.
     #[must_use]
     pub fn created_by(&self) -> &str {
         &self.created_by
     }
 
-    /// By when it has to be used first; at this time it lapses.
+    /// Returns the time before which it has to be used first; at this time it lapses.
     #[must_use]
     pub fn activate_by(&self) -> Timestamp {
         self.activate_by
     }
 
-    /// The window's length: as granted, and as it came out once it is open.
+    /// Returns the length of the window: as granted, or as it resulted once the window is open.
     #[must_use]
     pub fn window(&self) -> Duration {
         self.window
     }
 
-    /// The time no window goes past.
+    /// Returns the absolute deadline: no window ends after it.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
         self.deadline
     }
 
-    /// How many sessions it allows at once.
+    /// Returns the maximum number of concurrent sessions.
     #[must_use]
     pub fn max_sessions(&self) -> u32 {
         self.max_sessions
     }
 
-    /// Where its clients have to come from.
+    /// Returns the network its clients have to connect from; `None`: any.
     #[must_use]
     pub fn client_network(&self) -> Option<IpNet> {
         self.client_network
     }
 
-    /// When its window opened.
+    /// Returns the time its window opened.
     #[must_use]
     pub fn activated_at(&self) -> Option<Timestamp> {
         self.activated_at
     }
 
-    /// When its window closes; `None` until it is open.
+    /// Returns the time its window closes; `None` until it is open.
     #[must_use]
     pub fn until(&self) -> Option<Timestamp> {
         self.until
     }
 
-    /// Who revoked it, if somebody did.
+    /// Returns its revocation, if it was revoked.
     #[must_use]
     pub fn revoked(&self) -> Option<&Revocation> {
         self.revoked.as_ref()
     }
 
-    /// Returns whether its owner gave it back.
+    /// Returns true if its owner gave it back.
     #[must_use]
     pub fn given_back(&self) -> bool {
         self.revoked
@@ -227,7 +227,7 @@ impl Grant {
             .is_some_and(|revoked| revoked.by == self.identity.as_str() && revoked.reason.as_deref() == Some(GIVEN_BACK))
     }
 
-    /// [`Status::name`], and `released` for a grant that its owner gave back.
+    /// Returns [`Status::name`], or `released` for a grant that its owner gave back.
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> &'static str {
         if self.given_back() {
@@ -237,13 +237,13 @@ impl Grant {
         }
     }
 
-    /// With which privileges; `None` where none were named when it was made by hand.
+    /// Returns the profile whose privileges it gives; `None` if it was made by hand without one.
     #[must_use]
     pub fn profile(&self) -> Option<&ProfileName> {
         self.profile.as_ref()
     }
 
-    /// The request it came of; `None` for a grant made by hand.
+    /// Returns the request it results from; `None` for a grant made by hand.
     #[must_use]
     pub fn request(&self) -> Option<&RequestId> {
         self.request.as_ref()

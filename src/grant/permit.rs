@@ -1,4 +1,4 @@
-//! Whether a grant covers a session now: the one rule that decides at the door and again on every change.
+//! Check that a grant covers a session: the one rule, applied at login and again on every change.
 //!
 //! It does not activate a grant and does not count sessions; both come as arguments.
 
@@ -11,8 +11,8 @@ use crate::ending::{Ending, Scope};
 use crate::ids::GrantId;
 use crate::names::{IdentityName, ProfileName, TargetName};
 
-/// Proof that a grant covers one session, up to [`Permit::until`]. Only [`permit()`] and [`Permit::renew`] make one, so
-/// whoever asks for a `&Permit` cannot be reached without the check.
+/// Proof that a grant covers one session, up to [`Permit::until`]. Only [`permit()`] and [`Permit::renew`] make one, so a
+/// function that takes a `&Permit` cannot run without the check.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Permit {
     grant: GrantId,
@@ -23,70 +23,70 @@ pub struct Permit {
     requested: bool,
 }
 
-/// What a client that has proved the grant's secret asks for.
+/// Facts about a client that has proved the secret of a grant.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     /// Gate time.
     pub now: Timestamp,
-    /// The database it named, if it named one: `target` or `target/profile`.
+    /// Database it named, if it named one: `target` or `target/profile`.
     pub database: Option<&'a str>,
-    /// Its address.
+    /// Address of the client.
     pub client: IpAddr,
-    /// Sessions of the grant that live already, this one not counted.
+    /// Number of live sessions of the grant, without this one.
     pub live_sessions: u32,
 }
 
-/// Why a grant does not cover a session.
+/// Reason why a grant does not cover a session.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Its window is not open: it has to be activated first.
+    /// The window is not open: the grant has to be activated first.
     #[error("the grant is not activated")]
     NotActivated,
-    /// It was not used in time.
+    /// The grant was not used in time.
     #[error("the grant lapsed at {activate_by}")]
     Lapsed {
-        /// By when it had to be.
+        /// Time before which it had to be used.
         activate_by: Timestamp,
     },
-    /// Its window has closed.
+    /// The window has closed.
     #[error("the grant expired at {until}")]
     Expired {
-        /// When.
+        /// Time the window closed.
         until: Timestamp,
     },
-    /// It was revoked.
+    /// The grant was revoked.
     #[error("the grant was revoked at {at}")]
     Revoked {
-        /// When.
+        /// Time of the revocation.
         at: Timestamp,
     },
-    /// It is for another target.
+    /// The grant is for another target.
     #[error("the grant is not for database {asked:?}")]
     WrongDatabase {
-        /// The database asked for.
+        /// Database asked for.
         asked: String,
     },
-    /// It is for another profile.
+    /// The grant is for another profile.
     #[error("the grant is not for profile {asked:?}")]
     WrongProfile {
-        /// The profile asked for.
+        /// Profile asked for.
         asked: String,
     },
     /// The client is outside the grant's network.
     #[error("the grant is not valid from {client}")]
     Address {
-        /// The client's address.
+        /// Address of the client.
         client: IpAddr,
     },
-    /// As many sessions as it allows live already.
+    /// The grant has its maximum number of live sessions already.
     #[error("the grant allows {limit} sessions at once")]
     TooMany {
-        /// How many are allowed.
+        /// Maximum number of concurrent sessions.
         limit: u32,
     },
 }
 
-/// Decides at the door. The grant has to be active: the ledger activates it (tentatively) before it asks.
+/// Decides at login. The grant has to be active: the ledger activates it (tentatively) before it asks.
 pub fn permit(grant: &Grant, question: &Question<'_>) -> Result<Permit, Refusal> {
     let until = covered(grant, question.client, question.now)?;
     if let Some(asked) = question.database {
@@ -107,7 +107,7 @@ pub fn permit(grant: &Grant, question: &Question<'_>) -> Result<Permit, Refusal>
     })
 }
 
-/// Whether the grant is for the database asked for: `target`, or `target/profile`.
+/// Checks that the grant is for the database asked for: `target`, or `target/profile`.
 fn fits(grant: &Grant, asked: &str) -> Result<(), Refusal> {
     let (target, profile) = match asked.split_once('/') {
         Some((target, profile)) => (target, Some(profile)),
@@ -128,7 +128,7 @@ fn fits(grant: &Grant, asked: &str) -> Result<(), Refusal> {
 impl Permit {
     /// Decides again, after the grant has changed or time has passed. `grant` is the present state of the permit's grant.
     pub fn renew(&self, grant: &Grant, now: Timestamp) -> Result<Self, Refusal> {
-        // Identity and target of a grant never change, so another one here is another grant: not ours.
+        // The identity and the target of a grant never change, so a mismatch means another grant.
         if grant.id != self.grant || grant.target != self.target || grant.identity != self.identity {
             return Err(Refusal::NotActivated);
         }
@@ -143,37 +143,37 @@ impl Permit {
         })
     }
 
-    /// The grant that covers the session.
+    /// Returns the grant that covers the session.
     #[must_use]
     pub fn grant(&self) -> &GrantId {
         &self.grant
     }
 
-    /// Whether the grant came of a request, so that its owner can ask for more time.
+    /// Returns true if the grant results from a request, so that its owner can ask for more time.
     #[must_use]
     pub fn requested(&self) -> bool {
         self.requested
     }
 
-    /// Under whose name the session runs.
+    /// Returns the identity whose session this is.
     #[must_use]
     pub fn identity(&self) -> &IdentityName {
         &self.identity
     }
 
-    /// Where it leads.
+    /// Returns the target of the session.
     #[must_use]
     pub fn target(&self) -> &TargetName {
         &self.target
     }
 
-    /// The deadline as it stands: at this time the session is over.
+    /// Returns the present deadline: the session ends at this time.
     #[must_use]
     pub fn until(&self) -> Timestamp {
         self.until
     }
 
-    /// The client it was given to.
+    /// Returns the address of the client it was given to.
     #[must_use]
     pub fn client(&self) -> IpAddr {
         self.client
@@ -181,12 +181,12 @@ impl Permit {
 }
 
 impl Refusal {
-    /// What a client is told that is not in yet.
+    /// Returns the ending for a client that is not logged in yet.
     #[must_use]
     pub fn at_login(self, grant: &Grant) -> Ending {
         let id = grant.id.clone();
         match self {
-            // The ledger activates before it asks: to come here is a fault of ours, and nobody is let in on a fault.
+            // The ledger activates before it asks, so this is a fault of the gate, and a fault must not admit a client.
             Self::NotActivated => Ending::LedgerFailed,
             Self::Lapsed { activate_by } => Ending::Lapsed { grant: id, activate_by },
             Self::Expired { until } => Ending::LoginExpired { grant: id, until },
@@ -211,7 +211,7 @@ impl Refusal {
         }
     }
 
-    /// What a client is told whose session ends by it.
+    /// Returns the ending for a client whose session it ends.
     #[must_use]
     pub fn in_session(self, grant: &Grant) -> Ending {
         match self {
@@ -235,7 +235,8 @@ impl Refusal {
     }
 }
 
-/// The rule common to the door and to every change: the window is open and the client comes from where it may.
+/// Checks what login and every change have in common: the window is open, and the client is in the grant's network. Returns the
+/// end of the window.
 fn covered(grant: &Grant, client: IpAddr, now: Timestamp) -> Result<Timestamp, Refusal> {
     let until = match grant.status(now) {
         Status::Active { until, .. } => until,
@@ -248,7 +249,7 @@ fn covered(grant: &Grant, client: IpAddr, now: Timestamp) -> Result<Timestamp, R
         Status::Expired { until } => return Err(Refusal::Expired { until }),
         Status::Revoked { at } => return Err(Refusal::Revoked { at }),
     };
-    // A dual-stack listener shows IPv4 clients as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2).
+    // A dual-stack listener shows IPv4 clients as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2).
     let client = client.to_canonical();
     match grant.client_network {
         Some(network) if !network.contains(&client) => Err(Refusal::Address { client }),

@@ -1,7 +1,7 @@
-//! What a verified token says: whether it is good now, and whose it is.
+//! Claims of a verified token: its validity at a time, and the identity it proves.
 //!
-//! It verifies no signature and reads no clock. What it takes over is text: nothing in a token has a meaning but what the
-//! issuer's settings give it.
+//! It verifies no signature and reads no clock. Claims are taken over as text: they have no meaning except the one that the
+//! issuer's settings give them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::names::{GroupName, IdentityName};
 
 pub(super) type Claims = Map<String, Value>;
 
-/// Whether the token is good at `now`, give or take the leeway. `exp` has to be there.
+/// Checks that the token is valid at `now`, within the leeway. The claim `exp` is required.
 pub(super) fn good_at(claims: &Claims, leeway: SignedDuration, now: Timestamp) -> Result<(), TokenError> {
     let now = now.as_duration();
     let expires = time(claims, "exp")?.ok_or(TokenError::NoTime("exp"))?;
@@ -29,7 +29,7 @@ pub(super) fn good_at(claims: &Claims, leeway: SignedDuration, now: Timestamp) -
     Ok(())
 }
 
-/// Whose the token is.
+/// Returns the identity that the token proves.
 pub(super) fn identity(claims: &Claims, settings: &IssuerSettings) -> Result<Identity, TokenError> {
     let bad = |claim: &str, reason: String| TokenError::Claim {
         claim: claim.to_owned(),
@@ -58,7 +58,8 @@ pub(super) fn identity(claims: &Claims, settings: &IssuerSettings) -> Result<Ide
     })
 }
 
-/// That an address is its owner's, where one is to be the name (OpenID Connect Core 1.0, section 5.1): it stands beside the claim.
+/// Checks that an email address that is to be the name is verified (OpenID Connect Core 1.0, section 5.1). The claim
+/// `email_verified` is looked up next to the address.
 fn verified(claims: &Claims, settings: &IssuerSettings) -> Result<(), TokenError> {
     let Some(beside) = settings.identity_claim.strip_suffix("email") else {
         return Ok(());
@@ -81,8 +82,8 @@ fn verified(claims: &Claims, settings: &IssuerSettings) -> Result<(), TokenError
     })
 }
 
-/// Groups whose names are not fit for policies are left out: no policy can mean them, neither permitting nor forbidding, and
-/// directories are full of them.
+/// Returns the groups of a claim. Names that are not valid group names are left out: directories have many of them, and no policy
+/// can refer to them, neither to permit nor to forbid.
 fn groups(value: Option<&Value>) -> Result<BTreeSet<GroupName>, String> {
     let names: Vec<&str> = match value {
         None | Some(Value::Null) => Vec::new(),
@@ -96,7 +97,7 @@ fn groups(value: Option<&Value>) -> Result<BTreeSet<GroupName>, String> {
     Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
 }
 
-/// What policies see of the token: texts, numbers, and true or false, as text. Lists and objects are left out.
+/// Returns the claims that policies see: texts, numbers and booleans, as text. Lists and objects are left out.
 fn mapped(claims: &Claims, names: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let text = |value: &Value| match value {
         Value::String(text) => Some(text.clone()),
@@ -110,7 +111,7 @@ fn mapped(claims: &Claims, names: &BTreeMap<String, String>) -> BTreeMap<String,
     found.collect()
 }
 
-/// A claim by its name; or, where no claim has that name, by a way with dots (`realm_access.roles`).
+/// Returns a claim by its name or, if no claim has that name, by a path with dots (`realm_access.roles`).
 fn find<'a>(claims: &'a Claims, name: &str) -> Option<&'a Value> {
     claims.get(name).or_else(|| {
         let (first, rest) = name.split_once('.')?;
@@ -122,7 +123,7 @@ fn is_true(value: &Value) -> bool {
     value.as_bool() == Some(true) || value.as_str() == Some("true")
 }
 
-/// A NumericDate (RFC 7519): seconds, perhaps with a fraction.
+/// Parses a NumericDate (RFC 7519, section 2): seconds, possibly with a fraction.
 fn time(claims: &Claims, claim: &'static str) -> Result<Option<SignedDuration>, TokenError> {
     let Some(value) = claims.get(claim) else { return Ok(None) };
     let whole = value.as_i64().map(SignedDuration::from_secs);
@@ -130,7 +131,7 @@ fn time(claims: &Claims, claim: &'static str) -> Result<Option<SignedDuration>, 
     time.map(Some).ok_or(TokenError::NoTime(claim))
 }
 
-/// A time for the log; one that no calendar has is told in seconds.
+/// Formats a time for the log; a time outside the calendar is given in seconds since 1970.
 fn point(time: SignedDuration) -> String {
     Timestamp::from_duration(time).map_or_else(|_| format!("{} s after 1970", time.as_secs()), |time| time.to_string())
 }

@@ -1,89 +1,89 @@
-//! Why a token proves nothing: precise, for the log.
+//! Errors of token verification: precise, for the log.
 //!
-//! None of it is for whoever showed the token: they learn that it was refused, and no more.
+//! The bearer of the token learns only that it was refused.
 
-/// Why a token proves nothing. For the log, never for the client.
+/// Error of a token that proves no identity. For the log, never for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Longer than any issuer's token.
     #[error("the token has {length} bytes, more than {most}")]
     TooLong {
-        /// Its length.
+        /// Length of the token, in bytes.
         length: usize,
-        /// What is allowed.
+        /// Maximum length, in bytes.
         most: usize,
     },
     /// Not a signed JWT.
     #[error("not a signed JWT: {0}")]
     Malformed(&'static str),
-    /// Of an issuer that is not configured.
+    /// The issuer is not configured.
     #[error("the issuer {0} is not one of [[identity.issuers]]")]
     UnknownIssuer(String),
-    /// `none`, a shared secret (`HS256`), or one nobody knows.
+    /// The algorithm is `none`, a shared secret (`HS256`), or unknown.
     #[error("the algorithm {0} is not accepted; an issuer signs with RS, PS, ES or EdDSA")]
     Algorithm(String),
-    /// It has to be understood and is not.
+    /// The header has a critical extension (`crit`), and none is supported.
     #[error("the token's header has critical extensions (`crit`)")]
     CriticalExtension,
-    /// The issuer has no such key.
+    /// The issuer has no key that fits.
     #[error("the issuer has no key {kid} for {algorithm}{trouble}")]
     UnknownKey {
-        /// As the token names it.
+        /// Key id in the token.
         kid: String,
-        /// As the token names it.
+        /// Algorithm in the token.
         algorithm: String,
-        /// What went wrong when the keys were last fetched.
+        /// Error of the last fetch of the keys; empty if it succeeded.
         trouble: String,
     },
-    /// There are no keys to verify it with.
+    /// No keys of the issuer are available.
     #[error("the keys of {issuer} are not to be had: {reason}")]
     NoKeys {
         /// The issuer.
         issuer: String,
-        /// Why.
+        /// Reason why there are none.
         reason: String,
     },
-    /// Signed by somebody else, or changed since.
+    /// The signature does not match: another key signed the token, or it was changed.
     #[error("the signature is wrong")]
     Signature,
-    /// Made for somebody else.
+    /// Issued for another audience.
     #[error("the audience is {found}, not \"{expected}\"")]
     Audience {
-        /// The token's.
+        /// Audience in the token.
         found: String,
-        /// The issuer's setting.
+        /// Audience in the issuer's settings.
         expected: String,
     },
-    /// No `exp`, or not a time.
+    /// The claim is missing or is not a time.
     #[error("the token has no `{0}`, or it is not a time")]
     NoTime(&'static str),
-    /// After its `exp`.
+    /// The time is after `exp`.
     #[error("the token has expired at {0}")]
     Expired(String),
-    /// Before its `nbf` or `iat`.
+    /// The time is before `nbf` or `iat`.
     #[error("the token is not good before {at} (`{claim}`)")]
     NotYet {
-        /// Which of them.
+        /// Name of the claim.
         claim: &'static str,
-        /// What it says.
+        /// Time in the claim.
         at: String,
     },
-    /// What was to be in it is not.
+    /// A claim is missing or not usable.
     #[error("the claim `{claim}` {reason}")]
     Claim {
-        /// Which.
+        /// Name of the claim.
         claim: String,
-        /// What is wrong with it.
+        /// Reason why it is not usable.
         reason: String,
     },
 }
 
-/// Text of a token that nobody has verified, fit for a line of the log.
+/// Quotes unverified text of a token for a line of the log.
 pub(super) fn shown(text: &str) -> String {
     format!("{:?}", cut(text))
 }
 
-/// The beginning of a long text.
+/// Returns the first 120 characters of a text, with `…` if it is longer.
 pub(super) fn cut(text: &str) -> String {
     let cut: String = text.chars().take(120).collect();
     if cut.len() < text.len() { cut + "…" } else { cut }

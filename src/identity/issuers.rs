@@ -1,7 +1,7 @@
-//! Tokens of issuers (OpenID providers, CI systems): which issuers are trusted, and whether a token is one of theirs.
+//! Trusted issuers of tokens (OpenID providers, CI systems), and the verification of their tokens.
 //!
-//! It decides nothing about access, and keeps no token. The law: what a token says counts only after a key of the issuer it names
-//! has verified it, with an algorithm that only the issuer can sign with.
+//! It decides nothing about access, and keeps no token. INVARIANT: claims count only after a key of the issuer they name has
+//! verified the token, with an algorithm that only the issuer can sign with.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,53 +22,55 @@ use crate::names::IdentityName;
 use crate::secret::Secret;
 use crate::tls::web_address;
 
-/// Longer tokens are not looked at.
+/// Maximum length of a token, in bytes.
 const MOST_BYTES: usize = 16 << 10;
 
-/// One trusted issuer: `[[identity.issuers]]`.
+/// Settings of one trusted issuer: `[[identity.issuers]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuerSettings {
-    /// As the `iss` claim has it.
+    /// Required value of the `iss` claim.
     pub issuer: String,
-    /// As the `aud` claim has to have it.
+    /// Required value of the `aud` claim.
     pub audience: String,
-    /// Where its keys are.
+    /// Source of its keys.
     pub keys: Keys,
-    /// The claim that names the identity.
+    /// Claim that names the identity.
     pub identity_claim: String,
-    /// Whether an address that names the identity is believed where the token does not say that it was verified.
+    /// Treatment of an address that names the identity in a token without `email_verified`.
     pub email_verified: EmailVerified,
-    /// Put before the claim's value, so that two issuers cannot name the same identity (`ci:`).
+    /// Prefix of the identity's name, so that two issuers cannot name the same identity (`ci:`).
     pub identity_prefix: String,
-    /// The claim that lists groups.
+    /// Claim that lists groups.
     pub groups_claim: Option<String>,
-    /// Names in the policies' context, with the claims they come from.
+    /// Claims that policies see, by their names in the policies' context.
     pub claims: BTreeMap<String, String>,
-    /// What clocks may differ by.
+    /// Maximum difference between the issuer's clock and gate time.
     pub leeway: Duration,
 }
 
-/// What makes an address (the claim `email`) the name of whoever has the token. One that the token says is not verified never is.
+/// Condition under which an email address (the claim `email`) names an identity. An address that the token marks as not verified
+/// never does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EmailVerified {
-    /// The token has to say that it was verified: anybody can write anybody's address into an account of their own.
+    /// The token has to say that the address is verified: users can write any address into their own accounts.
     #[default]
     Required,
-    /// The issuer has no addresses but those it gave or verified, and its tokens do not say so.
+    /// An absent `email_verified` counts as verified: all addresses of the issuer were given or verified by it, and its tokens do
+    /// not say so.
     Assumed,
 }
 
-/// Where an issuer's keys (JWKS) are.
+/// Source of an issuer's keys (JWKS).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Keys {
-    /// Fetched, kept, and fetched again when a key is not among them.
+    /// Address they are fetched from, cached, and fetched again when a key is not among them.
     Url(String),
-    /// Read from a file.
+    /// File they are read from.
     File(PathBuf),
 }
 
 impl Keys {
-    /// Whether they can be had, as far as that is to be found out without a network: for `tidegate check`.
+    /// Checks the source as far as possible without a network, for `tidegate check`.
     pub fn check(&self) -> Result<(), String> {
         match self {
             Self::Url(url) => web_address(url).map(drop),
@@ -77,7 +79,7 @@ impl Keys {
     }
 }
 
-/// The trusted issuers with their keys.
+/// Trusted issuers with their keys.
 #[derive(Debug, Default)]
 pub struct Issuers {
     all: Vec<Issuer>,
@@ -89,7 +91,7 @@ struct Issuer {
     jwks: Arc<Jwks>,
 }
 
-/// What a token says of itself, before it is verified.
+/// Unverified fields of a token.
 struct Unverified {
     issuer: String,
     algorithm: Algorithm,
@@ -97,13 +99,13 @@ struct Unverified {
 }
 
 impl Issuers {
-    /// Of these; fetches nothing yet.
+    /// Creates the issuers; fetches no keys yet.
     #[must_use]
     pub fn new(settings: Vec<IssuerSettings>) -> Self {
         Self::default().renewed(settings)
     }
 
-    /// Of these, with the keys that are there already: for a reload.
+    /// Creates the issuers of new settings, with the keys cached so far, for a reload.
     #[must_use]
     pub fn renewed(&self, settings: Vec<IssuerSettings>) -> Self {
         let issuer = |settings: IssuerSettings| {
@@ -119,12 +121,12 @@ impl Issuers {
         }
     }
 
-    /// The issuers, as configured.
+    /// Returns the settings of the issuers.
     pub fn settings(&self) -> impl Iterator<Item = &IssuerSettings> {
         self.all.iter().map(|issuer| &issuer.settings)
     }
 
-    /// The issuer that gives names of this kind: its prefix is how `name` begins. One without a prefix is not asked about.
+    /// Returns the issuer whose prefix `name` begins with. Issuers without a prefix are left out.
     #[must_use]
     pub fn who_names(&self, name: &IdentityName) -> Option<&IssuerSettings> {
         self.settings()
@@ -132,7 +134,7 @@ impl Issuers {
             .find(|issuer| name.as_str().starts_with(&issuer.identity_prefix))
     }
 
-    /// Who the token says its bearer is, if it is good at `now`.
+    /// Verifies a token at the time `now` and returns the identity it proves.
     pub async fn verify(&self, token: &Secret<String>, now: Timestamp) -> Result<Identity, TokenError> {
         let token = token.expose().as_str();
         let says = unverified(token)?;
@@ -161,7 +163,7 @@ impl Issuers {
         Ok(identity)
     }
 
-    /// A name that begins with the longer prefix of another issuer is that issuer's to give.
+    /// Checks that the name does not begin with the longer prefix of another issuer; such a name belongs to that issuer.
     fn nobody_elses(&self, identity: &Identity, settings: &IssuerSettings) -> Result<(), TokenError> {
         let name = identity.name.as_str();
         let other = self
@@ -179,7 +181,7 @@ impl Issuers {
     }
 }
 
-/// Reads what is needed to choose a key. Nothing of it is believed.
+/// Parses the fields needed to choose a key. They are not trusted.
 fn unverified(token: &str) -> Result<Unverified, TokenError> {
     if token.len() > MOST_BYTES {
         return Err(TokenError::TooLong {
@@ -210,8 +212,8 @@ fn object(part: &str) -> Option<Claims> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
 }
 
-/// The claims, once the signature, the issuer and the audience are found right. Times are not looked at: the library would ask
-/// the machine's clock.
+/// Returns the claims after checking the signature, the issuer and the audience. Times are not checked here: the library would
+/// read the machine's clock.
 fn verified(token: &str, algorithm: Algorithm, key: &DecodingKey, settings: &IssuerSettings) -> Result<Claims, TokenError> {
     let mut rules = Validation::new(algorithm);
     rules.validate_exp = false;
@@ -242,7 +244,7 @@ fn audience(token: &str, settings: &IssuerSettings) -> TokenError {
     }
 }
 
-/// Reads bytes as a token, and as the claims of one that was verified: for fuzzers.
+/// Parses bytes as a token, and as the claims of a verified one, for fuzzing.
 pub(crate) fn read_hostile(bytes: &[u8]) {
     let settings = IssuerSettings {
         issuer: "https://issuer".to_owned(),
@@ -258,7 +260,7 @@ pub(crate) fn read_hostile(bytes: &[u8]) {
     if let Ok(token) = str::from_utf8(bytes)
         && let Ok(says) = unverified(token)
     {
-        // A key of somebody else: of Ed25519's base point.
+        // Key of another issuer: the Ed25519 base point.
         let key = DecodingKey::from_ed_der(&[0x58; 32]);
         assert!(
             verified(token, says.algorithm, &key, &settings).is_err(),
@@ -276,7 +278,7 @@ pub(crate) fn read_hostile(bytes: &[u8]) {
     }
 }
 
-/// Whether a text has the form of a JWT (three parts, the first a JSON object).
+/// Returns true if a text has the form of a JWT (three parts, the first a JSON object).
 #[must_use]
 pub fn looks_like_jwt(token: &str) -> bool {
     token.starts_with("ey") && token.split('.').count() == 3

@@ -1,8 +1,8 @@
-//! Where an issuer's keys come from: a file, or a web address, kept for a while.
+//! Cache of an issuer's keys, read from a file or fetched from a web address.
 //!
-//! It verifies nothing. The law: keys are fetched by one task at a time, seldom however many tokens ask for it, and a server that
-//! is not there neither holds up a token that can be verified nor lets keys live for ever. Ages are in gate time, by the `now` of
-//! whoever asks.
+//! It verifies no token. Ages are in gate time, by the `now` of the caller. INVARIANT: keys are fetched by one task at a time,
+//! and rarely however many tokens ask for them. A server that does not answer neither delays a token that can be verified nor
+//! keeps old keys valid for ever.
 
 use std::error::Error;
 use std::io::Read as _;
@@ -19,26 +19,27 @@ use super::keys::KeySet;
 use crate::causes::in_one_line;
 use crate::tls::{web_address, web_client};
 
-/// Older keys are fetched again.
+/// Age from which keys are fetched again.
 const FRESH: SignedDuration = SignedDuration::from_mins(10);
-/// Keys that cannot be fetched again serve that long.
+/// Maximum age of keys while they cannot be fetched again.
 const USABLE: SignedDuration = SignedDuration::from_hours(24);
-/// An unknown key id has them fetched at most that often: ids are free to invent. What is fetched without one does not count:
-/// an issuer may change its keys a moment after a gate was started.
+/// Minimum interval between two fetches for an unknown key id, because anybody can invent ids, and between two attempts to
+/// refresh old keys. Only fetches for an id count for the former: an issuer may change its keys a moment after the gate was
+/// started.
 const EVERY: SignedDuration = SignedDuration::from_secs(30);
-/// With no keys at all they are tried for that often.
+/// Retry interval while there are no keys at all.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
-/// From dialling to the last byte.
+/// Time limit of a fetch, from the connect to the last byte.
 const FETCH: Duration = Duration::from_secs(5);
-/// Issuers have a few kilobytes.
+/// Maximum size of a JWKS document, in bytes; issuers have a few kilobytes.
 const MOST_BYTES: usize = 1 << 20;
 
-/// The keys of one issuer.
+/// Keys of one issuer.
 #[derive(Debug)]
 pub(super) struct Jwks {
     source: Keys,
     state: Mutex<State>,
-    /// Whoever has it fetches.
+    /// Lock held during a fetch.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -46,30 +47,30 @@ pub(super) struct Jwks {
 struct State {
     keys: Option<(Arc<KeySet>, Timestamp)>,
     tried_at: Option<Timestamp>,
-    /// When they were last fetched for an unknown key id.
+    /// Time of the last fetch for an unknown key id.
     missed_at: Option<Timestamp>,
-    /// Why the last try failed.
+    /// Error of the last fetch.
     trouble: Option<String>,
-    /// Of the file the keys are from.
+    /// Version of the file that the keys were read from.
     version: Option<Version>,
 }
 
-/// A file that was written again has another.
+/// Modification time and length of a file; they change when it is written again.
 type Version = (SystemTime, u64);
 
-/// What a token is verified with.
+/// Keys to verify a token with.
 pub(super) struct Found {
     pub(super) keys: Arc<KeySet>,
-    /// Why they are not newer.
+    /// Error of the last fetch, if it failed.
     pub(super) trouble: Option<String>,
 }
 
 enum Need {
-    /// What is there has to do.
+    /// Use the cached keys, if any.
     Nothing,
-    /// Better newer ones, but these will do.
+    /// Use the cached keys and fetch newer ones in the background.
     Newer,
-    /// These will not do.
+    /// Wait for new keys: the cached ones do not fit.
     Other,
 }
 
@@ -86,7 +87,7 @@ impl Jwks {
         &self.source
     }
 
-    /// The keys, with this one among them if it can be.
+    /// Returns the keys, after an attempt to get the key with this id.
     pub(super) async fn keys(self: &Arc<Self>, id: Option<&str>, now: Timestamp) -> Result<Found, String> {
         match &self.source {
             Keys::Url(url) => self.fetched(url, id, now).await,
@@ -103,7 +104,7 @@ impl Jwks {
         let need = self.state().need(id, now);
         match need {
             Need::Nothing => {}
-            // Nobody waits: what is there verifies the token. Somebody else may be at it already.
+            // The cached keys verify the token, so this call does not wait. Another task may be fetching already.
             Need::Newer => {
                 if let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() {
                     drop(self.fetch(url, now, turn));
@@ -111,7 +112,7 @@ impl Jwks {
             }
             Need::Other => {
                 let turn = Arc::clone(&self.turn).lock_owned().await;
-                // Those who waited for their turn may find that it has been done.
+                // Another task may have fetched the keys while this one waited for the lock.
                 let still = self.state().still_other(id, now);
                 if still {
                     self.fetch(url, now, turn).await.map_err(|error| error.to_string())?;
@@ -131,7 +132,7 @@ impl Jwks {
         }
     }
 
-    /// In a task of its own: a client that hangs up must not stop what others wait for.
+    /// Fetches in a task of its own, so that a client that hangs up does not stop a fetch that others wait for.
     fn fetch(self: &Arc<Self>, url: &str, now: Timestamp, turn: OwnedMutexGuard<()>) -> JoinHandle<()> {
         let (this, url) = (Arc::clone(self), url.to_owned());
         tokio::spawn(async move {
@@ -141,7 +142,7 @@ impl Jwks {
         })
     }
 
-    /// The file is looked at each time; unlike a server's, its silence means something: an operator took it away.
+    /// Reads the file if it changed. A missing file is an error, unlike a silent server: an operator removed it.
     fn read(&self, now: Timestamp) -> Result<Arc<KeySet>, String> {
         let Keys::File(path) = &self.source else {
             return Err("they are not in a file".to_owned());
@@ -185,7 +186,8 @@ impl State {
         }
     }
 
-    /// Whether others are needed now that it is our turn; if so, and there are some, that counts as one fetch for an unknown id.
+    /// Returns true if other keys are still needed now that the lock is held. If so, and keys are cached, this counts as one
+    /// fetch for an unknown id.
     fn still_other(&mut self, id: Option<&str>, now: Timestamp) -> bool {
         let still = !matches!(self.need(id, now), Need::Nothing);
         if still && self.keys.is_some() {
@@ -209,7 +211,7 @@ impl State {
     }
 }
 
-/// The keys in a file.
+/// Reads the keys in a file.
 pub(super) fn read_keys(path: &Path) -> Result<KeySet, String> {
     let told = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
     let mut bytes = Vec::new();
@@ -225,7 +227,7 @@ pub(super) fn read_keys(path: &Path) -> Result<KeySet, String> {
 async fn fetch(url: &str) -> Result<KeySet, String> {
     let told = |error: &(dyn Error + 'static)| format!("{url}: {}", in_one_line(error));
     let address = web_address(url).map_err(|error| format!("{url}: {error}"))?;
-    // One for each fetch: there are few, and a client belongs to the runtime it was first used on.
+    // A new client per fetch: fetches are rare, and a client belongs to the runtime it was first used on.
     let client = {
         let address = address.clone();
         tokio::task::spawn_blocking(move || web_client(&address, FETCH)).await

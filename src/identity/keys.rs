@@ -1,6 +1,6 @@
-//! An issuer's public keys (JWKS, RFC 7517): which of them verifies a token.
+//! Public keys of an issuer (JWKS, RFC 7517), and the choice of the key that verifies a token.
 //!
-//! It fetches nothing. The law: a key is used only with algorithms of its own kind, and secrets (`oct`) are never keys, so a
+//! It fetches nothing. INVARIANT: a key is used only with algorithms of its own kind, and secrets (`oct`) are never keys, so a
 //! token "signed" with the text of a public key proves nothing.
 
 use base64::Engine as _;
@@ -10,9 +10,9 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The least an RSA key may have: 2048 bits (NIST SP 800-131A).
+/// Minimum length of an RSA modulus, in bytes: 2048 bits (NIST SP 800-131A).
 const RSA_BYTES: usize = 256;
-/// More makes each verification slow, and no issuer has it.
+/// Maximum length of an RSA modulus, in bytes. A longer one makes each verification slow, and no issuer has one.
 const MOST_RSA_BYTES: usize = 1024;
 
 const RSA: &[Algorithm] = &[
@@ -24,7 +24,8 @@ const RSA: &[Algorithm] = &[
     Algorithm::PS512,
 ];
 
-/// By its name in a token's header; only what issuers sign with: no `none`, no shared secrets.
+/// Returns the signature algorithm with this name in a token's header: only those that issuers sign with, no `none` and no shared
+/// secrets.
 pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
     let known = RSA
         .iter()
@@ -33,7 +34,7 @@ pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
     known.into_iter().find(|known| format!("{known:?}") == name)
 }
 
-/// The usable keys of one issuer; at least one.
+/// Usable keys of one issuer; at least one.
 #[derive(Debug)]
 pub(super) struct KeySet(Vec<Key>);
 
@@ -45,7 +46,7 @@ struct Key {
 }
 
 impl KeySet {
-    /// Of a JWKS document. Keys for encryption, of unknown kinds, too short, or damaged are passed over.
+    /// Parses a JWKS document. Keys for encryption, of unknown kinds, too short, or damaged are left out.
     pub(super) fn parse(json: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Document {
@@ -59,12 +60,12 @@ impl KeySet {
         Ok(Self(keys))
     }
 
-    /// Whether a token that names this key (or none) might be verified.
+    /// Returns true if a key has this id, or if no id is given.
     pub(super) fn has(&self, id: Option<&str>) -> bool {
         id.is_none_or(|id| self.0.iter().any(|key| key.id.as_deref() == Some(id)))
     }
 
-    /// The key with this id; without one, the only key that fits.
+    /// Returns the key with this id; without an id, the only key that fits the algorithm.
     pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&DecodingKey> {
         let mut fitting = self
             .0
@@ -104,8 +105,8 @@ fn usable(value: Value) -> Option<Key> {
     })
 }
 
-/// The algorithms that go with a key; `None` where it is no public key that can be used. Lengths are checked here because the
-/// library takes them on trust.
+/// Returns the algorithms of a key; `None` if it is not a usable public key. Lengths are checked here because the library does
+/// not check them.
 fn kind(parameters: &AlgorithmParameters) -> Option<Vec<Algorithm>> {
     let length = |text: &str| URL_SAFE_NO_PAD.decode(text).ok().map(|bytes| bytes.len());
     match parameters {

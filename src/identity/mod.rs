@@ -1,4 +1,4 @@
-//! Who somebody is: a name, groups, and what a token says beside that; and how it is proved.
+//! Identities: a name, groups and claims, and the verification that proves them.
 //!
 //! It does not decide what an identity may do (policies do), and does not store local users (the ledger does).
 
@@ -18,24 +18,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::names::{GroupName, IdentityName};
 
-/// A person or a workload that has proved who it is.
+/// Person or workload with a proven identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Its name; the log has it with every statement.
+    /// Name; the log has it with every statement.
     pub name: IdentityName,
-    /// Its groups.
+    /// Groups it is in.
     pub groups: BTreeSet<GroupName>,
-    /// How it was proved.
+    /// Proof of the identity.
     pub source: Source,
-    /// What a CI system's token says of the run (`repository`, `ref`, `pipeline`, ...), for policies; empty for people.
+    /// Claims of a CI system's token about its run (`repository`, `ref`, `pipeline`, ...), for policies; empty for people.
     pub claims: BTreeMap<String, String>,
 }
 
-/// How an identity was proved.
+/// Proof of an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// By the token of a local user.
+    /// Token of a local user.
     Local,
-    /// By a signed token of this issuer.
+    /// Token signed by this issuer.
     Issuer(String),
 }

@@ -1,6 +1,7 @@
-//! A question in Cedar's terms: its principal, action, resource, context, and the few entities it speaks of.
+//! Translation of a question into Cedar's terms: principal, action, resource, context, and the entities they refer to.
 //!
-//! It answers nothing. What it builds is checked against the schema, so that a policy finds what the validator was promised.
+//! It answers nothing. The translation is checked against the schema, so that policies see the attributes that the validator
+//! relied on.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -15,7 +16,7 @@ use crate::identity::{Identity, Source};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 use crate::request::{Request, Wish};
 
-/// What every question needs: the schema, the zone, and the names of types.
+/// Parts common to all questions: the schema, the time zone, and the names of types.
 #[derive(Debug)]
 pub(super) struct Cedar {
     pub(super) schema: Schema,
@@ -34,20 +35,20 @@ struct Types {
     action: EntityTypeName,
 }
 
-/// A question that can be put to Cedar.
+/// Question in Cedar's terms.
 pub(super) struct Put {
     pub(super) request: CedarRequest,
     pub(super) entities: Entities,
-    /// What a policy's scope can name and still be about this principal: itself and its groups.
+    /// Entities with which a policy's scope matches this principal: itself and its groups.
     pub(super) principals: Vec<EntityUid>,
-    /// The same for the resource: itself and what it is in.
+    /// Entities with which a policy's scope matches the resource: itself and its parents.
     pub(super) resources: Vec<EntityUid>,
 }
 
 type Attributes = HashMap<String, RestrictedExpression>;
 
 impl Cedar {
-    /// The names are well-formed, so this is always `Some`.
+    /// Creates the translation. The names are well-formed, so this always returns `Some`.
     pub(super) fn new(schema: Schema, zone: TimeZone) -> Option<Self> {
         let name = |name: &str| format!("Tidegate::{name}").parse().ok();
         let types = Types {
@@ -78,7 +79,7 @@ impl Cedar {
         *entity.type_name() == self.types.access
     }
 
-    /// The question in Cedar's terms, or why it does not fit the schema.
+    /// Translates a question. The error says why it does not fit the schema.
     pub(super) fn put(&self, question: &Question<'_>) -> Result<Put, String> {
         let (principal, groups) = self.identity(&question.identity.name, &question.identity.groups);
         let mut entities = vec![self.principal(question.identity)?];
@@ -122,7 +123,8 @@ impl Cedar {
             .map_err(|error| error.to_string())
     }
 
-    /// Somebody a resource belongs to. If that is the principal, it is there already, as it is now.
+    /// Returns the owner of a resource, and adds its entity unless it is the principal, whose entity with the present groups
+    /// exists already.
     fn owner(&self, wish: &Wish, principal: &EntityUid, entities: &mut Vec<Entity>) -> Result<EntityUid, String> {
         let (owner, groups) = self.identity(&wish.identity, &wish.groups);
         if owner != *principal {
@@ -157,7 +159,7 @@ impl Cedar {
         entities: &mut Vec<Entity>,
     ) -> Result<(EntityUid, Vec<EntityUid>), String> {
         let wish = &request.wish;
-        // Only as what the request is in: nothing asks for the owner of this one, but an entity has all its attributes.
+        // Only a parent of the request: no policy asks for the owner of this entity, but every entity needs all its attributes.
         let (access, mut within) = self.access(wish, principal, entities)?;
         let requester = uid(&self.types.identity, wish.identity.as_str());
         let mut attributes = place(wish);
@@ -190,7 +192,7 @@ impl Cedar {
             ("active_grants".to_owned(), long(context.active_grants.into())),
         ]);
         if let Some(client) = context.client {
-            // ::ffff:10.0.0.1 is 10.0.0.1 to whoever writes a network down.
+            // Policies write 10.0.0.1, not ::ffff:10.0.0.1.
             let client = RestrictedExpression::new_ip(client.to_canonical().to_string());
             attributes.insert("client".to_owned(), client);
         }
@@ -223,7 +225,7 @@ fn place(wish: &Wish) -> Attributes {
     ])
 }
 
-/// Rounded up: nothing under a second passes for nothing.
+/// Returns the window in seconds, rounded up so that a fraction of a second does not become 0.
 fn seconds(wish: &Wish) -> RestrictedExpression {
     let seconds = wish
         .window
@@ -232,7 +234,7 @@ fn seconds(wish: &Wish) -> RestrictedExpression {
     RestrictedExpression::new_long(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
-/// A text of nothing but spaces says nothing.
+/// Returns reason and ticket, without those that are blank.
 fn words(wish: &Wish) -> impl Iterator<Item = (String, RestrictedExpression)> {
     [("reason", &wish.reason), ("ticket", &wish.ticket)]
         .into_iter()

@@ -1,6 +1,6 @@
-//! What would have to change for a better verdict: the same question is put again with one thing different.
+//! Search for changes that would improve a verdict: the same question is asked again with one thing different.
 //!
-//! It guesses nothing about what policies mean; what it suggests was decided by them.
+//! It does not interpret policies; each suggestion was decided by them.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,30 +12,30 @@ use crate::identity::Identity;
 use crate::names::{GroupName, ProfileName};
 use crate::request::Wish;
 
-/// How many values of a kind are tried: somebody waits for the answer, and a thousand policies speak of thousands.
+/// Maximum number of values tried per kind of change: a user waits for the answer, and a large policy set names thousands.
 const MOST: usize = 16;
-/// How many pairs of changes are named: a few are enough to see what is missing.
+/// Maximum number of suggested pairs of changes.
 const MOST_PAIRS: usize = 8;
 
-/// A verdict on a request, with what would make it better.
+/// Verdict on a request, with the changes that would improve it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// The verdict and the policies that decided.
+    /// Verdict, and the policies that decided.
     pub judgement: Judgement,
-    /// What would make it better; where no single change would, two at once.
+    /// Changes that would improve it; pairs of changes if no single one would.
     pub remedies: Vec<Remedy>,
 }
 
-/// A change of the request, its time or its maker, and what would become of it then.
+/// Change of a request, its time or its requester, and the resulting verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remedy {
-    /// In words that go on after "it would be ...": `with a reason`.
+    /// Description that continues "it would be ...": `with a reason`.
     pub change: String,
-    /// What would become of it.
+    /// Verdict after the change.
     pub verdict: Verdict,
 }
 
-/// One thing different.
+/// Single change of a question.
 #[derive(Debug, Clone)]
 enum Change {
     Reason,
@@ -48,7 +48,7 @@ enum Change {
     Group(GroupName),
 }
 
-/// A question about a request, to be changed.
+/// Question about a request, to be changed.
 #[derive(Clone)]
 struct Case {
     identity: Identity,
@@ -90,8 +90,8 @@ impl Change {
 }
 
 impl Policies {
-    /// The verdict on a request, and what would make it better. `known`: targets and profiles there are, beside those that the
-    /// policies name.
+    /// Returns the verdict on a request, and the changes that would improve it. `known` lists existing targets and profiles, in
+    /// addition to those that the policies name.
     #[must_use]
     pub fn explain(&self, identity: &Identity, wish: &Wish, context: Context, known: &[Access]) -> Explanation {
         let judgement = self.judge(identity, wish, context);
@@ -111,7 +111,7 @@ impl Policies {
         Explanation { judgement, remedies }
     }
 
-    /// Words for whoever is refused by nobody's words.
+    /// Returns the reason of a denial for which no policy has an `@advice`.
     pub(super) fn why_not(&self, identity: &Identity, wish: &Wish, context: Context) -> String {
         let case = Case {
             identity: identity.clone(),
@@ -131,7 +131,7 @@ impl Policies {
         format!("{why}; it could be had {}", helps.join(", or "))
     }
 
-    /// What whoever asks could change.
+    /// Returns the changes that the requester could make.
     fn changes(&self, case: &Case, known: &[Access]) -> Vec<Change> {
         let mut changes = Vec::new();
         if case.wish.reason.is_none() {
@@ -160,7 +160,8 @@ impl Policies {
         changes
     }
 
-    /// Those changes that alone make it better; of windows only the longest for each verdict, of sessions the most.
+    /// Returns the changes that alone improve the verdict; of windows only the longest for each verdict, of sessions the largest
+    /// number.
     fn better(&self, case: &Case, than: &Verdict, changes: &[Change]) -> Vec<Remedy> {
         let mut remedies = Vec::new();
         let (mut shorter, mut fewer, mut other) = (rank(than), rank(than), rank(than));
@@ -183,7 +184,7 @@ impl Policies {
         remedies
     }
 
-    /// Pairs of changes that make it better.
+    /// Returns the pairs of changes that improve the verdict.
     fn two_at_once(&self, case: &Case, than: &Verdict, changes: &[Change]) -> Vec<Remedy> {
         let mut remedies = Vec::new();
         for (at, first) in changes.iter().enumerate() {
@@ -212,7 +213,7 @@ impl Policies {
         self.verdict(&case.identity, &case.wish, case.context).verdict
     }
 
-    /// When in the week it would be best, if not now.
+    /// Returns the hours of the week with the best verdict, if that is better than now.
     fn another_time(&self, case: &Case, than: &Verdict) -> Option<Remedy> {
         let mut week: Vec<Vec<(i8, Verdict)>> = Vec::new();
         for weekday in 1..=7 {
@@ -248,7 +249,7 @@ impl Policies {
     }
 }
 
-/// The less the better.
+/// Returns the rank of a verdict; lower is better.
 fn rank(verdict: &Verdict) -> u64 {
     match verdict {
         Verdict::Automatic => 0,
@@ -257,7 +258,7 @@ fn rank(verdict: &Verdict) -> u64 {
     }
 }
 
-/// That hour of that day of the week of `now`; none where the clock skips it.
+/// Returns that hour of that weekday in the week of `now`; `None` if a change of the clocks skips it.
 fn at(zone: &jiff::tz::TimeZone, now: Timestamp, weekday: i8, hour: i8) -> Option<Timestamp> {
     let today = zone.to_datetime(now).date();
     let days = i64::from(weekday - today.weekday().to_monday_one_offset());
@@ -266,7 +267,7 @@ fn at(zone: &jiff::tz::TimeZone, now: Timestamp, weekday: i8, hour: i8) -> Optio
     (zone.to_datetime(there).hour() == hour).then_some(there)
 }
 
-/// `at Mon-Fri 08:00-18:00, Sat 08:00-12:00`.
+/// Formats hours of the week: `at Mon-Fri 08:00-18:00, Sat 08:00-12:00`.
 fn times(days: &[Vec<i8>]) -> String {
     const NAMES: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
     let named: Vec<_> = NAMES.iter().zip(days).collect();
@@ -283,7 +284,7 @@ fn times(days: &[Vec<i8>]) -> String {
     format!("at another time ({})", parts.collect::<Vec<_>>().join(", "))
 }
 
-/// `08:00-12:00 13:00-18:00`.
+/// Formats the hours of a day: `08:00-12:00 13:00-18:00`.
 fn hours(hours: &[i8]) -> String {
     let runs = hours.chunk_by(|one, next| one + 1 == *next);
     let run = |run: &[i8]| Some(format!("{:02}:00-{:02}:00", run.first()?, run.last()? + 1));

@@ -1,6 +1,6 @@
-//! Whether a schema is one the gate's questions fit: each action is asked about once, with everything there is and with nothing.
+//! Check that the gate's questions fit a schema: each action is asked about once with every optional value and once with none.
 //!
-//! A set that does not fit would be refused at every decision; here it is refused when it is read.
+//! A set that does not fit would refuse every decision; it is refused here, when it is read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,7 +13,7 @@ use super::{Action, Context, Question, Resource};
 use crate::identity::{Identity, Source};
 use crate::request::{Request, Wish};
 
-/// Asks every question; the first that does not fit is the answer.
+/// Asks every question, and returns the error of the first that does not fit.
 pub(super) fn check(cedar: &Cedar) -> Result<(), String> {
     for full in [true, false] {
         let (identity, request) = example(full).ok_or("no example")?;
@@ -40,7 +40,7 @@ pub(super) fn check(cedar: &Cedar) -> Result<(), String> {
     Ok(())
 }
 
-/// Somebody, and somebody else's request, with all that is optional or none of it.
+/// Returns an identity and another's request, with all optional values or none.
 fn example(full: bool) -> Option<(Identity, Request)> {
     let text = |text: &str| full.then(|| text.to_owned());
     let groups: BTreeSet<_> = full.then(|| "group".parse().ok()).into_iter().flatten().collect();

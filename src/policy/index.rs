@@ -1,7 +1,7 @@
-//! Which policies a question can be about: by action, and by what their scope names.
+//! Index of the policies by action and by the entities in their scope.
 //!
-//! Cedar looks at every policy of the set it is given, so a question is put only to those whose scope can match. The answer is
-//! the same: a policy decides for itself alone whether it applies, and any forbid outweighs all permits.
+//! Cedar evaluates every policy of the set it is given, so a question is asked only of policies whose scope can match. The answer
+//! is the same: each policy decides by itself whether it applies, and any forbid outweighs all permits.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,16 +14,16 @@ use serde_json::json;
 use super::Action;
 use super::cedar::{Cedar, Put};
 
-/// The policies, in small sets.
+/// Policies, in small sets by action and scope.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     sets: HashMap<Key, PolicySet>,
 }
 
-/// What a scope names; `None` matches everything.
+/// Action, principal and resource of a scope; `None` matches everything.
 type Key = (Action, Option<EntityUid>, Option<EntityUid>);
 
-/// What Cedar says of a question.
+/// Answer of Cedar to a question: ids of policies, and errors.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     pub(super) permits: BTreeSet<String>,
@@ -32,7 +32,7 @@ pub(super) struct Answer {
 }
 
 impl Index {
-    /// Adds a policy under every action it is about.
+    /// Adds a policy under every action it applies to.
     pub(super) fn add(&mut self, policy: &Policy, actions: &[Action]) -> Result<(), String> {
         let whatever_action = whatever_action(policy).unwrap_or_else(|| policy.clone());
         for action in actions {
@@ -43,7 +43,7 @@ impl Index {
         Ok(())
     }
 
-    /// Puts a question to all policies that can be about it.
+    /// Asks all policies that can apply to a question.
     pub(super) fn answer(&self, action: Action, put: &Put) -> Answer {
         let (authorizer, mut answer) = (Authorizer::new(), Answer::default());
         for set in self.about(action, put) {
@@ -52,7 +52,7 @@ impl Index {
             let reasons = diagnostics.reason().map(ToString::to_string);
             match response.decision() {
                 CedarDecision::Allow => answer.permits.extend(reasons),
-                // Reasons for a denial are forbids: where nothing permits there are none.
+                // The reasons of a denial are forbids; a denial for lack of a permit has none.
                 CedarDecision::Deny => answer.forbids.extend(reasons),
             }
             answer.errors.extend(diagnostics.errors().map(ToString::to_string));
@@ -61,7 +61,7 @@ impl Index {
         answer
     }
 
-    /// The permits whose scope matches, whether their conditions hold or not: those somebody nearly had. In order.
+    /// Returns the permits whose scope matches, whether their conditions hold or not, in order.
     pub(super) fn near(&self, action: Action, put: &Put) -> BTreeSet<String> {
         let policies = self.about(action, put).flat_map(PolicySet::policies);
         let permits = policies.filter(|policy| policy.effect() == Effect::Permit);
@@ -76,14 +76,15 @@ impl Index {
     }
 }
 
-/// The policy without its action, which the set it is in has: a fifth of the time of a decision was comparing it with each.
+/// Returns the policy without its action, which the key of its set has: comparing it with each policy took a fifth of the time of
+/// a decision.
 fn whatever_action(policy: &Policy) -> Option<Policy> {
     let mut json = policy.to_json().ok()?;
     *json.get_mut("action")? = json!({"op": "All"});
     Policy::from_json(Some(policy.id().clone()), json).ok()
 }
 
-/// The actions a policy is about.
+/// Returns the actions a policy applies to.
 pub(super) fn actions(policy: &Policy, cedar: &Cedar, hierarchy: &Entities) -> Vec<Action> {
     let covers = |named: &EntityUid, action: &EntityUid| named == action || hierarchy.is_ancestor_of(named, action);
     let constraint = policy.action_constraint();

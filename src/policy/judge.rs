@@ -1,4 +1,4 @@
-//! The answer to one question, and what becomes of a request.
+//! Decision of one question, and the verdict on a request.
 //!
 //! INVARIANT: an error refuses; a permit with `@max_duration` permits nothing longer, one with `@max_sessions` no more at once;
 //! nobody approves their own request.
@@ -9,12 +9,12 @@ use super::{Action, Context, Decision, Judgement, NOT_EVALUATED, Policies, Quest
 use crate::identity::Identity;
 use crate::request::Wish;
 
-/// The rule that is not in any file: nobody approves their own request.
+/// Id of the built-in rule against the approval of one's own request.
 const OWN_REQUEST: &str = "tidegate:nobody-approves-their-own-request";
 
 impl Policies {
-    /// Answers one question. Where it is about access, permits with an `@max_duration` count only for windows up to it, and those
-    /// with an `@max_sessions` only for so many sessions at once.
+    /// Decides one question. If it is about access, permits with an `@max_duration` count only for windows up to it, and those
+    /// with an `@max_sessions` only for that many concurrent sessions.
     #[must_use]
     pub fn decide(&self, question: &Question<'_>) -> Decision {
         let refused = |policies: Vec<String>, errors: Vec<String>| Decision {
@@ -52,12 +52,12 @@ impl Policies {
         }
     }
 
-    /// What becomes of a new request.
+    /// Returns the verdict on a new request.
     #[must_use]
     pub fn judge(&self, identity: &Identity, wish: &Wish, context: Context) -> Judgement {
         let judgement = self.verdict(identity, wish, context);
         match judgement.verdict {
-            // Only who is refused by nobody's words needs to be told what would help.
+            // The search for changes is needed only for a denial without an `@advice`.
             Verdict::Denied { ref why } if why.is_empty() => Judgement {
                 verdict: Verdict::Denied {
                     why: self.why_not(identity, wish, context),
@@ -68,7 +68,7 @@ impl Policies {
         }
     }
 
-    /// As [`Self::judge`]; a denial for which no policy has words has none yet.
+    /// Returns the verdict as [`Self::judge`] does, but with an empty reason for a denial for which no policy has an `@advice`.
     pub(super) fn verdict(&self, identity: &Identity, wish: &Wish, context: Context) -> Judgement {
         let question = |action| Question {
             identity,
@@ -99,7 +99,7 @@ impl Policies {
         let approvals = request.policies.iter().filter_map(|id| self.notes.get(id)?.approvals).max();
         Judgement {
             verdict: Verdict::Approvals(approvals.unwrap_or(1)),
-            // With them, what forbids having it without an approver.
+            // Followed by the forbids of `auto-approve`, which explain why approvers are needed.
             policies: request.policies.into_iter().chain(automatic.policies).collect(),
             errors: Vec::new(),
         }
@@ -125,7 +125,7 @@ impl Policies {
         }
     }
 
-    /// Why a question was answered with no, in words for whoever asked: those of the policies, where they have some.
+    /// Returns the reason of a refusal, in words for the caller: the `@advice` of the policies, if they have any.
     #[must_use]
     pub fn why(&self, question: &Question<'_>, decision: &Decision) -> String {
         let words = self.words_for(question, decision);
@@ -136,7 +136,7 @@ impl Policies {
         format!("no policy permits {name} to {action} this")
     }
 
-    /// As [`Self::why`]; empty where the policies have no words.
+    /// Returns the reason as [`Self::why`] does; empty if no policy has an `@advice`.
     fn words_for(&self, question: &Question<'_>, decision: &Decision) -> String {
         if !decision.errors.is_empty() {
             return NOT_EVALUATED.to_owned();
@@ -146,7 +146,7 @@ impl Policies {
             advice.into_iter().collect::<Vec<_>>().join("; ")
         };
         match decision.policies.as_slice() {
-            // Nothing permits: those that would have, were a condition met, may say which.
+            // Nothing permits: the permits whose conditions failed may say in their `@advice` which.
             [] => {
                 let put = self.cedar.put(question);
                 let near = put.map(|put| self.index.near(question.action, &put)).unwrap_or_default();
@@ -170,7 +170,7 @@ impl Policies {
         }
     }
 
-    /// Whether a permit is one for so long a window and so many sessions.
+    /// Returns true if a permit covers the window and the number of sessions.
     fn covers(&self, id: &str, action: Action, wish: Option<&Wish>) -> bool {
         let Some(notes) = self.notes.get(id) else { return false };
         if wish.is_some_and(|wish| notes.max_sessions.is_some_and(|most| wish.max_sessions > most)) {
@@ -179,7 +179,7 @@ impl Policies {
         match (notes.max_duration, wish) {
             (Some(most), Some(wish)) => wish.window <= most,
             (Some(_), None) => true,
-            // Not in a set that was read; and if it were, it would not count.
+            // Loading refuses such a permit; if there were one, it would not count.
             (None, _) => !action.unattended(),
         }
     }

@@ -1,4 +1,4 @@
-//! Texts become a validated set, or a list of everything that is wrong with them, each with its place.
+//! Loading of a policy set: texts become a validated set, or a list of all their errors, each with its file and line.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use super::index::{self, Index};
 use super::words::Words;
 use super::{Policies, PolicyError, Source, fit, notes};
 
-/// A mistake: the file's place among the sources, the offset in it, the words.
+/// Error in a policy set: the source, the offset in it, the message.
 type Mistake<'a> = (&'a Source, Option<usize>, String);
 
-/// A policy with its place.
+/// Policy with its position.
 struct Placed<'a> {
     source: &'a Source,
     offset: Option<usize>,
@@ -56,7 +56,7 @@ pub(super) fn load(schema: &Source, sources: &[Source], zone: TimeZone) -> Resul
     })
 }
 
-/// The schema, if the gate's questions fit it: else every decision would be an error.
+/// Parses the schema, and checks that the gate's questions fit it; otherwise every decision would fail.
 fn read_schema(source: &Source, zone: TimeZone) -> Result<Cedar, Vec<Mistake<'_>>> {
     let (schema, warnings) = Schema::from_cedarschema_str(&source.text).map_err(|error| vec![said(source, &error)])?;
     let warnings: Vec<_> = warnings.map(|warning| said(source, &warning)).collect();
@@ -72,7 +72,7 @@ fn read_schema(source: &Source, zone: TimeZone) -> Result<Cedar, Vec<Mistake<'_>
     Ok(cedar)
 }
 
-/// The policies of one file.
+/// Parses the policies of one file.
 #[expect(
     clippy::redundant_closure_for_method_calls,
     reason = "the type that has the method is of a crate we do not name"
@@ -103,7 +103,7 @@ fn read_file<'a>(source: &'a Source, mistakes: &mut Vec<Mistake<'a>>) -> Vec<Pla
     placed
 }
 
-/// Each policy under the id it says it has.
+/// Returns the policies by their `@id`.
 fn named<'a>(placed: Vec<Placed<'a>>, mistakes: &mut Vec<Mistake<'a>>) -> BTreeMap<String, Placed<'a>> {
     let mut named: BTreeMap<String, Placed<'a>> = BTreeMap::new();
     for (number, placed) in placed.into_iter().enumerate() {
@@ -131,7 +131,7 @@ fn named<'a>(placed: Vec<Placed<'a>>, mistakes: &mut Vec<Mistake<'a>>) -> BTreeM
     named
 }
 
-/// What the schema has against the policies. A policy that can never apply is a mistake too: somebody relies on it.
+/// Validates the policies against the schema. A policy that can never apply is an error too, because its author relies on it.
 fn validate<'a>(cedar: &Cedar, placed: &BTreeMap<String, Placed<'a>>, mistakes: &mut Vec<Mistake<'a>>) {
     let set = match PolicySet::from_policies(placed.values().map(|placed| placed.policy.clone())) {
         Ok(set) => set,
@@ -153,7 +153,7 @@ fn validate<'a>(cedar: &Cedar, placed: &BTreeMap<String, Placed<'a>>, mistakes: 
     }
 }
 
-/// Cedar's words for a mistake, on one line, with where it is.
+/// Returns Cedar's message on one line, with its position.
 fn said<'a>(source: &'a Source, diagnostic: &dyn Diagnostic) -> Mistake<'a> {
     let offset = diagnostic
         .labels()
@@ -172,13 +172,13 @@ fn said<'a>(source: &'a Source, diagnostic: &dyn Diagnostic) -> Mistake<'a> {
     (source, offset, words.lines().map(str::trim).collect::<Vec<_>>().join(" "))
 }
 
-/// `file:line`.
+/// Formats a position as `file:line`.
 fn place(source: &Source, offset: Option<usize>) -> String {
     let line = offset.map(|offset| 1 + source.text.bytes().take(offset).filter(|byte| *byte == b'\n').count());
     line.map_or_else(|| source.name.clone(), |line| format!("{}:{line}", source.name))
 }
 
-/// All mistakes in the order of files and lines.
+/// Returns all errors in the order of files and lines.
 fn told(mistakes: &[Mistake<'_>]) -> PolicyError {
     let mut mistakes: Vec<_> = mistakes.iter().collect();
     mistakes.sort_by_key(|(source, offset, _)| (&source.name, *offset));
@@ -190,7 +190,8 @@ fn told(mistakes: &[Mistake<'_>]) -> PolicyError {
     PolicyError(told)
 }
 
-/// Over names and texts in the order of names; each with its length, so that nothing can move from one into the next.
+/// Returns the SHA-256 over names and texts in the order of names. The length of each is hashed too, so that no text can move
+/// from one into the next.
 fn hash(schema: &Source, sources: &[Source]) -> String {
     let mut sources: Vec<_> = std::iter::once(schema).chain(sources).collect();
     sources.sort_by_key(|source| &source.name);

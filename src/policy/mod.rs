@@ -1,9 +1,9 @@
-//! One access question, and the verdict of the policies with its reasons. Cedar decides; this asks it.
+//! Access decisions by a set of Cedar policies: one question, and its verdict with the reasons.
 //!
 //! It reads no file, no clock and no store: policies come as texts, everything else with the question.
 //!
-//! INVARIANT: what no policy permits is denied; a policy that cannot be evaluated refuses; nothing is approved automatically
-//! for longer than a policy that says so in its `@max_duration`.
+//! INVARIANT: nothing is allowed without a permit; a policy that cannot be evaluated refuses; nothing is approved automatically
+//! for longer than the `@max_duration` of a policy.
 
 mod cedar;
 mod explain;
@@ -28,179 +28,179 @@ use crate::identity::Identity;
 use crate::names::{GroupName, ProfileName, TargetName};
 use crate::request::{Request, Wish};
 
-/// What somebody wants to do.
+/// Action that an identity wants to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Ask for access.
     Request,
-    /// Have it without an approver.
+    /// Get access without an approver.
     AutoApprove,
-    /// Have it at once, to be reviewed afterwards.
+    /// Get access at once, reviewed afterwards.
     BreakGlass,
-    /// Approve or reject somebody's request; review a break-glass access.
+    /// Approve or reject a request of another; review a break-glass access.
     Approve,
-    /// Move the end of a grant further off.
+    /// Move the end of a grant to a later time.
     Extend,
-    /// End somebody else's grant or session.
+    /// End a grant or session of another.
     Revoke,
     /// Read the audit log.
     ReadLog,
-    /// Users, grants by hand, everything else of an operator.
+    /// Manage users, make grants by hand, and all other operations of an operator.
     Administer,
 }
 
-/// What it is about.
+/// Subject of a question.
 #[derive(Debug, Clone, Copy)]
 pub enum Resource<'a> {
     /// The gate itself: reading the log, administering.
     Gate,
     /// A profile on a target: asking for access, extending, revoking.
     Access(&'a Wish),
-    /// Somebody's request: approving.
+    /// A request: approving.
     Request(&'a Request),
 }
 
-/// What else the policies may look at.
+/// Context of a question.
 #[derive(Debug, Clone, Copy)]
 pub struct Context {
-    /// Gate time; policies see hour and weekday of it in the configured zone.
+    /// Gate time; policies see its hour and weekday in the configured zone.
     pub now: Timestamp,
-    /// Where the client is, if it is on a network.
+    /// Address of the client; `None` if it is not on a network.
     pub client: Option<IpAddr>,
-    /// The grants of the identity that have not ended.
+    /// Number of grants of the identity that have not ended.
     pub active_grants: u32,
 }
 
 /// One access question.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
-    /// Who.
+    /// Identity that wants to act.
     pub identity: &'a Identity,
-    /// What they want to do.
+    /// Action it wants to take.
     pub action: Action,
-    /// What it is about.
+    /// Subject of the action.
     pub resource: Resource<'a>,
-    /// What else there is to look at.
+    /// Further facts that policies see.
     pub context: Context,
 }
 
-/// The answer to one question.
+/// Answer to one question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether they may.
+    /// True if the action is allowed.
     pub allowed: bool,
-    /// The ids of the policies that decided; none where nothing permits.
+    /// Ids of the policies that decided; empty if nothing permits.
     pub policies: Vec<String>,
-    /// What could not be evaluated; then it is not allowed.
+    /// Errors of policies that could not be evaluated; with any of them nothing is allowed.
     pub errors: Vec<String>,
 }
 
-/// What becomes of a request.
+/// Verdict on a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It may not be asked for.
+    /// Denied.
     Denied {
-        /// Why, in words for whoever asked: the policy's `@advice`, or what is missing.
+        /// Reason, in words for the requester: the policy's `@advice`, or the missing condition.
         why: String,
     },
-    /// It waits for so many distinct approvers.
+    /// Pending until this number of distinct approvers approve.
     Approvals(u32),
-    /// It is approved.
+    /// Approved without an approver.
     Automatic,
 }
 
-/// The verdict on a request, with its reasons.
+/// Verdict on a request, with its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
-    /// What becomes of it.
+    /// The verdict.
     pub verdict: Verdict,
-    /// The ids of the policies that decided.
+    /// Ids of the policies that decided.
     pub policies: Vec<String>,
-    /// What could not be evaluated, for the operator and the log; then it is denied.
+    /// Errors of policies that could not be evaluated, for the operator and the log; with any of them the request is denied.
     pub errors: Vec<String>,
 }
 
-/// What whoever asks is told where a policy could not be evaluated: what exactly is for the log.
+/// Reason given to the caller if a policy could not be evaluated; the details are for the log.
 pub const NOT_EVALUATED: &str = "a policy could not be evaluated, so nothing is allowed: tell the gate's operator";
 
-/// Names of profiles and targets, for suggestions.
+/// Names of a target and its profiles, for suggestions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
-    /// The target.
+    /// Name of the target.
     pub target: TargetName,
-    /// Its profiles, the narrowest first.
+    /// Names of its profiles, the narrowest first.
     pub profiles: Vec<ProfileName>,
 }
 
-/// A file of a policy set.
+/// File of a policy set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// Its name, for mistakes and ids.
+    /// Name, for error messages and the hash.
     pub name: String,
-    /// Its text.
+    /// Contents.
     pub text: String,
 }
 
-/// What is wrong with a set of policies: every mistake, a line each (`file:line: reason; remedy`).
+/// Errors of a policy set, one line each (`file:line: reason; remedy`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("; "))]
 pub struct PolicyError(pub Vec<String>);
 
-/// A validated set of policies.
+/// Validated set of policies.
 #[derive(Debug)]
 pub struct Policies {
     cedar: cedar::Cedar,
     index: index::Index,
-    /// By id.
+    /// Annotations, by the id of the policy.
     notes: BTreeMap<String, notes::Notes>,
     words: words::Words,
     hash: String,
 }
 
 impl Policies {
-    /// Reads and validates a set; `zone` is where its hours and weekdays are.
+    /// Parses and validates a set; its hours and weekdays are in `zone`.
     pub fn parse(schema: &Source, policies: &[Source], zone: jiff::tz::TimeZone) -> Result<Self, PolicyError> {
         load::load(schema, policies, zone)
     }
 
-    /// SHA-256 of the set, in hexadecimal.
+    /// Returns the SHA-256 of the set, in hexadecimal.
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
-    /// The groups it names.
+    /// Returns the groups it names.
     #[must_use]
     pub fn groups(&self) -> &BTreeSet<GroupName> {
         &self.words.groups
     }
 
-    /// The profiles it names, with their targets or without.
+    /// Returns the profiles it names, with or without their targets.
     #[must_use]
     pub fn profiles(&self) -> &BTreeSet<ProfileName> {
         &self.words.profiles
     }
 
-    /// The targets it names, each with the id of a policy that does.
+    /// Returns the targets it names, each with the id of a policy that does.
     #[must_use]
     pub fn targets(&self) -> &BTreeMap<String, String> {
         &self.words.targets
     }
 
-    /// The same for what it names as `target/profile`.
+    /// Returns the accesses it names (`target/profile`), each with the id of a policy that does.
     #[must_use]
     pub fn accesses(&self) -> &BTreeMap<String, String> {
         &self.words.accesses
     }
 
-    /// The ids of its policies, in order.
+    /// Returns the ids of its policies, in order.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.notes.keys().map(String::as_str)
     }
 }
 
 impl Action {
-    /// Every action there is.
+    /// All actions.
     pub const ALL: [Self; 8] = [
         Self::Request,
         Self::AutoApprove,
@@ -212,7 +212,7 @@ impl Action {
         Self::Administer,
     ];
 
-    /// As the policies name it.
+    /// Returns the name of the action in policies.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -227,7 +227,7 @@ impl Action {
         }
     }
 
-    /// Whether it gives access that nobody looked at, or more of it: then the permit says for how long a window at most.
+    /// Returns true if the action gives access, or more of it, without an approver. A permit of it needs an `@max_duration`.
     fn unattended(self) -> bool {
         matches!(self, Self::AutoApprove | Self::BreakGlass | Self::Extend)
     }

@@ -1,6 +1,6 @@
-//! What a policy says beside its rule: `@id`, `@advice`, `@approvals`, `@max_duration`, `@max_sessions`.
+//! Annotations of a policy: `@id`, `@advice`, `@approvals`, `@max_duration`, `@max_sessions`.
 //!
-//! INVARIANT: a note nobody reads is a mistake; whoever wrote it believes that it bounds something.
+//! INVARIANT: an annotation without effect is an error, because its author believes that it limits something.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use cedar_policy::{Effect, Policy};
 
 use super::Action;
 
-/// A policy's notes, and what it does.
+/// Annotations of a policy that the gate interprets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Notes {
-    /// For whoever it refuses.
+    /// Text for callers that the policy refuses.
     pub(super) advice: Option<String>,
-    /// How many approvers what it permits needs.
+    /// Number of approvers needed.
     pub(super) approvals: Option<u32>,
-    /// The longest window it permits.
+    /// Maximum length of a window.
     pub(super) max_duration: Option<Duration>,
-    /// The most sessions at once that it permits.
+    /// Maximum number of concurrent sessions.
     pub(super) max_sessions: Option<u32>,
 }
 
-/// More approvers than this will not be found.
+/// Maximum value of `@approvals`.
 const MOST_APPROVALS: u32 = 20;
 
-/// Reads the notes of a policy about these actions; what is wrong with them goes to `wrong`.
+/// Reads the annotations of a policy about these actions; errors go to `wrong`.
 pub(super) fn read(policy: &Policy, actions: &[Action], mut wrong: impl FnMut(String)) -> Notes {
     let permit = policy.effect() == Effect::Permit;
     for (name, _) in policy.annotations() {
@@ -82,18 +82,18 @@ pub(super) fn read(policy: &Policy, actions: &[Action], mut wrong: impl FnMut(St
     }
 }
 
-/// Whether the action is about a window.
+/// Returns true if the action is about a window.
 fn windowed(action: Action) -> bool {
     !matches!(action, Action::Revoke | Action::ReadLog | Action::Administer)
 }
 
-/// A length of time above nothing.
+/// Parses a duration greater than zero.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let parsed = jiff::fmt::friendly::SpanParser::new().parse_unsigned_duration(text.trim());
     parsed.ok().filter(|duration| !duration.is_zero())
 }
 
-/// A length of time as people write it: `2h30m`.
+/// Formats a duration as people write it: `2h30m`.
 pub(super) fn show(duration: Duration) -> String {
     jiff::fmt::friendly::SpanPrinter::new()
         .spacing(jiff::fmt::friendly::Spacing::None)

@@ -1,4 +1,4 @@
-//! Tables of cases: who asks for what, when, and what must become of it. A set of policies is tested by them.
+//! Tables of test cases for a policy set: requests with their expected verdicts.
 //!
 //! It reads no file: tables come as texts.
 //!
@@ -27,12 +27,12 @@ use crate::identity::{Identity, Source as Proof};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 use crate::request::{Request, Wish};
 
-/// What running tables of cases came to.
+/// Result of running tables of cases.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outcome {
-    /// How many cases there were.
+    /// Number of cases run.
     pub cases: usize,
-    /// What was not as expected: `file:line: case: words`.
+    /// Failures: `file:line: case: words`.
     pub failures: Vec<String>,
 }
 
@@ -50,12 +50,12 @@ struct Case {
     who: IdentityName,
     #[serde(default)]
     groups: BTreeSet<GroupName>,
-    /// The issuer of its token; absent: a local user.
+    /// Issuer of its token; absent: a local user.
     issuer: Option<String>,
     #[serde(default)]
     claims: BTreeMap<String, String>,
     action: Option<String>,
-    /// Whose request, or whose grant, where it is not one's own.
+    /// Owner of the request or grant, if it is another identity.
     owner: Option<IdentityName>,
     #[serde(default)]
     owner_groups: BTreeSet<GroupName>,
@@ -63,14 +63,14 @@ struct Case {
     profile: Option<ProfileName>,
     #[serde(rename = "for")]
     window: Option<String>,
-    /// Sessions at once.
+    /// Number of concurrent sessions.
     #[serde(default = "one_session")]
     sessions: u32,
     reason: Option<String>,
     ticket: Option<String>,
     #[serde(default)]
     break_glass: bool,
-    /// `2026-08-03T10:00` in the zone of the policies, or `2026-08-03T08:00Z`.
+    /// Time in the policies' zone (`2026-08-03T10:00`), or in UTC (`2026-08-03T08:00Z`).
     at: Option<String>,
     from: Option<IpAddr>,
     #[serde(default)]
@@ -83,10 +83,10 @@ fn one_session() -> u32 {
     1
 }
 
-/// When a case is that does not say: a Monday at ten.
+/// Default time of a case: a Monday at ten.
 const MONDAY: DateTime = DateTime::constant(2026, 8, 3, 10, 0, 0, 0);
 
-/// Puts every case of the tables to the policies.
+/// Runs every case of the tables against the policies.
 #[must_use]
 pub fn run(policies: &Policies, tables: &[Source]) -> Outcome {
     let mut outcome = Outcome::default();
@@ -117,7 +117,7 @@ pub fn run(policies: &Policies, tables: &[Source]) -> Outcome {
     outcome
 }
 
-/// A text as a verdict or an answer is written in tables.
+/// Formats a verdict as tables write it.
 fn shown(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Automatic => "automatic".to_owned(),
@@ -165,7 +165,7 @@ fn check(policies: &Policies, case: &Case) -> Result<(), String> {
     }
 }
 
-/// What the policies say, which of them, and in which words.
+/// Returns the answer of the policies as tables write it, the ids of those that decided, and the reason.
 fn ask(policies: &Policies, case: &Case) -> Result<(String, Vec<String>, Option<String>), String> {
     let context = Context {
         now: time(policies, case.at.as_deref())?,
@@ -258,7 +258,7 @@ fn time(policies: &Policies, text: Option<&str>) -> Result<Timestamp, String> {
 }
 
 impl Policies {
-    /// A time as people write it: `2026-08-03T10:00` in the zone of the policies, or `2026-08-03T08:00Z`.
+    /// Parses a time: `2026-08-03T10:00` in the policies' zone, or `2026-08-03T08:00Z`.
     #[must_use]
     pub fn time(&self, text: &str) -> Option<Timestamp> {
         text.parse().ok().or_else(|| self.local(text.parse().ok()?))

@@ -1,6 +1,6 @@
-//! What a set of policies speaks of: groups, profiles, lengths of time, tickets, networks. Material for "what if".
+//! Values that a policy set mentions (groups, profiles, durations, tickets, networks), to try as changes of a question.
 //!
-//! Nothing is decided by it: a value it misses is a suggestion not made.
+//! They decide nothing: a missed value is a missed suggestion.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,19 +13,19 @@ use super::cedar::Cedar;
 use super::notes::Notes;
 use crate::names::{GroupName, ProfileName};
 
-/// What the policies speak of.
+/// Values that the policies mention.
 #[derive(Debug, Default)]
 pub(super) struct Words {
     pub(super) groups: BTreeSet<GroupName>,
     pub(super) profiles: BTreeSet<ProfileName>,
-    /// Targets, each with a policy that names it.
+    /// Names of targets, each with the id of a policy that mentions it.
     pub(super) targets: BTreeMap<String, String>,
-    /// `target/profile`, each with a policy that names it.
+    /// Accesses (`target/profile`), each with the id of a policy that mentions it.
     pub(super) accesses: BTreeMap<String, String>,
     pub(super) windows: BTreeSet<Duration>,
     pub(super) sessions: BTreeSet<u32>,
     pub(super) tickets: BTreeSet<String>,
-    /// As they are written, each with an address in it.
+    /// Networks as they are written, each with an address in it.
     pub(super) networks: BTreeSet<(String, IpAddr)>,
 }
 
@@ -50,7 +50,7 @@ impl Words {
         }
     }
 
-    /// Everything in an expression.
+    /// Visits every part of an expression.
     fn walk(&mut self, value: &Value) {
         match value {
             Value::Array(parts) => parts.iter().for_each(|part| self.walk(part)),
@@ -64,7 +64,8 @@ impl Words {
         }
     }
 
-    /// One operation: `resource.profile == "read-only"`, `context.ticket like "BUG-*"`, `ip("10.0.0.0/8")`.
+    /// Collects the values of one operation: `resource.profile == "read-only"`, `context.ticket like "BUG-*"`,
+    /// `ip("10.0.0.0/8")`.
     fn operation(&mut self, operator: &str, operands: &Value) {
         if operator == "ip" {
             let network = operands.pointer("/0/Value").and_then(Value::as_str).unwrap_or_default();
@@ -74,7 +75,7 @@ impl Words {
         }
         let side = |name: &str| operands.get(name);
         let attribute = |side: Option<&Value>| Some(side?.pointer("/./attr")?.as_str()?.to_owned());
-        // Either side may be the attribute, and the other is what it is compared with.
+        // The attribute may be on either side; the other side is the value.
         let (attribute, other) = match (attribute(side("left")), attribute(side("right"))) {
             (Some(left), _) => (left, side("right")),
             (None, Some(right)) => (right, side("left")),
@@ -92,7 +93,7 @@ impl Words {
                 .extend(strings(other).filter_map(|text| text.parse::<ProfileName>().ok())),
             ("ticket", Some(other)) => self.tickets.extend(strings(other).map(str::to_owned)),
             ("window_seconds", Some(other)) => {
-                // With one less, for what has to be shorter.
+                // One second less too, for conditions with `<`.
                 let seconds = other.get("Value").and_then(Value::as_u64).filter(|seconds| *seconds > 1);
                 let seconds = seconds.into_iter().flat_map(|seconds| [seconds, seconds - 1]);
                 self.windows.extend(seconds.map(Duration::from_secs));
@@ -111,7 +112,7 @@ impl Words {
     }
 }
 
-/// A literal, or those of a set.
+/// Returns a literal, or those of a set.
 fn strings(value: &Value) -> impl Iterator<Item = &str> {
     let set = value
         .get("Set")
@@ -123,7 +124,7 @@ fn strings(value: &Value) -> impl Iterator<Item = &str> {
         .filter_map(|value| value.get("Value")?.as_str())
 }
 
-/// A text that a pattern matches: `BUG-1` for `BUG-*`.
+/// Returns a text that matches a pattern: `BUG-1` for `BUG-*`.
 fn sample(pattern: &Value) -> Option<String> {
     let parts = pattern.as_array()?.iter();
     Some(

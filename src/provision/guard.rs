@@ -1,8 +1,8 @@
-//! Sees to it that a provisioning connection gives the target's password away in no other way than sessions do, and that what the target
-//! sends on it takes a bounded place in memory.
+//! Filter on a provisioning connection: the target's password is given away in no other way than by sessions, and the memory for
+//! what the target sends is bounded.
 //!
-//! It does not log in: `tokio-postgres` does, which answers whatever the server asks for (also in clear), keeps a message until it is whole,
-//! and an answer until it is complete. This stands between the two and reads along; what is refused never reaches the client side.
+//! It does not log in: `tokio-postgres` does, which answers any authentication request of the server (also in clear), and buffers
+//! each message and each answer until it is complete. This filter reads the bytes in between and passes no refused byte on.
 
 use std::io;
 use std::pin::Pin;
@@ -14,58 +14,60 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::tls::Transport;
 use crate::upstream::{AuthMethod, Target};
 
-/// The longest message. The longest that a server has a reason for is the row of one table with all its columns and rights.
+/// Maximum length of a message, in bytes. The longest legitimate one is the catalogue row of one table with all its columns and
+/// rights.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
-/// The most that one request is answered with: the catalogue of a database with some hundred thousand tables.
+/// Maximum length of the answer to one request, in bytes: the catalogue of a database with some hundred thousand tables.
 const MAX_ANSWER_BYTES: usize = 1 << 30;
-/// The most that a server tells of its settings on one connection; what it has told is kept by name.
+/// Maximum total length of the server's ParameterStatus messages on one connection, in bytes; `tokio-postgres` stores them by
+/// name.
 const MAX_SETTINGS_BYTES: usize = 1 << 20;
 
-/// A tag, and a length that counts itself.
+/// Length of a message header, in bytes: the tag, and a length that includes itself.
 const HEADER_BYTES: usize = 5;
-/// The same with the kind of an `Authentication` message.
+/// Length of an `Authentication` message up to its kind, in bytes.
 const REQUEST_BYTES: usize = 9;
 
-/// A transport that is read along.
+/// Transport with the filter.
 pub(super) struct Guarded {
     transport: Transport,
     frames: Frames,
 }
 
-/// The messages of a server, as their bytes come.
+/// Parser of the server's message stream, fed with bytes as they arrive.
 struct Frames {
-    /// `None` once the login is over.
+    /// Check of the login; `None` once the login is over.
     door: Option<Door>,
-    /// The beginning of a message, until it is complete.
+    /// First bytes of a message, until they are complete.
     header: [u8; REQUEST_BYTES],
-    /// How much of it there is.
+    /// Number of bytes in `header`.
     filled: usize,
-    /// Bytes of the present message still to come.
+    /// Number of bytes of the present message that are still to come.
     skip: usize,
-    /// Bytes since something was last asked.
+    /// Number of bytes received since the last write.
     answered: usize,
-    /// Bytes of the settings that it has told.
+    /// Total length of the ParameterStatus messages.
     settings: usize,
 }
 
-/// What the server has asked for so far.
+/// State of the login.
 struct Door {
     target: Arc<Target>,
     tls: bool,
-    /// A request that was allowed has been seen.
+    /// True once an allowed request was seen.
     asked: bool,
 }
 
-/// Why the connection is not read on.
+/// Error that ends the connection.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    /// The server asked for what the operator did not allow.
+    /// The server asked for a method that the operator did not allow.
     #[error("the target asks for authentication by {0}, which is not allowed for it")]
     NotAllowed(&'static str),
-    /// It sent more than it has a reason for.
+    /// The server sent more than the limit.
     #[error("the target sends {what} of more than {limit} bytes on a provisioning connection: it is closed")]
     TooLong { what: &'static str, limit: usize },
-    /// A length that no message has.
+    /// The length field is smaller than any message.
     #[error("the target sends what is no message of PostgreSQL's on a provisioning connection: it is closed")]
     NoMessage,
 }
@@ -93,12 +95,12 @@ impl Frames {
         }
     }
 
-    /// Notes that something was asked.
+    /// Starts a new answer: the client has written something.
     fn ask(&mut self) {
         self.answered = 0;
     }
 
-    /// Takes bytes as they come, cut anywhere.
+    /// Parses bytes, which may be cut anywhere.
     fn pass(&mut self, mut bytes: &[u8]) -> Result<(), Refused> {
         self.answered = self.answered.saturating_add(bytes.len());
         within(self.answered, MAX_ANSWER_BYTES, "an answer")?;
@@ -117,7 +119,7 @@ impl Frames {
             if self.filled < wanted {
                 continue;
             }
-            // At most 32 bits; the tag is not counted in it.
+            // At most 32 bits; the length does not include the tag.
             let length = usize::try_from(u32::from_be_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
             within(length, MAX_MESSAGE_BYTES, "a message")?;
             self.skip = length.checked_sub(wanted - 1).ok_or(Refused::NoMessage)?;
@@ -144,7 +146,7 @@ fn within(bytes: usize, limit: usize, what: &'static str) -> Result<(), Refused>
 }
 
 impl Door {
-    /// Judges a request (`Authentication...`) by its kind; true: the login is over.
+    /// Checks an `Authentication...` message by its kind. Returns true if the login is over.
     fn judge(&mut self, kind: u32) -> Result<bool, Refused> {
         let method = match kind {
             0 if self.asked => return Ok(true),

@@ -1,6 +1,6 @@
-//! The connection to a target on which backends are ended, and the one query for it; the login of all provisioning connections.
+//! Connection on which backends of a target are ended, with its one query; and the login of all provisioning connections.
 //!
-//! It does not wait for backends to go and does not repeat itself: the terminator does.
+//! It does not wait for backends to go and does not repeat a query: the terminator does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::guard::Guarded;
 use crate::causes::in_one_line;
 use crate::upstream::{self, Account, Target};
 
-/// Why there is no connection.
+/// Error of opening or using a provisioning connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
     #[error("the target cannot be reached: {0}")]
@@ -26,7 +26,7 @@ pub(super) enum LinkError {
 }
 
 impl LinkError {
-    /// Returns true where the server said no to the database and not to the account: `invalid_catalog_name`,
+    /// Returns true if the server refused the database rather than the account: `invalid_catalog_name`,
     /// `object_not_in_prerequisite_state` (it takes no connections), `insufficient_privilege` (no CONNECT),
     /// `invalid_authorization_specification` (no line for it in pg_hba.conf).
     pub(super) fn is_about_the_database(&self) -> bool {
@@ -36,46 +36,47 @@ impl LinkError {
     }
 }
 
-/// A connection with the query prepared and its catalogue lookups warm.
+/// Connection with the query prepared and its catalogue caches warm.
 pub(super) struct Link {
     client: Client,
     statement: Statement,
     driver: Driver,
-    /// The target's own account.
+    /// User name of the target's own account.
     account: String,
 }
 
-/// The task that drives a connection.
+/// Task that drives a connection.
 pub(super) type Driver = JoinHandle<Result<(), tokio_postgres::Error>>;
 
-/// A question about one backend.
+/// Question about one backend.
 pub(super) struct Asked {
     pub(super) pid: i32,
-    /// The session's age: the backend is older.
+    /// Age of the session; its backend is older.
     pub(super) age: Duration,
-    /// Whether to end it, besides looking whether it is there. (`pg_terminate_backend` stops its statement too: SIGTERM is
-    /// looked at before SIGINT wherever a statement can be stopped, `ProcessInterrupts` in tcop/postgres.c; a cancel as well
-    /// would only make the backend clean up twice.)
+    /// True to end the backend, false to look only. (`pg_terminate_backend` stops its statement too: wherever a statement can be
+    /// stopped, SIGTERM is checked before SIGINT, `ProcessInterrupts` in tcop/postgres.c. An additional cancel would only make
+    /// the backend clean up twice.)
     pub(super) end: bool,
-    /// As which role it was logged in; `None`: as the target's own account.
+    /// Role it is logged in as; `None`: the target's own account.
     pub(super) role: Option<Arc<str>>,
 }
 
-/// A process that is there, under the gate's role.
+/// Existing process that is logged in as one of the gate's roles.
 pub(super) struct Seen {
     pub(super) pid: i32,
-    /// Whether it is as old as the session, so that it can be the session's.
+    /// True if it is old enough to be the session's backend.
     pub(super) ours: bool,
 }
 
-/// How long connecting and an answer may take. The answer is a scan of shared memory.
+/// Time limit of connecting and of an answer, which is a scan of shared memory.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const OPTIONS: &str = "-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0";
 
-/// The backend's age is compared with the session's: each side measures with its own clock, so they need not agree; what they
-/// drift apart, or a small step of the server's, is forgiven. A process too young has got the process id of one that is gone.
-/// Only processes of the session's role are looked at, or of the target's own account: those of others are neither ours nor ours
-/// to end. (An account that may not see when a process began, `pg_read_all_stats`, takes it for the session's.)
+/// Query that looks at backends and ends them. A backend's age is compared with the session's age: each side measures with its
+/// own clock, so the clocks need not agree, and 5 seconds of drift or of a step of the server's clock are tolerated. A younger
+/// process has the process id of one that is gone. Only processes of the session's role or of the target's own account are
+/// considered; others are not the gate's to end. (If the account may not see the start of a process, which takes
+/// `pg_read_all_stats`, the process counts as the session's.)
 const QUERY: &str = "
     SELECT w.pid, ours, CASE WHEN ours AND w.stop THEN pg_terminate_backend(w.pid) END
     FROM unnest($1::int4[], $2::float8[], $3::bool[], $4::text[]) AS w (pid, age, stop, role)
@@ -85,7 +86,7 @@ const QUERY: &str = "
     ) AS o";
 
 impl Link {
-    /// Connects the way the target's sessions do, as the account that provisions.
+    /// Connects as the target's sessions do, with the provisioning account.
     pub(super) async fn open(target: &Arc<Target>) -> Result<Self, LinkError> {
         tokio::time::timeout(TIMEOUT, Self::connect(target))
             .await
@@ -105,7 +106,7 @@ impl Link {
         Ok(link)
     }
 
-    /// Signals the backends that are to be, and tells which are there.
+    /// Ends the backends that are to be ended, and returns those that exist.
     pub(super) async fn ask(&self, asked: &[Asked]) -> Result<Vec<Seen>, LinkError> {
         tokio::time::timeout(TIMEOUT, self.query(asked))
             .await
@@ -135,18 +136,20 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // A connection that hangs would otherwise stay for as long as TCP believes in it.
+        // Otherwise a hanging connection would stay until TCP gives it up.
         self.driver.abort();
     }
 }
 
-/// Logs in the way the target's sessions do, as the account that provisions; the task that drives the connection is the caller's to end. A role's own settings (`ALTER
-/// ROLE ... SET`, which whoever uses a shared account may do) must not reach it: `options` go before them.
+/// Logs in to the target's database as the target's sessions do, with the provisioning account. The caller has to end the task
+/// that drives the connection. `options` override the role's own settings (`ALTER ROLE ... SET`), which any user of a shared
+/// account may change.
 pub(super) async fn client(target: &Arc<Target>, application: &str, options: &str) -> Result<(Client, Driver), LinkError> {
     client_in(target, &target.database, application, options).await
 }
 
-/// The same, in the maintenance database: for connections that are kept. Where that does not let the gate in, in the target's own.
+/// Logs in as [`client`] does, but to the maintenance database, for connections that stay open. If that database refuses the
+/// gate, to the target's own.
 pub(super) async fn kept_client(target: &Arc<Target>, application: &str, options: &str) -> Result<(Client, Driver), LinkError> {
     let maintenance = &target.maintenance_database;
     match client_in(target, maintenance, application, options).await {
@@ -164,7 +167,7 @@ pub(super) async fn kept_client(target: &Arc<Target>, application: &str, options
     }
 }
 
-/// The same, in any database of the server.
+/// Logs in as [`client`] does, to any database of the server.
 pub(super) async fn client_in(
     target: &Arc<Target>,
     database: &str,
@@ -174,7 +177,7 @@ pub(super) async fn client_in(
     login(target, target.provisioner(), database, application, options).await
 }
 
-/// The same, as any account.
+/// Logs in to any database as any account.
 pub(super) async fn login(
     target: &Arc<Target>,
     account: &Account,
@@ -197,7 +200,7 @@ fn config(account: &Account) -> Config {
     let mut config = Config::new();
     config
         .user(&account.user)
-        // `dial` has settled TLS.
+        // `dial` has negotiated TLS already.
         .ssl_mode(SslMode::Disable);
     if let Some(password) = &account.password {
         config.password(password.expose());

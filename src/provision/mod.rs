@@ -1,9 +1,9 @@
-//! The provisioning connections: end backends of a target and confirm that they are gone, reap what a dead gate left behind.
+//! Provisioning connections: they end backends of a target and confirm their end, including backends that a crashed gate left.
 //!
 //! It does not decide that a session ends and tells no client. Roles of grants are in [`Roles`].
 //!
-//! INVARIANT: a backend is reported as gone only when the target has said so: it is not in `pg_stat_activity` any more. There
-//! its entry goes after its transaction was rolled back (`ShutdownPostgres` is a `before_shmem_exit` callback,
+//! INVARIANT: a backend is reported as gone only when the target confirms it: the backend is not in `pg_stat_activity` any more.
+//! Its entry there is removed after its transaction was rolled back (`ShutdownPostgres` is a `before_shmem_exit` callback,
 //! src/backend/utils/init/postinit.c).
 
 mod guard;
@@ -31,43 +31,43 @@ use order::{Order, Sort, Unanswered};
 pub use roles::{Counted, Fault, Finding, Found, Profile, ReapedRoles, RoleError, Roles, inspect_roles, inspect_shared};
 use terminator::{CROWD, Work};
 
-/// How long a backend has to go away once it was told to. After that it is reported as not confirmed.
+/// Time within which a signalled backend has to be gone. After that it is reported as not confirmed.
 pub const LIMIT: Duration = Duration::from_secs(5);
 
-/// A backend of a session of ours.
+/// Backend of a session of this gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
-    /// Its process id, as the target's BackendKeyData said.
+    /// Process id from the target's BackendKeyData.
     pub pid: i32,
-    /// When we were connected to it; the process is older than that.
+    /// Time the gate had connected to it; the process is older than that.
     pub opened: Instant,
-    /// As which role it was logged in; `None`: as the target's own account.
+    /// Role it is logged in as; `None`: the target's own account.
     pub role: Option<Arc<str>>,
 }
 
-/// What became of a backend that was to be ended.
+/// Result of ending a backend.
 #[derive(Debug)]
 pub struct Gone {
-    /// The target says that it is not there any more.
+    /// True if the target confirmed that the backend is gone.
     pub confirmed: bool,
-    /// When that was known; when it was given up, if it is not confirmed.
+    /// Time of the confirmation, or of the end of the wait without one.
     pub at: Instant,
-    /// Where it is not confirmed, but asked for on: tells when it is.
+    /// Later confirmation of a backend that was not confirmed, but is still asked for.
     pub later: Option<GoneLater>,
 }
 
-/// The end of a backend that did not go in time.
+/// Pending confirmation of a backend that did not go in time.
 #[derive(Debug)]
 pub struct GoneLater(oneshot::Receiver<Instant>);
 
 impl GoneLater {
-    /// Waits until it is gone. Returns when that was known; `None` where it is not asked for any more.
+    /// Waits until it is gone, and returns the time of the confirmation; `None` if it is not asked for any more.
     pub async fn wait(self) -> Option<Instant> {
         self.0.await.ok()
     }
 }
 
-/// An order to end a backend, which is carried out even if this is dropped.
+/// Order to end a backend; it is carried out even if this handle is dropped.
 #[derive(Debug)]
 pub struct Termination {
     signalled: oneshot::Receiver<()>,
@@ -76,7 +76,8 @@ pub struct Termination {
 }
 
 impl Termination {
-    /// Waits until the target has signalled the backend, so that its end is the server's work, or until the order is settled without.
+    /// Waits until the target has signalled the backend, so that the server completes its end, or until the order is settled
+    /// without that.
     pub async fn signalled(&mut self) {
         let _ = (&mut self.signalled).await;
     }
@@ -86,7 +87,7 @@ impl Termination {
         if let Ok(gone) = self.gone.await {
             return gone;
         }
-        // The task has ended with the runtime: nothing is known.
+        // The task has ended with the runtime, so the state is unknown.
         Gone {
             confirmed: false,
             at: self.clock.moment().instant,
@@ -95,24 +96,24 @@ impl Termination {
     }
 }
 
-/// What became of a session that a former run of the gate left open.
+/// Result for a session that a former run of the gate left open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reaped {
-    /// The session.
+    /// Id of the session.
     pub session: SessionId,
-    /// Whether its backend is confirmed gone; if not, try again later.
+    /// True if its backend is confirmed gone; if not, try again later.
     pub confirmed: bool,
 }
 
-/// Ends backends of one target, over one connection that is kept open. Cheap to clone; the connection is closed when the last
-/// clone is dropped.
+/// Handle that ends backends of one target over one open connection. Cheap to clone; the connection is closed when the last clone
+/// is dropped.
 #[derive(Debug, Clone)]
 pub struct Terminator {
     orders: mpsc::UnboundedSender<Order>,
     target: Arc<watch::Sender<Arc<Target>>>,
-    /// Whether the connection is there.
+    /// True while the connection is open.
     connected: watch::Receiver<bool>,
-    /// Orders that have not been answered.
+    /// Number of orders without an answer.
     unanswered: Arc<AtomicUsize>,
     clock: Clock,
     task: AbortHandle,
@@ -125,8 +126,8 @@ impl Terminator {
         self.task.abort();
     }
 
-    /// Starts the task that holds the connection; it connects at once, so that the first end does not wait for it.
-    /// To be called within a tokio runtime.
+    /// Starts the task that holds the connection. It connects at once, so that the first order does not wait for it. Must be
+    /// called within a tokio runtime.
     #[must_use]
     pub fn spawn(target: Arc<Target>, clock: Clock) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
@@ -143,26 +144,27 @@ impl Terminator {
         }
     }
 
-    /// Returns true when its task is gone, so that it can end nothing any more.
+    /// Returns true if its task has ended, so that it can end no more backends.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.task.is_finished()
     }
 
-    /// Whether so many are being ended that each has to wait for the processor: nobody need wait for what one of them says.
+    /// Returns true if so many backends are being ended that each waits for the processor. Messages of one of them are then not
+    /// worth waiting for.
     #[must_use]
     pub fn crowded(&self) -> bool {
         self.unanswered.load(Ordering::Relaxed) > CROWD
     }
 
-    /// Waits until there is no connection to end a backend on, which may be so now. It is made anew all the time.
+    /// Waits until there is no connection to end a backend on, which may be now. The task keeps reconnecting.
     pub async fn cut_off(&self) {
-        // An error says that the task has ended with the runtime: there is no connection then.
+        // An error means that the task has ended with the runtime: there is no connection then.
         let _ = self.connected.clone().wait_for(|connected| !connected).await;
     }
 
-    /// Takes a target whose settings were changed, if it is at the same server still: the connection is made anew with them, and
-    /// there is no second one.
+    /// Switches to a target with changed settings if it is on the same server, and returns true then. The connection is replaced;
+    /// there is never a second one.
     #[must_use]
     pub fn renew(&self, target: &Arc<Target>) -> bool {
         let same = self.target.borrow().same_server(target);
@@ -172,31 +174,31 @@ impl Terminator {
         same
     }
 
-    /// Terminates the backend and waits until the target confirms that it is gone, for at most about
-    /// [`LIMIT`]. The order is given by the call itself, not by the first poll, and is carried out even if the future is
-    /// dropped. Many orders given at once are carried out at once.
+    /// Terminates the backend and waits until the target confirms that it is gone, for at most about [`LIMIT`]. The order is
+    /// given by the call itself, not by the first poll, and is carried out even if the future is dropped. Concurrent orders are
+    /// carried out together.
     ///
-    /// A backend that is not confirmed gone by then is told again every few seconds until it is gone, for as long as the gate
-    /// runs: [`Gone::later`] waits for that. Leave such a session open in the store until then, and the next start will confirm it
-    /// if this run does not.
+    /// A backend without confirmation by then is signalled again every few seconds until it is gone, for as long as the gate
+    /// runs: [`Gone::later`] waits for that. Leave such a session open in the store until then; the next start will confirm it if
+    /// this run does not.
     pub fn end(&self, backend: Backend) -> impl Future<Output = Gone> + Send + use<> {
         self.order(backend, Duration::ZERO, Sort::Session).gone()
     }
 
-    /// As [`Terminator::end`], and tells when the backend has been signalled. An `urgent` one goes on to more if it is not stopped at
-    /// once, or its next words are waited for: a crowd does not hold it up.
+    /// Ends a backend as [`Terminator::end`] does, and also reports the signal. Pass `urgent` if the session could do more until
+    /// it is stopped, or if its next message is waited for: an urgent order is not held back to be batched.
     #[must_use]
     pub fn end_watched(&self, backend: Backend, urgent: bool) -> Termination {
         let sort = if urgent { Sort::Urgent } else { Sort::Session };
         self.order(backend, Duration::ZERO, sort)
     }
 
-    /// Ends the backends of sessions that a former run left open on this target. A process id that has been given to a
-    /// younger process since means that the session's own is gone.
+    /// Ends the backends of sessions that a former run left open on this target. If a process id belongs to a younger process
+    /// now, the session's own is gone.
     pub async fn reap(&self, leftovers: &[OpenSession]) -> Vec<Reaped> {
         let now = self.clock.moment();
         let orders = leftovers.iter().map(|session| {
-            // Had its target no roles then, it is found under the account itself.
+            // If its target had no roles then, the backend is found under the account itself.
             let role = rights::grant_role(&session.identity, &session.grant);
             let backend = Backend {
                 pid: session.backend_pid,
@@ -215,7 +217,7 @@ impl Terminator {
         futures_util::future::join_all(orders).await
     }
 
-    /// `age` is the session's age at `backend.opened`, for sessions that began before our clock did.
+    /// Gives an order. `age` is the session's age at `backend.opened`, for sessions that began before this clock did.
     fn order(&self, backend: Backend, age: Duration, sort: Sort) -> Termination {
         let (signal, signalled) = oneshot::channel();
         let (reply, gone) = oneshot::channel();
@@ -228,7 +230,7 @@ impl Terminator {
             reply,
             _unanswered: Unanswered::count(&self.unanswered),
         };
-        // Without a task the order is dropped here, and what waits for it is told so.
+        // If the task is gone, the order is dropped here, which notifies its waiters.
         let _ = self.orders.send(order);
         Termination {
             signalled,

@@ -1,4 +1,4 @@
-//! Orders to end backends: as they are given, while they wait for their backend, and after they were answered without it.
+//! Orders to end backends: their state while they wait for the backend, and after an answer without confirmation.
 //!
 //! It signals nothing: the terminator does.
 
@@ -12,37 +12,37 @@ use tokio::time::Instant;
 use super::link::Asked;
 use super::{Backend, Gone};
 
-/// A backend that does not go is signalled again; the first signal may have come while it was starting something.
+/// Retry interval of the signal; the first one may have arrived while the backend was starting something.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// An order to end one backend.
+/// Order to end one backend.
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) backend: Backend,
-    /// The session's age at `backend.opened`.
+    /// Age of the session at `backend.opened`.
     pub(super) older: Duration,
     pub(super) sort: Sort,
     pub(super) given: Instant,
-    /// Tells that the backend was signalled, once.
+    /// Notification that the backend was signalled, sent once.
     pub(super) signalled: Option<oneshot::Sender<()>>,
     pub(super) reply: oneshot::Sender<Gone>,
     pub(super) _unanswered: Unanswered,
 }
 
-/// Whose backend it is.
+/// Origin and urgency of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sort {
-    /// Of a session of this run.
+    /// Session of this run.
     Session,
-    /// The same, and it does not wait for a crowd to gather.
+    /// Session of this run whose order is not held back to be batched.
     Urgent,
-    /// Of a former run. A process of that id that is too young to be the session's then says that the session's is gone; else
-    /// it says nothing that an answer can rely on (the server's clock may have been set back). And whoever asks for leftovers
-    /// asks again, so they are not kept beyond [`LIMIT`](super::LIMIT).
+    /// Session of a former run. For it, a process of that id that is too young to be the session's proves that the session's is
+    /// gone; for others it proves nothing, because the server's clock may have been set back. Callers ask again for leftovers, so
+    /// these are not kept beyond [`LIMIT`](super::LIMIT).
     Leftover,
 }
 
-/// Counts an order until it is dropped.
+/// Guard that counts an order until it is dropped.
 #[derive(Debug)]
 pub(super) struct Unanswered(Arc<AtomicUsize>);
 
@@ -61,11 +61,11 @@ impl Drop for Unanswered {
 
 pub(super) struct Pending {
     pub(super) order: Order,
-    /// When it was last signalled, if it was.
+    /// Time of the last signal, if there was one.
     pub(super) told: Option<Instant>,
 }
 
-/// A backend whose order has been answered.
+/// Backend whose order was answered without confirmation.
 pub(super) struct Late {
     pub(super) backend: Backend,
     pub(super) older: Duration,
@@ -73,7 +73,7 @@ pub(super) struct Late {
 }
 
 impl Pending {
-    /// The question about it, which signals it where that was not done lately.
+    /// Returns the question about it. It includes a signal unless the last one was sent less than [`AGAIN`] ago.
     pub(super) fn asked(&mut self, now: Instant) -> Asked {
         let end = self.told.is_none_or(|at| now.duration_since(at) >= AGAIN);
         if end {
@@ -89,7 +89,7 @@ impl Pending {
 }
 
 impl Late {
-    /// The question about it, which signals it.
+    /// Returns the question about it, with a signal.
     pub(super) fn asked(&self, now: Instant) -> Asked {
         Asked {
             pid: self.backend.pid,

@@ -1,12 +1,14 @@
-//! What the roles of profiles own, gave away and have others run, as queries: for profiles that are compared, and for grants that end.
+//! Queries for objects that the roles of profiles own, gave rights on, or have run by others: for the comparison of profiles, and
+//! for grants that end.
 //!
-//! It runs nothing and decides nothing. Each row is one JSON text, read into the values of `rights`; `$1` are the roles' names. What a
-//! session owns itself, where it is its grant's role and not the profile's, counts as the profile's: it comes to be that at the end.
+//! It runs nothing and decides nothing. Each row is one JSON text, parsed into the values of `rights`; `$1` are the names of the
+//! roles. Objects that a session owns as its grant's role count as the profile's: the profile inherits them at the end of the
+//! grant.
 
 use crate::rights::{QUIET, quoted_text};
 
-/// What things come with that one of the roles makes (rows of [`crate::rights::OwnDefaults`]). Ours is what `target apply` makes:
-/// functions for nobody but their owner.
+/// Default privileges of objects that one of the roles creates (rows of [`crate::rights::OwnDefaults`]). The gate's own are those
+/// that `target apply` sets: functions are usable by their owner alone.
 pub(super) const DEFAULTS: &str = "
 SELECT jsonb_build_object(
     'owner', o.rolname, 'schema', n.nspname,
@@ -26,19 +28,19 @@ WITH owned AS (
     WHERE o.rolname = ANY ($1) AND shobj_description(g.oid, 'pg_authid') LIKE 'tidegate grant %'
 )";
 
-/// The query for [`crate::rights::GivenAway`].
+/// Returns the query for [`crate::rights::GivenAway`].
 pub(super) fn given_away() -> String {
     format!("{OWNED}{GIVEN_AWAY}")
 }
 
-/// The query for [`crate::rights::ForeignTrigger`].
+/// Returns the query for [`crate::rights::ForeignTrigger`].
 pub(super) fn foreign_triggers() -> String {
     format!("{OWNED}{}", FOREIGN_TRIGGERS.replace("QUIET", &quoted_text(QUIET)))
 }
 
-/// Triggers on tables and views of others that run a function of one of the roles (rows of [`crate::rights::ForeignTrigger`], behind
-/// [`OWNED`]). Of a partitioned table's only that on the table itself, which those on its parts go with (`tgparentid`, from 13 on). Rules
-/// and policies are made by the owner of a table, and by nobody else.
+/// Triggers on tables and views of others that run a function of one of the roles (rows of [`crate::rights::ForeignTrigger`],
+/// appended to [`OWNED`]). For a partitioned table only the trigger on the table itself; those on its partitions go with it
+/// (`tgparentid`, since version 13). Rules and policies cannot occur: only the owner of a table creates them.
 const FOREIGN_TRIGGERS: &str = "
 SELECT jsonb_build_object('owner', o.profile, 'maker', o.rolname, 'as_maker', pg_has_role(o.oid, 'USAGE'),
     'name', t.tgname, 'table', format('%I.%I', n.nspname, c.relname), 'table_owner', pg_get_userbyid(c.relowner),
@@ -49,9 +51,9 @@ JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.reln
 WHERE NOT EXISTS (SELECT FROM owned AS w WHERE w.oid = c.relowner AND w.profile = o.profile)
     AND NOT t.tgisinternal AND coalesce((to_jsonb(t)->>'tgparentid')::oid, 0) = 0 ORDER BY 1";
 
-/// What one of the roles owns and others may use, other profiles too (rows of [`crate::rights::GivenAway`], behind [`OWNED`]). Without a
-/// list of its own a function is everybody's, and everything else its owner's; that everybody may use a type is as it should be. What is
-/// temporary goes with its session.
+/// Objects that one of the roles owns and others may use, other profiles too (rows of [`crate::rights::GivenAway`], appended to
+/// [`OWNED`]). An object without an ACL is usable by everybody if it is a function, and by its owner alone otherwise; that
+/// everybody may use a type is not reported. Temporary objects end with their session.
 const GIVEN_AWAY: &str = ", things AS (
     SELECT c.relowner AS owner, CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || format('%I.%I', n.nspname, c.relname) AS what,
         a.grantee, c.relkind IN ('v', 'm') AS as_owner

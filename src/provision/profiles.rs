@@ -1,7 +1,8 @@
-//! Brings the roles of a target's profiles in step with their definitions, and tells where they are not.
+//! Comparison of the roles of a target's profiles with their definitions, and the changes that bring them in step.
 //!
-//! It does not decide what rights mean; `rights` does. The laws: one transaction, so there is all of it or nothing; one at a time on a
-//! server; what was done is read again before it is committed, and anything short of the definition is undone.
+//! It does not decide what rights mean; `rights` does. INVARIANT: all changes are one transaction, so there is all of them or
+//! nothing; one apply at a time runs on a server; the result is read again before the commit, and anything short of the
+//! definition is rolled back.
 
 mod catalogue;
 mod error;
@@ -24,46 +25,46 @@ use crate::upstream::Target;
 pub use error::ProfilesError;
 pub use lift::lift;
 
-/// How often it is tried when something changes meanwhile, or the server restarts.
+/// Maximum number of attempts when a concurrent change or a restart of the server interferes.
 const ATTEMPTS: u32 = 6;
-/// The pause after the first attempt; each is twice the one before.
+/// Retry interval after the first attempt; doubled after each further one.
 const PAUSE: Duration = Duration::from_millis(100);
-/// As for ending backends, catalogue names only; a statement that waits for a lock says so instead of standing in line, where
-/// it would hold up all who come after it.
+/// Settings of the connection: catalogue names only, as for ending backends. A statement that waits for a lock gives up, because
+/// its place in the queue would hold up all later ones.
 const OPTIONS: &str = "-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=20s -c standard_conforming_strings=on";
 
-/// All of it is read as it stood at one moment.
+/// Transaction in which everything is read from one snapshot.
 const LOOK: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-/// Roles with the comment of a profile's.
+/// Roles with the comment of a profile.
 const PROFILES: &str = "
     SELECT rolname, shobj_description(oid, 'pg_authid') FROM pg_roles
     WHERE shobj_description(oid, 'pg_authid') LIKE 'tidegate profile %' ORDER BY rolname";
 
-/// One profile with its definition.
+/// Definition of one profile.
 #[derive(Debug, Clone)]
 pub struct Definition {
-    /// Its name.
+    /// Name of the profile.
     pub name: ProfileName,
-    /// What it may do.
+    /// Rights of the profile.
     pub rights: Rights,
-    /// What its sessions begin with.
+    /// Settings its sessions begin with.
     pub settings: Vec<(String, String)>,
 }
 
-/// The profiles of a target, and the account that hands their roles out.
+/// Profiles of a target, and the account that grants their roles.
 #[derive(Debug, Clone)]
 pub struct Definitions {
-    /// The target.
+    /// Name of the target.
     pub target: TargetName,
-    /// The target's account.
+    /// Name of the target's account.
     pub account: String,
-    /// Its profiles, the narrowest first.
+    /// Profiles, the narrowest first.
     pub profiles: Vec<Definition>,
 }
 
 impl Definitions {
-    /// The roles of the profiles, in their order.
+    /// Returns the roles of the profiles, in their order.
     fn roles(&self) -> impl Iterator<Item = RoleName> {
         self.profiles
             .iter()
@@ -71,37 +72,37 @@ impl Definitions {
     }
 }
 
-/// A profile, and what differs from it.
+/// Profile with its differences from the database.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Compared {
-    /// The profile.
+    /// Name of the profile.
     pub profile: ProfileName,
-    /// Its role.
+    /// Name of its role.
     pub role: String,
-    /// What differs.
+    /// Differences, and the steps that remove them.
     #[serde(flatten)]
     pub plan: Plan,
 }
 
-/// A target's profiles, and what differs from them.
+/// Differences between a database and a target's profiles.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Comparison {
-    /// Each profile.
+    /// Comparison of each profile.
     pub profiles: Vec<Compared>,
-    /// What everybody (`PUBLIC`) may do there, beside them.
+    /// Rights of `PUBLIC` in the database, which add to those of every profile.
     pub everybody: Vec<String>,
-    /// Roles of profiles that are no more, and how they are taken away.
+    /// Roles of profiles without a definition, with the SQL that removes them.
     pub left: Vec<String>,
 }
 
 impl Comparison {
-    /// How much others gave beyond the definitions, that the account cannot take.
+    /// Returns the number of rights beyond the definitions that others gave and the account cannot revoke.
     #[must_use]
     pub fn beyond(&self) -> usize {
         self.profiles.iter().map(|compared| compared.plan.beyond.len()).sum()
     }
 
-    /// What the account that looked cannot change.
+    /// Returns the differences that the connected account cannot remove.
     fn blocked(&self) -> Vec<String> {
         let of = |compared: &Compared| {
             let profile = compared.profile.clone();
@@ -111,7 +112,7 @@ impl Comparison {
         self.profiles.iter().flat_map(of).collect()
     }
 
-    /// Fails where the account cannot bring the database in step; `locked`: it may make roles.
+    /// Fails if the account cannot bring the database in step; `locked` is true if it may create roles.
     fn may_be_done(&self, locked: bool) -> Result<(), ProfilesError> {
         let mut blocked = self.blocked();
         if blocked.is_empty() && !locked {
@@ -124,14 +125,14 @@ impl Comparison {
         }
     }
 
-    /// Whether the database is as the profiles say.
+    /// Returns true if the database is as the profiles define.
     #[must_use]
     pub fn in_step(&self) -> bool {
         self.profiles.iter().all(|compared| compared.plan.in_step())
     }
 }
 
-/// A connection for it.
+/// Connection for a comparison or an apply.
 struct Session {
     client: Client,
     driver: Driver,
@@ -143,16 +144,16 @@ impl Drop for Session {
     }
 }
 
-/// What a look at a database came to that had been compared before.
+/// Result of comparing a database again.
 #[derive(Debug)]
 pub enum Looked {
-    /// Nothing that a comparison is about has changed.
+    /// The catalogue has not changed since the last comparison.
     AsBefore,
-    /// The new comparison, and the fingerprint of what it was made of.
+    /// New comparison, with the fingerprint of its catalogue.
     Changed(String, Comparison),
 }
 
-/// Compares the database with the definitions, over a connection as `target` says; changes nothing.
+/// Compares the database with the definitions, over a connection as `target` configures it; changes nothing.
 pub async fn compare(target: &Arc<Target>, definitions: &Definitions) -> Result<Comparison, ProfilesError> {
     let session = open(target).await?;
     session.client.batch_execute(LOOK).await?;
@@ -161,7 +162,7 @@ pub async fn compare(target: &Arc<Target>, definitions: &Definitions) -> Result<
     Ok(compared)
 }
 
-/// The same, unless the catalogue has the fingerprint that is `known` still.
+/// Compares as [`compare`] does, unless the catalogue still has the fingerprint `known`.
 pub async fn compare_if_changed(
     target: &Arc<Target>,
     definitions: &Definitions,
@@ -181,10 +182,11 @@ pub async fn compare_if_changed(
     Ok(looked)
 }
 
-/// Does what [`compare`] says, in one transaction, and tells `progress` of each step; what it returns was done.
+/// Makes the changes that [`compare`] returns, in one transaction, and reports each step to `progress`. Returns the comparison
+/// whose steps were carried out.
 ///
-/// It is tried again, a few times within some seconds, when something it was about has vanished, somebody else changed the same
-/// rows of the catalogue, or the server restarts.
+/// An attempt is repeated, a few times within some seconds, if an object has vanished, somebody else changed the same rows of the
+/// catalogue, or the server restarts.
 pub async fn apply(
     target: &Arc<Target>,
     definitions: &Definitions,
@@ -272,7 +274,7 @@ async fn look(client: &Client, definitions: &Definitions) -> Result<Comparison, 
     })
 }
 
-/// Roles of this target's profiles that have no definition. They are not dropped here: another gate may have them defined.
+/// Returns the roles of this target's profiles that have no definition. They are not dropped here: another gate may define them.
 async fn left(client: &Client, definitions: &Definitions) -> Result<Vec<String>, ProfilesError> {
     let mut left = Vec::new();
     for row in client.query(PROFILES, &[]).await? {

@@ -1,9 +1,9 @@
-//! A role for each grant at one target: made when the grant is first used, gone when it is over.
+//! Roles of the grants at one target: each is created when its grant is first used, and dropped when the grant has ended.
 //!
-//! It does not decide whether a grant covers anybody, and it makes no profile: the roles of profiles are there already.
+//! It does not decide if a grant covers a session, and it creates no profile: the roles of profiles exist already.
 //!
-//! INVARIANT: a session has its grant's role or none at all; there is no role without a record before it; only roles whose
-//! comment names this gate and this target are ever touched; and what is over is ended until it is gone.
+//! INVARIANT: a session has its grant's role or none at all; no role is created before it is recorded; only roles whose comment
+//! names this gate and this target are ever changed; and the role of an ended grant is retried until it is gone.
 
 mod inspect;
 mod keep;
@@ -45,70 +45,70 @@ use line::Line;
 /// `read_only_sql_transaction`.
 const READ_ONLY: &str = "25006";
 
-/// What grants of one profile get at a target.
+/// Settings of a profile for the roles of its grants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
-    /// Its name.
+    /// Name of the profile.
     pub name: ProfileName,
-    /// How many connections at once a grant's role may have; `None`: as many as the grant allows sessions, with room for those
-    /// that are just closing.
+    /// Connection limit of a grant's role; `None`: the grant's number of sessions, with room for those that are just closing.
     pub connections: Option<u32>,
     /// Settings of the role (`ALTER ROLE ... SET`).
     pub settings: Vec<(String, String)>,
-    /// The schema of its views with masks, if it has any: it goes before the rest of its sessions' `search_path`.
+    /// Schema of its views with masks, if it has any: it precedes the rest of its sessions' `search_path`.
     pub views: Option<RoleName>,
-    /// Whether its sessions make things that stay: these are the profile's, so sessions start in its role. Others are their grant's role.
+    /// True if its sessions create permanent objects. These belong to the profile, so sessions start in the profile's role; other
+    /// sessions keep their grant's role.
     pub creates: bool,
 }
 
-/// The roles of a target's grants. Cheap to clone; clones are one.
+/// Roles of a target's grants. Cheap to clone; clones share their state.
 #[derive(Clone)]
 pub struct Roles(Arc<Inner>);
 
 struct Inner {
     place: Mutex<Arc<Place>>,
-    /// Whose roles they are: the log's id, which stays when the gate starts again.
+    /// Owner of the roles: the log's id, which stays the same across restarts.
     gate: LogId,
     journal: Journal,
     clock: Clock,
-    /// Where its tasks run, whoever asks.
+    /// Runtime of its tasks, independent of the caller's.
     runtime: Handle,
-    /// Roles are made over one connection and ended over another: ending may wait for locks.
+    /// Roles are created on one connection and dropped on another, because dropping may wait for locks.
     making: Line,
     ending: Line,
-    /// Whoever sees to what a role leaves has the turn, and a connection of its own: it can take long, and two that make the
-    /// account a member of one profile would collide.
+    /// Lock held while the objects of a role are handed over, on a separate connection: it can take long, and two concurrent
+    /// tasks would collide when they make the account a member of the same profile.
     legacies: tokio::sync::Mutex<()>,
     slots: Mutex<HashMap<GrantId, Arc<Slot>>>,
-    /// Backends that no session holds, and since when that is known.
+    /// Backends without a session, with the time each was first seen.
     strangers: Mutex<HashMap<i32, Instant>>,
     counts: Counts,
 }
 
-/// What a reload replaces.
+/// Parts that a reload replaces.
 struct Place {
     target: Arc<Target>,
-    /// The narrowest first.
+    /// Profiles, the narrowest first.
     profiles: Vec<Profile>,
 }
 
-/// One grant's role.
+/// Role of one grant.
 struct Slot {
     grant: GrantId,
     role: RoleName,
-    /// Who makes, extends or ends the role has the turn.
+    /// State of the role; locked while the role is created, extended or dropped.
     turn: tokio::sync::Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// How its sessions log in; `None`: the role is not made, or by a former run whose password is lost.
+    /// Account of its sessions; `None`: the role does not exist, or a former run created it and its password is lost.
     account: Option<Arc<Account>>,
-    /// Somebody sees to its end.
+    /// True if a task waits for its end.
     kept: bool,
-    /// Until when it can log in, as the server was told.
+    /// End of its logins, as set at the server.
     until: Option<Timestamp>,
-    /// Why it could not be made, and when that was known: for those who waited meanwhile.
+    /// Last error of creating it, with its time, for callers that waited meanwhile.
     failed: Option<(Instant, RoleError)>,
 }
 
@@ -120,22 +120,22 @@ struct Counts {
     intruders: AtomicU64,
 }
 
-/// How many roles of grants there were at a target, since the start.
+/// Counters of the roles of grants at a target, since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counted {
-    /// Roles that are there now, as far as this gate knows.
+    /// Number of roles that exist now, as far as this gate knows.
     pub present: u64,
-    /// Roles made.
+    /// Number of roles created.
     pub made: u64,
-    /// Roles ended.
+    /// Number of roles dropped.
     pub retired: u64,
-    /// Roles of ended grants that could not be ended yet.
+    /// Number of roles of ended grants that could not be dropped yet.
     pub left: u64,
-    /// Backends ended that had logged in past the gate.
+    /// Number of backends ended that had logged in past the gate.
     pub intruders: u64,
 }
 
-/// Why a grant has no role. The texts are for the operator.
+/// Reason why a grant has no role. The texts are for the operator.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RoleError {
     /// The grant has ended meanwhile.
@@ -144,21 +144,21 @@ pub enum RoleError {
     /// The target does not have the grant's profile any more.
     #[error("the target has no profile `{asked}`")]
     NoProfile {
-        /// The profile.
+        /// Name of the profile.
         asked: String,
-        /// Those it has.
+        /// Profiles that the target has.
         known: Vec<ProfileName>,
     },
-    /// There is a role of that name which this gate did not make.
+    /// A role of that name exists that this gate did not create.
     #[error("there is a role `{0}` that this gate did not make: it is left alone")]
     NotOurs(RoleName),
-    /// It could not be put on record, so it was not made.
+    /// The role could not be recorded, so it was not created.
     #[error("it could not be put on record")]
     Record {
-        /// The disk is full.
+        /// True if the disk is full.
         disk_full: bool,
     },
-    /// The server cannot be reached, or said no.
+    /// The server cannot be reached, or refused.
     #[error(transparent)]
     Fault(#[from] Fault),
     /// The operating system's random generator failed, or a worker thread did.
@@ -176,7 +176,7 @@ impl From<AuditError> for RoleError {
 }
 
 impl RoleError {
-    /// How a session ends that would have had the role.
+    /// Returns the ending of a session that would have had the role.
     #[must_use]
     pub fn ending(&self, grant: &Grant, now: Timestamp) -> Ending {
         let target = grant.target().clone();
@@ -214,8 +214,8 @@ impl RoleError {
 }
 
 impl Roles {
-    /// The roles of a target's grants; connects when there is something to do. To be called within a tokio runtime, in which
-    /// its tasks then run.
+    /// Creates the handle; it connects when there is something to do. Must be called within a tokio runtime, in which its tasks
+    /// then run.
     #[must_use]
     pub fn new(target: Arc<Target>, profiles: Vec<Profile>, journal: Journal, clock: Clock) -> Self {
         Self(Arc::new(Inner {
@@ -233,8 +233,8 @@ impl Roles {
         }))
     }
 
-    /// Takes a target and profiles that were changed, if the roles are at the same place still; for grants used first from
-    /// now on.
+    /// Switches to a target and profiles with changed settings, for grants first used from now on, and returns true, if host,
+    /// port, database and provisioning account are the same.
     #[must_use]
     pub fn renew(&self, target: &Arc<Target>, profiles: &[Profile]) -> bool {
         let place = |target: &Target| {
@@ -255,8 +255,8 @@ impl Roles {
         same
     }
 
-    /// How the grant's sessions log in. Makes the role if there is none yet; whoever asks meanwhile waits for the same. What was
-    /// begun is done even if nobody waits for it any more.
+    /// Returns the account of the grant's sessions. Creates the role if there is none yet; concurrent callers wait for the same
+    /// role. A creation that has begun is completed even if its callers are gone.
     pub async fn account(&self, grant: watch::Receiver<Arc<Grant>>) -> Result<Arc<Account>, RoleError> {
         let asked = self.0.clock.moment().instant;
         let slot = self.0.slot(&grant.borrow());
@@ -271,8 +271,8 @@ impl Roles {
         made.await.unwrap_or(Err(RoleError::Internal("making a role")))
     }
 
-    /// The server does not take `account` any more: its role was dropped there, or its password changed (every role may change
-    /// its own). The next who asks makes it anew, unless somebody has by now.
+    /// Forgets an account that the server no longer accepts: its role was dropped there, or its password changed (every role may
+    /// change its own). The next caller creates the role anew, unless another has done so by now.
     pub async fn distrust(&self, grant: &GrantId, account: &Account) {
         let Some(slot) = lock(&self.0.slots).get(grant).cloned() else {
             return;
@@ -284,14 +284,14 @@ impl Roles {
         }
     }
 
-    /// Ends all roles of this run: for an orderly stop. They are made anew when their grants are used again.
+    /// Drops all roles of this run, for an orderly stop. They are created anew when their grants are used again.
     pub async fn close(&self) {
         let slots: Vec<_> = lock(&self.0.slots).values().cloned().collect();
         let ends = slots.iter().map(|slot| self.end(slot, Some("the gate stops")));
         futures_util::future::join_all(ends).await;
     }
 
-    /// How many roles there were.
+    /// Returns the counters.
     #[must_use]
     pub fn counted(&self) -> Counted {
         let counts = &self.0.counts;
@@ -329,7 +329,7 @@ impl Inner {
         }
     }
 
-    /// Puts on record what is done with a role.
+    /// Records a change of a role, before it is made.
     async fn record(
         &self,
         slot: &Slot,
@@ -348,7 +348,7 @@ impl Inner {
         self.journal.record(&Event::RoleChanged(std::borrow::Cow::Owned(event))).await
     }
 
-    /// Puts on record what has happened already.
+    /// Records a change that has been made already; a failure is only logged.
     async fn note(&self, slot: &Slot, change: &str, detail: Option<String>) {
         if let Err(error) = self.record(slot, change, None, detail).await {
             tracing::error!(role = %slot.role, change, error = %in_one_line(&error), "what became of a role could not be put on record");
@@ -362,7 +362,7 @@ impl std::fmt::Debug for Roles {
     }
 }
 
-/// A poisoned lock only means that a thread died while it had it: what is in it is whole at any time.
+/// Locks a mutex. Poison means only that a thread died while it held the lock: the contents are complete at any time.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
-//! The task that ends backends: takes all orders that wait, signals, asks until they are gone.
+//! Task that ends backends: it takes all waiting orders, signals the backends, and asks until they are gone.
 //!
-//! It knows nothing of sessions and grants. The law it keeps: an order is answered within about [`LIMIT`], but the backend of
-//! a session of this run is not forgotten before it is seen gone, whatever becomes of the connection meanwhile.
+//! It knows nothing of sessions and grants. INVARIANT: an order is answered within about [`LIMIT`], but the backend of a session
+//! of this run is not forgotten before it is seen gone, whatever becomes of the connection meanwhile.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -19,49 +19,51 @@ use crate::names::TargetName;
 use crate::upstream::Target;
 
 pub(super) struct Work {
-    /// Where to connect; a reload may change it.
+    /// Target to connect to; a reload may change it.
     target: watch::Receiver<Arc<Target>>,
     clock: Clock,
     orders: mpsc::UnboundedReceiver<Order>,
     link: Option<Link>,
-    /// Whether there is one, for whoever can do without.
+    /// True while there is a connection, for observers.
     connected: watch::Sender<bool>,
-    /// The connection could not be made when last tried; to say so once, and not each time.
+    /// True if the last attempt to connect failed, so that the failure is logged once.
     failing: bool,
     pending: Vec<Pending>,
-    /// When the last order came.
+    /// Time of the last order.
     newest: Instant,
-    /// Until the next question about those that have been told.
+    /// Interval until the next question about backends that have been signalled.
     pause: Duration,
-    /// When that is.
+    /// Time of that question.
     next_look: Instant,
-    /// Answered as not confirmed at [`LIMIT`], and still not seen gone: told again every [`LATE`]. The oldest first.
+    /// Backends that were answered as not confirmed at [`LIMIT`] and are not seen gone yet; signalled again every [`LATE`]. The
+    /// oldest first.
     late: VecDeque<Late>,
-    /// When they were last told, or tried to be.
+    /// Time of the last attempt to signal them.
     late_told: Option<Instant>,
 }
 
-/// More orders than this at one time are a crowd: to go costs a backend a millisecond of CPU and more, so what goes on beside the end
-/// of hundreds waits for the processor ...
+/// Maximum number of orders that are signalled at once without batching. The end of a backend costs a millisecond of processor
+/// time and more, so with hundreds of them all other work waits for the processor.
 pub(super) const CROWD: usize = 16;
-/// ... and is told together, when no more of them has come for so long: until then the gate has the processor to tell their clients ...
+/// Batching interval: a larger batch is signalled when no further order has come for this long. Until then the gate has the
+/// processor, to tell the clients of those sessions.
 const GATHER_PAUSE: Duration = Duration::from_millis(2);
-/// ... and after this at the latest.
+/// Maximum time an order is held back for batching.
 const MAX_GATHER: Duration = Duration::from_millis(20);
-/// The next question comes this long after one that saw some of them go ...
+/// Interval to the next question, after one that saw some backends go.
 const PAUSE: Duration = Duration::from_millis(3);
-/// ... or so many times as long as the question itself took, if that is more: with a thousand backends it is work, and takes the
-/// processor from those that are to go ...
+/// Minimum interval, as a multiple of the duration of the last question: with a thousand backends a question takes much processor
+/// time from those that are to end.
 const PAUSE_PER_QUESTION: u32 = 4;
-/// ... and after twice the time, up to this, while none goes.
+/// Maximum interval. The interval is doubled after each question that saw no backend go.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-/// How often one that did not go within [`LIMIT`] is told again.
+/// Retry interval for backends that did not go within [`LIMIT`].
 const LATE: Duration = Duration::from_secs(5);
-/// The most of them that are kept; they are more only if a target is away while thousands of its sessions end.
+/// Maximum number of such backends; it is reached only if a target is unreachable while thousands of its sessions end.
 const MOST_LATE: usize = 4096;
-/// With nothing to do: how often to see whether the connection is still there.
+/// Interval of checks of an idle connection.
 const IDLE: Duration = Duration::from_secs(1);
-/// With nothing to do: how often to use it. Keeps it from being cut as idle, and finds a dead one before it is needed.
+/// Interval of queries on an idle connection: they keep it from being cut as idle, and detect a dead one before it is needed.
 const PING: Duration = Duration::from_secs(15);
 
 impl Work {
@@ -88,7 +90,7 @@ impl Work {
         }
     }
 
-    /// Runs until nobody can give orders any more and all given ones are settled.
+    /// Runs until no handle can give orders any more and all orders are settled.
     pub(super) async fn run(mut self) {
         let mut used = self.now();
         self.keep_link().await;
@@ -122,7 +124,7 @@ impl Work {
         self.pending.push(Pending { order, told: None });
     }
 
-    /// How long nothing is to be done, unless an order comes.
+    /// Returns the time until something is to be done, unless an order comes.
     fn wait(&self, now: Instant) -> Duration {
         if self.pending.is_empty() {
             IDLE
@@ -133,14 +135,14 @@ impl Work {
         }
     }
 
-    /// Whether those who have not been told wait for more to come.
+    /// Returns true while orders without a signal are held back for batching.
     fn gathering(&self, now: Instant) -> bool {
         let untold = || self.pending.iter().filter(|pending| pending.told.is_none());
         let waited_long = || untold().any(|pending| now.duration_since(pending.order.given) >= MAX_GATHER);
         now.duration_since(self.newest) < GATHER_PAUSE && untold().count() > CROWD && !waited_long()
     }
 
-    /// The questions that are due: first those that tell somebody, for they are not to wait for an answer about others.
+    /// Returns the questions that are due. New orders go first and alone, so that they do not wait for an answer about others.
     fn due(&mut self, now: Instant) -> Vec<Asked> {
         let gathering = self.gathering(now);
         let is_due = |pending: &&mut Pending| pending.told.is_none() && (!gathering || pending.order.sort == Sort::Urgent);
@@ -157,7 +159,7 @@ impl Work {
         told.map(|pending| pending.asked(now)).collect()
     }
 
-    /// Signals whoever has to be and sees who is gone.
+    /// Signals the backends that are due, and settles those that are gone.
     async fn round(&mut self) {
         let now = self.now();
         let mut asked = self.due(now);
@@ -176,7 +178,7 @@ impl Work {
         };
         let at = self.now();
         let Some(seen) = seen else {
-            // Whether the signals arrived is not known: give them again.
+            // It is unknown if the signals arrived, so they are sent again.
             self.pending.iter_mut().for_each(|pending| pending.told = None);
             self.next_look = at + LONGEST_PAUSE;
             self.settle(at, |_| false);
@@ -199,7 +201,7 @@ impl Work {
         self.next_look = at + self.pause;
     }
 
-    /// Tells those who wait for the signal: an answer has come to all that was asked.
+    /// Notifies the orders that wait for the signal: every question so far has an answer.
     fn tell_signalled(&mut self) {
         for pending in self.pending.iter_mut().filter(|pending| pending.told.is_some()) {
             if let Some(signalled) = pending.order.signalled.take() {
@@ -209,7 +211,7 @@ impl Work {
         }
     }
 
-    /// Answers the orders whose backend is gone, and those that have waited for [`LIMIT`], and forgets them.
+    /// Answers and removes the orders whose backend is gone, and those that have waited for [`LIMIT`].
     fn settle(&mut self, at: Instant, gone: impl Fn(&Order) -> bool) {
         for pending in std::mem::take(&mut self.pending) {
             let confirmed = gone(&pending.order);
@@ -229,7 +231,7 @@ impl Work {
         }
     }
 
-    /// Goes on with an order that has been answered.
+    /// Keeps an order that has been answered without confirmation.
     fn keep(&mut self, order: &Order) -> Option<GoneLater> {
         if order.sort == Sort::Leftover {
             return None;
@@ -245,13 +247,13 @@ impl Work {
             older: order.older,
             gone,
         });
-        // It has just been tried.
+        // The order has just been tried.
         self.late_told.get_or_insert(order.given + LIMIT);
         Some(GoneLater(later))
     }
 
-    /// Tells of those that are gone by now. A younger process of the id is enough here: it must not be signalled, and nothing is
-    /// reported of it.
+    /// Reports the backends that are gone by now. A younger process with the same id is proof enough here: it must not be
+    /// signalled, and nothing is reported about it.
     fn late_gone(&mut self, seen: &HashMap<i32, bool>, at: Instant) {
         for late in std::mem::take(&mut self.late) {
             if seen.get(&late.backend.pid) == Some(&true) {
@@ -271,14 +273,14 @@ impl Work {
         !self.late.is_empty() && self.late_told.is_none_or(|at| now.duration_since(at) >= LATE)
     }
 
-    /// Asks over the link; one that fails is dropped.
+    /// Asks over the connection; a failed one is dropped.
     async fn ask(&mut self, asked: &[Asked]) -> Option<Vec<Seen>> {
         let answer = self.link.as_ref()?.ask(asked).await;
         answer.map_err(|error| self.lost(&error)).ok()
     }
 
-    /// Whether there is a link, made anew if need be: where it broke, and where the target's settings changed. One that serves is
-    /// kept until the next stands.
+    /// Returns true if there is a connection, after replacing one that broke or whose target's settings changed. A working
+    /// connection is kept until its replacement is open.
     async fn keep_link(&mut self) -> bool {
         let changed = self.target.has_changed().unwrap_or(false);
         let serves = self.link.as_ref().is_some_and(|link| !link.closed());

@@ -1,10 +1,10 @@
-//! What a request for access is, and which steps may follow which.
+//! Requests for access: their data, and the legal steps.
 //!
 //! It does not decide who may take a step (policies do), stores nothing and reads no clock: `now` is an argument.
 //!
 //! INVARIANT: only a request that is pending can be approved, rejected or withdrawn: these steps exist on [`Pending`] alone, and
-//! [`Request::pending`] is the only way to one. An approver can narrow what was asked for and never widen it; approvals of the
-//! requester, and second ones of the same approver, do not exist.
+//! only [`Request::pending`] returns one. An approver can narrow a request and never widen it; the requester cannot approve it,
+//! and no approver can approve it twice.
 
 mod step;
 
@@ -19,156 +19,156 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::ids::{GrantId, RequestId};
 use crate::names::{GroupName, IdentityName, ProfileName, TargetName};
 
-/// An identity asks for a profile on a target, for a while.
+/// Request of an identity for a profile on a target, for a limited time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Its id.
+    /// Id of the request.
     pub id: RequestId,
-    /// What is asked for, by whom.
+    /// Access that is requested, and its requester.
     #[serde(flatten)]
     pub wish: Wish,
-    /// When it was submitted.
+    /// Time it was submitted.
     pub submitted_at: Timestamp,
-    /// Until when it can be approved.
+    /// Time until which it can be approved.
     pub expires_at: Timestamp,
-    /// How many distinct approvers it needs; 0: it needed none.
+    /// Number of distinct approvers it needs; 0: none.
     pub approvals_needed: u32,
-    /// The approvals so far, in order.
+    /// Approvals so far, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
-    /// What it came to, once that is settled.
+    /// Outcome, once the request is settled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// The extent that was asked for, where an approver has given less.
+    /// Original extent, if an approver has narrowed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub narrowed_from: Option<Extent>,
-    /// For a break-glass request: who looked at it afterwards, and what they found.
+    /// Review of a break-glass access.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<Review>,
 }
 
-/// What is asked for.
+/// Access that is requested, and its requester.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wish {
-    /// Who asks.
+    /// Requester.
     pub identity: IdentityName,
-    /// The groups it was in when it asked.
+    /// Groups of the requester at the time of the request.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub groups: BTreeSet<GroupName>,
-    /// The issuer whose token proved it; `None`: it is a local user.
+    /// Issuer whose token proved the identity; `None`: a local user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
-    /// What that token said of the run (`repository`, `ref`, ...): for approvers, and for the policies at activation.
+    /// Claims of that token about the run (`repository`, `ref`, ...), for approvers, and for the policies at activation.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, String>,
-    /// Where to.
+    /// Target of the access.
     pub target: TargetName,
-    /// With which privileges.
+    /// Profile whose privileges are requested.
     pub profile: ProfileName,
-    /// How long the window is to be, from activation.
+    /// Length of the window, from activation.
     #[serde(rename = "window_seconds", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
     pub window: Duration,
-    /// Why.
+    /// Reason for the access.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Under which ticket.
+    /// Ticket the access belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
-    /// How many sessions at once.
+    /// Maximum number of concurrent sessions.
     pub max_sessions: u32,
-    /// At once, without waiting for anybody, to be reviewed afterwards.
+    /// Break-glass: access at once, without approvers, reviewed afterwards.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
 }
 
-/// The part of a wish that an approver can make smaller.
+/// Part of a wish that an approver can narrow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {
-    /// With which privileges.
+    /// Profile whose privileges are requested.
     pub profile: ProfileName,
-    /// How long.
+    /// Length of the window.
     #[serde(rename = "window_seconds", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
     pub window: Duration,
 }
 
-/// One approver's yes.
+/// Approval of a request by one approver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
-    /// Who.
+    /// Approver.
     pub by: IdentityName,
-    /// When.
+    /// Time of the approval.
     pub at: Timestamp,
-    /// In their words.
+    /// Comment of the approver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }
 
-/// What a request came to.
+/// Outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
-    /// The policies forbade it.
+    /// Denied by the policies.
     Denied {
-        /// When.
+        /// Time of the denial.
         at: Timestamp,
-        /// Why, for whoever asked.
+        /// Reason, in words for the requester.
         why: String,
     },
-    /// It became a grant.
+    /// Approved: it became a grant.
     Approved {
-        /// When.
+        /// Time of the approval.
         at: Timestamp,
-        /// By whom.
+        /// Way of the approval.
         how: How,
-        /// The grant.
+        /// Id of the grant.
         grant: GrantId,
     },
-    /// An approver said no.
+    /// Rejected by an approver.
     Rejected {
-        /// When.
+        /// Time of the rejection.
         at: Timestamp,
-        /// Who.
+        /// Approver that rejected it.
         by: IdentityName,
-        /// In their words.
+        /// Comment of the approver.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         comment: Option<String>,
     },
-    /// The requester took it back.
+    /// Withdrawn by the requester.
     Withdrawn {
-        /// When.
+        /// Time of the withdrawal.
         at: Timestamp,
     },
 }
 
-/// By whom a request was approved.
+/// Way a request was approved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
-    /// By the policies alone.
+    /// Approved by the policies alone.
     Automatic,
-    /// By people.
+    /// Approved by approvers.
     People,
-    /// By nobody: to be reviewed.
+    /// Break-glass: approved by nobody, to be reviewed.
     BreakGlass,
 }
 
-/// What somebody found who looked at a break-glass access afterwards.
+/// Review of a break-glass access.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Review {
-    /// Who.
+    /// Reviewer.
     pub by: IdentityName,
-    /// When.
+    /// Time of the review.
     pub at: Timestamp,
-    /// What they found.
+    /// Findings of the reviewer.
     pub comment: String,
 }
 
-/// Where a request stands at a moment. Computed, never stored: nothing has to run for a request to lapse.
+/// State of a request at a moment. Computed, never stored: nothing has to run for a request to lapse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// Waits for approvers.
     Pending,
-    /// Nobody approved it in time.
+    /// Past its expiry without enough approvals.
     Lapsed,
     /// See [`Outcome`].
     Denied,
@@ -181,7 +181,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// A stable name for the log, tables and scripts.
+    /// Returns a stable name for the log, tables and scripts.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -196,7 +196,7 @@ impl Status {
 }
 
 impl Request {
-    /// Where it stands at `now`.
+    /// Returns the state of the request at `now`.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> Status {
         match &self.outcome {
@@ -209,7 +209,7 @@ impl Request {
         }
     }
 
-    /// Profile and window as they were asked for, whatever an approver has made of them.
+    /// Returns the profile and the window originally requested, before an approver narrowed them.
     #[must_use]
     pub fn asked_for(&self) -> Extent {
         let asked = || Extent {
@@ -219,7 +219,7 @@ impl Request {
         self.narrowed_from.clone().unwrap_or_else(asked)
     }
 
-    /// The grant it became.
+    /// Returns the grant it became.
     #[must_use]
     pub fn grant(&self) -> Option<&GrantId> {
         match &self.outcome {
@@ -228,13 +228,13 @@ impl Request {
         }
     }
 
-    /// Whether somebody still has to look at it: a break-glass access that nobody has reviewed.
+    /// Returns true if it is a break-glass access that nobody has reviewed.
     #[must_use]
     pub fn wants_review(&self) -> bool {
         self.wish.break_glass && self.grant().is_some() && self.review.is_none()
     }
 
-    /// How many approvals are missing.
+    /// Returns the number of missing approvals.
     #[must_use]
     pub fn approvals_missing(&self) -> u32 {
         let have = u32::try_from(self.approvals.len()).unwrap_or(u32::MAX);

@@ -1,4 +1,4 @@
-//! The steps a request can take, each from the one state it may be taken from.
+//! Steps of a request, each from the one state it may be taken from.
 //!
 //! It does not know who may take them.
 
@@ -11,88 +11,88 @@ use crate::duration;
 use crate::ids::{GrantId, RequestId};
 use crate::names::{IdentityName, ProfileName};
 
-/// Why a step cannot be taken.
+/// Error of an illegal step.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IllegalStep {
-    /// It is settled, or has lapsed.
+    /// The request is settled or has lapsed.
     #[error("the request is {} already", .0.name())]
     Settled(Status),
-    /// Nobody approves what they asked for.
+    /// The requester cannot approve the request.
     #[error("nobody approves their own request")]
     OwnRequest,
-    /// One yes of each.
+    /// This approver has approved the request already.
     #[error("{0} has approved it already")]
     Twice(IdentityName),
-    /// An approver may narrow only.
+    /// The approver would lengthen the window; approvers may only narrow.
     #[error("the request asks for {}; an approver can give that or less, not {}", duration::show(*asked), duration::show(*given))]
     Longer {
-        /// The window asked for.
+        /// Window requested.
         asked: Duration,
-        /// The window to be given.
+        /// Window the approver would give.
         given: Duration,
     },
-    /// An approver may narrow only.
+    /// The approver would widen the profile; approvers may only narrow.
     #[error("the request asks for profile {asked}; an approver can give that or a narrower one, and {given} is not narrower")]
     Wider {
-        /// The profile asked for.
+        /// Profile requested.
         asked: ProfileName,
-        /// The profile to be given.
+        /// Profile the approver would give.
         given: ProfileName,
     },
-    /// Only the requester takes a request back.
+    /// Only the requester, named here, can withdraw the request.
     #[error("only {0} can withdraw it")]
     NotYours(IdentityName),
-    /// Nothing was opened without approval.
+    /// The request is not a break-glass access that was opened.
     #[error("the request was no break-glass access")]
     NothingToReview,
-    /// Nobody reviews what they did.
+    /// The requester cannot review the access.
     #[error("nobody reviews their own access")]
     OwnReview,
-    /// Once is enough.
+    /// This reviewer has reviewed the access already.
     #[error("it has been reviewed already, by {0}")]
     Reviewed(IdentityName),
 }
 
-/// What an approver says.
+/// Approval as the approver gives it.
 #[derive(Debug, Clone)]
 pub struct Approve {
-    /// Who.
+    /// Approver.
     pub by: IdentityName,
-    /// In their words.
+    /// Comment of the approver.
     pub comment: Option<String>,
-    /// A shorter window.
+    /// Shorter window.
     pub window: Option<Duration>,
-    /// A narrower profile.
+    /// Narrower profile.
     pub profile: Option<ProfileName>,
 }
 
-/// What a request becomes by a step.
+/// Result of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Next {
-    /// The request after the step.
+    /// Request after the step.
     pub request: Request,
-    /// The step completed it: the grant of [`Request::grant`] is to be made, with what the wish says now.
+    /// True if the step completed the request: the grant of [`Request::grant`] is to be made, with the values the wish has now.
     pub granted: bool,
 }
 
-/// A request that waits for approvers.
+/// Request that waits for approvers.
 #[derive(Debug, Clone, Copy)]
 pub struct Pending<'a>(&'a Request);
 
 impl Request {
-    /// A request that the policies deny.
+    /// Creates a request that the policies deny.
     #[must_use]
     pub fn denied(id: RequestId, wish: Wish, why: String, now: Timestamp) -> Self {
         Self::settled(id, wish, Outcome::Denied { at: now, why }, now)
     }
 
-    /// A request that is approved without an approver.
+    /// Creates a request that is approved without an approver.
     #[must_use]
     pub fn granted(id: RequestId, wish: Wish, how: How, grant: GrantId, now: Timestamp) -> Self {
         Self::settled(id, wish, Outcome::Approved { at: now, how, grant }, now)
     }
 
-    /// A request that waits for `approvals` (at least one) until `expires_at`.
+    /// Creates a request that waits for `approvals` (at least one) until `expires_at`.
     #[must_use]
     pub fn waiting(id: RequestId, wish: Wish, approvals: u32, expires_at: Timestamp, now: Timestamp) -> Self {
         Self {
@@ -122,7 +122,7 @@ impl Request {
         }
     }
 
-    /// The request, if it waits for approvers.
+    /// Returns the request as pending, or the error that it is settled.
     pub fn pending(&self, now: Timestamp) -> Result<Pending<'_>, IllegalStep> {
         match self.status(now) {
             Status::Pending => Ok(Pending(self)),
@@ -130,7 +130,7 @@ impl Request {
         }
     }
 
-    /// The request with what somebody found who looked at it afterwards.
+    /// Returns the request with a review.
     pub fn reviewed(&self, by: &IdentityName, comment: String, now: Timestamp) -> Result<Self, IllegalStep> {
         if !self.wish.break_glass || self.grant().is_none() {
             return Err(IllegalStep::NothingToReview);
@@ -153,9 +153,9 @@ impl Request {
 }
 
 impl Pending<'_> {
-    /// The request with one approval more. When it is the last one needed, it becomes the grant `grant`.
+    /// Returns the request with one approval more. If no more are needed, it becomes the grant `grant`.
     ///
-    /// `profiles` are the target's, the narrowest first: an approver can only go towards the front.
+    /// `profiles` are those of the target, the narrowest first: an approver can only move towards the front.
     pub fn approve(
         self,
         approve: Approve,
@@ -211,13 +211,13 @@ impl Pending<'_> {
         Ok(Next { request: next, granted })
     }
 
-    /// The request after an approver's no.
+    /// Returns the request rejected by an approver.
     #[must_use]
     pub fn reject(self, by: IdentityName, comment: Option<String>, now: Timestamp) -> Request {
         self.settle(Outcome::Rejected { at: now, by, comment })
     }
 
-    /// The request taken back by who made it.
+    /// Returns the request withdrawn by its requester.
     pub fn withdraw(self, by: &IdentityName, now: Timestamp) -> Result<Request, IllegalStep> {
         if *by != self.0.wish.identity {
             return Err(IllegalStep::NotYours(self.0.wish.identity.clone()));

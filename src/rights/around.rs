@@ -1,8 +1,9 @@
-//! Ways around what a profile keeps back: a name that means nothing any more, a table whose parts are kept back, a view.
+//! Detection of ways around what a profile withholds: a line that names a missing object, a table whose partitions are withheld,
+//! a view that reads withheld data.
 //!
-//! It takes nothing away and gives nothing. The laws: PostgreSQL asks for a right on what a statement names, never on what is
-//! reached through it (`expand_inherited_rtentry` in optimizer/util/inherit.c, `ApplyRetrieveRule` in rewrite/rewriteHandler.c);
-//! where the patterns themselves would give what they keep back, nothing is given until somebody has said which is meant.
+//! It grants and revokes nothing. PostgreSQL checks the rights on the relations that a statement names, never on those reached
+//! through them (`expand_inherited_rtentry` in optimizer/util/inherit.c, `ApplyRetrieveRule` in rewrite/rewriteHandler.c).
+//! INVARIANT: if the patterns themselves would grant what they withhold, nothing is granted until the definition is corrected.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +15,19 @@ use super::tables::Tables;
 use super::wants::Wants;
 use super::{Pattern, Rights};
 
-/// A line of a definition, and why it stands in the way.
+/// Line of a definition that blocks the plan, with the reason.
 #[derive(Debug)]
 pub(super) struct Mistaken {
-    /// The line: `` `!shop.cards` in `select` ``.
+    /// Quotation of the line: `` `!shop.cards` in `select` ``.
     pub(super) line: String,
-    /// Why, and what helps.
+    /// Reason and remedy.
     pub(super) why: String,
 }
 
-/// Lines that name one thing exactly, to keep something of it back, and do not.
+/// Returns lines that name one object exactly, to withhold a part of it, but have no effect.
 ///
-/// A thing that is not there was most likely renamed, and a pattern with wildcards would give it under its new name. (Whoever means
-/// what may come some day writes a wildcard: that is only a warning.)
+/// An object that does not exist was most likely renamed, and a pattern with wildcards would grant it under its new name. (A line
+/// for objects that may come some day is written with a wildcard; that is only a warning.)
 pub(super) fn mistaken(rights: &Rights, snapshot: &Snapshot) -> Vec<Mistaken> {
     let nameable = snapshot.nameable();
     let objects: Vec<&Object> = snapshot.objects.iter().filter(|object| nameable(object)).collect();
@@ -57,7 +58,7 @@ pub(super) fn mistaken(rights: &Rights, snapshot: &Snapshot) -> Vec<Mistaken> {
     found
 }
 
-/// A pattern by which a thing is given whatever it is called.
+/// Returns a pattern that grants an object regardless of its name.
 fn wide(patterns: &[Pattern]) -> Option<&Pattern> {
     patterns.iter().find(|pattern| !pattern.excludes && !pattern.is_literal())
 }
@@ -66,7 +67,7 @@ fn renamed(wide: &Pattern) -> String {
     format!("if it was renamed, `{wide}` would give it now: write what it is called today, or leave the line out")
 }
 
-/// Columns that are listed to no effect, for the rest is given as well.
+/// Returns the reason if the columns of a pattern have no effect, because the whole table is granted as well.
 fn idle(pattern: &Pattern, patterns: &[Pattern]) -> Option<String> {
     let meant = |other: &&Pattern| {
         let (schema, name) = (pattern.schema.literal(), pattern.name.literal());
@@ -80,7 +81,7 @@ fn idle(pattern: &Pattern, patterns: &[Pattern]) -> Option<String> {
     ))
 }
 
-/// A column that is to be kept back of what is given, and that is not there.
+/// Returns the reason if a column to be withheld from a granted table does not exist.
 fn no_column(pattern: &Pattern, patterns: &[Pattern], object: &Object) -> Option<String> {
     let missing = |column: &String| object.columns.iter().all(|there| there.name != *column);
     let missing = pattern.columns.iter().filter_map(super::Glob::literal).find(missing)?;
@@ -89,7 +90,7 @@ fn no_column(pattern: &Pattern, patterns: &[Pattern], object: &Object) -> Option
     given.then(|| format!("{why}: write what it is called today, or leave it out"))
 }
 
-/// Tables that are given with more of their parts than the parts are given by themselves.
+/// Returns the tables that are granted with more of their partitions than is granted on the partitions themselves.
 pub(super) fn parts(rights: &Rights, snapshot: &Snapshot) -> Vec<String> {
     let (tables, nameable) = (Tables::of(snapshot), snapshot.nameable());
     let mut found: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
@@ -99,7 +100,7 @@ pub(super) fn parts(rights: &Rights, snapshot: &Snapshot) -> Vec<String> {
             let Some(left) = left_of(rights, list, part) else { continue };
             for table in tables.above(part) {
                 if rights.mask(part).and(rights.mask(table)).is_some() {
-                    // Of parts of a masked table nothing is given, so there can be no view of this one.
+                    // Nothing is granted on partitions of a masked table, so there can be no view of this one.
                     continue;
                 }
                 if let Some(what) = beyond(&left, &given(rights, list.patterns, table, &tables), part) {
@@ -123,7 +124,7 @@ pub(super) fn parts(rights: &Rights, snapshot: &Snapshot) -> Vec<String> {
     found.into_iter().map(told).collect()
 }
 
-/// What is left of a table of which something is kept back; a mask is for readers.
+/// Returns the readable rest of a table of which something is withheld; masks count only for reading.
 fn left_of(rights: &Rights, list: &List<'_>, table: &Object) -> Option<Choice> {
     let mask = rights.mask(table).filter(|_| list.privilege == "SELECT");
     let choice = by_name(list.patterns, table);
@@ -136,7 +137,7 @@ fn left_of(rights: &Rights, list: &List<'_>, table: &Object) -> Option<Choice> {
     Some(choice.within(&left))
 }
 
-/// What a table gives of its part beyond what is left of that: what is kept back, in words.
+/// Returns the withheld columns of a partition that become readable through its table, as text.
 fn beyond(left: &Choice, given: &Choice, part: &Object) -> Option<String> {
     let has = |choice: &Choice, column: &str| match choice {
         Choice::Nothing => false,
@@ -154,7 +155,7 @@ fn beyond(left: &Choice, given: &Choice, part: &Object) -> Option<String> {
     }
 }
 
-/// What a view reads that is kept back of a profile's readers: the first of it.
+/// Returns the first relation that a view reads and the profile withholds from its readers.
 pub(super) fn kept_read<'a>(profile: &Profile<'_>, view: &'a Object, tables: &Tables<'a>) -> Option<&'a Object> {
     let rights = profile.rights;
     let [select, ..] = lists(rights);
@@ -162,13 +163,13 @@ pub(super) fn kept_read<'a>(profile: &Profile<'_>, view: &'a Object, tables: &Ta
         let left = left_of(rights, &select, object);
         left.is_some_and(|left| beyond(&left, &Choice::Whole, object).is_some())
     };
-    // What the profile's own views show is masked already.
+    // The profile's own views show masked values already.
     let own = |object: &Object| object.schema == profile.role.as_str();
     let mut read = tables.read_by(view, own).into_iter();
     read.find(|read| kept(read) || tables.above(read).into_iter().any(kept))
 }
 
-/// Views that read what is kept back of a profile: those it is given, and those it would be given by a wildcard.
+/// Returns a warning for each view that reads withheld data: those that are granted, and those that a wildcard would grant.
 pub(super) fn views(wants: &Wants<'_>) -> Vec<String> {
     let told = |(view, kept, given): &(&Object, &Object, bool)| {
         let (view, kept) = (view.shown(), kept.shown());

@@ -1,6 +1,6 @@
-//! What is at the database, as values: so much of its catalogue as rights are about.
+//! Contents of a database's catalogue, as far as rights are about them.
 //!
-//! It does not read the catalogue; `provision` does. Names are as the catalogue has them, unquoted.
+//! It does not read the catalogue; `provision` does. Names are as in the catalogue, unquoted.
 
 use std::collections::BTreeSet;
 
@@ -9,208 +9,209 @@ use serde::Deserialize;
 use super::owned::{ForeignTrigger, GivenAway, OwnDefaults};
 use super::role::{quoted, quoted_text};
 
-/// What is at a target's database, seen by one account.
+/// Catalogue of a target's database, as one account sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
     /// `server_version_num`: 150004 is 15.4.
     pub version: u32,
-    /// The account that looked, and would make the changes.
+    /// Account that read the catalogue, and would make the changes.
     pub account: Account,
-    /// Of the profiles' roles, those that are there.
+    /// Existing roles among those of the profiles.
     pub roles: Vec<Role>,
-    /// The names of all roles with a gate's comment: of profiles and of grants, whatever the target and the gate.
+    /// Names of all roles with a gate's comment: of profiles and of grants, of any target and any gate.
     pub gate_roles: BTreeSet<String>,
-    /// Of the roles that are to own what is made under profiles, those that are there.
+    /// Existing roles among those that are to own objects created under profiles.
     pub owners: Vec<String>,
-    /// The database, its schemas, and what is in them; of the system's own only what one of the roles has a right on.
+    /// The database, its schemas, and the objects in them; of the system's own objects only those on which one of the roles has a
+    /// right.
     pub objects: Vec<Object>,
-    /// What objects that are made later come with, for the roles and everybody; of the account's own, for anybody else.
+    /// Default privileges for the roles and `PUBLIC`; for objects of the account itself, for all other roles too.
     pub defaults: Vec<DefaultRight>,
-    /// What objects come with that one of the roles makes.
+    /// Default privileges of objects that one of the roles creates.
     pub own_defaults: Vec<OwnDefaults>,
-    /// What one of the roles owns and has given to others.
+    /// Objects of the roles on which others have rights.
     pub given_away: Vec<GivenAway>,
-    /// Where others run what one of the roles owns, by a trigger of theirs.
+    /// Triggers of others that run a function of one of the roles.
     pub foreign_triggers: Vec<ForeignTrigger>,
 }
 
-/// An account at the server.
+/// Account at the server.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct Account {
-    /// Its name.
+    /// Name of the account.
     pub name: String,
-    /// Whether it is a superuser.
+    /// True if it is a superuser.
     pub superuser: bool,
-    /// Whether it may make roles.
+    /// True if it may create roles.
     pub create_role: bool,
-    /// Whether it may make schemas in the database.
+    /// True if it may create schemas in the database.
     pub create_schema: bool,
-    /// The owners in whose name it may act.
+    /// Owners whose role it may act as.
     pub acts_as: Vec<String>,
 }
 
-/// A role that is there under the name of a profile's.
+/// Existing role with the name of a profile's role.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct Role {
-    /// Its name.
+    /// Name of the role.
     pub name: String,
-    /// The comment on it.
+    /// Comment on the role.
     pub comment: Option<String>,
-    /// What it can do beside what it was granted, in the words of `CREATE ROLE`: `LOGIN`, `SUPERUSER`, `CREATEROLE`, ...
+    /// Attributes beyond its grants, in the words of `CREATE ROLE`: `LOGIN`, `SUPERUSER`, `CREATEROLE`, ...
     pub powers: Vec<String>,
-    /// What it is a member of.
+    /// Roles it is a member of.
     pub member_of: Vec<Membership>,
-    /// Its members that have its rights, the roles of grants and the target's account aside.
+    /// Members that have its rights, without the roles of grants and the target's account.
     pub members: Vec<String>,
-    /// What else in the database it was given rights on.
+    /// Other objects in the database on which it has rights.
     pub elsewhere: Vec<Elsewhere>,
-    /// Whether the target's account can hand it out.
+    /// True if the target's account can grant it.
     pub handed_out: bool,
-    /// Whether the account that looked may act in its name.
+    /// True if the connected account may act as it.
     pub is_member: bool,
-    /// Whether the account that looked can make itself a member of it.
+    /// True if the connected account can make itself a member of it.
     pub may_join: bool,
 }
 
-/// That a role is a member of another.
+/// Membership of a role in another.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Membership {
-    /// The other.
+    /// Role it is a member of.
     pub group: String,
-    /// Who gave it; `None` before PostgreSQL 16, where that means nothing.
+    /// Grantor of the membership; `None` before PostgreSQL 16, where the grantor has no effect.
     pub grantor: Option<String>,
-    /// Whether the account can take it back.
+    /// True if the connected account can revoke it.
     pub may_leave: bool,
 }
 
-/// Something of a kind that no profile names, with rights on it: a type, a large object, a language.
+/// Object of a kind that no profile names, with rights on it: a type, a large object, a language.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Elsewhere {
-    /// As it stands in SQL: `LARGE OBJECT 16401`.
+    /// Name as written in SQL: `LARGE OBJECT 16401`.
     pub what: String,
-    /// Who gave the rights.
+    /// Grantor of the rights.
     pub grantor: String,
-    /// Whether the account can take them.
+    /// True if the connected account can revoke them.
     pub may_take: bool,
 }
 
-/// What can be granted on.
+/// Kind of an object that rights can be granted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub enum Kind {
     /// The database itself.
     Database,
     /// A schema.
     Schema,
-    /// A table, a view, anything with rows.
+    /// Table, view, or any other relation with rows.
     Table,
     /// A sequence.
     Sequence,
-    /// A function or procedure.
+    /// Function or procedure.
     Routine,
 }
 
-/// One thing at the database.
+/// Object in the database.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Object {
-    /// What it is.
+    /// Kind of the object.
     pub kind: Kind,
-    /// Its schema; for a schema or database its own name.
+    /// Schema it is in; for a schema or database its own name.
     pub schema: String,
-    /// Its name.
+    /// Name of the object.
     pub name: String,
-    /// The types of a routine's arguments, as SQL has them.
+    /// Types of a routine's arguments, as written in SQL.
     pub arguments: String,
-    /// Who owns it.
+    /// Role that owns it.
     pub owner: String,
-    /// Which privileges on it the account may give and take.
+    /// Privileges on it that the account may grant and revoke.
     pub may_grant: Vec<String>,
-    /// The privileges that one of the roles, or everybody, has on it; in the schema of a profile's views, those of all but its owner.
+    /// Privileges on it of the profiles' roles and `PUBLIC`; in the schema of a profile's views, of all roles but its owner.
     pub held: Vec<Held>,
-    /// A table's columns, in order.
+    /// Columns of a table, in order.
     pub columns: Vec<Column>,
-    /// The tables it is a part of (partitions, inheritance), by schema and name.
+    /// Tables it is a part of (partitioning, inheritance), by schema and name.
     pub parents: Vec<(String, String)>,
-    /// The tables and views a view reads, by schema and name.
+    /// Relations that a view reads, by schema and name.
     pub reads: Vec<(String, String)>,
-    /// The comment on it.
+    /// Comment on the object.
     pub comment: Option<String>,
-    /// For a view in a schema of a profile's: a hash of its definition as the server has it.
+    /// Hash of the definition as the server has it, for a view in a profile's schema.
     pub definition: Option<String>,
-    /// What has to be known of it before it is given away.
+    /// Property to consider before rights on it are granted.
     pub nature: Nature,
-    /// The policies of a table with row security.
+    /// Policies of a table with row security.
     #[serde(default)]
     pub policies: Vec<Policy>,
 }
 
-/// What has to be known of an object before it is given away.
+/// Property of an object to consider before rights on it are granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub enum Nature {
-    /// Nothing.
+    /// No special property.
     #[default]
     Plain,
-    /// A table with row security, which its owner passes by.
+    /// Table with row security, which does not apply to its owner.
     RowSecurity,
-    /// A function that runs with its owner's rights.
+    /// Function that runs with its owner's rights.
     Definer,
-    /// A materialized view.
+    /// Materialized view.
     Materialized,
 }
 
-/// A policy of a table with row security.
+/// Policy of a table with row security.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Policy {
-    /// Its name.
+    /// Name of the policy.
     pub name: String,
-    /// Whether it is for everybody.
+    /// True if it applies to everybody.
     pub everybody: bool,
-    /// The roles it is for, if not.
+    /// Roles it applies to, if not to everybody.
     pub roles: Vec<String>,
-    /// Whether it asks who the user is (`current_user`, `session_user`).
+    /// True if it depends on the user (`current_user`, `session_user`).
     pub by_user: bool,
 }
 
-/// A column of a table.
+/// Column of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Column {
-    /// Its name.
+    /// Name of the column.
     pub name: String,
-    /// Its type, as SQL has it.
+    /// Type, as written in SQL.
     pub kind: String,
 }
 
-/// A privilege somebody has.
+/// Privilege that a role has.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Held {
-    /// The role; `None`: everybody (`PUBLIC`).
+    /// Role that has it; `None`: everybody (`PUBLIC`).
     pub role: Option<String>,
-    /// The privilege: `SELECT`.
+    /// Name of the privilege: `SELECT`.
     pub privilege: String,
-    /// Only on this column.
+    /// Column it is limited to.
     pub column: Option<String>,
-    /// Who gave it.
+    /// Role that granted it.
     pub grantor: String,
-    /// Whether it may be handed on.
+    /// True if it has the grant option.
     pub grantable: bool,
 }
 
-/// A privilege on objects that are made later.
+/// Default privilege on objects created later.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub struct DefaultRight {
-    /// Whose objects.
+    /// Role whose objects it applies to.
     pub owner: String,
-    /// In this schema; `None`: in any.
+    /// Schema it is limited to; `None`: any.
     pub schema: Option<String>,
-    /// Of this kind, as `ALTER DEFAULT PRIVILEGES` has it: `TABLES`.
+    /// Kind of objects, in the words of `ALTER DEFAULT PRIVILEGES`: `TABLES`.
     pub kind: String,
-    /// The role; `None`: everybody.
+    /// Role that gets it; `None`: everybody (`PUBLIC`).
     pub role: Option<String>,
-    /// The privilege.
+    /// Name of the privilege.
     pub privilege: String,
 }
 
 impl Kind {
-    /// The word behind `ON` in a `GRANT`.
+    /// Returns the word after `ON` in a `GRANT`.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -224,7 +225,7 @@ impl Kind {
 }
 
 impl Object {
-    /// As it stands in SQL, quoted.
+    /// Returns the name as written in SQL, quoted.
     #[must_use]
     pub fn quoted(&self) -> String {
         let (schema, name) = (quoted(&self.schema), quoted(&self.name));
@@ -235,7 +236,7 @@ impl Object {
         }
     }
 
-    /// For people: `shop.orders`.
+    /// Returns the name for people: `shop.orders`.
     #[must_use]
     pub fn shown(&self) -> String {
         match self.kind {
@@ -245,7 +246,7 @@ impl Object {
         }
     }
 
-    /// Its schema and name.
+    /// Returns schema and name.
     #[must_use]
     pub fn key(&self) -> (&str, &str) {
         (&self.schema, &self.name)
@@ -253,26 +254,27 @@ impl Object {
 }
 
 impl Snapshot {
-    /// Whether the account may act in the name of an owner.
+    /// Returns true if the account may act as an owner.
     #[must_use]
     pub fn acts_as(&self, owner: &str) -> bool {
         self.account.acts_as.iter().any(|may| may == owner)
     }
 
-    /// Returns true where a role is a profile's or a grant's: what it owns was made by sessions.
+    /// Returns true if a role is a profile's or a grant's, so that sessions created its objects.
     #[must_use]
     pub fn is_gate_role(&self, name: &str) -> bool {
         self.gate_roles.contains(name) || self.roles.iter().any(|role| role.name == name)
     }
 
-    /// Whether patterns may name an object: its schema is open to them, and no session made it. INVARIANT: what sessions of a profile
-    /// make is that profile's alone. It may be a copy of what others are not shown, and its name may be chosen to be matched.
+    /// Returns true if patterns may name an object: its schema is open to them, and no session created it. INVARIANT: objects
+    /// that sessions of a profile create are that profile's alone. Such an object may be a copy of data that others may not see,
+    /// and its name may be chosen to match their patterns.
     pub fn nameable(&self) -> impl Fn(&Object) -> bool {
         let open = self.open_schemas();
         move |object| open(&object.schema) && !self.is_gate_role(&object.owner)
     }
 
-    /// Whether patterns may name what is in a schema: it is neither the system's nor a profile's own, with masks in it.
+    /// Returns true if patterns may name objects in a schema: it is neither the system's nor a profile's own with its views.
     pub(super) fn open_schemas(&self) -> impl Fn(&str) -> bool {
         let schemas = self.objects.iter().filter(|object| object.kind == Kind::Schema);
         let ours = |schema: &&Object| {
@@ -283,7 +285,7 @@ impl Snapshot {
         move |schema| !is_system(schema) && !ours.contains(schema)
     }
 
-    /// A schema.
+    /// Returns the schema with this name.
     #[must_use]
     pub fn schema(&self, name: &str) -> Option<&Object> {
         self.objects
@@ -292,20 +294,20 @@ impl Snapshot {
     }
 }
 
-/// Whether the schema belongs to the server itself: no pattern names it.
+/// Returns true if the schema belongs to the server itself: no pattern names it.
 #[must_use]
 pub fn is_system(schema: &str) -> bool {
     schema.starts_with("pg_") || schema == "information_schema"
 }
 
-/// Whether it is one of the functions by which whoever may call them makes large objects.
+/// Returns true for the functions that create large objects.
 #[must_use]
 pub(super) fn makes_large_objects(object: &Object) -> bool {
     let names = ["lo_creat", "lo_create", "lo_from_bytea"];
     object.kind == Kind::Routine && object.schema == "pg_catalog" && names.contains(&object.name.as_str())
 }
 
-/// `COMMENT ON ...`.
+/// Returns a `COMMENT ON ...` statement.
 pub(super) fn comment_on(what: &str, text: &str) -> String {
     format!("COMMENT ON {what} IS {}", quoted_text(text))
 }

@@ -1,7 +1,7 @@
-//! What patterns choose of a table: all of it, some columns, nothing.
+//! Extent of a table that patterns choose: all of it, some columns, nothing.
 //!
-//! The law is that of [`super::pattern`]: exclusions win. A table with a pattern that takes columns away is given column by
-//! column even where it has none of them yet, so that a column added later is not readable by itself.
+//! INVARIANT, as in [`super::pattern`]: exclusions win. A table with a pattern that excludes columns is granted column by column
+//! even if it has none of them yet, so that a column added later is not readable automatically.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::catalogue::Object;
 use super::tables::Tables;
 use super::{Pattern, Rights};
 
-/// How much of an object.
+/// Extent of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Choice {
     Nothing,
@@ -27,7 +27,7 @@ impl Choice {
         }
     }
 
-    /// What is left of it within a limit.
+    /// Limits the extent to these columns.
     pub(super) fn within(self, limit: &BTreeSet<String>) -> Self {
         match self {
             Self::Nothing => Self::Nothing,
@@ -37,7 +37,7 @@ impl Choice {
     }
 }
 
-/// What the patterns say of the object by itself.
+/// Returns the extent that the patterns choose of the object by itself.
 pub(super) fn by_name(patterns: &[Pattern], object: &Object) -> Choice {
     let (schema, name) = object.key();
     let of = |excludes, whole| {
@@ -60,8 +60,8 @@ pub(super) fn by_name(patterns: &[Pattern], object: &Object) -> Choice {
     Choice::of(left.map(str::to_owned).collect())
 }
 
-/// What the patterns give of the object in the end: of a part of a table no more than of the table. (Whoever reads a table reads its
-/// partitions with it, without a right on them; `around` looks at it from there.)
+/// Returns the extent that the patterns finally grant: of a partition no more than of its table. (Readers of a table read its
+/// partitions with it, without a right on them; `around` handles that direction.)
 pub(super) fn given<'a>(rights: &Rights, patterns: &[Pattern], object: &'a Object, tables: &Tables<'a>) -> Choice {
     let limits = tables.above(object).into_iter();
     limits
@@ -69,7 +69,8 @@ pub(super) fn given<'a>(rights: &Rights, patterns: &[Pattern], object: &'a Objec
         .fold(by_name(patterns, object), |choice, limit| choice.within(&limit))
 }
 
-/// What parts of a table are held to: nothing of a masked or excluded one, the columns of one that is given by columns.
+/// Returns the limit for the partitions of a table: nothing of a masked or excluded one, the granted columns of one that is
+/// granted by columns.
 fn limit(rights: &Rights, patterns: &[Pattern], parent: &Object) -> Option<BTreeSet<String>> {
     if rights.mask(parent).is_some() {
         return Some(BTreeSet::new());
@@ -81,7 +82,7 @@ fn limit(rights: &Rights, patterns: &[Pattern], parent: &Object) -> Option<BTree
     }
 }
 
-/// Whether patterns take something of it away, whatever others give.
+/// Returns true if patterns exclude a part of the object, whatever others grant.
 pub(super) fn is_excluded(patterns: &[Pattern], object: &Object) -> bool {
     let (schema, name) = object.key();
     patterns
@@ -89,7 +90,7 @@ pub(super) fn is_excluded(patterns: &[Pattern], object: &Object) -> bool {
         .any(|pattern| pattern.excludes && pattern.matches(schema, name))
 }
 
-/// Whether a pattern names anything at all.
+/// Returns true if a pattern matches the object and its columns.
 pub(super) fn names_something(pattern: &Pattern, object: &Object) -> bool {
     let (schema, name) = object.key();
     let column = |glob: &super::Glob| object.columns.iter().any(|column| glob.matches(&column.name));

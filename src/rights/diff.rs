@@ -1,8 +1,8 @@
-//! Compares what a role has on objects with what it is to have, and says it as GRANT and REVOKE.
+//! Difference between the privileges that a role has on objects and those it is to have, as GRANT and REVOKE.
 //!
-//! The law: a right on a whole table and rights on its columns do not stand side by side, for taking the one takes the others
-//! (ExecGrant_Relation in catalog/aclchk.c); what only somebody else can take
-//! back is told, and keeps nothing from being done, or any owner of anything could.
+//! INVARIANT: a right on a whole table and rights on its columns are not held together, because revoking the one revokes the
+//! others (ExecGrant_Relation in catalog/aclchk.c). A right that only somebody else can revoke is reported but blocks nothing;
+//! otherwise any owner of anything could block every apply.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,12 +13,12 @@ use super::role::quoted;
 use super::view::View;
 use super::wants::Want;
 
-/// How many objects a sentence names.
+/// Maximum number of objects that a sentence names.
 const SHOWN: usize = 3;
-/// How many objects one statement names: it is to be read by people.
+/// Maximum number of objects that one statement names, so that people can read it.
 const TOGETHER: usize = 50;
 
-/// What is to be given and taken, alike things together.
+/// Privileges to grant and revoke, grouped by kind and privileges.
 pub(super) struct Difference<'a> {
     role: &'a str,
     snapshot: &'a Snapshot,
@@ -28,23 +28,23 @@ pub(super) struct Difference<'a> {
     beyond: Vec<String>,
 }
 
-/// Privileges on an object that only somebody else may give.
+/// Privileges on an object that only somebody else may grant.
 struct Blocked {
     owner: String,
     privileges: Vec<String>,
-    /// `table shop.orders`.
+    /// Object for people: `table shop.orders`.
     object: String,
 }
 
-/// Privileges of one kind of object.
+/// Privileges on objects of one kind.
 struct Change {
-    /// `SELECT, INSERT (a, b)`.
+    /// Privileges as written in SQL: `SELECT, INSERT (a, b)`.
     privileges: String,
     kind: &'static str,
     objects: Vec<String>,
 }
 
-/// Privileges that are held: on a whole object, and on columns.
+/// Privileges held on a whole object, and on columns.
 #[derive(Default)]
 struct On<'o> {
     whole: BTreeSet<&'o str>,
@@ -63,13 +63,13 @@ impl<'a> Difference<'a> {
         }
     }
 
-    /// An object that is there.
+    /// Compares an existing object.
     pub(super) fn object(&mut self, object: &Object, want: &Want) {
         if object.owner == self.role {
-            // Made by a grant, and given to the profile when that ended.
+            // A grant created it, and handed it to the profile at its end.
             return;
         }
-        // A right is taken from whom it was given by: REVOKE acts as the owner for whoever may act as that, for others as themselves
+        // A REVOKE takes only rights of its grantor: the owner if the account may act as that, otherwise the account itself
         // (`select_best_grantor` in utils/adt/acl.c).
         let revoker = if self.snapshot.acts_as(&object.owner) {
             &object.owner
@@ -107,7 +107,7 @@ impl<'a> Difference<'a> {
         note(&mut self.grant, give.join(", "), object.kind.word(), object.quoted());
     }
 
-    /// What others gave, beyond what is wanted.
+    /// Notes rights that others granted beyond the wanted ones.
     fn beyond(&mut self, object: &Object, want: &Want, others: &[&Held]) {
         let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for held in others.iter().filter(|held| !wanted(want, held)) {
@@ -119,7 +119,7 @@ impl<'a> Difference<'a> {
         }
     }
 
-    /// A view that is still to be made.
+    /// Adds the privileges on a view that is still to be created.
     pub(super) fn new_view(&mut self, view: &View, want: &Want) {
         let give: Vec<String> = ordered(want.0.keys().copied().collect())
             .into_iter()
@@ -157,7 +157,7 @@ impl<'a> Difference<'a> {
     }
 }
 
-/// Whether what is held is wanted, whoever gave it.
+/// Returns true if a held privilege is wanted, regardless of its grantor.
 fn wanted(want: &Want, held: &Held) -> bool {
     match (want.get(&held.privilege), &held.column) {
         (Choice::Whole, _) => true,
@@ -166,13 +166,13 @@ fn wanted(want: &Want, held: &Held) -> bool {
     }
 }
 
-/// As it stands in a REVOKE.
+/// Formats a privilege as written in a REVOKE.
 fn text(held: &Held) -> String {
     let column = held.column.as_deref();
     column.map_or_else(|| held.privilege.clone(), |column| listed(&held.privilege, [column]))
 }
 
-/// One privilege: what to take, and what to give.
+/// Returns the privileges to revoke and to grant, for one privilege.
 fn change(privilege: &str, want: &Choice, ours: &On<'_>, all: &On<'_>) -> (Option<String>, Option<String>) {
     let none = BTreeSet::new();
     let (some, there) = (
@@ -182,7 +182,7 @@ fn change(privilege: &str, want: &Choice, ours: &On<'_>, all: &On<'_>) -> (Optio
     let whole = ours.whole.contains(privilege).then(|| privilege.to_owned());
     let columns = |columns: BTreeSet<&str>| (!columns.is_empty()).then(|| listed(privilege, columns));
     match want {
-        // Taken whole, it is taken of all columns.
+        // Revoking a privilege on the table revokes it on all columns.
         Choice::Nothing => (whole.or_else(|| some.first().map(|_| privilege.to_owned())), None),
         Choice::Whole => {
             let missing = !all.whole.contains(privilege);
@@ -209,7 +209,7 @@ impl Blocked {
     }
 }
 
-/// What cannot be given, in one sentence for each owner.
+/// Returns a sentence for each owner about the privileges that cannot be granted.
 fn by_owner(blocked: &[Blocked], account: &str) -> Vec<String> {
     let mut owners: BTreeMap<&str, Vec<&Blocked>> = BTreeMap::new();
     for one in blocked {
@@ -234,7 +234,7 @@ fn by_owner(blocked: &[Blocked], account: &str) -> Vec<String> {
     owners.into_iter().map(sentence).collect()
 }
 
-/// What somebody else gave to a role, and has to take back.
+/// Returns a sentence about rights that somebody else granted and has to revoke.
 pub(super) fn taken_by(grantor: &str, privileges: &str, what: &str, role: &str) -> String {
     format!(
         "{grantor} gave it rights, and this account cannot take them back; as {grantor}: REVOKE {privileges} ON {what} FROM {}",
@@ -250,7 +250,7 @@ fn reason(change: &Change) -> &'static str {
     }
 }
 
-/// With those of the same kind and privileges, if there are any.
+/// Adds an object to the change with the same kind and privileges, or a new change.
 fn note(changes: &mut Vec<Change>, privileges: String, kind: &'static str, object: String) {
     if privileges.is_empty() {
         return;
@@ -290,7 +290,7 @@ fn listed<'c>(privilege: &str, columns: impl IntoIterator<Item = &'c str>) -> St
     format!("{privilege} ({})", columns.join(", "))
 }
 
-/// In the order people say them.
+/// Returns the privileges in the usual order.
 fn ordered(privileges: BTreeSet<&str>) -> Vec<&str> {
     const USUAL: [&str; 5] = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"];
     let mut privileges: Vec<&str> = privileges.into_iter().collect();

@@ -1,9 +1,9 @@
-//! Rights on objects that are made later: which default privileges a profile needs, and which it has beyond that.
+//! Rights on objects created later: the default privileges that a profile needs, and those it has beyond that.
 //!
-//! It gives no right on what is there. The laws: PostgreSQL's default privileges know schemas, not names, so they are used only where
-//! a pattern means everything in a schema. And they know no exceptions: what is made later can be a part of a table, or a view that
-//! reads it, wherever it is made, and a table can come back under another name. So a list that keeps anything back of any table gives
-//! nothing on tables to come, in no schema; `apply` does, which sees what they are.
+//! It grants nothing on existing objects. PostgreSQL's default privileges know schemas but no names, so they are used only if a
+//! pattern covers everything in a schema. They know no exceptions either: an object created later, in any schema, can be a
+//! partition of a table or a view that reads it, and a table can come back under another name. INVARIANT: a list that withholds
+//! anything of any table grants nothing on later tables, in no schema; `apply` does, which sees these objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use super::role::quoted;
 use super::wants::Wants;
 use super::{Glob, Pattern, Rights};
 
-/// What differs.
+/// Differences in default privileges.
 #[derive(Debug, Default)]
 pub(super) struct Later {
     pub(super) revoke: Vec<Step>,
@@ -49,7 +49,7 @@ pub(super) fn compare(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snaps
             keys.join(", ")
         ));
     }
-    // What it makes its own things come with is no gift of others.
+    // Default privileges of the role's own objects were not granted by others.
     let role = profile.role.as_str();
     let own = |right: &&DefaultRight| right.role.as_deref() == Some(role) && right.owner != role;
     let held: BTreeSet<DefaultRight> = snapshot.defaults.iter().filter(own).cloned().collect();
@@ -77,7 +77,7 @@ pub(super) fn compare(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snaps
     later
 }
 
-/// The schemas of which a list means everything.
+/// Returns the schemas that a list covers completely.
 fn whole_schemas<'a>(list: &List<'_>, snapshot: &'a Snapshot) -> Vec<&'a Object> {
     let nameable = snapshot.nameable();
     let schemas = snapshot.objects.iter().filter(|object| object.kind == Kind::Schema);
@@ -91,8 +91,8 @@ fn whole_schemas<'a>(list: &List<'_>, snapshot: &'a Snapshot) -> Vec<&'a Object>
     schemas.filter(|schema| nameable(schema)).filter(whole).collect()
 }
 
-/// What a list needs for a schema: of the owners of what it gives there. (What sessions made is not given, so no profile's and no
-/// grant's role is among them: what these make is theirs alone, also what they make later.)
+/// Returns the default privileges that a list needs in a schema, for the owners of the objects it grants there. (Objects of
+/// sessions are not granted, so no role of a profile or grant is among the owners: their later objects are theirs alone, too.)
 fn in_schema(profile: &Profile<'_>, list: &List<'_>, wants: &Wants<'_>, schema: &Object) -> Vec<DefaultRight> {
     let mut owners: BTreeSet<&str> = wants
         .objects
@@ -113,7 +113,7 @@ fn in_schema(profile: &Profile<'_>, list: &List<'_>, wants: &Wants<'_>, schema: 
     owners.into_iter().map(right).collect()
 }
 
-/// The word of `ALTER DEFAULT PRIVILEGES`.
+/// Returns the kind in the words of `ALTER DEFAULT PRIVILEGES`.
 fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::Sequence => "SEQUENCES",
@@ -122,8 +122,9 @@ fn word(kind: Kind) -> &'static str {
     }
 }
 
-/// What something that is made later could be, or be a part of, or show: of a table wherever it is, for parts and views need not
-/// be in its schema. (A mask is for all lists: of the parts of a masked table none gives anything.)
+/// Returns a withheld part that an object created later in the schema could be, contain or show. For tables the schema does not
+/// matter, because partitions and views may be in another one. (A mask counts for all lists: no list grants anything on
+/// partitions of a masked table.)
 fn hole(rights: &Rights, list: &List<'_>, schema: &str) -> Option<String> {
     let table = list.kind == Kind::Table;
     let keeps_back = |pattern: &&Pattern| {
@@ -140,7 +141,7 @@ fn hole(rights: &Rights, list: &List<'_>, schema: &str) -> Option<String> {
     kept.or_else(|| mask().filter(|_| table))
 }
 
-/// Patterns with wildcards that default privileges cannot say.
+/// Returns the patterns with wildcards that default privileges cannot express.
 pub(super) fn not_covered(rights: &Rights) -> Vec<String> {
     let partial = |pattern: &&Pattern| {
         let wild = |glob: &Glob| glob.literal().is_none();

@@ -1,31 +1,31 @@
-//! The lists of a definition: which of them gives which privilege, on what.
+//! Lists of a definition: the kind of objects and the privilege of each.
 //!
-//! It chooses nothing. The law: every list that has patterns for objects is here, and what goes through all of them asks here.
+//! It chooses nothing. INVARIANT: every list that has patterns for objects is here; code that visits all lists uses [`lists`].
 
 use super::catalogue::Kind;
 use super::{Pattern, Rights};
 
-/// One list of a definition.
+/// List of a definition.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct List<'a> {
-    /// As it is written in the definition.
+    /// Key in the definition.
     pub(super) key: &'static str,
     pub(super) kind: Kind,
     pub(super) privilege: &'static str,
     pub(super) patterns: &'a [Pattern],
 }
 
-/// From this version on there is MAINTAIN.
+/// First server version with the privilege MAINTAIN.
 const MAINTAIN_SINCE: u32 = 170_000;
 
 impl List<'_> {
-    /// Returns true where a server of this version (`server_version_num`) has the privilege.
+    /// Returns true if a server of this version (`server_version_num`) has the privilege.
     pub(super) fn is_known_to(&self, version: u32) -> bool {
         self.privilege != "MAINTAIN" || version >= MAINTAIN_SINCE
     }
 }
 
-/// Which list of a definition gives which privilege, on what.
+/// Returns all lists of a definition.
 pub(super) fn lists(rights: &Rights) -> [List<'_>; 12] {
     let lists = [
         ("select", Kind::Table, "SELECT", &rights.select),

@@ -1,27 +1,27 @@
-//! Masks: what a profile is shown of a column instead of its value.
+//! Masks: the values that a profile sees in place of those of a column.
 //!
-//! It makes no views; the plan does. The law: what is shown is worked out in the database, before the value can leave it.
+//! It creates no views; the plan does. INVARIANT: the replacement is computed in the database, before the value can leave it.
 
-/// What is shown instead of a value.
+/// Replacement of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mask {
-    /// As many stars as it has characters, but for the last four of more than eight.
+    /// Stars in place of the characters; of more than eight characters the last four are kept.
     Partial,
-    /// A salted SHA-256: equal values stay equal, so that tables can still be joined.
+    /// Salted SHA-256: equal values stay equal, so that tables can still be joined.
     Hash,
-    /// Nothing.
+    /// NULL.
     Null,
     /// Always this text, as a value of the column's type.
     Constant(String),
 }
 
-/// The masked columns of one table.
+/// Masked columns of one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MaskedTable {
-    /// Its schema.
+    /// Schema of the table.
     pub schema: String,
-    /// Its name.
+    /// Name of the table.
     pub name: String,
-    /// The columns with what is shown of each, in the order of the file.
+    /// Columns with their masks, in the order of the file.
     pub columns: Vec<(String, Mask)>,
 }

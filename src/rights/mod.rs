@@ -1,8 +1,8 @@
-//! What a profile may do at the database, in PostgreSQL's own terms, and what has to change there so that it is so.
+//! Rights of a profile in PostgreSQL's terms, and the changes that give a database these rights.
 //!
-//! It connects to nothing: what is there comes as values, what is to be done leaves as SQL.
+//! It connects to nothing: the catalogue comes as values, and the changes leave as SQL.
 //!
-//! INVARIANT: what no pattern names is not granted, and what was granted beyond the patterns is taken away.
+//! INVARIANT: nothing is granted that no pattern names, and grants beyond the patterns are revoked.
 
 mod around;
 pub mod catalogue;
@@ -28,47 +28,47 @@ pub use plan::{Plan, PlanError, Profile, Step, plan};
 pub use role::{InvalidMarker, LONGEST_NAME, Marker, RoleName, grant_role, profile_role, quoted, quoted_text};
 pub use warnings::everybody;
 
-/// The rights of one profile as meant. The default has none.
+/// Rights of one profile by its definition. The default has none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rights {
-    /// Tables, views and their columns that may be read.
+    /// Tables, views and columns with SELECT.
     pub select: Vec<Pattern>,
-    /// ... written new rows to.
+    /// Tables, views and columns with INSERT.
     pub insert: Vec<Pattern>,
-    /// ... changed.
+    /// Tables, views and columns with UPDATE.
     pub update: Vec<Pattern>,
-    /// ... deleted from.
+    /// Tables and views with DELETE.
     pub delete: Vec<Pattern>,
-    /// ... emptied.
+    /// Tables with TRUNCATE.
     pub truncate: Vec<Pattern>,
-    /// ... referred to by a foreign key.
+    /// Tables and columns with REFERENCES, for foreign keys.
     pub references: Vec<Pattern>,
-    /// ... given triggers, which see every row that is changed.
+    /// Tables with TRIGGER; a trigger sees every row that is changed.
     pub trigger: Vec<Pattern>,
-    /// ... vacuumed, analyzed, reindexed (PostgreSQL 17 and later).
+    /// Tables with MAINTAIN: vacuum, analyze, reindex (PostgreSQL 17 and later).
     pub maintain: Vec<Pattern>,
-    /// Sequences that may be used.
+    /// Sequences with USAGE.
     pub usage: Vec<Pattern>,
-    /// ... read as tables are.
+    /// Sequences with SELECT.
     pub sequence_select: Vec<Pattern>,
-    /// ... set.
+    /// Sequences with UPDATE.
     pub sequence_update: Vec<Pattern>,
-    /// Functions and procedures that may be called.
+    /// Functions and procedures with EXECUTE.
     pub execute: Vec<Pattern>,
-    /// The schemas that may be used; absent: those in which something was matched.
+    /// Schemas with USAGE; absent: those in which something was matched.
     pub schemas: Option<Vec<Glob>>,
-    /// The schemas in which objects may be made.
+    /// Schemas with CREATE.
     pub create: Vec<Glob>,
-    /// The role that may do with what is made as its owner does.
+    /// Role whose members may act as the owner of objects created under the profile.
     pub owner: Option<String>,
-    /// Whether what is made later, by the owners of what there is, is covered too.
+    /// True if the rights cover objects created later by the owners of the existing ones.
     pub future: bool,
-    /// The tables shown through masks.
+    /// Tables shown through masks.
     pub masks: Vec<MaskedTable>,
 }
 
 impl Rights {
-    /// How a table is masked, if it is.
+    /// Returns the mask of a table, if it has one.
     fn mask(&self, table: &catalogue::Object) -> Option<&MaskedTable> {
         self.masks.iter().find(|mask| (&*mask.schema, &*mask.name) == table.key())
     }

@@ -1,11 +1,11 @@
-//! What a profile's role owns is that profile's alone: what a session gave of it to others, what it made it come with, and where it had
-//! others run it, is undone.
+//! Isolation of objects that a profile's role owns: rights that a session gave to others, default privileges it set, and triggers
+//! of others that run its functions are undone.
 //!
-//! It looks at nothing and runs nothing. The laws: PostgreSQL runs a SECURITY DEFINER function, a view and a rule with the rights of
-//! their owner (`fmgr_security_definer` in utils/fmgr/fmgr.c, `setRuleCheckAsUser` in rewrite/rewriteDefine.c), so whoever may use
-//! one that a session made has a part of the profile's rights, for as long as it is there; a trigger runs with the rights of whoever
-//! writes to its table, whoever made it (`ExecCallTriggerFunc` in commands/trigger.c); and no write to that table may begin to fail
-//! by what is undone.
+//! It reads and runs nothing. PostgreSQL runs a SECURITY DEFINER function, a view and a rule with the rights of their owner
+//! (`fmgr_security_definer` in utils/fmgr/fmgr.c, `setRuleCheckAsUser` in rewrite/rewriteDefine.c), so users of one that a
+//! session created have a part of the profile's rights for as long as it exists. A trigger runs with the rights of the role that
+//! writes to its table, regardless of its creator (`ExecCallTriggerFunc` in commands/trigger.c). INVARIANT: undoing never makes a
+//! write to that table fail.
 
 use std::collections::BTreeSet;
 
@@ -15,69 +15,69 @@ use super::catalogue::{Kind, Snapshot};
 use super::plan::{Plan, Profile};
 use super::role::{quoted, quoted_text};
 
-/// A thing that a profile's role owns and has given to others; a function is everybody's until that is taken.
+/// Object of a profile's role on which others have rights; a function is open to everybody until that is revoked.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct GivenAway {
-    /// The profile's role.
+    /// Role of the profile.
     pub owner: String,
-    /// Who owns it: the same, or the role of a live grant of the profile.
+    /// Owner: the same role, or that of a live grant of the profile.
     pub maker: String,
-    /// Whether the account that looked may act in the maker's name.
+    /// True if the connected account may act as the owner.
     pub as_maker: bool,
-    /// The thing as it stands in SQL: `TABLE public.notes`.
+    /// Object as written in SQL: `TABLE public.notes`.
     pub what: String,
-    /// To whom; `None`: everybody (`PUBLIC`).
+    /// Grantees; `None`: everybody (`PUBLIC`).
     pub to: Vec<Option<String>>,
-    /// Whether it runs with its owner's rights: a SECURITY DEFINER function, a view.
+    /// True if it runs with its owner's rights: a SECURITY DEFINER function, a view.
     pub as_owner: bool,
 }
 
-/// A trigger on somebody else's table that runs a function of a profile's.
+/// Trigger on somebody else's table that runs a function of a profile's role.
 #[expect(clippy::struct_excessive_bools, reason = "a row of the catalogue, not a state")]
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ForeignTrigger {
-    /// The profile's role.
+    /// Role of the profile.
     pub owner: String,
-    /// Who owns the function: the same, or the role of a live grant of the profile.
+    /// Owner of the function: the same role, or that of a live grant of the profile.
     pub maker: String,
-    /// Whether the account that looked may act in the maker's name.
+    /// True if the connected account may act as that owner.
     pub as_maker: bool,
-    /// Its name.
+    /// Name of the trigger.
     pub name: String,
-    /// Its table as it stands in SQL.
+    /// Table as written in SQL.
     pub table: String,
-    /// Who owns that.
+    /// Owner of the table.
     pub table_owner: String,
-    /// Whether the account that looked may act in the name of the table's owner.
+    /// True if the connected account may act as the table's owner.
     pub as_table_owner: bool,
-    /// The function as it stands in SQL.
+    /// Function as written in SQL.
     pub function: String,
-    /// Whether the function, and the trigger with it, goes with its session.
+    /// True if the function is temporary; it and the trigger end with the session.
     pub temporary: bool,
-    /// Whether the function does nothing any more ([`QUIET`]).
+    /// True if the function does nothing any more ([`QUIET`]).
     pub is_quiet: bool,
 }
 
-/// The body of a trigger's function that lets every write through as it is.
+/// Body of a trigger function that lets every write through unchanged.
 pub const QUIET: &str = "BEGIN IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW; END";
 
-/// What things of one kind come with that a profile's role makes: one `ALTER DEFAULT PRIVILEGES`.
+/// Default privileges of objects of one kind that a profile's role creates: one `ALTER DEFAULT PRIVILEGES`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct OwnDefaults {
-    /// The profile's role.
+    /// Role of the profile.
     pub owner: String,
-    /// In this schema; `None`: in any.
+    /// Schema it is limited to; `None`: any.
     pub schema: Option<String>,
-    /// Of this kind, as `ALTER DEFAULT PRIVILEGES` has it: `TABLES`.
+    /// Kind of objects, in the words of `ALTER DEFAULT PRIVILEGES`: `TABLES`.
     pub kind: String,
-    /// Who has something of it; `None`: everybody (`PUBLIC`).
+    /// Grantees; `None`: everybody (`PUBLIC`).
     pub to: Vec<Option<String>>,
-    /// It only keeps functions from everybody, as `apply` has it.
+    /// True if it only revokes functions from everybody, as `apply` sets it.
     pub is_ours: bool,
 }
 
 impl GivenAway {
-    /// The statement that takes it back.
+    /// Returns the statement that revokes the rights.
     #[must_use]
     pub fn undo(&self) -> String {
         format!("REVOKE ALL ON {} FROM {} CASCADE", self.what, listed(&self.to))
@@ -85,8 +85,9 @@ impl GivenAway {
 }
 
 impl ForeignTrigger {
-    /// The statement that takes it away. A trigger is its table owner's to drop; for who may not act as that, it goes with its function,
-    /// which is the maker's. (Left there without one, or with one that fails, it would be in the way of every write.)
+    /// Returns the statement that removes the trigger. Only the table's owner may drop a trigger. An account that may not act as
+    /// the owner drops the function, which belongs to the maker, and the trigger with it. (A trigger without a function, or with
+    /// a failing one, would block every write.)
     #[must_use]
     pub fn undo(&self) -> String {
         if self.as_table_owner || self.temporary {
@@ -96,7 +97,8 @@ impl ForeignTrigger {
         }
     }
 
-    /// The statement that has it do nothing, for as long as its table is in use and it cannot be taken away: this waits for nobody.
+    /// Returns the statement that makes the trigger do nothing, until its table is free and the trigger can be removed; it waits
+    /// for no lock.
     #[must_use]
     pub fn quiet(&self) -> Option<String> {
         let body = quoted_text(QUIET);
@@ -109,7 +111,7 @@ impl ForeignTrigger {
         (!self.temporary && !self.is_quiet).then(replace)
     }
 
-    /// Whether only the table's owner can take it away: no other session's temporary schema can be named.
+    /// Returns true if only the table's owner can remove it, because another session's temporary schema cannot be named.
     #[must_use]
     pub fn is_the_table_owners(&self) -> bool {
         self.temporary && !self.as_table_owner
@@ -117,7 +119,7 @@ impl ForeignTrigger {
 }
 
 impl OwnDefaults {
-    /// The statements that put back what the server has by default; of functions, what `apply` has.
+    /// Returns the statements that restore the server's defaults; for functions, the defaults that `apply` sets.
     #[must_use]
     pub fn undo(&self) -> String {
         let Self {
@@ -133,7 +135,7 @@ impl OwnDefaults {
         if !to.is_empty() {
             steps.push(format!("{alter} REVOKE ALL ON {kind} FROM {} CASCADE", listed(to)));
         }
-        // In a schema there is nothing by default: what is empty is no more.
+        // In a schema the default is empty, and an empty entry disappears.
         if schema.is_none() {
             steps.push(format!("{alter} GRANT ALL ON {kind} TO {owner}"));
             if kind == "TYPES" {
@@ -144,7 +146,7 @@ impl OwnDefaults {
     }
 }
 
-/// Keeps the functions that a role will make from everybody.
+/// Returns the statement that revokes a role's later functions from everybody.
 fn keep_functions(role: &str) -> String {
     format!(
         "ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
@@ -152,7 +154,8 @@ fn keep_functions(role: &str) -> String {
     )
 }
 
-/// Statements that only a member of the role may run; whoever may hand it out is made one for as long as they take.
+/// Wraps statements that only a member of the role may run; an account that may grant the role becomes a member for their
+/// duration.
 #[must_use]
 pub fn as_member(role: &str, statements: &str) -> String {
     let role = quoted(role);
@@ -167,21 +170,21 @@ fn listed(to: &[Option<String>]) -> String {
     to.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-/// Something to be undone, and in whose name.
+/// Change to be undone, and the role that may undo it.
 struct Undo {
     sql: String,
     why: String,
-    /// The role that may.
+    /// Role that may undo it.
     by: String,
-    /// Whether the account that looked may act as that.
+    /// True if the connected account may act as that role.
     acts: bool,
 }
 
-/// Adds to a plan what is to be undone of a profile's own.
+/// Adds to a plan the changes to be undone for a profile's own objects.
 pub(super) fn compare(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) {
     let role = profile.role.as_str();
     let there = snapshot.roles.iter().find(|there| there.name == role);
-    // A role that is just made can be handed out by who makes it.
+    // A role created by this plan can be granted by its creator.
     let (member, joins) = there.map_or((false, true), |there| (there.is_member, there.may_join));
     let mut found = defaults(profile, snapshot, member);
     found.extend(snapshot.given_away.iter().filter(|given| given.owner == role).map(|given| {
@@ -223,7 +226,7 @@ pub(super) fn compare(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Pla
     }
 }
 
-/// What sessions made things of the profile come with, and what they are to come with.
+/// Returns the changes to default privileges: those that sessions made, and those that are missing.
 fn defaults(profile: &Profile<'_>, snapshot: &Snapshot, member: bool) -> Vec<Undo> {
     let role = profile.role.as_str();
     let undo = |sql, why| Undo {
@@ -241,7 +244,7 @@ fn defaults(profile: &Profile<'_>, snapshot: &Snapshot, member: bool) -> Vec<Und
             undo(defaults.undo(), why)
         })
         .collect();
-    // Where there is one that is not ours, undoing it makes it ours.
+    // Undoing one that differs from the gate's restores the gate's.
     let functions = own().any(|defaults| defaults.kind == "ROUTINES" && defaults.schema.is_none());
     if !functions && makes_things(profile, snapshot) {
         let why = "functions that are made under the profile are the profile's alone".to_owned();
@@ -250,7 +253,7 @@ fn defaults(profile: &Profile<'_>, snapshot: &Snapshot, member: bool) -> Vec<Und
     found
 }
 
-/// Whether the role can make something that outlives a session.
+/// Returns true if the role can create an object that outlives a session.
 fn makes_things(profile: &Profile<'_>, snapshot: &Snapshot) -> bool {
     let nameable = snapshot.nameable();
     let everybodys = || {

@@ -1,29 +1,29 @@
 //! Patterns that name tables, columns, sequences and functions: `shop.*`, `!shop.cards`, `shop.cards(id, last4)`.
 //!
-//! They do not know what there is. The law: an exclusion takes away whatever other patterns give, wherever it stands; only a
-//! pattern that names one table without wildcards and lists its columns gives these in spite of it.
+//! They do not know the existing objects. INVARIANT: an exclusion removes what other patterns grant, regardless of order; only a
+//! pattern that names one table without wildcards and lists its columns grants these in spite of it.
 //!
-//! Names are written as in SQL: what stands in double quotes is meant as it is, the rest in lower case.
+//! Names are written as in SQL: a name in double quotes is taken literally, others are folded to lower case.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Why a text is not a pattern.
+/// Error of a text that is no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
-    /// No schema, or more than schema and name.
+    /// The pattern has no schema, or more parts than schema and name.
     #[error("`{text}` does not name a schema and what is in it; write it like shop.orders, shop.* or *.orders")]
     Parts {
         /// The whole pattern.
         text: String,
     },
-    /// A schema's name, and something behind it.
+    /// The text is not the name of a schema.
     #[error("`{text}` is not a schema's name; write it like shop, shop_* or \"Shop\"")]
     Schema {
         /// The whole text.
         text: String,
     },
-    /// A quote that is not closed, or a name that is not there.
+    /// A quote is not closed, or a name is missing.
     #[error(
         "`{text}` cannot be read as names; quote a name with other characters than letters, digits and _: shop.\"order-items\""
     )]
@@ -31,17 +31,17 @@ pub enum InvalidPattern {
         /// The whole pattern.
         text: String,
     },
-    /// Columns where there can be none.
+    /// The pattern lists columns of an object that has none.
     #[error("`{text}` lists columns, but {what}: leave them out")]
     Columns {
         /// The whole pattern.
         text: String,
-        /// Why there are none.
+        /// Kind of objects without columns.
         what: &'static str,
     },
 }
 
-/// A name, or several that look alike: `*` stands for any characters, `?` for one.
+/// Name with optional wildcards: `*` matches any characters, `?` matches one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Glob(Vec<Piece>);
 
@@ -52,21 +52,21 @@ enum Piece {
     Any,
 }
 
-/// What one pattern names.
+/// Pattern of a definition.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pattern {
-    /// Whether it takes away.
+    /// True if it excludes.
     pub excludes: bool,
-    /// The schemas.
+    /// Schemas it matches.
     pub schema: Glob,
-    /// What is in them.
+    /// Names it matches in them.
     pub name: Glob,
-    /// Only these columns; empty: all of it.
+    /// Columns it is limited to; empty: the whole object.
     pub columns: Vec<Glob>,
 }
 
 impl Glob {
-    /// Whether the name is meant.
+    /// Returns true if the name matches.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         // Greedy with one step back: at a mismatch the last `*` takes one character more.
@@ -94,7 +94,7 @@ impl Glob {
         self.0.iter().skip(piece).all(|left| *left == Piece::Any)
     }
 
-    /// The name, if only one can be meant.
+    /// Returns the name if there are no wildcards.
     #[must_use]
     pub fn literal(&self) -> Option<String> {
         let char = |piece: &Piece| match piece {
@@ -104,7 +104,7 @@ impl Glob {
         self.0.iter().map(char).collect()
     }
 
-    /// Whether every name is meant.
+    /// Returns true if every name matches.
     #[must_use]
     pub fn is_all(&self) -> bool {
         self.0 == [Piece::Any]
@@ -112,7 +112,7 @@ impl Glob {
 }
 
 impl Pattern {
-    /// A pattern for things that have no columns: sequences, functions.
+    /// Parses a pattern for objects without columns: sequences, functions.
     pub fn without_columns(text: &str, what: &'static str) -> Result<Self, InvalidPattern> {
         let pattern: Self = text.parse()?;
         if pattern.columns.is_empty() {
@@ -124,20 +124,20 @@ impl Pattern {
         })
     }
 
-    /// Whether it names this.
+    /// Returns true if it matches this object.
     #[must_use]
     pub fn matches(&self, schema: &str, name: &str) -> bool {
         self.schema.matches(schema) && self.name.matches(name)
     }
 
-    /// Whether it names exactly one thing, by its whole name.
+    /// Returns true if it names exactly one object, without wildcards.
     #[must_use]
     pub fn is_literal(&self) -> bool {
         self.schema.literal().is_some() && self.name.literal().is_some()
     }
 }
 
-/// The schema and name of one thing, without wildcards: `shop.cards`.
+/// Parses the schema and name of one object, without wildcards: `shop.cards`.
 pub fn literal(text: &str) -> Result<(String, String), InvalidPattern> {
     let pattern: Pattern = text.parse()?;
     match (pattern.schema.literal(), pattern.name.literal()) {
@@ -195,11 +195,11 @@ impl FromStr for Pattern {
     }
 }
 
-/// What is left of the text.
+/// Rest of the text.
 struct Chars<'a>(&'a str);
 
 impl Chars<'_> {
-    /// Takes the character, and the space around it, if it is next.
+    /// Takes the character, with the space around it, if it is next.
     fn take(&mut self, wanted: char) -> bool {
         match self.0.trim_start().strip_prefix(wanted) {
             Some(rest) => {
@@ -210,7 +210,7 @@ impl Chars<'_> {
         }
     }
 
-    /// Takes a name; `None` where there is none.
+    /// Takes a name; `None` if there is none.
     fn glob(&mut self) -> Option<Glob> {
         let mut pieces = Vec::new();
         let mut chars = self.0.chars();
@@ -234,7 +234,7 @@ impl Chars<'_> {
                     '*' if pieces.last() == Some(&Piece::Any) => {}
                     '*' => pieces.push(Piece::Any),
                     '?' => pieces.push(Piece::One),
-                    // As the server folds names (`downcase_identifier`): letters outside ASCII stay as they are in UTF-8.
+                    // As the server folds names (`downcase_identifier`): letters outside ASCII are unchanged in UTF-8.
                     char => pieces.push(Piece::Char(char.to_ascii_lowercase())),
                 }
             }

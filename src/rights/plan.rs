@@ -1,7 +1,8 @@
-//! What has to be done so that a profile's role has the rights of its definition, step by step, each with its reason.
+//! Plan of changes that give a profile's role the rights of its definition, step by step, each with its reason.
 //!
-//! It does nothing of it. The laws: nothing to do is an empty plan; rights are taken before others are given; what the account
-//! cannot change is told before anything is changed; a role or schema without the gate's comment is never touched.
+//! It makes no change. INVARIANT: a database in step has an empty plan; rights are revoked before others are granted; a
+//! difference that the account cannot remove is reported before anything is changed; a role or schema without the gate's comment
+//! is never touched.
 
 use super::catalogue::{Membership, Role, Snapshot, comment_on};
 use super::diff::{Difference, taken_by};
@@ -10,61 +11,62 @@ use super::views::Views;
 use super::wants::Wants;
 use super::{Rights, around, future, owned, warnings};
 
-/// A profile as its target needs it.
+/// Profile at a target.
 #[derive(Debug, Clone, Copy)]
 pub struct Profile<'a> {
-    /// The role that is to have its rights.
+    /// Role that gets its rights.
     pub role: &'a RoleName,
-    /// The comment by which the role is known to be the gate's.
+    /// Comment that marks the role as the gate's.
     pub marker: &'a str,
-    /// The rights.
+    /// Rights by its definition.
     pub rights: &'a Rights,
-    /// The target's account, which hands the role out.
+    /// The target's account, which grants the role.
     pub account: &'a str,
 }
 
-/// One statement.
+/// One statement of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Step {
-    /// As it is run.
+    /// Text of the statement.
     pub sql: String,
-    /// What for.
+    /// Reason for it.
     pub why: String,
 }
 
-/// What differs between a profile and the database.
+/// Differences between a profile and the database.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Plan {
-    /// What is to be done, in order.
+    /// Statements to run, in order.
     pub steps: Vec<Step>,
-    /// What differs and the account that looked cannot change; while there is any, nothing is done.
+    /// Differences that the connected account cannot remove; while there is any, nothing is done.
     pub blocked: Vec<String>,
-    /// What others gave the role beyond the definition, and the account that looked cannot take; it stands in the way of nothing.
+    /// Rights of the role beyond the definition that others granted and the connected account cannot revoke; they block nothing.
     pub beyond: Vec<String>,
-    /// What is no difference, but should be known.
+    /// Warnings about facts that are no differences.
     pub warnings: Vec<String>,
 }
 
-/// Why there is no plan.
+/// Error of a profile that has no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// Something else has the name.
+    /// An object that is not the gate's has the name.
     #[error(
         "{what} {name} is there already and is not the gate's (its comment is not `{marker}`): rename or drop it, or give the profile another name"
     )]
     NotOurs {
-        /// A role or a schema.
+        /// Kind of the object: a role or a schema.
         what: &'static str,
-        /// Its name.
+        /// Name of the object.
         name: String,
-        /// The comment it would have.
+        /// Comment it would have.
         marker: String,
     },
 }
 
-/// A role's attributes, each off. `NOINHERIT`: it is a member of nothing, and stays so in effect when somebody changes that.
+/// Attributes of a role, each switched off. `NOINHERIT`: it is a member of nothing, and a membership added by somebody else has
+/// no effect.
 const POWERLESS: &str = "NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION NOBYPASSRLS";
-/// From this version on a role that may make roles can hand out only those it has the admin option of.
+/// First version in which a role with CREATEROLE can grant only roles of which it has the admin option.
 const ADMIN_OPTIONS: u32 = 160_000;
 
 impl Step {
@@ -74,20 +76,20 @@ impl Step {
 }
 
 impl Plan {
-    /// Whether the database is as the profile says.
+    /// Returns true if the database is as the profile defines.
     #[must_use]
     pub fn in_step(&self) -> bool {
         self.differences() == 0
     }
 
-    /// In how many places it is not.
+    /// Returns the number of differences.
     #[must_use]
     pub fn differences(&self) -> u64 {
         let count = self.steps.len() + self.blocked.len() + self.beyond.len();
         count.try_into().unwrap_or(u64::MAX)
     }
 
-    /// The first of what differs, each with what mends it.
+    /// Returns the first differences, each with its remedy.
     #[must_use]
     pub fn first(&self, most: usize) -> Vec<String> {
         let steps = self.steps.iter().map(|step| format!("{};  -- {}", step.sql, step.why));
@@ -100,7 +102,7 @@ impl Plan {
     }
 }
 
-/// What differs between the profile and what is there.
+/// Compares a profile with the catalogue, and returns the plan.
 pub fn plan(profile: &Profile<'_>, snapshot: &Snapshot) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     role(profile, snapshot, &mut plan)?;
@@ -118,7 +120,8 @@ pub fn plan(profile: &Profile<'_>, snapshot: &Snapshot) -> Result<Plan, PlanErro
     }
     let later = future::compare(profile, &wants, snapshot);
     owned::compare(profile, snapshot, &mut plan);
-    // Behind what is done as a member for a while: whoever applies may be the owner.
+    // Follows the statements run with a temporary membership: the connected account may be the owner, whose membership has to
+    // stay.
     members(profile, snapshot, &mut plan);
     difference.revoke(&mut plan);
     plan.steps.extend(later.revoke);
@@ -137,7 +140,8 @@ pub fn plan(profile: &Profile<'_>, snapshot: &Snapshot) -> Result<Plan, PlanErro
     Ok(plan)
 }
 
-/// The role itself: there, ours, without powers, a member of nothing, and in the hands of the target's account.
+/// Plans the role itself: existing, marked as the gate's, without attributes, member of nothing, and grantable by the target's
+/// account.
 fn role(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) -> Result<(), PlanError> {
     let (name, marker) = (profile.role.quoted(), profile.marker);
     let account = &snapshot.account;
@@ -179,7 +183,7 @@ fn role(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) -> Result<(
     Ok(())
 }
 
-/// Makes the owner of what is made under the profile a member of its role, and tells of others who are.
+/// Plans the membership of the role that owns objects created under the profile, and warns of other members.
 fn members(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) {
     let there = snapshot.roles.iter().find(|role| role.name == profile.role.as_str());
     let (owner, members) = (profile.rights.owner.as_deref(), there.map_or(&[][..], |there| &there.members));
@@ -213,7 +217,8 @@ fn members(profile: &Profile<'_>, snapshot: &Snapshot, plan: &mut Plan) {
 
 fn powers(there: &Role, name: &str, account: &str, plan: &mut Plan) {
     if !there.powers.is_empty() {
-        // Only what differs: who is no superuser may not even mention others (AlterRole in commands/user.c, before 16).
+        // Only attributes that differ: before version 16 an account that is no superuser may not even mention others (AlterRole
+        // in commands/user.c).
         let off: Vec<String> = there.powers.iter().map(|power| format!("NO{power}")).collect();
         plan.step(format!("ALTER ROLE {name} {}", off.join(" ")), "it only holds rights");
     }
@@ -241,7 +246,7 @@ fn elsewhere(there: &Role, name: &str, plan: &mut Plan) {
     for elsewhere in &there.elsewhere {
         let what = &elsewhere.what;
         if elsewhere.may_take {
-            // With what was made of it: whoever can be given something can be given the right to hand it on.
+            // CASCADE also revokes rights passed on: a grantee may have had the grant option.
             let sql = format!("REVOKE ALL ON {what} FROM {name} CASCADE");
             plan.step(sql, "no profile gives rights on such a thing");
         } else {

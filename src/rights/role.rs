@@ -1,7 +1,7 @@
-//! What roles at a target are called, and the comment by which a gate knows its own.
+//! Names of roles at a target, and the comment by which a gate recognizes its own.
 //!
-//! It does not know which roles there are. INVARIANT: two profiles, or two grants, never share a role name; no grant's role
-//! has a name a profile's could have; no name is longer than PostgreSQL keeps.
+//! It does not know the existing roles. INVARIANT: two profiles, or two grants, never share a role name; no grant's role has a
+//! name that a profile's could have; no name is longer than PostgreSQL keeps.
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
@@ -11,18 +11,19 @@ use sha2::{Digest, Sha256};
 use crate::ids::{GrantId, LogId};
 use crate::names::{IdentityName, ProfileName, TargetName};
 
-/// `NAMEDATALEN - 1` (src/include/pg_config_manual.h): PostgreSQL cuts what is longer, and two names could become one.
+/// Maximum length of a name, in bytes: `NAMEDATALEN - 1` (src/include/pg_config_manual.h). PostgreSQL truncates longer ones, so
+/// two names could become one.
 pub const LONGEST_NAME: usize = 63;
 
-/// Letters of SHA-256 behind a name that had to be cut: 60 bits.
+/// Number of hexadecimal digits of SHA-256 after a truncated name: 60 bits.
 const HASH_LETTERS: usize = 15;
 
-/// The name of a role at a target: as PostgreSQL keeps it, not quoted.
+/// Name of a role at a target, as PostgreSQL keeps it, not quoted.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoleName(String);
 
-/// The role that holds a profile's rights: `tg_<target>_<profile>`. Where that would be too long, or could be read in two ways
-/// (targets may have underscores), it is cut and a hash of both names follows, behind a `~` that is in no name.
+/// Returns the name of the role that holds a profile's rights: `tg_<target>_<profile>`. If that would be too long, or ambiguous
+/// (targets may have underscores), it is truncated and followed by a hash of both names, after a `~`, which occurs in no name.
 #[must_use]
 pub fn profile_role(target: &TargetName, profile: &ProfileName) -> RoleName {
     let plain = format!("tg_{target}_{profile}");
@@ -39,9 +40,9 @@ pub fn profile_role(target: &TargetName, profile: &ProfileName) -> RoleName {
     RoleName(format!("{kept}~{}", cut(&hash, HASH_LETTERS)))
 }
 
-/// The role a grant's sessions log in as: `<grant>_<identity>`, so much of the identity as there is room for. The grant's id
-/// alone makes it the grant's. What is not printable ASCII in the name is `_`: names of roles are common to all databases of a
-/// server, whose encodings may differ and not know the character.
+/// Returns the name of the role that a grant's sessions log in as: `<grant>_<identity>`, with the identity truncated to fit. The
+/// grant's id alone makes it unique. Characters other than printable ASCII become `_`: names of roles are common to all databases
+/// of a server, whose encodings may differ and lack the character.
 #[must_use]
 pub fn grant_role(identity: &IdentityName, grant: &GrantId) -> RoleName {
     let plain = |c: char| if c.is_ascii_graphic() { c } else { '_' };
@@ -51,19 +52,19 @@ pub fn grant_role(identity: &IdentityName, grant: &GrantId) -> RoleName {
 }
 
 impl RoleName {
-    /// A role that is there, as PostgreSQL calls it.
+    /// Returns the name of an existing role, as PostgreSQL has it.
     #[must_use]
     pub fn found(name: &str) -> Self {
         Self(name.to_owned())
     }
 
-    /// As PostgreSQL keeps it.
+    /// Returns the name as PostgreSQL keeps it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// As it stands in SQL.
+    /// Returns the name as written in SQL.
     #[must_use]
     pub fn quoted(&self) -> String {
         quoted(&self.0)
@@ -82,41 +83,41 @@ impl fmt::Debug for RoleName {
     }
 }
 
-/// An identifier as it stands in SQL (`quote_identifier`, but always with quotes).
+/// Quotes an identifier for SQL (`quote_identifier`, but always with quotes).
 #[must_use]
 pub fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
-/// A text as it stands in SQL, whatever `standard_conforming_strings` says (`quote_literal`).
+/// Quotes a text for SQL, independently of `standard_conforming_strings` (`quote_literal`).
 #[must_use]
 pub fn quoted_text(text: &str) -> String {
     let escape = if text.contains('\\') { " E" } else { "" };
     format!("{escape}'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-/// The comment on a role that a gate made. What has none, or another, is nobody's to touch.
+/// Comment on a role that a gate created. A role with no such comment is never touched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Marker {
-    /// A grant's role: `tidegate grant gr_… on orders gate lg_…`.
+    /// Role of a grant: `tidegate grant gr_… on orders gate lg_…`.
     Grant {
-        /// The grant.
+        /// Id of the grant.
         grant: GrantId,
-        /// The target it leads to: one server can have several.
+        /// Target it is for: one server can have several.
         target: TargetName,
-        /// The gate that made it, and alone may end it.
+        /// Gate that created it, and alone may drop it.
         gate: LogId,
     },
-    /// A profile's role: `tidegate profile orders/read-only`.
+    /// Role of a profile: `tidegate profile orders/read-only`.
     Profile {
-        /// The target.
+        /// Name of the target.
         target: TargetName,
-        /// The profile.
+        /// Name of the profile.
         profile: ProfileName,
     },
 }
 
-/// A comment that is no marker.
+/// Error of a comment that is no marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a comment of a gate")]
 pub struct InvalidMarker;
@@ -157,7 +158,7 @@ fn read<T: FromStr>(text: &str) -> Result<T, InvalidMarker> {
     text.parse().map_err(|_| InvalidMarker)
 }
 
-/// The beginning of a text, of at most so many bytes.
+/// Returns the beginning of a text, of at most `most` bytes.
 fn cut(text: &str, most: usize) -> &str {
     text.get(..text.floor_char_boundary(most)).unwrap_or(text)
 }

@@ -1,12 +1,12 @@
-//! Tables and views by name, and which of them is a part of which.
+//! Tables and views by name, with their partitions and the relations that views read.
 //!
-//! It knows of no rights. The law: what is asked about transitively ends, even where the catalogue says something is a part of itself.
+//! It knows no rights. INVARIANT: transitive lookups end, even if the catalogue lists a relation as a part of itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalogue::{Kind, Object, Snapshot};
 
-/// The tables and views of a snapshot.
+/// Tables and views of a snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Tables<'a> {
     by_name: BTreeMap<(&'a str, &'a str), &'a Object>,
@@ -25,7 +25,7 @@ impl<'a> Tables<'a> {
         tables
     }
 
-    /// The tables it is a part of, by partition or inheritance, all the way up.
+    /// Returns all tables it is a part of, by partitioning or inheritance, transitively.
     pub(super) fn above(&self, table: &'a Object) -> Vec<&'a Object> {
         let parents = |table: &'a Object| table.parents.iter().filter_map(|(schema, name)| self.named(schema, name));
         let mut above: BTreeMap<(&str, &str), &Object> = BTreeMap::new();
@@ -38,8 +38,8 @@ impl<'a> Tables<'a> {
         above.into_values().collect()
     }
 
-    /// What whoever reads a view reads through it, all the way down, with the parts of what is read; nothing is read through what
-    /// `ends` there.
+    /// Returns all relations read through a view, transitively, with their partitions. Relations for which `ends` is true are
+    /// left out, with everything read through them.
     pub(super) fn read_by(&self, view: &'a Object, ends: impl Fn(&Object) -> bool) -> Vec<&'a Object> {
         let reads = |view: &'a Object| view.reads.iter().filter_map(|(schema, name)| self.named(schema, name));
         let (mut read, mut seen) = (Vec::new(), BTreeSet::from([view.key()]));

@@ -1,8 +1,7 @@
-//! The view by which a profile is shown a table through masks, as SQL.
+//! View by which a profile sees a table through masks, as SQL.
 //!
-//! It does not compare it with what is there. The laws: every column that is masked exists, or there is no view (a column that
-//! was renamed would be shown); values are masked with functions of `pg_catalog` only; nobody but the view's owner can read
-//! the salt.
+//! It does not compare the view with an existing one. INVARIANT: every masked column exists, or there is no view (a renamed
+//! column would be shown); values are masked with functions of `pg_catalog` only; only the view's owner can read the salt.
 
 use std::collections::BTreeSet;
 
@@ -15,29 +14,30 @@ use super::role::{RoleName, quoted, quoted_text};
 use super::wants::Want;
 use super::{Mask, MaskedTable};
 
-/// What holds the salt, in the schema of the views: a materialized view, which is a table that neither lists of tables show nor `pg_dump`
-/// locks and copies. Its text has no salt in it. (Those made by former versions are tables, and stay it.)
+/// Name of the relation that holds the salt, in the schema of the views: a materialized view, which lists of tables do not show
+/// and `pg_dump` neither locks nor copies. Its definition does not contain the salt. (Former versions created tables, which are
+/// kept.)
 const SALT: &str = "tidegate salt";
-/// Two of 122 random bits each, from the server's own source of strong random numbers (`pg_strong_random`).
+/// SQL of the salt: two values of 122 random bits each, from the server's strong random source (`pg_strong_random`).
 const RANDOM: &str = "gen_random_uuid()::text || gen_random_uuid()::text";
 
-/// A view that is to be there.
+/// View that a profile needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct View {
     pub(super) schema: String,
     pub(super) name: String,
-    /// The table it shows, for people.
+    /// Table it shows, for people.
     pub(super) table: String,
-    /// `CREATE VIEW ...`.
+    /// `CREATE VIEW` statement.
     sql: String,
-    /// Columns shown as they are.
+    /// Columns shown without a mask.
     plain: BTreeSet<String>,
-    /// Whether it needs the salt.
+    /// True if it needs the salt.
     pub(super) salted: bool,
 }
 
 impl View {
-    /// The view of a table, with the columns that may be read; or why there can be none.
+    /// Creates the view of a table, with the columns that may be read. The error says why there can be none.
     pub(super) fn of(role: &RoleName, mask: &MaskedTable, table: &Object, readable: &Choice) -> Result<Self, String> {
         let shown = table.shown();
         let missing = |(column, _): &&(String, Mask)| table.columns.iter().all(|there| there.name != *column);
@@ -87,7 +87,7 @@ impl View {
         format!("{}.{}", quoted(&self.schema), quoted(&self.name))
     }
 
-    /// What was wanted on the table, of the view: what is masked cannot be written.
+    /// Returns the privileges on the view that replace those on the table: masked columns cannot be written.
     pub(super) fn wanted(&self, of_table: &Want) -> Want {
         let mut want = Want::default();
         want.whole("SELECT");
@@ -107,7 +107,7 @@ impl View {
         want
     }
 
-    /// Whether what is there is this view: made from the same text, and unchanged since.
+    /// Returns true if an existing view is this one: created from the same text, and unchanged since.
     pub(super) fn is(&self, there: &Object) -> bool {
         let made = there
             .definition
@@ -116,7 +116,7 @@ impl View {
         made.is_some() && made == there.comment
     }
 
-    /// The steps that make it.
+    /// Returns the steps that create it.
     pub(super) fn steps(&self) -> Vec<Step> {
         let (view, mark) = (self.quoted(), self.mark());
         let definition = format!(
@@ -141,7 +141,7 @@ impl View {
         ]
     }
 
-    /// The beginning of its comment.
+    /// Returns the beginning of its comment.
     fn mark(&self) -> String {
         let digest = Sha256::digest(&self.sql);
         let hash = digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte));
@@ -149,7 +149,7 @@ impl View {
     }
 }
 
-/// The schema of a profile's views, with its salt where that is needed.
+/// Returns the steps that create the schema of a profile's views, with its salt if necessary.
 pub(super) fn schema_steps(role: &RoleName, marker: &str, there: bool, salt: bool) -> Vec<Step> {
     let schema = role.quoted();
     let mut steps = Vec::new();
@@ -176,12 +176,12 @@ pub(super) fn schema_steps(role: &RoleName, marker: &str, there: bool, salt: boo
     steps
 }
 
-/// The salt's place, as it stands in SQL.
+/// Returns the name of the salt as written in SQL.
 pub(super) fn salt(role: &RoleName) -> String {
     format!("{}.{}", role.quoted(), quoted(SALT))
 }
 
-/// Takes the salt away, before its schema goes.
+/// Returns the step that drops the salt, before its schema is dropped.
 pub(super) fn drop_salt(role: &RoleName, there: &Object) -> Step {
     let kind = if there.nature == Nature::Materialized {
         "MATERIALIZED VIEW"
@@ -191,7 +191,7 @@ pub(super) fn drop_salt(role: &RoleName, there: &Object) -> Step {
     Step::new(format!("DROP {kind} {}", salt(role)), "nothing is masked any more".to_owned())
 }
 
-/// Another salt, for one that others could read.
+/// Returns the step that replaces a salt that others could read.
 pub(super) fn new_salt(role: &RoleName, there: &Object) -> Step {
     let sql = if there.nature == Nature::Materialized {
         format!("REFRESH MATERIALIZED VIEW {}", salt(role))
@@ -202,12 +202,12 @@ pub(super) fn new_salt(role: &RoleName, there: &Object) -> Step {
     Step::new(sql, why.to_owned())
 }
 
-/// Whether an object is the salt.
+/// Returns true if an object is the salt.
 pub(super) fn is_salt(object: &Object) -> bool {
     object.name == SALT
 }
 
-/// What is shown instead of a column's value.
+/// Returns the expression that replaces a column's value.
 fn masking(mask: &Mask, role: &RoleName, source: &str, kind: &str) -> String {
     let text = format!("{source}::text");
     match mask {

@@ -1,7 +1,9 @@
-//! The views of one profile, with their schema and salt: what is there, what is to go, what is to be made, who else may see it.
+//! Views of one profile, with their schema and salt: the existing ones, those to drop, those to create, and rights of others on
+//! them.
 //!
-//! It does not know what a view shows. The laws: a schema without the gate's comment is never touched; in ours nobody has a right but
-//! its owner and the profile, who has none on the salt. (Default privileges of the account give others rights on what it makes.)
+//! It does not know the contents of a view. INVARIANT: a schema without the gate's comment is never touched; in the gate's
+//! schemas nobody has a right but the owner and the profile, and the profile has none on the salt. (Default privileges of the
+//! account give others rights on objects it creates.)
 
 use std::collections::BTreeSet;
 
@@ -11,7 +13,7 @@ use super::role::quoted;
 use super::view::{self, View};
 use super::wants::{Want, Wants};
 
-/// The views of a profile that are there.
+/// Existing views of a profile.
 pub(super) struct Views<'a> {
     own: &'a str,
     schema: Option<&'a Object>,
@@ -48,13 +50,13 @@ impl<'a> Views<'a> {
         })
     }
 
-    /// The view as it is there, if it is as it should be.
+    /// Returns the existing view if it is as it should be.
     pub(super) fn kept(&self, view: &View) -> Option<&'a Object> {
         let same = |there: &&&Object| there.name == view.name && view.is(there);
         self.there.iter().find(same).copied()
     }
 
-    /// Whether the object is one of them, or their schema that is to go.
+    /// Returns true if the object is one of the views, or their schema when it is to be dropped.
     pub(super) fn have(&self, object: &Object) -> bool {
         let inside = || self.there.iter().any(|there| std::ptr::eq(*there, object));
         match object.kind {
@@ -82,7 +84,7 @@ impl<'a> Views<'a> {
             ));
             self.shut(profile, plan, salted, &To::of(snapshot, self.own));
         } else if self.schema.is_some() {
-            // The salt goes with it; what somebody else put there keeps it from going.
+            // The salt is dropped with the schema; an object of somebody else in the schema makes the drop fail.
             let salt = self.salt.map(|there| view::drop_salt(profile.role, there));
             plan.steps.extend(salt);
             plan.step(format!("DROP SCHEMA {}", profile.role.quoted()), "nothing is masked any more");
@@ -92,7 +94,7 @@ impl<'a> Views<'a> {
         }
     }
 
-    /// Makes the views that are not there, and takes from others what they have, or come to have, on any of it.
+    /// Creates the missing views, and revokes the rights that others have or would get on schema, salt and views.
     fn shut(&self, profile: &Profile<'_>, plan: &mut Plan, salted: bool, to: &To) {
         match self.schema {
             Some(schema) => plan
@@ -125,7 +127,7 @@ impl<'a> Views<'a> {
         self.wanted.iter().any(|(view, _)| view.name == there.name && view.is(there))
     }
 
-    /// Why the account can do none of it.
+    /// Returns the reason why the account cannot make these changes.
     fn may_not(&self, profile: &Profile<'_>, snapshot: &Snapshot) -> Option<String> {
         match self.schema {
             Some(schema) => (!snapshot.acts_as(&schema.owner)).then(|| {
@@ -144,7 +146,7 @@ impl<'a> Views<'a> {
     }
 }
 
-/// Who else gets rights on what the account makes, by its default privileges; each as it stands in SQL.
+/// Other roles that get rights on the account's new objects by its default privileges, as written in SQL.
 struct To {
     schemas: BTreeSet<String>,
     tables: BTreeSet<String>,
@@ -160,7 +162,7 @@ impl To {
                 .filter(|right| right.owner == account && right.kind == kind);
             let there = made.filter(|right| right.schema.as_deref().is_none_or(|schema| schema == own));
             let roles = there.map(|right| right.role.as_deref());
-            // What the profile's role would get is taken back before.
+            // Rights of the profile's role were revoked by an earlier step.
             roles
                 .filter(|role| *role != Some(account) && *role != Some(own))
                 .map(grantee)
@@ -173,7 +175,7 @@ impl To {
     }
 }
 
-/// Who has rights on something, beside its owner and one who is meant to.
+/// Returns the roles with rights on an object, without its owner and the intended role.
 fn others(object: &Object, meant: Option<&str>) -> BTreeSet<String> {
     let roles = object.held.iter().map(|held| held.role.as_deref());
     let others = roles.filter(|role| *role != Some(&object.owner) && (role.is_none() || *role != meant));
@@ -184,7 +186,7 @@ fn grantee(role: Option<&str>) -> String {
     role.map_or_else(|| "PUBLIC".to_owned(), quoted)
 }
 
-/// Takes all rights on something of ours from others, with what they made of them.
+/// Returns the step that revokes all rights of others on an object of the gate, including those passed on.
 fn shut(kind: &str, what: &str, from: BTreeSet<String>) -> Option<Step> {
     let from: Vec<String> = from.into_iter().collect();
     let sql = format!("REVOKE ALL ON {kind} {what} FROM {} CASCADE", from.join(", "));

@@ -1,7 +1,7 @@
-//! What a profile's definition comes to at the objects there are: which privileges its role is to have on each.
+//! Privileges that a profile's role is to have on each existing object, by its definition.
 //!
-//! It compares nothing with what is held. The law: objects of the system, the views of other profiles, and what sessions made, are never
-//! wanted.
+//! It does not compare them with the held ones. INVARIANT: nothing is wanted on objects of the system, on views of other
+//! profiles, or on objects that sessions created.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use super::lists::{List, lists};
 use super::tables::Tables;
 use super::view::View;
 
-/// The privileges wanted on one object.
+/// Privileges wanted on one object.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Want(pub(super) BTreeMap<&'static str, Choice>);
 
@@ -27,18 +27,19 @@ impl Want {
     }
 }
 
-/// What a definition comes to.
+/// Wanted privileges of a definition.
 #[derive(Debug, Default)]
 pub(super) struct Wants<'a> {
-    /// Objects there are, with what is wanted on them: all of them, in the catalogue's order.
+    /// All existing objects with the privileges wanted on them, in the catalogue's order.
     pub(super) objects: Vec<(&'a Object, Want)>,
-    /// Views to be there, with what is wanted on them.
+    /// Needed views, with the privileges wanted on them.
     pub(super) views: Vec<(View, Want)>,
-    /// Tables whose masks cannot be made, and why.
+    /// Reasons for tables whose masks cannot be created.
     pub(super) not_masked: Vec<String>,
-    /// Views that patterns name and that read what is kept back, with the first of that and whether they are given.
+    /// Views that patterns name and that read withheld data: the view, the first withheld relation, and true if the view is
+    /// granted.
     pub(super) around: Vec<(&'a Object, &'a Object, bool)>,
-    /// What patterns would name, had sessions of others not made it.
+    /// Objects that patterns would name if sessions of others had not created them.
     pub(super) foreign: Vec<&'a Object>,
 }
 
@@ -76,8 +77,8 @@ impl<'a> Wants<'a> {
         }
     }
 
-    /// A view shows what its owner may read: one that reads what is kept back is given to who names it, not by a wildcard. (Who masks
-    /// it names it, and is shown it with its masks.)
+    /// Withholds views that read withheld data, because a view shows what its owner may read: such a view is granted only if
+    /// `select` names it, not by a wildcard. (A masked view is named by its mask, and is shown with it.)
     fn withhold(&mut self, profile: &Profile<'_>, tables: &Tables<'a>) {
         let rights = profile.rights;
         let named = |view: &Object| {
@@ -98,7 +99,7 @@ impl<'a> Wants<'a> {
         }
     }
 
-    /// What is wanted on a masked table is wanted on its view instead.
+    /// Moves the privileges wanted on a masked table to its view.
     fn masks(&mut self, profile: &Profile<'_>, snapshot: &Snapshot) {
         let nameable = snapshot.nameable();
         for mask in &profile.rights.masks {
@@ -119,7 +120,7 @@ impl<'a> Wants<'a> {
         }
     }
 
-    /// Schemas in which something is wanted; or those the definition names.
+    /// Adds the schemas in which something is wanted, or those that the definition names.
     fn schemas(&mut self, profile: &Profile<'_>, snapshot: &Snapshot) {
         let (rights, nameable) = (profile.rights, snapshot.nameable());
         let used: BTreeSet<String> = self
@@ -153,7 +154,7 @@ impl<'a> Wants<'a> {
         }
     }
 
-    /// To be let in; where everybody is and the account cannot do it, that is for the warnings.
+    /// Adds CONNECT on the database. If everybody has it and the account cannot grant it, that is reported as a warning.
     fn database(&mut self, profile: &Profile<'_>) {
         for (object, want) in &mut self.objects {
             let held = |role: Option<&str>| {

@@ -1,6 +1,6 @@
-//! What is no difference between a profile and the database, and should be known all the same.
+//! Warnings about facts that are no difference between a profile and the database.
 //!
-//! It forbids nothing. INVARIANT: nothing that a profile's role can do by being one of everybody goes unsaid.
+//! It forbids nothing. INVARIANT: every right that a profile's role has through `PUBLIC` is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use super::view::View;
 use super::wants::{Want, Wants};
 use super::{Rights, future};
 
-/// How many names one warning has.
+/// Maximum number of names in one warning.
 const SHOWN: usize = 5;
 
 pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot, mistaken: &[Mistaken]) -> Vec<String> {
@@ -52,7 +52,7 @@ pub(super) fn all(profile: &Profile<'_>, wants: &Wants<'_>, snapshot: &Snapshot,
     warnings
 }
 
-/// The first of some names, and how many more there are.
+/// Returns the first names, and the number of further ones.
 fn first(names: &[String]) -> String {
     let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(SHOWN) {
@@ -61,7 +61,7 @@ fn first(names: &[String]) -> String {
     }
 }
 
-/// What `trigger` comes to: code of sessions' that runs as others.
+/// Warns about `trigger`: sessions can put code on tables that runs with the rights of others.
 fn triggers(wants: &Wants<'_>) -> Option<String> {
     let given = wants
         .objects
@@ -76,7 +76,7 @@ fn triggers(wants: &Wants<'_>) -> Option<String> {
     })
 }
 
-/// What sessions of others made under names that patterns match: in one sentence for each owner.
+/// Warns about objects that sessions of others created under names that patterns match, in one sentence for each owner.
 fn made_by_sessions(wants: &Wants<'_>) -> Vec<String> {
     let mut owners: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for object in &wants.foreign {
@@ -92,7 +92,7 @@ fn made_by_sessions(wants: &Wants<'_>) -> Vec<String> {
     owners.into_iter().map(told).collect()
 }
 
-/// What can be inserted into a table behind its mask.
+/// Warns about INSERT into a table with masks: masked columns get their default.
 fn inserts(rights: &Rights, wants: &Wants<'_>) -> Vec<String> {
     let inserted = wants.views.iter().filter(|(_, want)| *want.get("INSERT") != Choice::Nothing);
     let told = |(view, _): &(View, Want)| {
@@ -107,7 +107,8 @@ fn inserts(rights: &Rights, wants: &Wants<'_>) -> Vec<String> {
     inserted.filter_map(told).collect()
 }
 
-/// Row security of tables the profile reads that will not do what it is there for: sessions are the profile's role, whoever is behind them.
+/// Warns about row security that does not work as intended on tables that the profile reads: all sessions have the profile's
+/// role, regardless of their identity.
 fn row_security(profile: &Profile<'_>, wants: &Wants<'_>) -> Vec<String> {
     let role = profile.role.as_str();
     let mut found = Vec::new();
@@ -141,7 +142,7 @@ fn row_security(profile: &Profile<'_>, wants: &Wants<'_>) -> Vec<String> {
     found
 }
 
-/// Lines of the definition that mean nothing that is there.
+/// Returns the lines of the definition that match no existing object.
 fn nothing_matched(rights: &Rights, snapshot: &Snapshot) -> Vec<(String, &'static str)> {
     let nameable = snapshot.nameable();
     let of = |kind: Kind| {
@@ -180,7 +181,7 @@ fn nothing_matched(rights: &Rights, snapshot: &Snapshot) -> Vec<(String, &'stati
     found
 }
 
-/// What everybody (`PUBLIC`) may do there: no profile takes it away.
+/// Returns the rights of everybody (`PUBLIC`) in the database, which no profile revokes.
 #[must_use]
 pub fn everybody(snapshot: &Snapshot) -> Vec<String> {
     let mut found: BTreeMap<(Kind, String, String), Vec<String>> = BTreeMap::new();
@@ -234,7 +235,8 @@ pub fn everybody(snapshot: &Snapshot) -> Vec<String> {
     warnings
 }
 
-/// What makes large objects: they belong to whoever makes them, stay when a session ends, and no profile is about them.
+/// Warns about functions that create large objects: these belong to the role that created them, stay when a session ends, and are
+/// covered by no profile.
 fn large_objects(snapshot: &Snapshot) -> Option<String> {
     let everybodys = |object: &&Object| object.held.iter().any(|held| held.role.is_none());
     let makers = snapshot.objects.iter().filter(|object| makes_large_objects(object));

@@ -1,4 +1,4 @@
-//! Times that are still to come, as people write them: `18:30`, `tomorrow 9:00`, `in 2h`, `tuesday 14:00`.
+//! Future times as people write them: `18:30`, `tomorrow 9:00`, `in 2h`, `tuesday 14:00`.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use jiff::{SignedDuration, Span, SpanFieldwise, Timestamp, ZonedDateTime};
 
 use super::{InvalidTime, When, day_with_time, invalid, read};
 
-/// Times to come that are understood, for those whose text was not.
+/// Examples of valid future times, for error messages.
 const EXAMPLES: &str = "in 2h, 30m, 14:00, tomorrow 9:00, tuesday 14:00, 2026-08-01, 2026-08-01T12:00Z";
 
-/// A time to come as somebody wrote it, so that a day is the next of its name.
+/// Future time as it was written: a weekday is its next occurrence.
 ///
-/// A time of day alone is today's. Text without a zone is meant in the zone of its writer.
+/// A time of day alone is today's. A time without a zone is in the zone of its writer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coming(Kind);
 
@@ -22,21 +22,21 @@ enum Kind {
     Civil(DateTime),
     In(Duration),
     CalendarIn(SpanFieldwise),
-    /// So many days after today, at that time of day.
+    /// Time of day, this number of days after today.
     Day(i8, Time),
-    /// The next such weekday whose time has not come.
+    /// Next occurrence of the weekday and time of day that is in the future.
     Weekday(Weekday, Time),
-    /// The next such weekday after today, at that time of day.
+    /// Next such weekday after today, at that time of day.
     NextWeekday(Weekday, Time),
 }
 
 impl Coming {
-    /// Reads a time.
+    /// Parses a time.
     pub fn parse(text: &str) -> Result<Self, InvalidTime> {
         kind(text.trim()).map(Self).map_err(|reason| invalid(text, reason, EXAMPLES))
     }
 
-    /// Returns the time that is meant when it is `now`, in the zone of `now`; the latest there is where it would be after that.
+    /// Returns the time relative to `now`, in the zone of `now`; the latest possible time if it would be after that.
     #[must_use]
     pub fn time(&self, now: &ZonedDateTime) -> Timestamp {
         let zone = now.time_zone();
@@ -63,7 +63,7 @@ impl Coming {
     }
 }
 
-/// The time in a text, or why there is none. What the two directions share is read as a time that has been.
+/// Parses a time, or returns the reason why it is none. Forms common to both directions are parsed as past times first.
 fn kind(text: &str) -> Result<Kind, String> {
     let small = text.to_lowercase();
     let over = || Err("it is over".to_owned());

@@ -1,6 +1,6 @@
-//! Reads so much of a database's catalogue as rights are about.
+//! Queries that read the part of a database's catalogue that rights are about.
 //!
-//! It decides nothing by it. The law: one row, one JSON text, one value; what vanishes while it is read is not there.
+//! It decides nothing. INVARIANT: each row is one JSON text and one value; an object that vanishes during the read is absent.
 
 use serde::de::DeserializeOwned;
 use tokio_postgres::Client;
@@ -9,7 +9,7 @@ use super::ProfilesError;
 use crate::provision::owned;
 use crate::rights::catalogue::{Account, DefaultRight, Object, Role, Snapshot};
 
-/// Everything there is to know for roles of these names, handed out by this account, and the owners of what is made under them.
+/// Reads the catalogue for roles of these names that this account grants, and for the owners of objects created under them.
 pub(super) async fn read(client: &Client, roles: &[&str], owners: &[&str], account: &str) -> Result<Snapshot, ProfilesError> {
     let version = client
         .query_one("SELECT current_setting('server_version_num')::int4", &[])
@@ -35,7 +35,7 @@ pub(super) async fn read(client: &Client, roles: &[&str], owners: &[&str], accou
     })
 }
 
-/// A value that changes with whatever [`read`] looks at.
+/// Returns a value that changes with everything that [`read`] looks at.
 pub(super) async fn fingerprint(client: &Client, roles: &[&str], account: &str) -> Result<String, ProfilesError> {
     let row = client.query_one(FINGERPRINT, &[&roles, &account]).await?;
     Ok(row.try_get(0)?)
@@ -54,8 +54,9 @@ async fn rows<T: DeserializeOwned>(
     rows.iter().map(read).collect()
 }
 
-/// Each row of the catalogue has the number of the transaction that wrote it last (`xmin`), so a sum over them tells a change. Of
-/// roles what is shown of them has to do. What sessions do all the time is left out: temporary tables, and the roles of grants.
+/// Fingerprint of the catalogue. Each of its rows has the number of the transaction that wrote it last (`xmin`), so a sum over
+/// these shows a change. For roles their visible columns have to do. Changes that sessions make all the time are left out:
+/// temporary tables, and the roles of grants.
 const FINGERPRINT: &str = "
 WITH asked AS (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = ANY ($1)),
 named AS (SELECT c.oid, c.xmin FROM pg_class AS c WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
@@ -101,8 +102,9 @@ SELECT jsonb_build_object(
             UNION SELECT nspowner FROM pg_namespace UNION SELECT datdba FROM pg_database UNION SELECT defaclrole FROM pg_default_acl)))::text
 FROM pg_roles AS r WHERE r.rolname = current_user";
 
-/// Before 16, who may make roles may also give and take the membership in any that is no superuser. From then on each membership is
-/// somebody's gift, to be taken by whoever may act as that (`check_role_grantor` in commands/user.c).
+/// Roles with their attributes and memberships. Before version 16, an account with CREATEROLE may also grant and revoke the
+/// membership in any role that is no superuser. Since 16 each membership has a grantor, and accounts that may act as the grantor
+/// can revoke it (`check_role_grantor` in commands/user.c).
 const ROLES: &str = "
 SELECT jsonb_build_object(
     'name', r.rolname,
@@ -145,8 +147,8 @@ SELECT jsonb_build_object(
         SELECT pg_has_role(g.oid, r.oid, 'MEMBER WITH ADMIN OPTION') FROM pg_roles AS g WHERE g.rolname = $2), false))::text
 FROM pg_roles AS r WHERE r.rolname = ANY ($1)";
 
-/// The things that rights can be given on and that no profile names, each as it stands in `REVOKE`. Settings are the first superuser's
-/// to give (`ExecGrant_Parameter` in catalog/aclchk.c).
+/// Objects that carry rights and that no profile names, each as it is written in `REVOKE`. Settings belong to the first superuser
+/// (`ExecGrant_Parameter` in catalog/aclchk.c).
 const ELSEWHERE: &str = "
     SELECT format('TYPE %I.%I', n.nspname, t.typname) AS what, t.typowner AS owner, t.typacl AS acl
     FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
@@ -161,12 +163,12 @@ const ELSEWHERE: &str = "
     WHERE d.classid = 'pg_largeobject'::regclass AND l.oid = d.objid
     UNION ALL SELECT format('TABLESPACE %I', s.spcname), s.spcowner, s.spcacl FROM pg_tablespace AS s
     WHERE d.classid = 'pg_tablespace'::regclass AND s.oid = d.objid";
-/// From 15 on.
+/// Rights on settings, since version 15.
 const PARAMETERS: &str = "
     UNION ALL SELECT format('PARAMETER %s', p.parname), 10::oid, p.paracl FROM pg_parameter_acl AS p
     WHERE d.classid = 'pg_parameter_acl'::regclass AND p.oid = d.objid";
 
-/// Whose rights are looked at: everybody's (oid 0), and those of the roles.
+/// Grantees whose rights are read: `PUBLIC` (oid 0), and the roles.
 const GRANTEES: &str = "
 WITH asked AS (SELECT oid, rolname::text AS name FROM pg_roles WHERE rolname = ANY ($1)),
     grantees AS (SELECT 0::oid AS oid, NULL::text AS name UNION ALL SELECT oid, name FROM asked)";
@@ -199,8 +201,8 @@ WHERE (n.nspname !~ '^pg_' AND n.nspname <> 'information_schema')
     OR EXISTS (SELECT FROM aclexplode(n.nspacl) AS a JOIN asked ON asked.oid = a.grantee)
 ORDER BY n.nspname";
 
-/// Columns' rights are beside those of the whole; a view's rule says what it reads. What has vanished since the statement began has
-/// privileges of NULL.
+/// Tables, views and sequences. Rights on columns are listed with those on the whole relation; the rule of a view shows which
+/// relations it reads. A relation that has vanished since the statement began has privileges of NULL.
 const RELATIONS: &str = "
 SELECT jsonb_build_object(
     'kind', CASE c.relkind WHEN 'S' THEN 'Sequence' ELSE 'Table' END,
@@ -252,8 +254,9 @@ WHERE NOT grants.vanished AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
                 AND d.dbid = (SELECT b.oid FROM pg_database AS b WHERE b.datname = current_database())))
 ORDER BY n.nspname, c.relname";
 
-/// Arguments by their types alone: what tells routines of one name apart (`oidvectortypes` qualifies what is not in pg_catalog). Of the
-/// system's own also those by which large objects are made: what a session puts into one outlives it.
+/// Functions and procedures. The types of the arguments alone tell routines of one name apart (`oidvectortypes` qualifies those
+/// outside pg_catalog). Of the system's own, the list includes those that create large objects, because the contents outlive the
+/// session.
 const ROUTINES: &str = "
 SELECT jsonb_build_object(
     'kind', 'Routine', 'schema', n.nspname, 'name', p.proname, 'arguments', oidvectortypes(p.proargtypes),
@@ -270,12 +273,13 @@ WHERE (n.nspname !~ '^pg_' AND n.nspname <> 'information_schema')
     OR n.nspname = 'pg_catalog' AND p.proname IN ('lo_creat', 'lo_create', 'lo_from_bytea')
 ORDER BY n.nspname, p.proname, 1";
 
-/// All roles that a gate made, by their comment: only who may make roles can write one.
+/// All roles that a gate created, by their comment: only accounts with CREATEROLE can write one.
 const GATE_ROLES: &str = "
 SELECT to_jsonb(r.rolname::text)::text FROM pg_shdescription AS d JOIN pg_roles AS r ON r.oid = d.objoid
 WHERE d.classoid = 'pg_authid'::regclass AND (d.description LIKE 'tidegate profile %' OR d.description LIKE 'tidegate grant %')";
 
-/// Those for the roles and everybody; and, for what the account itself makes in the schemas of profiles' views, those for all others.
+/// Default privileges for the roles and `PUBLIC`; and for all others too, for objects that the account itself creates in the
+/// schemas of profiles' views.
 const DEFAULTS: &str = "
 SELECT jsonb_build_object(
     'owner', pg_get_userbyid(d.defaclrole), 'schema', n.nspname,

@@ -1,6 +1,6 @@
-//! Why the roles of profiles could not be compared or brought in step, and whether trying again can help.
+//! Errors of comparing roles of profiles and of bringing them in step, with the remedy, and the test whether a retry can help.
 //!
-//! It tries nothing.
+//! It retries nothing.
 
 use std::time::Duration;
 
@@ -10,42 +10,42 @@ use crate::provision::link::LinkError;
 use crate::rights::PlanError;
 use crate::upstream::ConnectError;
 
-/// Why the roles of profiles could not be compared or brought in step. Nothing was changed then.
+/// Error of comparing the roles of profiles or bringing them in step. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfilesError {
-    /// There is no connection.
+    /// The connection failed.
     #[error("the target cannot be reached")]
     Dial(#[source] ConnectError),
-    /// It did not log in in time.
+    /// The login did not complete within this time.
     #[error("the target did not answer within {0:?}")]
     Timeout(Duration),
-    /// The server refused something that is not a step.
+    /// The server refused a statement that is not a step.
     #[error("{}", said(.0))]
     Postgres(tokio_postgres::Error),
     /// The server refused a step.
     #[error("{sql}: {}", said(.error))]
     Step {
-        /// The step.
+        /// SQL of the step.
         sql: String,
-        /// What it said.
+        /// Error of the server.
         error: tokio_postgres::Error,
     },
-    /// The catalogue has something that cannot be read.
+    /// A row of the catalogue cannot be parsed.
     #[error("the target's catalogue cannot be understood: {0}")]
     Catalogue(String),
     /// A name is taken.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// The account cannot do all of it, so nothing was done.
+    /// The account cannot make all changes, so none was made.
     #[error("{}\nnothing was changed: use an account that may (--user), or change the definition", .0.join("\n"))]
     Blocked(Vec<String>),
-    /// Somebody else has changed roles, and neither kept it nor gave it up.
+    /// Another transaction that has changed roles is still open.
     #[error(
         "another apply, or somebody else who changes roles, does not come to an end: {}; wait for it, or end it with SELECT pg_terminate_backend(its process)",
         .0.join("; ")
     )]
     Busy(Vec<String>),
-    /// What was done did not come to what was meant.
+    /// The database does not match the definitions after the changes.
     #[error(
         "this had no effect, most likely because somebody else changed the same meanwhile:\n{}\nnothing was changed",
         .0.join("\n")
@@ -54,7 +54,7 @@ pub enum ProfilesError {
 }
 
 impl ProfilesError {
-    /// Whether the same may succeed in a moment.
+    /// Returns true if a retry may succeed in a moment.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         let (Self::Postgres(error) | Self::Step { error, .. }) = self else {
@@ -63,7 +63,7 @@ impl ProfilesError {
         let Some(said) = error.as_db_error() else {
             return error.is_closed();
         };
-        // What is gone: the next look does not find it. What two change at once: the other is done by then. A restart: it ends.
+        // A vanished object is absent in the next look, a concurrent change is complete by then, and a restart ends.
         let passing = [
             SqlState::UNDEFINED_TABLE,
             SqlState::UNDEFINED_COLUMN,
@@ -84,20 +84,20 @@ impl ProfilesError {
     }
 }
 
-/// The server's words for two that change one row of the catalogue (`simple_heap_update` in access/heap/heapam.c); it has no code
-/// for it but that of an internal error.
+/// Returns true for the server's messages about two concurrent changes of one catalogue row (`simple_heap_update` in
+/// access/heap/heapam.c); their only code is that of an internal error.
 fn concurrently(said: &DbError) -> bool {
     *said.code() == SqlState::INTERNAL_ERROR && said.message().starts_with("tuple concurrently")
         || said.message().starts_with("cache lookup failed")
 }
 
-/// What the server said, and what helps.
+/// Returns the server's message with a remedy.
 fn said(error: &tokio_postgres::Error) -> String {
     let Some(said) = error.as_db_error() else {
         return crate::causes::in_one_line(error);
     };
     let code = said.code();
-    // A standby says so already when a transaction wants to write (check_transaction_read_only in commands/variable.c).
+    // A standby reports this already when a transaction wants to write (check_transaction_read_only in commands/variable.c).
     let standby = *code == SqlState::FEATURE_NOT_SUPPORTED && said.message().ends_with("during recovery");
     let remedy = if standby || *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         "; it can only be read: name the primary server as the target's address"

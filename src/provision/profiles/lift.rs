@@ -1,7 +1,8 @@
-//! Takes the views with masks of a target's profiles away for a while, so that the tables behind them can be changed or made anew.
+//! Temporary removal of the views with masks of a target's profiles, so that the tables they read can be changed or created anew.
 //!
-//! It brings nothing back: `apply` does. The law: no profile comes to read more by it. A profile has no right on a table that it is shown
-//! with masks, so without the view it is shown nothing of it. The salts stay, so that hashes are the same afterwards.
+//! It does not restore them: `apply` does. INVARIANT: no profile can read more because of it. A profile has no right on a table
+//! that it sees with masks, so without the view it sees nothing of the table. The salts stay, so that hashes are the same
+//! afterwards.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::{Definitions, ProfilesError, lock, look, open, run_step};
 use crate::rights::{Marker, RoleName};
 use crate::upstream::Target;
 
-/// The views that are the gate's by their own comment, in a schema that is by its comment.
+/// Views that the gate created, by their own comment, in a schema that it created, by the schema's comment.
 const VIEWS: &str = "
     SELECT format('%I.%I', n.nspname, v.relname)
     FROM unnest($1::text[], $2::text[]) AS p (role, marker)
@@ -17,12 +18,12 @@ const VIEWS: &str = "
     JOIN pg_class AS v ON v.relnamespace = n.oid AND v.relkind = 'v' AND obj_description(v.oid, 'pg_class') LIKE 'tidegate mask %'
     ORDER BY 1";
 
-/// Drops the views, in one transaction; returns their names as they stand in SQL.
+/// Drops the views, in one transaction; returns their names as written in SQL.
 pub async fn lift(target: &Arc<Target>, definitions: &Definitions) -> Result<Vec<String>, ProfilesError> {
     let session = open(target).await?;
     let client = &session.client;
     let locked = lock::begin(client).await?;
-    // Who cannot apply afterwards does not lift.
+    // An account that could not apply afterwards must not lift.
     look(client, definitions).await?.may_be_done(locked)?;
     let roles: Vec<RoleName> = definitions.roles().collect();
     let roles: Vec<&str> = roles.iter().map(RoleName::as_str).collect();

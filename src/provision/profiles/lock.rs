@@ -1,19 +1,20 @@
-//! One apply at a time: a role that is made first and dropped last, so that nobody ever sees it.
+//! Lock that serializes applies: a role that is created first and dropped last in the transaction, so that it is never visible.
 //!
-//! It keeps nothing: whatever ends the transaction ends the lock. The law: only who may make roles can hold it. (An advisory lock
-//! anybody can, and keep every apply waiting. The second to insert a name into the unique index of `pg_authid` waits for the first
-//! to commit or give up, `_bt_check_unique` in access/nbtree/nbtinsert.c, and finds no role then either way.)
+//! It keeps no state: the end of the transaction ends the lock. INVARIANT: only accounts that may create roles can hold the lock.
+//! (An advisory lock is open to everybody, so anybody could block every apply. The second transaction that inserts a name into
+//! the unique index of `pg_authid` waits until the first commits or aborts, `_bt_check_unique` in access/nbtree/nbtinsert.c, and
+//! finds no role then either way.)
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::ProfilesError;
 
-/// Whether the account may make roles; in SQL.
+/// Query that returns true if the account may create roles.
 const MAY: &str = "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user";
 pub(super) const TAKE: &str = "CREATE ROLE \"tidegate applies\" NOLOGIN";
 const LEAVE: &str = "DROP ROLE \"tidegate applies\"";
-/// Who has changed roles in a transaction that is open: the lock on the table is theirs until it ends.
+/// Holders: transactions that have changed roles and are still open, which keep the lock on the table until they end.
 const HOLDERS: &str = "
     SELECT format('process %s, user %s, application %s', a.pid, a.usename, quote_literal(a.application_name))
     FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
@@ -21,7 +22,8 @@ const HOLDERS: &str = "
         AND l.pid <> pg_backend_pid()
     ORDER BY a.xact_start";
 
-/// Takes it within a transaction, after those who have it; `false`: the account may not make roles, so it has none and can do nothing.
+/// Takes the lock within a transaction, waiting for earlier holders. Returns `false` if the account may not create roles; it has
+/// no lock then and can change nothing.
 pub(super) async fn take(client: &Client) -> Result<bool, ProfilesError> {
     if !client.query_one(MAY, &[]).await?.try_get::<_, bool>(0)? {
         return Ok(false);
@@ -43,14 +45,14 @@ pub(super) async fn take(client: &Client) -> Result<bool, ProfilesError> {
 
 /// Begins a transaction and takes the lock in it; see [`take`].
 pub(super) async fn begin(client: &Client) -> Result<bool, ProfilesError> {
-    // Each statement is to see what the one who held the lock before has done.
+    // Each statement has to see the changes of the previous holder.
     client
         .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
         .await?;
     take(client).await
 }
 
-/// Commits the transaction, and so leaves the lock to the next.
+/// Commits the transaction, which releases the lock.
 pub(super) async fn commit(client: &Client) -> Result<(), ProfilesError> {
     client.batch_execute(LEAVE).await?;
     Ok(client.batch_execute("COMMIT").await?)

@@ -1,15 +1,15 @@
-//! Asks the server whether the settings of a profile's sessions could be made.
+//! Check that the server accepts the settings of a profile's sessions.
 //!
-//! It makes none of them: each is tried and taken back. The law: what a grant's role could not be given is told when profiles are
-//! planned, not when somebody connects.
+//! It keeps none of them: each is tried and rolled back. INVARIANT: a setting that a grant's role could not get is reported when
+//! profiles are planned, not when somebody connects.
 
 use tokio_postgres::Client;
 
 use super::ProfilesError;
 use crate::causes::in_one_line;
 
-/// What is known of a setting: who may make it for a role, and whether only a login can begin with it; no row: it is an extension's,
-/// or none. From 15 on the right to make one can be granted.
+/// Facts about a setting: which accounts may set it for a role, and if it can only be set at login. A setting without a row
+/// belongs to an extension or does not exist. Since version 15 the right to set one can be granted.
 const KNOWN: &str = "
     SELECT s.context IN ('internal', 'postmaster', 'sighup') AS nobody,
         s.context IN ('superuser', 'superuser-backend') AND NOT coalesce(a.rolsuper OR GRANTED, false) AS superuser,
@@ -17,7 +17,7 @@ const KNOWN: &str = "
     FROM pg_settings AS s LEFT JOIN pg_roles AS a ON a.rolname = $2 WHERE s.name = lower($1)";
 const GRANTED: &str = "has_parameter_privilege(a.oid, s.name, 'SET')";
 
-/// Those that cannot be made for a role by this account, and why; within a transaction.
+/// Returns the settings that this account cannot give a role, with the reasons. Must be called within a transaction.
 pub(super) async fn wrong(
     client: &Client,
     version: u32,

@@ -1,6 +1,7 @@
-//! What a target's accounts lack or must not have, and what the server would let happen past the gate.
+//! Checks of a target's accounts and settings: missing rights, excessive rights, and server settings that let sessions act past
+//! the gate.
 //!
-//! It changes nothing. What the account may not see is said to be unseen, never taken for good.
+//! It changes nothing. A fact that the account may not see is reported as unknown, never as good.
 
 use std::sync::Arc;
 
@@ -12,21 +13,21 @@ use crate::clock::Clock;
 use crate::rights::{RoleName, profile_role, quoted, quoted_text};
 use crate::upstream::Target;
 
-/// What was found at a target.
+/// Result of one check at a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// It is as it has to be.
+    /// Requirement that is met.
     Good(String),
-    /// It works, but something is open that could be closed, or could not be looked at.
+    /// Warning: something is open that could be closed, or could not be checked.
     Warning(String),
-    /// Without it no role can be made or no session ended.
+    /// Missing: without it no role can be created or no session ended.
     Lack(String),
-    /// With it a grant is more than its profile says.
+    /// Refused: with it a grant gives more than its profile defines.
     Refused(String),
 }
 
 impl Finding {
-    /// Returns true where the target should not be served as things are.
+    /// Returns true if the target should not be served in this state.
     #[must_use]
     pub fn stops(&self) -> bool {
         matches!(self, Self::Lack(_) | Self::Refused(_))
@@ -44,10 +45,10 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// As the server's `pg_stat_activity` has it.
+/// Application name in the server's `pg_stat_activity`.
 const NAME: &str = "tidegate (checks)";
 
-/// Looks at what a role for each of its grants needs there, and at what the profiles' roles must not have.
+/// Checks the requirements of one role per grant at the target, and excessive rights of the profiles' roles.
 pub async fn inspect_roles(target: &Arc<Target>, profiles: &[Profile], clock: &Clock) -> Result<Vec<Finding>, Fault> {
     let session = Session::open_in(target, &target.database, NAME, clock).await?;
     let user = quoted(&target.provisioner().user);
@@ -64,7 +65,7 @@ pub async fn inspect_roles(target: &Arc<Target>, profiles: &[Profile], clock: &C
     Ok(found)
 }
 
-/// Looks at the account that all sessions share, and at the one that ends them.
+/// Checks the account that all sessions share, and the one that ends them.
 pub async fn inspect_shared(target: &Arc<Target>, clock: &Clock) -> Result<Vec<Finding>, Fault> {
     let session = Session::open_in(target, &target.database, NAME, clock).await?;
     let user = target.account.user.as_str();
@@ -82,7 +83,7 @@ pub async fn inspect_shared(target: &Arc<Target>, clock: &Clock) -> Result<Vec<F
     Ok(found)
 }
 
-/// Tells of a maintenance database that does not let the gate in.
+/// Reports a maintenance database that refuses the gate.
 async fn maintenance(target: &Arc<Target>, clock: &Clock) -> Option<Finding> {
     let name = &target.maintenance_database;
     let fault = Session::open_in(target, name, NAME, clock).await.err()?;
@@ -94,7 +95,7 @@ async fn maintenance(target: &Arc<Target>, clock: &Clock) -> Option<Finding> {
     )))
 }
 
-/// Whether the account may end the sessions of `user` and see how old they are, and is out of their reach.
+/// Checks that the account may end the sessions of `user` and see their age, and that `user` cannot act as the account.
 async fn admin(session: &Session, user: &str) -> Result<Vec<Finding>, Fault> {
     let rows = session
         .run(&format!(
@@ -151,7 +152,7 @@ fn superuser(name: &str) -> Finding {
     ))
 }
 
-/// Whether the account may make roles and end backends, and no more.
+/// Checks that the account may create roles and end backends, and no more.
 async fn account(session: &Session) -> Result<Vec<Finding>, Fault> {
     let rows = session
         .run(
@@ -193,7 +194,7 @@ async fn account(session: &Session) -> Result<Vec<Finding>, Fault> {
     Ok(found)
 }
 
-/// Whether the profile's role is there and can be given to grants.
+/// Checks that the profile's role exists and can be granted to grants' roles.
 async fn holder(session: &Session, role: &RoleName, account: &str, target: &str) -> Result<Option<Finding>, Fault> {
     let rows = session
         .run(&format!(
@@ -223,7 +224,7 @@ async fn holder(session: &Session, role: &RoleName, account: &str, target: &str)
     }))
 }
 
-/// What a session could leave behind that goes on without it.
+/// Reports things a session could leave behind that go on without it.
 async fn afterlife(session: &Session) -> Result<Vec<Finding>, Fault> {
     let rows = session
         .run(
@@ -246,7 +247,8 @@ async fn afterlife(session: &Session) -> Result<Vec<Finding>, Fault> {
     Ok(found)
 }
 
-/// Whether the server would let a grant's role in from elsewhere than here: each role may set its own password.
+/// Reports rules of the server that let a grant's role in from other addresses than the gate's: each role may set its own
+/// password.
 async fn doors(session: &Session, account: &str) -> Finding {
     let rows = session
         .run(

@@ -1,6 +1,6 @@
-//! Follows a grant for as long as its role is there: its end moves, then it comes.
+//! Task that follows a grant while its role exists: it moves the end of the role's logins, and drops the role at the end.
 //!
-//! It makes no role. The law it keeps: a role is not forgotten before it is gone.
+//! It creates no role. INVARIANT: a role is not forgotten before it is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,20 +16,20 @@ use crate::causes::in_one_line;
 use crate::grant::{Grant, Status};
 use crate::supervision::restarted;
 
-/// Sessions end themselves, and better: their clients are told. What is left after this long is ended without that.
+/// Time for sessions to end themselves, which informs their clients of the reason. Backends left after it are ended without that.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long after one try the next one begins; twice as long after each further one, up to [`LONGEST`].
+/// Retry interval of dropping a role; doubled after each further attempt, up to [`LONGEST`].
 const AGAIN: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// How often it is tried again to undo what was left to others, from [`AGAIN`] on: some minutes in all.
+/// Maximum number of attempts to undo what was given to others, starting at [`AGAIN`]: some minutes in all.
 const TRIES: u32 = 10;
 
-/// How much of the statements that undid something goes on record.
+/// Maximum number of bytes recorded of the statements that undid something.
 const MAX_UNDONE_BYTES: usize = 4096;
 
 impl Roles {
-    /// Sees to the role's end, unless somebody does already. Whoever calls has the turn.
+    /// Starts the task that waits for the role's end, unless it runs already. The caller holds the lock of the role.
     pub(super) fn keep(&self, slot: &Arc<Slot>, grant: watch::Receiver<Arc<Grant>>, state: &mut State) {
         if !std::mem::replace(&mut state.kept, true) {
             let (roles, slot) = (self.clone(), Arc::clone(slot));
@@ -44,7 +44,7 @@ impl Roles {
         }
     }
 
-    /// Sees to the end of a role whose grant is over, unless somebody does already. Whoever calls has the turn.
+    /// Starts the task that drops a role whose grant has ended, unless it runs already. The caller holds the lock of the role.
     pub(super) fn dispose(&self, slot: &Arc<Slot>, state: &mut State) {
         if !std::mem::replace(&mut state.kept, true) {
             let (roles, slot) = (self.clone(), Arc::clone(slot));
@@ -55,7 +55,7 @@ impl Roles {
         }
     }
 
-    /// Until the grant is over; false when the gate is gone before.
+    /// Waits until the grant has ended. Returns false if the gate goes away before.
     async fn follow(&self, slot: &Slot, mut grant: watch::Receiver<Arc<Grant>>) -> bool {
         let clock = &self.0.clock;
         loop {
@@ -63,7 +63,7 @@ impl Roles {
             let until = match current.status(clock.now()) {
                 Status::Active { until, .. } => until,
                 Status::Revoked { .. } => {
-                    // Before its own time: the server does not know yet.
+                    // The end came early, so the role's `VALID UNTIL` does not prevent logins.
                     if let Err(error) = self.0.lock_out(&slot.role).await {
                         tracing::warn!(role = %slot.role, error = %in_one_line(&error), "a revoked grant's role could not be locked out yet");
                     }
@@ -87,7 +87,7 @@ impl Roles {
         }
     }
 
-    /// Moves the end of the role's logins to where the grant's end is.
+    /// Moves the end of the role's logins to the grant's end.
     async fn extend(&self, slot: &Slot, until: Timestamp) -> Result<(), Fault> {
         let mut state = slot.turn.lock().await;
         if state.until == Some(until) {
@@ -106,7 +106,7 @@ impl Roles {
         Ok(())
     }
 
-    /// Ends the role, however long it takes.
+    /// Drops the role, and retries without limit.
     async fn finish(&self, slot: &Arc<Slot>) {
         let mut pause = AGAIN;
         let mut told = false;
@@ -127,7 +127,7 @@ impl Roles {
         }
     }
 
-    /// Ends the role once; nobody makes it meanwhile.
+    /// Drops the role once; its lock prevents its creation meanwhile.
     pub(super) async fn end(&self, slot: &Arc<Slot>, why: Option<&str>) -> Result<(), Fault> {
         let mut state = slot.turn.lock().await;
         state.account = None;
@@ -141,8 +141,8 @@ impl Roles {
         Ok(())
     }
 
-    /// Undoes what sessions of its profile left for others. Where somebody keeps that locked it is tried again, for some minutes and
-    /// beside everything else; where it fails for good it is drift, and told as that.
+    /// Undoes what sessions of its profile gave to others. If a lock prevents that, it is retried for some minutes in a task of
+    /// its own; if it fails for good, the comparison of profiles shows it.
     async fn tidy(&self, slot: &Arc<Slot>, role: Role) {
         if !self.undo(slot, &role).await {
             return;
@@ -165,7 +165,7 @@ impl Roles {
         }
     }
 
-    /// The same, once; true where it can help to try it again.
+    /// Undoes once. Returns true if a retry can help.
     async fn undo(&self, slot: &Slot, role: &Role) -> bool {
         let Undone { statements, fault } = self.0.undo_gifts(role).await;
         if !statements.is_empty() {
@@ -182,7 +182,7 @@ impl Roles {
     }
 }
 
-/// The beginning of a long text.
+/// Returns the beginning of a long text.
 fn truncate(text: &str) -> String {
     let end = text.floor_char_boundary(MAX_UNDONE_BYTES);
     text.get(..end).unwrap_or(text).to_owned()

@@ -1,7 +1,7 @@
-//! What a role leaves behind: what it owned, what it was given, what it prepared.
+//! Handing over and undoing of what a role leaves behind: objects it owned, rights it was given, transactions it prepared.
 //!
-//! It ends nobody's session. The law it keeps: only what roles of this gate and this target gave or prepared is undone; what
-//! others gave stays (`DROP OWNED` is RESTRICT), and the role with it, which can log nobody in.
+//! It ends no session. INVARIANT: only what roles of this gate and this target gave or prepared is undone. What others gave stays
+//! (`DROP OWNED` is RESTRICT), and the role with it, but it cannot log in.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -15,13 +15,14 @@ use super::{Fault, Inner};
 use crate::provision::owned;
 use crate::rights::{ForeignTrigger, GivenAway, OwnDefaults, RoleName, as_member, quoted, quoted_text};
 
-/// As the server's `pg_stat_activity` has it.
+/// Application name in the server's `pg_stat_activity`.
 const NAME: &str = "tidegate (ends roles)";
 /// `invalid_catalog_name`.
 const NO_DATABASE: &str = "3D000";
 
-/// Who gave the role something on what, here. Taking a privilege away is for who gave it (`select_best_grantor`,
-/// src/backend/utils/adt/acl.c: `DROP OWNED` only warns), dropping a role from a policy for the table's owner.
+/// Grantors of rights to the role in this database, with the object. Only the grantor can revoke a privilege
+/// (`select_best_grantor`, src/backend/utils/adt/acl.c: `DROP OWNED` only warns), and only the table's owner can drop a role from
+/// a policy.
 const GIFTS: &str = "
     SELECT DISTINCT g.rolname, shobj_description(g.oid, 'pg_authid'), pg_has_role(current_user, g.oid, 'USAGE'), t.thing
     FROM (
@@ -46,13 +47,13 @@ const GIFTS: &str = "
           AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
     ) AS t JOIN pg_roles g ON g.oid = t.giver";
 
-/// The other databases in which there is something of it.
+/// Other databases with objects of the role.
 const ELSEWHERE: &str = "
     SELECT DISTINCT b.datname FROM pg_shdepend d JOIN pg_database b ON b.oid = d.dbid
     WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = $role AND b.datname <> current_database()";
 
-/// Prepared transactions of the role itself, and of whatever role (who prepares may have taken his profile's) that hold its row
-/// or its name. What a prepared transaction holds is no process's, and found by its transaction id.
+/// Prepared transactions of the role itself, and of any role (a session may have prepared in its profile's) that lock its row or
+/// its name. Locks of a prepared transaction belong to no process; they are found by its transaction id.
 const PREPARED: &str = "
     SELECT o.rolname, shobj_description(o.oid, 'pg_authid'), pg_has_role(current_user, o.oid, 'USAGE'), p.gid, p.database
     FROM pg_prepared_xacts p JOIN pg_roles o ON o.rolname = p.owner
@@ -63,8 +64,8 @@ const PREPARED: &str = "
                OR l.classid = 'pg_authid'::regclass AND l.objid = $role))";
 
 impl Inner {
-    /// Rolls back what was prepared and holds the role. Only who prepared it may, in its database, and not in a transaction:
-    /// so the account takes that role on a connection of its own.
+    /// Rolls back prepared transactions that hold the role. Only the role that prepared one may do it, in the same database and
+    /// outside a transaction block, so the account becomes that role on a separate connection.
     pub(super) async fn roll_back_prepared(&self, oid: &str) -> Result<(), Fault> {
         let place = self.place();
         let _turn = self.legacies.lock().await;
@@ -93,11 +94,12 @@ impl Inner {
         Ok(())
     }
 
-    /// What it owns becomes its profile's, in whatever database, or goes where that is gone; what it was given goes; then it goes.
+    /// Hands the role's objects in all databases to its profile, or drops them if the profile is gone; revokes what it was given;
+    /// then drops it.
     pub(super) async fn hand_over(&self, role: &RoleName, found: &Role) -> Result<(), Fault> {
         let place = self.place();
         let _turn = self.legacies.lock().await;
-        // Much may have been left: it is seen to beside the connection that others' ends go over.
+        // This may take long, so it does not block the connection that other roles are dropped on.
         let session = Session::open_kept(&place.target, NAME, &self.clock).await?;
         for row in session.run(&ELSEWHERE.replace("$role", &found.oid)).await? {
             let there = Session::open_in(&place.target, row.get(0).unwrap_or_default(), NAME, &self.clock).await?;
@@ -107,8 +109,8 @@ impl Inner {
         session.run(&format!("{free}DROP ROLE {}", role.quoted())).await.map(drop)
     }
 
-    /// Undoes what sessions made things of the role's profiles come with, gave of these to others, and have others run. What cannot be
-    /// undone keeps nothing else from it.
+    /// Undoes what sessions of the role's profiles did for others: default privileges, rights given away, triggers on tables of
+    /// others. A failure does not stop the rest.
     pub(super) async fn undo_gifts(&self, found: &Role) -> Undone {
         let mut undone = Undone::default();
         for holder in found.member_of.iter().filter(|holder| self.is_profile(holder)) {
@@ -123,7 +125,7 @@ impl Inner {
         let place = self.place();
         let _turn = self.legacies.lock().await;
         let session = match Session::open_in(&place.target, &place.target.database, NAME, &self.clock).await {
-            // It has been dropped, and all that was given in it.
+            // The database was dropped, with all that was given in it.
             Err(fault) if fault.code() == NO_DATABASE => return Ok(()),
             opened => opened?,
         };
@@ -153,8 +155,8 @@ impl Inner {
         Ok(())
     }
 
-    /// What frees the role in one database. For the handing over the account has to be a member of the profile's role, and for the
-    /// taking back of whoever gave; it is made one for as long as this takes.
+    /// Returns the SQL that frees the role in one database. To hand objects over, the account has to be a member of the profile's
+    /// role, and to revoke rights a member of the grantor's; it becomes one for the duration.
     async fn freeing(&self, session: &Session, role: &RoleName, found: &Role) -> Result<String, Fault> {
         let (mut joined, mut taken) = (Joined::default(), String::new());
         for row in session.run(&GIFTS.replace("$role", &found.oid)).await? {
@@ -172,7 +174,8 @@ impl Inner {
                 );
             }
         }
-        // Where its profile is gone, so is what it owns: in the account's hands, functions and views would run with that one's rights.
+        // Without its profile the role's objects are dropped: functions and views owned by the account would run with the
+        // account's rights.
         let heir = found
             .member_of
             .iter()
@@ -185,27 +188,27 @@ impl Inner {
     }
 }
 
-/// What was undone of what sessions left others.
+/// Result of undoing what sessions gave to others.
 #[derive(Default)]
 pub(super) struct Undone {
-    /// The statements.
+    /// Statements that were run.
     pub(super) statements: Vec<String>,
-    /// Why not all of it could be undone: the first reason.
+    /// First error, if not all could be undone.
     pub(super) fault: Option<Fault>,
 }
 
 /// Statements that undo something, in one transaction.
 struct Gifts {
     sql: String,
-    /// Only the profile's role may.
+    /// True if only the profile's role may run them.
     as_holder: bool,
-    /// What the profile's role does for the time being, where they fail.
+    /// Temporary remedy, run as the profile's role if they fail.
     otherwise: Option<String>,
 }
 
-/// The statements that undo what a profile's role comes with, gave to others or has others run, in the session's database. A trigger is
-/// undone by itself: to drop it takes a lock on the table, which others may keep for long. And before all else: it must not come to lack
-/// what it was given the use of, or the writes that it stands behind would fail.
+/// Returns the statements that undo default privileges of a profile's role, rights it gave to others, and triggers it has run by
+/// others, in the session's database. Each trigger is a transaction of its own: dropping it takes a lock on the table, which
+/// others may hold for long. Triggers come first: a trigger that loses a right it uses would make the writes on its table fail.
 async fn gifts_of(session: &Session, holder: &str) -> Result<Vec<Gifts>, Fault> {
     let holders = format!("ARRAY[{}]::text[]", quoted_text(holder));
     let query = |query: &str| query.replace("$1", &holders);
@@ -213,7 +216,7 @@ async fn gifts_of(session: &Session, holder: &str) -> Result<Vec<Gifts>, Fault> 
     let given = session.run(&query(&owned::given_away())).await?;
     let triggers = session.run(&query(&owned::foreign_triggers())).await?;
     let defaults = read::<OwnDefaults>(&defaults)?.into_iter().filter(|own| !own.is_ours);
-    // What another grant's role owns is seen to at that one's end.
+    // Objects of another grant's role are handled when that grant ends.
     let given = read::<GivenAway>(&given)?.into_iter().filter(|given| given.maker == holder);
     let given: Vec<String> = defaults
         .map(|own| own.undo())
@@ -244,7 +247,7 @@ fn read<T: DeserializeOwned>(rows: &[SimpleQueryRow]) -> Result<Vec<T>, Fault> {
     read.map_err(|error| Fault::Unreachable(format!("its catalogue cannot be understood: {error}")))
 }
 
-/// Roles that the account becomes a member of for a while.
+/// Roles that the account joins for a while.
 #[derive(Default)]
 struct Joined(BTreeSet<String>);
 

@@ -1,7 +1,7 @@
-//! A connection on which roles are seen to: opened when it is needed, opened anew when it broke. It is in the maintenance
-//! database: roles are the server's.
+//! Connection on which roles are managed: opened on demand, and reopened after a failure. It is in the maintenance database,
+//! because roles belong to the server.
 //!
-//! It does not know what is asked on it. The law it keeps: everything has an answer within [`TIMEOUT`].
+//! It does not know the statements run on it. INVARIANT: every statement has an answer within [`TIMEOUT`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,23 +14,23 @@ use crate::clock::Clock;
 use crate::provision::link;
 use crate::upstream::{Account, Target};
 
-/// How long one step may take, connecting included.
+/// Time limit of one step, connecting included.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// What the server allows a statement; more than a busy server needs for a row in a catalogue. All grants of a target share a
-/// connection, so nobody waits on it for somebody's lock: what is locked is tried again later.
-/// Catalogue names only ([`PATH`]) from the first statement on: what a session begins with says what the server's own path is.
+/// Settings of the connection. The statement timeout is more than a busy server needs for a row in a catalogue. All grants of a
+/// target share a connection, so no statement waits long for a lock: a locked row is retried later. Catalogue names only
+/// ([`PATH`]) from the first statement on; it is not set here because the session's initial value shows the server's own path.
 const OPTIONS: &str = "-c statement_timeout=8s -c lock_timeout=250ms -c idle_in_transaction_session_timeout=8s \
      -c client_min_messages=error -c standard_conforming_strings=on -c datestyle=iso";
 
 const PATH: &str = "SET search_path = pg_catalog";
 
-/// Why the server did not do what it was asked.
+/// Error of a statement that manages roles.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// It cannot be reached, or does not answer.
+    /// The server cannot be reached, or does not answer.
     #[error("the target does not answer on the provisioning connection: {0}")]
     Unreachable(String),
-    /// It said no.
+    /// The server refused.
     #[error("{message} ({code})")]
     Server {
         /// SQLSTATE.
@@ -38,25 +38,25 @@ pub enum Fault {
         /// Message and detail.
         message: String,
     },
-    /// Backends of the role do not go.
+    /// This many backends of the role do not go.
     #[error("{0} backends of the role do not go")]
     Busy(usize),
 }
 
 impl Fault {
-    /// Whether it is about the server, and not about what was asked.
+    /// Returns true if the error is about the server's availability, and not about the statement.
     #[must_use]
     pub fn unreachable(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
-            // connection_exception, and 57P0x: it goes down, or is not up yet.
+            // connection_exception, and 57P0x: the server shuts down, or is not up yet.
             Self::Server { code, .. } => code.starts_with("08") || code.starts_with("57P0"),
             Self::Busy(_) => false,
         }
     }
 
-    /// Whether somebody else's change of the catalogue was in the way, so that it can help to try again: `internal_error` is
-    /// "tuple concurrently updated"; then there are `serialization_failure`, `deadlock_detected`, `lock_not_available`.
+    /// Returns true if a concurrent change of the catalogue interfered, so that a retry can help: `internal_error` with "tuple
+    /// concurrently updated", `serialization_failure`, `deadlock_detected`, `lock_not_available`.
     pub(super) fn collided(&self) -> bool {
         match self {
             Self::Server { code, message } => {
@@ -66,7 +66,7 @@ impl Fault {
         }
     }
 
-    /// Its SQLSTATE, if it has one.
+    /// Returns its SQLSTATE; empty if it has none.
     pub(super) fn code(&self) -> &str {
         match self {
             Self::Server { code, .. } => code,
@@ -88,22 +88,22 @@ impl From<tokio_postgres::Error> for Fault {
     }
 }
 
-/// One connection, as needed.
+/// Shared connection, opened on demand.
 pub(super) struct Line {
     name: &'static str,
-    /// Who opens it has the turn.
+    /// Open connection; locked while it is opened.
     open: Mutex<Option<Arc<Session>>>,
 }
 
-/// What became of a login.
+/// Result of a login.
 type Login = Result<(Client, link::Driver), link::LinkError>;
 
-/// An open connection.
+/// Open connection.
 pub(super) struct Session {
     client: Client,
     driver: link::Driver,
     target: Arc<Target>,
-    /// How far the server's clock is ahead of gate time.
+    /// Difference of the server's clock to gate time; positive if it is ahead.
     ahead: SignedDuration,
 }
 
@@ -115,7 +115,7 @@ impl Line {
         }
     }
 
-    /// The connection, opened if need be.
+    /// Returns the connection, and opens it if necessary.
     pub(super) async fn session(&self, target: &Arc<Target>, clock: &Clock) -> Result<Arc<Session>, Fault> {
         let mut open = self.open.lock().await;
         if let Some(session) = open.as_ref().filter(|session| session.good(target)) {
@@ -127,8 +127,8 @@ impl Line {
         Ok(session)
     }
 
-    /// Runs statements in one transaction, once more on a new connection where the old one turns out to be dead before it has
-    /// said anything.
+    /// Runs statements in one transaction. If the connection turns out to be dead before it has returned anything, runs them once
+    /// more on a new one.
     pub(super) async fn run(&self, target: &Arc<Target>, clock: &Clock, sql: &str) -> Result<Vec<SimpleQueryRow>, Fault> {
         let session = self.session(target, clock).await?;
         let answer = session.run(sql).await;
@@ -143,12 +143,12 @@ impl Line {
 }
 
 impl Session {
-    /// A connection to any database of the server, for one task.
+    /// Opens a connection to any database of the server, for one task.
     pub(super) async fn open_in(target: &Arc<Target>, database: &str, name: &str, clock: &Clock) -> Result<Self, Fault> {
         Self::open(target, link::client_in(target, database, name, OPTIONS), clock).await
     }
 
-    /// A connection that may be kept.
+    /// Opens a connection that may stay open.
     pub(super) async fn open_kept(target: &Arc<Target>, name: &str, clock: &Clock) -> Result<Self, Fault> {
         Self::open(target, link::kept_client(target, name, OPTIONS), clock).await
     }
@@ -190,10 +190,10 @@ impl Session {
         Ok(session)
     }
 
-    /// Statements as one string are one transaction, and one round trip (protocol: "Multiple Statements in a Simple Query").
+    /// Runs statements as one string: one transaction, and one round trip (protocol: "Multiple Statements in a Simple Query").
     pub(super) async fn run(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, Fault> {
         let Ok(answer) = tokio::time::timeout(TIMEOUT, self.client.simple_query(sql)).await else {
-            // What hangs is not used again.
+            // A hanging connection is not used again.
             self.driver.abort();
             return Err(late());
         };
@@ -204,7 +204,7 @@ impl Session {
         Ok(answer?.into_iter().filter_map(row).collect())
     }
 
-    /// A gate time as the server's clock has it.
+    /// Converts a gate time to the server's clock.
     pub(super) fn theirs(&self, time: Timestamp) -> Timestamp {
         time.checked_add(self.ahead).unwrap_or(time)
     }

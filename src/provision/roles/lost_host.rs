@@ -1,4 +1,5 @@
-//! What ends a target's backends when the gate's machine vanishes without a word: for `tidegate check`.
+//! Check of the server settings that end a target's backends when the gate's machine disappears without closing connections; for
+//! `tidegate check`.
 //!
 //! It changes nothing, and does not judge keepalives: the gate asks for its own.
 
@@ -6,8 +7,8 @@ use super::Fault;
 use super::inspect::Finding;
 use super::line::Session;
 
-/// Tells what ends a backend when the gate's machine vanishes while it sends. Keepalives do not run then (RFC 1122, 4.2.3.6), and
-/// `client_connection_check_interval` sees only connections that were closed.
+/// Reports the setting that ends a backend when the gate's machine disappears while the backend sends. Keepalives do not run then
+/// (RFC 1122, section 4.2.3.6), and `client_connection_check_interval` detects only connections that were closed.
 pub(super) async fn lost_host(session: &Session) -> Result<Finding, Fault> {
     let names = [
         "tcp_user_timeout",

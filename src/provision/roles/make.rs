@@ -1,7 +1,7 @@
-//! Makes a grant's role, in one round trip; takes over one that a former run of this gate has left.
+//! Creation of a grant's role, in one round trip; a role that a former run of this gate left is taken over.
 //!
-//! It does not end roles. The laws it keeps: the server never sees the password, only its verifier; all of a role is made or
-//! nothing of it.
+//! It does not drop roles. INVARIANT: the server never sees the password, only its verifier; a role is created completely or not
+//! at all.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -20,22 +20,22 @@ use crate::scram::{ClientKeys, Verifier};
 use crate::secret::Secret;
 use crate::upstream::{Account, MadeKeys, Target};
 
-/// As PostgreSQL's default (RFC 7677 section 4); guessing 256 random bits is hopeless with any number.
+/// Number of SCRAM iterations: PostgreSQL's default (RFC 7677, section 4). Guessing 256 random bits is hopeless with any number.
 const ITERATIONS: u32 = 4096;
 const SALT_BYTES: usize = 16;
 const PASSWORD_BYTES: usize = 32;
-/// Of sessions that are just closing there may be as many as of those that are open.
+/// Factor between connections and sessions: as many sessions may be closing as are open.
 const ROOM: u32 = 2;
-/// How often what collided with another change of the catalogue is tried.
+/// Maximum number of attempts after collisions with other changes of the catalogue.
 const ATTEMPTS: u32 = 4;
-/// And how long after the first time; twice as long after each further one.
+/// Retry interval after the first attempt; doubled after each further one.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// `duplicate_object`.
 const EXISTS: &str = "42710";
 
 impl Roles {
-    /// Makes the role unless it is there by now.
+    /// Creates the role unless it exists by now.
     pub(super) async fn make(
         &self,
         slot: Arc<Slot>,
@@ -61,7 +61,7 @@ impl Roles {
             Err(error) => {
                 state.failed = Some((self.0.clock.moment().instant, error.clone()));
                 if matches!(&error, RoleError::Fault(fault) if fault.unreachable()) {
-                    // It may have been made all the same, and the answer be lost.
+                    // The role may exist all the same, if only the answer was lost.
                     self.keep(&slot, grant, &mut state);
                 }
                 if !state.kept {
@@ -81,7 +81,7 @@ impl Inner {
         };
         let place = self.place();
         let profile = match grant.profile() {
-            // Made by hand without one: the narrowest.
+            // A grant made by hand without a profile gets the narrowest.
             None => place.profiles.first(),
             Some(name) => place.profiles.iter().find(|profile| profile.name == *name),
         };
@@ -126,8 +126,8 @@ impl Inner {
         Ok(Arc::new(account))
     }
 
-    /// The settings its sessions begin with: the profile's, and with masks the path that names are looked for by without them, behind
-    /// the views.
+    /// Returns the settings of the role: those of the profile and, with masks, a `search_path` that puts the views before the
+    /// path that holds without them.
     async fn session_settings(&self, target: &Arc<Target>, profile: &Profile) -> Result<Vec<(String, String)>, Fault> {
         let mut settings = profile.settings.clone();
         let Some(views) = &profile.views else {
@@ -171,7 +171,7 @@ impl Inner {
         Ok(())
     }
 
-    /// A role of that name is there: of this gate's former run, or not this gate's.
+    /// Takes over a role of that name if a former run of this gate created it.
     async fn take_over(&self, wanted: &Wanted<'_>, until: Timestamp) -> Result<(), RoleError> {
         let found = self.find(&self.making, wanted.role).await?;
         let Some(found) = found.filter(|found| found.comment.parse() == Ok(wanted.marker.clone())) else {
@@ -187,12 +187,12 @@ impl Inner {
     }
 }
 
-/// What a grant's role is to be.
+/// Properties of a grant's role.
 struct Wanted<'a> {
     role: &'a RoleName,
-    /// The profile's role.
+    /// Role of the profile.
     holder: &'a RoleName,
-    /// Whether it has the profile's rights without `SET ROLE`.
+    /// True if it has the profile's rights without `SET ROLE`.
     inherits: bool,
     marker: Marker,
     connections: u32,
@@ -201,9 +201,9 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// `NOINHERIT`: the role itself can do what PUBLIC can, and has the profile's rights only by `SET ROLE` (16 and later take the
-    /// membership's option from the attribute). `ROLE CURRENT_USER`: so that its backends can be seen and ended and what it owns be handed
-    /// on, on every version by the same words.
+    /// Returns the SQL that creates the role. `NOINHERIT`: the role itself has only the rights of PUBLIC, and gets the profile's
+    /// by `SET ROLE` (since version 16 the membership takes its option from the attribute). `ROLE CURRENT_USER`: its backends can
+    /// be seen and ended, and its objects handed over, with the same statements on every version.
     fn create(&self, until: Timestamp) -> String {
         let (role, holder) = (self.role.quoted(), self.holder.quoted());
         let mut sql = format!(
@@ -219,8 +219,8 @@ impl Wanted<'_> {
         sql
     }
 
-    /// The same for a role that is there: also one that the target's former account made, with `former` profiles. Who is logged in
-    /// as it stays: it may be a session of this run, and the reaper ends it if it is not.
+    /// Returns the SQL that changes an existing role to the same properties, also one that the target's former account created,
+    /// with `former` profiles. Its backends stay: they may be sessions of this run, and the reaper ends those that are not.
     fn alter<'n>(&self, until: Timestamp, former: impl Iterator<Item = &'n str>) -> String {
         let (role, holder) = (self.role.quoted(), self.holder.quoted());
         let mut sql = format!(
@@ -257,8 +257,8 @@ impl Wanted<'_> {
     }
 }
 
-/// A setting's value as it stands in SQL. A list is written element by element: in one text it would be one element
-/// (`GUC_LIST_QUOTE`, src/backend/utils/misc/guc_tables.c; these four are all that has it).
+/// Returns a setting's value as SQL. A list is written element by element, because one text would be one element
+/// (`GUC_LIST_QUOTE`, src/backend/utils/misc/guc_tables.c; these four settings are all that have it).
 fn setting(name: &str, value: &str) -> String {
     let lists = [
         "\"search_path\"",
@@ -277,7 +277,7 @@ fn setting(name: &str, value: &str) -> String {
         .join(", ")
 }
 
-/// As many connections as the profile says, or the grant has sessions.
+/// Returns the connection limit: the profile's, or one derived from the grant's number of sessions.
 fn connections(profile: &Profile, grant: &Grant) -> u32 {
     profile.connections.unwrap_or_else(|| {
         // The server takes an int4.
@@ -285,7 +285,8 @@ fn connections(profile: &Profile, grant: &Grant) -> u32 {
     })
 }
 
-/// Deriving takes about a millisecond of CPU: not on a thread that serves others.
+/// Returns a new password with its keys and verifier. Deriving takes about a millisecond of processor time, so it runs on a
+/// blocking thread.
 async fn fresh_password() -> Result<(Secret<String>, MadeKeys, Verifier), RoleError> {
     let mut bytes = [0; PASSWORD_BYTES];
     let mut salt = [0; SALT_BYTES];

@@ -1,14 +1,14 @@
-//! Powers that make an account more than what a profile says, and that no account of sessions may have.
+//! Attributes and memberships that give an account more than its profile defines, and that no account of sessions may have.
 //!
-//! It changes nothing. The law: each refusal names the power, what it would be used for, and the SQL that takes it away.
+//! It changes nothing. INVARIANT: each refusal names the power, its use, and the SQL that removes it.
 
 use super::Fault;
 use super::inspect::Finding;
 use super::line::Session;
 use crate::rights::{quoted, quoted_text};
 
-/// Roles that an account can take, itself first, with attributes or a name that make a session more than its rights on objects; and
-/// the role it was made a member of on the way there. (`10`: the first superuser, which cannot be made less.)
+/// Roles that an account can become, itself first, whose attributes or name give a session more than rights on objects; and the
+/// role by which the account is a member. (`10`: the first superuser, which cannot lose the attribute.)
 const POWERS: &str = "
     SELECT r.rolname, r.oid = me.oid, r.oid = 10, r.rolsuper, r.rolcreaterole, r.rolbypassrls,
         (SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
@@ -19,7 +19,7 @@ const POWERS: &str = "
             OR r.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files', 'pg_signal_backend'))
     ORDER BY r.oid = me.oid DESC, 1";
 
-/// Predefined roles, and what whoever is a member of one can do.
+/// Predefined roles, with the power that a member has.
 const PREDEFINED: [(&str, &str); 4] = [
     (
         "pg_execute_server_program",
@@ -36,7 +36,7 @@ const PREDEFINED: [(&str, &str); 4] = [
     ),
 ];
 
-/// What an account of sessions can do that it must not; `whose` says whose account it is.
+/// Returns the powers that an account of sessions must not have; `whose` describes the account.
 pub(super) async fn refused(session: &Session, account: &str, whose: &str) -> Result<Vec<Finding>, Fault> {
     let rows = session.run(&POWERS.replace("$role", &quoted_text(account))).await?;
     let mut found = Vec::new();
@@ -49,7 +49,7 @@ pub(super) async fn refused(session: &Session, account: &str, whose: &str) -> Re
         } else {
             format!("{whose} {shown} may take the role {}, which", quoted(role))
         };
-        // Taken from the account itself, or the account from the way there.
+        // Remove the attribute from the account itself, or the membership that leads to it.
         let mend = |attribute: &str| match row.get(6) {
             None => format!("ALTER ROLE {shown} {attribute}"),
             Some(through) => format!("REVOKE {} FROM {shown}", quoted(through)),

@@ -1,7 +1,7 @@
-//! Compares the roles at a server with the grants of this gate, and ends what has no live grant.
+//! Comparison of the roles at a server with the grants of this gate; roles and backends without a live grant are ended.
 //!
-//! It does not know grants: whoever asks says which live. The law it keeps: a role without this gate's own comment, and a backend
-//! of such a role, is nobody's to touch.
+//! It does not know grants: the caller passes the live ones. INVARIANT: a role without this gate's own comment, and a backend of
+//! such a role, is never touched.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,62 +18,63 @@ use crate::ids::{GrantId, LogId};
 use crate::names::TargetName;
 use crate::rights::{Marker, RoleName, quoted, quoted_text};
 
-/// A backend that no session holds may be one that is just being opened; after this long it is not.
+/// Age from which a backend without a session is an intruder; a younger one may be just opening its session.
 const STRANGE: Duration = Duration::from_secs(15);
 
-/// Behind an intruder's backend on record. A session is in the store when it is logged in at the target, not before.
+/// Suffix of the record of an intruder found at the start. A session is in the store once it is logged in at the target, not
+/// before.
 const AT_THE_START: &str = ", found at the gate's start, and no session that the former run has in its store (unless it was just being opened when that died)";
 
-/// A backend of a grant's role that no session of this run holds.
+/// Backend of a grant's role without a session of this run.
 struct Unheld {
     pid: i32,
     slot: Arc<Slot>,
-    /// A session of the former run had it.
+    /// True if a session of the former run had it.
     former: bool,
 }
 
-/// A role of a grant as the server has it.
+/// Role of a grant at the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
-    /// Its name.
+    /// Name of the role.
     pub role: String,
-    /// Its grant.
+    /// Id of its grant.
     pub grant: GrantId,
-    /// The target it was made for.
+    /// Target it was created for.
     pub target: TargetName,
-    /// The gate that made it.
+    /// Gate that created it.
     pub gate: LogId,
-    /// Whether it can log in.
+    /// True if it can log in.
     pub can_login: bool,
-    /// Until when, by the server's clock.
+    /// End of its logins, by the server's clock.
     pub valid_until: Option<String>,
-    /// The process ids of its backends.
+    /// Process ids of its backends.
     pub backends: Vec<i32>,
-    /// Roles that were made members of it, accounts aside that may make roles (this one, or the target's former one): it has been
-    /// given away (possible before PostgreSQL 15).
+    /// Roles that became members of it, except accounts that may create roles (the present one, or the target's former one): the
+    /// role was given away (possible before PostgreSQL 15).
     pub given_to: Vec<String>,
 }
 
-/// What was found and done.
+/// Result of a comparison.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reaped {
-    /// Roles of this gate and target.
+    /// Number of roles of this gate and target.
     pub found: usize,
-    /// Those whose end was begun, for their grant is over.
+    /// Number of roles whose end was begun, because their grant has ended.
     pub over: usize,
-    /// Backends that were ended, for no session holds them.
+    /// Number of backends ended, because no session holds them.
     pub intruders: usize,
-    /// Backends that no session holds, but that may be about to be one: to be looked at again in [`Reaped::LATER`].
+    /// Number of backends without a session that may be opening one; compare again after [`Reaped::LATER`].
     pub suspects: usize,
 }
 
 impl Reaped {
-    /// When suspects are to be looked at again.
+    /// Time after which to compare again if there are suspects.
     pub const LATER: Duration = STRANGE;
 }
 
 impl Roles {
-    /// The roles of grants at this server, of all gates.
+    /// Returns the roles of grants at this server, of all gates.
     pub async fn look(&self) -> Result<Vec<Found>, Fault> {
         let rows = self
             .0
@@ -92,7 +93,7 @@ impl Roles {
             let Ok(Marker::Grant { grant, target, gate }) = row.get(1)?.parse() else {
                 return None;
             };
-            // A name that is not its grant's was not made by a gate, whatever its comment says.
+            // A role whose name does not match its grant was not created by a gate, whatever its comment says.
             role.starts_with(grant.as_str()).then(|| Found {
                 role,
                 grant,
@@ -107,15 +108,15 @@ impl Roles {
         Ok(found.collect())
     }
 
-    /// Whether this gate has made it, for this target.
+    /// Returns true if this gate created it, for this target.
     #[must_use]
     pub fn ours(&self, found: &Found) -> bool {
         found.gate == self.0.gate && found.target == self.0.place().target.name
     }
 
-    /// Looks for roles of this gate, and ends what has no live grant, in the background. `live` knows the grants; `held` has the
-    /// backends of all sessions. At the `start` those are the former run's: whatever is logged in is ended at once, and what they do
-    /// not have came in past the gate.
+    /// Finds the roles of this gate, and ends those without a live grant in the background. `live` returns the live grants;
+    /// `held` has the backends of all sessions. At the `start` these are the sessions of the former run: all backends are ended
+    /// at once, and those not in `held` came in past the gate.
     pub async fn reap(
         &self,
         live: impl Fn(&GrantId) -> Option<watch::Receiver<Arc<Grant>>>,
@@ -131,7 +132,7 @@ impl Roles {
         for found in &roles {
             let slot = self.slot_of(found);
             if let Some(grant) = live(&found.grant) {
-                // One that is just being made has somebody who sees to it.
+                // A locked slot belongs to a task that is creating or ending the role.
                 if let Ok(mut state) = slot.turn.try_lock() {
                     self.keep(&slot, grant, &mut state);
                 }
@@ -139,7 +140,7 @@ impl Roles {
                 reaped.over += usize::from(!state.kept);
                 self.dispose(&slot, &mut state);
             }
-            // Also of a grant that is over: its role may be there, and open, for as long as it cannot be ended.
+            // Includes backends of ended grants, whose role may exist, and accept logins, for as long as it cannot be dropped.
             let backends = found.backends.iter().filter(|pid| start || !held.contains(pid));
             unheld.extend(backends.map(|&pid| Unheld {
                 pid,
@@ -166,7 +167,7 @@ impl Roles {
         Arc::clone(slots.entry(found.grant.clone()).or_insert_with(slot))
     }
 
-    /// Ends the backends that are strange for long enough.
+    /// Ends the backends that have had no session for long enough.
     async fn judge(&self, unheld: Vec<Unheld>, start: bool, reaped: &mut Reaped) -> Result<(), Fault> {
         let now = self.0.clock.moment().instant;
         let mut due = Vec::new();
@@ -182,7 +183,7 @@ impl Roles {
             reaped.suspects = strangers.len() - due.len();
         }
         for Unheld { pid, slot, former } in due {
-            // The process id may be another's by now.
+            // The process id may belong to another backend by now.
             let sql = format!(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = {pid} AND usename = {}",
                 quoted_text(slot.role.as_str())
@@ -204,7 +205,7 @@ impl Roles {
         Ok(())
     }
 
-    /// A role that was given away is taken back.
+    /// Revokes a role from those it was given to.
     async fn take_back(&self, found: &Found) {
         tracing::error!(role = %found.role, to = found.given_to.join(", "), "a grant's role was given to others, and is taken back");
         for member in &found.given_to {
@@ -216,7 +217,7 @@ impl Roles {
     }
 }
 
-/// Names as the server gave them, in JSON: a name can have any character in it, line breaks too.
+/// Parses names from JSON: a name can contain any character, line breaks included.
 fn names(json: &str) -> Vec<String> {
     serde_json::from_str(json).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
-//! Ends a role: nobody logs in as it, nobody is logged in as it, what it owned is its profile's, it is gone.
+//! Steps that end a role: lock it out, end its backends, hand its objects to its profile, drop it.
 //!
-//! It does not know why. The law it keeps: each step can be taken again, a role that is not there has been ended, and nothing
-//! its holder has left open or locked keeps anybody logged in.
+//! It does not know the reason. INVARIANT: each step can be repeated, a missing role counts as ended, and no open transaction or
+//! lock of the role's sessions keeps a backend logged in.
 
 use std::time::Duration;
 
@@ -9,44 +9,44 @@ use super::line::Line;
 use super::{Fault, Inner, Profile};
 use crate::rights::{Marker, RoleName, profile_role, quoted_text};
 
-/// How long its backends have to go.
+/// Time within which its backends have to be gone.
 const LIMIT: Duration = Duration::from_secs(5);
-/// The first look for those that are still there; each further one after twice the time, up to [`LONGEST_PAUSE`].
+/// Retry interval of looking for remaining backends; doubled each time, up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// `dependent_objects_still_exist`.
 const OWNS: &str = "2BP01";
-/// `undefined_object`: somebody else has dropped it.
+/// `undefined_object`: the role was dropped by somebody else.
 const NOT_THERE: &str = "42704";
 
-/// What is known of a role before it goes.
+/// Facts about a role that is to be dropped.
 pub(super) struct Role {
     pub(super) oid: String,
     can_login: bool,
     backends: bool,
-    /// There are prepared transactions at the server; they outlive their session and hold its locks.
+    /// True if the server has prepared transactions; they outlive their session and keep its locks.
     prepared: bool,
     pub(super) comment: String,
     pub(super) member_of: Vec<Other>,
 }
 
-/// A role that has to do with one that is to go.
+/// Role that is related to the one to be dropped.
 pub(super) struct Other {
     pub(super) name: String,
-    /// The comment on it.
+    /// Comment on the role.
     pub(super) comment: String,
-    /// The account can do what it can.
+    /// True if the account has its rights.
     pub(super) inherited: bool,
 }
 
 impl Inner {
-    /// Lets nobody in any more under this role; who is in stays.
+    /// Prevents new logins as this role; existing backends stay.
     pub(super) async fn lock_out(&self, role: &RoleName) -> Result<(), Fault> {
         self.bar(role, "").await
     }
 
-    /// Ends the role. Returns what it was, if it was there.
+    /// Ends the role. Returns its former state, if it existed.
     pub(super) async fn retire(&self, role: &RoleName) -> Result<Option<Role>, Fault> {
         let Some(found) = self.find(&self.ending, role).await? else {
             return Ok(None);
@@ -59,7 +59,7 @@ impl Inner {
         if found.backends || found.can_login {
             self.clear(&found.oid).await?;
         }
-        // Who is in goes, even where the door cannot be shut (the account has lost CREATEROLE).
+        // Backends are ended even if the role cannot be locked out (the account has lost CREATEROLE).
         shut?;
         if found.prepared {
             self.roll_back_prepared(&found.oid).await?;
@@ -72,20 +72,20 @@ impl Inner {
             Err(fault) if fault.code() == NOT_THERE && self.find(&self.ending, role).await?.is_none() => {}
             dropped => dropped?,
         }
-        // Whoever was half in when it was locked out, and came in after the look.
+        // A login that was under way during the lock-out may have completed after the first look.
         self.clear(&found.oid).await?;
         Ok(Some(found))
     }
 
-    /// Locks out, whatever its holder does against it. Every role may change its own password, and such a change, not committed
-    /// in an open or in a prepared transaction, has the role's row locked.
+    /// Locks the role out, whatever its holder does to prevent it. Every role may change its own password, and such a change,
+    /// uncommitted in an open or prepared transaction, locks the role's row.
     async fn shut(&self, role: &RoleName, found: &Role) -> Result<(), Fault> {
         match self.lock_out(role).await {
             Err(fault) if fault.collided() => {}
             shut => return shut,
         }
         tracing::warn!(%role, "a role is being changed while it is to be locked out: its backends are ended first");
-        // In one message: who waits for a row stands before whoever comes in anew and wants it too.
+        // In one message: a waiter for the row lock is queued before any new session that wants it too.
         let end = format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usesysid = {}; ",
             found.oid
@@ -127,7 +127,7 @@ impl Inner {
         }))
     }
 
-    /// Ends the role's backends and waits until none is there.
+    /// Ends the role's backends and waits until none is left.
     async fn clear(&self, oid: &str) -> Result<(), Fault> {
         let started = self.clock.moment().instant;
         let mut pause = PAUSE;
@@ -145,11 +145,11 @@ impl Inner {
         }
     }
 
-    /// Whether a role is a profile's of this target.
+    /// Returns true if a role is a profile's of this target.
     pub(super) fn is_profile(&self, role: &Other) -> bool {
         let place = self.place();
         let name = &place.target.name;
-        // Made by hand, it is called as the configuration says.
+        // A role made by hand has the name that the configuration gives.
         let called = |profile: &Profile| profile_role(name, &profile.name).as_str() == role.name;
         match role.comment.parse() {
             Ok(Marker::Profile { target, .. }) => target == *name,
@@ -158,7 +158,7 @@ impl Inner {
         }
     }
 
-    /// Whether a role is a profile's of this target, or a grant's of this gate.
+    /// Returns true if a role is a profile's of this target, or a grant's of this gate.
     pub(super) fn knows(&self, role: &Other) -> bool {
         self.is_profile(role) || matches!(role.comment.parse(), Ok(Marker::Grant { gate, .. }) if gate == self.gate)
     }
@@ -169,7 +169,7 @@ impl Inner {
 }
 
 impl Other {
-    /// Its name, the comment on it and whether it is inherited, from the column `first` on.
+    /// Reads its name, the comment on it and its inheritance, from the column `first` on.
     pub(super) fn read(row: &tokio_postgres::SimpleQueryRow, first: usize) -> Option<Self> {
         Some(Self {
             name: row.get(first)?.to_owned(),

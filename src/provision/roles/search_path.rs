@@ -1,15 +1,15 @@
-//! The path by which a session looks for names, with the views of its profile in front.
+//! `search_path` of a session, with the views of its profile in front.
 //!
-//! It asks nothing itself. The law: nothing of the path that holds without masks is lost.
+//! It runs no statement itself. INVARIANT: no element of the path that holds without masks is lost.
 
 use crate::rights::{RoleName, quoted, quoted_text};
 
-/// The statement whose one value is the path that sessions in a database begin with where nothing is said for their role
-/// (`process_settings`, utils/init/postinit.c): of the database, of all roles, of the server. The last is what the asking session itself
-/// began with, unless something of these was said for it alone.
+/// Statement that returns the initial `search_path` of sessions in a database without a setting for their role
+/// (`process_settings`, utils/init/postinit.c): the setting of the database, of all roles, or of the server. The last is the
+/// initial value of the asking session itself, unless a setting for it alone overrides that.
 ///
-/// What is said for the profile's role is not taken: any session of the profile may say it (`ALTER ROLE CURRENT_USER`), and it would
-/// lead the sessions of others.
+/// A setting for the profile's role is ignored: any session of the profile may change it (`ALTER ROLE CURRENT_USER`), and it
+/// would redirect the sessions of others.
 const EFFECTIVE: &str = "
     WITH said AS (
         SELECT substr(c.setting, 13) AS path, s.setdatabase, s.setrole
@@ -29,7 +29,7 @@ pub(super) fn effective(database: &str) -> String {
     EFFECTIVE.replace("$database", &quoted_text(database))
 }
 
-/// A path with the views in front. As in PostgreSQL, capitals are capitals within quotes only.
+/// Returns a path with the views in front. As in PostgreSQL, only quoted names keep their capitals.
 pub(super) fn behind(views: &RoleName, path: &str) -> String {
     let rest = elements(path).into_iter().filter(|element| !element.text.is_empty());
     let rest = rest.map(|element| {
@@ -42,15 +42,15 @@ pub(super) fn behind(views: &RoleName, path: &str) -> String {
     std::iter::once(views.quoted()).chain(rest).collect::<Vec<_>>().join(", ")
 }
 
-/// An element of a list.
+/// Element of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Element {
-    /// Without its quotes.
+    /// Text without its quotes.
     pub(super) text: String,
     in_quotes: bool,
 }
 
-/// The elements of a list, each as it is meant: one in double quotes may have commas and quotes in it (`SplitIdentifierString`,
+/// Parses the elements of a list; one in double quotes may contain commas and quotes (`SplitIdentifierString`,
 /// utils/adt/varlena.c).
 pub(super) fn elements(list: &str) -> Vec<Element> {
     let (mut elements, mut element, mut within) = (Vec::new(), Element::default(), false);

@@ -1,4 +1,4 @@
-//! The clients: psql as it is installed, and tokio-postgres as a test suite would use it.
+//! Clients: the installed psql, and tokio-postgres as a test suite would use it.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -8,16 +8,16 @@ use tokio_postgres::Config;
 
 use super::{TARGET, database};
 
-/// What psql printed, and how it ended.
+/// Output and exit code of psql.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) output: String,
     pub(crate) errors: String,
-    /// 0: fine; 1: a fatal error of its own; 2: the connection went bad; 3: an error in a script with ON_ERROR_STOP.
+    /// 0: success; 1: a fatal error of its own; 2: the connection went bad; 3: an error in a script with ON_ERROR_STOP.
     pub(crate) code: Option<i32>,
 }
 
-/// Runs psql through the gate, the script on its standard input; `arguments` are added (`-c`, `-v`, `-At`). Blocks.
+/// Runs psql through the gate, with the script on its standard input; `arguments` are added (`-c`, `-v`, `-At`). Blocks.
 pub(crate) fn psql(gate: &Gate, login: &Login, sslmode: &str, arguments: &[&str], script: &str) -> Said {
     let program = database().server.binaries().tool("psql").expect("psql is part of PostgreSQL");
     let connection = format!(
@@ -51,12 +51,12 @@ pub(crate) fn psql(gate: &Gate, login: &Login, sslmode: &str, arguments: &[&str]
     }
 }
 
-/// A test suite's connection over TLS.
+/// Opens a test suite's connection over TLS.
 pub(crate) async fn suite(gate: &Gate, login: &Login) -> Result<Driver, LabError> {
     Driver::connect(gate.address(), &config(login), true).await
 }
 
-/// A test suite's connection in clear (the default allows it from this machine).
+/// Opens a test suite's connection in clear (the default allows it from this machine).
 pub(crate) async fn suite_in_clear(gate: &Gate, login: &Login) -> Result<Driver, LabError> {
     Driver::connect(gate.address(), &config(login), false).await
 }

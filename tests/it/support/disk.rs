@@ -1,4 +1,4 @@
-//! A disk that is full, or can only be read, or does not keep what is written, for real: a file system of the test's own, where the tests run as root.
+//! Disks that are full, read-only, or lose writes, for real: file systems of the test's own, if the tests run as root.
 //!
 //! It knows nothing of gates.
 
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A file system of its own; unmounted on drop.
+/// File system of its own; unmounted on drop.
 pub(crate) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    /// Of this size, like `128k`. Nothing, and a word about it, where this account may not mount.
+    /// Mounts one of this size, like `128k`. Returns `None`, and prints a line, if this account may not mount.
     #[expect(clippy::print_stdout, reason = "a test that is skipped has to say so")]
     pub(crate) fn mount(size: &str) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
@@ -27,7 +27,7 @@ impl SmallDisk {
         self.0.path().join(name)
     }
 
-    /// Fills it to the last byte; again, if something was freed.
+    /// Fills it to the last byte; can be called again after something was freed.
     pub(crate) fn fill(&self) {
         let mut options = fs::OpenOptions::new();
         let mut file = options
@@ -51,22 +51,23 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A disk that takes what is written and cannot keep it, as a failing or thinly provisioned one does: a write goes into the page
-/// cache and is well, and the sync behind it fails. It is a file system in a file with holes, on a [`SmallDisk`].
+/// Disk that accepts writes and cannot keep them, as a failing or thinly provisioned one does: a write into the page cache
+/// succeeds, and the following sync fails. It is a file system in a file with holes, on a [`SmallDisk`].
 pub(crate) struct Unkept {
     folder: tempfile::TempDir,
     below: SmallDisk,
 }
 
 impl Unkept {
-    /// Nothing where this account may not mount, or has no loop device. What is removed above is free below (`discard`).
+    /// Mounts one. Returns `None` if this account may not mount, or has no loop device. Space freed on it is free on the disk
+    /// below, too (`discard`).
     #[expect(clippy::print_stdout, reason = "a test that is skipped has to say so")]
     pub(crate) fn mount() -> Option<Self> {
         let below = SmallDisk::mount("64m")?;
         let image = below.folder("image");
         let file = fs::File::create(&image).expect("a file");
         file.set_len(256 << 20).expect("its size");
-        // Its own books are there from the start, and are never in a hole.
+        // The file system's own metadata is written at its creation, so it is never in a hole.
         let books = [
             "-q",
             "-F",
@@ -112,15 +113,15 @@ impl Drop for Unkept {
     }
 }
 
-/// An empty file system over a folder, in which nothing can be written. A disk whose files are open for writing cannot be made
-/// read-only by hand; under this path it is all the same.
+/// Empty, read-only file system mounted over a folder. A disk whose files are open for writing cannot be made read-only by hand;
+/// this has the same effect under the path.
 pub(crate) struct ReadOnly {
     folder: PathBuf,
     there: AtomicBool,
 }
 
 impl ReadOnly {
-    /// Not there yet.
+    /// Prepares the mount without making it.
     pub(crate) fn over(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),

@@ -1,14 +1,14 @@
-//! Processes that hear no signal: stopped (SIGSTOP) until they are let go on.
+//! Processes that are stopped (SIGSTOP), so that they handle no other signal until they continue.
 //!
 //! It asserts nothing.
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Stopped processes; on drop they go on.
+/// Stopped processes; they continue on drop.
 pub(crate) struct Frozen(Vec<i32>);
 
 impl Frozen {
-    /// Stops them.
+    /// Stops the processes.
     pub(crate) fn now(pids: Vec<i32>) -> Self {
         let frozen = Self(pids);
         frozen.signal(Signal::STOP);
@@ -17,7 +17,7 @@ impl Frozen {
 
     fn signal(&self, signal: Signal) {
         for pid in &self.0 {
-            // One that has ended is nobody's business any more.
+            // An ended process is ignored.
             let _ = kill_process(Pid::from_raw(*pid).expect("a process"), signal);
         }
     }

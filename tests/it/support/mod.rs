@@ -1,4 +1,4 @@
-//! What the tests share: one PostgreSQL per test program, gates of their own, clients, and waiting with generous bounds.
+//! Support of the tests: one PostgreSQL per test program, gates, clients, and waiting with generous limits.
 //!
 //! It asserts nothing about the gate.
 #![allow(dead_code, unused_imports, reason = "not every test file needs every helper")]
@@ -38,24 +38,24 @@ pub(crate) use wait::{PATIENCE, eventually, within};
 pub(crate) use walls::{ACCOUNT, ACTS_AS, READER, WRITER, Walls, code, gate_before as roles_gate_before, value};
 pub(crate) use wrapped::{FullPipe, Wrapped, gate_through};
 
-/// The target's name in every test's configuration.
+/// Name of the target in every test's configuration.
 pub(crate) const TARGET: &str = "shop";
-/// Whom grants are for, where it does not matter.
+/// Identity of grants in tests where it does not matter.
 pub(crate) const ANA: &str = "ana@example.com";
 
-/// The database all tests of this program share; its keeper ends it with the program.
+/// Database that all tests of this program share; it ends with the program.
 pub(crate) struct Database {
     pub(crate) server: Postgres,
     pub(crate) shop: Shop,
 }
 
-/// Starts the database on first use. Blocks; fine in async tests too.
+/// Returns the shared database; starts it on first use. Blocks; that is fine in async tests too.
 pub(crate) fn database() -> &'static Database {
     static DATABASE: OnceLock<Database> = OnceLock::new();
     DATABASE.get_or_init(|| start(&Options::default()))
 }
 
-/// A database of a test's own, where the shared one will not do.
+/// Starts a database for a single test that cannot use the shared one.
 pub(crate) fn start(options: &Options) -> Database {
     let server = Postgres::start(options).expect("a throwaway PostgreSQL");
     // A test may be inside a runtime already, and runtimes do not nest in one thread.
@@ -69,7 +69,8 @@ pub(crate) fn start(options: &Options) -> Database {
     Database { server, shop }
 }
 
-/// The built program; with the standard error that `TIDEGATE_STDERR` asks for, if it is set (see [`wrapped::stderr_script`]).
+/// Returns the built program; with the standard error that `TIDEGATE_STDERR` selects, if it is set (see
+/// [`wrapped::stderr_script`]).
 pub(crate) fn binary() -> &'static Path {
     static SCRIPT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let script = SCRIPT.get_or_init(|| {
@@ -79,33 +80,33 @@ pub(crate) fn binary() -> &'static Path {
     script.as_deref().unwrap_or(built())
 }
 
-/// The program as cargo built it.
+/// Returns the program as cargo built it.
 fn built() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_tidegate"))
 }
 
-/// A gate in front of the shared database; `more` is added to its configuration (tables only).
+/// Starts a gate in front of the shared database; `more` is added to its configuration (tables only).
 pub(crate) fn gate_with(more: &str) -> Gate {
     gate_before(database(), "", more)
 }
 
-/// A gate in front of the shared database, as it comes.
+/// Starts a gate in front of the shared database, with the default configuration.
 pub(crate) fn gate() -> Gate {
     gate_with("")
 }
 
-/// A gate in front of any database; `lines` go into the target's table.
+/// Starts a gate in front of any database; `lines` go into the target's table.
 pub(crate) fn gate_before(database: &Database, lines: &str, more: &str) -> Gate {
     let config = format!("{}{more}", database.shop.target_table(TARGET, lines));
     Gate::start(binary(), &config, &[database.shop.password_file()]).expect("a gate")
 }
 
-/// A grant for Ana.
+/// Creates a grant for Ana.
 pub(crate) fn grant(gate: &Gate, window: &str) -> Login {
     gate.grant(ANA, TARGET, window, &[]).expect("a grant")
 }
 
-/// The audit log as it is on disk, packed or not, line by line.
+/// Returns the audit log as it is on disk, packed or not, line by line.
 pub(crate) fn records(gate: &Gate) -> Vec<Value> {
     let mut text = String::new();
     for segment in tidegate::audit::segment::list(&gate.audit_folder()).expect("the audit folder") {
@@ -120,7 +121,7 @@ pub(crate) fn records(gate: &Gate) -> Vec<Value> {
         .collect()
 }
 
-/// What `tidegate audit` says, as JSON, and its exit code.
+/// Runs `tidegate audit`; returns its exit code and its JSON output.
 pub(crate) fn audit(gate: &Gate, arguments: &[&str]) -> (Option<i32>, Value) {
     let output = gate
         .command(&[&["audit"], arguments, &["--output", "json"]].concat())
@@ -132,19 +133,19 @@ pub(crate) fn audit(gate: &Gate, arguments: &[&str]) -> (Option<i32>, Value) {
     )
 }
 
-/// What the gate says of its readiness: the answer of `/readyz`.
+/// Returns the answer of `/readyz`.
 pub(crate) fn ready(gate: &Gate) -> String {
     told(gate, "readyz")
 }
 
-/// One of the gate's counts.
+/// Returns one of the gate's metrics.
 pub(crate) fn counted(gate: &Gate, name: &str) -> f64 {
     let metrics = told(gate, "metrics");
     let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.and_then(|count| count.parse().ok()).expect("a count")
 }
 
-/// What the gate answers without a token.
+/// Returns the answer to a request without a token.
 pub(crate) fn told(gate: &Gate, path: &str) -> String {
     let mut control = UnixStream::connect(gate.folder().join("state/control.sock")).expect("the control API");
     control
@@ -155,12 +156,12 @@ pub(crate) fn told(gate: &Gate, path: &str) -> String {
     answer
 }
 
-/// How often a trial is done: as this variable says, or a few times.
+/// Returns the number of repetitions: the value of this variable, or `few`.
 pub(crate) fn trials(variable: &str, few: u64) -> u64 {
     std::env::var(variable).map_or(few, |number| number.parse().expect("a number"))
 }
 
-/// The records of one kind that concern one grant.
+/// Returns the records of one kind about one grant.
 pub(crate) fn records_of(gate: &Gate, grant: &str, event: &str) -> Vec<Value> {
     records(gate)
         .into_iter()
@@ -168,7 +169,7 @@ pub(crate) fn records_of(gate: &Gate, grant: &str, event: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The backends on the shop that run a statement with this text now.
+/// Returns the backends on the shop that are running a statement with this text.
 pub(crate) async fn active(database: &Database, text: &str) -> Vec<i32> {
     let query = "SELECT pid FROM pg_stat_activity
         WHERE datname = 'shop' AND state = 'active' AND position($1 IN query) > 0 AND pid <> pg_backend_pid()";
@@ -177,14 +178,14 @@ pub(crate) async fn active(database: &Database, text: &str) -> Vec<i32> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// Whether a backend is there.
+/// Returns true if a backend exists.
 pub(crate) async fn alive(database: &Database, pid: i32) -> bool {
     let client = database.server.client("postgres").await.expect("a connection");
     let found = client.query("SELECT FROM pg_stat_activity WHERE pid = $1", &[&pid]).await;
     !found.expect("the activity").is_empty()
 }
 
-/// How many rows a table of the shop has, past any gate.
+/// Returns the number of rows of a table of the shop, without going through a gate.
 pub(crate) async fn count(database: &Database, table: &str) -> i64 {
     let client = database.server.client(Shop::DATABASE).await.expect("a connection");
     let row = client
@@ -194,7 +195,7 @@ pub(crate) async fn count(database: &Database, table: &str) -> i64 {
     row.get(0)
 }
 
-/// The record of a session's end; there has to be one soon.
+/// Waits for the record of a session's end and returns it.
 pub(crate) async fn ended(gate: &Gate, grant: &str) -> Value {
     eventually("the end is on record", async || {
         records_of(gate, grant, "session_ended").pop()

@@ -1,4 +1,4 @@
-//! Statements that write their own number into a table: what ran is in the table, what is on record in the log.
+//! Statements that write their own number into a table: the table shows which ran, the log which are on record.
 //!
 //! Half of the writers use the simple protocol, half the extended one.
 
@@ -11,10 +11,10 @@ use tidegate::lab::{Gate, Login};
 
 use super::{Raw, Told, audit, database, records};
 
-/// Writers at once.
+/// Number of concurrent writers.
 pub(crate) const WRITERS: u32 = 6;
 
-/// A table, and the number that was written last.
+/// Table, and the number that was written last.
 pub(crate) struct Numbers {
     table: &'static str,
     next: Arc<AtomicU64>,
@@ -30,17 +30,17 @@ impl Numbers {
         }
     }
 
-    /// How many were sent so far.
+    /// Returns the number of statements sent so far.
     pub(crate) fn sent(&self) -> u64 {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// Lets writers in, and lets them write until their connection ends; each gives the error it ended with, if it was told one.
+    /// Starts writers that write until their connection ends; each returns the error it ended with, if it received one.
     pub(crate) async fn write(&self, gate: &Gate, login: &Login) -> Vec<tokio::task::JoinHandle<Option<Told>>> {
         self.write_at_once(gate, login, WRITERS).await
     }
 
-    /// The same, with so many writers.
+    /// Starts a given number of writers, as [`Self::write`] does.
     pub(crate) async fn write_at_once(
         &self,
         gate: &Gate,
@@ -56,7 +56,8 @@ impl Numbers {
         writers
     }
 
-    /// Asserts that whatever ran is on record, that no number of a line is missing, and that the log is proven; says how much it was.
+    /// Asserts that every statement that ran is on record, that the log's sequence numbers have no gap, and that the log
+    /// verifies; returns a summary.
     pub(crate) async fn all_on_record(&self, gate: &Gate) -> String {
         let client = database().server.client("shop").await.expect("a connection");
         let rows = client
@@ -75,7 +76,7 @@ impl Numbers {
         format!("{} statements ran, {} are on record", ran.len(), logged.len())
     }
 
-    /// The number that a statement on record writes.
+    /// Returns the number that a recorded statement writes.
     fn number_of(&self, record: &Value) -> Option<i64> {
         if record["event"] != "statement" {
             return None;
@@ -92,7 +93,7 @@ impl Numbers {
     }
 }
 
-/// Asserts that the log of this gate, running or not, is proven to be whole; gives the verdict.
+/// Asserts that the log of this gate, running or not, verifies; returns the verdict.
 pub(crate) fn proven(gate: &Gate) -> Value {
     let (code, verdict) = audit(gate, &["verify"]);
     assert_eq!(code, Some(0), "{verdict:#}");

@@ -1,4 +1,4 @@
-//! People as they come: the control API with a token of theirs, and psql under their name.
+//! Users: the control API with their tokens, and psql under their names.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 
 use super::{Said, TARGET, binary, database, within};
 
-/// What the control API answered.
+/// Answer of the control API.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -20,7 +20,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The body of an answer that has to be a good one.
+    /// Returns the body; fails the test unless the call succeeded.
     #[track_caller]
     pub(crate) fn good(self) -> Value {
         assert!((200..300).contains(&self.status), "{self:?}");
@@ -28,12 +28,12 @@ impl Answer {
     }
 }
 
-/// One call of the control API.
+/// Calls the control API once.
 pub(crate) async fn api(gate: &Gate, token: &str, method: &str, path: &str, body: &Value) -> Answer {
     api_with(gate, token, method, path, body, "").await
 }
 
-/// One call with further header lines, each ended by CR LF.
+/// Calls the control API once with further header lines, each ended by CR LF.
 pub(crate) async fn api_with(gate: &Gate, token: &str, method: &str, path: &str, body: &Value, headers: &str) -> Answer {
     let socket = gate.folder().join("state/control.sock");
     let mut stream = UnixStream::connect(socket).await.expect("the control API");
@@ -55,20 +55,20 @@ pub(crate) async fn api_with(gate: &Gate, token: &str, method: &str, path: &str,
     }
 }
 
-/// The operator's token.
+/// Returns the operator's token.
 pub(crate) fn admin(gate: &Gate) -> String {
     let token = std::fs::read_to_string(gate.folder().join("state/admin.token"));
     token.expect("the admin token").trim().to_owned()
 }
 
-/// A user's token, once there is that user.
+/// Creates a user and returns its token.
 pub(crate) async fn user(gate: &Gate, name: &str, groups: &[&str]) -> String {
     let body = json!({"name": name, "groups": groups});
     let made = api(gate, &admin(gate), "POST", "/v1/users", &body).await.good();
     made["token"].as_str().expect("a token").to_owned()
 }
 
-/// Plain psql under a name with a token, and nothing of this process's own settings.
+/// Returns a plain psql command with a user name and a token, without this process's own settings.
 pub(crate) fn psql_command(gate: &Gate, name: &str, token: &str, dbname: &str, options: &str, sql: &str) -> Command {
     let program = database().server.binaries().tool("psql").expect("psql is part of PostgreSQL");
     let mut command = Command::new(program);
@@ -89,7 +89,7 @@ pub(crate) fn psql_command(gate: &Gate, name: &str, token: &str, dbname: &str, o
     command
 }
 
-/// The same, running as long as it is let.
+/// Starts the command of [`psql_command`] in the background.
 pub(crate) fn psql_as(gate: &Gate, name: &str, token: &str, dbname: &str, options: &str, sql: &str) -> tokio::process::Child {
     let mut command = psql_command(gate, name, token, dbname, options, sql);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -97,7 +97,7 @@ pub(crate) fn psql_as(gate: &Gate, name: &str, token: &str, dbname: &str, option
     command.kill_on_drop(true).spawn().expect("psql starts")
 }
 
-/// What a psql said, to its end.
+/// Waits for the end of a psql and returns its output.
 pub(crate) async fn said(psql: tokio::process::Child) -> Said {
     let output = within("psql ends", psql.wait_with_output()).await.expect("psql ends");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -108,7 +108,7 @@ pub(crate) async fn said(psql: tokio::process::Child) -> Said {
     }
 }
 
-/// A folder of policies: the shipped schema with these. Removed when dropped.
+/// Creates a folder with these policies and the shipped schema; removed on drop.
 pub(crate) fn policies(text: &str) -> TempDir {
     let dir = tempfile::tempdir().expect("a folder");
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/schema.cedarschema");
@@ -117,7 +117,8 @@ pub(crate) fn policies(text: &str) -> TempDir {
     dir
 }
 
-/// A small house: testers read at once, write with one approval and migrate with two, of leads; who is on call breaks the glass, auditors read the log.
+/// Policies of a small team: testers read at once, write with one approval and migrate with two, given by leads; on-call staff
+/// breaks the glass, auditors read the log.
 const HOUSE: &str = r#"
 @id("testers-ask")
 permit (principal in Tidegate::Group::"qa", action == Tidegate::Action::"request", resource);
@@ -141,7 +142,7 @@ permit (
 when { context has reason };
 "#;
 
-/// A gate with the small house's policies and these people in it.
+/// Gate with the small team's policies and these users.
 pub(crate) struct House {
     pub(crate) gate: Gate,
     tokens: HashMap<String, String>,
@@ -149,7 +150,8 @@ pub(crate) struct House {
 }
 
 impl House {
-    /// `people`: names and groups; `more` is added to the configuration (tables only, not `[policy]`), with files beside it.
+    /// Starts the gate. `people`: names and groups; `more` is added to the configuration (tables only, not `[policy]`), with
+    /// files beside it.
     pub(crate) async fn open(people: &[(&str, &str)], more: &str, files: &[(&str, &str)]) -> Self {
         let policies = policies(HOUSE);
         let table = database()
@@ -174,24 +176,24 @@ impl House {
         &self.tokens[who]
     }
 
-    /// A call in somebody's name; `operator` is the operator.
+    /// Calls the control API as `who`; `operator` is the operator.
     pub(crate) async fn call(&self, who: &str, method: &str, path: &str, body: &Value) -> Answer {
         api(&self.gate, self.token(who), method, path, body).await
     }
 
-    /// Asks for a profile; with a key, as a script that may have to ask again.
+    /// Submits a request for a profile; with an idempotency key, as a script that may have to retry.
     pub(crate) async fn ask(&self, who: &str, profile: &str, key: Option<&str>) -> Answer {
         let body = json!({"target": TARGET, "profile": profile, "window_seconds": 1_800, "reason": "bug 17"});
         let header = key.map(|key| format!("Idempotency-Key: {key}\r\n")).unwrap_or_default();
         api_with(&self.gate, self.token(who), "POST", "/v1/requests", &body, &header).await
     }
 
-    /// The id of a request that was taken.
+    /// Submits a request, which has to be accepted, and returns its id.
     pub(crate) async fn asked(&self, who: &str, profile: &str) -> String {
         id(&self.ask(who, profile, None).await.good())
     }
 
-    /// `approve`, `reject`, `withdraw`, `review`.
+    /// Takes a step: `approve`, `reject`, `withdraw`, `review`.
     pub(crate) async fn step(&self, who: &str, request: &str, step: &str) -> Answer {
         let body = if step == "withdraw" {
             json!({})
@@ -201,13 +203,13 @@ impl House {
         self.call(who, "POST", &format!("/v1/requests/{request}/{step}"), &body).await
     }
 
-    /// A request as it stands.
+    /// Returns the present state of a request.
     pub(crate) async fn request(&self, id: &str) -> Value {
         let path = format!("/v1/requests/{id}");
         self.call("operator", "GET", &path, &Value::Null).await.good()
     }
 
-    /// All grants, ended ones too, as they stand; without how many sessions there are.
+    /// Returns the present state of all grants, including ended ones, without their number of sessions.
     pub(crate) async fn grants(&self) -> Vec<Value> {
         let all = self.call("operator", "GET", "/v1/grants?all=true", &Value::Null).await.good();
         let mut grants = all["grants"].as_array().expect("grants").clone();
@@ -217,14 +219,14 @@ impl House {
         grants
     }
 
-    /// psql in somebody's name with their token.
+    /// Starts psql as `who`, with their token.
     pub(crate) fn psql(&self, who: &str, profile: &str, sql: &str) -> tokio::process::Child {
         let dbname = format!("{TARGET}/{profile}");
         psql_as(&self.gate, who, self.token(who), &dbname, r"-c tidegate.reason=bug\ 17", sql)
     }
 }
 
-/// The `id` of a body.
+/// Returns the `id` of a body.
 pub(crate) fn id(body: &Value) -> String {
     body["id"].as_str().expect("an id").to_owned()
 }

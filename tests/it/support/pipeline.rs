@@ -1,4 +1,4 @@
-//! Sessions that send statements without waiting for answers, each of which leaves its time in a table.
+//! Sessions that send statements without waiting for answers; each statement records its time in a table.
 //!
 //! It asserts nothing about the gate.
 
@@ -9,13 +9,13 @@ use tokio_postgres::Client;
 
 use super::{Database, Frame, Raw, Told};
 
-/// A table of when statements were executed, by the target's clock.
+/// Table of the times at which statements were executed, by the target's clock.
 pub(crate) struct Witness {
     pub(crate) table: String,
     client: Client,
 }
 
-/// How statements are pipelined.
+/// Way of pipelining statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pipeline {
     /// Simple queries.
@@ -28,9 +28,9 @@ pub(crate) enum Pipeline {
     Strings,
 }
 
-/// Messages that are kept ahead of their answers.
+/// Maximum number of messages ahead of their answers.
 const AHEAD: usize = 400;
-/// Messages that are sent at once.
+/// Number of messages sent at once.
 const BATCH: usize = 100;
 
 impl Witness {
@@ -43,12 +43,13 @@ impl Witness {
         }
     }
 
-    /// The statement that leaves its time.
+    /// Returns the statement that records its time.
     pub(crate) fn insert(&self, session: usize, kind: &str) -> String {
         format!("INSERT INTO {} VALUES ({session}, '{kind}', clock_timestamp())", self.table)
     }
 
-    /// How many were executed, how many of them later than `time`, and how many milliseconds later the last was.
+    /// Returns the number of executed statements, the number executed later than `time`, and the delay of the last one in
+    /// milliseconds.
     pub(crate) async fn later_than(&self, time: Timestamp, kind: &str) -> (i64, i64, f64) {
         let count = format!(
             "SELECT count(*), count(*) FILTER (WHERE at > $1::text::timestamptz),
@@ -66,7 +67,7 @@ impl Witness {
 }
 
 impl Pipeline {
-    /// Keeps the pipeline full until the session ends. Returns the last word, and when it came.
+    /// Keeps the pipeline full until the session ends. Returns the final error, and the time it arrived.
     pub(crate) async fn keep_full(self, mut raw: Raw, insert: String) -> (Told, Timestamp) {
         let batch = self.batch(&insert);
         let mut unanswered = 0;
@@ -83,7 +84,7 @@ impl Pipeline {
         }
     }
 
-    /// Executes so many statements, with a full pipeline.
+    /// Executes `statements` statements, with a full pipeline.
     pub(crate) async fn run(self, mut raw: Raw, sql: &'static str, statements: u32) {
         let batch = self.batch(sql);
         let (mut sent, mut answered) = (0, 0);
@@ -97,12 +98,12 @@ impl Pipeline {
         }
     }
 
-    /// The message that answers one of a batch.
+    /// Returns the type of the message that answers one message of a batch.
     fn answer(self) -> u8 {
         if self == Self::OneGroup { b'C' } else { b'Z' }
     }
 
-    /// So many messages that have an answer to be counted.
+    /// Returns [`BATCH`] messages, each with a countable answer.
     fn batch(self, insert: &str) -> BytesMut {
         let mut out = BytesMut::new();
         let string = format!("BEGIN; {insert}; COMMIT;").repeat(20);

@@ -1,20 +1,20 @@
-//! A plug between the gate and its database, to be pulled: the database is then gone without a word.
+//! Forwarder between the gate and its database that can break off: the database then disappears without a message.
 
 use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinHandle};
 
-/// Forwards connections until it is pulled.
+/// Forwarder of connections, until it is pulled.
 pub(crate) struct Plug {
     address: SocketAddr,
     accepting: JoinHandle<()>,
-    /// Tells every connection to break off.
+    /// Signal for every connection to break off.
     pulled: tokio::sync::watch::Sender<bool>,
 }
 
 impl Plug {
-    /// Listens on a port of its own and forwards to `target`.
+    /// Listens on a free port and forwards to `target`.
     pub(crate) async fn put(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -44,7 +44,7 @@ impl Plug {
         self.address
     }
 
-    /// Breaks all connections off and takes no new ones.
+    /// Breaks all connections off and accepts no new ones.
     pub(crate) async fn pull(self) {
         let accepting: AbortHandle = self.accepting.abort_handle();
         accepting.abort();

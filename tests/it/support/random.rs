@@ -1,6 +1,6 @@
-//! Random choices that can be had again: a seed names a run.
+//! Reproducible random choices: a seed identifies a run.
 
-/// xorshift64*: enough for choosing test steps.
+/// Generator xorshift64*, which is good enough for choosing test steps.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -24,7 +24,7 @@ impl Random {
     }
 }
 
-/// `TIDEGATE_SEED`, or a new one. A failing test prints it.
+/// Returns the value of `TIDEGATE_SEED`, or a new seed. A failing test prints it.
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("TIDEGATE_SEED").ok().and_then(|seed| seed.parse().ok());
     given.unwrap_or_else(|| u64::from(getrandom::u32().expect("random numbers")))

@@ -1,6 +1,7 @@
-//! A client that speaks the protocol byte by byte, to see what a driver hides: message boundaries, every field of an error, EOF.
+//! Client that reads and writes the protocol byte by byte, to see details that a driver hides: message boundaries, every field of
+//! an error, EOF.
 //!
-//! It asserts only that what it reads is well-formed.
+//! It asserts only that the messages it reads are well-formed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::{PATIENCE, TARGET};
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// A connection without any convenience.
+/// Connection at the level of messages.
 pub(crate) struct Raw {
     stream: Box<dyn Stream>,
     read: BytesMut,
@@ -33,7 +34,7 @@ pub(crate) struct Frame {
     pub(crate) body: Bytes,
 }
 
-/// The fields of an ErrorResponse or NoticeResponse.
+/// Fields of an ErrorResponse or NoticeResponse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) severity: String,
@@ -44,7 +45,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// Reads the fields; S and V have to be there and equal, for the gate speaks English.
+    /// Reads the fields. S and V have to be present and equal, because the gate's messages are in English.
     pub(crate) fn read(body: &[u8]) -> Self {
         let fields: HashMap<u8, String> = body
             .split(|byte| *byte == 0)
@@ -62,7 +63,7 @@ impl Told {
         }
     }
 
-    /// Asserts severity and code, and that message, detail or hint have each of the words.
+    /// Asserts severity and code, and that message, detail or hint contain each of the words.
     #[track_caller]
     pub(crate) fn says(&self, severity: &str, code: &str, words: &[&str]) {
         assert_eq!((self.severity.as_str(), self.code.as_str()), (severity, code), "{self:?}");
@@ -74,21 +75,21 @@ impl Told {
 }
 
 impl Raw {
-    /// A connection in clear, nothing sent yet.
+    /// Connects in clear, without sending anything.
     pub(crate) async fn connect(gate: &Gate) -> Self {
         let tcp = TcpStream::connect(gate.address()).await.expect("a connection");
         tcp.set_nodelay(true).expect("nodelay");
         Self::over(Box::new(tcp))
     }
 
-    /// A connection whose kernel takes very little, so that who writes to it notices soon that nobody reads.
+    /// Connects with a very small receive buffer, so that a sender soon notices that this client does not read.
     pub(crate) async fn connect_narrow(gate: &Gate) -> Self {
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a small buffer");
         Self::over(Box::new(socket.connect(gate.address()).await.expect("a connection")))
     }
 
-    /// A connection over TLS, nothing sent in it yet.
+    /// Connects over TLS, without sending anything in it.
     pub(crate) async fn connect_tls(gate: &Gate) -> Self {
         let mut tcp = TcpStream::connect(gate.address()).await.expect("a connection");
         let mut request = BytesMut::new();
@@ -108,12 +109,12 @@ impl Raw {
         }
     }
 
-    /// The same, for one that may have to wait so long for a message.
+    /// Sets the time limit for a message.
     pub(crate) fn patiently(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// Sends bytes; that the other side has closed is seen when reading.
+    /// Sends bytes; a closed connection is noticed when reading.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
         let _ = self.stream.flush().await;
@@ -136,12 +137,13 @@ impl Raw {
         self.write(|out| frontend::query(sql, out).expect("a query")).await;
     }
 
-    /// What the `n`th of many sessions is at: half of them sleep, a quarter is idle, a quarter in the middle of a result.
+    /// Brings the `n`th of many sessions into its state: half of them sleep, a quarter is idle, a quarter is in the middle of a
+    /// result.
     pub(crate) async fn occupy(&mut self, n: usize) {
         match n % 4 {
             0 | 1 => self.query("SELECT pg_sleep(600)").await,
             2 => {}
-            // A row now and then, so that two cores are not busy with filling pipes.
+            // Rows come slowly, so that two cores are not busy with filling pipes.
             _ => {
                 self.query("SELECT repeat('x', 10000), pg_sleep(0.05) FROM generate_series(1, 100000)")
                     .await;
@@ -149,7 +151,7 @@ impl Raw {
         }
     }
 
-    /// The next message; nothing at the end. An end within a message fails the test.
+    /// Returns the next message; `None` at the end. An end within a message fails the test.
     pub(crate) async fn frame(&mut self) -> Option<Frame> {
         match self.in_time("a message").await {
             Ok(frame) => Some(frame),
@@ -166,7 +168,7 @@ impl Raw {
         next.unwrap_or_else(|_| panic!("not within {patience:?}: {what}"))
     }
 
-    /// The next message, or at the end what is left of one.
+    /// Returns the next message, or at the end the rest of an incomplete one.
     async fn next(&mut self) -> Result<Frame, BytesMut> {
         loop {
             if let Some(header) = self.read.first_chunk::<5>() {
@@ -185,7 +187,7 @@ impl Raw {
         }
     }
 
-    /// The next message; nothing at the end, which may come anywhere: the gate was killed.
+    /// Returns the next message; `None` at the end, which may come within a message: the gate was killed.
     pub(crate) async fn torn_frame(&mut self) -> Option<Frame> {
         self.in_time("a message or the end").await.ok()
     }
@@ -207,7 +209,7 @@ impl Raw {
         panic!("none of {:?}, only {seen:?}", String::from_utf8_lossy(kinds))
     }
 
-    /// Reads to the end, which has to come right behind an error: that error, and how many messages came before it.
+    /// Reads to the end, which has to follow an error; returns that error, and the number of messages before it.
     pub(crate) async fn last_word(&mut self) -> (Told, usize) {
         let (mut last, mut before) = (None, 0);
         while let Some(frame) = self.frame().await {
@@ -219,7 +221,7 @@ impl Raw {
         (Told::read(&last.body), before)
     }
 
-    /// Proves the secret, after the startup packet. `Ok` when the server said AuthenticationOk.
+    /// Proves the secret, after the startup packet. Returns `Ok` if the server sent AuthenticationOk.
     pub(crate) async fn prove(&mut self, secret: &str, binding: ChannelBinding) -> Result<(), Told> {
         let mut scram = ScramSha256::new(secret.as_bytes(), binding);
         loop {
@@ -272,7 +274,7 @@ impl Raw {
         Self::connect(gate).await.login_with(login, &[("database", TARGET)]).await
     }
 
-    /// A session, where nothing else is expected.
+    /// Opens a session; fails the test if it is refused.
     pub(crate) async fn session(gate: &Gate, login: &Login) -> Self {
         match Self::login(gate, login).await {
             Ok(session) => session,
@@ -280,7 +282,7 @@ impl Raw {
         }
     }
 
-    /// The refusal of a login, where nothing else is expected.
+    /// Returns the refusal of a login; fails the test if it succeeds.
     pub(crate) async fn refused(gate: &Gate, login: &Login) -> Told {
         match Self::login(gate, login).await {
             Ok(_) => panic!("let in"),
@@ -288,7 +290,7 @@ impl Raw {
         }
     }
 
-    /// The process id of the session's backend, by a query.
+    /// Returns the process id of the session's backend, by a query.
     pub(crate) async fn backend(&mut self) -> i32 {
         self.query("SELECT pg_backend_pid()").await;
         let row = self.until(b'D').await;

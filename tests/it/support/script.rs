@@ -1,4 +1,4 @@
-//! A scripted client: it sends any bytes, says exactly when, and sees every message of the answer.
+//! Scripted client: it sends any bytes at given times, and sees every message of the answer.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use tokio_rustls::TlsStream;
 
 use super::{TARGET, within};
 
-/// A message of the server: its type and its body.
+/// Message of the server: its type and its body.
 pub(crate) type Message = (u8, Vec<u8>);
 
-/// How it goes in.
+/// Settings of a connection.
 #[derive(Clone, Copy)]
 pub(crate) struct Way {
     pub(crate) tls: bool,
@@ -29,9 +29,9 @@ pub(crate) const CLEAR: Way = Way { tls: false, minor: 0 };
 pub(crate) struct Scripted {
     pub(crate) stream: Transport,
     read: BytesMut,
-    /// What came before the first ReadyForQuery, but the authentication.
+    /// Messages before the first ReadyForQuery, without those of the authentication.
     pub(crate) welcome: Vec<Message>,
-    /// From BackendKeyData.
+    /// Process id in BackendKeyData.
     pub(crate) pid: i32,
     pub(crate) key: Vec<u8>,
 }
@@ -42,7 +42,7 @@ pub(crate) async fn tcp(gate: &Gate) -> TcpStream {
     stream
 }
 
-/// TLS after an SSLRequest.
+/// Sends an SSLRequest and starts TLS.
 pub(crate) async fn over_tls(mut stream: TcpStream) -> Transport {
     stream.write_all(&SSL_REQUEST).await.expect("sent");
     assert_eq!(stream.read_u8().await.expect("an answer"), b'S');
@@ -89,7 +89,7 @@ impl Scripted {
         }
     }
 
-    /// Logs in.
+    /// Connects and logs in.
     pub(crate) async fn login(gate: &Gate, login: &Login, way: Way) -> Self {
         let stream = tcp(gate).await;
         let stream = if way.tls {
@@ -104,7 +104,7 @@ impl Scripted {
         raw
     }
 
-    /// From the startup packet to the first ReadyForQuery.
+    /// Authenticates after the startup packet, up to the first ReadyForQuery.
     pub(crate) async fn authenticate(&mut self, password: &str) {
         let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
         loop {
@@ -140,7 +140,7 @@ impl Scripted {
         self.stream.flush().await.expect("sent");
     }
 
-    /// The next message; `None` when the server has closed.
+    /// Returns the next message; `None` when the server has closed.
     pub(crate) async fn message(&mut self) -> Option<Message> {
         within("a message", async {
             loop {
@@ -160,7 +160,7 @@ impl Scripted {
         .await
     }
 
-    /// All up to and with the `count`th ReadyForQuery, or the end.
+    /// Returns all messages up to and including the `count`th ReadyForQuery, or up to the end.
     pub(crate) async fn ready(&mut self, count: usize) -> Vec<Message> {
         let mut all = Vec::new();
         let mut seen = 0;
@@ -172,7 +172,7 @@ impl Scripted {
         all
     }
 
-    /// Up to and with a message of this type.
+    /// Returns all messages up to and including one of this type.
     pub(crate) async fn until(&mut self, tag: u8) -> Vec<Message> {
         let mut all = Vec::new();
         while let Some(message) = self.message().await {
@@ -185,13 +185,13 @@ impl Scripted {
         all
     }
 
-    /// Sends, and takes the answer up to the `count`th ReadyForQuery.
+    /// Sends, and returns the answer up to the `count`th ReadyForQuery.
     pub(crate) async fn ask(&mut self, bytes: &[u8], count: usize) -> Vec<Message> {
         self.send(bytes).await;
         self.ready(count).await
     }
 
-    /// All that comes until the server closes.
+    /// Returns all messages until the server closes.
     pub(crate) async fn rest(&mut self) -> Vec<Message> {
         let mut all = Vec::new();
         while let Some(message) = self.message().await {
@@ -200,7 +200,7 @@ impl Scripted {
         all
     }
 
-    /// Whether anything comes for a while.
+    /// Returns true if nothing arrives for this time.
     pub(crate) async fn silent_for(&mut self, time: Duration) -> bool {
         self.read.is_empty()
             && tokio::time::timeout(time, self.stream.read_buf(&mut self.read))
@@ -209,7 +209,8 @@ impl Scripted {
     }
 }
 
-/// The types, as text: `1 2 D C Z` is `12DCZ`. Notices, parameters and notifications answer nothing and are left out.
+/// Returns the types as text: `1 2 D C Z` is `12DCZ`. Notices, parameters and notifications are left out, because they answer
+/// nothing.
 pub(crate) fn tags(messages: &[Message]) -> String {
     messages
         .iter()
@@ -218,14 +219,14 @@ pub(crate) fn tags(messages: &[Message]) -> String {
         .collect()
 }
 
-/// The SQLSTATE of the first error.
+/// Returns the SQLSTATE of the first error.
 pub(crate) fn sqlstate(messages: &[Message]) -> Option<String> {
     let (_, body) = messages.iter().find(|(tag, _)| *tag == b'E')?;
     let field = body.split(|byte| *byte == 0).find(|field| field.first() == Some(&b'C'))?;
     Some(String::from_utf8_lossy(&field[1..]).into_owned())
 }
 
-/// The first column of each row, as text.
+/// Returns the first column of each row, as text.
 pub(crate) fn column(messages: &[Message]) -> Vec<String> {
     let rows = messages.iter().filter(|(tag, _)| *tag == b'D');
     rows.map(|(_, body)| {
@@ -255,7 +256,7 @@ pub(crate) fn parse(name: impl AsRef<[u8]>, sql: impl AsRef<[u8]>, types: &[u32]
     frame(b'P', &body)
 }
 
-/// Values with whether they are binary; results in text.
+/// Returns a Bind; each value has a flag for binary. Results are in text.
 pub(crate) fn bind(portal: impl AsRef<[u8]>, statement: impl AsRef<[u8]>, values: &[(bool, Option<&[u8]>)]) -> Vec<u8> {
     let mut body = [portal.as_ref(), b"\0", statement.as_ref(), b"\0"].concat();
     let count = u16::try_from(values.len()).unwrap();
@@ -288,7 +289,7 @@ pub(crate) fn sync() -> Vec<u8> {
     frame(b'S', b"")
 }
 
-/// Bind, Execute of the unnamed portal, Sync.
+/// Returns Bind, Execute of the unnamed portal, and Sync.
 pub(crate) fn run(statement: impl AsRef<[u8]>) -> Vec<u8> {
     [bind("", statement, &[]), execute("", 0), sync()].concat()
 }

@@ -1,12 +1,12 @@
-//! Waiting for something to become true, never for a length of time to pass.
+//! Waiting for a condition, never for a fixed time.
 
 use std::time::Duration;
 
-/// More than anything takes on a machine that compiles on all its cores meanwhile.
+/// Upper limit of every wait, sufficient even on a machine that compiles on all its cores meanwhile.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Asks again and again until there is an answer.
+/// Repeats `look` until it returns a value.
 pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let looking = async {
         loop {
@@ -19,7 +19,7 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
     within(what, looking).await
 }
 
-/// Waits for something that must not take for ever.
+/// Waits for a future; fails the test after [`PATIENCE`].
 pub(crate) async fn within<T>(what: &str, awaited: impl Future<Output = T>) -> T {
     let bounded = tokio::time::timeout(PATIENCE, awaited).await;
     bounded.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))

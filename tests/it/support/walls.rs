@@ -1,6 +1,6 @@
-//! A server of a test's own with profiles that have roles, and a gate whose account may make roles and no more.
+//! Server for a single test, with roles of profiles, and a gate whose account may create roles and no more.
 //!
-//! It asserts nothing about the gate. The profiles' roles are made here, as `tidegate target apply` would.
+//! It asserts nothing about the gate. The roles of the profiles are created here as `tidegate target apply` would.
 
 use tidegate::lab::{Driver, Gate, LabError, Login, Options, Postgres};
 use tokio_postgres::SimpleQueryMessage;
@@ -9,12 +9,12 @@ use super::{TARGET, binary, eventually, suite};
 
 /// The gate's account at the server.
 pub(crate) const ACCOUNT: &str = "gate";
-/// The role of the profile `read-only`.
+/// Role of the profile `read-only`.
 pub(crate) const READER: &str = "tg_shop_read-only";
-/// The profiles whose rights a session has.
+/// Query for the profiles whose rights a session has.
 pub(crate) const ACTS_AS: &str =
     "SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolname LIKE 'tg\\_%' AND pg_has_role(oid, 'USAGE')";
-/// The role of the profile `read-write`.
+/// Role of the profile `read-write`.
 pub(crate) const WRITER: &str = "tg_shop_read-write";
 
 const SETUP: &str = "
@@ -45,7 +45,7 @@ impl Walls {
         Self::build_with(&Options::default(), "").await
     }
 
-    /// `more` are further tables of the gate's configuration.
+    /// Starts server and gate; `more` are further tables of the gate's configuration.
     pub(crate) async fn build_with(options: &Options, more: &str) -> Self {
         let server = start(options).await;
         server.batch("shop", PROFILES).await.expect("profiles");
@@ -53,25 +53,25 @@ impl Walls {
         Self { server, gate }
     }
 
-    /// A server without any profile's role, and a gate with these profiles.
+    /// Starts a server without any profile's role, and a gate with these profiles.
     pub(crate) async fn bare(profiles: &str) -> Self {
         let server = start(&Options::default()).await;
         let gate = gate_with_profiles(&server, profiles);
         Self { server, gate }
     }
 
-    /// A grant for Ana with a profile.
+    /// Creates a grant for Ana with a profile.
     pub(crate) fn grant(&self, profile: &str, window: &str) -> Login {
         self.grant_of(super::ANA, profile, window)
     }
 
-    /// A grant for somebody with a profile.
+    /// Creates a grant for an identity with a profile.
     pub(crate) fn grant_of(&self, identity: &str, profile: &str, window: &str) -> Login {
         let more = ["--profile", profile];
         self.gate.grant(identity, TARGET, window, &more).expect("a grant")
     }
 
-    /// A session under a new grant.
+    /// Opens a session under a new grant.
     pub(crate) async fn session(&self, profile: &str) -> (Login, Driver) {
         let login = self.grant(profile, "10m");
         let session = suite(&self.gate, &login).await.expect("a session");
@@ -82,7 +82,7 @@ impl Walls {
         self.gate.json(&["grant", "revoke", &login.grant]).expect("revoked");
     }
 
-    /// What the superuser is told; the first value. Of a server that restarts, when it is back.
+    /// Returns the first value of a query by the superuser; waits for a server that restarts.
     pub(crate) async fn asks(&self, sql: &str) -> String {
         let answer = async || match value(&self.server.client("shop").await.ok()?, sql).await {
             Err(LabError::Sql(error)) if error.as_db_error().is_some_and(|said| !said.code().code().starts_with("57P")) => {
@@ -93,12 +93,12 @@ impl Walls {
         eventually("the server answers", answer).await
     }
 
-    /// How many roles of grants there are.
+    /// Returns the number of roles of grants.
     pub(crate) async fn roles(&self) -> String {
         self.asks("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%'").await
     }
 
-    /// Waits until no role of a grant is there, and nobody is logged in as one.
+    /// Waits until no role of a grant exists, and no backend is logged in as one.
     pub(crate) async fn empty(&self) {
         let nothing = "SELECT (SELECT count(*) FROM pg_roles WHERE rolname LIKE 'gr\\_%') + (SELECT count(*) FROM pg_stat_activity \
              WHERE usesysid NOT IN (SELECT oid FROM pg_authid) OR usename LIKE 'gr\\_%')";
@@ -117,7 +117,7 @@ async fn start(options: &Options) -> Postgres {
     server
 }
 
-/// Another gate before the same server.
+/// Starts another gate in front of the same server.
 pub(crate) fn gate_before(server: &Postgres, more: &str) -> Gate {
     let profiles = format!(
         "[targets.{TARGET}.profiles.read-only]\nselect = [\"public.orders\", \"public.cards(id)\"]\n\
@@ -136,7 +136,7 @@ fn gate_with_profiles(server: &Postgres, profiles: &str) -> Gate {
     Gate::start(binary(), &config, &[("gate.password", "gate")]).expect("a gate")
 }
 
-/// The first value of the first row; empty when there is none.
+/// Returns the first value of the first row; empty if there is none.
 pub(crate) async fn value(client: &tokio_postgres::Client, sql: &str) -> Result<String, LabError> {
     let messages = client.simple_query(sql).await?;
     let row = messages.iter().rev().find_map(|message| match message {
@@ -146,7 +146,7 @@ pub(crate) async fn value(client: &tokio_postgres::Client, sql: &str) -> Result<
     Ok(row.unwrap_or_default())
 }
 
-/// The SQLSTATE a statement fails with; empty when it does not.
+/// Returns the SQLSTATE with which a statement fails; empty if it succeeds.
 pub(crate) async fn code(client: &tokio_postgres::Client, sql: &str) -> String {
     match client.simple_query(sql).await {
         Ok(_) => String::new(),

@@ -1,6 +1,6 @@
-//! A gate that is started by a shell, which gives it another standard error, other limits, another environment.
+//! Gate started by a shell, which sets its standard error, its limits and its environment.
 //!
-//! Commands run by the same program are not touched: only `serve` is.
+//! Other commands of the same program are not affected: only `serve` is.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,10 +15,10 @@ use tidegate::lab::Gate;
 
 use super::{Database, TARGET, binary, built};
 
-/// A gate and the shell script it is started by.
+/// Gate with the shell script that starts it.
 pub(crate) struct Wrapped {
     gate: Gate,
-    /// Commands of the gate go through it too.
+    /// Kept because commands of the gate run through it too.
     _script: TempDir,
 }
 
@@ -30,7 +30,7 @@ impl Deref for Wrapped {
     }
 }
 
-/// A gate in front of a database. `shell` is run before `exec` of the gate, which gets `redirections`.
+/// Starts a gate in front of a database. `shell` is run before `exec` of the gate, which gets `redirections`.
 pub(crate) fn gate_through(database: &Database, shell: &str, redirections: &str, more: &str) -> Wrapped {
     let folder = tempfile::tempdir().expect("a folder");
     let program = folder.path().join("gate");
@@ -62,7 +62,8 @@ pub(super) fn stderr_script(stderr: &str) -> PathBuf {
     program
 }
 
-/// By another process: this one forks at any time, and a program that is open for writing in a child cannot be run.
+/// Writes the file in another process: this one forks at any time, and a program that is open for writing in a child cannot be
+/// run.
 fn write_program(path: &Path, script: &str) {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", "cat >\"$1\" && chmod 700 \"$1\"", "sh"]).arg(path);
@@ -76,10 +77,10 @@ fn write_program(path: &Path, script: &str) {
     assert!(shell.wait().expect("its end").success());
 }
 
-/// A pipe with a name whose reader reads nothing, and which is full.
+/// Named pipe that is full and whose reader reads nothing.
 pub(crate) struct FullPipe {
     folder: TempDir,
-    /// Holds the pipe open.
+    /// Reader that keeps the pipe open.
     _reader: fs::File,
 }
 
