@@ -1,8 +1,9 @@
-//! Records as a Parquet file: a row for each, with columns of their own for what is searched by, and the line itself.
+//! Export of records to a Parquet file: one row per record, with a column for each field that is often searched, and
+//! the line itself.
 //!
-//! It chooses no records. Memory is that of one row group, however many there are.
+//! This module does not select records. Memory is bounded by one row group, however many records there are.
 //!
-//! The law: the file is there whole or not at all.
+//! INVARIANT: the file exists whole or not at all.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,47 +20,47 @@ use tempfile::NamedTempFile;
 
 use crate::audit::Record;
 
-/// A row group is written when it has so many rows, or so many bytes of text.
+/// Limits of a row group: it is written when it has `ROWS` rows or `BYTES` bytes of text.
 const ROWS: usize = 50_000;
 const BYTES: usize = 32 * 1024 * 1024;
 
-/// Why there is no file.
+/// Error of an export.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The file cannot be made.
+    /// The file cannot be created, synced or renamed.
     #[error("{} cannot be written: {source}", path.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The operating system's reason.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// A part of it cannot be written.
+    /// The Parquet writer failed.
     #[error("the Parquet file cannot be written")]
     Parquet(#[from] ParquetError),
 }
 
-/// What a column holds, and where in a record it is found.
+/// Column of the file, with the field of a record that it holds.
 struct Column {
     name: &'static str,
-    /// A JSON pointer into the record.
+    /// JSON pointer into the record.
     place: &'static str,
     holds: Holds,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Holds {
-    /// A number that every record has.
+    /// Number, in every record.
     Number,
-    /// A number, or nothing.
+    /// Number, optional.
     MaybeNumber,
     /// Microseconds since 1970, in UTC.
     Time,
-    /// The record's line.
+    /// Line of the record.
     Line,
-    /// A text that every record has.
+    /// Text, in every record.
     Text,
-    /// A text, or nothing; what is no text is written as JSON.
+    /// Text, optional; a value of another type is written as JSON.
     MaybeText,
 }
 
@@ -100,7 +101,7 @@ impl Holds {
         matches!(self, Self::MaybeNumber | Self::MaybeText)
     }
 
-    /// The column in the schema's own language.
+    /// Returns the physical and the logical type in Parquet's schema language.
     fn type_of(self) -> (&'static str, &'static str) {
         match self {
             Self::Number | Self::MaybeNumber => ("INT64", ""),
@@ -121,7 +122,7 @@ fn schema() -> String {
     format!("message audit_log {{ {} }}", fields.collect::<Vec<_>>().join(" "))
 }
 
-/// Writes the records into a new file at `path`, which replaces one that is there. Returns how many there were.
+/// Writes the records into a new file at `path`, which replaces an existing one. Returns the number of records.
 pub fn export(path: &Path, records: impl Iterator<Item = Record>) -> Result<u64, ExportError> {
     let failed = |source| ExportError::Io {
         path: path.to_owned(),
@@ -158,14 +159,14 @@ fn write(out: impl io::Write + Send, records: impl Iterator<Item = Record>) -> R
     Ok(count)
 }
 
-/// Rows that are not written yet, column by column.
+/// Rows that are not written yet, by column.
 struct Group {
     columns: Vec<Cells>,
     rows: usize,
     bytes: usize,
 }
 
-/// The values of a column, and for each row whether it has one.
+/// Values of a column, with a definition level for each row: 1 if the row has a value, else 0.
 struct Cells {
     values: Values,
     levels: Vec<i16>,
@@ -198,7 +199,7 @@ impl Group {
 
     fn push(&mut self, record: &Record) {
         let line = record.json();
-        // A line that this program has made can be read by it.
+        // The line comes from this program, so it is valid JSON.
         let whole: Value = serde_json::from_str(&line).unwrap_or_default();
         for (column, cells) in COLUMNS.iter().zip(&mut self.columns) {
             let found = whole.pointer(column.place).filter(|found| !found.is_null());
@@ -206,7 +207,7 @@ impl Group {
                 Values::Numbers(numbers) => {
                     let number = match column.holds {
                         Holds::Time => Some(record.time.as_microsecond()),
-                        // Only what every record has must be there; it is.
+                        // Every record has this field, so the default is never used.
                         Holds::Number => Some(found.and_then(number).unwrap_or_default()),
                         _ => found.and_then(number),
                     };
